@@ -1,0 +1,125 @@
+//! Who holds the drain open: counted by guards, across all threads.
+//!
+//! A client's guard lives from before its 101 until its descriptor is dropped, a request's until
+//! its answer is written. The last one to go wakes whoever waits; nothing here polls or sleeps.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::Notify;
+
+#[derive(Debug, Default)]
+struct Counts {
+    clients: AtomicUsize,
+    requests: AtomicUsize,
+    cut_off: AtomicUsize,
+    changed: Notify,
+}
+
+/// Counts who holds the drain open, across all threads.
+#[derive(Clone, Debug, Default)]
+pub struct Barrier(Arc<Counts>);
+
+/// One client (until its descriptor is dropped) or one request in progress.
+#[derive(Debug)]
+pub struct Guard {
+    counts: Arc<Counts>,
+    holder: Holder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Client,
+    Request,
+}
+
+impl Barrier {
+    /// A client's guard: taken before its 101 is written.
+    #[must_use]
+    pub fn client(&self) -> Guard {
+        self.guard(Holder::Client)
+    }
+
+    /// A request's guard: from its headers to the end of its answer.
+    #[must_use]
+    pub fn request(&self) -> Guard {
+        self.guard(Holder::Request)
+    }
+
+    fn guard(&self, holder: Holder) -> Guard {
+        self.0.count(holder).fetch_add(1, Ordering::AcqRel);
+        Guard { counts: self.0.clone(), holder }
+    }
+
+    /// Clients that hold the drain.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.0.clients.load(Ordering::Acquire)
+    }
+
+    /// Requests in progress.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.0.requests.load(Ordering::Acquire)
+    }
+
+    /// Clients dropped before their Close frame was fully in the kernel.
+    #[must_use]
+    pub fn cut_off(&self) -> usize {
+        self.0.cut_off.load(Ordering::Acquire)
+    }
+
+    /// Counts a client that is cut off by the shutdown.
+    pub fn count_cut_off(&self) {
+        self.0.cut_off.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Resolves when the last client or the last request has left since the last call.
+    ///
+    /// # Cancel safety
+    /// May be dropped: a departure in between is remembered.
+    pub async fn left(&self) {
+        self.0.changed.notified().await;
+    }
+}
+
+impl Counts {
+    fn count(&self, holder: Holder) -> &AtomicUsize {
+        match holder {
+            Holder::Client => &self.clients,
+            Holder::Request => &self.requests,
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.counts.count(self.holder).fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.counts.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_barrier_opens_when_the_last_guard_of_any_thread_is_dropped() {
+        let barrier = Barrier::default();
+        let guards: Vec<_> = (0..8).map(|_| barrier.client()).collect();
+        let request = barrier.request();
+        assert_eq!((barrier.clients(), barrier.requests()), (8, 1));
+        let threads: Vec<_> =
+            guards.into_iter().map(|guard| std::thread::spawn(move || drop(guard))).collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(barrier.clients(), 0);
+        drop(request);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(barrier.left());
+    }
+}

@@ -1,0 +1,305 @@
+//! The drain: a phase machine without IO, and the barrier that every client holds open.
+//!
+//! `serving → pre-delay → waiting → closing → stopped`. The machine says which phase it is at
+//! `now` with so many clients left; the barrier counts clients and requests by guards and tells
+//! when the last one leaves. Nothing here sleeps: the end of a drain is the barrier's, or the
+//! hard limit's. It must not know what a client is.
+
+mod barrier;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
+
+pub use self::barrier::{Barrier, Guard};
+use crate::clock::Millis;
+
+/// Where the process is between start and end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// New clients are welcome.
+    Serving,
+    /// Readiness is red, new clients are still accepted.
+    PreDelay,
+    /// New clients get 503; those here keep everything.
+    Waiting,
+    /// Those who remain are closed with 1012, evenly paced.
+    Closing,
+    /// The process ends now; whoever is left gets 1001.
+    Stopped,
+}
+
+impl Phase {
+    /// The word that logs, metrics and `/admin/drain` use.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::PreDelay => "pre-delay",
+            Self::Waiting => "waiting",
+            Self::Closing => "closing",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// How long each part of a drain lasts. `pre_delay + close_over <= timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From the first signal until new clients are refused.
+    pub pre_delay: Duration,
+    /// From the first signal to the hard limit.
+    pub timeout: Duration,
+    /// The closing window, at the end of `timeout`.
+    pub close_over: Duration,
+}
+
+/// The phase as a function of time and of who is left.
+///
+/// # Invariants
+/// - The phase only ever moves forward.
+/// - Past `timeout`, or with nobody left after the pre-delay, it is `Stopped`.
+#[derive(Debug)]
+pub struct Machine {
+    settings: Settings,
+    phase: Phase,
+    started: Option<Millis>,
+}
+
+impl Machine {
+    /// A machine that serves.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, phase: Phase::Serving, started: None }
+    }
+
+    /// The first signal. Later ones change nothing here.
+    pub fn start(&mut self, now: Millis) {
+        self.started.get_or_insert(now);
+    }
+
+    /// Goes straight to closing, over what is left of `close_over` from now on.
+    pub fn start_closing(&mut self, now: Millis, close_over: Duration) {
+        self.settings = Settings { pre_delay: Duration::ZERO, timeout: close_over, close_over };
+        self.started = Some(now);
+    }
+
+    /// Ends it: the second signal.
+    pub fn stop(&mut self, now: Millis) {
+        self.start(now);
+        self.phase = Phase::Stopped;
+    }
+
+    /// The phase at `now` with `clients` left.
+    pub fn advance(&mut self, now: Millis, clients: usize) -> Phase {
+        let Some(started) = self.started else { return self.phase };
+        let elapsed = now - started;
+        let closing_from = self.settings.timeout.saturating_sub(self.settings.close_over);
+        let reached = if elapsed >= self.settings.timeout {
+            Phase::Stopped
+        } else if elapsed < self.settings.pre_delay {
+            Phase::PreDelay
+        } else if clients == 0 {
+            Phase::Stopped
+        } else if elapsed >= closing_from {
+            Phase::Closing
+        } else {
+            Phase::Waiting
+        };
+        self.phase = self.phase.max(reached);
+        self.phase
+    }
+
+    /// When time alone will next change the phase.
+    #[must_use]
+    pub fn next_change(&self) -> Option<Millis> {
+        let started = self.started?;
+        let Settings { pre_delay, timeout, close_over } = self.settings;
+        match self.phase {
+            Phase::Serving => Some(started),
+            Phase::PreDelay => Some(started + pre_delay),
+            Phase::Waiting => Some(started + timeout.saturating_sub(close_over)),
+            Phase::Closing => Some(started + timeout),
+            Phase::Stopped => None,
+        }
+    }
+
+    /// Time since the first signal.
+    #[must_use]
+    pub fn elapsed(&self, now: Millis) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| now - started)
+    }
+
+    /// Time until the hard limit; the whole timeout before the first signal.
+    #[must_use]
+    pub fn remaining(&self, now: Millis) -> Duration {
+        self.settings.timeout.saturating_sub(self.elapsed(now))
+    }
+}
+
+/// How many of `total` clients should have been closed `elapsed` into a window: evenly paced,
+/// the last one a tenth of the window (2 s at most) before its end, so that it can answer.
+#[must_use]
+pub fn paced(total: usize, elapsed: Duration, window: Duration) -> usize {
+    let margin = (window / 10).min(Duration::from_secs(2));
+    let span = window.saturating_sub(margin).as_micros();
+    if span == 0 || elapsed.as_micros() >= span {
+        return total;
+    }
+    let share = total as u128 * elapsed.as_micros() / span;
+    // Rounded up from the first instant on: a lone client must not wait for the window's end.
+    usize::try_from(share + 1).map_or(total, |share| share.min(total))
+}
+
+/// What every thread knows of the drain: the phase, the barrier, and a door to start it.
+///
+/// The control thread alone drives it ([`Control::publish`]); all others read and ask.
+#[derive(Debug)]
+pub struct Control {
+    /// Who holds the drain open.
+    pub barrier: Barrier,
+    phase: watch::Sender<Phase>,
+    asked: Notify,
+    /// The hard limit, [`Millis`]; 0 before the drain began.
+    limit_ms: AtomicU64,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            barrier: Barrier::default(),
+            phase: watch::Sender::new(Phase::Serving),
+            asked: Notify::new(),
+            limit_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Control {
+    /// The phase now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// A receiver that wakes at each change of phase.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Asks for the drain to begin, as the first signal does (`POST /admin/drain`).
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Resolves when somebody has asked.
+    ///
+    /// # Cancel safety
+    /// May be dropped: a question in between is remembered.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Tells everyone where the machine stands at `now`.
+    pub fn publish(&self, machine: &Machine, phase: Phase, now: Millis) {
+        if phase > Phase::Serving {
+            let limit = now + machine.remaining(now);
+            self.limit_ms.store(limit.0.max(1), Ordering::Relaxed);
+        }
+        self.phase.send_if_modified(|current| {
+            let changed = *current != phase;
+            *current = phase;
+            changed
+        });
+    }
+
+    /// Time until the hard limit; `None` before the drain began.
+    #[must_use]
+    pub fn remaining(&self, now: Millis) -> Option<Duration> {
+        match self.limit_ms.load(Ordering::Relaxed) {
+            0 => None,
+            limit => Some(Millis(limit) - now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings = Settings {
+        pre_delay: Duration::from_secs(5),
+        timeout: Duration::from_secs(100),
+        close_over: Duration::from_secs(20),
+    };
+
+    fn at(seconds: u64) -> Millis {
+        Millis(seconds * 1000)
+    }
+
+    #[test]
+    fn phases_follow_the_clock_while_clients_stay() {
+        let mut machine = Machine::new(SETTINGS);
+        assert_eq!(machine.advance(at(1000), 0), Phase::Serving);
+        machine.start(at(1000));
+        for (second, phase) in [
+            (1000, Phase::PreDelay),
+            (1004, Phase::PreDelay),
+            (1005, Phase::Waiting),
+            (1079, Phase::Waiting),
+            (1080, Phase::Closing),
+            (1099, Phase::Closing),
+            (1100, Phase::Stopped),
+        ] {
+            assert_eq!(machine.advance(at(second), 3), phase, "second {second}");
+        }
+    }
+
+    #[test]
+    fn with_nobody_left_it_stops_in_any_phase_after_the_pre_delay() {
+        for second in [5, 50, 85] {
+            let mut machine = Machine::new(SETTINGS);
+            machine.start(at(0));
+            assert_eq!(machine.advance(at(2), 0), Phase::PreDelay);
+            assert_eq!(machine.advance(at(second), 0), Phase::Stopped);
+        }
+    }
+
+    #[test]
+    fn every_change_by_time_is_announced() {
+        let mut machine = Machine::new(SETTINGS);
+        machine.start(at(0));
+        let mut phases = Vec::new();
+        while let Some(change) = machine.next_change() {
+            phases.push(machine.advance(change, 1));
+        }
+        assert_eq!(phases, [Phase::PreDelay, Phase::Waiting, Phase::Closing, Phase::Stopped]);
+    }
+
+    #[test]
+    fn the_second_signal_stops_and_nothing_moves_back() {
+        let mut machine = Machine::new(SETTINGS);
+        machine.stop(at(0));
+        assert_eq!(machine.advance(at(1), 7), Phase::Stopped);
+    }
+
+    #[test]
+    fn closes_are_paced_evenly_and_end_before_the_window() {
+        let window = Duration::from_secs(10);
+        assert_eq!(paced(1, Duration::ZERO, window), 1);
+        let mut before = 0;
+        for tenth in 0..=90 {
+            let due = paced(900, Duration::from_millis(tenth * 100), window);
+            assert!(due >= before && due - before <= 11, "{before} -> {due}");
+            before = due;
+        }
+        assert_eq!(before, 900);
+        assert_eq!(paced(5, Duration::ZERO, Duration::ZERO), 5);
+    }
+}

@@ -1,0 +1,8 @@
+//! wsbcast: a WebSocket broadcast server.
+
+pub mod channel;
+pub mod clock;
+pub mod drain;
+pub mod limits;
+pub mod telemetry;
+pub mod ws;

@@ -1,0 +1,174 @@
+//! Every bound that no option sets, in one place: unit, what happens past it, what counts it.
+//!
+//! Options (config/) bound what operators differ about; these bound the rest, so that no queue,
+//! buffer, loop or wait is without an end. Relations between them are checked at compile time.
+
+use std::time::Duration;
+
+/// Longest channel name; past it the request is answered 400.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 128;
+
+// --- HTTP -----------------------------------------------------------------------------------
+
+/// Request line and headers together; past it 431 from hyper.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of one request; past it 431 from hyper.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// From accept, or from a request's first byte, to the end of its headers; then closed.
+pub const HTTP_HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two requests of one connection; then closed.
+pub const HTTP_IDLE_DEADLINE: Duration = Duration::from_secs(60);
+/// From the end of the headers to the end of the body; then 408 and closed.
+pub const HTTP_BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// One request's work, its body included; then the connection is dropped. A backstop: the parts
+/// have tighter bounds.
+pub const HTTP_REQUEST_DEADLINE: Duration = Duration::from_secs(120);
+/// For the peer to take an answer; then the connection is dropped.
+pub const HTTP_ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// One publication, whatever the broker does; then 504.
+pub const PUBLISH_ANSWER_DEADLINE: Duration = Duration::from_millis(1150);
+/// Messages of a batch that are at the broker at a time.
+pub const BATCH_WINDOW: usize = 64;
+/// Bytes of a batch that are parsed before others get their turn.
+pub const BATCH_TURN_BYTES: usize = 128 * 1024;
+/// Least bound of an ndjson body, whatever one message may have; past it 413.
+pub const BATCH_BYTES_MAX_MIN: usize = 8 * 1024 * 1024;
+/// Bodies of one shard that are being read or published, in bytes; past it 503. One request is
+/// always let through.
+pub const HTTP_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A body's single piece up to this is copied: a view would keep hyper's whole buffer alive.
+pub const BODY_COPY_BYTES_MAX: usize = 1024;
+/// For `POST /admin/drain` to wait until the phase has turned, before it answers as things are.
+pub const DRAIN_START_WAIT: Duration = Duration::from_millis(200);
+/// Each step of `wsbcast health`: connecting, and the whole answer; then unhealthy.
+pub const HEALTH_CHECK_DEADLINE: Duration = Duration::from_secs(3);
+/// Rest of a refused body that is read and thrown away so that the publisher sees the answer.
+pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long that goes on.
+pub const LINGER_DEADLINE: Duration = Duration::from_secs(2);
+/// Lines of one ndjson batch; past it 413.
+pub const BATCH_LINES_MAX: usize = 10_000;
+/// Channels one client may name in its handshake; past it 400.
+pub const CHANNELS_PER_CLIENT_MAX: usize = 64;
+/// What a `Retry-After` says while draining, seconds.
+pub const RETRY_AFTER_DRAINING_SECS: u32 = 5;
+/// What a `Retry-After` says when full, seconds.
+pub const RETRY_AFTER_FULL_SECS: u32 = 1;
+/// Connections of the admin listener; past it new ones wait in the kernel.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// HTTP connections of one shard that are no WebSocket (yet); past it new ones wait in the
+/// kernel's accept queue.
+pub const HTTP_CONNECTIONS_PER_SHARD_MAX: usize = 4096;
+
+// --- Clients --------------------------------------------------------------------------------
+
+/// One read from a client; the buffer is the shard's, not the client's.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes read from one client before others get their turn.
+pub const READ_TURN_BYTES_MAX: usize = 256 * 1024;
+/// A client's message begun must end within this; then closed 1008.
+pub const INBOUND_MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
+/// Echo output a client may leave unread before the server stops reading from it.
+pub const ECHO_UNSENT_BYTES_MAX: usize = 256 * 1024;
+/// From our Close frame in the kernel to the peer's answer; then the descriptor is dropped.
+pub const CLOSE_ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// For the Close frame (and the log before it, in a drain) to be taken; then reset.
+pub const CLOSE_WRITE_DEADLINE: Duration = Duration::from_secs(2);
+/// Unsent bytes the kernel holds per client (TCP_NOTSENT_LOWAT) before it says "would block".
+pub const KERNEL_UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+// --- Logs and passes ------------------------------------------------------------------------
+
+/// A log's first chunk.
+pub const CHUNK_BYTES_MIN: usize = 512;
+/// A log's largest chunk; also what trimming frees at a time.
+pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Largest chunk that a log keeps when everyone has read everything.
+pub const CHUNK_KEPT_BYTES_MAX: usize = 4 * 1024;
+/// Clients that a pass visits between two looks at whether its time is up.
+pub const PASS_CLIENTS_PER_LOOK: u32 = 64;
+/// Slices of one vectored write.
+pub const WRITE_SLICES_MAX: usize = 32;
+/// A pass over the clients yields to the runtime after this.
+pub const PASS_SLICE: Duration = Duration::from_millis(5);
+/// Publications taken from the mailbox, in bytes, before the next pass.
+pub const APPEND_TURN_BYTES_MAX: usize = 1024 * 1024;
+/// A shard's mailbox, in bytes; full: publish answers 503 `shard-stalled`.
+pub const MAILBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A shard's mailbox, in messages; full: likewise.
+pub const MAILBOX_MESSAGES_MAX: usize = 65_536;
+
+// --- Broker ---------------------------------------------------------------------------------
+
+/// For Redis to answer a publish; then 504 `unconfirmed`.
+pub const PUBLISH_CONFIRM_DEADLINE: Duration = Duration::from_secs(1);
+/// Between two heartbeats of a shard through Redis.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
+/// Without a heartbeat's return for this long the link counts as lost.
+pub const HEARTBEAT_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// For a handshake to wait for its channels' subscription in Redis.
+pub const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(1);
+/// Channels whose offsets the embedded sequencer remembers; past it the one published to longest
+/// ago is forgotten, and starts anew under another epoch.
+pub const SEQUENCER_CHANNELS_MAX: usize = 65_536;
+/// Publishes one handle has on their way to Redis; past it 503 `shard-stalled`.
+pub const PUBLISHES_IN_FLIGHT_MAX: usize = 4096;
+/// Their payloads, in bytes; past it likewise (a single larger message still passes).
+pub const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;
+/// To connect to Redis and be greeted; then the attempt is given up and repeated.
+pub const REDIS_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// Between two attempts to connect; up to half of it more, at random.
+pub const REDIS_RECONNECT_DELAY: Duration = Duration::from_millis(100);
+/// A connection that answers nothing for this long is given up. Long, because what a paused
+/// Redis still holds of it is delivered when it goes on.
+pub const REDIS_SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Publishes wait this long once Redis is back, so that other processes are subscribed again.
+pub const REDIS_SETTLE: Duration = Duration::from_millis(200);
+/// Redis forgets the offset of a channel that nobody published to for this long.
+pub const REDIS_META_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Unanswered SUBSCRIBE and UNSUBSCRIBE commands of a shard; past it further ones wait.
+pub const SUBSCRIBES_IN_FLIGHT_MAX: usize = 1024;
+/// A SUBSCRIBE that Redis refused is repeated after this.
+pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(5);
+/// One read from a subscriber's connection.
+pub const SUBSCRIBER_READ_BYTES: usize = 64 * 1024;
+/// One message from Redis; past it the connection is dropped and made anew.
+pub const SUBSCRIBER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// For the broker's connections to end politely when the process stops; then they are dropped.
+pub const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(150);
+/// Kinds of periodic message (channel and interval) remembered; past it the oldest is forgotten.
+pub const SLOT_KINDS_MAX: usize = 16;
+
+// --- Life of the process --------------------------------------------------------------------
+
+/// Signals this close to the last one count as the same.
+pub const SIGNAL_MERGE: Duration = Duration::from_millis(300);
+/// From the second signal to the end of the process.
+pub const FORCED_EXIT_DEADLINE: Duration = Duration::from_secs(1);
+/// What requests in progress get once the last client has left.
+pub const LAST_REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
+/// Between two progress lines of a drain.
+pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// A shard silent for this long turns readiness red.
+pub const SHARD_STALL_READY: Duration = Duration::from_secs(2);
+/// A shard silent for this long turns liveness red.
+pub const SHARD_STALL_LIVE: Duration = Duration::from_secs(30);
+/// Between two beats of a shard's loop.
+pub const SHARD_BEAT_INTERVAL: Duration = Duration::from_millis(50);
+/// Accept pauses this long when descriptors have run out.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// Descriptors kept free for listeners, Redis, files and the answer 503.
+pub const DESCRIPTORS_RESERVED: u64 = 64;
+/// On a Windows close, logoff or shutdown event: closing spread over this.
+pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);
+
+const _: () = assert!(PUBLISH_CONFIRM_DEADLINE.as_millis() < PUBLISH_ANSWER_DEADLINE.as_millis());
+const _: () = assert!(HTTP_BODY_DEADLINE.as_millis() < HTTP_REQUEST_DEADLINE.as_millis());
+const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192); // hyper's own minimum
+const _: () = assert!(CHUNK_BYTES_MIN <= CHUNK_KEPT_BYTES_MAX);
+const _: () = assert!(CHUNK_KEPT_BYTES_MAX <= CHUNK_BYTES_MAX);
+const _: () = assert!(APPEND_TURN_BYTES_MAX <= MAILBOX_BYTES_MAX);
+const _: () = assert!(HEARTBEAT_INTERVAL.as_millis() < HEARTBEAT_SILENCE_MAX.as_millis());
+const _: () = assert!(READ_BUFFER_BYTES <= READ_TURN_BYTES_MAX);
+const _: () = assert!(HEARTBEAT_SILENCE_MAX.as_millis() < REDIS_SILENCE_MAX.as_millis());
+const _: () = assert!(REDIS_SETTLE.as_millis() < PUBLISH_CONFIRM_DEADLINE.as_millis());

@@ -1,0 +1,186 @@
+//! The one table of reasons for which a connection ends.
+//!
+//! Code, fixed word (the metric's `reason`), text on the wire and whether to reconnect stand
+//! here and nowhere else; no other place writes a close code.
+
+/// Why a client's connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client closed; its own code is echoed (RFC 6455 §5.5.1).
+    Client,
+    /// The process ends now: second signal or hard limit.
+    GoingAway,
+    /// RFC 6455 was broken.
+    Protocol,
+    /// A kind of data that is not served here.
+    Unsupported,
+    /// A text message or close reason that is no UTF-8.
+    BadUtf8,
+    /// A message longer than `--max-message-size`.
+    TooBig,
+    /// An unfinished message was held too long, or the memory for such ran out.
+    Policy,
+    /// A bug of ours.
+    Internal,
+    /// Paced close at the end of a drain; the text carries the retry hint.
+    Restart,
+    /// The client fell further behind than the backlog allows.
+    SlowConsumer,
+    /// A message of the channel was lost between the broker and this process.
+    Gap,
+    /// No sign of life within the ping timeout.
+    PingTimeout,
+    /// The connection broke, or the client left, without a Close frame.
+    Lost,
+}
+
+impl CloseReason {
+    /// All of them, in the order of the variants: `ALL[reason as usize] == reason`.
+    pub const ALL: [Self; 13] = [
+        Self::Client,
+        Self::GoingAway,
+        Self::Protocol,
+        Self::Unsupported,
+        Self::BadUtf8,
+        Self::TooBig,
+        Self::Policy,
+        Self::Internal,
+        Self::Restart,
+        Self::SlowConsumer,
+        Self::Gap,
+        Self::PingTimeout,
+        Self::Lost,
+    ];
+    /// The code on the wire; `None` where there is none of ours: the client's own is echoed,
+    /// a lost connection hears nothing.
+    #[must_use]
+    pub const fn code(self) -> Option<u16> {
+        self.row().code
+    }
+
+    /// The fixed word: the metric's `reason`, the log's field.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        self.row().word
+    }
+
+    /// What stands in the Close frame behind the code.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        self.row().text
+    }
+
+    /// Whether a client does well to connect again.
+    #[must_use]
+    pub const fn reconnect(self) -> bool {
+        self.row().reconnect
+    }
+
+    /// The table.
+    const fn row(self) -> Row {
+        match self {
+            Self::Client => row(None, "client", "", false),
+            Self::GoingAway => row(Some(1001), "going_away", "server is going away", true),
+            Self::Protocol => row(Some(1002), "protocol", "protocol error", false),
+            Self::Unsupported => row(Some(1003), "unsupported", "data not supported", false),
+            Self::BadUtf8 => row(Some(1007), "bad_utf8", "text is not UTF-8", false),
+            Self::TooBig => row(Some(1009), "too_big", "message too big", false),
+            Self::Policy => row(Some(1008), "policy", "unfinished message not kept", false),
+            Self::Internal => row(Some(1011), "internal", "internal error", true),
+            Self::Restart => row(Some(1012), "restart", "service restart", true),
+            Self::SlowConsumer => row(Some(1013), "slow_consumer", "reading too slowly", true),
+            Self::Gap => row(Some(1013), "gap", "messages were lost", true),
+            Self::PingTimeout => row(Some(4408), "ping_timeout", "no sign of life", true),
+            Self::Lost => row(None, "lost", "", true),
+        }
+    }
+}
+
+/// The text of a paced close: when to come back, drawn by the server so that all the clients it
+/// closes come back evenly.
+#[must_use]
+pub fn restart_text(retry_ms: u64) -> String {
+    format!("{}; retry in {retry_ms} ms", CloseReason::Restart.text())
+}
+
+/// Whether a peer may put `code` into a Close frame (RFC 6455 §7.4 and the registry it opened):
+/// the registered codes without those that only describe the absence of one, and the two ranges
+/// for libraries and applications.
+#[must_use]
+pub const fn is_valid_from_peer(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+struct Row {
+    code: Option<u16>,
+    word: &'static str,
+    text: &'static str,
+    reconnect: bool,
+}
+
+const fn row(code: Option<u16>, word: &'static str, text: &'static str, reconnect: bool) -> Row {
+    Row { code, word, text, reconnect }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_the_promised_code_word_and_advice() {
+        let promised = [
+            (CloseReason::Client, None, "client", false),
+            (CloseReason::GoingAway, Some(1001), "going_away", true),
+            (CloseReason::Protocol, Some(1002), "protocol", false),
+            (CloseReason::Unsupported, Some(1003), "unsupported", false),
+            (CloseReason::BadUtf8, Some(1007), "bad_utf8", false),
+            (CloseReason::TooBig, Some(1009), "too_big", false),
+            (CloseReason::Policy, Some(1008), "policy", false),
+            (CloseReason::Internal, Some(1011), "internal", true),
+            (CloseReason::Restart, Some(1012), "restart", true),
+            (CloseReason::SlowConsumer, Some(1013), "slow_consumer", true),
+            (CloseReason::Gap, Some(1013), "gap", true),
+            (CloseReason::PingTimeout, Some(4408), "ping_timeout", true),
+            (CloseReason::Lost, None, "lost", true),
+        ];
+        assert_eq!(promised.len(), CloseReason::ALL.len());
+        for (reason, code, word, reconnect) in promised {
+            assert_eq!(reason.code(), code, "{reason:?}");
+            assert_eq!(reason.word(), word, "{reason:?}");
+            assert_eq!(reason.reconnect(), reconnect, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn all_is_in_the_order_of_the_variants_and_no_word_stands_twice() {
+        let words: HashSet<_> = CloseReason::ALL.iter().map(|reason| reason.word()).collect();
+        assert_eq!(words.len(), CloseReason::ALL.len());
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+
+    #[test]
+    fn every_text_fits_a_close_frame_and_every_code_may_be_sent() {
+        for reason in CloseReason::ALL {
+            assert!(reason.text().len() <= 123, "{reason:?}");
+            assert_eq!(reason.text().is_empty(), reason.code().is_none(), "{reason:?}");
+            assert!(reason.code().is_none_or(is_valid_from_peer), "{reason:?}");
+        }
+        assert!(restart_text(u64::MAX).len() <= 123);
+    }
+
+    #[test]
+    fn a_restart_says_when_to_come_back() {
+        assert_eq!(restart_text(1234), "service restart; retry in 1234 ms");
+    }
+
+    #[test]
+    fn peers_may_send_registered_and_private_codes_and_no_others() {
+        let allowed = (0..=u16::MAX).filter(|&code| is_valid_from_peer(code));
+        let expected = (1000..=1003).chain(1007..=1014).chain(3000..=4999);
+        assert!(allowed.eq(expected));
+    }
+}

@@ -1,0 +1,105 @@
+//! A data message that has not ended: what of it has arrived.
+//!
+//! Text is checked as it comes. The buffer grows with what has arrived, never with what a header
+//! announced, so that a lying header costs nothing; and never past what the message may still
+//! become.
+
+use std::borrow::Cow;
+
+use super::{Event, Rules, mask::Key};
+use crate::ws::{Kind, close::CloseReason, utf8::Validator};
+
+/// A message being assembled.
+///
+/// # Invariants
+/// `len` counts every payload byte taken in; `data` holds them all, or none if the rules keep
+/// none.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    kind: Kind,
+    len: usize,
+    utf8: Validator,
+    data: Vec<u8>,
+}
+
+impl Unfinished {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, len: 0, utf8: Validator::default(), data: Vec::new() }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.data.capacity()
+    }
+
+    /// Takes the next piece of payload; the message will not get longer than `len_max`.
+    pub(super) fn take_in(
+        &mut self,
+        piece: &mut [u8],
+        key: Key,
+        len_max: usize,
+        rules: &Rules,
+    ) -> Result<(), CloseReason> {
+        reveal(self.kind, piece, key, &mut self.utf8, rules)?;
+        self.len += piece.len();
+        if rules.keep_payload {
+            self.make_room(piece.len(), len_max);
+            self.data.extend_from_slice(piece);
+        }
+        Ok(())
+    }
+
+    /// The message ends here.
+    pub(super) fn finish<'a>(self) -> Result<Event<'a>, CloseReason> {
+        self.utf8.finish().map_err(|_| CloseReason::BadUtf8)?;
+        Ok(Event::Message { kind: self.kind, len: self.len, data: Cow::Owned(self.data) })
+    }
+
+    /// Doubles the buffer when it is full, like a `Vec`, but not past `len_max`.
+    fn make_room(&mut self, more: usize, len_max: usize) {
+        let needed = self.data.len() + more;
+        if needed > self.data.capacity() {
+            let doubled = self.data.capacity().saturating_mul(2).min(len_max);
+            self.data.reserve_exact(doubled.max(needed) - self.data.len());
+        }
+    }
+}
+
+/// A message that lies whole in the input: unmasked there, not copied.
+pub(super) fn whole<'a>(
+    kind: Kind,
+    payload: &'a mut [u8],
+    key: Key,
+    rules: &Rules,
+) -> Result<Event<'a>, CloseReason> {
+    let mut utf8 = Validator::default();
+    reveal(kind, payload, key, &mut utf8, rules)?;
+    utf8.finish().map_err(|_| CloseReason::BadUtf8)?;
+    let len = payload.len();
+    let data: &[u8] = if rules.keep_payload { payload } else { &[] };
+    Ok(Event::Message { kind, len, data: Cow::Borrowed(data) })
+}
+
+/// Unmasks `piece` and checks it if it is text. Bytes that nobody will look at stay masked.
+fn reveal(
+    kind: Kind,
+    piece: &mut [u8],
+    key: Key,
+    utf8: &mut Validator,
+    rules: &Rules,
+) -> Result<(), CloseReason> {
+    if kind == Kind::Text || rules.keep_payload {
+        key.apply(piece);
+    }
+    if kind == Kind::Text {
+        utf8.push(piece).map_err(|_| CloseReason::BadUtf8)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! Reads a client's frames out of whatever pieces the kernel hands over.
+//!
+//! The read buffer is the caller's, one for many clients; a decoder owns memory only while a
+//! message or a frame of its client is unfinished, so an idle client costs one pointer. What
+//! lies whole in the input is unmasked there and lent out; only what was cut is copied.
+//! Every rule of RFC 6455 about client frames is judged at the first byte that breaks it. What
+//! to answer, and how long an unfinished message may take, is the caller's matter.
+
+mod header;
+mod mask;
+mod message;
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, mem};
+
+use self::{
+    header::{Carries, HEADER_BYTES_MAX, Header},
+    mask::Key,
+    message::Unfinished,
+};
+use super::{
+    Kind,
+    close::{self, CloseReason},
+    frame::{CONTROL_PAYLOAD_BYTES_MAX, Control},
+};
+
+/// What a client may send; the same for all of a connection's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Longest message, all its fragments together; past it `TooBig`.
+    pub message_bytes_max: usize,
+    /// Whether anybody wants the messages' bytes. If not, they are checked and counted, and
+    /// never stored.
+    pub keep_payload: bool,
+}
+
+/// Something whole that the client sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A data message; text is known to be UTF-8.
+    Message {
+        /// Text or binary.
+        kind: Kind,
+        /// Length in bytes, also when `data` is not kept.
+        len: usize,
+        /// The payload: lent from the input if it lay there whole, else assembled; empty without
+        /// `keep_payload`.
+        data: Cow<'a, [u8]>,
+    },
+    /// To be answered by a Pong with the same payload, at most 125 bytes.
+    Ping(Cow<'a, [u8]>),
+    /// A sign of life.
+    Pong(Cow<'a, [u8]>),
+    /// The client closes. Whatever it sends afterwards is to be thrown away unread.
+    Close(CloseFrame),
+}
+
+/// What a client's Close frame says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseFrame {
+    /// Its code, one that a peer may send; to be echoed.
+    pub code: Option<u16>,
+    /// Its text, often empty.
+    pub text: String,
+}
+
+/// Bytes of the input that are used up, and what they brought; or why the connection must end.
+pub type Step<'a> = Result<(usize, Option<Event<'a>>), CloseReason>;
+
+/// The reader of one client's frames.
+///
+/// # Invariants
+/// `partial` is there exactly while a message or a frame is unfinished.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    partial: Option<Box<Partial>>,
+}
+
+/// What is unfinished: at most one header or one frame, and around it at most one message.
+#[derive(Debug, Default)]
+struct Partial {
+    /// The beginning of a header.
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: usize,
+    /// A frame whose payload is not all here.
+    frame: Option<Frame>,
+    /// What has arrived of a control frame's payload.
+    control: Vec<u8>,
+    /// A data message of which something has arrived.
+    message: Option<Unfinished>,
+}
+
+/// A frame whose header is known.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    fin: bool,
+    carries: Carries,
+    /// Payload bytes to come.
+    remaining: usize,
+    /// Turned to the next of them.
+    key: Key,
+}
+
+impl Decoder {
+    /// Reads `input` up to the next event. The caller goes on behind the bytes used until an
+    /// answer has no event: then all of `input` is used up and may be overwritten.
+    ///
+    /// # Errors
+    /// `Protocol`, `BadUtf8` or `TooBig`: the connection must end with that. The decoder has let
+    /// go of everything and is of no further use.
+    pub fn next<'a>(&mut self, input: &'a mut [u8], rules: &Rules) -> Step<'a> {
+        let step = self.read_to_event(input, rules);
+        let nothing_unfinished = self.partial.as_ref().is_some_and(|partial| partial.is_empty());
+        if step.is_err() || nothing_unfinished {
+            self.partial = None;
+        }
+        step
+    }
+
+    /// Whether no message and no frame is unfinished. A deadline for what is unfinished starts
+    /// when this turns false and anew with every `Message` since: reads of a busy client may
+    /// always end inside its next message.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.partial.is_none()
+    }
+
+    /// Memory held for what is unfinished, to be charged to a budget; 0 when idle. Never more
+    /// than twice what arrived or the longest message allowed, and a small constant.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| {
+            let message = partial.message.as_ref().map_or(0, Unfinished::held_bytes);
+            size_of::<Partial>() + partial.control.capacity() + message
+        })
+    }
+
+    fn read_to_event<'a>(&mut self, input: &'a mut [u8], rules: &Rules) -> Step<'a> {
+        let available = input.len();
+        let mut rest = input;
+        while !rest.is_empty() {
+            let Some(frame) = self.current_frame(&mut rest, rules)? else { break };
+            let here = frame.remaining.min(rest.len());
+            let (piece, after) = mem::take(&mut rest).split_at_mut(here);
+            rest = after;
+            let event = match frame.carries {
+                Carries::Data(kind) => self.data_piece(kind, frame, piece, rules)?,
+                Carries::Control(control) => self.control_piece(control, frame, piece)?,
+            };
+            if event.is_some() {
+                return Ok((available - rest.len(), event));
+            }
+        }
+        Ok((available, None))
+    }
+
+    /// The frame whose payload comes next: the one underway, or the one whose header is taken
+    /// off `rest`. `None`: the header is not whole, `rest` is used up.
+    fn current_frame(
+        &mut self,
+        rest: &mut &mut [u8],
+        rules: &Rules,
+    ) -> Result<Option<Frame>, CloseReason> {
+        if let Some(frame) = self.partial.as_mut().and_then(|partial| partial.frame.take()) {
+            return Ok(Some(frame));
+        }
+        let Some(header) = self.read_header(rest)? else { return Ok(None) };
+        let payload_len_max = match header.carries {
+            Carries::Data(_) => {
+                let before = self.message().map_or(0, Unfinished::len);
+                rules.message_bytes_max.saturating_sub(before)
+            }
+            Carries::Control(_) => CONTROL_PAYLOAD_BYTES_MAX,
+        };
+        let remaining = usize::try_from(header.payload_len)
+            .ok()
+            .filter(|&payload_len| payload_len <= payload_len_max)
+            .ok_or(CloseReason::TooBig)?;
+        let Header { fin, carries, key, .. } = header;
+        Ok(Some(Frame { fin, carries, remaining, key }))
+    }
+
+    /// Takes a header off `rest`, or what there is of it.
+    fn read_header(&mut self, rest: &mut &mut [u8]) -> Result<Option<Header>, CloseReason> {
+        let underway = self.message().map(Unfinished::kind);
+        if self.partial.as_ref().is_none_or(|partial| partial.header_len == 0) {
+            if let Some((header, len)) = header::parse(rest, underway)? {
+                skip(rest, len);
+                return Ok(Some(header));
+            }
+            let partial = self.partial.get_or_insert_default();
+            partial.header[..rest.len()].copy_from_slice(rest);
+            partial.header_len = rest.len();
+            skip(rest, rest.len());
+            return Ok(None);
+        }
+        // A header that was cut: rare, so byte by byte will do.
+        let partial = self.partial.get_or_insert_default();
+        while let Some(&byte) = rest.first() {
+            skip(rest, 1);
+            partial.header[partial.header_len] = byte;
+            partial.header_len += 1;
+            if let Some((header, _)) =
+                header::parse(&partial.header[..partial.header_len], underway)?
+            {
+                partial.header_len = 0;
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the next piece of a data frame's payload, the last one if it ends the frame.
+    fn data_piece<'a>(
+        &mut self,
+        kind: Kind,
+        frame: Frame,
+        piece: &'a mut [u8],
+        rules: &Rules,
+    ) -> Result<Option<Event<'a>>, CloseReason> {
+        let ends_frame = piece.len() == frame.remaining;
+        if ends_frame && frame.fin && self.message().is_none() {
+            return message::whole(kind, piece, frame.key, rules).map(Some);
+        }
+        let partial = self.partial.get_or_insert_default();
+        if !ends_frame {
+            partial.frame = Some(frame.after(piece.len()));
+            if piece.is_empty() {
+                // Only the header is here: the payload may yet arrive in one piece.
+                return Ok(None);
+            }
+        }
+        let mut message = partial.message.take().unwrap_or_else(|| Unfinished::new(kind));
+        let len_max =
+            if frame.fin { message.len() + frame.remaining } else { rules.message_bytes_max };
+        message.take_in(piece, frame.key, len_max, rules)?;
+        if ends_frame && frame.fin {
+            return message.finish().map(Some);
+        }
+        partial.message = Some(message);
+        Ok(None)
+    }
+
+    /// Takes the next piece of a control frame's payload, the last one if it ends the frame.
+    fn control_piece<'a>(
+        &mut self,
+        control: Control,
+        frame: Frame,
+        piece: &'a mut [u8],
+    ) -> Result<Option<Event<'a>>, CloseReason> {
+        frame.key.apply(piece);
+        if piece.len() < frame.remaining {
+            let partial = self.partial.get_or_insert_default();
+            partial.control.extend_from_slice(piece);
+            partial.frame = Some(frame.after(piece.len()));
+            return Ok(None);
+        }
+        let mut payload: Cow<'a, [u8]> = Cow::Borrowed(piece);
+        if let Some(partial) = self.partial.as_mut().filter(|partial| !partial.control.is_empty()) {
+            let mut whole = mem::take(&mut partial.control);
+            whole.extend_from_slice(&payload);
+            payload = Cow::Owned(whole);
+        }
+        Ok(Some(match control {
+            Control::Ping => Event::Ping(payload),
+            Control::Pong => Event::Pong(payload),
+            Control::Close => Event::Close(CloseFrame::parse(&payload)?),
+        }))
+    }
+
+    fn message(&self) -> Option<&Unfinished> {
+        self.partial.as_ref()?.message.as_ref()
+    }
+}
+
+impl Partial {
+    fn is_empty(&self) -> bool {
+        self.header_len == 0 && self.frame.is_none() && self.message.is_none()
+    }
+}
+
+impl Frame {
+    /// The same frame behind the next `len` bytes of its payload.
+    fn after(self, len: usize) -> Self {
+        Self { remaining: self.remaining - len, key: self.key.advance(len), ..self }
+    }
+}
+
+impl CloseFrame {
+    /// RFC 6455 §5.5.1: nothing, or a code and a text.
+    fn parse(payload: &[u8]) -> Result<Self, CloseReason> {
+        let Some((code, text)) = payload.split_first_chunk() else {
+            let nothing = Self { code: None, text: String::new() };
+            return if payload.is_empty() { Ok(nothing) } else { Err(CloseReason::Protocol) };
+        };
+        let code = u16::from_be_bytes(*code);
+        if !close::is_valid_from_peer(code) {
+            return Err(CloseReason::Protocol);
+        }
+        let text = std::str::from_utf8(text).map_err(|_| CloseReason::BadUtf8)?;
+        Ok(Self { code: Some(code), text: text.to_owned() })
+    }
+}
+
+/// Moves the start of `rest` on by `len`.
+fn skip(rest: &mut &mut [u8], len: usize) {
+    *rest = &mut mem::take(rest)[len..];
+}

@@ -1,0 +1,283 @@
+//! The opening handshake's rules: RFC 6455 §4.2.1.
+//!
+//! Looks at a request's head and says what to answer; it writes no response and knows no route,
+//! channel or origin. List headers (`Connection`, `Upgrade`) may come in several lines and in any
+//! case; what must be there once must be there exactly once.
+
+use http::{HeaderMap, HeaderName, Method, Version, header};
+use thiserror::Error;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// The only version of the protocol, as it stands in `Sec-WebSocket-Version`.
+pub const VERSION: &str = "13";
+
+/// A key is the base64 of 16 bytes: 22 characters and two of padding.
+const KEY_CHARACTERS: usize = 22;
+
+/// The request may be upgraded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// The answer's `Sec-WebSocket-Accept`.
+    pub accept_key: String,
+}
+
+/// The request may not be upgraded.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// No upgrade to WebSocket is asked for: 426 with `Upgrade: websocket`.
+    #[error("this is a WebSocket endpoint")]
+    NotUpgrade,
+    /// Not version 13: 426 with `Sec-WebSocket-Version: 13`.
+    #[error("only WebSocket version 13 is spoken here")]
+    WrongVersion,
+    /// A rule is broken: 400; the text says which.
+    #[error("{0}")]
+    Bad(&'static str),
+}
+
+/// Checks the head of a request for an upgrade.
+///
+/// # Errors
+/// What to refuse it with.
+pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<Accept, Refusal> {
+    check_upgrade(headers)?;
+    if version != Version::HTTP_11 {
+        return Err(Refusal::Bad("a WebSocket handshake needs HTTP/1.1"));
+    }
+    if method != Method::GET {
+        return Err(Refusal::Bad("a WebSocket handshake is a GET"));
+    }
+    check_version(headers)?;
+    check_host(headers)?;
+    check_no_body(headers)?;
+    Ok(Accept { accept_key: derive_accept_key(key(headers)?) })
+}
+
+/// Both headers ask, or neither does; one alone is a contradiction. A lone `Sec-WebSocket-Key`
+/// is no asking: proxies that were not told of WebSocket pass it on without the other two, and
+/// 426 says best what is missing.
+fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
+    let websocket = lists(headers, header::UPGRADE, "websocket");
+    let connection = lists(headers, header::CONNECTION, "upgrade");
+    match (websocket, connection) {
+        (true, true) => Ok(()),
+        (true, false) => Err(Refusal::Bad("Connection does not list Upgrade")),
+        (false, true) if !headers.contains_key(header::UPGRADE) => {
+            Err(Refusal::Bad("Connection lists Upgrade, but there is no Upgrade header"))
+        }
+        (false, _) => Err(Refusal::NotUpgrade),
+    }
+}
+
+/// A missing version is a wrong one: the answer names the right one.
+fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+    match once(headers, header::SEC_WEBSOCKET_VERSION) {
+        Some(Once::Value(version)) if version == VERSION.as_bytes() => Ok(()),
+        Some(Once::Repeated) => Err(Refusal::Bad("Sec-WebSocket-Version stands more than once")),
+        _ => Err(Refusal::WrongVersion),
+    }
+}
+
+fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
+    match once(headers, header::HOST) {
+        Some(Once::Value(host)) if !host.is_empty() => Ok(()),
+        Some(Once::Repeated) => Err(Refusal::Bad("Host stands more than once")),
+        _ => Err(Refusal::Bad("Host is missing")),
+    }
+}
+
+/// Bytes of a body would be taken for frames.
+fn check_no_body(headers: &HeaderMap) -> Result<(), Refusal> {
+    let empty = |length: &[u8]| !length.is_empty() && length.iter().all(|&byte| byte == b'0');
+    let some_length = headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .any(|length| !empty(length.as_bytes().trim_ascii()));
+    if some_length || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Refusal::Bad("a WebSocket handshake has no body"));
+    }
+    Ok(())
+}
+
+/// The client's key, proved to be the base64 of 16 bytes. The four bits of padding in the last
+/// character need not be 0: the server has no use for them.
+fn key(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+    let key = match once(headers, header::SEC_WEBSOCKET_KEY) {
+        Some(Once::Value(key)) => key,
+        Some(Once::Repeated) => {
+            return Err(Refusal::Bad("Sec-WebSocket-Key stands more than once"));
+        }
+        None => return Err(Refusal::Bad("Sec-WebSocket-Key is missing")),
+    };
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    match key.split_at_checked(KEY_CHARACTERS) {
+        Some((characters, b"==")) if characters.iter().all(is_base64) => Ok(key),
+        _ => Err(Refusal::Bad("Sec-WebSocket-Key is not the base64 of 16 bytes")),
+    }
+}
+
+enum Once<'a> {
+    Value(&'a [u8]),
+    Repeated,
+}
+
+fn once(headers: &HeaderMap, name: HeaderName) -> Option<Once<'_>> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    Some(match values.next() {
+        None => Once::Value(value.as_bytes().trim_ascii()),
+        Some(_) => Once::Repeated,
+    })
+}
+
+/// Whether `token` stands in the comma-separated list, over all its lines, in any case.
+fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    /// The RFC's own example (§1.3).
+    const GOOD: &[(&str, &str)] = &[
+        ("host", "server.example.com"),
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-version", "13"),
+    ];
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        headers
+    }
+
+    /// The verdict on the good request with `name`'s lines replaced by `values`.
+    fn with(name: &str, values: &[&str]) -> Result<Accept, Refusal> {
+        let mut headers = headers(GOOD);
+        headers.remove(name);
+        for value in values {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        check(&Method::GET, Version::HTTP_11, &headers)
+    }
+
+    #[test]
+    fn the_rfcs_example_is_accepted_with_the_rfcs_answer() {
+        let accept = check(&Method::GET, Version::HTTP_11, &headers(GOOD)).unwrap();
+        assert_eq!(accept.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn list_headers_may_be_long_in_several_lines_and_in_any_case() {
+        assert!(with("connection", &["keep-alive, Upgrade"]).is_ok());
+        assert!(with("connection", &["keep-alive", "UPGRADE"]).is_ok());
+        assert!(with("connection", &["keep-alive ,,\tupgrade "]).is_ok());
+        assert!(with("upgrade", &["WebSocket"]).is_ok());
+        assert!(with("upgrade", &["h2c, websocket"]).is_ok());
+        assert!(with("upgrade", &["h2c", "WEBSOCKET"]).is_ok());
+    }
+
+    #[test]
+    fn who_asks_for_no_websocket_is_told_to_upgrade() {
+        let plain = headers(&[("host", "a")]);
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            assert_eq!(check(&Method::GET, version, &plain), Err(Refusal::NotUpgrade));
+        }
+        assert_eq!(with("upgrade", &["h2c"]), Err(Refusal::NotUpgrade));
+        assert_eq!(with("upgrade", &["websocket2"]), Err(Refusal::NotUpgrade));
+        let proxied = headers(&[
+            ("host", "a"),
+            ("connection", "close"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+        ]);
+        assert_eq!(check(&Method::GET, Version::HTTP_10, &proxied), Err(Refusal::NotUpgrade));
+    }
+
+    #[test]
+    fn headers_that_contradict_each_other_are_bad() {
+        assert!(matches!(with("upgrade", &[]), Err(Refusal::Bad(_))));
+        assert!(matches!(with("connection", &[]), Err(Refusal::Bad(_))));
+        assert!(matches!(with("connection", &["keep-alive"]), Err(Refusal::Bad(_))));
+        assert!(matches!(with("connection", &["upgraded"]), Err(Refusal::Bad(_))));
+    }
+
+    #[test]
+    fn another_version_or_none_is_told_the_right_one() {
+        for values in [&[] as &[&str], &["8"], &["14"], &["013"], &["13, 8"], &[""], &["x"]] {
+            assert_eq!(with("sec-websocket-version", values), Err(Refusal::WrongVersion));
+        }
+        assert!(matches!(with("sec-websocket-version", &["13", "8"]), Err(Refusal::Bad(_))));
+        assert!(matches!(with("sec-websocket-version", &["13", "13"]), Err(Refusal::Bad(_))));
+    }
+
+    #[test]
+    fn a_key_is_one_base64_of_sixteen_bytes() {
+        let good = "dGhlIHNhbXBsZSBub25jZQ==";
+        for key in
+            ["AAAAAAAAAAAAAAAAAAAAAA==", "+/+/+/+/+/+/+/+/+/+/+w==", " x3JJHMbDL1EzLkh9GBhXDw== "]
+        {
+            assert!(with("sec-websocket-key", &[key]).is_ok(), "{key}");
+        }
+        let bad: [&[&str]; 9] = [
+            &[],
+            &[""],
+            &[good, good],
+            &["SGVsbG8sIHdvcmxkIQ=="],
+            &["dGhlIHNhbXBsZSBub25jZQ"],
+            &["dGhlIHNhbXBsZSBub25jZQ=a"],
+            &["dGhlIHNhbXBsZSBub25jZQ==="],
+            &["dGhlIHNhbXBsZSBub25j-_=="],
+            &["AAAAAAAAAAAAAAAAAAAAAAA="],
+        ];
+        for values in bad {
+            let verdict = with("sec-websocket-key", values);
+            assert!(matches!(verdict, Err(Refusal::Bad(_))), "{values:?}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn host_stands_exactly_once_and_is_not_empty() {
+        for values in [&[] as &[&str], &[""], &["a", "a"]] {
+            assert!(matches!(with("host", values), Err(Refusal::Bad(_))), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_has_no_body() {
+        assert!(with("content-length", &["0"]).is_ok());
+        for length in ["1", "00012", "", "-0", "0, 5"] {
+            assert!(matches!(with("content-length", &[length]), Err(Refusal::Bad(_))), "{length}");
+        }
+        assert!(matches!(with("transfer-encoding", &["chunked"]), Err(Refusal::Bad(_))));
+    }
+
+    #[test]
+    fn only_a_get_over_http_1_1_is_a_handshake() {
+        for version in [Version::HTTP_09, Version::HTTP_10, Version::HTTP_2] {
+            let verdict = check(&Method::GET, version, &headers(GOOD));
+            assert!(matches!(verdict, Err(Refusal::Bad(_))), "{version:?}");
+        }
+        for method in [Method::POST, Method::HEAD, Method::OPTIONS] {
+            let verdict = check(&method, Version::HTTP_11, &headers(GOOD));
+            assert!(matches!(verdict, Err(Refusal::Bad(_))), "{method}");
+        }
+    }
+}
