@@ -1,0 +1,300 @@
+//! The bytes of one channel: ready-made frames in chunks, addressed by absolute offsets.
+//!
+//! Chunks start at 512 B and double up to 64 KiB, so that a quiet channel costs little; a frame
+//! may span chunks. Where frames start is indexed, so that everything that must not tear a frame
+//! apart (control frames, skipping, trimming) can find the boundaries. Knows no clients.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_KEPT_BYTES_MAX, WRITE_SLICES_MAX};
+
+// Frame starts are kept as 16-bit places inside their chunk.
+const _: () = assert!(CHUNK_BYTES_MAX <= 1 << 16);
+const _: () = assert!(CHUNK_BYTES_MIN.is_power_of_two() && CHUNK_BYTES_MAX.is_power_of_two());
+
+/// A channel's bytes from `tail` to `head`.
+///
+/// # Invariants
+/// - Chunks are contiguous: each starts where the one before ends; the last one ends at `head`.
+/// - `head` is a frame boundary; `frames` counts the frames that end at or before it.
+#[derive(Debug, Default)]
+pub(super) struct ByteLog {
+    chunks: VecDeque<Chunk>,
+    head: u64,
+    frames: u64,
+    newest: u64,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// Absolute offset of the first byte.
+    start: u64,
+    bytes: Vec<u8>,
+    /// Places in `bytes` where frames start.
+    starts: Vec<u16>,
+    /// Frames that started before this chunk.
+    frames_before: u64,
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.capacity() + self.starts.capacity() * size_of::<u16>()
+    }
+
+    fn place(&self, offset: u64) -> usize {
+        usize::try_from(offset - self.start).expect("a chunk is smaller than the address space")
+    }
+
+    /// Frames that start at or before `offset`, which is in this chunk.
+    fn starts_up_to(&self, offset: u64) -> usize {
+        let place = self.place(offset);
+        self.starts.partition_point(|&start| usize::from(start) <= place)
+    }
+}
+
+impl ByteLog {
+    /// Where the next frame will begin.
+    pub(super) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The oldest byte that is still there.
+    pub(super) fn tail(&self) -> u64 {
+        self.chunks.front().map_or(self.head, |chunk| chunk.start)
+    }
+
+    /// Bytes from tail to head.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.head - self.tail()).expect("the log is in memory")
+    }
+
+    /// Memory held by the chunks.
+    pub(super) fn cost(&self) -> usize {
+        self.chunks.iter().map(Chunk::cost).sum()
+    }
+
+    /// Start of the newest frame; `head` as long as there was none.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Appends one frame. Returns by how much the memory held changed: (before, after).
+    pub(super) fn append(&mut self, header: &[u8], payload: &[u8]) -> (usize, usize) {
+        let (mut before, mut after) = (0, 0);
+        let total = header.len() + payload.len();
+        if self.chunks.back().is_some_and(|last| {
+            last.bytes.is_empty() && last.bytes.capacity() < total.min(CHUNK_BYTES_MAX)
+        }) {
+            before += self.chunks.pop_back().map_or(0, |chunk| chunk.cost());
+        }
+        self.newest = self.head;
+        let mut marked = false;
+        let mut left = total;
+        for mut part in [header, payload] {
+            while !part.is_empty() {
+                if self.room() == 0 {
+                    after += self.grow(left, marked);
+                }
+                let head = self.head;
+                let chunk = self.chunks.back_mut().expect("there is room in the last chunk");
+                if !marked {
+                    let cost = chunk.cost();
+                    chunk.starts.push(u16::try_from(head - chunk.start).expect("asserted above"));
+                    before += cost;
+                    after += chunk.cost();
+                    marked = true;
+                }
+                let taken = part.len().min(chunk.bytes.capacity() - chunk.bytes.len());
+                chunk.bytes.extend_from_slice(&part[..taken]);
+                part = &part[taken..];
+                left -= taken;
+                self.head += taken as u64;
+            }
+        }
+        self.frames += 1;
+        (before, after)
+    }
+
+    fn room(&self) -> usize {
+        self.chunks.back().map_or(0, |chunk| chunk.bytes.capacity() - chunk.bytes.len())
+    }
+
+    /// Adds a chunk for `wanted` bytes (or as much as a chunk may hold); returns its cost.
+    fn grow(&mut self, wanted: usize, in_frame: bool) -> usize {
+        let doubled = self.chunks.back().map_or(0, |chunk| chunk.bytes.capacity() * 2);
+        let capacity = wanted.max(doubled).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        if self.chunks.capacity() == 0 {
+            // Most channels are quiet; one chunk is all they ever need.
+            self.chunks.reserve_exact(1);
+        }
+        let chunk = Chunk {
+            start: self.head,
+            bytes: Vec::with_capacity(capacity.next_power_of_two()),
+            starts: Vec::new(),
+            frames_before: self.frames + u64::from(in_frame),
+        };
+        let cost = chunk.cost();
+        self.chunks.push_back(chunk);
+        cost
+    }
+
+    /// The chunk that holds `offset`, which is below `head`.
+    fn chunk_index(&self, offset: u64) -> usize {
+        debug_assert!((self.tail()..self.head).contains(&offset));
+        let last = self.chunks.len() - 1;
+        if self.chunks[last].start <= offset {
+            last
+        } else {
+            self.chunks.partition_point(|chunk| chunk.start <= offset) - 1
+        }
+    }
+
+    /// Whether a frame starts, or the last one ends, at `offset`.
+    pub(super) fn is_boundary(&self, offset: u64) -> bool {
+        if offset == self.head {
+            return true;
+        }
+        let chunk = &self.chunks[self.chunk_index(offset)];
+        let place = chunk.place(offset);
+        chunk.starts.binary_search_by(|&start| usize::from(start).cmp(&place)).is_ok()
+    }
+
+    /// The first boundary at or after `offset`.
+    pub(super) fn boundary_from(&self, offset: u64) -> u64 {
+        if offset == self.head {
+            return offset;
+        }
+        let first = self.chunk_index(offset);
+        let place = self.chunks[first].place(offset);
+        for (index, chunk) in self.chunks.iter().enumerate().skip(first) {
+            let from = if index == first {
+                chunk.starts.partition_point(|&start| usize::from(start) < place)
+            } else {
+                0
+            };
+            if let Some(&start) = chunk.starts.get(from) {
+                return chunk.start + u64::from(start);
+            }
+        }
+        self.head
+    }
+
+    /// How many frames, of all ever appended, end at or before `offset`.
+    pub(super) fn frames_ended(&self, offset: u64) -> u64 {
+        if offset == self.head {
+            return self.frames;
+        }
+        let chunk = &self.chunks[self.chunk_index(offset)];
+        // The last frame that starts at or before `offset` ends after it.
+        chunk.frames_before + chunk.starts_up_to(offset) as u64 - 1
+    }
+
+    /// The bytes from `from` to `to` in `slices`, as many as fit; returns how many slices.
+    pub(super) fn gather<'a>(&'a self, from: u64, to: u64, slices: &mut Slices<'a>) -> usize {
+        let first = self.chunk_index(from);
+        let mut count = 0;
+        for chunk in self.chunks.iter().skip(first).take(WRITE_SLICES_MAX) {
+            if chunk.start >= to {
+                break;
+            }
+            let begin = chunk.place(from.max(chunk.start));
+            let end = chunk.place(to.min(chunk.end()));
+            slices[count] = IoSlice::new(&chunk.bytes[begin..end]);
+            count += 1;
+        }
+        count
+    }
+
+    /// The bytes from `from` to `to` if one slice holds them all: the usual case.
+    pub(super) fn slice(&self, from: u64, to: u64) -> Option<&[u8]> {
+        let chunk = self.chunks.back().filter(|chunk| chunk.start <= from)?;
+        Some(&chunk.bytes[chunk.place(from)..chunk.place(to)])
+    }
+
+    /// Copies the bytes from `from` to `to`.
+    pub(super) fn copy(&self, from: u64, to: u64) -> Vec<u8> {
+        let mut copied = Vec::with_capacity(usize::try_from(to - from).expect("it is in memory"));
+        if from < to {
+            for chunk in self.chunks.iter().skip(self.chunk_index(from)) {
+                if chunk.start >= to {
+                    break;
+                }
+                let begin = chunk.place(from.max(chunk.start));
+                copied.extend_from_slice(&chunk.bytes[begin..chunk.place(to.min(chunk.end()))]);
+            }
+        }
+        copied
+    }
+
+    /// Frees whole chunks below `offset`; of a log that is wholly below it, one small chunk is
+    /// kept for what comes next, if `keep`. Returns the memory freed.
+    pub(super) fn trim(&mut self, offset: u64, keep: bool) -> usize {
+        let mut freed = 0;
+        while self.chunks.len() > 1 && self.chunks[0].end() <= offset {
+            freed += self.chunks.pop_front().map_or(0, |chunk| chunk.cost());
+        }
+        if offset == self.head
+            && let Some(chunk) = self.chunks.front_mut()
+            && chunk.end() == offset
+        {
+            if keep && chunk.bytes.capacity() <= CHUNK_KEPT_BYTES_MAX {
+                chunk.bytes.clear();
+                chunk.starts.clear();
+                chunk.start = self.head;
+                chunk.frames_before = self.frames;
+            } else {
+                freed += chunk.cost();
+                self.chunks.clear();
+            }
+        }
+        freed
+    }
+
+    /// Whether `offset` is in the chunk that would go first.
+    pub(super) fn is_in_oldest_chunk(&self, offset: u64) -> bool {
+        self.chunks.front().is_some_and(|chunk| (chunk.start..chunk.end()).contains(&offset))
+    }
+
+    /// End of the oldest chunk, if it can go without touching the newest frame.
+    pub(super) fn oldest_chunk_end(&self) -> Option<u64> {
+        self.chunks.front().map(Chunk::end).filter(|&end| end <= self.newest && end > self.tail())
+    }
+
+    /// How far to trim so that at most `bytes` remain, the newest frame being left whole; none
+    /// if nothing can go.
+    pub(super) fn cut_to(&self, bytes: usize) -> Option<u64> {
+        if self.len() <= bytes {
+            return None;
+        }
+        let mut cut = None;
+        for chunk in &self.chunks {
+            if chunk.end() > self.newest {
+                break;
+            }
+            cut = Some(chunk.end());
+            if self.head - chunk.end() <= bytes as u64 {
+                break;
+            }
+        }
+        cut
+    }
+
+    /// Panics if an invariant is broken.
+    pub(super) fn check(&self) {
+        let mut offset = self.tail();
+        for chunk in &self.chunks {
+            assert_eq!(chunk.start, offset, "chunks are contiguous");
+            assert!(chunk.starts.is_sorted(), "frame starts rise");
+            offset = chunk.end();
+        }
+        assert_eq!(offset, self.head, "the last chunk ends at the head");
+        assert!(self.newest <= self.head, "the newest frame is in the log");
+    }
+}
+
+/// Room for one vectored write.
+pub(super) type Slices<'a> = [IoSlice<'a>; WRITE_SLICES_MAX];

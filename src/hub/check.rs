@@ -1,0 +1,66 @@
+//! The hub's invariants, spelled out for tests: nothing here runs in the server.
+
+use super::{
+    Entry, Hub, Outlet,
+    clients::{State, small},
+};
+
+impl<O: Outlet> Hub<O> {
+    /// Looks at everything there is.
+    ///
+    /// # Panics
+    /// When an invariant is broken.
+    pub fn check(&self) {
+        let mut held_bytes = 0;
+        for (number, log) in &self.logs {
+            log.bytes.check();
+            held_bytes += log.bytes.cost();
+            assert!(log.roster.len() > 0, "a log without subscribers is gone");
+            let number = small(number);
+            assert_eq!(self.by_name.get(&log.name), Some(&Entry::Live(number)));
+            for (place, entry) in log.roster.iter().enumerate() {
+                let client = self.clients.get(entry.client);
+                let back = client.places.position(number).map(|at| client.places.as_slice()[at]);
+                assert_eq!(back.map(|back| back.index as usize), Some(place), "places agree");
+                assert!(entry.cursor >= log.bytes.tail(), "tail <= cursor");
+                assert!(entry.cursor <= log.bytes.head(), "cursor <= head");
+                if entry.cursor < log.bytes.head() {
+                    assert!(entry.busy || log.queued, "who lags is waited for or passed over");
+                }
+            }
+            assert_eq!(log.queued, self.dirty.contains(&(number, log.serial)));
+        }
+        let live = self.by_name.values().filter(|entry| matches!(entry, Entry::Live(_))).count();
+        assert_eq!(live, self.logs.len(), "every log has a name");
+        for key in self.clients.keys() {
+            held_bytes += self.check_client(self.clients.find(key).expect("just listed"));
+        }
+        assert_eq!(held_bytes, self.account.held_bytes(), "the account is exact");
+    }
+
+    /// Returns what the client's outbox holds.
+    fn check_client(&self, index: u32) -> usize {
+        let client = self.clients.get(index);
+        for (position, place) in client.places.as_slice().iter().enumerate() {
+            let log = &self.logs[place.log as usize];
+            let entry = log.roster.get(place.index as usize);
+            assert_eq!(entry.client, index, "places agree");
+            let amid = !log.bytes.is_boundary(entry.cursor);
+            assert_eq!(amid, client.begun() == Some(position), "one begun frame, and known");
+            let waits = client.blocked || client.outbox.is_some();
+            assert_eq!(entry.busy, waits, "a pass leaves alone who must wait");
+        }
+        assert!(client.begun().is_none() || client.blocked, "who began a frame is blocked");
+        if client.state == State::Over {
+            assert!(client.places.as_slice().is_empty(), "nothing more is due");
+            assert!(client.outbox.is_none(), "nothing more is due");
+        }
+        let Some(outbox) = &client.outbox else { return 0 };
+        assert!(client.blocked || client.unflushed, "an outbox waits for something");
+        assert!(client.begun().is_none() || outbox.sent() == 0, "frames are not torn apart");
+        let heads = outbox.ending.as_ref().map(|ending| ending.heads.len());
+        assert_eq!(heads.is_some(), client.state == State::LogsThenClose);
+        assert!(heads.is_none_or(|heads| heads == client.places.as_slice().len()));
+        outbox.cost()
+    }
+}

@@ -1,0 +1,269 @@
+//! The clients of a hub, addressed by keys that go stale when a client leaves.
+//!
+//! An idle client is a slot of a few words: its outlet, where it stands in its logs, and a
+//! pointer to its outbox, which it has only while something waits there. Knows the logs only by
+//! their numbers.
+
+use super::outbox::Outbox;
+
+/// Names one client of one hub, once: after [`super::Hub::remove`] it is refused everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    index: u32,
+    /// Never 0, so that a key as a number is at least 2³².
+    generation: u32,
+}
+
+impl Key {
+    /// The client's place among those of its hub, taken by another once it has left: dense, for
+    /// tables beside the hub's.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// As a number, for instance a token of an event queue.
+    #[must_use]
+    pub fn to_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Back from [`Key::to_u64`].
+    #[must_use]
+    pub fn from_u64(number: u64) -> Self {
+        let low = number & u64::from(u32::MAX);
+        Self {
+            index: u32::try_from(low).expect("masked to 32 bits"),
+            generation: u32::try_from(number >> 32).expect("shifted to 32 bits"),
+        }
+    }
+}
+
+/// Where a subscription of a client stands: which log, and which entry of its roster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) log: u32,
+    pub(super) index: u32,
+}
+
+/// A client's subscriptions, in the order it made them. One needs no memory of its own.
+#[derive(Debug, Default)]
+pub(super) enum Places {
+    #[default]
+    None,
+    One(Place),
+    // Boxed twice so that the one-subscription case stays at 16 bytes.
+    #[expect(clippy::box_collection, reason = "a Vec inside would make every client larger")]
+    Many(Box<Vec<Place>>),
+}
+
+impl Places {
+    pub(super) fn as_slice(&self) -> &[Place] {
+        match self {
+            Self::None => &[],
+            Self::One(place) => std::slice::from_ref(place),
+            Self::Many(places) => places,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Place] {
+        match self {
+            Self::None => &mut [],
+            Self::One(place) => std::slice::from_mut(place),
+            Self::Many(places) => places,
+        }
+    }
+
+    pub(super) fn position(&self, log: u32) -> Option<usize> {
+        self.as_slice().iter().position(|place| place.log == log)
+    }
+
+    pub(super) fn push(&mut self, place: Place) {
+        match self {
+            Self::None => *self = Self::One(place),
+            Self::One(first) => *self = Self::Many(Box::new(vec![*first, place])),
+            Self::Many(places) => places.push(place),
+        }
+    }
+
+    pub(super) fn remove(&mut self, position: usize) -> Place {
+        match self {
+            Self::None => unreachable!("only an existing subscription is removed"),
+            Self::One(place) => {
+                let place = *place;
+                *self = Self::None;
+                place
+            }
+            Self::Many(places) => places.remove(position),
+        }
+    }
+
+    /// The entry in `log` has moved to `index`.
+    pub(super) fn moved(&mut self, log: u32, index: usize) {
+        let place = self.as_mut_slice().iter_mut().find(|place| place.log == log);
+        place.expect("every roster entry has its client's place").index = small(index);
+    }
+}
+
+/// Indexes are kept in 32 bits.
+pub(super) fn small(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 2^32 of anything in one hub")
+}
+
+/// How far a client's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Gets everything.
+    Open,
+    /// Gets its logs up to where they were, then the Close frame kept in its outbox.
+    LogsThenClose,
+    /// Gets the end of the begun frame, if any, then its outbox, which ends in the Close frame.
+    Close,
+    /// The Close frame was taken, or the outlet failed: nothing is written any more.
+    Over,
+}
+
+/// One client.
+///
+/// # Invariants
+/// - A frame is begun only while the client is `blocked`; there is an outbox only while it is
+///   `blocked` or `unflushed`. Its roster entries are then `busy`.
+/// - With a begun frame, nothing of the outbox was sent yet.
+#[derive(Debug)]
+pub(super) struct Client<O> {
+    pub(super) outlet: O,
+    pub(super) places: Places,
+    pub(super) outbox: Option<Box<Outbox>>,
+    begun: u16,
+    pub(super) state: State,
+    /// The outlet took less than it was offered; nothing is tried until it is writable.
+    pub(super) blocked: bool,
+    /// Stands in the hub's list of outboxes to be flushed with the next pass.
+    pub(super) unflushed: bool,
+}
+
+const NONE_BEGUN: u16 = u16::MAX;
+
+impl<O> Client<O> {
+    /// The place of the log whose frame was begun and not finished.
+    pub(super) fn begun(&self) -> Option<usize> {
+        (self.begun != NONE_BEGUN).then_some(usize::from(self.begun))
+    }
+
+    pub(super) fn set_begun(&mut self, position: Option<usize>) {
+        self.begun = position.map_or(NONE_BEGUN, |position| {
+            u16::try_from(position).expect("a client has at most u16::MAX - 1 subscriptions")
+        });
+    }
+
+    /// Forgets the place at `position`.
+    pub(super) fn remove_place(&mut self, position: usize) -> Place {
+        match self.begun() {
+            Some(begun) if begun == position => self.set_begun(None),
+            Some(begun) if begun > position => self.set_begun(Some(begun - 1)),
+            _ => {}
+        }
+        if let Some(ending) = self.outbox.as_mut().and_then(|outbox| outbox.ending.as_mut()) {
+            ending.heads.remove(position);
+        }
+        self.places.remove(position)
+    }
+}
+
+#[derive(Debug)]
+struct Slot<O> {
+    generation: u32,
+    client: Option<Client<O>>,
+}
+
+/// All clients of a hub.
+#[derive(Debug)]
+pub(super) struct Clients<O> {
+    slots: Vec<Slot<O>>,
+    free: Vec<u32>,
+}
+
+impl<O> Clients<O> {
+    pub(super) fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn insert(&mut self, outlet: O) -> Key {
+        let client = Client {
+            outlet,
+            places: Places::None,
+            outbox: None,
+            begun: NONE_BEGUN,
+            state: State::Open,
+            blocked: false,
+            unflushed: false,
+        };
+        if let Some(index) = self.free.pop() {
+            self.slots[index as usize].client = Some(client);
+            return self.key(index);
+        }
+        self.slots.push(Slot { generation: 1, client: Some(client) });
+        self.key(small(self.slots.len() - 1))
+    }
+
+    pub(super) fn remove(&mut self, index: u32) -> Client<O> {
+        let slot = &mut self.slots[index as usize];
+        slot.generation = slot.generation.checked_add(1).unwrap_or(1);
+        self.free.push(index);
+        slot.client.take().expect("only an existing client is removed")
+    }
+
+    /// The place of the client that `key` names, if it is still there.
+    pub(super) fn find(&self, key: Key) -> Option<u32> {
+        let slot = self.slots.get(key.index as usize)?;
+        (slot.generation == key.generation && slot.client.is_some()).then_some(key.index)
+    }
+
+    pub(super) fn key(&self, index: u32) -> Key {
+        Key { index, generation: self.slots[index as usize].generation }
+    }
+
+    pub(super) fn get(&self, index: u32) -> &Client<O> {
+        self.slots[index as usize].client.as_ref().expect("the hub knows who is there")
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Client<O> {
+        self.slots[index as usize].client.as_mut().expect("the hub knows who is there")
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        (0..small(self.slots.len()))
+            .filter(|&index| self.slots[index as usize].client.is_some())
+            .map(|index| self.key(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_refused_once_its_client_has_left_also_when_the_slot_is_taken_again() {
+        let mut clients = Clients::new();
+        let first = clients.insert('a');
+        clients.remove(clients.find(first).unwrap());
+        assert_eq!(clients.find(first), None);
+        let second = clients.insert('b');
+        assert_eq!(clients.find(first), None);
+        assert!(clients.find(second).is_some());
+        assert_eq!(Key::from_u64(second.to_u64()), second);
+        assert_eq!(clients.len(), 1);
+    }
+
+    #[test]
+    fn an_idle_client_with_one_subscription_stays_below_96_bytes() {
+        // The outlet of a real client: a descriptor and a pointer.
+        let client = size_of::<Slot<(i32, usize)>>();
+        let entry = size_of::<super::super::roster::Subscriber>();
+        assert!(client + entry <= 96, "{client} + {entry}");
+    }
+}

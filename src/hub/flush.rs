@@ -1,0 +1,250 @@
+//! Writing to one client: from a log straight to the outlet, or everything that waits, in order.
+//!
+//! The order is: the begun frame, the outbox, the logs, and last the Close frame. A pass writes
+//! to clients of which nothing but log bytes is due by itself (`deliver`); everybody else is
+//! written here.
+
+use std::io::{self, IoSlice};
+
+use super::{Hub, Key, Outlet, bytelog::ByteLog, clients::State, pass::Pass};
+use crate::{hub::Event, limits::WRITE_SLICES_MAX};
+
+/// What an outlet did with what it was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    All,
+    Less,
+    Failed(io::ErrorKind),
+}
+
+/// Writes `log` from `cursor` to `to`, as far as it is taken; the cursor moves accordingly.
+pub(super) fn deliver<O: Outlet>(
+    log: &ByteLog,
+    outlet: &mut O,
+    cursor: &mut u64,
+    to: u64,
+    tally: &mut Pass,
+) -> Taken {
+    let from = *cursor;
+    let taken = loop {
+        if *cursor == to {
+            break Taken::All;
+        }
+        let (result, offered) = if let Some(bytes) = log.slice(*cursor, to) {
+            (outlet.write_vectored(&[IoSlice::new(bytes)]), bytes.len())
+        } else {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+            let count = log.gather(*cursor, to, &mut slices);
+            let offered = slices[..count].iter().map(|slice| slice.len()).sum();
+            (outlet.write_vectored(&slices[..count]), offered)
+        };
+        match judge(result, offered) {
+            Step::Took(count) => {
+                *cursor += count as u64;
+                if count < offered {
+                    break Taken::Less;
+                }
+            }
+            Step::Again => {}
+            Step::End(taken) => break taken,
+        }
+    };
+    if from < *cursor {
+        tally.bytes += *cursor - from;
+        tally.deliveries += log.frames_ended(*cursor) - log.frames_ended(from);
+    }
+    taken
+}
+
+enum Step {
+    Took(usize),
+    Again,
+    End(Taken),
+}
+
+fn judge(result: io::Result<usize>, offered: usize) -> Step {
+    match result {
+        Ok(0) => Step::End(Taken::Failed(io::ErrorKind::WriteZero)),
+        Ok(count) => {
+            assert!(count <= offered, "an outlet takes at most what it is offered");
+            Step::Took(count)
+        }
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Step::End(Taken::Less),
+            io::ErrorKind::Interrupted => Step::Again,
+            kind => Step::End(Taken::Failed(kind)),
+        },
+    }
+}
+
+impl<O: Outlet> Hub<O> {
+    /// The outlet takes bytes again: writes what waits.
+    pub fn writable(&mut self, key: Key) {
+        if let Some(index) = self.clients.find(key)
+            && self.clients.get(index).blocked
+        {
+            self.flush_client(index);
+        }
+    }
+
+    /// Writes what [`Hub::queue`] has gathered, unless the outlet is known to be full.
+    pub fn flush(&mut self, key: Key) {
+        if let Some(index) = self.clients.find(key) {
+            self.flush_now(index);
+        }
+    }
+
+    pub(super) fn flush_now(&mut self, index: u32) {
+        if !self.clients.get(index).blocked {
+            self.flush_client(index);
+        }
+        self.relieve_if_over();
+    }
+
+    /// Writes everything that is due to a client, as far as its outlet takes it.
+    pub(super) fn flush_client(&mut self, index: u32) {
+        if self.clients.get(index).state == State::Over {
+            return;
+        }
+        let taken = self.flush_steps(index);
+        let key = self.clients.key(index);
+        match taken {
+            Taken::All => {
+                self.set_busy(index, false);
+                let client = self.clients.get_mut(index);
+                if std::mem::take(&mut client.blocked) || client.unflushed {
+                    self.events.push(Event::Drained(key));
+                }
+                if client.state == State::Close {
+                    client.state = State::Over;
+                    self.events.push(Event::CloseSent(key));
+                }
+            }
+            Taken::Less => self.block(index),
+            Taken::Failed(kind) => self.fail(index, kind),
+        }
+    }
+
+    fn flush_steps(&mut self, index: u32) -> Taken {
+        if let Some(begun) = self.clients.get(index).begun() {
+            let client = self.clients.get(index);
+            let others_first = client.outbox.as_ref().is_some_and(|o| !o.unsent().is_empty());
+            let taken = self.deliver_place(index, begun, others_first);
+            if taken != Taken::All {
+                return taken;
+            }
+            if self.clients.get(index).state == State::Close {
+                self.unsubscribe_all(index);
+            }
+        }
+        let taken = self.write_outbox(index);
+        if taken != Taken::All {
+            return taken;
+        }
+        let taken = match self.clients.get(index).state {
+            State::Open => self.write_logs(index),
+            State::LogsThenClose => self.write_logs_and_leave(index),
+            State::Close | State::Over => return Taken::All,
+        };
+        if taken == Taken::All && self.clients.get(index).state == State::LogsThenClose {
+            self.move_ending(index);
+            return self.write_outbox(index);
+        }
+        taken
+    }
+
+    fn write_logs(&mut self, index: u32) -> Taken {
+        for position in 0..self.clients.get(index).places.as_slice().len() {
+            let taken = self.deliver_place(index, position, false);
+            if taken != Taken::All {
+                return taken;
+            }
+        }
+        Taken::All
+    }
+
+    /// Writes each log as far as the close wants it and leaves it.
+    fn write_logs_and_leave(&mut self, index: u32) -> Taken {
+        while !self.clients.get(index).places.as_slice().is_empty() {
+            let taken = self.deliver_place(index, 0, false);
+            if taken != Taken::All {
+                return taken;
+            }
+            self.unsubscribe(index, 0);
+        }
+        Taken::All
+    }
+
+    /// Writes one of the client's logs: to the end of the begun frame, or as far as is due.
+    fn deliver_place(&mut self, index: u32, position: usize, frame_only: bool) -> Taken {
+        let client = self.clients.get_mut(index);
+        let place = client.places.as_slice()[position];
+        let log = &mut self.logs[place.log as usize];
+        let entry = log.roster.get_mut(place.index as usize);
+        let before = entry.cursor;
+        let to = if frame_only || client.state == State::Close {
+            log.bytes.boundary_from(before)
+        } else {
+            let ending = client.outbox.as_ref().and_then(|outbox| outbox.ending.as_ref());
+            ending.map_or_else(|| log.bytes.head(), |ending| ending.heads[position])
+        };
+        let taken = deliver(&log.bytes, &mut client.outlet, &mut entry.cursor, to, &mut self.tally);
+        let after = entry.cursor;
+        client.set_begun((!log.bytes.is_boundary(after)).then_some(position));
+        if log.bytes.is_in_oldest_chunk(before) && !log.bytes.is_in_oldest_chunk(after) {
+            // It may have been the last that held the chunk.
+            self.mark_dirty(place.log);
+        }
+        taken
+    }
+
+    fn write_outbox(&mut self, index: u32) -> Taken {
+        let client = self.clients.get_mut(index);
+        let Some(outbox) = client.outbox.as_mut() else { return Taken::All };
+        let before = outbox.cost();
+        let taken = loop {
+            let unsent = outbox.unsent();
+            if unsent.is_empty() {
+                break Taken::All;
+            }
+            let offered = unsent.len();
+            match judge(client.outlet.write_vectored(&[IoSlice::new(unsent)]), offered) {
+                Step::Took(count) => {
+                    let (carried, frame_ended) = outbox.advance(count);
+                    self.tally.bytes += carried as u64;
+                    self.tally.deliveries += u64::from(frame_ended);
+                    if count < offered {
+                        break Taken::Less;
+                    }
+                }
+                Step::Again => {}
+                Step::End(taken) => break taken,
+            }
+        };
+        let after = if outbox.is_done() {
+            client.outbox = None;
+            0
+        } else {
+            outbox.cost()
+        };
+        self.account.resize_outbox(before, after);
+        taken
+    }
+
+    /// The outlet took less than it was offered: nothing more is tried until it is writable.
+    pub(super) fn block(&mut self, index: u32) {
+        self.clients.get_mut(index).blocked = true;
+        self.set_busy(index, true);
+        self.events.push(Event::Blocked(self.clients.key(index)));
+    }
+
+    /// The outlet is broken: nothing more is written to it.
+    pub(super) fn fail(&mut self, index: u32, kind: io::ErrorKind) {
+        self.unsubscribe_all(index);
+        self.drop_outbox(index);
+        let client = self.clients.get_mut(index);
+        client.state = State::Over;
+        client.blocked = false;
+        self.events.push(Event::Failed(self.clients.key(index), kind));
+    }
+}

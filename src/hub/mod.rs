@@ -1,0 +1,236 @@
+//! Channels, byte logs, subscribers and the pass that moves bytes from the one to the other.
+//!
+//! **A channel is a byte log of ready-made WebSocket frames; a client is a byte offset into it.**
+//! A message is encoded once into the channel's log; sending is a write straight from the log to
+//! the client's outlet, and the cursor moves by what was taken. No queue, no allocation and no
+//! wake-up per message and client. Synchronous, single-threaded, without IO, clock or log: the
+//! outlet is a trait, time comes in as a closure.
+
+mod budget;
+mod bytelog;
+mod check;
+mod clients;
+mod close;
+mod cut;
+mod flush;
+mod outbox;
+mod outlet;
+mod output;
+mod pass;
+mod roster;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap, collections::VecDeque, io, marker::PhantomData, rc::Rc, sync::Arc,
+};
+
+use slab::Slab;
+
+use self::{budget::Account, bytelog::ByteLog, clients::Clients, roster::Roster};
+pub use self::{budget::Budget, clients::Key, close::Finish, outlet::Outlet, pass::Pass};
+use crate::{
+    channel::ChannelName,
+    ws::{Kind, frame},
+};
+
+/// What happens to a client that falls further behind than the backlog allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// It is closed with [`Settings::slow_close_frame`].
+    Close,
+    /// It goes on with the newest complete message.
+    Skip,
+}
+
+/// What an operator chooses about logs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How far a client may fall behind in one log, bytes.
+    pub backlog_bytes: usize,
+    /// What happens to it then.
+    pub slow: SlowPolicy,
+    /// The ready-made Close frame for slow consumers.
+    pub slow_close_frame: Box<[u8]>,
+}
+
+/// What the owner of the outlets has to know. Keys may be stale by the time they are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The outlet took less than it was offered: call [`Hub::writable`] when it takes more.
+    Blocked(Key),
+    /// After [`Event::Blocked`] or [`Hub::queue`]: everything has been written, so there is no
+    /// need to watch for writability, and there is room again.
+    Drained(Key),
+    /// The outlet failed, or the rest of a begun frame would not fit in the budget
+    /// (`OutOfMemory`); the client is unsubscribed and nothing more will be written: remove it.
+    Failed(Key, io::ErrorKind),
+    /// The client fell too far behind; its close with the slow consumers' frame has begun.
+    Slow(Key),
+    /// The client fell too far behind and missed this many messages.
+    Skipped(Key, u64),
+    /// The client's Close frame was taken whole.
+    CloseSent(Key),
+}
+
+/// One channel on this thread.
+#[derive(Debug)]
+struct Log {
+    name: ChannelName,
+    bytes: ByteLog,
+    roster: Roster,
+    /// Tells this log from an earlier one in the same place.
+    serial: u64,
+    /// Stands in the hub's list of logs to pass over.
+    queued: bool,
+    /// Something was published while a pass over it was paused: it needs another one.
+    again: bool,
+}
+
+/// A name's log, or that its last subscriber has left and nobody was told yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Live(u32),
+    Abandoned,
+}
+
+/// All channels and clients of one thread.
+///
+/// # Invariants
+/// - A client's cursor is between its log's tail and head; one that would not be is closing.
+/// - A frame begun is finished before anything else is written to that client, or the outlet is
+///   never written again; so control frames stand at frame boundaries.
+/// - What the budget has been charged is what chunks, carries and outboxes hold.
+/// - Belongs to one thread: it is not `Send`.
+#[derive(Debug)]
+pub struct Hub<O> {
+    settings: Settings,
+    account: Account,
+    clients: Clients<O>,
+    logs: Slab<Log>,
+    by_name: HashMap<ChannelName, Entry>,
+    abandoned: Vec<ChannelName>,
+    /// Logs to pass over, with their serials.
+    dirty: VecDeque<(u32, u64)>,
+    unflushed: Vec<Key>,
+    events: Vec<Event>,
+    /// Deliveries that no pass has reported yet.
+    tally: Pass,
+    next_serial: u64,
+    /// The budget was over and nothing was left here to cut.
+    exhausted: bool,
+    not_send: PhantomData<Rc<()>>,
+}
+
+impl<O: Outlet> Hub<O> {
+    /// A hub without channels and clients.
+    #[must_use]
+    pub fn new(settings: Settings, budget: Arc<Budget>) -> Self {
+        Self {
+            settings,
+            account: Account::new(budget),
+            clients: Clients::new(),
+            logs: Slab::new(),
+            by_name: HashMap::new(),
+            abandoned: Vec::new(),
+            dirty: VecDeque::new(),
+            unflushed: Vec::new(),
+            events: Vec::new(),
+            tally: Pass::default(),
+            next_serial: 0,
+            exhausted: false,
+            not_send: PhantomData,
+        }
+    }
+
+    /// Adds a client without subscriptions.
+    pub fn insert(&mut self, outlet: O) -> Key {
+        self.clients.insert(outlet)
+    }
+
+    /// Forgets a client and all that waits for it; its outlet comes back.
+    pub fn remove(&mut self, key: Key) -> Option<O> {
+        let index = self.clients.find(key)?;
+        self.unsubscribe_all(index);
+        self.drop_outbox(index);
+        Some(self.clients.remove(index).outlet)
+    }
+
+    /// A client's outlet.
+    #[must_use]
+    pub fn outlet(&self, key: Key) -> Option<&O> {
+        self.clients.find(key).map(|index| &self.clients.get(index).outlet)
+    }
+
+    /// A client's outlet, to change. Bytes written to it behind the hub's back tear frames apart.
+    pub fn outlet_mut(&mut self, key: Key) -> Option<&mut O> {
+        self.clients.find(key).map(|index| &mut self.clients.get_mut(index).outlet)
+    }
+
+    /// Number of clients.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there is no client.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All clients.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.clients.keys()
+    }
+
+    /// Encodes a message once, into its channel's log; the next pass delivers it. False if
+    /// nobody here hears the channel.
+    pub fn publish(&mut self, channel: &str, kind: Kind, payload: &[u8]) -> bool {
+        let Some(log) = self.log_of(channel) else { return false };
+        let target = &mut self.logs[log as usize];
+        let header = frame::data_header(kind, payload.len());
+        let (before, after) = target.bytes.append(header.as_ref(), payload);
+        let cut = target.bytes.cut_to(self.settings.backlog_bytes);
+        self.account.resize(before, after);
+        self.mark_dirty(log);
+        if let Some(new_tail) = cut {
+            self.cut(log, new_tail, self.settings.slow);
+        }
+        if before != after {
+            self.relieve_after(log);
+        }
+        true
+    }
+
+    /// Puts a log on the list for a pass.
+    fn mark_dirty(&mut self, log: u32) {
+        let target = &mut self.logs[log as usize];
+        if target.queued {
+            target.again = true;
+        } else {
+            target.queued = true;
+            self.dirty.push_back((log, target.serial));
+        }
+    }
+
+    /// Whether [`Hub::pass`] has anything to do.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.dirty.is_empty() || !self.unflushed.is_empty()
+    }
+
+    /// Memory that this hub's logs, carries and outboxes hold, bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.account.held_bytes()
+    }
+
+    /// Writes what [`Hub::queue`] has gathered, then moves what happened since the last call to
+    /// the end of `into`.
+    pub fn take_events(&mut self, into: &mut Vec<Event>) {
+        self.flush_queued(&mut || true);
+        into.append(&mut self.events);
+    }
+}

@@ -1,0 +1,151 @@
+//! The pass: every log with news is written to every subscriber who can take it.
+//!
+//! Per delivery there is one write and a cursor that moves: no hashing, no allocation, nothing
+//! shared with other threads. What was published while a pass ran goes out with the next one in
+//! one write, so the busier the server, the fewer system calls per message. A pass stops
+//! when its caller says that time is up and goes on from there the next time.
+
+use super::{Hub, Outlet, clients::Key, flush::Taken, flush::deliver};
+use crate::limits;
+
+/// Tests pause a pass between any two clients.
+const CLIENTS_PER_LOOK: u32 = if cfg!(test) { 1 } else { limits::PASS_CLIENTS_PER_LOOK };
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// There is more to do: call again.
+    pub more: bool,
+    /// Messages handed over whole since the last report, one per client and message; also those
+    /// written in between by [`Hub::writable`].
+    pub deliveries: u64,
+    /// Bytes of messages handed over since the last report.
+    pub bytes: u64,
+}
+
+/// Counts clients between two looks at whether to go on.
+struct Slice<'a> {
+    keep_going: &'a mut dyn FnMut() -> bool,
+    visited: u32,
+}
+
+impl Slice<'_> {
+    /// One more client; false when time is up.
+    fn goes_on(&mut self) -> bool {
+        self.visited += 1;
+        if self.visited < CLIENTS_PER_LOOK {
+            return true;
+        }
+        self.visited = 0;
+        (self.keep_going)()
+    }
+}
+
+impl<O: Outlet> Hub<O> {
+    /// Writes what was published and queued. `keep_going` is asked now and then; once it says
+    /// no, the pass stops where it is.
+    pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> Pass {
+        let mut slice = Slice { keep_going, visited: 0 };
+        if self.flush_queued(&mut || slice.goes_on()) {
+            self.pass_logs(&mut slice);
+        }
+        self.relieve_if_over();
+        Pass { more: self.has_work(), ..std::mem::take(&mut self.tally) }
+    }
+
+    /// Writes outboxes that were filled since; false when stopped before the last.
+    pub(super) fn flush_queued(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
+        while let Some(key) = self.unflushed.pop() {
+            let Some(index) = self.clients.find(key) else { continue };
+            let client = self.clients.get_mut(index);
+            if !client.blocked && client.outbox.is_some() {
+                self.flush_client(index);
+            }
+            self.clients.get_mut(index).unflushed = false;
+            if !goes_on() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn pass_logs(&mut self, slice: &mut Slice<'_>) {
+        while let Some(&(log, serial)) = self.dirty.front() {
+            if self.is_log(log, serial) && !self.pass_log(log, serial, slice) {
+                return;
+            }
+            self.dirty.pop_front();
+            if self.is_log(log, serial) {
+                self.end_pass(log);
+            }
+        }
+    }
+
+    fn is_log(&self, log: u32, serial: u64) -> bool {
+        self.logs.get(log as usize).is_some_and(|found| found.serial == serial)
+    }
+
+    /// Visits the subscribers of one log; false when stopped before the last.
+    fn pass_log(&mut self, number: u32, serial: u64, slice: &mut Slice<'_>) -> bool {
+        let log = &mut self.logs[number as usize];
+        if log.roster.begin_pass() {
+            log.again = false;
+        }
+        loop {
+            let log = &mut self.logs[number as usize];
+            let Some(place) = log.roster.next_unvisited() else { return true };
+            let entry = log.roster.get_mut(place);
+            let head = log.bytes.head();
+            if !entry.busy && entry.cursor < head {
+                let index = entry.client;
+                let outlet = &mut self.clients.get_mut(index).outlet;
+                match deliver(&log.bytes, outlet, &mut entry.cursor, head, &mut self.tally) {
+                    Taken::All => {}
+                    Taken::Less => self.block_in(index, number),
+                    Taken::Failed(kind) => {
+                        self.fail(index, kind);
+                        if !self.is_log(number, serial) {
+                            return true;
+                        }
+                        continue;
+                    }
+                }
+            }
+            self.logs[number as usize].roster.mark_visited();
+            if !slice.goes_on() {
+                return false;
+            }
+        }
+    }
+
+    /// A client has blocked in the log `number`, maybe amid a frame.
+    fn block_in(&mut self, index: u32, number: u32) {
+        let client = self.clients.get_mut(index);
+        let position = client.places.position(number).expect("it was found in this log");
+        let entry = client.places.as_slice()[position].index as usize;
+        let log = &self.logs[number as usize];
+        let amid = !log.bytes.is_boundary(log.roster.get(entry).cursor);
+        client.set_begun(amid.then_some(position));
+        self.block(index);
+    }
+
+    /// Everyone was visited: frees what all have, and asks for another pass if it is due.
+    fn end_pass(&mut self, number: u32) {
+        let keep = !self.account.over();
+        let log = &mut self.logs[number as usize];
+        if let Some(smallest) = log.roster.end_pass() {
+            let freed = log.bytes.trim(smallest, keep);
+            self.account.resize(freed, 0);
+        }
+        log.queued = false;
+        if std::mem::take(&mut log.again) {
+            self.mark_dirty(number);
+        }
+    }
+
+    /// Whether `key` names a client that waits for its outlet to become writable.
+    #[must_use]
+    pub fn is_blocked(&self, key: Key) -> bool {
+        self.clients.find(key).is_some_and(|index| self.clients.get(index).blocked)
+    }
+}

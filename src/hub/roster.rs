@@ -1,0 +1,197 @@
+//! Who reads a log: a dense list of cursors, and how far a pass over it has come.
+//!
+//! A pass may pause between any two subscribers while others come and go. The list is kept dense
+//! by moving its last entry into a hole, so the pass keeps its visited entries in one known
+//! region, and no move takes an unvisited entry into it: nobody is left out, and the smallest
+//! cursor that the pass has seen is never too large. Knows no clients, only their numbers.
+
+/// One subscription of a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscriber {
+    /// Everything before it was taken by the client's outlet.
+    pub(super) cursor: u64,
+    /// The client's place among the clients.
+    pub(super) client: u32,
+    /// Not to be written by a pass: the outlet is full, or something else goes first.
+    pub(super) busy: bool,
+}
+
+/// The subscribers of one log.
+///
+/// # Invariants
+/// While a pass is on:
+/// - whoever was there when it began and has not been visited is outside the visited region,
+///   which is `start..next`, or, once `wrapped`, `0..next` and `start..`;
+/// - `smallest` is not above any cursor inside it.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    entries: Vec<Subscriber>,
+    start: usize,
+    next: usize,
+    wrapped: bool,
+    passing: bool,
+    /// Smallest cursor among the visited.
+    smallest: u64,
+}
+
+impl Roster {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Subscriber {
+        &self.entries[index]
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> &mut Subscriber {
+        &mut self.entries[index]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscriber> {
+        self.entries.iter()
+    }
+
+    /// Adds one, at the head of the log; returns its index. It may land in the visited region
+    /// without a visit: a pass pauses only after a visit, and no cursor is beyond the head, so
+    /// `smallest` is right for it, too.
+    pub(super) fn push(&mut self, subscriber: Subscriber) -> usize {
+        self.entries.push(subscriber);
+        self.entries.len() - 1
+    }
+
+    /// Removes the entry at `index`. `moved(client, from, to)` is called for every entry that
+    /// changes its place.
+    pub(super) fn remove(&mut self, index: usize, mut moved: impl FnMut(u32, usize, usize)) {
+        let last = self.entries.len() - 1;
+        let mut hole = index;
+        if self.passing && self.is_visited(index) && !self.is_visited(last) {
+            // Filled from inside the visited region, which shrinks by one; the last entry, not
+            // yet visited, goes to the place that has just left the region.
+            let border = self.next - 1;
+            if border != index {
+                self.entries[index] = self.entries[border];
+                moved(self.entries[index].client, border, index);
+            }
+            self.next = border;
+            hole = border;
+        }
+        self.entries.swap_remove(hole);
+        if hole != last {
+            moved(self.entries[hole].client, last, hole);
+        }
+        self.start = self.start.min(last);
+        self.next = self.next.min(if self.wrapped { self.start } else { last });
+    }
+
+    fn is_visited(&self, index: usize) -> bool {
+        if self.wrapped {
+            index < self.next || index >= self.start
+        } else {
+            (self.start..self.next).contains(&index)
+        }
+    }
+
+    /// Begins a pass, unless one is on, at another place than the last one began. True if it
+    /// begins now.
+    pub(super) fn begin_pass(&mut self) -> bool {
+        if self.passing {
+            return false;
+        }
+        let count = self.entries.len();
+        // About half the list further: whoever came last comes in the first half next time.
+        self.start = if count == 0 { 0 } else { (self.start + count / 2 + 1) % count };
+        self.next = self.start;
+        self.wrapped = false;
+        self.passing = true;
+        self.smallest = u64::MAX;
+        true
+    }
+
+    /// The next entry to visit; none when all were.
+    pub(super) fn next_unvisited(&mut self) -> Option<usize> {
+        if !self.wrapped && self.next >= self.entries.len() {
+            self.wrapped = true;
+            self.next = 0;
+        }
+        let end = if self.wrapped { self.start } else { self.entries.len() };
+        (self.next < end).then_some(self.next)
+    }
+
+    /// The entry that [`Roster::next_unvisited`] named is done with.
+    pub(super) fn mark_visited(&mut self) {
+        self.smallest = self.smallest.min(self.entries[self.next].cursor);
+        self.next += 1;
+    }
+
+    /// Ends the pass; the smallest cursor it saw, none if it saw nobody.
+    pub(super) fn end_pass(&mut self) -> Option<u64> {
+        self.passing = false;
+        (self.smallest != u64::MAX).then_some(self.smallest)
+    }
+
+    /// The smallest cursor of all: looks at everyone.
+    pub(super) fn smallest_cursor(&self) -> Option<u64> {
+        self.entries.iter().map(|entry| entry.cursor).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_paused_pass_visits_everyone_who_stays_whoever_comes_and_goes() {
+        for seed in 0..5_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut roster = Roster::default();
+            let (mut clients, mut head) = (0..u32::MAX, 5);
+            for _ in 0..random.usize(0..12) {
+                roster.push(subscriber(&mut clients, head));
+            }
+            for _ in 0..3 {
+                roster.begin_pass();
+                let mut owed: HashSet<u32> = roster.iter().map(|entry| entry.client).collect();
+                while let Some(index) = roster.next_unvisited() {
+                    owed.remove(&roster.get(index).client);
+                    if random.bool() {
+                        roster.get_mut(index).cursor = head;
+                    }
+                    roster.mark_visited();
+                    if random.u8(0..3) == 0 {
+                        let gone = random.usize(0..roster.len());
+                        owed.remove(&roster.get(gone).client);
+                        roster.remove(gone, |_, _, _| {});
+                    }
+                    if random.u8(0..4) == 0 {
+                        roster.push(subscriber(&mut clients, head));
+                    }
+                    head += u64::from(random.bool());
+                }
+                assert!(owed.is_empty(), "seed {seed}: {owed:?} not visited");
+                let (seen, real) = (roster.end_pass(), roster.smallest_cursor());
+                assert!(real.is_none() || seen <= real, "seed {seed}: {seen:?} > {real:?}");
+            }
+        }
+    }
+
+    fn subscriber(clients: &mut impl Iterator<Item = u32>, cursor: u64) -> Subscriber {
+        Subscriber { cursor, client: clients.next().unwrap(), busy: false }
+    }
+
+    #[test]
+    fn passes_begin_at_different_places() {
+        let mut roster = Roster::default();
+        for client in 0..10 {
+            roster.push(Subscriber { cursor: 0, client, busy: false });
+        }
+        let mut firsts = HashSet::new();
+        for _ in 0..10 {
+            roster.begin_pass();
+            firsts.insert(roster.next_unvisited());
+            roster.end_pass();
+        }
+        assert!(firsts.len() >= 5, "{firsts:?}");
+    }
+}

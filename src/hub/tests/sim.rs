@@ -1,0 +1,380 @@
+//! The hub against a naive model, by random operations from a seed.
+//!
+//! Each client's received bytes are parsed as a client would and compared with what was
+//! published. `WSBCAST_SIM_SEED=n` runs one seed alone; a failure prints its seed.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+};
+
+use super::{
+    SLOW_FRAME,
+    model::{CHANNELS, Channel, Client, Close},
+    pipe::{Pipe, frame},
+    settings,
+};
+use crate::{
+    channel::ChannelName,
+    hub::{Budget, Event, Finish, Hub, SlowPolicy},
+    limits::CHUNK_BYTES_MAX,
+    ws::Kind,
+};
+
+const SEEDS: u64 = 3_000;
+
+#[test]
+fn whatever_happens_each_client_gets_whole_frames_in_order_and_no_silent_hole() {
+    if let Ok(seed) = std::env::var("WSBCAST_SIM_SEED") {
+        return Simulation::new(seed.parse().expect("a number")).run();
+    }
+    for seed in 0..SEEDS {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| Simulation::new(seed).run())) {
+            eprintln!("failed: run it alone with WSBCAST_SIM_SEED={seed}");
+            resume_unwind(panic);
+        }
+    }
+}
+
+struct Simulation {
+    random: fastrand::Rng,
+    hub: Hub<Pipe>,
+    budget: Arc<Budget>,
+    names: Vec<ChannelName>,
+    channels: [Channel; CHANNELS],
+    clients: Vec<Client>,
+    backlog_bytes: usize,
+    tight_backlog: bool,
+    tight_budget: bool,
+    policy: SlowPolicy,
+    deliveries: u64,
+    received: u64,
+    next_id: u32,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (tight_backlog, tight_budget) = (random.bool(), random.u8(0..3) == 0);
+        let backlog_bytes = if tight_backlog { 1 << random.u32(8..19) } else { usize::MAX / 2 };
+        let limit = if tight_budget { 1 << random.u32(9..20) } else { usize::MAX / 2 };
+        let policy = if random.bool() { SlowPolicy::Close } else { SlowPolicy::Skip };
+        let budget = Arc::new(Budget::new(limit));
+        Self {
+            hub: Hub::new(settings(backlog_bytes, policy), Arc::clone(&budget)),
+            budget,
+            names: (0..CHANNELS).map(|n| ChannelName::new(&format!("c{n}")).unwrap()).collect(),
+            channels: Default::default(),
+            clients: Vec::new(),
+            backlog_bytes,
+            tight_backlog,
+            tight_budget,
+            policy,
+            deliveries: 0,
+            received: 0,
+            next_id: 0,
+            random,
+        }
+    }
+
+    fn run(mut self) {
+        for _ in 0..self.random.usize(20..200) {
+            self.step();
+            self.hub.check();
+            self.see_events();
+        }
+        self.drain();
+        self.finish();
+    }
+
+    fn step(&mut self) {
+        match self.random.u8(0..100) {
+            0..=9 => self.insert(),
+            10..=12 => self.remove(),
+            13..=42 => self.publish(),
+            43..=57 => self.pass(),
+            58..=75 => self.make_room(),
+            76..=79 => self.stall(),
+            80..=88 => self.say(),
+            89..=93 => self.close(),
+            94..=96 => self.subscribe(),
+            97 => self.break_one(),
+            98 => self.close_channel(),
+            _ => {
+                self.hub.relieve();
+            }
+        }
+    }
+
+    fn pick(&mut self) -> Option<usize> {
+        (!self.clients.is_empty()).then(|| self.random.usize(0..self.clients.len()))
+    }
+
+    fn insert(&mut self) {
+        let room = if self.random.bool() { usize::MAX } else { self.random.usize(0..300_000) };
+        let pipe = Pipe::with_room(room);
+        let key = self.hub.insert(pipe.clone());
+        self.clients.push(Client::new(key, pipe));
+        for _ in 0..self.random.usize(0..3) {
+            self.subscribe_client(self.clients.len() - 1);
+        }
+    }
+
+    fn subscribe(&mut self) {
+        if let Some(client) = self.pick() {
+            self.subscribe_client(client);
+        }
+    }
+
+    fn subscribe_client(&mut self, client: usize) {
+        let channel = self.random.usize(0..CHANNELS);
+        let had = self.hub.has_channel(self.names[channel].as_str());
+        let client = &mut self.clients[client];
+        let first = self.hub.subscribe(client.key, &self.names[channel]);
+        if client.close.is_none() && !client.failed {
+            assert_eq!(first, !had, "the first subscriber is told");
+            client.next[channel].get_or_insert(self.channels[channel].messages.len());
+        } else {
+            assert!(!first, "a closing client is not subscribed");
+        }
+    }
+
+    fn remove(&mut self) {
+        let Some(client) = self.pick() else { return };
+        let client = self.clients.swap_remove(client);
+        self.received += client.received;
+        assert!(self.hub.remove(client.key).is_some());
+        assert!(self.hub.remove(client.key).is_none());
+        self.hub.check();
+        // Nothing of an event for a stale key may confuse the model.
+        self.see_events();
+        while let Some(name) = self.hub.take_abandoned() {
+            assert!(!self.hub.has_channel(name.as_str()));
+        }
+    }
+
+    fn publish(&mut self) {
+        let number = self.random.usize(0..CHANNELS);
+        let size = match self.random.u8(0..20) {
+            0..=9 => self.random.usize(5..200),
+            10..=15 => self.random.usize(5..5_000),
+            16..=18 => self.random.usize(5..70_000),
+            _ => self.random.usize(5..200_000),
+        };
+        let payload = self.channels[number].push(number, size, self.random.u8(..));
+        let heard = self.hub.has_channel(self.names[number].as_str());
+        assert_eq!(self.hub.publish(self.names[number].as_str(), Kind::Binary, payload), heard);
+    }
+
+    fn pass(&mut self) {
+        let mut visits = if self.random.bool() { u32::MAX } else { self.random.u32(0..12) };
+        let pass = self.hub.pass(&mut || {
+            visits = visits.saturating_sub(1);
+            visits > 0
+        });
+        self.deliveries += pass.deliveries;
+        let told = visits == 0 || self.tight_budget;
+        assert!(told || !pass.more, "a pass stops early only when told to");
+        assert_eq!(pass.more, self.hub.has_work());
+    }
+
+    fn make_room(&mut self) {
+        let Some(client) = self.pick() else { return };
+        let room = match self.random.u8(0..4) {
+            0 => usize::MAX,
+            1 => self.random.usize(0..10),
+            _ => self.random.usize(0..100_000),
+        };
+        let client = &self.clients[client];
+        client.pipe.make_room(room);
+        let mut state = client.pipe.0.borrow_mut();
+        state.interrupts = self.random.usize(0..2);
+        state.per_write = if self.random.bool() { 0 } else { self.random.usize(1..90_000) };
+        drop(state);
+        self.hub.writable(client.key);
+    }
+
+    fn stall(&mut self) {
+        if let Some(client) = self.pick() {
+            self.clients[client].pipe.0.borrow_mut().room = 0;
+        }
+    }
+
+    fn break_one(&mut self) {
+        if let Some(client) = self.pick() {
+            self.clients[client].pipe.0.borrow_mut().broken = true;
+        }
+    }
+
+    /// Control frames, pongs and own output.
+    fn say(&mut self) {
+        let Some(client) = self.pick() else { return };
+        let client = &mut self.clients[client];
+        self.next_id += 1;
+        let id = self.next_id.to_be_bytes();
+        // Behind a Close frame nothing goes out; before it, everything.
+        let heard = match &client.close {
+            None => !client.failed,
+            Some(close) if close.finish == Finish::Frame || client.closed => false,
+            Some(close) => {
+                let mut places = client.next.iter().zip(close.published);
+                let logs_wait = places.any(|(next, end)| next.is_some_and(|next| next < end));
+                if !logs_wait || client.hurried || self.tight_backlog || self.tight_budget {
+                    return; // The Close frame may have been begun: who knows.
+                }
+                !client.failed
+            }
+        };
+        match self.random.u8(0..3) {
+            0 => {
+                self.hub.control(client.key, &frame(0x9, &id));
+                if heard {
+                    client.controls.push_back(id.to_vec());
+                }
+            }
+            1 => {
+                self.hub.pong(client.key, &frame(0xa, &id));
+                if heard {
+                    client.pongs.push(id.to_vec());
+                }
+            }
+            _ => {
+                self.hub.queue(client.key, &[&frame(0x1, &id)[..2], &id]);
+                if heard {
+                    client.queued.push_back(id.to_vec());
+                }
+                if !self.tight_budget {
+                    // Something else comes before the events are asked for, which writes it.
+                    self.step();
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(client) = self.pick() else { return };
+        if self.random.u8(0..4) == 0 {
+            self.hub.hurry(self.clients[client].key);
+            self.clients[client].hurried |= self.clients[client].close.is_some();
+            return;
+        }
+        self.next_id += 1;
+        let frame = frame(0x8, &[&[3, 232], &self.next_id.to_be_bytes()[..]].concat());
+        let finish = if self.random.bool() { Finish::Frame } else { Finish::Log };
+        self.expect_close(client, &frame, finish);
+        self.hub.close(self.clients[client].key, &frame, finish);
+    }
+
+    fn close_channel(&mut self) {
+        let channel = self.random.usize(0..CHANNELS);
+        self.next_id += 1;
+        let frame = frame(0x8, &[&[3, 232], &self.next_id.to_be_bytes()[..]].concat());
+        let keys = self.hub.close_channel(self.names[channel].as_str(), &frame);
+        for client in 0..self.clients.len() {
+            if keys.contains(&self.clients[client].key) {
+                assert!(self.clients[client].close.is_none(), "named for a second close");
+                self.expect_close(client, &frame, Finish::Log);
+            }
+        }
+    }
+
+    fn expect_close(&mut self, client: usize, frame: &[u8], finish: Finish) {
+        let published = std::array::from_fn(|channel| self.channels[channel].messages.len());
+        let client = &mut self.clients[client];
+        if client.close.is_none() && !client.failed {
+            client.close = Some(Close { frame: frame.to_vec(), finish, published });
+        } else if finish == Finish::Frame {
+            client.hurried = true;
+        }
+    }
+
+    fn see_events(&mut self) {
+        let mut events = Vec::new();
+        self.hub.take_events(&mut events);
+        for client in &mut self.clients {
+            client.see_bytes(&self.channels);
+        }
+        for event in events {
+            let (Event::Blocked(key)
+            | Event::Drained(key)
+            | Event::Failed(key, _)
+            | Event::Slow(key)
+            | Event::Skipped(key, _)
+            | Event::CloseSent(key)) = event;
+            let at = self.clients.iter().position(|client| client.key == key);
+            let Some(number) = at else { continue };
+            self.see_event(number, event);
+        }
+        for client in &self.clients {
+            let full = client.pipe.0.borrow().full;
+            if full && !client.closed && !client.failed {
+                assert!(self.hub.is_blocked(client.key), "a full outlet is known to be full");
+            }
+        }
+    }
+
+    fn see_event(&mut self, number: usize, event: Event) {
+        let lag = self.clients[number].lag(&self.channels);
+        let published = std::array::from_fn(|channel| self.channels[channel].messages.len());
+        let client = &mut self.clients[number];
+        let full = client.pipe.0.borrow().full;
+        match event {
+            Event::Blocked(_) | Event::Drained(_) => {}
+            Event::Failed(_, kind) => {
+                let broken = client.pipe.0.borrow().broken;
+                assert!(broken || self.tight_budget, "{kind:?} without a reason");
+                client.failed = true;
+            }
+            Event::Slow(_) => {
+                assert!(full && client.close.is_none(), "only who is full is slow");
+                assert!(self.policy == SlowPolicy::Close || self.tight_budget);
+                self.assert_far_behind(lag);
+                let client = &mut self.clients[number];
+                let frame = SLOW_FRAME.to_vec();
+                client.close = Some(Close { frame, finish: Finish::Frame, published });
+            }
+            Event::Skipped(_, count) => {
+                assert!(full && self.policy == SlowPolicy::Skip && count > 0);
+                self.assert_far_behind(lag);
+                self.clients[number].skipped += count;
+            }
+            Event::CloseSent(_) => {
+                assert!(client.closed, "the Close frame was received");
+                client.close_sent = true;
+            }
+        }
+    }
+
+    fn assert_far_behind(&self, lag: u64) {
+        let enough = lag as usize + CHUNK_BYTES_MAX > self.backlog_bytes;
+        assert!(self.tight_budget || (self.tight_backlog && enough), "{lag} is not far");
+    }
+
+    /// Lets everyone take everything.
+    fn drain(&mut self) {
+        for client in &self.clients {
+            client.pipe.make_room(usize::MAX);
+            client.pipe.0.borrow_mut().per_write = 0;
+            self.hub.writable(client.key);
+        }
+        let pass = self.hub.pass(&mut || true);
+        self.deliveries += pass.deliveries;
+        assert!(!pass.more && !self.hub.has_work());
+        self.hub.check();
+        self.see_events();
+    }
+
+    fn finish(mut self) {
+        for client in &self.clients {
+            client.finish(&self.channels, self.tight_backlog || self.tight_budget);
+            self.received += client.received;
+        }
+        assert_eq!(self.deliveries, self.received, "deliveries are counted exactly");
+        for key in self.hub.keys().collect::<Vec<_>>() {
+            self.hub.remove(key);
+        }
+        self.hub.check();
+        assert_eq!(self.budget.used(), 0, "all memory is given back");
+        assert_eq!((self.hub.len(), self.hub.channel_count()), (0, 0));
+    }
+}

@@ -1,0 +1,329 @@
+//! Everything that is measured, once: name, kind, help, labels, and where the value comes from.
+//!
+//! `/metrics` and `/stats` are two ways of writing the same [`Family`] values, so they can't
+//! disagree. Shards' values are read from their cells; what only the control thread knows comes
+//! in as [`ProcessFacts`]. Nothing here formats anything.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::{
+    Counters, FANOUT_BUCKETS_US, Histogram, PublishFailure, Rejection, ShardMetrics, SlowAction,
+    Source,
+};
+use crate::{drain::Phase, ws::close::CloseReason};
+
+/// What all names start with, apart from the usual `process_*`.
+pub const PREFIX: &str = "wsbcast_";
+
+/// How a metric behaves, in Prometheus' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+/// How one number is made of all shards'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// Their sum.
+    Sum,
+    /// Their maximum.
+    Max,
+}
+
+/// A metric and all its values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    /// With prefix and unit.
+    pub name: Cow<'static, str>,
+    /// One line for people.
+    pub help: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// How a total is made.
+    pub total: Total,
+    /// One per shard and set of labels.
+    pub samples: Vec<Sample>,
+}
+
+/// One value of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The shard it belongs to; `None`: the process.
+    pub shard: Option<usize>,
+    /// Labels apart from `shard`; the last one tells the samples of a family apart.
+    pub labels: Vec<(&'static str, Cow<'static, str>)>,
+    /// The value.
+    pub value: Value,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A count or a number of bytes.
+    Whole(u64),
+    /// Seconds.
+    Real(f64),
+    /// A distribution of durations.
+    Histogram(Distribution),
+}
+
+/// How many durations were how long.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Distribution {
+    /// Cumulated: as many were at most as long as [`FANOUT_BUCKETS_US`] says; the last is all.
+    pub counts: [u64; FANOUT_BUCKETS_US.len() + 1],
+    /// The sum of all, microseconds.
+    pub sum_us: u64,
+}
+
+/// What the shards' cells don't hold.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessFacts {
+    /// Whether the broker is within reach; always, for the embedded one.
+    pub broker_connected: bool,
+    /// Times the broker came back.
+    pub broker_reconnects: u64,
+    /// Holes in the broker's stream that were filled before anyone noticed.
+    pub broker_gaps_repaired: u64,
+    /// Holes that clients were told about.
+    pub broker_gaps_unrepaired: u64,
+    /// How long the last heartbeat took through the broker and back.
+    pub broker_lag_seconds: f64,
+    /// Where the process is in its life.
+    pub drain_phase: Phase,
+    /// Clients that still hold the drain; 0 while serving.
+    pub drain_remaining_connections: u64,
+    /// The package's version.
+    pub version: &'static str,
+    /// The commit it was built from.
+    pub commit: &'static str,
+}
+
+/// Reads everything.
+#[must_use]
+pub fn gather(shards: &[Arc<ShardMetrics>], process: &ProcessFacts) -> Vec<Family> {
+    let mut families: Vec<_> = SHARD_ROWS.iter().map(|row| row.family(shards)).collect();
+    families.extend(process_families(process));
+    #[cfg(target_os = "linux")]
+    families.extend(super::process::families());
+    families
+}
+
+type Labels = Vec<(&'static str, Cow<'static, str>)>;
+type Reading = Vec<(Labels, Value)>;
+
+/// A metric of each shard.
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    total: Total,
+    help: &'static str,
+    read: fn(&ShardMetrics) -> Reading,
+}
+
+impl Row {
+    fn family(&self, shards: &[Arc<ShardMetrics>]) -> Family {
+        let samples = shards.iter().enumerate().flat_map(|(shard, cells)| {
+            let with_shard = move |(labels, value)| Sample { shard: Some(shard), labels, value };
+            (self.read)(cells).into_iter().map(with_shard)
+        });
+        Family {
+            name: format!("{PREFIX}{}", self.name).into(),
+            help: self.help,
+            kind: self.kind,
+            total: self.total,
+            samples: samples.collect(),
+        }
+    }
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&ShardMetrics) -> Reading,
+) -> Row {
+    Row { name, kind: Kind::Counter, total: Total::Sum, help, read }
+}
+
+const fn gauge(
+    name: &'static str,
+    total: Total,
+    help: &'static str,
+    read: fn(&ShardMetrics) -> Reading,
+) -> Row {
+    Row { name, kind: Kind::Gauge, total, help, read }
+}
+
+const SHARD_ROWS: [Row; 15] = [
+    gauge("connections", Total::Sum, "Clients connected now.", |cells| {
+        whole(cells.connections.get())
+    }),
+    counter("connections_opened_total", "Clients that connected.", |cells| {
+        whole(cells.connections_opened.get())
+    }),
+    counter(
+        "connections_closed_total",
+        "Clients that left, by the close code sent (none: the client's own, or no Close frame) \
+         and the reason.",
+        closed,
+    ),
+    counter("handshakes_rejected_total", "Handshakes not answered 101, by reason.", |cells| {
+        by_word("reason", Rejection::WORDS, &cells.handshakes_rejected)
+    }),
+    counter("published_total", "Messages published through this process, by source.", |cells| {
+        by_word("source", Source::WORDS, &cells.published)
+    }),
+    counter("publish_failures_total", "Messages not (surely) published, by reason.", |cells| {
+        by_word("reason", PublishFailure::WORDS, &cells.publish_failures)
+    }),
+    counter(
+        "client_messages_dropped_total",
+        "Clients' own messages dropped because --client-publish is off.",
+        |cells| whole(cells.client_messages_dropped.get()),
+    ),
+    counter(
+        "frames_encoded_total",
+        "Messages encoded into a log, once per shard and encoding.",
+        |cells| {
+            let labels = vec![("encoding", Cow::Borrowed("plain"))];
+            vec![(labels, Value::Whole(cells.frames_encoded.get()))]
+        },
+    ),
+    counter("deliveries_total", "Messages handed to the kernel, one per client.", |cells| {
+        whole(cells.deliveries.get())
+    }),
+    counter("delivered_bytes_total", "Bytes handed to the kernel for clients.", |cells| {
+        whole(cells.delivered_bytes.get())
+    }),
+    Row {
+        name: "fanout_seconds",
+        kind: Kind::Histogram,
+        total: Total::Sum,
+        help: "From a message's arrival at the shard to the write to its last ready client.",
+        read: |cells| vec![(Vec::new(), Value::Histogram(distribution(&cells.fanout)))],
+    },
+    counter("slow_consumers_total", "Clients that fell behind their log, by action.", |cells| {
+        by_word("action", SlowAction::WORDS, &cells.slow_consumers)
+    }),
+    counter("skipped_messages_total", "Messages that skipping clients did not get.", |cells| {
+        whole(cells.skipped_messages.get())
+    }),
+    gauge(
+        "backlog_bytes",
+        Total::Sum,
+        "Bytes in logs, carried frame ends and unfinished messages.",
+        |cells| whole(cells.backlog_bytes.get()),
+    ),
+    gauge(
+        "shard_loop_lag_seconds",
+        Total::Max,
+        "How late the shard's loop was at its last beat.",
+        |cells| vec![(Vec::new(), Value::Real(seconds(cells.loop_lag_us.get())))],
+    ),
+];
+
+fn process_families(facts: &ProcessFacts) -> Vec<Family> {
+    let gaps = |repaired: &'static str, count| Sample {
+        shard: None,
+        labels: vec![("repaired", repaired.into())],
+        value: Value::Whole(count),
+    };
+    let build = vec![("version", facts.version.into()), ("commit", facts.commit.into())];
+    let one = |value| vec![Sample { shard: None, labels: Vec::new(), value }];
+    let family = |name: &str, kind, help, samples| Family {
+        name: format!("{PREFIX}{name}").into(),
+        help,
+        kind,
+        total: Total::Sum,
+        samples,
+    };
+    vec![
+        family(
+            "broker_connected",
+            Kind::Gauge,
+            "1 while the broker is within reach, else 0.",
+            one(Value::Whole(facts.broker_connected.into())),
+        ),
+        family(
+            "broker_reconnects_total",
+            Kind::Counter,
+            "Times the broker came back.",
+            one(Value::Whole(facts.broker_reconnects)),
+        ),
+        family(
+            "broker_gaps_total",
+            Kind::Counter,
+            "Holes in what the broker sent, by whether they could be filled.",
+            vec![
+                gaps("true", facts.broker_gaps_repaired),
+                gaps("false", facts.broker_gaps_unrepaired),
+            ],
+        ),
+        family(
+            "broker_lag_seconds",
+            Kind::Gauge,
+            "How long the last heartbeat took through the broker and back.",
+            one(Value::Real(facts.broker_lag_seconds)),
+        ),
+        family(
+            "drain_phase",
+            Kind::Gauge,
+            "0 serving, 1 pre-delay, 2 waiting, 3 closing, 4 stopped.",
+            one(Value::Whole(facts.drain_phase as u64)),
+        ),
+        family(
+            "drain_remaining_connections",
+            Kind::Gauge,
+            "Clients that still hold the drain.",
+            one(Value::Whole(facts.drain_remaining_connections)),
+        ),
+        family(
+            "build_info",
+            Kind::Gauge,
+            "Always 1; version and commit are in the labels.",
+            vec![Sample { shard: None, labels: build, value: Value::Whole(1) }],
+        ),
+    ]
+}
+
+fn whole(value: u64) -> Reading {
+    vec![(Vec::new(), Value::Whole(value))]
+}
+
+fn by_word<const N: usize>(
+    label: &'static str,
+    words: &'static [&'static str],
+    counters: &Counters<N>,
+) -> Reading {
+    let read = |(place, word): (usize, &&'static str)| {
+        (vec![(label, Cow::Borrowed(*word))], Value::Whole(counters.get(place)))
+    };
+    words.iter().enumerate().map(read).collect()
+}
+
+fn closed(cells: &ShardMetrics) -> Reading {
+    let read = |reason: CloseReason| {
+        let code = reason.code().map_or(Cow::Borrowed("none"), |code| code.to_string().into());
+        let labels = vec![("code", code), ("reason", reason.word().into())];
+        (labels, Value::Whole(cells.connections_closed.get(reason as usize)))
+    };
+    CloseReason::ALL.into_iter().map(read).collect()
+}
+
+fn distribution(histogram: &Histogram) -> Distribution {
+    let mut counts = histogram.buckets();
+    for place in 1..counts.len() {
+        counts[place] += counts[place - 1];
+    }
+    Distribution { counts, sum_us: histogram.sum_us() }
+}
+
+/// Microseconds as seconds.
+pub(super) fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}

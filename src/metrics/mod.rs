@@ -1,0 +1,217 @@
+//! What is counted: one set of cells per shard, read by whoever serves `/metrics` and `/stats`.
+//!
+//! A shard writes its own cells (relaxed atomics, never contended), never once per delivery: a
+//! pass adds its sums. Names, help and labels stand in `facts`, once for both formats.
+
+pub mod facts;
+pub mod json;
+#[cfg(target_os = "linux")]
+mod process;
+pub mod text;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ws::close::CloseReason;
+
+/// A value that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A value that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters told apart by a fixed set of words; `T as usize` is the place of a word.
+#[derive(Debug)]
+pub struct Counters<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> Counters<N> {
+    /// Adds `n` at `place`.
+    pub fn add(&self, place: usize, n: u64) {
+        self.0[place].add(n);
+    }
+
+    /// The value at `place`.
+    #[must_use]
+    pub fn get(&self, place: usize) -> u64 {
+        self.0[place].get()
+    }
+}
+
+/// Upper bounds of the fan-out histogram's buckets, microseconds; one more bucket is `+Inf`.
+pub const FANOUT_BUCKETS_US: [u64; 12] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_500_000];
+
+/// A histogram of durations with fixed buckets.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: Counters<{ FANOUT_BUCKETS_US.len() + 1 }>,
+    sum_us: Counter,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe_us(&self, us: u64) {
+        let place = FANOUT_BUCKETS_US.partition_point(|&bound| bound < us);
+        self.buckets.add(place, 1);
+        self.sum_us.add(us);
+    }
+
+    /// The count in each bucket (not cumulated), the last one being `+Inf`.
+    #[must_use]
+    pub fn buckets(&self) -> [u64; FANOUT_BUCKETS_US.len() + 1] {
+        std::array::from_fn(|place| self.buckets.get(place))
+    }
+
+    /// The sum of all durations, microseconds.
+    #[must_use]
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.get()
+    }
+}
+
+/// Declares a label's words: an enum, its words in order, their number.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)?
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// The label's values, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+    };
+}
+
+words! {
+    /// Why a handshake was answered otherwise than 101.
+    Rejection {
+        /// Bad request line, key, headers or channel: 400.
+        BadRequest = "bad_request",
+        /// No upgrade, or another version: 426.
+        UpgradeRequired = "upgrade_required",
+        /// 401 or 403.
+        Denied = "denied",
+        /// Draining: 503.
+        Draining = "draining",
+        /// Full: 503.
+        Full = "full",
+    }
+}
+
+words! {
+    /// Where a published message came from.
+    Source {
+        /// `POST /broadcast`.
+        Http = "http",
+        /// Redis' raw channel.
+        Redis = "redis",
+        /// A client's own message.
+        Client = "client",
+        /// The periodic notice.
+        Periodic = "periodic",
+    }
+}
+
+words! {
+    /// Why a message was not published.
+    PublishFailure {
+        /// A shard's mailbox was full.
+        ShardStalled = "shard_stalled",
+        /// Redis out of reach, policy `reject`.
+        BrokerLost = "broker_lost",
+        /// No answer from Redis in time.
+        Unconfirmed = "unconfirmed",
+        /// Larger than `--max-broadcast-size`.
+        TooBig = "too_big",
+        /// Not valid: no UTF-8, a bad line, a bad channel.
+        Invalid = "invalid",
+        /// 401 or 403.
+        Denied = "denied",
+    }
+}
+
+words! {
+    /// What became of a slow consumer.
+    SlowAction {
+        /// Closed with 1013.
+        Close = "close",
+        /// Its cursor jumped.
+        Skip = "skip",
+    }
+}
+
+/// What one shard counts. The shard's thread writes, any thread reads.
+#[derive(Debug, Default)]
+pub struct ShardMetrics {
+    /// Clients now.
+    pub connections: Gauge,
+    /// Clients ever.
+    pub connections_opened: Counter,
+    /// Clients gone, by [`CloseReason`].
+    pub connections_closed: Counters<{ CloseReason::ALL.len() }>,
+    /// Handshakes refused, by [`Rejection`].
+    pub handshakes_rejected: Counters<{ Rejection::WORDS.len() }>,
+    /// Messages published through this shard, by [`Source`].
+    pub published: Counters<{ Source::WORDS.len() }>,
+    /// Messages not published, by [`PublishFailure`].
+    pub publish_failures: Counters<{ PublishFailure::WORDS.len() }>,
+    /// Clients' own messages that were dropped because `--client-publish` is off.
+    pub client_messages_dropped: Counter,
+    /// Messages encoded into a log (plain encoding).
+    pub frames_encoded: Counter,
+    /// Messages handed to the kernel, one per client.
+    pub deliveries: Counter,
+    /// Bytes handed to the kernel.
+    pub delivered_bytes: Counter,
+    /// From a message's arrival at the shard to its last ready client's write.
+    pub fanout: Histogram,
+    /// Slow consumers, by [`SlowAction`].
+    pub slow_consumers: Counters<{ SlowAction::WORDS.len() }>,
+    /// Messages that skipping clients did not get.
+    pub skipped_messages: Counter,
+    /// Bytes in this shard's logs, carries and unfinished messages.
+    pub backlog_bytes: Gauge,
+    /// How late the shard's last beat was, microseconds.
+    pub loop_lag_us: Gauge,
+    /// When the shard last beat ([`crate::clock::Millis`]).
+    pub beat_ms: Gauge,
+}
+
+#[cfg(test)]
+mod tests;
