@@ -1,5 +1,6 @@
 //! wsbcast: a WebSocket broadcast server.
 
+pub mod broker;
 pub mod channel;
 pub mod clock;
 pub mod drain;

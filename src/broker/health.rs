@@ -1,0 +1,338 @@
+//! Whether Redis is within reach, as facts that any thread can read.
+//!
+//! Each shard's link tells what happened to it (whole, broken, a heartbeat returned); what that
+//! means for the process follows from these facts and the clock whenever someone asks, so no
+//! task has to be alive for a loss to be noticed. Nothing here does IO or waits.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::{
+    clock::{self, Millis},
+    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX},
+    metrics::Counter,
+};
+
+/// How far away Redis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reach {
+    /// There is none: this process alone.
+    Embedded,
+    /// Configured, and never reached since the start.
+    NeverReached,
+    /// Every shard publishes and is subscribed, and heartbeats return.
+    Up,
+    /// It was up, and some shard's link is broken or silent.
+    Lost,
+}
+
+/// The health of the process's broker.
+///
+/// # Invariants
+/// - `Up` means that every link is whole, and one at least silent for no longer than
+///   [`HEARTBEAT_SILENCE_MAX`].
+/// - A link becomes whole only by a heartbeat that came back through it.
+#[derive(Debug)]
+pub struct Health {
+    links: Box<[Link]>,
+    reach: AtomicU8,
+    up_since_ms: AtomicU64,
+    broken_once: AtomicBool,
+    outage_told: AtomicBool,
+    clock_ahead_ms: AtomicI64,
+    reconnects: Counter,
+    gaps: Counter,
+    pub(super) raw_published: Counter,
+    pub(super) raw_too_big: Counter,
+    pub(super) duplicates: Counter,
+    pub(super) foreign: Counter,
+    pub(super) refused: Counter,
+}
+
+/// One shard's way to Redis and back.
+#[derive(Debug)]
+struct Link {
+    whole: AtomicBool,
+    beat_returned_ms: AtomicU64,
+    round_trip_ms: AtomicU64,
+}
+
+impl Health {
+    pub(super) fn embedded() -> Self {
+        Self::new(0, Reach::Embedded)
+    }
+
+    pub(super) fn redis(shards: usize) -> Self {
+        Self::new(shards, Reach::NeverReached)
+    }
+
+    fn new(shards: usize, reach: Reach) -> Self {
+        let created = clock::now();
+        let link = || Link {
+            whole: AtomicBool::new(false),
+            beat_returned_ms: AtomicU64::new(created.0),
+            round_trip_ms: AtomicU64::new(0),
+        };
+        Self {
+            links: (0..shards).map(|_| link()).collect(),
+            reach: AtomicU8::new(reach as u8),
+            up_since_ms: AtomicU64::new(created.0),
+            broken_once: AtomicBool::new(false),
+            outage_told: AtomicBool::new(false),
+            clock_ahead_ms: AtomicI64::new(0),
+            reconnects: Counter::default(),
+            gaps: Counter::default(),
+            raw_published: Counter::default(),
+            raw_too_big: Counter::default(),
+            duplicates: Counter::default(),
+            foreign: Counter::default(),
+            refused: Counter::default(),
+        }
+    }
+
+    /// Where Redis stands now.
+    pub fn reach(&self) -> Reach {
+        self.reach_at(clock::now())
+    }
+
+    /// A shard whose own heartbeat is missing while another's returns.
+    #[must_use]
+    pub fn stalled_shard(&self) -> Option<usize> {
+        self.stalled_shard_at(clock::now())
+    }
+
+    /// How long a message takes through Redis: the slowest shard's last heartbeat, or its silence
+    /// where that is longer.
+    #[must_use]
+    pub fn lag_seconds(&self) -> f64 {
+        let now = clock::now();
+        let lag = self.links.iter().map(|link| link.lag(now)).max();
+        lag.unwrap_or_default().as_secs_f64()
+    }
+
+    /// How often Redis came back after it was lost.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.reconnects.get()
+    }
+
+    /// Holes noticed in what arrived from Redis, once per shard that missed something.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.gaps.get()
+    }
+
+    /// Messages that came in through the raw channel, once per process.
+    #[must_use]
+    pub fn raw_published(&self) -> u64 {
+        self.raw_published.get()
+    }
+
+    /// Raw messages dropped because they were too large, once per process.
+    #[must_use]
+    pub fn raw_too_big(&self) -> u64 {
+        self.raw_too_big.get()
+    }
+
+    /// Messages that came a second time and were dropped.
+    #[must_use]
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates.get()
+    }
+
+    /// Messages on a channel of ours that none of us wrote, dropped.
+    #[must_use]
+    pub fn foreign(&self) -> u64 {
+        self.foreign.get()
+    }
+
+    /// Commands that Redis refused (permissions, memory, read-only).
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    pub(super) fn count_gap(&self) {
+        self.gaps.add(1);
+    }
+
+    /// A heartbeat of `shard` came back, all its wanted channels being subscribed.
+    pub(super) fn beat_returned(&self, shard: usize, sent: Millis, now: Millis) {
+        let Some(link) = self.links.get(shard) else { return };
+        link.beat_returned_ms.store(now.0, Ordering::Release);
+        link.round_trip_ms
+            .store(u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        link.whole.store(true, Ordering::Release);
+        self.reach_at(now);
+    }
+
+    /// `shard` cannot publish or receive any more.
+    pub(super) fn link_broken(&self, shard: usize) {
+        let Some(link) = self.links.get(shard) else { return };
+        link.whole.store(false, Ordering::Release);
+        self.broken_once.store(true, Ordering::Release);
+        self.reach_at(clock::now());
+    }
+
+    /// Why Redis cannot be used: told once per outage, not once per attempt and shard.
+    pub(super) fn out_of_reach(&self, reason: &dyn std::fmt::Display) {
+        if self.outage_told.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%reason, "Redis is still out of reach");
+        } else {
+            tracing::warn!(%reason, "Redis is out of reach; trying again and again");
+        }
+    }
+
+    /// Up, and since when publishing has to be held until others are back too: None when it
+    /// never was away.
+    pub(super) fn back_since(&self) -> Option<Millis> {
+        let broken = self.broken_once.load(Ordering::Acquire);
+        broken.then(|| Millis(self.up_since_ms.load(Ordering::Acquire)))
+    }
+
+    /// By how much Redis' clock is ahead of ours.
+    pub(super) fn clock_ahead_ms(&self) -> i64 {
+        self.clock_ahead_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_clock_ahead_ms(&self, ahead_ms: i64) {
+        self.clock_ahead_ms.store(ahead_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn reach_at(&self, now: Millis) -> Reach {
+        let before = self.reach.load(Ordering::Acquire);
+        if before == Reach::Embedded as u8 {
+            return Reach::Embedded;
+        }
+        let whole = self.links.iter().all(Link::is_whole);
+        let after = if whole && self.links.iter().any(|link| link.is_up(now)) {
+            // A busy shard's own beat may be late: its connection holds what it has not read.
+            Reach::Up
+        } else if before == Reach::NeverReached as u8 {
+            Reach::NeverReached
+        } else {
+            Reach::Lost
+        };
+        if before != after as u8 {
+            self.moved(before, after, now);
+        }
+        after
+    }
+
+    /// Whoever notices a change first records it; the loser of the race has nothing to add.
+    fn moved(&self, before: u8, after: Reach, now: Millis) {
+        if after == Reach::Up {
+            // Before the state says so: who reads `Up` must find the new time.
+            self.up_since_ms.store(now.0, Ordering::Release);
+        } else {
+            self.broken_once.store(true, Ordering::Release);
+        }
+        let swapped =
+            self.reach.compare_exchange(before, after as u8, Ordering::AcqRel, Ordering::Acquire);
+        if swapped.is_err() {
+            return;
+        }
+        if after == Reach::Up {
+            self.outage_told.store(false, Ordering::Relaxed);
+        }
+        match after {
+            Reach::Up if before == Reach::Lost as u8 => {
+                self.reconnects.add(1);
+                tracing::info!("Redis is back: every shard is subscribed again");
+            }
+            Reach::Up => tracing::info!("Redis is reached: every shard is subscribed"),
+            _ => tracing::warn!("Redis is lost, for some shard at least"),
+        }
+    }
+
+    fn stalled_shard_at(&self, now: Millis) -> Option<usize> {
+        if !self.links.iter().any(|link| link.is_up(now)) {
+            return None;
+        }
+        self.links.iter().position(|link| link.silence(now) > HEARTBEAT_SILENCE_MAX)
+    }
+}
+
+impl Link {
+    fn silence(&self, now: Millis) -> Duration {
+        now - Millis(self.beat_returned_ms.load(Ordering::Acquire))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+
+    fn is_up(&self, now: Millis) -> bool {
+        self.is_whole() && self.silence(now) <= HEARTBEAT_SILENCE_MAX
+    }
+
+    fn lag(&self, now: Millis) -> Duration {
+        let round_trip = Duration::from_millis(self.round_trip_ms.load(Ordering::Relaxed));
+        round_trip.max(self.silence(now).saturating_sub(HEARTBEAT_INTERVAL * 2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some time after the process started.
+    fn at(ms: u64) -> Millis {
+        Millis(1_000_000 + ms)
+    }
+
+    #[test]
+    fn up_only_when_every_shards_heartbeat_has_returned() {
+        let health = Health::redis(2);
+        assert_eq!(health.reach_at(at(0)), Reach::NeverReached);
+        health.beat_returned(0, at(1), at(2));
+        assert_eq!(health.reach_at(at(2)), Reach::NeverReached);
+        health.beat_returned(1, at(2), at(3));
+        assert_eq!(health.reach_at(at(3)), Reach::Up);
+        assert_eq!(health.reconnects(), 0);
+    }
+
+    #[test]
+    fn silence_is_loss_though_nobody_says_so() {
+        let health = Health::redis(1);
+        health.beat_returned(0, at(0), at(0));
+        assert_eq!(health.reach_at(at(1000)), Reach::Up);
+        assert_eq!(health.reach_at(at(1001)), Reach::Lost);
+        health.beat_returned(0, at(1), at(1500));
+        assert_eq!(health.reach_at(at(1500)), Reach::Up);
+        assert_eq!(health.reconnects(), 1);
+        assert_eq!(health.back_since(), Some(at(1500)));
+    }
+
+    #[test]
+    fn a_broken_link_is_up_again_only_by_a_heartbeat() {
+        let health = Health::redis(1);
+        let now = clock::now();
+        health.beat_returned(0, now, now);
+        assert_eq!(health.reach(), Reach::Up);
+        health.link_broken(0);
+        assert_eq!(health.reach(), Reach::Lost);
+    }
+
+    #[test]
+    fn a_shard_is_stalled_only_while_others_hear_their_own_beat() {
+        let health = Health::redis(2);
+        let late = at(5000);
+        assert_eq!(health.stalled_shard_at(late), None);
+        health.beat_returned(0, late, late);
+        assert_eq!(health.stalled_shard_at(late), Some(1));
+        health.beat_returned(1, late, late);
+        assert_eq!(health.stalled_shard_at(late), None);
+    }
+
+    #[test]
+    fn without_redis_there_is_nothing_to_lose() {
+        let health = Health::embedded();
+        assert_eq!(health.reach(), Reach::Embedded);
+        assert_eq!(health.stalled_shard(), None);
+        assert_eq!(health.lag_seconds(), 0.0);
+    }
+}

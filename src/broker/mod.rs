@@ -1,0 +1,139 @@
+//! Where a message gets its place in the order of its channel, and who hears of it.
+//!
+//! A broker takes a message, gives it an offset, and sees that every shard of every process gets
+//! it through its [`Sink`]. It never hears of shards, hubs or sockets. Two implementations:
+//! `embedded` (this process alone) and `redis` (a cluster of processes).
+
+mod embedded;
+mod epoch;
+mod fanout;
+mod health;
+mod redis;
+mod settings;
+mod shared;
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use thiserror::Error;
+
+pub use self::{
+    health::{Health, Reach},
+    settings::{OnLoss, Place, RedisSettings, Settings},
+    shared::{InvalidSettings, Shared, connect},
+};
+use crate::{channel::ChannelName, ws::Kind};
+
+/// Where a clustered message stands in its channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// `[A-Za-z0-9_-]{1,32}`; changes when history was lost.
+    pub epoch: Arc<str>,
+    /// 1, 2, 3 … without holes, per channel and epoch.
+    pub offset: u64,
+}
+
+/// A message as it arrives at a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The channel it belongs to.
+    pub channel: ChannelName,
+    /// Text (valid UTF-8) or binary.
+    pub kind: Kind,
+    /// The payload; shared, never copied between shards of the embedded broker.
+    pub data: Bytes,
+    /// None for local messages and for what foreign programs publish on the raw channel.
+    pub position: Option<Position>,
+}
+
+/// The receiving end: one per shard. May be called from any thread; never blocks.
+pub trait Sink: Send + Sync + std::fmt::Debug {
+    /// Whether `bytes` more of payload would be taken now.
+    fn has_room(&self, bytes: usize) -> bool;
+
+    /// A publication arrives. It is taken even past the bound: callers that can refuse ask
+    /// [`Sink::has_room`] first, callers that can wait (a Redis subscriber) await
+    /// [`Sink::room`] between two deliveries.
+    fn deliver(&self, publication: Publication);
+
+    /// Messages of `channel` were lost on their way here (an offset jumped, the subscriber
+    /// lagged): everything delivered before came before the hole, everything after, after.
+    fn gap(&self, channel: &ChannelName);
+
+    /// Resolves when the mailbox is below its bound. Boxed: it is awaited seldom.
+    fn room(&self) -> futures_util::future::BoxFuture<'_, ()>;
+}
+
+/// What became of a published message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// Redis (or the sequencer) has it; every shard of this process is subscribed.
+    Cluster(Position),
+    /// It was surely not sent to Redis and went to this process's clients alone.
+    Local,
+}
+
+/// Why a message was not (surely) published.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PublishError {
+    /// A shard's mailbox is full; nothing was delivered anywhere. Answer 503.
+    #[error("a shard of this process is too far behind to take the message")]
+    ShardStalled,
+    /// Redis is out of reach and the policy is `reject`. Answer 503.
+    #[error("Redis is out of reach")]
+    BrokerLost,
+    /// It was sent and no answer came in time. Answer 504.
+    #[error("Redis did not confirm the message in time")]
+    Unconfirmed,
+}
+
+/// A shard's (or the control thread's) handle on the broker. Lives on one thread.
+pub trait Broker {
+    /// Publishes one message. Calls on one handle for one channel keep their order.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open whether the message goes out.
+    fn publish(
+        &self,
+        channel: ChannelName,
+        kind: Kind,
+        data: Bytes,
+    ) -> LocalBoxFuture<'_, Result<Receipt, PublishError>>;
+
+    /// Publishes `data` if nobody in the cluster has yet claimed the current slot of
+    /// `interval_ms` (by the broker's clock), atomically. Returns what happened and the time
+    /// until the next slot begins.
+    fn publish_once(&self, slot: Slot) -> LocalBoxFuture<'_, SlotOutcome>;
+
+    /// This shard has a first client of `channel`: resolves when the broker has confirmed that
+    /// its publications will arrive, or at once while the broker is out of reach, or after
+    /// [`crate::limits::SUBSCRIBE_DEADLINE`].
+    fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()>;
+
+    /// The last client of `channel` on this shard has left.
+    fn unsubscribe(&self, channel: &ChannelName);
+
+    /// Ends all connections of this handle; after it nothing is delivered any more.
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
+}
+
+/// A periodic message: at most one per interval slot for the whole cluster.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// The channel it goes to.
+    pub channel: ChannelName,
+    /// Slot length, milliseconds; slot number = broker's Unix time ÷ this.
+    pub interval_ms: u64,
+    /// The payload (text).
+    pub data: Bytes,
+}
+
+/// What became of a slot's message.
+#[derive(Clone, Debug)]
+pub struct SlotOutcome {
+    /// `Ok(Some)`: this call published it; `Ok(None)`: another process had.
+    pub published: Result<Option<Receipt>, PublishError>,
+    /// Milliseconds until the next slot begins.
+    pub next_slot_in_ms: u64,
+}

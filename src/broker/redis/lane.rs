@@ -1,0 +1,258 @@
+//! One publishing client of a handle's pool.
+//!
+//! A lane has at most one fred client at a time and never repairs it: when the connection ends,
+//! falls silent or turns out to be to a demoted server, the client is thrown away and a new one
+//! takes its place. So a command is either written once on the connection that was there when
+//! it was issued, or surely not at all, and no state of a broken client outlives it.
+
+use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+
+use fred::{
+    clients::WithOptions,
+    error::{Error, ErrorKind},
+    prelude::{Client, ClientLike, HashesInterface, LuaInterface, PubsubInterface, Server},
+    types::{ConnectHandle, Value},
+};
+use tokio::sync::Notify;
+
+use super::{
+    link::Link,
+    script::{Script, Scripts},
+    target,
+    turnstile::{Ticket, Turnstile},
+};
+use crate::{
+    clock,
+    limits::{HEARTBEAT_INTERVAL, REDIS_CONNECT_DEADLINE, REDIS_RECONNECT_DELAY},
+};
+
+/// Why a command brought no answer that counts.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// It was not written to Redis.
+    NotSent,
+    /// Redis refused it: it had no effect.
+    Refused(Error),
+    /// It was written, and what became of it is unknown.
+    InDoubt(Error),
+}
+
+/// A publishing client, or the wait for one.
+#[derive(Debug)]
+pub(super) struct Lane {
+    index: usize,
+    current: RefCell<Option<Current>>,
+    turnstile: Turnstile,
+    pub(super) changed: Notify,
+    pub(super) beat_now: Notify,
+    give_up: Notify,
+}
+
+#[derive(Clone)]
+struct Current {
+    client: Client,
+    server: Option<Server>,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// fred's connection task, ended with its owner: it closes the socket.
+struct ConnectionTask(ConnectHandle);
+
+impl Drop for ConnectionTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Lane {
+    pub(super) fn new(index: usize) -> Self {
+        Self {
+            index,
+            current: RefCell::new(None),
+            turnstile: Turnstile::default(),
+            changed: Notify::new(),
+            beat_now: Notify::new(),
+            give_up: Notify::new(),
+        }
+    }
+
+    /// Whether commands would be sent.
+    pub(super) fn is_open(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
+    /// The server that commands go to: a subscriber belongs on the same one.
+    pub(super) fn server(&self) -> Option<Server> {
+        self.current.borrow().as_ref().and_then(|current| current.server.clone())
+    }
+
+    /// Keeps a client connected; never returns.
+    pub(super) async fn run(self: Rc<Self>, link: Rc<Link>) {
+        loop {
+            match self.open(&link).await {
+                Ok((client, task)) => {
+                    let server = client.active_connections().into_iter().next();
+                    *self.current.borrow_mut() = Some(Current { client: client.clone(), server });
+                    self.changed.notify_waiters();
+                    self.keep(&link, client, task).await;
+                    *self.current.borrow_mut() = None;
+                }
+                Err(error) => link.shared.health_ref().out_of_reach(&error),
+            }
+            link.lane_closed(self.index);
+            let jitter = fastrand::u32(0..=50);
+            tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
+        }
+    }
+
+    /// Connects and makes the scripts known, so that the first publish is as fast as any.
+    async fn open(&self, link: &Link) -> Result<(Client, ConnectionTask), Error> {
+        let process = link.process();
+        let performance = Some(target::performance());
+        let connection = Some(target::connection());
+        let client = Client::new(process.config.clone(), performance, connection, None);
+        let task = ConnectionTask(client.connect());
+        let ready = async {
+            client.wait_for_connect().await?;
+            load(&client, &process.scripts).await
+        };
+        match tokio::time::timeout(REDIS_CONNECT_DEADLINE, ready).await {
+            Ok(Ok(())) => Ok((client, task)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, "connecting took too long")),
+        }
+    }
+
+    /// Returns when the connection has ended or is not worth keeping.
+    async fn keep(&self, link: &Link, client: Client, mut task: ConnectionTask) {
+        tokio::select! {
+            _ = &mut task.0 => {}
+            () = self.beat(link, &client) => {}
+            () = self.give_up.notified() => {}
+        }
+    }
+
+    /// Sends heartbeats, at most one on its way: a paused Redis is not filled with them. Returns
+    /// when one was not answered for so long that the connection counts as dead.
+    async fn beat(&self, link: &Link, client: &Client) {
+        let client = client.with_options(&target::patient_options());
+        loop {
+            let sent = clock::now();
+            let answer = match link.heartbeat_channel() {
+                Some(channel) => {
+                    let payload = format!("{} {}", self.index, sent.0);
+                    client.publish::<(), _, _>(channel, payload).await
+                }
+                None => client.ping::<()>(None).await,
+            };
+            match answer {
+                Err(error) if is_refusal(&error) => {
+                    tracing::warn!(%error, "Redis refuses our heartbeat");
+                }
+                Err(_) => return,
+                Ok(()) => {}
+            }
+            let pause = HEARTBEAT_INTERVAL.saturating_sub(clock::now() - sent);
+            let pause = pause.max(Duration::from_millis(1));
+            let _ = tokio::time::timeout(pause, self.beat_now.notified()).await;
+        }
+    }
+
+    /// A place in the order in which commands reach Redis.
+    pub(super) fn enter(&self) -> Ticket<'_> {
+        self.turnstile.enter()
+    }
+
+    /// Runs `script`, in the order of the tickets.
+    pub(super) async fn call(
+        &self,
+        ticket: Ticket<'_>,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
+        ticket.first_turn().await;
+        let client = self.client().ok_or(CallError::NotSent)?;
+        let first = client.evalsha(script.sha1.clone(), keys.clone(), args.clone());
+        match hand_over(first, || ticket.handed_over()).await {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {}
+            answer => return answer.map_err(|error| self.judge(error)),
+        }
+        ticket.second_turn().await;
+        let client = self.client().ok_or(CallError::NotSent)?;
+        let second = client.eval(script.source.clone(), keys, args);
+        let answer = hand_over(second, || drop(ticket)).await;
+        answer.map_err(|error| self.judge(error))
+    }
+
+    fn client(&self) -> Option<WithOptions<Client>> {
+        let current = self.current.borrow();
+        current.as_ref().map(|current| current.client.with_options(&target::options()))
+    }
+
+    /// What Redis holds as a channel's epoch and offset; None if nothing, or no answer.
+    pub(super) async fn read_meta(&self, key: String) -> Option<(String, u64)> {
+        let client = self.client()?;
+        let held: (Option<String>, Option<u64>) =
+            client.hmget(key, vec!["epoch", "offset"]).await.ok()?;
+        held.0.zip(held.1)
+    }
+
+    fn judge(&self, error: Error) -> CallError {
+        if matches!(error.kind(), ErrorKind::Canceled) {
+            // fred's answer to a command that it never wrote: no connection, or gone meanwhile.
+            return CallError::NotSent;
+        }
+        if is_refusal(&error) {
+            if is_demoted(&error) {
+                self.give_up.notify_one();
+            }
+            return CallError::Refused(error);
+        }
+        CallError::InDoubt(error)
+    }
+}
+
+async fn load(client: &Client, scripts: &Scripts) -> Result<(), Error> {
+    let client: WithOptions<Client> = client.with_options(&target::options());
+    for script in [&scripts.publish, &scripts.publish_once] {
+        match client.script_load::<(), _>(script.source.clone()).await {
+            // Not being allowed to load is no reason: EVAL does so too.
+            Err(error) if !is_refusal(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the error is Redis' own answer: its first word is a code in capitals.
+fn is_refusal(error: &Error) -> bool {
+    let word = error.details().split(' ').next().unwrap_or_default();
+    word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// Whether the server cannot write any more and another one may.
+fn is_demoted(error: &Error) -> bool {
+    ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"]
+        .iter()
+        .any(|code| error.details().starts_with(code))
+}
+
+/// Awaits a command, and tells when it was handed to fred: by its first poll.
+async fn hand_over(
+    command: impl Future<Output = Result<Value, Error>>,
+    handed_over: impl FnOnce(),
+) -> Result<Value, Error> {
+    let mut command = pin!(command);
+    let early = poll_fn(|context| Poll::Ready(command.as_mut().poll(context))).await;
+    handed_over();
+    match early {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => command.await,
+    }
+}

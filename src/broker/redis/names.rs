@@ -1,0 +1,62 @@
+//! What our keys and channels in Redis are called.
+//!
+//! `PREFIX:{CHANNEL}` is the Redis channel of a channel; its keys carry the same hash tag, so
+//! that in a cluster a script's keys live on one node. A heartbeat has a channel per shard of a
+//! process, without braces: it can never be mistaken for a user's channel.
+
+use crate::channel::ChannelName;
+
+/// Builds names under one prefix.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    prefix: String,
+    process: String,
+}
+
+impl Names {
+    /// `process` tells this process's heartbeats from others'.
+    pub(super) fn new(prefix: String, process: String) -> Self {
+        Self { prefix, process }
+    }
+
+    /// Where publications of `channel` are published.
+    pub(super) fn channel(&self, channel: &ChannelName) -> String {
+        format!("{}:{{{channel}}}", self.prefix)
+    }
+
+    /// The hash with the channel's epoch and offset.
+    pub(super) fn meta(&self, channel: &ChannelName) -> String {
+        format!("{}:{{{channel}}}:meta", self.prefix)
+    }
+
+    /// The number of the last slot that anyone claimed.
+    pub(super) fn slot(&self, channel: &ChannelName, interval_ms: u64) -> String {
+        format!("{}:{{{channel}}}:slot:{interval_ms}", self.prefix)
+    }
+
+    /// Where a shard's heartbeat goes and comes back.
+    pub(super) fn heartbeat(&self, shard: usize) -> String {
+        format!("{}:heartbeat:{}:{shard}", self.prefix, self.process)
+    }
+
+    /// Whether a name given by the operator could be one of ours.
+    pub(super) fn may_be_ours(&self, name: &str) -> bool {
+        name.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with(':'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channels_keys_share_its_hash_tag() {
+        let names = Names::new("wsbcast".into(), "p".into());
+        let channel = ChannelName::new("a:b").unwrap();
+        assert_eq!(names.channel(&channel), "wsbcast:{a:b}");
+        assert_eq!(names.meta(&channel), "wsbcast:{a:b}:meta");
+        assert_eq!(names.slot(&channel, 10_000), "wsbcast:{a:b}:slot:10000");
+        assert_eq!(names.heartbeat(3), "wsbcast:heartbeat:p:3");
+        assert!(names.may_be_ours("wsbcast:{x}") && !names.may_be_ours("wsbcasts"));
+    }
+}

@@ -1,0 +1,305 @@
+//! A shard's subscriber: what Redis publishes becomes deliveries into the shard's sink.
+//!
+//! One task, one connection at a time. It reads only while the sink has room, so that a slow
+//! shard holds Redis back instead of losing messages here; it never delivers a message twice and
+//! never passes over a hole without telling the sink.
+
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use redis_protocol::resp3::types::BytesFrame;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    audit::Audit,
+    connection::{Connection, ConnectionError, refusal},
+    link::Link,
+    subscriptions::{Command, Subscriptions, Topic},
+    track::Verdict,
+    wire,
+};
+use crate::{
+    broker::{Position, Publication, Sink},
+    channel::ChannelName,
+    clock::{self, Millis},
+    limits::{
+        HEARTBEAT_INTERVAL, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX, SUBSCRIBE_RETRY,
+        SUBSCRIBES_IN_FLIGHT_MAX,
+    },
+    ws::Kind,
+};
+
+/// What a shard's handle and its subscriber task share.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    link: Rc<Link>,
+    sink: Arc<dyn Sink>,
+    /// Counts what every shard sees but the process counts once.
+    counts_for_process: bool,
+    subscriptions: RefCell<Subscriptions>,
+    changed: Notify,
+    pub(super) audit: Audit,
+}
+
+/// A command whose answer is to come, in order.
+#[derive(Debug)]
+enum Unanswered {
+    Command(Command),
+    Ping,
+}
+
+/// One connection and what is known of it.
+struct Session {
+    connection: Connection,
+    unanswered: VecDeque<Unanswered>,
+    heard: Millis,
+    retried: Millis,
+}
+
+impl Subscriber {
+    pub(super) fn new(link: Rc<Link>, shard: usize) -> Self {
+        let process = link.process();
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.want(process.names.heartbeat(shard), Topic::Heartbeat);
+        if let Some(raw) = &process.raw_channel {
+            subscriptions.want(raw.clone(), Topic::Raw);
+        }
+        Self {
+            sink: process.sinks[shard].clone(),
+            counts_for_process: shard == 0,
+            subscriptions: RefCell::new(subscriptions),
+            changed: Notify::new(),
+            audit: Audit::default(),
+            link,
+        }
+    }
+
+    /// Wants `channel`; resolves as [`Subscriptions::want`] says.
+    pub(super) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
+        let name = self.link.process().names.channel(&channel);
+        let waiter = self.subscriptions.borrow_mut().want(name, Topic::Channel(channel));
+        self.changed.notify_one();
+        waiter
+    }
+
+    pub(super) fn unwant(&self, channel: &ChannelName) {
+        let name = self.link.process().names.channel(channel);
+        self.subscriptions.borrow_mut().unwant(&name);
+        self.changed.notify_one();
+    }
+
+    /// Keeps a connection; never returns.
+    pub(super) async fn run(self: Rc<Self>) {
+        loop {
+            let error = match self.session().await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            self.link.shared.health_ref().out_of_reach(&error);
+            self.subscriptions.borrow_mut().disconnected();
+            self.audit.cancel();
+            self.link.unsubscribed();
+            let jitter = fastrand::u32(0..=50);
+            tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
+        }
+    }
+
+    async fn session(&self) -> Result<std::convert::Infallible, ConnectionError> {
+        let server = loop {
+            let lane = &self.link.lanes[0];
+            match lane.server() {
+                Some(server) => break server,
+                None => lane.changed.notified().await,
+            }
+        };
+        let connection = Connection::open(&self.link.process().config, &server).await?;
+        let now = clock::now();
+        let unanswered = VecDeque::new();
+        let mut session = Session { connection, unanswered, heard: now, retried: now };
+        self.subscriptions.borrow_mut().connected();
+        loop {
+            self.tell(&mut session).await?;
+            let idle = tokio::time::sleep(HEARTBEAT_INTERVAL);
+            tokio::select! {
+                read = session.connection.read() => {
+                    read?;
+                    session.heard = clock::now();
+                    while let Some(frame) = session.connection.next_frame()? {
+                        self.take(frame, &mut session).await?;
+                    }
+                }
+                () = self.changed.notified() => {}
+                () = idle => {}
+            }
+            self.look_after(&mut session)?;
+        }
+    }
+
+    /// Writes what Redis is to be told, and notices when it has been told and has answered all.
+    async fn tell(&self, session: &mut Session) -> Result<(), ConnectionError> {
+        while session.unanswered.len() < SUBSCRIBES_IN_FLIGHT_MAX {
+            let Some(command) = self.subscriptions.borrow_mut().next_command() else { break };
+            match &command {
+                Command::Subscribe(name) => session.connection.command(&["SUBSCRIBE", name]),
+                Command::Unsubscribe(name) => session.connection.command(&["UNSUBSCRIBE", name]),
+            }
+            session.unanswered.push_back(Unanswered::Command(command));
+        }
+        session.connection.flush().await?;
+        let is_told = self.subscriptions.borrow().is_told();
+        if is_told && session.unanswered.is_empty() && !self.link.is_subscribed() {
+            self.link.subscribed();
+            self.audit.start(self.subscriptions.borrow().begun());
+        }
+        Ok(())
+    }
+
+    /// Gives a silent connection up, asks a quiet one for a sign of life.
+    fn look_after(&self, session: &mut Session) -> Result<(), ConnectionError> {
+        let now = clock::now();
+        let silence = now - session.heard;
+        if silence > REDIS_SILENCE_MAX {
+            return Err(ConnectionError::Silent);
+        }
+        if silence >= HEARTBEAT_INTERVAL && session.unanswered.is_empty() {
+            session.connection.command(&["PING"]);
+            session.unanswered.push_back(Unanswered::Ping);
+        }
+        if now - session.retried >= SUBSCRIBE_RETRY {
+            session.retried = now;
+            self.subscriptions.borrow_mut().retry_refused();
+        }
+        Ok(())
+    }
+
+    async fn take(&self, frame: BytesFrame, session: &mut Session) -> Result<(), ConnectionError> {
+        let BytesFrame::Push { data, .. } = frame else {
+            return self.answered(session, refusal(&frame));
+        };
+        let mut parts = data.into_iter().map(into_bytes);
+        let (Some(Some(kind)), Some(Some(name))) = (parts.next(), parts.next()) else {
+            return Ok(());
+        };
+        match &*kind {
+            b"message" => {
+                if let Some(Some(payload)) = parts.next() {
+                    self.message(&name, payload).await;
+                }
+                Ok(())
+            }
+            b"subscribe" | b"unsubscribe" => self.answered(session, None),
+            _ => Ok(()),
+        }
+    }
+
+    fn answered(
+        &self,
+        session: &mut Session,
+        refusal: Option<String>,
+    ) -> Result<(), ConnectionError> {
+        let Some(first) = session.unanswered.pop_front() else {
+            return Err(ConnectionError::Protocol("an answer to nothing".to_owned()));
+        };
+        let Unanswered::Command(command) = first else { return Ok(()) };
+        if let Some(error) = &refusal {
+            self.link.shared.health_ref().refused.add(1);
+            tracing::warn!(%error, ?command, "Redis refuses a subscription");
+        }
+        self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
+        Ok(())
+    }
+
+    async fn message(&self, name: &[u8], payload: Bytes) {
+        let topic = {
+            let mut subscriptions = self.subscriptions.borrow_mut();
+            let known = std::str::from_utf8(name).ok().and_then(|name| subscriptions.get_mut(name));
+            known.map(|known| known.topic.clone())
+        };
+        match topic {
+            Some(Topic::Channel(channel)) => self.publication(channel, name, &payload).await,
+            Some(Topic::Raw) => self.raw(payload).await,
+            Some(Topic::Heartbeat) => self.heartbeat(&payload),
+            // Unsubscribed meanwhile.
+            None => {}
+        }
+    }
+
+    async fn publication(&self, channel: ChannelName, name: &[u8], payload: &Bytes) {
+        let health = self.link.shared.health_ref();
+        let Some(message) = wire::decode(payload) else {
+            health.foreign.add(1);
+            tracing::debug!(%channel, "dropped what is no publication of ours");
+            return;
+        };
+        let wire::Message { kind, epoch, offset, data } = message;
+        self.make_room(data.len()).await;
+        let verdict = {
+            let mut subscriptions = self.subscriptions.borrow_mut();
+            let known = std::str::from_utf8(name).ok().and_then(|name| subscriptions.get_mut(name));
+            let Some(known) = known else { return };
+            known.track.accept(epoch, offset)
+        };
+        let epoch = match verdict {
+            Verdict::Next(epoch) => epoch,
+            Verdict::Gap(epoch) => {
+                self.gap(&channel);
+                epoch
+            }
+            Verdict::Duplicate => return health.duplicates.add(1),
+        };
+        let position = Some(Position { epoch, offset });
+        self.sink.deliver(Publication { channel, kind, data, position });
+    }
+
+    async fn raw(&self, data: Bytes) {
+        let health = self.link.shared.health_ref();
+        if data.len() > self.link.process().max_broadcast_bytes {
+            if self.counts_for_process {
+                health.raw_too_big.add(1);
+            }
+            return;
+        }
+        if self.counts_for_process {
+            health.raw_published.add(1);
+        }
+        self.make_room(data.len()).await;
+        let is_text = std::str::from_utf8(&data).is_ok();
+        let kind = if is_text { Kind::Text } else { Kind::Binary };
+        let channel = ChannelName::default_channel();
+        self.sink.deliver(Publication { channel, kind, data, position: None });
+    }
+
+    fn heartbeat(&self, payload: &[u8]) {
+        let Some(sent) = self.link.beat_returned(payload) else { return };
+        for (channel, epoch, offset) in self.audit.due(sent) {
+            let name = self.link.process().names.channel(&channel);
+            let missed = self
+                .subscriptions
+                .borrow_mut()
+                .get_mut(&name)
+                .is_some_and(|known| known.track.missed(&epoch, offset));
+            if missed {
+                self.gap(&channel);
+            }
+        }
+    }
+
+    fn gap(&self, channel: &ChannelName) {
+        self.link.shared.health_ref().count_gap();
+        tracing::warn!(%channel, "messages were lost between Redis and this process");
+        self.sink.gap(channel);
+    }
+
+    async fn make_room(&self, bytes: usize) {
+        if !self.sink.has_room(bytes) {
+            self.sink.room().await;
+        }
+    }
+}
+
+fn into_bytes(frame: BytesFrame) -> Option<Bytes> {
+    match frame {
+        BytesFrame::BlobString { data, .. } | BytesFrame::SimpleString { data, .. } => Some(data),
+        _ => None,
+    }
+}

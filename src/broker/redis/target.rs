@@ -1,0 +1,89 @@
+//! Settings made into what fred and the subscribers connect with.
+//!
+//! The one place that reads the URL and that knows fred's options. Errors never repeat the URL:
+//! it may hold a password.
+
+use fred::types::{
+    RespVersion,
+    config::{Config, ConnectionConfig, Options, PerformanceConfig, TcpConfig},
+};
+
+use crate::{
+    broker::InvalidSettings,
+    limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_CONNECT_DEADLINE, REDIS_SILENCE_MAX},
+};
+
+const SCHEMES: [&str; 6] =
+    ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+
+/// Reads the URL.
+///
+/// # Errors
+/// When it is no URL, names no host, or has another scheme.
+pub(super) fn parse(url: &str) -> Result<Config, InvalidSettings> {
+    let scheme = url.split("://").next().unwrap_or_default();
+    if !url.contains("://") || !SCHEMES.contains(&scheme) {
+        return Err(InvalidSettings::Url("unknown scheme".to_owned()));
+    }
+    let mut config =
+        Config::from_url(url).map_err(|error| InvalidSettings::Url(error.details().to_owned()))?;
+    config.version = RespVersion::RESP3;
+    config.fail_fast = true;
+    Ok(config)
+}
+
+/// Connections that are given up rather than repaired: a new client takes their place.
+pub(super) fn connection() -> ConnectionConfig {
+    ConnectionConfig {
+        connection_timeout: REDIS_CONNECT_DEADLINE,
+        internal_command_timeout: REDIS_CONNECT_DEADLINE,
+        max_command_attempts: 1,
+        tcp: TcpConfig { nodelay: Some(true), ..Default::default() },
+        ..Default::default()
+    }
+}
+
+/// fred's event channels carry next to nothing here: its clients only send commands.
+pub(super) fn performance() -> PerformanceConfig {
+    PerformanceConfig { broadcast_channel_capacity: 16, ..Default::default() }
+}
+
+/// A command is written once or not at all, and never waits for a connection.
+pub(super) fn options() -> Options {
+    Options {
+        max_attempts: Some(1),
+        fail_fast: true,
+        timeout: Some(PUBLISH_CONFIRM_DEADLINE),
+        ..Default::default()
+    }
+}
+
+/// A heartbeat is waited for as long as the connection is kept.
+pub(super) fn patient_options() -> Options {
+    Options { timeout: Some(REDIS_SILENCE_MAX), ..options() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_redis_url_is_understood() {
+        let plain = parse("redis://127.0.0.1:6379").unwrap();
+        assert!(plain.server.is_centralized() && !plain.uses_tls());
+        let tls = parse("rediss://user:secret@redis.example:6380/1").unwrap();
+        assert!(tls.uses_rustls());
+        assert_eq!(tls.password.as_deref(), Some("secret"));
+        assert!(parse("redis-cluster://a:1?node=b:2").unwrap().server.is_clustered());
+        let sentinel = parse("redis-sentinel://a:1?sentinelServiceName=mymaster").unwrap();
+        assert!(sentinel.server.is_sentinel());
+    }
+
+    #[test]
+    fn a_bad_url_is_refused_without_repeating_its_password() {
+        for url in ["", "redis", "127.0.0.1:6379", "http://:secret@a", "redis://", "redis:///0"] {
+            let error = parse(url).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

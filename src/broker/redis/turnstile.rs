@@ -1,0 +1,124 @@
+//! The order in which a lane's commands go to Redis, also when some have to go twice: pure.
+//!
+//! Commands normally go out at once, in the order of their tickets. When Redis has forgotten a
+//! script, the commands on their way all come back and are repeated; each waits until every
+//! earlier one is through, and new ones queue up behind them.
+
+use std::{cell::RefCell, collections::BTreeSet};
+
+use tokio::sync::Notify;
+
+/// A lane's commands that are not through yet.
+#[derive(Debug, Default)]
+pub(super) struct Turnstile {
+    state: RefCell<State>,
+    moved: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// Not sure yet to be carried out in their place.
+    pending: BTreeSet<u64>,
+    /// Of these, the ones that were not handed over, or came back.
+    waiting: BTreeSet<u64>,
+}
+
+/// A command's place; given up when it is through, or dropped.
+#[derive(Debug)]
+pub(super) struct Ticket<'a> {
+    turnstile: &'a Turnstile,
+    number: u64,
+}
+
+impl Turnstile {
+    /// The next place.
+    pub(super) fn enter(&self) -> Ticket<'_> {
+        let mut state = self.state.borrow_mut();
+        let number = state.next;
+        state.next += 1;
+        state.pending.insert(number);
+        state.waiting.insert(number);
+        Ticket { turnstile: self, number }
+    }
+
+    async fn until(&self, ready: impl Fn(&State) -> bool) {
+        loop {
+            let moved = self.moved.notified();
+            if ready(&self.state.borrow()) {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
+
+impl Ticket<'_> {
+    /// Waits until no earlier command waits. The caller then hands its command over at once.
+    pub(super) async fn first_turn(&self) {
+        self.turnstile.until(|state| state.waiting.first() == Some(&self.number)).await;
+    }
+
+    /// The command was handed over, and may still come back.
+    pub(super) fn handed_over(&self) {
+        self.turnstile.state.borrow_mut().waiting.remove(&self.number);
+        self.turnstile.moved.notify_waiters();
+    }
+
+    /// The command came back: waits until every earlier one is through.
+    pub(super) async fn second_turn(&self) {
+        self.turnstile.state.borrow_mut().waiting.insert(self.number);
+        self.turnstile.until(|state| state.pending.first() == Some(&self.number)).await;
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut state = self.turnstile.state.borrow_mut();
+        state.pending.remove(&self.number);
+        state.waiting.remove(&self.number);
+        drop(state);
+        self.turnstile.moved.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn commands_pass_at_once_in_their_order() {
+        let turnstile = Turnstile::default();
+        let (first, second) = (turnstile.enter(), turnstile.enter());
+        assert!(second.first_turn().now_or_never().is_none());
+        assert!(first.first_turn().now_or_never().is_some());
+        first.handed_over();
+        assert!(second.first_turn().now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_came_back_goes_again_in_order_and_before_anything_new() {
+        let turnstile = Turnstile::default();
+        let tickets: Vec<_> = (0..3).map(|_| turnstile.enter()).collect();
+        tickets.iter().for_each(Ticket::handed_over);
+        assert!(tickets[2].second_turn().now_or_never().is_none());
+        assert!(tickets[1].second_turn().now_or_never().is_none());
+        let new = turnstile.enter();
+        assert!(new.first_turn().now_or_never().is_none());
+        assert!(tickets[0].second_turn().now_or_never().is_some());
+        for ticket in tickets {
+            assert!(ticket.second_turn().now_or_never().is_some());
+        }
+        assert!(new.first_turn().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_dropped_command_holds_nobody_up() {
+        let turnstile = Turnstile::default();
+        let (first, second) = (turnstile.enter(), turnstile.enter());
+        drop(first);
+        assert!(second.first_turn().now_or_never().is_some());
+    }
+}

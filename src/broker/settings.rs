@@ -1,0 +1,46 @@
+//! What an operator can say about the broker.
+//!
+//! Plain values, checked where they are used ([`super::Shared::new`] refuses a bad URL); this
+//! file must not know how any of them is carried out.
+
+/// The broker's settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// None: the embedded broker, this process alone.
+    pub redis: Option<RedisSettings>,
+    /// What a publish does while Redis is out of reach.
+    pub on_loss: OnLoss,
+}
+
+/// Where Redis is and how it is used.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// `redis://`, `rediss://`, `redis-cluster://`, `redis-sentinel://` (and their TLS variants).
+    pub url: String,
+    /// Publishing clients per handle; at least one.
+    pub pool: usize,
+    /// What every key and channel of ours starts with; no braces.
+    pub prefix: String,
+    /// The Redis channel whose messages go as they are to the default channel; None: off.
+    pub raw_channel: Option<String>,
+    /// A larger message on the raw channel is dropped and counted.
+    pub max_broadcast_bytes: usize,
+}
+
+/// Redis is configured but out of reach: what then?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Deliver to this process's clients and say so.
+    Local,
+    /// Answer [`super::PublishError::BrokerLost`].
+    Reject,
+}
+
+/// Whose handle it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A shard: publishes, and receives through the sink of this index.
+    Shard(usize),
+    /// The control thread: publishes only.
+    Control,
+}

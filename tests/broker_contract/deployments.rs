@@ -1,0 +1,91 @@
+//! The other ways in which Redis is run: with a password, as a cluster, behind sentinels.
+
+use wsbcast::broker::{InvalidSettings, OnLoss, Settings, Shared};
+
+use crate::{
+    process::{Process, offset, redis_settings, run, until},
+    redis_server::RedisServer,
+};
+
+fn settings(server: &RedisServer, url: &str) -> Settings {
+    let mut redis = redis_settings(server);
+    redis.url = url.to_owned();
+    Settings { redis: Some(redis), on_loss: OnLoss::Local }
+}
+
+async fn works(settings: Settings) {
+    let process = Process::start(settings, 2).await;
+    for name in ["a", "b", "c"] {
+        process.subscribe(name).await;
+        let first = offset(process.publish(name, "first").await);
+        assert_eq!(offset(process.publish(name, "second").await), first + 1);
+    }
+    for sink in &process.sinks {
+        until("all have arrived", || sink.messages().len() == 6).await;
+        assert_eq!(sink.gaps(), 0);
+    }
+}
+
+#[test]
+fn a_password_and_a_user_are_sent() {
+    run(async {
+        let server = RedisServer::start_with(&["--save", "", "--requirepass", "secret"]);
+        works(settings(&server, &format!("redis://:secret@{}", server.address()))).await;
+        let rule = "on >pass ~* &* +@all";
+        let words: Vec<&str> = ["-a", "secret", "--no-auth-warning", "ACL", "SETUSER", "bob"]
+            .into_iter()
+            .chain(rule.split(' '))
+            .collect();
+        assert_eq!(server.cli(&words), "OK");
+        works(settings(&server, &format!("redis://bob:pass@{}", server.address()))).await;
+    });
+}
+
+#[test]
+fn a_redis_cluster_works() {
+    run(async {
+        let options =
+            ["--save", "", "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"];
+        let nodes = [RedisServer::start_with(&options), RedisServer::start_with(&options)];
+        assert_eq!(nodes[0].cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]), "OK");
+        assert_eq!(nodes[1].cli(&["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]), "OK");
+        let address = nodes[1].address().replace(':', " ");
+        let meet: Vec<&str> = ["CLUSTER", "MEET"].into_iter().chain(address.split(' ')).collect();
+        assert_eq!(nodes[0].cli(&meet), "OK");
+        for node in &nodes {
+            let formed = || node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+            until("the cluster is formed", formed).await;
+        }
+        works(settings(&nodes[0], &format!("redis-cluster://{}", nodes[0].address()))).await;
+    });
+}
+
+#[test]
+fn a_primary_is_found_through_its_sentinel() {
+    run(async {
+        let server = RedisServer::start();
+        let sentinel = RedisServer::start_sentinel(&server);
+        let url = format!("redis-sentinel://{}?sentinelServiceName=main", sentinel.address());
+        works(settings(&server, &url)).await;
+    });
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_at_once() {
+    let server = RedisServer::not_started();
+    let good = settings(&server, &server.url()).redis.unwrap();
+    let refusal = |redis| {
+        let settings = Settings { redis: Some(redis), on_loss: OnLoss::Local };
+        Shared::new(settings, Vec::new()).err()
+    };
+    assert_eq!(refusal(good.clone()), None);
+    let mut bad = good.clone();
+    bad.url = "http://127.0.0.1".to_owned();
+    assert!(matches!(refusal(bad), Some(InvalidSettings::Url(_))));
+    let mut bad = good.clone();
+    bad.prefix = "a{b".to_owned();
+    assert_eq!(refusal(bad), Some(InvalidSettings::Prefix));
+    let mut bad = good;
+    bad.raw_channel = Some("test:{a}".to_owned());
+    assert_eq!(refusal(bad), Some(InvalidSettings::RawChannel("test".to_owned())));
+}

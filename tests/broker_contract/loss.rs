@@ -1,0 +1,359 @@
+//! What is promised when Redis is not there, goes away, or hangs.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use wsbcast::{
+    broker::{OnLoss, Place, PublishError, Reach, Receipt, Settings, connect},
+    clock,
+};
+
+use crate::{
+    HOUR_MS,
+    process::{Process, offset, redis_settings, run, until},
+    redis_server::RedisServer,
+    slot,
+};
+
+/// What a publish may take at most, and some more for a busy machine.
+const ANSWER_MAX: Duration = Duration::from_millis(1_200 + 800);
+/// From Redis' return until everything is whole again.
+const HEAL_MAX: Duration = Duration::from_secs(2);
+
+fn settings(server: &RedisServer, on_loss: OnLoss) -> Settings {
+    Settings { redis: Some(redis_settings(server)), on_loss }
+}
+
+#[test]
+fn a_killed_redis_is_replaced_by_local_delivery_until_it_is_back() {
+    run(async {
+        let mut server = RedisServer::start();
+        let process = Process::start(settings(&server, OnLoss::Local), 3).await;
+        process.subscribe("a").await;
+        assert_eq!(offset(process.publish("a", "before").await), 1);
+        for sink in &process.sinks {
+            until("the first has arrived", || sink.messages().len() == 1).await;
+        }
+        server.kill();
+        process.lost().await;
+        assert_eq!(process.publish("a", "meanwhile").await, Ok(Receipt::Local));
+        server.restart();
+        let back = clock::now();
+        process.up().await;
+        assert!(clock::now() - back <= HEAL_MAX, "{:?}", clock::now() - back);
+        assert_eq!(process.shared.health().reconnects(), 1);
+        assert_eq!(offset(process.publish("a", "after").await), 1);
+        for sink in &process.sinks {
+            until("the last has arrived", || sink.messages().len() == 3).await;
+            assert_eq!(sink.texts(), ["before", "meanwhile", "after"]);
+            let messages = sink.messages();
+            assert_eq!(messages[1].position, None);
+            let epoch = |place: usize| messages[place].position.clone().unwrap().epoch;
+            assert_ne!(epoch(0), epoch(2), "the history was lost");
+        }
+    });
+}
+
+#[test]
+fn offsets_go_on_where_they_were_when_redis_kept_its_data() {
+    run(async {
+        let mut server = RedisServer::start_durable();
+        let process = Process::start(settings(&server, OnLoss::Local), 1).await;
+        process.subscribe("a").await;
+        assert_eq!(offset(process.publish("a", "before").await), 1);
+        until("the first has arrived", || process.sinks[0].offsets() == [1]).await;
+        server.kill();
+        process.lost().await;
+        server.restart();
+        process.up().await;
+        assert_eq!(offset(process.publish("a", "after").await), 2);
+        until("both have arrived", || process.sinks[0].offsets() == [1, 2]).await;
+        assert_eq!(process.sinks[0].gaps(), 0);
+    });
+}
+
+#[test]
+fn a_redis_that_is_not_there_at_start_is_found_when_it_comes() {
+    run(async {
+        let mut server = RedisServer::not_started();
+        let process = Process::start_early(settings(&server, OnLoss::Local), 2).await;
+        process.subscribe("a").await;
+        assert_eq!(process.shared.health().reach(), Reach::NeverReached);
+        assert_eq!(process.publish("a", "alone").await, Ok(Receipt::Local));
+        let notice = process.control.publish_once(slot(HOUR_MS)).await;
+        assert_eq!(notice.published, Ok(Some(Receipt::Local)));
+        server.restart();
+        let back = clock::now();
+        process.up().await;
+        assert!(clock::now() - back <= HEAL_MAX, "{:?}", clock::now() - back);
+        assert_eq!(offset(process.publish("a", "together").await), 1);
+        let again = process.control.publish_once(slot(HOUR_MS)).await;
+        assert_eq!(again.published, Ok(None), "this process has seen to the slot");
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == 3).await;
+            assert_eq!(sink.texts(), ["alone", "notice", "together"]);
+        }
+    });
+}
+
+#[test]
+fn under_reject_nothing_is_delivered_while_redis_is_lost() {
+    run(async {
+        let mut server = RedisServer::start();
+        let process = Process::start(settings(&server, OnLoss::Reject), 2).await;
+        server.kill();
+        process.lost().await;
+        assert_eq!(process.publish("a", "x").await, Err(PublishError::BrokerLost));
+        let notice = process.control.publish_once(slot(HOUR_MS)).await;
+        assert_eq!(notice.published, Err(PublishError::BrokerLost));
+        assert!(process.sinks.iter().all(|sink| sink.seen().is_empty()));
+    });
+}
+
+#[test]
+fn what_a_hanging_redis_was_sent_is_unconfirmed_and_arrives_once_when_it_goes_on() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server, OnLoss::Local), 2).await;
+        process.subscribe("a").await;
+        offset(process.publish("a", "first").await);
+        server.pause();
+        let asked = clock::now();
+        let answer = process.publish("a", "in doubt").await;
+        assert_eq!(answer, Err(PublishError::Unconfirmed));
+        assert!(clock::now() - asked <= ANSWER_MAX);
+        let notice = process.control.publish_once(slot(HOUR_MS)).await.published;
+        assert!(
+            matches!(notice, Err(PublishError::Unconfirmed) | Ok(Some(Receipt::Local))),
+            "{notice:?}"
+        );
+        process.lost().await;
+        assert_eq!(process.control.publish_once(slot(HOUR_MS)).await.published, Ok(None));
+        assert_eq!(process.publish("a", "local").await, Ok(Receipt::Local));
+        server.resume();
+        process.up().await;
+        offset(process.publish("a", "last").await);
+        for sink in &process.sinks {
+            until("the last has arrived", || sink.texts().contains(&"last".to_owned())).await;
+            let texts = sink.texts();
+            for text in ["first", "in doubt", "notice", "local", "last"] {
+                assert_eq!(texts.iter().filter(|seen| *seen == text).count(), 1, "{texts:?}");
+            }
+            assert_eq!(sink.gaps(), 0);
+        }
+    });
+}
+
+/// Publishes from several sides until told to stop; returns each text's answer.
+async fn load(
+    process: Rc<Process>,
+    stop: Rc<Cell<bool>>,
+) -> HashMap<String, Result<Receipt, PublishError>> {
+    let answers = RefCell::new(HashMap::new());
+    let publishers = (0..8).map(|publisher| {
+        let (process, stop, answers) = (&process, &stop, &answers);
+        async move {
+            for number in 0.. {
+                if stop.get() {
+                    break;
+                }
+                let text = format!("{publisher}:{number}");
+                let handle = &process.shards[publisher % process.shards.len()];
+                let asked = clock::now();
+                let answer = crate::process::publish(&**handle, "a", &text).await;
+                assert!(clock::now() - asked <= ANSWER_MAX);
+                answers.borrow_mut().insert(text, answer);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    futures_util::future::join_all(publishers).await;
+    answers.into_inner()
+}
+
+fn count_seen(process: &Process) -> Vec<HashMap<String, usize>> {
+    let count = |texts: Vec<String>| {
+        texts.into_iter().fold(HashMap::new(), |mut counts, text| {
+            *counts.entry(text).or_insert(0) += 1;
+            counts
+        })
+    };
+    process.sinks.iter().map(|sink| count(sink.texts())).collect()
+}
+
+#[test]
+fn a_pause_under_load_repeats_nothing_and_loses_nothing() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Rc::new(Process::start(settings(&server, OnLoss::Local), 2).await);
+        process.subscribe("a").await;
+        let stop = Rc::new(Cell::new(false));
+        let loading = tokio::task::spawn_local(load(process.clone(), stop.clone()));
+        let sink = &process.sinks[0];
+        until("some have arrived", || sink.messages().len() >= 50).await;
+        server.pause();
+        process.lost().await;
+        let before = sink.messages().len();
+        until("local ones arrive", || sink.messages().len() >= before + 50).await;
+        server.resume();
+        process.up().await;
+        let health = process.shared.health();
+        let offsets = sink.offsets().len();
+        until("clustered ones arrive again", || sink.offsets().len() >= offsets + 50).await;
+        stop.set(true);
+        let answers = loading.await.unwrap();
+        let end = offset(process.publish("a", "end").await);
+        for sink in &process.sinks {
+            until("the end has arrived", || sink.offsets().last() == Some(&end)).await;
+            assert_eq!(sink.gaps(), 0);
+        }
+        assert!(answers.values().any(|answer| *answer == Err(PublishError::Unconfirmed)));
+        assert!(answers.values().any(|answer| *answer == Ok(Receipt::Local)));
+        for seen in count_seen(&process) {
+            for (text, answer) in &answers {
+                let times = seen.get(text).copied().unwrap_or(0);
+                assert_eq!(times, 1, "{text}: {answer:?}");
+            }
+        }
+        assert_eq!(health.duplicates(), 0);
+    });
+}
+
+#[test]
+fn a_kill_under_load_repeats_nothing() {
+    run(async {
+        let mut server = RedisServer::start();
+        let process = Rc::new(Process::start(settings(&server, OnLoss::Local), 2).await);
+        process.subscribe("a").await;
+        let stop = Rc::new(Cell::new(false));
+        let loading = tokio::task::spawn_local(load(process.clone(), stop.clone()));
+        let sink = &process.sinks[0];
+        for _ in 0..3 {
+            let offsets = sink.offsets().len();
+            until("clustered ones arrive", || sink.offsets().len() >= offsets + 50).await;
+            server.kill();
+            process.lost().await;
+            let before = sink.messages().len();
+            until("local ones arrive", || sink.messages().len() >= before + 50).await;
+            server.restart();
+            let back = clock::now();
+            process.up().await;
+            assert!(clock::now() - back <= HEAL_MAX, "{:?}", clock::now() - back);
+        }
+        stop.set(true);
+        let answers = loading.await.unwrap();
+        let end = offset(process.publish("a", "end").await);
+        for sink in &process.sinks {
+            until("the end has arrived", || sink.offsets().last() == Some(&end)).await;
+        }
+        for seen in count_seen(&process) {
+            assert!(seen.values().all(|times| *times == 1), "something came twice");
+            let local = answers.iter().filter(|(_, answer)| **answer == Ok(Receipt::Local));
+            for (text, _) in local {
+                assert_eq!(seen.get(text), Some(&1), "{text}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_redis_that_hangs_for_long_is_used_again_as_soon_as_it_goes_on() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server, OnLoss::Local), 2).await;
+        process.subscribe("a").await;
+        offset(process.publish("a", "first").await);
+        server.pause();
+        let paused = clock::now();
+        let patience = wsbcast::limits::REDIS_SILENCE_MAX + Duration::from_secs(1);
+        until("its connections are given up", || clock::now() - paused > patience).await;
+        assert_eq!(process.publish("a", "local").await, Ok(Receipt::Local));
+        server.resume();
+        let back = clock::now();
+        process.up().await;
+        assert!(clock::now() - back <= HEAL_MAX, "{:?}", clock::now() - back);
+        offset(process.publish("a", "last").await);
+        for sink in &process.sinks {
+            until("the last has arrived", || sink.messages().len() == 3).await;
+            assert_eq!(sink.texts(), ["first", "local", "last"]);
+        }
+    });
+}
+
+#[test]
+fn publishes_just_after_redis_is_back_wait_for_others_and_keep_their_order() {
+    run(async {
+        let mut server = RedisServer::start();
+        let process = Process::start(settings(&server, OnLoss::Local), 1).await;
+        let other = Process::start(settings(&server, OnLoss::Local), 1).await;
+        process.subscribe("a").await;
+        other.subscribe("a").await;
+        server.kill();
+        process.lost().await;
+        server.restart();
+        process.up().await;
+        let texts: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let publishes = texts.iter().map(|text| process.publish("a", text));
+        let receipts = futures_util::future::join_all(publishes).await;
+        let offsets: Vec<u64> = receipts.into_iter().map(offset).collect();
+        assert_eq!(offsets, (1..=100).collect::<Vec<_>>());
+        for sink in [&process.sinks[0], &other.sinks[0]] {
+            until("all have arrived", || sink.messages().len() == 100).await;
+            assert_eq!(sink.texts(), texts);
+        }
+    });
+}
+
+#[test]
+fn a_shard_that_does_nothing_is_named() {
+    let server = RedisServer::start();
+    let (shared, _sinks) = crate::process::shared(settings(&server, OnLoss::Local), 2);
+    let health = shared.health();
+    let is_up = || health.reach() == Reach::Up;
+    let shard = |place: usize| connect(shared.clone(), Place::Shard(place));
+    let blocked = std::sync::Barrier::new(2);
+    let done = tokio::sync::Notify::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            run(async {
+                let _broker = shard(1).await;
+                until("both are up", is_up).await;
+                blocked.wait();
+                done.notified().await;
+            });
+        });
+        run(async {
+            let _broker = shard(0).await;
+            until("both are up", is_up).await;
+            assert_eq!(health.stalled_shard(), None);
+            until("the other is missed", || health.stalled_shard() == Some(1)).await;
+            blocked.wait();
+            until("the other is back", || health.stalled_shard().is_none() && is_up()).await;
+            done.notify_one();
+        });
+    });
+}
+
+#[test]
+fn closing_is_quick_when_redis_hangs_or_is_gone() {
+    run(async {
+        let mut server = RedisServer::start();
+        let hanging = Process::start(settings(&server, OnLoss::Local), 1).await;
+        let gone = Process::start(settings(&server, OnLoss::Local), 1).await;
+        server.pause();
+        for handle in [hanging.shards[0].clone(), hanging.control.clone()] {
+            let begun = clock::now();
+            handle.close().await;
+            assert!(clock::now() - begun < Duration::from_millis(500));
+        }
+        server.resume();
+        server.kill();
+        let begun = clock::now();
+        gone.close().await;
+        assert!(clock::now() - begun < Duration::from_millis(500));
+    });
+}

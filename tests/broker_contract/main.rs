@@ -1,0 +1,237 @@
+//! What every broker promises, run over the embedded one and over a real Redis.
+//!
+//! What only a broker with something to lose can promise stands in the modules.
+#![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
+
+mod cluster;
+mod deployments;
+mod loss;
+mod process;
+mod raw;
+mod redis_server;
+
+use std::{collections::HashSet, time::Duration};
+
+use bytes::Bytes;
+use process::{Backend, Process, channel, offset, publish, run, shared, until};
+use redis_server::RedisServer;
+use wsbcast::{
+    broker::{Place, PublishError, Reach, Receipt, Slot, connect},
+    ws::Kind,
+};
+
+/// One test per promise and broker.
+macro_rules! contract {
+    ($($promise:ident),+ $(,)?) => {
+        mod embedded {
+            $(#[test] fn $promise() { super::$promise(super::Backend::Embedded) })+
+        }
+        mod redis {
+            $(#[test] fn $promise() {
+                super::$promise(super::Backend::Redis(super::RedisServer::start()))
+            })+
+        }
+    };
+}
+
+contract!(
+    offsets_rise_by_one_from_one,
+    every_channel_has_offsets_of_its_own,
+    payloads_arrive_as_published,
+    all_shards_of_all_threads_see_one_order,
+    calls_on_one_handle_keep_their_order,
+    a_full_shard_refuses_the_message_and_no_offset_is_lost,
+    a_slot_is_published_once_over_several_handles,
+    slots_follow_each_other,
+    a_closed_handle_ends_quickly,
+);
+
+fn offsets_rise_by_one_from_one(backend: Backend) {
+    run(async {
+        let process = Process::start(backend.settings(), 2).await;
+        process.subscribe("a").await;
+        for expected in 1..=50 {
+            let receipt = process.publish("a", "x").await;
+            let Ok(Receipt::Cluster(position)) = receipt else { panic!("{receipt:?}") };
+            assert_eq!(position.offset, expected);
+            assert!((1..=32).contains(&position.epoch.len()));
+        }
+        for sink in &process.sinks {
+            until("all have arrived", || sink.offsets().len() == 50).await;
+            assert_eq!(sink.offsets(), (1..=50).collect::<Vec<_>>());
+            assert_eq!(sink.gaps(), 0);
+        }
+    });
+}
+
+fn every_channel_has_offsets_of_its_own(backend: Backend) {
+    run(async {
+        let process = Process::start(backend.settings(), 1).await;
+        for expected in 1..=3 {
+            assert_eq!(offset(process.publish("a", "x").await), expected);
+            assert_eq!(offset(process.publish("b", "x").await), expected);
+        }
+    });
+}
+
+fn payloads_arrive_as_published(backend: Backend) {
+    run(async {
+        let process = Process::start(backend.settings(), 2).await;
+        process.subscribe("a").await;
+        let payloads: [(Kind, Vec<u8>); 5] = [
+            (Kind::Text, b"".to_vec()),
+            (Kind::Text, "zwei\nZeilen \u{1f600}\r\n".into()),
+            (Kind::Binary, b"\xff\x00\r\n".to_vec()),
+            (Kind::Binary, b"1 t e 1\nno header".to_vec()),
+            (Kind::Binary, vec![0xfe; 1024 * 1024]),
+        ];
+        for (kind, data) in &payloads {
+            let data = Bytes::from(data.clone());
+            offset(process.shards[1].publish(channel("a"), *kind, data).await);
+        }
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == payloads.len()).await;
+            for (message, (kind, data)) in sink.messages().into_iter().zip(&payloads) {
+                assert_eq!((message.kind, &*message.data), (*kind, &**data));
+                assert_eq!(message.channel, channel("a"));
+            }
+        }
+    });
+}
+
+fn all_shards_of_all_threads_see_one_order(backend: Backend) {
+    const SHARDS: usize = 3;
+    const EACH: usize = 200;
+    let (shared, sinks) = shared(backend.settings(), SHARDS);
+    std::thread::scope(|scope| {
+        for shard in 0..SHARDS {
+            let (shared, sinks) = (shared.clone(), &sinks);
+            scope.spawn(move || {
+                run(async {
+                    let broker = connect(shared.clone(), Place::Shard(shard)).await;
+                    let up = || matches!(shared.health().reach(), Reach::Up | Reach::Embedded);
+                    until("the broker is up", up).await;
+                    broker.subscribe(channel("a")).await;
+                    let ready = format!("ready {shard}");
+                    offset(publish(&*broker, "a", &ready).await);
+                    let all_ready = || {
+                        let texts = sinks[shard].texts();
+                        texts.contains(&ready)
+                    };
+                    until("the own message has arrived", all_ready).await;
+                    for number in 0..EACH {
+                        offset(publish(&*broker, "a", &format!("{shard}:{number}")).await);
+                    }
+                    let last = SHARDS * (EACH + 1);
+                    let arrived = || {
+                        sinks[shard].offsets().last().is_some_and(|offset| *offset == last as u64)
+                    };
+                    until("everyone's messages have arrived", arrived).await;
+                });
+            });
+        }
+    });
+    let views: Vec<_> = sinks.iter().map(|sink| sink.messages()).collect();
+    // Shards subscribe at different times: from there on they see the same.
+    let shortest = views.iter().map(Vec::len).min().unwrap();
+    assert!(shortest >= EACH);
+    for view in &views {
+        assert_eq!(view[view.len() - shortest..], views[0][views[0].len() - shortest..]);
+        let offsets: Vec<_> =
+            view.iter().map(|message| message.position.as_ref().unwrap().offset).collect();
+        assert!(offsets.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    }
+    assert_eq!(sinks.iter().map(|sink| sink.gaps()).sum::<usize>(), 0);
+}
+
+fn calls_on_one_handle_keep_their_order(backend: Backend) {
+    run(async {
+        let process = Process::start(backend.settings(), 1).await;
+        process.subscribe("a").await;
+        let texts: Vec<String> = (0..500).map(|number| number.to_string()).collect();
+        let publishes = texts.iter().map(|text| process.publish("a", text));
+        let receipts = futures_util::future::join_all(publishes).await;
+        let offsets: Vec<u64> = receipts.into_iter().map(offset).collect();
+        assert_eq!(offsets, (1..=500).collect::<Vec<_>>());
+        until("all have arrived", || process.sinks[0].messages().len() == 500).await;
+        assert_eq!(process.sinks[0].texts(), texts);
+    });
+}
+
+fn a_full_shard_refuses_the_message_and_no_offset_is_lost(backend: Backend) {
+    run(async {
+        let process = Process::start(backend.settings(), 2).await;
+        process.subscribe("a").await;
+        assert_eq!(offset(process.publish("a", "first").await), 1);
+        for sink in &process.sinks {
+            until("the first has arrived", || sink.messages().len() == 1).await;
+        }
+        process.sinks[1].set_room(0);
+        for _ in 0..3 {
+            assert_eq!(process.publish("a", "refused").await, Err(PublishError::ShardStalled));
+        }
+        process.sinks[1].set_room(usize::MAX);
+        assert_eq!(offset(process.publish("a", "second").await), 2);
+        for sink in &process.sinks {
+            until("the second has arrived", || sink.messages().len() == 2).await;
+            assert_eq!(sink.texts(), ["first", "second"]);
+        }
+    });
+}
+
+fn slot(interval_ms: u64) -> Slot {
+    Slot { channel: channel("a"), interval_ms, data: Bytes::from_static(b"notice") }
+}
+
+/// An interval so long that no test sees the next slot, unless it starts at a boundary.
+const HOUR_MS: u64 = 3_600_000;
+
+fn a_slot_is_published_once_over_several_handles(backend: Backend) {
+    run(async {
+        let process = Process::start(backend.settings(), 3).await;
+        process.subscribe("a").await;
+        let claims = process.shards.iter().chain([&process.control]).map(|handle| async {
+            let outcome = handle.publish_once(slot(HOUR_MS)).await;
+            assert!((1..=HOUR_MS).contains(&outcome.next_slot_in_ms));
+            outcome.published.unwrap()
+        });
+        let published: Vec<_> = futures_util::future::join_all(claims).await;
+        let receipts: Vec<_> = published.into_iter().flatten().collect();
+        assert!(matches!(&receipts[..], [Receipt::Cluster(position)] if position.offset == 1));
+        for handle in &process.shards {
+            assert_eq!(handle.publish_once(slot(HOUR_MS)).await.published, Ok(None));
+        }
+        // What is published next comes behind the one notice.
+        assert_eq!(offset(process.publish("a", "end").await), 2);
+        for sink in &process.sinks {
+            until("both have arrived", || sink.messages().len() == 2).await;
+            assert_eq!(sink.texts(), ["notice", "end"]);
+        }
+    });
+}
+
+fn slots_follow_each_other(backend: Backend) {
+    run(async {
+        let process = Process::start(backend.settings(), 1).await;
+        process.subscribe("a").await;
+        let mut offsets = Vec::new();
+        while offsets.len() < 3 {
+            let outcome = process.control.publish_once(slot(100)).await;
+            if let Some(receipt) = outcome.published.unwrap() {
+                offsets.push(offset(Ok(receipt)));
+            }
+            tokio::time::sleep(Duration::from_millis(outcome.next_slot_in_ms)).await;
+        }
+        assert_eq!(offsets, [1, 2, 3]);
+        until("all have arrived", || process.sinks[0].messages().len() == 3).await;
+        assert_eq!(process.sinks[0].offsets().into_iter().collect::<HashSet<_>>().len(), 3);
+    });
+}
+
+fn a_closed_handle_ends_quickly(backend: Backend) {
+    run(async {
+        let process = Process::start(backend.settings(), 2).await;
+        let closing = tokio::time::timeout(Duration::from_secs(1), process.close());
+        assert!(closing.await.is_ok());
+    });
+}

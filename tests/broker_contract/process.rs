@@ -1,0 +1,231 @@
+//! Sinks that remember, and processes made of a broker and such sinks.
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::Notify;
+use wsbcast::{
+    broker::{
+        Broker, OnLoss, Place, Publication, PublishError, Reach, Receipt, RedisSettings, Settings,
+        Shared, Sink, connect,
+    },
+    channel::ChannelName,
+    ws::Kind,
+};
+
+use super::redis_server::RedisServer;
+
+/// Far beyond what any condition needs: a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a shard saw, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Message(Publication),
+    Gap(ChannelName),
+}
+
+/// A mailbox that remembers everything.
+#[derive(Debug)]
+pub(crate) struct TestSink {
+    seen: Mutex<Vec<Seen>>,
+    room: AtomicUsize,
+    has_room: Notify,
+}
+
+impl Default for TestSink {
+    fn default() -> Self {
+        let room = AtomicUsize::new(usize::MAX);
+        Self { seen: Mutex::default(), room, has_room: Notify::new() }
+    }
+}
+
+impl TestSink {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn messages(&self) -> Vec<Publication> {
+        let message = |seen| match seen {
+            Seen::Message(publication) => Some(publication),
+            Seen::Gap(_) => None,
+        };
+        self.seen().into_iter().filter_map(message).collect()
+    }
+
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let text = |message: Publication| String::from_utf8(message.data.to_vec()).unwrap();
+        self.messages().into_iter().map(text).collect()
+    }
+
+    pub(crate) fn offsets(&self) -> Vec<u64> {
+        let offset = |message: Publication| message.position.map(|position| position.offset);
+        self.messages().into_iter().filter_map(offset).collect()
+    }
+
+    pub(crate) fn gaps(&self) -> usize {
+        self.seen().iter().filter(|seen| matches!(seen, Seen::Gap(_))).count()
+    }
+
+    /// The mailbox takes nothing more, or everything again.
+    pub(crate) fn set_room(&self, bytes: usize) {
+        self.room.store(bytes, Ordering::SeqCst);
+        self.has_room.notify_waiters();
+    }
+}
+
+impl Sink for TestSink {
+    fn has_room(&self, bytes: usize) -> bool {
+        bytes <= self.room.load(Ordering::SeqCst)
+    }
+
+    fn deliver(&self, publication: Publication) {
+        self.seen.lock().unwrap().push(Seen::Message(publication));
+    }
+
+    fn gap(&self, channel: &ChannelName) {
+        self.seen.lock().unwrap().push(Seen::Gap(channel.clone()));
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        async {
+            while self.room.load(Ordering::SeqCst) == 0 {
+                self.has_room.notified().await;
+            }
+        }
+        .boxed()
+    }
+}
+
+/// What the broker under test stands on.
+pub(crate) enum Backend {
+    Embedded,
+    Redis(RedisServer),
+}
+
+impl Backend {
+    pub(crate) fn settings(&self) -> Settings {
+        let redis = match self {
+            Self::Embedded => None,
+            Self::Redis(server) => Some(redis_settings(server)),
+        };
+        Settings { redis, on_loss: OnLoss::Local }
+    }
+}
+
+pub(crate) fn redis_settings(server: &RedisServer) -> RedisSettings {
+    RedisSettings {
+        url: server.url(),
+        pool: 1,
+        prefix: "test".to_owned(),
+        raw_channel: Some("raw".to_owned()),
+        max_broadcast_bytes: 1024 * 1024,
+    }
+}
+
+/// A process: a broker, its shards' sinks and handles, all on the calling thread.
+pub(crate) struct Process {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) sinks: Vec<Arc<TestSink>>,
+    pub(crate) shards: Vec<Rc<dyn Broker>>,
+    pub(crate) control: Rc<dyn Broker>,
+}
+
+impl Process {
+    /// A process whose shards are all within reach of the broker.
+    pub(crate) async fn start(settings: Settings, shards: usize) -> Self {
+        let process = Self::start_early(settings, shards).await;
+        process.up().await;
+        process
+    }
+
+    /// A process, whatever its broker is about.
+    pub(crate) async fn start_early(settings: Settings, shards: usize) -> Self {
+        let (shared, sinks) = shared(settings, shards);
+        let mut handles = Vec::new();
+        for shard in 0..shards {
+            handles.push(connect(shared.clone(), Place::Shard(shard)).await);
+        }
+        let control = connect(shared.clone(), Place::Control).await;
+        Self { shared, sinks, shards: handles, control }
+    }
+
+    /// Waits until messages go to the whole cluster.
+    pub(crate) async fn up(&self) {
+        let health = self.shared.health();
+        until("the broker is up", || matches!(health.reach(), Reach::Up | Reach::Embedded)).await;
+    }
+
+    pub(crate) async fn lost(&self) {
+        let health = self.shared.health();
+        until("the broker is lost", || health.reach() == Reach::Lost).await;
+    }
+
+    /// Every shard has a first client of `name`.
+    pub(crate) async fn subscribe(&self, name: &str) {
+        for shard in &self.shards {
+            shard.subscribe(channel(name)).await;
+        }
+    }
+
+    pub(crate) async fn publish(&self, name: &str, text: &str) -> Result<Receipt, PublishError> {
+        publish(&*self.shards[0], name, text).await
+    }
+
+    pub(crate) async fn close(self) {
+        for handle in self.shards.into_iter().chain([self.control]) {
+            handle.close().await;
+        }
+    }
+}
+
+pub(crate) fn shared(settings: Settings, shards: usize) -> (Arc<Shared>, Vec<Arc<TestSink>>) {
+    let sinks: Vec<Arc<TestSink>> = (0..shards).map(|_| Arc::default()).collect();
+    let dynamic = sinks.iter().map(|sink| sink.clone() as Arc<dyn Sink>).collect();
+    (Shared::new(settings, dynamic).unwrap(), sinks)
+}
+
+pub(crate) async fn publish(
+    broker: &dyn Broker,
+    name: &str,
+    text: &str,
+) -> Result<Receipt, PublishError> {
+    broker.publish(channel(name), Kind::Text, Bytes::copy_from_slice(text.as_bytes())).await
+}
+
+pub(crate) fn channel(name: &str) -> ChannelName {
+    ChannelName::new(name).unwrap()
+}
+
+pub(crate) fn offset(receipt: Result<Receipt, PublishError>) -> u64 {
+    match receipt {
+        Ok(Receipt::Cluster(position)) => position.offset,
+        other => panic!("not published to the cluster: {other:?}"),
+    }
+}
+
+/// Waits for `condition`, looking again and again.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(waited.is_ok(), "waited in vain until {what}");
+}
+
+/// Runs a test on a runtime like a shard's.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(Default::default()).unwrap();
+    runtime.block_on(test);
+}
