@@ -1,11 +1,63 @@
-//! wsbcast: a WebSocket broadcast server.
+//! wsbcast: a WebSocket broadcast server. What is published by `curl` or Redis reaches every
+//! client, on all cores and all machines; stopping it cuts nobody off without a word.
+//!
+//! # The one idea
+//! A channel is a byte log of ready-made WebSocket frames; a client is a byte offset into it.
+//! Server frames are not masked, so the bytes are the same for everyone: a message is encoded
+//! once per shard, and sending is a write from the log to the socket. No queue, allocation or
+//! wake-up per message and client.
+//!
+//! # Layers: a module names only modules of a lower layer (kept by `tests/tidy.rs`)
+//! | layer | module | what it is |
+//! |---|---|---|
+//! | 8 | [`server`] | bind and run: shards, broker, admin listener, the shutdown's sequence |
+//! | 7 | [`config`] | what was typed → a `Config` that cannot be wrong |
+//! | 6 | [`shard`] | one thread, one runtime, one hub: a complete server |
+//! | 5 | [`http`] | the HTTP/1.1 service: handshake, publishing API, ops routes |
+//! | 4 | [`conn`] | the clients of a shard: input, keepalive, closing |
+//! | 3 | [`broker`] | a message's place in its channel's order: embedded, or Redis |
+//! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; what is counted |
+//! | 1 | [`ws`], [`drain`], [`channel`] | RFC 6455 without IO; phases and barrier; names |
+//! | 0 | [`clock`], [`limits`], [`telemetry`] | time, bounds, logs |
+//!
+//! # Data path, socket to socket
+//! `shard` accepts → `http` answers 101 (the client is in the hub before that, so it misses
+//! nothing after) → `conn` owns the bare socket in the shard's own epoll set. A message: `http`
+//! or `conn` → [`broker::Broker::publish`] → (Redis, or the sequencer) → [`broker::Sink`] of each
+//! shard, its mailbox → `hub`: encoded into the log → pass: `cursor..head` → socket.
+//!
+//! # Control path
+//! `main`: arguments → `Config` → [`server::Server::bind`] takes all ports → `run`: shard threads,
+//! broker, admin listener, "ready". The calling thread is the control thread: it has signals, the
+//! drain's coordinator, the periodic notice and the admin listener, so that busy shards can't
+//! delay them. Signal → [`drain::Machine`] → [`drain::Control`] tells every shard its phase →
+//! [`drain::Barrier`] opens, or the limit passes → broker closed last → exit code.
+//!
+//! # Invariants, and where they live
+//! 1. One encode per message and shard: [`hub::Hub::publish`].
+//! 2. A hub belongs to one thread: [`hub::Hub`] is `!Send`.
+//! 3. Per channel a client sees rising offsets without repeats, and a hole is never silent:
+//!    `broker/redis` finds it, [`conn::Clients::close_for_gap`] tells.
+//! 4. `tail ≤ cursor ≤ head`, or the client is closing: `Hub::check`, run by the simulation.
+//! 5. Every client and every request in progress holds one [`drain::Guard`].
+//! 6. No client's guard is taken to the end once a shard has seen `waiting`: `http` looks again
+//!    after admission.
+//! 7. A control frame starts at a frame boundary: `hub`'s outbox.
+//! 8. No `RefCell` borrow lives across an await: `shard`'s `Core::with`.
+//! 9. Every queue, buffer, loop and wait has a named bound: [`limits`], or an option.
+//! 10. The broker outlives the last connection: `Server::run`.
 
 pub mod broker;
 pub mod channel;
 pub mod clock;
+pub mod config;
+pub mod conn;
 pub mod drain;
+pub mod http;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
+pub mod server;
+pub mod shard;
 pub mod telemetry;
 pub mod ws;

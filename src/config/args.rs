@@ -1,0 +1,180 @@
+//! What was typed: every option as text, grouped as `--help` shows them.
+//!
+//! Names, defaults and help stand here and nowhere else; a default is text like any typed value
+//! and goes through the same checks. Nothing is judged here, so that one pass can gather all bad
+//! values. The doc comments of the fields are the help.
+
+use clap::{Args, Parser};
+
+use super::VERSION;
+
+const AFTER_HELP: &str = "Every option is also an environment variable: --drain-timeout is \
+WSBCAST_DRAIN_TIMEOUT; repeatable ones take commas, switches take true or false, and what is \
+typed wins. Durations read 500ms, 10s, 30m or 1m30s; sizes 65536, 64KiB or 8MiB.\n\n\
+Exit codes: 0 drained, 1 could not start or failed, 2 bad options, 3 a client was cut off.";
+
+/// WebSocket broadcast server: what you curl or publish to Redis reaches every client.
+#[derive(Debug, Parser)]
+#[command(name = "wsbcast", version = VERSION, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Option<Subcommand>,
+    #[command(flatten)]
+    pub(super) listening: Listening,
+    #[command(flatten)]
+    pub(super) redis: Redis,
+    #[command(flatten)]
+    pub(super) messages: Messages,
+    #[command(flatten)]
+    pub(super) clients: Clients,
+    #[command(flatten)]
+    pub(super) rights: Rights,
+    #[command(flatten)]
+    pub(super) limits: Limits,
+    #[command(flatten)]
+    pub(super) shutdown: Shutdown,
+    #[command(flatten)]
+    pub(super) logs: Logs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Subcommand {
+    /// Ask a server's /livez; exit 0 if it answers 200, else 1
+    Health {
+        /// http://HOST:PORT[/PATH] [default: this machine, port 8000, /livez]
+        url: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Listening")]
+pub(super) struct Listening {
+    /// Public listener; repeatable; port 0 picks one [default: 127.0.0.1:8000 and [::1]:8000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) listen: Vec<String>,
+    /// Separate listener for metrics, stats, health and drain, for scrapers and probes
+    /// [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) admin_listen: Option<String>,
+    /// Shards, one thread each [default: cores available to the process]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(super) threads: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Redis")]
+pub(super) struct Redis {
+    /// Join the cluster on this Redis: redis://, rediss://, redis-cluster://, redis-sentinel://;
+    /// REDIS_URL is read too [default: none, this process alone]
+    #[arg(long, value_name = "URL")]
+    pub(super) redis_url: Option<String>,
+    /// Publishing clients per shard
+    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true)]
+    pub(super) redis_pool: String,
+    /// What keys and channels in Redis start with; no braces
+    #[arg(long, value_name = "TEXT", default_value = "wsbcast")]
+    pub(super) redis_prefix: String,
+    /// What any program publishes on this Redis channel goes to the default channel's clients;
+    /// empty = off
+    #[arg(long, value_name = "NAME", default_value = "notifications")]
+    pub(super) redis_raw_channel: String,
+    /// Redis out of reach: deliver to this process's clients and say so, or answer 503
+    #[arg(long, value_name = "local|reject", default_value = "local")]
+    pub(super) on_broker_loss: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Messages")]
+pub(super) struct Messages {
+    /// Periodic notification on the default channel, one per interval for the cluster; 0 = off
+    #[arg(long, value_name = "DURATION", default_value = "10s", allow_negative_numbers = true)]
+    pub(super) notify_interval: String,
+    /// What the periodic notification starts with; the time follows
+    #[arg(long, value_name = "TEXT", default_value = "Periodic Test Notification")]
+    pub(super) notify_text: String,
+    /// Text sent first to each new client [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) greeting: Option<String>,
+    /// A client's own message: counted and dropped, or broadcast to its first channel
+    #[arg(long, value_name = "off|broadcast", default_value = "off")]
+    pub(super) client_publish: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Clients")]
+pub(super) struct Clients {
+    /// Add /echo, a WebSocket echo endpoint, for connectivity checks [default: off]
+    #[arg(long)]
+    pub(super) echo: bool,
+    /// Without a byte from the client for this long it is pinged
+    #[arg(long, value_name = "DURATION", default_value = "25s", allow_negative_numbers = true)]
+    pub(super) ping_interval: String,
+    /// Without a byte for this long after a ping it is closed with 4408
+    #[arg(long, value_name = "DURATION", default_value = "20s", allow_negative_numbers = true)]
+    pub(super) ping_timeout: String,
+    /// Past the backlog: close with 1013, or skip to the newest complete message
+    #[arg(long, value_name = "close|skip", default_value = "close")]
+    pub(super) slow_consumer: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Publishing rights")]
+pub(super) struct Rights {
+    /// Publishing and admin POSTs then need "Authorization: Bearer TOKEN"; repeatable
+    /// [default: none, only this machine may]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) api_token: Vec<String>,
+    /// Tokens from a file, one a line; blank lines and lines with # are skipped [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) api_token_file: Option<String>,
+    /// Allow publishing without a token on any address [default: off]
+    #[arg(long)]
+    pub(super) insecure_api: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct Limits {
+    /// Clients of the process, past it 503; 0 = what the descriptor limit allows
+    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
+    pub(super) max_connections: String,
+    /// A client's message, all fragments; past it 1009
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", allow_negative_numbers = true)]
+    pub(super) max_message_size: String,
+    /// A published message; past it 413 [default: 1MiB, or half of a smaller --backlog]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+    pub(super) max_broadcast_size: Option<String>,
+    /// How far a client may fall behind, per channel; at least twice the largest message
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", allow_negative_numbers = true)]
+    pub(super) backlog: String,
+    /// All backlogs of the process together; at least --backlog
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", allow_negative_numbers = true)]
+    pub(super) backlog_total: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Shutdown")]
+pub(super) struct Shutdown {
+    /// After the first signal: not ready, but still accepting, while load balancers catch up
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_negative_numbers = true)]
+    pub(super) drain_pre_delay: String,
+    /// Hard limit, from the first signal, pre-delay included
+    #[arg(long, value_name = "DURATION", default_value = "30m", allow_negative_numbers = true)]
+    pub(super) drain_timeout: String,
+    /// At the end of the drain, close who remains with 1012, evenly over this long
+    /// [default: 60s, or what timeout - pre-delay leaves]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
+    pub(super) drain_close_over: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Logs")]
+pub(super) struct Logs {
+    /// Logs go to standard error, as this
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    pub(super) log_format: String,
+    /// off, error, warn, info, debug, trace, or directives; RUST_LOG is read too
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(super) log_level: String,
+}

@@ -1,0 +1,336 @@
+//! From typed text to a [`Config`]: every value in range, every relation between values kept.
+//!
+//! A bad value is noted and replaced by a stand-in, so that the pass goes on and finds the
+//! others; relations are only judged between values that are good by themselves, so that one
+//! mistake is one line. If anything was noted, the stand-ins never leave this file.
+
+use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
+
+use super::{
+    BadValue, BadValues, ClientPublish, Config, Health, ListenAddr, Notify, Ping, Redis, RedisUrl,
+    args,
+    checker::Checker,
+    environment::Typed,
+    rights::{self, Rights},
+    secrets::without_credentials,
+    values::{self, show_duration, show_size},
+};
+use crate::{drain, limits, telemetry};
+
+const KIB: u64 = 1024;
+const GIB: u64 = KIB * KIB * KIB;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const THREADS: RangeInclusive<u64> = 1..=1024;
+const REDIS_POOL: RangeInclusive<u64> = 1..=64;
+const MAX_CONNECTIONS: RangeInclusive<u64> = 0..=10_000_000;
+const MESSAGE_SIZE: RangeInclusive<u64> = 1..=GIB;
+/// A larger one would never fit into a shard's mailbox.
+const BROADCAST_SIZE: RangeInclusive<u64> = 1..=limits::MAILBOX_BYTES_MAX as u64;
+const BACKLOG: RangeInclusive<u64> = 4 * KIB..=64 * GIB;
+const BACKLOG_TOTAL: RangeInclusive<u64> = 4 * KIB..=1024 * GIB;
+const PING: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+/// Slots shorter than this would load the broker without being told apart by anyone.
+const NOTIFY_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+/// What [`drain::Settings::close_over`] is when nobody says, if the timeout leaves that much.
+const CLOSE_OVER_DEFAULT: Duration = Duration::from_secs(60);
+const PREFIX_BYTES_MAX: usize = 128;
+const RAW_CHANNEL_BYTES_MAX: usize = 512;
+const LISTENERS_MAX: usize = 64;
+
+/// The addresses of a server whose operator named none.
+const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
+
+/// Checks everything that was typed.
+pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
+    let Typed { args, variables, problems } = typed;
+    let checker = &mut Checker::new(variables, problems);
+    let listen = listen(checker, &args.listening.listen);
+    let client_publish = checker.word("client-publish", &args.messages.client_publish);
+    let sizes = sizes(checker, &args.limits, client_publish);
+    let Rights { api_tokens, insecure_api } = rights::check(checker, &args.rights);
+    if api_tokens.is_empty() && !insecure_api {
+        rights::check_client_publish(checker, &listen, client_publish);
+    }
+    let max_connections =
+        checker.number("max-connections", &args.limits.max_connections, MAX_CONNECTIONS);
+    let config = Config {
+        admin_listen: admin_listen(checker, args.listening.admin_listen.as_deref(), &listen),
+        threads: threads(checker, args.listening.threads.as_deref()),
+        redis: redis(checker, &args.redis),
+        on_broker_loss: checker.word("on-broker-loss", &args.redis.on_broker_loss),
+        notify: notify(checker, &args.messages, sizes.max_broadcast),
+        greeting: greeting(checker, args.messages.greeting, sizes.max_broadcast),
+        client_publish,
+        echo: args.clients.echo,
+        api_tokens,
+        insecure_api,
+        max_connections: (max_connections > 0).then_some(max_connections),
+        max_message_bytes: sizes.max_message,
+        max_broadcast_bytes: sizes.max_broadcast,
+        backlog_bytes: sizes.backlog,
+        backlog_total_bytes: sizes.backlog_total,
+        slow_consumer: checker.word("slow-consumer", &args.clients.slow_consumer),
+        ping: Ping {
+            interval: checker.duration("ping-interval", &args.clients.ping_interval, PING),
+            timeout: checker.duration("ping-timeout", &args.clients.ping_timeout, PING),
+        },
+        drain: drain(checker, &args.shutdown),
+        log: log(checker, args.logs),
+        listen,
+    };
+    checker.finish().map(|()| config)
+}
+
+/// Checks the URL that `wsbcast health` was given.
+pub(super) fn health(url: &Option<String>) -> Result<Health, BadValues> {
+    let default = || Health {
+        targets: vec!["127.0.0.1:8000".to_owned(), "[::1]:8000".to_owned()],
+        host: "localhost:8000".to_owned(),
+        path: "/livez".to_owned(),
+    };
+    let Some(text) = url else { return Ok(default()) };
+    parse_health(text).ok_or_else(|| {
+        let reason = "expected http://HOST:PORT or http://HOST:PORT/PATH".to_owned();
+        let value = without_credentials(text);
+        BadValues(vec![BadValue { option: "health URL".to_owned(), value, variable: None, reason }])
+    })
+}
+
+fn parse_health(text: &str) -> Option<Health> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: http::Uri = with_scheme.parse().ok()?;
+    let authority = uri.authority()?;
+    if uri.scheme_str() != Some("http")
+        || authority.as_str().contains('@')
+        || authority.host().is_empty()
+    {
+        return None;
+    }
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => 80,
+        port => port.strip_prefix(':')?.parse::<u16>().ok()?,
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Some(Health {
+        targets: vec![format!("{}:{port}", authority.host())],
+        host: authority.as_str().to_owned(),
+        path: if path == "/" { "/livez" } else { path }.to_owned(),
+    })
+}
+
+/// Whether only this machine can reach all of `listen`.
+pub(super) fn is_loopback_only(listen: &[ListenAddr]) -> bool {
+    listen.iter().all(|listener| listener.addr.ip().to_canonical().is_loopback())
+}
+
+fn listen(checker: &mut Checker, typed: &[String]) -> Vec<ListenAddr> {
+    if typed.is_empty() {
+        let parse = |text: &&str| text.parse().expect("the default addresses are valid");
+        let default = |addr| ListenAddr { addr, is_default: true };
+        return LISTEN_DEFAULT.iter().map(parse).map(default).collect();
+    }
+    let mut listeners: Vec<ListenAddr> = Vec::new();
+    for text in typed.iter().take(LISTENERS_MAX + 1) {
+        match values::address(text) {
+            Ok(addr) if is_taken(addr, &listeners) => {
+                checker.refuse("listen", text, "given twice");
+            }
+            Ok(addr) => listeners.push(ListenAddr { addr, is_default: false }),
+            Err(expected) => checker.refuse("listen", text, expected),
+        }
+    }
+    if typed.len() > LISTENERS_MAX {
+        checker.refuse("listen", typed.len(), format!("at most {LISTENERS_MAX} listeners"));
+    }
+    listeners
+}
+
+fn is_taken(addr: SocketAddr, listeners: &[ListenAddr]) -> bool {
+    addr.port() != 0 && listeners.iter().any(|listener| listener.addr == addr)
+}
+
+fn admin_listen(
+    checker: &mut Checker,
+    typed: Option<&str>,
+    listen: &[ListenAddr],
+) -> Option<SocketAddr> {
+    let text = typed?;
+    match values::address(text) {
+        Ok(addr) if is_taken(addr, listen) => {
+            checker.refuse("admin-listen", text, "is a public listener already");
+            None
+        }
+        Ok(addr) => Some(addr),
+        Err(expected) => {
+            checker.refuse("admin-listen", text, expected);
+            None
+        }
+    }
+}
+
+fn threads(checker: &mut Checker, typed: Option<&str>) -> usize {
+    match typed {
+        Some(text) => checker.number("threads", text, THREADS),
+        // Knows affinity masks and cgroup quotas; one shard where it knows nothing.
+        None => thread::available_parallelism().map_or(1, usize::from).min(1024),
+    }
+}
+
+fn redis(checker: &mut Checker, typed: &args::Redis) -> Redis {
+    let url = typed.redis_url.clone().filter(|url| !url.is_empty()).map(|url| {
+        if let Err(reason) = check_redis_url(&url) {
+            checker.refuse("redis-url", without_credentials(&url), reason);
+        }
+        RedisUrl::new(url)
+    });
+    let prefix = typed.redis_prefix.clone();
+    let is_prefix_byte = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
+    if !(1..=PREFIX_BYTES_MAX).contains(&prefix.len()) || !prefix.bytes().all(is_prefix_byte) {
+        let expected = format!(
+            "expected 1 to {PREFIX_BYTES_MAX} visible ASCII characters without braces, which \
+             would change the slot in a Redis Cluster"
+        );
+        checker.refuse("redis-prefix", &prefix, expected);
+    }
+    let raw_channel = typed.redis_raw_channel.clone();
+    if raw_channel.len() > RAW_CHANNEL_BYTES_MAX {
+        let expected = format!("at most {RAW_CHANNEL_BYTES_MAX} bytes");
+        checker.refuse("redis-raw-channel", &raw_channel, expected);
+    }
+    Redis {
+        url,
+        pool: checker.number("redis-pool", &typed.redis_pool, REDIS_POOL),
+        prefix,
+        raw_channel: (!raw_channel.is_empty()).then_some(raw_channel),
+    }
+}
+
+fn check_redis_url(url: &str) -> Result<(), String> {
+    const SCHEMES: [&str; 6] =
+        ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    if !SCHEMES.contains(&scheme) {
+        return Err(
+            "expected redis://, rediss://, redis-cluster:// or redis-sentinel://".to_owned()
+        );
+    }
+    // The client's own parser, so that what passes here can be connected to. Its message may
+    // quote the URL, so it is not repeated.
+    let expected = match scheme {
+        "redis-sentinel" | "rediss-sentinel" => "HOST[:PORT]?sentinelServiceName=NAME",
+        "redis-cluster" | "rediss-cluster" => "HOST[:PORT][?node=HOST:PORT]",
+        _ => "HOST[:PORT][/DATABASE]",
+    };
+    fred::types::config::Config::from_url(url)
+        .map(drop)
+        .map_err(|_| format!("not a valid URL; expected {scheme}://[USER:PASSWORD@]{expected}"))
+}
+
+fn notify(checker: &mut Checker, typed: &args::Messages, bytes_max: usize) -> Notify {
+    let range = Duration::ZERO..=*NOTIFY_INTERVAL.end();
+    let interval = checker.duration("notify-interval", &typed.notify_interval, range);
+    if !interval.is_zero() && interval < *NOTIFY_INTERVAL.start() {
+        let least = show_duration(*NOTIFY_INTERVAL.start());
+        let expected = format!("expected 0 (off) or at least {least}");
+        checker.refuse("notify-interval", &typed.notify_interval, expected);
+    }
+    // The time that follows the text takes no more than this.
+    const TIME_BYTES_MAX: usize = 64;
+    let text = typed.notify_text.clone();
+    checker.text_fits("notify-text", &text, bytes_max.saturating_sub(TIME_BYTES_MAX));
+    Notify { interval: (!interval.is_zero()).then_some(interval), text }
+}
+
+fn greeting(checker: &mut Checker, typed: Option<String>, bytes_max: usize) -> Option<String> {
+    let text = typed.filter(|text| !text.is_empty())?;
+    checker.text_fits("greeting", &text, bytes_max);
+    Some(text)
+}
+
+struct Sizes {
+    max_message: usize,
+    max_broadcast: usize,
+    backlog: usize,
+    backlog_total: usize,
+}
+
+/// `--max-broadcast-size` where nothing else is said.
+const MAX_BROADCAST_DEFAULT: usize = 1024 * 1024;
+
+fn sizes(checker: &mut Checker, typed: &args::Limits, client_publish: ClientPublish) -> Sizes {
+    let backlog = checker.size("backlog", &typed.backlog, BACKLOG);
+    let sizes = Sizes {
+        max_message: checker.size("max-message-size", &typed.max_message_size, MESSAGE_SIZE),
+        max_broadcast: match &typed.max_broadcast_size {
+            Some(text) => checker.size("max-broadcast-size", text, BROADCAST_SIZE),
+            None if checker.are_good(&["backlog"]) => MAX_BROADCAST_DEFAULT.min(backlog / 2),
+            None => MAX_BROADCAST_DEFAULT,
+        },
+        backlog,
+        backlog_total: checker.size("backlog-total", &typed.backlog_total, BACKLOG_TOTAL),
+    };
+    let Sizes { max_message, max_broadcast, backlog, backlog_total } = sizes;
+    if checker.are_good(&["backlog", "max-broadcast-size"]) && backlog / 2 < max_broadcast {
+        checker.refuse("backlog", &typed.backlog, twice("max-broadcast-size", max_broadcast));
+    }
+    let publishes = client_publish == ClientPublish::Broadcast;
+    if publishes && checker.are_good(&["max-message-size"]) {
+        if max_message > limits::MAILBOX_BYTES_MAX {
+            let most = show_size(*BROADCAST_SIZE.end());
+            let reason = format!("at most {most} with --client-publish broadcast");
+            checker.refuse("max-message-size", &typed.max_message_size, reason);
+        } else if checker.are_good(&["backlog"]) && backlog / 2 < max_message {
+            checker.refuse("backlog", &typed.backlog, twice("max-message-size", max_message));
+        }
+    }
+    if checker.are_good(&["backlog", "backlog-total"]) && backlog_total < backlog {
+        let reason = format!("must be at least --backlog, which is {}", show_size(backlog as u64));
+        checker.refuse("backlog-total", &typed.backlog_total, reason);
+    }
+    sizes
+}
+
+fn twice(option: &str, bytes: usize) -> String {
+    let least = show_size(2 * bytes as u64);
+    format!("must be at least {least}, twice --{option}; or make that smaller")
+}
+
+fn drain(checker: &mut Checker, typed: &args::Shutdown) -> drain::Settings {
+    let pre_delay = checker.duration("drain-pre-delay", &typed.drain_pre_delay, DRAIN);
+    let timeout = checker.duration("drain-timeout", &typed.drain_timeout, DRAIN);
+    let close_over = typed
+        .drain_close_over
+        .as_deref()
+        .map(|text| (text, checker.duration("drain-close-over", text, DRAIN)));
+    let left = timeout.checked_sub(pre_delay);
+    let of_timeout = format!("--drain-timeout, which is {}", show_duration(timeout));
+    if checker.are_good(&["drain-pre-delay", "drain-timeout"]) && left.is_none() {
+        let reason = format!("must not be longer than {of_timeout}");
+        checker.refuse("drain-pre-delay", &typed.drain_pre_delay, reason);
+    }
+    let left = left.unwrap_or_default();
+    let Some((text, close_over)) = close_over else {
+        return drain::Settings { pre_delay, timeout, close_over: CLOSE_OVER_DEFAULT.min(left) };
+    };
+    let are_good = checker.are_good(&["drain-pre-delay", "drain-timeout", "drain-close-over"]);
+    if are_good && close_over > left {
+        let most = show_duration(left);
+        let reason =
+            format!("at most {most}: with --drain-pre-delay it must fit into {of_timeout}");
+        checker.refuse("drain-close-over", text, reason);
+    }
+    drain::Settings { pre_delay, timeout, close_over }
+}
+
+fn log(checker: &mut Checker, typed: args::Logs) -> telemetry::Settings {
+    // Another program's habit rules there: a bare module's name is a filter.
+    let is_shared = checker.variable("log-level") == Some("RUST_LOG");
+    let check = if is_shared { telemetry::check_filter } else { telemetry::check_level };
+    let level = typed.log_level;
+    if let Err(expected) = check(&level) {
+        checker.refuse("log-level", &level, format!("expected {expected}"));
+    }
+    telemetry::Settings { format: checker.word("log-format", &typed.log_format), level }
+}

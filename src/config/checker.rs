@@ -1,0 +1,90 @@
+//! Gathers what is wrong while the pass over the options goes on.
+//!
+//! Each method judges one value by itself and returns it, or notes it and returns a stand-in of
+//! the same type. Relations between options are not judged here.
+
+use std::{collections::HashMap, fmt::Display, ops::RangeInclusive, time::Duration};
+
+use super::{
+    BadValue, BadValues,
+    values::{self, Expected, Word, show_size},
+};
+
+/// Every bad value so far.
+pub(super) struct Checker {
+    variables: HashMap<String, String>,
+    problems: Vec<BadValue>,
+}
+
+impl Checker {
+    pub(super) fn new(variables: HashMap<String, String>, problems: Vec<BadValue>) -> Self {
+        Self { variables, problems }
+    }
+
+    /// The environment variable that `option` came from.
+    pub(super) fn variable(&self, option: &str) -> Option<&str> {
+        self.variables.get(option).map(String::as_str)
+    }
+
+    /// Notes that `value` is not accepted.
+    pub(super) fn refuse(&mut self, option: &str, value: impl Display, reason: impl Display) {
+        self.problems.push(BadValue {
+            option: option.to_owned(),
+            value: value.to_string(),
+            variable: self.variables.get(option).cloned(),
+            reason: reason.to_string(),
+        });
+    }
+
+    /// Whether nothing was noted against any of `options`.
+    pub(super) fn are_good(&self, options: &[&str]) -> bool {
+        !self.problems.iter().any(|bad| options.contains(&bad.option.as_str()))
+    }
+
+    pub(super) fn number(&mut self, option: &str, text: &str, range: RangeInclusive<u64>) -> usize {
+        let value = values::number(text, &range).and_then(|value| {
+            usize::try_from(value).map_err(|_| "too large for this machine".to_owned())
+        });
+        self.take(option, text, value, 1)
+    }
+
+    pub(super) fn size(&mut self, option: &str, text: &str, range: RangeInclusive<u64>) -> usize {
+        self.take(option, text, values::size(text, &range), 0)
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        option: &str,
+        text: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let stand_in = *range.start();
+        self.take(option, text, values::duration(text, &range), stand_in)
+    }
+
+    pub(super) fn word<T: Word>(&mut self, option: &str, text: &str) -> T {
+        self.take(option, text, values::word(text), T::WORDS[0].1)
+    }
+
+    /// A text of our own that is sent as one message.
+    pub(super) fn text_fits(&mut self, option: &str, text: &str, bytes_max: usize) {
+        if self.are_good(&["max-broadcast-size"]) && text.len() > bytes_max {
+            let most = show_size(bytes_max as u64);
+            let value = format!("({} bytes)", text.len());
+            self.refuse(option, value, format!("at most {most}, by --max-broadcast-size"));
+        }
+    }
+
+    fn take<T>(&mut self, option: &str, text: &str, value: Result<T, Expected>, stand_in: T) -> T {
+        value.unwrap_or_else(|expected| {
+            self.refuse(option, text, expected);
+            stand_in
+        })
+    }
+
+    /// Ends the pass.
+    pub(super) fn finish(&mut self) -> Result<(), BadValues> {
+        let problems = std::mem::take(&mut self.problems);
+        if problems.is_empty() { Ok(()) } else { Err(BadValues(problems)) }
+    }
+}

@@ -1,0 +1,89 @@
+//! What is wrong with a command line, told all at once.
+//!
+//! A [`BadValue`] names the option, the value and what would be accepted; secrets are hidden
+//! before they get here. [`Stop`] is every way in which reading the options ends without a
+//! server, with its exit code; ending the process is `main`'s business.
+
+use std::{
+    fmt,
+    io::{self, Write},
+};
+
+use thiserror::Error;
+
+/// One value that is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadValue {
+    /// The option, without dashes.
+    pub option: String,
+    /// The value as given, or a placeholder for a secret.
+    pub value: String,
+    /// The environment variable it came from; `None`: typed, or a default.
+    pub variable: Option<String>,
+    /// What would be accepted, or what it conflicts with.
+    pub reason: String,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--{} {:?}", self.option, self.value)?;
+        if let Some(variable) = &self.variable {
+            write!(f, " (from {variable})")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// All values of one command line that are not accepted; never empty.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub struct BadValues(pub Vec<BadValue>);
+
+impl fmt::Display for BadValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0.len() == 1 { "" } else { "s" };
+        writeln!(f, "error: {} bad value{plural}", self.0.len())?;
+        for bad in &self.0 {
+            writeln!(f, "  {bad}")?;
+        }
+        f.write_str("\nFor more information, try 'wsbcast --help'.\n")
+    }
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, Error)]
+pub enum Stop {
+    /// Help, version, or a line that is not valid (an unknown option, say).
+    #[error(transparent)]
+    CommandLine(#[from] clap::Error),
+    /// Values that are not accepted.
+    #[error(transparent)]
+    BadValues(#[from] BadValues),
+}
+
+impl Stop {
+    /// 0 for help and version, else 2.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.is_error() { EXIT_BAD_OPTIONS } else { 0 }
+    }
+
+    /// Prints it: help and version to standard output, all else to standard error.
+    ///
+    /// # Errors
+    /// When nobody reads the stream any more.
+    pub fn print(&self) -> io::Result<()> {
+        match self {
+            Self::CommandLine(error) => error.print(),
+            Self::BadValues(bad) => write!(io::stderr(), "{bad}"),
+        }
+    }
+
+    fn is_error(&self) -> bool {
+        match self {
+            Self::CommandLine(error) => error.use_stderr(),
+            Self::BadValues(_) => true,
+        }
+    }
+}
+
+const EXIT_BAD_OPTIONS: u8 = 2;

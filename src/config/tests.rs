@@ -1,0 +1,393 @@
+//! What an operator may rely on: names, defaults, precedence, and what is refused, how.
+//!
+//! Everything goes in through `parse`, as it does for the binary; the two tables at the top hold a
+//! good and some bad values of every option.
+
+use std::{collections::BTreeSet, io::Write, time::Duration};
+
+use clap::CommandFactory;
+
+use super::*;
+
+mod any;
+mod line;
+
+/// Every option, with a value that differs from its default and is good by itself. A file's path
+/// takes the place of `FILE`.
+const OPTIONS: [(&str, &str); 32] = [
+    ("listen", "127.0.0.1:1"),
+    ("admin-listen", "127.0.0.1:2"),
+    ("threads", "777"),
+    ("redis-url", "redis://host:1/2"),
+    ("redis-pool", "3"),
+    ("redis-prefix", "other"),
+    ("redis-raw-channel", "raw"),
+    ("on-broker-loss", "reject"),
+    ("notify-interval", "5s"),
+    ("notify-text", "Hello"),
+    ("greeting", "Welcome"),
+    ("client-publish", "broadcast"),
+    ("echo", "true"),
+    ("api-token", "token"),
+    ("api-token-file", "FILE"),
+    ("insecure-api", "true"),
+    ("max-connections", "10"),
+    ("max-message-size", "1KiB"),
+    ("max-broadcast-size", "2KiB"),
+    ("backlog", "16MiB"),
+    ("backlog-total", "512MiB"),
+    ("slow-consumer", "skip"),
+    ("ping-interval", "1s"),
+    ("ping-timeout", "2s"),
+    ("drain-pre-delay", "3s"),
+    ("drain-timeout", "20m"),
+    ("drain-close-over", "0"),
+    ("log-format", "json"),
+    ("log-level", "debug"),
+    // Twice, with other values, where one value proves little.
+    ("listen", "[::]:0"),
+    ("drain-timeout", "1h30m"),
+    ("log-level", "warn,wsbcast::hub=trace"),
+];
+
+const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
+
+/// Options and values that are refused; each is exactly one bad value.
+const BAD: [(&str, &[&str]); 25] = [
+    ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
+    ("admin-listen", &["9000", "127.0.0.1:-1"]),
+    ("threads", &["0", "1025", "-1", "two", "1.5"]),
+    ("redis-url", &["host:6379", "http://host", "redis://", "redis://host:port"]),
+    ("redis-pool", &["0", "65", "x"]),
+    ("redis-prefix", &["{a}", "a}", "a b", "a\n", "ä"]),
+    ("on-broker-loss", &["Local", "drop", "local,reject"]),
+    ("notify-interval", &["10", "-1s", "9ms", "2days", "soon"]),
+    ("client-publish", &["on", "Broadcast"]),
+    ("api-token", &["with space", "ta\tb", "ümlaut"]),
+    ("api-token-file", &["/nonexistent/tokens", "/"]),
+    ("max-connections", &["-1", "10000001", "many"]),
+    ("max-message-size", &["0", "2GiB", "64KB", "big"]),
+    ("max-broadcast-size", &["0", "33MiB", "1.5MiB"]),
+    ("backlog", &["1KiB", "65GiB", "8M"]),
+    ("backlog-total", &["1MiB", "7MiB", "1025GiB", "-1"]),
+    ("slow-consumer", &["drop", "Close"]),
+    ("ping-interval", &["0", "0s", "25h", "25"]),
+    ("ping-timeout", &["0", "0ms", "never"]),
+    ("drain-pre-delay", &["31m", "5", "-5s"]),
+    ("drain-timeout", &["25h", "30"]),
+    ("drain-close-over", &["31m", "x"]),
+    ("log-format", &["xml", "JSON"]),
+    ("log-level", &["loud", "3", "wsbcast", "info;debug"]),
+    ("greeting", &[]),
+];
+
+fn run(line: &[&str], variables: &[(&str, &str)]) -> Result<Command, Stop> {
+    let line = std::iter::once("wsbcast").chain(line.iter().copied()).map(OsString::from);
+    parse(line, variables.iter().map(|(name, value)| (name.into(), value.into())))
+}
+
+#[track_caller]
+fn good(line: &[&str], variables: &[(&str, &str)]) -> Config {
+    match run(line, variables) {
+        Ok(Command::Serve(config)) => *config,
+        other => panic!("{line:?} {variables:?}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn bad(line: &[&str], variables: &[(&str, &str)]) -> Vec<BadValue> {
+    match run(line, variables) {
+        Err(stop @ Stop::BadValues(_)) => {
+            assert_eq!(stop.exit_code(), 2);
+            let Stop::BadValues(BadValues(bad)) = stop else { unreachable!() };
+            bad
+        }
+        other => panic!("{line:?} {variables:?}: {other:?}"),
+    }
+}
+
+fn variable(option: &str) -> String {
+    format!("WSBCAST_{}", option.to_uppercase().replace('-', "_"))
+}
+
+fn token_file(content: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn every_option_is_a_flag_and_a_variable_with_the_same_effect() {
+    let file = token_file("from-file\n");
+    let path = file.path().to_str().unwrap();
+    let default = format!("{:?}", good(&[], &[]));
+    for (option, value) in OPTIONS {
+        let value = if value == "FILE" { path } else { value };
+        let is_switch = SWITCHES.contains(&option);
+        let flag = if is_switch { format!("--{option}") } else { format!("--{option}={value}") };
+        let from_flag = format!("{:?}", good(&[&flag], &[]));
+        let from_variable = format!("{:?}", good(&[], &[(&variable(option), value)]));
+        assert_ne!(from_flag, default, "{option} has no effect");
+        assert_eq!(from_flag, from_variable, "{option}");
+    }
+}
+
+#[test]
+fn the_list_of_options_in_these_tests_is_complete() {
+    let listed: BTreeSet<_> = OPTIONS.iter().map(|(option, _)| (*option).to_owned()).collect();
+    let command = args::Arguments::command();
+    let existing: BTreeSet<_> =
+        command.get_arguments().filter_map(|option| option.get_long()).map(str::to_owned).collect();
+    assert_eq!(listed, existing);
+}
+
+#[test]
+fn defaults_are_those_that_the_help_promises() {
+    let config = good(&[], &[]);
+    let expected = ["127.0.0.1:8000", "[::1]:8000"]
+        .map(|text| ListenAddr { addr: text.parse().unwrap(), is_default: true });
+    assert_eq!(config.listen, expected);
+    assert!(config.is_loopback_only());
+    assert_eq!(config.admin_listen, None);
+    assert_eq!(config.threads, std::thread::available_parallelism().unwrap().get());
+    assert_eq!((config.redis.url, config.redis.pool), (None, 1));
+    assert_eq!(config.redis.prefix, "wsbcast");
+    assert_eq!(config.redis.raw_channel.as_deref(), Some("notifications"));
+    assert_eq!(config.on_broker_loss, OnBrokerLoss::Local);
+    assert_eq!(config.notify.interval, Some(Duration::from_secs(10)));
+    assert_eq!(config.notify.text, "Periodic Test Notification");
+    assert_eq!((config.greeting, config.echo, config.insecure_api), (None, false, false));
+    assert_eq!(config.client_publish, ClientPublish::Off);
+    assert_eq!((config.api_tokens, config.max_connections), (vec![], None));
+    assert_eq!((config.max_message_bytes, config.max_broadcast_bytes), (64 << 10, 1 << 20));
+    assert_eq!((config.backlog_bytes, config.backlog_total_bytes), (8 << 20, 256 << 20));
+    assert_eq!(config.slow_consumer, SlowConsumer::Close);
+    let ping = Ping { interval: Duration::from_secs(25), timeout: Duration::from_secs(20) };
+    assert_eq!(config.ping, ping);
+    let drain = drain::Settings {
+        pre_delay: Duration::ZERO,
+        timeout: Duration::from_secs(1800),
+        close_over: Duration::from_secs(60),
+    };
+    assert_eq!(config.drain, drain);
+    let log = telemetry::Settings { format: telemetry::Format::Text, level: "info".to_owned() };
+    assert_eq!(config.log, log);
+}
+
+#[test]
+fn each_bad_value_names_option_value_origin_and_what_is_accepted() {
+    for (option, values) in BAD {
+        for value in values {
+            let flag = format!("--{option}={value}");
+            let variable = variable(option);
+            for (found, origin) in [
+                (bad(&[&flag], &[]), None),
+                // An empty variable is unset; an empty flag is a value.
+                (
+                    bad(if value.is_empty() { &["--listen="] } else { &[] }, &[(&variable, value)]),
+                    (!value.is_empty()).then_some(variable.clone()),
+                ),
+            ] {
+                let [one] = &found[..] else { panic!("{option} {value}: {found:?}") };
+                assert_eq!((one.option.as_str(), &one.variable), (option, &origin), "{one}");
+                assert!(!one.reason.is_empty());
+                let shown = if option == "api-token" { "(hidden)" } else { value };
+                assert_eq!(one.value, shown);
+            }
+        }
+    }
+}
+
+#[test]
+fn all_bad_values_are_reported_together() {
+    let mut line = Vec::new();
+    let mut variables = Vec::new();
+    let mut expected = BTreeSet::new();
+    for (index, (option, values)) in BAD.iter().enumerate() {
+        // Not 7MiB or 31m, which are only bad beside good values of other options.
+        let Some(value) = values.last() else { continue };
+        let value = if value.is_empty() { "8000" } else { value };
+        let (option, value) = ((*option).to_owned(), value.to_owned());
+        if index % 2 == 0 {
+            line.push(format!("--{option}={value}"));
+        } else {
+            variables.push((variable(&option), value));
+        }
+        expected.insert(option);
+    }
+    variables.push((variable("echo"), "maybe".to_owned()));
+    expected.insert("echo".to_owned());
+    let line: Vec<_> = line.iter().map(String::as_str).collect();
+    let variables: Vec<_> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let found = bad(&line, &variables);
+    let options: Vec<_> = found.iter().map(|bad| bad.option.clone()).collect();
+    assert_eq!(options.len(), expected.len(), "{options:?}");
+    assert_eq!(options.into_iter().collect::<BTreeSet<_>>(), expected);
+    let text = BadValues(found).to_string();
+    assert!(text.contains("--threads \"1.5\": expected a whole number from 1 to 1024"), "{text}");
+    assert!(
+        text.contains("--echo \"maybe\" (from WSBCAST_ECHO): expected true or false"),
+        "{text}"
+    );
+}
+
+#[test]
+fn flag_beats_variable_beats_default_and_ours_beat_the_shared_ones() {
+    let variables = [
+        ("WSBCAST_THREADS", "3"),
+        ("WSBCAST_LISTEN", "127.0.0.1:1, [::1]:2"),
+        ("WSBCAST_API_TOKEN", "a,b"),
+        ("REDIS_URL", "redis://shared"),
+        ("RUST_LOG", "hyper"),
+    ];
+    let config = good(&[], &variables);
+    assert_eq!(config.threads, 3);
+    assert_eq!(config.listen.len(), 2);
+    assert!(config.listen.iter().all(|listener| !listener.is_default));
+    let tokens: Vec<_> = config.api_tokens.iter().map(Token::expose).collect();
+    assert_eq!(tokens, ["a", "b"]);
+    assert_eq!(config.redis.url.unwrap().expose(), "redis://shared");
+    assert_eq!(config.log.level, "hyper");
+
+    let line = ["--threads=4", "--listen", "127.0.0.1:9", "--listen=127.0.0.2:9", "--api-token=c"];
+    let mut all = variables.to_vec();
+    all.extend([("WSBCAST_REDIS_URL", "redis://ours"), ("WSBCAST_LOG_LEVEL", "warn")]);
+    let config = good(&line, &all);
+    assert_eq!((config.threads, config.listen.len(), config.api_tokens.len()), (4, 2, 1));
+    assert_eq!(config.redis.url.unwrap().expose(), "redis://ours");
+    assert_eq!(config.log.level, "warn");
+    let config = good(&["--redis-url", "", "--log-level=error"], &all);
+    assert_eq!((config.redis.url, config.log.level.as_str()), (None, "error"));
+}
+
+#[test]
+fn foreign_and_empty_variables_are_not_looked_at() {
+    let default = format!("{:?}", good(&[], &[]));
+    let variables = [
+        ("WSBCAST_PORT", "tcp://10.0.0.1:8000"),
+        ("WSBCAST_SERVICE_HOST", "10.0.0.1"),
+        ("WSBCAST_THREADS", ""),
+        ("WSBCAST_REDIS_URL", ""),
+        ("REDIS_URL", ""),
+        ("WSBCAST_ECHO", ""),
+        ("WSBCAST_INSECURE_API", "false"),
+        ("wsbcast_threads", "5"),
+    ];
+    assert_eq!(format!("{:?}", good(&[], &variables)), default);
+    // Where empty says something, it is heard; a secret that went missing must not open the door.
+    assert_eq!(good(&[], &[("WSBCAST_REDIS_RAW_CHANNEL", "")]).redis.raw_channel, None);
+    assert_eq!(good(&[], &[("WSBCAST_NOTIFY_TEXT", "")]).notify.text, "");
+    assert_eq!(bad(&[], &[("WSBCAST_API_TOKEN", "")])[0].option, "api-token");
+    assert_eq!(bad(&["--api-token="], &[])[0].option, "api-token");
+}
+
+#[test]
+fn the_backlogs_hold_the_largest_message_twice_and_each_other() {
+    good(&["--backlog=2MiB"], &[]);
+    good(&["--backlog=1MiB", "--max-broadcast-size=512KiB"], &[]);
+    assert_eq!(good(&["--backlog=1MiB"], &[]).max_broadcast_bytes, 512 << 10);
+    let found = bad(&["--backlog=1MiB", "--max-broadcast-size=1MiB"], &[]);
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "backlog"));
+    good(&["--max-message-size=16MiB"], &[]);
+    let found = bad(&["--max-message-size=16MiB", "--client-publish=broadcast"], &[]);
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "backlog"));
+    assert!(found[0].reason.contains("at least 32MiB, twice --max-message-size"), "{}", found[0]);
+    good(&["--max-message-size=16MiB", "--client-publish=broadcast", "--backlog=32MiB"], &[]);
+    let found =
+        bad(&["--max-message-size=33MiB", "--client-publish=broadcast", "--backlog=100MiB"], &[]);
+    assert_eq!(found[0].option, "max-message-size");
+    let found = bad(&["--backlog=512MiB"], &[]);
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "backlog-total"));
+    assert!(found[0].reason.contains("--backlog, which is 512MiB"), "{}", found[0]);
+    let greeting = format!("--greeting={}", "x".repeat(1025));
+    assert_eq!(bad(&["--max-broadcast-size=1KiB", &greeting], &[])[0].option, "greeting");
+}
+
+#[test]
+fn the_closing_window_fits_into_the_drain_by_default_and_must_when_given() {
+    let close_over = |line: &[&str]| good(line, &[]).drain.close_over.as_secs();
+    assert_eq!(close_over(&["--drain-timeout=10s"]), 10);
+    assert_eq!(close_over(&["--drain-timeout=10s", "--drain-pre-delay=4s"]), 6);
+    assert_eq!(close_over(&["--drain-timeout=5m", "--drain-pre-delay=4s"]), 60);
+    assert_eq!(close_over(&["--drain-timeout=5m", "--drain-close-over=5m"]), 300);
+    assert_eq!(close_over(&["--drain-timeout=0"]), 0);
+    let conflict = ["--drain-timeout=5m", "--drain-close-over=5m", "--drain-pre-delay=1s"];
+    let found = bad(&conflict, &[]);
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "drain-close-over"));
+    assert!(found[0].reason.contains("at most 4m59s"), "{}", found[0]);
+    let found = bad(&["--drain-timeout=5s", "--drain-pre-delay=6s"], &[]);
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "drain-pre-delay"));
+}
+
+#[test]
+fn clients_publish_off_loopback_only_with_a_token_or_an_explicit_yes() {
+    let line = ["--client-publish=broadcast", "--listen=127.0.0.1:1", "--listen=0.0.0.0:1"];
+    let found = bad(&line, &[]);
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "client-publish"));
+    assert!(found[0].reason.contains("--api-token") && found[0].reason.contains("--insecure-api"));
+    for variables in [("WSBCAST_API_TOKEN", "t"), ("WSBCAST_INSECURE_API", "1")] {
+        good(&line, &[variables]);
+    }
+    good(&["--client-publish=broadcast", "--listen=[::1]:1", "--listen=127.9.9.9:1"], &[]);
+    good(&["--client-publish=broadcast", "--listen=[::ffff:127.0.0.1]:1"], &[]);
+    good(&["--listen=0.0.0.0:1"], &[]);
+}
+
+#[test]
+fn tokens_come_from_a_file_one_a_line_and_never_show() {
+    let file = token_file("# ours\n\n  first \nsecond\r\n#third\n");
+    let path = file.path().to_str().unwrap();
+    let config = good(&["--api-token-file", path, "--api-token=typed"], &[]);
+    let tokens: Vec<_> = config.api_tokens.iter().map(Token::expose).collect();
+    assert_eq!(tokens, ["typed", "first", "second"]);
+    assert!(!format!("{config:?}").contains("second"));
+    for (content, reason) in [("# none\n", "holds no token"), ("good\nb ad\n", "line 2")] {
+        let file = token_file(content);
+        let found = bad(&["--api-token-file", file.path().to_str().unwrap()], &[]);
+        assert!(found.len() == 1 && found[0].reason.contains(reason), "{found:?}");
+    }
+    let found = bad(&["--api-token=se cret", "--redis-url=http://u:secret@h"], &[]);
+    assert!(!BadValues(found).to_string().contains("cret"));
+}
+
+#[test]
+fn every_kind_of_redis_is_taken_and_what_a_sentinel_needs_is_told() {
+    for url in [
+        "redis://localhost",
+        "redis://user:pass@host:6380/3",
+        "redis://:p%40ss@[::1]:6379",
+        "rediss://host:6380",
+        "redis-cluster://a:7000?node=b:7001&node=c:7002",
+        "rediss-cluster://a:7000",
+        "redis-sentinel://host:26379?sentinelServiceName=main",
+    ] {
+        let flag = format!("--redis-url={url}");
+        assert_eq!(good(&[&flag], &[]).redis.url.unwrap().expose(), url);
+    }
+    let found = bad(&["--redis-url=redis-sentinel://host:26379"], &[]);
+    assert!(found[0].reason.contains("sentinelServiceName"), "{}", found[0]);
+}
+
+#[test]
+fn one_address_is_listened_on_once() {
+    for line in [
+        ["--listen=127.0.0.1:5", "--listen=127.0.0.1:5"],
+        ["--listen=127.0.0.1:5", "--admin-listen=127.0.0.1:5"],
+    ] {
+        assert_eq!(bad(&line, &[]).len(), 1);
+    }
+    let admin = bad(&["--admin-listen=127.0.0.1:8000"], &[]);
+    assert_eq!(admin[0].option, "admin-listen");
+    good(&["--listen=127.0.0.1:0", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"], &[]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_one_more_bad_value() {
+    use std::os::unix::ffi::OsStringExt;
+    let value = OsString::from_vec(vec![b'a', 0xff]);
+    let result = parse(["wsbcast".into()], [("WSBCAST_GREETING".into(), value)]);
+    let Err(Stop::BadValues(BadValues(found))) = result else { panic!("accepted") };
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "greeting"));
+}

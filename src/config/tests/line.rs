@@ -1,0 +1,75 @@
+//! What is no server: help, version, `health`, and lines that are not valid.
+//!
+//! Seen from inside; the binary's own tests see what arrives on its streams.
+
+use super::*;
+
+#[test]
+fn what_is_no_option_at_all_ends_with_2_and_help_and_version_with_0() {
+    for line in [
+        &["--bogus"][..],
+        &["stray"],
+        &["--threads"],
+        &["--threads=1", "--threads=2"],
+        &["--echo=1"],
+        &["--threads=1", "health"],
+    ] {
+        let Err(stop) = run(line, &[]) else { panic!("{line:?} was accepted") };
+        assert_eq!(stop.exit_code(), 2, "{line:?}");
+    }
+    for (line, text) in [("--version", VERSION), ("--help", "Publishing rights:")] {
+        // Even beside a bad environment.
+        let Err(stop) = run(&[line], &[("WSBCAST_THREADS", "0")]) else { panic!("{line} ran") };
+        assert_eq!(stop.exit_code(), 0);
+        assert!(stop.to_string().contains(text));
+    }
+}
+
+#[test]
+fn the_help_is_grouped_and_shows_every_option_with_its_default() {
+    let Err(stop) = run(&["--help"], &[]) else { panic!("help ran") };
+    let help = stop.to_string();
+    for heading in [
+        "Listening",
+        "Redis",
+        "Messages",
+        "Clients",
+        "Publishing rights",
+        "Limits",
+        "Shutdown",
+        "Logs",
+    ] {
+        assert!(help.contains(&format!("\n{heading}:\n")), "{heading}\n{help}");
+    }
+    let blocks: Vec<_> = help.split("\n      --").collect();
+    for (option, _) in OPTIONS {
+        let start = |block: &&&str| block.split([' ', '\n']).next() == Some(option);
+        let block = blocks.iter().find(start).unwrap_or_else(|| panic!("{option}\n{help}"));
+        let unwrapped = block.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(unwrapped.contains("[default: "), "{option}: {unwrapped}");
+    }
+}
+
+#[test]
+fn health_asks_this_machine_unless_told_otherwise_and_ignores_the_servers_options() {
+    let health = |line: &[&str]| match run(line, &[("WSBCAST_THREADS", "0")]) {
+        Ok(Command::Health(health)) => (health.targets, health.host, health.path),
+        other => panic!("{line:?}: {other:?}"),
+    };
+    let default = vec!["127.0.0.1:8000".to_owned(), "[::1]:8000".to_owned()];
+    assert_eq!(health(&["health"]), (default, "localhost:8000".into(), "/livez".into()));
+    for (url, target, host, path) in [
+        ("http://host:9000", "host:9000", "host:9000", "/livez"),
+        ("host:9000", "host:9000", "host:9000", "/livez"),
+        ("http://[::1]:9/readyz?a=b", "[::1]:9", "[::1]:9", "/readyz?a=b"),
+        ("http://host", "host:80", "host", "/livez"),
+    ] {
+        let expected = (vec![target.to_owned()], host.to_owned(), path.to_owned());
+        assert_eq!(health(&["health", url]), expected, "{url}");
+    }
+    for url in ["https://host", "http://", "http://u:p@host", "http://host:99999", ":80", "a b"] {
+        let Err(stop) = run(&["health", url], &[]) else { panic!("{url} was accepted") };
+        assert_eq!(stop.exit_code(), 2, "{url}");
+        assert!(!stop.to_string().contains("u:p"));
+    }
+}

@@ -1,0 +1,338 @@
+//! How a client's connection ends: Close frame, answer, descriptor, each with a deadline.
+//!
+//! `Open → Closing` (our Close frame is on its way to the kernel) `→ Closed` (it is there; the
+//! peer's answer is awaited) `→` gone. A client that does not take its Close frame in time is
+//! reset, and counted as cut off while the process drains. Reasons come from the one table.
+
+use std::time::Duration;
+
+use super::{Clients, entry};
+use crate::{
+    channel::ChannelName,
+    clock::Millis,
+    drain::Phase,
+    hub::{Finish, Key},
+    limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE},
+    ws::{
+        close::{self, CloseReason},
+        frame,
+    },
+};
+
+use super::keepalive::Action;
+
+/// Where a client stands between connect and drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Everything works.
+    Open,
+    /// Our Close frame is not yet fully in the kernel.
+    Closing {
+        reason: CloseReason,
+        until: Millis,
+        /// Frames are no longer waited for, only the begun one.
+        hurried: bool,
+        /// The peer's own Close has arrived: nothing is waited for behind ours.
+        peer_closed: bool,
+    },
+    /// It is; the peer's answer is awaited.
+    Closed { reason: CloseReason, until: Millis },
+}
+
+impl State {
+    /// After an error of the peer's its bytes can't be told apart any more.
+    pub(super) fn is_deaf(self) -> bool {
+        let (Self::Closing { reason, .. } | Self::Closed { reason, .. }) = self else {
+            return false;
+        };
+        matches!(
+            reason,
+            CloseReason::Protocol
+                | CloseReason::Unsupported
+                | CloseReason::BadUtf8
+                | CloseReason::TooBig
+                | CloseReason::Policy
+        )
+    }
+}
+
+/// The paced closing at the end of a drain.
+#[derive(Debug)]
+pub(super) struct Paced {
+    keys: Vec<Key>,
+    closed: usize,
+    started: Millis,
+    window: Duration,
+    retry_max: Duration,
+}
+
+impl Clients {
+    /// Closes `key` for `reason`; what is in its logs is not waited for.
+    pub fn close(&mut self, key: Key, reason: CloseReason) {
+        let Some(frame) = frame::close_for(reason) else { return };
+        self.close_with(key, reason, frame.as_ref(), Finish::Frame);
+        self.settle();
+    }
+
+    /// Answers the peer's Close with its own code.
+    pub(super) fn answer_close(&mut self, key: Key, code: Option<u16>) {
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        match &mut entry.state {
+            State::Open => {
+                let frame = code.map_or_else(frame::close_empty, |code| frame::close(code, ""));
+                self.close_with(key, CloseReason::Client, frame.as_ref(), Finish::Frame);
+                self.set_peer_closed(key);
+            }
+            State::Closing { peer_closed, .. } => *peer_closed = true,
+            State::Closed { reason, .. } => {
+                let reason = *reason;
+                self.end(key, reason);
+            }
+        }
+    }
+
+    fn set_peer_closed(&mut self, key: Key) {
+        if let Some(entry) = entry(&mut self.entries, key)
+            && let State::Closing { peer_closed, .. } = &mut entry.state
+        {
+            *peer_closed = true;
+        }
+    }
+
+    /// The state first, the hub second: it may tell at once that the frame is out.
+    fn close_with(&mut self, key: Key, reason: CloseReason, frame: &[u8], finish: Finish) {
+        let hurried = finish == Finish::Frame;
+        if self.set_closing(key, reason, hurried) {
+            self.hub.close(key, frame, finish);
+        }
+    }
+
+    /// The hub has begun to close `key` by itself.
+    pub(super) fn begin_closing(&mut self, key: Key, reason: CloseReason) {
+        self.set_closing(key, reason, true);
+    }
+
+    fn set_closing(&mut self, key: Key, reason: CloseReason, hurried: bool) -> bool {
+        let until = self.now + CLOSE_WRITE_DEADLINE;
+        let Some(entry) = entry(&mut self.entries, key) else { return false };
+        if entry.state != State::Open {
+            return false;
+        }
+        entry.state = State::Closing { reason, until, hurried, peer_closed: false };
+        // What arrives now is only looked through for the peer's Close.
+        if std::mem::take(&mut entry.paused) {
+            self.again.push(key);
+        }
+        self.schedule(key, until);
+        true
+    }
+
+    /// Our Close frame is fully in the kernel.
+    pub(super) fn on_close_sent(&mut self, key: Key) {
+        let until = self.now + CLOSE_ANSWER_DEADLINE;
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let State::Closing { reason, peer_closed, .. } = entry.state else { return };
+        if peer_closed {
+            return self.end(key, reason);
+        }
+        entry.state = State::Closed { reason, until };
+        if let Some(socket) = self.hub.outlet(key) {
+            socket.shutdown_write();
+        }
+        self.schedule(key, until);
+    }
+
+    /// The peer has ended its side, or the connection broke.
+    pub(super) fn on_broken(&mut self, key: Key) {
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let reason = match entry.state {
+            State::Open => CloseReason::Lost,
+            State::Closing { reason, .. } | State::Closed { reason, .. } => reason,
+        };
+        self.end(key, reason);
+    }
+
+    /// Messages of `channel` were lost before they reached this process: its clients are told by
+    /// a Close after all that came before the hole.
+    pub fn close_for_gap(&mut self, channel: &ChannelName) {
+        let Some(frame) = frame::close_for(CloseReason::Gap) else { return };
+        for key in self.hub.close_channel(channel.as_str(), frame.as_ref()) {
+            self.set_closing(key, CloseReason::Gap, false);
+        }
+        self.settle();
+    }
+
+    /// Closes everyone with 1001 now; who does not take it by `until` is cut off.
+    pub fn close_all(&mut self, until: Millis) {
+        self.paced = None;
+        let Some(frame) = frame::close_for(CloseReason::GoingAway) else { return };
+        for key in self.keys() {
+            self.close_with(key, CloseReason::GoingAway, frame.as_ref(), Finish::Frame);
+            let Some(entry) = entry(&mut self.entries, key) else { continue };
+            match &mut entry.state {
+                State::Open => {}
+                State::Closing { until: limit, hurried, .. } => {
+                    *limit = until.min(*limit);
+                    if !std::mem::replace(hurried, true) {
+                        self.hub.hurry(key);
+                    }
+                }
+                State::Closed { until: limit, .. } => *limit = until.min(*limit),
+            }
+            self.schedule(key, until);
+        }
+        self.settle();
+    }
+
+    /// Begins to close everyone with 1012, evenly over `window`; each is told to come back after
+    /// a time drawn up to `retry_max`.
+    pub fn begin_paced_close(&mut self, now: Millis, window: Duration, retry_max: Duration) {
+        let mut keys = self.keys();
+        fastrand::shuffle(&mut keys);
+        self.paced = Some(Paced { keys, closed: 0, started: now, window, retry_max });
+        self.pace(now);
+    }
+
+    fn pace(&mut self, now: Millis) {
+        let Some(mut paced) = self.paced.take() else { return };
+        let due = crate::drain::paced(paced.keys.len(), now - paced.started, paced.window);
+        let retry_max_ms = u64::try_from(paced.retry_max.as_millis()).unwrap_or(u64::MAX);
+        for &key in &paced.keys[paced.closed..due.max(paced.closed)] {
+            let text = close::restart_text(fastrand::u64(0..=retry_max_ms));
+            let code = CloseReason::Restart.code().expect("the table has a code for it");
+            let frame = frame::close(code, &text);
+            self.close_with(key, CloseReason::Restart, frame.as_ref(), Finish::Log);
+        }
+        paced.closed = paced.closed.max(due);
+        self.paced = Some(paced);
+        self.settle();
+    }
+
+    /// Everyone, connected or about to be: a copy, since each may leave while it is used.
+    fn keys(&self) -> Vec<Key> {
+        self.hub.keys().collect()
+    }
+
+    /// Whether anyone is left, connected or about to be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hub.is_empty()
+    }
+
+    /// Time has passed: deadlines, pings, the paced closing, memory.
+    pub fn on_tick(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.turn(self.now, &mut due);
+        for key in due.drain(..) {
+            self.on_due(key);
+        }
+        self.due = due;
+        self.pace(self.now);
+        self.hub.relieve();
+        self.settle();
+        self.metrics.backlog_bytes.set(self.hub.held_bytes() as u64);
+    }
+
+    /// Wants `key` to be asked at `due`, whatever was wanted before.
+    pub(super) fn schedule(&mut self, key: Key, due: Millis) {
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        entry.due = Some(due);
+        let in_wheel = entry.wheel_at.is_some_and(|at| at > self.now && at <= due);
+        if !in_wheel {
+            self.put(key, due);
+        }
+    }
+
+    fn put(&mut self, key: Key, due: Millis) {
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let at = due.min(self.now + super::wheel::Wheel::horizon());
+        entry.wheel_at = Some(at);
+        self.wheel.put(key, at);
+    }
+
+    fn on_due(&mut self, key: Key) {
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let Some(due) = entry.due else { return };
+        if due > self.now {
+            // Stale, unless it is the one put for this (or a farther) time.
+            if entry.wheel_at.is_none_or(|at| at <= self.now) {
+                self.put(key, due);
+            }
+            return;
+        }
+        entry.due = None;
+        match entry.state {
+            State::Open => self.on_open_due(key),
+            State::Closing { reason, until, hurried, peer_closed } => {
+                if until > self.now {
+                    self.schedule(key, until);
+                } else if hurried {
+                    self.cut_off(key, reason);
+                } else {
+                    let until = self.now + CLOSE_WRITE_DEADLINE;
+                    entry.state = State::Closing { reason, until, hurried: true, peer_closed };
+                    self.schedule(key, until);
+                    self.hub.hurry(key);
+                    self.settle();
+                }
+            }
+            State::Closed { reason, until } => {
+                if until > self.now {
+                    self.schedule(key, until);
+                } else {
+                    self.end(key, reason);
+                }
+            }
+        }
+    }
+
+    fn on_open_due(&mut self, key: Key) {
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let message_until = entry.message_begun.map(|begun| begun + INBOUND_MESSAGE_DEADLINE);
+        if message_until.is_some_and(|until| until <= self.now) {
+            return self.close(key, CloseReason::Policy);
+        }
+        let mut next = message_until;
+        match entry.keepalive.on_deadline(self.now, &self.settings.keepalive) {
+            None => {}
+            Some(Action::GiveUp) => return self.close(key, CloseReason::PingTimeout),
+            Some(Action::Wait(until)) => next = earlier(next, until),
+            Some(Action::Ping(until)) => {
+                next = earlier(next, until);
+                self.hub.ping(key, frame::control(frame::Control::Ping, b"").as_ref());
+                self.settle();
+            }
+        }
+        if let Some(next) = next {
+            self.schedule(key, next);
+        }
+    }
+
+    /// The Close frame was not taken in time: what the kernel holds is thrown away.
+    fn cut_off(&mut self, key: Key, reason: CloseReason) {
+        if let Some(socket) = self.hub.outlet(key) {
+            socket.reset_on_drop();
+        }
+        if self.control.phase() > Phase::Serving {
+            self.control.barrier.count_cut_off();
+        }
+        self.end(key, reason);
+    }
+
+    /// Drops whoever is left, at once.
+    pub fn drop_all(&mut self) {
+        for key in self.keys() {
+            let Some(entry) = entry(&mut self.entries, key) else { continue };
+            match entry.state {
+                State::Closed { reason, .. } => self.end(key, reason),
+                State::Open => self.cut_off(key, CloseReason::GoingAway),
+                State::Closing { reason, .. } => self.cut_off(key, reason),
+            }
+        }
+    }
+}
+
+fn earlier(first: Option<Millis>, second: Millis) -> Option<Millis> {
+    Some(first.map_or(second, |first| first.min(second)))
+}

@@ -1,0 +1,200 @@
+//! What clients send: read into the shard's one buffer, decoded in place, acted upon.
+//!
+//! A client holds memory for input only while a message of its is unfinished; that is charged to
+//! the process's budget and has a deadline. Reading stops for a client whose output or whose own
+//! publications have no room, and goes on when they have.
+
+use std::io;
+
+use super::{Borrowed, Clients, Endpoint, Request, entry, inbox::Inbox, socket::Ready};
+use crate::{
+    clock::Millis,
+    hub::Key,
+    limits::{ECHO_UNSENT_BYTES_MAX, INBOUND_MESSAGE_DEADLINE, READ_TURN_BYTES_MAX},
+    ws::{
+        Kind,
+        close::CloseReason,
+        decoder::{Event, Rules},
+        frame,
+    },
+};
+
+use super::closing::State;
+
+/// After a read that did not fill the buffer an edge-triggered set tells of the next byte.
+const SHORT_READ_MEANS_EMPTY: bool = cfg!(unix);
+
+impl Clients {
+    /// A socket is ready.
+    pub fn on_ready(&mut self, ready: Ready, now: Millis) {
+        self.now = self.now.max(now);
+        if ready.writable {
+            self.hub.writable(ready.key);
+            self.settle();
+        }
+        if ready.readable {
+            self.read(ready.key, ready.ended);
+            self.settle();
+        }
+    }
+
+    /// Reading goes on, after others had their turn.
+    pub fn read_again(&mut self, key: Key, now: Millis) {
+        self.now = self.now.max(now);
+        self.read(key, true);
+        self.settle();
+    }
+
+    /// Reads what there is, up to a turn's worth. `exhaust`: until the kernel says "no more",
+    /// since an end may be behind the last byte.
+    pub(super) fn read(&mut self, key: Key, exhaust: bool) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        let mut turn_bytes = 0;
+        while turn_bytes < READ_TURN_BYTES_MAX {
+            let paused = entry(&mut self.entries, key).is_none_or(|entry| entry.paused);
+            let Some(socket) = self.hub.outlet_mut(key).filter(|_| !paused) else { break };
+            match socket.read(&mut buffer) {
+                Ok(0) => {
+                    self.on_broken(key);
+                    break;
+                }
+                Ok(count) => {
+                    turn_bytes += count;
+                    self.on_input(key, &mut buffer[..count]);
+                    if SHORT_READ_MEANS_EMPTY && !exhaust && count < buffer.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.on_broken(key);
+                    break;
+                }
+            }
+        }
+        if turn_bytes >= READ_TURN_BYTES_MAX {
+            self.again.push(key);
+        }
+        self.read_buffer = buffer;
+    }
+
+    /// Bytes of a client, in any pieces.
+    pub(super) fn on_input(&mut self, key: Key, input: &mut [u8]) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        client.keepalive.heard(self.now);
+        let rules = Rules {
+            message_bytes_max: self.settings.message_bytes_max,
+            keep_payload: client.endpoint == Endpoint::Echo || client.may_publish,
+        };
+        // Out of the entry while its events act on the table; back when the input is used up.
+        let mut decoder = std::mem::take(&mut client.decoder);
+        let mut completed = false;
+        let mut start = 0;
+        while start < input.len() {
+            if entry(&mut self.entries, key).is_none_or(|entry| entry.state.is_deaf()) {
+                break;
+            }
+            match decoder.next(&mut input[start..], &rules) {
+                Ok((used, event)) => {
+                    start += used;
+                    completed |= matches!(event, Some(Event::Message { .. }));
+                    if let Some(event) = event {
+                        self.on_event(key, event);
+                    }
+                }
+                Err(reason) => {
+                    self.close(key, reason);
+                    break;
+                }
+            }
+        }
+        if let Some(entry) = entry(&mut self.entries, key) {
+            entry.decoder = decoder;
+            if completed {
+                entry.message_begun = None;
+            }
+            self.account(key);
+        }
+    }
+
+    /// Charges the unfinished message to the budget and gives it its deadline.
+    fn account(&mut self, key: Key) {
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let held = if entry.state.is_deaf() { 0 } else { entry.decoder.held_bytes() };
+        let charged = std::mem::replace(&mut entry.charged_bytes, held);
+        self.budget.charge(held);
+        self.budget.release(charged);
+        if entry.decoder.is_idle() {
+            entry.message_begun = None;
+        } else if entry.message_begun.is_none() {
+            entry.message_begun = Some(self.now);
+            let until = self.now + INBOUND_MESSAGE_DEADLINE;
+            if entry.state == State::Open && entry.due.is_none_or(|due| due > until) {
+                self.schedule(key, until);
+            }
+        }
+        if held > charged && self.budget.over() {
+            self.close(key, CloseReason::Policy);
+        }
+    }
+
+    fn on_event(&mut self, key: Key, event: Event<'_>) {
+        match event {
+            Event::Message { kind, data, .. } => self.on_message(key, kind, data),
+            Event::Ping(data) => {
+                let pong = frame::control(frame::Control::Pong, &data);
+                self.hub.pong(key, pong.as_ref());
+            }
+            Event::Pong(_) => {}
+            Event::Close(close) => self.answer_close(key, close.code),
+        }
+    }
+
+    fn on_message(&mut self, key: Key, kind: Kind, data: Borrowed<'_>) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        if client.state != State::Open {
+            return;
+        }
+        if client.endpoint == Endpoint::Echo {
+            let header = frame::data_header(kind, data.len());
+            self.hub.queue(key, &[header.as_ref(), &data]);
+            if self.hub.unsent(key) > ECHO_UNSENT_BYTES_MAX {
+                client.paused = true;
+            }
+        } else if client.may_publish {
+            self.offer(key, kind, data);
+        } else {
+            self.metrics.client_messages_dropped.add(1);
+        }
+    }
+
+    /// A client's message for its first channel: at once, or behind those on their way.
+    fn offer(&mut self, key: Key, kind: Kind, data: Borrowed<'_>) {
+        let Some(channel) = self.hub.first_channel(key).cloned() else { return };
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let data = bytes::Bytes::from(data.into_owned());
+        if let Some(inbox) = &mut entry.inbox {
+            self.budget.charge(data.len());
+            inbox.push(kind, data);
+        } else {
+            entry.inbox = Some(Box::new(Inbox::default()));
+            entry.paused = true;
+            self.requests.push(Request::Publish { key, channel, kind, data });
+        }
+    }
+
+    /// The client's message on its way has been dealt with: the next one follows.
+    pub fn published(&mut self, key: Key) {
+        let channel = self.hub.first_channel(key).cloned();
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let next = entry.inbox.as_mut().and_then(|inbox| inbox.pop());
+        if let (Some((kind, data)), Some(channel)) = (next, channel) {
+            self.budget.release(data.len());
+            self.requests.push(Request::Publish { key, channel, kind, data });
+        } else {
+            entry.inbox = None;
+            self.resume(key);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Whether a client is still there: a pure machine of pings and deadlines.
+//!
+//! Any byte from the client is a sign of life. A client that was silent for the interval is
+//! pinged; one that stays silent for the timeout after a ping is given up. It must not know a
+//! clock, a socket or a frame.
+
+use std::time::Duration;
+
+use crate::clock::Millis;
+
+/// When to ping and when to give up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Silence after which a ping is sent; `None`: never.
+    pub interval: Option<Duration>,
+    /// Silence after a ping until the client is given up.
+    pub timeout: Duration,
+}
+
+/// One client's machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    heard: Millis,
+    pinged: bool,
+}
+
+/// What is to be done at a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing until then.
+    Wait(Millis),
+    /// Send a ping; look again then.
+    Ping(Millis),
+    /// The client is gone.
+    GiveUp,
+}
+
+impl Keepalive {
+    /// A client that has just connected.
+    #[must_use]
+    pub fn new(now: Millis) -> Self {
+        Self { heard: now, pinged: false }
+    }
+
+    /// A byte arrived.
+    pub fn heard(&mut self, now: Millis) {
+        self.heard = now;
+        self.pinged = false;
+    }
+
+    /// When to look for the first time; `None` if pings are off.
+    #[must_use]
+    pub fn first_deadline(&self, settings: &Settings) -> Option<Millis> {
+        settings.interval.map(|interval| self.heard + interval)
+    }
+
+    /// The deadline that an earlier answer named is here (or it is later than that).
+    pub fn on_deadline(&mut self, now: Millis, settings: &Settings) -> Option<Action> {
+        let interval = settings.interval?;
+        let ping_at = self.heard + interval;
+        let give_up_at = ping_at + settings.timeout;
+        Some(if now < ping_at {
+            Action::Wait(ping_at)
+        } else if !self.pinged {
+            self.pinged = true;
+            // Counted from now: a stalled shard must not cost its clients their time to answer.
+            self.heard = Millis(now.0.saturating_sub(millis(interval)));
+            Action::Ping(now + settings.timeout)
+        } else if now < give_up_at {
+            Action::Wait(give_up_at)
+        } else {
+            Action::GiveUp
+        })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings =
+        Settings { interval: Some(Duration::from_secs(25)), timeout: Duration::from_secs(20) };
+
+    #[test]
+    fn a_silent_client_is_pinged_once_and_then_given_up() {
+        let mut machine = Keepalive::new(Millis(0));
+        assert_eq!(machine.first_deadline(&SETTINGS), Some(Millis(25_000)));
+        let act = |machine: &mut Keepalive, now| machine.on_deadline(Millis(now), &SETTINGS);
+        assert_eq!(act(&mut machine, 25_000), Some(Action::Ping(Millis(45_000))));
+        assert_eq!(act(&mut machine, 44_999), Some(Action::Wait(Millis(45_000))));
+        assert_eq!(act(&mut machine, 45_000), Some(Action::GiveUp));
+    }
+
+    #[test]
+    fn any_byte_postpones_the_ping_and_answers_it() {
+        let mut machine = Keepalive::new(Millis(0));
+        machine.heard(Millis(20_000));
+        let act = |machine: &mut Keepalive, now| machine.on_deadline(Millis(now), &SETTINGS);
+        assert_eq!(act(&mut machine, 25_000), Some(Action::Wait(Millis(45_000))));
+        assert_eq!(act(&mut machine, 45_000), Some(Action::Ping(Millis(65_000))));
+        machine.heard(Millis(46_000));
+        assert_eq!(act(&mut machine, 65_000), Some(Action::Wait(Millis(71_000))));
+    }
+
+    #[test]
+    fn a_late_ping_leaves_the_client_its_whole_time_to_answer() {
+        let mut machine = Keepalive::new(Millis(0));
+        let act = |machine: &mut Keepalive, now| machine.on_deadline(Millis(now), &SETTINGS);
+        assert_eq!(act(&mut machine, 300_000), Some(Action::Ping(Millis(320_000))));
+        assert_eq!(act(&mut machine, 319_000), Some(Action::Wait(Millis(320_000))));
+        assert_eq!(act(&mut machine, 320_000), Some(Action::GiveUp));
+    }
+
+    #[test]
+    fn without_an_interval_nothing_is_due() {
+        let off = Settings { interval: None, ..SETTINGS };
+        let mut machine = Keepalive::new(Millis(0));
+        assert_eq!(machine.first_deadline(&off), None);
+        assert_eq!(machine.on_deadline(Millis(1_000_000), &off), None);
+    }
+}

@@ -1,0 +1,380 @@
+//! The clients of one shard: from admission to the drop of the descriptor.
+//!
+//! [`Clients`] is a table of small entries beside the hub's; the same key names both. It is a
+//! state machine driven by `on_ready`, `on_tick` and `admit`/`connect`: no task, timer or buffer
+//! belongs to a single client. What it can't do itself (publish a client's message, drop a
+//! subscription at the broker) it hands out as [`Request`]s. It must not know a runtime's tasks.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    channel::ChannelName,
+    clock::Millis,
+    drain::{Control, Guard},
+    hub::{self, Budget, Hub, Key},
+    limits,
+    metrics::{ShardMetrics, SlowAction},
+    ws::{Kind, close::CloseReason, decoder::Decoder, frame},
+};
+
+mod closing;
+mod inbox;
+mod input;
+pub mod keepalive;
+pub mod socket;
+mod wheel;
+
+#[cfg(test)]
+mod tests;
+
+use closing::{Paced, State};
+use inbox::Inbox;
+use keepalive::Keepalive;
+use socket::{Registry, Socket};
+use wheel::Wheel;
+
+/// A message's payload: in the read buffer, or put together from several reads.
+type Borrowed<'a> = Cow<'a, [u8]>;
+
+/// What clients may expect.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Longest message of a client, bytes; past it 1009.
+    pub message_bytes_max: usize,
+    /// Whether clients' own messages are published.
+    pub client_publish: bool,
+    /// Sent first to each new client.
+    pub greeting: Option<String>,
+    /// Pings.
+    pub keepalive: keepalive::Settings,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Broadcasts.
+    Ws,
+    /// What the client sends comes back.
+    Echo,
+}
+
+/// What the table asks of the shard.
+#[derive(Debug)]
+pub enum Request {
+    /// Publish a client's message, then call [`Clients::published`].
+    Publish {
+        /// Whose message.
+        key: Key,
+        /// Where it goes.
+        channel: ChannelName,
+        /// Text or binary.
+        kind: Kind,
+        /// The payload.
+        data: Bytes,
+    },
+    /// Nobody here has this channel any more.
+    Abandoned(ChannelName),
+}
+
+/// A client whose handshake has been answered.
+#[derive(Debug)]
+pub struct Connected {
+    /// Non-blocking.
+    pub stream: std::net::TcpStream,
+    /// What the client sent behind its handshake.
+    pub leftover: Bytes,
+    /// May publish, if clients may at all.
+    pub may_publish: bool,
+    /// Holds the drain open.
+    pub guard: Guard,
+}
+
+/// One client beside its entry in the hub.
+#[derive(Debug)]
+struct Entry {
+    key: Key,
+    decoder: Decoder,
+    keepalive: Keepalive,
+    state: State,
+    /// The next time this client wants to be asked.
+    due: Option<Millis>,
+    /// The newest place in the wheel; older ones are stale.
+    wheel_at: Option<Millis>,
+    endpoint: Endpoint,
+    may_publish: bool,
+    /// Input is left in the kernel until there is room for what it causes.
+    paused: bool,
+    live: bool,
+    /// Bytes charged to the budget for the decoder's unfinished message.
+    charged_bytes: usize,
+    message_begun: Option<Millis>,
+    inbox: Option<Box<Inbox>>,
+    guard: Option<Guard>,
+}
+
+/// All clients of a shard.
+///
+/// # Invariants
+/// - An entry exists exactly as long as its client in the hub.
+/// - A live entry has a drain guard, dropped after the descriptor.
+#[derive(Debug)]
+pub struct Clients {
+    hub: Hub<Socket>,
+    entries: Vec<Option<Entry>>,
+    registry: Registry,
+    wheel: Wheel,
+    settings: Settings,
+    budget: Arc<Budget>,
+    control: Arc<Control>,
+    metrics: Arc<ShardMetrics>,
+    now: Millis,
+    live: u64,
+    read_buffer: Box<[u8]>,
+    hub_events: Vec<hub::Event>,
+    due: Vec<Key>,
+    again: Vec<Key>,
+    requests: Vec<Request>,
+    paced: Option<Paced>,
+}
+
+impl Clients {
+    /// An empty table at `now`.
+    #[must_use]
+    pub fn new(
+        hub: Hub<Socket>,
+        registry: Registry,
+        settings: Settings,
+        budget: Arc<Budget>,
+        control: Arc<Control>,
+        metrics: Arc<ShardMetrics>,
+        now: Millis,
+    ) -> Self {
+        Self {
+            hub,
+            entries: Vec::new(),
+            registry,
+            wheel: Wheel::new(now),
+            settings,
+            budget,
+            control,
+            metrics,
+            now,
+            live: 0,
+            read_buffer: vec![0; limits::READ_BUFFER_BYTES].into(),
+            hub_events: Vec::new(),
+            due: Vec::new(),
+            again: Vec::new(),
+            requests: Vec::new(),
+            paced: None,
+        }
+    }
+
+    /// Clients connected now.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// Whether anybody here has `channel`.
+    #[must_use]
+    pub fn has_channel(&self, channel: &str) -> bool {
+        self.hub.has_channel(channel)
+    }
+
+    /// A client is about to be answered with 101: from here on it misses nothing. It stays
+    /// pending until [`Clients::connect`] or [`Clients::withdraw`].
+    pub fn admit(&mut self, endpoint: Endpoint, channels: &[ChannelName]) -> Key {
+        let key = self.hub.insert(Socket::Pending);
+        for channel in channels {
+            self.hub.subscribe(key, channel);
+        }
+        if let (Endpoint::Ws, Some(greeting)) = (endpoint, &self.settings.greeting) {
+            let header = frame::data_header(Kind::Text, greeting.len());
+            self.hub.control(key, &[header.as_ref(), greeting.as_bytes()].concat());
+        }
+        let index = key.index();
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, || None);
+        }
+        self.entries[index] = Some(Entry {
+            key,
+            decoder: Decoder::default(),
+            keepalive: Keepalive::new(self.now),
+            state: State::Open,
+            due: None,
+            wheel_at: None,
+            endpoint,
+            may_publish: false,
+            paused: false,
+            live: false,
+            charged_bytes: 0,
+            message_begun: None,
+            inbox: None,
+            guard: None,
+        });
+        self.settle();
+        key
+    }
+
+    /// The 101 of `key` is out: what waited for it goes out, what the client sent is read.
+    pub fn connect(&mut self, key: Key, connected: Connected, now: Millis) {
+        self.now = self.now.max(now);
+        let Connected { stream, leftover, may_publish, guard } = connected;
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        entry.may_publish = may_publish && self.settings.client_publish;
+        entry.guard = Some(guard);
+        entry.live = true;
+        entry.keepalive = Keepalive::new(self.now);
+        let first = entry.keepalive.first_deadline(&self.settings.keepalive);
+        self.live += 1;
+        self.metrics.connections_opened.add(1);
+        self.metrics.connections.set(self.live);
+        match self.registry.adopt(stream, key) {
+            Ok(socket) => {
+                if let Some(outlet) = self.hub.outlet_mut(key) {
+                    *outlet = socket;
+                }
+            }
+            Err(_) => {
+                self.end(key, CloseReason::Lost);
+                return self.settle();
+            }
+        }
+        if let Some(first) = first {
+            self.schedule(key, first);
+        }
+        self.hub.writable(key);
+        self.settle();
+        if !leftover.is_empty() {
+            self.on_input(key, &mut Vec::from(leftover));
+        }
+        self.read(key, false);
+        self.settle();
+    }
+
+    /// The 101 of `key` never went out.
+    pub fn withdraw(&mut self, key: Key) {
+        self.end(key, CloseReason::Lost);
+        self.settle();
+    }
+
+    /// Ends the entry and drops the descriptor, then the guard.
+    fn end(&mut self, key: Key, reason: CloseReason) {
+        let Some(slot) = self.entries.get_mut(key.index()) else { return };
+        if slot.as_ref().is_none_or(|entry| entry.key != key) {
+            return;
+        }
+        let Some(entry) = slot.take() else { return };
+        self.budget.release(entry.charged_bytes);
+        if let Some(inbox) = &entry.inbox {
+            self.budget.release(inbox.held_bytes());
+        }
+        if let Some(mut socket) = self.hub.remove(key) {
+            self.registry.forget(&mut socket);
+        }
+        if entry.live {
+            self.live -= 1;
+            self.metrics.connections.set(self.live);
+            self.metrics.connections_closed.add(reason as usize, 1);
+        }
+        // Last: "nobody left" must mean that no descriptor is left.
+        drop(entry.guard);
+    }
+
+    /// Works off what the hub has to tell after any call.
+    fn settle(&mut self) {
+        let mut events = std::mem::take(&mut self.hub_events);
+        loop {
+            events.clear();
+            self.hub.take_events(&mut events);
+            if events.is_empty() {
+                break;
+            }
+            for event in &events {
+                self.on_hub_event(event);
+            }
+        }
+        self.hub_events = events;
+        while let Some(channel) = self.hub.take_abandoned() {
+            self.requests.push(Request::Abandoned(channel));
+        }
+    }
+
+    fn on_hub_event(&mut self, event: &hub::Event) {
+        match *event {
+            hub::Event::Blocked(key) => self.watch(key, true),
+            hub::Event::Drained(key) => {
+                self.watch(key, false);
+                self.resume(key);
+            }
+            hub::Event::Failed(key, _) => self.on_broken(key),
+            hub::Event::Slow(key) => {
+                self.metrics.slow_consumers.add(SlowAction::Close as usize, 1);
+                self.begin_closing(key, CloseReason::SlowConsumer);
+            }
+            hub::Event::Skipped(_, messages) => {
+                self.metrics.slow_consumers.add(SlowAction::Skip as usize, 1);
+                self.metrics.skipped_messages.add(messages);
+            }
+            hub::Event::CloseSent(key) => self.on_close_sent(key),
+        }
+    }
+
+    fn watch(&mut self, key: Key, writable: bool) {
+        let Some(socket) = self.hub.outlet_mut(key) else { return };
+        if self.registry.watch(socket, key, writable).is_err() {
+            self.on_broken(key);
+        }
+    }
+
+    /// Room was made: reading goes on where it had stopped.
+    fn resume(&mut self, key: Key) {
+        let unsent = self.hub.unsent(key);
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let room = entry.inbox.is_none() && unsent <= limits::ECHO_UNSENT_BYTES_MAX;
+        if entry.paused && room {
+            entry.paused = false;
+            self.again.push(key);
+        }
+    }
+
+    /// A publication for `channel`: encoded once into its log. False: nobody has the channel.
+    pub fn append(&mut self, channel: &str, kind: Kind, data: &[u8]) -> bool {
+        let appended = self.hub.publish(channel, kind, data);
+        if appended {
+            self.metrics.frames_encoded.add(1);
+        }
+        appended
+    }
+
+    /// Moves bytes to the clients while `keep_going` says so; true: there is more to do.
+    pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> bool {
+        let pass = self.hub.pass(keep_going);
+        self.metrics.deliveries.add(pass.deliveries);
+        self.metrics.delivered_bytes.add(pass.bytes);
+        self.settle();
+        pass.more
+    }
+
+    /// What the shard is to do. Call after every other call.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Whether [`Clients::take_again`] has something.
+    #[must_use]
+    pub fn has_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Clients whose input is to be read further, after others had their turn.
+    pub fn take_again(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.again)
+    }
+}
+
+fn entry(entries: &mut [Option<Entry>], key: Key) -> Option<&mut Entry> {
+    entries.get_mut(key.index())?.as_mut().filter(|entry| entry.key == key)
+}

@@ -1,0 +1,107 @@
+//! A client's socket, and the one place that waits for all sockets of a shard.
+//!
+//! A client exists before its socket is ours: from its admission until the 101 is out, the socket
+//! is `Pending` and takes nothing, so that what is published meanwhile waits in the log. Two
+//! implementations behind one face: an epoll set of the shard's own on Unix, tasks on Windows.
+
+use std::io::{self, IoSlice};
+
+use crate::hub::{Key, Outlet};
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+use unix as platform;
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows as platform;
+
+pub use platform::{Live, Poller, Registry};
+
+/// What a socket is ready for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// The client.
+    pub key: Key,
+    /// Bytes, an end or an error can be read.
+    pub readable: bool,
+    /// Bytes can be written.
+    pub writable: bool,
+    /// The peer has ended its side, or the connection broke.
+    pub ended: bool,
+}
+
+/// The outlet of a client.
+#[derive(Debug)]
+pub enum Socket {
+    /// The handshake's answer is not out yet.
+    Pending,
+    /// Connected.
+    Live(Live),
+}
+
+impl Outlet for Socket {
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Live(live) => live.write_vectored(slices),
+        }
+    }
+}
+
+impl Socket {
+    /// Reads without blocking.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing to read, now or yet.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Live(live) => live.read(buffer),
+        }
+    }
+
+    /// Ends our side: the peer sees the end after all that was written.
+    pub fn shutdown_write(&self) {
+        if let Self::Live(live) = self {
+            live.shutdown_write();
+        }
+    }
+
+    /// Throws away what the kernel still holds, once the socket is dropped.
+    pub fn reset_on_drop(&self) {
+        if let Self::Live(live) = self {
+            live.reset_on_drop();
+        }
+    }
+}
+
+impl Registry {
+    /// Takes a connected, non-blocking stream over; it is watched for input from now on.
+    ///
+    /// # Errors
+    /// When the epoll set refuses it.
+    pub fn adopt(&self, stream: std::net::TcpStream, key: Key) -> io::Result<Socket> {
+        Ok(Socket::Live(self.register(stream, key)?))
+    }
+
+    /// Watches for input, and for room to write if `writable`. Re-checks the state: a socket
+    /// that is ready already is told of again.
+    ///
+    /// # Errors
+    /// When the epoll set refuses it.
+    pub fn watch(&self, socket: &mut Socket, key: Key, writable: bool) -> io::Result<()> {
+        match socket {
+            Socket::Pending => Ok(()),
+            Socket::Live(live) => self.arm(live, key, writable),
+        }
+    }
+
+    /// No longer watches the socket, which is about to be dropped.
+    pub fn forget(&self, socket: &mut Socket) {
+        if let Socket::Live(live) = socket {
+            self.deregister(live);
+        }
+    }
+}

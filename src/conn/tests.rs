@@ -1,0 +1,247 @@
+//! The table driven by hand: real sockets on loopback, time as the test says.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
+
+use super::{socket::Ready, *};
+use crate::{
+    clock, hub::SlowPolicy, limits::CLOSE_WRITE_DEADLINE, metrics::Source, ws::frame::close_for,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Table {
+    clients: Clients,
+    control: Arc<Control>,
+    metrics: Arc<ShardMetrics>,
+    budget: Arc<Budget>,
+    _poller: socket::Poller,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn settings() -> Settings {
+    let keepalive = keepalive::Settings {
+        interval: Some(Duration::from_secs(25)),
+        timeout: Duration::from_secs(20),
+    };
+    Settings { message_bytes_max: 65_536, client_publish: true, greeting: None, keepalive }
+}
+
+fn table(settings: Settings) -> Table {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (poller, registry) = {
+        let _inside = runtime.enter();
+        socket::Poller::new().unwrap()
+    };
+    let budget = Arc::new(Budget::new(64 << 20));
+    let slow_close_frame = close_for(CloseReason::SlowConsumer).unwrap().as_ref().into();
+    let hub_settings =
+        hub::Settings { backlog_bytes: 8 << 20, slow: SlowPolicy::Close, slow_close_frame };
+    let (control, metrics) = (Arc::new(Control::default()), Arc::new(ShardMetrics::default()));
+    let hub = Hub::new(hub_settings, budget.clone());
+    let clients = Clients::new(
+        hub,
+        registry,
+        settings,
+        budget.clone(),
+        control.clone(),
+        metrics.clone(),
+        Millis(0),
+    );
+    Table { clients, control, metrics, budget, _poller: poller, _runtime: runtime }
+}
+
+impl Table {
+    fn admit(&mut self) -> Key {
+        self.clients.admit(Endpoint::Ws, &[ChannelName::default_channel()])
+    }
+
+    fn connect(&mut self, key: Key, now: Millis) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let guard = self.control.barrier.client();
+        let leftover = Bytes::new();
+        self.clients.connect(key, Connected { stream, leftover, may_publish: true, guard }, now);
+        peer
+    }
+
+    fn client(&mut self, now: Millis) -> (Key, TcpStream) {
+        let key = self.admit();
+        let peer = self.connect(key, now);
+        (key, peer)
+    }
+
+    fn broadcast(&mut self, text: &str) {
+        self.clients.append("notifications", Kind::Text, text.as_bytes());
+        while self.clients.pass(&mut || true) {}
+    }
+
+    /// Lets the table read from `key` until `done`.
+    fn read_until(&mut self, key: Key, now: Millis, mut done: impl FnMut(&mut Self) -> bool) {
+        let start = clock::instant();
+        let ready = Ready { key, readable: true, writable: false, ended: false };
+        while !done(self) {
+            assert!(Instant::elapsed(&start) < PATIENCE, "what the peer sent has an effect");
+            self.clients.on_ready(ready, now);
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+}
+
+/// A short frame as a client sends it, masked with zeros.
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = 0x80 | u8::try_from(payload.len()).unwrap();
+    [&[first, length, 0, 0, 0, 0], payload].concat()
+}
+
+fn read_exactly(peer: &mut TcpStream, bytes: &[u8]) {
+    let mut read = vec![0; bytes.len()];
+    peer.read_exact(&mut read).unwrap();
+    assert_eq!(read, bytes);
+}
+
+fn close_code(peer: &mut TcpStream) -> u16 {
+    let mut head = [0; 4];
+    peer.read_exact(&mut head).unwrap();
+    assert_eq!(head[0], 0x88, "a Close frame");
+    u16::from_be_bytes([head[2], head[3]])
+}
+
+#[test]
+fn what_is_published_between_admission_and_the_101_is_not_missed_and_the_greeting_is_first() {
+    let mut table = table(Settings { greeting: Some("hi".into()), ..settings() });
+    let key = table.admit();
+    table.broadcast("one");
+    let mut peer = table.connect(key, Millis(0));
+    table.broadcast("two");
+    read_exactly(&mut peer, b"\x81\x02hi\x81\x03one\x81\x03two");
+}
+
+#[test]
+fn a_withdrawn_admission_leaves_nothing_behind() {
+    let mut table = table(settings());
+    let key = table.admit();
+    table.broadcast("one");
+    table.clients.withdraw(key);
+    assert!(table.clients.is_empty() && !table.clients.has_channel("notifications"));
+    let requests = table.clients.take_requests();
+    assert!(
+        matches!(&requests[..], [Request::Abandoned(name)] if name.as_str() == "notifications")
+    );
+    assert_eq!(table.budget.used(), 0);
+    assert_eq!(table.metrics.connections_opened.get(), 0);
+}
+
+#[test]
+fn a_silent_client_is_pinged_given_up_and_its_guard_outlives_the_close() {
+    let mut table = table(settings());
+    let (_, mut peer) = table.client(Millis(0));
+    table.clients.on_tick(Millis(25_100));
+    read_exactly(&mut peer, b"\x89\x00");
+    table.clients.on_tick(Millis(44_000));
+    assert_eq!(table.clients.live(), 1);
+    table.clients.on_tick(Millis(46_000));
+    assert_eq!(close_code(&mut peer), 4408);
+    assert_eq!(table.control.barrier.clients(), 1, "until the answer or its deadline");
+    table.clients.on_tick(Millis(49_000));
+    assert_eq!(table.control.barrier.clients(), 0);
+    assert_eq!(table.metrics.connections_closed.get(CloseReason::PingTimeout as usize), 1);
+}
+
+#[test]
+fn a_message_that_is_never_finished_ends_with_1008_and_a_finished_one_restarts_the_deadline() {
+    let off = keepalive::Settings { interval: None, timeout: Duration::from_secs(1) };
+    let mut table = table(Settings { keepalive: off, ..settings() });
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&masked(0x01, b"begun")).unwrap();
+    table.read_until(key, Millis(0), |table| table.budget.used() > 0);
+    // Finished after 50 s, and in the same breath another one is begun.
+    peer.write_all(&[masked(0x80, b"."), masked(0x01, b"next")].concat()).unwrap();
+    let mut published = 0;
+    table.read_until(key, Millis(50_000), |table| {
+        published += table.clients.take_requests().len();
+        published == 1
+    });
+    table.clients.published(key);
+    table.clients.on_tick(Millis(61_000));
+    table.clients.on_tick(Millis(109_000));
+    assert_eq!(table.clients.live(), 1, "59 s into the second message");
+    table.clients.on_tick(Millis(111_000));
+    assert_eq!(close_code(&mut peer), 1008);
+}
+
+#[test]
+fn a_clients_own_messages_go_out_one_at_a_time_in_their_order() {
+    let mut table = table(settings());
+    let (key, mut peer) = table.client(Millis(0));
+    let three: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
+    peer.write_all(&three).unwrap();
+    let mut requests = Vec::new();
+    table.read_until(key, Millis(0), |table| {
+        requests.append(&mut table.clients.take_requests());
+        !requests.is_empty()
+    });
+    for expected in [&b"a"[..], b"b", b"c"] {
+        let [Request::Publish { data, kind, .. }] = &requests[..] else { panic!("{requests:?}") };
+        assert_eq!((&data[..], *kind), (expected, Kind::Text));
+        table.clients.published(key);
+        requests = table.clients.take_requests();
+    }
+    assert!(requests.is_empty());
+    assert_eq!(table.metrics.published.get(Source::Client as usize), 0, "counted by the shard");
+    assert_eq!(table.budget.used(), 0);
+}
+
+#[test]
+fn a_close_is_answered_with_its_own_code_and_the_descriptor_dropped() {
+    let mut table = table(settings());
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&masked(0x88, &[0x0b, 0xb8, b'x'])).unwrap();
+    table.read_until(key, Millis(0), |table| table.clients.is_empty());
+    assert_eq!(close_code(&mut peer), 3000);
+    assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0, "the end");
+    assert_eq!(table.metrics.connections_closed.get(CloseReason::Client as usize), 1);
+}
+
+#[test]
+fn who_does_not_take_its_close_in_time_is_reset_and_counted_while_draining() {
+    let mut table = table(settings());
+    let (_, peer) = table.client(Millis(0));
+    let (_, mut reader) = table.client(Millis(0));
+    let megabyte = "x".repeat(1 << 20);
+    // More than the kernel takes for a peer that does not read.
+    let taker = std::thread::spawn(move || {
+        let mut taken = Vec::new();
+        let _ = reader.read_to_end(&mut taken);
+    });
+    for _ in 0..7 {
+        table.broadcast(&megabyte);
+    }
+    table.control.publish(
+        &crate::drain::Machine::new(crate::drain::Settings {
+            pre_delay: Duration::ZERO,
+            timeout: Duration::from_secs(9),
+            close_over: Duration::from_secs(3),
+        }),
+        crate::drain::Phase::Closing,
+        Millis(0),
+    );
+    table.clients.begin_paced_close(Millis(0), Duration::ZERO, Duration::from_secs(1));
+    assert_eq!(table.control.barrier.cut_off(), 0);
+    let deadline = Millis(0) + CLOSE_WRITE_DEADLINE * 2 + Duration::from_millis(200);
+    table.clients.on_tick(Millis(0) + CLOSE_WRITE_DEADLINE + Duration::from_millis(100));
+    assert!(!table.clients.is_empty(), "hurried, not yet reset");
+    table.clients.on_tick(deadline);
+    assert!(table.control.barrier.cut_off() >= 1, "the one that never read");
+    drop(peer);
+    table.clients.drop_all();
+    taker.join().unwrap();
+    assert_eq!(table.control.barrier.clients(), 0);
+    assert_eq!(table.budget.used(), 0);
+}

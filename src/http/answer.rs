@@ -1,0 +1,104 @@
+//! How answers are made: a status, JSON or text, and the few headers of ours.
+//!
+//! Errors read the same everywhere: `{"error":"…","hint":"…"}`, the first a fixed word or two to
+//! match on, the second what to do about it. What goes out is wrapped in a body that notices when
+//! hyper has taken it.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use hyper::body::{Body, Frame, SizeHint};
+use serde::Serialize;
+
+use super::note::Note;
+
+/// An answer before it is sent.
+pub(super) type Answer = Response<Bytes>;
+
+/// An error as it is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Problem<'a> {
+    pub(super) error: &'a str,
+    pub(super) hint: &'a str,
+}
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let text = serde_json::to_vec(value).expect("answers are plain structs, which always encode");
+    typed(status, "application/json", text)
+}
+
+/// An error's answer.
+pub(super) fn problem(status: StatusCode, error: &str, hint: &str) -> Answer {
+    json(status, &Problem { error, hint })
+}
+
+/// An answer of any type.
+pub(super) fn typed(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Answer {
+    let mut answer = Response::new(body.into());
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // Every answer is about this moment, so no cache in between may keep it.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Adds `Retry-After`.
+pub(super) fn retry_after(mut answer: Answer, seconds: u32) -> Answer {
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    answer
+}
+
+/// Says that this is the connection's last answer; hyper acts on the header.
+pub(super) fn close(answer: &mut Answer) {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// The bytes of an answer; dropped by hyper once it has them in its buffer, or needs none.
+pub(super) struct AnswerBody {
+    data: Option<Bytes>,
+    note: Rc<Note>,
+}
+
+impl AnswerBody {
+    pub(super) fn new(data: Bytes, note: Rc<Note>) -> Self {
+        Self { data: Some(data).filter(|data| !data.is_empty()), note }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.note.answer_is_encoded();
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+    }
+}

@@ -1,0 +1,222 @@
+//! `application/x-ndjson`: many messages in one request, a JSON object a line.
+//!
+//! All lines are checked before anything is sent; a mistake names its line. Then they are handed
+//! to the broker in order, a window of them at a time, and each one's result stands in the answer
+//! at its place. A later message's fate does not depend on an earlier one's. A long batch lets
+//! others have their turn in between.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::task::yield_now;
+
+use super::{
+    Public,
+    answer::{self, Answer, Problem},
+    publish::{self, Published, Refused, invalid, too_big},
+};
+use crate::{broker::PublishError, channel::ChannelName, limits, ws::Kind};
+
+/// A line as it is written. A misspelt key must not send a message somewhere else.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(borrow, default)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// A message to be sent; always text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    channel: ChannelName,
+    data: Bytes,
+}
+
+#[derive(Serialize)]
+struct Report {
+    results: Vec<Outcome>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Published(Published),
+    Failed(Problem<'static>),
+}
+
+/// Checks all lines. `channel` is for those that name none; empty lines are skipped.
+pub(super) async fn parse(
+    body: &[u8],
+    channel: &ChannelName,
+    data_bytes_max: usize,
+) -> Result<Vec<Message>, Refused> {
+    let mut messages = Vec::new();
+    let mut turn_bytes = 0;
+    let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    for (number, text) in (1..).zip(lines).filter(|(_, text)| !text.is_empty()) {
+        if messages.len() == limits::BATCH_LINES_MAX {
+            return Err(too_big(&format!("at most {} lines", limits::BATCH_LINES_MAX)));
+        }
+        let message = message(text, channel)
+            .map_err(|mistake| invalid(&format!("line {number}: {mistake}")))?;
+        if message.data.len() > data_bytes_max {
+            let hint = format!("line {number}: at most {data_bytes_max} bytes of data");
+            return Err(too_big(&hint));
+        }
+        messages.push(message);
+        turn_bytes += text.len();
+        if turn_bytes >= limits::BATCH_TURN_BYTES {
+            turn_bytes = 0;
+            yield_now().await;
+        }
+    }
+    if messages.is_empty() {
+        return Err(invalid("there is no line; send {\"data\":…} on each"));
+    }
+    Ok(messages)
+}
+
+/// Publishes in order. 202 if all were published, else the first failure's status, so that a
+/// publisher that looks at nothing else notices.
+pub(super) async fn publish(public: &Public, messages: Vec<Message>) -> Answer {
+    // Called in order, and `buffered` polls in order: that is the order the broker keeps.
+    let mut results: Vec<Result<Published, PublishError>> = Vec::with_capacity(messages.len());
+    let mut publishing = stream::iter(messages)
+        .map(|Message { channel, data }| {
+            let published = public.broker.publish(channel.clone(), Kind::Text, data);
+            publish::settle(public, channel, published)
+        })
+        .buffered(limits::BATCH_WINDOW);
+    while let Some(result) = publishing.next().await {
+        results.push(result);
+        if results.len().is_multiple_of(limits::BATCH_WINDOW) {
+            yield_now().await;
+        }
+    }
+    let failed = results.iter().find_map(|result| result.as_ref().err());
+    let status = failed.map_or(StatusCode::ACCEPTED, publish::status);
+    let results = results.into_iter().map(|result| match result {
+        Ok(published) => Outcome::Published(published),
+        Err(error) => Outcome::Failed(publish::explain(&error)),
+    });
+    answer::json(status, &Report { results: results.collect() })
+}
+
+fn message(text: &[u8], channel: &ChannelName) -> Result<Message, String> {
+    let line: Line<'_> = serde_json::from_slice(text).map_err(|error| mistake(&error))?;
+    let channel = match line.channel {
+        Some(name) => ChannelName::new(&name).map_err(|error| error.to_string())?,
+        None => channel.clone(),
+    };
+    let raw = line.data.get();
+    let data = if raw.starts_with('"') {
+        serde_json::from_str::<String>(raw).map_err(|error| mistake(&error))?.into()
+    } else {
+        compact(raw)
+    };
+    Ok(Message { channel, data })
+}
+
+/// serde's words without its place: its line is always 1.
+fn mistake(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" at line ").unwrap_or(text.len());
+    format!("{} (column {})", &text[..end], error.column())
+}
+
+/// Valid JSON without the white space between its parts; numbers and keys stay as written.
+fn compact(json: &str) -> Bytes {
+    let (mut in_string, mut escaped) = (false, false);
+    let keep = |byte: &u8| {
+        if in_string {
+            in_string = escaped || *byte != b'"';
+            escaped = !escaped && *byte == b'\\';
+            return true;
+        }
+        in_string = *byte == b'"';
+        !byte.is_ascii_whitespace()
+    };
+    json.bytes().filter(keep).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    async fn parsed(body: &str) -> Result<Vec<(String, String)>, String> {
+        let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        parse(body.as_bytes(), &ChannelName::default_channel(), 64)
+            .await
+            .map(|messages| {
+                messages.iter().map(|m| (m.channel.to_string(), text(&m.data))).collect()
+            })
+            .map_err(|refused| {
+                format!("{} {}", refused.1.status().as_u16(), text(refused.1.body()))
+            })
+    }
+
+    #[tokio::test]
+    async fn data_is_a_string_as_it_is_or_any_json_made_compact() {
+        let body = [
+            r#"{"data":"a\nb"}"#,
+            "\r",
+            r#" {"channel":"x","data": { "b" : [ 1.50, null ],  "a \" \\": " c " } }"#,
+            r#"{"data":null}"#,
+            r#"{"data":12345678901234567890123}"#,
+        ]
+        .join("\n");
+        let expected = [
+            ("notifications", "a\nb"),
+            ("x", r#"{"b":[1.50,null],"a \" \\":" c "}"#),
+            ("notifications", "null"),
+            ("notifications", "12345678901234567890123"),
+        ];
+        let expected = expected.map(|(channel, data)| (channel.to_string(), data.to_string()));
+        assert_eq!(parsed(&body).await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_mistake_names_its_line() {
+        for (line, status) in [
+            ("{\"channel\":\"x\"}", "400"),
+            ("{\"data\":1,\"chanel\":\"x\"}", "400"),
+            ("{\"data\":1,\"channel\":\"no spaces\"}", "400"),
+            ("{\"data\":\"\\ud800\"}", "400"),
+            ("[1]", "400"),
+            ("{\"data\":1", "400"),
+            ("{\"data\":1} x", "400"),
+        ] {
+            let error = parsed(&format!("{{\"data\":1}}\n\n{line}\n")).await.unwrap_err();
+            assert!(error.starts_with(status) && error.contains("line 3"), "{line}: {error}");
+        }
+        let error = parsed(&format!("{{\"data\":\"{}\"}}", "a".repeat(65))).await.unwrap_err();
+        assert!(error.starts_with("413") && error.contains("line 1"), "{error}");
+        assert!(parsed("\n \n").await.unwrap_err().starts_with("400"));
+    }
+
+    #[tokio::test]
+    async fn lines_are_bounded() {
+        let body = "{\"data\":1}\n".repeat(limits::BATCH_LINES_MAX);
+        assert_eq!(parsed(&body).await.unwrap().len(), limits::BATCH_LINES_MAX);
+        assert!(parsed(&format!("{body}{{\"data\":1}}")).await.unwrap_err().starts_with("413"));
+    }
+
+    #[tokio::test]
+    async fn a_long_batch_lets_others_have_their_turn() {
+        let line = format!("{{\"data\":\"{}\"}}\n", "a".repeat(50));
+        let parses_in_one_turn = |bytes: usize| {
+            let body = line.repeat(bytes / line.len());
+            parse(body.as_bytes(), &ChannelName::default_channel(), 64).now_or_never().is_some()
+        };
+        assert!(parses_in_one_turn(limits::BATCH_TURN_BYTES / 2));
+        assert!(!parses_in_one_turn(limits::BATCH_TURN_BYTES * 2));
+    }
+}

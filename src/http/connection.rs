@@ -1,0 +1,155 @@
+//! Drives one HTTP connection from accept to its end: hyper, every deadline, the drain, lingering.
+//!
+//! hyper parses and encodes; this future decides how long each stage may last (hyper has but one
+//! timeout, which runs between requests too), closes idle connections when the drain begins,
+//! takes the stream back after a 101, and reads on for a while after refusing a body, since a
+//! reset would destroy the answer before the publisher sees it.
+
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::debug;
+
+use super::{
+    Context,
+    note::{Note, Stage, Watched},
+    route,
+    upgrade::Handover,
+};
+use crate::{
+    drain::{Control, Phase},
+    limits,
+};
+
+/// A stream that HTTP is done with, what was read behind the handshake, and what it is for.
+pub(super) struct Handed<I> {
+    pub(super) stream: I,
+    pub(super) leftover: Bytes,
+    pub(super) handover: Handover,
+}
+
+/// Why the driver stopped.
+#[derive(Debug)]
+enum End {
+    /// hyper is done; `false` if with an error.
+    Http(bool),
+    /// Idle while draining.
+    Drained,
+    /// A stage lasted too long.
+    TimedOut,
+}
+
+/// Speaks HTTP until the connection ends or is upgraded.
+pub(super) async fn run<I>(stream: I, peer: SocketAddr, context: Rc<Context>) -> Option<Handed<I>>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let note = Rc::new(Note::new());
+    let control = context.control.clone();
+    let service = service_fn({
+        let note = note.clone();
+        move |request| route::answer(context.clone(), note.clone(), peer, request)
+    });
+    let io = TokioIo::new(Watched::new(stream, note.clone()));
+    let mut connection = builder().serve_connection(io, service);
+    let end = drive(&mut connection, &note, &control, peer).await;
+    let End::Http(is_ok) = end else {
+        debug!(%peer, ?end, stage = ?note.stage(), "HTTP connection closed");
+        return None;
+    };
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner().into_inner();
+    match note.take_handover() {
+        // hyper ends an upgraded connection only after it has flushed the 101.
+        Some(handover) if is_ok => {
+            // Copied: even an empty view would keep hyper's read buffer alive with the client.
+            let leftover = Bytes::copy_from_slice(&parts.read_buf);
+            return Some(Handed { stream, leftover, handover });
+        }
+        _ => {}
+    }
+    if note.wants_lingering() {
+        linger(&mut stream).await;
+    }
+    // Closed before the guard goes: who holds the drain open may still be sending.
+    drop(stream);
+    note.release();
+    None
+}
+
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // A publisher may shut its sending side right after the request and wait for the answer.
+        .half_close(true)
+        // `Note` has deadlines that tell a slow request from an idle connection.
+        .header_read_timeout(None)
+        .max_headers(limits::HTTP_HEADERS_MAX)
+        .max_buf_size(limits::HTTP_HEAD_BYTES_MAX);
+    builder
+}
+
+/// Polls hyper until it ends, a stage lasts too long, or the drain finds the connection idle.
+async fn drive<C>(connection: &mut C, note: &Note, control: &Control, peer: SocketAddr) -> End
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
+    let mut phases = control.watch();
+    let mut draining = pin!(phases.wait_for(|phase| *phase >= Phase::Waiting));
+    let mut is_draining = false;
+    let mut alarm = pin!(sleep_until(note.due()));
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
+            if let Err(error) = &result {
+                debug!(%peer, %error, "HTTP connection failed");
+            }
+            return Poll::Ready(End::Http(result.is_ok()));
+        }
+        is_draining = is_draining || draining.as_mut().poll(cx).is_ready();
+        if is_draining && note.stage() == Stage::Idle {
+            return Poll::Ready(End::Drained);
+        }
+        // The alarm follows the note lazily: most requests begin and end before it rings.
+        if note.due() < alarm.deadline() {
+            alarm.as_mut().reset(note.due());
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if note.due() <= Instant::now() {
+                return Poll::Ready(End::TimedOut);
+            }
+            alarm.as_mut().reset(note.due());
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Reads on after the last answer, so that what the peer still sends does not reset it away.
+async fn linger<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) {
+    let rest = async {
+        // hyper may have shut it already, then this fails, and reading goes on all the same.
+        let _ = stream.shutdown().await;
+        let mut buffer = vec![0; limits::HTTP_HEAD_BYTES_MAX];
+        let mut left = limits::LINGER_BYTES_MAX;
+        while left > 0 {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => left = left.saturating_sub(count),
+            }
+        }
+    };
+    // Past the deadline the peer gets its reset: it had its time to look.
+    let _ = timeout(limits::LINGER_DEADLINE, rest).await;
+}

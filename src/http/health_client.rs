@@ -1,0 +1,94 @@
+//! `wsbcast health [URL]`: one blocking GET, for containers that have no curl.
+//!
+//! Knows just enough HTTP to read a status line. No runtime, no TLS: it asks the process beside it.
+
+use std::{
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+use thiserror::Error;
+
+use crate::{clock, limits::HEALTH_CHECK_DEADLINE};
+
+/// Why the process does not count as healthy.
+#[derive(Debug, Error)]
+pub enum Unhealthy {
+    /// Nobody answers.
+    #[error("{0}: {1}")]
+    Unreachable(String, io::Error),
+    /// Something answers that is no HTTP.
+    #[error("{0}: the answer is no HTTP")]
+    NotHttp(String),
+    /// It answers that it is not.
+    #[error("{0}: status {1}")]
+    Status(String, u16),
+}
+
+/// Asks for `path` at the first of `targets` (`HOST:PORT` each) that can be reached, naming
+/// `host` in the request.
+///
+/// # Errors
+/// Unless the answer is a 2xx; that of the last target if none can be reached.
+pub fn check(targets: &[String], host: &str, path: &str) -> Result<(), Unhealthy> {
+    let no_target = || Unhealthy::Unreachable(host.to_owned(), io::ErrorKind::NotFound.into());
+    let mut result = Err(no_target());
+    for target in targets {
+        result = match get(target, host, path) {
+            Ok(head) => return judge(target, &head),
+            Err(error) => Err(Unhealthy::Unreachable(target.clone(), error)),
+        };
+    }
+    result
+}
+
+fn judge(target: &str, head: &[u8]) -> Result<(), Unhealthy> {
+    match status(head) {
+        Some(200..=299) => Ok(()),
+        Some(status) => Err(Unhealthy::Status(target.to_owned(), status)),
+        None => Err(Unhealthy::NotHttp(target.to_owned())),
+    }
+}
+
+/// The first bytes of the answer: a status line at least, if it is HTTP.
+fn get(target: &str, host: &str, path: &str) -> io::Result<Vec<u8>> {
+    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
+    for address in target.to_socket_addrs()? {
+        result = TcpStream::connect_timeout(&address, HEALTH_CHECK_DEADLINE);
+        if result.is_ok() {
+            break;
+        }
+    }
+    let mut stream = result?;
+    stream.set_write_timeout(Some(HEALTH_CHECK_DEADLINE))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    read_line(&mut stream)
+}
+
+/// Reads to the first line's end; the deadline is for all of it.
+fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let until = clock::now() + HEALTH_CHECK_DEADLINE;
+    let mut line = Vec::new();
+    let mut buffer = [0; 256];
+    while line.len() < 4 * buffer.len() && !line.contains(&b'\n') {
+        // Zero would mean "no timeout".
+        let left = (until - clock::now()).max(Duration::from_millis(1));
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer)? {
+            0 => break,
+            count => line.extend_from_slice(&buffer[..count]),
+        }
+        if clock::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(line)
+}
+
+fn status(head: &[u8]) -> Option<u16> {
+    let rest = head.strip_prefix(b"HTTP/1.")?;
+    let digits = std::str::from_utf8(rest.get(2..5)?).ok()?;
+    digits.parse().ok()
+}

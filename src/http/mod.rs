@@ -1,0 +1,130 @@
+//! HTTP/1.1 on the listeners: the WebSocket handshake, the publishing API, the ops routes.
+//!
+//! One connection is one future on its shard's thread ([`serve`]). hyper reads requests and
+//! writes answers; what it has no opinion on is here: who may do what, every deadline, lingering
+//! after a refusal, the drain guards. After a 101 the bare stream is handed back and HTTP is over.
+//! Nothing here knows a hub, a log or Redis: channels are admitted through a closure, messages
+//! leave through the [`Broker`] trait, and ops answers come from closures of whoever built them.
+
+pub mod access;
+mod answer;
+mod batch;
+mod body;
+mod connection;
+pub mod health_client;
+mod note;
+pub mod ops;
+mod publish;
+mod query;
+mod route;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+
+use std::{any::Any, fmt, net::SocketAddr, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use tokio::net::TcpStream;
+
+pub use self::body::BodyBudget;
+pub use crate::conn::Endpoint;
+use crate::{
+    broker::Broker,
+    channel::ChannelName,
+    drain::{Control, Guard},
+    metrics::ShardMetrics,
+};
+
+/// What the options say about HTTP.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `/echo` exists.
+    pub echo: bool,
+    /// Clients may broadcast their own messages (`--client-publish broadcast`), each if it may
+    /// publish at all.
+    pub client_publish: bool,
+    /// Clients of the whole process; past it handshakes are answered 503.
+    pub connections_max: usize,
+    /// Longest published message; past it 413.
+    pub broadcast_bytes_max: usize,
+    /// `--on-broker-loss reject`: a lost broker then makes the process unready.
+    pub reject_on_broker_loss: bool,
+    /// All public listeners are loopback, so they carry the admin routes too.
+    pub admin_on_public: bool,
+    /// Who may publish and administer.
+    pub access: access::Rules,
+}
+
+/// What the connections of one thread's listeners share.
+pub struct Context {
+    /// The options.
+    pub settings: Settings,
+    /// The drain: phase, guards, the door to start it.
+    pub control: Arc<Control>,
+    /// What the ops routes report.
+    pub ops: ops::Sources,
+    /// Of a public listener; `None` makes it an admin listener.
+    pub public: Option<Public>,
+}
+
+/// What only public listeners need.
+pub struct Public {
+    /// Where published messages go.
+    pub broker: Rc<dyn Broker>,
+    /// Awaited before a 101 leaves.
+    pub admit: Rc<Admit>,
+    /// This shard's counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// What the bodies of all connections take up; starts empty.
+    pub body_budget: BodyBudget,
+}
+
+/// Makes sure that the shard holds subscriptions of the channels, in its hub and at the broker,
+/// so that nothing published after the 101 is missed by the client.
+pub type Admit = dyn Fn(&[ChannelName]) -> LocalBoxFuture<'static, Admission>;
+
+/// Keeps the channels subscribed until the client's own subscription replaces it; dropped when
+/// the connection dies before it is handed over.
+pub type Admission = Box<dyn Any>;
+
+/// A connection that HTTP is done with: its 101 is in the kernel, frames follow.
+pub struct Upgraded {
+    /// The stream; nothing of it is buffered elsewhere but `leftover`.
+    pub stream: TcpStream,
+    /// What the client sent behind its request, already read: the first bytes of frames.
+    pub leftover: Bytes,
+    /// What it asked for.
+    pub endpoint: Endpoint,
+    /// Its channels in the order asked for, without repetitions; of `/echo` none.
+    pub channels: Vec<ChannelName>,
+    /// Its messages may be broadcast.
+    pub may_publish: bool,
+    /// What [`Public::admit`] returned; of `/echo` nothing.
+    pub admission: Option<Admission>,
+    /// Holds the drain open; to be dropped with the descriptor.
+    pub guard: Guard,
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded")
+            .field("endpoint", &self.endpoint)
+            .field("channels", &self.channels)
+            .field("may_publish", &self.may_publish)
+            .field("leftover", &self.leftover.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Speaks HTTP on `stream` until it ends (`None`) or becomes a WebSocket.
+///
+/// # Cancel safety
+/// May be dropped: the connection is then reset or closed, guards and admission are released. A
+/// publication in progress may or may not go out.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>) -> Option<Upgraded> {
+    let handed = connection::run(stream, peer, context.clone()).await?;
+    let upgrade::Handover { endpoint, channels, may_publish, admission, guard } = handed.handover;
+    let connection::Handed { stream, leftover, .. } = handed;
+    Some(Upgraded { stream, leftover, endpoint, channels, may_publish, admission, guard })
+}

@@ -1,0 +1,222 @@
+//! The routes that look at the process: liveness, readiness, metrics, the drain.
+//!
+//! Facts come in through [`Sources`]; this file decides what they mean for a probe and how the
+//! answer reads. Readiness says whether to send new clients here, liveness whether to restart the
+//! process: one lost Redis must do neither to all replicas at once.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{
+    Context,
+    answer::{self, Answer},
+};
+use crate::{
+    clock::{self, Millis},
+    drain::Phase,
+    limits,
+    metrics::ShardMetrics,
+};
+
+/// Whether the broker can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is part of this process.
+    Embedded,
+    /// Configured, and not reached since the start.
+    NeverReached,
+    /// In reach.
+    Up,
+    /// It was in reach once.
+    Lost,
+}
+
+/// What the broker says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerState {
+    /// Whether it can be reached.
+    pub reach: Reach,
+    /// A shard's heartbeat through it is missing while others' return.
+    pub shard_stalled: bool,
+}
+
+/// Where the ops routes get their facts.
+pub struct Sources {
+    /// All shards of the process.
+    pub shards: Vec<Arc<ShardMetrics>>,
+    /// The broker's state now.
+    pub broker: Rc<dyn Fn() -> BrokerState>,
+    /// The metrics as Prometheus text.
+    pub metrics_text: Rc<dyn Fn() -> String>,
+    /// The same facts as JSON.
+    pub stats_json: Rc<dyn Fn() -> String>,
+    /// Version and commit, for `GET /`.
+    pub version: String,
+}
+
+/// `GET /livez`.
+pub(super) fn live(context: &Context) -> Answer {
+    let silent = silent_shards(&context.ops.shards, clock::now(), limits::SHARD_STALL_LIVE);
+    if silent.is_empty() {
+        return answer::json(StatusCode::OK, &Live { status: "ok", silent_shards: &silent });
+    }
+    let stalled = Live { status: "stalled", silent_shards: &silent };
+    answer::json(StatusCode::SERVICE_UNAVAILABLE, &stalled)
+}
+
+/// `GET /readyz`.
+pub(super) fn ready(context: &Context) -> Answer {
+    let broker = (context.ops.broker)();
+    let silent = silent_shards(&context.ops.shards, clock::now(), limits::SHARD_STALL_READY);
+    let is_stalled = broker.shard_stalled || !silent.is_empty();
+    let (status, ready) = readiness(
+        context.control.phase(),
+        broker.reach,
+        context.settings.reject_on_broker_loss,
+        is_stalled,
+    );
+    answer::json(status, &ready)
+}
+
+/// `GET /metrics`.
+pub(super) fn metrics(context: &Context) -> Answer {
+    let text = (context.ops.metrics_text)();
+    answer::typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+/// `GET /stats`.
+pub(super) fn stats(context: &Context) -> Answer {
+    answer::typed(StatusCode::OK, "application/json", (context.ops.stats_json)())
+}
+
+/// `GET /`.
+pub(super) fn index(context: &Context) -> Answer {
+    let links = ["/livez", "/readyz", "/metrics", "/stats", "/admin/drain"];
+    let index = Index { name: "wsbcast", version: &context.ops.version, links: &links };
+    answer::json(StatusCode::OK, &index)
+}
+
+/// `GET /admin/drain`.
+pub(super) fn drain(context: &Context, status: StatusCode) -> Answer {
+    let control = &context.control;
+    let progress = Drain {
+        phase: control.phase(),
+        clients: control.barrier.clients(),
+        seconds_left: control.remaining(clock::now()).map(|left| left.as_secs()),
+    };
+    answer::json(status, &progress)
+}
+
+/// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before.
+pub(super) async fn start_drain(context: &Context) -> Answer {
+    let mut phases = context.control.watch();
+    if *phases.borrow_and_update() > Phase::Serving {
+        return drain(context, StatusCode::OK);
+    }
+    context.control.ask();
+    // The control thread turns the phase; whether it has by now only decorates the answer.
+    let _ = timeout(limits::DRAIN_START_WAIT, phases.changed()).await;
+    drain(context, StatusCode::ACCEPTED)
+}
+
+#[derive(Serialize)]
+struct Live<'a> {
+    status: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    silent_shards: &'a [usize],
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Ready {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Index<'a> {
+    name: &'static str,
+    version: &'a str,
+    links: &'a [&'static str],
+}
+
+#[derive(Serialize)]
+struct Drain {
+    phase: Phase,
+    clients: usize,
+    seconds_left: Option<u64>,
+}
+
+/// What readiness says, as a function of the facts.
+fn readiness(
+    phase: Phase,
+    reach: Reach,
+    reject_on_broker_loss: bool,
+    is_stalled: bool,
+) -> (StatusCode, Ready) {
+    let is_broker_red =
+        reach == Reach::NeverReached || reach == Reach::Lost && reject_on_broker_loss;
+    let facts = [
+        (phase > Phase::Serving, "draining"),
+        (is_broker_red, "broker"),
+        (is_stalled, "shard-stalled"),
+    ];
+    let reasons: Vec<_> =
+        facts.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word).collect();
+    if !reasons.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Ready { status: "unready", reasons });
+    }
+    let ready = match reach {
+        Reach::Lost => Ready { status: "degraded", reasons: vec!["broker"] },
+        _ => Ready { status: "ready", reasons },
+    };
+    (StatusCode::OK, ready)
+}
+
+/// Indices of the shards whose loop has not beaten for `silence`.
+fn silent_shards(shards: &[Arc<ShardMetrics>], now: Millis, silence: Duration) -> Vec<usize> {
+    let is_silent = |shard: &ShardMetrics| now - Millis(shard.beat_ms.get()) > silence;
+    let shards = shards.iter().enumerate();
+    shards.filter(|(_, shard)| is_silent(shard)).map(|(index, _)| index).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_follows_the_drain_the_broker_and_the_shards() {
+        use Phase::{PreDelay, Serving, Waiting};
+        use Reach::{Embedded, Lost, NeverReached, Up};
+        #[rustfmt::skip]
+        let table: [(_, _, _, _, _, _, &[&str]); 8] = [
+            (Serving, Embedded, false, false, 200, "ready", &[]),
+            (Serving, Up, true, false, 200, "ready", &[]),
+            (Serving, Lost, false, false, 200, "degraded", &["broker"]),
+            (Serving, Lost, true, false, 503, "unready", &["broker"]),
+            (Serving, NeverReached, false, false, 503, "unready", &["broker"]),
+            (Serving, Up, false, true, 503, "unready", &["shard-stalled"]),
+            (PreDelay, Up, false, false, 503, "unready", &["draining"]),
+            (Waiting, NeverReached, false, true, 503, "unready",
+                &["draining", "broker", "shard-stalled"]),
+        ];
+        for (phase, reach, reject, stalled, status, word, reasons) in table {
+            let (given, ready) = readiness(phase, reach, reject, stalled);
+            assert_eq!(given.as_u16(), status, "{phase:?} {reach:?} {reject} {stalled}");
+            assert_eq!((ready.status, ready.reasons.as_slice()), (word, reasons));
+        }
+    }
+    #[test]
+    fn a_shard_is_silent_once_its_last_beat_is_too_old() {
+        let shards: Vec<_> = (0..3).map(|_| Arc::new(ShardMetrics::default())).collect();
+        for (shard, beat_ms) in shards.iter().zip([10_000, 9_000, 8_999]) {
+            shard.beat_ms.set(beat_ms);
+        }
+        let silence = Duration::from_secs(2);
+        assert_eq!(silent_shards(&shards, Millis(11_000), silence), [2]);
+        assert!(silent_shards(&shards, Millis(9_000), silence).is_empty());
+    }
+}

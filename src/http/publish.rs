@@ -1,0 +1,233 @@
+//! `POST /broadcast`: from a request to a message at the broker, and the truth about it back.
+//!
+//! Who may is asked first, then everything that can be said without the body, then the body is
+//! read. The answer says where the message got to: `cluster` with its offset, `local`, or an
+//! error that tells whether it may have gone out. Batches are in `batch`.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header, request};
+use hyper::body::Incoming;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::{
+    Context, Public,
+    access::{Asker, Right, Verdict},
+    answer::{self, Answer, Problem},
+    batch,
+    body::{self, BodyError},
+    note::Note,
+    query, route,
+};
+use crate::{
+    broker::{PublishError, Receipt},
+    channel::ChannelName,
+    limits,
+    metrics::{PublishFailure, Source},
+    ws::Kind,
+};
+
+/// Why a request published nothing, and its answer.
+pub(super) type Refused = Box<(PublishFailure, Answer)>;
+
+/// A message that went out; as JSON `channel`, `epoch`, `offset`, `scope`.
+#[derive(Debug)]
+pub(super) struct Published {
+    channel: ChannelName,
+    receipt: Receipt,
+}
+
+/// How the body is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Message(Kind),
+    Batch,
+}
+
+/// Publishes what the request brings.
+pub(super) async fn answer(
+    context: &Context,
+    public: &Public,
+    note: &Note,
+    head: &request::Parts,
+    asker: Asker<'_>,
+    body: Incoming,
+) -> Answer {
+    let done = async {
+        let verdict = context.settings.access.judge(Right::Publish, &asker);
+        if verdict != Verdict::Allowed {
+            return Err(Box::new((PublishFailure::Denied, route::denied(verdict))));
+        }
+        let channel = query::one_channel(head.uri.query()).map_err(|hint| invalid(&hint))?;
+        let message_bytes_max = context.settings.broadcast_bytes_max;
+        let form = form(&head.headers);
+        let bytes_max = match form {
+            Form::Message(_) => message_bytes_max,
+            Form::Batch => (message_bytes_max * 4).max(limits::BATCH_BYTES_MAX_MIN),
+        };
+        // Given back when the message is with the broker, or refused.
+        let mut charge = public.body_budget.open();
+        let body = body::collect(body, bytes_max, &mut charge)
+            .await
+            .map_err(|error| unread(error, bytes_max))?;
+        note.body_was_read();
+        match form {
+            Form::Message(kind) => one(public, channel, kind, body).await,
+            Form::Batch => {
+                let messages = batch::parse(&body, &channel, message_bytes_max).await?;
+                Ok(batch::publish(public, messages).await)
+            }
+        }
+    };
+    done.await.unwrap_or_else(|refused: Refused| {
+        let (reason, answer) = *refused;
+        let word = PublishFailure::WORDS[reason as usize];
+        debug!(peer = %asker.peer, reason = word, "publication refused");
+        public.metrics.publish_failures.add(reason as usize, 1);
+        answer
+    })
+}
+
+async fn one(
+    public: &Public,
+    channel: ChannelName,
+    kind: Kind,
+    data: Bytes,
+) -> Result<Answer, Refused> {
+    if kind == Kind::Text && std::str::from_utf8(&data).is_err() {
+        return Err(invalid(
+            "the message is not UTF-8; send Content-Type: application/octet-stream for binary",
+        ));
+    }
+    let published = public.broker.publish(channel.clone(), kind, data);
+    Ok(match settle(public, channel, published).await {
+        Ok(published) => answer::json(StatusCode::ACCEPTED, &published),
+        Err(error) => {
+            let failed = answer::json(status(&error), &explain(&error));
+            match error {
+                PublishError::Unconfirmed => failed,
+                _ => answer::retry_after(failed, limits::RETRY_AFTER_FULL_SECS),
+            }
+        }
+    })
+}
+
+/// Waits for the broker, for a bounded time, and counts what became of the message.
+pub(super) async fn settle(
+    public: &Public,
+    channel: ChannelName,
+    published: impl Future<Output = Result<Receipt, PublishError>>,
+) -> Result<Published, PublishError> {
+    let result = timeout(limits::PUBLISH_ANSWER_DEADLINE, published)
+        .await
+        .unwrap_or(Err(PublishError::Unconfirmed));
+    match result {
+        Ok(receipt) => {
+            public.metrics.published.add(Source::Http as usize, 1);
+            Ok(Published { channel, receipt })
+        }
+        Err(error) => {
+            public.metrics.publish_failures.add(reason(&error) as usize, 1);
+            Err(error)
+        }
+    }
+}
+
+impl Serialize for Published {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (position, scope) = match &self.receipt {
+            Receipt::Cluster(position) => (Some(position), "cluster"),
+            Receipt::Local => (None, "local"),
+        };
+        let mut fields = serializer.serialize_struct("Published", 4)?;
+        fields.serialize_field("channel", self.channel.as_str())?;
+        fields.serialize_field("epoch", &position.map(|position| &*position.epoch))?;
+        fields.serialize_field("offset", &position.map(|position| position.offset))?;
+        fields.serialize_field("scope", scope)?;
+        fields.end()
+    }
+}
+
+/// The word and the hint of a failure.
+pub(super) fn explain(error: &PublishError) -> Problem<'static> {
+    let (error, hint) = match error {
+        PublishError::ShardStalled => {
+            ("shard-stalled", "this process is overloaded and delivered nothing; try again")
+        }
+        PublishError::BrokerLost => {
+            ("broker-lost", "Redis is out of reach and nothing was delivered; try again")
+        }
+        PublishError::Unconfirmed => {
+            ("unconfirmed", "Redis did not answer in time; the message may have gone out")
+        }
+    };
+    Problem { error, hint }
+}
+
+/// The status of a failure.
+pub(super) fn status(error: &PublishError) -> StatusCode {
+    match error {
+        PublishError::ShardStalled | PublishError::BrokerLost => StatusCode::SERVICE_UNAVAILABLE,
+        PublishError::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+fn reason(error: &PublishError) -> PublishFailure {
+    match error {
+        PublishError::ShardStalled => PublishFailure::ShardStalled,
+        PublishError::BrokerLost => PublishFailure::BrokerLost,
+        PublishError::Unconfirmed => PublishFailure::Unconfirmed,
+    }
+}
+
+/// 400: it is not what it should be.
+pub(super) fn invalid(hint: &str) -> Refused {
+    let answer = answer::problem(StatusCode::BAD_REQUEST, "bad request", hint);
+    Box::new((PublishFailure::Invalid, answer))
+}
+
+/// 413: it is more than it may be.
+pub(super) fn too_big(hint: &str) -> Refused {
+    let answer = answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "too big", hint);
+    Box::new((PublishFailure::TooBig, answer))
+}
+
+fn unread(error: BodyError, bytes_max: usize) -> Refused {
+    match error {
+        BodyError::TooBig => {
+            too_big(&format!("at most {bytes_max} bytes are taken; see --max-broadcast-size"))
+        }
+        BodyError::TooSlow => {
+            let hint = "the body did not arrive in time";
+            let answer = answer::problem(StatusCode::REQUEST_TIMEOUT, "timeout", hint);
+            Box::new((PublishFailure::Invalid, answer))
+        }
+        BodyError::NoRoom => {
+            let stalled = PublishError::ShardStalled;
+            let answer = answer::json(status(&stalled), &explain(&stalled));
+            let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
+            Box::new((reason(&stalled), answer))
+        }
+        BodyError::Broken => invalid("the body is incomplete or malformed"),
+    }
+}
+
+/// Any Content-Type is welcome, since `curl -d` sends a misleading one: text unless it is said to
+/// be otherwise.
+fn form(headers: &HeaderMap) -> Form {
+    let essence = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map_or("", str::trim);
+    if essence.eq_ignore_ascii_case("application/octet-stream") {
+        Form::Message(Kind::Binary)
+    } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
+        Form::Batch
+    } else {
+        Form::Message(Kind::Text)
+    }
+}

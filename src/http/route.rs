@@ -1,0 +1,165 @@
+//! Which request goes where: one enum of routes, the methods each one takes, who may ask.
+//!
+//! The listener decides which routes exist: public ones carry `/ws`, `/echo` and `/broadcast`,
+//! and the admin routes only while every public listener is on loopback; an admin listener carries
+//! the admin routes alone. What does not exist here is a 404, whatever the method.
+
+use std::{convert::Infallible, net::SocketAddr, rc::Rc};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use hyper::body::{Body, Incoming};
+
+use super::{
+    Context, Endpoint, Public,
+    access::{Asker, Right, Verdict},
+    answer::{self, Answer, AnswerBody},
+    note::Note,
+    ops, publish, upgrade,
+};
+use crate::drain::Phase;
+
+/// A route that exists on the listener.
+#[derive(Clone, Copy)]
+enum Route<'a> {
+    Upgrade(&'a Public, Endpoint),
+    Broadcast(&'a Public),
+    Live,
+    Ready,
+    Admin(Page),
+}
+
+/// An admin route.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Page {
+    Index,
+    Metrics,
+    Stats,
+    Drain,
+}
+
+/// Answers one request; hyper calls it for one at a time.
+pub(super) async fn answer(
+    context: Rc<Context>,
+    note: Rc<Note>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    note.begin(context.control.barrier.request(), !request.body().is_end_stream());
+    let (head, body) = request.into_parts();
+    let mut answer = dispatch(&context, &note, peer, &head, body).await;
+    let is_last = note.is_body_unread() || context.control.phase() >= Phase::Waiting;
+    if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer::close(&mut answer);
+    }
+    Ok(answer.map(|data| AnswerBody::new(data, note)))
+}
+
+async fn dispatch(
+    context: &Context,
+    note: &Note,
+    peer: SocketAddr,
+    head: &request::Parts,
+    body: Incoming,
+) -> Answer {
+    if head.version == Version::HTTP_11 && head.headers.get_all(header::HOST).iter().count() != 1 {
+        let hint = "an HTTP/1.1 request has exactly one Host";
+        return answer::problem(StatusCode::BAD_REQUEST, "bad request", hint);
+    }
+    let Some(route) = find(context, head.uri.path()) else {
+        let hint = "GET / on the admin listener lists what there is";
+        return answer::problem(StatusCode::NOT_FOUND, "not found", hint);
+    };
+    let allowed = methods(route);
+    if !allowed.contains(&head.method) {
+        return method_not_allowed(allowed);
+    }
+    let asker =
+        Asker { peer: peer.ip(), uri: &head.uri, headers: &head.headers, query_token: None };
+    match route {
+        Route::Upgrade(public, endpoint) => {
+            let (answer, handover) = upgrade::answer(context, public, endpoint, head, asker).await;
+            if let Some(handover) = handover {
+                note.hand_over(handover);
+            }
+            answer
+        }
+        Route::Broadcast(public) => publish::answer(context, public, note, head, asker, body).await,
+        Route::Live => ops::live(context),
+        Route::Ready => ops::ready(context),
+        Route::Admin(page) => admin(context, page, &head.method, asker).await,
+    }
+}
+
+fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
+    let public = context.public.as_ref();
+    let route = match path {
+        "/ws" => Route::Upgrade(public?, Endpoint::Ws),
+        "/echo" if context.settings.echo => Route::Upgrade(public?, Endpoint::Echo),
+        "/broadcast" => Route::Broadcast(public?),
+        "/livez" | "/healthz" => Route::Live,
+        "/readyz" => Route::Ready,
+        "/" => Route::Admin(Page::Index),
+        "/metrics" => Route::Admin(Page::Metrics),
+        "/stats" => Route::Admin(Page::Stats),
+        "/admin/drain" => Route::Admin(Page::Drain),
+        _ => return None,
+    };
+    let exists = match route {
+        Route::Admin(_) => public.is_none() || context.settings.admin_on_public,
+        _ => true,
+    };
+    exists.then_some(route)
+}
+
+fn methods(route: Route<'_>) -> &'static [Method] {
+    match route {
+        Route::Upgrade(..) => &[Method::GET],
+        Route::Broadcast(_) => &[Method::POST],
+        Route::Admin(Page::Drain) => &[Method::GET, Method::HEAD, Method::POST],
+        Route::Live | Route::Ready | Route::Admin(_) => &[Method::GET, Method::HEAD],
+    }
+}
+
+async fn admin(context: &Context, page: Page, method: &Method, asker: Asker<'_>) -> Answer {
+    let right = match *method {
+        Method::POST => Some(Right::Administer),
+        _ if context.public.is_some() => Some(Right::Look),
+        _ => None,
+    };
+    if let Some(right) = right {
+        let verdict = context.settings.access.judge(right, &asker);
+        if verdict != Verdict::Allowed {
+            return denied(verdict);
+        }
+    }
+    match page {
+        Page::Index => ops::index(context),
+        Page::Metrics => ops::metrics(context),
+        Page::Stats => ops::stats(context),
+        Page::Drain if *method == Method::POST => ops::start_drain(context).await,
+        Page::Drain => ops::drain(context, StatusCode::OK),
+    }
+}
+
+/// The answer to somebody who may not.
+pub(super) fn denied(verdict: Verdict) -> Answer {
+    if verdict == Verdict::Forbidden {
+        let hint = "without --api-token only programs on this machine may do this: loopback peer \
+                    and Host, no proxy, no other page's Origin; set --api-token TEXT and send \
+                    Authorization: Bearer TEXT";
+        return answer::problem(StatusCode::FORBIDDEN, "forbidden", hint);
+    }
+    let hint = "send Authorization: Bearer TOKEN with a token of --api-token";
+    let mut answer = answer::problem(StatusCode::UNAUTHORIZED, "unauthorized", hint);
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
+}
+
+fn method_not_allowed(allowed: &[Method]) -> Answer {
+    let allow = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let hint = format!("this route takes {allow}");
+    let mut answer = answer::problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", &hint);
+    let allow = HeaderValue::try_from(allow).expect("method names are valid in a header");
+    answer.headers_mut().insert(header::ALLOW, allow);
+    answer
+}

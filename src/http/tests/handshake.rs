@@ -1,0 +1,244 @@
+//! From a request for a WebSocket to the stream, or to the reason why not.
+
+use futures_util::FutureExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{FOREIGN, Fixture, LOCAL, body, handshake, header, read_answer, request, status};
+use crate::{
+    drain::Phase,
+    http::{Endpoint, access::Rules, serve},
+    metrics::Rejection,
+};
+
+#[tokio::test]
+async fn an_upgrade_hands_over_the_stream_and_the_frames_sent_with_the_request() {
+    let server = Fixture::new().start();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
+    let first = handshake("/ws?channel=b&channel=a&channel=b", &[]) + "first frame";
+    client.write_all(first.as_bytes()).await.unwrap();
+    let mut upgraded = serve(stream, peer, &server.context).await.unwrap();
+    assert_eq!(upgraded.endpoint, Endpoint::Ws);
+    let channels: Vec<_> = upgraded.channels.iter().map(ToString::to_string).collect();
+    assert_eq!(channels, ["b", "a"]);
+    assert!(!upgraded.may_publish);
+
+    client.write_all(b", second frame").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut received = upgraded.leftover.to_vec();
+    upgraded.stream.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"first frame, second frame");
+    upgraded.stream.write_all(b"frames back").await.unwrap();
+    assert_eq!(server.control.barrier.clients(), 1);
+    assert_eq!(server.control.barrier.requests(), 0);
+    assert_eq!(std::rc::Rc::strong_count(&server.admissions), 3);
+    drop(upgraded);
+    assert_eq!(server.control.barrier.clients(), 0);
+    assert_eq!(std::rc::Rc::strong_count(&server.admissions), 2);
+
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(status(&answer), 101);
+    assert_eq!(header(&answer, "connection"), "Upgrade");
+    assert_eq!(header(&answer, "upgrade"), "websocket");
+    assert_eq!(header(&answer, "sec-websocket-accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert_eq!(header(&answer, "content-length"), "");
+    assert!(answer.ends_with("\r\n\r\nframes back"), "{answer}");
+}
+
+#[tokio::test]
+async fn requests_pipelined_before_a_handshake_are_answered_first() {
+    let server = Fixture::new().start();
+    let (serving, mut client) = server.connect(LOCAL);
+    let pipelined = request("GET /livez", &[], "")
+        + &request("POST /broadcast", &[], "hello")
+        + &handshake("/ws", &[])
+        + "GET /livez HTTP/1.1\r\n\r\n";
+    client.write_all(pipelined.as_bytes()).await.unwrap();
+    let handed = serving.await.unwrap();
+    assert_eq!(&handed.leftover[..], b"GET /livez HTTP/1.1\r\n\r\n");
+    for expected in [200, 202, 101] {
+        assert_eq!(status(&read_answer(&mut client).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_split_at_every_byte_is_the_same() {
+    let whole = handshake("/ws?channel=split", &[]);
+    for at in 1..whole.len() {
+        let server = Fixture::new().start();
+        let (serving, mut client) = server.connect(LOCAL);
+        let sending = async {
+            client.write_all(&whole.as_bytes()[..at]).await.unwrap();
+            super::settle().await;
+            client.write_all(&whole.as_bytes()[at..]).await.unwrap();
+        };
+        let (handed, ()) = tokio::join!(serving, sending);
+        assert_eq!(handed.unwrap().handover.channels[0].as_str(), "split", "at {at}");
+    }
+}
+
+#[tokio::test]
+async fn the_101_leaves_only_after_admission_and_the_drain_counts_the_client_before() {
+    let server = Fixture::new().start();
+    server.admit_gate.0.set(true);
+    let (serving, mut client) = server.connect(LOCAL);
+    client.write_all(handshake("/ws", &[]).as_bytes()).await.unwrap();
+    let mut serving = Box::pin(serving);
+    assert!((&mut serving).now_or_never().is_none());
+    assert_eq!(server.control.barrier.clients(), 1);
+    let mut byte = [0];
+    assert!(client.read(&mut byte).now_or_never().is_none(), "an answer before admission");
+    server.admit_gate.1.notify_one();
+    assert!(serving.await.is_some());
+    assert_eq!(status(&read_answer(&mut client).await), 101);
+}
+
+#[tokio::test]
+async fn a_client_that_dies_before_its_101_releases_guard_and_admission() {
+    let server = Fixture::new().start();
+    server.admit_gate.0.set(true);
+    let (serving, mut client) = server.connect(LOCAL);
+    client.write_all(handshake("/ws", &[]).as_bytes()).await.unwrap();
+    let mut serving = Box::pin(serving);
+    assert!((&mut serving).now_or_never().is_none());
+    drop(client);
+    server.admit_gate.1.notify_one();
+    assert!(serving.await.is_none());
+    assert_eq!(server.control.barrier.clients(), 0);
+    assert_eq!(server.control.barrier.requests(), 0);
+    assert_eq!(std::rc::Rc::strong_count(&server.admissions), 2);
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_is_refused_with_the_status_that_says_why() {
+    let server = Fixture::new().start();
+    let plain = server.ask(request("GET /ws", &[], "")).await;
+    assert_eq!((status(&plain), header(&plain, "upgrade").as_str()), (426, "websocket"));
+    let old = handshake("/ws", &[]).replace("Version: 13", "Version: 8");
+    let old = server.ask(old).await;
+    assert_eq!((status(&old), header(&old, "sec-websocket-version").as_str()), (426, "13"));
+    let bad_key = handshake("/ws", &[]).replace("dGhl", "");
+    for bad in [
+        bad_key,
+        handshake("/ws?channel=no%20spaces", &[]),
+        handshake("/ws?channel=", &[]),
+        handshake("/ws", &["Content-Length: 1"]) + "x",
+    ] {
+        let answer = server.ask(&bad).await;
+        assert_eq!(status(&answer), 400, "{bad}");
+        assert!(body(&answer)["error"].is_string() && body(&answer)["hint"].is_string());
+    }
+    let post = server.ask(request("POST /ws", &[], "x")).await;
+    assert_eq!((status(&post), header(&post, "allow").as_str()), (405, "GET"));
+    let rejected = |reason| server.metrics.handshakes_rejected.get(reason as usize);
+    assert_eq!(rejected(Rejection::UpgradeRequired), 2);
+    assert_eq!(rejected(Rejection::BadRequest), 4);
+    assert_eq!(server.control.barrier.clients(), 0);
+}
+
+#[tokio::test]
+async fn a_draining_process_refuses_new_clients_but_not_in_the_pre_delay() {
+    let server = Fixture::new().start();
+    server.enter(Phase::PreDelay);
+    assert_eq!(status(&server.ask(handshake("/ws", &[])).await), 101);
+    for phase in [Phase::Waiting, Phase::Closing] {
+        server.enter(phase);
+        let answer = server.ask(handshake("/ws", &[])).await;
+        assert_eq!(status(&answer), 503);
+        assert_eq!(header(&answer, "retry-after"), "5");
+        assert_eq!(header(&answer, "connection"), "close");
+        assert_eq!(body(&answer)["error"], "draining");
+    }
+    assert_eq!(server.metrics.handshakes_rejected.get(Rejection::Draining as usize), 2);
+}
+
+#[tokio::test]
+async fn a_drain_that_begins_during_admission_still_refuses() {
+    let server = Fixture::new().start();
+    server.admit_gate.0.set(true);
+    let (serving, mut client) = server.connect(LOCAL);
+    client.write_all(handshake("/ws", &[]).as_bytes()).await.unwrap();
+    let mut serving = Box::pin(serving);
+    assert!((&mut serving).now_or_never().is_none());
+    server.enter(Phase::Waiting);
+    server.admit_gate.1.notify_one();
+    let asking = async {
+        assert_eq!(status(&read_answer(&mut client).await), 503);
+        drop(client);
+    };
+    let (handed, ()) = tokio::join!(serving, asking);
+    assert!(handed.is_none());
+    assert_eq!(server.control.barrier.clients(), 0);
+    assert_eq!(std::rc::Rc::strong_count(&server.admissions), 2);
+}
+
+#[tokio::test]
+async fn a_full_process_refuses_with_a_retry_and_recovers() {
+    let server = Fixture::with(|context| context.settings.connections_max = 2).start();
+    let guards = [server.control.barrier.client(), server.control.barrier.client()];
+    let answer = server.ask(handshake("/ws", &[])).await;
+    assert_eq!((status(&answer), header(&answer, "retry-after").as_str()), (503, "1"));
+    assert_eq!(server.metrics.handshakes_rejected.get(Rejection::Full as usize), 1);
+    drop(guards);
+    assert_eq!(status(&server.ask(handshake("/ws", &[])).await), 101);
+}
+
+#[tokio::test]
+async fn echo_exists_only_when_asked_for() {
+    assert_eq!(status(&Fixture::new().start().ask(handshake("/echo", &[])).await), 404);
+    let server = Fixture::with(|context| context.settings.echo = true).start();
+    let (serving, mut client) = server.connect(LOCAL);
+    client.write_all(handshake("/echo", &[]).as_bytes()).await.unwrap();
+    let handover = serving.await.unwrap().handover;
+    assert_eq!(handover.endpoint, Endpoint::Echo);
+    assert!(handover.channels.is_empty() && handover.admission.is_none());
+}
+
+#[tokio::test]
+async fn a_client_may_publish_only_with_the_right_to_and_a_wrong_token_is_refused() {
+    let token = |token: &str| Rules { tokens: vec![token.into()], insecure_publish: false };
+    let insecure = || Rules { tokens: vec![], insecure_publish: true };
+    let none = Rules::default;
+    let bearer = "Authorization: Bearer s3cret/";
+    let basic = "Authorization: Basic abc";
+    let page = "Origin: https://evil.example";
+    let own_page = "Origin: http://localhost:8000";
+    #[rustfmt::skip]
+    let table = [
+        (none(), true, LOCAL, "/ws", "Accept: */*", Some(true)),
+        (none(), true, LOCAL, "/ws", own_page, Some(true)),
+        (none(), true, LOCAL, "/ws", page, Some(false)),
+        (none(), true, FOREIGN, "/ws", "Accept: */*", Some(false)),
+        (none(), true, FOREIGN, "/ws?token=any", "Accept: */*", Some(false)),
+        (none(), false, LOCAL, "/ws", "Accept: */*", Some(false)),
+        (insecure(), true, FOREIGN, "/ws", "Accept: */*", Some(true)),
+        (token("s3cret/"), true, FOREIGN, "/ws?token=s3cret%2F", page, Some(true)),
+        (token("s3cret/"), true, FOREIGN, "/ws", bearer, Some(true)),
+        (token("s3cret/"), false, FOREIGN, "/ws", bearer, Some(false)),
+        (token("s3cret/"), true, LOCAL, "/ws", "Accept: */*", Some(false)),
+        (token("s3cret/"), true, LOCAL, "/ws", basic, Some(false)),
+        (token("other"), true, FOREIGN, "/ws", bearer, None),
+        (token("other"), false, LOCAL, "/ws?token=x", "Accept: */*", None),
+    ];
+    for (row, (access, client_publish, peer, target, line, expected)) in
+        table.into_iter().enumerate()
+    {
+        let server = Fixture::with(|context| {
+            context.settings.access = access;
+            context.settings.client_publish = client_publish;
+        })
+        .start();
+        let (serving, mut client) = server.connect(peer);
+        client.write_all(handshake(target, &[line]).as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let handed = serving.await;
+        assert_eq!(handed.map(|handed| handed.handover.may_publish), expected, "row {row}");
+        let answer = read_answer(&mut client).await;
+        assert_eq!(status(&answer), if expected.is_some() { 101 } else { 401 }, "row {row}");
+    }
+}

@@ -1,0 +1,288 @@
+//! HTTP from outside: raw bytes in, raw bytes out, over memory or loopback sockets.
+//!
+//! The broker is a recording; what a test wants to see of the process it sees through the drain's
+//! barrier and the counters, as everything else does.
+
+mod connection;
+mod handshake;
+mod ops;
+mod publish;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::LocalBoxFuture};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    sync::Notify,
+};
+
+use super::{
+    Admission, BodyBudget, Context, Public, Settings, access,
+    connection::{Handed, run},
+    ops::{BrokerState, Reach, Sources},
+};
+use crate::{
+    broker::{Broker, Position, PublishError, Receipt, Slot, SlotOutcome},
+    channel::ChannelName,
+    drain::{Control, Machine, Phase, Settings as DrainSettings},
+    metrics::ShardMetrics,
+    ws::Kind,
+};
+
+pub(super) const LOCAL: &str = "127.0.0.1:50000";
+pub(super) const FOREIGN: &str = "203.0.113.9:50000";
+
+/// A broker that writes down what it is given and answers as told; else with the next offset.
+#[derive(Default)]
+pub(super) struct Recorder {
+    pub(super) published: RefCell<Vec<(String, Kind, Bytes)>>,
+    pub(super) answers: RefCell<VecDeque<Result<Receipt, PublishError>>>,
+    /// Publications wait for `gate`, the first of them the longest.
+    pub(super) is_held: Cell<bool>,
+    pub(super) gate: Notify,
+}
+
+impl Broker for Recorder {
+    fn publish(
+        &self,
+        channel: ChannelName,
+        kind: Kind,
+        data: Bytes,
+    ) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
+        self.published.borrow_mut().push((channel.to_string(), kind, data));
+        let offset = self.published.borrow().len() as u64;
+        let next = Ok(Receipt::Cluster(Position { epoch: "e1".into(), offset }));
+        let answer = self.answers.borrow_mut().pop_front().unwrap_or(next);
+        async move {
+            if self.is_held.get() {
+                self.gate.notified().await;
+            }
+            answer
+        }
+        .boxed_local()
+    }
+
+    fn publish_once(&self, _: Slot) -> LocalBoxFuture<'_, SlotOutcome> {
+        unreachable!("HTTP publishes no slots")
+    }
+
+    fn subscribe(&self, _: ChannelName) -> LocalBoxFuture<'_, ()> {
+        unreachable!("admission subscribes")
+    }
+
+    fn unsubscribe(&self, _: &ChannelName) {
+        unreachable!("admission subscribes")
+    }
+
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        unreachable!("the shard closes its broker")
+    }
+}
+
+/// A listener's context and the other ends of it.
+pub(super) struct Fixture {
+    pub(super) context: Context,
+    pub(super) broker: Rc<Recorder>,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) control: Arc<Control>,
+    /// Alive as often as there are admissions.
+    pub(super) admissions: Rc<()>,
+    /// Admission waits for it while held.
+    pub(super) admit_gate: Rc<(Cell<bool>, Notify)>,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        let broker = Rc::new(Recorder::default());
+        let metrics = Arc::new(ShardMetrics::default());
+        let control = Arc::new(Control::default());
+        let admissions = Rc::new(());
+        let admit_gate = Rc::new((Cell::new(false), Notify::new()));
+        let admit = {
+            let (admissions, gate) = (admissions.clone(), admit_gate.clone());
+            move |_: &[ChannelName]| {
+                let (admission, gate) = (admissions.clone(), gate.clone());
+                async move {
+                    if gate.0.get() {
+                        gate.1.notified().await;
+                    }
+                    Box::new(admission) as Admission
+                }
+                .boxed_local()
+            }
+        };
+        let context = Context {
+            settings: Settings {
+                echo: false,
+                client_publish: false,
+                connections_max: 100,
+                broadcast_bytes_max: 64 * 1024,
+                reject_on_broker_loss: false,
+                admin_on_public: true,
+                access: access::Rules::default(),
+            },
+            control: control.clone(),
+            ops: Sources {
+                shards: vec![metrics.clone()],
+                broker: Rc::new(|| BrokerState { reach: Reach::Embedded, shard_stalled: false }),
+                metrics_text: Rc::new(|| "wsbcast_connections 0\n".into()),
+                stats_json: Rc::new(|| "{\"shards\":[]}".into()),
+                version: "1.2.3 (abc)".into(),
+            },
+            public: Some(Public {
+                broker: broker.clone(),
+                admit: Rc::new(admit),
+                metrics: metrics.clone(),
+                body_budget: BodyBudget::default(),
+            }),
+        };
+        Self { context, broker, metrics, control, admissions, admit_gate }
+    }
+
+    /// With a change of the context.
+    pub(super) fn with(change: impl FnOnce(&mut Context)) -> Self {
+        let mut fixture = Self::new();
+        change(&mut fixture.context);
+        fixture
+    }
+
+    pub(super) fn start(self) -> Server {
+        let Self { context, broker, metrics, control, admissions, admit_gate } = self;
+        let context = Rc::new(context);
+        Server { context, broker, metrics, control, admissions, admit_gate }
+    }
+}
+
+/// A fixture whose context is shared.
+pub(super) struct Server {
+    pub(super) context: Rc<Context>,
+    pub(super) broker: Rc<Recorder>,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) control: Arc<Control>,
+    pub(super) admissions: Rc<()>,
+    pub(super) admit_gate: Rc<(Cell<bool>, Notify)>,
+}
+
+impl Server {
+    /// A connection from `peer`: what the server does with it, and the client's end.
+    pub(super) fn connect(
+        &self,
+        peer: &str,
+    ) -> (impl Future<Output = Option<Handed<DuplexStream>>> + use<>, DuplexStream) {
+        self.connect_through(peer, 1 << 20)
+    }
+
+    /// Likewise, with `bytes` of room in each direction.
+    pub(super) fn connect_through(
+        &self,
+        peer: &str,
+        bytes: usize,
+    ) -> (impl Future<Output = Option<Handed<DuplexStream>>> + use<>, DuplexStream) {
+        let (ours, theirs) = duplex(bytes);
+        let peer: SocketAddr = peer.parse().unwrap();
+        (run(ours, peer, self.context.clone()), theirs)
+    }
+
+    /// Sends `request` as it is, shuts the sending side, and reads whatever comes back.
+    pub(super) async fn ask_as(&self, peer: &str, request: impl AsRef<[u8]>) -> String {
+        let (server, mut client) = self.connect(peer);
+        let client = async {
+            client.write_all(request.as_ref()).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            String::from_utf8(answer).unwrap()
+        };
+        let server = async { drop(server.await) };
+        let ((), answer) = tokio::join!(server, client);
+        answer
+    }
+
+    /// Likewise, from this machine.
+    pub(super) async fn ask(&self, request: impl AsRef<[u8]>) -> String {
+        self.ask_as(LOCAL, request).await
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        let settings = DrainSettings {
+            pre_delay: std::time::Duration::ZERO,
+            timeout: std::time::Duration::from_secs(60),
+            close_over: std::time::Duration::ZERO,
+        };
+        let mut machine = Machine::new(settings);
+        let now = crate::clock::now();
+        machine.start(now);
+        self.control.publish(&machine, phase, now);
+    }
+}
+
+/// A request with `Host: localhost:8000` and these further header lines.
+pub(super) fn request(line: &str, headers: &[&str], body: &str) -> String {
+    let mut text = format!("{line} HTTP/1.1\r\nHost: localhost:8000\r\n");
+    for header in headers {
+        text += &format!("{header}\r\n");
+    }
+    if !body.is_empty() {
+        text += &format!("Content-Length: {}\r\n", body.len());
+    }
+    text + "\r\n" + body
+}
+
+/// A handshake for `target`, with RFC 6455's own example key.
+pub(super) fn handshake(target: &str, headers: &[&str]) -> String {
+    let mut all = vec![
+        "Connection: keep-alive, Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    all.extend(headers);
+    request(&format!("GET {target}"), &all, "")
+}
+
+pub(super) fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+/// The value of the first answer's header; empty if it has none.
+pub(super) fn header(answer: &str, name: &str) -> String {
+    let head = answer.split("\r\n\r\n").next().unwrap_or_default();
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    let found = lines.find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.to_string()).unwrap_or_default()
+}
+
+/// The first answer's body as JSON.
+pub(super) fn body(answer: &str) -> serde_json::Value {
+    let text = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    serde_json::Deserializer::from_str(text).into_iter().next().unwrap().unwrap()
+}
+
+/// Reads one answer with a body of known length off `stream`.
+pub(super) async fn read_answer(stream: &mut DuplexStream) -> String {
+    let mut text = Vec::new();
+    loop {
+        text.push(stream.read_u8().await.unwrap());
+        let Some(head) = text.strip_suffix(b"\r\n\r\n") else { continue };
+        let head = String::from_utf8(head.to_vec()).unwrap();
+        let length = header(&head, "content-length").parse().unwrap_or(0);
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        text.extend(body);
+        return String::from_utf8(text).unwrap();
+    }
+}
+
+/// Lets everything that can run, run.
+pub(super) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}

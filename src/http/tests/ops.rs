@@ -1,0 +1,141 @@
+//! The routes that look at the process, and where they are to be found.
+
+use std::rc::Rc;
+
+use super::{FOREIGN, Fixture, LOCAL, body, header, request, status};
+use crate::{
+    drain::Phase,
+    http::{
+        access::Rules,
+        health_client::{self, Unhealthy},
+        ops::{BrokerState, Reach},
+        serve,
+    },
+};
+
+fn get(target: &str) -> String {
+    request(&format!("GET {target}"), &[], "")
+}
+
+fn token() -> Rules {
+    Rules { tokens: vec!["t".into()], insecure_publish: true }
+}
+
+#[tokio::test]
+async fn health_routes_answer_anyone_on_both_listeners() {
+    for is_admin in [false, true] {
+        let server = Fixture::with(|context| {
+            context.settings.access = token();
+            if is_admin {
+                context.public = None;
+            }
+        })
+        .start();
+        for target in ["/livez", "/healthz", "/livez?x"] {
+            let answer = server.ask_as(FOREIGN, get(target)).await;
+            assert_eq!((status(&answer), &body(&answer)["status"]), (200, &"ok".into()));
+        }
+        let ready = server.ask_as(FOREIGN, get("/readyz")).await;
+        assert_eq!(ready.split_once("\r\n\r\n").unwrap().1, "{\"status\":\"ready\"}");
+        let head = server.ask(request("HEAD /readyz", &[], "")).await;
+        assert_eq!((status(&head), header(&head, "content-length").as_str()), (200, "18"));
+        assert!(head.ends_with("\r\n\r\n"));
+        let post = server.ask(request("POST /livez", &[], "x")).await;
+        assert_eq!((status(&post), header(&post, "allow").as_str()), (405, "GET, HEAD"));
+    }
+}
+
+#[tokio::test]
+async fn readiness_gives_its_reasons() {
+    let server = Fixture::with(|context| {
+        context.ops.broker =
+            Rc::new(|| BrokerState { reach: Reach::NeverReached, shard_stalled: true });
+    })
+    .start();
+    server.enter(Phase::PreDelay);
+    let answer = server.ask(get("/readyz")).await;
+    assert_eq!(status(&answer), 503);
+    let reasons = serde_json::json!(["draining", "broker", "shard-stalled"]);
+    assert_eq!(body(&answer)["reasons"], reasons);
+}
+
+#[tokio::test]
+async fn admin_routes_are_on_public_listeners_only_while_those_are_loopback() {
+    let targets = ["/", "/metrics", "/stats", "/admin/drain"];
+    let hidden = Fixture::with(|context| context.settings.admin_on_public = false).start();
+    for target in targets {
+        assert_eq!(status(&hidden.ask(get(target)).await), 404, "{target}");
+    }
+    let shown = Fixture::new().start();
+    for target in targets {
+        assert_eq!(status(&shown.ask(get(target)).await), 200, "{target}");
+        assert_eq!(status(&shown.ask_as(FOREIGN, get(target)).await), 403, "{target}");
+    }
+    let with_token = Fixture::with(|context| context.settings.access = token()).start();
+    assert_eq!(status(&with_token.ask(get("/stats")).await), 200);
+    assert_eq!(status(&with_token.ask_as(FOREIGN, get("/stats")).await), 401);
+    let bearer = request("GET /stats", &["Authorization: Bearer t"], "");
+    assert_eq!(status(&with_token.ask_as(FOREIGN, bearer).await), 200);
+}
+
+#[tokio::test]
+async fn an_admin_listener_shows_everyone_and_obeys_few() {
+    let server = Fixture::with(|context| context.public = None).start();
+    let index = body(&server.ask_as(FOREIGN, get("/")).await);
+    assert_eq!((&index["name"], &index["version"]), (&"wsbcast".into(), &"1.2.3 (abc)".into()));
+    let metrics = server.ask_as(FOREIGN, get("/metrics")).await;
+    assert_eq!(header(&metrics, "content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert!(metrics.ends_with("wsbcast_connections 0\n"));
+    assert_eq!(body(&server.ask_as(FOREIGN, get("/stats")).await)["shards"], serde_json::json!([]));
+    for target in ["/ws", "/broadcast", "/nothing", "/livez/"] {
+        assert_eq!(status(&server.ask(get(target)).await), 404, "{target}");
+    }
+    let post = request("POST /admin/drain", &[], "");
+    assert_eq!(status(&server.ask_as(FOREIGN, &post).await), 403);
+
+    let server = Fixture::with(|context| {
+        context.public = None;
+        context.settings.access = token();
+    })
+    .start();
+    assert_eq!(status(&server.ask_as(LOCAL, &post).await), 401, "a set token is always needed");
+}
+
+#[tokio::test]
+async fn a_drain_can_be_started_and_watched() {
+    let server = Fixture::new().start();
+    let before = body(&server.ask(get("/admin/drain")).await);
+    assert_eq!(before, serde_json::json!({"phase": "serving", "clients": 0, "seconds_left": null}));
+    let _guard = server.control.barrier.client();
+    let control = async {
+        server.control.asked().await;
+        server.enter(Phase::Waiting);
+    };
+    let (answer, ()) = tokio::join!(server.ask(request("POST /admin/drain", &[], "")), control);
+    assert_eq!((status(&answer), header(&answer, "connection").as_str()), (202, "close"));
+    let now = body(&answer);
+    assert_eq!((&now["phase"], &now["clients"]), (&"waiting".into(), &1.into()));
+    assert!((1..=60).contains(&now["seconds_left"].as_u64().unwrap()));
+    let again = server.ask(request("POST /admin/drain", &[], "")).await;
+    assert_eq!(status(&again), 200);
+}
+
+#[tokio::test]
+async fn the_health_command_believes_the_status_alone() {
+    let server = Fixture::new().start();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let check = async |path: &str| {
+        let (target, path) = ([address.to_string()], path.to_owned());
+        let asking = move || health_client::check(&target, "localhost", &path);
+        let asking = tokio::task::spawn_blocking(asking);
+        let (stream, peer) = listener.accept().await.unwrap();
+        let (_, result) = tokio::join!(serve(stream, peer, &server.context), asking);
+        result.unwrap()
+    };
+    assert!(check("/livez").await.is_ok());
+    assert!(matches!(check("/nothing").await, Err(Unhealthy::Status(_, 404))));
+    drop(listener);
+    let refused = health_client::check(&[address.to_string()], "localhost", "/livez");
+    assert!(matches!(refused, Err(Unhealthy::Unreachable(..))));
+}

@@ -1,0 +1,288 @@
+//! `POST /broadcast`: what is taken, what is refused, and that the publisher sees the answer.
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
+
+use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, settle, status};
+use crate::{
+    broker::{PublishError, Receipt},
+    http::{access::Rules, serve},
+    metrics::{PublishFailure, Source},
+    ws::Kind,
+};
+
+fn post(headers: &[&str], body: &str) -> String {
+    request("POST /broadcast", headers, body)
+}
+
+#[tokio::test]
+async fn a_message_is_text_whatever_its_type_unless_it_is_said_to_be_binary() {
+    let server = Fixture::new().start();
+    let curl = "Content-Type: application/x-www-form-urlencoded";
+    let answer = server.ask(post(&[curl], "hä")).await;
+    assert_eq!(status(&answer), 202);
+    assert_eq!(header(&answer, "content-type"), "application/json");
+    let expected =
+        json!({"channel": "notifications", "epoch": "e1", "offset": 1, "scope": "cluster"});
+    assert_eq!(body(&answer), expected);
+    let binary = "content-type: Application/Octet-Stream; x=y";
+    let target = request("POST /broadcast?channel=a%3Ab&x=y", &[binary], "\u{1}");
+    assert_eq!(body(&server.ask(target).await)["channel"], "a:b");
+    assert_eq!(status(&server.ask(post(&["Content-Length: 0"], "")).await), 202);
+    let published = server.broker.published.borrow();
+    assert_eq!(published[0], ("notifications".into(), Kind::Text, Bytes::from("hä")));
+    assert_eq!(published[1], ("a:b".into(), Kind::Binary, Bytes::from_static(b"\x01")));
+    assert_eq!(published[2], ("notifications".into(), Kind::Text, Bytes::new()));
+    assert_eq!(server.metrics.published.get(Source::Http as usize), 3);
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_refused_and_counted() {
+    let server = Fixture::new().start();
+    let mut not_utf8 = post(&["Content-Length: 2"], "").into_bytes();
+    not_utf8.extend([0xc3, 0x28]);
+    assert_eq!(status(&server.ask(not_utf8).await), 400);
+    for target in ["?channel=", "?channel=a&channel=b", "?channel=%"] {
+        let answer = server.ask(request(&format!("POST /broadcast{target}"), &[], "x")).await;
+        assert_eq!(status(&answer), 400, "{target}");
+    }
+    let get = server.ask(request("GET /broadcast", &[], "")).await;
+    assert_eq!((status(&get), header(&get, "allow").as_str()), (405, "POST"));
+    assert_eq!(server.metrics.publish_failures.get(PublishFailure::Invalid as usize), 4);
+    assert!(server.broker.published.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn the_answer_says_what_became_of_the_message() {
+    let server = Fixture::new().start();
+    let answers = [
+        (Ok(Receipt::Local), 202, ""),
+        (Err(PublishError::ShardStalled), 503, "shard-stalled"),
+        (Err(PublishError::BrokerLost), 503, "broker-lost"),
+        (Err(PublishError::Unconfirmed), 504, "unconfirmed"),
+    ];
+    for (answer, expected, error) in answers {
+        server.broker.answers.borrow_mut().push_back(answer);
+        let answer = server.ask(post(&[], "x")).await;
+        assert_eq!(status(&answer), expected);
+        if expected == 202 {
+            let local = json!(
+                {"channel": "notifications", "epoch": null, "offset": null, "scope": "local"}
+            );
+            assert_eq!(body(&answer), local);
+        } else {
+            assert_eq!(body(&answer)["error"], error);
+        }
+    }
+    for reason in
+        [PublishFailure::ShardStalled, PublishFailure::BrokerLost, PublishFailure::Unconfirmed]
+    {
+        assert_eq!(server.metrics.publish_failures.get(reason as usize), 1, "{reason:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_never_answers_is_answered_for_within_1200_ms() {
+    let server = Fixture::new().start();
+    server.broker.is_held.set(true);
+    let began = tokio::time::Instant::now();
+    assert_eq!(status(&server.ask(post(&[], "x")).await), 504);
+    assert!(began.elapsed() <= std::time::Duration::from_millis(1200));
+}
+
+#[tokio::test]
+async fn a_slow_publication_holds_up_nobody_else() {
+    let server = Fixture::new().start();
+    server.broker.is_held.set(true);
+    let (slow, mut client) = server.connect(LOCAL);
+    client.write_all(post(&[], "slow").as_bytes()).await.unwrap();
+    let mut slow = Box::pin(slow);
+    assert!((&mut slow).now_or_never().is_none());
+    server.broker.is_held.set(false);
+    assert_eq!(status(&server.ask(post(&[], "quick")).await), 202);
+    server.broker.gate.notify_one();
+    assert!((&mut slow).now_or_never().is_none(), "its connection stays open");
+    assert_eq!(status(&read_answer(&mut client).await), 202);
+}
+
+#[tokio::test]
+async fn a_body_announced_too_big_is_refused_before_it_is_sent() {
+    let server = Fixture::new().start();
+    let (serving, mut client) = server.connect(LOCAL);
+    let head = post(&["Content-Length: 65537", "Expect: 100-continue"], "");
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let reading = async {
+        client.read_to_string(&mut answer).await.unwrap();
+        drop(client);
+    };
+    let (handed, ()) = tokio::join!(serving, reading);
+    assert!(handed.is_none());
+    assert_eq!((status(&answer), header(&answer, "connection").as_str()), (413, "close"));
+    assert!(!answer.contains("100 Continue"));
+    assert_eq!(server.metrics.publish_failures.get(PublishFailure::TooBig as usize), 1);
+    assert_eq!(server.control.barrier.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_publisher_that_waits_is_told_to_continue() {
+    let server = Fixture::new().start();
+    let (serving, mut client) = server.connect(LOCAL);
+    let asking = async {
+        let head = post(&["Content-Length: 5", "Expect: 100-continue"], "");
+        client.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(read_answer(&mut client).await, "HTTP/1.1 100 Continue\r\n\r\n");
+        client.write_all(b"hello").await.unwrap();
+        assert_eq!(status(&read_answer(&mut client).await), 202);
+        drop(client);
+    };
+    tokio::join!(serving, asking);
+    assert_eq!(server.broker.published.borrow()[0].2, "hello");
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_taken_whole_and_refused_once_it_is_too_big() {
+    let server = Fixture::new().start();
+    let chunked = |chunks: usize| {
+        let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
+        post(&["Transfer-Encoding: chunked"], "") + &chunk.repeat(chunks) + "0\r\n\r\n"
+    };
+    assert_eq!(status(&server.ask(chunked(64)).await), 202);
+    assert_eq!(server.broker.published.borrow()[0].2, "x".repeat(65_536));
+    let answer = server.ask(chunked(65)).await;
+    assert_eq!((status(&answer), header(&answer, "connection").as_str()), (413, "close"));
+    let broken = post(&["Transfer-Encoding: chunked"], "") + "zz\r\n";
+    assert_eq!(status(&server.ask(broken).await), 400);
+    let cut = post(&["Content-Length: 9"], "") + "short";
+    assert_eq!(status(&server.ask(cut).await), 400);
+    assert_eq!(server.broker.published.borrow().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_sends_all_of_a_refused_body_still_sees_the_answer() {
+    let server = Fixture::new().start();
+    // Small kernel buffers: the body cannot vanish into them and look as if it had been read.
+    let small = || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        socket.set_send_buffer_size(64 * 1024).unwrap();
+        socket
+    };
+    let listening = small();
+    listening.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listening.listen(1).unwrap();
+    let mut client = small().connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, peer) = listener.accept().await.unwrap();
+    let asking = async {
+        let bytes = 3 * 1024 * 1024;
+        let head = post(&[&format!("Content-Length: {bytes}")], "");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![b'x'; bytes]).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        drop(client);
+        answer
+    };
+    let (upgraded, answer) = tokio::join!(serve(stream, peer, &server.context), asking);
+    assert!(upgraded.is_none());
+    assert_eq!(status(&answer), 413);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lingering_ends_with_its_deadline_and_the_request_counts_until_then() {
+    let server = Fixture::new().start();
+    let (serving, mut client) = server.connect(LOCAL);
+    let asking = async {
+        client.write_all(post(&["Content-Length: 65537"], "").as_bytes()).await.unwrap();
+        assert_eq!(status(&read_answer(&mut client).await), 413);
+        settle().await;
+        assert_eq!(server.control.barrier.requests(), 1);
+    };
+    let mut serving = Box::pin(serving);
+    let began = tokio::time::Instant::now();
+    tokio::select! {
+        biased;
+        _ = &mut serving => panic!("no lingering"),
+        () = asking => {}
+    }
+    assert!(serving.await.is_none());
+    assert_eq!(began.elapsed().as_secs(), 2);
+    assert_eq!(server.control.barrier.requests(), 0);
+}
+
+#[tokio::test]
+async fn publishing_needs_the_right_to_and_the_refusal_says_how_to_get_it() {
+    let token = || Rules { tokens: vec!["one".into(), "two".into()], insecure_publish: false };
+    let server = Fixture::new().start();
+    let denied = server.ask_as(FOREIGN, post(&[], "x")).await;
+    assert_eq!(status(&denied), 403);
+    assert!(body(&denied)["hint"].as_str().unwrap().contains("--api-token"));
+    let page = server.ask(post(&["Origin: http://evil.example"], "x")).await;
+    assert_eq!(status(&page), 403);
+    assert_eq!(server.metrics.publish_failures.get(PublishFailure::Denied as usize), 2);
+
+    let server = Fixture::with(|context| context.settings.access = token()).start();
+    for headers in [&[][..], &["Authorization: Bearer wrong"], &["Authorization: one"]] {
+        let answer = server.ask(post(headers, "x")).await;
+        assert_eq!(status(&answer), 401);
+        assert_eq!(header(&answer, "www-authenticate"), "Bearer");
+    }
+    let in_query = server.ask(request("POST /broadcast?token=one", &[], "x")).await;
+    assert_eq!(status(&in_query), 401, "a token in a URL ends up in logs: handshakes only");
+    let answer = server.ask_as(FOREIGN, post(&["Authorization: bearer two"], "x")).await;
+    assert_eq!(status(&answer), 202);
+}
+
+#[tokio::test]
+async fn a_batch_is_published_in_order_and_each_line_has_its_result() {
+    let server = Fixture::new().start();
+    let ndjson = "Content-Type: application/x-ndjson";
+    let lines = "{\"data\":\"a\"}\n{\"channel\":\"x\",\"data\":{\"b\": 1}}\n{\"data\":\"c\"}\n";
+    let answer = server.ask(post(&[ndjson], lines)).await;
+    assert_eq!(status(&answer), 202);
+    let offsets: Vec<_> =
+        body(&answer)["results"].as_array().unwrap().iter().map(|r| r["offset"].clone()).collect();
+    assert_eq!(offsets, [1, 2, 3]);
+    assert_eq!(body(&answer)["results"][1]["channel"], "x");
+    let texts: Vec<_> = server.broker.published.take().into_iter().map(|p| (p.0, p.2)).collect();
+    let expected = [("notifications", "a"), ("x", "{\"b\":1}"), ("notifications", "c")];
+    assert_eq!(texts, expected.map(|(channel, text)| (channel.to_string(), Bytes::from(text))));
+
+    let bad = server.ask(post(&[ndjson], "{\"data\":1}\n{}\n")).await;
+    assert_eq!(status(&bad), 400);
+    assert!(body(&bad)["hint"].as_str().unwrap().starts_with("line 2: "));
+    assert!(server.broker.published.borrow().is_empty(), "nothing is sent of a bad batch");
+
+    let answers = [Err(PublishError::Unconfirmed), Ok(Receipt::Local)];
+    server.broker.answers.borrow_mut().extend(answers);
+    let mixed = server.ask(post(&[ndjson], "{\"data\":1}\n{\"data\":2}")).await;
+    assert_eq!(status(&mixed), 504);
+    assert_eq!(body(&mixed)["results"][0]["error"], "unconfirmed");
+    assert_eq!(body(&mixed)["results"][1]["scope"], "local");
+}
+
+#[tokio::test]
+async fn a_batch_keeps_its_order_when_it_is_longer_than_the_window() {
+    let server = Fixture::new().start();
+    let count = crate::limits::BATCH_WINDOW * 3;
+    let lines: String = (0..count).map(|n| format!("{{\"data\":{n}}}\n")).collect();
+    let answer = server.ask(post(&["Content-Type: application/x-ndjson"], &lines)).await;
+    let results = body(&answer);
+    for (n, (published, result)) in server
+        .broker
+        .published
+        .borrow()
+        .iter()
+        .zip(results["results"].as_array().unwrap())
+        .enumerate()
+    {
+        assert_eq!(published.2, n.to_string());
+        assert_eq!(result["offset"], n + 1);
+    }
+    assert_eq!(server.broker.published.borrow().len(), count);
+}

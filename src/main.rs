@@ -1,0 +1,56 @@
+//! The command: arguments → configuration → telemetry → bind → run → exit code.
+//!
+//! Only the order of events stands here.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use tracing::error;
+use wsbcast::{
+    config::{self, Command, Config, Health},
+    http::health_client,
+    server::{Server, StartError},
+    telemetry,
+};
+
+/// Could not start, or unhealthy.
+const EXIT_FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    let code = match config::parse(std::env::args_os(), std::env::vars_os()) {
+        Ok(Command::Serve(config)) => serve(*config),
+        Ok(Command::Health(health)) => check(&health),
+        Err(stop) => {
+            // Nobody may be reading; the exit code tells all the same.
+            let _ = stop.print();
+            stop.exit_code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn serve(config: Config) -> u8 {
+    let served = telemetry::init(&config.log)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| run(config).map_err(anyhow::Error::from));
+    served.unwrap_or_else(|error| {
+        error!("{error:#}");
+        EXIT_FAILURE
+    })
+}
+
+fn run(config: Config) -> Result<u8, StartError> {
+    Ok(Server::bind(config)?.run_with_os_signals()?.code())
+}
+
+fn check(health: &Health) -> u8 {
+    match health_client::check(&health.targets, &health.host, &health.path) {
+        Ok(()) => 0,
+        Err(unhealthy) => {
+            let _ = writeln!(io::stderr(), "wsbcast health: {unhealthy}");
+            EXIT_FAILURE
+        }
+    }
+}

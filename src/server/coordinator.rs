@@ -1,0 +1,215 @@
+//! Drives the drain: signals, questions, departures and time in, phases out.
+//!
+//! It runs on the control thread, so a busy shard can't delay it. It decides nothing that the
+//! phase machine can decide, and touches no client.
+
+use std::{future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use super::{
+    death::Death,
+    signals::{Signal, Signals},
+};
+use crate::{
+    clock::{self, Millis},
+    drain::{Control, Machine, Phase, Settings},
+    limits::{
+        CONSOLE_CLOSE_OVER, DRAIN_PROGRESS_INTERVAL, FORCED_EXIT_DEADLINE, LAST_REQUESTS_DEADLINE,
+        SIGNAL_MERGE,
+    },
+};
+
+/// How the serving came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The drain ran its course (maybe hurried by a second signal): shut the shards down.
+    Stopped,
+    /// Third signal: leave everything as it is.
+    AtOnce,
+    /// A shard died; the others have closed their clients.
+    ShardDied,
+}
+
+/// The state of the loop.
+pub(super) struct Coordinator {
+    control: Arc<Control>,
+    machine: Machine,
+    signals: Signals,
+    deaths: mpsc::Receiver<Death>,
+    terminations: u32,
+    last_signal: Option<Millis>,
+    next_progress: Option<Millis>,
+    died: bool,
+}
+
+impl Coordinator {
+    pub(super) fn new(
+        control: Arc<Control>,
+        settings: Settings,
+        signals: Signals,
+        deaths: mpsc::Receiver<Death>,
+    ) -> Self {
+        Self {
+            control,
+            machine: Machine::new(settings),
+            signals,
+            deaths,
+            terminations: 0,
+            last_signal: None,
+            next_progress: None,
+            died: false,
+        }
+    }
+
+    /// Resolves when the shards are to be shut down.
+    pub(super) async fn run(&mut self) -> End {
+        loop {
+            let now = clock::now();
+            let clients = self.control.barrier.clients();
+            let phase = self.machine.advance(now, clients);
+            if phase == Phase::Stopped {
+                let end = self.last_requests(clients).await;
+                self.announce(Phase::Stopped);
+                return end;
+            }
+            self.announce(phase);
+            self.report(now, phase, clients);
+            if self.wait(now).await {
+                return End::AtOnce;
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen; true: exit at once.
+    async fn wait(&mut self, now: Millis) -> bool {
+        let wake = [self.machine.next_change(), self.next_progress].into_iter().flatten().min();
+        let by_time = async {
+            match wake {
+                Some(wake) => sleep((wake - now).max(Duration::from_millis(1))).await,
+                None => future::pending().await,
+            }
+        };
+        let mut at_once = false;
+        tokio::select! {
+            Some(signal) = self.signals.recv() => at_once = self.on_signal(signal),
+            Some(death) = self.deaths.recv() => self.on_death(&death),
+            () = self.control.asked() => self.start("POST /admin/drain"),
+            () = self.control.barrier.left() => {}
+            () = by_time => {}
+        }
+        at_once
+    }
+
+    fn start(&mut self, cause: &str) {
+        info!(cause, "draining: new clients will be refused, those here are served on");
+        self.machine.start(clock::now());
+    }
+
+    fn on_signal(&mut self, signal: Signal) -> bool {
+        let now = clock::now();
+        match signal {
+            Signal::Hangup => info!("SIGHUP ignored: there is nothing to reload"),
+            Signal::ConsoleClose(cause) => {
+                info!(cause, "the system ends this process soon: closing everyone");
+                self.machine.start_closing(now, CONSOLE_CLOSE_OVER);
+            }
+            Signal::Terminate(name) => {
+                let merged = self.last_signal.is_some_and(|last| now - last < SIGNAL_MERGE);
+                self.last_signal = Some(now);
+                if merged {
+                    return false;
+                }
+                self.terminations += 1;
+                match self.terminations {
+                    1 => self.start(name),
+                    2 => {
+                        warn!(signal = name, "second signal: closing everyone with 1001 now");
+                        self.machine.stop(now);
+                    }
+                    _ => {
+                        warn!(signal = name, "third signal: exiting at once");
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn on_death(&mut self, death: &Death) {
+        if self.died {
+            return;
+        }
+        self.died = true;
+        error!(
+            shard = death.shard,
+            cause = %death.cause,
+            "a shard died: closing the other shards' clients, then exiting with code 1"
+        );
+        self.machine.start_closing(clock::now(), FORCED_EXIT_DEADLINE);
+    }
+
+    fn announce(&mut self, phase: Phase) {
+        let before = self.control.phase();
+        self.control.publish(&self.machine, phase, clock::now());
+        if before != phase {
+            info!(phase = phase.word(), "drain phase");
+            self.next_progress = None;
+        }
+    }
+
+    fn report(&mut self, now: Millis, phase: Phase, clients: usize) {
+        let due = self.next_progress.is_none_or(|next| next <= now);
+        if !matches!(phase, Phase::Waiting | Phase::Closing) || !due {
+            return;
+        }
+        self.next_progress = Some(now + DRAIN_PROGRESS_INTERVAL);
+        info!(
+            clients,
+            elapsed_s = self.machine.elapsed(now).as_secs(),
+            remaining_s = self.machine.remaining(now).as_secs(),
+            "SHUTDOWN: Waiting for clients..."
+        );
+    }
+
+    /// With the last client gone, requests in progress get a moment to be answered; a signal
+    /// still counts meanwhile.
+    async fn last_requests(&mut self, clients: usize) -> End {
+        if self.died {
+            return End::ShardDied;
+        }
+        if clients > 0 {
+            return End::Stopped;
+        }
+        let control = self.control.clone();
+        let answered = timeout(LAST_REQUESTS_DEADLINE, async {
+            while control.barrier.requests() > 0 {
+                control.barrier.left().await;
+            }
+        });
+        tokio::pin!(answered);
+        loop {
+            tokio::select! {
+                _ = &mut answered => return End::Stopped,
+                Some(signal) = self.signals.recv() => if self.on_signal(signal) {
+                    return End::AtOnce;
+                },
+            }
+        }
+    }
+
+    /// A third signal while the shards shut down; resolves only then.
+    pub(super) async fn third_signal(&mut self) {
+        while let Some(signal) = self.signals.recv().await {
+            if self.on_signal(signal) {
+                return;
+            }
+        }
+        future::pending().await
+    }
+}

@@ -1,0 +1,300 @@
+//! Bind and run: the shards, the broker, the admin listener, the shutdown's sequence.
+//!
+//! [`Server::bind`] takes every port before any thread starts, so that a taken one is a clear
+//! error; [`Server::run`] starts the shards, drives the drain on the calling thread (the control
+//! thread) and returns how it ended. Signals come in through a channel. The broker outlives the
+//! last connection.
+
+mod acceptor;
+mod coordinator;
+mod death;
+mod notice;
+mod process;
+mod settings;
+pub mod signals;
+
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::mpsc,
+    time::timeout,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    broker::{self, Place, Sink},
+    config::Config,
+    drain::Control,
+    hub::Budget,
+    limits::FORCED_EXIT_DEADLINE,
+    metrics::ShardMetrics,
+    shard::{
+        self, Setup,
+        listener::{self, ListenError},
+        mailbox::{Mail, Mailbox},
+    },
+};
+use coordinator::{Coordinator, End};
+use death::Death;
+use process::Process;
+use signals::Signals;
+
+/// What the broker's control handle gets to say good-bye.
+const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(20);
+
+/// Why a server could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// None of the default addresses exists here.
+    #[error("this machine has none of the default addresses; name one with --listen")]
+    NoAddress,
+    /// The broker's settings can't work.
+    #[error(transparent)]
+    Broker(#[from] broker::InvalidSettings),
+    /// The system refused a thread, a runtime or a handler.
+    #[error("could not start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everyone left, or was told to.
+    Drained,
+    /// Somebody's descriptor was dropped before its Close frame was in the kernel, or the third
+    /// signal came.
+    CutOff,
+    /// A shard died.
+    ShardDied,
+}
+
+impl Exit {
+    /// The process's exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Drained => 0,
+            Self::ShardDied => 1,
+            Self::CutOff => 3,
+        }
+    }
+}
+
+/// A server whose ports are taken and whose threads are not yet started.
+pub struct Server {
+    config: Config,
+    /// One list per shard; where one thread accepts for all, they are all in `accepted_here`.
+    listeners: Vec<Vec<std::net::TcpListener>>,
+    accepted_here: Vec<std::net::TcpListener>,
+    admin: Option<std::net::TcpListener>,
+    addresses: Vec<SocketAddr>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    process: Arc<Process>,
+}
+
+impl Server {
+    /// Takes all ports, raises the descriptor limit, prepares the broker.
+    ///
+    /// # Errors
+    /// When a port is taken, an address does not exist, or the Redis URL can't work.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let mut listeners: Vec<Vec<_>> = (0..config.threads).map(|_| Vec::new()).collect();
+        let mut accepted_here = Vec::new();
+        let mut addresses = Vec::new();
+        for listen in &config.listen {
+            let bound = match listener::bind(listen.addr, config.threads) {
+                Err(error @ ListenError::NoSuchAddress(_)) if listen.is_default => {
+                    warn!(%error, "default address skipped");
+                    continue;
+                }
+                bound => bound?,
+            };
+            addresses.push(bound[0].local_addr()?);
+            if listener::SPREADS {
+                listeners.iter_mut().zip(bound).for_each(|(shard, socket)| shard.push(socket));
+            } else {
+                accepted_here.extend(bound);
+            }
+        }
+        if addresses.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        let admin = match config.admin_listen {
+            Some(address) => listener::bind(address, 1)?.pop(),
+            None => None,
+        };
+        let mailboxes: Vec<_> = (0..config.threads).map(|_| Arc::new(Mailbox::default())).collect();
+        let sinks = mailboxes.iter().map(|mailbox| mailbox.clone() as Arc<dyn Sink>).collect();
+        let process = Arc::new(Process {
+            shards: (0..config.threads).map(|_| Arc::new(ShardMetrics::default())).collect(),
+            control: Arc::new(Control::default()),
+            broker: broker::Shared::new(settings::broker(&config), sinks)?,
+            budget: Arc::new(Budget::new(config.backlog_total_bytes)),
+            connections_max: process::connections_max(&config),
+            raw_counted: process::RawCounted::default(),
+        });
+        Ok(Self { config, listeners, accepted_here, admin, addresses, mailboxes, process })
+    }
+
+    /// Where clients can connect.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A way to run something on a shard's thread: how tests break one.
+    pub fn caller(&self, shard: usize) -> impl Fn(Box<dyn FnOnce() + Send>) + Send + use<> {
+        let mailbox = self.mailboxes[shard].clone();
+        move |call| mailbox.post(Mail::Call(call))
+    }
+
+    /// Serves until drained. Signals of the operating system are the caller's to give:
+    /// [`Server::run_with_os_signals`] does.
+    ///
+    /// # Errors
+    /// When a thread or a runtime can't be had.
+    pub fn run(self, signals: Signals) -> Result<Exit, StartError> {
+        self.run_on_control_thread(|| Ok(signals))
+    }
+
+    /// Serves until SIGTERM, SIGINT or a console event has drained it.
+    ///
+    /// # Errors
+    /// When a thread, a runtime or a signal handler can't be had.
+    pub fn run_with_os_signals(self) -> Result<Exit, StartError> {
+        self.run_on_control_thread(signals::from_os)
+    }
+
+    fn run_on_control_thread(
+        self,
+        signals: impl FnOnce() -> io::Result<Signals>,
+    ) -> Result<Exit, StartError> {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let exit = runtime.block_on(async move {
+            let signals = signals()?;
+            self.serve(signals).await
+        });
+        // A task that does not end must not hold up the exit.
+        runtime.shutdown_background();
+        exit
+    }
+
+    async fn serve(mut self, signals: Signals) -> Result<Exit, StartError> {
+        let (deaths, deaths_seen) = mpsc::channel(self.config.threads);
+        let (ended, mut ends) = mpsc::channel(self.config.threads);
+        for index in 0..self.config.threads {
+            self.start_shard(index, deaths.clone(), ended.clone())?;
+        }
+        drop(ended);
+        let broker = broker::connect(self.process.broker.clone(), Place::Control).await;
+        self.start_control_tasks(&broker)?;
+        self.say_ready();
+
+        let control = self.process.control.clone();
+        let mut coordinator =
+            Coordinator::new(control.clone(), self.config.drain, signals, deaths_seen);
+        let end = coordinator.run().await;
+        if end == End::AtOnce {
+            return Ok(Exit::CutOff);
+        }
+        let all_ended = async { while ends.recv().await.is_some() {} };
+        let in_time = tokio::select! {
+            in_time = timeout(FORCED_EXIT_DEADLINE, all_ended) => in_time.is_ok(),
+            () = coordinator.third_signal() => false,
+        };
+        let _ = timeout(BROKER_CLOSE_DEADLINE, broker.close()).await;
+        Ok(self.exit(end, in_time))
+    }
+
+    fn exit(&self, end: End, in_time: bool) -> Exit {
+        let cut_off = self.process.control.barrier.cut_off();
+        if end == End::ShardDied {
+            return Exit::ShardDied;
+        }
+        if !in_time {
+            error!("a shard did not end in time: exiting without it");
+            return Exit::CutOff;
+        }
+        if cut_off > 0 {
+            warn!(clients = cut_off, "exiting: clients were cut off without a Close frame");
+            return Exit::CutOff;
+        }
+        info!("drained: exiting");
+        Exit::Drained
+    }
+
+    fn start_shard(
+        &mut self,
+        index: usize,
+        deaths: mpsc::Sender<Death>,
+        ended: mpsc::Sender<()>,
+    ) -> io::Result<()> {
+        let process = self.process.clone();
+        let setup = Setup {
+            index,
+            listeners: std::mem::take(&mut self.listeners[index]),
+            mailbox: self.mailboxes[index].clone(),
+            broker: process.broker.clone(),
+            control: process.control.clone(),
+            metrics: process.shards[index].clone(),
+            budget: process.budget.clone(),
+            settings: settings::shard(&self.config, process.connections_max),
+            sources: Arc::new(move || process.sources()),
+        };
+        thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+            // Dropped however this thread ends.
+            let _ended = ended;
+            death::watch_this_thread(index, deaths.clone());
+            if let Err(error) = shard::run(setup) {
+                let cause = error.to_string();
+                // Full: the control thread knows of a death already.
+                let _ = deaths.try_send(Death { shard: index, cause });
+            }
+        })?;
+        Ok(())
+    }
+
+    fn start_control_tasks(&mut self, broker: &Rc<dyn broker::Broker>) -> io::Result<()> {
+        if let Some(interval) = self.config.notify.interval {
+            let metrics = self.process.shards[0].clone();
+            let text = self.config.notify.text.clone();
+            tokio::task::spawn_local(notice::run(broker.clone(), metrics, interval, text));
+        }
+        if let Some(admin) = self.admin.take() {
+            info!("admin listening on {}", admin.local_addr()?);
+            let listener = tokio::net::TcpListener::from_std(admin)?;
+            let context = Rc::new(self.process.admin_context(&self.config));
+            tokio::task::spawn_local(acceptor::serve_admin(listener, context));
+        }
+        for listener in self.accepted_here.drain(..) {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::task::spawn_local(acceptor::hand_out(listener, self.mailboxes.clone()));
+        }
+        Ok(())
+    }
+
+    fn say_ready(&self) {
+        for address in &self.addresses {
+            info!("listening on {address}");
+        }
+        info!(
+            shards = self.config.threads,
+            connections_max = self.process.connections_max,
+            broker = settings::broker_words(&self.config),
+            "ready"
+        );
+        let example = self.addresses[0];
+        let token = if self.config.api_tokens.is_empty() {
+            ""
+        } else {
+            " -H 'Authorization: Bearer TOKEN'"
+        };
+        info!("try: curl -d 'hello'{token} http://{example}/broadcast");
+    }
+}

@@ -1,0 +1,85 @@
+//! The periodic notice: one per slot for the whole cluster, whoever lives.
+//!
+//! Every process tries at each slot's start; the broker's atomic claim decides who wins. Runs on
+//! the control thread with a broker handle of its own, also while the process drains.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+use tracing::debug;
+
+use crate::{
+    broker::{Broker, Slot},
+    channel::ChannelName,
+    clock,
+    metrics::{PublishFailure, ShardMetrics, Source},
+};
+
+/// Sends `text` and the time once per `interval`, for ever.
+pub(super) async fn run(
+    broker: Rc<dyn Broker>,
+    metrics: Arc<ShardMetrics>,
+    interval: Duration,
+    text: String,
+) {
+    let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let mut next_slot_in_ms = until_next_slot(clock::unix_time(), interval_ms);
+    loop {
+        sleep(Duration::from_millis(next_slot_in_ms)).await;
+        let slot = Slot {
+            channel: ChannelName::default_channel(),
+            interval_ms,
+            data: payload(&text, clock::unix_time()).into(),
+        };
+        let outcome = broker.publish_once(slot).await;
+        match outcome.published {
+            Ok(Some(receipt)) => {
+                metrics.published.add(Source::Periodic as usize, 1);
+                debug!(?receipt, "periodic notification sent");
+            }
+            Ok(None) => debug!("periodic notification sent by another process"),
+            Err(failure) => {
+                let place = match failure {
+                    crate::broker::PublishError::ShardStalled => PublishFailure::ShardStalled,
+                    crate::broker::PublishError::BrokerLost => PublishFailure::BrokerLost,
+                    crate::broker::PublishError::Unconfirmed => PublishFailure::Unconfirmed,
+                };
+                metrics.publish_failures.add(place as usize, 1);
+                debug!(%failure, "periodic notification not sent");
+            }
+        }
+        // Never in a tight loop, whatever a broker says.
+        next_slot_in_ms = outcome.next_slot_in_ms.max(1);
+    }
+}
+
+fn until_next_slot(unix_time: Duration, interval_ms: u64) -> u64 {
+    let now_ms = u64::try_from(unix_time.as_millis()).unwrap_or(u64::MAX);
+    interval_ms - now_ms % interval_ms
+}
+
+/// `TEXT 2026-11-23T07:00:00Z`: RFC 3339, UTC, whole seconds.
+fn payload(text: &str, unix_time: Duration) -> String {
+    let seconds = i64::try_from(unix_time.as_secs()).unwrap_or(i64::MAX);
+    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    format!("{text} {time}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_payload_is_the_text_and_an_rfc_3339_time() {
+        let payload =
+            payload("Periodic Test Notification", Duration::from_millis(1_700_000_000_999));
+        assert_eq!(payload, "Periodic Test Notification 2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn slots_begin_at_multiples_of_the_interval() {
+        assert_eq!(until_next_slot(Duration::from_millis(10_000), 10_000), 10_000);
+        assert_eq!(until_next_slot(Duration::from_millis(19_999), 10_000), 1);
+    }
+}

@@ -1,0 +1,145 @@
+//! What belongs to the process as a whole, and what its ops routes report.
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tracing::warn;
+
+use super::settings;
+use crate::{
+    broker,
+    config::{COMMIT, Config, VERSION},
+    drain::Control,
+    http::{self, ops},
+    hub::Budget,
+    metrics::{self, PublishFailure, ShardMetrics, Source, facts},
+};
+
+/// Shared by all threads.
+pub(super) struct Process {
+    pub(super) shards: Vec<Arc<ShardMetrics>>,
+    pub(super) control: Arc<Control>,
+    pub(super) broker: Arc<broker::Shared>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) connections_max: usize,
+    /// What of the broker's own counts the metrics have.
+    pub(super) raw_counted: RawCounted,
+}
+
+/// Raw messages are counted by the broker; the metrics of the first shard take them over.
+#[derive(Debug, Default)]
+pub(super) struct RawCounted {
+    published: AtomicU64,
+    too_big: AtomicU64,
+}
+
+impl Process {
+    /// The ops routes' sources, for the calling thread.
+    pub(super) fn sources(self: &Arc<Self>) -> ops::Sources {
+        let (broker, text, stats) = (self.clone(), self.clone(), self.clone());
+        ops::Sources {
+            shards: self.shards.clone(),
+            broker: Rc::new(move || broker.broker_state()),
+            metrics_text: Rc::new(move || metrics::text::render(&text.facts())),
+            stats_json: Rc::new(move || {
+                metrics::json::render(&stats.facts(), stats.shards.len()).to_string()
+            }),
+            version: VERSION.to_owned(),
+        }
+    }
+
+    /// What the connections of the admin listener share.
+    pub(super) fn admin_context(self: &Arc<Self>, config: &Config) -> http::Context {
+        http::Context {
+            settings: settings::http(config, self.connections_max),
+            control: self.control.clone(),
+            ops: self.sources(),
+            public: None,
+        }
+    }
+
+    fn broker_state(&self) -> ops::BrokerState {
+        let health = self.broker.health();
+        let reach = match health.reach() {
+            broker::Reach::Embedded => ops::Reach::Embedded,
+            broker::Reach::NeverReached => ops::Reach::NeverReached,
+            broker::Reach::Up => ops::Reach::Up,
+            broker::Reach::Lost => ops::Reach::Lost,
+        };
+        ops::BrokerState { reach, shard_stalled: health.stalled_shard().is_some() }
+    }
+
+    /// Takes over what `health` has counted since the last time.
+    fn take_over_raw_counts(&self, health: &broker::Health) {
+        let cells = &self.shards[0];
+        let published = since(&self.raw_counted.published, health.raw_published());
+        cells.published.add(Source::Redis as usize, published);
+        let too_big = since(&self.raw_counted.too_big, health.raw_too_big());
+        cells.publish_failures.add(PublishFailure::TooBig as usize, too_big);
+    }
+
+    fn facts(&self) -> Vec<facts::Family> {
+        let health = self.broker.health();
+        self.take_over_raw_counts(&health);
+        let connected = matches!(health.reach(), broker::Reach::Embedded | broker::Reach::Up);
+        let process = facts::ProcessFacts {
+            broker_connected: connected,
+            broker_reconnects: health.reconnects(),
+            broker_gaps_repaired: 0,
+            broker_gaps_unrepaired: health.gaps(),
+            broker_lag_seconds: health.lag_seconds(),
+            drain_phase: self.control.phase(),
+            drain_remaining_connections: self.control.barrier.clients() as u64,
+            version: env!("CARGO_PKG_VERSION"),
+            commit: COMMIT,
+        };
+        facts::gather(&self.shards, &process)
+    }
+}
+
+/// How far `count` has grown past `counted`, which then has it too; each growth is told once,
+/// whoever asks at the same time.
+fn since(counted: &AtomicU64, count: u64) -> u64 {
+    count.saturating_sub(counted.fetch_max(count, Ordering::Relaxed))
+}
+
+/// How many clients the process takes: what was asked for, or what its descriptors allow.
+pub(super) fn connections_max(config: &Config) -> usize {
+    let allowed = descriptors_allow();
+    match config.max_connections {
+        Some(asked) if asked > allowed => {
+            warn!(asked, allowed, "--max-connections is more than the descriptor limit allows");
+            asked
+        }
+        Some(asked) => asked,
+        None => allowed,
+    }
+}
+
+/// Raises the soft descriptor limit to the hard one; what it leaves for clients.
+#[cfg(unix)]
+fn descriptors_allow() -> usize {
+    let limit = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => {
+            tracing::info!(limit, "descriptor limit");
+            limit
+        }
+        Err(error) => {
+            warn!(%error, "cannot raise the descriptor limit");
+            rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft)
+        }
+    };
+    let left = limit - crate::limits::DESCRIPTORS_RESERVED.min(limit / 2);
+    usize::try_from(left).unwrap_or(usize::MAX)
+}
+
+/// Windows has no such limit.
+#[cfg(not(unix))]
+fn descriptors_allow() -> usize {
+    usize::MAX
+}

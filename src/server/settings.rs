@@ -1,0 +1,74 @@
+//! From the one [`Config`] to each module's own settings.
+//!
+//! The modules below know nothing of options; this is the only place that knows both sides.
+
+use crate::{
+    broker,
+    config::{ClientPublish, Config, OnBrokerLoss, SlowConsumer},
+    conn::{self, keepalive},
+    http, hub, shard,
+    ws::{close::CloseReason, frame},
+};
+
+pub(super) fn broker(config: &Config) -> broker::Settings {
+    let redis = config.redis.url.as_ref().map(|url| broker::RedisSettings {
+        url: url.expose().to_owned(),
+        pool: config.redis.pool,
+        prefix: config.redis.prefix.clone(),
+        raw_channel: config.redis.raw_channel.clone(),
+        max_broadcast_bytes: config.max_broadcast_bytes,
+    });
+    let on_loss = match config.on_broker_loss {
+        OnBrokerLoss::Local => broker::OnLoss::Local,
+        OnBrokerLoss::Reject => broker::OnLoss::Reject,
+    };
+    broker::Settings { redis, on_loss }
+}
+
+/// Which broker, for the log.
+pub(super) fn broker_words(config: &Config) -> String {
+    match &config.redis.url {
+        None => "embedded (this process alone)".to_owned(),
+        Some(url) => format!("redis {url}"),
+    }
+}
+
+pub(super) fn shard(config: &Config, connections_max: usize) -> shard::Settings {
+    let slow_close = frame::close_for(CloseReason::SlowConsumer).expect("the table has a code");
+    shard::Settings {
+        hub: hub::Settings {
+            backlog_bytes: config.backlog_bytes,
+            slow: match config.slow_consumer {
+                SlowConsumer::Close => hub::SlowPolicy::Close,
+                SlowConsumer::Skip => hub::SlowPolicy::Skip,
+            },
+            slow_close_frame: slow_close.as_ref().into(),
+        },
+        clients: conn::Settings {
+            message_bytes_max: config.max_message_bytes,
+            client_publish: config.client_publish == ClientPublish::Broadcast,
+            greeting: config.greeting.clone(),
+            keepalive: keepalive::Settings {
+                interval: Some(config.ping.interval),
+                timeout: config.ping.timeout,
+            },
+        },
+        http: http(config, connections_max),
+        close_over: config.drain.close_over,
+    }
+}
+
+pub(super) fn http(config: &Config, connections_max: usize) -> http::Settings {
+    http::Settings {
+        echo: config.echo,
+        client_publish: config.client_publish == ClientPublish::Broadcast,
+        connections_max,
+        broadcast_bytes_max: config.max_broadcast_bytes,
+        reject_on_broker_loss: config.on_broker_loss == OnBrokerLoss::Reject,
+        admin_on_public: config.is_loopback_only(),
+        access: http::access::Rules {
+            tokens: config.api_tokens.iter().map(|token| token.expose().to_owned()).collect(),
+            insecure_publish: config.insecure_api,
+        },
+    }
+}

@@ -1,0 +1,126 @@
+//! From the listening socket to a client: accept, HTTP, hand-over.
+//!
+//! The number of HTTP connections is bounded by permits; past it connections wait in the kernel.
+//! When descriptors run out, accepting pauses and says so once a second, and goes on by itself.
+
+use std::{cell::Cell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use socket2::SockRef;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+use tracing::{debug, warn};
+
+use super::{Admitted, Core};
+use crate::{
+    clock::{self, Millis},
+    conn::{Connected, Endpoint},
+    http::{self, Upgraded},
+    limits::{ACCEPT_BACKOFF, HTTP_CONNECTIONS_PER_SHARD_MAX, KERNEL_UNSENT_BYTES_MAX},
+};
+
+/// At most one line about failing accepts in this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What every way into the shard shares.
+pub(super) struct Door {
+    core: Rc<Core>,
+    context: Rc<http::Context>,
+    permits: Arc<Semaphore>,
+    complained: Cell<Option<Millis>>,
+}
+
+impl Door {
+    pub(super) fn new(core: Rc<Core>, context: Rc<http::Context>) -> Self {
+        let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_PER_SHARD_MAX));
+        Self { core, context, permits, complained: Cell::new(None) }
+    }
+
+    /// A connection that another thread has accepted.
+    pub(super) fn take(self: &Rc<Self>, stream: std::net::TcpStream) {
+        let opened = TcpStream::from_std(stream)
+            .and_then(|stream| stream.peer_addr().map(|peer| (stream, peer)));
+        // Past the bound there is no queue to leave it in.
+        if let (Ok((stream, peer)), Ok(permit)) = (opened, self.permits.clone().try_acquire_owned())
+        {
+            self.open(stream, peer, permit);
+        }
+    }
+
+    fn open(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let door = self.clone();
+        tokio::task::spawn_local(async move {
+            let upgraded = http::serve(stream, peer, &door.context).await;
+            drop(permit);
+            if let Some(upgraded) = upgraded {
+                door.connect(upgraded, peer);
+            }
+        });
+    }
+
+    /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
+    fn connect(&self, upgraded: Upgraded, peer: SocketAddr) {
+        let Upgraded { stream, leftover, endpoint, may_publish, admission, guard, .. } = upgraded;
+        bound_kernel_memory(&stream);
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => return debug!(%peer, %error, "lost after its handshake"),
+        };
+        let now = clock::now();
+        let connected = Connected { stream, leftover, may_publish, guard };
+        self.core.with(|clients| {
+            let admitted = admission.and_then(|any| any.downcast::<Admitted>().ok());
+            let key = match (endpoint, &admitted) {
+                (Endpoint::Ws, Some(admitted)) => {
+                    admitted.connected.set(true);
+                    admitted.key
+                }
+                _ => clients.admit(endpoint, &[]),
+            };
+            clients.connect(key, connected, now);
+        });
+    }
+
+    fn complain(&self, error: &io::Error) {
+        let now = clock::now();
+        if self.complained.get().is_none_or(|last| now - last >= COMPLAINT_INTERVAL) {
+            self.complained.set(Some(now));
+            warn!(%error, "cannot accept connections; trying again");
+        }
+    }
+}
+
+/// Accepts for ever.
+pub(super) async fn accept(door: Rc<Door>, listener: TcpListener) -> &'static str {
+    loop {
+        let Ok(permit) = door.permits.clone().acquire_owned().await else { return "accept" };
+        match listener.accept().await {
+            Ok((stream, peer)) => door.open(stream, peer, permit),
+            Err(error) if is_of_one_connection(&error) => {
+                debug!(%error, "a connection was gone before it was accepted");
+            }
+            Err(error) => {
+                door.complain(&error);
+                sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+/// The error concerns the connection that was to be accepted, not the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Stalled clients must not move the backlog into the kernel. Best effort: an option that the
+/// system lacks costs kernel memory, not correctness.
+fn bound_kernel_memory(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket.set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES_MAX);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = socket.set_send_buffer_size(KERNEL_UNSENT_BYTES_MAX as usize);
+}

@@ -1,0 +1,107 @@
+//! What the tasks of one shard share: the clients and the broker's handle, on one thread.
+//!
+//! [`Core::with`] is the only way to the clients: it borrows, runs, gives the borrow back, and
+//! then carries out what the table asked for. So no borrow lives across an await, and no request
+//! is forgotten.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use tokio::sync::Notify;
+use tracing::debug;
+
+use crate::{
+    broker::{Broker, PublishError},
+    conn::{Clients, Request},
+    drain::Control,
+    hub::Key,
+    metrics::{PublishFailure, ShardMetrics, Source},
+};
+
+/// One shard's shared state. Never leaves its thread.
+pub(super) struct Core {
+    clients: RefCell<Clients>,
+    broker: Rc<dyn Broker>,
+    metrics: Arc<ShardMetrics>,
+    /// Wakes the event loop: some clients are to be read further.
+    pub(super) again: Notify,
+    /// Wakes the shutdown: the last client has left.
+    pub(super) emptied: Notify,
+    control: Arc<Control>,
+}
+
+impl Core {
+    pub(super) fn new(
+        clients: Clients,
+        broker: Rc<dyn Broker>,
+        metrics: Arc<ShardMetrics>,
+        control: Arc<Control>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            clients: RefCell::new(clients),
+            broker,
+            metrics,
+            again: Notify::new(),
+            emptied: Notify::new(),
+            control,
+        })
+    }
+
+    pub(super) fn broker(&self) -> &Rc<dyn Broker> {
+        &self.broker
+    }
+
+    /// Runs `act` on the clients, then does what they asked for.
+    pub(super) fn with<R>(self: &Rc<Self>, act: impl FnOnce(&mut Clients) -> R) -> R {
+        let (result, requests, more_to_read, empty) = {
+            let mut clients = self.clients.borrow_mut();
+            let result = act(&mut clients);
+            let requests = clients.take_requests();
+            (result, requests, clients.has_again(), clients.is_empty())
+        };
+        for request in requests {
+            self.carry_out(request);
+        }
+        if more_to_read {
+            self.again.notify_one();
+        }
+        if empty {
+            self.emptied.notify_one();
+        }
+        result
+    }
+
+    fn carry_out(self: &Rc<Self>, request: Request) {
+        match request {
+            Request::Abandoned(channel) => {
+                // Somebody new may have come for it since.
+                if !self.clients.borrow().has_channel(channel.as_str()) {
+                    self.broker.unsubscribe(&channel);
+                }
+            }
+            Request::Publish { key, channel, kind, data } => {
+                let core = self.clone();
+                // Its client may leave meanwhile; the process does not.
+                let guard = self.control.barrier.request();
+                tokio::task::spawn_local(async move {
+                    let published = core.broker.publish(channel, kind, data).await;
+                    drop(guard);
+                    core.count(key, published.err());
+                    core.with(|clients| clients.published(key));
+                });
+            }
+        }
+    }
+
+    fn count(&self, key: Key, failure: Option<PublishError>) {
+        let Some(failure) = failure else {
+            return self.metrics.published.add(Source::Client as usize, 1);
+        };
+        debug!(client = key.to_u64(), %failure, "a client's message was not published");
+        let place = match failure {
+            PublishError::ShardStalled => PublishFailure::ShardStalled,
+            PublishError::BrokerLost => PublishFailure::BrokerLost,
+            PublishError::Unconfirmed => PublishFailure::Unconfirmed,
+        };
+        self.metrics.publish_failures.add(place as usize, 1);
+    }
+}

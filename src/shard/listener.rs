@@ -1,0 +1,124 @@
+//! Listening sockets: bound once, before any thread starts, with a clear error for a taken port.
+//!
+//! On Unix every shard gets a socket of its own on the same port (SO_REUSEPORT) and the kernel
+//! spreads the connections. Elsewhere one socket is bound and one acceptor hands connections to
+//! the shards in turn (server/). Nothing here accepts.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+
+/// Whether the system spreads connections over several sockets of one port.
+pub const SPREADS: bool = cfg!(unix);
+
+/// Connections that wait to be accepted, per socket; the system may allow fewer.
+const ACCEPT_QUEUE_MAX: i32 = 4096;
+
+/// An address can't be listened on.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// Somebody else, maybe another wsbcast, has the port.
+    #[error("cannot listen on {0}: the port is taken by another process")]
+    Taken(SocketAddr),
+    /// The machine has no such address (or no IPv6).
+    #[error("cannot listen on {0}: this machine has no such address")]
+    NoSuchAddress(SocketAddr),
+    /// Anything else, such as a port below 1024.
+    #[error("cannot listen on {0}: {1}")]
+    Other(SocketAddr, io::Error),
+}
+
+/// Binds `count` sockets on `address`; port 0 picks one for all of them.
+///
+/// # Errors
+/// When the port is taken, the address is not of this machine, or the system refuses.
+pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ListenError> {
+    let named = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken(address),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
+            ListenError::NoSuchAddress(address)
+        }
+        _ if no_such_family(&error) => ListenError::NoSuchAddress(address),
+        _ => ListenError::Other(address, error),
+    };
+    if SPREADS && address.port() != 0 {
+        // With SO_REUSEPORT two servers of one user could share the port unnoticed.
+        drop(open(address, false).map_err(named)?);
+    }
+    let first = open(address, SPREADS).map_err(named)?;
+    let bound = first.local_addr().map_err(named)?;
+    let mut listeners = vec![first];
+    while SPREADS && listeners.len() < count {
+        listeners.push(open(bound, true).map_err(named)?);
+    }
+    Ok(listeners)
+}
+
+fn open(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // [::] and 0.0.0.0 are two addresses, on every system.
+        socket.set_only_v6(true)?;
+    }
+    #[cfg(unix)]
+    {
+        // A restart must not wait for old connections; on Windows the option steals ports.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(share)?;
+    }
+    #[cfg(not(unix))]
+    let _ = share;
+    // Inherited by what is accepted.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(ACCEPT_QUEUE_MAX)?;
+    Ok(socket.into())
+}
+
+/// EAFNOSUPPORT has no `ErrorKind` of its own.
+fn no_such_family(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = if cfg!(windows) {
+        10_047
+    } else if cfg!(target_os = "linux") {
+        97
+    } else {
+        47
+    };
+    error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn all_shards_listen_on_the_one_port_that_was_picked() {
+        let listeners = bind(loopback(), 4).unwrap();
+        assert_eq!(listeners.len(), if SPREADS { 4 } else { 1 });
+        let ports: std::collections::HashSet<_> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        assert_eq!(ports.len(), 1);
+    }
+
+    #[test]
+    fn a_port_that_another_of_us_listens_on_is_taken() {
+        let other = bind(loopback(), 2).unwrap();
+        let address = other[0].local_addr().unwrap();
+        assert!(matches!(bind(address, 2), Err(ListenError::Taken(at)) if at == address));
+    }
+
+    #[test]
+    fn a_foreign_address_is_named_as_such() {
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+        assert!(matches!(bind(foreign, 1), Err(ListenError::NoSuchAddress(at)) if at == foreign));
+    }
+}

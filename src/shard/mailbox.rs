@@ -1,0 +1,206 @@
+//! The only way into a shard from another thread.
+//!
+//! Bounded in bytes and messages: a publisher that may refuse asks first and answers 503, one
+//! that can wait waits; nothing is dropped. What arrives is stamped, so that the time to the last
+//! client can be told. It must not know what is done with its mail.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+
+use crate::{
+    broker::{Publication, Sink},
+    channel::ChannelName,
+    clock,
+    limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX},
+};
+
+/// One piece of mail.
+pub enum Mail {
+    /// A message for the clients of its channel.
+    Publication(Publication, Instant),
+    /// Messages of the channel were lost on their way here.
+    Gap(ChannelName),
+    /// An accepted connection, where one thread accepts for all shards.
+    Connection(std::net::TcpStream),
+    /// Something to be run on the shard's thread.
+    Call(Box<dyn FnOnce() + Send>),
+}
+
+impl fmt::Debug for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publication(..) => "Publication",
+            Self::Gap(_) => "Gap",
+            Self::Connection(_) => "Connection",
+            Self::Call(_) => "Call",
+        })
+    }
+}
+
+impl Mail {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Publication(publication, _) => publication.data.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A shard's mailbox; shared by all threads that write to it.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    mail: Mutex<VecDeque<Mail>>,
+    bytes: AtomicUsize,
+    messages: AtomicUsize,
+    filled: Notify,
+    emptied: Notify,
+}
+
+impl Mailbox {
+    /// Puts mail in. Connections and calls are few and bounded by their senders.
+    pub fn post(&self, mail: Mail) {
+        self.bytes.fetch_add(mail.bytes(), Ordering::AcqRel);
+        self.messages.fetch_add(1, Ordering::AcqRel);
+        self.lock().push_back(mail);
+        self.filled.notify_one();
+    }
+
+    /// Moves mail of up to `bytes_max` payload bytes (one message at least) to `into`.
+    pub fn take(&self, bytes_max: usize, into: &mut Vec<Mail>) {
+        let (mut bytes, mut messages) = (0, 0);
+        {
+            let mut mail = self.lock();
+            while let Some(front) = mail.front() {
+                if messages > 0 && bytes + front.bytes() > bytes_max {
+                    break;
+                }
+                bytes += front.bytes();
+                messages += 1;
+                into.extend(mail.pop_front());
+            }
+        }
+        if messages > 0 {
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            self.messages.fetch_sub(messages, Ordering::AcqRel);
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Resolves when there may be mail.
+    ///
+    /// # Cancel safety
+    /// May be dropped: mail that came in between wakes the next call.
+    pub async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Whether there is no mail now.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.load(Ordering::Acquire) == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Mail>> {
+        // A panic elsewhere leaves a queue of whole pieces of mail.
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for Mailbox {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.load(Ordering::Acquire).saturating_add(bytes) <= MAILBOX_BYTES_MAX
+            && self.messages.load(Ordering::Acquire) < MAILBOX_MESSAGES_MAX
+    }
+
+    fn deliver(&self, publication: Publication) {
+        self.post(Mail::Publication(publication, clock::instant()));
+    }
+
+    fn gap(&self, channel: &ChannelName) {
+        self.post(Mail::Gap(channel.clone()));
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            loop {
+                let emptied = self.emptied.notified();
+                if self.has_room(1) {
+                    return;
+                }
+                emptied.await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::Kind;
+
+    fn publication(bytes: usize) -> Publication {
+        Publication {
+            channel: ChannelName::default_channel(),
+            kind: Kind::Binary,
+            data: vec![0; bytes].into(),
+            position: None,
+        }
+    }
+
+    #[test]
+    fn room_is_bounded_in_bytes_and_comes_back_when_mail_is_taken() {
+        let mailbox = Mailbox::default();
+        assert!(mailbox.has_room(MAILBOX_BYTES_MAX));
+        mailbox.deliver(publication(MAILBOX_BYTES_MAX - 10));
+        assert!(mailbox.has_room(10));
+        assert!(!mailbox.has_room(11));
+        let mut taken = Vec::new();
+        mailbox.take(1, &mut taken);
+        assert_eq!(taken.len(), 1);
+        assert!(mailbox.has_room(MAILBOX_BYTES_MAX));
+    }
+
+    #[test]
+    fn room_is_bounded_in_messages() {
+        let mailbox = Mailbox::default();
+        for _ in 0..MAILBOX_MESSAGES_MAX {
+            assert!(mailbox.has_room(0));
+            mailbox.deliver(publication(0));
+        }
+        assert!(!mailbox.has_room(0));
+    }
+
+    #[test]
+    fn mail_is_taken_in_order_and_in_turns() {
+        let mailbox = Mailbox::default();
+        for bytes in [10, 20, 30] {
+            mailbox.deliver(publication(bytes));
+        }
+        let mut taken = Vec::new();
+        mailbox.take(30, &mut taken);
+        assert_eq!(taken.iter().map(Mail::bytes).collect::<Vec<_>>(), [10, 20]);
+        mailbox.take(30, &mut taken);
+        assert_eq!(taken.iter().map(Mail::bytes).collect::<Vec<_>>(), [10, 20, 30]);
+    }
+
+    #[test]
+    fn who_waits_for_room_is_woken_from_another_thread() {
+        let mailbox = std::sync::Arc::new(Mailbox::default());
+        mailbox.deliver(publication(MAILBOX_BYTES_MAX));
+        let reader = mailbox.clone();
+        let thread = std::thread::spawn(move || reader.take(1, &mut Vec::new()));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(mailbox.room());
+        thread.join().unwrap();
+    }
+}

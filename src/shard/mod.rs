@@ -1,0 +1,213 @@
+//! One shard: a thread, a runtime, a hub; a complete server that would work alone.
+//!
+//! It accepts on its own sockets, speaks HTTP, keeps the clients, takes publications from its
+//! mailbox and moves them out in passes. Other threads reach it through the mailbox and the phase
+//! of the drain, nothing else. It must not know of other shards.
+
+mod accept;
+mod core;
+pub mod listener;
+pub mod mailbox;
+mod tasks;
+
+use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    broker::{self, Place},
+    clock,
+    conn::{self, Clients, Endpoint, socket::Poller},
+    drain::{Control, Phase},
+    http,
+    hub::{self, Budget, Hub, Key},
+    limits::FORCED_EXIT_DEADLINE,
+    metrics::ShardMetrics,
+};
+use core::Core;
+use mailbox::Mailbox;
+
+/// Longest time that a client closed by the drain is told to stay away.
+const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
+/// What the broker's connections get to say good-bye; the kernel closes them in any case.
+const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(20);
+
+/// All that a shard needs; made on another thread.
+pub struct Setup {
+    /// Its place among the shards.
+    pub index: usize,
+    /// Its own listening sockets; none where one thread accepts for all.
+    pub listeners: Vec<std::net::TcpListener>,
+    /// Its mailbox.
+    pub mailbox: Arc<Mailbox>,
+    /// The broker of the process.
+    pub broker: Arc<broker::Shared>,
+    /// The drain.
+    pub control: Arc<Control>,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// The process's memory for backlogs.
+    pub budget: Arc<Budget>,
+    /// Makes the sources of the ops routes on the shard's thread.
+    pub sources: Arc<dyn Fn() -> http::ops::Sources + Send + Sync>,
+    /// What the options say.
+    pub settings: Settings,
+}
+
+/// What the options say about shards.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Logs.
+    pub hub: hub::Settings,
+    /// Clients.
+    pub clients: conn::Settings,
+    /// HTTP.
+    pub http: http::Settings,
+    /// Upper bound of the pause that closed clients are told to make.
+    pub close_over: Duration,
+}
+
+/// Why a shard ended other than by the drain.
+#[derive(Debug, Error)]
+pub enum ShardError {
+    /// The system gave it no runtime or no epoll set.
+    #[error("could not start: {0}")]
+    Start(#[source] io::Error),
+    /// A loop that must run ended.
+    #[error("its {0} loop ended")]
+    Loop(&'static str),
+}
+
+/// Runs a shard on the calling thread until the drain has stopped.
+///
+/// # Errors
+/// When it can't start, or one of its loops ends.
+pub fn run(setup: Setup) -> Result<(), ShardError> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(ShardError::Start)?;
+    runtime.block_on(serve(setup))
+}
+
+async fn serve(setup: Setup) -> Result<(), ShardError> {
+    let Setup { index, listeners, mailbox, broker, control, metrics, budget, .. } = setup;
+    let (poller, registry) = Poller::new().map_err(ShardError::Start)?;
+    let broker = broker::connect(broker, Place::Shard(index)).await;
+    let settings = setup.settings;
+    let clients = Clients::new(
+        Hub::new(settings.hub, budget.clone()),
+        registry,
+        settings.clients,
+        budget,
+        control.clone(),
+        metrics.clone(),
+        clock::now(),
+    );
+    let core = Core::new(clients, broker.clone(), metrics.clone(), control.clone());
+    let context = Rc::new(http::Context {
+        settings: settings.http,
+        control: control.clone(),
+        ops: (setup.sources)(),
+        public: Some(http::Public {
+            broker: broker.clone(),
+            admit: admit(&core),
+            metrics: metrics.clone(),
+            body_budget: http::BodyBudget::default(),
+        }),
+    });
+
+    let mut loops = JoinSet::new();
+    let door = Rc::new(accept::Door::new(core.clone(), context));
+    for listener in listeners {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(ShardError::Start)?;
+        loops.spawn_local(accept::accept(door.clone(), listener));
+    }
+    loops.spawn_local(tasks::events(core.clone(), poller));
+    loops.spawn_local(tasks::fan_out(core.clone(), mailbox, metrics.clone(), door));
+    loops.spawn_local(tasks::beat(core.clone(), metrics));
+
+    let ended = tokio::select! {
+        () = follow_drain(&core, &control, settings.close_over) => Ok(()),
+        Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
+    };
+    if ended.is_ok() {
+        say_goodbye(&core).await;
+    }
+    // Leaving is the same whether Redis answers or not.
+    let _ = timeout(BROKER_CLOSE_DEADLINE, broker.close()).await;
+    ended
+}
+
+/// Does in each phase what it asks of the clients; resolves when the process stops.
+async fn follow_drain(core: &Rc<Core>, control: &Arc<Control>, close_over: Duration) {
+    let mut phases = control.watch();
+    loop {
+        let phase = *phases.borrow_and_update();
+        match phase {
+            Phase::Serving | Phase::PreDelay | Phase::Waiting => {}
+            Phase::Closing => {
+                let now = clock::now();
+                let window = control.remaining(now).unwrap_or(close_over).min(close_over);
+                let retry_max = close_over.min(RESTART_RETRY_MAX);
+                core.with(|clients| clients.begin_paced_close(now, window, retry_max));
+            }
+            Phase::Stopped => return,
+        }
+        if phases.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Everyone who is left gets 1001, and a moment to take it.
+async fn say_goodbye(core: &Rc<Core>) {
+    let patience = FORCED_EXIT_DEADLINE.mul_f32(0.6);
+    let until = clock::now() + patience;
+    core.with(|clients| clients.close_all(until));
+    let left = async {
+        while !core.with(|clients| clients.is_empty()) {
+            core.emptied.notified().await;
+        }
+    };
+    if timeout(patience, left).await.is_err() {
+        core.with(Clients::drop_all);
+    }
+}
+
+/// A client in the table that is waiting for its 101 to go out; withdrawn if dropped.
+struct Admitted {
+    core: Rc<Core>,
+    key: Key,
+    connected: Cell<bool>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if !self.connected.get() {
+            self.core.with(|clients| clients.withdraw(self.key));
+        }
+    }
+}
+
+/// The hub first, the broker second: from the broker's confirmation on nothing is missed.
+fn admit(core: &Rc<Core>) -> Rc<http::Admit> {
+    let core = core.clone();
+    Rc::new(move |channels| {
+        let core = core.clone();
+        let channels = channels.to_vec();
+        Box::pin(async move {
+            let key = core.with(|clients| clients.admit(Endpoint::Ws, &channels));
+            let admitted = Admitted { core: core.clone(), key, connected: Cell::new(false) };
+            for channel in channels {
+                core.broker().subscribe(channel).await;
+            }
+            Box::new(admitted) as http::Admission
+        })
+    })
+}

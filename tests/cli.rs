@@ -1,0 +1,134 @@
+//! The binary as an operator meets it: what it prints where, and how it ends, when its options
+//! leave nothing to serve. What the options mean is tested beside them, without a process.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+use socket2::{Domain, Socket, Type};
+
+/// Runs it to its end, with these variables and no others.
+fn wsbcast(line: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_wsbcast"))
+        .args(line)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("what it prints is UTF-8")
+}
+
+/// Answers one request with `status`; returns the address and, in the end, the request.
+fn answer_once(status: &'static str) -> (String, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+            request.push(byte[0]);
+        }
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).expect("the answer is taken");
+        text(&request)
+    });
+    (address, server)
+}
+
+#[test]
+fn version_names_version_and_commit_on_standard_output() {
+    let output = wsbcast(&["--version"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let line = text(&output.stdout);
+    let expected = concat!("wsbcast ", env!("CARGO_PKG_VERSION"), " (");
+    assert!(line.starts_with(expected) && line.ends_with(")\n"), "{line}");
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn help_is_grouped_and_goes_to_standard_output() {
+    let output = wsbcast(&["--help"], &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    for heading in ["Listening:", "Redis:", "Limits:", "Shutdown:", "Logs:", "Commands:"] {
+        assert!(help.lines().any(|line| line == heading), "{heading}\n{help}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn bad_values_from_both_sources_are_told_together_and_end_with_2() {
+    let variables = [
+        ("WSBCAST_BACKLOG", "1MiB"),
+        ("WSBCAST_MAX_BROADCAST_SIZE", "1MiB"),
+        ("WSBCAST_ECHO", "perhaps"),
+        ("WSBCAST_API_TOKEN", "not a s3cret"),
+        ("WSBCAST_SERVICE_PORT", "tcp://10.0.0.1:8000"),
+    ];
+    let output = wsbcast(&["--threads", "0", "--drain-timeout=soon"], &variables);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let told = text(&output.stderr);
+    for part in [
+        "5 bad values",
+        "--threads \"0\": expected a whole number from 1 to 1024",
+        "--drain-timeout \"soon\": expected a duration",
+        "--backlog \"1MiB\" (from WSBCAST_BACKLOG): must be at least 2MiB",
+        "--echo \"perhaps\" (from WSBCAST_ECHO): expected true or false",
+        "--api-token \"(hidden)\" (from WSBCAST_API_TOKEN): ",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+    assert!(!told.contains("s3cret"));
+}
+
+#[test]
+fn an_unknown_option_ends_with_2_and_is_named() {
+    let output = wsbcast(&["--drain-timout=10s"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    assert!(told.contains("--drain-timout") && told.contains("--drain-timeout"), "{told}");
+}
+
+#[test]
+fn health_ends_with_0_where_livez_answers_200() {
+    let (address, server) = answer_once("200 OK");
+    let output = wsbcast(&["health", &format!("http://{address}")], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let request = server.join().expect("the server ran");
+    assert!(request.starts_with("GET /livez HTTP/1.1\r\n"), "{request}");
+    assert!(request.to_ascii_lowercase().contains(&format!("\r\nhost: {address}\r\n")));
+}
+
+#[test]
+fn health_ends_with_1_where_livez_is_red_or_nobody_listens() {
+    let (address, server) = answer_once("503 Service Unavailable");
+    let output = wsbcast(&["health", &format!("http://{address}")], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    server.join().expect("the server ran");
+    // Bound, so that nobody else gets the port, but not listening.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
+    socket.bind(&any_port.into()).expect("a free port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+    let address = address.expect("bound");
+    let output = wsbcast(&["health", &format!("http://{address}")], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+}
+
+#[test]
+fn health_with_a_url_that_is_none_ends_with_2() {
+    let output = wsbcast(&["health", "https://host"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("http://HOST:PORT"));
+}

@@ -1,0 +1,97 @@
+//! Scarce descriptors: refusals are polite, and the server outlives them.
+
+use crate::support::{
+    PATIENCE,
+    client::{Client, upgrade_request},
+    eventually,
+    http::{Http, get},
+    metrics::metric,
+    now,
+    publish::Publisher,
+    server::Launch,
+};
+
+/// Enough to start with two shards, with few to spare.
+const DESCRIPTORS: &str = "ulimit -n 128";
+
+#[test]
+fn past_what_the_descriptors_allow_a_handshake_is_503() {
+    let server = Launch::on_a_free_port(&[]).after(DESCRIPTORS).start();
+    let addr = server.addr();
+    let mut clients = Vec::new();
+    let refused = loop {
+        assert!(clients.len() < 128, "128 descriptors can't hold 128 clients");
+        match Client::try_connect(addr) {
+            Ok(client) => clients.push(client),
+            Err(response) => break response,
+        }
+    };
+    refused.assert_status(503);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(clients.len() > 20, "{} clients", clients.len());
+    assert_eq!(get(addr, "/livez").status, 200, "others are still served");
+    Publisher::new(addr).publish_to_all("to all who are in");
+    for client in &mut clients {
+        client.assert_text("to all who are in");
+    }
+}
+
+#[test]
+fn accept_survives_running_out_of_descriptors() {
+    let server = Launch::on_a_free_port(&[]).after(DESCRIPTORS).start();
+    let addr = server.addr();
+    let mut client = Client::connect(addr);
+    let mut publisher = Publisher::new(addr);
+    publisher.publish_to_all("before");
+    client.assert_text("before");
+
+    let start = now();
+    let flood: Vec<Http> = (0..200).map(|_| Http::connect(addr)).collect();
+    let line = server.wait_for_log(&["accept"]);
+    publisher.publish_to_all("meanwhile");
+    client.assert_text("meanwhile");
+    drop(flood);
+    let flooded = start.elapsed();
+
+    eventually(PATIENCE, "new clients are served again", || {
+        let mut http = Http::connect(addr);
+        http.send(upgrade_request(addr, "/ws", ""));
+        http.try_response().is_some_and(|response| response.status == 101)
+    });
+    assert_eq!(get(addr, "/livez").status, 200);
+    publisher.publish_to_all("after");
+    client.assert_text("after");
+    let lines = server.log().lines().filter(|l| l.contains("accept")).count() as u64;
+    // Two shards, one line a second each.
+    assert!(lines <= 2 * (flooded.as_secs() + 3), "{lines} lines in {flooded:?}, such as {line}");
+}
+
+#[test]
+fn the_descriptor_limit_is_raised_at_start_and_logged() {
+    let server = Launch::on_a_free_port(&[]).after("ulimit -Sn 200; ulimit -Hn 1000").start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(soft, ["1000", "1000"], "{line}");
+    server.wait_for_log(&["descriptor", "1000"]);
+}
+
+#[test]
+fn vanished_clients_leave_no_descriptor_behind() {
+    let server = Launch::on_a_free_port(&[]).start();
+    let addr = server.addr();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    Client::connect(addr).leave();
+    let before = open();
+    for round in 0..50 {
+        let client = Client::connect(addr);
+        if round % 2 == 0 {
+            client.leave();
+        }
+        drop(Http::connect(addr));
+    }
+    eventually(PATIENCE, "all descriptors are closed", || open() <= before);
+    eventually(PATIENCE, "no client is counted", || {
+        metric(addr, "wsbcast_connections", &[]) == 0.0
+    });
+}

@@ -1,0 +1,30 @@
+//! The promises of the interface, tested from outside: the real binary, real sockets, real Redis.
+//!
+//! One binary for all of them, so that it links once. Modules follow what a user does: start,
+//! connect, publish, look, and what must go on working when Redis or a client misbehaves. What
+//! happens at the end of a process is in the test binary `signals`.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(clippy::print_stderr, reason = "the log of a process explains a failed test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod broadcast;
+mod broadcast_refused;
+mod channels;
+mod clients;
+mod command_line;
+mod docs;
+mod fanout;
+mod frames;
+mod handshake;
+mod http;
+mod limits;
+mod ops;
+mod redis;
+mod redis_loss;
+mod redis_notice;
+mod rules;
+mod slow_consumers;
+mod start;

@@ -1,0 +1,104 @@
+//! The periodic notice of a cluster: exactly one per interval slot, whoever lives.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::support::{
+    PATIENCE, client::Client, eventually, http::get, now, redis::RedisServer, server::Server,
+};
+
+const TEXT: &str = "tick at";
+
+fn member(redis: &RedisServer, threads: &str) -> Server {
+    let server = Server::start(&[
+        "--redis-url",
+        &redis.url(),
+        "--threads",
+        threads,
+        "--notify-interval",
+        "1s",
+        "--notify-text",
+        TEXT,
+    ]);
+    eventually(PATIENCE, "it is ready", || {
+        get(server.addr(), "/readyz").json()["status"] == "ready"
+    });
+    server
+}
+
+/// The slot in which a notice was made: its time, in whole seconds. A notice may be made a
+/// moment before Redis looks at its own clock, never as much as a tenth of a slot.
+fn slot_of(text: &str) -> i64 {
+    let time = text.strip_prefix(TEXT).unwrap_or_else(|| panic!("a notice: {text}"));
+    let time: Timestamp = time.trim().parse().unwrap_or_else(|e| panic!("{e}: {text}"));
+    (time.as_millisecond() + 100).div_euclid(1000)
+}
+
+fn assert_one_a_slot(texts: &[String]) {
+    let slots: Vec<i64> = texts.iter().map(|text| slot_of(text)).collect();
+    let expected: Vec<i64> = (slots[0]..).take(slots.len()).collect();
+    assert_eq!(slots, expected, "one notice a slot: {texts:?}");
+}
+
+#[test]
+fn one_notice_a_slot_from_3_processes_of_4_shards_while_members_are_killed() {
+    let redis = RedisServer::start();
+    let survivor = member(&redis, "4");
+    let mut first = member(&redis, "4");
+    let mut second = member(&redis, "4");
+    let mut client = Client::connect(survivor.addr());
+    let mut other = Client::connect(survivor.addr());
+    let mut texts: Vec<String> = (0..3).map(|_| client.text()).collect();
+    first.kill();
+    texts.extend((0..3).map(|_| client.text()));
+    let mut third = member(&redis, "4");
+    second.kill();
+    texts.extend((0..2).map(|_| client.text()));
+    third.kill();
+    texts.extend((0..2).map(|_| client.text()));
+    assert_one_a_slot(&texts);
+    for text in &texts {
+        other.assert_text(text);
+    }
+}
+
+#[test]
+fn the_notice_reaches_the_clients_of_every_process() {
+    let redis = RedisServer::start();
+    let servers = [member(&redis, "1"), member(&redis, "2")];
+    let mut clients = servers.each_ref().map(|server| Client::connect(server.addr()));
+    let first = clients.each_mut().map(|client| client.text());
+    // Their first notices may be one slot apart; from then on they hear the same.
+    let behind = usize::from(slot_of(&first[0]) > slot_of(&first[1]));
+    if first[0] != first[1] {
+        assert_eq!(clients[behind].text(), first[1 - behind]);
+    }
+    for _ in 0..2 {
+        let [one, two] = clients.each_mut().map(|client| client.text());
+        assert_eq!(one, two);
+    }
+}
+
+#[test]
+fn without_redis_each_process_notifies_its_own_clients_and_then_goes_on_as_one() {
+    let mut redis = RedisServer::start();
+    let server = member(&redis, "2");
+    let mut client = Client::connect(server.addr());
+    let mut texts = vec![client.text()];
+    redis.kill();
+    let start = now();
+    texts.extend((0..3).map(|_| client.text()));
+    assert!(start.elapsed() < Duration::from_secs(10), "the notice goes on");
+    redis.restart();
+    eventually(PATIENCE, "Redis is back", || {
+        get(server.addr(), "/readyz").json()["status"] == "ready"
+    });
+    texts.extend((0..3).map(|_| client.text()));
+    let slots: Vec<i64> = texts.iter().map(|text| slot_of(text)).collect();
+    assert!(slots.is_sorted(), "{slots:?}");
+    // A slot in which Redis went or came may have been missed or heard once more, no other.
+    let mut twice = slots.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    twice += slots.windows(2).filter(|pair| pair[1] - pair[0] > 2).count();
+    assert!(twice <= 2, "{slots:?}");
+}

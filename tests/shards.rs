@@ -1,0 +1,170 @@
+//! What happens when a shard itself fails: the server run inside the test, so that it can be
+//! broken from within.
+//!
+//! The rest of the interface is tested on the real binary; here the same `Server` runs on a
+//! thread of the test, with signals from a channel and code of the test on a shard's thread.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(clippy::print_stderr, reason = "the log of a process explains a failed test")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::mpsc::{SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use support::{
+    PATIENCE,
+    client::{Client, Event},
+    clients_on_all_shards, eventually,
+    http::{get, post},
+};
+use wsbcast::{
+    config::{self, Command},
+    server::{Exit, Server, signals},
+};
+
+type Call = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send>;
+
+/// A server on a thread of the test.
+struct Running {
+    addr: SocketAddr,
+    signals: tokio::sync::mpsc::Sender<signals::Signal>,
+    calls: Vec<Call>,
+    thread: JoinHandle<Exit>,
+}
+
+fn start(shards: usize) -> Running {
+    let threads = shards.to_string();
+    let line =
+        ["wsbcast", "--listen", "127.0.0.1:0", "--notify-interval", "0", "--threads", &threads];
+    let parsed = config::parse(line.map(Into::into), []).unwrap();
+    let Command::Serve(config) = parsed else { panic!("the line asks to serve") };
+    let server = Server::bind(*config).unwrap();
+    let addr = server.addresses()[0];
+    let calls = (0..shards).map(|shard| Box::new(server.caller(shard)) as Call).collect();
+    let (sender, receiver) = signals::channel();
+    let thread = thread::spawn(move || server.run(receiver).unwrap());
+    Running { addr, signals: sender, calls, thread }
+}
+
+impl Running {
+    fn terminate(self) -> Exit {
+        self.signals.blocking_send(signals::Signal::Terminate("a test")).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
+#[test]
+fn a_panic_in_a_shard_closes_the_other_shards_clients_with_1012_and_ends_with_code_1() {
+    let server = start(3);
+    let clients = clients_on_all_shards(server.addr, "/ws", 3);
+    (server.calls[1])(Box::new(|| panic!("on purpose")));
+    let mut told = 0;
+    for mut client in clients {
+        match client.event() {
+            Event::Frame(frame) => {
+                let (code, text) = frame.close();
+                assert_eq!(code, 1012, "{text}");
+                assert!(text.starts_with("service restart; retry in "), "{text}");
+                told += 1;
+            }
+            // A client of the shard that died: nobody is left to write a Close frame.
+            other => assert!(matches!(other, Event::Eof | Event::Reset), "{other:?}"),
+        }
+    }
+    assert!(told >= 2, "clients of the other two shards are told");
+    let exit = server.thread.join().unwrap();
+    assert_eq!((exit, exit.code()), (Exit::ShardDied, 1));
+}
+
+/// Keeps a shard's thread busy until the sender is dropped.
+fn block(server: &Running, shard: usize) -> SyncSender<()> {
+    let (blocker, blocked) = sync_channel::<()>(0);
+    let (reached, is_blocked) = sync_channel(1);
+    (server.calls[shard])(Box::new(move || {
+        reached.send(()).unwrap();
+        let _ = blocked.recv();
+    }));
+    is_blocked.recv().unwrap();
+    blocker
+}
+
+/// Asks until a shard that is not blocked has accepted the connection.
+fn readiness(addr: SocketAddr) -> String {
+    let mut connections = (0..16).map(|_| {
+        let mut http = support::http::Http::connect(addr);
+        http.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        http
+    });
+    let mut waiting: Vec<_> = connections.by_ref().collect();
+    let mut answer = None;
+    eventually(PATIENCE, "some shard answers", || {
+        answer = waiting.iter_mut().find_map(|http| {
+            match http.arrival(std::time::Duration::from_millis(5)) {
+                support::http::Arrival::Bytes => http.try_response(),
+                _ => None,
+            }
+        });
+        answer.is_some()
+    });
+    answer.unwrap().text()
+}
+
+#[test]
+fn a_silent_shard_turns_readiness_red_and_its_return_turns_it_green() {
+    let server = start(2);
+    let ready = |addr| get(addr, "/readyz").status == 200;
+    eventually(PATIENCE, "ready at first", || ready(server.addr));
+    let blocker = block(&server, 0);
+    eventually(PATIENCE, "readiness says shard-stalled", || {
+        readiness(server.addr).contains("shard-stalled")
+    });
+    drop(blocker);
+    eventually(PATIENCE, "ready again", || ready(server.addr));
+    assert_eq!(server.terminate(), Exit::Drained);
+}
+
+#[test]
+fn a_message_published_while_a_shard_is_silent_reaches_its_clients_when_it_returns() {
+    let server = start(2);
+    let mut clients = clients_on_all_shards(server.addr, "/ws", 2);
+    let blocker = block(&server, 1);
+    // Whichever shard the publisher lands on: posted now, or as soon as that shard is back.
+    let addr = server.addr;
+    let publisher = thread::spawn(move || post(addr, "/broadcast", "late").status);
+    drop(blocker);
+    assert_eq!(publisher.join().unwrap(), 202);
+    for client in &mut clients {
+        client.assert_text("late");
+    }
+    drop(clients);
+    assert_eq!(server.terminate(), Exit::Drained);
+}
+
+#[test]
+fn signals_from_a_channel_drain_a_server_as_those_of_the_system_do() {
+    let server = start(2);
+    let mut client = Client::open(server.addr, "/ws");
+    server.signals.blocking_send(signals::Signal::Hangup).unwrap();
+    server.signals.blocking_send(signals::Signal::Terminate("first")).unwrap();
+    eventually(PATIENCE, "refuses new clients", || Client::try_connect(server.addr).is_err());
+    assert_eq!(post(server.addr, "/broadcast", "still here").status, 202);
+    client.assert_text("still here");
+    client.leave();
+    assert_eq!(server.thread.join().unwrap(), Exit::Drained);
+}
+
+#[test]
+fn a_console_close_event_closes_everyone_within_its_few_seconds() {
+    let server = start(2);
+    let mut clients = clients_on_all_shards(server.addr, "/ws", 2);
+    server.signals.blocking_send(signals::Signal::ConsoleClose("a test")).unwrap();
+    for client in &mut clients {
+        client.assert_closed(1012);
+    }
+    assert_eq!(server.thread.join().unwrap(), Exit::Drained);
+}

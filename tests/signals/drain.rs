@@ -1,0 +1,256 @@
+//! The drain while clients stay: what goes on, what is refused, and when it ends.
+
+use std::time::Duration;
+
+use crate::support::{
+    PATIENCE,
+    client::{Client, upgrade_request},
+    eventually,
+    frames::{PING, PONG, masked},
+    http::{Arrival, Http, get, once, post},
+    metrics::Metrics,
+    now,
+    publish::Publisher,
+    server::Server,
+};
+
+/// From the last client's leaving to the end of the process: promised are 50 ms, asserted is
+/// that no deadline of the program (the shortest is a second) was waited for.
+const PROMPTLY: Duration = Duration::from_millis(900);
+
+fn wait_until_draining(server: &Server) {
+    eventually(PATIENCE, "readiness is red", || get(server.addr(), "/readyz").status == 503);
+}
+
+#[test]
+fn without_clients_a_signal_ends_it_at_once_with_code_0() {
+    for name in ["TERM", "INT"] {
+        let mut server = Server::start(&[]);
+        server.signal(&[name]);
+        let start = now();
+        server.assert_exit(0);
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn readiness_is_red_at_once_and_new_clients_are_told_to_come_later() {
+    let mut server = Server::start(&["--echo", "--admin-listen", "127.0.0.1:0"]);
+    let addr = server.addr();
+    let client = Client::connect(addr);
+    server.signal(&["TERM"]);
+    wait_until_draining(&server);
+    for addr in [addr, server.admin()] {
+        let reasons = get(addr, "/readyz").json()["reasons"].to_string();
+        assert!(reasons.contains("draining"), "{reasons}");
+        assert_eq!(get(addr, "/livez").status, 200, "alive all the same");
+    }
+    for target in ["/ws", "/ws?channel=a", "/echo"] {
+        let mut http = Http::connect(addr);
+        let response = http.request(upgrade_request(addr, target, ""));
+        response.assert_status(503);
+        assert_eq!(response.header("retry-after"), Some("5"), "{target}");
+        assert!(response.header_is("connection", "close"), "{target}: {response:?}");
+        http.assert_end();
+    }
+    let metrics = Metrics::of(server.admin());
+    let labels = ["reason=\"draining\""];
+    assert_eq!(metrics.sum("wsbcast_handshakes_rejected_total", &labels), 3.0);
+    assert_eq!(metrics.sum("wsbcast_drain_remaining_connections", &[]), 1.0);
+    client.leave();
+    server.assert_exit(0);
+}
+
+#[test]
+fn clients_keep_everything_while_it_waits() {
+    let mut server =
+        Server::start(&["--client-publish", "broadcast", "--notify-interval", "300ms"]);
+    let addr = server.addr();
+    let mut one = Client::connect(addr);
+    let mut two = Client::connect(addr);
+    server.signal(&["INT"]);
+    wait_until_draining(&server);
+    assert_eq!(Publisher::new(addr).publish("from curl").status, 202);
+    one.send_text("from a client");
+    one.send(masked(true, PING, b"and pongs"));
+    let mut pongs = 0;
+    let mut texts = Vec::new();
+    let start = now();
+    while texts.len() < 5 || pongs == 0 {
+        assert!(start.elapsed() < PATIENCE, "{texts:?}");
+        let frame = one.frame();
+        if frame.opcode == PONG { pongs += 1 } else { texts.push(frame.text()) }
+    }
+    for text in ["from curl", "from a client"] {
+        assert_eq!(texts.iter().filter(|t| *t == text).count(), 1, "{texts:?}");
+    }
+    let notices = texts.iter().filter(|text| text.starts_with("Periodic")).count();
+    assert!(notices >= 2, "the notice goes on: {texts:?}");
+    let of_the_other: Vec<String> = texts.iter().map(|_| two.text()).collect();
+    assert_eq!(of_the_other, texts, "the same for the other");
+    two.leave();
+    one.leave();
+    server.assert_exit(0);
+}
+
+#[test]
+fn it_ends_promptly_when_the_last_client_leaves_whatever_idle_connections_exist() {
+    let mut server = Server::start(&["--threads", "3"]);
+    let addr = server.addr();
+    let mut silent = Http::connect(addr);
+    let mut kept_alive = Http::connect(addr);
+    kept_alive.request(format!("GET /livez HTTP/1.1\r\nHost: {addr}\r\n\r\n"));
+    let client = Client::connect(addr);
+    server.signal(&["TERM"]);
+    wait_until_draining(&server);
+    let mut later = Http::connect(addr);
+    client.leave();
+    let left = now();
+    server.assert_exit(0);
+    assert!(left.elapsed() < PROMPTLY, "{:?}", left.elapsed());
+    for http in [&mut silent, &mut kept_alive, &mut later] {
+        assert_ne!(http.arrival(PATIENCE), Arrival::Bytes, "nothing was asked there");
+    }
+}
+
+#[test]
+fn a_client_that_vanishes_holds_nothing() {
+    let mut server = Server::start(&[]);
+    let client = Client::connect(server.addr());
+    server.signal(&["TERM"]);
+    wait_until_draining(&server);
+    drop(client);
+    let left = now();
+    server.assert_exit(0);
+    assert!(left.elapsed() < PATIENCE / 2, "{:?}", left.elapsed());
+}
+
+#[test]
+fn answers_while_draining_end_their_connection() {
+    let mut server = Server::start(&[]);
+    let addr = server.addr();
+    let client = Client::connect(addr);
+    let mut idle = Http::connect(addr);
+    idle.request(format!("GET /livez HTTP/1.1\r\nHost: {addr}\r\n\r\n"));
+    server.signal(&["TERM"]);
+    wait_until_draining(&server);
+    idle.assert_end();
+    let response = once(addr, format!("GET /livez HTTP/1.1\r\nHost: {addr}\r\n\r\n"));
+    assert_eq!(response.status, 200);
+    assert!(response.header_is("connection", "close"), "{response:?}");
+    client.leave();
+    server.assert_exit(0);
+}
+
+#[test]
+fn a_request_in_progress_is_answered_before_the_end() {
+    let mut server = Server::start(&[]);
+    let addr = server.addr();
+    let client = Client::connect(addr);
+    let mut publisher = Http::connect(addr);
+    publisher
+        .send(format!("POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 4\r\n\r\nha"));
+    server.signal(&["TERM"]);
+    wait_until_draining(&server);
+    client.leave();
+    publisher.send("lf");
+    assert_eq!(publisher.response().status, 202);
+    server.assert_exit(0);
+}
+
+#[test]
+fn a_request_that_never_ends_gets_a_second_and_no_more() {
+    let mut server = Server::start(&[]);
+    let addr = server.addr();
+    let mut endless = Http::connect(addr);
+    endless
+        .send(format!("POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 4\r\n\r\nha"));
+    let client = Client::connect(addr);
+    server.signal(&["TERM"]);
+    wait_until_draining(&server);
+    client.leave();
+    let left = now();
+    server.assert_exit(0);
+    assert!(left.elapsed() < Duration::from_secs(5), "{:?}", left.elapsed());
+}
+
+#[test]
+fn during_the_pre_delay_new_clients_are_still_accepted() {
+    let mut server = Server::start(&["--drain-pre-delay", "2s"]);
+    let addr = server.addr();
+    server.signal(&["TERM"]);
+    let start = now();
+    wait_until_draining(&server);
+    let client = Client::try_connect(addr);
+    if start.elapsed() < Duration::from_millis(1500) {
+        assert!(client.is_ok(), "load balancers catch up: {client:?}");
+        assert_eq!(get(addr, "/admin/drain").json()["phase"], "pre-delay");
+    }
+    let kept = Client::connect(addr);
+    eventually(PATIENCE, "then new clients are refused", || {
+        Client::try_connect(addr).is_err_and(|response| response.status == 503)
+    });
+    assert!(start.elapsed() >= Duration::from_millis(1900), "{:?}", start.elapsed());
+    assert_eq!(get(addr, "/admin/drain").json()["phase"], "waiting");
+    client.unwrap().leave();
+    kept.leave();
+    server.assert_exit(0);
+}
+
+#[test]
+fn with_nobody_there_it_still_waits_out_the_pre_delay() {
+    let mut server = Server::start(&["--drain-pre-delay", "1s"]);
+    server.signal(&["TERM"]);
+    let start = now();
+    server.assert_exit(0);
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+}
+
+#[test]
+fn an_order_over_http_drains_as_a_signal_does() {
+    let mut server = Server::start(&[]);
+    let addr = server.addr();
+    let client = Client::connect(addr);
+    let answer = post(addr, "/admin/drain", "");
+    assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+    wait_until_draining(&server);
+    let drain = get(addr, "/admin/drain").json();
+    assert_eq!(drain["phase"], "waiting", "{drain}");
+    assert!(drain.to_string().contains(":1"), "one client is left: {drain}");
+    client.leave();
+    server.assert_exit(0);
+}
+
+#[test]
+fn the_log_tells_how_the_waiting_goes_every_10_s() {
+    let mut server = Server::start(&["--drain-timeout", "5m"]);
+    let clients = [Client::connect(server.addr()), Client::connect(server.addr())];
+    server.signal(&["TERM"]);
+    let first = server.wait_for_log(&["SHUTDOWN: Waiting for clients..."]);
+    assert!(first.contains('2'), "clients: {first}");
+    let lines = |server: &Server| {
+        server
+            .log()
+            .lines()
+            .filter(|line| line.contains("SHUTDOWN: Waiting for clients..."))
+            .count()
+    };
+    let start = now();
+    eventually(PATIENCE, "a second line", || lines(&server) >= 2);
+    assert!(start.elapsed() >= Duration::from_secs(9), "{:?}", start.elapsed());
+    clients.into_iter().for_each(|client| drop(client.leave()));
+    server.assert_exit(0);
+}
+
+#[test]
+fn sighup_is_logged_and_ignored() {
+    let mut server = Server::start(&[]);
+    let mut client = Client::connect(server.addr());
+    server.signal(&["HUP"]);
+    server.wait_for_log(&["SIGHUP"]);
+    assert_eq!(get(server.addr(), "/readyz").status, 200);
+    Publisher::new(server.addr()).publish_to_all("still here");
+    client.assert_text("still here");
+    Client::connect(server.addr()).leave();
+    assert!(server.is_running());
+}

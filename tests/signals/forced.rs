@@ -1,0 +1,113 @@
+//! Second and third signal, and signals that come as one.
+
+use std::time::Duration;
+
+use crate::support::{
+    PATIENCE, client::Client, eventually, frames::masked_close, http::get, let_pass, now,
+    publish::Publisher, server::Server,
+};
+
+/// Longer than signals count as one.
+const APART: Duration = Duration::from_millis(450);
+
+fn signal_and_wait_until_draining(server: &Server) {
+    server.signal(&["TERM"]);
+    eventually(PATIENCE, "readiness is red", || get(server.addr(), "/readyz").status == 503);
+    let_pass(APART);
+}
+
+/// A client to which nothing more can be written: its kernel is full, and it does not read.
+fn stalled_client(server: &Server) -> Client {
+    let client = Client::with_little_room(server.addr(), "/ws");
+    let mut publisher = Publisher::new(server.addr());
+    // More than any kernel buffer holds, less than the backlog that closes it.
+    for _ in 0..6 {
+        publisher.publish_to_all("x".repeat(1000 * 1000));
+    }
+    client
+}
+
+#[test]
+fn a_second_signal_closes_everyone_1001_and_ends_within_a_second() {
+    for names in [["TERM"], ["INT"]] {
+        let mut server = Server::start(&["--threads", "3"]);
+        let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(server.addr())).collect();
+        signal_and_wait_until_draining(&server);
+        let start = now();
+        server.signal(&names);
+        for client in &mut clients {
+            let (code, reason) = client.close_frame();
+            assert_eq!(code, 1001, "{reason}");
+            client.http.try_send(masked_close(1001, ""));
+        }
+        server.assert_exit(0);
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn clients_that_do_not_answer_their_close_are_not_waited_for() {
+    let mut server = Server::start(&[]);
+    let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(server.addr())).collect();
+    signal_and_wait_until_draining(&server);
+    let start = now();
+    server.signal(&["TERM"]);
+    server.assert_exit(0);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    for client in &mut clients {
+        assert_eq!(client.close_frame().0, 1001, "it was in the kernel before the end");
+    }
+}
+
+#[test]
+fn who_could_not_be_told_is_cut_off_and_the_exit_code_says_so() {
+    let mut server = Server::start(&[]);
+    let _stalled = stalled_client(&server);
+    signal_and_wait_until_draining(&server);
+    let start = now();
+    server.signal(&["TERM"]);
+    server.assert_exit(3);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_third_signal_ends_it_at_once_with_code_3() {
+    let mut server = Server::start(&[]);
+    let _stalled = stalled_client(&server);
+    signal_and_wait_until_draining(&server);
+    server.signal(&["TERM"]);
+    let second = now();
+    let_pass(Duration::from_millis(320));
+    if server.is_running() {
+        server.signal(&["TERM"]);
+    }
+    server.assert_exit(3);
+    assert!(second.elapsed() < Duration::from_secs(4), "{:?}", second.elapsed());
+}
+
+#[test]
+fn signals_close_together_count_as_one() {
+    let mut server = Server::start(&[]);
+    let mut client = Client::connect(server.addr());
+    server.signal(&["TERM", "INT", "TERM", "INT", "TERM"]);
+    eventually(PATIENCE, "readiness is red", || get(server.addr(), "/readyz").status == 503);
+    let_pass(APART);
+    assert_eq!(get(server.addr(), "/admin/drain").json()["phase"], "waiting");
+    assert_eq!(Publisher::new(server.addr()).publish("still here").status, 202);
+    client.assert_text("still here");
+    client.leave();
+    server.assert_exit(0);
+}
+
+#[test]
+fn repeats_of_the_second_signal_do_not_count_as_the_third() {
+    let mut server = Server::start(&[]);
+    let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(server.addr())).collect();
+    signal_and_wait_until_draining(&server);
+    server.signal(&["INT", "INT", "TERM", "INT"]);
+    for client in &mut clients {
+        assert_eq!(client.close_frame().0, 1001);
+        client.http.try_send(masked_close(1001, ""));
+    }
+    server.assert_exit(0);
+}

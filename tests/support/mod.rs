@@ -1,0 +1,68 @@
+//! What the tests from outside share: the real binary as a process, clients made of raw bytes, a
+//! real Redis, and one way to wait.
+//!
+//! Nothing here knows the server's inside: it starts the binary, speaks HTTP and RFC 6455 by hand
+//! over blocking sockets, sends signals and reads the log. [`eventually`] is the only place that
+//! pauses, and it always ends: with the condition, or with a failure that says what was missing.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub(crate) mod client;
+pub(crate) mod frames;
+pub(crate) mod http;
+pub(crate) mod metrics;
+pub(crate) mod publish;
+#[path = "../broker_contract/redis_server.rs"]
+pub(crate) mod redis;
+pub(crate) mod resp;
+pub(crate) mod server;
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use wsbcast::clock;
+
+use self::{client::Client, metrics::Metrics};
+
+/// For whatever is promised "at once": generous, since a test machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at a condition.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
+pub(crate) fn eventually(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = now();
+    while !condition() {
+        assert!(start.elapsed() < within, "not within {within:?}: {what}");
+        thread::park_timeout(POLL);
+    }
+}
+
+/// Lets `time` pass: for promises that are about time itself, never to wait for an effect.
+pub(crate) fn let_pass(time: Duration) {
+    let start = now();
+    eventually(time + PATIENCE, "time passes", || start.elapsed() >= time);
+}
+
+/// The monotonic clock.
+pub(crate) fn now() -> Instant {
+    clock::instant()
+}
+
+/// Opens clients until every one of `shards` shards has at least one.
+pub(crate) fn clients_on_all_shards(addr: SocketAddr, target: &str, shards: usize) -> Vec<Client> {
+    const CLIENTS_MAX: usize = 200;
+    let mut clients: Vec<Client> = (0..shards * 2).map(|_| Client::open(addr, target)).collect();
+    loop {
+        let taken = Metrics::of(addr).values_by_shard("wsbcast_connections");
+        assert_eq!(taken.len(), shards, "a gauge per shard: {taken:?}");
+        if taken.values().all(|&clients| clients > 0.0) {
+            return clients;
+        }
+        assert!(clients.len() < CLIENTS_MAX, "{CLIENTS_MAX} clients miss a shard: {taken:?}");
+        clients.push(Client::open(addr, target));
+    }
+}
