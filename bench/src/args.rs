@@ -1,0 +1,239 @@
+//! The command line, as typed; every count and every time has an upper bound.
+//!
+//! Defaults make the scenario that the project's figures are about: 1,000 clients, 128-byte
+//! messages, 50 a second.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::stamp::STAMP_BYTES;
+
+/// Publishers are threads of their own.
+pub(crate) const PUBLISHERS_MAX: i64 = 256;
+const SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Load generator for WebSocket broadcast servers: every delivery is checked and timed.
+#[derive(Debug, Parser)]
+#[command(name = "wsload", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Load a server that already runs. Exit 0: all is well; 3: something was lost or refused;
+    /// 1: could not run.
+    Run(Box<RunArgs>),
+    /// Start several servers in turn, load each alike, put the figures side by side.
+    Compare(Box<CompareArgs>),
+}
+
+/// How messages are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// At a fixed rate, whatever the server does; latency counts from the intended time
+    #[default]
+    Live,
+    /// Each publisher sends as soon as it was answered
+    Burst,
+    /// No messages: what do clients cost that only wait
+    Idle,
+}
+
+/// One scenario.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct RunArgs {
+    /// Clients connect here; without a path: /ws
+    #[arg(long, default_value = "ws://127.0.0.1:8000")]
+    pub(crate) url: String,
+    /// Publish here instead of /broadcast on the same address (another process, another path)
+    #[arg(long, value_name = "URL")]
+    pub(crate) publish_url: Option<String>,
+    /// Channel of clients and publishers
+    #[arg(long, value_name = "NAME")]
+    pub(crate) channel: Option<String>,
+    /// Sent as `Authorization: Bearer`
+    #[arg(long, env = "WSLOAD_TOKEN", hide_env_values = true)]
+    #[serde(skip)]
+    pub(crate) token: Option<String>,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) mode: Mode,
+    /// WebSocket clients
+    #[arg(long, default_value_t = 1000, value_parser = count(1, 1_000_000))]
+    pub(crate) clients: usize,
+    /// How many of them never read after their handshake
+    #[arg(long, default_value_t = 0, value_name = "K", value_parser = count(0, 1_000_000))]
+    pub(crate) stalled: usize,
+    /// Messages a second, all publishers together (live)
+    #[arg(long, default_value_t = 50.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Publishing connections, kept alive
+    #[arg(long, default_value_t = 1, value_parser = count(1, PUBLISHERS_MAX))]
+    pub(crate) publishers: usize,
+    /// Bytes of a message, e.g. 128 or 1KiB; at least 44, for its stamp
+    #[arg(long, default_value = "128", value_name = "BYTES", value_parser = size)]
+    pub(crate) size: usize,
+    /// Measured time
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    pub(crate) seconds: Seconds,
+    /// Time before it, with the same load, not measured
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub(crate) warmup: Seconds,
+    /// How long to wait at the end for deliveries still on their way
+    #[arg(long, default_value = "15", value_parser = seconds)]
+    pub(crate) settle: Seconds,
+    /// How long connecting may take, all clients together
+    #[arg(long, default_value = "60", value_parser = seconds)]
+    pub(crate) connect_timeout: Seconds,
+    /// Stop publishing after this many messages in any case
+    #[arg(long, default_value_t = 10_000_000, value_name = "N",
+          value_parser = count(1, 1_000_000_000))]
+    pub(crate) max_messages: usize,
+    /// Threads that read
+    #[arg(long, default_value_t = 1, value_parser = count(1, 256))]
+    pub(crate) threads: usize,
+    /// The server's process, for its CPU and memory (repeatable: a cluster)
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Vec<u32>,
+    /// Keep this program on these cores, e.g. 1 or 1,3 (with taskset)
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) pin: Option<String>,
+    /// Allow a server that is not on this machine
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) json: bool,
+    /// Write the report as JSON to this file too
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Several servers, one scenario.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CompareArgs {
+    /// A server as NAME=COMMAND; {port} in the command becomes a free port. The first is what the
+    /// others are compared with
+    #[arg(long = "server", value_name = "NAME=COMMAND", required = true)]
+    pub(crate) servers: Vec<String>,
+    /// Each server runs this often, in turn
+    #[arg(long, default_value_t = 5, value_parser = count(1, 1000))]
+    pub(crate) rounds: usize,
+    /// Cores of the servers (taskset list); a server may have its own: NAME@CPUS=COMMAND
+    #[arg(long, default_value = "0", value_name = "CPUS")]
+    pub(crate) server_cpus: String,
+    /// Cores of the load (taskset list)
+    #[arg(long, default_value = "1", value_name = "CPUS")]
+    pub(crate) load_cpus: String,
+    /// Directory for the raw results and the summary, created if missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Name of this scenario in file names and headings
+    #[arg(long, default_value = "run", value_name = "WORD")]
+    pub(crate) scenario: String,
+    /// A line for the record, e.g. a version (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Vec<String>,
+    /// Arguments of `wsload run`, without --url and --server-pid
+    #[arg(last = true, value_name = "RUN ARGUMENTS")]
+    pub(crate) run: Vec<String>,
+}
+
+/// A length of time as typed: seconds, fractions allowed.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Seconds(pub(crate) f64);
+
+impl Seconds {
+    /// As a duration.
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_secs_f64(self.0)
+    }
+
+    /// As nanoseconds.
+    pub(crate) fn ns(self) -> u64 {
+        crate::clock::as_ns(self.duration())
+    }
+}
+
+impl RunArgs {
+    /// Bounds that depend on each other.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.stalled < self.clients || self.mode == Mode::Idle,
+            "--stalled {} of --clients {}: nobody is left to read",
+            self.stalled,
+            self.clients
+        );
+        anyhow::ensure!(self.seconds.0 > 0.0, "--seconds must be more than 0");
+        let channel = self.channel.as_deref().unwrap_or_default();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+        anyhow::ensure!(
+            channel.bytes().all(is_plain),
+            "--channel {channel:?}: letters, digits and _ . : - only"
+        );
+        Ok(())
+    }
+}
+
+fn count(min: i64, max: i64) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
+    move |text| match text.parse::<i64>() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number as usize),
+        _ => Err(format!("expected a number from {min} to {max}")),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.001..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("expected messages a second, 0.001 to 1000000".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Seconds, String> {
+    match text.strip_suffix('s').unwrap_or(text).parse::<f64>() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(Seconds(seconds)),
+        _ => Err("expected seconds, 0 to 3600".to_owned()),
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text {
+        _ if text.ends_with("KiB") => (&text[..text.len() - 3], 1024),
+        _ if text.ends_with("MiB") => (&text[..text.len() - 3], 1024 * 1024),
+        _ => (text, 1),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    match bytes {
+        Some(bytes) if (STAMP_BYTES as u64..=SIZE_BYTES_MAX).contains(&bytes) => Ok(bytes as usize),
+        _ => Err(format!("expected {STAMP_BYTES} bytes to 64MiB, e.g. 128 or 1KiB")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_seconds_have_bounds() {
+        assert_eq!(size("1KiB"), Ok(1024));
+        assert_eq!(size("44"), Ok(44));
+        assert!(size("43").is_err() && size("65MiB").is_err() && size("x").is_err());
+        assert!(seconds("3601").is_err() && seconds("-1").is_err() && seconds("NaN").is_err());
+        assert_eq!(seconds("0.5s").map(|seconds| seconds.0), Ok(0.5));
+    }
+}

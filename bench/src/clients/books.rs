@@ -1,0 +1,168 @@
+//! What one thread's clients have received: counts, order, latency.
+//!
+//! Written once per delivery, so it holds plain numbers only; what the conductor watches is
+//! copied out by the thread.
+
+use std::{collections::BTreeMap, io};
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    sequence::{Tally, Tracker},
+    stamp::Stamp,
+};
+
+/// Latencies are kept with three digits between 1 µs and two minutes.
+pub(crate) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 120_000_000_000, 3).expect("bounds that fit three digits")
+}
+
+/// The result of a thread, and of the whole run once merged.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) opened: u64,
+    pub(crate) failed: u64,
+    /// The first reason of a failed connect or handshake.
+    pub(crate) first_failure: Option<String>,
+    /// This run's messages.
+    pub(crate) deliveries: u64,
+    /// Payload bytes of them.
+    pub(crate) bytes: u64,
+    /// Messages without this run's stamp: greetings, notices, other publishers.
+    pub(crate) foreign: u64,
+    pub(crate) wrong_size: u64,
+    pub(crate) protocol_errors: u64,
+    pub(crate) tally: Tally,
+    /// Messages that had not come by the end, to clients that were still connected.
+    pub(crate) missing_at_end: u64,
+    /// Clients that stayed to the end and have everything.
+    pub(crate) complete: u64,
+    /// Close code, `eof` or `reset` → clients that read.
+    pub(crate) closed: BTreeMap<String, u64>,
+    /// The same for clients that never read, and `open` for those that still are.
+    pub(crate) stalled: BTreeMap<String, u64>,
+    pub(crate) latencies_ns: Histogram<u64>,
+}
+
+impl Outcome {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            opened: 0,
+            failed: 0,
+            first_failure: None,
+            deliveries: 0,
+            bytes: 0,
+            foreign: 0,
+            wrong_size: 0,
+            protocol_errors: 0,
+            tally: Tally::default(),
+            missing_at_end: 0,
+            complete: 0,
+            closed: BTreeMap::new(),
+            stalled: BTreeMap::new(),
+            latencies_ns: latencies(),
+        }
+    }
+
+    /// Adds another thread's.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.opened += other.opened;
+        self.failed += other.failed;
+        self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.deliveries += other.deliveries;
+        self.bytes += other.bytes;
+        self.foreign += other.foreign;
+        self.wrong_size += other.wrong_size;
+        self.protocol_errors += other.protocol_errors;
+        self.tally.add(other.tally);
+        self.missing_at_end += other.missing_at_end;
+        self.complete += other.complete;
+        for (word, count) in other.closed {
+            *self.closed.entry(word).or_default() += count;
+        }
+        for (word, count) in other.stalled {
+            *self.stalled.entry(word).or_default() += count;
+        }
+        self.latencies_ns.add(other.latencies_ns).expect("the same bounds in all threads");
+    }
+}
+
+/// One thread's accounts.
+#[derive(Debug)]
+pub(crate) struct Books {
+    pub(crate) outcome: Outcome,
+    pub(crate) timed_ns: (u64, u64),
+    run: u32,
+    publishers: usize,
+    message_bytes: u64,
+    /// By client, then by publisher.
+    trackers: Vec<Tracker>,
+}
+
+impl Books {
+    /// For so many clients.
+    pub(crate) fn new(clients: usize, run: u32, publishers: usize, message_bytes: u64) -> Self {
+        Self {
+            outcome: Outcome::new(),
+            timed_ns: (0, 0),
+            run,
+            publishers,
+            message_bytes,
+            trackers: vec![Tracker::default(); clients * publishers],
+        }
+    }
+
+    /// Clients whose handshake has an end, good or bad.
+    pub(crate) fn settled(&self) -> usize {
+        (self.outcome.opened + self.outcome.failed) as usize
+    }
+
+    /// A client could not be opened.
+    #[cold]
+    pub(crate) fn connect_failed(&mut self, error: &io::Error) {
+        self.outcome.failed += 1;
+        self.outcome.first_failure.get_or_insert_with(|| error.to_string());
+    }
+
+    /// A whole message has arrived at client `at`.
+    #[inline]
+    pub(crate) fn message(
+        &mut self,
+        at: usize,
+        stamp: Option<Stamp>,
+        payload_bytes: u64,
+        received_ns: u64,
+    ) {
+        let Some(stamp) = stamp
+            .filter(|stamp| stamp.run == self.run && (stamp.publisher as usize) < self.publishers)
+        else {
+            self.outcome.foreign += 1;
+            return;
+        };
+        self.outcome.deliveries += 1;
+        self.outcome.bytes += payload_bytes;
+        self.outcome.wrong_size += u64::from(payload_bytes != self.message_bytes);
+        let tracker = &mut self.trackers[at * self.publishers + stamp.publisher as usize];
+        tracker.arrived(stamp.sequence, &mut self.outcome.tally);
+        let (from, to) = self.timed_ns;
+        if stamp.intended_ns >= from && stamp.intended_ns < to {
+            let latency = received_ns.saturating_sub(stamp.intended_ns);
+            self.outcome.latencies_ns.saturating_record(latency);
+        }
+    }
+
+    /// What client `at` still lacks at the end of its streams.
+    pub(crate) fn missing(&self, at: usize, sent: &[u32]) -> u64 {
+        let trackers = &self.trackers[at * self.publishers..][..self.publishers];
+        let pairs = trackers.iter().zip(sent);
+        pairs.map(|(tracker, sent)| u64::from(tracker.missing_tail(*sent))).sum()
+    }
+
+    /// A client that stayed to the end.
+    pub(crate) fn client_ends(&mut self, at: usize, sent: &[u32]) {
+        let missing = self.missing(at, sent);
+        self.outcome.missing_at_end += missing;
+        self.outcome.complete += u64::from(missing == 0);
+    }
+}

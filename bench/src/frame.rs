@@ -1,0 +1,230 @@
+//! A server's WebSocket frames, read in place from whatever the socket gave.
+//!
+//! Only what a load client needs: where messages end, the first bytes of each (the stamp), and
+//! control frames. Payloads are skipped, never copied; a client holds bytes only while a frame's
+//! first bytes are split between two reads. No IO, no clock.
+
+use crate::stamp::Stamp;
+
+/// The longest prefix of a payload that is looked at: a whole control frame; a stamp fits.
+const PREFIX_BYTES_MAX: u64 = 125;
+
+const OPCODE_CONTINUATION: u8 = 0;
+const OPCODE_BINARY: u8 = 2;
+const OPCODE_CLOSE: u8 = 8;
+const OPCODE_PING: u8 = 9;
+const OPCODE_PONG: u8 = 10;
+
+/// What a read contained.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    /// A message's last byte has arrived.
+    Message { stamp: Option<Stamp>, payload_bytes: u64 },
+    /// To be answered with the same payload.
+    Ping(&'a [u8]),
+    /// The server closes, with this code.
+    Close(Option<u16>),
+}
+
+/// The server broke RFC 6455; what follows cannot be told apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FrameError(pub(crate) &'static str);
+
+/// One client's place in its stream.
+#[derive(Debug, Default)]
+pub(crate) struct FrameReader {
+    /// A frame's first bytes, until header and prefix are whole. Mostly empty.
+    partial: Vec<u8>,
+    /// Payload bytes of the current frame still to come.
+    skip: u64,
+    /// The current frame ends its message once skipped.
+    ends_message: bool,
+    message: Option<Message>,
+}
+
+#[derive(Debug, Default)]
+struct Message {
+    stamp: Option<Stamp>,
+    payload_bytes: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Header {
+    is_final: bool,
+    opcode: u8,
+    header_bytes: usize,
+    payload_bytes: u64,
+}
+
+impl Header {
+    /// None: more bytes are needed.
+    #[inline]
+    fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+        let [first, second, rest @ ..] = bytes else { return Ok(None) };
+        if first & 0x70 != 0 {
+            return Err(FrameError("reserved bits are set"));
+        }
+        if second & 0x80 != 0 {
+            return Err(FrameError("a server's frame is masked"));
+        }
+        let (header_bytes, payload_bytes) = match second & 0x7f {
+            126 => match rest.first_chunk() {
+                Some(length) => (4, u64::from(u16::from_be_bytes(*length))),
+                None => return Ok(None),
+            },
+            127 => match rest.first_chunk() {
+                Some(length) => (10, u64::from_be_bytes(*length)),
+                None => return Ok(None),
+            },
+            length => (2, u64::from(length)),
+        };
+        Ok(Some(Self {
+            is_final: first & 0x80 != 0,
+            opcode: first & 0x0f,
+            header_bytes,
+            payload_bytes,
+        }))
+    }
+
+    /// Bytes of header and looked-at prefix.
+    fn wanted_bytes(&self) -> usize {
+        self.header_bytes + self.payload_bytes.min(PREFIX_BYTES_MAX) as usize
+    }
+}
+
+impl FrameReader {
+    /// Takes what the socket gave and tells `sink` what it contained, in order.
+    pub(crate) fn read(
+        &mut self,
+        mut bytes: &[u8],
+        sink: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), FrameError> {
+        loop {
+            if self.skip > 0 {
+                bytes = self.skip_payload(bytes, sink);
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            if !self.partial.is_empty() {
+                bytes = self.complete_partial(bytes, sink)?;
+                continue;
+            }
+            match Header::parse(bytes)? {
+                Some(header) if bytes.len() >= header.wanted_bytes() => {
+                    let (prefix, rest) = bytes.split_at(header.wanted_bytes());
+                    self.begin(header, &prefix[header.header_bytes..], sink)?;
+                    bytes = rest;
+                }
+                _ => {
+                    self.partial.extend_from_slice(bytes);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Tops up the split first bytes of a frame, no further than they reach.
+    fn complete_partial<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        sink: &mut impl FnMut(Event<'_>),
+    ) -> Result<&'a [u8], FrameError> {
+        while !bytes.is_empty() {
+            let header = Header::parse(&self.partial)?;
+            // A header grows by one byte at a time: it is rarely split, and short.
+            let wanted = header.map_or(self.partial.len() + 1, |header| header.wanted_bytes());
+            let (taken, rest) = bytes.split_at(bytes.len().min(wanted - self.partial.len()));
+            self.partial.extend_from_slice(taken);
+            bytes = rest;
+            let whole = Header::parse(&self.partial)?
+                .filter(|header| header.wanted_bytes() == self.partial.len());
+            if let Some(header) = whole {
+                let prefix = std::mem::take(&mut self.partial);
+                self.begin(header, &prefix[header.header_bytes..], sink)?;
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A frame whose header and payload prefix are here.
+    #[inline]
+    fn begin(
+        &mut self,
+        header: Header,
+        prefix: &[u8],
+        sink: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), FrameError> {
+        if header.opcode > OPCODE_BINARY {
+            return control(header, prefix, sink);
+        }
+        if (header.opcode == OPCODE_CONTINUATION) != self.message.is_some() {
+            return Err(FrameError("a fragment without its message, or the other way round"));
+        }
+        let message = match self.message.take() {
+            None => Message { stamp: Stamp::decode(prefix), payload_bytes: header.payload_bytes },
+            Some(begun) => {
+                Message { payload_bytes: begun.payload_bytes + header.payload_bytes, ..begun }
+            }
+        };
+        self.skip = header.payload_bytes - prefix.len() as u64;
+        if self.skip == 0 && header.is_final {
+            let Message { stamp, payload_bytes } = message;
+            sink(Event::Message { stamp, payload_bytes });
+        } else {
+            self.ends_message = header.is_final;
+            self.message = Some(message);
+        }
+        Ok(())
+    }
+
+    fn skip_payload<'a>(&mut self, bytes: &'a [u8], sink: &mut impl FnMut(Event<'_>)) -> &'a [u8] {
+        let skipped = self.skip.min(bytes.len() as u64);
+        self.skip -= skipped;
+        if self.skip == 0
+            && self.ends_message
+            && let Some(Message { stamp, payload_bytes }) = self.message.take()
+        {
+            sink(Event::Message { stamp, payload_bytes });
+        }
+        &bytes[skipped as usize..]
+    }
+}
+
+fn control(
+    header: Header,
+    payload: &[u8],
+    sink: &mut impl FnMut(Event<'_>),
+) -> Result<(), FrameError> {
+    if !header.is_final || header.payload_bytes > PREFIX_BYTES_MAX {
+        return Err(FrameError("a control frame is fragmented or too long"));
+    }
+    match header.opcode {
+        OPCODE_PING => sink(Event::Ping(payload)),
+        OPCODE_CLOSE => {
+            sink(Event::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))));
+        }
+        OPCODE_PONG => {}
+        _ => return Err(FrameError("an unknown opcode")),
+    }
+    Ok(())
+}
+
+/// A client's control frame. The mask is zero: legal, and there is no proxy here to protect.
+pub(crate) fn client_control(opcode: ControlOpcode, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len().min(PREFIX_BYTES_MAX as usize);
+    let mut frame = vec![0x80 | opcode as u8, 0x80 | length as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(&payload[..length]);
+    frame
+}
+
+/// What a load client sends after its handshake.
+#[derive(Clone, Copy)]
+pub(crate) enum ControlOpcode {
+    Close = OPCODE_CLOSE as isize,
+    Pong = OPCODE_PONG as isize,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! What is read at which moment of a run, and how the figures of the report follow from it.
+//!
+//! Counters and CPU are read together at both edges of the window, whenever the conductor's
+//! thread really gets there: rates are per second of the window as it was, not as planned.
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    args::{Mode, RunArgs},
+    clients::{Outcome, Stage},
+    clock,
+    process::{CpuSample, CpuUse, KernelMemory, Machine, Memory, cores_allowed},
+    publish::Published,
+    report::{Clients, Deliveries, Latency, Load, Publishes, Report, Server},
+};
+
+/// A live run below this part of its rate is not the scenario it claims to be.
+const RATE_SHARE_MIN: f64 = 0.9;
+/// From this share of a core on, a thread counts as saturated.
+const SATURATED_SHARE: f64 = 0.9;
+
+/// One edge of the window.
+#[derive(Clone, Debug)]
+pub(super) struct Edge {
+    at_ns: u64,
+    server: CpuSample,
+    own: CpuSample,
+    deliveries: u64,
+    bytes: u64,
+    accepted: u64,
+}
+
+/// What happened between two edges.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    seconds: f64,
+    server: CpuUse,
+    own: CpuUse,
+    deliveries: u64,
+    bytes: u64,
+    accepted: u64,
+}
+
+/// Reads the kernel's books on the server and on this process.
+#[derive(Debug)]
+pub(super) struct Meter {
+    server_pids: Vec<u32>,
+    server_at_start: CpuSample,
+    server_connect_cpu_seconds: f64,
+    connect_seconds: f64,
+    before: Memory,
+    idle: Memory,
+    end: Memory,
+    rss_max_bytes: u64,
+    kernel_before: KernelMemory,
+    kernel_idle: KernelMemory,
+}
+
+impl Meter {
+    /// Before the first client.
+    pub(super) fn start(server_pids: &[u32]) -> Result<Self> {
+        for pid in server_pids {
+            ensure!(Memory::rss_bytes(&[*pid]) > 0, "--server-pid {pid}: no such process");
+        }
+        Ok(Self {
+            server_pids: server_pids.to_vec(),
+            server_at_start: CpuSample::take(server_pids),
+            server_connect_cpu_seconds: 0.0,
+            connect_seconds: 0.0,
+            before: Memory::take(server_pids),
+            idle: Memory::default(),
+            end: Memory::default(),
+            rss_max_bytes: 0,
+            kernel_before: KernelMemory::take(),
+            kernel_idle: KernelMemory::default(),
+        })
+    }
+
+    /// All clients are connected, or have failed to.
+    pub(super) fn connected(&mut self, seconds: f64) {
+        let used = CpuSample::take(&self.server_pids).since(&self.server_at_start, seconds);
+        self.server_connect_cpu_seconds = used.cpu_seconds;
+        self.connect_seconds = seconds;
+    }
+
+    /// Clients are connected and nothing happens.
+    pub(super) fn idle(&mut self) {
+        self.idle = Memory::take(&self.server_pids);
+        self.kernel_idle = KernelMemory::take();
+        self.watch_memory();
+    }
+
+    /// Remembers the most memory seen.
+    pub(super) fn watch_memory(&mut self) {
+        self.rss_max_bytes = self.rss_max_bytes.max(Memory::rss_bytes(&self.server_pids));
+    }
+
+    /// All deliveries are in, or given up; clients are still connected or have just left.
+    pub(super) fn end(&mut self) {
+        self.watch_memory();
+        self.end = Memory::take(&self.server_pids);
+    }
+
+    /// Reads everything that a window needs, now.
+    pub(super) fn window_edge(&self, stage: &Stage, accepted: u64) -> Edge {
+        Edge {
+            at_ns: clock::now_ns(),
+            deliveries: stage.sum(|counters| &counters.deliveries),
+            bytes: stage.sum(|counters| &counters.bytes),
+            accepted,
+            server: CpuSample::take(&self.server_pids),
+            own: CpuSample::take(&[std::process::id()]),
+        }
+    }
+
+    /// The window between two edges.
+    pub(super) fn window(&self, from: Edge, to: Edge) -> Window {
+        let seconds = clock::as_secs(to.at_ns - from.at_ns);
+        Window {
+            seconds,
+            server: to.server.since(&from.server, seconds),
+            own: to.own.since(&from.own, seconds),
+            deliveries: to.deliveries - from.deliveries,
+            bytes: to.bytes - from.bytes,
+            accepted: to.accepted - from.accepted,
+        }
+    }
+
+    /// Puts the report together.
+    pub(super) fn report(
+        &self,
+        args: &RunArgs,
+        machine: Machine,
+        outcome: &Outcome,
+        published: &Published,
+        window: &Window,
+    ) -> Report {
+        let (receive_seconds, _) = CpuSample::named(&window.own.threads, "clients-");
+        let (publish_seconds, _) = CpuSample::named(&window.own.threads, "publisher-");
+        Report {
+            wsload: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: args.clone(),
+            machine,
+            problems: problems(args, outcome, published, window),
+            window_seconds: window.seconds,
+            clients: Clients {
+                opened: outcome.opened,
+                failed: outcome.failed,
+                connect_seconds: self.connect_seconds,
+                complete: outcome.complete,
+                closed: outcome.closed.clone(),
+                stalled: outcome.stalled.clone(),
+            },
+            published: Publishes {
+                attempted: published.attempted,
+                accepted: published.accepted,
+                refused: published.refused.clone(),
+                unconfirmed: published.unconfirmed,
+                per_second: window.accepted as f64 / window.seconds,
+                lateness: Latency::of(&published.lateness_ns),
+                answers: Latency::of(&published.answers_ns),
+            },
+            deliveries: Deliveries {
+                total: outcome.deliveries,
+                in_window: window.deliveries,
+                per_second: window.deliveries as f64 / window.seconds,
+                bytes_per_second: window.bytes as f64 / window.seconds,
+                holes: outcome.tally.holes,
+                repeats: outcome.tally.repeats,
+                reordered: outcome.tally.reordered,
+                missing_at_end: outcome.missing_at_end,
+                wrong_size: outcome.wrong_size,
+                foreign: outcome.foreign,
+            },
+            latency: Latency::of(&outcome.latencies_ns),
+            server: (!self.server_pids.is_empty()).then(|| self.server(outcome, window)),
+            load: Load {
+                cpu: window.own.clone(),
+                receive_cpu_us_per_delivery: micros_each(receive_seconds, window.deliveries),
+                publish_cpu_us_per_message: micros_each(publish_seconds, window.accepted),
+            },
+            saturated: self.saturated(window).to_owned(),
+        }
+    }
+
+    fn server(&self, outcome: &Outcome, window: &Window) -> Server {
+        let per_client =
+            |after: u64, before: u64| (after as f64 - before as f64) / outcome.opened.max(1) as f64;
+        let kernel = |memory: &KernelMemory| memory.slab_bytes + memory.tcp_buffer_bytes;
+        Server {
+            cpu: window.server.clone(),
+            cpu_us_per_delivery: micros_each(window.server.cpu_seconds, window.deliveries),
+            cpu_us_per_connect: micros_each(self.server_connect_cpu_seconds, outcome.opened),
+            memory_before: self.before,
+            memory_idle: self.idle,
+            memory_end: self.end,
+            rss_max_bytes: self.rss_max_bytes,
+            rss_bytes_per_idle_client: per_client(self.idle.rss_bytes, self.before.rss_bytes),
+            anonymous_bytes_per_idle_client: per_client(
+                self.idle.anonymous_bytes,
+                self.before.anonymous_bytes,
+            ),
+            kernel_bytes_per_idle_client: per_client(
+                kernel(&self.kernel_idle),
+                kernel(&self.kernel_before),
+            ),
+        }
+    }
+
+    fn saturated(&self, window: &Window) -> &'static str {
+        let is_saturated = |used: &CpuUse, cores: usize| {
+            used.busiest_thread_share >= SATURATED_SHARE
+                || used.share_of_one_core >= SATURATED_SHARE * cores as f64
+        };
+        let load = is_saturated(&window.own, cores_allowed(std::process::id()));
+        let Some(pid) = self.server_pids.first() else {
+            return if load { "load" } else { "unknown" };
+        };
+        match (is_saturated(&window.server, cores_allowed(*pid)), load) {
+            (true, true) => "both",
+            (true, false) => "server",
+            (false, true) => "load",
+            (false, false) => "neither",
+        }
+    }
+}
+
+fn micros_each(seconds: f64, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { seconds * 1e6 / count as f64 }
+}
+
+/// Everything that a run without fault would not show.
+fn problems(
+    args: &RunArgs,
+    outcome: &Outcome,
+    published: &Published,
+    window: &Window,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut note = |count: u64, what: &str| {
+        if count > 0 {
+            problems.push(format!("{count} {what}"));
+        }
+    };
+    note(outcome.failed, "clients could not connect");
+    note(outcome.closed.values().sum(), "reading clients were closed by the server");
+    note(outcome.protocol_errors, "clients got something that is no WebSocket stream");
+    // Each unconfirmed message may rightly be a hole at every client.
+    let readers = (args.clients - args.stalled.min(args.clients)) as u64;
+    let excused = published.unconfirmed * readers;
+    note((outcome.tally.holes + outcome.missing_at_end).saturating_sub(excused), "messages lost");
+    note(outcome.tally.repeats, "messages repeated");
+    note(outcome.tally.reordered, "messages out of order");
+    note(outcome.wrong_size, "messages of the wrong size");
+    note(published.refused.values().sum(), "publishes refused");
+    note(published.unconfirmed, "publishes unconfirmed");
+    if args.mode != Mode::Idle && published.accepted == 0 {
+        problems.push("no message was accepted".to_owned());
+    }
+    let rate = window.accepted as f64 / window.seconds;
+    let is_cut_short = published.attempted >= args.max_messages as u64;
+    if args.mode == Mode::Live && rate < RATE_SHARE_MIN * args.rate && !is_cut_short {
+        problems.push(format!("the rate was {rate:.1}/s, not {}/s", args.rate));
+    }
+    if let Some(failure) = &outcome.first_failure {
+        problems.push(format!("first failed connect: {failure}"));
+    }
+    problems
+}
