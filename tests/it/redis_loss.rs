@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -16,6 +17,7 @@ use crate::support::{
     PATIENCE,
     client::Client,
     clients_on_all_shards, eventually,
+    frames::{CLOSE, PING},
     http::get,
     metrics::metric,
     now,
@@ -146,7 +148,7 @@ fn what_redis_does_not_answer_is_unconfirmed_and_not_delivered_here() {
 }
 
 /// A client that reads in a thread of its own until it hears "end".
-fn reader(addr: std::net::SocketAddr) -> JoinHandle<Vec<String>> {
+fn reader(addr: SocketAddr) -> JoinHandle<Vec<String>> {
     let mut client = Client::connect(addr);
     thread::spawn(move || client.texts_until("end"))
 }
@@ -292,6 +294,53 @@ fn connections_that_redis_ends_are_made_again() {
             let texts = client.texts_until(&end);
             assert!(texts.iter().any(|text| text == kind), "{texts:?}");
             assert_eq!(texts.iter().filter(|text| *text == "raw").count(), 1, "{texts:?}");
+        }
+    }
+}
+
+/// Reads until "end" or a close frame: the texts, and the close code.
+fn reader_to_any_end(addr: SocketAddr) -> JoinHandle<(Vec<String>, Option<u16>)> {
+    let mut client = Client::connect(addr);
+    thread::spawn(move || {
+        let mut texts = Vec::new();
+        loop {
+            let frame = client.frame();
+            match frame.opcode {
+                PING => client.pong(&frame),
+                CLOSE => return (texts, Some(frame.close().0)),
+                _ if frame.text() == "end" => return (texts, None),
+                _ => texts.push(frame.text()),
+            }
+        }
+    })
+}
+
+#[test]
+fn a_hole_is_never_silent_when_redis_ends_subscriptions_under_load() {
+    let redis = RedisServer::start();
+    let servers = [start(&redis, &[]), start(&redis, &[])];
+    servers.iter().for_each(wait_until_ready);
+    let readers: Vec<_> = (0..8).map(|n| reader_to_any_end(servers[n % 2].addr())).collect();
+    let load = Load::on(&servers[1]);
+    for _ in 0..5 {
+        load.wait_for(50, "clustered", Answer::is_clustered);
+        Resp::connect(&redis.address()).command(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]);
+    }
+    servers.iter().for_each(wait_until_ready);
+    load.wait_for(50, "clustered after", Answer::is_clustered);
+    let answers = load.end();
+    let mut publisher = Publisher::new(servers[1].addr());
+    eventually(PATIENCE, "the last is clustered", || publisher.publish("end").is_clustered());
+    let clustered =
+        |text: &&String| text.parse::<usize>().is_ok_and(|n| answers[n].1.is_clustered());
+    let due: Vec<&String> = answers.iter().map(|(text, _)| text).filter(clustered).collect();
+    for reader in readers {
+        let (texts, code) = reader.join().unwrap();
+        let received: Vec<&String> = texts.iter().filter(clustered).collect();
+        assert!(received == due[..received.len()], "a hole within {} texts", received.len());
+        match code {
+            None => assert_eq!(received.len(), due.len(), "all of them"),
+            Some(code) => assert_eq!(code, 1013, "told, since something is missing"),
         }
     }
 }
