@@ -13,7 +13,14 @@ mod process;
 mod settings;
 pub mod signals;
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use thiserror::Error;
 use tokio::{
@@ -289,12 +296,19 @@ impl Server {
             broker = settings::broker_words(&self.config),
             "ready"
         );
-        let example = self.addresses[0];
-        let token = if self.config.api_tokens.is_empty() {
-            ""
-        } else {
-            " -H 'Authorization: Bearer TOKEN'"
-        };
-        info!("try: curl -d 'hello'{token} http://{example}/broadcast");
+        let has_token = !self.config.api_tokens.is_empty();
+        let token = if has_token { " -H 'Authorization: Bearer TOKEN'" } else { "" };
+        info!("try: curl -d 'hello'{token} http://{}/broadcast", from_here(self.addresses[0]));
     }
+}
+
+/// Where this machine itself reaches a listener on `address`.
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
