@@ -23,7 +23,7 @@ pub use self::{
     settings::{OnLoss, Place, RedisSettings, Settings},
     shared::{InvalidSettings, Shared, connect},
 };
-use crate::{channel::ChannelName, ws::Kind};
+use crate::{channel::ChannelName, metrics::PublishFailure, ws::Kind};
 
 /// Where a clustered message stands in its channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,16 @@ pub enum PublishError {
     /// It was sent and no answer came in time. Answer 504.
     #[error("Redis did not confirm the message in time")]
     Unconfirmed,
+}
+
+impl From<&PublishError> for PublishFailure {
+    fn from(error: &PublishError) -> Self {
+        match error {
+            PublishError::ShardStalled => Self::ShardStalled,
+            PublishError::BrokerLost => Self::BrokerLost,
+            PublishError::Unconfirmed => Self::Unconfirmed,
+        }
+    }
 }
 
 /// A shard's (or the control thread's) handle on the broker. Lives on one thread.

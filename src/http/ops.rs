@@ -15,24 +15,12 @@ use super::{
     answer::{self, Answer},
 };
 use crate::{
+    broker::Reach,
     clock::{self, Millis},
     drain::Phase,
     limits,
-    metrics::ShardMetrics,
+    metrics::{ShardMetrics, text},
 };
-
-/// Whether the broker can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// It is part of this process.
-    Embedded,
-    /// Configured, and not reached since the start.
-    NeverReached,
-    /// In reach.
-    Up,
-    /// It was in reach once.
-    Lost,
-}
 
 /// What the broker says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +72,7 @@ pub(super) fn ready(context: &Context) -> Answer {
 /// `GET /metrics`.
 pub(super) fn metrics(context: &Context) -> Answer {
     let text = (context.ops.metrics_text)();
-    answer::typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+    answer::typed(StatusCode::OK, text::CONTENT_TYPE, text)
 }
 
 /// `GET /stats`.

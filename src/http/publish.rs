@@ -130,7 +130,7 @@ pub(super) async fn settle(
             Ok(Published { channel, receipt })
         }
         Err(error) => {
-            public.metrics.publish_failures.add(reason(&error) as usize, 1);
+            public.metrics.publish_failures.add(PublishFailure::from(&error) as usize, 1);
             Err(error)
         }
     }
@@ -175,14 +175,6 @@ pub(super) fn status(error: &PublishError) -> StatusCode {
     }
 }
 
-fn reason(error: &PublishError) -> PublishFailure {
-    match error {
-        PublishError::ShardStalled => PublishFailure::ShardStalled,
-        PublishError::BrokerLost => PublishFailure::BrokerLost,
-        PublishError::Unconfirmed => PublishFailure::Unconfirmed,
-    }
-}
-
 /// 400: it is not what it should be.
 pub(super) fn invalid(hint: &str) -> Refused {
     let answer = answer::problem(StatusCode::BAD_REQUEST, "bad request", hint);
@@ -209,7 +201,7 @@ fn unread(error: BodyError, bytes_max: usize) -> Refused {
             let stalled = PublishError::ShardStalled;
             let answer = answer::json(status(&stalled), &explain(&stalled));
             let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
-            Box::new((reason(&stalled), answer))
+            Box::new((PublishFailure::from(&stalled), answer))
         }
         BodyError::Broken => invalid("the body is incomplete or malformed"),
     }

@@ -40,12 +40,7 @@ pub(super) async fn run(
             }
             Ok(None) => debug!("periodic notification sent by another process"),
             Err(failure) => {
-                let place = match failure {
-                    crate::broker::PublishError::ShardStalled => PublishFailure::ShardStalled,
-                    crate::broker::PublishError::BrokerLost => PublishFailure::BrokerLost,
-                    crate::broker::PublishError::Unconfirmed => PublishFailure::Unconfirmed,
-                };
-                metrics.publish_failures.add(place as usize, 1);
+                metrics.publish_failures.add(PublishFailure::from(&failure) as usize, 1);
                 debug!(%failure, "periodic notification not sent");
             }
         }

@@ -65,13 +65,7 @@ impl Process {
 
     fn broker_state(&self) -> ops::BrokerState {
         let health = self.broker.health();
-        let reach = match health.reach() {
-            broker::Reach::Embedded => ops::Reach::Embedded,
-            broker::Reach::NeverReached => ops::Reach::NeverReached,
-            broker::Reach::Up => ops::Reach::Up,
-            broker::Reach::Lost => ops::Reach::Lost,
-        };
-        ops::BrokerState { reach, shard_stalled: health.stalled_shard().is_some() }
+        ops::BrokerState { reach: health.reach(), shard_stalled: health.stalled_shard().is_some() }
     }
 
     /// Takes over what `health` has counted since the last time.

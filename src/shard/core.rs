@@ -97,11 +97,6 @@ impl Core {
             return self.metrics.published.add(Source::Client as usize, 1);
         };
         debug!(client = key.to_u64(), %failure, "a client's message was not published");
-        let place = match failure {
-            PublishError::ShardStalled => PublishFailure::ShardStalled,
-            PublishError::BrokerLost => PublishFailure::BrokerLost,
-            PublishError::Unconfirmed => PublishFailure::Unconfirmed,
-        };
-        self.metrics.publish_failures.add(place as usize, 1);
+        self.metrics.publish_failures.add(PublishFailure::from(&failure) as usize, 1);
     }
 }

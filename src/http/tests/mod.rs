@@ -26,10 +26,10 @@ use tokio::{
 use super::{
     Admission, BodyBudget, Context, Public, Settings, access,
     connection::{Handed, run},
-    ops::{BrokerState, Reach, Sources},
+    ops::{BrokerState, Sources},
 };
 use crate::{
-    broker::{Broker, Position, PublishError, Receipt, Slot, SlotOutcome},
+    broker::{Broker, Position, PublishError, Reach, Receipt, Slot, SlotOutcome},
     channel::ChannelName,
     drain::{Control, Machine, Phase, Settings as DrainSettings},
     metrics::ShardMetrics,

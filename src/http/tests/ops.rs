@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use super::{FOREIGN, Fixture, LOCAL, body, header, request, status};
 use crate::{
+    broker::Reach,
     drain::Phase,
     http::{
         access::Rules,
         health_client::{self, Unhealthy},
-        ops::{BrokerState, Reach},
+        ops::BrokerState,
         serve,
     },
 };
