@@ -96,6 +96,9 @@ impl Machine {
     }
 
     /// The phase at `now` with `clients` left.
+    ///
+    /// The pre-delay and serving end in waiting, also when nobody is there: the clients were
+    /// counted while new ones could still come. Who publishes the phase then counts again.
     pub fn advance(&mut self, now: Millis, clients: usize) -> Phase {
         let Some(started) = self.started else { return self.phase };
         let elapsed = now - started;
@@ -104,9 +107,9 @@ impl Machine {
             Phase::Stopped
         } else if elapsed < self.settings.pre_delay {
             Phase::PreDelay
-        } else if clients == 0 {
+        } else if clients == 0 && self.phase >= Phase::Waiting {
             Phase::Stopped
-        } else if elapsed >= closing_from {
+        } else if clients > 0 && elapsed >= closing_from {
             Phase::Closing
         } else {
             Phase::Waiting
@@ -267,6 +270,17 @@ mod tests {
             let mut machine = Machine::new(SETTINGS);
             machine.start(at(0));
             assert_eq!(machine.advance(at(2), 0), Phase::PreDelay);
+            machine.advance(at(second), 1);
+            assert_eq!(machine.advance(at(second), 0), Phase::Stopped);
+        }
+    }
+
+    #[test]
+    fn nobody_counts_as_left_before_new_clients_are_refused() {
+        for second in [5, 50, 85] {
+            let mut machine = Machine::new(SETTINGS);
+            machine.start(at(0));
+            assert_eq!(machine.advance(at(second), 0), Phase::Waiting);
             assert_eq!(machine.advance(at(second), 0), Phase::Stopped);
         }
     }

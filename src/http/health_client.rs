@@ -76,9 +76,14 @@ fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
         // Zero would mean "no timeout".
         let left = (until - clock::now()).max(Duration::from_millis(1));
         stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            count => line.extend_from_slice(&buffer[..count]),
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => line.extend_from_slice(&buffer[..count]),
+            // What Unix says of a timeout; "resource temporarily unavailable" would mislead.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(error) => return Err(error),
         }
         if clock::now() >= until {
             return Err(io::ErrorKind::TimedOut.into());

@@ -77,7 +77,11 @@ impl Coordinator {
                 self.announce(Phase::Stopped);
                 return end;
             }
-            self.announce(phase);
+            let changed = self.announce(phase);
+            if changed && clients == 0 {
+                // From waiting on, no new client is let in: only now does the count hold.
+                continue;
+            }
             self.report(now, phase, clients);
             if self.wait(now).await {
                 return End::AtOnce;
@@ -154,13 +158,15 @@ impl Coordinator {
         self.machine.start_closing(clock::now(), FORCED_EXIT_DEADLINE);
     }
 
-    fn announce(&mut self, phase: Phase) {
-        let before = self.control.phase();
+    /// Tells everyone; whether the phase is a new one.
+    fn announce(&mut self, phase: Phase) -> bool {
+        let changed = self.control.phase() != phase;
         self.control.publish(&self.machine, phase, clock::now());
-        if before != phase {
+        if changed {
             info!(phase = phase.word(), "drain phase");
             self.next_progress = None;
         }
+        changed
     }
 
     fn report(&mut self, now: Millis, phase: Phase, clients: usize) {
@@ -178,12 +184,12 @@ impl Coordinator {
     }
 
     /// With the last client gone, requests in progress get a moment to be answered; a signal
-    /// still counts meanwhile.
+    /// still counts meanwhile, and the second one ends the moment.
     async fn last_requests(&mut self, clients: usize) -> End {
         if self.died {
             return End::ShardDied;
         }
-        if clients > 0 {
+        if clients > 0 || self.is_hurried() {
             return End::Stopped;
         }
         let control = self.control.clone();
@@ -198,9 +204,16 @@ impl Coordinator {
                 _ = &mut answered => return End::Stopped,
                 Some(signal) = self.signals.recv() => if self.on_signal(signal) {
                     return End::AtOnce;
+                } else if self.is_hurried() {
+                    return End::Stopped;
                 },
             }
         }
+    }
+
+    /// Whether a second signal has come.
+    fn is_hurried(&self) -> bool {
+        self.terminations > 1
     }
 
     /// A third signal while the shards shut down; resolves only then.

@@ -302,7 +302,8 @@ impl Server {
     }
 }
 
-/// Where this machine itself reaches a listener on `address`.
+/// Where this machine itself reaches a listener on `address`: "every address" is nobody's name,
+/// and without a token only a `Host` that names loopback may publish.
 fn from_here(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {

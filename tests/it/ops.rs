@@ -180,6 +180,11 @@ fn health_exits_0_when_it_is_alive_and_1_when_nobody_is() {
     drop(unused);
     let ended = Launch::new(&["health", &url]).run();
     assert_eq!(ended.code, Some(1), "{ended:?}");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let ended = Launch::new(&["health", &url]).run();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("timed out"), "it says what is wrong: {ended:?}");
     assert_eq!(Launch::new(&["health", "nonsense://"]).run().code.map(|code| code > 0), Some(true));
 }
 

@@ -39,6 +39,16 @@ fn the_log_says_what_it_listens_on_how_many_shards_which_broker_and_what_to_try(
     assert!(server.log().lines().count() <= 12, "a few lines:\n{}", server.log());
 }
 
+/// `Host: 0.0.0.0` names no machine, so a publish that says it is refused.
+#[test]
+fn the_command_to_try_works_also_when_it_listens_on_every_address() {
+    for (listen, host) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "[::1]")] {
+        let server = Launch::new(&["--listen", listen]).start();
+        let port = server.addr().port();
+        server.wait_for_log(&["curl", &format!("http://{host}:{port}/broadcast")]);
+    }
+}
+
 #[test]
 fn it_listens_on_several_addresses_each_on_every_shard() {
     let server = Server::start(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"]);

@@ -1,6 +1,6 @@
 //! The drain while clients stay: what goes on, what is refused, and when it ends.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::support::{
     PATIENCE,
@@ -172,6 +172,50 @@ fn a_request_that_never_ends_gets_a_second_and_no_more() {
     let left = now();
     server.assert_exit(0);
     assert!(left.elapsed() < Duration::from_secs(5), "{:?}", left.elapsed());
+}
+
+/// A publisher that has begun a request and goes no further.
+fn endless_request(addr: SocketAddr) -> Http {
+    let mut endless = Http::connect(addr);
+    endless.send(format!(
+        "POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 4\r\n\
+         Expect: 100-continue\r\n\r\n"
+    ));
+    // The server asks for the body: so the request is in progress.
+    assert_eq!(endless.response().status, 100);
+    endless
+}
+
+/// A drain without clients used to stay "serving" while it waited for the last request: readiness
+/// was green, and whoever came was let in and closed a second later.
+#[test]
+fn with_nobody_there_a_request_in_progress_does_not_keep_the_door_open() {
+    let mut server = Server::start(&[]);
+    let addr = server.addr();
+    let mut publisher = endless_request(addr);
+    let mut probe = Http::connect(addr);
+    let probing = format!("GET /readyz HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+    probe.request(&probing).assert_status(200);
+    server.signal(&["TERM"]);
+    server.wait_for_log(&["drain phase", "waiting"]);
+    if let Some(mut http) = Http::try_connect(addr)
+        && http.try_send(upgrade_request(addr, "/ws", ""))
+        && let Some(response) = http.try_response()
+    {
+        assert_eq!(response.status, 503, "{response:?}");
+    }
+    publisher.send("half");
+    assert_eq!(publisher.response().status, 202);
+    server.assert_exit(0);
+}
+
+#[test]
+fn an_order_over_http_with_nobody_there_answers_that_it_has_begun() {
+    let mut server = Server::start(&[]);
+    let answer = post(server.addr(), "/admin/drain", "");
+    answer.assert_status(202);
+    assert_eq!(answer.json()["phase"], "waiting", "{answer:?}");
+    server.assert_exit(0);
 }
 
 #[test]

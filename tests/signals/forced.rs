@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use crate::support::{
-    PATIENCE, client::Client, eventually, frames::masked_close, http::get, let_pass, now,
-    publish::Publisher, server::Server,
+    PATIENCE,
+    client::Client,
+    eventually,
+    frames::masked_close,
+    http::{Http, get},
+    let_pass, now,
+    publish::Publisher,
+    server::Server,
 };
 
 /// Longer than signals count as one.
@@ -43,6 +49,24 @@ fn a_second_signal_closes_everyone_1001_and_ends_within_a_second() {
         server.assert_exit(0);
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     }
+}
+
+/// The moment that the last requests get used to be granted also here, on top of the second.
+#[test]
+fn a_second_signal_does_not_wait_for_a_request() {
+    let mut server = Server::start(&["--drain-pre-delay", "1m"]);
+    let addr = server.addr();
+    let mut endless = Http::connect(addr);
+    endless.send(format!(
+        "POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 4\r\n\
+         Expect: 100-continue\r\n\r\n"
+    ));
+    assert_eq!(endless.response().status, 100);
+    signal_and_wait_until_draining(&server);
+    server.signal(&["TERM"]);
+    let start = now();
+    server.assert_exit(0);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[test]
