@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     clock::{self, Millis},
-    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX},
+    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
     metrics::Counter,
 };
 
@@ -57,6 +57,8 @@ pub struct Health {
 struct Link {
     whole: AtomicBool,
     beat_returned_ms: AtomicU64,
+    /// Since when its heartbeats return without a pause.
+    up_since_ms: AtomicU64,
     round_trip_ms: AtomicU64,
 }
 
@@ -74,6 +76,7 @@ impl Health {
         let link = || Link {
             whole: AtomicBool::new(false),
             beat_returned_ms: AtomicU64::new(created.0),
+            up_since_ms: AtomicU64::new(created.0),
             round_trip_ms: AtomicU64::new(0),
         };
         Self {
@@ -162,6 +165,9 @@ impl Health {
     /// A heartbeat of `shard` came back, all its wanted channels being subscribed.
     pub(super) fn beat_returned(&self, shard: usize, sent: Millis, now: Millis) {
         let Some(link) = self.links.get(shard) else { return };
+        if !link.is_up(now) {
+            link.up_since_ms.store(now.0, Ordering::Release);
+        }
         link.beat_returned_ms.store(now.0, Ordering::Release);
         link.round_trip_ms
             .store(u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -249,7 +255,8 @@ impl Health {
     }
 
     fn stalled_shard_at(&self, now: Millis) -> Option<usize> {
-        if !self.links.iter().any(|link| link.is_up(now)) {
+        // After an outage one link is back before the others: that alone is no stall.
+        if !self.links.iter().any(|link| link.is_up(now) && link.up_for(now) > SHARD_STALL_READY) {
             return None;
         }
         self.links.iter().position(|link| link.silence(now) > HEARTBEAT_SILENCE_MAX)
@@ -267,6 +274,10 @@ impl Link {
 
     fn is_up(&self, now: Millis) -> bool {
         self.is_whole() && self.silence(now) <= HEARTBEAT_SILENCE_MAX
+    }
+
+    fn up_for(&self, now: Millis) -> Duration {
+        now - Millis(self.up_since_ms.load(Ordering::Acquire))
     }
 
     fn lag(&self, now: Millis) -> Duration {
@@ -320,12 +331,27 @@ mod tests {
     #[test]
     fn a_shard_is_stalled_only_while_others_hear_their_own_beat() {
         let health = Health::redis(2);
-        let late = at(5000);
-        assert_eq!(health.stalled_shard_at(late), None);
-        health.beat_returned(0, late, late);
-        assert_eq!(health.stalled_shard_at(late), Some(1));
-        health.beat_returned(1, late, late);
-        assert_eq!(health.stalled_shard_at(late), None);
+        assert_eq!(health.stalled_shard_at(at(5000)), None);
+        for late in [5000, 6000, 7000, 7001] {
+            health.beat_returned(0, at(late), at(late));
+        }
+        assert_eq!(health.stalled_shard_at(at(7001)), Some(1));
+        health.beat_returned(1, at(7001), at(7001));
+        assert_eq!(health.stalled_shard_at(at(7001)), None);
+        health.beat_returned(0, at(8000), at(8000));
+        assert_eq!(health.stalled_shard_at(at(8002)), Some(1), "the other was up all the time");
+    }
+
+    #[test]
+    fn a_shard_that_is_back_a_little_later_than_another_is_not_stalled() {
+        let health = Health::redis(2);
+        for shard in [0, 1] {
+            health.beat_returned(shard, at(0), at(0));
+        }
+        health.beat_returned(0, at(5000), at(5000));
+        assert_eq!(health.stalled_shard_at(at(5001)), None);
+        health.beat_returned(1, at(5250), at(5250));
+        assert_eq!(health.stalled_shard_at(at(5251)), None);
     }
 
     #[test]

@@ -296,9 +296,21 @@ impl Server {
             broker = settings::broker_words(&self.config),
             "ready"
         );
-        let has_token = !self.config.api_tokens.is_empty();
-        let token = if has_token { " -H 'Authorization: Bearer TOKEN'" } else { "" };
-        info!("try: curl -d 'hello'{token} http://{}/broadcast", from_here(self.addresses[0]));
+        self.say_what_to_try();
+    }
+
+    /// A command that works as it stands, wherever one does.
+    fn say_what_to_try(&self) {
+        let named: Vec<_> = self.addresses.iter().copied().map(from_here).collect();
+        let loopback = named.iter().find(|address| address.ip().is_loopback());
+        let needs_token = !self.config.api_tokens.is_empty();
+        if loopback.is_none() && !needs_token && !self.config.insecure_api {
+            warn!("nobody can publish over HTTP: no listener is on loopback; set --api-token");
+            return;
+        }
+        let example = loopback.unwrap_or(&named[0]);
+        let token = if needs_token { " -H 'Authorization: Bearer TOKEN'" } else { "" };
+        info!("try: curl -d 'hello'{token} http://{example}/broadcast");
     }
 }
 

@@ -102,13 +102,14 @@ fn since(counted: &AtomicU64, count: u64) -> u64 {
     count.saturating_sub(counted.fetch_max(count, Ordering::Relaxed))
 }
 
-/// How many clients the process takes: what was asked for, or what its descriptors allow.
+/// How many clients the process takes: what was asked for, and no more than its descriptors allow.
 pub(super) fn connections_max(config: &Config) -> usize {
     let allowed = descriptors_allow();
     match config.max_connections {
         Some(asked) if asked > allowed => {
+            // Past the descriptors nobody could be told 503.
             warn!(asked, allowed, "--max-connections is more than the descriptor limit allows");
-            asked
+            allowed
         }
         Some(asked) => asked,
         None => allowed,

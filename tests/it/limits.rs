@@ -16,7 +16,16 @@ const DESCRIPTORS: &str = "ulimit -n 128";
 
 #[test]
 fn past_what_the_descriptors_allow_a_handshake_is_503() {
-    let server = Launch::on_a_free_port(&[]).after(DESCRIPTORS).start();
+    assert_full_in_time(&[]);
+}
+
+#[test]
+fn also_when_more_clients_are_asked_for_than_the_descriptors_allow() {
+    assert_full_in_time(&["--max-connections", "1000"]);
+}
+
+fn assert_full_in_time(args: &[&str]) {
+    let server = Launch::on_a_free_port(args).after(DESCRIPTORS).start();
     let addr = server.addr();
     let mut clients = Vec::new();
     let refused = loop {

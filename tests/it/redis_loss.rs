@@ -19,6 +19,7 @@ use crate::support::{
     clients_on_all_shards, eventually,
     frames::{CLOSE, PING},
     http::get,
+    let_pass,
     metrics::metric,
     now,
     publish::{Answer, Publisher},
@@ -272,6 +273,35 @@ fn redis_paused_under_load() {
         load.wait_for(50, "local meanwhile", Answer::is_local);
         redis.resume();
     });
+}
+
+/// The shards return one after the other; the last ones used to count as stalled meanwhile, which
+/// turned readiness red in every replica at once.
+#[test]
+fn while_redis_comes_back_readiness_is_never_red() {
+    let mut redis = RedisServer::start();
+    let server = start(&redis, &["--threads", "4"]);
+    wait_until_ready(&server);
+    for pause in [false, true] {
+        if pause {
+            redis.pause()
+        } else {
+            redis.kill()
+        }
+        eventually(PATIENCE, "degraded", || status(&server) == "degraded");
+        // Longer than a heartbeat may be missing.
+        let_pass(Duration::from_millis(1500));
+        if pause {
+            redis.resume()
+        } else {
+            redis.restart()
+        }
+        eventually(PATIENCE, "it is ready", || {
+            let ready = get(server.addr(), "/readyz");
+            assert_eq!(ready.status, 200, "{}", ready.text());
+            ready.json()["status"] == "ready"
+        });
+    }
 }
 
 #[test]
