@@ -15,6 +15,7 @@ use crate::{
     limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE},
     ws::{
         close::{self, CloseReason},
+        decoder::Decoder,
         frame,
     },
 };
@@ -119,6 +120,11 @@ impl Clients {
             return false;
         }
         entry.state = State::Closing { reason, until, hurried, peer_closed: false };
+        if entry.state.is_deaf() {
+            // The rest is thrown away: whoever is waited for must not hold what was begun.
+            entry.decoder = Decoder::default();
+            self.input.release(std::mem::take(&mut entry.charged_bytes));
+        }
         // What arrives now is only looked through for the peer's Close.
         if std::mem::take(&mut entry.paused) {
             self.again.push(key);
@@ -231,7 +237,8 @@ impl Clients {
         self.pace(self.now);
         self.hub.relieve();
         self.settle();
-        self.metrics.backlog_bytes.set(self.hub.held_bytes() as u64);
+        let held_bytes = self.hub.held_bytes() + self.input.held_bytes();
+        self.metrics.backlog_bytes.set(held_bytes as u64);
     }
 
     /// Wants `key` to be asked at `due`, whatever was wanted before.

@@ -14,7 +14,7 @@ use crate::{
     ws::{
         Kind,
         close::CloseReason,
-        decoder::{Event, Rules},
+        decoder::{Decoder, Event, Rules},
         frame,
     },
 };
@@ -85,7 +85,9 @@ impl Clients {
         client.keepalive.heard(self.now);
         let rules = Rules {
             message_bytes_max: self.settings.message_bytes_max,
-            keep_payload: client.endpoint == Endpoint::Echo || client.may_publish,
+            // A message that ends after our Close has no effect: nothing of it is kept.
+            keep_payload: client.state == State::Open
+                && (client.endpoint == Endpoint::Echo || client.may_publish),
         };
         // Out of the entry while its events act on the table; back when the input is used up.
         let mut decoder = std::mem::take(&mut client.decoder);
@@ -121,10 +123,13 @@ impl Clients {
     /// Charges the unfinished message to the budget and gives it its deadline.
     fn account(&mut self, key: Key) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        let held = if entry.state.is_deaf() { 0 } else { entry.decoder.held_bytes() };
+        if entry.state.is_deaf() {
+            entry.decoder = Decoder::default();
+        }
+        let held = entry.decoder.held_bytes();
         let charged = std::mem::replace(&mut entry.charged_bytes, held);
-        self.budget.charge(held);
-        self.budget.release(charged);
+        self.input.charge(held);
+        self.input.release(charged);
         if entry.decoder.is_idle() {
             entry.message_begun = None;
         } else if entry.message_begun.is_none() {
@@ -134,7 +139,7 @@ impl Clients {
                 self.schedule(key, until);
             }
         }
-        if held > charged && self.budget.over() {
+        if held > charged && self.input.over() {
             self.close(key, CloseReason::Policy);
         }
     }
@@ -175,7 +180,7 @@ impl Clients {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let data = bytes::Bytes::from(data.into_owned());
         if let Some(inbox) = &mut entry.inbox {
-            self.budget.charge(data.len());
+            self.input.charge(data.len());
             inbox.push(kind, data);
         } else {
             entry.inbox = Some(Box::new(Inbox::default()));
@@ -190,7 +195,7 @@ impl Clients {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let next = entry.inbox.as_mut().and_then(|inbox| inbox.pop());
         if let (Some((kind, data)), Some(channel)) = (next, channel) {
-            self.budget.release(data.len());
+            self.input.release(data.len());
             self.requests.push(Request::Publish { key, channel, kind, data });
         } else {
             entry.inbox = None;

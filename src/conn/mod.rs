@@ -19,6 +19,7 @@ use crate::{
     ws::{Kind, close::CloseReason, decoder::Decoder, frame},
 };
 
+mod account;
 mod closing;
 mod inbox;
 mod input;
@@ -29,6 +30,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+use account::InputAccount;
 use closing::{Paced, State};
 use inbox::Inbox;
 use keepalive::Keepalive;
@@ -126,7 +128,7 @@ pub struct Clients {
     registry: Registry,
     wheel: Wheel,
     settings: Settings,
-    budget: Arc<Budget>,
+    input: InputAccount,
     control: Arc<Control>,
     metrics: Arc<ShardMetrics>,
     now: Millis,
@@ -157,7 +159,7 @@ impl Clients {
             registry,
             wheel: Wheel::new(now),
             settings,
-            budget,
+            input: InputAccount::new(budget),
             control,
             metrics,
             now,
@@ -267,9 +269,9 @@ impl Clients {
             return;
         }
         let Some(entry) = slot.take() else { return };
-        self.budget.release(entry.charged_bytes);
+        self.input.release(entry.charged_bytes);
         if let Some(inbox) = &entry.inbox {
-            self.budget.release(inbox.held_bytes());
+            self.input.release(inbox.held_bytes());
         }
         if let Some(mut socket) = self.hub.remove(key) {
             self.registry.forget(&mut socket);

@@ -176,6 +176,45 @@ fn a_message_that_is_never_finished_ends_with_1008_and_a_finished_one_restarts_t
     assert_eq!(close_code(&mut peer), 1008);
 }
 
+/// The beginning of a message that is announced as 60,000 bytes, masked with zeros.
+fn begun(length: usize) -> Vec<u8> {
+    let header = [0x82, 0xfe, 0xea, 0x60, 0, 0, 0, 0];
+    [&header[..], &vec![b'x'; length]].concat()
+}
+
+/// Clients that don't answer their Close used to keep what they had begun for 2 s, uncharged:
+/// with enough of them the budget bounded nothing.
+#[test]
+fn who_is_closed_for_its_unfinished_message_holds_no_memory_while_its_answer_is_awaited() {
+    let mut table = table(settings());
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&begun(50_000)).unwrap();
+    table.read_until(key, Millis(0), |table| table.budget.used() >= 50_000);
+    table.clients.on_tick(Millis(1));
+    assert!(table.metrics.backlog_bytes.get() >= 50_000, "it can be seen from outside");
+    table.clients.close(key, CloseReason::Policy);
+    assert_eq!((table.budget.used(), table.clients.live()), (0, 1));
+    let entry = table.clients.entries[key.index()].as_ref().unwrap();
+    assert_eq!(entry.decoder.held_bytes(), 0);
+    assert_eq!(close_code(&mut peer), 1008);
+}
+
+#[test]
+fn a_message_that_goes_on_after_our_close_is_not_kept() {
+    let mut table = table(settings());
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&begun(50_000)).unwrap();
+    table.read_until(key, Millis(0), |table| table.budget.used() >= 50_000);
+    table.clients.close(key, CloseReason::GoingAway);
+    peer.write_all(b"more").unwrap();
+    table.read_until(key, Millis(0), |table| table.budget.used() < 1000);
+    peer.write_all(&[vec![b'x'; 9_996], masked(0x88, &[0x03, 0xe9])].concat()).unwrap();
+    table.read_until(key, Millis(0), |table| table.clients.is_empty());
+    assert_eq!(table.budget.used(), 0);
+    let requests = table.clients.take_requests();
+    assert!(!requests.iter().any(|request| matches!(request, Request::Publish { .. })));
+}
+
 #[test]
 fn a_clients_own_messages_go_out_one_at_a_time_in_their_order() {
     let mut table = table(settings());

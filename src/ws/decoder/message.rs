@@ -52,6 +52,8 @@ impl Unfinished {
         if rules.keep_payload {
             self.make_room(piece.len(), len_max);
             self.data.extend_from_slice(piece);
+        } else {
+            self.data = Vec::new();
         }
         Ok(())
     }

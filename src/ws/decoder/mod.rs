@@ -25,7 +25,8 @@ use super::{
     frame::{CONTROL_PAYLOAD_BYTES_MAX, Control},
 };
 
-/// What a client may send; the same for all of a connection's life.
+/// What a client may send; the same for all of a connection's life, except that payload may cease
+/// to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Longest message, all its fragments together; past it `TooBig`.

@@ -1,0 +1,39 @@
+//! What clients' own messages hold of the process's budget, counted for this shard.
+//!
+//! Every byte charged goes through here, so that the metric and the budget can't differ. Whether
+//! the budget is over is the caller's matter.
+
+use std::sync::Arc;
+
+use crate::hub::Budget;
+
+/// One shard's account for input.
+#[derive(Debug)]
+pub(super) struct InputAccount {
+    budget: Arc<Budget>,
+    held_bytes: usize,
+}
+
+impl InputAccount {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, held_bytes: 0 }
+    }
+
+    pub(super) fn charge(&mut self, bytes: usize) {
+        self.held_bytes += bytes;
+        self.budget.charge(bytes);
+    }
+
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.held_bytes -= bytes;
+        self.budget.release(bytes);
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    pub(super) fn over(&self) -> bool {
+        self.budget.over()
+    }
+}
