@@ -49,7 +49,12 @@ pub struct InvalidFilter;
 /// When the level is not valid, or something else has set up logging before.
 pub fn init(settings: &Settings) -> Result<(), InitError> {
     let filter = parse_filter(&settings.level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A line that can't be written is lost: to complain about it where it could not be written
+    // would panic, and a log collector that dies must not take the service along.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .log_internal_errors(false);
     match settings.format {
         Format::Text => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

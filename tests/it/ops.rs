@@ -8,7 +8,7 @@ use crate::support::{
     PATIENCE,
     client::Client,
     clients_on_all_shards, eventually,
-    http::get,
+    http::{Http, get},
     metrics::{Metrics, metric},
     publish::Publisher,
     server::{Launch, Server},
@@ -198,4 +198,20 @@ fn logs_are_lines_of_json_when_wanted() {
         assert!(json.is_object(), "{line}");
     }
     assert!(log.lines().count() > 1, "{log}");
+}
+
+/// The first line that could not be written used to end the process, whoever was connected.
+#[test]
+fn it_serves_on_when_its_log_cannot_be_written() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let listen = addr.to_string();
+    let mut server = Launch::new(&["--listen", &listen]).after("exec 2>/dev/full").spawn();
+    eventually(PATIENCE, "it serves", || Http::try_connect(addr).is_some());
+    let client = Client::connect(addr);
+    server.signal(&["HUP", "TERM"]);
+    eventually(PATIENCE, "readiness is red", || get(addr, "/readyz").status == 503);
+    client.leave();
+    server.assert_exit(0);
 }
