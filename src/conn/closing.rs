@@ -303,7 +303,7 @@ impl Clients {
         let mut next = message_until;
         match entry.keepalive.on_deadline(self.now, &self.settings.keepalive) {
             None => {}
-            Some(Action::GiveUp) => return self.close(key, CloseReason::PingTimeout),
+            Some(Action::GiveUp) => return self.give_up(key),
             Some(Action::Wait(until)) => next = earlier(next, until),
             Some(Action::Ping(until)) => {
                 next = earlier(next, until);
@@ -316,12 +316,32 @@ impl Clients {
         }
     }
 
-    /// The Close frame was not taken in time: what the kernel holds is thrown away.
-    fn cut_off(&mut self, key: Key, reason: CloseReason) {
+    /// A client has not answered its ping, as far as is known.
+    fn give_up(&mut self, key: Key) {
+        // A shard that was busy or asleep may not have read what has long been there.
+        self.read(key, true);
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        if entry.state != State::Open {
+            return;
+        }
+        // Not read because of its own messages on their way: the silence is ours.
+        if entry.inbox.is_some() {
+            entry.keepalive.heard(self.now);
+        }
+        match entry.keepalive.on_deadline(self.now, &self.settings.keepalive) {
+            Some(Action::Wait(until)) => self.schedule(key, until),
+            _ => self.close(key, CloseReason::PingTimeout),
+        }
+    }
+
+    /// The Close frame was not taken in time: what the kernel holds is thrown away. A client
+    /// whose 101 is not out yet is none that could be cut off.
+    pub(super) fn cut_off(&mut self, key: Key, reason: CloseReason) {
         if let Some(socket) = self.hub.outlet(key) {
             socket.reset_on_drop();
         }
-        if self.control.phase() > Phase::Serving {
+        let is_live = entry(&mut self.entries, key).is_some_and(|entry| entry.live);
+        if is_live && self.control.phase() > Phase::Serving {
             self.control.barrier.count_cut_off();
         }
         self.end(key, reason);

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::{Borrowed, Clients, Endpoint, Request, entry, inbox::Inbox, socket::Ready};
+use super::{Borrowed, Clients, Endpoint, entry, socket::Ready};
 use crate::{
     clock::Millis,
     hub::Key,
@@ -91,7 +91,7 @@ impl Clients {
         };
         // Out of the entry while its events act on the table; back when the input is used up.
         let mut decoder = std::mem::take(&mut client.decoder);
-        let mut completed = false;
+        let mut was_whole = false;
         let mut start = 0;
         while start < input.len() {
             if entry(&mut self.entries, key).is_none_or(|entry| entry.state.is_deaf()) {
@@ -100,10 +100,11 @@ impl Clients {
             match decoder.next(&mut input[start..], &rules) {
                 Ok((used, event)) => {
                     start += used;
-                    completed |= matches!(event, Some(Event::Message { .. }));
+                    was_whole |= matches!(event, Some(Event::Message { .. }));
                     if let Some(event) = event {
                         self.on_event(key, event);
                     }
+                    was_whole |= decoder.is_idle();
                 }
                 Err(reason) => {
                     self.close(key, reason);
@@ -113,7 +114,7 @@ impl Clients {
         }
         if let Some(entry) = entry(&mut self.entries, key) {
             entry.decoder = decoder;
-            if completed {
+            if was_whole {
                 entry.message_begun = None;
             }
             self.account(key);
@@ -139,7 +140,8 @@ impl Clients {
                 self.schedule(key, until);
             }
         }
-        if held > charged && self.input.over() {
+        // Logs give way first: whoever is behind in them is worse than who is amid a message.
+        if held > charged && self.input.over() && !self.hub.relieve() {
             self.close(key, CloseReason::Policy);
         }
     }
@@ -149,7 +151,12 @@ impl Clients {
             Event::Message { kind, data, .. } => self.on_message(key, kind, data),
             Event::Ping(data) => {
                 let pong = frame::control(frame::Control::Pong, &data);
-                self.hub.pong(key, pong.as_ref());
+                if self.hub.is_blocked(key) {
+                    self.hub.pong(key, pong.as_ref());
+                } else {
+                    // One write for all that a read brought: a flood of pings costs no more.
+                    self.hub.queue(key, &[pong.as_ref()]);
+                }
             }
             Event::Pong(_) => {}
             Event::Close(close) => self.answer_close(key, close.code),
@@ -167,39 +174,13 @@ impl Clients {
             if self.hub.unsent(key) > ECHO_UNSENT_BYTES_MAX {
                 client.paused = true;
             }
+            if self.input.over() {
+                self.close(key, CloseReason::SlowConsumer);
+            }
         } else if client.may_publish {
             self.offer(key, kind, data);
         } else {
             self.metrics.client_messages_dropped.add(1);
-        }
-    }
-
-    /// A client's message for its first channel: at once, or behind those on their way.
-    fn offer(&mut self, key: Key, kind: Kind, data: Borrowed<'_>) {
-        let Some(channel) = self.hub.first_channel(key).cloned() else { return };
-        let Some(entry) = entry(&mut self.entries, key) else { return };
-        let data = bytes::Bytes::from(data.into_owned());
-        if let Some(inbox) = &mut entry.inbox {
-            self.input.charge(data.len());
-            inbox.push(kind, data);
-        } else {
-            entry.inbox = Some(Box::new(Inbox::default()));
-            entry.paused = true;
-            self.requests.push(Request::Publish { key, channel, kind, data });
-        }
-    }
-
-    /// The client's message on its way has been dealt with: the next one follows.
-    pub fn published(&mut self, key: Key) {
-        let channel = self.hub.first_channel(key).cloned();
-        let Some(entry) = entry(&mut self.entries, key) else { return };
-        let next = entry.inbox.as_mut().and_then(|inbox| inbox.pop());
-        if let (Some((kind, data)), Some(channel)) = (next, channel) {
-            self.input.release(data.len());
-            self.requests.push(Request::Publish { key, channel, kind, data });
-        } else {
-            entry.inbox = None;
-            self.resume(key);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! belongs to a single client. What it can't do itself (publish a client's message, drop a
 //! subscription at the broker) it hands out as [`Request`]s. It must not know a runtime's tasks.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, io, sync::Arc};
 
 use bytes::Bytes;
 
@@ -18,6 +18,8 @@ use crate::{
     metrics::{ShardMetrics, SlowAction},
     ws::{Kind, close::CloseReason, decoder::Decoder, frame},
 };
+
+pub use inbox::Offered;
 
 mod account;
 mod closing;
@@ -65,17 +67,8 @@ pub enum Endpoint {
 /// What the table asks of the shard.
 #[derive(Debug)]
 pub enum Request {
-    /// Publish a client's message, then call [`Clients::published`].
-    Publish {
-        /// Whose message.
-        key: Key,
-        /// Where it goes.
-        channel: ChannelName,
-        /// Text or binary.
-        kind: Kind,
-        /// The payload.
-        data: Bytes,
-    },
+    /// Publish a client's message, then what [`Clients::published`] gives, until it gives nothing.
+    Publish(Key, Offered),
     /// Nobody here has this channel any more.
     Abandoned(ChannelName),
 }
@@ -108,6 +101,8 @@ struct Entry {
     may_publish: bool,
     /// Input is left in the kernel until there is room for what it causes.
     paused: bool,
+    /// The epoll set is asked to tell of room to write.
+    wants_room: bool,
     live: bool,
     /// Bytes charged to the budget for the decoder's unfinished message.
     charged_bytes: usize,
@@ -138,6 +133,8 @@ pub struct Clients {
     due: Vec<Key>,
     again: Vec<Key>,
     requests: Vec<Request>,
+    /// What clients that are gone had still to say; each goes on behind a message on its way.
+    orphans: HashMap<Key, Box<Inbox>>,
     paced: Option<Paced>,
 }
 
@@ -169,6 +166,7 @@ impl Clients {
             due: Vec::new(),
             again: Vec::new(),
             requests: Vec::new(),
+            orphans: HashMap::new(),
             paced: None,
         }
     }
@@ -210,6 +208,7 @@ impl Clients {
             endpoint,
             may_publish: false,
             paused: false,
+            wants_room: false,
             live: false,
             charged_bytes: 0,
             message_begun: None,
@@ -270,8 +269,8 @@ impl Clients {
         }
         let Some(entry) = slot.take() else { return };
         self.input.release(entry.charged_bytes);
-        if let Some(inbox) = &entry.inbox {
-            self.input.release(inbox.held_bytes());
+        if let Some(inbox) = entry.inbox.filter(|inbox| !inbox.is_empty()) {
+            self.orphans.insert(key, inbox);
         }
         if let Some(mut socket) = self.hub.remove(key) {
             self.registry.forget(&mut socket);
@@ -308,8 +307,14 @@ impl Clients {
         match *event {
             hub::Event::Blocked(key) => self.watch(key, true),
             hub::Event::Drained(key) => {
-                self.watch(key, false);
+                if entry(&mut self.entries, key).is_some_and(|entry| entry.wants_room) {
+                    self.watch(key, false);
+                }
                 self.resume(key);
+            }
+            hub::Event::Failed(key, io::ErrorKind::OutOfMemory) => {
+                self.metrics.slow_consumers.add(SlowAction::Close as usize, 1);
+                self.cut_off(key, CloseReason::SlowConsumer);
             }
             hub::Event::Failed(key, _) => self.on_broken(key),
             hub::Event::Slow(key) => {
@@ -326,6 +331,9 @@ impl Clients {
 
     fn watch(&mut self, key: Key, writable: bool) {
         let Some(socket) = self.hub.outlet_mut(key) else { return };
+        if let Some(entry) = entry(&mut self.entries, key) {
+            entry.wants_room = writable;
+        }
         if self.registry.watch(socket, key, writable).is_err() {
             self.on_broken(key);
         }
@@ -371,9 +379,12 @@ impl Clients {
         !self.again.is_empty()
     }
 
-    /// Clients whose input is to be read further, after others had their turn.
+    /// Clients whose input is to be read further, after others had their turn; each once.
     pub fn take_again(&mut self) -> Vec<Key> {
-        std::mem::take(&mut self.again)
+        let mut again = std::mem::take(&mut self.again);
+        again.sort_unstable();
+        again.dedup();
+        again
     }
 }
 

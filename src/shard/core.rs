@@ -6,13 +6,13 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::yield_now};
 use tracing::debug;
 
 use crate::{
     broker::{Broker, PublishError},
-    conn::{Clients, Request},
-    drain::Control,
+    conn::{Clients, Offered, Request},
+    drain::{Control, Guard},
     hub::Key,
     metrics::{PublishFailure, ShardMetrics, Source},
 };
@@ -78,18 +78,27 @@ impl Core {
                     self.broker.unsubscribe(&channel);
                 }
             }
-            Request::Publish { key, channel, kind, data } => {
-                let core = self.clone();
+            Request::Publish(key, message) => {
                 // Its client may leave meanwhile; the process does not.
                 let guard = self.control.barrier.request();
-                tokio::task::spawn_local(async move {
-                    let published = core.broker.publish(channel, kind, data).await;
-                    drop(guard);
-                    core.count(key, published.err());
-                    core.with(|clients| clients.published(key));
-                });
+                tokio::task::spawn_local(self.clone().publish_all(key, message, guard));
             }
         }
+    }
+
+    /// Publishes a client's messages one after the other, so that they keep their order.
+    async fn publish_all(self: Rc<Self>, key: Key, first: Offered, guard: Guard) {
+        let mut next = Some(first);
+        while let Some(Offered { channel, kind, data }) = next {
+            let published = self.broker.publish(channel, kind, data).await;
+            self.count(key, published.err());
+            next = self.with(|clients| clients.published(key));
+            if next.is_some() {
+                // A broker that answers at once must not keep the thread.
+                yield_now().await;
+            }
+        }
+        drop(guard);
     }
 
     fn count(&self, key: Key, failure: Option<PublishError>) {

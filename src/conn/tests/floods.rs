@@ -1,0 +1,181 @@
+//! Clients that send more than they should, at the wrong moment, or leave right after.
+
+use super::*;
+use crate::limits::READ_BUFFER_BYTES;
+
+fn quiet() -> Settings {
+    let off = keepalive::Settings { interval: None, timeout: Duration::from_secs(1) };
+    Settings { keepalive: off, ..settings() }
+}
+
+/// Reads for `key` until the table asks for something.
+fn requests_of(table: &mut Table, key: Key) -> Vec<Request> {
+    let mut requests = Vec::new();
+    table.read_until(key, Millis(0), |table| {
+        requests.append(&mut table.clients.take_requests());
+        !requests.is_empty()
+    });
+    requests
+}
+
+#[test]
+fn who_says_three_things_and_closes_in_one_breath_has_said_all_three() {
+    let mut table = table(settings());
+    let (key, mut peer) = table.client(Millis(0));
+    let mut all: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
+    all.extend(masked(0x88, &[0x03, 0xe8]));
+    peer.write_all(&all).unwrap();
+    let requests = requests_of(&mut table, key);
+    table.read_until(key, Millis(0), |table| table.clients.is_empty());
+    assert_eq!(close_code(&mut peer), 1000);
+    assert_eq!(told(&mut table, requests, key), ["a", "b", "c"]);
+    assert_eq!(table.budget.used(), 0);
+}
+
+#[test]
+fn what_a_client_said_before_the_server_closed_it_is_published_and_given_back_to_the_budget() {
+    let mut table = table(settings());
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&[masked(0x81, b"a"), masked(0x81, b"b")].concat()).unwrap();
+    let requests = requests_of(&mut table, key);
+    table.clients.close(key, CloseReason::PingTimeout);
+    assert_eq!(close_code(&mut peer), 4408);
+    assert_eq!(told(&mut table, requests, key), ["a", "b"]);
+    assert_eq!(table.budget.used(), 0);
+}
+
+#[test]
+fn many_tiny_messages_of_many_clients_are_bounded_by_the_budget() {
+    let mut table = table_within(quiet(), 1 << 20);
+    let flood = masked(0x81, b"x").repeat(READ_BUFFER_BYTES / 7);
+    let mut closed = 0;
+    for _ in 0..8 {
+        let (key, mut peer) = table.client(Millis(0));
+        peer.write_all(&flood).unwrap();
+        requests_of(&mut table, key);
+        assert!(table.budget.used() <= 1 << 20);
+        peer.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        closed += u32::from(matches!(peer.read(&mut [0; 4]), Ok(4)));
+    }
+    assert!(closed >= 4, "those past the budget are closed: {closed}");
+}
+
+#[test]
+fn an_unfinished_message_is_not_closed_for_what_logs_take_up() {
+    let mut table = table_within(quiet(), 2 << 20);
+    // Not yet connected: it takes nothing, so everything waits in the log.
+    let _behind = table.admit();
+    for _ in 0..16 {
+        table.broadcast(&"x".repeat(64 << 10));
+    }
+    let (key, mut peer) = table.client(Millis(0));
+    let others = (2 << 20) - table.budget.used();
+    table.budget.charge(others);
+    peer.write_all(&masked(0x01, b"begun")).unwrap();
+    let is_amid_a_message = |table: &mut Table| {
+        entry(&mut table.clients.entries, key).is_none_or(|entry| !entry.decoder.is_idle())
+    };
+    table.read_until(key, Millis(0), is_amid_a_message);
+    assert!(!table.budget.over());
+    let state = entry(&mut table.clients.entries, key).map(|entry| entry.state);
+    assert_eq!(state, Some(State::Open), "whoever is behind in the log gives way, not this one");
+}
+
+#[test]
+fn a_flood_of_pings_is_answered_whole_and_in_order() {
+    let mut table = table(quiet());
+    let (key, mut peer) = table.client(Millis(0));
+    let pings: Vec<u8> = (0..1000_u16).flat_map(|n| masked(0x89, &n.to_be_bytes())).collect();
+    let pongs: Vec<u8> =
+        (0..1000_u16).flat_map(|n| [&[0x8a, 2][..], &n.to_be_bytes()].concat()).collect();
+    peer.write_all(&pings).unwrap();
+    table.read_until(key, Millis(0), |_| peer_has(&peer, pongs.len()));
+    read_exactly(&mut peer, &pongs);
+    assert_eq!(table.budget.used(), 0);
+}
+
+fn peer_has(peer: &TcpStream, bytes: usize) -> bool {
+    peer.set_nonblocking(true).unwrap();
+    let has = peer.peek(&mut vec![0; bytes]).is_ok_and(|count| count >= bytes);
+    peer.set_nonblocking(false).unwrap();
+    has
+}
+
+#[test]
+fn an_answer_that_waited_in_the_kernel_while_the_shard_slept_saves_its_client() {
+    let mut table = table(settings());
+    let (_, mut peer) = table.client(Millis(0));
+    table.clients.on_tick(Millis(25_100));
+    read_exactly(&mut peer, b"\x89\x00");
+    peer.write_all(&masked(0x8a, b"")).unwrap();
+    // On loopback the bytes are there once the peer's kernel has sent them.
+    table.clients.on_tick(Millis(90_000));
+    assert_eq!(table.metrics.connections_closed.get(CloseReason::PingTimeout as usize), 0);
+    table.clients.on_tick(Millis(93_000));
+    assert_eq!(table.clients.live(), 1);
+}
+
+#[test]
+fn a_client_that_is_not_read_because_of_its_own_messages_is_not_given_up() {
+    let mut table = table(settings());
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&masked(0x81, b"slow broker")).unwrap();
+    requests_of(&mut table, key);
+    for second in [26, 47, 70, 93] {
+        table.clients.on_tick(Millis(second * 1000));
+    }
+    table.clients.on_tick(Millis(100_000));
+    assert_eq!(table.clients.live(), 1);
+    let mut head = [0; 2];
+    peer.read_exact(&mut head).unwrap();
+    assert_eq!(head, *b"\x89\x00", "a ping, no Close");
+}
+
+#[test]
+fn a_stream_of_pings_cut_amid_frames_is_no_message_that_never_ends() {
+    let mut table = table(quiet());
+    let (key, _peer) = table.client(Millis(0));
+    let ping = masked(0x89, b"12345");
+    let mut cut = [&ping[..3]].concat();
+    for second in 0..130 {
+        table.clients.now = Millis(second * 1000);
+        table.clients.on_input(key, &mut cut);
+        table.clients.settle();
+        cut = [&ping[3..], &ping[..3]].concat();
+        table.clients.on_tick(Millis(second * 1000));
+    }
+    assert_eq!(table.clients.live(), 1);
+    assert_eq!(table.metrics.connections_closed.get(CloseReason::Policy as usize), 0);
+}
+
+#[test]
+fn a_handshake_under_way_at_the_end_is_nobody_cut_off() {
+    let mut table = table(settings());
+    table.admit();
+    let window = Duration::from_secs(3);
+    let machine = crate::drain::Machine::new(crate::drain::Settings {
+        pre_delay: Duration::ZERO,
+        timeout: window,
+        close_over: window,
+    });
+    table.control.publish(&machine, crate::drain::Phase::Stopped, Millis(0));
+    table.clients.close_all(Millis(600));
+    table.clients.drop_all();
+    assert!(table.clients.is_empty());
+    assert_eq!(table.control.barrier.cut_off(), 0);
+    assert_eq!(table.budget.used(), 0);
+}
+
+#[test]
+fn what_a_closed_client_had_begun_to_send_is_let_go_at_once() {
+    let mut table = table_within(quiet(), 1 << 20);
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&masked(0x01, b"begun")).unwrap();
+    table.read_until(key, Millis(0), |table| table.budget.used() > 0);
+    let held = table.budget.used();
+    table.clients.close(key, CloseReason::Policy);
+    peer.write_all(b"x").unwrap();
+    table.read_until(key, Millis(0), |table| table.budget.used() < held);
+    let entry = entry(&mut table.clients.entries, key).unwrap();
+    assert_eq!(entry.decoder.held_bytes(), 0, "not merely uncharged");
+}
