@@ -91,6 +91,8 @@ pub const CHUNK_KEPT_BYTES_MAX: usize = 4 * 1024;
 pub const PASS_CLIENTS_PER_LOOK: u32 = 64;
 /// Slices of one vectored write.
 pub const WRITE_SLICES_MAX: usize = 32;
+/// Reading from and writing to clients that are ready yields to the runtime after this.
+pub const EVENTS_SLICE: Duration = Duration::from_millis(5);
 /// A pass over the clients yields to the runtime after this.
 pub const PASS_SLICE: Duration = Duration::from_millis(5);
 /// Publications taken from the mailbox, in bytes, before the next pass.
@@ -138,6 +140,8 @@ pub const SUBSCRIBER_READ_BYTES: usize = 64 * 1024;
 pub const SUBSCRIBER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// For the broker's connections to end politely when the process stops; then they are dropped.
 pub const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(150);
+/// What a thread waits for that when it ends; the kernel closes them in any case.
+pub const BROKER_EXIT_WAIT: Duration = Duration::from_millis(20);
 /// Kinds of periodic message (channel and interval) remembered; past it the oldest is forgotten.
 pub const SLOT_KINDS_MAX: usize = 16;
 
@@ -149,6 +153,8 @@ pub const SIGNAL_MERGE: Duration = Duration::from_millis(300);
 pub const FORCED_EXIT_DEADLINE: Duration = Duration::from_secs(1);
 /// What requests in progress get once the last client has left.
 pub const LAST_REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
+/// Longest time that a client closed by the drain is told to stay away.
+pub const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
 /// Between two progress lines of a drain.
 pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// A shard silent for this long turns readiness red.
@@ -159,8 +165,13 @@ pub const SHARD_STALL_LIVE: Duration = Duration::from_secs(30);
 pub const SHARD_BEAT_INTERVAL: Duration = Duration::from_millis(50);
 /// Accept pauses this long when descriptors have run out.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// Descriptors kept free for listeners, Redis, files and the answer 503.
+/// Between two lines about failing accepts, of all threads together.
+pub const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Descriptors kept free for the control thread, files, probes and the answer 503.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
+/// Descriptors kept free for each shard's runtime, epoll set and Redis; its listeners and
+/// publishing clients come on top.
+pub const DESCRIPTORS_PER_SHARD: u64 = 10;
 /// On a Windows close, logoff or shutdown event: closing spread over this.
 pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);
 

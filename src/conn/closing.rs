@@ -10,7 +10,7 @@ use super::{Clients, entry};
 use crate::{
     channel::ChannelName,
     clock::Millis,
-    drain::Phase,
+    drain::{Phase, Turn},
     hub::{Finish, Key},
     limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE},
     ws::{
@@ -65,6 +65,7 @@ pub(super) struct Paced {
     started: Millis,
     window: Duration,
     retry_max: Duration,
+    turn: Turn,
 }
 
 impl Clients {
@@ -191,17 +192,24 @@ impl Clients {
     }
 
     /// Begins to close everyone with 1012, evenly over `window`; each is told to come back after
-    /// a time drawn up to `retry_max`.
-    pub fn begin_paced_close(&mut self, now: Millis, window: Duration, retry_max: Duration) {
+    /// a time drawn up to `retry_max`. `turn`: which shard of how many this is.
+    pub fn begin_paced_close(
+        &mut self,
+        now: Millis,
+        window: Duration,
+        retry_max: Duration,
+        turn: Turn,
+    ) {
         let mut keys = self.keys();
         fastrand::shuffle(&mut keys);
-        self.paced = Some(Paced { keys, closed: 0, started: now, window, retry_max });
+        self.paced = Some(Paced { keys, closed: 0, started: now, window, retry_max, turn });
         self.pace(now);
     }
 
     fn pace(&mut self, now: Millis) {
         let Some(mut paced) = self.paced.take() else { return };
-        let due = crate::drain::paced(paced.keys.len(), now - paced.started, paced.window);
+        let elapsed = now - paced.started;
+        let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.turn);
         let retry_max_ms = u64::try_from(paced.retry_max.as_millis()).unwrap_or(u64::MAX);
         for &key in &paced.keys[paced.closed..due.max(paced.closed)] {
             let text = close::restart_text(fastrand::u64(0..=retry_max_ms));

@@ -359,13 +359,13 @@ impl Clients {
         appended
     }
 
-    /// Moves bytes to the clients while `keep_going` says so; true: there is more to do.
-    pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> bool {
+    /// Moves bytes to the clients while `keep_going` says so; what is left and what was done.
+    pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> hub::Pass {
         let pass = self.hub.pass(keep_going);
         self.metrics.deliveries.add(pass.deliveries);
         self.metrics.delivered_bytes.add(pass.bytes);
         self.settle();
-        pass.more
+        pass
     }
 
     /// What the shard is to do. Call after every other call.

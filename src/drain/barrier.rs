@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering, fence},
 };
 
 use tokio::sync::Notify;
@@ -15,6 +15,7 @@ struct Counts {
     clients: AtomicUsize,
     requests: AtomicUsize,
     cut_off: AtomicUsize,
+    last_call: AtomicBool,
     changed: Notify,
 }
 
@@ -26,7 +27,8 @@ pub struct Barrier(Arc<Counts>);
 #[derive(Debug)]
 pub struct Guard {
     counts: Arc<Counts>,
-    holder: Holder,
+    /// Nobody: it came too late to be waited for.
+    holder: Option<Holder>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,26 +38,41 @@ enum Holder {
 }
 
 impl Barrier {
-    /// A client's guard: taken before its 101 is written.
+    /// A client's guard: taken before its 101 is written, and before the phase is looked at.
     #[must_use]
     pub fn client(&self) -> Guard {
-        self.guard(Holder::Client)
+        let guard = self.guard(Holder::Client);
+        // With the one in `clients`: whoever turns the phase and then counts misses nobody who
+        // has not seen it.
+        fence(Ordering::SeqCst);
+        guard
     }
 
-    /// A request's guard: from its headers to the end of its answer.
+    /// A request's guard: from its headers to the end of its answer. After the last call it
+    /// holds nothing.
     #[must_use]
     pub fn request(&self) -> Guard {
+        if self.0.last_call.load(Ordering::Acquire) {
+            return Guard { counts: self.0.clone(), holder: None };
+        }
         self.guard(Holder::Request)
     }
 
     fn guard(&self, holder: Holder) -> Guard {
         self.0.count(holder).fetch_add(1, Ordering::AcqRel);
-        Guard { counts: self.0.clone(), holder }
+        Guard { counts: self.0.clone(), holder: Some(holder) }
+    }
+
+    /// The last client has left: requests that begin from now on are not waited for, or busy
+    /// publishers would take turns at holding the process.
+    pub fn last_call(&self) {
+        self.0.last_call.store(true, Ordering::Release);
     }
 
     /// Clients that hold the drain.
     #[must_use]
     pub fn clients(&self) -> usize {
+        fence(Ordering::SeqCst);
         self.0.clients.load(Ordering::Acquire)
     }
 
@@ -96,7 +113,8 @@ impl Counts {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.counts.count(self.holder).fetch_sub(1, Ordering::AcqRel) == 1 {
+        let Some(holder) = self.holder else { return };
+        if self.counts.count(holder).fetch_sub(1, Ordering::AcqRel) == 1 {
             self.counts.changed.notify_one();
         }
     }
@@ -105,6 +123,19 @@ impl Drop for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_after_the_last_call_are_not_waited_for() {
+        let barrier = Barrier::default();
+        let before = barrier.request();
+        barrier.last_call();
+        let after = barrier.request();
+        assert_eq!(barrier.requests(), 1);
+        drop(before);
+        assert_eq!(barrier.requests(), 0);
+        drop(after);
+        assert_eq!(barrier.requests(), 0);
+    }
 
     #[test]
     fn the_barrier_opens_when_the_last_guard_of_any_thread_is_dropped() {

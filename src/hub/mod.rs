@@ -113,6 +113,8 @@ pub struct Hub<O> {
     abandoned: Vec<ChannelName>,
     /// Logs to pass over, with their serials.
     dirty: VecDeque<(u32, u64)>,
+    /// How many of them were there when the last sweep ended.
+    sweep_left: usize,
     unflushed: Vec<Key>,
     events: Vec<Event>,
     /// Deliveries that no pass has reported yet.
@@ -135,6 +137,7 @@ impl<O: Outlet> Hub<O> {
             by_name: HashMap::new(),
             abandoned: Vec::new(),
             dirty: VecDeque::new(),
+            sweep_left: 0,
             unflushed: Vec::new(),
             events: Vec::new(),
             tally: Pass::default(),

@@ -16,6 +16,9 @@ const CLIENTS_PER_LOOK: u32 = if cfg!(test) { 1 } else { limits::PASS_CLIENTS_PE
 pub struct Pass {
     /// There is more to do: call again.
     pub more: bool,
+    /// Everyone has been visited for all that was published before the call in which a pass last
+    /// said so (or which was the first): also when it never runs out of work.
+    pub swept: bool,
     /// Messages handed over whole since the last report, one per client and message; also those
     /// written in between by [`Hub::writable`].
     pub deliveries: u64,
@@ -70,6 +73,9 @@ impl<O: Outlet> Hub<O> {
     }
 
     fn pass_logs(&mut self, slice: &mut Slice<'_>) {
+        if self.sweep_left == 0 {
+            self.sweep_left = self.dirty.len();
+        }
         while let Some(&(log, serial)) = self.dirty.front() {
             if self.is_log(log, serial) && !self.pass_log(log, serial, slice) {
                 return;
@@ -77,6 +83,11 @@ impl<O: Outlet> Hub<O> {
             self.dirty.pop_front();
             if self.is_log(log, serial) {
                 self.end_pass(log);
+            }
+            self.sweep_left -= 1;
+            if self.sweep_left == 0 {
+                self.tally.swept = true;
+                self.sweep_left = self.dirty.len();
             }
         }
     }

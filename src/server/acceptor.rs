@@ -4,12 +4,14 @@
 use std::{rc::Rc, sync::Arc};
 
 use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
-use tracing::{debug, warn};
 
 use crate::{
     http,
     limits::{ACCEPT_BACKOFF, ADMIN_CONNECTIONS_MAX},
-    shard::mailbox::{Mail, Mailbox},
+    shard::{
+        accept::complain,
+        mailbox::{Mail, Mailbox},
+    },
 };
 
 /// Serves the admin routes, for ever.
@@ -27,7 +29,7 @@ pub(super) async fn serve_admin(listener: TcpListener, context: Rc<http::Context
                 });
             }
             Err(error) => {
-                debug!(%error, "cannot accept on the admin listener");
+                complain(&error);
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -41,7 +43,7 @@ pub(super) async fn hand_out(listener: TcpListener, mailboxes: Vec<Arc<Mailbox>>
             match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
                 Ok(stream) => break stream,
                 Err(error) => {
-                    warn!(%error, "cannot accept connections; trying again");
+                    complain(&error);
                     sleep(ACCEPT_BACKOFF).await;
                 }
             }

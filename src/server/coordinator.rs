@@ -70,17 +70,18 @@ impl Coordinator {
     pub(super) async fn run(&mut self) -> End {
         loop {
             let now = clock::now();
+            // Told first, counted second: a handshake under way is either counted here or sees
+            // that it is no longer welcome. With somebody left, time alone says which phase.
+            let by_time = self.machine.advance(now, 1);
+            if by_time < Phase::Stopped {
+                self.announce(by_time);
+            }
             let clients = self.control.barrier.clients();
             let phase = self.machine.advance(now, clients);
             if phase == Phase::Stopped {
                 let end = self.last_requests(clients).await;
                 self.announce(Phase::Stopped);
                 return end;
-            }
-            let changed = self.announce(phase);
-            if changed && clients == 0 {
-                // From waiting on, no new client is let in: only now does the count hold.
-                continue;
             }
             self.report(now, phase, clients);
             if self.wait(now).await {
@@ -183,16 +184,17 @@ impl Coordinator {
         );
     }
 
-    /// With the last client gone, requests in progress get a moment to be answered; a signal
-    /// still counts meanwhile, and the second one ends the moment.
+    /// With the last client gone, requests in progress get a moment to be answered, those that
+    /// begin now none; a signal still counts meanwhile, and the second one ends the moment.
     async fn last_requests(&mut self, clients: usize) -> End {
         if self.died {
             return End::ShardDied;
         }
-        if clients > 0 || self.is_hurried() {
+        if clients > 0 || self.terminations > 1 {
             return End::Stopped;
         }
         let control = self.control.clone();
+        control.barrier.last_call();
         let answered = timeout(LAST_REQUESTS_DEADLINE, async {
             while control.barrier.requests() > 0 {
                 control.barrier.left().await;
@@ -204,16 +206,19 @@ impl Coordinator {
                 _ = &mut answered => return End::Stopped,
                 Some(signal) = self.signals.recv() => if self.on_signal(signal) {
                     return End::AtOnce;
-                } else if self.is_hurried() {
+                } else if self.terminations > 1 {
                     return End::Stopped;
                 },
             }
         }
     }
 
-    /// Whether a second signal has come.
-    fn is_hurried(&self) -> bool {
-        self.terminations > 1
+    /// Whether a shard has died, up to its very end.
+    pub(super) fn has_seen_death(&mut self) -> bool {
+        while let Ok(death) = self.deaths.try_recv() {
+            self.on_death(&death);
+        }
+        self.died
     }
 
     /// A third signal while the shards shut down; resolves only then.

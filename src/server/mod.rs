@@ -19,7 +19,6 @@ use std::{
     rc::Rc,
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use thiserror::Error;
@@ -35,7 +34,7 @@ use crate::{
     config::Config,
     drain::Control,
     hub::Budget,
-    limits::FORCED_EXIT_DEADLINE,
+    limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE},
     metrics::ShardMetrics,
     shard::{
         self, Setup,
@@ -47,9 +46,6 @@ use coordinator::{Coordinator, End};
 use death::Death;
 use process::Process;
 use signals::Signals;
-
-/// What the broker's control handle gets to say good-bye.
-const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(20);
 
 /// Why a server could not start.
 #[derive(Debug, Error)]
@@ -213,9 +209,10 @@ impl Server {
         let all_ended = async { while ends.recv().await.is_some() {} };
         let in_time = tokio::select! {
             in_time = timeout(FORCED_EXIT_DEADLINE, all_ended) => in_time.is_ok(),
-            () = coordinator.third_signal() => false,
+            () = coordinator.third_signal() => return Ok(Exit::CutOff),
         };
-        let _ = timeout(BROKER_CLOSE_DEADLINE, broker.close()).await;
+        let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
+        let end = if coordinator.has_seen_death() { End::ShardDied } else { end };
         Ok(self.exit(end, in_time))
     }
 
@@ -245,6 +242,7 @@ impl Server {
         let process = self.process.clone();
         let setup = Setup {
             index,
+            shards: self.config.threads,
             listeners: std::mem::take(&mut self.listeners[index]),
             mailbox: self.mailboxes[index].clone(),
             broker: process.broker.clone(),

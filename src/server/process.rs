@@ -17,6 +17,7 @@ use crate::{
     drain::Control,
     http::{self, ops},
     hub::Budget,
+    limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED},
     metrics::{self, PublishFailure, ShardMetrics, Source, facts},
 };
 
@@ -104,7 +105,9 @@ fn since(counted: &AtomicU64, count: u64) -> u64 {
 
 /// How many clients the process takes: what was asked for, and no more than its descriptors allow.
 pub(super) fn connections_max(config: &Config) -> usize {
-    let allowed = descriptors_allow();
+    let redis = config.redis.url.as_ref().map_or(0, |_| config.redis.pool);
+    let per_shard = DESCRIPTORS_PER_SHARD + (config.listen.len() + redis) as u64;
+    let allowed = descriptors_allow(DESCRIPTORS_RESERVED + per_shard * config.threads as u64);
     match config.max_connections {
         Some(asked) if asked > allowed => {
             // Past the descriptors nobody could be told 503.
@@ -116,9 +119,10 @@ pub(super) fn connections_max(config: &Config) -> usize {
     }
 }
 
-/// Raises the soft descriptor limit to the hard one; what it leaves for clients.
+/// Raises the soft descriptor limit to the hard one; what it leaves for clients when `reserved`
+/// are kept for everything else.
 #[cfg(unix)]
-fn descriptors_allow() -> usize {
+fn descriptors_allow(reserved: u64) -> usize {
     let limit = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => {
             tracing::info!(limit, "descriptor limit");
@@ -129,12 +133,12 @@ fn descriptors_allow() -> usize {
             rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft)
         }
     };
-    let left = limit - crate::limits::DESCRIPTORS_RESERVED.min(limit / 2);
+    let left = limit - reserved.min(limit / 2);
     usize::try_from(left).unwrap_or(usize::MAX)
 }
 
 /// Windows has no such limit.
 #[cfg(not(unix))]
-fn descriptors_allow() -> usize {
+fn descriptors_allow(_reserved: u64) -> usize {
     usize::MAX
 }

@@ -3,7 +3,15 @@
 //! The number of HTTP connections is bounded by permits; past it connections wait in the kernel.
 //! When descriptors run out, accepting pauses and says so once a second, and goes on by itself.
 
-use std::{cell::Cell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use socket2::SockRef;
 use tokio::{
@@ -15,27 +23,26 @@ use tracing::{debug, warn};
 
 use super::{Admitted, Core};
 use crate::{
-    clock::{self, Millis},
+    clock,
     conn::{Connected, Endpoint},
     http::{self, Upgraded},
-    limits::{ACCEPT_BACKOFF, HTTP_CONNECTIONS_PER_SHARD_MAX, KERNEL_UNSENT_BYTES_MAX},
+    limits::{
+        ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, HTTP_CONNECTIONS_PER_SHARD_MAX,
+        KERNEL_UNSENT_BYTES_MAX,
+    },
 };
-
-/// At most one line about failing accepts in this time.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What every way into the shard shares.
 pub(super) struct Door {
     core: Rc<Core>,
     context: Rc<http::Context>,
     permits: Arc<Semaphore>,
-    complained: Cell<Option<Millis>>,
 }
 
 impl Door {
     pub(super) fn new(core: Rc<Core>, context: Rc<http::Context>) -> Self {
         let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_PER_SHARD_MAX));
-        Self { core, context, permits, complained: Cell::new(None) }
+        Self { core, context, permits }
     }
 
     /// A connection that another thread has accepted.
@@ -82,13 +89,18 @@ impl Door {
             clients.connect(key, connected, now);
         });
     }
+}
 
-    fn complain(&self, error: &io::Error) {
-        let now = clock::now();
-        if self.complained.get().is_none_or(|last| now - last >= COMPLAINT_INTERVAL) {
-            self.complained.set(Some(now));
-            warn!(%error, "cannot accept connections; trying again");
-        }
+/// Says that accepting fails: one line in a while, of all threads together.
+pub fn complain(error: &io::Error) {
+    static NEXT_MS: AtomicU64 = AtomicU64::new(0);
+    let now = clock::now();
+    let next = NEXT_MS.load(Ordering::Relaxed);
+    let after = (now + ACCEPT_COMPLAINT_INTERVAL).0;
+    let is_due = next <= now.0;
+    if is_due && NEXT_MS.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    {
+        warn!(%error, "cannot accept connections; trying again");
     }
 }
 
@@ -102,7 +114,7 @@ pub(super) async fn accept(door: Rc<Door>, listener: TcpListener) -> &'static st
                 debug!(%error, "a connection was gone before it was accepted");
             }
             Err(error) => {
-                door.complain(&error);
+                complain(&error);
                 sleep(ACCEPT_BACKOFF).await;
             }
         }

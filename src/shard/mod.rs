@@ -4,13 +4,15 @@
 //! mailbox and moves them out in passes. Other threads reach it through the mailbox and the phase
 //! of the drain, nothing else. It must not know of other shards.
 
-mod accept;
+pub mod accept;
 mod core;
 pub mod listener;
 pub mod mailbox;
 mod tasks;
 
 use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
 
 use thiserror::Error;
 use tokio::{
@@ -23,24 +25,21 @@ use crate::{
     broker::{self, Place},
     clock,
     conn::{self, Clients, Endpoint, socket::Poller},
-    drain::{Control, Phase},
+    drain::{Control, Phase, Turn},
     http,
     hub::{self, Budget, Hub, Key},
-    limits::FORCED_EXIT_DEADLINE,
+    limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE, RESTART_RETRY_MAX},
     metrics::ShardMetrics,
 };
 use core::Core;
 use mailbox::Mailbox;
 
-/// Longest time that a client closed by the drain is told to stay away.
-const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
-/// What the broker's connections get to say good-bye; the kernel closes them in any case.
-const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(20);
-
 /// All that a shard needs; made on another thread.
 pub struct Setup {
     /// Its place among the shards.
     pub index: usize,
+    /// How many there are.
+    pub shards: usize,
     /// Its own listening sockets; none where one thread accepts for all.
     pub listeners: Vec<std::net::TcpListener>,
     /// Its mailbox.
@@ -96,7 +95,7 @@ pub fn run(setup: Setup) -> Result<(), ShardError> {
 }
 
 async fn serve(setup: Setup) -> Result<(), ShardError> {
-    let Setup { index, listeners, mailbox, broker, control, metrics, budget, .. } = setup;
+    let Setup { index, shards, listeners, mailbox, broker, control, metrics, budget, .. } = setup;
     let (poller, registry) = Poller::new().map_err(ShardError::Start)?;
     let broker = broker::connect(broker, Place::Shard(index)).await;
     let settings = setup.settings;
@@ -133,19 +132,19 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     loops.spawn_local(tasks::beat(core.clone(), metrics));
 
     let ended = tokio::select! {
-        () = follow_drain(&core, &control, settings.close_over) => Ok(()),
+        () = follow_drain(&core, &control, settings.close_over, Turn { index, of: shards }) => Ok(()),
         Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
     };
     if ended.is_ok() {
         say_goodbye(&core).await;
     }
     // Leaving is the same whether Redis answers or not.
-    let _ = timeout(BROKER_CLOSE_DEADLINE, broker.close()).await;
+    let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
     ended
 }
 
 /// Does in each phase what it asks of the clients; resolves when the process stops.
-async fn follow_drain(core: &Rc<Core>, control: &Arc<Control>, close_over: Duration) {
+async fn follow_drain(core: &Rc<Core>, control: &Arc<Control>, close_over: Duration, turn: Turn) {
     let mut phases = control.watch();
     loop {
         let phase = *phases.borrow_and_update();
@@ -155,7 +154,7 @@ async fn follow_drain(core: &Rc<Core>, control: &Arc<Control>, close_over: Durat
                 let now = clock::now();
                 let window = control.remaining(now).unwrap_or(close_over).min(close_over);
                 let retry_max = close_over.min(RESTART_RETRY_MAX);
-                core.with(|clients| clients.begin_paced_close(now, window, retry_max));
+                core.with(|clients| clients.begin_paced_close(now, window, retry_max, turn));
             }
             Phase::Stopped => return,
         }
@@ -204,9 +203,8 @@ fn admit(core: &Rc<Core>) -> Rc<http::Admit> {
         Box::pin(async move {
             let key = core.with(|clients| clients.admit(Endpoint::Ws, &channels));
             let admitted = Admitted { core: core.clone(), key, connected: Cell::new(false) };
-            for channel in channels {
-                core.broker().subscribe(channel).await;
-            }
+            // All at once: many channels must not take many round trips, or deadlines.
+            join_all(channels.into_iter().map(|channel| core.broker().subscribe(channel))).await;
             Box::new(admitted) as http::Admission
         })
     })

@@ -219,6 +219,53 @@ fn an_order_over_http_with_nobody_there_answers_that_it_has_begun() {
 }
 
 #[test]
+fn while_the_last_request_is_finished_nobody_new_comes_in() {
+    let mut server = Server::start(&[]);
+    let addr = server.addr();
+    let mut slow = Http::connect(addr);
+    slow.send(format!("POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 4\r\n\r\nha"));
+    // Answered, so the other one's headers have been read, too.
+    assert_eq!(get(addr, "/livez").status, 200);
+    server.signal(&["TERM"]);
+    let refused = loop {
+        if let Err(response) = Client::try_connect(addr) {
+            break response;
+        }
+    };
+    assert_eq!(refused.status, 503);
+    assert_eq!(get(addr, "/readyz").status, 503);
+    slow.send("lf");
+    let answer = slow.response();
+    assert_eq!(answer.status, 202);
+    assert!(answer.header_is("connection", "close"), "{answer:?}");
+    server.assert_exit(0);
+}
+
+#[test]
+fn busy_publishers_do_not_hold_the_process_once_the_last_client_has_left() {
+    let mut server = Server::start(&["--threads", "2"]);
+    let addr = server.addr();
+    let client = Client::connect(addr);
+    let publishers: Vec<_> = (0..12)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut publisher = Publisher::new(addr);
+                while publisher.try_publish("busy").is_some() {}
+            })
+        })
+        .collect();
+    server.signal(&["TERM"]);
+    wait_until_draining(&server);
+    client.leave();
+    let left = now();
+    server.assert_exit(0);
+    assert!(left.elapsed() < PROMPTLY, "{:?}", left.elapsed());
+    for publisher in publishers {
+        publisher.join().unwrap();
+    }
+}
+
+#[test]
 fn during_the_pre_delay_new_clients_are_still_accepted() {
     let mut server = Server::start(&["--drain-pre-delay", "2s"]);
     let addr = server.addr();

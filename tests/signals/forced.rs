@@ -135,3 +135,17 @@ fn repeats_of_the_second_signal_do_not_count_as_the_third() {
     }
     server.assert_exit(0);
 }
+
+#[test]
+fn a_second_signal_does_not_wait_for_a_request_that_never_ends() {
+    let mut server = Server::start(&["--drain-pre-delay", "30s"]);
+    let addr = server.addr();
+    let mut endless = Http::connect(addr);
+    endless
+        .send(format!("POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 4\r\n\r\nha"));
+    signal_and_wait_until_draining(&server);
+    let start = now();
+    server.signal(&["TERM"]);
+    server.assert_exit(0);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}

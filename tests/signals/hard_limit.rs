@@ -153,3 +153,16 @@ fn the_limit_counts_from_the_first_signal_pre_delay_included() {
     server.assert_exit(0);
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
+
+#[test]
+fn without_any_time_to_drain_everyone_is_closed_1001_at_once() {
+    let mut server = Server::start(&["--drain-timeout", "0s"]);
+    let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(server.addr())).collect();
+    let start = now();
+    server.signal(&["TERM"]);
+    for client in &mut clients {
+        assert_eq!(client.close_frame().0, 1001);
+    }
+    server.assert_exit(0);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}

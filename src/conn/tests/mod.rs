@@ -85,7 +85,7 @@ impl Table {
 
     fn broadcast(&mut self, text: &str) {
         self.clients.append("notifications", Kind::Text, text.as_bytes());
-        while self.clients.pass(&mut || true) {}
+        while self.clients.pass(&mut || true).more {}
     }
 
     /// Lets the table read from `key` until `done`.
@@ -272,7 +272,8 @@ fn who_does_not_take_its_close_in_time_is_reset_and_counted_while_draining() {
         crate::drain::Phase::Closing,
         Millis(0),
     );
-    table.clients.begin_paced_close(Millis(0), Duration::ZERO, Duration::from_secs(1));
+    let alone = crate::drain::Turn { index: 0, of: 1 };
+    table.clients.begin_paced_close(Millis(0), Duration::ZERO, Duration::from_secs(1), alone);
     assert_eq!(table.control.barrier.cut_off(), 0);
     let deadline = Millis(0) + CLOSE_WRITE_DEADLINE * 2 + Duration::from_millis(200);
     table.clients.on_tick(Millis(0) + CLOSE_WRITE_DEADLINE + Duration::from_millis(100));
