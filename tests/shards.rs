@@ -38,10 +38,15 @@ struct Running {
 }
 
 fn start(shards: usize) -> Running {
+    start_with(shards, &[])
+}
+
+fn start_with(shards: usize, more: &[&str]) -> Running {
     let threads = shards.to_string();
     let line =
         ["wsbcast", "--listen", "127.0.0.1:0", "--notify-interval", "0", "--threads", &threads];
-    let parsed = config::parse(line.map(Into::into), []).unwrap();
+    let line = line.iter().chain(more).map(Into::into);
+    let parsed = config::parse(line, []).unwrap();
     let Command::Serve(config) = parsed else { panic!("the line asks to serve") };
     let server = Server::bind(*config).unwrap();
     let addr = server.addresses()[0];
@@ -167,4 +172,33 @@ fn a_console_close_event_closes_everyone_within_its_few_seconds() {
         client.assert_closed(1012);
     }
     assert_eq!(server.thread.join().unwrap(), Exit::Drained);
+}
+
+#[test]
+fn a_drain_that_is_closing_already_is_hurried_by_a_console_event_and_by_a_shards_death() {
+    let slowly = ["--drain-timeout", "10m", "--drain-close-over", "10m"];
+    for dies in [false, true] {
+        let server = start_with(3, &slowly);
+        let mut clients = clients_on_all_shards(server.addr, "/ws", 3);
+        clients.extend(clients_on_all_shards(server.addr, "/ws", 3));
+        server.signals.blocking_send(signals::Signal::Terminate("first")).unwrap();
+        eventually(PATIENCE, "closing", || {
+            get(server.addr, "/admin/drain").json()["phase"] == "closing"
+        });
+        if dies {
+            (server.calls[2])(Box::new(|| panic!("on purpose")));
+        } else {
+            server.signals.blocking_send(signals::Signal::ConsoleClose("a test")).unwrap();
+        }
+        let mut told = 0;
+        for client in &mut clients {
+            if let Event::Frame(frame) = client.event() {
+                assert_eq!(frame.close().0, 1012);
+                told += 1;
+            }
+        }
+        assert!(told == clients.len() || dies && told >= 4, "{told} of {}", clients.len());
+        let exit = if dies { Exit::ShardDied } else { Exit::Drained };
+        assert_eq!(server.thread.join().unwrap(), exit);
+    }
 }

@@ -221,14 +221,18 @@ impl Control {
         self.asked.notified().await;
     }
 
-    /// Tells everyone where the machine stands at `now`.
+    /// Tells everyone where the machine stands at `now`: also who knows the phase already, if
+    /// the hard limit is suddenly nearer.
     pub fn publish(&self, machine: &Machine, phase: Phase, now: Millis) {
+        let mut is_nearer = false;
         if phase > Phase::Serving {
-            let limit = now + machine.remaining(now);
-            self.limit_ms.store(limit.0.max(1), Ordering::Relaxed);
+            let limit = (now + machine.remaining(now)).0.max(1);
+            let before = self.limit_ms.swap(limit, Ordering::Relaxed);
+            // Rounding moves it by a millisecond now and then.
+            is_nearer = limit + 10 < before;
         }
         self.phase.send_if_modified(|current| {
-            let changed = *current != phase;
+            let changed = *current != phase || is_nearer;
             *current = phase;
             changed
         });
@@ -329,6 +333,23 @@ mod tests {
         }
         assert_eq!(before, 900);
         assert_eq!(paced(5, Duration::ZERO, Duration::ZERO), 5);
+    }
+
+    #[test]
+    fn a_limit_that_is_suddenly_nearer_is_told_though_the_phase_stays() {
+        let (control, mut machine) = (Control::default(), Machine::new(SETTINGS));
+        let mut watch = control.watch();
+        machine.start(at(0));
+        let phase = machine.advance(at(81), 1);
+        control.publish(&machine, phase, at(81));
+        assert!(watch.has_changed().unwrap());
+        assert_eq!(*watch.borrow_and_update(), Phase::Closing);
+        control.publish(&machine, Phase::Closing, at(82));
+        assert!(!watch.has_changed().unwrap(), "nothing new");
+        machine.start_closing(at(83), Duration::from_secs(1));
+        control.publish(&machine, Phase::Closing, at(83));
+        assert!(watch.has_changed().unwrap());
+        assert_eq!(control.remaining(at(83)), Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -131,8 +131,9 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     loops.spawn_local(tasks::fan_out(core.clone(), mailbox, metrics.clone(), door));
     loops.spawn_local(tasks::beat(core.clone(), metrics));
 
+    let turn = Turn { index, of: shards };
     let ended = tokio::select! {
-        () = follow_drain(&core, &control, settings.close_over, Turn { index, of: shards }) => Ok(()),
+        () = follow_drain(&core, &control, settings.close_over, turn) => Ok(()),
         Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
     };
     if ended.is_ok() {

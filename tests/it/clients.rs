@@ -89,6 +89,27 @@ fn many_messages_of_one_client_keep_their_order() {
 }
 
 #[test]
+fn what_a_client_says_right_before_it_leaves_is_broadcast_to_the_last_word() {
+    let server = Server::start(&["--client-publish", "broadcast", "--threads", "2"]);
+    let mut other = Client::connect(server.addr());
+    for round in 0..20 {
+        let mut sender = Client::connect(server.addr());
+        let texts: Vec<String> = (0..30).map(|n| format!("{round}.{n}")).collect();
+        let mut bytes: Vec<u8> =
+            texts.iter().flat_map(|text| masked(true, TEXT, text.as_bytes())).collect();
+        // Half of them say goodbye, the others just hang up.
+        if round % 2 == 0 {
+            bytes.extend(frames::masked_close(1000, ""));
+        }
+        sender.send(bytes);
+        drop(sender);
+        for text in &texts {
+            other.assert_text(text);
+        }
+    }
+}
+
+#[test]
 fn the_notice_comes_once_every_interval_with_its_text_and_the_time() {
     let server = Server::start(&[
         "--notify-interval",
