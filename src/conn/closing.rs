@@ -206,6 +206,13 @@ impl Clients {
         self.pace(now);
     }
 
+    /// A handshake from before the closing window has only now become a client.
+    pub(super) fn pace_too(&mut self, key: Key) {
+        if let Some(paced) = &mut self.paced {
+            paced.keys.push(key);
+        }
+    }
+
     fn pace(&mut self, now: Millis) {
         let Some(mut paced) = self.paced.take() else { return };
         let elapsed = now - paced.started;

@@ -169,13 +169,13 @@ impl Clients {
             return;
         }
         if client.endpoint == Endpoint::Echo {
+            if self.input.over() && !self.hub.relieve() {
+                return self.close(key, CloseReason::SlowConsumer);
+            }
             let header = frame::data_header(kind, data.len());
             self.hub.queue(key, &[header.as_ref(), &data]);
             if self.hub.unsent(key) > ECHO_UNSENT_BYTES_MAX {
                 client.paused = true;
-            }
-            if self.input.over() {
-                self.close(key, CloseReason::SlowConsumer);
             }
         } else if client.may_publish {
             self.offer(key, kind, data);

@@ -215,6 +215,7 @@ impl Clients {
             inbox: None,
             guard: None,
         });
+        self.pace_too(key);
         self.settle();
         key
     }
@@ -222,8 +223,9 @@ impl Clients {
     /// The 101 of `key` is out: what waited for it goes out, what the client sent is read.
     pub fn connect(&mut self, key: Key, connected: Connected, now: Millis) {
         self.now = self.now.max(now);
+        // Ended meanwhile: dropped as a whole, the stream before the guard.
+        let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
         let Connected { stream, leftover, may_publish, guard } = connected;
-        let Some(entry) = entry(&mut self.entries, key) else { return };
         entry.may_publish = may_publish && self.settings.client_publish;
         entry.guard = Some(guard);
         entry.live = true;

@@ -179,3 +179,32 @@ fn what_a_closed_client_had_begun_to_send_is_let_go_at_once() {
     let entry = entry(&mut table.clients.entries, key).unwrap();
     assert_eq!(entry.decoder.held_bytes(), 0, "not merely uncharged");
 }
+
+#[test]
+fn echoes_that_nobody_reads_are_bounded_by_the_budget() {
+    let mut table = table_within(quiet(), 1 << 20);
+    let mut closing = 0;
+    for _ in 0..40 {
+        // Not yet connected: it takes nothing.
+        let key = table.clients.admit(Endpoint::Echo, &[]);
+        for _ in 0..500 {
+            table.clients.on_input(key, &mut masked(0x82, &[b'x'; 120]));
+        }
+        let state = entry(&mut table.clients.entries, key).map(|entry| entry.state);
+        closing += u32::from(state != Some(State::Open));
+    }
+    assert!(table.budget.used() < 1100 << 10, "{}", table.budget.used());
+    assert!(closing > 10, "those past it are closed: {closing}");
+}
+
+#[test]
+fn who_comes_in_during_the_closing_window_is_closed_1012_like_the_others() {
+    let mut table = table(quiet());
+    let (_, mut first) = table.client(Millis(0));
+    let (window, alone) = (Duration::from_secs(10), crate::drain::Turn { index: 0, of: 1 });
+    table.clients.begin_paced_close(Millis(0), window, Duration::ZERO, alone);
+    assert_eq!(close_code(&mut first), 1012);
+    let (_, mut late) = table.client(Millis(1000));
+    table.clients.on_tick(Millis(9000));
+    assert_eq!(close_code(&mut late), 1012);
+}
