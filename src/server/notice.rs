@@ -54,11 +54,12 @@ fn until_next_slot(unix_time: Duration, interval_ms: u64) -> u64 {
     interval_ms - now_ms % interval_ms
 }
 
-/// `TEXT 2026-11-23T07:00:00Z`: RFC 3339, UTC, whole seconds.
+/// `TEXT 2026-11-23T07:00:00.001Z`: RFC 3339, UTC. With milliseconds: a clock a little behind
+/// the broker's wakes just before the slot, and whole seconds would name the one before.
 fn payload(text: &str, unix_time: Duration) -> String {
-    let seconds = i64::try_from(unix_time.as_secs()).unwrap_or(i64::MAX);
-    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
-    format!("{text} {time}")
+    let millis = i64::try_from(unix_time.as_millis()).unwrap_or(i64::MAX);
+    let time = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX);
+    format!("{text} {time:.3}")
 }
 
 #[cfg(test)]
@@ -69,7 +70,7 @@ mod tests {
     fn the_payload_is_the_text_and_an_rfc_3339_time() {
         let payload =
             payload("Periodic Test Notification", Duration::from_millis(1_700_000_000_999));
-        assert_eq!(payload, "Periodic Test Notification 2023-11-14T22:13:20Z");
+        assert_eq!(payload, "Periodic Test Notification 2023-11-14T22:13:20.999Z");
     }
 
     #[test]
