@@ -33,7 +33,7 @@ server_cpus=${SERVER_CPUS:-0}
 load_cpus=${LOAD_CPUS:-1}
 shard_cpus=${SHARD_CPUS:-0,1}
 out=${OUT:-bench/runs/$(date -u +%Y-%m-%d-%H%M)-$(uname -n)}
-binaries=${CARGO_TARGET_DIR:-$root/target}/release
+binaries=${CARGO_TARGET_DIR:-target}/release
 
 cargo build --quiet --release --package wsbcast --package wsload
 ${CC:-cc} -O3 -march=native -o "$binaries/floor" bench/floor.c

@@ -94,7 +94,7 @@ pub const WRITE_SLICES_MAX: usize = 32;
 /// Reading from and writing to clients that are ready yields to the runtime after this.
 pub const EVENTS_SLICE: Duration = Duration::from_millis(5);
 /// A pass over the clients yields to the runtime after this.
-pub const PASS_SLICE: Duration = Duration::from_millis(5);
+pub const PASS_SLICE: Duration = Duration::from_millis(10);
 /// Publications taken from the mailbox, in bytes, before the next pass.
 pub const APPEND_TURN_BYTES_MAX: usize = 1024 * 1024;
 /// A shard's mailbox, in bytes; full: publish answers 503 `shard-stalled`.

@@ -172,7 +172,7 @@ impl Coordinator {
 
     fn report(&mut self, now: Millis, phase: Phase, clients: usize) {
         let due = self.next_progress.is_none_or(|next| next <= now);
-        if !matches!(phase, Phase::Waiting | Phase::Closing) || !due {
+        if !matches!(phase, Phase::PreDelay | Phase::Waiting | Phase::Closing) || !due {
             return;
         }
         self.next_progress = Some(now + DRAIN_PROGRESS_INTERVAL);
