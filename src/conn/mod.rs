@@ -252,9 +252,9 @@ impl Clients {
         self.settle();
         if !leftover.is_empty() {
             self.on_input(key, &mut Vec::from(leftover));
+            self.settle();
         }
-        self.read(key, false);
-        self.settle();
+        // What else has come by now is told by the registration itself.
     }
 
     /// The 101 of `key` never went out.

@@ -16,6 +16,7 @@ struct Counts {
     requests: AtomicUsize,
     cut_off: AtomicUsize,
     last_call: AtomicBool,
+    attended: AtomicBool,
     changed: Notify,
 }
 
@@ -79,6 +80,7 @@ impl Barrier {
     /// Requests in progress.
     #[must_use]
     pub fn requests(&self) -> usize {
+        fence(Ordering::SeqCst);
         self.0.requests.load(Ordering::Acquire)
     }
 
@@ -93,7 +95,15 @@ impl Barrier {
         self.0.cut_off.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Resolves when the last client or the last request has left since the last call.
+    /// From here on the last one to leave wakes whoever waits for [`Barrier::left`]. Before a
+    /// drain nobody does, and waking another thread after each request would cost more than
+    /// the request. To be called before the count that decides whether to wait.
+    pub fn attend(&self) {
+        self.0.attended.store(true, Ordering::SeqCst);
+    }
+
+    /// Resolves when the last client or the last request has left since the last call; only
+    /// after [`Barrier::attend`].
     ///
     /// # Cancel safety
     /// May be dropped: a departure in between is remembered.
@@ -114,7 +124,11 @@ impl Counts {
 impl Drop for Guard {
     fn drop(&mut self) {
         let Some(holder) = self.holder else { return };
-        if self.counts.count(holder).fetch_sub(1, Ordering::AcqRel) == 1 {
+        // Both sequentially consistent: either this sees that somebody attends, or whoever has
+        // begun to attend counts one less.
+        if self.counts.count(holder).fetch_sub(1, Ordering::SeqCst) == 1
+            && self.counts.attended.load(Ordering::SeqCst)
+        {
             self.counts.changed.notify_one();
         }
     }
@@ -138,8 +152,24 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_wakes_nobody_before_somebody_attends() {
+        let barrier = Barrier::default();
+        drop(barrier.request());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let waits = async {
+            tokio::select! {
+                biased;
+                () = barrier.left() => false,
+                () = std::future::ready(()) => true,
+            }
+        };
+        assert!(runtime.block_on(waits));
+    }
+
+    #[test]
     fn the_barrier_opens_when_the_last_guard_of_any_thread_is_dropped() {
         let barrier = Barrier::default();
+        barrier.attend();
         let guards: Vec<_> = (0..8).map(|_| barrier.client()).collect();
         let request = barrier.request();
         assert_eq!((barrier.clients(), barrier.requests()), (8, 1));

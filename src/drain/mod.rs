@@ -226,6 +226,7 @@ impl Control {
     pub fn publish(&self, machine: &Machine, phase: Phase, now: Millis) {
         let mut is_nearer = false;
         if phase > Phase::Serving {
+            self.barrier.attend();
             let limit = (now + machine.remaining(now)).0.max(1);
             let before = self.limit_ms.swap(limit, Ordering::Relaxed);
             // Rounding moves it by a millisecond now and then.

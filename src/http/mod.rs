@@ -25,7 +25,7 @@ use std::{any::Any, fmt, net::SocketAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::body::BodyBudget;
 pub use crate::conn::Endpoint;
@@ -89,9 +89,9 @@ pub type Admit = dyn Fn(&[ChannelName]) -> LocalBoxFuture<'static, Admission>;
 pub type Admission = Box<dyn Any>;
 
 /// A connection that HTTP is done with: its 101 is in the kernel, frames follow.
-pub struct Upgraded {
+pub struct Upgraded<I> {
     /// The stream; nothing of it is buffered elsewhere but `leftover`.
-    pub stream: TcpStream,
+    pub stream: I,
     /// What the client sent behind its request, already read: the first bytes of frames.
     pub leftover: Bytes,
     /// What it asked for.
@@ -106,7 +106,7 @@ pub struct Upgraded {
     pub guard: Guard,
 }
 
-impl fmt::Debug for Upgraded {
+impl<I> fmt::Debug for Upgraded<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgraded")
             .field("endpoint", &self.endpoint)
@@ -122,7 +122,10 @@ impl fmt::Debug for Upgraded {
 /// # Cancel safety
 /// May be dropped: the connection is then reset or closed, guards and admission are released. A
 /// publication in progress may or may not go out.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, context: &Rc<Context>) -> Option<Upgraded> {
+pub async fn serve<I>(stream: I, peer: SocketAddr, context: &Rc<Context>) -> Option<Upgraded<I>>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
     let handed = connection::run(stream, peer, context.clone()).await?;
     let upgrade::Handover { endpoint, channels, may_publish, admission, guard } = handed.handover;
     let connection::Handed { stream, leftover, .. } = handed;

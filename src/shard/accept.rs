@@ -13,23 +13,22 @@ use std::{
     },
 };
 
-use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tracing::{debug, warn};
 
-use super::{Admitted, Core};
+use super::{
+    Admitted, Core,
+    listener::bound_kernel_memory,
+    stream::{Listener, Stream},
+};
 use crate::{
     clock,
     conn::{Connected, Endpoint},
     http::{self, Upgraded},
-    limits::{
-        ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, HTTP_CONNECTIONS_PER_SHARD_MAX,
-        KERNEL_UNSENT_BYTES_MAX,
-    },
+    limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, HTTP_CONNECTIONS_PER_SHARD_MAX},
 };
 
 /// What every way into the shard shares.
@@ -47,16 +46,15 @@ impl Door {
 
     /// A connection that another thread has accepted.
     pub(super) fn take(self: &Rc<Self>, stream: std::net::TcpStream) {
-        let opened = TcpStream::from_std(stream)
-            .and_then(|stream| stream.peer_addr().map(|peer| (stream, peer)));
         // Past the bound there is no queue to leave it in.
-        if let (Ok((stream, peer)), Ok(permit)) = (opened, self.permits.clone().try_acquire_owned())
+        if let (Ok(peer), Ok(permit)) =
+            (stream.peer_addr(), self.permits.clone().try_acquire_owned())
         {
-            self.open(stream, peer, permit);
+            self.open(Stream::Bare(stream), peer, permit);
         }
     }
 
-    fn open(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    fn open(self: &Rc<Self>, stream: Stream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         let door = self.clone();
         tokio::task::spawn_local(async move {
             let upgraded = http::serve(stream, peer, &door.context).await;
@@ -68,13 +66,13 @@ impl Door {
     }
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
-    fn connect(&self, upgraded: Upgraded, peer: SocketAddr) {
+    fn connect(&self, upgraded: Upgraded<Stream>, peer: SocketAddr) {
         let Upgraded { stream, leftover, endpoint, may_publish, admission, guard, .. } = upgraded;
-        bound_kernel_memory(&stream);
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
         };
+        bound_kernel_memory(&stream);
         let now = clock::now();
         let connected = Connected { stream, leftover, may_publish, guard };
         self.core.with(|clients| {
@@ -105,7 +103,7 @@ pub fn complain(error: &io::Error) {
 }
 
 /// Accepts for ever.
-pub(super) async fn accept(door: Rc<Door>, listener: TcpListener) -> &'static str {
+pub(super) async fn accept(door: Rc<Door>, listener: Listener) -> &'static str {
     loop {
         let Ok(permit) = door.permits.clone().acquire_owned().await else { return "accept" };
         match listener.accept().await {
@@ -125,14 +123,4 @@ pub(super) async fn accept(door: Rc<Door>, listener: TcpListener) -> &'static st
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// Stalled clients must not move the backlog into the kernel. Best effort: an option that the
-/// system lacks costs kernel memory, not correctness.
-fn bound_kernel_memory(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket.set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES_MAX);
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = socket.set_send_buffer_size(KERNEL_UNSENT_BYTES_MAX as usize);
 }

@@ -6,11 +6,13 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
+
+use crate::limits::KERNEL_UNSENT_BYTES_MAX;
 
 /// Whether the system spreads connections over several sockets of one port.
 pub const SPREADS: bool = cfg!(unix);
@@ -74,10 +76,22 @@ fn open(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     let _ = share;
     // Inherited by what is accepted.
     socket.set_tcp_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // Best effort, as in `bound_kernel_memory`.
+    let _ = socket.set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES_MAX);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(ACCEPT_QUEUE_MAX)?;
     Ok(socket.into())
+}
+
+/// Stalled clients must not move the backlog into the kernel. Best effort: an option that the
+/// system lacks costs kernel memory, not correctness. On Linux it is inherited from the listener.
+pub(super) fn bound_kernel_memory(stream: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = stream;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = socket2::SockRef::from(stream).set_send_buffer_size(KERNEL_UNSENT_BYTES_MAX as usize);
 }
 
 /// EAFNOSUPPORT has no `ErrorKind` of its own.
@@ -114,6 +128,18 @@ mod tests {
         let other = bind(loopback(), 2).unwrap();
         let address = other[0].local_addr().unwrap();
         assert!(matches!(bind(address, 2), Err(ListenError::Taken(at)) if at == address));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_accepted_inherits_the_bound_of_unsent_bytes_and_no_delay() {
+        let listener = bind(loopback(), 1).unwrap().pop().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let socket = socket2::SockRef::from(&accepted);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), KERNEL_UNSENT_BYTES_MAX);
+        assert!(socket.tcp_nodelay().unwrap());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod accept;
 mod core;
 pub mod listener;
 pub mod mailbox;
+mod stream;
 mod tasks;
 
 use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
@@ -124,7 +125,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     let mut loops = JoinSet::new();
     let door = Rc::new(accept::Door::new(core.clone(), context));
     for listener in listeners {
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(ShardError::Start)?;
+        let listener = stream::Listener::new(listener).map_err(ShardError::Start)?;
         loops.spawn_local(accept::accept(door.clone(), listener));
     }
     loops.spawn_local(tasks::events(core.clone(), poller));

@@ -1,0 +1,173 @@
+//! Accepted connections that bother the runtime only if they must.
+//!
+//! Most newcomers have sent their request by the time they are accepted, and their answer fits
+//! into the kernel: registering them with the runtime, and taking them out again for the shard's
+//! own epoll set, would be two system calls and an allocation for nothing. So a [`Stream`] reads
+//! and writes its bare socket, and is registered when it would block for the first time.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// Bytes offered for a bare read: more than a handshake has, little enough to be cleared.
+const BARE_READ_BYTES: usize = 2048;
+
+/// A connection of the shard; its socket never blocks.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// Unknown to the runtime.
+    Bare(std::net::TcpStream),
+    /// Watched by the runtime.
+    Registered(TcpStream),
+    /// Lost while it was being registered.
+    Lost,
+}
+
+impl Stream {
+    /// The socket alone.
+    ///
+    /// # Errors
+    /// When the runtime can't let go of it.
+    pub(super) fn into_std(self) -> io::Result<std::net::TcpStream> {
+        match self {
+            Self::Bare(stream) => Ok(stream),
+            Self::Registered(stream) => stream.into_std(),
+            Self::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Tries `act` on the bare socket; when that would block, and ever after, the registered one
+    /// is answered instead.
+    fn try_bare<T>(
+        &mut self,
+        act: impl FnOnce(&mut std::net::TcpStream) -> io::Result<T>,
+    ) -> Result<Poll<io::Result<T>>, Pin<&mut TcpStream>> {
+        if let Self::Bare(stream) = self {
+            match act(stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Ok(Poll::Ready(result)),
+            }
+            if let Self::Bare(stream) = std::mem::replace(self, Self::Lost) {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => *self = Self::Registered(stream),
+                    Err(error) => return Ok(Poll::Ready(Err(error))),
+                }
+            }
+        }
+        match self {
+            Self::Registered(stream) => Err(Pin::new(stream)),
+            _ => Ok(Poll::Ready(Err(io::ErrorKind::NotConnected.into()))),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = buffer.remaining().min(BARE_READ_BYTES);
+        match self.try_bare(|stream| stream.read(buffer.initialize_unfilled_to(room))) {
+            Ok(done) => {
+                buffer.advance(ready!(done)?);
+                Poll::Ready(Ok(()))
+            }
+            Err(registered) => registered.poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_bare(|stream| stream.write(bytes)) {
+            Ok(done) => done,
+            Err(registered) => registered.poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket buffers nothing on this side of the kernel.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.try_bare(|stream| stream.shutdown(std::net::Shutdown::Write)) {
+            Ok(done) => done,
+            Err(registered) => registered.poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(unix)]
+mod listener {
+    use tokio::io::unix::AsyncFd;
+
+    use super::*;
+
+    /// A listening socket watched by the runtime, whose connections are not.
+    #[derive(Debug)]
+    pub(in crate::shard) struct Listener(AsyncFd<mio::net::TcpListener>);
+
+    impl Listener {
+        /// Must be called inside a runtime.
+        ///
+        /// # Errors
+        /// When the runtime can't watch it.
+        pub(in crate::shard) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+            let listener = mio::net::TcpListener::from_std(listener);
+            #[expect(deprecated, reason = "sound here: it owns its descriptor as long as it lives")]
+            AsyncFd::new(listener).map(Self)
+        }
+
+        /// Waits for a connection.
+        ///
+        /// # Cancel safety
+        /// May be dropped: no connection is taken before it resolves.
+        ///
+        /// # Errors
+        /// What accepting fails with; trying again is right.
+        pub(in crate::shard) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+            loop {
+                let mut guard = self.0.readable().await?;
+                // One system call: it comes out non-blocking, and closed on exec.
+                if let Ok(accepted) = guard.try_io(|listener| listener.get_ref().accept()) {
+                    return accepted.map(|(stream, peer)| (Stream::Bare(stream.into()), peer));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod listener {
+    use super::*;
+
+    /// A listening socket; elsewhere one thread accepts for all, so this is for completeness.
+    #[derive(Debug)]
+    pub(in crate::shard) struct Listener(tokio::net::TcpListener);
+
+    impl Listener {
+        pub(in crate::shard) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+            tokio::net::TcpListener::from_std(listener).map(Self)
+        }
+
+        pub(in crate::shard) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+            self.0.accept().await.map(|(stream, peer)| (Stream::Registered(stream), peer))
+        }
+    }
+}
+
+pub(super) use listener::Listener;
