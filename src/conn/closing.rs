@@ -79,25 +79,22 @@ impl Clients {
     /// Answers the peer's Close with its own code.
     pub(super) fn answer_close(&mut self, key: Key, code: Option<u16>) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        match &mut entry.state {
+        match entry.state() {
             State::Open => {
                 let frame = code.map_or_else(frame::close_empty, |code| frame::close(code, ""));
                 self.close_with(key, CloseReason::Client, frame.as_ref(), Finish::Frame);
                 self.set_peer_closed(key);
             }
-            State::Closing { peer_closed, .. } => *peer_closed = true,
-            State::Closed { reason, .. } => {
-                let reason = *reason;
-                self.end(key, reason);
-            }
+            State::Closing { .. } => self.set_peer_closed(key),
+            State::Closed { reason, .. } => self.end(key, reason),
         }
     }
 
     fn set_peer_closed(&mut self, key: Key) {
         if let Some(entry) = entry(&mut self.entries, key)
-            && let State::Closing { peer_closed, .. } = &mut entry.state
+            && let State::Closing { reason, until, hurried, .. } = entry.state()
         {
-            *peer_closed = true;
+            entry.set_state(State::Closing { reason, until, hurried, peer_closed: true });
         }
     }
 
@@ -117,14 +114,15 @@ impl Clients {
     fn set_closing(&mut self, key: Key, reason: CloseReason, hurried: bool) -> bool {
         let until = self.now + CLOSE_WRITE_DEADLINE;
         let Some(entry) = entry(&mut self.entries, key) else { return false };
-        if entry.state != State::Open {
+        if entry.state() != State::Open {
             return false;
         }
-        entry.state = State::Closing { reason, until, hurried, peer_closed: false };
-        if entry.state.is_deaf() {
+        entry.set_state(State::Closing { reason, until, hurried, peer_closed: false });
+        if entry.state().is_deaf() {
             // The rest is thrown away: whoever is waited for must not hold what was begun.
             entry.decoder = Decoder::default();
-            self.input.release(std::mem::take(&mut entry.charged_bytes));
+            self.input.release(entry.charged_bytes());
+            entry.set_charged_bytes(0);
         }
         // What arrives now is only looked through for the peer's Close.
         if std::mem::take(&mut entry.paused) {
@@ -138,11 +136,11 @@ impl Clients {
     pub(super) fn on_close_sent(&mut self, key: Key) {
         let until = self.now + CLOSE_ANSWER_DEADLINE;
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        let State::Closing { reason, peer_closed, .. } = entry.state else { return };
+        let State::Closing { reason, peer_closed, .. } = entry.state() else { return };
         if peer_closed {
             return self.end(key, reason);
         }
-        entry.state = State::Closed { reason, until };
+        entry.set_state(State::Closed { reason, until });
         if let Some(socket) = self.hub.outlet(key) {
             socket.shutdown_write();
         }
@@ -152,7 +150,7 @@ impl Clients {
     /// The peer has ended its side, or the connection broke.
     pub(super) fn on_broken(&mut self, key: Key) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        let reason = match entry.state {
+        let reason = match entry.state() {
             State::Open => CloseReason::Lost,
             State::Closing { reason, .. } | State::Closed { reason, .. } => reason,
         };
@@ -176,15 +174,18 @@ impl Clients {
         for key in self.keys() {
             self.close_with(key, CloseReason::GoingAway, frame.as_ref(), Finish::Frame);
             let Some(entry) = entry(&mut self.entries, key) else { continue };
-            match &mut entry.state {
+            match entry.state() {
                 State::Open => {}
-                State::Closing { until: limit, hurried, .. } => {
-                    *limit = until.min(*limit);
-                    if !std::mem::replace(hurried, true) {
+                State::Closing { reason, until: limit, hurried, peer_closed } => {
+                    let until = until.min(limit);
+                    entry.set_state(State::Closing { reason, until, hurried: true, peer_closed });
+                    if !hurried {
                         self.hub.hurry(key);
                     }
                 }
-                State::Closed { until: limit, .. } => *limit = until.min(*limit),
+                State::Closed { reason, until: limit } => {
+                    entry.set_state(State::Closed { reason, until: until.min(limit) });
+                }
             }
             self.schedule(key, until);
         }
@@ -245,8 +246,8 @@ impl Clients {
         self.now = self.now.max(now);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.turn(self.now, &mut due);
-        for key in due.drain(..) {
-            self.on_due(key);
+        for index in due.drain(..) {
+            self.on_due(index);
         }
         self.due = due;
         self.pace(self.now);
@@ -256,35 +257,17 @@ impl Clients {
         self.metrics.backlog_bytes.set(held_bytes as u64);
     }
 
-    /// Wants `key` to be asked at `due`, whatever was wanted before.
+    /// Wants `key` to be asked at `due`, or earlier: whoever is asked knows what is due.
     pub(super) fn schedule(&mut self, key: Key, due: Millis) {
-        let Some(entry) = entry(&mut self.entries, key) else { return };
-        entry.due = Some(due);
-        let in_wheel = entry.wheel_at.is_some_and(|at| at > self.now && at <= due);
-        if !in_wheel {
-            self.put(key, due);
+        if entry(&mut self.entries, key).is_some() {
+            self.wheel.put(key.index(), due);
         }
     }
 
-    fn put(&mut self, key: Key, due: Millis) {
-        let Some(entry) = entry(&mut self.entries, key) else { return };
-        let at = due.min(self.now + super::wheel::Wheel::horizon());
-        entry.wheel_at = Some(at);
-        self.wheel.put(key, at);
-    }
-
-    fn on_due(&mut self, key: Key) {
-        let Some(entry) = entry(&mut self.entries, key) else { return };
-        let Some(due) = entry.due else { return };
-        if due > self.now {
-            // Stale, unless it is the one put for this (or a farther) time.
-            if entry.wheel_at.is_none_or(|at| at <= self.now) {
-                self.put(key, due);
-            }
-            return;
-        }
-        entry.due = None;
-        match entry.state {
+    fn on_due(&mut self, index: usize) {
+        let Some(Some(entry)) = self.entries.get_mut(index) else { return };
+        let key = entry.key(index);
+        match entry.state() {
             State::Open => self.on_open_due(key),
             State::Closing { reason, until, hurried, peer_closed } => {
                 if until > self.now {
@@ -293,7 +276,7 @@ impl Clients {
                     self.cut_off(key, reason);
                 } else {
                     let until = self.now + CLOSE_WRITE_DEADLINE;
-                    entry.state = State::Closing { reason, until, hurried: true, peer_closed };
+                    entry.set_state(State::Closing { reason, until, hurried: true, peer_closed });
                     self.schedule(key, until);
                     self.hub.hurry(key);
                     self.settle();
@@ -311,7 +294,7 @@ impl Clients {
 
     fn on_open_due(&mut self, key: Key) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        let message_until = entry.message_begun.map(|begun| begun + INBOUND_MESSAGE_DEADLINE);
+        let message_until = entry.message_begun().map(|begun| begun + INBOUND_MESSAGE_DEADLINE);
         if message_until.is_some_and(|until| until <= self.now) {
             return self.close(key, CloseReason::Policy);
         }
@@ -336,11 +319,11 @@ impl Clients {
         // A shard that was busy or asleep may not have read what has long been there.
         self.read(key, true);
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        if entry.state != State::Open {
+        if entry.state() != State::Open {
             return;
         }
         // Not read because of its own messages on their way: the silence is ours.
-        if entry.inbox.is_some() {
+        if entry.inbox().is_some() {
             entry.keepalive.heard(self.now);
         }
         match entry.keepalive.on_deadline(self.now, &self.settings.keepalive) {
@@ -355,7 +338,7 @@ impl Clients {
         if let Some(socket) = self.hub.outlet(key) {
             socket.reset_on_drop();
         }
-        let is_live = entry(&mut self.entries, key).is_some_and(|entry| entry.live);
+        let is_live = entry(&mut self.entries, key).is_some_and(|entry| entry.is_live());
         if is_live && self.control.phase() > Phase::Serving {
             self.control.barrier.count_cut_off();
         }
@@ -366,7 +349,7 @@ impl Clients {
     pub fn drop_all(&mut self) {
         for key in self.keys() {
             let Some(entry) = entry(&mut self.entries, key) else { continue };
-            match entry.state {
+            match entry.state() {
                 State::Closed { reason, .. } => self.end(key, reason),
                 State::Open => self.cut_off(key, CloseReason::GoingAway),
                 State::Closing { reason, .. } => self.cut_off(key, reason),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Borrowed, Clients, Request, entry};
+use super::{Borrowed, Clients, Request, entry, entry::Entry};
 use crate::{
     channel::ChannelName,
     hub::Key,
@@ -74,8 +74,8 @@ impl Clients {
         let Some(channel) = self.hub.first_channel(key).cloned() else { return };
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let message = Offered { channel, kind, data: data.into_owned().into() };
-        let Some(inbox) = &mut entry.inbox else {
-            entry.inbox = Some(Box::default());
+        let Some(inbox) = entry.inbox_mut() else {
+            entry.open_inbox();
             entry.paused = true;
             self.requests.push(Request::Publish(key, message));
             return;
@@ -88,7 +88,7 @@ impl Clients {
     }
 
     fn discard_inbox(&mut self, key: Key) {
-        if let Some(inbox) = entry(&mut self.entries, key).and_then(|entry| entry.inbox.as_mut()) {
+        if let Some(inbox) = entry(&mut self.entries, key).and_then(Entry::inbox_mut) {
             self.input.release(inbox.clear());
         }
     }
@@ -97,7 +97,7 @@ impl Clients {
     /// itself may be gone.
     pub fn published(&mut self, key: Key) -> Option<Offered> {
         let inbox = match entry(&mut self.entries, key) {
-            Some(entry) => entry.inbox.as_mut(),
+            Some(entry) => entry.inbox_mut(),
             None => self.orphans.get_mut(&key),
         };
         if let Some((message, cost)) = inbox.and_then(|inbox| inbox.pop()) {
@@ -106,7 +106,7 @@ impl Clients {
         }
         self.orphans.remove(&key);
         if let Some(entry) = entry(&mut self.entries, key) {
-            entry.inbox = None;
+            entry.take_inbox();
         }
         self.resume(key);
         None

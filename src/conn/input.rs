@@ -86,7 +86,7 @@ impl Clients {
         let rules = Rules {
             message_bytes_max: self.settings.message_bytes_max,
             // A message that ends after our Close has no effect: nothing of it is kept.
-            keep_payload: client.state == State::Open
+            keep_payload: client.state() == State::Open
                 && (client.endpoint == Endpoint::Echo || client.may_publish),
         };
         // Out of the entry while its events act on the table; back when the input is used up.
@@ -94,7 +94,7 @@ impl Clients {
         let mut was_whole = false;
         let mut start = 0;
         while start < input.len() {
-            if entry(&mut self.entries, key).is_none_or(|entry| entry.state.is_deaf()) {
+            if entry(&mut self.entries, key).is_none_or(|entry| entry.state().is_deaf()) {
                 break;
             }
             match decoder.next(&mut input[start..], &rules) {
@@ -115,7 +115,7 @@ impl Clients {
         if let Some(entry) = entry(&mut self.entries, key) {
             entry.decoder = decoder;
             if was_whole {
-                entry.message_begun = None;
+                entry.set_message_begun(None);
             }
             self.account(key);
         }
@@ -124,21 +124,20 @@ impl Clients {
     /// Charges the unfinished message to the budget and gives it its deadline.
     fn account(&mut self, key: Key) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        if entry.state.is_deaf() {
+        if entry.state().is_deaf() {
             entry.decoder = Decoder::default();
         }
         let held = entry.decoder.held_bytes();
-        let charged = std::mem::replace(&mut entry.charged_bytes, held);
+        let charged = entry.charged_bytes();
+        entry.set_charged_bytes(held);
         self.input.charge(held);
         self.input.release(charged);
         if entry.decoder.is_idle() {
-            entry.message_begun = None;
-        } else if entry.message_begun.is_none() {
-            entry.message_begun = Some(self.now);
+            entry.set_message_begun(None);
+        } else if entry.message_begun().is_none() {
+            entry.set_message_begun(Some(self.now));
             let until = self.now + INBOUND_MESSAGE_DEADLINE;
-            if entry.state == State::Open && entry.due.is_none_or(|due| due > until) {
-                self.schedule(key, until);
-            }
+            self.wheel.put(key.index(), until);
         }
         // Logs give way first: whoever is behind in them is worse than who is amid a message.
         if held > charged && self.input.over() && !self.hub.relieve() {
@@ -165,7 +164,7 @@ impl Clients {
 
     fn on_message(&mut self, key: Key, kind: Kind, data: Borrowed<'_>) {
         let Some(client) = entry(&mut self.entries, key) else { return };
-        if client.state != State::Open {
+        if client.state() != State::Open {
             return;
         }
         if client.endpoint == Endpoint::Echo {

@@ -18,11 +18,11 @@ pub struct Settings {
 }
 
 /// One client's machine.
+///
+/// One word, since every idle client has one: the time in the upper 63 bits, whether it was
+/// pinged since in the lowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    heard: Millis,
-    pinged: bool,
-}
+pub struct Keepalive(u64);
 
 /// What is to be done at a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,32 +39,42 @@ impl Keepalive {
     /// A client that has just connected.
     #[must_use]
     pub fn new(now: Millis) -> Self {
-        Self { heard: now, pinged: false }
+        Self::with(now, false)
+    }
+
+    fn with(heard: Millis, pinged: bool) -> Self {
+        Self(heard.0 << 1 | u64::from(pinged))
+    }
+
+    fn heard_at(self) -> Millis {
+        Millis(self.0 >> 1)
+    }
+
+    fn is_pinged(self) -> bool {
+        self.0 & 1 == 1
     }
 
     /// A byte arrived.
     pub fn heard(&mut self, now: Millis) {
-        self.heard = now;
-        self.pinged = false;
+        *self = Self::with(now, false);
     }
 
     /// When to look for the first time; `None` if pings are off.
     #[must_use]
     pub fn first_deadline(&self, settings: &Settings) -> Option<Millis> {
-        settings.interval.map(|interval| self.heard + interval)
+        settings.interval.map(|interval| self.heard_at() + interval)
     }
 
     /// The deadline that an earlier answer named is here (or it is later than that).
     pub fn on_deadline(&mut self, now: Millis, settings: &Settings) -> Option<Action> {
         let interval = settings.interval?;
-        let ping_at = self.heard + interval;
+        let ping_at = self.heard_at() + interval;
         let give_up_at = ping_at + settings.timeout;
         Some(if now < ping_at {
             Action::Wait(ping_at)
-        } else if !self.pinged {
-            self.pinged = true;
+        } else if !self.is_pinged() {
             // Counted from now: a stalled shard must not cost its clients their time to answer.
-            self.heard = Millis(now.0.saturating_sub(millis(interval)));
+            *self = Self::with(Millis(now.0.saturating_sub(millis(interval))), true);
             Action::Ping(now + settings.timeout)
         } else if now < give_up_at {
             Action::Wait(give_up_at)

@@ -16,13 +16,14 @@ use crate::{
     hub::{self, Budget, Hub, Key},
     limits,
     metrics::{ShardMetrics, SlowAction},
-    ws::{Kind, close::CloseReason, decoder::Decoder, frame},
+    ws::{Kind, close::CloseReason, frame},
 };
 
 pub use inbox::Offered;
 
 mod account;
 mod closing;
+mod entry;
 mod inbox;
 mod input;
 pub mod keepalive;
@@ -33,7 +34,8 @@ mod wheel;
 mod tests;
 
 use account::InputAccount;
-use closing::{Paced, State};
+use closing::Paced;
+use entry::Entry;
 use inbox::Inbox;
 use keepalive::Keepalive;
 use socket::{Registry, Socket};
@@ -86,31 +88,6 @@ pub struct Connected {
     pub guard: Guard,
 }
 
-/// One client beside its entry in the hub.
-#[derive(Debug)]
-struct Entry {
-    key: Key,
-    decoder: Decoder,
-    keepalive: Keepalive,
-    state: State,
-    /// The next time this client wants to be asked.
-    due: Option<Millis>,
-    /// The newest place in the wheel; older ones are stale.
-    wheel_at: Option<Millis>,
-    endpoint: Endpoint,
-    may_publish: bool,
-    /// Input is left in the kernel until there is room for what it causes.
-    paused: bool,
-    /// The epoll set is asked to tell of room to write.
-    wants_room: bool,
-    live: bool,
-    /// Bytes charged to the budget for the decoder's unfinished message.
-    charged_bytes: usize,
-    message_begun: Option<Millis>,
-    inbox: Option<Box<Inbox>>,
-    guard: Option<Guard>,
-}
-
 /// All clients of a shard.
 ///
 /// # Invariants
@@ -130,11 +107,11 @@ pub struct Clients {
     live: u64,
     read_buffer: Box<[u8]>,
     hub_events: Vec<hub::Event>,
-    due: Vec<Key>,
+    due: Vec<usize>,
     again: Vec<Key>,
     requests: Vec<Request>,
     /// What clients that are gone had still to say; each goes on behind a message on its way.
-    orphans: HashMap<Key, Box<Inbox>>,
+    orphans: HashMap<Key, Inbox>,
     paced: Option<Paced>,
 }
 
@@ -198,23 +175,7 @@ impl Clients {
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some(Entry {
-            key,
-            decoder: Decoder::default(),
-            keepalive: Keepalive::new(self.now),
-            state: State::Open,
-            due: None,
-            wheel_at: None,
-            endpoint,
-            may_publish: false,
-            paused: false,
-            wants_room: false,
-            live: false,
-            charged_bytes: 0,
-            message_begun: None,
-            inbox: None,
-            guard: None,
-        });
+        self.entries[index] = Some(Entry::new(key, endpoint, self.now));
         self.pace_too(key);
         self.settle();
         key
@@ -228,7 +189,6 @@ impl Clients {
         let Connected { stream, leftover, may_publish, guard } = connected;
         entry.may_publish = may_publish && self.settings.client_publish;
         entry.guard = Some(guard);
-        entry.live = true;
         entry.keepalive = Keepalive::new(self.now);
         let first = entry.keepalive.first_deadline(&self.settings.keepalive);
         self.live += 1;
@@ -266,18 +226,16 @@ impl Clients {
     /// Ends the entry and drops the descriptor, then the guard.
     fn end(&mut self, key: Key, reason: CloseReason) {
         let Some(slot) = self.entries.get_mut(key.index()) else { return };
-        if slot.as_ref().is_none_or(|entry| entry.key != key) {
-            return;
-        }
-        let Some(entry) = slot.take() else { return };
-        self.input.release(entry.charged_bytes);
-        if let Some(inbox) = entry.inbox.filter(|inbox| !inbox.is_empty()) {
+        let Some(mut entry) = slot.take_if(|entry| entry.is_of(key)) else { return };
+        self.wheel.remove(key.index());
+        self.input.release(entry.charged_bytes());
+        if let Some(inbox) = entry.take_inbox().filter(|inbox| !inbox.is_empty()) {
             self.orphans.insert(key, inbox);
         }
         if let Some(mut socket) = self.hub.remove(key) {
             self.registry.forget(&mut socket);
         }
-        if entry.live {
+        if entry.is_live() {
             self.live -= 1;
             self.metrics.connections.set(self.live);
             self.metrics.connections_closed.add(reason as usize, 1);
@@ -345,7 +303,7 @@ impl Clients {
     fn resume(&mut self, key: Key) {
         let unsent = self.hub.unsent(key);
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        let room = entry.inbox.is_none() && unsent <= limits::ECHO_UNSENT_BYTES_MAX;
+        let room = entry.inbox().is_none() && unsent <= limits::ECHO_UNSENT_BYTES_MAX;
         if entry.paused && room {
             entry.paused = false;
             self.again.push(key);
@@ -391,5 +349,5 @@ impl Clients {
 }
 
 fn entry(entries: &mut [Option<Entry>], key: Key) -> Option<&mut Entry> {
-    entries.get_mut(key.index())?.as_mut().filter(|entry| entry.key == key)
+    entries.get_mut(key.index())?.as_mut().filter(|entry| entry.is_of(key))
 }

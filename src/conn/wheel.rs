@@ -1,22 +1,39 @@
 //! One timer for all clients of a shard: a wheel of slots.
 //!
-//! A client costs eight bytes in one slot. Nothing is ever taken out: whoever turns the wheel
-//! asks the client whether the time it was put in for still holds. Times beyond the horizon are
-//! put into the last slot and asked about then. It must not know what a deadline means.
+//! A client stands in one slot at most, as a link of that slot's list; the links are a dense
+//! table beside the clients', so neither putting in nor taking out allocates, and an idle client
+//! costs twelve bytes. Times beyond the horizon are put into the last slot and asked about then.
+//! It must not know what a deadline means.
 
-use std::time::Duration;
-
-use crate::{clock::Millis, hub::Key};
+use crate::clock::Millis;
 
 /// Length of a slot, milliseconds: how late a deadline may be.
 const SLOT_MS: u64 = 32;
 /// Slots: a horizon of about a minute, past the usual ping interval.
-const SLOTS: usize = 2048;
+const SLOTS: u64 = 2048;
+/// No client, or no slot.
+const NONE: u32 = u32::MAX;
 
-/// The wheel.
+/// A client's place in the wheel.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    /// The neighbours in the slot's list.
+    before: u32,
+    after: u32,
+    slot: u32,
+}
+
+const OUT: Link = Link { before: NONE, after: NONE, slot: NONE };
+
+/// The wheel, of clients named by their dense indexes.
+///
+/// # Invariants
+/// A client with a slot stands once in that slot's list, and in no other.
 #[derive(Debug)]
 pub(super) struct Wheel {
-    slots: Box<[Vec<Key>]>,
+    /// The first client of each slot.
+    slots: Box<[u32]>,
+    links: Vec<Link>,
     /// The next slot to be emptied, as a count of slots since the clock's start.
     next: u64,
 }
@@ -25,57 +42,86 @@ impl Wheel {
     /// An empty wheel at `now`.
     #[must_use]
     pub(super) fn new(now: Millis) -> Self {
-        Self { slots: vec![Vec::new(); SLOTS].into(), next: now.0 / SLOT_MS }
+        Self { slots: vec![NONE; SLOTS as usize].into(), links: Vec::new(), next: now.0 / SLOT_MS }
     }
 
-    /// Puts `key` in for `due`: it comes out at the first turn at or after it, or before it when
-    /// `due` lies beyond the horizon.
-    pub(super) fn put(&mut self, key: Key, due: Millis) {
-        let slot = due.0.div_ceil(SLOT_MS).clamp(self.next, self.next + SLOTS as u64 - 1);
-        let place = usize::try_from(slot % SLOTS as u64).expect("a remainder of SLOTS");
-        self.slots[place].push(key);
+    /// Sees that `index` comes out at the first turn at or after `due`, or before it: when `due`
+    /// lies beyond the horizon, or when it was to come out earlier anyway.
+    pub(super) fn put(&mut self, index: usize, due: Millis) {
+        let turn = due.0.div_ceil(SLOT_MS).clamp(self.next, self.next + SLOTS - 1);
+        if self.links.len() <= index {
+            self.links.resize(index + 1, OUT);
+        }
+        if self.links[index].slot != NONE {
+            if self.turn_of(self.links[index].slot) <= turn {
+                return;
+            }
+            self.remove(index);
+        }
+        let slot = (turn % SLOTS) as u32;
+        let first = std::mem::replace(&mut self.slots[slot as usize], index as u32);
+        if first != NONE {
+            self.links[first as usize].before = index as u32;
+        }
+        self.links[index] = Link { before: NONE, after: first, slot };
     }
 
-    /// Appends all keys whose slot has come by `now` to `due`.
-    pub(super) fn turn(&mut self, now: Millis, due: &mut Vec<Key>) {
+    /// When a slot comes next, as a count of slots since the clock's start.
+    fn turn_of(&self, slot: u32) -> u64 {
+        self.next + (u64::from(slot) + SLOTS - self.next % SLOTS) % SLOTS
+    }
+
+    /// Takes `index` out, if it is in.
+    pub(super) fn remove(&mut self, index: usize) {
+        let Some(link) = self.links.get_mut(index) else { return };
+        let Link { before, after, slot } = std::mem::replace(link, OUT);
+        if slot == NONE {
+            return;
+        }
+        if before == NONE {
+            self.slots[slot as usize] = after;
+        } else {
+            self.links[before as usize].after = after;
+        }
+        if after != NONE {
+            self.links[after as usize].before = before;
+        }
+    }
+
+    /// Takes out all whose slot has come by `now` and appends them to `due`.
+    pub(super) fn turn(&mut self, now: Millis, due: &mut Vec<usize>) {
         let current = now.0 / SLOT_MS;
         // After a long stall one round takes every slot once.
-        let rounds = (current + 1).saturating_sub(self.next).min(SLOTS as u64);
+        let rounds = (current + 1).saturating_sub(self.next).min(SLOTS);
         for step in 0..rounds {
-            let slot = (current + 1 - rounds + step) % SLOTS as u64;
-            let place = usize::try_from(slot).expect("a remainder of SLOTS");
-            let keys = &mut self.slots[place];
-            due.append(keys);
-            keys.shrink_to(64);
+            let slot = ((current + 1 - rounds + step) % SLOTS) as usize;
+            let mut index = std::mem::replace(&mut self.slots[slot], NONE);
+            while index != NONE {
+                due.push(index as usize);
+                index = std::mem::replace(&mut self.links[index as usize], OUT).after;
+            }
         }
         self.next = self.next.max(current + 1);
-    }
-
-    /// The farthest time that [`Wheel::put`] can hold exactly.
-    #[must_use]
-    pub(super) fn horizon() -> Duration {
-        Duration::from_millis(SLOT_MS * (SLOTS as u64 - 1))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
-    fn key(n: u64) -> Key {
-        Key::from_u64(n)
-    }
-
-    fn turned(wheel: &mut Wheel, now: u64) -> Vec<u64> {
+    fn turned(wheel: &mut Wheel, now: u64) -> Vec<usize> {
         let mut due = Vec::new();
         wheel.turn(Millis(now), &mut due);
-        due.iter().map(|key| key.to_u64()).collect()
+        due.sort_unstable();
+        due
     }
 
     #[test]
-    fn a_key_comes_out_once_and_never_early() {
+    fn a_client_comes_out_once_and_never_early() {
         let mut wheel = Wheel::new(Millis(1_000));
-        wheel.put(key(1), Millis(1_500));
+        wheel.put(1, Millis(1_500));
         assert!(turned(&mut wheel, 1_499).is_empty());
         assert_eq!(turned(&mut wheel, 1_500 + SLOT_MS), [1]);
         assert!(turned(&mut wheel, 200_000).is_empty());
@@ -85,26 +131,64 @@ mod tests {
     fn a_time_in_the_past_comes_out_at_the_next_turn() {
         let mut wheel = Wheel::new(Millis(10_000));
         turned(&mut wheel, 10_000);
-        wheel.put(key(7), Millis(3));
+        wheel.put(7, Millis(3));
         assert_eq!(turned(&mut wheel, 10_000 + SLOT_MS), [7]);
     }
 
     #[test]
     fn a_time_beyond_the_horizon_comes_out_within_one_round() {
         let mut wheel = Wheel::new(Millis(0));
-        wheel.put(key(9), Millis(10_000_000));
-        let horizon = u64::try_from(Wheel::horizon().as_millis()).unwrap();
-        assert_eq!(turned(&mut wheel, horizon + SLOT_MS), [9]);
+        wheel.put(9, Millis(10_000_000));
+        assert_eq!(turned(&mut wheel, SLOT_MS * SLOTS), [9]);
     }
 
     #[test]
     fn after_a_stall_of_many_rounds_all_come_out() {
         let mut wheel = Wheel::new(Millis(0));
         for n in 0..1_000 {
-            wheel.put(key(n), Millis(n * 60));
+            wheel.put(n, Millis(n as u64 * 60));
         }
-        let mut all = turned(&mut wheel, 10_000_000_000);
-        all.sort_unstable();
-        assert_eq!(all, (0..1_000).collect::<Vec<_>>());
+        assert_eq!(turned(&mut wheel, 10_000_000_000), (0..1_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_earlier_time_replaces_a_later_one_and_a_later_one_changes_nothing() {
+        let mut wheel = Wheel::new(Millis(0));
+        wheel.put(1, Millis(5_000));
+        wheel.put(1, Millis(2_000));
+        wheel.put(1, Millis(9_000));
+        assert_eq!(turned(&mut wheel, 2_000 + SLOT_MS), [1]);
+        assert!(turned(&mut wheel, 60_000).is_empty());
+    }
+
+    #[test]
+    fn whoever_is_put_in_and_taken_out_the_wheel_agrees_with_a_sorted_list() {
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut wheel, mut model) = (Wheel::new(Millis(0)), BTreeMap::<usize, u64>::new());
+            let mut now = 0;
+            for _ in 0..200 {
+                let index = random.usize(0..20);
+                match random.u8(0..4) {
+                    0 => {
+                        wheel.remove(index);
+                        model.remove(&index);
+                    }
+                    1 => now += random.u64(0..3_000),
+                    _ => {
+                        let due = now + random.u64(0..40_000);
+                        wheel.put(index, Millis(due));
+                        let known = model.entry(index).or_insert(u64::MAX);
+                        *known = due.min(*known);
+                    }
+                }
+                for index in turned(&mut wheel, now) {
+                    let due = model.remove(&index).expect("nobody comes out who is not in");
+                    assert!(due <= now, "seed {seed}: early");
+                }
+                let late = model.values().find(|&&due| due + SLOT_MS <= now);
+                assert_eq!(late, None, "seed {seed}");
+            }
+        }
     }
 }

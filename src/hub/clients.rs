@@ -22,6 +22,18 @@ impl Key {
         self.index as usize
     }
 
+    /// The key of the client at `index` of its `generation`.
+    #[must_use]
+    pub fn new(index: usize, generation: u32) -> Self {
+        Self { index: small(index), generation }
+    }
+
+    /// Which of the clients that had this place one after the other.
+    #[must_use]
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+
     /// As a number, for instance a token of an event queue.
     #[must_use]
     pub fn to_u64(self) -> u64 {

@@ -77,8 +77,12 @@ fn an_unfinished_message_is_not_closed_for_what_logs_take_up() {
     };
     table.read_until(key, Millis(0), is_amid_a_message);
     assert!(!table.budget.over());
-    let state = entry(&mut table.clients.entries, key).map(|entry| entry.state);
-    assert_eq!(state, Some(State::Open), "whoever is behind in the log gives way, not this one");
+    let state = entry(&mut table.clients.entries, key).map(|entry| entry.state());
+    assert_eq!(
+        state,
+        Some(closing::State::Open),
+        "whoever is behind in the log gives way, not this one"
+    );
 }
 
 #[test]
@@ -190,8 +194,8 @@ fn echoes_that_nobody_reads_are_bounded_by_the_budget() {
         for _ in 0..500 {
             table.clients.on_input(key, &mut masked(0x82, &[b'x'; 120]));
         }
-        let state = entry(&mut table.clients.entries, key).map(|entry| entry.state);
-        closing += u32::from(state != Some(State::Open));
+        let state = entry(&mut table.clients.entries, key).map(|entry| entry.state());
+        closing += u32::from(state != Some(closing::State::Open));
     }
     assert!(table.budget.used() < 1100 << 10, "{}", table.budget.used());
     assert!(closing > 10, "those past it are closed: {closing}");

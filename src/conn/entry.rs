@@ -1,0 +1,161 @@
+//! What the table keeps of one client beside its place in the hub.
+//!
+//! An idle client is three words and a few flags: everything that only a busy or a closing
+//! client needs stands in a box that is there only then. Who changes what, and when, is the
+//! matter of the table's other files.
+
+use super::{Endpoint, closing::State, inbox::Inbox, keepalive::Keepalive};
+use crate::{clock::Millis, drain::Guard, hub::Key, ws::decoder::Decoder};
+
+/// One client.
+///
+/// # Invariants
+/// It is live, that is, its 101 is out, exactly while it has a guard.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) decoder: Decoder,
+    pub(super) guard: Option<Guard>,
+    pub(super) keepalive: Keepalive,
+    busy: Option<Box<Busy>>,
+    generation: u32,
+    pub(super) endpoint: Endpoint,
+    pub(super) may_publish: bool,
+    /// Input is left in the kernel until there is room for what it causes.
+    pub(super) paused: bool,
+    /// The epoll set is asked to tell of room to write.
+    pub(super) wants_room: bool,
+}
+
+/// What an idle client has no use for.
+#[derive(Debug)]
+struct Busy {
+    state: State,
+    /// Bytes charged to the budget for the decoder's unfinished message.
+    charged_bytes: usize,
+    message_begun: Option<Millis>,
+    inbox: Option<Inbox>,
+}
+
+impl Busy {
+    fn new() -> Self {
+        Self { state: State::Open, charged_bytes: 0, message_begun: None, inbox: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.state == State::Open
+            && self.charged_bytes == 0
+            && self.message_begun.is_none()
+            && self.inbox.is_none()
+    }
+}
+
+impl Entry {
+    /// A client that waits for its 101.
+    pub(super) fn new(key: Key, endpoint: Endpoint, now: Millis) -> Self {
+        Self {
+            decoder: Decoder::default(),
+            guard: None,
+            keepalive: Keepalive::new(now),
+            busy: None,
+            generation: key.generation(),
+            endpoint,
+            may_publish: false,
+            paused: false,
+            wants_room: false,
+        }
+    }
+
+    /// Whether this is the client that `key`, which names its place, was made for.
+    pub(super) fn is_of(&self, key: Key) -> bool {
+        self.generation == key.generation()
+    }
+
+    /// Its key, at place `index`.
+    pub(super) fn key(&self, index: usize) -> Key {
+        Key::new(index, self.generation)
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.busy.as_ref().map_or(State::Open, |busy| busy.state)
+    }
+
+    pub(super) fn set_state(&mut self, state: State) {
+        self.edit(|busy| busy.state = state);
+    }
+
+    pub(super) fn charged_bytes(&self) -> usize {
+        self.busy.as_ref().map_or(0, |busy| busy.charged_bytes)
+    }
+
+    pub(super) fn set_charged_bytes(&mut self, bytes: usize) {
+        if bytes != self.charged_bytes() {
+            self.edit(|busy| busy.charged_bytes = bytes);
+        }
+    }
+
+    /// When the message that is unfinished was begun.
+    pub(super) fn message_begun(&self) -> Option<Millis> {
+        self.busy.as_ref()?.message_begun
+    }
+
+    pub(super) fn set_message_begun(&mut self, begun: Option<Millis>) {
+        if begun != self.message_begun() {
+            self.edit(|busy| busy.message_begun = begun);
+        }
+    }
+
+    /// There while a message of the client's is on its way.
+    pub(super) fn inbox(&self) -> Option<&Inbox> {
+        self.busy.as_ref()?.inbox.as_ref()
+    }
+
+    pub(super) fn inbox_mut(&mut self) -> Option<&mut Inbox> {
+        self.busy.as_mut()?.inbox.as_mut()
+    }
+
+    pub(super) fn open_inbox(&mut self) {
+        self.edit(|busy| busy.inbox = Some(Inbox::default()));
+    }
+
+    pub(super) fn take_inbox(&mut self) -> Option<Inbox> {
+        self.inbox()?;
+        let mut inbox = None;
+        self.edit(|busy| inbox = busy.inbox.take());
+        inbox
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Busy)) {
+        let mut busy = self.busy.take().unwrap_or_else(|| Box::new(Busy::new()));
+        change(&mut busy);
+        self.busy = Some(busy).filter(|busy| !busy.is_over());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_costs_at_most_56_bytes_here() {
+        assert!(size_of::<Option<Entry>>() <= 56, "{}", size_of::<Option<Entry>>());
+    }
+
+    #[test]
+    fn what_only_a_busy_client_needs_is_given_back() {
+        let key = Key::new(3, 7);
+        let mut entry = Entry::new(key, Endpoint::Ws, Millis(5));
+        assert!(entry.is_of(key) && entry.key(3) == key && !entry.is_of(Key::new(3, 8)));
+        entry.set_charged_bytes(10);
+        entry.set_message_begun(Some(Millis(1)));
+        entry.open_inbox();
+        assert!(entry.busy.is_some() && entry.inbox().is_some());
+        entry.set_charged_bytes(0);
+        entry.set_message_begun(None);
+        assert!(entry.take_inbox().is_some());
+        assert!(entry.busy.is_none() && entry.take_inbox().is_none());
+    }
+}
