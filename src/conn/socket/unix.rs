@@ -32,9 +32,21 @@ impl Live {
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         // A send, not a writev: a tenth of the kernel's work for a small message is writev's own.
         match slices {
-            [one] => self.0.write(one),
+            [one] => self.send(one),
             several => self.0.write_vectored(several),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        use rustix::net::{SendFlags, send};
+        Ok(send(&self.0, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        use std::io::Write as _;
+        self.0.write(bytes)
     }
 
     pub(super) fn shutdown_write(&self) {
