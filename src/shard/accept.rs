@@ -1,6 +1,7 @@
 //! From the listening socket to a client: accept, HTTP, hand-over.
 //!
 //! The number of HTTP connections is bounded by permits; past it connections wait in the kernel.
+//! Whether a connection stays here is the placement's to say; one that was moved here stays.
 //! When descriptors run out, accepting pauses and says so once a second, and goes on by itself.
 
 use std::{
@@ -21,7 +22,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Admitted, Core};
+use super::{
+    Admitted, Core,
+    placement::{Moved, Newcomer, Placement},
+};
 use crate::{
     clock,
     conn::{Connected, Endpoint},
@@ -30,6 +34,7 @@ use crate::{
         ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, HTTP_CONNECTIONS_PER_SHARD_MAX,
         KERNEL_UNSENT_BYTES_MAX,
     },
+    metrics::{Placed, ShardMetrics},
 };
 
 /// What every way into the shard shares.
@@ -37,26 +42,41 @@ pub(super) struct Door {
     core: Rc<Core>,
     context: Rc<http::Context>,
     permits: Arc<Semaphore>,
+    placement: Arc<Placement>,
+    /// This shard.
+    index: usize,
 }
 
 impl Door {
-    pub(super) fn new(core: Rc<Core>, context: Rc<http::Context>) -> Self {
+    pub(super) fn new(
+        core: Rc<Core>,
+        context: Rc<http::Context>,
+        placement: Arc<Placement>,
+        index: usize,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_PER_SHARD_MAX));
-        Self { core, context, permits }
+        Self { core, context, permits, placement, index }
     }
 
-    /// A connection that another thread has accepted.
-    pub(super) fn take(self: &Rc<Self>, stream: std::net::TcpStream) {
-        let opened = TcpStream::from_std(stream)
-            .and_then(|stream| stream.peer_addr().map(|peer| (stream, peer)));
-        // Past the bound there is no queue to leave it in.
-        if let (Ok((stream, peer)), Ok(permit)) = (opened, self.permits.clone().try_acquire_owned())
-        {
-            self.open(stream, peer, permit);
+    /// A connection from this shard's own socket: it stays, unless others have fewer.
+    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let newcomer = self.placement.newcomer(self.index);
+        if !self.placement.is_crowded(self.index) {
+            return self.open(stream, peer, permit, newcomer);
+        }
+        match stream.into_std() {
+            Ok(stream) => self.placement.place(stream, Placed::Balance, clock::now()),
+            Err(error) => debug!(%peer, %error, "lost on its way to another shard"),
         }
     }
 
-    fn open(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    fn open(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        newcomer: Newcomer,
+    ) {
         let door = self.clone();
         tokio::task::spawn_local(async move {
             let upgraded = http::serve(stream, peer, &door.context).await;
@@ -64,6 +84,8 @@ impl Door {
             if let Some(upgraded) = upgraded {
                 door.connect(upgraded, peer);
             }
+            // Last: a client is in the gauge by now.
+            drop(newcomer);
         });
     }
 
@@ -109,7 +131,7 @@ pub(super) async fn accept(door: Rc<Door>, listener: TcpListener) -> &'static st
     loop {
         let Ok(permit) = door.permits.clone().acquire_owned().await else { return "accept" };
         match listener.accept().await {
-            Ok((stream, peer)) => door.open(stream, peer, permit),
+            Ok((stream, peer)) => door.welcome(stream, peer, permit),
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted");
             }
@@ -121,8 +143,23 @@ pub(super) async fn accept(door: Rc<Door>, listener: TcpListener) -> &'static st
     }
 }
 
+/// Takes what other threads have accepted for this shard, for ever.
+pub(super) async fn take_moved(door: Rc<Door>, metrics: Arc<ShardMetrics>) -> &'static str {
+    loop {
+        let Ok(permit) = door.permits.clone().acquire_owned().await else { return "hand-over" };
+        let Moved { stream, newcomer, why } = door.placement.moved(door.index).await;
+        metrics.connections_placed.add(why as usize, 1);
+        let stream = TcpStream::from_std(stream)
+            .and_then(|stream| stream.peer_addr().map(|peer| (stream, peer)));
+        match stream {
+            Ok((stream, peer)) => door.open(stream, peer, permit, newcomer),
+            Err(error) => debug!(%error, "a connection was gone before it got here"),
+        }
+    }
+}
+
 /// The error concerns the connection that was to be accepted, not the listener.
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
