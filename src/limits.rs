@@ -62,6 +62,8 @@ pub const HTTP_CONNECTIONS_PER_SHARD_MAX: usize = 4096;
 /// Connections by which a shard may be above the mean before it passes new ones on. Fewer are
 /// not worth a wake-up: a pass takes a microsecond per client.
 pub const PLACEMENT_SLACK_MIN: usize = 8;
+/// Between two looks at whether shards hold too much. Longer than a burst takes to settle.
+pub const PLACEMENT_INTERVAL: Duration = Duration::from_secs(1);
 
 // --- Clients --------------------------------------------------------------------------------
 

@@ -255,14 +255,17 @@ fn a_drain_refuses_those_too_who_came_in_on_a_blocked_shards_socket() {
 fn a_shard_that_holds_more_than_the_others_passes_new_connections_on() {
     let server = start(2);
     let blocker = block(&server, 0);
-    let mut clients = open_at_once(server.addr, 96);
+    let mut clients = open_at_once(server.addr, 192);
     drop(blocker);
-    clients.extend((0..192).map(|_| Client::open(server.addr, "/ws")));
+    eventually(PATIENCE, "a connection is passed on", || {
+        Client::open(server.addr, "/ws").leave();
+        placed(server.addr, "balance") > 0.0
+    });
+    clients.extend(open_at_once(server.addr, 304));
     let held = Metrics::of(server.addr).values_by_shard("wsbcast_connections");
     let held: Vec<_> = held.into_values().collect();
-    // The kernel alone would leave them 96 apart.
-    assert!((held[0] - held[1]).abs() <= 20.0, "{held:?}");
-    assert!(placed(server.addr, "balance") > 0.0);
+    // The kernel alone would leave them 192 apart.
+    assert!((held[0] - held[1]).abs() < 104.0, "{held:?}");
     drop(clients);
     assert_eq!(server.terminate(), Exit::Drained);
 }

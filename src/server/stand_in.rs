@@ -5,6 +5,7 @@
 //! it accepts from these and gives the connections to the shards that live. A duplicate is
 //! registered for readiness only meanwhile: the normal path pays a look at the beats, no more.
 //! What the shard had accepted before it fell silent waits for it: its state is on its thread.
+//! The same look tells shards that hold too much to pass connections on.
 
 use std::{io, net::TcpListener, sync::Arc};
 
@@ -18,7 +19,7 @@ use super::acceptor::hand_out;
 use crate::{
     clock::{self, Millis},
     drain::{Control, Phase},
-    limits::{SHARD_BEAT_INTERVAL, SHARD_STALL_ACCEPT},
+    limits::{PLACEMENT_INTERVAL, SHARD_BEAT_INTERVAL, SHARD_STALL_ACCEPT},
     metrics::Placed,
     shard::{accept::complain, placement::Placement},
 };
@@ -39,7 +40,7 @@ pub(super) fn duplicates(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<Vec<T
     listeners.iter().map(|own| own.iter().map(TcpListener::try_clone).collect()).collect()
 }
 
-/// Watches the shards' beats, for ever.
+/// Watches the shards' beats, and evens out what they hold, for ever.
 pub(super) async fn watch(
     duplicates: Vec<Vec<TcpListener>>,
     placement: Arc<Placement>,
@@ -47,6 +48,7 @@ pub(super) async fn watch(
 ) {
     let watched = |duplicates| Watched { duplicates, acceptors: None };
     let mut shards: Vec<_> = duplicates.into_iter().map(watched).collect();
+    let mut next_level = Millis::default();
     let mut ticks = interval(SHARD_BEAT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -60,6 +62,10 @@ pub(super) async fn watch(
             return;
         }
         let now = clock::now();
+        if next_level <= now {
+            placement.level();
+            next_level = now + PLACEMENT_INTERVAL;
+        }
         for (index, shard) in shards.iter_mut().enumerate() {
             shard.look(index, &placement, now);
         }

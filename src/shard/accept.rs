@@ -60,8 +60,8 @@ impl Door {
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
     fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        let newcomer = self.placement.newcomer(self.index);
-        if !self.placement.is_crowded(self.index) {
+        if !self.placement.passes_on(self.index) {
+            let newcomer = self.placement.newcomer(self.index);
             return self.open(stream, peer, permit, newcomer);
         }
         match stream.into_std() {
