@@ -59,6 +59,9 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// HTTP connections of one shard that are no WebSocket (yet); past it new ones wait in the
 /// kernel's accept queue.
 pub const HTTP_CONNECTIONS_PER_SHARD_MAX: usize = 4096;
+/// Connections that a shard accepts, and that it begins to work on, before its other tasks have
+/// had their turn; past it they wait. Half a millisecond's worth.
+pub const NEWCOMERS_PER_TURN: usize = 32;
 /// Connections by which a shard may be above the mean before it passes new ones on. Fewer are
 /// not worth a wake-up: a pass takes a microsecond per client.
 pub const PLACEMENT_SLACK_MIN: usize = 8;

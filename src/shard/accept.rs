@@ -1,23 +1,28 @@
 //! From the listening socket to a client: accept, HTTP, hand-over.
 //!
 //! The number of HTTP connections is bounded by permits; past it connections wait in the kernel.
+//! Storms are paced: only so many are accepted, and worked on, before others have their turn.
 //! Whether a connection stays here is the placement's to say; one that was moved here stays.
 //! When descriptors run out, accepting pauses and says so once a second, and goes on by itself.
 
 use std::{
+    future::{Future as _, poll_fn},
     io,
     net::SocketAddr,
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::ready,
 };
 
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
     time::sleep,
 };
 use tracing::{debug, warn};
@@ -25,6 +30,7 @@ use tracing::{debug, warn};
 use super::{
     Admitted, Core,
     placement::{Moved, Newcomer, Placement},
+    turns::{Turn, Turns},
 };
 use crate::{
     clock,
@@ -32,7 +38,7 @@ use crate::{
     http::{self, Upgraded},
     limits::{
         ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, HTTP_CONNECTIONS_PER_SHARD_MAX,
-        KERNEL_UNSENT_BYTES_MAX,
+        KERNEL_UNSENT_BYTES_MAX, NEWCOMERS_PER_TURN,
     },
     metrics::{Placed, ShardMetrics},
 };
@@ -42,6 +48,7 @@ pub(super) struct Door {
     core: Rc<Core>,
     context: Rc<http::Context>,
     permits: Arc<Semaphore>,
+    turns: Turns,
     placement: Arc<Placement>,
     /// This shard.
     index: usize,
@@ -55,7 +62,7 @@ impl Door {
         index: usize,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_PER_SHARD_MAX));
-        Self { core, context, permits, placement, index }
+        Self { core, context, permits, turns: Turns::default(), placement, index }
     }
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
@@ -79,7 +86,15 @@ impl Door {
     ) {
         let door = self.clone();
         tokio::task::spawn_local(async move {
-            let upgraded = http::serve(stream, peer, &door.context).await;
+            let upgraded = {
+                let mut serving = pin!(http::serve(stream, peer, &door.context));
+                let mut turn = Turn::default();
+                poll_fn(|cx| {
+                    ready!(door.turns.poll(&mut turn, cx));
+                    serving.as_mut().poll(cx)
+                })
+                .await
+            };
             drop(permit);
             if let Some(upgraded) = upgraded {
                 door.connect(upgraded, peer);
@@ -126,9 +141,20 @@ pub fn complain(error: &io::Error) {
     }
 }
 
+/// Gives newcomers their turns, for ever.
+pub(super) async fn give_turns(door: Rc<Door>) -> &'static str {
+    door.turns.give().await;
+    "turns"
+}
+
 /// Accepts for ever.
 pub(super) async fn accept(door: Rc<Door>, listener: TcpListener) -> &'static str {
+    let mut accepted = 0_usize;
     loop {
+        accepted += 1;
+        if accepted.is_multiple_of(NEWCOMERS_PER_TURN) {
+            yield_now().await;
+        }
         let Ok(permit) = door.permits.clone().acquire_owned().await else { return "accept" };
         match listener.accept().await {
             Ok((stream, peer)) => door.welcome(stream, peer, permit),

@@ -11,6 +11,7 @@ pub mod listener;
 pub mod mailbox;
 pub mod placement;
 mod tasks;
+mod turns;
 
 use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
 
@@ -132,6 +133,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(ShardError::Start)?;
         loops.spawn_local(accept::accept(door.clone(), listener));
     }
+    loops.spawn_local(accept::give_turns(door.clone()));
     loops.spawn_local(accept::take_moved(door, metrics.clone()));
     loops.spawn_local(tasks::events(core.clone(), poller));
     loops.spawn_local(tasks::fan_out(core.clone(), mailbox, metrics.clone()));
