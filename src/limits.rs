@@ -59,6 +59,14 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// HTTP connections of one shard that are no WebSocket (yet); past it new ones wait in the
 /// kernel's accept queue.
 pub const HTTP_CONNECTIONS_PER_SHARD_MAX: usize = 4096;
+/// Connections that a shard accepts, and that it begins to work on, before its other tasks have
+/// had their turn; past it they wait. Half a millisecond's worth.
+pub const NEWCOMERS_PER_TURN: usize = 32;
+/// Connections by which a shard may be above the mean before it passes new ones on. Fewer are
+/// not worth a wake-up: a pass takes a microsecond per client.
+pub const PLACEMENT_SLACK_MIN: usize = 8;
+/// Between two looks at whether shards hold too much. Longer than a burst takes to settle.
+pub const PLACEMENT_INTERVAL: Duration = Duration::from_secs(1);
 
 // --- Clients --------------------------------------------------------------------------------
 
@@ -157,6 +165,10 @@ pub const LAST_REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
 pub const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
 /// Between two progress lines of a drain.
 pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// A shard silent for this long has others accept in its stead. Four beats: a loop that works
+/// through its longest slices and a storm of newcomers is late by tens of milliseconds, and with
+/// one more beat until somebody looks no connection waits for half a second.
+pub const SHARD_STALL_ACCEPT: Duration = Duration::from_millis(200);
 /// A shard silent for this long turns readiness red.
 pub const SHARD_STALL_READY: Duration = Duration::from_secs(2);
 /// A shard silent for this long turns liveness red.
@@ -169,13 +181,14 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 pub const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Descriptors kept free for the control thread, files, probes and the answer 503.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
-/// Descriptors kept free for each shard's runtime, epoll set and Redis; its listeners and
-/// publishing clients come on top.
+/// Descriptors kept free for each shard's runtime, epoll set and Redis; its listeners (twice: the
+/// control thread has them too) and publishing clients come on top.
 pub const DESCRIPTORS_PER_SHARD: u64 = 10;
 /// On a Windows close, logoff or shutdown event: closing spread over this.
 pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);
 
 const _: () = assert!(PUBLISH_CONFIRM_DEADLINE.as_millis() < PUBLISH_ANSWER_DEADLINE.as_millis());
+const _: () = assert!(SHARD_BEAT_INTERVAL.as_millis() * 4 <= SHARD_STALL_ACCEPT.as_millis());
 const _: () = assert!(HTTP_BODY_DEADLINE.as_millis() < HTTP_REQUEST_DEADLINE.as_millis());
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192); // hyper's own minimum
 const _: () = assert!(CHUNK_BYTES_MIN <= CHUNK_KEPT_BYTES_MAX);

@@ -21,6 +21,7 @@ use support::{
     client::{Client, Event},
     clients_on_all_shards, eventually,
     http::{get, post},
+    metrics::{Metrics, metric},
 };
 use wsbcast::{
     config::{self, Command},
@@ -201,4 +202,70 @@ fn a_drain_that_is_closing_already_is_hurried_by_a_console_event_and_by_a_shards
         let exit = if dies { Exit::ShardDied } else { Exit::Drained };
         assert_eq!(server.thread.join().unwrap(), exit);
     }
+}
+
+/// Opens so many clients at once, from a few threads.
+fn open_at_once(addr: SocketAddr, clients: usize) -> Vec<Client> {
+    const THREADS: usize = 16;
+    let open = move |share: usize| -> Vec<Client> {
+        (0..share).map(|_| Client::open(addr, "/ws")).collect()
+    };
+    let share = clients.div_ceil(THREADS);
+    let threads: Vec<_> = (0..THREADS).map(|_| thread::spawn(move || open(share))).collect();
+    threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+}
+
+fn placed(addr: SocketAddr, why: &str) -> f64 {
+    metric(addr, "wsbcast_connections_placed_total", &[&format!("why=\"{why}\"")])
+}
+
+#[test]
+fn while_one_of_eight_shards_is_blocked_no_connect_waits_for_its_return() {
+    let server = start(8);
+    let blocker = block(&server, 3);
+    // The kernel gives an eighth of them to the blocked shard's socket.
+    let mut clients = open_at_once(server.addr, 240);
+    assert!(placed(server.addr, "stalled") > 0.0, "others have accepted for it");
+    drop(blocker);
+    assert_eq!(post(server.addr, "/broadcast", "all here").status, 202);
+    for client in &mut clients {
+        client.assert_text("all here");
+    }
+    drop(clients);
+    assert_eq!(server.terminate(), Exit::Drained);
+}
+
+#[test]
+fn a_drain_refuses_those_too_who_came_in_on_a_blocked_shards_socket() {
+    let server = start(4);
+    let client = Client::open(server.addr, "/ws");
+    let blocker = block(&server, 1);
+    server.signals.blocking_send(signals::Signal::Terminate("first")).unwrap();
+    eventually(PATIENCE, "refuses new clients", || Client::try_connect(server.addr).is_err());
+    for _ in 0..64 {
+        let refused = Client::try_connect(server.addr).unwrap_err();
+        assert_eq!(refused.status, 503, "{refused:?}");
+    }
+    drop(blocker);
+    client.leave();
+    assert_eq!(server.thread.join().unwrap(), Exit::Drained);
+}
+
+#[test]
+fn a_shard_that_holds_more_than_the_others_passes_new_connections_on() {
+    let server = start(2);
+    let blocker = block(&server, 0);
+    let mut clients = open_at_once(server.addr, 192);
+    drop(blocker);
+    eventually(PATIENCE, "a connection is passed on", || {
+        Client::open(server.addr, "/ws").leave();
+        placed(server.addr, "balance") > 0.0
+    });
+    clients.extend(open_at_once(server.addr, 304));
+    let held = Metrics::of(server.addr).values_by_shard("wsbcast_connections");
+    let held: Vec<_> = held.into_values().collect();
+    // The kernel alone would leave them 192 apart.
+    assert!((held[0] - held[1]).abs() < 104.0, "{held:?}");
+    drop(clients);
+    assert_eq!(server.terminate(), Exit::Drained);
 }

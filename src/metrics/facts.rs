@@ -7,8 +7,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Counters, FANOUT_BUCKETS_US, Histogram, PublishFailure, Rejection, ShardMetrics, SlowAction,
-    Source,
+    Counters, FANOUT_BUCKETS_US, Histogram, Placed, PublishFailure, Rejection, ShardMetrics,
+    SlowAction, Source,
 };
 use crate::{drain::Phase, ws::close::CloseReason};
 
@@ -159,13 +159,18 @@ const fn gauge(
     Row { name, kind: Kind::Gauge, total, help, read }
 }
 
-const SHARD_ROWS: [Row; 15] = [
+const SHARD_ROWS: [Row; 16] = [
     gauge("connections", Total::Sum, "Clients connected now.", |cells| {
         whole(cells.connections.get())
     }),
     counter("connections_opened_total", "Clients that connected.", |cells| {
         whole(cells.connections_opened.get())
     }),
+    counter(
+        "connections_placed_total",
+        "Connections that came in on another shard's socket, by why they are served here.",
+        |cells| by_word("why", Placed::WORDS, &cells.connections_placed),
+    ),
     counter(
         "connections_closed_total",
         "Clients that left, by the close code sent (none: the client's own, or no Close frame) \

@@ -176,6 +176,18 @@ words! {
     }
 }
 
+words! {
+    /// Why a connection is served by another shard than the one whose socket it came in on.
+    Placed {
+        /// That shard was silent.
+        Stalled = "stalled",
+        /// That shard had clearly more than the mean.
+        Balance = "balance",
+        /// One thread accepts for all shards, where the system can't spread connections.
+        Acceptor = "acceptor",
+    }
+}
+
 /// What one shard counts. The shard's thread writes, any thread reads.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
@@ -183,6 +195,8 @@ pub struct ShardMetrics {
     pub connections: Gauge,
     /// Clients ever.
     pub connections_opened: Counter,
+    /// Connections that other threads have accepted for this shard, by [`Placed`].
+    pub connections_placed: Counters<{ Placed::WORDS.len() }>,
     /// Clients gone, by [`CloseReason`].
     pub connections_closed: Counters<{ CloseReason::ALL.len() }>,
     /// Handshakes refused, by [`Rejection`].

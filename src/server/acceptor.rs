@@ -1,16 +1,19 @@
-//! The control thread's own accepting: the admin listener, and where the system can't spread
-//! connections over several sockets, the one public acceptor that hands them to the shards.
+//! The control thread's own accepting: the admin listener, and public connections for the shards.
+//!
+//! Public ones where the system can't spread connections over several sockets, and for a shard
+//! that is silent (`stand_in`). It gives them away and never speaks HTTP with them.
 
 use std::{rc::Rc, sync::Arc};
 
 use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
 
 use crate::{
-    http,
+    clock, http,
     limits::{ACCEPT_BACKOFF, ADMIN_CONNECTIONS_MAX},
+    metrics::Placed,
     shard::{
-        accept::complain,
-        mailbox::{Mail, Mailbox},
+        accept::{complain, is_of_one_connection},
+        placement::Placement,
     },
 };
 
@@ -36,18 +39,23 @@ pub(super) async fn serve_admin(listener: TcpListener, context: Rc<http::Context
     }
 }
 
-/// Accepts for all shards and hands the connections out in turn, for ever.
-pub(super) async fn hand_out(listener: TcpListener, mailboxes: Vec<Arc<Mailbox>>) {
-    for mailbox in mailboxes.iter().cycle() {
-        let stream = loop {
-            match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) => break stream,
-                Err(error) => {
-                    complain(&error);
-                    sleep(ACCEPT_BACKOFF).await;
-                }
+/// Accepts and gives each connection to the live shard that holds least, for ever.
+///
+/// # Cancel safety
+/// May be dropped: what was accepted is given away before the next await.
+pub(super) async fn hand_out(listener: TcpListener, placement: Arc<Placement>, why: Placed) {
+    loop {
+        // Nobody to give it to: it waits in the kernel.
+        while !placement.has_room(clock::now()) {
+            sleep(ACCEPT_BACKOFF).await;
+        }
+        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => placement.place(stream, why, clock::now()),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                complain(&error);
+                sleep(ACCEPT_BACKOFF).await;
             }
-        };
-        mailbox.post(Mail::Connection(stream));
+        }
     }
 }

@@ -12,6 +12,7 @@ mod notice;
 mod process;
 mod settings;
 pub mod signals;
+mod stand_in;
 
 use std::{
     io,
@@ -35,11 +36,12 @@ use crate::{
     drain::Control,
     hub::Budget,
     limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE},
-    metrics::ShardMetrics,
+    metrics::{Placed, ShardMetrics},
     shard::{
         self, Setup,
         listener::{self, ListenError},
         mailbox::{Mail, Mailbox},
+        placement::Placement,
     },
 };
 use coordinator::{Coordinator, End};
@@ -97,6 +99,7 @@ pub struct Server {
     admin: Option<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
     mailboxes: Vec<Arc<Mailbox>>,
+    placement: Arc<Placement>,
     process: Arc<Process>,
 }
 
@@ -141,7 +144,17 @@ impl Server {
             connections_max: process::connections_max(&config),
             raw_counted: process::RawCounted::default(),
         });
-        Ok(Self { config, listeners, accepted_here, admin, addresses, mailboxes, process })
+        let placement = Arc::new(Placement::new(&process.shards));
+        Ok(Self {
+            config,
+            listeners,
+            accepted_here,
+            admin,
+            addresses,
+            mailboxes,
+            placement,
+            process,
+        })
     }
 
     /// Where clients can connect.
@@ -191,12 +204,17 @@ impl Server {
     async fn serve(mut self, signals: Signals) -> Result<Exit, StartError> {
         let (deaths, deaths_seen) = mpsc::channel(self.config.threads);
         let (ended, mut ends) = mpsc::channel(self.config.threads);
+        let duplicates = stand_in::duplicates(&self.listeners)?;
         for index in 0..self.config.threads {
             self.start_shard(index, deaths.clone(), ended.clone())?;
         }
         drop(ended);
         let broker = broker::connect(self.process.broker.clone(), Place::Control).await;
         self.start_control_tasks(&broker)?;
+        if !duplicates.is_empty() {
+            let (placement, control) = (self.placement.clone(), self.process.control.clone());
+            tokio::task::spawn_local(stand_in::watch(duplicates, placement, control));
+        }
         self.say_ready();
 
         let control = self.process.control.clone();
@@ -245,6 +263,7 @@ impl Server {
             shards: self.config.threads,
             listeners: std::mem::take(&mut self.listeners[index]),
             mailbox: self.mailboxes[index].clone(),
+            placement: self.placement.clone(),
             broker: process.broker.clone(),
             control: process.control.clone(),
             metrics: process.shards[index].clone(),
@@ -279,7 +298,11 @@ impl Server {
         }
         for listener in self.accepted_here.drain(..) {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::task::spawn_local(acceptor::hand_out(listener, self.mailboxes.clone()));
+            tokio::task::spawn_local(acceptor::hand_out(
+                listener,
+                self.placement.clone(),
+                Placed::Acceptor,
+            ));
         }
         Ok(())
     }

@@ -106,7 +106,8 @@ fn since(counted: &AtomicU64, count: u64) -> u64 {
 /// How many clients the process takes: what was asked for, and no more than its descriptors allow.
 pub(super) fn connections_max(config: &Config) -> usize {
     let redis = config.redis.url.as_ref().map_or(0, |_| config.redis.pool);
-    let per_shard = DESCRIPTORS_PER_SHARD + (config.listen.len() + redis) as u64;
+    // Each shard's listeners, and the control thread's duplicates of them.
+    let per_shard = DESCRIPTORS_PER_SHARD + (2 * config.listen.len() + redis) as u64;
     let allowed = descriptors_allow(DESCRIPTORS_RESERVED + per_shard * config.threads as u64);
     match config.max_connections {
         Some(asked) if asked > allowed => {

@@ -1,20 +1,26 @@
 //! From the listening socket to a client: accept, HTTP, hand-over.
 //!
 //! The number of HTTP connections is bounded by permits; past it connections wait in the kernel.
+//! Storms are paced: only so many are accepted, and worked on, before others have their turn.
+//! Whether a connection stays here is the placement's to say; one that was moved here stays.
 //! When descriptors run out, accepting pauses and says so once a second, and goes on by itself.
 
 use std::{
+    future::{Future as _, poll_fn},
     io,
     net::SocketAddr,
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::ready,
 };
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
     time::sleep,
 };
 use tracing::{debug, warn};
@@ -22,13 +28,19 @@ use tracing::{debug, warn};
 use super::{
     Admitted, Core,
     listener::bound_kernel_memory,
+    placement::{Moved, Newcomer, Placement},
     stream::{Listener, Stream},
+    turns::{Turn, Turns},
 };
 use crate::{
     clock,
     conn::{Connected, Endpoint},
     http::{self, Upgraded},
-    limits::{ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, HTTP_CONNECTIONS_PER_SHARD_MAX},
+    limits::{
+        ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, HTTP_CONNECTIONS_PER_SHARD_MAX,
+        NEWCOMERS_PER_TURN,
+    },
+    metrics::{Placed, ShardMetrics},
 };
 
 /// What every way into the shard shares.
@@ -36,32 +48,59 @@ pub(super) struct Door {
     core: Rc<Core>,
     context: Rc<http::Context>,
     permits: Arc<Semaphore>,
+    turns: Turns,
+    placement: Arc<Placement>,
+    /// This shard.
+    index: usize,
 }
 
 impl Door {
-    pub(super) fn new(core: Rc<Core>, context: Rc<http::Context>) -> Self {
+    pub(super) fn new(
+        core: Rc<Core>,
+        context: Rc<http::Context>,
+        placement: Arc<Placement>,
+        index: usize,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_PER_SHARD_MAX));
-        Self { core, context, permits }
+        Self { core, context, permits, turns: Turns::default(), placement, index }
     }
 
-    /// A connection that another thread has accepted.
-    pub(super) fn take(self: &Rc<Self>, stream: std::net::TcpStream) {
-        // Past the bound there is no queue to leave it in.
-        if let (Ok(peer), Ok(permit)) =
-            (stream.peer_addr(), self.permits.clone().try_acquire_owned())
-        {
-            self.open(Stream::Bare(stream), peer, permit);
+    /// A connection from this shard's own socket: it stays, unless others have fewer.
+    fn welcome(self: &Rc<Self>, stream: Stream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        if !self.placement.passes_on(self.index) {
+            let newcomer = self.placement.newcomer(self.index);
+            return self.open(stream, peer, permit, newcomer);
+        }
+        match stream.into_std() {
+            Ok(stream) => self.placement.place(stream, Placed::Balance, clock::now()),
+            Err(error) => debug!(%peer, %error, "lost on its way to another shard"),
         }
     }
 
-    fn open(self: &Rc<Self>, stream: Stream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    fn open(
+        self: &Rc<Self>,
+        stream: Stream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        newcomer: Newcomer,
+    ) {
         let door = self.clone();
         tokio::task::spawn_local(async move {
-            let upgraded = http::serve(stream, peer, &door.context).await;
+            let upgraded = {
+                let mut serving = pin!(http::serve(stream, peer, &door.context));
+                let mut turn = Turn::default();
+                poll_fn(|cx| {
+                    ready!(door.turns.poll(&mut turn, cx));
+                    serving.as_mut().poll(cx)
+                })
+                .await
+            };
             drop(permit);
             if let Some(upgraded) = upgraded {
                 door.connect(upgraded, peer);
             }
+            // Last: a client is in the gauge by now.
+            drop(newcomer);
         });
     }
 
@@ -102,12 +141,23 @@ pub fn complain(error: &io::Error) {
     }
 }
 
+/// Gives newcomers their turns, for ever.
+pub(super) async fn give_turns(door: Rc<Door>) -> &'static str {
+    door.turns.give().await;
+    "turns"
+}
+
 /// Accepts for ever.
 pub(super) async fn accept(door: Rc<Door>, listener: Listener) -> &'static str {
+    let mut accepted = 0_usize;
     loop {
+        accepted += 1;
+        if accepted.is_multiple_of(NEWCOMERS_PER_TURN) {
+            yield_now().await;
+        }
         let Ok(permit) = door.permits.clone().acquire_owned().await else { return "accept" };
         match listener.accept().await {
-            Ok((stream, peer)) => door.open(stream, peer, permit),
+            Ok((stream, peer)) => door.welcome(stream, peer, permit),
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted");
             }
@@ -119,8 +169,21 @@ pub(super) async fn accept(door: Rc<Door>, listener: Listener) -> &'static str {
     }
 }
 
+/// Takes what other threads have accepted for this shard, for ever.
+pub(super) async fn take_moved(door: Rc<Door>, metrics: Arc<ShardMetrics>) -> &'static str {
+    loop {
+        let Ok(permit) = door.permits.clone().acquire_owned().await else { return "hand-over" };
+        let Moved { stream, newcomer, why } = door.placement.moved(door.index).await;
+        metrics.connections_placed.add(why as usize, 1);
+        match stream.peer_addr() {
+            Ok(peer) => door.open(Stream::Bare(stream), peer, permit, newcomer),
+            Err(error) => debug!(%error, "a connection was gone before it got here"),
+        }
+    }
+}
+
 /// The error concerns the connection that was to be accepted, not the listener.
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

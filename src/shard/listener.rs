@@ -1,8 +1,8 @@
 //! Listening sockets: bound once, before any thread starts, with a clear error for a taken port.
 //!
 //! On Unix every shard gets a socket of its own on the same port (SO_REUSEPORT) and the kernel
-//! spreads the connections. Elsewhere one socket is bound and one acceptor hands connections to
-//! the shards in turn (server/). Nothing here accepts.
+//! spreads the connections. Elsewhere one socket is bound and one acceptor gives connections to
+//! the shards (server/). Nothing here accepts.
 
 use std::{
     io,

@@ -30,8 +30,6 @@ pub enum Mail {
     Publication(Publication, Instant),
     /// Messages of the channel were lost on their way here.
     Gap(ChannelName),
-    /// An accepted connection, where one thread accepts for all shards.
-    Connection(std::net::TcpStream),
     /// Something to be run on the shard's thread.
     Call(Box<dyn FnOnce() + Send>),
 }
@@ -41,7 +39,6 @@ impl fmt::Debug for Mail {
         f.write_str(match self {
             Self::Publication(..) => "Publication",
             Self::Gap(_) => "Gap",
-            Self::Connection(_) => "Connection",
             Self::Call(_) => "Call",
         })
     }
@@ -67,7 +64,7 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Puts mail in. Connections and calls are few and bounded by their senders.
+    /// Puts mail in. Calls are few and bounded by their senders.
     pub fn post(&self, mail: Mail) {
         self.bytes.fetch_add(mail.bytes(), Ordering::AcqRel);
         self.messages.fetch_add(1, Ordering::AcqRel);

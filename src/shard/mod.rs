@@ -1,15 +1,18 @@
 //! One shard: a thread, a runtime, a hub; a complete server that would work alone.
 //!
 //! It accepts on its own sockets, speaks HTTP, keeps the clients, takes publications from its
-//! mailbox and moves them out in passes. Other threads reach it through the mailbox and the phase
-//! of the drain, nothing else. It must not know of other shards.
+//! mailbox and moves them out in passes. Other threads reach it through the mailbox, the placement
+//! of connections and the phase of the drain, nothing else. Of other shards it knows only that
+//! they take connections off it.
 
 pub mod accept;
 mod core;
 pub mod listener;
 pub mod mailbox;
+pub mod placement;
 mod stream;
 mod tasks;
+mod turns;
 
 use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
 
@@ -34,6 +37,7 @@ use crate::{
 };
 use core::Core;
 use mailbox::Mailbox;
+use placement::Placement;
 
 /// All that a shard needs; made on another thread.
 pub struct Setup {
@@ -45,6 +49,8 @@ pub struct Setup {
     pub listeners: Vec<std::net::TcpListener>,
     /// Its mailbox.
     pub mailbox: Arc<Mailbox>,
+    /// Who serves which connection.
+    pub placement: Arc<Placement>,
     /// The broker of the process.
     pub broker: Arc<broker::Shared>,
     /// The drain.
@@ -123,13 +129,15 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     });
 
     let mut loops = JoinSet::new();
-    let door = Rc::new(accept::Door::new(core.clone(), context));
+    let door = Rc::new(accept::Door::new(core.clone(), context, setup.placement, index));
     for listener in listeners {
         let listener = stream::Listener::new(listener).map_err(ShardError::Start)?;
         loops.spawn_local(accept::accept(door.clone(), listener));
     }
+    loops.spawn_local(accept::give_turns(door.clone()));
+    loops.spawn_local(accept::take_moved(door, metrics.clone()));
     loops.spawn_local(tasks::events(core.clone(), poller));
-    loops.spawn_local(tasks::fan_out(core.clone(), mailbox, metrics.clone(), door));
+    loops.spawn_local(tasks::fan_out(core.clone(), mailbox, metrics.clone()));
     loops.spawn_local(tasks::beat(core.clone(), metrics));
 
     let turn = Turn { index, of: shards };

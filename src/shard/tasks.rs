@@ -13,7 +13,6 @@ use tracing::error;
 
 use super::{
     Core,
-    accept::Door,
     mailbox::{Mail, Mailbox},
 };
 use crate::{
@@ -63,7 +62,6 @@ pub(super) async fn fan_out(
     core: Rc<Core>,
     mailbox: Arc<Mailbox>,
     metrics: Arc<ShardMetrics>,
-    door: Rc<Door>,
 ) -> &'static str {
     let mut mail = Vec::new();
     let mut arrivals = Arrivals::default();
@@ -74,7 +72,7 @@ pub(super) async fn fan_out(
         }
         mailbox.take(APPEND_TURN_BYTES_MAX, &mut mail);
         for piece in mail.drain(..) {
-            deliver(&core, &door, piece, &mut arrivals.new);
+            deliver(&core, piece, &mut arrivals.new);
         }
         let slice_end = clock::instant() + PASS_SLICE;
         let pass = core.with(|clients| clients.pass(&mut || clock::instant() < slice_end));
@@ -121,7 +119,7 @@ fn observe(metrics: &ShardMetrics, arrival: Instant, now: Instant) {
     metrics.fanout.observe_us(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
 }
 
-fn deliver(core: &Rc<Core>, door: &Rc<Door>, mail: Mail, arrivals: &mut Vec<Instant>) {
+fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) {
     match mail {
         Mail::Publication(publication, arrived) => {
             let channel = publication.channel.as_str();
@@ -132,7 +130,6 @@ fn deliver(core: &Rc<Core>, door: &Rc<Door>, mail: Mail, arrivals: &mut Vec<Inst
             }
         }
         Mail::Gap(channel) => core.with(|clients| clients.close_for_gap(&channel)),
-        Mail::Connection(stream) => door.take(stream),
         Mail::Call(call) => call(),
     }
 }

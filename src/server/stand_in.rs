@@ -1,0 +1,107 @@
+//! Accepts in the stead of a silent shard, so that no connection waits for its return.
+//!
+//! The kernel goes on giving a shard's listening sockets their share of the connections whatever
+//! that shard does. The control thread holds duplicates of them; while a shard's beat is missing
+//! it accepts from these and gives the connections to the shards that live. A duplicate is
+//! registered for readiness only meanwhile: the normal path pays a look at the beats, no more.
+//! What the shard had accepted before it fell silent waits for it: its state is on its thread.
+//! The same look tells shards that hold too much to pass connections on.
+
+use std::{io, net::TcpListener, sync::Arc};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
+
+use super::acceptor::hand_out;
+use crate::{
+    clock::{self, Millis},
+    drain::{Control, Phase},
+    limits::{PLACEMENT_INTERVAL, SHARD_BEAT_INTERVAL, SHARD_STALL_ACCEPT},
+    metrics::Placed,
+    shard::{accept::complain, placement::Placement},
+};
+
+/// One shard as the control thread watches it.
+struct Watched {
+    duplicates: Vec<TcpListener>,
+    /// The tasks that accept for it while it is silent; dropped, they end.
+    acceptors: Option<JoinSet<()>>,
+}
+
+/// The listeners of all shards once more; none where no shard could stand in, or one thread
+/// accepts for all.
+pub(super) fn duplicates(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<Vec<TcpListener>>> {
+    if listeners.len() < 2 || listeners.iter().all(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
+    listeners.iter().map(|own| own.iter().map(TcpListener::try_clone).collect()).collect()
+}
+
+/// Watches the shards' beats, and evens out what they hold, for ever.
+pub(super) async fn watch(
+    duplicates: Vec<Vec<TcpListener>>,
+    placement: Arc<Placement>,
+    control: Arc<Control>,
+) {
+    let watched = |duplicates| Watched { duplicates, acceptors: None };
+    let mut shards: Vec<_> = duplicates.into_iter().map(watched).collect();
+    let mut next_level = Millis::default();
+    let mut ticks = interval(SHARD_BEAT_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let due = ticks.tick().await;
+        // Who was held up itself (a stopped process, a starved machine) can't judge others yet.
+        if Instant::now().saturating_duration_since(due) >= SHARD_STALL_ACCEPT / 2 {
+            continue;
+        }
+        // A shard that has ended is no shard that stalls.
+        if control.phase() == Phase::Stopped {
+            return;
+        }
+        let now = clock::now();
+        if next_level <= now {
+            placement.level();
+            next_level = now + PLACEMENT_INTERVAL;
+        }
+        for (index, shard) in shards.iter_mut().enumerate() {
+            shard.look(index, &placement, now);
+        }
+    }
+}
+
+impl Watched {
+    fn look(&mut self, index: usize, placement: &Arc<Placement>, now: Millis) {
+        let is_silent = placement.is_silent(index, now);
+        match (is_silent, &self.acceptors) {
+            // With nobody alive there is nobody to accept for.
+            (true, None) if placement.has_room(now) => match begin(&self.duplicates, placement) {
+                Ok(acceptors) => {
+                    warn!(shard = index, "a shard is silent: others take its new connections");
+                    self.acceptors = Some(acceptors);
+                }
+                Err(error) => complain(&error),
+            },
+            (false, Some(_)) => {
+                info!(shard = index, "the shard is back: it takes new connections again");
+                self.acceptors = None;
+            }
+            _ => {}
+        }
+        if is_silent {
+            placement.take_back(index, now);
+        }
+    }
+}
+
+/// Starts to accept from `duplicates`, which stay as they are.
+fn begin(duplicates: &[TcpListener], placement: &Arc<Placement>) -> io::Result<JoinSet<()>> {
+    let mut acceptors = JoinSet::new();
+    for duplicate in duplicates {
+        let listener = tokio::net::TcpListener::from_std(duplicate.try_clone()?)?;
+        acceptors.spawn_local(hand_out(listener, placement.clone(), Placed::Stalled));
+    }
+    Ok(acceptors)
+}

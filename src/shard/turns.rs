@@ -1,0 +1,178 @@
+//! Paces newcomers: how many a shard works on before its other tasks have had their turn.
+//!
+//! The runtime runs its tasks in the order in which they became ready. When thousands reconnect at
+//! once, thousands of handshakes would stand before the next pass over the clients, and those who
+//! are connected would wait for tens of milliseconds. So a connection that has sent something
+//! waits for a turn, and only so many turns are given out per round of the run queue. One that
+//! just sits there waits for nothing and holds nobody up. A connection needs one turn in its life.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::{sync::Notify, task::yield_now};
+
+use crate::limits::NEWCOMERS_PER_TURN;
+
+/// The turns of one shard.
+#[derive(Debug)]
+pub(super) struct Turns {
+    /// Of this round, for those who need not wait.
+    left: Cell<usize>,
+    /// In the order of their tickets; as many as there are connections, at most.
+    waiting: RefCell<VecDeque<Waker>>,
+    /// The next ticket.
+    next: Cell<u64>,
+    taken: Notify,
+}
+
+/// How far one connection has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Has not begun to listen: that is how it learns that there is something to do.
+    #[default]
+    New,
+    /// Nothing to do so far.
+    Listening,
+    /// In the queue, with a ticket.
+    Waiting(u64),
+    /// Has had its turn.
+    Had,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            left: Cell::new(NEWCOMERS_PER_TURN),
+            waiting: RefCell::default(),
+            next: Cell::new(0),
+            taken: Notify::new(),
+        }
+    }
+}
+
+impl Turns {
+    /// Ready when the connection may be worked on: at first to listen, then in its turn. To be
+    /// called on the connection's own task, whose waker never changes.
+    pub(super) fn poll(&self, turn: &mut Turn, cx: &Context<'_>) -> Poll<()> {
+        let mut waiting = self.waiting.borrow_mut();
+        match *turn {
+            Turn::New => *turn = Turn::Listening,
+            // Nobody gets in before those who wait.
+            Turn::Listening if self.left.get() == 0 || !waiting.is_empty() => {
+                *turn = Turn::Waiting(self.next.get());
+                self.next.set(self.next.get() + 1);
+                waiting.push_back(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Turn::Listening => {
+                *turn = Turn::Had;
+                self.left.set(self.left.get() - 1);
+                self.taken.notify_one();
+            }
+            // Woken by something else, before its turn.
+            Turn::Waiting(ticket) if ticket + waiting.len() as u64 >= self.next.get() => {
+                return Poll::Pending;
+            }
+            Turn::Waiting(_) => *turn = Turn::Had,
+            Turn::Had => {}
+        }
+        Poll::Ready(())
+    }
+
+    /// Gives out new turns whenever the run queue has gone round, for ever.
+    pub(super) async fn give(&self) {
+        loop {
+            self.taken.notified().await;
+            yield_now().await;
+            self.renew();
+        }
+    }
+
+    fn renew(&self) {
+        let mut waiting = self.waiting.borrow_mut();
+        let count = waiting.len().min(NEWCOMERS_PER_TURN);
+        self.left.set(NEWCOMERS_PER_TURN - count);
+        if count > 0 {
+            // Also if those who are woken are gone: others wait behind them.
+            self.taken.notify_one();
+        }
+        waiting.drain(..count).for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(turns: &Turns, turn: &mut Turn) -> bool {
+        turns.poll(turn, &Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Connections that have begun to listen.
+    fn listening(turns: &Turns, count: usize) -> Vec<Turn> {
+        let mut all = vec![Turn::New; count];
+        assert!(all.iter_mut().all(|turn| poll(turns, turn)), "listening is free");
+        all
+    }
+
+    #[test]
+    fn only_so_many_are_worked_on_per_round_in_the_order_in_which_they_asked() {
+        let turns = Turns::default();
+        let mut all = listening(&turns, 5 * NEWCOMERS_PER_TURN / 2);
+        let mut worked_on = Vec::new();
+        for _ in 0..3 {
+            let before = worked_on.len();
+            for (index, turn) in all.iter_mut().enumerate() {
+                if *turn != Turn::Had && poll(&turns, turn) {
+                    worked_on.push(index);
+                }
+            }
+            assert!(worked_on.len() - before <= NEWCOMERS_PER_TURN);
+            turns.renew();
+        }
+        assert_eq!(worked_on, (0..all.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_comes_later_does_not_overtake_and_who_is_gone_holds_nobody_up() {
+        let turns = Turns::default();
+        let mut first = listening(&turns, NEWCOMERS_PER_TURN);
+        assert!(first.iter_mut().all(|turn| poll(&turns, turn)));
+        let mut gone = listening(&turns, NEWCOMERS_PER_TURN);
+        let mut next = listening(&turns, 1);
+        assert!(!gone.iter_mut().chain(&mut next).any(|turn| poll(&turns, turn)));
+        drop(gone);
+        turns.renew();
+        let mut late = listening(&turns, 1);
+        assert!(!poll(&turns, &mut late[0]) && !poll(&turns, &mut next[0]));
+        turns.renew();
+        assert!(poll(&turns, &mut next[0]) && poll(&turns, &mut late[0]));
+    }
+
+    #[test]
+    fn those_who_had_their_turn_and_those_who_listen_need_none() {
+        let turns = Turns::default();
+        let mut all = listening(&turns, NEWCOMERS_PER_TURN);
+        assert!(all.iter_mut().all(|turn| poll(&turns, turn)));
+        assert!(all.iter_mut().all(|turn| poll(&turns, turn)), "they go on without one");
+        listening(&turns, 1000);
+    }
+
+    #[tokio::test]
+    async fn turns_come_round_by_themselves() {
+        let turns = Turns::default();
+        let all = (0..10 * NEWCOMERS_PER_TURN).map(|_| async {
+            let mut turn = Turn::New;
+            std::future::poll_fn(|cx| turns.poll(&mut turn, cx)).await;
+            std::future::poll_fn(|cx| turns.poll(&mut turn, cx)).await;
+            assert_eq!(turn, Turn::Had);
+        });
+        tokio::select! {
+            () = turns.give() => {}
+            _ = futures_util::future::join_all(all) => {}
+        }
+    }
+}
