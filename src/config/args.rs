@@ -93,6 +93,10 @@ pub(super) struct Messages {
     /// What the periodic notification starts with; the time follows
     #[arg(long, value_name = "TEXT", default_value = "Periodic Test Notification")]
     pub(super) notify_text: String,
+    /// Least pause between two passes over the clients: what is published meanwhile goes out
+    /// together, for less CPU and up to so much more latency; 0 = off
+    #[arg(long, value_name = "DURATION", default_value = "0", allow_negative_numbers = true)]
+    pub(super) coalesce: String,
     /// Text sent first to each new client [default: none]
     #[arg(long, value_name = "TEXT")]
     pub(super) greeting: Option<String>,

@@ -30,6 +30,8 @@ const BROADCAST_SIZE: RangeInclusive<u64> = 1..=limits::MAILBOX_BYTES_MAX as u64
 const BACKLOG: RangeInclusive<u64> = 4 * KIB..=64 * GIB;
 const BACKLOG_TOTAL: RangeInclusive<u64> = 4 * KIB..=1024 * GIB;
 const PING: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+/// Longer ones would be noticed as an outage.
+const COALESCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 /// Slots shorter than this would load the broker without being told apart by anyone.
 const NOTIFY_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
@@ -61,6 +63,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         redis: redis(checker, &args.redis),
         on_broker_loss: checker.word("on-broker-loss", &args.redis.on_broker_loss),
         notify: notify(checker, &args.messages, sizes.max_broadcast),
+        coalesce: checker.duration("coalesce", &args.messages.coalesce, COALESCE),
         greeting: greeting(checker, args.messages.greeting, sizes.max_broadcast),
         client_publish,
         echo: args.clients.echo,

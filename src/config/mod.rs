@@ -64,6 +64,8 @@ pub struct Config {
     pub on_broker_loss: OnBrokerLoss,
     /// The periodic notice.
     pub notify: Notify,
+    /// Least pause between two passes over the clients; zero: none.
+    pub coalesce: Duration,
     /// Text sent first to each new client.
     pub greeting: Option<String>,
     /// What becomes of a client's own messages.

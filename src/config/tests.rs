@@ -14,7 +14,7 @@ mod line;
 
 /// Every option, with a value that differs from its default and is good by itself. A file's path
 /// takes the place of `FILE`.
-const OPTIONS: [(&str, &str); 32] = [
+const OPTIONS: [(&str, &str); 33] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -37,6 +37,7 @@ const OPTIONS: [(&str, &str); 32] = [
     ("backlog", "16MiB"),
     ("backlog-total", "512MiB"),
     ("slow-consumer", "skip"),
+    ("coalesce", "4ms"),
     ("ping-interval", "1s"),
     ("ping-timeout", "2s"),
     ("drain-pre-delay", "3s"),
@@ -53,7 +54,7 @@ const OPTIONS: [(&str, &str); 32] = [
 const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
 
 /// Options and values that are refused; each is exactly one bad value.
-const BAD: [(&str, &[&str]); 25] = [
+const BAD: [(&str, &[&str]); 26] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
@@ -71,6 +72,7 @@ const BAD: [(&str, &[&str]); 25] = [
     ("backlog", &["1KiB", "65GiB", "8M"]),
     ("backlog-total", &["1MiB", "7MiB", "1025GiB", "-1"]),
     ("slow-consumer", &["drop", "Close"]),
+    ("coalesce", &["2s", "5", "-1ms"]),
     ("ping-interval", &["0", "0s", "25h", "25"]),
     ("ping-timeout", &["0", "0ms", "never"]),
     ("drain-pre-delay", &["31m", "5", "-5s"]),
@@ -164,6 +166,7 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!(config.slow_consumer, SlowConsumer::Close);
     let ping = Ping { interval: Duration::from_secs(25), timeout: Duration::from_secs(20) };
     assert_eq!(config.ping, ping);
+    assert_eq!(config.coalesce, Duration::ZERO);
     let drain = drain::Settings {
         pre_delay: Duration::ZERO,
         timeout: Duration::from_secs(1800),

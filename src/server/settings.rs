@@ -55,6 +55,7 @@ pub(super) fn shard(config: &Config, connections_max: usize) -> shard::Settings 
         },
         http: http(config, connections_max),
         close_over: config.drain.close_over,
+        coalesce: config.coalesce,
     }
 }
 

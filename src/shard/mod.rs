@@ -76,6 +76,8 @@ pub struct Settings {
     pub http: http::Settings,
     /// Upper bound of the pause that closed clients are told to make.
     pub close_over: Duration,
+    /// Least pause between two passes over the clients.
+    pub coalesce: Duration,
 }
 
 /// Why a shard ended other than by the drain.
@@ -137,7 +139,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     loops.spawn_local(accept::give_turns(door.clone()));
     loops.spawn_local(accept::take_moved(door, metrics.clone()));
     loops.spawn_local(tasks::events(core.clone(), poller));
-    loops.spawn_local(tasks::fan_out(core.clone(), mailbox, metrics.clone()));
+    loops.spawn_local(tasks::fan_out(core.clone(), mailbox, metrics.clone(), settings.coalesce));
     loops.spawn_local(tasks::beat(core.clone(), metrics));
 
     let turn = Turn { index, of: shards };

@@ -3,11 +3,16 @@
 //! Each is one task that runs as long as the shard. None holds a borrow across an await, none
 //! runs longer than its slice before others get their turn.
 
-use std::{collections::VecDeque, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     task::yield_now,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 use tracing::error;
 
@@ -57,30 +62,69 @@ pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
     }
 }
 
-/// Takes publications from the mailbox, appends them to the logs, moves bytes to the clients.
+/// Takes publications from the mailbox, appends them to the logs, moves bytes to the clients. A
+/// pass that was cut goes on at once; between two whole ones there is `pause`.
 pub(super) async fn fan_out(
     core: Rc<Core>,
     mailbox: Arc<Mailbox>,
     metrics: Arc<ShardMetrics>,
+    pause: Duration,
 ) -> &'static str {
     let mut mail = Vec::new();
     let mut arrivals = Arrivals::default();
     let mut more = false;
+    let mut pace = Pace::new(pause);
     loop {
         if !more {
             mailbox.filled().await;
         }
-        mailbox.take(APPEND_TURN_BYTES_MAX, &mut mail);
-        for piece in mail.drain(..) {
-            deliver(&core, piece, &mut arrivals.new);
+        append(&core, &mailbox, &mut mail, &mut arrivals.new);
+        while let Some(due) = pace.next_pass(clock::instant()) {
+            // Into the logs at once: whoever is closed meanwhile gets it.
+            tokio::select! {
+                () = sleep_until(due.into()) => {}
+                () = mailbox.filled() => append(&core, &mailbox, &mut mail, &mut arrivals.new),
+            }
         }
         let slice_end = clock::instant() + PASS_SLICE;
         let pass = core.with(|clients| clients.pass(&mut || clock::instant() < slice_end));
         arrivals.passed(pass, &metrics);
         more = pass.more || !mailbox.is_empty();
+        pace.passed(pass.more, clock::instant());
         if more {
             yield_now().await;
         }
+    }
+}
+
+/// Moves a turn's worth of mail into the logs.
+fn append(core: &Rc<Core>, mailbox: &Mailbox, mail: &mut Vec<Mail>, arrivals: &mut Vec<Instant>) {
+    mailbox.take(APPEND_TURN_BYTES_MAX, mail);
+    for piece in mail.drain(..) {
+        deliver(core, piece, arrivals);
+    }
+}
+
+/// When passes may begin: after a whole one there is a pause, a cut one goes on at once.
+#[derive(Debug)]
+struct Pace {
+    pause: Duration,
+    not_before: Option<Instant>,
+}
+
+impl Pace {
+    fn new(pause: Duration) -> Self {
+        Self { pause, not_before: None }
+    }
+
+    /// When the next pass may begin, if not at `now`.
+    fn next_pass(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|&not_before| now < not_before)
+    }
+
+    /// A pass has ended, or was cut with `more` to do.
+    fn passed(&mut self, more: bool, now: Instant) {
+        self.not_before = (!more && !self.pause.is_zero()).then_some(now + self.pause);
     }
 }
 
@@ -151,6 +195,22 @@ pub(super) async fn beat(core: Rc<Core>, metrics: Arc<ShardMetrics>) -> &'static
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_a_pause_between_whole_passes_and_none_for_rare_messages_or_cut_passes() {
+        let start = clock::instant();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pace = Pace::new(Duration::from_millis(8));
+        assert_eq!(pace.next_pass(at(0)), None, "the first message goes at once");
+        pace.passed(false, at(10));
+        assert_eq!(pace.next_pass(at(11)), Some(at(18)));
+        assert_eq!(pace.next_pass(at(18)), None);
+        pace.passed(true, at(20));
+        assert_eq!(pace.next_pass(at(20)), None, "a cut pass goes on");
+        let mut off = Pace::new(Duration::ZERO);
+        off.passed(false, at(10));
+        assert_eq!(off.next_pass(at(10)), None);
+    }
 
     #[test]
     fn arrivals_are_timed_and_forgotten_though_the_passes_never_run_out_of_work() {

@@ -129,6 +129,24 @@ fn thousands_of_channels_are_served_by_one_client_each() {
 }
 
 #[test]
+fn with_coalesce_what_follows_closely_waits_for_the_pause_and_goes_out_together() {
+    let server = Server::start(&["--threads", "1", "--coalesce", "1s"]);
+    let mut client = Client::connect(server.addr());
+    let mut publisher = Publisher::new(server.addr());
+    let waited = || metric(server.addr(), "wsbcast_fanout_seconds_sum", &[]);
+    // A machine that takes a second between two publishes shows nothing; one that does not, does.
+    eventually(PATIENCE, "a message waits for the pause", || {
+        for text in ["one", "two", "three"] {
+            publisher.publish_to_all(text);
+        }
+        for text in ["one", "two", "three"] {
+            client.assert_text(text);
+        }
+        waited() >= 0.5
+    });
+}
+
+#[test]
 fn the_fan_out_histogram_counts_every_message() {
     let server = Server::start(&["--threads", "1"]);
     let mut client = Client::connect(server.addr());
