@@ -7,18 +7,19 @@
 
 use std::{
     future::{Future, poll_fn},
+    io,
     net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
+    task::{Poll, ready},
 };
 
 use bytes::Bytes;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, sleep_until, timeout},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tracing::debug;
 
@@ -32,6 +33,9 @@ use crate::{
     drain::{Control, Phase},
     limits,
 };
+
+/// What is read before hyper comes in: usually a whole handshake.
+const FIRST_READ_BYTES: usize = 2048;
 
 /// A stream that HTTP is done with, what was read behind the handshake, and what it is for.
 pub(super) struct Handed<I> {
@@ -52,17 +56,59 @@ enum End {
 }
 
 /// Speaks HTTP until the connection ends or is upgraded.
-pub(super) async fn run<I>(stream: I, peer: SocketAddr, context: Rc<Context>) -> Option<Handed<I>>
+///
+/// hyper, whose buffers are most of what a connection costs, comes in with the first bytes: in a
+/// storm thousands are connected and have sent nothing yet.
+pub(super) async fn run<I>(
+    mut stream: I,
+    peer: SocketAddr,
+    context: Rc<Context>,
+) -> Option<Handed<I>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let note = Rc::new(Note::new());
+    let accepted = Instant::now();
+    let first = timeout_at(accepted + limits::HTTP_HEAD_DEADLINE, first_bytes(&mut stream)).await;
+    match first {
+        Ok(Ok(first)) if !first.is_empty() => {
+            Box::pin(speak(stream, first, accepted, peer, context)).await
+        }
+        silent => {
+            debug!(%peer, ?silent, "a connection that asked for nothing");
+            None
+        }
+    }
+}
+
+/// What can be read first; empty: the end.
+async fn first_bytes<I: AsyncRead + Unpin>(stream: &mut I) -> io::Result<Bytes> {
+    poll_fn(|cx| {
+        // On the stack, and only while it is looked at: whoever waits holds no buffer.
+        let mut bytes = [0; FIRST_READ_BYTES];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
+    })
+    .await
+}
+
+async fn speak<I>(
+    stream: I,
+    first: Bytes,
+    accepted: Instant,
+    peer: SocketAddr,
+    context: Rc<Context>,
+) -> Option<Handed<I>>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let note = Rc::new(Note::new(accepted));
     let control = context.control.clone();
     let service = service_fn({
         let note = note.clone();
         move |request| route::answer(context.clone(), note.clone(), peer, request)
     });
-    let io = TokioIo::new(Watched::new(stream, note.clone()));
+    let io = TokioIo::new(Watched::new(stream, first, note.clone()));
     let mut connection = builder().serve_connection(io, service);
     let end = drive(&mut connection, &note, &control, peer).await;
     let End::Http(is_ok) = end else {

@@ -13,6 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
@@ -52,10 +53,11 @@ pub(super) struct Note {
 }
 
 impl Note {
-    pub(super) fn new() -> Self {
+    /// Of a connection that was accepted then.
+    pub(super) fn new(accepted: Instant) -> Self {
         Self {
             stage: Cell::new(Stage::Fresh),
-            since: Cell::new(Instant::now()),
+            since: Cell::new(accepted),
             guard: Cell::new(None),
             handover: Cell::new(None),
             is_body_unread: Cell::new(false),
@@ -144,15 +146,18 @@ impl Note {
 /// A stream that writes down what happens to it.
 pub(super) struct Watched<I> {
     stream: I,
+    /// Read already, and to be read first.
+    first: Bytes,
     note: Rc<Note>,
 }
 
 impl<I> Watched<I> {
-    pub(super) fn new(stream: I, note: Rc<Note>) -> Self {
-        Self { stream, note }
+    pub(super) fn new(stream: I, first: Bytes, note: Rc<Note>) -> Self {
+        Self { stream, first, note }
     }
 
     pub(super) fn into_inner(self) -> I {
+        assert!(self.first.is_empty(), "hyper's first read takes all that was read before it");
         self.stream
     }
 }
@@ -163,6 +168,12 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let count = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(count));
+            self.note.bytes_came(count);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if let Poll::Ready(Ok(())) = result {
