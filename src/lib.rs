@@ -21,17 +21,20 @@
 //! | 0 | [`clock`], [`limits`], [`telemetry`] | time, bounds, logs |
 //!
 //! # Data path, socket to socket
-//! `shard` accepts → `http` answers 101 (the client is in the hub before that, so it misses
-//! nothing after) → `conn` owns the bare socket in the shard's own epoll set. A message: `http`
-//! or `conn` → [`broker::Broker::publish`] → (Redis, or the sequencer) → [`broker::Sink`] of each
-//! shard, its mailbox → `hub`: encoded into the log → pass: `cursor..head` → socket.
+//! `shard` accepts (or, when it is silent, the control thread does, and [`shard::placement`] gives
+//! the connection to another) → `http` answers 101 (the client is in the hub before that, so it
+//! misses nothing after) → `conn` owns the bare socket in the shard's own epoll set. A message:
+//! `http` or `conn` → [`broker::Broker::publish`] → (Redis, or the sequencer) →
+//! [`broker::Sink`] of each shard, its mailbox → `hub`: encoded into the log → pass:
+//! `cursor..head` → socket.
 //!
 //! # Control path
 //! `main`: arguments → `Config` → [`server::Server::bind`] takes all ports → `run`: shard threads,
 //! broker, admin listener, "ready". The calling thread is the control thread: it has signals, the
-//! drain's coordinator, the periodic notice and the admin listener, so that busy shards can't
-//! delay them. Signal → [`drain::Machine`] → [`drain::Control`] tells every shard its phase →
-//! [`drain::Barrier`] opens, or the limit passes → broker closed last → exit code.
+//! drain's coordinator, the periodic notice, the admin listener and a look at the shards' beats,
+//! so that busy shards can't delay them. Signal → [`drain::Machine`] → [`drain::Control`] tells
+//! every shard its phase → [`drain::Barrier`] opens, or the limit passes → broker closed last →
+//! exit code.
 //!
 //! # Invariants, and where they live
 //! 1. One encode per message and shard: [`hub::Hub::publish`].
