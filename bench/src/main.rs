@@ -6,6 +6,8 @@
 //! tells the order of events only.
 
 mod args;
+#[allow(dead_code, unused_imports, reason = "sweeps and the HTML report draw with it")]
+mod chart;
 mod clients;
 mod clock;
 mod compare;
