@@ -11,6 +11,7 @@ mod chart;
 mod clients;
 mod clock;
 mod compare;
+mod dial;
 mod frame;
 mod http;
 mod output;
@@ -18,6 +19,7 @@ mod process;
 mod publish;
 mod report;
 mod run;
+mod scenario;
 mod schedule;
 mod sequence;
 mod stamp;
@@ -31,7 +33,7 @@ use clap::Parser as _;
 const EXIT_PROBLEMS: u8 = 3;
 
 fn main() -> ExitCode {
-    let outcome = match args::Args::parse().command {
+    let outcome = match args::Args::parse_from(scenario::expand(std::env::args_os())).command {
         args::Command::Run(run_args) => run_once(&run_args),
         args::Command::Compare(compare_args) => compare::compare(&compare_args),
     };

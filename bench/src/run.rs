@@ -199,14 +199,13 @@ fn join<T>(thread: JoinHandle<T>) -> Result<T> {
 fn raise_descriptor_limit(args: &RunArgs) -> Result<()> {
     let (soft_before, hard) = rlimit::Resource::NOFILE.get().context("the descriptor limit")?;
     let soft = rlimit::increase_nofile_limit(hard).context("raising the descriptor limit")?;
-    let wanted = (args.clients + args.publishers) as u64 + DESCRIPTORS_RESERVED;
+    let wanted = args.descriptors() + DESCRIPTORS_RESERVED;
     if !args.json {
         output::remark(&format!("descriptor limit {soft} (was {soft_before}), {wanted} wanted"));
     }
     ensure!(
         wanted <= soft,
-        "{} clients want {wanted} descriptors, the limit is {soft}: raise it (ulimit -Hn)",
-        args.clients
+        "so many clients want {wanted} descriptors, the limit is {soft}: raise it (ulimit -Hn)"
     );
     Ok(())
 }
