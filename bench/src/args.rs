@@ -202,6 +202,14 @@ impl Default for RunArgs {
 }
 
 impl RunArgs {
+    /// The scenario's name; without one, the mode's.
+    pub(crate) fn title(&self) -> String {
+        match self.scenario {
+            Some(scenario) => format!("{scenario:?}"),
+            None => format!("{:?}", self.mode),
+        }
+    }
+
     /// Sockets that are open at a time, at most.
     pub(crate) fn descriptors(&self) -> u64 {
         let on_their_way = self.storm_parallel.min(self.storm_clients);

@@ -23,6 +23,7 @@ mod scenario;
 mod schedule;
 mod sequence;
 mod stamp;
+mod storm;
 mod target;
 
 use std::process::ExitCode;

@@ -190,6 +190,7 @@ impl Connection {
     fn closed(&mut self, word: &str, books: &mut Books) {
         self.stream = None;
         self.state = State::Closed;
+        books.outcome.gone += 1;
         *books.outcome.closed.entry(word.to_owned()).or_default() += 1;
     }
 
