@@ -29,6 +29,8 @@ pub(crate) enum Command {
     /// 1: could not run. Of an option given twice the last counts.
     #[command(args_override_self = true)]
     Run(Box<RunArgs>),
+    /// Make a page with charts of reports that `run --json` or `--out` wrote; several are compared.
+    Report(ReportArgs),
     /// Start several servers in turn, load each alike, put the figures side by side.
     Compare(Box<CompareArgs>),
 }
@@ -142,6 +144,21 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(crate) out: Option<PathBuf>,
+    /// Write the report as a page with charts: one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// Reports to look at.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Reports as JSON
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The page: one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: PathBuf,
 }
 
 /// Several servers, one scenario.

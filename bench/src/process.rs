@@ -203,6 +203,14 @@ impl Machine {
     }
 }
 
+/// Now, as text; empty where the system has no `date`.
+pub(crate) fn date_utc() -> String {
+    let output = std::process::Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
+    let output = output.ok().filter(|output| output.status.success());
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_default()
+}
+
 /// How many cores a process may use (a list like `0,2-3`).
 pub(crate) fn cores_allowed(pid: u32) -> usize {
     let text = status(pid);

@@ -139,9 +139,11 @@ impl Canvas {
             (Place::File, _) | (_, "") => String::new(),
             (Place::Page, hover) => format!(" data-hover=\"{}\"", escape(hover)),
         };
-        let (style, card) = match place {
-            Place::Page => (String::new(), String::new()),
+        // HTML knows what an svg element is.
+        let (namespace, style, card) = match place {
+            Place::Page => ("", String::new(), String::new()),
             Place::File => (
+                " xmlns=\"http://www.w3.org/2000/svg\"",
                 format!("<style>\n{STYLE}</style>\n"),
                 format!(
                     "<rect class=\"card\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" \
@@ -152,7 +154,7 @@ impl Canvas {
             ),
         };
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {width} \
+            "<svg{namespace} class=\"chart\" viewBox=\"0 0 {width} \
              {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" \
              aria-label=\"{label}\"{hover}>\n{style}{card}{body}</svg>\n"
         )

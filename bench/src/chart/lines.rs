@@ -62,10 +62,14 @@ pub(crate) enum Look {
     /// A line, with dots if there are few points
     #[default]
     Line,
+    /// A line without dots
+    Plain,
     /// A line and a wash down to the axis
     Area,
     /// From each point to the next one's place
     Columns,
+    /// A grey background between the first and the last point; not in the legend
+    Band,
 }
 
 /// Points with a name.
@@ -81,6 +85,11 @@ impl Series {
     pub(crate) fn line<P: Into<Point>>(name: &str, points: impl IntoIterator<Item = P>) -> Self {
         let points = points.into_iter().map(Into::into).collect();
         Self { name: name.to_owned(), points, look: Look::Line }
+    }
+
+    /// The same without dots, however few its points are.
+    pub(crate) fn without_dots(self) -> Self {
+        Self { look: Look::Plain, ..self }
     }
 }
 
@@ -120,8 +129,9 @@ impl Lines {
     pub(crate) fn svg(&self, place: Place) -> String {
         let mut canvas = Canvas::new(WIDTH, HEIGHT, &self.title);
         let mut top = canvas.heading(&self.title, &self.note);
-        if self.series.len() > 1 {
-            let names: Vec<&str> = self.series.iter().map(|series| series.name.as_str()).collect();
+        let names = || self.series.iter().filter(|series| series.look != Look::Band);
+        if names().count() > 1 {
+            let names: Vec<&str> = names().map(|series| series.name.as_str()).collect();
             top = canvas.legend(&names, top) + 4.0;
         }
         if !self.y.label.is_empty() {
@@ -129,6 +139,12 @@ impl Lines {
             top += 20.0;
         }
         let plot = self.plot(top);
+        for band in self.series.iter().filter(|series| series.look == Look::Band) {
+            let Plot { top, bottom, .. } = plot;
+            let edge = |point: Option<&Point>| plot.x(point.map_or(0.0, |point| point.x));
+            let (from, to) = (edge(band.points.first()), edge(band.points.last()));
+            canvas.path("band", &format!("M{from:.1} {top:.1}H{to:.1}V{bottom:.1}H{from:.1}Z"));
+        }
         self.draw_axes(&mut canvas, &plot);
         for (index, series) in self.series.iter().enumerate() {
             self.draw(&mut canvas, &plot, index, series);
@@ -169,6 +185,7 @@ impl Lines {
             let (x, half) = (plot.x(*value), text_width(words) / 2.0);
             canvas.path("axis", &format!("M{x:.1} {:.1}v4", plot.bottom));
             if x - half > free_from {
+                let x = x.min(WIDTH - 8.0 - half);
                 canvas.text(x, plot.bottom + 18.0, Anchor::Middle, "tick", words);
                 free_from = x + half + 6.0;
             }
@@ -179,9 +196,12 @@ impl Lines {
 
     fn draw(&self, canvas: &mut Canvas, plot: &Plot, index: usize, series: &Series) {
         let class = series_class(index);
-        if series.look == Look::Columns {
-            canvas.path(&format!("column {class}"), &columns(plot, &series.points));
-            return;
+        match series.look {
+            Look::Columns => {
+                return canvas.path(&format!("column {class}"), &columns(plot, &series.points));
+            }
+            Look::Band => return,
+            Look::Line | Look::Plain | Look::Area => {}
         }
         for run in series.points.split(|point| !point.y.is_finite()).filter(|run| !run.is_empty()) {
             let mut d = String::new();
@@ -204,7 +224,7 @@ impl Lines {
                 let d = format!("M{left:.1} {low:.1}h8m-4 0V{high:.1}m-4 0h8");
                 canvas.path("range", &d);
             }
-            if series.points.len() <= DOTS_MAX {
+            if series.look == Look::Line && series.points.len() <= DOTS_MAX {
                 let tip = format!(
                     "{}: {} at {}",
                     series.name,
@@ -218,15 +238,16 @@ impl Lines {
 
     /// `[top, bottom, [x, words, [[series, words], …]], …]`, by growing x.
     fn hover(&self, plot: &Plot) -> String {
+        let shown = || self.series.iter().filter(|series| series.look != Look::Band);
         let mut places: Vec<f64> =
-            self.series.iter().flat_map(|series| &series.points).map(|point| point.x).collect();
+            shown().flat_map(|series| &series.points).map(|point| point.x).collect();
         places.sort_by(f64::total_cmp);
         places.dedup();
         let mut cursors = vec![0; self.series.len()];
         let mut found = vec![json!(round(plot.top)), json!(round(plot.bottom))];
         for x in places {
             let mut values = Vec::new();
-            for (at, series) in self.series.iter().enumerate() {
+            for (at, series) in shown().enumerate() {
                 while series.points.get(cursors[at]).is_some_and(|point| point.x < x) {
                     cursors[at] += 1;
                 }

@@ -20,6 +20,7 @@ pub(crate) use self::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A file of its own, with its colours and a background.
+    #[allow(dead_code, reason = "charts of sweeps and records are files")]
     File,
     /// Inside a page that has [`STYLE`].
     Page,

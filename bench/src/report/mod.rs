@@ -23,6 +23,8 @@ use crate::{
 #[serde(default)]
 pub(crate) struct Report {
     pub(crate) wsload: String,
+    /// When it ended.
+    pub(crate) date_utc: String,
     pub(crate) scenario: RunArgs,
     pub(crate) machine: Machine,
     /// Empty if all is well.
@@ -180,7 +182,6 @@ pub(crate) struct Load {
 }
 
 impl Report {
-    #[allow(dead_code, reason = "for the HTML report, which comes next")]
     /// Reads a report that `save` or --json wrote, also in an older version.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;

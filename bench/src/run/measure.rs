@@ -9,7 +9,7 @@ use crate::{
     args::{Mode, RunArgs},
     clients::{Outcome, Stage},
     clock,
-    process::{CpuSample, CpuUse, KernelMemory, Machine, Memory, cores_allowed},
+    process::{CpuSample, CpuUse, KernelMemory, Machine, Memory, cores_allowed, date_utc},
     publish::Published,
     report::{
         Clients, Deliveries, Distribution, Latency, Load, Publishes, Report, Server, Storm,
@@ -159,6 +159,7 @@ impl Meter {
         let (publish_seconds, _) = CpuSample::named(&window.own.threads, "publisher-");
         Report {
             wsload: env!("CARGO_PKG_VERSION").to_owned(),
+            date_utc: date_utc(),
             scenario: args.clone(),
             machine: Machine::describe(),
             problems,
