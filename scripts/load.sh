@@ -1,15 +1,29 @@
 #!/bin/sh
 # Loads a running wsbcast and says what it delivered, how fast, at what cost.
 #
-#   scripts/load.sh                            1,000 clients, 50 messages/s, 10 s, on port 8000
-#   scripts/load.sh --clients 5000 --rate 200  any option of `wsload run` (see wsload run --help)
-#   scripts/load.sh --mode burst --publishers 16
-#   scripts/load.sh --mode idle --clients 10000
-#   scripts/load.sh --url ws://127.0.0.1:9000 --json
+#   scripts/load.sh                   1,000 clients, 50 messages/s, 10 s, on port 8000
+#   scripts/load.sh SCENARIO          a load for a purpose:
+#
+#     live    1,000 clients, 128 B, 50 messages/s     latency under a usual load
+#     burst   16 publishers, as fast as answered      throughput, CPU per delivery
+#     serial  one publisher, as fast as answered      how long one message takes
+#     wide    15,000 clients, 5 messages/s            how long until the last one has it
+#     idle    18,000 clients, no messages             memory per client
+#     storm   live, while 15,000 others reconnect     do the 1,000 notice? Compare with
+#             again and again                         scripts/load.sh storm --storm-clients 0
+#     stall   300 of 1,000 never read; 1 KiB, 200/s   memory, the others' latency (start the
+#                                                     server with --backlog 1MiB)
+#     big     1,000 clients, 8 KiB, 50 messages/s     bytes instead of messages
+#
+#   scripts/load.sh wide --clients 10000       any option of `wsload run`, also over a scenario's
+#   scripts/load.sh burst --html burst.html    a page with charts, to look at or to send
+#   scripts/load.sh --clients 5000 --rate 200
+#   scripts/load.sh live --url ws://127.0.0.1:9000 --json
 #
 # Builds the load generator first if its sources changed. The server's CPU and memory are shown
 # if its process can be found (by its port; or give --server-pid). Both share this machine's
-# cores: pin them apart for figures worth keeping (scripts/compare.sh does).
+# cores: pin them apart for figures worth keeping (scripts/compare.sh does). All options:
+# scripts/load.sh live --help
 # Exit: 0 all is well, 3 something was lost or refused, 1 could not run.
 set -eu
 
@@ -23,6 +37,16 @@ esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 cargo build --quiet --release --manifest-path "$root/Cargo.toml" --package wsload
 wsload="${CARGO_TARGET_DIR:-$root/target}/release/wsload"
+
+# A first word that is no option names the scenario.
+case "${1:-}" in
+'' | -*) ;;
+*)
+    scenario=$1
+    shift
+    set -- --scenario "$scenario" "$@"
+    ;;
+esac
 
 # The port of --url, to find the server's process by.
 port=8000

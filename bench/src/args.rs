@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::stamp::STAMP_BYTES;
+use crate::{scenario::Scenario, stamp::STAMP_BYTES};
 
 /// Publishers are threads of their own.
 pub(crate) const PUBLISHERS_MAX: i64 = 256;
@@ -26,8 +26,11 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Load a server that already runs. Exit 0: all is well; 3: something was lost or refused;
-    /// 1: could not run.
+    /// 1: could not run. Of an option given twice the last counts.
+    #[command(args_override_self = true)]
     Run(Box<RunArgs>),
+    /// Make a page with charts of reports that `run --json` or `--out` wrote; several are compared.
+    Report(ReportArgs),
     /// Start several servers in turn, load each alike, put the figures side by side.
     Compare(Box<CompareArgs>),
 }
@@ -45,9 +48,26 @@ pub(crate) enum Mode {
     Idle,
 }
 
+/// When a client of the storm is reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StormHold {
+    /// As soon as it is upgraded
+    #[default]
+    Upgrade,
+    /// When its first message comes
+    Message,
+    /// When all others had their turn: as many as there are stay connected, and read nothing
+    Turn,
+}
+
 /// One scenario.
 #[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct RunArgs {
+    /// Options for a purpose; those given besides override them
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) scenario: Option<Scenario>,
     /// Clients connect here; without a path: /ws
     #[arg(long, default_value = "ws://127.0.0.1:8000")]
     pub(crate) url: String,
@@ -61,6 +81,7 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WSLOAD_TOKEN", hide_env_values = true)]
     #[serde(skip)]
     pub(crate) token: Option<String>,
+    /// How messages are sent
     #[arg(long, value_enum, default_value_t)]
     pub(crate) mode: Mode,
     /// WebSocket clients
@@ -69,6 +90,15 @@ pub(crate) struct RunArgs {
     /// How many of them never read after their handshake
     #[arg(long, default_value_t = 0, value_name = "K", value_parser = count(0, 1_000_000))]
     pub(crate) stalled: usize,
+    /// How many others connect, upgrade and are reset, again and again, in the measured time
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = count(0, 1_000_000))]
+    pub(crate) storm_clients: usize,
+    /// How many of them are on their way at a time
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = count(1, 10_000))]
+    pub(crate) storm_parallel: usize,
+    /// How long each of them stays
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub(crate) storm_hold: StormHold,
     /// Messages a second, all publishers together (live)
     #[arg(long, default_value_t = 50.0, value_parser = rate)]
     pub(crate) rate: f64,
@@ -114,6 +144,21 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(crate) out: Option<PathBuf>,
+    /// Write the report as a page with charts: one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// Reports to look at.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Reports as JSON
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The page: one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: PathBuf,
 }
 
 /// Several servers, one scenario.
@@ -163,7 +208,35 @@ impl Seconds {
     }
 }
 
+impl Default for RunArgs {
+    /// Nothing typed; also what a report of an older version does not say.
+    fn default() -> Self {
+        match Args::parse_from(["wsload", "run"]).command {
+            Command::Run(args) => *args,
+            _ => unreachable!("the arguments say run"),
+        }
+    }
+}
+
 impl RunArgs {
+    /// The scenario's name; without one, the mode's.
+    pub(crate) fn title(&self) -> String {
+        match self.scenario {
+            Some(scenario) => format!("{scenario:?}"),
+            None => format!("{:?}", self.mode),
+        }
+    }
+
+    /// Sockets that are open at a time, at most.
+    pub(crate) fn descriptors(&self) -> u64 {
+        let on_their_way = self.storm_parallel.min(self.storm_clients);
+        let storm = match self.storm_hold {
+            StormHold::Upgrade | StormHold::Message => on_their_way,
+            StormHold::Turn => self.storm_clients + on_their_way,
+        };
+        (self.clients + self.publishers + storm) as u64
+    }
+
     /// Bounds that depend on each other.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
@@ -171,6 +244,10 @@ impl RunArgs {
             "--stalled {} of --clients {}: nobody is left to read",
             self.stalled,
             self.clients
+        );
+        anyhow::ensure!(
+            self.storm_clients == 0 || self.mode != Mode::Idle,
+            "--storm-clients needs messages: not with --mode idle"
         );
         anyhow::ensure!(self.seconds.0 > 0.0, "--seconds must be more than 0");
         let channel = self.channel.as_deref().unwrap_or_default();

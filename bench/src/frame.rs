@@ -10,6 +10,7 @@ use crate::stamp::Stamp;
 const PREFIX_BYTES_MAX: u64 = 125;
 
 const OPCODE_CONTINUATION: u8 = 0;
+const OPCODE_TEXT: u8 = 1;
 const OPCODE_BINARY: u8 = 2;
 const OPCODE_CLOSE: u8 = 8;
 const OPCODE_PING: u8 = 9;
@@ -90,6 +91,18 @@ impl Header {
     fn wanted_bytes(&self) -> usize {
         self.header_bytes + self.payload_bytes.min(PREFIX_BYTES_MAX) as usize
     }
+
+    fn frame_bytes(&self) -> usize {
+        self.header_bytes.saturating_add(self.payload_bytes as usize)
+    }
+
+    /// An unfragmented text or binary message, all of it at the start of `bytes`.
+    #[inline]
+    fn is_whole_message(&self, bytes: &[u8]) -> bool {
+        self.is_final
+            && matches!(self.opcode, OPCODE_TEXT | OPCODE_BINARY)
+            && bytes.len() >= self.frame_bytes()
+    }
 }
 
 impl FrameReader {
@@ -111,6 +124,13 @@ impl FrameReader {
                 continue;
             }
             match Header::parse(bytes)? {
+                // Nearly every frame: a whole message that the read brought in one piece.
+                Some(header) if self.message.is_none() && header.is_whole_message(bytes) => {
+                    let (frame, rest) = bytes.split_at(header.frame_bytes());
+                    let stamp = Stamp::decode(&frame[header.header_bytes..]);
+                    sink(Event::Message { stamp, payload_bytes: header.payload_bytes });
+                    bytes = rest;
+                }
                 Some(header) if bytes.len() >= header.wanted_bytes() => {
                     let (prefix, rest) = bytes.split_at(header.wanted_bytes());
                     self.begin(header, &prefix[header.header_bytes..], sink)?;

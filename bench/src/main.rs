@@ -6,31 +6,38 @@
 //! tells the order of events only.
 
 mod args;
+mod chart;
 mod clients;
 mod clock;
 mod compare;
+mod dial;
 mod frame;
+mod html;
 mod http;
 mod output;
 mod process;
 mod publish;
 mod report;
 mod run;
+mod scenario;
 mod schedule;
 mod sequence;
 mod stamp;
+mod storm;
 mod target;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 
 /// Something was lost, refused or left unanswered: the report says what.
 const EXIT_PROBLEMS: u8 = 3;
 
 fn main() -> ExitCode {
-    let outcome = match args::Args::parse().command {
+    let outcome = match args::Args::parse_from(scenario::expand(std::env::args_os())).command {
         args::Command::Run(run_args) => run_once(&run_args),
+        args::Command::Report(report_args) => show_reports(&report_args).map(|()| true),
         args::Command::Compare(compare_args) => compare::compare(&compare_args),
     };
     match outcome {
@@ -49,10 +56,32 @@ fn run_once(run_args: &args::RunArgs) -> anyhow::Result<bool> {
     if let Some(path) = &run_args.out {
         report.save(path)?;
     }
+    if let Some(path) = &run_args.html {
+        let name = run_args.title();
+        save_page(path, &[html::Named { name, report: report.clone() }])?;
+    }
     if run_args.json {
         output::line(&serde_json::to_string_pretty(&report)?);
     } else {
         output::line(&report.to_string());
     }
     Ok(report.problems.is_empty())
+}
+
+/// Reports that were written earlier, as a page.
+fn show_reports(report_args: &args::ReportArgs) -> anyhow::Result<()> {
+    let mut reports: Vec<html::Named> = Vec::new();
+    for path in &report_args.files {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let is_taken = |name: &str| reports.iter().any(|named| named.name == name);
+        let names = (1..).map(|n| if n == 1 { stem.clone() } else { format!("{stem} ({n})") });
+        let name = names.into_iter().find(|name| !is_taken(name)).unwrap_or_default();
+        reports.push(html::Named { name, report: report::Report::load(path)? });
+    }
+    save_page(&report_args.html, &reports)
+}
+
+fn save_page(path: &std::path::Path, reports: &[html::Named]) -> anyhow::Result<()> {
+    std::fs::write(path, html::page(reports)?)
+        .with_context(|| format!("writing {}", path.display()))
 }

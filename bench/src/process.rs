@@ -87,6 +87,18 @@ impl CpuSample {
     }
 }
 
+/// Nanoseconds of CPU that all threads of `pids` have used: cheap enough to ask often. Threads
+/// that ended are not in it.
+pub(crate) fn cpu_ns(pids: &[u32]) -> u64 {
+    let tasks = pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+    tasks
+        .flatten()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+        .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
+        .sum()
+}
+
 /// CPU used in a window of time.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct CpuUse {
@@ -189,6 +201,14 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         }
     }
+}
+
+/// Now, as text; empty where the system has no `date`.
+pub(crate) fn date_utc() -> String {
+    let output = std::process::Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
+    let output = output.ok().filter(|output| output.status.success());
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_default()
 }
 
 /// How many cores a process may use (a list like `0,2-3`).

@@ -68,8 +68,10 @@ impl Server {
             if first.starts_with("GET") {
                 // Listed first: a client that has its answer must get every message.
                 let mut clients = self.clients.lock().unwrap();
-                stream.write_all(UPGRADED.as_bytes()).unwrap();
-                clients.push(stream);
+                // A client of a storm may be gone before its turn came.
+                if stream.write_all(UPGRADED.as_bytes()).is_ok() {
+                    clients.push(stream);
+                }
                 return;
             }
             let mut body = vec![0; body_bytes];
@@ -87,9 +89,7 @@ impl Server {
         let (number, held) = &mut *state;
         let bytes = (self.fault)(*number, payload, held);
         *number += 1;
-        for client in self.clients.lock().unwrap().iter_mut() {
-            let _ = client.write_all(&bytes);
-        }
+        self.clients.lock().unwrap().retain_mut(|client| client.write_all(&bytes).is_ok());
     }
 }
 
@@ -209,4 +209,76 @@ fn a_server_on_another_machine_is_left_alone() {
     let output = wsload(&["run", "--url", "ws://192.0.2.1:80"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--allow-remote"));
+}
+
+#[test]
+fn a_storm_reconnects_and_the_listeners_notice_nothing() {
+    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
+    for hold in ["upgrade", "message", "turn"] {
+        let storm = ["--storm-clients", "40", "--storm-parallel", "8", "--storm-hold", hold];
+        let (code, report) = run(port, &storm);
+        assert_eq!((code, &report["problems"]), (Some(0), &Value::Array(vec![])), "{hold}");
+        let upgraded = report["storm"]["upgraded"].as_u64().unwrap();
+        assert!(upgraded >= 8, "{hold}: {upgraded}");
+        assert_eq!(report["clients"]["complete"], 10, "{hold}");
+    }
+}
+
+#[test]
+fn a_storm_that_is_refused_says_with_what() {
+    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
+    let full = refuse_all();
+    let publish = format!("http://127.0.0.1:{port}");
+    let more = ["--clients", "1", "--publish-url", &publish, "--storm-clients", "4"];
+    // The refusing server takes the one client that stays, and nobody else.
+    let (code, report) = run(full, &[&more[..], &["--stalled", "0", "--settle", "0.1"]].concat());
+    assert_eq!(code, Some(3), "the client that stays gets nothing here");
+    assert!(report["storm"]["refused"]["503"].as_u64().unwrap() > 0, "{}", report["storm"]);
+    assert_eq!(report["storm"]["upgraded"], 0);
+    assert_eq!(report["storm"]["failed"], 0);
+}
+
+/// Upgrades the first client and is full from then on. Returns its port.
+fn refuse_all() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 2048];
+            if stream.read(&mut request).unwrap_or(0) == 0 {
+                continue;
+            }
+            let full = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+            let answer = if kept.is_empty() { UPGRADED } else { full };
+            let _ = stream.write_all(answer.as_bytes());
+            if kept.is_empty() {
+                kept.push(stream);
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_run_has_a_timeline_and_a_page() {
+    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
+    let directory = std::env::temp_dir().join(format!("wsload-page-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = |name: &str| directory.join(name).display().to_string();
+    let (json, page, both) = (path("run.json"), path("run.html"), path("both.html"));
+    let (_, report) = run(port, &["--scenario", "live", "--out", &json, "--html", &page]);
+    assert_eq!(report["scenario"]["scenario"], "live");
+    assert_eq!(report["scenario"]["clients"], 10, "what is typed wins");
+    let times = report["timeline"]["at_ms"].as_array().unwrap();
+    let rates = report["timeline"]["deliveries_per_second"].as_array().unwrap();
+    assert!(times.len() >= 5 && times.len() == rates.len(), "{}", report["timeline"]);
+    assert!(rates.iter().any(|rate| rate.as_f64().unwrap() > 0.0));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("Live: 10 clients") && page.contains("All is well"), "{page}");
+    let output = wsload(&["report", &json, &json, "--html", &both]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let both = std::fs::read_to_string(both).unwrap();
+    assert!(both.contains("2 runs compared") && both.contains("run (2)"));
+    std::fs::remove_dir_all(directory).unwrap();
 }

@@ -7,6 +7,10 @@ use std::{collections::BTreeMap, io};
 
 use hdrhistogram::Histogram;
 
+use super::{
+    Stage,
+    slices::{Slice, Slices},
+};
 use crate::{
     sequence::{Tally, Tracker},
     stamp::Stamp,
@@ -41,7 +45,11 @@ pub(crate) struct Outcome {
     pub(crate) closed: BTreeMap<String, u64>,
     /// The same for clients that never read, and `open` for those that still are.
     pub(crate) stalled: BTreeMap<String, u64>,
+    /// Readers whose connection ended before the run did.
+    pub(crate) gone: u64,
     pub(crate) latencies_ns: Histogram<u64>,
+    /// Latencies by time, warm-up included.
+    pub(crate) slices: Vec<Slice>,
 }
 
 impl Outcome {
@@ -61,7 +69,9 @@ impl Outcome {
             complete: 0,
             closed: BTreeMap::new(),
             stalled: BTreeMap::new(),
+            gone: 0,
             latencies_ns: latencies(),
+            slices: Vec::new(),
         }
     }
 
@@ -84,7 +94,14 @@ impl Outcome {
         for (word, count) in other.stalled {
             *self.stalled.entry(word).or_default() += count;
         }
+        self.gone += other.gone;
         self.latencies_ns.add(other.latencies_ns).expect("the same bounds in all threads");
+        if self.slices.len() < other.slices.len() {
+            self.slices.resize(other.slices.len(), Slice::default());
+        }
+        for (slice, more) in self.slices.iter_mut().zip(&other.slices) {
+            slice.add(more);
+        }
     }
 }
 
@@ -93,6 +110,7 @@ impl Outcome {
 pub(crate) struct Books {
     pub(crate) outcome: Outcome,
     pub(crate) timed_ns: (u64, u64),
+    pub(crate) slices: Slices,
     run: u32,
     publishers: usize,
     message_bytes: u64,
@@ -102,15 +120,22 @@ pub(crate) struct Books {
 
 impl Books {
     /// For so many clients.
-    pub(crate) fn new(clients: usize, run: u32, publishers: usize, message_bytes: u64) -> Self {
+    pub(crate) fn new(clients: usize, stage: &Stage) -> Self {
         Self {
             outcome: Outcome::new(),
             timed_ns: (0, 0),
-            run,
-            publishers,
-            message_bytes,
-            trackers: vec![Tracker::default(); clients * publishers],
+            slices: Slices::new(stage.started_ns, stage.slice_ns),
+            run: stage.run,
+            publishers: stage.publishers,
+            message_bytes: stage.message_bytes,
+            trackers: vec![Tracker::default(); clients * stage.publishers],
         }
+    }
+
+    /// The accounts are closed.
+    pub(crate) fn finish(mut self) -> Outcome {
+        self.outcome.slices = self.slices.finish();
+        self.outcome
     }
 
     /// Clients whose handshake has an end, good or bad.
@@ -145,9 +170,10 @@ impl Books {
         self.outcome.wrong_size += u64::from(payload_bytes != self.message_bytes);
         let tracker = &mut self.trackers[at * self.publishers + stamp.publisher as usize];
         tracker.arrived(stamp.sequence, &mut self.outcome.tally);
+        let latency = received_ns.saturating_sub(stamp.intended_ns);
+        self.slices.record(latency);
         let (from, to) = self.timed_ns;
         if stamp.intended_ns >= from && stamp.intended_ns < to {
-            let latency = received_ns.saturating_sub(stamp.intended_ns);
             self.outcome.latencies_ns.saturating_record(latency);
         }
     }

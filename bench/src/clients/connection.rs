@@ -6,18 +6,15 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 
 use mio::{Interest, Registry, Token, net::TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Books, Outcome};
 use crate::{
     clock,
+    dial::{self, is_for_later},
     frame::{ControlOpcode, Event, FrameError, FrameReader, client_control},
-    http::{Answer, header},
-    target::{HANDSHAKE_ACCEPT, Target},
+    target::Target,
 };
 
-/// Linux's "the connect goes on"; the standard library's name for it is not stable.
-const EINPROGRESS: i32 = 115;
 /// Reads from a stalled client at the end: more than any receive buffer holds.
 const STALLED_READS_MAX: usize = 256;
 /// 1000, normal closure.
@@ -63,16 +60,7 @@ impl Connection {
         at: usize,
         registry: &Registry,
     ) -> io::Result<Self> {
-        let domain = Domain::for_address(target.address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        if let Some(source) = target.source(index) {
-            socket.bind(&source.into())?;
-        }
-        match socket.connect(&target.address.into()) {
-            Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error),
-            _ => {}
-        }
+        let socket = dial::begin(target, target.source(index))?;
         let mut stream = TcpStream::from_std(socket.into());
         registry.register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
@@ -115,17 +103,10 @@ impl Connection {
 
     fn ask_for_upgrade(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
+        if dial::ask_for_upgrade(stream, &self.handshake)? {
+            self.handshake.clear();
+            self.state = State::Upgrading;
         }
-        match stream.peer_addr() {
-            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
-            result => result?,
-        };
-        // A few hundred bytes into an empty send buffer.
-        stream.write_all(&self.handshake)?;
-        self.handshake.clear();
-        self.state = State::Upgrading;
         Ok(())
     }
 
@@ -143,15 +124,8 @@ impl Connection {
             Err(error) if is_for_later(&error) => return Ok(()),
             Err(error) => return Err(error),
         }
-        let Some(answer) = Answer::parse(&self.handshake) else { return Ok(()) };
-        let answer = answer.map_err(io::Error::other)?;
-        let text = String::from_utf8_lossy(&self.handshake[..answer.head_bytes]);
-        if answer.status != 101 {
-            return Err(io::Error::other(format!("upgrade refused with {}", answer.status)));
-        }
-        if header(&text, "sec-websocket-accept") != Some(HANDSHAKE_ACCEPT) {
-            return Err(io::Error::other("upgrade without the right Sec-WebSocket-Accept"));
-        }
+        let Some(answer) = dial::upgrade_answer(&self.handshake) else { return Ok(()) };
+        let head_bytes = answer?;
         books.outcome.opened += 1;
         if self.stalls {
             self.state = State::Stalled;
@@ -160,7 +134,7 @@ impl Connection {
             self.state = State::Reading;
             registry.reregister(stream, Token(at), Interest::READABLE)?;
         }
-        let rest = std::mem::take(&mut self.handshake).split_off(answer.head_bytes);
+        let rest = std::mem::take(&mut self.handshake).split_off(head_bytes);
         self.take(at, &rest, books);
         Ok(())
     }
@@ -216,6 +190,7 @@ impl Connection {
     fn closed(&mut self, word: &str, books: &mut Books) {
         self.stream = None;
         self.state = State::Closed;
+        books.outcome.gone += 1;
         *books.outcome.closed.entry(word.to_owned()).or_default() += 1;
     }
 
@@ -260,8 +235,4 @@ fn last_word(stream: &mut TcpStream, frames: &mut FrameReader, buffer: &mut [u8]
 
 fn close_word(code: Option<u16>) -> String {
     code.map_or_else(|| "1005".to_owned(), |code| code.to_string())
-}
-
-fn is_for_later(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -6,6 +6,7 @@
 
 mod books;
 mod connection;
+mod slices;
 
 use std::{
     io::ErrorKind,
@@ -22,7 +23,8 @@ use mio::{Events, Poll, Token};
 
 pub(crate) use self::books::{Books, Outcome, latencies};
 use self::connection::Connection;
-use crate::target::Target;
+pub(crate) use self::slices::{SLICES_MAX, Slice};
+use crate::{clock, target::Target};
 
 /// Connects under way per thread: fewer than any listen queue holds.
 const CONNECTING_MAX: usize = 128;
@@ -39,6 +41,9 @@ pub(crate) struct Stage {
     pub(crate) run: u32,
     pub(crate) publishers: usize,
     pub(crate) message_bytes: u64,
+    /// The start of the run, and how long each slice of its timeline is.
+    pub(crate) started_ns: u64,
+    pub(crate) slice_ns: u64,
     /// Messages intended in here are timed: [from, to), set before the first is sent.
     pub(crate) timed_ns: OnceLock<(u64, u64)>,
     /// How many messages each publisher sent: set once publishing has ended. A thread whose
@@ -47,6 +52,8 @@ pub(crate) struct Stage {
     /// End now, whatever is missing.
     pub(crate) stop: AtomicBool,
     pub(crate) counters: Vec<Counters>,
+    /// Handshakes of the storm so far.
+    pub(crate) storm_upgraded: AtomicU64,
 }
 
 /// One thread's progress, as others see it.
@@ -57,12 +64,22 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     pub(crate) deliveries: AtomicU64,
     pub(crate) bytes: AtomicU64,
+    /// Readers whose connection has ended.
+    pub(crate) gone: AtomicU64,
+    /// Latency so far, for the display.
+    pub(crate) p50_us: AtomicU64,
+    pub(crate) p99_us: AtomicU64,
 }
 
 impl Stage {
     /// A counter, all threads together.
     pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
         self.counters.iter().map(|counters| counter(counters).load(Relaxed)).sum()
+    }
+
+    /// The greatest of a counter.
+    pub(crate) fn max(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+        self.counters.iter().map(|counters| counter(counters).load(Relaxed)).max().unwrap_or(0)
     }
 }
 
@@ -112,7 +129,7 @@ impl Crowd {
         Ok(Self {
             poll: Poll::new().context("an epoll set")?,
             connections: Vec::with_capacity(plan.len()),
-            books: Books::new(plan.len(), stage.run, stage.publishers, stage.message_bytes),
+            books: Books::new(plan.len(), &stage),
             plan,
             stage,
             counters_at: share.thread,
@@ -131,6 +148,11 @@ impl Crowd {
             }
             if let Some(timed_ns) = self.stage.timed_ns.get() {
                 self.books.timed_ns = *timed_ns;
+            }
+            if let Some((p50_us, p99_us)) = self.books.slices.turn_to(clock::now_ns()) {
+                let counters = &self.stage.counters[self.counters_at];
+                counters.p50_us.store(p50_us as u64, Relaxed);
+                counters.p99_us.store(p99_us as u64, Relaxed);
             }
             for event in &events {
                 let Token(at) = event.token();
@@ -179,6 +201,7 @@ impl Crowd {
         counters.failed.store(outcome.failed, Relaxed);
         counters.deliveries.store(outcome.deliveries, Relaxed);
         counters.bytes.store(outcome.bytes, Relaxed);
+        counters.gone.store(outcome.gone, Relaxed);
     }
 
     /// Books what is missing, asks the stalled clients what became of them, says goodbye.
@@ -191,7 +214,7 @@ impl Crowd {
             connection.finish(buffer, &mut self.books.outcome);
         }
         self.show();
-        self.books.outcome
+        self.books.finish()
     }
 }
 

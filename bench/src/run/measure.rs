@@ -9,9 +9,13 @@ use crate::{
     args::{Mode, RunArgs},
     clients::{Outcome, Stage},
     clock,
-    process::{CpuSample, CpuUse, KernelMemory, Machine, Memory, cores_allowed},
+    process::{CpuSample, CpuUse, KernelMemory, Machine, Memory, cores_allowed, date_utc},
     publish::Published,
-    report::{Clients, Deliveries, Latency, Load, Publishes, Report, Server},
+    report::{
+        Clients, Deliveries, Distribution, Latency, Load, Publishes, Report, Server, Storm,
+        Timeline,
+    },
+    storm::StormOutcome,
 };
 
 /// A live run below this part of its rate is not the scenario it claims to be.
@@ -33,12 +37,31 @@ pub(super) struct Edge {
 /// What happened between two edges.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
+    from_ns: u64,
+    to_ns: u64,
     seconds: f64,
     server: CpuUse,
     own: CpuUse,
     deliveries: u64,
     bytes: u64,
     accepted: u64,
+}
+
+impl Window {
+    /// When it began and ended.
+    pub(super) fn edges_ns(&self) -> (u64, u64) {
+        (self.from_ns, self.to_ns)
+    }
+}
+
+/// All that a report is made of, besides the meter's own.
+#[derive(Debug)]
+pub(super) struct Results {
+    pub(super) outcome: Outcome,
+    pub(super) published: Published,
+    pub(super) storm: Option<StormOutcome>,
+    pub(super) window: Window,
+    pub(super) timeline: Timeline,
 }
 
 /// Reads the kernel's books on the server and on this process.
@@ -87,18 +110,18 @@ impl Meter {
     pub(super) fn idle(&mut self) {
         self.idle = Memory::take(&self.server_pids);
         self.kernel_idle = KernelMemory::take();
-        self.watch_memory();
+        self.watch_memory(self.idle.rss_bytes);
     }
 
     /// Remembers the most memory seen.
-    pub(super) fn watch_memory(&mut self) {
-        self.rss_max_bytes = self.rss_max_bytes.max(Memory::rss_bytes(&self.server_pids));
+    pub(super) fn watch_memory(&mut self, rss_bytes: u64) {
+        self.rss_max_bytes = self.rss_max_bytes.max(rss_bytes);
     }
 
     /// All deliveries are in, or given up; clients are still connected or have just left.
     pub(super) fn end(&mut self) {
-        self.watch_memory();
         self.end = Memory::take(&self.server_pids);
+        self.watch_memory(self.end.rss_bytes);
     }
 
     /// Reads everything that a window needs, now.
@@ -117,6 +140,8 @@ impl Meter {
     pub(super) fn window(&self, from: Edge, to: Edge) -> Window {
         let seconds = clock::as_secs(to.at_ns - from.at_ns);
         Window {
+            from_ns: from.at_ns,
+            to_ns: to.at_ns,
             seconds,
             server: to.server.since(&from.server, seconds),
             own: to.own.since(&from.own, seconds),
@@ -127,59 +152,39 @@ impl Meter {
     }
 
     /// Puts the report together.
-    pub(super) fn report(
-        &self,
-        args: &RunArgs,
-        machine: Machine,
-        outcome: &Outcome,
-        published: &Published,
-        window: &Window,
-    ) -> Report {
+    pub(super) fn report(&self, args: &RunArgs, results: Results) -> Report {
+        let problems = problems(args, &results);
+        let Results { outcome, published, storm, window, timeline } = results;
         let (receive_seconds, _) = CpuSample::named(&window.own.threads, "clients-");
         let (publish_seconds, _) = CpuSample::named(&window.own.threads, "publisher-");
         Report {
             wsload: env!("CARGO_PKG_VERSION").to_owned(),
+            date_utc: date_utc(),
             scenario: args.clone(),
-            machine,
-            problems: problems(args, outcome, published, window),
+            machine: Machine::describe(),
+            problems,
             window_seconds: window.seconds,
+            latency: Latency::of(&outcome.latencies_ns),
+            distribution: Distribution::of(&outcome.latencies_ns),
+            timeline,
+            storm: storm.map(|storm| storm_figures(storm, &window)),
+            deliveries: deliveries(&outcome, &window),
+            server: (!self.server_pids.is_empty()).then(|| self.server(&outcome, &window)),
+            load: Load {
+                receive_cpu_us_per_delivery: micros_each(receive_seconds, window.deliveries),
+                publish_cpu_us_per_message: micros_each(publish_seconds, window.accepted),
+                cpu: window.own.clone(),
+            },
+            saturated: self.saturated(&window).to_owned(),
+            published: publishes(published, &window),
             clients: Clients {
                 opened: outcome.opened,
                 failed: outcome.failed,
                 connect_seconds: self.connect_seconds,
                 complete: outcome.complete,
-                closed: outcome.closed.clone(),
-                stalled: outcome.stalled.clone(),
+                closed: outcome.closed,
+                stalled: outcome.stalled,
             },
-            published: Publishes {
-                attempted: published.attempted,
-                accepted: published.accepted,
-                refused: published.refused.clone(),
-                unconfirmed: published.unconfirmed,
-                per_second: window.accepted as f64 / window.seconds,
-                lateness: Latency::of(&published.lateness_ns),
-                answers: Latency::of(&published.answers_ns),
-            },
-            deliveries: Deliveries {
-                total: outcome.deliveries,
-                in_window: window.deliveries,
-                per_second: window.deliveries as f64 / window.seconds,
-                bytes_per_second: window.bytes as f64 / window.seconds,
-                holes: outcome.tally.holes,
-                repeats: outcome.tally.repeats,
-                reordered: outcome.tally.reordered,
-                missing_at_end: outcome.missing_at_end,
-                wrong_size: outcome.wrong_size,
-                foreign: outcome.foreign,
-            },
-            latency: Latency::of(&outcome.latencies_ns),
-            server: (!self.server_pids.is_empty()).then(|| self.server(outcome, window)),
-            load: Load {
-                cpu: window.own.clone(),
-                receive_cpu_us_per_delivery: micros_each(receive_seconds, window.deliveries),
-                publish_cpu_us_per_message: micros_each(publish_seconds, window.accepted),
-            },
-            saturated: self.saturated(window).to_owned(),
         }
     }
 
@@ -229,13 +234,47 @@ fn micros_each(seconds: f64, count: u64) -> f64 {
     if count == 0 { 0.0 } else { seconds * 1e6 / count as f64 }
 }
 
+fn publishes(published: Published, window: &Window) -> Publishes {
+    Publishes {
+        attempted: published.attempted,
+        accepted: published.accepted,
+        refused: published.refused,
+        unconfirmed: published.unconfirmed,
+        per_second: window.accepted as f64 / window.seconds,
+        lateness: Latency::of(&published.lateness_ns),
+        answers: Latency::of(&published.answers_ns),
+    }
+}
+
+fn deliveries(outcome: &Outcome, window: &Window) -> Deliveries {
+    Deliveries {
+        total: outcome.deliveries,
+        in_window: window.deliveries,
+        per_second: window.deliveries as f64 / window.seconds,
+        bytes_per_second: window.bytes as f64 / window.seconds,
+        holes: outcome.tally.holes,
+        repeats: outcome.tally.repeats,
+        reordered: outcome.tally.reordered,
+        missing_at_end: outcome.missing_at_end,
+        wrong_size: outcome.wrong_size,
+        foreign: outcome.foreign,
+    }
+}
+
+fn storm_figures(storm: StormOutcome, window: &Window) -> Storm {
+    Storm {
+        attempted: storm.attempted,
+        upgraded: storm.upgraded,
+        upgraded_per_second: storm.upgraded as f64 / window.seconds,
+        refused: storm.refused,
+        failed: storm.failed,
+        connect: Latency::of(&storm.connects_ns),
+    }
+}
+
 /// Everything that a run without fault would not show.
-fn problems(
-    args: &RunArgs,
-    outcome: &Outcome,
-    published: &Published,
-    window: &Window,
-) -> Vec<String> {
+fn problems(args: &RunArgs, results: &Results) -> Vec<String> {
+    let Results { outcome, published, storm, window, .. } = results;
     let mut problems = Vec::new();
     let mut note = |count: u64, what: &str| {
         if count > 0 {
@@ -254,6 +293,7 @@ fn problems(
     note(outcome.wrong_size, "messages of the wrong size");
     note(published.refused.values().sum(), "publishes refused");
     note(published.unconfirmed, "publishes unconfirmed");
+    note(storm.as_ref().map_or(0, |storm| storm.failed), "connects of the storm failed");
     if args.mode != Mode::Idle && published.accepted == 0 {
         problems.push("no message was accepted".to_owned());
     }
@@ -262,7 +302,8 @@ fn problems(
     if args.mode == Mode::Live && rate < RATE_SHARE_MIN * args.rate && !is_cut_short {
         problems.push(format!("the rate was {rate:.1}/s, not {}/s", args.rate));
     }
-    if let Some(failure) = &outcome.first_failure {
+    let storm_failure = storm.as_ref().and_then(|storm| storm.first_failure.as_ref());
+    if let Some(failure) = outcome.first_failure.as_ref().or(storm_failure) {
         problems.push(format!("first failed connect: {failure}"));
     }
     problems

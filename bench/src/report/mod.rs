@@ -1,6 +1,10 @@
 //! The result of one run: as JSON for programs and the record, as text for people.
 //!
-//! Names say unit and meaning, since the JSON files are kept and compared over years.
+//! Names say unit and meaning, since the JSON files are kept and compared over years. What a
+//! file of an older version does not say has its default: every committed record must load.
+
+mod series;
+mod text;
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
@@ -8,15 +12,19 @@ use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::series::{Distribution, Timeline};
 use crate::{
-    args::{Mode, RunArgs},
+    args::RunArgs,
     process::{CpuUse, Machine, Memory},
 };
 
 /// One run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Report {
     pub(crate) wsload: String,
+    /// When it ended.
+    pub(crate) date_utc: String,
     pub(crate) scenario: RunArgs,
     pub(crate) machine: Machine,
     /// Empty if all is well.
@@ -29,6 +37,10 @@ pub(crate) struct Report {
     /// From the intended time (live) or the sending (burst) to the last byte at the client;
     /// messages intended within the window.
     pub(crate) latency: Latency,
+    pub(crate) distribution: Distribution,
+    pub(crate) timeline: Timeline,
+    /// With --storm-clients.
+    pub(crate) storm: Option<Storm>,
     pub(crate) server: Option<Server>,
     pub(crate) load: Load,
     /// `server`, `load`, `both`, `neither`, or `unknown` without a --server-pid.
@@ -37,6 +49,7 @@ pub(crate) struct Report {
 
 /// What became of the clients.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Clients {
     pub(crate) opened: u64,
     pub(crate) failed: u64,
@@ -51,6 +64,7 @@ pub(crate) struct Clients {
 
 /// What the publishers did, warm-up included.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Publishes {
     pub(crate) attempted: u64,
     pub(crate) accepted: u64,
@@ -66,6 +80,7 @@ pub(crate) struct Publishes {
 
 /// What the clients received.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Deliveries {
     /// The whole run, warm-up included.
     pub(crate) total: u64,
@@ -83,8 +98,23 @@ pub(crate) struct Deliveries {
     pub(crate) foreign: u64,
 }
 
+/// Others that connected, upgraded and were reset, again and again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Storm {
+    pub(crate) attempted: u64,
+    pub(crate) upgraded: u64,
+    pub(crate) upgraded_per_second: f64,
+    /// Status → handshakes answered with it: 503 is the server's right.
+    pub(crate) refused: BTreeMap<String, u64>,
+    pub(crate) failed: u64,
+    /// From connect to 101.
+    pub(crate) connect: Latency,
+}
+
 /// Percentiles in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Latency {
     pub(crate) count: u64,
     pub(crate) p50_us: f64,
@@ -122,6 +152,7 @@ impl fmt::Display for Latency {
 
 /// The server's processes, as the kernel books them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Server {
     /// Within the window.
     pub(crate) cpu: CpuUse,
@@ -143,6 +174,7 @@ pub(crate) struct Server {
 
 /// The load generator's own part, within the window.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Load {
     pub(crate) cpu: CpuUse,
     pub(crate) receive_cpu_us_per_delivery: f64,
@@ -150,6 +182,13 @@ pub(crate) struct Load {
 }
 
 impl Report {
+    /// Reads a report that `save` or --json wrote, also in an older version.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{}: not a report of wsload run", path.display()))
+    }
+
     /// Writes the report as JSON.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
@@ -157,128 +196,38 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scenario, clients, deliveries, latency, .. } = self;
-        let pace = match scenario.mode {
-            Mode::Live => format!("{} msg/s of {} B", scenario.rate, scenario.size),
-            Mode::Burst => format!("{} B as fast as answered", scenario.size),
-            Mode::Idle => "no messages".to_owned(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every report below `bench/runs`, whichever version wrote it.
+    fn records() -> Vec<std::path::PathBuf> {
+        let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs");
+        let directories = fs::read_dir(runs).unwrap().map(|entry| entry.unwrap().path());
+        let files = directories.flat_map(|path| fs::read_dir(path).unwrap());
+        let paths = files.map(|entry| entry.unwrap().path());
+        let is_report = |path: &std::path::PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let mut words = name.rsplit('.');
+            words.next() == Some("json") && words.next().is_some_and(|w| w.parse::<u32>().is_ok())
         };
-        writeln!(
-            f,
-            "{:?}: {} clients ({} never read), {} publishing, {pace}, {:.1} s",
-            scenario.mode,
-            scenario.clients,
-            scenario.stalled,
-            scenario.publishers,
-            self.window_seconds
-        )?;
-        writeln!(
-            f,
-            "clients     {} opened in {:.2} s, {} failed, {} complete{}{}",
-            clients.opened,
-            clients.connect_seconds,
-            clients.failed,
-            clients.complete,
-            words(", closed", &clients.closed),
-            words(", stalled", &clients.stalled),
-        )?;
-        if scenario.mode != Mode::Idle {
-            self.write_messages(f)?;
-            writeln!(f, "latency     {latency}")?;
-        }
-        if let Some(server) = &self.server {
-            server.write(f, deliveries.in_window > 0)?;
-        }
-        self.write_load(f)?;
-        match self.problems.as_slice() {
-            [] => write!(f, "all is well"),
-            problems => write!(f, "PROBLEMS    {}", problems.join("\n            ")),
-        }
-    }
-}
-
-impl Report {
-    fn write_messages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { published, deliveries, .. } = self;
-        writeln!(
-            f,
-            "published   {} accepted ({:.1}/s in the window), {} unconfirmed{}; answers {}",
-            published.accepted,
-            published.per_second,
-            published.unconfirmed,
-            words(", refused", &published.refused),
-            published.answers
-        )?;
-        writeln!(
-            f,
-            "delivered   {} ({:.0}/s, {:.1} MB/s in the window); holes {}, repeats {}, \
-             reordered {}, missing at the end {}, foreign {}",
-            deliveries.total,
-            deliveries.per_second,
-            deliveries.bytes_per_second / 1e6,
-            deliveries.holes,
-            deliveries.repeats,
-            deliveries.reordered,
-            deliveries.missing_at_end,
-            deliveries.foreign
-        )
+        paths.filter(is_report).collect()
     }
 
-    fn write_load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let load = &self.load;
-        writeln!(
-            f,
-            "load        CPU {:.2} s ({:.0} % of a core), {:.3} µs per delivery received, sent \
-             late {}",
-            load.cpu.cpu_seconds,
-            load.cpu.share_of_one_core * 100.0,
-            load.receive_cpu_us_per_delivery,
-            self.published.lateness
-        )?;
-        writeln!(f, "saturated   {}", self.saturated)
-    }
-}
-
-impl Server {
-    fn write(&self, f: &mut fmt::Formatter<'_>, delivers: bool) -> fmt::Result {
-        let cpu = &self.cpu;
-        write!(
-            f,
-            "server      CPU {:.2} s (user {:.2}, system {:.2}; {:.0} % of a core, busiest thread \
-             {:.0} %)",
-            cpu.cpu_seconds,
-            cpu.user_seconds,
-            cpu.system_seconds,
-            cpu.share_of_one_core * 100.0,
-            cpu.busiest_thread_share * 100.0
-        )?;
-        if delivers {
-            write!(f, ", {:.3} µs per delivery", self.cpu_us_per_delivery)?;
+    #[test]
+    fn every_committed_record_loads() {
+        let records = records();
+        assert!(records.len() >= 40, "{records:?}");
+        for path in records {
+            let report = Report::load(&path).unwrap();
+            assert!(report.clients.opened > 0 && report.machine.cores > 0, "{}", path.display());
         }
-        let mib = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
-        writeln!(f, ", {:.1} µs per connect", self.cpu_us_per_connect)?;
-        writeln!(
-            f,
-            "memory      RSS {:.1} MiB, with idle clients {:.1}, at the end {:.1}, most {:.1}; per \
-             idle client {:.0} B (anonymous {:.0} B); kernel, both ends, {:.0} B",
-            mib(self.memory_before.rss_bytes),
-            mib(self.memory_idle.rss_bytes),
-            mib(self.memory_end.rss_bytes),
-            mib(self.rss_max_bytes),
-            self.rss_bytes_per_idle_client,
-            self.anonymous_bytes_per_idle_client,
-            self.kernel_bytes_per_idle_client
-        )
     }
-}
 
-/// `, closed 1013: 5, eof: 2`; nothing if there is nothing.
-fn words(label: &str, counts: &BTreeMap<String, u64>) -> String {
-    if counts.is_empty() {
-        return String::new();
+    #[test]
+    fn what_a_file_does_not_say_has_its_default() {
+        let report: Report = serde_json::from_str("{\"problems\":[\"x\"]}").unwrap();
+        assert_eq!(report.scenario.clients, 1000);
+        assert!(report.timeline.at_ms.is_empty() && report.storm.is_none());
     }
-    let counts: Vec<String> = counts.iter().map(|(word, n)| format!("{word}: {n}")).collect();
-    format!("{label} {}", counts.join(", "))
 }
