@@ -8,7 +8,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::{scenario::Scenario, stamp::STAMP_BYTES};
+use crate::{
+    compare::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
+    scenario::Scenario,
+    stamp::STAMP_BYTES,
+};
 
 /// Publishers are threads of their own.
 pub(crate) const PUBLISHERS_MAX: i64 = 256;
@@ -33,6 +37,15 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Start several servers in turn, load each alike, put the figures side by side.
     Compare(Box<CompareArgs>),
+    /// Load servers alike at several points of one quantity: what does work cost as it grows
+    Sweep(Box<SweepArgs>),
+    /// The figures of a record in one Markdown table
+    Table(TableArgs),
+    /// Draw the sweeps of a record again
+    Draw(TableArgs),
+    /// One server, loaded once: what compare and sweep start for each run
+    #[command(hide = true)]
+    Trial(Box<TrialArgs>),
 }
 
 /// How messages are sent.
@@ -161,36 +174,6 @@ pub(crate) struct ReportArgs {
     pub(crate) html: PathBuf,
 }
 
-/// Several servers, one scenario.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct CompareArgs {
-    /// A server as NAME=COMMAND; {port} in the command becomes a free port. The first is what the
-    /// others are compared with
-    #[arg(long = "server", value_name = "NAME=COMMAND", required = true)]
-    pub(crate) servers: Vec<String>,
-    /// Each server runs this often, in turn
-    #[arg(long, default_value_t = 5, value_parser = count(1, 1000))]
-    pub(crate) rounds: usize,
-    /// Cores of the servers (taskset list); a server may have its own: NAME@CPUS=COMMAND
-    #[arg(long, default_value = "0", value_name = "CPUS")]
-    pub(crate) server_cpus: String,
-    /// Cores of the load (taskset list)
-    #[arg(long, default_value = "1", value_name = "CPUS")]
-    pub(crate) load_cpus: String,
-    /// Directory for the raw results and the summary, created if missing
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// Name of this scenario in file names and headings
-    #[arg(long, default_value = "run", value_name = "WORD")]
-    pub(crate) scenario: String,
-    /// A line for the record, e.g. a version (repeatable)
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) note: Vec<String>,
-    /// Arguments of `wsload run`, without --url and --server-pid
-    #[arg(last = true, value_name = "RUN ARGUMENTS")]
-    pub(crate) run: Vec<String>,
-}
-
 /// A length of time as typed: seconds, fractions allowed.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -260,7 +243,10 @@ impl RunArgs {
     }
 }
 
-fn count(min: i64, max: i64) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
+pub(crate) fn count(
+    min: i64,
+    max: i64,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
     move |text| match text.parse::<i64>() {
         Ok(number) if (min..=max).contains(&number) => Ok(number as usize),
         _ => Err(format!("expected a number from {min} to {max}")),

@@ -1,0 +1,156 @@
+//! One run of a comparison: a fresh server, loaded once by a fresh process, both in a network of
+//! their own where that is permitted.
+//!
+//! Connections that earlier runs closed stay with the kernel for a minute and make its search
+//! for free ports slow; it books that on whoever connects or accepts. A new namespace has none.
+//! The program starts itself again (`wsload trial`) inside it, so that nothing else must change
+//! its network. Reports are kept as JSON values: a comparison reads old records too.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{
+    args::{FieldArgs, FreshNetwork, TrialArgs},
+    server::{Running, ServerSpec},
+};
+use crate::{EXIT_PROBLEMS, http::Answer, output};
+
+/// `$0` and what follows run in a namespace with nothing but loopback.
+const IN_FRESH_NETWORK: &str = "ip link set lo up && exec \"$0\" \"$@\"";
+const METRICS_DEADLINE: Duration = Duration::from_secs(2);
+const METRICS_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Where runs take place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    Shared,
+    Fresh,
+}
+
+impl Network {
+    /// As asked for; with `auto`, whether it is permitted is tried.
+    pub(crate) fn choose(wish: FreshNetwork) -> Result<Self> {
+        if wish == FreshNetwork::Never {
+            return Ok(Self::Shared);
+        }
+        let mut attempt = Self::Fresh.command("true");
+        let attempt = attempt.stdin(Stdio::null()).stderr(Stdio::null()).status();
+        if attempt.is_ok_and(|status| status.success()) {
+            return Ok(Self::Fresh);
+        }
+        ensure!(wish == FreshNetwork::Auto, "--fresh-network always: unshare and ip need root");
+        output::remark("no network of their own for the runs (that needs root): they share this");
+        Ok(Self::Shared)
+    }
+
+    fn command(self, program: &str) -> Command {
+        match self {
+            Self::Shared => Command::new(program),
+            Self::Fresh => {
+                let mut command = Command::new("unshare");
+                command.args(["--net", "sh", "-c", IN_FRESH_NETWORK, program]);
+                command
+            }
+        }
+    }
+}
+
+/// Runs `wsload trial` for this server; its report.
+pub(crate) fn start(
+    field: &FieldArgs,
+    network: Network,
+    spec: &ServerSpec,
+    more: &[String],
+) -> Result<Value> {
+    let own_program = std::env::current_exe().context("the path of this program")?;
+    let own_program = own_program.to_str().context("the path of this program is not UTF-8")?;
+    let trial = network
+        .command(own_program)
+        .args(["trial", "--server", &spec.to_string(), "--load-cpus", &field.load_cpus, "--"])
+        .args(&field.run)
+        .args(&spec.more_run)
+        .args(more)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting a run")?;
+    ensure!(trial.status.success(), "the run ended with {}", trial.status);
+    serde_json::from_slice(&trial.stdout).context("the run's report")
+}
+
+/// The run itself; prints the load's report.
+pub(crate) fn trial(args: &TrialArgs) -> Result<bool> {
+    let spec = ServerSpec::parse(&args.server, "0")?;
+    let server = Running::start(&spec)?;
+    let own_program = std::env::current_exe().context("the path of this program")?;
+    let pids = server.pids();
+    let load = Command::new(own_program)
+        .args(["run", "--json", "--url", &format!("ws://127.0.0.1:{}", server.port)])
+        .args(pids.iter().flat_map(|pid| ["--server-pid".to_owned(), pid.to_string()]))
+        .args(["--pin", &args.load_cpus])
+        .args(&args.run)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting the load")?;
+    let code = load.status.code();
+    ensure!(
+        code == Some(0) || code == Some(i32::from(EXIT_PROBLEMS)),
+        "the load ended with {}",
+        load.status
+    );
+    let mut report: Value = serde_json::from_slice(&load.stdout).context("the load's report")?;
+    if let Some(passes) = passes(server.port)
+        && let Some(facts) = report.pointer_mut("/server").and_then(Value::as_object_mut)
+    {
+        facts.insert("passes".to_owned(), json!(passes));
+    }
+    output::line(&serde_json::to_string(&report)?);
+    Ok(true)
+}
+
+/// How many passes over its clients the server made since its start, if it has such a metric.
+fn passes(port: u16) -> Option<u64> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, METRICS_DEADLINE).ok()?;
+    stream.set_read_timeout(Some(METRICS_DEADLINE)).ok()?;
+    let request = "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    // A server that keeps the connection ends this by the deadline, with what it has said.
+    let _ = stream.take(METRICS_BYTES_MAX).read_to_end(&mut answer);
+    let is_success = Answer::parse(&answer)?.ok()?.is_success();
+    is_success.then(|| passes_in(&String::from_utf8_lossy(&answer)))?
+}
+
+/// The sum over shards of the histogram's count.
+fn passes_in(text: &str) -> Option<u64> {
+    let counts: Vec<u64> = text
+        .lines()
+        .filter(|line| line.starts_with("wsbcast_fanout_seconds_count"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    (!counts.is_empty()).then(|| counts.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_are_summed_over_shards() {
+        let text = "wsbcast_fanout_seconds_bucket{le=\"1\"} 9\nwsbcast_fanout_seconds_count 5\n";
+        assert_eq!(passes_in(text), Some(5));
+        let text = "wsbcast_fanout_seconds_count{shard=\"0\"} 5\n\
+                    wsbcast_fanout_seconds_count{shard=\"1\"} 7\n";
+        assert_eq!(passes_in(text), Some(12));
+        assert_eq!(passes_in("node_load1 5"), None);
+    }
+}
