@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     compare::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
     scenario::Scenario,
-    stamp::STAMP_BYTES,
+    stamp::STAMP_BYTES_MIN,
 };
 
+/// Their numbers have a fixed width.
+pub(crate) const CHANNELS_MAX: i64 = 100_000;
 /// Publishers are threads of their own.
 pub(crate) const PUBLISHERS_MAX: i64 = 256;
 const SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -90,6 +92,9 @@ pub(crate) struct RunArgs {
     /// Channel of clients and publishers
     #[arg(long, value_name = "NAME")]
     pub(crate) channel: Option<String>,
+    /// Spread the clients evenly over so many channels, and publish to each in turn
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = count(1, CHANNELS_MAX))]
+    pub(crate) channels: usize,
     /// Sent as `Authorization: Bearer`
     #[arg(long, env = "WSLOAD_TOKEN", hide_env_values = true)]
     #[serde(skip)]
@@ -118,7 +123,7 @@ pub(crate) struct RunArgs {
     /// Publishing connections, kept alive
     #[arg(long, default_value_t = 1, value_parser = count(1, PUBLISHERS_MAX))]
     pub(crate) publishers: usize,
-    /// Bytes of a message, e.g. 128 or 1KiB; at least 44, for its stamp
+    /// Bytes of a message, e.g. 128 or 1KiB; at least 16, for its stamp
     #[arg(long, default_value = "128", value_name = "BYTES", value_parser = size)]
     pub(crate) size: usize,
     /// Measured time
@@ -275,8 +280,10 @@ fn size(text: &str) -> Result<usize, String> {
     };
     let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     match bytes {
-        Some(bytes) if (STAMP_BYTES as u64..=SIZE_BYTES_MAX).contains(&bytes) => Ok(bytes as usize),
-        _ => Err(format!("expected {STAMP_BYTES} bytes to 64MiB, e.g. 128 or 1KiB")),
+        Some(bytes) if (STAMP_BYTES_MIN as u64..=SIZE_BYTES_MAX).contains(&bytes) => {
+            Ok(bytes as usize)
+        }
+        _ => Err(format!("expected {STAMP_BYTES_MIN} bytes to 64MiB, e.g. 128 or 1KiB")),
     }
 }
 
@@ -294,8 +301,8 @@ mod tests {
     #[test]
     fn sizes_and_seconds_have_bounds() {
         assert_eq!(size("1KiB"), Ok(1024));
-        assert_eq!(size("44"), Ok(44));
-        assert!(size("43").is_err() && size("65MiB").is_err() && size("x").is_err());
+        assert_eq!(size("16"), Ok(16));
+        assert!(size("15").is_err() && size("65MiB").is_err() && size("x").is_err());
         assert!(seconds("3601").is_err() && seconds("-1").is_err() && seconds("NaN").is_err());
         assert_eq!(seconds("0.5s").map(|seconds| seconds.0), Ok(0.5));
     }

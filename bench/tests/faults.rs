@@ -195,6 +195,28 @@ fn stalled_clients_are_none_of_the_receivers() {
 }
 
 #[test]
+fn every_channel_has_its_own_numbers() {
+    // The server knows no channels: every client gets all messages, those of others' channels too.
+    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
+    let (code, report) = run(port, &["--channels", "1"]);
+    assert_eq!((code, &report["deliveries"]["total"]), (Some(0), &Value::from(200)));
+    let (code, report) = run(port, &["--channels", "10", "--publishers", "2"]);
+    assert_eq!(code, Some(3));
+    assert!(report["deliveries"]["repeats"].as_u64().unwrap() > 0, "a message of another channel");
+}
+
+#[test]
+fn short_messages_are_checked_too() {
+    let lose_one = |number, payload: &[u8], _: &mut Vec<u8>| match number {
+        7 => vec![],
+        _ => frame(payload),
+    };
+    let (code, report) = run(serve(lose_one, ACCEPTED), &["--size", "16", "--publishers", "2"]);
+    assert_eq!((code, &report["deliveries"]["holes"]), (Some(3), &Value::from(10)));
+    assert_eq!(report["latency"]["count"], 190);
+}
+
+#[test]
 fn a_missing_server_is_an_error_in_words() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("ws://127.0.0.1:{port}");

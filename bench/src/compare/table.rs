@@ -30,17 +30,19 @@ enum Shown {
     Ratio,
     /// Divided by this, with so many decimals.
     Scaled(f64, usize),
+    /// The same, and in multiples of the first server.
+    Both(f64, usize),
 }
 
 const COLUMNS: &[Column] = &[
     column("live: CPU ×", "live", CPU_PER_DELIVERY, Shown::Ratio),
-    column("live p50 ms", "live", P50, Shown::Scaled(1e3, 2)),
-    column("live p99 ms", "live", P99, Shown::Scaled(1e3, 1)),
+    column("live p50 ms", "live", P50, Shown::Both(1e3, 2)),
+    column("live p99 ms", "live", P99, Shown::Both(1e3, 1)),
     column("burst: CPU ×", "burst", CPU_PER_DELIVERY, Shown::Ratio),
     column("burst: M deliveries/s", "burst", DELIVERIES, Shown::Scaled(1e6, 2)),
     column("serial: CPU ×", "serial", CPU_PER_DELIVERY, Shown::Ratio),
     column("wide: CPU ×", "wide", CPU_PER_DELIVERY, Shown::Ratio),
-    column("wide p99 ms", "wide", P99, Shown::Scaled(1e3, 0)),
+    column("wide p99 ms", "wide", P99, Shown::Both(1e3, 0)),
     column("B per idle client", "idle", RSS_PER_CLIENT, Shown::Scaled(1.0, 0)),
     column("whole process MiB", "idle", RSS_MAX, Shown::Scaled(1.0, 1)),
     column("CPU µs per accepted client", "accept", CPU_PER_CONNECT, Shown::Scaled(1.0, 1)),
@@ -145,11 +147,19 @@ fn write_variants(text: &mut String, variants: &[(&String, &Summary)]) {
 }
 
 fn cell(summary: &Summary, name: &str, figure: &Figure, shown: Shown) -> String {
+    let ratio = || summary.ratio(name, figure);
+    let scaled = |by, decimals| {
+        let spread = summary.spread(name, figure)?;
+        Some(spread.divided(by).words(decimals))
+    };
     let words = match shown {
-        Shown::Ratio => summary.ratio(name, figure).map(|ratio| ratio.words(2)),
-        Shown::Scaled(by, decimals) => {
-            summary.spread(name, figure).map(|spread| spread.divided(by).words(decimals))
-        }
+        Shown::Ratio => ratio().map(|ratio| ratio.words(2)),
+        Shown::Scaled(by, decimals) => scaled(by, decimals),
+        Shown::Both(by, decimals) if summary.names().next() == Some(name) => scaled(by, decimals),
+        Shown::Both(by, decimals) => scaled(by, decimals).map(|words| match ratio() {
+            Some(ratio) => format!("{words} × {:.2}", ratio.median),
+            None => words,
+        }),
     };
     words.unwrap_or_else(|| "–".to_owned())
 }
@@ -211,7 +221,7 @@ mod tests {
         let text = text(&records);
         let head = "| server | live: CPU × | live p50 ms | live p99 ms | B per idle client |";
         assert!(text.starts_with(head), "{text}");
-        let line = "| ours | 1.08 (1.05–1.10) | 1.00 | 2.0 | 210 (200–220) | – |";
+        let line = "| ours | 1.08 (1.05–1.10) | 1.00 × 1.00 | 2.0 × 1.00 | 210 (200–220) | – |";
         assert!(text.contains(line), "{text}");
         let line = "| shards | two | 1.600 (1.100–2.100) × 1.08 (1.05–1.10) |";
         assert!(text.contains(line), "{text}");
