@@ -40,4 +40,6 @@ app.ws(
     },
 )
 app.listen(AppListenOptions(port=int(sys.argv[1]), host="127.0.0.1"))
-app.run()
+# app.run() polls without rest while there is traffic, since asyncio and libuv take turns; nothing
+# here needs asyncio, and libuv's own loop waits in the kernel, as uWebSockets does in C++.
+app.loop.uv_loop.run()

@@ -61,15 +61,6 @@ pub(crate) const FIGURES: &[Figure] = &[
     Figure { label: "of it system", decimals: 3, of: |report| share(report, "system_seconds") },
     CPU_PER_MESSAGE,
     DELIVERIES,
-    Figure {
-        label: "messages per pass",
-        decimals: 2,
-        of: |report| {
-            let passes = number(report, "/server/passes").filter(|passes| *passes > 0.0)?;
-            let messages = number(report, "/published/accepted")?;
-            (messages > 0.0).then_some(messages / passes)
-        },
-    },
     P50,
     P99,
     Figure { label: "p99.9 µs", decimals: 0, of: |report| latency(report, "p999_us") },
@@ -218,12 +209,12 @@ mod tests {
     fn figures_are_read_from_any_report() {
         let report = json!({
             "window_seconds": 10.0,
-            "published": {"per_second": 50.0, "accepted": 600},
+            "published": {"per_second": 50.0},
             "deliveries": {"in_window": 500_000, "per_second": 50_000.0},
             "latency": {"count": 500_000, "p50_us": 1.5, "p99_us": 2.5},
             "server": {
                 "cpu": {"cpu_seconds": 2.0, "user_seconds": 0.5, "system_seconds": 1.5},
-                "cpu_us_per_delivery": 4.0, "passes": 300, "rss_max_bytes": 1_048_576,
+                "cpu_us_per_delivery": 4.0, "rss_max_bytes": 1_048_576,
             },
         });
         let value = |label: &str| {
@@ -233,7 +224,6 @@ mod tests {
         assert_eq!(value("server CPU µs per delivery"), Some(4.0));
         assert_eq!(value("of it user"), Some(1.0));
         assert_eq!(value("server CPU µs per message"), Some(4000.0));
-        assert_eq!(value("messages per pass"), Some(2.0));
         assert_eq!((value("p99 µs"), value("p99.9 µs")), (Some(2.5), None));
         assert_eq!(value("most RSS MiB"), Some(1.0));
         for figure in FIGURES {

@@ -6,26 +6,19 @@
 //! The program starts itself again (`wsload trial`) inside it, so that nothing else must change
 //! its network. Reports are kept as JSON values: a comparison reads old records too.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     args::{FieldArgs, FreshNetwork, TrialArgs},
     server::{Running, ServerSpec},
 };
-use crate::{EXIT_PROBLEMS, http::Answer, output};
+use crate::{EXIT_PROBLEMS, output};
 
 /// `$0` and what follows run in a namespace with nothing but loopback.
 const IN_FRESH_NETWORK: &str = "ip link set lo up && exec \"$0\" \"$@\"";
-const METRICS_DEADLINE: Duration = Duration::from_secs(2);
-const METRICS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where runs take place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,51 +99,7 @@ pub(crate) fn trial(args: &TrialArgs) -> Result<bool> {
         "the load ended with {}",
         load.status
     );
-    let mut report: Value = serde_json::from_slice(&load.stdout).context("the load's report")?;
-    if let Some(passes) = passes(server.port)
-        && let Some(facts) = report.pointer_mut("/server").and_then(Value::as_object_mut)
-    {
-        facts.insert("passes".to_owned(), json!(passes));
-    }
-    output::line(&serde_json::to_string(&report)?);
+    // As it is: whoever started this run reads it.
+    output::line(String::from_utf8_lossy(&load.stdout).trim_end());
     Ok(true)
-}
-
-/// How many passes over its clients the server made since its start, if it has such a metric.
-fn passes(port: u16) -> Option<u64> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, METRICS_DEADLINE).ok()?;
-    stream.set_read_timeout(Some(METRICS_DEADLINE)).ok()?;
-    let request = "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    // A server that keeps the connection ends this by the deadline, with what it has said.
-    let _ = stream.take(METRICS_BYTES_MAX).read_to_end(&mut answer);
-    let is_success = Answer::parse(&answer)?.ok()?.is_success();
-    is_success.then(|| passes_in(&String::from_utf8_lossy(&answer)))?
-}
-
-/// The sum over shards of the histogram's count.
-fn passes_in(text: &str) -> Option<u64> {
-    let counts: Vec<u64> = text
-        .lines()
-        .filter(|line| line.starts_with("wsbcast_fanout_seconds_count"))
-        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-        .collect();
-    (!counts.is_empty()).then(|| counts.iter().sum())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passes_are_summed_over_shards() {
-        let text = "wsbcast_fanout_seconds_bucket{le=\"1\"} 9\nwsbcast_fanout_seconds_count 5\n";
-        assert_eq!(passes_in(text), Some(5));
-        let text = "wsbcast_fanout_seconds_count{shard=\"0\"} 5\n\
-                    wsbcast_fanout_seconds_count{shard=\"1\"} 7\n";
-        assert_eq!(passes_in(text), Some(12));
-        assert_eq!(passes_in("node_load1 5"), None);
-    }
 }
