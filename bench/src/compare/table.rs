@@ -168,7 +168,7 @@ fn cell(summary: &Summary, name: &str, figure: &Figure, shown: Shown) -> String 
 fn write_origin(text: &mut String, records: &Records) {
     let mut origins: Vec<String> = records
         .values()
-        .map(|(setup, summary)| format!("{} rounds; {}", summary.rounds(), setup.origin()))
+        .map(|(setup, summary)| format!("Rounds: {}; {}", summary.rounds(), setup.origin()))
         .collect();
     origins.sort();
     origins.dedup();
@@ -225,7 +225,7 @@ mod tests {
         assert!(text.contains(line), "{text}");
         let line = "| shards | two | 1.600 (1.100–2.100) × 1.08 (1.05–1.10) |";
         assert!(text.contains(line), "{text}");
-        assert!(text.contains("2 rounds; abc; h: c, 2 cores, Linux k."), "{text}");
+        assert!(text.contains("Rounds: 2; abc; h: c, 2 cores, Linux k."), "{text}");
     }
 
     #[test]
