@@ -16,7 +16,7 @@ pub(crate) struct FieldArgs {
     /// others are compared with
     #[arg(long = "server", value_name = "NAME=COMMAND", required = true)]
     pub(crate) servers: Vec<String>,
-    /// More run arguments for one server, as NAME=ARGUMENTS (repeatable)
+    /// More run arguments for one server, as NAME=ARGUMENTS; they override the others (repeatable)
     #[arg(long, value_name = "NAME=ARGUMENTS")]
     pub(crate) run_for: Vec<String>,
     /// Each server runs this often, in turn
@@ -73,7 +73,7 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "WORD")]
     pub(crate) name: String,
     /// A point as VALUE=RUN ARGUMENTS; VALUE is its place on the axis, and {point} in a server's
-    /// command becomes it (repeatable)
+    /// command or its own run arguments becomes it (repeatable)
     #[arg(long = "point", value_name = "VALUE=ARGUMENTS", required = true)]
     pub(crate) points: Vec<String>,
     /// What the axis says

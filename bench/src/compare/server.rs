@@ -67,7 +67,12 @@ impl ServerSpec {
 
     /// The server for one point of a sweep.
     pub(crate) fn at_point(&self, point: &str) -> Self {
-        Self { command: self.command.replace("{point}", point), ..self.clone() }
+        let fill = |text: &String| text.replace("{point}", point);
+        Self {
+            command: fill(&self.command),
+            more_run: self.more_run.iter().map(fill).collect(),
+            ..self.clone()
+        }
     }
 
     /// Understands one `--server`.
@@ -180,6 +185,11 @@ mod tests {
         let spec = ServerSpec::parse("two@0,1=env A=b x --listen 127.0.0.1:{port}", "0").unwrap();
         assert_eq!((spec.name.as_str(), spec.cpus.as_str()), ("two", "0,1"));
         assert_eq!(spec.command, "env A=b x --listen 127.0.0.1:{port}");
+        let mut spec = ServerSpec::parse("a=b {port} --threads {point}", "0").unwrap();
+        spec.more_run = vec!["--clients".to_owned(), "{point}".to_owned()];
+        let spec = spec.at_point("8");
+        assert_eq!(spec.to_string(), "a@0=b {port} --threads 8");
+        assert_eq!(spec.more_run, ["--clients", "8"]);
         for wrong in ["x", "=x {port}", "a/b=x {port}", "a=x", "a@;rm=x {port}"] {
             assert!(ServerSpec::parse(wrong, "0").is_err(), "{wrong}");
         }

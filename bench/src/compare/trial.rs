@@ -55,7 +55,7 @@ impl Network {
     }
 }
 
-/// Runs `wsload trial` for this server; its report.
+/// Runs `wsload trial` for this server; its report. Of the run's arguments the server's own win.
 pub(crate) fn start(
     field: &FieldArgs,
     network: Network,
@@ -68,8 +68,8 @@ pub(crate) fn start(
         .command(own_program)
         .args(["trial", "--server", &spec.to_string(), "--load-cpus", &field.load_cpus, "--"])
         .args(&field.run)
-        .args(&spec.more_run)
         .args(more)
+        .args(&spec.more_run)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
