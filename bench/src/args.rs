@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Sweep(Box<SweepArgs>),
     /// The figures of a record in one Markdown table
     Table(TableArgs),
-    /// Draw the sweeps of a record again
+    /// Draw the charts of a record
     Draw(TableArgs),
     /// One server, loaded once: what compare and sweep start for each run
     #[command(hide = true)]

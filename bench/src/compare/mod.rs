@@ -7,6 +7,7 @@
 //! is there.
 
 mod args;
+pub(crate) mod field;
 pub(crate) mod figures;
 pub(crate) mod record;
 pub(crate) mod server;

@@ -149,8 +149,11 @@ impl Setup {
     }
 }
 
-/// All comparisons of a directory, by scenario.
-pub(crate) fn read(directory: &Path) -> Result<BTreeMap<String, (Setup, Summary)>> {
+/// Comparisons by scenario.
+pub(crate) type Records = BTreeMap<String, (Setup, Summary)>;
+
+/// All comparisons of a directory.
+pub(crate) fn read(directory: &Path) -> Result<Records> {
     let mut found = BTreeMap::new();
     let entries =
         fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
@@ -169,7 +172,6 @@ pub(crate) fn read(directory: &Path) -> Result<BTreeMap<String, (Setup, Summary)
         }
         found.insert(scenario.to_owned(), (setup, summary));
     }
-    ensure!(!found.is_empty(), "{}: no *.setup.json of wsload compare", directory.display());
     Ok(found)
 }
 

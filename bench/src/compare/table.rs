@@ -3,15 +3,15 @@
 //! Made from the raw reports, so that the README's table cannot say what was not measured. The
 //! reference of a ratio is the first server of its scenario, round by round.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::fmt::Write as _;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{
     args::TableArgs,
     figures::{CPU_PER_CONNECT, CPU_PER_DELIVERY, DELIVERIES, Figure, P50, P99},
     figures::{RSS_MAX, RSS_PER_CLIENT},
-    record::{self, Setup},
+    record::{self, Records},
     summary::Summary,
 };
 use crate::output;
@@ -65,11 +65,11 @@ const fn column(
     Column { heading, scenario, figure, shown }
 }
 
-type Records = BTreeMap<String, (Setup, Summary)>;
-
 /// Prints the tables of a directory.
 pub(crate) fn table(args: &TableArgs) -> Result<bool> {
     let records = record::read(&args.directory)?;
+    let place = args.directory.display();
+    ensure!(!records.is_empty(), "{place}: no *.setup.json of wsload compare");
     output::line(&text(&records));
     Ok(true)
 }
@@ -185,6 +185,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::compare::{field, record::Setup};
 
     fn record(servers: &[(&str, &[Value])]) -> (Setup, Summary) {
         let setup = json!({
@@ -226,6 +227,19 @@ mod tests {
         let line = "| shards | two | 1.600 (1.100–2.100) × 1.08 (1.05–1.10) |";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("Rounds: 2; abc; h: c, 2 cores, Linux k."), "{text}");
+    }
+
+    #[test]
+    fn the_field_is_drawn_as_far_as_it_was_measured() {
+        let (floor, ours) = ([report(1.0, 80.0)], [report(1.1, 200.0)]);
+        let idle = || record(&[("floor", &floor[..]), ("ours", &ours)]);
+        let records = Records::from([("idle".to_owned(), idle()), ("wide".to_owned(), idle())]);
+        let drawn = field::pictures(&records);
+        let endings: Vec<&str> = drawn.iter().map(|(ending, _)| ending.as_str()).collect();
+        assert_eq!(endings, ["cpu.svg", "clients.svg"]);
+        assert!(drawn[0].1.contains("1.1") && drawn[0].1.contains("ours"), "{}", drawn[0].1);
+        assert!(drawn[1].1.contains("200 B"), "{}", drawn[1].1);
+        assert!(field::pictures(&Records::new()).is_empty());
     }
 
     #[test]

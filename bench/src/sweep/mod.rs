@@ -16,10 +16,10 @@ use serde_json::Value;
 use self::points::Point;
 use crate::{
     compare::{
-        SweepArgs, TableArgs,
+        SweepArgs, TableArgs, field,
         figures::{self, CPU_PER_DELIVERY, CPU_PER_MESSAGE, DELIVERIES, Figure, P50, P99, Spread},
         progress_bar,
-        record::{Record, Setup, read_json},
+        record::{self, Record, Setup, read_json},
         server::ServerSpec,
         trial::{self, Network},
     },
@@ -129,12 +129,15 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<bool> {
     Ok(is_clean)
 }
 
-/// Draws the charts of every sweep of a directory again.
+/// Draws the charts of a directory: the field, and every sweep again.
 pub(crate) fn draw(args: &TableArgs) -> Result<bool> {
     let directory = &args.directory;
+    let mut charts = Vec::new();
+    for (ending, svg) in field::pictures(&record::read(directory)?) {
+        charts.push((format!("field.{ending}"), svg));
+    }
     let entries =
         std::fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
-    let mut drawn = 0;
     for entry in entries {
         let path = entry.context("reading the directory")?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -143,13 +146,15 @@ pub(crate) fn draw(args: &TableArgs) -> Result<bool> {
             continue;
         };
         for (ending, svg) in charts::of(&read_json(&path)?) {
-            let path = directory.join(format!("{name}.{ending}"));
-            std::fs::write(&path, svg).with_context(|| format!("writing {}", path.display()))?;
-            drawn += 1;
+            charts.push((format!("{name}.{ending}"), svg));
         }
     }
-    ensure!(drawn > 0, "{}: no sweep-*.json of wsload sweep", directory.display());
-    output::remark(&format!("{drawn} charts"));
+    ensure!(!charts.is_empty(), "{}: no record", directory.display());
+    for (name, svg) in &charts {
+        let path = directory.join(name);
+        std::fs::write(&path, svg).with_context(|| format!("writing {}", path.display()))?;
+    }
+    output::remark(&format!("{} charts", charts.len()));
     Ok(true)
 }
 
