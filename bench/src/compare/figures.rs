@@ -197,12 +197,13 @@ mod tests {
 
     #[test]
     fn ratios_are_of_runs_of_the_same_round() {
-        // The machine was twice as slow in the second round.
-        let (ours, floor) = ([Some(2.0), Some(4.0)], [Some(1.0), Some(2.0)]);
-        let expected = Spread { median: 2.0, min: 2.0, max: 2.0 };
+        // The machine was slow in the second round; the ratio of medians would be 4 / 3.
+        let (ours, floor) = ([2.0, 9.0, 4.0].map(Some), [1.0, 3.0, 8.0].map(Some));
+        let expected = Spread { median: 2.0, min: 0.5, max: 3.0 };
         assert_eq!(Spread::of_ratios(&ours, &floor), Some(expected));
-        assert_eq!(Spread::of_ratios(&[None, Some(4.0)], &floor).unwrap().median, 2.0);
-        assert_eq!(Spread::of_ratios(&ours, &[Some(0.0), None]), None);
+        let missing = Spread::of_ratios(&[None, Some(9.0), None], &floor);
+        assert_eq!(missing, Some(Spread { median: 3.0, min: 3.0, max: 3.0 }));
+        assert_eq!(Spread::of_ratios(&ours, &[Some(0.0), None, None]), None);
     }
 
     #[test]
