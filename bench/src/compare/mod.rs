@@ -46,7 +46,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<bool> {
             bar.set_message(format!("round {round}, {}", spec.name));
             let report = trial::start(field, network, spec, &[])
                 .with_context(|| format!("round {round}, server {}", spec.name))?;
-            record.save_json(&format!("{}.{round}.json", spec.name), &report)?;
+            record.save_report(&format!("{}.{round}.json", spec.name), &report)?;
             for problem in figures::problems(&report) {
                 let remark = format!("round {round}, {}: {problem}", spec.name);
                 bar.suspend(|| output::remark(&remark));

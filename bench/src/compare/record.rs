@@ -88,7 +88,19 @@ impl Record {
             .with_context(|| format!("writing {}", path.display()))
     }
 
-    /// The same, as JSON.
+    /// One run's report, a line for each of its parts. Without its timeline: hundreds of runs are
+    /// committed, and what a table needs is in the rest.
+    pub(crate) fn save_report(&self, ending: &str, report: &Value) -> Result<()> {
+        let parts = report.as_object().context("a report is an object")?;
+        let lines: Vec<String> = parts
+            .iter()
+            .filter(|(name, _)| *name != "timeline")
+            .map(|(name, part)| format!("  {name:?}: {part}"))
+            .collect();
+        self.save(ending, &format!("{{\n{}\n}}\n", lines.join(",\n")))
+    }
+
+    /// Anything else, as JSON.
     pub(crate) fn save_json(&self, ending: &str, value: &impl Serialize) -> Result<()> {
         self.save(ending, &(serde_json::to_string_pretty(value)? + "\n"))
     }
@@ -187,4 +199,31 @@ fn said_by(program: &str, arguments: &[&str]) -> String {
     let output = output.ok().filter(|output| output.status.success());
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     text.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_kept_a_line_a_part_without_its_timeline() {
+        let directory = std::env::temp_dir().join(format!("wsload-test-{}", std::process::id()));
+        let record = Record::create(Some(&directory), "live").unwrap();
+        let report = json!({"problems": ["a \"b\""], "server": {"x": 1.5}, "timeline": [1, 2, 3]});
+        record.save_report("ours.1.json", &report).unwrap();
+        let again = record.save_report("ours.1.json", &report);
+        let path = directory.join("live.ours.1.json");
+        let (text, read) = (fs::read_to_string(&path).unwrap(), read_json::<Value>(&path).unwrap());
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(read, json!({"problems": ["a \"b\""], "server": {"x": 1.5}}));
+        assert!(again.is_err(), "a record is never overwritten");
+    }
+
+    #[test]
+    fn names_are_for_files() {
+        assert!(Record::create(None, "a/b").is_err() && Record::create(None, "").is_err());
+    }
 }
