@@ -34,7 +34,6 @@ const PICTURES: &[Picture] = &[
         groups: &[
             group("live: 1,000 clients, 50 messages/s", "live", CPU_PER_DELIVERY, true),
             group("wide: 15,000 clients, 5 messages/s", "wide", CPU_PER_DELIVERY, true),
-            group("burst: 1,000 clients, 16 publishers", "burst", CPU_PER_DELIVERY, true),
         ],
     },
     Picture {
@@ -45,9 +44,9 @@ const PICTURES: &[Picture] = &[
     },
     Picture {
         ending: "clients.svg",
-        title: "What a client costs",
+        title: "Process memory per idle client, 18,000 clients",
         unit: Unit::Bytes,
-        groups: &[group("process memory, 18,000 idle clients", "idle", RSS_PER_CLIENT, false)],
+        groups: &[group("", "idle", RSS_PER_CLIENT, false)],
     },
     Picture {
         ending: "accept.svg",
