@@ -27,7 +27,8 @@
 static struct io_uring ring;
 #endif
 
-enum { EVENTS = 1024, POSTS = 4096, REQUEST_BYTES = 66 * 1024, BATCH_BYTES = 1 << 24 };
+enum { EVENTS = 1024, POSTS = 4096, BODY_BYTES = 64 * 1024,
+       REQUEST_BYTES = BODY_BYTES + 2048, BATCH_BYTES = 1 << 24 };
 
 struct peer {
     int fd;
@@ -94,10 +95,13 @@ static void append_frame(const char *payload, size_t length) {
     *at++ = 0x81;
     if (length < 126) {
         *at++ = length;
-    } else {
+    } else if (length < 65536) {
         *at++ = 126;
         *at++ = length >> 8;
         *at++ = length;
+    } else {
+        *at++ = 127;
+        for (int shift = 56; shift >= 0; shift -= 8) *at++ = (uint64_t)length >> shift;
     }
     memcpy(at, payload, length);
     batch_length = (char *)at + length - batch;
@@ -149,7 +153,7 @@ static void on_readable(struct peer *peer) {
     }
     const char *header = strcasestr(peer->request, "content-length:");
     int length = header ? atoi(header + 15) : 0;
-    if (length < 0 || length > 65535 || peer->length - (body - peer->request) < length)
+    if (length < 0 || length > BODY_BYTES || peer->length - (body - peer->request) < length)
         return;
     append_frame(body, length);
     answers[answer_count++] = peer->fd;

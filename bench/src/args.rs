@@ -8,8 +8,14 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::{scenario::Scenario, stamp::STAMP_BYTES};
+use crate::{
+    compare::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
+    scenario::Scenario,
+    stamp::STAMP_BYTES_MIN,
+};
 
+/// Their numbers have a fixed width.
+pub(crate) const CHANNELS_MAX: i64 = 100_000;
 /// Publishers are threads of their own.
 pub(crate) const PUBLISHERS_MAX: i64 = 256;
 const SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -33,6 +39,15 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Start several servers in turn, load each alike, put the figures side by side.
     Compare(Box<CompareArgs>),
+    /// Load servers alike at several points of one quantity: what does work cost as it grows
+    Sweep(Box<SweepArgs>),
+    /// The figures of a record in one Markdown table
+    Table(TableArgs),
+    /// Draw the charts of a record
+    Draw(TableArgs),
+    /// One server, loaded once: what compare and sweep start for each run
+    #[command(hide = true)]
+    Trial(Box<TrialArgs>),
 }
 
 /// How messages are sent.
@@ -77,6 +92,9 @@ pub(crate) struct RunArgs {
     /// Channel of clients and publishers
     #[arg(long, value_name = "NAME")]
     pub(crate) channel: Option<String>,
+    /// Spread the clients evenly over so many channels, and publish to each in turn
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = count(1, CHANNELS_MAX))]
+    pub(crate) channels: usize,
     /// Sent as `Authorization: Bearer`
     #[arg(long, env = "WSLOAD_TOKEN", hide_env_values = true)]
     #[serde(skip)]
@@ -105,7 +123,7 @@ pub(crate) struct RunArgs {
     /// Publishing connections, kept alive
     #[arg(long, default_value_t = 1, value_parser = count(1, PUBLISHERS_MAX))]
     pub(crate) publishers: usize,
-    /// Bytes of a message, e.g. 128 or 1KiB; at least 44, for its stamp
+    /// Bytes of a message, e.g. 128 or 1KiB; at least 16, for its stamp
     #[arg(long, default_value = "128", value_name = "BYTES", value_parser = size)]
     pub(crate) size: usize,
     /// Measured time
@@ -159,36 +177,6 @@ pub(crate) struct ReportArgs {
     /// The page: one file that needs no network
     #[arg(long, value_name = "FILE")]
     pub(crate) html: PathBuf,
-}
-
-/// Several servers, one scenario.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct CompareArgs {
-    /// A server as NAME=COMMAND; {port} in the command becomes a free port. The first is what the
-    /// others are compared with
-    #[arg(long = "server", value_name = "NAME=COMMAND", required = true)]
-    pub(crate) servers: Vec<String>,
-    /// Each server runs this often, in turn
-    #[arg(long, default_value_t = 5, value_parser = count(1, 1000))]
-    pub(crate) rounds: usize,
-    /// Cores of the servers (taskset list); a server may have its own: NAME@CPUS=COMMAND
-    #[arg(long, default_value = "0", value_name = "CPUS")]
-    pub(crate) server_cpus: String,
-    /// Cores of the load (taskset list)
-    #[arg(long, default_value = "1", value_name = "CPUS")]
-    pub(crate) load_cpus: String,
-    /// Directory for the raw results and the summary, created if missing
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// Name of this scenario in file names and headings
-    #[arg(long, default_value = "run", value_name = "WORD")]
-    pub(crate) scenario: String,
-    /// A line for the record, e.g. a version (repeatable)
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) note: Vec<String>,
-    /// Arguments of `wsload run`, without --url and --server-pid
-    #[arg(last = true, value_name = "RUN ARGUMENTS")]
-    pub(crate) run: Vec<String>,
 }
 
 /// A length of time as typed: seconds, fractions allowed.
@@ -260,7 +248,10 @@ impl RunArgs {
     }
 }
 
-fn count(min: i64, max: i64) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
+pub(crate) fn count(
+    min: i64,
+    max: i64,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
     move |text| match text.parse::<i64>() {
         Ok(number) if (min..=max).contains(&number) => Ok(number as usize),
         _ => Err(format!("expected a number from {min} to {max}")),
@@ -289,8 +280,10 @@ fn size(text: &str) -> Result<usize, String> {
     };
     let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     match bytes {
-        Some(bytes) if (STAMP_BYTES as u64..=SIZE_BYTES_MAX).contains(&bytes) => Ok(bytes as usize),
-        _ => Err(format!("expected {STAMP_BYTES} bytes to 64MiB, e.g. 128 or 1KiB")),
+        Some(bytes) if (STAMP_BYTES_MIN as u64..=SIZE_BYTES_MAX).contains(&bytes) => {
+            Ok(bytes as usize)
+        }
+        _ => Err(format!("expected {STAMP_BYTES_MIN} bytes to 64MiB, e.g. 128 or 1KiB")),
     }
 }
 
@@ -308,8 +301,8 @@ mod tests {
     #[test]
     fn sizes_and_seconds_have_bounds() {
         assert_eq!(size("1KiB"), Ok(1024));
-        assert_eq!(size("44"), Ok(44));
-        assert!(size("43").is_err() && size("65MiB").is_err() && size("x").is_err());
+        assert_eq!(size("16"), Ok(16));
+        assert!(size("15").is_err() && size("65MiB").is_err() && size("x").is_err());
         assert!(seconds("3601").is_err() && seconds("-1").is_err() && seconds("NaN").is_err());
         assert_eq!(seconds("0.5s").map(|seconds| seconds.0), Ok(0.5));
     }

@@ -24,6 +24,7 @@ mod schedule;
 mod sequence;
 mod stamp;
 mod storm;
+mod sweep;
 mod target;
 
 use std::process::ExitCode;
@@ -39,6 +40,10 @@ fn main() -> ExitCode {
         args::Command::Run(run_args) => run_once(&run_args),
         args::Command::Report(report_args) => show_reports(&report_args).map(|()| true),
         args::Command::Compare(compare_args) => compare::compare(&compare_args),
+        args::Command::Sweep(sweep_args) => sweep::sweep(&sweep_args),
+        args::Command::Table(table_args) => compare::table(&table_args),
+        args::Command::Draw(table_args) => sweep::draw(&table_args),
+        args::Command::Trial(trial_args) => compare::trial(&trial_args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

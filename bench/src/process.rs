@@ -211,6 +211,28 @@ pub(crate) fn date_utc() -> String {
     text.unwrap_or_default()
 }
 
+/// A process and all that it, or they, started; itself first.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parents: Vec<(u32, u32)> = processes
+        .filter_map(|entry| {
+            let id = entry.file_name().to_str()?.parse().ok()?;
+            let text = status(id);
+            let parent = text.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+            Some((id, parent.trim().parse().ok()?))
+        })
+        .collect();
+    let mut family = vec![pid];
+    let mut at = 0;
+    while let Some(parent) = family.get(at).copied() {
+        let children = parents.iter().filter(|(id, of)| *of == parent && !family.contains(id));
+        let children: Vec<u32> = children.map(|(id, _)| *id).collect();
+        family.extend(children);
+        at += 1;
+    }
+    family
+}
+
 /// How many cores a process may use (a list like `0,2-3`).
 pub(crate) fn cores_allowed(pid: u32) -> usize {
     let text = status(pid);
@@ -271,6 +293,23 @@ mod tests {
         assert!(Memory::take(&own).rss_bytes > 100_000);
         assert!(Memory::rss_bytes(&own) > 100_000);
         assert!(KernelMemory::take().slab_bytes > 0);
+    }
+
+    #[test]
+    fn a_family_is_a_process_and_its_descendants() {
+        let script = "cat | cat; true";
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let id = child.id();
+        // The shell takes a moment to start both.
+        let family = (0..2_000).map(|_| family(id)).find(|family| family.len() == 3);
+        assert_eq!(family.expect("a shell and two cats")[0], id);
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]

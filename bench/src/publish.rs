@@ -26,7 +26,7 @@ use crate::{
     http::{ANSWER_BYTES_MAX, Answer},
     schedule::Schedule,
     stamp::Stamp,
-    target::Target,
+    target::{Target, write_channel},
 };
 
 /// For an answer to a publish; then it counts as unconfirmed.
@@ -55,7 +55,7 @@ pub(crate) struct Press {
 /// What one publisher did, or all of them.
 #[derive(Debug)]
 pub(crate) struct Published {
-    /// Sequence numbers used, per publisher.
+    /// Sequence numbers used, per publisher and channel.
     pub(crate) sent: Vec<u32>,
     pub(crate) attempted: u64,
     pub(crate) accepted: u64,
@@ -115,7 +115,8 @@ enum Ending {
 struct Publisher {
     press: Arc<Press>,
     publisher: u32,
-    sequence: u32,
+    /// The next number of each channel.
+    sequences: Vec<u32>,
     connection: Option<TcpStream>,
     /// Head and body of the request; only the stamp changes.
     request: Vec<u8>,
@@ -130,10 +131,11 @@ impl Publisher {
         request.extend_from_slice(format!("{}\r\n\r\n", press.message_bytes).as_bytes());
         let body_at = request.len();
         request.resize(body_at + press.message_bytes, b'x');
+        let sequences = vec![0; press.target.channels];
         Self {
             press,
             publisher,
-            sequence: 0,
+            sequences,
             connection: None,
             request,
             body_at,
@@ -144,10 +146,10 @@ impl Publisher {
 
     fn run(mut self) -> Published {
         clock::wait_until(self.press.schedule.start_ns);
-        while let Some(intended_ns) = self.next_moment() {
-            self.publish(intended_ns);
+        while let Some((slot, intended_ns)) = self.next_moment() {
+            self.publish((slot % self.sequences.len() as u64) as usize, intended_ns);
         }
-        self.published.sent.push(self.sequence);
+        self.published.sent.extend(&self.sequences);
         let deadline = clock::now_ns() + clock::as_ns(MEASURED_DEADLINE);
         while !self.press.is_measured.load(Relaxed) && clock::now_ns() < deadline {
             clock::pause(Duration::from_millis(2));
@@ -155,8 +157,8 @@ impl Publisher {
         self.published
     }
 
-    /// Waits for the next message's time; none at the end.
-    fn next_moment(&self) -> Option<u64> {
+    /// Waits for the next message's time; its number and that time, none at the end.
+    fn next_moment(&self) -> Option<(u64, u64)> {
         let schedule = &self.press.schedule;
         let slot = self.press.slots.fetch_add(1, Relaxed);
         if slot >= self.press.messages_max {
@@ -167,25 +169,26 @@ impl Publisher {
             clock::wait_until(due_ns);
             // Backlogged slots of a server that fell far behind are not sent for ever.
             let is_hopeless = clock::now_ns() > schedule.end_ns + clock::as_ns(ANSWER_DEADLINE);
-            return (!is_hopeless).then_some(due_ns);
+            return (!is_hopeless).then_some((slot, due_ns));
         }
         let now = clock::now_ns();
-        (now < schedule.end_ns).then_some(now)
+        (now < schedule.end_ns).then_some((slot, now))
     }
 
-    fn publish(&mut self, intended_ns: u64) {
+    fn publish(&mut self, channel: usize, intended_ns: u64) {
         let stamp = Stamp {
             run: self.press.run,
             publisher: self.publisher,
-            sequence: self.sequence,
+            sequence: self.sequences[channel],
             intended_ns,
         };
         stamp.encode(&mut self.request[self.body_at..]);
+        write_channel(&mut self.request, self.press.target.publish_digits_at, channel);
         let sent_ns = clock::now_ns();
         self.published.attempted += 1;
         match self.exchange() {
             Ending::Accepted => {
-                self.sequence += 1;
+                self.sequences[channel] += 1;
                 self.published.accepted += 1;
                 self.press.accepted.fetch_add(1, Relaxed);
                 self.published.lateness_ns.saturating_record(sent_ns - intended_ns);
@@ -197,7 +200,7 @@ impl Publisher {
                 clock::pause(FAILURE_PAUSE);
             }
             Ending::Unconfirmed => {
-                self.sequence += 1;
+                self.sequences[channel] += 1;
                 self.published.unconfirmed += 1;
                 clock::pause(FAILURE_PAUSE);
             }

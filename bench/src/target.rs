@@ -18,6 +18,9 @@ const HANDSHAKE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// (and is booked on the server) long before.
 pub(crate) const CLIENTS_PER_SOURCE_MAX: usize = 10_000;
 
+/// Of a channel's number.
+const CHANNEL_DIGITS: usize = 5;
+
 /// Where the load goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -27,19 +30,28 @@ pub(crate) struct Target {
     pub(crate) publish_address: SocketAddr,
     /// The publish request up to and including the name of its `Content-Length`.
     pub(crate) publish_head: String,
+    /// With several channels: where their five digits stand in both.
+    handshake_digits_at: Option<usize>,
+    pub(crate) publish_digits_at: Option<usize>,
+    pub(crate) channels: usize,
 }
 
 impl Target {
     /// Resolves the URLs of a run.
     pub(crate) fn from_args(args: &RunArgs) -> Result<Self> {
         let client = Url::parse(&args.url, "ws://")?;
-        let client_path = with_channel(client.path.unwrap_or("/ws"), args.channel.as_deref());
+        let channel = match args.channels {
+            1 => args.channel.clone(),
+            _ => Some(format!("{}.00000", args.channel.as_deref().unwrap_or("load"))),
+        };
+        let channel = channel.as_deref();
+        let client_path = with_channel(client.path.unwrap_or("/ws"), channel);
         let publish_url = match &args.publish_url {
             Some(url) => Url::parse(url, "http://")?,
             None => Url { authority: client.authority, path: None },
         };
         let publish_path = publish_url.path.unwrap_or("/broadcast");
-        let publish_path = with_channel(publish_path, args.channel.as_deref());
+        let publish_path = with_channel(publish_path, channel);
         let authorization = match &args.token {
             Some(token) => format!("Authorization: Bearer {token}\r\n"),
             None => String::new(),
@@ -55,7 +67,14 @@ impl Target {
              {authorization}Content-Length: ",
             publish_url.authority
         );
+        let digits_at = |text: &str| {
+            let name = channel.filter(|_| args.channels > 1)?;
+            Some(text.find(name)? + name.len() - CHANNEL_DIGITS)
+        };
         let target = Self {
+            handshake_digits_at: digits_at(&handshake),
+            publish_digits_at: digits_at(&publish_head),
+            channels: args.channels,
             address: client.resolve(args.allow_remote)?,
             handshake: handshake.into_bytes(),
             publish_address: publish_url.resolve(args.allow_remote)?,
@@ -69,6 +88,18 @@ impl Target {
         Ok(target)
     }
 
+    /// Which channel client number `index` listens to.
+    pub(crate) fn channel(&self, index: usize) -> usize {
+        index % self.channels
+    }
+
+    /// The upgrade request of client number `index`.
+    pub(crate) fn handshake_of(&self, index: usize) -> Vec<u8> {
+        let mut handshake = self.handshake.clone();
+        write_channel(&mut handshake, self.handshake_digits_at, self.channel(index));
+        handshake
+    }
+
     /// The address client number `index` connects from; none: whatever the kernel picks.
     pub(crate) fn source(&self, index: usize) -> Option<SocketAddr> {
         let beyond = index / CLIENTS_PER_SOURCE_MAX;
@@ -77,6 +108,16 @@ impl Target {
             let host = u32::from(Ipv4Addr::LOCALHOST) + beyond as u32;
             SocketAddr::from((Ipv4Addr::from(host), 0))
         })
+    }
+}
+
+/// Puts a channel's number into a request; nothing without a place for it.
+pub(crate) fn write_channel(request: &mut [u8], digits_at: Option<usize>, channel: usize) {
+    let Some(at) = digits_at else { return };
+    let mut rest = channel;
+    for digit in request[at..at + CHANNEL_DIGITS].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
 }
 
@@ -147,6 +188,21 @@ mod tests {
         assert!(target.handshake.starts_with(b"GET /ws?channel=a.b HTTP/1.1\r\n"));
         assert!(target.publish_head.starts_with("POST /broadcast?channel=a.b HTTP/1.1\r\n"));
         assert_eq!(target.publish_address, target.address);
+    }
+
+    #[test]
+    fn clients_spread_over_channels() {
+        let target = target(&["--url", "ws://127.0.0.1:81", "--channels", "300"]).unwrap();
+        let path = |index| {
+            let handshake = String::from_utf8(target.handshake_of(index)).unwrap();
+            handshake.split(' ').nth(1).unwrap().to_owned()
+        };
+        assert_eq!(path(0), "/ws?channel=load.00000");
+        assert_eq!(path(299), "/ws?channel=load.00299");
+        assert_eq!(path(300), "/ws?channel=load.00000");
+        let mut head = target.publish_head.clone().into_bytes();
+        write_channel(&mut head, target.publish_digits_at, 42);
+        assert!(head.starts_with(b"POST /broadcast?channel=load.00042 HTTP/1.1\r\n"));
     }
 
     #[test]

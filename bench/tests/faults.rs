@@ -13,13 +13,14 @@ use std::{
     thread,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a client is sent for the message with this number: any frames.
 type Fault = fn(number: usize, payload: &[u8], held: &mut Vec<u8>) -> Vec<u8>;
 
 struct Server {
-    clients: Mutex<Vec<TcpStream>>,
+    /// Each with its channel.
+    clients: Mutex<Vec<(String, TcpStream)>>,
     /// Messages so far, and what a fault holds back.
     state: Mutex<(usize, Vec<u8>)>,
     fault: Fault,
@@ -65,23 +66,25 @@ impl Server {
                     first = line;
                 }
             }
+            let path = first.split(' ').nth(1).unwrap();
+            let channel = path.split_once('?').map_or("", |(_, query)| query).to_owned();
             if first.starts_with("GET") {
                 // Listed first: a client that has its answer must get every message.
                 let mut clients = self.clients.lock().unwrap();
                 // A client of a storm may be gone before its turn came.
                 if stream.write_all(UPGRADED.as_bytes()).is_ok() {
-                    clients.push(stream);
+                    clients.push((channel, stream));
                 }
                 return;
             }
             let mut body = vec![0; body_bytes];
             reader.read_exact(&mut body).unwrap();
-            self.broadcast(&body);
+            self.broadcast(&channel, &body);
             stream.write_all(self.answer.as_bytes()).unwrap();
         }
     }
 
-    fn broadcast(&self, payload: &[u8]) {
+    fn broadcast(&self, channel: &str, payload: &[u8]) {
         if !self.answer.contains("202") {
             return;
         }
@@ -89,7 +92,8 @@ impl Server {
         let (number, held) = &mut *state;
         let bytes = (self.fault)(*number, payload, held);
         *number += 1;
-        self.clients.lock().unwrap().retain_mut(|client| client.write_all(&bytes).is_ok());
+        let mut clients = self.clients.lock().unwrap();
+        clients.retain_mut(|(own, client)| own != channel || client.write_all(&bytes).is_ok());
     }
 }
 
@@ -192,6 +196,34 @@ fn stalled_clients_are_none_of_the_receivers() {
     assert_eq!(report["clients"]["complete"], 6);
     assert_eq!(report["clients"]["stalled"]["open"], 4);
     assert_eq!(report["deliveries"]["total"], 120);
+}
+
+#[test]
+fn every_channel_has_its_own_numbers() {
+    // Ten clients on five channels: each message goes to two of them.
+    let channels = ["--channels", "5", "--publishers", "2", "--threads", "3"];
+    let (code, report) = run(serve(|_, payload, _| frame(payload), ACCEPTED), &channels);
+    assert_eq!(report["problems"], Value::Array(vec![]));
+    assert_eq!((code, &report["deliveries"]["total"]), (Some(0), &Value::from(40)));
+    assert_eq!(report["clients"]["complete"], 10);
+    let lose_one = |number, payload: &[u8], _: &mut Vec<u8>| match number {
+        3 => vec![],
+        _ => frame(payload),
+    };
+    let (code, report) = run(serve(lose_one, ACCEPTED), &channels);
+    assert_eq!(code, Some(3));
+    assert_eq!(report["problems"], json!(["2 messages lost"]), "at its channel's two clients");
+}
+
+#[test]
+fn short_messages_are_checked_too() {
+    let lose_one = |number, payload: &[u8], _: &mut Vec<u8>| match number {
+        7 => vec![],
+        _ => frame(payload),
+    };
+    let (code, report) = run(serve(lose_one, ACCEPTED), &["--size", "16", "--publishers", "2"]);
+    assert_eq!((code, &report["deliveries"]["holes"]), (Some(3), &Value::from(10)));
+    assert_eq!(report["latency"]["count"], 190);
 }
 
 #[test]

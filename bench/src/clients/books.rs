@@ -114,13 +114,17 @@ pub(crate) struct Books {
     run: u32,
     publishers: usize,
     message_bytes: u64,
+    /// How many there are.
+    channels: usize,
+    /// By client: which channel it listens to.
+    channel_of: Vec<u32>,
     /// By client, then by publisher.
     trackers: Vec<Tracker>,
 }
 
 impl Books {
-    /// For so many clients.
-    pub(crate) fn new(clients: usize, stage: &Stage) -> Self {
+    /// For one thread's clients, each with its channel.
+    pub(crate) fn new(stage: &Stage, channel_of: Vec<u32>) -> Self {
         Self {
             outcome: Outcome::new(),
             timed_ns: (0, 0),
@@ -128,7 +132,9 @@ impl Books {
             run: stage.run,
             publishers: stage.publishers,
             message_bytes: stage.message_bytes,
-            trackers: vec![Tracker::default(); clients * stage.publishers],
+            channels: stage.target.channels,
+            trackers: vec![Tracker::default(); channel_of.len() * stage.publishers],
+            channel_of,
         }
     }
 
@@ -181,6 +187,8 @@ impl Books {
     /// What client `at` still lacks at the end of its streams.
     pub(crate) fn missing(&self, at: usize, sent: &[u32]) -> u64 {
         let trackers = &self.trackers[at * self.publishers..][..self.publishers];
+        // Numbers count per publisher and channel.
+        let sent = sent.iter().skip(self.channel_of[at] as usize).step_by(self.channels);
         let pairs = trackers.iter().zip(sent);
         pairs.map(|(tracker, sent)| u64::from(tracker.missing_tail(*sent))).sum()
     }

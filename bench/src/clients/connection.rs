@@ -67,7 +67,7 @@ impl Connection {
             stream: Some(stream),
             state: State::Connecting,
             stalls,
-            handshake: target.handshake.clone(),
+            handshake: target.handshake_of(index),
             frames: FrameReader::default(),
         })
     }

@@ -46,8 +46,8 @@ pub(crate) struct Stage {
     pub(crate) slice_ns: u64,
     /// Messages intended in here are timed: [from, to), set before the first is sent.
     pub(crate) timed_ns: OnceLock<(u64, u64)>,
-    /// How many messages each publisher sent: set once publishing has ended. A thread whose
-    /// clients have them all ends.
+    /// How many messages each publisher sent to each channel: set once publishing has ended. A
+    /// thread whose clients have them all ends.
     pub(crate) sent: OnceLock<Vec<u32>>,
     /// End now, whatever is missing.
     pub(crate) stop: AtomicBool,
@@ -129,7 +129,10 @@ impl Crowd {
         Ok(Self {
             poll: Poll::new().context("an epoll set")?,
             connections: Vec::with_capacity(plan.len()),
-            books: Books::new(plan.len(), &stage),
+            books: Books::new(
+                &stage,
+                plan.iter().map(|(index, _)| stage.target.channel(*index) as u32).collect(),
+            ),
             plan,
             stage,
             counters_at: share.thread,

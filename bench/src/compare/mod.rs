@@ -3,50 +3,51 @@
 //!
 //! Each run starts its server fresh on a free port, pinned to its cores, and loads it from a
 //! fresh process on other cores. Raw results, command, commit and machine go to a directory: a
-//! comparison is an experiment that can be committed and repeated.
+//! comparison is an experiment that can be committed and repeated, and tables are made of what
+//! is there.
 
-mod record;
-mod server;
+mod args;
+pub(crate) mod field;
+pub(crate) mod figures;
+pub(crate) mod record;
+pub(crate) mod server;
 mod summary;
+mod table;
+pub(crate) mod trial;
 
-use std::process::{Command, Stdio};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use self::{
-    record::Record,
-    server::{Running, ServerSpec},
-    summary::Summary,
+pub(crate) use self::{
+    args::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
+    table::table,
+    trial::trial,
 };
-use crate::{EXIT_PROBLEMS, args::CompareArgs, output, report::Report};
+use self::{
+    record::{Record, Setup},
+    server::ServerSpec,
+    summary::Summary,
+    trial::Network,
+};
+use crate::output;
 
 /// Runs all rounds; true if no run had problems.
 pub(crate) fn compare(args: &CompareArgs) -> Result<bool> {
-    let specs: Vec<ServerSpec> = args
-        .servers
-        .iter()
-        .map(|text| ServerSpec::parse(text, &args.server_cpus))
-        .collect::<Result<_>>()?;
-    for (at, spec) in specs.iter().enumerate() {
-        ensure!(
-            specs[..at].iter().all(|other| other.name != spec.name),
-            "two servers are named {}",
-            spec.name
-        );
-    }
-    let record = Record::create(args, &specs)?;
-    let mut summary = Summary::new(&specs);
-    let bar = ProgressBar::new((args.rounds * specs.len()) as u64);
-    let style = ProgressStyle::with_template("[{elapsed_precise}] {bar:30} {pos}/{len} {msg}");
-    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    for round in 1..=args.rounds {
+    let field = &args.field;
+    let specs = ServerSpec::all(field)?;
+    let network = Network::choose(field.fresh_network)?;
+    let record = Record::create(field.out.as_deref(), &args.scenario)?;
+    let setup = Setup::of(field, &args.scenario, &specs, network);
+    record.save_json("setup.json", &setup)?;
+    let mut summary = Summary::new(specs.iter().map(|spec| spec.name.clone()));
+    let bar = progress_bar((field.rounds * specs.len()) as u64);
+    for round in 1..=field.rounds {
         for (at, spec) in specs.iter().enumerate() {
             bar.set_message(format!("round {round}, {}", spec.name));
-            let report = run_one(args, spec)
+            let report = trial::start(field, network, spec, &[])
                 .with_context(|| format!("round {round}, server {}", spec.name))?;
-            record.save(&report, round, &spec.name)?;
-            for problem in &report.problems {
+            record.save_report(&format!("{}.{round}.json", spec.name), &report)?;
+            for problem in figures::problems(&report) {
                 let remark = format!("round {round}, {}: {problem}", spec.name);
                 bar.suspend(|| output::remark(&remark));
             }
@@ -55,29 +56,14 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<bool> {
         }
     }
     bar.finish_and_clear();
-    let text = summary.text(&args.scenario, record.provenance());
-    record.save_summary(&text)?;
+    let text = summary.text(&args.scenario, &setup.provenance());
+    record.save("summary.md", &text)?;
     output::line(&text);
     Ok(!summary.has_problems())
 }
 
-/// A fresh server, loaded once by a fresh `wsload run`.
-fn run_one(args: &CompareArgs, spec: &ServerSpec) -> Result<Report> {
-    let server = Running::start(spec)?;
-    let own_program = std::env::current_exe().context("the path of this program")?;
-    let load = Command::new(own_program)
-        .args(["run", "--json", "--url", &format!("ws://127.0.0.1:{}", server.port)])
-        .args(["--server-pid", &server.pid().to_string(), "--pin", &args.load_cpus])
-        .args(&args.run)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("starting the load")?;
-    let code = load.status.code();
-    ensure!(
-        code == Some(0) || code == Some(i32::from(EXIT_PROBLEMS)),
-        "the load ended with {}",
-        load.status
-    );
-    serde_json::from_slice(&load.stdout).context("the load's report")
+/// Of so many runs.
+pub(crate) fn progress_bar(runs: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("[{elapsed_precise}] {bar:30} {pos}/{len} {msg}");
+    ProgressBar::new(runs).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -4,6 +4,7 @@
 //! server that hangs must not hold up the others.
 
 use std::{
+    fmt,
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
@@ -13,7 +14,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::clock;
+use super::args::FieldArgs;
+use crate::{clock, process};
 
 const READY_DEADLINE: Duration = Duration::from_secs(10);
 const READY_INTERVAL: Duration = Duration::from_millis(20);
@@ -22,15 +24,59 @@ const QUIET_PAUSE: Duration = Duration::from_millis(500);
 
 /// A server as given on the command line: `NAME=COMMAND` or `NAME@CPUS=COMMAND`.
 #[derive(Clone, Debug)]
-pub(super) struct ServerSpec {
-    pub(super) name: String,
-    pub(super) cpus: String,
-    pub(super) command: String,
+pub(crate) struct ServerSpec {
+    pub(crate) name: String,
+    pub(crate) cpus: String,
+    pub(crate) command: String,
+    /// Run arguments for this server only.
+    pub(crate) more_run: Vec<String>,
+}
+
+/// As it would be typed.
+impl fmt::Display for ServerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, cpus, command, .. } = self;
+        write!(f, "{name}@{cpus}={command}")
+    }
 }
 
 impl ServerSpec {
+    /// All servers of a command line, each name once.
+    pub(crate) fn all(field: &FieldArgs) -> Result<Vec<Self>> {
+        let mut specs: Vec<Self> = Vec::new();
+        for text in &field.servers {
+            let spec = Self::parse(text, &field.server_cpus)?;
+            ensure!(
+                specs.iter().all(|other| other.name != spec.name),
+                "two servers are named {}",
+                spec.name
+            );
+            specs.push(spec);
+        }
+        for text in &field.run_for {
+            let (name, arguments) =
+                text.split_once('=').with_context(|| format!("--run-for {text:?}: NAME=…"))?;
+            let spec = specs
+                .iter_mut()
+                .find(|spec| spec.name == name)
+                .with_context(|| format!("--run-for {text:?}: no server has this name"))?;
+            spec.more_run.extend(arguments.split_whitespace().map(str::to_owned));
+        }
+        Ok(specs)
+    }
+
+    /// The server for one point of a sweep.
+    pub(crate) fn at_point(&self, point: &str) -> Self {
+        let fill = |text: &String| text.replace("{point}", point);
+        Self {
+            command: fill(&self.command),
+            more_run: self.more_run.iter().map(fill).collect(),
+            ..self.clone()
+        }
+    }
+
     /// Understands one `--server`.
-    pub(super) fn parse(text: &str, cpus: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str, cpus: &str) -> Result<Self> {
         let Some((name, command)) = text.split_once('=') else {
             bail!("--server {text:?}: expected NAME=COMMAND");
         };
@@ -42,22 +88,27 @@ impl ServerSpec {
         ensure!(is_word(name, b"_.-"), "--server {text:?}: the name is for file names too");
         ensure!(is_word(cpus, b",-"), "--server {text:?}: expected cores like 0 or 0,1");
         ensure!(command.contains("{port}"), "--server {text:?}: {{port}} is missing");
-        Ok(Self { name: name.to_owned(), cpus: cpus.to_owned(), command: command.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            cpus: cpus.to_owned(),
+            command: command.to_owned(),
+            more_run: Vec::new(),
+        })
     }
 }
 
 /// A server process; killed when dropped: its clients are gone by then.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// What it logs: a file, since nobody would empty a pipe. Removed with the process.
     log: PathBuf,
 }
 
 impl Running {
     /// Starts it on a free port and waits until it listens and is quiet.
-    pub(super) fn start(spec: &ServerSpec) -> Result<Self> {
+    pub(crate) fn start(spec: &ServerSpec) -> Result<Self> {
         let port = free_port()?;
         let command = spec.command.replace("{port}", &port.to_string());
         let log = std::env::temp_dir().join(format!("wsload-{port}-{}.log", std::process::id()));
@@ -80,9 +131,9 @@ impl Running {
         }
     }
 
-    /// The server's process id.
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+    /// The server's processes: its own and those that it started.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        process::family(self.child.id())
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -102,8 +153,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Workers don't always end with the process that started them.
+        let workers = self.pids().into_iter().skip(1).map(|pid| pid.to_string());
+        let workers: Vec<String> = workers.collect();
         // Only fails if it has ended already, and then that is fine.
         let _ = self.child.kill();
+        if !workers.is_empty() {
+            let kill =
+                Command::new("kill").arg("-KILL").args(workers).stderr(Stdio::null()).status();
+            let _ = kill;
+        }
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.log);
     }
@@ -126,6 +185,11 @@ mod tests {
         let spec = ServerSpec::parse("two@0,1=env A=b x --listen 127.0.0.1:{port}", "0").unwrap();
         assert_eq!((spec.name.as_str(), spec.cpus.as_str()), ("two", "0,1"));
         assert_eq!(spec.command, "env A=b x --listen 127.0.0.1:{port}");
+        let mut spec = ServerSpec::parse("a=b {port} --threads {point}", "0").unwrap();
+        spec.more_run = vec!["--clients".to_owned(), "{point}".to_owned()];
+        let spec = spec.at_point("8");
+        assert_eq!(spec.to_string(), "a@0=b {port} --threads 8");
+        assert_eq!(spec.more_run, ["--clients", "8"]);
         for wrong in ["x", "=x {port}", "a/b=x {port}", "a=x", "a@;rm=x {port}"] {
             assert!(ServerSpec::parse(wrong, "0").is_err(), "{wrong}");
         }

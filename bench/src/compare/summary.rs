@@ -1,111 +1,76 @@
 //! Medians, spreads and ratios: one table per scenario.
 //!
-//! A figure is the median over the rounds with its range; a ratio compares medians with the
-//! first server's. Problems are counted in the table, so that a fast server that loses messages
-//! does not look good.
+//! A figure is the median over the rounds with its range; a ratio is the median of the rounds'
+//! ratios to the first server. Problems are counted in the table, so that a fast server that
+//! loses messages does not look good.
 
 use std::fmt::Write as _;
 
-use super::server::ServerSpec;
-use crate::report::Report;
+use serde_json::Value;
 
-/// One line of the table.
-struct Figure {
-    label: &'static str,
-    decimals: usize,
-    of: fn(&Report) -> Option<f64>,
-}
-
-const FIGURES: &[Figure] = &[
-    Figure {
-        label: "server CPU µs per delivery",
-        decimals: 3,
-        of: |report| {
-            let server = report.server.as_ref()?;
-            (report.deliveries.in_window > 0).then_some(server.cpu_us_per_delivery)
-        },
-    },
-    Figure {
-        label: "deliveries/s",
-        decimals: 0,
-        of: |report| Some(report.deliveries.per_second).filter(|rate| *rate > 0.0),
-    },
-    Figure { label: "p50 µs", decimals: 0, of: |report| latency(report, report.latency.p50_us) },
-    Figure { label: "p99 µs", decimals: 0, of: |report| latency(report, report.latency.p99_us) },
-    Figure {
-        label: "p99.9 µs", decimals: 0, of: |report| latency(report, report.latency.p999_us)
-    },
-    Figure {
-        label: "RSS B per idle client",
-        decimals: 0,
-        of: |report| Some(report.server.as_ref()?.rss_bytes_per_idle_client),
-    },
-    Figure {
-        label: "anonymous B per idle client",
-        decimals: 0,
-        of: |report| Some(report.server.as_ref()?.anonymous_bytes_per_idle_client),
-    },
-    Figure {
-        label: "most RSS MiB",
-        decimals: 1,
-        of: |report| Some(report.server.as_ref()?.rss_max_bytes as f64 / (1024.0 * 1024.0)),
-    },
-    Figure {
-        label: "server CPU µs per connect",
-        decimals: 1,
-        of: |report| Some(report.server.as_ref()?.cpu_us_per_connect),
-    },
-    Figure {
-        label: "server % of a core",
-        decimals: 0,
-        of: |report| Some(report.server.as_ref()?.cpu.share_of_one_core * 100.0),
-    },
-    Figure {
-        label: "load % of a core",
-        decimals: 0,
-        of: |report| Some(report.load.cpu.share_of_one_core * 100.0),
-    },
-    Figure {
-        label: "load CPU µs per delivery",
-        decimals: 3,
-        of: |report| {
-            (report.deliveries.in_window > 0).then_some(report.load.receive_cpu_us_per_delivery)
-        },
-    },
-];
-
-fn latency(report: &Report, micros: f64) -> Option<f64> {
-    (report.latency.count > 0).then_some(micros)
-}
+use super::figures::{FIGURES, Figure, Spread, problems, saturated};
 
 /// All reports so far, by server.
 #[derive(Debug)]
-pub(super) struct Summary {
-    servers: Vec<(String, Vec<Report>)>,
+pub(crate) struct Summary {
+    servers: Vec<(String, Vec<Value>)>,
 }
 
 impl Summary {
     /// For these servers.
-    pub(super) fn new(specs: &[ServerSpec]) -> Self {
-        Self { servers: specs.iter().map(|spec| (spec.name.clone(), Vec::new())).collect() }
+    pub(crate) fn new(names: impl Iterator<Item = String>) -> Self {
+        Self { servers: names.map(|name| (name, Vec::new())).collect() }
     }
 
     /// One more run of server number `at`.
-    pub(super) fn add(&mut self, at: usize, report: Report) {
+    pub(crate) fn add(&mut self, at: usize, report: Value) {
         self.servers[at].1.push(report);
     }
 
+    /// The servers' names, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.servers.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Rounds so far.
+    pub(crate) fn rounds(&self) -> usize {
+        self.servers.first().map_or(0, |(_, reports)| reports.len())
+    }
+
+    /// A server's figure in each round; none: no such server.
+    pub(crate) fn values(&self, name: &str, figure: &Figure) -> Option<Vec<Option<f64>>> {
+        let (_, reports) = self.servers.iter().find(|(own, _)| own == name)?;
+        Some(reports.iter().map(figure.of).collect())
+    }
+
+    /// A server's figure.
+    pub(crate) fn spread(&self, name: &str, figure: &Figure) -> Option<Spread> {
+        Spread::of(self.values(name, figure)?.into_iter().flatten())
+    }
+
+    /// A server's figure in multiples of the first server's.
+    pub(crate) fn ratio(&self, name: &str, figure: &Figure) -> Option<Spread> {
+        let (first, _) = self.servers.first()?;
+        Spread::of_ratios(&self.values(name, figure)?, &self.values(first, figure)?)
+    }
+
     /// Any run of any server.
-    pub(super) fn has_problems(&self) -> bool {
-        self.servers.iter().any(|(_, reports)| reports_with_problems(reports) > 0)
+    pub(crate) fn has_problems(&self) -> bool {
+        self.servers.iter().any(|(_, reports)| with_problems(reports) > 0)
+    }
+
+    /// How many runs of a server had problems.
+    pub(crate) fn problems(&self, name: &str) -> usize {
+        let found = self.servers.iter().find(|(own, _)| own == name);
+        found.map_or(0, |(_, reports)| with_problems(reports))
     }
 
     /// The table, in Markdown.
-    pub(super) fn text(&self, scenario: &str, provenance: &str) -> String {
-        let rounds = self.servers.first().map_or(0, |(_, reports)| reports.len());
+    pub(crate) fn text(&self, scenario: &str, provenance: &str) -> String {
+        let rounds = self.rounds();
         let mut text = format!("## {scenario}: median (min–max) of {rounds}, × first server\n\n");
         let _ = write!(text, "{provenance}\n\n|");
-        for (name, _) in &self.servers {
+        for name in self.names() {
             let _ = write!(text, " | {name}");
         }
         text.push_str(" |\n|---");
@@ -119,25 +84,20 @@ impl Summary {
     }
 
     fn write_figure(&self, text: &mut String, figure: &Figure) {
-        let columns: Vec<Option<Spread>> = self
-            .servers
-            .iter()
-            .map(|(_, reports)| Spread::of(reports.iter().filter_map(figure.of).collect()))
-            .collect();
-        if columns.iter().all(Option::is_none) {
+        let spreads: Vec<Option<Spread>> =
+            self.names().map(|name| self.spread(name, figure)).collect();
+        if spreads.iter().all(Option::is_none) {
             return;
         }
         let _ = write!(text, "| {}", figure.label);
-        let reference = columns.first().copied().flatten();
-        for (at, column) in columns.iter().enumerate() {
-            let Some(Spread { median, min, max }) = column else {
+        for (at, (name, spread)) in self.names().zip(spreads).enumerate() {
+            let Some(spread) = spread else {
                 text.push_str(" | –");
                 continue;
             };
-            let decimals = figure.decimals;
-            let _ = write!(text, " | {median:.decimals$} ({min:.decimals$}–{max:.decimals$})");
-            if let Some(reference) = reference.filter(|first| at > 0 && first.median > 0.0) {
-                let _ = write!(text, " × {:.2}", median / reference.median);
+            let _ = write!(text, " | {}", spread.words(figure.decimals));
+            if let Some(ratio) = self.ratio(name, figure).filter(|_| at > 0) {
+                let _ = write!(text, " × {:.2}", ratio.median);
             }
         }
         text.push_str(" |\n");
@@ -147,54 +107,49 @@ impl Summary {
     fn write_words(&self, text: &mut String) {
         text.push_str("| saturated");
         for (_, reports) in &self.servers {
-            let mut words: Vec<&str> = reports.iter().map(|r| r.saturated.as_str()).collect();
+            let mut words: Vec<&str> = reports.iter().map(saturated).collect();
             words.sort_unstable();
             words.dedup();
             let _ = write!(text, " | {}", words.join(", "));
         }
         text.push_str(" |\n| runs with problems");
         for (_, reports) in &self.servers {
-            let _ = write!(text, " | {}", reports_with_problems(reports));
+            let _ = write!(text, " | {}", with_problems(reports));
         }
         text.push_str(" |\n");
     }
 }
 
-fn reports_with_problems(reports: &[Report]) -> usize {
-    reports.iter().filter(|report| !report.problems.is_empty()).count()
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            f64::midpoint(values[middle - 1], values[middle])
-        };
-        Some(Self { median, min, max })
-    }
+fn with_problems(reports: &[Value]) -> usize {
+    reports.iter().filter(|report| !problems(report).is_empty()).count()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn the_median_is_of_all_rounds() {
-        assert_eq!(Spread::of(vec![]), None);
-        let odd = Spread::of(vec![9.0, 1.0, 2.0]);
-        assert_eq!(odd, Some(Spread { median: 2.0, min: 1.0, max: 9.0 }));
-        let even = Spread::of(vec![4.0, 1.0, 2.0, 9.0]);
-        assert_eq!(even, Some(Spread { median: 3.0, min: 1.0, max: 9.0 }));
+    fn the_table_shows_medians_ratios_and_problems() {
+        let report = |micros: f64, problems: &[&str]| {
+            json!({
+                "problems": problems, "saturated": "server",
+                "deliveries": {"in_window": 1, "per_second": 7.0},
+                "server": {"cpu_us_per_delivery": micros},
+            })
+        };
+        let mut summary = Summary::new(["floor", "other"].map(str::to_owned).into_iter());
+        for (floor, other) in [(1.0, 2.0), (2.0, 6.0), (4.0, 8.0)] {
+            summary.add(0, report(floor, &[]));
+            summary.add(1, report(other, if other > 7.0 { &["1 messages lost"] } else { &[] }));
+        }
+        let text = summary.text("live", "today");
+        let line =
+            "| server CPU µs per delivery | 2.000 (1.000–4.000) | 6.000 (2.000–8.000) × 2.00 |";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("| runs with problems | 0 | 1 |"), "{text}");
+        assert!(!text.contains("p99"), "nobody measured it: {text}");
+        assert!(summary.has_problems());
     }
 }

@@ -17,7 +17,7 @@ use super::timeline;
 use crate::{
     args::RunArgs,
     clients::{self, Counters, Outcome, Share, Stage},
-    clock, output,
+    clock, output, stamp,
     target::Target,
 };
 
@@ -29,7 +29,7 @@ pub(super) fn stage(args: &RunArgs, target: Target) -> Stage {
     Stage {
         target,
         // The process id tells runs on one server apart, the clock runs of one id.
-        run: std::process::id() << 8 ^ clock::now_ns() as u32,
+        run: stamp::run_in(args.size, std::process::id() << 8 ^ clock::now_ns() as u32),
         publishers: args.publishers,
         message_bytes: args.size as u64,
         started_ns: clock::now_ns(),
