@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Start several servers in turn, load each alike, put the figures side by side.
     Compare(Box<CompareArgs>),
+    /// Measure the server's hub by itself: a million subscribers, no network.
+    Hub(Box<crate::hub::HubArgs>),
 }
 
 /// How messages are sent.
@@ -183,7 +185,11 @@ impl RunArgs {
     }
 }
 
-fn count(min: i64, max: i64) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
+/// Understands a number between two bounds.
+pub(crate) fn count(
+    min: i64,
+    max: i64,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync {
     move |text| match text.parse::<i64>() {
         Ok(number) if (min..=max).contains(&number) => Ok(number as usize),
         _ => Err(format!("expected a number from {min} to {max}")),

@@ -1,7 +1,7 @@
 //! `wsload`: opens WebSocket clients, publishes to them, and checks and times every delivery.
 //!
 //! `run` loads one server that already runs; `compare` starts several in turn and puts the
-//! figures side by side. Every message carries publisher, sequence number and intended time, so
+//! figures side by side; `hub` measures the hub without a network. Every message carries publisher, sequence number and intended time, so
 //! holes, repeats, reordering and latency are facts about each client, not estimates. This file
 //! tells the order of events only.
 
@@ -11,6 +11,7 @@ mod clock;
 mod compare;
 mod frame;
 mod http;
+mod hub;
 mod output;
 mod process;
 mod publish;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let outcome = match args::Args::parse().command {
         args::Command::Run(run_args) => run_once(&run_args),
         args::Command::Compare(compare_args) => compare::compare(&compare_args),
+        args::Command::Hub(hub_args) => hub::run(&hub_args).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
