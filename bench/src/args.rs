@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Compare(Box<CompareArgs>),
     /// Measure the server's hub by itself: a million subscribers, no network.
     Hub(Box<crate::hub::HubArgs>),
+    /// Count the instructions of what the server does most, under valgrind.
+    Instructions(crate::instructions::InstructionArgs),
 }
 
 /// How messages are sent.

@@ -1,9 +1,10 @@
 //! `wsload`: opens WebSocket clients, publishes to them, and checks and times every delivery.
 //!
 //! `run` loads one server that already runs; `compare` starts several in turn and puts the
-//! figures side by side; `hub` measures the hub without a network. Every message carries publisher, sequence number and intended time, so
-//! holes, repeats, reordering and latency are facts about each client, not estimates. This file
-//! tells the order of events only.
+//! figures side by side; `hub` and `instructions` measure the server's own code without a
+//! network. Every message carries publisher, sequence number and intended time, so holes,
+//! repeats, reordering and latency are facts about each client, not estimates. This file tells
+//! the order of events only.
 
 mod args;
 mod clients;
@@ -12,6 +13,7 @@ mod compare;
 mod frame;
 mod http;
 mod hub;
+mod instructions;
 mod output;
 mod process;
 mod publish;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         args::Command::Run(run_args) => run_once(&run_args),
         args::Command::Compare(compare_args) => compare::compare(&compare_args),
         args::Command::Hub(hub_args) => hub::run(&hub_args).map(|()| true),
+        args::Command::Instructions(count_args) => instructions::run(&count_args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
