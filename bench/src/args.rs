@@ -34,6 +34,10 @@ pub(crate) enum Command {
     Hub(Box<crate::hub::HubArgs>),
     /// Count the instructions of what the server does most, under valgrind.
     Instructions(crate::instructions::InstructionArgs),
+    /// Start many servers on one Redis, with all the clients they hold: one service.
+    Fleet(Box<crate::fleet::FleetArgs>),
+    #[command(hide = true)]
+    FleetWorker(crate::fleet::WorkerArgs),
 }
 
 /// How messages are sent.
@@ -205,7 +209,8 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Seconds, String> {
+/// Understands a length of time.
+pub(crate) fn seconds(text: &str) -> Result<Seconds, String> {
     match text.strip_suffix('s').unwrap_or(text).parse::<f64>() {
         Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(Seconds(seconds)),
         _ => Err("expected seconds, 0 to 3600".to_owned()),

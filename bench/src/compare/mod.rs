@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
+pub(crate) use self::record::said_by;
 use self::{
     record::Record,
     server::{Running, ServerSpec},
