@@ -78,7 +78,7 @@ impl<'a> Fleet<'a> {
             .map(|at| children::start_server(args, at, redis.address, &logs))
             .collect::<Result<Vec<_>>>()?;
         servers.iter_mut().try_for_each(Running::wait_until_ready)?;
-        // Redis reads "run" nowhere: the number only tells this run's messages from others.
+        // It tells this run's messages from any others.
         let run = std::process::id() << 8 ^ clock::monotonic_ns() as u32;
         Ok(Self { args, bar, run, workers: None, servers, _redis: redis, _logs: logs })
     }
@@ -100,7 +100,7 @@ impl<'a> Fleet<'a> {
         let asked_ns = self.drain(&mut report)?;
         let account = self.workers()?.account()?;
         report.broadcasts = account.arrivals.iter().map(Broadcast::of).collect();
-        report.drain.set_pacing(&account.closed_at, asked_ns, self.args.drain_over.0);
+        report.drain.set_pacing(&account.closed_at, asked_ns);
         report.judge(self.args, &account);
         Ok(report)
     }

@@ -86,7 +86,7 @@ pub(super) struct Drain {
     pub(super) seconds: f64,
     /// How the processes ended → how many.
     pub(super) exits: BTreeMap<String, usize>,
-    /// Clients closed within each whole second of the window: fewest, median, most.
+    /// Clients closed within each whole second up to the last close: fewest, median, most.
     pub(super) closes_per_second: [u64; 3],
 }
 
@@ -201,12 +201,14 @@ impl Drain {
         Self { seconds, exits, closes_per_second: [0; 3] }
     }
 
-    /// How even the closes were: by whole second of the window, which began at `began_ns`.
-    pub(super) fn set_pacing(&mut self, at: &BTreeMap<u64, u64>, began_ns: u64, window: f64) {
-        let mut seconds = vec![0; (window as usize).max(1)];
+    /// How even the closes were: by whole second from the signal, at `began_ns`, to the last one.
+    pub(super) fn set_pacing(&mut self, at: &BTreeMap<u64, u64>, began_ns: u64) {
+        let second = |slot: u64| (slot * SLOT_NS).saturating_sub(began_ns) / 1_000_000_000;
+        let last = at.keys().next_back().map_or(0, |slot| second(*slot));
+        let mut seconds = vec![0; usize::try_from(last).map_or(1, |last| last.max(1))];
         for (slot, count) in at {
-            let second = (slot * SLOT_NS).saturating_sub(began_ns) / 1_000_000_000;
-            if let Some(sum) = seconds.get_mut(second as usize) {
+            // The second of the last close is not a whole one.
+            if let Some(sum) = seconds.get_mut(second(*slot) as usize) {
                 *sum += count;
             }
         }
@@ -304,7 +306,7 @@ mod tests {
     fn a_second_without_a_close_shows_in_the_pacing() {
         let mut drain = Drain::new(3.0, &[Some("exit status: 0".to_owned()), None]);
         assert_eq!(drain.exits["still there"], 1);
-        drain.set_pacing(&BTreeMap::from([(10, 5), (2_500, 7)]), 0, 3.0);
+        drain.set_pacing(&BTreeMap::from([(10, 5), (2_500, 7), (3_100, 1)]), 0);
         assert_eq!(drain.closes_per_second, [0, 5, 7]);
     }
 }
