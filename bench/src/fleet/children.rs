@@ -22,7 +22,7 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// One question to a server and its answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
-const LOG_TAIL_BYTES: usize = 2000;
+const LOG_TAIL_BYTES: usize = 400;
 
 /// A process that does not outlive this handle.
 #[derive(Debug)]

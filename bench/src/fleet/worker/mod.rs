@@ -8,7 +8,7 @@ mod books;
 mod client;
 
 use std::{
-    io::{BufRead as _, ErrorKind},
+    io::{BufRead as _, ErrorKind, Write as _},
     net::{Ipv4Addr, SocketAddr},
     sync::mpsc::{Receiver, TryRecvError, sync_channel},
     time::Duration,
@@ -20,7 +20,7 @@ use mio::{Events, Poll, Token};
 pub(super) use self::books::{Account, Progress, SLOT_NS};
 use self::{books::Books, client::Client};
 use super::args::WorkerArgs;
-use crate::{clock, output, target::CLIENTS_PER_SOURCE_MAX};
+use crate::{clock, target::CLIENTS_PER_SOURCE_MAX};
 
 /// Connects under way: fewer than any listen queue holds.
 const CONNECTING_MAX: usize = 128;
@@ -88,15 +88,17 @@ impl Crowd {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         loop {
-            match questions.try_recv() {
-                Ok(Question::Progress) => {
-                    output::line(&serde_json::to_string(&self.books.progress())?);
-                }
-                Ok(Question::Account) => {
-                    output::line(&serde_json::to_string(self.books.account())?);
-                }
-                Err(TryRecvError::Empty) => {}
+            let answer = match questions.try_recv() {
+                Ok(Question::Progress) => Some(serde_json::to_string(&self.books.progress())?),
+                Ok(Question::Account) => Some(serde_json::to_string(self.books.account())?),
+                Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => return Ok(()),
+            };
+            if let Some(answer) = answer
+                && writeln!(std::io::stdout(), "{answer}").is_err()
+            {
+                // Nobody listens any more.
+                return Ok(());
             }
             self.connect_more();
             match self.poll.poll(&mut events, Some(TURN_MAX)) {
