@@ -48,6 +48,14 @@ pub(crate) enum Command {
     /// One server, loaded once: what compare and sweep start for each run
     #[command(hide = true)]
     Trial(Box<TrialArgs>),
+    /// Measure the server's hub by itself: a million subscribers, no network.
+    Hub(Box<crate::hub::HubArgs>),
+    /// Count the instructions of what the server does most, under valgrind.
+    Instructions(crate::instructions::InstructionArgs),
+    /// Start many servers on one Redis, with all the clients they hold: one service.
+    Fleet(Box<crate::fleet::FleetArgs>),
+    #[command(hide = true)]
+    FleetWorker(crate::fleet::WorkerArgs),
 }
 
 /// How messages are sent.
@@ -248,6 +256,7 @@ impl RunArgs {
     }
 }
 
+/// Understands a number between two bounds.
 pub(crate) fn count(
     min: i64,
     max: i64,
@@ -265,7 +274,8 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-fn seconds(text: &str) -> Result<Seconds, String> {
+/// Understands a length of time.
+pub(crate) fn seconds(text: &str) -> Result<Seconds, String> {
     match text.strip_suffix('s').unwrap_or(text).parse::<f64>() {
         Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(Seconds(seconds)),
         _ => Err("expected seconds, 0 to 3600".to_owned()),

@@ -18,6 +18,13 @@ pub(crate) fn now_ns() -> u64 {
     start.elapsed().as_nanos() as u64
 }
 
+/// Nanoseconds on CLOCK_MONOTONIC: the same for all processes of this machine.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Neither is negative, and 584 years fit.
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// Returns at `moment_ns` or a little later; at once if it has passed.
 #[expect(clippy::disallowed_methods, reason = "an open-loop schedule is a list of moments")]
 pub(crate) fn wait_until(moment_ns: u64) {

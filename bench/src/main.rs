@@ -1,9 +1,10 @@
 //! `wsload`: opens WebSocket clients, publishes to them, and checks and times every delivery.
 //!
 //! `run` loads one server that already runs; `compare` starts several in turn and puts the
-//! figures side by side. Every message carries publisher, sequence number and intended time, so
-//! holes, repeats, reordering and latency are facts about each client, not estimates. This file
-//! tells the order of events only.
+//! figures side by side; `fleet` starts many as one service; `hub` and `instructions` measure the
+//! server's own code without a network. Every message carries publisher, sequence number and
+//! intended time, so holes, repeats, reordering and latency are facts about each client, not
+//! estimates. This file tells the order of events only.
 
 mod args;
 mod chart;
@@ -11,9 +12,12 @@ mod clients;
 mod clock;
 mod compare;
 mod dial;
+mod fleet;
 mod frame;
 mod html;
 mod http;
+mod hub;
+mod instructions;
 mod output;
 mod process;
 mod publish;
@@ -44,6 +48,10 @@ fn main() -> ExitCode {
         args::Command::Table(table_args) => compare::table(&table_args),
         args::Command::Draw(table_args) => sweep::draw(&table_args),
         args::Command::Trial(trial_args) => compare::trial(&trial_args),
+        args::Command::Hub(hub_args) => hub::run(&hub_args).map(|()| true),
+        args::Command::Instructions(count_args) => instructions::run(&count_args),
+        args::Command::Fleet(fleet_args) => fleet::run(&fleet_args),
+        args::Command::FleetWorker(worker_args) => fleet::work(&worker_args).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ use crate::args::RunArgs;
 /// Every client sends the RFC's sample key: nothing here depends on its being random, and the
 /// simplest servers know only this one.
 pub(crate) const HANDSHAKE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-const HANDSHAKE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(crate) const HANDSHAKE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// A source address gives up to 28,000 ports, but the kernel's search for a free one gets slow
 /// (and is booked on the server) long before.

@@ -20,6 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) use self::{
     args::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
+    record::said_by,
     table::table,
     trial::trial,
 };
