@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     channel::ChannelName,
-    hub::{Budget, Event, Finish, Hub, SlowPolicy},
+    hub::{Budget, Encoding, Event, Finish, Hub, SlowPolicy, Unchanged},
     limits::CHUNK_BYTES_MAX,
     ws::Kind,
 };
@@ -130,7 +130,7 @@ impl Simulation {
         let channel = self.random.usize(0..CHANNELS);
         let had = self.hub.has_channel(self.names[channel].as_str());
         let client = &mut self.clients[client];
-        let first = self.hub.subscribe(client.key, &self.names[channel]);
+        let first = self.hub.subscribe(client.key, &self.names[channel], Encoding::Plain);
         if client.close.is_none() && !client.failed {
             assert_eq!(first, !had, "the first subscriber is told");
             client.next[channel].get_or_insert(self.channels[channel].messages.len());
@@ -163,7 +163,11 @@ impl Simulation {
         };
         let payload = self.channels[number].push(number, size, self.random.u8(..));
         let heard = self.hub.has_channel(self.names[number].as_str());
-        assert_eq!(self.hub.publish(self.names[number].as_str(), Kind::Binary, payload), heard);
+        assert_eq!(
+            self.hub
+                .publish(self.names[number].as_str(), &mut Unchanged::new(Kind::Binary, payload)),
+            heard
+        );
     }
 
     fn pass(&mut self) {
