@@ -74,6 +74,13 @@ pub const PLACEMENT_INTERVAL: Duration = Duration::from_secs(1);
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes read from one client before others get their turn.
 pub const READ_TURN_BYTES_MAX: usize = 256 * 1024;
+/// One read from a client whose compressed messages are wanted. No byte inflates to more than
+/// 1,032: so one read makes at most 4 MiB of messages, and one that was begun before.
+pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;
+/// A shard's buffers for compressing and inflating keep this; for one message they grow past it.
+pub const CODEC_KEPT_BYTES_MAX: usize = 64 * 1024;
+/// First piece of a buffer to inflate into; it doubles up to the longest message.
+pub const INFLATE_BYTES_MIN: usize = 1024;
 /// A client's message begun must end within this; then closed 1008.
 pub const INBOUND_MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
 /// What a client's message that waits to be published costs the budget besides its payload.

@@ -160,7 +160,9 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
 fn owned(event: Event<'_>) -> Event<'static> {
     let own = |data: Cow<'_, [u8]>| Cow::Owned(data.into_owned());
     match event {
-        Event::Message { kind, len, data } => Event::Message { kind, len, data: own(data) },
+        Event::Message { kind, compressed, len, data } => {
+            Event::Message { kind, compressed, len, data: own(data) }
+        }
         Event::Ping(data) => Event::Ping(own(data)),
         Event::Pong(data) => Event::Pong(own(data)),
         Event::Close(frame) => Event::Close(frame),
@@ -226,7 +228,12 @@ fn ask_the_oracle(bytes: &[u8], message_bytes_max: usize) -> Verdict {
         .max_frame_size(Some(message_bytes_max));
     let input = OneWay(Cursor::new(bytes.to_vec()));
     let mut socket = WebSocket::from_raw_socket(input, Role::Server, Some(config));
-    let data = |kind, data: Vec<u8>| Event::Message { kind, len: data.len(), data: data.into() };
+    let data = |kind, data: Vec<u8>| Event::Message {
+        kind,
+        compressed: false,
+        len: data.len(),
+        data: data.into(),
+    };
     let mut events = Vec::new();
     loop {
         events.push(match socket.read() {
@@ -276,7 +283,7 @@ proptest! {
         cuts in prop::collection::vec(any::<Index>(), 0..12),
         message_bytes_max in select(vec![200, 70_000]),
     ) {
-        let rules = Rules { message_bytes_max, keep_payload: true };
+        let rules = Rules { message_bytes_max, keep_payload: true, compression: false };
         let whole = decode([bytes.as_slice()], &rules);
         prop_assert_eq!(&whole, &decode(pieces(&bytes, &cuts), &rules));
 
@@ -303,7 +310,7 @@ proptest! {
                 bytes[at] ^= bits;
             }
         }
-        let rules = Rules { message_bytes_max, keep_payload };
+        let rules = Rules { message_bytes_max, keep_payload, compression: false };
         let bytewise = decode(bytes.chunks(1), &rules);
         prop_assert_eq!(&decode([bytes.as_slice()], &rules), &bytewise);
         prop_assert_eq!(&decode(pieces(&bytes, &cuts), &rules), &bytewise);
@@ -328,12 +335,13 @@ proptest! {
         cuts in prop::collection::vec(any::<Index>(), 0..12),
         message_bytes_max in select(vec![0, 50, usize::MAX]),
         keep_payload in any::<bool>(),
+        compression in any::<bool>(),
     ) {
         if let (true, [first, second, ..]) = (masked, bytes.as_mut_slice()) {
-            *first &= 0x8F;
+            *first &= if compression { 0xCF } else { 0x8F };
             *second |= 0x80;
         }
-        let rules = Rules { message_bytes_max, keep_payload };
+        let rules = Rules { message_bytes_max, keep_payload, compression };
         let whole = decode([bytes.as_slice()], &rules);
         prop_assert_eq!(&whole, &decode(pieces(&bytes, &cuts), &rules));
         prop_assert_eq!(&whole, &decode(bytes.chunks(1), &rules));
@@ -342,7 +350,8 @@ proptest! {
     #[test]
     fn what_nobody_wants_is_judged_like_what_is_kept(bytes in stream()) {
         let read = |keep_payload| {
-            decode([bytes.as_slice()], &Rules { message_bytes_max: 70_000, keep_payload })
+            let rules = Rules { message_bytes_max: 70_000, keep_payload, compression: false };
+            decode([bytes.as_slice()], &rules)
         };
         let (mut kept, unwanted) = (read(true), read(false));
         for event in &mut kept.0 {

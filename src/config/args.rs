@@ -111,6 +111,12 @@ pub(super) struct Clients {
     /// Add /echo, a WebSocket echo endpoint, for connectivity checks [default: off]
     #[arg(long)]
     pub(super) echo: bool,
+    /// permessage-deflate for clients that offer it; each message is compressed once for all
+    #[arg(long, value_name = "off|on", default_value = "off")]
+    pub(super) compression: String,
+    /// Shorter messages are sent uncompressed also to these clients
+    #[arg(long, value_name = "SIZE", default_value = "256", allow_negative_numbers = true)]
+    pub(super) compression_threshold: String,
     /// Without a byte from the client for this long it is pinged
     #[arg(long, value_name = "DURATION", default_value = "25s", allow_negative_numbers = true)]
     pub(super) ping_interval: String,

@@ -7,13 +7,13 @@
 use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
 
 use super::{
-    BadValue, BadValues, ClientPublish, Config, Health, ListenAddr, Notify, Ping, Redis, RedisUrl,
-    args,
+    BadValue, BadValues, ClientPublish, Compression, Config, Health, ListenAddr, Notify, Ping,
+    Redis, RedisUrl, args,
     checker::Checker,
     environment::Typed,
     rights::{self, Rights},
     secrets::without_credentials,
-    values::{self, show_duration, show_size},
+    values::{self, Switch, show_duration, show_size},
 };
 use crate::{drain, limits, telemetry};
 
@@ -27,6 +27,7 @@ const MAX_CONNECTIONS: RangeInclusive<u64> = 0..=10_000_000;
 const MESSAGE_SIZE: RangeInclusive<u64> = 1..=GIB;
 /// A larger one would never fit into a shard's mailbox.
 const BROADCAST_SIZE: RangeInclusive<u64> = 1..=limits::MAILBOX_BYTES_MAX as u64;
+const COMPRESSION_THRESHOLD: RangeInclusive<u64> = 0..=GIB;
 const BACKLOG: RangeInclusive<u64> = 4 * KIB..=64 * GIB;
 const BACKLOG_TOTAL: RangeInclusive<u64> = 4 * KIB..=1024 * GIB;
 const PING: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
@@ -67,6 +68,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         greeting: greeting(checker, args.messages.greeting, sizes.max_broadcast),
         client_publish,
         echo: args.clients.echo,
+        compression: compression(checker, &args.clients),
         api_tokens,
         insecure_api,
         max_connections: (max_connections > 0).then_some(max_connections),
@@ -250,6 +252,14 @@ fn greeting(checker: &mut Checker, typed: Option<String>, bytes_max: usize) -> O
     let text = typed.filter(|text| !text.is_empty())?;
     checker.text_fits("greeting", &text, bytes_max);
     Some(text)
+}
+
+fn compression(checker: &mut Checker, typed: &args::Clients) -> Compression {
+    let threshold = &typed.compression_threshold;
+    Compression {
+        on: checker.word::<Switch>("compression", &typed.compression) == Switch::On,
+        threshold_bytes: checker.size("compression-threshold", threshold, COMPRESSION_THRESHOLD),
+    }
 }
 
 struct Sizes {

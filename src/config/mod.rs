@@ -72,6 +72,8 @@ pub struct Config {
     pub client_publish: ClientPublish,
     /// Whether `/echo` exists.
     pub echo: bool,
+    /// permessage-deflate.
+    pub compression: Compression,
     /// Whoever shows one of these may publish and administer; empty: nobody needs one, and the
     /// loopback rules decide.
     pub api_tokens: Vec<Token>,
@@ -153,6 +155,15 @@ pub enum SlowConsumer {
     Close,
     /// Its cursor jumps to the newest complete message.
     Skip,
+}
+
+/// permessage-deflate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// It is agreed to with clients that offer it.
+    pub on: bool,
+    /// Shorter messages go uncompressed.
+    pub threshold_bytes: usize,
 }
 
 /// Server pings.

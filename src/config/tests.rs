@@ -14,7 +14,7 @@ mod line;
 
 /// Every option, with a value that differs from its default and is good by itself. A file's path
 /// takes the place of `FILE`.
-const OPTIONS: [(&str, &str); 33] = [
+const OPTIONS: [(&str, &str); 35] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -28,6 +28,8 @@ const OPTIONS: [(&str, &str); 33] = [
     ("greeting", "Welcome"),
     ("client-publish", "broadcast"),
     ("echo", "true"),
+    ("compression", "on"),
+    ("compression-threshold", "1KiB"),
     ("api-token", "token"),
     ("api-token-file", "FILE"),
     ("insecure-api", "true"),
@@ -54,7 +56,7 @@ const OPTIONS: [(&str, &str); 33] = [
 const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
 
 /// Options and values that are refused; each is exactly one bad value.
-const BAD: [(&str, &[&str]); 26] = [
+const BAD: [(&str, &[&str]); 28] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
@@ -71,6 +73,8 @@ const BAD: [(&str, &[&str]); 26] = [
     ("max-broadcast-size", &["0", "33MiB", "1.5MiB"]),
     ("backlog", &["1KiB", "65GiB", "8M"]),
     ("backlog-total", &["1MiB", "7MiB", "1025GiB", "-1"]),
+    ("compression", &["yes", "On", "true"]),
+    ("compression-threshold", &["-1", "2GiB", "small"]),
     ("slow-consumer", &["drop", "Close"]),
     ("coalesce", &["2s", "5", "-1ms"]),
     ("ping-interval", &["0", "0s", "25h", "25"]),
@@ -160,6 +164,7 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!(config.notify.text, "Periodic Test Notification");
     assert_eq!((config.greeting, config.echo, config.insecure_api), (None, false, false));
     assert_eq!(config.client_publish, ClientPublish::Off);
+    assert_eq!(config.compression, Compression { on: false, threshold_bytes: 256 });
     assert_eq!((config.api_tokens, config.max_connections), (vec![], None));
     assert_eq!((config.max_message_bytes, config.max_broadcast_bytes), (64 << 10, 1 << 20));
     assert_eq!((config.backlog_bytes, config.backlog_total_bytes), (8 << 20, 256 << 20));

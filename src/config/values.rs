@@ -21,6 +21,13 @@ pub(super) trait Word: Copy + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
+/// Something that an option turns on or off by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    Off,
+    On,
+}
+
 impl Word for OnBrokerLoss {
     const WORDS: &'static [(&'static str, Self)] =
         &[("local", Self::Local), ("reject", Self::Reject)];
@@ -33,6 +40,10 @@ impl Word for ClientPublish {
 
 impl Word for SlowConsumer {
     const WORDS: &'static [(&'static str, Self)] = &[("close", Self::Close), ("skip", Self::Skip)];
+}
+
+impl Word for Switch {
+    const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("on", Self::On)];
 }
 
 impl Word for Format {

@@ -5,7 +5,12 @@
 //! matter of the table's other files.
 
 use super::{Endpoint, closing::State, inbox::Inbox, keepalive::Keepalive};
-use crate::{clock::Millis, drain::Guard, hub::Key, ws::decoder::Decoder};
+use crate::{
+    clock::Millis,
+    drain::Guard,
+    hub::{Encoding, Key},
+    ws::decoder::Decoder,
+};
 
 /// One client.
 ///
@@ -19,6 +24,8 @@ pub(super) struct Entry {
     busy: Option<Box<Busy>>,
     generation: u32,
     pub(super) endpoint: Endpoint,
+    /// How its messages are written, and whether it may compress its own.
+    pub(super) encoding: Encoding,
     pub(super) may_publish: bool,
     /// Input is left in the kernel until there is room for what it causes.
     pub(super) paused: bool,
@@ -51,7 +58,7 @@ impl Busy {
 
 impl Entry {
     /// A client that waits for its 101.
-    pub(super) fn new(key: Key, endpoint: Endpoint, now: Millis) -> Self {
+    pub(super) fn new(key: Key, endpoint: Endpoint, encoding: Encoding, now: Millis) -> Self {
         Self {
             decoder: Decoder::default(),
             guard: None,
@@ -59,6 +66,7 @@ impl Entry {
             busy: None,
             generation: key.generation(),
             endpoint,
+            encoding,
             may_publish: false,
             paused: false,
             wants_room: false,
@@ -147,7 +155,7 @@ mod tests {
     #[test]
     fn what_only_a_busy_client_needs_is_given_back() {
         let key = Key::new(3, 7);
-        let mut entry = Entry::new(key, Endpoint::Ws, Millis(5));
+        let mut entry = Entry::new(key, Endpoint::Ws, Encoding::Plain, Millis(5));
         assert!(entry.is_of(key) && entry.key(3) == key && !entry.is_of(Key::new(3, 8)));
         entry.set_charged_bytes(10);
         entry.set_message_begun(Some(Millis(1)));

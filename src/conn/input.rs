@@ -2,15 +2,18 @@
 //!
 //! A client holds memory for input only while a message of its is unfinished; that is charged to
 //! the process's budget and has a deadline. Reading stops for a client whose output or whose own
-//! publications have no room, and goes on when they have.
+//! publications have no room, and goes on when they have. What a client compressed is inflated only
+//! if somebody wants it, and in small turns, since a few bytes may become many.
 
 use std::io;
 
 use super::{Borrowed, Clients, Endpoint, entry, socket::Ready};
 use crate::{
     clock::Millis,
-    hub::Key,
-    limits::{ECHO_UNSENT_BYTES_MAX, INBOUND_MESSAGE_DEADLINE, READ_TURN_BYTES_MAX},
+    hub::{Encoding, Key},
+    limits::{
+        COMPRESSED_READ_BYTES, ECHO_UNSENT_BYTES_MAX, INBOUND_MESSAGE_DEADLINE, READ_TURN_BYTES_MAX,
+    },
     ws::{
         Kind,
         close::CloseReason,
@@ -49,11 +52,16 @@ impl Clients {
     /// since an end may be behind the last byte.
     pub(super) fn read(&mut self, key: Key, exhaust: bool) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
+        let may_inflate = entry(&mut self.entries, key).is_some_and(|entry| {
+            entry.encoding != Encoding::Plain
+                && (entry.endpoint == Endpoint::Echo || entry.may_publish)
+        });
+        let room = if may_inflate { COMPRESSED_READ_BYTES } else { buffer.len() };
         let mut turn_bytes = 0;
         while turn_bytes < READ_TURN_BYTES_MAX {
             let paused = entry(&mut self.entries, key).is_none_or(|entry| entry.paused);
             let Some(socket) = self.hub.outlet_mut(key).filter(|_| !paused) else { break };
-            match socket.read(&mut buffer) {
+            match socket.read(&mut buffer[..room]) {
                 Ok(0) => {
                     self.on_broken(key);
                     break;
@@ -61,7 +69,8 @@ impl Clients {
                 Ok(count) => {
                     turn_bytes += count;
                     self.on_input(key, &mut buffer[..count]);
-                    if SHORT_READ_MEANS_EMPTY && !exhaust && count < buffer.len() {
+                    turn_bytes += self.inflater.take_produced();
+                    if SHORT_READ_MEANS_EMPTY && !exhaust && count < room {
                         break;
                     }
                 }
@@ -88,6 +97,7 @@ impl Clients {
             // A message that ends after our Close has no effect: nothing of it is kept.
             keep_payload: client.state() == State::Open
                 && (client.endpoint == Endpoint::Echo || client.may_publish),
+            compression: client.encoding != Encoding::Plain,
         };
         // Out of the entry while its events act on the table; back when the input is used up.
         let mut decoder = std::mem::take(&mut client.decoder);
@@ -147,7 +157,10 @@ impl Clients {
 
     fn on_event(&mut self, key: Key, event: Event<'_>) {
         match event {
-            Event::Message { kind, data, .. } => self.on_message(key, kind, data),
+            Event::Message { kind, compressed: false, data, .. } => {
+                self.on_message(key, kind, data);
+            }
+            Event::Message { kind, data, .. } => self.on_compressed(key, kind, &data),
             Event::Ping(data) => {
                 let pong = frame::control(frame::Control::Pong, &data);
                 if self.hub.is_blocked(key) {
@@ -162,6 +175,22 @@ impl Clients {
         }
     }
 
+    /// What nobody wants is not inflated: 64 bytes can become 64 KiB, and a text that is not
+    /// looked at need not be one.
+    fn on_compressed(&mut self, key: Key, kind: Kind, data: &[u8]) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let is_wanted = client.endpoint == Endpoint::Echo || client.may_publish;
+        if client.state() != State::Open || !is_wanted {
+            return self.on_message(key, kind, Borrowed::default());
+        }
+        let mut inflater = std::mem::take(&mut self.inflater);
+        match inflater.message(kind, data, self.settings.message_bytes_max) {
+            Ok(data) => self.on_message(key, kind, data.into()),
+            Err(reason) => self.close(key, reason),
+        }
+        self.inflater = inflater;
+    }
+
     fn on_message(&mut self, key: Key, kind: Kind, data: Borrowed<'_>) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.state() != State::Open {
@@ -171,8 +200,8 @@ impl Clients {
             if self.input.over() && !self.hub.relieve() {
                 return self.close(key, CloseReason::SlowConsumer);
             }
-            let header = frame::data_header(kind, data.len());
-            self.hub.queue(key, &[header.as_ref(), &data]);
+            let (header, payload) = self.encoder.frame(client.encoding, kind, &data);
+            self.hub.queue(key, &[header.as_ref(), payload]);
             if self.hub.unsent(key) > ECHO_UNSENT_BYTES_MAX {
                 client.paused = true;
             }

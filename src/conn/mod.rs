@@ -13,16 +13,17 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     drain::{Control, Guard},
-    hub::{self, Budget, Hub, Key},
+    hub::{self, Budget, Encoding, Hub, Key},
     limits,
     metrics::{ShardMetrics, SlowAction},
-    ws::{Kind, close::CloseReason, frame},
+    ws::{Kind, close::CloseReason, deflate::Inflater, frame},
 };
 
 pub use inbox::Offered;
 
 mod account;
 mod closing;
+mod encoder;
 mod entry;
 mod inbox;
 mod input;
@@ -35,6 +36,7 @@ mod tests;
 
 use account::InputAccount;
 use closing::Paced;
+use encoder::Encoder;
 use entry::Entry;
 use inbox::Inbox;
 use keepalive::Keepalive;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// Whether clients' own messages are published.
     pub client_publish: bool,
+    /// Shorter messages are not compressed.
+    pub compression_threshold_bytes: usize,
     /// Sent first to each new client.
     pub greeting: Option<String>,
     /// Pings.
@@ -106,6 +110,8 @@ pub struct Clients {
     now: Millis,
     live: u64,
     read_buffer: Box<[u8]>,
+    encoder: Encoder,
+    inflater: Inflater,
     hub_events: Vec<hub::Event>,
     due: Vec<usize>,
     again: Vec<Key>,
@@ -132,6 +138,8 @@ impl Clients {
             entries: Vec::new(),
             registry,
             wheel: Wheel::new(now),
+            encoder: Encoder::new(settings.compression_threshold_bytes, metrics.clone()),
+            inflater: Inflater::default(),
             settings,
             input: InputAccount::new(budget),
             control,
@@ -162,10 +170,16 @@ impl Clients {
 
     /// A client is about to be answered with 101: from here on it misses nothing. It stays
     /// pending until [`Clients::connect`] or [`Clients::withdraw`].
-    pub fn admit(&mut self, endpoint: Endpoint, channels: &[ChannelName]) -> Key {
+    pub fn admit(
+        &mut self,
+        endpoint: Endpoint,
+        encoding: Encoding,
+        channels: &[ChannelName],
+    ) -> Key {
         let key = self.hub.insert(Socket::Pending);
+        self.encoder.join(encoding);
         for channel in channels {
-            self.hub.subscribe(key, channel);
+            self.hub.subscribe(key, channel, encoding);
         }
         if let (Endpoint::Ws, Some(greeting)) = (endpoint, &self.settings.greeting) {
             let header = frame::data_header(Kind::Text, greeting.len());
@@ -175,7 +189,7 @@ impl Clients {
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some(Entry::new(key, endpoint, self.now));
+        self.entries[index] = Some(Entry::new(key, endpoint, encoding, self.now));
         self.pace_too(key);
         self.settle();
         key
@@ -229,6 +243,7 @@ impl Clients {
         let Some(mut entry) = slot.take_if(|entry| entry.is_of(key)) else { return };
         self.wheel.remove(key.index());
         self.input.release(entry.charged_bytes());
+        self.encoder.leave(entry.encoding);
         if let Some(inbox) = entry.take_inbox().filter(|inbox| !inbox.is_empty()) {
             self.orphans.insert(key, inbox);
         }
@@ -310,13 +325,10 @@ impl Clients {
         }
     }
 
-    /// A publication for `channel`: encoded once into its log. False: nobody has the channel.
+    /// A publication for `channel`: encoded once into each of its logs. False: nobody has the
+    /// channel.
     pub fn append(&mut self, channel: &str, kind: Kind, data: &[u8]) -> bool {
-        let appended = self.hub.publish(channel, kind, data);
-        if appended {
-            self.metrics.frames_encoded.add(1);
-        }
-        appended
+        self.hub.publish(channel, &mut self.encoder.publication(kind, data))
     }
 
     /// Moves bytes to the clients while `keep_going` says so; what is left and what was done.

@@ -33,6 +33,7 @@ use crate::{
     broker::Broker,
     channel::ChannelName,
     drain::{Control, Guard},
+    hub::Encoding,
     metrics::ShardMetrics,
 };
 
@@ -41,6 +42,8 @@ use crate::{
 pub struct Settings {
     /// `/echo` exists.
     pub echo: bool,
+    /// permessage-deflate is agreed to.
+    pub compression: bool,
     /// Clients may broadcast their own messages (`--client-publish broadcast`), each if it may
     /// publish at all.
     pub client_publish: bool,
@@ -82,7 +85,7 @@ pub struct Public {
 
 /// Makes sure that the shard holds subscriptions of the channels, in its hub and at the broker,
 /// so that nothing published after the 101 is missed by the client.
-pub type Admit = dyn Fn(&[ChannelName]) -> LocalBoxFuture<'static, Admission>;
+pub type Admit = dyn Fn(&[ChannelName], Encoding) -> LocalBoxFuture<'static, Admission>;
 
 /// Keeps the channels subscribed until the client's own subscription replaces it; dropped when
 /// the connection dies before it is handed over.
@@ -96,6 +99,8 @@ pub struct Upgraded<I> {
     pub leftover: Bytes,
     /// What it asked for.
     pub endpoint: Endpoint,
+    /// What was agreed about the form of messages.
+    pub encoding: Encoding,
     /// Its channels in the order asked for, without repetitions; of `/echo` none.
     pub channels: Vec<ChannelName>,
     /// Its messages may be broadcast.
@@ -127,7 +132,8 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let handed = connection::run(stream, peer, context.clone()).await?;
-    let upgrade::Handover { endpoint, channels, may_publish, admission, guard } = handed.handover;
+    let upgrade::Handover { endpoint, encoding, channels, may_publish, admission, guard } =
+        handed.handover;
     let connection::Handed { stream, leftover, .. } = handed;
-    Some(Upgraded { stream, leftover, endpoint, channels, may_publish, admission, guard })
+    Some(Upgraded { stream, leftover, endpoint, encoding, channels, may_publish, admission, guard })
 }

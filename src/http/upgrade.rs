@@ -16,14 +16,19 @@ use super::{
 use crate::{
     channel::ChannelName,
     drain::{Guard, Phase},
+    hub::Encoding,
     limits,
     metrics::Rejection,
-    ws::handshake::{self, Refusal, VERSION},
+    ws::{
+        extension::{self, Agreement},
+        handshake::{self, Refusal, VERSION},
+    },
 };
 
 /// What an accepted handshake is for; goes with the stream.
 pub(super) struct Handover {
     pub(super) endpoint: Endpoint,
+    pub(super) encoding: Encoding,
     pub(super) channels: Vec<ChannelName>,
     pub(super) may_publish: bool,
     pub(super) admission: Option<Admission>,
@@ -36,6 +41,7 @@ type Refused = Box<(Rejection, Answer)>;
 /// What a valid handshake asks for.
 struct Wish {
     accept: HeaderValue,
+    deflate: Option<Agreement>,
     channels: Vec<ChannelName>,
     may_publish: bool,
 }
@@ -51,15 +57,17 @@ pub(super) async fn answer(
     let accepted = async {
         let wish = understand(context, endpoint, head, asker)?;
         let guard = enter(context)?;
+        let encoding =
+            wish.deflate.map_or(Encoding::Plain, |deflate| Encoding::Deflate(deflate.window));
         let admission = match endpoint {
-            Endpoint::Ws => Some((public.admit)(&wish.channels).await),
+            Endpoint::Ws => Some((public.admit)(&wish.channels, encoding).await),
             Endpoint::Echo => None,
         };
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
-        let Wish { accept, channels, may_publish } = wish;
-        let handover = Handover { endpoint, channels, may_publish, admission, guard };
-        Ok((switching(accept), Some(handover)))
+        let Wish { accept, deflate, channels, may_publish } = wish;
+        let handover = Handover { endpoint, encoding, channels, may_publish, admission, guard };
+        Ok((switching(accept, deflate), Some(handover)))
     };
     accepted.await.unwrap_or_else(|refused: Refused| {
         let (reason, answer) = *refused;
@@ -94,7 +102,9 @@ fn understand(
         && rules.judge(Right::Publish, &asker) == Verdict::Allowed;
     let accept = HeaderValue::try_from(accept.accept_key)
         .expect("an accept key is base64, which is valid in a header");
-    Ok(Wish { accept, channels, may_publish })
+    let deflate =
+        context.settings.compression.then(|| extension::negotiate(&head.headers)).flatten();
+    Ok(Wish { accept, deflate, channels, may_publish })
 }
 
 /// Takes the drain guard, then looks whether a new client is welcome.
@@ -126,13 +136,16 @@ fn welcome(context: &Context) -> Result<(), Refused> {
     Err(Box::new((Rejection::Draining, answer)))
 }
 
-fn switching(accept: HeaderValue) -> Answer {
+fn switching(accept: HeaderValue, deflate: Option<Agreement>) -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(deflate) = deflate {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate.answer());
+    }
     answer
 }
 

@@ -82,10 +82,11 @@ impl ByteLog {
         self.newest
     }
 
-    /// Appends one frame. Returns by how much the memory held changed: (before, after).
-    pub(super) fn append(&mut self, header: &[u8], payload: &[u8]) -> (usize, usize) {
+    /// Appends one frame, given in parts. Returns by how much the memory held changed: (before,
+    /// after).
+    pub(super) fn append(&mut self, parts: [&[u8]; 2]) -> (usize, usize) {
         let (mut before, mut after) = (0, 0);
-        let total = header.len() + payload.len();
+        let total = parts[0].len() + parts[1].len();
         if self.chunks.back().is_some_and(|last| {
             last.bytes.is_empty() && last.bytes.capacity() < total.min(CHUNK_BYTES_MAX)
         }) {
@@ -94,7 +95,7 @@ impl ByteLog {
         self.newest = self.head;
         let mut marked = false;
         let mut left = total;
-        for mut part in [header, payload] {
+        for mut part in parts {
             while !part.is_empty() {
                 if self.room() == 0 {
                     after += self.grow(left, marked);

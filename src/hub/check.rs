@@ -17,7 +17,10 @@ impl<O: Outlet> Hub<O> {
             held_bytes += log.bytes.cost();
             assert!(log.roster.len() > 0, "a log without subscribers is gone");
             let number = small(number);
-            assert_eq!(self.by_name.get(&log.name), Some(&Entry::Live(number)));
+            let chain = || self.chain(self.log_of(log.name.as_str()));
+            let same = chain().filter(|(_, other)| other.encoding == log.encoding);
+            assert!(same.map(|(same, _)| same).eq([number]), "one log per channel and encoding");
+            assert!(chain().all(|(_, other)| other.name == log.name), "a chain is one channel's");
             for (place, entry) in log.roster.iter().enumerate() {
                 let client = self.clients.get(entry.client);
                 let back = client.places.position(number).map(|at| client.places.as_slice()[at]);
@@ -30,8 +33,12 @@ impl<O: Outlet> Hub<O> {
             }
             assert_eq!(log.queued, self.dirty.contains(&(number, log.serial)));
         }
-        let live = self.by_name.values().filter(|entry| matches!(entry, Entry::Live(_))).count();
-        assert_eq!(live, self.logs.len(), "every log has a name");
+        let first = |entry: &Entry| match entry {
+            Entry::Live(log) => Some(*log),
+            Entry::Abandoned => None,
+        };
+        let reached: usize = self.by_name.values().map(|e| self.chain(first(e)).count()).sum();
+        assert_eq!(reached, self.logs.len(), "every log has a name");
         for key in self.clients.keys() {
             held_bytes += self.check_client(self.clients.find(key).expect("just listed"));
         }

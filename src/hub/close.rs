@@ -43,9 +43,8 @@ impl<O: Outlet> Hub<O> {
     /// Closes everyone who hears `channel` after what they have in their logs now. Returns those
     /// for whom this is new; their channel is abandoned when the last of them has got it.
     pub fn close_channel(&mut self, channel: &str, frame: &[u8]) -> Vec<Key> {
-        let Some(log) = self.log_of(channel) else { return Vec::new() };
-        let roster = &self.logs[log as usize].roster;
-        let clients: Vec<u32> = roster.iter().map(|entry| entry.client).collect();
+        let rosters = self.chain(self.log_of(channel)).map(|(_, log)| &log.roster);
+        let clients: Vec<u32> = rosters.flat_map(|r| r.iter()).map(|entry| entry.client).collect();
         let mut closed = Vec::with_capacity(clients.len());
         for index in clients {
             // An earlier one's close may have taken the budget over its limit and this one out.

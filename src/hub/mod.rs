@@ -1,7 +1,8 @@
 //! Channels, byte logs, subscribers and the pass that moves bytes from the one to the other.
 //!
 //! **A channel is a byte log of ready-made WebSocket frames; a client is a byte offset into it.**
-//! A message is encoded once into the channel's log; sending is a write straight from the log to
+//! A message is encoded once into the channel's log (into each, if its clients use several
+//! encodings); sending is a write straight from the log to
 //! the client's outlet, and the cursor moves by what was taken. No queue, no allocation and no
 //! wake-up per message and client. Synchronous, single-threaded, without IO, clock or log: the
 //! outlet is a trait, time comes in as a closure.
@@ -12,6 +13,7 @@ mod check;
 mod clients;
 mod close;
 mod cut;
+mod encoding;
 mod flush;
 mod outbox;
 mod outlet;
@@ -29,11 +31,15 @@ use std::{
 use slab::Slab;
 
 use self::{budget::Account, bytelog::ByteLog, clients::Clients, roster::Roster};
-pub use self::{budget::Budget, clients::Key, close::Finish, outlet::Outlet, pass::Pass};
-use crate::{
-    channel::ChannelName,
-    ws::{Kind, frame},
+pub use self::{
+    budget::Budget,
+    clients::Key,
+    close::Finish,
+    encoding::{Encode, Encoding, Unchanged},
+    outlet::Outlet,
+    pass::Pass,
 };
+use crate::channel::ChannelName;
 
 /// What happens to a client that falls further behind than the backlog allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +80,13 @@ pub enum Event {
     CloseSent(Key),
 }
 
-/// One channel on this thread.
+/// One channel on this thread, in one encoding.
 #[derive(Debug)]
 struct Log {
     name: ChannelName,
+    encoding: Encoding,
+    /// The channel's next log, in another encoding.
+    sibling: Option<u32>,
     bytes: ByteLog,
     roster: Roster,
     /// Tells this log from an earlier one in the same place.
@@ -88,7 +97,7 @@ struct Log {
     again: bool,
 }
 
-/// A name's log, or that its last subscriber has left and nobody was told yet.
+/// The first of a name's logs, or that its last subscriber has left and nobody was told yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Live(u32),
@@ -116,6 +125,8 @@ pub struct Hub<O> {
     /// How many of them were there when the last sweep ended.
     sweep_left: usize,
     unflushed: Vec<Key>,
+    /// Room for [`Hub::publish`] to note which logs have grown, with their serials.
+    grown: Vec<(u32, u64)>,
     events: Vec<Event>,
     /// Deliveries that no pass has reported yet.
     tally: Pass,
@@ -139,6 +150,7 @@ impl<O: Outlet> Hub<O> {
             dirty: VecDeque::new(),
             sweep_left: 0,
             unflushed: Vec::new(),
+            grown: Vec::new(),
             events: Vec::new(),
             tally: Pass::default(),
             next_serial: 0,
@@ -188,23 +200,39 @@ impl<O: Outlet> Hub<O> {
         self.clients.keys()
     }
 
-    /// Encodes a message once, into its channel's log; the next pass delivers it. False if
+    /// Encodes a message once into each of its channel's logs; the next pass delivers it. False if
     /// nobody here hears the channel.
-    pub fn publish(&mut self, channel: &str, kind: Kind, payload: &[u8]) -> bool {
-        let Some(log) = self.log_of(channel) else { return false };
-        let target = &mut self.logs[log as usize];
-        let header = frame::data_header(kind, payload.len());
-        let (before, after) = target.bytes.append(header.as_ref(), payload);
-        let cut = target.bytes.cut_to(self.settings.backlog_bytes);
-        self.account.resize(before, after);
-        self.mark_dirty(log);
-        if let Some(new_tail) = cut {
+    pub fn publish(&mut self, channel: &str, message: &mut impl Encode) -> bool {
+        let Some(first) = self.log_of(channel) else { return false };
+        let mut grown = std::mem::take(&mut self.grown);
+        let mut next = Some(first);
+        while let Some(log) = next {
+            let target = &mut self.logs[log as usize];
+            next = target.sibling;
+            let (before, after) = target.bytes.append(message.encode(target.encoding));
+            if before != after || target.bytes.len() > self.settings.backlog_bytes {
+                grown.push((log, target.serial));
+            }
+            self.account.resize(before, after);
+            self.mark_dirty(log);
+        }
+        // Closing whoever is too slow may end any of the logs.
+        for &(log, serial) in &grown {
+            if self.is_log(log, serial) {
+                self.bound(log);
+            }
+        }
+        grown.clear();
+        self.grown = grown;
+        true
+    }
+
+    /// Holds a log that has grown, and all of them together, to what they may take.
+    fn bound(&mut self, log: u32) {
+        if let Some(new_tail) = self.logs[log as usize].bytes.cut_to(self.settings.backlog_bytes) {
             self.cut(log, new_tail, self.settings.slow);
         }
-        if before != after {
-            self.relieve_after(log);
-        }
-        true
+        self.relieve_after(log);
     }
 
     /// Puts a log on the list for a pass.

@@ -92,7 +92,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    fn is_log(&self, log: u32, serial: u64) -> bool {
+    pub(super) fn is_log(&self, log: u32, serial: u64) -> bool {
         self.logs.get(log as usize).is_some_and(|found| found.serial == serial)
     }
 

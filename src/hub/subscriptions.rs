@@ -1,11 +1,12 @@
 //! Who hears which channel: logs begin with their first subscriber and end with their last.
 //!
-//! A client knows its entry in each log and a log its clients; whatever moves an entry tells the
-//! client. The names of channels that nobody here hears any more are kept until they are asked
-//! for, so that the caller can tell whoever feeds this hub.
+//! The logs of a channel, one for each encoding in use, form a chain that its name leads to; most
+//! chains have one link. A client knows its entry in each log and a log its clients; whatever
+//! moves an entry tells the client. The names of channels that nobody here hears any more are kept
+//! until they are asked for, so that the caller can tell whoever feeds this hub.
 
 use super::{
-    Entry, Hub, Log, Outlet,
+    Encoding, Entry, Hub, Log, Outlet,
     bytelog::ByteLog,
     clients::{Key, Place, State, small},
     roster::{Roster, Subscriber},
@@ -13,40 +14,78 @@ use super::{
 use crate::channel::ChannelName;
 
 impl<O: Outlet> Hub<O> {
-    /// Lets a client hear what is published on `channel` from now on. True if it is the first
-    /// here that does. Does nothing the second time, nor for a client that is closing.
-    pub fn subscribe(&mut self, key: Key, channel: &ChannelName) -> bool {
+    /// Lets a client hear what is published on `channel` from now on, in `encoding`. True if it is
+    /// the first here that hears it. Does nothing the second time, nor for a client that is
+    /// closing.
+    pub fn subscribe(&mut self, key: Key, channel: &ChannelName, encoding: Encoding) -> bool {
         let Some(client) = self.clients.find(key) else { return false };
         if self.clients.get(client).state != State::Open {
             return false;
         }
-        let (log, first) = match self.by_name.get(channel) {
-            Some(&Entry::Live(log)) => (log, false),
-            Some(Entry::Abandoned) | None => (self.create_log(channel), true),
-        };
-        let subscribed = &mut self.clients.get_mut(client);
-        if subscribed.places.position(log).is_none() {
-            let target = &mut self.logs[log as usize];
-            let busy = subscribed.blocked || subscribed.outbox.is_some();
-            let cursor = target.bytes.head();
-            let index = small(target.roster.push(Subscriber { cursor, client, busy }));
-            subscribed.places.push(Place { log, index });
+        let first = self.log_of(channel.as_str());
+        let places = &self.clients.get(client).places;
+        if self.chain(first).any(|(log, _)| places.position(log).is_some()) {
+            return false;
         }
-        first
+        let same = self.chain(first).find(|(_, log)| log.encoding == encoding);
+        let log = match same {
+            Some((log, _)) => log,
+            None => self.create_log(channel, encoding, first),
+        };
+        let subscribed = self.clients.get_mut(client);
+        let target = &mut self.logs[log as usize];
+        let busy = subscribed.blocked || subscribed.outbox.is_some();
+        let cursor = target.bytes.head();
+        let index = small(target.roster.push(Subscriber { cursor, client, busy }));
+        subscribed.places.push(Place { log, index });
+        first.is_none()
     }
 
-    fn create_log(&mut self, channel: &ChannelName) -> u32 {
+    /// Begins a log. The first of its channel stays the first, since it is the usual one.
+    fn create_log(&mut self, channel: &ChannelName, encoding: Encoding, first: Option<u32>) -> u32 {
         self.next_serial += 1;
         let log = small(self.logs.insert(Log {
             name: channel.clone(),
+            encoding,
+            sibling: first.and_then(|first| self.logs[first as usize].sibling),
             bytes: ByteLog::default(),
             roster: Roster::default(),
             serial: self.next_serial,
             queued: false,
             again: false,
         }));
-        self.by_name.insert(channel.clone(), Entry::Live(log));
+        match first {
+            Some(first) => self.logs[first as usize].sibling = Some(log),
+            None => {
+                self.by_name.insert(channel.clone(), Entry::Live(log));
+            }
+        }
         log
+    }
+
+    /// The logs of one channel, beginning with its first.
+    pub(super) fn chain(&self, first: Option<u32>) -> impl Iterator<Item = (u32, &Log)> {
+        let link = |log: u32| (log, &self.logs[log as usize]);
+        std::iter::successors(first.map(link), move |(_, log)| log.sibling.map(link))
+    }
+
+    /// Forgets a log that has no subscribers.
+    fn end_log(&mut self, log: u32) {
+        let first = self.log_of(self.logs[log as usize].name.as_str());
+        let before = self.chain(first).find(|(_, other)| other.sibling == Some(log));
+        let before = before.map(|(before, _)| before);
+        let gone = self.logs.remove(log as usize);
+        self.account.resize(gone.bytes.cost(), 0);
+        match (before, gone.sibling) {
+            (Some(before), sibling) => self.logs[before as usize].sibling = sibling,
+            (None, Some(sibling)) => {
+                self.by_name.insert(gone.name, Entry::Live(sibling));
+            }
+            (None, None) => {
+                self.by_name.insert(gone.name.clone(), Entry::Abandoned);
+                self.abandoned.push(gone.name);
+            }
+        }
     }
 
     /// The channel that a client subscribed to first.
@@ -62,6 +101,7 @@ impl<O: Outlet> Hub<O> {
         self.log_of(channel).is_some()
     }
 
+    /// The first of a channel's logs.
     pub(super) fn log_of(&self, channel: &str) -> Option<u32> {
         match self.by_name.get(channel) {
             Some(&Entry::Live(log)) => Some(log),
@@ -72,6 +112,12 @@ impl<O: Outlet> Hub<O> {
     /// Number of channels that someone here hears.
     #[must_use]
     pub fn channel_count(&self) -> usize {
+        self.by_name.values().filter(|entry| matches!(entry, Entry::Live(_))).count()
+    }
+
+    /// Number of logs: one for each channel and encoding that someone here uses.
+    #[must_use]
+    pub fn log_count(&self) -> usize {
         self.logs.len()
     }
 
@@ -109,10 +155,7 @@ impl<O: Outlet> Hub<O> {
             clients.get_mut(moved).places.moved(log, to);
         });
         if target.roster.len() == 0 {
-            let gone = self.logs.remove(log as usize);
-            self.account.resize(gone.bytes.cost(), 0);
-            self.by_name.insert(gone.name.clone(), Entry::Abandoned);
-            self.abandoned.push(gone.name);
+            self.end_log(log);
         } else if target.bytes.is_in_oldest_chunk(cursor) {
             // It may have been the last that held the chunk.
             self.mark_dirty(log);

@@ -7,8 +7,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Counters, FANOUT_BUCKETS_US, Histogram, Placed, PublishFailure, Rejection, ShardMetrics,
-    SlowAction, Source,
+    Counters, EncodingWord, FANOUT_BUCKETS_US, Histogram, Placed, PublishFailure, Rejection,
+    ShardMetrics, SlowAction, Source,
 };
 use crate::{drain::Phase, ws::close::CloseReason};
 
@@ -194,10 +194,7 @@ const SHARD_ROWS: [Row; 16] = [
     counter(
         "frames_encoded_total",
         "Messages encoded into a log, once per shard and encoding.",
-        |cells| {
-            let labels = vec![("encoding", Cow::Borrowed("plain"))];
-            vec![(labels, Value::Whole(cells.frames_encoded.get()))]
-        },
+        |cells| by_word("encoding", EncodingWord::WORDS, &cells.frames_encoded),
     ),
     counter("deliveries_total", "Messages handed to the kernel, one per client.", |cells| {
         whole(cells.deliveries.get())

@@ -167,6 +167,16 @@ words! {
 }
 
 words! {
+    /// How a log holds messages.
+    EncodingWord {
+        /// As they were published.
+        Plain = "plain",
+        /// permessage-deflate, of every window size; also what it leaves uncompressed.
+        Deflate = "deflate",
+    }
+}
+
+words! {
     /// What became of a slow consumer.
     SlowAction {
         /// Closed with 1013.
@@ -207,8 +217,8 @@ pub struct ShardMetrics {
     pub publish_failures: Counters<{ PublishFailure::WORDS.len() }>,
     /// Clients' own messages that were dropped because `--client-publish` is off.
     pub client_messages_dropped: Counter,
-    /// Messages encoded into a log (plain encoding).
-    pub frames_encoded: Counter,
+    /// Messages encoded into a log, by [`EncodingWord`].
+    pub frames_encoded: Counters<{ EncodingWord::WORDS.len() }>,
     /// Messages handed to the kernel, one per client.
     pub deliveries: Counter,
     /// Bytes handed to the kernel.

@@ -47,6 +47,7 @@ pub(super) fn shard(config: &Config, connections_max: usize) -> shard::Settings 
         clients: conn::Settings {
             message_bytes_max: config.max_message_bytes,
             client_publish: config.client_publish == ClientPublish::Broadcast,
+            compression_threshold_bytes: config.compression.threshold_bytes,
             greeting: config.greeting.clone(),
             keepalive: keepalive::Settings {
                 interval: Some(config.ping.interval),
@@ -62,6 +63,7 @@ pub(super) fn shard(config: &Config, connections_max: usize) -> shard::Settings 
 pub(super) fn http(config: &Config, connections_max: usize) -> http::Settings {
     http::Settings {
         echo: config.echo,
+        compression: config.compression.on,
         client_publish: config.client_publish == ClientPublish::Broadcast,
         connections_max,
         broadcast_bytes_max: config.max_broadcast_bytes,

@@ -106,7 +106,8 @@ impl Door {
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: SocketAddr) {
-        let Upgraded { stream, leftover, endpoint, may_publish, admission, guard, .. } = upgraded;
+        let Upgraded { stream, leftover, endpoint, encoding, may_publish, .. } = upgraded;
+        let (admission, guard) = (upgraded.admission, upgraded.guard);
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
@@ -121,7 +122,7 @@ impl Door {
                     admitted.connected.set(true);
                     admitted.key
                 }
-                _ => clients.admit(endpoint, &[]),
+                _ => clients.admit(endpoint, encoding, &[]),
             };
             clients.connect(key, connected, now);
         });

@@ -209,11 +209,11 @@ impl Drop for Admitted {
 /// The hub first, the broker second: from the broker's confirmation on nothing is missed.
 fn admit(core: &Rc<Core>) -> Rc<http::Admit> {
     let core = core.clone();
-    Rc::new(move |channels| {
+    Rc::new(move |channels, encoding| {
         let core = core.clone();
         let channels = channels.to_vec();
         Box::pin(async move {
-            let key = core.with(|clients| clients.admit(Endpoint::Ws, &channels));
+            let key = core.with(|clients| clients.admit(Endpoint::Ws, encoding, &channels));
             let admitted = Admitted { core: core.clone(), key, connected: Cell::new(false) };
             // All at once: many channels must not take many round trips, or deadlines.
             join_all(channels.into_iter().map(|channel| core.broker().subscribe(channel))).await;

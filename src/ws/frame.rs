@@ -14,6 +14,8 @@ pub const CLOSE_TEXT_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 pub const HEADER_BYTES_MAX: usize = 10;
 
 pub(super) const FIN: u8 = 0x80;
+/// RSV1, which permessage-deflate took: the message is compressed (RFC 7692 §6).
+pub(super) const COMPRESSED: u8 = 0x40;
 pub(super) const OPCODE_CONTINUATION: u8 = 0x0;
 pub(super) const OPCODE_TEXT: u8 = 0x1;
 pub(super) const OPCODE_BINARY: u8 = 0x2;
@@ -115,6 +117,15 @@ pub fn close_for(reason: CloseReason) -> Option<ControlFrame> {
 #[must_use]
 pub fn close_empty() -> ControlFrame {
     control(Control::Close, &[])
+}
+
+impl Header {
+    /// Says that the payload is compressed (RFC 7692 §6).
+    #[must_use]
+    pub fn compressed(mut self) -> Self {
+        self.bytes[0] |= COMPRESSED;
+        self
+    }
 }
 
 impl AsRef<[u8]> for Header {

@@ -6,6 +6,8 @@
 
 pub mod close;
 pub mod decoder;
+pub mod deflate;
+pub mod extension;
 pub mod frame;
 pub mod handshake;
 pub mod utf8;

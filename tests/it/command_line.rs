@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// Every option of the interface.
-const OPTIONS: [&str; 30] = [
+const OPTIONS: [&str; 32] = [
     "--listen",
     "--admin-listen",
     "--threads",
@@ -25,6 +25,8 @@ const OPTIONS: [&str; 30] = [
     "--greeting",
     "--client-publish",
     "--echo",
+    "--compression",
+    "--compression-threshold",
     "--api-token",
     "--api-token-file",
     "--insecure-api",

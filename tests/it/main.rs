@@ -15,6 +15,7 @@ mod broadcast_refused;
 mod channels;
 mod clients;
 mod command_line;
+mod compression;
 mod docs;
 mod fanout;
 mod frames;

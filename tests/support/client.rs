@@ -50,6 +50,16 @@ pub(crate) fn upgrade_request(addr: SocketAddr, target: &str, headers: &str) -> 
     )
 }
 
+/// A connection with as little room in its kernel as possible.
+#[track_caller]
+pub(crate) fn little_room(addr: SocketAddr) -> Http {
+    let socket =
+        Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket can be made");
+    socket.set_recv_buffer_size(STALLED_RECEIVE_BYTES).expect("a new socket takes options");
+    socket.connect_timeout(&addr.into(), PATIENCE).expect("somebody listens");
+    Http::over(TcpStream::from(socket))
+}
+
 impl Client {
     /// A client of the default channel.
     #[track_caller]
@@ -74,12 +84,7 @@ impl Client {
     /// not read.
     #[track_caller]
     pub(crate) fn with_little_room(addr: SocketAddr, target: &str) -> Self {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)
-            .expect("a socket can be made");
-        socket.set_recv_buffer_size(STALLED_RECEIVE_BYTES).expect("a new socket takes options");
-        socket.connect_timeout(&addr.into(), PATIENCE).expect("somebody listens");
-        let http = Http::over(TcpStream::from(socket));
-        Self::try_open(http, addr, target, "")
+        Self::try_open(little_room(addr), addr, target, "")
             .unwrap_or_else(|response| panic!("{target} upgrades: {response:?}"))
     }
 

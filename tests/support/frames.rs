@@ -21,6 +21,8 @@ const MASK_KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) fin: bool,
+    /// RSV1: the payload is compressed. It never is unless the client has offered that.
+    pub(crate) compressed: bool,
     pub(crate) opcode: u8,
     pub(crate) payload: Vec<u8>,
 }
@@ -89,6 +91,8 @@ pub(crate) fn head(first: u8, mask: bool, length: u64) -> Vec<u8> {
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
     taken: usize,
+    /// permessage-deflate was agreed upon.
+    pub(crate) compression: bool,
 }
 
 impl Inbox {
@@ -124,7 +128,9 @@ impl Inbox {
         let rest = self.rest();
         let (&[first, second], rest) = rest.split_first_chunk::<2>()?;
         assert_eq!(second & 0x80, 0, "a server never masks");
-        assert_eq!(first & 0x70, 0, "no reserved bit without an extension");
+        let compressed = first & 0x40 != 0;
+        assert_eq!(first & 0x30, 0, "no reserved bit without an extension");
+        assert!(self.compression || !compressed, "no compression that was not agreed upon");
         let (length, head_bytes) = match second {
             126 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
             127 => (u64::from_be_bytes(*rest.first_chunk()?), 10),
@@ -136,7 +142,8 @@ impl Inbox {
         }
         let payload = self.rest()[head_bytes..head_bytes + length].to_vec();
         self.taken += head_bytes + length;
-        let frame = Frame { fin: first & 0x80 != 0, opcode: first & 0x0F, payload };
+        let frame = Frame { fin: first & 0x80 != 0, compressed, opcode: first & 0x0F, payload };
+        assert!(!compressed || frame.opcode < 8, "control frames are never compressed: {frame:?}");
         assert!(frame.opcode < 8 || frame.fin, "control frames are never fragmented: {frame:?}");
         Some(frame)
     }

@@ -190,7 +190,7 @@ fn echoes_that_nobody_reads_are_bounded_by_the_budget() {
     let mut closing = 0;
     for _ in 0..40 {
         // Not yet connected: it takes nothing.
-        let key = table.clients.admit(Endpoint::Echo, &[]);
+        let key = table.clients.admit(Endpoint::Echo, Encoding::Plain, &[]);
         for _ in 0..500 {
             table.clients.on_input(key, &mut masked(0x82, &[b'x'; 120]));
         }

@@ -8,7 +8,11 @@ use std::{
 
 use super::{socket::Ready, *};
 use crate::{
-    clock, hub::SlowPolicy, limits::CLOSE_WRITE_DEADLINE, metrics::Source, ws::frame::close_for,
+    clock,
+    hub::{Encoding, SlowPolicy},
+    limits::CLOSE_WRITE_DEADLINE,
+    metrics::Source,
+    ws::frame::close_for,
 };
 
 mod floods;
@@ -29,7 +33,13 @@ fn settings() -> Settings {
         interval: Some(Duration::from_secs(25)),
         timeout: Duration::from_secs(20),
     };
-    Settings { message_bytes_max: 65_536, client_publish: true, greeting: None, keepalive }
+    Settings {
+        message_bytes_max: 65_536,
+        client_publish: true,
+        compression_threshold_bytes: 100,
+        greeting: None,
+        keepalive,
+    }
 }
 
 fn table(settings: Settings) -> Table {
@@ -62,7 +72,7 @@ fn table_within(settings: Settings, budget_bytes: usize) -> Table {
 
 impl Table {
     fn admit(&mut self) -> Key {
-        self.clients.admit(Endpoint::Ws, &[ChannelName::default_channel()])
+        self.clients.admit(Endpoint::Ws, Encoding::Plain, &[ChannelName::default_channel()])
     }
 
     fn connect(&mut self, key: Key, now: Millis) -> TcpStream {

@@ -107,7 +107,7 @@ impl Fixture {
         let admit_gate = Rc::new((Cell::new(false), Notify::new()));
         let admit = {
             let (admissions, gate) = (admissions.clone(), admit_gate.clone());
-            move |_: &[ChannelName]| {
+            move |_: &[ChannelName], _| {
                 let (admission, gate) = (admissions.clone(), gate.clone());
                 async move {
                     if gate.0.get() {
@@ -121,6 +121,7 @@ impl Fixture {
         let context = Context {
             settings: Settings {
                 echo: false,
+                compression: true,
                 client_publish: false,
                 connections_max: 100,
                 broadcast_bytes_max: 64 * 1024,

@@ -8,7 +8,7 @@ use super::{
     roomy_hub, settings,
 };
 use crate::{
-    hub::{Budget, Event, Finish, Hub, Key, SlowPolicy},
+    hub::{Budget, Encoding, Event, Finish, Hub, Key, SlowPolicy, Unchanged},
     ws::Kind,
 };
 
@@ -18,11 +18,11 @@ const CLOSE: &[u8] = &[0x88, 2, 3, 232];
 fn stalled(hub: &mut Hub<Pipe>, room: usize) -> (Key, Pipe) {
     let pipe = Pipe::with_room(room);
     let key = hub.insert(pipe.clone());
-    hub.subscribe(key, &name("a"));
-    hub.subscribe(key, &name("b"));
-    hub.publish("a", Kind::Text, b"begun");
-    hub.publish("a", Kind::Text, b"second");
-    hub.publish("b", Kind::Text, b"third");
+    hub.subscribe(key, &name("a"), Encoding::Plain);
+    hub.subscribe(key, &name("b"), Encoding::Plain);
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"begun"));
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"second"));
+    hub.publish("b", &mut Unchanged::new(Kind::Text, b"third"));
     pass(hub);
     events(hub);
     (key, pipe)
@@ -34,7 +34,7 @@ fn let_go(hub: &mut Hub<Pipe>, key: Key, pipe: &Pipe) -> Vec<Vec<u8>> {
     hub.check();
     assert_eq!(events(hub), [Event::Drained(key), Event::CloseSent(key)]);
     let writes = pipe.0.borrow().writes;
-    hub.publish("a", Kind::Text, b"late");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"late"));
     hub.control(key, &frame(0x9, b""));
     hub.pong(key, &frame(0xa, b""));
     hub.queue(key, &[b"x"]);
@@ -50,7 +50,7 @@ fn an_idle_client_is_closed_at_once() {
     let mut hub = roomy_hub();
     let pipe = Pipe::open();
     let key = hub.insert(pipe.clone());
-    hub.subscribe(key, &name("a"));
+    hub.subscribe(key, &name("a"), Encoding::Plain);
     hub.close(key, CLOSE, Finish::Log);
     hub.check();
     assert_eq!(events(&mut hub), [Event::CloseSent(key)]);
@@ -74,7 +74,7 @@ fn a_close_after_the_logs_sends_what_was_published_before_it_and_nothing_newer()
     let mut hub = roomy_hub();
     let (key, pipe) = stalled(&mut hub, 3);
     hub.close(key, CLOSE, Finish::Log);
-    hub.publish("a", Kind::Text, b"newer");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"newer"));
     hub.check();
     let expected = [&b"begun"[..], b"second", b"third", &CLOSE[2..]];
     assert_eq!(let_go(&mut hub, key, &pipe), expected);
@@ -103,7 +103,7 @@ fn closing_a_channel_closes_its_clients_after_what_they_have() {
     let mut hub = roomy_hub();
     let (key, pipe) = stalled(&mut hub, 3);
     let other = hub.insert(Pipe::open());
-    hub.subscribe(other, &name("c"));
+    hub.subscribe(other, &name("c"), Encoding::Plain);
     assert_eq!(hub.close_channel("b", CLOSE), [key]);
     assert_eq!(hub.close_channel("b", CLOSE), []);
     let expected = [&b"begun"[..], b"second", b"third", &CLOSE[2..]];
@@ -118,10 +118,10 @@ fn a_slow_consumer_gets_the_end_of_its_begun_frame_and_the_close_frame() {
     let (slow, fast) = (Pipe::with_room(700), Pipe::open());
     let key = hub.insert(slow.clone());
     let reader = hub.insert(fast.clone());
-    hub.subscribe(key, &name("a"));
-    hub.subscribe(reader, &name("a"));
+    hub.subscribe(key, &name("a"), Encoding::Plain);
+    hub.subscribe(reader, &name("a"), Encoding::Plain);
     for number in 0..300 {
-        hub.publish("a", Kind::Text, format!("{number:01000}").as_bytes());
+        hub.publish("a", &mut Unchanged::new(Kind::Text, format!("{number:01000}").as_bytes()));
         pass(&mut hub);
     }
     assert_eq!(events(&mut hub), [Event::Blocked(key), Event::Slow(key)]);
@@ -140,10 +140,10 @@ fn a_skipping_client_goes_on_with_the_newest_message_and_its_loss_is_counted() {
     let mut hub = Hub::new(settings(100_000, SlowPolicy::Skip), budget);
     let pipe = Pipe::with_room(700);
     let key = hub.insert(pipe.clone());
-    hub.subscribe(key, &name("a"));
+    hub.subscribe(key, &name("a"), Encoding::Plain);
     let mut missed = 0;
     for number in 0..300 {
-        hub.publish("a", Kind::Text, format!("{number:01000}").as_bytes());
+        hub.publish("a", &mut Unchanged::new(Kind::Text, format!("{number:01000}").as_bytes()));
         pass(&mut hub);
     }
     for event in events(&mut hub) {
@@ -166,9 +166,9 @@ fn who_was_merely_not_reached_by_a_pass_is_written_to_and_not_called_slow() {
     let mut hub = Hub::new(settings(10_000, SlowPolicy::Close), budget);
     let pipe = Pipe::open();
     let key = hub.insert(pipe.clone());
-    hub.subscribe(key, &name("a"));
+    hub.subscribe(key, &name("a"), Encoding::Plain);
     for _ in 0..200 {
-        hub.publish("a", Kind::Text, &[b'x'; 1000]);
+        hub.publish("a", &mut Unchanged::new(Kind::Text, &[b'x'; 1000]));
     }
     pass(&mut hub);
     assert_eq!(events(&mut hub), []);

@@ -6,14 +6,14 @@ use super::{
     roomy_hub,
 };
 use crate::{
-    hub::{Event, Hub, Key},
+    hub::{Encoding, Event, Hub, Key, Unchanged},
     ws::Kind,
 };
 
 fn subscribed(hub: &mut Hub<Pipe>, pipe: &Pipe, channels: &[&str]) -> Key {
     let key = hub.insert(pipe.clone());
     for channel in channels {
-        hub.subscribe(key, &name(channel));
+        hub.subscribe(key, &name(channel), Encoding::Plain);
     }
     key
 }
@@ -25,9 +25,9 @@ fn a_message_reaches_every_subscriber_of_its_channel_and_nobody_else() {
     subscribed(&mut hub, &pipes[0], &["a"]);
     subscribed(&mut hub, &pipes[1], &["a", "b"]);
     subscribed(&mut hub, &pipes[2], &["b"]);
-    assert!(hub.publish("a", Kind::Text, b"1"));
-    assert!(hub.publish("b", Kind::Text, b"2"));
-    assert!(!hub.publish("c", Kind::Text, b"3"));
+    assert!(hub.publish("a", &mut Unchanged::new(Kind::Text, b"1")));
+    assert!(hub.publish("b", &mut Unchanged::new(Kind::Text, b"2")));
+    assert!(!hub.publish("c", &mut Unchanged::new(Kind::Text, b"3")));
     let done = pass(&mut hub);
     assert_eq!((done.more, done.deliveries, done.bytes), (false, 4, 12));
     assert_eq!(pipes.each_ref().map(Pipe::texts), [vec!["1"], vec!["1", "2"], vec!["2"]]);
@@ -38,11 +38,11 @@ fn a_client_hears_only_what_is_published_after_it_has_subscribed_and_once() {
     let mut hub = roomy_hub();
     let early = Pipe::open();
     subscribed(&mut hub, &early, &["a", "a"]);
-    hub.publish("a", Kind::Text, b"before");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"before"));
     let late = Pipe::open();
     let key = subscribed(&mut hub, &late, &["a"]);
-    hub.publish("a", Kind::Text, b"after");
-    assert!(!hub.subscribe(key, &name("a")));
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"after"));
+    assert!(!hub.subscribe(key, &name("a"), Encoding::Plain));
     pass(&mut hub);
     assert_eq!(early.texts(), ["before", "after"]);
     assert_eq!(late.texts(), ["after"]);
@@ -55,7 +55,7 @@ fn what_was_published_between_two_passes_goes_out_in_one_write() {
     subscribed(&mut hub, &pipe, &["a"]);
     // Over several chunks.
     for number in 0..5_000 {
-        hub.publish("a", Kind::Text, format!("message {number}").as_bytes());
+        hub.publish("a", &mut Unchanged::new(Kind::Text, format!("message {number}").as_bytes()));
     }
     assert_eq!(pass(&mut hub).deliveries, 5_000);
     assert_eq!(pipe.0.borrow().writes, 1);
@@ -73,7 +73,7 @@ fn messages_of_every_length_arrive_whole_also_across_chunks_and_writes() {
     let key = subscribed(&mut hub, &narrow, &["a"]);
     let lengths = [0, 1, 125, 126, 127, 511, 65_535, 65_536, 65_537, 5_000_000, 0];
     for (filler, &length) in (1_u8..).zip(&lengths) {
-        hub.publish("a", Kind::Binary, &vec![filler; length]);
+        hub.publish("a", &mut Unchanged::new(Kind::Binary, &vec![filler; length]));
         pass(&mut hub);
     }
     while hub.is_blocked(key) {
@@ -94,7 +94,7 @@ fn a_client_megabytes_behind_gets_everything_in_order_and_delays_nobody() {
     let key = subscribed(&mut hub, &stalled, &["a"]);
     subscribed(&mut hub, &other, &["a"]);
     for number in 0..4_000 {
-        hub.publish("a", Kind::Text, format!("{number:01024}").as_bytes());
+        hub.publish("a", &mut Unchanged::new(Kind::Text, format!("{number:01024}").as_bytes()));
         pass(&mut hub);
     }
     assert_eq!(other.texts().len(), 4_000);
@@ -111,9 +111,9 @@ fn a_control_frame_waits_for_the_end_of_a_begun_frame_and_goes_before_the_next()
     let mut hub = roomy_hub();
     let pipe = Pipe::with_room(5);
     let key = subscribed(&mut hub, &pipe, &["a", "b"]);
-    hub.publish("a", Kind::Text, b"hello");
-    hub.publish("a", Kind::Text, b"again");
-    hub.publish("b", Kind::Text, b"other");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"hello"));
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"again"));
+    hub.publish("b", &mut Unchanged::new(Kind::Text, b"other"));
     pass(&mut hub);
     hub.control(key, &frame(0x9, b"ping"));
     assert_eq!(hub.unsent(key), 6);
@@ -166,7 +166,7 @@ fn a_pass_stops_when_told_and_goes_on_where_it_was() {
     let mut hub = roomy_hub();
     let pipes: Vec<Pipe> = (0..10).map(|_| Pipe::open()).collect();
     let keys: Vec<Key> = pipes.iter().map(|pipe| subscribed(&mut hub, pipe, &["a"])).collect();
-    hub.publish("a", Kind::Text, b"1");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"1"));
     let mut slices = 0;
     while hub.pass(&mut || false).more {
         hub.check();
@@ -176,9 +176,9 @@ fn a_pass_stops_when_told_and_goes_on_where_it_was() {
     }
     assert!(pipes.iter().all(|pipe| pipe.texts() == ["1"]));
     // Who is late in a pass simply gets more.
-    hub.publish("a", Kind::Text, b"2");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"2"));
     hub.pass(&mut || false);
-    hub.publish("a", Kind::Text, b"3");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"3"));
     hub.remove(keys[3]);
     pass(&mut hub);
     for (number, pipe) in pipes.iter().enumerate().filter(|&(number, _)| number != 3) {
@@ -196,11 +196,11 @@ fn an_interrupted_write_is_tried_again_and_a_broken_outlet_never() {
     broken.0.borrow_mut().broken = true;
     subscribed(&mut hub, &good, &["a"]);
     let key = subscribed(&mut hub, &broken, &["a", "b"]);
-    hub.publish("a", Kind::Text, b"1");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"1"));
     pass(&mut hub);
     assert_eq!(good.texts(), ["1"]);
     assert_eq!(events(&mut hub), [Event::Failed(key, std::io::ErrorKind::BrokenPipe)]);
-    hub.publish("a", Kind::Text, b"2");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"2"));
     hub.control(key, &frame(0x9, b""));
     hub.writable(key);
     pass(&mut hub);
@@ -215,7 +215,7 @@ fn an_abandoned_channel_is_named_once_and_not_if_somebody_came_back() {
     let first = subscribed(&mut hub, &pipe, &["a", "b"]);
     hub.remove(first);
     let second = hub.insert(pipe);
-    assert!(hub.subscribe(second, &name("a")), "first again");
+    assert!(hub.subscribe(second, &name("a"), Encoding::Plain), "first again");
     assert_eq!(hub.take_abandoned(), Some(name("b")));
     assert_eq!(hub.take_abandoned(), None);
     assert!(hub.has_channel("a") && !hub.has_channel("b"));
@@ -234,7 +234,7 @@ fn a_stale_key_is_refused_everywhere() {
     let fresh = hub.insert(pipe.clone());
     assert!(hub.remove(stale).is_none() && hub.outlet(stale).is_none());
     assert!(hub.outlet_mut(stale).is_none() && hub.first_channel(stale).is_none());
-    assert!(!hub.subscribe(stale, &name("a")));
+    assert!(!hub.subscribe(stale, &name("a"), Encoding::Plain));
     hub.control(stale, &frame(0x9, b""));
     hub.pong(stale, &frame(0xa, b""));
     hub.queue(stale, &[b"x"]);

@@ -7,7 +7,7 @@ use std::{
 
 use super::{events, name, pass, pipe::Pipe, roomy_hub, settings};
 use crate::{
-    hub::{Budget, Event, Hub, Log, Outlet, SlowPolicy},
+    hub::{Budget, Encoding, Event, Hub, Log, Outlet, SlowPolicy, Unchanged},
     limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN},
     ws::Kind,
 };
@@ -28,8 +28,8 @@ fn ten_thousand_quiet_channels_cost_less_than_fifteen_hundred_bytes_each() {
     let mut hub = roomy_hub();
     for number in 0..10_000 {
         let key = hub.insert(Sink(0));
-        hub.subscribe(key, &name(&format!("channel-{number}")));
-        hub.publish(&format!("channel-{number}"), Kind::Text, &[b'x'; 100]);
+        hub.subscribe(key, &name(&format!("channel-{number}")), Encoding::Plain);
+        hub.publish(&format!("channel-{number}"), &mut Unchanged::new(Kind::Text, &[b'x'; 100]));
     }
     assert_eq!(hub.pass(&mut || true).deliveries, 10_000);
     let chunks = hub.held_bytes() / 10_000;
@@ -43,9 +43,9 @@ fn a_million_subscribers_of_one_channel_are_served_and_leave() {
     let mut hub = roomy_hub();
     let keys: Vec<_> = (0..1_000_000).map(|_| hub.insert(Sink(0))).collect();
     for &key in &keys {
-        hub.subscribe(key, &name("a"));
+        hub.subscribe(key, &name("a"), Encoding::Plain);
     }
-    hub.publish("a", Kind::Text, b"hello");
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"hello"));
     assert_eq!(hub.pass(&mut || true).deliveries, 1_000_000);
     assert!(keys.iter().all(|&key| hub.outlet(key).is_some_and(|sink| sink.0 == 7)));
     for key in keys {
@@ -58,12 +58,12 @@ fn a_million_subscribers_of_one_channel_are_served_and_leave() {
 fn a_log_that_everyone_has_read_keeps_one_small_chunk_and_fills_it_again() {
     let mut hub = roomy_hub();
     let key = hub.insert(Sink(0));
-    hub.subscribe(key, &name("a"));
-    hub.publish("a", Kind::Text, &[b'x'; 1_000_000]);
+    hub.subscribe(key, &name("a"), Encoding::Plain);
+    hub.publish("a", &mut Unchanged::new(Kind::Text, &[b'x'; 1_000_000]));
     pass(&mut hub);
     assert_eq!(hub.held_bytes(), 0);
     for _ in 0..1_000 {
-        hub.publish("a", Kind::Text, &[b'x'; 100]);
+        hub.publish("a", &mut Unchanged::new(Kind::Text, &[b'x'; 100]));
         pass(&mut hub);
         assert!(hub.held_bytes() <= CHUNK_BYTES_MIN + 8, "{}", hub.held_bytes());
     }
@@ -76,10 +76,10 @@ fn the_memory_a_slow_client_held_is_freed_when_it_has_caught_up_or_left() {
         let (slow, fast) = (Pipe::with_room(10), Pipe::open());
         let keys = [hub.insert(slow.clone()), hub.insert(fast)];
         for key in keys {
-            hub.subscribe(key, &name("a"));
+            hub.subscribe(key, &name("a"), Encoding::Plain);
         }
         for _ in 0..1_000 {
-            hub.publish("a", Kind::Text, &[b'x'; 1_000]);
+            hub.publish("a", &mut Unchanged::new(Kind::Text, &[b'x'; 1_000]));
             pass(&mut hub);
         }
         assert!(hub.held_bytes() > 1_000_000);
@@ -105,12 +105,12 @@ fn past_the_total_budget_the_largest_log_is_cut_and_the_others_are_spared() {
     let budget = Arc::new(Budget::new(1_000_000));
     let mut hub = Hub::new(settings(1 << 30, SlowPolicy::Close), Arc::clone(&budget));
     let (large, small) = (hub.insert(Pipe::with_room(1)), hub.insert(Pipe::with_room(1)));
-    hub.subscribe(large, &name("large"));
-    hub.subscribe(small, &name("small"));
+    hub.subscribe(large, &name("large"), Encoding::Plain);
+    hub.subscribe(small, &name("small"), Encoding::Plain);
     for number in 0..2_000 {
-        hub.publish("large", Kind::Text, &[b'x'; 1_000]);
+        hub.publish("large", &mut Unchanged::new(Kind::Text, &[b'x'; 1_000]));
         if number % 10 == 0 {
-            hub.publish("small", Kind::Text, &[b'x'; 1_000]);
+            hub.publish("small", &mut Unchanged::new(Kind::Text, &[b'x'; 1_000]));
         }
         pass(&mut hub);
         assert!(budget.used() <= 1_000_000);
@@ -131,14 +131,17 @@ fn memory_is_bounded_whatever_the_number_of_channels_and_of_stalled_clients() {
         for number in 0..1_000 {
             for _ in 0..3 {
                 let key = hub.insert(Pipe::with_room(7));
-                hub.subscribe(key, &name(&format!("channel-{number}")));
+                hub.subscribe(key, &name(&format!("channel-{number}")), Encoding::Plain);
             }
         }
         let mut most = 0;
         for round in 0..40 {
             for number in 0..1_000 {
                 let size = (round * 7_919 + number * 104_729) % 30_000;
-                hub.publish(&format!("channel-{number}"), Kind::Binary, &vec![0; size]);
+                hub.publish(
+                    &format!("channel-{number}"),
+                    &mut Unchanged::new(Kind::Binary, &vec![0; size]),
+                );
                 most = most.max(budget.used());
             }
             hub.pass(&mut || true);
@@ -154,9 +157,9 @@ fn what_others_hold_is_noticed_on_a_tick_and_this_hub_cuts_its_own() {
     let budget = Arc::new(Budget::new(1_000_000));
     let mut hub = Hub::new(settings(1 << 30, SlowPolicy::Skip), Arc::clone(&budget));
     let key = hub.insert(Pipe::with_room(1));
-    hub.subscribe(key, &name("a"));
+    hub.subscribe(key, &name("a"), Encoding::Plain);
     for _ in 0..500 {
-        hub.publish("a", Kind::Text, &[b'x'; 1_000]);
+        hub.publish("a", &mut Unchanged::new(Kind::Text, &[b'x'; 1_000]));
     }
     pass(&mut hub);
     assert!(hub.relieve());

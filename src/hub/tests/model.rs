@@ -3,33 +3,66 @@
 use std::collections::VecDeque;
 
 use super::{SLOW_FRAME, pipe::Frame, pipe::Pipe, pipe::parse};
-use crate::hub::{Finish, Key};
+use crate::{
+    hub::{Encode, Encoding, Finish, Key},
+    ws::{Kind, extension::WindowBits, frame},
+};
 
 pub(super) const CHANNELS: usize = 4;
+
+/// Plain, and what stands for compression with the smallest and the largest window.
+pub(super) fn encoding(number: usize) -> Encoding {
+    [9, 15]
+        .get(number)
+        .map_or(Encoding::Plain, |&bits| Encoding::Deflate(WindowBits::new(bits).unwrap()))
+}
+
+/// What a message is written as: of another length in every encoding.
+fn written(message: &[u8], encoding: Encoding) -> Vec<u8> {
+    let Encoding::Deflate(window) = encoding else { return message.to_vec() };
+    let (place, filler) = message.split_at(5);
+    let shorter = &filler[..filler.len() * usize::from(window.get()) / 20];
+    [place, &[window.get()], shorter].concat()
+}
+
+fn frame_bytes(message: &[u8], encoding: Encoding) -> u64 {
+    let length = written(message, encoding).len();
+    (frame::data_header(Kind::Binary, length).as_ref().len() + length) as u64
+}
+
+/// A message that counts on being asked once per encoding.
+pub(super) struct Message<'a> {
+    message: &'a [u8],
+    asked: Vec<Encoding>,
+    frame: [Vec<u8>; 2],
+}
+
+impl Encode for Message<'_> {
+    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
+        assert!(!self.asked.contains(&encoding), "{encoding:?} was asked for twice");
+        self.asked.push(encoding);
+        let payload = written(self.message, encoding);
+        let header = frame::data_header(Kind::Binary, payload.len());
+        self.frame = [header.as_ref().to_vec(), payload];
+        self.frame.each_ref().map(Vec::as_slice)
+    }
+}
 
 /// Everything published on one channel.
 #[derive(Default)]
 pub(super) struct Channel {
     pub(super) messages: Vec<Vec<u8>>,
-    /// Frame bytes published up to the end of each message.
-    ends: Vec<u64>,
 }
 
 impl Channel {
     /// Publishes a message of `size` bytes that says where it belongs.
-    pub(super) fn push(&mut self, number: usize, size: usize, filler: u8) -> &[u8] {
+    pub(super) fn push(&mut self, number: usize, size: usize, filler: u8) -> Message<'_> {
         let mut payload = vec![u8::try_from(number).unwrap()];
         payload.extend_from_slice(&u32::try_from(self.messages.len()).unwrap().to_be_bytes());
         payload.resize(size, filler);
-        let header = match size {
-            0..=125 => 2,
-            126..=65_535 => 4,
-            _ => 10,
-        };
-        let before = self.ends.last().copied().unwrap_or(0);
-        self.ends.push(before + (header + size) as u64);
         self.messages.push(payload);
-        self.messages.last().unwrap()
+        let message = self.messages.last().unwrap();
+        Message { message, asked: Vec::new(), frame: Default::default() }
     }
 }
 
@@ -45,6 +78,7 @@ pub(super) struct Close {
 pub(super) struct Client {
     pub(super) key: Key,
     pub(super) pipe: Pipe,
+    pub(super) encoding: Encoding,
     /// Next message expected, per channel it hears.
     pub(super) next: [Option<usize>; CHANNELS],
     /// Messages received.
@@ -66,10 +100,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(key: Key, pipe: Pipe) -> Self {
+    pub(super) fn new(key: Key, pipe: Pipe, encoding: Encoding) -> Self {
         Self {
             key,
             pipe,
+            encoding,
             next: [None; CHANNELS],
             received: 0,
             holes: 0,
@@ -89,10 +124,8 @@ impl Client {
     /// At least how far it is behind in the channel where it is furthest, bytes.
     pub(super) fn lag(&self, channels: &[Channel; CHANNELS]) -> u64 {
         let behind = |channel: usize| {
-            let next = self.next[channel]?;
-            let ends = &channels[channel].ends;
-            let start = if next == 0 { 0 } else { ends[next - 1] };
-            Some(ends.last().copied().unwrap_or(0) - start)
+            let unseen = channels[channel].messages[self.next[channel]?..].iter();
+            Some(unseen.map(|message| frame_bytes(message, self.encoding)).sum())
         };
         (0..CHANNELS).filter_map(behind).max().unwrap_or(0)
     }
@@ -135,7 +168,8 @@ impl Client {
     fn see_message(&mut self, payload: &[u8], channels: &[Channel; CHANNELS]) {
         let channel = usize::from(payload[0]);
         let number = u32::from_be_bytes(payload[1..5].try_into().unwrap()) as usize;
-        assert_eq!(payload, channels[channel].messages[number], "as it was published");
+        let expected = written(&channels[channel].messages[number], self.encoding);
+        assert!(payload == expected, "as it was published, in the client's encoding");
         let next = self.next[channel].as_mut().expect("only channels it hears");
         assert!(number >= *next, "in order and without repeat: {number} after {next}");
         self.holes += (number - *next) as u64;

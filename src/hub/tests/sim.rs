@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     SLOW_FRAME,
-    model::{CHANNELS, Channel, Client, Close},
+    model::{CHANNELS, Channel, Client, Close, encoding},
     pipe::{Pipe, frame},
     settings,
 };
@@ -18,7 +18,6 @@ use crate::{
     channel::ChannelName,
     hub::{Budget, Event, Finish, Hub, SlowPolicy},
     limits::CHUNK_BYTES_MAX,
-    ws::Kind,
 };
 
 const SEEDS: u64 = 3_000;
@@ -114,7 +113,7 @@ impl Simulation {
         let room = if self.random.bool() { usize::MAX } else { self.random.usize(0..300_000) };
         let pipe = Pipe::with_room(room);
         let key = self.hub.insert(pipe.clone());
-        self.clients.push(Client::new(key, pipe));
+        self.clients.push(Client::new(key, pipe, encoding(self.random.usize(0..3))));
         for _ in 0..self.random.usize(0..3) {
             self.subscribe_client(self.clients.len() - 1);
         }
@@ -130,7 +129,7 @@ impl Simulation {
         let channel = self.random.usize(0..CHANNELS);
         let had = self.hub.has_channel(self.names[channel].as_str());
         let client = &mut self.clients[client];
-        let first = self.hub.subscribe(client.key, &self.names[channel]);
+        let first = self.hub.subscribe(client.key, &self.names[channel], client.encoding);
         if client.close.is_none() && !client.failed {
             assert_eq!(first, !had, "the first subscriber is told");
             client.next[channel].get_or_insert(self.channels[channel].messages.len());
@@ -161,9 +160,9 @@ impl Simulation {
             16..=18 => self.random.usize(5..70_000),
             _ => self.random.usize(5..200_000),
         };
-        let payload = self.channels[number].push(number, size, self.random.u8(..));
+        let mut message = self.channels[number].push(number, size, self.random.u8(..));
         let heard = self.hub.has_channel(self.names[number].as_str());
-        assert_eq!(self.hub.publish(self.names[number].as_str(), Kind::Binary, payload), heard);
+        assert_eq!(self.hub.publish(self.names[number].as_str(), &mut message), heard);
     }
 
     fn pass(&mut self) {

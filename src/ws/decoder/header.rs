@@ -35,6 +35,8 @@ pub(super) enum Carries {
 pub(super) struct Header {
     /// Last (or only) frame of its message.
     pub(super) fin: bool,
+    /// First (or only) frame of a compressed message.
+    pub(super) compressed: bool,
     /// What the payload is.
     pub(super) carries: Carries,
     /// Bytes of payload.
@@ -44,17 +46,25 @@ pub(super) struct Header {
 }
 
 /// Reads a header from the start of `bytes`; `underway` is the kind of the fragmented message
-/// that has begun, if one has. `None`: more bytes are needed. Else the header and its own length.
+/// that has begun, if one has; `compression`: a message may be compressed, which its first frame
+/// says. `None`: more bytes are needed. Else the header and its own length.
 pub(super) fn parse(
     bytes: &[u8],
     underway: Option<Kind>,
+    compression: bool,
 ) -> Result<Option<(Header, usize)>, CloseReason> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
-    if first & RESERVED_BITS != 0 {
-        return Err(CloseReason::Protocol);
-    }
+    let compressed = match first & RESERVED_BITS {
+        0 => false,
+        frame::COMPRESSED if compression => true,
+        _ => return Err(CloseReason::Protocol),
+    };
     let fin = first & frame::FIN != 0;
     let carries = carries(first & OPCODE_BITS, fin, underway)?;
+    let begins_message = underway.is_none() && matches!(carries, Carries::Data(_));
+    if compressed && !begins_message {
+        return Err(CloseReason::Protocol);
+    }
 
     let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
     if second & MASKED == 0 {
@@ -69,7 +79,7 @@ pub(super) fn parse(
 
     let Some((payload_len, rest)) = payload_len(short_len, rest)? else { return Ok(None) };
     let Some((&key, rest)) = rest.split_first_chunk() else { return Ok(None) };
-    let header = Header { fin, carries, payload_len, key: Key(key) };
+    let header = Header { fin, compressed, carries, payload_len, key: Key(key) };
     Ok(Some((header, bytes.len() - rest.len())))
 }
 

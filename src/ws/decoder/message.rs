@@ -1,8 +1,8 @@
 //! A data message that has not ended: what of it has arrived.
 //!
-//! Text is checked as it comes. The buffer grows with what has arrived, never with what a header
-//! announced, so that a lying header costs nothing; and never past what the message may still
-//! become.
+//! Text is checked as it comes, unless it is compressed. The buffer grows with what has arrived,
+//! never with what a header announced, so that a lying header costs nothing; and never past what
+//! the message may still become.
 
 use std::borrow::Cow;
 
@@ -17,18 +17,23 @@ use crate::ws::{Kind, close::CloseReason, utf8::Validator};
 #[derive(Debug)]
 pub(super) struct Unfinished {
     kind: Kind,
+    compressed: bool,
     len: usize,
     utf8: Validator,
     data: Vec<u8>,
 }
 
 impl Unfinished {
-    pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, len: 0, utf8: Validator::default(), data: Vec::new() }
+    pub(super) fn new(kind: Kind, compressed: bool) -> Self {
+        Self { kind, compressed, len: 0, utf8: Validator::default(), data: Vec::new() }
     }
 
     pub(super) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        self.compressed
     }
 
     pub(super) fn len(&self) -> usize {
@@ -47,7 +52,8 @@ impl Unfinished {
         len_max: usize,
         rules: &Rules,
     ) -> Result<(), CloseReason> {
-        reveal(self.kind, piece, key, &mut self.utf8, rules)?;
+        let utf8 = is_checked(self.kind, self.compressed).then_some(&mut self.utf8);
+        reveal(piece, key, utf8, rules)?;
         self.len += piece.len();
         if rules.keep_payload {
             self.make_room(piece.len(), len_max);
@@ -61,7 +67,8 @@ impl Unfinished {
     /// The message ends here.
     pub(super) fn finish<'a>(self) -> Result<Event<'a>, CloseReason> {
         self.utf8.finish().map_err(|_| CloseReason::BadUtf8)?;
-        Ok(Event::Message { kind: self.kind, len: self.len, data: Cow::Owned(self.data) })
+        let Self { kind, compressed, len, data, .. } = self;
+        Ok(Event::Message { kind, compressed, len, data: Cow::Owned(data) })
     }
 
     /// Doubles the buffer when it is full, like a `Vec`, but not past `len_max`.
@@ -77,30 +84,36 @@ impl Unfinished {
 /// A message that lies whole in the input: unmasked there, not copied.
 pub(super) fn whole<'a>(
     kind: Kind,
+    compressed: bool,
     payload: &'a mut [u8],
     key: Key,
     rules: &Rules,
 ) -> Result<Event<'a>, CloseReason> {
     let mut utf8 = Validator::default();
-    reveal(kind, payload, key, &mut utf8, rules)?;
+    let checked = is_checked(kind, compressed).then_some(&mut utf8);
+    reveal(payload, key, checked, rules)?;
     utf8.finish().map_err(|_| CloseReason::BadUtf8)?;
     let len = payload.len();
     let data: &[u8] = if rules.keep_payload { payload } else { &[] };
-    Ok(Event::Message { kind, len, data: Cow::Borrowed(data) })
+    Ok(Event::Message { kind, compressed, len, data: Cow::Borrowed(data) })
+}
+
+/// Whether the bytes that arrive are text themselves.
+fn is_checked(kind: Kind, compressed: bool) -> bool {
+    kind == Kind::Text && !compressed
 }
 
 /// Unmasks `piece` and checks it if it is text. Bytes that nobody will look at stay masked.
 fn reveal(
-    kind: Kind,
     piece: &mut [u8],
     key: Key,
-    utf8: &mut Validator,
+    utf8: Option<&mut Validator>,
     rules: &Rules,
 ) -> Result<(), CloseReason> {
-    if kind == Kind::Text || rules.keep_payload {
+    if utf8.is_some() || rules.keep_payload {
         key.apply(piece);
     }
-    if kind == Kind::Text {
+    if let Some(utf8) = utf8 {
         utf8.push(piece).map_err(|_| CloseReason::BadUtf8)?;
     }
     Ok(())

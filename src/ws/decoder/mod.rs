@@ -22,6 +22,7 @@ use self::{
 use super::{
     Kind,
     close::{self, CloseReason},
+    deflate::compressed_len_max,
     frame::{CONTROL_PAYLOAD_BYTES_MAX, Control},
 };
 
@@ -34,16 +35,20 @@ pub struct Rules {
     /// Whether anybody wants the messages' bytes. If not, they are checked and counted, and
     /// never stored.
     pub keep_payload: bool,
+    /// permessage-deflate was agreed upon: messages may be compressed.
+    pub compression: bool,
 }
 
 /// Something whole that the client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A data message; text is known to be UTF-8.
+    /// A data message; text is known to be UTF-8, unless it is compressed.
     Message {
         /// Text or binary.
         kind: Kind,
-        /// Length in bytes, also when `data` is not kept.
+        /// `data` has yet to be inflated; whether it can be is not known.
+        compressed: bool,
+        /// Length in bytes as they came, also when `data` is not kept.
         len: usize,
         /// The payload: lent from the input if it lay there whole, else assembled; empty without
         /// `keep_payload`.
@@ -96,6 +101,8 @@ struct Partial {
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     fin: bool,
+    /// Of a compressed message.
+    compressed: bool,
     carries: Carries,
     /// Payload bytes to come.
     remaining: usize,
@@ -166,11 +173,13 @@ impl Decoder {
         if let Some(frame) = self.partial.as_mut().and_then(|partial| partial.frame.take()) {
             return Ok(Some(frame));
         }
-        let Some(header) = self.read_header(rest)? else { return Ok(None) };
+        let Some(header) = self.read_header(rest, rules.compression)? else { return Ok(None) };
+        let message = self.message();
+        let compressed = message.map_or(header.compressed, Unfinished::is_compressed);
         let payload_len_max = match header.carries {
             Carries::Data(_) => {
-                let before = self.message().map_or(0, Unfinished::len);
-                rules.message_bytes_max.saturating_sub(before)
+                let before = message.map_or(0, Unfinished::len);
+                rules.bytes_max(compressed).saturating_sub(before)
             }
             Carries::Control(_) => CONTROL_PAYLOAD_BYTES_MAX,
         };
@@ -179,14 +188,18 @@ impl Decoder {
             .filter(|&payload_len| payload_len <= payload_len_max)
             .ok_or(CloseReason::TooBig)?;
         let Header { fin, carries, key, .. } = header;
-        Ok(Some(Frame { fin, carries, remaining, key }))
+        Ok(Some(Frame { fin, compressed, carries, remaining, key }))
     }
 
     /// Takes a header off `rest`, or what there is of it.
-    fn read_header(&mut self, rest: &mut &mut [u8]) -> Result<Option<Header>, CloseReason> {
+    fn read_header(
+        &mut self,
+        rest: &mut &mut [u8],
+        compression: bool,
+    ) -> Result<Option<Header>, CloseReason> {
         let underway = self.message().map(Unfinished::kind);
         if self.partial.as_ref().is_none_or(|partial| partial.header_len == 0) {
-            if let Some((header, len)) = header::parse(rest, underway)? {
+            if let Some((header, len)) = header::parse(rest, underway, compression)? {
                 skip(rest, len);
                 return Ok(Some(header));
             }
@@ -203,7 +216,7 @@ impl Decoder {
             partial.header[partial.header_len] = byte;
             partial.header_len += 1;
             if let Some((header, _)) =
-                header::parse(&partial.header[..partial.header_len], underway)?
+                header::parse(&partial.header[..partial.header_len], underway, compression)?
             {
                 partial.header_len = 0;
                 return Ok(Some(header));
@@ -222,7 +235,7 @@ impl Decoder {
     ) -> Result<Option<Event<'a>>, CloseReason> {
         let ends_frame = piece.len() == frame.remaining;
         if ends_frame && frame.fin && self.message().is_none() {
-            return message::whole(kind, piece, frame.key, rules).map(Some);
+            return message::whole(kind, frame.compressed, piece, frame.key, rules).map(Some);
         }
         let partial = self.partial.get_or_insert_default();
         if !ends_frame {
@@ -232,9 +245,13 @@ impl Decoder {
                 return Ok(None);
             }
         }
-        let mut message = partial.message.take().unwrap_or_else(|| Unfinished::new(kind));
-        let len_max =
-            if frame.fin { message.len() + frame.remaining } else { rules.message_bytes_max };
+        let begin = || Unfinished::new(kind, frame.compressed);
+        let mut message = partial.message.take().unwrap_or_else(begin);
+        let len_max = if frame.fin {
+            message.len() + frame.remaining
+        } else {
+            rules.bytes_max(frame.compressed)
+        };
         message.take_in(piece, frame.key, len_max, rules)?;
         if ends_frame && frame.fin {
             return message.finish().map(Some);
@@ -272,6 +289,13 @@ impl Decoder {
 
     fn message(&self) -> Option<&Unfinished> {
         self.partial.as_ref()?.message.as_ref()
+    }
+}
+
+impl Rules {
+    /// Longest message as it arrives. What a compressed one becomes is for its inflater to judge.
+    fn bytes_max(&self, compressed: bool) -> usize {
+        if compressed { compressed_len_max(self.message_bytes_max) } else { self.message_bytes_max }
     }
 }
 

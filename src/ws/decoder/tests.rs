@@ -3,7 +3,10 @@
 
 use super::*;
 
-const RULES: Rules = Rules { message_bytes_max: 70_000, keep_payload: true };
+mod compressed;
+mod long;
+
+const RULES: Rules = Rules { message_bytes_max: 70_000, keep_payload: true, compression: false };
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 type Verdict = (Vec<Event<'static>>, Option<CloseReason>);
@@ -30,7 +33,9 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 fn owned(event: Event<'_>) -> Event<'static> {
     let own = |data: Cow<'_, [u8]>| Cow::Owned(data.into_owned());
     match event {
-        Event::Message { kind, len, data } => Event::Message { kind, len, data: own(data) },
+        Event::Message { kind, compressed, len, data } => {
+            Event::Message { kind, compressed, len, data: own(data) }
+        }
         Event::Ping(data) => Event::Ping(own(data)),
         Event::Pong(data) => Event::Pong(own(data)),
         Event::Close(frame) => Event::Close(frame),
@@ -62,11 +67,11 @@ fn whole(bytes: &[u8]) -> Verdict {
 
 fn text(text: &str) -> Event<'static> {
     let data = text.as_bytes().to_vec();
-    Event::Message { kind: Kind::Text, len: data.len(), data: data.into() }
+    Event::Message { kind: Kind::Text, compressed: false, len: data.len(), data: data.into() }
 }
 
 fn binary(data: Vec<u8>) -> Event<'static> {
-    Event::Message { kind: Kind::Binary, len: data.len(), data: data.into() }
+    Event::Message { kind: Kind::Binary, compressed: false, len: data.len(), data: data.into() }
 }
 
 fn closed(code: Option<u16>, text: &str) -> Event<'static> {
@@ -259,7 +264,7 @@ fn a_message_too_long_is_refused_at_its_header_and_the_longest_allowed_passes() 
 
 #[test]
 fn fragments_count_together_and_control_frames_do_not() {
-    let limited = Rules { message_bytes_max: 10, keep_payload: true };
+    let limited = Rules { message_bytes_max: 10, keep_payload: true, compression: false };
     let start = [frame(0x02, &[1; 6]), frame(0x89, &[2; 100])].concat();
     let good = [&start[..], &frame(0x80, &[1; 4])].concat();
     let events = feed(&mut Decoder::default(), &good, &limited);
@@ -294,7 +299,7 @@ fn a_control_frame_cut_in_two_leaves_nothing_behind() {
 
 #[test]
 fn memory_follows_what_arrived_not_what_was_announced() {
-    let rules = Rules { message_bytes_max: usize::MAX, keep_payload: true };
+    let rules = Rules { message_bytes_max: usize::MAX, keep_payload: true, compression: false };
     let mut decoder = Decoder::default();
     let bytes = [b"\x82\xff\0\0\0\0\x40\0\0\0".as_slice(), &KEY, &[1; 1000]].concat();
     assert_eq!(feed(&mut decoder, &bytes, &rules), (vec![], None));
@@ -334,10 +339,11 @@ fn a_message_that_lies_whole_in_the_input_is_lent_not_copied() {
 
 #[test]
 fn payload_nobody_wants_is_checked_counted_and_not_stored() {
-    let rules = Rules { message_bytes_max: 5000, keep_payload: false };
+    let rules = Rules { message_bytes_max: 5000, keep_payload: false, compression: false };
     let mut decoder = Decoder::default();
     let bytes = [frame(0x01, &[b'a'; 2000]), frame(0x89, b"p"), frame(0x80, &[b'b'; 3000])];
-    let nothing = |kind, len| Event::Message { kind, len, data: Cow::Borrowed(&[]) };
+    let nothing =
+        |kind, len| Event::Message { kind, compressed: false, len, data: Cow::Borrowed(&[]) };
     let mut events = Vec::new();
     for piece in bytes.concat().chunks(700) {
         events.extend(feed(&mut decoder, piece, &rules).0);
@@ -374,25 +380,4 @@ fn frames_cut_at_every_byte_and_every_two_are_read_the_same() {
             assert!(decoder.is_idle());
         }
     }
-}
-
-#[test]
-fn sixteen_mebibytes_in_65_536_fragments_are_one_message() {
-    let rules = Rules { message_bytes_max: 16 << 20, keep_payload: true };
-    let fragment = [b'*'; 256];
-    let mut bytes = frame(0x01, &fragment);
-    for _ in 1..65_535 {
-        bytes.extend(frame(0x00, &fragment));
-    }
-    bytes.extend(frame(0x80, &fragment));
-    let mut decoder = Decoder::default();
-    let mut events = Vec::new();
-    for piece in bytes.chunks(65_536) {
-        events.extend(feed(&mut decoder, piece, &rules).0);
-    }
-    let [Event::Message { kind: Kind::Text, len, data }] = events.as_slice() else {
-        panic!("{} events", events.len());
-    };
-    assert_eq!((*len, data.len()), (16 << 20, 16 << 20));
-    assert!(data.iter().all(|byte| *byte == b'*'));
 }

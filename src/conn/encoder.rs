@@ -1,0 +1,167 @@
+//! Messages in the encodings that clients have agreed to, compressed once for all of them.
+//!
+//! The compressors are the shard's, one for each window size that a client here uses: made with
+//! its first message, dropped with its last client. Nothing of them belongs to a client. Short
+//! messages, and those that would not shrink, go as they are. It must not decide who gets what.
+
+use std::sync::Arc;
+
+use crate::{
+    hub::{Encode, Encoding},
+    metrics::{EncodingWord, ShardMetrics},
+    ws::{
+        Kind,
+        deflate::Compressor,
+        extension::WindowBits,
+        frame::{self, Header},
+    },
+};
+
+/// Writes messages in any encoding.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    windows: [Window; WindowBits::COUNT],
+    /// Shorter messages are not compressed.
+    threshold_bytes: usize,
+    compressed: Vec<u8>,
+    metrics: Arc<ShardMetrics>,
+}
+
+/// What there is for one window size.
+#[derive(Debug, Default)]
+struct Window {
+    clients: usize,
+    compressor: Option<Compressor>,
+}
+
+impl Encoder {
+    pub(super) fn new(threshold_bytes: usize, metrics: Arc<ShardMetrics>) -> Self {
+        Self { windows: Default::default(), threshold_bytes, compressed: Vec::new(), metrics }
+    }
+
+    /// A client that uses `encoding` has come.
+    pub(super) fn join(&mut self, encoding: Encoding) {
+        if let Encoding::Deflate(window) = encoding {
+            self.windows[window.index()].clients += 1;
+        }
+    }
+
+    /// A client that used `encoding` has left.
+    pub(super) fn leave(&mut self, encoding: Encoding) {
+        if let Encoding::Deflate(window) = encoding {
+            let window = &mut self.windows[window.index()];
+            window.clients -= 1;
+            if window.clients == 0 {
+                window.compressor = None;
+            }
+        }
+    }
+
+    /// A message for the logs; what is written of it there is counted.
+    pub(super) fn publication<'a>(&'a mut self, kind: Kind, payload: &'a [u8]) -> Publication<'a> {
+        Publication { encoder: self, kind, payload, header: None }
+    }
+
+    /// A message as one frame of `encoding`: its header, and what follows it.
+    pub(super) fn frame<'a>(
+        &'a mut self,
+        encoding: Encoding,
+        kind: Kind,
+        payload: &'a [u8],
+    ) -> (Header, &'a [u8]) {
+        if let Encoding::Deflate(window) = encoding
+            && payload.len() >= self.threshold_bytes
+        {
+            let compressor = &mut self.windows[window.index()].compressor;
+            let compressor = compressor.get_or_insert_with(|| Compressor::new(window));
+            if compressor.message(payload, &mut self.compressed) {
+                let header = frame::data_header(kind, self.compressed.len());
+                return (header.compressed(), &self.compressed);
+            }
+        }
+        (frame::data_header(kind, payload.len()), payload)
+    }
+}
+
+/// A message on its way into the logs.
+pub(super) struct Publication<'a> {
+    encoder: &'a mut Encoder,
+    kind: Kind,
+    payload: &'a [u8],
+    header: Option<Header>,
+}
+
+impl Encode for Publication<'_> {
+    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
+        let word = match encoding {
+            Encoding::Plain => EncodingWord::Plain,
+            Encoding::Deflate(_) => EncodingWord::Deflate,
+        };
+        self.encoder.metrics.frames_encoded.add(word as usize, 1);
+        let (header, payload) = self.encoder.frame(encoding, self.kind, self.payload);
+        let header: &Header = self.header.insert(header);
+        [header.as_ref(), payload]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPRESSED: u8 = 0x40;
+
+    fn encoder() -> Encoder {
+        Encoder::new(100, Arc::default())
+    }
+
+    fn deflate(bits: u8) -> Encoding {
+        Encoding::Deflate(WindowBits::new(bits).unwrap())
+    }
+
+    fn is_compressed(encoder: &mut Encoder, encoding: Encoding, payload: &[u8]) -> bool {
+        let (header, data) = encoder.frame(encoding, Kind::Text, payload);
+        let compressed = header.as_ref()[0] & COMPRESSED != 0;
+        assert_eq!(compressed, data != payload);
+        compressed
+    }
+
+    #[test]
+    fn only_messages_that_are_long_enough_and_shrink_are_compressed() {
+        let mut encoder = encoder();
+        assert!(is_compressed(&mut encoder, deflate(15), &[b'x'; 100]));
+        assert!(!is_compressed(&mut encoder, deflate(15), &[b'x'; 99]));
+        assert!(!is_compressed(&mut encoder, Encoding::Plain, &[b'x'; 100]));
+        let mut random = fastrand::Rng::with_seed(0);
+        let noise: Vec<u8> = (0..1000).map(|_| random.u8(..)).collect();
+        assert!(!is_compressed(&mut encoder, deflate(15), &noise));
+    }
+
+    #[test]
+    fn a_compressor_is_made_with_the_first_message_and_goes_with_the_last_client() {
+        let mut encoder = encoder();
+        let there = |encoder: &Encoder| encoder.windows.each_ref().map(|w| w.compressor.is_some());
+        for _ in 0..2 {
+            encoder.join(deflate(9));
+        }
+        encoder.join(Encoding::Plain);
+        encoder.frame(deflate(9), Kind::Text, b"short");
+        assert_eq!(there(&encoder), [false; WindowBits::COUNT]);
+        encoder.frame(deflate(9), Kind::Text, &[b'x'; 100]);
+        encoder.leave(deflate(9));
+        assert!(there(&encoder)[0]);
+        encoder.leave(deflate(9));
+        encoder.leave(Encoding::Plain);
+        assert_eq!(there(&encoder), [false; WindowBits::COUNT]);
+    }
+
+    #[test]
+    fn each_encoding_of_a_publication_is_counted_once() {
+        let mut encoder = encoder();
+        let mut publication = encoder.publication(Kind::Binary, &[7; 200]);
+        assert_eq!(publication.encode(Encoding::Plain)[0], [0x82, 126, 0, 200]);
+        assert_eq!(publication.encode(deflate(10))[0][0], 0xC2);
+        assert_eq!(publication.encode(deflate(15))[0][0], 0xC2);
+        let counted = |word| encoder.metrics.frames_encoded.get(word as usize);
+        assert_eq!((counted(EncodingWord::Plain), counted(EncodingWord::Deflate)), (1, 2));
+    }
+}

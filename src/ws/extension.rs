@@ -1,0 +1,300 @@
+//! permessage-deflate's negotiation: RFC 7692 §7.1, in the grammar of RFC 6455 §9.1.
+//!
+//! The first offer that can be kept is answered, always with both `no_context_takeover`s: every
+//! message then stands by itself, so that one compressed copy serves all clients of a window size
+//! and nobody owns the state of a compressor. An offer that can't be kept, or that is no sound
+//! one, is passed over; the connection goes on without it. It must not compress anything itself.
+
+use std::{borrow::Cow, num::NonZeroU8};
+
+use http::{HeaderMap, HeaderValue, header};
+
+const NAME: &[u8] = b"permessage-deflate";
+
+/// The size of the window in which a compressor looks for repetitions: its binary logarithm,
+/// 9 to 15. RFC 7692 also knows 8, which zlib and its kin can't do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WindowBits(NonZeroU8);
+
+impl WindowBits {
+    const LEAST: u8 = 9;
+    const MOST: u8 = 15;
+
+    /// How many sizes there are.
+    pub const COUNT: usize = (Self::MOST - Self::LEAST + 1) as usize;
+    /// What is used when nobody asks for less.
+    pub const MAX: Self = Self(NonZeroU8::new(Self::MOST).expect("15 is not 0"));
+
+    /// A window of `bits`, if a compressor can have it.
+    #[must_use]
+    pub fn new(bits: u8) -> Option<Self> {
+        let possible = (Self::LEAST..=Self::MOST).contains(&bits);
+        NonZeroU8::new(bits).filter(|_| possible).map(Self)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0.get()
+    }
+
+    /// Its place among all sizes, from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.get() - Self::LEAST)
+    }
+}
+
+/// What both sides will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// The window that the server's messages are compressed with.
+    pub window: WindowBits,
+    /// The client has asked for it, so it is named in the answer.
+    named: bool,
+}
+
+impl Agreement {
+    /// The answer's `Sec-WebSocket-Extensions`. `client_max_window_bits` is never in it: the
+    /// server inflates with the largest window, whatever the client compresses with.
+    #[must_use]
+    pub fn answer(self) -> HeaderValue {
+        const BASE: &str =
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        if !self.named {
+            return HeaderValue::from_static(BASE);
+        }
+        let bits = self.window.get();
+        HeaderValue::try_from(format!("{BASE}; server_max_window_bits={bits}"))
+            .expect("a number is valid in a header")
+    }
+}
+
+/// What to agree to of what a handshake's `Sec-WebSocket-Extensions` lines offer; `None`: nothing
+/// of it.
+#[must_use]
+pub fn negotiate(headers: &HeaderMap) -> Option<Agreement> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
+    lines.map(HeaderValue::as_bytes).find_map(first_acceptable)
+}
+
+/// From where a line leaves the grammar, nothing in it counts.
+fn first_acceptable(line: &[u8]) -> Option<Agreement> {
+    let mut text = Text(line);
+    loop {
+        // A list may have empty places.
+        while text.eat(b',') {}
+        let name = text.token()?;
+        let mut offer = Offer::default();
+        while text.eat(b';') {
+            let parameter = text.token()?;
+            let value = if text.eat(b'=') { Some(text.value()?) } else { None };
+            offer.take(parameter, value.as_deref());
+        }
+        if name == NAME && !offer.declined {
+            let window = offer.server_window.unwrap_or(WindowBits::MAX);
+            return Some(Agreement { window, named: offer.server_window.is_some() });
+        }
+        if !text.eat(b',') {
+            return None;
+        }
+    }
+}
+
+/// One offer's parameters, as far as they are read.
+#[derive(Debug, Default)]
+struct Offer {
+    /// Bits of the parameters seen: none may come twice.
+    seen: u8,
+    server_window: Option<WindowBits>,
+    declined: bool,
+}
+
+impl Offer {
+    fn take(&mut self, name: &[u8], value: Option<&[u8]>) {
+        let (bit, good) = match name {
+            b"server_no_context_takeover" => (1, value.is_none()),
+            b"client_no_context_takeover" => (2, value.is_none()),
+            b"server_max_window_bits" => {
+                self.server_window = value.and_then(bits).and_then(WindowBits::new);
+                (4, self.server_window.is_some())
+            }
+            // Alone it only says that the client would heed an answer.
+            b"client_max_window_bits" => (8, value.is_none_or(|value| bits(value).is_some())),
+            _ => (0, false),
+        };
+        self.declined |= !good || self.seen & bit != 0;
+        self.seen |= bit;
+    }
+}
+
+/// A number of bits as RFC 7692 writes it: 8 to 15 without leading zeros.
+fn bits(value: &[u8]) -> Option<u8> {
+    match *value {
+        [digit @ (b'8' | b'9')] => Some(digit - b'0'),
+        [b'1', digit @ b'0'..=b'5'] => Some(10 + digit - b'0'),
+        _ => None,
+    }
+}
+
+/// The rest of a header line.
+struct Text<'a>(&'a [u8]);
+
+impl<'a> Text<'a> {
+    fn skip_space(&mut self) {
+        self.0 = self.0.trim_ascii_start();
+    }
+
+    /// Takes `byte` if it comes next.
+    fn eat(&mut self, byte: u8) -> bool {
+        self.skip_space();
+        let Some(rest) = self.0.strip_prefix(&[byte]) else { return false };
+        self.0 = rest;
+        true
+    }
+
+    fn token(&mut self) -> Option<&'a [u8]> {
+        self.skip_space();
+        let end = self.0.iter().position(|&byte| !is_token(byte)).unwrap_or(self.0.len());
+        let (token, rest) = self.0.split_at(end);
+        self.0 = rest;
+        (!token.is_empty()).then_some(token)
+    }
+
+    /// A token, or a quoted string that is one inside.
+    fn value(&mut self) -> Option<Cow<'a, [u8]>> {
+        if !self.eat(b'"') {
+            return self.token().map(Cow::Borrowed);
+        }
+        let mut value = Vec::new();
+        loop {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            match byte {
+                b'"' => break,
+                b'\\' => {
+                    let (&escaped, rest) = self.0.split_first()?;
+                    self.0 = rest;
+                    value.push(escaped);
+                }
+                byte => value.push(byte),
+            }
+        }
+        let is_token = !value.is_empty() && value.iter().copied().all(is_token);
+        is_token.then_some(Cow::Owned(value))
+    }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str =
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+    fn answer(lines: &[&str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let value = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            headers.append(header::SEC_WEBSOCKET_EXTENSIONS, value);
+        }
+        let agreement = negotiate(&headers)?;
+        Some(agreement.answer().to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn what_browsers_and_libraries_offer_is_answered_without_context_takeover() {
+        for offer in [
+            "permessage-deflate",
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate; client_max_window_bits=15",
+            "permessage-deflate;client_no_context_takeover;server_no_context_takeover",
+            " permessage-deflate ;\tclient_max_window_bits = \"10\" ",
+            "x-webkit-deflate-frame, permessage-deflate",
+            ",, permessage-deflate,,",
+        ] {
+            assert_eq!(answer(&[offer]).as_deref(), Some(PLAIN), "{offer}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_asked_for_is_named_and_one_that_cannot_be_had_is_declined() {
+        for bits in 9..=15 {
+            let offer = format!("permessage-deflate; server_max_window_bits={bits}");
+            let expected = format!("{PLAIN}; server_max_window_bits={bits}");
+            assert_eq!(answer(&[&offer]), Some(expected));
+        }
+        assert_eq!(answer(&["permessage-deflate; server_max_window_bits=8"]), None);
+        let quoted = "permessage-deflate; server_max_window_bits=\"1\\0\"";
+        assert_eq!(answer(&[quoted]), Some(format!("{PLAIN}; server_max_window_bits=10")));
+    }
+
+    #[test]
+    fn the_first_offer_that_can_be_kept_is_answered_over_all_lines() {
+        let window = Some(format!("{PLAIN}; server_max_window_bits=12"));
+        let bad = "permessage-deflate; server_max_window_bits=8";
+        let good = "permessage-deflate; server_max_window_bits=12";
+        assert_eq!(answer(&[&format!("{bad}, {good}, permessage-deflate")]), window);
+        assert_eq!(answer(&["foo; bar=\"a, permessage-deflate\"", bad, good]), window);
+        assert_eq!(answer(&["broken;;", good]), window);
+    }
+
+    #[test]
+    fn an_unsound_offer_is_declined() {
+        for offer in [
+            "",
+            ",",
+            "foo",
+            "Permessage-Deflate",
+            "permessage-deflate2",
+            "permessage-deflate; unknown",
+            "permessage-deflate; server_no_context_takeover=true",
+            "permessage-deflate; client_no_context_takeover=\"\"",
+            "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+            "permessage-deflate; client_max_window_bits; client_max_window_bits=9",
+            "permessage-deflate; server_max_window_bits=10; server_max_window_bits=10",
+            "permessage-deflate; server_max_window_bits",
+            "permessage-deflate; server_max_window_bits=",
+            "permessage-deflate; server_max_window_bits=16",
+            "permessage-deflate; server_max_window_bits=7",
+            "permessage-deflate; server_max_window_bits=010",
+            "permessage-deflate; server_max_window_bits=+9",
+            "permessage-deflate; server_max_window_bits=\"9",
+            "permessage-deflate; client_max_window_bits=16",
+            "permessage-deflate; client_max_window_bits=0",
+            "permessage-deflate;",
+            "permessage-deflate; \u{e9}",
+        ] {
+            assert_eq!(answer(&[offer]), None, "{offer}");
+        }
+        assert_eq!(answer(&[]), None);
+    }
+
+    #[test]
+    fn no_line_makes_it_panic() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let pieces = [
+            "permessage-deflate",
+            ";",
+            ",",
+            "=",
+            "\"",
+            "\\",
+            " ",
+            "server_max_window_bits",
+            "9",
+            "client_max_window_bits",
+            "\t",
+            "é",
+        ];
+        for _ in 0..20_000 {
+            let count = random.usize(0..9);
+            let line: String = (0..count).map(|_| pieces[random.usize(0..pieces.len())]).collect();
+            let _ = answer(&[&line]);
+        }
+    }
+}
