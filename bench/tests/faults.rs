@@ -304,7 +304,7 @@ fn a_run_has_a_timeline_and_a_page() {
     assert_eq!(report["scenario"]["clients"], 10, "what is typed wins");
     let times = report["timeline"]["at_ms"].as_array().unwrap();
     let rates = report["timeline"]["deliveries_per_second"].as_array().unwrap();
-    assert!(times.len() >= 5 && times.len() == rates.len(), "{}", report["timeline"]);
+    assert!(times.len() >= 2 && times.len() == rates.len(), "{}", report["timeline"]);
     assert!(rates.iter().any(|rate| rate.as_f64().unwrap() > 0.0));
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains("Live: 10 clients") && page.contains("All is well"), "{page}");

@@ -121,7 +121,10 @@ const FIGURES: &[Figure] = &[
             let server = r.server.as_ref().filter(|_| r.deliveries.in_window > 0)?;
             Some(Unit::Micros.words(server.cpu_us_per_delivery))
         },
-        note: |r| format!("load {}", Unit::Micros.words(r.load.receive_cpu_us_per_delivery)),
+        note: |r| {
+            let storm = if r.storm.is_some() { "the storm's connects included; " } else { "" };
+            format!("{storm}load {}", Unit::Micros.words(r.load.receive_cpu_us_per_delivery))
+        },
     },
     Figure {
         label: "Server CPU",

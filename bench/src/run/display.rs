@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::timeline::Now;
 use crate::{
@@ -66,14 +66,14 @@ impl Display {
         let opened = stage.sum(|c| &c.opened);
         let connected = opened.saturating_sub(stage.sum(|c| &c.gone));
         let failed = stage.sum(|c| &c.failed);
-        let mut parts = vec![format!("{connected} clients")];
+        let mut parts = vec![format!("{} clients", HumanCount(connected))];
         if failed > 0 {
             parts.push(format!("{failed} failed"));
         }
         if stage.timed_ns.get().is_some() {
             let millis = |us: u64| us as f64 / 1e3;
             parts.push(format!("{:.0} msg/s", now.published_per_second));
-            parts.push(format!("{:.0} deliveries/s", now.deliveries_per_second));
+            parts.push(format!("{} deliveries/s", HumanCount(now.deliveries_per_second as u64)));
             parts.push(format!(
                 "p50 {:.1} ms  p99 {:.1} ms",
                 millis(stage.max(|c| &c.p50_us)),
@@ -81,7 +81,7 @@ impl Display {
             ));
         }
         if now.storm_per_second > 0.0 {
-            parts.push(format!("{:.0} reconnects/s", now.storm_per_second));
+            parts.push(format!("{} reconnects/s", HumanCount(now.storm_per_second as u64)));
         }
         if self.has_server {
             parts.push(format!(

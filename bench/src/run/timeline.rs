@@ -71,6 +71,7 @@ impl Recorder {
             now: Now::default(),
         };
         recorder.last = recorder.sample(stage, 0);
+        recorder.now.server_rss_bytes = process::Memory::rss_bytes(&recorder.server_pids);
         recorder
     }
 
