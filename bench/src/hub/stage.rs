@@ -10,7 +10,7 @@ use std::{
 
 use wsbcast::{
     channel::ChannelName,
-    hub::{Budget, Event, Hub, Key, Settings, SlowPolicy},
+    hub::{Budget, Encoding, Event, Hub, Key, Settings, SlowPolicy, Unchanged},
     ws::Kind,
 };
 
@@ -67,7 +67,7 @@ impl Stage {
 
     /// Lets it hear a channel.
     pub(super) fn subscribe(&mut self, key: Key, channel: &ChannelName) {
-        self.hub.subscribe(key, channel);
+        self.hub.subscribe(key, channel, Encoding::Plain);
     }
 
     /// A client leaves.
@@ -95,7 +95,7 @@ impl Stage {
 
     /// One message.
     pub(super) fn publish(&mut self, channel: &ChannelName) {
-        self.hub.publish(channel.as_str(), Kind::Text, &self.payload);
+        self.hub.publish(channel.as_str(), &mut Unchanged::new(Kind::Text, &self.payload));
     }
 
     /// One whole pass; how many deliveries it made.

@@ -12,7 +12,7 @@ use std::{
 use clap::ValueEnum;
 use wsbcast::{
     channel::ChannelName,
-    hub::{Budget, Hub, Outlet, Settings, SlowPolicy},
+    hub::{Budget, Encoding, Hub, Outlet, Settings, SlowPolicy, Unchanged},
     ws::{
         Kind,
         decoder::{Decoder, Rules},
@@ -125,7 +125,7 @@ fn crowd(clients: u64) -> Hub<Sink> {
     let mut hub = Hub::new(settings, Arc::new(Budget::new(256 << 20)));
     for _ in 0..clients {
         let key = hub.insert(Sink(0));
-        hub.subscribe(key, &channel());
+        hub.subscribe(key, &channel(), Encoding::Plain);
     }
     hub
 }
@@ -147,7 +147,7 @@ fn measured_pass(hub: &mut Hub<Sink>) -> u64 {
 #[inline(never)]
 fn measured_append(hub: &mut Hub<Sink>, batch: u64) {
     for _ in 0..batch {
-        hub.publish(CHANNEL, Kind::Text, black_box(&MESSAGE));
+        hub.publish(CHANNEL, &mut Unchanged::new(Kind::Text, black_box(&MESSAGE)));
     }
 }
 
@@ -156,7 +156,7 @@ fn measured_come_and_go(hub: &mut Hub<Sink>, channel: &ChannelName) {
     let mut keys = [None; CLIENTS as usize];
     for place in &mut keys {
         let key = hub.insert(Sink(0));
-        hub.subscribe(key, channel);
+        hub.subscribe(key, channel, Encoding::Plain);
         *place = Some(key);
     }
     for key in keys.into_iter().flatten() {
@@ -180,7 +180,7 @@ fn decode(first_byte: u8, payload_bytes: u8) {
 
 #[inline(never)]
 fn measured_decode(decoder: &mut Decoder, buffer: &mut [u8]) -> u64 {
-    let rules = Rules { message_bytes_max: 64 * 1024, keep_payload: true };
+    let rules = Rules { message_bytes_max: 64 * 1024, keep_payload: true, compression: false };
     let (mut at, mut events) = (0, 0);
     while at < buffer.len() {
         let Ok((used, event)) = decoder.next(&mut buffer[at..], &rules) else { break };
