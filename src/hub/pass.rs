@@ -5,7 +5,11 @@
 //! one write, so the busier the server, the fewer system calls per message. A pass stops
 //! when its caller says that time is up and goes on from there the next time.
 
-use super::{Hub, Outlet, clients::Key, flush::Taken, flush::deliver};
+use super::{
+    Hub, Outlet,
+    clients::Key,
+    flush::{Counted, Taken, deliver},
+};
 use crate::limits;
 
 /// Tests pause a pass between any two clients.
@@ -102,6 +106,7 @@ impl<O: Outlet> Hub<O> {
         if log.roster.begin_pass() {
             log.again = false;
         }
+        let mut counted = Counted::default();
         loop {
             let log = &mut self.logs[number as usize];
             let Some(place) = log.roster.next_unvisited() else { return true };
@@ -110,7 +115,8 @@ impl<O: Outlet> Hub<O> {
             if !entry.busy && entry.cursor < head {
                 let index = entry.client;
                 let outlet = &mut self.clients.get_mut(index).outlet;
-                match deliver(&log.bytes, outlet, &mut entry.cursor, head, &mut self.tally) {
+                let tally = &mut self.tally;
+                match deliver(&log.bytes, outlet, &mut entry.cursor, head, &mut counted, tally) {
                     Taken::All => {}
                     Taken::Less => self.block_in(index, number),
                     Taken::Failed(kind) => {
