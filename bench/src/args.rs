@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::stamp::STAMP_BYTES;
+use crate::{payload::Payload, stamp::STAMP_BYTES};
 
 /// Publishers are threads of their own.
 pub(crate) const PUBLISHERS_MAX: i64 = 256;
@@ -78,6 +78,14 @@ pub(crate) struct RunArgs {
     /// Bytes of a message, e.g. 128 or 1KiB; at least 44, for its stamp
     #[arg(long, default_value = "128", value_name = "BYTES", value_parser = size)]
     pub(crate) size: usize,
+    /// What messages consist of behind their stamp
+    #[arg(long, value_enum, default_value_t)]
+    #[serde(default)]
+    pub(crate) payload: Payload,
+    /// Clients negotiate permessage-deflate and inflate what they get
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) compression: bool,
     /// Measured time
     #[arg(long, default_value = "10", value_parser = seconds)]
     pub(crate) seconds: Seconds,

@@ -124,6 +124,7 @@ fn publish_and_measure(
         target: stage.target.clone(),
         run: stage.run,
         message_bytes: args.size,
+        payload: args.payload,
         schedule: Schedule { start_ns, end_ns, rate: args.rate },
         is_open_loop: args.mode == Mode::Live,
         messages_max: args.max_messages as u64,

@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     stream: Option<TcpStream>,
     state: State,
     stalls: bool,
+    /// The server has to agree to permessage-deflate.
+    compression: bool,
     /// The upgrade request, then the answer to it as far as it has come, then empty.
     handshake: Vec<u8>,
     frames: FrameReader,
@@ -50,6 +52,7 @@ impl Connection {
             stream: None,
             state: State::Closed,
             stalls: false,
+            compression: false,
             handshake: Vec::new(),
             frames: FrameReader::default(),
         }
@@ -79,6 +82,7 @@ impl Connection {
             stream: Some(stream),
             state: State::Connecting,
             stalls,
+            compression: target.compression,
             handshake: target.handshake.clone(),
             frames: FrameReader::default(),
         })
@@ -151,6 +155,9 @@ impl Connection {
         }
         if header(&text, "sec-websocket-accept") != Some(HANDSHAKE_ACCEPT) {
             return Err(io::Error::other("upgrade without the right Sec-WebSocket-Accept"));
+        }
+        if self.compression && header(&text, "sec-websocket-extensions").is_none() {
+            return Err(io::Error::other("the server agreed to no compression"));
         }
         books.outcome.opened += 1;
         if self.stalls {
