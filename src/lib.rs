@@ -4,8 +4,8 @@
 //! # The one idea
 //! A channel is a byte log of ready-made WebSocket frames; a client is a byte offset into it.
 //! Server frames are not masked, so the bytes are the same for everyone: a message is encoded
-//! once per shard, and sending is a write from the log to the socket. No queue, allocation or
-//! wake-up per message and client.
+//! once per shard (and once more where clients want it compressed), and sending is a write from
+//! the log to the socket. No queue, allocation or wake-up per message and client.
 //!
 //! # Layers: a module names only modules of a lower layer (kept by `tests/tidy.rs`)
 //! | layer | module | what it is |
@@ -17,7 +17,7 @@
 //! | 4 | [`conn`] | the clients of a shard: input, keepalive, closing |
 //! | 3 | [`broker`] | a message's place in its channel's order: embedded, or Redis |
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; what is counted |
-//! | 1 | [`ws`], [`drain`], [`channel`] | RFC 6455 without IO; phases and barrier; names |
+//! | 1 | [`ws`], [`drain`], [`channel`] | RFC 6455 and 7692 without IO; phases and barrier; names |
 //! | 0 | [`clock`], [`limits`], [`telemetry`] | time, bounds, logs |
 //!
 //! # Data path, socket to socket
@@ -37,7 +37,7 @@
 //! exit code.
 //!
 //! # Invariants, and where they live
-//! 1. One encode per message and shard: [`hub::Hub::publish`].
+//! 1. One encode per message, encoding and shard: [`hub::Hub::publish`].
 //! 2. A hub belongs to one thread: [`hub::Hub`] is `!Send`.
 //! 3. Per channel a client sees rising offsets without repeats, and a hole is never silent:
 //!    `broker/redis` finds it, [`conn::Clients::close_for_gap`] tells.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     compare::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
+    payload::Payload,
     scenario::Scenario,
     stamp::STAMP_BYTES_MIN,
 };
@@ -134,6 +135,14 @@ pub(crate) struct RunArgs {
     /// Bytes of a message, e.g. 128 or 1KiB; at least 16, for its stamp
     #[arg(long, default_value = "128", value_name = "BYTES", value_parser = size)]
     pub(crate) size: usize,
+    /// What messages consist of behind their stamp
+    #[arg(long, value_enum, default_value_t)]
+    #[serde(default)]
+    pub(crate) payload: Payload,
+    /// Clients negotiate permessage-deflate and inflate what they get
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) compression: bool,
     /// Measured time
     #[arg(long, default_value = "10", value_parser = seconds)]
     pub(crate) seconds: Seconds,

@@ -1,14 +1,16 @@
 //! A server's WebSocket frames, read in place from whatever the socket gave.
 //!
 //! Only what a load client needs: where messages end, the first bytes of each (the stamp), and
-//! control frames. Payloads are skipped, never copied; a client holds bytes only while a frame's
-//! first bytes are split between two reads. No IO, no clock.
+//! control frames. Payloads are skipped, never copied, unless they are compressed; a client holds
+//! bytes only while a frame's first bytes are split between two reads. No IO, no clock.
 
-use crate::stamp::Stamp;
+use crate::{inflate::inflated, stamp::Stamp};
 
 /// The longest prefix of a payload that is looked at: a whole control frame; a stamp fits.
 const PREFIX_BYTES_MAX: u64 = 125;
 
+/// RSV1: the message is compressed.
+const COMPRESSED: u8 = 0x40;
 const OPCODE_CONTINUATION: u8 = 0;
 const OPCODE_TEXT: u8 = 1;
 const OPCODE_BINARY: u8 = 2;
@@ -52,6 +54,7 @@ struct Message {
 #[derive(Clone, Copy)]
 struct Header {
     is_final: bool,
+    is_compressed: bool,
     opcode: u8,
     header_bytes: usize,
     payload_bytes: u64,
@@ -62,7 +65,8 @@ impl Header {
     #[inline]
     fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let is_compressed = first & 0x70 == COMPRESSED;
+        if first & 0x70 != 0 && !is_compressed {
             return Err(FrameError("reserved bits are set"));
         }
         if second & 0x80 != 0 {
@@ -81,14 +85,18 @@ impl Header {
         };
         Ok(Some(Self {
             is_final: first & 0x80 != 0,
+            is_compressed,
             opcode: first & 0x0f,
             header_bytes,
             payload_bytes,
         }))
     }
 
-    /// Bytes of header and looked-at prefix.
+    /// Bytes of header and looked-at prefix; a compressed frame is looked at as a whole.
     fn wanted_bytes(&self) -> usize {
+        if self.is_compressed {
+            return self.header_bytes + self.payload_bytes as usize;
+        }
         self.header_bytes + self.payload_bytes.min(PREFIX_BYTES_MAX) as usize
     }
 
@@ -100,6 +108,7 @@ impl Header {
     #[inline]
     fn is_whole_message(&self, bytes: &[u8]) -> bool {
         self.is_final
+            && !self.is_compressed
             && matches!(self.opcode, OPCODE_TEXT | OPCODE_BINARY)
             && bytes.len() >= self.frame_bytes()
     }
@@ -176,6 +185,9 @@ impl FrameReader {
         prefix: &[u8],
         sink: &mut impl FnMut(Event<'_>),
     ) -> Result<(), FrameError> {
+        if header.is_compressed {
+            return self.compressed(header, prefix, sink);
+        }
         if header.opcode > OPCODE_BINARY {
             return control(header, prefix, sink);
         }
@@ -196,6 +208,23 @@ impl FrameReader {
             self.ends_message = header.is_final;
             self.message = Some(message);
         }
+        Ok(())
+    }
+
+    /// A compressed message, which no server splits into frames.
+    fn compressed(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        sink: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), FrameError> {
+        let is_data = (OPCODE_CONTINUATION + 1..=OPCODE_BINARY).contains(&header.opcode);
+        if !header.is_final || !is_data || self.message.is_some() {
+            return Err(FrameError("a compressed frame that is no whole message"));
+        }
+        let (stamp, payload_bytes) =
+            inflated(payload).ok_or(FrameError("a compressed message that is none"))?;
+        sink(Event::Message { stamp, payload_bytes });
         Ok(())
     }
 

@@ -24,6 +24,7 @@ use crate::{
     clients::latencies,
     clock,
     http::{ANSWER_BYTES_MAX, Answer},
+    payload::Payload,
     schedule::Schedule,
     stamp::Stamp,
     target::{Target, write_channel},
@@ -42,6 +43,7 @@ pub(crate) struct Press {
     pub(crate) target: Target,
     pub(crate) run: u32,
     pub(crate) message_bytes: usize,
+    pub(crate) payload: Payload,
     /// Live: when each message is due. Burst: only its start and end count.
     pub(crate) schedule: Schedule,
     pub(crate) is_open_loop: bool,
@@ -130,7 +132,8 @@ impl Publisher {
         let mut request = press.target.publish_head.clone().into_bytes();
         request.extend_from_slice(format!("{}\r\n\r\n", press.message_bytes).as_bytes());
         let body_at = request.len();
-        request.resize(body_at + press.message_bytes, b'x');
+        request.resize(body_at + press.message_bytes, 0);
+        press.payload.fill(&mut request[body_at..]);
         let sequences = vec![0; press.target.channels];
         Self {
             press,

@@ -159,6 +159,7 @@ impl Conductor<'_> {
             target: self.stage.target.clone(),
             run: self.stage.run,
             message_bytes: self.args.size,
+            payload: self.args.payload,
             schedule,
             is_open_loop: self.args.mode == Mode::Live,
             messages_max: self.args.max_messages as u64,

@@ -27,6 +27,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The upgrade request of every client.
     pub(crate) handshake: Vec<u8>,
+    /// It asks for permessage-deflate, and the server has to agree.
+    pub(crate) compression: bool,
     pub(crate) publish_address: SocketAddr,
     /// The publish request up to and including the name of its `Content-Length`.
     pub(crate) publish_head: String,
@@ -56,10 +58,14 @@ impl Target {
             Some(token) => format!("Authorization: Bearer {token}\r\n"),
             None => String::new(),
         };
+        let extensions = match args.compression {
+            true => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+            false => "",
+        };
         let handshake = format!(
             "GET {client_path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: {HANDSHAKE_KEY}\r\n{authorization}\r\n",
+             Sec-WebSocket-Key: {HANDSHAKE_KEY}\r\n{extensions}{authorization}\r\n",
             client.authority
         );
         let publish_head = format!(
@@ -77,6 +83,7 @@ impl Target {
             channels: args.channels,
             address: client.resolve(args.allow_remote)?,
             handshake: handshake.into_bytes(),
+            compression: args.compression,
             publish_address: publish_url.resolve(args.allow_remote)?,
             publish_head,
         };

@@ -168,10 +168,9 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!((config.api_tokens, config.max_connections), (vec![], None));
     assert_eq!((config.max_message_bytes, config.max_broadcast_bytes), (64 << 10, 1 << 20));
     assert_eq!((config.backlog_bytes, config.backlog_total_bytes), (8 << 20, 256 << 20));
-    assert_eq!(config.slow_consumer, SlowConsumer::Close);
+    assert_eq!((config.slow_consumer, config.coalesce), (SlowConsumer::Close, Duration::ZERO));
     let ping = Ping { interval: Duration::from_secs(25), timeout: Duration::from_secs(20) };
     assert_eq!(config.ping, ping);
-    assert_eq!(config.coalesce, Duration::ZERO);
     let drain = drain::Settings {
         pre_delay: Duration::ZERO,
         timeout: Duration::from_secs(1800),

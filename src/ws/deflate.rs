@@ -12,7 +12,7 @@ use super::{Kind, close::CloseReason, extension::WindowBits};
 use crate::limits::{CODEC_KEPT_BYTES_MAX, INFLATE_BYTES_MIN};
 
 /// 1 KiB of JSON shrinks to 43 % at level 1, 33 % at level 3, 32 % at level 6, in 5, 20 and
-/// 30 µs: a fraction of what the sends to a hundred clients take.
+/// 30 µs: once, where the sends to a thousand clients take a few hundred.
 const LEVEL: u32 = 3;
 
 /// What ends a flushed message and is not sent: the rest of an empty block.
@@ -31,7 +31,7 @@ pub fn compressed_len_max(len: usize) -> usize {
 pub struct Compressor(Compress);
 
 impl Compressor {
-    /// About 300 KiB for the larger windows.
+    /// Takes 250 KiB for the smallest window, 380 KiB for the largest.
     #[must_use]
     pub fn new(window: WindowBits) -> Self {
         let level = Compression::new(LEVEL);

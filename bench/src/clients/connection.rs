@@ -12,6 +12,7 @@ use crate::{
     clock,
     dial::{self, is_for_later},
     frame::{ControlOpcode, Event, FrameError, FrameReader, client_control},
+    http::header,
     target::Target,
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     stream: Option<TcpStream>,
     state: State,
     stalls: bool,
+    /// The server has to agree to permessage-deflate.
+    compression: bool,
     /// The upgrade request, then the answer to it as far as it has come, then empty.
     handshake: Vec<u8>,
     frames: FrameReader,
@@ -47,6 +50,7 @@ impl Connection {
             stream: None,
             state: State::Closed,
             stalls: false,
+            compression: false,
             handshake: Vec::new(),
             frames: FrameReader::default(),
         }
@@ -67,6 +71,7 @@ impl Connection {
             stream: Some(stream),
             state: State::Connecting,
             stalls,
+            compression: target.compression,
             handshake: target.handshake_of(index),
             frames: FrameReader::default(),
         })
@@ -126,6 +131,10 @@ impl Connection {
         }
         let Some(answer) = dial::upgrade_answer(&self.handshake) else { return Ok(()) };
         let head_bytes = answer?;
+        let text = String::from_utf8_lossy(&self.handshake[..head_bytes]);
+        if self.compression && header(&text, "sec-websocket-extensions").is_none() {
+            return Err(io::Error::other("the server agreed to no compression"));
+        }
         books.outcome.opened += 1;
         if self.stalls {
             self.state = State::Stalled;

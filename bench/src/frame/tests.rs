@@ -94,7 +94,7 @@ fn foreign_messages_have_no_stamp() {
 #[test]
 fn a_server_that_breaks_the_protocol_is_noticed() {
     let broken: [&[u8]; 6] = [
-        &[0xc1, 0x00],             // reserved bit
+        &[0xa1, 0x00],             // reserved bit
         &[0x81, 0x80, 0, 0, 0, 0], // masked
         &[0x80, 0x00],             // continuation of nothing
         &[0x01, 0x00, 0x81, 0x00], // new message inside a message
