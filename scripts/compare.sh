@@ -8,7 +8,7 @@
 #   live        1,000 clients, 128 B, 50 messages/s        CPU per delivery, latency
 #   burst       1,000 clients, 128 B, 16 publishers        CPU per delivery, deliveries/s
 #   serial      the same with one publisher
-#   wide        15,000 clients, 128 B, 5 messages/s        CPU per delivery, latency
+#   wide        15,000 clients, 128 B, 8 messages/s        CPU per delivery, latency
 #   idle        18,000 clients, no messages                memory per client
 #   accept      10,000 clients, no messages                CPU per accepted client
 #   stall       1 KiB, 200/s, --backlog 1MiB               with and without 300 that never read

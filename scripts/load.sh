@@ -7,7 +7,7 @@
 #     live    1,000 clients, 128 B, 50 messages/s     latency under a usual load
 #     burst   16 publishers, as fast as answered      throughput, CPU per delivery
 #     serial  one publisher, as fast as answered      how long one message takes
-#     wide    15,000 clients, 5 messages/s            how long until the last one has it
+#     wide    15,000 clients, 8 messages/s            how long until the last one has it
 #     idle    18,000 clients, no messages             memory per client
 #     storm   live, while 15,000 others reconnect     do the 1,000 notice? Compare with
 #             again and again                         scripts/load.sh storm --storm-clients 0

@@ -60,8 +60,8 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// kernel's accept queue.
 pub const HTTP_CONNECTIONS_PER_SHARD_MAX: usize = 4096;
 /// Connections that a shard accepts, and that it begins to work on, before its other tasks have
-/// had their turn; past it they wait. Half a millisecond's worth.
-pub const NEWCOMERS_PER_TURN: usize = 32;
+/// had their turn; past it they wait. A quarter of a millisecond's worth.
+pub const NEWCOMERS_PER_TURN: usize = 16;
 /// Connections by which a shard may be above the mean before it passes new ones on. Fewer are
 /// not worth a wake-up: a pass takes a microsecond per client.
 pub const PLACEMENT_SLACK_MIN: usize = 8;
@@ -107,7 +107,7 @@ pub const PASS_CLIENTS_PER_LOOK: u32 = 64;
 /// Slices of one vectored write.
 pub const WRITE_SLICES_MAX: usize = 32;
 /// Reading from and writing to clients that are ready yields to the runtime after this.
-pub const EVENTS_SLICE: Duration = Duration::from_millis(5);
+pub const EVENTS_SLICE: Duration = Duration::from_millis(1);
 /// A pass over the clients yields to the runtime after this.
 pub const PASS_SLICE: Duration = Duration::from_millis(10);
 /// Publications taken from the mailbox, in bytes, before the next pass.

@@ -26,8 +26,8 @@ use crate::{
     dial::{self, Refusal, is_for_later},
 };
 
-/// Added to the thread's nice value: about a tenth of a normal thread's share.
-const NICENESS: i32 = 10;
+/// Added to the thread's nice value: the least share there is, so that listeners never wait for it.
+const NICENESS: i32 = 19;
 /// Source addresses: each holds a part of the storm's ports.
 const SOURCES: u32 = 16;
 /// The first of them, apart from those of the clients that stay.

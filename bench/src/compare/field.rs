@@ -33,7 +33,7 @@ const PICTURES: &[Picture] = &[
         unit: Unit::Plain,
         groups: &[
             group("live: 1,000 clients, 50 messages/s", "live", CPU_PER_DELIVERY, true),
-            group("wide: 15,000 clients, 5 messages/s", "wide", CPU_PER_DELIVERY, true),
+            group("wide: 15,000 clients, 8 messages/s", "wide", CPU_PER_DELIVERY, true),
         ],
     },
     Picture {
