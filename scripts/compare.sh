@@ -33,6 +33,7 @@ case ${1-} in
         shift
         # A peer that is not to be had here has been named; the others take part.
         peers+=$'\n'$(scripts/peers) || [ $? -eq 4 ] || die 'scripts/peers failed'
+        peers=${peers//"$PWD"\//}
         ;;
 esac
 
@@ -41,7 +42,8 @@ server_cpus=${SERVER_CPUS:-0}
 load_cpus=${LOAD_CPUS:-1}
 shard_cpus=${SHARD_CPUS:-0,1}
 out=${OUT:-bench/runs/$(date -u +%Y-%m-%d-%H%M)-$(uname -n)}
-binaries=$TARGET_DIR/release
+# Relative where they can be: the record names no machine's folders.
+binaries=${TARGET_DIR#"$PWD"/}/release
 problems=0
 
 cargo build --quiet --locked --release --package wsbcast --package wsload
