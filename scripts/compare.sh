@@ -14,6 +14,7 @@
 #   stall       1 KiB, 200/s, --backlog 1MiB               with and without 300 that never read
 #   shards      live                                       one shard and two
 #   compressed  1 KiB of JSON, 16 publishers               with and without compression
+#   forms       live                                       plain, wsbcast.v1 and event streams
 #   storm       live                                       with and without 15,000 that reconnect
 #
 # Without a name: all of them. Peers take part in the first six. Afterwards `wsload table DIR`
@@ -79,7 +80,7 @@ field() {
 }
 
 [ $# -gt 0 ] \
-    || set -- live burst serial wide idle accept stall shards compressed storm
+    || set -- live burst serial wide idle accept stall shards compressed forms storm
 for name in "$@"; do
     case $name in
         live | burst | serial | wide)
@@ -110,6 +111,13 @@ for name in "$@"; do
                 --server "deflate=$wsbcast --threads 1 --compression on" \
                 --run-for 'deflate=--compression' -- \
                 --scenario burst --size 1KiB --payload json --seconds "${SECONDS_EACH:-10}"
+            ;;
+        forms)
+            compare forms \
+                --server "plain=$wsbcast --threads 1" \
+                --server "v1=$wsbcast --threads 1" --server "sse=$wsbcast --threads 1" \
+                --run-for 'v1=--form v1' --run-for 'sse=--form sse' -- \
+                --scenario live --seconds "${SECONDS_EACH:-10}"
             ;;
         storm)
             compare storm \

@@ -15,9 +15,10 @@
 //! | 6 | [`shard`] | one thread, one runtime, one hub: a complete server |
 //! | 5 | [`http`] | the HTTP/1.1 service: handshake, publishing API, ops routes |
 //! | 4 | [`conn`] | the clients of a shard: input, keepalive, closing |
-//! | 3 | [`broker`] | a message's place in its channel's order: embedded, or Redis |
+//! | 3 | [`broker`] | each channel's order and history: embedded, or Redis |
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; what is counted |
-//! | 1 | [`ws`], [`drain`], [`channel`] | RFC 6455 and 7692 without IO; phases and barrier; names |
+//! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
+//! | 1 | [`channel`], [`position`] | names; places in a channel's history |
 //! | 0 | [`clock`], [`limits`], [`telemetry`] | time, bounds, logs |
 //!
 //! # Data path, socket to socket
@@ -27,6 +28,13 @@
 //! `http` or `conn` → [`broker::Broker::publish`] → (Redis, or the sequencer) →
 //! [`broker::Sink`] of each shard, its mailbox → `hub`: encoded into the log → pass:
 //! `cursor..head` → socket.
+//!
+//! # A client that comes back
+//! Joins its logs in the hub and is held; then the broker confirms the subscription; then the
+//! position is known after which everything comes by itself; what was published before it, since
+//! the client's own position, is read from the broker's history in pieces
+//! ([`broker::Broker::history`]); then the client is released. This order is `shard/admit.rs`, the
+//! pieces are `conn/replay.rs`; what is not kept any more is told.
 //!
 //! # Control path
 //! `main`: arguments → `Config` → [`server::Server::bind`] takes all ports → `run`: shard threads,
@@ -40,7 +48,8 @@
 //! 1. One encode per message, encoding and shard: [`hub::Hub::publish`].
 //! 2. A hub belongs to one thread: [`hub::Hub`] is `!Send`.
 //! 3. Per channel a client sees rising offsets without repeats, and a hole is never silent:
-//!    `broker/redis` finds it, [`conn::Clients::close_for_gap`] tells.
+//!    `broker/redis` finds and repairs it, [`hub::Hub::publish_at`] drops what was there before,
+//!    [`conn::Clients::lost`] tells what cannot be had; `shard/tests/sim.rs` tries it all.
 //! 4. `tail ≤ cursor ≤ head`, or the client is closing: `Hub::check`, run by the simulation.
 //! 5. Every client and every request in progress holds one [`drain::Guard`].
 //! 6. No client's guard is taken to the end once a shard has seen `waiting`: `http` looks again
@@ -60,6 +69,7 @@ pub mod http;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
+pub mod position;
 pub mod server;
 pub mod shard;
 pub mod telemetry;

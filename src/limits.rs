@@ -5,13 +5,16 @@
 
 use std::time::Duration;
 
+/// Longest epoch of a position; a longer one is none.
+pub const EPOCH_BYTES_MAX: usize = 32;
 /// Longest channel name; past it the request is answered 400.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 128;
 
 // --- HTTP -----------------------------------------------------------------------------------
 
-/// Request line and headers together; past it 431 from hyper.
-pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Request line and headers together; past it 431 from hyper. A thousand channels fit into a
+/// target. hyper's buffer begins with 8 KiB and grows only for those who need it.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one request; past it 431 from hyper.
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// From accept, or from a request's first byte, to the end of its headers; then closed.
@@ -44,12 +47,21 @@ pub const DRAIN_START_WAIT: Duration = Duration::from_millis(200);
 pub const HEALTH_CHECK_DEADLINE: Duration = Duration::from_secs(3);
 /// Rest of a refused body that is read and thrown away so that the publisher sees the answer.
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// One read of it.
+pub const LINGER_READ_BYTES: usize = 16 * 1024;
 /// How long that goes on.
 pub const LINGER_DEADLINE: Duration = Duration::from_secs(2);
 /// Lines of one ndjson batch; past it 413.
 pub const BATCH_LINES_MAX: usize = 10_000;
-/// Channels one client may name in its handshake; past it 400.
-pub const CHANNELS_PER_CLIENT_MAX: usize = 64;
+/// Channels of one client; past it a handshake is answered 400, a subscription with the error
+/// `too_many_channels`.
+pub const CHANNELS_PER_CLIENT_MAX: usize = 1000;
+/// Logs of one shard, that is, channels times the encodings in which they are heard; past it a
+/// handshake is answered 503, a subscription with the error `too_many_channels`.
+pub const CHANNELS_PER_SHARD_MAX: usize = 100_000;
+/// Longest `Wsbcast-Position` header; past it the header is left out. Clients bound what they
+/// read of an answer, some at 16 KiB.
+pub const POSITION_HEADER_BYTES_MAX: usize = 8 * 1024;
 /// What a `Retry-After` says while draining, seconds.
 pub const RETRY_AFTER_DRAINING_SECS: u32 = 5;
 /// What a `Retry-After` says when full, seconds.
@@ -91,6 +103,10 @@ pub const ECHO_UNSENT_BYTES_MAX: usize = 256 * 1024;
 pub const CLOSE_ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 /// For the Close frame (and the log before it, in a drain) to be taken; then reset.
 pub const CLOSE_WRITE_DEADLINE: Duration = Duration::from_secs(2);
+/// An event stream's `retry`: how long its client waits before it connects again.
+pub const SSE_RETRY: Duration = Duration::from_secs(2);
+/// What is added to that, at random, so that clients who lost a server together come back apart.
+pub const SSE_RETRY_SPREAD: Duration = Duration::from_secs(1);
 /// Unsent bytes the kernel holds per client (TCP_NOTSENT_LOWAT) before it says "would block".
 pub const KERNEL_UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
@@ -145,10 +161,16 @@ pub const REDIS_SILENCE_MAX: Duration = Duration::from_secs(10);
 pub const REDIS_SETTLE: Duration = Duration::from_millis(200);
 /// Redis forgets the offset of a channel that nobody published to for this long.
 pub const REDIS_META_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// The same for one that was never published to, and somebody asked for its position.
+pub const REDIS_POSITION_TTL: Duration = Duration::from_secs(60 * 60);
 /// Unanswered SUBSCRIBE and UNSUBSCRIBE commands of a shard; past it further ones wait.
 pub const SUBSCRIBES_IN_FLIGHT_MAX: usize = 1024;
 /// A SUBSCRIBE that Redis refused is repeated after this.
 pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(5);
+/// Positions that a subscriber asks for at a time after it has subscribed; the rest after these.
+pub const POSITIONS_IN_FLIGHT_MAX: usize = 256;
+/// For a subscriber to get the messages it has missed from Redis; then they are told as a gap.
+pub const REPAIR_DEADLINE: Duration = Duration::from_secs(1);
 /// One read from a subscriber's connection.
 pub const SUBSCRIBER_READ_BYTES: usize = 64 * 1024;
 /// One message from Redis; past it the connection is dropped and made anew.
@@ -159,6 +181,32 @@ pub const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(150);
 pub const BROKER_EXIT_WAIT: Duration = Duration::from_millis(20);
 /// Kinds of periodic message (channel and interval) remembered; past it the oldest is forgotten.
 pub const SLOT_KINDS_MAX: usize = 16;
+
+// --- History --------------------------------------------------------------------------------
+
+/// Channels of which a process keeps history from Redis; past it the one that was published to
+/// longest ago is forgotten, and read from Redis again when it is needed.
+pub const HISTORY_CHANNELS_MAX: usize = 65_536;
+/// What keeping a message costs besides its payload.
+pub const HISTORY_MESSAGE_COST_BYTES: usize = 128;
+/// Messages that a script in Redis reads from a stream at a time: it needs room for these, however
+/// few of them fit into the history's bytes.
+pub const HISTORY_READ_CHUNK: usize = 250;
+/// A payload up to this is copied when it is kept: a view would keep the whole buffer that it was
+/// read into. A larger one fills most of its buffer anyway.
+pub const HISTORY_COPY_BYTES_MAX: usize = 64 * 1024;
+/// Payload that a resuming client is given at a time, one message at least; the next piece when
+/// it has taken that. So what waits for it is bounded, however much it missed.
+pub const REPLAY_PIECE_BYTES: usize = 16 * 1024;
+/// For a shard to get as far as a client that it resumes has got elsewhere; then the client's
+/// position counts as one of another history.
+pub const RESUME_WAIT: Duration = Duration::from_secs(1);
+/// An idempotency key's answer is remembered this long.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
+/// Longest idempotency key; past it 400.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+/// Keys that a process remembers by itself; past it the oldest is forgotten.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 65_536;
 
 // --- Life of the process --------------------------------------------------------------------
 

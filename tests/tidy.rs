@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("limits", 0),
     ("telemetry", 0),
     ("drain", 1),
+    ("position", 1),
     ("ws", 1),
     ("metrics", 2),
     ("hub", 2),
@@ -38,7 +39,8 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Files that are values and functions only: time and bytes come in as arguments.
-const PURE: &[&str] = &["limits.rs", "channel.rs", "ws/", "hub/", "conn/keepalive.rs"];
+const PURE: &[&str] =
+    &["limits.rs", "channel.rs", "position.rs", "ws/", "hub/", "conn/keepalive.rs"];
 const PURE_BANS: &[&str] = &["tokio::", "hyper", "tracing", "Instant::now", "SystemTime"];
 
 /// Written in two parts, so that this file may be checked too.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     compare::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
+    form::Form,
     payload::Payload,
     scenario::Scenario,
     stamp::STAMP_BYTES_MIN,
@@ -143,6 +144,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     #[serde(default)]
     pub(crate) compression: bool,
+    /// How clients want their messages
+    #[arg(long, value_enum, default_value_t, conflicts_with = "compression")]
+    #[serde(default)]
+    pub(crate) form: Form,
     /// Measured time
     #[arg(long, default_value = "10", value_parser = seconds)]
     pub(crate) seconds: Seconds,

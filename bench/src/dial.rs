@@ -81,6 +81,15 @@ pub(crate) fn upgrade_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
     Some(Ok(answer.head_bytes))
 }
 
+/// The same of a stream of events: 200.
+pub(crate) fn stream_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
+    Some(match Answer::parse(bytes)? {
+        Ok(answer) if answer.status == 200 => Ok(answer.head_bytes),
+        Ok(answer) => Err(Refusal::Status(answer.status)),
+        Err(what) => Err(Refusal::Nonsense(what)),
+    })
+}
+
 /// Nothing is wrong: there is only nothing to do now.
 pub(crate) fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)

@@ -4,10 +4,13 @@
 //! control frames. Payloads are skipped, never copied, unless they are compressed; a client holds
 //! bytes only while a frame's first bytes are split between two reads. No IO, no clock.
 
-use crate::{inflate::inflated, stamp::Stamp};
+use crate::{form, inflate::inflated, stamp::Stamp};
 
-/// The longest prefix of a payload that is looked at: a whole control frame; a stamp fits.
-const PREFIX_BYTES_MAX: u64 = 125;
+/// The longest prefix of a payload that is looked at: a stamp fits, also behind channel and
+/// position.
+const PREFIX_BYTES_MAX: u64 = 256;
+/// Of a control frame (RFC 6455 §5.5).
+const CONTROL_BYTES_MAX: u64 = 125;
 
 /// RSV1: the message is compressed.
 const COMPRESSED: u8 = 0x40;
@@ -43,6 +46,8 @@ pub(crate) struct FrameReader {
     /// The current frame ends its message once skipped.
     ends_message: bool,
     message: Option<Message>,
+    /// Payloads stand in messages of the subprotocol.
+    in_json: bool,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +120,20 @@ impl Header {
 }
 
 impl FrameReader {
+    /// A reader of `wsbcast.v1`.
+    pub(crate) fn in_json() -> Self {
+        Self { in_json: true, ..Self::default() }
+    }
+
+    /// What is known of a message by its start.
+    fn look(&self, prefix: &[u8], message_bytes: u64) -> Message {
+        let (stamp, payload_bytes) = match self.in_json {
+            true => form::in_json(prefix, message_bytes),
+            false => (Stamp::decode(prefix), message_bytes),
+        };
+        Message { stamp, payload_bytes }
+    }
+
     /// Takes what the socket gave and tells `sink` what it contained, in order.
     pub(crate) fn read(
         &mut self,
@@ -136,8 +155,9 @@ impl FrameReader {
                 // Nearly every frame: a whole message that the read brought in one piece.
                 Some(header) if self.message.is_none() && header.is_whole_message(bytes) => {
                     let (frame, rest) = bytes.split_at(header.frame_bytes());
-                    let stamp = Stamp::decode(&frame[header.header_bytes..]);
-                    sink(Event::Message { stamp, payload_bytes: header.payload_bytes });
+                    let payload = &frame[header.header_bytes..];
+                    let Message { stamp, payload_bytes } = self.look(payload, header.payload_bytes);
+                    sink(Event::Message { stamp, payload_bytes });
                     bytes = rest;
                 }
                 Some(header) if bytes.len() >= header.wanted_bytes() => {
@@ -195,7 +215,7 @@ impl FrameReader {
             return Err(FrameError("a fragment without its message, or the other way round"));
         }
         let message = match self.message.take() {
-            None => Message { stamp: Stamp::decode(prefix), payload_bytes: header.payload_bytes },
+            None => self.look(prefix, header.payload_bytes),
             Some(begun) => {
                 Message { payload_bytes: begun.payload_bytes + header.payload_bytes, ..begun }
             }
@@ -246,7 +266,7 @@ fn control(
     payload: &[u8],
     sink: &mut impl FnMut(Event<'_>),
 ) -> Result<(), FrameError> {
-    if !header.is_final || header.payload_bytes > PREFIX_BYTES_MAX {
+    if !header.is_final || header.payload_bytes > CONTROL_BYTES_MAX {
         return Err(FrameError("a control frame is fragmented or too long"));
     }
     match header.opcode {
@@ -262,7 +282,7 @@ fn control(
 
 /// A client's control frame. The mask is zero: legal, and there is no proxy here to protect.
 pub(crate) fn client_control(opcode: ControlOpcode, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len().min(PREFIX_BYTES_MAX as usize);
+    let length = payload.len().min(CONTROL_BYTES_MAX as usize);
     let mut frame = vec![0x80 | opcode as u8, 0x80 | length as u8, 0, 0, 0, 0];
     frame.extend_from_slice(&payload[..length]);
     frame

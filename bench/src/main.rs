@@ -13,6 +13,7 @@ mod clock;
 mod compare;
 mod dial;
 mod fleet;
+mod form;
 mod frame;
 mod html;
 mod http;

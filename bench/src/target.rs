@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::args::RunArgs;
+use crate::{args::RunArgs, form::Form};
 
 /// Every client sends the RFC's sample key: nothing here depends on its being random, and the
 /// simplest servers know only this one.
@@ -29,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) handshake: Vec<u8>,
     /// It asks for permessage-deflate, and the server has to agree.
     pub(crate) compression: bool,
+    /// What it asks for.
+    pub(crate) form: Form,
     pub(crate) publish_address: SocketAddr,
     /// The publish request up to and including the name of its `Content-Length`.
     pub(crate) publish_head: String,
@@ -47,7 +49,8 @@ impl Target {
             _ => Some(format!("{}.00000", args.channel.as_deref().unwrap_or("load"))),
         };
         let channel = channel.as_deref();
-        let client_path = with_channel(client.path.unwrap_or("/ws"), channel);
+        let default_path = if args.form == Form::Sse { "/sse" } else { "/ws" };
+        let client_path = with_channel(client.path.unwrap_or(default_path), channel);
         let publish_url = match &args.publish_url {
             Some(url) => Url::parse(url, "http://")?,
             None => Url { authority: client.authority, path: None },
@@ -62,12 +65,22 @@ impl Target {
             true => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
             false => "",
         };
+        let subprotocol = match args.form {
+            Form::V1 => "Sec-WebSocket-Protocol: wsbcast.v1\r\n",
+            Form::Plain | Form::Sse => "",
+        };
         let handshake = format!(
             "GET {client_path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: {HANDSHAKE_KEY}\r\n{extensions}{authorization}\r\n",
+             Sec-WebSocket-Key: {HANDSHAKE_KEY}\r\n{extensions}{subprotocol}{authorization}\r\n",
             client.authority
         );
+        let stream = format!(
+            "GET {client_path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\
+             {authorization}\r\n",
+            client.authority
+        );
+        let handshake = if args.form == Form::Sse { stream } else { handshake };
         let publish_head = format!(
             "POST {publish_path} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/plain\r\n\
              {authorization}Content-Length: ",
@@ -84,6 +97,7 @@ impl Target {
             address: client.resolve(args.allow_remote)?,
             handshake: handshake.into_bytes(),
             compression: args.compression,
+            form: args.form,
             publish_address: publish_url.resolve(args.allow_remote)?,
             publish_head,
         };

@@ -2,20 +2,19 @@
 //!
 //! A message gets the next offset of its channel and is handed to every shard's sink while the
 //! mutex is held, so all shards see one order, and a message that one shard cannot take is given
-//! to none and costs no offset. It keeps no history and knows no other process.
+//! to none and costs no offset. What it hands out it keeps for a while, for those who come back.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, ready};
 
 use super::{
-    Broker, Position, Publication, PublishError, Receipt, Shared, Slot, SlotOutcome, epoch,
+    Broker, HistorySettings, Message, Position, Publication, PublishError, Receipt, Recovery,
+    Shared, Since, Slot, SlotOutcome, epoch,
     fanout::Fanout,
+    history::{Histories, Kept, Ring},
+    idempotency::Answers,
 };
 use crate::{
     channel::ChannelName,
@@ -24,74 +23,78 @@ use crate::{
     ws::Kind,
 };
 
-/// All shards of a process and the offsets of its channels.
+/// All shards of a process, and its channels.
 pub(super) type Embedded = Fanout<Sequencer>;
 
-/// The next offset of every channel.
+/// The offsets and the history of every channel.
 ///
 /// # Invariants
-/// - `channels` and `by_use` hold the same channels, at most `channels_max`.
-/// - A channel that was forgotten never continues under an epoch it had before: `forgotten` has
-///   grown since, and is part of the epoch.
+/// A channel that was forgotten never continues under an epoch it had before: the number of
+/// forgotten ones has grown since, and is part of the epoch.
 #[derive(Debug)]
 pub(super) struct Sequencer {
     process_epoch: String,
-    channels: HashMap<ChannelName, Counter>,
-    by_use: BTreeMap<u64, ChannelName>,
-    uses: u64,
-    forgotten: u64,
-    channels_max: usize,
+    histories: Histories,
+    answers: Answers<Position>,
     slots: SlotsDone,
 }
 
-#[derive(Debug)]
-struct Counter {
-    epoch: Arc<str>,
-    offset: u64,
-    used: u64,
-}
-
 impl Sequencer {
-    pub(super) fn new() -> Self {
-        Self::with_channels_max(SEQUENCER_CHANNELS_MAX)
+    pub(super) fn new(settings: HistorySettings) -> Self {
+        Self::with_channels_max(settings, SEQUENCER_CHANNELS_MAX)
     }
 
-    fn with_channels_max(channels_max: usize) -> Self {
+    fn with_channels_max(settings: HistorySettings, channels_max: usize) -> Self {
         Self {
             process_epoch: epoch::random(),
-            channels: HashMap::new(),
-            by_use: BTreeMap::new(),
-            uses: 0,
-            forgotten: 0,
-            channels_max,
+            histories: Histories::new(settings, channels_max),
+            answers: Answers::default(),
             slots: SlotsDone::default(),
         }
     }
 
     /// The position of the channel's next message, which is thereby taken.
-    fn next(&mut self, channel: &ChannelName) -> Position {
-        self.uses += 1;
-        if let Some(counter) = self.channels.get_mut(channel) {
-            self.by_use.remove(&counter.used);
-            self.by_use.insert(self.uses, channel.clone());
-            counter.used = self.uses;
-            counter.offset += 1;
-            return Position { epoch: counter.epoch.clone(), offset: counter.offset };
+    fn next(&mut self, channel: &ChannelName, kind: Kind, data: &Bytes) -> Position {
+        let now = clock::now();
+        let kept = Kept { kind, data: data.clone(), nonce: 0 };
+        if let Some(position) = self.histories.push(channel, kept.clone(), now) {
+            return position;
         }
-        if self.channels.len() >= self.channels_max
-            && let Some((_, oldest)) = self.by_use.pop_first()
-        {
-            self.channels.remove(&oldest);
-            self.forgotten += 1;
-        }
-        let epoch: Arc<str> = match self.forgotten {
+        // Beginning may make the epoch that of one channel forgotten more.
+        self.histories.make_room();
+        let position = Position { epoch: self.next_epoch(), offset: 0 };
+        self.histories.begin(channel, position, now);
+        self.histories.push(channel, kept, now).expect("it has just begun")
+    }
+
+    /// What a channel that begins now gets.
+    fn next_epoch(&self) -> Arc<str> {
+        match self.histories.forgotten() {
             0 => self.process_epoch.as_str().into(),
             n => format!("{}-{n:x}", self.process_epoch).into(),
-        };
-        let counter = Counter { epoch: epoch.clone(), offset: 1, used: self.uses };
-        self.channels.insert(channel.clone(), counter);
-        self.by_use.insert(self.uses, channel.clone());
-        Position { epoch, offset: 1 }
+        }
+    }
+
+    /// The position of the channel's newest message. One that was never published to takes up
+    /// nothing, whoever asks for it; it may get another epoch than this when it is.
+    fn position(&self, channel: &ChannelName) -> Position {
+        match self.histories.get(channel) {
+            Some(ring) => ring.position(),
+            None => Position { epoch: self.next_epoch(), offset: 0 },
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn lose(&mut self, channel: &ChannelName) {
+        self.histories.lose(channel);
+    }
+
+    fn recover(&mut self, channel: &ChannelName, since: &Since, to: &Position) -> Recovery {
+        self.histories.expire(clock::now());
+        match self.histories.get(channel) {
+            Some(ring) => ring.recovery(since, to),
+            None => Ring::new(self.position(channel)).recovery(since, to),
+        }
     }
 }
 
@@ -153,15 +156,19 @@ pub(super) fn unix_ms() -> u64 {
 pub(super) struct EmbeddedBroker(pub(super) Arc<Shared>);
 
 impl EmbeddedBroker {
-    fn publish_now(
-        &self,
-        channel: ChannelName,
-        kind: Kind,
-        data: Bytes,
-    ) -> Result<Receipt, PublishError> {
+    fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
+        let Message { channel, kind, data, key } = message;
         let mut turn = self.0.embedded().turn();
+        if let Some(key) = &key
+            && let Some(first) = turn.state.answers.first(&channel, key, clock::now())
+        {
+            return Ok(Receipt::Cluster(first));
+        }
         turn.check_room(data.len())?;
-        let position = turn.state.next(&channel);
+        let position = turn.state.next(&channel, kind, &data);
+        if let Some(key) = &key {
+            turn.state.answers.remember(&channel, key, position.clone(), clock::now());
+        }
         turn.deliver(&Publication { channel, kind, data, position: Some(position.clone()) });
         Ok(Receipt::Cluster(position))
     }
@@ -175,7 +182,7 @@ impl EmbeddedBroker {
             turn.check_room(slot.data.len()).map(|()| {
                 turn.state.slots.set_done(&slot, number);
                 let Slot { channel, data, .. } = slot;
-                let position = turn.state.next(&channel);
+                let position = turn.state.next(&channel, Kind::Text, &data);
                 let stamped = Some(position.clone());
                 turn.deliver(&Publication { channel, kind: Kind::Text, data, position: stamped });
                 Some(Receipt::Cluster(position))
@@ -186,13 +193,8 @@ impl EmbeddedBroker {
 }
 
 impl Broker for EmbeddedBroker {
-    fn publish(
-        &self,
-        channel: ChannelName,
-        kind: Kind,
-        data: Bytes,
-    ) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
-        ready(self.publish_now(channel, kind, data)).boxed_local()
+    fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
+        ready(self.publish_now(message)).boxed_local()
     }
 
     fn publish_once(&self, slot: Slot) -> LocalBoxFuture<'_, SlotOutcome> {
@@ -201,6 +203,29 @@ impl Broker for EmbeddedBroker {
 
     fn subscribe(&self, _channel: ChannelName) -> LocalBoxFuture<'_, ()> {
         ready(()).boxed_local()
+    }
+
+    fn position(&self, channel: ChannelName) -> LocalBoxFuture<'_, Option<Position>> {
+        ready(Some(self.0.embedded().turn().state.position(&channel))).boxed_local()
+    }
+
+    fn recover(
+        &self,
+        channel: ChannelName,
+        since: Since,
+        to: Position,
+    ) -> LocalBoxFuture<'_, Recovery> {
+        ready(self.0.embedded().turn().state.recover(&channel, &since, &to)).boxed_local()
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>> {
+        self.0.embedded().turn().state.histories.piece(channel, after, to, bytes_max)
     }
 
     fn unsubscribe(&self, _channel: &ChannelName) {}
@@ -214,41 +239,51 @@ impl Broker for EmbeddedBroker {
 mod tests {
     use super::*;
 
+    const SETTINGS: HistorySettings = HistorySettings {
+        messages_max: 10,
+        bytes_max: 10_000,
+        total_bytes_max: 100_000,
+        ttl: std::time::Duration::from_secs(60),
+    };
+
     fn channel(text: &str) -> ChannelName {
         ChannelName::new(text).unwrap()
     }
 
+    fn next(sequencer: &mut Sequencer, name: &str) -> Position {
+        sequencer.next(&channel(name), Kind::Text, &Bytes::from_static(b"x"))
+    }
+
     #[test]
     fn offsets_of_a_channel_have_no_holes_and_channels_do_not_share_them() {
-        let mut sequencer = Sequencer::new();
+        let mut sequencer = Sequencer::new(SETTINGS);
         for offset in 1..=3 {
-            assert_eq!(sequencer.next(&channel("a")).offset, offset);
-            assert_eq!(sequencer.next(&channel("b")).offset, offset);
+            assert_eq!(next(&mut sequencer, "a").offset, offset);
+            assert_eq!(next(&mut sequencer, "b").offset, offset);
         }
     }
 
     #[test]
     fn the_channel_published_to_longest_ago_is_forgotten_first() {
-        let mut sequencer = Sequencer::with_channels_max(2);
-        let first = sequencer.next(&channel("a"));
-        sequencer.next(&channel("b"));
-        sequencer.next(&channel("a"));
-        sequencer.next(&channel("c"));
-        assert_eq!(sequencer.channels.len(), 2);
-        assert_eq!(sequencer.by_use.len(), 2);
-        assert_eq!(sequencer.next(&channel("a")), Position { offset: 3, ..first });
+        let mut sequencer = Sequencer::with_channels_max(SETTINGS, 2);
+        let first = next(&mut sequencer, "a");
+        next(&mut sequencer, "b");
+        next(&mut sequencer, "a");
+        next(&mut sequencer, "c");
+        assert!(sequencer.histories.get(&channel("b")).is_none());
+        assert_eq!(next(&mut sequencer, "a"), Position { offset: 3, ..first });
     }
 
     #[test]
     fn a_forgotten_channel_comes_back_under_an_epoch_it_never_had() {
-        let mut sequencer = Sequencer::with_channels_max(1);
+        let mut sequencer = Sequencer::with_channels_max(SETTINGS, 1);
         let mut epochs = std::collections::HashSet::new();
         for _ in 0..10 {
-            let position = sequencer.next(&channel("a"));
+            let position = next(&mut sequencer, "a");
             assert_eq!(position.offset, 1);
             assert!(position.epoch.len() <= 32);
             assert!(epochs.insert(position.epoch));
-            sequencer.next(&channel("b"));
+            next(&mut sequencer, "b");
         }
     }
 

@@ -45,6 +45,7 @@ pub struct Health {
     clock_ahead_ms: AtomicI64,
     reconnects: Counter,
     gaps: Counter,
+    pub(super) repaired: Counter,
     pub(super) raw_published: Counter,
     pub(super) raw_too_big: Counter,
     pub(super) duplicates: Counter,
@@ -88,6 +89,7 @@ impl Health {
             clock_ahead_ms: AtomicI64::new(0),
             reconnects: Counter::default(),
             gaps: Counter::default(),
+            repaired: Counter::default(),
             raw_published: Counter::default(),
             raw_too_big: Counter::default(),
             duplicates: Counter::default(),
@@ -122,10 +124,16 @@ impl Health {
         self.reconnects.get()
     }
 
-    /// Holes noticed in what arrived from Redis, once per shard that missed something.
+    /// Holes in what arrived from Redis that were told, once per shard that missed something.
     #[must_use]
     pub fn gaps(&self) -> u64 {
         self.gaps.get()
+    }
+
+    /// Holes in what arrived from Redis whose messages were fetched, once per shard.
+    #[must_use]
+    pub fn repaired(&self) -> u64 {
+        self.repaired.get()
     }
 
     /// Messages that came in through the raw channel, once per process.

@@ -8,11 +8,13 @@ mod embedded;
 mod epoch;
 mod fanout;
 mod health;
+mod history;
+mod idempotency;
 mod redis;
 mod settings;
 mod shared;
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -20,18 +22,26 @@ use thiserror::Error;
 
 pub use self::{
     health::{Health, Reach},
+    history::Settings as HistorySettings,
+    idempotency::{IdempotencyKey, InvalidIdempotencyKey},
     settings::{OnLoss, Place, RedisSettings, Settings},
     shared::{InvalidSettings, Shared, connect},
 };
+pub use crate::position::{Missed, Position, Recovery, Since};
 use crate::{channel::ChannelName, metrics::PublishFailure, ws::Kind};
 
-/// Where a clustered message stands in its channel.
+/// A message to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// `[A-Za-z0-9_-]{1,32}`; changes when history was lost.
-    pub epoch: Arc<str>,
-    /// 1, 2, 3 … without holes, per channel and epoch.
-    pub offset: u64,
+pub struct Message {
+    /// Where it goes.
+    pub channel: ChannelName,
+    /// Text (valid UTF-8) or binary.
+    pub kind: Kind,
+    /// The payload.
+    pub data: Bytes,
+    /// With a key it is published once, however often it is sent within
+    /// [`crate::limits::IDEMPOTENCY_TTL`]: later ones get the first one's receipt.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// A message as it arrives at a shard.
@@ -57,9 +67,9 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// [`Sink::room`] between two deliveries.
     fn deliver(&self, publication: Publication);
 
-    /// Messages of `channel` were lost on their way here (an offset jumped, the subscriber
-    /// lagged): everything delivered before came before the hole, everything after, after.
-    fn gap(&self, channel: &ChannelName);
+    /// Messages of `channel` were lost on their way here and could not be had again: everything
+    /// delivered before came before the hole, everything after, after.
+    fn gap(&self, channel: &ChannelName, missed: Missed);
 
     /// Resolves when the mailbox is below its bound. Boxed: it is awaited seldom.
     fn room(&self) -> futures_util::future::BoxFuture<'_, ()>;
@@ -104,12 +114,7 @@ pub trait Broker {
     ///
     /// # Cancel safety
     /// Dropping the future leaves it open whether the message goes out.
-    fn publish(
-        &self,
-        channel: ChannelName,
-        kind: Kind,
-        data: Bytes,
-    ) -> LocalBoxFuture<'_, Result<Receipt, PublishError>>;
+    fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>>;
 
     /// Publishes `data` if nobody in the cluster has yet claimed the current slot of
     /// `interval_ms` (by the broker's clock), atomically. Returns what happened and the time
@@ -120,6 +125,32 @@ pub trait Broker {
     /// its publications will arrive, or at once while the broker is out of reach, or after
     /// [`crate::limits::SUBSCRIBE_DEADLINE`].
     fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()>;
+
+    /// The position of the newest message of `channel`, which this shard has subscribed to: all
+    /// that is published after it will arrive here (some that is not may, too). None while the
+    /// broker is out of reach.
+    fn position(&self, channel: ChannelName) -> LocalBoxFuture<'_, Option<Position>>;
+
+    /// Finds out what of `channel`'s history can be read by [`Broker::history`] since `since`, up
+    /// to `to`: a position of this shard's. Settles within
+    /// [`crate::limits::SUBSCRIBE_DEADLINE`], whatever the broker does.
+    fn recover(
+        &self,
+        channel: ChannelName,
+        since: Since,
+        to: Position,
+    ) -> LocalBoxFuture<'_, Recovery>;
+
+    /// The messages of `channel` after `after`, up to the offset `to`, which were to be had when
+    /// [`Broker::recover`] said so: as many as have up to `bytes_max` of payload, one at least.
+    /// None if the first of them is there no more.
+    fn history(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>>;
 
     /// The last client of `channel` on this shard has left.
     fn unsubscribe(&self, channel: &ChannelName);

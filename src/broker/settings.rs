@@ -3,6 +3,8 @@
 //! Plain values, checked where they are used ([`super::Shared::new`] refuses a bad URL); this
 //! file must not know how any of them is carried out.
 
+use super::HistorySettings;
+
 /// The broker's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -10,6 +12,8 @@ pub struct Settings {
     pub redis: Option<RedisSettings>,
     /// What a publish does while Redis is out of reach.
     pub on_loss: OnLoss,
+    /// How much of each channel is kept for those who come back.
+    pub history: HistorySettings,
 }
 
 /// Where Redis is and how it is used.

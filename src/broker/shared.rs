@@ -25,7 +25,7 @@ pub struct Shared {
 
 #[derive(Debug)]
 enum Mode {
-    Embedded(Embedded),
+    Embedded(Box<Embedded>),
     Redis(Box<redis::Process>),
 }
 
@@ -54,9 +54,12 @@ impl Shared {
     ) -> Result<Arc<Self>, InvalidSettings> {
         let shards = sinks.len();
         let (health, mode) = match settings.redis {
-            None => (Health::embedded(), Mode::Embedded(Fanout::new(sinks, Sequencer::new()))),
+            None => {
+                let sequencer = Sequencer::new(settings.history);
+                (Health::embedded(), Mode::Embedded(Box::new(Fanout::new(sinks, sequencer))))
+            }
             Some(redis) => {
-                let process = redis::Process::new(redis, sinks)?;
+                let process = redis::Process::new(redis, settings.history, sinks)?;
                 (Health::redis(shards), Mode::Redis(Box::new(process)))
             }
         };
@@ -67,6 +70,12 @@ impl Shared {
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
         self.health.clone()
+    }
+
+    /// Forgets a channel of the embedded broker, as if there were too many: tests lose history.
+    #[cfg(test)]
+    pub(crate) fn forget(&self, channel: &crate::channel::ChannelName) {
+        self.embedded().turn().state.lose(channel);
     }
 
     pub(super) fn health_ref(&self) -> &Health {

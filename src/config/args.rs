@@ -27,6 +27,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) messages: Messages,
     #[command(flatten)]
+    pub(super) history: History,
+    #[command(flatten)]
     pub(super) clients: Clients,
     #[command(flatten)]
     pub(super) rights: Rights,
@@ -103,6 +105,26 @@ pub(super) struct Messages {
     /// A client's own message: counted and dropped, or broadcast to its first channel
     #[arg(long, value_name = "off|broadcast", default_value = "off")]
     pub(super) client_publish: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "History")]
+pub(super) struct History {
+    /// Messages kept of each channel for clients that come back; 0 = no history
+    #[arg(long, value_name = "N", default_value = "1000", allow_negative_numbers = true)]
+    pub(super) history_size: String,
+    /// Bytes kept of each channel in this process; 0 = no history
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", allow_negative_numbers = true)]
+    pub(super) history_bytes: String,
+    /// All channels of this process together; past it the quietest channel is forgotten first
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", allow_negative_numbers = true)]
+    pub(super) history_total: String,
+    /// A channel's history is kept this long after its last message; 0 = no history
+    #[arg(long, value_name = "DURATION", default_value = "5m", allow_negative_numbers = true)]
+    pub(super) history_ttl: String,
+    /// A client without subprotocol whose history is gone: close with 1013, or let it go on
+    #[arg(long, value_name = "close|continue", default_value = "close")]
+    pub(super) resume_miss: String,
 }
 
 #[derive(Args, Debug)]

@@ -10,6 +10,7 @@ mod args;
 mod check;
 mod checker;
 mod environment;
+mod history;
 mod problems;
 mod rights;
 mod secrets;
@@ -70,6 +71,8 @@ pub struct Config {
     pub greeting: Option<String>,
     /// What becomes of a client's own messages.
     pub client_publish: ClientPublish,
+    /// What is kept for clients that come back.
+    pub history: History,
     /// Whether `/echo` exists.
     pub echo: bool,
     /// permessage-deflate.
@@ -155,6 +158,30 @@ pub enum SlowConsumer {
     Close,
     /// Its cursor jumps to the newest complete message.
     Skip,
+}
+
+/// What is kept of each channel for clients that come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Messages of one channel; 0: nothing is kept.
+    pub messages_max: usize,
+    /// Bytes of one channel; 0: nothing is kept.
+    pub bytes_max: usize,
+    /// Bytes of all channels of this process.
+    pub total_bytes_max: usize,
+    /// Time since the channel's last message; zero: nothing is kept.
+    pub ttl: Duration,
+    /// What becomes of a client without subprotocol that asks for more.
+    pub resume_miss: ResumeMiss,
+}
+
+/// What becomes of a client that cannot be told what it missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResumeMiss {
+    /// It is closed with 1013.
+    Close,
+    /// It goes on with what there is.
+    Continue,
 }
 
 /// permessage-deflate.

@@ -1,7 +1,7 @@
 //! What an operator may rely on: names, defaults, precedence, and what is refused, how.
 //!
-//! Everything goes in through `parse`, as it does for the binary; the two tables at the top hold a
-//! good and some bad values of every option.
+//! Everything goes in through `parse`, as it does for the binary; the tables hold a good and some
+//! bad values of every option.
 
 use std::{collections::BTreeSet, io::Write, time::Duration};
 
@@ -11,81 +11,9 @@ use super::*;
 
 mod any;
 mod line;
+mod tables;
 
-/// Every option, with a value that differs from its default and is good by itself. A file's path
-/// takes the place of `FILE`.
-const OPTIONS: [(&str, &str); 35] = [
-    ("listen", "127.0.0.1:1"),
-    ("admin-listen", "127.0.0.1:2"),
-    ("threads", "777"),
-    ("redis-url", "redis://host:1/2"),
-    ("redis-pool", "3"),
-    ("redis-prefix", "other"),
-    ("redis-raw-channel", "raw"),
-    ("on-broker-loss", "reject"),
-    ("notify-interval", "5s"),
-    ("notify-text", "Hello"),
-    ("greeting", "Welcome"),
-    ("client-publish", "broadcast"),
-    ("echo", "true"),
-    ("compression", "on"),
-    ("compression-threshold", "1KiB"),
-    ("api-token", "token"),
-    ("api-token-file", "FILE"),
-    ("insecure-api", "true"),
-    ("max-connections", "10"),
-    ("max-message-size", "1KiB"),
-    ("max-broadcast-size", "2KiB"),
-    ("backlog", "16MiB"),
-    ("backlog-total", "512MiB"),
-    ("slow-consumer", "skip"),
-    ("coalesce", "4ms"),
-    ("ping-interval", "1s"),
-    ("ping-timeout", "2s"),
-    ("drain-pre-delay", "3s"),
-    ("drain-timeout", "20m"),
-    ("drain-close-over", "0"),
-    ("log-format", "json"),
-    ("log-level", "debug"),
-    // Twice, with other values, where one value proves little.
-    ("listen", "[::]:0"),
-    ("drain-timeout", "1h30m"),
-    ("log-level", "warn,wsbcast::hub=trace"),
-];
-
-const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
-
-/// Options and values that are refused; each is exactly one bad value.
-const BAD: [(&str, &[&str]); 28] = [
-    ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
-    ("admin-listen", &["9000", "127.0.0.1:-1"]),
-    ("threads", &["0", "1025", "-1", "two", "1.5"]),
-    ("redis-url", &["host:6379", "http://host", "redis://", "redis://host:port"]),
-    ("redis-pool", &["0", "65", "x"]),
-    ("redis-prefix", &["{a}", "a}", "a b", "a\n", "ä"]),
-    ("on-broker-loss", &["Local", "drop", "local,reject"]),
-    ("notify-interval", &["10", "-1s", "9ms", "2days", "soon"]),
-    ("client-publish", &["on", "Broadcast"]),
-    ("api-token", &["with space", "ta\tb", "ümlaut"]),
-    ("api-token-file", &["/nonexistent/tokens", "/"]),
-    ("max-connections", &["-1", "10000001", "many"]),
-    ("max-message-size", &["0", "2GiB", "64KB", "big"]),
-    ("max-broadcast-size", &["0", "33MiB", "1.5MiB"]),
-    ("backlog", &["1KiB", "65GiB", "8M"]),
-    ("backlog-total", &["1MiB", "7MiB", "1025GiB", "-1"]),
-    ("compression", &["yes", "On", "true"]),
-    ("compression-threshold", &["-1", "2GiB", "small"]),
-    ("slow-consumer", &["drop", "Close"]),
-    ("coalesce", &["2s", "5", "-1ms"]),
-    ("ping-interval", &["0", "0s", "25h", "25"]),
-    ("ping-timeout", &["0", "0ms", "never"]),
-    ("drain-pre-delay", &["31m", "5", "-5s"]),
-    ("drain-timeout", &["25h", "30"]),
-    ("drain-close-over", &["31m", "x"]),
-    ("log-format", &["xml", "JSON"]),
-    ("log-level", &["loud", "3", "wsbcast", "info;debug"]),
-    ("greeting", &[]),
-];
+use tables::{BAD, OPTIONS, SWITCHES};
 
 fn run(line: &[&str], variables: &[(&str, &str)]) -> Result<Command, Stop> {
     let line = std::iter::once("wsbcast").chain(line.iter().copied()).map(OsString::from);

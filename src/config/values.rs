@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use super::{ClientPublish, OnBrokerLoss, SlowConsumer};
+use super::{ClientPublish, OnBrokerLoss, ResumeMiss, SlowConsumer};
 use crate::telemetry::Format;
 
 /// What would have been accepted.
@@ -40,6 +40,11 @@ impl Word for ClientPublish {
 
 impl Word for SlowConsumer {
     const WORDS: &'static [(&'static str, Self)] = &[("close", Self::Close), ("skip", Self::Skip)];
+}
+
+impl Word for ResumeMiss {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("close", Self::Close), ("continue", Self::Continue)];
 }
 
 impl Word for Switch {

@@ -6,18 +6,18 @@
 
 use std::time::Duration;
 
-use super::{Clients, entry};
+use super::{
+    Clients,
+    aside::{self, Farewell},
+    entry,
+};
 use crate::{
     channel::ChannelName,
     clock::Millis,
     drain::{Phase, Turn},
-    hub::{Finish, Key},
+    hub::{Encoding, Finish, Key},
     limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE},
-    ws::{
-        close::{self, CloseReason},
-        decoder::Decoder,
-        frame,
-    },
+    ws::{close::CloseReason, decoder::Decoder},
 };
 
 use super::keepalive::Action;
@@ -51,6 +51,8 @@ impl State {
             CloseReason::Protocol
                 | CloseReason::Unsupported
                 | CloseReason::BadUtf8
+                | CloseReason::NotJson
+                | CloseReason::Malformed
                 | CloseReason::TooBig
                 | CloseReason::Policy
         )
@@ -71,8 +73,7 @@ pub(super) struct Paced {
 impl Clients {
     /// Closes `key` for `reason`; what is in its logs is not waited for.
     pub fn close(&mut self, key: Key, reason: CloseReason) {
-        let Some(frame) = frame::close_for(reason) else { return };
-        self.close_with(key, reason, frame.as_ref(), Finish::Frame);
+        self.close_with(key, Farewell::For(reason), Finish::Frame);
         self.settle();
     }
 
@@ -81,8 +82,7 @@ impl Clients {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         match entry.state() {
             State::Open => {
-                let frame = code.map_or_else(frame::close_empty, |code| frame::close(code, ""));
-                self.close_with(key, CloseReason::Client, frame.as_ref(), Finish::Frame);
+                self.close_with(key, Farewell::Answer(code), Finish::Frame);
                 self.set_peer_closed(key);
             }
             State::Closing { .. } => self.set_peer_closed(key),
@@ -99,10 +99,12 @@ impl Clients {
     }
 
     /// The state first, the hub second: it may tell at once that the frame is out.
-    fn close_with(&mut self, key: Key, reason: CloseReason, frame: &[u8], finish: Finish) {
+    fn close_with(&mut self, key: Key, farewell: Farewell, finish: Finish) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let encoding = client.encoding;
         let hurried = finish == Finish::Frame;
-        if self.set_closing(key, reason, hurried) {
-            self.hub.close(key, frame, finish);
+        if self.set_closing(key, farewell.reason(), hurried) {
+            self.hub.close(key, farewell.said(encoding).as_ref(), finish);
         }
     }
 
@@ -147,7 +149,16 @@ impl Clients {
         self.schedule(key, until);
     }
 
-    /// The peer has ended its side, or the connection broke.
+    /// The peer has ended its side, which is all that one without frames can do to leave.
+    pub(super) fn on_ended(&mut self, key: Key) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        if client.state() == State::Open && !client.encoding.has_frames() {
+            return self.end(key, CloseReason::Client);
+        }
+        self.on_broken(key);
+    }
+
+    /// The peer has ended its side without a Close frame, or the connection broke.
     pub(super) fn on_broken(&mut self, key: Key) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let reason = match entry.state() {
@@ -157,11 +168,12 @@ impl Clients {
         self.end(key, reason);
     }
 
-    /// Messages of `channel` were lost before they reached this process: its clients are told by
-    /// a Close after all that came before the hole.
-    pub fn close_for_gap(&mut self, channel: &ChannelName) {
-        let Some(frame) = frame::close_for(CloseReason::Gap) else { return };
-        for key in self.hub.close_channel(channel.as_str(), frame.as_ref()) {
+    /// Messages of `channel` were lost before they reached this process: those of its clients that
+    /// cannot be told otherwise are told by a Close after all that came before the hole.
+    pub(super) fn close_for_gap(&mut self, channel: &ChannelName) {
+        // Who cannot tell gaps speaks plain frames.
+        let said = Farewell::For(CloseReason::Gap).said(Encoding::Plain);
+        for key in self.hub.close_channel(channel.as_str(), said.as_ref()) {
             self.set_closing(key, CloseReason::Gap, false);
         }
         self.settle();
@@ -170,9 +182,8 @@ impl Clients {
     /// Closes everyone with 1001 now; who does not take it by `until` is cut off.
     pub fn close_all(&mut self, until: Millis) {
         self.paced = None;
-        let Some(frame) = frame::close_for(CloseReason::GoingAway) else { return };
         for key in self.keys() {
-            self.close_with(key, CloseReason::GoingAway, frame.as_ref(), Finish::Frame);
+            self.close_with(key, Farewell::For(CloseReason::GoingAway), Finish::Frame);
             let Some(entry) = entry(&mut self.entries, key) else { continue };
             match entry.state() {
                 State::Open => {}
@@ -220,10 +231,8 @@ impl Clients {
         let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.turn);
         let retry_max_ms = u64::try_from(paced.retry_max.as_millis()).unwrap_or(u64::MAX);
         for &key in &paced.keys[paced.closed..due.max(paced.closed)] {
-            let text = close::restart_text(fastrand::u64(0..=retry_max_ms));
-            let code = CloseReason::Restart.code().expect("the table has a code for it");
-            let frame = frame::close(code, &text);
-            self.close_with(key, CloseReason::Restart, frame.as_ref(), Finish::Log);
+            let retry_ms = fastrand::u64(0..=retry_max_ms);
+            self.close_with(key, Farewell::Restart { retry_ms }, Finish::Log);
         }
         paced.closed = paced.closed.max(due);
         self.paced = Some(paced);
@@ -299,13 +308,19 @@ impl Clients {
             return self.close(key, CloseReason::Policy);
         }
         let mut next = message_until;
-        match entry.keepalive.on_deadline(self.now, &self.settings.keepalive) {
+        let (encoding, keepalive) = (entry.encoding, &mut entry.keepalive);
+        let action = if encoding.has_frames() {
+            keepalive.on_deadline(self.now, &self.settings.keepalive)
+        } else {
+            keepalive.on_deadline_unanswered(self.now, &self.settings.keepalive)
+        };
+        match action {
             None => {}
             Some(Action::GiveUp) => return self.give_up(key),
             Some(Action::Wait(until)) => next = earlier(next, until),
             Some(Action::Ping(until)) => {
                 next = earlier(next, until);
-                self.hub.ping(key, frame::control(frame::Control::Ping, b"").as_ref());
+                self.hub.ping(key, aside::sign_of_life(encoding).as_ref());
                 self.settle();
             }
         }

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
+use super::forms;
 use crate::{
+    broker::Publication,
     hub::{Encode, Encoding},
     metrics::{EncodingWord, ShardMetrics},
     ws::{
@@ -24,6 +26,8 @@ pub(super) struct Encoder {
     /// Shorter messages are not compressed.
     threshold_bytes: usize,
     compressed: Vec<u8>,
+    /// Room to write a message with its position in.
+    text: Vec<u8>,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -36,19 +40,25 @@ struct Window {
 
 impl Encoder {
     pub(super) fn new(threshold_bytes: usize, metrics: Arc<ShardMetrics>) -> Self {
-        Self { windows: Default::default(), threshold_bytes, compressed: Vec::new(), metrics }
+        Self {
+            windows: Default::default(),
+            threshold_bytes,
+            compressed: Vec::new(),
+            text: Vec::new(),
+            metrics,
+        }
     }
 
     /// A client that uses `encoding` has come.
     pub(super) fn join(&mut self, encoding: Encoding) {
-        if let Encoding::Deflate(window) = encoding {
+        if let Some(window) = encoding.window() {
             self.windows[window.index()].clients += 1;
         }
     }
 
     /// A client that used `encoding` has left.
     pub(super) fn leave(&mut self, encoding: Encoding) {
-        if let Encoding::Deflate(window) = encoding {
+        if let Some(window) = encoding.window() {
             let window = &mut self.windows[window.index()];
             window.clients -= 1;
             if window.clients == 0 {
@@ -58,8 +68,34 @@ impl Encoder {
     }
 
     /// A message for the logs; what is written of it there is counted.
-    pub(super) fn publication<'a>(&'a mut self, kind: Kind, payload: &'a [u8]) -> Publication<'a> {
-        Publication { encoder: self, kind, payload, header: None }
+    pub(super) fn publication<'a>(&'a mut self, message: &'a Publication) -> Written<'a> {
+        Written { encoder: self, message, header: None }
+    }
+
+    /// A message as it stands in a log of `encoding`: two parts that follow each other.
+    pub(super) fn message<'a>(
+        &'a mut self,
+        encoding: Encoding,
+        message: &'a Publication,
+    ) -> (Option<Header>, &'a [u8]) {
+        match encoding {
+            Encoding::Plain | Encoding::Deflate(_) => {
+                let (header, payload) = self.frame(encoding, message.kind, &message.data);
+                (Some(header), payload)
+            }
+            Encoding::V1 | Encoding::V1Deflate(_) => {
+                let mut text = std::mem::take(&mut self.text);
+                forms::v1_message(message, &mut text);
+                let (header, is_compressed) = self.compress(encoding, Kind::Text, &text);
+                self.text = text;
+                let payload = if is_compressed { &self.compressed } else { &self.text };
+                (Some(header), payload)
+            }
+            Encoding::Sse => {
+                forms::sse_event(message, &mut self.text);
+                (None, &self.text)
+            }
+        }
     }
 
     /// A message as one frame of `encoding`: its header, and what follows it.
@@ -69,38 +105,46 @@ impl Encoder {
         kind: Kind,
         payload: &'a [u8],
     ) -> (Header, &'a [u8]) {
-        if let Encoding::Deflate(window) = encoding
+        let (header, is_compressed) = self.compress(encoding, kind, payload);
+        (header, if is_compressed { &self.compressed } else { payload })
+    }
+
+    /// The header of a message, and whether what follows it is in `compressed`.
+    fn compress(&mut self, encoding: Encoding, kind: Kind, payload: &[u8]) -> (Header, bool) {
+        if let Some(window) = encoding.window()
             && payload.len() >= self.threshold_bytes
         {
             let compressor = &mut self.windows[window.index()].compressor;
             let compressor = compressor.get_or_insert_with(|| Compressor::new(window));
             if compressor.message(payload, &mut self.compressed) {
                 let header = frame::data_header(kind, self.compressed.len());
-                return (header.compressed(), &self.compressed);
+                return (header.compressed(), true);
             }
         }
-        (frame::data_header(kind, payload.len()), payload)
+        (frame::data_header(kind, payload.len()), false)
     }
 }
 
 /// A message on its way into the logs.
-pub(super) struct Publication<'a> {
+pub(super) struct Written<'a> {
     encoder: &'a mut Encoder,
-    kind: Kind,
-    payload: &'a [u8],
+    message: &'a Publication,
     header: Option<Header>,
 }
 
-impl Encode for Publication<'_> {
+impl Encode for Written<'_> {
     fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
         let word = match encoding {
             Encoding::Plain => EncodingWord::Plain,
             Encoding::Deflate(_) => EncodingWord::Deflate,
+            Encoding::V1 => EncodingWord::V1,
+            Encoding::V1Deflate(_) => EncodingWord::V1Deflate,
+            Encoding::Sse => EncodingWord::Sse,
         };
         self.encoder.metrics.frames_encoded.add(word as usize, 1);
-        let (header, payload) = self.encoder.frame(encoding, self.kind, self.payload);
-        let header: &Header = self.header.insert(header);
-        [header.as_ref(), payload]
+        let (header, payload) = self.encoder.message(encoding, self.message);
+        self.header = header;
+        [self.header.as_ref().map_or(&[], AsRef::as_ref), payload]
     }
 }
 
@@ -157,7 +201,13 @@ mod tests {
     #[test]
     fn each_encoding_of_a_publication_is_counted_once() {
         let mut encoder = encoder();
-        let mut publication = encoder.publication(Kind::Binary, &[7; 200]);
+        let message = Publication {
+            channel: crate::channel::ChannelName::default_channel(),
+            kind: Kind::Binary,
+            data: vec![7; 200].into(),
+            position: None,
+        };
+        let mut publication = encoder.publication(&message);
         assert_eq!(publication.encode(Encoding::Plain)[0], [0x82, 126, 0, 200]);
         assert_eq!(publication.encode(deflate(10))[0][0], 0xC2);
         assert_eq!(publication.encode(deflate(15))[0][0], 0xC2);

@@ -87,6 +87,11 @@ impl Entry {
         self.guard.is_some()
     }
 
+    /// Somebody wants to know what its messages say.
+    pub(super) fn is_listened_to(&self) -> bool {
+        self.endpoint == Endpoint::Echo || self.may_publish || self.encoding.is_v1()
+    }
+
     pub(super) fn state(&self) -> State {
         self.busy.as_ref().map_or(State::Open, |busy| busy.state)
     }

@@ -1,4 +1,4 @@
-//! Clients' own messages on their way to the broker: of each client one at a time, in their order.
+//! What clients say on its way to the broker: of each client one thing at a time, in their order.
 //!
 //! While one is on its way the client is not read; what the last read brought waits here, so the
 //! queue is bounded by one read and one message, and charged to the budget. It outlives its
@@ -8,23 +8,39 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Borrowed, Clients, Request, entry, entry::Entry};
+use super::{Clients, Request, Wanted, entry, entry::Entry, v1::words::Word};
 use crate::{
+    broker::IdempotencyKey,
     channel::ChannelName,
     hub::Key,
     limits::INBOX_MESSAGE_COST_BYTES,
     ws::{Kind, close::CloseReason},
 };
 
-/// A client's message for its first channel.
+/// What a client has said and the table cannot do by itself, or not before what came first.
 #[derive(Debug)]
-pub struct Offered {
+pub enum Offered {
+    /// A message of its own.
+    Message(OwnMessage),
+    /// It wants a channel more.
+    Subscription(Wanted),
+    /// It wants a channel no more.
+    Departure(ChannelName),
+    /// It wants an answer.
+    Ping,
+}
+
+/// A client's own message.
+#[derive(Debug)]
+pub struct OwnMessage {
     /// Where it goes.
     pub channel: ChannelName,
     /// Text or binary.
     pub kind: Kind,
     /// The payload.
     pub data: Bytes,
+    /// What the client calls it.
+    pub id: Option<IdempotencyKey>,
 }
 
 /// Messages that wait while one is on its way.
@@ -64,27 +80,41 @@ impl Inbox {
 }
 
 /// What a waiting message takes up, be its payload ever so small.
-fn cost(message: &Offered) -> usize {
-    message.data.len() + INBOX_MESSAGE_COST_BYTES
+fn cost(offered: &Offered) -> usize {
+    let data_bytes = match offered {
+        Offered::Message(message) => message.data.len(),
+        Offered::Subscription(_) | Offered::Departure(_) | Offered::Ping => 0,
+    };
+    data_bytes + INBOX_MESSAGE_COST_BYTES
 }
 
 impl Clients {
-    /// A client's message for its first channel: at once, or behind those on their way.
-    pub(super) fn offer(&mut self, key: Key, kind: Kind, data: Borrowed<'_>) {
-        let Some(channel) = self.hub.first_channel(key).cloned() else { return };
-        let Some(entry) = entry(&mut self.entries, key) else { return };
-        let message = Offered { channel, kind, data: data.into_owned().into() };
-        let Some(inbox) = entry.inbox_mut() else {
-            entry.open_inbox();
-            entry.paused = true;
-            self.requests.push(Request::Publish(key, message));
+    /// Does what a client says at once, or behind what is on its way.
+    pub(super) fn offer(&mut self, key: Key, offered: Offered) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let Some(inbox) = client.inbox_mut() else {
+            let Some(offered) = self.do_here(key, offered) else { return };
+            let Some(client) = entry(&mut self.entries, key) else { return };
+            client.open_inbox();
+            client.paused = true;
+            self.requests.push(Request::Offer(key, offered));
             return;
         };
-        self.input.charge(inbox.push(message));
+        self.input.charge(inbox.push(offered));
         if self.input.over() && !self.hub.relieve() {
             self.discard_inbox(key);
             self.close(key, CloseReason::Policy);
         }
+    }
+
+    /// Does what needs no broker; gives back the rest.
+    fn do_here(&mut self, key: Key, offered: Offered) -> Option<Offered> {
+        match offered {
+            Offered::Message(_) | Offered::Subscription(_) => return Some(offered),
+            Offered::Departure(channel) => self.depart(key, &channel),
+            Offered::Ping => self.say(key, &Word::Pong),
+        }
+        None
     }
 
     fn discard_inbox(&mut self, key: Key) {
@@ -93,22 +123,28 @@ impl Clients {
         }
     }
 
-    /// The client's message on its way has been dealt with; the one that follows it. The client
-    /// itself may be gone.
-    pub fn published(&mut self, key: Key) -> Option<Offered> {
-        let inbox = match entry(&mut self.entries, key) {
-            Some(entry) => entry.inbox_mut(),
-            None => self.orphans.get_mut(&key),
-        };
-        if let Some((message, cost)) = inbox.and_then(|inbox| inbox.pop()) {
+    /// What a client wanted has been dealt with; what it wants next. The client itself may be
+    /// gone.
+    pub fn next_offer(&mut self, key: Key) -> Option<Offered> {
+        let offered = loop {
+            let inbox = match entry(&mut self.entries, key) {
+                Some(entry) => entry.inbox_mut(),
+                None => self.orphans.get_mut(&key),
+            };
+            let Some((offered, cost)) = inbox.and_then(|inbox| inbox.pop()) else { break None };
             self.input.release(cost);
-            return Some(message);
+            if let Some(offered) = self.do_here(key, offered) {
+                break Some(offered);
+            }
+        };
+        if offered.is_none() {
+            self.orphans.remove(&key);
+            if let Some(entry) = entry(&mut self.entries, key) {
+                entry.take_inbox();
+            }
+            self.resume(key);
         }
-        self.orphans.remove(&key);
-        if let Some(entry) = entry(&mut self.entries, key) {
-            entry.take_inbox();
-        }
-        self.resume(key);
-        None
+        self.settle();
+        offered
     }
 }

@@ -7,10 +7,10 @@
 
 use std::io;
 
-use super::{Borrowed, Clients, Endpoint, entry, socket::Ready};
+use super::{Borrowed, Clients, Endpoint, Offered, OwnMessage, aside, entry, socket::Ready};
 use crate::{
     clock::Millis,
-    hub::{Encoding, Key},
+    hub::Key,
     limits::{
         COMPRESSED_READ_BYTES, ECHO_UNSENT_BYTES_MAX, INBOUND_MESSAGE_DEADLINE, READ_TURN_BYTES_MAX,
     },
@@ -18,7 +18,6 @@ use crate::{
         Kind,
         close::CloseReason,
         decoder::{Decoder, Event, Rules},
-        frame,
     },
 };
 
@@ -52,10 +51,8 @@ impl Clients {
     /// since an end may be behind the last byte.
     pub(super) fn read(&mut self, key: Key, exhaust: bool) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        let may_inflate = entry(&mut self.entries, key).is_some_and(|entry| {
-            entry.encoding != Encoding::Plain
-                && (entry.endpoint == Endpoint::Echo || entry.may_publish)
-        });
+        let may_inflate = entry(&mut self.entries, key)
+            .is_some_and(|entry| entry.encoding.window().is_some() && entry.is_listened_to());
         let room = if may_inflate { COMPRESSED_READ_BYTES } else { buffer.len() };
         let mut turn_bytes = 0;
         while turn_bytes < READ_TURN_BYTES_MAX {
@@ -63,7 +60,7 @@ impl Clients {
             let Some(socket) = self.hub.outlet_mut(key).filter(|_| !paused) else { break };
             match socket.read(&mut buffer[..room]) {
                 Ok(0) => {
-                    self.on_broken(key);
+                    self.on_ended(key);
                     break;
                 }
                 Ok(count) => {
@@ -88,16 +85,30 @@ impl Clients {
         self.read_buffer = buffer;
     }
 
+    /// Room was made: reading goes on where it had stopped.
+    pub(super) fn resume(&mut self, key: Key) {
+        let unsent = self.hub.unsent(key);
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        let room = entry.inbox().is_none() && unsent <= ECHO_UNSENT_BYTES_MAX;
+        if entry.paused && room {
+            entry.paused = false;
+            self.again.push(key);
+        }
+    }
+
     /// Bytes of a client, in any pieces.
     pub(super) fn on_input(&mut self, key: Key, input: &mut [u8]) {
         let Some(client) = entry(&mut self.entries, key) else { return };
+        if !client.encoding.has_frames() {
+            // There is nothing to say in an event stream; it is read so that an end is seen.
+            return;
+        }
         client.keepalive.heard(self.now);
         let rules = Rules {
             message_bytes_max: self.settings.message_bytes_max,
             // A message that ends after our Close has no effect: nothing of it is kept.
-            keep_payload: client.state() == State::Open
-                && (client.endpoint == Endpoint::Echo || client.may_publish),
-            compression: client.encoding != Encoding::Plain,
+            keep_payload: client.state() == State::Open && client.is_listened_to(),
+            compression: client.encoding.window().is_some(),
         };
         // Out of the entry while its events act on the table; back when the input is used up.
         let mut decoder = std::mem::take(&mut client.decoder);
@@ -162,7 +173,7 @@ impl Clients {
             }
             Event::Message { kind, data, .. } => self.on_compressed(key, kind, &data),
             Event::Ping(data) => {
-                let pong = frame::control(frame::Control::Pong, &data);
+                let pong = aside::pong(&data);
                 if self.hub.is_blocked(key) {
                     self.hub.pong(key, pong.as_ref());
                 } else {
@@ -179,8 +190,7 @@ impl Clients {
     /// looked at need not be one.
     fn on_compressed(&mut self, key: Key, kind: Kind, data: &[u8]) {
         let Some(client) = entry(&mut self.entries, key) else { return };
-        let is_wanted = client.endpoint == Endpoint::Echo || client.may_publish;
-        if client.state() != State::Open || !is_wanted {
+        if client.state() != State::Open || !client.is_listened_to() {
             return self.on_message(key, kind, Borrowed::default());
         }
         let mut inflater = std::mem::take(&mut self.inflater);
@@ -205,8 +215,12 @@ impl Clients {
             if self.hub.unsent(key) > ECHO_UNSENT_BYTES_MAX {
                 client.paused = true;
             }
+        } else if client.encoding.is_v1() {
+            self.on_command(key, kind, &data);
         } else if client.may_publish {
-            self.offer(key, kind, data);
+            let Some(channel) = self.hub.first_channel(key).cloned() else { return };
+            let data = data.into_owned().into();
+            self.offer(key, Offered::Message(OwnMessage { channel, kind, data, id: None }));
         } else {
             self.metrics.client_messages_dropped.add(1);
         }

@@ -17,6 +17,14 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
+impl Settings {
+    /// The longest that a client can be silent and still be there, if that is looked at.
+    #[must_use]
+    pub fn silence_max(&self) -> Option<Duration> {
+        self.interval.map(|interval| interval + self.timeout)
+    }
+}
+
 /// One client's machine.
 ///
 /// One word, since every idle client has one: the time in the upper 63 bits, whether it was
@@ -82,6 +90,17 @@ impl Keepalive {
             Action::GiveUp
         })
     }
+
+    /// Likewise for a client that cannot answer: it is pinged every interval, and never given up.
+    pub fn on_deadline_unanswered(&mut self, now: Millis, settings: &Settings) -> Option<Action> {
+        let interval = settings.interval?;
+        let ping_at = self.heard_at() + interval;
+        if now < ping_at {
+            return Some(Action::Wait(ping_at));
+        }
+        self.heard(now);
+        Some(Action::Ping(now + interval))
+    }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -126,8 +145,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_cannot_answer_is_pinged_every_interval_and_never_given_up() {
+        let mut machine = Keepalive::new(Millis(0));
+        let mut act = |now| machine.on_deadline_unanswered(Millis(now), &SETTINGS);
+        assert_eq!(act(24_999), Some(Action::Wait(Millis(25_000))));
+        assert_eq!(act(25_000), Some(Action::Ping(Millis(50_000))));
+        assert_eq!(act(25_001), Some(Action::Wait(Millis(50_000))));
+        assert_eq!(act(90_000), Some(Action::Ping(Millis(115_000))));
+    }
+
+    #[test]
     fn without_an_interval_nothing_is_due() {
         let off = Settings { interval: None, ..SETTINGS };
+        assert_eq!(off.silence_max(), None);
+        assert_eq!(Keepalive::new(Millis(0)).on_deadline_unanswered(Millis(99), &off), None);
         let mut machine = Keepalive::new(Millis(0));
         assert_eq!(machine.first_deadline(&off), None);
         assert_eq!(machine.on_deadline(Millis(1_000_000), &off), None);

@@ -10,25 +10,31 @@ use std::{borrow::Cow, collections::HashMap, io, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
+    broker::Publication,
     channel::ChannelName,
     clock::Millis,
     drain::{Control, Guard},
     hub::{self, Budget, Encoding, Hub, Key},
     limits,
     metrics::{ShardMetrics, SlowAction},
-    ws::{Kind, close::CloseReason, deflate::Inflater, frame},
+    ws::{close::CloseReason, deflate::Inflater},
 };
 
-pub use inbox::Offered;
+pub use inbox::{Offered, OwnMessage};
+pub use replay::{Joined, Start, Step, Wanted};
 
 mod account;
+mod aside;
 mod closing;
 mod encoder;
 mod entry;
+mod forms;
 mod inbox;
 mod input;
 pub mod keepalive;
+mod replay;
 pub mod socket;
+mod v1;
 mod wheel;
 
 #[cfg(test)]
@@ -40,6 +46,7 @@ use encoder::Encoder;
 use entry::Entry;
 use inbox::Inbox;
 use keepalive::Keepalive;
+use replay::Replay;
 use socket::{Registry, Socket};
 use wheel::Wheel;
 
@@ -53,8 +60,12 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// Whether clients' own messages are published.
     pub client_publish: bool,
+    /// Longest message that a client may publish, bytes.
+    pub broadcast_bytes_max: usize,
     /// Shorter messages are not compressed.
     pub compression_threshold_bytes: usize,
+    /// A client without a subprotocol whose history is gone is closed; else it goes on.
+    pub close_on_missed: bool,
     /// Sent first to each new client.
     pub greeting: Option<String>,
     /// Pings.
@@ -73,10 +84,12 @@ pub enum Endpoint {
 /// What the table asks of the shard.
 #[derive(Debug)]
 pub enum Request {
-    /// Publish a client's message, then what [`Clients::published`] gives, until it gives nothing.
-    Publish(Key, Offered),
+    /// Do what a client wants, then what [`Clients::next_offer`] gives, until it gives nothing.
+    Offer(Key, Offered),
     /// Nobody here has this channel any more.
     Abandoned(ChannelName),
+    /// Read what [`Clients::next_step`] names and hand it to [`Clients::replayed`].
+    Replay(Key),
 }
 
 /// A client whose handshake has been answered.
@@ -118,6 +131,8 @@ pub struct Clients {
     requests: Vec<Request>,
     /// What clients that are gone had still to say; each goes on behind a message on its way.
     orphans: HashMap<Key, Inbox>,
+    /// Clients that are being given history.
+    replays: HashMap<Key, Replay>,
     paced: Option<Paced>,
 }
 
@@ -152,6 +167,7 @@ impl Clients {
             again: Vec::new(),
             requests: Vec::new(),
             orphans: HashMap::new(),
+            replays: HashMap::new(),
             paced: None,
         }
     }
@@ -168,6 +184,17 @@ impl Clients {
         self.hub.has_channel(channel)
     }
 
+    /// Whether there may be as many logs here as clients of `channels` in `encoding` need.
+    #[must_use]
+    pub fn has_room<'a>(
+        &self,
+        channels: impl Iterator<Item = &'a ChannelName>,
+        encoding: Encoding,
+    ) -> bool {
+        let is_new = |channel: &&ChannelName| !self.hub.has_log(channel.as_str(), encoding);
+        self.hub.log_count() + channels.filter(is_new).count() <= limits::CHANNELS_PER_SHARD_MAX
+    }
+
     /// A client is about to be answered with 101: from here on it misses nothing. It stays
     /// pending until [`Clients::connect`] or [`Clients::withdraw`].
     pub fn admit(
@@ -181,9 +208,11 @@ impl Clients {
         for channel in channels {
             self.hub.subscribe(key, channel, encoding);
         }
-        if let (Endpoint::Ws, Some(greeting)) = (endpoint, &self.settings.greeting) {
-            let header = frame::data_header(Kind::Text, greeting.len());
-            self.hub.control(key, &[header.as_ref(), greeting.as_bytes()].concat());
+        if endpoint == Endpoint::Ws {
+            let opening = aside::opening(encoding, self.settings.greeting.as_deref());
+            if !opening.as_ref().is_empty() {
+                self.hub.control(key, opening.as_ref());
+            }
         }
         let index = key.index();
         if self.entries.len() <= index {
@@ -205,11 +234,15 @@ impl Clients {
         entry.guard = Some(guard);
         entry.keepalive = Keepalive::new(self.now);
         let first = entry.keepalive.first_deadline(&self.settings.keepalive);
+        let has_no_pongs = !entry.encoding.has_frames();
         self.live += 1;
         self.metrics.connections_opened.add(1);
         self.metrics.connections.set(self.live);
         match self.registry.adopt(stream, key) {
             Ok(socket) => {
+                if has_no_pongs && let Some(silence) = self.settings.keepalive.silence_max() {
+                    socket.give_up_after(silence);
+                }
                 if let Some(outlet) = self.hub.outlet_mut(key) {
                     *outlet = socket;
                 }
@@ -223,6 +256,7 @@ impl Clients {
             self.schedule(key, first);
         }
         self.hub.writable(key);
+        self.ask_for_replay(key);
         self.settle();
         if !leftover.is_empty() {
             self.on_input(key, &mut Vec::from(leftover));
@@ -244,6 +278,7 @@ impl Clients {
         self.wheel.remove(key.index());
         self.input.release(entry.charged_bytes());
         self.encoder.leave(entry.encoding);
+        self.replays.remove(&key);
         if let Some(inbox) = entry.take_inbox().filter(|inbox| !inbox.is_empty()) {
             self.orphans.insert(key, inbox);
         }
@@ -263,12 +298,11 @@ impl Clients {
     fn settle(&mut self) {
         let mut events = std::mem::take(&mut self.hub_events);
         loop {
-            events.clear();
             self.hub.take_events(&mut events);
             if events.is_empty() {
                 break;
             }
-            for event in &events {
+            for event in events.drain(..) {
                 self.on_hub_event(event);
             }
         }
@@ -278,13 +312,14 @@ impl Clients {
         }
     }
 
-    fn on_hub_event(&mut self, event: &hub::Event) {
-        match *event {
+    fn on_hub_event(&mut self, event: hub::Event) {
+        match event {
             hub::Event::Blocked(key) => self.watch(key, true),
             hub::Event::Drained(key) => {
                 if entry(&mut self.entries, key).is_some_and(|entry| entry.wants_room) {
                     self.watch(key, false);
                 }
+                self.ask_for_replay(key);
                 self.resume(key);
             }
             hub::Event::Failed(key, io::ErrorKind::OutOfMemory) => {
@@ -296,9 +331,12 @@ impl Clients {
                 self.metrics.slow_consumers.add(SlowAction::Close as usize, 1);
                 self.begin_closing(key, CloseReason::SlowConsumer);
             }
-            hub::Event::Skipped(_, messages) => {
+            hub::Event::Skipped(key, messages, hole) => {
                 self.metrics.slow_consumers.add(SlowAction::Skip as usize, 1);
                 self.metrics.skipped_messages.add(messages);
+                if let Some(hole) = hole {
+                    self.on_hole(key, *hole);
+                }
             }
             hub::Event::CloseSent(key) => self.on_close_sent(key),
         }
@@ -314,21 +352,15 @@ impl Clients {
         }
     }
 
-    /// Room was made: reading goes on where it had stopped.
-    fn resume(&mut self, key: Key) {
-        let unsent = self.hub.unsent(key);
-        let Some(entry) = entry(&mut self.entries, key) else { return };
-        let room = entry.inbox().is_none() && unsent <= limits::ECHO_UNSENT_BYTES_MAX;
-        if entry.paused && room {
-            entry.paused = false;
-            self.again.push(key);
-        }
-    }
-
     /// A publication for `channel`: encoded once into each of its logs. False: nobody has the
     /// channel.
-    pub fn append(&mut self, channel: &str, kind: Kind, data: &[u8]) -> bool {
-        self.hub.publish(channel, &mut self.encoder.publication(kind, data))
+    pub fn append(&mut self, message: &Publication) -> bool {
+        let position = message.position.as_ref();
+        let mut written = self.encoder.publication(message);
+        let appended = self.hub.publish_at(message.channel.as_str(), position, &mut written);
+        // Who has missed something is told before it is given what follows.
+        self.settle();
+        appended
     }
 
     /// Moves bytes to the clients while `keep_going` says so; what is left and what was done.

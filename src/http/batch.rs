@@ -19,7 +19,12 @@ use super::{
     answer::{self, Answer, Problem},
     publish::{self, Published, Refused, invalid, too_big},
 };
-use crate::{broker::PublishError, channel::ChannelName, limits, ws::Kind};
+use crate::{
+    broker::{self, IdempotencyKey, PublishError},
+    channel::ChannelName,
+    limits,
+    ws::Kind,
+};
 
 /// A line as it is written. A misspelt key must not send a message somewhere else.
 #[derive(Deserialize)]
@@ -29,6 +34,8 @@ struct Line<'a> {
     channel: Option<Cow<'a, str>>,
     #[serde(borrow)]
     data: &'a RawValue,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
 }
 
 /// A message to be sent; always text.
@@ -36,6 +43,7 @@ struct Line<'a> {
 pub(super) struct Message {
     channel: ChannelName,
     data: Bytes,
+    key: Option<IdempotencyKey>,
 }
 
 #[derive(Serialize)]
@@ -50,10 +58,13 @@ enum Outcome {
     Failed(Problem<'static>),
 }
 
-/// Checks all lines. `channel` is for those that name none; empty lines are skipped.
+/// Checks all lines. `channel` is for those that name none; empty lines are skipped. With the
+/// batch's `key` a line that has none of its own gets `KEY:NUMBER`, so that the whole batch may be
+/// repeated as it is.
 pub(super) async fn parse(
     body: &[u8],
     channel: &ChannelName,
+    key: Option<&IdempotencyKey>,
     data_bytes_max: usize,
 ) -> Result<Vec<Message>, Refused> {
     let mut messages = Vec::new();
@@ -63,7 +74,8 @@ pub(super) async fn parse(
         if messages.len() == limits::BATCH_LINES_MAX {
             return Err(too_big(&format!("at most {} lines", limits::BATCH_LINES_MAX)));
         }
-        let message = message(text, channel)
+        let key = key.map(|key| format!("{}:{number}", key.as_str()));
+        let message = message(text, channel, key)
             .map_err(|mistake| invalid(&format!("line {number}: {mistake}")))?;
         if message.data.len() > data_bytes_max {
             let hint = format!("line {number}: at most {data_bytes_max} bytes of data");
@@ -88,8 +100,9 @@ pub(super) async fn publish(public: &Public, messages: Vec<Message>) -> Answer {
     // Called in order, and `buffered` polls in order: that is the order the broker keeps.
     let mut results: Vec<Result<Published, PublishError>> = Vec::with_capacity(messages.len());
     let mut publishing = stream::iter(messages)
-        .map(|Message { channel, data }| {
-            let published = public.broker.publish(channel.clone(), Kind::Text, data);
+        .map(|Message { channel, data, key }| {
+            let message = broker::Message { channel: channel.clone(), kind: Kind::Text, data, key };
+            let published = public.broker.publish(message);
             publish::settle(public, channel, published)
         })
         .buffered(limits::BATCH_WINDOW);
@@ -108,19 +121,21 @@ pub(super) async fn publish(public: &Public, messages: Vec<Message>) -> Answer {
     answer::json(status, &Report { results: results.collect() })
 }
 
-fn message(text: &[u8], channel: &ChannelName) -> Result<Message, String> {
+fn message(text: &[u8], channel: &ChannelName, key: Option<String>) -> Result<Message, String> {
     let line: Line<'_> = serde_json::from_slice(text).map_err(|error| mistake(&error))?;
     let channel = match line.channel {
         Some(name) => ChannelName::new(&name).map_err(|error| error.to_string())?,
         None => channel.clone(),
     };
+    let key = line.key.or_else(|| key.map(Cow::Owned)).map(|key| IdempotencyKey::new(&key));
+    let key = key.transpose().map_err(|error| format!("{error}, also with the line's number"))?;
     let raw = line.data.get();
     let data = if raw.starts_with('"') {
         serde_json::from_str::<String>(raw).map_err(|error| mistake(&error))?.into()
     } else {
         compact(raw)
     };
-    Ok(Message { channel, data })
+    Ok(Message { channel, data, key })
 }
 
 /// serde's words without its place: its line is always 1.
@@ -153,7 +168,7 @@ mod tests {
 
     async fn parsed(body: &str) -> Result<Vec<(String, String)>, String> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-        parse(body.as_bytes(), &ChannelName::default_channel(), 64)
+        parse(body.as_bytes(), &ChannelName::default_channel(), None, 64)
             .await
             .map(|messages| {
                 messages.iter().map(|m| (m.channel.to_string(), text(&m.data))).collect()
@@ -214,7 +229,8 @@ mod tests {
         let line = format!("{{\"data\":\"{}\"}}\n", "a".repeat(50));
         let parses_in_one_turn = |bytes: usize| {
             let body = line.repeat(bytes / line.len());
-            parse(body.as_bytes(), &ChannelName::default_channel(), 64).now_or_never().is_some()
+            let default = ChannelName::default_channel();
+            parse(body.as_bytes(), &default, None, 64).now_or_never().is_some()
         };
         assert!(parses_in_one_turn(limits::BATCH_TURN_BYTES / 2));
         assert!(!parses_in_one_turn(limits::BATCH_TURN_BYTES * 2));

@@ -2,8 +2,8 @@
 //!
 //! hyper parses and encodes; this future decides how long each stage may last (hyper has but one
 //! timeout, which runs between requests too), closes idle connections when the drain begins,
-//! takes the stream back after a 101, and reads on for a while after refusing a body, since a
-//! reset would destroy the answer before the publisher sees it.
+//! takes the stream back after a 101 or for an event stream, and reads on for a while after
+//! refusing a body, since a reset would destroy the answer before the publisher sees it.
 
 use std::{
     future::{Future, poll_fn},
@@ -49,13 +49,15 @@ pub(super) struct Handed<I> {
 enum End {
     /// hyper is done; `false` if with an error.
     Http(bool),
+    /// The stream is wanted for what has a head of its own.
+    Ours,
     /// Idle while draining.
     Drained,
     /// A stage lasted too long.
     TimedOut,
 }
 
-/// Speaks HTTP until the connection ends or is upgraded.
+/// Speaks HTTP until the connection ends or leaves it.
 ///
 /// hyper, whose buffers are most of what a connection costs, comes in with the first bytes: in a
 /// storm thousands are connected and have sent nothing yet.
@@ -111,18 +113,28 @@ where
     let io = TokioIo::new(Watched::new(stream, first, note.clone()));
     let mut connection = builder().serve_connection(io, service);
     let end = drive(&mut connection, &note, &control, peer).await;
-    let End::Http(is_ok) = end else {
+    if matches!(end, End::Drained | End::TimedOut) {
         debug!(%peer, ?end, stage = ?note.stage(), "HTTP connection closed");
         return None;
-    };
+    }
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner().into_inner();
-    match note.take_handover() {
+    // Copied: even an empty view would keep hyper's read buffer alive with the client.
+    let leftover = || Bytes::copy_from_slice(&parts.read_buf);
+    match (end, note.take_handover()) {
         // hyper ends an upgraded connection only after it has flushed the 101.
-        Some(handover) if is_ok => {
-            // Copied: even an empty view would keep hyper's read buffer alive with the client.
-            let leftover = Bytes::copy_from_slice(&parts.read_buf);
-            return Some(Handed { stream, leftover, handover });
+        (End::Http(true), Some(handover)) if handover.head.is_none() => {
+            return Some(Handed { stream, leftover: leftover(), handover });
+        }
+        (End::Ours, Some(handover)) => {
+            let head = handover.head.as_deref().unwrap_or_default();
+            return match timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(head)).await {
+                Ok(Ok(())) => Some(Handed { stream, leftover: leftover(), handover }),
+                lost => {
+                    debug!(%peer, ?lost, "lost before its stream began");
+                    None
+                }
+            };
         }
         _ => {}
     }
@@ -147,7 +159,8 @@ fn builder() -> http1::Builder {
     builder
 }
 
-/// Polls hyper until it ends, a stage lasts too long, or the drain finds the connection idle.
+/// Polls hyper until it ends or is no longer needed, a stage lasts too long, or the drain finds
+/// the connection idle.
 async fn drive<C>(connection: &mut C, note: &Note, control: &Control, peer: SocketAddr) -> End
 where
     C: Future<Output = hyper::Result<()>> + Unpin,
@@ -162,6 +175,9 @@ where
                 debug!(%peer, %error, "HTTP connection failed");
             }
             return Poll::Ready(End::Http(result.is_ok()));
+        }
+        if note.is_ours() {
+            return Poll::Ready(End::Ours);
         }
         is_draining = is_draining || draining.as_mut().poll(cx).is_ready();
         if is_draining && note.stage() == Stage::Idle {
@@ -187,7 +203,7 @@ async fn linger<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) {
     let rest = async {
         // hyper may have shut it already, then this fails, and reading goes on all the same.
         let _ = stream.shutdown().await;
-        let mut buffer = vec![0; limits::HTTP_HEAD_BYTES_MAX];
+        let mut buffer = vec![0; limits::LINGER_READ_BYTES];
         let mut left = limits::LINGER_BYTES_MAX;
         while left > 0 {
             match stream.read(&mut buffer).await {

@@ -1,8 +1,9 @@
-//! HTTP/1.1 on the listeners: the WebSocket handshake, the publishing API, the ops routes.
+//! HTTP/1.1 on the listeners: the handshakes, the publishing API, the ops routes.
 //!
 //! One connection is one future on its shard's thread ([`serve`]). hyper reads requests and
 //! writes answers; what it has no opinion on is here: who may do what, every deadline, lingering
-//! after a refusal, the drain guards. After a 101 the bare stream is handed back and HTTP is over.
+//! after a refusal, the drain guards. After a 101, or the head of an event stream, the bare
+//! connection is handed back and HTTP is over.
 //! Nothing here knows a hub, a log or Redis: channels are admitted through a closure, messages
 //! leave through the [`Broker`] trait, and ops answers come from closures of whoever built them.
 
@@ -10,6 +11,7 @@ pub mod access;
 mod answer;
 mod batch;
 mod body;
+mod client;
 mod connection;
 pub mod health_client;
 mod note;
@@ -17,6 +19,7 @@ pub mod ops;
 mod publish;
 mod query;
 mod route;
+mod sse;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -28,9 +31,9 @@ use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::body::BodyBudget;
-pub use crate::conn::Endpoint;
+pub use crate::conn::{Endpoint, Wanted};
 use crate::{
-    broker::Broker,
+    broker::{Broker, Position},
     channel::ChannelName,
     drain::{Control, Guard},
     hub::Encoding,
@@ -84,14 +87,26 @@ pub struct Public {
 }
 
 /// Makes sure that the shard holds subscriptions of the channels, in its hub and at the broker,
-/// so that nothing published after the 101 is missed by the client.
-pub type Admit = dyn Fn(&[ChannelName], Encoding) -> LocalBoxFuture<'static, Admission>;
+/// so that nothing published after the 101 is missed by the client, and that what it asks for of
+/// the past will come before that.
+pub type Admit =
+    dyn Fn(Vec<Wanted>, Encoding) -> LocalBoxFuture<'static, Result<Admission, TooManyChannels>>;
 
-/// Keeps the channels subscribed until the client's own subscription replaces it; dropped when
-/// the connection dies before it is handed over.
-pub type Admission = Box<dyn Any>;
+/// The shard has [`crate::limits::CHANNELS_PER_SHARD_MAX`] channels, and others are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyChannels;
 
-/// A connection that HTTP is done with: its 101 is in the kernel, frames follow.
+/// A client that is about to be let in.
+pub struct Admission {
+    /// Keeps the channels subscribed until the client's own subscription replaces it; dropped
+    /// when the connection dies before it is handed over.
+    pub ticket: Box<dyn Any>,
+    /// The client will get everything after these; a channel whose position nobody knows is left
+    /// out.
+    pub positions: Vec<(ChannelName, Position)>,
+}
+
+/// A connection that HTTP is done with: its 101, or the head of an event stream, is in the kernel.
 pub struct Upgraded<I> {
     /// The stream; nothing of it is buffered elsewhere but `leftover`.
     pub stream: I,
@@ -101,12 +116,10 @@ pub struct Upgraded<I> {
     pub endpoint: Endpoint,
     /// What was agreed about the form of messages.
     pub encoding: Encoding,
-    /// Its channels in the order asked for, without repetitions; of `/echo` none.
-    pub channels: Vec<ChannelName>,
     /// Its messages may be broadcast.
     pub may_publish: bool,
     /// What [`Public::admit`] returned; of `/echo` nothing.
-    pub admission: Option<Admission>,
+    pub ticket: Option<Box<dyn Any>>,
     /// Holds the drain open; to be dropped with the descriptor.
     pub guard: Guard,
 }
@@ -115,14 +128,13 @@ impl<I> fmt::Debug for Upgraded<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgraded")
             .field("endpoint", &self.endpoint)
-            .field("channels", &self.channels)
             .field("may_publish", &self.may_publish)
             .field("leftover", &self.leftover.len())
             .finish_non_exhaustive()
     }
 }
 
-/// Speaks HTTP on `stream` until it ends (`None`) or becomes a WebSocket.
+/// Speaks HTTP on `stream` until it ends (`None`) or becomes a WebSocket or an event stream.
 ///
 /// # Cancel safety
 /// May be dropped: the connection is then reset or closed, guards and admission are released. A
@@ -132,8 +144,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let handed = connection::run(stream, peer, context.clone()).await?;
-    let upgrade::Handover { endpoint, encoding, channels, may_publish, admission, guard } =
-        handed.handover;
+    let upgrade::Handover { endpoint, encoding, may_publish, ticket, guard, .. } = handed.handover;
     let connection::Handed { stream, leftover, .. } = handed;
-    Some(Upgraded { stream, leftover, endpoint, encoding, channels, may_publish, admission, guard })
+    Some(Upgraded { stream, leftover, endpoint, encoding, may_publish, ticket, guard })
 }

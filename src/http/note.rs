@@ -47,6 +47,8 @@ pub(super) struct Note {
     since: Cell<Instant>,
     guard: Cell<Option<Guard>>,
     handover: Cell<Option<Handover>>,
+    /// The handover begins with a head of its own, so hyper is to say nothing more.
+    has_own_head: Cell<bool>,
     is_body_unread: Cell<bool>,
     has_written: Cell<bool>,
     has_seen_end: Cell<bool>,
@@ -60,6 +62,7 @@ impl Note {
             since: Cell::new(accepted),
             guard: Cell::new(None),
             handover: Cell::new(None),
+            has_own_head: Cell::new(false),
             is_body_unread: Cell::new(false),
             has_written: Cell::new(false),
             has_seen_end: Cell::new(false),
@@ -97,9 +100,16 @@ impl Note {
         self.is_body_unread.get()
     }
 
-    /// A handshake is accepted: the answer being made is a 101.
+    /// A handshake is accepted: the answer being made is a 101, or none if there is a head.
     pub(super) fn hand_over(&self, handover: Handover) {
+        self.has_own_head.set(handover.head.is_some());
         self.handover.set(Some(handover));
+    }
+
+    /// hyper is no longer needed: the next byte is the handover's own. What was answered to earlier
+    /// requests is in the kernel, since hyper begins none before.
+    pub(super) fn is_ours(&self) -> bool {
+        self.has_own_head.get()
     }
 
     pub(super) fn take_handover(&self) -> Option<Handover> {

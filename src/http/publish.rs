@@ -7,7 +7,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, StatusCode, header, request};
 use hyper::body::Incoming;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tokio::time::timeout;
@@ -23,12 +23,16 @@ use super::{
     query, route,
 };
 use crate::{
-    broker::{PublishError, Receipt},
+    broker::{IdempotencyKey, Message, PublishError, Receipt},
     channel::ChannelName,
     limits,
     metrics::{PublishFailure, Source},
     ws::Kind,
 };
+
+/// Names the request; see the draft "The Idempotency-Key HTTP Header Field" of the IETF's HTTPAPI
+/// group. The value is taken as it is, quotes and all.
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Why a request published nothing, and its answer.
 pub(super) type Refused = Box<(PublishFailure, Answer)>;
@@ -64,6 +68,7 @@ pub(super) async fn answer(
         let channel = query::one_channel(head.uri.query()).map_err(|hint| invalid(&hint))?;
         let message_bytes_max = context.settings.broadcast_bytes_max;
         let form = form(&head.headers);
+        let key = key(&head.headers)?;
         let bytes_max = match form {
             Form::Message(_) => message_bytes_max,
             Form::Batch => (message_bytes_max * 4).max(limits::BATCH_BYTES_MAX_MIN),
@@ -75,9 +80,10 @@ pub(super) async fn answer(
             .map_err(|error| unread(error, bytes_max))?;
         note.body_was_read();
         match form {
-            Form::Message(kind) => one(public, channel, kind, body).await,
+            Form::Message(kind) => one(public, channel, kind, body, key).await,
             Form::Batch => {
-                let messages = batch::parse(&body, &channel, message_bytes_max).await?;
+                let messages =
+                    batch::parse(&body, &channel, key.as_ref(), message_bytes_max).await?;
                 Ok(batch::publish(public, messages).await)
             }
         }
@@ -96,13 +102,15 @@ async fn one(
     channel: ChannelName,
     kind: Kind,
     data: Bytes,
+    key: Option<IdempotencyKey>,
 ) -> Result<Answer, Refused> {
     if kind == Kind::Text && std::str::from_utf8(&data).is_err() {
         return Err(invalid(
             "the message is not UTF-8; send Content-Type: application/octet-stream for binary",
         ));
     }
-    let published = public.broker.publish(channel.clone(), kind, data);
+    let message = Message { channel: channel.clone(), kind, data, key };
+    let published = public.broker.publish(message);
     Ok(match settle(public, channel, published).await {
         Ok(published) => answer::json(StatusCode::ACCEPTED, &published),
         Err(error) => {
@@ -161,7 +169,9 @@ pub(super) fn explain(error: &PublishError) -> Problem<'static> {
             ("broker-lost", "Redis is out of reach and nothing was delivered; try again")
         }
         PublishError::Unconfirmed => {
-            ("unconfirmed", "Redis did not answer in time; the message may have gone out")
+            let hint = "Redis did not answer in time and the message may have gone out; a request \
+                        with an Idempotency-Key may be repeated, it is published once";
+            ("unconfirmed", hint)
         }
     };
     Problem { error, hint }
@@ -205,6 +215,18 @@ fn unread(error: BodyError, bytes_max: usize) -> Refused {
         }
         BodyError::Broken => invalid("the body is incomplete or malformed"),
     }
+}
+
+/// What the publisher calls its request, so that it may repeat it.
+fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refused> {
+    let mut given = headers.get_all(KEY).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(invalid("send one Idempotency-Key"));
+    }
+    // What is no ASCII is no key either.
+    let key = IdempotencyKey::new(value.to_str().unwrap_or_default());
+    key.map(Some).map_err(|error| invalid(&error.to_string()))
 }
 
 /// Any Content-Type is welcome, since `curl -d` sends a misleading one: text unless it is said to

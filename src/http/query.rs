@@ -1,28 +1,83 @@
-//! Reads the query of a request's target: `channel` and `token`; whatever else is there is ignored.
+//! Reads the query of a request's target: `channel`, `since`, `last` and `token`; whatever else is
+//! there is ignored.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
-use crate::{channel::ChannelName, limits::CHANNELS_PER_CLIENT_MAX};
+use crate::{
+    broker::{Position, Since},
+    channel::ChannelName,
+    conn::Wanted,
+    limits::CHANNELS_PER_CLIENT_MAX,
+};
 
 /// The query cannot be served; the text is the hint.
 pub(super) type BadQuery = Cow<'static, str>;
 
-/// The channels of a handshake, in order, without repetitions; the default channel if none.
-pub(super) fn channels(query: Option<&str>) -> Result<Vec<ChannelName>, BadQuery> {
-    let mut channels = Vec::with_capacity(1);
+/// The channels of a handshake with where each begins: `since` belongs to the `channel` in the
+/// same place (an empty one to none), `last` to all that have none.
+pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
+    let mut sinces = Vec::new();
+    for value in values(query, "since") {
+        let value = value?;
+        let since = value.parse::<Position>().map_err(|error| error.to_string());
+        sinces.push(if value.is_empty() { None } else { Some(Since::After(since?)) });
+    }
+    let mut wanted: Vec<Wanted> = Vec::with_capacity(1);
+    let mut places = HashMap::new();
+    let mut given = 0;
     for value in values(query, "channel") {
         let channel = channel(&value?)?;
-        if !channels.contains(&channel) {
-            if channels.len() == CHANNELS_PER_CLIENT_MAX {
-                return Err(format!("at most {CHANNELS_PER_CLIENT_MAX} channels").into());
-            }
-            channels.push(channel);
+        let since = sinces.get_mut(given).and_then(Option::take);
+        given += 1;
+        // By name, since there may be a thousand.
+        if let Some(&place) = places.get(&channel) {
+            let known: &mut Wanted = &mut wanted[place];
+            known.since = known.since.take().or(since);
+            continue;
+        }
+        if wanted.len() == CHANNELS_PER_CLIENT_MAX {
+            return Err(format!("at most {CHANNELS_PER_CLIENT_MAX} channels").into());
+        }
+        places.insert(channel.clone(), wanted.len());
+        wanted.push(Wanted { channel, since });
+    }
+    if wanted.is_empty() {
+        let since = sinces.first_mut().and_then(Option::take);
+        given = 1;
+        wanted.push(Wanted { channel: ChannelName::default_channel(), since });
+    }
+    if sinces.len() > given {
+        return Err("there are more since than channel; each belongs to one".into());
+    }
+    if let Some(count) = last(query)? {
+        for one in wanted.iter_mut().filter(|one| one.since.is_none()) {
+            one.since = Some(Since::Newest(count));
         }
     }
-    if channels.is_empty() {
-        channels.push(ChannelName::default_channel());
+    Ok(wanted)
+}
+
+/// The one channel of an event stream. `last_id` is where a stream that broke had got to: it
+/// counts for more than the query, which is as old as the page.
+pub(super) fn event_stream(query: Option<&str>, last_id: &[u8]) -> Result<Wanted, BadQuery> {
+    let [mut one] = <[Wanted; 1]>::try_from(wanted(query)?)
+        .map_err(|_| "one channel a stream; open a stream for each")?;
+    if !last_id.is_empty() {
+        let text = str::from_utf8(last_id).map_err(|_| "Last-Event-ID is no text")?;
+        let position = text.parse().map_err(|error| format!("Last-Event-ID: {error}"))?;
+        one.since = Some(Since::After(position));
     }
-    Ok(channels)
+    Ok(one)
+}
+
+/// How many of the newest messages are asked for.
+fn last(query: Option<&str>) -> Result<Option<usize>, BadQuery> {
+    let Some(value) = values(query, "last").next().transpose()? else { return Ok(None) };
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse() {
+        Ok(count) if is_number => Ok(Some(count)),
+        _ => Err("last is a number of messages".into()),
+    }
 }
 
 /// The one channel of a publication; the default channel if none.
@@ -83,27 +138,80 @@ mod tests {
     use super::*;
 
     fn names(query: &str) -> Vec<String> {
-        channels(Some(query)).unwrap().iter().map(ToString::to_string).collect()
+        wanted(Some(query)).unwrap().iter().map(|one| one.channel.to_string()).collect()
     }
 
     #[test]
     fn channels_are_decoded_deduplicated_and_kept_in_order() {
         assert_eq!(names(""), ["notifications"]);
-        assert_eq!(names("x=1&since=a:3"), ["notifications"]);
+        assert_eq!(names("x=1&sinces=a:3"), ["notifications"]);
         assert_eq!(names("channel=b&channel=a&channel=b"), ["b", "a"]);
         assert_eq!(names("channel=a%3Ab&x=%zz&ch%61nnel=c"), ["a:b", "c"]);
     }
 
     #[test]
+    fn each_since_belongs_to_the_channel_in_its_place_and_last_to_the_others() {
+        let since = |query: &str| -> Vec<String> {
+            let text = |one: Wanted| match one.since {
+                None => "now".to_owned(),
+                Some(Since::After(position)) => position.to_string(),
+                Some(Since::Newest(count)) => count.to_string(),
+            };
+            wanted(Some(query)).unwrap().into_iter().map(text).collect()
+        };
+        assert_eq!(since("channel=a&since=e:1&channel=b&since=e:2"), ["e:1", "e:2"]);
+        assert_eq!(since("channel=a&channel=b&since=&since=e%3A2"), ["now", "e:2"]);
+        assert_eq!(since("channel=a&channel=a&since=&since=e:2"), ["e:2"]);
+        assert_eq!(since("channel=a&channel=b&since=e:1"), ["e:1", "now"]);
+        assert_eq!(since("channel=a&channel=b&since=e:1&last=5"), ["e:1", "5"]);
+        assert_eq!(since("since=e:7"), ["e:7"]);
+        assert_eq!(since("last=0"), ["0"]);
+    }
+
+    #[test]
+    fn bad_positions_are_refused() {
+        for query in [
+            "since=7",
+            "since=e:x",
+            "since=e:1&since=e:2",
+            "last=",
+            "last=-1",
+            "last=x",
+            "channel=a&since=e:1&since=e:2",
+            "since=%ff",
+        ] {
+            assert!(wanted(Some(query)).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn an_event_stream_has_one_channel_and_its_last_id_counts_for_more_than_the_query() {
+        let since = |query, id: &str| match event_stream(Some(query), id.as_bytes()) {
+            Ok(Wanted { since: Some(Since::After(position)), .. }) => position.to_string(),
+            Ok(Wanted { since: Some(Since::Newest(count)), .. }) => count.to_string(),
+            Ok(Wanted { since: None, .. }) => "now".to_owned(),
+            Err(hint) => hint.into_owned(),
+        };
+        assert_eq!(since("channel=a", ""), "now");
+        assert_eq!(since("channel=a&since=e:1", ""), "e:1");
+        assert_eq!(since("channel=a&since=e:1&last=5", "e:7"), "e:7");
+        assert_eq!(since("last=5", "e:7"), "e:7");
+        assert_eq!(since("channel=a&channel=a", ""), "now");
+        assert!(since("channel=a&channel=b", "").starts_with("one channel"));
+        assert!(since("channel=a", "7").starts_with("Last-Event-ID"));
+        assert!(event_stream(None, b"\xff").is_err());
+    }
+
+    #[test]
     fn bad_channels_are_refused() {
         for query in ["channel=", "channel", "channel=a%2", "channel=%ff", "channel=a+b"] {
-            assert!(channels(Some(query)).is_err(), "{query}");
+            assert!(wanted(Some(query)).is_err(), "{query}");
             assert!(one_channel(Some(query)).is_err(), "{query}");
         }
         let many: String =
             (0..=CHANNELS_PER_CLIENT_MAX).map(|n| format!("&channel=c{n}")).collect();
-        assert!(channels(Some(&many)).is_err());
-        assert!(channels(Some(&many[..many.rfind('&').unwrap()])).is_ok());
+        assert!(wanted(Some(&many)).is_err());
+        assert!(wanted(Some(&many[..many.rfind('&').unwrap()])).is_ok());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Which request goes where: one enum of routes, the methods each one takes, who may ask.
 //!
-//! The listener decides which routes exist: public ones carry `/ws`, `/echo` and `/broadcast`,
-//! and the admin routes only while every public listener is on loopback; an admin listener carries
-//! the admin routes alone. What does not exist here is a 404, whatever the method.
+//! The listener decides which routes exist: public ones carry `/ws`, `/sse`, `/echo`, `/broadcast`
+//! and the client's files, and the admin routes only while every public listener is on loopback;
+//! an admin listener carries the admin routes alone. What does not exist here is a 404, whatever
+//! the method.
 
-use std::{convert::Infallible, net::SocketAddr, rc::Rc};
+use std::{convert::Infallible, future::pending, net::SocketAddr, rc::Rc};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use hyper::body::{Body, Incoming};
@@ -13,8 +14,9 @@ use super::{
     Context, Endpoint, Public,
     access::{Asker, Right, Verdict},
     answer::{self, Answer, AnswerBody},
+    client,
     note::Note,
-    ops, publish, upgrade,
+    ops, publish, sse, upgrade,
 };
 use crate::drain::Phase;
 
@@ -22,7 +24,9 @@ use crate::drain::Phase;
 #[derive(Clone, Copy)]
 enum Route<'a> {
     Upgrade(&'a Public, Endpoint),
+    Events(&'a Public),
     Broadcast(&'a Public),
+    File(client::File),
     Live,
     Ready,
     Admin(Page),
@@ -83,7 +87,16 @@ async fn dispatch(
             }
             answer
         }
+        Route::Events(public) => match sse::accept(context, public, head, asker).await {
+            Ok(handover) => {
+                note.hand_over(handover);
+                // The driver ends this and hyper with it, and takes the stream.
+                pending().await
+            }
+            Err(refusal) => refusal,
+        },
         Route::Broadcast(public) => publish::answer(context, public, note, head, asker, body).await,
+        Route::File(file) => client::answer(file, &head.headers),
         Route::Live => ops::live(context),
         Route::Ready => ops::ready(context),
         Route::Admin(page) => admin(context, page, &head.method, asker).await,
@@ -94,8 +107,11 @@ fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
     let public = context.public.as_ref();
     let route = match path {
         "/ws" => Route::Upgrade(public?, Endpoint::Ws),
+        "/sse" => Route::Events(public?),
         "/echo" if context.settings.echo => Route::Upgrade(public?, Endpoint::Echo),
         "/broadcast" => Route::Broadcast(public?),
+        "/client.js" => public.map(|_| Route::File(client::File::Script))?,
+        "/client.d.ts" => public.map(|_| Route::File(client::File::Types))?,
         "/livez" | "/healthz" => Route::Live,
         "/readyz" => Route::Ready,
         "/" => Route::Admin(Page::Index),
@@ -113,10 +129,12 @@ fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
 
 fn methods(route: Route<'_>) -> &'static [Method] {
     match route {
-        Route::Upgrade(..) => &[Method::GET],
+        Route::Upgrade(..) | Route::Events(_) => &[Method::GET],
         Route::Broadcast(_) => &[Method::POST],
         Route::Admin(Page::Drain) => &[Method::GET, Method::HEAD, Method::POST],
-        Route::Live | Route::Ready | Route::Admin(_) => &[Method::GET, Method::HEAD],
+        Route::File(_) | Route::Live | Route::Ready | Route::Admin(_) => {
+            &[Method::GET, Method::HEAD]
+        }
     }
 }
 

@@ -4,16 +4,20 @@
 //! either counts the client or the client sees the drain; the channels are subscribed before the
 //! 101 leaves, so that nothing published after it is missed.
 
-use http::{HeaderMap, HeaderValue, StatusCode, header, request};
+use std::any::Any;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
 use tracing::debug;
 
 use super::{
-    Admission, Context, Endpoint, Public,
+    Admission, Context, Endpoint, Public, TooManyChannels, Wanted,
     access::{Asker, Right, Verdict},
     answer::{self, Answer},
     query, route,
 };
 use crate::{
+    broker::Position,
     channel::ChannelName,
     drain::{Guard, Phase},
     hub::Encoding,
@@ -25,24 +29,30 @@ use crate::{
     },
 };
 
+/// Tells a client from where on it hears each of its channels.
+pub(super) const POSITION: HeaderName = HeaderName::from_static("wsbcast-position");
+
 /// What an accepted handshake is for; goes with the stream.
 pub(super) struct Handover {
     pub(super) endpoint: Endpoint,
     pub(super) encoding: Encoding,
-    pub(super) channels: Vec<ChannelName>,
     pub(super) may_publish: bool,
-    pub(super) admission: Option<Admission>,
+    pub(super) ticket: Option<Box<dyn Any>>,
     pub(super) guard: Guard,
+    /// Is written before the stream is handed over, in place of an answer of hyper's.
+    pub(super) head: Option<Bytes>,
 }
 
 /// Why a handshake is not answered 101, and what it is answered.
-type Refused = Box<(Rejection, Answer)>;
+pub(super) type Refused = Box<(Rejection, Answer)>;
 
 /// What a valid handshake asks for.
 struct Wish {
     accept: HeaderValue,
     deflate: Option<Agreement>,
-    channels: Vec<ChannelName>,
+    /// Messages are to be told in the subprotocol.
+    is_v1: bool,
+    wanted: Vec<Wanted>,
     may_publish: bool,
 }
 
@@ -57,25 +67,39 @@ pub(super) async fn answer(
     let accepted = async {
         let wish = understand(context, endpoint, head, asker)?;
         let guard = enter(context)?;
-        let encoding =
-            wish.deflate.map_or(Encoding::Plain, |deflate| Encoding::Deflate(deflate.window));
-        let admission = match endpoint {
-            Endpoint::Ws => Some((public.admit)(&wish.channels, encoding).await),
-            Endpoint::Echo => None,
+        let encoding = match (&wish.deflate, wish.is_v1) {
+            (None, false) => Encoding::Plain,
+            (None, true) => Encoding::V1,
+            (Some(deflate), false) => Encoding::Deflate(deflate.window),
+            (Some(deflate), true) => Encoding::V1Deflate(deflate.window),
+        };
+        let Wish { accept, deflate, is_v1, wanted, may_publish } = wish;
+        let (ticket, positions) = match endpoint {
+            Endpoint::Ws => {
+                let admitted = (public.admit)(wanted, encoding).await;
+                let Admission { ticket, positions } = admitted.map_err(full_of_channels)?;
+                (Some(ticket), positions)
+            }
+            Endpoint::Echo => (None, Vec::new()),
         };
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
-        let Wish { accept, deflate, channels, may_publish } = wish;
-        let handover = Handover { endpoint, encoding, channels, may_publish, admission, guard };
-        Ok((switching(accept, deflate), Some(handover)))
+        let handover = Handover { endpoint, encoding, may_publish, ticket, guard, head: None };
+        Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
     };
-    accepted.await.unwrap_or_else(|refused: Refused| {
-        let (reason, answer) = *refused;
-        let word = Rejection::WORDS[reason as usize];
-        debug!(peer = %asker.peer, reason = word, "handshake refused");
-        public.metrics.handshakes_rejected.add(reason as usize, 1);
-        (answer, None)
-    })
+    accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, asker, *refused), None))
+}
+
+/// Counts a refusal; its answer.
+pub(super) fn refuse(
+    public: &Public,
+    asker: Asker<'_>,
+    (reason, answer): (Rejection, Answer),
+) -> Answer {
+    let word = Rejection::WORDS[reason as usize];
+    debug!(peer = %asker.peer, reason = word, "handshake refused");
+    public.metrics.handshakes_rejected.add(reason as usize, 1);
+    answer
 }
 
 /// Checks all that the request says.
@@ -89,43 +113,57 @@ fn understand(
     let query = head.uri.query();
     let token = query::token(query).map_err(|hint| bad_request(&hint))?;
     let asker = Asker { query_token: token.as_deref(), ..asker };
-    let rules = &context.settings.access;
-    if !rules.tokens.is_empty() && rules.presented(&asker) == Some(false) {
-        return Err(Box::new((Rejection::Denied, route::denied(Verdict::Unauthorized))));
-    }
-    let channels = match endpoint {
-        Endpoint::Ws => query::channels(query).map_err(|hint| bad_request(&hint))?,
+    check_token(context, &asker)?;
+    let wanted = match endpoint {
+        Endpoint::Ws => query::wanted(query).map_err(|hint| bad_request(&hint))?,
         Endpoint::Echo => Vec::new(),
     };
     let may_publish = context.settings.client_publish
         && endpoint == Endpoint::Ws
-        && rules.judge(Right::Publish, &asker) == Verdict::Allowed;
+        && context.settings.access.judge(Right::Publish, &asker) == Verdict::Allowed;
     let accept = HeaderValue::try_from(accept.accept_key)
         .expect("an accept key is base64, which is valid in a header");
     let deflate =
         context.settings.compression.then(|| extension::negotiate(&head.headers)).flatten();
-    Ok(Wish { accept, deflate, channels, may_publish })
+    let is_v1 =
+        endpoint == Endpoint::Ws && handshake::offers_protocol(&head.headers, handshake::V1);
+    Ok(Wish { accept, deflate, is_v1, wanted, may_publish })
+}
+
+/// To listen no token is needed, but one that is shown must be right.
+pub(super) fn check_token(context: &Context, asker: &Asker<'_>) -> Result<(), Refused> {
+    let rules = &context.settings.access;
+    if !rules.tokens.is_empty() && rules.presented(asker) == Some(false) {
+        return Err(Box::new((Rejection::Denied, route::denied(Verdict::Unauthorized))));
+    }
+    Ok(())
 }
 
 /// Takes the drain guard, then looks whether a new client is welcome.
-fn enter(context: &Context) -> Result<Guard, Refused> {
+pub(super) fn enter(context: &Context) -> Result<Guard, Refused> {
     let barrier = &context.control.barrier;
     let guard = barrier.client();
     welcome(context)?;
     if barrier.clients() > context.settings.connections_max {
-        let answer = answer::problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "full",
-            "the limit of --max-connections is reached; try again",
-        );
-        let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
-        return Err(Box::new((Rejection::Full, answer)));
+        return Err(full("the limit of --max-connections is reached; try again"));
     }
     Ok(guard)
 }
 
+fn full(hint: &str) -> Refused {
+    let answer = answer::problem(StatusCode::SERVICE_UNAVAILABLE, "full", hint);
+    let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
+    Box::new((Rejection::Full, answer))
+}
+
+/// 503: the shard has all the channels that it may have.
+pub(super) fn full_of_channels(_: TooManyChannels) -> Refused {
+    let most = limits::CHANNELS_PER_SHARD_MAX;
+    full(&format!("there are {most} channels here, and this client wants others; try again"))
+}
+
 /// Whether the phase lets new clients in.
-fn welcome(context: &Context) -> Result<(), Refused> {
+pub(super) fn welcome(context: &Context) -> Result<(), Refused> {
     if context.control.phase() < Phase::Waiting {
         return Ok(());
     }
@@ -136,7 +174,12 @@ fn welcome(context: &Context) -> Result<(), Refused> {
     Err(Box::new((Rejection::Draining, answer)))
 }
 
-fn switching(accept: HeaderValue, deflate: Option<Agreement>) -> Answer {
+fn switching(
+    accept: HeaderValue,
+    deflate: Option<Agreement>,
+    is_v1: bool,
+    positions: &[(ChannelName, Position)],
+) -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
@@ -146,7 +189,21 @@ fn switching(accept: HeaderValue, deflate: Option<Agreement>) -> Answer {
     if let Some(deflate) = deflate {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate.answer());
     }
+    if is_v1 {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(handshake::V1));
+    }
+    let value = position_value(positions);
+    if !positions.is_empty() && value.len() <= limits::POSITION_HEADER_BYTES_MAX {
+        headers.insert(POSITION, value);
+    }
     answer
+}
+
+/// `NAME=EPOCH:OFFSET, …`: everything after these will come.
+pub(super) fn position_value(positions: &[(ChannelName, Position)]) -> HeaderValue {
+    let one = |(channel, position): &(ChannelName, Position)| format!("{channel}={position}");
+    let text = positions.iter().map(one).collect::<Vec<_>>().join(", ");
+    HeaderValue::try_from(text).expect("names, epochs and offsets are valid in a header")
 }
 
 fn refusal(refusal: Refusal) -> Refused {
@@ -176,7 +233,7 @@ fn upgrade_required(error: &str, hint: &str, required: impl FnOnce(&mut HeaderMa
     Box::new((Rejection::UpgradeRequired, answer))
 }
 
-fn bad_request(hint: &str) -> Refused {
+pub(super) fn bad_request(hint: &str) -> Refused {
     let answer = answer::problem(StatusCode::BAD_REQUEST, "bad request", hint);
     Box::new((Rejection::BadRequest, answer))
 }

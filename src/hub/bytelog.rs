@@ -67,6 +67,11 @@ impl ByteLog {
         self.chunks.front().map_or(self.head, |chunk| chunk.start)
     }
 
+    /// How many frames were ever appended.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
+    }
+
     /// Bytes from tail to head.
     pub(super) fn len(&self) -> usize {
         usize::try_from(self.head - self.tail()).expect("the log is in memory")

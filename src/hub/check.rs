@@ -54,7 +54,7 @@ impl<O: Outlet> Hub<O> {
             assert_eq!(entry.client, index, "places agree");
             let amid = !log.bytes.is_boundary(entry.cursor);
             assert_eq!(amid, client.begun() == Some(position), "one begun frame, and known");
-            let waits = client.blocked || client.outbox.is_some();
+            let waits = client.blocked || client.held || client.outbox.is_some();
             assert_eq!(entry.busy, waits, "a pass leaves alone who must wait");
         }
         assert!(client.begun().is_none() || client.blocked, "who began a frame is blocked");
@@ -63,7 +63,8 @@ impl<O: Outlet> Hub<O> {
             assert!(client.outbox.is_none(), "nothing more is due");
         }
         let Some(outbox) = &client.outbox else { return 0 };
-        assert!(client.blocked || client.unflushed, "an outbox waits for something");
+        let is_waited_for = client.blocked || client.unflushed || client.held;
+        assert!(is_waited_for, "an outbox waits for something");
         assert!(client.begun().is_none() || outbox.sent() == 0, "frames are not torn apart");
         let heads = outbox.ending.as_ref().map(|ending| ending.heads.len());
         assert_eq!(heads.is_some(), client.state == State::LogsThenClose);

@@ -139,7 +139,8 @@ pub(super) enum State {
 ///
 /// # Invariants
 /// - A frame is begun only while the client is `blocked`; there is an outbox only while it is
-///   `blocked` or `unflushed`. Its roster entries are then `busy`.
+///   `blocked` or `unflushed`, or closing and `held`. Its roster entries are then `busy`, as they
+///   are while it is `held`.
 /// - With a begun frame, nothing of the outbox was sent yet.
 #[derive(Debug)]
 pub(super) struct Client<O> {
@@ -152,6 +153,8 @@ pub(super) struct Client<O> {
     pub(super) blocked: bool,
     /// Stands in the hub's list of outboxes to be flushed with the next pass.
     pub(super) unflushed: bool,
+    /// Its logs wait until it is released.
+    pub(super) held: bool,
 }
 
 const NONE_BEGUN: u16 = u16::MAX;
@@ -213,6 +216,7 @@ impl<O> Clients<O> {
             state: State::Open,
             blocked: false,
             unflushed: false,
+            held: false,
         };
         if let Some(index) = self.free.pop() {
             self.slots[index as usize].client = Some(client);

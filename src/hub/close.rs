@@ -40,10 +40,12 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Closes everyone who hears `channel` after what they have in their logs now. Returns those
+    /// Closes everyone who hears `channel` in an encoding that cannot tell gaps, after what they
+    /// have in their logs now. Returns those
     /// for whom this is new; their channel is abandoned when the last of them has got it.
     pub fn close_channel(&mut self, channel: &str, frame: &[u8]) -> Vec<Key> {
-        let rosters = self.chain(self.log_of(channel)).map(|(_, log)| &log.roster);
+        let logs = self.chain(self.log_of(channel)).map(|(_, log)| log);
+        let rosters = logs.filter(|log| !log.encoding.tells_gaps()).map(|log| &log.roster);
         let clients: Vec<u32> = rosters.flat_map(|r| r.iter()).map(|entry| entry.client).collect();
         let mut closed = Vec::with_capacity(clients.len());
         for index in clients {

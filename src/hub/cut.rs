@@ -7,9 +7,50 @@
 use std::io;
 
 use super::{
-    Event, Finish, Hub, Outlet, SlowPolicy,
+    Event, Finish, Hub, Log, Outlet, SlowPolicy,
     clients::{State, small},
 };
+use crate::{channel::ChannelName, position::Missed};
+
+/// What a client misses that goes on with its log's newest message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// Where.
+    pub channel: ChannelName,
+    /// Of these offsets, if any: what has none, or belongs to the end of an earlier history, is
+    /// missing unnamed.
+    pub missed: Missed,
+}
+
+impl Log {
+    /// Frees whole chunks below `offset`, see [`super::bytelog::ByteLog::trim`].
+    pub(super) fn trim(&mut self, offset: u64, keep: bool) -> usize {
+        let freed = self.bytes.trim(offset, keep);
+        if !self.track.is_short() {
+            let ended = self.bytes.frames_ended(self.bytes.tail());
+            self.track.forget_before(ended.saturating_sub(1));
+        }
+        freed
+    }
+
+    /// The positions of the frames `from..to`, the last but one at most. None if nobody has ever
+    /// known where the log stands.
+    fn hole(&self, from: u64, to: u64) -> Option<Hole> {
+        let after = |frames: u64| match frames.checked_sub(1) {
+            Some(frame) => self.track.after(frame).or_else(|| self.anchor.clone()),
+            None => self.anchor.clone(),
+        };
+        let (had, goes_on) = (after(from), after(to + 1)?);
+        // The frame that it goes on with has the position after it, or none.
+        let is_counted = after(to).as_ref() != Some(&goes_on);
+        let last = goes_on.offset - u64::from(is_counted);
+        let had = had.filter(|had| had.is_comparable(&goes_on));
+        let first = had.map_or(1, |had| had.offset + 1);
+        let missed =
+            Missed { epoch: Some(goes_on.epoch), from: first, to: Some(last.max(first - 1)) };
+        Some(Hole { channel: self.name.clone(), missed })
+    }
+}
 
 impl<O: Outlet> Hub<O> {
     /// Frees memory while the budget is over its limit: the largest log first, from its oldest
@@ -30,7 +71,7 @@ impl<O: Outlet> Hub<O> {
             if let Some(log) = log
                 && let Some(smallest) = log.roster.smallest_cursor()
             {
-                let freed = log.bytes.trim(smallest, true);
+                let freed = log.trim(smallest, true);
                 self.account.resize(freed, 0);
             }
         }
@@ -113,7 +154,7 @@ impl<O: Outlet> Hub<O> {
         }
         let target = &mut self.logs[log as usize];
         debug_assert!(target.roster.smallest_cursor() >= Some(new_tail));
-        let freed = target.bytes.trim(new_tail, !self.account.over());
+        let freed = target.trim(new_tail, !self.account.over());
         self.account.resize(freed, 0);
     }
 
@@ -135,14 +176,17 @@ impl<O: Outlet> Hub<O> {
         match (self.clients.get(index).state, policy) {
             (State::Open, SlowPolicy::Close) => {
                 let frame = std::mem::take(&mut self.settings.slow_close_frame);
-                self.begin_close(index, &frame, Finish::Frame);
+                // Where there are no frames the end says it all.
+                let has_frames = self.logs[log as usize].encoding.has_frames();
+                let farewell = if has_frames { &frame[..] } else { &[] };
+                self.begin_close(index, farewell, Finish::Frame);
                 self.settings.slow_close_frame = frame;
                 self.events.push(Event::Slow(key));
             }
             (State::Open, SlowPolicy::Skip) => {
-                let missed = self.skip(index, position);
+                let (missed, hole) = self.skip(index, position);
                 if missed > 0 {
-                    self.events.push(Event::Skipped(key, missed));
+                    self.events.push(Event::Skipped(key, missed, hole));
                 }
             }
             (State::LogsThenClose, _) => self.hurry_client(index),
@@ -150,19 +194,22 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Moves a cursor, which is at a boundary, to the newest message; how many it passed over.
-    fn skip(&mut self, index: u32, position: usize) -> u64 {
+    /// Moves a cursor, which is at a boundary, to the newest message; how many it passed over, and
+    /// which.
+    fn skip(&mut self, index: u32, position: usize) -> (u64, Option<Box<Hole>>) {
         let place = self.clients.get(index).places.as_slice()[position];
         let log = &mut self.logs[place.log as usize];
         let entry = log.roster.get_mut(place.index as usize);
         let newest = log.bytes.newest();
-        let missed = log.bytes.frames_ended(newest) - log.bytes.frames_ended(entry.cursor);
+        let from = log.bytes.frames_ended(entry.cursor);
+        let to = log.bytes.frames_ended(newest);
         entry.cursor = newest;
-        missed
+        let hole = (from < to && log.encoding.tells_gaps()).then(|| log.hole(from, to));
+        (to - from, hole.flatten().map(Box::new))
     }
 
     /// Copies the rest of the begun frame to the front of the outbox. False if there is no room.
-    fn carry(&mut self, index: u32, position: usize) -> bool {
+    pub(super) fn carry(&mut self, index: u32, position: usize) -> bool {
         let place = self.clients.get(index).places.as_slice()[position];
         let log = &mut self.logs[place.log as usize];
         let entry = log.roster.get_mut(place.index as usize);

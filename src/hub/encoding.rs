@@ -15,14 +15,59 @@ use crate::ws::{
 pub enum Encoding {
     /// The payload as it was published.
     Plain,
-    /// Compressed by permessage-deflate with this window, where that pays.
+    /// The same, compressed by permessage-deflate with this window where that pays.
     Deflate(WindowBits),
+    /// The subprotocol `wsbcast.v1`: JSON text that tells channel and position.
+    V1,
+    /// The same, compressed where that pays.
+    V1Deflate(WindowBits),
+    /// Server-sent events: no WebSocket frames at all.
+    Sse,
+}
+
+impl Encoding {
+    /// The window of permessage-deflate, if it was agreed to.
+    #[must_use]
+    pub fn window(self) -> Option<WindowBits> {
+        match self {
+            Self::Deflate(window) | Self::V1Deflate(window) => Some(window),
+            Self::Plain | Self::V1 | Self::Sse => None,
+        }
+    }
+
+    /// The same without compression: what is written for one client alone is not worth it.
+    #[must_use]
+    pub fn uncompressed(self) -> Self {
+        match self {
+            Self::Plain | Self::Deflate(_) => Self::Plain,
+            Self::V1 | Self::V1Deflate(_) => Self::V1,
+            Self::Sse => Self::Sse,
+        }
+    }
+
+    /// Whether its clients speak WebSocket frames: whoever does not must never get one.
+    #[must_use]
+    pub fn has_frames(self) -> bool {
+        self != Self::Sse
+    }
+
+    /// The subprotocol `wsbcast.v1`, compressed or not.
+    #[must_use]
+    pub fn is_v1(self) -> bool {
+        self.uncompressed() == Self::V1
+    }
+
+    /// Whether its clients can be told of what is missing and go on.
+    #[must_use]
+    pub fn tells_gaps(self) -> bool {
+        self.uncompressed() != Self::Plain
+    }
 }
 
 /// A message that can be written in every encoding.
 pub trait Encode {
-    /// The whole message in `encoding`, in two parts that follow each other. Asked for at most
-    /// once per encoding.
+    /// The whole message in `encoding`, in two parts that follow each other; both empty if it does
+    /// not concern those who use it. Asked for at most once per encoding.
     fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2];
 }
 

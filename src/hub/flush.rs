@@ -131,7 +131,7 @@ impl<O: Outlet> Hub<O> {
         let key = self.clients.key(index);
         match taken {
             Taken::All => {
-                self.set_busy(index, false);
+                self.set_busy(index, self.clients.get(index).held);
                 let client = self.clients.get_mut(index);
                 if std::mem::take(&mut client.blocked) || client.unflushed {
                     self.events.push(Event::Drained(key));
@@ -149,7 +149,8 @@ impl<O: Outlet> Hub<O> {
     fn flush_steps(&mut self, index: u32) -> Taken {
         if let Some(begun) = self.clients.get(index).begun() {
             let client = self.clients.get(index);
-            let others_first = client.outbox.as_ref().is_some_and(|o| !o.unsent().is_empty());
+            let others_first = client.held
+                || client.outbox.as_ref().is_some_and(|outbox| !outbox.unsent().is_empty());
             let taken = self.deliver_place(index, begun, others_first);
             if taken != Taken::All {
                 return taken;
@@ -162,7 +163,9 @@ impl<O: Outlet> Hub<O> {
         if taken != Taken::All {
             return taken;
         }
+        let is_held = self.clients.get(index).held;
         let taken = match self.clients.get(index).state {
+            State::Open | State::LogsThenClose if is_held => return Taken::All,
             State::Open => self.write_logs(index),
             State::LogsThenClose => self.write_logs_and_leave(index),
             State::Close | State::Over => return Taken::All,

@@ -19,10 +19,12 @@ mod outbox;
 mod outlet;
 mod output;
 mod pass;
+mod positions;
 mod roster;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use std::{
     collections::HashMap, collections::VecDeque, io, marker::PhantomData, rc::Rc, sync::Arc,
@@ -30,21 +32,22 @@ use std::{
 
 use slab::Slab;
 
-use self::{budget::Account, bytelog::ByteLog, clients::Clients, roster::Roster};
+use self::{budget::Account, bytelog::ByteLog, clients::Clients, roster::Roster, track::Track};
 pub use self::{
     budget::Budget,
     clients::Key,
     close::Finish,
+    cut::Hole,
     encoding::{Encode, Encoding, Unchanged},
     outlet::Outlet,
     pass::Pass,
 };
-use crate::channel::ChannelName;
+use crate::{channel::ChannelName, position::Position};
 
 /// What happens to a client that falls further behind than the backlog allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowPolicy {
-    /// It is closed with [`Settings::slow_close_frame`].
+    /// It is closed, with [`Settings::slow_close_frame`] if it knows frames.
     Close,
     /// It goes on with the newest complete message.
     Skip,
@@ -62,7 +65,7 @@ pub struct Settings {
 }
 
 /// What the owner of the outlets has to know. Keys may be stale by the time they are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The outlet took less than it was offered: call [`Hub::writable`] when it takes more.
     Blocked(Key),
@@ -74,8 +77,9 @@ pub enum Event {
     Failed(Key, io::ErrorKind),
     /// The client fell too far behind; its close with the slow consumers' frame has begun.
     Slow(Key),
-    /// The client fell too far behind and missed this many messages.
-    Skipped(Key, u64),
+    /// The client fell too far behind and missed this many messages; which ones, if it can be
+    /// told.
+    Skipped(Key, u64, Option<Box<Hole>>),
     /// The client's Close frame was taken whole.
     CloseSent(Key),
 }
@@ -88,6 +92,13 @@ struct Log {
     /// The channel's next log, in another encoding.
     sibling: Option<u32>,
     bytes: ByteLog,
+    /// The position before the first message in it that has one; `last` where the channel was
+    /// known before. None: nothing is known yet.
+    anchor: Option<Position>,
+    /// The newest message's position; the same in all logs of the channel.
+    last: Option<Position>,
+    /// The position after each frame, if its clients can be told what they miss.
+    track: Track,
     roster: Roster,
     /// Tells this log from an earlier one in the same place.
     serial: u64,
@@ -203,13 +214,34 @@ impl<O: Outlet> Hub<O> {
     /// Encodes a message once into each of its channel's logs; the next pass delivers it. False if
     /// nobody here hears the channel.
     pub fn publish(&mut self, channel: &str, message: &mut impl Encode) -> bool {
+        self.publish_at(channel, None, message)
+    }
+
+    /// Likewise a message that has a position. False also if that is not after the channel's last
+    /// one: it was here before, or whoever came was given it in another way.
+    pub fn publish_at(
+        &mut self,
+        channel: &str,
+        position: Option<&Position>,
+        message: &mut impl Encode,
+    ) -> bool {
         let Some(first) = self.log_of(channel) else { return false };
+        if position.is_some_and(|position| !self.advance(first, position)) {
+            return false;
+        }
         let mut grown = std::mem::take(&mut self.grown);
         let mut next = Some(first);
         while let Some(log) = next {
             let target = &mut self.logs[log as usize];
             next = target.sibling;
-            let (before, after) = target.bytes.append(message.encode(target.encoding));
+            let parts = message.encode(target.encoding);
+            if parts.iter().all(|part| part.is_empty()) {
+                continue;
+            }
+            if target.encoding.tells_gaps() {
+                target.track.append(target.bytes.frames(), position);
+            }
+            let (before, after) = target.bytes.append(parts);
             if before != after || target.bytes.len() > self.settings.backlog_bytes {
                 grown.push((log, target.serial));
             }

@@ -38,8 +38,13 @@ impl<O: Outlet> Hub<O> {
     /// [`Hub::take_events`], pass or [`Hub::flush`], so that many frames make one write.
     pub fn queue(&mut self, key: Key, frame_parts: &[&[u8]]) {
         let Some(index) = self.writable_client(key) else { return };
+        let client = self.clients.get(index);
+        let is_busy = client.blocked || client.held || client.outbox.is_some();
         self.edit_outbox(index, |outbox| outbox.push(frame_parts));
-        self.set_busy(index, true);
+        // Once for all that a read brings: a client may have a thousand channels.
+        if !is_busy {
+            self.set_busy(index, true);
+        }
         let client = self.clients.get_mut(index);
         if !client.blocked && !client.unflushed {
             client.unflushed = true;

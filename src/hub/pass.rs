@@ -151,7 +151,7 @@ impl<O: Outlet> Hub<O> {
         let keep = !self.account.over();
         let log = &mut self.logs[number as usize];
         if let Some(smallest) = log.roster.end_pass() {
-            let freed = log.bytes.trim(smallest, keep);
+            let freed = log.trim(smallest, keep);
             self.account.resize(freed, 0);
         }
         log.queued = false;

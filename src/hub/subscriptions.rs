@@ -5,11 +5,14 @@
 //! moves an entry tells the client. The names of channels that nobody here hears any more are kept
 //! until they are asked for, so that the caller can tell whoever feeds this hub.
 
+use std::io;
+
 use super::{
     Encoding, Entry, Hub, Log, Outlet,
     bytelog::ByteLog,
-    clients::{Key, Place, State, small},
+    clients::{Client, Key, Place, State, small},
     roster::{Roster, Subscriber},
+    track::Track,
 };
 use crate::channel::ChannelName;
 
@@ -34,21 +37,69 @@ impl<O: Outlet> Hub<O> {
         };
         let subscribed = self.clients.get_mut(client);
         let target = &mut self.logs[log as usize];
-        let busy = subscribed.blocked || subscribed.outbox.is_some();
+        let busy = subscribed.blocked || subscribed.held || subscribed.outbox.is_some();
         let cursor = target.bytes.head();
         let index = small(target.roster.push(Subscriber { cursor, client, busy }));
         subscribed.places.push(Place { log, index });
         first.is_none()
     }
 
+    /// Takes a client off `channel`: of what was published there it gets no more, except the end of
+    /// a begun frame. False if it does not hear it, or is closing.
+    pub fn leave(&mut self, key: Key, channel: &str) -> bool {
+        let Some(index) = self.clients.find(key) else { return false };
+        let client = self.clients.get(index);
+        let Some(position) = self.place_in(client, channel) else { return false };
+        if client.state != State::Open {
+            return false;
+        }
+        if client.begun() == Some(position) && !self.carry(index, position) {
+            self.fail(index, io::ErrorKind::OutOfMemory);
+            return true;
+        }
+        self.unsubscribe(index, position);
+        self.relieve_if_over();
+        true
+    }
+
+    /// Where among its places a client hears `channel`.
+    pub(super) fn place_in(&self, client: &Client<O>, channel: &str) -> Option<usize> {
+        let mut logs = self.chain(self.log_of(channel));
+        logs.find_map(|(log, _)| client.places.position(log))
+    }
+
+    /// Whether a client hears `channel`.
+    #[must_use]
+    pub fn hears(&self, key: Key, channel: &str) -> bool {
+        let client = self.clients.find(key).map(|index| self.clients.get(index));
+        client.is_some_and(|client| self.place_in(client, channel).is_some())
+    }
+
+    /// How many channels a client hears.
+    #[must_use]
+    pub fn subscription_count(&self, key: Key) -> usize {
+        let index = self.clients.find(key);
+        index.map_or(0, |index| self.clients.get(index).places.as_slice().len())
+    }
+
+    /// Whether `channel` has a log in `encoding`.
+    #[must_use]
+    pub fn has_log(&self, channel: &str, encoding: Encoding) -> bool {
+        self.chain(self.log_of(channel)).any(|(_, log)| log.encoding == encoding)
+    }
+
     /// Begins a log. The first of its channel stays the first, since it is the usual one.
     fn create_log(&mut self, channel: &ChannelName, encoding: Encoding, first: Option<u32>) -> u32 {
         self.next_serial += 1;
+        let known = first.and_then(|first| self.logs[first as usize].last.clone());
         let log = small(self.logs.insert(Log {
             name: channel.clone(),
             encoding,
             sibling: first.and_then(|first| self.logs[first as usize].sibling),
             bytes: ByteLog::default(),
+            anchor: known.clone(),
+            last: known,
+            track: Track::default(),
             roster: Roster::default(),
             serial: self.next_serial,
             queued: false,

@@ -2,6 +2,7 @@
 
 mod closing;
 mod delivery;
+mod many;
 mod memory;
 mod model;
 mod pipe;

@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Counters, EncodingWord, FANOUT_BUCKETS_US, Histogram, Placed, PublishFailure, Rejection,
-    ShardMetrics, SlowAction, Source,
+    Resumed, ShardMetrics, SlowAction, Source,
 };
 use crate::{drain::Phase, ws::close::CloseReason};
 
@@ -159,7 +159,7 @@ const fn gauge(
     Row { name, kind: Kind::Gauge, total, help, read }
 }
 
-const SHARD_ROWS: [Row; 16] = [
+const SHARD_ROWS: [Row; 18] = [
     gauge("connections", Total::Sum, "Clients connected now.", |cells| {
         whole(cells.connections.get())
     }),
@@ -196,6 +196,12 @@ const SHARD_ROWS: [Row; 16] = [
         "Messages encoded into a log, once per shard and encoding.",
         |cells| by_word("encoding", EncodingWord::WORDS, &cells.frames_encoded),
     ),
+    counter("resumes_total", "Channels asked for with history, by what there was.", |cells| {
+        by_word("result", Resumed::WORDS, &cells.resumes)
+    }),
+    counter("replayed_messages_total", "Messages of history given to clients.", |cells| {
+        whole(cells.replayed_messages.get())
+    }),
     counter("deliveries_total", "Messages handed to the kernel, one per client.", |cells| {
         whole(cells.deliveries.get())
     }),

@@ -173,6 +173,22 @@ words! {
         Plain = "plain",
         /// permessage-deflate, of every window size; also what it leaves uncompressed.
         Deflate = "deflate",
+        /// The subprotocol `wsbcast.v1`.
+        V1 = "v1",
+        /// The same with permessage-deflate.
+        V1Deflate = "v1_deflate",
+        /// Server-sent events.
+        Sse = "sse",
+    }
+}
+
+words! {
+    /// What a client that asked for history got.
+    Resumed {
+        /// All of it.
+        Recovered = "recovered",
+        /// Not all: it was told, or closed.
+        Missed = "missed",
     }
 }
 
@@ -219,6 +235,10 @@ pub struct ShardMetrics {
     pub client_messages_dropped: Counter,
     /// Messages encoded into a log, by [`EncodingWord`].
     pub frames_encoded: Counters<{ EncodingWord::WORDS.len() }>,
+    /// Clients' requests for history, by [`Resumed`].
+    pub resumes: Counters<{ Resumed::WORDS.len() }>,
+    /// Messages of history that clients were given.
+    pub replayed_messages: Counter,
     /// Messages handed to the kernel, one per client.
     pub deliveries: Counter,
     /// Bytes handed to the kernel.

@@ -24,7 +24,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, `shard` apart, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 23] = [
+const PROMISED: [(&str, &[&str]); 25] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
@@ -32,6 +32,8 @@ const PROMISED: [(&str, &[&str]); 23] = [
     ("published_total", &["source"]),
     ("publish_failures_total", &["reason"]),
     ("frames_encoded_total", &["encoding"]),
+    ("resumes_total", &["result"]),
+    ("replayed_messages_total", &[]),
     ("deliveries_total", &[]),
     ("delivered_bytes_total", &[]),
     ("fanout_seconds_bucket", &["le"]),

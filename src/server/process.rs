@@ -85,7 +85,7 @@ impl Process {
         let process = facts::ProcessFacts {
             broker_connected: connected,
             broker_reconnects: health.reconnects(),
-            broker_gaps_repaired: 0,
+            broker_gaps_repaired: health.repaired(),
             broker_gaps_unrepaired: health.gaps(),
             broker_lag_seconds: health.lag_seconds(),
             drain_phase: self.control.phase(),

@@ -4,7 +4,7 @@
 
 use crate::{
     broker,
-    config::{ClientPublish, Config, OnBrokerLoss, SlowConsumer},
+    config::{ClientPublish, Config, History, OnBrokerLoss, ResumeMiss, SlowConsumer},
     conn::{self, keepalive},
     http, hub, shard,
     ws::{close::CloseReason, frame},
@@ -22,7 +22,9 @@ pub(super) fn broker(config: &Config) -> broker::Settings {
         OnBrokerLoss::Local => broker::OnLoss::Local,
         OnBrokerLoss::Reject => broker::OnLoss::Reject,
     };
-    broker::Settings { redis, on_loss }
+    let History { messages_max, bytes_max, total_bytes_max, ttl, .. } = config.history;
+    let history = broker::HistorySettings { messages_max, bytes_max, total_bytes_max, ttl };
+    broker::Settings { redis, on_loss, history }
 }
 
 /// Which broker, for the log.
@@ -47,7 +49,9 @@ pub(super) fn shard(config: &Config, connections_max: usize) -> shard::Settings 
         clients: conn::Settings {
             message_bytes_max: config.max_message_bytes,
             client_publish: config.client_publish == ClientPublish::Broadcast,
+            broadcast_bytes_max: config.max_broadcast_bytes,
             compression_threshold_bytes: config.compression.threshold_bytes,
+            close_on_missed: config.history.resume_miss == ResumeMiss::Close,
             greeting: config.greeting.clone(),
             keepalive: keepalive::Settings {
                 interval: Some(config.ping.interval),

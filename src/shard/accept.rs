@@ -26,7 +26,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    Admitted, Core,
+    admit::Admitted,
+    core::Core,
     listener::bound_kernel_memory,
     placement::{Moved, Newcomer, Placement},
     stream::{Listener, Stream},
@@ -107,7 +108,7 @@ impl Door {
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: SocketAddr) {
         let Upgraded { stream, leftover, endpoint, encoding, may_publish, .. } = upgraded;
-        let (admission, guard) = (upgraded.admission, upgraded.guard);
+        let (ticket, guard) = (upgraded.ticket, upgraded.guard);
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
@@ -116,7 +117,7 @@ impl Door {
         let now = clock::now();
         let connected = Connected { stream, leftover, may_publish, guard };
         self.core.with(|clients| {
-            let admitted = admission.and_then(|any| any.downcast::<Admitted>().ok());
+            let admitted = ticket.and_then(|any| any.downcast::<Admitted>().ok());
             let key = match (endpoint, &admitted) {
                 (Endpoint::Ws, Some(admitted)) => {
                     admitted.connected.set(true);

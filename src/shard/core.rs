@@ -9,11 +9,13 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use tokio::{sync::Notify, task::yield_now};
 use tracing::debug;
 
+use super::admit;
 use crate::{
-    broker::{Broker, PublishError},
-    conn::{Clients, Offered, Request},
+    broker::{Broker, IdempotencyKey, Message, PublishError},
+    conn::{Clients, Offered, OwnMessage, Request, Step},
     drain::{Control, Guard},
     hub::Key,
+    limits::REPLAY_PIECE_BYTES,
     metrics::{PublishFailure, ShardMetrics, Source},
 };
 
@@ -24,6 +26,8 @@ pub(super) struct Core {
     metrics: Arc<ShardMetrics>,
     /// Wakes the event loop: some clients are to be read further.
     pub(super) again: Notify,
+    /// Wakes who waits until a log has got somewhere.
+    pub(super) appended: Notify,
     /// Wakes the shutdown: the last client has left.
     pub(super) emptied: Notify,
     control: Arc<Control>,
@@ -41,6 +45,7 @@ impl Core {
             broker,
             metrics,
             again: Notify::new(),
+            appended: Notify::new(),
             emptied: Notify::new(),
             control,
         })
@@ -78,27 +83,52 @@ impl Core {
                     self.broker.unsubscribe(&channel);
                 }
             }
-            Request::Publish(key, message) => {
+            Request::Replay(key) => {
+                let core = self.clone();
+                // A task of its own: others have their turn between two pieces.
+                tokio::task::spawn_local(async move { core.replay(key) });
+            }
+            Request::Offer(key, offered) => {
                 // Its client may leave meanwhile; the process does not.
                 let guard = self.control.barrier.request();
-                tokio::task::spawn_local(self.clone().publish_all(key, message, guard));
+                tokio::task::spawn_local(self.clone().do_all(key, offered, guard));
             }
         }
     }
 
-    /// Publishes a client's messages one after the other, so that they keep their order.
-    async fn publish_all(self: Rc<Self>, key: Key, first: Offered, guard: Guard) {
+    /// Gives a client the next piece of what it missed.
+    fn replay(self: &Rc<Self>, key: Key) {
+        let Some(step) = self.clients.borrow().next_step(key) else { return };
+        let Step { channel, after, to } = step;
+        let piece = self.broker.history(&channel, &after, to, REPLAY_PIECE_BYTES);
+        self.with(|clients| clients.replayed(key, piece));
+    }
+
+    /// Does what a client wants, one thing after the other, so that it keeps its order.
+    async fn do_all(self: Rc<Self>, key: Key, first: Offered, guard: Guard) {
         let mut next = Some(first);
-        while let Some(Offered { channel, kind, data }) = next {
-            let published = self.broker.publish(channel, kind, data).await;
-            self.count(key, published.err());
-            next = self.with(|clients| clients.published(key));
+        while let Some(offered) = next {
+            match offered {
+                Offered::Message(message) => self.publish(key, message).await,
+                Offered::Subscription(wanted) => admit::subscribe(&self, key, wanted).await,
+                Offered::Departure(_) | Offered::Ping => {}
+            }
+            next = self.with(|clients| clients.next_offer(key));
             if next.is_some() {
                 // A broker that answers at once must not keep the thread.
                 yield_now().await;
             }
         }
         drop(guard);
+    }
+
+    async fn publish(self: &Rc<Self>, key: Key, message: OwnMessage) {
+        let OwnMessage { channel, kind, data, id } = message;
+        let message = Message { channel: channel.clone(), kind, data, key: id.clone() };
+        let result = self.broker.publish(message).await;
+        let id = id.as_ref().map(IdempotencyKey::as_str);
+        self.with(|clients| clients.published(key, &channel, id, &result));
+        self.count(key, result.err());
     }
 
     fn count(&self, key: Key, failure: Option<PublishError>) {

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use crate::{
-    broker::{Publication, Sink},
+    broker::{Missed, Publication, Sink},
     channel::ChannelName,
     clock,
     limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX},
@@ -29,7 +29,7 @@ pub enum Mail {
     /// A message for the clients of its channel.
     Publication(Publication, Instant),
     /// Messages of the channel were lost on their way here.
-    Gap(ChannelName),
+    Gap(ChannelName, Missed),
     /// Something to be run on the shard's thread.
     Call(Box<dyn FnOnce() + Send>),
 }
@@ -38,7 +38,7 @@ impl fmt::Debug for Mail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Publication(..) => "Publication",
-            Self::Gap(_) => "Gap",
+            Self::Gap(..) => "Gap",
             Self::Call(_) => "Call",
         })
     }
@@ -123,8 +123,8 @@ impl Sink for Mailbox {
         self.post(Mail::Publication(publication, clock::instant()));
     }
 
-    fn gap(&self, channel: &ChannelName) {
-        self.post(Mail::Gap(channel.clone()));
+    fn gap(&self, channel: &ChannelName, missed: Missed) {
+        self.post(Mail::Gap(channel.clone(), missed));
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

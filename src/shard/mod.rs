@@ -6,17 +6,18 @@
 //! they take connections off it.
 
 pub mod accept;
+mod admit;
 mod core;
 pub mod listener;
 pub mod mailbox;
 pub mod placement;
 mod stream;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod turns;
 
-use std::{cell::Cell, io, rc::Rc, sync::Arc, time::Duration};
-
-use futures_util::future::join_all;
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -28,10 +29,10 @@ use tokio::{
 use crate::{
     broker::{self, Place},
     clock,
-    conn::{self, Clients, Endpoint, socket::Poller},
+    conn::{self, Clients, socket::Poller},
     drain::{Control, Phase, Turn},
     http,
-    hub::{self, Budget, Hub, Key},
+    hub::{self, Budget, Hub},
     limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE, RESTART_RETRY_MAX},
     metrics::ShardMetrics,
 };
@@ -124,7 +125,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         ops: (setup.sources)(),
         public: Some(http::Public {
             broker: broker.clone(),
-            admit: admit(&core),
+            admit: admit::door(&core),
             metrics: metrics.clone(),
             body_budget: http::BodyBudget::default(),
         }),
@@ -139,12 +140,13 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     loops.spawn_local(accept::give_turns(door.clone()));
     loops.spawn_local(accept::take_moved(door, metrics.clone()));
     loops.spawn_local(tasks::events(core.clone(), poller));
-    loops.spawn_local(tasks::fan_out(core.clone(), mailbox, metrics.clone(), settings.coalesce));
+    let fan_out = tasks::fan_out(core.clone(), mailbox.clone(), metrics.clone(), settings.coalesce);
+    loops.spawn_local(fan_out);
     loops.spawn_local(tasks::beat(core.clone(), metrics));
 
     let turn = Turn { index, of: shards };
     let ended = tokio::select! {
-        () = follow_drain(&core, &control, settings.close_over, turn) => Ok(()),
+        () = follow_drain(&core, &mailbox, &control, settings.close_over, turn) => Ok(()),
         Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
     };
     if ended.is_ok() {
@@ -156,13 +158,21 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
 }
 
 /// Does in each phase what it asks of the clients; resolves when the process stops.
-async fn follow_drain(core: &Rc<Core>, control: &Arc<Control>, close_over: Duration, turn: Turn) {
+async fn follow_drain(
+    core: &Rc<Core>,
+    mailbox: &Mailbox,
+    control: &Arc<Control>,
+    close_over: Duration,
+    turn: Turn,
+) {
     let mut phases = control.watch();
     loop {
         let phase = *phases.borrow_and_update();
         match phase {
             Phase::Serving | Phase::PreDelay | Phase::Waiting => {}
             Phase::Closing => {
+                // Those who are closed first get what was accepted before, too.
+                tasks::append_all(core, mailbox);
                 let now = clock::now();
                 let window = control.remaining(now).unwrap_or(close_over).min(close_over);
                 let retry_max = close_over.min(RESTART_RETRY_MAX);
@@ -189,35 +199,4 @@ async fn say_goodbye(core: &Rc<Core>) {
     if timeout(patience, left).await.is_err() {
         core.with(Clients::drop_all);
     }
-}
-
-/// A client in the table that is waiting for its 101 to go out; withdrawn if dropped.
-struct Admitted {
-    core: Rc<Core>,
-    key: Key,
-    connected: Cell<bool>,
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        if !self.connected.get() {
-            self.core.with(|clients| clients.withdraw(self.key));
-        }
-    }
-}
-
-/// The hub first, the broker second: from the broker's confirmation on nothing is missed.
-fn admit(core: &Rc<Core>) -> Rc<http::Admit> {
-    let core = core.clone();
-    Rc::new(move |channels, encoding| {
-        let core = core.clone();
-        let channels = channels.to_vec();
-        Box::pin(async move {
-            let key = core.with(|clients| clients.admit(Endpoint::Ws, encoding, &channels));
-            let admitted = Admitted { core: core.clone(), key, connected: Cell::new(false) };
-            // All at once: many channels must not take many round trips, or deadlines.
-            join_all(channels.into_iter().map(|channel| core.broker().subscribe(channel))).await;
-            Box::new(admitted) as http::Admission
-        })
-    })
 }

@@ -105,6 +105,13 @@ fn append(core: &Rc<Core>, mailbox: &Mailbox, mail: &mut Vec<Mail>, arrivals: &m
     }
 }
 
+/// Moves all mail there is into the logs.
+pub(super) fn append_all(core: &Rc<Core>, mailbox: &Mailbox) {
+    let mut mail = Vec::new();
+    mailbox.take(usize::MAX, &mut mail);
+    mail.into_iter().for_each(|piece| deliver(core, piece, &mut Vec::new()));
+}
+
 /// When passes may begin: after a whole one there is a pause, a cut one goes on at once.
 #[derive(Debug)]
 struct Pace {
@@ -163,17 +170,16 @@ fn observe(metrics: &ShardMetrics, arrival: Instant, now: Instant) {
     metrics.fanout.observe_us(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
 }
 
-fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) {
+pub(super) fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) {
     match mail {
         Mail::Publication(publication, arrived) => {
-            let channel = publication.channel.as_str();
-            let appended =
-                core.with(|clients| clients.append(channel, publication.kind, &publication.data));
+            let appended = core.with(|clients| clients.append(&publication));
             if appended {
+                core.appended.notify_waiters();
                 arrivals.push(arrived);
             }
         }
-        Mail::Gap(channel) => core.with(|clients| clients.close_for_gap(&channel)),
+        Mail::Gap(channel, missed) => core.with(|clients| clients.lost(&channel, &missed)),
         Mail::Call(call) => call(),
     }
 }

@@ -16,6 +16,10 @@ pub enum CloseReason {
     Unsupported,
     /// A text message or close reason that is no UTF-8.
     BadUtf8,
+    /// A message of the subprotocol that is not JSON.
+    NotJson,
+    /// A message of the subprotocol that is JSON, but no object with a `type`.
+    Malformed,
     /// A message longer than `--max-message-size`.
     TooBig,
     /// An unfinished message was held too long, or the memory for such ran out.
@@ -26,6 +30,8 @@ pub enum CloseReason {
     Restart,
     /// The client fell further behind than the backlog allows.
     SlowConsumer,
+    /// The messages that the client asked for are not kept any more.
+    HistoryGone,
     /// A message of the channel was lost between the broker and this process.
     Gap,
     /// No sign of life within the ping timeout.
@@ -36,17 +42,20 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of the variants: `ALL[reason as usize] == reason`.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Client,
         Self::GoingAway,
         Self::Protocol,
         Self::Unsupported,
         Self::BadUtf8,
+        Self::NotJson,
+        Self::Malformed,
         Self::TooBig,
         Self::Policy,
         Self::Internal,
         Self::Restart,
         Self::SlowConsumer,
+        Self::HistoryGone,
         Self::Gap,
         Self::PingTimeout,
         Self::Lost,
@@ -84,11 +93,14 @@ impl CloseReason {
             Self::Protocol => row(Some(1002), "protocol", "protocol error", false),
             Self::Unsupported => row(Some(1003), "unsupported", "data not supported", false),
             Self::BadUtf8 => row(Some(1007), "bad_utf8", "text is not UTF-8", false),
+            Self::NotJson => row(Some(1007), "not_json", "text is not JSON", false),
+            Self::Malformed => row(Some(1008), "malformed", "no object with a type", false),
             Self::TooBig => row(Some(1009), "too_big", "message too big", false),
             Self::Policy => row(Some(1008), "policy", "unfinished message not kept", false),
             Self::Internal => row(Some(1011), "internal", "internal error", true),
             Self::Restart => row(Some(1012), "restart", "service restart", true),
             Self::SlowConsumer => row(Some(1013), "slow_consumer", "reading too slowly", true),
+            Self::HistoryGone => row(Some(1013), "history_gone", "history gone", true),
             Self::Gap => row(Some(1013), "gap", "messages were lost", true),
             Self::PingTimeout => row(Some(4408), "ping_timeout", "no sign of life", true),
             Self::Lost => row(None, "lost", "", true),
@@ -136,11 +148,14 @@ mod tests {
             (CloseReason::Protocol, Some(1002), "protocol", false),
             (CloseReason::Unsupported, Some(1003), "unsupported", false),
             (CloseReason::BadUtf8, Some(1007), "bad_utf8", false),
+            (CloseReason::NotJson, Some(1007), "not_json", false),
+            (CloseReason::Malformed, Some(1008), "malformed", false),
             (CloseReason::TooBig, Some(1009), "too_big", false),
             (CloseReason::Policy, Some(1008), "policy", false),
             (CloseReason::Internal, Some(1011), "internal", true),
             (CloseReason::Restart, Some(1012), "restart", true),
             (CloseReason::SlowConsumer, Some(1013), "slow_consumer", true),
+            (CloseReason::HistoryGone, Some(1013), "history_gone", true),
             (CloseReason::Gap, Some(1013), "gap", true),
             (CloseReason::PingTimeout, Some(4408), "ping_timeout", true),
             (CloseReason::Lost, None, "lost", true),

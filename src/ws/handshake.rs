@@ -11,6 +11,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 /// The only version of the protocol, as it stands in `Sec-WebSocket-Version`.
 pub const VERSION: &str = "13";
 
+/// The subprotocol that is spoken here.
+pub const V1: &str = "wsbcast.v1";
+
 /// A key is the base64 of 16 bytes: 22 characters and two of padding.
 const KEY_CHARACTERS: usize = 22;
 
@@ -116,6 +119,13 @@ fn key(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     }
 }
 
+/// Whether the client offers the subprotocol `name`. Names are told apart by case, and may stand
+/// in one line or several.
+#[must_use]
+pub fn offers_protocol(headers: &HeaderMap, name: &str) -> bool {
+    items(headers, header::SEC_WEBSOCKET_PROTOCOL).any(|item| item == name.as_bytes())
+}
+
 enum Once<'a> {
     Value(&'a [u8]),
     Repeated,
@@ -132,11 +142,14 @@ fn once(headers: &HeaderMap, name: HeaderName) -> Option<Once<'_>> {
 
 /// Whether `token` stands in the comma-separated list, over all its lines, in any case.
 fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The items of a comma-separated list, over all its lines.
+fn items(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).into_iter();
+    let items = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    items.map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -192,6 +205,22 @@ mod tests {
         assert!(with("upgrade", &["WebSocket"]).is_ok());
         assert!(with("upgrade", &["h2c, websocket"]).is_ok());
         assert!(with("upgrade", &["h2c", "WEBSOCKET"]).is_ok());
+    }
+
+    #[test]
+    fn a_subprotocol_is_found_in_any_line_and_place_by_its_exact_name() {
+        let offers = |lines: &[&str]| {
+            let lines: Vec<_> =
+                lines.iter().map(|line| ("sec-websocket-protocol", *line)).collect();
+            offers_protocol(&headers(&lines), V1)
+        };
+        for lines in [&["wsbcast.v1"] as &[&str], &["a , wsbcast.v1,b"], &["a", "b", "wsbcast.v1"]]
+        {
+            assert!(offers(lines), "{lines:?}");
+        }
+        for lines in [&[] as &[&str], &[""], &["wsbcast.v2"], &["WSBCAST.v1"], &["a wsbcast.v1"]] {
+            assert!(!offers(lines), "{lines:?}");
+        }
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use wsbcast::broker::{InvalidSettings, OnLoss, Settings, Shared};
 
 use crate::{
-    process::{Process, offset, redis_settings, run, until},
+    process::{Process, channel, offset, redis_settings, run, until},
     redis_server::RedisServer,
+    repair::publish_silently,
 };
 
 fn settings(server: &RedisServer, url: &str) -> Settings {
     let mut redis = redis_settings(server);
     redis.url = url.to_owned();
-    Settings { redis: Some(redis), on_loss: OnLoss::Local }
+    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: super::process::HISTORY }
 }
 
 async fn works(settings: Settings) {
@@ -56,7 +57,34 @@ fn a_redis_cluster_works() {
             let formed = || node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
             until("the cluster is formed", formed).await;
         }
-        works(settings(&nodes[0], &format!("redis-cluster://{}", nodes[0].address()))).await;
+        let settings = settings(&nodes[0], &format!("redis-cluster://{}", nodes[0].address()));
+        works(settings.clone()).await;
+        // And what one process missed comes, from whichever node has the channel.
+        let process = Process::start(settings, 2).await;
+        for name in ["a", "b", "c"] {
+            process.subscribe(name).await;
+            for shard in &process.shards {
+                // What was published before may still be on its way between the nodes.
+                assert_eq!(shard.position(channel(name)).await.unwrap().offset, 2);
+            }
+            assert_eq!(offset(process.publish(name, "third").await), 3);
+        }
+        for sink in &process.sinks {
+            until("all third ones have arrived", || sink.messages().len() == 3).await;
+        }
+        for name in ["a", "b", "c"] {
+            publish_silently(&nodes[0], name, "hidden");
+        }
+        for node in &nodes {
+            node.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        }
+        for sink in &process.sinks {
+            until("what was missed has arrived", || sink.messages().len() == 6).await;
+            assert_eq!(
+                (&sink.texts()[3..], sink.gaps()),
+                (&["hidden"; 3].map(str::to_owned)[..], 0)
+            );
+        }
     });
 }
 
@@ -75,7 +103,11 @@ fn settings_that_cannot_work_are_refused_at_once() {
     let server = RedisServer::not_started();
     let good = settings(&server, &server.url()).redis.unwrap();
     let refusal = |redis| {
-        let settings = Settings { redis: Some(redis), on_loss: OnLoss::Local };
+        let settings = Settings {
+            redis: Some(redis),
+            on_loss: OnLoss::Local,
+            history: super::process::HISTORY,
+        };
         Shared::new(settings, Vec::new()).err()
     };
     assert_eq!(refusal(good.clone()), None);

@@ -25,7 +25,7 @@ const ANSWER_MAX: Duration = Duration::from_millis(1_200 + 800);
 const HEAL_MAX: Duration = Duration::from_secs(2);
 
 fn settings(server: &RedisServer, on_loss: OnLoss) -> Settings {
-    Settings { redis: Some(redis_settings(server)), on_loss }
+    Settings { redis: Some(redis_settings(server)), on_loss, history: super::process::HISTORY }
 }
 
 #[test]

@@ -5,18 +5,27 @@
 
 mod cluster;
 mod deployments;
+mod history;
 mod loss;
 mod process;
 mod raw;
 mod redis_server;
+mod repair;
+mod rollback;
 
 use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
+use history::{
+    a_channel_that_was_never_used_has_a_position, a_key_is_published_once_per_channel,
+    a_position_outside_of_the_window_says_what_is_missing,
+    history_is_read_in_order_since_a_position_in_pieces, the_newest_messages_can_be_asked_for,
+    without_history_everything_that_was_missed_is_told,
+};
 use process::{Backend, Process, channel, offset, publish, run, shared, until};
 use redis_server::RedisServer;
 use wsbcast::{
-    broker::{Place, PublishError, Reach, Receipt, Slot, connect},
+    broker::{Message, Place, PublishError, Reach, Receipt, Slot, connect},
     ws::Kind,
 };
 
@@ -44,6 +53,12 @@ contract!(
     a_slot_is_published_once_over_several_handles,
     slots_follow_each_other,
     a_closed_handle_ends_quickly,
+    history_is_read_in_order_since_a_position_in_pieces,
+    a_position_outside_of_the_window_says_what_is_missing,
+    the_newest_messages_can_be_asked_for,
+    a_channel_that_was_never_used_has_a_position,
+    a_key_is_published_once_per_channel,
+    without_history_everything_that_was_missed_is_told,
 );
 
 fn offsets_rise_by_one_from_one(backend: Backend) {
@@ -87,7 +102,8 @@ fn payloads_arrive_as_published(backend: Backend) {
         ];
         for (kind, data) in &payloads {
             let data = Bytes::from(data.clone());
-            offset(process.shards[1].publish(channel("a"), *kind, data).await);
+            let message = Message { channel: channel("a"), kind: *kind, data, key: None };
+            offset(process.shards[1].publish(message).await);
         }
         for sink in &process.sinks {
             until("all have arrived", || sink.messages().len() == payloads.len()).await;

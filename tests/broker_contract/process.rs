@@ -14,8 +14,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::Notify;
 use wsbcast::{
     broker::{
-        Broker, OnLoss, Place, Publication, PublishError, Reach, Receipt, RedisSettings, Settings,
-        Shared, Sink, connect,
+        Broker, HistorySettings, IdempotencyKey, Message, Missed, OnLoss, Place, Publication,
+        PublishError, Reach, Receipt, RedisSettings, Settings, Shared, Sink, connect,
     },
     channel::ChannelName,
     ws::Kind,
@@ -30,7 +30,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Message(Publication),
-    Gap(ChannelName),
+    Gap(ChannelName, Missed),
 }
 
 /// A mailbox that remembers everything.
@@ -56,7 +56,7 @@ impl TestSink {
     pub(crate) fn messages(&self) -> Vec<Publication> {
         let message = |seen| match seen {
             Seen::Message(publication) => Some(publication),
-            Seen::Gap(_) => None,
+            Seen::Gap(..) => None,
         };
         self.seen().into_iter().filter_map(message).collect()
     }
@@ -72,7 +72,18 @@ impl TestSink {
     }
 
     pub(crate) fn gaps(&self) -> usize {
-        self.seen().iter().filter(|seen| matches!(seen, Seen::Gap(_))).count()
+        self.seen().iter().filter(|seen| matches!(seen, Seen::Gap(..))).count()
+    }
+
+    /// The holes that were told: epoch, first and last offset.
+    pub(crate) fn missed(&self) -> Vec<(String, u64, Option<u64>)> {
+        let missed = |seen| match seen {
+            Seen::Gap(_, Missed { epoch, from, to }) => {
+                Some((epoch.map_or_else(String::new, |epoch| epoch.to_string()), from, to))
+            }
+            Seen::Message(_) => None,
+        };
+        self.seen().into_iter().filter_map(missed).collect()
     }
 
     /// The mailbox takes nothing more, or everything again.
@@ -91,8 +102,8 @@ impl Sink for TestSink {
         self.seen.lock().unwrap().push(Seen::Message(publication));
     }
 
-    fn gap(&self, channel: &ChannelName) {
-        self.seen.lock().unwrap().push(Seen::Gap(channel.clone()));
+    fn gap(&self, channel: &ChannelName, missed: Missed) {
+        self.seen.lock().unwrap().push(Seen::Gap(channel.clone(), missed));
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {
@@ -117,9 +128,17 @@ impl Backend {
             Self::Embedded => None,
             Self::Redis(server) => Some(redis_settings(server)),
         };
-        Settings { redis, on_loss: OnLoss::Local }
+        Settings { redis, on_loss: OnLoss::Local, history: HISTORY }
     }
 }
+
+/// Enough for every test but those about its bounds.
+pub(crate) const HISTORY: HistorySettings = HistorySettings {
+    messages_max: 1000,
+    bytes_max: 8 << 20,
+    total_bytes_max: 64 << 20,
+    ttl: Duration::from_secs(300),
+};
 
 pub(crate) fn redis_settings(server: &RedisServer) -> RedisSettings {
     RedisSettings {
@@ -198,7 +217,15 @@ pub(crate) async fn publish(
     name: &str,
     text: &str,
 ) -> Result<Receipt, PublishError> {
-    broker.publish(channel(name), Kind::Text, Bytes::copy_from_slice(text.as_bytes())).await
+    let data = Bytes::copy_from_slice(text.as_bytes());
+    broker.publish(Message { channel: channel(name), kind: Kind::Text, data, key: None }).await
+}
+
+/// A message with an idempotency key.
+pub(crate) fn keyed(name: &str, key: &str, text: &str) -> Message {
+    let data = Bytes::copy_from_slice(text.as_bytes());
+    let key = Some(IdempotencyKey::new(key).unwrap());
+    Message { channel: channel(name), kind: Kind::Text, data, key }
 }
 
 pub(crate) fn channel(name: &str) -> ChannelName {

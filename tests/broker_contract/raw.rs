@@ -14,7 +14,11 @@ use crate::{
 async fn process(server: &RedisServer) -> Process {
     let mut redis = redis_settings(server);
     redis.max_broadcast_bytes = 10;
-    Process::start(Settings { redis: Some(redis), on_loss: OnLoss::Local }, 3).await
+    Process::start(
+        Settings { redis: Some(redis), on_loss: OnLoss::Local, history: super::process::HISTORY },
+        3,
+    )
+    .await
 }
 
 #[test]
@@ -70,7 +74,8 @@ fn garbage_and_repetitions_on_our_channels_reach_nobody() {
         }
         let epoch = process.sinks[0].messages()[0].position.clone().unwrap().epoch;
         server.cli(&["PUBLISH", "test:{a}", "garbage"]);
-        server.cli(&["PUBLISH", "test:{a}", &format!("1 t {epoch} 1\nfirst")]);
+        let nonce = server.cli(&["HGET", "test:{a}:meta", "nonce"]);
+        server.cli(&["PUBLISH", "test:{a}", &format!("2 t {epoch} 1 {nonce} 0\nfirst")]);
         assert_eq!(offset(process.publish("a", "second").await), 2);
         for sink in &process.sinks {
             until("the second has arrived", || sink.messages().len() >= 2).await;

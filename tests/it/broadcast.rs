@@ -197,3 +197,51 @@ fn a_publisher_that_expects_100_continue_is_told_to_go_on() {
     http.response().assert_status(202);
     client.assert_text("hello");
 }
+
+#[test]
+fn a_repeated_request_is_answered_the_same_and_delivered_once() {
+    let server = Server::start(&[]);
+    let mut client = Client::open(server.addr(), "/ws?channel=a&channel=b");
+    let keyed = |target: &str, key: &str, body: &str| {
+        let headers = format!("Idempotency-Key: {key}\r\n");
+        let response = post_with(server.addr(), target, &headers, body.as_bytes());
+        response.assert_status(202);
+        response.json()
+    };
+    let first = keyed("/broadcast?channel=a", "k", "once");
+    assert_eq!(keyed("/broadcast?channel=a", "k", "once"), first);
+    assert_eq!(keyed("/broadcast?channel=a", "k", "the key counts, not the data"), first);
+    let other = keyed("/broadcast?channel=a", "another", "two");
+    assert_eq!((&first["offset"], &other["offset"]), (&json!(1), &json!(2)));
+    client.assert_text("once");
+    client.assert_text("two");
+    assert_eq!(keyed("/broadcast?channel=b", "k", "elsewhere")["offset"], 1);
+    client.assert_text("elsewhere");
+}
+
+#[test]
+fn a_batch_may_be_repeated_as_a_whole() {
+    let server = Server::start(&[]);
+    let mut client = Client::open(server.addr(), "/ws?channel=a");
+    let lines = "{\"channel\":\"a\",\"data\":\"one\"}\n\
+                 {\"channel\":\"a\",\"data\":\"one\"}\n\
+                 {\"channel\":\"a\",\"data\":\"three\",\"key\":\"own\"}\n";
+    let headers = "Content-Type: application/x-ndjson\r\nIdempotency-Key: batch\r\n";
+    let send = |lines: &str| post_with(server.addr(), "/broadcast", headers, lines.as_bytes());
+    let first = send(lines);
+    first.assert_status(202);
+    let first = first.json();
+    let longer = send(&format!("{lines}{{\"channel\":\"a\",\"data\":\"four\"}}")).json();
+    for line in 0..3 {
+        assert_eq!(longer["results"][line], first["results"][line], "{line}");
+    }
+    assert_eq!(longer["results"][3]["offset"], 4);
+    let own = "Idempotency-Key: own\r\n";
+    let alone = post_with(server.addr(), "/broadcast?channel=a", own, b"three").json();
+    assert_eq!(alone, first["results"][2]);
+    for text in ["one", "one", "three", "four"] {
+        client.assert_text(text);
+    }
+    post(server.addr(), "/broadcast?channel=a", "last").assert_status(202);
+    client.assert_text("last");
+}

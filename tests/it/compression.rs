@@ -13,6 +13,7 @@ use crate::support::{
     metrics::metric,
     publish::Publisher,
     server::Server,
+    v1::{OFFER, V1},
 };
 
 const FLUSH_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
@@ -336,4 +337,26 @@ fn who_is_drained_gets_what_was_published_and_a_close_that_is_not_compressed() {
         client.assert_closed(1012);
     }
     server.assert_exit(0);
+}
+
+#[test]
+fn the_subprotocol_is_compressed_both_ways() {
+    let server = server(&["--client-publish", "broadcast"]);
+    let offer = format!("{OFFER}Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    let http = Http::connect(server.addr());
+    let mut client = Client::try_open(http, server.addr(), "/ws?channel=a", &offer).unwrap();
+    client.http.inbox.compression = true;
+    let mut client = V1::welcomed(client);
+    let word = format!(r#"{{"type":"publish","channel":"a","data":{:?}}}"#, json(7));
+    client.client.send(masked_deflated(TEXT, word.as_bytes()));
+    let (mut texts, mut compressed) = (Vec::new(), 0);
+    while texts.len() < 2 {
+        let frame = client.client.message();
+        compressed += usize::from(frame.compressed);
+        texts.push(if frame.compressed { inflated(&frame, 15) } else { frame.text() });
+    }
+    texts.sort();
+    assert_eq!(compressed, 1, "the message; what is short or for one client alone is not");
+    assert!(texts[0].starts_with(r#"{"type":"message","channel":"a""#), "{}", texts[0]);
+    assert!(texts[0].contains("ETH-USD") && texts[1].starts_with(r#"{"type":"published""#));
 }

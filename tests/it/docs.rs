@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use serde_json::Value;
+
 use crate::support::{
     metrics::Metrics,
     server::{Launch, Server},
+    v1::V1,
 };
 
 fn readme() -> String {
@@ -43,6 +46,45 @@ fn the_readme_names_every_metric() {
     let is_documented = |name: &str| readme.contains(name.trim_start_matches("wsbcast_"));
     let missing: Vec<_> = names.iter().filter(|name| !is_documented(name)).collect();
     assert!(missing.is_empty(), "README.md lacks {missing:?}");
+}
+
+/// Whether `value` is what the README shows: `…` stands for any string.
+fn is_as_shown(value: &Value, shown: &Value) -> bool {
+    match (value, shown) {
+        (Value::String(_), Value::String(shown)) if shown == "…" => true,
+        (Value::Object(value), Value::Object(shown)) => {
+            value.len() == shown.len()
+                && shown.iter().all(|(name, shown)| {
+                    value.get(name).is_some_and(|value| is_as_shown(value, shown))
+                })
+        }
+        _ => value == shown,
+    }
+}
+
+#[test]
+fn the_session_of_the_subprotocol_in_the_readme_is_what_happens() {
+    let server = Server::start(&["--client-publish", "broadcast"]);
+    let readme = readme();
+    let session = readme.split("```wsbcast.v1\n").nth(1).expect("there is a session");
+    let lines: Vec<&str> = session.split("```").next().unwrap().lines().collect();
+    let json = |line: &str| -> Value { serde_json::from_str(&line[2..]).expect(line) };
+    let mut client = V1::open(server.addr(), "/ws?channel=news");
+    assert!(is_as_shown(&client.hello, &json(lines[0])), "{}", client.hello);
+    let mut said = 0;
+    for answers in lines[1..].chunk_by(|_, next| next.starts_with('<')) {
+        client.say(&json(answers[0]));
+        said += 1;
+        // A client's own message and the answer may come in any order.
+        let mut shown: Vec<Value> = answers[1..].iter().map(|line| json(line)).collect();
+        while !shown.is_empty() {
+            let next = client.next();
+            let place = shown.iter().position(|shown| is_as_shown(&next, shown));
+            shown.remove(place.unwrap_or_else(|| panic!("{next} is not among {shown:?}")));
+        }
+    }
+    assert!(said >= 6, "{said}");
+    client.assert_nothing_else();
 }
 
 #[test]

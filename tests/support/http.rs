@@ -141,6 +141,14 @@ impl Http {
     /// Reads one answer whole; `None` when the connection ends before its first byte.
     #[track_caller]
     pub(crate) fn try_response(&mut self) -> Option<Response> {
+        let mut response = self.try_head()?;
+        response.body = self.body(&response);
+        Some(response)
+    }
+
+    /// Reads an answer's head and leaves its body; `None` when the connection ends before it.
+    #[track_caller]
+    pub(crate) fn try_head(&mut self) -> Option<Response> {
         let start = now();
         let head = loop {
             if let Some(head) = self.inbox.take_through(b"\r\n\r\n") {
@@ -154,9 +162,7 @@ impl Http {
             }
         };
         let (status, headers) = parse_head(&head);
-        let mut response = Response { status, headers, body: Vec::new() };
-        response.body = self.body(&response);
-        Some(response)
+        Some(Response { status, headers, body: Vec::new() })
     }
 
     /// Sends a request and reads its answer.

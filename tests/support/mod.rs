@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod client;
+pub(crate) mod events;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod metrics;
@@ -15,6 +16,7 @@ pub(crate) mod publish;
 pub(crate) mod redis;
 pub(crate) mod resp;
 pub(crate) mod server;
+pub(crate) mod v1;
 
 use std::{
     net::SocketAddr,

@@ -11,6 +11,7 @@ use super::{Books, Outcome};
 use crate::{
     clock,
     dial::{self, is_for_later},
+    form::{EventReader, Form},
     frame::{ControlOpcode, Event, FrameError, FrameReader, client_control},
     http::header,
     target::Target,
@@ -40,7 +41,34 @@ pub(crate) struct Connection {
     compression: bool,
     /// The upgrade request, then the answer to it as far as it has come, then empty.
     handshake: Vec<u8>,
-    frames: FrameReader,
+    reader: Reader,
+}
+
+/// By what the bytes are understood.
+#[derive(Debug)]
+enum Reader {
+    Frames(FrameReader),
+    Events(EventReader),
+}
+
+impl Reader {
+    fn of(form: Form) -> Self {
+        match form {
+            Form::Plain => Self::Frames(FrameReader::default()),
+            Form::V1 => Self::Frames(FrameReader::in_json()),
+            Form::Sse => Self::Events(EventReader::default()),
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8], sink: &mut impl FnMut(Event<'_>)) -> Result<(), FrameError> {
+        match self {
+            Self::Frames(frames) => frames.read(bytes, sink),
+            Self::Events(events) => {
+                events.read(bytes, sink);
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Connection {
@@ -52,7 +80,7 @@ impl Connection {
             stalls: false,
             compression: false,
             handshake: Vec::new(),
-            frames: FrameReader::default(),
+            reader: Reader::of(Form::Plain),
         }
     }
 
@@ -73,7 +101,7 @@ impl Connection {
             stalls,
             compression: target.compression,
             handshake: target.handshake_of(index),
-            frames: FrameReader::default(),
+            reader: Reader::of(target.form),
         })
     }
 
@@ -129,7 +157,11 @@ impl Connection {
             Err(error) if is_for_later(&error) => return Ok(()),
             Err(error) => return Err(error),
         }
-        let Some(answer) = dial::upgrade_answer(&self.handshake) else { return Ok(()) };
+        let answer = match self.reader {
+            Reader::Frames(_) => dial::upgrade_answer(&self.handshake),
+            Reader::Events(_) => dial::stream_answer(&self.handshake),
+        };
+        let Some(answer) = answer else { return Ok(()) };
         let head_bytes = answer?;
         let text = String::from_utf8_lossy(&self.handshake[..head_bytes]);
         if self.compression && header(&text, "sec-websocket-extensions").is_none() {
@@ -170,7 +202,7 @@ impl Connection {
     fn take(&mut self, at: usize, bytes: &[u8], books: &mut Books) {
         let received_ns = clock::now_ns();
         let (mut answers, mut close) = (Vec::new(), None);
-        let result = self.frames.read(bytes, &mut |event| match event {
+        let result = self.reader.read(bytes, &mut |event| match event {
             Event::Message { stamp, payload_bytes } => {
                 books.message(at, stamp, payload_bytes, received_ns);
             }
@@ -207,9 +239,9 @@ impl Connection {
     pub(crate) fn finish(&mut self, buffer: &mut [u8], outcome: &mut Outcome) {
         let Some(stream) = &mut self.stream else { return };
         if self.state == State::Stalled {
-            let word = last_word(stream, &mut self.frames, buffer);
+            let word = last_word(stream, &mut self.reader, buffer);
             *outcome.stalled.entry(word).or_default() += 1;
-        } else if self.state == State::Reading {
+        } else if self.state == State::Reading && matches!(self.reader, Reader::Frames(_)) {
             let _ = stream.write(&client_control(ControlOpcode::Close, &CODE_NORMAL));
         }
         self.stream = None;
@@ -218,14 +250,14 @@ impl Connection {
 }
 
 /// What a socket nobody read says after all that is still in it.
-fn last_word(stream: &mut TcpStream, frames: &mut FrameReader, buffer: &mut [u8]) -> String {
+fn last_word(stream: &mut TcpStream, reader: &mut Reader, buffer: &mut [u8]) -> String {
     let mut word = "open".to_owned();
     for _ in 0..STALLED_READS_MAX {
         match stream.read(buffer) {
             Ok(0) if word == "open" => return "eof".to_owned(),
             Ok(0) => return word,
             Ok(taken) => {
-                let result = frames.read(&buffer[..taken], &mut |event| {
+                let result = reader.read(&buffer[..taken], &mut |event| {
                     if let Event::Close(code) = event {
                         word = close_word(code);
                     }

@@ -34,6 +34,8 @@ pub(super) enum ConnectionError {
     Silent,
     #[error("Redis refused: {0}")]
     Refused(String),
+    #[error("Redis did not tell in time what a subscription depends on")]
+    Unanswered,
     #[error("what came was no RESP3: {0}")]
     Protocol(String),
 }

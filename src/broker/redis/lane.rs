@@ -10,7 +10,7 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Du
 use fred::{
     clients::WithOptions,
     error::{Error, ErrorKind},
-    prelude::{Client, ClientLike, HashesInterface, LuaInterface, PubsubInterface, Server},
+    prelude::{Client, ClientLike, LuaInterface, PubsubInterface, Server},
     types::{ConnectHandle, Value},
 };
 use tokio::sync::Notify;
@@ -195,12 +195,30 @@ impl Lane {
         current.as_ref().map(|current| current.client.with_options(&target::options()))
     }
 
-    /// What Redis holds as a channel's epoch and offset; None if nothing, or no answer.
-    pub(super) async fn read_meta(&self, key: String) -> Option<(String, u64)> {
-        let client = self.client()?;
-        let held: (Option<String>, Option<u64>) =
-            client.hmget(key, vec!["epoch", "offset"]).await.ok()?;
-        held.0.zip(held.1)
+    /// Runs `script`, whose order among the others does not matter.
+    pub(super) async fn ask(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
+        let client = self.client().ok_or(CallError::NotSent)?;
+        let first = client.evalsha(script.sha1.clone(), keys.clone(), args.clone()).await;
+        let answer = match first {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                let client = self.client().ok_or(CallError::NotSent)?;
+                client.eval(script.source.clone(), keys, args).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| self.judge(error))
+    }
+
+    /// Waits until commands would be sent.
+    pub(super) async fn opened(&self) {
+        while !self.is_open() {
+            self.changed.notified().await;
+        }
     }
 
     fn judge(&self, error: Error) -> CallError {
@@ -220,7 +238,7 @@ impl Lane {
 
 async fn load(client: &Client, scripts: &Scripts) -> Result<(), Error> {
     let client: WithOptions<Client> = client.with_options(&target::options());
-    for script in [&scripts.publish, &scripts.publish_once] {
+    for script in scripts.all() {
         match client.script_load::<(), _>(script.source.clone()).await {
             // Not being allowed to load is no reason: EVAL does so too.
             Err(error) if !is_refusal(&error) => return Err(error),

@@ -87,13 +87,13 @@ impl Link {
         }
     }
 
-    /// A heartbeat arrived at the subscriber: `LANE SENT`. Returns when it was sent.
-    pub(super) fn beat_returned(&self, payload: &[u8]) -> Option<Millis> {
-        let (lane, sent) = parse_beat(payload)?;
+    /// A heartbeat arrived at the subscriber: `LANE SENT`.
+    pub(super) fn beat_returned(&self, payload: &[u8]) {
+        let Some((lane, sent)) = parse_beat(payload) else { return };
         let now = clock::now();
         let mut beats = self.beats.borrow_mut();
         if !self.subscribed.get() || sent > now || lane >= beats.len() {
-            return None;
+            return;
         }
         if self.lanes[lane].is_open() {
             beats[lane] = Some(now);
@@ -104,7 +104,6 @@ impl Link {
         {
             self.shared.health_ref().beat_returned(shard, sent, now);
         }
-        Some(sent)
     }
 }
 

@@ -4,7 +4,7 @@
 //! that in a cluster a script's keys live on one node. A heartbeat has a channel per shard of a
 //! process, without braces: it can never be mistaken for a user's channel.
 
-use crate::channel::ChannelName;
+use crate::{broker::IdempotencyKey, channel::ChannelName};
 
 /// Builds names under one prefix.
 #[derive(Clone, Debug)]
@@ -24,9 +24,24 @@ impl Names {
         format!("{}:{{{channel}}}", self.prefix)
     }
 
-    /// The hash with the channel's epoch and offset.
+    /// The hash with the channel's epoch, and the newest message's offset and nonce.
     pub(super) fn meta(&self, channel: &ChannelName) -> String {
         format!("{}:{{{channel}}}:meta", self.prefix)
+    }
+
+    /// The channel's newest messages.
+    pub(super) fn stream(&self, channel: &ChannelName) -> String {
+        format!("{}:{{{channel}}}:stream", self.prefix)
+    }
+
+    /// What every script works on.
+    pub(super) fn keys(&self, channel: &ChannelName) -> Vec<String> {
+        vec![self.meta(channel), self.stream(channel)]
+    }
+
+    /// The first answer to what was published with `key`.
+    pub(super) fn idempotency(&self, channel: &ChannelName, key: &IdempotencyKey) -> String {
+        format!("{}:{{{channel}}}:idem:{}", self.prefix, key.as_str())
     }
 
     /// The number of the last slot that anyone claimed.
@@ -55,6 +70,9 @@ mod tests {
         let channel = ChannelName::new("a:b").unwrap();
         assert_eq!(names.channel(&channel), "wsbcast:{a:b}");
         assert_eq!(names.meta(&channel), "wsbcast:{a:b}:meta");
+        assert_eq!(names.stream(&channel), "wsbcast:{a:b}:stream");
+        let key = IdempotencyKey::new("}{").unwrap();
+        assert_eq!(names.idempotency(&channel, &key), "wsbcast:{a:b}:idem:}{");
         assert_eq!(names.slot(&channel, 10_000), "wsbcast:{a:b}:slot:10000");
         assert_eq!(names.heartbeat(3), "wsbcast:heartbeat:p:3");
         assert!(names.may_be_ours("wsbcast:{x}") && !names.may_be_ours("wsbcasts"));

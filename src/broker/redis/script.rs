@@ -1,61 +1,153 @@
-//! The two things that happen inside Redis in one step, and what they answer.
+//! What happens inside Redis in one step, as Lua, and the names it is called by.
 //!
-//! Offset and PUBLISH must be one step, or two processes' messages arrive in another order than
-//! their offsets; claiming a slot and publishing its notice must be one step, or a process that
-//! dies between them takes the notice with it.
+//! Offset, stream and PUBLISH must be one step, or two processes' messages arrive in another
+//! order than their offsets, and a history lacks what was sent; claiming a slot and publishing
+//! its notice must be one step, or a process that dies between them takes the notice with it.
+//! Every script has the keys meta and stream, of one channel. What they answer is read in
+//! `answers`.
 
-use fred::{
-    error::{Error, ErrorKind},
-    types::Value,
-    util::sha1_hash,
-};
+use fred::util::sha1_hash;
 
 use super::wire;
-use crate::broker::Position;
 
-/// Next offset, then PUBLISH. A refused PUBLISH takes the offset back: no hole.
+/// Next offset, stream, PUBLISH. What Redis refuses is taken back: no hole.
+///
+/// `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
+/// stream (0: no history), life of the stream.
 const STAMP: &str = r"
-local function stamp(meta, channel, kind, data, candidate, ttl_ms)
-  local epoch = redis.call('HGET', meta, 'epoch')
-  if not epoch then
-    redis.call('DEL', meta)
-    redis.call('HSET', meta, 'epoch', candidate)
-    epoch = candidate
+local function stamp()
+  -- Asked before anything has changed, where Redis can be asked.
+  if redis.acl_check_cmd and not redis.acl_check_cmd('PUBLISH', ARGV[1], '') then
+    return nil, redis.error_reply('NOPERM no permission to publish on the channel')
   end
-  local offset = redis.call('HINCRBY', meta, 'offset', 1)
-  redis.call('PEXPIRE', meta, ttl_ms)
-  local header = VERSION .. ' ' .. kind .. ' ' .. epoch .. ' ' .. string.format('%.0f', offset)
-  local sent = redis.pcall('PUBLISH', channel, header .. '\n' .. data)
-  if type(sent) == 'table' and sent.err then
+  local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
+  local held = redis.call('HMGET', meta, 'epoch', 'nonce')
+  local epoch, previous = held[1], held[2] or '0'
+  if not epoch then
+    redis.call('DEL', meta, stream)
+    redis.call('HSET', meta, 'epoch', ARGV[4], 'offset', 0, 'nonce', 0)
+    epoch, previous = ARGV[4], '0'
+  end
+  local offset = string.format('%.0f', redis.call('HINCRBY', meta, 'offset', 1))
+  redis.call('HSET', meta, 'nonce', nonce)
+  redis.call('PEXPIRE', meta, ARGV[5])
+  local id = offset .. '-' .. nonce
+  local function take_back(refused)
     redis.call('HINCRBY', meta, 'offset', -1)
-    return nil, sent
+    redis.call('HSET', meta, 'nonce', previous)
+    return nil, refused
+  end
+  local is_kept = ARGV[7] ~= '0'
+  if is_kept then
+    local function add()
+      return redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[7], id,
+        'k', ARGV[2], 'd', ARGV[3], 'p', previous)
+    end
+    local added = add()
+    if is_refusal(added) and string.find(added.err, 'equal or smaller', 1, true) then
+      -- It is ahead of meta: not this history's.
+      redis.call('DEL', stream)
+      added = add()
+    end
+    if is_refusal(added) then return take_back(added) end
+    redis.call('PEXPIRE', stream, ARGV[8])
+  end
+  local words = {VERSION, ARGV[2], epoch, offset, nonce, previous}
+  local sent = redis.pcall('PUBLISH', ARGV[1], table.concat(words, ' ') .. '\n' .. ARGV[3])
+  if is_refusal(sent) then
+    if is_kept then
+      redis.call('XDEL', stream, id)
+      -- Or the next one, with a smaller nonce, would be refused.
+      local before = string.format('%.0f', offset - 1) .. '-' .. previous
+      if is_refusal(redis.pcall('XSETID', stream, before)) then redis.call('DEL', stream) end
+    end
+    return take_back(sent)
   end
   return {epoch, offset}
 end
 ";
 
+/// `KEYS[3]`, if there: the idempotency key, which lives for `ARGV[9]`.
 const PUBLISH: &str = r"
-local done, refused = stamp(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+local key = KEYS[3]
+if key then
+  local epoch, offset = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
+  if epoch then return {epoch, offset} end
+end
+local done, refused = stamp()
+if done and key then
+  redis.pcall('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[9])
+end
 return done or refused
 ";
 
-/// Answers `{outcome, time}` or `{'sent', time, epoch, offset}`. A claim that names another slot
-/// than Redis' clock does nothing: it may have waited in a paused server.
+/// `KEYS[3]` is the slot, `ARGV[9]` its length, `ARGV[10]` its number. Answers `{outcome, time}`
+/// or `{'sent', time, epoch, offset}`. A claim that names another slot than Redis' clock does
+/// nothing: it may have waited in a paused server.
 const PUBLISH_ONCE: &str = r"
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local interval_ms = tonumber(ARGV[6])
+local interval_ms = tonumber(ARGV[9])
 local slot = math.floor(now_ms / interval_ms)
-if ARGV[7] ~= string.format('%.0f', slot) then return {'other', now_ms} end
-local last = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if ARGV[10] ~= string.format('%.0f', slot) then return {'other', now_ms} end
+local last = tonumber(redis.call('GET', KEYS[3]) or '-1')
 if last and last >= slot then return {'taken', now_ms} end
-redis.call('SET', KEYS[2], ARGV[7], 'PX', math.max(2 * interval_ms, 60000))
-local done, refused = stamp(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+redis.call('SET', KEYS[3], ARGV[10], 'PX', math.max(2 * interval_ms, 60000))
+local done, refused = stamp()
 if not done then
-  redis.call('DEL', KEYS[2])
+  redis.call('DEL', KEYS[3])
   return refused
 end
 return {'sent', now_ms, done[1], done[2]}
+";
+
+/// Where the channel stands, `{epoch, offset, nonce}`: with `begin`, it begins anew.
+const STAND: &str = r"
+local function begin(candidate, life_ms)
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', candidate, 'offset', 0, 'nonce', 0)
+  redis.call('PEXPIRE', KEYS[1], life_ms)
+end
+local function standing()
+  local held = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'nonce')
+  return {held[1], held[2] or '0', held[3] or '0'}
+end
+";
+
+/// A channel that was never used gets a position too, the candidate `ARGV[1]`, for `ARGV[2]`.
+const POSITION: &str = r"
+if not standing()[1] then begin(ARGV[1], ARGV[2]) end
+return standing()
+";
+
+/// The epoch `ARGV[3]` is over, if it still is the channel's.
+const ROTATE: &str = r"
+local epoch = standing()[1]
+if not epoch or epoch == ARGV[3] then begin(ARGV[1], ARGV[2]) end
+return standing()
+";
+
+/// `{epoch, offset, nonce, milliseconds the stream still lives, entries}`: those from the offset
+/// `ARGV[1]` on, the newest first, at most `ARGV[2]` of them, until their payloads have
+/// `ARGV[3]` bytes. `ARGV[4]` at a time: what does not fit was read in vain.
+const READ: &str = r"
+local held = standing()
+if not held[1] then return false end
+local entries, bytes, last = {}, 0, '+'
+local left, bytes_max, chunk = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+while left > 0 and bytes < bytes_max do
+  local count = math.min(left, chunk)
+  local some = redis.call('XREVRANGE', KEYS[2], last, ARGV[1], 'COUNT', count)
+  for _, entry in ipairs(some) do
+    if bytes >= bytes_max then break end
+    entries[#entries + 1] = entry
+    bytes = bytes + #entry[2][4]
+  end
+  if #some < count then break end
+  left = left - count
+  last = string.format('%.0f', string.match(some[count][1], '^%d+') - 1)
+end
+return {held[1], held[2], held[3], redis.call('PTTL', KEYS[2]), entries}
 ";
 
 /// A script and the name Redis knows it by.
@@ -65,57 +157,39 @@ pub(super) struct Script {
     pub(super) sha1: String,
 }
 
-/// Both scripts.
+/// All scripts.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) publish: Script,
     pub(super) publish_once: Script,
+    pub(super) position: Script,
+    pub(super) rotate: Script,
+    pub(super) read: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
-        Self { publish: Script::new(PUBLISH), publish_once: Script::new(PUBLISH_ONCE) }
+        Self {
+            publish: Script::new(STAMP, PUBLISH),
+            publish_once: Script::new(STAMP, PUBLISH_ONCE),
+            position: Script::new(STAND, POSITION),
+            rotate: Script::new(STAND, ROTATE),
+            read: Script::new(STAND, READ),
+        }
+    }
+
+    /// Each of them.
+    pub(super) fn all(&self) -> [&Script; 5] {
+        [&self.publish, &self.publish_once, &self.position, &self.rotate, &self.read]
     }
 }
 
 impl Script {
-    fn new(body: &str) -> Self {
-        let source = format!("local VERSION = '{}'\n{STAMP}{body}", wire::VERSION);
+    fn new(parts: &str, body: &str) -> Self {
+        let version = wire::VERSION;
+        let is_refusal = "function(answer) return type(answer) == 'table' and answer.err end";
+        let source =
+            format!("local VERSION = '{version}'\nlocal is_refusal = {is_refusal}\n{parts}{body}");
         Self { sha1: sha1_hash(&source), source }
     }
-}
-
-/// What became of a slot inside Redis.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Claim {
-    /// Redis' clock is in another slot; nothing happened.
-    Other,
-    /// Someone had it.
-    Taken,
-    /// It was ours, and the notice went out.
-    Sent(Position),
-}
-
-/// Reads the answer of the publishing script.
-pub(super) fn position(value: Value) -> Result<Position, Error> {
-    let (epoch, offset): (String, u64) = value.convert()?;
-    if wire::is_epoch(&epoch) {
-        Ok(Position { epoch: epoch.into(), offset })
-    } else {
-        Err(Error::new(ErrorKind::Protocol, "the stored epoch is none"))
-    }
-}
-
-/// Reads the answer of the slot script: the outcome, and Redis' time in milliseconds.
-pub(super) fn claim(value: Value) -> Result<(Claim, u64), Error> {
-    let mut parts = value.into_array().into_iter();
-    let mut part = || parts.next().ok_or_else(|| Error::new(ErrorKind::Protocol, "short answer"));
-    let outcome: String = part()?.convert()?;
-    let now_ms: u64 = part()?.convert()?;
-    let claim = match outcome.as_str() {
-        "other" => Claim::Other,
-        "taken" => Claim::Taken,
-        _ => Claim::Sent(position(Value::Array(vec![part()?, part()?]))?),
-    };
-    Ok((claim, now_ms))
 }

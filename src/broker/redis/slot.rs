@@ -6,11 +6,15 @@
 //! answer, or that was delivered locally, is never claimed afterwards.
 
 use super::{
-    Outcome, PublishError, Receipt, RedisBroker, Slot, SlotOutcome,
-    script::{self, Claim},
+    RedisBroker,
+    answers::{self, Claim},
+    publish::Outcome,
 };
 use crate::{
-    broker::embedded::{slot_at, unix_ms},
+    broker::{
+        Message, PublishError, Receipt, Slot, SlotOutcome,
+        embedded::{slot_at, unix_ms},
+    },
     ws::Kind,
 };
 
@@ -51,13 +55,14 @@ impl RedisBroker {
     async fn claim(&self, slot: &Slot, number: u64) -> Outcome<Claim> {
         let process = self.process();
         let names = &process.names;
-        let keys = vec![names.meta(&slot.channel), names.slot(&slot.channel, slot.interval_ms)];
+        let mut keys = names.keys(&slot.channel);
+        keys.push(names.slot(&slot.channel, slot.interval_ms));
         let mut args = self.stamp_args(&slot.channel, Kind::Text, &slot.data);
         args.push(slot.interval_ms.max(1).to_string().into());
         args.push(number.to_string().into());
         let script = &process.scripts.publish_once;
         let asked_ms = unix_ms();
-        match self.run(script, &slot.channel, keys, args, script::claim).await {
+        match self.run(script, &slot.channel, keys, args, answers::claim).await {
             Outcome::Done((claim, redis_ms)) => {
                 let ours_ms = asked_ms.midpoint(unix_ms());
                 let ahead_ms = redis_ms.cast_signed() - ours_ms.cast_signed();
@@ -78,20 +83,21 @@ impl RedisBroker {
     /// [`Self::unmark`] needs.
     fn mark(&self, slot: &Slot, number: u64) -> Option<Option<u64>> {
         let mut turn = self.process().local.turn();
-        let before = turn.state.newest(slot);
-        if turn.state.is_done(slot, number) {
+        let before = turn.state.slots.newest(slot);
+        if turn.state.slots.is_done(slot, number) {
             return None;
         }
-        turn.state.set_done(slot, number);
+        turn.state.slots.set_done(slot, number);
         Some(before)
     }
 
     fn unmark(&self, slot: &Slot, before: Option<u64>) {
-        self.process().local.turn().state.take_back(slot, before);
+        self.process().local.turn().state.slots.take_back(slot, before);
     }
 
     fn deliver_slot_locally(&self, slot: &Slot) -> Result<Option<Receipt>, PublishError> {
         let Slot { channel, data, .. } = slot.clone();
-        self.publish_locally(channel, Kind::Text, data).map(Some)
+        let message = Message { channel, kind: Kind::Text, data, key: None };
+        self.publish_locally(message).map(Some)
     }
 }

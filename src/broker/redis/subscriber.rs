@@ -11,15 +11,13 @@ use redis_protocol::resp3::types::BytesFrame;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    audit::Audit,
+    answers::Standing,
     connection::{Connection, ConnectionError, refusal},
     link::Link,
     subscriptions::{Command, Subscriptions, Topic},
-    track::Verdict,
-    wire,
 };
 use crate::{
-    broker::{Position, Publication, Sink},
+    broker::{Publication, Sink},
     channel::ChannelName,
     clock::{self, Millis},
     limits::{
@@ -32,13 +30,12 @@ use crate::{
 /// What a shard's handle and its subscriber task share.
 #[derive(Debug)]
 pub(super) struct Subscriber {
-    link: Rc<Link>,
-    sink: Arc<dyn Sink>,
+    pub(super) link: Rc<Link>,
+    pub(super) sink: Arc<dyn Sink>,
     /// Counts what every shard sees but the process counts once.
     counts_for_process: bool,
-    subscriptions: RefCell<Subscriptions>,
+    pub(super) subscriptions: RefCell<Subscriptions>,
     changed: Notify,
-    pub(super) audit: Audit,
 }
 
 /// A command whose answer is to come, in order.
@@ -69,7 +66,6 @@ impl Subscriber {
             counts_for_process: shard == 0,
             subscriptions: RefCell::new(subscriptions),
             changed: Notify::new(),
-            audit: Audit::default(),
             link,
         }
     }
@@ -77,6 +73,9 @@ impl Subscriber {
     /// Wants `channel`; resolves as [`Subscriptions::want`] says.
     pub(super) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
         let name = self.link.process().names.channel(&channel);
+        if !self.subscriptions.borrow().is_wanted(&name) {
+            self.link.process().heard(&channel);
+        }
         let waiter = self.subscriptions.borrow_mut().want(name, Topic::Channel(channel));
         self.changed.notify_one();
         waiter
@@ -84,7 +83,25 @@ impl Subscriber {
 
     pub(super) fn unwant(&self, channel: &ChannelName) {
         let name = self.link.process().names.channel(channel);
+        if self.subscriptions.borrow().is_wanted(&name) {
+            self.link.process().unheard(channel);
+        }
         self.subscriptions.borrow_mut().unwant(&name);
+        self.changed.notify_one();
+    }
+
+    /// Whether all that is published to `channel` arrives.
+    pub(super) fn is_confirmed(&self, channel: &ChannelName) -> bool {
+        let name = self.link.process().names.channel(channel);
+        self.subscriptions.borrow().is_confirmed(&name)
+    }
+
+    /// Where `channel` stands: what is missing since then shows.
+    pub(super) fn anchor(&self, channel: &ChannelName, at: &Standing, confirmed_before: bool) {
+        let name = self.link.process().names.channel(channel);
+        let Standing { position, nonce } = at;
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        subscriptions.anchor(&name, position, *nonce, confirmed_before);
         self.changed.notify_one();
     }
 
@@ -97,7 +114,6 @@ impl Subscriber {
             };
             self.link.shared.health_ref().out_of_reach(&error);
             self.subscriptions.borrow_mut().disconnected();
-            self.audit.cancel();
             self.link.unsubscribed();
             let jitter = fastrand::u32(0..=50);
             tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
@@ -123,10 +139,11 @@ impl Subscriber {
             tokio::select! {
                 read = session.connection.read() => {
                     read?;
-                    session.heard = clock::now();
                     while let Some(frame) = session.connection.next_frame()? {
                         self.take(frame, &mut session).await?;
                     }
+                    // However long that took.
+                    session.heard = clock::now();
                 }
                 () = self.changed.notified() => {}
                 () = idle => {}
@@ -147,9 +164,11 @@ impl Subscriber {
         }
         session.connection.flush().await?;
         let is_told = self.subscriptions.borrow().is_told();
-        if is_told && session.unanswered.is_empty() && !self.link.is_subscribed() {
-            self.link.subscribed();
-            self.audit.start(self.subscriptions.borrow().begun());
+        if is_told && session.unanswered.is_empty() {
+            self.check().await?;
+            if !self.link.is_subscribed() {
+                self.link.subscribed();
+            }
         }
         Ok(())
     }
@@ -183,7 +202,7 @@ impl Subscriber {
         match &*kind {
             b"message" => {
                 if let Some(Some(payload)) = parts.next() {
-                    self.message(&name, payload).await;
+                    self.message(&name, payload).await?;
                 }
                 Ok(())
             }
@@ -209,46 +228,17 @@ impl Subscriber {
         Ok(())
     }
 
-    async fn message(&self, name: &[u8], payload: Bytes) {
-        let topic = {
-            let mut subscriptions = self.subscriptions.borrow_mut();
-            let known = std::str::from_utf8(name).ok().and_then(|name| subscriptions.get_mut(name));
-            known.map(|known| known.topic.clone())
-        };
+    async fn message(&self, name: &[u8], payload: Bytes) -> Result<(), ConnectionError> {
+        let Ok(name) = std::str::from_utf8(name) else { return Ok(()) };
+        let topic = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
         match topic {
-            Some(Topic::Channel(channel)) => self.publication(channel, name, &payload).await,
+            Some(Topic::Channel(channel)) => self.publication(channel, name, &payload).await?,
             Some(Topic::Raw) => self.raw(payload).await,
-            Some(Topic::Heartbeat) => self.heartbeat(&payload),
+            Some(Topic::Heartbeat) => self.link.beat_returned(&payload),
             // Unsubscribed meanwhile.
             None => {}
         }
-    }
-
-    async fn publication(&self, channel: ChannelName, name: &[u8], payload: &Bytes) {
-        let health = self.link.shared.health_ref();
-        let Some(message) = wire::decode(payload) else {
-            health.foreign.add(1);
-            tracing::debug!(%channel, "dropped what is no publication of ours");
-            return;
-        };
-        let wire::Message { kind, epoch, offset, data } = message;
-        self.make_room(data.len()).await;
-        let verdict = {
-            let mut subscriptions = self.subscriptions.borrow_mut();
-            let known = std::str::from_utf8(name).ok().and_then(|name| subscriptions.get_mut(name));
-            let Some(known) = known else { return };
-            known.track.accept(epoch, offset)
-        };
-        let epoch = match verdict {
-            Verdict::Next(epoch) => epoch,
-            Verdict::Gap(epoch) => {
-                self.gap(&channel);
-                epoch
-            }
-            Verdict::Duplicate => return health.duplicates.add(1),
-        };
-        let position = Some(Position { epoch, offset });
-        self.sink.deliver(Publication { channel, kind, data, position });
+        Ok(())
     }
 
     async fn raw(&self, data: Bytes) {
@@ -269,28 +259,7 @@ impl Subscriber {
         self.sink.deliver(Publication { channel, kind, data, position: None });
     }
 
-    fn heartbeat(&self, payload: &[u8]) {
-        let Some(sent) = self.link.beat_returned(payload) else { return };
-        for (channel, epoch, offset) in self.audit.due(sent) {
-            let name = self.link.process().names.channel(&channel);
-            let missed = self
-                .subscriptions
-                .borrow_mut()
-                .get_mut(&name)
-                .is_some_and(|known| known.track.missed(&epoch, offset));
-            if missed {
-                self.gap(&channel);
-            }
-        }
-    }
-
-    fn gap(&self, channel: &ChannelName) {
-        self.link.shared.health_ref().count_gap();
-        tracing::warn!(%channel, "messages were lost between Redis and this process");
-        self.sink.gap(channel);
-    }
-
-    async fn make_room(&self, bytes: usize) {
+    pub(super) async fn make_room(&self, bytes: usize) {
         if !self.sink.has_room(bytes) {
             self.sink.room().await;
         }

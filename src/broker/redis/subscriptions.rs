@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use tokio::sync::oneshot;
 
 use super::track::Track;
-use crate::channel::ChannelName;
+use crate::{channel::ChannelName, clock, position::Position};
 
 /// What messages of a Redis channel are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,9 @@ pub(super) enum Command {
 pub(super) struct Subscriptions {
     by_name: HashMap<String, Subscription>,
     changed: VecDeque<String>,
+    /// Confirmed anew, and not yet compared with where Redis stands. May hold what is not wanted
+    /// any more; without a connection it is empty.
+    unchecked: VecDeque<String>,
     connected: bool,
 }
 
@@ -117,6 +120,7 @@ impl Subscriptions {
     pub(super) fn disconnected(&mut self) {
         self.connected = false;
         self.changed.clear();
+        self.unchecked.clear();
         self.by_name.retain(|_, known| known.wanted);
         for known in self.by_name.values_mut() {
             known.told = false;
@@ -163,6 +167,9 @@ impl Subscriptions {
         // Only the answer to the last command tells how it stands.
         if known.unanswered == 0 && matches!(command, Command::Subscribe(_)) && known.told {
             known.confirmed = !refused && known.wanted;
+            if known.confirmed && known.track.has_begun() {
+                self.unchecked.push_back(name.clone());
+            }
             known.refused = refused && known.wanted;
             known.told = !refused;
             for waiter in known.waiters.drain(..) {
@@ -192,15 +199,50 @@ impl Subscriptions {
         self.by_name.get_mut(name).filter(|known| known.wanted)
     }
 
-    /// The channels of which something has arrived already.
-    pub(super) fn begun(&self) -> Vec<ChannelName> {
-        let begun = |known: &Subscription| match &known.topic {
-            Topic::Channel(channel) if known.wanted && known.track.has_begun() => {
-                Some(channel.clone())
+    /// Whether `name` is wanted.
+    pub(super) fn is_wanted(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|known| known.wanted)
+    }
+
+    /// Whether all that is published on `name` arrives.
+    pub(super) fn is_confirmed(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|known| known.confirmed)
+    }
+
+    /// Where the channel of `name` stands, for one of which nothing has arrived yet. Unless it
+    /// was confirmed `before` that was asked for, messages since then may be missing.
+    pub(super) fn anchor(
+        &mut self,
+        name: &str,
+        position: &Position,
+        nonce: u64,
+        confirmed_before: bool,
+    ) {
+        let Some(known) = self.by_name.get_mut(name).filter(|known| known.wanted) else { return };
+        if known.track.has_begun() {
+            return;
+        }
+        known.track.advance(&position.epoch, position.offset, nonce, clock::now());
+        if known.confirmed && !confirmed_before {
+            self.unchecked.push_back(name.to_owned());
+        }
+    }
+
+    /// Some channels of which something was known when they were subscribed: by the names of
+    /// their Redis channels, at most `count_max`.
+    pub(super) fn take_unchecked(&mut self, count_max: usize) -> Vec<(String, ChannelName)> {
+        let mut taken = Vec::new();
+        while taken.len() < count_max
+            && let Some(name) = self.unchecked.pop_front()
+        {
+            if let Some(known) = self.by_name.get(&name)
+                && let Topic::Channel(channel) = &known.topic
+                && known.wanted
+            {
+                taken.push((name, channel.clone()));
             }
-            _ => None,
-        };
-        self.by_name.values().filter_map(begun).collect()
+        }
+        taken
     }
 }
 
@@ -225,108 +267,4 @@ impl Subscription {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn want(all: &mut Subscriptions, name: &str) -> Option<oneshot::Receiver<()>> {
-        all.want(name.to_owned(), Topic::Raw)
-    }
-
-    fn subscribe(name: &str) -> Command {
-        Command::Subscribe(name.to_owned())
-    }
-
-    fn unsubscribe(name: &str) -> Command {
-        Command::Unsubscribe(name.to_owned())
-    }
-
-    #[test]
-    fn who_wants_a_channel_waits_until_redis_has_confirmed_it() {
-        let mut all = Subscriptions::default();
-        all.connected();
-        let mut first = want(&mut all, "a").unwrap();
-        let mut second = want(&mut all, "a").unwrap();
-        assert_eq!(all.next_command(), Some(subscribe("a")));
-        assert_eq!(all.next_command(), None);
-        assert!(first.try_recv().is_err());
-        all.answered(&subscribe("a"), false);
-        assert!(first.try_recv().is_ok() && second.try_recv().is_ok());
-        assert!(want(&mut all, "a").is_none());
-    }
-
-    #[test]
-    fn without_a_connection_nobody_waits_and_nothing_piles_up() {
-        let mut all = Subscriptions::default();
-        assert!(want(&mut all, "a").is_none());
-        for _ in 0..100 {
-            want(&mut all, "b");
-            all.unwant("b");
-        }
-        assert!(all.changed.is_empty());
-        assert_eq!(all.by_name.len(), 1);
-        all.connected();
-        assert_eq!(all.next_command(), Some(subscribe("a")));
-        assert_eq!(all.next_command(), None);
-    }
-
-    #[test]
-    fn a_new_connection_is_told_everything_wanted_again() {
-        let mut all = Subscriptions::default();
-        all.connected();
-        let mut waiter = want(&mut all, "a").unwrap();
-        all.next_command();
-        all.disconnected();
-        assert!(matches!(waiter.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
-        all.connected();
-        assert_eq!(all.next_command(), Some(subscribe("a")));
-    }
-
-    #[test]
-    fn coming_and_going_while_redis_is_slow_costs_one_command_each() {
-        let mut all = Subscriptions::default();
-        all.connected();
-        for _ in 0..100 {
-            want(&mut all, "a");
-            all.unwant("a");
-        }
-        assert_eq!(all.changed.len(), 1);
-        assert_eq!(all.next_command(), None);
-        assert!(all.by_name.is_empty());
-    }
-
-    #[test]
-    fn only_the_last_answer_confirms() {
-        let mut all = Subscriptions::default();
-        all.connected();
-        want(&mut all, "a");
-        assert_eq!(all.next_command(), Some(subscribe("a")));
-        all.unwant("a");
-        assert_eq!(all.next_command(), Some(unsubscribe("a")));
-        let mut waiter = want(&mut all, "a").unwrap();
-        assert_eq!(all.next_command(), Some(subscribe("a")));
-        all.answered(&subscribe("a"), false);
-        all.answered(&unsubscribe("a"), false);
-        assert!(waiter.try_recv().is_err());
-        all.answered(&subscribe("a"), false);
-        assert!(waiter.try_recv().is_ok());
-        all.unwant("a");
-        assert_eq!(all.next_command(), Some(unsubscribe("a")));
-        all.answered(&unsubscribe("a"), false);
-        assert!(all.by_name.is_empty());
-    }
-
-    #[test]
-    fn a_refused_channel_is_let_go_and_tried_again_later() {
-        let mut all = Subscriptions::default();
-        all.connected();
-        let mut waiter = want(&mut all, "a").unwrap();
-        all.next_command();
-        all.answered(&subscribe("a"), true);
-        assert!(waiter.try_recv().is_ok());
-        assert_eq!(all.next_command(), None);
-        all.retry_refused();
-        assert_eq!(all.next_command(), Some(subscribe("a")));
-        all.answered(&subscribe("a"), false);
-        assert!(want(&mut all, "a").is_none());
-    }
-}
+mod tests;

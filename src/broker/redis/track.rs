@@ -1,75 +1,161 @@
 //! Whether what arrives on a channel follows what arrived before: pure.
 //!
 //! Redis delivers at most once; a hole between two offsets is the only sign of a loss, and a
-//! repeated offset the only sign of a repetition.
+//! repeated offset the only sign of a repetition. Redis also forgets: an asynchronous failover
+//! rolls a channel back, which then goes on from an offset that was used before. Only nonces tell
+//! these messages from the ones that were lost.
 
 use std::sync::Arc;
+
+use crate::{
+    clock::Millis,
+    limits::{REDIS_META_TTL, REDIS_POSITION_TTL},
+    position::{Position, is_same_epoch},
+};
 
 /// A channel's place in its history, as one shard has seen it.
 #[derive(Debug, Default)]
 pub(super) struct Track {
-    last: Option<(Arc<str>, u64)>,
+    last: Option<Last>,
+    /// The epoch before this one: what still arrives of it is late.
+    retired: Option<Arc<str>>,
 }
 
-/// What to do with a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
+struct Last {
+    position: Position,
+    nonce: u64,
+    at: Millis,
+}
+
+/// What there is to know of a message, besides its payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp<'a> {
+    pub(super) epoch: &'a str,
+    pub(super) offset: u64,
+    pub(super) nonce: u64,
+    pub(super) previous: u64,
+}
+
+/// What a message is to what came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It follows: deliver it, under this epoch.
-    Next(Arc<str>),
-    /// Something before it is missing: tell, then deliver it.
-    Gap(Arc<str>),
-    /// It was here before: drop it.
+    /// It follows.
+    Next,
+    /// Messages before it are missing, from this offset on.
+    Jump(u64),
+    /// It is of another history: how the one before ended is not known.
+    Turn,
+    /// It was here before.
     Duplicate,
+    /// It is of a history that is over here; or Redis was rolled back to it.
+    Late,
+    /// Two messages share an offset, here or before: the history was rolled back.
+    Diverged,
+}
+
+/// What Redis' own position is to what has arrived, at a moment when nothing is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lag {
+    /// All has arrived.
+    None,
+    /// Messages are missing, from this offset on.
+    Behind(u64),
+    /// As [`Verdict::Turn`].
+    Turned,
+    /// As [`Verdict::Diverged`].
+    Diverged,
 }
 
 impl Track {
-    /// Judges a message and remembers it. The first one after a subscription is taken as it is:
-    /// nothing tells what came before.
-    pub(super) fn accept(&mut self, epoch: &str, offset: u64) -> Verdict {
-        match &mut self.last {
-            None => {
-                let epoch = self.begin(epoch, offset);
-                Verdict::Next(epoch)
-            }
-            Some((last_epoch, last_offset)) if **last_epoch == *epoch => {
-                if offset <= *last_offset {
-                    return Verdict::Duplicate;
-                }
-                let follows = offset == *last_offset + 1;
-                *last_offset = offset;
-                let epoch = last_epoch.clone();
-                if follows { Verdict::Next(epoch) } else { Verdict::Gap(epoch) }
-            }
-            Some(_) => {
-                let epoch = self.begin(epoch, offset);
-                if offset == 1 { Verdict::Next(epoch) } else { Verdict::Gap(epoch) }
-            }
+    /// Judges a message. The first one after a subscription is taken as it is: nothing tells what
+    /// came before. `known`: the nonce of an earlier message, if anyone remembers it.
+    pub(super) fn judge(
+        &self,
+        stamp: &Stamp<'_>,
+        now: Millis,
+        known: impl FnOnce(u64) -> Option<u64>,
+    ) -> Verdict {
+        if self.retired.as_deref() == Some(stamp.epoch) {
+            return Verdict::Late;
         }
-    }
-
-    /// What Redis says the channel's newest message was at a moment by which all of them must
-    /// have arrived: true if some did not. They are then taken as told of.
-    pub(super) fn missed(&mut self, epoch: &str, offset: u64) -> bool {
-        let missed = match &self.last {
-            None => false,
-            Some((last_epoch, last_offset)) if **last_epoch == *epoch => offset > *last_offset,
-            Some(_) => true,
+        let Some(last) = &self.last else { return Verdict::Next };
+        let newest = last.position.offset;
+        if *last.position.epoch != *stamp.epoch {
+            // Redis forgets a channel that nobody publishes to: then nothing was lost.
+            let is_anew = stamp.offset == 1 && last.has_expired(now);
+            return if is_anew { Verdict::Next } else { Verdict::Turn };
+        }
+        let is_same = if stamp.offset == newest + 1 {
+            stamp.previous == last.nonce
+        } else if stamp.offset > newest {
+            return Verdict::Jump(newest + 1);
+        } else if stamp.offset == newest {
+            stamp.nonce == last.nonce
+        } else {
+            known(stamp.offset).is_none_or(|nonce| nonce == stamp.nonce)
         };
-        if missed {
-            self.begin(epoch, offset);
+        match is_same {
+            false => Verdict::Diverged,
+            true if stamp.offset > newest => Verdict::Next,
+            true => Verdict::Duplicate,
         }
-        missed
     }
 
-    /// Whether anything has arrived yet.
+    /// Compares with what Redis holds.
+    pub(super) fn compare(&self, held: &Position, nonce: u64) -> Lag {
+        let Some(last) = &self.last else { return Lag::None };
+        let newest = last.position.offset;
+        if self.retired.as_ref().is_some_and(|retired| is_same_epoch(retired, &held.epoch)) {
+            Lag::Diverged
+        } else if !last.position.is_comparable(held) {
+            Lag::Turned
+        } else if held.offset > newest {
+            Lag::Behind(newest + 1)
+        } else if held.offset < newest || nonce != last.nonce {
+            Lag::Diverged
+        } else {
+            Lag::None
+        }
+    }
+
+    /// The newest message is this one now.
+    pub(super) fn advance(
+        &mut self,
+        epoch: &str,
+        offset: u64,
+        nonce: u64,
+        now: Millis,
+    ) -> Position {
+        let epoch = match self.last.take() {
+            Some(last) if *last.position.epoch == *epoch => last.position.epoch,
+            Some(last) => {
+                self.retired = Some(last.position.epoch);
+                epoch.into()
+            }
+            None => epoch.into(),
+        };
+        let position = Position { epoch, offset };
+        self.last = Some(Last { position: position.clone(), nonce, at: now });
+        position
+    }
+
+    /// Whether anything is known of where the channel stands.
     pub(super) fn has_begun(&self) -> bool {
         self.last.is_some()
     }
 
-    fn begin(&mut self, epoch: &str, offset: u64) -> Arc<str> {
-        let epoch: Arc<str> = epoch.into();
-        self.last = Some((epoch.clone(), offset));
-        epoch
+    /// The newest message's position and nonce.
+    pub(super) fn last(&self) -> Option<(&Position, u64)> {
+        self.last.as_ref().map(|last| (&last.position, last.nonce))
+    }
+}
+
+impl Last {
+    /// Whether Redis may have forgotten the channel by now.
+    fn has_expired(&self, now: Millis) -> bool {
+        let life = if self.position.offset == 0 { REDIS_POSITION_TTL } else { REDIS_META_TTL };
+        now - self.at >= life
     }
 }
 
@@ -77,38 +163,81 @@ impl Track {
 mod tests {
     use super::*;
 
-    fn judge(track: &mut Track, epoch: &str, offset: u64) -> &'static str {
-        match track.accept(epoch, offset) {
-            Verdict::Next(_) => "next",
-            Verdict::Gap(_) => "gap",
-            Verdict::Duplicate => "duplicate",
+    /// A message of a history in which each nonce is ten times the offset.
+    fn stamp(epoch: &str, offset: u64) -> Stamp<'_> {
+        Stamp { epoch, offset, nonce: 10 * offset, previous: 10 * (offset - 1) }
+    }
+
+    fn judge(track: &Track, stamp: &Stamp<'_>) -> Verdict {
+        track.judge(stamp, Millis(0), |offset| Some(10 * offset))
+    }
+
+    /// Judges and takes messages.
+    fn take(track: &mut Track, stamp: &Stamp<'_>) -> Verdict {
+        let verdict = judge(track, stamp);
+        if matches!(verdict, Verdict::Next | Verdict::Jump(_) | Verdict::Turn) {
+            track.advance(stamp.epoch, stamp.offset, stamp.nonce, Millis(0));
         }
+        verdict
     }
 
     #[test]
     fn holes_and_repetitions_are_noticed() {
+        use Verdict::{Duplicate, Jump, Next};
         let mut track = Track::default();
-        let seen: Vec<_> = [5, 6, 6, 5, 8, 9].map(|offset| judge(&mut track, "a", offset)).into();
-        assert_eq!(seen, ["next", "next", "duplicate", "duplicate", "gap", "next"]);
+        let seen = [5, 6, 6, 5, 8, 9].map(|offset| take(&mut track, &stamp("a", offset)));
+        assert_eq!(seen, [Next, Next, Duplicate, Duplicate, Jump(7), Next]);
     }
 
     #[test]
-    fn a_new_epoch_begins_at_one_or_is_a_gap() {
+    fn an_epochs_end_is_unknown_when_another_begins() {
         let mut track = Track::default();
-        assert_eq!(judge(&mut track, "a", 7), "next");
-        assert_eq!(judge(&mut track, "b", 1), "next");
-        assert_eq!(judge(&mut track, "c", 2), "gap");
-        assert_eq!(judge(&mut track, "c", 3), "next");
+        assert_eq!(take(&mut track, &stamp("a", 7)), Verdict::Next);
+        assert_eq!(take(&mut track, &stamp("b", 1)), Verdict::Turn);
+        assert_eq!(take(&mut track, &stamp("b", 2)), Verdict::Next);
+        assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late);
+        assert_eq!(take(&mut track, &stamp("c", 3)), Verdict::Turn);
     }
 
     #[test]
-    fn what_redis_had_and_never_came_is_missed_once() {
+    fn a_channel_that_redis_has_forgotten_in_time_begins_anew_without_a_loss() {
         let mut track = Track::default();
-        assert!(!track.missed("a", 3), "nothing is known before the first message");
-        assert_eq!(judge(&mut track, "a", 3), "next");
-        assert!(!track.missed("a", 3) && !track.missed("a", 2));
-        assert!(track.missed("a", 5) && !track.missed("a", 5));
-        assert_eq!(judge(&mut track, "a", 6), "next");
-        assert!(track.missed("b", 1));
+        let judge_after = |track: &Track, life, offset| {
+            track.judge(&stamp("b", offset), Millis(0) + life, |_| None)
+        };
+        track.advance("a", 0, 0, Millis(0));
+        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 1), Verdict::Next);
+        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 2), Verdict::Turn);
+        track.advance("a", 1, 10, Millis(0));
+        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 1), Verdict::Turn);
+        assert_eq!(judge_after(&track, REDIS_META_TTL, 1), Verdict::Next);
+    }
+
+    #[test]
+    fn a_rollback_shows_wherever_the_history_is_met_again() {
+        let mut track = Track::default();
+        track.advance("a", 5, 50, Millis(0));
+        let other = |offset, previous, nonce| Stamp { epoch: "a", offset, previous, nonce };
+        assert_eq!(judge(&track, &other(4, 30, 41)), Verdict::Diverged, "an earlier one's place");
+        assert_eq!(judge(&track, &other(5, 41, 51)), Verdict::Diverged, "our newest one's place");
+        assert_eq!(judge(&track, &other(6, 51, 60)), Verdict::Diverged, "after another one");
+        assert_eq!(judge(&track, &other(6, 50, 61)), Verdict::Next);
+        let unknown = track.judge(&other(4, 30, 41), Millis(0), |_| None);
+        assert_eq!(unknown, Verdict::Duplicate, "nobody can tell");
+    }
+
+    #[test]
+    fn what_redis_holds_tells_what_is_missing() {
+        let mut track = Track::default();
+        let held = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
+        assert_eq!(track.compare(&held("a", 3), 30), Lag::None, "nothing is known before");
+        track.advance("a", 3, 30, Millis(0));
+        assert_eq!(track.compare(&held("a", 3), 30), Lag::None);
+        assert_eq!(track.compare(&held("a", 5), 50), Lag::Behind(4));
+        assert_eq!(track.compare(&held("a", 2), 20), Lag::Diverged);
+        assert_eq!(track.compare(&held("a", 3), 31), Lag::Diverged);
+        assert_eq!(track.compare(&held("b", 0), 0), Lag::Turned);
+        track.advance("b", 0, 0, Millis(0));
+        assert_eq!(track.compare(&held("a", 4), 40), Lag::Diverged, "that one was over");
     }
 }

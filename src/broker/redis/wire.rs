@@ -1,19 +1,22 @@
 //! How a publication looks on its Redis channel: a header line, then the payload.
 //!
-//! `1 t EPOCH OFFSET\n…`: version, text or binary, position. The script writes it, every shard's
-//! subscriber reads it. Anyone may publish on the channel, so reading trusts nothing: whatever
-//! is not exactly this is no publication of ours.
+//! `2 t EPOCH OFFSET NONCE PREVIOUS\n…`: version, text or binary, position, the message's nonce
+//! and the one of the message before it. The script writes it, every shard's subscriber reads
+//! it. Anyone may publish on the channel, so reading trusts nothing: whatever is not exactly this
+//! is no publication of ours.
 
 use bytes::Bytes;
 
-use crate::ws::Kind;
+use crate::{position::is_epoch, ws::Kind};
 
 /// What the script puts in front; an old process must drop what a new one writes otherwise.
-pub(super) const VERSION: &str = "1";
+pub(super) const VERSION: &str = "2";
 
-/// Longest header: version, kind, 32 of epoch, 20 of offset, separators.
-const HEADER_BYTES_MAX: usize = 64;
-const EPOCH_BYTES_MAX: usize = 32;
+/// Longest header: version, kind, 32 of epoch, 20 of offset and of each nonce, separators.
+const HEADER_BYTES_MAX: usize = 128;
+
+/// Nonces are below this: what Lua's numbers hold exactly.
+const NONCE_END: u64 = 1 << 53;
 
 /// A publication as it came; the epoch is a view into the payload.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,7 +24,16 @@ pub(super) struct Message<'a> {
     pub(super) kind: Kind,
     pub(super) epoch: &'a str,
     pub(super) offset: u64,
+    /// Tells it from another message that got the same offset after a failover.
+    pub(super) nonce: u64,
+    /// The nonce of the message before it; 0 if it is the first.
+    pub(super) previous: u64,
     pub(super) data: Bytes,
+}
+
+/// A message's nonce, never 0.
+pub(super) fn nonce() -> u64 {
+    fastrand::u64(1..NONCE_END)
 }
 
 /// The letter for `kind`.
@@ -38,25 +50,27 @@ pub(super) fn decode(payload: &Bytes) -> Option<Message<'_>> {
     let end = head.iter().position(|&byte| byte == b'\n')?;
     let header = std::str::from_utf8(&head[..end]).ok()?;
     let mut words = header.split(' ');
-    let (version, kind, epoch, offset) =
-        (words.next()?, words.next()?, words.next()?, words.next()?);
+    let (version, kind, epoch) = (words.next()?, words.next()?, words.next()?);
+    let mut number = || words.next()?.parse::<u64>().ok();
+    let (offset, nonce, previous) = (number()?, number()?, number()?);
     if version != VERSION || words.next().is_some() || !is_epoch(epoch) {
         return None;
     }
-    let offset = offset.parse().ok().filter(|&offset| offset > 0)?;
+    if offset == 0 || nonce == 0 {
+        return None;
+    }
     let data = payload.slice(end + 1..);
-    let kind = match kind {
-        "t" if std::str::from_utf8(&data).is_ok() => Kind::Text,
-        "b" => Kind::Binary,
-        _ => return None,
-    };
-    Some(Message { kind, epoch, offset, data })
+    let kind = kind_of(kind, &data)?;
+    Some(Message { kind, epoch, offset, nonce, previous, data })
 }
 
-/// Whether `text` is `[A-Za-z0-9_-]{1,32}`.
-pub(super) fn is_epoch(text: &str) -> bool {
-    (1..=EPOCH_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+/// What `letter` stands for, if `data` is that.
+pub(super) fn kind_of(letter: &str, data: &[u8]) -> Option<Kind> {
+    match letter {
+        "t" if std::str::from_utf8(data).is_ok() => Some(Kind::Text),
+        "b" => Some(Kind::Binary),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -65,37 +79,42 @@ mod tests {
 
     #[test]
     fn what_the_script_writes_is_read_back() {
-        let payload = Bytes::from_static(b"1 t abc-_9 42\nhello\nworld");
+        let payload = Bytes::from_static(b"2 t abc-_9 42 7 8\nhello\nworld");
         let message = decode(&payload).unwrap();
         assert_eq!((message.kind, message.epoch, message.offset), (Kind::Text, "abc-_9", 42));
+        assert_eq!((message.nonce, message.previous), (7, 8));
         assert_eq!(message.data, "hello\nworld");
-        let binary = Bytes::from_static(b"1 b e 1\n\xff\n");
+        let binary = Bytes::from_static(b"2 b e 1 7 0\n\xff\n");
         let binary = decode(&binary).unwrap();
         assert_eq!((binary.kind, binary.data.as_ref()), (Kind::Binary, b"\xff\n".as_slice()));
     }
 
     #[test]
     fn an_empty_payload_is_a_message() {
-        assert!(decode(&Bytes::from_static(b"1 t e 1\n")).unwrap().data.is_empty());
+        assert!(decode(&Bytes::from_static(b"2 t e 1 7 0\n")).unwrap().data.is_empty());
     }
 
     #[test]
     fn foreign_garbage_is_no_publication() {
-        let garbage: [&[u8]; 14] = [
+        let garbage: [&[u8]; 18] = [
             b"",
             b"hi",
             b"\n",
-            b"1 t e 1",
+            b"2 t e 1 7 0",
+            b"1 t e 1\nx",
+            b"1 t e 1 7 0\nx",
             b"2 t e 1\nx",
-            b"1 x e 1\nx",
-            b"1 t e 0\nx",
-            b"1 t e -1\nx",
-            b"1 t e 1 1\nx",
-            b"1 t e! 1\nx",
-            b"1 t  1\nx",
-            b"1 t e 99999999999999999999\nx",
-            b"1 t e 1\n\xff",
-            b"1 t aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 1\nx",
+            b"2 t e 1 7\nx",
+            b"2 x e 1 7 0\nx",
+            b"2 t e 0 7 0\nx",
+            b"2 t e -1 7 0\nx",
+            b"2 t e 1 7 0 1\nx",
+            b"2 t e 1 0 0\nx",
+            b"2 t e! 1 7 0\nx",
+            b"2 t  1 7 0\nx",
+            b"2 t e 99999999999999999999 7 8\nx",
+            b"2 t e 1 7 0\n\xff",
+            b"2 t aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 1 7 0\nx",
         ];
         for payload in garbage {
             assert_eq!(decode(&Bytes::from_static(payload)), None, "{payload:?}");

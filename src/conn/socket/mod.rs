@@ -4,7 +4,10 @@
 //! is `Pending` and takes nothing, so that what is published meanwhile waits in the log. Two
 //! implementations behind one face: an epoll set of the shard's own on Unix, tasks on Windows.
 
-use std::io::{self, IoSlice};
+use std::{
+    io::{self, IoSlice},
+    time::Duration,
+};
 
 use crate::hub::{Key, Outlet};
 
@@ -59,6 +62,14 @@ impl Socket {
         match self {
             Self::Pending => Err(io::ErrorKind::WouldBlock.into()),
             Self::Live(live) => live.read(buffer),
+        }
+    }
+
+    /// Lets the system give the connection up when the peer has acknowledged nothing for
+    /// `silence`. For clients that cannot be asked whether they are there.
+    pub fn give_up_after(&self, silence: Duration) {
+        if let Self::Live(live) = self {
+            live.give_up_after(silence);
         }
     }
 

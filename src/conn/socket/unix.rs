@@ -49,6 +49,17 @@ impl Live {
         self.0.write(bytes)
     }
 
+    #[cfg(target_os = "linux")]
+    pub(super) fn give_up_after(&self, silence: Duration) {
+        // Best effort: without it the kernel takes a quarter of an hour.
+        let _ = socket2::SockRef::from(&self.0).set_tcp_user_timeout(Some(silence));
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn give_up_after(&self, _silence: Duration) {
+        // No such option; the system's own patience ends, too.
+    }
+
     pub(super) fn shutdown_write(&self) {
         // Fails only when the peer is gone already, which the next read tells.
         let _ = self.0.shutdown(Shutdown::Write);

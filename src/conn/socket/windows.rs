@@ -53,6 +53,10 @@ impl Live {
         self.shared.stream.try_write_vectored(slices)
     }
 
+    pub(super) fn give_up_after(&self, _silence: Duration) {
+        // Windows gives up after some 20 s by itself.
+    }
+
     pub(super) fn shutdown_write(&self) {
         // Fails only when the peer is gone already, which the next read tells.
         let _ = socket2::SockRef::from(&self.shared.stream).shutdown(Shutdown::Write);

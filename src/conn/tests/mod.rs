@@ -12,10 +12,11 @@ use crate::{
     hub::{Encoding, SlowPolicy},
     limits::CLOSE_WRITE_DEADLINE,
     metrics::Source,
-    ws::frame::close_for,
+    ws::{Kind, frame::close_for},
 };
 
 mod floods;
+mod replays;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,7 +37,9 @@ fn settings() -> Settings {
     Settings {
         message_bytes_max: 65_536,
         client_publish: true,
+        broadcast_bytes_max: 1 << 20,
         compression_threshold_bytes: 100,
+        close_on_missed: true,
         greeting: None,
         keepalive,
     }
@@ -94,7 +97,13 @@ impl Table {
     }
 
     fn broadcast(&mut self, text: &str) {
-        self.clients.append("notifications", Kind::Text, text.as_bytes());
+        let publication = Publication {
+            channel: ChannelName::default_channel(),
+            kind: Kind::Text,
+            data: Bytes::copy_from_slice(text.as_bytes()),
+            position: None,
+        };
+        self.clients.append(&publication);
         while self.clients.pass(&mut || true).more {}
     }
 
@@ -184,7 +193,7 @@ fn a_message_that_is_never_finished_ends_with_1008_and_a_finished_one_restarts_t
         published += table.clients.take_requests().len();
         published == 1
     });
-    assert!(table.clients.published(key).is_none());
+    assert!(table.clients.next_offer(key).is_none());
     table.clients.on_tick(Millis(61_000));
     table.clients.on_tick(Millis(109_000));
     assert_eq!(table.clients.live(), 1, "59 s into the second message");
@@ -228,7 +237,7 @@ fn a_message_that_goes_on_after_our_close_is_not_kept() {
     table.read_until(key, Millis(0), |table| table.clients.is_empty());
     assert_eq!(table.budget.used(), 0);
     let requests = table.clients.take_requests();
-    assert!(!requests.iter().any(|request| matches!(request, Request::Publish { .. })));
+    assert!(!requests.iter().any(|request| matches!(request, Request::Offer { .. })));
 }
 
 #[test]
@@ -300,14 +309,14 @@ fn who_does_not_take_its_close_in_time_is_reset_and_counted_while_draining() {
 /// What a client says, one message after the other as the shard asks for them.
 fn told(table: &mut Table, requests: Vec<Request>, key: Key) -> Vec<String> {
     let mut next = requests.into_iter().find_map(|request| match request {
-        Request::Publish(of, message) if of == key => Some(message),
+        Request::Offer(of, offered) if of == key => Some(offered),
         _ => None,
     });
     let mut texts = Vec::new();
-    while let Some(Offered { channel, kind, data }) = next {
+    while let Some(Offered::Message(OwnMessage { channel, kind, data, .. })) = next {
         assert_eq!((channel.as_str(), kind), ("notifications", Kind::Text));
         texts.push(String::from_utf8(data.to_vec()).unwrap());
-        next = table.clients.published(key);
+        next = table.clients.next_offer(key);
     }
     texts
 }

@@ -8,8 +8,10 @@ use tokio::{
 
 use super::{FOREIGN, Fixture, LOCAL, body, handshake, header, read_answer, request, status};
 use crate::{
+    broker::{Position, Since},
+    channel::ChannelName,
     drain::Phase,
-    http::{Endpoint, access::Rules, serve},
+    http::{Endpoint, Wanted, access::Rules, serve},
     metrics::Rejection,
 };
 
@@ -23,7 +25,8 @@ async fn an_upgrade_hands_over_the_stream_and_the_frames_sent_with_the_request()
     client.write_all(first.as_bytes()).await.unwrap();
     let mut upgraded = serve(stream, peer, &server.context).await.unwrap();
     assert_eq!(upgraded.endpoint, Endpoint::Ws);
-    let channels: Vec<_> = upgraded.channels.iter().map(ToString::to_string).collect();
+    let channel = |one: &Wanted| one.channel.to_string();
+    let channels: Vec<_> = server.wanted.borrow().iter().map(channel).collect();
     assert_eq!(channels, ["b", "a"]);
     assert!(!upgraded.may_publish);
 
@@ -78,7 +81,8 @@ async fn a_handshake_split_at_every_byte_is_the_same() {
             client.write_all(&whole.as_bytes()[at..]).await.unwrap();
         };
         let (handed, ()) = tokio::join!(serving, sending);
-        assert_eq!(handed.unwrap().handover.channels[0].as_str(), "split", "at {at}");
+        assert!(handed.is_some(), "at {at}");
+        assert_eq!(server.wanted.borrow()[0].channel.as_str(), "split", "at {at}");
     }
 }
 
@@ -196,7 +200,7 @@ async fn echo_exists_only_when_asked_for() {
     client.write_all(handshake("/echo", &[]).as_bytes()).await.unwrap();
     let handover = serving.await.unwrap().handover;
     assert_eq!(handover.endpoint, Endpoint::Echo);
-    assert!(handover.channels.is_empty() && handover.admission.is_none());
+    assert!(handover.ticket.is_none());
 }
 
 #[tokio::test]
@@ -240,5 +244,41 @@ async fn a_client_may_publish_only_with_the_right_to_and_a_wrong_token_is_refuse
         assert_eq!(handed.map(|handed| handed.handover.may_publish), expected, "row {row}");
         let answer = read_answer(&mut client).await;
         assert_eq!(status(&answer), if expected.is_some() { 101 } else { 401 }, "row {row}");
+    }
+}
+
+#[tokio::test]
+async fn the_101_names_the_positions_after_which_everything_comes() {
+    let server = Fixture::new().start();
+    let position = |name: &str, text: &str| {
+        (ChannelName::new(name).unwrap(), text.parse::<Position>().unwrap())
+    };
+    *server.positions.borrow_mut() = vec![position("a", "e1:7"), position("b:2", "e2:0")];
+    let (serving, mut client) = server.connect(LOCAL);
+    let target = "/ws?channel=a&since=e1:7&channel=b:2&last=3";
+    client.write_all(handshake(target, &[]).as_bytes()).await.unwrap();
+    assert!(serving.await.is_some());
+    let answer = read_answer(&mut client).await;
+    assert_eq!(header(&answer, "wsbcast-position"), "a=e1:7, b:2=e2:0");
+    let since: Vec<_> = server.wanted.borrow().iter().map(|one| one.since.clone()).collect();
+    let after = Since::After("e1:7".parse().unwrap());
+    assert_eq!(since, [Some(after), Some(Since::Newest(3))]);
+}
+
+#[tokio::test]
+async fn positions_are_told_in_a_header_as_long_as_clients_can_be_expected_to_read_it() {
+    let position: Position = "epoch:41".parse().unwrap();
+    for (count, is_told) in [(0, false), (2, true), (1000, false)] {
+        let server = Fixture::new().start();
+        let channel = |number| ChannelName::new(&format!("c{number}")).unwrap();
+        let positions = (0..count).map(|number| (channel(number), position.clone()));
+        *server.positions.borrow_mut() = positions.collect();
+        let (serving, mut client) = server.connect(LOCAL);
+        client.write_all(handshake("/ws", &[]).as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert!(serving.await.is_some());
+        let answer = read_answer(&mut client).await;
+        let expected = if is_told { "c0=epoch:41, c1=epoch:41" } else { "" };
+        assert_eq!(header(&answer, "wsbcast-position"), expected);
     }
 }

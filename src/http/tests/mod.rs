@@ -3,10 +3,12 @@
 //! The broker is a recording; what a test wants to see of the process it sees through the drain's
 //! barrier and the counters, as everything else does.
 
+mod client;
 mod connection;
 mod handshake;
 mod ops;
 mod publish;
+mod sse;
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,12 +26,15 @@ use tokio::{
 };
 
 use super::{
-    Admission, BodyBudget, Context, Public, Settings, access,
+    Admission, BodyBudget, Context, Public, Settings, Wanted, access,
     connection::{Handed, run},
     ops::{BrokerState, Sources},
 };
 use crate::{
-    broker::{Broker, Position, PublishError, Reach, Receipt, Slot, SlotOutcome},
+    broker::{
+        Broker, Message, Position, Publication, PublishError, Reach, Receipt, Recovery, Since,
+        Slot, SlotOutcome,
+    },
     channel::ChannelName,
     drain::{Control, Machine, Phase, Settings as DrainSettings},
     metrics::ShardMetrics,
@@ -43,6 +48,8 @@ pub(super) const FOREIGN: &str = "203.0.113.9:50000";
 #[derive(Default)]
 pub(super) struct Recorder {
     pub(super) published: RefCell<Vec<(String, Kind, Bytes)>>,
+    /// Of each of these, what its publisher calls it.
+    pub(super) keys: RefCell<Vec<Option<String>>>,
     pub(super) answers: RefCell<VecDeque<Result<Receipt, PublishError>>>,
     /// Publications wait for `gate`, the first of them the longest.
     pub(super) is_held: Cell<bool>,
@@ -50,12 +57,9 @@ pub(super) struct Recorder {
 }
 
 impl Broker for Recorder {
-    fn publish(
-        &self,
-        channel: ChannelName,
-        kind: Kind,
-        data: Bytes,
-    ) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
+    fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
+        let Message { channel, kind, data, key } = message;
+        self.keys.borrow_mut().push(key.map(|key| key.as_str().to_owned()));
         self.published.borrow_mut().push((channel.to_string(), kind, data));
         let offset = self.published.borrow().len() as u64;
         let next = Ok(Receipt::Cluster(Position { epoch: "e1".into(), offset }));
@@ -77,6 +81,18 @@ impl Broker for Recorder {
         unreachable!("admission subscribes")
     }
 
+    fn position(&self, _: ChannelName) -> LocalBoxFuture<'_, Option<Position>> {
+        unreachable!("admission asks for positions")
+    }
+
+    fn recover(&self, _: ChannelName, _: Since, _: Position) -> LocalBoxFuture<'_, Recovery> {
+        unreachable!("admission recovers")
+    }
+
+    fn history(&self, _: &ChannelName, _: &Position, _: u64, _: usize) -> Option<Vec<Publication>> {
+        unreachable!("the shard reads history")
+    }
+
     fn unsubscribe(&self, _: &ChannelName) {
         unreachable!("admission subscribes")
     }
@@ -96,24 +112,35 @@ pub(super) struct Fixture {
     pub(super) admissions: Rc<()>,
     /// Admission waits for it while held.
     pub(super) admit_gate: Rc<(Cell<bool>, Notify)>,
+    /// What the last admission was asked for, and what positions every one names.
+    pub(super) wanted: Rc<RefCell<Vec<Wanted>>>,
+    pub(super) positions: Rc<RefCell<Vec<(ChannelName, Position)>>>,
 }
 
 impl Fixture {
     pub(super) fn new() -> Self {
         let broker = Rc::new(Recorder::default());
         let metrics = Arc::new(ShardMetrics::default());
+        // However long the tests before it took.
+        metrics.beat_ms.set(crate::clock::now().0);
         let control = Arc::new(Control::default());
         let admissions = Rc::new(());
         let admit_gate = Rc::new((Cell::new(false), Notify::new()));
+        let wanted = Rc::new(RefCell::default());
+        let positions = Rc::new(RefCell::<Vec<(ChannelName, Position)>>::default());
         let admit = {
             let (admissions, gate) = (admissions.clone(), admit_gate.clone());
-            move |_: &[ChannelName], _| {
+            let (wanted, positions) = (wanted.clone(), positions.clone());
+            move |asked: Vec<Wanted>, _| {
+                *wanted.borrow_mut() = asked;
+                let positions = positions.clone();
                 let (admission, gate) = (admissions.clone(), gate.clone());
                 async move {
                     if gate.0.get() {
                         gate.1.notified().await;
                     }
-                    Box::new(admission) as Admission
+                    let positions = positions.borrow().clone();
+                    Ok(Admission { ticket: Box::new(admission), positions })
                 }
                 .boxed_local()
             }
@@ -144,7 +171,7 @@ impl Fixture {
                 body_budget: BodyBudget::default(),
             }),
         };
-        Self { context, broker, metrics, control, admissions, admit_gate }
+        Self { context, broker, metrics, control, admissions, admit_gate, wanted, positions }
     }
 
     /// With a change of the context.
@@ -155,9 +182,10 @@ impl Fixture {
     }
 
     pub(super) fn start(self) -> Server {
-        let Self { context, broker, metrics, control, admissions, admit_gate } = self;
+        let Self { context, broker, metrics, control, admissions, admit_gate, wanted, positions } =
+            self;
         let context = Rc::new(context);
-        Server { context, broker, metrics, control, admissions, admit_gate }
+        Server { context, broker, metrics, control, admissions, admit_gate, wanted, positions }
     }
 }
 
@@ -169,6 +197,8 @@ pub(super) struct Server {
     pub(super) control: Arc<Control>,
     pub(super) admissions: Rc<()>,
     pub(super) admit_gate: Rc<(Cell<bool>, Notify)>,
+    pub(super) wanted: Rc<RefCell<Vec<Wanted>>>,
+    pub(super) positions: Rc<RefCell<Vec<(ChannelName, Position)>>>,
 }
 
 impl Server {

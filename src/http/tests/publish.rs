@@ -286,3 +286,69 @@ async fn a_batch_keeps_its_order_when_it_is_longer_than_the_window() {
     }
     assert_eq!(server.broker.published.borrow().len(), count);
 }
+
+#[tokio::test]
+async fn a_key_goes_with_the_message_and_a_bad_one_publishes_nothing() {
+    let server = Fixture::new().start();
+    let longest = "k".repeat(128);
+    for key in ["a", "\"quoted\"", &longest] {
+        let header = format!("Idempotency-Key: {key}");
+        assert_eq!(status(&server.ask(post(&[&header], "x")).await), 202);
+        assert_eq!(server.broker.keys.borrow_mut().pop().unwrap().as_deref(), Some(key));
+    }
+    server.broker.published.borrow_mut().clear();
+    let too_long = format!("Idempotency-Key: {longest}k");
+    for headers in [
+        &["Idempotency-Key:"][..],
+        &["Idempotency-Key: a b"],
+        &["Idempotency-Key: \u{e4}"],
+        &[&too_long],
+        &["Idempotency-Key: a", "Idempotency-Key: a"],
+    ] {
+        let answer = server.ask(post(headers, "x")).await;
+        assert_eq!(status(&answer), 400, "{headers:?}");
+    }
+    assert_eq!(server.metrics.publish_failures.get(PublishFailure::Invalid as usize), 5);
+    assert!(server.broker.published.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn the_lines_of_a_batch_have_keys_of_their_own_or_the_batchs_with_their_number() {
+    let server = Fixture::new().start();
+    let ndjson = "Content-Type: application/x-ndjson";
+    let lines = "{\"data\":1}\n\n{\"data\":2}\n{\"data\":3,\"key\":\"own\"}";
+    let keyed = server.ask(post(&[ndjson, "Idempotency-Key: b"], lines)).await;
+    assert_eq!(status(&keyed), 202);
+    let keys = server.broker.keys.take();
+    let keys: Vec<_> = keys.iter().map(Option::as_deref).collect();
+    assert_eq!(keys, [Some("b:1"), Some("b:3"), Some("own")]);
+    server.ask(post(&[ndjson], lines)).await;
+    assert_eq!(server.broker.keys.take(), [None, None, Some("own".to_owned())]);
+
+    server.broker.published.borrow_mut().clear();
+    let (first, rest) = lines.split_once('\n').unwrap();
+    let longest = format!("Idempotency-Key: {}", "k".repeat(128));
+    let fits = format!("Idempotency-Key: {}", "k".repeat(126));
+    let many = "\n".repeat(8) + first;
+    for (header, lines, number) in [
+        (longest.as_str(), lines, 1),
+        (&fits, &format!("{first}{many}\n{first}"), 10),
+        ("X: y", &format!("{rest}\n{{\"data\":4,\"key\":\"\"}}"), 4),
+        ("X: y", "{\"data\":4,\"key\":\"a b\"}", 1),
+        ("X: y", "{\"data\":4,\"key\":7}", 1),
+    ] {
+        let bad = server.ask(post(&[ndjson, header], lines)).await;
+        let hint = body(&bad)["hint"].as_str().unwrap().to_owned();
+        assert_eq!(status(&bad), 400, "{hint}");
+        assert!(hint.starts_with(&format!("line {number}: ")), "{hint}");
+    }
+    assert!(server.broker.published.borrow().is_empty(), "nothing is sent of a bad batch");
+}
+
+#[tokio::test]
+async fn who_hears_nothing_certain_is_told_how_to_try_again() {
+    let server = Fixture::new().start();
+    server.broker.answers.borrow_mut().push_back(Err(PublishError::Unconfirmed));
+    let answer = body(&server.ask(post(&[], "x")).await);
+    assert!(answer["hint"].as_str().unwrap().contains("Idempotency-Key"), "{answer}");
+}

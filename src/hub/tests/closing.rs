@@ -147,7 +147,7 @@ fn a_skipping_client_goes_on_with_the_newest_message_and_its_loss_is_counted() {
         pass(&mut hub);
     }
     for event in events(&mut hub) {
-        if let Event::Skipped(_, count) = event {
+        if let Event::Skipped(_, count, _) = event {
             missed += count;
         }
     }

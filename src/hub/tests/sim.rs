@@ -3,6 +3,8 @@
 //! Each client's received bytes are parsed as a client would and compared with what was
 //! published. `WSBCAST_SIM_SEED=n` runs one seed alone; a failure prints its seed.
 
+mod history;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
@@ -10,14 +12,15 @@ use std::{
 
 use super::{
     SLOW_FRAME,
-    model::{CHANNELS, Channel, Client, Close, encoding},
+    model::{CHANNELS, Channel, Client, Close, ENCODINGS, encoding},
     pipe::{Pipe, frame},
     settings,
 };
 use crate::{
     channel::ChannelName,
-    hub::{Budget, Event, Finish, Hub, SlowPolicy},
+    hub::{Budget, Event, Finish, Hub, SlowPolicy, Unchanged},
     limits::CHUNK_BYTES_MAX,
+    ws::Kind,
 };
 
 const SEEDS: u64 = 3_000;
@@ -41,6 +44,7 @@ struct Simulation {
     budget: Arc<Budget>,
     names: Vec<ChannelName>,
     channels: [Channel; CHANNELS],
+    known: [history::Known; CHANNELS],
     clients: Vec<Client>,
     backlog_bytes: usize,
     tight_backlog: bool,
@@ -64,6 +68,7 @@ impl Simulation {
             budget,
             names: (0..CHANNELS).map(|n| ChannelName::new(&format!("c{n}")).unwrap()).collect(),
             channels: Default::default(),
+            known: Default::default(),
             clients: Vec::new(),
             backlog_bytes,
             tight_backlog,
@@ -87,7 +92,8 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        match self.random.u8(0..100) {
+        self.follow_logs();
+        match self.random.u8(0..120) {
             0..=9 => self.insert(),
             10..=12 => self.remove(),
             13..=42 => self.publish(),
@@ -99,10 +105,16 @@ impl Simulation {
             94..=96 => self.subscribe(),
             97 => self.break_one(),
             98 => self.close_channel(),
+            99..=103 => self.leave(),
+            104..=107 => self.hold(),
+            108..=112 => self.release(),
+            113..=115 => self.join_at_head(),
+            116..=118 => self.start(),
             _ => {
                 self.hub.relieve();
             }
         }
+        self.follow_logs();
     }
 
     fn pick(&mut self) -> Option<usize> {
@@ -113,7 +125,7 @@ impl Simulation {
         let room = if self.random.bool() { usize::MAX } else { self.random.usize(0..300_000) };
         let pipe = Pipe::with_room(room);
         let key = self.hub.insert(pipe.clone());
-        self.clients.push(Client::new(key, pipe, encoding(self.random.usize(0..3))));
+        self.clients.push(Client::new(key, pipe, self.random.usize(0..ENCODINGS)));
         for _ in 0..self.random.usize(0..3) {
             self.subscribe_client(self.clients.len() - 1);
         }
@@ -132,7 +144,10 @@ impl Simulation {
         let first = self.hub.subscribe(client.key, &self.names[channel], client.encoding);
         if client.close.is_none() && !client.failed {
             assert_eq!(first, !had, "the first subscriber is told");
-            client.next[channel].get_or_insert(self.channels[channel].messages.len());
+            if client.next[channel].is_none() {
+                client.next[channel] = Some(self.channels[channel].messages.len());
+                client.fresh[channel] = client.held.is_some();
+            }
         } else {
             assert!(!first, "a closing client is not subscribed");
         }
@@ -160,9 +175,19 @@ impl Simulation {
             16..=18 => self.random.usize(5..70_000),
             _ => self.random.usize(5..200_000),
         };
-        let mut message = self.channels[number].push(number, size, self.random.u8(..));
-        let heard = self.hub.has_channel(self.names[number].as_str());
-        assert_eq!(self.hub.publish(self.names[number].as_str(), &mut message), heard);
+        let position = self.random_position(number);
+        let name = self.names[number].clone();
+        let is_heard = self.hub.has_channel(name.as_str());
+        let is_new = self.advance(number, position.as_ref());
+        if is_heard && !is_new {
+            let mut old = Unchanged::new(Kind::Binary, b"never seen");
+            assert!(!self.hub.publish_at(name.as_str(), position.as_ref(), &mut old));
+            return;
+        }
+        let filler = self.random.u8(..);
+        let mut message = self.channels[number].push(number, size, filler, position.clone());
+        let taken = self.hub.publish_at(name.as_str(), position.as_ref(), &mut message);
+        assert_eq!(taken, is_heard);
     }
 
     fn pass(&mut self) {
@@ -298,7 +323,7 @@ impl Simulation {
             | Event::Drained(key)
             | Event::Failed(key, _)
             | Event::Slow(key)
-            | Event::Skipped(key, _)
+            | Event::Skipped(key, ..)
             | Event::CloseSent(key)) = event;
             let at = self.clients.iter().position(|client| client.key == key);
             let Some(number) = at else { continue };
@@ -316,7 +341,7 @@ impl Simulation {
         let lag = self.clients[number].lag(&self.channels);
         let published = std::array::from_fn(|channel| self.channels[channel].messages.len());
         let client = &mut self.clients[number];
-        let full = client.pipe.0.borrow().full;
+        let waits = client.pipe.0.borrow().full || client.held.is_some();
         match event {
             Event::Blocked(_) | Event::Drained(_) => {}
             Event::Failed(_, kind) => {
@@ -325,16 +350,17 @@ impl Simulation {
                 client.failed = true;
             }
             Event::Slow(_) => {
-                assert!(full && client.close.is_none(), "only who is full is slow");
+                assert!(waits && client.close.is_none(), "only who waits is slow");
                 assert!(self.policy == SlowPolicy::Close || self.tight_budget);
                 self.assert_far_behind(lag);
                 let client = &mut self.clients[number];
                 let frame = SLOW_FRAME.to_vec();
                 client.close = Some(Close { frame, finish: Finish::Frame, published });
             }
-            Event::Skipped(_, count) => {
-                assert!(full && self.policy == SlowPolicy::Skip && count > 0);
+            Event::Skipped(_, count, hole) => {
+                assert!(waits && self.policy == SlowPolicy::Skip && count > 0);
                 self.assert_far_behind(lag);
+                self.assert_hole(number, count, hole.as_deref());
                 self.clients[number].skipped += count;
             }
             Event::CloseSent(_) => {
@@ -347,20 +373,6 @@ impl Simulation {
     fn assert_far_behind(&self, lag: u64) {
         let enough = lag as usize + CHUNK_BYTES_MAX > self.backlog_bytes;
         assert!(self.tight_budget || (self.tight_backlog && enough), "{lag} is not far");
-    }
-
-    /// Lets everyone take everything.
-    fn drain(&mut self) {
-        for client in &self.clients {
-            client.pipe.make_room(usize::MAX);
-            client.pipe.0.borrow_mut().per_write = 0;
-            self.hub.writable(client.key);
-        }
-        let pass = self.hub.pass(&mut || true);
-        self.deliveries += pass.deliveries;
-        assert!(!pass.more && !self.hub.has_work());
-        self.hub.check();
-        self.see_events();
     }
 
     fn finish(mut self) {

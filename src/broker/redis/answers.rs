@@ -1,0 +1,196 @@
+//! What Redis answers to the scripts, read with suspicion: pure.
+//!
+//! Anyone with access can write our keys by hand. What is not as the scripts write it is an
+//! error, or (an entry of a stream) left out; nothing here panics or believes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fred::{
+    error::{Error, ErrorKind},
+    types::Value,
+};
+
+use super::wire;
+use crate::{
+    broker::{
+        Position,
+        history::{Kept, Stamped},
+    },
+    position::is_epoch,
+};
+
+/// What became of a slot inside Redis.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Redis' clock is in another slot; nothing happened.
+    Other,
+    /// Someone had it.
+    Taken,
+    /// It was ours, and the notice went out.
+    Sent(Position),
+}
+
+/// Where a channel stands in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) position: Position,
+    /// The newest message's; 0 if there is none.
+    pub(super) nonce: u64,
+}
+
+/// What the stream of a channel held.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) standing: Standing,
+    /// Milliseconds that the stream still lives; negative if there is none.
+    pub(super) lives_ms: i64,
+    /// In order.
+    pub(super) messages: Vec<Stamped>,
+}
+
+/// Reads the answer of the publishing script.
+pub(super) fn position(value: Value) -> Result<Position, Error> {
+    let (epoch, offset): (String, u64) = value.convert()?;
+    if is_epoch(&epoch) {
+        Ok(Position { epoch: epoch.into(), offset })
+    } else {
+        Err(unexpected("the stored epoch is none"))
+    }
+}
+
+/// Reads the answer of the slot script: the outcome, and Redis' time in milliseconds.
+pub(super) fn claim(value: Value) -> Result<(Claim, u64), Error> {
+    let mut parts = Parts::new(value);
+    let outcome: String = parts.next()?.convert()?;
+    let now_ms: u64 = parts.next()?.convert()?;
+    let claim = match outcome.as_str() {
+        "other" => Claim::Other,
+        "taken" => Claim::Taken,
+        _ => Claim::Sent(position(Value::Array(vec![parts.next()?, parts.next()?]))?),
+    };
+    Ok((claim, now_ms))
+}
+
+/// Reads where a channel stands.
+pub(super) fn standing(value: Value) -> Result<Standing, Error> {
+    Parts::new(value).standing()
+}
+
+/// Reads a stream; None if Redis does not know the channel.
+pub(super) fn read(value: Value) -> Result<Option<Read>, Error> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let mut parts = Parts::new(value);
+    let standing = parts.standing()?;
+    let lives_ms = parts.next()?.convert()?;
+    let newest_first = parts.next()?.into_array().into_iter();
+    let epoch = &standing.position.epoch;
+    let mut messages: Vec<Stamped> =
+        newest_first.filter_map(|entry| message(epoch, entry)).collect();
+    messages.reverse();
+    Ok(Some(Read { standing, lives_ms, messages }))
+}
+
+/// `[OFFSET-NONCE, [k, KIND, d, PAYLOAD, p, PREVIOUS]]`.
+fn message(epoch: &Arc<str>, entry: Value) -> Option<Stamped> {
+    let mut parts = Parts::new(entry);
+    let id: String = parts.next().ok()?.convert().ok()?;
+    let (offset, nonce) = id.split_once('-')?;
+    let mut fields = Parts::new(parts.next().ok()?);
+    let mut field = |name: &str| {
+        let found: String = fields.next().ok()?.convert().ok()?;
+        (found == name).then_some(())?;
+        fields.next().ok()
+    };
+    let letter: String = field("k")?.convert().ok()?;
+    let data: Bytes = field("d")?.convert().ok()?;
+    let previous = field("p")?.convert().ok()?;
+    let kind = wire::kind_of(&letter, &data)?;
+    let kept = Kept { kind, data, nonce: nonce.parse().ok()? };
+    let position = Position { epoch: epoch.clone(), offset: offset.parse().ok()? };
+    (position.offset > 0).then_some(Stamped { position, previous, kept })
+}
+
+/// The elements of an array, one after another.
+struct Parts(std::vec::IntoIter<Value>);
+
+impl Parts {
+    fn new(value: Value) -> Self {
+        Self(value.into_array().into_iter())
+    }
+
+    fn next(&mut self) -> Result<Value, Error> {
+        self.0.next().ok_or_else(|| unexpected("a short answer"))
+    }
+
+    fn standing(&mut self) -> Result<Standing, Error> {
+        let position = position(Value::Array(vec![self.next()?, self.next()?]))?;
+        Ok(Standing { position, nonce: self.next()?.convert()? })
+    }
+}
+
+fn unexpected(what: &'static str) -> Error {
+    Error::new(ErrorKind::Protocol, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::from(text)
+    }
+
+    fn entry(id: &str, fields: &[&str]) -> Value {
+        Value::Array(vec![text(id), Value::Array(fields.iter().map(|field| text(field)).collect())])
+    }
+
+    fn answer(epoch: &str, entries: Vec<Value>) -> Value {
+        let standing = [text(epoch), text("2"), text("20")];
+        let rest = [Value::Integer(1_000), Value::Array(entries)];
+        Value::Array(standing.into_iter().chain(rest).collect())
+    }
+
+    #[test]
+    fn a_stream_is_read_into_the_order_it_was_written_in() {
+        let newest_first = vec![
+            entry("2-20", &["k", "b", "d", "two", "p", "10"]),
+            entry("1-10", &["k", "t", "d", "one", "p", "0"]),
+        ];
+        let read = read(answer("e", newest_first)).unwrap().unwrap();
+        assert_eq!((read.standing.position.to_string(), read.standing.nonce), ("e:2".into(), 20));
+        assert_eq!(read.lives_ms, 1_000);
+        let places = read
+            .messages
+            .iter()
+            .map(|one| (one.position.offset, one.kept.nonce, one.previous, one.kept.data.clone()));
+        let expected = [(1, 10, 0, Bytes::from("one")), (2, 20, 10, Bytes::from("two"))];
+        assert_eq!(places.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn entries_that_none_of_us_wrote_are_left_out() {
+        let bad = vec![
+            entry("2", &["k", "t", "d", "x", "p", "0"]),
+            entry("0-1", &["k", "t", "d", "x", "p", "0"]),
+            entry("2-1", &["k", "x", "d", "x", "p", "0"]),
+            entry("2-1", &["d", "x", "k", "t", "p", "0"]),
+            entry("2-1", &["k", "t", "d", "x", "p", "zero"]),
+            entry("2-1", &["k", "t", "d"]),
+            text("2-1"),
+        ];
+        assert!(read(answer("e", bad)).unwrap().unwrap().messages.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_answer_of_a_script_is_an_error() {
+        assert!(read(Value::Null).unwrap().is_none());
+        assert!(read(answer("no epoch", Vec::new())).is_err());
+        assert!(read(Value::Array(vec![text("e"), text("2")])).is_err());
+        assert!(standing(Value::Array(vec![text("e"), text("2")])).is_err());
+        assert!(position(text("e")).is_err());
+        assert!(claim(Value::Array(vec![text("sent"), Value::Integer(1), text("e")])).is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! What all handles of a process share: checked settings, the way to all shards without Redis,
+//! and what the process remembers of the channels that it hears.
+//!
+//! Two mutexes, never held over an await and never one inside the other: one for what is done
+//! without Redis, one for the memory.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fred::{prelude::Config, types::Value};
+use tokio::sync::watch;
+
+use super::{
+    answers::{self, Standing},
+    lane::{CallError, Lane},
+    names::Names,
+    script::{Script, Scripts},
+    target,
+};
+use crate::{
+    broker::{
+        HistorySettings, InvalidSettings, Message, Publication, RedisSettings, Sink,
+        embedded::SlotsDone,
+        epoch,
+        fanout::Fanout,
+        history::{Fed, Histories, Stamped},
+        idempotency::Answers,
+    },
+    channel::ChannelName,
+    clock,
+    limits::{HISTORY_CHANNELS_MAX, REDIS_POSITION_TTL, REPLAY_PIECE_BYTES},
+    position::{Position, is_same_epoch},
+};
+
+/// The process's side of Redis.
+#[derive(Debug)]
+pub(in crate::broker) struct Process {
+    pub(super) config: Config,
+    pub(super) pool: usize,
+    pub(super) names: Names,
+    pub(super) scripts: Scripts,
+    pub(super) raw_channel: Option<String>,
+    pub(super) max_broadcast_bytes: usize,
+    pub(super) sinks: Vec<Arc<dyn Sink>>,
+    pub(super) local: Fanout<Alone>,
+    pub(super) history: HistorySettings,
+    memory: Mutex<Memory>,
+}
+
+/// What a process remembers of the channels that it hears.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) histories: Histories,
+    /// The readings of streams on their way; each resolves (by being dropped) when it is over.
+    pub(super) readings: HashMap<ChannelName, watch::Receiver<()>>,
+    /// How many shards hear a channel.
+    shards: HashMap<ChannelName, usize>,
+}
+
+/// What a process knows by itself of what it did without Redis.
+#[derive(Debug, Default)]
+pub(super) struct Alone {
+    pub(super) slots: SlotsDone,
+    /// What became of messages with a key that did not surely go through Redis.
+    answers: Answers<Apart>,
+}
+
+/// What happened to a message outside of Redis' knowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Apart {
+    /// It was delivered here, and is never sent again.
+    Local,
+    /// It may have gone through: here it must not be delivered as well.
+    InDoubt,
+}
+
+impl Alone {
+    pub(super) fn apart(&mut self, message: &Message) -> Option<Apart> {
+        self.answers.first(&message.channel, message.key.as_ref()?, clock::now())
+    }
+
+    pub(super) fn remember(&mut self, message: &Message, apart: Apart) {
+        if let Some(key) = &message.key {
+            self.answers.remember(&message.channel, key, apart, clock::now());
+        }
+    }
+}
+
+impl Process {
+    pub(in crate::broker) fn new(
+        settings: RedisSettings,
+        history: HistorySettings,
+        sinks: Vec<Arc<dyn Sink>>,
+    ) -> Result<Self, InvalidSettings> {
+        let config = target::parse(&settings.url)?;
+        if settings.prefix.is_empty() || settings.prefix.contains(['{', '}']) {
+            return Err(InvalidSettings::Prefix);
+        }
+        let raw_channel = settings.raw_channel.filter(|name| !name.is_empty());
+        let names = Names::new(settings.prefix.clone(), epoch::random());
+        if raw_channel.as_ref().is_some_and(|raw| names.may_be_ours(raw)) {
+            return Err(InvalidSettings::RawChannel(settings.prefix));
+        }
+        Ok(Self {
+            config,
+            pool: settings.pool.max(1),
+            names,
+            scripts: Scripts::new(),
+            raw_channel,
+            max_broadcast_bytes: settings.max_broadcast_bytes,
+            local: Fanout::new(sinks.clone(), Alone::default()),
+            sinks,
+            history,
+            memory: Mutex::new(Memory {
+                histories: Histories::new(history, HISTORY_CHANNELS_MAX),
+                readings: HashMap::new(),
+                shards: HashMap::new(),
+            }),
+        })
+    }
+
+    /// The memory. A panic elsewhere leaves whole messages: go on.
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What happened to a message with its key outside of Redis' knowledge.
+    pub(super) fn apart(&self, message: &Message) -> Option<Apart> {
+        message.key.as_ref()?;
+        self.local.turn().state.apart(message)
+    }
+
+    pub(super) fn remember(&self, message: &Message, apart: Apart) {
+        if message.key.is_some() {
+            self.local.turn().state.remember(message, apart);
+        }
+    }
+
+    /// Where `channel` stands in Redis; one that nobody uses gets a position thereby.
+    pub(super) async fn standing(
+        &self,
+        lane: &Lane,
+        channel: &ChannelName,
+    ) -> Result<Standing, CallError> {
+        self.ask(lane, &self.scripts.position, channel, None).await
+    }
+
+    /// Ends `epoch` of `channel`, unless that has been done; where the channel stands then.
+    pub(super) async fn rotate(
+        &self,
+        lane: &Lane,
+        channel: &ChannelName,
+        epoch: &str,
+    ) -> Result<Standing, CallError> {
+        self.ask(lane, &self.scripts.rotate, channel, Some(epoch.into())).await
+    }
+
+    async fn ask(
+        &self,
+        lane: &Lane,
+        script: &Script,
+        channel: &ChannelName,
+        over: Option<Value>,
+    ) -> Result<Standing, CallError> {
+        let mut args = vec![epoch::random().into(), millis(REDIS_POSITION_TTL)];
+        args.extend(over);
+        let answer = lane.ask(script, self.names.keys(channel), args).await?;
+        answers::standing(answer).map_err(CallError::InDoubt)
+    }
+
+    /// One shard more hears `channel`.
+    pub(super) fn heard(&self, channel: &ChannelName) {
+        *self.memory().shards.entry(channel.clone()).or_default() += 1;
+    }
+
+    /// One shard less: what no shard hears would get stale.
+    pub(super) fn unheard(&self, channel: &ChannelName) {
+        let mut memory = self.memory();
+        let Some(shards) = memory.shards.get_mut(channel) else { return };
+        *shards -= 1;
+        if *shards == 0 {
+            memory.shards.remove(channel);
+            memory.histories.forget(channel);
+        }
+    }
+
+    /// A shard has heard a message of `channel`, and all before it.
+    pub(super) fn feed(&self, channel: &ChannelName, message: Stamped) -> Fed {
+        self.memory().histories.feed(channel, message, clock::now())
+    }
+
+    /// The nonce of a message, if it is remembered.
+    pub(super) fn nonce_at(&self, channel: &ChannelName, epoch: &str, offset: u64) -> Option<u64> {
+        let memory = self.memory();
+        let ring = memory.histories.get(channel)?;
+        (*ring.position().epoch == *epoch).then(|| ring.nonce_at(offset))?
+    }
+
+    /// The offsets of `channel` that can be read: all after the first, up to the second.
+    pub(super) fn kept(&self, channel: &ChannelName, epoch: &Arc<str>) -> Option<(u64, u64)> {
+        let memory = self.memory();
+        let ring = memory.histories.get(channel)?;
+        let position = ring.position();
+        is_same_epoch(&position.epoch, epoch).then(|| (ring.floor(), position.offset))
+    }
+
+    /// Some messages after `after`, up to the offset `to`.
+    pub(super) fn piece(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+    ) -> Option<Vec<Publication>> {
+        self.memory().histories.piece(channel, after, to, REPLAY_PIECE_BYTES)
+    }
+
+    /// Forgets what is remembered of `channel` under `epoch`.
+    pub(super) fn forget(&self, channel: &ChannelName, epoch: &str) {
+        let mut memory = self.memory();
+        let ring = memory.histories.get(channel);
+        if ring.is_some_and(|ring| *ring.position().epoch == *epoch) {
+            memory.histories.forget(channel);
+        }
+    }
+}
+
+/// A duration as the scripts take it.
+pub(super) fn millis(duration: Duration) -> Value {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).into()
+}

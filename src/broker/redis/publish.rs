@@ -1,0 +1,191 @@
+//! Publishing: into Redis, once, or (surely not sent) to this process alone.
+//!
+//! A message that was sent and not answered for is neither: its publisher is told so, and may
+//! repeat it with the same key. Order within a channel is that of the calls.
+
+use std::{
+    cell::Cell,
+    hash::{BuildHasher, Hasher},
+};
+
+use bytes::Bytes;
+use fred::{error::Error, types::Value};
+
+use super::{
+    RedisBroker, answers,
+    lane::{CallError, Lane},
+    process::{Apart, millis},
+    script::Script,
+    wire,
+};
+use crate::{
+    broker::{Message, OnLoss, Position, Publication, PublishError, Reach, Receipt, epoch},
+    channel::ChannelName,
+    clock,
+    limits::{
+        IDEMPOTENCY_TTL, PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE,
+        PUBLISHES_IN_FLIGHT_MAX, REDIS_META_TTL, REDIS_SETTLE,
+    },
+    ws::Kind,
+};
+
+/// What became of a command to Redis.
+pub(super) enum Outcome<T> {
+    Done(T),
+    NotSent,
+    InDoubt,
+}
+
+impl RedisBroker {
+    /// All messages of a channel go through one lane: they keep their order.
+    pub(super) fn lane(&self, channel: &ChannelName) -> &Lane {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(channel.as_str().as_bytes());
+        let lanes = &self.link.lanes;
+        &lanes[(hasher.finish() % lanes.len() as u64) as usize]
+    }
+
+    /// Whether Redis may be used now. Just after its return others are not subscribed yet, so
+    /// publishing waits a moment.
+    async fn is_up(&self) -> bool {
+        let health = self.link.shared.health_ref();
+        loop {
+            let now = clock::now();
+            if health.reach_at(now) != Reach::Up {
+                return false;
+            }
+            match health.back_since().map(|since| since + REDIS_SETTLE) {
+                Some(settled) if settled > now => tokio::time::sleep(settled - now).await,
+                _ => return true,
+            }
+        }
+    }
+
+    pub(super) async fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
+        let _admitted = self.admit(message.data.len()).ok_or(PublishError::ShardStalled)?;
+        if self.process().apart(&message) == Some(Apart::Local) {
+            return Ok(Receipt::Local);
+        }
+        self.process().local.turn().check_room(message.data.len())?;
+        match self.publish_to_redis(&message).await {
+            Outcome::Done(position) => Ok(Receipt::Cluster(position)),
+            Outcome::InDoubt => {
+                self.process().remember(&message, Apart::InDoubt);
+                Err(PublishError::Unconfirmed)
+            }
+            Outcome::NotSent => self.publish_locally(message),
+        }
+    }
+
+    async fn publish_to_redis(&self, message: &Message) -> Outcome<Position> {
+        let process = self.process();
+        let Message { channel, kind, data, key } = message;
+        let mut keys = process.names.keys(channel);
+        let mut args = self.stamp_args(channel, *kind, data);
+        if let Some(key) = key {
+            keys.push(process.names.idempotency(channel, key));
+            args.push(millis(IDEMPOTENCY_TTL));
+        }
+        self.run(&process.scripts.publish, channel, keys, args, answers::position).await
+    }
+
+    /// Runs `script` in Redis if it is within reach; settled within
+    /// [`PUBLISH_CONFIRM_DEADLINE`], the wait for others included.
+    pub(super) async fn run<T>(
+        &self,
+        script: &Script,
+        channel: &ChannelName,
+        keys: Vec<String>,
+        args: Vec<Value>,
+        read: fn(Value) -> Result<T, Error>,
+    ) -> Outcome<T> {
+        let began = Cell::new(false);
+        let lane = self.lane(channel);
+        // Before any wait: who publishes first is first, also when all had to wait.
+        let ticket = lane.enter();
+        let call = async {
+            if !self.is_up().await {
+                return Err(CallError::NotSent);
+            }
+            if !lane.is_open() {
+                // The shards are back, this handle (the control thread's) is about to be.
+                let _ = tokio::time::timeout(REDIS_SETTLE, lane.changed.notified()).await;
+            }
+            began.set(true);
+            let value = lane.call(ticket, script, keys, args).await?;
+            read(value).map_err(CallError::InDoubt)
+        };
+        match tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await {
+            Ok(Ok(value)) => Outcome::Done(value),
+            Ok(Err(CallError::NotSent)) => Outcome::NotSent,
+            Ok(Err(CallError::Refused(error))) => {
+                self.link.shared.health_ref().refused.add(1);
+                tracing::warn!(%error, "Redis refuses a message");
+                Outcome::NotSent
+            }
+            Ok(Err(CallError::InDoubt(error))) => {
+                tracing::debug!(%error, "Redis did not confirm a message");
+                Outcome::InDoubt
+            }
+            Err(_) if began.get() => Outcome::InDoubt,
+            Err(_) => Outcome::NotSent,
+        }
+    }
+
+    /// What the stamping part of both scripts takes.
+    pub(super) fn stamp_args(&self, channel: &ChannelName, kind: Kind, data: &Bytes) -> Vec<Value> {
+        let history = &self.process().history;
+        let kept = if history.is_on() { history.messages_max } else { 0 };
+        vec![
+            self.process().names.channel(channel).into(),
+            wire::letter(kind).into(),
+            data.clone().into(),
+            epoch::random().into(),
+            millis(REDIS_META_TTL),
+            wire::nonce().to_string().into(),
+            kept.to_string().into(),
+            millis(history.ttl),
+        ]
+    }
+
+    pub(super) fn publish_locally(&self, message: Message) -> Result<Receipt, PublishError> {
+        if self.link.shared.on_loss() == OnLoss::Reject {
+            return Err(PublishError::BrokerLost);
+        }
+        let mut turn = self.process().local.turn();
+        match turn.state.apart(&message) {
+            Some(Apart::Local) => return Ok(Receipt::Local),
+            Some(Apart::InDoubt) => return Err(PublishError::Unconfirmed),
+            None => {}
+        }
+        turn.check_room(message.data.len())?;
+        turn.state.remember(&message, Apart::Local);
+        let Message { channel, kind, data, .. } = message;
+        turn.deliver(&Publication { channel, kind, data, position: None });
+        Ok(Receipt::Local)
+    }
+
+    /// Takes a place among the publishes in flight; None if there are too many.
+    fn admit(&self, bytes: usize) -> Option<Admitted<'_>> {
+        let (count, total) = self.in_flight.get();
+        let fits = total == 0 || total + bytes <= PUBLISH_BYTES_IN_FLIGHT_MAX;
+        (count < PUBLISHES_IN_FLIGHT_MAX && fits).then(|| {
+            self.in_flight.set((count + 1, total + bytes));
+            Admitted { broker: self, bytes }
+        })
+    }
+}
+
+/// A publish in flight.
+struct Admitted<'a> {
+    broker: &'a RedisBroker,
+    bytes: usize,
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        let (count, total) = self.broker.in_flight.get();
+        self.broker.in_flight.set((count - 1, total - self.bytes));
+        self.broker.answered.notify_one();
+    }
+}

@@ -1,0 +1,181 @@
+//! What is missing in the process's memory is read from Redis' stream: once for everybody.
+//!
+//! However many clients resume, and however many shards miss the same messages, one reading of a
+//! channel is on its way in the process; the others wait for it and look again. What is known to
+//! be nowhere is not read for again.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{
+    RedisBroker,
+    answers::{self, Read},
+    lane::{CallError, Lane},
+    process::Process,
+};
+use crate::{
+    broker::{
+        Recovery, Since,
+        history::{Reading, Ring},
+    },
+    channel::ChannelName,
+    clock,
+    limits::{HISTORY_READ_CHUNK, SUBSCRIBE_DEADLINE},
+    position::{Position, is_same_epoch},
+};
+
+/// What somebody needs to be in memory: of `epoch`, all after `after`, up to `to`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span<'a> {
+    pub(super) epoch: &'a Arc<str>,
+    pub(super) after: u64,
+    pub(super) to: u64,
+}
+
+/// What is to be done to get it there.
+enum Need<'a> {
+    Nothing,
+    /// Somebody reads; look again when it is over.
+    Wait(watch::Receiver<()>),
+    /// Read from this offset on.
+    Read(Flight<'a>, u64),
+}
+
+/// The reading of one channel on its way; over when dropped, however it went.
+struct Flight<'a> {
+    process: &'a Process,
+    channel: &'a ChannelName,
+    /// Its end wakes who waits.
+    _over: watch::Sender<()>,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.process.memory().readings.remove(self.channel);
+    }
+}
+
+impl Process {
+    /// Gets `span` into memory, as far as Redis has it and there is room.
+    ///
+    /// # Errors
+    /// When Redis could not be asked.
+    pub(super) async fn cover(
+        &self,
+        lane: &Lane,
+        channel: &ChannelName,
+        span: Span<'_>,
+    ) -> Result<(), CallError> {
+        if !self.history.is_on() || span.after >= span.to {
+            return Ok(());
+        }
+        loop {
+            match self.need(channel, span) {
+                Need::Nothing => return Ok(()),
+                Need::Wait(mut reading) => {
+                    // It never sends: it resolves by its end.
+                    let _ = reading.changed().await;
+                }
+                Need::Read(flight, first) => {
+                    let read = self.read_stream(lane, channel, first).await?;
+                    if let Some(read) = read {
+                        self.take_in(channel, read, first);
+                    }
+                    drop(flight);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn need<'a>(&'a self, channel: &'a ChannelName, span: Span<'_>) -> Need<'a> {
+        let mut memory = self.memory();
+        memory.histories.expire(clock::now());
+        let mut first = 1;
+        if let Some(ring) = memory.histories.get(channel) {
+            let Position { epoch, offset } = ring.position();
+            if is_same_epoch(&epoch, span.epoch) {
+                let reaches_back = ring.floor() <= span.after || ring.is_complete();
+                if reaches_back && offset >= span.to {
+                    return Need::Nothing;
+                }
+                if reaches_back {
+                    first = offset + 1;
+                }
+            }
+        }
+        if let Some(reading) = memory.readings.get(channel) {
+            return Need::Wait(reading.clone());
+        }
+        let (over, waiting) = watch::channel(());
+        memory.readings.insert(channel.clone(), waiting);
+        Need::Read(Flight { process: self, channel, _over: over }, first)
+    }
+
+    async fn read_stream(
+        &self,
+        lane: &Lane,
+        channel: &ChannelName,
+        first: u64,
+    ) -> Result<Option<Read>, CallError> {
+        let settings = &self.history;
+        let bytes_max = settings.bytes_max.min(settings.total_bytes_max);
+        let limits = [settings.messages_max, bytes_max, HISTORY_READ_CHUNK];
+        let mut args = vec![first.to_string().into()];
+        args.extend(limits.map(|limit| limit.to_string().into()));
+        let answer = lane.ask(&self.scripts.read, self.names.keys(channel), args).await?;
+        answers::read(answer).map_err(CallError::InDoubt)
+    }
+
+    fn take_in(&self, channel: &ChannelName, read: Read, first: u64) {
+        let Read { standing, lives_ms, messages } = read;
+        let now = clock::now();
+        // The stream's life began with the newest message.
+        let age = match u64::try_from(lives_ms) {
+            Ok(lives_ms) => {
+                self.history.ttl.saturating_sub(std::time::Duration::from_millis(lives_ms))
+            }
+            Err(_) => std::time::Duration::ZERO,
+        };
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let at = clock::Millis(now.0.saturating_sub(age_ms));
+        let is_whole = first == 1;
+        let reading =
+            Reading { position: standing.position, nonce: standing.nonce, messages, is_whole };
+        self.memory().histories.fill(channel, reading, at);
+    }
+
+    fn recovery(&self, channel: &ChannelName, since: &Since, to: &Position) -> Recovery {
+        let memory = self.memory();
+        let kept = memory.histories.get(channel).map(|ring| ring.recovery(since, to));
+        kept.unwrap_or_else(|| Ring::new(to.clone()).recovery(since, to))
+    }
+}
+
+impl RedisBroker {
+    pub(super) async fn recover_now(
+        &self,
+        channel: ChannelName,
+        since: Since,
+        to: Position,
+    ) -> Recovery {
+        let after = match &since {
+            Since::After(after) if after.is_comparable(&to) && after.offset <= to.offset => {
+                after.offset
+            }
+            // Of another history: all of this one is wanted.
+            Since::After(_) => 0,
+            Since::Newest(count) => to.offset.saturating_sub(*count as u64),
+        };
+        let process = self.process();
+        let span = Span { epoch: &to.epoch, after, to: to.offset };
+        let covering = process.cover(self.lane(&channel), &channel, span);
+        match tokio::time::timeout(SUBSCRIBE_DEADLINE, covering).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%channel, ?error, "the history cannot be read"),
+            Err(_) => tracing::debug!(%channel, "the history was not read in time"),
+        }
+        process.recovery(&channel, &since, &to)
+    }
+}

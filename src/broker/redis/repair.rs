@@ -1,0 +1,266 @@
+//! What a shard missed is fetched and put in its place, before anything newer.
+//!
+//! Holes show in what arrives, and after every subscription in a comparison with where Redis
+//! stands. The subscriber waits for the repair: what comes meanwhile waits in the connection, so
+//! no order is lost. A reading is bounded in time; what cannot be had is told as a gap. Where two
+//! histories share an epoch, the epoch is ended.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    answers::Standing,
+    connection::ConnectionError,
+    lane::CallError,
+    reader::Span,
+    subscriber::Subscriber,
+    track::{Lag, Stamp, Track, Verdict},
+    wire,
+};
+use crate::{
+    broker::{
+        Missed, Publication,
+        history::{Fed, Kept, Stamped},
+    },
+    channel::ChannelName,
+    clock,
+    limits::{POSITIONS_IN_FLIGHT_MAX, REDIS_RECONNECT_DELAY, REPAIR_DEADLINE},
+    position::Position,
+};
+
+/// Two histories share an epoch.
+struct Diverged;
+
+/// Offsets of `epoch` that a shard lacks.
+struct Hole {
+    epoch: Arc<str>,
+    from: u64,
+    to: u64,
+    /// The nonce of the message before it; None: another epoch's end is missing too.
+    after: Option<u64>,
+    /// The nonce of the last one in it.
+    last: u64,
+}
+
+impl Subscriber {
+    /// What arrived on a channel of ours.
+    pub(super) async fn publication(
+        &self,
+        channel: ChannelName,
+        name: &str,
+        payload: &Bytes,
+    ) -> Result<(), ConnectionError> {
+        let health = self.link.shared.health_ref();
+        let Some(message) = wire::decode(payload) else {
+            health.foreign.add(1);
+            tracing::debug!(%channel, "dropped what is no publication of ours");
+            return Ok(());
+        };
+        let wire::Message { kind, epoch, offset, nonce, previous, data } = message;
+        self.make_room(data.len()).await;
+        let stamp = Stamp { epoch, offset, nonce, previous };
+        let known = |offset| self.link.process().nonce_at(&channel, epoch, offset);
+        let judged = self.with_track(name, |track| {
+            (track.judge(&stamp, clock::now(), known), track.last().map(|(_, nonce)| nonce))
+        });
+        let Some((verdict, newest)) = judged else { return Ok(()) };
+        let hole =
+            |from, after| Hole { epoch: epoch.into(), from, to: offset - 1, after, last: previous };
+        let repaired = match verdict {
+            Verdict::Next => Ok(()),
+            Verdict::Duplicate => {
+                health.duplicates.add(1);
+                return Ok(());
+            }
+            Verdict::Jump(from) => self.repair(&channel, name, hole(from, newest)).await,
+            Verdict::Turn => self.repair(&channel, name, hole(1, None)).await,
+            Verdict::Late | Verdict::Diverged => Err(Diverged),
+        };
+        let position = Position { epoch: epoch.into(), offset };
+        let kept = Kept { kind, data: data.clone(), nonce };
+        let is_one_history = repaired.is_ok()
+            && self.link.process().feed(&channel, Stamped { position, previous, kept })
+                == Fed::Known;
+        if !is_one_history {
+            return self.diverged(&channel, name, epoch).await;
+        }
+        let position =
+            self.with_track(name, |track| track.advance(epoch, offset, nonce, clock::now()));
+        if position.is_some() {
+            self.sink.deliver(Publication { channel, kind, data, position });
+        }
+        Ok(())
+    }
+
+    /// Compares what has arrived with where Redis stands, for every channel subscribed anew.
+    pub(super) async fn check(&self) -> Result<(), ConnectionError> {
+        let lane = &self.link.lanes[0];
+        loop {
+            let batch = self.subscriptions.borrow_mut().take_unchecked(POSITIONS_IN_FLIGHT_MAX);
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let asking = async {
+                lane.opened().await;
+                let ask = |(_, channel)| self.link.process().standing(lane, channel);
+                join_all(batch.iter().map(|(name, channel)| ask((name, channel)))).await
+            };
+            let answers = timeout(REPAIR_DEADLINE, asking).await;
+            let answers = answers.map_err(|_| ConnectionError::Unanswered)?;
+            for ((name, channel), answer) in batch.iter().zip(answers) {
+                match answer {
+                    Ok(standing) => self.catch_up(channel, name, standing).await?,
+                    // The next message tells.
+                    Err(CallError::Refused(error)) => {
+                        tracing::warn!(%channel, %error, "Redis refuses to tell a position");
+                    }
+                    Err(_) => return Err(ConnectionError::Unanswered),
+                }
+            }
+        }
+    }
+
+    /// Gets as far as Redis stands.
+    async fn catch_up(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        standing: Standing,
+    ) -> Result<(), ConnectionError> {
+        let Standing { position, nonce } = standing;
+        let compared = self.with_track(name, |track| {
+            (track.compare(&position, nonce), track.last().map(|(_, nonce)| nonce))
+        });
+        let Some((lag, Some(newest))) = compared else { return Ok(()) };
+        let (from, after) = match lag {
+            Lag::None => return Ok(()),
+            Lag::Behind(from) => (from, Some(newest)),
+            Lag::Turned => (1, None),
+            Lag::Diverged => return self.diverged(channel, name, &position.epoch).await,
+        };
+        let Position { epoch, offset } = position;
+        let hole = Hole { epoch: epoch.clone(), from, to: offset, after, last: nonce };
+        if self.repair(channel, name, hole).await.is_err() {
+            return self.diverged(channel, name, &epoch).await;
+        }
+        self.with_track(name, |track| track.advance(&epoch, offset, nonce, clock::now()));
+        Ok(())
+    }
+
+    /// Delivers what is missing, and tells what of it cannot be had.
+    async fn repair(&self, channel: &ChannelName, name: &str, hole: Hole) -> Result<(), Diverged> {
+        let process = self.link.process();
+        let Hole { epoch, from, to, after, last } = hole;
+        self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await;
+        let is_other = |offset, nonce| {
+            process.nonce_at(channel, &epoch, offset).is_some_and(|known| known != nonce)
+        };
+        if after.is_some_and(|nonce| is_other(from - 1, nonce)) || is_other(to, last) {
+            return Err(Diverged);
+        }
+        let (floor, end) = process.kept(channel, &epoch).unwrap_or((to, to));
+        let mut reached = floor.clamp(from - 1, to);
+        let mut is_whole = true;
+        if reached >= from || after.is_none() {
+            let missed = Missed { epoch: Some(epoch.clone()), from, to: Some(reached) };
+            self.gap(channel, missed);
+            is_whole = false;
+        }
+        while reached < end.min(to) {
+            let place = Position { epoch: epoch.clone(), offset: reached };
+            let piece = process.piece(channel, &place, to).unwrap_or_default();
+            if piece.is_empty() {
+                break;
+            }
+            reached += piece.len() as u64;
+            for publication in piece {
+                self.make_room(publication.data.len()).await;
+                if self.with_track(name, |_| ()).is_none() {
+                    return Ok(());
+                }
+                self.sink.deliver(publication);
+            }
+        }
+        if reached < to {
+            let missed = Missed { epoch: Some(epoch.clone()), from: reached + 1, to: Some(to) };
+            self.gap(channel, missed);
+            is_whole = false;
+        }
+        if is_whole {
+            self.link.shared.health_ref().repaired.add(1);
+            tracing::info!(%channel, from, to, "messages that did not arrive were fetched");
+        }
+        Ok(())
+    }
+
+    /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`].
+    async fn cover(&self, channel: &ChannelName, span: Span<'_>) {
+        let lane = &self.link.lanes[0];
+        let covering = async {
+            loop {
+                match self.link.process().cover(lane, channel, span).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%channel, ?error, "the history was not read"),
+                }
+                sleep(REDIS_RECONNECT_DELAY).await;
+            }
+        };
+        if timeout(REPAIR_DEADLINE, covering).await.is_err() {
+            tracing::warn!(%channel, "the history was not read in time");
+        }
+    }
+
+    /// Ends an epoch that stands for two histories. Everyone gets to the new one that way,
+    /// whoever comes first.
+    async fn diverged(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        epoch: &str,
+    ) -> Result<(), ConnectionError> {
+        let process = self.link.process();
+        let lane = &self.link.lanes[0];
+        let asking = async {
+            lane.opened().await;
+            process.rotate(lane, channel, epoch).await
+        };
+        // Tried again on the next connection, by the comparison that follows.
+        let answer = timeout(REPAIR_DEADLINE, asking).await;
+        let Ok(Ok(Standing { position, nonce })) = answer else {
+            return Err(ConnectionError::Unanswered);
+        };
+        process.forget(channel, epoch);
+        let is_here = self.with_track(name, |track| {
+            track.last().is_some_and(|(last, _)| last.is_comparable(&position))
+        });
+        if is_here == Some(true) {
+            // A late message of an epoch that is over in Redis too.
+            self.link.shared.health_ref().duplicates.add(1);
+            return Ok(());
+        }
+        tracing::warn!(%channel, epoch, "Redis was rolled back: the channel begins anew");
+        let Position { epoch, offset } = position;
+        let hole = Hole { epoch: epoch.clone(), from: 1, to: offset, after: None, last: nonce };
+        if self.repair(channel, name, hole).await.is_err() {
+            let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset) };
+            self.gap(channel, missed);
+        }
+        self.with_track(name, |track| track.advance(&epoch, offset, nonce, clock::now()));
+        Ok(())
+    }
+
+    fn gap(&self, channel: &ChannelName, missed: Missed) {
+        self.link.shared.health_ref().count_gap();
+        tracing::warn!(%channel, ?missed, "messages were lost between Redis and this process");
+        self.sink.gap(channel, missed);
+    }
+
+    /// The track of what is still wanted.
+    fn with_track<R>(&self, name: &str, act: impl FnOnce(&mut Track) -> R) -> Option<R> {
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        subscriptions.get_mut(name).map(|known| act(&mut known.track))
+    }
+}

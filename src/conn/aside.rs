@@ -1,0 +1,162 @@
+//! What a client is told besides its messages, in the form that its connection speaks: how it
+//! begins, signs of life, farewells.
+//!
+//! All control frames of the table are made here, each from the encoding of the client it is for:
+//! a WebSocket frame inside an event stream would tear it. When something is said, and what comes
+//! after it, is not decided here.
+
+use std::time::Duration;
+
+use super::{forms, v1::words::Word};
+use crate::{
+    hub::Encoding,
+    limits::{SSE_RETRY, SSE_RETRY_SPREAD},
+    ws::{
+        Kind,
+        close::{self, CloseReason},
+        frame::{self, Control, ControlFrame},
+    },
+};
+
+/// Bytes for one client.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Its connection has no words for it.
+    Nothing,
+    /// A control frame.
+    Frame(ControlFrame),
+    /// Always the same text.
+    Fixed(&'static [u8]),
+    /// A message's frame, or text of an event stream.
+    Bytes(Vec<u8>),
+}
+
+impl AsRef<[u8]> for Said {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::Frame(frame) => frame.as_ref(),
+            Self::Fixed(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+/// The last that a client hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// A reason of ours.
+    For(CloseReason),
+    /// The answer to the client's own Close with this code.
+    Answer(Option<u16>),
+    /// The end of a drain: it is to come back after this.
+    Restart { retry_ms: u64 },
+}
+
+impl Farewell {
+    pub(super) fn reason(self) -> CloseReason {
+        match self {
+            Self::For(reason) => reason,
+            Self::Answer(_) => CloseReason::Client,
+            Self::Restart { .. } => CloseReason::Restart,
+        }
+    }
+
+    /// How it is told in `encoding`. An event stream just ends, but for the drain.
+    pub(super) fn said(self, encoding: Encoding) -> Said {
+        if !encoding.has_frames() {
+            return match self {
+                Self::Restart { retry_ms } => Said::Bytes(forms::sse_drain(retry_ms)),
+                Self::For(_) | Self::Answer(_) => Said::Nothing,
+            };
+        }
+        if let Self::Restart { retry_ms } = self
+            && encoding.is_v1()
+        {
+            let text = Word::Drain { reconnect_after_ms: retry_ms }.to_json();
+            let header = frame::data_header(Kind::Text, text.len());
+            let close = Self::Restart { retry_ms }.close_frame();
+            return Said::Bytes([header.as_ref(), &text, close.as_ref()].concat());
+        }
+        Said::Frame(self.close_frame())
+    }
+
+    fn close_frame(self) -> ControlFrame {
+        match (self, self.reason().code()) {
+            (Self::Restart { retry_ms }, Some(code)) => {
+                frame::close(code, &close::restart_text(retry_ms))
+            }
+            (Self::For(reason), Some(code)) => frame::close(code, reason.text()),
+            (Self::Answer(Some(code)), _) => frame::close(code, ""),
+            (Self::Answer(None), _) | (_, None) => frame::close_empty(),
+        }
+    }
+}
+
+/// What comes before everything else.
+pub(super) fn opening(encoding: Encoding, greeting: Option<&str>) -> Said {
+    match (encoding, greeting) {
+        (Encoding::Plain | Encoding::Deflate(_), Some(greeting)) => {
+            let header = frame::data_header(Kind::Text, greeting.len());
+            Said::Bytes([header.as_ref(), greeting.as_bytes()].concat())
+        }
+        (Encoding::Sse, greeting) => Said::Bytes(forms::sse_opening(retry_ms(), greeting)),
+        (Encoding::Plain | Encoding::Deflate(_) | Encoding::V1 | Encoding::V1Deflate(_), _) => {
+            Said::Nothing
+        }
+    }
+}
+
+/// What an idle client is sent: where there are frames, it answers.
+pub(super) fn sign_of_life(encoding: Encoding) -> Said {
+    if encoding.has_frames() {
+        Said::Frame(frame::control(Control::Ping, b""))
+    } else {
+        Said::Fixed(forms::SSE_HEARTBEAT)
+    }
+}
+
+/// The answer to a Ping, which only a client with frames can send.
+pub(super) fn pong(payload: &[u8]) -> ControlFrame {
+    frame::control(Control::Pong, payload)
+}
+
+fn retry_ms() -> u64 {
+    let spread = Duration::mul_f64(SSE_RETRY_SPREAD, fastrand::f64());
+    u64::try_from((SSE_RETRY + spread).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REASONS: [Farewell; 3] = [
+        Farewell::For(CloseReason::SlowConsumer),
+        Farewell::Answer(Some(1000)),
+        Farewell::Restart { retry_ms: 7 },
+    ];
+
+    #[test]
+    fn whoever_knows_frames_gets_a_close_frame_and_an_event_stream_never_does() {
+        for encoding in [Encoding::Plain, Encoding::V1] {
+            for farewell in REASONS {
+                let said = farewell.said(encoding);
+                let close = farewell.close_frame();
+                assert!(said.as_ref().ends_with(close.as_ref()), "{farewell:?}");
+                assert_eq!(close.as_ref()[0], 0x88, "{farewell:?}");
+            }
+            assert_eq!(sign_of_life(encoding).as_ref(), [0x89, 0]);
+        }
+        let all = CloseReason::ALL.map(Farewell::For).into_iter().chain(REASONS);
+        let texts = all.map(|farewell| farewell.said(Encoding::Sse)).chain([
+            sign_of_life(Encoding::Sse),
+            opening(Encoding::Sse, None),
+            opening(Encoding::Sse, Some("hi")),
+        ]);
+        for text in texts {
+            let text = str::from_utf8(text.as_ref()).unwrap();
+            assert!(text.is_empty() || text.ends_with("\n\n"), "{text:?}");
+            assert!(text.bytes().all(|byte| byte == b'\n' || !byte.is_ascii_control()));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The forms in which a message tells more than its payload: `wsbcast.v1` and server-sent events.
+//!
+//! Written once per shard and message into a buffer that is used again and again. Sources: the
+//! page on the subprotocol in this repository's `README.md`; the HTML standard, "Server-sent
+//! events", section 9.2.5 (the event stream format).
+
+use std::io::Write as _;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::{
+    broker::{Missed, Position, Publication},
+    channel::ChannelName,
+    limits::CODEC_KEPT_BYTES_MAX,
+    ws::Kind,
+};
+
+/// Empties `text`; a buffer that one large message has grown is not kept for ever.
+fn reuse(text: &mut Vec<u8>) {
+    text.clear();
+    text.shrink_to(CODEC_KEPT_BYTES_MAX);
+}
+
+/// A message of the subprotocol `wsbcast.v1`.
+pub(super) fn v1_message(message: &Publication, text: &mut Vec<u8>) {
+    reuse(text);
+    text.extend_from_slice(b"{\"type\":\"message\",\"channel\":\"");
+    // Names and epochs hold nothing that JSON escapes.
+    text.extend_from_slice(message.channel.as_str().as_bytes());
+    match &message.position {
+        Some(position) => {
+            put(
+                text,
+                format_args!("\",\"epoch\":\"{}\",\"offset\":{}", position.epoch, position.offset),
+            );
+        }
+        None => text.extend_from_slice(b"\",\"scope\":\"local\""),
+    }
+    match message.kind {
+        Kind::Text => {
+            text.extend_from_slice(b",\"data\":");
+            let data = std::str::from_utf8(&message.data).unwrap_or_default();
+            serde_json::to_writer(&mut *text, data).expect("a string can be written to memory");
+        }
+        Kind::Binary => {
+            text.extend_from_slice(b",\"encoding\":\"base64\",\"data\":\"");
+            put_base64(text, &message.data);
+            text.push(b'"');
+        }
+    }
+    text.push(b'}');
+}
+
+/// A message as a server-sent event.
+pub(super) fn sse_event(message: &Publication, text: &mut Vec<u8>) {
+    reuse(text);
+    if let Some(position) = &message.position {
+        put(text, format_args!("id: {position}\n"));
+    }
+    match message.kind {
+        Kind::Text => put_lines(text, &message.data),
+        Kind::Binary => {
+            text.extend_from_slice(b"event: binary\ndata: ");
+            put_base64(text, &message.data);
+            text.push(b'\n');
+        }
+    }
+    text.push(b'\n');
+}
+
+/// What is missing, as a message of `wsbcast.v1`.
+pub(super) fn v1_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>) {
+    reuse(text);
+    put_gap(text, channel, missed);
+}
+
+/// What is missing, as a server-sent event of the name `gap`.
+pub(super) fn sse_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>) {
+    reuse(text);
+    text.extend_from_slice(b"event: gap\ndata: ");
+    put_gap(text, channel, missed);
+    text.extend_from_slice(b"\n\n");
+}
+
+/// What an event stream begins with: how long to wait after its end, then a greeting if there is
+/// one. It has no id: it is no message.
+pub(super) fn sse_opening(retry_ms: u64, greeting: Option<&str>) -> Vec<u8> {
+    let mut text = Vec::new();
+    put(&mut text, format_args!("retry: {retry_ms}\n\n"));
+    if let Some(greeting) = greeting {
+        put_lines(&mut text, greeting.as_bytes());
+        text.push(b'\n');
+    }
+    text
+}
+
+/// Where a stream begins. An id without data is no event to a browser, but is what it asks to go
+/// on from: so whoever got no message yet misses none either.
+pub(super) fn sse_position(position: &Position) -> Vec<u8> {
+    format!("id: {position}\n\n").into()
+}
+
+/// The end of a stream at the end of a drain; EventSource obeys the `retry`.
+pub(super) fn sse_drain(retry_ms: u64) -> Vec<u8> {
+    let data = format_args!("{{\"reconnect_after_ms\":{retry_ms}}}");
+    format!("retry: {retry_ms}\nevent: drain\ndata: {data}\n\n").into()
+}
+
+/// A comment: all that an event stream has for a ping.
+pub(super) const SSE_HEARTBEAT: &[u8] = b":\n\n";
+
+fn put_gap(text: &mut Vec<u8>, channel: &ChannelName, missed: &Missed) {
+    put(text, format_args!("{{\"type\":\"gap\",\"channel\":\"{channel}\",\"epoch\":"));
+    match &missed.epoch {
+        Some(epoch) => put(text, format_args!("\"{epoch}\"")),
+        None => text.extend_from_slice(b"null"),
+    }
+    put(text, format_args!(",\"from\":{},\"to\":", missed.from));
+    match missed.to {
+        Some(to) => put(text, format_args!("{to}}}")),
+        None => text.extend_from_slice(b"null}"),
+    }
+}
+
+/// A `data:` line for each line of `data`; a carriage return ends one, too.
+fn put_lines(text: &mut Vec<u8>, data: &[u8]) {
+    let mut rest = Some(data);
+    while let Some(lines) = rest {
+        let end = lines.iter().position(|byte| b"\r\n".contains(byte));
+        let (line, after) = lines.split_at(end.unwrap_or(lines.len()));
+        text.extend_from_slice(b"data: ");
+        text.extend_from_slice(line);
+        text.push(b'\n');
+        rest = end.map(|_| after.strip_prefix(b"\r\n").unwrap_or_else(|| &after[1..]));
+    }
+}
+
+fn put_base64(text: &mut Vec<u8>, data: &[u8]) {
+    let start = text.len();
+    text.resize(start + data.len().div_ceil(3) * 4, 0);
+    STANDARD.encode_slice(data, &mut text[start..]).expect("there is room for all of it");
+}
+
+fn put(text: &mut Vec<u8>, words: std::fmt::Arguments<'_>) {
+    text.write_fmt(words).expect("memory takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: Kind, data: &'static [u8], position: Option<&str>) -> Publication {
+        Publication {
+            channel: ChannelName::new("a:b").unwrap(),
+            kind,
+            data: data.into(),
+            position: position.map(|text| text.parse().unwrap()),
+        }
+    }
+
+    fn v1(message: &Publication) -> String {
+        let mut text = b"from before".to_vec();
+        v1_message(message, &mut text);
+        String::from_utf8(text).unwrap()
+    }
+
+    fn sse(message: &Publication) -> String {
+        let mut text = Vec::new();
+        sse_event(message, &mut text);
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_v1_message_tells_channel_and_position_and_holds_any_text() {
+        assert_eq!(
+            v1(&message(Kind::Text, b"say \"hi\"\n\x00", Some("e1:42"))),
+            concat!(
+                r#"{"type":"message","channel":"a:b","epoch":"e1","offset":42,"#,
+                r#""data":"say \"hi\"\n\u0000"}"#
+            )
+        );
+        assert_eq!(
+            v1(&message(Kind::Text, b"", None)),
+            r#"{"type":"message","channel":"a:b","scope":"local","data":""}"#
+        );
+        assert_eq!(
+            v1(&message(Kind::Binary, b"\xff\x00", Some("e1:1"))),
+            concat!(
+                r#"{"type":"message","channel":"a:b","epoch":"e1","offset":1,"#,
+                r#""encoding":"base64","data":"/wA="}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_gap_is_told_with_what_is_known_of_it() {
+        let channel = ChannelName::new("a").unwrap();
+        let mut text = Vec::new();
+        let known = Missed { epoch: Some("e".into()), from: 3, to: Some(5) };
+        v1_gap(&channel, &known, &mut text);
+        assert_eq!(text, br#"{"type":"gap","channel":"a","epoch":"e","from":3,"to":5}"#);
+        sse_gap(&channel, &Missed { epoch: None, from: 3, to: None }, &mut text);
+        let told = r#"{"type":"gap","channel":"a","epoch":null,"from":3,"to":null}"#;
+        let expected = format!("event: gap\ndata: {told}\n\n");
+        assert_eq!(String::from_utf8_lossy(&text), expected);
+    }
+
+    #[test]
+    fn a_stream_begins_with_its_retry_time_and_ends_in_a_drain_with_another() {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert_eq!(text(sse_opening(2000, None)), "retry: 2000\n\n");
+        let greeted = text(sse_opening(2000, Some("hello\nthere")));
+        assert_eq!(greeted, "retry: 2000\n\ndata: hello\ndata: there\n\n");
+        assert_eq!(text(sse_position(&"e:7".parse().unwrap())), "id: e:7\n\n");
+        let drain = "retry: 12\nevent: drain\ndata: {\"reconnect_after_ms\":12}\n\n";
+        assert_eq!(text(sse_drain(12)), drain);
+    }
+
+    #[test]
+    fn an_event_has_an_id_if_it_has_a_position_and_a_line_for_each_line() {
+        assert_eq!(sse(&message(Kind::Text, b"hi", Some("e:7"))), "id: e:7\ndata: hi\n\n");
+        assert_eq!(sse(&message(Kind::Text, b"", None)), "data: \n\n");
+        assert_eq!(
+            sse(&message(Kind::Text, b"a\nb\r\n\rc\n", None)),
+            "data: a\ndata: b\ndata: \ndata: c\ndata: \n\n"
+        );
+        assert_eq!(
+            sse(&message(Kind::Binary, b"\xff", Some("e:8"))),
+            "id: e:8\nevent: binary\ndata: /w==\n\n"
+        );
+    }
+}

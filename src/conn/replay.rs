@@ -1,0 +1,323 @@
+//! Clients that come back: what they missed goes out first, piece by piece, while their logs wait.
+//!
+//! A client is held from the moment it joins its logs until everything before that moment is
+//! behind it. What it is given comes from the broker's history, a piece at a time and the next
+//! one when that has been taken: so a client that resumes costs one piece of memory, whatever it
+//! missed. It must not ask the broker itself; that is a [`Request::Replay`].
+
+use std::collections::VecDeque;
+
+use super::{Clients, Request, entry, forms};
+use crate::{
+    broker::{Missed, Position, Publication, Since},
+    channel::ChannelName,
+    hub::{Encode, Encoding, Hole, Key},
+    metrics::Resumed,
+    ws::{Kind, close::CloseReason, frame},
+};
+
+/// A channel as somebody asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub channel: ChannelName,
+    /// From where on; None: from now.
+    pub since: Option<Since>,
+}
+
+/// What a client begins with on one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which one.
+    pub channel: ChannelName,
+    /// It gets everything after this; None: nobody knows where the channel stands.
+    pub from: Option<Position>,
+    /// Up to here from the history, after it from the log; None: nothing from the history.
+    pub to: Option<Position>,
+    /// It asked for history.
+    pub resumed: bool,
+    /// What it asked for and will not get.
+    pub missed: Option<Missed>,
+}
+
+/// The next piece of history that a client is to be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Of this channel,
+    pub channel: ChannelName,
+    /// the messages after this one,
+    pub after: Position,
+    /// up to this offset.
+    pub to: u64,
+}
+
+/// Where the log of a client that has joined a channel stood then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// None: nobody knew.
+    pub at: Option<Position>,
+}
+
+/// What a client that is held is still to be given.
+///
+/// # Invariants
+/// There is one exactly while the client's logs wait.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    steps: VecDeque<Step>,
+    /// A piece was asked for and has not come yet.
+    asked: bool,
+    /// Where it begins on some channel is still to be found out.
+    settling: bool,
+    /// What was cut from its logs meanwhile, one of each channel: to be told in its place.
+    holes: Vec<Hole>,
+}
+
+impl Replay {
+    fn is_over(&self) -> bool {
+        self.steps.is_empty() && !self.settling
+    }
+
+    /// One more hole, behind those before it.
+    fn push_hole(&mut self, hole: Hole) {
+        let Some(known) = self.holes.iter_mut().find(|known| known.channel == hole.channel) else {
+            return self.holes.push(hole);
+        };
+        if known.missed.epoch == hole.missed.epoch {
+            known.missed.to = hole.missed.to;
+        } else {
+            known.missed = Missed { from: 1, ..hole.missed };
+        }
+    }
+}
+
+impl Clients {
+    /// Lets a client's logs wait until it has been told where it begins, and what it missed is
+    /// out.
+    pub fn hold(&mut self, key: Key) {
+        self.hub.hold(key);
+        self.replays.entry(key).or_default().settling = true;
+    }
+
+    /// The client's logs go out, unless something else must go first.
+    fn release(&mut self, key: Key) {
+        if let Some(replay) = self.replays.get(&key) {
+            if !replay.is_over() {
+                return;
+            }
+            let holes = self.replays.remove(&key).map(|replay| replay.holes);
+            for Hole { channel, missed } in holes.unwrap_or_default() {
+                self.tell_gap(key, &channel, &missed);
+            }
+        }
+        self.hub.release(key);
+    }
+
+    /// A client has missed something of a log: it is told before it gets what follows.
+    pub(super) fn on_hole(&mut self, key: Key, hole: Hole) {
+        match self.replays.get_mut(&key) {
+            Some(replay) => replay.push_hole(hole),
+            None => self.tell_gap(key, &hole.channel, &hole.missed),
+        }
+    }
+
+    /// A client has left `channel`: what it missed of that is not sent any more.
+    pub(super) fn forget_replay(&mut self, key: Key, channel: &ChannelName) {
+        if let Some(replay) = self.replays.get_mut(&key) {
+            replay.steps.retain(|step| step.channel != *channel);
+            replay.holes.retain(|hole| hole.channel != *channel);
+            self.release(key);
+        }
+    }
+
+    /// The newest position in this shard's logs of `channel`, if it is known.
+    #[must_use]
+    pub fn position(&self, channel: &ChannelName) -> Option<Position> {
+        self.hub.position(channel.as_str()).cloned()
+    }
+
+    /// Where a client stands that joined `channel` while its position was not known; see
+    /// [`crate::hub::Hub::start`].
+    pub fn start(
+        &mut self,
+        key: Key,
+        channel: &ChannelName,
+        baseline: Option<&Position>,
+    ) -> Option<Position> {
+        self.hub.start(key, channel.as_str(), baseline)
+    }
+
+    /// Moves a held client to the head of its log, if that has got as far as `to`, or has gone on
+    /// to another epoch: it was ahead of this shard elsewhere. The position there.
+    pub fn catch_up(&mut self, key: Key, channel: &ChannelName, to: &Position) -> Option<Position> {
+        let last = self.hub.position(channel.as_str())?;
+        let is_there = !last.is_comparable(to) || last.offset >= to.offset;
+        is_there.then(|| self.hub.join_at_head(key, channel.as_str()))?
+    }
+
+    /// The channels of a new client are settled: it is told where it begins and what is missing,
+    /// then gets what it missed, then its logs.
+    pub fn welcome(&mut self, key: Key, starts: Vec<Start>) {
+        if entry(&mut self.entries, key).is_some_and(|entry| entry.encoding.is_v1()) {
+            self.say_hello(key, &starts);
+        }
+        self.begin(key, starts);
+    }
+
+    /// Gaps, then what was missed, then the logs.
+    pub(super) fn begin(&mut self, key: Key, starts: Vec<Start>) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let encoding = client.encoding;
+        let mut steps = VecDeque::new();
+        for Start { channel, from, to, resumed, missed } in starts {
+            if resumed {
+                let word = if missed.is_some() { Resumed::Missed } else { Resumed::Recovered };
+                self.metrics.resumes.add(word as usize, 1);
+            }
+            if let Some(missed) = &missed {
+                if encoding.tells_gaps() {
+                    self.tell_gap(key, &channel, missed);
+                } else if self.settings.close_on_missed {
+                    return self.close(key, CloseReason::HistoryGone);
+                }
+            }
+            if let (Encoding::Sse, Some(from)) = (encoding, &from) {
+                self.hub.queue(key, &[&forms::sse_position(from)]);
+            }
+            if let (Some(after), Some(to)) = (from, to)
+                && after.offset < to.offset
+            {
+                steps.push_back(Step { channel, after, to: to.offset });
+            }
+        }
+        if let Some(replay) = self.replays.get_mut(&key) {
+            replay.settling = false;
+            replay.steps.append(&mut steps);
+        }
+        self.release(key);
+        self.ask_for_replay(key);
+        self.settle();
+    }
+
+    /// Asks for the next piece, if the client is there to take it.
+    pub(super) fn ask_for_replay(&mut self, key: Key) {
+        if self.replays.is_empty() {
+            return;
+        }
+        let is_live = entry(&mut self.entries, key).is_some_and(|entry| entry.is_live());
+        if let Some(replay) = self.replays.get_mut(&key)
+            && is_live
+            && !replay.steps.is_empty()
+            && !std::mem::replace(&mut replay.asked, true)
+        {
+            self.requests.push(Request::Replay(key));
+        }
+    }
+
+    /// What a [`Request::Replay`] is to read; None if the client has left.
+    #[must_use]
+    pub fn next_step(&self, key: Key) -> Option<Step> {
+        self.replays.get(&key)?.steps.front().cloned()
+    }
+
+    /// The piece that [`Clients::next_step`] named; None: it is there no more, since the client
+    /// took so long.
+    pub fn replayed(&mut self, key: Key, piece: Option<Vec<Publication>>) {
+        let Some(replay) = self.replays.get_mut(&key) else { return };
+        replay.asked = false;
+        let Some(step) = replay.steps.front_mut() else { return };
+        let Some(piece) = piece else { return self.miss_step(key) };
+        match piece.last().and_then(|last| last.position.as_ref()) {
+            Some(last) if last.offset < step.to => step.after = last.clone(),
+            _ => {
+                replay.steps.pop_front();
+            }
+        }
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let encoding = client.encoding.uncompressed();
+        for message in &piece {
+            let (header, payload) = self.encoder.message(encoding, message);
+            let header = header.as_ref().map_or(&[][..], AsRef::as_ref);
+            self.hub.queue(key, &[header, payload]);
+        }
+        self.metrics.replayed_messages.add(piece.len() as u64);
+        self.release(key);
+        if piece.is_empty() {
+            self.ask_for_replay(key);
+        }
+        self.settle();
+    }
+
+    /// What a client was to be given next is gone: it is told, or closed.
+    fn miss_step(&mut self, key: Key) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let tells_gaps = client.encoding.tells_gaps();
+        if !tells_gaps && self.settings.close_on_missed {
+            return self.close(key, CloseReason::HistoryGone);
+        }
+        let step = self.replays.get_mut(&key).and_then(|replay| replay.steps.pop_front());
+        if let Some(Step { channel, after, to }) = step
+            && tells_gaps
+        {
+            let Position { epoch, offset } = after;
+            let missed = Missed { epoch: Some(epoch), from: offset + 1, to: Some(to) };
+            self.tell_gap(key, &channel, &missed);
+        }
+        self.release(key);
+        self.ask_for_replay(key);
+        self.settle();
+    }
+
+    /// Tells one client what it will not get.
+    fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let encoding = client.encoding.uncompressed();
+        let mut notice = Notice::new(channel, missed);
+        let parts = notice.encode(encoding);
+        self.hub.queue(key, &parts);
+    }
+
+    /// Messages of `channel` were lost before they reached this process. Those who can be told
+    /// are, and go on; the others are closed after all that came before the hole. Not if all that
+    /// is known is that another history has begun: they know nothing of histories, and would all
+    /// leave whenever a Redis that keeps nothing is restarted.
+    pub fn lost(&mut self, channel: &ChannelName, missed: &Missed) {
+        self.hub.publish(channel.as_str(), &mut Notice::new(channel, missed));
+        if missed.is_certain() {
+            self.close_for_gap(channel);
+        } else {
+            self.settle();
+        }
+    }
+}
+
+/// Something missing, as it stands in the logs of those who can be told.
+struct Notice<'a> {
+    channel: &'a ChannelName,
+    missed: &'a Missed,
+    header: Option<frame::Header>,
+    text: Vec<u8>,
+}
+
+impl<'a> Notice<'a> {
+    fn new(channel: &'a ChannelName, missed: &'a Missed) -> Self {
+        Self { channel, missed, header: None, text: Vec::new() }
+    }
+}
+
+impl Encode for Notice<'_> {
+    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
+        match encoding {
+            Encoding::Plain | Encoding::Deflate(_) => return [&[], &[]],
+            Encoding::V1 | Encoding::V1Deflate(_) => {
+                forms::v1_gap(self.channel, self.missed, &mut self.text);
+                self.header = Some(frame::data_header(Kind::Text, self.text.len()));
+            }
+            Encoding::Sse => {
+                forms::sse_gap(self.channel, self.missed, &mut self.text);
+                self.header = None;
+            }
+        }
+        [self.header.as_ref().map_or(&[], AsRef::as_ref), &self.text]
+    }
+}

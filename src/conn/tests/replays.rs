@@ -1,0 +1,151 @@
+//! Clients of `wsbcast.v1` that are given history: what goes before what.
+
+use std::io::Read as _;
+
+use super::*;
+use crate::{
+    broker::{Missed, Position},
+    hub::SlowPolicy,
+};
+
+const PATIENT: Millis = Millis(0);
+
+fn at(offset: u64) -> Position {
+    Position { epoch: "e".into(), offset }
+}
+
+fn message(offset: u64, length: usize) -> Publication {
+    Publication {
+        channel: ChannelName::default_channel(),
+        kind: Kind::Text,
+        data: vec![b'x'; length].into(),
+        position: Some(at(offset)),
+    }
+}
+
+fn start(from: u64, to: u64) -> Start {
+    let channel = ChannelName::default_channel();
+    Start { channel, from: Some(at(from)), to: Some(at(to)), resumed: true, missed: None }
+}
+
+/// A v1 client that waits to be given history.
+fn held(table: &mut Table) -> (Key, TcpStream) {
+    let channels = [ChannelName::default_channel()];
+    let key = table.clients.admit(Endpoint::Ws, Encoding::V1, &channels);
+    table.clients.hold(key);
+    let peer = table.connect(key, PATIENT);
+    (key, peer)
+}
+
+fn has_replay(table: &mut Table, key: Key) -> bool {
+    let requests = table.clients.take_requests();
+    requests.iter().any(|request| matches!(request, Request::Replay(of) if *of == key))
+}
+
+/// The next message, and its `offset` or `from` and `to`.
+fn next(peer: &mut TcpStream) -> serde_json::Value {
+    let mut head = [0; 2];
+    peer.read_exact(&mut head).unwrap();
+    assert_eq!(head[0], 0x81, "a text message");
+    let mut length = usize::from(head[1]);
+    if length == 126 {
+        let mut more = [0; 2];
+        peer.read_exact(&mut more).unwrap();
+        length = usize::from(u16::from_be_bytes(more));
+    }
+    let mut text = vec![0; length];
+    peer.read_exact(&mut text).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn what_was_cut_from_the_log_during_a_replay_is_told_behind_it() {
+    let skip = hub::Settings {
+        backlog_bytes: 100_000,
+        slow: SlowPolicy::Skip,
+        slow_close_frame: Box::default(),
+    };
+    let mut table = table(settings());
+    table.clients.hub = Hub::new(skip, table.budget.clone());
+    let (key, mut peer) = held(&mut table);
+    table.clients.start(key, &ChannelName::default_channel(), Some(&at(2)));
+    table.clients.welcome(key, vec![start(0, 2)]);
+    assert!(has_replay(&mut table, key));
+    for offset in 3..=30 {
+        table.clients.append(&message(offset, 20_000));
+    }
+    table.clients.replayed(key, Some(vec![message(1, 5)]));
+    assert!(has_replay(&mut table, key), "the next piece, now that there is room");
+    table.clients.replayed(key, Some(vec![message(2, 5)]));
+    assert_eq!(next(&mut peer)["type"], "hello");
+    assert_eq!([next(&mut peer)["offset"].take(), next(&mut peer)["offset"].take()], [1, 2]);
+    let mut expected = 3;
+    while expected <= 30 {
+        let word = next(&mut peer);
+        if word["type"] == "gap" {
+            assert_eq!(word["from"], expected);
+            expected = word["to"].as_u64().unwrap() + 1;
+            assert!(expected > 10, "most of them do not fit into the backlog");
+        } else {
+            assert_eq!(word["offset"], expected);
+            expected += 1;
+        }
+    }
+    assert!(table.clients.replays.is_empty());
+}
+
+#[test]
+fn who_leaves_a_channel_amid_its_history_gets_no_more_of_it_and_its_other_channels_go_on() {
+    let mut table = table(settings());
+    let (key, mut peer) = held(&mut table);
+    let other = ChannelName::new("other").unwrap();
+    table.clients.hub.subscribe(key, &other, Encoding::V1);
+    table.clients.welcome(key, vec![start(0, 2)]);
+    assert!(has_replay(&mut table, key));
+    table.clients.append(&Publication { channel: other, ..message(7, 5) });
+    table.clients.append(&message(3, 5));
+    peer.write_all(&masked(0x81, br#"{"type":"unsubscribe","channel":"notifications"}"#)).unwrap();
+    table.read_until(key, PATIENT, |table| table.clients.replays.is_empty());
+    assert!(table.clients.next_step(key).is_none());
+    table.clients.replayed(key, Some(vec![message(1, 5)]));
+    assert_eq!(next(&mut peer)["type"], "hello");
+    assert_eq!(next(&mut peer)["type"], "unsubscribed");
+    let word = next(&mut peer);
+    assert_eq!((&word["channel"], &word["offset"]), (&"other".into(), &7.into()));
+}
+
+#[test]
+fn history_that_is_gone_before_it_was_sent_is_a_gap() {
+    let mut table = table(settings());
+    let (key, mut peer) = held(&mut table);
+    table.clients.welcome(key, vec![start(0, 5)]);
+    table.clients.replayed(key, Some(vec![message(1, 5)]));
+    table.clients.append(&message(6, 5));
+    table.clients.replayed(key, None);
+    assert_eq!(next(&mut peer)["type"], "hello");
+    assert_eq!(next(&mut peer)["offset"], 1);
+    let gap = next(&mut peer);
+    assert_eq!((&gap["from"], &gap["to"]), (&2.into(), &5.into()));
+    assert_eq!(next(&mut peer)["offset"], 6);
+}
+
+#[test]
+fn a_subscription_that_is_being_settled_holds_the_logs_though_an_earlier_replay_ends() {
+    let mut table = table(settings());
+    let (key, mut peer) = held(&mut table);
+    table.clients.welcome(key, vec![start(0, 1)]);
+    let late = ChannelName::new("late").unwrap();
+    let wanted = Wanted { channel: late.clone(), since: None };
+    assert!(table.clients.join(key, &wanted).is_some());
+    table.clients.replayed(key, Some(vec![message(1, 5)]));
+    table.clients.append(&message(2, 5));
+    while table.clients.pass(&mut || true).more {}
+    let missed = Some(Missed { epoch: Some("l".into()), from: 1, to: Some(3) });
+    let from = Some(Position { epoch: "l".into(), offset: 3 });
+    table.clients.append(&Publication { channel: late.clone(), ..message(9, 5) });
+    table.clients.subscribed(key, Start { channel: late, from, missed, ..start(0, 0) });
+    assert!(table.clients.join(key, &wanted).is_none(), "it has it");
+    let kinds: Vec<_> = (0..7).map(|_| next(&mut peer)["type"].take()).collect();
+    let order = ["hello", "message", "subscribed", "gap", "message", "message", "subscribed"];
+    assert_eq!(kinds, order);
+}

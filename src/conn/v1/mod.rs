@@ -1,0 +1,160 @@
+//! Clients of the subprotocol `wsbcast.v1`: what they say is done, in its order, and answered.
+//!
+//! What needs the broker goes the way of clients' own messages: one at a time, the client not
+//! read meanwhile, the rest of what it has said behind it in its inbox. So answers come in the
+//! order of the commands, and a client has at most one subscription that is being settled. It
+//! must not ask the broker itself.
+
+mod command;
+pub(super) mod words;
+
+use self::{
+    command::{Command, Mistake},
+    words::{Code, Complaint, Place, Word},
+};
+use super::{Borrowed, Clients, Joined, Offered, OwnMessage, Start, Wanted, closing::State, entry};
+use crate::{
+    broker::{PublishError, Receipt},
+    channel::ChannelName,
+    hub::Key,
+    limits::{CHANNELS_PER_CLIENT_MAX, CHANNELS_PER_SHARD_MAX, ECHO_UNSENT_BYTES_MAX},
+    ws::{Kind, close::CloseReason, frame},
+};
+
+impl Clients {
+    /// A whole message of a client's.
+    pub(super) fn on_command(&mut self, key: Key, kind: Kind, data: &Borrowed<'_>) {
+        if kind != Kind::Text {
+            return self.close(key, CloseReason::Unsupported);
+        }
+        let may_publish = entry(&mut self.entries, key).is_some_and(|entry| entry.may_publish);
+        let command = match command::read(data, self.settings.broadcast_bytes_max) {
+            Ok(command) => command,
+            Err(Mistake::Fatal(reason)) => return self.close(key, reason),
+            Err(Mistake::Told(complaint)) => return self.complain(key, complaint),
+        };
+        let offered = match command {
+            Command::Unknown => return,
+            Command::Ping => Offered::Ping,
+            Command::Subscribe(wanted) => Offered::Subscription(wanted),
+            Command::Unsubscribe(channel) => Offered::Departure(channel),
+            Command::Publish { channel, id, .. } if !may_publish => {
+                self.metrics.client_messages_dropped.add(1);
+                let message = "this client may not publish; see --client-publish";
+                let complaint = Complaint::about(&channel, Code::NotAllowed, message);
+                let id = id.map(|id| id.as_str().to_owned());
+                return self.complain(key, Complaint { id, ..complaint });
+            }
+            Command::Publish { channel, kind, data, id } => {
+                Offered::Message(OwnMessage { channel, kind, data, id })
+            }
+        };
+        self.offer(key, offered);
+    }
+
+    /// Tells one client something, behind what it has been told.
+    pub(super) fn say(&mut self, key: Key, word: &Word<'_>) {
+        let text = word.to_json();
+        let header = frame::data_header(Kind::Text, text.len());
+        self.hub.queue(key, &[header.as_ref(), &text]);
+        if self.hub.unsent(key) > ECHO_UNSENT_BYTES_MAX
+            && let Some(entry) = entry(&mut self.entries, key)
+        {
+            // Whoever asks must also read the answers.
+            entry.paused = true;
+        }
+    }
+
+    fn complain(&mut self, key: Key, complaint: Complaint) {
+        self.say(key, &Word::Error(&complaint));
+    }
+
+    /// The first thing that a client hears.
+    pub(super) fn say_hello(&mut self, key: Key, starts: &[Start]) {
+        let greeting = self.settings.greeting.take();
+        let interval = self.settings.keepalive.interval.unwrap_or_default();
+        let hello = Word::Hello {
+            version: env!("CARGO_PKG_VERSION"),
+            positions: starts,
+            ping_interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
+            greeting: greeting.as_deref(),
+        };
+        self.say(key, &hello);
+        self.settings.greeting = greeting;
+    }
+
+    /// A client's message has been published, or not.
+    pub fn published(
+        &mut self,
+        key: Key,
+        channel: &ChannelName,
+        id: Option<&str>,
+        result: &Result<Receipt, PublishError>,
+    ) {
+        if !entry(&mut self.entries, key).is_some_and(|entry| entry.encoding.is_v1()) {
+            return;
+        }
+        match result {
+            Ok(receipt) => {
+                let (place, scope) = match receipt {
+                    Receipt::Cluster(position) => (Some(position), "cluster"),
+                    Receipt::Local => (None, "local"),
+                };
+                let (place, channel) = (Place::from(place), channel.as_str());
+                self.say(key, &Word::Published { id, channel, place, scope });
+            }
+            Err(error) => {
+                let id = id.map(ToOwned::to_owned);
+                let complaint = Complaint::about(channel, error.into(), error.to_string());
+                self.complain(key, Complaint { id, ..complaint });
+            }
+        }
+        self.settle();
+    }
+
+    /// Lets a client that is here join `wanted`, and holds it until [`Clients::subscribed`] says
+    /// where it begins there. None: it does not join; it has been told why.
+    pub fn join(&mut self, key: Key, wanted: &Wanted) -> Option<Joined> {
+        let client = entry(&mut self.entries, key)?;
+        if client.state() != State::Open {
+            return None;
+        }
+        let (channel, encoding) = (&wanted.channel, client.encoding);
+        let refusal = if self.hub.hears(key, channel.as_str()) {
+            let position = self.position(channel);
+            let (place, channel) = (position.as_ref().into(), channel.as_str());
+            self.say(key, &Word::Subscribed { channel, place, recovered: None });
+            self.settle();
+            return None;
+        } else if self.hub.subscription_count(key) >= CHANNELS_PER_CLIENT_MAX {
+            format!("a client has at most {CHANNELS_PER_CLIENT_MAX} channels")
+        } else if !self.has_room(std::iter::once(channel), encoding) {
+            format!("there are {CHANNELS_PER_SHARD_MAX} channels here; try another process")
+        } else {
+            self.hold(key);
+            self.hub.subscribe(key, channel, encoding);
+            return Some(Joined { at: self.position(channel) });
+        };
+        self.complain(key, Complaint::about(channel, Code::TooManyChannels, refusal));
+        self.settle();
+        None
+    }
+
+    /// A client that has joined a channel is told where it begins there, and gets what it missed.
+    pub fn subscribed(&mut self, key: Key, start: Start) {
+        let word = Word::Subscribed {
+            channel: start.channel.as_str(),
+            place: start.from.as_ref().into(),
+            recovered: start.resumed.then_some(start.missed.is_none()),
+        };
+        self.say(key, &word);
+        self.begin(key, vec![start]);
+    }
+
+    /// A client does not want a channel any more.
+    pub(super) fn depart(&mut self, key: Key, channel: &ChannelName) {
+        self.hub.leave(key, channel.as_str());
+        self.say(key, &Word::Unsubscribed { channel: channel.as_str() });
+        self.forget_replay(key, channel);
+    }
+}

@@ -1,0 +1,218 @@
+//! What the server says in `wsbcast.v1` to one client alone, as JSON: pure.
+//!
+//! Messages and gaps, which stand in logs, are written in `forms`. Source of the words: the
+//! section on the subprotocol in this repository's `README.md`.
+
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    broker::{Position, PublishError},
+    channel::ChannelName,
+    conn::Start,
+};
+
+/// A message of the server's.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(in crate::conn) enum Word<'a> {
+    Hello {
+        version: &'static str,
+        #[serde(serialize_with = "by_channel")]
+        positions: &'a [Start],
+        ping_interval_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        greeting: Option<&'a str>,
+    },
+    Subscribed {
+        channel: &'a str,
+        #[serde(flatten)]
+        place: Place<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovered: Option<bool>,
+    },
+    Unsubscribed {
+        channel: &'a str,
+    },
+    Published {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        channel: &'a str,
+        #[serde(flatten)]
+        place: Place<'a>,
+        scope: &'static str,
+    },
+    Pong,
+    Drain {
+        reconnect_after_ms: u64,
+    },
+    Error(&'a Complaint),
+}
+
+/// A position, or two times null.
+#[derive(Debug, Serialize)]
+pub(in crate::conn) struct Place<'a> {
+    epoch: Option<&'a str>,
+    offset: Option<u64>,
+}
+
+/// What a client is told that asked for something that cannot be done.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(in crate::conn) struct Complaint {
+    pub(in crate::conn) code: Code,
+    pub(in crate::conn) message: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::conn) channel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::conn) id: Option<String>,
+}
+
+/// What was wrong, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::conn) enum Code {
+    #[serde(rename = "bad_request")]
+    BadRequest,
+    #[serde(rename = "bad_channel")]
+    BadChannel,
+    #[serde(rename = "bad_position")]
+    BadPosition,
+    #[serde(rename = "too_many_channels")]
+    TooManyChannels,
+    #[serde(rename = "not_allowed")]
+    NotAllowed,
+    #[serde(rename = "too_big")]
+    TooBig,
+    #[serde(rename = "shard-stalled")]
+    ShardStalled,
+    #[serde(rename = "broker-lost")]
+    BrokerLost,
+    #[serde(rename = "unconfirmed")]
+    Unconfirmed,
+}
+
+impl Word<'_> {
+    /// As JSON.
+    pub(in crate::conn) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers can be written to memory")
+    }
+}
+
+impl<'a> From<Option<&'a Position>> for Place<'a> {
+    fn from(position: Option<&'a Position>) -> Self {
+        Self {
+            epoch: position.map(|position| &*position.epoch),
+            offset: position.map(|position| position.offset),
+        }
+    }
+}
+
+impl Complaint {
+    pub(in crate::conn) fn about(
+        channel: &ChannelName,
+        code: Code,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { code, message: message.into(), channel: Some(channel.to_string()), id: None }
+    }
+}
+
+impl From<&PublishError> for Code {
+    fn from(error: &PublishError) -> Self {
+        match error {
+            PublishError::ShardStalled => Self::ShardStalled,
+            PublishError::BrokerLost => Self::BrokerLost,
+            PublishError::Unconfirmed => Self::Unconfirmed,
+        }
+    }
+}
+
+fn by_channel<S: Serializer>(starts: &[Start], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(starts.len()))?;
+    for start in starts {
+        let place = start.from.as_ref().map(|position| Place::from(Some(position)));
+        map.serialize_entry(start.channel.as_str(), &place)?;
+    }
+    map.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(word: &Word<'_>) -> String {
+        String::from_utf8(word.to_json()).unwrap()
+    }
+
+    #[test]
+    fn hello_tells_where_each_channel_begins() {
+        let start = |name: &str, from: Option<&str>| Start {
+            channel: ChannelName::new(name).unwrap(),
+            from: from.map(|text| text.parse().unwrap()),
+            to: None,
+            resumed: false,
+            missed: None,
+        };
+        let starts = [start("b", Some("e:41")), start("a", None)];
+        let hello = |greeting| Word::Hello {
+            version: "1.2.3",
+            positions: &starts,
+            ping_interval_ms: 25_000,
+            greeting,
+        };
+        let positions = r#""positions":{"b":{"epoch":"e","offset":41},"a":null}"#;
+        assert_eq!(
+            json(&hello(None)),
+            format!(r#"{{"type":"hello","version":"1.2.3",{positions},"ping_interval_ms":25000}}"#)
+        );
+        assert!(json(&hello(Some("hi"))).ends_with(r#","greeting":"hi"}"#));
+    }
+
+    #[test]
+    fn every_other_word_stands_as_it_is_documented() {
+        let position: Position = "e:7".parse().unwrap();
+        let place = || Place::from(Some(&position));
+        let complaint = Complaint {
+            code: Code::BrokerLost,
+            message: "m".into(),
+            channel: Some("a".into()),
+            id: Some("1".into()),
+        };
+        let bare =
+            Complaint { code: Code::BadRequest, message: "m".into(), channel: None, id: None };
+        for (word, expected) in [
+            (
+                Word::Subscribed { channel: "a", place: place(), recovered: Some(true) },
+                r#"{"type":"subscribed","channel":"a","epoch":"e","offset":7,"recovered":true}"#,
+            ),
+            (
+                Word::Subscribed { channel: "a", place: None.into(), recovered: None },
+                r#"{"type":"subscribed","channel":"a","epoch":null,"offset":null}"#,
+            ),
+            (Word::Unsubscribed { channel: "a" }, r#"{"type":"unsubscribed","channel":"a"}"#),
+            (
+                Word::Published { id: Some("1"), channel: "a", place: place(), scope: "cluster" },
+                concat!(
+                    r#"{"type":"published","id":"1","channel":"a","#,
+                    r#""epoch":"e","offset":7,"scope":"cluster"}"#
+                ),
+            ),
+            (
+                Word::Published { id: None, channel: "a", place: None.into(), scope: "local" },
+                r#"{"type":"published","channel":"a","epoch":null,"offset":null,"scope":"local"}"#,
+            ),
+            (Word::Pong, r#"{"type":"pong"}"#),
+            (
+                Word::Drain { reconnect_after_ms: 1234 },
+                r#"{"type":"drain","reconnect_after_ms":1234}"#,
+            ),
+            (
+                Word::Error(&complaint),
+                r#"{"type":"error","code":"broker-lost","message":"m","channel":"a","id":"1"}"#,
+            ),
+            (Word::Error(&bare), r#"{"type":"error","code":"bad_request","message":"m"}"#),
+        ] {
+            assert_eq!(json(&word), expected);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Event streams: from `GET /sse` to the head of an answer without an end, or to why not.
+//!
+//! Who listens over HTTP is a client like any other, so the connection leaves hyper as it does
+//! after a 101: no body that hyper would poll, copy and cut into chunks for each client. The head
+//! is written here, the stream ends with the connection, and the rest is the clients' table's
+//! business. It takes the same steps in the same order as a handshake; see `upgrade`.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::{HeaderName, request};
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+
+use super::{
+    Admission, Context, Endpoint, Public,
+    access::Asker,
+    answer::Answer,
+    query,
+    upgrade::{self, Handover, POSITION, Refused},
+};
+use crate::{broker::Position, channel::ChannelName, clock, hub::Encoding};
+
+/// What a browser sends when it goes on with a stream that broke: the id of its last event.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Accepts a stream; else the answer that refuses it.
+pub(super) async fn accept(
+    context: &Context,
+    public: &Public,
+    head: &request::Parts,
+    asker: Asker<'_>,
+) -> Result<Handover, Answer> {
+    let accepted = async {
+        let query = head.uri.query();
+        let bad_request = |hint: query::BadQuery| upgrade::bad_request(&hint);
+        let token = query::token(query).map_err(bad_request)?;
+        upgrade::check_token(context, &Asker { query_token: token.as_deref(), ..asker })?;
+        let last_id = head.headers.get(LAST_EVENT_ID).map_or(&[][..], |value| value.as_bytes());
+        let wanted = query::event_stream(query, last_id).map_err(bad_request)?;
+        let guard = upgrade::enter(context)?;
+        let admitted = (public.admit)(vec![wanted], Encoding::Sse).await;
+        let Admission { ticket, positions } = admitted.map_err(upgrade::full_of_channels)?;
+        upgrade::welcome(context)?;
+        Ok(Handover {
+            endpoint: Endpoint::Ws,
+            encoding: Encoding::Sse,
+            may_publish: false,
+            ticket: Some(ticket),
+            guard,
+            head: Some(stream_head(&positions)),
+        })
+    };
+    accepted.await.map_err(|refused: Refused| upgrade::refuse(public, asker, *refused))
+}
+
+/// The head of the answer. Pages from everywhere may listen, as they may over WebSockets, which
+/// know no origins of their own: a browser shows them this one only with the star.
+fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
+    let mut head = String::from(
+        "HTTP/1.1 200 OK\r\n\
+         Content-Type: text/event-stream\r\n\
+         Cache-Control: no-store\r\n\
+         Connection: close\r\n\
+         X-Accel-Buffering: no\r\n\
+         Access-Control-Allow-Origin: *\r\n\
+         Access-Control-Expose-Headers: Wsbcast-Position\r\n",
+    );
+    let mut put = |name: &str, value: &str| {
+        write!(head, "{name}: {value}\r\n").expect("memory takes everything");
+    };
+    if let Some(date) = date() {
+        put("Date", &date);
+    }
+    if !positions.is_empty() {
+        let value = upgrade::position_value(positions);
+        put(POSITION.as_str(), value.to_str().expect("it was made of text"));
+    }
+    head.push_str("\r\n");
+    head.into()
+}
+
+/// The time as HTTP writes it.
+fn date() -> Option<String> {
+    let time = Timestamp::UNIX_EPOCH.checked_add(clock::unix_time()).ok()?;
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()
+}

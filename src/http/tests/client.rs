@@ -1,0 +1,48 @@
+//! The JavaScript client as it is served.
+
+use super::{FOREIGN, Fixture, header, request, status};
+
+fn get(target: &str, headers: &[&str]) -> String {
+    request(&format!("GET {target}"), headers, "")
+}
+
+#[tokio::test]
+async fn anyone_may_load_the_client_from_any_page() {
+    let server = Fixture::new().start();
+    for (target, content_type, word) in [
+        ("/client.js", "text/javascript; charset=utf-8", "export class WsBcast"),
+        ("/client.d.ts", "application/typescript; charset=utf-8", "export interface Options"),
+    ] {
+        let origin = "Origin: https://elsewhere.example";
+        let answer = server.ask_as(FOREIGN, get(target, &[origin])).await;
+        assert_eq!(status(&answer), 200);
+        assert_eq!(header(&answer, "content-type"), content_type);
+        assert_eq!(header(&answer, "access-control-allow-origin"), "*");
+        assert!(answer.contains(word), "{target}");
+        let head = server.ask(request(&format!("HEAD {target}"), &[], "")).await;
+        assert_eq!((status(&head), head.ends_with("\r\n\r\n")), (200, true));
+        assert_eq!(header(&head, "etag"), header(&answer, "etag"));
+    }
+}
+
+#[tokio::test]
+async fn a_copy_is_used_as_long_as_it_is_the_servers() {
+    let server = Fixture::new().start();
+    let first = server.ask(get("/client.js", &[])).await;
+    assert_eq!(header(&first, "cache-control"), "no-cache");
+    let tag = header(&first, "etag");
+    for known in [tag.clone(), format!("\"another\", W/{tag}"), "*".to_owned()] {
+        let answer = server.ask(get("/client.js", &[&format!("If-None-Match: {known}")])).await;
+        assert_eq!(status(&answer), 304, "{known}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+        assert_eq!(header(&answer, "etag"), tag);
+    }
+    let other = server.ask(get("/client.js", &["If-None-Match: \"another\""])).await;
+    assert_eq!(status(&other), 200);
+}
+
+#[tokio::test]
+async fn an_admin_listener_has_no_client() {
+    let server = Fixture::with(|context| context.public = None).start();
+    assert_eq!(status(&server.ask(get("/client.js", &[])).await), 404);
+}

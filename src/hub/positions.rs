@@ -1,0 +1,108 @@
+//! Where the logs stand in their channels' histories, and clients that are given history first.
+//!
+//! A log knows the position of its newest message, so that whoever joins at its head knows from
+//! where on it hears everything. While a client is given what came before, it is held: its logs
+//! wait, with their usual bounds. Where the history comes from is not known here.
+
+use super::{
+    Hub, Outlet,
+    clients::{Key, State},
+};
+use crate::position::Position;
+
+impl<O: Outlet> Hub<O> {
+    /// The position of the newest message in the logs of `channel`; None: nobody here hears it,
+    /// or nothing is known yet.
+    #[must_use]
+    pub fn position(&self, channel: &str) -> Option<&Position> {
+        self.logs[self.log_of(channel)? as usize].last.as_ref()
+    }
+
+    /// From where on a client hears everything on `channel` that it joined while
+    /// [`Hub::position`] was not known: after the position returned. `baseline`: a position after
+    /// which everything is certain to arrive here; what does so at or before it is dropped, unless
+    /// something has arrived already.
+    pub fn start(
+        &mut self,
+        key: Key,
+        channel: &str,
+        baseline: Option<&Position>,
+    ) -> Option<Position> {
+        let first = self.log_of(channel)?;
+        if let Some(baseline) = baseline
+            && self.logs[first as usize].last.is_none()
+        {
+            let mut next = Some(first);
+            while let Some(log) = next {
+                let target = &mut self.logs[log as usize];
+                target.anchor = Some(baseline.clone());
+                target.last = Some(baseline.clone());
+                next = target.sibling;
+            }
+        }
+        let places = &self.clients.get(self.clients.find(key)?).places;
+        let mut logs = self.chain(Some(first));
+        let (_, own) = logs.find(|(log, _)| places.position(*log).is_some())?;
+        own.anchor.clone()
+    }
+
+    /// Moves a client that has not begun to hear `channel` to the head of its log; the position
+    /// there. None also if it is closing.
+    pub fn join_at_head(&mut self, key: Key, channel: &str) -> Option<Position> {
+        let client = self.clients.get(self.clients.find(key)?);
+        // What a closing client still gets is fixed.
+        if client.state != State::Open {
+            return None;
+        }
+        let position = self.place_in(client, channel)?;
+        let place = client.places.as_slice()[position];
+        let is_amid = client.begun() == Some(position);
+        let log = &mut self.logs[place.log as usize];
+        if !is_amid {
+            log.roster.get_mut(place.index as usize).cursor = log.bytes.head();
+        }
+        log.last.clone()
+    }
+
+    /// Lets a client's logs wait until [`Hub::release`]. What is queued for it alone goes out.
+    pub fn hold(&mut self, key: Key) {
+        let Some(index) = self.clients.find(key) else { return };
+        if self.clients.get(index).state == State::Open {
+            self.clients.get_mut(index).held = true;
+            self.set_busy(index, true);
+        }
+    }
+
+    /// The client's logs go out, behind what is queued for it.
+    pub fn release(&mut self, key: Key) {
+        let Some(index) = self.clients.find(key) else { return };
+        if std::mem::take(&mut self.clients.get_mut(index).held) {
+            self.flush_now(index);
+        }
+    }
+
+    /// Notes the position of a message that is about to be appended to the chain that begins with
+    /// `first`; false if it is not new there.
+    pub(super) fn advance(&mut self, first: u32, position: &Position) -> bool {
+        let known = self.logs[first as usize].last.as_ref();
+        let is_old = known
+            .is_some_and(|last| last.is_comparable(position) && position.offset <= last.offset);
+        if is_old {
+            return false;
+        }
+        let mut next = Some(first);
+        while let Some(log) = next {
+            let target = &mut self.logs[log as usize];
+            next = target.sibling;
+            match &mut target.last {
+                Some(last) if last.is_comparable(position) => last.offset = position.offset,
+                last => *last = Some(position.clone()),
+            }
+            if target.anchor.is_none() {
+                let offset = position.offset.saturating_sub(1);
+                target.anchor = Some(Position { epoch: position.epoch.clone(), offset });
+            }
+        }
+        true
+    }
+}

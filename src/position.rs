@@ -1,0 +1,144 @@
+//! Where a message stands in its channel, and from where on a client wants to hear it.
+//!
+//! A position is what a client keeps and brings back: `EPOCH:OFFSET`. The epoch names an unbroken
+//! history, the offset counts in it; both come from whoever orders the channel (the sequencer, or
+//! Redis). Values and their text only: who has which position is the business of others.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use thiserror::Error;
+
+use crate::limits::EPOCH_BYTES_MAX;
+
+/// Where a clustered message stands in its channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// `[A-Za-z0-9_-]{1,32}`; changes when history was lost.
+    pub epoch: Arc<str>,
+    /// 1, 2, 3 … without holes, per channel and epoch; 0 before the first.
+    pub offset: u64,
+}
+
+/// The text is no position.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a position is EPOCH:OFFSET, as in a message's id or in Wsbcast-Position")]
+pub struct InvalidPosition;
+
+/// From where on somebody wants a channel's messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// All after this one.
+    After(Position),
+    /// The newest so many, and all that follow.
+    Newest(usize),
+}
+
+/// What of a channel's history can be had, up to some position, for somebody who wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The messages after this one can be read.
+    pub from: Position,
+    /// What was wanted and is not there.
+    pub missed: Option<Missed>,
+}
+
+/// A hole in what somebody gets: between what came before and what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// The epoch of `from` and `to`; None: nobody knows, the broker is out of reach.
+    pub epoch: Option<Arc<str>>,
+    /// The first offset that is missing. With another epoch than the one that came before, what
+    /// is missing of that one is unknown.
+    pub from: u64,
+    /// The last one; `from - 1` if of this epoch nothing is; None: nobody knows.
+    pub to: Option<u64>,
+}
+
+impl Missed {
+    /// Whether some message surely is missing, and not only the unknown end of another epoch.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.to.is_none_or(|to| to >= self.from)
+    }
+}
+
+impl Position {
+    /// The position of the message that follows.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self { epoch: self.epoch.clone(), offset: self.offset + 1 }
+    }
+
+    /// Whether `other` is in the same unbroken history.
+    #[must_use]
+    pub fn is_comparable(&self, other: &Self) -> bool {
+        is_same_epoch(&self.epoch, &other.epoch)
+    }
+}
+
+/// Whether two epochs are one; usually they are the same allocation.
+#[must_use]
+pub fn is_same_epoch(one: &Arc<str>, other: &Arc<str>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}
+
+/// Whether `text` is `[A-Za-z0-9_-]{1,32}`.
+#[must_use]
+pub fn is_epoch(text: &str) -> bool {
+    (1..=EPOCH_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.offset)
+    }
+}
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let (epoch, offset) = text.split_once(':').ok_or(InvalidPosition)?;
+        let digits_only = offset.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_epoch(epoch) || !digits_only {
+            return Err(InvalidPosition);
+        }
+        let offset = offset.parse().map_err(|_| InvalidPosition)?;
+        Ok(Self { epoch: epoch.into(), offset })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_written_and_read_back() {
+        for text in ["a:0", "A_z-9:42", "0123456789abcdef0123456789abcdef:18446744073709551615"] {
+            assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_position() {
+        let bad = [
+            "",
+            ":",
+            "a",
+            "a:",
+            ":1",
+            "a:-1",
+            "a:+1",
+            "a: 1",
+            "a:1:1",
+            "a b:1",
+            "ä:1",
+            "a:18446744073709551616",
+            "0123456789abcdef0123456789abcdef0:1",
+        ];
+        for text in bad {
+            assert_eq!(text.parse::<Position>(), Err(InvalidPosition), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! How a client gets in: into the hub, then to the broker, then told where it begins.
+//!
+//! The hub first, the broker second: from the broker's confirmation on nothing is missed. Then
+//! the position is known after which everything comes by itself, and what was asked for of the
+//! time before is found in the history. Subscribe, read, merge, in this order: any other loses or
+//! repeats messages.
+
+use std::{cell::Cell, rc::Rc};
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::core::Core;
+use crate::{
+    broker::{Missed, Position, Recovery, Since},
+    channel::ChannelName,
+    conn::{Endpoint, Joined, Start, Wanted},
+    http,
+    hub::{Encoding, Key},
+    limits::RESUME_WAIT,
+};
+
+/// A client in the table that is waiting for its 101 to go out; withdrawn if dropped.
+pub(super) struct Admitted {
+    core: Rc<Core>,
+    pub(super) key: Key,
+    pub(super) connected: Cell<bool>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if !self.connected.get() {
+            self.core.with(|clients| clients.withdraw(self.key));
+        }
+    }
+}
+
+/// The way in for clients whose handshake is in order.
+pub(super) fn door(core: &Rc<Core>) -> Rc<http::Admit> {
+    let core = core.clone();
+    Rc::new(move |wanted, encoding| {
+        let core = core.clone();
+        Box::pin(async move { admit(&core, wanted, encoding).await })
+    })
+}
+
+async fn admit(
+    core: &Rc<Core>,
+    wanted: Vec<Wanted>,
+    encoding: Encoding,
+) -> Result<http::Admission, http::TooManyChannels> {
+    let channels: Vec<_> = wanted.iter().map(|one| one.channel.clone()).collect();
+    let resumes = wanted.iter().any(|one| one.since.is_some());
+    let (key, joined) = core.with(|clients| {
+        if !clients.has_room(channels.iter(), encoding) {
+            return Err(http::TooManyChannels);
+        }
+        let key = clients.admit(Endpoint::Ws, encoding, &channels);
+        if resumes {
+            clients.hold(key);
+        }
+        let joined: Vec<_> = channels.iter().map(|channel| clients.position(channel)).collect();
+        Ok((key, joined))
+    })?;
+    let ticket = Box::new(Admitted { core: core.clone(), key, connected: Cell::new(false) });
+    // All at once: many channels must not take many round trips, or deadlines.
+    let settling = wanted.into_iter().zip(joined).map(|(one, at)| settle(core, key, one, at));
+    let starts = join_all(settling).await;
+    let position = |start: &Start| Some((start.channel.clone(), start.from.clone()?));
+    let positions = starts.iter().filter_map(position).collect();
+    core.with(|clients| clients.welcome(key, starts));
+    Ok(http::Admission { ticket, positions })
+}
+
+/// Lets a client that is here join one more channel, and tells it where it begins there.
+pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: Wanted) {
+    let Some(Joined { at }) = core.with(|clients| clients.join(key, &wanted)) else { return };
+    let start = settle(core, key, wanted, at).await;
+    core.with(|clients| clients.subscribed(key, start));
+}
+
+/// Finds out where a client begins on a channel that it has joined in the hub, where its log
+/// stood at `joined`.
+async fn settle(core: &Rc<Core>, key: Key, wanted: Wanted, joined: Option<Position>) -> Start {
+    let Wanted { channel, since } = wanted;
+    let broker = core.broker();
+    broker.subscribe(channel.clone()).await;
+    let mut at = joined;
+    if at.is_none() {
+        let baseline = broker.position(channel.clone()).await;
+        at = core.with(|clients| clients.start(key, &channel, baseline.as_ref()));
+    }
+    let resumed = since.is_some();
+    let Some(since) = since else {
+        return Start { channel, from: at.clone(), to: None, resumed, missed: None };
+    };
+    let Some(mut to) = at else {
+        let missed = unknown(&since);
+        return Start { channel, from: None, to: None, resumed, missed };
+    };
+    if let Since::After(after) = &since
+        && after.is_comparable(&to)
+        && after.offset > to.offset
+    {
+        // Elsewhere it has got further than this shard: its log would repeat what it has.
+        to = reach(core, key, &channel, after).await.unwrap_or(to);
+    }
+    let Recovery { from, missed } = broker.recover(channel.clone(), since, to.clone()).await;
+    Start { channel, from: Some(from), to: Some(to), resumed, missed }
+}
+
+/// Waits until the client's log has got as far as `to`; its position there.
+async fn reach(
+    core: &Rc<Core>,
+    key: Key,
+    channel: &ChannelName,
+    to: &Position,
+) -> Option<Position> {
+    let reached = async {
+        loop {
+            let appended = core.appended.notified();
+            if let Some(at) = core.with(|clients| clients.catch_up(key, channel, to)) {
+                return at;
+            }
+            appended.await;
+        }
+    };
+    timeout(RESUME_WAIT, reached).await.ok()
+}
+
+/// What is missing when nobody knows where the channel stands.
+fn unknown(since: &Since) -> Option<Missed> {
+    match since {
+        Since::After(after) => Some(Missed { epoch: None, from: after.offset + 1, to: None }),
+        Since::Newest(0) => None,
+        Since::Newest(_) => Some(Missed { epoch: None, from: 1, to: None }),
+    }
+}

@@ -1,0 +1,3 @@
+//! Whole shards over real sockets, stepped by hand.
+
+mod sim;

@@ -1,0 +1,124 @@
+//! An asynchronous failover takes acknowledged messages back and goes on from an earlier offset.
+//!
+//! By epoch and offset alone nothing would show. The failover is played by hand: keys are copied
+//! and brought back.
+
+use crate::{
+    history::{after, recover},
+    process::{Process, offset, run, until},
+    redis_server::RedisServer,
+    repair::{META, STREAM, let_in, settings, shut_out, start_guest},
+};
+
+/// Keeps a copy of what Redis has of the channel, and brings it back: what an asynchronous
+/// failover does.
+fn keep_copy(server: &RedisServer) {
+    for key in [META, STREAM] {
+        assert_eq!(server.cli(&["COPY", key, &format!("{key}:copy")]), "1");
+    }
+}
+
+fn roll_back(server: &RedisServer) {
+    for key in [META, STREAM] {
+        assert_eq!(server.cli(&["COPY", &format!("{key}:copy"), key, "REPLACE"]), "1");
+    }
+}
+
+#[test]
+fn a_rollback_that_a_message_shows_ends_the_epoch_and_is_told() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server), 2).await;
+        process.subscribe("a").await;
+        for text in ["1", "2", "3"] {
+            offset(process.publish("a", text).await);
+        }
+        keep_copy(&server);
+        offset(process.publish("a", "4, lost").await);
+        offset(process.publish("a", "5, lost").await);
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == 5).await;
+        }
+        roll_back(&server);
+        assert_eq!(offset(process.publish("a", "another fourth").await), 4);
+        for sink in &process.sinks {
+            until("it is told", || sink.gaps() > 0).await;
+        }
+        assert_eq!(offset(process.publish("a", "anew").await), 1);
+        for sink in &process.sinks {
+            until("the new epoch has begun", || sink.messages().len() == 6).await;
+            let newest = sink.messages()[5].clone().position.unwrap();
+            assert_ne!(newest.epoch, sink.messages()[4].clone().position.unwrap().epoch);
+            assert_eq!(sink.missed(), [(newest.epoch.to_string(), 1, Some(0))]);
+            assert_eq!((sink.texts()[5].as_str(), newest.offset), ("anew", 1));
+            let shard = &*process.shards[0];
+            let epoch = sink.messages()[0].position.clone().unwrap().epoch;
+            let recovered = recover(shard, after(&epoch, 3), &newest).await;
+            assert_eq!(recovered, (0, Some((1, Some(0)))));
+        }
+    });
+}
+
+#[test]
+fn an_epoch_that_was_over_does_not_come_back() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server), 2).await;
+        process.subscribe("a").await;
+        offset(process.publish("a", "1").await);
+        keep_copy(&server);
+        offset(process.publish("a", "2, lost").await);
+        for sink in &process.sinks {
+            until("both have arrived", || sink.messages().len() == 2).await;
+        }
+        for round in 1..=2 {
+            // Back to the first epoch, whichever came after it.
+            roll_back(&server);
+            assert_eq!(offset(process.publish("a", "another second").await), 2);
+            for sink in &process.sinks {
+                until("it is told", || sink.gaps() == round).await;
+            }
+            assert_eq!(offset(process.publish("a", "anew").await), 1);
+            for sink in &process.sinks {
+                until("it has arrived", || sink.messages().len() == 2 + round).await;
+                let newest = sink.messages().last().unwrap().position.clone().unwrap();
+                assert_eq!(sink.missed()[round - 1], (newest.epoch.to_string(), 1, Some(0)));
+            }
+        }
+        for sink in &process.sinks {
+            assert_eq!(sink.texts(), ["1", "2, lost", "anew", "anew"]);
+        }
+    });
+}
+
+#[test]
+fn a_rollback_during_an_outage_ends_the_epoch_however_far_it_went_on() {
+    for further in [0, 1, 2, 4] {
+        run(async {
+            let server = RedisServer::start();
+            let publisher = Process::start(settings(&server), 1).await;
+            let guest = start_guest(&server, 1).await;
+            guest.subscribe("a").await;
+            for _ in 1..=3 {
+                offset(publisher.publish("a", "x").await);
+            }
+            keep_copy(&server);
+            offset(publisher.publish("a", "lost").await);
+            offset(publisher.publish("a", "lost").await);
+            let sink = &guest.sinks[0];
+            until("all have arrived", || sink.messages().len() == 5).await;
+            shut_out(&server, &guest).await;
+            roll_back(&server);
+            for number in 1..=further {
+                assert_eq!(offset(publisher.publish("a", "other").await), 3 + number);
+            }
+            let_in(&server);
+            guest.up().await;
+            assert_eq!(offset(publisher.publish("a", "anew").await), 1);
+            until("the new epoch has begun", || sink.messages().len() == 6).await;
+            let newest = sink.messages()[5].clone().position.unwrap();
+            assert_eq!(sink.missed(), [(newest.epoch.to_string(), 1, Some(0))]);
+            assert_eq!(sink.texts()[5], "anew");
+        });
+    }
+}

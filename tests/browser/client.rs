@@ -1,0 +1,171 @@
+//! What the client promises while nothing goes wrong.
+
+use serde_json::{Value, json};
+
+use crate::{
+    chromium::Page,
+    stage::Stage,
+    support::{http::post_with, publish::Publisher, server::Server},
+};
+
+fn page(server: &Server) -> Page {
+    Page::open(Stage::before(server.addr()))
+}
+
+/// The offsets of positions that are all of one epoch.
+fn offsets(messages: &[(Value, String)]) -> Vec<u64> {
+    let parts = |position: &String| {
+        let (epoch, offset) = position.split_once(':').unwrap();
+        (epoch.to_owned(), offset.parse().unwrap())
+    };
+    let all: Vec<(String, u64)> = messages.iter().map(|(_, position)| parts(position)).collect();
+    assert!(all.iter().all(|(epoch, _)| *epoch == all[0].0), "{all:?}");
+    all.into_iter().map(|(_, offset)| offset).collect()
+}
+
+fn messages_come_in_order(transport: &str) {
+    let server = Server::start(&[]);
+    let mut page = page(&server);
+    page.connect(&format!("{{channels: ['a', 'b'], transport: '{transport}'}}"));
+    let mut a = Publisher::on(server.addr(), "a");
+    for number in 0..50 {
+        a.publish_to_all(format!("line one\nline {number} \"ä\""));
+    }
+    let binary = "Content-Type: application/octet-stream\r\n";
+    post_with(server.addr(), "/broadcast?channel=b", binary, b"\x00\xff\n").assert_status(202);
+    let messages = page.messages("a", 50);
+    let expected: Vec<Value> =
+        (0..50).map(|number| json!(format!("line one\nline {number} \"ä\""))).collect();
+    assert_eq!(messages.iter().map(|(data, _)| data.clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(offsets(&messages), (1..=50).collect::<Vec<_>>());
+    let bytes = page.messages("b", 1);
+    assert_eq!(bytes[0].0, json!([0, 255, 10]));
+    let positions = page.run("client.positions");
+    assert_eq!(positions, json!({"a": messages[49].1, "b": bytes[0].1}));
+    page.run("client.close()");
+    page.wait_for_state("closed", 0);
+    assert_eq!(page.gaps(), [Value::Null; 0]);
+}
+
+#[test]
+fn messages_come_in_order_with_their_positions() {
+    messages_come_in_order("websocket");
+}
+
+#[test]
+fn messages_come_in_order_over_event_streams_too() {
+    messages_come_in_order("sse");
+}
+
+fn who_keeps_its_positions_goes_on(transport: &str) {
+    let server = Server::start(&[]);
+    let mut page = page(&server);
+    let mut a = Publisher::on(server.addr(), "a");
+    let mut b = Publisher::on(server.addr(), "b");
+    a.publish_to_all("before");
+    page.connect(&format!("{{channels: ['a', 'b'], last: 5, transport: '{transport}'}}"));
+    assert_eq!(page.messages("a", 1)[0].0, "before");
+    let kept = page.run("const kept = client.positions; client.close(); kept");
+    for number in 0..30 {
+        a.publish_to_all(number.to_string());
+        b.publish_to_all(number.to_string());
+    }
+    let options = "channels: ['a', 'b'], last: 0";
+    page.connect(&format!("{{{options}, since: {kept}, transport: '{transport}'}}"));
+    a.publish_to_all("after");
+    let messages = page.messages("a", 32);
+    assert_eq!(offsets(&messages), (1..=32).collect::<Vec<_>>());
+    assert_eq!(messages[31].0, "after");
+    let messages = page.messages("b", 30);
+    assert_eq!(offsets(&messages), (1..=30).collect::<Vec<_>>(), "also of a silent channel");
+    assert_eq!(page.gaps(), [Value::Null; 0]);
+}
+
+#[test]
+fn who_keeps_its_positions_goes_on_from_there() {
+    who_keeps_its_positions_goes_on("websocket");
+}
+
+#[test]
+fn who_keeps_its_positions_goes_on_from_there_over_event_streams_too() {
+    who_keeps_its_positions_goes_on("sse");
+}
+
+fn channels_come_and_go(transport: &str) {
+    let server = Server::start(&[]);
+    let mut page = page(&server);
+    let publish = |channel: &str, text: &str| {
+        Publisher::on(server.addr(), channel).publish_to_all(text);
+    };
+    publish("b", "one");
+    page.connect(&format!("{{channels: ['a'], transport: '{transport}'}}"));
+    page.run("client.subscribe('b', {last: 1}); client.subscribe('constructor')");
+    assert_eq!(page.messages("b", 1)[0].0, "one");
+    page.run("client.unsubscribe('a')");
+    assert_eq!(page.run("Object.keys(client.positions)")[0], "b");
+    // Both are settled at the server once the word about a third channel is.
+    page.run("client.subscribe('c', {last: 1})");
+    publish("a", "unheard");
+    publish("c", "two");
+    page.messages("c", 1);
+    publish("b", "three");
+    assert_eq!(page.messages("b", 2)[1].0, "three");
+    let none = page.messages("a", 0);
+    assert!(none.is_empty(), "{none:?}");
+    let thrown = page.try_run("client.subscribe('bad name')");
+    assert!(thrown["text"].as_str().unwrap().contains("bad name"), "{thrown}");
+}
+
+#[test]
+fn channels_come_and_go_without_a_reconnect() {
+    channels_come_and_go("websocket");
+}
+
+#[test]
+fn channels_come_and_go_over_event_streams_too() {
+    channels_come_and_go("sse");
+}
+
+fn a_publisher_hears(transport: &str) {
+    let server = Server::start(&["--client-publish", "broadcast", "--api-token", "secret"]);
+    let mut page = page(&server);
+    page.connect(&format!("{{channels: ['a'], token: 'secret', transport: '{transport}'}}"));
+    let published = page.run("client.publish('a', 'text', {id: 'first'})");
+    let again = page.run("client.publish('a', 'text', {id: 'first'})");
+    assert_eq!(published, again, "one message, one answer");
+    page.run("client.publish('a', {some: ['json']})");
+    page.run("client.publish('a', new Uint8Array([1, 2, 255]))");
+    let messages = page.messages("a", 3);
+    let data: Vec<&Value> = messages.iter().map(|(data, _)| data).collect();
+    assert_eq!(data, [&json!("text"), &json!("{\"some\":[\"json\"]}"), &json!([1, 2, 255])]);
+    let expected = json!({"channel": "a", "position": messages[0].1, "scope": "cluster"});
+    assert_eq!(published, expected);
+    page.run("connect({channels: ['b'], token: 'secret'}); client.close()");
+    let closed = page.try_run("client.publish('a', 'x')");
+    assert_eq!((&closed["kind"], &closed["text"]), (&json!("thrown"), &json!("Error: closed")));
+}
+
+#[test]
+fn a_publisher_hears_where_its_message_stands() {
+    a_publisher_hears("websocket");
+}
+
+#[test]
+fn a_publisher_hears_where_its_message_stands_over_event_streams_too() {
+    a_publisher_hears("sse");
+}
+
+#[test]
+fn a_page_from_elsewhere_loads_the_client_and_it_finds_its_server() {
+    let server = Server::start(&[]);
+    let mut page = page(&server);
+    let origin = format!("http://{}", server.addr());
+    page.run(&format!(
+        "import('{origin}/client.js').then(({{WsBcast}}) => connect({{url: null}}, WsBcast))"
+    ));
+    page.wait_for_state("open", 0);
+    page.stage.cut();
+    Publisher::new(server.addr()).publish_to_all("straight from the server");
+    assert_eq!(page.messages("notifications", 1)[0].0, "straight from the server");
+    assert_eq!(page.states("open").len(), 1, "the stage is not in between");
+}

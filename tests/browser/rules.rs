@@ -1,0 +1,227 @@
+//! What the client does with what a server says, word for word: the sockets are the test's own.
+//!
+//! For all that a right server never says, or says only when much has gone wrong before.
+
+use serde_json::{Value, json};
+
+use crate::{chromium::Page, stage::Stage, support::server::Server};
+
+/// Takes the place of WebSockets: `sockets` holds all of them, `say` lets the newest one speak.
+const SOCKETS: &str = "
+    window.sockets = [];
+    window.WebSocket = class {
+        constructor(url, protocol) {
+            this.query = [...new URL(url).searchParams];
+            this.protocol = protocol;
+            this.sent = [];
+            sockets.push(this);
+        }
+        send(text) { this.sent.push(JSON.parse(text)); }
+        close() {}
+    };
+    window.say = (message) => sockets.at(-1).onmessage({ data: JSON.stringify(message) });
+    window.end = (code, reason = '') => sockets.at(-1).onclose({ code, reason });
+    window.hello = (positions) => say({ type: 'hello', positions, ping_interval_ms: 25000 });
+    0";
+
+/// A page whose client has asked for a connection.
+fn page(options: &str) -> (Server, Page) {
+    let server = Server::start(&[]);
+    let mut page = Page::open(Stage::before(server.addr()));
+    page.run(SOCKETS);
+    page.run(&format!("connect({options})"));
+    page.wait_for_state("connecting", 0);
+    (server, page)
+}
+
+fn data(page: &Page, count: usize) -> Vec<Value> {
+    page.messages("a", count).into_iter().map(|(data, _)| data).collect()
+}
+
+#[test]
+fn what_was_there_is_not_repeated_and_a_hole_that_nobody_told_is_told() {
+    let (_server, mut page) = page("{channels: ['a']}");
+    page.run(
+        "const m = (epoch, offset) => say(
+            {type: 'message', channel: 'a', epoch, offset, data: epoch + offset});
+        hello({a: {epoch: 'e', offset: 3}});
+        [3, 4, 4, 2, 5].forEach(n => m('e', n));
+        say({type: 'unheard of'});
+        m('e', 8);
+        m('f', 3);
+        say({type: 'message', channel: 'other', epoch: 'f', offset: 9, data: 'not asked for'});
+        say({type: 'message', channel: 'a', scope: 'local', data: 'local'});
+        m('f', 4);",
+    );
+    assert_eq!(data(&page, 6), ["e4", "e5", "e8", "f3", "local", "f4"]);
+    let gaps = page.gaps();
+    let told: Vec<_> = gaps.iter().map(|gap| (&gap["epoch"], &gap["from"], &gap["to"])).collect();
+    assert_eq!(told, [(&json!("e"), &json!(6), &json!(7)), (&json!("f"), &json!(1), &json!(2))]);
+    assert_eq!(page.run("client.positions"), json!({"a": "f:4"}));
+}
+
+#[test]
+fn a_gap_is_told_once_and_the_client_goes_on_behind_it() {
+    let (_server, mut page) = page("{channels: ['a'], since: {a: 'e:9'}}");
+    page.run(
+        "const gap = (epoch, from, to) => say({type: 'gap', channel: 'a', epoch, from, to});
+        const m = (epoch, offset) => say(
+            {type: 'message', channel: 'a', epoch, offset, data: epoch + offset});
+        hello({a: {epoch: 'e', offset: 4}});
+        gap('e', 1, 4);
+        m('e', 5);
+        gap('f', 1, 0);
+        m('f', 1);
+        gap(null, 2, null);
+        m('f', 7);",
+    );
+    assert_eq!(data(&page, 3), ["e5", "f1", "f7"], "also where the server is behind");
+    let ends: Vec<Value> = page.gaps().iter().map(|gap| gap["to"].clone()).collect();
+    assert_eq!(ends, [json!(4), json!(0), Value::Null]);
+}
+
+#[test]
+fn a_reconnect_asks_for_each_channel_from_its_position() {
+    let (_server, mut page) =
+        page("{channels: ['a', 'b', 'c'], since: {b: 'e:7'}, last: 3, token: 't'}");
+    let query = page.run("[sockets[0].protocol, sockets[0].query]");
+    let expected = json!([
+        ["channel", "a"],
+        ["since", ""],
+        ["last", "3"],
+        ["channel", "b"],
+        ["since", "e:7"],
+        ["channel", "c"],
+        ["since", ""],
+        ["token", "t"]
+    ]);
+    assert_eq!(query, json!(["wsbcast.v1", expected]));
+    page.run("hello({a: {epoch: 'e', offset: 0}, b: {epoch: 'e', offset: 7}, c: null})");
+    page.run("say({type: 'message', channel: 'a', epoch: 'e', offset: 1, data: ''}); end(1006)");
+    page.wait_for_state("connecting", 1);
+    let expected = json!([
+        ["channel", "a"],
+        ["since", "e:1"],
+        ["channel", "b"],
+        ["since", "e:7"],
+        ["channel", "c"],
+        ["since", ""],
+        ["last", "3"],
+        ["token", "t"]
+    ]);
+    assert_eq!(page.run("sockets[1].query"), expected);
+}
+
+#[test]
+fn what_changed_before_the_hello_or_is_too_much_for_a_url_is_made_up_for_after_it() {
+    let (_server, mut page) = page("{channels: Array.from({length: 22}, (_, n) => 'c' + n)}");
+    let query = "sockets[0].query.filter(([key]) => key == 'channel').map(([, name]) => name)";
+    let named = page.run(query);
+    assert_eq!(named.as_array().map(Vec::len), Some(20), "{named}");
+    page.run(
+        "client.unsubscribe('c3');
+        client.unsubscribe('c21');
+        client.subscribe('new', {since: 'e:5'});
+        hello(Object.fromEntries(Array.from({length: 20}, (_, n) => ['c' + n, null])));",
+    );
+    let expected = json!([
+        {"type": "unsubscribe", "channel": "c3"},
+        {"type": "subscribe", "channel": "c20"},
+        {"type": "subscribe", "channel": "new", "since": "e:5"},
+    ]);
+    assert_eq!(page.run("sockets[0].sent"), expected);
+    page.run("say({type: 'error', code: 'not_allowed', message: 'no', channel: 'new'})");
+    let refused = page.wait_for_state("refused", 0);
+    assert_eq!((&refused["channel"], &refused["code"]), (&json!("new"), &json!("not_allowed")));
+    assert_eq!(page.run("'new' in client.positions"), false);
+}
+
+#[test]
+fn codes_that_blame_the_client_end_it_and_others_bring_it_back_soon() {
+    let (_server, mut page) = page("{channels: ['a'], transport: 'websocket'}");
+    let codes = [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408];
+    for (nth, code) in codes.into_iter().enumerate() {
+        page.run(&format!("hello({{}}); sockets.at(-1).sent.length = 0; end({code})"));
+        let waiting = page.wait_for_state("waiting", nth);
+        // Its connections do not last, so they count as failures.
+        let most = f64::min(500.0 * f64::powi(2.0, i32::try_from(nth).unwrap()), 30_000.0);
+        let delay = waiting["delay"].as_f64().unwrap();
+        assert!(waiting["code"] == code && (0.0..=most).contains(&delay), "{nth} {waiting}");
+        page.run("dispatchEvent(new Event('online'))");
+        page.wait_for_state("connecting", nth + 1);
+    }
+    for (nth, code) in [1002, 1003, 1007, 1008, 1009].into_iter().enumerate() {
+        page.run("connect({channels: ['a']}); 0");
+        page.wait_for_state("connecting", codes.len() + 1 + nth);
+        page.run(&format!("hello({{}}); end({code})"));
+        assert_eq!(page.wait_for_state("failed", nth)["code"], code);
+    }
+}
+
+#[test]
+fn the_time_that_a_server_names_is_kept_to() {
+    let (_server, mut page) = page("{channels: ['a']}");
+    for (nth, end) in [
+        "say({type: 'drain', reconnect_after_ms: 300}); end(1012)",
+        "end(1012, 'service restart; retry in 300 ms')",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        page.run(&format!("hello({{}}); {end}; dispatchEvent(new Event('online'))"));
+        assert_eq!(page.wait_for_state("waiting", nth)["delay"], 300);
+        page.wait_for_state("connecting", nth + 1);
+    }
+    let at = |state: &str| -> Vec<f64> {
+        page.states(state).iter().map(|one| one["at"].as_f64().unwrap()).collect()
+    };
+    for (waiting, connecting) in at("waiting").into_iter().zip(&at("connecting")[1..]) {
+        assert!(connecting - waiting >= 298.0, "{waiting} {connecting}");
+    }
+}
+
+#[test]
+fn an_unanswered_publication_is_sent_again_and_a_refused_one_is_not() {
+    let (_server, mut page) = page("{channels: ['a']}");
+    page.run(
+        "window.fates = ['one', 'two', 'bad'].map(data => client.publish('a', data, {id: data})
+            .catch(error => error.code));
+        hello({a: null});
+        say({type: 'published', id: 'one', channel: 'a', epoch: 'e', offset: 1, scope: 'cluster'});
+        say({type: 'error', id: 'bad', code: 'too_big', message: ''});
+        end(1006);
+        0",
+    );
+    page.wait_for_state("connecting", 1);
+    page.run("hello({a: null})");
+    let publish = |id: &str| json!({"type": "publish", "channel": "a", "id": id, "data": id});
+    let sent = page.run("sockets.map(socket => socket.sent)");
+    assert_eq!(sent, json!([[publish("one"), publish("two"), publish("bad")], [publish("two")]]));
+    page.run("say({type: 'published', id: 'two', channel: 'a', epoch: null, scope: 'local'})");
+    let fates = json!([
+        {"channel": "a", "position": "e:1", "scope": "cluster"},
+        {"channel": "a", "position": null, "scope": "local"},
+        "too_big"
+    ]);
+    assert_eq!(page.run("Promise.all(fates)"), fates);
+}
+
+#[test]
+fn a_mistake_in_a_callback_costs_no_message() {
+    let (_server, mut page) = page("{channels: ['a']}");
+    page.run(
+        "window.heard = [];
+        window.mistakes = [];
+        window.expectError = (text) => mistakes.push(text);
+        client.close();
+        window.client = new client.constructor(location.origin, {
+            channels: ['a'],
+            onMessage({ data }) { heard.push(data); throw new Error('of ' + data); },
+        });
+        0",
+    );
+    page.run("hello({a: {epoch: 'e', offset: 0}})");
+    let message = "say({type: 'message', channel: 'a', epoch: 'e', offset: n, data: 'm' + n})";
+    page.run(&format!("for (const n of [1, 2]) {message}"));
+    assert_eq!(page.run("[heard, mistakes.length]"), json!([["m1", "m2"], 2]));
+}

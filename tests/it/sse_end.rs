@@ -1,0 +1,184 @@
+//! Event streams that live on, and all the ways in which they end.
+
+use std::time::Duration;
+
+use crate::support::{
+    PATIENCE,
+    client::little_room,
+    events::{Block, Events, stream_request},
+    eventually,
+    http::{Arrival, Http, get, once},
+    let_pass,
+    metrics::metric,
+    publish::Publisher,
+    server::Server,
+};
+
+/// How many clients have ended for `reason`.
+fn closed(server: &Server, reason: &str) -> f64 {
+    let label = format!("reason=\"{reason}\"");
+    metric(server.addr(), "wsbcast_connections_closed_total", &[&label])
+}
+
+#[test]
+fn an_idle_stream_is_kept_alive_by_comments_and_no_answer_is_expected() {
+    let server = Server::start(&["--ping-interval", "100ms", "--ping-timeout", "100ms"]);
+    let mut stream = Events::open(server.addr(), "/sse");
+    let mut heartbeats = 0;
+    while heartbeats < 20 {
+        let block = stream.block();
+        if block.id.is_none() && block.retry_ms.is_none() {
+            assert_eq!(block, Block { comments: 1, ..Block::default() });
+            heartbeats += 1;
+        }
+    }
+    Publisher::new(server.addr()).publish_to_all("and messages");
+    assert_eq!(stream.text(), "and messages");
+    assert_eq!(closed(&server, "ping_timeout"), 0.0);
+}
+
+#[test]
+fn what_comes_behind_the_request_is_thrown_away_and_its_end_is_the_clients() {
+    let server = Server::start(&["--client-publish", "broadcast"]);
+    let addr = server.addr();
+    let mut http = Http::connect(addr);
+    let first = stream_request(addr, "/sse", "Content-Length: 5\r\n");
+    // Neither a body, nor frames, nor another request has an effect.
+    http.send(first + "body!" + &stream_request(addr, "/sse?channel=b", ""));
+    let mut stream = Events::begun(http);
+    stream.http.send([0x81, 0x82, 0, 0, 0, 0, b'n', b'o', 0x88, 0x80, 0, 0, 0, 0, 0xFF, 0xFF]);
+    stream.http.send(vec![0xFF; 1024 * 1024]);
+    Publisher::new(addr).publish_to_all("yes");
+    assert_eq!(stream.text(), "yes");
+    assert_eq!(metric(addr, "wsbcast_connections", &[]), 1.0);
+    stream.http.finish();
+    assert!(stream.blocks_until_end().is_empty());
+    eventually(PATIENCE, "it has left", || closed(&server, "client") == 1.0);
+    assert_eq!(metric(addr, "wsbcast_connections", &[]), 0.0);
+    assert_eq!(metric(addr, "wsbcast_published_total", &["source=\"client\""]), 0.0);
+}
+
+#[test]
+fn a_reader_too_slow_is_ended_and_costs_no_more_than_the_backlog() {
+    let server = Server::start(&["--backlog", "256KiB", "--max-broadcast-size", "64KiB"]);
+    let addr = server.addr();
+    let open = || Events::open_with(little_room(addr), addr, "/sse", "");
+    let (mut reads_again, mut takes_nothing) = (open(), open());
+    let mut prompt = Events::open(addr, "/sse");
+    let mut publisher = Publisher::new(addr);
+    let slow = || metric(addr, "wsbcast_slow_consumers_total", &["action=\"close\""]);
+    let mut published = 0;
+    while slow() < 2.0 {
+        assert!(published < 2000, "a stream that nobody reads is ended");
+        let text = format!("{published:08}{}", "x".repeat(16 * 1024));
+        publisher.publish_to_all(&text);
+        assert_eq!(prompt.text(), text);
+        published += 1;
+        let backlog = metric(addr, "wsbcast_backlog_bytes", &[]);
+        assert!(backlog < 1024.0 * 1024.0, "{backlog}");
+    }
+    // Whole events without a hole, then the end, and nothing else.
+    let blocks = reads_again.blocks_until_end();
+    let texts = blocks.iter().filter_map(|block| block.data.as_deref());
+    for (number, text) in texts.clone().enumerate() {
+        assert!(text.len() == 16 * 1024 + 8 && text.starts_with(&format!("{number:08}")));
+    }
+    assert!(texts.count() < published);
+    drop(reads_again);
+    eventually(PATIENCE, "both are gone", || closed(&server, "slow_consumer") == 2.0);
+    let end = loop {
+        match takes_nothing.http.arrival(PATIENCE) {
+            Arrival::Bytes => {}
+            end => break end,
+        }
+    };
+    assert_eq!(end, Arrival::Reset, "what was not taken within two seconds is thrown away");
+    publisher.publish_to_all("the others go on");
+    assert_eq!(prompt.text(), "the others go on");
+}
+
+#[test]
+fn under_skip_a_reader_too_slow_goes_on_with_the_newest_event_and_its_id_shows_the_hole() {
+    let args = ["--backlog", "256KiB", "--max-broadcast-size", "64KiB", "--slow-consumer", "skip"];
+    let server = Server::start(&args);
+    let addr = server.addr();
+    let mut stalled = Events::open_with(little_room(addr), addr, "/sse", "");
+    let mut publisher = Publisher::new(addr);
+    let long = "x".repeat(16 * 1024);
+    let mut published = 0;
+    while metric(addr, "wsbcast_skipped_messages_total", &[]) < 50.0 {
+        assert!(published < 2000, "a stream that nobody reads is made to skip");
+        published = publisher.publish_to_all(&long);
+    }
+    let last = publisher.publish_to_all("the newest");
+    let (mut offset, mut got) = (0, 0);
+    while offset < last {
+        let event = stalled.event();
+        if event.event == "gap" {
+            continue;
+        }
+        let id = event.id.expect("a message has an id");
+        let next = id.split_once(':').unwrap().1.parse().unwrap();
+        assert!(next > offset, "{next} after {offset}");
+        let text = if next == last { "the newest" } else { &long };
+        assert!(event.data.as_deref() == Some(text), "whole events only");
+        (offset, got) = (next, got + 1);
+    }
+    assert!(got + 50 <= last, "{got} of {last}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_peer_that_acknowledges_nothing_is_given_up_after_interval_and_timeout() {
+    let server = Server::start(&["--ping-interval", "200ms", "--ping-timeout", "300ms"]);
+    let addr = server.addr();
+    let _stalled = Events::open_with(little_room(addr), addr, "/sse", "");
+    let mut publisher = Publisher::new(addr);
+    for _ in 0..4 {
+        // Far less than the backlog, more than the kernel takes.
+        publisher.publish_to_all("x".repeat(1000 * 1000));
+    }
+    eventually(PATIENCE, "the kernel gives it up", || closed(&server, "lost") == 1.0);
+    assert_eq!(metric(addr, "wsbcast_connections", &[]), 0.0);
+}
+
+#[test]
+fn a_drain_tells_each_stream_when_to_come_back_after_its_last_message() {
+    let mut server = Server::start(&["--drain-timeout", "3s", "--drain-close-over", "2s"]);
+    let addr = server.addr();
+    let streams: Vec<Events> = (0..10).map(|_| Events::open(addr, "/sse")).collect();
+    server.signal(&["TERM"]);
+    eventually(PATIENCE, "readiness is red", || get(addr, "/readyz").status == 503);
+    let refused = once(addr, stream_request(addr, "/sse", ""));
+    refused.assert_status(503);
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    assert!(refused.header_is("connection", "close"), "{refused:?}");
+    assert_eq!(Publisher::new(addr).publish("still heard").status, 202);
+    for mut stream in streams {
+        let blocks = stream.blocks_until_end();
+        let (drain, before) = blocks.split_last().unwrap();
+        let retry_ms = drain.retry_ms.unwrap();
+        assert!(retry_ms <= 2000, "{drain:?}");
+        assert_eq!((drain.event.as_str(), &drain.id), ("drain", &None));
+        let data = format!("{{\"reconnect_after_ms\":{retry_ms}}}");
+        assert_eq!(drain.data.as_deref(), Some(data.as_str()));
+        let texts: Vec<_> = before.iter().filter_map(|block| block.data.as_deref()).collect();
+        assert_eq!(texts, ["still heard"]);
+    }
+    server.assert_exit(0);
+}
+
+#[test]
+fn a_second_signal_ends_streams_at_once_in_good_order() {
+    let mut server = Server::start(&[]);
+    let addr = server.addr();
+    let mut stream = Events::open(addr, "/sse");
+    server.signal(&["TERM"]);
+    eventually(PATIENCE, "readiness is red", || get(addr, "/readyz").status == 503);
+    let_pass(Duration::from_millis(400));
+    server.signal(&["TERM"]);
+    let blocks = stream.blocks_until_end();
+    assert!(blocks.iter().all(|block| block.data.is_none()), "{blocks:?}");
+    drop(stream);
+    server.assert_exit(0);
+}

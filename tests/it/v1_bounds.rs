@@ -1,0 +1,158 @@
+//! `wsbcast.v1` at its bounds: slow clients, many channels, the end of the process.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    PATIENCE,
+    client::{Client, little_room},
+    eventually, frames,
+    metrics::metric,
+    publish::Publisher,
+    server::Server,
+    v1::V1,
+};
+
+/// The most channels that one client may have.
+const PER_CLIENT: usize = 1000;
+/// The most channels of a shard.
+const PER_SHARD: usize = 100_000;
+
+/// A target that names `PER_CLIENT` channels.
+fn target(client: usize) -> String {
+    let names: Vec<String> = (0..PER_CLIENT).map(|n| format!("channel=c{client}-{n}")).collect();
+    format!("/ws?{}", names.join("&"))
+}
+
+#[test]
+fn a_slow_client_under_the_skip_policy_is_told_exactly_what_it_missed() {
+    let server = Server::start(&[
+        "--backlog",
+        "256KiB",
+        "--max-broadcast-size",
+        "64KiB",
+        "--slow-consumer",
+        "skip",
+    ]);
+    let addr = server.addr();
+    let mut stalled = V1::over(little_room(addr), addr, "/ws?channel=a");
+    let mut publisher = Publisher::on(addr, "a");
+    let mut published = 0;
+    while metric(addr, "wsbcast_skipped_messages_total", &[]) == 0.0 {
+        assert!(published < 4000, "a client that does not read misses messages");
+        published = publisher.publish_to_all("x".repeat(8 * 1024));
+    }
+    let last = publisher.publish_to_all("last");
+    let (mut next, mut told) = (1, 0);
+    while next <= last {
+        let word = stalled.next();
+        match word["type"].as_str().unwrap() {
+            "message" => {
+                assert_eq!(word["offset"], next, "no hole that was not told");
+                next += 1;
+            }
+            "gap" => {
+                assert_eq!((&word["channel"], &word["from"]), (&json!("a"), &json!(next)));
+                let to = word["to"].as_u64().unwrap();
+                told += to + 1 - next;
+                next = to + 1;
+            }
+            other => panic!("{other}"),
+        }
+    }
+    stalled.assert_nothing_else();
+    assert_eq!(metric(addr, "wsbcast_skipped_messages_total", &[]), told as f64);
+}
+
+#[test]
+fn at_the_end_of_a_drain_a_client_is_told_when_to_come_back_right_before_its_close() {
+    let mut server = Server::start(&["--drain-timeout", "3s", "--drain-close-over", "3s"]);
+    let addr = server.addr();
+    let mut client = V1::open(addr, "/ws?channel=a");
+    server.signal(&["TERM"]);
+    let drain = client.next_of("drain");
+    let after_ms = drain["reconnect_after_ms"].as_u64().unwrap();
+    assert!(after_ms <= 3000, "{drain}");
+    let reason = client.client.assert_closed(1012);
+    assert_eq!(reason, format!("service restart; retry in {after_ms} ms"));
+    server.assert_exit(0);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_not_read_either() {
+    let server = Server::start(&[]);
+    let addr = server.addr();
+    let mut stalled = V1::over(little_room(addr), addr, "/ws?channel=a");
+    let ping = frames::masked(true, frames::TEXT, b"{\"type\":\"ping\"}");
+    let many = ping.repeat(1000);
+    stalled.client.http.stream.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    eventually(PATIENCE, "the kernel takes no more, since nobody reads", || {
+        use std::io::Write as _;
+        match stalled.client.http.stream.write(&many[sent % ping.len()..]) {
+            Ok(count) => sent += count,
+            Err(_) => return metric(addr, "wsbcast_backlog_bytes", &[]) > 100_000.0,
+        }
+        false
+    });
+    assert!(metric(addr, "wsbcast_backlog_bytes", &[]) < 4e6, "what waits for it is bounded");
+    stalled.client.http.stream.set_nonblocking(false).unwrap();
+    for _ in 0..sent / ping.len() {
+        stalled.next_of("pong");
+    }
+}
+
+#[test]
+fn one_client_has_a_thousand_channels_and_no_more() {
+    let server = Server::start(&["--client-publish", "broadcast"]);
+    let addr = server.addr();
+    let mut client = V1::open(addr, &target(0));
+    assert_eq!(client.hello["positions"].as_object().unwrap().len(), PER_CLIENT);
+    let refused = client.ask(&json!({"type": "subscribe", "channel": "more"}));
+    assert_eq!(refused["code"], "too_many_channels", "{refused}");
+    let mut bytes = Vec::new();
+    for number in 0..PER_CLIENT {
+        let word = json!({"type": "publish", "channel": format!("c0-{number}"), "data": "x"});
+        bytes.extend(frames::masked(true, frames::TEXT, word.to_string().as_bytes()));
+    }
+    let mut sender = V1::open(addr, "/ws?channel=other");
+    sender.client.send(&bytes);
+    for _ in 0..PER_CLIENT {
+        assert_eq!(sender.next_of("published")["offset"], 1);
+    }
+    let mut heard: Vec<Value> = (0..PER_CLIENT).map(|_| client.next()["channel"].take()).collect();
+    heard.sort_by_key(Value::to_string);
+    heard.dedup();
+    assert_eq!(heard.len(), PER_CLIENT, "one message of each channel");
+    let left = client.ask(&json!({"type": "unsubscribe", "channel": "c0-500"}));
+    assert_eq!(left["type"], "unsubscribed");
+    client.subscribe("more");
+    Publisher::on(addr, "more").publish("also heard");
+    assert_eq!(client.message().0, "also heard");
+    let plain = Client::open(addr, &target(1));
+    assert_eq!(plain.upgrade.header("wsbcast-position"), None, "too long for a header");
+    plain.leave();
+}
+
+#[test]
+fn a_shard_has_a_hundred_thousand_channels_and_those_who_want_more_are_told() {
+    let server = Server::start(&["--threads", "1"]);
+    let addr = server.addr();
+    let mut clients: Vec<V1> =
+        (0..PER_SHARD / PER_CLIENT - 1).map(|number| V1::open(addr, &target(number))).collect();
+    let mut subscriber = V1::open(addr, "/ws?channel=c0-0");
+    let names = target(clients.len());
+    clients.push(V1::open(addr, &names));
+    let refused = V1::try_open(addr, "/ws?channel=new").expect_err("full");
+    refused.assert_status(503);
+    assert_eq!(refused.json()["error"], "full");
+    assert!(refused.header("retry-after").is_some());
+    let refused = subscriber.ask(&json!({"type": "subscribe", "channel": "new"}));
+    assert_eq!(refused["code"], "too_many_channels", "{refused}");
+    subscriber.subscribe("c5-5");
+    for (number, client) in clients.iter_mut().enumerate() {
+        Publisher::on(addr, &format!("c{number}-999")).publish("heard");
+        assert_eq!(client.message(), ("heard".into(), 1));
+    }
+    clients.pop().unwrap().client.leave();
+    eventually(PATIENCE, "there is room again", || V1::try_open(addr, "/ws?channel=new").is_ok());
+}
