@@ -167,6 +167,18 @@ pub const REDIS_POSITION_TTL: Duration = Duration::from_secs(60 * 60);
 pub const SUBSCRIBES_IN_FLIGHT_MAX: usize = 1024;
 /// A SUBSCRIBE that Redis refused is repeated after this.
 pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(5);
+/// Orders of a lane in a cluster: channels whose slots share one wait for each other while one
+/// of the slots moves.
+pub const CLUSTER_TURNSTILES: usize = 64;
+/// A command that a cluster sends elsewhere, or cannot place yet, is repeated so often; then it
+/// counts as not sent. Together with the pauses well within [`PUBLISH_CONFIRM_DEADLINE`].
+pub const REDIRECTIONS_MAX: u32 = 30;
+/// Before each repetition.
+pub const REDIRECTION_PAUSE: Duration = Duration::from_millis(20);
+/// Between two readings of a cluster's slot map; up to half of it more, at random.
+pub const SLOT_MAP_PAUSE: Duration = Duration::from_millis(100);
+/// It is read again after this even if nothing seems to have changed.
+pub const SLOT_MAP_INTERVAL: Duration = Duration::from_secs(5);
 /// Positions that a subscriber asks for at a time after it has subscribed; the rest after these.
 pub const POSITIONS_IN_FLIGHT_MAX: usize = 256;
 /// For a subscriber to get the messages it has missed from Redis; then they are told as a gap.
@@ -198,8 +210,8 @@ pub const HISTORY_COPY_BYTES_MAX: usize = 64 * 1024;
 /// Payload that a resuming client is given at a time, one message at least; the next piece when
 /// it has taken that. So what waits for it is bounded, however much it missed.
 pub const REPLAY_PIECE_BYTES: usize = 16 * 1024;
-/// For a shard to get as far as a client that it resumes has got elsewhere; then the client's
-/// position counts as one of another history.
+/// For a shard to get as far as a client that it resumes has got elsewhere; then the client is
+/// refused, unless the broker itself knows of no such position.
 pub const RESUME_WAIT: Duration = Duration::from_secs(1);
 /// An idempotency key's answer is remembered this long.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
@@ -239,6 +251,8 @@ pub const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors kept free for each shard's runtime, epoll set and Redis; its listeners (twice: the
 /// control thread has them too) and publishing clients come on top.
 pub const DESCRIPTORS_PER_SHARD: u64 = 10;
+/// Masters of a Redis Cluster for whose connections descriptors are kept free.
+pub const CLUSTER_MASTERS_RESERVED: usize = 16;
 /// On a Windows close, logoff or shutdown event: closing spread over this.
 pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);
 
@@ -252,4 +266,8 @@ const _: () = assert!(APPEND_TURN_BYTES_MAX <= MAILBOX_BYTES_MAX);
 const _: () = assert!(HEARTBEAT_INTERVAL.as_millis() < HEARTBEAT_SILENCE_MAX.as_millis());
 const _: () = assert!(READ_BUFFER_BYTES <= READ_TURN_BYTES_MAX);
 const _: () = assert!(HEARTBEAT_SILENCE_MAX.as_millis() < REDIS_SILENCE_MAX.as_millis());
+const _: () = assert!(
+    REDIRECTION_PAUSE.as_millis() * (REDIRECTIONS_MAX as u128)
+        < PUBLISH_CONFIRM_DEADLINE.as_millis()
+);
 const _: () = assert!(REDIS_SETTLE.as_millis() < PUBLISH_CONFIRM_DEADLINE.as_millis());

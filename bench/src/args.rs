@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Instructions(crate::instructions::InstructionArgs),
     /// Start many servers on one Redis, with all the clients they hold: one service.
     Fleet(Box<crate::fleet::FleetArgs>),
+    /// Servers on a Redis that is killed, stopped and cut off: what do clients lose?
+    Chaos(Box<crate::chaos::ChaosArgs>),
     #[command(hide = true)]
     FleetWorker(crate::fleet::WorkerArgs),
 }

@@ -1,12 +1,13 @@
 //! `wsload`: opens WebSocket clients, publishes to them, and checks and times every delivery.
 //!
 //! `run` loads one server that already runs; `compare` starts several in turn and puts the
-//! figures side by side; `fleet` starts many as one service; `hub` and `instructions` measure the
-//! server's own code without a network. Every message carries publisher, sequence number and
-//! intended time, so holes, repeats, reordering and latency are facts about each client, not
-//! estimates. This file tells the order of events only.
+//! figures side by side; `fleet` starts many as one service; `chaos` breaks what it started;
+//! `hub` and `instructions` measure the server's own code without a network. Every message
+//! carries publisher, sequence number and intended time, so holes, repeats, reordering and
+//! latency are facts about each client, not estimates. This file tells the order of events only.
 
 mod args;
+mod chaos;
 mod chart;
 mod clients;
 mod clock;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         args::Command::Hub(hub_args) => hub::run(&hub_args).map(|()| true),
         args::Command::Instructions(count_args) => instructions::run(&count_args),
         args::Command::Fleet(fleet_args) => fleet::run(&fleet_args),
+        args::Command::Chaos(chaos_args) => chaos::run(&chaos_args),
         args::Command::FleetWorker(worker_args) => fleet::work(&worker_args).map(|()| true),
     };
     match outcome {

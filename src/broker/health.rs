@@ -183,6 +183,13 @@ impl Health {
         self.reach_at(now);
     }
 
+    /// A heartbeat of `shard` came back, but not all of its channels are subscribed.
+    pub(super) fn beat_heard(&self, shard: usize, now: Millis) {
+        if let Some(link) = self.links.get(shard) {
+            link.beat_returned_ms.store(now.0, Ordering::Release);
+        }
+    }
+
     /// `shard` cannot publish or receive any more.
     pub(super) fn link_broken(&self, shard: usize) {
         let Some(link) = self.links.get(shard) else { return };
@@ -348,6 +355,17 @@ mod tests {
         assert_eq!(health.stalled_shard_at(at(7001)), None);
         health.beat_returned(0, at(8000), at(8000));
         assert_eq!(health.stalled_shard_at(at(8002)), Some(1), "the other was up all the time");
+    }
+
+    #[test]
+    fn a_shard_that_lacks_some_channels_is_not_stalled() {
+        let health = Health::redis(2);
+        for late in [5000, 6000, 7000, 8000] {
+            health.beat_returned(0, at(late), at(late));
+            health.beat_heard(1, at(late));
+        }
+        assert_eq!(health.stalled_shard_at(at(8001)), None);
+        assert_ne!(health.reach_at(at(8001)), Reach::Up);
     }
 
     #[test]

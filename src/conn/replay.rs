@@ -121,6 +121,13 @@ impl Clients {
         }
     }
 
+    /// It is known where the client begins, or that it does not.
+    pub(super) fn settled(&mut self, key: Key) {
+        if let Some(replay) = self.replays.get_mut(&key) {
+            replay.settling = false;
+        }
+    }
+
     /// A client has left `channel`: what it missed of that is not sent any more.
     pub(super) fn forget_replay(&mut self, key: Key, channel: &ChannelName) {
         if let Some(replay) = self.replays.get_mut(&key) {
@@ -226,7 +233,10 @@ impl Clients {
         let Some(replay) = self.replays.get_mut(&key) else { return };
         replay.asked = false;
         let Some(step) = replay.steps.front_mut() else { return };
-        let Some(piece) = piece else { return self.miss_step(key) };
+        // A step is never empty: a piece without a message has lost what was in it.
+        let Some(piece) = piece.filter(|piece| !piece.is_empty()) else {
+            return self.miss_step(key);
+        };
         match piece.last().and_then(|last| last.position.as_ref()) {
             Some(last) if last.offset < step.to => step.after = last.clone(),
             _ => {
@@ -242,9 +252,6 @@ impl Clients {
         }
         self.metrics.replayed_messages.add(piece.len() as u64);
         self.release(key);
-        if piece.is_empty() {
-            self.ask_for_replay(key);
-        }
         self.settle();
     }
 

@@ -90,11 +90,16 @@ pub struct Public {
 /// so that nothing published after the 101 is missed by the client, and that what it asks for of
 /// the past will come before that.
 pub type Admit =
-    dyn Fn(Vec<Wanted>, Encoding) -> LocalBoxFuture<'static, Result<Admission, TooManyChannels>>;
+    dyn Fn(Vec<Wanted>, Encoding) -> LocalBoxFuture<'static, Result<Admission, NotAdmitted>>;
 
-/// The shard has [`crate::limits::CHANNELS_PER_SHARD_MAX`] channels, and others are wanted.
+/// Why a client whose handshake is in order is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyChannels;
+pub enum NotAdmitted {
+    /// The shard has [`crate::limits::CHANNELS_PER_SHARD_MAX`] channels, and others are wanted.
+    TooManyChannels,
+    /// The client has got further elsewhere than this shard: it would be sent again what it has.
+    Behind,
+}
 
 /// A client that is about to be let in.
 pub struct Admission {

@@ -39,7 +39,7 @@ pub(super) async fn accept(
         let wanted = query::event_stream(query, last_id).map_err(bad_request)?;
         let guard = upgrade::enter(context)?;
         let admitted = (public.admit)(vec![wanted], Encoding::Sse).await;
-        let Admission { ticket, positions } = admitted.map_err(upgrade::full_of_channels)?;
+        let Admission { ticket, positions } = admitted.map_err(upgrade::not_admitted)?;
         upgrade::welcome(context)?;
         Ok(Handover {
             endpoint: Endpoint::Ws,

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
 use tracing::debug;
 
 use super::{
-    Admission, Context, Endpoint, Public, TooManyChannels, Wanted,
+    Admission, Context, Endpoint, NotAdmitted, Public, Wanted,
     access::{Asker, Right, Verdict},
     answer::{self, Answer},
     query, route,
@@ -77,7 +77,7 @@ pub(super) async fn answer(
         let (ticket, positions) = match endpoint {
             Endpoint::Ws => {
                 let admitted = (public.admit)(wanted, encoding).await;
-                let Admission { ticket, positions } = admitted.map_err(full_of_channels)?;
+                let Admission { ticket, positions } = admitted.map_err(not_admitted)?;
                 (Some(ticket), positions)
             }
             Endpoint::Echo => (None, Vec::new()),
@@ -156,8 +156,14 @@ fn full(hint: &str) -> Refused {
     Box::new((Rejection::Full, answer))
 }
 
-/// 503: the shard has all the channels that it may have.
-pub(super) fn full_of_channels(_: TooManyChannels) -> Refused {
+/// 503, and what to do about it.
+pub(super) fn not_admitted(why: NotAdmitted) -> Refused {
+    if why == NotAdmitted::Behind {
+        let hint = "this process has not got as far as the position yet; try again, or another one";
+        let answer = answer::problem(StatusCode::SERVICE_UNAVAILABLE, "behind", hint);
+        let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
+        return Box::new((Rejection::Behind, answer));
+    }
     let most = limits::CHANNELS_PER_SHARD_MAX;
     full(&format!("there are {most} channels here, and this client wants others; try again"))
 }

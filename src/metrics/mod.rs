@@ -131,6 +131,8 @@ words! {
         Draining = "draining",
         /// Full: 503.
         Full = "full",
+        /// Further elsewhere than this shard: 503.
+        Behind = "behind",
     }
 }
 

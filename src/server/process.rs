@@ -17,7 +17,7 @@ use crate::{
     drain::Control,
     http::{self, ops},
     hub::Budget,
-    limits::{DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED},
+    limits::{CLUSTER_MASTERS_RESERVED, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED},
     metrics::{self, PublishFailure, ShardMetrics, Source, facts},
 };
 
@@ -105,7 +105,12 @@ fn since(counted: &AtomicU64, count: u64) -> u64 {
 
 /// How many clients the process takes: what was asked for, and no more than its descriptors allow.
 pub(super) fn connections_max(config: &Config) -> usize {
-    let redis = config.redis.url.as_ref().map_or(0, |_| config.redis.pool);
+    let redis =
+        config.redis.url.as_ref().map_or(0, |url| match url.expose().contains("-cluster://") {
+            // Lanes and a subscriber to each master; the heartbeats' client has all of them too.
+            true => CLUSTER_MASTERS_RESERVED * (config.redis.pool + 2),
+            false => config.redis.pool,
+        });
     // Each shard's listeners, and the control thread's duplicates of them.
     let per_shard = DESCRIPTORS_PER_SHARD + (2 * config.listen.len() + redis) as u64;
     let allowed = descriptors_allow(DESCRIPTORS_RESERVED + per_shard * config.threads as u64);

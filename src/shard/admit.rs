@@ -48,12 +48,12 @@ async fn admit(
     core: &Rc<Core>,
     wanted: Vec<Wanted>,
     encoding: Encoding,
-) -> Result<http::Admission, http::TooManyChannels> {
+) -> Result<http::Admission, http::NotAdmitted> {
     let channels: Vec<_> = wanted.iter().map(|one| one.channel.clone()).collect();
     let resumes = wanted.iter().any(|one| one.since.is_some());
     let (key, joined) = core.with(|clients| {
         if !clients.has_room(channels.iter(), encoding) {
-            return Err(http::TooManyChannels);
+            return Err(http::NotAdmitted::TooManyChannels);
         }
         let key = clients.admit(Endpoint::Ws, encoding, &channels);
         if resumes {
@@ -65,7 +65,8 @@ async fn admit(
     let ticket = Box::new(Admitted { core: core.clone(), key, connected: Cell::new(false) });
     // All at once: many channels must not take many round trips, or deadlines.
     let settling = wanted.into_iter().zip(joined).map(|(one, at)| settle(core, key, one, at));
-    let starts = join_all(settling).await;
+    let starts: Result<Vec<_>, Behind> = join_all(settling).await.into_iter().collect();
+    let starts = starts.map_err(|Behind| http::NotAdmitted::Behind)?;
     let position = |start: &Start| Some((start.channel.clone(), start.from.clone()?));
     let positions = starts.iter().filter_map(position).collect();
     core.with(|clients| clients.welcome(key, starts));
@@ -75,13 +76,26 @@ async fn admit(
 /// Lets a client that is here join one more channel, and tells it where it begins there.
 pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: Wanted) {
     let Some(Joined { at }) = core.with(|clients| clients.join(key, &wanted)) else { return };
+    let channel = wanted.channel.clone();
     let start = settle(core, key, wanted, at).await;
-    core.with(|clients| clients.subscribed(key, start));
+    core.with(|clients| match start {
+        Ok(start) => clients.subscribed(key, start),
+        Err(Behind) => clients.not_subscribed(key, &channel),
+    });
 }
+
+/// A client has got further elsewhere than this shard, and the shard does not catch up in time:
+/// whatever the client was given here, it would get some of it again.
+struct Behind;
 
 /// Finds out where a client begins on a channel that it has joined in the hub, where its log
 /// stood at `joined`.
-async fn settle(core: &Rc<Core>, key: Key, wanted: Wanted, joined: Option<Position>) -> Start {
+async fn settle(
+    core: &Rc<Core>,
+    key: Key,
+    wanted: Wanted,
+    joined: Option<Position>,
+) -> Result<Start, Behind> {
     let Wanted { channel, since } = wanted;
     let broker = core.broker();
     broker.subscribe(channel.clone()).await;
@@ -92,21 +106,32 @@ async fn settle(core: &Rc<Core>, key: Key, wanted: Wanted, joined: Option<Positi
     }
     let resumed = since.is_some();
     let Some(since) = since else {
-        return Start { channel, from: at.clone(), to: None, resumed, missed: None };
+        return Ok(Start { channel, from: at.clone(), to: None, resumed, missed: None });
     };
     let Some(mut to) = at else {
         let missed = unknown(&since);
-        return Start { channel, from: None, to: None, resumed, missed };
+        return Ok(Start { channel, from: None, to: None, resumed, missed });
     };
     if let Since::After(after) = &since
         && after.is_comparable(&to)
         && after.offset > to.offset
     {
         // Elsewhere it has got further than this shard: its log would repeat what it has.
-        to = reach(core, key, &channel, after).await.unwrap_or(to);
+        match reach(core, key, &channel, after).await {
+            Some(at) => to = at,
+            None if is_unheard_of(core, &channel, after).await => {}
+            None => return Err(Behind),
+        }
     }
     let Recovery { from, missed } = broker.recover(channel.clone(), since, to.clone()).await;
-    Start { channel, from: Some(from), to: Some(to), resumed, missed }
+    Ok(Start { channel, from: Some(from), to: Some(to), resumed, missed })
+}
+
+/// Whether the broker itself, asked now, has not got as far as `position`: then it is none of
+/// this history, and only looks like one.
+async fn is_unheard_of(core: &Rc<Core>, channel: &ChannelName, position: &Position) -> bool {
+    let newest = core.broker().position(channel.clone()).await;
+    newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
 }
 
 /// Waits until the client's log has got as far as `to`; its position there.

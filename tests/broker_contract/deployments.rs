@@ -4,6 +4,7 @@ use wsbcast::broker::{InvalidSettings, OnLoss, Settings, Shared};
 
 use crate::{
     process::{Process, channel, offset, redis_settings, run, until},
+    redis_cluster::RedisCluster,
     redis_server::RedisServer,
     repair::publish_silently,
 };
@@ -45,18 +46,8 @@ fn a_password_and_a_user_are_sent() {
 #[test]
 fn a_redis_cluster_works() {
     run(async {
-        let options =
-            ["--save", "", "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"];
-        let nodes = [RedisServer::start_with(&options), RedisServer::start_with(&options)];
-        assert_eq!(nodes[0].cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]), "OK");
-        assert_eq!(nodes[1].cli(&["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]), "OK");
-        let address = nodes[1].address().replace(':', " ");
-        let meet: Vec<&str> = ["CLUSTER", "MEET"].into_iter().chain(address.split(' ')).collect();
-        assert_eq!(nodes[0].cli(&meet), "OK");
-        for node in &nodes {
-            let formed = || node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
-            until("the cluster is formed", formed).await;
-        }
+        let cluster = RedisCluster::start(2).await;
+        let nodes = &cluster.masters;
         let settings = settings(&nodes[0], &format!("redis-cluster://{}", nodes[0].address()));
         works(settings.clone()).await;
         // And what one process missed comes, from whichever node has the channel.
@@ -75,7 +66,7 @@ fn a_redis_cluster_works() {
         for name in ["a", "b", "c"] {
             publish_silently(&nodes[0], name, "hidden");
         }
-        for node in &nodes {
+        for node in nodes {
             node.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         }
         for sink in &process.sinks {

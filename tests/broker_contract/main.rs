@@ -9,9 +9,11 @@ mod history;
 mod loss;
 mod process;
 mod raw;
+mod redis_cluster;
 mod redis_server;
 mod repair;
 mod rollback;
+mod sharded;
 
 use std::{collections::HashSet, time::Duration};
 

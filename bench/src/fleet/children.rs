@@ -26,8 +26,8 @@ const LOG_TAIL_BYTES: usize = 400;
 
 /// A process that does not outlive this handle.
 #[derive(Debug)]
-pub(super) struct Process {
-    pub(super) child: Child,
+pub(crate) struct Process {
+    pub(crate) child: Child,
     log: Option<PathBuf>,
 }
 
@@ -60,7 +60,7 @@ impl Drop for Logs {
 
 impl Process {
     /// Starts a command that dies with this process; standard streams are the caller's matter.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &Path,
         arguments: &[String],
         prepare: impl FnOnce(&mut Command),
@@ -97,7 +97,7 @@ impl Process {
     }
 
     /// How it has ended, if it has.
-    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().context("asking for a child's status")
     }
 
@@ -206,7 +206,7 @@ impl Running {
 }
 
 /// One HTTP request on a connection of its own.
-pub(super) fn ask(address: SocketAddr, request: &[u8]) -> Result<Answer> {
+pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> Result<Answer> {
     let bytes = exchange(address, request, |answer| Answer::parse(answer).is_some())?;
     match Answer::parse(&bytes) {
         Some(Ok(answer)) => Ok(answer),

@@ -19,6 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) use self::{
     args::{FleetArgs, WorkerArgs},
+    children::{Process, ask as ask_http},
     worker::run as work,
 };
 use self::{

@@ -73,14 +73,25 @@ impl Connection {
         if let Some(password) = &config.password {
             hello.extend(["AUTH", config.username.as_deref().unwrap_or("default"), password]);
         }
-        self.command(&hello);
+        let answer = self.answer_to(&hello).await?;
+        match refusal(&answer) {
+            Some(error) => Err(ConnectionError::Refused(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks something on a connection that is used for nothing else, within
+    /// [`REDIS_CONNECT_DEADLINE`].
+    pub(super) async fn ask(&mut self, words: &[&str]) -> Result<BytesFrame, ConnectionError> {
+        within(REDIS_CONNECT_DEADLINE, self.answer_to(words)).await
+    }
+
+    async fn answer_to(&mut self, words: &[&str]) -> Result<BytesFrame, ConnectionError> {
+        self.command(words);
         self.flush().await?;
         loop {
             if let Some(frame) = self.next_frame()? {
-                return match refusal(&frame) {
-                    Some(error) => Err(ConnectionError::Refused(error)),
-                    None => Ok(()),
-                };
+                return Ok(frame);
             }
             self.read().await?;
         }

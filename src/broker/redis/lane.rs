@@ -5,25 +5,37 @@
 //! takes its place. So a command is either written once on the connection that was there when
 //! it was issued, or surely not at all, and no state of a broken client outlives it.
 
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use fred::{
     clients::WithOptions,
     error::{Error, ErrorKind},
     prelude::{Client, ClientLike, LuaInterface, PubsubInterface, Server},
-    types::{ConnectHandle, Value},
+    types::{ConnectHandle, Value, config::ServerConfig},
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::{
-    link::Link,
+    link::{Link, Part},
     script::{Script, Scripts},
     target,
-    turnstile::{Ticket, Turnstile},
+    turnstile::Ticket,
 };
 use crate::{
-    clock,
-    limits::{HEARTBEAT_INTERVAL, REDIS_CONNECT_DEADLINE, REDIS_RECONNECT_DELAY},
+    clock::{self, Millis},
+    limits::{
+        HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_CONNECT_DEADLINE, REDIS_RECONNECT_DELAY,
+    },
 };
 
 /// Why a command brought no answer that counts.
@@ -33,6 +45,10 @@ pub(super) enum CallError {
     NotSent,
     /// Redis refused it: it had no effect.
     Refused(Error),
+    /// Redis does not know the script: it had no effect.
+    NoScript,
+    /// The keys are on another server of the cluster, or on their way: it had no effect.
+    Elsewhere(Error),
     /// It was written, and what became of it is unknown.
     InDoubt(Error),
 }
@@ -42,10 +58,21 @@ pub(super) enum CallError {
 pub(super) struct Lane {
     index: usize,
     current: RefCell<Option<Current>>,
-    turnstile: Turnstile,
+    /// The one master that it leads to; None: wherever the URL does.
+    node: Option<Node>,
     pub(super) changed: Notify,
     pub(super) beat_now: Notify,
     give_up: Notify,
+}
+
+/// A master of a cluster, as a lane sees it.
+#[derive(Debug)]
+struct Node {
+    server: Server,
+    part: Part,
+    /// It leaves our heartbeats unanswered.
+    is_silent: Cell<bool>,
+    alive_since: Cell<Millis>,
 }
 
 #[derive(Clone)]
@@ -69,16 +96,49 @@ impl Drop for ConnectionTask {
     }
 }
 
+impl Node {
+    /// Waits for the answer to a heartbeat, and tells if it does not come in time.
+    async fn watch<T>(&self, link: &Link, beat: impl Future<Output = T>) -> T {
+        let mut beat = pin!(beat);
+        // Once more: if this thread was busy, the answer may be there.
+        for patience in [HEARTBEAT_SILENCE_MAX, HEARTBEAT_INTERVAL] {
+            if let Ok(answer) = timeout(patience, &mut beat).await {
+                return answer;
+            }
+        }
+        self.is_silent.set(true);
+        link.unsubscribed(self.part);
+        let answer = beat.await;
+        self.is_silent.set(false);
+        self.alive_since.set(clock::now());
+        link.subscribed(self.part);
+        answer
+    }
+}
+
 impl Lane {
     pub(super) fn new(index: usize) -> Self {
         Self {
             index,
             current: RefCell::new(None),
-            turnstile: Turnstile::default(),
+            node: None,
             changed: Notify::new(),
             beat_now: Notify::new(),
             give_up: Notify::new(),
         }
+    }
+
+    /// A lane to one master of a cluster, which is this `part` of the handle's way.
+    pub(super) fn to_node(server: Server, part: Part) -> Self {
+        let alive_since = Cell::new(clock::now());
+        let node = Node { server, part, is_silent: Cell::new(false), alive_since };
+        Self { node: Some(node), ..Self::new(0) }
+    }
+
+    /// Since when it leads to a master that answers; None if it does not, or to no certain one.
+    pub(super) fn alive_since(&self) -> Option<Millis> {
+        let node = self.node.as_ref().filter(|node| self.is_open() && !node.is_silent.get())?;
+        Some(node.alive_since.get())
     }
 
     /// Whether commands would be sent.
@@ -88,6 +148,9 @@ impl Lane {
 
     /// The server that commands go to: a subscriber belongs on the same one.
     pub(super) fn server(&self) -> Option<Server> {
+        if let Some(node) = &self.node {
+            return Some(node.server.clone());
+        }
         self.current.borrow().as_ref().and_then(|current| current.server.clone())
     }
 
@@ -98,15 +161,26 @@ impl Lane {
                 Ok((client, task)) => {
                     let server = client.active_connections().into_iter().next();
                     *self.current.borrow_mut() = Some(Current { client: client.clone(), server });
+                    if let Some(node) = &self.node {
+                        node.is_silent.set(false);
+                        node.alive_since.set(clock::now());
+                        link.subscribed(node.part);
+                    }
                     self.changed.notify_waiters();
                     self.keep(&link, client, task).await;
                     *self.current.borrow_mut() = None;
                 }
                 Err(error) => link.shared.health_ref().out_of_reach(&error),
             }
-            link.lane_closed(self.index);
+            match (&self.node, &link.routes) {
+                (Some(node), Some(routes)) => {
+                    link.unsubscribed(node.part);
+                    routes.news.stir();
+                }
+                _ => link.lane_closed(self.index),
+            }
             let jitter = fastrand::u32(0..=50);
-            tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
+            sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
         }
     }
 
@@ -115,13 +189,17 @@ impl Lane {
         let process = link.process();
         let performance = Some(target::performance());
         let connection = Some(target::connection());
-        let client = Client::new(process.config.clone(), performance, connection, None);
+        let mut config = process.config.clone();
+        if let Some(Node { server, .. }) = &self.node {
+            config.server = ServerConfig::Centralized { server: server.clone() };
+        }
+        let client = Client::new(config, performance, connection, None);
         let task = ConnectionTask(client.connect());
         let ready = async {
             client.wait_for_connect().await?;
             load(&client, &process.scripts).await
         };
-        match tokio::time::timeout(REDIS_CONNECT_DEADLINE, ready).await {
+        match timeout(REDIS_CONNECT_DEADLINE, ready).await {
             Ok(Ok(())) => Ok((client, task)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::new(ErrorKind::Timeout, "connecting took too long")),
@@ -143,12 +221,13 @@ impl Lane {
         let client = client.with_options(&target::patient_options());
         loop {
             let sent = clock::now();
-            let answer = match link.heartbeat_channel() {
-                Some(channel) => {
+            let answer = match (&self.node, link.heartbeat_channel()) {
+                (None, Some(channel)) => {
                     let payload = format!("{} {}", self.index, sent.0);
                     client.publish::<(), _, _>(channel, payload).await
                 }
-                None => client.ping::<()>(None).await,
+                (None, None) => client.ping::<()>(None).await,
+                (Some(node), _) => node.watch(link, client.ping::<()>(None)).await,
             };
             match answer {
                 Err(error) if is_refusal(&error) => {
@@ -159,13 +238,8 @@ impl Lane {
             }
             let pause = HEARTBEAT_INTERVAL.saturating_sub(clock::now() - sent);
             let pause = pause.max(Duration::from_millis(1));
-            let _ = tokio::time::timeout(pause, self.beat_now.notified()).await;
+            let _ = timeout(pause, self.beat_now.notified()).await;
         }
-    }
-
-    /// A place in the order in which commands reach Redis.
-    pub(super) fn enter(&self) -> Ticket<'_> {
-        self.turnstile.enter()
     }
 
     /// Runs `script`, in the order of the tickets.
@@ -177,16 +251,40 @@ impl Lane {
         args: Vec<Value>,
     ) -> Result<Value, CallError> {
         ticket.first_turn().await;
-        let client = self.client().ok_or(CallError::NotSent)?;
-        let first = client.evalsha(script.sha1.clone(), keys.clone(), args.clone());
-        match hand_over(first, || ticket.handed_over()).await {
-            Err(error) if error.details().starts_with("NOSCRIPT") => {}
-            answer => return answer.map_err(|error| self.judge(error)),
+        match self.first_call(&ticket, script, &keys, &args).await {
+            Err(CallError::NoScript) => {}
+            answer => return answer,
         }
         ticket.second_turn().await;
         let client = self.client().ok_or(CallError::NotSent)?;
         let second = client.eval(script.source.clone(), keys, args);
         let answer = hand_over(second, || drop(ticket)).await;
+        answer.map_err(|error| self.judge(error))
+    }
+
+    /// Runs `script` if Redis knows it, and tells the ticket when it is handed over.
+    pub(super) async fn first_call(
+        &self,
+        ticket: &Ticket<'_>,
+        script: &Script,
+        keys: &[String],
+        args: &[Value],
+    ) -> Result<Value, CallError> {
+        let client = self.client().ok_or(CallError::NotSent)?;
+        let first = client.evalsha(script.sha1.clone(), keys.to_vec(), args.to_vec());
+        let answer = hand_over(first, || ticket.handed_over()).await;
+        answer.map_err(|error| self.judge(error))
+    }
+
+    /// Runs `script`, whether Redis knows it or not.
+    pub(super) async fn eval(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
+        let client = self.client().ok_or(CallError::NotSent)?;
+        let answer = client.eval(script.source.clone(), keys, args).await;
         answer.map_err(|error| self.judge(error))
     }
 
@@ -204,14 +302,10 @@ impl Lane {
     ) -> Result<Value, CallError> {
         let client = self.client().ok_or(CallError::NotSent)?;
         let first = client.evalsha(script.sha1.clone(), keys.clone(), args.clone()).await;
-        let answer = match first {
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                let client = self.client().ok_or(CallError::NotSent)?;
-                client.eval(script.source.clone(), keys, args).await
-            }
+        match first.map_err(|error| self.judge(error)) {
+            Err(CallError::NoScript) => self.eval(script, keys, args).await,
             answer => answer,
-        };
-        answer.map_err(|error| self.judge(error))
+        }
     }
 
     /// Waits until commands would be sent.
@@ -226,8 +320,14 @@ impl Lane {
             // fred's answer to a command that it never wrote: no connection, or gone meanwhile.
             return CallError::NotSent;
         }
+        if error.details().starts_with("NOSCRIPT") {
+            return CallError::NoScript;
+        }
+        if is_redirection(&error) {
+            return CallError::Elsewhere(error);
+        }
         if is_refusal(&error) {
-            if is_demoted(&error) {
+            if is_demoted(&error) && self.node.is_none() {
                 self.give_up.notify_one();
             }
             return CallError::Refused(error);
@@ -252,6 +352,11 @@ async fn load(client: &Client, scripts: &Scripts) -> Result<(), Error> {
 fn is_refusal(error: &Error) -> bool {
     let word = error.details().split(' ').next().unwrap_or_default();
     word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// Whether another server of a cluster has the keys, or will have them in a moment.
+fn is_redirection(error: &Error) -> bool {
+    ["MOVED ", "ASK ", "TRYAGAIN"].iter().any(|code| error.details().starts_with(code))
 }
 
 /// Whether the server cannot write any more and another one may.

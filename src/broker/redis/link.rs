@@ -1,49 +1,89 @@
 //! A handle's way to Redis and back, seen as a whole.
 //!
-//! Lanes and the subscriber tell it what happens to them; it tells the process's health when
+//! Lanes and subscribers tell it what happens to them; it tells the process's health when
 //! this shard's way is whole: subscribed to everything wanted, and through every lane a
 //! heartbeat came back since. It does no IO of its own.
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
+    hash::RandomState,
     rc::Rc,
     sync::Arc,
 };
 
-use super::{Process, lane::Lane};
+use super::{Process, lane::Lane, routes::Routes, turnstile::Turnstile};
 use crate::{
     broker::{Place, Shared},
     clock::{self, Millis},
-    limits::HEARTBEAT_SILENCE_MAX,
+    limits::{CLUSTER_TURNSTILES, HEARTBEAT_SILENCE_MAX},
 };
+
+/// A part of a shard's way: a subscriber or a lane to one server, or what has no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Part(usize);
+
+impl Part {
+    /// The subscriber that hears the heartbeats.
+    pub(super) const FIRST: Self = Self(0);
+    /// Channels whose server is not known.
+    pub(super) const HOMELESS: Self = Self(1);
+    /// The rest is numbered from here.
+    const NUMBERED: usize = 2;
+}
 
 /// The parts of one handle that know of each other.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
+    /// The lanes of heartbeats; everything else goes through them too, unless this is a cluster.
     pub(super) lanes: Vec<Rc<Lane>>,
+    /// The lanes to the masters, in a cluster.
+    pub(super) routes: Option<Routes>,
+    pub(super) turnstiles: Vec<Turnstile>,
+    pub(super) hasher: RandomState,
     shard: Option<usize>,
     heartbeat_channel: Option<String>,
-    subscribed: Cell<bool>,
+    /// What does not work as it should.
+    unheard: RefCell<BTreeSet<Part>>,
+    parts: Cell<usize>,
     /// When a heartbeat last came back through each lane, since everything is subscribed.
     beats: RefCell<Vec<Option<Millis>>>,
 }
 
 impl Link {
     pub(super) fn new(shared: Arc<Shared>, place: Place) -> Self {
-        let pool = shared.redis().pool;
+        let is_cluster = shared.redis().config.server.is_clustered();
+        // In a cluster only heartbeats go through them.
+        let pool = if is_cluster { 1 } else { shared.redis().pool };
+        let turnstiles = if is_cluster { CLUSTER_TURNSTILES } else { pool };
+        let mut unheard = BTreeSet::from([Part::FIRST]);
+        if is_cluster {
+            unheard.insert(Part::HOMELESS);
+        }
         let shard = match place {
             Place::Shard(shard) => Some(shard),
             Place::Control => None,
         };
         Self {
             lanes: (0..pool).map(|index| Rc::new(Lane::new(index))).collect(),
+            routes: is_cluster.then(Routes::default),
+            turnstiles: (0..turnstiles).map(|_| Turnstile::default()).collect(),
+            hasher: RandomState::new(),
             heartbeat_channel: shard.map(|shard| shared.redis().names.heartbeat(shard)),
-            subscribed: Cell::new(false),
+            unheard: RefCell::new(unheard),
+            parts: Cell::new(Part::NUMBERED),
             beats: RefCell::new(vec![None; pool]),
             shard,
             shared,
         }
+    }
+
+    /// A part of its own, for a subscriber on a further server or a lane to it.
+    pub(super) fn new_part(&self) -> Part {
+        let part = self.parts.get();
+        self.parts.set(part + 1);
+        Part(part)
     }
 
     pub(super) fn process(&self) -> &Process {
@@ -55,29 +95,32 @@ impl Link {
         self.heartbeat_channel.as_deref()
     }
 
-    /// Whether everything wanted is subscribed.
-    pub(super) fn is_subscribed(&self) -> bool {
-        self.subscribed.get()
-    }
-
     /// A lane has no client (any more).
     pub(super) fn lane_closed(&self, lane: usize) {
         self.beats.borrow_mut()[lane] = None;
         self.broken();
     }
 
-    /// Everything wanted is subscribed: a heartbeat now shows that the link is whole.
-    pub(super) fn subscribed(&self) {
-        self.subscribed.set(true);
-        self.beats.borrow_mut().fill(None);
-        for lane in &self.lanes {
-            lane.beat_now.notify_one();
+    /// Everything wanted of `part` is subscribed, or nothing is wanted of it any more. If that
+    /// was the last one: a heartbeat now shows that the link is whole.
+    pub(super) fn subscribed(&self, part: Part) {
+        let mut unheard = self.unheard.borrow_mut();
+        if unheard.remove(&part) && unheard.is_empty() {
+            self.beats.borrow_mut().fill(None);
+            for lane in &self.lanes {
+                lane.beat_now.notify_one();
+            }
         }
     }
 
-    /// The subscriber's connection is gone, or could not be made.
-    pub(super) fn unsubscribed(&self) {
-        self.subscribed.set(false);
+    /// The link is not whole before `part` is subscribed.
+    pub(super) fn expect(&self, part: Part) {
+        self.unheard.borrow_mut().insert(part);
+    }
+
+    /// A subscriber's connection is gone or silent, or could not be made.
+    pub(super) fn unsubscribed(&self, part: Part) {
+        self.unheard.borrow_mut().insert(part);
         self.broken();
     }
 
@@ -92,7 +135,8 @@ impl Link {
         let Some((lane, sent)) = parse_beat(payload) else { return };
         let now = clock::now();
         let mut beats = self.beats.borrow_mut();
-        if !self.subscribed.get() || sent > now || lane >= beats.len() {
+        let unheard = self.unheard.borrow();
+        if unheard.contains(&Part::FIRST) || sent > now || lane >= beats.len() {
             return;
         }
         if self.lanes[lane].is_open() {
@@ -102,7 +146,11 @@ impl Link {
         if let Some(shard) = self.shard
             && beats.iter().all(|beat| beat.as_ref().is_some_and(fresh))
         {
-            self.shared.health_ref().beat_returned(shard, sent, now);
+            let health = self.shared.health_ref();
+            match unheard.is_empty() {
+                true => health.beat_returned(shard, sent, now),
+                false => health.beat_heard(shard, now),
+            }
         }
     }
 }

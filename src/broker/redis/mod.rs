@@ -6,26 +6,31 @@
 //! sent) to this process alone, and where nobody can know, the answer says so.
 
 mod answers;
+mod cluster;
 mod connection;
+mod hearing;
 mod lane;
 mod link;
 mod names;
+mod node;
 mod process;
 mod publish;
 mod reader;
 mod repair;
+mod routes;
 mod script;
 mod slot;
+mod slots;
 mod subscriber;
 mod subscriptions;
 mod target;
+mod topology;
 mod track;
 mod turnstile;
 mod wire;
 
 use std::{
     cell::{Cell, RefCell},
-    hash::RandomState,
     rc::Rc,
     sync::Arc,
 };
@@ -37,7 +42,7 @@ use tokio::{
 };
 
 pub(super) use self::process::Process;
-use self::{link::Link, subscriber::Subscriber};
+use self::{hearing::Hearing, link::Link, topology::Topology};
 use super::{
     Broker, Message, Place, Position, Publication, PublishError, Reach, Receipt, Recovery, Shared,
     Since, Slot, SlotOutcome,
@@ -51,10 +56,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct RedisBroker {
     link: Rc<Link>,
-    subscriber: Option<Rc<Subscriber>>,
+    hearing: Option<Hearing>,
     sending: RefCell<Vec<Task>>,
     receiving: RefCell<Vec<Task>>,
-    hasher: RandomState,
     /// Publishes on their way, and the bytes of their payloads.
     in_flight: Cell<(usize, usize)>,
     answered: Notify,
@@ -74,24 +78,28 @@ impl RedisBroker {
     /// Starts the handle's tasks on the calling thread.
     pub(super) fn start(shared: Arc<Shared>, place: Place) -> Self {
         let link = Rc::new(Link::new(shared, place));
-        let sending: Vec<Task> = (link.lanes.iter())
+        let mut sending: Vec<Task> = (link.lanes.iter())
             .map(|lane| Task(spawn_local(lane.clone().run(link.clone()))))
             .collect();
         let mut receiving = Vec::new();
-        let subscriber = match place {
+        let hearing = match place {
             Place::Control => None,
             Place::Shard(shard) => {
-                let subscriber = Rc::new(Subscriber::new(link.clone(), shard));
-                receiving.push(Task(spawn_local(subscriber.clone().run())));
-                Some(subscriber)
+                let (hearing, tasks) = Hearing::start(&link, shard);
+                receiving.extend(tasks);
+                Some(hearing)
             }
         };
+        if link.routes.is_some() {
+            let cluster = hearing.as_ref().and_then(Hearing::cluster);
+            let topology = Topology::new(link.clone(), cluster);
+            sending.push(Task(spawn_local(topology.run())));
+        }
         Self {
             link,
-            subscriber,
+            hearing,
             sending: RefCell::new(sending),
             receiving: RefCell::new(receiving),
-            hasher: RandomState::new(),
             in_flight: Cell::new((0, 0)),
             answered: Notify::new(),
         }
@@ -102,8 +110,8 @@ impl RedisBroker {
     }
 
     async fn subscribe_now(&self, channel: ChannelName) {
-        let Some(subscriber) = &self.subscriber else { return };
-        let waiter = subscriber.want(channel);
+        let Some(hearing) = &self.hearing else { return };
+        let waiter = hearing.want(channel);
         if self.link.shared.health_ref().reach() != Reach::Up {
             return;
         }
@@ -114,19 +122,30 @@ impl RedisBroker {
     }
 
     async fn position_now(&self, channel: ChannelName) -> Option<Position> {
-        let subscriber = self.subscriber.as_ref();
-        let confirmed = subscriber.is_some_and(|subscriber| subscriber.is_confirmed(&channel));
-        let asking = self.process().standing(self.lane(&channel), &channel);
-        let standing = tokio::time::timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?.ok()?;
-        if let Some(subscriber) = subscriber {
-            subscriber.anchor(&channel, &standing, confirmed);
-        }
-        Some(standing.position)
+        let asking = async {
+            // The second answer is certain, unless the connection has just ended.
+            for _ in 0..2 {
+                let before = self.hearing.as_ref().and_then(|it| it.confirmed_on(&channel));
+                let asked = self.process().standing(&self.link, &channel);
+                let standing = asked.await.ok()?;
+                // Else messages arrived that the answer does not know, and some before them may
+                // not have.
+                let is_certain = |it: &Hearing| it.anchor(&channel, &standing, before);
+                if self.hearing.as_ref().is_none_or(is_certain) {
+                    return Some(standing.position);
+                }
+            }
+            None
+        };
+        tokio::time::timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?
     }
 
     async fn close_now(&self) {
-        // First the subscriber: dropping its task drops its connection, and nothing is
+        // First the subscribers: dropping their tasks drops their connections, and nothing is
         // delivered any more. Then what is on its way to Redis gets a moment.
+        if let Some(hearing) = &self.hearing {
+            self.receiving.borrow_mut().extend(hearing.close());
+        }
         end(&self.receiving).await;
         let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, async {
             while self.in_flight.get().0 > 0 {
@@ -185,8 +204,8 @@ impl Broker for RedisBroker {
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        if let Some(subscriber) = &self.subscriber {
-            subscriber.unwant(channel);
+        if let Some(hearing) = &self.hearing {
+            hearing.unwant(channel);
         }
     }
 

@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use super::{
     answers::{self, Standing},
-    lane::{CallError, Lane},
+    lane::CallError,
+    link::Link,
     names::Names,
     script::{Script, Scripts},
     target,
@@ -105,10 +106,10 @@ impl Process {
             return Err(InvalidSettings::RawChannel(settings.prefix));
         }
         Ok(Self {
+            scripts: Scripts::new(config.server.is_clustered()),
             config,
             pool: settings.pool.max(1),
             names,
-            scripts: Scripts::new(),
             raw_channel,
             max_broadcast_bytes: settings.max_broadcast_bytes,
             local: Fanout::new(sinks.clone(), Alone::default()),
@@ -142,32 +143,32 @@ impl Process {
     /// Where `channel` stands in Redis; one that nobody uses gets a position thereby.
     pub(super) async fn standing(
         &self,
-        lane: &Lane,
+        link: &Link,
         channel: &ChannelName,
     ) -> Result<Standing, CallError> {
-        self.ask(lane, &self.scripts.position, channel, None).await
+        self.ask(link, &self.scripts.position, channel, None).await
     }
 
     /// Ends `epoch` of `channel`, unless that has been done; where the channel stands then.
     pub(super) async fn rotate(
         &self,
-        lane: &Lane,
+        link: &Link,
         channel: &ChannelName,
         epoch: &str,
     ) -> Result<Standing, CallError> {
-        self.ask(lane, &self.scripts.rotate, channel, Some(epoch.into())).await
+        self.ask(link, &self.scripts.rotate, channel, Some(epoch.into())).await
     }
 
     async fn ask(
         &self,
-        lane: &Lane,
+        link: &Link,
         script: &Script,
         channel: &ChannelName,
         over: Option<Value>,
     ) -> Result<Standing, CallError> {
         let mut args = vec![epoch::random().into(), millis(REDIS_POSITION_TTL)];
         args.extend(over);
-        let answer = lane.ask(script, self.names.keys(channel), args).await?;
+        let answer = link.ask(channel, script, self.names.keys(channel), args).await?;
         answers::standing(answer).map_err(CallError::InDoubt)
     }
 

@@ -3,17 +3,14 @@
 //! A message that was sent and not answered for is neither: its publisher is told so, and may
 //! repeat it with the same key. Order within a channel is that of the calls.
 
-use std::{
-    cell::Cell,
-    hash::{BuildHasher, Hasher},
-};
+use std::cell::Cell;
 
 use bytes::Bytes;
 use fred::{error::Error, types::Value};
 
 use super::{
     RedisBroker, answers,
-    lane::{CallError, Lane},
+    lane::CallError,
     process::{Apart, millis},
     script::Script,
     wire,
@@ -37,24 +34,18 @@ pub(super) enum Outcome<T> {
 }
 
 impl RedisBroker {
-    /// All messages of a channel go through one lane: they keep their order.
-    pub(super) fn lane(&self, channel: &ChannelName) -> &Lane {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(channel.as_str().as_bytes());
-        let lanes = &self.link.lanes;
-        &lanes[(hasher.finish() % lanes.len() as u64) as usize]
-    }
-
-    /// Whether Redis may be used now. Just after its return others are not subscribed yet, so
-    /// publishing waits a moment.
-    async fn is_up(&self) -> bool {
+    /// Whether Redis may be used for `channel` now. Just after its return others are not
+    /// subscribed yet, so publishing waits a moment.
+    async fn is_up(&self, channel: &ChannelName) -> bool {
         let health = self.link.shared.health_ref();
         loop {
             let now = clock::now();
-            if health.reach_at(now) != Reach::Up {
-                return false;
-            }
-            match health.back_since().map(|since| since + REDIS_SETTLE) {
+            let settled = match health.reach_at(now) {
+                Reach::Up if self.link.is_cut_off(channel) => return false,
+                Reach::Up => health.back_since().map(|since| since + REDIS_SETTLE),
+                _ => return self.link.is_spared(channel, now),
+            };
+            match settled {
                 Some(settled) if settled > now => tokio::time::sleep(settled - now).await,
                 _ => return true,
             }
@@ -100,25 +91,27 @@ impl RedisBroker {
         read: fn(Value) -> Result<T, Error>,
     ) -> Outcome<T> {
         let began = Cell::new(false);
-        let lane = self.lane(channel);
         // Before any wait: who publishes first is first, also when all had to wait.
-        let ticket = lane.enter();
+        let ticket = self.link.enter(channel);
         let call = async {
-            if !self.is_up().await {
+            if !self.is_up(channel).await {
                 return Err(CallError::NotSent);
             }
-            if !lane.is_open() {
+            let lane = self.link.lane(channel).filter(|lane| !lane.is_open());
+            if let Some(lane) = lane
+                && self.link.routes.is_none()
+            {
                 // The shards are back, this handle (the control thread's) is about to be.
                 let _ = tokio::time::timeout(REDIS_SETTLE, lane.changed.notified()).await;
             }
             began.set(true);
-            let value = lane.call(ticket, script, keys, args).await?;
+            let value = self.link.call(channel, ticket, script, keys, args).await?;
             read(value).map_err(CallError::InDoubt)
         };
         match tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await {
             Ok(Ok(value)) => Outcome::Done(value),
-            Ok(Err(CallError::NotSent)) => Outcome::NotSent,
-            Ok(Err(CallError::Refused(error))) => {
+            Ok(Err(CallError::NotSent | CallError::NoScript)) => Outcome::NotSent,
+            Ok(Err(CallError::Refused(error) | CallError::Elsewhere(error))) => {
                 self.link.shared.health_ref().refused.add(1);
                 tracing::warn!(%error, "Redis refuses a message");
                 Outcome::NotSent

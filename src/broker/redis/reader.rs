@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use super::{
     RedisBroker,
     answers::{self, Read},
-    lane::{CallError, Lane},
+    lane::CallError,
+    link::Link,
     process::Process,
 };
 use crate::{
@@ -63,7 +64,7 @@ impl Process {
     /// When Redis could not be asked.
     pub(super) async fn cover(
         &self,
-        lane: &Lane,
+        link: &Link,
         channel: &ChannelName,
         span: Span<'_>,
     ) -> Result<(), CallError> {
@@ -78,7 +79,7 @@ impl Process {
                     let _ = reading.changed().await;
                 }
                 Need::Read(flight, first) => {
-                    let read = self.read_stream(lane, channel, first).await?;
+                    let read = self.read_stream(link, channel, first).await?;
                     if let Some(read) = read {
                         self.take_in(channel, read, first);
                     }
@@ -115,7 +116,7 @@ impl Process {
 
     async fn read_stream(
         &self,
-        lane: &Lane,
+        link: &Link,
         channel: &ChannelName,
         first: u64,
     ) -> Result<Option<Read>, CallError> {
@@ -124,7 +125,7 @@ impl Process {
         let limits = [settings.messages_max, bytes_max, HISTORY_READ_CHUNK];
         let mut args = vec![first.to_string().into()];
         args.extend(limits.map(|limit| limit.to_string().into()));
-        let answer = lane.ask(&self.scripts.read, self.names.keys(channel), args).await?;
+        let answer = link.ask(channel, &self.scripts.read, self.names.keys(channel), args).await?;
         answers::read(answer).map_err(CallError::InDoubt)
     }
 
@@ -170,7 +171,7 @@ impl RedisBroker {
         };
         let process = self.process();
         let span = Span { epoch: &to.epoch, after, to: to.offset };
-        let covering = process.cover(self.lane(&channel), &channel, span);
+        let covering = process.cover(&self.link, &channel, span);
         match tokio::time::timeout(SUBSCRIBE_DEADLINE, covering).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%channel, ?error, "the history cannot be read"),

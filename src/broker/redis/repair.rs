@@ -97,15 +97,13 @@ impl Subscriber {
 
     /// Compares what has arrived with where Redis stands, for every channel subscribed anew.
     pub(super) async fn check(&self) -> Result<(), ConnectionError> {
-        let lane = &self.link.lanes[0];
         loop {
             let batch = self.subscriptions.borrow_mut().take_unchecked(POSITIONS_IN_FLIGHT_MAX);
-            if batch.is_empty() {
-                return Ok(());
-            }
+            let Some((_, first)) = batch.first() else { return Ok(()) };
             let asking = async {
-                lane.opened().await;
-                let ask = |(_, channel)| self.link.process().standing(lane, channel);
+                // A subscriber's channels are all on one server.
+                self.link.opened(first).await;
+                let ask = |(_, channel)| self.link.process().standing(&self.link, channel);
                 join_all(batch.iter().map(|(name, channel)| ask((name, channel)))).await
             };
             let answers = timeout(REPAIR_DEADLINE, asking).await;
@@ -198,10 +196,9 @@ impl Subscriber {
 
     /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`].
     async fn cover(&self, channel: &ChannelName, span: Span<'_>) {
-        let lane = &self.link.lanes[0];
         let covering = async {
             loop {
-                match self.link.process().cover(lane, channel, span).await {
+                match self.link.process().cover(&self.link, channel, span).await {
                     Ok(()) => return,
                     Err(error) => tracing::debug!(%channel, ?error, "the history was not read"),
                 }
@@ -222,10 +219,9 @@ impl Subscriber {
         epoch: &str,
     ) -> Result<(), ConnectionError> {
         let process = self.link.process();
-        let lane = &self.link.lanes[0];
         let asking = async {
-            lane.opened().await;
-            process.rotate(lane, channel, epoch).await
+            self.link.opened(channel).await;
+            process.rotate(&self.link, channel, epoch).await
         };
         // Tried again on the next connection, by the comparison that follows.
         let answer = timeout(REPAIR_DEADLINE, asking).await;

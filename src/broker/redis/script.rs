@@ -10,14 +10,19 @@ use fred::util::sha1_hash;
 
 use super::wire;
 
-/// Next offset, stream, PUBLISH. What Redis refuses is taken back: no hole.
+/// Next offset, stream, PUBLISH (or SPUBLISH). What Redis refuses is taken back: no hole.
 ///
 /// `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
 /// stream (0: no history), life of the stream.
 const STAMP: &str = r"
 local function stamp()
-  -- Asked before anything has changed, where Redis can be asked.
-  if redis.acl_check_cmd and not redis.acl_check_cmd('PUBLISH', ARGV[1], '') then
+  -- Asked before anything has changed, where Redis can be asked. One that has no SPUBLISH raises.
+  local knows, allowed = pcall(redis.acl_check_cmd, SEND, ARGV[1], '')
+  if not knows and SEND == 'SPUBLISH' then
+    SEND = 'PUBLISH'
+    knows, allowed = pcall(redis.acl_check_cmd, SEND, ARGV[1], '')
+  end
+  if knows and not allowed then
     return nil, redis.error_reply('NOPERM no permission to publish on the channel')
   end
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
@@ -53,7 +58,7 @@ local function stamp()
     redis.call('PEXPIRE', stream, ARGV[8])
   end
   local words = {VERSION, ARGV[2], epoch, offset, nonce, previous}
-  local sent = redis.pcall('PUBLISH', ARGV[1], table.concat(words, ' ') .. '\n' .. ARGV[3])
+  local sent = redis.pcall(SEND, ARGV[1], table.concat(words, ' ') .. '\n' .. ARGV[3])
   if is_refusal(sent) then
     if is_kept then
       redis.call('XDEL', stream, id)
@@ -168,10 +173,13 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new() -> Self {
+    /// `is_cluster`: messages go to the subscribers of one node, where Redis can do that.
+    pub(super) fn new(is_cluster: bool) -> Self {
+        let send = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
+        let stamp = format!("local SEND = '{send}'\n{STAMP}");
         Self {
-            publish: Script::new(STAMP, PUBLISH),
-            publish_once: Script::new(STAMP, PUBLISH_ONCE),
+            publish: Script::new(&stamp, PUBLISH),
+            publish_once: Script::new(&stamp, PUBLISH_ONCE),
             position: Script::new(STAND, POSITION),
             rotate: Script::new(STAND, ROTATE),
             read: Script::new(STAND, READ),

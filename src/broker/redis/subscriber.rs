@@ -1,19 +1,22 @@
 //! A shard's subscriber: what Redis publishes becomes deliveries into the shard's sink.
 //!
-//! One task, one connection at a time. It reads only while the sink has room, so that a slow
-//! shard holds Redis back instead of losing messages here; it never delivers a message twice and
-//! never passes over a hole without telling the sink.
+//! One task, one connection at a time: to the first lane's server, or to one that a cluster's
+//! channels live on (what is special there is in `node`). It reads only while the sink has room,
+//! so that a slow shard holds Redis back instead of losing messages here; it never delivers a
+//! message twice and never passes over a hole without telling the sink.
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use fred::prelude::Server;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
     answers::Standing,
     connection::{Connection, ConnectionError, refusal},
-    link::Link,
+    link::{Link, Part},
+    node::Node,
     subscriptions::{Command, Subscriptions, Topic},
 };
 use crate::{
@@ -21,8 +24,8 @@ use crate::{
     channel::ChannelName,
     clock::{self, Millis},
     limits::{
-        HEARTBEAT_INTERVAL, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX, SUBSCRIBE_RETRY,
-        SUBSCRIBES_IN_FLIGHT_MAX,
+        HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX,
+        SUBSCRIBE_RETRY, SUBSCRIBES_IN_FLIGHT_MAX,
     },
     ws::Kind,
 };
@@ -35,7 +38,18 @@ pub(super) struct Subscriber {
     /// Counts what every shard sees but the process counts once.
     counts_for_process: bool,
     pub(super) subscriptions: RefCell<Subscriptions>,
-    changed: Notify,
+    pub(super) changed: Notify,
+    pub(super) part: Part,
+    /// The one server that it is on; None: wherever the first lane is.
+    pub(super) node: Option<Node>,
+}
+
+/// The connection of a shard on which a channel is heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    part: Part,
+    /// Its number among the subscriber's.
+    connection: u64,
 }
 
 /// A command whose answer is to come, in order.
@@ -66,6 +80,21 @@ impl Subscriber {
             counts_for_process: shard == 0,
             subscriptions: RefCell::new(subscriptions),
             changed: Notify::new(),
+            part: Part::FIRST,
+            node: None,
+            link,
+        }
+    }
+
+    /// A subscriber on one server of a cluster, for the channels that live there.
+    pub(super) fn on_node(link: Rc<Link>, shard: usize, part: Part, node: Node) -> Self {
+        Self {
+            sink: link.process().sinks[shard].clone(),
+            counts_for_process: false,
+            subscriptions: RefCell::new(Subscriptions::awaited()),
+            changed: Notify::new(),
+            part,
+            node: Some(node),
             link,
         }
     }
@@ -90,19 +119,27 @@ impl Subscriber {
         self.changed.notify_one();
     }
 
-    /// Whether all that is published to `channel` arrives.
-    pub(super) fn is_confirmed(&self, channel: &ChannelName) -> bool {
+    /// On which connection all that is published to `channel` arrives.
+    pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
         let name = self.link.process().names.channel(channel);
-        self.subscriptions.borrow().is_confirmed(&name)
+        let connection = self.subscriptions.borrow().confirmed_in(&name)?;
+        Some(Heard { part: self.part, connection })
     }
 
-    /// Where `channel` stands: what is missing since then shows.
-    pub(super) fn anchor(&self, channel: &ChannelName, at: &Standing, confirmed_before: bool) {
+    /// Where `channel` stands: what is missing since then shows. False: ask again; see
+    /// [`Subscriptions::anchor`].
+    pub(super) fn anchor(
+        &self,
+        channel: &ChannelName,
+        at: &Standing,
+        before: Option<Heard>,
+    ) -> bool {
         let name = self.link.process().names.channel(channel);
+        let before = before.filter(|it| it.part == self.part).map(|it| it.connection);
         let Standing { position, nonce } = at;
-        let mut subscriptions = self.subscriptions.borrow_mut();
-        subscriptions.anchor(&name, position, *nonce, confirmed_before);
+        let is_certain = self.subscriptions.borrow_mut().anchor(&name, position, *nonce, before);
         self.changed.notify_one();
+        is_certain
     }
 
     /// Keeps a connection; never returns.
@@ -114,20 +151,15 @@ impl Subscriber {
             };
             self.link.shared.health_ref().out_of_reach(&error);
             self.subscriptions.borrow_mut().disconnected();
-            self.link.unsubscribed();
+            self.link.unsubscribed(self.part);
+            self.lost();
             let jitter = fastrand::u32(0..=50);
             tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
         }
     }
 
     async fn session(&self) -> Result<std::convert::Infallible, ConnectionError> {
-        let server = loop {
-            let lane = &self.link.lanes[0];
-            match lane.server() {
-                Some(server) => break server,
-                None => lane.changed.notified().await,
-            }
-        };
+        let server = self.server().await;
         let connection = Connection::open(&self.link.process().config, &server).await?;
         let now = clock::now();
         let unanswered = VecDeque::new();
@@ -152,23 +184,32 @@ impl Subscriber {
         }
     }
 
+    async fn server(&self) -> Server {
+        if let Some(node) = &self.node {
+            return node.server();
+        }
+        let lane = &self.link.lanes[0];
+        loop {
+            match lane.server() {
+                Some(server) => return server,
+                None => lane.changed.notified().await,
+            }
+        }
+    }
+
     /// Writes what Redis is to be told, and notices when it has been told and has answered all.
     async fn tell(&self, session: &mut Session) -> Result<(), ConnectionError> {
         while session.unanswered.len() < SUBSCRIBES_IN_FLIGHT_MAX {
             let Some(command) = self.subscriptions.borrow_mut().next_command() else { break };
-            match &command {
-                Command::Subscribe(name) => session.connection.command(&["SUBSCRIBE", name]),
-                Command::Unsubscribe(name) => session.connection.command(&["UNSUBSCRIBE", name]),
-            }
+            let is_sharded = self.node.as_ref().is_some_and(Node::is_sharded);
+            session.connection.command(&command.words(is_sharded));
             session.unanswered.push_back(Unanswered::Command(command));
         }
         session.connection.flush().await?;
         let is_told = self.subscriptions.borrow().is_told();
         if is_told && session.unanswered.is_empty() {
             self.check().await?;
-            if !self.link.is_subscribed() {
-                self.link.subscribed();
-            }
+            self.link.subscribed(self.part);
         }
         Ok(())
     }
@@ -179,6 +220,10 @@ impl Subscriber {
         let silence = now - session.heard;
         if silence > REDIS_SILENCE_MAX {
             return Err(ConnectionError::Silent);
+        }
+        if silence > HEARTBEAT_SILENCE_MAX && self.node.is_some() {
+            // No heartbeats of ours go through it. Once it answers, all is as it was.
+            self.link.unsubscribed(self.part);
         }
         if silence >= HEARTBEAT_INTERVAL && session.unanswered.is_empty() {
             session.connection.command(&["PING"]);
@@ -200,13 +245,19 @@ impl Subscriber {
             return Ok(());
         };
         match &*kind {
-            b"message" => {
+            b"message" | b"smessage" => {
                 if let Some(Some(payload)) = parts.next() {
                     self.message(&name, payload).await?;
                 }
                 Ok(())
             }
-            b"subscribe" | b"unsubscribe" => self.answered(session, None),
+            b"sunsubscribe" if !is_awaited(session, &name) => {
+                self.ended(&name);
+                Ok(())
+            }
+            b"subscribe" | b"unsubscribe" | b"ssubscribe" | b"sunsubscribe" => {
+                self.answered(session, None)
+            }
             _ => Ok(()),
         }
     }
@@ -221,6 +272,9 @@ impl Subscriber {
         };
         let Unanswered::Command(command) = first else { return Ok(()) };
         if let Some(error) = &refusal {
+            if self.redirect(&command, error) {
+                return Ok(());
+            }
             self.link.shared.health_ref().refused.add(1);
             tracing::warn!(%error, ?command, "Redis refuses a subscription");
         }
@@ -264,6 +318,12 @@ impl Subscriber {
             self.sink.room().await;
         }
     }
+}
+
+/// Whether `name`'s end is what is to be answered next.
+fn is_awaited(session: &Session, name: &[u8]) -> bool {
+    let Some(Unanswered::Command(command)) = session.unanswered.front() else { return false };
+    matches!(command, Command::Unsubscribe(asked) if asked.as_bytes() == name)
 }
 
 fn into_bytes(frame: BytesFrame) -> Option<Bytes> {

@@ -39,6 +39,14 @@ pub(super) struct Subscription {
     waiters: Vec<oneshot::Sender<()>>,
 }
 
+/// A wanted channel on its way from one connection to another.
+#[derive(Debug)]
+pub(super) struct Moving {
+    topic: Topic,
+    track: Track,
+    waiters: Vec<oneshot::Sender<()>>,
+}
+
 /// A command for Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
@@ -59,9 +67,18 @@ pub(super) struct Subscriptions {
     /// any more; without a connection it is empty.
     unchecked: VecDeque<String>,
     connected: bool,
+    /// The first connection is being made: one may wait for it.
+    awaited: bool,
+    /// How many connections there were.
+    connections: u64,
 }
 
 impl Subscriptions {
+    /// Subscriptions of a connection that is about to be made.
+    pub(super) fn awaited() -> Self {
+        Self { awaited: true, ..Self::default() }
+    }
+
     /// Wants the messages of `name`. The answer resolves (by value or by being dropped) when
     /// Redis has confirmed or refused it, or the connection has ended; None if it is confirmed.
     pub(super) fn want(&mut self, name: String, topic: Topic) -> Option<oneshot::Receiver<()>> {
@@ -70,10 +87,12 @@ impl Subscriptions {
             known.wanted = true;
             // Whatever came between two subscriptions was not meant for us.
             known.track = Track::default();
+            // Redis was not told yet that nobody wants it.
+            known.confirmed = known.told && known.unanswered == 0;
             self.change(name.clone());
         }
         let known = self.by_name.get_mut(&name)?;
-        if known.confirmed || !self.connected {
+        if known.confirmed || !(self.connected || self.awaited) {
             return None;
         }
         let (waiter, confirmed) = oneshot::channel();
@@ -108,8 +127,9 @@ impl Subscriptions {
 
     /// A new connection: Redis knows nothing yet.
     pub(super) fn connected(&mut self) {
-        self.disconnected();
+        self.forget_told();
         self.connected = true;
+        self.connections += 1;
         let names: Vec<String> = self.by_name.keys().cloned().collect();
         for name in names {
             self.change(name);
@@ -118,7 +138,15 @@ impl Subscriptions {
 
     /// The connection has ended: nobody waits for it any longer.
     pub(super) fn disconnected(&mut self) {
+        self.forget_told();
         self.connected = false;
+        self.awaited = false;
+        for known in self.by_name.values_mut() {
+            known.waiters.clear();
+        }
+    }
+
+    fn forget_told(&mut self) {
         self.changed.clear();
         self.unchecked.clear();
         self.by_name.retain(|_, known| known.wanted);
@@ -128,7 +156,52 @@ impl Subscriptions {
             known.refused = false;
             known.unanswered = 0;
             known.queued = false;
-            known.waiters.clear();
+        }
+    }
+
+    /// Takes a channel away: it is wanted on another connection.
+    pub(super) fn take(&mut self, name: &str) -> Option<Moving> {
+        let known = self.get_mut(name)?;
+        let moving = Moving {
+            topic: known.topic.clone(),
+            track: std::mem::take(&mut known.track),
+            waiters: std::mem::take(&mut known.waiters),
+        };
+        self.unwant(name);
+        Some(moving)
+    }
+
+    /// Wants a channel that was wanted on another connection: what is known of it stays known.
+    pub(super) fn adopt(&mut self, name: String, moving: Moving) {
+        let Moving { topic, track, waiters } = moving;
+        let may_wait = self.want(name.clone(), topic).is_some();
+        let Some(known) = self.by_name.get_mut(&name) else { return };
+        known.track = track;
+        if may_wait {
+            known.waiters.extend(waiters);
+        }
+        if known.confirmed && known.track.has_begun() {
+            self.unchecked.push_back(name);
+        }
+    }
+
+    /// A subscription has to be made once more, elsewhere or otherwise: when
+    /// [`Self::retry_refused`] is called. Who waits for it goes on waiting.
+    pub(super) fn postpone(&mut self, name: &str) {
+        if let Some(known) = self.by_name.get_mut(name) {
+            known.unanswered = known.unanswered.saturating_sub(1);
+        }
+        self.ended(name);
+    }
+
+    /// Redis has ended a subscription by itself: as if it had refused it.
+    pub(super) fn ended(&mut self, name: &str) {
+        let Some(known) = self.by_name.get_mut(name) else { return };
+        known.told = false;
+        known.confirmed = false;
+        known.refused = known.wanted;
+        if known.is_forgotten() && !known.queued {
+            self.by_name.remove(name);
         }
     }
 
@@ -199,33 +272,51 @@ impl Subscriptions {
         self.by_name.get_mut(name).filter(|known| known.wanted)
     }
 
+    /// The names of all that is wanted.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &String> {
+        self.by_name.iter().filter(|(_, known)| known.wanted).map(|(name, _)| name)
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     /// Whether `name` is wanted.
     pub(super) fn is_wanted(&self, name: &str) -> bool {
         self.by_name.get(name).is_some_and(|known| known.wanted)
     }
 
-    /// Whether all that is published on `name` arrives.
-    pub(super) fn is_confirmed(&self, name: &str) -> bool {
-        self.by_name.get(name).is_some_and(|known| known.confirmed)
+    /// The connection on which all that is published on `name` arrives, by its number.
+    pub(super) fn confirmed_in(&self, name: &str) -> Option<u64> {
+        let is_confirmed = self.by_name.get(name).is_some_and(|known| known.confirmed);
+        is_confirmed.then_some(self.connections)
     }
 
-    /// Where the channel of `name` stands, for one of which nothing has arrived yet. Unless it
-    /// was confirmed `before` that was asked for, messages since then may be missing.
+    /// Where the channel of `name` stands, as was asked for when it was confirmed on the
+    /// connection `before`. Unless that still stands, messages since then may be missing: they
+    /// are looked for. False: nothing tells whether they are missing, since later ones were the
+    /// first to arrive; asked again, the position is a certain one.
     pub(super) fn anchor(
         &mut self,
         name: &str,
         position: &Position,
         nonce: u64,
-        confirmed_before: bool,
-    ) {
-        let Some(known) = self.by_name.get_mut(name).filter(|known| known.wanted) else { return };
-        if known.track.has_begun() {
-            return;
+        before: Option<u64>,
+    ) -> bool {
+        let connections = self.connections;
+        let Some(known) = self.by_name.get_mut(name).filter(|known| known.wanted) else {
+            return true;
+        };
+        let is_unbroken = before == Some(connections);
+        if let Some((last, _)) = known.track.last() {
+            return is_unbroken || (last.is_comparable(position) && last.offset <= position.offset);
         }
         known.track.advance(&position.epoch, position.offset, nonce, clock::now());
-        if known.confirmed && !confirmed_before {
+        if known.confirmed && !is_unbroken {
             self.unchecked.push_back(name.to_owned());
         }
+        true
     }
 
     /// Some channels of which something was known when they were subscribed: by the names of
@@ -243,6 +334,18 @@ impl Subscriptions {
             }
         }
         taken
+    }
+}
+
+impl Command {
+    /// As Redis takes it.
+    pub(super) fn words(&self, is_sharded: bool) -> [&str; 2] {
+        match (self, is_sharded) {
+            (Self::Subscribe(name), false) => ["SUBSCRIBE", name],
+            (Self::Unsubscribe(name), false) => ["UNSUBSCRIBE", name],
+            (Self::Subscribe(name), true) => ["SSUBSCRIBE", name],
+            (Self::Unsubscribe(name), true) => ["SUNSUBSCRIBE", name],
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) fn connection() -> ConnectionConfig {
         connection_timeout: REDIS_CONNECT_DEADLINE,
         internal_command_timeout: REDIS_CONNECT_DEADLINE,
         max_command_attempts: 1,
+        // A lane repeats what was redirected itself, or its order would be lost.
+        max_redirections: 0,
         tcp: TcpConfig { nodelay: Some(true), ..Default::default() },
         ..Default::default()
     }

@@ -2,7 +2,8 @@
 //!
 //! Commands normally go out at once, in the order of their tickets. When Redis has forgotten a
 //! script, the commands on their way all come back and are repeated; each waits until every
-//! earlier one is through, and new ones queue up behind them.
+//! earlier one is through, and new ones queue up behind them. In a cluster a channel's commands
+//! may have to take another way: not before those on the old one are through, or are back.
 
 use std::{cell::RefCell, collections::BTreeSet};
 
@@ -22,6 +23,8 @@ struct State {
     pending: BTreeSet<u64>,
     /// Of these, the ones that were not handed over, or came back.
     waiting: BTreeSet<u64>,
+    /// On their way when the way changed.
+    astray: BTreeSet<u64>,
 }
 
 /// A command's place; given up when it is through, or dropped.
@@ -42,6 +45,12 @@ impl Turnstile {
         Ticket { turnstile: self, number }
     }
 
+    /// What comes now takes another way than what is on its way.
+    pub(super) fn way_changed(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.astray.extend(state.pending.difference(&state.waiting));
+    }
+
     async fn until(&self, ready: impl Fn(&State) -> bool) {
         loop {
             let moved = self.moved.notified();
@@ -56,7 +65,8 @@ impl Turnstile {
 impl Ticket<'_> {
     /// Waits until no earlier command waits. The caller then hands its command over at once.
     pub(super) async fn first_turn(&self) {
-        self.turnstile.until(|state| state.waiting.first() == Some(&self.number)).await;
+        let is_first = |state: &State| state.waiting.first() == Some(&self.number);
+        self.turnstile.until(|state| is_first(state) && state.astray.is_empty()).await;
     }
 
     /// The command was handed over, and may still come back.
@@ -67,7 +77,11 @@ impl Ticket<'_> {
 
     /// The command came back: waits until every earlier one is through.
     pub(super) async fn second_turn(&self) {
-        self.turnstile.state.borrow_mut().waiting.insert(self.number);
+        {
+            let state = &mut *self.turnstile.state.borrow_mut();
+            state.waiting.insert(self.number);
+            state.astray.remove(&self.number);
+        }
         self.turnstile.until(|state| state.pending.first() == Some(&self.number)).await;
     }
 }
@@ -77,6 +91,7 @@ impl Drop for Ticket<'_> {
         let mut state = self.turnstile.state.borrow_mut();
         state.pending.remove(&self.number);
         state.waiting.remove(&self.number);
+        state.astray.remove(&self.number);
         drop(state);
         self.turnstile.moved.notify_waiters();
     }
@@ -111,6 +126,23 @@ mod tests {
         for ticket in tickets {
             assert!(ticket.second_turn().now_or_never().is_some());
         }
+        assert!(new.first_turn().now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_takes_another_way_waits_for_what_is_on_the_old_one() {
+        let turnstile = Turnstile::default();
+        let (back, through) = (turnstile.enter(), turnstile.enter());
+        back.handed_over();
+        through.handed_over();
+        let new = turnstile.enter();
+        turnstile.way_changed();
+        assert!(new.first_turn().now_or_never().is_none());
+        drop(through);
+        assert!(new.first_turn().now_or_never().is_none());
+        assert!(back.second_turn().now_or_never().is_some());
+        assert!(new.first_turn().now_or_never().is_none(), "the earlier one goes first");
+        drop(back);
         assert!(new.first_turn().now_or_never().is_some());
     }
 

@@ -151,6 +151,16 @@ impl Clients {
         self.begin(key, vec![start]);
     }
 
+    /// A client that has joined a channel has got further elsewhere: it does not stay on it.
+    pub fn not_subscribed(&mut self, key: Key, channel: &ChannelName) {
+        let message = "this process has not got as far as the position yet; try again";
+        self.hub.leave(key, channel.as_str());
+        self.complain(key, Complaint::about(channel, Code::BrokerLost, message.to_owned()));
+        self.settled(key);
+        self.forget_replay(key, channel);
+        self.settle();
+    }
+
     /// A client does not want a channel any more.
     pub(super) fn depart(&mut self, key: Key, channel: &ChannelName) {
         self.hub.leave(key, channel.as_str());

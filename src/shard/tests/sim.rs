@@ -1,9 +1,8 @@
 //! Publishers, subscribers, resumes and lost histories against a naive model, from a seed.
 //!
-//! Two shards with one embedded broker; every step (a publish, a piece of mail, a pass, a
-//! handshake's progress, a client's read) is one of the random operations, so that they meet in
-//! any order. Clients speak `wsbcast.v1`, whose messages tell their positions: each must follow
-//! the one before, or a gap must have been told. `WSBCAST_SIM_SEED=n` runs one seed alone.
+//! Two shards with one embedded broker. Publishing, mail, passes, handshakes' progress and clients'
+//! reads are random operations. Each `wsbcast.v1` message's position must follow the one before,
+//! or a gap must have been told. `WSBCAST_SIM_SEED=n` runs one seed alone.
 
 mod client;
 
@@ -30,6 +29,7 @@ use crate::{
     clock::{self, Millis},
     conn::{self, Clients, Connected, Wanted, keepalive, socket::Poller},
     drain::Control,
+    http::NotAdmitted,
     hub::{self, Budget, Encoding, Hub, SlowPolicy},
     limits::RESUME_WAIT,
     metrics::ShardMetrics,
@@ -53,25 +53,23 @@ fn whatever_happens_each_client_gets_every_message_once_in_order_or_is_told() {
         run(seed.parse().expect("a number"));
         return;
     }
-    let (mut resumed, mut gaps) = (0, 0);
+    let mut counts = [0; 3];
     for seed in 0..SEEDS {
         match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            Ok(counts) => {
-                resumed += counts.0;
-                gaps += counts.1;
-            }
+            Ok(counted) => counts.iter_mut().zip(counted).for_each(|(all, one)| *all += one),
             Err(panic) => {
                 eprintln!("failed: run it alone with WSBCAST_SIM_SEED={seed}");
                 resume_unwind(panic);
             }
         }
     }
-    assert!(resumed > SEEDS && gaps > SEEDS, "{resumed} resumes, {gaps} gaps: too tame");
+    let [resumed, gaps, refused] = counts;
+    assert!(resumed > SEEDS && gaps > SEEDS && refused > 100, "{counts:?}: too tame");
 }
 
 /// On a paused clock: time passes only when it is told to. Returns how many clients came back,
-/// and how many gaps were told.
-fn run(seed: u64) -> (u64, u64) {
+/// how many gaps were told, and how many clients were refused because they were ahead.
+fn run(seed: u64) -> [u64; 3] {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
     runtime.block_on(async { World::new(seed).await.run().await })
@@ -101,6 +99,7 @@ struct World {
     next_id: u64,
     resumed: u64,
     gaps: u64,
+    refused: u64,
 }
 
 impl World {
@@ -135,19 +134,24 @@ impl World {
             next_id: 0,
             resumed: 0,
             gaps: 0,
+            refused: 0,
             random,
         }
     }
 
-    async fn run(mut self) -> (u64, u64) {
+    async fn run(mut self) -> [u64; 3] {
         for _ in 0..self.random.usize(20..150) {
             self.step();
-            if self.random.bool() {
-                yield_now().await;
+            match self.random.u8(0..100) {
+                // Long enough for who waits until a shard is where it was elsewhere.
+                0 => tokio::time::sleep(RESUME_WAIT).await,
+                1..50 => yield_now().await,
+                _ => {}
             }
+            self.drop_refused();
         }
         self.finish().await;
-        (self.resumed, self.gaps)
+        [self.resumed, self.gaps, self.refused]
     }
 
     fn step(&mut self) {
@@ -235,10 +239,24 @@ impl World {
         let (slot, door) = (admission.clone(), admit::door(&self.shards[shard].core));
         tokio::task::spawn_local(async move {
             let admitted = door(wanted, Encoding::V1).await;
-            *slot.borrow_mut() = Some(admitted.expect("there is room for three channels"));
+            *slot.borrow_mut() = Some(admitted);
         });
         let (peer, input, at) = (None, Vec::new(), None);
         self.clients.push(Client { shard, channel, admission, peer, input, at, since: after });
+    }
+
+    /// Who is ahead of its shard for too long is told to try again: nothing was sent to it.
+    fn drop_refused(&mut self) {
+        let before = self.clients.len();
+        self.clients.retain(|client| match &*client.admission.borrow() {
+            Some(Err(why)) => {
+                assert_eq!(*why, NotAdmitted::Behind, "there is room for three channels");
+                assert!(client.since.is_some(), "it is ahead of something");
+                false
+            }
+            _ => true,
+        });
+        self.refused += (before - self.clients.len()) as u64;
     }
 
     /// The 101 of a client that was admitted goes out.
@@ -255,6 +273,7 @@ impl World {
     fn attach_client(&mut self, client: usize) {
         let client = &mut self.clients[client];
         let admission = client.admission.borrow_mut().take().expect("it was looked at");
+        let admission = admission.expect("who was refused is gone");
         let (_, at) = admission.positions.into_iter().next().expect("a position is always known");
         // Where it resumes it is to get what follows, or to be told.
         client.at = Some(client.since.clone().unwrap_or(at));
@@ -325,6 +344,7 @@ impl World {
                 while shard.core.with(|clients| clients.pass(&mut || true)).more {}
             }
             yield_now().await;
+            self.drop_refused();
             for client in 0..self.clients.len() {
                 let waits = self.clients[client].admission.borrow().is_some();
                 if self.clients[client].peer.is_none() && waits {

@@ -97,7 +97,7 @@ fn what_is_subscribed_anew_is_to_be_checked_once_if_anything_is_known_of_it() {
         let topic = Topic::Channel(ChannelName::new(name).unwrap());
         all.want(name.to_owned(), topic);
     }
-    all.anchor("a", &position, 7, false);
+    assert!(all.anchor("a", &position, 7, None));
     let connect = |all: &mut Subscriptions| {
         all.connected();
         while let Some(command) = all.next_command() {
@@ -110,9 +110,10 @@ fn what_is_subscribed_anew_is_to_be_checked_once_if_anything_is_known_of_it() {
     connect(&mut all);
     assert_eq!(names(all.take_unchecked(10)), ["a"]);
     assert_eq!(names(all.take_unchecked(10)), [""; 0]);
-    all.anchor("b", &position, 7, true);
+    let confirmed = all.confirmed_in("b");
+    assert!(confirmed.is_some() && all.anchor("b", &position, 7, confirmed));
     assert_eq!(names(all.take_unchecked(10)), [""; 0], "nothing can be missing");
-    all.anchor("c", &position, 7, false);
+    assert!(all.anchor("c", &position, 7, None));
     assert_eq!(names(all.take_unchecked(10)), ["c"]);
     connect(&mut all);
     all.unwant("b");
@@ -121,6 +122,27 @@ fn what_is_subscribed_anew_is_to_be_checked_once_if_anything_is_known_of_it() {
     let mut both = names(all.take_unchecked(10));
     both.sort_unstable();
     assert_eq!(both, ["a", "c"]);
+}
+
+#[test]
+fn a_position_that_was_overtaken_before_the_subscription_was_confirmed_is_asked_for_again() {
+    // Redis told the position, published two messages, and only then subscribed us; the third
+    // arrived before the position did, and the two were lost without a word.
+    let mut all = Subscriptions::default();
+    all.want("a".to_owned(), Topic::Channel(ChannelName::new("a").unwrap()));
+    all.connected();
+    let before = all.confirmed_in("a");
+    while let Some(command) = all.next_command() {
+        all.answered(&command, false);
+    }
+    let at = |offset| Position { epoch: "e".into(), offset };
+    all.get_mut("a").unwrap().track.advance("e", 4, 7, clock::now());
+    assert!(!all.anchor("a", &at(1), 5, before));
+    let confirmed = all.confirmed_in("a");
+    assert!(all.anchor("a", &at(1), 5, confirmed), "what was not in time is there now");
+    assert!(all.anchor("a", &at(4), 7, before), "nothing came before the first");
+    all.connected();
+    assert!(!all.anchor("a", &at(1), 5, confirmed), "that was another connection");
 }
 
 #[test]
@@ -136,4 +158,101 @@ fn a_refused_channel_is_let_go_and_tried_again_later() {
     assert_eq!(all.next_command(), Some(subscribe("a")));
     all.answered(&subscribe("a"), false);
     assert!(want(&mut all, "a").is_none());
+}
+
+/// A subscription at which messages have arrived.
+fn heard(all: &mut Subscriptions, name: &str) {
+    let topic = Topic::Channel(ChannelName::new(name).unwrap());
+    all.want(name.to_owned(), topic);
+    all.anchor(name, &Position { epoch: "e".into(), offset: 1 }, 7, None);
+    while let Some(command) = all.next_command() {
+        all.answered(&command, false);
+    }
+    all.take_unchecked(10);
+}
+
+#[test]
+fn who_comes_back_before_redis_was_told_is_still_subscribed() {
+    let mut all = Subscriptions::default();
+    all.connected();
+    heard(&mut all, "a");
+    all.unwant("a");
+    assert!(want(&mut all, "a").is_none());
+    assert_eq!(all.next_command(), None);
+    assert!(all.confirmed_in("a").is_some());
+}
+
+#[test]
+fn one_may_wait_for_a_first_connection_but_not_for_a_lost_one() {
+    let mut all = Subscriptions::awaited();
+    let mut first = want(&mut all, "a").unwrap();
+    all.connected();
+    assert_eq!(all.next_command(), Some(subscribe("a")));
+    all.answered(&subscribe("a"), false);
+    assert!(first.try_recv().is_ok());
+    let mut second = want(&mut all, "b").unwrap();
+    all.disconnected();
+    assert!(second.try_recv().is_err());
+    assert!(want(&mut all, "c").is_none());
+}
+
+#[test]
+fn a_channel_goes_to_another_connection_with_what_is_known_of_it_and_with_who_waits() {
+    let mut old = Subscriptions::default();
+    let mut new = Subscriptions::awaited();
+    old.connected();
+    heard(&mut old, "a");
+    let mut waiter = want(&mut old, "b").unwrap();
+    for name in ["a", "b"] {
+        new.adopt(name.to_owned(), old.take(name).unwrap());
+    }
+    assert!(old.take("a").is_none() && old.wanted().next().is_none());
+    assert_eq!(old.next_command(), Some(unsubscribe("a")), "only that was told");
+    assert_eq!(old.next_command(), None);
+    new.connected();
+    while let Some(command) = new.next_command() {
+        new.answered(&command, false);
+    }
+    assert!(waiter.try_recv().is_ok());
+    let names: Vec<_> = new.take_unchecked(10).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a"], "something may be missing");
+    old.adopt("a".to_owned(), new.take("a").unwrap());
+    assert_eq!(old.next_command(), Some(subscribe("a")));
+}
+
+#[test]
+fn a_channel_that_comes_back_before_its_end_was_told_is_to_be_checked() {
+    let mut all = Subscriptions::default();
+    all.connected();
+    heard(&mut all, "a");
+    let moving = all.take("a").unwrap();
+    all.adopt("a".to_owned(), moving);
+    assert_eq!(all.next_command(), None);
+    assert!(all.confirmed_in("a").is_some());
+    assert_eq!(all.take_unchecked(10).len(), 1);
+}
+
+#[test]
+fn what_has_to_go_elsewhere_waits_until_it_is_known_where() {
+    let mut all = Subscriptions::default();
+    all.connected();
+    let mut waiter = want(&mut all, "a").unwrap();
+    all.next_command();
+    all.postpone("a");
+    assert_eq!(all.next_command(), None);
+    assert!(matches!(waiter.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+    all.retry_refused();
+    assert_eq!(all.next_command(), Some(subscribe("a")));
+    all.answered(&subscribe("a"), false);
+    assert!(waiter.try_recv().is_ok());
+    all.ended("a");
+    assert!(all.confirmed_in("a").is_none());
+    assert_eq!(all.next_command(), None);
+    all.retry_refused();
+    assert_eq!(all.next_command(), Some(subscribe("a")));
+    all.unwant("a");
+    all.ended("a");
+    all.answered(&subscribe("a"), true);
+    assert_eq!(all.next_command(), None);
+    assert!(all.by_name.is_empty());
 }

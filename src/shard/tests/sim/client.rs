@@ -4,7 +4,10 @@ use std::{cell::RefCell, collections::HashMap, net::TcpStream, rc::Rc, sync::Arc
 
 use serde_json::Value;
 
-use crate::{broker::Position, http::Admission};
+use crate::{
+    broker::Position,
+    http::{Admission, NotAdmitted},
+};
 
 /// What was published on a channel, by epoch: the message of offset n is at n - 1.
 #[derive(Default)]
@@ -18,7 +21,7 @@ pub(super) struct Published {
 pub(super) struct Client {
     pub(super) shard: usize,
     pub(super) channel: usize,
-    pub(super) admission: Rc<RefCell<Option<Admission>>>,
+    pub(super) admission: Rc<RefCell<Option<Result<Admission, NotAdmitted>>>>,
     pub(super) peer: Option<TcpStream>,
     pub(super) input: Vec<u8>,
     /// Everything up to here was received, or told to be missing.

@@ -1,0 +1,80 @@
+//! What a shard hears, on whichever servers it is: one subscriber, and in a cluster one more for
+//! each master that a wanted channel lives on.
+//!
+//! Only the way to the right subscriber is here; what a subscription is stands there.
+
+use std::rc::Rc;
+
+use tokio::{sync::oneshot, task::spawn_local};
+
+use super::{
+    Task,
+    answers::Standing,
+    cluster::Cluster,
+    link::Link,
+    subscriber::{Heard, Subscriber},
+};
+use crate::channel::ChannelName;
+
+/// A shard's subscribers.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    /// Hears our heartbeats and the raw channel; all channels, unless this is a cluster.
+    first: Rc<Subscriber>,
+    cluster: Option<Rc<Cluster>>,
+}
+
+impl Hearing {
+    /// Starts it, and what keeps it going as long as these tasks are kept.
+    pub(super) fn start(link: &Rc<Link>, shard: usize) -> (Self, Vec<Task>) {
+        let first = Rc::new(Subscriber::new(link.clone(), shard));
+        let tasks = vec![Task(spawn_local(first.clone().run()))];
+        let cluster = link.routes.as_ref().map(|_| Rc::new(Cluster::new(link.clone(), shard)));
+        (Self { first, cluster }, tasks)
+    }
+
+    pub(super) fn cluster(&self) -> Option<Rc<Cluster>> {
+        self.cluster.clone()
+    }
+
+    /// Wants `channel`; resolves when it is subscribed, or surely is not.
+    pub(super) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
+        match &self.cluster {
+            Some(cluster) => cluster.want(channel),
+            None => self.first.want(channel),
+        }
+    }
+
+    pub(super) fn unwant(&self, channel: &ChannelName) {
+        match &self.cluster {
+            Some(cluster) => cluster.unwant(channel),
+            None => self.first.unwant(channel),
+        }
+    }
+
+    /// On which connection all that is published to `channel` arrives.
+    pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
+        match &self.cluster {
+            Some(cluster) => cluster.confirmed_on(channel),
+            None => self.first.confirmed_on(channel),
+        }
+    }
+
+    /// Where `channel` stands: what is missing since then shows. False: ask again.
+    pub(super) fn anchor(
+        &self,
+        channel: &ChannelName,
+        at: &Standing,
+        before: Option<Heard>,
+    ) -> bool {
+        match &self.cluster {
+            Some(cluster) => cluster.anchor(channel, at, before),
+            None => self.first.anchor(channel, at, before),
+        }
+    }
+
+    /// What else has to end with it.
+    pub(super) fn close(&self) -> Vec<Task> {
+        self.cluster.as_ref().map(|cluster| cluster.close()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,164 @@
+//! Which lane a channel's commands go through, and their order.
+//!
+//! Without a cluster: one of the pool, by the channel's name. In a cluster: one to the master of
+//! its slot, so that a master that is gone takes nothing but its own channels along. What a
+//! cluster sends elsewhere is repeated here, in its order, until the map shows where that is.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    hash::{BuildHasher, Hasher},
+    rc::Rc,
+};
+
+use fred::{error::Error, prelude::Server, types::Value};
+use tokio::time::sleep;
+
+use super::{
+    lane::{CallError, Lane},
+    link::Link,
+    script::Script,
+    slots::{SlotMap, slot_of},
+    topology::News,
+    turnstile::Ticket,
+};
+use crate::{
+    channel::ChannelName,
+    clock::Millis,
+    limits::{HEARTBEAT_SILENCE_MAX, REDIRECTION_PAUSE, REDIRECTIONS_MAX},
+};
+
+/// A handle's ways into a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    pub(super) map: RefCell<SlotMap>,
+    /// As many to each master as the pool has.
+    pub(super) lanes: RefCell<HashMap<Server, Vec<Rc<Lane>>>>,
+    pub(super) news: Rc<News>,
+}
+
+impl Link {
+    /// The master that the Redis channel `name` lives on, if one is known.
+    pub(super) fn owner(&self, name: &str) -> Option<Server> {
+        let routes = self.routes.as_ref()?;
+        routes.map.borrow().owner(slot_of(name)).cloned()
+    }
+
+    /// All messages of a channel go through one lane: they keep their order.
+    pub(super) fn lane(&self, channel: &ChannelName) -> Option<Rc<Lane>> {
+        let Some(routes) = &self.routes else {
+            return self.lanes.get(self.pick(channel, self.lanes.len())).cloned();
+        };
+        let name = self.process().names.channel(channel);
+        let owner = self.owner(&name)?;
+        let lanes = routes.lanes.borrow();
+        let lanes = lanes.get(&owner)?;
+        lanes.get(self.pick(channel, lanes.len())).cloned()
+    }
+
+    /// A place in the order in which commands of `channel` reach Redis. In a cluster it is no
+    /// lane's: a channel changes its lane.
+    pub(super) fn enter(&self, channel: &ChannelName) -> Ticket<'_> {
+        self.turnstiles[self.pick(channel, self.turnstiles.len())].enter()
+    }
+
+    fn pick(&self, channel: &ChannelName, count: usize) -> usize {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(channel.as_str().as_bytes());
+        (hasher.finish() % count.max(1) as u64) as usize
+    }
+
+    /// Whether the master of `channel` does not answer, though the cluster is up as far as the
+    /// process knows.
+    pub(super) fn is_cut_off(&self, channel: &ChannelName) -> bool {
+        let Some(_) = &self.routes else { return false };
+        self.lane(channel).is_none_or(|lane| lane.is_open() && lane.alive_since().is_none())
+    }
+
+    /// Whether the master of `channel` has been there all the while, though the cluster is not
+    /// up as a whole.
+    pub(super) fn is_spared(&self, channel: &ChannelName, now: Millis) -> bool {
+        let Some(_) = &self.routes else { return false };
+        let alive_since = self.lane(channel).and_then(|lane| lane.alive_since());
+        alive_since.is_some_and(|since| now - since >= HEARTBEAT_SILENCE_MAX)
+    }
+
+    /// Runs `script`, in the order of the tickets.
+    pub(super) async fn call(
+        &self,
+        channel: &ChannelName,
+        ticket: Ticket<'_>,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
+        if self.routes.is_none() {
+            let lane = self.lane(channel).ok_or(CallError::NotSent)?;
+            return lane.call(ticket, script, keys, args).await;
+        }
+        ticket.first_turn().await;
+        // Not before: it may have changed.
+        let lane = self.lane(channel).ok_or(CallError::NotSent)?;
+        match lane.first_call(&ticket, script, &keys, &args).await {
+            Err(CallError::NoScript) => {}
+            Err(CallError::Elsewhere(error)) => self.redirected(&lane, &error),
+            // The lane to a new master is not open yet.
+            Err(CallError::NotSent) => {}
+            answer => return answer,
+        }
+        ticket.second_turn().await;
+        self.insist(channel, script, keys, args).await
+    }
+
+    /// Runs `script`, whose order among the others does not matter.
+    pub(super) async fn ask(
+        &self,
+        channel: &ChannelName,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
+        let lane = self.lane(channel).ok_or(CallError::NotSent)?;
+        match lane.ask(script, keys.clone(), args.clone()).await {
+            Err(CallError::Elsewhere(error)) => self.redirected(&lane, &error),
+            answer => return answer,
+        }
+        self.insist(channel, script, keys, args).await
+    }
+
+    /// Runs `script` wherever its keys are, as soon as they are in one place and it is known
+    /// where.
+    async fn insist(
+        &self,
+        channel: &ChannelName,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
+        for _ in 0..REDIRECTIONS_MAX {
+            let lane = self.lane(channel).ok_or(CallError::NotSent)?;
+            match lane.eval(script, keys.clone(), args.clone()).await {
+                Err(CallError::Elsewhere(error)) => self.redirected(&lane, &error),
+                Err(CallError::NotSent) => {}
+                answer => return answer,
+            }
+            sleep(REDIRECTION_PAUSE).await;
+        }
+        Err(CallError::NotSent)
+    }
+
+    fn redirected(&self, lane: &Lane, error: &Error) {
+        if let (Some(routes), Some(server)) = (&self.routes, lane.server()) {
+            routes.news.hear(error.details(), &server);
+        }
+    }
+
+    /// Waits until commands of `channel` would be sent.
+    pub(super) async fn opened(&self, channel: &ChannelName) {
+        match self.lane(channel) {
+            Some(lane) => lane.opened().await,
+            // It is asked in vain.
+            None => sleep(REDIRECTION_PAUSE).await,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A real Redis Cluster of the test's own: masters with even shares of the slots, and replicas.
+//!
+//! Nodes find each other over their bus, so every step waits until all of them see its result.
+
+use std::time::Duration;
+
+use crate::{
+    process::{PATIENCE, until},
+    redis_server::RedisServer,
+};
+
+const SLOTS: usize = 16_384;
+const OPTIONS: [&str; 12] = [
+    "--save",
+    "",
+    "--cluster-enabled",
+    "yes",
+    "--cluster-announce-ip",
+    "127.0.0.1",
+    "--cluster-node-timeout",
+    "1000",
+    "--cluster-require-full-coverage",
+    "no",
+    "--repl-diskless-sync-delay",
+    "0",
+];
+
+/// Masters, in the order of their slots, and the replica of each, if there are replicas.
+#[derive(Debug)]
+pub(crate) struct RedisCluster {
+    pub(crate) masters: Vec<RedisServer>,
+    pub(crate) replicas: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// A cluster that is up.
+    pub(crate) async fn start(masters: usize) -> Self {
+        Self::start_with(masters, false, &[]).await
+    }
+
+    /// A cluster with a replica for each master.
+    pub(crate) async fn start_with_replicas(masters: usize) -> Self {
+        Self::start_with(masters, true, &[]).await
+    }
+
+    /// A cluster of servers with further `options`.
+    pub(crate) async fn start_with(masters: usize, replicas: bool, options: &[&str]) -> Self {
+        let options = [&OPTIONS[..], options].concat();
+        let start = |count| (0..count).map(|_| RedisServer::start_with(&options)).collect();
+        let cluster =
+            Self { masters: start(masters), replicas: start(if replicas { masters } else { 0 }) };
+        for (index, master) in cluster.masters.iter().enumerate() {
+            let first = (index * SLOTS / masters).to_string();
+            let last = ((index + 1) * SLOTS / masters - 1).to_string();
+            assert_eq!(master.cli(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]), "OK");
+            let epoch = (index + 1).to_string();
+            assert_eq!(master.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]), "OK");
+        }
+        for node in cluster.nodes().skip(1) {
+            let address = node.address().replace(':', " ");
+            let meet = ["CLUSTER", "MEET"].into_iter().chain(address.split(' '));
+            assert_eq!(cluster.masters[0].cli(&meet.collect::<Vec<_>>()), "OK");
+        }
+        cluster.formed(&["cluster_state:ok"]).await;
+        for (master, replica) in cluster.masters.iter().zip(&cluster.replicas) {
+            assert_eq!(replica.cli(&["CLUSTER", "REPLICATE", &id(master)]), "OK");
+        }
+        for replica in &cluster.replicas {
+            let follows = || replica.cli(&["INFO", "replication"]).contains("link_status:up");
+            until("the replica follows", follows).await;
+        }
+        cluster.formed(&[&format!("cluster_size:{masters}")]).await;
+        cluster
+    }
+
+    /// Everyone knows everyone, and says `what`.
+    async fn formed(&self, what: &[&str]) {
+        let known = format!("cluster_known_nodes:{}", self.nodes().count());
+        for node in self.nodes() {
+            let formed = || {
+                let info = node.cli(&["CLUSTER", "INFO"]);
+                info.contains(&known) && what.iter().all(|what| info.contains(what))
+            };
+            until("the cluster is formed", formed).await;
+        }
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &RedisServer> {
+        self.masters.iter().chain(&self.replicas)
+    }
+
+    /// The URL of the whole.
+    pub(crate) fn url(&self) -> String {
+        let [first, others @ ..] = &self.masters[..] else { panic!("a cluster has masters") };
+        let others: Vec<String> =
+            others.iter().map(|node| format!("node={}", node.address())).collect();
+        format!("redis-cluster://{}?{}", first.address(), others.join("&"))
+    }
+
+    /// The slot of a channel.
+    pub(crate) fn slot(&self, name: &str) -> usize {
+        let name = format!("test:{{{name}}}");
+        self.masters[0].cli(&["CLUSTER", "KEYSLOT", &name]).parse().unwrap()
+    }
+
+    /// The names of some channels, one that lives on each master.
+    pub(crate) fn channels(&self) -> Vec<String> {
+        let mut names = vec![None; self.masters.len()];
+        for name in (0..).map(|number| format!("channel-{number}")) {
+            let master = self.slot(&name) * self.masters.len() / SLOTS;
+            names[master].get_or_insert(name);
+            if names.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        names.into_iter().flatten().collect()
+    }
+
+    /// Moves the slot of a channel, with its keys, from one master to another, step by step.
+    pub(crate) fn move_slot(&self, name: &str, from: usize, to: usize) {
+        let slot = self.slot(name).to_string();
+        let (from, to) = (&self.masters[from], &self.masters[to]);
+        let set = |node: &RedisServer, state: &[&str]| {
+            let answer = node.cli(&[&["CLUSTER", "SETSLOT", &slot], state].concat());
+            assert_eq!(answer, "OK");
+        };
+        set(to, &["IMPORTING", &id(from)]);
+        set(from, &["MIGRATING", &id(to)]);
+        let address = to.address();
+        let (host, port) = address.split_once(':').unwrap();
+        loop {
+            let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+            if keys.is_empty() {
+                break;
+            }
+            // One after the other: in between, a channel's keys are in two places.
+            for key in keys.lines() {
+                assert_eq!(from.cli(&["MIGRATE", host, port, key, "0", "5000"]), "OK");
+            }
+        }
+        set(to, &["NODE", &id(to)]);
+        set(from, &["NODE", &id(to)]);
+    }
+
+    /// Makes a replica the master, in agreement with the one before.
+    pub(crate) async fn fail_over(&self, master: usize) {
+        let replica = &self.replicas[master];
+        let asking = async {
+            while !self.is_promoted(master) {
+                assert_eq!(replica.cli(&["CLUSTER", "FAILOVER"]), "OK");
+                // Redis gives it up by itself after five seconds, if the others were slow.
+                let promoted = until("it is promoted", || self.is_promoted(master));
+                let _ = tokio::time::timeout(Duration::from_secs(6), promoted).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "it is not promoted");
+    }
+
+    /// Whether the replica of a master is one itself now.
+    pub(crate) fn is_promoted(&self, master: usize) -> bool {
+        self.replicas[master].cli(&["ROLE"]).starts_with("master")
+    }
+}
+
+/// A node's name in its cluster.
+fn id(node: &RedisServer) -> String {
+    node.cli(&["CLUSTER", "MYID"])
+}

@@ -1,0 +1,297 @@
+//! On a Redis Cluster every channel is heard on the master of its slot, wherever that goes.
+
+use std::{cell::Cell, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{
+    future::{self, FutureExt},
+    stream::{self, StreamExt},
+};
+use wsbcast::{
+    broker::{OnLoss, Receipt, Settings},
+    clock,
+    limits::HEARTBEAT_SILENCE_MAX,
+};
+
+use crate::{
+    process::{HISTORY, Process, TestSink, channel, offset, redis_settings, run, until},
+    redis_cluster::RedisCluster,
+    redis_server::RedisServer,
+    repair::publish_silently,
+};
+
+fn settings(cluster: &RedisCluster) -> Settings {
+    let mut redis = redis_settings(&cluster.masters[0]);
+    redis.url = cluster.url();
+    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+}
+
+/// The offsets and texts of one channel, as a shard saw them.
+fn seen(sink: &TestSink, name: &str) -> Vec<(u64, String)> {
+    let messages = sink.messages().into_iter().filter(|message| message.channel.as_str() == name);
+    let seen = messages.map(|message| {
+        let text = String::from_utf8(message.data.to_vec()).unwrap();
+        (message.position.map_or(0, |position| position.offset), text)
+    });
+    seen.collect()
+}
+
+fn numbered(count: u64) -> Vec<(u64, String)> {
+    (1..=count).map(|number| (number, number.to_string())).collect()
+}
+
+fn calls(node: &RedisServer, command: &str) -> u64 {
+    let stats = node.cli(&["INFO", "commandstats"]);
+    let start = format!("cmdstat_{command}:calls=");
+    let line = stats.lines().find_map(|line| line.strip_prefix(&start));
+    line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+}
+
+fn sharded(node: &RedisServer) -> String {
+    node.cli(&["PUBSUB", "SHARDCHANNELS"])
+}
+
+/// Connections that hear sharded channels, or did.
+fn subscribers(node: &RedisServer) -> usize {
+    let list = node.cli(&["CLIENT", "LIST"]);
+    let hears = |line: &&str| {
+        line.contains("cmd=ssubscribe") || line.contains("cmd=sunsubscribe") || is_sharded(line)
+    };
+    list.lines().filter(hears).count()
+}
+
+fn is_sharded(line: &str) -> bool {
+    line.split(' ').any(|word| word.strip_prefix("ssub=").is_some_and(|count| count != "0"))
+}
+
+/// Publishes number after number, one a millisecond and without waiting for each other, until
+/// `over`; `count` is how many they were.
+async fn publish_until(process: &Process, name: &str, over: &Cell<bool>, count: &Cell<u64>) {
+    let pause = || tokio::time::sleep(Duration::from_millis(1));
+    let numbers = stream::iter(1_u64..).then(|number| pause().map(move |()| number));
+    let numbers = numbers.take_while(|_| future::ready(!over.get()));
+    let publish = |number: u64| async move { process.publish(name, &number.to_string()).await };
+    let mut receipts = pin!(numbers.map(publish).buffered(500));
+    while let Some(receipt) = receipts.next().await {
+        count.set(count.get() + 1);
+        assert_eq!(offset(receipt), count.get());
+    }
+}
+
+#[test]
+fn channels_on_all_masters_arrive_through_the_master_they_live_on() {
+    run(async {
+        let cluster = RedisCluster::start(3).await;
+        let process = Process::start(settings(&cluster), 2).await;
+        let names = cluster.channels();
+        for name in &names {
+            process.subscribe(name).await;
+        }
+        for number in 1..=50 {
+            let text = number.to_string();
+            let publishes = names.iter().map(|name| process.publish(name, &text));
+            for receipt in future::join_all(publishes).await {
+                assert_eq!(offset(receipt), number);
+            }
+        }
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == 150).await;
+            assert_eq!(sink.gaps(), 0);
+            for name in &names {
+                assert_eq!(seen(sink, name), numbered(50));
+            }
+        }
+        for (node, name) in cluster.masters.iter().zip(&names) {
+            assert_eq!(sharded(node), format!("test:{{{name}}}"));
+            assert_eq!(node.cli(&["PUBSUB", "CHANNELS", "test:{*"]), "");
+            assert_eq!(calls(node, "spublish"), 50);
+            assert_eq!(subscribers(node), 2, "one connection for each shard");
+        }
+        assert_eq!(process.shared.health().repaired(), 0);
+        // A master of which nothing is wanted is left alone.
+        for shard in &process.shards {
+            shard.unsubscribe(&channel(&names[0]));
+        }
+        until("nothing is subscribed", || sharded(&cluster.masters[0]).is_empty()).await;
+        until("nobody is connected", || subscribers(&cluster.masters[0]) == 0).await;
+        assert_eq!(subscribers(&cluster.masters[1]), 2);
+        process.up().await;
+    });
+}
+
+#[test]
+fn a_subscription_is_confirmed_before_it_resolves_also_on_a_new_master() {
+    run(async {
+        let cluster = RedisCluster::start(3).await;
+        let process = Process::start(settings(&cluster), 1).await;
+        for number in 1..=20 {
+            let name = format!("channel-{number}");
+            process.subscribe(&name).await;
+            assert_eq!(offset(process.publish(&name, &name).await), 1);
+            let sink = &process.sinks[0];
+            until("it has arrived", || sink.messages().len() == number).await;
+        }
+        assert_eq!(process.shared.health().reconnects(), 0, "it was up all the time");
+    });
+}
+
+#[test]
+fn a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing() {
+    run(async {
+        let cluster = Arc::new(RedisCluster::start(3).await);
+        let publisher = Process::start(settings(&cluster), 1).await;
+        let process = Process::start(settings(&cluster), 2).await;
+        let name = cluster.channels().swap_remove(0);
+        process.subscribe(&name).await;
+        for shard in &process.shards {
+            assert_eq!(shard.position(channel(&name)).await.unwrap().offset, 0);
+        }
+        let (over, count) = (Cell::new(false), Cell::new(0));
+        let moving = async {
+            for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+                let before = count.get();
+                until("some are published", || count.get() > before + 50).await;
+                let (cluster, name) = (cluster.clone(), name.clone());
+                let step = move || cluster.move_slot(&name, from, to);
+                tokio::task::spawn_blocking(step).await.unwrap();
+            }
+            over.set(true);
+        };
+        tokio::join!(publish_until(&publisher, &name, &over, &count), moving);
+        let count = count.get();
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() as u64 >= count).await;
+            assert_eq!(seen(sink, &name), numbered(count));
+            assert_eq!(sink.gaps(), 0);
+        }
+        let is_home = || sharded(&cluster.masters[0]) == format!("test:{{{name}}}");
+        until("it is heard where it is", is_home).await;
+        assert!(cluster.masters[1..].iter().all(|node| sharded(node).is_empty()));
+    });
+}
+
+#[test]
+fn a_planned_failover_under_load_loses_repeats_and_reorders_nothing() {
+    run(async {
+        let cluster = RedisCluster::start_with_replicas(3).await;
+        let publisher = Process::start(settings(&cluster), 1).await;
+        let process = Process::start(settings(&cluster), 2).await;
+        let names = cluster.channels();
+        process.subscribe(&names[1]).await;
+        for shard in &process.shards {
+            assert_eq!(shard.position(channel(&names[1])).await.unwrap().offset, 0);
+        }
+        let (over, count) = (Cell::new(false), Cell::new(0));
+        let failing_over = async {
+            until("some are published", || count.get() > 50).await;
+            cluster.fail_over(1).await;
+            let is_home = || sharded(&cluster.replicas[1]) == format!("test:{{{}}}", names[1]);
+            until("it is heard on the new master", is_home).await;
+            over.set(true);
+        };
+        tokio::join!(publish_until(&publisher, &names[1], &over, &count), failing_over);
+        let count = count.get();
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() as u64 >= count).await;
+            assert_eq!(seen(sink, &names[1]), numbered(count));
+            assert_eq!(sink.gaps(), 0);
+        }
+        assert_eq!(sharded(&cluster.masters[1]), "");
+    });
+}
+
+/// A process that hears the channels, each of which has one message.
+async fn start_in_use(cluster: &RedisCluster, names: &[String]) -> Process {
+    let started = clock::now();
+    let process = Process::start(settings(cluster), 2).await;
+    for name in names {
+        process.subscribe(name).await;
+        assert_eq!(offset(process.publish(name, "1").await), 1);
+    }
+    for sink in &process.sinks {
+        until("all have arrived", || sink.messages().len() == names.len()).await;
+    }
+    let is_known = || clock::now() - started > 2 * HEARTBEAT_SILENCE_MAX;
+    until("all masters are known to be there", is_known).await;
+    process
+}
+
+#[test]
+fn a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repaired() {
+    run(async {
+        let mut cluster = RedisCluster::start_with_replicas(3).await;
+        let names = cluster.channels();
+        let process = start_in_use(&cluster, &names).await;
+        cluster.masters[1].kill();
+        process.lost().await;
+        assert_eq!(process.publish(&names[1], "local").await, Ok(Receipt::Local));
+        for number in 2..=10 {
+            for name in [&names[0], &names[2]] {
+                assert_eq!(offset(process.publish(name, &number.to_string()).await), number);
+            }
+        }
+        for sink in &process.sinks {
+            let arrived = || [0, 2].iter().all(|&index| seen(sink, &names[index]).len() == 10);
+            until("the others' messages arrive meanwhile", arrived).await;
+        }
+        until("the replica is promoted", || cluster.is_promoted(1)).await;
+        publish_silently(&cluster.replicas[1], &names[1], "2");
+        process.up().await;
+        assert_eq!(offset(process.publish(&names[1], "3").await), 3);
+        for sink in &process.sinks {
+            let local = (0, "local".to_owned());
+            until("all have arrived", || seen(sink, &names[1]).len() == 4).await;
+            let [first, rest @ ..] = &numbered(3)[..] else { unreachable!() };
+            assert_eq!(seen(sink, &names[1]), [&[first.clone(), local], rest].concat());
+            for name in [&names[0], &names[2]] {
+                assert_eq!(seen(sink, name), numbered(10));
+            }
+            assert_eq!(sink.gaps(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others() {
+    run(async {
+        let cluster = RedisCluster::start(3).await;
+        let names = cluster.channels();
+        let process = start_in_use(&cluster, &names).await;
+        cluster.masters[2].pause();
+        process.lost().await;
+        for number in 2..=10 {
+            for name in &names[..2] {
+                assert_eq!(offset(process.publish(name, &number.to_string()).await), number);
+            }
+        }
+        for sink in &process.sinks {
+            let arrived = || names[..2].iter().all(|name| seen(sink, name) == numbered(10));
+            until("the others' messages arrive meanwhile", arrived).await;
+        }
+        cluster.masters[2].resume();
+        process.up().await;
+        assert_eq!(offset(process.publish(&names[2], "2").await), 2);
+        for sink in &process.sinks {
+            until("it arrives again", || seen(sink, &names[2]) == numbered(2)).await;
+            assert_eq!(sink.gaps(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_cluster_without_sharded_channels_is_used_as_before() {
+    run(async {
+        let old = ["--rename-command", "SSUBSCRIBE", "", "--rename-command", "SPUBLISH", ""];
+        let cluster = RedisCluster::start_with(2, false, &old).await;
+        let process = Process::start(settings(&cluster), 2).await;
+        for name in &cluster.channels() {
+            process.subscribe(name).await;
+            assert_eq!(offset(process.publish(name, "1").await), 1);
+            assert_eq!(offset(process.publish(name, "2").await), 2);
+        }
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == 4).await;
+            assert_eq!(sink.gaps(), 0);
+        }
+        assert!(cluster.masters.iter().all(|node| sharded(node).is_empty()));
+    });
+}
