@@ -183,14 +183,29 @@ pub const SLOT_MAP_INTERVAL: Duration = Duration::from_secs(5);
 pub const POSITIONS_IN_FLIGHT_MAX: usize = 256;
 /// For a subscriber to get the messages it has missed from Redis; then they are told as a gap.
 pub const REPAIR_DEADLINE: Duration = Duration::from_secs(1);
+/// The raw channel's bridge: others may take over when it has been silent for this long.
+pub const BRIDGE_LEASE: Duration = Duration::from_secs(2);
+/// By which a holder stops before Redis would give the lease to another.
+pub const BRIDGE_LEASE_MARGIN: Duration = Duration::from_millis(200);
+/// Between two renewals of the lease, and two attempts to get it.
+pub const BRIDGE_RENEW_INTERVAL: Duration = Duration::from_millis(500);
+/// Raw messages that wait for Redis' answer; further ones wait here until as many do as may be in
+/// flight of others, and then in the subscriber's connection.
+pub const BRIDGE_IN_FLIGHT_MAX: usize = 256;
+/// Raw messages that wait for the next holder while one leaves; past it the oldest are dropped
+/// and counted.
+pub const BRIDGE_WAITING_MAX: usize = 4096;
+/// Their payloads, in bytes; past it likewise.
+pub const BRIDGE_WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// One read from a subscriber's connection.
 pub const SUBSCRIBER_READ_BYTES: usize = 64 * 1024;
 /// One message from Redis; past it the connection is dropped and made anew.
 pub const SUBSCRIBER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// For the broker's connections to end politely when the process stops; then they are dropped.
 pub const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(150);
-/// What a thread waits for that when it ends; the kernel closes them in any case.
-pub const BROKER_EXIT_WAIT: Duration = Duration::from_millis(20);
+/// What a thread waits for that when it ends: the kernel closes them in any case, but handing the
+/// raw channel over takes three answers from Redis.
+pub const BROKER_EXIT_WAIT: Duration = Duration::from_millis(100);
 /// Kinds of periodic message (channel and interval) remembered; past it the oldest is forgotten.
 pub const SLOT_KINDS_MAX: usize = 16;
 
@@ -269,5 +284,9 @@ const _: () = assert!(HEARTBEAT_SILENCE_MAX.as_millis() < REDIS_SILENCE_MAX.as_m
 const _: () = assert!(
     REDIRECTION_PAUSE.as_millis() * (REDIRECTIONS_MAX as u128)
         < PUBLISH_CONFIRM_DEADLINE.as_millis()
+);
+const _: () = assert!(
+    BRIDGE_LEASE_MARGIN.as_millis() + 2 * BRIDGE_RENEW_INTERVAL.as_millis()
+        < BRIDGE_LEASE.as_millis()
 );
 const _: () = assert!(REDIS_SETTLE.as_millis() < PUBLISH_CONFIRM_DEADLINE.as_millis());

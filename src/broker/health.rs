@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
+use super::Subscribers;
 use crate::{
     clock::{self, Millis},
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
-    metrics::Counter,
+    metrics::{Counter, Counters, PublishFailure},
 };
 
 /// How far away Redis is.
@@ -32,12 +33,14 @@ pub enum Reach {
 /// The health of the process's broker.
 ///
 /// # Invariants
-/// - `Up` means that every link is whole, and one at least silent for no longer than
-///   [`HEARTBEAT_SILENCE_MAX`].
-/// - A link becomes whole only by a heartbeat that came back through it.
+/// - `Up` means that every link is whole, and one at least that has a subscription silent for no
+///   longer than [`HEARTBEAT_SILENCE_MAX`].
+/// - A link becomes whole only by a heartbeat that came back through it: through its subscription,
+///   or, where one shard subscribes for all, as Redis' answer to the others.
 #[derive(Debug)]
 pub struct Health {
     links: Box<[Link]>,
+    subscribers: Subscribers,
     reach: AtomicU8,
     up_since_ms: AtomicU64,
     broken_once: AtomicBool,
@@ -47,7 +50,8 @@ pub struct Health {
     gaps: Counter,
     pub(super) repaired: Counter,
     pub(super) raw_published: Counter,
-    pub(super) raw_too_big: Counter,
+    pub(super) raw_failures: Counters<{ PublishFailure::WORDS.len() }>,
+    pub(super) raw_handovers: Counter,
     pub(super) duplicates: Counter,
     pub(super) foreign: Counter,
     pub(super) refused: Counter,
@@ -65,14 +69,14 @@ struct Link {
 
 impl Health {
     pub(super) fn embedded() -> Self {
-        Self::new(0, Reach::Embedded)
+        Self::new(0, Reach::Embedded, Subscribers::PerShard)
     }
 
-    pub(super) fn redis(shards: usize) -> Self {
-        Self::new(shards, Reach::NeverReached)
+    pub(super) fn redis(shards: usize, subscribers: Subscribers) -> Self {
+        Self::new(shards, Reach::NeverReached, subscribers)
     }
 
-    fn new(shards: usize, reach: Reach) -> Self {
+    fn new(shards: usize, reach: Reach, subscribers: Subscribers) -> Self {
         let created = clock::now();
         let link = || Link {
             whole: AtomicBool::new(false),
@@ -82,6 +86,7 @@ impl Health {
         };
         Self {
             links: (0..shards).map(|_| link()).collect(),
+            subscribers,
             reach: AtomicU8::new(reach as u8),
             up_since_ms: AtomicU64::new(created.0),
             broken_once: AtomicBool::new(false),
@@ -91,7 +96,8 @@ impl Health {
             gaps: Counter::default(),
             repaired: Counter::default(),
             raw_published: Counter::default(),
-            raw_too_big: Counter::default(),
+            raw_failures: Counters::default(),
+            raw_handovers: Counter::default(),
             duplicates: Counter::default(),
             foreign: Counter::default(),
             refused: Counter::default(),
@@ -136,16 +142,22 @@ impl Health {
         self.repaired.get()
     }
 
-    /// Messages that came in through the raw channel, once per process.
+    /// Messages of the raw channel that this process published.
     #[must_use]
     pub fn raw_published(&self) -> u64 {
         self.raw_published.get()
     }
 
-    /// Raw messages dropped because they were too large, once per process.
+    /// Raw messages that this process did not (surely) publish, for `reason`.
     #[must_use]
-    pub fn raw_too_big(&self) -> u64 {
-        self.raw_too_big.get()
+    pub fn raw_failures(&self, reason: PublishFailure) -> u64 {
+        self.raw_failures.get(reason as usize)
+    }
+
+    /// Times that this process began to bridge the raw channel after somebody had lost the lease.
+    #[must_use]
+    pub fn raw_handovers(&self) -> u64 {
+        self.raw_handovers.get()
     }
 
     /// Messages that came a second time and were dropped.
@@ -229,7 +241,7 @@ impl Health {
             return Reach::Embedded;
         }
         let whole = self.links.iter().all(Link::is_whole);
-        let after = if whole && self.links.iter().any(|link| link.is_up(now)) {
+        let after = if whole && self.proofs().iter().any(|link| link.is_up(now)) {
             // A busy shard's own beat may be late: its connection holds what it has not read.
             Reach::Up
         } else if before == Reach::NeverReached as u8 {
@@ -241,6 +253,14 @@ impl Health {
             self.moved(before, after, now);
         }
         after
+    }
+
+    /// The links whose heartbeats come back through a subscription.
+    fn proofs(&self) -> &[Link] {
+        match self.subscribers {
+            Subscribers::PerShard => &self.links,
+            Subscribers::PerProcess => &self.links[..1.min(self.links.len())],
+        }
     }
 
     /// Whoever notices a change first records it; the loser of the race has nothing to add.
@@ -302,89 +322,4 @@ impl Link {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Some time after the process started.
-    fn at(ms: u64) -> Millis {
-        Millis(1_000_000 + ms)
-    }
-
-    #[test]
-    fn up_only_when_every_shards_heartbeat_has_returned() {
-        let health = Health::redis(2);
-        assert_eq!(health.reach_at(at(0)), Reach::NeverReached);
-        health.beat_returned(0, at(1), at(2));
-        assert_eq!(health.reach_at(at(2)), Reach::NeverReached);
-        health.beat_returned(1, at(2), at(3));
-        assert_eq!(health.reach_at(at(3)), Reach::Up);
-        assert_eq!(health.reconnects(), 0);
-    }
-
-    #[test]
-    fn silence_is_loss_though_nobody_says_so() {
-        let health = Health::redis(1);
-        health.beat_returned(0, at(0), at(0));
-        assert_eq!(health.reach_at(at(1000)), Reach::Up);
-        assert_eq!(health.reach_at(at(1001)), Reach::Lost);
-        health.beat_returned(0, at(1), at(1500));
-        assert_eq!(health.reach_at(at(1500)), Reach::Up);
-        assert_eq!(health.reconnects(), 1);
-        assert_eq!(health.back_since(), Some(at(1500)));
-    }
-
-    #[test]
-    fn a_broken_link_is_up_again_only_by_a_heartbeat() {
-        let health = Health::redis(1);
-        let now = clock::now();
-        health.beat_returned(0, now, now);
-        assert_eq!(health.reach(), Reach::Up);
-        health.link_broken(0);
-        assert_eq!(health.reach(), Reach::Lost);
-    }
-
-    #[test]
-    fn a_shard_is_stalled_only_while_others_hear_their_own_beat() {
-        let health = Health::redis(2);
-        assert_eq!(health.stalled_shard_at(at(5000)), None);
-        for late in [5000, 6000, 7000, 7001] {
-            health.beat_returned(0, at(late), at(late));
-        }
-        assert_eq!(health.stalled_shard_at(at(7001)), Some(1));
-        health.beat_returned(1, at(7001), at(7001));
-        assert_eq!(health.stalled_shard_at(at(7001)), None);
-        health.beat_returned(0, at(8000), at(8000));
-        assert_eq!(health.stalled_shard_at(at(8002)), Some(1), "the other was up all the time");
-    }
-
-    #[test]
-    fn a_shard_that_lacks_some_channels_is_not_stalled() {
-        let health = Health::redis(2);
-        for late in [5000, 6000, 7000, 8000] {
-            health.beat_returned(0, at(late), at(late));
-            health.beat_heard(1, at(late));
-        }
-        assert_eq!(health.stalled_shard_at(at(8001)), None);
-        assert_ne!(health.reach_at(at(8001)), Reach::Up);
-    }
-
-    #[test]
-    fn a_shard_that_is_back_a_little_later_than_another_is_not_stalled() {
-        let health = Health::redis(2);
-        for shard in [0, 1] {
-            health.beat_returned(shard, at(0), at(0));
-        }
-        health.beat_returned(0, at(5000), at(5000));
-        assert_eq!(health.stalled_shard_at(at(5001)), None);
-        health.beat_returned(1, at(5250), at(5250));
-        assert_eq!(health.stalled_shard_at(at(5251)), None);
-    }
-
-    #[test]
-    fn without_redis_there_is_nothing_to_lose() {
-        let health = Health::embedded();
-        assert_eq!(health.reach(), Reach::Embedded);
-        assert_eq!(health.stalled_shard(), None);
-        assert_eq!(health.lag_seconds(), 0.0);
-    }
-}
+mod tests;

@@ -24,7 +24,7 @@ pub use self::{
     health::{Health, Reach},
     history::Settings as HistorySettings,
     idempotency::{IdempotencyKey, InvalidIdempotencyKey},
-    settings::{OnLoss, Place, RedisSettings, Settings},
+    settings::{OnLoss, Place, RedisSettings, Settings, Subscribers},
     shared::{InvalidSettings, Shared, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};
@@ -53,7 +53,7 @@ pub struct Publication {
     pub kind: Kind,
     /// The payload; shared, never copied between shards of the embedded broker.
     pub data: Bytes,
-    /// None for local messages and for what foreign programs publish on the raw channel.
+    /// None for local messages.
     pub position: Option<Position>,
 }
 

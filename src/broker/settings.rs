@@ -21,6 +21,8 @@ pub struct Settings {
 pub struct RedisSettings {
     /// `redis://`, `rediss://`, `redis-cluster://`, `redis-sentinel://` (and their TLS variants).
     pub url: String,
+    /// Who subscribes.
+    pub subscribers: Subscribers,
     /// Publishing clients per handle; at least one.
     pub pool: usize,
     /// What every key and channel of ours starts with; no braces.
@@ -29,6 +31,15 @@ pub struct RedisSettings {
     pub raw_channel: Option<String>,
     /// A larger message on the raw channel is dropped and counted.
     pub max_broadcast_bytes: usize,
+}
+
+/// How often what is published leaves Redis for one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribers {
+    /// Once for each shard that has clients of the channel: no thread waits for another.
+    PerShard,
+    /// Once: the first shard subscribes for all and hands on.
+    PerProcess,
 }
 
 /// Redis is configured but out of reach: what then?

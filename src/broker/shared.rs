@@ -59,8 +59,9 @@ impl Shared {
                 (Health::embedded(), Mode::Embedded(Box::new(Fanout::new(sinks, sequencer))))
             }
             Some(redis) => {
+                let subscribers = redis.subscribers;
                 let process = redis::Process::new(redis, settings.history, sinks)?;
-                (Health::redis(shards), Mode::Redis(Box::new(process)))
+                (Health::redis(shards, subscribers), Mode::Redis(Box::new(process)))
             }
         };
         Ok(Arc::new(Self { on_loss: settings.on_loss, health: Arc::new(health), mode }))

@@ -74,6 +74,9 @@ pub(super) struct Redis {
     /// Publishing clients per shard
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true)]
     pub(super) redis_pool: String,
+    /// Who subscribes in Redis: each shard, or one for the process, where Redis sends too much
+    #[arg(long, value_name = "per-shard|per-process", default_value = "per-shard")]
+    pub(super) redis_subscribers: String,
     /// What keys and channels in Redis start with; no braces
     #[arg(long, value_name = "TEXT", default_value = "wsbcast")]
     pub(super) redis_prefix: String,

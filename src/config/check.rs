@@ -209,6 +209,7 @@ fn redis(checker: &mut Checker, typed: &args::Redis) -> Redis {
     Redis {
         url,
         pool: checker.number("redis-pool", &typed.redis_pool, REDIS_POOL),
+        subscribers: checker.word("redis-subscribers", &typed.redis_subscribers),
         prefix,
         raw_channel: (!raw_channel.is_empty()).then_some(raw_channel),
     }

@@ -118,10 +118,21 @@ pub struct Redis {
     pub url: Option<RedisUrl>,
     /// Publishing clients per shard.
     pub pool: usize,
+    /// Who subscribes.
+    pub subscribers: RedisSubscribers,
     /// What keys and channels start with; without braces.
     pub prefix: String,
     /// The channel on which any program publishes to the default channel's clients.
     pub raw_channel: Option<String>,
+}
+
+/// Who subscribes in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisSubscribers {
+    /// Each shard for itself.
+    PerShard,
+    /// One shard for the process.
+    PerProcess,
 }
 
 /// Redis configured, but out of reach.

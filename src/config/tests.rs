@@ -85,6 +85,7 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!(config.admin_listen, None);
     assert_eq!(config.threads, std::thread::available_parallelism().unwrap().get());
     assert_eq!((config.redis.url, config.redis.pool), (None, 1));
+    assert_eq!(config.redis.subscribers, RedisSubscribers::PerShard);
     assert_eq!(config.redis.prefix, "wsbcast");
     assert_eq!(config.redis.raw_channel.as_deref(), Some("notifications"));
     assert_eq!(config.on_broker_loss, OnBrokerLoss::Local);

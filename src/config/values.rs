@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use super::{ClientPublish, OnBrokerLoss, ResumeMiss, SlowConsumer};
+use super::{ClientPublish, OnBrokerLoss, RedisSubscribers, ResumeMiss, SlowConsumer};
 use crate::telemetry::Format;
 
 /// What would have been accepted.
@@ -31,6 +31,11 @@ pub(super) enum Switch {
 impl Word for OnBrokerLoss {
     const WORDS: &'static [(&'static str, Self)] =
         &[("local", Self::Local), ("reject", Self::Reject)];
+}
+
+impl Word for RedisSubscribers {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("per-shard", Self::PerShard), ("per-process", Self::PerProcess)];
 }
 
 impl Word for ClientPublish {

@@ -94,6 +94,8 @@ pub struct ProcessFacts {
     pub broker_gaps_unrepaired: u64,
     /// How long the last heartbeat took through the broker and back.
     pub broker_lag_seconds: f64,
+    /// Times this process took the raw channel over from one that had not handed it over.
+    pub raw_handovers: u64,
     /// Where the process is in its life.
     pub drain_phase: Phase,
     /// Clients that still hold the drain; 0 while serving.
@@ -277,6 +279,12 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             Kind::Gauge,
             "How long the last heartbeat took through the broker and back.",
             one(Value::Real(facts.broker_lag_seconds)),
+        ),
+        family(
+            "raw_handovers_total",
+            Kind::Counter,
+            "Times the raw channel was taken over after a process had lost it.",
+            one(Value::Whole(facts.raw_handovers)),
         ),
         family(
             "drain_phase",

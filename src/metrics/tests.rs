@@ -17,6 +17,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     broker_gaps_repaired: 3,
     broker_gaps_unrepaired: 4,
     broker_lag_seconds: 0.25,
+    raw_handovers: 5,
     drain_phase: Phase::Waiting,
     drain_remaining_connections: 7,
     version: "1.2.3",
@@ -24,7 +25,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, `shard` apart, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 25] = [
+const PROMISED: [(&str, &[&str]); 26] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
@@ -46,6 +47,7 @@ const PROMISED: [(&str, &[&str]); 25] = [
     ("broker_reconnects_total", &[]),
     ("broker_gaps_total", &["repaired"]),
     ("broker_lag_seconds", &[]),
+    ("raw_handovers_total", &[]),
     ("drain_phase", &[]),
     ("drain_remaining_connections", &[]),
     ("shard_loop_lag_seconds", &[]),

@@ -36,8 +36,12 @@ pub(super) struct Process {
 #[derive(Debug, Default)]
 pub(super) struct RawCounted {
     published: AtomicU64,
-    too_big: AtomicU64,
+    failures: [AtomicU64; RAW_FAILURES.len()],
 }
+
+/// What can become of a raw message instead.
+const RAW_FAILURES: [PublishFailure; 3] =
+    [PublishFailure::TooBig, PublishFailure::BrokerLost, PublishFailure::Unconfirmed];
 
 impl Process {
     /// The ops routes' sources, for the calling thread.
@@ -74,8 +78,10 @@ impl Process {
         let cells = &self.shards[0];
         let published = since(&self.raw_counted.published, health.raw_published());
         cells.published.add(Source::Redis as usize, published);
-        let too_big = since(&self.raw_counted.too_big, health.raw_too_big());
-        cells.publish_failures.add(PublishFailure::TooBig as usize, too_big);
+        for (counted, reason) in self.raw_counted.failures.iter().zip(RAW_FAILURES) {
+            let failed = since(counted, health.raw_failures(reason));
+            cells.publish_failures.add(reason as usize, failed);
+        }
     }
 
     fn facts(&self) -> Vec<facts::Family> {
@@ -88,6 +94,7 @@ impl Process {
             broker_gaps_repaired: health.repaired(),
             broker_gaps_unrepaired: health.gaps(),
             broker_lag_seconds: health.lag_seconds(),
+            raw_handovers: health.raw_handovers(),
             drain_phase: self.control.phase(),
             drain_remaining_connections: self.control.barrier.clients() as u64,
             version: env!("CARGO_PKG_VERSION"),

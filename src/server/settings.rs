@@ -4,7 +4,9 @@
 
 use crate::{
     broker,
-    config::{ClientPublish, Config, History, OnBrokerLoss, ResumeMiss, SlowConsumer},
+    config::{
+        ClientPublish, Config, History, OnBrokerLoss, RedisSubscribers, ResumeMiss, SlowConsumer,
+    },
     conn::{self, keepalive},
     http, hub, shard,
     ws::{close::CloseReason, frame},
@@ -13,6 +15,10 @@ use crate::{
 pub(super) fn broker(config: &Config) -> broker::Settings {
     let redis = config.redis.url.as_ref().map(|url| broker::RedisSettings {
         url: url.expose().to_owned(),
+        subscribers: match config.redis.subscribers {
+            RedisSubscribers::PerShard => broker::Subscribers::PerShard,
+            RedisSubscribers::PerProcess => broker::Subscribers::PerProcess,
+        },
         pool: config.redis.pool,
         prefix: config.redis.prefix.clone(),
         raw_channel: config.redis.raw_channel.clone(),

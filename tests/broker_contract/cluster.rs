@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wsbcast::{
-    broker::{OnLoss, Receipt, Settings},
+    broker::{OnLoss, Receipt, Settings, Subscribers},
     channel::ChannelName,
 };
 
@@ -167,7 +167,7 @@ fn a_refused_subscription_breaks_nothing_else_and_is_made_up_for() {
             let answer = server.cli(&[&command, rules].concat());
             assert_eq!(answer, "OK");
         };
-        allow(&["&test:heartbeat:*", "&test:{a}", "&raw"]);
+        allow(&["&test:heartbeat:*", "&test:{a}", "&test:{notifications}:bridge", "&raw"]);
         let process = Process::start(settings(&server), 1).await;
         process.subscribe("b").await;
         process.subscribe("a").await;
@@ -252,19 +252,28 @@ fn a_channel_without_clients_is_not_heard() {
 
 #[test]
 fn a_subscription_is_confirmed_before_it_resolves() {
-    run(async {
-        let server = RedisServer::start();
-        let process = Process::start(settings(&server), 1).await;
-        for number in 0..50 {
-            let name = format!("channel-{number}");
-            process.subscribe(&name).await;
-            offset(process.publish(&name, &name).await);
-        }
-        until("all have arrived", || process.sinks[0].messages().len() == 50).await;
-        let channels: Vec<ChannelName> =
-            process.sinks[0].messages().into_iter().map(|message| message.channel).collect();
-        assert!((0..50).all(|number| channels.contains(&channel(&format!("channel-{number}")))));
-    });
+    for subscribers in [Subscribers::PerShard, Subscribers::PerProcess] {
+        run(async {
+            let server = RedisServer::start();
+            let mut settings = settings(&server);
+            settings.redis.as_mut().unwrap().subscribers = subscribers;
+            let process = Process::start(settings, 2).await;
+            for number in 0..50 {
+                let name = format!("channel-{number}");
+                // The first shard has no client of it.
+                process.shards[1].subscribe(channel(&name)).await;
+                offset(process.publish(&name, &name).await);
+            }
+            let sink = &process.sinks[1];
+            until("all have arrived", || sink.messages().len() == 50).await;
+            let channels: Vec<ChannelName> =
+                sink.messages().into_iter().map(|message| message.channel).collect();
+            assert!(
+                (0..50).all(|number| channels.contains(&channel(&format!("channel-{number}"))))
+            );
+            assert!(process.sinks[0].messages().is_empty(), "who has no client hears nothing");
+        });
+    }
 }
 
 #[test]

@@ -42,6 +42,11 @@ macro_rules! contract {
                 super::$promise(super::Backend::Redis(super::RedisServer::start()))
             })+
         }
+        mod redis_per_process {
+            $(#[test] fn $promise() {
+                super::$promise(super::Backend::RedisPerProcess(super::RedisServer::start()))
+            })+
+        }
     };
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use wsbcast::{
     broker::{
         Broker, HistorySettings, IdempotencyKey, Message, Missed, OnLoss, Place, Publication,
-        PublishError, Reach, Receipt, RedisSettings, Settings, Shared, Sink, connect,
+        PublishError, Reach, Receipt, RedisSettings, Settings, Shared, Sink, Subscribers, connect,
     },
     channel::ChannelName,
     ws::Kind,
@@ -120,6 +120,8 @@ impl Sink for TestSink {
 pub(crate) enum Backend {
     Embedded,
     Redis(RedisServer),
+    /// One shard subscribes for all.
+    RedisPerProcess(RedisServer),
 }
 
 impl Backend {
@@ -127,6 +129,10 @@ impl Backend {
         let redis = match self {
             Self::Embedded => None,
             Self::Redis(server) => Some(redis_settings(server)),
+            Self::RedisPerProcess(server) => Some(RedisSettings {
+                subscribers: Subscribers::PerProcess,
+                ..redis_settings(server)
+            }),
         };
         Settings { redis, on_loss: OnLoss::Local, history: HISTORY }
     }
@@ -143,6 +149,7 @@ pub(crate) const HISTORY: HistorySettings = HistorySettings {
 pub(crate) fn redis_settings(server: &RedisServer) -> RedisSettings {
     RedisSettings {
         url: server.url(),
+        subscribers: Subscribers::PerShard,
         pool: 1,
         prefix: "test".to_owned(),
         raw_channel: Some("raw".to_owned()),

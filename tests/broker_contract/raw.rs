@@ -1,37 +1,86 @@
 //! What comes from programs that are none of ours.
 
+use std::{cell::Cell, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use wsbcast::{
-    broker::{OnLoss, Settings},
+    broker::{OnLoss, Settings, Since},
     channel::ChannelName,
+    metrics::PublishFailure,
     ws::Kind,
 };
 
 use crate::{
-    process::{Process, offset, redis_settings, run, until},
+    process::{Process, TestSink, offset, redis_settings, run, until},
     redis_server::RedisServer,
 };
 
-async fn process(server: &RedisServer) -> Process {
+const DEFAULT: &str = "notifications";
+
+fn settings(server: &RedisServer) -> Settings {
     let mut redis = redis_settings(server);
     redis.max_broadcast_bytes = 10;
-    Process::start(
-        Settings { redis: Some(redis), on_loss: OnLoss::Local, history: super::process::HISTORY },
-        3,
-    )
-    .await
+    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: super::process::HISTORY }
+}
+
+/// A process with clients of the default channel on all its shards.
+async fn process(server: &RedisServer, shards: usize) -> Process {
+    let process = Process::start(settings(server), shards).await;
+    process.subscribe(DEFAULT).await;
+    for shard in &process.shards {
+        // From here on whatever is missing shows.
+        shard.position(ChannelName::default_channel()).await.unwrap();
+    }
+    process
+}
+
+async fn three(server: &RedisServer) -> Vec<Process> {
+    join_all((0..3).map(|_| process(server, 2))).await
+}
+
+fn sinks(processes: &[Process]) -> Vec<Arc<TestSink>> {
+    processes.iter().flat_map(|process| process.sinks.clone()).collect()
+}
+
+fn handovers(processes: &[Process]) -> u64 {
+    processes.iter().map(|process| process.shared.health().raw_handovers()).sum()
+}
+
+fn published(processes: &[Process]) -> u64 {
+    processes.iter().map(|process| process.shared.health().raw_published()).sum()
+}
+
+/// Publishes `count` messages at once, as fast as Redis takes them: `NAME:0` and so on.
+fn publish_raw(server: &RedisServer, name: &str, count: usize) {
+    let script = "for n = 1, ARGV[2] do redis.call('PUBLISH', 'raw', ARGV[1] .. ':' .. n - 1) end";
+    server.cli(&["EVAL", script, "0", name, &count.to_string()]);
+}
+
+fn texts(name: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{name}:{number}")).collect()
+}
+
+/// Publishes `text` until it arrives.
+async fn until_bridged(server: &RedisServer, sink: &TestSink, text: &str) {
+    until("the raw channel has a bridge", || {
+        server.cli(&["PUBLISH", "raw", text]);
+        sink.texts().iter().any(|seen| seen == text)
+    })
+    .await;
 }
 
 #[test]
-fn the_raw_channel_goes_as_it_is_to_the_default_channel() {
+fn the_raw_channel_goes_as_it_is_to_the_default_channel_and_has_a_place_in_its_history() {
     run(async {
         let server = RedisServer::start();
-        let process = process(&server).await;
+        let process = process(&server, 3).await;
         server.cli(&["PUBLISH", "raw", "hi \u{1f600}"]);
         server.cli(&["EVAL", r"return redis.call('PUBLISH', 'raw', '\255\0')", "0"]);
         for sink in &process.sinks {
             until("both have arrived", || sink.messages().len() == 2).await;
             let messages = sink.messages();
-            assert!(messages.iter().all(|message| message.position.is_none()));
+            assert_eq!(sink.offsets(), [1, 2]);
             assert!(
                 messages.iter().all(|message| message.channel == ChannelName::default_channel())
             );
@@ -42,7 +91,15 @@ fn the_raw_channel_goes_as_it_is_to_the_default_channel() {
                 (Kind::Binary, b"\xff\0".as_slice())
             );
         }
-        assert_eq!(process.shared.health().raw_published(), 2, "once per process");
+        until("both are answered for", || process.shared.health().raw_published() == 2).await;
+        assert_eq!(offset(process.publish(DEFAULT, "ours").await), 3, "one order with ours");
+        let channel = ChannelName::default_channel();
+        let to = process.shards[0].position(channel.clone()).await.unwrap();
+        let since = Since::Newest(10);
+        let recovery = process.shards[0].recover(channel.clone(), since, to.clone()).await;
+        assert!(recovery.missed.is_none());
+        let read = process.shards[0].history(&channel, &recovery.from, to.offset, 1 << 20);
+        assert_eq!(read.unwrap().len(), 3);
     });
 }
 
@@ -50,15 +107,152 @@ fn the_raw_channel_goes_as_it_is_to_the_default_channel() {
 fn what_is_too_big_on_the_raw_channel_is_dropped_and_counted_once() {
     run(async {
         let server = RedisServer::start();
-        let process = process(&server).await;
+        let processes = three(&server).await;
         server.cli(&["PUBLISH", "raw", "12345678901"]);
         server.cli(&["PUBLISH", "raw", "1234567890"]);
-        for sink in &process.sinks {
+        for sink in sinks(&processes) {
             until("the smaller has arrived", || !sink.messages().is_empty()).await;
             assert_eq!(sink.texts(), ["1234567890"]);
         }
-        assert_eq!(process.shared.health().raw_too_big(), 1);
-        assert_eq!(process.shared.health().raw_published(), 1);
+        let too_big = processes
+            .iter()
+            .map(|process| process.shared.health().raw_failures(PublishFailure::TooBig));
+        assert_eq!(too_big.sum::<u64>(), 1);
+        until("it is answered for", || published(&processes) == 1).await;
+    });
+}
+
+#[test]
+fn of_three_processes_one_bridges_and_each_message_arrives_once_in_order() {
+    run(async {
+        const COUNT: usize = 5_000;
+        let server = RedisServer::start();
+        let processes = three(&server).await;
+        publish_raw(&server, "a", COUNT);
+        for sink in sinks(&processes) {
+            until("all have arrived", || sink.messages().len() >= COUNT).await;
+            assert_eq!(sink.texts(), texts("a", COUNT));
+            assert_eq!(sink.offsets(), (1..=COUNT as u64).collect::<Vec<_>>());
+        }
+        until("all are answered for", || published(&processes) == COUNT as u64).await;
+        let bridges = processes.iter().filter(|one| one.shared.health().raw_published() > 0);
+        assert_eq!(bridges.count(), 1);
+        assert_eq!(handovers(&processes), 0);
+    });
+}
+
+#[test]
+fn a_holder_that_dies_is_followed_by_another_and_the_takeover_is_counted() {
+    run(async {
+        let server = RedisServer::start();
+        let mut processes = three(&server).await;
+        server.cli(&["PUBLISH", "raw", "first"]);
+        let watched = sinks(&processes);
+        for sink in &watched {
+            until("the first has arrived", || sink.texts() == ["first"]).await;
+        }
+        until("it is answered for", || published(&processes) == 1).await;
+        let holder = processes.iter().position(|one| one.shared.health().raw_published() > 0);
+        // Without a word: its tasks end, and its lease has to run out.
+        let dead = processes.remove(holder.unwrap());
+        drop(dead);
+        let watched = sinks(&processes);
+        until_bridged(&server, &watched[0], "again").await;
+        assert_eq!(handovers(&processes), 1);
+        server.cli(&["PUBLISH", "raw", "last"]);
+        for sink in &watched {
+            until("the last has arrived", || sink.texts().last().unwrap() == "last").await;
+            let offsets = sink.offsets();
+            assert!(offsets.iter().copied().eq(1..=offsets.len() as u64), "{offsets:?}");
+        }
+    });
+}
+
+#[test]
+fn a_holder_that_was_cut_off_is_followed_by_one_bridge_and_not_by_two() {
+    run(async {
+        const COUNT: usize = 500;
+        let server = RedisServer::start_durable();
+        let processes = three(&server).await;
+        let watched = sinks(&processes);
+        let mut takeovers = 0;
+        for round in 0..4 {
+            if round % 2 == 0 {
+                server.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            } else {
+                server.pause();
+                for process in &processes {
+                    process.lost().await;
+                }
+                // Longer than a lease lives.
+                tokio::time::sleep(Duration::from_millis(2_500)).await;
+                server.resume();
+            }
+            for process in &processes {
+                process.up().await;
+            }
+            let name = round.to_string();
+            until_bridged(&server, &watched[0], &format!("up {name}")).await;
+            publish_raw(&server, &name, COUNT);
+            let last = format!("{name}:{}", COUNT - 1);
+            for sink in &watched {
+                let has_last = || sink.texts().last() == Some(&last);
+                until("the last has arrived", has_last).await;
+                let own = |text: &String| text.starts_with(&format!("{name}:"));
+                let heard: Vec<String> = sink.texts().into_iter().filter(own).collect();
+                assert_eq!(heard, texts(&name, COUNT), "each once, in order");
+                assert_eq!(sink.texts(), watched[0].texts());
+            }
+            takeovers = takeovers.max(handovers(&processes));
+        }
+        assert!(takeovers >= 2, "losing the connection counts: {takeovers}");
+    });
+}
+
+/// Publishes `NAME:0` and so on, a thousand a second and waiting for nobody, until `done`: how
+/// many it were.
+async fn publish_until(server: &RedisServer, name: &str, done: &Cell<bool>) -> usize {
+    let mut redis = TcpStream::connect(server.address()).await.unwrap();
+    let mut count = 0;
+    while !done.get() {
+        let command = format!("PUBLISH raw {name}:{count}\r\n");
+        redis.write_all(command.as_bytes()).await.unwrap();
+        count += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    count
+}
+
+#[test]
+fn processes_that_leave_one_after_another_lose_nothing_and_repeat_nothing() {
+    run(async {
+        let server = RedisServer::start();
+        let mut settings = settings(&server);
+        settings.redis.as_mut().unwrap().raw_channel = None;
+        let watcher = Process::start(settings, 1).await;
+        watcher.subscribe(DEFAULT).await;
+        let sink = &watcher.sinks[0];
+        let mut expected = Vec::new();
+        let mut old = process(&server, 2).await;
+        for round in 0..10 {
+            let new = process(&server, 2).await;
+            let name = round.to_string();
+            let done = Cell::new(false);
+            let leaving = async {
+                let health = old.shared.health();
+                until("the old one bridges", || health.raw_published() > 0).await;
+                old.close().await;
+                let health = new.shared.health();
+                until("the new one bridges", || health.raw_published() > 0).await;
+                done.set(true);
+            };
+            let (count, ()) = tokio::join!(publish_until(&server, &name, &done), leaving);
+            expected.extend(texts(&name, count));
+            until("all have arrived", || sink.messages().len() >= expected.len()).await;
+            assert_eq!(sink.texts(), expected);
+            assert_eq!(new.shared.health().raw_handovers(), 0);
+            old = new;
+        }
     });
 }
 
@@ -66,7 +260,7 @@ fn what_is_too_big_on_the_raw_channel_is_dropped_and_counted_once() {
 fn garbage_and_repetitions_on_our_channels_reach_nobody() {
     run(async {
         let server = RedisServer::start();
-        let process = process(&server).await;
+        let process = Process::start(settings(&server), 3).await;
         process.subscribe("a").await;
         assert_eq!(offset(process.publish("a", "first").await), 1);
         for sink in &process.sinks {

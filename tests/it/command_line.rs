@@ -11,12 +11,13 @@ use crate::support::{
 };
 
 /// Every option of the interface.
-const OPTIONS: [&str; 32] = [
+const OPTIONS: [&str; 33] = [
     "--listen",
     "--admin-listen",
     "--threads",
     "--redis-url",
     "--redis-pool",
+    "--redis-subscribers",
     "--redis-prefix",
     "--redis-raw-channel",
     "--on-broker-loss",

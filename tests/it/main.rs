@@ -27,6 +27,7 @@ mod ops;
 mod redis;
 mod redis_loss;
 mod redis_notice;
+mod redis_subscribers;
 mod resume;
 mod rules;
 mod slow_consumers;

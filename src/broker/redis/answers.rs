@@ -93,6 +93,14 @@ pub(super) fn read(value: Value) -> Result<Option<Read>, Error> {
     Ok(Some(Read { standing, lives_ms, messages }))
 }
 
+/// Reads what became of the lease: None if it is ours, else the milliseconds until it is free.
+pub(super) fn lease(value: Value) -> Result<Option<u64>, Error> {
+    let mut parts = Parts::new(value);
+    let is_ours: i64 = parts.next()?.convert()?;
+    let free_in_ms = parts.next()?.convert()?;
+    Ok((is_ours == 0).then_some(free_in_ms))
+}
+
 /// `[OFFSET-NONCE, [k, KIND, d, PAYLOAD, p, PREVIOUS]]`.
 fn message(epoch: &Arc<str>, entry: Value) -> Option<Stamped> {
     let mut parts = Parts::new(entry);
@@ -190,6 +198,7 @@ mod tests {
         assert!(read(answer("no epoch", Vec::new())).is_err());
         assert!(read(Value::Array(vec![text("e"), text("2")])).is_err());
         assert!(standing(Value::Array(vec![text("e"), text("2")])).is_err());
+        assert!(lease(Value::Array(vec![Value::Integer(0), Value::Integer(-1)])).is_err());
         assert!(position(text("e")).is_err());
         assert!(claim(Value::Array(vec![text("sent"), Value::Integer(1), text("e")])).is_err());
     }

@@ -28,7 +28,11 @@ impl Hearing {
     /// Starts it, and what keeps it going as long as these tasks are kept.
     pub(super) fn start(link: &Rc<Link>, shard: usize) -> (Self, Vec<Task>) {
         let first = Rc::new(Subscriber::new(link.clone(), shard));
-        let tasks = vec![Task(spawn_local(first.clone().run()))];
+        let mut tasks = vec![Task(spawn_local(first.clone().run()))];
+        if first.bridge.is_some() {
+            tasks.push(Task(spawn_local(first.clone().keep_lease())));
+            tasks.push(Task(spawn_local(first.clone().forward_raw())));
+        }
         let cluster = link.routes.as_ref().map(|_| Rc::new(Cluster::new(link.clone(), shard)));
         (Self { first, cluster }, tasks)
     }
@@ -71,6 +75,11 @@ impl Hearing {
             Some(cluster) => cluster.anchor(channel, at, before),
             None => self.first.anchor(channel, at, before),
         }
+    }
+
+    /// Lets another process bridge the raw channel; see [`Subscriber::leave_bridge`].
+    pub(super) async fn leave_bridge(&self) {
+        self.first.leave_bridge().await;
     }
 
     /// What else has to end with it.

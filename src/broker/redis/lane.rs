@@ -234,7 +234,7 @@ impl Lane {
                     tracing::warn!(%error, "Redis refuses our heartbeat");
                 }
                 Err(_) => return,
-                Ok(()) => {}
+                Ok(()) => link.beat_answered(self.index, sent),
             }
             let pause = HEARTBEAT_INTERVAL.saturating_sub(clock::now() - sent);
             let pause = pause.max(Duration::from_millis(1));

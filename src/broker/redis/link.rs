@@ -65,12 +65,17 @@ impl Link {
             Place::Shard(shard) => Some(shard),
             Place::Control => None,
         };
+        let subscriber = shard.filter(|&shard| shared.redis().subscribes(shard));
+        if subscriber.is_none() {
+            // Who has no subscriber does not wait for it.
+            unheard.clear();
+        }
         Self {
             lanes: (0..pool).map(|index| Rc::new(Lane::new(index))).collect(),
             routes: is_cluster.then(Routes::default),
             turnstiles: (0..turnstiles).map(|_| Turnstile::default()).collect(),
             hasher: RandomState::new(),
-            heartbeat_channel: shard.map(|shard| shared.redis().names.heartbeat(shard)),
+            heartbeat_channel: subscriber.map(|shard| shared.redis().names.heartbeat(shard)),
             unheard: RefCell::new(unheard),
             parts: Cell::new(Part::NUMBERED),
             beats: RefCell::new(vec![None; pool]),
@@ -90,7 +95,7 @@ impl Link {
         self.shared.redis()
     }
 
-    /// Where this shard's heartbeats go; None for a handle that only publishes.
+    /// Where this shard's heartbeats go; None for a handle without a subscriber.
     pub(super) fn heartbeat_channel(&self) -> Option<&str> {
         self.heartbeat_channel.as_deref()
     }
@@ -113,6 +118,11 @@ impl Link {
         }
     }
 
+    /// Whether `part` is not subscribed yet, or not any more.
+    pub(super) fn is_awaited(&self, part: Part) -> bool {
+        self.unheard.borrow().contains(&part)
+    }
+
     /// The link is not whole before `part` is subscribed.
     pub(super) fn expect(&self, part: Part) {
         self.unheard.borrow_mut().insert(part);
@@ -133,6 +143,18 @@ impl Link {
     /// A heartbeat arrived at the subscriber: `LANE SENT`.
     pub(super) fn beat_returned(&self, payload: &[u8]) {
         let Some((lane, sent)) = parse_beat(payload) else { return };
+        self.came_back(lane, sent);
+    }
+
+    /// A lane's heartbeat that goes no further than Redis was answered: all that a shard without
+    /// a subscriber can know by itself.
+    pub(super) fn beat_answered(&self, lane: usize, sent: Millis) {
+        if self.heartbeat_channel.is_none() {
+            self.came_back(lane, sent);
+        }
+    }
+
+    fn came_back(&self, lane: usize, sent: Millis) {
         let now = clock::now();
         let mut beats = self.beats.borrow_mut();
         let unheard = self.unheard.borrow();

@@ -6,11 +6,15 @@
 //! sent) to this process alone, and where nobody can know, the answer says so.
 
 mod answers;
+mod bridge;
 mod cluster;
+mod common;
 mod connection;
 mod hearing;
 mod lane;
+mod lease;
 mod link;
+mod listening;
 mod names;
 mod node;
 mod process;
@@ -42,7 +46,12 @@ use tokio::{
 };
 
 pub(super) use self::process::Process;
-use self::{hearing::Hearing, link::Link, topology::Topology};
+use self::{
+    hearing::Hearing,
+    link::Link,
+    listening::{Listener, Listening},
+    topology::Topology,
+};
 use super::{
     Broker, Message, Place, Position, Publication, PublishError, Reach, Receipt, Recovery, Shared,
     Since, Slot, SlotOutcome,
@@ -56,7 +65,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct RedisBroker {
     link: Rc<Link>,
-    hearing: Option<Hearing>,
+    listening: Listening,
+    /// The first shard's, or each shard's.
+    hearing: Option<Rc<Hearing>>,
     sending: RefCell<Vec<Task>>,
     receiving: RefCell<Vec<Task>>,
     /// Publishes on their way, and the bytes of their payloads.
@@ -83,20 +94,29 @@ impl RedisBroker {
             .collect();
         let mut receiving = Vec::new();
         let hearing = match place {
-            Place::Control => None,
-            Place::Shard(shard) => {
+            Place::Shard(shard) if link.process().subscribes(shard) => {
                 let (hearing, tasks) = Hearing::start(&link, shard);
                 receiving.extend(tasks);
-                Some(hearing)
+                Some(Rc::new(hearing))
             }
+            Place::Shard(_) | Place::Control => None,
+        };
+        let listening = match (place, &hearing) {
+            (Place::Control, _) => Listening::Nothing,
+            (Place::Shard(shard), _) if link.process().common.is_some() => {
+                Listening::Common(Listener::new(link.clone(), shard))
+            }
+            (Place::Shard(_), Some(hearing)) => Listening::Own(hearing.clone()),
+            (Place::Shard(_), None) => Listening::Nothing,
         };
         if link.routes.is_some() {
-            let cluster = hearing.as_ref().and_then(Hearing::cluster);
+            let cluster = hearing.as_ref().and_then(|hearing| hearing.cluster());
             let topology = Topology::new(link.clone(), cluster);
             sending.push(Task(spawn_local(topology.run())));
         }
         Self {
             link,
+            listening,
             hearing,
             sending: RefCell::new(sending),
             receiving: RefCell::new(receiving),
@@ -110,8 +130,7 @@ impl RedisBroker {
     }
 
     async fn subscribe_now(&self, channel: ChannelName) {
-        let Some(hearing) = &self.hearing else { return };
-        let waiter = hearing.want(channel);
+        let waiter = self.listening.want(channel);
         if self.link.shared.health_ref().reach() != Reach::Up {
             return;
         }
@@ -125,13 +144,11 @@ impl RedisBroker {
         let asking = async {
             // The second answer is certain, unless the connection has just ended.
             for _ in 0..2 {
-                let before = self.hearing.as_ref().and_then(|it| it.confirmed_on(&channel));
-                let asked = self.process().standing(&self.link, &channel);
-                let standing = asked.await.ok()?;
+                let before = self.listening.confirmed_on(&channel);
+                let standing = self.process().standing(&self.link, &channel).await.ok()?;
                 // Else messages arrived that the answer does not know, and some before them may
                 // not have.
-                let is_certain = |it: &Hearing| it.anchor(&channel, &standing, before);
-                if self.hearing.as_ref().is_none_or(is_certain) {
+                if self.listening.anchor(&channel, &standing, before).await {
                     return Some(standing.position);
                 }
             }
@@ -141,11 +158,12 @@ impl RedisBroker {
     }
 
     async fn close_now(&self) {
-        // First the subscribers: dropping their tasks drops their connections, and nothing is
-        // delivered any more. Then what is on its way to Redis gets a moment.
         if let Some(hearing) = &self.hearing {
+            let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, hearing.leave_bridge()).await;
             self.receiving.borrow_mut().extend(hearing.close());
         }
+        // Then the subscribers: dropping their tasks drops their connections, and nothing is
+        // delivered any more. Last, what is on its way to Redis gets a moment.
         end(&self.receiving).await;
         let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, async {
             while self.in_flight.get().0 > 0 {
@@ -204,9 +222,7 @@ impl Broker for RedisBroker {
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        if let Some(hearing) = &self.hearing {
-            hearing.unwant(channel);
-        }
+        self.listening.unwant(channel);
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {

@@ -44,6 +44,11 @@ impl Names {
         format!("{}:{{{channel}}}:idem:{}", self.prefix, key.as_str())
     }
 
+    /// The lease of the raw channel's bridge, and the Redis channel that tells of it.
+    pub(super) fn bridge(&self, channel: &ChannelName) -> String {
+        format!("{}:{{{channel}}}:bridge", self.prefix)
+    }
+
     /// The number of the last slot that anyone claimed.
     pub(super) fn slot(&self, channel: &ChannelName, interval_ms: u64) -> String {
         format!("{}:{{{channel}}}:slot:{interval_ms}", self.prefix)
@@ -74,6 +79,7 @@ mod tests {
         let key = IdempotencyKey::new("}{").unwrap();
         assert_eq!(names.idempotency(&channel, &key), "wsbcast:{a:b}:idem:}{");
         assert_eq!(names.slot(&channel, 10_000), "wsbcast:{a:b}:slot:10000");
+        assert_eq!(names.bridge(&channel), "wsbcast:{a:b}:bridge");
         assert_eq!(names.heartbeat(3), "wsbcast:heartbeat:p:3");
         assert!(names.may_be_ours("wsbcast:{x}") && !names.may_be_ours("wsbcasts"));
     }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::{
     answers::{self, Standing},
+    common::Common,
     lane::CallError,
     link::Link,
     names::Names,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     broker::{
-        HistorySettings, InvalidSettings, Message, Publication, RedisSettings, Sink,
+        HistorySettings, InvalidSettings, Message, Publication, RedisSettings, Sink, Subscribers,
         embedded::SlotsDone,
         epoch,
         fanout::Fanout,
@@ -46,6 +47,8 @@ pub(in crate::broker) struct Process {
     pub(super) raw_channel: Option<String>,
     pub(super) max_broadcast_bytes: usize,
     pub(super) sinks: Vec<Arc<dyn Sink>>,
+    /// Where the first shard subscribes for all.
+    pub(super) common: Option<Arc<Common>>,
     pub(super) local: Fanout<Alone>,
     pub(super) history: HistorySettings,
     memory: Mutex<Memory>,
@@ -105,6 +108,12 @@ impl Process {
         if raw_channel.as_ref().is_some_and(|raw| names.may_be_ours(raw)) {
             return Err(InvalidSettings::RawChannel(settings.prefix));
         }
+        let common = match settings.subscribers {
+            // In a cluster each shard has its connections to the masters.
+            _ if config.server.is_clustered() => None,
+            Subscribers::PerShard => None,
+            Subscribers::PerProcess => Some(Arc::new(Common::new(sinks.clone()))),
+        };
         Ok(Self {
             scripts: Scripts::new(config.server.is_clustered()),
             config,
@@ -114,6 +123,7 @@ impl Process {
             max_broadcast_bytes: settings.max_broadcast_bytes,
             local: Fanout::new(sinks.clone(), Alone::default()),
             sinks,
+            common,
             history,
             memory: Mutex::new(Memory {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),
@@ -121,6 +131,19 @@ impl Process {
                 shards: HashMap::new(),
             }),
         })
+    }
+
+    /// Where what the subscriber of `shard` hears goes.
+    pub(super) fn sink_of_subscriber(&self, shard: usize) -> Arc<dyn Sink> {
+        match &self.common {
+            Some(common) => common.clone(),
+            None => self.sinks[shard].clone(),
+        }
+    }
+
+    /// Whether `shard` has a connection of its own to hear through.
+    pub(super) fn subscribes(&self, shard: usize) -> bool {
+        self.common.is_none() || shard == 0
     }
 
     /// The memory. A panic elsewhere leaves whole messages: go on.

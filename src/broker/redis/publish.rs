@@ -11,7 +11,7 @@ use fred::{error::Error, types::Value};
 use super::{
     RedisBroker, answers,
     lane::CallError,
-    process::{Apart, millis},
+    process::{Apart, Process, millis},
     script::Script,
     wire,
 };
@@ -72,7 +72,7 @@ impl RedisBroker {
         let process = self.process();
         let Message { channel, kind, data, key } = message;
         let mut keys = process.names.keys(channel);
-        let mut args = self.stamp_args(channel, *kind, data);
+        let mut args = process.stamp_args(channel, *kind, data);
         if let Some(key) = key {
             keys.push(process.names.idempotency(channel, key));
             args.push(millis(IDEMPOTENCY_TTL));
@@ -125,22 +125,6 @@ impl RedisBroker {
         }
     }
 
-    /// What the stamping part of both scripts takes.
-    pub(super) fn stamp_args(&self, channel: &ChannelName, kind: Kind, data: &Bytes) -> Vec<Value> {
-        let history = &self.process().history;
-        let kept = if history.is_on() { history.messages_max } else { 0 };
-        vec![
-            self.process().names.channel(channel).into(),
-            wire::letter(kind).into(),
-            data.clone().into(),
-            epoch::random().into(),
-            millis(REDIS_META_TTL),
-            wire::nonce().to_string().into(),
-            kept.to_string().into(),
-            millis(history.ttl),
-        ]
-    }
-
     pub(super) fn publish_locally(&self, message: Message) -> Result<Receipt, PublishError> {
         if self.link.shared.on_loss() == OnLoss::Reject {
             return Err(PublishError::BrokerLost);
@@ -166,6 +150,24 @@ impl RedisBroker {
             self.in_flight.set((count + 1, total + bytes));
             Admitted { broker: self, bytes }
         })
+    }
+}
+
+impl Process {
+    /// What the stamping part of both scripts takes.
+    pub(super) fn stamp_args(&self, channel: &ChannelName, kind: Kind, data: &Bytes) -> Vec<Value> {
+        let history = &self.history;
+        let kept = if history.is_on() { history.messages_max } else { 0 };
+        vec![
+            self.names.channel(channel).into(),
+            wire::letter(kind).into(),
+            data.clone().into(),
+            epoch::random().into(),
+            millis(REDIS_META_TTL),
+            wire::nonce().to_string().into(),
+            kept.to_string().into(),
+            millis(history.ttl),
+        ]
     }
 }
 

@@ -3,8 +3,8 @@
 //! Offset, stream and PUBLISH must be one step, or two processes' messages arrive in another
 //! order than their offsets, and a history lacks what was sent; claiming a slot and publishing
 //! its notice must be one step, or a process that dies between them takes the notice with it.
-//! Every script has the keys meta and stream, of one channel. What they answer is read in
-//! `answers`.
+//! Every script but the last has the keys meta and stream, of one channel. What they answer is
+//! read in `answers`.
 
 use fred::util::sha1_hash;
 
@@ -155,6 +155,22 @@ end
 return {held[1], held[2], held[3], redis.call('PTTL', KEYS[2]), entries}
 ";
 
+/// The lease `KEYS[1]` of the raw channel's bridge: does what `ARGV[1]` says for the holder
+/// `ARGV[2]` in its attempt `ARGV[3]`. It lives for `ARGV[4]`; what becomes of it is published on
+/// `ARGV[5]` in the same step. Answers `{1 if it is the holder's, milliseconds until it is free}`.
+const LEASE: &str = r"
+local what, holder, name = ARGV[1], ARGV[2], ARGV[2] .. ' ' .. ARGV[3]
+local held = redis.call('GET', KEYS[1])
+local is_ours = held == name
+if what == 'take' then is_ours = not held or string.match(held, '^%S+') == holder end
+if not is_ours then return {0, math.max(redis.call('PTTL', KEYS[1]), 0)} end
+if what == 'release' then redis.call('DEL', KEYS[1]) end
+local word = ({take = 'taken', leave = 'leaving', release = 'released'})[what]
+if word then redis.call('PUBLISH', ARGV[5], word .. ' ' .. name) end
+if what ~= 'release' then redis.call('SET', KEYS[1], name, 'PX', ARGV[4]) end
+return {1, 0}
+";
+
 /// A script and the name Redis knows it by.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -170,6 +186,7 @@ pub(super) struct Scripts {
     pub(super) position: Script,
     pub(super) rotate: Script,
     pub(super) read: Script,
+    pub(super) lease: Script,
 }
 
 impl Scripts {
@@ -183,12 +200,13 @@ impl Scripts {
             position: Script::new(STAND, POSITION),
             rotate: Script::new(STAND, ROTATE),
             read: Script::new(STAND, READ),
+            lease: Script::new("", LEASE),
         }
     }
 
     /// Each of them.
-    pub(super) fn all(&self) -> [&Script; 5] {
-        [&self.publish, &self.publish_once, &self.position, &self.rotate, &self.read]
+    pub(super) fn all(&self) -> [&Script; 6] {
+        [&self.publish, &self.publish_once, &self.position, &self.rotate, &self.read, &self.lease]
     }
 }
 

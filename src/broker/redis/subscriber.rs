@@ -14,20 +14,20 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     answers::Standing,
+    bridge::Bridge,
     connection::{Connection, ConnectionError, refusal},
     link::{Link, Part},
     node::Node,
     subscriptions::{Command, Subscriptions, Topic},
 };
 use crate::{
-    broker::{Publication, Sink},
+    broker::Sink,
     channel::ChannelName,
     clock::{self, Millis},
     limits::{
         HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX,
         SUBSCRIBE_RETRY, SUBSCRIBES_IN_FLIGHT_MAX,
     },
-    ws::Kind,
 };
 
 /// What a shard's handle and its subscriber task share.
@@ -35,8 +35,8 @@ use crate::{
 pub(super) struct Subscriber {
     pub(super) link: Rc<Link>,
     pub(super) sink: Arc<dyn Sink>,
-    /// Counts what every shard sees but the process counts once.
-    counts_for_process: bool,
+    /// The first shard's: it does so for the process.
+    pub(super) bridge: Option<Bridge>,
     pub(super) subscriptions: RefCell<Subscriptions>,
     pub(super) changed: Notify,
     pub(super) part: Part,
@@ -72,12 +72,16 @@ impl Subscriber {
         let process = link.process();
         let mut subscriptions = Subscriptions::default();
         subscriptions.want(process.names.heartbeat(shard), Topic::Heartbeat);
-        if let Some(raw) = &process.raw_channel {
+        let raw_channel = process.raw_channel.as_ref().filter(|_| shard == 0);
+        let bridge = raw_channel.map(|raw| {
+            let bridge = Bridge::new(&link);
+            subscriptions.want(bridge.marks().to_owned(), Topic::Marks);
             subscriptions.want(raw.clone(), Topic::Raw);
-        }
+            bridge
+        });
         Self {
-            sink: process.sinks[shard].clone(),
-            counts_for_process: shard == 0,
+            sink: process.sink_of_subscriber(shard),
+            bridge,
             subscriptions: RefCell::new(subscriptions),
             changed: Notify::new(),
             part: Part::FIRST,
@@ -90,7 +94,7 @@ impl Subscriber {
     pub(super) fn on_node(link: Rc<Link>, shard: usize, part: Part, node: Node) -> Self {
         Self {
             sink: link.process().sinks[shard].clone(),
-            counts_for_process: false,
+            bridge: None,
             subscriptions: RefCell::new(Subscriptions::awaited()),
             changed: Notify::new(),
             part,
@@ -153,6 +157,12 @@ impl Subscriber {
             self.subscriptions.borrow_mut().disconnected();
             self.link.unsubscribed(self.part);
             self.lost();
+            if let Some(common) = &self.link.process().common {
+                common.disconnected();
+            }
+            if let Some(bridge) = &self.bridge {
+                bridge.disconnected();
+            }
             let jitter = fastrand::u32(0..=50);
             tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
         }
@@ -178,6 +188,7 @@ impl Subscriber {
                     session.heard = clock::now();
                 }
                 () = self.changed.notified() => {}
+                () = self.asked() => {}
                 () = idle => {}
             }
             self.look_after(&mut session)?;
@@ -199,6 +210,7 @@ impl Subscriber {
 
     /// Writes what Redis is to be told, and notices when it has been told and has answered all.
     async fn tell(&self, session: &mut Session) -> Result<(), ConnectionError> {
+        self.take_requests();
         while session.unanswered.len() < SUBSCRIBES_IN_FLIGHT_MAX {
             let Some(command) = self.subscriptions.borrow_mut().next_command() else { break };
             let is_sharded = self.node.as_ref().is_some_and(Node::is_sharded);
@@ -209,6 +221,10 @@ impl Subscriber {
         let is_told = self.subscriptions.borrow().is_told();
         if is_told && session.unanswered.is_empty() {
             self.check().await?;
+            if self.link.is_awaited(self.part) {
+                // Once the process is ready, raw messages have a bridge.
+                self.ask_for_lease().await;
+            }
             self.link.subscribed(self.part);
         }
         Ok(())
@@ -279,6 +295,7 @@ impl Subscriber {
             tracing::warn!(%error, ?command, "Redis refuses a subscription");
         }
         self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
+        self.tell_hearers(&command, refusal.is_some());
         Ok(())
     }
 
@@ -288,29 +305,12 @@ impl Subscriber {
         match topic {
             Some(Topic::Channel(channel)) => self.publication(channel, name, &payload).await?,
             Some(Topic::Raw) => self.raw(payload).await,
+            Some(Topic::Marks) => self.mark(&payload).await,
             Some(Topic::Heartbeat) => self.link.beat_returned(&payload),
             // Unsubscribed meanwhile.
             None => {}
         }
         Ok(())
-    }
-
-    async fn raw(&self, data: Bytes) {
-        let health = self.link.shared.health_ref();
-        if data.len() > self.link.process().max_broadcast_bytes {
-            if self.counts_for_process {
-                health.raw_too_big.add(1);
-            }
-            return;
-        }
-        if self.counts_for_process {
-            health.raw_published.add(1);
-        }
-        self.make_room(data.len()).await;
-        let is_text = std::str::from_utf8(&data).is_ok();
-        let kind = if is_text { Kind::Text } else { Kind::Binary };
-        let channel = ChannelName::default_channel();
-        self.sink.deliver(Publication { channel, kind, data, position: None });
     }
 
     pub(super) async fn make_room(&self, bytes: usize) {

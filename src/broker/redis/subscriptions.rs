@@ -18,8 +18,20 @@ pub(super) enum Topic {
     Channel(ChannelName),
     /// What any program publishes, as it is.
     Raw,
+    /// Who bridges the raw channel.
+    Marks,
     /// Our own sign of life.
     Heartbeat,
+}
+
+impl Topic {
+    /// The channel whose publications they are.
+    pub(super) fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Channel(channel) => Some(channel),
+            Self::Raw | Self::Marks | Self::Heartbeat => None,
+        }
+    }
 }
 
 /// One Redis channel, as wanted and as told.

@@ -1,0 +1,109 @@
+//! What facts about the links add up to, at given times.
+
+use super::*;
+
+/// Some time after the process started.
+fn at(ms: u64) -> Millis {
+    Millis(1_000_000 + ms)
+}
+
+#[test]
+fn up_only_when_every_shards_heartbeat_has_returned() {
+    let health = Health::redis(2, Subscribers::PerShard);
+    assert_eq!(health.reach_at(at(0)), Reach::NeverReached);
+    health.beat_returned(0, at(1), at(2));
+    assert_eq!(health.reach_at(at(2)), Reach::NeverReached);
+    health.beat_returned(1, at(2), at(3));
+    assert_eq!(health.reach_at(at(3)), Reach::Up);
+    assert_eq!(health.reconnects(), 0);
+}
+
+#[test]
+fn silence_is_loss_though_nobody_says_so() {
+    let health = Health::redis(1, Subscribers::PerShard);
+    health.beat_returned(0, at(0), at(0));
+    assert_eq!(health.reach_at(at(1000)), Reach::Up);
+    assert_eq!(health.reach_at(at(1001)), Reach::Lost);
+    health.beat_returned(0, at(1), at(1500));
+    assert_eq!(health.reach_at(at(1500)), Reach::Up);
+    assert_eq!(health.reconnects(), 1);
+    assert_eq!(health.back_since(), Some(at(1500)));
+}
+
+#[test]
+fn a_broken_link_is_up_again_only_by_a_heartbeat() {
+    let health = Health::redis(1, Subscribers::PerShard);
+    let now = clock::now();
+    health.beat_returned(0, now, now);
+    assert_eq!(health.reach(), Reach::Up);
+    health.link_broken(0);
+    assert_eq!(health.reach(), Reach::Lost);
+}
+
+#[test]
+fn a_shard_is_stalled_only_while_others_hear_their_own_beat() {
+    let health = Health::redis(2, Subscribers::PerShard);
+    assert_eq!(health.stalled_shard_at(at(5000)), None);
+    for late in [5000, 6000, 7000, 7001] {
+        health.beat_returned(0, at(late), at(late));
+    }
+    assert_eq!(health.stalled_shard_at(at(7001)), Some(1));
+    health.beat_returned(1, at(7001), at(7001));
+    assert_eq!(health.stalled_shard_at(at(7001)), None);
+    health.beat_returned(0, at(8000), at(8000));
+    assert_eq!(health.stalled_shard_at(at(8002)), Some(1), "the other was up all the time");
+}
+
+#[test]
+fn a_shard_that_is_back_a_little_later_than_another_is_not_stalled() {
+    let health = Health::redis(2, Subscribers::PerShard);
+    for shard in [0, 1] {
+        health.beat_returned(shard, at(0), at(0));
+    }
+    health.beat_returned(0, at(5000), at(5000));
+    assert_eq!(health.stalled_shard_at(at(5001)), None);
+    health.beat_returned(1, at(5250), at(5250));
+    assert_eq!(health.stalled_shard_at(at(5251)), None);
+}
+
+#[test]
+fn where_one_shard_subscribes_for_all_only_its_heartbeat_shows_that_messages_arrive() {
+    let health = Health::redis(3, Subscribers::PerProcess);
+    for shard in [1, 2] {
+        health.beat_returned(shard, at(0), at(0));
+    }
+    assert_eq!(health.reach_at(at(0)), Reach::NeverReached);
+    health.beat_returned(0, at(0), at(0));
+    assert_eq!(health.reach_at(at(0)), Reach::Up);
+    for late in [900, 1800, 2700] {
+        health.beat_returned(1, at(late), at(late));
+        health.beat_returned(2, at(late), at(late));
+    }
+    assert_eq!(health.reach_at(at(1001)), Reach::Lost, "the others' prove nothing");
+    assert_eq!(health.stalled_shard_at(at(2701)), Some(0));
+    health.beat_returned(0, at(2702), at(2702));
+    assert_eq!(health.reach_at(at(2702)), Reach::Up);
+    assert_eq!(health.stalled_shard_at(at(2702)), None);
+    health.beat_returned(0, at(3600), at(3600));
+    health.beat_returned(2, at(3600), at(3600));
+    assert_eq!(health.stalled_shard_at(at(3701)), Some(1), "its loop does not run");
+}
+
+#[test]
+fn without_redis_there_is_nothing_to_lose() {
+    let health = Health::embedded();
+    assert_eq!(health.reach(), Reach::Embedded);
+    assert_eq!(health.stalled_shard(), None);
+    assert_eq!(health.lag_seconds(), 0.0);
+}
+
+#[test]
+fn a_shard_that_lacks_some_channels_is_not_stalled() {
+    let health = Health::redis(2, Subscribers::PerShard);
+    for late in [5000, 6000, 7000, 8000] {
+        health.beat_returned(0, at(late), at(late));
+        health.beat_heard(1, at(late));
+    }
+    assert_eq!(health.stalled_shard_at(at(8001)), None);
+    assert_ne!(health.reach_at(at(8001)), Reach::Up);
+}

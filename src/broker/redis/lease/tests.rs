@@ -1,0 +1,177 @@
+//! Leases that are taken, left, lost and missed, with marks and answers in any order.
+
+use super::*;
+
+const START: Millis = Millis(10_000);
+
+fn mark(word: &str, holder: &str, attempt: u64) -> Vec<u8> {
+    format!("{word} {holder} {attempt}").into_bytes()
+}
+
+fn send(lease: &mut Lease, texts: &[&'static str]) {
+    texts.iter().for_each(|text| lease.raw(Bytes::from_static(text.as_bytes())));
+}
+
+fn ready(lease: &mut Lease, now: Millis) -> Vec<String> {
+    let text = |data: Bytes| String::from_utf8(data.to_vec()).unwrap();
+    let waiting = lease.ready(now).unwrap_or_default();
+    waiting.messages.into_iter().map(text).collect()
+}
+
+fn take(lease: &mut Lease, now: Millis) {
+    assert_eq!(lease.ask(now, true), Some(Ask::Take));
+    lease.granted(lease.attempt(), now);
+}
+
+/// One that has taken the lease at the start.
+fn holder() -> Lease {
+    let mut lease = Lease::new("me".to_owned());
+    take(&mut lease, START);
+    assert_eq!(lease.heard(&mark("taken", "me", 1)), Heard::Noted, "nobody had it before");
+    lease
+}
+
+/// One that knows of another's lease.
+fn follower() -> Lease {
+    let mut lease = Lease::new("me".to_owned());
+    lease.ask(START, true);
+    lease.denied(1);
+    lease
+}
+
+#[test]
+fn a_holders_messages_begin_with_its_mark_whichever_comes_first_mark_or_answer() {
+    let mut lease = Lease::new("me".to_owned());
+    lease.ask(START, true);
+    send(&mut lease, &["before"]);
+    lease.heard(&mark("taken", "me", 1));
+    send(&mut lease, &["one", "two"]);
+    assert!(lease.ready(START).is_none(), "not yet known to be ours");
+    lease.granted(1, START);
+    assert_eq!(ready(&mut lease, START), ["one", "two"]);
+
+    let mut lease = Lease::new("me".to_owned());
+    take(&mut lease, START);
+    send(&mut lease, &["before"]);
+    assert!(lease.ready(START).is_none(), "read late, and another's");
+    lease.heard(&mark("taken", "me", 1));
+    send(&mut lease, &["one"]);
+    assert_eq!(ready(&mut lease, START), ["one"]);
+}
+
+#[test]
+fn a_holder_stops_before_redis_may_give_the_lease_to_another() {
+    let mut lease = holder();
+    let end = START + (BRIDGE_LEASE - BRIDGE_LEASE_MARGIN);
+    let just_before = Millis(end.0 - 1);
+    assert!(lease.is_bridging(just_before));
+    assert_eq!(lease.ask(just_before, true), Some(Ask::Extend));
+    send(&mut lease, &["late"]);
+    assert!(lease.ready(end).is_none() && !lease.is_bridging(end));
+    lease.heard(&mark("taken", "other", 1));
+    send(&mut lease, &["the other's"]);
+    take(&mut lease, end);
+    assert_eq!(lease.heard(&mark("taken", "me", 2)), Heard::Interrupted);
+    assert!(ready(&mut lease, end).is_empty());
+}
+
+#[test]
+fn what_came_while_nobody_else_had_it_is_bridged_when_it_is_had_again() {
+    let mut lease = holder();
+    let later = START + BRIDGE_LEASE * 2;
+    send(&mut lease, &["one"]);
+    take(&mut lease, later);
+    send(&mut lease, &["two"]);
+    assert!(lease.ready(later).is_none(), "another may have had it meanwhile");
+    assert_eq!(lease.heard(&mark("taken", "me", 2)), Heard::Noted, "nothing is lost");
+    send(&mut lease, &["three"]);
+    assert_eq!(ready(&mut lease, later), ["one", "two", "three"]);
+}
+
+#[test]
+fn marks_and_answers_of_an_attempt_that_is_over_begin_and_end_nothing() {
+    let mut lease = Lease::new("me".to_owned());
+    lease.ask(START, true);
+    take(&mut lease, START);
+    lease.heard(&mark("taken", "me", 1));
+    send(&mut lease, &["one"]);
+    assert!(lease.ready(START).is_none());
+    lease.heard(&mark("taken", "me", 2));
+    lease.denied(1);
+    lease.released(1);
+    assert_eq!(ready(&mut lease, START), ["one"]);
+}
+
+#[test]
+fn between_leaving_and_the_next_holder_nothing_is_lost_and_nothing_comes_twice() {
+    let mut old = holder();
+    send(&mut old, &["one"]);
+    old.heard(&mark("leaving", "me", 1));
+    send(&mut old, &["two"]);
+    assert!(old.has_left());
+    assert_eq!(ready(&mut old, START), ["one"]);
+    old.released(1);
+    assert_eq!(old.ask(START, true), None, "who has left does not come back");
+
+    let mut new = follower();
+    send(&mut new, &["one"]);
+    new.heard(&mark("leaving", "old", 1));
+    send(&mut new, &["two"]);
+    assert_eq!(new.heard(&mark("released", "old", 1)), Heard::Free);
+    take(&mut new, START);
+    send(&mut new, &["three"]);
+    assert_eq!(new.heard(&mark("taken", "me", 2)), Heard::Noted);
+    assert_eq!(ready(&mut new, START), ["two", "three"]);
+}
+
+#[test]
+fn only_one_of_those_who_wait_gets_what_came_in_between() {
+    let mut lease = follower();
+    lease.heard(&mark("leaving", "old", 1));
+    send(&mut lease, &["one"]);
+    lease.heard(&mark("taken", "other", 1));
+    send(&mut lease, &["two"]);
+    take(&mut lease, START);
+    assert_eq!(lease.heard(&mark("taken", "me", 2)), Heard::Interrupted);
+    assert!(ready(&mut lease, START).is_empty());
+}
+
+#[test]
+fn who_missed_messages_lets_others_have_the_lease() {
+    let mut lease = holder();
+    send(&mut lease, &["one"]);
+    lease.disconnected();
+    assert!(lease.ready(START).is_none());
+    assert_eq!(lease.ask(START, false), Some(Ask::Release));
+    lease.granted(1, START);
+    assert!(!lease.is_held(START), "an answer on its way gives nothing back");
+    lease.released(1);
+    assert_eq!(lease.ask(START, false), None);
+    take(&mut lease, START);
+    let counted = lease.heard(&mark("taken", "me", 2));
+    assert_eq!(counted, Heard::Interrupted, "messages may be lost");
+}
+
+#[test]
+fn what_waits_is_bounded_and_the_oldest_goes_first() {
+    let mut lease = follower();
+    lease.heard(&mark("leaving", "old", 1));
+    for _ in 0..=BRIDGE_WAITING_MAX {
+        send(&mut lease, &["x"]);
+    }
+    lease.raw(vec![b'x'; BRIDGE_WAITING_BYTES_MAX - 1].into());
+    take(&mut lease, START);
+    lease.heard(&mark("taken", "me", 2));
+    let waiting = lease.ready(START).unwrap();
+    assert_eq!(waiting.messages.len(), 2);
+    assert_eq!(waiting.dropped as usize, BRIDGE_WAITING_MAX);
+}
+
+#[test]
+fn what_is_no_mark_changes_nothing() {
+    let mut lease = holder();
+    for garbage in ["", "taken", "taken x", "taken x y", "taken x 1 1", "gone x 1"] {
+        assert_eq!(lease.heard(garbage.as_bytes()), Heard::Noted);
+        assert!(lease.is_bridging(START), "{garbage}");
+    }
+}
