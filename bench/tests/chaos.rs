@@ -3,31 +3,16 @@
 //! Needs redis-server, as the server's own tests do. The server is the one of this workspace.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{fs, path::Path, process::Command};
+mod support;
+
+use std::{fs, process::Command};
 
 use serde_json::Value;
-
-/// `wsload chaos`, with the server beside it up to date.
-fn chaos() -> Command {
-    let wsload = Path::new(env!("CARGO_BIN_EXE_wsload"));
-    let target = wsload.parent().unwrap().parent().unwrap();
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--bin", "wsbcast", "--manifest-path"])
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(target)
-        .status();
-    assert!(built.unwrap().success());
-    let mut command = Command::new(wsload);
-    command.arg("chaos").arg("--server-binary").arg(target.join("debug/wsbcast"));
-    command
-}
 
 #[test]
 fn nobody_loses_a_message_when_redis_and_a_server_are_killed() {
     let report = std::env::temp_dir().join(format!("wsload-chaos-{}.json", std::process::id()));
-    let output = chaos()
+    let output = support::with_server("chaos")
         .args(["--clients", "60", "--rate", "100", "--channels", "5", "--churn", "3"])
         .args(["--faults", "pubsub-kill,restart,server-kill", "--pause", "1", "--json"])
         .arg(&report)

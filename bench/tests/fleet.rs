@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "waiting for another process, with a deadline")]
 
+mod support;
+
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,19 +17,7 @@ use serde_json::{Value, json};
 
 /// `wsload fleet`, with the server beside it up to date.
 fn fleet() -> Command {
-    let wsload = Path::new(env!("CARGO_BIN_EXE_wsload"));
-    let target = wsload.parent().unwrap().parent().unwrap();
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--bin", "wsbcast", "--manifest-path"])
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(target)
-        .status();
-    assert!(built.unwrap().success());
-    let mut command = Command::new(wsload);
-    command.arg("fleet").arg("--server-binary").arg(target.join("debug/wsbcast"));
-    command
+    support::with_server("fleet")
 }
 
 #[test]

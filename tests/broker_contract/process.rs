@@ -257,6 +257,12 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(waited.is_ok(), "waited in vain until {what}");
 }
 
+/// The time between two messages of a publisher whose rate is part of what is tested: never to
+/// wait for an effect.
+pub(crate) async fn pace() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
 /// Runs a test on a runtime like a shard's.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_current_thread();

@@ -1,18 +1,19 @@
 //! What comes from programs that are none of ours.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc};
 
 use futures_util::future::join_all;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use wsbcast::{
     broker::{OnLoss, Settings, Since},
     channel::ChannelName,
+    limits::BRIDGE_LEASE,
     metrics::PublishFailure,
     ws::Kind,
 };
 
 use crate::{
-    process::{Process, TestSink, offset, redis_settings, run, until},
+    process::{Process, TestSink, offset, pace, redis_settings, run, until},
     redis_server::RedisServer,
 };
 
@@ -184,8 +185,8 @@ fn a_holder_that_was_cut_off_is_followed_by_one_bridge_and_not_by_two() {
                 for process in &processes {
                     process.lost().await;
                 }
-                // Longer than a lease lives.
-                tokio::time::sleep(Duration::from_millis(2_500)).await;
+                // A lease must have ended while nobody could be told: time itself is the point.
+                tokio::time::sleep(BRIDGE_LEASE + BRIDGE_LEASE / 4).await;
                 server.resume();
             }
             for process in &processes {
@@ -218,7 +219,7 @@ async fn publish_until(server: &RedisServer, name: &str, done: &Cell<bool>) -> u
         let command = format!("PUBLISH raw {name}:{count}\r\n");
         redis.write_all(command.as_bytes()).await.unwrap();
         count += 1;
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        pace().await;
     }
     count
 }

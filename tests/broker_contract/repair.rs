@@ -1,6 +1,6 @@
 //! What Redis still has is not lost, whatever happened on the way; what it has not is told.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use wsbcast::{
     broker::{OnLoss, Position, PublishError, Receipt, Settings, Since},
@@ -10,7 +10,9 @@ use wsbcast::{
 
 use crate::{
     history::{after, read, recover},
-    process::{HISTORY, PATIENCE, Process, channel, keyed, offset, redis_settings, run, until},
+    process::{
+        HISTORY, PATIENCE, Process, channel, keyed, offset, pace, redis_settings, run, until,
+    },
     redis_server::RedisServer,
 };
 
@@ -91,7 +93,7 @@ fn subscriptions_that_are_killed_under_load_lose_and_repeat_nothing() {
                 assert_eq!(offset(publisher.publish("a", &count.to_string()).await), count);
                 assert!(clock::now() - begun < PATIENCE, "nobody misses anything");
                 // Slow enough for the history to reach over the outage.
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                pace().await;
             }
         }
         for sink in &process.sinks {

@@ -1,6 +1,6 @@
 //! On a Redis Cluster every channel is heard on the master of its slot, wherever that goes.
 
-use std::{cell::Cell, pin::pin, sync::Arc, time::Duration};
+use std::{cell::Cell, pin::pin, sync::Arc};
 
 use futures_util::{
     future::{self, FutureExt},
@@ -13,7 +13,7 @@ use wsbcast::{
 };
 
 use crate::{
-    process::{HISTORY, Process, TestSink, channel, offset, redis_settings, run, until},
+    process::{HISTORY, Process, TestSink, channel, offset, pace, redis_settings, run, until},
     redis_cluster::RedisCluster,
     redis_server::RedisServer,
     repair::publish_silently,
@@ -66,8 +66,7 @@ fn is_sharded(line: &str) -> bool {
 /// Publishes number after number, one a millisecond and without waiting for each other, until
 /// `over`; `count` is how many they were.
 async fn publish_until(process: &Process, name: &str, over: &Cell<bool>, count: &Cell<u64>) {
-    let pause = || tokio::time::sleep(Duration::from_millis(1));
-    let numbers = stream::iter(1_u64..).then(|number| pause().map(move |()| number));
+    let numbers = stream::iter(1_u64..).then(|number| pace().map(move |()| number));
     let numbers = numbers.take_while(|_| future::ready(!over.get()));
     let publish = |number: u64| async move { process.publish(name, &number.to_string()).await };
     let mut receipts = pin!(numbers.map(publish).buffered(500));

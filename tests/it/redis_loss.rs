@@ -282,13 +282,18 @@ fn while_redis_comes_back_readiness_is_never_red() {
     let mut redis = RedisServer::start();
     let server = start(&redis, &["--threads", "4"]);
     wait_until_ready(&server);
+    readiness_is_never_red(&mut redis, &server);
+}
+
+/// Kills and pauses Redis: `server` says so, and is never unready while it comes back.
+pub(crate) fn readiness_is_never_red(redis: &mut RedisServer, server: &Server) {
     for pause in [false, true] {
         if pause {
             redis.pause()
         } else {
             redis.kill()
         }
-        eventually(PATIENCE, "degraded", || status(&server) == "degraded");
+        eventually(PATIENCE, "degraded", || status(server) == "degraded");
         // Longer than a heartbeat may be missing.
         let_pass(Duration::from_millis(1500));
         if pause {

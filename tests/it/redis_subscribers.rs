@@ -1,10 +1,11 @@
 //! One subscription for all shards of a process: the same promises, and less for Redis to send.
 
-use std::time::Duration;
-
-use crate::support::{
-    PATIENCE, client::Client, clients_on_all_shards, eventually, http::get, let_pass,
-    publish::Publisher, redis::RedisServer, resp::Resp, server::Server,
+use crate::{
+    redis_loss,
+    support::{
+        PATIENCE, client::Client, clients_on_all_shards, eventually, http::get, publish::Publisher,
+        redis::RedisServer, resp::Resp, server::Server,
+    },
 };
 
 const SHARDS: usize = 4;
@@ -104,25 +105,5 @@ fn what_the_one_subscription_missed_is_repaired_for_all_shards() {
 fn while_redis_comes_back_readiness_is_never_red() {
     let mut redis = RedisServer::start();
     let server = member(&redis);
-    for pause in [false, true] {
-        if pause {
-            redis.pause()
-        } else {
-            redis.kill()
-        }
-        let degraded = || get(server.addr(), "/readyz").json()["status"] == "degraded";
-        eventually(PATIENCE, "degraded", degraded);
-        // Longer than a heartbeat may be missing.
-        let_pass(Duration::from_millis(1500));
-        if pause {
-            redis.resume()
-        } else {
-            redis.restart()
-        }
-        eventually(PATIENCE, "it is ready", || {
-            let ready = get(server.addr(), "/readyz");
-            assert_eq!(ready.status, 200, "{}", ready.text());
-            ready.json()["status"] == "ready"
-        });
-    }
+    redis_loss::readiness_is_never_red(&mut redis, &server);
 }

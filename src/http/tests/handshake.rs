@@ -6,7 +6,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{FOREIGN, Fixture, LOCAL, body, handshake, header, read_answer, request, status};
+use super::{
+    FOREIGN, Fixture, LOCAL, body, handshake, header, read_answer,
+    refused_by_a_drain_during_admission, request, status,
+};
 use crate::{
     broker::{Position, Since},
     channel::ChannelName,
@@ -163,22 +166,7 @@ async fn a_draining_process_refuses_new_clients_but_not_in_the_pre_delay() {
 
 #[tokio::test]
 async fn a_drain_that_begins_during_admission_still_refuses() {
-    let server = Fixture::new().start();
-    server.admit_gate.0.set(true);
-    let (serving, mut client) = server.connect(LOCAL);
-    client.write_all(handshake("/ws", &[]).as_bytes()).await.unwrap();
-    let mut serving = Box::pin(serving);
-    assert!((&mut serving).now_or_never().is_none());
-    server.enter(Phase::Waiting);
-    server.admit_gate.1.notify_one();
-    let asking = async {
-        assert_eq!(status(&read_answer(&mut client).await), 503);
-        drop(client);
-    };
-    let (handed, ()) = tokio::join!(serving, asking);
-    assert!(handed.is_none());
-    assert_eq!(server.control.barrier.clients(), 0);
-    assert_eq!(std::rc::Rc::strong_count(&server.admissions), 2);
+    refused_by_a_drain_during_admission(&handshake("/ws", &[])).await;
 }
 
 #[tokio::test]

@@ -317,3 +317,27 @@ pub(super) async fn settle() {
         tokio::task::yield_now().await;
     }
 }
+
+/// Nothing is said before admission; a drain that begins meanwhile still refuses `request`, and
+/// nothing of it is left.
+pub(super) async fn refused_by_a_drain_during_admission(request: &str) {
+    let server = Fixture::new().start();
+    server.admit_gate.0.set(true);
+    let (serving, mut client) = server.connect(LOCAL);
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut serving = Box::pin(serving);
+    assert!((&mut serving).now_or_never().is_none());
+    assert_eq!(server.control.barrier.clients(), 1);
+    let mut byte = [0];
+    assert!(client.read(&mut byte).now_or_never().is_none(), "an answer before admission");
+    server.enter(Phase::Waiting);
+    server.admit_gate.1.notify_one();
+    let asking = async {
+        assert_eq!(status(&read_answer(&mut client).await), 503);
+        drop(client);
+    };
+    let (handed, ()) = tokio::join!(serving, asking);
+    assert!(handed.is_none());
+    assert_eq!(server.control.barrier.clients(), 0);
+    assert_eq!(Rc::strong_count(&server.admissions), 2);
+}

@@ -3,11 +3,10 @@
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Fixture, LOCAL, header, read_answer, request, status};
+use super::{Fixture, LOCAL, header, refused_by_a_drain_during_admission, request, status};
 use crate::{
     broker::Since,
     channel::ChannelName,
-    drain::Phase,
     http::{Endpoint, access::Rules},
     hub::Encoding,
 };
@@ -74,25 +73,7 @@ async fn answers_to_earlier_requests_are_out_before_the_head_however_slowly_they
 
 #[tokio::test]
 async fn nothing_is_said_before_admission_and_a_drain_that_begins_meanwhile_still_refuses() {
-    let server = Fixture::new().start();
-    server.admit_gate.0.set(true);
-    let (serving, mut client) = server.connect(LOCAL);
-    client.write_all(listen(&[]).as_bytes()).await.unwrap();
-    let mut serving = Box::pin(serving);
-    assert!((&mut serving).now_or_never().is_none());
-    assert_eq!(server.control.barrier.clients(), 1);
-    let mut byte = [0];
-    assert!(client.read(&mut byte).now_or_never().is_none(), "an answer before admission");
-    server.enter(Phase::Waiting);
-    server.admit_gate.1.notify_one();
-    let asking = async {
-        assert_eq!(status(&read_answer(&mut client).await), 503);
-        drop(client);
-    };
-    let (handed, ()) = tokio::join!(serving, asking);
-    assert!(handed.is_none());
-    assert_eq!(server.control.barrier.clients(), 0);
-    assert_eq!(std::rc::Rc::strong_count(&server.admissions), 2);
+    refused_by_a_drain_during_admission(&listen(&[])).await;
 }
 
 #[tokio::test]
