@@ -226,8 +226,11 @@ pub const HISTORY_COPY_BYTES_MAX: usize = 64 * 1024;
 /// it has taken that. So what waits for it is bounded, however much it missed.
 pub const REPLAY_PIECE_BYTES: usize = 16 * 1024;
 /// For a shard to get as far as a client that it resumes has got elsewhere; then the client is
-/// refused, unless the broker itself knows of no such position.
+/// refused, unless the broker itself knows of no such position. Also for a broker that is out of
+/// reach to tell where a channel stands; then the client is told that it may have missed messages.
 pub const RESUME_WAIT: Duration = Duration::from_secs(1);
+/// Between two attempts to find that out.
+pub const RESUME_RETRY: Duration = Duration::from_millis(100);
 /// An idempotency key's answer is remembered this long.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
 /// Longest idempotency key; past it 400.

@@ -205,7 +205,11 @@ impl Broker for EmbeddedBroker {
         ready(()).boxed_local()
     }
 
-    fn position(&self, channel: ChannelName) -> LocalBoxFuture<'_, Option<Position>> {
+    fn position<'a>(
+        &'a self,
+        channel: ChannelName,
+        _since: Option<&'a Since>,
+    ) -> LocalBoxFuture<'a, Option<Position>> {
         ready(Some(self.0.embedded().turn().state.position(&channel))).boxed_local()
     }
 

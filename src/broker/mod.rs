@@ -128,8 +128,13 @@ pub trait Broker {
 
     /// The position of the newest message of `channel`, which this shard has subscribed to: all
     /// that is published after it will arrive here (some that is not may, too). None while the
-    /// broker is out of reach.
-    fn position(&self, channel: ChannelName) -> LocalBoxFuture<'_, Option<Position>>;
+    /// broker is out of reach. `since`: what will be asked of [`Broker::recover`], which may then
+    /// have less to do.
+    fn position<'a>(
+        &'a self,
+        channel: ChannelName,
+        since: Option<&'a Since>,
+    ) -> LocalBoxFuture<'a, Option<Position>>;
 
     /// Finds out what of `channel`'s history can be read by [`Broker::history`] since `since`, up
     /// to `to`: a position of this shard's. Settles within

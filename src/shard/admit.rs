@@ -8,7 +8,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::core::Core;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     conn::{Endpoint, Joined, Start, Wanted},
     http,
     hub::{Encoding, Key},
-    limits::RESUME_WAIT,
+    limits::{RESUME_RETRY, RESUME_WAIT},
 };
 
 /// A client in the table that is waiting for its 101 to go out; withdrawn if dropped.
@@ -99,11 +99,10 @@ async fn settle(
     let Wanted { channel, since } = wanted;
     let broker = core.broker();
     broker.subscribe(channel.clone()).await;
-    let mut at = joined;
-    if at.is_none() {
-        let baseline = broker.position(channel.clone()).await;
-        at = core.with(|clients| clients.start(key, &channel, baseline.as_ref()));
-    }
+    let at = match joined {
+        Some(at) => Some(at),
+        None => begin(core, key, &channel, since.as_ref()).await,
+    };
     let resumed = since.is_some();
     let Some(since) = since else {
         return Ok(Start { channel, from: at.clone(), to: None, resumed, missed: None });
@@ -127,10 +126,41 @@ async fn settle(
     Ok(Start { channel, from: Some(from), to: Some(to), resumed, missed })
 }
 
+/// From where on a client hears everything on a channel of which nothing was known when it joined.
+/// Who resumes is told of a hole if that does not come to be known: it waits for a moment.
+async fn begin(
+    core: &Rc<Core>,
+    key: Key,
+    channel: &ChannelName,
+    since: Option<&Since>,
+) -> Option<Position> {
+    let ask = || async {
+        // Somebody else may have found out meanwhile.
+        if let Some(at) = core.with(|clients| clients.start(key, channel, None)) {
+            return Some(at);
+        }
+        let baseline = core.broker().position(channel.clone(), since).await;
+        core.with(|clients| clients.start(key, channel, baseline.as_ref()))
+    };
+    let at = ask().await;
+    if at.is_some() || since.is_none() {
+        return at;
+    }
+    let again = async {
+        loop {
+            sleep(RESUME_RETRY).await;
+            if let Some(at) = ask().await {
+                return at;
+            }
+        }
+    };
+    timeout(RESUME_WAIT, again).await.ok()
+}
+
 /// Whether the broker itself, asked now, has not got as far as `position`: then it is none of
 /// this history, and only looks like one.
 async fn is_unheard_of(core: &Rc<Core>, channel: &ChannelName, position: &Position) -> bool {
-    let newest = core.broker().position(channel.clone()).await;
+    let newest = core.broker().position(channel.clone(), None).await;
     newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
 }
 

@@ -1,3 +1,4 @@
 //! Whole shards over real sockets, stepped by hand.
 
+mod out_of_reach;
 mod sim;

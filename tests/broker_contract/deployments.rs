@@ -56,7 +56,7 @@ fn a_redis_cluster_works() {
             process.subscribe(name).await;
             for shard in &process.shards {
                 // What was published before may still be on its way between the nodes.
-                assert_eq!(shard.position(channel(name)).await.unwrap().offset, 2);
+                assert_eq!(shard.position(channel(name), None).await.unwrap().offset, 2);
             }
             assert_eq!(offset(process.publish(name, "third").await), 3);
         }

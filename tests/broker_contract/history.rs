@@ -17,7 +17,7 @@ async fn published(settings: Settings, count: u64) -> (Process, Position) {
     for sink in &process.sinks {
         until("all have arrived", || sink.messages().len() as u64 == count).await;
     }
-    let newest = process.shards[0].position(channel("a")).await.unwrap();
+    let newest = process.shards[0].position(channel("a"), None).await.unwrap();
     assert_eq!(newest.offset, count);
     (process, newest)
 }
@@ -117,9 +117,9 @@ pub(crate) fn a_channel_that_was_never_used_has_a_position(backend: Backend) {
         let process = Process::start(backend.settings(), 1).await;
         process.subscribe("a").await;
         let shard = &*process.shards[0];
-        let start = shard.position(channel("a")).await.unwrap();
+        let start = shard.position(channel("a"), None).await.unwrap();
         assert_eq!(start.offset, 0);
-        assert_eq!(shard.position(channel("a")).await.as_ref(), Some(&start));
+        assert_eq!(shard.position(channel("a"), None).await.as_ref(), Some(&start));
         assert_eq!(recover(shard, after(&start.epoch, 0), &start).await, (0, None));
         offset(process.publish("a", "1").await);
         until("it has arrived", || process.sinks[0].messages().len() == 1).await;

@@ -31,7 +31,7 @@ async fn process(server: &RedisServer, shards: usize) -> Process {
     process.subscribe(DEFAULT).await;
     for shard in &process.shards {
         // From here on whatever is missing shows.
-        shard.position(ChannelName::default_channel()).await.unwrap();
+        shard.position(ChannelName::default_channel(), None).await.unwrap();
     }
     process
 }
@@ -95,7 +95,7 @@ fn the_raw_channel_goes_as_it_is_to_the_default_channel_and_has_a_place_in_its_h
         until("both are answered for", || process.shared.health().raw_published() == 2).await;
         assert_eq!(offset(process.publish(DEFAULT, "ours").await), 3, "one order with ours");
         let channel = ChannelName::default_channel();
-        let to = process.shards[0].position(channel.clone()).await.unwrap();
+        let to = process.shards[0].position(channel.clone(), None).await.unwrap();
         let since = Since::Newest(10);
         let recovery = process.shards[0].recover(channel.clone(), since, to.clone()).await;
         assert!(recovery.missed.is_none());

@@ -62,11 +62,13 @@ fn pubsub_clients(server: &RedisServer) -> HashSet<String> {
 }
 
 fn stream_reads(server: &RedisServer) -> u64 {
+    calls(server, "xrevrange")
+}
+
+fn calls(server: &RedisServer, command: &str) -> u64 {
     let stats = server.cli(&["INFO", "commandstats"]);
-    let calls = |line: &str| {
-        let rest = line.strip_prefix("cmdstat_xrevrange:calls=")?;
-        rest.split(',').next()?.parse::<u64>().ok()
-    };
+    let start = format!("cmdstat_{command}:calls=");
+    let calls = |line: &str| line.strip_prefix(&start)?.split(',').next()?.parse::<u64>().ok();
     stats.lines().filter_map(calls).sum()
 }
 
@@ -79,7 +81,7 @@ fn subscriptions_that_are_killed_under_load_lose_and_repeat_nothing() {
         let process = Process::start(settings(&server), 2).await;
         process.subscribe("a").await;
         for shard in &process.shards {
-            assert_eq!(shard.position(channel("a")).await.unwrap().offset, 0);
+            assert_eq!(shard.position(channel("a"), None).await.unwrap().offset, 0);
         }
         let health = process.shared.health();
         let mut count = 0;
@@ -113,7 +115,7 @@ fn a_hole_is_filled_before_what_follows_it() {
         let process = Process::start(settings(&server), 2).await;
         process.subscribe("a").await;
         for shard in &process.shards {
-            assert_eq!(shard.position(channel("a")).await.unwrap().offset, 0);
+            assert_eq!(shard.position(channel("a"), None).await.unwrap().offset, 0);
         }
         publish_silently(&server, "a", "hidden first");
         offset(process.publish("a", "second").await);
@@ -217,7 +219,7 @@ fn many_who_resume_cost_redis_two_readings_of_a_channel() {
         process.subscribe("a").await;
         server.cli(&["CONFIG", "RESETSTAT"]);
         for round in 1..=3 {
-            let to = process.shards[0].position(channel("a")).await.unwrap();
+            let to = process.shards[0].position(channel("a"), None).await.unwrap();
             let recovers = (0..200).map(|number: u64| {
                 let shard = &*process.shards[number as usize % 2];
                 recover(shard, after(&to.epoch, number % to.offset), &to)
@@ -242,6 +244,40 @@ fn many_who_resume_cost_redis_two_readings_of_a_channel() {
 }
 
 #[test]
+fn many_who_come_back_at_once_cost_redis_two_questions() {
+    run(async {
+        let server = RedisServer::start();
+        let publisher = Process::start(settings(&server), 1).await;
+        for _ in 1..=50 {
+            offset(publisher.publish("a", "x").await);
+        }
+        let epoch = server.cli(&["HGET", META, "epoch"]);
+        let process = Process::start(settings(&server), 2).await;
+        process.subscribe("a").await;
+        server.cli(&["CONFIG", "RESETSTAT"]);
+        let comers = (0..400).map(|number: u64| {
+            let (shard, epoch) = (&*process.shards[number as usize % 2], &epoch);
+            async move {
+                // Half of them missed some, half of them want the newest.
+                let (since, from) = match number % 4 {
+                    0 | 1 => (after(epoch, 10), 10),
+                    _ => (Since::Newest(20), 30),
+                };
+                let to = shard.position(channel("a"), Some(&since)).await.unwrap();
+                assert_eq!(to.offset, 50);
+                assert_eq!(recover(shard, since, &to).await, (from, None));
+            }
+        });
+        futures_util::future::join_all(comers).await;
+        let newest = Position { epoch: epoch.into(), offset: 50 };
+        assert_eq!(read(&*process.shards[1], 10, &newest, 1_000).len(), 40);
+        let questions = calls(&server, "evalsha");
+        assert!((1..=2).contains(&questions), "{questions} questions");
+        assert!((1..=2).contains(&stream_reads(&server)));
+    });
+}
+
+#[test]
 fn what_no_shard_hears_is_not_kept_and_comes_from_redis_again() {
     run(async {
         let server = RedisServer::start();
@@ -253,7 +289,7 @@ fn what_no_shard_hears_is_not_kept_and_comes_from_redis_again() {
         for sink in &process.sinks {
             until("all have arrived", || sink.messages().len() == 3).await;
         }
-        let to = process.shards[0].position(channel("a")).await.unwrap();
+        let to = process.shards[0].position(channel("a"), None).await.unwrap();
         process.shards[0].unsubscribe(&channel("a"));
         assert_eq!(read(&*process.shards[0], 0, &to, 1_000).len(), 3, "another shard hears it");
         process.shards[1].unsubscribe(&channel("a"));
@@ -261,7 +297,7 @@ fn what_no_shard_hears_is_not_kept_and_comes_from_redis_again() {
         assert_eq!(process.shards[0].history(&channel("a"), &start, 3, 1_000), None);
         offset(process.publish("a", "unheard").await);
         process.subscribe("a").await;
-        let to = process.shards[1].position(channel("a")).await.unwrap();
+        let to = process.shards[1].position(channel("a"), None).await.unwrap();
         assert_eq!(recover(&*process.shards[1], Since::Newest(2), &to).await, (2, None));
         assert_eq!(read(&*process.shards[1], 2, &to, 1_000), ["x", "unheard"]);
     });
@@ -279,7 +315,7 @@ fn with_redis_out_of_reach_the_process_serves_what_it_has() {
         }
         until("all have arrived", || process.sinks[0].messages().len() == 3).await;
         let shard = &*process.shards[0];
-        let to = shard.position(channel("a")).await.unwrap();
+        let to = shard.position(channel("a"), None).await.unwrap();
         server.pause();
         let asked = clock::now();
         let recovered = recover(shard, after(&to.epoch, 0), &to).await;
@@ -290,7 +326,7 @@ fn with_redis_out_of_reach_the_process_serves_what_it_has() {
         process.lost().await;
         assert_eq!(recover(shard, after(&to.epoch, 2), &to).await, (2, None));
         assert_eq!(read(shard, 2, &to, 1_000).len(), 2);
-        assert_eq!(shard.position(channel("b")).await, None);
+        assert_eq!(shard.position(channel("b"), None).await, None);
     });
 }
 
@@ -302,7 +338,7 @@ fn a_script_flush_costs_no_position_and_no_history() {
         offset(process.publish("a", "unheard").await);
         process.subscribe("a").await;
         server.cli(&["SCRIPT", "FLUSH"]);
-        let to = process.shards[0].position(channel("a")).await.unwrap();
+        let to = process.shards[0].position(channel("a"), None).await.unwrap();
         let recovered = recover(&*process.shards[0], after(&to.epoch, 0), &to).await;
         assert_eq!(recovered, (0, None));
         server.cli(&["SCRIPT", "FLUSH"]);

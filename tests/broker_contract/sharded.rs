@@ -143,7 +143,7 @@ fn a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing() {
         let name = cluster.channels().swap_remove(0);
         process.subscribe(&name).await;
         for shard in &process.shards {
-            assert_eq!(shard.position(channel(&name)).await.unwrap().offset, 0);
+            assert_eq!(shard.position(channel(&name), None).await.unwrap().offset, 0);
         }
         let (over, count) = (Cell::new(false), Cell::new(0));
         let moving = async {
@@ -178,7 +178,7 @@ fn a_planned_failover_under_load_loses_repeats_and_reorders_nothing() {
         let names = cluster.channels();
         process.subscribe(&names[1]).await;
         for shard in &process.shards {
-            assert_eq!(shard.position(channel(&names[1])).await.unwrap().offset, 0);
+            assert_eq!(shard.position(channel(&names[1]), None).await.unwrap().offset, 0);
         }
         let (over, count) = (Cell::new(false), Cell::new(0));
         let failing_over = async {

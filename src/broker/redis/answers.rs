@@ -77,6 +77,17 @@ pub(super) fn standing(value: Value) -> Result<Standing, Error> {
     Parts::new(value).standing()
 }
 
+/// Reads where a channel stands, and its stream if there is something of it.
+pub(super) fn standing_and_history(value: Value) -> Result<(Standing, Option<Read>), Error> {
+    let mut parts = Parts::new(value);
+    let standing = parts.standing()?;
+    let read = match parts.0.len() {
+        0 => None,
+        _ => Some(parts.read(standing.clone())?),
+    };
+    Ok((standing, read))
+}
+
 /// Reads a stream; None if Redis does not know the channel.
 pub(super) fn read(value: Value) -> Result<Option<Read>, Error> {
     if value.is_null() {
@@ -84,13 +95,7 @@ pub(super) fn read(value: Value) -> Result<Option<Read>, Error> {
     }
     let mut parts = Parts::new(value);
     let standing = parts.standing()?;
-    let lives_ms = parts.next()?.convert()?;
-    let newest_first = parts.next()?.into_array().into_iter();
-    let epoch = &standing.position.epoch;
-    let mut messages: Vec<Stamped> =
-        newest_first.filter_map(|entry| message(epoch, entry)).collect();
-    messages.reverse();
-    Ok(Some(Read { standing, lives_ms, messages }))
+    parts.read(standing).map(Some)
 }
 
 /// Reads what became of the lease: None if it is ours, else the milliseconds until it is free.
@@ -136,6 +141,16 @@ impl Parts {
     fn standing(&mut self) -> Result<Standing, Error> {
         let position = position(Value::Array(vec![self.next()?, self.next()?]))?;
         Ok(Standing { position, nonce: self.next()?.convert()? })
+    }
+
+    fn read(&mut self, standing: Standing) -> Result<Read, Error> {
+        let lives_ms = self.next()?.convert()?;
+        let newest_first = self.next()?.into_array().into_iter();
+        let epoch = &standing.position.epoch;
+        let mut messages: Vec<Stamped> =
+            newest_first.filter_map(|entry| message(epoch, entry)).collect();
+        messages.reverse();
+        Ok(Read { standing, lives_ms, messages })
     }
 }
 
@@ -197,6 +212,8 @@ mod tests {
         assert!(read(Value::Null).unwrap().is_none());
         assert!(read(answer("no epoch", Vec::new())).is_err());
         assert!(read(Value::Array(vec![text("e"), text("2")])).is_err());
+        let short = Value::Array(["e", "2", "20", "1000"].map(text).to_vec());
+        assert!(standing_and_history(short).is_err());
         assert!(standing(Value::Array(vec![text("e"), text("2")])).is_err());
         assert!(lease(Value::Array(vec![Value::Integer(0), Value::Integer(-1)])).is_err());
         assert!(position(text("e")).is_err());

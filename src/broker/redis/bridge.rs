@@ -266,8 +266,8 @@ impl Subscriber {
     fn hears_raw(&self, bridge: &Bridge) -> bool {
         let subscriptions = self.subscriptions.borrow();
         let raw = self.link.process().raw_channel.as_ref();
-        raw.is_some_and(|raw| subscriptions.confirmed_in(raw).is_some())
-            && subscriptions.confirmed_in(&bridge.marks).is_some()
+        raw.is_some_and(|raw| subscriptions.confirmed_by(raw).is_some())
+            && subscriptions.confirmed_by(&bridge.marks).is_some()
     }
 
     /// Lets another process bridge, from an agreed message on: everything before is bridged by

@@ -42,7 +42,7 @@ struct State {
     changed: HashMap<ChannelName, Change>,
     /// Who waits for a subscription's confirmation; dropped when it has come, or will not.
     waiters: HashMap<ChannelName, Vec<oneshot::Sender<()>>>,
-    /// And on which connection.
+    /// And by which confirmation.
     confirmed: HashMap<ChannelName, Heard>,
     /// What is missing since some position that was told shows.
     anchored: HashSet<ChannelName>,
@@ -51,8 +51,8 @@ struct State {
 /// What the first shard has to look at; who waits for that is told by dropping.
 #[derive(Debug, Default)]
 struct Change {
-    /// Where the channel stands, on which connection it was confirmed before that was asked, and
-    /// who wants to know whether the answer is certain.
+    /// Where the channel stands, by what it was confirmed before that was asked, and who
+    /// wants to know whether the answer is certain.
     anchors: Vec<(Standing, Option<Heard>, oneshot::Sender<bool>)>,
 }
 
@@ -99,7 +99,7 @@ impl Common {
         }
     }
 
-    /// On which connection all that is published to `channel` arrives.
+    /// By which confirmation all that is published to `channel` arrives.
     pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
         self.state().confirmed.get(channel).copied()
     }

@@ -66,7 +66,7 @@ impl Listening {
         }
     }
 
-    /// On which connection all that is published to `channel` arrives.
+    /// By which confirmation all that is published to `channel` arrives.
     pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
         match self {
             Self::Nothing => None,

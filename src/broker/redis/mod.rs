@@ -25,6 +25,7 @@ mod routes;
 mod script;
 mod slot;
 mod slots;
+mod standing;
 mod subscriber;
 mod subscriptions;
 mod target;
@@ -140,23 +141,6 @@ impl RedisBroker {
         }
     }
 
-    async fn position_now(&self, channel: ChannelName) -> Option<Position> {
-        let asking = async {
-            // The second answer is certain, unless the connection has just ended.
-            for _ in 0..2 {
-                let before = self.listening.confirmed_on(&channel);
-                let standing = self.process().standing(&self.link, &channel).await.ok()?;
-                // Else messages arrived that the answer does not know, and some before them may
-                // not have.
-                if self.listening.anchor(&channel, &standing, before).await {
-                    return Some(standing.position);
-                }
-            }
-            None
-        };
-        tokio::time::timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?
-    }
-
     async fn close_now(&self) {
         if let Some(hearing) = &self.hearing {
             let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, hearing.leave_bridge()).await;
@@ -198,8 +182,12 @@ impl Broker for RedisBroker {
         self.subscribe_now(channel).boxed_local()
     }
 
-    fn position(&self, channel: ChannelName) -> LocalBoxFuture<'_, Option<Position>> {
-        self.position_now(channel).boxed_local()
+    fn position<'a>(
+        &'a self,
+        channel: ChannelName,
+        since: Option<&'a Since>,
+    ) -> LocalBoxFuture<'a, Option<Position>> {
+        self.position_now(channel, since).boxed_local()
     }
 
     fn recover(

@@ -20,6 +20,7 @@ use super::{
     link::Link,
     names::Names,
     script::{Script, Scripts},
+    standing::Questions,
     target,
 };
 use crate::{
@@ -60,6 +61,7 @@ pub(super) struct Memory {
     pub(super) histories: Histories,
     /// The readings of streams on their way; each resolves (by being dropped) when it is over.
     pub(super) readings: HashMap<ChannelName, watch::Receiver<()>>,
+    pub(super) questions: Questions,
     /// How many shards hear a channel.
     shards: HashMap<ChannelName, usize>,
 }
@@ -128,6 +130,7 @@ impl Process {
             memory: Mutex::new(Memory {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),
                 readings: HashMap::new(),
+                questions: Questions::default(),
                 shards: HashMap::new(),
             }),
         })
@@ -207,6 +210,7 @@ impl Process {
         *shards -= 1;
         if *shards == 0 {
             memory.shards.remove(channel);
+            memory.questions.forget(channel);
             memory.histories.forget(channel);
         }
     }

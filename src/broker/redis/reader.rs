@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use fred::types::Value;
 use tokio::sync::watch;
 
 use super::{
@@ -44,7 +45,7 @@ enum Need<'a> {
 }
 
 /// The reading of one channel on its way; over when dropped, however it went.
-struct Flight<'a> {
+pub(super) struct Flight<'a> {
     process: &'a Process,
     channel: &'a ChannelName,
     /// Its end wakes who waits.
@@ -90,6 +91,34 @@ impl Process {
         }
     }
 
+    /// Begins to read what somebody lacks who comes with `since`, from some offset on. None:
+    /// nothing, or somebody reads already.
+    pub(super) fn begin_reading<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        since: &Since,
+    ) -> Option<(Flight<'a>, u64)> {
+        if !self.history.is_on() {
+            return None;
+        }
+        let Position { epoch, offset } = match since {
+            Since::After(position) => position.clone(),
+            Since::Newest(0) => return None,
+            Since::Newest(count) => match self.memory().histories.get(channel) {
+                Some(ring) => {
+                    let Position { epoch, offset } = ring.position();
+                    Position { epoch, offset: offset.saturating_sub(*count as u64) }
+                }
+                None => Position { epoch: "".into(), offset: 0 },
+            },
+        };
+        // Where the channel stands is not known.
+        match self.need(channel, Span { epoch: &epoch, after: offset, to: u64::MAX }) {
+            Need::Read(flight, first) => Some((flight, first)),
+            Need::Wait(_) | Need::Nothing => None,
+        }
+    }
+
     fn need<'a>(&'a self, channel: &'a ChannelName, span: Span<'_>) -> Need<'a> {
         let mut memory = self.memory();
         memory.histories.expire(clock::now());
@@ -120,16 +149,22 @@ impl Process {
         channel: &ChannelName,
         first: u64,
     ) -> Result<Option<Read>, CallError> {
-        let settings = &self.history;
-        let bytes_max = settings.bytes_max.min(settings.total_bytes_max);
-        let limits = [settings.messages_max, bytes_max, HISTORY_READ_CHUNK];
-        let mut args = vec![first.to_string().into()];
-        args.extend(limits.map(|limit| limit.to_string().into()));
+        let args = self.what_to_read(first).to_vec();
         let answer = link.ask(channel, &self.scripts.read, self.names.keys(channel), args).await?;
         answers::read(answer).map_err(CallError::InDoubt)
     }
 
-    fn take_in(&self, channel: &ChannelName, read: Read, first: u64) {
+    /// The script's arguments: all from the offset `first` on, as far as there is room for it.
+    pub(super) fn what_to_read(&self, first: u64) -> [Value; 4] {
+        let settings = &self.history;
+        let bytes_max = settings.bytes_max.min(settings.total_bytes_max);
+        let limits = [settings.messages_max, bytes_max, HISTORY_READ_CHUNK];
+        let [messages_max, bytes_max, chunk] = limits.map(|limit| limit.to_string().into());
+        [first.to_string().into(), messages_max, bytes_max, chunk]
+    }
+
+    /// Remembers what was read from the offset `first` on.
+    pub(super) fn take_in(&self, channel: &ChannelName, read: Read, first: u64) {
         let Read { standing, lives_ms, messages } = read;
         let now = clock::now();
         // The stream's life began with the newest message.

@@ -119,10 +119,38 @@ local function standing()
 end
 ";
 
+/// Answers `{epoch, offset, nonce, milliseconds the stream still lives, entries}`: those from the
+/// offset `first` on, the newest first, at most `left` of them, until their payloads have
+/// `bytes_max` bytes. `chunk` at a time: what does not fit was read in vain.
+const HISTORY: &str = r"
+local function history(held, first, left, bytes_max, chunk)
+  local entries, bytes, last = {}, 0, '+'
+  while left > 0 and bytes < bytes_max do
+    local count = math.min(left, chunk)
+    local some = redis.call('XREVRANGE', KEYS[2], last, first, 'COUNT', count)
+    for _, entry in ipairs(some) do
+      if bytes >= bytes_max then break end
+      entries[#entries + 1] = entry
+      bytes = bytes + #entry[2][4]
+    end
+    if #some < count then break end
+    left = left - count
+    last = string.format('%.0f', string.match(some[count][1], '^%d+') - 1)
+  end
+  return {held[1], held[2], held[3], redis.call('PTTL', KEYS[2]), entries}
+end
+";
+
 /// A channel that was never used gets a position too, the candidate `ARGV[1]`, for `ARGV[2]`.
+/// With `ARGV[3]`, the history too, by `ARGV[5]` and the following, unless there is nothing after
+/// the offset `ARGV[4]` of the epoch `ARGV[3]`.
 const POSITION: &str = r"
 if not standing()[1] then begin(ARGV[1], ARGV[2]) end
-return standing()
+local held = standing()
+if not ARGV[3] or (held[1] == ARGV[3] and tonumber(held[2]) <= tonumber(ARGV[4])) then
+  return held
+end
+return history(held, ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]))
 ";
 
 /// The epoch `ARGV[3]` is over, if it still is the channel's.
@@ -132,27 +160,11 @@ if not epoch or epoch == ARGV[3] then begin(ARGV[1], ARGV[2]) end
 return standing()
 ";
 
-/// `{epoch, offset, nonce, milliseconds the stream still lives, entries}`: those from the offset
-/// `ARGV[1]` on, the newest first, at most `ARGV[2]` of them, until their payloads have
-/// `ARGV[3]` bytes. `ARGV[4]` at a time: what does not fit was read in vain.
+/// The history alone, by `ARGV[1]` and the following; of a channel that was never used, none.
 const READ: &str = r"
 local held = standing()
 if not held[1] then return false end
-local entries, bytes, last = {}, 0, '+'
-local left, bytes_max, chunk = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-while left > 0 and bytes < bytes_max do
-  local count = math.min(left, chunk)
-  local some = redis.call('XREVRANGE', KEYS[2], last, ARGV[1], 'COUNT', count)
-  for _, entry in ipairs(some) do
-    if bytes >= bytes_max then break end
-    entries[#entries + 1] = entry
-    bytes = bytes + #entry[2][4]
-  end
-  if #some < count then break end
-  left = left - count
-  last = string.format('%.0f', string.match(some[count][1], '^%d+') - 1)
-end
-return {held[1], held[2], held[3], redis.call('PTTL', KEYS[2]), entries}
+return history(held, ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
 ";
 
 /// The lease `KEYS[1]` of the raw channel's bridge: does what `ARGV[1]` says for the holder
@@ -194,12 +206,13 @@ impl Scripts {
     pub(super) fn new(is_cluster: bool) -> Self {
         let send = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
         let stamp = format!("local SEND = '{send}'\n{STAMP}");
+        let history = format!("{STAND}{HISTORY}");
         Self {
             publish: Script::new(&stamp, PUBLISH),
             publish_once: Script::new(&stamp, PUBLISH_ONCE),
-            position: Script::new(STAND, POSITION),
+            position: Script::new(&history, POSITION),
             rotate: Script::new(STAND, ROTATE),
-            read: Script::new(STAND, READ),
+            read: Script::new(&history, READ),
             lease: Script::new("", LEASE),
         }
     }

@@ -44,12 +44,12 @@ pub(super) struct Subscriber {
     pub(super) node: Option<Node>,
 }
 
-/// The connection of a shard on which a channel is heard.
-#[derive(Clone, Copy, Debug)]
+/// The confirmation since which a channel is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heard {
     part: Part,
     /// Its number among the subscriber's.
-    connection: u64,
+    confirmation: u64,
 }
 
 /// A command whose answer is to come, in order.
@@ -123,11 +123,11 @@ impl Subscriber {
         self.changed.notify_one();
     }
 
-    /// On which connection all that is published to `channel` arrives.
+    /// By which confirmation all that is published to `channel` arrives.
     pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
         let name = self.link.process().names.channel(channel);
-        let connection = self.subscriptions.borrow().confirmed_in(&name)?;
-        Some(Heard { part: self.part, connection })
+        let confirmation = self.subscriptions.borrow().confirmed_by(&name)?;
+        Some(Heard { part: self.part, confirmation })
     }
 
     /// Where `channel` stands: what is missing since then shows. False: ask again; see
@@ -139,7 +139,7 @@ impl Subscriber {
         before: Option<Heard>,
     ) -> bool {
         let name = self.link.process().names.channel(channel);
-        let before = before.filter(|it| it.part == self.part).map(|it| it.connection);
+        let before = before.filter(|it| it.part == self.part).map(|it| it.confirmation);
         let Standing { position, nonce } = at;
         let is_certain = self.subscriptions.borrow_mut().anchor(&name, position, *nonce, before);
         self.changed.notify_one();

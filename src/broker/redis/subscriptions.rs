@@ -42,7 +42,8 @@ pub(super) struct Subscription {
     wanted: bool,
     /// The last command about it was SUBSCRIBE.
     told: bool,
-    confirmed: bool,
+    /// By which of all confirmations.
+    confirmed: Option<u64>,
     refused: bool,
     /// Commands about it without an answer.
     unanswered: u32,
@@ -81,8 +82,8 @@ pub(super) struct Subscriptions {
     connected: bool,
     /// The first connection is being made: one may wait for it.
     awaited: bool,
-    /// How many connections there were.
-    connections: u64,
+    /// How many subscriptions were confirmed, again and again.
+    confirmations: u64,
 }
 
 impl Subscriptions {
@@ -100,11 +101,14 @@ impl Subscriptions {
             // Whatever came between two subscriptions was not meant for us.
             known.track = Track::default();
             // Redis was not told yet that nobody wants it.
-            known.confirmed = known.told && known.unanswered == 0;
+            if known.told && known.unanswered == 0 {
+                self.confirmations += 1;
+                known.confirmed = Some(self.confirmations);
+            }
             self.change(name.clone());
         }
         let known = self.by_name.get_mut(&name)?;
-        if known.confirmed || !(self.connected || self.awaited) {
+        if known.confirmed.is_some() || !(self.connected || self.awaited) {
             return None;
         }
         let (waiter, confirmed) = oneshot::channel();
@@ -117,7 +121,7 @@ impl Subscriptions {
     pub(super) fn unwant(&mut self, name: &str) {
         let Some(known) = self.by_name.get_mut(name) else { return };
         known.wanted = false;
-        known.confirmed = false;
+        known.confirmed = None;
         known.refused = false;
         known.waiters.clear();
         if self.connected {
@@ -141,7 +145,6 @@ impl Subscriptions {
     pub(super) fn connected(&mut self) {
         self.forget_told();
         self.connected = true;
-        self.connections += 1;
         let names: Vec<String> = self.by_name.keys().cloned().collect();
         for name in names {
             self.change(name);
@@ -164,7 +167,7 @@ impl Subscriptions {
         self.by_name.retain(|_, known| known.wanted);
         for known in self.by_name.values_mut() {
             known.told = false;
-            known.confirmed = false;
+            known.confirmed = None;
             known.refused = false;
             known.unanswered = 0;
             known.queued = false;
@@ -192,7 +195,7 @@ impl Subscriptions {
         if may_wait {
             known.waiters.extend(waiters);
         }
-        if known.confirmed && known.track.has_begun() {
+        if known.confirmed.is_some() && known.track.has_begun() {
             self.unchecked.push_back(name);
         }
     }
@@ -210,7 +213,7 @@ impl Subscriptions {
     pub(super) fn ended(&mut self, name: &str) {
         let Some(known) = self.by_name.get_mut(name) else { return };
         known.told = false;
-        known.confirmed = false;
+        known.confirmed = None;
         known.refused = known.wanted;
         if known.is_forgotten() && !known.queued {
             self.by_name.remove(name);
@@ -251,9 +254,12 @@ impl Subscriptions {
         known.unanswered = known.unanswered.saturating_sub(1);
         // Only the answer to the last command tells how it stands.
         if known.unanswered == 0 && matches!(command, Command::Subscribe(_)) && known.told {
-            known.confirmed = !refused && known.wanted;
-            if known.confirmed && known.track.has_begun() {
-                self.unchecked.push_back(name.clone());
+            if !refused && known.wanted {
+                self.confirmations += 1;
+                known.confirmed = Some(self.confirmations);
+                if known.track.has_begun() {
+                    self.unchecked.push_back(name.clone());
+                }
             }
             known.refused = refused && known.wanted;
             known.told = !refused;
@@ -299,14 +305,13 @@ impl Subscriptions {
         self.by_name.get(name).is_some_and(|known| known.wanted)
     }
 
-    /// The connection on which all that is published on `name` arrives, by its number.
-    pub(super) fn confirmed_in(&self, name: &str) -> Option<u64> {
-        let is_confirmed = self.by_name.get(name).is_some_and(|known| known.confirmed);
-        is_confirmed.then_some(self.connections)
+    /// The confirmation since which all that is published on `name` arrives, by its number.
+    pub(super) fn confirmed_by(&self, name: &str) -> Option<u64> {
+        self.by_name.get(name)?.confirmed
     }
 
-    /// Where the channel of `name` stands, as was asked for when it was confirmed on the
-    /// connection `before`. Unless that still stands, messages since then may be missing: they
+    /// Where the channel of `name` stands, as was asked for after the confirmation `before`.
+    /// Unless that still stands, messages since then may be missing: they
     /// are looked for. False: nothing tells whether they are missing, since later ones were the
     /// first to arrive; asked again, the position is a certain one.
     pub(super) fn anchor(
@@ -316,16 +321,15 @@ impl Subscriptions {
         nonce: u64,
         before: Option<u64>,
     ) -> bool {
-        let connections = self.connections;
         let Some(known) = self.by_name.get_mut(name).filter(|known| known.wanted) else {
             return true;
         };
-        let is_unbroken = before == Some(connections);
+        let is_unbroken = before.is_some() && before == known.confirmed;
         if let Some((last, _)) = known.track.last() {
             return is_unbroken || (last.is_comparable(position) && last.offset <= position.offset);
         }
         known.track.advance(&position.epoch, position.offset, nonce, clock::now());
-        if known.confirmed && !is_unbroken {
+        if known.confirmed.is_some() && !is_unbroken {
             self.unchecked.push_back(name.to_owned());
         }
         true
@@ -368,7 +372,7 @@ impl Subscription {
             track: Track::default(),
             wanted: false,
             told: false,
-            confirmed: false,
+            confirmed: None,
             refused: false,
             unanswered: 0,
             queued: false,

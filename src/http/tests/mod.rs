@@ -81,7 +81,11 @@ impl Broker for Recorder {
         unreachable!("admission subscribes")
     }
 
-    fn position(&self, _: ChannelName) -> LocalBoxFuture<'_, Option<Position>> {
+    fn position<'a>(
+        &'a self,
+        _: ChannelName,
+        _: Option<&'a Since>,
+    ) -> LocalBoxFuture<'a, Option<Position>> {
         unreachable!("admission asks for positions")
     }
 

@@ -375,7 +375,7 @@ impl World {
     }
 }
 
-fn clients(control: &Arc<Control>) -> (Poller, Clients) {
+pub(super) fn clients(control: &Arc<Control>) -> (Poller, Clients) {
     let (poller, registry) = Poller::new().unwrap();
     let budget = Arc::new(Budget::new(64 << 20));
     let hub_settings = hub::Settings {

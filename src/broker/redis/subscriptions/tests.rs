@@ -110,7 +110,7 @@ fn what_is_subscribed_anew_is_to_be_checked_once_if_anything_is_known_of_it() {
     connect(&mut all);
     assert_eq!(names(all.take_unchecked(10)), ["a"]);
     assert_eq!(names(all.take_unchecked(10)), [""; 0]);
-    let confirmed = all.confirmed_in("b");
+    let confirmed = all.confirmed_by("b");
     assert!(confirmed.is_some() && all.anchor("b", &position, 7, confirmed));
     assert_eq!(names(all.take_unchecked(10)), [""; 0], "nothing can be missing");
     assert!(all.anchor("c", &position, 7, None));
@@ -131,14 +131,14 @@ fn a_position_that_was_overtaken_before_the_subscription_was_confirmed_is_asked_
     let mut all = Subscriptions::default();
     all.want("a".to_owned(), Topic::Channel(ChannelName::new("a").unwrap()));
     all.connected();
-    let before = all.confirmed_in("a");
+    let before = all.confirmed_by("a");
     while let Some(command) = all.next_command() {
         all.answered(&command, false);
     }
     let at = |offset| Position { epoch: "e".into(), offset };
     all.get_mut("a").unwrap().track.advance("e", 4, 7, clock::now());
     assert!(!all.anchor("a", &at(1), 5, before));
-    let confirmed = all.confirmed_in("a");
+    let confirmed = all.confirmed_by("a");
     assert!(all.anchor("a", &at(1), 5, confirmed), "what was not in time is there now");
     assert!(all.anchor("a", &at(4), 7, before), "nothing came before the first");
     all.connected();
@@ -179,7 +179,7 @@ fn who_comes_back_before_redis_was_told_is_still_subscribed() {
     all.unwant("a");
     assert!(want(&mut all, "a").is_none());
     assert_eq!(all.next_command(), None);
-    assert!(all.confirmed_in("a").is_some());
+    assert!(all.confirmed_by("a").is_some());
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_channel_that_comes_back_before_its_end_was_told_is_to_be_checked() {
     let moving = all.take("a").unwrap();
     all.adopt("a".to_owned(), moving);
     assert_eq!(all.next_command(), None);
-    assert!(all.confirmed_in("a").is_some());
+    assert!(all.confirmed_by("a").is_some());
     assert_eq!(all.take_unchecked(10).len(), 1);
 }
 
@@ -246,7 +246,7 @@ fn what_has_to_go_elsewhere_waits_until_it_is_known_where() {
     all.answered(&subscribe("a"), false);
     assert!(waiter.try_recv().is_ok());
     all.ended("a");
-    assert!(all.confirmed_in("a").is_none());
+    assert!(all.confirmed_by("a").is_none());
     assert_eq!(all.next_command(), None);
     all.retry_refused();
     assert_eq!(all.next_command(), Some(subscribe("a")));

@@ -1,0 +1,197 @@
+//! Where a channel stands is asked once for all who want to know it at the same time.
+//!
+//! An answer serves whoever was subscribed before the question was put: what the answer does not
+//! know of arrives. So whoever comes while one is on its way waits, and shares the next one with
+//! all others who do; by then a shard knows from the first. For somebody who resumes the history
+//! comes along with the answer. However many clients come back at once, and to however many
+//! shards, Redis is asked twice.
+
+use std::collections::HashMap;
+
+use fred::types::Value;
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    RedisBroker,
+    answers::{self, Standing},
+    lane::CallError,
+    process::{Process, millis},
+};
+use crate::{
+    broker::{Since, epoch},
+    channel::ChannelName,
+    limits::{REDIS_POSITION_TTL, SUBSCRIBE_DEADLINE},
+    position::Position,
+};
+
+/// The questions of a process that have no answer yet.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    /// How many were put.
+    count: u64,
+    open: HashMap<ChannelName, Open>,
+}
+
+/// One channel's: at most one is on its way, and at most one waits for its turn.
+#[derive(Debug, Default)]
+struct Open {
+    put: Option<Put>,
+    next: Option<(AnswerSender, AnswerReceiver)>,
+}
+
+#[derive(Debug)]
+struct Put {
+    number: u64,
+    answer: AnswerReceiver,
+}
+
+type AnswerSender = watch::Sender<Option<Standing>>;
+/// Its sender is dropped without an answer if there will be none.
+type AnswerReceiver = watch::Receiver<Option<Standing>>;
+
+/// What somebody who wants to know is to do.
+enum Turn<'a> {
+    /// Put the question.
+    Ask(Asking<'a>),
+    /// The answer to the one that was put will serve.
+    Share(AnswerReceiver),
+    /// It will not: once it is `over`, the `next` one's will.
+    Wait { over: AnswerReceiver, next: AnswerReceiver },
+}
+
+/// The question of one channel on its way; over when dropped, however it went.
+struct Asking<'a> {
+    process: &'a Process,
+    channel: &'a ChannelName,
+    number: u64,
+    answer: AnswerSender,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let open = &mut self.process.memory().questions.open;
+        let Some(Open { put, next }) = open.get_mut(self.channel) else { return };
+        if put.as_ref().is_some_and(|put| put.number == self.number) {
+            *put = None;
+            if next.is_none() {
+                open.remove(self.channel);
+            }
+        }
+    }
+}
+
+impl Questions {
+    /// Nobody wants to know of `channel` any more.
+    pub(super) fn forget(&mut self, channel: &ChannelName) {
+        self.open.remove(channel);
+    }
+}
+
+impl Process {
+    /// The number of the next question.
+    fn next_question(&self) -> u64 {
+        self.memory().questions.count + 1
+    }
+
+    /// For somebody whom questions from the number `first` on serve.
+    fn turn<'a>(&'a self, channel: &'a ChannelName, first: u64) -> Turn<'a> {
+        let questions = &mut self.memory().questions;
+        let Open { put, next } = questions.open.entry(channel.clone()).or_default();
+        match put {
+            Some(put) if put.number >= first => Turn::Share(put.answer.clone()),
+            Some(put) => {
+                let (_, next) = next.get_or_insert_with(|| watch::channel(None));
+                Turn::Wait { over: put.answer.clone(), next: next.clone() }
+            }
+            None => {
+                questions.count += 1;
+                let number = questions.count;
+                let (sender, answer) = next.take().unwrap_or_else(|| watch::channel(None));
+                *put = Some(Put { number, answer });
+                Turn::Ask(Asking { process: self, channel, number, answer: sender })
+            }
+        }
+    }
+}
+
+impl RedisBroker {
+    pub(super) async fn position_now(
+        &self,
+        channel: ChannelName,
+        since: Option<&Since>,
+    ) -> Option<Position> {
+        let asking = async {
+            // The second answer is certain, unless the connection has just ended.
+            for _ in 0..2 {
+                let before = self.listening.confirmed_on(&channel);
+                let standing = self.standing(&channel, since).await.ok()?;
+                // Else messages arrived that the answer does not know, and some before them may
+                // not have.
+                if self.listening.anchor(&channel, &standing, before).await {
+                    return Some(standing.position);
+                }
+            }
+            None
+        };
+        timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?
+    }
+
+    async fn standing(
+        &self,
+        channel: &ChannelName,
+        since: Option<&Since>,
+    ) -> Result<Standing, CallError> {
+        let first = self.process().next_question();
+        loop {
+            match self.process().turn(channel, first) {
+                Turn::Ask(asking) => {
+                    let standing = self.ask_standing(channel, since).await?;
+                    asking.answer.send_replace(Some(standing.clone()));
+                    return Ok(standing);
+                }
+                Turn::Share(mut answer) => {
+                    // Without an answer: ask.
+                    if let Ok(standing) = answer.wait_for(Option::is_some).await
+                        && let Some(standing) = standing.clone()
+                    {
+                        return Ok(standing);
+                    }
+                }
+                Turn::Wait { mut over, next } => {
+                    // Resolves by its end.
+                    let _ = over.wait_for(|_| false).await;
+                    // Somebody else may have been quicker, and have the answer already.
+                    if let Some(standing) = next.borrow().clone() {
+                        return Ok(standing);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask_standing(
+        &self,
+        channel: &ChannelName,
+        since: Option<&Since>,
+    ) -> Result<Standing, CallError> {
+        let process = self.process();
+        let mut args: Vec<Value> = vec![epoch::random().into(), millis(REDIS_POSITION_TTL)];
+        let reading = since.and_then(|since| process.begin_reading(channel, since));
+        if let Some((_, first)) = &reading {
+            let known = match since {
+                Some(Since::After(Position { epoch, offset })) => [&**epoch, &offset.to_string()],
+                _ => ["", "0"],
+            };
+            args.extend(known.map(Value::from));
+            args.extend(process.what_to_read(*first));
+        }
+        let keys = process.names.keys(channel);
+        let answer = self.link.ask(channel, &process.scripts.position, keys, args).await?;
+        let answer = answers::standing_and_history(answer).map_err(CallError::InDoubt)?;
+        let (standing, read) = answer;
+        if let (Some(read), Some((_, first))) = (read, &reading) {
+            process.take_in(channel, read, *first);
+        }
+        Ok(standing)
+    }
+}
