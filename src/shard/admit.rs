@@ -157,8 +157,8 @@ async fn begin(
     timeout(RESUME_WAIT, again).await.ok()
 }
 
-/// Whether the broker itself, asked now, has not got as far as `position`: then it is none of
-/// this history, and only looks like one.
+/// Whether the broker itself, asked now (or since the client began to wait), has not got as far as
+/// `position`: then it is none of this history, and only looks like one.
 async fn is_unheard_of(core: &Rc<Core>, channel: &ChannelName, position: &Position) -> bool {
     let newest = core.broker().position(channel.clone(), None).await;
     newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)

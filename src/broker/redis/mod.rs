@@ -36,6 +36,7 @@ mod wire;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     rc::Rc,
     sync::Arc,
 };
@@ -51,6 +52,7 @@ use self::{
     hearing::Hearing,
     link::Link,
     listening::{Listener, Listening},
+    subscriber::Heard,
     topology::Topology,
 };
 use super::{
@@ -69,6 +71,9 @@ pub(super) struct RedisBroker {
     listening: Listening,
     /// The first shard's, or each shard's.
     hearing: Option<Rc<Hearing>>,
+    /// By what a channel's subscription is confirmed, and the first question for its position that
+    /// was put since.
+    confirmed: RefCell<HashMap<ChannelName, (Heard, u64)>>,
     sending: RefCell<Vec<Task>>,
     receiving: RefCell<Vec<Task>>,
     /// Publishes on their way, and the bytes of their payloads.
@@ -119,6 +124,7 @@ impl RedisBroker {
             link,
             listening,
             hearing,
+            confirmed: RefCell::default(),
             sending: RefCell::new(sending),
             receiving: RefCell::new(receiving),
             in_flight: Cell::new((0, 0)),
@@ -210,6 +216,7 @@ impl Broker for RedisBroker {
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
+        self.confirmed.borrow_mut().remove(channel);
         self.listening.unwant(channel);
     }
 

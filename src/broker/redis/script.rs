@@ -145,8 +145,11 @@ end
 /// With `ARGV[3]`, the history too, by `ARGV[5]` and the following, unless there is nothing after
 /// the offset `ARGV[4]` of the epoch `ARGV[3]`.
 const POSITION: &str = r"
-if not standing()[1] then begin(ARGV[1], ARGV[2]) end
 local held = standing()
+if not held[1] then
+  begin(ARGV[1], ARGV[2])
+  held = standing()
+end
 if not ARGV[3] or (held[1] == ARGV[3] and tonumber(held[2]) <= tonumber(ARGV[4])) then
   return held
 end

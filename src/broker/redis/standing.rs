@@ -1,10 +1,10 @@
 //! Where a channel stands is asked once for all who want to know it at the same time.
 //!
 //! An answer serves whoever was subscribed before the question was put: what the answer does not
-//! know of arrives. So whoever comes while one is on its way waits, and shares the next one with
-//! all others who do; by then a shard knows from the first. For somebody who resumes the history
-//! comes along with the answer. However many clients come back at once, and to however many
-//! shards, Redis is asked twice.
+//! know of arrives. So all handshakes of a shard share one question, and shards that subscribe
+//! while one is on its way share the next. For somebody who resumes the history comes along with
+//! the answer. However many clients come back at once, Redis is asked once per shard at most, and
+//! twice if all shards are wanted at the same time.
 
 use std::collections::HashMap;
 
@@ -16,6 +16,7 @@ use super::{
     answers::{self, Standing},
     lane::CallError,
     process::{Process, millis},
+    subscriber::Heard,
 };
 use crate::{
     broker::{Since, epoch},
@@ -124,7 +125,7 @@ impl RedisBroker {
             // The second answer is certain, unless the connection has just ended.
             for _ in 0..2 {
                 let before = self.listening.confirmed_on(&channel);
-                let standing = self.standing(&channel, since).await.ok()?;
+                let standing = self.standing(&channel, before, since).await.ok()?;
                 // Else messages arrived that the answer does not know, and some before them may
                 // not have.
                 if self.listening.anchor(&channel, &standing, before).await {
@@ -136,12 +137,27 @@ impl RedisBroker {
         timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?
     }
 
+    /// The first question that serves this handle, which is subscribed as `heard` says.
+    fn serving(&self, channel: &ChannelName, heard: Option<Heard>) -> u64 {
+        let next = self.process().next_question();
+        let Some(heard) = heard else { return next };
+        let mut confirmed = self.confirmed.borrow_mut();
+        match confirmed.get(channel) {
+            Some((known, first)) if *known == heard => *first,
+            _ => {
+                confirmed.insert(channel.clone(), (heard, next));
+                next
+            }
+        }
+    }
+
     async fn standing(
         &self,
         channel: &ChannelName,
+        heard: Option<Heard>,
         since: Option<&Since>,
     ) -> Result<Standing, CallError> {
-        let first = self.process().next_question();
+        let first = self.serving(channel, heard);
         loop {
             match self.process().turn(channel, first) {
                 Turn::Ask(asking) => {
