@@ -167,7 +167,7 @@ fn a_refused_subscription_breaks_nothing_else_and_is_made_up_for() {
             let answer = server.cli(&[&command, rules].concat());
             assert_eq!(answer, "OK");
         };
-        allow(&["&test:heartbeat:*", "&test:{a}", "&test:{notifications}:bridge", "&raw"]);
+        allow(&["&test:heartbeat:*", "&test:{a}", "&test:{notifications}:bridge:raw", "&raw"]);
         let process = Process::start(settings(&server), 1).await;
         process.subscribe("b").await;
         process.subscribe("a").await;

@@ -281,3 +281,20 @@ fn garbage_and_repetitions_on_our_channels_reach_nobody() {
         assert_eq!(process.shared.health().duplicates(), 3);
     });
 }
+
+#[test]
+fn each_raw_channel_has_a_bridge_of_its_own() {
+    run(async {
+        let server = RedisServer::start();
+        let one = process(&server, 1).await;
+        let mut settings = settings(&server);
+        settings.redis.as_mut().unwrap().raw_channel = Some("other".to_owned());
+        let _other = Process::start(settings, 1).await;
+        until_bridged(&server, &one.sinks[0], "one").await;
+        until("the other one has a bridge too", || {
+            server.cli(&["PUBLISH", "other", "two"]);
+            one.sinks[0].texts().iter().any(|text| text == "two")
+        })
+        .await;
+    });
+}

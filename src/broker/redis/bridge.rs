@@ -61,10 +61,10 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    pub(super) fn new(link: &Link) -> Self {
+    pub(super) fn new(link: &Link, raw: &str) -> Self {
         Self {
             lease: RefCell::new(Lease::new(epoch::random())),
-            marks: link.process().names.bridge(&ChannelName::default_channel()),
+            marks: link.process().names.bridge(&ChannelName::default_channel(), raw),
             nudge: Notify::new(),
             left: Notify::new(),
             leaving: Cell::new(false),

@@ -44,9 +44,9 @@ impl Names {
         format!("{}:{{{channel}}}:idem:{}", self.prefix, key.as_str())
     }
 
-    /// The lease of the raw channel's bridge, and the Redis channel that tells of it.
-    pub(super) fn bridge(&self, channel: &ChannelName) -> String {
-        format!("{}:{{{channel}}}:bridge", self.prefix)
+    /// The lease of the bridge from the raw channel `raw`, and the Redis channel that tells of it.
+    pub(super) fn bridge(&self, channel: &ChannelName, raw: &str) -> String {
+        format!("{}:{{{channel}}}:bridge:{raw}", self.prefix)
     }
 
     /// The number of the last slot that anyone claimed.
@@ -79,7 +79,7 @@ mod tests {
         let key = IdempotencyKey::new("}{").unwrap();
         assert_eq!(names.idempotency(&channel, &key), "wsbcast:{a:b}:idem:}{");
         assert_eq!(names.slot(&channel, 10_000), "wsbcast:{a:b}:slot:10000");
-        assert_eq!(names.bridge(&channel), "wsbcast:{a:b}:bridge");
+        assert_eq!(names.bridge(&channel, "raw"), "wsbcast:{a:b}:bridge:raw");
         assert_eq!(names.heartbeat(3), "wsbcast:heartbeat:p:3");
         assert!(names.may_be_ours("wsbcast:{x}") && !names.may_be_ours("wsbcasts"));
     }

@@ -74,7 +74,7 @@ impl Subscriber {
         subscriptions.want(process.names.heartbeat(shard), Topic::Heartbeat);
         let raw_channel = process.raw_channel.as_ref().filter(|_| shard == 0);
         let bridge = raw_channel.map(|raw| {
-            let bridge = Bridge::new(&link);
+            let bridge = Bridge::new(&link, raw);
             subscriptions.want(bridge.marks().to_owned(), Topic::Marks);
             subscriptions.want(raw.clone(), Topic::Raw);
             bridge
