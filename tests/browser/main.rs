@@ -11,6 +11,7 @@ mod support;
 
 mod chromium;
 mod client;
+mod event_source;
 mod faults;
 mod rules;
 mod stage;
