@@ -5,7 +5,7 @@
 //! without a hole: what follows a hole begins it anew. Nonces tell whether messages that fit by
 //! their offsets are of one history.
 
-use super::{Histories, Stamped};
+use super::{Histories, Ring, Stamped};
 use crate::{
     channel::ChannelName,
     clock::Millis,
@@ -66,13 +66,23 @@ impl Histories {
         Fed::Known
     }
 
-    /// The stream of `channel` was read; its newest message is from `at`.
-    pub(in crate::broker) fn fill(&mut self, channel: &ChannelName, reading: Reading, at: Millis) {
+    /// The stream of `channel` was read; its newest message is from `at`. Of another history than
+    /// what is here, nothing is taken.
+    pub(in crate::broker) fn fill(
+        &mut self,
+        channel: &ChannelName,
+        reading: Reading,
+        at: Millis,
+    ) -> Fed {
         let Reading { position, nonce, messages, is_whole } = reading;
         let messages = unbroken(messages, &position, nonce);
         match self.get(channel) {
-            Some(ring) if ring.has_replaced(&position.epoch) => return,
+            // Redis was rolled back to it.
+            Some(ring) if ring.has_replaced(&position.epoch) => return Fed::Diverged,
             Some(ring) if is_same_epoch(&ring.position().epoch, &position.epoch) => {
+                if is_other(ring, &messages, position.offset, nonce) {
+                    return Fed::Diverged;
+                }
                 if ring.position().offset < position.offset {
                     self.append(channel, &messages, &position, nonce, at);
                 }
@@ -94,6 +104,7 @@ impl Histories {
                 ring.set_complete();
             }
         });
+        Fed::Known
     }
 
     /// What of a reading is newer than the ring, or all of it if they do not meet.
@@ -143,6 +154,17 @@ impl Histories {
             self.push(channel, one.kept, at);
         }
     }
+}
+
+/// Whether what was read of a stream, up to the message `nonce` at `offset`, is of another history
+/// than the ring: some message, or the one before it, has another nonce.
+fn is_other(ring: &Ring, messages: &[Stamped], offset: u64, nonce: u64) -> bool {
+    let differs = |offset, nonce| ring.nonce_at(offset).is_some_and(|known| known != nonce);
+    let is_other = |one: &Stamped| {
+        let offset = one.position.offset;
+        differs(offset, one.kept.nonce) || differs(offset - 1, one.previous)
+    };
+    differs(offset, nonce) || messages.iter().any(is_other)
 }
 
 /// The newest messages that follow each other, up to the one at `position`.

@@ -125,7 +125,7 @@ impl Ring {
     }
 
     /// Whether `epoch` came before this one: what still arrives of it is late.
-    pub(super) fn has_replaced(&self, epoch: &Arc<str>) -> bool {
+    pub(in crate::broker) fn has_replaced(&self, epoch: &Arc<str>) -> bool {
         self.replaced.as_ref().is_some_and(|replaced| is_same_epoch(replaced, epoch))
     }
 

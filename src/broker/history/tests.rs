@@ -99,20 +99,20 @@ fn whatever_happens_the_bounds_are_kept() {
                     let next = histories.push(&name, message, now).unwrap();
                     assert_eq!(next.offset, last + 1, "seed {seed}");
                 }
-                7 => histories.fill(
-                    &name,
-                    Reading {
+                7 => {
+                    let one = Stamped {
                         position: Position { epoch: "0".into(), offset: 1 },
+                        previous: 0,
+                        kept: kept(random.usize(0..1_000)),
+                    };
+                    let reading = Reading {
+                        position: one.position.clone(),
                         nonce: 0,
-                        messages: vec![Stamped {
-                            position: Position { epoch: "0".into(), offset: 1 },
-                            previous: 0,
-                            kept: kept(random.usize(0..1_000)),
-                        }],
+                        messages: vec![one],
                         is_whole: random.bool(),
-                    },
-                    now,
-                ),
+                    };
+                    histories.fill(&name, reading, now);
+                }
                 8 => histories.forget(&name),
                 _ => histories.expire(now),
             }

@@ -12,7 +12,12 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(test)]
+use fred::types::Value;
+
 use super::{Process, lane::Lane, routes::Routes, turnstile::Turnstile};
+#[cfg(test)]
+use super::{lane::CallError, script::Script};
 use crate::{
     broker::{Place, Shared},
     clock::{self, Millis},
@@ -32,9 +37,17 @@ impl Part {
     const NUMBERED: usize = 2;
 }
 
+/// Answers scripts in place of Redis.
+#[cfg(test)]
+pub(super) trait StandIn: std::fmt::Debug {
+    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError>;
+}
+
 /// The parts of one handle that know of each other.
 #[derive(Debug)]
 pub(super) struct Link {
+    #[cfg(test)]
+    pub(super) stand_in: Option<Rc<dyn StandIn>>,
     pub(super) shared: Arc<Shared>,
     /// The lanes of heartbeats; everything else goes through them too, unless this is a cluster.
     pub(super) lanes: Vec<Rc<Lane>>,
@@ -71,6 +84,8 @@ impl Link {
             unheard.clear();
         }
         Self {
+            #[cfg(test)]
+            stand_in: None,
             lanes: (0..pool).map(|index| Rc::new(Lane::new(index))).collect(),
             routes: is_cluster.then(Routes::default),
             turnstiles: (0..turnstiles).map(|_| Turnstile::default()).collect(),

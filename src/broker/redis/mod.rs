@@ -23,6 +23,8 @@ mod reader;
 mod repair;
 mod routes;
 mod script;
+#[cfg(test)]
+mod sim;
 mod slot;
 mod slots;
 mod standing;
@@ -202,7 +204,7 @@ impl Broker for RedisBroker {
         since: Since,
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery> {
-        self.recover_now(channel, since, to).boxed_local()
+        async move { self.process().recover(&self.link, &channel, &since, &to).await }.boxed_local()
     }
 
     fn history(

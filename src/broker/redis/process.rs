@@ -245,6 +245,11 @@ impl Process {
         self.memory().histories.piece(channel, after, to, REPLAY_PIECE_BYTES)
     }
 
+    /// Whether `epoch` of `channel` came before the one that is known here.
+    pub(super) fn has_replaced(&self, channel: &ChannelName, epoch: &Arc<str>) -> bool {
+        self.memory().histories.get(channel).is_some_and(|ring| ring.has_replaced(epoch))
+    }
+
     /// Forgets what is remembered of `channel` under `epoch`.
     pub(super) fn forget(&self, channel: &ChannelName, epoch: &str) {
         let mut memory = self.memory();

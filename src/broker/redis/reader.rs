@@ -10,8 +10,7 @@ use fred::types::Value;
 use tokio::sync::watch;
 
 use super::{
-    RedisBroker,
-    answers::{self, Read},
+    answers::{self, Read, Standing},
     lane::CallError,
     link::Link,
     process::Process,
@@ -19,7 +18,7 @@ use super::{
 use crate::{
     broker::{
         Recovery, Since,
-        history::{Reading, Ring},
+        history::{Fed, Reading, Ring},
     },
     channel::ChannelName,
     clock,
@@ -59,7 +58,8 @@ impl Drop for Flight<'_> {
 }
 
 impl Process {
-    /// Gets `span` into memory, as far as Redis has it and there is room.
+    /// Gets `span` into memory, as far as Redis has it and there is room. Whether what Redis has
+    /// is of one history with what is here.
     ///
     /// # Errors
     /// When Redis could not be asked.
@@ -68,24 +68,22 @@ impl Process {
         link: &Link,
         channel: &ChannelName,
         span: Span<'_>,
-    ) -> Result<(), CallError> {
+    ) -> Result<Fed, CallError> {
         if !self.history.is_on() || span.after >= span.to {
-            return Ok(());
+            return Ok(Fed::Known);
         }
         loop {
             match self.need(channel, span) {
-                Need::Nothing => return Ok(()),
+                Need::Nothing => return Ok(Fed::Known),
                 Need::Wait(mut reading) => {
                     // It never sends: it resolves by its end.
                     let _ = reading.changed().await;
                 }
                 Need::Read(flight, first) => {
                     let read = self.read_stream(link, channel, first).await?;
-                    if let Some(read) = read {
-                        self.take_in(channel, read, first);
-                    }
+                    let fed = read.map_or(Fed::Known, |read| self.take_in(channel, read, first));
                     drop(flight);
-                    return Ok(());
+                    return Ok(fed);
                 }
             }
         }
@@ -164,7 +162,7 @@ impl Process {
     }
 
     /// Remembers what was read from the offset `first` on.
-    pub(super) fn take_in(&self, channel: &ChannelName, read: Read, first: u64) {
+    pub(super) fn take_in(&self, channel: &ChannelName, read: Read, first: u64) -> Fed {
         let Read { standing, lives_ms, messages } = read;
         let now = clock::now();
         // The stream's life began with the newest message.
@@ -179,39 +177,53 @@ impl Process {
         let is_whole = first == 1;
         let reading =
             Reading { position: standing.position, nonce: standing.nonce, messages, is_whole };
-        self.memory().histories.fill(channel, reading, at);
+        self.memory().histories.fill(channel, reading, at)
     }
 
-    fn recovery(&self, channel: &ChannelName, since: &Since, to: &Position) -> Recovery {
-        let memory = self.memory();
-        let kept = memory.histories.get(channel).map(|ring| ring.recovery(since, to));
-        kept.unwrap_or_else(|| Ring::new(to.clone()).recovery(since, to))
-    }
-}
-
-impl RedisBroker {
-    pub(super) async fn recover_now(
+    /// Ends an epoch that stands for two histories; where the channel stands then. Shards hear of
+    /// it by what comes next.
+    pub(super) async fn end(
         &self,
-        channel: ChannelName,
-        since: Since,
-        to: Position,
+        link: &Link,
+        channel: &ChannelName,
+        epoch: &str,
+    ) -> Result<Standing, CallError> {
+        let standing = self.rotate(link, channel, epoch).await?;
+        self.forget(channel, epoch);
+        Ok(standing)
+    }
+
+    /// What of `channel`'s history there is since `since`, up to `to`, once Redis was asked for
+    /// what is missing here.
+    pub(super) async fn recover(
+        &self,
+        link: &Link,
+        channel: &ChannelName,
+        since: &Since,
+        to: &Position,
     ) -> Recovery {
-        let after = match &since {
-            Since::After(after) if after.is_comparable(&to) && after.offset <= to.offset => {
+        let after = match since {
+            Since::After(after) if after.is_comparable(to) && after.offset <= to.offset => {
                 after.offset
             }
             // Of another history: all of this one is wanted.
             Since::After(_) => 0,
             Since::Newest(count) => to.offset.saturating_sub(*count as u64),
         };
-        let process = self.process();
-        let span = Span { epoch: &to.epoch, after, to: to.offset };
-        let covering = process.cover(&self.link, &channel, span);
+        let covering = async {
+            let span = Span { epoch: &to.epoch, after, to: to.offset };
+            if self.cover(link, channel, span).await? == Fed::Diverged {
+                self.end(link, channel, &to.epoch).await?;
+            }
+            Ok::<_, CallError>(())
+        };
         match tokio::time::timeout(SUBSCRIBE_DEADLINE, covering).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%channel, ?error, "the history cannot be read"),
             Err(_) => tracing::debug!(%channel, "the history was not read in time"),
         }
-        process.recovery(&channel, &since, &to)
+        let memory = self.memory();
+        let kept = memory.histories.get(channel).map(|ring| ring.recovery(since, to));
+        kept.unwrap_or_else(|| Ring::new(to.clone()).recovery(since, to))
     }
 }

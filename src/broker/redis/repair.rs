@@ -43,6 +43,8 @@ struct Hole {
     after: Option<u64>,
     /// The nonce of the last one in it.
     last: u64,
+    /// The nonce of the one after it, which has arrived.
+    next: Option<u64>,
 }
 
 impl Subscriber {
@@ -67,8 +69,14 @@ impl Subscriber {
             (track.judge(&stamp, clock::now(), known), track.last().map(|(_, nonce)| nonce))
         });
         let Some((verdict, newest)) = judged else { return Ok(()) };
-        let hole =
-            |from, after| Hole { epoch: epoch.into(), from, to: offset - 1, after, last: previous };
+        let hole = |from, after| Hole {
+            epoch: epoch.into(),
+            from,
+            to: offset - 1,
+            after,
+            last: previous,
+            next: Some(nonce),
+        };
         let repaired = match verdict {
             Verdict::Next => Ok(()),
             Verdict::Duplicate => {
@@ -140,23 +148,27 @@ impl Subscriber {
             Lag::Diverged => return self.diverged(channel, name, &position.epoch).await,
         };
         let Position { epoch, offset } = position;
-        let hole = Hole { epoch: epoch.clone(), from, to: offset, after, last: nonce };
-        if self.repair(channel, name, hole).await.is_err() {
-            return self.diverged(channel, name, &epoch).await;
+        let hole = Hole { epoch: epoch.clone(), from, to: offset, after, last: nonce, next: None };
+        match self.repair(channel, name, hole).await {
+            Ok(()) => Ok(()),
+            Err(Diverged) => self.diverged(channel, name, &epoch).await,
         }
-        self.with_track(name, |track| track.advance(&epoch, offset, nonce, clock::now()));
-        Ok(())
     }
 
-    /// Delivers what is missing, and tells what of it cannot be had.
+    /// Delivers what is missing, and tells what of it cannot be had. Where two histories meet, it
+    /// does neither.
     async fn repair(&self, channel: &ChannelName, name: &str, hole: Hole) -> Result<(), Diverged> {
         let process = self.link.process();
-        let Hole { epoch, from, to, after, last } = hole;
-        self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await;
+        let Hole { epoch, from, to, after, last, next } = hole;
+        if self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await == Fed::Diverged {
+            return Err(Diverged);
+        }
         let is_other = |offset, nonce| {
             process.nonce_at(channel, &epoch, offset).is_some_and(|known| known != nonce)
         };
-        if after.is_some_and(|nonce| is_other(from - 1, nonce)) || is_other(to, last) {
+        let is_other_before = after.is_some_and(|nonce| is_other(from - 1, nonce));
+        let is_other_next = next.is_some_and(|nonce| is_other(to + 1, nonce));
+        if is_other_before || is_other(to, last) || is_other_next {
             return Err(Diverged);
         }
         let (floor, end) = process.kept(channel, &epoch).unwrap_or((to, to));
@@ -187,6 +199,7 @@ impl Subscriber {
             self.gap(channel, missed);
             is_whole = false;
         }
+        self.with_track(name, |track| track.advance(&epoch, to, last, clock::now()));
         if is_whole {
             self.link.shared.health_ref().repaired.add(1);
             tracing::info!(%channel, from, to, "messages that did not arrive were fetched");
@@ -194,20 +207,22 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`].
-    async fn cover(&self, channel: &ChannelName, span: Span<'_>) {
+    /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`]. Whether it is of one
+    /// history with what is there.
+    async fn cover(&self, channel: &ChannelName, span: Span<'_>) -> Fed {
         let covering = async {
             loop {
                 match self.link.process().cover(&self.link, channel, span).await {
-                    Ok(()) => return,
+                    Ok(fed) => return fed,
                     Err(error) => tracing::debug!(%channel, ?error, "the history was not read"),
                 }
                 sleep(REDIS_RECONNECT_DELAY).await;
             }
         };
-        if timeout(REPAIR_DEADLINE, covering).await.is_err() {
+        timeout(REPAIR_DEADLINE, covering).await.unwrap_or_else(|_| {
             tracing::warn!(%channel, "the history was not read in time");
-        }
+            Fed::Known
+        })
     }
 
     /// Ends an epoch that stands for two histories. Everyone gets to the new one that way,
@@ -239,12 +254,13 @@ impl Subscriber {
         }
         tracing::warn!(%channel, epoch, "Redis was rolled back: the channel begins anew");
         let Position { epoch, offset } = position;
-        let hole = Hole { epoch: epoch.clone(), from: 1, to: offset, after: None, last: nonce };
+        let (after, next) = (None, None);
+        let hole = Hole { epoch: epoch.clone(), from: 1, to: offset, after, last: nonce, next };
         if self.repair(channel, name, hole).await.is_err() {
             let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset) };
             self.gap(channel, missed);
+            self.with_track(name, |track| track.advance(&epoch, offset, nonce, clock::now()));
         }
-        self.with_track(name, |track| track.advance(&epoch, offset, nonce, clock::now()));
         Ok(())
     }
 

@@ -15,11 +15,12 @@ use super::{
     RedisBroker,
     answers::{self, Standing},
     lane::CallError,
+    link::Link,
     process::{Process, millis},
     subscriber::Heard,
 };
 use crate::{
-    broker::{Since, epoch},
+    broker::{Since, epoch, history::Fed},
     channel::ChannelName,
     limits::{REDIS_POSITION_TTL, SUBSCRIBE_DEADLINE},
     position::Position,
@@ -113,6 +114,39 @@ impl Process {
             }
         }
     }
+
+    /// Where `channel` stands, for somebody who comes with `since`. What Redis says must be of one
+    /// history with what is here.
+    pub(super) async fn ask_standing(
+        &self,
+        link: &Link,
+        channel: &ChannelName,
+        since: Option<&Since>,
+    ) -> Result<Standing, CallError> {
+        let mut args: Vec<Value> = vec![epoch::random().into(), millis(REDIS_POSITION_TTL)];
+        let reading = since.and_then(|since| self.begin_reading(channel, since));
+        if let Some((_, first)) = &reading {
+            let known = match since {
+                Some(Since::After(Position { epoch, offset })) => [&**epoch, &offset.to_string()],
+                _ => ["", "0"],
+            };
+            args.extend(known.map(Value::from));
+            args.extend(self.what_to_read(*first));
+        }
+        let answer =
+            link.ask(channel, &self.scripts.position, self.names.keys(channel), args).await?;
+        let answer = answers::standing_and_history(answer).map_err(CallError::InDoubt)?;
+        let (standing, read) = answer;
+        let fed = match (read, &reading) {
+            (Some(read), Some((_, first))) => self.take_in(channel, read, *first),
+            _ if self.has_replaced(channel, &standing.position.epoch) => Fed::Diverged,
+            _ => Fed::Known,
+        };
+        match fed {
+            Fed::Known => Ok(standing),
+            Fed::Diverged => self.end(link, channel, &standing.position.epoch).await,
+        }
+    }
 }
 
 impl RedisBroker {
@@ -161,7 +195,7 @@ impl RedisBroker {
         loop {
             match self.process().turn(channel, first) {
                 Turn::Ask(asking) => {
-                    let standing = self.ask_standing(channel, since).await?;
+                    let standing = self.process().ask_standing(&self.link, channel, since).await?;
                     asking.answer.send_replace(Some(standing.clone()));
                     return Ok(standing);
                 }
@@ -183,31 +217,5 @@ impl RedisBroker {
                 }
             }
         }
-    }
-
-    async fn ask_standing(
-        &self,
-        channel: &ChannelName,
-        since: Option<&Since>,
-    ) -> Result<Standing, CallError> {
-        let process = self.process();
-        let mut args: Vec<Value> = vec![epoch::random().into(), millis(REDIS_POSITION_TTL)];
-        let reading = since.and_then(|since| process.begin_reading(channel, since));
-        if let Some((_, first)) = &reading {
-            let known = match since {
-                Some(Since::After(Position { epoch, offset })) => [&**epoch, &offset.to_string()],
-                _ => ["", "0"],
-            };
-            args.extend(known.map(Value::from));
-            args.extend(process.what_to_read(*first));
-        }
-        let keys = process.names.keys(channel);
-        let answer = self.link.ask(channel, &process.scripts.position, keys, args).await?;
-        let answer = answers::standing_and_history(answer).map_err(CallError::InDoubt)?;
-        let (standing, read) = answer;
-        if let (Some(read), Some((_, first))) = (read, &reading) {
-            process.take_in(channel, read, *first);
-        }
-        Ok(standing)
     }
 }

@@ -1,0 +1,363 @@
+//! Failovers, lost data, cut connections, trimmed streams and resumes against a naive model, from
+//! a seed.
+//!
+//! Two processes of two shards: their subscribers, repair, memory and questions are the real ones;
+//! Redis and the connections to it are a model. Whatever happens, what a shard delivers has no
+//! hole that was not told, no repetition and no second message in a position; and when all is well
+//! again everybody has the history that Redis has. `WSBCAST_SIM_SEED=n` runs one seed alone.
+
+mod ear;
+mod model;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use ear::{Ear, Noted};
+use model::Redis;
+
+use super::{link::Link, process::Process, subscriber::Subscriber};
+use crate::{
+    broker::{
+        HistorySettings, OnLoss, Place, Recovery, RedisSettings, Settings, Shared, Since, Sink,
+        Subscribers,
+    },
+    channel::ChannelName,
+    position::Position,
+};
+
+const SEEDS: u64 = 10_000;
+const PROCESSES: usize = 2;
+const SHARDS_EACH: usize = 2;
+const SHARDS: usize = PROCESSES * SHARDS_EACH;
+/// As many as a stream never has to give up in one run.
+const ALL: usize = 10_000;
+
+#[test]
+fn whatever_redis_does_what_shards_deliver_is_whole_or_the_hole_is_told() {
+    if let Ok(seed) = std::env::var("WSBCAST_SIM_SEED") {
+        run(seed.parse().expect("a number"));
+        return;
+    }
+    let mut counts = [0; 3];
+    for seed in 0..SEEDS {
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok(counted) => counts.iter_mut().zip(counted).for_each(|(all, one)| *all += one),
+            Err(panic) => {
+                eprintln!("failed: run it alone with WSBCAST_SIM_SEED={seed}");
+                resume_unwind(panic);
+            }
+        }
+    }
+    let [heard, gaps, resumed] = counts;
+    assert!(heard > 20 * SEEDS && gaps > SEEDS && resumed > SEEDS, "{counts:?}: too tame");
+}
+
+/// How many messages were heard, gaps told, and clients resumed.
+fn run(seed: u64) -> [u64; 3] {
+    // Epochs and nonces come from there.
+    fastrand::seed(seed);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build_local(Default::default()).unwrap();
+    runtime.block_on(World::new(seed).run())
+}
+
+struct Shard {
+    shared: Arc<Shared>,
+    subscriber: Subscriber,
+    noted: Arc<Noted>,
+    ear: Ear,
+}
+
+struct World {
+    random: fastrand::Rng,
+    redis: Rc<Redis>,
+    /// The stream keeps all, and Redis answers whenever it is up: then rollbacks are always found.
+    is_plain: bool,
+    channel: ChannelName,
+    shards: Vec<Shard>,
+    /// All that those who came back were given.
+    resumed_with: Vec<(Position, String)>,
+    heard: u64,
+    gaps: u64,
+    resumed: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let is_plain = random.bool();
+        let messages_max = if is_plain { ALL } else { random.usize(1..10) };
+        let redis = Rc::new(Redis::new(random.fork(), SHARDS, messages_max, !is_plain));
+        let mut shards = Vec::new();
+        for _ in 0..PROCESSES {
+            let noted: Vec<Arc<Noted>> = (0..SHARDS_EACH).map(|_| Arc::default()).collect();
+            let sinks = noted.iter().map(|one| one.clone() as Arc<dyn Sink>).collect();
+            let shared = Shared::new(settings(messages_max), sinks).unwrap();
+            for (index, noted) in noted.into_iter().enumerate() {
+                let mut link = Link::new(shared.clone(), Place::Shard(index));
+                link.stand_in = Some(redis.clone());
+                let subscriber = Subscriber::new(Rc::new(link), index);
+                let shared = shared.clone();
+                shards.push(Shard { shared, subscriber, noted, ear: Ear::default() });
+            }
+        }
+        Self {
+            redis,
+            is_plain,
+            channel: ChannelName::new("a").unwrap(),
+            shards,
+            resumed_with: Vec::new(),
+            heard: 0,
+            gaps: 0,
+            resumed: 0,
+            random,
+        }
+    }
+
+    async fn run(mut self) -> [u64; 3] {
+        for shard in 0..SHARDS {
+            self.connect(shard).await;
+            self.join(shard).await;
+        }
+        for _ in 0..self.random.usize(20..150) {
+            self.step().await;
+        }
+        self.finish().await;
+        for shard in &self.shards {
+            self.heard += shard.ear.heard.len() as u64;
+            self.gaps += shard.ear.gaps;
+        }
+        [self.heard, self.gaps, self.resumed]
+    }
+
+    async fn step(&mut self) {
+        let shard = self.random.usize(0..SHARDS);
+        match self.random.u8(0..100) {
+            0..=34 => self.redis.publish(),
+            35..=64 => {
+                self.deliver(shard).await;
+            }
+            65..=74 => self.connect(shard).await,
+            75..=79 => self.disconnect(shard),
+            80..=85 => self.resume(shard).await,
+            86..=88 => self.rejoin(shard).await,
+            89..=92 => self.redis.replicate(),
+            93..=95 => self.redis.fail_over(),
+            96 => self.redis.lose_all(),
+            97 => self.redis.is_up.set(false),
+            _ => self.redis.is_up.set(true),
+        }
+    }
+
+    fn process(&self, shard: usize) -> &Process {
+        self.shards[shard].shared.redis()
+    }
+
+    /// One message arrives, if one is on its way.
+    async fn deliver(&mut self, shard: usize) -> bool {
+        let Some(payload) = self.redis.take(shard) else { return false };
+        let before = self.redis.failures.get();
+        let (name, channel) = (self.process(shard).names.channel(&self.channel), &self.channel);
+        let subscriber = &self.shards[shard].subscriber;
+        let is_kept = subscriber.publication(channel.clone(), &name, &payload).await.is_ok();
+        self.hear(shard, before);
+        if !is_kept {
+            self.disconnect(shard);
+        }
+        true
+    }
+
+    fn hear(&mut self, shard: usize, failures_before: u64) {
+        let has_failed = self.redis.failures.get() > failures_before;
+        let Shard { noted, ear, .. } = &mut self.shards[shard];
+        ear.hear(noted, &self.redis, has_failed);
+    }
+
+    /// A connection is made, if there is none, or one that leads nowhere.
+    async fn connect(&mut self, shard: usize) {
+        if self.redis.is_connected(shard) && !self.redis.is_stale(shard) {
+            return;
+        }
+        self.disconnect(shard);
+        if !self.redis.connect(shard) {
+            return;
+        }
+        self.shards[shard].subscriber.change(|subscriptions| subscriptions.connected());
+        self.tell(shard);
+        if self.random.bool() {
+            // It came with the confirmation.
+            self.deliver(shard).await;
+        }
+        self.check(shard).await;
+    }
+
+    /// Redis confirms all that it is told.
+    fn tell(&self, shard: usize) {
+        self.shards[shard].subscriber.change(|subscriptions| {
+            while let Some(command) = subscriptions.next_command() {
+                subscriptions.answered(&command, false);
+            }
+        });
+    }
+
+    async fn check(&mut self, shard: usize) {
+        let before = self.redis.failures.get();
+        let is_kept = self.shards[shard].subscriber.check().await.is_ok();
+        self.hear(shard, before);
+        if !is_kept {
+            self.disconnect(shard);
+        }
+    }
+
+    fn disconnect(&self, shard: usize) {
+        self.redis.disconnect(shard);
+        self.shards[shard].subscriber.change(|subscriptions| subscriptions.disconnected());
+    }
+
+    /// The shard has a first client, which is told where it begins.
+    async fn join(&mut self, shard: usize) {
+        let subscriber = &self.shards[shard].subscriber;
+        drop(subscriber.want(self.channel.clone()));
+        self.tell(shard);
+        for _ in 0..2 {
+            let before = self.shards[shard].subscriber.confirmed_on(&self.channel);
+            if self.random.u8(0..10) == 0 {
+                self.deliver(shard).await;
+            }
+            let link = &self.shards[shard].subscriber.link;
+            let since = self.random.bool().then_some(Since::Newest(3));
+            let question = self.process(shard).ask_standing(link, &self.channel, since.as_ref());
+            let Ok(standing) = question.await else { return };
+            if self.random.u8(0..10) == 0 {
+                self.deliver(shard).await;
+            }
+            let Shard { subscriber, ear, .. } = &mut self.shards[shard];
+            if subscriber.anchor(&self.channel, &standing, before) {
+                ear.begin(standing.position);
+                break;
+            }
+        }
+        self.check(shard).await;
+    }
+
+    /// The last client leaves, and another one comes.
+    async fn rejoin(&mut self, shard: usize) {
+        self.shards[shard].subscriber.unwant(&self.channel);
+        self.heard += self.shards[shard].ear.heard.len() as u64;
+        self.shards[shard].ear = Ear::default();
+        if self.random.bool() {
+            self.tell(shard);
+        }
+        self.join(shard).await;
+    }
+
+    /// Somebody comes back with a position that somebody of this process once had.
+    async fn resume(&mut self, shard: usize) {
+        let Some(to) = self.shards[shard].ear.at.clone() else { return };
+        let first = shard - shard % SHARDS_EACH;
+        let other = first + self.random.usize(0..SHARDS_EACH);
+        let heard = &self.shards[other].ear.heard;
+        if heard.is_empty() {
+            return;
+        }
+        let (after, _) = heard[self.random.usize(0..heard.len())].clone();
+        if after.is_comparable(&to) && after.offset > to.offset {
+            return;
+        }
+        self.resumed += 1;
+        let before = self.redis.failures.get();
+        let link = self.shards[shard].subscriber.link.clone();
+        let since = Since::After(after.clone());
+        let process = self.shards[shard].shared.clone();
+        let process = process.redis();
+        let recovery = process.recover(&link, &self.channel, &since, &to).await;
+        let has_failed = self.redis.failures.get() > before;
+        let Recovery { from, missed } = recovery;
+        match &missed {
+            None => assert_eq!(from, after, "nothing is missing"),
+            Some(missed) if after.is_comparable(&to) => {
+                assert_eq!((missed.from, missed.to), (after.offset + 1, Some(from.offset)));
+                let is_there = self.redis.certainly_has(&to.epoch, from.offset);
+                assert!(has_failed || !is_there, "{missed:?} was told, and is there");
+            }
+            Some(_) => {}
+        }
+        let mut place = from;
+        while place.offset < to.offset {
+            let piece = process.piece(&self.channel, &place, to.offset).unwrap_or_default();
+            if piece.is_empty() {
+                // Clients are told that as a gap.
+                break;
+            }
+            for one in piece {
+                let position = one.position.expect("history has positions");
+                assert_eq!((&position.epoch, position.offset), (&to.epoch, place.offset + 1));
+                let text = String::from_utf8(one.data.to_vec()).unwrap();
+                assert!(self.redis.has_said(&position.epoch, position.offset, &text));
+                place = position.clone();
+                self.resumed_with.push((position, text));
+            }
+        }
+    }
+
+    /// All is well again: everybody gets to where Redis is.
+    async fn finish(&mut self) {
+        self.redis.is_up.set(true);
+        for _ in 0..20 {
+            for shard in 0..SHARDS {
+                self.connect(shard).await;
+                while self.deliver(shard).await {}
+            }
+            if self.is_settled() {
+                break;
+            }
+            self.redis.publish();
+        }
+        let held = self.redis.held.borrow();
+        let newest = held.epoch.as_ref().map(|epoch| (epoch.clone(), held.offset));
+        for Shard { ear, .. } in &self.shards {
+            let at = ear.at.as_ref().map(|at| (at.epoch.to_string(), at.offset));
+            assert_eq!(at, newest, "somebody does not get to where Redis is");
+        }
+        if self.redis.losses.get() > 1 {
+            // An epoch may have been over, and have come back.
+            self.resumed_with.clear();
+        }
+        let heard = self.shards.iter().flat_map(|shard| &shard.ear.heard);
+        for (Position { epoch, offset }, text) in heard.chain(&self.resumed_with) {
+            if self.is_plain && Some(&**epoch) == held.epoch.as_deref() {
+                let truth = &held.texts[*offset as usize - 1];
+                assert_eq!(text, truth, "{epoch}:{offset} was rolled back without a word");
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let held = self.redis.held.borrow();
+        let is_there =
+            |at: &Position| held.epoch.as_deref() == Some(&*at.epoch) && at.offset == held.offset;
+        self.shards.iter().all(|shard| shard.ear.at.as_ref().is_some_and(is_there))
+    }
+}
+
+fn settings(messages_max: usize) -> Settings {
+    let redis = RedisSettings {
+        url: "redis://127.0.0.1:1".to_owned(),
+        subscribers: Subscribers::PerShard,
+        pool: 1,
+        prefix: "test".to_owned(),
+        raw_channel: None,
+        max_broadcast_bytes: 1_000,
+    };
+    let history = HistorySettings {
+        messages_max,
+        bytes_max: 1 << 20,
+        total_bytes_max: 1 << 20,
+        ttl: Duration::from_secs(300),
+    };
+    Settings { redis: Some(redis), on_loss: OnLoss::Local, history }
+}

@@ -1,0 +1,116 @@
+//! What a shard hears, and whether that is as promised.
+
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+
+use super::model::Redis;
+use crate::{
+    broker::{Missed, Publication, Sink},
+    channel::ChannelName,
+    position::Position,
+};
+
+/// A shard's sink: notes all.
+#[derive(Debug, Default)]
+pub(super) struct Noted(Mutex<Vec<Seen>>);
+
+#[derive(Debug)]
+enum Seen {
+    Message(Position, String),
+    Gap(Missed),
+}
+
+impl Noted {
+    fn note(&self, seen: Seen) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    }
+
+    fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sink for Noted {
+    fn has_room(&self, _bytes: usize) -> bool {
+        true
+    }
+
+    fn deliver(&self, publication: Publication) {
+        let text = String::from_utf8(publication.data.to_vec()).expect("it was published as text");
+        self.note(Seen::Message(publication.position.expect("nothing here is local"), text));
+    }
+
+    fn gap(&self, _channel: &ChannelName, missed: Missed) {
+        self.note(Seen::Gap(missed));
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+}
+
+/// A client that listens on a shard for ever.
+#[derive(Debug, Default)]
+pub(super) struct Ear {
+    /// The newest it has, or was told to be missing; None: nothing is known yet.
+    pub(super) at: Option<Position>,
+    /// Nothing has come since it was told where it begins: what was before may still.
+    is_new: bool,
+    /// All it has of this history.
+    pub(super) heard: Vec<(Position, String)>,
+    pub(super) gaps: u64,
+}
+
+impl Ear {
+    /// Begins after `position`, unless something was there already.
+    pub(super) fn begin(&mut self, position: Position) {
+        if self.at.is_none() {
+            *self = Self { at: Some(position), is_new: true, ..Self::default() };
+        }
+    }
+
+    /// Hears what was noted: each message must follow the one before, or a gap between the two was
+    /// told. `failed`: Redis could not be asked for everything.
+    pub(super) fn hear(&mut self, noted: &Noted, redis: &Redis, failed: bool) {
+        for seen in noted.take() {
+            match seen {
+                Seen::Message(position, text) => self.message(position, text, redis),
+                Seen::Gap(missed) => self.gap(&missed, redis, failed),
+            }
+        }
+    }
+
+    fn message(&mut self, position: Position, text: String, redis: &Redis) {
+        let Position { epoch, offset } = &position;
+        assert!(redis.has_said(epoch, *offset, &text), "{text} was never published at {position}");
+        if let Some(at) = &self.at {
+            let is_same = at.is_comparable(&position);
+            if self.is_new && is_same && *offset <= at.offset {
+                return;
+            }
+            assert!(is_same && *offset == at.offset + 1, "{position} came after {at}");
+        }
+        self.is_new = false;
+        self.at = Some(position.clone());
+        self.heard.push((position, text));
+    }
+
+    fn gap(&mut self, missed: &Missed, redis: &Redis, failed: bool) {
+        let epoch = missed.epoch.clone().expect("its epoch is told");
+        let to = missed.to.expect("its end is told");
+        if let Some(at) = &self.at {
+            let from = if *at.epoch == *epoch { at.offset + 1 } else { 1 };
+            let may_be_old = self.is_new && *at.epoch == *epoch && missed.from <= from;
+            assert!(missed.from == from || may_be_old, "{missed:?} was told after {at}");
+            if *at.epoch != *epoch {
+                // It knows that another history has begun.
+                self.heard.clear();
+            }
+        }
+        assert!(failed || !redis.certainly_has(&epoch, to), "{missed:?} was told, and is there");
+        self.gaps += 1;
+        self.is_new = false;
+        self.at = Some(Position { epoch, offset: to });
+    }
+}

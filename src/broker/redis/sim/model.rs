@@ -1,0 +1,260 @@
+//! A Redis that is a few lines of Rust: one channel with its stream, a replica that lags, and what
+//! is on its way to each shard. It answers our scripts as `script` says they do.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, VecDeque},
+};
+
+use bytes::Bytes;
+use fred::{
+    error::{Error, ErrorKind},
+    types::Value,
+};
+
+use super::super::{
+    lane::CallError,
+    link::StandIn,
+    script::{Script, Scripts},
+    wire,
+};
+
+/// What a server holds of the channel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub(super) epoch: Option<String>,
+    pub(super) offset: u64,
+    nonce: u64,
+    stream: VecDeque<Entry>,
+    /// All that was ever published in this epoch and not rolled back, trimmed or not.
+    pub(super) texts: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    offset: u64,
+    nonce: u64,
+    previous: u64,
+    text: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Redis {
+    scripts: Scripts,
+    messages_max: usize,
+    /// Now and then an answer is lost.
+    is_flaky: bool,
+    random: RefCell<fastrand::Rng>,
+    pub(super) held: RefCell<Held>,
+    replica: RefCell<Held>,
+    pub(super) is_up: Cell<bool>,
+    pub(super) failures: Cell<u64>,
+    pub(super) losses: Cell<u64>,
+    rotations: Cell<u64>,
+    count: Cell<u64>,
+    lines: RefCell<Vec<Option<Line>>>,
+    /// Whatever was published at a position, on any branch of the history.
+    said: RefCell<HashMap<(String, u64), Vec<String>>>,
+}
+
+/// A subscriber's connection.
+#[derive(Debug, Default)]
+struct Line {
+    on_its_way: VecDeque<Bytes>,
+    /// It leads to a server that is the master no more, and nobody has noticed.
+    is_stale: bool,
+}
+
+impl Redis {
+    pub(super) fn new(
+        random: fastrand::Rng,
+        shards: usize,
+        messages_max: usize,
+        flaky: bool,
+    ) -> Self {
+        Self {
+            scripts: Scripts::new(false),
+            messages_max,
+            is_flaky: flaky,
+            random: RefCell::new(random),
+            held: RefCell::default(),
+            replica: RefCell::default(),
+            is_up: Cell::new(true),
+            failures: Cell::new(0),
+            losses: Cell::new(0),
+            rotations: Cell::new(0),
+            count: Cell::new(0),
+            lines: RefCell::new((0..shards).map(|_| None).collect()),
+            said: RefCell::default(),
+        }
+    }
+
+    fn chance(&self, percent: u8) -> bool {
+        self.random.borrow_mut().u8(0..100) < percent
+    }
+
+    fn unique(&self) -> u64 {
+        self.count.set(self.count.get() + 1);
+        self.count.get()
+    }
+
+    pub(super) fn publish(&self) {
+        if !self.is_up.get() {
+            return;
+        }
+        let mut held = self.held.borrow_mut();
+        if held.epoch.is_none() {
+            held.begin(format!("e{}", self.unique()));
+        }
+        let text = self.unique().to_string();
+        let (nonce, previous) = (wire::nonce(), held.nonce);
+        held.offset += 1;
+        held.nonce = nonce;
+        held.texts.push(text.clone());
+        let (offset, epoch) = (held.offset, held.epoch.clone().unwrap());
+        held.stream.push_back(Entry { offset, nonce, previous, text: text.clone() });
+        if held.stream.len() > self.messages_max {
+            held.stream.pop_front();
+        }
+        let version = wire::VERSION;
+        let payload = format!("{version} t {epoch} {offset} {nonce} {previous}\n{text}");
+        self.said.borrow_mut().entry((epoch, offset)).or_default().push(text);
+        for line in self.lines.borrow_mut().iter_mut().flatten().filter(|line| !line.is_stale) {
+            line.on_its_way.push_back(Bytes::from(payload.clone()));
+        }
+    }
+
+    /// Whether `text` was published at this position.
+    pub(super) fn has_said(&self, epoch: &str, offset: u64, text: &str) -> bool {
+        let said = self.said.borrow();
+        let texts = said.get(&(epoch.to_owned(), offset));
+        texts.is_some_and(|texts| texts.iter().any(|said| said == text))
+    }
+
+    /// Whether the message at `offset` of `epoch` can be read, and whoever asks must find it. Not
+    /// if histories were lost or ended again and again (a late message of one may hide another
+    /// from a process), or one that was trimmed (what a process remembers may be trimmed further).
+    pub(super) fn certainly_has(&self, epoch: &str, offset: u64) -> bool {
+        let held = self.held.borrow();
+        let losses_max = if self.is_flaky { 0 } else { 1 };
+        let is_certain = self.losses.get() <= losses_max && self.rotations.get() <= 1;
+        let oldest = held.stream.front().map_or(u64::MAX, |entry| entry.offset);
+        let is_kept = (oldest..=held.offset).contains(&offset);
+        is_certain && held.epoch.as_deref() == Some(epoch) && is_kept
+    }
+
+    pub(super) fn connect(&self, shard: usize) -> bool {
+        if self.is_up.get() {
+            self.lines.borrow_mut()[shard] = Some(Line::default());
+        }
+        self.is_up.get()
+    }
+
+    pub(super) fn disconnect(&self, shard: usize) {
+        self.lines.borrow_mut()[shard] = None;
+    }
+
+    pub(super) fn is_connected(&self, shard: usize) -> bool {
+        self.lines.borrow()[shard].is_some()
+    }
+
+    /// The next message for `shard`.
+    pub(super) fn take(&self, shard: usize) -> Option<Bytes> {
+        self.lines.borrow_mut()[shard].as_mut()?.on_its_way.pop_front()
+    }
+
+    /// The replica has everything.
+    pub(super) fn replicate(&self) {
+        self.replica.replace(self.held.borrow().clone());
+    }
+
+    /// The replica is the master now. Connections stay where they are until somebody notices.
+    pub(super) fn fail_over(&self) {
+        self.held.replace(self.replica.borrow().clone());
+        self.losses.set(self.losses.get() + 1);
+        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
+    }
+
+    /// All data is gone.
+    pub(super) fn lose_all(&self) {
+        self.held.replace(Held::default());
+        self.replica.replace(Held::default());
+        self.losses.set(self.losses.get() + 1);
+        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
+    }
+
+    /// Whether a connection leads to a server that is gone.
+    pub(super) fn is_stale(&self, shard: usize) -> bool {
+        self.lines.borrow()[shard].as_ref().is_some_and(|line| line.is_stale)
+    }
+}
+
+impl StandIn for Redis {
+    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError> {
+        if !self.is_up.get() || (self.is_flaky && self.chance(5)) {
+            self.failures.set(self.failures.get() + 1);
+            return Err(CallError::InDoubt(Error::new(ErrorKind::IO, "gone")));
+        }
+        let args: Vec<String> =
+            args.into_iter().map(|arg| arg.convert().expect("arguments are text")).collect();
+        let answer = if script.sha1 == self.scripts.position.sha1 {
+            let mut held = self.held.borrow_mut();
+            if held.epoch.is_none() {
+                held.begin(args[0].clone());
+            }
+            let is_asked = args.len() > 2;
+            let is_there = || held.epoch.as_ref() == Some(&args[2]) && args[3] == text(held.offset);
+            match is_asked && !is_there() {
+                true => held.read(args[4].parse().unwrap(), args[5].parse().unwrap()),
+                false => held.standing(),
+            }
+        } else if script.sha1 == self.scripts.rotate.sha1 {
+            let mut held = self.held.borrow_mut();
+            if held.epoch.is_none() || held.epoch.as_ref() == Some(&args[2]) {
+                self.rotations.set(self.rotations.get() + 1);
+                held.begin(args[0].clone());
+            }
+            held.standing()
+        } else if script.sha1 == self.scripts.read.sha1 {
+            self.held.borrow().read(args[0].parse().unwrap(), args[1].parse().unwrap())
+        } else {
+            unreachable!("nothing else is asked for while subscribed")
+        };
+        // The world goes on before the answer arrives.
+        while self.chance(20) {
+            self.publish();
+        }
+        Ok(answer)
+    }
+}
+
+impl Held {
+    fn begin(&mut self, epoch: String) {
+        *self = Self { epoch: Some(epoch), ..Self::default() };
+    }
+
+    fn standing(&self) -> Value {
+        let epoch = self.epoch.clone().expect("it has begun");
+        Value::Array(vec![epoch.into(), text(self.offset).into(), text(self.nonce).into()])
+    }
+
+    fn read(&self, first: u64, count: usize) -> Value {
+        if self.epoch.is_none() {
+            return Value::Null;
+        }
+        let newest_first = self.stream.iter().rev().take_while(|one| one.offset >= first);
+        let entries = newest_first.take(count).map(|one| {
+            let previous = one.previous.to_string();
+            let fields = ["k", "t", "d", &one.text, "p", &previous].map(Value::from);
+            let id = format!("{}-{}", one.offset, one.nonce);
+            Value::Array(vec![id.into(), Value::Array(fields.to_vec())])
+        });
+        let Value::Array(mut answer) = self.standing() else { unreachable!("it is one") };
+        answer.extend([Value::Integer(300_000), Value::Array(entries.collect())]);
+        Value::Array(answer)
+    }
+}
+
+fn text(number: u64) -> String {
+    number.to_string()
+}
