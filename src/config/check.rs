@@ -6,6 +6,8 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
 
+use fred::error::ErrorKind;
+
 use super::{
     BadValue, BadValues, ClientPublish, Compression, Config, Health, ListenAddr, Notify, Ping,
     Redis, RedisUrl, args,
@@ -231,9 +233,16 @@ fn check_redis_url(url: &str) -> Result<(), String> {
         "redis-cluster" | "rediss-cluster" => "HOST[:PORT][?node=HOST:PORT]",
         _ => "HOST[:PORT][/DATABASE]",
     };
-    fred::types::config::Config::from_url(url)
-        .map(drop)
-        .map_err(|_| format!("not a valid URL; expected {scheme}://[USER:PASSWORD@]{expected}"))
+    match fred::types::config::Config::from_url(url) {
+        Ok(_) => Ok(()),
+        // Not about the URL, but about what it makes necessary.
+        Err(error) if matches!(error.kind(), ErrorKind::Tls) => Err(format!(
+            "the certificates of trusted authorities cannot be read (the system's, or what \
+             SSL_CERT_FILE and SSL_CERT_DIR name): {}",
+            error.details()
+        )),
+        Err(_) => Err(format!("not a valid URL; expected {scheme}://[USER:PASSWORD@]{expected}")),
+    }
 }
 
 fn notify(checker: &mut Checker, typed: &args::Messages, bytes_max: usize) -> Notify {

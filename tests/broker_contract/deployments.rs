@@ -3,6 +3,7 @@
 use wsbcast::broker::{InvalidSettings, OnLoss, Settings, Shared};
 
 use crate::{
+    Program, Recipe, over_redis_and_valkey,
     process::{Process, channel, offset, redis_settings, run, until},
     redis_cluster::RedisCluster,
     redis_server::RedisServer,
@@ -28,10 +29,15 @@ async fn works(settings: Settings) {
     }
 }
 
-#[test]
-fn a_password_and_a_user_are_sent() {
+over_redis_and_valkey!(
+    a_password_and_a_user_are_sent,
+    a_cluster_works,
+    a_primary_is_found_through_its_sentinel,
+);
+
+fn a_password_and_a_user_are_sent(program: Program) {
     run(async {
-        let server = RedisServer::start_with(&["--save", "", "--requirepass", "secret"]);
+        let server = RedisServer::start_as(&Recipe::new(program, &["--requirepass", "secret"]));
         works(settings(&server, &format!("redis://:secret@{}", server.address()))).await;
         let rule = "on >pass ~* &* +@all";
         let words: Vec<&str> = ["-a", "secret", "--no-auth-warning", "ACL", "SETUSER", "bob"]
@@ -43,10 +49,9 @@ fn a_password_and_a_user_are_sent() {
     });
 }
 
-#[test]
-fn a_redis_cluster_works() {
+fn a_cluster_works(program: Program) {
     run(async {
-        let cluster = RedisCluster::start(2).await;
+        let cluster = RedisCluster::start_as(2, false, &Recipe::new(program, &[]));
         let nodes = &cluster.masters;
         let settings = settings(&nodes[0], &format!("redis-cluster://{}", nodes[0].address()));
         works(settings.clone()).await;
@@ -79,14 +84,21 @@ fn a_redis_cluster_works() {
     });
 }
 
-#[test]
-fn a_primary_is_found_through_its_sentinel() {
+fn a_primary_is_found_through_its_sentinel(program: Program) {
     run(async {
-        let server = RedisServer::start();
-        let sentinel = RedisServer::start_sentinel(&server);
+        let recipe = Recipe::new(program, &[]);
+        let server = RedisServer::start_as(&recipe);
+        let sentinel = RedisServer::start_sentinel_as(&recipe, &server.address());
         let url = format!("redis-sentinel://{}?sentinelServiceName=main", sentinel.address());
         works(settings(&server, &url)).await;
     });
+}
+
+#[test]
+fn what_is_tested_as_valkey_is_valkey() {
+    let server = RedisServer::start_valkey();
+    let info = server.cli(&["INFO", "server"]);
+    assert!(info.contains("server_name:valkey"), "{info}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What every broker promises, run over the embedded one and over a real Redis.
+//! What every broker promises, run over the embedded one, a real Redis and a real Valkey.
 //!
 //! What only a broker with something to lose can promise stands in the modules.
 #![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
@@ -14,6 +14,8 @@ mod redis_server;
 mod repair;
 mod rollback;
 mod sharded;
+#[path = "../support/wait.rs"]
+mod wait;
 
 use std::{collections::HashSet, time::Duration};
 
@@ -25,7 +27,7 @@ use history::{
     without_history_everything_that_was_missed_is_told,
 };
 use process::{Backend, Process, channel, offset, publish, run, shared, until};
-use redis_server::RedisServer;
+use redis_server::{Program, Recipe, RedisServer};
 use wsbcast::{
     broker::{Message, Place, PublishError, Reach, Receipt, Slot, connect},
     ws::Kind,
@@ -47,8 +49,26 @@ macro_rules! contract {
                 super::$promise(super::Backend::RedisPerProcess(super::RedisServer::start()))
             })+
         }
+        mod valkey {
+            $(#[test] fn $promise() {
+                super::$promise(super::Backend::Redis(super::RedisServer::start_valkey()))
+            })+
+        }
     };
 }
+
+/// One test per promise and program.
+macro_rules! over_redis_and_valkey {
+    ($($promise:ident),+ $(,)?) => {
+        mod redis {
+            $(#[test] fn $promise() { super::$promise(crate::Program::Redis) })+
+        }
+        mod valkey {
+            $(#[test] fn $promise() { super::$promise(crate::Program::Valkey) })+
+        }
+    };
+}
+use over_redis_and_valkey;
 
 contract!(
     offsets_rise_by_one_from_one,

@@ -1,14 +1,14 @@
 //! A real Redis Cluster of the test's own: masters with even shares of the slots, and replicas.
 //!
-//! Nodes find each other over their bus, so every step waits until all of them see its result.
+//! Nodes find each other over their bus, so every step waits until all of them see its result;
+//! the start does so on the calling thread.
 
 use std::time::Duration;
 
-use crate::{
-    process::{PATIENCE, until},
-    redis_server::RedisServer,
-};
+use super::{Recipe, RedisServer, wait::eventually};
 
+/// For all nodes to agree.
+const AGREEMENT_MAX: Duration = Duration::from_secs(30);
 const SLOTS: usize = 16_384;
 const OPTIONS: [&str; 12] = [
     "--save",
@@ -33,20 +33,14 @@ pub(crate) struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// A cluster that is up.
-    pub(crate) async fn start(masters: usize) -> Self {
-        Self::start_with(masters, false, &[]).await
-    }
-
-    /// A cluster with a replica for each master.
-    pub(crate) async fn start_with_replicas(masters: usize) -> Self {
-        Self::start_with(masters, true, &[]).await
-    }
-
-    /// A cluster of servers with further `options`.
-    pub(crate) async fn start_with(masters: usize, replicas: bool, options: &[&str]) -> Self {
-        let options = [&OPTIONS[..], options].concat();
-        let start = |count| (0..count).map(|_| RedisServer::start_with(&options)).collect();
+    /// A cluster of servers by a recipe that is up; with a replica for each master if wanted. If
+    /// they have TLS, they use it among themselves.
+    pub(crate) fn start_as(masters: usize, replicas: bool, recipe: &Recipe) -> Self {
+        let mut recipe = recipe.clone().and(&OPTIONS);
+        if recipe.has_tls {
+            recipe = recipe.and(&["--tls-cluster", "yes", "--tls-replication", "yes"]);
+        }
+        let start = |count| (0..count).map(|_| RedisServer::start_as(&recipe)).collect();
         let cluster =
             Self { masters: start(masters), replicas: start(if replicas { masters } else { 0 }) };
         for (index, master) in cluster.masters.iter().enumerate() {
@@ -57,31 +51,31 @@ impl RedisCluster {
             assert_eq!(master.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]), "OK");
         }
         for node in cluster.nodes().skip(1) {
-            let address = node.address().replace(':', " ");
+            let address = main_address(node).replace(':', " ");
             let meet = ["CLUSTER", "MEET"].into_iter().chain(address.split(' '));
             assert_eq!(cluster.masters[0].cli(&meet.collect::<Vec<_>>()), "OK");
         }
-        cluster.formed(&["cluster_state:ok"]).await;
+        cluster.formed("cluster_state:ok");
         for (master, replica) in cluster.masters.iter().zip(&cluster.replicas) {
             assert_eq!(replica.cli(&["CLUSTER", "REPLICATE", &id(master)]), "OK");
         }
         for replica in &cluster.replicas {
             let follows = || replica.cli(&["INFO", "replication"]).contains("link_status:up");
-            until("the replica follows", follows).await;
+            eventually(AGREEMENT_MAX, "the replica follows", follows);
         }
-        cluster.formed(&[&format!("cluster_size:{masters}")]).await;
+        cluster.formed(&format!("cluster_size:{masters}"));
         cluster
     }
 
     /// Everyone knows everyone, and says `what`.
-    async fn formed(&self, what: &[&str]) {
+    fn formed(&self, what: &str) {
         let known = format!("cluster_known_nodes:{}", self.nodes().count());
         for node in self.nodes() {
             let formed = || {
                 let info = node.cli(&["CLUSTER", "INFO"]);
-                info.contains(&known) && what.iter().all(|what| info.contains(what))
+                info.contains(&known) && info.contains(what)
             };
-            until("the cluster is formed", formed).await;
+            eventually(AGREEMENT_MAX, "the cluster is formed", formed);
         }
     }
 
@@ -92,9 +86,10 @@ impl RedisCluster {
     /// The URL of the whole.
     pub(crate) fn url(&self) -> String {
         let [first, others @ ..] = &self.masters[..] else { panic!("a cluster has masters") };
+        let scheme = if first.tls_address().is_some() { "rediss" } else { "redis" };
         let others: Vec<String> =
-            others.iter().map(|node| format!("node={}", node.address())).collect();
-        format!("redis-cluster://{}?{}", first.address(), others.join("&"))
+            others.iter().map(|node| format!("node={}", main_address(node))).collect();
+        format!("{scheme}-cluster://{}?{}", main_address(first), others.join("&"))
     }
 
     /// The slot of a channel.
@@ -142,24 +137,15 @@ impl RedisCluster {
         set(from, &["NODE", &id(to)]);
     }
 
-    /// Makes a replica the master, in agreement with the one before.
-    pub(crate) async fn fail_over(&self, master: usize) {
-        let replica = &self.replicas[master];
-        let asking = async {
-            while !self.is_promoted(master) {
-                assert_eq!(replica.cli(&["CLUSTER", "FAILOVER"]), "OK");
-                // Redis gives it up by itself after five seconds, if the others were slow.
-                let promoted = until("it is promoted", || self.is_promoted(master));
-                let _ = tokio::time::timeout(Duration::from_secs(6), promoted).await;
-            }
-        };
-        assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "it is not promoted");
-    }
-
     /// Whether the replica of a master is one itself now.
     pub(crate) fn is_promoted(&self, master: usize) -> bool {
         self.replicas[master].cli(&["ROLE"]).starts_with("master")
     }
+}
+
+/// Where the others, and everyone else, are to reach a node.
+fn main_address(node: &RedisServer) -> String {
+    node.tls_address().unwrap_or_else(|| node.address())
 }
 
 /// A node's name in its cluster.

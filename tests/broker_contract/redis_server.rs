@@ -1,13 +1,14 @@
-//! A real redis-server of the test's own: started, killed, restarted, paused.
+//! A real redis-server, or valkey-server, of the test's own: started, killed, restarted, paused.
 //!
 //! Each has a free port and an empty directory, and ends with the test. The port stays the same
 //! over restarts; it is below the range that the system hands out to outgoing connections, so
 //! that nobody takes it while the server is down.
 
 use std::{
+    ffi::OsString,
     io::{BufRead, BufReader, ErrorKind, Read},
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -17,13 +18,58 @@ use tempfile::TempDir;
 const READY: [&str; 2] = ["Ready to accept connections", "+monitor master"];
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const ATTEMPTS_MAX: usize = 20;
+const VOLATILE: [&str; 4] = ["--save", "", "--appendonly", "no"];
+
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// The redis-server on the PATH.
+    Redis,
+    /// What `VALKEY_SERVER` names, else what `scripts/test` has fetched.
+    Valkey,
+}
+
+impl Program {
+    fn path(self) -> OsString {
+        match self {
+            Self::Redis => "redis-server".into(),
+            Self::Valkey => std::env::var_os("VALKEY_SERVER").unwrap_or_else(|| {
+                let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+                tmp.with_file_name("valkey").join("valkey-server").into()
+            }),
+        }
+    }
+}
+
+/// How a server is started, but for its port.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    pub(crate) program: Program,
+    /// It listens for TLS on one more port; with which certificate, the options say.
+    pub(crate) has_tls: bool,
+    pub(crate) options: Vec<String>,
+}
+
+impl Recipe {
+    pub(crate) fn new(program: Program, options: &[&str]) -> Self {
+        let options = options.iter().map(ToString::to_string).collect();
+        Self { program, has_tls: false, options }
+    }
+
+    /// With further `options`.
+    pub(crate) fn and(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(ToString::to_string));
+        self
+    }
+}
 
 /// A running (or killed, or paused) redis-server.
 #[derive(Debug)]
 pub(crate) struct RedisServer {
     dir: TempDir,
     port: u16,
-    options: Vec<String>,
+    tls_port: Option<u16>,
+    recipe: Recipe,
     config: Option<PathBuf>,
     child: Option<Child>,
 }
@@ -31,7 +77,12 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     /// A server that keeps nothing on disk.
     pub(crate) fn start() -> Self {
-        Self::start_with(&["--save", "", "--appendonly", "no"])
+        Self::start_with(&VOLATILE)
+    }
+
+    /// Likewise, Valkey.
+    pub(crate) fn start_valkey() -> Self {
+        Self::start_as(&Recipe::new(Program::Valkey, &VOLATILE))
     }
 
     /// A server whose data survives a kill.
@@ -41,41 +92,42 @@ impl RedisServer {
 
     /// A server with further `options`.
     pub(crate) fn start_with(options: &[&str]) -> Self {
-        for _ in 0..ATTEMPTS_MAX {
-            let mut server = Self {
-                dir: TempDir::new().unwrap(),
-                port: free_port(),
-                options: options.iter().map(ToString::to_string).collect(),
-                config: None,
-                child: None,
-            };
-            if server.try_launch() {
-                return server;
-            }
-        }
-        panic!("redis-server does not start on any of {ATTEMPTS_MAX} ports");
+        Self::start_as(&Recipe::new(Program::Redis, options))
     }
 
-    /// A sentinel that watches `primary` under the name `main`.
-    pub(crate) fn start_sentinel(primary: &Self) -> Self {
-        let dir = TempDir::new().unwrap();
-        let file = dir.path().join("sentinel.conf");
-        let address = primary.address().replace(':', " ");
-        std::fs::write(&file, format!("sentinel monitor main {address} 1\n")).unwrap();
+    /// A server by a recipe.
+    pub(crate) fn start_as(recipe: &Recipe) -> Self {
+        Self::try_ports(recipe, None)
+    }
+
+    /// A sentinel by a recipe that watches the server at `address` under the name `main`.
+    pub(crate) fn start_sentinel_as(recipe: &Recipe, address: &str) -> Self {
+        let address = address.replace(':', " ");
+        let config = format!("sentinel monitor main {address} 1\n");
+        Self::try_ports(&recipe.clone().and(&["--sentinel"]), Some(&config))
+    }
+
+    fn try_ports(recipe: &Recipe, config: Option<&str>) -> Self {
         for _ in 0..ATTEMPTS_MAX {
+            let dir = TempDir::new().unwrap();
+            let config = config.map(|text| {
+                let file = dir.path().join("server.conf");
+                std::fs::write(&file, text).unwrap();
+                file
+            });
             let mut server = Self {
-                dir: TempDir::new().unwrap(),
+                dir,
                 port: free_port(),
-                options: vec!["--sentinel".to_owned()],
-                config: Some(file.clone()),
+                tls_port: recipe.has_tls.then(free_port),
+                recipe: recipe.clone(),
+                config,
                 child: None,
             };
             if server.try_launch() {
-                server.dir = dir;
                 return server;
             }
         }
-        panic!("no sentinel starts on any of {ATTEMPTS_MAX} ports");
+        panic!("{recipe:?} does not start on any of {ATTEMPTS_MAX} ports");
     }
 
     /// A port on which nothing listens yet; [`Self::restart`] starts the server there.
@@ -93,6 +145,11 @@ impl RedisServer {
     /// Host and port.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it speaks TLS; None: it does not.
+    pub(crate) fn tls_address(&self) -> Option<String> {
+        self.tls_port.map(|port| format!("127.0.0.1:{port}"))
     }
 
     /// kill -9.
@@ -137,17 +194,21 @@ impl RedisServer {
 
     fn try_launch(&mut self) -> bool {
         let port = self.port.to_string();
-        let child = Command::new("redis-server")
+        let tls_port = self.tls_port.map(|port| ["--tls-port".to_owned(), port.to_string()]);
+        let program = self.recipe.program.path();
+        let child = Command::new(&program)
             .args(&self.config)
             .args(["--port", &port, "--bind", "127.0.0.1", "--protected-mode", "no"])
+            .args(tls_port.iter().flatten())
             .arg("--dir")
             .arg(self.dir.path())
-            .args(&self.options)
+            .args(&self.recipe.options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn();
-        let mut child = child.unwrap_or_else(|error| missing("redis-server", &error));
+        let mut child =
+            child.unwrap_or_else(|error| missing(&program.display().to_string(), &error));
         let mut log = BufReader::new(child.stdout.take().unwrap());
         loop {
             let mut line = String::new();
@@ -175,7 +236,7 @@ impl Drop for RedisServer {
 
 fn missing(program: &str, error: &std::io::Error) -> ! {
     if error.kind() == ErrorKind::NotFound {
-        panic!("{program} is not on the PATH: run `scripts/test`, which installs it");
+        panic!("there is no {program}: run `scripts/test`, which installs or fetches it");
     }
     panic!("{program}: {error}");
 }

@@ -1,6 +1,6 @@
 //! On a Redis Cluster every channel is heard on the master of its slot, wherever that goes.
 
-use std::{cell::Cell, pin::pin, sync::Arc};
+use std::{cell::Cell, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{
     future::{self, FutureExt},
@@ -13,7 +13,10 @@ use wsbcast::{
 };
 
 use crate::{
-    process::{HISTORY, Process, TestSink, channel, offset, pace, redis_settings, run, until},
+    Program, Recipe, over_redis_and_valkey,
+    process::{
+        HISTORY, PATIENCE, Process, TestSink, channel, offset, pace, redis_settings, run, until,
+    },
     redis_cluster::RedisCluster,
     redis_server::RedisServer,
     repair::publish_silently,
@@ -76,10 +79,33 @@ async fn publish_until(process: &Process, name: &str, over: &Cell<bool>, count: 
     }
 }
 
-#[test]
-fn channels_on_all_masters_arrive_through_the_master_they_live_on() {
+over_redis_and_valkey!(
+    channels_on_all_masters_arrive_through_the_master_they_live_on,
+    a_subscription_is_confirmed_before_it_resolves_also_on_a_new_master,
+    a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing,
+    a_planned_failover_under_load_loses_repeats_and_reorders_nothing,
+    a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repaired,
+    a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others,
+    a_cluster_without_sharded_channels_is_used_as_before,
+);
+
+/// Makes a replica the master, in agreement with the one before.
+async fn fail_over(cluster: &RedisCluster, master: usize) {
+    let replica = &cluster.replicas[master];
+    let asking = async {
+        while !cluster.is_promoted(master) {
+            assert_eq!(replica.cli(&["CLUSTER", "FAILOVER"]), "OK");
+            // Redis gives it up by itself after five seconds, if the others were slow.
+            let promoted = until("it is promoted", || cluster.is_promoted(master));
+            let _ = tokio::time::timeout(Duration::from_secs(6), promoted).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "it is not promoted");
+}
+
+fn channels_on_all_masters_arrive_through_the_master_they_live_on(program: Program) {
     run(async {
-        let cluster = RedisCluster::start(3).await;
+        let cluster = RedisCluster::start_as(3, false, &Recipe::new(program, &[]));
         let process = Process::start(settings(&cluster), 2).await;
         let names = cluster.channels();
         for name in &names {
@@ -118,10 +144,9 @@ fn channels_on_all_masters_arrive_through_the_master_they_live_on() {
     });
 }
 
-#[test]
-fn a_subscription_is_confirmed_before_it_resolves_also_on_a_new_master() {
+fn a_subscription_is_confirmed_before_it_resolves_also_on_a_new_master(program: Program) {
     run(async {
-        let cluster = RedisCluster::start(3).await;
+        let cluster = RedisCluster::start_as(3, false, &Recipe::new(program, &[]));
         let process = Process::start(settings(&cluster), 1).await;
         for number in 1..=20 {
             let name = format!("channel-{number}");
@@ -134,10 +159,9 @@ fn a_subscription_is_confirmed_before_it_resolves_also_on_a_new_master() {
     });
 }
 
-#[test]
-fn a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing() {
+fn a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing(program: Program) {
     run(async {
-        let cluster = Arc::new(RedisCluster::start(3).await);
+        let cluster = Arc::new(RedisCluster::start_as(3, false, &Recipe::new(program, &[])));
         let publisher = Process::start(settings(&cluster), 1).await;
         let process = Process::start(settings(&cluster), 2).await;
         let name = cluster.channels().swap_remove(0);
@@ -169,10 +193,9 @@ fn a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing() {
     });
 }
 
-#[test]
-fn a_planned_failover_under_load_loses_repeats_and_reorders_nothing() {
+fn a_planned_failover_under_load_loses_repeats_and_reorders_nothing(program: Program) {
     run(async {
-        let cluster = RedisCluster::start_with_replicas(3).await;
+        let cluster = RedisCluster::start_as(3, true, &Recipe::new(program, &[]));
         let publisher = Process::start(settings(&cluster), 1).await;
         let process = Process::start(settings(&cluster), 2).await;
         let names = cluster.channels();
@@ -183,7 +206,7 @@ fn a_planned_failover_under_load_loses_repeats_and_reorders_nothing() {
         let (over, count) = (Cell::new(false), Cell::new(0));
         let failing_over = async {
             until("some are published", || count.get() > 50).await;
-            cluster.fail_over(1).await;
+            fail_over(&cluster, 1).await;
             let is_home = || sharded(&cluster.replicas[1]) == format!("test:{{{}}}", names[1]);
             until("it is heard on the new master", is_home).await;
             over.set(true);
@@ -215,10 +238,11 @@ async fn start_in_use(cluster: &RedisCluster, names: &[String]) -> Process {
     process
 }
 
-#[test]
-fn a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repaired() {
+fn a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repaired(
+    program: Program,
+) {
     run(async {
-        let mut cluster = RedisCluster::start_with_replicas(3).await;
+        let mut cluster = RedisCluster::start_as(3, true, &Recipe::new(program, &[]));
         let names = cluster.channels();
         let process = start_in_use(&cluster, &names).await;
         cluster.masters[1].kill();
@@ -250,10 +274,9 @@ fn a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repai
     });
 }
 
-#[test]
-fn a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others() {
+fn a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others(program: Program) {
     run(async {
-        let cluster = RedisCluster::start(3).await;
+        let cluster = RedisCluster::start_as(3, false, &Recipe::new(program, &[]));
         let names = cluster.channels();
         let process = start_in_use(&cluster, &names).await;
         cluster.masters[2].pause();
@@ -277,11 +300,10 @@ fn a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others() {
     });
 }
 
-#[test]
-fn a_cluster_without_sharded_channels_is_used_as_before() {
+fn a_cluster_without_sharded_channels_is_used_as_before(program: Program) {
     run(async {
         let old = ["--rename-command", "SSUBSCRIBE", "", "--rename-command", "SPUBLISH", ""];
-        let cluster = RedisCluster::start_with(2, false, &old).await;
+        let cluster = RedisCluster::start_as(2, false, &Recipe::new(program, &old));
         let process = Process::start(settings(&cluster), 2).await;
         for name in &cluster.channels() {
             process.subscribe(name).await;

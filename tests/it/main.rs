@@ -28,6 +28,7 @@ mod redis;
 mod redis_loss;
 mod redis_notice;
 mod redis_subscribers;
+mod redis_tls;
 mod resume;
 mod rules;
 mod slow_consumers;

@@ -2,10 +2,10 @@
 //! real Redis, and one way to wait.
 //!
 //! Nothing here knows the server's inside: it starts the binary, speaks HTTP and RFC 6455 by hand
-//! over blocking sockets, sends signals and reads the log. [`eventually`] is the only place that
-//! pauses, and it always ends: with the condition, or with a failure that says what was missing.
+//! over blocking sockets, sends signals and reads the log.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod events;
 pub(crate) mod frames;
@@ -14,44 +14,29 @@ pub(crate) mod metrics;
 pub(crate) mod publish;
 #[path = "../broker_contract/redis_server.rs"]
 pub(crate) mod redis;
+#[path = "../broker_contract/redis_cluster.rs"]
+pub(crate) mod redis_cluster;
 pub(crate) mod resp;
 pub(crate) mod server;
 pub(crate) mod v1;
+mod wait;
 
-use std::{
-    net::SocketAddr,
-    thread,
-    time::{Duration, Instant},
+use std::{net::SocketAddr, time::Duration};
+
+pub(crate) use self::wait::{eventually, now};
+use self::{
+    client::Client,
+    metrics::Metrics,
+    redis::{Recipe, RedisServer},
 };
-
-use wsbcast::clock;
-
-use self::{client::Client, metrics::Metrics};
 
 /// For whatever is promised "at once": generous, since a test machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Between two looks at a condition.
-const POLL: Duration = Duration::from_millis(5);
-
-/// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
-pub(crate) fn eventually(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let start = now();
-    while !condition() {
-        assert!(start.elapsed() < within, "not within {within:?}: {what}");
-        thread::park_timeout(POLL);
-    }
-}
 
 /// Lets `time` pass: for promises that are about time itself, never to wait for an effect.
 pub(crate) fn let_pass(time: Duration) {
     let start = now();
     eventually(time + PATIENCE, "time passes", || start.elapsed() >= time);
-}
-
-/// The monotonic clock.
-pub(crate) fn now() -> Instant {
-    clock::instant()
 }
 
 /// Opens clients until every one of `shards` shards has at least one.

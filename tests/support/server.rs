@@ -110,8 +110,9 @@ impl Launch {
                 shell
             }
         };
-        let ours = |name: &str| name.starts_with("WSBCAST_") || name == "REDIS_URL";
-        for (name, _) in std::env::vars().filter(|(name, _)| ours(name) || name == "RUST_LOG") {
+        let read = ["REDIS_URL", "RUST_LOG", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+        let is_read = |name: &str| name.starts_with("WSBCAST_") || read.contains(&name);
+        for (name, _) in std::env::vars().filter(|(name, _)| is_read(name)) {
             command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));

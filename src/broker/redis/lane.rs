@@ -170,7 +170,7 @@ impl Lane {
                     self.keep(&link, client, task).await;
                     *self.current.borrow_mut() = None;
                 }
-                Err(error) => link.shared.health_ref().out_of_reach(&error),
+                Err(error) => link.shared.health_ref().out_of_reach(&target::explained(&error)),
             }
             match (&self.node, &link.routes) {
                 (Some(node), Some(routes)) => {

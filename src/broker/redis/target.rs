@@ -3,9 +3,12 @@
 //! The one place that reads the URL and that knows fred's options. Errors never repeat the URL:
 //! it may hold a password.
 
-use fred::types::{
-    RespVersion,
-    config::{Config, ConnectionConfig, Options, PerformanceConfig, TcpConfig},
+use fred::{
+    error::Error,
+    types::{
+        RespVersion,
+        config::{Config, ConnectionConfig, Options, PerformanceConfig, TcpConfig},
+    },
 };
 
 use crate::{
@@ -63,6 +66,19 @@ pub(super) fn options() -> Options {
 /// A heartbeat is waited for as long as the connection is kept.
 pub(super) fn patient_options() -> Options {
     Options { timeout: Some(REDIS_SILENCE_MAX), ..options() }
+}
+
+/// Why no connection was made, in words that say what to do about it.
+pub(super) fn explained(error: &Error) -> String {
+    // All that fred keeps of it is text.
+    if error.details().contains("InvalidCertificate") {
+        return format!(
+            "Redis' certificate is not trusted: its authority has to be one of the system's, or \
+             of those in SSL_CERT_FILE, and it has to name the host that is connected to ({})",
+            error.details()
+        );
+    }
+    error.to_string()
 }
 
 #[cfg(test)]
