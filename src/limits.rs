@@ -179,6 +179,19 @@ pub const REDIRECTION_PAUSE: Duration = Duration::from_millis(20);
 pub const SLOT_MAP_PAUSE: Duration = Duration::from_millis(100);
 /// It is read again after this even if nothing seems to have changed.
 pub const SLOT_MAP_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two questions to a sentinel, and two attempts to connect to it. It is asked sooner when
+/// it says that something has happened.
+pub const SENTINEL_INTERVAL: Duration = Duration::from_millis(500);
+/// A master that most sentinels name is believed after this, also under an older epoch than was
+/// known. Longer than they take to agree again.
+pub const SENTINEL_MAJORITY_PATIENCE: Duration = Duration::from_secs(10);
+/// Publishes wait this long for a master that takes over, and for the way to it; then they are
+/// sent to the old one if that is there, and count as not sent if it is not.
+pub const TAKEOVER_WAIT: Duration = Duration::from_millis(600);
+/// A replica that sentinels have chosen is looked at for this long; then it has not taken over.
+pub const TAKEOVER_LOOK_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at it, and at whether publishing may go on.
+pub const TAKEOVER_LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// Positions that a subscriber asks for at a time after it has subscribed; the rest after these.
 pub const POSITIONS_IN_FLIGHT_MAX: usize = 256;
 /// For a subscriber to get the messages it has missed from Redis; then they are told as a gap.
@@ -291,5 +304,8 @@ const _: () = assert!(
 const _: () = assert!(
     BRIDGE_LEASE_MARGIN.as_millis() + 2 * BRIDGE_RENEW_INTERVAL.as_millis()
         < BRIDGE_LEASE.as_millis()
+);
+const _: () = assert!(
+    TAKEOVER_WAIT.as_millis() + REDIS_SETTLE.as_millis() < PUBLISH_CONFIRM_DEADLINE.as_millis()
 );
 const _: () = assert!(REDIS_SETTLE.as_millis() < PUBLISH_CONFIRM_DEADLINE.as_millis());

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod deployments;
+mod fake_sentinel;
 mod history;
 mod loss;
 mod process;
@@ -13,6 +14,7 @@ mod redis_cluster;
 mod redis_server;
 mod repair;
 mod rollback;
+mod sentinel;
 mod sharded;
 #[path = "../support/wait.rs"]
 mod wait;

@@ -1,4 +1,4 @@
-//! A subscriber's own connection to Redis: frames in, commands out.
+//! An own connection to Redis or to a sentinel: frames in, commands out.
 //!
 //! Subscribing does not go through fred's client: its event channel loses messages when a shard
 //! is slow and cannot hold Redis back, and one refused SUBSCRIBE shifts all its later answers.
@@ -36,6 +36,8 @@ pub(super) enum ConnectionError {
     Refused(String),
     #[error("Redis did not tell in time what a subscription depends on")]
     Unanswered,
+    #[error("another server is the master now")]
+    Left,
     #[error("what came was no RESP3: {0}")]
     Protocol(String),
 }

@@ -1,9 +1,10 @@
 //! One publishing client of a handle's pool.
 //!
 //! A lane has at most one fred client at a time and never repairs it: when the connection ends,
-//! falls silent or turns out to be to a demoted server, the client is thrown away and a new one
-//! takes its place. So a command is either written once on the connection that was there when
-//! it was issued, or surely not at all, and no state of a broken client outlives it.
+//! falls silent, turns out to be to a demoted server or is to another than the sentinels' master,
+//! the client is thrown away and a new one takes its place. So a command is either written once
+//! on the connection that was there when it was issued, or surely not at all, and no state of a
+//! broken client outlives it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,24 +19,24 @@ use fred::{
     clients::WithOptions,
     error::{Error, ErrorKind},
     prelude::{Client, ClientLike, LuaInterface, PubsubInterface, Server},
-    types::{ConnectHandle, Value, config::ServerConfig},
+    types::Value,
 };
+use futures_util::future::OptionFuture;
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
 
 use super::{
+    client::{self, ConnectionTask},
     link::{Link, Part},
-    script::{Script, Scripts},
+    script::Script,
     target,
     turnstile::Ticket,
 };
 use crate::{
     clock::{self, Millis},
-    limits::{
-        HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_CONNECT_DEADLINE, REDIS_RECONNECT_DELAY,
-    },
+    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY},
 };
 
 /// Why a command brought no answer that counts.
@@ -84,15 +85,6 @@ struct Current {
 impl std::fmt::Debug for Current {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Current").field("server", &self.server).finish_non_exhaustive()
-    }
-}
-
-/// fred's connection task, ended with its owner: it closes the socket.
-struct ConnectionTask(ConnectHandle);
-
-impl Drop for ConnectionTask {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -157,21 +149,27 @@ impl Lane {
     /// Keeps a client connected; never returns.
     pub(super) async fn run(self: Rc<Self>, link: Rc<Link>) {
         loop {
-            match self.open(&link).await {
+            let node = self.node.as_ref().map(|node| &node.server);
+            let is_left = match client::open(link.process(), node).await {
                 Ok((client, task)) => {
                     let server = client.active_connections().into_iter().next();
-                    *self.current.borrow_mut() = Some(Current { client: client.clone(), server });
+                    let current = Current { client: client.clone(), server: server.clone() };
+                    *self.current.borrow_mut() = Some(current);
                     if let Some(node) = &self.node {
                         node.is_silent.set(false);
                         node.alive_since.set(clock::now());
                         link.subscribed(node.part);
                     }
                     self.changed.notify_waiters();
-                    self.keep(&link, client, task).await;
+                    self.keep(&link, client, server.as_ref(), task).await;
                     *self.current.borrow_mut() = None;
+                    server.is_some_and(|server| link.process().lead.is_elsewhere(&server))
                 }
-                Err(error) => link.shared.health_ref().out_of_reach(&target::explained(&error)),
-            }
+                Err(error) => {
+                    link.shared.health_ref().out_of_reach(&target::explained(&error));
+                    false
+                }
+            };
             match (&self.node, &link.routes) {
                 (Some(node), Some(routes)) => {
                     link.unsubscribed(node.part);
@@ -179,39 +177,27 @@ impl Lane {
                 }
                 _ => link.lane_closed(self.index),
             }
-            let jitter = fastrand::u32(0..=50);
-            sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
-        }
-    }
-
-    /// Connects and makes the scripts known, so that the first publish is as fast as any.
-    async fn open(&self, link: &Link) -> Result<(Client, ConnectionTask), Error> {
-        let process = link.process();
-        let performance = Some(target::performance());
-        let connection = Some(target::connection());
-        let mut config = process.config.clone();
-        if let Some(Node { server, .. }) = &self.node {
-            config.server = ServerConfig::Centralized { server: server.clone() };
-        }
-        let client = Client::new(config, performance, connection, None);
-        let task = ConnectionTask(client.connect());
-        let ready = async {
-            client.wait_for_connect().await?;
-            load(&client, &process.scripts).await
-        };
-        match timeout(REDIS_CONNECT_DEADLINE, ready).await {
-            Ok(Ok(())) => Ok((client, task)),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, "connecting took too long")),
+            if !is_left {
+                let jitter = fastrand::u32(0..=50);
+                sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
+            }
         }
     }
 
     /// Returns when the connection has ended or is not worth keeping.
-    async fn keep(&self, link: &Link, client: Client, mut task: ConnectionTask) {
+    async fn keep(
+        &self,
+        link: &Link,
+        client: Client,
+        server: Option<&Server>,
+        mut task: ConnectionTask,
+    ) {
+        let left = OptionFuture::from(server.map(|server| link.process().lead.left(server)));
         tokio::select! {
             _ = &mut task.0 => {}
             () = self.beat(link, &client) => {}
             () = self.give_up.notified() => {}
+            Some(()) = left => {}
         }
     }
 
@@ -336,20 +322,8 @@ impl Lane {
     }
 }
 
-async fn load(client: &Client, scripts: &Scripts) -> Result<(), Error> {
-    let client: WithOptions<Client> = client.with_options(&target::options());
-    for script in scripts.all() {
-        match client.script_load::<(), _>(script.source.clone()).await {
-            // Not being allowed to load is no reason: EVAL does so too.
-            Err(error) if !is_refusal(&error) => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// Whether the error is Redis' own answer: its first word is a code in capitals.
-fn is_refusal(error: &Error) -> bool {
+pub(super) fn is_refusal(error: &Error) -> bool {
     let word = error.details().split(' ').next().unwrap_or_default();
     word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }

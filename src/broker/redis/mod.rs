@@ -7,6 +7,7 @@
 
 mod answers;
 mod bridge;
+mod client;
 mod cluster;
 mod common;
 mod connection;
@@ -15,6 +16,7 @@ mod lane;
 mod lease;
 mod link;
 mod listening;
+mod master;
 mod names;
 mod node;
 mod process;
@@ -23,6 +25,7 @@ mod reader;
 mod repair;
 mod routes;
 mod script;
+mod sentinel;
 #[cfg(test)]
 mod sim;
 mod slot;
@@ -121,6 +124,9 @@ impl RedisBroker {
             let cluster = hearing.as_ref().and_then(|hearing| hearing.cluster());
             let topology = Topology::new(link.clone(), cluster);
             sending.push(Task(spawn_local(topology.run())));
+        }
+        if matches!(place, Place::Control) {
+            sending.extend(sentinel::follow(&link.shared));
         }
         Self {
             link,

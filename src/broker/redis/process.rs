@@ -18,6 +18,7 @@ use super::{
     common::Common,
     lane::CallError,
     link::Link,
+    master::Lead,
     names::Names,
     script::{Script, Scripts},
     standing::Questions,
@@ -50,6 +51,8 @@ pub(in crate::broker) struct Process {
     pub(super) sinks: Vec<Arc<dyn Sink>>,
     /// Where the first shard subscribes for all.
     pub(super) common: Option<Arc<Common>>,
+    /// Where sentinels lead.
+    pub(super) lead: Lead,
     pub(super) local: Fanout<Alone>,
     pub(super) history: HistorySettings,
     memory: Mutex<Memory>,
@@ -126,6 +129,7 @@ impl Process {
             local: Fanout::new(sinks.clone(), Alone::default()),
             sinks,
             common,
+            lead: Lead::new(),
             history,
             memory: Mutex::new(Memory {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),

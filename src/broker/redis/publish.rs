@@ -21,7 +21,7 @@ use crate::{
     clock,
     limits::{
         IDEMPOTENCY_TTL, PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE,
-        PUBLISHES_IN_FLIGHT_MAX, REDIS_META_TTL, REDIS_SETTLE,
+        PUBLISHES_IN_FLIGHT_MAX, REDIS_META_TTL, REDIS_SETTLE, TAKEOVER_LOOK_PAUSE,
     },
     ws::Kind,
 };
@@ -35,12 +35,17 @@ pub(super) enum Outcome<T> {
 
 impl RedisBroker {
     /// Whether Redis may be used for `channel` now. Just after its return others are not
-    /// subscribed yet, so publishing waits a moment.
+    /// subscribed yet, so publishing waits a moment; and while another master takes over.
     async fn is_up(&self, channel: &ChannelName) -> bool {
         let health = self.link.shared.health_ref();
         loop {
             let now = clock::now();
-            let settled = match health.reach_at(now) {
+            let reach = health.reach_at(now);
+            if self.process().lead.is_waited_for(reach == Reach::Up, now) {
+                tokio::time::sleep(TAKEOVER_LOOK_PAUSE).await;
+                continue;
+            }
+            let settled = match reach {
                 Reach::Up if self.link.is_cut_off(channel) => return false,
                 Reach::Up => health.back_since().map(|since| since + REDIS_SETTLE),
                 _ => return self.link.is_spared(channel, now),

@@ -5,7 +5,7 @@
 //! so that a slow shard holds Redis back instead of losing messages here; it never delivers a
 //! message twice and never passes over a hole without telling the sink.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc};
+use std::{cell::RefCell, collections::VecDeque, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use fred::prelude::Server;
@@ -153,7 +153,10 @@ impl Subscriber {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            self.link.shared.health_ref().out_of_reach(&error);
+            let is_left = matches!(error, ConnectionError::Left);
+            if !is_left {
+                self.link.shared.health_ref().out_of_reach(&error);
+            }
             self.subscriptions.borrow_mut().disconnected();
             self.link.unsubscribed(self.part);
             self.lost();
@@ -163,8 +166,10 @@ impl Subscriber {
             if let Some(bridge) = &self.bridge {
                 bridge.disconnected();
             }
-            let jitter = fastrand::u32(0..=50);
-            tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
+            if !is_left {
+                let jitter = fastrand::u32(0..=50);
+                tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
+            }
         }
     }
 
@@ -175,6 +180,7 @@ impl Subscriber {
         let unanswered = VecDeque::new();
         let mut session = Session { connection, unanswered, heard: now, retried: now };
         self.subscriptions.borrow_mut().connected();
+        let mut left = pin!(self.link.process().lead.left(&server));
         loop {
             self.tell(&mut session).await?;
             let idle = tokio::time::sleep(HEARTBEAT_INTERVAL);
@@ -189,6 +195,7 @@ impl Subscriber {
                 }
                 () = self.changed.notified() => {}
                 () = self.asked() => {}
+                () = &mut left => return Err(ConnectionError::Left),
                 () = idle => {}
             }
             self.look_after(&mut session)?;
@@ -200,10 +207,11 @@ impl Subscriber {
             return node.server();
         }
         let lane = &self.link.lanes[0];
+        let lead = &self.link.process().lead;
         loop {
             match lane.server() {
-                Some(server) => return server,
-                None => lane.changed.notified().await,
+                Some(server) if !lead.is_elsewhere(&server) => return server,
+                _ => lane.changed.notified().await,
             }
         }
     }

@@ -7,7 +7,7 @@ use fred::{
     error::Error,
     types::{
         RespVersion,
-        config::{Config, ConnectionConfig, Options, PerformanceConfig, TcpConfig},
+        config::{Config, ConnectionConfig, Options, PerformanceConfig, ServerConfig, TcpConfig},
     },
 };
 
@@ -33,6 +33,23 @@ pub(super) fn parse(url: &str) -> Result<Config, InvalidSettings> {
     config.version = RespVersion::RESP3;
     config.fail_fast = true;
     Ok(config)
+}
+
+/// Where the sentinels are, and whom to ask them for.
+pub(super) struct Sentinels {
+    /// With their credentials, which may be others than the master's.
+    pub(super) config: Config,
+    pub(super) service: String,
+}
+
+/// The sentinels of a URL that names some.
+pub(super) fn sentinels(config: &Config) -> Option<Sentinels> {
+    let ServerConfig::Sentinel { service_name, username, password, .. } = &config.server else {
+        return None;
+    };
+    let (username, password) = (username.clone(), password.clone());
+    let service = service_name.clone();
+    Some(Sentinels { config: Config { username, password, ..config.clone() }, service })
 }
 
 /// Connections that are given up rather than repaired: a new client takes their place.
@@ -95,6 +112,16 @@ mod tests {
         assert!(parse("redis-cluster://a:1?node=b:2").unwrap().server.is_clustered());
         let sentinel = parse("redis-sentinel://a:1?sentinelServiceName=mymaster").unwrap();
         assert!(sentinel.server.is_sentinel());
+    }
+
+    #[test]
+    fn sentinels_have_credentials_of_their_own() {
+        let query = "node=b:2&sentinelServiceName=main&sentinelPassword=theirs";
+        let config = parse(&format!("redis-sentinel://user:ours@a:1?{query}")).unwrap();
+        let Sentinels { config: theirs, service } = sentinels(&config).unwrap();
+        assert_eq!((theirs.username, theirs.password.as_deref()), (None, Some("theirs")));
+        assert_eq!((theirs.server.hosts().len(), service.as_str()), (2, "main"));
+        assert!(sentinels(&parse("redis://a:1").unwrap()).is_none());
     }
 
     #[test]

@@ -1,0 +1,255 @@
+//! Who is the master behind sentinels, as the process believes: one truth for all its threads.
+//!
+//! Sentinels order their configurations by an epoch that rises with each failover, and the newest
+//! wins among them. Here too: a master is believed in because some sentinel names it under a newer
+//! epoch than any before, so that one who lags, or two who differ, make nobody go back and forth.
+//! There are two exceptions. A replica that sentinels have chosen, and that says itself that it is
+//! the master now, is one a second before they say so. And epochs may be forgotten (sentinels set
+//! up anew): what most of them have said for long is believed whatever its epoch. No IO here.
+
+use fred::prelude::Server;
+use tokio::sync::watch;
+
+use crate::{
+    clock::Millis,
+    limits::{SENTINEL_MAJORITY_PATIENCE, TAKEOVER_WAIT},
+};
+
+/// What a sentinel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    /// The configuration's.
+    pub(super) epoch: u64,
+    pub(super) master: Server,
+}
+
+/// What is made of all that is said.
+///
+/// # Invariants
+/// - The believed epoch never falls: what was overruled once does not come back by its epoch.
+#[derive(Debug)]
+pub(super) struct Opinion {
+    /// By sentinel; None: it says nothing.
+    said: Vec<Option<View>>,
+    believed: Option<View>,
+    /// Another master that most name, and since when.
+    doubt: Option<(Server, Millis)>,
+}
+
+impl Opinion {
+    pub(super) fn new(sentinels: usize) -> Self {
+        Self { said: vec![None; sentinels], believed: None, doubt: None }
+    }
+
+    /// A sentinel says something, or nothing any more. Returns the master if it is another now.
+    pub(super) fn hear(
+        &mut self,
+        sentinel: usize,
+        view: Option<View>,
+        now: Millis,
+    ) -> Option<Server> {
+        let before = self.master().cloned();
+        self.said[sentinel].clone_from(&view);
+        let epoch = self.believed.as_ref().map(|believed| believed.epoch);
+        if let Some(view) = view
+            && epoch.is_none_or(|epoch| view.epoch > epoch)
+        {
+            self.believed = Some(view);
+        }
+        self.follow_most(now);
+        self.master().filter(|master| before.as_ref() != Some(master)).cloned()
+    }
+
+    /// A replica that was chosen has become the master. Returns it if that is news.
+    pub(super) fn foresee(&mut self, master: &Server) -> Option<Server> {
+        let believed = self.believed.as_mut()?;
+        let is_news = believed.master != *master;
+        believed.master.clone_from(master);
+        is_news.then(|| master.clone())
+    }
+
+    fn master(&self) -> Option<&Server> {
+        self.believed.as_ref().map(|believed| &believed.master)
+    }
+
+    fn follow_most(&mut self, now: Millis) {
+        let most = self.most().filter(|most| self.master() != Some(most));
+        let Some(most) = most else {
+            self.doubt = None;
+            return;
+        };
+        let since = match &self.doubt {
+            Some((doubted, since)) if *doubted == most => *since,
+            _ => now,
+        };
+        self.doubt = Some((most.clone(), since));
+        if now - since >= SENTINEL_MAJORITY_PATIENCE
+            && let Some(believed) = &mut self.believed
+        {
+            believed.master = most;
+            self.doubt = None;
+        }
+    }
+
+    /// The master that more than half of all sentinels name.
+    fn most(&self) -> Option<Server> {
+        let names = |master: &Server| {
+            let named = self.said.iter().flatten().filter(|view| view.master == *master);
+            named.count()
+        };
+        let mut masters = self.said.iter().flatten().map(|view| &view.master);
+        masters.find(|master| names(master) * 2 > self.said.len()).cloned()
+    }
+}
+
+/// Where the process goes: what its threads see of its opinion.
+#[derive(Debug)]
+pub(super) struct Lead {
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// None: it is not known, or there are no sentinels.
+    master: Option<Server>,
+    /// Publishing waits for the next master, no longer than this.
+    takeover: Option<Millis>,
+    /// That one is known: what has to wait yet is the way there.
+    is_over: bool,
+}
+
+impl Lead {
+    pub(super) fn new() -> Self {
+        Self { state: watch::Sender::default() }
+    }
+
+    /// The master, if sentinels have named one.
+    pub(super) fn master(&self) -> Option<Server> {
+        self.state.borrow().master.clone()
+    }
+
+    /// Whether another server than `server` is the master.
+    pub(super) fn is_elsewhere(&self, server: &Server) -> bool {
+        self.state.borrow().master.as_ref().is_some_and(|master| master != server)
+    }
+
+    /// Resolves when another server than `server` is the master.
+    ///
+    /// # Cancel safety
+    /// May be dropped: it only looks.
+    pub(super) async fn left(&self, server: &Server) {
+        let mut state = self.state.subscribe();
+        let elsewhere =
+            |state: &State| state.master.as_ref().is_some_and(|master| master != server);
+        if state.wait_for(elsewhere).await.is_err() {
+            // Nobody is left to say so.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Another master takes over in a moment: what the old one would take now might be lost.
+    pub(super) fn expect_takeover(&self, now: Millis) {
+        self.state.send_modify(|state| {
+            state.takeover = Some(now + TAKEOVER_WAIT);
+            state.is_over = false;
+        });
+    }
+
+    /// `master` is it now. Whoever is elsewhere goes there.
+    pub(super) fn go_to(&self, master: Server, now: Millis) {
+        self.state.send_modify(|state| {
+            state.takeover = state.master.is_some().then(|| now + TAKEOVER_WAIT);
+            state.is_over = true;
+            state.master = Some(master);
+        });
+    }
+
+    /// Whether a message that could (or could not) be sent now had better wait for a takeover.
+    pub(super) fn is_waited_for(&self, is_up: bool, now: Millis) -> bool {
+        let state = self.state.borrow();
+        state.takeover.is_some_and(|until| now < until) && !(state.is_over && is_up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn server(port: u16) -> Server {
+        Server::from(("10.0.0.1", port))
+    }
+
+    fn view(epoch: u64, port: u16) -> Option<View> {
+        Some(View { epoch, master: server(port) })
+    }
+
+    const START: Millis = Millis(1000);
+
+    #[test]
+    fn a_newer_epoch_is_believed_from_whoever_says_it_first() {
+        let mut opinion = Opinion::new(3);
+        assert_eq!(opinion.hear(0, view(0, 1), START), Some(server(1)));
+        assert_eq!(opinion.hear(1, view(0, 1), START), None);
+        assert_eq!(opinion.hear(1, view(1, 2), START), Some(server(2)));
+        assert_eq!(opinion.hear(0, view(0, 1), START), None, "it lags");
+        assert_eq!(opinion.hear(0, view(1, 2), START), None);
+        assert_eq!(opinion.hear(2, view(2, 1), START), Some(server(1)));
+    }
+
+    #[test]
+    fn two_who_differ_under_one_epoch_make_nobody_move() {
+        let mut opinion = Opinion::new(2);
+        assert_eq!(opinion.hear(0, view(4, 1), START), Some(server(1)));
+        for second in 0..100 {
+            let now = START + Duration::from_secs(second);
+            assert_eq!(opinion.hear(1, view(4, 2), now), None);
+            assert_eq!(opinion.hear(0, view(4, 1), now), None);
+        }
+    }
+
+    #[test]
+    fn what_most_have_said_for_long_is_believed_once_and_for_good() {
+        let mut opinion = Opinion::new(3);
+        assert_eq!(opinion.hear(0, view(6, 2), START), Some(server(2)));
+        assert_eq!(opinion.hear(1, view(0, 1), START), None);
+        assert_eq!(opinion.hear(2, view(0, 1), START), None);
+        let soon = START + SENTINEL_MAJORITY_PATIENCE / 2;
+        assert_eq!(opinion.hear(2, None, soon), None, "only one says so now");
+        assert_eq!(opinion.hear(2, view(0, 1), soon), None);
+        let then = START + SENTINEL_MAJORITY_PATIENCE;
+        assert_eq!(opinion.hear(1, view(0, 1), then), None, "not for long enough");
+        let later = soon + SENTINEL_MAJORITY_PATIENCE;
+        assert_eq!(opinion.hear(1, view(0, 1), later), Some(server(1)));
+        assert_eq!(opinion.hear(0, view(6, 2), later), None, "it was overruled");
+        assert_eq!(opinion.hear(0, view(7, 2), later), Some(server(2)));
+    }
+
+    #[test]
+    fn a_replica_that_was_promoted_is_believed_before_sentinels_name_it() {
+        let mut opinion = Opinion::new(1);
+        assert_eq!(opinion.foresee(&server(2)), None, "nothing is known yet");
+        assert_eq!(opinion.hear(0, view(0, 1), START), Some(server(1)));
+        assert_eq!(opinion.foresee(&server(2)), Some(server(2)));
+        assert_eq!(opinion.hear(0, view(0, 1), START), None, "they say so in a moment");
+        assert_eq!(opinion.hear(0, view(1, 2), START), None, "there it is");
+        assert_eq!(opinion.foresee(&server(2)), None);
+    }
+
+    #[test]
+    fn publishing_waits_for_a_takeover_and_the_way_there_but_not_for_long() {
+        let lead = Lead::new();
+        assert!(!lead.is_waited_for(false, START), "there is no master to lose");
+        lead.go_to(server(1), START);
+        assert!(!lead.is_waited_for(false, START), "nor at the start");
+        lead.expect_takeover(START);
+        assert!(lead.is_waited_for(true, START));
+        assert!(!lead.is_waited_for(true, START + TAKEOVER_WAIT));
+        lead.go_to(server(2), START);
+        assert!(lead.is_waited_for(false, START), "the way is new");
+        assert!(!lead.is_waited_for(true, START));
+        assert!(!lead.is_waited_for(false, START + TAKEOVER_WAIT));
+        assert!(lead.is_elsewhere(&server(1)) && !lead.is_elsewhere(&server(2)));
+    }
+}

@@ -1,0 +1,284 @@
+//! What is promised when sentinels make another server the master.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
+
+use wsbcast::{
+    broker::{OnLoss, PublishError, Receipt, Settings},
+    clock,
+    limits::TAKEOVER_WAIT,
+};
+
+use crate::{
+    fake_sentinel::FakeSentinel,
+    process::{PATIENCE, Process, offset, pace, publish, redis_settings, run, until},
+    redis_server::{Program, Recipe, RedisServer},
+};
+
+/// Of the sentinel, where it has one: not the servers'.
+const PASSWORD: &str = "theirs";
+
+/// A master, its replica and their sentinel.
+struct Pair {
+    master: RedisServer,
+    replica: RedisServer,
+    sentinel: RedisServer,
+    sentinel_password: Option<&'static str>,
+}
+
+impl Pair {
+    /// With a master that cannot be made a replica: it stays alive and goes on taking messages,
+    /// so nothing that it does shows that it is the master no more.
+    async fn start_stubborn() -> Self {
+        Self::start(master(&["--rename-command", "SLAVEOF", ""])).await
+    }
+
+    async fn start(master: RedisServer) -> Self {
+        let replica = replica_of(&master).await;
+        let sentinel =
+            RedisServer::start_sentinel_as(&Recipe::new(Program::Redis, &[]), &master.address());
+        let pair = Self { master, replica, sentinel, sentinel_password: None };
+        let facts = || pair.ask_sentinel(&["SENTINEL", "MASTER", "main"]);
+        until("the sentinel knows the replica", || facts().contains("num-slaves\n1")).await;
+        pair
+    }
+
+    /// From now on the sentinel wants a password, and tells nothing by itself.
+    fn silence_sentinel(&mut self) {
+        let password = format!(">{PASSWORD}");
+        let words = ["ACL", "SETUSER", "default", "resetpass", &password, "-subscribe"];
+        assert_eq!(self.ask_sentinel(&words), "OK");
+        self.sentinel_password = Some(PASSWORD);
+    }
+
+    fn ask_sentinel(&self, words: &[&str]) -> String {
+        match self.sentinel_password {
+            Some(password) => {
+                self.sentinel.cli(&[&["-a", password, "--no-auth-warning"], words].concat())
+            }
+            None => self.sentinel.cli(words),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let password =
+            self.sentinel_password.map(|password| format!("sentinelPassword={password}"));
+        settings(&self.master, &self.sentinel.address(), &password.unwrap_or_default())
+    }
+
+    async fn fail_over(&self) {
+        // Refused until the sentinel has heard from the replica.
+        let begun = || self.ask_sentinel(&["SENTINEL", "FAILOVER", "main"]) == "OK";
+        until("the sentinel begins a failover", begun).await;
+    }
+}
+
+fn settings(master: &RedisServer, sentinel: &str, query: &str) -> Settings {
+    let mut redis = redis_settings(master);
+    redis.url = format!("redis-sentinel://{sentinel}?sentinelServiceName=main&{query}");
+    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: crate::process::HISTORY }
+}
+
+/// A server to whom a replica comes at once.
+fn master(options: &[&str]) -> RedisServer {
+    let prompt = ["--save", "", "--repl-diskless-sync-delay", "0"];
+    RedisServer::start_with(&[&prompt, options].concat())
+}
+
+async fn replica_of(master: &RedisServer) -> RedisServer {
+    let replica = RedisServer::start();
+    let address = master.address();
+    let (host, port) = address.split_once(':').unwrap();
+    assert_eq!(replica.cli(&["REPLICAOF", host, port]), "OK");
+    let link = || replica.cli(&["INFO", "replication"]);
+    until("the replica follows", || link().contains("master_link_status:up")).await;
+    replica
+}
+
+/// Whether the history that `server` has of the channel has `text`.
+fn has(server: &RedisServer, text: &str) -> bool {
+    server.cli(&["XRANGE", "test:{a}:stream", "-", "+"]).contains(text)
+}
+
+/// Publishes from several sides until told to stop; returns each text's answer.
+async fn load(
+    process: Rc<Process>,
+    stop: Rc<Cell<bool>>,
+) -> HashMap<String, Result<Receipt, PublishError>> {
+    let answers = RefCell::new(HashMap::new());
+    let publishers = (0..4).map(|publisher| {
+        let (process, stop, answers) = (&process, &stop, &answers);
+        async move {
+            for number in 0.. {
+                if stop.get() {
+                    break;
+                }
+                let text = format!("{publisher}:{number}");
+                let handle = &process.shards[publisher % process.shards.len()];
+                let answer = publish(&**handle, "a", &text).await;
+                answers.borrow_mut().insert(text, answer);
+                pace().await;
+            }
+        }
+    });
+    futures_util::future::join_all(publishers).await;
+    answers.into_inner()
+}
+
+/// Fails over while messages are published; the old master stays alive all the while.
+async fn moves_on(pair: &Pair) {
+    let process = Rc::new(Process::start(pair.settings(), 2).await);
+    process.subscribe("a").await;
+    let stop = Rc::new(Cell::new(false));
+    let loading = tokio::task::spawn_local(load(process.clone(), stop.clone()));
+    let sink = &process.sinks[0];
+    until("some have arrived", || sink.messages().len() >= 50).await;
+    pair.fail_over().await;
+    let role = || pair.replica.cli(&["ROLE"]);
+    until("the replica is the master", || role().starts_with("master")).await;
+    let health = process.shared.health();
+    until("the process has gone there", || health.reconnects() == 1).await;
+    let before = sink.messages().len();
+    until("messages arrive again", || sink.messages().len() >= before + 50).await;
+    stop.set(true);
+    let answers = loading.await.unwrap();
+    let end = offset(process.publish("a", "end").await);
+    assert!(has(&pair.replica, "end"), "it went to the new master");
+    assert_eq!(pair.master.cli(&["SET", "key", "value"]), "OK", "the old one would take it too");
+    for sink in &process.sinks {
+        until("the end has arrived", || sink.offsets().last() == Some(&end)).await;
+        let texts = sink.texts();
+        for (text, answer) in &answers {
+            let times = texts.iter().filter(|seen| *seen == text).count();
+            assert!(times <= 1, "{text}: {answer:?} came {times} times");
+            // What the replica had not got when it was promoted is told.
+            assert!(times == 1 || answer.is_err() || sink.gaps() > 0, "{text} is lost");
+        }
+    }
+    assert_eq!(health.reconnects(), 1, "nobody went back");
+}
+
+#[test]
+fn an_old_master_that_stays_alive_is_left_when_its_sentinel_says_so() {
+    run(async {
+        let pair = Pair::start_stubborn().await;
+        moves_on(&pair).await;
+    });
+}
+
+#[test]
+fn an_old_master_that_stays_alive_is_left_when_its_sentinel_is_asked() {
+    run(async {
+        let mut pair = Pair::start_stubborn().await;
+        pair.silence_sentinel();
+        moves_on(&pair).await;
+    });
+}
+
+#[test]
+fn a_master_that_died_is_replaced_by_its_replica() {
+    run(async {
+        let mut pair = Pair::start(master(&[])).await;
+        let down_after = ["SENTINEL", "SET", "main", "down-after-milliseconds", "500"];
+        assert_eq!(pair.ask_sentinel(&down_after), "OK");
+        let process = Process::start(pair.settings(), 2).await;
+        process.subscribe("a").await;
+        assert_eq!(offset(process.publish("a", "before").await), 1);
+        until("the replica has it", || has(&pair.replica, "before")).await;
+        pair.master.kill();
+        process.lost().await;
+        assert_eq!(process.publish("a", "meanwhile").await, Ok(Receipt::Local));
+        process.up().await;
+        assert_eq!(offset(process.publish("a", "after").await), 2);
+        assert!(has(&pair.replica, "after"), "it went to the new master");
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == 3).await;
+            assert_eq!(sink.texts(), ["before", "meanwhile", "after"]);
+            assert_eq!(sink.gaps(), 0);
+        }
+    });
+}
+
+#[test]
+fn a_chosen_replica_is_used_as_soon_as_it_is_the_master() {
+    run(async {
+        let master = master(&[]);
+        let replica = replica_of(&master).await;
+        let sentinel = FakeSentinel::start(1, &master).await;
+        let process = Process::start(settings(&master, &sentinel.address, ""), 2).await;
+        process.subscribe("a").await;
+        assert_eq!(offset(process.publish("a", "before").await), 1);
+        until("the sentinel was asked", || sentinel.asked() > 0).await;
+        until("the replica has it", || has(&replica, "before")).await;
+        sentinel.choose(&replica);
+        assert_eq!(replica.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+        let health = process.shared.health();
+        until("the process has gone there", || health.reconnects() == 1).await;
+        assert_eq!(offset(process.publish("a", "after").await), 2);
+        assert!(has(&replica, "after") && !has(&master, "after"));
+        // It goes on naming the old one, until it has noticed.
+        let asked = sentinel.asked();
+        until("it was asked again", || sentinel.asked() >= asked + 2).await;
+        sentinel.name(2, &replica);
+        until("it was asked again", || sentinel.asked() >= asked + 4).await;
+        assert_eq!(offset(process.publish("a", "last").await), 3);
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == 3).await;
+            assert_eq!((sink.offsets(), sink.gaps()), (vec![1, 2, 3], 0));
+        }
+        assert_eq!(health.reconnects(), 1, "nobody went back");
+    });
+}
+
+#[test]
+fn publishing_waits_for_a_chosen_replica_and_goes_on_without_it() {
+    run(async {
+        let master = master(&[]);
+        let replica = replica_of(&master).await;
+        let sentinel = FakeSentinel::start(1, &master).await;
+        let process = Process::start(settings(&master, &sentinel.address, ""), 2).await;
+        until("the sentinel was asked", || sentinel.asked() > 0).await;
+        let patience = clock::now() + PATIENCE;
+        // Each may have come too late, or its wait be over.
+        for expected in 1.. {
+            sentinel.choose(&replica);
+            let begun = clock::now();
+            assert_eq!(offset(process.publish("a", "x").await), expected);
+            if clock::now() - begun >= TAKEOVER_WAIT / 2 {
+                break;
+            }
+            assert!(clock::now() < patience, "none has waited");
+        }
+        assert_eq!(process.shared.health().reconnects(), 0, "it has not taken over");
+    });
+}
+
+#[test]
+fn a_sentinel_that_lags_makes_nobody_go_back() {
+    run(async {
+        // In whichever order the two are asked.
+        for is_late_first in [false, true] {
+            let master = master(&[]);
+            let replica = replica_of(&master).await;
+            let prompt = FakeSentinel::start(1, &master).await;
+            let late = FakeSentinel::start(1, &master).await;
+            let (first, second) = if is_late_first { (&late, &prompt) } else { (&prompt, &late) };
+            let query = format!("node={}", second.address);
+            let process = Process::start(settings(&master, &first.address, &query), 2).await;
+            process.subscribe("a").await;
+            offset(process.publish("a", "before").await);
+            replica.cli(&["REPLICAOF", "NO", "ONE"]);
+            prompt.name(2, &replica);
+            let health = process.shared.health();
+            until("the process has gone there", || health.reconnects() == 1).await;
+            let asked = late.asked();
+            until("the late one was asked", || late.asked() >= asked + 4).await;
+            assert_eq!(health.reconnects(), 1, "nobody went back");
+            offset(process.publish("a", "after").await);
+            assert!(has(&replica, "after") && !has(&master, "after"));
+        }
+    });
+}
