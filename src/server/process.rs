@@ -114,8 +114,8 @@ fn since(counted: &AtomicU64, count: u64) -> u64 {
 pub(super) fn connections_max(config: &Config) -> usize {
     let redis =
         config.redis.url.as_ref().map_or(0, |url| match url.expose().contains("-cluster://") {
-            // Lanes and a subscriber to each master; the heartbeats' client has all of them too.
-            true => CLUSTER_MASTERS_RESERVED * (config.redis.pool + 2),
+            // Lanes and a subscriber to each master.
+            true => CLUSTER_MASTERS_RESERVED * (config.redis.pool + 1),
             false => config.redis.pool,
         });
     // Each shard's listeners, and the control thread's duplicates of them.

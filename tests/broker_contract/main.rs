@@ -8,6 +8,7 @@ mod deployments;
 mod fake_sentinel;
 mod history;
 mod loss;
+mod part;
 mod process;
 mod raw;
 mod redis_cluster;

@@ -98,11 +98,16 @@ impl RedisCluster {
         self.masters[0].cli(&["CLUSTER", "KEYSLOT", &name]).parse().unwrap()
     }
 
+    /// The master that a channel lived on at the start.
+    pub(crate) fn owner(&self, name: &str) -> usize {
+        self.slot(name) * self.masters.len() / SLOTS
+    }
+
     /// The names of some channels, one that lives on each master.
     pub(crate) fn channels(&self) -> Vec<String> {
         let mut names = vec![None; self.masters.len()];
         for name in (0..).map(|number| format!("channel-{number}")) {
-            let master = self.slot(&name) * self.masters.len() / SLOTS;
+            let master = self.owner(&name);
             names[master].get_or_insert(name);
             if names.iter().all(Option::is_some) {
                 break;

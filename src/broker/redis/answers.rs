@@ -1,4 +1,4 @@
-//! What Redis answers to the scripts, read with suspicion: pure.
+//! What Redis answers, to the scripts above all, read with suspicion: pure.
 //!
 //! Anyone with access can write our keys by hand. What is not as the scripts write it is an
 //! error, or (an entry of a stream) left out; nothing here panics or believes.
@@ -156,6 +156,24 @@ impl Parts {
 
 fn unexpected(what: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, what)
+}
+
+/// Whether the error is Redis' own answer: its first word is a code in capitals.
+pub(super) fn is_refusal(error: &Error) -> bool {
+    let word = error.details().split(' ').next().unwrap_or_default();
+    word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// Whether another server of a cluster has the keys, or will have them in a moment.
+pub(super) fn is_redirection(error: &Error) -> bool {
+    ["MOVED ", "ASK ", "TRYAGAIN"].iter().any(|code| error.details().starts_with(code))
+}
+
+/// Whether the server cannot write any more and another one may.
+pub(super) fn is_demoted(error: &Error) -> bool {
+    ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"]
+        .iter()
+        .any(|code| error.details().starts_with(code))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use fred::{
 };
 use tokio::time::timeout;
 
-use super::{Process, lane::is_refusal, script::Scripts, target};
+use super::{Process, answers::is_refusal, script::Scripts, target};
 use crate::limits::REDIS_CONNECT_DEADLINE;
 
 /// fred's connection task, ended with its owner: it closes the socket.

@@ -28,6 +28,7 @@ use tokio::{
 };
 
 use super::{
+    answers::{is_demoted, is_redirection, is_refusal},
     client::{self, ConnectionTask},
     link::{Link, Part},
     script::Script,
@@ -59,7 +60,8 @@ pub(super) enum CallError {
 pub(super) struct Lane {
     index: usize,
     current: RefCell<Option<Current>>,
-    /// The one master that it leads to; None: wherever the URL does.
+    /// The one master that it leads to; None: wherever the URL does, or, in a cluster, to any
+    /// master that is there.
     node: Option<Node>,
     pub(super) changed: Notify,
     pub(super) beat_now: Notify,
@@ -101,10 +103,18 @@ impl Node {
         self.is_silent.set(true);
         link.unsubscribed(self.part);
         let answer = beat.await;
+        self.is_there(link);
+        answer
+    }
+
+    /// It answers, from now on.
+    fn is_there(&self, link: &Link) {
         self.is_silent.set(false);
         self.alive_since.set(clock::now());
         link.subscribed(self.part);
-        answer
+        if let Some(routes) = &link.routes {
+            routes.found.notify_waiters();
+        }
     }
 }
 
@@ -133,6 +143,11 @@ impl Lane {
         Some(node.alive_since.get())
     }
 
+    /// Whether it leads to a master that answers.
+    pub(super) fn is_there(&self) -> bool {
+        self.alive_since().is_some()
+    }
+
     /// Whether commands would be sent.
     pub(super) fn is_open(&self) -> bool {
         self.current.borrow().is_some()
@@ -149,16 +164,14 @@ impl Lane {
     /// Keeps a client connected; never returns.
     pub(super) async fn run(self: Rc<Self>, link: Rc<Link>) {
         loop {
-            let node = self.node.as_ref().map(|node| &node.server);
-            let is_left = match client::open(link.process(), node).await {
+            let destination = self.destination(&link).await;
+            let is_left = match client::open(link.process(), destination.as_ref()).await {
                 Ok((client, task)) => {
                     let server = client.active_connections().into_iter().next();
                     let current = Current { client: client.clone(), server: server.clone() };
                     *self.current.borrow_mut() = Some(current);
                     if let Some(node) = &self.node {
-                        node.is_silent.set(false);
-                        node.alive_since.set(clock::now());
-                        link.subscribed(node.part);
+                        node.is_there(&link);
                     }
                     self.changed.notify_waiters();
                     self.keep(&link, client, server.as_ref(), task).await;
@@ -181,6 +194,16 @@ impl Lane {
                 let jitter = fastrand::u32(0..=50);
                 sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
             }
+        }
+    }
+
+    /// The one server to connect to. Heartbeats, and the subscriber that hears them, can do with
+    /// any master: whichever is lost, they go on through another.
+    async fn destination(&self, link: &Link) -> Option<Server> {
+        match (&self.node, &link.routes) {
+            (Some(node), _) => Some(node.server.clone()),
+            (None, Some(routes)) => Some(routes.living().await),
+            (None, None) => None,
         }
     }
 
@@ -320,24 +343,6 @@ impl Lane {
         }
         CallError::InDoubt(error)
     }
-}
-
-/// Whether the error is Redis' own answer: its first word is a code in capitals.
-pub(super) fn is_refusal(error: &Error) -> bool {
-    let word = error.details().split(' ').next().unwrap_or_default();
-    word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_uppercase())
-}
-
-/// Whether another server of a cluster has the keys, or will have them in a moment.
-fn is_redirection(error: &Error) -> bool {
-    ["MOVED ", "ASK ", "TRYAGAIN"].iter().any(|code| error.details().starts_with(code))
-}
-
-/// Whether the server cannot write any more and another one may.
-fn is_demoted(error: &Error) -> bool {
-    ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"]
-        .iter()
-        .any(|code| error.details().starts_with(code))
 }
 
 /// Awaits a command, and tells when it was handed to fred: by its first poll.

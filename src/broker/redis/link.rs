@@ -49,7 +49,8 @@ pub(super) struct Link {
     #[cfg(test)]
     pub(super) stand_in: Option<Rc<dyn StandIn>>,
     pub(super) shared: Arc<Shared>,
-    /// The lanes of heartbeats; everything else goes through them too, unless this is a cluster.
+    /// The lanes of heartbeats; everything else goes through them too, unless this is a cluster:
+    /// there it is one, to any master.
     pub(super) lanes: Vec<Rc<Lane>>,
     /// The lanes to the masters, in a cluster.
     pub(super) routes: Option<Routes>,

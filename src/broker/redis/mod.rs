@@ -145,10 +145,9 @@ impl RedisBroker {
     }
 
     async fn subscribe_now(&self, channel: ChannelName) {
-        let waiter = self.listening.want(channel);
-        if self.link.shared.health_ref().reach() != Reach::Up {
-            return;
-        }
+        let is_up = self.link.shared.health_ref().reach() == Reach::Up;
+        let may_be_heard = is_up || self.link.is_there(&channel);
+        let waiter = self.listening.want(channel).filter(|_| may_be_heard);
         if let Some(confirmed) = waiter {
             // Confirmed, refused, disconnected or late: the client is let in all the same.
             let _ = tokio::time::timeout(SUBSCRIBE_DEADLINE, confirmed).await;

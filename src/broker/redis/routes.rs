@@ -12,7 +12,7 @@ use std::{
 };
 
 use fred::{error::Error, prelude::Server, types::Value};
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 use super::{
     lane::{CallError, Lane},
@@ -35,6 +35,27 @@ pub(super) struct Routes {
     /// As many to each master as the pool has.
     pub(super) lanes: RefCell<HashMap<Server, Vec<Rc<Lane>>>>,
     pub(super) news: Rc<News>,
+    /// A master answers (again).
+    pub(super) found: Notify,
+}
+
+impl Routes {
+    /// Some master that answers, as soon as there is one.
+    pub(super) async fn living(&self) -> Server {
+        loop {
+            let is_there = |lanes: &[Rc<Lane>]| lanes.iter().any(|lane| lane.is_there());
+            let living: Vec<Server> = {
+                let lanes = self.lanes.borrow();
+                let living = lanes.iter().filter(|(_, lanes)| is_there(lanes));
+                living.map(|(server, _)| server.clone()).collect()
+            };
+            // By chance, so that all together use all of them.
+            if let Some(server) = fastrand::choice(living) {
+                return server;
+            }
+            self.found.notified().await;
+        }
+    }
 }
 
 impl Link {
@@ -72,7 +93,12 @@ impl Link {
     /// process knows.
     pub(super) fn is_cut_off(&self, channel: &ChannelName) -> bool {
         let Some(_) = &self.routes else { return false };
-        self.lane(channel).is_none_or(|lane| lane.is_open() && lane.alive_since().is_none())
+        self.lane(channel).is_none_or(|lane| lane.is_open() && !lane.is_there())
+    }
+
+    /// Whether the master of `channel` answers, whatever is the matter with the others.
+    pub(super) fn is_there(&self, channel: &ChannelName) -> bool {
+        self.routes.is_some() && self.lane(channel).is_some_and(|lane| lane.is_there())
     }
 
     /// Whether the master of `channel` has been there all the while, though the cluster is not

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Task,
     cluster::Cluster,
-    connection::{Connection, ConnectionError},
+    connection::{Connection, ConnectionError, refusal},
     lane::Lane,
     link::{Link, Part},
     routes::Routes,
@@ -91,15 +91,21 @@ impl Topology {
 
     /// Asks one server after the other until one tells.
     async fn read_map(&self, routes: &Routes) -> Option<SlotMap> {
-        let mut doubtful = None;
+        let (mut doubtful, mut reason) = (None, None);
         for server in self.servers(routes) {
             match self.ask(&server).await {
                 Ok(Some((map, true))) => return Some(map),
                 // It may be cut off from the others. If they all say so, the cluster is.
                 Ok(Some((map, false))) => doubtful = doubtful.or(Some(map)),
                 Ok(None) => tracing::debug!(%server, "this server tells no slots"),
-                Err(error) => tracing::debug!(%server, %error, "the slots were not read"),
+                Err(error) => {
+                    tracing::debug!(%server, %error, "the slots were not read");
+                    reason = Some(error);
+                }
             }
+        }
+        if let (None, Some(reason)) = (&doubtful, &reason) {
+            self.link.shared.health_ref().out_of_reach(reason);
         }
         doubtful
     }
@@ -115,7 +121,7 @@ impl Topology {
         let lanes = routes.lanes.borrow();
         let is_lost = |server: &Server| {
             let lanes = lanes.get(server);
-            lanes.is_some_and(|lanes| lanes.iter().all(|lane| lane.alive_since().is_none()))
+            lanes.is_some_and(|lanes| lanes.iter().all(|lane| !lane.is_there()))
         };
         servers.sort_by_key(|server| (witness.as_ref() != Some(server), is_lost(server)));
         servers
@@ -126,6 +132,9 @@ impl Topology {
         let mut connection = Connection::open(&self.link.process().config, server).await?;
         let info = connection.ask(&["CLUSTER", "INFO"]).await?;
         let slots = connection.ask(&["CLUSTER", "SLOTS"]).await?;
+        if let Some(error) = refusal(&slots) {
+            return Err(ConnectionError::Refused(error));
+        }
         let is_cut_off = match &info {
             BytesFrame::VerbatimString { data, .. } | BytesFrame::BlobString { data, .. } => {
                 String::from_utf8_lossy(data).contains("cluster_state:fail")

@@ -1,0 +1,138 @@
+//! A part of a Redis Cluster is gone: only what lives there suffers.
+
+use std::collections::BTreeSet;
+
+use futures_util::future;
+use wsbcast::{
+    broker::{OnLoss, Reach, Receipt, Settings, Since},
+    channel::ChannelName,
+    clock,
+    limits::HEARTBEAT_SILENCE_MAX,
+};
+
+use crate::{
+    Program, Recipe,
+    process::{HISTORY, Process, channel, offset, pace, publish, redis_settings, run, until},
+    redis_cluster::RedisCluster,
+};
+
+fn settings(cluster: &RedisCluster) -> Settings {
+    let mut redis = redis_settings(&cluster.masters[0]);
+    redis.url = cluster.url();
+    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+}
+
+/// Waits until the lanes to all masters have stood for as long as counts.
+async fn proven() {
+    let started = clock::now();
+    until("all masters are known to be there", || {
+        clock::now() - started > 2 * HEARTBEAT_SILENCE_MAX
+    })
+    .await;
+}
+
+/// Names of channels, and the master of each.
+fn channels(cluster: &RedisCluster, count: usize) -> Vec<(String, usize)> {
+    let names = (0..count).map(|number| format!("channel-{number}"));
+    names.map(|name| (name.clone(), cluster.owner(&name))).collect()
+}
+
+/// The masters on which the raw channel is heard.
+fn hearing_raw(cluster: &RedisCluster) -> BTreeSet<usize> {
+    let hears =
+        |index: &usize| cluster.masters[*index].cli(&["PUBSUB", "CHANNELS", "raw"]) == "raw";
+    (0..cluster.masters.len()).filter(hears).collect()
+}
+
+#[test]
+fn whichever_master_dies_the_channels_of_the_others_never_become_local() {
+    for victim in 0..3 {
+        run(async {
+            let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
+            let process = Process::start(settings(&cluster), 2).await;
+            let channels = channels(&cluster, 30);
+            proven().await;
+            cluster.masters[victim].kill();
+            let killed = clock::now();
+            let mut count = 0;
+            while count == 0 || clock::now() - killed < 4 * HEARTBEAT_SILENCE_MAX {
+                count += 1;
+                let handles = [&process.shards[0], &process.shards[1], &process.control];
+                let publishes = channels.iter().zip(handles.iter().cycle()).map(
+                    |((name, master), handle)| async move {
+                        let receipt = publish(&***handle, name, "x").await;
+                        if *master == victim {
+                            // What was on its way when it died may have arrived.
+                            assert!(count == 1 || receipt == Ok(Receipt::Local), "{receipt:?}");
+                        } else {
+                            assert_eq!(offset(receipt), count, "{name} lives");
+                        }
+                    },
+                );
+                future::join_all(publishes).await;
+                pace().await;
+            }
+            assert_eq!(process.shared.health().reach(), Reach::Lost, "readiness tells of it");
+        });
+    }
+}
+
+#[test]
+fn the_raw_channel_is_bridged_though_the_master_that_it_was_heard_on_is_gone() {
+    run(async {
+        let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
+        let home = cluster.owner(ChannelName::default_channel().as_str());
+        // Wherever a process hears it is by chance: one that does elsewhere than at home.
+        let (process, victim) = loop {
+            let process = Process::start(settings(&cluster), 1).await;
+            let heard = hearing_raw(&cluster);
+            if let Some(victim) = heard.into_iter().find(|index| *index != home) {
+                break (process, victim);
+            }
+            process.close().await;
+        };
+        process.subscribe("notifications").await;
+        proven().await;
+        cluster.masters[victim].kill();
+        process.lost().await;
+        let sink = &process.sinks[0];
+        until("it is heard elsewhere", || {
+            cluster.masters[home].cli(&["PUBLISH", "raw", "hi"]);
+            sink.texts().contains(&"hi".to_owned())
+        })
+        .await;
+        assert_eq!(process.shared.health().reach(), Reach::Lost);
+        assert!(sink.messages()[0].position.is_some(), "it has a place in the history");
+    });
+}
+
+#[test]
+fn who_comes_while_a_master_is_gone_misses_nothing_of_the_others() {
+    run(async {
+        let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
+        let process = Process::start(settings(&cluster), 2).await;
+        let names: Vec<String> = cluster.channels();
+        proven().await;
+        cluster.masters[0].kill();
+        process.lost().await;
+        for name in &names[1..] {
+            for number in 1..=20 {
+                assert_eq!(offset(process.publish(name, &number.to_string()).await), number);
+            }
+            // Whoever is let in hears what is published from then on.
+            process.subscribe(name).await;
+            assert_eq!(offset(process.publish(name, "live").await), 21);
+            for (shard, sink) in process.shards.iter().zip(&process.sinks) {
+                let arrived =
+                    || sink.messages().iter().any(|message| message.channel == channel(name));
+                until("it arrives", arrived).await;
+                let to = shard.position(channel(name), None).await.unwrap();
+                assert_eq!(to.offset, 21);
+                let recovery = shard.recover(channel(name), Since::Newest(5), to).await;
+                assert_eq!((recovery.missed, recovery.from.offset), (None, 16));
+                assert_eq!(sink.gaps(), 0);
+            }
+        }
+        assert_eq!(process.shared.health().reach(), Reach::Lost);
+    });
+}
