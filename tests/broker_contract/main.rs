@@ -14,6 +14,7 @@ mod raw;
 mod redis_cluster;
 mod redis_server;
 mod repair;
+mod rights;
 mod rollback;
 mod sentinel;
 mod sharded;

@@ -6,6 +6,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     io::{BufRead, BufReader, ErrorKind, Read},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -112,7 +113,7 @@ impl RedisServer {
             let dir = TempDir::new().unwrap();
             let config = config.map(|text| {
                 let file = dir.path().join("server.conf");
-                std::fs::write(&file, text).unwrap();
+                fs::write(&file, text).unwrap();
                 file
             });
             let mut server = Self {
@@ -182,6 +183,22 @@ impl RedisServer {
         let output = Command::new("redis-cli").args(["-p", &port]).args(words).output();
         let output = output.unwrap_or_else(|error| missing("redis-cli", &error));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Makes the user `wsbcast` with the password `pass` and the rights that README names, for
+    /// these names, but without those `lacking`. Whoever comes without a password may neither
+    /// read nor write anything.
+    pub(crate) fn restrict(&self, prefix: &str, raw_channel: &str, lacking: &[&str]) {
+        let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        let (_, rest) = readme.split_once("ACL SETUSER wsbcast ").expect("README names the rights");
+        let (rules, _) = rest.split_once("\n\n").unwrap();
+        let rules = rules.replace("wsbcast:", &format!("{prefix}:")).replace("SECRET", "pass");
+        let rules = rules.replace("&notifications", &format!("&{raw_channel}"));
+        let is_rule = |word: &&str| *word != "\\" && !lacking.contains(word);
+        let rules = rules.split_whitespace().filter(is_rule);
+        let words: Vec<&str> = ["ACL", "SETUSER", "wsbcast"].into_iter().chain(rules).collect();
+        assert_eq!(self.cli(&words), "OK");
+        assert_eq!(self.cli(&["ACL", "SETUSER", "default", "resetkeys", "resetchannels"]), "OK");
     }
 
     fn signal(&self, name: &str) {

@@ -27,6 +27,7 @@ mod ops;
 mod redis;
 mod redis_loss;
 mod redis_notice;
+mod redis_rights;
 mod redis_subscribers;
 mod redis_tls;
 mod resume;

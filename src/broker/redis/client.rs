@@ -22,17 +22,18 @@ impl Drop for ConnectionTask {
     }
 }
 
-/// Connects to a cluster's `node`, or wherever URL and sentinels lead, and makes the scripts known,
-/// so that the first publish is as fast as any.
+/// Connects to `destination`, or wherever sentinels lead, and makes the scripts known, so that the
+/// first publish is as fast as any. Returns the server, too.
 pub(super) async fn open(
     process: &Process,
-    node: Option<&Server>,
-) -> Result<(Client, ConnectionTask), Error> {
+    destination: Option<Server>,
+) -> Result<(Client, Server, ConnectionTask), Error> {
     let mut config = process.config.clone();
     let master = process.lead.master();
-    if let Some(server) = node.or(master.as_ref()) {
+    let destination = destination.or_else(|| master.clone());
+    if let Some(server) = destination.clone() {
         // Without the sentinels: fred would ask the first that answers, and that one may lag.
-        config.server = ServerConfig::Centralized { server: server.clone() };
+        config.server = ServerConfig::Centralized { server };
     }
     let performance = Some(target::performance());
     let client = Client::new(config, performance, Some(target::connection()), None);
@@ -54,10 +55,13 @@ pub(super) async fn open(
         }
     };
     match timeout(REDIS_CONNECT_DEADLINE, ready).await {
-        Ok(Ok(())) => Ok((client, task)),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(Error::new(ErrorKind::Timeout, "connecting took too long")),
+        Ok(result) => result?,
+        Err(_) => return Err(Error::new(ErrorKind::Timeout, "connecting took too long")),
     }
+    // fred tells what it asked sentinels for by the connection's id.
+    let server = destination.or_else(|| client.active_connections().into_iter().next());
+    let server = server.ok_or_else(|| Error::new(ErrorKind::Auth, "CLIENT ID is refused"))?;
+    Ok((client, server, task))
 }
 
 /// fred looks itself when it asks the sentinels itself.

@@ -19,9 +19,8 @@ use fred::{
     clients::WithOptions,
     error::{Error, ErrorKind},
     prelude::{Client, ClientLike, LuaInterface, PubsubInterface, Server},
-    types::Value,
+    types::{Value, config::ServerConfig},
 };
-use futures_util::future::OptionFuture;
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -81,7 +80,7 @@ struct Node {
 #[derive(Clone)]
 struct Current {
     client: Client,
-    server: Option<Server>,
+    server: Server,
 }
 
 impl std::fmt::Debug for Current {
@@ -158,25 +157,24 @@ impl Lane {
         if let Some(node) = &self.node {
             return Some(node.server.clone());
         }
-        self.current.borrow().as_ref().and_then(|current| current.server.clone())
+        self.current.borrow().as_ref().map(|current| current.server.clone())
     }
 
     /// Keeps a client connected; never returns.
     pub(super) async fn run(self: Rc<Self>, link: Rc<Link>) {
         loop {
             let destination = self.destination(&link).await;
-            let is_left = match client::open(link.process(), destination.as_ref()).await {
-                Ok((client, task)) => {
-                    let server = client.active_connections().into_iter().next();
+            let is_left = match client::open(link.process(), destination).await {
+                Ok((client, server, task)) => {
                     let current = Current { client: client.clone(), server: server.clone() };
                     *self.current.borrow_mut() = Some(current);
                     if let Some(node) = &self.node {
                         node.is_there(&link);
                     }
                     self.changed.notify_waiters();
-                    self.keep(&link, client, server.as_ref(), task).await;
+                    self.keep(&link, client, &server, task).await;
                     *self.current.borrow_mut() = None;
-                    server.is_some_and(|server| link.process().lead.is_elsewhere(&server))
+                    link.process().lead.is_elsewhere(&server)
                 }
                 Err(error) => {
                     link.shared.health_ref().out_of_reach(&target::explained(&error));
@@ -197,30 +195,26 @@ impl Lane {
         }
     }
 
-    /// The one server to connect to. Heartbeats, and the subscriber that hears them, can do with
-    /// any master: whichever is lost, they go on through another.
+    /// The one server to connect to; None: the sentinels know. In a cluster heartbeats, and the
+    /// subscriber that hears them, can do with any master: when it is lost, with another.
     async fn destination(&self, link: &Link) -> Option<Server> {
         match (&self.node, &link.routes) {
             (Some(node), _) => Some(node.server.clone()),
             (None, Some(routes)) => Some(routes.living().await),
-            (None, None) => None,
+            (None, None) => match &link.process().config.server {
+                ServerConfig::Centralized { server } => Some(server.clone()),
+                _ => None,
+            },
         }
     }
 
     /// Returns when the connection has ended or is not worth keeping.
-    async fn keep(
-        &self,
-        link: &Link,
-        client: Client,
-        server: Option<&Server>,
-        mut task: ConnectionTask,
-    ) {
-        let left = OptionFuture::from(server.map(|server| link.process().lead.left(server)));
+    async fn keep(&self, link: &Link, client: Client, server: &Server, mut task: ConnectionTask) {
         tokio::select! {
             _ = &mut task.0 => {}
             () = self.beat(link, &client) => {}
             () = self.give_up.notified() => {}
-            Some(()) = left => {}
+            () = link.process().lead.left(server) => {}
         }
     }
 

@@ -14,7 +14,7 @@ const TAKEOVER_DEADLINE: Duration = Duration::from_secs(30);
 const KEYS_AT_A_TIME: &str = "100";
 
 /// What makes a node one of a cluster.
-pub(super) fn options(bus_port: u16) -> [String; 5] {
+pub(super) fn options(bus_port: u16) -> [String; 6] {
     [
         "cluster-enabled yes".to_owned(),
         "cluster-config-file nodes.conf".to_owned(),
@@ -22,6 +22,8 @@ pub(super) fn options(bus_port: u16) -> [String; 5] {
         // Longer than a node is stopped or asleep: only a dead one is taken over.
         "cluster-node-timeout 4000".to_owned(),
         "cluster-allow-replica-migration no".to_owned(),
+        // What lives on others goes on while a master is gone.
+        "cluster-require-full-coverage no".to_owned(),
     ]
 }
 

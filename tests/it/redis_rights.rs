@@ -1,0 +1,42 @@
+//! A user of Redis that lacks a right: the log says which, so that whoever runs it need not guess.
+
+use crate::support::{
+    PATIENCE, client::Client, eventually, http::get, publish::Publisher, redis::RedisServer,
+    server::Server,
+};
+
+/// A cluster of one server.
+fn cluster() -> RedisServer {
+    let options = ["--save", "", "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"];
+    let server = RedisServer::start_with(&options);
+    assert_eq!(server.cli(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");
+    eventually(PATIENCE, "the cluster is up", || {
+        server.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+    });
+    server
+}
+
+#[test]
+fn a_right_that_lacks_in_a_cluster_is_told() {
+    let told = [
+        ("+cluster|slots", "Redis is out of reach", "'cluster|slots'"),
+        ("+publish", "Redis refuses our heartbeat", "'publish'"),
+        ("+ssubscribe", "Redis refuses a subscription", "'ssubscribe'"),
+        ("+evalsha", "Redis refuses a message", "'evalsha'"),
+        ("+spublish", "Redis refuses a message", ""),
+    ];
+    for (right, what, which) in told {
+        let redis = cluster();
+        redis.restrict("wsbcast", "notifications", &[right]);
+        let url = format!("redis-cluster://wsbcast:pass@{}", redis.address());
+        let server = Server::start(&["--threads", "1", "--redis-url", &url]);
+        let is_up = !matches!(right, "+cluster|slots" | "+publish");
+        eventually(PATIENCE, "it is as ready as it will be", || {
+            (get(server.addr(), "/readyz").status == 200) == is_up
+        });
+        let _client = Client::connect(server.addr());
+        let is_local = Publisher::new(server.addr()).publish("hi").is_local();
+        assert_eq!(is_local, right != "+ssubscribe", "without {right}");
+        server.wait_for_log(&[what, which]);
+    }
+}
