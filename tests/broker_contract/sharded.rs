@@ -9,7 +9,7 @@ use futures_util::{
 use wsbcast::{
     broker::{OnLoss, PublishError, Receipt, Settings},
     clock,
-    limits::HEARTBEAT_SILENCE_MAX,
+    limits::{HEARTBEAT_SILENCE_MAX, SLOT_MAP_PAUSE},
 };
 
 use crate::{
@@ -123,6 +123,7 @@ over_redis_and_valkey!(
     a_planned_failover_under_load_loses_repeats_and_reorders_nothing,
     a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repaired,
     a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others,
+    the_slot_map_is_read_once_for_all_shards,
     a_cluster_without_sharded_channels_is_used_as_before,
 );
 
@@ -332,6 +333,33 @@ fn a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others(progr
         for sink in &process.sinks {
             until("it arrives again", || seen(sink, &names[2]) == numbered(2)).await;
             assert_eq!(sink.gaps(), 0);
+        }
+    });
+}
+
+fn the_slot_map_is_read_once_for_all_shards(program: Program) {
+    run(async {
+        let cluster = Arc::new(RedisCluster::start_as(3, false, &Recipe::new(program, &[])));
+        let readings =
+            || cluster.masters.iter().map(|node| calls(node, "cluster|slots")).sum::<u64>();
+        let process = Process::start(settings(&cluster), 16).await;
+        // One, and one more if something was not there at once.
+        assert!(readings() <= 2, "{} readings for 16 shards", readings());
+        let name = cluster.channels().swap_remove(0);
+        process.subscribe(&name).await;
+        let before = readings();
+        let began = clock::now();
+        let moving = (cluster.clone(), name.clone());
+        let step = move || moving.0.move_slot(&moving.1, 0, 1);
+        tokio::task::spawn_blocking(step).await.unwrap();
+        let shard_channel = format!("test:{{{name}}}");
+        let heard = || cluster.masters[1].cli(&["PUBSUB", "SHARDNUMSUB", &shard_channel]);
+        until("all hear it where it is now", || heard().ends_with("\n16")).await;
+        let possible = 1 + (clock::now() - began).as_millis() / SLOT_MAP_PAUSE.as_millis();
+        assert!(u128::from(readings() - before) <= possible, "{possible} are possible for one");
+        assert_eq!(offset(process.publish(&name, "1").await), 1);
+        for sink in &process.sinks {
+            until("it has arrived", || seen(sink, &name) == numbered(1)).await;
         }
     });
 }

@@ -67,7 +67,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(shared: Arc<Shared>, place: Place) -> Self {
-        let is_cluster = shared.redis().config.server.is_clustered();
+        let news = shared.redis().news.clone();
+        let is_cluster = news.is_some();
         // In a cluster only heartbeats go through them.
         let pool = if is_cluster { 1 } else { shared.redis().pool };
         let turnstiles = if is_cluster { CLUSTER_TURNSTILES } else { pool };
@@ -88,7 +89,7 @@ impl Link {
             #[cfg(test)]
             stand_in: None,
             lanes: (0..pool).map(|index| Rc::new(Lane::new(index))).collect(),
-            routes: is_cluster.then(Routes::default),
+            routes: news.map(Routes::new),
             turnstiles: (0..turnstiles).map(|_| Turnstile::default()).collect(),
             hasher: RandomState::new(),
             heartbeat_channel: subscriber.map(|shard| shared.redis().names.heartbeat(shard)),

@@ -33,6 +33,7 @@ mod slots;
 mod standing;
 mod subscriber;
 mod subscriptions;
+mod survey;
 mod target;
 mod topology;
 mod track;
@@ -124,6 +125,9 @@ impl RedisBroker {
             let cluster = hearing.as_ref().and_then(|hearing| hearing.cluster());
             let topology = Topology::new(link.clone(), cluster);
             sending.push(Task(spawn_local(topology.run())));
+            if place == Place::Control {
+                sending.push(Task(spawn_local(survey::run(link.clone()))));
+            }
         }
         if matches!(place, Place::Control) {
             sending.extend(sentinel::follow(&link.shared));

@@ -22,6 +22,7 @@ use super::{
     names::Names,
     script::{Script, Scripts},
     standing::Questions,
+    survey::News,
     target,
 };
 use crate::{
@@ -53,6 +54,8 @@ pub(in crate::broker) struct Process {
     pub(super) common: Option<Arc<Common>>,
     /// Where sentinels lead.
     pub(super) lead: Lead,
+    /// Of the cluster, if Redis is one.
+    pub(super) news: Option<Arc<News>>,
     pub(super) local: Fanout<Alone>,
     pub(super) history: HistorySettings,
     memory: Mutex<Memory>,
@@ -121,6 +124,7 @@ impl Process {
         };
         Ok(Self {
             scripts: Scripts::new(config.server.is_clustered()),
+            news: config.server.is_clustered().then(Arc::default),
             config,
             pool: settings.pool.max(1),
             names,

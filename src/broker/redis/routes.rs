@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hasher},
     rc::Rc,
+    sync::Arc,
 };
 
 use fred::{error::Error, prelude::Server, types::Value};
@@ -19,7 +20,7 @@ use super::{
     link::Link,
     script::Script,
     slots::{SlotMap, slot_of},
-    topology::News,
+    survey::News,
     turnstile::Ticket,
 };
 use crate::{
@@ -29,17 +30,22 @@ use crate::{
 };
 
 /// A handle's ways into a cluster.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Routes {
-    pub(super) map: RefCell<SlotMap>,
+    /// Of the process's maps, the one that the lanes are for.
+    pub(super) map: RefCell<Arc<SlotMap>>,
     /// As many to each master as the pool has.
     pub(super) lanes: RefCell<HashMap<Server, Vec<Rc<Lane>>>>,
-    pub(super) news: Rc<News>,
+    pub(super) news: Arc<News>,
     /// A master answers (again).
     pub(super) found: Notify,
 }
 
 impl Routes {
+    pub(super) fn new(news: Arc<News>) -> Self {
+        Self { map: RefCell::default(), lanes: RefCell::default(), news, found: Notify::new() }
+    }
+
     /// Some master that answers, as soon as there is one.
     pub(super) async fn living(&self) -> Server {
         loop {
