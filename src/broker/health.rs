@@ -226,6 +226,13 @@ impl Health {
         broken.then(|| Millis(self.up_since_ms.load(Ordering::Acquire)))
     }
 
+    /// When it was last found to be up; None if it never was.
+    pub(super) fn last_up(&self) -> Option<Millis> {
+        let reach = self.reach.load(Ordering::Acquire);
+        let was_up = [Reach::Up, Reach::Lost].iter().any(|up| *up as u8 == reach);
+        was_up.then(|| Millis(self.up_since_ms.load(Ordering::Acquire)))
+    }
+
     /// By how much Redis' clock is ahead of ours.
     pub(super) fn clock_ahead_ms(&self) -> i64 {
         self.clock_ahead_ms.load(Ordering::Relaxed)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future;
 use wsbcast::{
-    broker::{OnLoss, Reach, Receipt, Settings, Since},
+    broker::{Broker, OnLoss, Reach, Receipt, Settings, Since},
     channel::ChannelName,
     clock,
     limits::HEARTBEAT_SILENCE_MAX,
@@ -12,7 +12,9 @@ use wsbcast::{
 
 use crate::{
     Program, Recipe,
-    process::{HISTORY, Process, channel, offset, pace, publish, redis_settings, run, until},
+    process::{
+        HISTORY, PATIENCE, Process, channel, offset, pace, publish, redis_settings, run, until,
+    },
     redis_cluster::RedisCluster,
 };
 
@@ -44,6 +46,63 @@ fn hearing_raw(cluster: &RedisCluster) -> BTreeSet<usize> {
     (0..cluster.masters.len()).filter(hears).collect()
 }
 
+/// A process that hears the raw channel on another master than `home`, and which one that is.
+async fn heard_away_from(cluster: &RedisCluster, home: usize) -> (Process, usize) {
+    // Each does so by chance, in two of three cases.
+    for _ in 0..100 {
+        let process = Process::start(settings(cluster), 1).await;
+        let heard = hearing_raw(cluster);
+        if let Some(master) = heard.into_iter().find(|master| *master != home) {
+            return (process, master);
+        }
+        process.close().await;
+        until("nobody hears it", || hearing_raw(cluster).is_empty()).await;
+    }
+    panic!("it is always heard on master {home}");
+}
+
+/// Publishes `text` until it goes to the cluster; its offset there.
+async fn publish_to_cluster(process: &Process, name: &str, text: &str) -> u64 {
+    let publishing = async {
+        loop {
+            if let Ok(Receipt::Cluster(position)) = process.publish(name, text).await {
+                return position.offset;
+            }
+            pace().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, publishing).await.expect("its master lives")
+}
+
+/// Kills a master, and publishes to all channels for a while, through one of the `handles` each:
+/// those of living masters go to the whole cluster, the others never.
+async fn only_its_own_become_local(
+    cluster: &mut RedisCluster,
+    victim: usize,
+    handles: &[&dyn Broker],
+    channels: &[(String, usize)],
+) {
+    cluster.masters[victim].kill();
+    let killed = clock::now();
+    let mut count = 0;
+    while count == 0 || clock::now() - killed < 4 * HEARTBEAT_SILENCE_MAX {
+        count += 1;
+        let publishes = channels.iter().zip(handles.iter().cycle()).map(
+            |((name, master), handle)| async move {
+                let receipt = publish(*handle, name, "x").await;
+                if *master == victim {
+                    // What was on its way when it died may have arrived.
+                    assert!(count == 1 || receipt == Ok(Receipt::Local), "{receipt:?}");
+                } else {
+                    assert_eq!(offset(receipt), count, "{name} lives");
+                }
+            },
+        );
+        future::join_all(publishes).await;
+        pace().await;
+    }
+}
+
 #[test]
 fn whichever_master_dies_the_channels_of_the_others_never_become_local() {
     for victim in 0..3 {
@@ -52,29 +111,25 @@ fn whichever_master_dies_the_channels_of_the_others_never_become_local() {
             let process = Process::start(settings(&cluster), 2).await;
             let channels = channels(&cluster, 30);
             proven().await;
-            cluster.masters[victim].kill();
-            let killed = clock::now();
-            let mut count = 0;
-            while count == 0 || clock::now() - killed < 4 * HEARTBEAT_SILENCE_MAX {
-                count += 1;
-                let handles = [&process.shards[0], &process.shards[1], &process.control];
-                let publishes = channels.iter().zip(handles.iter().cycle()).map(
-                    |((name, master), handle)| async move {
-                        let receipt = publish(&***handle, name, "x").await;
-                        if *master == victim {
-                            // What was on its way when it died may have arrived.
-                            assert!(count == 1 || receipt == Ok(Receipt::Local), "{receipt:?}");
-                        } else {
-                            assert_eq!(offset(receipt), count, "{name} lives");
-                        }
-                    },
-                );
-                future::join_all(publishes).await;
-                pace().await;
-            }
+            let handles = [&*process.shards[0], &*process.shards[1], &*process.control];
+            only_its_own_become_local(&mut cluster, victim, &handles, &channels).await;
             assert_eq!(process.shared.health().reach(), Reach::Lost, "readiness tells of it");
         });
     }
+}
+
+/// Regression: lanes that had stood for less than a second counted as not there, though all of
+/// the cluster had been up with them.
+#[test]
+fn a_master_that_dies_just_after_the_start_takes_no_other_channels_along() {
+    run(async {
+        let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
+        let channels = channels(&cluster, 30);
+        let process = Process::start(settings(&cluster), 2).await;
+        let handles = [&*process.shards[0], &*process.shards[1]];
+        only_its_own_become_local(&mut cluster, 1, &handles, &channels).await;
+        assert_eq!(process.shared.health().reach(), Reach::Lost, "readiness tells of it");
+    });
 }
 
 #[test]
@@ -82,15 +137,7 @@ fn the_raw_channel_is_bridged_though_the_master_that_it_was_heard_on_is_gone() {
     run(async {
         let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         let home = cluster.owner(ChannelName::default_channel().as_str());
-        // Wherever a process hears it is by chance: one that does elsewhere than at home.
-        let (process, victim) = loop {
-            let process = Process::start(settings(&cluster), 1).await;
-            let heard = hearing_raw(&cluster);
-            if let Some(victim) = heard.into_iter().find(|index| *index != home) {
-                break (process, victim);
-            }
-            process.close().await;
-        };
+        let (process, victim) = heard_away_from(&cluster, home).await;
         process.subscribe("notifications").await;
         proven().await;
         cluster.masters[victim].kill();
@@ -134,5 +181,38 @@ fn who_comes_while_a_master_is_gone_misses_nothing_of_the_others() {
             }
         }
         assert_eq!(process.shared.health().reach(), Reach::Lost);
+    });
+}
+
+#[test]
+fn who_starts_while_a_master_is_gone_serves_what_lives_on_the_others() {
+    run(async {
+        let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
+        let home = cluster.owner(ChannelName::default_channel().as_str());
+        let victim = (home + 1) % 3;
+        let names = cluster.channels();
+        cluster.masters[victim].kill();
+        let process = Process::start_early(settings(&cluster), 2).await;
+        for (name, _) in names.iter().zip(0..).filter(|(_, master)| *master != victim) {
+            assert_eq!(publish_to_cluster(&process, name, "before").await, 1);
+            process.subscribe(name).await;
+            assert_eq!(offset(process.publish(name, "after").await), 2);
+            for sink in &process.sinks {
+                let arrived = || {
+                    let mut messages = sink.messages().into_iter();
+                    messages.any(|message| {
+                        message.channel == channel(name) && message.position.is_some()
+                    })
+                };
+                until("it arrives", arrived).await;
+            }
+        }
+        assert_eq!(process.publish(&names[victim], "1").await, Ok(Receipt::Local));
+        process.subscribe("notifications").await;
+        until("the raw channel is bridged", || {
+            cluster.masters[home].cli(&["PUBLISH", "raw", "hi"]);
+            process.sinks[1].texts().contains(&"hi".to_owned())
+        })
+        .await;
     });
 }

@@ -40,3 +40,27 @@ fn a_right_that_lacks_in_a_cluster_is_told() {
         server.wait_for_log(&[what, which]);
     }
 }
+
+#[test]
+fn a_right_that_lacks_for_history_or_the_raw_channel_is_told() {
+    let redis = cluster();
+    redis.restrict("wsbcast", "notifications", &["+xrevrange"]);
+    // Any key but that of the raw channel's lease.
+    let keys = ["resetkeys", "~wsbcast:{*}:meta", "~wsbcast:{*}:stream", "~wsbcast:{*}:slot:*"];
+    let allowed = redis.cli(&[&["ACL", "SETUSER", "wsbcast"], &keys[..]].concat());
+    assert_eq!(allowed, "OK");
+    let url = format!("redis-cluster://wsbcast:pass@{}", redis.address());
+    let start = || {
+        let server = Server::start(&["--threads", "1", "--redis-url", &url]);
+        eventually(PATIENCE, "it is ready", || get(server.addr(), "/readyz").status == 200);
+        server
+    };
+    let first = start();
+    first.wait_for_log(&["Redis refuses the raw channel's lease", "NOPERM"]);
+    assert!(Publisher::new(first.addr()).publish("hi").is_clustered());
+    // Another one has it not in memory.
+    let second = start();
+    let _client = Client::open(second.addr(), "/ws?last=1");
+    // Inside of a script, not every Redis says which command.
+    second.wait_for_log(&["Redis refuses to tell the history", "ERR"]);
+}

@@ -54,6 +54,8 @@ pub(super) struct Bridge {
     nudge: Notify,
     left: Notify,
     leaving: Cell<bool>,
+    /// Told once, until Redis answers otherwise: it is asked again and again.
+    refusal_told: Cell<bool>,
     /// Taken over and not yet handed to Redis: each has its share of the room, which bounds it.
     queue: RefCell<VecDeque<(Bytes, OwnedSemaphorePermit)>>,
     queued: Notify,
@@ -68,6 +70,7 @@ impl Bridge {
             nudge: Notify::new(),
             left: Notify::new(),
             leaving: Cell::new(false),
+            refusal_told: Cell::new(false),
             queue: RefCell::default(),
             queued: Notify::new(),
             room: Arc::new(Semaphore::new(ROOM as usize)),
@@ -222,12 +225,17 @@ impl Subscriber {
         let answer = timeout(PUBLISH_CONFIRM_DEADLINE, self.tell_lease(bridge, word)).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
+            Ok(Err(CallError::Refused(error))) if !bridge.refusal_told.replace(true) => {
+                tracing::warn!(%error, "Redis refuses the raw channel's lease");
+                return BRIDGE_RENEW_INTERVAL;
+            }
             Ok(Err(error)) => {
                 tracing::debug!(?error, "the raw channel's lease cannot be asked for");
                 return BRIDGE_RENEW_INTERVAL;
             }
             Err(_) => return BRIDGE_RENEW_INTERVAL,
         };
+        bridge.refusal_told.set(false);
         match (ask, answer) {
             (Ask::Release, _) => bridge.lease.borrow_mut().released(attempt),
             (_, Some(free_in)) => {

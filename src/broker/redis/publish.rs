@@ -48,7 +48,10 @@ impl RedisBroker {
             let settled = match reach {
                 Reach::Up if self.link.is_cut_off(channel) => return false,
                 Reach::Up => health.back_since().map(|since| since + REDIS_SETTLE),
-                _ => return self.link.is_spared(channel, now),
+                _ => match self.link.spared_from(channel, now) {
+                    None => return false,
+                    spared => spared,
+                },
             };
             match settled {
                 Some(settled) if settled > now => tokio::time::sleep(settled - now).await,

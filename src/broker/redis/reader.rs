@@ -219,6 +219,9 @@ impl Process {
         };
         match tokio::time::timeout(SUBSCRIBE_DEADLINE, covering).await {
             Ok(Ok(())) => {}
+            Ok(Err(CallError::Refused(error))) => {
+                tracing::warn!(%channel, %error, "Redis refuses to tell the history");
+            }
             Ok(Err(error)) => tracing::debug!(%channel, ?error, "the history cannot be read"),
             Err(_) => tracing::debug!(%channel, "the history was not read in time"),
         }

@@ -210,19 +210,24 @@ impl Subscriber {
     /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`]. Whether it is of one
     /// history with what is there.
     async fn cover(&self, channel: &ChannelName, span: Span<'_>) -> Fed {
+        let mut reason = None;
         let covering = async {
             loop {
                 match self.link.process().cover(&self.link, channel, span).await {
                     Ok(fed) => return fed,
-                    Err(error) => tracing::debug!(%channel, ?error, "the history was not read"),
+                    Err(error) => {
+                        tracing::debug!(%channel, ?error, "the history was not read");
+                        reason = Some(error);
+                    }
                 }
                 sleep(REDIS_RECONNECT_DELAY).await;
             }
         };
-        timeout(REPAIR_DEADLINE, covering).await.unwrap_or_else(|_| {
-            tracing::warn!(%channel, "the history was not read in time");
-            Fed::Known
-        })
+        if let Ok(fed) = timeout(REPAIR_DEADLINE, covering).await {
+            return fed;
+        }
+        tracing::warn!(%channel, ?reason, "the history was not read in time");
+        Fed::Known
     }
 
     /// Ends an epoch that stands for two histories. Everyone gets to the new one that way,

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     channel::ChannelName,
     clock::Millis,
-    limits::{HEARTBEAT_SILENCE_MAX, REDIRECTION_PAUSE, REDIRECTIONS_MAX},
+    limits::{HEARTBEAT_SILENCE_MAX, REDIRECTION_PAUSE, REDIRECTIONS_MAX, REDIS_SETTLE},
 };
 
 /// A handle's ways into a cluster.
@@ -107,12 +107,18 @@ impl Link {
         self.routes.is_some() && self.lane(channel).is_some_and(|lane| lane.is_there())
     }
 
-    /// Whether the master of `channel` has been there all the while, though the cluster is not
-    /// up as a whole.
-    pub(super) fn is_spared(&self, channel: &ChannelName, now: Millis) -> bool {
-        let Some(_) = &self.routes else { return false };
-        let alive_since = self.lane(channel).and_then(|lane| lane.alive_since());
-        alive_since.is_some_and(|since| now - since >= HEARTBEAT_SILENCE_MAX)
+    /// From when on `channel` is published to, though the cluster is not up as a whole: its
+    /// master has been there for long, or since all of it was. None: its master has not.
+    pub(super) fn spared_from(&self, channel: &ChannelName, now: Millis) -> Option<Millis> {
+        self.routes.as_ref()?;
+        let since = self.lane(channel)?.alive_since()?;
+        let proven = since + HEARTBEAT_SILENCE_MAX;
+        if proven <= now {
+            return Some(proven);
+        }
+        // The control thread's lanes may come a little later than the shards', which are all.
+        let settled = self.shared.health_ref().last_up()? + REDIS_SETTLE;
+        (since <= settled).then_some(settled)
     }
 
     /// Runs `script`, in the order of the tickets.

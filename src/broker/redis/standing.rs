@@ -133,8 +133,14 @@ impl Process {
             args.extend(known.map(Value::from));
             args.extend(self.what_to_read(*first));
         }
-        let answer =
-            link.ask(channel, &self.scripts.position, self.names.keys(channel), args).await?;
+        let keys = self.names.keys(channel);
+        let answer = match link.ask(channel, &self.scripts.position, keys, args).await {
+            Err(CallError::Refused(error)) if reading.is_some() => {
+                tracing::warn!(%channel, %error, "Redis refuses to tell the history");
+                return self.standing(link, channel).await;
+            }
+            answer => answer?,
+        };
         let answer = answers::standing_and_history(answer).map_err(CallError::InDoubt)?;
         let (standing, read) = answer;
         let fed = match (read, &reading) {
