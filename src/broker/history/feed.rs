@@ -76,6 +76,7 @@ impl Histories {
     ) -> Fed {
         let Reading { position, nonce, messages, is_whole } = reading;
         let messages = unbroken(messages, &position, nonce);
+        let position_read = position.offset;
         match self.get(channel) {
             // Redis was rolled back to it.
             Some(ring) if ring.has_replaced(&position.epoch) => return Fed::Diverged,
@@ -100,7 +101,8 @@ impl Histories {
                 let older = older.into_iter().map(|one| (one.previous, one.kept));
                 ring.prepend(older.collect(), bounds);
             }
-            if is_whole {
+            // Or messages between the reading and what is here are yet to be read.
+            if is_whole && ring.floor() <= position_read {
                 ring.set_complete();
             }
         });
@@ -280,6 +282,19 @@ mod tests {
             "it ends where the ring begins or later"
         );
         histories.check();
+    }
+
+    #[test]
+    fn a_reading_from_before_what_is_here_does_not_hide_what_lies_between() {
+        // One shard asked early, another began to hear late, and was the first to tell.
+        let (mut histories, a) = histories();
+        histories.feed(&a, message("e", 8), Millis(0));
+        histories.fill(&a, reading(1..=5), Millis(0));
+        assert_eq!(state(&histories, &a), ("e".into(), 7, 8));
+        assert!(!histories.get(&a).unwrap().is_complete(), "6 and 7 are in Redis");
+        histories.fill(&a, reading(1..=8), Millis(0));
+        assert_eq!(state(&histories, &a), ("e".into(), 0, 8));
+        assert!(histories.get(&a).unwrap().is_complete());
     }
 
     #[test]
