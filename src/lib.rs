@@ -70,6 +70,8 @@ pub mod hub;
 pub mod limits;
 pub mod metrics;
 pub mod position;
+#[cfg(test)]
+mod seeds;
 pub mod server;
 pub mod shard;
 pub mod telemetry;

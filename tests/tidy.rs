@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("channel", 1),
     ("clock", 0),
     ("limits", 0),
+    ("seeds", 0),
     ("telemetry", 0),
     ("drain", 1),
     ("position", 1),

@@ -1,11 +1,6 @@
 //! What is promised when Redis is not there, goes away, or hangs.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
 
 use wsbcast::{
     broker::{OnLoss, Place, PublishError, Reach, Receipt, Settings, connect},
@@ -14,7 +9,7 @@ use wsbcast::{
 
 use crate::{
     HOUR_MS,
-    process::{Process, offset, redis_settings, run, until},
+    process::{Process, load, offset, redis_settings, run, until},
     redis_server::RedisServer,
     slot,
 };
@@ -148,33 +143,6 @@ fn what_a_hanging_redis_was_sent_is_unconfirmed_and_arrives_once_when_it_goes_on
     });
 }
 
-/// Publishes from several sides until told to stop; returns each text's answer.
-async fn load(
-    process: Rc<Process>,
-    stop: Rc<Cell<bool>>,
-) -> HashMap<String, Result<Receipt, PublishError>> {
-    let answers = RefCell::new(HashMap::new());
-    let publishers = (0..8).map(|publisher| {
-        let (process, stop, answers) = (&process, &stop, &answers);
-        async move {
-            for number in 0.. {
-                if stop.get() {
-                    break;
-                }
-                let text = format!("{publisher}:{number}");
-                let handle = &process.shards[publisher % process.shards.len()];
-                let asked = clock::now();
-                let answer = crate::process::publish(&**handle, "a", &text).await;
-                assert!(clock::now() - asked <= ANSWER_MAX);
-                answers.borrow_mut().insert(text, answer);
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-    });
-    futures_util::future::join_all(publishers).await;
-    answers.into_inner()
-}
-
 fn count_seen(process: &Process) -> Vec<HashMap<String, usize>> {
     let count = |texts: Vec<String>| {
         texts.into_iter().fold(HashMap::new(), |mut counts, text| {
@@ -192,7 +160,7 @@ fn a_pause_under_load_repeats_nothing_and_loses_nothing() {
         let process = Rc::new(Process::start(settings(&server, OnLoss::Local), 2).await);
         process.subscribe("a").await;
         let stop = Rc::new(Cell::new(false));
-        let loading = tokio::task::spawn_local(load(process.clone(), stop.clone()));
+        let loading = tokio::task::spawn_local(load(process.clone(), 8, ANSWER_MAX, stop.clone()));
         let sink = &process.sinks[0];
         until("some have arrived", || sink.messages().len() >= 50).await;
         server.pause();
@@ -230,7 +198,7 @@ fn a_kill_under_load_repeats_nothing() {
         let process = Rc::new(Process::start(settings(&server, OnLoss::Local), 2).await);
         process.subscribe("a").await;
         let stop = Rc::new(Cell::new(false));
-        let loading = tokio::task::spawn_local(load(process.clone(), stop.clone()));
+        let loading = tokio::task::spawn_local(load(process.clone(), 8, ANSWER_MAX, stop.clone()));
         let sink = &process.sinks[0];
         for _ in 0..3 {
             let offsets = sink.offsets().len();

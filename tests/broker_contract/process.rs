@@ -1,6 +1,8 @@
 //! Sinks that remember, and processes made of a broker and such sinks.
 
 use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
     rc::Rc,
     sync::{
         Arc, Mutex,
@@ -18,6 +20,7 @@ use wsbcast::{
         PublishError, Reach, Receipt, RedisSettings, Settings, Shared, Sink, Subscribers, connect,
     },
     channel::ChannelName,
+    clock,
     ws::Kind,
 };
 
@@ -229,6 +232,36 @@ pub(crate) async fn publish(
 }
 
 /// A message with an idempotency key.
+/// Publishes `a` from so many sides until told to stop, each answered within `answer_max`; each
+/// text's answer.
+pub(crate) async fn load(
+    process: Rc<Process>,
+    publishers: usize,
+    answer_max: Duration,
+    stop: Rc<Cell<bool>>,
+) -> HashMap<String, Result<Receipt, PublishError>> {
+    let answers = RefCell::new(HashMap::new());
+    let publishers = (0..publishers).map(|publisher| {
+        let (process, stop, answers) = (&process, &stop, &answers);
+        async move {
+            for number in 0.. {
+                if stop.get() {
+                    break;
+                }
+                let text = format!("{publisher}:{number}");
+                let handle = &process.shards[publisher % process.shards.len()];
+                let asked = clock::now();
+                let answer = publish(&**handle, "a", &text).await;
+                assert!(clock::now() - asked <= answer_max);
+                answers.borrow_mut().insert(text, answer);
+                pace().await;
+            }
+        }
+    });
+    futures_util::future::join_all(publishers).await;
+    answers.into_inner()
+}
+
 pub(crate) fn keyed(name: &str, key: &str, text: &str) -> Message {
     let data = Bytes::copy_from_slice(text.as_bytes());
     let key = Some(IdempotencyKey::new(key).unwrap());

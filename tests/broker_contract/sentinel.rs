@@ -1,20 +1,16 @@
 //! What is promised when sentinels make another server the master.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-};
+use std::{cell::Cell, rc::Rc};
 
 use wsbcast::{
-    broker::{OnLoss, PublishError, Receipt, Settings},
+    broker::{OnLoss, Receipt, Settings},
     clock,
     limits::TAKEOVER_WAIT,
 };
 
 use crate::{
     fake_sentinel::FakeSentinel,
-    process::{PATIENCE, Process, offset, pace, publish, redis_settings, run, until},
+    process::{PATIENCE, Process, load, offset, redis_settings, run, until},
     redis_server::{Program, Recipe, RedisServer},
 };
 
@@ -103,37 +99,12 @@ fn has(server: &RedisServer, text: &str) -> bool {
     server.cli(&["XRANGE", "test:{a}:stream", "-", "+"]).contains(text)
 }
 
-/// Publishes from several sides until told to stop; returns each text's answer.
-async fn load(
-    process: Rc<Process>,
-    stop: Rc<Cell<bool>>,
-) -> HashMap<String, Result<Receipt, PublishError>> {
-    let answers = RefCell::new(HashMap::new());
-    let publishers = (0..4).map(|publisher| {
-        let (process, stop, answers) = (&process, &stop, &answers);
-        async move {
-            for number in 0.. {
-                if stop.get() {
-                    break;
-                }
-                let text = format!("{publisher}:{number}");
-                let handle = &process.shards[publisher % process.shards.len()];
-                let answer = publish(&**handle, "a", &text).await;
-                answers.borrow_mut().insert(text, answer);
-                pace().await;
-            }
-        }
-    });
-    futures_util::future::join_all(publishers).await;
-    answers.into_inner()
-}
-
 /// Fails over while messages are published; the old master stays alive all the while.
 async fn moves_on(pair: &Pair) {
     let process = Rc::new(Process::start(pair.settings(), 2).await);
     process.subscribe("a").await;
     let stop = Rc::new(Cell::new(false));
-    let loading = tokio::task::spawn_local(load(process.clone(), stop.clone()));
+    let loading = tokio::task::spawn_local(load(process.clone(), 4, PATIENCE, stop.clone()));
     let sink = &process.sinks[0];
     until("some have arrived", || sink.messages().len() >= 50).await;
     pair.fail_over().await;

@@ -9,12 +9,7 @@
 mod ear;
 mod model;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use ear::{Ear, Noted};
 use model::Redis;
@@ -27,6 +22,7 @@ use crate::{
     },
     channel::ChannelName,
     position::Position,
+    seeds,
 };
 
 const SEEDS: u64 = 10_000;
@@ -38,21 +34,8 @@ const ALL: usize = 10_000;
 
 #[test]
 fn whatever_redis_does_what_shards_deliver_is_whole_or_the_hole_is_told() {
-    if let Ok(seed) = std::env::var("WSBCAST_SIM_SEED") {
-        run(seed.parse().expect("a number"));
-        return;
-    }
-    let mut counts = [0; 3];
-    for seed in 0..SEEDS {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            Ok(counted) => counts.iter_mut().zip(counted).for_each(|(all, one)| *all += one),
-            Err(panic) => {
-                eprintln!("failed: run it alone with WSBCAST_SIM_SEED={seed}");
-                resume_unwind(panic);
-            }
-        }
-    }
-    let [heard, gaps, resumed] = counts;
+    let counts = seeds::run_all(SEEDS, run);
+    let Some([heard, gaps, resumed]) = counts else { return };
     assert!(heard > 20 * SEEDS && gaps > SEEDS && resumed > SEEDS, "{counts:?}: too tame");
 }
 

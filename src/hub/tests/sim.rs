@@ -5,10 +5,7 @@
 
 mod history;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{
     SLOW_FRAME,
@@ -20,6 +17,7 @@ use crate::{
     channel::ChannelName,
     hub::{Budget, Event, Finish, Hub, SlowPolicy, Unchanged},
     limits::CHUNK_BYTES_MAX,
+    seeds,
     ws::Kind,
 };
 
@@ -27,15 +25,10 @@ const SEEDS: u64 = 3_000;
 
 #[test]
 fn whatever_happens_each_client_gets_whole_frames_in_order_and_no_silent_hole() {
-    if let Ok(seed) = std::env::var("WSBCAST_SIM_SEED") {
-        return Simulation::new(seed.parse().expect("a number")).run();
-    }
-    for seed in 0..SEEDS {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| Simulation::new(seed).run())) {
-            eprintln!("failed: run it alone with WSBCAST_SIM_SEED={seed}");
-            resume_unwind(panic);
-        }
-    }
+    seeds::run_all(SEEDS, |seed| {
+        Simulation::new(seed).run();
+        []
+    });
 }
 
 struct Simulation {

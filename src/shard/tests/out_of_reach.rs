@@ -118,7 +118,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         if returns {
             let sometimes = sometimes.clone();
             spawn_local(async move {
-                tokio::time::sleep(RESUME_WAIT / 2).await;
+                time_passes(RESUME_WAIT / 2).await;
                 sometimes.is_reached.set(true);
             });
         }
@@ -126,6 +126,11 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         let admission = entry.unwrap_or_else(|error: NotAdmitted| panic!("{error:?}"));
         (admission, began.elapsed())
     })
+}
+
+/// On the paused clock, which goes on by itself when there is nothing else to do.
+async fn time_passes(duration: std::time::Duration) {
+    tokio::time::sleep(duration).await;
 }
 
 fn after(offset: u64) -> Option<Since> {

@@ -10,7 +10,6 @@ use std::{
     cell::RefCell,
     io::{ErrorKind, Read as _},
     net::{TcpListener, TcpStream},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -33,6 +32,7 @@ use crate::{
     hub::{self, Budget, Encoding, Hub, SlowPolicy},
     limits::RESUME_WAIT,
     metrics::ShardMetrics,
+    seeds,
     shard::{
         admit::{self, Admitted},
         core::Core,
@@ -49,21 +49,8 @@ const CLIENTS_MAX: usize = 6;
 
 #[test]
 fn whatever_happens_each_client_gets_every_message_once_in_order_or_is_told() {
-    if let Ok(seed) = std::env::var("WSBCAST_SIM_SEED") {
-        run(seed.parse().expect("a number"));
-        return;
-    }
-    let mut counts = [0; 3];
-    for seed in 0..SEEDS {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            Ok(counted) => counts.iter_mut().zip(counted).for_each(|(all, one)| *all += one),
-            Err(panic) => {
-                eprintln!("failed: run it alone with WSBCAST_SIM_SEED={seed}");
-                resume_unwind(panic);
-            }
-        }
-    }
-    let [resumed, gaps, refused] = counts;
+    let counts = seeds::run_all(SEEDS, run);
+    let Some([resumed, gaps, refused]) = counts else { return };
     assert!(resumed > SEEDS && gaps > SEEDS && refused > 100, "{counts:?}: too tame");
 }
 
