@@ -54,12 +54,13 @@ pub(super) async fn accept(
 }
 
 /// The head of the answer. Pages from everywhere may listen, as they may over WebSockets, which
-/// know no origins of their own: a browser shows them this one only with the star.
+/// know no origins of their own: a browser shows them this one only with the star. A proxy that
+/// compressed the stream would hold events back until its window is full: none may transform it.
 fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
     let mut head = String::from(
         "HTTP/1.1 200 OK\r\n\
          Content-Type: text/event-stream\r\n\
-         Cache-Control: no-store\r\n\
+         Cache-Control: no-store, no-transform\r\n\
          Connection: close\r\n\
          X-Accel-Buffering: no\r\n\
          Access-Control-Allow-Origin: *\r\n\

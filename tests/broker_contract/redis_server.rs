@@ -190,14 +190,20 @@ impl RedisServer {
     /// read nor write anything.
     pub(crate) fn restrict(&self, prefix: &str, raw_channel: &str, lacking: &[&str]) {
         let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-        let (_, rest) = readme.split_once("ACL SETUSER wsbcast ").expect("README names the rights");
+        let start = "redis-cli ACL SETUSER wsbcast ";
+        let (_, rest) = readme.split_once(start).expect("README names the rights");
         let (rules, _) = rest.split_once("\n\n").unwrap();
         let rules = rules.replace("wsbcast:", &format!("{prefix}:")).replace("SECRET", "pass");
-        let rules = rules.replace("&notifications", &format!("&{raw_channel}"));
-        let is_rule = |word: &&str| *word != "\\" && !lacking.contains(word);
-        let rules = rules.split_whitespace().filter(is_rule);
-        let words: Vec<&str> = ["ACL", "SETUSER", "wsbcast"].into_iter().chain(rules).collect();
-        assert_eq!(self.cli(&words), "OK");
+        let mut rules = rules.replace("&notifications", &format!("&{raw_channel}"));
+        for right in lacking {
+            for word in [format!(" {right} "), format!(" '{right}' ")] {
+                rules = rules.replace(&word, " ");
+            }
+        }
+        // As it would be pasted: by a shell.
+        let command = format!("redis-cli -p {} ACL SETUSER wsbcast {rules}", self.port);
+        let output = Command::new("sh").args(["-c", &command]).output().expect("sh runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "OK", "{command}");
         assert_eq!(self.cli(&["ACL", "SETUSER", "default", "resetkeys", "resetchannels"]), "OK");
     }
 

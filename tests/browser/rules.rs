@@ -139,7 +139,7 @@ fn what_changed_before_the_hello_or_is_too_much_for_a_url_is_made_up_for_after_i
 #[test]
 fn codes_that_blame_the_client_end_it_and_others_bring_it_back_soon() {
     let (_server, mut page) = page("{channels: ['a'], transport: 'websocket'}");
-    let codes = [1000, 1001, 1005, 1006, 1011, 1012, 1013, 4408];
+    let codes = [1000, 1001, 1002, 1005, 1006, 1011, 1012, 1013, 4408];
     for (nth, code) in codes.into_iter().enumerate() {
         page.run(&format!("hello({{}}); sockets.at(-1).sent.length = 0; end({code})"));
         let waiting = page.wait_for_state("waiting", nth);
@@ -150,7 +150,7 @@ fn codes_that_blame_the_client_end_it_and_others_bring_it_back_soon() {
         page.run("dispatchEvent(new Event('online'))");
         page.wait_for_state("connecting", nth + 1);
     }
-    for (nth, code) in [1002, 1003, 1007, 1008, 1009].into_iter().enumerate() {
+    for (nth, code) in [1003, 1007, 1008, 1009].into_iter().enumerate() {
         page.run("connect({channels: ['a']}); 0");
         page.wait_for_state("connecting", codes.len() + 1 + nth);
         page.run(&format!("hello({{}}); end({code})"));

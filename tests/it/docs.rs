@@ -88,6 +88,24 @@ fn the_session_of_the_subprotocol_in_the_readme_is_what_happens() {
 }
 
 #[test]
+fn examples_for_production_have_every_public_route_and_no_test_notice() {
+    let readme = readme();
+    let block = |fence: &str| {
+        let begin = format!("```{fence}\n");
+        let (_, rest) = readme.split_once(&begin).unwrap_or_else(|| panic!("no {fence}"));
+        rest.split("```").next().unwrap().to_owned()
+    };
+    assert!(block("ini").contains("--notify-interval 0"));
+    assert!(block("yaml").contains("\"--notify-interval\", \"0\""));
+    let compose = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yaml");
+    assert!(fs::read_to_string(compose).unwrap().contains("WSBCAST_NOTIFY_INTERVAL: \"0\""));
+    let nginx = block("nginx");
+    for route in ["= /ws {", "= /sse {", "= /broadcast {", "^/client"] {
+        assert!(nginx.contains(&format!("location {route}")) || nginx.contains(route), "{route}");
+    }
+}
+
+#[test]
 fn the_readme_names_every_close_code_and_exit_code_of_the_interface() {
     let readme = readme();
     for code in ["1001", "1002", "1007", "1009", "1011", "1012", "1013", "4408"] {

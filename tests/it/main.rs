@@ -16,6 +16,7 @@ mod channels;
 mod clients;
 mod command_line;
 mod compression;
+mod counting;
 mod docs;
 mod fanout;
 mod frames;

@@ -42,7 +42,7 @@ fn a_stream_is_a_head_a_retry_time_a_greeting_its_position_then_messages_with_id
     let (fixed, rest) = head.split_once("Date: ").unwrap();
     let expected = "HTTP/1.1 200 OK\r\n\
                     Content-Type: text/event-stream\r\n\
-                    Cache-Control: no-store\r\n\
+                    Cache-Control: no-store, no-transform\r\n\
                     Connection: close\r\n\
                     X-Accel-Buffering: no\r\n\
                     Access-Control-Allow-Origin: *\r\n\

@@ -19,9 +19,9 @@ const SOCKETS_MAX = 2;
 const WAKERS = ["online", "visibilitychange"];
 
 // Whether it would end in the same way again: close codes that blame the client, and answers that
-// do, except for "too slow" and "too many".
+// do, except for "too slow" and "too many". Not 1002: some libraries say it for a 1012 they lack.
 const isFinal = (code) =>
-  [1002, 1003, 1007, 1008, 1009].includes(code) ||
+  [1003, 1007, 1008, 1009].includes(code) ||
   (code >= 400 && code < 500 && code != 408 && code != 429);
 
 const place = ({ epoch, offset }) => (epoch ? `${epoch}:${offset}` : null);

@@ -1,15 +1,17 @@
 //! `GET /client.js` and `/client.d.ts`: the JavaScript client, from the server that it is for.
 //!
 //! So a page always has the client that fits its server, without a package or a build. The files
-//! are part of the binary; the script goes out without its comments and its indentation. Anyone
-//! may have them, from any page.
+//! are part of the binary; the script goes out without its comments and its indentation, and
+//! compressed to whom takes gzip. Anyone may have them, from any page.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    io::Write as _,
     sync::LazyLock,
 };
 
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::answer::{self, Answer};
@@ -25,9 +27,15 @@ pub(super) enum File {
 
 struct Served {
     content_type: &'static str,
-    /// Changes with the text.
+    plain: Form,
+    gzip: Form,
+}
+
+/// The bytes that are sent.
+struct Form {
+    /// Changes with the text, and is another one for each form of it (RFC 9110, section 8.8.3.3).
     tag: HeaderValue,
-    text: Bytes,
+    bytes: Bytes,
 }
 
 static SCRIPT: LazyLock<Served> = LazyLock::new(|| {
@@ -41,9 +49,19 @@ impl Served {
     fn new(content_type: &'static str, text: String) -> Self {
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
-        let tag = HeaderValue::try_from(format!("\"{:016x}\"", hasher.finish()));
-        Self { content_type, tag: tag.expect("digits are valid in a header"), text: text.into() }
+        let form = |mark: &str, bytes: Vec<u8>| {
+            let tag = HeaderValue::try_from(format!("\"{:016x}{mark}\"", hasher.finish()));
+            Form { tag: tag.expect("letters are valid in a header"), bytes: bytes.into() }
+        };
+        let (gzip, plain) = (form("-gzip", gzip(&text)), form("", text.into_bytes()));
+        Self { content_type, plain, gzip }
     }
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    let written = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
+    written.expect("memory takes everything")
 }
 
 /// Answers with `file`, or that the asker's copy is still the right one.
@@ -52,23 +70,49 @@ pub(super) fn answer(file: File, asked: &HeaderMap) -> Answer {
         File::Script => &SCRIPT,
         File::Types => &TYPES,
     };
+    let takes_gzip = takes_gzip(asked);
+    let form = if takes_gzip { &served.gzip } else { &served.plain };
     let is_known = asked.get_all(header::IF_NONE_MATCH).iter().any(|tags| {
-        let has = |text: &[u8]| text.windows(served.tag.len()).any(|part| served.tag == part);
+        let has = |text: &[u8]| text.windows(form.tag.len()).any(|part| form.tag == part);
         tags == "*" || has(tags.as_bytes())
     });
-    let (status, text) = if is_known {
+    let (status, bytes) = if is_known {
         (StatusCode::NOT_MODIFIED, Bytes::new())
     } else {
-        (StatusCode::OK, served.text.clone())
+        (StatusCode::OK, form.bytes.clone())
     };
-    let mut answer = answer::typed(status, served.content_type, text);
+    let mut answer = answer::typed(status, served.content_type, bytes);
     let headers = answer.headers_mut();
-    headers.insert(header::ETAG, served.tag.clone());
+    if takes_gzip && !is_known {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    headers.insert(header::ETAG, form.tag.clone());
     // A copy may be kept, but each use asks first: a page gets the client of its server's version.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // A module is loaded from another origin only with this.
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     answer
+}
+
+/// Whether `Accept-Encoding` (RFC 9110, section 12.5.3) allows gzip: by its name, or by a star
+/// where it is not named.
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    let fields = asked.get_all(header::ACCEPT_ENCODING).iter();
+    let codings = fields.filter_map(|field| field.to_str().ok()).flat_map(|field| field.split(','));
+    let mut by_star = false;
+    for coding in codings {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let weight =
+            parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let is_allowed = weight.is_none_or(|text| text.parse::<f32>().is_ok_and(|q| q > 0.0));
+        if ["gzip", "x-gzip"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            return is_allowed;
+        }
+        by_star |= name == "*" && is_allowed;
+    }
+    by_star
 }
 
 /// The script without its indentation, empty lines, and lines that are comments; the source keeps
@@ -81,10 +125,6 @@ fn compact(source: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
-    use flate2::{Compression, write::GzEncoder};
-
     use super::*;
 
     const SOURCE: &str = include_str!("client.js");
@@ -92,10 +132,32 @@ mod tests {
 
     #[test]
     fn the_script_is_less_than_4_kib_compressed() {
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-        gzip.write_all(&SCRIPT.text).unwrap();
-        let bytes = gzip.finish().unwrap().len();
+        let bytes = SCRIPT.gzip.bytes.len();
         assert!(bytes < BYTES_MAX, "{bytes} bytes");
+    }
+
+    #[test]
+    fn gzip_goes_to_whom_accepts_it() {
+        for (field, expected) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5", true),
+            ("br, x-gzip", true),
+            ("*", true),
+            ("identity, *;q=0.1", true),
+            ("", false),
+            ("identity", false),
+            ("br, zstd", false),
+            ("gzip;q=0", false),
+            ("*, gzip; q=0.000", false),
+            ("gzip;q=much", false),
+            ("*;q=0", false),
+            ("notgzip", false),
+        ] {
+            let value = HeaderValue::from_str(field).unwrap();
+            let asked = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);
+            assert_eq!(takes_gzip(&asked), expected, "{field}");
+        }
+        assert!(!takes_gzip(&HeaderMap::new()));
     }
 
     #[test]

@@ -42,6 +42,29 @@ async fn a_copy_is_used_as_long_as_it_is_the_servers() {
 }
 
 #[tokio::test]
+async fn whoever_takes_gzip_gets_it_under_a_tag_of_its_own() {
+    let server = Fixture::new().start();
+    let plain = server.ask(get("/client.js", &[])).await;
+    let asked = get("/client.js", &["Accept-Encoding: br, gzip"]);
+    let head = server.ask(asked.replace("GET", "HEAD")).await;
+    assert_eq!(header(&head, "content-encoding"), "gzip");
+    let length = |answer: &str| header(answer, "content-length").parse::<usize>().unwrap();
+    assert!(length(&head) < 4096 && length(&plain) > 2 * length(&head), "{head}");
+    let tag = header(&head, "etag");
+    assert_ne!(tag, header(&plain, "etag"));
+    for answer in [&plain, &head] {
+        assert_eq!(header(answer, "vary"), "Accept-Encoding");
+    }
+    for (accepted, known, expected) in
+        [("gzip", tag.clone(), 304), ("identity", tag, 200), ("gzip", header(&plain, "etag"), 200)]
+    {
+        let headers = [&format!("Accept-Encoding: {accepted}"), &format!("If-None-Match: {known}")];
+        let asked = get("/client.js", &headers.map(String::as_str)).replace("GET", "HEAD");
+        assert_eq!(status(&server.ask(asked).await), expected, "{accepted} {known}");
+    }
+}
+
+#[tokio::test]
 async fn an_admin_listener_has_no_client() {
     let server = Fixture::with(|context| context.public = None).start();
     assert_eq!(status(&server.ask(get("/client.js", &[])).await), 404);
