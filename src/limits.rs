@@ -219,6 +219,11 @@ pub const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(150);
 /// What a thread waits for that when it ends: the kernel closes them in any case, but handing the
 /// raw channel over takes three answers from Redis.
 pub const BROKER_EXIT_WAIT: Duration = Duration::from_millis(100);
+/// Between two times that a process says in Redis that it takes clients, and, while it drains,
+/// looks whether another one does.
+pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long that counts.
+pub const PRESENCE_TTL: Duration = Duration::from_secs(3);
 /// Kinds of periodic message (channel and interval) remembered; past it the oldest is forgotten.
 pub const SLOT_KINDS_MAX: usize = 16;
 
@@ -295,6 +300,7 @@ const _: () = assert!(CHUNK_BYTES_MIN <= CHUNK_KEPT_BYTES_MAX);
 const _: () = assert!(CHUNK_KEPT_BYTES_MAX <= CHUNK_BYTES_MAX);
 const _: () = assert!(APPEND_TURN_BYTES_MAX <= MAILBOX_BYTES_MAX);
 const _: () = assert!(HEARTBEAT_INTERVAL.as_millis() < HEARTBEAT_SILENCE_MAX.as_millis());
+const _: () = assert!(2 * PRESENCE_INTERVAL.as_millis() < PRESENCE_TTL.as_millis());
 const _: () = assert!(READ_BUFFER_BYTES <= READ_TURN_BYTES_MAX);
 const _: () = assert!(HEARTBEAT_SILENCE_MAX.as_millis() < REDIS_SILENCE_MAX.as_millis());
 const _: () = assert!(

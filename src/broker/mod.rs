@@ -17,7 +17,7 @@ mod shared;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use thiserror::Error;
 
 pub use self::{
@@ -159,6 +159,14 @@ pub trait Broker {
 
     /// The last client of `channel` on this shard has left.
     fn unsubscribe(&self, channel: &ChannelName);
+
+    /// With `takes_clients` tells the other processes that this one does, which counts for
+    /// [`crate::limits::PRESENCE_TTL`]; without, whether another one has said so within that time.
+    /// False where nobody knows.
+    fn presence(&self, takes_clients: bool) -> LocalBoxFuture<'_, bool> {
+        let _ = takes_clients;
+        std::future::ready(false).boxed_local()
+    }
 
     /// Ends all connections of this handle; after it nothing is delivered any more.
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;

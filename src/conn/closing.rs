@@ -16,7 +16,7 @@ use crate::{
     clock::Millis,
     drain::{Phase, Turn},
     hub::{Encoding, Finish, Key},
-    limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE},
+    limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE, SSE_RETRY},
     ws::{close::CloseReason, decoder::Decoder},
 };
 
@@ -204,7 +204,8 @@ impl Clients {
     }
 
     /// Begins to close everyone with 1012, evenly over `window`; each is told to come back after
-    /// a time drawn up to `retry_max`. `turn`: which shard of how many this is.
+    /// a time drawn up to `retry_max`, event streams not before the process has ended if no other
+    /// one is there for them. `turn`: which shard of how many this is.
     pub fn begin_paced_close(
         &mut self,
         now: Millis,
@@ -229,14 +230,28 @@ impl Clients {
         let Some(mut paced) = self.paced.take() else { return };
         let elapsed = now - paced.started;
         let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.turn);
-        let retry_max_ms = u64::try_from(paced.retry_max.as_millis()).unwrap_or(u64::MAX);
+        let stream_retry_min = self.end_of_refusals(now);
         for &key in &paced.keys[paced.closed..due.max(paced.closed)] {
-            let retry_ms = fastrand::u64(0..=retry_max_ms);
+            let Some(client) = entry(&mut self.entries, key) else { continue };
+            let is_stream = !client.encoding.has_frames();
+            let retry_min = if is_stream { stream_retry_min } else { Duration::ZERO };
+            let retry = retry_min + paced.retry_max.mul_f64(fastrand::f64());
+            let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
             self.close_with(key, Farewell::Restart { retry_ms }, Finish::Log);
         }
         paced.closed = paced.closed.max(due);
         self.paced = Some(paced);
         self.settle();
+    }
+
+    /// The time until nobody meets a draining process any more: browsers give an event stream up
+    /// for good when they come back to a refusal.
+    fn end_of_refusals(&self, now: Millis) -> Duration {
+        if self.control.others_serve() {
+            return Duration::ZERO;
+        }
+        // The process itself may take a little longer than the drain's limit.
+        self.control.remaining(now).unwrap_or_default() + SSE_RETRY
     }
 
     /// Everyone, connected or about to be: a copy, since each may leave while it is used.

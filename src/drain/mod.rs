@@ -8,7 +8,7 @@
 mod barrier;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -182,6 +182,7 @@ pub struct Control {
     asked: Notify,
     /// The hard limit, [`Millis`]; 0 before the drain began.
     limit_ms: AtomicU64,
+    others_serve: AtomicBool,
 }
 
 impl Default for Control {
@@ -191,6 +192,7 @@ impl Default for Control {
             phase: watch::Sender::new(Phase::Serving),
             asked: Notify::new(),
             limit_ms: AtomicU64::new(0),
+            others_serve: AtomicBool::new(false),
         }
     }
 }
@@ -237,6 +239,17 @@ impl Control {
             *current = phase;
             changed
         });
+    }
+
+    /// Whether another process takes the clients that this one closes, as far as is known.
+    #[must_use]
+    pub fn others_serve(&self) -> bool {
+        self.others_serve.load(Ordering::Relaxed)
+    }
+
+    /// Tells everyone whether another process takes clients.
+    pub fn set_others_serve(&self, others_serve: bool) {
+        self.others_serve.store(others_serve, Ordering::Relaxed);
     }
 
     /// Time until the hard limit; `None` before the drain began.

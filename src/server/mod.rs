@@ -9,6 +9,7 @@ mod acceptor;
 mod coordinator;
 mod death;
 mod notice;
+mod presence;
 mod process;
 mod settings;
 pub mod signals;
@@ -289,6 +290,10 @@ impl Server {
             let metrics = self.process.shards[0].clone();
             let text = self.config.notify.text.clone();
             tokio::task::spawn_local(notice::run(broker.clone(), metrics, interval, text));
+        }
+        if self.config.redis.url.is_some() {
+            let control = self.process.control.clone();
+            tokio::task::spawn_local(presence::run(broker.clone(), control));
         }
         if let Some(admin) = self.admin.take() {
             info!("admin listening on {}", admin.local_addr()?);

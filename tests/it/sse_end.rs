@@ -1,6 +1,6 @@
 //! Event streams that live on, and all the ways in which they end.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use crate::support::{
     PATIENCE,
@@ -10,7 +10,9 @@ use crate::support::{
     http::{Arrival, Http, get, once},
     let_pass,
     metrics::metric,
+    now,
     publish::Publisher,
+    redis::RedisServer,
     server::Server,
 };
 
@@ -154,18 +156,55 @@ fn a_drain_tells_each_stream_when_to_come_back_after_its_last_message() {
     assert_eq!(refused.header("retry-after"), Some("5"));
     assert!(refused.header_is("connection", "close"), "{refused:?}");
     assert_eq!(Publisher::new(addr).publish("still heard").status, 202);
-    for mut stream in streams {
-        let blocks = stream.blocks_until_end();
+    // Each by a thread of its own: when it ended is when it has to be looked at.
+    let readers: Vec<_> = (streams.into_iter())
+        .map(|mut stream| thread::spawn(move || (stream.blocks_until_end(), now())))
+        .collect();
+    let mut returns = Vec::new();
+    for reader in readers {
+        let (blocks, told) = reader.join().unwrap();
         let (drain, before) = blocks.split_last().unwrap();
         let retry_ms = drain.retry_ms.unwrap();
-        assert!(retry_ms <= 2000, "{drain:?}");
+        returns.push(told + Duration::from_millis(retry_ms));
         assert_eq!((drain.event.as_str(), &drain.id), ("drain", &None));
         let data = format!("{{\"reconnect_after_ms\":{retry_ms}}}");
         assert_eq!(drain.data.as_deref(), Some(data.as_str()));
         let texts: Vec<_> = before.iter().filter_map(|block| block.data.as_deref()).collect();
         assert_eq!(texts, ["still heard"]);
     }
+    // The process may end before its limit; at the limit it surely has.
     server.assert_exit(0);
+    let ended = now();
+    let early = returns.iter().filter(|&&returns| returns < ended).count();
+    assert_eq!(early, 0, "nobody is told to come back to a process that still refuses");
+}
+
+/// When each stream of a server on `redis` that drains is told to come back.
+fn retries_in_a_drain(redis: &RedisServer) -> Vec<u64> {
+    let args = ["--drain-timeout", "5s", "--drain-close-over", "2s", "--redis-url", &redis.url()];
+    let mut server = Server::start(&args);
+    let addr = server.addr();
+    eventually(PATIENCE, "it is ready", || get(addr, "/readyz").status == 200);
+    let streams: Vec<Events> = (0..10).map(|_| Events::open(addr, "/sse")).collect();
+    server.signal(&["TERM"]);
+    let retries = streams.into_iter().map(|mut stream| {
+        let blocks = stream.blocks_until_end();
+        blocks.last().unwrap().retry_ms.unwrap()
+    });
+    let retries = retries.collect();
+    server.assert_exit(0);
+    retries
+}
+
+#[test]
+fn with_another_process_on_the_same_redis_streams_may_come_back_at_once() {
+    let redis = RedisServer::start();
+    let alone = retries_in_a_drain(&redis);
+    assert!(alone.iter().all(|&retry_ms| retry_ms >= 2000), "{alone:?}");
+    let other = Server::start(&["--redis-url", &redis.url()]);
+    eventually(PATIENCE, "it is ready", || get(other.addr(), "/readyz").status == 200);
+    let beside = retries_in_a_drain(&redis);
+    assert!(beside.iter().all(|&retry_ms| retry_ms <= 2000), "{beside:?}");
 }
 
 #[test]

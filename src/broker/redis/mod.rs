@@ -19,6 +19,7 @@ mod listening;
 mod master;
 mod names;
 mod node;
+mod presence;
 mod process;
 mod publish;
 mod reader;
@@ -229,6 +230,10 @@ impl Broker for RedisBroker {
     fn unsubscribe(&self, channel: &ChannelName) {
         self.confirmed.borrow_mut().remove(channel);
         self.listening.unwant(channel);
+    }
+
+    fn presence(&self, takes_clients: bool) -> LocalBoxFuture<'_, bool> {
+        self.tell_presence(takes_clients).boxed_local()
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {

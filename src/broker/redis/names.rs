@@ -54,6 +54,16 @@ impl Names {
         format!("{}:{{{channel}}}:slot:{interval_ms}", self.prefix)
     }
 
+    /// The name of the process that last said that it takes clients.
+    pub(super) fn presence(&self, channel: &ChannelName) -> String {
+        format!("{}:{{{channel}}}:presence", self.prefix)
+    }
+
+    /// What tells this process from others.
+    pub(super) fn process(&self) -> &str {
+        &self.process
+    }
+
     /// Where a shard's heartbeat goes and comes back.
     pub(super) fn heartbeat(&self, shard: usize) -> String {
         format!("{}:heartbeat:{}:{shard}", self.prefix, self.process)

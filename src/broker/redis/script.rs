@@ -186,6 +186,17 @@ if what ~= 'release' then redis.call('SET', KEYS[1], name, 'PX', ARGV[4]) end
 return {1, 0}
 ";
 
+/// Says in `KEYS[1]` for `ARGV[2]` that the process `ARGV[1]` takes clients; without `ARGV[2]`,
+/// answers 1 if another process has said so.
+const PRESENCE: &str = r"
+if ARGV[2] then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return 0
+end
+local last = redis.call('GET', KEYS[1])
+return (last and last ~= ARGV[1]) and 1 or 0
+";
+
 /// A script and the name Redis knows it by.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -202,6 +213,7 @@ pub(super) struct Scripts {
     pub(super) rotate: Script,
     pub(super) read: Script,
     pub(super) lease: Script,
+    pub(super) presence: Script,
 }
 
 impl Scripts {
@@ -217,12 +229,14 @@ impl Scripts {
             rotate: Script::new(STAND, ROTATE),
             read: Script::new(&history, READ),
             lease: Script::new("", LEASE),
+            presence: Script::new("", PRESENCE),
         }
     }
 
     /// Each of them.
-    pub(super) fn all(&self) -> [&Script; 6] {
-        [&self.publish, &self.publish_once, &self.position, &self.rotate, &self.read, &self.lease]
+    pub(super) fn all(&self) -> [&Script; 7] {
+        let Self { publish, publish_once, position, rotate, read, lease, presence } = self;
+        [publish, publish_once, position, rotate, read, lease, presence]
     }
 }
 

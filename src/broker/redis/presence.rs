@@ -1,0 +1,32 @@
+//! Whether some other process on this Redis takes clients: a key that each of them writes anew
+//! every second, and that is gone when none is left.
+//!
+//! Who writes last is named in it. A process that drains writes no more and reads: any name but its
+//! own is another process's. What Redis does not answer in time counts as "nobody", since that is
+//! what a client may rely on.
+
+use tokio::time::timeout;
+
+use super::{RedisBroker, process::millis};
+use crate::{
+    channel::ChannelName,
+    limits::{PRESENCE_TTL, PUBLISH_CONFIRM_DEADLINE},
+};
+
+impl RedisBroker {
+    pub(super) async fn tell_presence(&self, takes_clients: bool) -> bool {
+        let process = self.process();
+        // Any channel's place in a cluster would do, as long as it is the same for all.
+        let channel = ChannelName::default_channel();
+        let keys = vec![process.names.presence(&channel)];
+        let mut args = vec![process.names.process().into()];
+        if takes_clients {
+            args.push(millis(PRESENCE_TTL));
+        }
+        let asked = self.link.ask(&channel, &process.scripts.presence, keys, args);
+        match timeout(PUBLISH_CONFIRM_DEADLINE, asked).await {
+            Ok(Ok(answer)) => answer.as_u64() == Some(1),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
