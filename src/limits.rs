@@ -128,7 +128,7 @@ pub const EVENTS_SLICE: Duration = Duration::from_millis(1);
 pub const PASS_SLICE: Duration = Duration::from_millis(10);
 /// Publications taken from the mailbox, in bytes, before the next pass.
 pub const APPEND_TURN_BYTES_MAX: usize = 1024 * 1024;
-/// A shard's mailbox, in bytes; full: publish answers 503 `shard-stalled`.
+/// A shard's mailbox, in bytes; full: publish answers 503 `shard_stalled`.
 pub const MAILBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A shard's mailbox, in messages; full: likewise.
 pub const MAILBOX_MESSAGES_MAX: usize = 65_536;
@@ -146,7 +146,7 @@ pub const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(1);
 /// Channels whose offsets the embedded sequencer remembers; past it the one published to longest
 /// ago is forgotten, and starts anew under another epoch.
 pub const SEQUENCER_CHANNELS_MAX: usize = 65_536;
-/// Publishes one handle has on their way to Redis; past it 503 `shard-stalled`.
+/// Publishes one handle has on their way to Redis; past it 503 `shard_stalled`.
 pub const PUBLISHES_IN_FLIGHT_MAX: usize = 4096;
 /// Their payloads, in bytes; past it likewise (a single larger message still passes).
 pub const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;

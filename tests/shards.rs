@@ -126,8 +126,8 @@ fn a_silent_shard_turns_readiness_red_and_its_return_turns_it_green() {
     let ready = |addr| get(addr, "/readyz").status == 200;
     eventually(PATIENCE, "ready at first", || ready(server.addr));
     let blocker = block(&server, 0);
-    eventually(PATIENCE, "readiness says shard-stalled", || {
-        readiness(server.addr).contains("shard-stalled")
+    eventually(PATIENCE, "readiness says shard_stalled", || {
+        readiness(server.addr).contains("shard_stalled")
     });
     drop(blocker);
     eventually(PATIENCE, "ready again", || ready(server.addr));

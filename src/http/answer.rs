@@ -1,8 +1,8 @@
 //! How answers are made: a status, JSON or text, and the few headers of ours.
 //!
-//! Errors read the same everywhere: `{"error":"…","hint":"…"}`, the first a fixed word or two to
-//! match on, the second what to do about it. What goes out is wrapped in a body that notices when
-//! hyper has taken it.
+//! Errors read the same everywhere: `{"error":"…","hint":"…"}`, the first a fixed word in
+//! snake_case to match on (the one that the metrics have as the reason), the second what to do
+//! about it. What goes out is wrapped in a body that notices when hyper has taken it.
 
 use std::{
     convert::Infallible,
@@ -28,9 +28,16 @@ pub(super) struct Problem<'a> {
     pub(super) hint: &'a str,
 }
 
-/// A JSON answer.
+/// A JSON answer; a line of its own in a terminal.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let text = serde_json::to_vec(value).expect("answers are plain structs, which always encode");
+    json_text(status, text)
+}
+
+/// A JSON answer of a text that is JSON already.
+pub(super) fn json_text(status: StatusCode, text: impl Into<Vec<u8>>) -> Answer {
+    let mut text = text.into();
+    text.push(b'\n');
     typed(status, "application/json", text)
 }
 

@@ -77,7 +77,7 @@ pub(super) fn metrics(context: &Context) -> Answer {
 
 /// `GET /stats`.
 pub(super) fn stats(context: &Context) -> Answer {
-    answer::typed(StatusCode::OK, "application/json", (context.ops.stats_json)())
+    answer::json_text(StatusCode::OK, (context.ops.stats_json)())
 }
 
 /// `GET /`.
@@ -150,7 +150,7 @@ fn readiness(
     let facts = [
         (phase > Phase::Serving, "draining"),
         (is_broker_red, "broker"),
-        (is_stalled, "shard-stalled"),
+        (is_stalled, "shard_stalled"),
     ];
     let reasons: Vec<_> =
         facts.into_iter().filter(|(holds, _)| *holds).map(|(_, word)| word).collect();
@@ -186,10 +186,10 @@ mod tests {
             (Serving, Lost, false, false, 200, "degraded", &["broker"]),
             (Serving, Lost, true, false, 503, "unready", &["broker"]),
             (Serving, NeverReached, false, false, 503, "unready", &["broker"]),
-            (Serving, Up, false, true, 503, "unready", &["shard-stalled"]),
+            (Serving, Up, false, true, 503, "unready", &["shard_stalled"]),
             (PreDelay, Up, false, false, 503, "unready", &["draining"]),
             (Waiting, NeverReached, false, true, 503, "unready",
-                &["draining", "broker", "shard-stalled"]),
+                &["draining", "broker", "shard_stalled"]),
         ];
         for (phase, reach, reject, stalled, status, word, reasons) in table {
             let (given, ready) = readiness(phase, reach, reject, stalled);

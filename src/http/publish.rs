@@ -20,7 +20,8 @@ use super::{
     batch,
     body::{self, BodyError},
     note::Note,
-    query, route,
+    query::{self, BadQuery, Mistake},
+    route,
 };
 use crate::{
     broker::{IdempotencyKey, Message, PublishError, Receipt},
@@ -63,9 +64,9 @@ pub(super) async fn answer(
     let done = async {
         let verdict = context.settings.access.judge(Right::Publish, &asker);
         if verdict != Verdict::Allowed {
-            return Err(Box::new((PublishFailure::Denied, route::denied(verdict))));
+            return Err(denied(verdict));
         }
-        let channel = query::one_channel(head.uri.query()).map_err(|hint| invalid(&hint))?;
+        let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
         let message_bytes_max = context.settings.broadcast_bytes_max;
         let form = form(&head.headers);
         let key = key(&head.headers)?;
@@ -161,20 +162,15 @@ impl Serialize for Published {
 
 /// The word and the hint of a failure.
 pub(super) fn explain(error: &PublishError) -> Problem<'static> {
-    let (error, hint) = match error {
-        PublishError::ShardStalled => {
-            ("shard-stalled", "this process is overloaded and delivered nothing; try again")
-        }
-        PublishError::BrokerLost => {
-            ("broker-lost", "Redis is out of reach and nothing was delivered; try again")
-        }
+    let hint = match error {
+        PublishError::ShardStalled => "this process is overloaded and delivered nothing; try again",
+        PublishError::BrokerLost => "Redis is out of reach and nothing was delivered; try again",
         PublishError::Unconfirmed => {
-            let hint = "Redis did not answer in time and the message may have gone out; a request \
-                        with an Idempotency-Key may be repeated, it is published once";
-            ("unconfirmed", hint)
+            "Redis did not answer in time and the message may have gone out; a request with an \
+             Idempotency-Key may be repeated, it is published once"
         }
     };
-    Problem { error, hint }
+    Problem { error: PublishFailure::WORDS[PublishFailure::from(error) as usize], hint }
 }
 
 /// The status of a failure.
@@ -185,16 +181,40 @@ pub(super) fn status(error: &PublishError) -> StatusCode {
     }
 }
 
+/// The answer's word is the one that is counted.
+fn refused(status: StatusCode, reason: PublishFailure, hint: &str) -> Refused {
+    let word = PublishFailure::WORDS[reason as usize];
+    Box::new((reason, answer::problem(status, word, hint)))
+}
+
 /// 400: it is not what it should be.
 pub(super) fn invalid(hint: &str) -> Refused {
-    let answer = answer::problem(StatusCode::BAD_REQUEST, "bad request", hint);
-    Box::new((PublishFailure::Invalid, answer))
+    refused(StatusCode::BAD_REQUEST, PublishFailure::BadRequest, hint)
+}
+
+/// 400: the channel is no name.
+pub(super) fn bad_channel(hint: &str) -> Refused {
+    refused(StatusCode::BAD_REQUEST, PublishFailure::BadChannel, hint)
 }
 
 /// 413: it is more than it may be.
 pub(super) fn too_big(hint: &str) -> Refused {
-    let answer = answer::problem(StatusCode::PAYLOAD_TOO_LARGE, "too big", hint);
-    Box::new((PublishFailure::TooBig, answer))
+    refused(StatusCode::PAYLOAD_TOO_LARGE, PublishFailure::TooBig, hint)
+}
+
+fn bad_query(bad: BadQuery) -> Refused {
+    match bad.mistake {
+        Mistake::Channel => bad_channel(&bad.hint),
+        Mistake::Request | Mistake::Position | Mistake::TooManyChannels => invalid(&bad.hint),
+    }
+}
+
+fn denied(verdict: Verdict) -> Refused {
+    let reason = match verdict {
+        Verdict::Unauthorized => PublishFailure::Unauthorized,
+        Verdict::Forbidden | Verdict::Allowed => PublishFailure::Forbidden,
+    };
+    Box::new((reason, route::denied(verdict)))
 }
 
 fn unread(error: BodyError, bytes_max: usize) -> Refused {
@@ -204,8 +224,7 @@ fn unread(error: BodyError, bytes_max: usize) -> Refused {
         }
         BodyError::TooSlow => {
             let hint = "the body did not arrive in time";
-            let answer = answer::problem(StatusCode::REQUEST_TIMEOUT, "timeout", hint);
-            Box::new((PublishFailure::Invalid, answer))
+            refused(StatusCode::REQUEST_TIMEOUT, PublishFailure::Timeout, hint)
         }
         BodyError::NoRoom => {
             let stalled = PublishError::ShardStalled;

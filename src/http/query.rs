@@ -10,8 +10,31 @@ use crate::{
     limits::CHANNELS_PER_CLIENT_MAX,
 };
 
-/// The query cannot be served; the text is the hint.
-pub(super) type BadQuery = Cow<'static, str>;
+/// The query cannot be served.
+#[derive(Debug)]
+pub(super) struct BadQuery {
+    pub(super) mistake: Mistake,
+    pub(super) hint: Cow<'static, str>,
+}
+
+/// What is wrong with a query; each has its word in the answers and in the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mistake {
+    /// Anything else.
+    Request,
+    /// No channel's name.
+    Channel,
+    /// No position.
+    Position,
+    /// More channels than a client may have.
+    TooManyChannels,
+}
+
+impl Mistake {
+    fn with(self, hint: impl Into<Cow<'static, str>>) -> BadQuery {
+        BadQuery { mistake: self, hint: hint.into() }
+    }
+}
 
 /// The channels of a handshake with where each begins: `since` belongs to the `channel` in the
 /// same place (an empty one to none), `last` to all that have none.
@@ -19,8 +42,8 @@ pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
     let mut sinces = Vec::new();
     for value in values(query, "since") {
         let value = value?;
-        let since = value.parse::<Position>().map_err(|error| error.to_string());
-        sinces.push(if value.is_empty() { None } else { Some(Since::After(since?)) });
+        let since = if value.is_empty() { None } else { Some(Since::After(position(&value)?)) };
+        sinces.push(since);
     }
     let mut wanted: Vec<Wanted> = Vec::with_capacity(1);
     let mut places = HashMap::new();
@@ -36,7 +59,8 @@ pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
             continue;
         }
         if wanted.len() == CHANNELS_PER_CLIENT_MAX {
-            return Err(format!("at most {CHANNELS_PER_CLIENT_MAX} channels").into());
+            let hint = format!("at most {CHANNELS_PER_CLIENT_MAX} channels");
+            return Err(Mistake::TooManyChannels.with(hint));
         }
         places.insert(channel.clone(), wanted.len());
         wanted.push(Wanted { channel, since });
@@ -47,7 +71,8 @@ pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
         wanted.push(Wanted { channel: ChannelName::default_channel(), since });
     }
     if sinces.len() > given {
-        return Err("there are more since than channel; each belongs to one".into());
+        let hint = "there are more since than channel; each belongs to one";
+        return Err(Mistake::Request.with(hint));
     }
     if let Some(count) = last(query)? {
         for one in wanted.iter_mut().filter(|one| one.since.is_none()) {
@@ -61,10 +86,12 @@ pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
 /// counts for more than the query, which is as old as the page.
 pub(super) fn event_stream(query: Option<&str>, last_id: &[u8]) -> Result<Wanted, BadQuery> {
     let [mut one] = <[Wanted; 1]>::try_from(wanted(query)?)
-        .map_err(|_| "one channel a stream; open a stream for each")?;
+        .map_err(|_| Mistake::Request.with("one channel a stream; open a stream for each"))?;
     if !last_id.is_empty() {
-        let text = str::from_utf8(last_id).map_err(|_| "Last-Event-ID is no text")?;
-        let position = text.parse().map_err(|error| format!("Last-Event-ID: {error}"))?;
+        let text = str::from_utf8(last_id)
+            .map_err(|_| Mistake::Position.with("Last-Event-ID is no text"))?;
+        let position = position(text)
+            .map_err(|BadQuery { mistake, hint }| mistake.with(format!("Last-Event-ID: {hint}")))?;
         one.since = Some(Since::After(position));
     }
     Ok(one)
@@ -76,7 +103,7 @@ fn last(query: Option<&str>) -> Result<Option<usize>, BadQuery> {
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match value.parse() {
         Ok(count) if is_number => Ok(Some(count)),
-        _ => Err("last is a number of messages".into()),
+        _ => Err(Mistake::Request.with("last is a number of messages")),
     }
 }
 
@@ -86,7 +113,10 @@ pub(super) fn one_channel(query: Option<&str>) -> Result<ChannelName, BadQuery> 
     let Some(value) = given.next() else { return Ok(ChannelName::default_channel()) };
     match given.next() {
         None => channel(&value?),
-        Some(_) => Err("name one channel; for several send application/x-ndjson".into()),
+        Some(_) => {
+            let hint = "name one channel; for several send application/x-ndjson";
+            Err(Mistake::Request.with(hint))
+        }
     }
 }
 
@@ -96,7 +126,11 @@ pub(super) fn token(query: Option<&str>) -> Result<Option<Cow<'_, str>>, BadQuer
 }
 
 fn channel(text: &str) -> Result<ChannelName, BadQuery> {
-    ChannelName::new(text).map_err(|error| error.to_string().into())
+    ChannelName::new(text).map_err(|error| Mistake::Channel.with(error.to_string()))
+}
+
+fn position(text: &str) -> Result<Position, BadQuery> {
+    text.parse::<Position>().map_err(|error| Mistake::Position.with(error.to_string()))
 }
 
 /// The decoded values of `name`.
@@ -108,7 +142,14 @@ fn values<'a>(
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let is_named = decode(key).is_some_and(|key| key == name);
         is_named.then(|| {
-            decode(value).ok_or_else(|| format!("{name} is not percent-encoded UTF-8").into())
+            decode(value).ok_or_else(|| {
+                let mistake = match name {
+                    "channel" => Mistake::Channel,
+                    "since" => Mistake::Position,
+                    _ => Mistake::Request,
+                };
+                mistake.with(format!("{name} is not percent-encoded UTF-8"))
+            })
         })
     })
 }
@@ -190,7 +231,7 @@ mod tests {
             Ok(Wanted { since: Some(Since::After(position)), .. }) => position.to_string(),
             Ok(Wanted { since: Some(Since::Newest(count)), .. }) => count.to_string(),
             Ok(Wanted { since: None, .. }) => "now".to_owned(),
-            Err(hint) => hint.into_owned(),
+            Err(bad) => bad.hint.into_owned(),
         };
         assert_eq!(since("channel=a", ""), "now");
         assert_eq!(since("channel=a&since=e:1", ""), "e:1");

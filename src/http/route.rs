@@ -67,11 +67,10 @@ async fn dispatch(
 ) -> Answer {
     if head.version == Version::HTTP_11 && head.headers.get_all(header::HOST).iter().count() != 1 {
         let hint = "an HTTP/1.1 request has exactly one Host";
-        return answer::problem(StatusCode::BAD_REQUEST, "bad request", hint);
+        return answer::problem(StatusCode::BAD_REQUEST, "bad_request", hint);
     }
     let Some(route) = find(context, head.uri.path()) else {
-        let hint = "GET / on the admin listener lists what there is";
-        return answer::problem(StatusCode::NOT_FOUND, "not found", hint);
+        return not_found(context);
     };
     let allowed = methods(route);
     if !allowed.contains(&head.method) {
@@ -127,6 +126,20 @@ fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
     exists.then_some(route)
 }
 
+/// What to ask instead: on a public listener its public routes, on an admin listener the list of
+/// what is there.
+fn not_found(context: &Context) -> Answer {
+    let echo = if context.settings.echo { ", /echo" } else { "" };
+    let hint = match context.public {
+        None => "GET / lists what this admin listener has".to_owned(),
+        Some(_) => format!(
+            "here are GET /ws, /sse{echo}, /client.js, /livez and /readyz, and POST /broadcast; \
+             for the admin routes there is --admin-listen"
+        ),
+    };
+    answer::problem(StatusCode::NOT_FOUND, "not_found", &hint)
+}
+
 fn methods(route: Route<'_>) -> &'static [Method] {
     match route {
         Route::Upgrade(..) | Route::Events(_) => &[Method::GET],
@@ -176,7 +189,7 @@ pub(super) fn denied(verdict: Verdict) -> Answer {
 fn method_not_allowed(allowed: &[Method]) -> Answer {
     let allow = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
     let hint = format!("this route takes {allow}");
-    let mut answer = answer::problem(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", &hint);
+    let mut answer = answer::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint);
     let allow = HeaderValue::try_from(allow).expect("method names are valid in a header");
     answer.headers_mut().insert(header::ALLOW, allow);
     answer

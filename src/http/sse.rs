@@ -32,11 +32,10 @@ pub(super) async fn accept(
 ) -> Result<Handover, Answer> {
     let accepted = async {
         let query = head.uri.query();
-        let bad_request = |hint: query::BadQuery| upgrade::bad_request(&hint);
-        let token = query::token(query).map_err(bad_request)?;
+        let token = query::token(query).map_err(upgrade::bad_query)?;
         upgrade::check_token(context, &Asker { query_token: token.as_deref(), ..asker })?;
         let last_id = head.headers.get(LAST_EVENT_ID).map_or(&[][..], |value| value.as_bytes());
-        let wanted = query::event_stream(query, last_id).map_err(bad_request)?;
+        let wanted = query::event_stream(query, last_id).map_err(upgrade::bad_query)?;
         let guard = upgrade::enter(context)?;
         let admitted = (public.admit)(vec![wanted], Encoding::Sse).await;
         let Admission { ticket, positions } = admitted.map_err(upgrade::not_admitted)?;

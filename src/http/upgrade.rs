@@ -14,7 +14,8 @@ use super::{
     Admission, Context, Endpoint, NotAdmitted, Public, Wanted,
     access::{Asker, Right, Verdict},
     answer::{self, Answer},
-    query, route,
+    query::{self, BadQuery, Mistake},
+    route,
 };
 use crate::{
     broker::Position,
@@ -111,11 +112,11 @@ fn understand(
 ) -> Result<Wish, Refused> {
     let accept = handshake::check(&head.method, head.version, &head.headers).map_err(refusal)?;
     let query = head.uri.query();
-    let token = query::token(query).map_err(|hint| bad_request(&hint))?;
+    let token = query::token(query).map_err(bad_query)?;
     let asker = Asker { query_token: token.as_deref(), ..asker };
     check_token(context, &asker)?;
     let wanted = match endpoint {
-        Endpoint::Ws => query::wanted(query).map_err(|hint| bad_request(&hint))?,
+        Endpoint::Ws => query::wanted(query).map_err(bad_query)?,
         Endpoint::Echo => Vec::new(),
     };
     let may_publish = context.settings.client_publish
@@ -134,7 +135,8 @@ fn understand(
 pub(super) fn check_token(context: &Context, asker: &Asker<'_>) -> Result<(), Refused> {
     let rules = &context.settings.access;
     if !rules.tokens.is_empty() && rules.presented(asker) == Some(false) {
-        return Err(Box::new((Rejection::Denied, route::denied(Verdict::Unauthorized))));
+        let answer = route::denied(Verdict::Unauthorized);
+        return Err(Box::new((Rejection::Unauthorized, answer)));
     }
     Ok(())
 }
@@ -151,18 +153,14 @@ pub(super) fn enter(context: &Context) -> Result<Guard, Refused> {
 }
 
 fn full(hint: &str) -> Refused {
-    let answer = answer::problem(StatusCode::SERVICE_UNAVAILABLE, "full", hint);
-    let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
-    Box::new((Rejection::Full, answer))
+    unavailable(Rejection::Full, hint, limits::RETRY_AFTER_FULL_SECS)
 }
 
 /// 503, and what to do about it.
 pub(super) fn not_admitted(why: NotAdmitted) -> Refused {
     if why == NotAdmitted::Behind {
         let hint = "this process has not got as far as the position yet; try again, or another one";
-        let answer = answer::problem(StatusCode::SERVICE_UNAVAILABLE, "behind", hint);
-        let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
-        return Box::new((Rejection::Behind, answer));
+        return unavailable(Rejection::Behind, hint, limits::RETRY_AFTER_FULL_SECS);
     }
     let most = limits::CHANNELS_PER_SHARD_MAX;
     full(&format!("there are {most} channels here, and this client wants others; try again"))
@@ -174,10 +172,9 @@ pub(super) fn welcome(context: &Context) -> Result<(), Refused> {
         return Ok(());
     }
     let hint = "this process is shutting down; connect again, to another one";
-    let answer = answer::problem(StatusCode::SERVICE_UNAVAILABLE, "draining", hint);
-    let mut answer = answer::retry_after(answer, limits::RETRY_AFTER_DRAINING_SECS);
-    answer::close(&mut answer);
-    Err(Box::new((Rejection::Draining, answer)))
+    let mut refused = unavailable(Rejection::Draining, hint, limits::RETRY_AFTER_DRAINING_SECS);
+    answer::close(&mut refused.1);
+    Err(refused)
 }
 
 fn switching(
@@ -220,26 +217,46 @@ fn refusal(refusal: Refusal) -> Refused {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             };
-            upgrade_required("upgrade required", hint, required)
+            upgrade_required(Rejection::UpgradeRequired, hint, required)
         }
         Refusal::WrongVersion => {
             let hint = "only WebSocket version 13 is spoken here";
             let required = |headers: &mut HeaderMap| {
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
             };
-            upgrade_required("wrong version", hint, required)
+            upgrade_required(Rejection::WrongVersion, hint, required)
         }
-        Refusal::Bad(hint) => bad_request(hint),
+        Refusal::Bad(hint) => refused(StatusCode::BAD_REQUEST, Rejection::BadRequest, hint),
     }
 }
 
-fn upgrade_required(error: &str, hint: &str, required: impl FnOnce(&mut HeaderMap)) -> Refused {
-    let mut answer = answer::problem(StatusCode::UPGRADE_REQUIRED, error, hint);
-    required(answer.headers_mut());
-    Box::new((Rejection::UpgradeRequired, answer))
+fn upgrade_required(
+    reason: Rejection,
+    hint: &str,
+    required: impl FnOnce(&mut HeaderMap),
+) -> Refused {
+    let mut refused = refused(StatusCode::UPGRADE_REQUIRED, reason, hint);
+    required(refused.1.headers_mut());
+    refused
 }
 
-pub(super) fn bad_request(hint: &str) -> Refused {
-    let answer = answer::problem(StatusCode::BAD_REQUEST, "bad request", hint);
-    Box::new((Rejection::BadRequest, answer))
+fn unavailable(reason: Rejection, hint: &str, retry_after_secs: u32) -> Refused {
+    let (reason, answer) = *refused(StatusCode::SERVICE_UNAVAILABLE, reason, hint);
+    Box::new((reason, answer::retry_after(answer, retry_after_secs)))
+}
+
+/// The answer's word is the one that is counted.
+fn refused(status: StatusCode, reason: Rejection, hint: &str) -> Refused {
+    let word = Rejection::WORDS[reason as usize];
+    Box::new((reason, answer::problem(status, word, hint)))
+}
+
+pub(super) fn bad_query(bad: BadQuery) -> Refused {
+    let reason = match bad.mistake {
+        Mistake::Request => Rejection::BadRequest,
+        Mistake::Channel => Rejection::BadChannel,
+        Mistake::Position => Rejection::BadPosition,
+        Mistake::TooManyChannels => Rejection::TooManyChannels,
+    };
+    refused(StatusCode::BAD_REQUEST, reason, &bad.hint)
 }

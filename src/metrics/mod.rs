@@ -119,14 +119,22 @@ macro_rules! words {
 }
 
 words! {
-    /// Why a handshake was answered otherwise than 101.
+    /// Why a handshake was answered otherwise than 101: the `error` of its answer.
     Rejection {
-        /// Bad request line, key, headers or channel: 400.
+        /// Bad request line, key, headers or parameters: 400.
         BadRequest = "bad_request",
-        /// No upgrade, or another version: 426.
+        /// No channel's name: 400.
+        BadChannel = "bad_channel",
+        /// No position: 400.
+        BadPosition = "bad_position",
+        /// More channels than a client may have: 400.
+        TooManyChannels = "too_many_channels",
+        /// No upgrade: 426.
         UpgradeRequired = "upgrade_required",
-        /// 401 or 403.
-        Denied = "denied",
+        /// Another version of the protocol: 426.
+        WrongVersion = "wrong_version",
+        /// A token that is none: 401.
+        Unauthorized = "unauthorized",
         /// Draining: 503.
         Draining = "draining",
         /// Full: 503.
@@ -151,7 +159,7 @@ words! {
 }
 
 words! {
-    /// Why a message was not published.
+    /// Why a message was not published: over HTTP, the `error` of the answer.
     PublishFailure {
         /// A shard's mailbox was full.
         ShardStalled = "shard_stalled",
@@ -161,10 +169,16 @@ words! {
         Unconfirmed = "unconfirmed",
         /// Larger than `--max-broadcast-size`.
         TooBig = "too_big",
-        /// Not valid: no UTF-8, a bad line, a bad channel.
-        Invalid = "invalid",
-        /// 401 or 403.
-        Denied = "denied",
+        /// Not valid: no UTF-8, a bad line, a bad key: 400.
+        BadRequest = "bad_request",
+        /// No channel's name: 400.
+        BadChannel = "bad_channel",
+        /// A token is set, and missing or wrong: 401.
+        Unauthorized = "unauthorized",
+        /// No token is set, and the publisher is not at this machine: 403.
+        Forbidden = "forbidden",
+        /// The body did not arrive in time: 408.
+        Timeout = "timeout",
     }
 }
 

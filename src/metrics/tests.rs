@@ -214,6 +214,19 @@ fn values_stand_with_their_shard_and_their_words() {
 }
 
 #[test]
+fn reasons_and_all_other_words_are_in_snake_case() {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let words = gather(&shards(), &PROCESS)
+        .into_iter()
+        .filter(|family| family.name != "wsbcast_build_info")
+        .flat_map(|family| family.samples)
+        .flat_map(|sample| sample.labels)
+        .map(|(_, word)| word)
+        .inspect(|word| assert!(word.chars().all(is_part), "{word}"));
+    assert!(words.count() > 50);
+}
+
+#[test]
 fn the_help_of_the_phase_says_which_number_is_which() {
     let phases = [Phase::Serving, Phase::PreDelay, Phase::Waiting, Phase::Closing, Phase::Stopped];
     let words = phases.map(|phase| format!("{} {}", phase as u64, phase.word())).join(", ");

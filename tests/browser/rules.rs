@@ -130,9 +130,9 @@ fn what_changed_before_the_hello_or_is_too_much_for_a_url_is_made_up_for_after_i
         {"type": "subscribe", "channel": "new", "since": "e:5"},
     ]);
     assert_eq!(page.run("sockets[0].sent"), expected);
-    page.run("say({type: 'error', code: 'not_allowed', message: 'no', channel: 'new'})");
+    page.run("say({type: 'error', code: 'forbidden', message: 'no', channel: 'new'})");
     let refused = page.wait_for_state("refused", 0);
-    assert_eq!((&refused["channel"], &refused["code"]), (&json!("new"), &json!("not_allowed")));
+    assert_eq!((&refused["channel"], &refused["code"]), (&json!("new"), &json!("forbidden")));
     assert_eq!(page.run("'new' in client.positions"), false);
 }
 

@@ -22,7 +22,7 @@ fn text_that_is_no_utf8_is_400() {
     }
     post(server.addr(), "/broadcast", "sentinel").assert_status(202);
     client.assert_text("sentinel");
-    assert_eq!(metric(server.addr(), "wsbcast_publish_failures_total", &["invalid"]), 3.0);
+    assert_eq!(metric(server.addr(), "wsbcast_publish_failures_total", &["bad_request"]), 3.0);
 }
 
 #[test]

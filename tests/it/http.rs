@@ -17,7 +17,30 @@ fn an_unknown_route_is_404_with_a_json_error() {
         response.assert_status(404);
         let kind = response.header("content-type").unwrap_or_default();
         assert!(kind.starts_with("application/json"), "{target}: {kind}");
+        assert_eq!(response.json()["error"], "not_found");
     }
+    let hint = |addr| get(addr, "/nothing").json()["hint"].to_string();
+    let public = hint(server.addr());
+    for route in ["/ws", "/sse", "POST /broadcast", "/client.js", "/livez", "/readyz"] {
+        assert!(public.contains(route), "{route}: {public}");
+    }
+    assert!(!public.contains("/echo"), "it is not there: {public}");
+    let server = Server::start(&["--echo", "--admin-listen", "127.0.0.1:0"]);
+    assert!(hint(server.addr()).contains("/echo"));
+    let admin = hint(server.admin());
+    assert!(admin.contains("GET /") && !admin.contains("/ws"), "{admin}");
+}
+
+#[test]
+fn an_answer_in_json_is_a_line_that_ends() {
+    let server = Server::start(&[]);
+    for target in ["/livez", "/readyz", "/stats", "/", "/admin/drain", "/nothing", "/ws"] {
+        let response = get(server.addr(), target);
+        assert_eq!(response.body.last(), Some(&b'\n'), "{target}: {response:?}");
+        assert!(response.json().is_object(), "{target}");
+    }
+    let published = post(server.addr(), "/broadcast", "x");
+    assert_eq!(published.body.last(), Some(&b'\n'), "{published:?}");
 }
 
 #[test]

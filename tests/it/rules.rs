@@ -57,8 +57,8 @@ fn a_web_page_may_not_publish() {
         assert_forbidden(&publish_with(addr, &format!("Origin: {origin}\r\n")));
     }
     publish_with(addr, &format!("Origin: http://{addr}\r\n")).assert_status(202);
-    let denied = ["reason=\"denied\""];
-    assert_eq!(metric(addr, "wsbcast_publish_failures_total", &denied), 6.0);
+    let forbidden = ["reason=\"forbidden\""];
+    assert_eq!(metric(addr, "wsbcast_publish_failures_total", &forbidden), 6.0);
 }
 
 #[test]

@@ -268,8 +268,9 @@ fn who_cannot_be_served_is_told_why_and_counted() {
     assert_eq!(full.header("retry-after"), Some("1"));
     let metrics = Metrics::of(server.admin());
     let rejected = |word| metrics.sum("wsbcast_handshakes_rejected_total", &[word]);
-    assert_eq!(rejected("bad_request"), 7.0, "of another Host nothing is known");
-    assert_eq!((rejected("denied"), rejected("full")), (1.0, 1.0));
+    assert_eq!(rejected("bad_request"), 3.0, "of another Host nothing is known");
+    assert_eq!((rejected("bad_channel"), rejected("bad_position")), (2.0, 2.0));
+    assert_eq!((rejected("unauthorized"), rejected("full")), (1.0, 1.0));
 }
 
 #[test]

@@ -212,7 +212,7 @@ fn who_may_not_publish_is_told_so_and_goes_on() {
     let mut hearer = Client::open(addr, "/ws?channel=a");
     let mut client = V1::open(addr, "/ws?channel=a");
     let refused = client.ask(&json!({"type": "publish", "channel": "a", "data": "x", "id": "7"}));
-    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("not_allowed")));
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("forbidden")));
     assert_eq!((&refused["channel"], &refused["id"]), (&json!("a"), &json!("7")));
     client.assert_nothing_else();
     Publisher::on(addr, "a").publish("only this");

@@ -47,7 +47,7 @@ fn what_was_not_published_is_said_to_be_so_with_its_id() {
     let mut client = V1::open(server.addr(), "/ws?channel=a");
     let word = json!({"type": "publish", "channel": "a", "data": "x", "id": "7"});
     let refused = client.ask(&word);
-    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("broker-lost")));
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("broker_lost")));
     assert_eq!((&refused["channel"], &refused["id"]), (&json!("a"), &json!("7")));
     client.assert_nothing_else();
 }

@@ -44,13 +44,17 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: no JSON: {self:?}"))
     }
 
-    /// Asserts the status, and for errors the promised form: `{"error":"…","hint":"…"}`.
+    /// Asserts the status, and for errors the promised form: `{"error":"…","hint":"…"}`, the error
+    /// one word in snake_case, and a line that ends.
     #[track_caller]
     pub(crate) fn assert_status(&self, status: u16) -> &Self {
         assert_eq!(self.status, status, "{self:?} {}", self.text());
         if status >= 400 {
             let json = self.json();
-            assert!(json["error"].is_string(), "an error says what is wrong: {json}");
+            let word = json["error"].as_str().unwrap_or_default();
+            let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(!word.is_empty() && word.chars().all(is_word), "one word: {json}");
+            assert_eq!(self.body.last(), Some(&b'\n'), "a line that ends: {}", self.text());
             assert!(json["hint"].is_string(), "an error says what to do: {json}");
         }
         self

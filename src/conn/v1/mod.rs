@@ -41,7 +41,7 @@ impl Clients {
             Command::Publish { channel, id, .. } if !may_publish => {
                 self.metrics.client_messages_dropped.add(1);
                 let message = "this client may not publish; see --client-publish";
-                let complaint = Complaint::about(&channel, Code::NotAllowed, message);
+                let complaint = Complaint::about(&channel, Code::Forbidden, message);
                 let id = id.map(|id| id.as_str().to_owned());
                 return self.complain(key, Complaint { id, ..complaint });
             }

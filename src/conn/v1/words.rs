@@ -70,24 +70,16 @@ pub(in crate::conn) struct Complaint {
 
 /// What was wrong, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(in crate::conn) enum Code {
-    #[serde(rename = "bad_request")]
     BadRequest,
-    #[serde(rename = "bad_channel")]
     BadChannel,
-    #[serde(rename = "bad_position")]
     BadPosition,
-    #[serde(rename = "too_many_channels")]
     TooManyChannels,
-    #[serde(rename = "not_allowed")]
-    NotAllowed,
-    #[serde(rename = "too_big")]
+    Forbidden,
     TooBig,
-    #[serde(rename = "shard-stalled")]
     ShardStalled,
-    #[serde(rename = "broker-lost")]
     BrokerLost,
-    #[serde(rename = "unconfirmed")]
     Unconfirmed,
 }
 
@@ -208,7 +200,7 @@ mod tests {
             ),
             (
                 Word::Error(&complaint),
-                r#"{"type":"error","code":"broker-lost","message":"m","channel":"a","id":"1"}"#,
+                r#"{"type":"error","code":"broker_lost","message":"m","channel":"a","id":"1"}"#,
             ),
             (Word::Error(&bare), r#"{"type":"error","code":"bad_request","message":"m"}"#),
         ] {

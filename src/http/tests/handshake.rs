@@ -134,6 +134,7 @@ async fn what_is_no_handshake_is_refused_with_the_status_that_says_why() {
         bad_key,
         handshake("/ws?channel=no%20spaces", &[]),
         handshake("/ws?channel=", &[]),
+        handshake("/ws?since=7", &[]),
         handshake("/ws", &["Content-Length: 1"]) + "x",
     ] {
         let answer = server.ask(&bad).await;
@@ -143,8 +144,15 @@ async fn what_is_no_handshake_is_refused_with_the_status_that_says_why() {
     let post = server.ask(request("POST /ws", &[], "x")).await;
     assert_eq!((status(&post), header(&post, "allow").as_str()), (405, "GET"));
     let rejected = |reason| server.metrics.handshakes_rejected.get(reason as usize);
-    assert_eq!(rejected(Rejection::UpgradeRequired), 2);
-    assert_eq!(rejected(Rejection::BadRequest), 4);
+    for (reason, times) in [
+        (Rejection::UpgradeRequired, 1),
+        (Rejection::WrongVersion, 1),
+        (Rejection::BadRequest, 2),
+        (Rejection::BadChannel, 2),
+        (Rejection::BadPosition, 1),
+    ] {
+        assert_eq!(rejected(reason), times, "{reason:?}");
+    }
     assert_eq!(server.control.barrier.clients(), 0);
 }
 
