@@ -7,6 +7,9 @@ use std::time::Duration;
 
 /// Longest epoch of a position; a longer one is none.
 pub const EPOCH_BYTES_MAX: usize = 32;
+/// The largest offset: what a JavaScript number, and one of Redis' Lua, holds exactly. A larger one
+/// is none, wherever it comes from; so whatever is computed from an offset fits into 64 bits.
+pub const OFFSET_MAX: u64 = (1 << 53) - 1;
 /// Longest channel name; past it the request is answered 400.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 128;
 

@@ -8,14 +8,15 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use thiserror::Error;
 
-use crate::limits::EPOCH_BYTES_MAX;
+use crate::limits::{EPOCH_BYTES_MAX, OFFSET_MAX};
 
 /// Where a clustered message stands in its channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     /// `[A-Za-z0-9_-]{1,32}`; changes when history was lost.
     pub epoch: Arc<str>,
-    /// 1, 2, 3 … without holes, per channel and epoch; 0 before the first.
+    /// 1, 2, 3 … without holes, per channel and epoch; 0 before the first. At most [`OFFSET_MAX`],
+    /// which is seen to where it comes in.
     pub offset: u64,
 }
 
@@ -89,6 +90,13 @@ pub fn is_epoch(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
+/// The offset that `text` writes: digits and nothing else, at most [`OFFSET_MAX`].
+#[must_use]
+pub fn offset_in(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|offset| is_number && *offset <= OFFSET_MAX)
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.epoch, self.offset)
@@ -100,13 +108,30 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, InvalidPosition> {
         let (epoch, offset) = text.split_once(':').ok_or(InvalidPosition)?;
-        let digits_only = offset.bytes().all(|byte| byte.is_ascii_digit());
-        if !is_epoch(epoch) || !digits_only {
+        if !is_epoch(epoch) {
             return Err(InvalidPosition);
         }
-        let offset = offset.parse().map_err(|_| InvalidPosition)?;
+        let offset = offset_in(offset).ok_or(InvalidPosition)?;
         Ok(Self { epoch: epoch.into(), offset })
     }
+}
+
+/// Numbers as strangers write them, for tests of every place where they come in.
+#[cfg(test)]
+pub(crate) fn for_each_number(mut act: impl FnMut(&str, Option<u64>)) {
+    let near = |edge: u64| edge.saturating_sub(2)..=edge.saturating_add(2);
+    let edges = [0, 1 << 31, 1 << 32, OFFSET_MAX, i64::MAX as u64, u64::MAX];
+    for number in edges.into_iter().flat_map(near) {
+        act(&number.to_string(), (number <= OFFSET_MAX).then_some(number));
+    }
+    let mut random = fastrand::Rng::with_seed(14);
+    for _ in 0..2_000 {
+        let number = random.u64(..) >> random.u32(0..64);
+        act(&number.to_string(), (number <= OFFSET_MAX).then_some(number));
+    }
+    let none = ["-1", "+1", "", " 1", "1 ", "1.0", "1e3", "0x10", "١", "18446744073709551616"];
+    let long = "9".repeat(400);
+    none.into_iter().chain([&*long]).for_each(|text| act(text, None));
 }
 
 #[cfg(test)]
@@ -115,9 +140,18 @@ mod tests {
 
     #[test]
     fn a_position_is_written_and_read_back() {
-        for text in ["a:0", "A_z-9:42", "0123456789abcdef0123456789abcdef:18446744073709551615"] {
+        for text in ["a:0", "A_z-9:42", "0123456789abcdef0123456789abcdef:9007199254740991"] {
             assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn an_offset_is_a_number_that_everyone_can_count_on_from() {
+        for_each_number(|text, offset| {
+            assert_eq!(offset_in(text), offset, "{text:?}");
+            let position = format!("e:{text}").parse::<Position>().ok();
+            assert_eq!(position.map(|position| position.next().offset), offset.map(|it| it + 1));
+        });
     }
 
     #[test]
@@ -134,6 +168,8 @@ mod tests {
             "a:1:1",
             "a b:1",
             "ä:1",
+            "a:9007199254740992",
+            "a:18446744073709551615",
             "a:18446744073709551616",
             "0123456789abcdef0123456789abcdef0:1",
         ];

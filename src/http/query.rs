@@ -177,6 +177,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::for_each_number;
 
     fn names(query: &str) -> Vec<String> {
         wanted(Some(query)).unwrap().iter().map(|one| one.channel.to_string()).collect()
@@ -188,6 +189,23 @@ mod tests {
         assert_eq!(names("x=1&sinces=a:3"), ["notifications"]);
         assert_eq!(names("channel=b&channel=a&channel=b"), ["b", "a"]);
         assert_eq!(names("channel=a%3Ab&x=%zz&ch%61nnel=c"), ["a:b", "c"]);
+    }
+
+    #[test]
+    fn a_strangers_numbers_are_bounded_in_the_address_and_in_the_header() {
+        let offset = |one: Result<Wanted, BadQuery>| match one.ok()?.since? {
+            Since::After(position) => Some(position.offset),
+            Since::Newest(_) => None,
+        };
+        for_each_number(|number, expected| {
+            let id = format!("e:{number}");
+            assert_eq!(offset(event_stream(None, id.as_bytes())), expected, "{number}");
+            let query = format!("since={id}");
+            let asked = wanted(Some(&query)).map(|mut wanted| wanted.remove(0));
+            assert_eq!(offset(asked), expected, "{number}");
+            // However many: as many as there are.
+            let _ = wanted(Some(&format!("last={number}")));
+        });
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod slow_consumers;
 mod sse;
 mod sse_end;
 mod start;
+mod strangers;
 mod v1;
 mod v1_bounds;
 mod v1_loss;

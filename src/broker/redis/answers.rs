@@ -17,7 +17,7 @@ use crate::{
         Position,
         history::{Kept, Stamped},
     },
-    position::is_epoch,
+    position::{is_epoch, offset_in},
 };
 
 /// What became of a slot inside Redis.
@@ -51,12 +51,7 @@ pub(super) struct Read {
 
 /// Reads the answer of the publishing script.
 pub(super) fn position(value: Value) -> Result<Position, Error> {
-    let (epoch, offset): (String, u64) = value.convert()?;
-    if is_epoch(&epoch) {
-        Ok(Position { epoch: epoch.into(), offset })
-    } else {
-        Err(unexpected("the stored epoch is none"))
-    }
+    Parts::new(value).position()
 }
 
 /// Reads the answer of the slot script: the outcome, and Redis' time in milliseconds.
@@ -67,7 +62,7 @@ pub(super) fn claim(value: Value) -> Result<(Claim, u64), Error> {
     let claim = match outcome.as_str() {
         "other" => Claim::Other,
         "taken" => Claim::Taken,
-        _ => Claim::Sent(position(Value::Array(vec![parts.next()?, parts.next()?]))?),
+        _ => Claim::Sent(parts.position()?),
     };
     Ok((claim, now_ms))
 }
@@ -119,10 +114,11 @@ fn message(epoch: &Arc<str>, entry: Value) -> Option<Stamped> {
     };
     let letter: String = field("k")?.convert().ok()?;
     let data: Bytes = field("d")?.convert().ok()?;
-    let previous = field("p")?.convert().ok()?;
+    let previous: String = field("p")?.convert().ok()?;
     let kind = wire::kind_of(&letter, &data)?;
-    let kept = Kept { kind, data, nonce: nonce.parse().ok()? };
-    let position = Position { epoch: epoch.clone(), offset: offset.parse().ok()? };
+    let kept = Kept { kind, data, nonce: offset_in(nonce)? };
+    let position = Position { epoch: epoch.clone(), offset: offset_in(offset)? };
+    let previous = offset_in(&previous)?;
     (position.offset > 0).then_some(Stamped { position, previous, kept })
 }
 
@@ -138,9 +134,23 @@ impl Parts {
         self.0.next().ok_or_else(|| unexpected("a short answer"))
     }
 
+    fn position(&mut self) -> Result<Position, Error> {
+        let epoch: String = self.next()?.convert()?;
+        if !is_epoch(&epoch) {
+            return Err(unexpected("the stored epoch is none"));
+        }
+        Ok(Position { epoch: epoch.into(), offset: self.number()? })
+    }
+
+    /// An offset or a nonce: scripts answer with their digits.
+    fn number(&mut self) -> Result<u64, Error> {
+        let number = self.next()?.into_string();
+        let number = number.and_then(|number| offset_in(&number));
+        number.ok_or_else(|| unexpected("a stored number is none"))
+    }
+
     fn standing(&mut self) -> Result<Standing, Error> {
-        let position = position(Value::Array(vec![self.next()?, self.next()?]))?;
-        Ok(Standing { position, nonce: self.next()?.convert()? })
+        Ok(Standing { position: self.position()?, nonce: self.number()? })
     }
 
     fn read(&mut self, standing: Standing) -> Result<Read, Error> {
@@ -179,6 +189,7 @@ pub(super) fn is_demoted(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{limits::OFFSET_MAX, position::for_each_number};
 
     fn text(text: &str) -> Value {
         Value::from(text)
@@ -223,6 +234,32 @@ mod tests {
             text("2-1"),
         ];
         assert!(read(answer("e", bad)).unwrap().unwrap().messages.is_empty());
+    }
+
+    #[test]
+    fn a_strangers_numbers_are_bounded() {
+        for_each_number(|number, offset| {
+            let read = position(Value::Array(vec![text("e"), text(number)])).ok();
+            let read = read.map(|position| position.offset);
+            assert!(read.is_none_or(|read| Some(read) == offset), "{number}");
+            let sent = [text("sent"), Value::Integer(1), text("e"), text(number)];
+            let claimed = claim(Value::Array(sent.to_vec())).ok();
+            let Claim::Sent(claimed) = claimed.map_or(Claim::Taken, |(claim, _)| claim) else {
+                assert_eq!(read, None, "{number}");
+                return;
+            };
+            assert_eq!(Some(claimed.offset), read, "{number}");
+            let nonce = standing(Value::Array([text("e"), text("1"), text(number)].to_vec()));
+            assert_eq!(nonce.ok().map(|standing| standing.nonce), read, "{number}");
+            for (id, previous) in [(format!("{number}-1"), "0"), (format!("1-{number}"), number)] {
+                let one = entry(&id, &["k", "t", "d", "x", "p", previous]);
+                let read = super::read(answer("e", vec![one])).unwrap().unwrap();
+                for one in read.messages {
+                    let numbers = [one.position.offset, one.kept.nonce, one.previous];
+                    assert!(numbers.iter().all(|number| *number <= OFFSET_MAX), "{number}");
+                }
+            }
+        });
     }
 
     #[test]

@@ -7,7 +7,10 @@
 
 use bytes::Bytes;
 
-use crate::{position::is_epoch, ws::Kind};
+use crate::{
+    position::{is_epoch, offset_in},
+    ws::Kind,
+};
 
 /// What the script puts in front; an old process must drop what a new one writes otherwise.
 pub(super) const VERSION: &str = "2";
@@ -51,7 +54,8 @@ pub(super) fn decode(payload: &Bytes) -> Option<Message<'_>> {
     let header = std::str::from_utf8(&head[..end]).ok()?;
     let mut words = header.split(' ');
     let (version, kind, epoch) = (words.next()?, words.next()?, words.next()?);
-    let mut number = || words.next()?.parse::<u64>().ok();
+    // Nonces are no larger than offsets.
+    let mut number = || offset_in(words.next()?);
     let (offset, nonce, previous) = (number()?, number()?, number()?);
     if version != VERSION || words.next().is_some() || !is_epoch(epoch) {
         return None;
@@ -76,6 +80,7 @@ pub(super) fn kind_of(letter: &str, data: &[u8]) -> Option<Kind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::for_each_number;
 
     #[test]
     fn what_the_script_writes_is_read_back() {
@@ -92,6 +97,22 @@ mod tests {
     #[test]
     fn an_empty_payload_is_a_message() {
         assert!(decode(&Bytes::from_static(b"2 t e 1 7 0\n")).unwrap().data.is_empty());
+    }
+
+    #[test]
+    fn a_strangers_numbers_are_bounded() {
+        for_each_number(|text, number| {
+            for header in [format!("{text} 7 8"), format!("7 {text} 8"), format!("7 8 {text}")] {
+                let payload = Bytes::from(format!("2 t e {header}\nx"));
+                let message = decode(&payload);
+                if let Some(message) = &message {
+                    let numbers = [message.offset, message.nonce, message.previous];
+                    assert!(numbers.iter().all(|number| *number < NONCE_END), "{header}");
+                }
+                let may_be = number.is_some_and(|number| number > 0 || header.ends_with(" 0"));
+                assert_eq!(message.is_some(), may_be, "{header}");
+            }
+        });
     }
 
     #[test]

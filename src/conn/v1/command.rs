@@ -166,6 +166,7 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::for_each_number;
 
     fn name(text: &str) -> ChannelName {
         ChannelName::new(text).unwrap()
@@ -173,6 +174,21 @@ mod tests {
 
     fn of(text: &str) -> Result<Command, Mistake> {
         read(text.as_bytes(), 10)
+    }
+
+    #[test]
+    fn a_strangers_numbers_are_bounded() {
+        for_each_number(|number, expected| {
+            let text = format!(r#"{{"type":"subscribe","channel":"a","since":"e:{number}"}}"#);
+            let offset = match of(&text) {
+                Ok(Command::Subscribe(Wanted { since: Some(Since::After(it)), .. })) => it.offset,
+                refused => {
+                    assert!(matches!(refused, Err(Mistake::Told(_))), "{number}");
+                    return assert_eq!(expected, None, "{number}");
+                }
+            };
+            assert_eq!(Some(offset), expected, "{number}");
+        });
     }
 
     #[test]
