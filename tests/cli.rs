@@ -127,6 +127,19 @@ fn health_ends_with_1_where_livez_is_red_or_nobody_listens() {
 }
 
 #[test]
+fn health_follows_the_environment_of_the_server_beside_it() {
+    for (name, other) in [
+        ("WSBCAST_ADMIN_LISTEN", ("WSBCAST_LISTEN", "127.0.0.1:1")),
+        ("WSBCAST_LISTEN", ("A", "b")),
+    ] {
+        let (address, server) = answer_once("200 OK");
+        let output = wsbcast(&["health"], &[(name, &address), other]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(server.join().expect("the server ran").starts_with("GET /livez "));
+    }
+}
+
+#[test]
 fn health_with_a_url_that_is_none_ends_with_2() {
     let output = wsbcast(&["health", "https://host"], &[]);
     assert_eq!(output.status.code(), Some(2));

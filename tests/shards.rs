@@ -155,7 +155,7 @@ fn a_message_published_while_a_shard_is_silent_reaches_its_clients_when_it_retur
 fn signals_from_a_channel_drain_a_server_as_those_of_the_system_do() {
     let server = start(2);
     let mut client = Client::open(server.addr, "/ws");
-    server.signals.blocking_send(signals::Signal::Hangup).unwrap();
+    server.signals.blocking_send(signals::Signal::Ignored("SIGHUP")).unwrap();
     server.signals.blocking_send(signals::Signal::Terminate("first")).unwrap();
     eventually(PATIENCE, "refuses new clients", || Client::try_connect(server.addr).is_err());
     assert_eq!(post(server.addr, "/broadcast", "still here").status, 202);

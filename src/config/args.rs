@@ -43,10 +43,21 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Subcommand {
     /// Ask a server's /livez; exit 0 if it answers 200, else 1
-    Health {
-        /// http://HOST:PORT[/PATH] [default: this machine, port 8000, /livez]
-        url: Option<String>,
-    },
+    Health(HealthOptions),
+}
+
+/// Where the server is that is asked.
+#[derive(Args, Debug)]
+pub(super) struct HealthOptions {
+    /// http://HOST:PORT[/PATH] [default: the listeners below, /livez]
+    pub(super) url: Option<String>,
+    /// As the server has it, from WSBCAST_LISTEN too
+    /// [default: 127.0.0.1:8000 and [::1]:8000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) listen: Vec<String>,
+    /// As the server has it, from WSBCAST_ADMIN_LISTEN too; it is asked first [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) admin_listen: Option<String>,
 }
 
 #[derive(Args, Debug)]

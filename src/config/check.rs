@@ -9,8 +9,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
 use fred::error::ErrorKind;
 
 use super::{
-    BadValue, BadValues, ClientPublish, Compression, Config, Health, ListenAddr, Notify, Ping,
-    Redis, RedisUrl, args,
+    BadValues, ClientPublish, Compression, Config, ListenAddr, Notify, Ping, Redis, RedisUrl, args,
     checker::Checker,
     environment::Typed,
     history,
@@ -46,7 +45,7 @@ const RAW_CHANNEL_BYTES_MAX: usize = 512;
 const LISTENERS_MAX: usize = 64;
 
 /// The addresses of a server whose operator named none.
-const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
+pub(super) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
 
 /// Checks everything that was typed.
 pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
@@ -92,43 +91,6 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
     checker.finish().map(|()| config)
 }
 
-/// Checks the URL that `wsbcast health` was given.
-pub(super) fn health(url: &Option<String>) -> Result<Health, BadValues> {
-    let default = || Health {
-        targets: vec!["127.0.0.1:8000".to_owned(), "[::1]:8000".to_owned()],
-        host: "localhost:8000".to_owned(),
-        path: "/livez".to_owned(),
-    };
-    let Some(text) = url else { return Ok(default()) };
-    parse_health(text).ok_or_else(|| {
-        let reason = "expected http://HOST:PORT or http://HOST:PORT/PATH".to_owned();
-        let value = without_credentials(text);
-        BadValues(vec![BadValue { option: "health URL".to_owned(), value, variable: None, reason }])
-    })
-}
-
-fn parse_health(text: &str) -> Option<Health> {
-    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let uri: http::Uri = with_scheme.parse().ok()?;
-    let authority = uri.authority()?;
-    if uri.scheme_str() != Some("http")
-        || authority.as_str().contains('@')
-        || authority.host().is_empty()
-    {
-        return None;
-    }
-    let port = match authority.as_str().strip_prefix(authority.host())? {
-        "" => 80,
-        port => port.strip_prefix(':')?.parse::<u16>().ok()?,
-    };
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Some(Health {
-        targets: vec![format!("{}:{port}", authority.host())],
-        host: authority.as_str().to_owned(),
-        path: if path == "/" { "/livez" } else { path }.to_owned(),
-    })
-}
-
 /// Whether only this machine can reach all of `listen`.
 pub(super) fn is_loopback_only(listen: &[ListenAddr]) -> bool {
     listen.iter().all(|listener| listener.addr.ip().to_canonical().is_loopback())
@@ -143,10 +105,10 @@ fn listen(checker: &mut Checker, typed: &[String]) -> Vec<ListenAddr> {
     let mut listeners: Vec<ListenAddr> = Vec::new();
     for text in typed.iter().take(LISTENERS_MAX + 1) {
         match values::address(text) {
-            Ok(addr) if is_taken(addr, &listeners) => {
-                checker.refuse("listen", text, "given twice");
-            }
-            Ok(addr) => listeners.push(ListenAddr { addr, is_default: false }),
+            Ok(addr) => match collision(addr, &listeners) {
+                Some(why) => checker.refuse("listen", text, why),
+                None => listeners.push(ListenAddr { addr, is_default: false }),
+            },
             Err(expected) => checker.refuse("listen", text, expected),
         }
     }
@@ -156,8 +118,25 @@ fn listen(checker: &mut Checker, typed: &[String]) -> Vec<ListenAddr> {
     listeners
 }
 
-fn is_taken(addr: SocketAddr, listeners: &[ListenAddr]) -> bool {
-    addr.port() != 0 && listeners.iter().any(|listener| listener.addr == addr)
+/// Which of `listeners` leaves no room for `addr`, in words.
+fn collision(addr: SocketAddr, listeners: &[ListenAddr]) -> Option<String> {
+    let other = |listener: &&ListenAddr| {
+        let (one, two) = (addr.ip(), listener.addr.ip());
+        let covers = one == two || one.is_unspecified() || two.is_unspecified();
+        addr.port() != 0
+            && addr.port() == listener.addr.port()
+            && one.is_ipv4() == two.is_ipv4()
+            && covers
+    };
+    let ListenAddr { addr: other, is_default } = listeners.iter().find(other)?;
+    let from = if *is_default { "the default of --listen" } else { "--listen" };
+    Some(if *other == addr {
+        format!("is a public listener already, by {from}")
+    } else {
+        let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
+        let wide = if addr.ip().is_unspecified() { "it" } else { "that" };
+        format!("collides with {other} ({from}): {wide} covers every {family} address")
+    })
 }
 
 fn admin_listen(
@@ -167,11 +146,13 @@ fn admin_listen(
 ) -> Option<SocketAddr> {
     let text = typed?;
     match values::address(text) {
-        Ok(addr) if is_taken(addr, listen) => {
-            checker.refuse("admin-listen", text, "is a public listener already");
-            None
-        }
-        Ok(addr) => Some(addr),
+        Ok(addr) => match collision(addr, listen) {
+            Some(why) => {
+                checker.refuse("admin-listen", text, why);
+                None
+            }
+            None => Some(addr),
+        },
         Err(expected) => {
             checker.refuse("admin-listen", text, expected);
             None
@@ -350,11 +331,8 @@ fn drain(checker: &mut Checker, typed: &args::Shutdown) -> drain::Settings {
 }
 
 fn log(checker: &mut Checker, typed: args::Logs) -> telemetry::Settings {
-    // Another program's habit rules there: a bare module's name is a filter.
-    let is_shared = checker.variable("log-level") == Some("RUST_LOG");
-    let check = if is_shared { telemetry::check_filter } else { telemetry::check_level };
     let level = typed.log_level;
-    if let Err(expected) = check(&level) {
+    if let Err(expected) = telemetry::check_level(&level) {
         checker.refuse("log-level", &level, format!("expected {expected}"));
     }
     telemetry::Settings { format: checker.word("log-format", &typed.log_format), level }

@@ -21,11 +21,6 @@ impl Checker {
         Self { variables, problems }
     }
 
-    /// The environment variable that `option` came from.
-    pub(super) fn variable(&self, option: &str) -> Option<&str> {
-        self.variables.get(option).map(String::as_str)
-    }
-
     /// Notes that `value` is not accepted.
     pub(super) fn refuse(&mut self, option: &str, value: impl Display, reason: impl Display) {
         self.problems.push(BadValue {

@@ -44,20 +44,24 @@ pub(super) fn read(
         variables: HashMap::new(),
         problems: Vec::new(),
     };
-    if typed.subcommand().is_none() {
-        for option in command.get_arguments() {
-            let Some(name) = option.get_long() else { continue };
-            let was_typed =
-                typed.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine);
-            if !was_typed {
-                completion.complete(name, option.get_action());
-            }
+    let subcommand = typed.subcommand();
+    let (asked, typed) = match subcommand {
+        Some((name, typed)) => (command.find_subcommand(name), typed),
+        None => (Some(&command), &typed),
+    };
+    for option in asked.into_iter().flat_map(clap::Command::get_arguments) {
+        let Some(name) = option.get_long() else { continue };
+        let was_typed =
+            typed.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine);
+        if !was_typed {
+            completion.complete(name, option.get_action());
         }
     }
     let Completion { options, variables, problems, .. } = completion;
-    // Before the typed ones, since these may end with `--`.
-    let program = arguments.iter().take(1).cloned();
-    let line = program.chain(options).chain(arguments.iter().skip(1).cloned());
+    // Before the typed ones, since these may end with `--`; a subcommand's own behind its name.
+    let begin = if subcommand.is_some() { 2 } else { 1 };
+    let head = arguments.iter().take(begin).cloned();
+    let line = head.chain(options).chain(arguments.iter().skip(begin).cloned());
     let args = Arguments::from_arg_matches(&command.try_get_matches_from(line)?)?;
     Ok(Typed { args, variables, problems })
 }

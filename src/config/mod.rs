@@ -10,6 +10,7 @@ mod args;
 mod check;
 mod checker;
 mod environment;
+mod health;
 mod history;
 mod problems;
 mod rights;
@@ -232,7 +233,10 @@ pub fn parse(
 ) -> Result<Command, Stop> {
     let typed = environment::read(arguments.into_iter().collect(), variables)?;
     match &typed.args.command {
-        Some(args::Subcommand::Health { url }) => Ok(Command::Health(check::health(url)?)),
+        Some(args::Subcommand::Health(options)) => {
+            let mut checker = checker::Checker::new(typed.variables, typed.problems);
+            Ok(Command::Health(health::check(&mut checker, options)?))
+        }
         None => Ok(Command::Serve(Box::new(check::config(typed)?))),
     }
 }

@@ -111,6 +111,17 @@ fn defaults_are_those_that_the_help_promises() {
 }
 
 #[test]
+fn a_word_that_is_no_level_is_refused_wherever_it_comes_from() {
+    for variable in ["RUST_LOG", "WSBCAST_LOG_LEVEL"] {
+        for value in ["nonsense", "inof", "wsbcast", "info,loud", "wsbcast=loud", "3"] {
+            let found = bad(&[], &[(variable, value)]);
+            assert_eq!(found[0].variable.as_deref(), Some(variable), "{value}");
+        }
+        good(&[], &[(variable, "warn,wsbcast::broker=debug")]);
+    }
+}
+
+#[test]
 fn each_bad_value_names_option_value_origin_and_what_is_accepted() {
     for (option, values) in BAD {
         for value in values {
@@ -175,7 +186,7 @@ fn flag_beats_variable_beats_default_and_ours_beat_the_shared_ones() {
         ("WSBCAST_LISTEN", "127.0.0.1:1, [::1]:2"),
         ("WSBCAST_API_TOKEN", "a,b"),
         ("REDIS_URL", "redis://shared"),
-        ("RUST_LOG", "hyper"),
+        ("RUST_LOG", "hyper=debug"),
     ];
     let config = good(&[], &variables);
     assert_eq!(config.threads, 3);
@@ -184,7 +195,7 @@ fn flag_beats_variable_beats_default_and_ours_beat_the_shared_ones() {
     let tokens: Vec<_> = config.api_tokens.iter().map(Token::expose).collect();
     assert_eq!(tokens, ["a", "b"]);
     assert_eq!(config.redis.url.unwrap().expose(), "redis://shared");
-    assert_eq!(config.log.level, "hyper");
+    assert_eq!(config.log.level, "hyper=debug");
 
     let line = ["--threads=4", "--listen", "127.0.0.1:9", "--listen=127.0.0.2:9", "--api-token=c"];
     let mut all = variables.to_vec();
@@ -258,7 +269,7 @@ fn the_closing_window_fits_into_the_drain_by_default_and_must_when_given() {
 
 #[test]
 fn clients_publish_off_loopback_only_with_a_token_or_an_explicit_yes() {
-    let line = ["--client-publish=broadcast", "--listen=127.0.0.1:1", "--listen=0.0.0.0:1"];
+    let line = ["--client-publish=broadcast", "--listen=127.0.0.1:1", "--listen=0.0.0.0:2"];
     let found = bad(&line, &[]);
     assert_eq!((found.len(), found[0].option.as_str()), (1, "client-publish"));
     assert!(found[0].reason.contains("--api-token") && found[0].reason.contains("--insecure-api"));

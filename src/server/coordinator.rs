@@ -118,7 +118,7 @@ impl Coordinator {
     fn on_signal(&mut self, signal: Signal) -> bool {
         let now = clock::now();
         match signal {
-            Signal::Hangup => info!("SIGHUP ignored: there is nothing to reload"),
+            Signal::Ignored(name) => info!("{name} ignored: it asks for nothing that there is"),
             Signal::ConsoleClose(cause) => {
                 info!(cause, "the system ends this process soon: closing everyone");
                 self.machine.start_closing(now, CONSOLE_CLOSE_OVER);
@@ -131,6 +131,11 @@ impl Coordinator {
                 }
                 self.terminations += 1;
                 match self.terminations {
+                    1 if self.control.phase() > Phase::Serving => info!(
+                        signal = name,
+                        "first signal: the drain, begun by POST /admin/drain, goes on; the second \
+                         one ends it"
+                    ),
                     1 => self.start(name),
                     2 => {
                         warn!(signal = name, "second signal: closing everyone with 1001 now");

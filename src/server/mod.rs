@@ -17,7 +17,7 @@ mod stand_in;
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
     thread,
@@ -114,8 +114,8 @@ impl Server {
         let mut accepted_here = Vec::new();
         let mut addresses = Vec::new();
         for listen in &config.listen {
-            let bound = match listener::bind(listen.addr, config.threads) {
-                Err(error @ ListenError::NoSuchAddress(_)) if listen.is_default => {
+            let bound = match listener::bind(listen.addr, config.threads, "--listen") {
+                Err(error @ ListenError::NoSuchAddress(..)) if listen.is_default => {
                     warn!(%error, "default address skipped");
                     continue;
                 }
@@ -132,7 +132,7 @@ impl Server {
             return Err(StartError::NoAddress);
         }
         let admin = match config.admin_listen {
-            Some(address) => listener::bind(address, 1)?.pop(),
+            Some(address) => listener::bind(address, 1, "--admin-listen")?.pop(),
             None => None,
         };
         let mailboxes: Vec<_> = (0..config.threads).map(|_| Arc::new(Mailbox::default())).collect();
@@ -314,7 +314,7 @@ impl Server {
 
     fn say_ready(&self) {
         for address in &self.addresses {
-            info!("listening on {address}");
+            info!("listening on {address}{}", self.what_it_lacks(*address));
         }
         info!(
             shards = self.config.threads,
@@ -323,6 +323,18 @@ impl Server {
             "ready"
         );
         self.say_what_to_try();
+    }
+
+    /// On some systems `[::]` stands for IPv4 as well, so who knows those expects it.
+    fn what_it_lacks(&self, address: SocketAddr) -> String {
+        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        let is_lacking = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)
+            && !self.addresses.contains(&everywhere);
+        if is_lacking {
+            format!(" (IPv6 only; for IPv4, too, add --listen {everywhere})")
+        } else {
+            String::new()
+        }
     }
 
     /// A command that works as it stands, wherever one does.

@@ -13,12 +13,13 @@ const SIGNALS_WAITING_MAX: usize = 16;
 /// Something the operator (or the system) wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM, SIGINT, Ctrl+C, Ctrl+Break: drain; the second time stop, the third exit.
+    /// SIGTERM, SIGINT, SIGQUIT, Ctrl+C, Ctrl+Break: drain; the second time stop, the third exit.
     Terminate(&'static str),
     /// The system ends the process soon: close everyone now (Windows).
     ConsoleClose(&'static str),
-    /// SIGHUP: nothing to reload yet.
-    Hangup,
+    /// SIGHUP, SIGUSR1, SIGUSR2: they ask for nothing that there is, and would end the process if
+    /// nobody caught them.
+    Ignored(&'static str),
 }
 
 /// The receiving end of the door.
@@ -37,16 +38,20 @@ pub fn channel() -> (mpsc::Sender<Signal>, Signals) {
 #[cfg(unix)]
 pub fn from_os() -> io::Result<Signals> {
     use futures_util::StreamExt as _;
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
     let (sender, signals) = channel();
-    let mut caught = signal_hook_tokio::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let numbers = [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
+    let mut caught = signal_hook_tokio::Signals::new(numbers)?;
     tokio::task::spawn_local(async move {
         while let Some(number) = caught.next().await {
             let signal = match number {
                 SIGTERM => Signal::Terminate("SIGTERM"),
                 SIGINT => Signal::Terminate("SIGINT"),
-                _ => Signal::Hangup,
+                SIGQUIT => Signal::Terminate("SIGQUIT"),
+                SIGUSR1 => Signal::Ignored("SIGUSR1"),
+                SIGUSR2 => Signal::Ignored("SIGUSR2"),
+                _ => Signal::Ignored("SIGHUP"),
             };
             if sender.send(signal).await.is_err() {
                 return;

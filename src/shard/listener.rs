@@ -24,28 +24,45 @@ const ACCEPT_QUEUE_MAX: i32 = 4096;
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// Somebody else, maybe another wsbcast, has the port.
-    #[error("cannot listen on {0}: the port is taken by another process")]
-    Taken(SocketAddr),
+    #[error("cannot listen on {0}: the port is taken by another process; choose one with {1}")]
+    Taken(SocketAddr, ListenOption),
     /// The machine has no such address (or no IPv6).
-    #[error("cannot listen on {0}: this machine has no such address")]
-    NoSuchAddress(SocketAddr),
-    /// Anything else, such as a port below 1024.
-    #[error("cannot listen on {0}: {1}")]
-    Other(SocketAddr, io::Error),
+    #[error("cannot listen on {0}: this machine has no such address; name one with {1}")]
+    NoSuchAddress(SocketAddr, ListenOption),
+    /// A port that needs a right.
+    #[error(
+        "cannot listen on {0}: a port below 1024 needs the capability CAP_NET_BIND_SERVICE \
+         (systemd: AmbientCapabilities=) or a lower net.ipv4.ip_unprivileged_port_start; or choose \
+         another one with {1}"
+    )]
+    Forbidden(SocketAddr, ListenOption),
+    /// Anything else.
+    #[error("cannot listen on {0} (by {1}): {2}")]
+    Other(SocketAddr, ListenOption, io::Error),
 }
 
-/// Binds `count` sockets on `address`; port 0 picks one for all of them.
+/// The option that names a listener.
+pub type ListenOption = &'static str;
+
+/// Binds `count` sockets on `address`, which `option` names; port 0 picks one for all of them.
 ///
 /// # Errors
 /// When the port is taken, the address is not of this machine, or the system refuses.
-pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ListenError> {
+pub fn bind(
+    address: SocketAddr,
+    count: usize,
+    option: ListenOption,
+) -> Result<Vec<TcpListener>, ListenError> {
     let named = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => ListenError::Taken(address),
+        io::ErrorKind::AddrInUse => ListenError::Taken(address, option),
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
-            ListenError::NoSuchAddress(address)
+            ListenError::NoSuchAddress(address, option)
         }
-        _ if no_such_family(&error) => ListenError::NoSuchAddress(address),
-        _ => ListenError::Other(address, error),
+        io::ErrorKind::PermissionDenied if (1..1024).contains(&address.port()) => {
+            ListenError::Forbidden(address, option)
+        }
+        _ if no_such_family(&error) => ListenError::NoSuchAddress(address, option),
+        _ => ListenError::Other(address, option, error),
     };
     if SPREADS && address.port() != 0 {
         // With SO_REUSEPORT two servers of one user could share the port unnoticed.
@@ -116,7 +133,7 @@ mod tests {
 
     #[test]
     fn all_shards_listen_on_the_one_port_that_was_picked() {
-        let listeners = bind(loopback(), 4).unwrap();
+        let listeners = bind(loopback(), 4, "--listen").unwrap();
         assert_eq!(listeners.len(), if SPREADS { 4 } else { 1 });
         let ports: std::collections::HashSet<_> =
             listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
@@ -125,15 +142,16 @@ mod tests {
 
     #[test]
     fn a_port_that_another_of_us_listens_on_is_taken() {
-        let other = bind(loopback(), 2).unwrap();
+        let other = bind(loopback(), 2, "--listen").unwrap();
         let address = other[0].local_addr().unwrap();
-        assert!(matches!(bind(address, 2), Err(ListenError::Taken(at)) if at == address));
+        let error = bind(address, 2, "--listen").unwrap_err();
+        assert!(matches!(error, ListenError::Taken(at, "--listen") if at == address), "{error}");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn what_is_accepted_inherits_the_bound_of_unsent_bytes_and_no_delay() {
-        let listener = bind(loopback(), 1).unwrap().pop().unwrap();
+        let listener = bind(loopback(), 1, "--listen").unwrap().pop().unwrap();
         listener.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
@@ -145,6 +163,19 @@ mod tests {
     #[test]
     fn a_foreign_address_is_named_as_such() {
         let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
-        assert!(matches!(bind(foreign, 1), Err(ListenError::NoSuchAddress(at)) if at == foreign));
+        let error = bind(foreign, 1, "--admin-listen").unwrap_err();
+        assert!(matches!(error, ListenError::NoSuchAddress(at, _) if at == foreign), "{error}");
+        assert!(error.to_string().ends_with("name one with --admin-listen"), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_needs_a_right_is_told_with_it_and_every_error_names_its_option() {
+        let low = SocketAddr::from(([0, 0, 0, 0], 80));
+        let forbidden = ListenError::Forbidden(low, "--listen").to_string();
+        for word in ["0.0.0.0:80", "CAP_NET_BIND_SERVICE", "--listen"] {
+            assert!(forbidden.contains(word), "{forbidden}");
+        }
+        let other = ListenError::Other(low, "--admin-listen", io::ErrorKind::Other.into());
+        assert!(other.to_string().contains("--admin-listen"), "{other}");
     }
 }

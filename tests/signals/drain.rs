@@ -24,7 +24,7 @@ fn wait_until_draining(server: &Server) {
 
 #[test]
 fn without_clients_a_signal_ends_it_at_once_with_code_0() {
-    for name in ["TERM", "INT"] {
+    for name in ["TERM", "INT", "QUIT"] {
         let mut server = Server::start(&[]);
         server.signal(&[name]);
         let start = now();
@@ -334,11 +334,13 @@ fn the_log_tells_how_the_waiting_goes_every_10_s() {
 }
 
 #[test]
-fn sighup_is_logged_and_ignored() {
+fn signals_that_ask_for_nothing_are_logged_and_ignored() {
     let mut server = Server::start(&[]);
     let mut client = Client::connect(server.addr());
-    server.signal(&["HUP"]);
-    server.wait_for_log(&["SIGHUP"]);
+    for name in ["HUP", "USR1", "USR2"] {
+        server.signal(&[name]);
+        server.wait_for_log(&[&format!("SIG{name}")]);
+    }
     assert_eq!(get(server.addr(), "/readyz").status, 200);
     Publisher::new(server.addr()).publish_to_all("still here");
     client.assert_text("still here");

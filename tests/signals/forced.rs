@@ -7,7 +7,7 @@ use crate::support::{
     client::Client,
     eventually,
     frames::masked_close,
-    http::{Http, get},
+    http::{Http, get, post},
     let_pass, now,
     publish::Publisher,
     server::Server,
@@ -148,4 +148,22 @@ fn a_second_signal_does_not_wait_for_a_request_that_never_ends() {
     server.signal(&["TERM"]);
     server.assert_exit(0);
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+/// Kubernetes' preStop asks over HTTP, then the kubelet sends SIGTERM: two ways of one wish.
+#[test]
+fn a_drain_begun_over_http_is_no_signal_and_the_first_one_ends_nothing() {
+    let mut server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
+    let mut client = Client::connect(server.addr());
+    post(server.admin(), "/admin/drain", "").assert_status(202);
+    eventually(PATIENCE, "readiness is red", || get(server.addr(), "/readyz").status == 503);
+    server.signal(&["TERM"]);
+    server.wait_for_log(&["first signal", "POST /admin/drain"]);
+    let_pass(APART);
+    Publisher::new(server.addr()).publish_to_all("still served");
+    client.assert_text("still served");
+    server.signal(&["TERM"]);
+    assert_eq!(client.close_frame().0, 1001);
+    client.http.try_send(masked_close(1001, ""));
+    server.assert_exit(0);
 }

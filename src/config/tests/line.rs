@@ -73,3 +73,56 @@ fn health_asks_this_machine_unless_told_otherwise_and_ignores_the_servers_option
         assert!(!stop.to_string().contains("u:p"));
     }
 }
+
+#[test]
+fn health_asks_the_listeners_that_the_server_beside_it_has_the_admin_one_first() {
+    for (line, variables, targets) in [
+        (&[][..], &[("WSBCAST_LISTEN", "0.0.0.0:81")][..], &["127.0.0.1:81"][..]),
+        (&[], &[("WSBCAST_LISTEN", "[::]:81, 10.0.0.1:82")], &["[::1]:81", "10.0.0.1:82"]),
+        (
+            &[],
+            &[("WSBCAST_ADMIN_LISTEN", "0.0.0.0:9000"), ("WSBCAST_LISTEN", "0.0.0.0:8000")],
+            &["127.0.0.1:9000", "127.0.0.1:8000"],
+        ),
+        (&["--admin-listen", "[::1]:9"], &[], &["[::1]:9"]),
+        (&["--listen=127.0.0.1:5"], &[("WSBCAST_LISTEN", "0.0.0.0:81")], &["127.0.0.1:5"]),
+        (&["host:9"], &[("WSBCAST_LISTEN", "0.0.0.0:81")], &["host:9"]),
+    ] {
+        let line = [&["health"], line].concat();
+        let Ok(Command::Health(health)) = run(&line, variables) else { panic!("{line:?}") };
+        assert_eq!(health.targets, targets, "{line:?} {variables:?}");
+        assert_eq!(health.path, "/livez");
+    }
+    for value in ["nonsense", "127.0.0.1:0"] {
+        let found = bad(&["health"], &[("WSBCAST_ADMIN_LISTEN", value)]);
+        assert_eq!(found[0].variable.as_deref(), Some("WSBCAST_ADMIN_LISTEN"), "{found:?}");
+    }
+}
+
+#[test]
+fn listeners_that_leave_each_other_no_room_are_told_apart_in_words() {
+    for (line, option, words) in [
+        (
+            &["--listen=0.0.0.0:1", "--listen=127.0.0.1:1"][..],
+            "listen",
+            "with 0.0.0.0:1 (--listen)",
+        ),
+        (&["--listen=[::1]:1", "--listen=[::]:1"], "listen", "with [::1]:1 (--listen): it covers"),
+        (&["--listen=127.0.0.1:1", "--listen=127.0.0.1:1"], "listen", "already, by --listen"),
+        (&["--admin-listen=0.0.0.0:8000"], "admin-listen", "the default of --listen"),
+        (&["--admin-listen=127.0.0.1:8000"], "admin-listen", "by the default of --listen"),
+        (&["--listen=0.0.0.0:1", "--admin-listen=10.0.0.1:1"], "admin-listen", "every IPv4"),
+    ] {
+        let found = bad(line, &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].option, option);
+        assert!(found[0].reason.contains(words), "{line:?}: {}", found[0].reason);
+    }
+    for line in [
+        &["--listen=0.0.0.0:1", "--listen=[::]:1"][..],
+        &["--listen=127.0.0.1:1", "--listen=127.0.0.2:1", "--admin-listen=127.0.0.1:2"],
+        &["--listen=0.0.0.0:0", "--listen=127.0.0.1:0"],
+    ] {
+        good(line, &[]);
+    }
+}

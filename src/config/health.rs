@@ -1,0 +1,76 @@
+//! Whom `wsbcast health` asks: the URL that was typed, or the listeners that the options and
+//! variables of the server beside it name.
+//!
+//! The admin listener comes first, since a busy data plane does not reach it. An address that
+//! stands for all of them is asked on loopback.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{
+    BadValue, BadValues, Health, args::HealthOptions, check::LISTEN_DEFAULT, checker::Checker,
+    secrets::without_credentials, values,
+};
+
+const PATH: &str = "/livez";
+
+/// Checks what the command was given.
+pub(super) fn check(checker: &mut Checker, typed: &HealthOptions) -> Result<Health, BadValues> {
+    if let Some(text) = &typed.url {
+        return parse(text).ok_or_else(|| {
+            let reason = "expected http://HOST:PORT or http://HOST:PORT/PATH".to_owned();
+            let (option, value) = ("health URL".to_owned(), without_credentials(text));
+            BadValues(vec![BadValue { option, value, variable: None, reason }])
+        });
+    }
+    let admin = typed.admin_listen.iter().map(|text| ("admin-listen", text));
+    let public = typed.listen.iter().map(|text| ("listen", text));
+    let mut targets = Vec::new();
+    for (option, text) in admin.chain(public) {
+        match values::address(text) {
+            Ok(address) if address.port() == 0 => {
+                checker.refuse(option, text, "its port is not known: name the server with a URL");
+            }
+            Ok(address) => targets.push(from_here(address).to_string()),
+            Err(expected) => checker.refuse(option, text, expected),
+        }
+    }
+    checker.finish()?;
+    if targets.is_empty() {
+        targets.extend(LISTEN_DEFAULT.map(str::to_owned));
+    }
+    // Each target in turn; the server cares about a name of loopback's only.
+    let port = targets[0].rsplit(':').next().unwrap_or_default();
+    Ok(Health { host: format!("localhost:{port}"), targets, path: PATH.to_owned() })
+}
+
+/// Where this machine itself reaches a listener on `address`.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn parse(text: &str) -> Option<Health> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: http::Uri = with_scheme.parse().ok()?;
+    let authority = uri.authority()?;
+    if uri.scheme_str() != Some("http")
+        || authority.as_str().contains('@')
+        || authority.host().is_empty()
+    {
+        return None;
+    }
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => 80,
+        port => port.strip_prefix(':')?.parse::<u16>().ok()?,
+    };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Some(Health {
+        targets: vec![format!("{}:{port}", authority.host())],
+        host: authority.as_str().to_owned(),
+        path: if path == "/" { PATH } else { path }.to_owned(),
+    })
+}
