@@ -97,6 +97,8 @@ pub type Admit =
 pub enum NotAdmitted {
     /// The shard has [`crate::limits::CHANNELS_PER_SHARD_MAX`] channels, and others are wanted.
     TooManyChannels,
+    /// As many channels are being settled as may be: [`crate::limits::SETTLING_CHANNELS_MAX`].
+    Busy,
     /// The client has got further elsewhere than this shard: it would be sent again what it has.
     Behind,
 }

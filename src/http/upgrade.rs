@@ -158,12 +158,20 @@ fn full(hint: &str) -> Refused {
 
 /// 503, and what to do about it.
 pub(super) fn not_admitted(why: NotAdmitted) -> Refused {
-    if why == NotAdmitted::Behind {
-        let hint = "this process has not got as far as the position yet; try again, or another one";
-        return unavailable(Rejection::Behind, hint, limits::RETRY_AFTER_FULL_SECS);
+    match why {
+        NotAdmitted::Behind => {
+            let hint =
+                "this process has not got as far as the position yet; try again, or another one";
+            unavailable(Rejection::Behind, hint, limits::RETRY_AFTER_FULL_SECS)
+        }
+        NotAdmitted::Busy => full("too many channels are being asked for at once; try again"),
+        NotAdmitted::TooManyChannels => {
+            let most = limits::CHANNELS_PER_SHARD_MAX;
+            full(&format!(
+                "there are {most} channels here, and this client wants others; try again"
+            ))
+        }
     }
-    let most = limits::CHANNELS_PER_SHARD_MAX;
-    full(&format!("there are {most} channels here, and this client wants others; try again"))
 }
 
 /// Whether the phase lets new clients in.

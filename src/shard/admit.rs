@@ -10,7 +10,10 @@ use std::{cell::Cell, rc::Rc};
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use super::core::Core;
+use super::{
+    core::Core,
+    settling::{Asker, Busy},
+};
 use crate::{
     broker::{Missed, Position, Recovery, Since},
     channel::ChannelName,
@@ -49,6 +52,8 @@ async fn admit(
     wanted: Vec<Wanted>,
     encoding: Encoding,
 ) -> Result<http::Admission, http::NotAdmitted> {
+    // Before anything is held for it.
+    let _turn = core.settling.turn(&wanted).await.map_err(|Busy| http::NotAdmitted::Busy)?;
     let channels: Vec<_> = wanted.iter().map(|one| one.channel.clone()).collect();
     let resumes = wanted.iter().any(|one| one.since.is_some());
     let (key, joined) = core.with(|clients| {
@@ -75,6 +80,9 @@ async fn admit(
 
 /// Lets a client that is here join one more channel, and tells it where it begins there.
 pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: Wanted) {
+    let Ok(_turn) = core.settling.turn(std::slice::from_ref(&wanted)).await else {
+        return core.with(|clients| clients.too_busy(key, &wanted.channel));
+    };
     let Some(Joined { at }) = core.with(|clients| clients.join(key, &wanted)) else { return };
     let channel = wanted.channel.clone();
     let start = settle(core, key, wanted, at).await;
@@ -122,7 +130,9 @@ async fn settle(
             None => return Err(Behind),
         }
     }
+    let question = core.settling.question().await;
     let Recovery { from, missed } = broker.recover(channel.clone(), since, to.clone()).await;
+    drop(question);
     Ok(Start { channel, from: Some(from), to: Some(to), resumed, missed })
 }
 
@@ -134,27 +144,51 @@ async fn begin(
     channel: &ChannelName,
     since: Option<&Since>,
 ) -> Option<Position> {
-    let ask = || async {
-        // Somebody else may have found out meanwhile.
-        if let Some(at) = core.with(|clients| clients.start(key, channel, None)) {
-            return Some(at);
-        }
-        let baseline = core.broker().position(channel.clone(), since).await;
-        core.with(|clients| clients.start(key, channel, baseline.as_ref()))
-    };
-    let at = ask().await;
+    let at = ask(core, key, channel, since).await;
     if at.is_some() || since.is_none() {
         return at;
     }
     let again = async {
         loop {
             sleep(RESUME_RETRY).await;
-            if let Some(at) = ask().await {
+            if let Some(at) = ask(core, key, channel, since).await {
                 return at;
             }
         }
     };
-    timeout(RESUME_WAIT, again).await.ok()
+    // Seldom: it need not take up room where nobody waits.
+    Box::pin(timeout(RESUME_WAIT, again)).await.ok()
+}
+
+/// The same, asked once for all clients of the shard that want to know it now.
+async fn ask(
+    core: &Rc<Core>,
+    key: Key,
+    channel: &ChannelName,
+    since: Option<&Since>,
+) -> Option<Position> {
+    loop {
+        // Somebody else may have found out meanwhile.
+        if let Some(at) = core.with(|clients| clients.start(key, channel, None)) {
+            return Some(at);
+        }
+        match core.settling.asker(channel) {
+            Asker::You(asking) => {
+                let question = core.settling.question().await;
+                let baseline = core.broker().position(channel.clone(), since).await;
+                drop(question);
+                let at = core.with(|clients| clients.start(key, channel, baseline.as_ref()));
+                asking.answered();
+                return at;
+            }
+            Asker::Another(mut answer) => {
+                if answer.changed().await.is_ok() {
+                    return core.with(|clients| clients.start(key, channel, None));
+                }
+                // It has left before it knew.
+            }
+        }
+    }
 }
 
 /// Whether the broker itself, asked now (or since the client began to wait), has not got as far as

@@ -9,7 +9,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use tokio::{sync::Notify, task::yield_now};
 use tracing::debug;
 
-use super::admit;
+use super::{admit, settling::Settling};
 use crate::{
     broker::{Broker, IdempotencyKey, Message, PublishError},
     conn::{Clients, Offered, OwnMessage, Request, Step},
@@ -30,6 +30,8 @@ pub(super) struct Core {
     pub(super) appended: Notify,
     /// Wakes the shutdown: the last client has left.
     pub(super) emptied: Notify,
+    /// What clients that come are waiting for.
+    pub(super) settling: Rc<Settling>,
     control: Arc<Control>,
 }
 
@@ -47,6 +49,7 @@ impl Core {
             again: Notify::new(),
             appended: Notify::new(),
             emptied: Notify::new(),
+            settling: Settling::new(),
             control,
         })
     }

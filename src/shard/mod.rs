@@ -11,6 +11,7 @@ mod core;
 pub mod listener;
 pub mod mailbox;
 pub mod placement;
+mod settling;
 mod stream;
 mod tasks;
 #[cfg(test)]

@@ -161,6 +161,13 @@ impl Clients {
         self.settle();
     }
 
+    /// So much is being settled that a client does not get one channel more now.
+    pub fn too_busy(&mut self, key: Key, channel: &ChannelName) {
+        let message = "too many channels are being asked for at once; try again";
+        self.complain(key, Complaint::about(channel, Code::Full, message));
+        self.settle();
+    }
+
     /// A client does not want a channel any more.
     pub(super) fn depart(&mut self, key: Key, channel: &ChannelName) {
         self.hub.leave(key, channel.as_str());

@@ -76,6 +76,7 @@ pub(in crate::conn) enum Code {
     BadChannel,
     BadPosition,
     TooManyChannels,
+    Full,
     Forbidden,
     TooBig,
     ShardStalled,

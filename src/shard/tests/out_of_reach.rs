@@ -1,16 +1,13 @@
 //! Clients that resume while nobody can tell where their channel stands, on a paused clock.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use futures_util::future::FutureExt as _;
 use tokio::{task::spawn_local, time::Instant};
 
-use super::sim::clients;
+use super::{sim::clients, sometimes::Sometimes};
 use crate::{
-    broker::{
-        self, Broker, Message, Place, Position, Publication, PublishError, Receipt, Recovery,
-        Since, Slot, SlotOutcome,
-    },
+    broker::{self, Message, Place, Position, Since},
     channel::ChannelName,
     conn::Wanted,
     drain::Control,
@@ -20,62 +17,6 @@ use crate::{
     shard::{admit, core::Core, mailbox::Mailbox},
     ws::Kind,
 };
-
-/// An embedded broker that tells no position while it is out of reach.
-struct Sometimes {
-    broker: Rc<dyn Broker>,
-    is_reached: Cell<bool>,
-}
-
-impl Broker for Sometimes {
-    fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
-        self.broker.publish(message)
-    }
-
-    fn publish_once(&self, slot: Slot) -> LocalBoxFuture<'_, SlotOutcome> {
-        self.broker.publish_once(slot)
-    }
-
-    fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()> {
-        self.broker.subscribe(channel)
-    }
-
-    fn position<'a>(
-        &'a self,
-        channel: ChannelName,
-        since: Option<&'a Since>,
-    ) -> LocalBoxFuture<'a, Option<Position>> {
-        let position = self.broker.position(channel, since);
-        async { if self.is_reached.get() { position.await } else { None } }.boxed_local()
-    }
-
-    fn recover(
-        &self,
-        channel: ChannelName,
-        since: Since,
-        to: Position,
-    ) -> LocalBoxFuture<'_, Recovery> {
-        self.broker.recover(channel, since, to)
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        after: &Position,
-        to: u64,
-        bytes_max: usize,
-    ) -> Option<Vec<Publication>> {
-        self.broker.history(channel, after, to, bytes_max)
-    }
-
-    fn unsubscribe(&self, channel: &ChannelName) {
-        self.broker.unsubscribe(channel);
-    }
-
-    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
-        self.broker.clone().close()
-    }
-}
 
 /// One client asks to be let in while the broker is out of reach, for up to 500 ms if it `returns`.
 /// What it is told, and how long that took.
@@ -103,7 +44,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
             };
             broker.publish(message).await.unwrap();
         }
-        let sometimes = Rc::new(Sometimes { broker, is_reached: Cell::new(false) });
+        let sometimes = Rc::new(Sometimes::new(broker));
         let control = Arc::new(Control::default());
         let (_poller, clients) = clients(&control);
         let core = Core::new(clients, sometimes.clone(), Arc::default(), control);

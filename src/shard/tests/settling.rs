@@ -1,0 +1,206 @@
+//! Many clients that come at once with many channels, on a paused clock.
+
+use std::{
+    cell::RefCell,
+    io::Read as _,
+    net::{TcpListener, TcpStream},
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use tokio::{
+    task::{JoinHandle, spawn_local, yield_now},
+    time::Instant,
+};
+
+use super::{sim::clients, sometimes::Sometimes};
+use crate::{
+    broker::{self, Place},
+    channel::ChannelName,
+    clock::Millis,
+    conn::{Connected, Wanted, socket::Poller},
+    drain::Control,
+    http::NotAdmitted,
+    hub::{Encoding, Key},
+    limits::{
+        CHANNELS_PER_CLIENT_MAX, SETTLING_ASKED_MAX, SETTLING_CHANNELS_MAX, SETTLING_TURN_CHANNELS,
+        SETTLING_WAIT,
+    },
+    shard::{
+        admit::{self, Admitted},
+        core::Core,
+        mailbox::Mailbox,
+    },
+};
+
+struct World {
+    core: Rc<Core>,
+    broker: Rc<Sometimes>,
+    control: Arc<Control>,
+    /// Those who are in stay in.
+    admitted: Rc<RefCell<Vec<Box<dyn std::any::Any>>>>,
+    _poller: Poller,
+}
+
+fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
+    runtime.block_on(async {
+        let history = broker::HistorySettings {
+            messages_max: 10,
+            bytes_max: 1_000,
+            total_bytes_max: 1_000,
+            ttl: std::time::Duration::from_secs(300),
+        };
+        let settings = broker::Settings { redis: None, on_loss: broker::OnLoss::Local, history };
+        let shared = broker::Shared::new(settings, vec![Arc::new(Mailbox::default())]).unwrap();
+        let broker = broker::connect(shared, Place::Shard(0)).await;
+        let broker = Rc::new(Sometimes::new(broker));
+        broker.is_reached.set(true);
+        broker.is_slow.set(true);
+        let control = Arc::new(Control::default());
+        let (_poller, clients) = clients(&control);
+        let core = Core::new(clients, broker.clone(), Arc::default(), control.clone());
+        let world = World { core, broker, control, admitted: Rc::default(), _poller };
+        // On the paused clock that is no time.
+        let ended = tokio::time::timeout(SETTLING_WAIT * 10, test(world)).await;
+        assert!(ended.is_ok(), "somebody waits for ever");
+    });
+}
+
+fn wanted(name: &str) -> Wanted {
+    Wanted { channel: ChannelName::new(name).unwrap(), since: None }
+}
+
+impl World {
+    /// A client comes for so many channels, whose names begin with `name`.
+    fn come(&self, name: &str, channels: usize) -> JoinHandle<Result<(), NotAdmitted>> {
+        let door = admit::door(&self.core);
+        let wanted = (0..channels).map(|n| wanted(&format!("{name}{n}"))).collect();
+        let admitted = self.admitted.clone();
+        spawn_local(async move {
+            let admission = door(wanted, Encoding::V1).await?;
+            admitted.borrow_mut().push(admission.ticket);
+            Ok(())
+        })
+    }
+
+    async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        for _ in 0..10_000 {
+            if is_so(self) {
+                return;
+            }
+            yield_now().await;
+        }
+        panic!("{} waiting of {} asked", self.broker.waiting.get(), self.broker.asked.get());
+    }
+
+    /// The newest client who was let in gets its 101.
+    fn connect(&self) -> (Key, TcpStream) {
+        let ticket = self.admitted.borrow_mut().pop().expect("somebody was let in");
+        let ticket = ticket.downcast::<Admitted>().expect("the shard's own ticket");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let guard = self.control.barrier.client();
+        let connected = Connected { stream, leftover: Bytes::new(), may_publish: false, guard };
+        ticket.connected.set(true);
+        let key = ticket.key;
+        self.core.with(|clients| clients.connect(key, connected, Millis(0)));
+        (key, peer)
+    }
+}
+
+#[test]
+fn what_many_want_to_know_at_once_is_asked_once() {
+    run(|world| async move {
+        let many: Vec<_> = (0..40).map(|_| world.come("a", 50)).collect();
+        world.until(|world| world.broker.waiting.get() == 50).await;
+        world.broker.is_slow.set(false);
+        world.broker.go.notify_waiters();
+        for one in many {
+            assert_eq!(one.await.unwrap(), Ok(()));
+        }
+        assert_eq!(world.broker.asked.get(), 50, "each channel once");
+        assert!(world.core.settling.is_idle());
+    });
+}
+
+#[test]
+fn who_asked_for_all_may_leave_and_another_one_asks() {
+    run(|world| async move {
+        let first = world.come("a", 1);
+        world.until(|world| world.broker.waiting.get() == 1).await;
+        let second = world.come("a", 1);
+        yield_now().await;
+        first.abort();
+        world.broker.is_slow.set(false);
+        assert_eq!(second.await.unwrap(), Ok(()));
+        assert_eq!(world.broker.asked.get(), 2);
+    });
+}
+
+#[test]
+fn what_is_settled_at_a_time_is_bounded_and_few_channels_do_not_wait_for_many() {
+    run(|world| async move {
+        let fit = SETTLING_CHANNELS_MAX / CHANNELS_PER_CLIENT_MAX;
+        let began = Instant::now();
+        let come = |n| world.come(&format!("c{n}-"), CHANNELS_PER_CLIENT_MAX);
+        let many: Vec<_> = (0..fit).map(come).collect();
+        world.until(|world| world.broker.waiting.get() == SETTLING_ASKED_MAX).await;
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!(world.broker.waiting.get(), SETTLING_ASKED_MAX, "no more at a time");
+        let joined = world.core.with(|clients| clients.has_channel("c0-0"));
+        let waits = world.core.with(|clients| clients.has_channel("c9-0"));
+        assert!(joined && !waits, "who waits holds nothing yet");
+
+        let one_more = world.come("more", CHANNELS_PER_CLIENT_MAX).await.unwrap();
+        assert_eq!((one_more, began.elapsed().as_secs()), (Err(NotAdmitted::Busy), 0));
+        let one = world.come("one", 1);
+        world.until(|world| world.core.with(|clients| clients.has_channel("one0"))).await;
+
+        let waited = many.into_iter().skip(SETTLING_TURN_CHANNELS / CHANNELS_PER_CLIENT_MAX);
+        for one in waited {
+            assert_eq!(one.await.unwrap(), Err(NotAdmitted::Busy));
+        }
+        assert!(began.elapsed() >= SETTLING_WAIT, "they waited for a turn");
+        world.broker.is_slow.set(false);
+        for _ in 0..SETTLING_TURN_CHANNELS {
+            world.broker.go.notify_waiters();
+            yield_now().await;
+        }
+        assert_eq!(one.await.unwrap(), Ok(()));
+        assert!(world.core.settling.is_idle());
+    });
+}
+
+#[test]
+fn a_subscription_past_the_bound_is_answered_with_an_error() {
+    run(|world| async move {
+        world.broker.is_slow.set(false);
+        world.come("a", 1).await.unwrap().unwrap();
+        let (key, mut peer) = world.connect();
+        world.broker.is_slow.set(true);
+        let fit = SETTLING_CHANNELS_MAX / CHANNELS_PER_CLIENT_MAX;
+        let come = |n| world.come(&format!("c{n}-"), CHANNELS_PER_CLIENT_MAX);
+        let many: Vec<_> = (0..fit).map(come).collect();
+        world.until(|world| world.broker.waiting.get() == SETTLING_ASKED_MAX).await;
+        let rest = world.come("rest", SETTLING_CHANNELS_MAX % CHANNELS_PER_CLIENT_MAX);
+        yield_now().await;
+        admit::subscribe(&world.core, key, wanted("b")).await;
+        let mut said = Vec::new();
+        while !said.windows(16).any(|bytes| bytes == br#"{"type":"error","#) {
+            let mut some = [0; 1024];
+            let count = peer.read(&mut some).unwrap();
+            said.extend_from_slice(&some[..count]);
+        }
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains(r#""code":"full""#) && said.contains(r#""channel":"b""#), "{said}");
+        assert!(!world.core.with(|clients| clients.has_channel("b")));
+        many.into_iter().chain([rest]).for_each(|one| one.abort());
+    });
+}
