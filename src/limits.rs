@@ -178,6 +178,29 @@ pub const REDIS_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 pub const REDIS_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Publishes wait this long once Redis is back, so that other processes are subscribed again.
 pub const REDIS_SETTLE: Duration = Duration::from_millis(200);
+/// What Redis has refused for this long makes the process degraded; less is a failover's moment.
+pub const REFUSAL_LASTS: Duration = Duration::from_millis(500);
+/// What Redis refuses is asked for again this often, so that it heals at once.
+pub const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
+/// Channels and servers that are remembered as refused; further ones only are counted.
+pub const REFUSALS_MAX: usize = 16;
+/// A channel that was refused for a reason of its own is forgotten when nobody has published to it
+/// for this long.
+pub const REFUSAL_MEMORY: Duration = Duration::from_secs(60);
+/// Between two lines about refused messages of one reason; what comes between is counted.
+pub const LOG_REFUSALS_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks at whether Redis would take a message, and whether its name still leads to
+/// where the process is. With the way there, well within the two seconds that are promised.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// A look that shows that the name leads elsewhere is repeated once after this.
+pub const WATCH_REPEAT: Duration = Duration::from_millis(100);
+/// When the name leads elsewhere again and again, within this time: each move waits twice as long
+/// as the one before.
+pub const MOVE_CALM: Duration = Duration::from_secs(10);
+/// The first such pause, and the longest.
+pub const MOVE_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest.
+pub const MOVE_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Redis forgets the offset of a channel that nobody published to for this long.
 pub const REDIS_META_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The same for one that was never published to, and somebody asked for its position.
@@ -196,8 +219,9 @@ pub const REDIRECTIONS_MAX: u32 = 30;
 pub const REDIRECTION_PAUSE: Duration = Duration::from_millis(20);
 /// Between two readings of a cluster's slot map; up to half of it more, at random.
 pub const SLOT_MAP_PAUSE: Duration = Duration::from_millis(100);
-/// It is read again after this even if nothing seems to have changed.
-pub const SLOT_MAP_INTERVAL: Duration = Duration::from_secs(5);
+/// It is read again after this even if nothing seems to have changed: a master that was cut off
+/// from the cluster, and replaced, still answers us, and may not be listened to for long.
+pub const SLOT_MAP_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two questions to a sentinel, and two attempts to connect to it. It is asked sooner when
 /// it says that something has happened.
 pub const SENTINEL_INTERVAL: Duration = Duration::from_millis(500);

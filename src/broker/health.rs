@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use super::Subscribers;
+use super::{
+    Subscribers,
+    refusing::{Refuses, Refusing},
+};
 use crate::{
     clock::{self, Millis},
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
-    metrics::{Counter, Counters, PublishFailure},
+    metrics::{BrokerRefusal, Counter, Counters, PublishFailure},
 };
 
 /// How far away Redis is.
@@ -54,7 +57,7 @@ pub struct Health {
     pub(super) raw_handovers: Counter,
     pub(super) duplicates: Counter,
     pub(super) foreign: Counter,
-    pub(super) refused: Counter,
+    pub(super) refusing: Refusing,
 }
 
 /// One shard's way to Redis and back.
@@ -100,7 +103,7 @@ impl Health {
             raw_handovers: Counter::default(),
             duplicates: Counter::default(),
             foreign: Counter::default(),
-            refused: Counter::default(),
+            refusing: Refusing::default(),
         }
     }
 
@@ -172,10 +175,22 @@ impl Health {
         self.foreign.get()
     }
 
-    /// Commands that Redis refused (permissions, memory, read-only).
+    /// Commands that Redis refused.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused.get()
+        self.refusals().iter().sum()
+    }
+
+    /// The same, by why.
+    #[must_use]
+    pub fn refusals(&self) -> [u64; BrokerRefusal::WORDS.len()] {
+        self.refusing.counts()
+    }
+
+    /// How much of what is published Redis has refused for so long that it lasts.
+    #[must_use]
+    pub fn refuses(&self) -> Refuses {
+        self.refusing.extent_at(clock::now())
     }
 
     pub(super) fn count_gap(&self) {
@@ -200,6 +215,11 @@ impl Health {
         if let Some(link) = self.links.get(shard) {
             link.beat_returned_ms.store(now.0, Ordering::Release);
         }
+    }
+
+    /// Whether `shard` is subscribed, and heartbeats have come back to it since.
+    pub(super) fn is_whole(&self, shard: usize) -> bool {
+        self.links.get(shard).is_some_and(Link::is_whole)
     }
 
     /// `shard` cannot publish or receive any more.

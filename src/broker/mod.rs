@@ -11,6 +11,7 @@ mod health;
 mod history;
 mod idempotency;
 mod redis;
+mod refusing;
 mod settings;
 mod shared;
 
@@ -24,11 +25,16 @@ pub use self::{
     health::{Health, Reach},
     history::Settings as HistorySettings,
     idempotency::{IdempotencyKey, InvalidIdempotencyKey},
+    refusing::Refuses,
     settings::{OnLoss, Place, RedisSettings, Settings, Subscribers},
     shared::{InvalidSettings, Shared, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};
-use crate::{channel::ChannelName, metrics::PublishFailure, ws::Kind};
+use crate::{
+    channel::ChannelName,
+    metrics::{PublishFailure, Scope},
+    ws::Kind,
+};
 
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +88,17 @@ pub enum Receipt {
     Cluster(Position),
     /// It was surely not sent to Redis and went to this process's clients alone.
     Local,
+}
+
+impl Receipt {
+    /// How far it got, for the metrics.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Cluster(_) => Scope::Cluster,
+            Self::Local => Scope::Local,
+        }
+    }
 }
 
 /// Why a message was not (surely) published.

@@ -15,7 +15,7 @@ use super::{
     answer::{self, Answer},
 };
 use crate::{
-    broker::Reach,
+    broker::{Reach, Refuses},
     clock::{self, Millis},
     drain::Phase,
     limits,
@@ -27,6 +27,8 @@ use crate::{
 pub struct BrokerState {
     /// Whether it can be reached.
     pub reach: Reach,
+    /// What it refuses though it can be reached.
+    pub refuses: Refuses,
     /// A shard's heartbeat through it is missing while others' return.
     pub shard_stalled: bool,
 }
@@ -62,7 +64,7 @@ pub(super) fn ready(context: &Context) -> Answer {
     let is_stalled = broker.shard_stalled || !silent.is_empty();
     let (status, ready) = readiness(
         context.control.phase(),
-        broker.reach,
+        broker,
         context.settings.reject_on_broker_loss,
         is_stalled,
     );
@@ -141,15 +143,17 @@ struct Drain {
 /// What readiness says, as a function of the facts.
 fn readiness(
     phase: Phase,
-    reach: Reach,
+    broker: BrokerState,
     reject_on_broker_loss: bool,
     is_stalled: bool,
 ) -> (StatusCode, Ready) {
+    let BrokerState { reach, refuses, .. } = broker;
     let is_broker_red =
         reach == Reach::NeverReached || reach == Reach::Lost && reject_on_broker_loss;
     let facts = [
         (phase > Phase::Serving, "draining"),
         (is_broker_red, "broker"),
+        (refuses == Refuses::All && reject_on_broker_loss, "broker_refuses"),
         (is_stalled, "shard_stalled"),
     ];
     let reasons: Vec<_> =
@@ -157,11 +161,11 @@ fn readiness(
     if !reasons.is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, Ready { status: "unready", reasons });
     }
-    let ready = match reach {
-        Reach::Lost => Ready { status: "degraded", reasons: vec!["broker"] },
-        _ => Ready { status: "ready", reasons },
-    };
-    (StatusCode::OK, ready)
+    let facts = [(reach == Reach::Lost, "broker"), (refuses != Refuses::Nothing, "broker_refuses")];
+    let reasons: Vec<_> =
+        facts.into_iter().filter(|(holds, _)| *holds).map(|fact| fact.1).collect();
+    let status = if reasons.is_empty() { "ready" } else { "degraded" };
+    (StatusCode::OK, Ready { status, reasons })
 }
 
 /// Indices of the shards whose loop has not beaten for `silence`.
@@ -179,20 +183,26 @@ mod tests {
     fn readiness_follows_the_drain_the_broker_and_the_shards() {
         use Phase::{PreDelay, Serving, Waiting};
         use Reach::{Embedded, Lost, NeverReached, Up};
+        use Refuses::{All, Nothing, Some};
         #[rustfmt::skip]
-        let table: [(_, _, _, _, _, _, &[&str]); 8] = [
-            (Serving, Embedded, false, false, 200, "ready", &[]),
-            (Serving, Up, true, false, 200, "ready", &[]),
-            (Serving, Lost, false, false, 200, "degraded", &["broker"]),
-            (Serving, Lost, true, false, 503, "unready", &["broker"]),
-            (Serving, NeverReached, false, false, 503, "unready", &["broker"]),
-            (Serving, Up, false, true, 503, "unready", &["shard_stalled"]),
-            (PreDelay, Up, false, false, 503, "unready", &["draining"]),
-            (Waiting, NeverReached, false, true, 503, "unready",
+        let table: [(_, _, _, _, _, _, _, &[&str]); 12] = [
+            (Serving, Embedded, Nothing, false, false, 200, "ready", &[]),
+            (Serving, Up, Nothing, true, false, 200, "ready", &[]),
+            (Serving, Lost, Nothing, false, false, 200, "degraded", &["broker"]),
+            (Serving, Lost, Nothing, true, false, 503, "unready", &["broker"]),
+            (Serving, NeverReached, Nothing, false, false, 503, "unready", &["broker"]),
+            (Serving, Up, Nothing, false, true, 503, "unready", &["shard_stalled"]),
+            (Serving, Up, All, false, false, 200, "degraded", &["broker_refuses"]),
+            (Serving, Up, All, true, false, 503, "unready", &["broker_refuses"]),
+            (Serving, Up, Some, true, false, 200, "degraded", &["broker_refuses"]),
+            (Serving, Lost, All, false, false, 200, "degraded", &["broker", "broker_refuses"]),
+            (PreDelay, Up, Nothing, false, false, 503, "unready", &["draining"]),
+            (Waiting, NeverReached, Nothing, false, true, 503, "unready",
                 &["draining", "broker", "shard_stalled"]),
         ];
-        for (phase, reach, reject, stalled, status, word, reasons) in table {
-            let (given, ready) = readiness(phase, reach, reject, stalled);
+        for (phase, reach, refuses, reject, stalled, status, word, reasons) in table {
+            let broker = BrokerState { reach, refuses, shard_stalled: false };
+            let (given, ready) = readiness(phase, broker, reject, stalled);
             assert_eq!(given.as_u16(), status, "{phase:?} {reach:?} {reject} {stalled}");
             assert_eq!((ready.status, ready.reasons.as_slice()), (word, reasons));
         }

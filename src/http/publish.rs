@@ -135,7 +135,7 @@ pub(super) async fn settle(
         .unwrap_or(Err(PublishError::Unconfirmed));
     match result {
         Ok(receipt) => {
-            public.metrics.published.add(Source::Http as usize, 1);
+            public.metrics.published.add(Source::Http, receipt.scope(), 1);
             Ok(Published { channel, receipt })
         }
         Err(error) => {

@@ -7,8 +7,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Counters, EncodingWord, FANOUT_BUCKETS_US, Histogram, Placed, PublishFailure, Rejection,
-    Resumed, ShardMetrics, SlowAction, Source,
+    BrokerRefusal, Counters, EncodingWord, FANOUT_BUCKETS_US, Histogram, Placed, PublishFailure,
+    Rejection, Resumed, Scope, ShardMetrics, SlowAction, Source,
 };
 use crate::{drain::Phase, ws::close::CloseReason};
 
@@ -92,6 +92,8 @@ pub struct ProcessFacts {
     pub broker_gaps_repaired: u64,
     /// Holes that clients were told about.
     pub broker_gaps_unrepaired: u64,
+    /// Commands that the broker refused, by [`BrokerRefusal`].
+    pub broker_refusals: [u64; BrokerRefusal::WORDS.len()],
     /// How long the last heartbeat took through the broker and back.
     pub broker_lag_seconds: f64,
     /// Times this process took the raw channel over from one that had not handed it over.
@@ -182,9 +184,11 @@ const SHARD_ROWS: [Row; 18] = [
     counter("handshakes_rejected_total", "Handshakes not answered 101, by reason.", |cells| {
         by_word("reason", Rejection::WORDS, &cells.handshakes_rejected)
     }),
-    counter("published_total", "Messages published through this process, by source.", |cells| {
-        by_word("source", Source::WORDS, &cells.published)
-    }),
+    counter(
+        "published_total",
+        "Messages published through this process, by source and by whom they reach.",
+        published,
+    ),
     counter("publish_failures_total", "Messages not (surely) published, by reason.", |cells| {
         by_word("reason", PublishFailure::WORDS, &cells.publish_failures)
     }),
@@ -238,11 +242,6 @@ const SHARD_ROWS: [Row; 18] = [
 ];
 
 fn process_families(facts: &ProcessFacts) -> Vec<Family> {
-    let gaps = |repaired: &'static str, count| Sample {
-        shard: None,
-        labels: vec![("repaired", repaired.into())],
-        value: Value::Whole(count),
-    };
     let build = vec![("version", facts.version.into()), ("commit", facts.commit.into())];
     let one = |value| vec![Sample { shard: None, labels: Vec::new(), value }];
     let family = |name: &str, kind, help, samples| Family {
@@ -269,10 +268,13 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             "broker_gaps_total",
             Kind::Counter,
             "Holes in what the broker sent, by whether they could be filled.",
-            vec![
-                gaps("true", facts.broker_gaps_repaired),
-                gaps("false", facts.broker_gaps_unrepaired),
-            ],
+            gaps(facts),
+        ),
+        family(
+            "broker_refusals_total",
+            Kind::Counter,
+            "Commands that the broker refused, by why.",
+            refusals(facts),
         ),
         family(
             "broker_lag_seconds",
@@ -307,6 +309,25 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
     ]
 }
 
+fn gaps(facts: &ProcessFacts) -> Vec<Sample> {
+    let gaps = [("true", facts.broker_gaps_repaired), ("false", facts.broker_gaps_unrepaired)];
+    let sample = |(repaired, count): (&'static str, u64)| Sample {
+        shard: None,
+        labels: vec![("repaired", repaired.into())],
+        value: Value::Whole(count),
+    };
+    gaps.into_iter().map(sample).collect()
+}
+
+fn refusals(facts: &ProcessFacts) -> Vec<Sample> {
+    let sample = |(word, count): (&&'static str, &u64)| Sample {
+        shard: None,
+        labels: vec![("reason", Cow::Borrowed(*word))],
+        value: Value::Whole(*count),
+    };
+    BrokerRefusal::WORDS.iter().zip(&facts.broker_refusals).map(sample).collect()
+}
+
 fn whole(value: u64) -> Reading {
     vec![(Vec::new(), Value::Whole(value))]
 }
@@ -320,6 +341,21 @@ fn by_word<const N: usize>(
         (vec![(label, Cow::Borrowed(*word))], Value::Whole(counters.get(place)))
     };
     words.iter().enumerate().map(read).collect()
+}
+
+fn published(cells: &ShardMetrics) -> Reading {
+    let read = |source: Source| {
+        [Scope::Cluster, Scope::Local].map(|scope| {
+            let scope_word = Scope::WORDS[scope as usize].into();
+            let labels =
+                vec![("source", Source::WORDS[source as usize].into()), ("scope", scope_word)];
+            (labels, Value::Whole(cells.published.get(source, scope)))
+        })
+    };
+    [Source::Http, Source::Redis, Source::Client, Source::Periodic]
+        .into_iter()
+        .flat_map(read)
+        .collect()
 }
 
 fn closed(cells: &ShardMetrics) -> Reading {

@@ -1,7 +1,10 @@
 //! The same facts as JSON: per shard, in total, and the process's own.
 //!
 //! `{"total":{…},"shards":[{…}],"process":{…}}`; names are those of `/metrics` without the
-//! prefix. A metric with labels is an object by its last label; durations are in seconds.
+//! prefix. A metric with labels is an object by its last label (by each of them, where that one
+//! says too little); durations are in seconds.
+
+use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -51,9 +54,22 @@ fn member(name: &str, samples: &[Sample]) -> Json {
         [only] if only.labels.is_empty() => value(&only.value),
         _ => {
             let mut by_label = Map::new();
+            let words = |sample: &Sample, last: usize| -> Vec<String> {
+                let words = sample.labels.iter().rev().take(last);
+                words.map(|(_, word)| word.to_string()).collect()
+            };
+            // Where the last label does not tell them apart, all do, each by itself.
+            let lasts: HashSet<_> = samples.iter().map(|sample| words(sample, 1)).collect();
+            let used = if lasts.len() == samples.len() { 1 } else { usize::MAX };
             for sample in samples {
-                let word = sample.labels.last().map_or("", |(_, word)| word);
-                by_label.insert(word.to_owned(), value(&sample.value));
+                for word in words(sample, used) {
+                    let before = by_label.get(&word).and_then(Json::as_u64);
+                    let value = match (before, &sample.value) {
+                        (Some(before), Value::Whole(more)) => json!(before + more),
+                        (_, one) => value(one),
+                    };
+                    by_label.insert(word, value);
+                }
             }
             Json::Object(by_label)
         }

@@ -159,6 +159,50 @@ words! {
 }
 
 words! {
+    /// Whom a published message reaches.
+    Scope {
+        /// Every process: it has its place in the channel's history.
+        Cluster = "cluster",
+        /// The clients of this process.
+        Local = "local",
+    }
+}
+
+words! {
+    /// Why Redis refused a command: the first word of its answer.
+    BrokerRefusal {
+        /// It is a replica.
+        ReadOnly = "readonly",
+        /// Too few replicas follow it.
+        NoReplicas = "noreplicas",
+        /// It cannot write to its disk.
+        Misconf = "misconf",
+        /// Its memory is full.
+        Oom = "oom",
+        /// Its user lacks a right.
+        NoPerm = "noperm",
+        /// Nobody is logged in.
+        NoAuth = "noauth",
+        /// It is a part of a cluster, and the channel's slot is elsewhere.
+        Moved = "moved",
+        /// The channel's slot is on its way, for longer than is waited for.
+        TryAgain = "tryagain",
+        /// The cluster does not serve the channel's slot.
+        ClusterDown = "clusterdown",
+        /// A replica without its master.
+        MasterDown = "masterdown",
+        /// It reads its data.
+        Loading = "loading",
+        /// Somebody's script is running.
+        Busy = "busy",
+        /// Somebody else has written our keys.
+        WrongType = "wrongtype",
+        /// Anything else: the log has it.
+        Other = "other",
+    }
+}
+
+words! {
     /// Why a message was not published: over HTTP, the `error` of the answer.
     PublishFailure {
         /// A shard's mailbox was full.
@@ -230,6 +274,23 @@ words! {
     }
 }
 
+/// Messages published, by where they came from and how far they got.
+#[derive(Debug, Default)]
+pub struct Published([Counters<{ Scope::WORDS.len() }>; Source::WORDS.len()]);
+
+impl Published {
+    /// Adds `n`.
+    pub fn add(&self, source: Source, scope: Scope, n: u64) {
+        self.0[source as usize].add(scope as usize, n);
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn get(&self, source: Source, scope: Scope) -> u64 {
+        self.0[source as usize].get(scope as usize)
+    }
+}
+
 /// What one shard counts. The shard's thread writes, any thread reads.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
@@ -243,8 +304,8 @@ pub struct ShardMetrics {
     pub connections_closed: Counters<{ CloseReason::ALL.len() }>,
     /// Handshakes refused, by [`Rejection`].
     pub handshakes_rejected: Counters<{ Rejection::WORDS.len() }>,
-    /// Messages published through this shard, by [`Source`].
-    pub published: Counters<{ Source::WORDS.len() }>,
+    /// Messages published through this shard.
+    pub published: Published,
     /// Messages not published, by [`PublishFailure`].
     pub publish_failures: Counters<{ PublishFailure::WORDS.len() }>,
     /// Clients' own messages that were dropped because `--client-publish` is off.

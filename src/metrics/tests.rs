@@ -16,6 +16,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     broker_reconnects: 2,
     broker_gaps_repaired: 3,
     broker_gaps_unrepaired: 4,
+    broker_refusals: [0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     broker_lag_seconds: 0.25,
     raw_handovers: 5,
     drain_phase: Phase::Waiting,
@@ -25,12 +26,12 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, `shard` apart, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 26] = [
+const PROMISED: [(&str, &[&str]); 27] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
     ("handshakes_rejected_total", &["reason"]),
-    ("published_total", &["source"]),
+    ("published_total", &["source", "scope"]),
     ("publish_failures_total", &["reason"]),
     ("frames_encoded_total", &["encoding"]),
     ("resumes_total", &["result"]),
@@ -46,6 +47,7 @@ const PROMISED: [(&str, &[&str]); 26] = [
     ("broker_connected", &[]),
     ("broker_reconnects_total", &[]),
     ("broker_gaps_total", &["repaired"]),
+    ("broker_refusals_total", &["reason"]),
     ("broker_lag_seconds", &[]),
     ("raw_handovers_total", &[]),
     ("drain_phase", &[]),
@@ -60,7 +62,9 @@ fn shards() -> Vec<Arc<ShardMetrics>> {
         cells.connections.set(10 * index);
         cells.connections_closed.add(CloseReason::Restart as usize, index);
         cells.connections_closed.add(CloseReason::Client as usize, 2 * index);
-        cells.published.add(Source::Http as usize, index);
+        cells.published.add(Source::Http, Scope::Cluster, index);
+        cells.published.add(Source::Client, Scope::Cluster, 1);
+        cells.published.add(Source::Client, Scope::Local, 1);
         cells.loop_lag_us.set(1000 * index);
         for us in [0, 50, 51, 999, 1_000, 2_500_000, 2_500_001, 60_000_000] {
             cells.fanout.observe_us(us);
@@ -265,12 +269,15 @@ fn the_json_holds_the_same_facts_per_shard_in_total_and_of_the_process() {
     assert_eq!(json["shards"][1]["connections_closed_total"]["restart"], 2);
     assert_eq!(json["total"]["connections"], 60);
     assert_eq!(json["total"]["connections_closed_total"]["client"], 12);
-    assert_eq!(json["total"]["published_total"]["http"], 6);
+    let published = &json["total"]["published_total"];
+    assert_eq!((&published["http"], &published["client"]), (&6.into(), &6.into()));
+    assert_eq!((&published["cluster"], &published["local"]), (&9.into(), &3.into()));
     assert_eq!(json["total"]["frames_encoded_total"]["plain"], 0);
     assert_eq!(json["total"]["shard_loop_lag_seconds"], 0.003);
     assert_eq!(json["total"]["fanout_seconds"]["count"], 24);
     assert_eq!(json["total"]["fanout_seconds"]["at_most_seconds"]["0.001"], 15);
     assert_eq!(json["process"]["broker_gaps_total"]["false"], 4);
+    assert_eq!(json["process"]["broker_refusals_total"]["oom"], 6);
     assert_eq!(json["process"]["build_info"]["version"], "1.2.3");
     assert_eq!(json["process"]["drain_remaining_connections"], 7);
 

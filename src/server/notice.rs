@@ -35,7 +35,7 @@ pub(super) async fn run(
         let outcome = broker.publish_once(slot).await;
         match outcome.published {
             Ok(Some(receipt)) => {
-                metrics.published.add(Source::Periodic as usize, 1);
+                metrics.published.add(Source::Periodic, receipt.scope(), 1);
                 debug!(?receipt, "periodic notification sent");
             }
             Ok(None) => debug!("periodic notification sent by another process"),

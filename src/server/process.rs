@@ -18,7 +18,7 @@ use crate::{
     http::{self, ops},
     hub::Budget,
     limits::{CLUSTER_MASTERS_RESERVED, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED},
-    metrics::{self, PublishFailure, ShardMetrics, Source, facts},
+    metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts},
 };
 
 /// Shared by all threads.
@@ -70,14 +70,18 @@ impl Process {
 
     fn broker_state(&self) -> ops::BrokerState {
         let health = self.broker.health();
-        ops::BrokerState { reach: health.reach(), shard_stalled: health.stalled_shard().is_some() }
+        ops::BrokerState {
+            reach: health.reach(),
+            refuses: health.refuses(),
+            shard_stalled: health.stalled_shard().is_some(),
+        }
     }
 
     /// Takes over what `health` has counted since the last time.
     fn take_over_raw_counts(&self, health: &broker::Health) {
         let cells = &self.shards[0];
         let published = since(&self.raw_counted.published, health.raw_published());
-        cells.published.add(Source::Redis as usize, published);
+        cells.published.add(Source::Redis, Scope::Cluster, published);
         for (counted, reason) in self.raw_counted.failures.iter().zip(RAW_FAILURES) {
             let failed = since(counted, health.raw_failures(reason));
             cells.publish_failures.add(reason as usize, failed);
@@ -93,6 +97,7 @@ impl Process {
             broker_reconnects: health.reconnects(),
             broker_gaps_repaired: health.repaired(),
             broker_gaps_unrepaired: health.gaps(),
+            broker_refusals: health.refusals(),
             broker_lag_seconds: health.lag_seconds(),
             raw_handovers: health.raw_handovers(),
             drain_phase: self.control.phase(),

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::{admit, settling::Settling};
 use crate::{
-    broker::{Broker, IdempotencyKey, Message, PublishError},
+    broker::{Broker, IdempotencyKey, Message, PublishError, Receipt},
     conn::{Clients, Offered, OwnMessage, Request, Step},
     drain::{Control, Guard},
     hub::Key,
@@ -131,12 +131,15 @@ impl Core {
         let result = self.broker.publish(message).await;
         let id = id.as_ref().map(IdempotencyKey::as_str);
         self.with(|clients| clients.published(key, &channel, id, &result));
-        self.count(key, result.err());
+        self.count(key, result);
     }
 
-    fn count(&self, key: Key, failure: Option<PublishError>) {
-        let Some(failure) = failure else {
-            return self.metrics.published.add(Source::Client as usize, 1);
+    fn count(&self, key: Key, result: Result<Receipt, PublishError>) {
+        let failure = match result {
+            Ok(receipt) => {
+                return self.metrics.published.add(Source::Client, receipt.scope(), 1);
+            }
+            Err(failure) => failure,
         };
         debug!(client = key.to_u64(), %failure, "a client's message was not published");
         self.metrics.publish_failures.add(PublishFailure::from(&failure) as usize, 1);

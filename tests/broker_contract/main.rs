@@ -8,11 +8,15 @@ mod deployments;
 mod fake_sentinel;
 mod history;
 mod loss;
+mod moves;
 mod part;
 mod process;
+#[path = "../support/proxy.rs"]
+mod proxy;
 mod raw;
 mod redis_cluster;
 mod redis_server;
+mod refusals;
 mod repair;
 mod rights;
 mod rollback;

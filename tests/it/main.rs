@@ -28,6 +28,7 @@ mod ops;
 mod redis;
 mod redis_loss;
 mod redis_notice;
+mod redis_refusals;
 mod redis_rights;
 mod redis_subscribers;
 mod redis_tls;

@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod metrics;
+pub(crate) mod proxy;
 pub(crate) mod publish;
 #[path = "../broker_contract/redis_server.rs"]
 pub(crate) mod redis;

@@ -29,7 +29,7 @@ use super::{
     subscriber::Subscriber,
 };
 use crate::{
-    broker::epoch,
+    broker::{epoch, refusing::Subject},
     channel::ChannelName,
     clock,
     limits::{
@@ -180,13 +180,13 @@ impl Subscriber {
             let health = self.link.shared.health_ref();
             let failure = match timeout(PUBLISH_CONFIRM_DEADLINE, publishing).await {
                 Ok(Ok(_)) => {
+                    health.refusing.accepted(|| Subject::Channel(channel), clock::now());
                     health.raw_published.add(1);
                     drop(room);
                     return;
                 }
                 Ok(Err(CallError::Refused(error) | CallError::Elsewhere(error))) => {
-                    health.refused.add(1);
-                    tracing::warn!(%error, "Redis refuses a raw message");
+                    self.link.refused(&channel, &error);
                     PublishFailure::BrokerLost
                 }
                 Ok(Err(CallError::InDoubt(_))) => PublishFailure::Unconfirmed,

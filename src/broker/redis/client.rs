@@ -8,9 +8,15 @@ use fred::{
     prelude::{Client, ClientLike, LuaInterface, Server},
     types::{ClusterHash, ConnectHandle, CustomCommand, Value, config::ServerConfig},
 };
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::{Process, answers::is_refusal, script::Scripts, target};
+use super::{
+    Process,
+    answers::is_refusal,
+    script::{Script, Scripts},
+    target,
+};
 use crate::limits::REDIS_CONNECT_DEADLINE;
 
 /// fred's connection task, ended with its owner: it closes the socket.
@@ -78,8 +84,10 @@ async fn check_role(client: &Client) -> Result<(), Error> {
 
 async fn load(client: &Client, scripts: &Scripts) -> Result<(), Error> {
     let client: WithOptions<Client> = client.with_options(&target::options());
-    for script in scripts.all() {
-        match client.script_load::<(), _>(script.source.clone()).await {
+    let load = |script: &Script| client.script_load::<(), _>(script.source.clone());
+    // At once: Redis may be far away.
+    for loaded in join_all(scripts.all().map(load)).await {
+        match loaded {
             // Not being allowed to load is no reason: EVAL does so too.
             Err(error) if !is_refusal(&error) => return Err(error),
             _ => {}

@@ -36,7 +36,7 @@ pub(super) enum ConnectionError {
     Refused(String),
     #[error("Redis did not tell in time what a subscription depends on")]
     Unanswered,
-    #[error("another server is the master now")]
+    #[error("Redis is elsewhere now")]
     Left,
     #[error("what came was no RESP3: {0}")]
     Protocol(String),

@@ -1,16 +1,17 @@
 //! One publishing client of a handle's pool.
 //!
 //! A lane has at most one fred client at a time and never repairs it: when the connection ends,
-//! falls silent, turns out to be to a demoted server or is to another than the sentinels' master,
-//! the client is thrown away and a new one takes its place. So a command is either written once
-//! on the connection that was there when it was issued, or surely not at all, and no state of a
-//! broken client outlives it.
+//! falls silent, is to another server than the sentinels' master, or is of an era that is over
+//! (`whereabouts`), the client is thrown away and a new one takes its place. So a command is either
+//! written once on the connection that was there when it was issued, or surely not at all, and no
+//! state of a broken client outlives it.
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -30,13 +31,16 @@ use super::{
     answers::{is_demoted, is_redirection, is_refusal},
     client::{self, ConnectionTask},
     link::{Link, Part},
+    refusal,
     script::Script,
     target,
     turnstile::Ticket,
+    whereabouts::Era,
 };
 use crate::{
+    broker::Shared,
     clock::{self, Millis},
-    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY},
+    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, WATCH_REPEAT},
 };
 
 /// Why a command brought no answer that counts.
@@ -64,7 +68,7 @@ pub(super) struct Lane {
     node: Option<Node>,
     pub(super) changed: Notify,
     pub(super) beat_now: Notify,
-    give_up: Notify,
+    shared: Arc<Shared>,
 }
 
 /// A master of a cluster, as a lane sees it.
@@ -81,6 +85,7 @@ struct Node {
 struct Current {
     client: Client,
     server: Server,
+    era: Era,
 }
 
 impl std::fmt::Debug for Current {
@@ -118,22 +123,22 @@ impl Node {
 }
 
 impl Lane {
-    pub(super) fn new(index: usize) -> Self {
+    pub(super) fn new(index: usize, shared: Arc<Shared>) -> Self {
         Self {
             index,
             current: RefCell::new(None),
             node: None,
             changed: Notify::new(),
             beat_now: Notify::new(),
-            give_up: Notify::new(),
+            shared,
         }
     }
 
     /// A lane to one master of a cluster, which is this `part` of the handle's way.
-    pub(super) fn to_node(server: Server, part: Part) -> Self {
+    pub(super) fn to_node(server: Server, part: Part, shared: Arc<Shared>) -> Self {
         let alive_since = Cell::new(clock::now());
         let node = Node { server, part, is_silent: Cell::new(false), alive_since };
-        Self { node: Some(node), ..Self::new(0) }
+        Self { node: Some(node), ..Self::new(0, shared) }
     }
 
     /// Since when it leads to a master that answers; None if it does not, or to no certain one.
@@ -162,19 +167,21 @@ impl Lane {
 
     /// Keeps a client connected; never returns.
     pub(super) async fn run(self: Rc<Self>, link: Rc<Link>) {
+        let whereabouts = &link.process().whereabouts;
         loop {
             let destination = self.destination(&link).await;
+            let era = whereabouts.era();
             let is_left = match client::open(link.process(), destination).await {
                 Ok((client, server, task)) => {
-                    let current = Current { client: client.clone(), server: server.clone() };
+                    let current = Current { client: client.clone(), server: server.clone(), era };
                     *self.current.borrow_mut() = Some(current);
                     if let Some(node) = &self.node {
                         node.is_there(&link);
                     }
                     self.changed.notify_waiters();
-                    self.keep(&link, client, &server, task).await;
+                    self.keep(&link, client, &server, era, task).await;
                     *self.current.borrow_mut() = None;
-                    link.process().lead.is_elsewhere(&server)
+                    link.process().lead.is_elsewhere(&server) || whereabouts.is_over(era)
                 }
                 Err(error) => {
                     link.shared.health_ref().out_of_reach(&target::explained(&error));
@@ -209,37 +216,61 @@ impl Lane {
     }
 
     /// Returns when the connection has ended or is not worth keeping.
-    async fn keep(&self, link: &Link, client: Client, server: &Server, mut task: ConnectionTask) {
+    async fn keep(
+        &self,
+        link: &Link,
+        client: Client,
+        server: &Server,
+        era: Era,
+        mut task: ConnectionTask,
+    ) {
         tokio::select! {
             _ = &mut task.0 => {}
-            () = self.beat(link, &client) => {}
-            () = self.give_up.notified() => {}
+            () = self.beat(link, &client, era) => {}
             () = link.process().lead.left(server) => {}
+            // A master of a cluster is where the slot map says.
+            () = link.process().whereabouts.over(era), if self.node.is_none() => {}
         }
     }
 
     /// Sends heartbeats, at most one on its way: a paused Redis is not filled with them. Returns
     /// when one was not answered for so long that the connection counts as dead.
-    async fn beat(&self, link: &Link, client: &Client) {
+    async fn beat(&self, link: &Link, client: &Client, era: Era) {
         let client = client.with_options(&target::patient_options());
+        let (mut unheard, mut is_told) = (0, false);
         loop {
             let sent = clock::now();
-            let answer = match (&self.node, link.heartbeat_channel()) {
+            let was_heard = link.is_heard();
+            let answer = match (&self.node, link.beat_channel()) {
                 (None, Some(channel)) => {
-                    let payload = format!("{} {}", self.index, sent.0);
-                    client.publish::<(), _, _>(channel, payload).await
+                    let payload = link.beat(self.index, sent);
+                    client.publish::<u64, _, _>(channel, payload).await
                 }
-                (None, None) => client.ping::<()>(None).await,
-                (Some(node), _) => node.watch(link, client.ping::<()>(None)).await,
+                (None, None) => client.ping::<()>(None).await.map(|()| 1),
+                (Some(node), _) => node.watch(link, client.ping::<()>(None)).await.map(|()| 1),
             };
             match answer {
                 Err(error) if is_refusal(&error) => {
-                    tracing::warn!(%error, "Redis refuses our heartbeat");
+                    link.shared.health_ref().refusing.count(refusal::reason(error.details()));
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "Redis refuses our heartbeat");
+                    }
                 }
                 Err(_) => return,
-                Ok(()) => link.beat_answered(self.index, sent),
+                Ok(hearers) => {
+                    is_told = false;
+                    link.beat_answered(self.index, sent);
+                    // Nobody hears us there, though our subscription stands: elsewhere. Once may
+                    // be by chance: the subscription's connection may just have ended.
+                    let is_unheard = hearers == 0 && was_heard && link.is_heard();
+                    unheard = if is_unheard { unheard + 1 } else { 0 };
+                }
             }
-            let pause = HEARTBEAT_INTERVAL.saturating_sub(clock::now() - sent);
+            if unheard > 1 {
+                link.process().move_on(era, "what is published is not heard");
+            }
+            let interval = if unheard > 0 { WATCH_REPEAT } else { HEARTBEAT_INTERVAL };
+            let pause = interval.saturating_sub(clock::now() - sent);
             let pause = pause.max(Duration::from_millis(1));
             let _ = timeout(pause, self.beat_now.notified()).await;
         }
@@ -259,10 +290,10 @@ impl Lane {
             answer => return answer,
         }
         ticket.second_turn().await;
-        let client = self.client().ok_or(CallError::NotSent)?;
+        let (client, era) = self.client().ok_or(CallError::NotSent)?;
         let second = client.eval(script.source.clone(), keys, args);
         let answer = hand_over(second, || drop(ticket)).await;
-        answer.map_err(|error| self.judge(error))
+        answer.map_err(|error| self.judge(error, era))
     }
 
     /// Runs `script` if Redis knows it, and tells the ticket when it is handed over.
@@ -273,10 +304,10 @@ impl Lane {
         keys: &[String],
         args: &[Value],
     ) -> Result<Value, CallError> {
-        let client = self.client().ok_or(CallError::NotSent)?;
+        let (client, era) = self.client().ok_or(CallError::NotSent)?;
         let first = client.evalsha(script.sha1.clone(), keys.to_vec(), args.to_vec());
         let answer = hand_over(first, || ticket.handed_over()).await;
-        answer.map_err(|error| self.judge(error))
+        answer.map_err(|error| self.judge(error, era))
     }
 
     /// Runs `script`, whether Redis knows it or not.
@@ -286,14 +317,15 @@ impl Lane {
         keys: Vec<String>,
         args: Vec<Value>,
     ) -> Result<Value, CallError> {
-        let client = self.client().ok_or(CallError::NotSent)?;
+        let (client, era) = self.client().ok_or(CallError::NotSent)?;
         let answer = client.eval(script.source.clone(), keys, args).await;
-        answer.map_err(|error| self.judge(error))
+        answer.map_err(|error| self.judge(error, era))
     }
 
-    fn client(&self) -> Option<WithOptions<Client>> {
+    fn client(&self) -> Option<(WithOptions<Client>, Era)> {
         let current = self.current.borrow();
-        current.as_ref().map(|current| current.client.with_options(&target::options()))
+        let current = current.as_ref()?;
+        Some((current.client.with_options(&target::options()), current.era))
     }
 
     /// Runs `script`, whose order among the others does not matter.
@@ -303,9 +335,9 @@ impl Lane {
         keys: Vec<String>,
         args: Vec<Value>,
     ) -> Result<Value, CallError> {
-        let client = self.client().ok_or(CallError::NotSent)?;
+        let (client, era) = self.client().ok_or(CallError::NotSent)?;
         let first = client.evalsha(script.sha1.clone(), keys.clone(), args.clone()).await;
-        match first.map_err(|error| self.judge(error)) {
+        match first.map_err(|error| self.judge(error, era)) {
             Err(CallError::NoScript) => self.eval(script, keys, args).await,
             answer => answer,
         }
@@ -318,7 +350,8 @@ impl Lane {
         }
     }
 
-    fn judge(&self, error: Error) -> CallError {
+    /// What `error` means that a client of `era` brought.
+    fn judge(&self, error: Error, era: Era) -> CallError {
         if matches!(error.kind(), ErrorKind::Canceled) {
             // fred's answer to a command that it never wrote: no connection, or gone meanwhile.
             return CallError::NotSent;
@@ -331,7 +364,7 @@ impl Lane {
         }
         if is_refusal(&error) {
             if is_demoted(&error) && self.node.is_none() {
-                self.give_up.notify_one();
+                self.shared.redis().whereabouts.doubt(era);
             }
             return CallError::Refused(error);
         }

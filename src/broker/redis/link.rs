@@ -12,14 +12,16 @@ use std::{
     sync::Arc,
 };
 
+use fred::error::Error;
 #[cfg(test)]
 use fred::types::Value;
 
-use super::{Process, lane::Lane, routes::Routes, turnstile::Turnstile};
+use super::{Process, lane::Lane, refusal, routes::Routes, turnstile::Turnstile};
 #[cfg(test)]
 use super::{lane::CallError, script::Script};
 use crate::{
-    broker::{Place, Shared},
+    broker::{Place, Shared, refusing::Subject},
+    channel::ChannelName,
     clock::{self, Millis},
     limits::{CLUSTER_TURNSTILES, HEARTBEAT_SILENCE_MAX},
 };
@@ -57,7 +59,10 @@ pub(super) struct Link {
     pub(super) turnstiles: Vec<Turnstile>,
     pub(super) hasher: RandomState,
     shard: Option<usize>,
-    heartbeat_channel: Option<String>,
+    /// Where heartbeats go: those of a handle without a subscriber to the first shard's, which
+    /// thereby shows that it listens where they were sent.
+    beat_channel: Option<String>,
+    has_subscriber: bool,
     /// What does not work as it should.
     unheard: RefCell<BTreeSet<Part>>,
     parts: Cell<usize>,
@@ -88,11 +93,16 @@ impl Link {
         Self {
             #[cfg(test)]
             stand_in: None,
-            lanes: (0..pool).map(|index| Rc::new(Lane::new(index))).collect(),
+            lanes: (0..pool).map(|index| Rc::new(Lane::new(index, shared.clone()))).collect(),
             routes: news.map(Routes::new),
             turnstiles: (0..turnstiles).map(|_| Turnstile::default()).collect(),
             hasher: RandomState::new(),
-            heartbeat_channel: subscriber.map(|shard| shared.redis().names.heartbeat(shard)),
+            beat_channel: match subscriber {
+                Some(shard) => Some(shared.redis().names.heartbeat(shard)),
+                // In a cluster it is on another server, as likely as not.
+                None => (!is_cluster).then(|| shared.redis().names.heartbeat(0)),
+            },
+            has_subscriber: subscriber.is_some(),
             unheard: RefCell::new(unheard),
             parts: Cell::new(Part::NUMBERED),
             beats: RefCell::new(vec![None; pool]),
@@ -112,15 +122,39 @@ impl Link {
         self.shared.redis()
     }
 
-    /// Where this shard's heartbeats go; None for a handle without a subscriber.
-    pub(super) fn heartbeat_channel(&self) -> Option<&str> {
-        self.heartbeat_channel.as_deref()
+    /// Where heartbeats go; None if nobody would hear them.
+    pub(super) fn beat_channel(&self) -> Option<&str> {
+        self.beat_channel.as_deref()
+    }
+
+    /// What a lane's heartbeat says: `LANE SENT`; nothing, where it is not our own that comes back.
+    pub(super) fn beat(&self, lane: usize, sent: Millis) -> String {
+        match self.has_subscriber {
+            true => format!("{lane} {}", sent.0),
+            false => "-".to_owned(),
+        }
+    }
+
+    /// Whether somebody is subscribed to the heartbeats' channel.
+    pub(super) fn is_heard(&self) -> bool {
+        match self.has_subscriber {
+            true => !self.is_awaited(Part::FIRST),
+            false => self.shared.health_ref().is_whole(0),
+        }
     }
 
     /// A lane has no client (any more).
     pub(super) fn lane_closed(&self, lane: usize) {
         self.beats.borrow_mut()[lane] = None;
         self.broken();
+    }
+
+    /// Redis has refused a message to `channel`.
+    pub(super) fn refused(&self, channel: &ChannelName, error: &Error) {
+        let reason = refusal::reason(error.details());
+        let refusing = &self.shared.health_ref().refusing;
+        refusing.count(reason);
+        refusing.refused(Subject::Channel(channel.clone()), reason, error, clock::now());
     }
 
     /// Everything wanted of `part` is subscribed, or nothing is wanted of it any more. If that
@@ -166,7 +200,7 @@ impl Link {
     /// A lane's heartbeat that goes no further than Redis was answered: all that a shard without
     /// a subscriber can know by itself.
     pub(super) fn beat_answered(&self, lane: usize, sent: Millis) {
-        if self.heartbeat_channel.is_none() {
+        if !self.has_subscriber {
             self.came_back(lane, sent);
         }
     }

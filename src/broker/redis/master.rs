@@ -164,6 +164,14 @@ impl Lead {
         });
     }
 
+    /// The way to the same, or to another server, is made anew.
+    pub(super) fn move_on(&self, now: Millis) {
+        self.state.send_modify(|state| {
+            state.takeover = Some(now + TAKEOVER_WAIT);
+            state.is_over = true;
+        });
+    }
+
     /// Whether a message that could (or could not) be sent now had better wait for a takeover.
     pub(super) fn is_waited_for(&self, is_up: bool, now: Millis) -> bool {
         let state = self.state.borrow();

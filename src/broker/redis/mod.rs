@@ -23,6 +23,7 @@ mod presence;
 mod process;
 mod publish;
 mod reader;
+mod refusal;
 mod repair;
 mod routes;
 mod script;
@@ -39,6 +40,8 @@ mod target;
 mod topology;
 mod track;
 mod turnstile;
+mod watch;
+mod whereabouts;
 mod wire;
 
 use std::{
@@ -132,6 +135,7 @@ impl RedisBroker {
         }
         if matches!(place, Place::Control) {
             sending.extend(sentinel::follow(&link.shared));
+            sending.push(Task(spawn_local(watch::run(link.clone()))));
         }
         Self {
             link,

@@ -64,6 +64,13 @@ impl Names {
         &self.process
     }
 
+    /// What [`super::script::Scripts::probe`] works on: of a channel, or of a name that none has.
+    /// Nobody's slot has no length.
+    pub(super) fn probe(&self, name: &str) -> Vec<String> {
+        let key = |what: &str| format!("{}:{{{name}}}:{what}", self.prefix);
+        vec![key("meta"), key("stream"), key("slot:0")]
+    }
+
     /// Where a shard's heartbeat goes and comes back.
     pub(super) fn heartbeat(&self, shard: usize) -> String {
         format!("{}:heartbeat:{}:{shard}", self.prefix, self.process)

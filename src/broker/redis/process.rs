@@ -24,6 +24,7 @@ use super::{
     standing::Questions,
     survey::News,
     target,
+    whereabouts::{Era, Whereabouts},
 };
 use crate::{
     broker::{
@@ -54,6 +55,8 @@ pub(in crate::broker) struct Process {
     pub(super) common: Option<Arc<Common>>,
     /// Where sentinels lead.
     pub(super) lead: Lead,
+    /// Whether all connections lead to one place.
+    pub(super) whereabouts: Whereabouts,
     /// Of the cluster, if Redis is one.
     pub(super) news: Option<Arc<News>>,
     pub(super) local: Fanout<Alone>,
@@ -134,6 +137,7 @@ impl Process {
             sinks,
             common,
             lead: Lead::new(),
+            whereabouts: Whereabouts::new(),
             history,
             memory: Mutex::new(Memory {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),
@@ -149,6 +153,16 @@ impl Process {
         match &self.common {
             Some(common) => common.clone(),
             None => self.sinks[shard].clone(),
+        }
+    }
+
+    /// The connections of `era` are not all where Redis is: all are to be made anew, by name.
+    /// Publishing waits for that.
+    pub(super) fn move_on(&self, era: Era, why: &str) {
+        let now = clock::now();
+        if self.whereabouts.end(era, now) {
+            tracing::warn!(why, "Redis is looked for anew, by its name");
+            self.lead.move_on(now);
         }
     }
 

@@ -6,7 +6,10 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use fred::{error::Error, types::Value};
+use fred::{
+    error::{Error, ErrorKind},
+    types::Value,
+};
 
 use super::{
     RedisBroker, answers,
@@ -16,7 +19,10 @@ use super::{
     wire,
 };
 use crate::{
-    broker::{Message, OnLoss, Position, Publication, PublishError, Reach, Receipt, epoch},
+    broker::{
+        Message, OnLoss, Position, Publication, PublishError, Reach, Receipt, epoch,
+        refusing::Subject,
+    },
     channel::ChannelName,
     clock,
     limits::{
@@ -46,7 +52,13 @@ impl RedisBroker {
                 continue;
             }
             let settled = match reach {
-                Reach::Up if self.link.is_cut_off(channel) => return false,
+                Reach::Up if self.link.is_cut_off(channel) => {
+                    if self.link.lane(channel).is_none() {
+                        let error = Error::new(ErrorKind::Cluster, "CLUSTERDOWN no master has it");
+                        self.link.refused(channel, &error);
+                    }
+                    return false;
+                }
                 Reach::Up => health.back_since().map(|since| since + REDIS_SETTLE),
                 _ => match self.link.spared_from(channel, now) {
                     None => return false,
@@ -117,11 +129,14 @@ impl RedisBroker {
             read(value).map_err(CallError::InDoubt)
         };
         match tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await {
-            Ok(Ok(value)) => Outcome::Done(value),
+            Ok(Ok(value)) => {
+                let subject = || Subject::Channel(channel.clone());
+                self.link.shared.health_ref().refusing.accepted(subject, clock::now());
+                Outcome::Done(value)
+            }
             Ok(Err(CallError::NotSent | CallError::NoScript)) => Outcome::NotSent,
             Ok(Err(CallError::Refused(error) | CallError::Elsewhere(error))) => {
-                self.link.shared.health_ref().refused.add(1);
-                tracing::warn!(%error, "Redis refuses a message");
+                self.link.refused(channel, &error);
                 Outcome::NotSent
             }
             Ok(Err(CallError::InDoubt(error))) => {

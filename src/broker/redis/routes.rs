@@ -16,6 +16,7 @@ use fred::{error::Error, prelude::Server, types::Value};
 use tokio::{sync::Notify, time::sleep};
 
 use super::{
+    answers::is_demoted,
     lane::{CallError, Lane},
     link::Link,
     script::Script,
@@ -140,6 +141,7 @@ impl Link {
         match lane.first_call(&ticket, script, &keys, &args).await {
             Err(CallError::NoScript) => {}
             Err(CallError::Elsewhere(error)) => self.redirected(&lane, &error),
+            Err(CallError::Refused(error)) => return Err(self.refused_there(error)),
             // The lane to a new master is not open yet.
             Err(CallError::NotSent) => {}
             answer => return answer,
@@ -162,7 +164,9 @@ impl Link {
         }
         let lane = self.lane(channel).ok_or(CallError::NotSent)?;
         match lane.ask(script, keys.clone(), args.clone()).await {
-            Err(CallError::Elsewhere(error)) => self.redirected(&lane, &error),
+            Err(CallError::Elsewhere(error)) if self.routes.is_some() => {
+                self.redirected(&lane, &error);
+            }
             answer => return answer,
         }
         self.insist(channel, script, keys, args).await
@@ -177,16 +181,28 @@ impl Link {
         keys: Vec<String>,
         args: Vec<Value>,
     ) -> Result<Value, CallError> {
+        let mut redirection = None;
         for _ in 0..REDIRECTIONS_MAX {
             let lane = self.lane(channel).ok_or(CallError::NotSent)?;
             match lane.eval(script, keys.clone(), args.clone()).await {
-                Err(CallError::Elsewhere(error)) => self.redirected(&lane, &error),
+                Err(CallError::Elsewhere(error)) => {
+                    self.redirected(&lane, &error);
+                    redirection = Some(error);
+                }
                 Err(CallError::NotSent) => {}
                 answer => return answer,
             }
             sleep(REDIRECTION_PAUSE).await;
         }
-        Err(CallError::NotSent)
+        Err(redirection.map_or(CallError::NotSent, CallError::Elsewhere))
+    }
+
+    /// Whoever cannot write may not be the master any more.
+    fn refused_there(&self, error: Error) -> CallError {
+        if let Some(routes) = self.routes.as_ref().filter(|_| is_demoted(&error)) {
+            routes.news.stir();
+        }
+        CallError::Refused(error)
     }
 
     fn redirected(&self, lane: &Lane, error: &Error) {

@@ -10,27 +10,35 @@ use fred::util::sha1_hash;
 
 use super::wire;
 
+/// Asked before anything has changed, where Redis can be asked. One that has no SPUBLISH raises.
+const MAY_NOT_SEND: &str = r"
+local function may_not_send(channel)
+  local knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
+  if not knows and SEND == 'SPUBLISH' then
+    SEND = 'PUBLISH'
+    knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
+  end
+  if knows and not allowed then
+    return redis.error_reply('NOPERM no permission to publish on the channel')
+  end
+end
+";
+
 /// Next offset, stream, PUBLISH (or SPUBLISH). What Redis refuses is taken back: no hole.
 ///
 /// `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
 /// stream (0: no history), life of the stream.
 const STAMP: &str = r"
 local function stamp()
-  -- Asked before anything has changed, where Redis can be asked. One that has no SPUBLISH raises.
-  local knows, allowed = pcall(redis.acl_check_cmd, SEND, ARGV[1], '')
-  if not knows and SEND == 'SPUBLISH' then
-    SEND = 'PUBLISH'
-    knows, allowed = pcall(redis.acl_check_cmd, SEND, ARGV[1], '')
-  end
-  if knows and not allowed then
-    return nil, redis.error_reply('NOPERM no permission to publish on the channel')
-  end
+  local forbidden = may_not_send(ARGV[1])
+  if forbidden then return nil, forbidden end
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
   local held = redis.call('HMGET', meta, 'epoch', 'nonce')
   local epoch, previous = held[1], held[2] or '0'
   if not epoch then
-    redis.call('DEL', meta, stream)
+    -- Not the other way round: after a DEL, a full memory is no reason any more.
     redis.call('HSET', meta, 'epoch', ARGV[4], 'offset', 0, 'nonce', 0)
+    redis.call('DEL', stream)
     epoch, previous = ARGV[4], '0'
   end
   local offset = string.format('%.0f', redis.call('HINCRBY', meta, 'offset', 1))
@@ -104,6 +112,21 @@ if not done then
   return refused
 end
 return {'sent', now_ms, done[1], done[2]}
+";
+
+/// Whether a message would be taken now: asks for all that publishing needs, and changes nothing.
+/// `KEYS`: meta, stream, a key that nobody has. `ARGV`: the channel; empty, if none is meant.
+const PROBE: &str = r"
+if ARGV[1] ~= '' then
+  local refused = may_not_send(ARGV[1])
+  if refused then return refused end
+end
+redis.call('HMGET', KEYS[1], 'epoch')
+-- First of all that writes: after it a full memory is no reason any more.
+redis.call('SET', KEYS[3], '', 'XX')
+local stream = redis.pcall('XDEL', KEYS[2], '0-0')
+if is_refusal(stream) and string.find(stream.err, 'WRONGTYPE', 1, true) then return stream end
+return 1
 ";
 
 /// Where the channel stands, `{epoch, offset, nonce}`: with `begin`, it begins anew.
@@ -214,13 +237,15 @@ pub(super) struct Scripts {
     pub(super) read: Script,
     pub(super) lease: Script,
     pub(super) presence: Script,
+    pub(super) probe: Script,
 }
 
 impl Scripts {
     /// `is_cluster`: messages go to the subscribers of one node, where Redis can do that.
     pub(super) fn new(is_cluster: bool) -> Self {
         let send = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
-        let stamp = format!("local SEND = '{send}'\n{STAMP}");
+        let may_send = format!("local SEND = '{send}'\n{MAY_NOT_SEND}");
+        let stamp = format!("{may_send}{STAMP}");
         let history = format!("{STAND}{HISTORY}");
         Self {
             publish: Script::new(&stamp, PUBLISH),
@@ -230,13 +255,14 @@ impl Scripts {
             read: Script::new(&history, READ),
             lease: Script::new("", LEASE),
             presence: Script::new("", PRESENCE),
+            probe: Script::new(&may_send, PROBE),
         }
     }
 
     /// Each of them.
-    pub(super) fn all(&self) -> [&Script; 7] {
-        let Self { publish, publish_once, position, rotate, read, lease, presence } = self;
-        [publish, publish_once, position, rotate, read, lease, presence]
+    pub(super) fn all(&self) -> [&Script; 8] {
+        let Self { publish, publish_once, position, rotate, read, lease, presence, probe } = self;
+        [publish, publish_once, position, rotate, read, lease, presence, probe]
     }
 }
 

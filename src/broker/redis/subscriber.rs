@@ -15,9 +15,10 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     answers::Standing,
     bridge::Bridge,
-    connection::{Connection, ConnectionError, refusal},
+    connection::{self, Connection, ConnectionError},
     link::{Link, Part},
     node::Node,
+    refusal,
     subscriptions::{Command, Subscriptions, Topic},
 };
 use crate::{
@@ -175,12 +176,15 @@ impl Subscriber {
 
     async fn session(&self) -> Result<std::convert::Infallible, ConnectionError> {
         let server = self.server().await;
+        let whereabouts = &self.link.process().whereabouts;
+        let era = whereabouts.era();
         let connection = Connection::open(&self.link.process().config, &server).await?;
         let now = clock::now();
         let unanswered = VecDeque::new();
         let mut session = Session { connection, unanswered, heard: now, retried: now };
         self.subscriptions.borrow_mut().connected();
         let mut left = pin!(self.link.process().lead.left(&server));
+        let mut over = pin!(whereabouts.over(era));
         loop {
             self.tell(&mut session).await?;
             let idle = tokio::time::sleep(HEARTBEAT_INTERVAL);
@@ -196,6 +200,7 @@ impl Subscriber {
                 () = self.changed.notified() => {}
                 () = self.asked() => {}
                 () = &mut left => return Err(ConnectionError::Left),
+                () = &mut over, if self.node.is_none() => return Err(ConnectionError::Left),
                 () = idle => {}
             }
             self.look_after(&mut session)?;
@@ -262,7 +267,7 @@ impl Subscriber {
 
     async fn take(&self, frame: BytesFrame, session: &mut Session) -> Result<(), ConnectionError> {
         let BytesFrame::Push { data, .. } = frame else {
-            return self.answered(session, refusal(&frame));
+            return self.answered(session, connection::refusal(&frame));
         };
         let mut parts = data.into_iter().map(into_bytes);
         let (Some(Some(kind)), Some(Some(name))) = (parts.next(), parts.next()) else {
@@ -299,7 +304,7 @@ impl Subscriber {
             if self.redirect(&command, error) {
                 return Ok(());
             }
-            self.link.shared.health_ref().refused.add(1);
+            self.link.shared.health_ref().refusing.count(refusal::reason(error));
             tracing::warn!(%error, ?command, "Redis refuses a subscription");
         }
         self.subscriptions.borrow_mut().answered(&command, refusal.is_some());

@@ -93,7 +93,7 @@ impl Topology {
         if first {
             self.link.expect(part);
         }
-        let lane = Rc::new(Lane::to_node(server.clone(), part));
+        let lane = Rc::new(Lane::to_node(server.clone(), part, self.link.shared.clone()));
         let task = Task(spawn_local(lane.clone().run(self.link.clone())));
         (lane, (part, task))
     }

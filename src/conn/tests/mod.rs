@@ -11,7 +11,7 @@ use crate::{
     clock,
     hub::{Encoding, SlowPolicy},
     limits::CLOSE_WRITE_DEADLINE,
-    metrics::Source,
+    metrics::{Scope, Source},
     ws::{Kind, frame::close_for},
 };
 
@@ -253,7 +253,11 @@ fn a_clients_own_messages_go_out_one_at_a_time_in_their_order() {
     });
     assert_eq!(told(&mut table, requests, key), ["a", "b", "c"]);
     assert!(table.clients.take_requests().is_empty());
-    assert_eq!(table.metrics.published.get(Source::Client as usize), 0, "counted by the shard");
+    assert_eq!(
+        table.metrics.published.get(Source::Client, Scope::Cluster),
+        0,
+        "counted by the shard"
+    );
     assert_eq!(table.budget.used(), 0);
 }
 

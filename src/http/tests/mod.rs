@@ -32,8 +32,8 @@ use super::{
 };
 use crate::{
     broker::{
-        Broker, Message, Position, Publication, PublishError, Reach, Receipt, Recovery, Since,
-        Slot, SlotOutcome,
+        Broker, Message, Position, Publication, PublishError, Reach, Receipt, Recovery, Refuses,
+        Since, Slot, SlotOutcome,
     },
     channel::ChannelName,
     drain::{Control, Machine, Phase, Settings as DrainSettings},
@@ -163,7 +163,11 @@ impl Fixture {
             control: control.clone(),
             ops: Sources {
                 shards: vec![metrics.clone()],
-                broker: Rc::new(|| BrokerState { reach: Reach::Embedded, shard_stalled: false }),
+                broker: Rc::new(|| BrokerState {
+                    reach: Reach::Embedded,
+                    refuses: Refuses::Nothing,
+                    shard_stalled: false,
+                }),
                 metrics_text: Rc::new(|| "wsbcast_connections 0\n".into()),
                 stats_json: Rc::new(|| "{\"shards\":[]}".into()),
                 version: "1.2.3 (abc)".into(),

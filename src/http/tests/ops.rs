@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{FOREIGN, Fixture, LOCAL, body, header, request, status};
 use crate::{
-    broker::Reach,
+    broker::{Reach, Refuses},
     drain::Phase,
     http::{
         access::Rules,
@@ -49,8 +49,11 @@ async fn health_routes_answer_anyone_on_both_listeners() {
 #[tokio::test]
 async fn readiness_gives_its_reasons() {
     let server = Fixture::with(|context| {
-        context.ops.broker =
-            Rc::new(|| BrokerState { reach: Reach::NeverReached, shard_stalled: true });
+        context.ops.broker = Rc::new(|| BrokerState {
+            reach: Reach::NeverReached,
+            refuses: Refuses::Nothing,
+            shard_stalled: true,
+        });
     })
     .start();
     server.enter(Phase::PreDelay);

@@ -12,7 +12,7 @@ use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, settle,
 use crate::{
     broker::{PublishError, Receipt},
     http::{access::Rules, serve},
-    metrics::{PublishFailure, Source},
+    metrics::{PublishFailure, Scope, Source},
     ws::Kind,
 };
 
@@ -38,7 +38,7 @@ async fn a_message_is_text_whatever_its_type_unless_it_is_said_to_be_binary() {
     assert_eq!(published[0], ("notifications".into(), Kind::Text, Bytes::from("hä")));
     assert_eq!(published[1], ("a:b".into(), Kind::Binary, Bytes::from_static(b"\x01")));
     assert_eq!(published[2], ("notifications".into(), Kind::Text, Bytes::new()));
-    assert_eq!(server.metrics.published.get(Source::Http as usize), 3);
+    assert_eq!(server.metrics.published.get(Source::Http, Scope::Cluster), 3);
 }
 
 #[tokio::test]

@@ -1,0 +1,188 @@
+//! A Redis that answers and takes nothing: told within a moment, and healed as fast.
+
+use std::time::Duration;
+
+use wsbcast::{
+    broker::{OnLoss, PublishError, Reach, Receipt, Refuses, Settings},
+    metrics::BrokerRefusal,
+};
+
+use crate::{
+    Program, Recipe,
+    process::{HISTORY, PATIENCE, Process, offset, pace, redis_settings, run},
+    redis_cluster::RedisCluster,
+    redis_server::RedisServer,
+};
+
+fn settings(url: &str, on_loss: OnLoss) -> Settings {
+    let mut redis = redis_settings(&RedisServer::not_started());
+    redis.url = url.to_owned();
+    Settings { redis: Some(redis), on_loss, history: HISTORY }
+}
+
+fn set(server: &RedisServer, option: &str, value: &str) {
+    assert_eq!(server.cli(&["CONFIG", "SET", option, value]), "OK");
+}
+
+fn count(process: &Process, reason: BrokerRefusal) -> u64 {
+    process.shared.health().refusals()[reason as usize]
+}
+
+/// A server whose every option may be set while it runs.
+fn start() -> RedisServer {
+    let options = ["--save", "", "--appendonly", "no", "--enable-protected-configs", "yes"];
+    RedisServer::start_with(&options)
+}
+
+async fn refuses(process: &Process, what: Refuses) {
+    let health = process.shared.health();
+    let waiting = async {
+        while health.refuses() != what {
+            pace().await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    let state = (health.refuses(), health.reach(), health.refusals());
+    assert!(waited.is_ok(), "it refuses not {what:?}, but {state:?}");
+}
+
+/// A way to make a server refuse, how it is called, and how it is undone.
+struct Way {
+    refuse: fn(&RedisServer),
+    accept: fn(&RedisServer),
+    reason: BrokerRefusal,
+}
+
+const WAYS: [Way; 5] = [
+    Way {
+        refuse: |server| set(server, "min-replicas-to-write", "1"),
+        accept: |server| set(server, "min-replicas-to-write", "0"),
+        reason: BrokerRefusal::NoReplicas,
+    },
+    Way {
+        refuse: |server| set(server, "maxmemory", "1"),
+        accept: |server| set(server, "maxmemory", "0"),
+        reason: BrokerRefusal::Oom,
+    },
+    Way {
+        // Nobody has it as a master; it stays up, and is none.
+        refuse: |server| assert_eq!(server.cli(&["REPLICAOF", "127.0.0.1", "1"]), "OK"),
+        accept: |server| assert_eq!(server.cli(&["REPLICAOF", "NO", "ONE"]), "OK"),
+        reason: BrokerRefusal::ReadOnly,
+    },
+    Way {
+        refuse: |server| {
+            set(server, "dir", "/proc");
+            set(server, "save", "1 1");
+            assert_eq!(server.cli(&["SET", "changed", "1"]), "OK");
+            server.cli(&["BGSAVE"]);
+            let failed = || server.cli(&["INFO", "persistence"]).contains("bgsave_status:err");
+            crate::wait::eventually(Duration::from_secs(20), "the disk fails", failed);
+        },
+        accept: |server| set(server, "stop-writes-on-bgsave-error", "no"),
+        reason: BrokerRefusal::Misconf,
+    },
+    Way {
+        refuse: |server| {
+            assert_eq!(server.cli(&["ACL", "SETUSER", "default", "-evalsha", "-eval"]), "OK");
+        },
+        accept: |server| {
+            assert_eq!(server.cli(&["ACL", "SETUSER", "default", "+evalsha", "+eval"]), "OK");
+        },
+        reason: BrokerRefusal::NoPerm,
+    },
+];
+
+/// Regression: everything became local in silence, the process ready, no counter moved.
+#[test]
+fn a_redis_that_refuses_what_is_published_is_told_and_used_again_at_once() {
+    for Way { refuse, accept, reason } in WAYS {
+        run(async {
+            let server = start();
+            let process = Process::start(settings(&server.url(), OnLoss::Local), 2).await;
+            process.subscribe("a").await;
+            assert_eq!(offset(process.publish("a", "before").await), 1);
+            let health = process.shared.health();
+            assert_eq!(health.refuses(), Refuses::Nothing);
+            refuse(&server);
+            for _ in 0..3 {
+                assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local), "{reason:?}");
+            }
+            assert_eq!(count(&process, reason), 3, "{:?}", health.refusals());
+            refuses(&process, Refuses::All).await;
+            assert_eq!(health.reach(), Reach::Up, "it can be reached");
+            accept(&server);
+            // Nobody publishes meanwhile.
+            refuses(&process, Refuses::Nothing).await;
+            assert_eq!(offset(process.publish("a", "after").await), 2, "{reason:?}");
+        });
+    }
+}
+
+#[test]
+fn a_server_that_refuses_is_noticed_though_nobody_publishes() {
+    for Way { refuse, accept, reason } in &WAYS[..4] {
+        run(async {
+            let server = start();
+            refuse(&server);
+            let process = Process::start(settings(&server.url(), OnLoss::Reject), 1).await;
+            refuses(&process, Refuses::All).await;
+            let answer = process.publish("a", "x").await;
+            assert_eq!(answer, Err(PublishError::BrokerLost), "{reason:?}");
+            assert!(process.sinks[0].seen().is_empty());
+            accept(&server);
+            refuses(&process, Refuses::Nothing).await;
+            assert_eq!(offset(process.publish("a", "x").await), 1, "{reason:?}");
+        });
+    }
+}
+
+#[test]
+fn one_channel_that_may_not_be_published_to_is_not_all() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server.url(), OnLoss::Local), 1).await;
+        let allowed = ["ACL", "SETUSER", "default", "resetchannels", "&test:heartbeat:*", "&raw"];
+        let channels = ["&test:{notifications}", "&test:{notifications}:bridge:raw"];
+        assert_eq!(server.cli(&[&allowed[..], &channels[..]].concat()), "OK");
+        process.up().await;
+        assert_eq!(process.publish("b", "x").await, Ok(Receipt::Local));
+        refuses(&process, Refuses::Some).await;
+        assert_eq!(offset(process.publish("notifications", "x").await), 1);
+        assert_eq!(process.shared.health().refuses(), Refuses::Some, "that is another one");
+        assert_eq!(server.cli(&["ACL", "SETUSER", "default", "allchannels"]), "OK");
+        refuses(&process, Refuses::Nothing).await;
+        assert_eq!(offset(process.publish("b", "x").await), 1);
+    });
+}
+
+#[test]
+fn a_node_of_a_cluster_that_is_taken_for_a_single_server_is_told() {
+    run(async {
+        let cluster = RedisCluster::start_as(2, false, &Recipe::new(Program::Redis, &[]));
+        let names = cluster.channels();
+        let url = cluster.masters[0].url();
+        let process = Process::start(settings(&url, OnLoss::Local), 1).await;
+        assert_eq!(process.publish(&names[1], "x").await, Ok(Receipt::Local));
+        assert_eq!(count(&process, BrokerRefusal::Moved), 1);
+        refuses(&process, Refuses::All).await;
+        offset(process.publish(&names[0], "x").await);
+        assert_eq!(process.shared.health().refuses(), Refuses::All, "others are refused still");
+    });
+}
+
+#[test]
+fn one_master_of_a_cluster_that_refuses_is_told_and_used_again_at_once() {
+    run(async {
+        let cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
+        let names = cluster.channels();
+        let process = Process::start(settings(&cluster.url(), OnLoss::Local), 1).await;
+        set(&cluster.masters[1], "min-replicas-to-write", "1");
+        refuses(&process, Refuses::All).await;
+        assert_eq!(process.publish(&names[1], "x").await, Ok(Receipt::Local));
+        offset(process.publish(&names[0], "x").await);
+        set(&cluster.masters[1], "min-replicas-to-write", "0");
+        refuses(&process, Refuses::Nothing).await;
+        assert_eq!(offset(process.publish(&names[1], "x").await), 1);
+    });
+}

@@ -1,0 +1,107 @@
+//! Something between a server and its clients that leads elsewhere when told to, and can be far
+//! away: what a name that moves, an address with a proxy behind it, and a long line do.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use wsbcast::clock;
+
+/// Passes on whatever it gets, each way so much later.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    target: Mutex<String>,
+    delay: Duration,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    /// New connections go to `target`.
+    pub(crate) fn start(target: &str, delay: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let state = Arc::new(State {
+            target: Mutex::new(target.to_owned()),
+            delay,
+            open: Mutex::default(),
+        });
+        let proxy = Self { address: listener.local_addr().expect("it is bound"), state };
+        let state = proxy.state.clone();
+        // It ends with the test's process.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let target = state.target.lock().expect("nobody panics").clone();
+                let Ok(server) = TcpStream::connect(&*target) else { continue };
+                state.connect(client, server);
+            }
+        });
+        proxy
+    }
+
+    /// Host and port.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// From now on new connections go to `target`; those that stand are not touched.
+    pub(crate) fn lead_to(&self, target: &str) {
+        target.clone_into(&mut self.state.target.lock().expect("nobody panics"));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        for socket in self.state.open.lock().expect("nobody panics").drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl State {
+    fn connect(&self, client: TcpStream, server: TcpStream) {
+        let copy = |socket: &TcpStream| socket.try_clone().expect("descriptors are there");
+        for socket in [&client, &server] {
+            let _ = socket.set_nodelay(true);
+            self.open.lock().expect("nobody panics").push(copy(socket));
+        }
+        pass_on(copy(&client), copy(&server), self.delay);
+        pass_on(server, client, self.delay);
+    }
+}
+
+/// Everything from one to the other, its end too.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(4096);
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = from.read(&mut buffer).unwrap_or(0);
+            let due = clock::instant() + delay;
+            if sender.send((due, buffer[..count].to_vec())).is_err() || count == 0 {
+                return;
+            }
+        }
+    });
+    thread::spawn(move || {
+        for (due, bytes) in receiver {
+            while let Some(left) = due.checked_duration_since(clock::instant())
+                && !left.is_zero()
+            {
+                thread::park_timeout(left);
+            }
+            if bytes.is_empty() || to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
+}
