@@ -157,17 +157,22 @@ pub(super) struct EmbeddedBroker(pub(super) Arc<Shared>);
 
 impl EmbeddedBroker {
     fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
-        let Message { channel, kind, data, key } = message;
+        let id = message.id();
+        let Message { channel, kind, data, .. } = message;
         let mut turn = self.0.embedded().turn();
-        if let Some(key) = &key
-            && let Some(first) = turn.state.answers.first(&channel, key, clock::now())
-        {
-            return Ok(Receipt::Cluster(first));
+        if let Some(id) = &id {
+            let now = clock::now();
+            if let Some(first) = turn.state.answers.first(id, now) {
+                return Ok(Receipt::Cluster(first));
+            }
+            if !turn.state.answers.has_room(id, now) {
+                return Err(PublishError::KeysFull);
+            }
         }
         turn.check_room(data.len())?;
         let position = turn.state.next(&channel, kind, &data);
-        if let Some(key) = &key {
-            turn.state.answers.remember(&channel, key, position.clone(), clock::now());
+        if let Some(id) = id {
+            turn.state.answers.remember(id, position.clone(), clock::now());
         }
         turn.deliver(&Publication { channel, kind, data, position: Some(position.clone()) });
         Ok(Receipt::Cluster(position))

@@ -6,21 +6,26 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use thiserror::Error;
 
+use super::{Principal, quota::Quota};
 use crate::{
     channel::ChannelName,
     clock::Millis,
-    limits::{IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_TTL},
+    limits::{
+        IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEY_COST_BYTES, IDEMPOTENCY_KEYS_BYTES_MAX,
+        IDEMPOTENCY_TTL,
+    },
 };
 
 /// What a publisher calls one message, so that it is published once however often it is sent:
-/// 1 to 128 visible ASCII characters.
+/// 1 to 128 visible ASCII characters. Cloning is cheap: the text is shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct IdempotencyKey(Box<str>);
+pub struct IdempotencyKey(Arc<str>);
 
 /// The text is no key.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -48,66 +53,76 @@ impl IdempotencyKey {
     }
 }
 
-type Id = (ChannelName, IdempotencyKey);
+/// A key and whose it is: the same one of another publisher, or on another channel, is another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Id {
+    pub(super) who: Principal,
+    pub(super) channel: ChannelName,
+    pub(super) key: IdempotencyKey,
+}
 
-/// The first answers to what was published with a key, for [`IDEMPOTENCY_TTL`].
+impl Id {
+    /// What remembering it takes up, here or in Redis.
+    pub(super) fn cost(&self) -> usize {
+        self.channel.as_str().len() + self.key.as_str().len() + IDEMPOTENCY_KEY_COST_BYTES
+    }
+}
+
+/// The first answers to what was published with a key, for [`IDEMPOTENCY_TTL`]. None is forgotten
+/// before: who remembers asks first whether there is room.
 ///
 /// # Invariants
-/// `answers` and `order` hold the same keys, at most [`IDEMPOTENCY_KEYS_MAX`].
+/// `answers` and `order` hold the same keys, and `bytes` is what they cost.
 #[derive(Debug)]
 pub(super) struct Answers<T> {
     answers: HashMap<Id, T>,
     order: VecDeque<(Millis, Id)>,
+    bytes: Quota,
     ttl: Duration,
 }
 
 impl<T> Default for Answers<T> {
     fn default() -> Self {
-        Self { answers: HashMap::new(), order: VecDeque::new(), ttl: IDEMPOTENCY_TTL }
+        Self {
+            answers: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: Quota::new(IDEMPOTENCY_KEYS_BYTES_MAX),
+            ttl: IDEMPOTENCY_TTL,
+        }
     }
 }
 
 impl<T: Clone> Answers<T> {
-    /// The first answer to what was published to `channel` with `key`, if it is remembered.
-    pub(super) fn first(
-        &mut self,
-        channel: &ChannelName,
-        key: &IdempotencyKey,
-        now: Millis,
-    ) -> Option<T> {
+    /// The first answer to what was published as `id`, if it is remembered.
+    pub(super) fn first(&mut self, id: &Id, now: Millis) -> Option<T> {
         self.expire(now);
         if self.answers.is_empty() {
             return None;
         }
-        self.answers.get(&(channel.clone(), key.clone())).cloned()
+        self.answers.get(id).cloned()
     }
 
-    /// Remembers the first answer.
-    pub(super) fn remember(
-        &mut self,
-        channel: &ChannelName,
-        key: &IdempotencyKey,
-        answer: T,
-        now: Millis,
-    ) {
-        let id = (channel.clone(), key.clone());
+    /// Whether the answer to `id`, which is not remembered, could be.
+    pub(super) fn has_room(&mut self, id: &Id, now: Millis) -> bool {
+        self.expire(now);
+        self.bytes.fits(id.who, id.cost())
+    }
+
+    /// Remembers the first answer. What is on its way when there was room for it may be more than
+    /// there is: it is remembered all the same.
+    pub(super) fn remember(&mut self, id: Id, answer: T, now: Millis) {
         if self.answers.insert(id.clone(), answer).is_none() {
+            self.bytes.take(id.who, id.cost());
             self.order.push_back((now, id));
-        }
-        if self.order.len() > IDEMPOTENCY_KEYS_MAX {
-            self.forget_oldest();
         }
     }
 
     fn expire(&mut self, now: Millis) {
-        while self.order.front().is_some_and(|(since, _)| now - *since >= self.ttl) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.order.pop_front() {
+        while self.order.front().is_some_and(|(since, _)| now - *since >= self.ttl)
+            && let Some((_, id)) = self.order.pop_front()
+        {
             self.answers.remove(&id);
+            self.bytes.give_back(id.who, id.cost());
         }
     }
 }
@@ -115,13 +130,11 @@ impl<T: Clone> Answers<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Principal::{Anonymous, Api};
 
-    fn channel(text: &str) -> ChannelName {
-        ChannelName::new(text).unwrap()
-    }
-
-    fn key(text: &str) -> IdempotencyKey {
-        IdempotencyKey::new(text).unwrap()
+    fn id(who: Principal, channel: &str, key: &str) -> Id {
+        let channel = ChannelName::new(channel).unwrap();
+        Id { who, channel, key: IdempotencyKey::new(key).unwrap() }
     }
 
     #[test]
@@ -133,27 +146,36 @@ mod tests {
     }
 
     #[test]
-    fn the_first_answer_is_remembered_by_channel_and_key_for_its_time() {
+    fn the_first_answer_is_remembered_by_publisher_channel_and_key_for_its_time() {
         let mut answers = Answers::default();
-        answers.remember(&channel("a"), &key("k"), 1, Millis(0));
-        assert_eq!(answers.first(&channel("a"), &key("k"), Millis(1)), Some(1));
-        assert_eq!(answers.first(&channel("b"), &key("k"), Millis(1)), None);
-        assert_eq!(answers.first(&channel("a"), &key("l"), Millis(1)), None);
+        let first = id(Api, "a", "k");
+        answers.remember(first.clone(), 1, Millis(0));
+        assert_eq!(answers.first(&first, Millis(1)), Some(1));
+        for other in [id(Anonymous, "a", "k"), id(Api, "b", "k"), id(Api, "a", "l")] {
+            assert_eq!(answers.first(&other, Millis(1)), None);
+        }
         let end = Millis(0) + IDEMPOTENCY_TTL;
-        assert_eq!(answers.first(&channel("a"), &key("k"), Millis(end.0 - 1)), Some(1));
-        assert_eq!(answers.first(&channel("a"), &key("k"), end), None);
-        assert!(answers.order.is_empty());
+        assert_eq!(answers.first(&first, Millis(end.0 - 1)), Some(1));
+        assert_eq!(answers.first(&first, end), None);
+        assert!(answers.order.is_empty() && answers.bytes.all() == 0);
     }
 
     #[test]
-    fn the_oldest_is_forgotten_when_there_are_too_many() {
+    fn no_key_is_forgotten_before_its_time_and_what_has_no_room_is_told() {
         let mut answers = Answers::default();
-        for number in 0..=IDEMPOTENCY_KEYS_MAX {
-            answers.remember(&channel("a"), &key(&number.to_string()), number, Millis(0));
+        let key = |who, number: usize| id(who, "a", &number.to_string());
+        let mut count = 0;
+        while answers.has_room(&key(Anonymous, count), Millis(0)) {
+            answers.remember(key(Anonymous, count), count, Millis(0));
+            count += 1;
         }
-        assert_eq!(answers.order.len(), IDEMPOTENCY_KEYS_MAX);
-        assert_eq!(answers.answers.len(), IDEMPOTENCY_KEYS_MAX);
-        assert_eq!(answers.first(&channel("a"), &key("0"), Millis(0)), None);
-        assert_eq!(answers.first(&channel("a"), &key("1"), Millis(0)), Some(1));
+        assert!(count > 65_536, "{count}");
+        assert!((0..count).all(|n| answers.first(&key(Anonymous, n), Millis(1)) == Some(n)));
+        assert!(answers.bytes.all() <= IDEMPOTENCY_KEYS_BYTES_MAX);
+        // Whoever used up its share did not use up others'.
+        assert!(answers.has_room(&key(Api, 0), Millis(1)));
+        let end = Millis(0) + IDEMPOTENCY_TTL;
+        assert!(answers.has_room(&key(Anonymous, count), end));
+        assert_eq!((answers.order.len(), answers.bytes.all()), (0, 0));
     }
 }

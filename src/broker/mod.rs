@@ -10,6 +10,8 @@ mod fanout;
 mod health;
 mod history;
 mod idempotency;
+mod principal;
+mod quota;
 mod redis;
 mod refusing;
 mod settings;
@@ -25,6 +27,7 @@ pub use self::{
     health::{Health, Reach},
     history::Settings as HistorySettings,
     idempotency::{IdempotencyKey, InvalidIdempotencyKey},
+    principal::Principal,
     refusing::Refuses,
     settings::{OnLoss, Place, RedisSettings, Settings, Subscribers},
     shared::{InvalidSettings, Shared, connect},
@@ -39,6 +42,8 @@ use crate::{
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// Who publishes it.
+    pub who: Principal,
     /// Where it goes.
     pub channel: ChannelName,
     /// Text (valid UTF-8) or binary.
@@ -46,8 +51,17 @@ pub struct Message {
     /// The payload.
     pub data: Bytes,
     /// With a key it is published once, however often it is sent within
-    /// [`crate::limits::IDEMPOTENCY_TTL`]: later ones get the first one's receipt.
+    /// [`crate::limits::IDEMPOTENCY_TTL`] by the same publisher: later ones get the first one's
+    /// receipt.
     pub key: Option<IdempotencyKey>,
+}
+
+impl Message {
+    /// By what its first answer is remembered.
+    fn id(&self) -> Option<idempotency::Id> {
+        let key = self.key.clone()?;
+        Some(idempotency::Id { who: self.who, channel: self.channel.clone(), key })
+    }
 }
 
 /// A message as it arrives at a shard.
@@ -113,6 +127,13 @@ pub enum PublishError {
     /// It was sent and no answer came in time. Answer 504.
     #[error("Redis did not confirm the message in time")]
     Unconfirmed,
+    /// There is no room to remember its key; nothing was delivered. Answer 503.
+    #[error("too many idempotency keys within five minutes")]
+    KeysFull,
+    /// Nobody has published to its channel, and too many such ones were begun in Redis lately;
+    /// nothing was delivered. Answer 503.
+    #[error("too many new channels within five minutes")]
+    ChannelsFull,
 }
 
 impl From<&PublishError> for PublishFailure {
@@ -121,6 +142,8 @@ impl From<&PublishError> for PublishFailure {
             PublishError::ShardStalled => Self::ShardStalled,
             PublishError::BrokerLost => Self::BrokerLost,
             PublishError::Unconfirmed => Self::Unconfirmed,
+            PublishError::KeysFull => Self::KeysFull,
+            PublishError::ChannelsFull => Self::ChannelsFull,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::{Endpoint, closing::State, inbox::Inbox, keepalive::Keepalive};
 use crate::{
+    broker::Principal,
     clock::Millis,
     drain::Guard,
     hub::{Encoding, Key},
@@ -26,7 +27,8 @@ pub(super) struct Entry {
     pub(super) endpoint: Endpoint,
     /// How its messages are written, and whether it may compress its own.
     pub(super) encoding: Encoding,
-    pub(super) may_publish: bool,
+    /// As whom its messages are published, if they may be.
+    pub(super) publisher: Option<Principal>,
     /// Input is left in the kernel until there is room for what it causes.
     pub(super) paused: bool,
     /// The epoll set is asked to tell of room to write.
@@ -67,7 +69,7 @@ impl Entry {
             generation: key.generation(),
             endpoint,
             encoding,
-            may_publish: false,
+            publisher: None,
             paused: false,
             wants_room: false,
         }
@@ -89,7 +91,7 @@ impl Entry {
 
     /// Somebody wants to know what its messages say.
     pub(super) fn is_listened_to(&self) -> bool {
-        self.endpoint == Endpoint::Echo || self.may_publish || self.encoding.is_v1()
+        self.endpoint == Endpoint::Echo || self.publisher.is_some() || self.encoding.is_v1()
     }
 
     pub(super) fn state(&self) -> State {

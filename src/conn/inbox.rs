@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Clients, Request, Wanted, entry, entry::Entry, v1::words::Word};
 use crate::{
-    broker::IdempotencyKey,
+    broker::{IdempotencyKey, Principal},
     channel::ChannelName,
     hub::Key,
     limits::INBOX_MESSAGE_COST_BYTES,
@@ -33,6 +33,8 @@ pub enum Offered {
 /// A client's own message.
 #[derive(Debug)]
 pub struct OwnMessage {
+    /// As whom it is published.
+    pub who: Principal,
     /// Where it goes.
     pub channel: ChannelName,
     /// Text or binary.

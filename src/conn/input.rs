@@ -217,10 +217,10 @@ impl Clients {
             }
         } else if client.encoding.is_v1() {
             self.on_command(key, kind, &data);
-        } else if client.may_publish {
+        } else if let Some(who) = client.publisher {
             let Some(channel) = self.hub.first_channel(key).cloned() else { return };
             let data = data.into_owned().into();
-            self.offer(key, Offered::Message(OwnMessage { channel, kind, data, id: None }));
+            self.offer(key, Offered::Message(OwnMessage { who, channel, kind, data, id: None }));
         } else {
             self.metrics.client_messages_dropped.add(1);
         }

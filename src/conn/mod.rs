@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::HashMap, io, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    broker::Publication,
+    broker::{Principal, Publication},
     channel::ChannelName,
     clock::Millis,
     drain::{Control, Guard},
@@ -99,8 +99,8 @@ pub struct Connected {
     pub stream: std::net::TcpStream,
     /// What the client sent behind its handshake.
     pub leftover: Bytes,
-    /// May publish, if clients may at all.
-    pub may_publish: bool,
+    /// As whom it publishes, if it may, and if clients may at all.
+    pub publisher: Option<Principal>,
     /// Holds the drain open.
     pub guard: Guard,
 }
@@ -229,8 +229,8 @@ impl Clients {
         self.now = self.now.max(now);
         // Ended meanwhile: dropped as a whole, the stream before the guard.
         let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
-        let Connected { stream, leftover, may_publish, guard } = connected;
-        entry.may_publish = may_publish && self.settings.client_publish;
+        let Connected { stream, leftover, publisher, guard } = connected;
+        entry.publisher = publisher.filter(|_| self.settings.client_publish);
         entry.guard = Some(guard);
         entry.keepalive = Keepalive::new(self.now);
         let first = entry.keepalive.first_deadline(&self.settings.keepalive);

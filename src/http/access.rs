@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::{HeaderMap, HeaderName, Uri, header};
 use subtle::ConstantTimeEq;
 
+use crate::broker::Principal;
+
 /// What the options say.
 #[derive(Clone, Default)]
 pub struct Rules {
@@ -83,6 +85,30 @@ impl Rules {
         }
     }
 
+    /// As whom `asker`, who may publish, does so: not the same as whether it may, which anybody
+    /// does with `--insecure-api`. What a page sends itself is a client's, as if it came over a
+    /// WebSocket, also where the page is this machine's own: browsers and other programs that
+    /// fetch as they do say so.
+    #[must_use]
+    pub fn principal(&self, asker: &Asker<'_>) -> Principal {
+        let is_local_program =
+            || self.tokens.is_empty() && asker.is_at_this_machine() && !asker.fetches();
+        if self.presented(asker) == Some(true) || is_local_program() {
+            Principal::Api
+        } else {
+            Principal::Anonymous
+        }
+    }
+
+    /// As whom a client publishes that has shown this in its handshake.
+    #[must_use]
+    pub fn principal_of_client(&self, asker: &Asker<'_>) -> Principal {
+        match self.presented(asker) {
+            Some(true) => Principal::Api,
+            _ => Principal::Anonymous,
+        }
+    }
+
     /// Whether the token in the request is right; `None` if there is none.
     #[must_use]
     pub fn presented(&self, asker: &Asker<'_>) -> Option<bool> {
@@ -111,6 +137,11 @@ impl<'a> Asker<'a> {
             && names_loopback(host)
             && !self.headers.keys().any(tells_of_a_proxy)
             && self.origin_is(host)
+    }
+
+    /// Whether a browser sent it, or `fetch` elsewhere.
+    fn fetches(&self) -> bool {
+        self.headers.contains_key(header::ORIGIN) || self.headers.contains_key("sec-fetch-mode")
     }
 
     /// The one host that the request names; `None` if it names none, or several.
@@ -271,6 +302,40 @@ mod tests {
         assert_eq!(judge(Right::Publish), Verdict::Allowed);
         assert_eq!(judge(Right::Administer), Verdict::Forbidden);
         assert_eq!(judge(Right::Look), Verdict::Forbidden);
+    }
+
+    #[test]
+    fn keys_belong_to_whoever_shows_a_token_or_is_a_program_of_this_machine() {
+        use Principal::{Anonymous, Api};
+        let with_token = Rules { tokens: vec!["alpha".into()], insecure_publish: true };
+        let open = Rules { tokens: vec![], insecure_publish: true };
+        let (local, foreign) = ("127.0.0.1", "203.0.113.9");
+        #[rustfmt::skip]
+        let table: &[(&Rules, &str, &[&str], Principal, Principal)] = &[
+            (&with_token, foreign, &["Authorization: Bearer alpha"], Api, Api),
+            (&with_token, foreign, &["Authorization: Bearer alpha", "Origin: http://x"], Api, Api),
+            (&with_token, foreign, &["Authorization: Bearer beta"], Anonymous, Anonymous),
+            (&with_token, foreign, &[], Anonymous, Anonymous),
+            (&with_token, local, &["Host: localhost"], Anonymous, Anonymous),
+            (&open, local, &["Host: localhost"], Api, Anonymous),
+            (&open, local, &["Host: localhost", "Authorization: Bearer x"], Api, Anonymous),
+            (&open, local, &["Host: localhost", "Origin: http://localhost"], Anonymous, Anonymous),
+            (&open, local, &["Host: localhost", "Sec-Fetch-Mode: cors"], Anonymous, Anonymous),
+            (&open, local, &["Host: localhost", "X-Forwarded-For: 1.2.3.4"], Anonymous, Anonymous),
+            (&open, foreign, &["Host: localhost"], Anonymous, Anonymous),
+        ];
+        for (rules, peer, lines, published, client) in table {
+            let mut headers = HeaderMap::new();
+            for line in *lines {
+                let (name, value) = line.split_once(": ").unwrap();
+                headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+            }
+            let uri = Uri::from_static("/broadcast");
+            let peer = peer.parse().unwrap();
+            let asker = Asker { peer, uri: &uri, headers: &headers, query_token: None };
+            let given = (rules.principal(&asker), rules.principal_of_client(&asker));
+            assert_eq!(given, (*published, *client), "{peer} {lines:?}");
+        }
     }
 
     #[test]

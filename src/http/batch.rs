@@ -20,7 +20,7 @@ use super::{
     publish::{self, Published, Refused, invalid, too_big},
 };
 use crate::{
-    broker::{self, IdempotencyKey, PublishError},
+    broker::{self, IdempotencyKey, Principal, PublishError},
     channel::ChannelName,
     limits,
     ws::Kind,
@@ -96,12 +96,13 @@ pub(super) async fn parse(
 
 /// Publishes in order. 202 if all were published, else the first failure's status, so that a
 /// publisher that looks at nothing else notices.
-pub(super) async fn publish(public: &Public, messages: Vec<Message>) -> Answer {
+pub(super) async fn publish(public: &Public, who: Principal, messages: Vec<Message>) -> Answer {
     // Called in order, and `buffered` polls in order: that is the order the broker keeps.
     let mut results: Vec<Result<Published, PublishError>> = Vec::with_capacity(messages.len());
     let mut publishing = stream::iter(messages)
         .map(|Message { channel, data, key }| {
-            let message = broker::Message { channel: channel.clone(), kind: Kind::Text, data, key };
+            let kind = Kind::Text;
+            let message = broker::Message { who, channel: channel.clone(), kind, data, key };
             let published = public.broker.publish(message);
             publish::settle(public, channel, published)
         })

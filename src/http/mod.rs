@@ -33,7 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use self::body::BodyBudget;
 pub use crate::conn::{Endpoint, Wanted};
 use crate::{
-    broker::{Broker, Position},
+    broker::{Broker, Position, Principal},
     channel::ChannelName,
     drain::{Control, Guard},
     hub::Encoding,
@@ -123,8 +123,8 @@ pub struct Upgraded<I> {
     pub endpoint: Endpoint,
     /// What was agreed about the form of messages.
     pub encoding: Encoding,
-    /// Its messages may be broadcast.
-    pub may_publish: bool,
+    /// As whom it publishes, if its messages may be broadcast.
+    pub publisher: Option<Principal>,
     /// What [`Public::admit`] returned; of `/echo` nothing.
     pub ticket: Option<Box<dyn Any>>,
     /// Holds the drain open; to be dropped with the descriptor.
@@ -135,7 +135,7 @@ impl<I> fmt::Debug for Upgraded<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgraded")
             .field("endpoint", &self.endpoint)
-            .field("may_publish", &self.may_publish)
+            .field("publisher", &self.publisher)
             .field("leftover", &self.leftover.len())
             .finish_non_exhaustive()
     }
@@ -151,7 +151,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let handed = connection::run(stream, peer, context.clone()).await?;
-    let upgrade::Handover { endpoint, encoding, may_publish, ticket, guard, .. } = handed.handover;
+    let upgrade::Handover { endpoint, encoding, publisher, ticket, guard, .. } = handed.handover;
     let connection::Handed { stream, leftover, .. } = handed;
-    Some(Upgraded { stream, leftover, endpoint, encoding, may_publish, ticket, guard })
+    Some(Upgraded { stream, leftover, endpoint, encoding, publisher, ticket, guard })
 }

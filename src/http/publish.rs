@@ -6,7 +6,6 @@
 
 use std::future::Future;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header, request};
 use hyper::body::Incoming;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
@@ -66,6 +65,7 @@ pub(super) async fn answer(
         if verdict != Verdict::Allowed {
             return Err(denied(verdict));
         }
+        let who = context.settings.access.principal(&asker);
         let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
         let message_bytes_max = context.settings.broadcast_bytes_max;
         let form = form(&head.headers);
@@ -81,11 +81,13 @@ pub(super) async fn answer(
             .map_err(|error| unread(error, bytes_max))?;
         note.body_was_read();
         match form {
-            Form::Message(kind) => one(public, channel, kind, body, key).await,
+            Form::Message(kind) => {
+                one(public, Message { who, channel, kind, data: body, key }).await
+            }
             Form::Batch => {
                 let messages =
                     batch::parse(&body, &channel, key.as_ref(), message_bytes_max).await?;
-                Ok(batch::publish(public, messages).await)
+                Ok(batch::publish(public, who, messages).await)
             }
         }
     };
@@ -98,19 +100,13 @@ pub(super) async fn answer(
     })
 }
 
-async fn one(
-    public: &Public,
-    channel: ChannelName,
-    kind: Kind,
-    data: Bytes,
-    key: Option<IdempotencyKey>,
-) -> Result<Answer, Refused> {
-    if kind == Kind::Text && std::str::from_utf8(&data).is_err() {
+async fn one(public: &Public, message: Message) -> Result<Answer, Refused> {
+    if message.kind == Kind::Text && std::str::from_utf8(&message.data).is_err() {
         return Err(invalid(
             "the message is not UTF-8; send Content-Type: application/octet-stream for binary",
         ));
     }
-    let message = Message { channel: channel.clone(), kind, data, key };
+    let channel = message.channel.clone();
     let published = public.broker.publish(message);
     Ok(match settle(public, channel, published).await {
         Ok(published) => answer::json(StatusCode::ACCEPTED, &published),
@@ -169,6 +165,14 @@ pub(super) fn explain(error: &PublishError) -> Problem<'static> {
             "Redis did not answer in time and the message may have gone out; a request with an \
              Idempotency-Key may be repeated, it is published once"
         }
+        PublishError::KeysFull => {
+            "as many idempotency keys as can be remembered were used within five minutes, and \
+             nothing was delivered; try again, or publish without a key"
+        }
+        PublishError::ChannelsFull => {
+            "nobody has published to this channel yet, as many new ones as may be were begun \
+             lately, and nothing was delivered; try again, or another channel"
+        }
     };
     Problem { error: PublishFailure::WORDS[PublishFailure::from(error) as usize], hint }
 }
@@ -176,7 +180,10 @@ pub(super) fn explain(error: &PublishError) -> Problem<'static> {
 /// The status of a failure.
 pub(super) fn status(error: &PublishError) -> StatusCode {
     match error {
-        PublishError::ShardStalled | PublishError::BrokerLost => StatusCode::SERVICE_UNAVAILABLE,
+        PublishError::ShardStalled
+        | PublishError::BrokerLost
+        | PublishError::KeysFull
+        | PublishError::ChannelsFull => StatusCode::SERVICE_UNAVAILABLE,
         PublishError::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn accept(
         Ok(Handover {
             endpoint: Endpoint::Ws,
             encoding: Encoding::Sse,
-            may_publish: false,
+            publisher: None,
             ticket: Some(ticket),
             guard,
             head: Some(stream_head(&positions)),

@@ -18,7 +18,7 @@ use super::{
     route,
 };
 use crate::{
-    broker::Position,
+    broker::{Position, Principal},
     channel::ChannelName,
     drain::{Guard, Phase},
     hub::Encoding,
@@ -37,7 +37,7 @@ pub(super) const POSITION: HeaderName = HeaderName::from_static("wsbcast-positio
 pub(super) struct Handover {
     pub(super) endpoint: Endpoint,
     pub(super) encoding: Encoding,
-    pub(super) may_publish: bool,
+    pub(super) publisher: Option<Principal>,
     pub(super) ticket: Option<Box<dyn Any>>,
     pub(super) guard: Guard,
     /// Is written before the stream is handed over, in place of an answer of hyper's.
@@ -54,7 +54,7 @@ struct Wish {
     /// Messages are to be told in the subprotocol.
     is_v1: bool,
     wanted: Vec<Wanted>,
-    may_publish: bool,
+    publisher: Option<Principal>,
 }
 
 /// Answers a handshake; with `Some` the answer is the 101.
@@ -74,7 +74,7 @@ pub(super) async fn answer(
             (Some(deflate), false) => Encoding::Deflate(deflate.window),
             (Some(deflate), true) => Encoding::V1Deflate(deflate.window),
         };
-        let Wish { accept, deflate, is_v1, wanted, may_publish } = wish;
+        let Wish { accept, deflate, is_v1, wanted, publisher } = wish;
         let (ticket, positions) = match endpoint {
             Endpoint::Ws => {
                 let admitted = (public.admit)(wanted, encoding).await;
@@ -85,7 +85,7 @@ pub(super) async fn answer(
         };
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
-        let handover = Handover { endpoint, encoding, may_publish, ticket, guard, head: None };
+        let handover = Handover { endpoint, encoding, publisher, ticket, guard, head: None };
         Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
     };
     accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, asker, *refused), None))
@@ -122,13 +122,14 @@ fn understand(
     let may_publish = context.settings.client_publish
         && endpoint == Endpoint::Ws
         && context.settings.access.judge(Right::Publish, &asker) == Verdict::Allowed;
+    let publisher = may_publish.then(|| context.settings.access.principal_of_client(&asker));
     let accept = HeaderValue::try_from(accept.accept_key)
         .expect("an accept key is base64, which is valid in a header");
     let deflate =
         context.settings.compression.then(|| extension::negotiate(&head.headers)).flatten();
     let is_v1 =
         endpoint == Endpoint::Ws && handshake::offers_protocol(&head.headers, handshake::V1);
-    Ok(Wish { accept, deflate, is_v1, wanted, may_publish })
+    Ok(Wish { accept, deflate, is_v1, wanted, publisher })
 }
 
 /// To listen no token is needed, but one that is shown must be right.

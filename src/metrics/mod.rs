@@ -211,6 +211,10 @@ words! {
         BrokerLost = "broker_lost",
         /// No answer from Redis in time.
         Unconfirmed = "unconfirmed",
+        /// No room for another idempotency key.
+        KeysFull = "keys_full",
+        /// Too many channels were begun in Redis lately.
+        ChannelsFull = "channels_full",
         /// Larger than `--max-broadcast-size`.
         TooBig = "too_big",
         /// Not valid: no UTF-8, a bad line, a bad key: 400.

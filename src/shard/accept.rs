@@ -107,7 +107,7 @@ impl Door {
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: SocketAddr) {
-        let Upgraded { stream, leftover, endpoint, encoding, may_publish, .. } = upgraded;
+        let Upgraded { stream, leftover, endpoint, encoding, publisher, .. } = upgraded;
         let (ticket, guard) = (upgraded.ticket, upgraded.guard);
         let stream = match stream.into_std() {
             Ok(stream) => stream,
@@ -115,7 +115,7 @@ impl Door {
         };
         bound_kernel_memory(&stream);
         let now = clock::now();
-        let connected = Connected { stream, leftover, may_publish, guard };
+        let connected = Connected { stream, leftover, publisher, guard };
         self.core.with(|clients| {
             let admitted = ticket.and_then(|any| any.downcast::<Admitted>().ok());
             let key = match (endpoint, &admitted) {

@@ -126,8 +126,8 @@ impl Core {
     }
 
     async fn publish(self: &Rc<Self>, key: Key, message: OwnMessage) {
-        let OwnMessage { channel, kind, data, id } = message;
-        let message = Message { channel: channel.clone(), kind, data, key: id.clone() };
+        let OwnMessage { who, channel, kind, data, id } = message;
+        let message = Message { who, channel: channel.clone(), kind, data, key: id.clone() };
         let result = self.broker.publish(message).await;
         let id = id.as_ref().map(IdempotencyKey::as_str);
         self.with(|clients| clients.published(key, &channel, id, &result));

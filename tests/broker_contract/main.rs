@@ -13,6 +13,7 @@ mod part;
 mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
+mod quota;
 mod raw;
 mod redis_cluster;
 mod redis_server;
@@ -37,7 +38,7 @@ use history::{
 use process::{Backend, Process, channel, offset, publish, run, shared, until};
 use redis_server::{Program, Recipe, RedisServer};
 use wsbcast::{
-    broker::{Message, Place, PublishError, Reach, Receipt, Slot, connect},
+    broker::{Message, Place, Principal, PublishError, Reach, Receipt, Slot, connect},
     ws::Kind,
 };
 
@@ -137,7 +138,8 @@ fn payloads_arrive_as_published(backend: Backend) {
         ];
         for (kind, data) in &payloads {
             let data = Bytes::from(data.clone());
-            let message = Message { channel: channel("a"), kind: *kind, data, key: None };
+            let (who, kind) = (Principal::Api, *kind);
+            let message = Message { who, channel: channel("a"), kind, data, key: None };
             offset(process.shards[1].publish(message).await);
         }
         for sink in &process.sinks {

@@ -16,8 +16,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::Notify;
 use wsbcast::{
     broker::{
-        Broker, HistorySettings, IdempotencyKey, Message, Missed, OnLoss, Place, Publication,
-        PublishError, Reach, Receipt, RedisSettings, Settings, Shared, Sink, Subscribers, connect,
+        Broker, HistorySettings, IdempotencyKey, Message, Missed, OnLoss, Place, Principal,
+        Publication, PublishError, Reach, Receipt, RedisSettings, Settings, Shared, Sink,
+        Subscribers, connect,
     },
     channel::ChannelName,
     clock,
@@ -228,7 +229,8 @@ pub(crate) async fn publish(
     text: &str,
 ) -> Result<Receipt, PublishError> {
     let data = Bytes::copy_from_slice(text.as_bytes());
-    broker.publish(Message { channel: channel(name), kind: Kind::Text, data, key: None }).await
+    let (who, kind) = (Principal::Api, Kind::Text);
+    broker.publish(Message { who, channel: channel(name), kind, data, key: None }).await
 }
 
 /// A message with an idempotency key.
@@ -265,7 +267,7 @@ pub(crate) async fn load(
 pub(crate) fn keyed(name: &str, key: &str, text: &str) -> Message {
     let data = Bytes::copy_from_slice(text.as_bytes());
     let key = Some(IdempotencyKey::new(key).unwrap());
-    Message { channel: channel(name), kind: Kind::Text, data, key }
+    Message { who: Principal::Api, channel: channel(name), kind: Kind::Text, data, key }
 }
 
 pub(crate) fn channel(name: &str) -> ChannelName {

@@ -25,6 +25,7 @@ mod history;
 mod http;
 mod limits;
 mod ops;
+mod principals;
 mod redis;
 mod redis_loss;
 mod redis_notice;

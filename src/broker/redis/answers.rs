@@ -49,7 +49,36 @@ pub(super) struct Read {
     pub(super) messages: Vec<Stamped>,
 }
 
+/// What became of a message inside Redis.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stamp {
+    /// It is published.
+    New(Position),
+    /// It was before, with its key.
+    Known(Position),
+    /// It is not: there must be no new key.
+    KeysFull,
+    /// It is not: there must be no new channel.
+    ChannelsFull,
+}
+
 /// Reads the answer of the publishing script.
+pub(super) fn stamp(value: Value) -> Result<Stamp, Error> {
+    let mut parts = Parts::new(value);
+    let first: String = parts.next()?.convert()?;
+    let Ok(offset) = parts.next() else {
+        return match first.as_str() {
+            "keys" => Ok(Stamp::KeysFull),
+            "channels" => Ok(Stamp::ChannelsFull),
+            _ => Err(unexpected("a word that no script says")),
+        };
+    };
+    let position = position(Value::Array(vec![first.into(), offset]))?;
+    let is_known = parts.next().is_ok();
+    Ok(if is_known { Stamp::Known(position) } else { Stamp::New(position) })
+}
+
+/// Reads the position of a message.
 pub(super) fn position(value: Value) -> Result<Position, Error> {
     Parts::new(value).position()
 }
@@ -223,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_a_message_is_told_apart() {
+        let read =
+            |parts: &[&str]| stamp(Value::Array(parts.iter().map(|&part| text(part)).collect()));
+        let position: Position = "e:7".parse().unwrap();
+        assert_eq!(read(&["e", "7"]).unwrap(), Stamp::New(position.clone()));
+        assert_eq!(read(&["e", "7", "known"]).unwrap(), Stamp::Known(position));
+        assert_eq!(read(&["keys"]).unwrap(), Stamp::KeysFull);
+        assert_eq!(read(&["channels"]).unwrap(), Stamp::ChannelsFull);
+        assert!(read(&["other"]).is_err());
+    }
+
+    #[test]
     fn entries_that_none_of_us_wrote_are_left_out() {
         let bad = vec![
             entry("2", &["k", "t", "d", "x", "p", "0"]),
@@ -272,6 +313,7 @@ mod tests {
         assert!(standing(Value::Array(vec![text("e"), text("2")])).is_err());
         assert!(lease(Value::Array(vec![Value::Integer(0), Value::Integer(-1)])).is_err());
         assert!(position(text("e")).is_err());
+        assert!(stamp(text("e")).is_err() && stamp(Value::Null).is_err());
         assert!(claim(Value::Array(vec![text("sent"), Value::Integer(1), text("e")])).is_err());
     }
 }

@@ -4,7 +4,10 @@
 //! that in a cluster a script's keys live on one node. A heartbeat has a channel per shard of a
 //! process, without braces: it can never be mistaken for a user's channel.
 
-use crate::{broker::IdempotencyKey, channel::ChannelName};
+use crate::{
+    broker::{Principal, idempotency::Id},
+    channel::ChannelName,
+};
 
 /// Builds names under one prefix.
 #[derive(Clone, Debug)]
@@ -39,9 +42,15 @@ impl Names {
         vec![self.meta(channel), self.stream(channel)]
     }
 
-    /// The first answer to what was published with `key`.
-    pub(super) fn idempotency(&self, channel: &ChannelName, key: &IdempotencyKey) -> String {
-        format!("{}:{{{channel}}}:idem:{}", self.prefix, key.as_str())
+    /// The first answer to what was published with a key. A word of its own for each kind of
+    /// publisher: no key, whatever it holds, is another one's.
+    pub(super) fn idempotency(&self, id: &Id) -> String {
+        let word = match id.who {
+            // As it was called before keys had owners: processes of that time share it.
+            Principal::Api => "idem",
+            Principal::Anonymous => "idem-anonymous",
+        };
+        format!("{}:{{{}}}:{word}:{}", self.prefix, id.channel, id.key.as_str())
     }
 
     /// The lease of the bridge from the raw channel `raw`, and the Redis channel that tells of it.
@@ -93,8 +102,11 @@ mod tests {
         assert_eq!(names.channel(&channel), "wsbcast:{a:b}");
         assert_eq!(names.meta(&channel), "wsbcast:{a:b}:meta");
         assert_eq!(names.stream(&channel), "wsbcast:{a:b}:stream");
-        let key = IdempotencyKey::new("}{").unwrap();
-        assert_eq!(names.idempotency(&channel, &key), "wsbcast:{a:b}:idem:}{");
+        let key = crate::broker::IdempotencyKey::new("}{").unwrap();
+        let id = |who| Id { who, channel: channel.clone(), key: key.clone() };
+        assert_eq!(names.idempotency(&id(Principal::Api)), "wsbcast:{a:b}:idem:}{");
+        let anonymous = names.idempotency(&id(Principal::Anonymous));
+        assert_eq!(anonymous, "wsbcast:{a:b}:idem-anonymous:}{");
         assert_eq!(names.slot(&channel, 10_000), "wsbcast:{a:b}:slot:10000");
         assert_eq!(names.bridge(&channel, "raw"), "wsbcast:{a:b}:bridge:raw");
         assert_eq!(names.heartbeat(3), "wsbcast:heartbeat:p:3");

@@ -14,6 +14,7 @@ use fred::{prelude::Config, types::Value};
 use tokio::sync::watch;
 
 use super::{
+    alone::Alone,
     answers::{self, Standing},
     common::Common,
     lane::CallError,
@@ -28,12 +29,9 @@ use super::{
 };
 use crate::{
     broker::{
-        HistorySettings, InvalidSettings, Message, Publication, RedisSettings, Sink, Subscribers,
-        embedded::SlotsDone,
-        epoch,
+        HistorySettings, InvalidSettings, Publication, RedisSettings, Sink, Subscribers, epoch,
         fanout::Fanout,
         history::{Fed, Histories, Stamped},
-        idempotency::Answers,
     },
     channel::ChannelName,
     clock,
@@ -73,35 +71,6 @@ pub(super) struct Memory {
     pub(super) questions: Questions,
     /// How many shards hear a channel.
     shards: HashMap<ChannelName, usize>,
-}
-
-/// What a process knows by itself of what it did without Redis.
-#[derive(Debug, Default)]
-pub(super) struct Alone {
-    pub(super) slots: SlotsDone,
-    /// What became of messages with a key that did not surely go through Redis.
-    answers: Answers<Apart>,
-}
-
-/// What happened to a message outside of Redis' knowledge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Apart {
-    /// It was delivered here, and is never sent again.
-    Local,
-    /// It may have gone through: here it must not be delivered as well.
-    InDoubt,
-}
-
-impl Alone {
-    pub(super) fn apart(&mut self, message: &Message) -> Option<Apart> {
-        self.answers.first(&message.channel, message.key.as_ref()?, clock::now())
-    }
-
-    pub(super) fn remember(&mut self, message: &Message, apart: Apart) {
-        if let Some(key) = &message.key {
-            self.answers.remember(&message.channel, key, apart, clock::now());
-        }
-    }
 }
 
 impl Process {
@@ -174,18 +143,6 @@ impl Process {
     /// The memory. A panic elsewhere leaves whole messages: go on.
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What happened to a message with its key outside of Redis' knowledge.
-    pub(super) fn apart(&self, message: &Message) -> Option<Apart> {
-        message.key.as_ref()?;
-        self.local.turn().state.apart(message)
-    }
-
-    pub(super) fn remember(&self, message: &Message, apart: Apart) {
-        if message.key.is_some() {
-            self.local.turn().state.remember(message, apart);
-        }
     }
 
     /// Where `channel` stands in Redis; one that nobody uses gets a position thereby.

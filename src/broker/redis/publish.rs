@@ -12,15 +12,17 @@ use fred::{
 };
 
 use super::{
-    RedisBroker, answers,
+    RedisBroker,
+    alone::{Apart, Full},
+    answers::{self, Stamp},
     lane::CallError,
-    process::{Apart, Process, millis},
+    process::{Process, millis},
     script::Script,
     wire,
 };
 use crate::{
     broker::{
-        Message, OnLoss, Position, Publication, PublishError, Reach, Receipt, epoch,
+        Message, OnLoss, Publication, PublishError, Reach, Receipt, epoch, idempotency::Id,
         refusing::Subject,
     },
     channel::ChannelName,
@@ -74,30 +76,57 @@ impl RedisBroker {
 
     pub(super) async fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
         let _admitted = self.admit(message.data.len()).ok_or(PublishError::ShardStalled)?;
-        if self.process().apart(&message) == Some(Apart::Local) {
-            return Ok(Receipt::Local);
+        let id = message.id();
+        let full = {
+            let (mut turn, now) = (self.process().local.turn(), clock::now());
+            let apart = id.as_ref().and_then(|id| turn.state.apart(id, now));
+            if apart == Some(Apart::Local) {
+                return Ok(Receipt::Local);
+            }
+            turn.check_room(message.data.len())?;
+            turn.state.charge(&message, id.as_ref(), now)?
+        };
+        let outcome = self.publish_to_redis(&message, id.as_ref(), full).await;
+        let published = matches!(outcome, Outcome::Done(Stamp::New(_)) | Outcome::InDoubt);
+        if !published && let Some(id) = &id {
+            self.process().local.turn().state.give_back(id);
         }
-        self.process().local.turn().check_room(message.data.len())?;
-        match self.publish_to_redis(&message).await {
-            Outcome::Done(position) => Ok(Receipt::Cluster(position)),
+        match outcome {
+            Outcome::Done(Stamp::New(position)) => {
+                let mut turn = self.process().local.turn();
+                turn.state.published(&message, &position, clock::now());
+                Ok(Receipt::Cluster(position))
+            }
+            Outcome::Done(Stamp::Known(position)) => Ok(Receipt::Cluster(position)),
+            Outcome::Done(Stamp::KeysFull) => Err(PublishError::KeysFull),
+            Outcome::Done(Stamp::ChannelsFull) => Err(PublishError::ChannelsFull),
             Outcome::InDoubt => {
-                self.process().remember(&message, Apart::InDoubt);
+                if let Some(id) = id {
+                    let mut turn = self.process().local.turn();
+                    turn.state.remember(id, Apart::InDoubt, clock::now());
+                }
                 Err(PublishError::Unconfirmed)
             }
             Outcome::NotSent => self.publish_locally(message),
         }
     }
 
-    async fn publish_to_redis(&self, message: &Message) -> Outcome<Position> {
+    async fn publish_to_redis(
+        &self,
+        message: &Message,
+        id: Option<&Id>,
+        full: Full,
+    ) -> Outcome<Stamp> {
         let process = self.process();
-        let Message { channel, kind, data, key } = message;
+        let Message { channel, kind, data, .. } = message;
         let mut keys = process.names.keys(channel);
         let mut args = process.stamp_args(channel, *kind, data);
-        if let Some(key) = key {
-            keys.push(process.names.idempotency(channel, key));
+        args.push(full.words().into());
+        if let Some(id) = id {
+            keys.push(process.names.idempotency(id));
             args.push(millis(IDEMPOTENCY_TTL));
         }
-        self.run(&process.scripts.publish, channel, keys, args, answers::position).await
+        self.run(&process.scripts.publish, channel, keys, args, answers::stamp).await
     }
 
     /// Runs `script` in Redis if it is within reach; settled within
@@ -152,14 +181,19 @@ impl RedisBroker {
         if self.link.shared.on_loss() == OnLoss::Reject {
             return Err(PublishError::BrokerLost);
         }
-        let mut turn = self.process().local.turn();
-        match turn.state.apart(&message) {
-            Some(Apart::Local) => return Ok(Receipt::Local),
-            Some(Apart::InDoubt) => return Err(PublishError::Unconfirmed),
-            None => {}
+        let (mut turn, now) = (self.process().local.turn(), clock::now());
+        let id = message.id();
+        if let Some(id) = &id {
+            match turn.state.apart(id, now) {
+                Some(Apart::Local) => return Ok(Receipt::Local),
+                Some(Apart::InDoubt) => return Err(PublishError::Unconfirmed),
+                None => turn.state.check_room(id, now)?,
+            }
         }
         turn.check_room(message.data.len())?;
-        turn.state.remember(&message, Apart::Local);
+        if let Some(id) = id {
+            turn.state.remember(id, Apart::Local, now);
+        }
         let Message { channel, kind, data, .. } = message;
         turn.deliver(&Publication { channel, kind, data, position: None });
         Ok(Receipt::Local)

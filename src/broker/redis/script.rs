@@ -80,16 +80,22 @@ local function stamp()
 end
 ";
 
-/// `KEYS[3]`, if there: the idempotency key, which lives for `ARGV[9]`.
+/// `KEYS[3]`, if there: the idempotency key, which lives for `ARGV[10]`. `ARGV[9]` names what
+/// there must not be more of, new `keys` or new `channels`; what would need it is answered with
+/// that word and not done. What was published before is answered with a third word, `known`.
 const PUBLISH: &str = r"
-local key = KEYS[3]
+local key, full = KEYS[3], ARGV[9] or ''
 if key then
   local epoch, offset = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
-  if epoch then return {epoch, offset} end
+  if epoch then return {epoch, offset, 'known'} end
+  if string.find(full, 'keys', 1, true) then return {'keys'} end
+end
+if string.find(full, 'channels', 1, true) and not redis.call('HMGET', KEYS[1], 'epoch')[1] then
+  return {'channels'}
 end
 local done, refused = stamp()
 if done and key then
-  redis.pcall('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[9])
+  redis.pcall('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[10])
 end
 return done or refused
 ";

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::{
-        Message, PublishError, Receipt, Slot, SlotOutcome,
+        Message, Principal, PublishError, Receipt, Slot, SlotOutcome,
         embedded::{slot_at, unix_ms},
     },
     ws::Kind,
@@ -97,7 +97,7 @@ impl RedisBroker {
 
     fn deliver_slot_locally(&self, slot: &Slot) -> Result<Option<Receipt>, PublishError> {
         let Slot { channel, data, .. } = slot.clone();
-        let message = Message { channel, kind: Kind::Text, data, key: None };
+        let message = Message { who: Principal::Api, channel, kind: Kind::Text, data, key: None };
         self.publish_locally(message).map(Some)
     }
 }

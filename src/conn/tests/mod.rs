@@ -86,7 +86,11 @@ impl Table {
         stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
         let leftover = Bytes::new();
-        self.clients.connect(key, Connected { stream, leftover, may_publish: true, guard }, now);
+        self.clients.connect(
+            key,
+            Connected { stream, leftover, publisher: Some(Principal::Api), guard },
+            now,
+        );
         peer
     }
 

@@ -27,7 +27,7 @@ impl Clients {
         if kind != Kind::Text {
             return self.close(key, CloseReason::Unsupported);
         }
-        let may_publish = entry(&mut self.entries, key).is_some_and(|entry| entry.may_publish);
+        let publisher = entry(&mut self.entries, key).and_then(|entry| entry.publisher);
         let command = match command::read(data, self.settings.broadcast_bytes_max) {
             Ok(command) => command,
             Err(Mistake::Fatal(reason)) => return self.close(key, reason),
@@ -38,15 +38,15 @@ impl Clients {
             Command::Ping => Offered::Ping,
             Command::Subscribe(wanted) => Offered::Subscription(wanted),
             Command::Unsubscribe(channel) => Offered::Departure(channel),
-            Command::Publish { channel, id, .. } if !may_publish => {
-                self.metrics.client_messages_dropped.add(1);
-                let message = "this client may not publish; see --client-publish";
-                let complaint = Complaint::about(&channel, Code::Forbidden, message);
-                let id = id.map(|id| id.as_str().to_owned());
-                return self.complain(key, Complaint { id, ..complaint });
-            }
             Command::Publish { channel, kind, data, id } => {
-                Offered::Message(OwnMessage { channel, kind, data, id })
+                let Some(who) = publisher else {
+                    self.metrics.client_messages_dropped.add(1);
+                    let message = "this client may not publish; see --client-publish";
+                    let complaint = Complaint::about(&channel, Code::Forbidden, message);
+                    let id = id.map(|id| id.as_str().to_owned());
+                    return self.complain(key, Complaint { id, ..complaint });
+                };
+                Offered::Message(OwnMessage { who, channel, kind, data, id })
             }
         };
         self.offer(key, offered);

@@ -82,6 +82,8 @@ pub(in crate::conn) enum Code {
     ShardStalled,
     BrokerLost,
     Unconfirmed,
+    KeysFull,
+    ChannelsFull,
 }
 
 impl Word<'_> {
@@ -116,6 +118,8 @@ impl From<&PublishError> for Code {
             PublishError::ShardStalled => Self::ShardStalled,
             PublishError::BrokerLost => Self::BrokerLost,
             PublishError::Unconfirmed => Self::Unconfirmed,
+            PublishError::KeysFull => Self::KeysFull,
+            PublishError::ChannelsFull => Self::ChannelsFull,
         }
     }
 }

@@ -31,7 +31,7 @@ async fn an_upgrade_hands_over_the_stream_and_the_frames_sent_with_the_request()
     let channel = |one: &Wanted| one.channel.to_string();
     let channels: Vec<_> = server.wanted.borrow().iter().map(channel).collect();
     assert_eq!(channels, ["b", "a"]);
-    assert!(!upgraded.may_publish);
+    assert!(upgraded.publisher.is_none());
 
     client.write_all(b", second frame").await.unwrap();
     client.shutdown().await.unwrap();
@@ -237,7 +237,7 @@ async fn a_client_may_publish_only_with_the_right_to_and_a_wrong_token_is_refuse
         client.write_all(handshake(target, &[line]).as_bytes()).await.unwrap();
         client.shutdown().await.unwrap();
         let handed = serving.await;
-        assert_eq!(handed.map(|handed| handed.handover.may_publish), expected, "row {row}");
+        assert_eq!(handed.map(|handed| handed.handover.publisher.is_some()), expected, "row {row}");
         let answer = read_answer(&mut client).await;
         assert_eq!(status(&answer), if expected.is_some() { 101 } else { 401 }, "row {row}");
     }

@@ -58,7 +58,7 @@ pub(super) struct Recorder {
 
 impl Broker for Recorder {
     fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
-        let Message { channel, kind, data, key } = message;
+        let Message { channel, kind, data, key, .. } = message;
         self.keys.borrow_mut().push(key.map(|key| key.as_str().to_owned()));
         self.published.borrow_mut().push((channel.to_string(), kind, data));
         let offset = self.published.borrow().len() as u64;

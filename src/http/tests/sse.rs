@@ -26,7 +26,7 @@ async fn a_stream_is_handed_over_behind_its_head_with_a_guard_and_what_else_was_
     let handed = serving.await.unwrap();
     assert_eq!(handed.handover.endpoint, Endpoint::Ws);
     assert_eq!(handed.handover.encoding, Encoding::Sse);
-    assert!(!handed.handover.may_publish && handed.handover.ticket.is_some());
+    assert!(handed.handover.publisher.is_none() && handed.handover.ticket.is_some());
     assert_eq!(&handed.leftover[..], b"more");
     assert_eq!(server.wanted.borrow()[0].since, Some(Since::After("e:3".parse().unwrap())));
     assert_eq!((server.control.barrier.clients(), server.control.barrier.requests()), (1, 0));

@@ -37,6 +37,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         let channel = ChannelName::new("a").unwrap();
         for text in ["1", "2", "3"] {
             let message = Message {
+                who: broker::Principal::Api,
                 channel: channel.clone(),
                 kind: Kind::Text,
                 data: text.into(),

@@ -23,7 +23,9 @@ use tokio::task::yield_now;
 use client::{Client, Published, take_text};
 
 use crate::{
-    broker::{self, HistorySettings, Message, OnLoss, Place, Position, Receipt, Since, Sink},
+    broker::{
+        self, HistorySettings, Message, OnLoss, Place, Position, Principal, Receipt, Since, Sink,
+    },
     channel::ChannelName,
     clock::{self, Millis},
     conn::{self, Clients, Connected, Wanted, keepalive, socket::Poller},
@@ -159,7 +161,8 @@ impl World {
         self.next_id += 1;
         let data = Bytes::from(self.next_id.to_string());
         let name = self.channels[channel].clone();
-        let message = Message { channel: name, kind: Kind::Text, data, key: None };
+        let message =
+            Message { who: Principal::Api, channel: name, kind: Kind::Text, data, key: None };
         let shard = self.random.usize(0..SHARDS);
         let publishing = self.shards[shard].core.broker().publish(message);
         let receipt = publishing.now_or_never().expect("the embedded broker answers at once");
@@ -270,7 +273,7 @@ impl World {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
-        let connected = Connected { stream, leftover: Bytes::new(), may_publish: false, guard };
+        let connected = Connected { stream, leftover: Bytes::new(), publisher: None, guard };
         ticket.connected.set(true);
         let key = ticket.key;
         let core = &self.shards[client.shard].core;

@@ -1,0 +1,165 @@
+//! What publishers take up of something bounded: pure.
+//!
+//! All of them together stay within a bound, and each alone within three quarters of it, so that
+//! nobody can leave nothing to the others. A [`Window`] forgets what was taken up long ago.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::Principal;
+use crate::clock::Millis;
+
+/// What is taken up now.
+///
+/// # Invariants
+/// `all` is the sum of `by`.
+#[derive(Debug)]
+pub(super) struct Quota {
+    max: usize,
+    all: usize,
+    by: BTreeMap<Principal, usize>,
+}
+
+impl Quota {
+    /// Nothing is taken up.
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, all: 0, by: BTreeMap::new() }
+    }
+
+    /// Whether `who` may take up so much more.
+    pub(super) fn fits(&self, who: Principal, amount: usize) -> bool {
+        let own = self.by.get(&who).copied().unwrap_or_default();
+        self.all + amount <= self.max && own + amount <= self.max - self.max / 4
+    }
+
+    /// `who` takes up so much more.
+    pub(super) fn take(&mut self, who: Principal, amount: usize) {
+        self.all += amount;
+        *self.by.entry(who).or_default() += amount;
+    }
+
+    /// `who` gives back what it took up.
+    pub(super) fn give_back(&mut self, who: Principal, amount: usize) {
+        let Some(own) = self.by.get_mut(&who) else { return };
+        let amount = amount.min(*own);
+        *own -= amount;
+        self.all -= amount;
+    }
+
+    /// All that is taken up.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> usize {
+        self.all
+    }
+}
+
+/// Parts that a window is forgotten in, one after the other.
+const PARTS: u32 = 30;
+
+/// What was taken up within the time that has just passed, give or take a thirtieth of it.
+#[derive(Debug)]
+pub(super) struct Window {
+    quota: Quota,
+    part: Duration,
+    /// From when on, and what was taken up since.
+    parts: VecDeque<(Millis, BTreeMap<Principal, usize>)>,
+}
+
+impl Window {
+    /// At most `max` within `span`.
+    pub(super) fn new(max: usize, span: Duration) -> Self {
+        Self { quota: Quota::new(max), part: span / PARTS, parts: VecDeque::new() }
+    }
+
+    /// Whether `who` may take up so much more now.
+    pub(super) fn fits(&mut self, who: Principal, amount: usize, now: Millis) -> bool {
+        self.forget(now);
+        self.quota.fits(who, amount)
+    }
+
+    /// `who` takes up so much more.
+    pub(super) fn take(&mut self, who: Principal, amount: usize, now: Millis) {
+        self.forget(now);
+        self.quota.take(who, amount);
+        let part = self.part;
+        if self.parts.back().is_none_or(|(since, _)| now - *since >= part) {
+            self.parts.push_back((now, BTreeMap::new()));
+        }
+        if let Some((_, newest)) = self.parts.back_mut() {
+            *newest.entry(who).or_default() += amount;
+        }
+    }
+
+    /// `who` has not needed what it took up a moment ago.
+    pub(super) fn give_back(&mut self, who: Principal, amount: usize) {
+        let mut left = amount;
+        for (_, taken) in self.parts.iter_mut().rev() {
+            let Some(own) = taken.get_mut(&who) else { continue };
+            let some = left.min(*own);
+            *own -= some;
+            left -= some;
+            self.quota.give_back(who, some);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
+    fn forget(&mut self, now: Millis) {
+        // Taken up at the end of its part, it still counts for the whole span.
+        let span = self.part * (PARTS + 1);
+        while self.parts.front().is_some_and(|(since, _)| now - *since >= span) {
+            for (who, amount) in self.parts.pop_front().into_iter().flat_map(|(_, by)| by) {
+                self.quota.give_back(who, amount);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Principal::{Anonymous, Api};
+
+    const SPAN: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn one_publisher_leaves_a_quarter_to_the_others() {
+        let mut quota = Quota::new(100);
+        assert!(quota.fits(Anonymous, 75) && !quota.fits(Anonymous, 76));
+        quota.take(Anonymous, 75);
+        assert!(!quota.fits(Anonymous, 1) && quota.fits(Api, 25) && !quota.fits(Api, 26));
+        quota.give_back(Anonymous, 5);
+        assert!(quota.fits(Anonymous, 5) && quota.fits(Api, 30));
+        quota.give_back(Anonymous, 1000);
+        assert_eq!(quota.all(), 0);
+    }
+
+    #[test]
+    fn what_was_taken_up_counts_for_its_time_and_not_much_longer() {
+        let mut window = Window::new(100, SPAN);
+        let at = |secs: u64| Millis(secs * 1000);
+        window.take(Api, 40, at(0));
+        window.take(Api, 30, at(9));
+        assert!(!window.fits(Api, 10, at(308)) && window.fits(Api, 5, at(308)));
+        assert!(window.fits(Api, 75, at(310)), "forgotten: the last was 301 seconds ago");
+        for secs in 0..10_000 {
+            window.take(Anonymous, 0, at(400 + secs));
+            assert!(window.parts.len() <= PARTS as usize + 1);
+        }
+    }
+
+    #[test]
+    fn what_was_not_needed_is_given_back_to_whoever_took_it() {
+        let mut window = Window::new(100, SPAN);
+        window.take(Api, 40, Millis(0));
+        window.take(Api, 30, Millis(20_000));
+        window.give_back(Anonymous, 10);
+        window.give_back(Api, 35);
+        assert_eq!(window.quota.all(), 35);
+        window.forget(Millis(10_000_000));
+        assert_eq!(window.quota.all(), 0);
+    }
+}

@@ -1,0 +1,206 @@
+//! What a process knows by itself: what it did without Redis, and what it has put into Redis.
+//!
+//! Redis itself can't tell how much of it is whose, so each process holds its own publishers to
+//! what they may add. Pure: time comes in as a value.
+
+use crate::{
+    broker::{
+        Message, PublishError,
+        embedded::SlotsDone,
+        idempotency::{Answers, Id},
+        quota::Window,
+    },
+    clock::Millis,
+    limits::{
+        CHANNELS_BEGUN_DAY_MAX, CHANNELS_BEGUN_MAX, CHANNELS_BEGUN_SPAN,
+        IDEMPOTENCY_KEYS_REDIS_BYTES_MAX, IDEMPOTENCY_TTL, REDIS_META_TTL,
+    },
+    position::Position,
+};
+
+/// What a process knows by itself of what it did without Redis, and with it.
+#[derive(Debug)]
+pub(super) struct Alone {
+    pub(super) slots: SlotsDone,
+    /// What became of messages with a key that did not surely go through Redis.
+    answers: Answers<Apart>,
+    /// Bytes of keys that Redis has from here.
+    keys: Window,
+    /// Channels that were begun from here.
+    begun: Window,
+    begun_in_a_day: Window,
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self {
+            slots: SlotsDone::default(),
+            answers: Answers::default(),
+            keys: Window::new(IDEMPOTENCY_KEYS_REDIS_BYTES_MAX, IDEMPOTENCY_TTL),
+            begun: Window::new(CHANNELS_BEGUN_MAX, CHANNELS_BEGUN_SPAN),
+            begun_in_a_day: Window::new(CHANNELS_BEGUN_DAY_MAX, REDIS_META_TTL),
+        }
+    }
+}
+
+/// What happened to a message outside of Redis' knowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Apart {
+    /// It was delivered here, and is never sent again.
+    Local,
+    /// It may have gone through: here it must not be delivered as well.
+    InDoubt,
+}
+
+/// What of a message is too much for Redis now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full {
+    /// A key that it does not have yet.
+    pub(super) keys: bool,
+    /// A channel that nobody has published to.
+    pub(super) channels: bool,
+}
+
+impl Full {
+    /// As the script takes it.
+    pub(super) fn words(self) -> &'static str {
+        match (self.keys, self.channels) {
+            (false, false) => "",
+            (true, false) => "keys",
+            (false, true) => "channels",
+            (true, true) => "keys channels",
+        }
+    }
+}
+
+impl Alone {
+    pub(super) fn apart(&mut self, id: &Id, now: Millis) -> Option<Apart> {
+        self.answers.first(id, now)
+    }
+
+    /// Charges a message that is about to be sent to Redis with its key.
+    ///
+    /// # Errors
+    /// When its key could not be remembered here if that came to be necessary.
+    pub(super) fn charge(
+        &mut self,
+        message: &Message,
+        id: Option<&Id>,
+        now: Millis,
+    ) -> Result<Full, PublishError> {
+        let who = message.who;
+        let begins = self.begun.fits(who, 1, now) && self.begun_in_a_day.fits(who, 1, now);
+        let mut full = Full { keys: false, channels: !begins };
+        if let Some(id) = id {
+            self.check_room(id, now)?;
+            full.keys = !self.keys.fits(who, id.cost(), now);
+            self.keys.take(who, id.cost(), now);
+        }
+        Ok(full)
+    }
+
+    /// Its key was not added to Redis after all.
+    pub(super) fn give_back(&mut self, id: &Id) {
+        self.keys.give_back(id.who, id.cost());
+    }
+
+    /// A message is in Redis: the first of its channel counts.
+    pub(super) fn published(&mut self, message: &Message, position: &Position, now: Millis) {
+        if position.offset == 1 {
+            self.begun.take(message.who, 1, now);
+            self.begun_in_a_day.take(message.who, 1, now);
+        }
+    }
+
+    /// Whether a key can be remembered here.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub(super) fn check_room(&mut self, id: &Id, now: Millis) -> Result<(), PublishError> {
+        let fits = self.answers.has_room(id, now) || self.answers.first(id, now).is_some();
+        if fits { Ok(()) } else { Err(PublishError::KeysFull) }
+    }
+
+    pub(super) fn remember(&mut self, id: Id, apart: Apart, now: Millis) {
+        self.answers.remember(id, apart, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        broker::{
+            IdempotencyKey,
+            Principal::{self, Anonymous, Api},
+        },
+        channel::ChannelName,
+        ws::Kind,
+    };
+
+    fn message(who: Principal, key: Option<&str>) -> Message {
+        Message {
+            who,
+            channel: ChannelName::new("a").unwrap(),
+            kind: Kind::Text,
+            data: Bytes::new(),
+            key: key.map(|key| IdempotencyKey::new(key).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_publisher_adds_so_many_keys_to_redis_and_what_was_not_added_does_not_count() {
+        let (mut alone, now) = (Alone::default(), Millis(0));
+        let charge = |alone: &mut Alone, who, key: &str, now| {
+            let message = message(who, Some(key));
+            alone.charge(&message, message.id().as_ref(), now).unwrap().keys
+        };
+        let once = message(Api, Some("again"));
+        let id = once.id().unwrap();
+        for _ in 0..1000 {
+            assert!(!charge(&mut alone, Api, "again", now));
+            alone.give_back(&id);
+        }
+        let mut added = 0;
+        assert!(alone.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
+        while !charge(&mut alone, Anonymous, "other", now) {
+            added += id.cost();
+        }
+        assert!(added <= IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, "{added}");
+        assert!(!charge(&mut alone, Api, "other", now), "what one has used up, others have not");
+        let later = now + 2 * IDEMPOTENCY_TTL;
+        assert!(!charge(&mut alone, Anonymous, "other", later));
+    }
+
+    #[test]
+    fn a_publisher_begins_so_many_channels_and_goes_on_with_those_it_has() {
+        let (mut alone, now) = (Alone::default(), Millis(0));
+        let at = |offset| Position { epoch: "e".into(), offset };
+        let anonymous = message(Anonymous, None);
+        for _ in 0..CHANNELS_BEGUN_MAX / 4 * 3 {
+            assert!(!alone.charge(&anonymous, None, now).unwrap().channels);
+            alone.published(&anonymous, &at(1), now);
+            alone.published(&anonymous, &at(2), now);
+        }
+        assert!(alone.charge(&anonymous, None, now).unwrap().channels);
+        assert!(!alone.charge(&message(Api, None), None, now).unwrap().channels);
+        assert!(!alone.charge(&anonymous, None, now + 2 * CHANNELS_BEGUN_SPAN).unwrap().channels);
+    }
+
+    #[test]
+    fn a_publisher_begins_so_many_channels_in_a_day() {
+        let mut alone = Alone::default();
+        let (api, first) = (message(Api, None), Position { epoch: "e".into(), offset: 1 });
+        let mut begun = 0;
+        for minutes in 0..24 * 60 {
+            let now = Millis(minutes * 60_000);
+            while !alone.charge(&api, None, now).unwrap().channels {
+                alone.published(&api, &first, now);
+                begun += 1;
+            }
+        }
+        assert_eq!(begun, CHANNELS_BEGUN_DAY_MAX / 4 * 3);
+    }
+}

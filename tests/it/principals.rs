@@ -1,0 +1,125 @@
+//! Idempotency keys belong to whoever says them, and none is forgotten before its time: past what
+//! can be remembered a new one is refused, and others have room all the same.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    PATIENCE,
+    client::Client,
+    eventually,
+    http::{Response, get, post_with},
+    metrics::metric,
+    redis::RedisServer,
+    resp::Resp,
+    server::Server,
+    v1::V1,
+};
+
+const KEY: &str = "order-4711-paid";
+const OPEN: [&str; 2] = ["--client-publish", "broadcast"];
+/// What `fetch` says in a page of the server's own, and in other programs.
+const FETCH: &str = "Sec-Fetch-Mode: cors\r\n";
+
+fn by_http(server: &Server, headers: &str, data: &str) -> u64 {
+    let headers = format!("Idempotency-Key: {KEY}\r\n{headers}");
+    let response = post_with(server.addr(), "/broadcast?channel=a", &headers, data.as_bytes());
+    response.assert_status(202);
+    response.json()["offset"].as_u64().unwrap()
+}
+
+fn by_client(client: &mut V1, data: &str) -> u64 {
+    client.say(&json!({"type": "publish", "channel": "a", "data": data, "id": KEY}));
+    client.next_of("published")["offset"].as_u64().unwrap()
+}
+
+#[test]
+fn what_a_client_says_first_does_not_swallow_what_the_publisher_says() {
+    let server = Server::start(&OPEN);
+    let mut listener = Client::open(server.addr(), "/ws?channel=a");
+    let [mut one, mut other] = [(); 2].map(|()| V1::open(server.addr(), "/ws?channel=b"));
+    assert_eq!(by_client(&mut one, "not paid"), 1);
+    assert_eq!(by_client(&mut other, "not paid"), 1, "anonymous clients are one");
+    assert_eq!(by_http(&server, "", "paid"), 2, "it goes out");
+    assert_eq!(by_http(&server, "", "paid"), 2, "once");
+    assert_eq!(by_http(&server, FETCH, "not paid"), 1, "a client's own way over HTTP");
+    let origin = format!("Origin: http://{}\r\n", server.addr());
+    assert_eq!(by_http(&server, &origin, "not paid"), 1, "also in a browser");
+    listener.assert_text("not paid");
+    listener.assert_text("paid");
+}
+
+#[test]
+fn whoever_shows_a_token_is_one_over_http_and_websocket() {
+    let args = ["--api-token", "0123456789abcdef", "--insecure-api"];
+    let server = Server::start(&[&OPEN[..], &args].concat());
+    let bearer = "Authorization: Bearer 0123456789abcdef\r\n";
+    let shown = "/ws?channel=b&token=0123456789abcdef";
+    let mut anonymous = V1::open(server.addr(), "/ws?channel=b");
+    let mut trusted = V1::open(server.addr(), shown);
+    assert_eq!(by_client(&mut anonymous, "not paid"), 1);
+    assert_eq!(by_client(&mut trusted, "paid"), 2);
+    assert_eq!(by_http(&server, bearer, "paid"), 2);
+    assert_eq!(by_http(&server, &format!("{bearer}{FETCH}"), "paid"), 2, "the JavaScript client");
+    assert_eq!(by_http(&server, "", "not paid"), 1);
+}
+
+#[test]
+fn keys_in_redis_are_called_as_before_for_publishers_and_otherwise_for_clients() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let args = [&OPEN[..], &["--redis-url", &url]].concat();
+    let server = Server::start(&args);
+    eventually(PATIENCE, "it is ready", || get(server.addr(), "/readyz").status == 200);
+    let mut client = V1::open(server.addr(), "/ws?channel=b");
+    assert_eq!(by_client(&mut client, "not paid"), 1);
+    assert_eq!(by_http(&server, "", "paid"), 2);
+    assert_eq!((by_client(&mut client, "not paid"), by_http(&server, "", "paid")), (1, 2));
+    let mut redis = Resp::connect(redis.url().trim_start_matches("redis://"));
+    for word in ["idem", "idem-anonymous"] {
+        let name = format!("wsbcast:{{a}}:{word}:{KEY}");
+        assert_eq!(redis.command(&[b"EXISTS", name.as_bytes()]), ":1", "{name}");
+    }
+}
+
+/// Publishes `lines` messages under names and keys as long as may be.
+fn batch(server: &Server, round: usize, lines: usize) -> Response {
+    let channel = "c".repeat(128);
+    let line = format!("{{\"channel\":\"{channel}\",\"data\":\"\"}}\n");
+    let key = format!("{round:0>122}");
+    let headers = format!("Content-Type: application/x-ndjson\r\nIdempotency-Key: {key}\r\n");
+    post_with(server.addr(), "/broadcast", &headers, line.repeat(lines).as_bytes())
+}
+
+fn results(response: &Response) -> Vec<Value> {
+    response.json()["results"].as_array().unwrap().clone()
+}
+
+#[test]
+fn past_what_can_be_remembered_a_new_key_is_refused_and_no_old_one_forgotten() {
+    let server = Server::start(&OPEN);
+    let (mut round, mut kept) = (0, 0);
+    let first = batch(&server, 0, 10_000);
+    let full = loop {
+        round += 1;
+        let response = batch(&server, round, 10_000);
+        if response.status != 202 {
+            break response;
+        }
+        kept = round;
+        assert!(round < 100, "it is bounded");
+    };
+    assert!(kept > 6, "more than the 65,536 keys of old");
+    assert_eq!(full.status, 503);
+    let refused = results(&full).into_iter().filter(|result| result["error"] == "keys_full");
+    let failures = metric(server.addr(), "wsbcast_publish_failures_total", &["keys_full"]);
+    assert!(refused.count() as f64 == failures && failures > 0.0, "{failures} are counted");
+    assert_eq!(results(&batch(&server, 0, 10_000)), results(&first), "the first keys are known");
+    let alone = post_with(server.addr(), "/broadcast", "Idempotency-Key: new\r\n", b"x");
+    alone.assert_status(503);
+    assert_eq!(alone.json()["error"], "keys_full");
+    assert_eq!(alone.header("retry-after"), Some("1"));
+    post_with(server.addr(), "/broadcast", "", b"without a key").assert_status(202);
+    // Clients have room of their own.
+    let mut client = V1::open(server.addr(), "/ws?channel=b");
+    assert_eq!(by_client(&mut client, "x"), 1);
+}
