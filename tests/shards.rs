@@ -87,6 +87,38 @@ fn a_panic_in_a_shard_closes_the_other_shards_clients_with_1012_and_ends_with_co
     assert_eq!((exit, exit.code()), (Exit::ShardDied, 1));
 }
 
+/// Nanoseconds that the calling thread has run.
+#[cfg(target_os = "linux")]
+fn has_run() -> u64 {
+    let account = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    account.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// A dozen shards on two cores that all compute are late, and none of them hangs.
+#[cfg(target_os = "linux")]
+#[test]
+fn shards_that_wait_for_a_cpu_are_not_silent() {
+    let server = start(12);
+    let (done, is_done) = sync_channel(12);
+    for round in 0..5 {
+        for call in &server.calls {
+            let done = done.clone();
+            call(Box::new(move || {
+                let begun = has_run();
+                // Two in a row, and the time to the next beat, are no silence yet.
+                while has_run() - begun < 60_000_000 {}
+                done.send(()).unwrap();
+            }));
+        }
+        for _ in &server.calls {
+            is_done.recv().unwrap();
+        }
+        let placed = metric(server.addr, "wsbcast_connections_placed_total", &["why=\"stalled\""]);
+        assert_eq!(placed, 0.0, "round {round}");
+    }
+    assert_eq!(server.terminate(), Exit::Drained);
+}
+
 /// Keeps a shard's thread busy until the sender is dropped.
 fn block(server: &Running, shard: usize) -> SyncSender<()> {
     let (blocker, blocked) = sync_channel::<()>(0);

@@ -5,6 +5,7 @@
 //! it accepts from these and gives the connections to the shards that live. A duplicate is
 //! registered for readiness only meanwhile: the normal path pays a look at the beats, no more.
 //! What the shard had accepted before it fell silent waits for it: its state is on its thread.
+//! Silent is who does not beat though it had a CPU: with more threads than cores all are late.
 //! The same look tells shards that hold too much to pass connections on.
 
 use std::{io, net::TcpListener, sync::Arc};
@@ -74,6 +75,7 @@ pub(super) async fn watch(
 
 impl Watched {
     fn look(&mut self, index: usize, placement: &Arc<Placement>, now: Millis) {
+        placement.excuse(index, now);
         let is_silent = placement.is_silent(index, now);
         match (is_silent, &self.acceptors) {
             // With nobody alive there is nobody to accept for.

@@ -11,6 +11,7 @@ mod core;
 pub mod listener;
 pub mod mailbox;
 pub mod placement;
+mod run_queue;
 mod settling;
 mod stream;
 mod tasks;
@@ -108,6 +109,8 @@ pub fn run(setup: Setup) -> Result<(), ShardError> {
 async fn serve(setup: Setup) -> Result<(), ShardError> {
     let Setup { index, shards, listeners, mailbox, broker, control, metrics, budget, .. } = setup;
     let (poller, registry) = Poller::new().map_err(ShardError::Start)?;
+    let placement = setup.placement;
+    placement.runs_here(index);
     let broker = broker::connect(broker, Place::Shard(index)).await;
     let settings = setup.settings;
     let clients = Clients::new(
@@ -133,7 +136,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     });
 
     let mut loops = JoinSet::new();
-    let door = Rc::new(accept::Door::new(core.clone(), context, setup.placement, index));
+    let door = Rc::new(accept::Door::new(core.clone(), context, placement.clone(), index));
     for listener in listeners {
         let listener = stream::Listener::new(listener).map_err(ShardError::Start)?;
         loops.spawn_local(accept::accept(door.clone(), listener));
@@ -143,7 +146,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     loops.spawn_local(tasks::events(core.clone(), poller));
     let fan_out = tasks::fan_out(core.clone(), mailbox.clone(), metrics.clone(), settings.coalesce);
     loops.spawn_local(fan_out);
-    loops.spawn_local(tasks::beat(core.clone(), metrics));
+    loops.spawn_local(tasks::beat(core.clone(), metrics, placement, index));
 
     let turn = Turn { index, of: shards };
     let ended = tokio::select! {

@@ -12,13 +12,15 @@ use std::{
     collections::VecDeque,
     net::TcpStream,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
+use super::run_queue::RunQueue;
 use crate::{
     clock::Millis,
     limits::{HTTP_CONNECTIONS_PER_SHARD_MAX, PLACEMENT_SLACK_MIN, SHARD_STALL_ACCEPT},
@@ -43,6 +45,12 @@ struct Seat {
     to_pass: AtomicUsize,
     moved: Mutex<VecDeque<Moved>>,
     filled: Notify,
+    /// Where the system says how long its thread has waited for a CPU.
+    run_queue: OnceLock<RunQueue>,
+    /// That time at its last beat, nanoseconds.
+    waited_at_beat_ns: AtomicU64,
+    /// What has been added to it since, as far as somebody has looked.
+    excused_ns: AtomicU64,
 }
 
 /// A connection on its way to the shard that will serve it.
@@ -81,11 +89,47 @@ impl Placement {
             to_pass: AtomicUsize::new(0),
             moved: Mutex::default(),
             filled: Notify::new(),
+            run_queue: OnceLock::new(),
+            waited_at_beat_ns: AtomicU64::new(0),
+            excused_ns: AtomicU64::new(0),
         };
         Self { seats: shards.iter().map(seat).collect() }
     }
 
-    /// The shard has not beaten for so long that it can't be accepting.
+    /// The calling thread is the one of `shard`.
+    pub(super) fn runs_here(&self, shard: usize) {
+        if let Some(run_queue) = RunQueue::of_this_thread() {
+            // The first one stays: a shard has one thread.
+            let _ = self.seats[shard].run_queue.set(run_queue);
+        }
+    }
+
+    /// `shard` beats; the calling thread is its own.
+    pub(super) fn beats(&self, shard: usize, now: Millis) {
+        let seat = &self.seats[shard];
+        if let Some(waited) = seat.waited() {
+            seat.waited_at_beat_ns.store(waited, Ordering::Relaxed);
+        }
+        seat.excused_ns.store(0, Ordering::Relaxed);
+        seat.metrics.beat_ms.set(now.0);
+    }
+
+    /// If `shard` is late, finds out how much of that time it has only waited for a CPU.
+    pub fn excuse(&self, shard: usize, now: Millis) {
+        let seat = &self.seats[shard];
+        let beat = seat.last_beat();
+        if now - beat < SHARD_STALL_ACCEPT / 2 {
+            return;
+        }
+        let Some(waited) = seat.waited() else { return };
+        let waited = waited.saturating_sub(seat.waited_at_beat_ns.load(Ordering::Relaxed));
+        // It may have beaten meanwhile; then the excuse is for a silence that is over.
+        if seat.last_beat() == beat {
+            seat.excused_ns.store(waited, Ordering::Relaxed);
+        }
+    }
+
+    /// The shard has not beaten for so long, though it had a CPU, that it can't be accepting.
     #[must_use]
     pub fn is_silent(&self, shard: usize, now: Millis) -> bool {
         !self.seats[shard].is_live(now)
@@ -174,7 +218,19 @@ impl Seat {
     }
 
     fn is_live(&self, now: Millis) -> bool {
-        now - Millis(self.metrics.beat_ms.get()) < SHARD_STALL_ACCEPT
+        let excused = Duration::from_nanos(self.excused_ns.load(Ordering::Relaxed));
+        (now - self.last_beat()).saturating_sub(excused) < SHARD_STALL_ACCEPT
+    }
+
+    /// How long its thread has waited for a CPU since it began, nanoseconds; None where nobody
+    /// knows.
+    fn waited(&self) -> Option<u64> {
+        let waited = self.run_queue.get()?.waited()?;
+        Some(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn last_beat(&self) -> Millis {
+        Millis(self.metrics.beat_ms.get())
     }
 
     /// What is moved here waits for the same permits as what is accepted here.
@@ -233,6 +289,20 @@ mod tests {
         metrics[1].beat_ms.set(NOW.0 - 1000);
         placement.place(connection(), Placed::Stalled, NOW);
         assert_eq!(arriving(&placement), [1, 4, 2], "shard 1 is silent");
+    }
+
+    #[test]
+    fn a_shard_that_only_waits_for_a_cpu_is_not_silent() {
+        let (metrics, placement) = shards(&[0, 0]);
+        metrics[0].beat_ms.set(NOW.0 - 500);
+        let excuse =
+            |ms: u64| placement.seats[0].excused_ns.store(ms * 1_000_000, Ordering::Relaxed);
+        excuse(350);
+        assert!(!placement.is_silent(0, NOW));
+        excuse(200);
+        assert!(placement.is_silent(0, NOW), "it had a CPU for 300 ms");
+        placement.beats(0, NOW);
+        assert!(!placement.is_silent(0, NOW));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tracing::error;
 use super::{
     Core,
     mailbox::{Mail, Mailbox},
+    placement::Placement,
 };
 use crate::{
     clock,
@@ -185,7 +186,12 @@ pub(super) fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) 
 }
 
 /// Deadlines, pings, pacing and memory of the clients; and the sign that this shard lives.
-pub(super) async fn beat(core: Rc<Core>, metrics: Arc<ShardMetrics>) -> &'static str {
+pub(super) async fn beat(
+    core: Rc<Core>,
+    metrics: Arc<ShardMetrics>,
+    placement: Arc<Placement>,
+    index: usize,
+) -> &'static str {
     let mut ticks = interval(SHARD_BEAT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -193,7 +199,7 @@ pub(super) async fn beat(core: Rc<Core>, metrics: Arc<ShardMetrics>) -> &'static
         let late = tokio::time::Instant::now().saturating_duration_since(due);
         let now = clock::now();
         metrics.loop_lag_us.set(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
-        metrics.beat_ms.set(now.0);
+        placement.beats(index, now);
         core.with(|clients| clients.on_tick(now));
     }
 }
