@@ -129,6 +129,25 @@ pub const SSE_RETRY_SPREAD: Duration = Duration::from_secs(1);
 /// Unsent bytes the kernel holds per client (TCP_NOTSENT_LOWAT) before it says "would block".
 pub const KERNEL_UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
+/// Answers that a client of `wsbcast.v1` may leave unread before the server stops reading from it.
+pub const ANSWERS_UNSENT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a channel's name or an id that cannot be used, as an error tells them back.
+pub const TOLD_BACK_BYTES_MAX: usize = 256;
+/// A message of the history up to this is copied for each client that is given it; of a longer
+/// one there is one copy for all.
+pub const REPLAY_COPY_BYTES_MAX: usize = 8 * 1024;
+/// Up to so much of a frame that a log must let go of is copied for each client that is amid it;
+/// of more there is one copy for all.
+pub const CARRY_COPY_BYTES_MAX: usize = 1024;
+/// What sharing costs besides the bytes.
+pub const SHARE_COST_BYTES: usize = 256;
+/// End of a begun frame that is kept for a client that is closed because it left too much unread;
+/// of a longer one nothing is kept, and the connection is reset.
+pub const OUTBOX_REST_BYTES_MAX: usize = 4 * 1024;
+/// Beats of a shard in which a client took nothing of what waits for it alone; then it goes
+/// before those who did, when memory is short. A second.
+pub const OUTBOX_STALE_TICKS: u32 = 20;
+
 // --- Logs and passes ------------------------------------------------------------------------
 
 /// A log's first chunk.

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::limits::{EPOCH_BYTES_MAX, OFFSET_MAX};
 
 /// Where a clustered message stands in its channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// `[A-Za-z0-9_-]{1,32}`; changes when history was lost.
     pub epoch: Arc<str>,

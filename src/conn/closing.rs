@@ -115,20 +115,23 @@ impl Clients {
 
     fn set_closing(&mut self, key: Key, reason: CloseReason, hurried: bool) -> bool {
         let until = self.now + CLOSE_WRITE_DEADLINE;
-        let Some(entry) = entry(&mut self.entries, key) else { return false };
-        if entry.state() != State::Open {
+        let Some(client) = entry(&mut self.entries, key) else { return false };
+        if client.state() != State::Open {
             return false;
         }
-        entry.set_state(State::Closing { reason, until, hurried, peer_closed: false });
-        if entry.state().is_deaf() {
+        client.set_state(State::Closing { reason, until, hurried, peer_closed: false });
+        if client.state().is_deaf() {
             // The rest is thrown away: whoever is waited for must not hold what was begun.
-            entry.decoder = Decoder::default();
-            self.input.release(entry.charged_bytes());
-            entry.set_charged_bytes(0);
+            client.decoder = Decoder::default();
+            self.input.release(client.charged_bytes());
+            client.set_charged_bytes(0);
         }
         // What arrives now is only looked through for the peer's Close.
-        if std::mem::take(&mut entry.paused) {
+        if std::mem::take(&mut client.paused) {
             self.again.push(key);
+        }
+        if hurried {
+            self.end_replay(key);
         }
         self.schedule(key, until);
         true
@@ -275,7 +278,7 @@ impl Clients {
         }
         self.due = due;
         self.pace(self.now);
-        self.hub.relieve();
+        self.hub.tick();
         self.settle();
         let held_bytes = self.hub.held_bytes() + self.input.held_bytes();
         self.metrics.backlog_bytes.set(held_bytes as u64);

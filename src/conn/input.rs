@@ -12,7 +12,8 @@ use crate::{
     clock::Millis,
     hub::Key,
     limits::{
-        COMPRESSED_READ_BYTES, ECHO_UNSENT_BYTES_MAX, INBOUND_MESSAGE_DEADLINE, READ_TURN_BYTES_MAX,
+        ANSWERS_UNSENT_BYTES_MAX, COMPRESSED_READ_BYTES, ECHO_UNSENT_BYTES_MAX,
+        INBOUND_MESSAGE_DEADLINE, READ_TURN_BYTES_MAX,
     },
     ws::{
         Kind,
@@ -89,7 +90,11 @@ impl Clients {
     pub(super) fn resume(&mut self, key: Key) {
         let unsent = self.hub.unsent(key);
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        let room = entry.inbox().is_none() && unsent <= ECHO_UNSENT_BYTES_MAX;
+        let unsent_max = match entry.endpoint {
+            Endpoint::Echo => ECHO_UNSENT_BYTES_MAX,
+            Endpoint::Ws => ANSWERS_UNSENT_BYTES_MAX,
+        };
+        let room = entry.inbox().is_none() && unsent <= unsent_max;
         if entry.paused && room {
             entry.paused = false;
             self.again.push(key);
@@ -207,9 +212,6 @@ impl Clients {
             return;
         }
         if client.endpoint == Endpoint::Echo {
-            if self.input.over() && !self.hub.relieve() {
-                return self.close(key, CloseReason::SlowConsumer);
-            }
             let (header, payload) = self.encoder.frame(client.encoding, kind, &data);
             self.hub.queue(key, &[header.as_ref(), payload]);
             if self.hub.unsent(key) > ECHO_UNSENT_BYTES_MAX {

@@ -32,6 +32,7 @@ mod forms;
 mod inbox;
 mod input;
 pub mod keepalive;
+mod notice;
 mod replay;
 pub mod socket;
 mod v1;
@@ -278,7 +279,7 @@ impl Clients {
         self.wheel.remove(key.index());
         self.input.release(entry.charged_bytes());
         self.encoder.leave(entry.encoding);
-        self.replays.remove(&key);
+        self.end_replay(key);
         if let Some(inbox) = entry.take_inbox().filter(|inbox| !inbox.is_empty()) {
             self.orphans.insert(key, inbox);
         }

@@ -3,17 +3,22 @@
 //! A client is held from the moment it joins its logs until everything before that moment is
 //! behind it. What it is given comes from the broker's history, a piece at a time and the next
 //! one when that has been taken: so a client that resumes costs one piece of memory, whatever it
-//! missed. It must not ask the broker itself; that is a [`Request::Replay`].
+//! missed. Of a long message it is given no copy: a plain client reads the history's own bytes,
+//! in other forms there is one for all who read it now. It must not ask the broker itself; that is
+//! a [`Request::Replay`].
 
 use std::collections::VecDeque;
 
-use super::{Clients, Request, entry, forms};
+use bytes::Bytes;
+
+use super::{Clients, Request, entry, forms, notice::Notice};
 use crate::{
     broker::{Missed, Position, Publication, Since},
     channel::ChannelName,
-    hub::{Encode, Encoding, Hole, Key},
+    hub::{Encode, Encoding, Hole, Key, Source},
+    limits::{REPLAY_COPY_BYTES_MAX, REPLAY_PIECE_BYTES},
     metrics::Resumed,
-    ws::{Kind, close::CloseReason, frame},
+    ws::{close::CloseReason, frame},
 };
 
 /// A channel as somebody asks for it.
@@ -71,9 +76,15 @@ pub(super) struct Replay {
     settling: bool,
     /// What was cut from its logs meanwhile, one of each channel: to be told in its place.
     holes: Vec<Hole>,
+    /// What the budget has been charged for it.
+    charged_bytes: usize,
 }
 
 impl Replay {
+    fn cost(&self) -> usize {
+        self.steps.capacity() * size_of::<Step>() + self.holes.capacity() * size_of::<Hole>()
+    }
+
     fn is_over(&self) -> bool {
         self.steps.is_empty() && !self.settling
     }
@@ -105,8 +116,7 @@ impl Clients {
             if !replay.is_over() {
                 return;
             }
-            let holes = self.replays.remove(&key).map(|replay| replay.holes);
-            for Hole { channel, missed } in holes.unwrap_or_default() {
+            for Hole { channel, missed } in self.end_replay(key) {
                 self.tell_gap(key, &channel, &missed);
             }
         }
@@ -116,9 +126,31 @@ impl Clients {
     /// A client has missed something of a log: it is told before it gets what follows.
     pub(super) fn on_hole(&mut self, key: Key, hole: Hole) {
         match self.replays.get_mut(&key) {
-            Some(replay) => replay.push_hole(hole),
+            Some(replay) => {
+                replay.push_hole(hole);
+                self.account_replay(key);
+            }
             None => self.tell_gap(key, &hole.channel, &hole.missed),
         }
+    }
+
+    /// Charges what a client is still to be given to the budget.
+    fn account_replay(&mut self, key: Key) {
+        let Some(replay) = self.replays.get_mut(&key) else { return };
+        let cost = replay.cost();
+        let charged = std::mem::replace(&mut replay.charged_bytes, cost);
+        self.input.charge(cost);
+        self.input.release(charged);
+        if cost > charged && self.input.over() && !self.hub.relieve() {
+            self.close(key, CloseReason::SlowConsumer);
+        }
+    }
+
+    /// Forgets what a client was to be given; what it was to be told of holes.
+    pub(super) fn end_replay(&mut self, key: Key) -> Vec<Hole> {
+        let Some(replay) = self.replays.remove(&key) else { return Vec::new() };
+        self.input.release(replay.charged_bytes);
+        replay.holes
     }
 
     /// It is known where the client begins, or that it does not.
@@ -199,16 +231,21 @@ impl Clients {
         }
         if let Some(replay) = self.replays.get_mut(&key) {
             replay.settling = false;
-            replay.steps.append(&mut steps);
+            if replay.steps.is_empty() {
+                replay.steps = steps;
+            } else {
+                replay.steps.append(&mut steps);
+            }
         }
+        self.account_replay(key);
         self.release(key);
         self.ask_for_replay(key);
         self.settle();
     }
 
-    /// Asks for the next piece, if the client is there to take it.
+    /// Asks for the next piece, if the client is there to take it and has taken the one before.
     pub(super) fn ask_for_replay(&mut self, key: Key) {
-        if self.replays.is_empty() {
+        if self.replays.is_empty() || self.hub.unread(key) > REPLAY_PIECE_BYTES {
             return;
         }
         let is_live = entry(&mut self.entries, key).is_some_and(|entry| entry.is_live());
@@ -232,27 +269,83 @@ impl Clients {
     pub fn replayed(&mut self, key: Key, piece: Option<Vec<Publication>>) {
         let Some(replay) = self.replays.get_mut(&key) else { return };
         replay.asked = false;
-        let Some(step) = replay.steps.front_mut() else { return };
+        if replay.steps.is_empty() {
+            return;
+        }
         // A step is never empty: a piece without a message has lost what was in it.
         let Some(piece) = piece.filter(|piece| !piece.is_empty()) else {
             return self.miss_step(key);
         };
-        match piece.last().and_then(|last| last.position.as_ref()) {
-            Some(last) if last.offset < step.to => step.after = last.clone(),
-            _ => {
-                replay.steps.pop_front();
-            }
-        }
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding.uncompressed();
+        let (mut given, mut room) = (0, REPLAY_PIECE_BYTES);
         for message in &piece {
-            let (header, payload) = self.encoder.message(encoding, message);
-            let header = header.as_ref().map_or(&[][..], AsRef::as_ref);
-            self.hub.queue(key, &[header, payload]);
+            let Some(taken) = self.give(key, encoding, message, room) else { break };
+            given += 1;
+            room -= taken;
         }
-        self.metrics.replayed_messages.add(piece.len() as u64);
+        self.metrics.replayed_messages.add(given as u64);
+        if let Some(replay) = self.replays.get_mut(&key)
+            && let Some(step) = replay.steps.front_mut()
+        {
+            match piece[..given].last().and_then(|last| last.position.as_ref()) {
+                Some(last) if last.offset < step.to => step.after = last.clone(),
+                _ => {
+                    replay.steps.pop_front();
+                }
+            }
+        }
         self.release(key);
+        // The logs of who is released go out behind this, the next piece when this is taken.
         self.settle();
+    }
+
+    /// Gives a client one message of its history; how much of `room` it took: all of it if it is
+    /// a long one, of which there is only one copy for all. None: it does not fit behind others.
+    fn give(
+        &mut self,
+        key: Key,
+        encoding: Encoding,
+        message: &Publication,
+        room: usize,
+    ) -> Option<usize> {
+        if room == 0 {
+            return None;
+        }
+        let data = &message.data;
+        let source = message.position.as_ref().map(|position| {
+            let (channel, position) = (message.channel.clone(), position.clone());
+            Source::Message(channel, position, encoding, data.as_ptr().addr())
+        });
+        if let Some(source) = &source
+            && encoding == Encoding::Plain
+            && data.len() > REPLAY_COPY_BYTES_MAX
+        {
+            let header = frame::data_header(message.kind, data.len());
+            self.hub.queue_shared(key, header.as_ref(), source.clone(), || data.clone());
+            return Some(room);
+        }
+        if let Some(source) = &source
+            && self.hub.is_shared(source)
+        {
+            self.hub.queue_shared(key, &[], source.clone(), Bytes::new);
+            return Some(room);
+        }
+        let (header, payload) = self.encoder.message(encoding, message);
+        let header = header.as_ref().map_or(&[][..], AsRef::as_ref);
+        let length = header.len() + payload.len();
+        if let Some(source) = source
+            && length > REPLAY_COPY_BYTES_MAX
+        {
+            let whole = || Bytes::from([header, payload].concat());
+            self.hub.queue_shared(key, &[], source, whole);
+            return Some(room);
+        }
+        if length > room && room < REPLAY_PIECE_BYTES {
+            return None;
+        }
+        self.hub.queue(key, &[header, payload]);
+        Some(length.min(room))
     }
 
     /// What a client was to be given next is gone: it is told, or closed.
@@ -295,36 +388,5 @@ impl Clients {
         } else {
             self.settle();
         }
-    }
-}
-
-/// Something missing, as it stands in the logs of those who can be told.
-struct Notice<'a> {
-    channel: &'a ChannelName,
-    missed: &'a Missed,
-    header: Option<frame::Header>,
-    text: Vec<u8>,
-}
-
-impl<'a> Notice<'a> {
-    fn new(channel: &'a ChannelName, missed: &'a Missed) -> Self {
-        Self { channel, missed, header: None, text: Vec::new() }
-    }
-}
-
-impl Encode for Notice<'_> {
-    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
-        match encoding {
-            Encoding::Plain | Encoding::Deflate(_) => return [&[], &[]],
-            Encoding::V1 | Encoding::V1Deflate(_) => {
-                forms::v1_gap(self.channel, self.missed, &mut self.text);
-                self.header = Some(frame::data_header(Kind::Text, self.text.len()));
-            }
-            Encoding::Sse => {
-                forms::sse_gap(self.channel, self.missed, &mut self.text);
-                self.header = None;
-            }
-        }
-        [self.header.as_ref().map_or(&[], AsRef::as_ref), &self.text]
     }
 }

@@ -50,6 +50,10 @@ impl Budget {
     }
 }
 
+fn excess(bytes: usize, allowance: usize) -> usize {
+    if bytes > allowance { bytes - allowance + allowance / 8 } else { 0 }
+}
+
 /// One hub's account with the shared budget: what it still holds goes back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Account {
@@ -57,12 +61,14 @@ pub(super) struct Account {
     held_bytes: usize,
     /// The part of it that is carries and outboxes: what no cut of a log gives back.
     outbox_bytes: usize,
+    /// The part of it that outboxes share.
+    share_bytes: usize,
 }
 
 impl Account {
     pub(super) fn new(budget: std::sync::Arc<Budget>) -> Self {
         budget.hubs.fetch_add(1, Ordering::Relaxed);
-        Self { budget, held_bytes: 0, outbox_bytes: 0 }
+        Self { budget, held_bytes: 0, outbox_bytes: 0, share_bytes: 0 }
     }
 
     /// An outbox grew or shrank from `before` to `after` bytes.
@@ -71,10 +77,46 @@ impl Account {
         self.resize(before, after);
     }
 
+    /// What outboxes share grew or shrank from `before` to `after` bytes.
+    pub(super) fn resize_shares(&mut self, before: usize, after: usize) {
+        self.share_bytes = self.share_bytes + after - before;
+        self.resize(before, after);
+    }
+
     /// Whether a begun frame's rest of `bytes` may be put into an outbox. While the budget is
     /// over, outboxes get at most half of this hub's share: cutting logs makes room for them.
     pub(super) fn has_room_for_carry(&self, bytes: usize) -> bool {
-        !self.over() || self.outbox_bytes + bytes <= self.budget.fair_share() / 2
+        let held = self.outbox_bytes + self.share_bytes;
+        !self.over() || held + bytes <= self.budget.fair_share() / 2
+    }
+
+    /// What outboxes may hold for themselves, and again what they may share, before they are the
+    /// first to go when the budget is over: a quarter of this hub's share each. So at least half
+    /// is left to logs, and nobody who is behind in one pays for answers that others don't read.
+    fn outbox_allowance(&self) -> usize {
+        self.budget.fair_share() / 4
+    }
+
+    /// How much outboxes hold for themselves beyond their allowance, and somewhat more, so that
+    /// they are not looked at again for the next byte; 0: they are within it.
+    pub(super) fn outbox_excess(&self) -> usize {
+        excess(self.outbox_bytes, self.outbox_allowance())
+    }
+
+    /// The same for what they share.
+    pub(super) fn share_excess(&self) -> usize {
+        excess(self.share_bytes, self.outbox_allowance())
+    }
+
+    /// What is held in outboxes and shares.
+    pub(super) fn outbox_parts(&self) -> (usize, usize) {
+        (self.outbox_bytes, self.share_bytes)
+    }
+
+    /// Whether this hub is to make room while the budget is over: one that holds no more than its
+    /// share first waits for those who do.
+    pub(super) fn is_to_pay(&self) -> bool {
+        self.budget.hubs.load(Ordering::Relaxed) <= 1 || self.over_fair_share()
     }
 
     /// A log grew or shrank from `before` to `after` bytes.

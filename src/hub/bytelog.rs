@@ -189,6 +189,19 @@ impl ByteLog {
         self.head
     }
 
+    /// The start of the frame that `offset`, which is below `head`, is amid; of one whose start is
+    /// gone, the oldest byte that is there.
+    pub(super) fn frame_start(&self, offset: u64) -> u64 {
+        for chunk in self.chunks.iter().take(self.chunk_index(offset) + 1).rev() {
+            let place = usize::try_from(offset - chunk.start).unwrap_or(usize::MAX);
+            let until = chunk.starts.partition_point(|&start| usize::from(start) <= place);
+            if let Some(&start) = chunk.starts[..until].last() {
+                return chunk.start + u64::from(start);
+            }
+        }
+        self.tail()
+    }
+
     /// How many frames, of all ever appended, end at or before `offset`.
     pub(super) fn frames_ended(&self, offset: u64) -> u64 {
         if offset == self.head {

@@ -39,9 +39,15 @@ impl<O: Outlet> Hub<O> {
         };
         let reached: usize = self.by_name.values().map(|e| self.chain(first(e)).count()).sum();
         assert_eq!(reached, self.logs.len(), "every log has a name");
+        let mut readers = 0;
         for key in self.clients.keys() {
-            held_bytes += self.check_client(self.clients.find(key).expect("just listed"));
+            let index = self.clients.find(key).expect("just listed");
+            held_bytes += self.check_client(index);
+            readers += self.clients.get(index).outbox.iter().flat_map(|it| it.shares()).count();
         }
+        let (known_readers, shared_bytes) = self.shares.check();
+        assert_eq!(readers, known_readers, "who shares is known");
+        held_bytes += shared_bytes;
         assert_eq!(held_bytes, self.account.held_bytes(), "the account is exact");
     }
 
@@ -65,7 +71,7 @@ impl<O: Outlet> Hub<O> {
         let Some(outbox) = &client.outbox else { return 0 };
         let is_waited_for = client.blocked || client.unflushed || client.held;
         assert!(is_waited_for, "an outbox waits for something");
-        assert!(client.begun().is_none() || outbox.sent() == 0, "frames are not torn apart");
+        assert!(client.begun().is_none() || outbox.is_untouched(), "frames are not torn apart");
         let heads = outbox.ending.as_ref().map(|ending| ending.heads.len());
         assert_eq!(heads.is_some(), client.state == State::LogsThenClose);
         assert!(heads.is_none_or(|heads| heads == client.places.as_slice().len()));

@@ -2,15 +2,14 @@
 //!
 //! The oldest chunks go. Whoever still needs them and has merely not been reached by a pass is
 //! written to first; whoever cannot take it meets the slow-consumer policy. The rest of a frame
-//! that such a client has begun is copied aside, because a frame once begun must be finished.
+//! that such a client has begun is kept aside, because a frame once begun must be finished.
 
 use std::io;
 
-use super::{
-    Event, Finish, Hub, Log, Outlet, SlowPolicy,
-    clients::{State, small},
-};
-use crate::{channel::ChannelName, position::Missed};
+use bytes::Bytes;
+
+use super::{Event, Hub, Log, Outlet, SlowPolicy, Source, clients::State};
+use crate::{channel::ChannelName, limits::CARRY_COPY_BYTES_MAX, position::Missed};
 
 /// What a client misses that goes on with its log's newest message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,89 +52,6 @@ impl Log {
 }
 
 impl<O: Outlet> Hub<O> {
-    /// Frees memory while the budget is over its limit: the largest log first, from its oldest
-    /// chunk on, and, while this hub holds more than its share, at last everything that clients
-    /// have not taken (these are then closed, whatever the policy). For a tick: what another hub
-    /// has charged is noticed here. True if the budget is within its limit afterwards.
-    pub fn relieve(&mut self) -> bool {
-        self.exhausted = false;
-        self.trim_waiting();
-        self.relieve_if_over();
-        !self.account.over()
-    }
-
-    /// Frees what slow clients have caught up with in logs that wait for a pass.
-    fn trim_waiting(&mut self) {
-        for &(log, serial) in &self.dirty {
-            let log = self.logs.get_mut(log as usize).filter(|found| found.serial == serial);
-            if let Some(log) = log
-                && let Some(smallest) = log.roster.smallest_cursor()
-            {
-                let freed = log.trim(smallest, true);
-                self.account.resize(freed, 0);
-            }
-        }
-    }
-
-    pub(super) fn relieve_if_over(&mut self) {
-        if !self.account.over() {
-            self.exhausted = false;
-        }
-        while self.account.over() && !self.exhausted {
-            let Some((log, new_tail, policy)) = self.largest_to_cut() else {
-                self.exhausted = true;
-                return;
-            };
-            self.cut(log, new_tail, policy);
-        }
-    }
-
-    /// After `log` has grown. If nothing else was left to cut the last time, only this one can
-    /// help, so the others need not be looked at for every message.
-    pub(super) fn relieve_after(&mut self, log: u32) {
-        if !self.account.over() || !self.exhausted {
-            return self.relieve_if_over();
-        }
-        let serial = self.logs.get(log as usize).map(|found| found.serial);
-        while self.account.over()
-            && let Some(found) = self.logs.get(log as usize)
-            && Some(found.serial) == serial
-            && let Some((new_tail, policy)) = self.next_cut(log)
-        {
-            self.cut(log, new_tail, policy);
-        }
-    }
-
-    fn largest_to_cut(&mut self) -> Option<(u32, u64, SlowPolicy)> {
-        self.drop_spare_chunks();
-        let sizes = self.logs.iter().map(|(log, found)| (found.bytes.len(), log));
-        let with_old =
-            sizes.clone().filter(|&(_, log)| self.logs[log].bytes.oldest_chunk_end().is_some());
-        let (_, log) = with_old.max().or_else(|| sizes.max())?;
-        let log = small(log);
-        self.next_cut(log).map(|(new_tail, policy)| (log, new_tail, policy))
-    }
-
-    /// How far `log` is to be cut next, and what its slow consumers meet.
-    fn next_cut(&self, log: u32) -> Option<(u64, SlowPolicy)> {
-        let bytes = &self.logs[log as usize].bytes;
-        if let Some(new_tail) = bytes.oldest_chunk_end() {
-            return Some((new_tail, self.settings.slow));
-        }
-        let last_resort = bytes.len() > 0 && self.account.over_fair_share();
-        last_resort.then(|| (bytes.head(), SlowPolicy::Close))
-    }
-
-    /// Frees the chunks that logs keep though everyone has everything.
-    fn drop_spare_chunks(&mut self) {
-        for (_, log) in &mut self.logs {
-            if log.bytes.len() == 0 {
-                let freed = log.bytes.trim(log.bytes.head(), false);
-                self.account.resize(freed, 0);
-            }
-        }
-    }
-
     /// Frees the chunks of `log` below `new_tail`; nobody needs them afterwards.
     pub(super) fn cut(&mut self, log: u32, new_tail: u64, policy: SlowPolicy) {
         let serial = self.logs[log as usize].serial;
@@ -174,15 +90,7 @@ impl<O: Outlet> Hub<O> {
         }
         let key = self.clients.key(index);
         match (self.clients.get(index).state, policy) {
-            (State::Open, SlowPolicy::Close) => {
-                let frame = std::mem::take(&mut self.settings.slow_close_frame);
-                // Where there are no frames the end says it all.
-                let has_frames = self.logs[log as usize].encoding.has_frames();
-                let farewell = if has_frames { &frame[..] } else { &[] };
-                self.begin_close(index, farewell, Finish::Frame);
-                self.settings.slow_close_frame = frame;
-                self.events.push(Event::Slow(key));
-            }
+            (State::Open, SlowPolicy::Close) => self.close_as_slow(index),
             (State::Open, SlowPolicy::Skip) => {
                 let (missed, hole) = self.skip(index, position);
                 if missed > 0 {
@@ -208,20 +116,36 @@ impl<O: Outlet> Hub<O> {
         (to - from, hole.flatten().map(Box::new))
     }
 
-    /// Copies the rest of the begun frame to the front of the outbox. False if there is no room.
+    /// Puts the rest of the begun frame at the front of the outbox: a copy if it is short, else a
+    /// place in one copy of the frame for all who have begun it. False if there is no room.
     pub(super) fn carry(&mut self, index: u32, position: usize) -> bool {
         let place = self.clients.get(index).places.as_slice()[position];
-        let log = &mut self.logs[place.log as usize];
-        let entry = log.roster.get_mut(place.index as usize);
-        let end = log.bytes.boundary_from(entry.cursor);
-        let rest_bytes = usize::try_from(end - entry.cursor).expect("it is in memory");
-        if !self.account.has_room_for_carry(rest_bytes) {
+        let log = &self.logs[place.log as usize];
+        let cursor = log.roster.get(place.index as usize).cursor;
+        let end = log.bytes.boundary_from(cursor);
+        let rest_bytes = usize::try_from(end - cursor).expect("it is in memory");
+        let source = Source::Frame(log.serial, end);
+        let is_short = rest_bytes <= CARRY_COPY_BYTES_MAX;
+        let known = self.shares.find(&source).filter(|_| !is_short);
+        if known.is_none() && !self.account.has_room_for_carry(rest_bytes) {
             return false;
         }
-        let rest = log.bytes.copy(entry.cursor, end);
-        entry.cursor = end;
+        if is_short {
+            let rest = log.bytes.copy(cursor, end);
+            self.edit_outbox(index, |outbox| outbox.carry(&rest));
+        } else {
+            // From the oldest byte on: whoever comes next may have less of it.
+            let from = log.bytes.frame_start(cursor);
+            let copied = known.is_none().then(|| Bytes::from(log.bytes.copy(from, end)));
+            let share = self.share(source, || copied.expect("copied if it is not known"));
+            let length = self.shares.bytes(share).len();
+            self.edit_outbox(index, |outbox| {
+                outbox.carry_share(share, length - rest_bytes, length)
+            });
+        }
+        let log = &mut self.logs[place.log as usize];
+        log.roster.get_mut(place.index as usize).cursor = end;
         self.clients.get_mut(index).set_begun(None);
-        self.edit_outbox(index, |outbox| outbox.carry(&rest));
         true
     }
 

@@ -6,7 +6,9 @@
 
 use std::io::{self, IoSlice};
 
-use super::{Hub, Key, Outlet, bytelog::ByteLog, clients::State, pass::Pass};
+use super::{
+    Hub, Key, Outlet, bytelog::ByteLog, clients::State, outbox::OUTBOX_SLICES, pass::Pass,
+};
 use crate::{hub::Event, limits::WRITE_SLICES_MAX};
 
 /// What an outlet did with what it was offered.
@@ -150,7 +152,7 @@ impl<O: Outlet> Hub<O> {
         if let Some(begun) = self.clients.get(index).begun() {
             let client = self.clients.get(index);
             let others_first = client.held
-                || client.outbox.as_ref().is_some_and(|outbox| !outbox.unsent().is_empty());
+                || client.outbox.as_ref().is_some_and(|outbox| outbox.unsent_bytes() > 0);
             let taken = self.deliver_place(index, begun, others_first);
             if taken != Taken::All {
                 return taken;
@@ -227,17 +229,21 @@ impl<O: Outlet> Hub<O> {
         let client = self.clients.get_mut(index);
         let Some(outbox) = client.outbox.as_mut() else { return Taken::All };
         let before = outbox.cost();
+        let mut freed = 0;
         let taken = loop {
-            let unsent = outbox.unsent();
-            if unsent.is_empty() {
+            let mut slices = [IoSlice::new(&[]); OUTBOX_SLICES];
+            let count = outbox.gather(&self.shares, &mut slices);
+            if count == 0 {
                 break Taken::All;
             }
-            let offered = unsent.len();
-            match judge(client.outlet.write_vectored(&[IoSlice::new(unsent)]), offered) {
+            let offered = slices[..count].iter().map(|slice| slice.len()).sum();
+            match judge(client.outlet.write_vectored(&slices[..count]), offered) {
                 Step::Took(count) => {
-                    let (carried, frame_ended) = outbox.advance(count);
-                    self.tally.bytes += carried as u64;
-                    self.tally.deliveries += u64::from(frame_ended);
+                    let advanced = outbox.advance(count, &mut self.shares);
+                    outbox.moved_at = self.ticks;
+                    self.tally.bytes += advanced.carried as u64;
+                    self.tally.deliveries += advanced.frames;
+                    freed += advanced.freed;
                     if count < offered {
                         break Taken::Less;
                     }
@@ -253,6 +259,7 @@ impl<O: Outlet> Hub<O> {
             outbox.cost()
         };
         self.account.resize_outbox(before, after);
+        self.account.resize_shares(freed, 0);
         taken
     }
 

@@ -20,7 +20,9 @@ mod outlet;
 mod output;
 mod pass;
 mod positions;
+mod relief;
 mod roster;
+mod shares;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -32,7 +34,10 @@ use std::{
 
 use slab::Slab;
 
-use self::{budget::Account, bytelog::ByteLog, clients::Clients, roster::Roster, track::Track};
+use self::{
+    budget::Account, bytelog::ByteLog, clients::Clients, roster::Roster, shares::Shares,
+    track::Track,
+};
 pub use self::{
     budget::Budget,
     clients::Key,
@@ -41,6 +46,7 @@ pub use self::{
     encoding::{Encode, Encoding, Unchanged},
     outlet::Outlet,
     pass::Pass,
+    shares::Source,
 };
 use crate::{channel::ChannelName, position::Position};
 
@@ -75,7 +81,8 @@ pub enum Event {
     /// The outlet failed, or the rest of a begun frame would not fit in the budget
     /// (`OutOfMemory`); the client is unsubscribed and nothing more will be written: remove it.
     Failed(Key, io::ErrorKind),
-    /// The client fell too far behind; its close with the slow consumers' frame has begun.
+    /// The client fell too far behind, or left too much unread; its close with the slow consumers'
+    /// frame has begun.
     Slow(Key),
     /// The client fell too far behind and missed this many messages; which ones, if it can be
     /// told.
@@ -121,7 +128,7 @@ enum Entry {
 /// - A client's cursor is between its log's tail and head; one that would not be is closing.
 /// - A frame begun is finished before anything else is written to that client, or the outlet is
 ///   never written again; so control frames stand at frame boundaries.
-/// - What the budget has been charged is what chunks, carries and outboxes hold.
+/// - What the budget has been charged is what chunks, outboxes and what these share hold.
 /// - Belongs to one thread: it is not `Send`.
 #[derive(Debug)]
 pub struct Hub<O> {
@@ -139,10 +146,16 @@ pub struct Hub<O> {
     /// Room for [`Hub::publish`] to note which logs have grown, with their serials.
     grown: Vec<(u32, u64)>,
     events: Vec<Event>,
+    /// What is held once for several outboxes.
+    shares: Shares,
+    /// Counts [`Hub::tick`]s.
+    ticks: u32,
     /// Deliveries that no pass has reported yet.
     tally: Pass,
     next_serial: u64,
-    /// The budget was over and nothing was left here to cut.
+    /// The budget was over when the last tick came.
+    was_over: bool,
+    /// The budget was over and no log was left here to cut.
     exhausted: bool,
     not_send: PhantomData<Rc<()>>,
 }
@@ -163,8 +176,11 @@ impl<O: Outlet> Hub<O> {
             unflushed: Vec::new(),
             grown: Vec::new(),
             events: Vec::new(),
+            shares: Shares::default(),
+            ticks: 0,
             tally: Pass::default(),
             next_serial: 0,
+            was_over: false,
             exhausted: false,
             not_send: PhantomData,
         }

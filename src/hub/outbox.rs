@@ -1,23 +1,51 @@
 //! What waits for one client besides its logs: the rest of a begun frame, control frames, its
 //! own output, the Close frame.
 //!
-//! One buffer of complete frames, of which only the first may be partly sent. A client has an
-//! outbox only while something waits in it. It knows neither outlets nor logs; whoever changes
-//! it charges the difference of [`Outbox::cost`] to the budget.
+//! One buffer of complete frames, of which only the first may be partly sent, and among them
+//! places where bytes go that several clients are given (`shares`). A client has an outbox only
+//! while something waits in it. It knows neither outlets nor logs; whoever changes it charges the
+//! difference of [`Outbox::cost`] to the budget.
+
+use std::io::IoSlice;
+
+use super::shares::Shares;
+
+/// Slices of one write from an outbox: before what is shared, that, and behind it.
+pub(super) const OUTBOX_SLICES: usize = 3;
 
 /// The waiting bytes of one client.
 ///
 /// # Invariants
-/// - `sent <= bytes.len()`; `bytes[..carry]` is the rest of a log's frame.
+/// - `sent <= begun_end <= bytes.len()`; `bytes[..carry]` is the rest of a log's frame.
 /// - A replaceable frame lies wholly in the part that was not sent.
+/// - `shares` stand in the order of their places, none before `sent`.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
     carry: usize,
+    /// Where the frame that is partly sent ends in `bytes`; `sent` if there is none.
+    begun_end: usize,
+    shares: Vec<Share>,
     replaceable: [Option<Span>; 2],
     /// The Close frame that is due once the logs have been written as far as `heads`.
     pub(super) ending: Option<Ending>,
+    /// The hub's tick in which something of it was taken last, or it was begun.
+    pub(super) moved_at: u32,
+}
+
+/// Shared bytes among the client's own.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    share: u32,
+    /// They go before this place in `bytes`.
+    at: usize,
+    sent: usize,
+    length: usize,
+    /// So many bytes before `at` are the header of their frame.
+    head: usize,
+    /// They are the rest of a log's frame.
+    is_of_log: bool,
 }
 
 /// A close that lets the logs go first.
@@ -41,33 +69,96 @@ struct Span {
     length: usize,
 }
 
+/// What [`Outbox::advance`] has come past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Advanced {
+    /// Bytes of logs.
+    pub(super) carried: usize,
+    /// Frames of logs that ended.
+    pub(super) frames: u64,
+    /// What the shares cost that nobody reads any more.
+    pub(super) freed: usize,
+}
+
 impl Outbox {
-    /// Memory that the budget counts.
+    /// An empty one.
+    pub(super) fn begun_at(tick: u32) -> Self {
+        Self { moved_at: tick, ..Self::default() }
+    }
+
+    /// Memory that the budget counts; what is shared is counted by itself.
     pub(super) fn cost(&self) -> usize {
-        let ending = self.ending.as_ref();
-        self.bytes.capacity() + ending.map_or(0, |ending| ending.frame.len())
+        let ending = self
+            .ending
+            .as_ref()
+            .map_or(0, |ending| ending.frame.len() + ending.heads.capacity() * size_of::<u64>());
+        let shares = self.shares.capacity() * size_of::<Share>();
+        size_of::<Self>() + self.bytes.capacity() + shares + ending
     }
 
-    pub(super) fn unsent(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+    /// Bytes of the client's own that wait.
+    pub(super) fn own_bytes(&self) -> usize {
+        self.bytes.len() - self.sent
     }
 
-    pub(super) fn sent(&self) -> usize {
-        self.sent
+    /// Bytes that wait.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        let shared = self.shares.iter().map(|share| share.length - share.sent);
+        self.own_bytes() + shared.sum::<usize>()
+    }
+
+    /// Nothing of it was sent yet.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.sent == 0 && self.begun_end == 0 && self.shares.iter().all(|share| share.sent == 0)
+    }
+
+    /// What it shares.
+    pub(super) fn shares(&self) -> impl Iterator<Item = u32> {
+        self.shares.iter().map(|share| share.share)
+    }
+
+    /// What is to be written next; how many slices.
+    pub(super) fn gather<'a>(
+        &'a self,
+        shares: &'a Shares,
+        slices: &mut [IoSlice<'a>; OUTBOX_SLICES],
+    ) -> usize {
+        let end_of = |number: usize| self.shares.get(number).map_or(self.bytes.len(), |s| s.at);
+        let first = self.shares.first();
+        let shared = first.map_or(&[][..], |s| &shares.bytes(s.share)[s.sent..]);
+        let behind = first.map_or(&[][..], |s| &self.bytes[s.at..end_of(1)]);
+        let mut count = 0;
+        for part in [&self.bytes[self.sent..end_of(0)], shared, behind] {
+            if !part.is_empty() {
+                slices[count] = IoSlice::new(part);
+                count += 1;
+            }
+        }
+        count
     }
 
     /// Appends complete frames.
     pub(super) fn push(&mut self, parts: &[&[u8]]) {
         self.compact();
+        self.reserve(parts.iter().map(|part| part.len()).sum());
         for part in parts {
             self.bytes.extend_from_slice(part);
         }
+    }
+
+    /// Appends shared bytes behind the header of their frame, which may be among them.
+    pub(super) fn push_share(&mut self, head: &[u8], share: u32, length: usize) {
+        self.push(&[head]);
+        let (at, head) = (self.bytes.len(), head.len());
+        self.shares.reserve_exact(1);
+        self.shares.push(Share { share, at, sent: 0, length, head, is_of_log: false });
     }
 
     /// Appends `frame`, or puts it in the place of the last one of its kind if that one has not
     /// been begun: however many are asked for, one waits.
     pub(super) fn replace(&mut self, kind: Replaceable, frame: &[u8]) {
         self.compact();
+        self.reserve(frame.len());
         let span = match self.replaceable[kind as usize] {
             Some(Span { start, length }) => {
                 self.bytes.splice(start..start + length, frame.iter().copied());
@@ -75,6 +166,9 @@ impl Outbox {
                     if other.start > start {
                         other.start = other.start + frame.len() - length;
                     }
+                }
+                for share in self.shares.iter_mut().filter(|share| share.at > start) {
+                    share.at = share.at + frame.len() - length;
                 }
                 Span { start, length: frame.len() }
             }
@@ -88,36 +182,122 @@ impl Outbox {
 
     /// Puts the rest of a begun log frame before everything else.
     pub(super) fn carry(&mut self, rest: &[u8]) {
-        assert!(self.sent == 0 && self.carry == 0, "one frame is begun at a time");
+        assert!(self.is_untouched() && self.carry == 0, "one frame is begun at a time");
+        self.reserve(rest.len());
         self.bytes.splice(0..0, rest.iter().copied());
         self.carry = rest.len();
+        self.begun_end = rest.len();
         for span in self.replaceable.iter_mut().flatten() {
             span.start += rest.len();
         }
+        for share in &mut self.shares {
+            share.at += rest.len();
+        }
     }
 
-    /// `count` bytes were taken. Returns how many of them belonged to a log, and whether the
-    /// log's frame ended with them.
-    pub(super) fn advance(&mut self, count: usize) -> (usize, bool) {
-        let carried = self.carry.saturating_sub(self.sent).min(count);
-        self.sent += count;
+    /// The same where others share the frame, of which `sent` bytes are out.
+    pub(super) fn carry_share(&mut self, share: u32, sent: usize, length: usize) {
+        assert!(self.is_untouched() && self.carry == 0, "one frame is begun at a time");
+        let begun = Share { share, at: 0, sent, length, head: 0, is_of_log: true };
+        self.shares.reserve_exact(1);
+        self.shares.insert(0, begun);
+    }
+
+    /// `count` bytes were taken.
+    pub(super) fn advance(&mut self, mut count: usize, shares: &mut Shares) -> Advanced {
+        let mut advanced = Advanced::default();
+        loop {
+            let end = self.shares.first().map_or(self.bytes.len(), |share| share.at);
+            let own = count.min(end - self.sent);
+            let carried = self.carry.saturating_sub(self.sent).min(own);
+            advanced.carried += carried;
+            self.sent += own;
+            advanced.frames += u64::from(carried > 0 && self.sent >= self.carry);
+            count -= own;
+            let Some(share) = self.shares.first_mut().filter(|share| share.at == self.sent) else {
+                break;
+            };
+            let taken = count.min(share.length - share.sent);
+            share.sent += taken;
+            count -= taken;
+            advanced.carried += if share.is_of_log { taken } else { 0 };
+            if share.sent < share.length {
+                break;
+            }
+            advanced.frames += u64::from(share.is_of_log);
+            advanced.freed += shares.leave(share.share);
+            self.shares.remove(0);
+        }
         for place in &mut self.replaceable {
             if place.is_some_and(|span| span.start < self.sent) {
                 *place = None;
             }
         }
-        let frame_ended = carried > 0 && self.sent >= self.carry;
-        if self.sent == self.bytes.len() {
-            self.bytes = Vec::new();
-            self.sent = 0;
-            self.carry = 0;
+        while self.begun_end < self.sent {
+            self.begun_end = self.frame_end(self.begun_end);
         }
-        (carried, frame_ended)
+        self.compact();
+        advanced
+    }
+
+    /// Where the frame that begins at `start` ends among the client's own bytes.
+    fn frame_end(&self, start: usize) -> usize {
+        let frame = &self.bytes[start..];
+        let (head, length) = match frame {
+            [_, 126, high, low, ..] => (4, u64::from(u16::from_be_bytes([*high, *low]))),
+            [_, 127, rest @ ..] if rest.len() >= 8 => {
+                (10, rest[..8].iter().fold(0, |length, &byte| length << 8 | u64::from(byte)))
+            }
+            [_, length, ..] => (2, u64::from(*length)),
+            _ => return self.bytes.len(),
+        };
+        if self.shares.iter().any(|share| share.head == head && share.at == start + head) {
+            return start + head;
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        start.saturating_add(head).saturating_add(length).min(self.bytes.len())
     }
 
     /// Nothing waits, now or later.
     pub(super) fn is_done(&self) -> bool {
-        self.unsent().is_empty() && self.ending.is_none()
+        self.own_bytes() == 0 && self.shares.is_empty() && self.ending.is_none()
+    }
+
+    /// Throws away all but the end of the frame that is partly sent. False, and nothing is thrown
+    /// away, if that end is longer than `rest_bytes_max`, or shared.
+    pub(super) fn cut_short(
+        &mut self,
+        rest_bytes_max: usize,
+        shares: &mut Shares,
+    ) -> Option<usize> {
+        let is_begun = |share: &Share| {
+            share.sent > 0
+                || share.is_of_log
+                || (share.head > 0 && self.sent + share.head > share.at)
+        };
+        let rest = self.begun_end - self.sent;
+        if rest > rest_bytes_max || self.shares.iter().any(is_begun) {
+            return None;
+        }
+        self.bytes.truncate(self.begun_end);
+        self.bytes.shrink_to_fit();
+        self.replaceable = [None, None];
+        Some(self.leave_shares(shares))
+    }
+
+    /// Leaves all that it shares, which is then torn apart; what that frees.
+    pub(super) fn leave_shares(&mut self, shares: &mut Shares) -> usize {
+        std::mem::take(&mut self.shares).iter().map(|share| shares.leave(share.share)).sum()
+    }
+
+    /// Makes room for `more` bytes. Not twice what there is, as a vector would by itself: what
+    /// waits for the slow is most of what waits at all.
+    fn reserve(&mut self, more: usize) {
+        let needed = self.bytes.len() + more;
+        if needed > self.bytes.capacity() {
+            let spare = if self.bytes.is_empty() { 0 } else { (needed / 8).max(64) };
+            self.bytes.reserve_exact(more + spare);
+        }
     }
 
     /// Frees the sent part once it is the larger one.
@@ -125,47 +305,23 @@ impl Outbox {
         if self.sent * 2 <= self.bytes.len() || self.sent < self.carry {
             return;
         }
-        self.bytes.drain(..self.sent);
+        if self.sent == self.bytes.len() {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.drain(..self.sent);
+            self.bytes.shrink_to(self.bytes.len() + 64);
+        }
         for span in self.replaceable.iter_mut().flatten() {
             span.start -= self.sent;
         }
+        for share in &mut self.shares {
+            share.at -= self.sent;
+        }
+        self.begun_end -= self.sent;
         self.sent = 0;
         self.carry = 0;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_pongs_not_yet_begun_only_the_last_waits_and_a_begun_one_is_left_alone() {
-        let mut outbox = Outbox::default();
-        outbox.push(&[b"aa"]);
-        outbox.replace(Replaceable::Pong, b"p1");
-        outbox.replace(Replaceable::Ping, b"i");
-        outbox.push(&[b"bb"]);
-        outbox.replace(Replaceable::Pong, b"pong2");
-        outbox.replace(Replaceable::Ping, b"ii");
-        assert_eq!(outbox.unsent(), b"aapong2iibb");
-        outbox.advance(3);
-        outbox.replace(Replaceable::Pong, b"p3");
-        assert_eq!(outbox.unsent(), b"ong2iibbp3");
-        outbox.advance(6);
-        outbox.replace(Replaceable::Pong, b"p4");
-        assert_eq!(outbox.unsent(), b"bbp4");
-    }
-
-    #[test]
-    fn a_carry_goes_before_what_waits_and_is_counted_apart() {
-        let mut outbox = Outbox::default();
-        outbox.replace(Replaceable::Pong, b"p1");
-        outbox.carry(b"rest");
-        outbox.replace(Replaceable::Pong, b"p2");
-        assert_eq!(outbox.unsent(), b"restp2");
-        assert_eq!(outbox.advance(3), (3, false));
-        assert_eq!(outbox.advance(2), (1, true));
-        assert_eq!(outbox.advance(1), (0, false));
-        assert!(outbox.is_done());
-    }
-}
+mod tests;

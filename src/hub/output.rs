@@ -1,10 +1,14 @@
 //! What goes to one client alone: control frames, the greeting, its own output.
 //!
 //! All of it goes through the client's outbox, so that it waits for the end of a begun frame and
-//! is charged to the budget. When to write is decided in `flush`.
+//! is charged to the budget; and through one door ([`Hub::admit`]), which knows what a client may
+//! leave unread: whoever is past it is closed, and nobody else. What all may hold together is
+//! `relief`'s matter. When to write is decided in `flush`.
+
+use bytes::Bytes;
 
 use super::{
-    Hub, Outlet,
+    Hub, Outlet, Source,
     clients::{Key, State},
     outbox::{Outbox, Replaceable},
 };
@@ -12,9 +16,9 @@ use super::{
 impl<O: Outlet> Hub<O> {
     /// Sends complete frames that belong to no channel, at the next frame boundary.
     pub fn control(&mut self, key: Key, frame: &[u8]) {
-        let Some(index) = self.writable_client(key) else { return };
-        self.edit_outbox(index, |outbox| outbox.push(&[frame]));
-        self.flush_now(index);
+        if let Some(index) = self.put(key, |outbox| outbox.push(&[frame])) {
+            self.flush_now(index);
+        }
     }
 
     /// Like [`Hub::control`], in place of an earlier pong that has not been begun: however often
@@ -29,36 +33,115 @@ impl<O: Outlet> Hub<O> {
     }
 
     fn replaceable(&mut self, key: Key, kind: Replaceable, frame: &[u8]) {
-        let Some(index) = self.writable_client(key) else { return };
-        self.edit_outbox(index, |outbox| outbox.replace(kind, frame));
-        self.flush_now(index);
+        if let Some(index) = self.put(key, |outbox| outbox.replace(kind, frame)) {
+            self.flush_now(index);
+        }
     }
 
     /// Appends a frame, given in parts, to what waits for the client. It is written with the next
     /// [`Hub::take_events`], pass or [`Hub::flush`], so that many frames make one write.
     pub fn queue(&mut self, key: Key, frame_parts: &[&[u8]]) {
-        let Some(index) = self.writable_client(key) else { return };
+        self.put_later(key, |outbox| outbox.push(frame_parts));
+    }
+
+    /// Like [`Hub::queue`], a frame (or what stands for one) of which all but `head` is held once
+    /// for all who are given the same `source`: `bytes` is asked for if nobody is yet.
+    pub fn queue_shared(
+        &mut self,
+        key: Key,
+        head: &[u8],
+        source: Source,
+        bytes: impl FnOnce() -> Bytes,
+    ) {
+        let Some(index) = self.admit(key) else { return };
+        let share = self.share(source, bytes);
+        let length = self.shares.bytes(share).len();
+        self.edit_later(index, |outbox| outbox.push_share(head, share, length));
+    }
+
+    /// Whether somebody is given this, so that it need not be made.
+    #[must_use]
+    pub fn is_shared(&self, source: &Source) -> bool {
+        self.shares.find(source).is_some()
+    }
+
+    /// A place among shared bytes for one more reader.
+    pub(super) fn share(&mut self, source: Source, bytes: impl FnOnce() -> Bytes) -> u32 {
+        let share = self.shares.find(&source).unwrap_or_else(|| {
+            let (share, cost) = self.shares.insert(source, bytes());
+            self.account.resize_shares(0, cost);
+            share
+        });
+        self.shares.join(share);
+        share
+    }
+
+    fn put_later(&mut self, key: Key, edit: impl FnOnce(&mut Outbox)) {
+        if let Some(index) = self.admit(key) {
+            self.edit_later(index, edit);
+        }
+    }
+
+    fn edit_later(&mut self, index: u32, edit: impl FnOnce(&mut Outbox)) {
         let client = self.clients.get(index);
         let is_busy = client.blocked || client.held || client.outbox.is_some();
-        self.edit_outbox(index, |outbox| outbox.push(frame_parts));
+        self.edit_outbox(index, edit);
         // Once for all that a read brings: a client may have a thousand channels.
         if !is_busy {
             self.set_busy(index, true);
         }
+        self.flush_later(index);
+        self.relieve_if_over();
+    }
+
+    /// Has the outbox written with what is written next, unless the outlet is full.
+    pub(super) fn flush_later(&mut self, index: u32) {
+        let key = self.clients.key(index);
         let client = self.clients.get_mut(index);
         if !client.blocked && !client.unflushed {
             client.unflushed = true;
             self.unflushed.push(key);
         }
-        self.relieve_if_over();
     }
 
-    /// Bytes that wait for the client besides its logs.
+    /// Bytes of its own that wait for the client besides its logs.
     #[must_use]
     pub fn unsent(&self, key: Key) -> usize {
-        let index = self.clients.find(key);
-        let outbox = index.and_then(|index| self.clients.get(index).outbox.as_ref());
-        outbox.map_or(0, |outbox| outbox.unsent().len())
+        self.outbox_of(key).map_or(0, Outbox::own_bytes)
+    }
+
+    /// The same with what it shares with others.
+    #[must_use]
+    pub fn unread(&self, key: Key) -> usize {
+        self.outbox_of(key).map_or(0, Outbox::unsent_bytes)
+    }
+
+    fn outbox_of(&self, key: Key) -> Option<&Outbox> {
+        self.clients.get(self.clients.find(key)?).outbox.as_deref()
+    }
+
+    fn put(&mut self, key: Key, edit: impl FnOnce(&mut Outbox)) -> Option<u32> {
+        let index = self.admit(key)?;
+        self.edit_outbox(index, edit);
+        Some(index)
+    }
+
+    /// The one door to a client's outbox for all that is said to it alone: open if the client may
+    /// still be told something. Whoever has left more unread than it may fall behind in a log is
+    /// closed. What is to be added does not count: a single message makes nobody slow.
+    fn admit(&mut self, key: Key) -> Option<u32> {
+        let index = self.writable_client(key)?;
+        if self.unread(key) <= self.settings.backlog_bytes {
+            return Some(index);
+        }
+        // It may merely not have been written to.
+        if !self.clients.get(index).blocked {
+            self.flush_client(index);
+        }
+        if self.unread(key) > self.settings.backlog_bytes {
+            self.give_up(index);
+        }
+        self.writable_client(key)
     }
 
     /// The client, if something may still be written to it before its Close frame.
@@ -70,15 +153,17 @@ impl<O: Outlet> Hub<O> {
 
     /// Changes a client's outbox and charges the difference.
     pub(super) fn edit_outbox(&mut self, index: u32, edit: impl FnOnce(&mut Outbox)) {
-        let outbox = self.clients.get_mut(index).outbox.get_or_insert_default();
-        let before = outbox.cost();
+        let slot = &mut self.clients.get_mut(index).outbox;
+        let before = slot.as_ref().map_or(0, |outbox| outbox.cost());
+        let outbox = slot.get_or_insert_with(|| Box::new(Outbox::begun_at(self.ticks)));
         edit(outbox);
         self.account.resize_outbox(before, outbox.cost());
     }
 
     pub(super) fn drop_outbox(&mut self, index: u32) {
-        if let Some(outbox) = self.clients.get_mut(index).outbox.take() {
+        if let Some(mut outbox) = self.clients.get_mut(index).outbox.take() {
             self.account.resize_outbox(outbox.cost(), 0);
+            self.account.resize_shares(outbox.leave_shares(&mut self.shares), 0);
         }
     }
 }

@@ -7,6 +7,7 @@ mod memory;
 mod model;
 mod pipe;
 mod sim;
+mod unread;
 
 use std::sync::Arc;
 

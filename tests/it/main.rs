@@ -40,6 +40,7 @@ mod sse;
 mod sse_end;
 mod start;
 mod strangers;
+mod unread;
 mod v1;
 mod v1_bounds;
 mod v1_loss;

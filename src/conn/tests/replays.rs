@@ -149,3 +149,61 @@ fn a_subscription_that_is_being_settled_holds_the_logs_though_an_earlier_replay_
     let order = ["hello", "message", "subscribed", "gap", "message", "message", "subscribed"];
     assert_eq!(kinds, order);
 }
+
+/// What a client of each form makes the server hold that asks for long history and never reads.
+#[test]
+fn of_a_long_message_of_the_history_there_is_one_copy_however_many_are_given_it() {
+    const CLIENTS: usize = 50;
+    for encoding in [Encoding::Plain, Encoding::V1, Encoding::Sse] {
+        let mut table = table(settings());
+        let message = message(1, 1 << 20);
+        let mut peers = Vec::new();
+        for _ in 0..CLIENTS {
+            let channels = [ChannelName::default_channel()];
+            let key = table.clients.admit(Endpoint::Ws, encoding, &channels);
+            table.clients.hold(key);
+            peers.push(table.connect(key, PATIENT));
+            // It takes nothing any more.
+            *table.clients.hub.outlet_mut(key).unwrap() = Socket::Pending;
+            table.clients.welcome(key, vec![start(0, 1)]);
+            assert!(has_replay(&mut table, key));
+            table.clients.replayed(key, Some(vec![message.clone()]));
+        }
+        let held = table.budget.used();
+        assert!(held > 1 << 20, "it is charged as long as somebody reads it: {held}");
+        assert!(held < (1 << 20) + (CLIENTS << 10), "{encoding:?}: {held}");
+        if encoding == Encoding::Plain {
+            assert!(!message.data.is_unique(), "no copy: the history's own bytes");
+        }
+        table.clients.drop_all();
+        assert_eq!(table.budget.used(), 0);
+        assert!(message.data.is_unique(), "{encoding:?}");
+    }
+}
+
+/// Each subscription brought its own piece, read or not: 1,000 of them for one client.
+#[test]
+fn a_client_that_reads_nothing_is_given_one_piece_however_many_channels_it_subscribes_to() {
+    let mut table = table(settings());
+    let key = table.clients.admit(Endpoint::Ws, Encoding::V1, &[]);
+    let mut pieces = 0;
+    for number in 0..20 {
+        let channel = ChannelName::new(&format!("c{number}")).unwrap();
+        let wanted = Wanted { channel: channel.clone(), since: None };
+        if number == 1 {
+            // From here on it is there, and takes nothing.
+            table.connect(key, PATIENT);
+            *table.clients.hub.outlet_mut(key).unwrap() = Socket::Pending;
+        }
+        table.clients.join(key, &wanted);
+        table.clients.subscribed(key, Start { channel: channel.clone(), ..start(0, 9) });
+        while has_replay(&mut table, key) {
+            pieces += 1;
+            let of_it = |offset| Publication { channel: channel.clone(), ..message(offset, 9000) };
+            table.clients.replayed(key, Some(vec![of_it(1), of_it(2)]));
+            assert!(pieces < 5, "it is given no more before it takes that");
+        }
+    }
+    assert!((1..3).contains(&pieces), "{pieces}");
+    assert!(table.clients.hub.unread(key) < 40_000, "{}", table.clients.hub.unread(key));
+}

@@ -17,6 +17,7 @@ use crate::{
     broker::{IdempotencyKey, Position, Since},
     channel::ChannelName,
     conn::Wanted,
+    limits::TOLD_BACK_BYTES_MAX,
     ws::{Kind, close::CloseReason},
 };
 
@@ -158,7 +159,16 @@ impl Fields<'_> {
     }
 
     fn complaint(&self, code: Code, message: Cow<'static, str>) -> Complaint {
-        let text = |field: Option<&RawValue>| field.and_then(string).map(Cow::into_owned);
+        // What was said is said back, but not at any length.
+        let text = |field: Option<&RawValue>| {
+            let mut text = field.and_then(string)?.into_owned();
+            let mut end = text.len().min(TOLD_BACK_BYTES_MAX);
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+            Some(text)
+        };
         Complaint { code, message, channel: text(self.channel), id: text(self.id) }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     broker::{PublishError, Receipt},
     channel::ChannelName,
     hub::Key,
-    limits::{CHANNELS_PER_CLIENT_MAX, CHANNELS_PER_SHARD_MAX, ECHO_UNSENT_BYTES_MAX},
+    limits::{ANSWERS_UNSENT_BYTES_MAX, CHANNELS_PER_CLIENT_MAX, CHANNELS_PER_SHARD_MAX},
     ws::{Kind, close::CloseReason, frame},
 };
 
@@ -57,7 +57,7 @@ impl Clients {
         let text = word.to_json();
         let header = frame::data_header(Kind::Text, text.len());
         self.hub.queue(key, &[header.as_ref(), &text]);
-        if self.hub.unsent(key) > ECHO_UNSENT_BYTES_MAX
+        if self.hub.unsent(key) > ANSWERS_UNSENT_BYTES_MAX
             && let Some(entry) = entry(&mut self.entries, key)
         {
             // Whoever asks must also read the answers.

@@ -1,0 +1,43 @@
+//! What is missing, in the words of each encoding that has some for it.
+
+use super::forms;
+use crate::{
+    broker::Missed,
+    channel::ChannelName,
+    hub::{Encode, Encoding},
+    ws::{
+        Kind,
+        frame::{self, Header},
+    },
+};
+
+/// Something missing, as it stands in the logs of those who can be told.
+pub(super) struct Notice<'a> {
+    channel: &'a ChannelName,
+    missed: &'a Missed,
+    header: Option<Header>,
+    text: Vec<u8>,
+}
+
+impl<'a> Notice<'a> {
+    pub(super) fn new(channel: &'a ChannelName, missed: &'a Missed) -> Self {
+        Self { channel, missed, header: None, text: Vec::new() }
+    }
+}
+
+impl Encode for Notice<'_> {
+    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
+        match encoding {
+            Encoding::Plain | Encoding::Deflate(_) => return [&[], &[]],
+            Encoding::V1 | Encoding::V1Deflate(_) => {
+                forms::v1_gap(self.channel, self.missed, &mut self.text);
+                self.header = Some(frame::data_header(Kind::Text, self.text.len()));
+            }
+            Encoding::Sse => {
+                forms::sse_gap(self.channel, self.missed, &mut self.text);
+                self.header = None;
+            }
+        }
+        [self.header.as_ref().map_or(&[], AsRef::as_ref), &self.text]
+    }
+}

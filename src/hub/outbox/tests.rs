@@ -1,0 +1,123 @@
+//! An outbox by itself: what waits in it, in which order, and what is thrown away.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::hub::Source;
+
+#[test]
+fn of_pongs_not_yet_begun_only_the_last_waits_and_a_begun_one_is_left_alone() {
+    let mut outbox = Outbox::default();
+    outbox.push(&[b"aa"]);
+    outbox.replace(Replaceable::Pong, b"p1");
+    outbox.replace(Replaceable::Ping, b"i");
+    outbox.push(&[b"bb"]);
+    outbox.replace(Replaceable::Pong, b"pong2");
+    outbox.replace(Replaceable::Ping, b"ii");
+    let none = &mut Shares::default();
+    assert_eq!(unsent(&outbox, none), "aapong2iibb");
+    outbox.advance(3, none);
+    outbox.replace(Replaceable::Pong, b"p3");
+    assert_eq!(unsent(&outbox, none), "ong2iibbp3");
+    outbox.advance(6, none);
+    outbox.replace(Replaceable::Pong, b"p4");
+    assert_eq!(unsent(&outbox, none), "bbp4");
+}
+
+/// All that waits, in order.
+fn unsent(outbox: &Outbox, shares: &Shares) -> String {
+    let mut slices = [IoSlice::new(&[]); OUTBOX_SLICES];
+    let count = outbox.gather(shares, &mut slices);
+    let bytes = slices[..count].iter().flat_map(|slice| slice.iter().copied());
+    String::from_utf8(bytes.collect()).unwrap()
+}
+
+fn shared(shares: &mut Shares, text: &'static str) -> u32 {
+    let source = Source::Frame(0, text.len() as u64);
+    let share = shares
+        .find(&source)
+        .unwrap_or_else(|| shares.insert(source, Bytes::from_static(text.as_bytes())).0);
+    shares.join(share);
+    share
+}
+
+#[test]
+fn what_is_shared_stands_among_a_clients_own_and_is_let_go_by_the_last_who_has_read_it() {
+    let mut shares = Shares::default();
+    let mut all = [Outbox::default(), Outbox::default()];
+    for outbox in &mut all {
+        outbox.push(&[b"a"]);
+        outbox.replace(Replaceable::Pong, b"p");
+        let share = shared(&mut shares, "shared");
+        outbox.push_share(b"\x01\x06", share, 6);
+        outbox.replace(Replaceable::Pong, b"pong");
+        outbox.push(&[b"z"]);
+    }
+    assert_eq!(shares.check().0, 2);
+    let [mut first, mut second] = all;
+    assert_eq!(unsent(&first, &shares), "apong\x01\x06sharedz");
+    assert_eq!(first.advance(9, &mut shares), Advanced::default());
+    assert_eq!(unsent(&first, &shares), "aredz");
+    first.replace(Replaceable::Pong, b"q");
+    assert_eq!(first.advance(5, &mut shares).freed, 0, "the other one has not read it");
+    assert_eq!(unsent(&first, &shares), "q");
+    assert!(second.advance(14, &mut shares).freed > 6);
+    assert_eq!(shares.check(), (0, 0));
+}
+
+/// Whoever leaves answers unread is closed behind the one that it has begun.
+#[test]
+fn all_but_the_end_of_the_begun_frame_can_be_thrown_away() {
+    let frame = |byte: u8, length: u8| [&[0x81, length][..], &vec![byte; length.into()]].concat();
+    let frames = [frame(b'a', 5), frame(b'b', 7), frame(b'c', 3)].concat();
+    for taken in 0..frames.len() {
+        let mut shares = Shares::default();
+        let mut outbox = Outbox::default();
+        outbox.push(&[&frames]);
+        let share = shared(&mut shares, "shared");
+        outbox.push_share(b"\x01\x06", share, 6);
+        outbox.advance(taken, &mut shares);
+        let end = [0, 7, 16, 21].into_iter().find(|&end| end >= taken).unwrap();
+        assert!(outbox.cut_short(9, &mut shares).is_some());
+        assert_eq!(unsent(&outbox, &shares).as_bytes(), &frames[taken..end], "{taken}");
+        assert_eq!(shares.check(), (0, 0));
+    }
+    let mut shares = Shares::default();
+    let mut outbox = Outbox::default();
+    outbox.push(&[&frame(b'a', 100)]);
+    outbox.advance(1, &mut shares);
+    assert!(outbox.cut_short(100, &mut shares).is_none(), "101 are left of it");
+    assert!(outbox.cut_short(101, &mut shares).is_some());
+    let mut outbox = Outbox::default();
+    let share = shared(&mut shares, "shared");
+    outbox.push_share(b"\x01\x06", share, 6);
+    outbox.advance(1, &mut shares);
+    assert!(outbox.cut_short(100, &mut shares).is_none(), "it is shared");
+}
+
+/// Three thousand outboxes of 250 KB each were three thousand of 500 KB.
+#[test]
+fn a_full_buffer_does_not_double() {
+    let mut outbox = Outbox::default();
+    for number in 0..10_000_usize {
+        outbox.push(&[&[b'x'; 17]]);
+        outbox.replace(Replaceable::Pong, &vec![b'p'; 2 + number % 125]);
+        let own = outbox.own_bytes();
+        assert!(outbox.cost() <= own + own / 8 + 512, "{} for {own}", outbox.cost());
+    }
+}
+
+#[test]
+fn a_carry_goes_before_what_waits_and_is_counted_apart() {
+    let mut outbox = Outbox::default();
+    outbox.replace(Replaceable::Pong, b"p1");
+    outbox.carry(b"rest");
+    outbox.replace(Replaceable::Pong, b"p2");
+    let none = &mut Shares::default();
+    assert_eq!(unsent(&outbox, none), "restp2");
+    let advanced = |carried, frames| Advanced { carried, frames, freed: 0 };
+    assert_eq!(outbox.advance(3, none), advanced(3, 0));
+    assert_eq!(outbox.advance(2, none), advanced(1, 1));
+    assert_eq!(outbox.advance(1, none), advanced(0, 0));
+    assert!(outbox.is_done());
+}

@@ -1,0 +1,99 @@
+//! Clients that ask for much and read nothing: what they make the server hold is bounded, and
+//! those who read pay nothing for it.
+
+use serde_json::json;
+
+use crate::support::{
+    PATIENCE,
+    client::{Client, little_room},
+    events::{Events, stream_request},
+    eventually,
+    frames::masked,
+    http::Http,
+    metrics::metric,
+    publish::Publisher,
+    server::Server,
+    v1::V1,
+};
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+fn held(server: &Server) -> f64 {
+    metric(server.addr(), "wsbcast_backlog_bytes", &[])
+}
+
+/// Those who never read.
+fn hoarders(server: &Server, count: usize, target: &str) -> Vec<Http> {
+    let addr = server.addr();
+    let begin = |_| {
+        let mut http = little_room(addr);
+        http.send(stream_request(addr, target, ""));
+        http
+    };
+    let all = (0..count).map(begin).collect();
+    eventually(PATIENCE, "all are there", || {
+        metric(addr, "wsbcast_connections", &[]) >= count as f64
+    });
+    all
+}
+
+/// 69 bytes of a request used to hold a copy of the whole message, in no budget: 1,800 of them
+/// 1.7 GiB, and those who were within their bounds were cut.
+#[test]
+fn event_streams_that_ask_for_a_long_message_and_never_read_hold_one_of_it() {
+    let server = Server::start(&["--threads", "1"]);
+    let addr = server.addr();
+    let long = "x".repeat(1_000_000);
+    Publisher::on(addr, "big").publish(&long);
+    let mut behind = Client::with_little_room(addr, "/ws?channel=other");
+    let mut publisher = Publisher::on(addr, "other");
+    for _ in 0..500 {
+        publisher.publish("y".repeat(4096));
+    }
+    let before = held(&server);
+    let all = hoarders(&server, 200, "/sse?channel=big&last=1000000");
+    let target = "/ws?channel=big&last=1";
+    let plain: Vec<_> = (0..50).map(|_| Client::with_little_room(addr, target)).collect();
+    let mut reader = Events::open(addr, "/sse?channel=big&last=1");
+    let event = reader.event();
+    assert_eq!(event.data.as_deref(), Some(&*long), "who reads gets it whole");
+    let more = held(&server) - before;
+    assert!(more < 4.0 * MIB, "200 event streams and 50 plain clients hold {more} bytes");
+    for _ in 0..500 {
+        assert_eq!(behind.text().len(), 4096, "who is behind in a log gets all of it");
+    }
+    assert_eq!(metric(addr, "wsbcast_slow_consumers_total", &[]), 0.0);
+    drop((all, plain));
+}
+
+/// 3,000 such clients held 718 MiB.
+#[test]
+fn clients_that_ask_and_never_read_the_answers_are_closed_1013_before_others_pay() {
+    let server = Server::start(&["--threads", "1", "--backlog-total", "8MiB"]);
+    let addr = server.addr();
+    let mut behind = Client::with_little_room(addr, "/ws?channel=other");
+    let mut publisher = Publisher::on(addr, "other");
+    for _ in 0..500 {
+        publisher.publish("y".repeat(4096));
+    }
+    let question = json!({"type": "subscribe", "channel": " ".repeat(100)}).to_string();
+    let question = masked(true, 1, question.as_bytes());
+    let mut hoarders = Vec::new();
+    while metric(addr, "wsbcast_slow_consumers_total", &["action=\"close\""]) == 0.0 {
+        assert!(hoarders.len() < 1000, "those who never read are closed");
+        let mut hoarder = V1::over(little_room(addr), addr, "/ws?channel=questions");
+        hoarder.client.send(question.repeat(2000));
+        hoarders.push(hoarder);
+        assert!(held(&server) < 8.0 * MIB, "{}", held(&server));
+    }
+    assert!(hoarders.len() > 10, "{}: each holds little", hoarders.len());
+    for _ in 0..500 {
+        assert_eq!(behind.text().len(), 4096, "who is behind in a log gets all of it");
+    }
+    let labels = ["code=\"1013\"", "reason=\"slow_consumer\""];
+    eventually(PATIENCE, "they are closed", || {
+        metric(addr, "wsbcast_connections_closed_total", &labels) >= 1.0
+    });
+    let mut asking = V1::open(addr, "/ws?channel=questions");
+    assert_eq!(asking.ask(&json!({"type": "ping"}))["type"], "pong", "others are answered");
+}
