@@ -168,7 +168,7 @@ pub(super) struct Clients {
 #[command(next_help_heading = "Publishing rights")]
 pub(super) struct Rights {
     /// Publishing and admin POSTs then need "Authorization: Bearer TOKEN"; repeatable
-    /// [default: none, only this machine may]
+    /// [default: none, only this user and root on this machine may]
     #[arg(long, value_name = "TEXT")]
     pub(super) api_token: Vec<String>,
     /// Tokens from a file, one a line; blank lines and lines with # are skipped [default: none]

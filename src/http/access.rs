@@ -1,20 +1,46 @@
-//! Who may publish and administer: a pure function of the rules and of what a request says.
+//! Who may publish, administer and look: a pure function of the rules, of whose the connection is,
+//! and of what a request says.
 //!
-//! With a token set, whoever has it. Without one, whoever sits at this machine and is neither a
-//! web page from elsewhere (`Origin`, or DNS rebinding seen in `Host`) nor the internet through a
-//! proxy on this machine (`Forwarded` and its like). The decision is made here and nowhere else.
+//! With a token set, whoever has it. Without one, whoever sits at this machine as this process's
+//! own user or root (`owner`), and is neither a web page from elsewhere (`Origin`, fetch metadata,
+//! or DNS rebinding seen in `Host`) nor the internet through a proxy that says so (`Forwarded` and
+//! its like). The decision is made here and nowhere else.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::{HeaderMap, HeaderName, Uri, header};
+use http::{HeaderMap, HeaderName, Uri, Version, header};
 use subtle::ConstantTimeEq;
 
+use super::owner::Owner;
 use crate::broker::Principal;
+
+/// What the browser says of the page that asks.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Headers that proxies add about whom they speak for; a star ends a beginning.
+const OF_PROXIES: [&str; 14] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cdn-loop",
+    "proxy-connection",
+    "x-forwarded*",
+    "x-original-*",
+    "x-envoy-*",
+    "x-amzn-*",
+    "cf-*",
+    "fastly-*",
+];
+/// Ends of names that nobody can register in the public DNS, so that no page has one of them.
+const PRIVATE_ENDS: [&str; 7] =
+    [".localhost", ".internal", ".svc", ".cluster.local", ".lan", ".home.arpa", ".consul"];
 
 /// What the options say.
 #[derive(Clone, Default)]
 pub struct Rules {
-    /// `--api-token`, any of which will do; empty: the loopback rule.
+    /// `--api-token`, any of which will do; empty: the local rule.
     pub tokens: Vec<String>,
     /// `--insecure-api`: anyone may publish; administration stays closed.
     pub insecure_publish: bool,
@@ -35,17 +61,25 @@ impl std::fmt::Debug for Rules {
 pub enum Right {
     /// Publish a message.
     Publish,
-    /// Change the process: `POST /admin/drain`.
+    /// Change the process, over an admin listener: `POST /admin/drain`.
     Administer,
-    /// Look at admin routes on a public listener.
+    /// Likewise, over a public listener.
+    AdministerInPublic,
+    /// Look at the admin routes of an admin listener.
     Look,
+    /// Likewise, over a public listener.
+    LookInPublic,
 }
 
-/// What a request says about who sent it.
+/// What is known of who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
     /// The other end of the connection.
     pub peer: IpAddr,
+    /// Whose that is.
+    pub owner: Owner,
+    /// The request's version.
+    pub version: Version,
     /// The request's target.
     pub uri: &'a Uri,
     /// The request's headers.
@@ -61,8 +95,12 @@ pub enum Verdict {
     Allowed,
     /// A token is set and was not given, or another was: 401.
     Unauthorized,
-    /// No token is set and the loopback rule is not met: 403.
+    /// No token is set and the local rule is not met: 403.
     Forbidden,
+    /// No token is set, and without one the admin listener is the place for this: 403.
+    NotHere,
+    /// The admin listener goes by a name here that a page from elsewhere may have: 403.
+    ForeignName,
 }
 
 impl Rules {
@@ -71,16 +109,19 @@ impl Rules {
     pub fn judge(&self, right: Right, asker: &Asker<'_>) -> Verdict {
         let open = match right {
             Right::Publish => self.insecure_publish,
-            Right::Administer => false,
-            Right::Look => asker.is_at_this_machine(),
+            Right::Look => !asker.uses_a_public_name(),
+            Right::LookInPublic => asker.is_local(right),
+            Right::Administer | Right::AdministerInPublic => false,
         };
         if open {
             return Verdict::Allowed;
         }
         match (self.tokens.is_empty(), self.presented(asker)) {
             (false, Some(true)) => Verdict::Allowed,
+            _ if right == Right::Look => Verdict::ForeignName,
             (false, _) => Verdict::Unauthorized,
-            (true, _) if asker.is_at_this_machine() => Verdict::Allowed,
+            (true, _) if right == Right::AdministerInPublic => Verdict::NotHere,
+            (true, _) if asker.is_local(right) => Verdict::Allowed,
             (true, _) => Verdict::Forbidden,
         }
     }
@@ -92,7 +133,7 @@ impl Rules {
     #[must_use]
     pub fn principal(&self, asker: &Asker<'_>) -> Principal {
         let is_local_program =
-            || self.tokens.is_empty() && asker.is_at_this_machine() && !asker.fetches();
+            || self.tokens.is_empty() && asker.is_local(Right::Publish) && !asker.fetches();
         if self.presented(asker) == Some(true) || is_local_program() {
             Principal::Api
         } else {
@@ -129,14 +170,25 @@ impl<'a> Asker<'a> {
         scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
     }
 
-    /// The loopback rule.
-    #[must_use]
-    pub fn is_at_this_machine(&self) -> bool {
+    /// The local rule: the connection is this machine's and this user's, and nothing in the
+    /// request says that somebody else is behind it.
+    fn is_local(&self, right: Right) -> bool {
+        let is_ours = match self.owner {
+            Owner::Us => true,
+            Owner::Stranger => false,
+            // Where the system can't be asked, headers open publishing and nothing else.
+            Owner::Unknowable => right == Right::Publish && self.is_no_silent_proxy(),
+        };
+        is_ours && self.says_it_is_local()
+    }
+
+    fn says_it_is_local(&self) -> bool {
         let Some(host) = self.host() else { return false };
         self.peer.to_canonical().is_loopback()
             && names_loopback(host)
             && !self.headers.keys().any(tells_of_a_proxy)
             && self.origin_is(host)
+            && self.is_no_page_from_elsewhere()
     }
 
     /// Whether a browser sent it, or `fetch` elsewhere.
@@ -156,205 +208,108 @@ impl<'a> Asker<'a> {
     fn origin_is(&self, host: &str) -> bool {
         let mut origins = self.headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else { return true };
-        let Some((scheme, authority)) = origin.to_str().ok().and_then(|o| o.split_once("://"))
-        else {
-            return false;
-        };
-        let default_port = match scheme {
-            "http" => ":80",
-            "https" => ":443",
-            _ => return false,
-        };
-        let bare = |text: &'a str| text.strip_suffix(default_port).unwrap_or(text);
-        let bare_host = host.strip_suffix(default_port).unwrap_or(host);
-        origins.next().is_none() && bare(authority).eq_ignore_ascii_case(bare_host)
+        let is_own = origin.to_str().is_ok_and(|origin| is_of_host(origin, host));
+        is_own && origins.next().is_none()
     }
+
+    /// Whether a page of another origin is behind this, as the browser tells.
+    fn is_no_page_from_elsewhere(&self) -> bool {
+        let mut sites = self.headers.get_all(FETCH_SITE).iter();
+        sites.all(|site| site == "same-origin" || site == "none")
+    }
+
+    /// Where nothing but the request can be looked at: it is as programs send it, or a page of our
+    /// own. A proxy that adds nothing speaks HTTP/1.0 if nobody tells it otherwise.
+    fn is_no_silent_proxy(&self) -> bool {
+        let is_ours = |page: &str| {
+            let (scheme, rest) = page.split_once("://").unwrap_or_default();
+            let origin = format!("{scheme}://{}", rest.split('/').next().unwrap_or_default());
+            self.host().is_some_and(|host| is_of_host(&origin, host))
+        };
+        let mut pages = self.headers.get_all(header::REFERER).iter();
+        let is_browser = self.headers.keys().any(|name| name.as_str().starts_with("sec-"))
+            || self.headers.contains_key(header::COOKIE);
+        let shows_its_page =
+            self.headers.contains_key(header::ORIGIN) || self.headers.contains_key(FETCH_SITE);
+        self.version == Version::HTTP_11
+            && pages.all(|page| page.to_str().is_ok_and(is_ours))
+            && (!is_browser || shows_its_page)
+    }
+
+    /// Whether the admin listener is named as a page could name it that has made its own name mean
+    /// this machine. Programs without a `Host` are no browsers.
+    fn uses_a_public_name(&self) -> bool {
+        if !self.headers.contains_key(header::HOST) {
+            return false;
+        }
+        !self.host().is_some_and(is_private_name)
+    }
+}
+
+/// Whether `host` itself served the page of this origin.
+fn is_of_host(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let bare = |text: &str| text.strip_suffix(default_port).unwrap_or(text).to_ascii_lowercase();
+    bare(authority) == bare(host)
 }
 
 /// `localhost`, `127.0.0.0/8` or `[::1]`, with any port.
 fn names_loopback(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix("[::1]") {
-        Some(port) => ("localhost", port),
-        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    match name_of(host) {
+        Some(Name::Address(address)) => address.is_loopback(),
+        Some(Name::Text(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}
+
+/// An address, a name without a dot, or one that ends as names of private networks do.
+fn is_private_name(host: &str) -> bool {
+    match name_of(host) {
+        Some(Name::Address(_)) => true,
+        Some(Name::Text(name)) => {
+            let name = name.to_ascii_lowercase();
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+            !name.is_empty() && name.chars().all(is_plain)
+                || PRIVATE_ENDS.iter().any(|end| name.ends_with(end))
+        }
+        None => false,
+    }
+}
+
+enum Name<'a> {
+    Address(IpAddr),
+    Text(&'a str),
+}
+
+/// What `host` names, its port apart.
+fn name_of(host: &str) -> Option<Name<'_>> {
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (Name::Address(address.parse::<Ipv6Addr>().ok()?.into()), port),
+        None => {
+            let (text, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            let address = text.parse::<Ipv4Addr>();
+            (address.map_or(Name::Text(text), |address| Name::Address(address.into())), port)
+        }
     };
-    let port_ok = match port.strip_prefix(':') {
+    let is_port = match port.strip_prefix(':') {
         Some(digits) => digits.parse::<u16>().is_ok(),
         None => port.is_empty(),
     };
-    let is_loopback = name.eq_ignore_ascii_case("localhost")
-        || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-    port_ok && is_loopback
+    is_port.then_some(name)
 }
 
-/// Headers that proxies add about whom they speak for.
 fn tells_of_a_proxy(name: &HeaderName) -> bool {
     let name = name.as_str();
-    matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded-")
+    OF_PROXIES.iter().any(|known| match known.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == *known,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    /// Judges a request with these header lines and nothing else.
-    fn judge(rules: &Rules, right: Right, peer: &str, lines: &[&str]) -> Verdict {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            let (name, value) = line.split_once(": ").unwrap();
-            let name: HeaderName = name.parse().unwrap();
-            headers.append(name, HeaderValue::from_str(value).unwrap());
-        }
-        let uri = Uri::from_static("/broadcast");
-        let peer = peer.parse().unwrap();
-        let asker = Asker { peer, uri: &uri, headers: &headers, query_token: None };
-        rules.judge(right, &asker)
-    }
-
-    #[test]
-    fn without_a_token_only_programs_on_this_machine_may() {
-        #[rustfmt::skip]
-        let allowed: &[(&str, &[&str])] = &[
-            ("127.0.0.1", &["Host: localhost"]),
-            ("127.8.9.1", &["Host: LocalHost:8000"]),
-            ("::1", &["Host: [::1]:8000"]),
-            ("::ffff:127.0.0.1", &["Host: 127.1.2.3:1"]),
-            ("::1", &["Host: [::1]", "Origin: http://[::1]"]),
-            ("127.0.0.1", &["Host: localhost:8000", "Origin: http://localhost:8000"]),
-            ("127.0.0.1", &["Host: localhost", "Origin: http://localhost:80"]),
-            ("127.0.0.1", &["Host: localhost:443", "Origin: https://localhost"]),
-        ];
-        #[rustfmt::skip]
-        let forbidden: &[(&str, &[&str])] = &[
-            ("192.168.0.7", &["Host: localhost"]),
-            ("2001:db8::1", &["Host: localhost"]),
-            ("127.0.0.1", &[]),
-            ("127.0.0.1", &["Host: "]),
-            ("127.0.0.1", &["Host: localhost", "Host: localhost"]),
-            ("127.0.0.1", &["Host: evil.example"]),
-            ("127.0.0.1", &["Host: localhost.evil.example"]),
-            ("127.0.0.1", &["Host: 127.0.0.1.evil.example"]),
-            ("127.0.0.1", &["Host: localhost:80:80"]),
-            ("127.0.0.1", &["Host: localhost:x"]),
-            ("127.0.0.1", &["Host: x@localhost"]),
-            ("127.0.0.1", &["Host: [::1]x"]),
-            ("127.0.0.1", &["Host: 128.0.0.1"]),
-            ("127.0.0.1", &["Host: localhost", "Forwarded: for=1.2.3.4"]),
-            ("127.0.0.1", &["Host: localhost", "X-Forwarded-For: 1.2.3.4"]),
-            ("127.0.0.1", &["Host: localhost", "x-forwarded-proto: https"]),
-            ("127.0.0.1", &["Host: localhost", "Via: 1.1 proxy"]),
-            ("127.0.0.1", &["Host: localhost", "X-Real-IP: 1.2.3.4"]),
-            ("127.0.0.1", &["Host: localhost", "Origin: null"]),
-            ("127.0.0.1", &["Host: localhost", "Origin: http://evil.example"]),
-            ("127.0.0.1", &["Host: localhost:8000", "Origin: http://localhost:3000"]),
-            ("127.0.0.1", &["Host: localhost:8000", "Origin: http://127.0.0.1:8000"]),
-            ("127.0.0.1", &["Host: localhost", "Origin: ftp://localhost"]),
-            ("127.0.0.1", &["Host: localhost", "Origin: http://localhost", "Origin: null"]),
-        ];
-        let rules = Rules::default();
-        for right in [Right::Publish, Right::Administer, Right::Look] {
-            for (peer, lines) in allowed {
-                assert_eq!(judge(&rules, right, peer, lines), Verdict::Allowed, "{lines:?}");
-            }
-            for (peer, lines) in forbidden {
-                assert_eq!(judge(&rules, right, peer, lines), Verdict::Forbidden, "{lines:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn with_a_token_whoever_has_it_may_and_nobody_else() {
-        use Verdict::{Allowed, Unauthorized};
-        let rules = |insecure_publish| Rules {
-            tokens: vec!["alpha".into(), "beta".into()],
-            insecure_publish,
-        };
-        let only_insecure = [Unauthorized, Allowed, Unauthorized, Unauthorized];
-        let (local, foreign) = ("127.0.0.1", "203.0.113.9");
-        #[rustfmt::skip]
-        let table = [
-            (foreign, "Authorization: Bearer alpha", [Allowed, Allowed, Allowed, Allowed]),
-            (foreign, "Authorization: bEARER  beta", [Allowed, Allowed, Allowed, Allowed]),
-            (foreign, "Authorization: Bearer alph", only_insecure),
-            (foreign, "Authorization: Bearer ", only_insecure),
-            (foreign, "Authorization: Basic alpha", only_insecure),
-            (foreign, "Authorization: Bearer", only_insecure),
-            (local, "Accept: */*", [Unauthorized, Allowed, Unauthorized, Allowed]),
-        ];
-        for (peer, line, expected) in table {
-            let lines = [line, "Host: localhost"];
-            let given = [
-                judge(&rules(false), Right::Publish, peer, &lines),
-                judge(&rules(true), Right::Publish, peer, &lines),
-                judge(&rules(true), Right::Administer, peer, &lines),
-                judge(&rules(true), Right::Look, peer, &lines),
-            ];
-            assert_eq!(given, expected, "{peer} {line}");
-        }
-    }
-
-    #[test]
-    fn insecure_opens_publishing_and_nothing_else() {
-        let rules = Rules { tokens: vec![], insecure_publish: true };
-        let foreign = ["Host: example.org", "Origin: https://evil.example"];
-        let judge = |right| judge(&rules, right, "203.0.113.9", &foreign);
-        assert_eq!(judge(Right::Publish), Verdict::Allowed);
-        assert_eq!(judge(Right::Administer), Verdict::Forbidden);
-        assert_eq!(judge(Right::Look), Verdict::Forbidden);
-    }
-
-    #[test]
-    fn keys_belong_to_whoever_shows_a_token_or_is_a_program_of_this_machine() {
-        use Principal::{Anonymous, Api};
-        let with_token = Rules { tokens: vec!["alpha".into()], insecure_publish: true };
-        let open = Rules { tokens: vec![], insecure_publish: true };
-        let (local, foreign) = ("127.0.0.1", "203.0.113.9");
-        #[rustfmt::skip]
-        let table: &[(&Rules, &str, &[&str], Principal, Principal)] = &[
-            (&with_token, foreign, &["Authorization: Bearer alpha"], Api, Api),
-            (&with_token, foreign, &["Authorization: Bearer alpha", "Origin: http://x"], Api, Api),
-            (&with_token, foreign, &["Authorization: Bearer beta"], Anonymous, Anonymous),
-            (&with_token, foreign, &[], Anonymous, Anonymous),
-            (&with_token, local, &["Host: localhost"], Anonymous, Anonymous),
-            (&open, local, &["Host: localhost"], Api, Anonymous),
-            (&open, local, &["Host: localhost", "Authorization: Bearer x"], Api, Anonymous),
-            (&open, local, &["Host: localhost", "Origin: http://localhost"], Anonymous, Anonymous),
-            (&open, local, &["Host: localhost", "Sec-Fetch-Mode: cors"], Anonymous, Anonymous),
-            (&open, local, &["Host: localhost", "X-Forwarded-For: 1.2.3.4"], Anonymous, Anonymous),
-            (&open, foreign, &["Host: localhost"], Anonymous, Anonymous),
-        ];
-        for (rules, peer, lines, published, client) in table {
-            let mut headers = HeaderMap::new();
-            for line in *lines {
-                let (name, value) = line.split_once(": ").unwrap();
-                headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
-            }
-            let uri = Uri::from_static("/broadcast");
-            let peer = peer.parse().unwrap();
-            let asker = Asker { peer, uri: &uri, headers: &headers, query_token: None };
-            let given = (rules.principal(&asker), rules.principal_of_client(&asker));
-            assert_eq!(given, (*published, *client), "{peer} {lines:?}");
-        }
-    }
-
-    #[test]
-    fn an_absolute_target_must_name_the_same_host() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_static("localhost:8000"));
-        let peer = Ipv4Addr::LOCALHOST.into();
-        for (target, expected) in
-            [("http://localhost:8000/broadcast", true), ("http://evil.example/broadcast", false)]
-        {
-            let uri = Uri::from_static(target);
-            let asker = Asker { peer, uri: &uri, headers: &headers, query_token: None };
-            assert_eq!(asker.is_at_this_machine(), expected, "{target}");
-        }
-    }
-
-    #[test]
-    fn tokens_stay_out_of_debug_output() {
-        let rules = Rules { tokens: vec!["hush".into()], insecure_publish: false };
-        assert!(!format!("{rules:?}").contains("hush"));
-    }
-}
+mod tests;

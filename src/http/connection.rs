@@ -24,8 +24,9 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Context,
+    Context, Settings, Wire,
     note::{Note, Stage, Watched},
+    owner::Owner,
     route,
     upgrade::Handover,
 };
@@ -36,6 +37,14 @@ use crate::{
 
 /// What is read before hyper comes in: usually a whole handshake.
 const FIRST_READ_BYTES: usize = 2048;
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// `None`: nobody asked, and the connection ends with its first answer.
+    pub(super) owner: Option<Owner>,
+}
 
 /// A stream that HTTP is done with, what was read behind the handshake, and what it is for.
 pub(super) struct Handed<I> {
@@ -67,12 +76,13 @@ pub(super) async fn run<I>(
     context: Rc<Context>,
 ) -> Option<Handed<I>>
 where
-    I: AsyncRead + AsyncWrite + Unpin,
+    I: Wire,
 {
     let accepted = Instant::now();
     let first = timeout_at(accepted + limits::HTTP_HEAD_DEADLINE, first_bytes(&mut stream)).await;
     match first {
         Ok(Ok(first)) if !first.is_empty() => {
+            let peer = Peer { address: peer, owner: whose(&stream, &first, peer, &context) };
             Box::pin(speak(stream, first, accepted, peer, context)).await
         }
         silent => {
@@ -80,6 +90,23 @@ where
             None
         }
     }
+}
+
+/// Whose the connection is, where that can decide anything; `None`: it is not asked, since the
+/// connection begins with a handshake or a stream, and then is for that alone. Handshakes are what
+/// comes in storms, and the question costs as much as an accept.
+fn whose<I: Wire>(stream: &I, first: &[u8], peer: SocketAddr, context: &Context) -> Option<Owner> {
+    let Settings { access, admin_on_public, client_publish, .. } = &context.settings;
+    let on_public = context.public.is_some() && *admin_on_public;
+    let decides = on_public || access.tokens.is_empty();
+    if !decides || !peer.ip().to_canonical().is_loopback() {
+        return Some(Owner::Stranger);
+    }
+    let is_stream = [&b"GET /ws"[..], b"GET /sse", b"GET /echo"].iter().any(|beginning| {
+        first.strip_prefix(*beginning).is_some_and(|rest| matches!(rest, [b' ' | b'?', ..]))
+    });
+    let is_for_listening = is_stream && context.public.is_some() && !client_publish;
+    (!is_for_listening).then(|| stream.owner())
 }
 
 /// What can be read first; empty: the end.
@@ -98,11 +125,11 @@ async fn speak<I>(
     stream: I,
     first: Bytes,
     accepted: Instant,
-    peer: SocketAddr,
+    peer: Peer,
     context: Rc<Context>,
 ) -> Option<Handed<I>>
 where
-    I: AsyncRead + AsyncWrite + Unpin,
+    I: Wire,
 {
     let note = Rc::new(Note::new(accepted));
     let control = context.control.clone();
@@ -110,6 +137,7 @@ where
         let note = note.clone();
         move |request| route::answer(context.clone(), note.clone(), peer, request)
     });
+    let peer = peer.address;
     let io = TokioIo::new(Watched::new(stream, first, note.clone()));
     let mut connection = builder().serve_connection(io, service);
     let end = drive(&mut connection, &note, &control, peer).await;

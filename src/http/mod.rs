@@ -16,6 +16,7 @@ mod connection;
 pub mod health_client;
 mod note;
 pub mod ops;
+pub mod owner;
 mod publish;
 mod query;
 mod route;
@@ -31,6 +32,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::body::BodyBudget;
+use self::owner::Owner;
 pub use crate::conn::{Endpoint, Wanted};
 use crate::{
     broker::{Broker, Position, Principal},
@@ -141,6 +143,18 @@ impl<I> fmt::Debug for Upgraded<I> {
     }
 }
 
+/// What HTTP is spoken on.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Whose the other end is; asked once at most, while it is connected.
+    fn owner(&self) -> Owner;
+}
+
+impl Wire for tokio::net::TcpStream {
+    fn owner(&self) -> Owner {
+        owner::of(&self.into())
+    }
+}
+
 /// Speaks HTTP on `stream` until it ends (`None`) or becomes a WebSocket or an event stream.
 ///
 /// # Cancel safety
@@ -148,7 +162,7 @@ impl<I> fmt::Debug for Upgraded<I> {
 /// publication in progress may or may not go out.
 pub async fn serve<I>(stream: I, peer: SocketAddr, context: &Rc<Context>) -> Option<Upgraded<I>>
 where
-    I: AsyncRead + AsyncWrite + Unpin,
+    I: Wire,
 {
     let handed = connection::run(stream, peer, context.clone()).await?;
     let upgrade::Handover { endpoint, encoding, publisher, ticket, guard, .. } = handed.handover;

@@ -219,7 +219,7 @@ fn bad_query(bad: BadQuery) -> Refused {
 fn denied(verdict: Verdict) -> Refused {
     let reason = match verdict {
         Verdict::Unauthorized => PublishFailure::Unauthorized,
-        Verdict::Forbidden | Verdict::Allowed => PublishFailure::Forbidden,
+        _ => PublishFailure::Forbidden,
     };
     Box::new((reason, route::denied(verdict)))
 }

@@ -5,7 +5,7 @@
 //! an admin listener carries the admin routes alone. What does not exist here is a 404, whatever
 //! the method.
 
-use std::{convert::Infallible, future::pending, net::SocketAddr, rc::Rc};
+use std::{convert::Infallible, future::pending, rc::Rc};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use hyper::body::{Body, Incoming};
@@ -15,8 +15,11 @@ use super::{
     access::{Asker, Right, Verdict},
     answer::{self, Answer, AnswerBody},
     client,
+    connection::Peer,
     note::Note,
-    ops, publish, sse, upgrade,
+    ops,
+    owner::Owner,
+    publish, sse, upgrade,
 };
 use crate::drain::Phase;
 
@@ -45,13 +48,14 @@ enum Page {
 pub(super) async fn answer(
     context: Rc<Context>,
     note: Rc<Note>,
-    peer: SocketAddr,
+    peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     note.begin(context.control.barrier.request(), !request.body().is_end_stream());
     let (head, body) = request.into_parts();
     let mut answer = dispatch(&context, &note, peer, &head, body).await;
-    let is_last = note.is_body_unread() || context.control.phase() >= Phase::Waiting;
+    let is_last =
+        note.is_body_unread() || context.control.phase() >= Phase::Waiting || peer.owner.is_none();
     if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer::close(&mut answer);
     }
@@ -61,7 +65,7 @@ pub(super) async fn answer(
 async fn dispatch(
     context: &Context,
     note: &Note,
-    peer: SocketAddr,
+    peer: Peer,
     head: &request::Parts,
     body: Incoming,
 ) -> Answer {
@@ -76,8 +80,14 @@ async fn dispatch(
     if !allowed.contains(&head.method) {
         return method_not_allowed(allowed);
     }
-    let asker =
-        Asker { peer: peer.ip(), uri: &head.uri, headers: &head.headers, query_token: None };
+    let asker = Asker {
+        peer: peer.address.ip(),
+        owner: peer.owner.unwrap_or(Owner::Stranger),
+        version: head.version,
+        uri: &head.uri,
+        headers: &head.headers,
+        query_token: None,
+    };
     match route {
         Route::Upgrade(public, endpoint) => {
             let (answer, handover) = upgrade::answer(context, public, endpoint, head, asker).await;
@@ -152,16 +162,15 @@ fn methods(route: Route<'_>) -> &'static [Method] {
 }
 
 async fn admin(context: &Context, page: Page, method: &Method, asker: Asker<'_>) -> Answer {
-    let right = match *method {
-        Method::POST => Some(Right::Administer),
-        _ if context.public.is_some() => Some(Right::Look),
-        _ => None,
+    let right = match (*method == Method::POST, context.public.is_some()) {
+        (true, false) => Right::Administer,
+        (true, true) => Right::AdministerInPublic,
+        (false, false) => Right::Look,
+        (false, true) => Right::LookInPublic,
     };
-    if let Some(right) = right {
-        let verdict = context.settings.access.judge(right, &asker);
-        if verdict != Verdict::Allowed {
-            return denied(verdict);
-        }
+    let verdict = context.settings.access.judge(right, &asker);
+    if verdict != Verdict::Allowed {
+        return denied(verdict);
     }
     match page {
         Page::Index => ops::index(context),
@@ -174,16 +183,29 @@ async fn admin(context: &Context, page: Page, method: &Method, asker: Asker<'_>)
 
 /// The answer to somebody who may not.
 pub(super) fn denied(verdict: Verdict) -> Answer {
-    if verdict == Verdict::Forbidden {
-        let hint = "without --api-token only programs on this machine may do this: loopback peer \
-                    and Host, no proxy, no other page's Origin; set --api-token TEXT and send \
-                    Authorization: Bearer TEXT";
-        return answer::problem(StatusCode::FORBIDDEN, "forbidden", hint);
-    }
-    let hint = "send Authorization: Bearer TOKEN with a token of --api-token";
-    let mut answer = answer::problem(StatusCode::UNAUTHORIZED, "unauthorized", hint);
-    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    answer
+    let hint = match verdict {
+        Verdict::Unauthorized | Verdict::Allowed => {
+            let hint = "send Authorization: Bearer TOKEN with a token of --api-token";
+            let mut answer = answer::problem(StatusCode::UNAUTHORIZED, "unauthorized", hint);
+            let challenge = HeaderValue::from_static("Bearer");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            return answer;
+        }
+        Verdict::Forbidden => {
+            "without --api-token only programs of the server's own user or root on this machine \
+             may do this: loopback peer and Host, no proxy, no page of another origin; set \
+             --api-token TEXT and send Authorization: Bearer TEXT"
+        }
+        Verdict::NotHere => {
+            "without --api-token this is for --admin-listen only; else set --api-token TEXT and \
+             send Authorization: Bearer TEXT"
+        }
+        Verdict::ForeignName => {
+            "a page may have made this name its own: ask by address, by localhost or by a name \
+             without a dot, or send Authorization: Bearer TEXT with a token of --api-token"
+        }
+    };
+    answer::problem(StatusCode::FORBIDDEN, "forbidden", hint)
 }
 
 fn method_not_allowed(allowed: &[Method]) -> Answer {

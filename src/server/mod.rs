@@ -11,6 +11,7 @@ mod death;
 mod notice;
 mod presence;
 mod process;
+mod rights;
 mod settings;
 pub mod signals;
 mod stand_in;
@@ -322,7 +323,7 @@ impl Server {
             broker = settings::broker_words(&self.config),
             "ready"
         );
-        self.say_what_to_try();
+        rights::say(&self.config, &self.addresses);
     }
 
     /// On some systems `[::]` stands for IPv4 as well, so who knows those expects it.
@@ -336,30 +337,4 @@ impl Server {
             String::new()
         }
     }
-
-    /// A command that works as it stands, wherever one does.
-    fn say_what_to_try(&self) {
-        let named: Vec<_> = self.addresses.iter().copied().map(from_here).collect();
-        let loopback = named.iter().find(|address| address.ip().is_loopback());
-        let needs_token = !self.config.api_tokens.is_empty();
-        if loopback.is_none() && !needs_token && !self.config.insecure_api {
-            warn!("nobody can publish over HTTP: no listener is on loopback; set --api-token");
-            return;
-        }
-        let example = loopback.unwrap_or(&named[0]);
-        let token = if needs_token { " -H 'Authorization: Bearer TOKEN'" } else { "" };
-        info!("try: curl -d 'hello'{token} http://{example}/broadcast");
-    }
-}
-
-/// Where this machine itself reaches a listener on `address`: "every address" is nobody's name,
-/// and without a token only a `Host` that names loopback may publish.
-fn from_here(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    address
 }

@@ -17,6 +17,11 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::http::{
+    self,
+    owner::{self, Owner},
+};
+
 /// Bytes offered for a bare read: more than a handshake has, little enough to be cleared.
 const BARE_READ_BYTES: usize = 2048;
 
@@ -65,6 +70,16 @@ impl Stream {
         match self {
             Self::Registered(stream) => Err(Pin::new(stream)),
             _ => Ok(Poll::Ready(Err(io::ErrorKind::NotConnected.into()))),
+        }
+    }
+}
+
+impl http::Wire for Stream {
+    fn owner(&self) -> Owner {
+        match self {
+            Self::Bare(stream) => owner::of(&stream.into()),
+            Self::Registered(stream) => owner::of(&stream.into()),
+            Self::Lost => Owner::Stranger,
         }
     }
 }

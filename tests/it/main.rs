@@ -24,6 +24,7 @@ mod handshake;
 mod history;
 mod http;
 mod limits;
+mod local;
 mod ops;
 mod principals;
 mod redis;

@@ -83,8 +83,8 @@ fn a_foreign_host_name_may_not_publish() {
 }
 
 #[test]
-fn what_comes_through_a_proxy_may_not_publish() {
-    let server = Server::start(&[]);
+fn what_comes_through_a_proxy_that_says_so_may_not_publish() {
+    let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     for header in [
         "Forwarded: for=203.0.113.7",
         "X-Forwarded-For: 203.0.113.7",
@@ -92,10 +92,14 @@ fn what_comes_through_a_proxy_may_not_publish() {
         "X-Forwarded-Proto: https",
         "x-forwarded-anything: 1",
         "Via: 1.1 proxy",
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Site: same-site",
     ] {
         assert_forbidden(&publish_with(server.addr(), &format!("{header}\r\n")));
-        let response = post_with(server.addr(), "/admin/drain", &format!("{header}\r\n"), b"");
-        response.assert_status(403);
+        for addr in [server.addr(), server.admin()] {
+            let response = post_with(addr, "/admin/drain", &format!("{header}\r\n"), b"");
+            response.assert_status(403);
+        }
     }
 }
 
@@ -206,12 +210,23 @@ fn insecure_api_opens_publishing_and_never_administration() {
 }
 
 #[test]
-fn the_admin_listener_answers_scrapers_by_any_name_but_only_this_machine_may_order() {
+fn the_admin_listener_answers_scrapers_by_private_names_but_only_this_machine_may_order() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     let admin = server.admin();
-    let named = "GET /metrics HTTP/1.1\r\nHost: pod-7.example:9000\r\nConnection: close\r\n\r\n";
-    assert_eq!(once(admin, named).status, 200);
-    post_with(admin, "/admin/drain", "Host: pod-7.example\r\n", b"").assert_status(403);
+    let named = |target: &str, host: &str| {
+        once(admin, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+    };
+    for host in ["10.1.2.3:9000", "pod-7:9000", "pod-7.push.svc:9000", "[2001:db8::1]"] {
+        assert_eq!(named("/metrics", host).status, 200, "{host}");
+        post_with(admin, "/admin/drain", &format!("Host: {host}\r\n"), b"").assert_status(403);
+    }
+    // A page of that name that has made it mean this machine would be let in as a scraper.
+    for host in ["evil.example:9000", "127.0.0.1.evil.example", "localhost.evil.example:9000"] {
+        for target in ["/", "/metrics", "/stats", "/admin/drain"] {
+            named(target, host).assert_status(403);
+        }
+        assert_eq!(named("/readyz", host).status, 200, "probes may use any name");
+    }
     for target in ["/ws", "/broadcast"] {
         get(admin, target).assert_status(404);
     }

@@ -211,8 +211,8 @@ fn with_nobody_there_a_request_in_progress_does_not_keep_the_door_open() {
 
 #[test]
 fn an_order_over_http_with_nobody_there_answers_that_it_has_begun() {
-    let mut server = Server::start(&[]);
-    let answer = post(server.addr(), "/admin/drain", "");
+    let mut server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
+    let answer = post(server.admin(), "/admin/drain", "");
     answer.assert_status(202);
     assert_eq!(answer.json()["phase"], "waiting", "{answer:?}");
     server.assert_exit(0);
@@ -299,10 +299,10 @@ fn with_nobody_there_it_still_waits_out_the_pre_delay() {
 
 #[test]
 fn an_order_over_http_drains_as_a_signal_does() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     let addr = server.addr();
     let client = Client::connect(addr);
-    let answer = post(addr, "/admin/drain", "");
+    let answer = post(server.admin(), "/admin/drain", "");
     assert!(matches!(answer.status, 200 | 202), "{answer:?}");
     wait_until_draining(&server);
     let drain = get(addr, "/admin/drain").json();

@@ -4,15 +4,25 @@
 //! test fails.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read},
     net::SocketAddr,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
+    path::Path,
     process::{Child, ChildStderr, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
     time::Duration,
 };
 
+use tempfile::TempDir;
+
 use super::{PATIENCE, eventually, http::Http, now};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_wsbcast");
 
 /// How a process is started.
 #[derive(Debug)]
@@ -21,6 +31,8 @@ pub(crate) struct Launch {
     env: Vec<(String, String)>,
     /// A shell line before `exec`, such as `ulimit -n 64`.
     before: Option<String>,
+    /// Another user, and a copy of the binary that it may run.
+    user: Option<(u32, Arc<TempDir>)>,
 }
 
 /// A process that has ended.
@@ -38,13 +50,14 @@ pub(crate) struct Server {
     log: Log,
     public: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
+    _binary: Option<Arc<TempDir>>,
 }
 
 impl Launch {
     /// Exactly these arguments.
     pub(crate) fn new(args: &[&str]) -> Self {
         let args = args.iter().map(ToString::to_string).collect();
-        Self { args, env: Vec::new(), before: None }
+        Self { args, env: Vec::new(), before: None, user: None }
     }
 
     /// These, a free port, two shards, and no periodic notice, unless they say otherwise.
@@ -72,6 +85,20 @@ impl Launch {
         self
     }
 
+    /// As this user; takes root.
+    pub(crate) fn user(mut self, uid: u32) -> Self {
+        let folder = TempDir::new().expect("a folder can be made");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path(), open).expect("it is ours");
+        let copy = folder.path().join("wsbcast");
+        // Where it was built that user may not go. By another process: while a thread of this one
+        // had the copy open for writing, children of other threads would keep it busy.
+        let copied = Command::new("cp").arg(BINARY).arg(copy).status();
+        assert!(copied.is_ok_and(|status| status.success()), "the binary can be copied");
+        self.user = Some((uid, Arc::new(folder)));
+        self
+    }
+
     /// Starts it and waits until it serves.
     #[track_caller]
     pub(crate) fn start(self) -> Server {
@@ -86,7 +113,8 @@ impl Launch {
     pub(crate) fn spawn(self) -> Server {
         let mut child = self.command().spawn().expect("the binary starts");
         let log = Log::read(child.stderr.take().expect("stderr is piped"));
-        Server { child, log, public: Vec::new(), admin: Vec::new() }
+        let binary = self.user.map(|(_, folder)| folder);
+        Server { child, log, public: Vec::new(), admin: Vec::new(), _binary: binary }
     }
 
     /// Runs it until it ends by itself.
@@ -101,12 +129,13 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let binary = env!("CARGO_BIN_EXE_wsbcast");
+        let copy = self.user.as_ref().map(|(_, folder)| folder.path().join("wsbcast"));
+        let binary = copy.as_deref().unwrap_or_else(|| Path::new(BINARY));
         let mut command = match &self.before {
             None => Command::new(binary),
             Some(line) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("{line}; exec \"$0\" \"$@\""), binary]);
+                shell.args(["-c", &format!("{line}; exec \"$0\" \"$@\"")]).arg(binary);
                 shell
             }
         };
@@ -118,6 +147,9 @@ impl Launch {
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(&self.args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some((uid, _)) = &self.user {
+            as_user(&mut command, *uid);
+        }
         command
     }
 }
@@ -248,6 +280,14 @@ impl Server {
         self.public = lines().filter(|line| !line.contains("admin")).flat_map(addresses).collect();
         self.admin = lines().filter(|line| line.contains("admin")).flat_map(addresses).collect();
     }
+}
+
+/// Makes a command run as another user.
+#[track_caller]
+pub(crate) fn as_user(command: &mut Command, uid: u32) {
+    let ours = tempfile::tempfile().and_then(|file| file.metadata()).expect("a file can be made");
+    assert_eq!(ours.uid(), 0, "a test of what several users may do: run it as root");
+    command.uid(uid).gid(uid).current_dir("/");
 }
 
 impl Drop for Server {

@@ -9,6 +9,7 @@ mod handshake;
 mod ops;
 mod publish;
 mod sse;
+mod whose;
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,6 +30,7 @@ use super::{
     Admission, BodyBudget, Context, Public, Settings, Wanted, access,
     connection::{Handed, run},
     ops::{BrokerState, Sources},
+    owner::Owner,
 };
 use crate::{
     broker::{
@@ -40,6 +42,19 @@ use crate::{
     metrics::ShardMetrics,
     ws::Kind,
 };
+
+thread_local! {
+    /// Whose connections from this machine are, and how often that was asked.
+    pub(super) static OWNER: Cell<(Owner, usize)> = const { Cell::new((Owner::Us, 0)) };
+}
+
+impl super::Wire for DuplexStream {
+    fn owner(&self) -> Owner {
+        let (owner, asked) = OWNER.get();
+        OWNER.set((owner, asked + 1));
+        owner
+    }
+}
 
 pub(super) const LOCAL: &str = "127.0.0.1:50000";
 pub(super) const FOREIGN: &str = "203.0.113.9:50000";

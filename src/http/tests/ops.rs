@@ -75,9 +75,14 @@ async fn admin_routes_are_on_public_listeners_only_while_those_are_loopback() {
         assert_eq!(status(&shown.ask(get(target)).await), 200, "{target}");
         assert_eq!(status(&shown.ask_as(FOREIGN, get(target)).await), 403, "{target}");
     }
+    let post = shown.ask(request("POST /admin/drain", &[], "")).await;
+    assert_eq!(status(&post), 403, "without a token nobody ends the process from there");
+    assert!(body(&post)["hint"].as_str().unwrap().contains("--admin-listen"));
     let with_token = Fixture::with(|context| context.settings.access = token()).start();
     assert_eq!(status(&with_token.ask(get("/stats")).await), 200);
     assert_eq!(status(&with_token.ask_as(FOREIGN, get("/stats")).await), 401);
+    let post = request("POST /admin/drain", &[], "");
+    assert_eq!(status(&with_token.ask(post).await), 401);
     let bearer = request("GET /stats", &["Authorization: Bearer t"], "");
     assert_eq!(status(&with_token.ask_as(FOREIGN, bearer).await), 200);
 }
@@ -107,7 +112,7 @@ async fn an_admin_listener_shows_everyone_and_obeys_few() {
 
 #[tokio::test]
 async fn a_drain_can_be_started_and_watched() {
-    let server = Fixture::new().start();
+    let server = Fixture::with(|context| context.public = None).start();
     let before = body(&server.ask(get("/admin/drain")).await);
     assert_eq!(before, serde_json::json!({"phase": "serving", "clients": 0, "seconds_left": null}));
     let _guard = server.control.barrier.client();

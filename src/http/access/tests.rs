@@ -1,0 +1,290 @@
+//! The rules, as tables.
+
+use http::HeaderValue;
+
+use super::*;
+
+/// Judges a request with these header lines and nothing else.
+fn judge(rules: &Rules, right: Right, peer: &str, lines: &[&str]) -> Verdict {
+    judge_of(Owner::Us, Version::HTTP_11, rules, right, peer, lines)
+}
+
+fn judge_of(
+    owner: Owner,
+    version: Version,
+    rules: &Rules,
+    right: Right,
+    peer: &str,
+    lines: &[&str],
+) -> Verdict {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        let name: HeaderName = name.parse().unwrap();
+        headers.append(name, HeaderValue::from_str(value).unwrap());
+    }
+    let uri = Uri::from_static("/broadcast");
+    let peer = peer.parse().unwrap();
+    let asker = Asker { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+    rules.judge(right, &asker)
+}
+
+#[test]
+fn without_a_token_only_programs_on_this_machine_may() {
+    #[rustfmt::skip]
+    let allowed: &[(&str, &[&str])] = &[
+        ("127.0.0.1", &["Host: localhost"]),
+        ("127.8.9.1", &["Host: LocalHost:8000"]),
+        ("::1", &["Host: [::1]:8000"]),
+        ("::ffff:127.0.0.1", &["Host: 127.1.2.3:1"]),
+        ("::1", &["Host: [::1]", "Origin: http://[::1]"]),
+        ("127.0.0.1", &["Host: localhost:8000", "Origin: http://localhost:8000"]),
+        ("127.0.0.1", &["Host: localhost", "Origin: http://localhost:80"]),
+        ("127.0.0.1", &["Host: localhost:443", "Origin: https://localhost"]),
+        ("127.0.0.1", &["Host: localhost", "Sec-Fetch-Site: none"]),
+        ("127.0.0.1", &["Host: localhost", "Sec-Fetch-Site: same-origin"]),
+    ];
+    #[rustfmt::skip]
+    let forbidden: &[(&str, &[&str])] = &[
+        ("192.168.0.7", &["Host: localhost"]),
+        ("2001:db8::1", &["Host: localhost"]),
+        ("127.0.0.1", &[]),
+        ("127.0.0.1", &["Host: "]),
+        ("127.0.0.1", &["Host: localhost", "Host: localhost"]),
+        ("127.0.0.1", &["Host: evil.example"]),
+        ("127.0.0.1", &["Host: localhost.evil.example"]),
+        ("127.0.0.1", &["Host: 127.0.0.1.evil.example"]),
+        ("127.0.0.1", &["Host: localhost:80:80"]),
+        ("127.0.0.1", &["Host: localhost:x"]),
+        ("127.0.0.1", &["Host: x@localhost"]),
+        ("127.0.0.1", &["Host: [::1]x"]),
+        ("127.0.0.1", &["Host: 128.0.0.1"]),
+        ("127.0.0.1", &["Host: localhost", "Forwarded: for=1.2.3.4"]),
+        ("127.0.0.1", &["Host: localhost", "X-Forwarded-For: 1.2.3.4"]),
+        ("127.0.0.1", &["Host: localhost", "x-forwarded-proto: https"]),
+        ("127.0.0.1", &["Host: localhost", "Via: 1.1 proxy"]),
+        ("127.0.0.1", &["Host: localhost", "X-Real-IP: 1.2.3.4"]),
+        ("127.0.0.1", &["Host: localhost", "X-Forwarded: for=1.2.3.4"]),
+        ("127.0.0.1", &["Host: localhost", "CF-Ray: 7"]),
+        ("127.0.0.1", &["Host: localhost", "X-Original-Host: example.org"]),
+        ("127.0.0.1", &["Host: localhost", "Sec-Fetch-Site: cross-site"]),
+        ("127.0.0.1", &["Host: localhost", "Sec-Fetch-Site: same-site"]),
+        ("127.0.0.1", &["Host: localhost", "Sec-Fetch-Site: none", "Sec-Fetch-Site: x"]),
+        ("127.0.0.1", &["Host: localhost", "Origin: http://localhost/"]),
+        ("127.0.0.1", &["Host: localhost", "Origin: null"]),
+        ("127.0.0.1", &["Host: localhost", "Origin: http://evil.example"]),
+        ("127.0.0.1", &["Host: localhost:8000", "Origin: http://localhost:3000"]),
+        ("127.0.0.1", &["Host: localhost:8000", "Origin: http://127.0.0.1:8000"]),
+        ("127.0.0.1", &["Host: localhost", "Origin: ftp://localhost"]),
+        ("127.0.0.1", &["Host: localhost", "Origin: http://localhost", "Origin: null"]),
+    ];
+    let rules = Rules::default();
+    for right in [Right::Publish, Right::Administer, Right::LookInPublic] {
+        for (peer, lines) in allowed {
+            assert_eq!(judge(&rules, right, peer, lines), Verdict::Allowed, "{lines:?}");
+        }
+        for (peer, lines) in forbidden {
+            assert_eq!(judge(&rules, right, peer, lines), Verdict::Forbidden, "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn with_a_token_whoever_has_it_may_and_nobody_else() {
+    use Verdict::{Allowed, Unauthorized};
+    let rules =
+        |insecure_publish| Rules { tokens: vec!["alpha".into(), "beta".into()], insecure_publish };
+    let only_insecure = [Unauthorized, Allowed, Unauthorized, Unauthorized];
+    let (local, foreign) = ("127.0.0.1", "203.0.113.9");
+    #[rustfmt::skip]
+    let table = [
+        (foreign, "Authorization: Bearer alpha", [Allowed, Allowed, Allowed, Allowed]),
+        (foreign, "Authorization: bEARER  beta", [Allowed, Allowed, Allowed, Allowed]),
+        (foreign, "Authorization: Bearer alph", only_insecure),
+        (foreign, "Authorization: Bearer ", only_insecure),
+        (foreign, "Authorization: Basic alpha", only_insecure),
+        (foreign, "Authorization: Bearer", only_insecure),
+        (local, "Accept: */*", [Unauthorized, Allowed, Unauthorized, Allowed]),
+    ];
+    for (peer, line, expected) in table {
+        let lines = [line, "Host: localhost"];
+        let given = [
+            judge(&rules(false), Right::Publish, peer, &lines),
+            judge(&rules(true), Right::Publish, peer, &lines),
+            judge(&rules(true), Right::Administer, peer, &lines),
+            judge(&rules(true), Right::LookInPublic, peer, &lines),
+        ];
+        assert_eq!(given, expected, "{peer} {line}");
+    }
+}
+
+#[test]
+fn insecure_opens_publishing_and_nothing_else() {
+    let rules = Rules { tokens: vec![], insecure_publish: true };
+    let foreign = ["Host: example.org", "Origin: https://evil.example"];
+    let judge = |right| judge(&rules, right, "203.0.113.9", &foreign);
+    assert_eq!(judge(Right::Publish), Verdict::Allowed);
+    assert_eq!(judge(Right::Administer), Verdict::Forbidden);
+    assert_eq!(judge(Right::LookInPublic), Verdict::Forbidden);
+}
+
+#[test]
+fn keys_belong_to_whoever_shows_a_token_or_is_a_program_of_this_machine() {
+    use Principal::{Anonymous, Api};
+    let with_token = Rules { tokens: vec!["alpha".into()], insecure_publish: true };
+    let open = Rules { tokens: vec![], insecure_publish: true };
+    let (local, foreign) = ("127.0.0.1", "203.0.113.9");
+    #[rustfmt::skip]
+    let table: &[(&Rules, &str, &[&str], Principal, Principal)] = &[
+        (&with_token, foreign, &["Authorization: Bearer alpha"], Api, Api),
+        (&with_token, foreign, &["Authorization: Bearer alpha", "Origin: http://x"], Api, Api),
+        (&with_token, foreign, &["Authorization: Bearer beta"], Anonymous, Anonymous),
+        (&with_token, foreign, &[], Anonymous, Anonymous),
+        (&with_token, local, &["Host: localhost"], Anonymous, Anonymous),
+        (&open, local, &["Host: localhost"], Api, Anonymous),
+        (&open, local, &["Host: localhost", "Authorization: Bearer x"], Api, Anonymous),
+        (&open, local, &["Host: localhost", "Origin: http://localhost"], Anonymous, Anonymous),
+        (&open, local, &["Host: localhost", "Sec-Fetch-Mode: cors"], Anonymous, Anonymous),
+        (&open, local, &["Host: localhost", "X-Forwarded-For: 1.2.3.4"], Anonymous, Anonymous),
+        (&open, foreign, &["Host: localhost"], Anonymous, Anonymous),
+    ];
+    for (rules, peer, lines, published, client) in table {
+        let mut headers = HeaderMap::new();
+        for line in *lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        let uri = Uri::from_static("/broadcast");
+        let peer = peer.parse().unwrap();
+        let (owner, version) = (Owner::Us, Version::HTTP_11);
+        let asker = Asker { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+        let stranger = Asker { owner: Owner::Stranger, ..asker };
+        if rules.tokens.is_empty() {
+            assert_eq!(rules.principal(&stranger), Anonymous, "{lines:?}");
+        }
+        let given = (rules.principal(&asker), rules.principal_of_client(&asker));
+        assert_eq!(given, (*published, *client), "{peer} {lines:?}");
+    }
+}
+
+#[test]
+fn an_absolute_target_must_name_the_same_host() {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, HeaderValue::from_static("localhost:8000"));
+    let peer = Ipv4Addr::LOCALHOST.into();
+    for (target, expected) in
+        [("http://localhost:8000/broadcast", true), ("http://evil.example/broadcast", false)]
+    {
+        let uri = Uri::from_static(target);
+        let (owner, version) = (Owner::Us, Version::HTTP_11);
+        let asker = Asker { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+        assert_eq!(asker.is_local(Right::Publish), expected, "{target}");
+    }
+}
+
+#[test]
+fn tokens_stay_out_of_debug_output() {
+    let rules = Rules { tokens: vec!["hush".into()], insecure_publish: false };
+    assert!(!format!("{rules:?}").contains("hush"));
+}
+
+#[test]
+fn another_users_connection_is_not_local_whatever_it_says() {
+    let rules = Rules::default();
+    let judge = |owner, right| {
+        judge_of(owner, Version::HTTP_11, &rules, right, "127.0.0.1", &["Host: localhost"])
+    };
+    for right in [Right::Publish, Right::Administer, Right::LookInPublic] {
+        assert_eq!(judge(Owner::Us, right), Verdict::Allowed);
+        assert_eq!(judge(Owner::Stranger, right), Verdict::Forbidden);
+    }
+    for owner in [Owner::Us, Owner::Stranger, Owner::Unknowable] {
+        assert_eq!(judge(owner, Right::AdministerInPublic), Verdict::NotHere);
+    }
+    let token = Rules { tokens: vec!["t".into()], insecure_publish: false };
+    let bearer = ["Host: localhost", "Authorization: Bearer t"];
+    for right in [Right::Publish, Right::AdministerInPublic, Right::LookInPublic] {
+        let with = judge_of(Owner::Stranger, Version::HTTP_11, &token, right, "127.0.0.1", &bearer);
+        assert_eq!(with, Verdict::Allowed, "{right:?}: with a token nobody asks who it is");
+    }
+}
+
+#[test]
+fn where_the_system_cannot_be_asked_headers_open_publishing_and_nothing_else() {
+    let judge = |version, right, lines: &[&str]| {
+        let lines = [&["Host: localhost:8000"], lines].concat();
+        judge_of(Owner::Unknowable, version, &Rules::default(), right, "::1", &lines)
+    };
+    #[rustfmt::skip]
+    let allowed: &[&[&str]] = &[
+        &[],
+        &["User-Agent: curl/8.5", "Accept: */*"],
+        &["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors", "Cookie: a=b",
+            "Origin: http://localhost:8000", "Referer: http://localhost:8000/livez"],
+    ];
+    #[rustfmt::skip]
+    let forbidden: &[&[&str]] = &[
+        &["Via: 1.1 proxy"],
+        &["Origin: http://localhost:3000"],
+        &["Referer: http://evil.example/"],
+        &["Referer: http://localhost:8000.evil.example/"],
+        &["Cookie: a=b"],
+        &["Sec-Fetch-Mode: navigate"],
+        &["Sec-Ch-Ua: x"],
+    ];
+    for lines in allowed {
+        assert_eq!(judge(Version::HTTP_11, Right::Publish, lines), Verdict::Allowed, "{lines:?}");
+        assert_eq!(judge(Version::HTTP_10, Right::Publish, lines), Verdict::Forbidden);
+        for right in [Right::Administer, Right::LookInPublic] {
+            assert_eq!(judge(Version::HTTP_11, right, lines), Verdict::Forbidden, "{right:?}");
+        }
+    }
+    for lines in forbidden {
+        assert_eq!(judge(Version::HTTP_11, Right::Publish, lines), Verdict::Forbidden, "{lines:?}");
+    }
+}
+
+#[test]
+fn an_admin_listener_is_looked_at_under_names_that_no_page_can_have() {
+    let none = Rules::default();
+    let set = Rules { tokens: vec!["t".into()], insecure_publish: false };
+    for host in [
+        "127.0.0.1:9000",
+        "10.1.2.3:9000",
+        "[2001:db8::1]:9000",
+        "localhost",
+        "wsbcast:9000",
+        "node_7",
+        "wsbcast.prod.svc:9000",
+        "wsbcast.prod.svc.cluster.local:9000",
+        "push.internal",
+    ] {
+        let line = format!("Host: {host}");
+        for rules in [&none, &set] {
+            assert_eq!(judge(rules, Right::Look, "10.9.8.7", &[&line]), Verdict::Allowed, "{host}");
+        }
+    }
+    assert_eq!(judge(&none, Right::Look, "10.9.8.7", &[]), Verdict::Allowed, "HTTP/1.0");
+    for host in [
+        "evil.example",
+        "evil.example:9000",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "svc.evil.example",
+        "x.local",
+        "user@localhost",
+        "[::1].evil.example",
+        "localhost:9000:1",
+        "",
+    ] {
+        let line = format!("Host: {host}");
+        for rules in [&none, &set] {
+            let verdict = judge(rules, Right::Look, "127.0.0.1", &[&line]);
+            assert_eq!(verdict, Verdict::ForeignName, "{host}");
+        }
+        let bearer = [&*line, "Authorization: Bearer t"];
+        assert_eq!(judge(&set, Right::Look, "127.0.0.1", &bearer), Verdict::Allowed, "{host}");
+    }
+    let two = ["Host: localhost", "Host: localhost"];
+    assert_eq!(judge(&none, Right::Look, "127.0.0.1", &two), Verdict::ForeignName);
+}

@@ -1,0 +1,87 @@
+//! Whose a connection is: asked once, where it decides, and what follows for its requests.
+
+use super::{FOREIGN, Fixture, LOCAL, OWNER, Server, handshake, header, request, status};
+use crate::http::{access::Rules, owner::Owner};
+
+fn publish() -> String {
+    request("POST /broadcast", &[], "x")
+}
+
+/// The answer, and how often it was asked whose the connection is.
+async fn ask_as(server: &Server, owner: Owner, peer: &str, request: &str) -> (String, usize) {
+    OWNER.set((owner, 0));
+    let answer = server.ask_as(peer, request).await;
+    (answer, OWNER.get().1)
+}
+
+fn with_rules(tokens: &[&str], insecure_publish: bool) -> Server {
+    let tokens = tokens.iter().map(ToString::to_string).collect();
+    Fixture::with(|context| {
+        context.settings.access = Rules { tokens, insecure_publish };
+        context.settings.admin_on_public = false;
+    })
+    .start()
+}
+
+#[tokio::test]
+async fn another_users_program_may_neither_publish_nor_look_nor_drain() {
+    let server = Fixture::new().start();
+    let admin = Fixture::with(|context| context.public = None).start();
+    let drain = request("POST /admin/drain", &[], "");
+    let look = request("GET /metrics", &[], "");
+    for (server, request) in [(&server, &publish()), (&server, &look), (&admin, &drain)] {
+        let (answer, asked) = ask_as(server, Owner::Stranger, LOCAL, request).await;
+        assert_eq!((status(&answer), asked), (403, 1), "{request}");
+        assert!(answer.contains("--api-token"), "{answer}");
+    }
+    assert!(server.broker.published.borrow().is_empty());
+    for (server, request) in [(&server, &publish()), (&server, &look)] {
+        let (answer, asked) = ask_as(server, Owner::Us, LOCAL, request).await;
+        assert_eq!((status(&answer) / 100, asked), (2, 1), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_asked_once_a_connection_and_only_where_it_decides() {
+    let server = with_rules(&[], false);
+    let thrice = publish().repeat(3);
+    let (answers, asked) = ask_as(&server, Owner::Us, LOCAL, &thrice).await;
+    assert_eq!((answers.matches(" 202 ").count(), asked), (3, 1));
+    let (answer, asked) = ask_as(&server, Owner::Us, FOREIGN, &publish()).await;
+    assert_eq!((status(&answer), asked), (403, 0), "another machine's are not asked about");
+    let token = with_rules(&["t"], false);
+    let (answer, asked) = ask_as(&token, Owner::Stranger, LOCAL, &publish()).await;
+    assert_eq!((status(&answer), asked), (401, 0));
+    let open = with_rules(&[], true);
+    let (answer, asked) = ask_as(&open, Owner::Stranger, LOCAL, &publish()).await;
+    assert_eq!((status(&answer), asked), (202, 1), "it decides whose the keys are");
+}
+
+/// Storms are made of these, and the question costs as much as an accept.
+#[tokio::test]
+async fn handshakes_and_streams_are_not_asked_about_unless_their_clients_publish() {
+    let server = Fixture::new().start();
+    let shaken = handshake("/ws?channel=a", &[]);
+    let (answer, asked) = ask_as(&server, Owner::Us, LOCAL, &shaken).await;
+    assert_eq!((status(&answer), asked), (101, 0));
+    let server = Fixture::with(|context| context.settings.client_publish = true).start();
+    let (answer, asked) = ask_as(&server, Owner::Us, LOCAL, &shaken).await;
+    assert_eq!((status(&answer), asked), (101, 1));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_not_asked_about_ends_with_its_first_answer() {
+    let server = Fixture::new().start();
+    for begins in ["GET /ws", "GET /ws?channel=a", "GET /sse?last=x", "GET /sse?channel="] {
+        let (answers, asked) =
+            ask_as(&server, Owner::Us, LOCAL, &(request(begins, &[], "") + &publish())).await;
+        assert_eq!((answers.matches("HTTP/1.1").count(), asked), (1, 0), "{begins}");
+        assert_eq!(header(&answers, "connection"), "close", "{begins}");
+    }
+    assert!(server.broker.published.borrow().is_empty());
+    for begins in ["GET /wsx", "GET /livez", "HEAD /ws"] {
+        let (answers, asked) =
+            ask_as(&server, Owner::Us, LOCAL, &(request(begins, &[], "") + &publish())).await;
+        assert_eq!((answers.matches(" 202 ").count(), asked), (1, 1), "{begins}");
+    }
+}

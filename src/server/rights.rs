@@ -1,0 +1,69 @@
+//! Who may publish and who may listen, said at the start, with a command that works as it stands.
+//!
+//! What is decided request by request (`http::access`) is said here once, in words, before anybody
+//! asks: an operator who reads nothing but the log must not be wrong about who can reach everyone.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tracing::{info, warn};
+
+use crate::{config::Config, http::owner};
+
+/// Says it, for a server that listens on `addresses`.
+pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
+    let places = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+    info!("listening: whoever reaches {places} may, without a token");
+    let named: Vec<_> = addresses.iter().copied().map(from_here).collect();
+    let loopback = named.iter().find(|address| address.ip().is_loopback());
+    let is_loopback_only = config.is_loopback_only();
+    let mut token = "";
+    if config.insecure_api {
+        match is_loopback_only {
+            true => info!("publishing: whoever reaches {places} may (--insecure-api)"),
+            false => warn!(
+                "publishing: whoever reaches {places} may, from any machine and any web page, and \
+                 so may send to every client (--insecure-api); set --api-token instead"
+            ),
+        }
+    } else if !config.api_tokens.is_empty() {
+        token = " -H 'Authorization: Bearer TOKEN'";
+        info!("publishing: whoever shows a token of --api-token may, from anywhere");
+    } else {
+        let Some(loopback) = loopback else {
+            warn!("nobody can publish over HTTP: no listener is on loopback; set --api-token");
+            return;
+        };
+        match owner::us() {
+            Some(users) if owner::is_told(*loopback) => {
+                info!(
+                    "publishing: programs of {users} on this machine may; for others --api-token"
+                );
+            }
+            Some(_) => {
+                warn!(
+                    "nobody can publish over HTTP: this system does not say whose a connection is \
+                     (netlink sock_diag); set --api-token"
+                );
+                return;
+            }
+            None => info!(
+                "publishing: programs on this machine may, as far as their requests tell; behind a \
+                 proxy set --api-token"
+            ),
+        }
+    }
+    let example = loopback.unwrap_or(&named[0]);
+    info!("try: curl -d 'hello'{token} http://{example}/broadcast");
+}
+
+/// Where this machine itself reaches a listener on `address`: "every address" is nobody's name,
+/// and without a token only a `Host` that names loopback may publish.
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,91 @@
+//! Real proxies, as another user than the server's: nginx over HTTP, HAProxy over TCP.
+//!
+//! They are set up as their users do it first: with nothing but where to go.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::chown,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{PATIENCE, eventually, http::Http, server::as_user};
+
+/// A user that is neither root nor anybody else's in these tests.
+const PROXY_USER: u32 = 47_130;
+
+/// A proxy that is gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    child: Child,
+    addr: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Proxy {
+    /// nginx with `proxy_pass` and these further lines.
+    #[track_caller]
+    pub(crate) fn nginx(upstream: SocketAddr, lines: &str) -> Self {
+        Self::start("nginx", |addr, folder| {
+            let folder = folder.display();
+            let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .map(|kind| format!("{kind}_temp_path {folder}/{kind};"))
+                .concat();
+            format!(
+                "daemon off; master_process off; pid {folder}/pid; error_log stderr;\n\
+                 events {{}}\n\
+                 http {{ access_log off; {temporary}\n\
+                 server {{ listen {addr}; location / {{\n\
+                 proxy_pass http://{upstream};\n{lines}\n}} }} }}\n"
+            )
+        })
+    }
+
+    /// HAProxy in `mode tcp`.
+    #[track_caller]
+    pub(crate) fn tcp(upstream: SocketAddr) -> Self {
+        Self::start("haproxy", |addr, _| {
+            format!(
+                "defaults\n mode tcp\n timeout connect 30s\n timeout client 30s\n \
+                 timeout server 30s\nlisten it\n bind {addr}\n server s {upstream}\n"
+            )
+        })
+    }
+
+    #[track_caller]
+    fn start(program: &str, configuration: impl Fn(SocketAddr, &Path) -> String) -> Self {
+        let folder = TempDir::new().expect("a folder can be made");
+        chown(folder.path(), Some(PROXY_USER), Some(PROXY_USER)).expect("this test runs as root");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let addr = free.local_addr().expect("it is bound");
+        let file = folder.path().join("configuration");
+        fs::write(&file, configuration(addr, folder.path())).expect("the folder takes files");
+        let mut command = Command::new(program);
+        match program {
+            "nginx" => command.args(["-e", "stderr", "-c"]).arg(&file),
+            _ => command.args(["-db", "-f"]).arg(&file),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        as_user(&mut command, PROXY_USER);
+        drop(free);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let proxy = Self { child, addr, _folder: folder };
+        eventually(PATIENCE, "the proxy listens", || Http::try_connect(addr).is_some());
+        proxy
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
