@@ -3,7 +3,11 @@
 //! Options (config/) bound what operators differ about; these bound the rest, so that no queue,
 //! buffer, loop or wait is without an end. Relations between them are checked at compile time.
 
+mod publishing;
+
 use std::time::Duration;
+
+pub use publishing::*;
 
 /// Longest epoch of a position; a longer one is none.
 pub const EPOCH_BYTES_MAX: usize = 32;
@@ -59,9 +63,13 @@ pub const BATCH_LINES_MAX: usize = 10_000;
 /// Channels of one client; past it a handshake is answered 400, a subscription with the error
 /// `too_many_channels`.
 pub const CHANNELS_PER_CLIENT_MAX: usize = 1000;
-/// Logs of one shard, that is, channels times the encodings in which they are heard; past it a
-/// handshake is answered 503, a subscription with the error `too_many_channels`.
+/// Logs of one shard, that is, channels times the encodings in which they are heard; past it the
+/// client that has the most of them goes (1013 `too_many_channels`) if it has more than twice as
+/// many as a newcomer wants; else a handshake is answered 503, a subscription with the error
+/// `too_many_channels`. Who names one channel is let in past it: they are as many as clients.
 pub const CHANNELS_PER_SHARD_MAX: usize = 100_000;
+/// Clients that are looked at, and that may have to go, for one newcomer; then it is refused.
+pub const HOARDERS_PER_NEWCOMER_MAX: usize = 32;
 /// Channels that a shard settles at a time for those who come with many; the others wait.
 pub const SETTLING_TURN_CHANNELS: usize = 4096;
 /// Who comes with so many channels or fewer does not wait for those with more, but has the same
@@ -311,29 +319,6 @@ pub const REPLAY_PIECE_BYTES: usize = 16 * 1024;
 pub const RESUME_WAIT: Duration = Duration::from_secs(1);
 /// Between two attempts to find that out.
 pub const RESUME_RETRY: Duration = Duration::from_millis(100);
-/// An idempotency key's answer is remembered this long.
-pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
-/// Longest idempotency key; past it 400.
-pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
-/// What remembering a key takes up besides its text and its channel's name: here in two tables
-/// that may be half empty, in Redis as a key of its own.
-pub const IDEMPOTENCY_KEY_COST_BYTES: usize = 256;
-/// Keys that a process remembers by itself, in bytes; past it, and past three quarters of it for
-/// one publisher, a message with a new key is answered 503 `keys_full`, counted as such among
-/// `publish_failures_total`.
-pub const IDEMPOTENCY_KEYS_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Keys that a process adds to Redis within [`IDEMPOTENCY_TTL`], in bytes; past it likewise.
-pub const IDEMPOTENCY_KEYS_REDIS_BYTES_MAX: usize = 512 * 1024 * 1024;
-/// Channels that a process begins in Redis, where nobody has published to them, within
-/// [`CHANNELS_BEGUN_SPAN`]; past it, and past three quarters of it for one publisher, a message to
-/// a new channel is answered 503 `channels_full`, counted as such. The first message of a history
-/// takes 4.4 KB of Redis, so they are 290 MB.
-pub const CHANNELS_BEGUN_MAX: usize = 65_536;
-/// The time that [`CHANNELS_BEGUN_MAX`] is about.
-pub const CHANNELS_BEGUN_SPAN: Duration = Duration::from_secs(5 * 60);
-/// The same within [`REDIS_META_TTL`], for which Redis remembers where a channel stands; likewise.
-/// Each takes 250 B, so they are 1 GB.
-pub const CHANNELS_BEGUN_DAY_MAX: usize = 4 * 1024 * 1024;
 
 // --- Life of the process --------------------------------------------------------------------
 

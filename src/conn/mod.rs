@@ -29,6 +29,7 @@ mod closing;
 mod encoder;
 mod entry;
 mod forms;
+mod hoarding;
 mod inbox;
 mod input;
 pub mod keepalive;
@@ -183,17 +184,6 @@ impl Clients {
     #[must_use]
     pub fn has_channel(&self, channel: &str) -> bool {
         self.hub.has_channel(channel)
-    }
-
-    /// Whether there may be as many logs here as clients of `channels` in `encoding` need.
-    #[must_use]
-    pub fn has_room<'a>(
-        &self,
-        channels: impl Iterator<Item = &'a ChannelName>,
-        encoding: Encoding,
-    ) -> bool {
-        let is_new = |channel: &&ChannelName| !self.hub.has_log(channel.as_str(), encoding);
-        self.hub.log_count() + channels.filter(is_new).count() <= limits::CHANNELS_PER_SHARD_MAX
     }
 
     /// A client is about to be answered with 101: from here on it misses nothing. It stays

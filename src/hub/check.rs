@@ -31,6 +31,8 @@ impl<O: Outlet> Hub<O> {
                     assert!(entry.busy || log.queued, "who lags is waited for or passed over");
                 }
             }
+            let owner = log.owner.map(|owner| self.clients.get(owner));
+            assert!(owner.is_none_or(|owner| owner.places.position(number).is_some()));
             assert_eq!(log.queued, self.dirty.contains(&(number, log.serial)));
         }
         let first = |entry: &Entry| match entry {
@@ -39,6 +41,7 @@ impl<O: Outlet> Hub<O> {
         };
         let reached: usize = self.by_name.values().map(|e| self.chain(first(e)).count()).sum();
         assert_eq!(reached, self.logs.len(), "every log has a name");
+        self.hoards.check(self.logs.iter().filter_map(|(_, log)| log.owner));
         let mut readers = 0;
         for key in self.clients.keys() {
             let index = self.clients.find(key).expect("just listed");

@@ -15,6 +15,7 @@ mod close;
 mod cut;
 mod encoding;
 mod flush;
+mod hoards;
 mod outbox;
 mod outlet;
 mod output;
@@ -35,8 +36,8 @@ use std::{
 use slab::Slab;
 
 use self::{
-    budget::Account, bytelog::ByteLog, clients::Clients, roster::Roster, shares::Shares,
-    track::Track,
+    budget::Account, bytelog::ByteLog, clients::Clients, hoards::Hoards, roster::Roster,
+    shares::Shares, track::Track,
 };
 pub use self::{
     budget::Budget,
@@ -107,6 +108,8 @@ struct Log {
     /// The position after each frame, if its clients can be told what they miss.
     track: Track,
     roster: Roster,
+    /// To whom it is put down, if it is.
+    owner: Option<u32>,
     /// Tells this log from an earlier one in the same place.
     serial: u64,
     /// Stands in the hub's list of logs to pass over.
@@ -137,6 +140,7 @@ pub struct Hub<O> {
     clients: Clients<O>,
     logs: Slab<Log>,
     by_name: HashMap<ChannelName, Entry>,
+    hoards: Hoards,
     abandoned: Vec<ChannelName>,
     /// Logs to pass over, with their serials.
     dirty: VecDeque<(u32, u64)>,
@@ -170,6 +174,7 @@ impl<O: Outlet> Hub<O> {
             clients: Clients::new(),
             logs: Slab::new(),
             by_name: HashMap::new(),
+            hoards: Hoards::default(),
             abandoned: Vec::new(),
             dirty: VecDeque::new(),
             sweep_left: 0,

@@ -11,10 +11,16 @@ use super::{
     Encoding, Entry, Hub, Log, Outlet,
     bytelog::ByteLog,
     clients::{Client, Key, Place, State, small},
+    hoards::FREE_CHANNELS,
     roster::{Roster, Subscriber},
     track::Track,
 };
 use crate::channel::ChannelName;
+
+/// Listeners that are looked at for one to put a log down to.
+const HEIRS_MAX: usize = 8;
+/// An odd number without a pattern.
+const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl<O: Outlet> Hub<O> {
     /// Lets a client hear what is published on `channel` from now on, in `encoding`. True if it is
@@ -33,7 +39,10 @@ impl<O: Outlet> Hub<O> {
         let same = self.chain(first).find(|(_, log)| log.encoding == encoding);
         let log = match same {
             Some((log, _)) => log,
-            None => self.create_log(channel, encoding, first),
+            None => {
+                let has_many = self.clients.get(client).places.as_slice().len() >= FREE_CHANNELS;
+                self.create_log(channel, encoding, first, has_many.then_some(client))
+            }
         };
         let subscribed = self.clients.get_mut(client);
         let target = &mut self.logs[log as usize];
@@ -89,8 +98,17 @@ impl<O: Outlet> Hub<O> {
     }
 
     /// Begins a log. The first of its channel stays the first, since it is the usual one.
-    fn create_log(&mut self, channel: &ChannelName, encoding: Encoding, first: Option<u32>) -> u32 {
+    fn create_log(
+        &mut self,
+        channel: &ChannelName,
+        encoding: Encoding,
+        first: Option<u32>,
+        owner: Option<u32>,
+    ) -> u32 {
         self.next_serial += 1;
+        if let Some(owner) = owner {
+            self.hoards.add(owner);
+        }
         let known = first.and_then(|first| self.logs[first as usize].last.clone());
         let log = small(self.logs.insert(Log {
             name: channel.clone(),
@@ -101,6 +119,7 @@ impl<O: Outlet> Hub<O> {
             last: known,
             track: Track::default(),
             roster: Roster::default(),
+            owner,
             serial: self.next_serial,
             queued: false,
             again: false,
@@ -127,6 +146,9 @@ impl<O: Outlet> Hub<O> {
         let before = before.map(|(before, _)| before);
         let gone = self.logs.remove(log as usize);
         self.account.resize(gone.bytes.cost(), 0);
+        if let Some(owner) = gone.owner {
+            self.hoards.sub(owner);
+        }
         match (before, gone.sibling) {
             (Some(before), sibling) => self.logs[before as usize].sibling = sibling,
             (None, Some(sibling)) => {
@@ -206,10 +228,52 @@ impl<O: Outlet> Hub<O> {
             clients.get_mut(moved).places.moved(log, to);
         });
         if target.roster.len() == 0 {
-            self.end_log(log);
-        } else if target.bytes.is_in_oldest_chunk(cursor) {
+            return self.end_log(log);
+        }
+        if target.bytes.is_in_oldest_chunk(cursor) {
             // It may have been the last that held the chunk.
             self.mark_dirty(log);
         }
+        if self.logs[log as usize].owner == Some(index) {
+            self.pass_on(log, index);
+        }
+    }
+
+    /// Puts a log that was put down to `before` down to another who hears it, if that has many.
+    fn pass_on(&mut self, log: u32, before: u32) {
+        let target = &self.logs[log as usize];
+        // Whom it meets must not follow from who came first: one would get all of them.
+        let from = target.serial.wrapping_mul(SCATTER) as usize % target.roster.len();
+        let others = (0..target.roster.len().min(HEIRS_MAX)).map(|step| {
+            let place = (from + step) % target.roster.len();
+            target.roster.get(place).client
+        });
+        let has_many = |client: &u32| {
+            *client != before && self.clients.get(*client).places.as_slice().len() > FREE_CHANNELS
+        };
+        let heir = others.into_iter().find(has_many);
+        self.hoards.sub(before);
+        if let Some(heir) = heir {
+            self.hoards.add(heir);
+        }
+        self.logs[log as usize].owner = heir;
+    }
+
+    /// The client that makes this hub keep the most logs, if any has made it keep more than a few,
+    /// and how many would be kept less without it: those that others hear too count in part. What
+    /// is heard by many is thereby put down to others, so that the next answer may be another one.
+    pub fn hoarder(&mut self) -> Option<(Key, usize)> {
+        let (index, _) = self.hoards.largest()?;
+        let places = self.clients.get(index).places.as_slice();
+        let logs: Vec<u32> = places.iter().map(|place| place.log).collect();
+        let mut thousandths = 0;
+        for log in logs {
+            let listeners = self.logs[log as usize].roster.len();
+            thousandths += 1000 / listeners;
+            if listeners > HEIRS_MAX && self.logs[log as usize].owner == Some(index) {
+                self.pass_on(log, index);
+            }
+        }
+        Some((self.clients.key(index), thousandths / 1000))
     }
 }

@@ -57,7 +57,7 @@ async fn admit(
     let channels: Vec<_> = wanted.iter().map(|one| one.channel.clone()).collect();
     let resumes = wanted.iter().any(|one| one.since.is_some());
     let (key, joined) = core.with(|clients| {
-        if !clients.has_room(channels.iter(), encoding) {
+        if !clients.make_room(&channels, encoding, channels.len()) {
             return Err(http::NotAdmitted::TooManyChannels);
         }
         let key = clients.admit(Endpoint::Ws, encoding, &channels);

@@ -30,6 +30,8 @@ pub enum CloseReason {
     Restart,
     /// The client fell further behind than the backlog allows.
     SlowConsumer,
+    /// Of all clients it had the most channels, and there was no room for others'.
+    TooManyChannels,
     /// The messages that the client asked for are not kept any more.
     HistoryGone,
     /// A message of the channel was lost between the broker and this process.
@@ -42,7 +44,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them, in the order of the variants: `ALL[reason as usize] == reason`.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Client,
         Self::GoingAway,
         Self::Protocol,
@@ -55,6 +57,7 @@ impl CloseReason {
         Self::Internal,
         Self::Restart,
         Self::SlowConsumer,
+        Self::TooManyChannels,
         Self::HistoryGone,
         Self::Gap,
         Self::PingTimeout,
@@ -100,6 +103,9 @@ impl CloseReason {
             Self::Internal => row(Some(1011), "internal", "internal error", true),
             Self::Restart => row(Some(1012), "restart", "service restart", true),
             Self::SlowConsumer => row(Some(1013), "slow_consumer", "reading too slowly", true),
+            Self::TooManyChannels => {
+                row(Some(1013), "too_many_channels", "too many channels", true)
+            }
             Self::HistoryGone => row(Some(1013), "history_gone", "history gone", true),
             Self::Gap => row(Some(1013), "gap", "messages were lost", true),
             Self::PingTimeout => row(Some(4408), "ping_timeout", "no sign of life", true),

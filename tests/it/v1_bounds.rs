@@ -19,7 +19,11 @@ const PER_SHARD: usize = 100_000;
 
 /// A target that names `PER_CLIENT` channels.
 fn target(client: usize) -> String {
-    let names: Vec<String> = (0..PER_CLIENT).map(|n| format!("channel=c{client}-{n}")).collect();
+    target_of(client, PER_CLIENT)
+}
+
+fn target_of(client: usize, channels: usize) -> String {
+    let names: Vec<String> = (0..channels).map(|n| format!("channel=c{client}-{n}")).collect();
     format!("/ws?{}", names.join("&"))
 }
 
@@ -134,25 +138,37 @@ fn one_client_has_a_thousand_channels_and_no_more() {
 }
 
 #[test]
-fn a_shard_has_a_hundred_thousand_channels_and_those_who_want_more_are_told() {
+fn in_a_shard_full_of_channels_the_hoarder_goes_and_never_a_newcomer_with_few() {
     let server = Server::start(&["--threads", "1"]);
     let addr = server.addr();
-    let mut clients: Vec<V1> =
-        (0..PER_SHARD / PER_CLIENT - 1).map(|number| V1::open(addr, &target(number))).collect();
     let mut subscriber = V1::open(addr, "/ws?channel=c0-0");
-    let names = target(clients.len());
-    clients.push(V1::open(addr, &names));
-    let refused = V1::try_open(addr, "/ws?channel=new").expect_err("full");
+    let shared = (0..50).map(|number| format!("shared-{number}")).collect::<Vec<_>>();
+    let shared = format!("/ws?channel={}", shared.join("&channel="));
+    let mut modest: Vec<V1> = (0..20).map(|_| V1::open(addr, &shared)).collect();
+    let full = PER_SHARD / PER_CLIENT - 1;
+    let mut hoarders: Vec<V1> = (0..full).map(|n| V1::open(addr, &target(n))).collect();
+    // Others have 51 channels, one of them with the first of these.
+    hoarders.push(V1::open(addr, &target_of(full, PER_CLIENT - 50)));
+    let closed = || {
+        let reason = ["code=\"1013\"", "reason=\"too_many_channels\""];
+        metric(addr, "wsbcast_connections_closed_total", &reason)
+    };
+    let refused = V1::try_open(addr, &target(PER_SHARD)).expect_err("it wants as many as others");
     refused.assert_status(503);
     assert_eq!(refused.json()["error"], "full");
     assert!(refused.header("retry-after").is_some());
-    let refused = subscriber.ask(&json!({"type": "subscribe", "channel": "new"}));
-    assert_eq!(refused["code"], "too_many_channels", "{refused}");
-    subscriber.subscribe("c5-5");
-    for (number, client) in clients.iter_mut().enumerate() {
-        Publisher::on(addr, &format!("c{number}-999")).publish("heard");
-        assert_eq!(client.message(), ("heard".into(), 1));
+
+    let mut newcomer = V1::open(addr, "/ws?channel=new");
+    let answer = subscriber.ask(&json!({"type": "subscribe", "channel": "newer"}));
+    assert_eq!(answer["type"], "subscribed", "{answer}");
+    eventually(PATIENCE, "one hoarder has gone", || closed() == 1.0);
+    for (channel, hears) in [("new", &mut newcomer), ("newer", &mut subscriber)] {
+        Publisher::on(addr, channel).publish("heard");
+        assert_eq!(hears.message(), ("heard".into(), 1));
     }
-    clients.pop().unwrap().client.leave();
-    eventually(PATIENCE, "there is room again", || V1::try_open(addr, "/ws?channel=new").is_ok());
+    Publisher::on(addr, "shared-49").publish("heard");
+    for client in &mut modest {
+        assert_eq!(client.message(), ("heard".into(), 1), "many hear it: it is no hoard");
+    }
+    assert_eq!(closed(), 1.0);
 }

@@ -128,7 +128,11 @@ impl Clients {
             return None;
         } else if self.hub.subscription_count(key) >= CHANNELS_PER_CLIENT_MAX {
             format!("a client has at most {CHANNELS_PER_CLIENT_MAX} channels")
-        } else if !self.has_room(std::iter::once(channel), encoding) {
+        } else if !self.make_room(
+            std::slice::from_ref(channel),
+            encoding,
+            self.hub.subscription_count(key) + 1,
+        ) {
             format!("there are {CHANNELS_PER_SHARD_MAX} channels here; try another process")
         } else {
             self.hold(key);

@@ -95,3 +95,36 @@ fn one_client_of_a_thousand_channels_gets_all_of_them_and_leaves_them_in_any_ord
     hub.remove(keys[1]);
     assert_eq!(hub.log_count(), 0);
 }
+
+#[test]
+fn whoever_keeps_the_most_logs_alone_is_known_and_what_many_hear_is_nobodys() {
+    let mut hub = roomy_hub();
+    let join = |hub: &mut Hub<Pipe>, names: &[String]| {
+        let key = hub.insert(Pipe::open());
+        for channel in names {
+            hub.subscribe(key, &name(channel), Encoding::Plain);
+        }
+        hub.check();
+        key
+    };
+    let names = |who: &str, count| (0..count).map(|n| format!("{who}{n}")).collect::<Vec<_>>();
+    assert_eq!(hub.hoarder(), None);
+    let many: Vec<Key> = (0..20).map(|_| join(&mut hub, &names("shared", 300))).collect();
+    let one = join(&mut hub, &names("one", 100));
+    let twins = [(); 2].map(|()| join(&mut hub, &names("twin", 190)));
+    // The first of those who share is asked for, until what it hears is put down to the others.
+    let found = std::iter::repeat_with(|| hub.hoarder().unwrap()).find(|found| found.1 > 20);
+    assert_eq!(found, Some((twins[0], 95)), "half of what two hear is each one's");
+    hub.check();
+    hub.remove(twins[0]);
+    hub.check();
+    assert_eq!(hub.hoarder(), Some((twins[1], 190)), "then it is the other's");
+    hub.remove(twins[1]);
+    assert_eq!(hub.hoarder(), Some((one, 100)));
+    hub.remove(one);
+    for key in many {
+        hub.remove(key);
+        hub.check();
+    }
+    assert_eq!(hub.hoarder(), None);
+}

@@ -1,0 +1,29 @@
+//! What publishers may make this process, and Redis, remember.
+//!
+//! Bounds are for all publishers together; what one of them may use up of them is said with each.
+
+use std::time::Duration;
+
+/// An idempotency key's answer is remembered this long.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
+/// Longest idempotency key; past it 400.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+/// What remembering a key takes up besides its text and its channel's name: here in two tables
+/// that may be half empty, in Redis as a key of its own.
+pub const IDEMPOTENCY_KEY_COST_BYTES: usize = 256;
+/// Keys that a process remembers by itself, in bytes; past it, and past three quarters of it for
+/// one publisher, a message with a new key is answered 503 `keys_full`, counted as such among
+/// `publish_failures_total`.
+pub const IDEMPOTENCY_KEYS_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Keys that a process adds to Redis within [`IDEMPOTENCY_TTL`], in bytes; past it likewise.
+pub const IDEMPOTENCY_KEYS_REDIS_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Channels that a process begins in Redis, where nobody has published to them, within
+/// [`CHANNELS_BEGUN_SPAN`]; past it, and past three quarters of it for one publisher, a message to
+/// a new channel is answered 503 `channels_full`, counted as such. The first message of a history
+/// takes 4.4 KB of Redis, so they are 290 MB.
+pub const CHANNELS_BEGUN_MAX: usize = 65_536;
+/// The time that [`CHANNELS_BEGUN_MAX`] is about.
+pub const CHANNELS_BEGUN_SPAN: Duration = Duration::from_secs(5 * 60);
+/// The same within [`super::REDIS_META_TTL`], for which Redis remembers where a channel stands;
+/// likewise. Each takes 250 B, so they are 1 GB.
+pub const CHANNELS_BEGUN_DAY_MAX: usize = 4 * 1024 * 1024;
