@@ -141,19 +141,20 @@ pub const KERNEL_UNSENT_BYTES_MAX: u32 = 128 * 1024;
 pub const ANSWERS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a channel's name or an id that cannot be used, as an error tells them back.
 pub const TOLD_BACK_BYTES_MAX: usize = 256;
-/// A message of the history up to this is copied for each client that is given it; of a longer
-/// one there is one copy for all.
+/// A message of the history up to this is copied for each client; of a longer one there is one.
 pub const REPLAY_COPY_BYTES_MAX: usize = 8 * 1024;
 /// Up to so much of a frame that a log must let go of is copied for each client that is amid it;
 /// of more there is one copy for all.
 pub const CARRY_COPY_BYTES_MAX: usize = 1024;
+/// Bytes that one of a message may take: a line end in an event stream is `data: ` and itself.
+pub const FORM_FACTOR_MAX: usize = 7;
+/// What an encoding adds to a message besides: names, position, header.
+pub const FORM_EXTRA_BYTES_MAX: usize = 512;
 /// What sharing costs besides the bytes.
 pub const SHARE_COST_BYTES: usize = 256;
-/// End of a begun frame that is kept for a client that is closed because it left too much unread;
-/// of a longer one nothing is kept, and the connection is reset.
+/// End of a begun frame that a client gets that left too much unread; past it a reset.
 pub const OUTBOX_REST_BYTES_MAX: usize = 4 * 1024;
-/// Beats of a shard in which a client took nothing of what waits for it alone; then it goes
-/// before those who did, when memory is short. A second.
+/// Beats in which a client took nothing of what waits for it; then it is the first to go.
 pub const OUTBOX_STALE_TICKS: u32 = 20;
 
 // --- Logs and passes ------------------------------------------------------------------------

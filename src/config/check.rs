@@ -291,6 +291,17 @@ fn sizes(checker: &mut Checker, typed: &args::Limits, client_publish: ClientPubl
             checker.refuse("backlog", &typed.backlog, twice("max-message-size", max_message));
         }
     }
+    let largest = if publishes { max_broadcast.max(max_message) } else { max_broadcast };
+    let form = (largest + 1) * limits::FORM_FACTOR_MAX + limits::FORM_EXTRA_BYTES_MAX;
+    let are_good = checker.are_good(&["backlog", "backlog-total", "max-broadcast-size"]);
+    if are_good && backlog_total >= backlog && backlog_total < form {
+        let reason = format!(
+            "must be at least {}, what the largest message may take in an event stream; or make \
+             --max-broadcast-size smaller",
+            show_size(form as u64)
+        );
+        checker.refuse("backlog-total", &typed.backlog_total, reason);
+    }
     if checker.are_good(&["backlog", "backlog-total"]) && backlog_total < backlog {
         let reason = format!("must be at least --backlog, which is {}", show_size(backlog as u64));
         checker.refuse("backlog-total", &typed.backlog_total, reason);

@@ -244,6 +244,10 @@ fn the_backlogs_hold_the_largest_message_twice_and_each_other() {
     let found =
         bad(&["--max-message-size=33MiB", "--client-publish=broadcast", "--backlog=100MiB"], &[]);
     assert_eq!(found[0].option, "max-message-size");
+    let found = bad(&["--backlog=6MiB", "--backlog-total=6MiB"], &[]);
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "backlog-total"));
+    assert!(found[0].reason.contains("event stream"), "{}", found[0]);
+    good(&["--backlog=6MiB", "--backlog-total=8MiB"], &[]);
     let found = bad(&["--backlog=512MiB"], &[]);
     assert_eq!((found.len(), found[0].option.as_str()), (1, "backlog-total"));
     assert!(found[0].reason.contains("--backlog, which is 512MiB"), "{}", found[0]);

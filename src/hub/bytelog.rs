@@ -23,6 +23,8 @@ pub(super) struct ByteLog {
     head: u64,
     frames: u64,
     newest: u64,
+    /// The longest frame since the log was empty last.
+    longest: usize,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl ByteLog {
             before += self.chunks.pop_back().map_or(0, |chunk| chunk.cost());
         }
         self.newest = self.head;
+        self.longest = self.longest.max(total);
         let mut marked = false;
         let mut left = total;
         for mut part in parts {
@@ -260,6 +263,7 @@ impl ByteLog {
             && let Some(chunk) = self.chunks.front_mut()
             && chunk.end() == offset
         {
+            self.longest = 0;
             if keep && chunk.bytes.capacity() <= CHUNK_KEPT_BYTES_MAX {
                 chunk.bytes.clear();
                 chunk.starts.clear();
@@ -283,9 +287,11 @@ impl ByteLog {
         self.chunks.front().map(Chunk::end).filter(|&end| end <= self.newest && end > self.tail())
     }
 
-    /// How far to trim so that at most `bytes` remain, the newest frame being left whole; none
-    /// if nothing can go.
+    /// How far to trim so that at most `bytes` remain, or two of the longest frames, the newest
+    /// being left whole; none if nothing can go. A message may take seven times its payload in
+    /// some encodings, and whoever is given one more while it reads one is not slow.
     pub(super) fn cut_to(&self, bytes: usize) -> Option<u64> {
+        let bytes = bytes.max(2 * self.longest);
         if self.len() <= bytes {
             return None;
         }

@@ -97,3 +97,30 @@ fn clients_that_ask_and_never_read_the_answers_are_closed_1013_before_others_pay
     let mut asking = V1::open(addr, "/ws?channel=questions");
     assert_eq!(asking.ask(&json!({"type": "ping"}))["type"], "pong", "others are answered");
 }
+
+/// Its forms are longer than the backlog: JSON takes six bytes for a control character, an event
+/// stream a line for each line. All readers were closed with 1013 together.
+#[test]
+fn a_message_whose_forms_are_longer_than_the_backlog_makes_nobody_slow_who_reads() {
+    let server = Server::start(&["--threads", "1", "--backlog", "256KiB"]);
+    let addr = server.addr();
+    let mut v1: Vec<_> = (0..3).map(|_| V1::open(addr, "/ws?channel=a")).collect();
+    let mut streams: Vec<_> = (0..3).map(|_| Events::open(addr, "/sse?channel=a")).collect();
+    let mut publisher = Publisher::on(addr, "a");
+    let hostile = "\"\u{1}".repeat(64 * 1024);
+    let lines = "\n".repeat(64 * 1024);
+    for _ in 0..4 {
+        // The second one comes before anybody has got all of the first.
+        publisher.publish(&hostile);
+        publisher.publish(&lines);
+        for data in [&hostile, &lines] {
+            for client in &mut v1 {
+                assert_eq!(client.next_of("message")["data"], **data);
+            }
+            for stream in &mut streams {
+                assert_eq!(stream.event().data.as_deref(), Some(&**data));
+            }
+        }
+    }
+    assert_eq!(metric(addr, "wsbcast_slow_consumers_total", &[]), 0.0);
+}
