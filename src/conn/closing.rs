@@ -219,7 +219,9 @@ impl Clients {
         let mut keys = self.keys();
         fastrand::shuffle(&mut keys);
         self.paced = Some(Paced { keys, closed: 0, started: now, window, retry_max, turn });
-        self.pace(now);
+        // The others follow with the next tick, in slices.
+        let mut is_first = true;
+        self.pace(now, &mut || std::mem::take(&mut is_first));
     }
 
     /// A handshake from before the closing window has only now become a client.
@@ -229,12 +231,15 @@ impl Clients {
         }
     }
 
-    fn pace(&mut self, now: Millis) {
-        let Some(mut paced) = self.paced.take() else { return };
+    /// Closes who is due; false when stopped before the last.
+    pub(super) fn pace(&mut self, now: Millis, keep_going: &mut dyn FnMut() -> bool) -> bool {
+        let Some(mut paced) = self.paced.take() else { return true };
         let elapsed = now - paced.started;
         let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.turn);
         let stream_retry_min = self.end_of_refusals(now);
-        for &key in &paced.keys[paced.closed..due.max(paced.closed)] {
+        while paced.closed < due && keep_going() {
+            let key = paced.keys[paced.closed];
+            paced.closed += 1;
             let Some(client) = entry(&mut self.entries, key) else { continue };
             let is_stream = !client.encoding.has_frames();
             let retry_min = if is_stream { stream_retry_min } else { Duration::ZERO };
@@ -242,9 +247,10 @@ impl Clients {
             let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
             self.close_with(key, Farewell::Restart { retry_ms }, Finish::Log);
         }
-        paced.closed = paced.closed.max(due);
+        let is_done = paced.closed >= due;
         self.paced = Some(paced);
         self.settle();
+        is_done
     }
 
     /// The time until nobody meets a draining process any more: browsers give an event stream up
@@ -268,22 +274,6 @@ impl Clients {
         self.hub.is_empty()
     }
 
-    /// Time has passed: deadlines, pings, the paced closing, memory.
-    pub fn on_tick(&mut self, now: Millis) {
-        self.now = self.now.max(now);
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.turn(self.now, &mut due);
-        for index in due.drain(..) {
-            self.on_due(index);
-        }
-        self.due = due;
-        self.pace(self.now);
-        self.hub.tick();
-        self.settle();
-        let held_bytes = self.hub.held_bytes() + self.input.held_bytes();
-        self.metrics.backlog_bytes.set(held_bytes as u64);
-    }
-
     /// Wants `key` to be asked at `due`, or earlier: whoever is asked knows what is due.
     pub(super) fn schedule(&mut self, key: Key, due: Millis) {
         if entry(&mut self.entries, key).is_some() {
@@ -291,7 +281,7 @@ impl Clients {
         }
     }
 
-    fn on_due(&mut self, index: usize) {
+    pub(super) fn on_due(&mut self, index: usize) {
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
         let key = entry.key(index);
         match entry.state() {

@@ -1,7 +1,7 @@
 //! The clients of one shard: from admission to the drop of the descriptor.
 //!
 //! [`Clients`] is a table of small entries beside the hub's; the same key names both. It is a
-//! state machine driven by `on_ready`, `on_tick` and `admit`/`connect`: no task, timer or buffer
+//! state machine driven by `on_ready`, `begin_tick` and `admit`/`connect`: no task, timer or buffer
 //! belongs to a single client. What it can't do itself (publish a client's message, drop a
 //! subscription at the broker) it hands out as [`Request`]s. It must not know a runtime's tasks.
 
@@ -36,6 +36,7 @@ pub mod keepalive;
 mod notice;
 mod replay;
 pub mod socket;
+mod ticks;
 mod v1;
 mod wheel;
 

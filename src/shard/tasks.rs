@@ -200,7 +200,16 @@ pub(super) async fn beat(
         let now = clock::now();
         metrics.loop_lag_us.set(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
         placement.beats(index, now);
-        core.with(|clients| clients.on_tick(now));
+        core.with(|clients| clients.begin_tick(now));
+        loop {
+            let slice_end = clock::instant() + EVENTS_SLICE;
+            if core.with(|clients| clients.work_off(&mut || clock::instant() < slice_end)) {
+                break;
+            }
+            yield_now().await;
+            // It has much to do, and others have their turn: it lives.
+            placement.beats(index, clock::now());
+        }
     }
 }
 

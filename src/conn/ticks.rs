@@ -1,0 +1,40 @@
+//! What is due because time has passed, worked off in slices.
+//!
+//! Thousands who fell out together are due together: each costs tens of microseconds (a Close
+//! frame, a reset, a descriptor), and nobody is served while all of them have their turn. So a
+//! tick only notes who is due, and whoever drives the table works it off between other things.
+
+use super::Clients;
+use crate::clock::Millis;
+
+impl Clients {
+    /// A whole tick in one go.
+    #[cfg(test)]
+    pub(super) fn on_tick(&mut self, now: Millis) {
+        self.begin_tick(now);
+        assert!(self.work_off(&mut || true), "nothing stops it");
+    }
+
+    /// Time has passed: memory is looked at, and [`Clients::work_off`] has what is due.
+    pub fn begin_tick(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        self.wheel.turn(self.now, &mut self.due);
+        self.hub.tick();
+        self.settle();
+        let held_bytes = self.hub.held_bytes() + self.input.held_bytes();
+        self.metrics.backlog_bytes.set(held_bytes as u64);
+    }
+
+    /// Does what is due: deadlines, pings, the paced closing. `keep_going` is asked before each
+    /// client; once it says no, this stops where it is. False when stopped before the last.
+    pub fn work_off(&mut self, keep_going: &mut dyn FnMut() -> bool) -> bool {
+        while !self.due.is_empty() && keep_going() {
+            // A place may have been taken by another client since: whoever is asked knows.
+            if let Some(index) = self.due.pop() {
+                self.on_due(index);
+            }
+        }
+        self.settle();
+        self.due.is_empty() && self.pace(self.now, keep_going)
+    }
+}
