@@ -3,10 +3,12 @@
 //! Options (config/) bound what operators differ about; these bound the rest, so that no queue,
 //! buffer, loop or wait is without an end. Relations between them are checked at compile time.
 
+mod joining;
 mod publishing;
 
 use std::time::Duration;
 
+pub use joining::*;
 pub use publishing::*;
 
 /// Longest epoch of a position; a longer one is none.
@@ -70,22 +72,6 @@ pub const CHANNELS_PER_CLIENT_MAX: usize = 1000;
 pub const CHANNELS_PER_SHARD_MAX: usize = 100_000;
 /// Clients that are looked at, and that may have to go, for one newcomer; then it is refused.
 pub const HOARDERS_PER_NEWCOMER_MAX: usize = 32;
-/// Channels that a shard settles at a time for those who come with many; the others wait.
-pub const SETTLING_TURN_CHANNELS: usize = 4096;
-/// Who comes with so many channels or fewer does not wait for those with more, but has the same
-/// room.
-pub const SETTLING_FEW_CHANNELS: usize = 16;
-/// Channels of all who are settled in a shard, or wait for it: past it a handshake is answered 503
-/// `full`, a subscription with the error `full`.
-pub const SETTLING_CHANNELS_MAX: usize = 256 * 1024;
-/// What these hold, in bytes; past it likewise.
-pub const SETTLING_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// What a channel that waits costs besides its name.
-pub const SETTLING_CHANNEL_COST_BYTES: usize = 96;
-/// For a turn to be settled; then 503 likewise.
-pub const SETTLING_WAIT: Duration = Duration::from_secs(2);
-/// Questions that a shard has put to the broker for those who are settled; further ones wait.
-pub const SETTLING_ASKED_MAX: usize = 512;
 /// Longest `Wsbcast-Position` header; past it the header is left out. Clients bound what they
 /// read of an answer, some at 16 KiB.
 pub const POSITION_HEADER_BYTES_MAX: usize = 8 * 1024;
@@ -231,7 +217,7 @@ pub const MOVE_PAUSE_MIN: Duration = Duration::from_millis(500);
 pub const MOVE_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Redis forgets the offset of a channel that nobody published to for this long.
 pub const REDIS_META_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// The same for one that was never published to, and somebody asked for its position.
+/// The same for one that was never published to, whose position an older version has stored.
 pub const REDIS_POSITION_TTL: Duration = Duration::from_secs(60 * 60);
 /// Unanswered SUBSCRIBE and UNSUBSCRIBE commands of a shard; past it further ones wait.
 pub const SUBSCRIBES_IN_FLIGHT_MAX: usize = 1024;
@@ -361,8 +347,6 @@ const _: () = assert!(PUBLISH_CONFIRM_DEADLINE.as_millis() < PUBLISH_ANSWER_DEAD
 const _: () = assert!(SHARD_BEAT_INTERVAL.as_millis() * 4 <= SHARD_STALL_ACCEPT.as_millis());
 const _: () = assert!(HTTP_BODY_DEADLINE.as_millis() < HTTP_REQUEST_DEADLINE.as_millis());
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192); // hyper's own minimum
-const _: () = assert!(CHANNELS_PER_CLIENT_MAX <= SETTLING_TURN_CHANNELS);
-const _: () = assert!(SETTLING_FEW_CHANNELS * 100 <= SETTLING_TURN_CHANNELS);
 const _: () = assert!(CHUNK_BYTES_MIN <= CHUNK_KEPT_BYTES_MAX);
 const _: () = assert!(CHUNK_KEPT_BYTES_MAX <= CHUNK_BYTES_MAX);
 const _: () = assert!(APPEND_TURN_BYTES_MAX <= MAILBOX_BYTES_MAX);

@@ -63,7 +63,22 @@ impl Missed {
     }
 }
 
+/// How the epoch of an empty position begins. Other epochs of a Redis are hexadecimal.
+const EMPTY: &str = "empty-";
+
 impl Position {
+    /// Where channels stand that nobody has published to; `era` says since when that counts.
+    #[must_use]
+    pub fn empty(era: &str) -> Self {
+        Self { epoch: format!("{EMPTY}{era}").into(), offset: 0 }
+    }
+
+    /// Whether it is that of channels that nobody has published to.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.offset == 0 && is_empty_epoch(&self.epoch)
+    }
+
     /// The position of the message that follows.
     #[must_use]
     pub fn next(&self) -> Self {
@@ -81,6 +96,12 @@ impl Position {
 #[must_use]
 pub fn is_same_epoch(one: &Arc<str>, other: &Arc<str>) -> bool {
     Arc::ptr_eq(one, other) || one == other
+}
+
+/// Whether an epoch is that of channels that nobody has published to: it has no messages.
+#[must_use]
+pub fn is_empty_epoch(epoch: &str) -> bool {
+    epoch.starts_with(EMPTY)
 }
 
 /// Whether `text` is `[A-Za-z0-9_-]{1,32}`.

@@ -124,7 +124,7 @@ pub(crate) fn a_channel_that_was_never_used_has_a_position(backend: Backend) {
         offset(process.publish("a", "1").await);
         until("it has arrived", || process.sinks[0].messages().len() == 1).await;
         let newest = process.sinks[0].messages()[0].position.clone().unwrap();
-        assert_eq!(newest, start.next());
+        assert_eq!(newest.offset, 1);
         assert_eq!(recover(shard, after(&start.epoch, 0), &newest).await, (0, None));
         assert_eq!(read(shard, 0, &newest, 1_000), ["1"]);
         assert_eq!(process.sinks[0].gaps(), 0);

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod deployments;
+mod empty;
 mod fake_sentinel;
 mod history;
 mod loss;

@@ -45,8 +45,9 @@ pub(crate) fn let_in(server: &RedisServer) {
 
 /// A message that Redis has and sends to nobody.
 pub(crate) fn publish_silently(server: &RedisServer, name: &str, text: &str) {
-    let script = "local offset = redis.call('HINCRBY', KEYS[1], 'offset', 1) \
-                  local previous = redis.call('HGET', KEYS[1], 'nonce') \
+    let script = "redis.call('HSETNX', KEYS[1], 'epoch', 'silent') \
+                  local offset = redis.call('HINCRBY', KEYS[1], 'offset', 1) \
+                  local previous = redis.call('HGET', KEYS[1], 'nonce') or '0' \
                   redis.call('HSET', KEYS[1], 'nonce', 7) \
                   return redis.call('XADD', KEYS[2], offset .. '-7', \
                   'k', 't', 'd', ARGV[1], 'p', previous)";
@@ -201,7 +202,8 @@ fn a_redis_that_lost_everything_begins_a_new_epoch_and_that_is_told() {
             .map(|message| message.position.unwrap().epoch.to_string())
             .collect();
         assert_ne!(epochs[0], epochs[1]);
-        assert_eq!(sink.missed(), [(epochs[1].clone(), 1, Some(0))]);
+        let missed = sink.missed();
+        assert!(matches!(&missed[..], [(epoch, 1, Some(0))] if *epoch != epochs[0]), "{missed:?}");
     });
 }
 

@@ -11,13 +11,13 @@ use fred::{
     types::Value,
 };
 
-use super::wire;
+use super::{era::Eras, wire};
 use crate::{
     broker::{
         Position,
         history::{Kept, Stamped},
     },
-    position::{is_epoch, offset_in},
+    position::{is_empty_epoch, is_epoch, offset_in},
 };
 
 /// What became of a slot inside Redis.
@@ -101,15 +101,30 @@ pub(super) fn standing(value: Value) -> Result<Standing, Error> {
     Parts::new(value).standing()
 }
 
-/// Reads where a channel stands, and its stream if there is something of it.
-pub(super) fn standing_and_history(value: Value) -> Result<(Standing, Option<Read>), Error> {
+/// Reads where a channel stands, and its stream if there is something of it; None if nobody has
+/// published to it.
+pub(super) fn standing_and_history(
+    value: Value,
+) -> Result<Option<(Standing, Option<Read>)>, Error> {
+    if value.is_null() {
+        return Ok(None);
+    }
     let mut parts = Parts::new(value);
     let standing = parts.standing()?;
     let read = match parts.0.len() {
         0 => None,
         _ => Some(parts.read(standing.clone())?),
     };
-    Ok((standing, read))
+    Ok(Some((standing, read)))
+}
+
+/// Reads the eras that count.
+pub(super) fn eras(value: Value) -> Result<Eras, Error> {
+    let text: String = value.convert()?;
+    let is_era = |era: &&str| is_epoch(era) && is_empty_epoch(era);
+    let mut eras = text.split(' ').filter(is_era).map(Arc::from);
+    let current = eras.next().ok_or_else(|| unexpected("the stored era is none"))?;
+    Ok(Eras { current, before: eras.next() })
 }
 
 /// Reads a stream; None if Redis does not know the channel.
@@ -301,6 +316,19 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn eras_are_read_and_what_is_none_is_left_out() {
+        let read = |written: &str| {
+            let Eras { current, before } = eras(text(written)).ok()?;
+            Some((current.to_string(), before.map(|era| era.to_string())))
+        };
+        let era = |name: &str| name.to_owned();
+        assert_eq!(read("empty-a"), Some((era("empty-a"), None)));
+        assert_eq!(read("empty-b empty-a"), Some((era("empty-b"), Some(era("empty-a")))));
+        assert_eq!(read("b empty-a \u{e4}"), Some((era("empty-a"), None)));
+        assert_eq!(read(""), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod common;
 mod connection;
+mod era;
 mod hearing;
 mod lane;
 mod lease;

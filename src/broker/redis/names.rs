@@ -80,6 +80,11 @@ impl Names {
         vec![key("meta"), key("stream"), key("slot:0")]
     }
 
+    /// Redis' era.
+    pub(super) fn era(&self, home: &ChannelName) -> String {
+        format!("{}:{{{home}}}:era", self.prefix)
+    }
+
     /// Where a shard's heartbeat goes and comes back.
     pub(super) fn heartbeat(&self, shard: usize) -> String {
         format!("{}:heartbeat:{}:{shard}", self.prefix, self.process)

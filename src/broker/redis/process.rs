@@ -2,7 +2,7 @@
 //! and what the process remembers of the channels that it hears.
 //!
 //! Two mutexes, never held over an await and never one inside the other: one for what is done
-//! without Redis, one for the memory.
+//! without Redis, one for the memory. (That of the era is an asynchronous one.)
 
 use std::{
     collections::HashMap,
@@ -17,15 +17,17 @@ use super::{
     alone::Alone,
     answers::{self, Standing},
     common::Common,
+    era,
     lane::CallError,
     link::Link,
     master::Lead,
     names::Names,
-    script::{Script, Scripts},
+    script::Scripts,
     standing::Questions,
     survey::News,
     target,
     whereabouts::{Era, Whereabouts},
+    wire,
 };
 use crate::{
     broker::{
@@ -35,7 +37,7 @@ use crate::{
     },
     channel::ChannelName,
     clock,
-    limits::{HISTORY_CHANNELS_MAX, REDIS_POSITION_TTL, REPLAY_PIECE_BYTES},
+    limits::{HISTORY_CHANNELS_MAX, REDIS_META_TTL, REPLAY_PIECE_BYTES},
     position::{Position, is_same_epoch},
 };
 
@@ -59,6 +61,7 @@ pub(in crate::broker) struct Process {
     pub(super) news: Option<Arc<News>>,
     pub(super) local: Fanout<Alone>,
     pub(super) history: HistorySettings,
+    pub(super) era: era::Era,
     memory: Mutex<Memory>,
 }
 
@@ -108,6 +111,7 @@ impl Process {
             lead: Lead::new(),
             whereabouts: Whereabouts::new(),
             history,
+            era: era::Era::new(),
             memory: Mutex::new(Memory {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),
                 readings: HashMap::new(),
@@ -145,13 +149,18 @@ impl Process {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where `channel` stands in Redis; one that nobody uses gets a position thereby.
+    /// Where `channel` stands in Redis.
     pub(super) async fn standing(
         &self,
         link: &Link,
         channel: &ChannelName,
     ) -> Result<Standing, CallError> {
-        self.ask(link, &self.scripts.position, channel, None).await
+        let keys = self.names.keys(channel);
+        let answer = link.ask(channel, &self.scripts.position, keys, Vec::new()).await?;
+        match answers::standing_and_history(answer).map_err(CallError::InDoubt)? {
+            Some((standing, _)) => Ok(standing),
+            None => Ok(self.empty(link).await),
+        }
     }
 
     /// Ends `epoch` of `channel`, unless that has been done; where the channel stands then.
@@ -161,19 +170,14 @@ impl Process {
         channel: &ChannelName,
         epoch: &str,
     ) -> Result<Standing, CallError> {
-        self.ask(link, &self.scripts.rotate, channel, Some(epoch.into())).await
-    }
-
-    async fn ask(
-        &self,
-        link: &Link,
-        script: &Script,
-        channel: &ChannelName,
-        over: Option<Value>,
-    ) -> Result<Standing, CallError> {
-        let mut args = vec![epoch::random().into(), millis(REDIS_POSITION_TTL)];
-        args.extend(over);
-        let answer = link.ask(channel, script, self.names.keys(channel), args).await?;
+        let args: Vec<Value> = vec![
+            epoch::random().into(),
+            millis(REDIS_META_TTL),
+            epoch.into(),
+            wire::nonce().to_string().into(),
+        ];
+        let keys = self.names.keys(channel);
+        let answer = link.ask(channel, &self.scripts.rotate, keys, args).await?;
         answers::standing(answer).map_err(CallError::InDoubt)
     }
 

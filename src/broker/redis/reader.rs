@@ -210,10 +210,19 @@ impl Process {
             Since::After(_) => 0,
             Since::Newest(count) => to.offset.saturating_sub(*count as u64),
         };
+        let mut since = since.clone();
         let covering = async {
             let span = Span { epoch: &to.epoch, after, to: to.offset };
             if self.cover(link, channel, span).await? == Fed::Diverged {
                 self.end(link, channel, &to.epoch).await?;
+            }
+            if let Since::After(after) = &since
+                && after.is_empty()
+                && !after.is_comparable(to)
+                && self.begins_after(link, channel, after, to).await?
+            {
+                // All of this history is all that it lacks.
+                since = Since::After(Position { epoch: to.epoch.clone(), offset: 0 });
             }
             Ok::<_, CallError>(())
         };
@@ -226,7 +235,7 @@ impl Process {
             Err(_) => tracing::debug!(%channel, "the history was not read in time"),
         }
         let memory = self.memory();
-        let kept = memory.histories.get(channel).map(|ring| ring.recovery(since, to));
-        kept.unwrap_or_else(|| Ring::new(to.clone()).recovery(since, to))
+        let kept = memory.histories.get(channel).map(|ring| ring.recovery(&since, to));
+        kept.unwrap_or_else(|| Ring::new(to.clone()).recovery(&since, to))
     }
 }

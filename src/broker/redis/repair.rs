@@ -26,7 +26,7 @@ use crate::{
         history::{Fed, Kept, Stamped},
     },
     channel::ChannelName,
-    clock,
+    clock::{self, Millis},
     limits::{POSITIONS_IN_FLIGHT_MAX, REDIS_RECONNECT_DELAY, REPAIR_DEADLINE},
     position::Position,
 };
@@ -39,12 +39,28 @@ struct Hole {
     epoch: Arc<str>,
     from: u64,
     to: u64,
-    /// The nonce of the message before it; None: another epoch's end is missing too.
-    after: Option<u64>,
+    before: Before,
     /// The nonce of the last one in it.
     last: u64,
     /// The nonce of the one after it, which has arrived.
     next: Option<u64>,
+}
+
+/// What comes before a hole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// The message with this nonce.
+    Message(u64),
+    /// Nothing, if this is the channel's first history.
+    Nothing,
+    /// Another epoch, whose end is missing too.
+    Epoch,
+}
+
+impl Before {
+    fn message(nonce: Option<u64>) -> Self {
+        nonce.map_or(Self::Epoch, Self::Message)
+    }
 }
 
 impl Subscriber {
@@ -69,11 +85,11 @@ impl Subscriber {
             (track.judge(&stamp, clock::now(), known), track.last().map(|(_, nonce)| nonce))
         });
         let Some((verdict, newest)) = judged else { return Ok(()) };
-        let hole = |from, after| Hole {
+        let hole = |from, before| Hole {
             epoch: epoch.into(),
             from,
             to: offset - 1,
-            after,
+            before,
             last: previous,
             next: Some(nonce),
         };
@@ -83,8 +99,14 @@ impl Subscriber {
                 health.duplicates.add(1);
                 return Ok(());
             }
-            Verdict::Jump(from) => self.repair(&channel, name, hole(from, newest)).await,
-            Verdict::Turn => self.repair(&channel, name, hole(1, None)).await,
+            Verdict::Jump(from) => {
+                self.repair(&channel, name, hole(from, Before::message(newest))).await
+            }
+            Verdict::Begins => {
+                let before = self.before_first(name, clock::now()).await;
+                self.repair(&channel, name, hole(1, before)).await
+            }
+            Verdict::Turn => self.repair(&channel, name, hole(1, Before::Epoch)).await,
             Verdict::Late | Verdict::Diverged => Err(Diverged),
         };
         let position = Position { epoch: epoch.into(), offset };
@@ -116,9 +138,10 @@ impl Subscriber {
             };
             let answers = timeout(REPAIR_DEADLINE, asking).await;
             let answers = answers.map_err(|_| ConnectionError::Unanswered)?;
+            let at = clock::now();
             for ((name, channel), answer) in batch.iter().zip(answers) {
                 match answer {
-                    Ok(standing) => self.catch_up(channel, name, standing).await?,
+                    Ok(standing) => self.catch_up(channel, name, standing, at).await?,
                     // The next message tells.
                     Err(CallError::Refused(error)) => {
                         tracing::warn!(%channel, %error, "Redis refuses to tell a position");
@@ -129,26 +152,32 @@ impl Subscriber {
         }
     }
 
-    /// Gets as far as Redis stands.
+    /// Gets as far as Redis stood `at` some moment.
     async fn catch_up(
         &self,
         channel: &ChannelName,
         name: &str,
         standing: Standing,
+        at: Millis,
     ) -> Result<(), ConnectionError> {
-        let Standing { position, nonce } = standing;
+        let Standing { mut position, nonce } = standing;
         let compared = self.with_track(name, |track| {
             (track.compare(&position, nonce), track.last().map(|(_, nonce)| nonce))
         });
         let Some((lag, Some(newest))) = compared else { return Ok(()) };
-        let (from, after) = match lag {
+        let (from, before) = match lag {
             Lag::None => return Ok(()),
-            Lag::Behind(from) => (from, Some(newest)),
-            Lag::Turned => (1, None),
+            Lag::Behind(from) => (from, Before::Message(newest)),
+            Lag::Begun => (1, self.before_first(name, at).await),
+            Lag::Turned => (1, Before::Epoch),
             Lag::Diverged => return self.diverged(channel, name, &position.epoch).await,
         };
+        if position.is_empty() && before == Before::Epoch {
+            // The era may have changed since.
+            position = self.link.process().empty(&self.link).await.position;
+        }
         let Position { epoch, offset } = position;
-        let hole = Hole { epoch: epoch.clone(), from, to: offset, after, last: nonce, next: None };
+        let hole = Hole { epoch: epoch.clone(), from, to: offset, before, last: nonce, next: None };
         match self.repair(channel, name, hole).await {
             Ok(()) => Ok(()),
             Err(Diverged) => self.diverged(channel, name, &epoch).await,
@@ -159,22 +188,28 @@ impl Subscriber {
     /// does neither.
     async fn repair(&self, channel: &ChannelName, name: &str, hole: Hole) -> Result<(), Diverged> {
         let process = self.link.process();
-        let Hole { epoch, from, to, after, last, next } = hole;
+        let Hole { epoch, from, to, before, last, next } = hole;
         if self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await == Fed::Diverged {
             return Err(Diverged);
         }
         let is_other = |offset, nonce| {
             process.nonce_at(channel, &epoch, offset).is_some_and(|known| known != nonce)
         };
-        let is_other_before = after.is_some_and(|nonce| is_other(from - 1, nonce));
+        let is_other_before = matches!(before, Before::Message(nonce) if is_other(from - 1, nonce));
         let is_other_next = next.is_some_and(|nonce| is_other(to + 1, nonce));
         if is_other_before || is_other(to, last) || is_other_next {
             return Err(Diverged);
         }
         let (floor, end) = process.kept(channel, &epoch).unwrap_or((to, to));
         let mut reached = floor.clamp(from - 1, to);
-        let mut is_whole = true;
-        if reached >= from || after.is_none() {
+        let root = if to == 0 { Some(last) } else { process.nonce_at(channel, &epoch, 0) };
+        let follows = match before {
+            Before::Message(_) => true,
+            Before::Nothing => root == Some(0),
+            Before::Epoch => false,
+        };
+        let mut is_whole = to >= from;
+        if reached >= from || !follows {
             let missed = Missed { epoch: Some(epoch.clone()), from, to: Some(reached) };
             self.gap(channel, missed);
             is_whole = false;
@@ -205,6 +240,19 @@ impl Subscriber {
             tracing::info!(%channel, from, to, "messages that did not arrive were fetched");
         }
         Ok(())
+    }
+
+    /// What comes before the first message that is known of a channel that nobody had published to.
+    /// `at`: when that was known.
+    async fn before_first(&self, name: &str, at: Millis) -> Before {
+        let empty =
+            self.with_track(name, |track| track.last().map(|(position, _)| position.epoch.clone()));
+        let Some(Some(epoch)) = empty else { return Before::Epoch };
+        let asking = self.link.process().still_counts(&self.link, &epoch, at);
+        match timeout(REPAIR_DEADLINE, asking).await {
+            Ok(true) => Before::Nothing,
+            Ok(false) | Err(_) => Before::Epoch,
+        }
     }
 
     /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`]. Whether it is of one
@@ -259,8 +307,8 @@ impl Subscriber {
         }
         tracing::warn!(%channel, epoch, "Redis was rolled back: the channel begins anew");
         let Position { epoch, offset } = position;
-        let (after, next) = (None, None);
-        let hole = Hole { epoch: epoch.clone(), from: 1, to: offset, after, last: nonce, next };
+        let (before, next) = (Before::Epoch, None);
+        let hole = Hole { epoch: epoch.clone(), from: 1, to: offset, before, last: nonce, next };
         if self.repair(channel, name, hole).await.is_err() {
             let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset) };
             self.gap(channel, missed);

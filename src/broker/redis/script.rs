@@ -3,7 +3,7 @@
 //! Offset, stream and PUBLISH must be one step, or two processes' messages arrive in another
 //! order than their offsets, and a history lacks what was sent; claiming a slot and publishing
 //! its notice must be one step, or a process that dies between them takes the notice with it.
-//! Every script but the last has the keys meta and stream, of one channel. What they answer is
+//! Every script but the last two has the keys meta and stream, of one channel. What they answer is
 //! read in `answers`.
 
 use fred::util::sha1_hash;
@@ -135,13 +135,8 @@ if is_refusal(stream) and string.find(stream.err, 'WRONGTYPE', 1, true) then ret
 return 1
 ";
 
-/// Where the channel stands, `{epoch, offset, nonce}`: with `begin`, it begins anew.
+/// Where the channel stands, `{epoch, offset, nonce}`: without an epoch if nobody has published.
 const STAND: &str = r"
-local function begin(candidate, life_ms)
-  redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('HSET', KEYS[1], 'epoch', candidate, 'offset', 0, 'nonce', 0)
-  redis.call('PEXPIRE', KEYS[1], life_ms)
-end
 local function standing()
   local held = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'nonce')
   return {held[1], held[2] or '0', held[3] or '0'}
@@ -170,26 +165,41 @@ local function history(held, first, left, bytes_max, chunk)
 end
 ";
 
-/// A channel that was never used gets a position too, the candidate `ARGV[1]`, for `ARGV[2]`.
-/// With `ARGV[3]`, the history too, by `ARGV[5]` and the following, unless there is nothing after
-/// the offset `ARGV[4]` of the epoch `ARGV[3]`.
+/// Nothing is stored: of a channel that nobody has published to, nothing is answered. With
+/// `ARGV[1]`, the history too, by `ARGV[3]` and the following, unless there is nothing after the
+/// offset `ARGV[2]` of the epoch `ARGV[1]`.
 const POSITION: &str = r"
 local held = standing()
-if not held[1] then
-  begin(ARGV[1], ARGV[2])
-  held = standing()
-end
-if not ARGV[3] or (held[1] == ARGV[3] and tonumber(held[2]) <= tonumber(ARGV[4])) then
+if not held[1] then return false end
+if not ARGV[1] or (held[1] == ARGV[1] and tonumber(held[2]) <= tonumber(ARGV[2])) then
   return held
 end
-return history(held, ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]))
+return history(held, ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
 ";
 
-/// The epoch `ARGV[3]` is over, if it still is the channel's.
+/// The epoch `ARGV[3]` is over, if it still is the channel's: it goes on under the candidate
+/// `ARGV[1]`, which is remembered for `ARGV[2]`. A nonce before its first message, `ARGV[4]`, shows
+/// that it is not the channel's first one.
 const ROTATE: &str = r"
 local epoch = standing()[1]
-if not epoch or epoch == ARGV[3] then begin(ARGV[1], ARGV[2]) end
+if not epoch or epoch == ARGV[3] then
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'offset', 0, 'nonce', ARGV[4])
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
 return standing()
+";
+
+/// The eras that count, the newest first, from `KEYS[1]`: a new one, `ARGV[1]`, for `ARGV[2]`, if
+/// there is none that lives for `ARGV[3]` yet.
+const ERA: &str = r"
+local known, lives_ms = redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
+if not known or lives_ms < tonumber(ARGV[3]) then
+  local before = known and string.match(known, '^%S+')
+  known = before and ARGV[1] .. ' ' .. before or ARGV[1]
+  redis.call('SET', KEYS[1], known, 'PX', ARGV[2])
+end
+return known
 ";
 
 /// The history alone, by `ARGV[1]` and the following; of a channel that was never used, none.
@@ -241,6 +251,7 @@ pub(super) struct Scripts {
     pub(super) position: Script,
     pub(super) rotate: Script,
     pub(super) read: Script,
+    pub(super) era: Script,
     pub(super) lease: Script,
     pub(super) presence: Script,
     pub(super) probe: Script,
@@ -259,6 +270,7 @@ impl Scripts {
             position: Script::new(&history, POSITION),
             rotate: Script::new(STAND, ROTATE),
             read: Script::new(&history, READ),
+            era: Script::new("", ERA),
             lease: Script::new("", LEASE),
             presence: Script::new("", PRESENCE),
             probe: Script::new(&may_send, PROBE),
@@ -266,9 +278,10 @@ impl Scripts {
     }
 
     /// Each of them.
-    pub(super) fn all(&self) -> [&Script; 8] {
-        let Self { publish, publish_once, position, rotate, read, lease, presence, probe } = self;
-        [publish, publish_once, position, rotate, read, lease, presence, probe]
+    pub(super) fn all(&self) -> [&Script; 9] {
+        let Self { publish, publish_once, position, rotate, read, .. } = self;
+        let Self { era, lease, presence, probe, .. } = self;
+        [publish, publish_once, position, rotate, read, era, lease, presence, probe]
     }
 }
 

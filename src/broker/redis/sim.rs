@@ -62,6 +62,8 @@ struct World {
     is_plain: bool,
     channel: ChannelName,
     shards: Vec<Shard>,
+    /// Where the channel stood when nobody had published to it, and how many messages there were.
+    empty: Vec<(Position, usize)>,
     /// All that those who came back were given.
     resumed_with: Vec<(Position, String)>,
     heard: u64,
@@ -93,6 +95,7 @@ impl World {
             is_plain,
             channel: ChannelName::new("a").unwrap(),
             shards,
+            empty: Vec::new(),
             resumed_with: Vec::new(),
             heard: 0,
             gaps: 0,
@@ -143,7 +146,7 @@ impl World {
     /// One message arrives, if one is on its way.
     async fn deliver(&mut self, shard: usize) -> bool {
         let Some(payload) = self.redis.take(shard) else { return false };
-        let before = self.redis.failures.get();
+        let before = self.redis.turn_begins();
         let (name, channel) = (self.process(shard).names.channel(&self.channel), &self.channel);
         let subscriber = &self.shards[shard].subscriber;
         let is_kept = subscriber.publication(channel.clone(), &name, &payload).await.is_ok();
@@ -188,7 +191,7 @@ impl World {
     }
 
     async fn check(&mut self, shard: usize) {
-        let before = self.redis.failures.get();
+        let before = self.redis.turn_begins();
         let is_kept = self.shards[shard].subscriber.check().await.is_ok();
         self.hear(shard, before);
         if !is_kept {
@@ -211,16 +214,20 @@ impl World {
             if self.random.u8(0..10) == 0 {
                 self.deliver(shard).await;
             }
+            let count = self.redis.published.borrow().len();
             let link = &self.shards[shard].subscriber.link;
             let since = self.random.bool().then_some(Since::Newest(3));
             let question = self.process(shard).ask_standing(link, &self.channel, since.as_ref());
             let Ok(standing) = question.await else { return };
+            if standing.position.is_empty() {
+                self.empty.push((standing.position.clone(), count));
+            }
             if self.random.u8(0..10) == 0 {
                 self.deliver(shard).await;
             }
             let Shard { subscriber, ear, .. } = &mut self.shards[shard];
             if subscriber.anchor(&self.channel, &standing, before) {
-                ear.begin(standing.position);
+                ear.begin(standing.position, count);
                 break;
             }
         }
@@ -244,10 +251,14 @@ impl World {
         let first = shard - shard % SHARDS_EACH;
         let other = first + self.random.usize(0..SHARDS_EACH);
         let heard = &self.shards[other].ear.heard;
-        if heard.is_empty() {
+        let is_from_empty = !self.empty.is_empty() && self.random.u8(0..4) == 0;
+        let (after, count) = if is_from_empty {
+            self.empty[self.random.usize(0..self.empty.len())].clone()
+        } else if heard.is_empty() {
             return;
-        }
-        let (after, _) = heard[self.random.usize(0..heard.len())].clone();
+        } else {
+            (heard[self.random.usize(0..heard.len())].0.clone(), 0)
+        };
         if after.is_comparable(&to) && after.offset > to.offset {
             return;
         }
@@ -261,7 +272,20 @@ impl World {
         let has_failed = self.redis.failures.get() > before;
         let Recovery { from, missed } = recovery;
         match &missed {
+            None if is_from_empty => {
+                assert_eq!((&from.epoch, from.offset), (&to.epoch, 0), "all of it");
+                let is_whole = self.redis.goes_on_with(&to.epoch, count);
+                assert!(to.is_empty() || is_whole, "something between {after} and {from} is lost");
+            }
             None => assert_eq!(from, after, "nothing is missing"),
+            Some(missed) if is_from_empty => {
+                // Nothing has happened that could not be told from a loss.
+                let failed = self.redis.failures.get() + self.redis.losses.get();
+                let is_plain = failed + self.redis.rotations.get() == 0;
+                let is_provable = is_plain && self.redis.eras.get() <= 2;
+                let is_there = self.redis.certainly_has(&to.epoch, from.offset);
+                assert!(!is_provable || from.offset > 0 && !is_there, "{missed:?} was told");
+            }
             Some(missed) if after.is_comparable(&to) => {
                 assert_eq!((missed.from, missed.to), (after.offset + 1, Some(from.offset)));
                 let is_there = self.redis.certainly_has(&to.epoch, from.offset);
@@ -303,7 +327,8 @@ impl World {
         let held = self.redis.held.borrow();
         let newest = held.epoch.as_ref().map(|epoch| (epoch.clone(), held.offset));
         for Shard { ear, .. } in &self.shards {
-            let at = ear.at.as_ref().map(|at| (at.epoch.to_string(), at.offset));
+            let at = ear.at.as_ref().filter(|at| !at.is_empty());
+            let at = at.map(|at| (at.epoch.to_string(), at.offset));
             assert_eq!(at, newest, "somebody does not get to where Redis is");
         }
         if self.redis.losses.get() > 1 {
@@ -321,8 +346,10 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let held = self.redis.held.borrow();
-        let is_there =
-            |at: &Position| held.epoch.as_deref() == Some(&*at.epoch) && at.offset == held.offset;
+        let is_there = |at: &Position| match &held.epoch {
+            Some(epoch) => **epoch == *at.epoch && at.offset == held.offset,
+            None => at.is_empty(),
+        };
         self.shards.iter().all(|shard| shard.ear.at.as_ref().is_some_and(is_there))
     }
 }

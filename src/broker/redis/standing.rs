@@ -16,13 +16,13 @@ use super::{
     answers::{self, Standing},
     lane::CallError,
     link::Link,
-    process::{Process, millis},
+    process::Process,
     subscriber::Heard,
 };
 use crate::{
-    broker::{Since, epoch, history::Fed},
+    broker::{Since, history::Fed},
     channel::ChannelName,
-    limits::{REDIS_POSITION_TTL, SUBSCRIBE_DEADLINE},
+    limits::SUBSCRIBE_DEADLINE,
     position::Position,
 };
 
@@ -123,7 +123,7 @@ impl Process {
         channel: &ChannelName,
         since: Option<&Since>,
     ) -> Result<Standing, CallError> {
-        let mut args: Vec<Value> = vec![epoch::random().into(), millis(REDIS_POSITION_TTL)];
+        let mut args: Vec<Value> = Vec::new();
         let reading = since.and_then(|since| self.begin_reading(channel, since));
         if let Some((_, first)) = &reading {
             let known = match since {
@@ -142,7 +142,9 @@ impl Process {
             answer => answer?,
         };
         let answer = answers::standing_and_history(answer).map_err(CallError::InDoubt)?;
-        let (standing, read) = answer;
+        let Some((standing, read)) = answer else {
+            return Ok(self.empty(link).await);
+        };
         let fed = match (read, &reading) {
             (Some(read), Some((_, first))) => self.take_in(channel, read, *first),
             _ if self.has_replaced(channel, &standing.position.epoch) => Fed::Diverged,

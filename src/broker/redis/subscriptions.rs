@@ -166,6 +166,7 @@ impl Subscriptions {
         self.unchecked.clear();
         self.by_name.retain(|_, known| known.wanted);
         for known in self.by_name.values_mut() {
+            known.track.tear();
             known.told = false;
             known.confirmed = None;
             known.refused = false;
@@ -192,6 +193,7 @@ impl Subscriptions {
         let may_wait = self.want(name.clone(), topic).is_some();
         let Some(known) = self.by_name.get_mut(&name) else { return };
         known.track = track;
+        known.track.tear();
         if may_wait {
             known.waiters.extend(waiters);
         }
@@ -212,6 +214,7 @@ impl Subscriptions {
     /// Redis has ended a subscription by itself: as if it had refused it.
     pub(super) fn ended(&mut self, name: &str) {
         let Some(known) = self.by_name.get_mut(name) else { return };
+        known.track.tear();
         known.told = false;
         known.confirmed = None;
         known.refused = known.wanted;
@@ -329,8 +332,11 @@ impl Subscriptions {
             return is_unbroken || (last.is_comparable(position) && last.offset <= position.offset);
         }
         known.track.advance(&position.epoch, position.offset, nonce, clock::now());
-        if known.confirmed.is_some() && !is_unbroken {
-            self.unchecked.push_back(name.to_owned());
+        if !is_unbroken {
+            known.track.tear();
+            if known.confirmed.is_some() {
+                self.unchecked.push_back(name.to_owned());
+            }
         }
         true
     }

@@ -19,6 +19,8 @@ pub(super) struct Track {
     last: Option<Last>,
     /// The epoch before this one: what still arrives of it is late.
     retired: Option<Arc<str>>,
+    /// Something may have come since that did not arrive here, and be gone.
+    is_torn: bool,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,9 @@ pub(super) enum Verdict {
     Next,
     /// Messages before it are missing, from this offset on.
     Jump(u64),
+    /// It is of the first history of a channel that nobody had published to, or of a later one:
+    /// whether something is missing before it is to be found out.
+    Begins,
     /// It is of another history: how the one before ended is not known.
     Turn,
     /// It was here before.
@@ -61,6 +66,8 @@ pub(super) enum Lag {
     None,
     /// Messages are missing, from this offset on.
     Behind(u64),
+    /// Nobody had published to the channel, and whether anybody has is to be found out.
+    Begun,
     /// As [`Verdict::Turn`].
     Turned,
     /// As [`Verdict::Diverged`].
@@ -81,6 +88,10 @@ impl Track {
         }
         let Some(last) = &self.last else { return Verdict::Next };
         let newest = last.position.offset;
+        if last.position.is_empty() {
+            let is_first = stamp.offset == 1 && stamp.previous == 0;
+            return if is_first && !self.is_torn { Verdict::Next } else { Verdict::Begins };
+        }
         if *last.position.epoch != *stamp.epoch {
             // Redis forgets a channel that nobody publishes to: then nothing was lost.
             let is_anew = stamp.offset == 1 && last.has_expired(now);
@@ -108,6 +119,8 @@ impl Track {
         let newest = last.position.offset;
         if self.retired.as_ref().is_some_and(|retired| is_same_epoch(retired, &held.epoch)) {
             Lag::Diverged
+        } else if last.position.is_empty() {
+            Lag::Begun
         } else if !last.position.is_comparable(held) {
             Lag::Turned
         } else if held.offset > newest {
@@ -129,15 +142,23 @@ impl Track {
     ) -> Position {
         let epoch = match self.last.take() {
             Some(last) if *last.position.epoch == *epoch => last.position.epoch,
+            // An empty position has no messages: none of them comes late.
+            Some(last) if last.position.is_empty() => epoch.into(),
             Some(last) => {
                 self.retired = Some(last.position.epoch);
                 epoch.into()
             }
             None => epoch.into(),
         };
+        self.is_torn = false;
         let position = Position { epoch, offset };
         self.last = Some(Last { position: position.clone(), nonce, at: now });
         position
+    }
+
+    /// Not all that is published arrives here, for a while.
+    pub(super) fn tear(&mut self) {
+        self.is_torn = true;
     }
 
     /// Whether anything is known of where the channel stands.
@@ -197,6 +218,24 @@ mod tests {
         assert_eq!(take(&mut track, &stamp("b", 2)), Verdict::Next);
         assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late);
         assert_eq!(take(&mut track, &stamp("c", 3)), Verdict::Turn);
+    }
+
+    #[test]
+    fn the_first_message_of_a_channel_follows_its_empty_position_unless_some_may_be_gone() {
+        use Verdict::{Begins, Next};
+        let mut track = Track::default();
+        track.advance("empty-a", 0, 0, Millis(0));
+        assert_eq!(judge(&track, &stamp("b", 1)), Next);
+        assert_eq!(judge(&track, &stamp("b", 2)), Begins);
+        let later = Stamp { previous: 7, ..stamp("b", 1) };
+        assert_eq!(judge(&track, &later), Begins, "there was a history before");
+        track.tear();
+        assert_eq!(judge(&track, &stamp("b", 1)), Begins);
+        let held = Position { epoch: "b".into(), offset: 1 };
+        assert_eq!(track.compare(&held, 10), Lag::Begun);
+        assert_eq!(take(&mut track, &stamp("b", 1)), Begins);
+        track.advance("b", 1, 10, Millis(0));
+        assert_eq!(take(&mut track, &stamp("b", 2)), Next);
     }
 
     #[test]

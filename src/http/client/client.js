@@ -261,7 +261,8 @@ export class WsBcast {
       if (isSame && offset <= channel.offset) return;
       const from = isSame ? channel.offset + 1 : 1;
       // The server tells holes itself. Should one come untold after all, it is seen here.
-      const isUntold = channel.epoch && !channel.told && (!isSame || from < offset);
+      const isUnknown = !isSame && !channel.epoch?.startsWith("empty-");
+      const isUntold = channel.epoch && !channel.told && (isUnknown || from < offset);
       if (isUntold) this.#gap(channel, { channel: name, epoch, from, to: offset - 1 });
       Object.assign(channel, { epoch, offset, told: false });
     }

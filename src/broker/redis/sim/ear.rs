@@ -55,6 +55,8 @@ impl Sink for Noted {
 pub(super) struct Ear {
     /// The newest it has, or was told to be missing; None: nothing is known yet.
     pub(super) at: Option<Position>,
+    /// How many messages there were when nobody had published to the channel yet.
+    count: usize,
     /// Nothing has come since it was told where it begins: what was before may still.
     is_new: bool,
     /// All it has of this history.
@@ -64,9 +66,10 @@ pub(super) struct Ear {
 
 impl Ear {
     /// Begins after `position`, unless something was there already.
-    pub(super) fn begin(&mut self, position: Position) {
+    /// `count`: how many messages there had been when that was asked.
+    pub(super) fn begin(&mut self, position: Position, count: usize) {
         if self.at.is_none() {
-            *self = Self { at: Some(position), is_new: true, ..Self::default() };
+            *self = Self { at: Some(position), count, is_new: true, ..Self::default() };
         }
     }
 
@@ -89,7 +92,14 @@ impl Ear {
             if self.is_new && is_same && *offset <= at.offset {
                 return;
             }
-            assert!(is_same && *offset == at.offset + 1, "{position} came after {at}");
+            let is_first = at.is_empty() && *offset == 1;
+            assert!(is_first || is_same && *offset == at.offset + 1, "{position} after {at}");
+            if is_first {
+                assert!(
+                    redis.goes_on_with(epoch, self.count),
+                    "something before {position} is lost"
+                );
+            }
         }
         self.is_new = false;
         self.at = Some(position.clone());
@@ -100,6 +110,7 @@ impl Ear {
         let epoch = missed.epoch.clone().expect("its epoch is told");
         let to = missed.to.expect("its end is told");
         if let Some(at) = &self.at {
+            // That the channel is as it was need not be told.
             let from = if *at.epoch == *epoch { at.offset + 1 } else { 1 };
             let may_be_old = self.is_new && *at.epoch == *epoch && missed.from <= from;
             assert!(missed.from == from || may_be_old, "{missed:?} was told after {at}");
@@ -110,6 +121,7 @@ impl Ear {
         }
         assert!(failed || !redis.certainly_has(&epoch, to), "{missed:?} was told, and is there");
         self.gaps += 1;
+        self.count = redis.mark.get();
         self.is_new = false;
         self.at = Some(Position { epoch, offset: to });
     }

@@ -26,6 +26,7 @@ pub(super) struct Held {
     pub(super) offset: u64,
     nonce: u64,
     stream: VecDeque<Entry>,
+    era: Option<String>,
     /// All that was ever published in this epoch and not rolled back, trimmed or not.
     pub(super) texts: Vec<String>,
 }
@@ -50,7 +51,13 @@ pub(super) struct Redis {
     pub(super) is_up: Cell<bool>,
     pub(super) failures: Cell<u64>,
     pub(super) losses: Cell<u64>,
-    rotations: Cell<u64>,
+    pub(super) failovers: Cell<u64>,
+    pub(super) rotations: Cell<u64>,
+    pub(super) eras: Cell<u64>,
+    /// The epochs of all that was published, in order.
+    pub(super) published: RefCell<Vec<String>>,
+    /// How many that were when a shard's turn began.
+    pub(super) mark: Cell<usize>,
     count: Cell<u64>,
     lines: RefCell<Vec<Option<Line>>>,
     /// Whatever was published at a position, on any branch of the history.
@@ -82,7 +89,11 @@ impl Redis {
             is_up: Cell::new(true),
             failures: Cell::new(0),
             losses: Cell::new(0),
+            failovers: Cell::new(0),
             rotations: Cell::new(0),
+            eras: Cell::new(0),
+            published: RefCell::default(),
+            mark: Cell::new(0),
             count: Cell::new(0),
             lines: RefCell::new((0..shards).map(|_| None).collect()),
             said: RefCell::default(),
@@ -104,7 +115,7 @@ impl Redis {
         }
         let mut held = self.held.borrow_mut();
         if held.epoch.is_none() {
-            held.begin(format!("e{}", self.unique()));
+            held.begin(format!("e{}", self.unique()), 0);
         }
         let text = self.unique().to_string();
         let (nonce, previous) = (wire::nonce(), held.nonce);
@@ -116,12 +127,46 @@ impl Redis {
         if held.stream.len() > self.messages_max {
             held.stream.pop_front();
         }
+        self.published.borrow_mut().push(epoch.clone());
         let version = wire::VERSION;
         let payload = format!("{version} t {epoch} {offset} {nonce} {previous}\n{text}");
         self.said.borrow_mut().entry((epoch, offset)).or_default().push(text);
         for line in self.lines.borrow_mut().iter_mut().flatten().filter(|line| !line.is_stale) {
             line.on_its_way.push_back(Bytes::from(payload.clone()));
         }
+    }
+
+    /// What a shard does now begins; how many questions have failed.
+    pub(super) fn turn_begins(&self) -> u64 {
+        self.mark.set(self.published.borrow().len());
+        self.failures.get()
+    }
+
+    /// The eras that count; now and then it is time for a new one.
+    fn era(&self, candidate: &str) -> String {
+        let mut held = self.held.borrow_mut();
+        let known = held.era.take();
+        let before = known.as_ref().and_then(|known| known.split(' ').next());
+        let era = match before {
+            Some(before) if self.chance(2) => format!("{candidate} {before}"),
+            Some(_) => known.clone().expect("its beginning is there"),
+            None => candidate.to_owned(),
+        };
+        if known.as_ref() != Some(&era) {
+            self.eras.set(self.eras.get() + 1);
+        }
+        held.era = Some(era.clone());
+        era
+    }
+
+    /// Whether what was published after the first `count` messages begins with `epoch`. As far as
+    /// anybody can tell: a failover may have lost the proof.
+    pub(super) fn goes_on_with(&self, epoch: &str, count: usize) -> bool {
+        let published = self.published.borrow();
+        // What arrives late of an earlier one is followed by what is told of the next.
+        let is_late = || published[..count].iter().any(|one| one == epoch);
+        let is_next = published.get(count).is_none_or(|one| one == epoch);
+        is_next || is_late() || self.failovers.get() > 0
     }
 
     /// Whether `text` was published at this position.
@@ -171,6 +216,7 @@ impl Redis {
     /// The replica is the master now. Connections stay where they are until somebody notices.
     pub(super) fn fail_over(&self) {
         self.held.replace(self.replica.borrow().clone());
+        self.failovers.set(self.failovers.get() + 1);
         self.losses.set(self.losses.get() + 1);
         self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
     }
@@ -198,23 +244,22 @@ impl StandIn for Redis {
         let args: Vec<String> =
             args.into_iter().map(|arg| arg.convert().expect("arguments are text")).collect();
         let answer = if script.sha1 == self.scripts.position.sha1 {
-            let mut held = self.held.borrow_mut();
-            if held.epoch.is_none() {
-                held.begin(args[0].clone());
-            }
-            let is_asked = args.len() > 2;
-            let is_there = || held.epoch.as_ref() == Some(&args[2]) && args[3] == text(held.offset);
+            let held = self.held.borrow();
+            let is_asked = !args.is_empty();
+            let is_there = || held.epoch.as_ref() == Some(&args[0]) && args[1] == text(held.offset);
             match is_asked && !is_there() {
-                true => held.read(args[4].parse().unwrap(), args[5].parse().unwrap()),
+                true => held.read(args[2].parse().unwrap(), args[3].parse().unwrap()),
                 false => held.standing(),
             }
         } else if script.sha1 == self.scripts.rotate.sha1 {
             let mut held = self.held.borrow_mut();
             if held.epoch.is_none() || held.epoch.as_ref() == Some(&args[2]) {
                 self.rotations.set(self.rotations.get() + 1);
-                held.begin(args[0].clone());
+                held.begin(args[0].clone(), args[3].parse().unwrap());
             }
             held.standing()
+        } else if script.sha1 == self.scripts.era.sha1 {
+            self.era(&args[0]).into()
         } else if script.sha1 == self.scripts.read.sha1 {
             self.held.borrow().read(args[0].parse().unwrap(), args[1].parse().unwrap())
         } else {
@@ -229,12 +274,13 @@ impl StandIn for Redis {
 }
 
 impl Held {
-    fn begin(&mut self, epoch: String) {
-        *self = Self { epoch: Some(epoch), ..Self::default() };
+    fn begin(&mut self, epoch: String, nonce: u64) {
+        let era = self.era.take();
+        *self = Self { epoch: Some(epoch), nonce, era, ..Self::default() };
     }
 
     fn standing(&self) -> Value {
-        let epoch = self.epoch.clone().expect("it has begun");
+        let Some(epoch) = self.epoch.clone() else { return Value::Null };
         Value::Array(vec![epoch.into(), text(self.offset).into(), text(self.nonce).into()])
     }
 
