@@ -19,7 +19,8 @@
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; what is counted |
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
 //! | 1 | [`channel`], [`position`] | names; places in a channel's history |
-//! | 0 | [`clock`], [`limits`], [`telemetry`] | time, bounds, logs |
+//! | 1 | [`telemetry`] | the log, which waits for nobody |
+//! | 0 | [`clock`], [`limits`] | time, bounds |
 //!
 //! # Data path, socket to socket
 //! `shard` accepts (or, when it is silent, the control thread does, and [`shard::placement`] gives

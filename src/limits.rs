@@ -3,12 +3,16 @@
 //! Options (config/) bound what operators differ about; these bound the rest, so that no queue,
 //! buffer, loop or wait is without an end. Relations between them are checked at compile time.
 
+mod ending;
 mod joining;
+mod log;
 mod publishing;
 
 use std::time::Duration;
 
+pub use ending::*;
 pub use joining::*;
+pub use log::*;
 pub use publishing::*;
 
 /// Longest epoch of a position; a longer one is none.
@@ -309,16 +313,6 @@ pub const RESUME_RETRY: Duration = Duration::from_millis(100);
 
 // --- Life of the process --------------------------------------------------------------------
 
-/// Signals this close to the last one count as the same.
-pub const SIGNAL_MERGE: Duration = Duration::from_millis(300);
-/// From the second signal to the end of the process.
-pub const FORCED_EXIT_DEADLINE: Duration = Duration::from_secs(1);
-/// What requests in progress get once the last client has left.
-pub const LAST_REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
-/// Longest time that a client closed by the drain is told to stay away.
-pub const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
-/// Between two progress lines of a drain.
-pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// A shard silent for this long has others accept in its stead. Four beats: a loop that works
 /// through its longest slices and a storm of newcomers is late by tens of milliseconds, and with
 /// one more beat until somebody looks no connection waits for half a second.
@@ -331,8 +325,6 @@ pub const SHARD_STALL_LIVE: Duration = Duration::from_secs(30);
 pub const SHARD_BEAT_INTERVAL: Duration = Duration::from_millis(50);
 /// Accept pauses this long when descriptors have run out.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// Between two lines about failing accepts, of all threads together.
-pub const ACCEPT_COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Descriptors kept free for the control thread, files, probes and the answer 503.
 pub const DESCRIPTORS_RESERVED: u64 = 64;
 /// Descriptors kept free for each shard's runtime, epoll set and Redis; its listeners (twice: the
@@ -340,8 +332,6 @@ pub const DESCRIPTORS_RESERVED: u64 = 64;
 pub const DESCRIPTORS_PER_SHARD: u64 = 10;
 /// Masters of a Redis Cluster for whose connections descriptors are kept free.
 pub const CLUSTER_MASTERS_RESERVED: usize = 16;
-/// On a Windows close, logoff or shutdown event: closing spread over this.
-pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);
 
 const _: () = assert!(PUBLISH_CONFIRM_DEADLINE.as_millis() < PUBLISH_ANSWER_DEADLINE.as_millis());
 const _: () = assert!(SHARD_BEAT_INTERVAL.as_millis() * 4 <= SHARD_STALL_ACCEPT.as_millis());

@@ -32,10 +32,15 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> u8 {
-    let served = telemetry::init(&config.log)
-        .map_err(anyhow::Error::from)
-        .and_then(|()| run(config).map_err(anyhow::Error::from));
-    served.unwrap_or_else(|error| {
+    // Dropped last: what was logged goes out.
+    let _log = match telemetry::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "wsbcast: {error}");
+            return EXIT_FAILURE;
+        }
+    };
+    run(config).map_err(anyhow::Error::from).unwrap_or_else(|error| {
         error!("{error:#}");
         EXIT_FAILURE
     })

@@ -25,7 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("clock", 0),
     ("limits", 0),
     ("seeds", 0),
-    ("telemetry", 0),
+    ("telemetry", 1),
     ("drain", 1),
     ("position", 1),
     ("ws", 1),
@@ -41,7 +41,7 @@ const LAYERS: &[(&str, u8)] = &[
 
 /// Files that are values and functions only: time and bytes come in as arguments.
 const PURE: &[&str] =
-    &["limits.rs", "channel.rs", "position.rs", "ws/", "hub/", "conn/keepalive.rs"];
+    &["limits.rs", "limits/", "channel.rs", "position.rs", "ws/", "hub/", "conn/keepalive.rs"];
 const PURE_BANS: &[&str] = &["tokio::", "hyper", "tracing", "Instant::now", "SystemTime"];
 
 /// Written in two parts, so that this file may be checked too.
@@ -144,6 +144,26 @@ fn pure_files_do_no_io_and_read_no_clock() {
         for (n, code) in source.production() {
             for ban in PURE_BANS.iter().filter(|ban| code.contains(**ban)) {
                 errors.push(format!("src/{name}:{n}: a pure file does not use {ban}"));
+            }
+        }
+    });
+}
+
+/// What peers, publishers and Redis cause they can cause a thousand times a second. Only what
+/// the process does by itself may be said each time.
+#[test]
+fn no_stranger_decides_how_long_the_log_gets() {
+    // `refusing.rs` has a first line and a count for each reason.
+    let own = ["main.rs", "server/", "telemetry/", "broker/refusing.rs"];
+    check(|source, errors| {
+        let Some(name) = source.in_src() else { return };
+        if own.iter().any(|prefix| name.starts_with(prefix)) {
+            return;
+        }
+        for (n, code) in source.production() {
+            for word in ["info!(", "warn!(", "error!("].iter().filter(|word| code.contains(**word))
+            {
+                errors.push(format!("src/{name}:{n}: `seldom!` instead of `{word}…)`"));
             }
         }
     });

@@ -17,6 +17,7 @@ use crate::{
     clock::{self, Millis},
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
     metrics::{BrokerRefusal, Counter, Counters, PublishFailure},
+    telemetry::seldom,
 };
 
 /// How far away Redis is.
@@ -235,7 +236,7 @@ impl Health {
         if self.outage_told.swap(true, Ordering::Relaxed) {
             tracing::debug!(%reason, "Redis is still out of reach");
         } else {
-            tracing::warn!(%reason, "Redis is out of reach; trying again and again");
+            seldom!(warn, "Redis is out of reach; trying again and again", %reason);
         }
     }
 
@@ -309,10 +310,10 @@ impl Health {
         match after {
             Reach::Up if before == Reach::Lost as u8 => {
                 self.reconnects.add(1);
-                tracing::info!("Redis is back: every shard is subscribed again");
+                seldom!(info, "Redis is back: every shard is subscribed again");
             }
-            Reach::Up => tracing::info!("Redis is reached: every shard is subscribed"),
-            _ => tracing::warn!("Redis is lost, for some shard at least"),
+            Reach::Up => seldom!(info, "Redis is reached: every shard is subscribed"),
+            _ => seldom!(warn, "Redis is lost, for some shard at least"),
         }
     }
 

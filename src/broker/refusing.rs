@@ -21,6 +21,7 @@ use crate::{
     clock::Millis,
     limits::{LOG_REFUSALS_INTERVAL, REFUSAL_LASTS, REFUSAL_MEMORY, REFUSALS_MAX},
     metrics::{BrokerRefusal, Counters},
+    telemetry::seldom,
 };
 
 /// How much of what is published Redis refuses.
@@ -139,7 +140,7 @@ impl Refusing {
             if let Some(refused) = state.refused.remove(&subject()) {
                 self.settle(&state);
                 if state.refused.is_empty() && now - refused.since >= REFUSAL_LASTS {
-                    tracing::info!("Redis accepts again what it has refused");
+                    seldom!(info, "Redis accepts again what it has refused");
                 }
             }
         }

@@ -98,6 +98,8 @@ pub struct ProcessFacts {
     pub broker_lag_seconds: f64,
     /// Times this process took the raw channel over from one that had not handed it over.
     pub raw_handovers: u64,
+    /// Log lines that nobody took in time.
+    pub log_lines_dropped: u64,
     /// Where the process is in its life.
     pub drain_phase: Phase,
     /// Clients that still hold the drain; 0 while serving.
@@ -244,13 +246,9 @@ const SHARD_ROWS: [Row; 18] = [
 fn process_families(facts: &ProcessFacts) -> Vec<Family> {
     let build = vec![("version", facts.version.into()), ("commit", facts.commit.into())];
     let one = |value| vec![Sample { shard: None, labels: Vec::new(), value }];
-    let family = |name: &str, kind, help, samples| Family {
-        name: format!("{PREFIX}{name}").into(),
-        help,
-        kind,
-        total: Total::Sum,
-        samples,
-    };
+    let count =
+        |name, help, value| process_family(name, Kind::Counter, help, one(Value::Whole(value)));
+    let family = process_family;
     vec![
         family(
             "broker_connected",
@@ -258,12 +256,7 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             "1 while the broker is within reach, else 0.",
             one(Value::Whole(facts.broker_connected.into())),
         ),
-        family(
-            "broker_reconnects_total",
-            Kind::Counter,
-            "Times the broker came back.",
-            one(Value::Whole(facts.broker_reconnects)),
-        ),
+        count("broker_reconnects_total", "Times the broker came back.", facts.broker_reconnects),
         family(
             "broker_gaps_total",
             Kind::Counter,
@@ -282,11 +275,15 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             "How long the last heartbeat took through the broker and back.",
             one(Value::Real(facts.broker_lag_seconds)),
         ),
-        family(
+        count(
             "raw_handovers_total",
-            Kind::Counter,
             "Times the raw channel was taken over after a process had lost it.",
-            one(Value::Whole(facts.raw_handovers)),
+            facts.raw_handovers,
+        ),
+        count(
+            "log_lines_dropped_total",
+            "Log lines dropped since nobody took them in time, or they could not be written.",
+            facts.log_lines_dropped,
         ),
         family(
             "drain_phase",
@@ -326,6 +323,10 @@ fn refusals(facts: &ProcessFacts) -> Vec<Sample> {
         value: Value::Whole(*count),
     };
     BrokerRefusal::WORDS.iter().zip(&facts.broker_refusals).map(sample).collect()
+}
+
+fn process_family(name: &str, kind: Kind, help: &'static str, samples: Vec<Sample>) -> Family {
+    Family { name: format!("{PREFIX}{name}").into(), help, kind, total: Total::Sum, samples }
 }
 
 fn whole(value: u64) -> Reading {

@@ -19,6 +19,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     broker_refusals: [0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     broker_lag_seconds: 0.25,
     raw_handovers: 5,
+    log_lines_dropped: 6,
     drain_phase: Phase::Waiting,
     drain_remaining_connections: 7,
     version: "1.2.3",
@@ -26,7 +27,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, `shard` apart, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 27] = [
+const PROMISED: [(&str, &[&str]); 28] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
@@ -50,6 +51,7 @@ const PROMISED: [(&str, &[&str]); 27] = [
     ("broker_refusals_total", &["reason"]),
     ("broker_lag_seconds", &[]),
     ("raw_handovers_total", &[]),
+    ("log_lines_dropped_total", &[]),
     ("drain_phase", &[]),
     ("drain_remaining_connections", &[]),
     ("shard_loop_lag_seconds", &[]),

@@ -13,14 +13,13 @@ use tracing::{error, info, warn};
 
 use super::{
     death::Death,
-    signals::{Signal, Signals},
+    signals::{Signal, Signals, Terminations},
 };
 use crate::{
     clock::{self, Millis},
     drain::{Control, Machine, Phase, Settings},
     limits::{
         CONSOLE_CLOSE_OVER, DRAIN_PROGRESS_INTERVAL, FORCED_EXIT_DEADLINE, LAST_REQUESTS_DEADLINE,
-        SIGNAL_MERGE,
     },
 };
 
@@ -41,8 +40,7 @@ pub(super) struct Coordinator {
     machine: Machine,
     signals: Signals,
     deaths: mpsc::Receiver<Death>,
-    terminations: u32,
-    last_signal: Option<Millis>,
+    terminations: Terminations,
     next_progress: Option<Millis>,
     died: bool,
 }
@@ -59,8 +57,7 @@ impl Coordinator {
             machine: Machine::new(settings),
             signals,
             deaths,
-            terminations: 0,
-            last_signal: None,
+            terminations: Terminations::default(),
             next_progress: None,
             died: false,
         }
@@ -123,30 +120,23 @@ impl Coordinator {
                 info!(cause, "the system ends this process soon: closing everyone");
                 self.machine.start_closing(now, CONSOLE_CLOSE_OVER);
             }
-            Signal::Terminate(name) => {
-                let merged = self.last_signal.is_some_and(|last| now - last < SIGNAL_MERGE);
-                self.last_signal = Some(now);
-                if merged {
-                    return false;
+            Signal::Terminate(name) => match self.terminations.add(now) {
+                0 => {}
+                1 if self.control.phase() > Phase::Serving => info!(
+                    signal = name,
+                    "first signal: the drain, begun by POST /admin/drain, goes on; the second \
+                     one ends it"
+                ),
+                1 => self.start(name),
+                2 => {
+                    warn!(signal = name, "second signal: closing everyone with 1001 now");
+                    self.machine.stop(now);
                 }
-                self.terminations += 1;
-                match self.terminations {
-                    1 if self.control.phase() > Phase::Serving => info!(
-                        signal = name,
-                        "first signal: the drain, begun by POST /admin/drain, goes on; the second \
-                         one ends it"
-                    ),
-                    1 => self.start(name),
-                    2 => {
-                        warn!(signal = name, "second signal: closing everyone with 1001 now");
-                        self.machine.stop(now);
-                    }
-                    _ => {
-                        warn!(signal = name, "third signal: exiting at once");
-                        return true;
-                    }
+                _ => {
+                    warn!(signal = name, "third signal: exiting at once");
+                    return true;
                 }
-            }
+            },
         }
         false
     }
@@ -195,7 +185,7 @@ impl Coordinator {
         if self.died {
             return End::ShardDied;
         }
-        if clients > 0 || self.terminations > 1 {
+        if clients > 0 || self.terminations.count() > 1 {
             return End::Stopped;
         }
         let control = self.control.clone();
@@ -211,7 +201,7 @@ impl Coordinator {
                 _ = &mut answered => return End::Stopped,
                 Some(signal) = self.signals.recv() => if self.on_signal(signal) {
                     return End::AtOnce;
-                } else if self.terminations > 1 {
+                } else if self.terminations.count() > 1 {
                     return End::Stopped;
                 },
             }

@@ -19,6 +19,7 @@ use crate::{
     hub::Budget,
     limits::{CLUSTER_MASTERS_RESERVED, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED},
     metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts},
+    telemetry,
 };
 
 /// Shared by all threads.
@@ -100,6 +101,7 @@ impl Process {
             broker_refusals: health.refusals(),
             broker_lag_seconds: health.lag_seconds(),
             raw_handovers: health.raw_handovers(),
+            log_lines_dropped: telemetry::lines_dropped(),
             drain_phase: self.control.phase(),
             drain_remaining_connections: self.control.barrier.clients() as u64,
             version: env!("CARGO_PKG_VERSION"),

@@ -4,8 +4,16 @@
 //! [`from_os`] fills that channel from the system. It must be called before "ready" is logged.
 
 use std::io;
+#[cfg(unix)]
+use std::thread;
 
 use tokio::sync::mpsc;
+
+#[cfg(unix)]
+use super::Exit;
+#[cfg(unix)]
+use crate::{clock, limits::THIRD_SIGNAL_DEADLINE};
+use crate::{clock::Millis, limits::SIGNAL_MERGE};
 
 /// Signals that wait to be looked at; more than a person can send meanwhile.
 const SIGNALS_WAITING_MAX: usize = 16;
@@ -31,20 +39,21 @@ pub fn channel() -> (mpsc::Sender<Signal>, Signals) {
     mpsc::channel(SIGNALS_WAITING_MAX)
 }
 
-/// Installs the handlers. Must be called inside the control thread's runtime.
+/// Installs the handlers, and starts a thread that takes what they catch to the control thread.
+/// Should that one hang, whatever on, the third signal to terminate ends the process all the same.
 ///
 /// # Errors
-/// When the system refuses a handler.
+/// When the system refuses a handler or the thread.
 #[cfg(unix)]
 pub fn from_os() -> io::Result<Signals> {
-    use futures_util::StreamExt as _;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
     let (sender, signals) = channel();
     let numbers = [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
-    let mut caught = signal_hook_tokio::Signals::new(numbers)?;
-    tokio::task::spawn_local(async move {
-        while let Some(number) = caught.next().await {
+    let mut caught = signal_hook::iterator::Signals::new(numbers)?;
+    let forward = move || {
+        let mut terminations = Terminations::default();
+        for number in caught.forever() {
             let signal = match number {
                 SIGTERM => Signal::Terminate("SIGTERM"),
                 SIGINT => Signal::Terminate("SIGINT"),
@@ -53,12 +62,55 @@ pub fn from_os() -> io::Result<Signals> {
                 SIGUSR2 => Signal::Ignored("SIGUSR2"),
                 _ => Signal::Ignored("SIGHUP"),
             };
-            if sender.send(signal).await.is_err() {
-                return;
+            let is_to_end = matches!(signal, Signal::Terminate(_));
+            // What is ignored anyway leaves room for what is not.
+            if is_to_end || sender.capacity() > SIGNALS_WAITING_MAX / 2 {
+                // Full: the control thread has not looked for long; gone: the process ends.
+                let _ = sender.try_send(signal);
+            }
+            if is_to_end && terminations.add(clock::now()) > 2 {
+                end_in_any_case();
             }
         }
-    });
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(forward)?;
     Ok(signals)
+}
+
+/// The control thread gets a moment to end the process by itself.
+#[cfg(unix)]
+#[expect(clippy::disallowed_methods, reason = "whoever was to return to main does not")]
+fn end_in_any_case() -> ! {
+    let start = clock::instant();
+    while start.elapsed() < THIRD_SIGNAL_DEADLINE {
+        thread::park_timeout(THIRD_SIGNAL_DEADLINE);
+    }
+    std::process::exit(Exit::CutOff.code().into())
+}
+
+/// Counts signals to terminate; those close together count as one.
+#[derive(Debug, Default)]
+pub(super) struct Terminations {
+    count: u32,
+    last: Option<Millis>,
+}
+
+impl Terminations {
+    /// The count with one more at `now`; 0 if that one does not count.
+    pub(super) fn add(&mut self, now: Millis) -> u32 {
+        let merged = self.last.is_some_and(|last| now - last < SIGNAL_MERGE);
+        self.last = Some(now);
+        if merged {
+            return 0;
+        }
+        self.count += 1;
+        self.count
+    }
+
+    /// How many have counted.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
 }
 
 /// Installs the console-control handlers. Must be called inside the control thread's runtime.

@@ -14,7 +14,6 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval},
 };
-use tracing::{info, warn};
 
 use super::acceptor::hand_out;
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     limits::{PLACEMENT_INTERVAL, SHARD_BEAT_INTERVAL, SHARD_STALL_ACCEPT},
     metrics::Placed,
     shard::{accept::complain, placement::Placement},
+    telemetry::seldom,
 };
 
 /// One shard as the control thread watches it.
@@ -81,13 +81,17 @@ impl Watched {
             // With nobody alive there is nobody to accept for.
             (true, None) if placement.has_room(now) => match begin(&self.duplicates, placement) {
                 Ok(acceptors) => {
-                    warn!(shard = index, "a shard is silent: others take its new connections");
+                    seldom!(
+                        warn,
+                        "a shard is silent: others take its new connections",
+                        shard = index
+                    );
                     self.acceptors = Some(acceptors);
                 }
                 Err(error) => complain(&error),
             },
             (false, Some(_)) => {
-                info!(shard = index, "the shard is back: it takes new connections again");
+                seldom!(info, "the shard is back: it takes new connections again", shard = index);
                 self.acceptors = None;
             }
             _ => {}

@@ -11,10 +11,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::ready,
 };
 
@@ -23,7 +20,7 @@ use tokio::{
     task::yield_now,
     time::sleep,
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     admit::Admitted,
@@ -37,11 +34,9 @@ use crate::{
     clock,
     conn::{Connected, Endpoint},
     http::{self, Upgraded},
-    limits::{
-        ACCEPT_BACKOFF, ACCEPT_COMPLAINT_INTERVAL, HTTP_CONNECTIONS_PER_SHARD_MAX,
-        NEWCOMERS_PER_TURN,
-    },
+    limits::{ACCEPT_BACKOFF, HTTP_CONNECTIONS_PER_SHARD_MAX, NEWCOMERS_PER_TURN},
     metrics::{Placed, ShardMetrics},
+    telemetry::seldom,
 };
 
 /// What every way into the shard shares.
@@ -130,17 +125,9 @@ impl Door {
     }
 }
 
-/// Says that accepting fails: one line in a while, of all threads together.
+/// Says that accepting fails.
 pub fn complain(error: &io::Error) {
-    static NEXT_MS: AtomicU64 = AtomicU64::new(0);
-    let now = clock::now();
-    let next = NEXT_MS.load(Ordering::Relaxed);
-    let after = (now + ACCEPT_COMPLAINT_INTERVAL).0;
-    let is_due = next <= now.0;
-    if is_due && NEXT_MS.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    {
-        warn!(%error, "cannot accept connections; trying again");
-    }
+    seldom!(warn, "cannot accept connections; trying again", %error);
 }
 
 /// Gives newcomers their turns, for ever.

@@ -14,7 +14,6 @@ use tokio::{
     task::yield_now,
     time::{MissedTickBehavior, interval, sleep_until},
 };
-use tracing::error;
 
 use super::{
     Core,
@@ -27,6 +26,7 @@ use crate::{
     hub::Pass,
     limits::{APPEND_TURN_BYTES_MAX, EVENTS_SLICE, PASS_SLICE, SHARD_BEAT_INTERVAL},
     metrics::ShardMetrics,
+    telemetry::seldom,
 };
 
 /// Reads from and writes to clients that are ready.
@@ -38,7 +38,7 @@ pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
         if waiting.is_empty() && again.is_empty() {
             tokio::select! {
                 ready = poller.ready(&mut batch) => if let Err(error) = ready {
-                    error!(%error, "the clients' epoll set failed");
+                    seldom!(error, "the clients' epoll set failed", %error);
                     return "event";
                 },
                 () = core.again.notified() => {}

@@ -25,6 +25,7 @@ mod history;
 mod http;
 mod limits;
 mod local;
+mod log;
 mod ops;
 mod principals;
 mod redis;

@@ -64,6 +64,7 @@ fn metrics_are_well_formed_and_complete() {
         "broker_reconnects_total",
         "broker_gaps_total",
         "broker_lag_seconds",
+        "log_lines_dropped_total",
         "drain_phase",
         "drain_remaining_connections",
         "shard_loop_lag_seconds",

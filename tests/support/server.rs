@@ -239,6 +239,11 @@ impl Server {
         self.log.text()
     }
 
+    /// From now on nobody reads its log, until somebody does again.
+    pub(crate) fn leave_log_unread(&self, unread: bool) {
+        self.log.leave_unread(unread);
+    }
+
     /// Waits for a log line that contains all `words`, and returns the first such.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, words: &[&str]) -> String {
@@ -293,6 +298,7 @@ pub(crate) fn as_user(command: &mut Command, uid: u32) {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+        self.log.leave_unread(false);
         if thread::panicking() {
             eprintln!("--- log of process {} ---\n{}---", self.child.id(), self.log.text());
         }
@@ -306,6 +312,7 @@ struct Log(Arc<(Mutex<Lines>, Condvar)>);
 #[derive(Debug, Default)]
 struct Lines {
     lines: Vec<String>,
+    unread: bool,
     ended: bool,
 }
 
@@ -317,13 +324,21 @@ impl Log {
             let (lines, changed) = &*writer.0;
             for line in BufReader::new(pipe).lines() {
                 let line = line.unwrap_or_else(|error| format!("(unreadable: {error})"));
-                lines.lock().expect("no writer panics").lines.push(without_colours(&line));
+                let mut lines = lines.lock().expect("no writer panics");
+                lines.lines.push(without_colours(&line));
                 changed.notify_all();
+                let is_unread = |lines: &mut Lines| lines.unread;
+                drop(changed.wait_while(lines, is_unread).expect("no reader panics"));
             }
             lines.lock().expect("no writer panics").ended = true;
             changed.notify_all();
         });
         log
+    }
+
+    fn leave_unread(&self, unread: bool) {
+        self.0.0.lock().expect("no writer panics").unread = unread;
+        self.0.1.notify_all();
     }
 
     fn text(&self) -> String {

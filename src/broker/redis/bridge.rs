@@ -37,6 +37,7 @@ use crate::{
         PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX,
     },
     metrics::PublishFailure,
+    telemetry::seldom,
     ws::Kind,
 };
 
@@ -116,7 +117,7 @@ impl Subscriber {
             Heard::Free => bridge.nudge.notify_one(),
             Heard::Interrupted => {
                 self.link.shared.health_ref().raw_handovers.add(1);
-                tracing::warn!("the raw channel was without a bridge: messages may be lost");
+                seldom!(warn, "the raw channel was without a bridge: messages may be lost");
             }
         }
         self.bridge_ready(bridge).await;
@@ -195,7 +196,7 @@ impl Subscriber {
                     PublishFailure::BrokerLost
                 }
             };
-            tracing::warn!(?failure, "a message of the raw channel was not (surely) published");
+            seldom!(warn, "a message of the raw channel was not (surely) published", ?failure);
             health.raw_failures.add(failure as usize, 1);
         }
     }
@@ -226,7 +227,7 @@ impl Subscriber {
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(CallError::Refused(error))) if !bridge.refusal_told.replace(true) => {
-                tracing::warn!(%error, "Redis refuses the raw channel's lease");
+                seldom!(warn, "Redis refuses the raw channel's lease", %error);
                 return BRIDGE_RENEW_INTERVAL;
             }
             Ok(Err(error)) => {
@@ -245,7 +246,7 @@ impl Subscriber {
             (_, None) => {
                 bridge.lease.borrow_mut().granted(attempt, asked);
                 if ask == Ask::Take {
-                    tracing::info!("this process bridges the raw channel");
+                    seldom!(info, "this process bridges the raw channel");
                 }
                 // What has come since the mark is ours.
                 self.bridge_ready(bridge).await;

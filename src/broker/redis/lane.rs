@@ -41,6 +41,7 @@ use crate::{
     broker::Shared,
     clock::{self, Millis},
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, WATCH_REPEAT},
+    telemetry::seldom,
 };
 
 /// Why a command brought no answer that counts.
@@ -253,7 +254,7 @@ impl Lane {
                 Err(error) if is_refusal(&error) => {
                     link.shared.health_ref().refusing.count(refusal::reason(error.details()));
                     if !std::mem::replace(&mut is_told, true) {
-                        tracing::warn!(%error, "Redis refuses our heartbeat");
+                        seldom!(warn, "Redis refuses our heartbeat", %error);
                     }
                 }
                 Err(_) => return,

@@ -13,6 +13,7 @@ use super::{
     subscriber::Subscriber,
     subscriptions::{Command, Subscriptions},
 };
+use crate::telemetry::seldom;
 
 /// One server, as a subscriber sees it.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl Subscriber {
         }
         if is_unknown {
             if !node.is_plain.replace(true) {
-                tracing::warn!(server = %node.server, "this Redis has no sharded channels");
+                seldom!(warn, "this Redis has no sharded channels", server = %node.server);
             }
             subscriptions.retry_refused();
         }

@@ -39,6 +39,7 @@ use crate::{
     clock,
     limits::{HISTORY_CHANNELS_MAX, REDIS_META_TTL, REPLAY_PIECE_BYTES},
     position::{Position, is_same_epoch},
+    telemetry::seldom,
 };
 
 /// The process's side of Redis.
@@ -134,7 +135,7 @@ impl Process {
     pub(super) fn move_on(&self, era: Era, why: &str) {
         let now = clock::now();
         if self.whereabouts.end(era, now) {
-            tracing::warn!(why, "Redis is looked for anew, by its name");
+            seldom!(warn, "Redis is looked for anew, by its name", why);
             self.lead.move_on(now);
         }
     }

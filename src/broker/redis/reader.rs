@@ -24,6 +24,7 @@ use crate::{
     clock,
     limits::{HISTORY_READ_CHUNK, SUBSCRIBE_DEADLINE},
     position::{Position, is_same_epoch},
+    telemetry::seldom,
 };
 
 /// What somebody needs to be in memory: of `epoch`, all after `after`, up to `to`.
@@ -229,7 +230,7 @@ impl Process {
         match tokio::time::timeout(SUBSCRIBE_DEADLINE, covering).await {
             Ok(Ok(())) => {}
             Ok(Err(CallError::Refused(error))) => {
-                tracing::warn!(%channel, %error, "Redis refuses to tell the history");
+                seldom!(warn, "Redis refuses to tell the history", %channel, %error);
             }
             Ok(Err(error)) => tracing::debug!(%channel, ?error, "the history cannot be read"),
             Err(_) => tracing::debug!(%channel, "the history was not read in time"),

@@ -29,6 +29,7 @@ use crate::{
     clock::{self, Millis},
     limits::{POSITIONS_IN_FLIGHT_MAX, REDIS_RECONNECT_DELAY, REPAIR_DEADLINE},
     position::Position,
+    telemetry::seldom,
 };
 
 /// Two histories share an epoch.
@@ -144,7 +145,7 @@ impl Subscriber {
                     Ok(standing) => self.catch_up(channel, name, standing, at).await?,
                     // The next message tells.
                     Err(CallError::Refused(error)) => {
-                        tracing::warn!(%channel, %error, "Redis refuses to tell a position");
+                        seldom!(warn, "Redis refuses to tell a position", %channel, %error);
                     }
                     Err(_) => return Err(ConnectionError::Unanswered),
                 }
@@ -237,7 +238,7 @@ impl Subscriber {
         self.with_track(name, |track| track.advance(&epoch, to, last, clock::now()));
         if is_whole {
             self.link.shared.health_ref().repaired.add(1);
-            tracing::info!(%channel, from, to, "messages that did not arrive were fetched");
+            seldom!(info, "messages that did not arrive were fetched", %channel, from, to);
         }
         Ok(())
     }
@@ -274,7 +275,7 @@ impl Subscriber {
         if let Ok(fed) = timeout(REPAIR_DEADLINE, covering).await {
             return fed;
         }
-        tracing::warn!(%channel, ?reason, "the history was not read in time");
+        seldom!(warn, "the history was not read in time", %channel, ?reason);
         Fed::Known
     }
 
@@ -305,7 +306,7 @@ impl Subscriber {
             self.link.shared.health_ref().duplicates.add(1);
             return Ok(());
         }
-        tracing::warn!(%channel, epoch, "Redis was rolled back: the channel begins anew");
+        seldom!(warn, "Redis was rolled back: the channel begins anew", %channel, epoch);
         let Position { epoch, offset } = position;
         let (before, next) = (Before::Epoch, None);
         let hole = Hole { epoch: epoch.clone(), from: 1, to: offset, before, last: nonce, next };
@@ -319,7 +320,7 @@ impl Subscriber {
 
     fn gap(&self, channel: &ChannelName, missed: Missed) {
         self.link.shared.health_ref().count_gap();
-        tracing::warn!(%channel, ?missed, "messages were lost between Redis and this process");
+        seldom!(warn, "messages were lost between Redis and this process", %channel, ?missed);
         self.sink.gap(channel, missed);
     }
 

@@ -30,6 +30,7 @@ use crate::{
     broker::Shared,
     clock,
     limits::{REDIS_CONNECT_DEADLINE, SENTINEL_INTERVAL, TAKEOVER_LOOK_MAX, TAKEOVER_LOOK_PAUSE},
+    telemetry::seldom,
 };
 
 /// What sentinels publish when a replica was chosen, when it has taken over for the one that leads
@@ -168,7 +169,7 @@ impl Follower {
         if kind == CHOSEN
             && let Some(chosen) = chosen_in(what, &self.service)
         {
-            tracing::info!(server = %chosen, "sentinels have chosen this replica to take over");
+            seldom!(info, "sentinels have chosen this replica to take over", server = %chosen);
             self.process().lead.expect_takeover(clock::now());
             *self.chosen.borrow_mut() = Some(chosen);
             self.was_chosen.notify_one();
@@ -218,7 +219,7 @@ impl Follower {
 
     fn go_to(&self, master: Option<Server>) {
         let Some(master) = master else { return };
-        tracing::info!(%master, "this is the master behind the sentinels");
+        seldom!(info, "this is the master behind the sentinels", %master);
         self.process().lead.go_to(master, clock::now());
     }
 }

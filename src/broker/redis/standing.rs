@@ -24,6 +24,7 @@ use crate::{
     channel::ChannelName,
     limits::SUBSCRIBE_DEADLINE,
     position::Position,
+    telemetry::seldom,
 };
 
 /// The questions of a process that have no answer yet.
@@ -136,7 +137,7 @@ impl Process {
         let keys = self.names.keys(channel);
         let answer = match link.ask(channel, &self.scripts.position, keys, args).await {
             Err(CallError::Refused(error)) if reading.is_some() => {
-                tracing::warn!(%channel, %error, "Redis refuses to tell the history");
+                seldom!(warn, "Redis refuses to tell the history", %channel, %error);
                 return self.standing(link, channel).await;
             }
             answer => answer?,

@@ -29,6 +29,7 @@ use crate::{
         HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX,
         SUBSCRIBE_RETRY, SUBSCRIBES_IN_FLIGHT_MAX,
     },
+    telemetry::seldom,
 };
 
 /// What a shard's handle and its subscriber task share.
@@ -305,7 +306,7 @@ impl Subscriber {
                 return Ok(());
             }
             self.link.shared.health_ref().refusing.count(refusal::reason(error));
-            tracing::warn!(%error, ?command, "Redis refuses a subscription");
+            seldom!(warn, "Redis refuses a subscription", %error, ?command);
         }
         self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
         self.tell_hearers(&command, refusal.is_some());

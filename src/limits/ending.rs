@@ -1,0 +1,20 @@
+//! Bounds of a process's end: signals, the drain, and what is waited for last.
+//!
+//! Part of [`limits`](super): whatever hangs, the process ends within these.
+
+use std::time::Duration;
+
+/// Signals this close to the last one count as the same.
+pub const SIGNAL_MERGE: Duration = Duration::from_millis(300);
+/// From the third signal to the end of the process, if the control thread does not end it.
+pub const THIRD_SIGNAL_DEADLINE: Duration = Duration::from_secs(2);
+/// From the second signal to the end of the process.
+pub const FORCED_EXIT_DEADLINE: Duration = Duration::from_secs(1);
+/// What requests in progress get once the last client has left.
+pub const LAST_REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
+/// Between two progress lines of a drain.
+pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest time that a client closed by the drain is told to stay away.
+pub const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
+/// On a Windows close, logoff or shutdown event: closing spread over this.
+pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);

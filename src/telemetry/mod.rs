@@ -1,0 +1,221 @@
+//! Logs: structured, to standard error, as text for people or as JSON for collectors.
+//!
+//! Set up once, by `main`; tests that need no log never call [`init`]. Modules log through
+//! `tracing` and know nothing of formats, and through `seldom!` where others decide how often.
+//! Lines are handed to a thread that writes them (`queue`), so that logging waits for nobody.
+//! Nothing here may write to standard output, which belongs to `--help`,
+//! `--version` and `health`.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal},
+    panic,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use thiserror::Error;
+use tracing::{Dispatch, callsite, dispatcher, error, warn};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
+
+mod queue;
+mod seldom;
+
+use queue::Queue;
+pub use queue::lines_dropped;
+pub use seldom::Place;
+pub(crate) use seldom::seldom;
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One compact line, coloured on a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Text or JSON.
+    pub format: Format,
+    /// A level, or filter directives such as `info,wsbcast::broker=debug`.
+    pub level: String,
+}
+
+/// Logs could not be set up.
+#[derive(Debug, Error)]
+pub enum InitError {
+    /// The level is none, and no filter either.
+    #[error(transparent)]
+    Filter(#[from] InvalidFilter),
+    /// This process logs already.
+    #[error("logging is already set up: {0}")]
+    AlreadySet(#[from] dispatcher::SetGlobalDefaultError),
+    /// The system refuses a thread.
+    #[error("no thread for the log: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// What is logged goes out while this lives, and what waits when it is dropped, in bounded time.
+#[derive(Debug)]
+#[must_use = "dropped last, so that the last lines are written"]
+pub struct Log(Queue);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        seldom::tell_all();
+        self.0.flush();
+    }
+}
+
+/// The text is neither a level nor a list of filter directives.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("off, error, warn, info, debug, trace, or directives such as info,wsbcast::broker=debug")]
+pub struct InvalidFilter;
+
+/// Starts logging to standard error.
+///
+/// # Errors
+/// When the level is not valid, or something else has set up logging before.
+pub fn init(settings: &Settings) -> Result<Log, InitError> {
+    let filter = parse_filter(&settings.level)?;
+    let look = Look {
+        format: settings.format,
+        colours: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let notice =
+        move |lines| look.line(|| warn!(lines, "log lines were dropped: nobody took them in time"));
+    let queue = Queue::start(io::stderr(), notice, seldom::tell_due)?;
+    dispatcher::set_global_default(look.dispatch(filter, queue.clone()))?;
+    log_panics(look, queue.clone());
+    Ok(Log(queue))
+}
+
+/// A panic's message goes where all lines go, whatever the level: std's own hook would wait for
+/// whoever reads standard error, and the panic with it.
+fn log_panics(look: Look, queue: Queue) {
+    panic::set_hook(Box::new(move |info| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        // Captured only where RUST_BACKTRACE says so.
+        let trace = Backtrace::capture();
+        let line = look.line(|| match trace.status() {
+            BacktraceStatus::Captured => error!(thread = name, %trace, "{info}"),
+            _ => error!(thread = name, "{info}"),
+        });
+        queue.push(&line);
+    }));
+}
+
+/// How lines are made.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    format: Format,
+    colours: bool,
+}
+
+impl Look {
+    fn dispatch<W>(self, filter: EnvFilter, out: W) -> Dispatch
+    where
+        W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    {
+        // A line that can't be written is lost: to complain about it where it could not be
+        // written would panic, and a log collector that dies must not take the service along.
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(out)
+            .log_internal_errors(false);
+        match self.format {
+            Format::Text => builder.compact().with_ansi(self.colours).finish().into(),
+            Format::Json => builder.json().flatten_event(true).finish().into(),
+        }
+    }
+
+    /// What `log` logs, as the lines that it makes; past the level and the queue.
+    fn line(self, log: impl FnOnce()) -> Vec<u8> {
+        let page = Page::default();
+        let filter = EnvFilter::default().add_directive(LevelFilter::WARN.into());
+        dispatcher::with_default(&self.dispatch(filter, page.clone()), log);
+        // Which lines are wanted is remembered at each place, for all filters there are.
+        callsite::rebuild_interest_cache();
+        let mut lines = page.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *lines)
+    }
+}
+
+/// Lines in memory.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Page {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self::Writer {
+        self.clone()
+    }
+}
+
+/// Checks a level or filter.
+///
+/// The filter's own parser takes any word for a module's name, so that a misspelt level (of
+/// `RUST_LOG`, too) would silently turn the log off; here each directive must be a level or end in
+/// `=LEVEL`.
+///
+/// # Errors
+/// When it is neither.
+pub fn check_level(text: &str) -> Result<(), InvalidFilter> {
+    let is_level = |word: &str| word.trim().parse::<LevelFilter>().is_ok() && !is_number(word);
+    let is_directive = |part: &str| is_level(part.rsplit('=').next().unwrap_or(part));
+    if !text.split(',').all(is_directive) {
+        return Err(InvalidFilter);
+    }
+    parse_filter(text).map(drop)
+}
+
+fn parse_filter(text: &str) -> Result<EnvFilter, InvalidFilter> {
+    EnvFilter::builder().parse(text).map_err(|_| InvalidFilter)
+}
+
+/// Levels as numbers exist in the parser, but nobody means them.
+fn is_number(word: &str) -> bool {
+    word.trim().bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_our_own_look_like_all_others() {
+        let json = Look { format: Format::Json, colours: false };
+        let line = json.line(|| warn!(lines = 3, "missing"));
+        let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!((&line["level"], &line["lines"]), (&"WARN".into(), &3.into()), "{line}");
+        let text = Look { format: Format::Text, ..json };
+        let line = String::from_utf8(text.line(|| error!("at\nonce"))).unwrap();
+        assert!(line.contains("ERROR wsbcast::telemetry::tests:"), "{line}");
+    }
+
+    #[test]
+    fn a_misspelt_level_is_refused_and_not_taken_for_a_module() {
+        for good in ["info", "off", "TRACE", "info,wsbcast::broker=debug", "wsbcast=trace,warn"] {
+            assert_eq!(check_level(good), Ok(()), "{good}");
+        }
+        for bad in ["", "loud", "inof", "3", "wsbcast", "info,", "wsbcast=loud", "a=b=c"] {
+            assert_eq!(check_level(bad), Err(InvalidFilter), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Lines that others can cause as often as they like: the first is logged, then a count.
+//!
+//! [`seldom!`] stands wherever a peer, a publisher or Redis decides how often a
+//! line is due. Each place speaks by itself: its first line in full, and what came within
+//! [`LOG_COUNT_INTERVAL`] after it as one number. What is held back is told when that time is
+//! over even if nothing more comes, and at the end of the process.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use crate::{
+    clock::{self, Millis},
+    limits::LOG_COUNT_INTERVAL,
+};
+
+/// The places that have ever held something back; as many as the code has.
+static KNOWN: Mutex<Vec<&'static Place>> = Mutex::new(Vec::new());
+
+/// A place in the code that logs seldom.
+#[derive(Debug)]
+pub struct Place {
+    /// Milliseconds of [`clock::now`]; 0: it has never spoken.
+    silent_until: AtomicU64,
+    held_back: AtomicU64,
+    is_known: AtomicBool,
+    tell_count: fn(u64),
+}
+
+/// Logs at a level of `tracing`, at most once in [`LOG_COUNT_INTERVAL`] from this place:
+/// `seldom!(warn, "Redis refuses a message", %channel, %error)`.
+macro_rules! seldom {
+    ($level:ident, $text:literal $(, $($fields:tt)+)?) => {{
+        static PLACE: $crate::telemetry::Place = $crate::telemetry::Place::new(|times| {
+            tracing::$level!(times, "again: {}", $text);
+        });
+        if PLACE.may_speak() {
+            tracing::$level!($($($fields)+,)? $text);
+        }
+    }};
+}
+
+pub(crate) use seldom;
+
+impl Place {
+    /// A place that logs how often it had something to say by `tell_count`.
+    #[must_use]
+    pub const fn new(tell_count: fn(u64)) -> Self {
+        Self {
+            silent_until: AtomicU64::new(0),
+            held_back: AtomicU64::new(0),
+            is_known: AtomicBool::new(false),
+            tell_count,
+        }
+    }
+
+    /// Whether the line is to be logged; else it is counted.
+    pub fn may_speak(&'static self) -> bool {
+        self.may_speak_at(clock::now())
+    }
+
+    fn may_speak_at(&'static self, now: Millis) -> bool {
+        if self.held_back.load(Ordering::Relaxed) == 0 && self.take_turn(now) {
+            return true;
+        }
+        self.held_back.fetch_add(1, Ordering::Relaxed);
+        if !self.is_known.swap(true, Ordering::Relaxed) {
+            known().push(self);
+        }
+        self.tell(now);
+        false
+    }
+
+    /// Tells what was held back, if it is time.
+    fn tell(&self, now: Millis) {
+        if self.held_back.load(Ordering::Relaxed) > 0 && self.take_turn(now) {
+            self.tell_now();
+        }
+    }
+
+    fn tell_now(&self) {
+        let count = self.held_back.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            (self.tell_count)(count);
+        }
+    }
+
+    /// Whether this thread is the one that may log now.
+    fn take_turn(&self, now: Millis) -> bool {
+        let until = self.silent_until.load(Ordering::Relaxed);
+        let next = (now + LOG_COUNT_INTERVAL).0;
+        until <= now.0
+            && self
+                .silent_until
+                .compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+/// Tells what all places have held back for long enough.
+pub(super) fn tell_due(now: Millis) {
+    for place in places() {
+        place.tell(now);
+    }
+}
+
+/// Tells all that is held back.
+pub(super) fn tell_all() {
+    for place in places() {
+        place.tell_now();
+    }
+}
+
+/// A copy: what is told is logged, and the lock is not to be held meanwhile.
+fn places() -> Vec<&'static Place> {
+    known().clone()
+}
+
+fn known() -> std::sync::MutexGuard<'static, Vec<&'static Place>> {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static TOLD: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+    fn told() -> Vec<u64> {
+        std::mem::take(&mut TOLD.lock().unwrap())
+    }
+
+    #[test]
+    fn the_first_is_said_then_a_count_and_what_is_held_back_is_told_by_itself() {
+        static PLACE: Place = Place::new(|count| TOLD.lock().unwrap().push(count));
+        let at = |s: u64| Millis(1_000 + s * 1_000);
+        assert!(PLACE.may_speak_at(at(0)), "the first");
+        let said = (0..2_000).filter(|_| PLACE.may_speak_at(at(1))).count();
+        assert_eq!((said, told()), (0, Vec::new()), "held back");
+        tell_due(at(9));
+        assert!(told().is_empty(), "not yet");
+        tell_due(at(10));
+        assert_eq!(told(), [2_000]);
+        tell_due(at(30));
+        assert!(told().is_empty(), "nothing more came");
+        assert!(PLACE.may_speak_at(at(30)), "after a silence it is news again");
+        assert!(!PLACE.may_speak_at(at(31)));
+        assert!(!PLACE.may_speak_at(at(41)), "the count stands for it");
+        assert_eq!(told(), [2], "also where nobody ticks");
+        assert!(!PLACE.may_speak_at(at(42)));
+        tell_all();
+        assert_eq!(told(), [1], "at the end nothing is kept back");
+    }
+}
