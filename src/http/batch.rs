@@ -5,19 +5,17 @@
 //! at its place. A later message's fate does not depend on an earlier one's. A long batch lets
 //! others have their turn in between.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokio::task::yield_now;
 
 use super::{
     Public,
     answer::{self, Answer, Problem},
-    publish::{self, Published, Refused, invalid, too_big},
+    publish::{self, Published, Refused, bad_channel, invalid, too_big},
 };
 use crate::{
     broker::{self, IdempotencyKey, Principal, PublishError},
@@ -30,12 +28,12 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line<'a> {
-    #[serde(borrow, default)]
-    channel: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "text")]
+    channel: Option<String>,
     #[serde(borrow)]
     data: &'a RawValue,
-    #[serde(borrow, default)]
-    key: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "text")]
+    key: Option<String>,
 }
 
 /// A message to be sent; always text.
@@ -69,14 +67,16 @@ pub(super) async fn parse(
 ) -> Result<Vec<Message>, Refused> {
     let mut messages = Vec::new();
     let mut turn_bytes = 0;
-    let lines = body.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let lines = body.split(|&byte| byte == b'\n').map(trim);
     for (number, text) in (1..).zip(lines).filter(|(_, text)| !text.is_empty()) {
         if messages.len() == limits::BATCH_LINES_MAX {
             return Err(too_big(&format!("at most {} lines", limits::BATCH_LINES_MAX)));
         }
         let key = key.map(|key| format!("{}:{number}", key.as_str()));
-        let message = message(text, channel, key)
-            .map_err(|mistake| invalid(&format!("line {number}: {mistake}")))?;
+        let message = message(text, channel, key).map_err(|mistake| match mistake {
+            LineMistake::Channel(hint) => bad_channel(&format!("line {number}: {hint}")),
+            LineMistake::Other(hint) => invalid(&format!("line {number}: {hint}")),
+        })?;
         if message.data.len() > data_bytes_max {
             let hint = format!("line {number}: at most {data_bytes_max} bytes of data");
             return Err(too_big(&hint));
@@ -122,14 +122,54 @@ pub(super) async fn publish(public: &Public, who: Principal, messages: Vec<Messa
     answer::json(status, &Report { results: results.collect() })
 }
 
-fn message(text: &[u8], channel: &ChannelName, key: Option<String>) -> Result<Message, String> {
+/// What is wrong with a line.
+enum LineMistake {
+    Channel(String),
+    Other(String),
+}
+
+/// Where a string belongs, null is none either.
+fn text<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(value).map(Some)
+}
+
+/// Without the white space that JSON allows around it.
+fn trim(line: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
+    let start = line.iter().position(|byte| !is_space(byte)).unwrap_or(line.len());
+    let end = line.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+    &line[start..end]
+}
+
+/// Names what is often there instead of an object; what is one may still be wrong inside.
+fn object(text: &[u8]) -> Result<(), LineMistake> {
+    let what = match text {
+        [b'{', ..] => return Ok(()),
+        [0xef, 0xbb, 0xbf, ..] => "begins with a byte order mark (U+FEFF); send UTF-8 without one",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            "begins with a byte order mark of UTF-16; send UTF-8"
+        }
+        _ => "no object; each line is one, such as {\"channel\":\"news\",\"data\":\"text\"}",
+    };
+    Err(LineMistake::Other(what.to_owned()))
+}
+
+fn message(
+    text: &[u8],
+    channel: &ChannelName,
+    key: Option<String>,
+) -> Result<Message, LineMistake> {
+    object(text)?;
     let line: Line<'_> = serde_json::from_slice(text).map_err(|error| mistake(&error))?;
     let channel = match line.channel {
-        Some(name) => ChannelName::new(&name).map_err(|error| error.to_string())?,
+        Some(name) => ChannelName::new(&name)
+            .map_err(|error| LineMistake::Channel(format!("channel: {error}")))?,
         None => channel.clone(),
     };
-    let key = line.key.or_else(|| key.map(Cow::Owned)).map(|key| IdempotencyKey::new(&key));
-    let key = key.transpose().map_err(|error| format!("{error}, also with the line's number"))?;
+    let key = line.key.or(key).map(|key| IdempotencyKey::new(&key));
+    let key = key
+        .transpose()
+        .map_err(|error| LineMistake::Other(format!("{error}, also with the line's number")))?;
     let raw = line.data.get();
     let data = if raw.starts_with('"') {
         serde_json::from_str::<String>(raw).map_err(|error| mistake(&error))?.into()
@@ -140,10 +180,10 @@ fn message(text: &[u8], channel: &ChannelName, key: Option<String>) -> Result<Me
 }
 
 /// serde's words without its place: its line is always 1.
-fn mistake(error: &serde_json::Error) -> String {
+fn mistake(error: &serde_json::Error) -> LineMistake {
     let text = error.to_string();
     let end = text.find(" at line ").unwrap_or(text.len());
-    format!("{} (column {})", &text[..end], error.column())
+    LineMistake::Other(format!("{} (column {})", &text[..end], error.column()))
 }
 
 /// Valid JSON without the white space between its parts; numbers and keys stay as written.
@@ -209,6 +249,19 @@ mod tests {
             ("[1]", "400"),
             ("{\"data\":1", "400"),
             ("{\"data\":1} x", "400"),
+            ("{\"data\":1}{\"data\":2}", "400"),
+            ("[\"x\",1]", "400"),
+            ("[\"x\",1,\"k\"]", "400"),
+            ("{\"data\":1,\"channel\":null}", "400"),
+            ("{\"data\":1,\"key\":null}", "400"),
+            ("{\"data\":1,\"key\":7}", "400"),
+            ("{\"data\":1,\"data\":2}", "400"),
+            ("{\"Data\":1}", "400"),
+            ("\"text\"", "400"),
+            ("null", "400"),
+            ("\u{1e}{\"data\":1}", "400"),
+            ("\u{c}", "400"),
+            ("\u{feff}{\"data\":1}", "400"),
         ] {
             let error = parsed(&format!("{{\"data\":1}}\n\n{line}\n")).await.unwrap_err();
             assert!(error.starts_with(status) && error.contains("line 3"), "{line}: {error}");
@@ -216,6 +269,16 @@ mod tests {
         let error = parsed(&format!("{{\"data\":\"{}\"}}", "a".repeat(65))).await.unwrap_err();
         assert!(error.starts_with("413") && error.contains("line 1"), "{error}");
         assert!(parsed("\n \n").await.unwrap_err().starts_with("400"));
+    }
+
+    #[tokio::test]
+    async fn a_byte_order_mark_is_named() {
+        let error = parsed("\u{feff}{\"data\":1}\n").await.unwrap_err();
+        assert!(error.contains("line 1: begins with a byte order mark"), "{error}");
+        let utf16 = parse(b"\xff\xfe{\0", &ChannelName::default_channel(), None, 64).await;
+        let answer = utf16.unwrap_err().1;
+        let hint = str::from_utf8(answer.body()).unwrap();
+        assert!(hint.contains("line 1: begins with a byte order mark of UTF-16"), "{hint}");
     }
 
     #[tokio::test]

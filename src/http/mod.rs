@@ -17,6 +17,7 @@ pub mod health_client;
 mod note;
 pub mod ops;
 pub mod owner;
+mod pages;
 mod publish;
 mod query;
 mod route;

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 
-use http::{HeaderMap, HeaderName, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
 use hyper::body::Incoming;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tokio::time::timeout;
@@ -66,7 +66,9 @@ pub(super) async fn answer(
             return Err(denied(verdict));
         }
         let who = context.settings.access.principal(&asker);
+        query::takes_only(head.uri.query(), &["channel"]).map_err(bad_query)?;
         let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
+        uncoded(&head.headers)?;
         let message_bytes_max = context.settings.broadcast_bytes_max;
         let form = form(&head.headers);
         let key = key(&head.headers)?;
@@ -80,6 +82,7 @@ pub(super) async fn answer(
             .await
             .map_err(|error| unread(error, bytes_max))?;
         note.body_was_read();
+        not_empty_by_mistake(&body, &head.headers)?;
         match form {
             Form::Message(kind) => {
                 one(public, Message { who, channel, kind, data: body, key }).await
@@ -243,6 +246,38 @@ fn unread(error: BodyError, bytes_max: usize) -> Refused {
     }
 }
 
+/// `curl -d @FILE` posts an empty form where the file is missing, `--json` an empty text that is no
+/// JSON. Who names no type, or one that an empty message is of, means it.
+fn not_empty_by_mistake(body: &[u8], headers: &HeaderMap) -> Result<(), Refused> {
+    let kind = essence(headers).to_ascii_lowercase();
+    let is_meant =
+        kind.is_empty() || kind == "application/octet-stream" || kind.starts_with("text/");
+    if !body.is_empty() || is_meant {
+        return Ok(());
+    }
+    Err(invalid(
+        "the body is empty (is a file missing?); an empty message is sent with Content-Type: \
+         text/plain",
+    ))
+}
+
+/// A coded body would reach the clients as it is: nothing is decoded here.
+fn uncoded(headers: &HeaderMap) -> Result<(), Refused> {
+    let is_identity = |value: &HeaderValue| {
+        let mut codings = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    };
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
+        return Ok(());
+    }
+    let hint = "send the message as it is, without Content-Encoding";
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let mut refused = refused(status, PublishFailure::UnsupportedEncoding, hint);
+    let identity = HeaderValue::from_static("identity");
+    refused.1.headers_mut().insert(header::ACCEPT_ENCODING, identity);
+    Err(refused)
+}
+
 /// What the publisher calls its request, so that it may repeat it.
 fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refused> {
     let mut given = headers.get_all(KEY).iter();
@@ -258,11 +293,7 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refused> {
 /// Any Content-Type is welcome, since `curl -d` sends a misleading one: text unless it is said to
 /// be otherwise.
 fn form(headers: &HeaderMap) -> Form {
-    let essence = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .map_or("", str::trim);
+    let essence = essence(headers);
     if essence.eq_ignore_ascii_case("application/octet-stream") {
         Form::Message(Kind::Binary)
     } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
@@ -270,4 +301,10 @@ fn form(headers: &HeaderMap) -> Form {
     } else {
         Form::Message(Kind::Text)
     }
+}
+
+/// The Content-Type without its parameters.
+fn essence(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.split(';').next()).map_or("", str::trim)
 }

@@ -1,5 +1,8 @@
-//! Reads the query of a request's target: `channel`, `since`, `last` and `token`; whatever else is
-//! there is ignored.
+//! Reads the query of a request's target: `channel`, `since`, `last` and `token`.
+//!
+//! A misspelt name must not send a message to everybody, or let somebody hear another channel than
+//! it asked for: publishing takes no other name at all, listening none that is nearly one of these.
+//! The rest (of newer clients, against caches) listening ignores.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -9,6 +12,11 @@ use crate::{
     conn::Wanted,
     limits::CHANNELS_PER_CLIENT_MAX,
 };
+
+/// The parameters of those who listen.
+const LISTENING: [&str; 4] = ["channel", "since", "last", "token"];
+/// Names no further apart than this are taken for mistakes.
+const LETTERS_APART_MAX: usize = 2;
 
 /// The query cannot be served.
 #[derive(Debug)]
@@ -80,6 +88,71 @@ pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
         }
     }
     Ok(wanted)
+}
+
+/// Refuses every parameter that is not among `known`, and says which one is nearest.
+pub(super) fn takes_only(query: Option<&str>, known: &[&str]) -> Result<(), BadQuery> {
+    for name in names(query) {
+        if !known.contains(&&*name) {
+            let nearest = known.iter().min_by_key(|known| letters_apart(&name, known));
+            return Err(misspelt(&name, nearest.unwrap_or(&"")));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses parameters that are nearly one of those that listeners have; the names of the others.
+pub(super) fn nearly_known(query: Option<&str>) -> Result<Vec<String>, BadQuery> {
+    let mut ignored = Vec::new();
+    for name in names(query).filter(|name| !LISTENING.contains(&&**name)) {
+        let near = |known: &&&str| letters_apart(&name, known) <= LETTERS_APART_MAX;
+        match LISTENING.iter().filter(near).min_by_key(|known| letters_apart(&name, known)) {
+            Some(nearest) => return Err(misspelt(&name, nearest)),
+            None => ignored.push(name.into_owned()),
+        }
+    }
+    Ok(ignored)
+}
+
+fn misspelt(name: &str, nearest: &str) -> BadQuery {
+    // Debug form: what a stranger wrote must not break the line.
+    Mistake::Request.with(format!("there is no parameter {name:?} here; is {nearest} meant?"))
+}
+
+/// The names of all parameters; one that cannot be decoded as it is written.
+fn names(query: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
+    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        decode(name).unwrap_or(Cow::Borrowed(name))
+    })
+}
+
+/// How many letters have to be added, left out, replaced, or exchanged with the next one, to make
+/// `known` of `name`; case and the brackets of lists apart.
+fn letters_apart(name: &str, known: &str) -> usize {
+    let bare = name.split('[').next().unwrap_or_default().to_ascii_lowercase();
+    let (bare, known) = (bare.chars().collect::<Vec<_>>(), known.chars().collect::<Vec<_>>());
+    if bare.len().abs_diff(known.len()) > LETTERS_APART_MAX {
+        return usize::MAX;
+    }
+    // Row by row of the usual table; exchanges look two rows back.
+    let mut rows = vec![(0..=known.len()).collect::<Vec<usize>>()];
+    for i in 1..=bare.len() {
+        let mut row = vec![i];
+        for j in 1..=known.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(bare[i - 1] != known[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            let is_exchange =
+                i > 1 && j > 1 && bare[i - 1] == known[j - 2] && bare[i - 2] == known[j - 1];
+            if is_exchange {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[bare.len()][known.len()]
 }
 
 /// The one channel of an event stream. `last_id` is where a stream that broke had got to: it
@@ -175,114 +248,4 @@ fn hex_digit(byte: u8) -> Option<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::position::for_each_number;
-
-    fn names(query: &str) -> Vec<String> {
-        wanted(Some(query)).unwrap().iter().map(|one| one.channel.to_string()).collect()
-    }
-
-    #[test]
-    fn channels_are_decoded_deduplicated_and_kept_in_order() {
-        assert_eq!(names(""), ["notifications"]);
-        assert_eq!(names("x=1&sinces=a:3"), ["notifications"]);
-        assert_eq!(names("channel=b&channel=a&channel=b"), ["b", "a"]);
-        assert_eq!(names("channel=a%3Ab&x=%zz&ch%61nnel=c"), ["a:b", "c"]);
-    }
-
-    #[test]
-    fn a_strangers_numbers_are_bounded_in_the_address_and_in_the_header() {
-        let offset = |one: Result<Wanted, BadQuery>| match one.ok()?.since? {
-            Since::After(position) => Some(position.offset),
-            Since::Newest(_) => None,
-        };
-        for_each_number(|number, expected| {
-            let id = format!("e:{number}");
-            assert_eq!(offset(event_stream(None, id.as_bytes())), expected, "{number}");
-            let query = format!("since={id}");
-            let asked = wanted(Some(&query)).map(|mut wanted| wanted.remove(0));
-            assert_eq!(offset(asked), expected, "{number}");
-            // However many: as many as there are.
-            let _ = wanted(Some(&format!("last={number}")));
-        });
-    }
-
-    #[test]
-    fn each_since_belongs_to_the_channel_in_its_place_and_last_to_the_others() {
-        let since = |query: &str| -> Vec<String> {
-            let text = |one: Wanted| match one.since {
-                None => "now".to_owned(),
-                Some(Since::After(position)) => position.to_string(),
-                Some(Since::Newest(count)) => count.to_string(),
-            };
-            wanted(Some(query)).unwrap().into_iter().map(text).collect()
-        };
-        assert_eq!(since("channel=a&since=e:1&channel=b&since=e:2"), ["e:1", "e:2"]);
-        assert_eq!(since("channel=a&channel=b&since=&since=e%3A2"), ["now", "e:2"]);
-        assert_eq!(since("channel=a&channel=a&since=&since=e:2"), ["e:2"]);
-        assert_eq!(since("channel=a&channel=b&since=e:1"), ["e:1", "now"]);
-        assert_eq!(since("channel=a&channel=b&since=e:1&last=5"), ["e:1", "5"]);
-        assert_eq!(since("since=e:7"), ["e:7"]);
-        assert_eq!(since("last=0"), ["0"]);
-    }
-
-    #[test]
-    fn bad_positions_are_refused() {
-        for query in [
-            "since=7",
-            "since=e:x",
-            "since=e:1&since=e:2",
-            "last=",
-            "last=-1",
-            "last=x",
-            "channel=a&since=e:1&since=e:2",
-            "since=%ff",
-        ] {
-            assert!(wanted(Some(query)).is_err(), "{query}");
-        }
-    }
-
-    #[test]
-    fn an_event_stream_has_one_channel_and_its_last_id_counts_for_more_than_the_query() {
-        let since = |query, id: &str| match event_stream(Some(query), id.as_bytes()) {
-            Ok(Wanted { since: Some(Since::After(position)), .. }) => position.to_string(),
-            Ok(Wanted { since: Some(Since::Newest(count)), .. }) => count.to_string(),
-            Ok(Wanted { since: None, .. }) => "now".to_owned(),
-            Err(bad) => bad.hint.into_owned(),
-        };
-        assert_eq!(since("channel=a", ""), "now");
-        assert_eq!(since("channel=a&since=e:1", ""), "e:1");
-        assert_eq!(since("channel=a&since=e:1&last=5", "e:7"), "e:7");
-        assert_eq!(since("last=5", "e:7"), "e:7");
-        assert_eq!(since("channel=a&channel=a", ""), "now");
-        assert!(since("channel=a&channel=b", "").starts_with("one channel"));
-        assert!(since("channel=a", "7").starts_with("Last-Event-ID"));
-        assert!(event_stream(None, b"\xff").is_err());
-    }
-
-    #[test]
-    fn bad_channels_are_refused() {
-        for query in ["channel=", "channel", "channel=a%2", "channel=%ff", "channel=a+b"] {
-            assert!(wanted(Some(query)).is_err(), "{query}");
-            assert!(one_channel(Some(query)).is_err(), "{query}");
-        }
-        let many: String =
-            (0..=CHANNELS_PER_CLIENT_MAX).map(|n| format!("&channel=c{n}")).collect();
-        assert!(wanted(Some(&many)).is_err());
-        assert!(wanted(Some(&many[..many.rfind('&').unwrap()])).is_ok());
-    }
-
-    #[test]
-    fn a_publication_names_one_channel() {
-        assert_eq!(one_channel(None).unwrap().as_str(), "notifications");
-        assert_eq!(one_channel(Some("channel=a")).unwrap().as_str(), "a");
-        assert!(one_channel(Some("channel=a&channel=a")).is_err());
-    }
-
-    #[test]
-    fn a_token_is_decoded_and_keeps_its_pluses() {
-        assert_eq!(token(Some("token=a+b%2Fc%3D&token=z")).unwrap().as_deref(), Some("a+b/c="));
-        assert_eq!(token(Some("channel=a")).unwrap(), None);
-    }
-}
+mod tests;

@@ -7,7 +7,9 @@
 
 use std::{convert::Infallible, future::pending, rc::Rc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request,
+};
 use hyper::body::{Body, Incoming};
 
 use super::{
@@ -19,7 +21,7 @@ use super::{
     note::Note,
     ops,
     owner::Owner,
-    publish, sse, upgrade,
+    pages, publish, sse, upgrade,
 };
 use crate::drain::Phase;
 
@@ -54,9 +56,14 @@ pub(super) async fn answer(
     note.begin(context.control.barrier.request(), !request.body().is_end_stream());
     let (head, body) = request.into_parts();
     let mut answer = dispatch(&context, &note, peer, &head, body).await;
+    let is_for_pages = !matches!(find(&context, head.uri.path()), Some(Route::Admin(_)));
+    let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if context.public.is_some() && is_for_pages && !is_upgrade {
+        pages::show(&mut answer, &head.headers);
+    }
     let is_last =
         note.is_body_unread() || context.control.phase() >= Phase::Waiting || peer.owner.is_none();
-    if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if is_last && !is_upgrade {
         answer::close(&mut answer);
     }
     Ok(answer.map(|data| AnswerBody::new(data, note)))
@@ -73,13 +80,16 @@ async fn dispatch(
         let hint = "an HTTP/1.1 request has exactly one Host";
         return answer::problem(StatusCode::BAD_REQUEST, "bad_request", hint);
     }
+    if !is_plainly_framed(&head.headers) {
+        let hint = "the only transfer coding is chunked, once";
+        let mut answer =
+            answer::problem(StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_coding", hint);
+        answer::close(&mut answer);
+        return answer;
+    }
     let Some(route) = find(context, head.uri.path()) else {
         return not_found(context);
     };
-    let allowed = methods(route);
-    if !allowed.contains(&head.method) {
-        return method_not_allowed(allowed);
-    }
     let asker = Asker {
         peer: peer.address.ip(),
         owner: peer.owner.unwrap_or(Owner::Stranger),
@@ -88,6 +98,9 @@ async fn dispatch(
         headers: &head.headers,
         query_token: None,
     };
+    if let Some(answer) = by_method(context, route, &head.method, &asker) {
+        return answer;
+    }
     match route {
         Route::Upgrade(public, endpoint) => {
             let (answer, handover) = upgrade::answer(context, public, endpoint, head, asker).await;
@@ -110,6 +123,37 @@ async fn dispatch(
         Route::Ready => ops::ready(context),
         Route::Admin(page) => admin(context, page, &head.method, asker).await,
     }
+}
+
+/// What a method alone decides: a preflight, or that it is the wrong one.
+fn by_method(
+    context: &Context,
+    route: Route<'_>,
+    method: &Method,
+    asker: &Asker<'_>,
+) -> Option<Answer> {
+    let allowed = methods(route);
+    if allowed.contains(method) {
+        return None;
+    }
+    let refused = match route {
+        Route::Broadcast(_) => pages::refused_to_publish(&context.settings.access, asker),
+        _ => None,
+    };
+    let is_for_pages = context.public.is_some() && !matches!(route, Route::Admin(_));
+    Some(match refused {
+        Some(refused) => refused,
+        None if *method == Method::OPTIONS && is_for_pages => pages::preflight(allowed),
+        None => method_not_allowed(allowed),
+    })
+}
+
+/// Whether the body is sent in no other way than as it is, or in chunks. hyper takes whatever ends
+/// with "chunked", and passes on what is coded as if it were not.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(is_chunked) && codings.next().is_none()
 }
 
 fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
@@ -193,8 +237,8 @@ pub(super) fn denied(verdict: Verdict) -> Answer {
         }
         Verdict::Forbidden => {
             "without --api-token only programs of the server's own user or root on this machine \
-             may do this: loopback peer and Host, no proxy, no page of another origin; set \
-             --api-token TEXT and send Authorization: Bearer TEXT"
+             may do this: loopback peer and Host, no proxy; a page needs a token or the same \
+             origin; set --api-token TEXT and send Authorization: Bearer TEXT"
         }
         Verdict::NotHere => {
             "without --api-token this is for --admin-listen only; else set --api-token TEXT and \

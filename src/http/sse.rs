@@ -34,6 +34,7 @@ pub(super) async fn accept(
         let query = head.uri.query();
         let token = query::token(query).map_err(upgrade::bad_query)?;
         upgrade::check_token(context, &Asker { query_token: token.as_deref(), ..asker })?;
+        upgrade::check_names(query, &asker)?;
         let last_id = head.headers.get(LAST_EVENT_ID).map_or(&[][..], |value| value.as_bytes());
         let wanted = query::event_stream(query, last_id).map_err(upgrade::bad_query)?;
         let guard = upgrade::enter(context)?;

@@ -116,7 +116,10 @@ fn understand(
     let asker = Asker { query_token: token.as_deref(), ..asker };
     check_token(context, &asker)?;
     let wanted = match endpoint {
-        Endpoint::Ws => query::wanted(query).map_err(bad_query)?,
+        Endpoint::Ws => {
+            check_names(query, &asker)?;
+            query::wanted(query).map_err(bad_query)?
+        }
         Endpoint::Echo => Vec::new(),
     };
     let may_publish = context.settings.client_publish
@@ -130,6 +133,15 @@ fn understand(
     let is_v1 =
         endpoint == Endpoint::Ws && handshake::offers_protocol(&head.headers, handshake::V1);
     Ok(Wish { accept, deflate, is_v1, wanted, publisher })
+}
+
+/// A name that is nearly one of ours must not be overheard; others are ignored.
+pub(super) fn check_names(query: Option<&str>, asker: &Asker<'_>) -> Result<(), Refused> {
+    let ignored = query::nearly_known(query).map_err(bad_query)?;
+    if !ignored.is_empty() {
+        debug!(peer = %asker.peer, parameters = ?ignored, "unknown parameters ignored");
+    }
+    Ok(())
 }
 
 /// To listen no token is needed, but one that is shown must be right.

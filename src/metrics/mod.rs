@@ -225,6 +225,8 @@ words! {
         Unauthorized = "unauthorized",
         /// No token is set, and the publisher is not at this machine: 403.
         Forbidden = "forbidden",
+        /// The body is compressed, or otherwise coded: 415.
+        UnsupportedEncoding = "unsupported_encoding",
         /// The body did not arrive in time: 408.
         Timeout = "timeout",
     }

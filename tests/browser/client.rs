@@ -155,6 +155,30 @@ fn a_publisher_hears_where_its_message_stands_over_event_streams_too() {
     a_publisher_hears("sse");
 }
 
+/// The browser tells a page nothing of a refused preflight, nor of an answer that it may not read.
+#[test]
+fn a_page_from_elsewhere_is_told_why_it_may_not_publish_or_listen() {
+    let server = Server::start(&[]);
+    let mut page = page(&server);
+    let origin = format!("http://{}/", server.addr());
+    page.connect(&format!("{{url: '{origin}', channels: ['a'], transport: 'sse'}}"));
+    let refused =
+        page.try_run("client.publish('a', 'x').catch(e => { throw e.code + ' ' + e.message })");
+    let text = refused["text"].to_string();
+    assert!(text.contains("forbidden") && text.contains("token or the same origin"), "{text}");
+
+    let server = Server::start(&["--api-token", "secret"]);
+    let origin = format!("http://{}/", server.addr());
+    let told = "client.publish('a', 'x').catch(e => { throw e.code })";
+    page.connect(&format!("{{url: '{origin}', channels: ['a'], transport: 'sse'}}"));
+    assert!(page.try_run(told)["text"].to_string().contains("unauthorized"));
+    page.run(&format!(
+        "connect({{url: '{origin}', channels: ['a'], token: 'wrong', transport: 'sse'}})"
+    ));
+    page.wait_for_state("failed", 0);
+    assert_eq!(page.states("failed")[0]["code"], 401);
+}
+
 #[test]
 fn a_page_from_elsewhere_loads_the_client_and_it_finds_its_server() {
     let server = Server::start(&[]);

@@ -387,6 +387,18 @@ export class WsBcast {
     }
   }
 
+  // A browser that was told before that this page may not publish says nothing of it, and has sent
+  // nothing. Asked without what it has to ask for, the server says why.
+  async #refusal(channel) {
+    try {
+      const response = await fetch(this.#target("broadcast", [[channel]]), { cache: "no-store" });
+      const { error: code, hint } = await response.json();
+      if (response.status == 403) return { type: "error", code, message: hint };
+    } catch {
+      // It cannot be reached at all.
+    }
+  }
+
   async #post(link, { channel, data, encoding, id }) {
     const headers = { "Idempotency-Key": id };
     const { token } = this.#options;
@@ -402,7 +414,11 @@ export class WsBcast {
         ? { ...answer, type: "published" }
         : { type: "error", code: answer.error, message: answer.hint };
     } catch (error) {
-      answer = { type: "error", code: "unconfirmed", message: String(error) };
+      answer = (await this.#refusal(channel)) ?? {
+        type: "error",
+        code: "unconfirmed",
+        message: String(error),
+      };
     }
     this.#receive(link, { ...answer, id });
   }

@@ -1,0 +1,61 @@
+//! What browsers ask before a page of another origin may talk to a public listener, and what they
+//! want to read in each answer before that page sees it (CORS).
+//!
+//! Whoever may listen at all may do so from any page. Publishing is another matter: a preflight for
+//! it is answered according to who may publish, so that a page that may not never sends anything.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::{
+    access::{Asker, Right, Rules, Verdict},
+    answer::Answer,
+    route,
+};
+
+/// What pages may send besides what every page may.
+const HEADERS_KNOWN: HeaderValue = HeaderValue::from_static(
+    "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Pragma, \
+     X-Requested-With",
+);
+/// What pages may read besides what every page may.
+const HEADERS_SHOWN: HeaderValue =
+    HeaderValue::from_static("ETag, Retry-After, WWW-Authenticate, Wsbcast-Position");
+/// How long a browser need not ask again, seconds; rights may change with a restart.
+const MAX_AGE_SECS: HeaderValue = HeaderValue::from_static("600");
+/// For whom.
+const EVERY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+
+/// Lets pages of every origin see an answer of a public route, errors above all: else a refusal
+/// looks to them like a dead network.
+pub(super) fn show(answer: &mut Answer, asked: &HeaderMap) {
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, EVERY_ORIGIN);
+    if asked.contains_key(header::ORIGIN) {
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HEADERS_SHOWN);
+    }
+}
+
+/// The answer to OPTIONS, for a route that takes `allowed`.
+pub(super) fn preflight(allowed: &[Method]) -> Answer {
+    let names = allowed.iter().map(Method::as_str).chain(["OPTIONS"]).collect::<Vec<_>>();
+    let methods = HeaderValue::try_from(names.join(", ")).expect("names of methods are text");
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    let all: [(HeaderName, HeaderValue); 4] = [
+        (header::ALLOW, methods.clone()),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, methods),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS_KNOWN),
+        (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECS),
+    ];
+    headers.extend(all);
+    answer
+}
+
+/// The answer to a page that may not publish whatever it shows: no token is set, and it is from
+/// elsewhere. A page that had its preflight refused learns from a GET, which needs none, why.
+pub(super) fn refused_to_publish(rules: &Rules, asker: &Asker<'_>) -> Option<Answer> {
+    let verdict = rules.judge(Right::Publish, asker);
+    let is_page = asker.headers.contains_key(header::ORIGIN);
+    (is_page && verdict == Verdict::Forbidden).then(|| route::denied(verdict))
+}
