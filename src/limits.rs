@@ -7,6 +7,7 @@ mod ending;
 mod joining;
 mod log;
 mod publishing;
+mod reach;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub use ending::*;
 pub use joining::*;
 pub use log::*;
 pub use publishing::*;
+pub use reach::*;
 
 /// Longest epoch of a position; a longer one is none.
 pub const EPOCH_BYTES_MAX: usize = 32;
@@ -43,8 +45,6 @@ pub const HTTP_REQUEST_DEADLINE: Duration = Duration::from_secs(120);
 pub const HTTP_ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// One publication, whatever the broker does; then 504.
 pub const PUBLISH_ANSWER_DEADLINE: Duration = Duration::from_millis(1150);
-/// Messages of a batch that are at the broker at a time.
-pub const BATCH_WINDOW: usize = 64;
 /// Bytes of a batch that are parsed before others get their turn.
 pub const BATCH_TURN_BYTES: usize = 128 * 1024;
 /// Least bound of an ndjson body, whatever one message may have; past it 413.
@@ -184,7 +184,7 @@ pub const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(1);
 /// ago is forgotten, and starts anew under another epoch.
 pub const SEQUENCER_CHANNELS_MAX: usize = 65_536;
 /// Publishes one handle has on their way to Redis; past it 503 `shard_stalled`.
-pub const PUBLISHES_IN_FLIGHT_MAX: usize = 4096;
+pub const PUBLISHES_IN_FLIGHT_MAX: usize = 16_384;
 /// Their payloads, in bytes; past it likewise (a single larger message still passes).
 pub const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;
 /// To connect to Redis and be greeted; then the attempt is given up and repeated.
@@ -196,29 +196,6 @@ pub const REDIS_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 pub const REDIS_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Publishes wait this long once Redis is back, so that other processes are subscribed again.
 pub const REDIS_SETTLE: Duration = Duration::from_millis(200);
-/// What Redis has refused for this long makes the process degraded; less is a failover's moment.
-pub const REFUSAL_LASTS: Duration = Duration::from_millis(500);
-/// What Redis refuses is asked for again this often, so that it heals at once.
-pub const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
-/// Channels and servers that are remembered as refused; further ones only are counted.
-pub const REFUSALS_MAX: usize = 16;
-/// A channel that was refused for a reason of its own is forgotten when nobody has published to it
-/// for this long.
-pub const REFUSAL_MEMORY: Duration = Duration::from_secs(60);
-/// Between two lines about refused messages of one reason; what comes between is counted.
-pub const LOG_REFUSALS_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two looks at whether Redis would take a message, and whether its name still leads to
-/// where the process is. With the way there, well within the two seconds that are promised.
-pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// A look that shows that the name leads elsewhere is repeated once after this.
-pub const WATCH_REPEAT: Duration = Duration::from_millis(100);
-/// When the name leads elsewhere again and again, within this time: each move waits twice as long
-/// as the one before.
-pub const MOVE_CALM: Duration = Duration::from_secs(10);
-/// The first such pause, and the longest.
-pub const MOVE_PAUSE_MIN: Duration = Duration::from_millis(500);
-/// The longest.
-pub const MOVE_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Redis forgets the offset of a channel that nobody published to for this long.
 pub const REDIS_META_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The same for one that was never published to, whose position an older version has stored.
@@ -265,7 +242,7 @@ pub const BRIDGE_LEASE_MARGIN: Duration = Duration::from_millis(200);
 pub const BRIDGE_RENEW_INTERVAL: Duration = Duration::from_millis(500);
 /// Raw messages that wait for Redis' answer; further ones wait here until as many do as may be in
 /// flight of others, and then in the subscriber's connection.
-pub const BRIDGE_IN_FLIGHT_MAX: usize = 256;
+pub const BRIDGE_IN_FLIGHT_MAX: usize = 1024;
 /// Raw messages that wait for the next holder while one leaves; past it the oldest are dropped
 /// and counted.
 pub const BRIDGE_WAITING_MAX: usize = 4096;
@@ -335,7 +312,6 @@ pub const CLUSTER_MASTERS_RESERVED: usize = 16;
 
 const _: () = assert!(PUBLISH_CONFIRM_DEADLINE.as_millis() < PUBLISH_ANSWER_DEADLINE.as_millis());
 const _: () = assert!(SHARD_BEAT_INTERVAL.as_millis() * 4 <= SHARD_STALL_ACCEPT.as_millis());
-const _: () = assert!(HTTP_BODY_DEADLINE.as_millis() < HTTP_REQUEST_DEADLINE.as_millis());
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192); // hyper's own minimum
 const _: () = assert!(CHUNK_BYTES_MIN <= CHUNK_KEPT_BYTES_MAX);
 const _: () = assert!(CHUNK_KEPT_BYTES_MAX <= CHUNK_BYTES_MAX);

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use super::{
     Subscribers,
     refusing::{Refuses, Refusing},
@@ -59,6 +61,8 @@ pub struct Health {
     pub(super) duplicates: Counter,
     pub(super) foreign: Counter,
     pub(super) refusing: Refusing,
+    /// It is up.
+    pub(super) reached: Notify,
 }
 
 /// One shard's way to Redis and back.
@@ -105,6 +109,7 @@ impl Health {
             duplicates: Counter::default(),
             foreign: Counter::default(),
             refusing: Refusing::default(),
+            reached: Notify::new(),
         }
     }
 
@@ -223,6 +228,12 @@ impl Health {
         self.links.get(shard).is_some_and(Link::is_whole)
     }
 
+    /// Whether a heartbeat has come back to `shard` after that.
+    pub(super) fn has_beaten_since(&self, shard: usize, since: Millis) -> bool {
+        let beaten = |link: &Link| Millis(link.beat_returned_ms.load(Ordering::Acquire)) > since;
+        self.links.get(shard).is_some_and(beaten)
+    }
+
     /// `shard` cannot publish or receive any more.
     pub(super) fn link_broken(&self, shard: usize) {
         let Some(link) = self.links.get(shard) else { return };
@@ -306,6 +317,7 @@ impl Health {
         }
         if after == Reach::Up {
             self.outage_told.store(false, Ordering::Relaxed);
+            self.reached.notify_waiters();
         }
         match after {
             Reach::Up if before == Reach::Lost as u8 => {

@@ -1,9 +1,11 @@
 //! `application/x-ndjson`: many messages in one request, a JSON object a line.
 //!
 //! All lines are checked before anything is sent; a mistake names its line. Then they are handed
-//! to the broker in order, a window of them at a time, and each one's result stands in the answer
-//! at its place. A later message's fate does not depend on an earlier one's. A long batch lets
-//! others have their turn in between.
+//! to the broker in order, as many at a time as `pace` allows, and each one's result stands in the
+//! answer at its place. A later message's fate does not depend on an earlier one's, but that none
+//! is begun after the deadline. A long batch lets others have their turn in between.
+
+use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -15,14 +17,19 @@ use tokio::task::yield_now;
 use super::{
     Public,
     answer::{self, Answer, Problem},
+    pace::Pace,
     publish::{self, Published, Refused, bad_channel, invalid, too_big},
 };
 use crate::{
     broker::{self, IdempotencyKey, Principal, PublishError},
     channel::ChannelName,
-    limits,
+    clock, limits,
+    metrics::PublishFailure,
     ws::Kind,
 };
+
+/// What became of a line; None: it was not begun in time.
+type Fate = Option<Result<Published, PublishError>>;
 
 /// A line as it is written. A misspelt key must not send a message somewhere else.
 #[derive(Deserialize)]
@@ -95,31 +102,52 @@ pub(super) async fn parse(
 }
 
 /// Publishes in order. 202 if all were published, else the first failure's status, so that a
-/// publisher that looks at nothing else notices.
+/// publisher that looks at nothing else notices. What was not begun by the deadline is not
+/// published: later ones are not either, so that the order of a channel stays.
 pub(super) async fn publish(public: &Public, who: Principal, messages: Vec<Message>) -> Answer {
-    // Called in order, and `buffered` polls in order: that is the order the broker keeps.
-    let mut results: Vec<Result<Published, PublishError>> = Vec::with_capacity(messages.len());
-    let mut publishing = stream::iter(messages)
-        .map(|Message { channel, data, key }| {
+    let pace = &Pace::new(clock::now() + limits::BATCH_DEADLINE);
+    let mut fates: Vec<Fate> = Vec::with_capacity(messages.len());
+    // Begun in order, and `buffered` polls in order: that is the order the broker keeps.
+    let publishing = stream::iter(messages)
+        .then(|message| async move {
+            let turn = pace.turn(&public.batch_room, message.data.len()).await;
+            (message, turn)
+        })
+        .map(|(message, turn)| async move {
+            let turn = turn?;
+            let Message { channel, data, key } = message;
             let kind = Kind::Text;
             let message = broker::Message { who, channel: channel.clone(), kind, data, key };
-            let published = public.broker.publish(message);
-            publish::settle(public, channel, published)
+            let fate = publish::settle(public, channel, public.broker.publish(message)).await;
+            turn.over();
+            Some(fate)
         })
-        .buffered(limits::BATCH_WINDOW);
-    while let Some(result) = publishing.next().await {
-        results.push(result);
-        if results.len().is_multiple_of(limits::BATCH_WINDOW) {
+        .buffered(limits::BATCH_WINDOW_MAX);
+    let mut publishing = pin!(publishing);
+    while let Some(fate) = publishing.next().await {
+        if fate.is_none() {
+            public.metrics.publish_failures.add(PublishFailure::DeadlineExceeded as usize, 1);
+        }
+        fates.push(fate);
+        if fates.len().is_multiple_of(limits::BATCH_WINDOW_MIN) {
             yield_now().await;
         }
     }
-    let failed = results.iter().find_map(|result| result.as_ref().err());
-    let status = failed.map_or(StatusCode::ACCEPTED, publish::status);
-    let results = results.into_iter().map(|result| match result {
-        Ok(published) => Outcome::Published(published),
-        Err(error) => Outcome::Failed(publish::explain(&error)),
+    let failed = fates.iter().find_map(|fate| match fate {
+        Some(Ok(_)) => None,
+        Some(Err(error)) => Some(publish::status(error)),
+        None => Some(StatusCode::SERVICE_UNAVAILABLE),
     });
-    answer::json(status, &Report { results: results.collect() })
+    let results = fates.into_iter().map(|fate| match fate {
+        Some(Ok(published)) => Outcome::Published(published),
+        Some(Err(error)) => Outcome::Failed(publish::explain(&error)),
+        None => Outcome::Failed(Problem {
+            error: PublishFailure::WORDS[PublishFailure::DeadlineExceeded as usize],
+            hint: "the batch's time was over before its turn; it was not published: send it again",
+        }),
+    });
+    let report = Report { results: results.collect() };
+    answer::json(failed.unwrap_or(StatusCode::ACCEPTED), &report)
 }
 
 /// What is wrong with a line.

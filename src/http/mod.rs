@@ -17,6 +17,7 @@ pub mod health_client;
 mod note;
 pub mod ops;
 pub mod owner;
+mod pace;
 mod pages;
 mod publish;
 mod query;
@@ -32,8 +33,8 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::body::BodyBudget;
 use self::owner::Owner;
+pub use self::{body::BodyBudget, pace::BatchRoom};
 pub use crate::conn::{Endpoint, Wanted};
 use crate::{
     broker::{Broker, Position, Principal},
@@ -87,6 +88,8 @@ pub struct Public {
     pub metrics: Arc<ShardMetrics>,
     /// What the bodies of all connections take up; starts empty.
     pub body_budget: BodyBudget,
+    /// Room for the messages of batches at the broker.
+    pub batch_room: BatchRoom,
 }
 
 /// Makes sure that the shard holds subscriptions of the channels, in its hub and at the broker,

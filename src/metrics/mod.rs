@@ -215,6 +215,8 @@ words! {
         KeysFull = "keys_full",
         /// Too many channels were begun in Redis lately.
         ChannelsFull = "channels_full",
+        /// A batch's time was over before its turn.
+        DeadlineExceeded = "deadline_exceeded",
         /// Larger than `--max-broadcast-size`.
         TooBig = "too_big",
         /// Not valid: no UTF-8, a bad line, a bad key: 400.

@@ -132,6 +132,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
             admit: admit::door(&core),
             metrics: metrics.clone(),
             body_budget: http::BodyBudget::default(),
+            batch_room: http::BatchRoom::default(),
         }),
     });
 

@@ -7,6 +7,7 @@ mod cluster;
 mod deployments;
 mod empty;
 mod fake_sentinel;
+mod far;
 mod history;
 mod loss;
 mod moves;

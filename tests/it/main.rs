@@ -30,6 +30,7 @@ mod ops;
 mod pages;
 mod principals;
 mod redis;
+mod redis_far;
 mod redis_loss;
 mod redis_notice;
 mod redis_refusals;

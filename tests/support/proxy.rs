@@ -22,16 +22,23 @@ pub(crate) struct Proxy {
 struct State {
     target: Mutex<String>,
     delay: Duration,
+    bytes_per_second: usize,
     open: Mutex<Vec<TcpStream>>,
 }
 
 impl Proxy {
     /// New connections go to `target`.
     pub(crate) fn start(target: &str, delay: Duration) -> Self {
+        Self::start_thin(target, delay, usize::MAX)
+    }
+
+    /// Likewise; no more than so many bytes a second get to `target`, the rest waits.
+    pub(crate) fn start_thin(target: &str, delay: Duration, bytes_per_second: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let state = Arc::new(State {
             target: Mutex::new(target.to_owned()),
             delay,
+            bytes_per_second,
             open: Mutex::default(),
         });
         let proxy = Self { address: listener.local_addr().expect("it is bound"), state };
@@ -73,16 +80,17 @@ impl State {
             let _ = socket.set_nodelay(true);
             self.open.lock().expect("nobody panics").push(copy(socket));
         }
-        pass_on(copy(&client), copy(&server), self.delay);
-        pass_on(server, client, self.delay);
+        pass_on(copy(&client), copy(&server), self.delay, self.bytes_per_second);
+        pass_on(server, client, self.delay, usize::MAX);
     }
 }
 
 /// Everything from one to the other, its end too.
-fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration, bytes_per_second: usize) {
     let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(4096);
     thread::spawn(move || {
-        let mut buffer = vec![0; 64 * 1024];
+        // Small pieces on a thin line: each takes its time.
+        let mut buffer = vec![0; (bytes_per_second / 100).clamp(256, 64 * 1024)];
         loop {
             let count = from.read(&mut buffer).unwrap_or(0);
             let due = clock::instant() + delay;
@@ -92,7 +100,10 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
         }
     });
     thread::spawn(move || {
+        let mut free = clock::instant();
         for (due, bytes) in receiver {
+            let due = due.max(free);
+            free = due + Duration::from_secs_f64(bytes.len() as f64 / bytes_per_second as f64);
             while let Some(left) = due.checked_duration_since(clock::instant())
                 && !left.is_zero()
             {

@@ -95,3 +95,6 @@ async fn load(client: &Client, scripts: &Scripts) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

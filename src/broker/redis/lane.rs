@@ -238,7 +238,7 @@ impl Lane {
     /// when one was not answered for so long that the connection counts as dead.
     async fn beat(&self, link: &Link, client: &Client, era: Era) {
         let client = client.with_options(&target::patient_options());
-        let (mut unheard, mut is_told) = (0, false);
+        let (mut unheard_since, mut is_told) = (None, false);
         loop {
             let sent = clock::now();
             let was_heard = link.is_heard();
@@ -261,16 +261,16 @@ impl Lane {
                 Ok(hearers) => {
                     is_told = false;
                     link.beat_answered(self.index, sent);
-                    // Nobody hears us there, though our subscription stands: elsewhere. Once may
-                    // be by chance: the subscription's connection may just have ended.
                     let is_unheard = hearers == 0 && was_heard && link.is_heard();
-                    unheard = if is_unheard { unheard + 1 } else { 0 };
+                    unheard_since = unheard_since.or(Some(sent)).filter(|_| is_unheard);
                 }
             }
-            if unheard > 1 {
+            // Nobody hears us there, though our subscription stands, and is read: elsewhere. One
+            // that is not read may have been cut by Redis, and nothing else has to move for that.
+            if unheard_since.is_some_and(|since| link.has_heard_since(since)) {
                 link.process().move_on(era, "what is published is not heard");
             }
-            let interval = if unheard > 0 { WATCH_REPEAT } else { HEARTBEAT_INTERVAL };
+            let interval = if unheard_since.is_some() { WATCH_REPEAT } else { HEARTBEAT_INTERVAL };
             let pause = interval.saturating_sub(clock::now() - sent);
             let pause = pause.max(Duration::from_millis(1));
             let _ = timeout(pause, self.beat_now.notified()).await;

@@ -63,6 +63,7 @@ pub(super) struct Link {
     /// thereby shows that it listens where they were sent.
     beat_channel: Option<String>,
     has_subscriber: bool,
+    heard_at: Cell<Millis>,
     /// What does not work as it should.
     unheard: RefCell<BTreeSet<Part>>,
     parts: Cell<usize>,
@@ -103,6 +104,7 @@ impl Link {
                 None => (!is_cluster).then(|| shared.redis().names.heartbeat(0)),
             },
             has_subscriber: subscriber.is_some(),
+            heard_at: Cell::default(),
             unheard: RefCell::new(unheard),
             parts: Cell::new(Part::NUMBERED),
             beats: RefCell::new(vec![None; pool]),
@@ -125,6 +127,19 @@ impl Link {
     /// Where heartbeats go; None if nobody would hear them.
     pub(super) fn beat_channel(&self) -> Option<&str> {
         self.beat_channel.as_deref()
+    }
+
+    /// The subscriber has read something.
+    pub(super) fn heard(&self) {
+        self.heard_at.set(clock::now());
+    }
+
+    /// Whether something has arrived through the subscription after that.
+    pub(super) fn has_heard_since(&self, since: Millis) -> bool {
+        match self.has_subscriber {
+            true => self.heard_at.get() > since,
+            false => self.shared.health_ref().has_beaten_since(0, since),
+        }
     }
 
     /// What a lane's heartbeat says: `LANE SENT`; nothing, where it is not our own that comes back.

@@ -36,7 +36,7 @@ use crate::{
         history::{Fed, Histories, Stamped},
     },
     channel::ChannelName,
-    clock,
+    clock::{self, Millis},
     limits::{HISTORY_CHANNELS_MAX, REDIS_META_TTL, REPLAY_PIECE_BYTES},
     position::{Position, is_same_epoch},
     telemetry::seldom,
@@ -45,6 +45,7 @@ use crate::{
 /// The process's side of Redis.
 #[derive(Debug)]
 pub(in crate::broker) struct Process {
+    pub(super) started: Millis,
     pub(super) config: Config,
     pub(super) pool: usize,
     pub(super) names: Names,
@@ -99,6 +100,7 @@ impl Process {
             Subscribers::PerProcess => Some(Arc::new(Common::new(sinks.clone()))),
         };
         Ok(Self {
+            started: clock::now(),
             scripts: Scripts::new(config.server.is_clustered()),
             news: config.server.is_clustered().then(Arc::default),
             config,

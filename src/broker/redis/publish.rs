@@ -26,10 +26,11 @@ use crate::{
         refusing::Subject,
     },
     channel::ChannelName,
-    clock,
+    clock::{self, Millis},
     limits::{
-        IDEMPOTENCY_TTL, PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE,
-        PUBLISHES_IN_FLIGHT_MAX, REDIS_META_TTL, REDIS_SETTLE, TAKEOVER_LOOK_PAUSE,
+        FIRST_REACH_LOOK_PAUSE, FIRST_REACH_PATIENCE, IDEMPOTENCY_TTL, PUBLISH_BYTES_IN_FLIGHT_MAX,
+        PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX, REDIS_META_TTL, REDIS_SETTLE,
+        TAKEOVER_LOOK_PAUSE,
     },
     ws::Kind,
 };
@@ -43,7 +44,8 @@ pub(super) enum Outcome<T> {
 
 impl RedisBroker {
     /// Whether Redis may be used for `channel` now. Just after its return others are not
-    /// subscribed yet, so publishing waits a moment; and while another master takes over.
+    /// subscribed yet, so publishing waits a moment; and while another master takes over; and just
+    /// after the start, until Redis is reached.
     async fn is_up(&self, channel: &ChannelName) -> bool {
         let health = self.link.shared.health_ref();
         loop {
@@ -63,6 +65,12 @@ impl RedisBroker {
                 }
                 Reach::Up => health.back_since().map(|since| since + REDIS_SETTLE),
                 _ => match self.link.spared_from(channel, now) {
+                    None if self.process().is_new(reach, now) => {
+                        // Others may be there already: no message is to miss them.
+                        let reached = health.reached.notified();
+                        let _ = tokio::time::timeout(FIRST_REACH_LOOK_PAUSE, reached).await;
+                        continue;
+                    }
                     None => return false,
                     spared => spared,
                 },
@@ -150,8 +158,8 @@ impl RedisBroker {
             if let Some(lane) = lane
                 && self.link.routes.is_none()
             {
-                // The shards are back, this handle (the control thread's) is about to be.
-                let _ = tokio::time::timeout(REDIS_SETTLE, lane.changed.notified()).await;
+                // The shards are there, this handle (the control thread's) is about to be.
+                lane.opened().await;
             }
             began.set(true);
             let value = self.link.call(channel, ticket, script, keys, args).await?;
@@ -211,6 +219,11 @@ impl RedisBroker {
 }
 
 impl Process {
+    /// Whether Redis was never reached, and the process has not been there for long either.
+    fn is_new(&self, reach: Reach, now: Millis) -> bool {
+        reach == Reach::NeverReached && now - self.started < FIRST_REACH_PATIENCE
+    }
+
     /// What the stamping part of both scripts takes.
     pub(super) fn stamp_args(&self, channel: &ChannelName, kind: Kind, data: &Bytes) -> Vec<Value> {
         let history = &self.history;

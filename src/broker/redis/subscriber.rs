@@ -197,6 +197,9 @@ impl Subscriber {
                     }
                     // However long that took.
                     session.heard = clock::now();
+                    if self.node.is_none() {
+                        self.link.heard();
+                    }
                 }
                 () = self.changed.notified() => {}
                 () = self.asked() => {}

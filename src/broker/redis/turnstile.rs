@@ -5,15 +5,17 @@
 //! earlier one is through, and new ones queue up behind them. In a cluster a channel's commands
 //! may have to take another way: not before those on the old one are through, or are back.
 
-use std::{cell::RefCell, collections::BTreeSet};
-
-use tokio::sync::Notify;
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    future::poll_fn,
+    task::{Poll, Waker},
+};
 
 /// A lane's commands that are not through yet.
 #[derive(Debug, Default)]
 pub(super) struct Turnstile {
     state: RefCell<State>,
-    moved: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +27,21 @@ struct State {
     waiting: BTreeSet<u64>,
     /// On their way when the way changed.
     astray: BTreeSet<u64>,
+    /// Of those who wait for their turn.
+    wakers: HashMap<u64, Waker>,
+}
+
+impl State {
+    /// Something has moved: the turn can only be one of these two's. Thousands may wait, and are
+    /// not to be woken for each other.
+    fn wake_next(&mut self) {
+        let next = [self.waiting.first(), self.pending.first()];
+        for number in next.into_iter().flatten() {
+            if let Some(waker) = self.wakers.remove(number) {
+                waker.wake();
+            }
+        }
+    }
 }
 
 /// A command's place; given up when it is through, or dropped.
@@ -51,14 +68,17 @@ impl Turnstile {
         state.astray.extend(state.pending.difference(&state.waiting));
     }
 
-    async fn until(&self, ready: impl Fn(&State) -> bool) {
-        loop {
-            let moved = self.moved.notified();
-            if ready(&self.state.borrow()) {
-                return;
+    async fn until(&self, number: u64, ready: impl Fn(&State) -> bool) {
+        poll_fn(|context| {
+            let state = &mut *self.state.borrow_mut();
+            if ready(state) {
+                state.wakers.remove(&number);
+                return Poll::Ready(());
             }
-            moved.await;
-        }
+            state.wakers.insert(number, context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -66,13 +86,15 @@ impl Ticket<'_> {
     /// Waits until no earlier command waits. The caller then hands its command over at once.
     pub(super) async fn first_turn(&self) {
         let is_first = |state: &State| state.waiting.first() == Some(&self.number);
-        self.turnstile.until(|state| is_first(state) && state.astray.is_empty()).await;
+        let is_free = |state: &State| is_first(state) && state.astray.is_empty();
+        self.turnstile.until(self.number, is_free).await;
     }
 
     /// The command was handed over, and may still come back.
     pub(super) fn handed_over(&self) {
-        self.turnstile.state.borrow_mut().waiting.remove(&self.number);
-        self.turnstile.moved.notify_waiters();
+        let state = &mut *self.turnstile.state.borrow_mut();
+        state.waiting.remove(&self.number);
+        state.wake_next();
     }
 
     /// The command came back: waits until every earlier one is through.
@@ -81,19 +103,21 @@ impl Ticket<'_> {
             let state = &mut *self.turnstile.state.borrow_mut();
             state.waiting.insert(self.number);
             state.astray.remove(&self.number);
+            state.wake_next();
         }
-        self.turnstile.until(|state| state.pending.first() == Some(&self.number)).await;
+        let is_first = |state: &State| state.pending.first() == Some(&self.number);
+        self.turnstile.until(self.number, is_first).await;
     }
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut state = self.turnstile.state.borrow_mut();
+        let state = &mut *self.turnstile.state.borrow_mut();
         state.pending.remove(&self.number);
         state.waiting.remove(&self.number);
         state.astray.remove(&self.number);
-        drop(state);
-        self.turnstile.moved.notify_waiters();
+        state.wakers.remove(&self.number);
+        state.wake_next();
     }
 }
 
@@ -144,6 +168,40 @@ mod tests {
         assert!(new.first_turn().now_or_never().is_none(), "the earlier one goes first");
         drop(back);
         assert!(new.first_turn().now_or_never().is_some());
+    }
+
+    /// Regression: each that passed woke all that waited.
+    #[test]
+    fn many_that_wait_wake_only_the_next() {
+        use std::{
+            sync::atomic::{AtomicUsize, Ordering},
+            task::{Context, Wake},
+        };
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        const MANY: usize = 1000;
+        let turnstile = Turnstile::default();
+        let tickets: Vec<_> = (0..MANY).map(|_| turnstile.enter()).collect();
+        let count = std::sync::Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let mut turns: Vec<_> = tickets.iter().map(|one| Box::pin(one.first_turn())).collect();
+        let mut poll = |place: usize| {
+            let turn: &mut std::pin::Pin<Box<_>> = &mut turns[place];
+            turn.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+        };
+        for place in (1..MANY).rev() {
+            assert!(!poll(place));
+        }
+        for (place, ticket) in tickets.iter().enumerate() {
+            assert!(poll(place));
+            ticket.handed_over();
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), MANY - 1);
     }
 
     #[test]

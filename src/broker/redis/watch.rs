@@ -12,7 +12,7 @@ use std::rc::Rc;
 use fred::prelude::{Server, ServerConfig};
 use futures_util::future::join_all;
 use redis_protocol::resp3::types::BytesFrame;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{
     connection::{self, Connection, ConnectionError},
@@ -24,7 +24,9 @@ use super::{
 use crate::{
     broker::refusing::Subject,
     clock,
-    limits::{REFUSAL_PAUSE, WATCH_INTERVAL, WATCH_REPEAT},
+    limits::{
+        HEARTBEAT_INTERVAL, PUBLISH_CONFIRM_DEADLINE, REFUSAL_PAUSE, WATCH_INTERVAL, WATCH_REPEAT,
+    },
     metrics::BrokerRefusal,
 };
 
@@ -37,7 +39,8 @@ const NAMES_MAX: usize = 4096;
 pub(super) async fn run(link: Rc<Link>) {
     let watch = Watch(link);
     loop {
-        watch.try_to_write().await;
+        // A Redis that says nothing is waited for elsewhere.
+        let _ = timeout(PUBLISH_CONFIRM_DEADLINE, watch.try_to_write()).await;
         if watch.0.routes.is_none()
             && let Err(error) = watch.look().await
         {
@@ -188,31 +191,41 @@ impl Watch {
         Ok(self.try_server(NOBODYS, lane).await == Some(false))
     }
 
-    /// Whether nobody of us hears what is published `there`.
+    /// Whether we are not heard `there`: a shard that goes on hearing its own heartbeats is not,
+    /// or none of them all.
     async fn is_elsewhere(&self, there: &mut Connection) -> Result<bool, ConnectionError> {
         let process = self.0.process();
         let health = self.0.shared.health_ref();
         let shards = 0..process.sinks.len();
-        let mut missed: Vec<usize> =
+        let standing: Vec<usize> =
             shards.filter(|&shard| process.subscribes(shard) && health.is_whole(shard)).collect();
-        // Twice: a subscription's connection may just have ended.
-        for pause in [None, Some(WATCH_REPEAT)] {
-            if missed.is_empty() {
-                break;
-            }
-            if let Some(pause) = pause {
-                sleep(pause).await;
-            }
-            let mut still_missed = Vec::new();
-            for shard in missed {
-                let answer = there.ask(&["PUBLISH", &process.names.heartbeat(shard), "-"]).await?;
-                let is_unheard = matches!(answer, BytesFrame::Number { data: 0, .. });
-                if is_unheard && health.is_whole(shard) {
-                    still_missed.push(shard);
-                }
-            }
-            missed = still_missed;
+        let missed = self.missed(there, &standing).await?;
+        if missed.is_empty() {
+            return Ok(false);
         }
-        Ok(!missed.is_empty())
+        // A subscription's connection may just have ended, or have been cut by Redis.
+        let asked = clock::now();
+        sleep(HEARTBEAT_INTERVAL + WATCH_REPEAT).await;
+        let missed = self.missed(there, &missed).await?;
+        let is_at_home = |shard: &usize| health.has_beaten_since(*shard, asked);
+        Ok(missed.iter().any(is_at_home) || missed.len() == standing.len())
+    }
+
+    /// Who of `shards`, though subscribed somewhere, is not `there`.
+    async fn missed(
+        &self,
+        there: &mut Connection,
+        shards: &[usize],
+    ) -> Result<Vec<usize>, ConnectionError> {
+        let mut missed = Vec::new();
+        for &shard in shards {
+            let channel = self.0.process().names.heartbeat(shard);
+            let answer = there.ask(&["PUBLISH", &channel, "-"]).await?;
+            let is_unheard = matches!(answer, BytesFrame::Number { data: 0, .. });
+            if is_unheard && self.0.shared.health_ref().is_whole(shard) {
+                missed.push(shard);
+            }
+        }
+        Ok(missed)
     }
 }

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    Admission, BodyBudget, Context, Public, Settings, Wanted, access,
+    Admission, BatchRoom, BodyBudget, Context, Public, Settings, Wanted, access,
     connection::{Handed, run},
     ops::{BrokerState, Sources},
     owner::Owner,
@@ -192,6 +192,7 @@ impl Fixture {
                 admit: Rc::new(admit),
                 metrics: metrics.clone(),
                 body_budget: BodyBudget::default(),
+                batch_room: BatchRoom::default(),
             }),
         };
         Self { context, broker, metrics, control, admissions, admit_gate, wanted, positions }

@@ -272,7 +272,7 @@ async fn a_batch_is_published_in_order_and_each_line_has_its_result() {
 #[tokio::test]
 async fn a_batch_keeps_its_order_when_it_is_longer_than_the_window() {
     let server = Fixture::new().start();
-    let count = crate::limits::BATCH_WINDOW * 3;
+    let count = crate::limits::BATCH_WINDOW_MAX * 2;
     let lines: String = (0..count).map(|n| format!("{{\"data\":{n}}}\n")).collect();
     let answer = server.ask(post(&["Content-Type: application/x-ndjson"], &lines)).await;
     let results = body(&answer);
