@@ -100,14 +100,16 @@ impl Sequencer {
 
 /// Which slots of periodic messages this process has seen to.
 ///
-/// Keyed by channel and interval; the newest slot number is enough, since slots only grow.
+/// Keyed by channel and interval; the newest slot number is enough, since slots only grow, unless
+/// the clock is set back: a mark further ahead than the next slot does not count.
 #[derive(Debug, Default)]
 pub(super) struct SlotsDone(Vec<((ChannelName, u64), u64)>);
 
 impl SlotsDone {
-    /// Whether `number` (or a later one) was done.
+    /// Whether `number` (or the next one) was done.
     pub(super) fn is_done(&self, slot: &Slot, number: u64) -> bool {
-        self.0.iter().any(|(key, done)| *done >= number && is_kind(key, slot))
+        let is_done = |done: u64| done >= number && !is_set_back(done, number);
+        self.0.iter().any(|(key, done)| is_done(*done) && is_kind(key, slot))
     }
 
     /// The newest slot that was done.
@@ -126,7 +128,7 @@ impl SlotsDone {
     /// Remembers that `number` is done.
     pub(super) fn set_done(&mut self, slot: &Slot, number: u64) {
         if let Some((_, done)) = self.0.iter_mut().find(|(key, _)| is_kind(key, slot)) {
-            *done = number.max(*done);
+            *done = if is_set_back(*done, number) { number } else { number.max(*done) };
             return;
         }
         if self.0.len() >= SLOT_KINDS_MAX {
@@ -134,6 +136,12 @@ impl SlotsDone {
         }
         self.0.push(((slot.channel.clone(), slot.interval_ms), number));
     }
+}
+
+/// Whether the clock was set back since `done` was marked, now that it is `number`: by more than
+/// one interval, so that clocks which differ a little make nothing twice.
+fn is_set_back(done: u64, number: u64) -> bool {
+    done > number.saturating_add(1)
 }
 
 fn is_kind(key: &(ChannelName, u64), slot: &Slot) -> bool {
@@ -304,6 +312,11 @@ mod tests {
         assert!(!slots.is_done(&slot, 7));
         slots.set_done(&slot, 7);
         assert!(slots.is_done(&slot, 7) && slots.is_done(&slot, 6) && !slots.is_done(&slot, 8));
+        // The clock was set back an hour: the next notice comes now, and once.
+        slots.set_done(&slot, 400);
+        assert!(!slots.is_done(&slot, 40));
+        slots.set_done(&slot, 40);
+        assert!(slots.is_done(&slot, 40) && !slots.is_done(&slot, 41));
         let other = Slot { interval_ms: 5_000, ..slot };
         assert!(!slots.is_done(&other, 7));
     }

@@ -35,6 +35,7 @@ mod input;
 pub mod keepalive;
 mod notice;
 mod replay;
+mod seen;
 pub mod socket;
 mod ticks;
 mod v1;
@@ -137,6 +138,8 @@ pub struct Clients {
     /// Clients that are being given history.
     replays: HashMap<Key, Replay>,
     paced: Option<Paced>,
+    /// Clients whose coming was logged.
+    seen: HashMap<Key, seen::Seen>,
 }
 
 impl Clients {
@@ -172,6 +175,7 @@ impl Clients {
             orphans: HashMap::new(),
             replays: HashMap::new(),
             paced: None,
+            seen: HashMap::new(),
         }
     }
 
@@ -230,6 +234,7 @@ impl Clients {
         self.live += 1;
         self.metrics.connections_opened.add(1);
         self.metrics.connections.set(self.live);
+        self.see_coming(key, &stream);
         match self.registry.adopt(stream, key) {
             Ok(socket) => {
                 if has_no_pongs && let Some(silence) = self.settings.keepalive.silence_max() {
@@ -267,6 +272,7 @@ impl Clients {
     fn end(&mut self, key: Key, reason: CloseReason) {
         let Some(slot) = self.entries.get_mut(key.index()) else { return };
         let Some(mut entry) = slot.take_if(|entry| entry.is_of(key)) else { return };
+        self.see_going(key, reason);
         self.wheel.remove(key.index());
         self.input.release(entry.charged_bytes());
         self.encoder.leave(entry.encoding);

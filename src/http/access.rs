@@ -88,6 +88,14 @@ pub struct Asker<'a> {
     pub query_token: Option<&'a str>,
 }
 
+impl Asker<'_> {
+    /// Whom a proxy names as the one who asks: for the log, since anybody may say so.
+    pub(super) fn forwarded(&self) -> Option<&str> {
+        let names = [header::FORWARDED.as_str(), "x-forwarded-for"];
+        names.iter().find_map(|name| self.headers.get(*name)?.to_str().ok())
+    }
+}
+
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -40,7 +40,7 @@ use crate::{
     broker::{Broker, Position, Principal},
     channel::ChannelName,
     drain::{Control, Guard},
-    hub::Encoding,
+    hub::{Audience, Encoding},
     metrics::ShardMetrics,
 };
 
@@ -90,6 +90,8 @@ pub struct Public {
     pub body_budget: BodyBudget,
     /// Room for the messages of batches at the broker.
     pub batch_room: BatchRoom,
+    /// How many clients hear a channel.
+    pub audience: Arc<Audience>,
 }
 
 /// Makes sure that the shard holds subscriptions of the channels, in its hub and at the broker,

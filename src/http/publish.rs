@@ -37,11 +37,13 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Why a request published nothing, and its answer.
 pub(super) type Refused = Box<(PublishFailure, Answer)>;
 
-/// A message that went out; as JSON `channel`, `epoch`, `offset`, `scope`.
+/// A message that went out; as JSON `channel`, `epoch`, `offset`, `scope`, `clients`.
 #[derive(Debug)]
 pub(super) struct Published {
     channel: ChannelName,
     receipt: Receipt,
+    /// Those of the channel in this process.
+    clients: usize,
 }
 
 /// How the body is to be taken.
@@ -135,7 +137,8 @@ pub(super) async fn settle(
     match result {
         Ok(receipt) => {
             public.metrics.published.add(Source::Http, receipt.scope(), 1);
-            Ok(Published { channel, receipt })
+            let clients = public.audience.clients(channel.as_str());
+            Ok(Published { channel, receipt, clients })
         }
         Err(error) => {
             public.metrics.publish_failures.add(PublishFailure::from(&error) as usize, 1);
@@ -150,11 +153,12 @@ impl Serialize for Published {
             Receipt::Cluster(position) => (Some(position), "cluster"),
             Receipt::Local => (None, "local"),
         };
-        let mut fields = serializer.serialize_struct("Published", 4)?;
+        let mut fields = serializer.serialize_struct("Published", 5)?;
         fields.serialize_field("channel", self.channel.as_str())?;
         fields.serialize_field("epoch", &position.map(|position| &*position.epoch))?;
         fields.serialize_field("offset", &position.map(|position| position.offset))?;
         fields.serialize_field("scope", scope)?;
+        fields.serialize_field("clients", &self.clients)?;
         fields.end()
     }
 }

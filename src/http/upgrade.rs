@@ -85,6 +85,8 @@ pub(super) async fn answer(
         };
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
+        let forwarded = asker.forwarded();
+        debug!(peer = %asker.peer, ?forwarded, ?positions, "handshake accepted");
         let handover = Handover { endpoint, encoding, publisher, ticket, guard, head: None };
         Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
     };
@@ -98,7 +100,9 @@ pub(super) fn refuse(
     (reason, answer): (Rejection, Answer),
 ) -> Answer {
     let word = Rejection::WORDS[reason as usize];
-    debug!(peer = %asker.peer, reason = word, "handshake refused");
+    let answered = String::from_utf8_lossy(answer.body());
+    let (peer, forwarded) = (asker.peer, asker.forwarded());
+    debug!(%peer, ?forwarded, reason = word, answer = answered.trim_end(), "handshake refused");
     public.metrics.handshakes_rejected.add(reason as usize, 1);
     answer
 }

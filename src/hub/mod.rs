@@ -7,6 +7,7 @@
 //! wake-up per message and client. Synchronous, single-threaded, without IO, clock or log: the
 //! outlet is a trait, time comes in as a closure.
 
+mod audience;
 mod budget;
 mod bytelog;
 mod check;
@@ -35,11 +36,8 @@ use std::{
 
 use slab::Slab;
 
-use self::{
-    budget::Account, bytelog::ByteLog, clients::Clients, hoards::Hoards, roster::Roster,
-    shares::Shares, track::Track,
-};
 pub use self::{
+    audience::Audience,
     budget::Budget,
     clients::Key,
     close::Finish,
@@ -48,6 +46,10 @@ pub use self::{
     outlet::Outlet,
     pass::Pass,
     shares::Source,
+};
+use self::{
+    audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, hoards::Hoards,
+    roster::Roster, shares::Shares, track::Track,
 };
 use crate::{channel::ChannelName, position::Position};
 
@@ -108,6 +110,8 @@ struct Log {
     /// The position after each frame, if its clients can be told what they miss.
     track: Track,
     roster: Roster,
+    /// The channel's clients, also those of other logs and hubs.
+    seats: Seats,
     /// To whom it is put down, if it is.
     owner: Option<u32>,
     /// Tells this log from an earlier one in the same place.
@@ -141,6 +145,7 @@ pub struct Hub<O> {
     logs: Slab<Log>,
     by_name: HashMap<ChannelName, Entry>,
     hoards: Hoards,
+    audience: Arc<Audience>,
     abandoned: Vec<ChannelName>,
     /// Logs to pass over, with their serials.
     dirty: VecDeque<(u32, u64)>,
@@ -175,6 +180,7 @@ impl<O: Outlet> Hub<O> {
             logs: Slab::new(),
             by_name: HashMap::new(),
             hoards: Hoards::default(),
+            audience: Arc::default(),
             abandoned: Vec::new(),
             dirty: VecDeque::new(),
             sweep_left: 0,
@@ -189,6 +195,18 @@ impl<O: Outlet> Hub<O> {
             exhausted: false,
             not_send: PhantomData,
         }
+    }
+
+    /// Counts its clients with those of other hubs.
+    #[must_use]
+    pub fn counting(self, audience: Arc<Audience>) -> Self {
+        Self { audience, ..self }
+    }
+
+    /// How many clients of this process hear `channel`.
+    #[must_use]
+    pub fn clients_of(&self, channel: &str) -> usize {
+        self.audience.clients(channel)
     }
 
     /// Adds a client without subscriptions.

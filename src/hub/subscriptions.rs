@@ -5,7 +5,7 @@
 //! moves an entry tells the client. The names of channels that nobody here hears any more are kept
 //! until they are asked for, so that the caller can tell whoever feeds this hub.
 
-use std::io;
+use std::{io, sync::atomic::Ordering};
 
 use super::{
     Encoding, Entry, Hub, Log, Outlet,
@@ -49,6 +49,7 @@ impl<O: Outlet> Hub<O> {
         let busy = subscribed.blocked || subscribed.held || subscribed.outbox.is_some();
         let cursor = target.bytes.head();
         let index = small(target.roster.push(Subscriber { cursor, client, busy }));
+        target.seats.fetch_add(1, Ordering::Relaxed);
         subscribed.places.push(Place { log, index });
         first.is_none()
     }
@@ -119,6 +120,7 @@ impl<O: Outlet> Hub<O> {
             last: known,
             track: Track::default(),
             roster: Roster::default(),
+            seats: self.audience.join(channel),
             owner,
             serial: self.next_serial,
             queued: false,
@@ -145,6 +147,7 @@ impl<O: Outlet> Hub<O> {
         let before = self.chain(first).find(|(_, other)| other.sibling == Some(log));
         let before = before.map(|(before, _)| before);
         let gone = self.logs.remove(log as usize);
+        self.audience.leave(&gone.name, gone.seats);
         self.account.resize(gone.bytes.cost(), 0);
         if let Some(owner) = gone.owner {
             self.hoards.sub(owner);
@@ -227,6 +230,7 @@ impl<O: Outlet> Hub<O> {
         target.roster.remove(entry as usize, |moved, _, to| {
             clients.get_mut(moved).places.moved(log, to);
         });
+        target.seats.fetch_sub(1, Ordering::Relaxed);
         if target.roster.len() == 0 {
             return self.end_log(log);
         }

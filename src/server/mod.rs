@@ -143,6 +143,7 @@ impl Server {
             control: Arc::new(Control::default()),
             broker: broker::Shared::new(settings::broker(&config), sinks)?,
             budget: Arc::new(Budget::new(config.backlog_total_bytes)),
+            audience: Arc::default(),
             connections_max: process::connections_max(&config),
             raw_counted: process::RawCounted::default(),
         });
@@ -270,6 +271,7 @@ impl Server {
             control: process.control.clone(),
             metrics: process.shards[index].clone(),
             budget: process.budget.clone(),
+            audience: process.audience.clone(),
             settings: settings::shard(&self.config, process.connections_max),
             sources: Arc::new(move || process.sources()),
         };

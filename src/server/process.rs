@@ -16,7 +16,7 @@ use crate::{
     config::{COMMIT, Config, VERSION},
     drain::Control,
     http::{self, ops},
-    hub::Budget,
+    hub::{Audience, Budget},
     limits::{CLUSTER_MASTERS_RESERVED, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED},
     metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts},
     telemetry,
@@ -28,6 +28,7 @@ pub(super) struct Process {
     pub(super) control: Arc<Control>,
     pub(super) broker: Arc<broker::Shared>,
     pub(super) budget: Arc<Budget>,
+    pub(super) audience: Arc<Audience>,
     pub(super) connections_max: usize,
     /// What of the broker's own counts the metrics have.
     pub(super) raw_counted: RawCounted,

@@ -34,7 +34,7 @@ use crate::{
     conn::{self, Clients, socket::Poller},
     drain::{Control, Phase, Turn},
     http,
-    hub::{self, Budget, Hub},
+    hub::{self, Audience, Budget, Hub},
     limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE, RESTART_RETRY_MAX},
     metrics::ShardMetrics,
 };
@@ -62,6 +62,8 @@ pub struct Setup {
     pub metrics: Arc<ShardMetrics>,
     /// The process's memory for backlogs.
     pub budget: Arc<Budget>,
+    /// The clients of each channel, of all shards.
+    pub audience: Arc<Audience>,
     /// Makes the sources of the ops routes on the shard's thread.
     pub sources: Arc<dyn Fn() -> http::ops::Sources + Send + Sync>,
     /// What the options say.
@@ -114,7 +116,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     let broker = broker::connect(broker, Place::Shard(index)).await;
     let settings = setup.settings;
     let clients = Clients::new(
-        Hub::new(settings.hub, budget.clone()),
+        Hub::new(settings.hub, budget.clone()).counting(setup.audience.clone()),
         registry,
         settings.clients,
         budget,
@@ -133,6 +135,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
             metrics: metrics.clone(),
             body_budget: http::BodyBudget::default(),
             batch_room: http::BatchRoom::default(),
+            audience: setup.audience,
         }),
     });
 

@@ -58,7 +58,8 @@ fn the_answer_names_channel_epoch_offset_and_scope() {
     let epoch = json["epoch"].as_str().expect("an epoch").to_owned();
     assert_eq!(
         json,
-        json!({"channel": "notifications", "epoch": epoch, "offset": 1, "scope": "cluster"})
+        json!({"channel": "notifications", "epoch": epoch, "offset": 1,
+         "scope": "cluster", "clients": 0})
     );
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     assert!((1..=32).contains(&epoch.len()) && epoch.chars().all(legal), "{epoch}");

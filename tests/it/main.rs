@@ -39,6 +39,7 @@ mod redis_subscribers;
 mod redis_tls;
 mod resume;
 mod rules;
+mod seeing;
 mod slow_consumers;
 mod sse;
 mod sse_end;

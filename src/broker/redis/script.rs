@@ -102,7 +102,8 @@ return done or refused
 
 /// `KEYS[3]` is the slot, `ARGV[9]` its length, `ARGV[10]` its number. Answers `{outcome, time}`
 /// or `{'sent', time, epoch, offset}`. A claim that names another slot than Redis' clock does
-/// nothing: it may have waited in a paused server.
+/// nothing: it may have waited in a paused server. A mark that is further ahead than the next slot
+/// is of a clock that was set back since: it does not count, or there were no notice until then.
 const PUBLISH_ONCE: &str = r"
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -110,7 +111,7 @@ local interval_ms = tonumber(ARGV[9])
 local slot = math.floor(now_ms / interval_ms)
 if ARGV[10] ~= string.format('%.0f', slot) then return {'other', now_ms} end
 local last = tonumber(redis.call('GET', KEYS[3]) or '-1')
-if last and last >= slot then return {'taken', now_ms} end
+if last and last >= slot and last <= slot + 1 then return {'taken', now_ms} end
 redis.call('SET', KEYS[3], ARGV[10], 'PX', math.max(2 * interval_ms, 60000))
 local done, refused = stamp()
 if not done then

@@ -101,7 +101,8 @@ impl Clients {
                     Receipt::Local => (None, "local"),
                 };
                 let (place, channel) = (Place::from(place), channel.as_str());
-                self.say(key, &Word::Published { id, channel, place, scope });
+                let clients = self.hub.clients_of(channel);
+                self.say(key, &Word::Published { id, channel, place, scope, clients });
             }
             Err(error) => {
                 let id = id.map(ToOwned::to_owned);

@@ -42,6 +42,7 @@ pub(in crate::conn) enum Word<'a> {
         #[serde(flatten)]
         place: Place<'a>,
         scope: &'static str,
+        clients: usize,
     },
     Pong,
     Drain {
@@ -188,15 +189,30 @@ mod tests {
             ),
             (Word::Unsubscribed { channel: "a" }, r#"{"type":"unsubscribed","channel":"a"}"#),
             (
-                Word::Published { id: Some("1"), channel: "a", place: place(), scope: "cluster" },
+                Word::Published {
+                    id: Some("1"),
+                    channel: "a",
+                    place: place(),
+                    scope: "cluster",
+                    clients: 3,
+                },
                 concat!(
                     r#"{"type":"published","id":"1","channel":"a","#,
-                    r#""epoch":"e","offset":7,"scope":"cluster"}"#
+                    r#""epoch":"e","offset":7,"scope":"cluster","clients":3}"#
                 ),
             ),
             (
-                Word::Published { id: None, channel: "a", place: None.into(), scope: "local" },
-                r#"{"type":"published","channel":"a","epoch":null,"offset":null,"scope":"local"}"#,
+                Word::Published {
+                    id: None,
+                    channel: "a",
+                    place: None.into(),
+                    scope: "local",
+                    clients: 0,
+                },
+                concat!(
+                    r#"{"type":"published","channel":"a","epoch":null,"offset":null,"#,
+                    r#""scope":"local","clients":0}"#
+                ),
             ),
             (Word::Pong, r#"{"type":"pong"}"#),
             (

@@ -193,6 +193,7 @@ impl Fixture {
                 metrics: metrics.clone(),
                 body_budget: BodyBudget::default(),
                 batch_room: BatchRoom::default(),
+                audience: Arc::default(),
             }),
         };
         Self { context, broker, metrics, control, admissions, admit_gate, wanted, positions }

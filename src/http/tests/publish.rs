@@ -27,8 +27,8 @@ async fn a_message_is_text_whatever_its_type_unless_it_is_said_to_be_binary() {
     let answer = server.ask(post(&[curl], "hä")).await;
     assert_eq!(status(&answer), 202);
     assert_eq!(header(&answer, "content-type"), "application/json");
-    let expected =
-        json!({"channel": "notifications", "epoch": "e1", "offset": 1, "scope": "cluster"});
+    let expected = json!({"channel": "notifications", "epoch": "e1", "offset": 1,
+     "scope": "cluster", "clients": 0});
     assert_eq!(body(&answer), expected);
     let binary = "content-type: Application/Octet-Stream; x=y";
     let target = request("POST /broadcast?channel=a%3Ab", &[binary], "\u{1}");
@@ -75,7 +75,8 @@ async fn the_answer_says_what_became_of_the_message() {
         assert_eq!(status(&answer), expected);
         if expected == 202 {
             let local = json!(
-                {"channel": "notifications", "epoch": null, "offset": null, "scope": "local"}
+                {"channel": "notifications", "epoch": null, "offset": null,
+                 "scope": "local", "clients": 0}
             );
             assert_eq!(body(&answer), local);
         } else {
