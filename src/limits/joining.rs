@@ -19,6 +19,13 @@ pub const SETTLING_CHANNEL_COST_BYTES: usize = 96;
 pub const SETTLING_WAIT: Duration = Duration::from_secs(2);
 /// Questions that a shard has put to the broker for those who are settled; further ones wait.
 pub const SETTLING_ASKED_MAX: usize = 512;
+/// Clients of a shard that wait until it has got as far as they are; past it 503 `behind`.
+pub const AHEAD_WAITING_MAX: usize = 16 * 1024;
+/// What a process reads of histories from Redis for those who ask for them, in bytes a second, once
+/// it has read as much as it may keep; further ones wait, and are told what they miss if too long.
+pub const HISTORY_READ_BYTES_PER_SECOND: usize = 32 * 1024 * 1024;
+/// Between two looks at whether one may be read.
+pub const HISTORY_READ_PAUSE: Duration = Duration::from_millis(10);
 /// Redis' era, renewed after half of this; the one before counts until the next renewal.
 pub const REDIS_ERA_TTL: Duration = Duration::from_secs(12 * 60 * 60);
 /// Between two looks at it for those who ask where a channel stands.

@@ -123,11 +123,14 @@ async fn settle(
         && after.is_comparable(&to)
         && after.offset > to.offset
     {
-        // Elsewhere it has got further than this shard: its log would repeat what it has.
-        match reach(core, key, &channel, after).await {
-            Some(at) => to = at,
-            None if is_unheard_of(core, &channel, after).await => {}
-            None => return Err(Behind),
+        // Elsewhere it has got further than this shard: its log would repeat what it has. Or it
+        // only says so: then there is nothing to wait for.
+        if !is_unheard_of(core, &channel, after).await {
+            match reach(core, key, &channel, after).await {
+                Some(at) => to = at,
+                None if is_unheard_of(core, &channel, after).await => {}
+                None => return Err(Behind),
+            }
         }
     }
     let question = core.settling.question().await;
@@ -194,11 +197,13 @@ async fn ask(
 /// Whether the broker itself, asked now (or since the client began to wait), has not got as far as
 /// `position`: then it is none of this history, and only looks like one.
 async fn is_unheard_of(core: &Rc<Core>, channel: &ChannelName, position: &Position) -> bool {
+    let _question = core.settling.question().await;
     let newest = core.broker().position(channel.clone(), None).await;
     newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
 }
 
-/// Waits until the client's log has got as far as `to`; its position there.
+/// Waits until the client's log has got as far as `to`; its position there. None if it does not, or
+/// too many wait.
 async fn reach(
     core: &Rc<Core>,
     key: Key,
@@ -207,14 +212,13 @@ async fn reach(
 ) -> Option<Position> {
     let reached = async {
         loop {
-            let appended = core.appended.notified();
             if let Some(at) = core.with(|clients| clients.catch_up(key, channel, to)) {
-                return at;
+                return Some(at);
             }
-            appended.await;
+            core.ahead.wait(channel, to)?.reached().await;
         }
     };
-    timeout(RESUME_WAIT, reached).await.ok()
+    timeout(RESUME_WAIT, reached).await.ok().flatten()
 }
 
 /// What is missing when nobody knows where the channel stands.

@@ -9,7 +9,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use tokio::{sync::Notify, task::yield_now};
 use tracing::debug;
 
-use super::{admit, settling::Settling};
+use super::{admit, ahead::Ahead, settling::Settling};
 use crate::{
     broker::{Broker, IdempotencyKey, Message, PublishError, Receipt},
     conn::{Clients, Offered, OwnMessage, Request, Step},
@@ -26,8 +26,8 @@ pub(super) struct Core {
     metrics: Arc<ShardMetrics>,
     /// Wakes the event loop: some clients are to be read further.
     pub(super) again: Notify,
-    /// Wakes who waits until a log has got somewhere.
-    pub(super) appended: Notify,
+    /// Who waits until a log has got somewhere.
+    pub(super) ahead: Ahead,
     /// Wakes the shutdown: the last client has left.
     pub(super) emptied: Notify,
     /// What clients that come are waiting for.
@@ -47,7 +47,7 @@ impl Core {
             broker,
             metrics,
             again: Notify::new(),
-            appended: Notify::new(),
+            ahead: Ahead::default(),
             emptied: Notify::new(),
             settling: Settling::new(),
             control,

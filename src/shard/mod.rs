@@ -7,6 +7,7 @@
 
 pub mod accept;
 mod admit;
+mod ahead;
 mod core;
 pub mod listener;
 pub mod mailbox;

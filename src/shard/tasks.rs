@@ -176,7 +176,9 @@ pub(super) fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) 
         Mail::Publication(publication, arrived) => {
             let appended = core.with(|clients| clients.append(&publication));
             if appended {
-                core.appended.notify_waiters();
+                if let Some(position) = &publication.position {
+                    core.ahead.appended(&publication.channel, position);
+                }
                 arrivals.push(arrived);
             }
         }

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{sim::clients, sometimes::Sometimes};
 use crate::{
-    broker::{self, Place},
+    broker::{self, Place, Position, Since},
     channel::ChannelName,
     clock::Millis,
     conn::{Connected, Wanted, socket::Poller},
@@ -175,6 +175,22 @@ fn what_is_settled_at_a_time_is_bounded_and_few_channels_do_not_wait_for_many() 
         }
         assert_eq!(one.await.unwrap(), Ok(()));
         assert!(world.core.settling.is_idle());
+    });
+}
+
+#[test]
+fn a_claim_beyond_what_the_broker_says_is_answered_and_not_waited_for() {
+    run(|world| async move {
+        world.broker.is_slow.set(false);
+        world.come("a", 1).await.unwrap().unwrap();
+        let channel = ChannelName::new("a0").unwrap();
+        let at = world.core.broker().position(channel.clone(), None).await.unwrap();
+        let began = Instant::now();
+        let since = Some(Since::After(Position { offset: 1_000_000, ..at.clone() }));
+        let admission = admit::door(&world.core)(vec![Wanted { channel, since }], Encoding::V1);
+        let admission = admission.await.unwrap_or_else(|error| panic!("{error:?}"));
+        assert_eq!(admission.positions[0].1, at, "it begins where the channel is");
+        assert!(began.elapsed().is_zero(), "{:?}", began.elapsed());
     });
 }
 
