@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
 
 mod cluster;
+mod cost;
 mod deployments;
 mod empty;
 mod fake_sentinel;

@@ -5,6 +5,7 @@
 //! is known before a message is sent; so a message goes either into Redis, once, or (surely not
 //! sent) to this process alone, and where nobody can know, the answer says so.
 
+mod allowance;
 mod alone;
 mod answers;
 mod bridge;

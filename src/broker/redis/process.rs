@@ -14,6 +14,7 @@ use fred::{prelude::Config, types::Value};
 use tokio::sync::watch;
 
 use super::{
+    allowance::Allowance,
     alone::Alone,
     answers::{self, Standing},
     common::Common,
@@ -74,6 +75,8 @@ pub(super) struct Memory {
     /// The readings of streams on their way; each resolves (by being dropped) when it is over.
     pub(super) readings: HashMap<ChannelName, watch::Receiver<()>>,
     pub(super) questions: Questions,
+    /// What may be read of histories before the next pause.
+    pub(super) allowance: Allowance,
     /// How many shards hear a channel.
     shards: HashMap<ChannelName, usize>,
 }
@@ -119,6 +122,7 @@ impl Process {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),
                 readings: HashMap::new(),
                 questions: Questions::default(),
+                allowance: Allowance::new(history.total_bytes_max),
                 shards: HashMap::new(),
             }),
         })
@@ -189,7 +193,8 @@ impl Process {
         *self.memory().shards.entry(channel.clone()).or_default() += 1;
     }
 
-    /// One shard less: what no shard hears would get stale.
+    /// One shard less. What is remembered stays, within its bounds: who comes next reads only what
+    /// is newer.
     pub(super) fn unheard(&self, channel: &ChannelName) {
         let mut memory = self.memory();
         let Some(shards) = memory.shards.get_mut(channel) else { return };
@@ -197,7 +202,6 @@ impl Process {
         if *shards == 0 {
             memory.shards.remove(channel);
             memory.questions.forget(channel);
-            memory.histories.forget(channel);
         }
     }
 

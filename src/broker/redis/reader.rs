@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use fred::types::Value;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use super::{
     answers::{self, Read, Standing},
@@ -18,11 +18,13 @@ use super::{
 use crate::{
     broker::{
         Recovery, Since,
-        history::{Fed, Reading, Ring},
+        history::{Fed, Reading, Ring, Stamped},
     },
     channel::ChannelName,
     clock,
-    limits::{HISTORY_READ_CHUNK, SUBSCRIBE_DEADLINE},
+    limits::{
+        HISTORY_MESSAGE_COST_BYTES, HISTORY_READ_CHUNK, HISTORY_READ_PAUSE, SUBSCRIBE_DEADLINE,
+    },
     position::{Position, is_same_epoch},
     telemetry::seldom,
 };
@@ -62,6 +64,8 @@ impl Process {
     /// Gets `span` into memory, as far as Redis has it and there is room. Whether what Redis has
     /// is of one history with what is here.
     ///
+    /// What is not urgent waits until the process may read.
+    ///
     /// # Errors
     /// When Redis could not be asked.
     pub(super) async fn cover(
@@ -69,6 +73,7 @@ impl Process {
         link: &Link,
         channel: &ChannelName,
         span: Span<'_>,
+        is_urgent: bool,
     ) -> Result<Fed, CallError> {
         if !self.history.is_on() || span.after >= span.to {
             return Ok(Fed::Known);
@@ -80,9 +85,15 @@ impl Process {
                     // It never sends: it resolves by its end.
                     let _ = reading.changed().await;
                 }
+                Need::Read(flight, _) if !is_urgent && !self.is_allowed() => {
+                    drop(flight);
+                    sleep(HISTORY_READ_PAUSE).await;
+                }
                 Need::Read(flight, first) => {
                     let read = self.read_stream(link, channel, first).await?;
-                    let fed = read.map_or(Fed::Known, |read| self.take_in(channel, read, first));
+                    let read = read.inspect(|read| self.pay(read));
+                    let fed = read
+                        .map_or(Fed::Known, |read| self.take_in(channel, read, first, usize::MAX));
                     drop(flight);
                     return Ok(fed);
                 }
@@ -90,14 +101,15 @@ impl Process {
         }
     }
 
-    /// Begins to read what somebody lacks who comes with `since`, from some offset on. None:
-    /// nothing, or somebody reads already.
+    /// Begins to read what somebody lacks who comes with `since`: of which epoch what comes before
+    /// is known, from which offset on, and how much at most. None: nothing, or somebody reads.
     pub(super) fn begin_reading<'a>(
         &'a self,
         channel: &'a ChannelName,
         since: &Since,
-    ) -> Option<(Flight<'a>, u64)> {
-        if !self.history.is_on() {
+    ) -> Option<(Flight<'a>, Arc<str>, u64, usize)> {
+        let mut depth = usize::MAX;
+        if !self.history.is_on() || !self.is_allowed() {
             return None;
         }
         let Position { epoch, offset } = match since {
@@ -108,22 +120,37 @@ impl Process {
                     let Position { epoch, offset } = ring.position();
                     Position { epoch, offset: offset.saturating_sub(*count as u64) }
                 }
-                None => Position { epoch: "".into(), offset: 0 },
+                None => {
+                    depth = *count;
+                    Position { epoch: "".into(), offset: 0 }
+                }
             },
         };
         // Where the channel stands is not known.
         match self.need(channel, Span { epoch: &epoch, after: offset, to: u64::MAX }) {
-            Need::Read(flight, first) => Some((flight, first)),
+            Need::Read(flight, first) => Some((flight, epoch, first, depth)),
             Need::Wait(_) | Need::Nothing => None,
         }
+    }
+
+    /// Whether a history may be read for somebody who asks for it.
+    fn is_allowed(&self) -> bool {
+        self.memory().allowance.is_open(clock::now())
+    }
+
+    pub(super) fn pay(&self, read: &Read) {
+        let cost = |one: &Stamped| one.kept.data.len() + HISTORY_MESSAGE_COST_BYTES;
+        self.memory().allowance.pay(read.messages.iter().map(cost).sum());
     }
 
     fn need<'a>(&'a self, channel: &'a ChannelName, span: Span<'_>) -> Need<'a> {
         let mut memory = self.memory();
         memory.histories.expire(clock::now());
-        let mut first = 1;
+        // No deeper than is asked for; who wants more then gets all there is.
+        let mut first = span.after.saturating_add(1);
         if let Some(ring) = memory.histories.get(channel) {
             let Position { epoch, offset } = ring.position();
+            first = 1;
             if is_same_epoch(&epoch, span.epoch) {
                 let reaches_back = ring.floor() <= span.after || ring.is_complete();
                 if reaches_back && offset >= span.to {
@@ -148,22 +175,29 @@ impl Process {
         channel: &ChannelName,
         first: u64,
     ) -> Result<Option<Read>, CallError> {
-        let args = self.what_to_read(first).to_vec();
+        let args = self.what_to_read(first, usize::MAX).to_vec();
         let answer = link.ask(channel, &self.scripts.read, self.names.keys(channel), args).await?;
         answers::read(answer).map_err(CallError::InDoubt)
     }
 
-    /// The script's arguments: all from the offset `first` on, as far as there is room for it.
-    pub(super) fn what_to_read(&self, first: u64) -> [Value; 4] {
+    /// The script's arguments: the newest `depth` from the offset `first` on, as far as there is
+    /// room for them.
+    pub(super) fn what_to_read(&self, first: u64, depth: usize) -> [Value; 4] {
         let settings = &self.history;
         let bytes_max = settings.bytes_max.min(settings.total_bytes_max);
-        let limits = [settings.messages_max, bytes_max, HISTORY_READ_CHUNK];
+        let limits = [settings.messages_max.min(depth), bytes_max, HISTORY_READ_CHUNK];
         let [messages_max, bytes_max, chunk] = limits.map(|limit| limit.to_string().into());
         [first.to_string().into(), messages_max, bytes_max, chunk]
     }
 
-    /// Remembers what was read from the offset `first` on.
-    pub(super) fn take_in(&self, channel: &ChannelName, read: Read, first: u64) -> Fed {
+    /// Remembers what was read, as [`Process::what_to_read`] says.
+    pub(super) fn take_in(
+        &self,
+        channel: &ChannelName,
+        read: Read,
+        first: u64,
+        depth: usize,
+    ) -> Fed {
         let Read { standing, lives_ms, messages } = read;
         let now = clock::now();
         // The stream's life began with the newest message.
@@ -175,7 +209,12 @@ impl Process {
         };
         let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let at = clock::Millis(now.0.saturating_sub(age_ms));
-        let is_whole = first == 1;
+        // Nothing before the oldest, or no room for it. The channel may have begun anew, and not
+        // have got so far.
+        let oldest = messages.first().map_or(u64::MAX, |one| one.position.offset);
+        let is_short = oldest > first && standing.position.offset >= first;
+        let is_cut = depth < self.history.messages_max && messages.len() >= depth;
+        let is_whole = !is_cut && (first == 1 || is_short);
         let reading =
             Reading { position: standing.position, nonce: standing.nonce, messages, is_whole };
         self.memory().histories.fill(channel, reading, at)
@@ -214,7 +253,7 @@ impl Process {
         let mut since = since.clone();
         let covering = async {
             let span = Span { epoch: &to.epoch, after, to: to.offset };
-            if self.cover(link, channel, span).await? == Fed::Diverged {
+            if self.cover(link, channel, span, false).await? == Fed::Diverged {
                 self.end(link, channel, &to.epoch).await?;
             }
             if let Since::After(after) = &since

@@ -262,7 +262,7 @@ impl Subscriber {
         let mut reason = None;
         let covering = async {
             loop {
-                match self.link.process().cover(&self.link, channel, span).await {
+                match self.link.process().cover(&self.link, channel, span, true).await {
                     Ok(fed) => return fed,
                     Err(error) => {
                         tracing::debug!(%channel, ?error, "the history was not read");

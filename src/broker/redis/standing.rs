@@ -126,13 +126,9 @@ impl Process {
     ) -> Result<Standing, CallError> {
         let mut args: Vec<Value> = Vec::new();
         let reading = since.and_then(|since| self.begin_reading(channel, since));
-        if let Some((_, first)) = &reading {
-            let known = match since {
-                Some(Since::After(Position { epoch, offset })) => [&**epoch, &offset.to_string()],
-                _ => ["", "0"],
-            };
-            args.extend(known.map(Value::from));
-            args.extend(self.what_to_read(*first));
+        if let Some((_, epoch, first, depth)) = &reading {
+            args.extend([(&**epoch).into(), (first - 1).to_string().into()]);
+            args.extend(self.what_to_read(*first, *depth));
         }
         let keys = self.names.keys(channel);
         let answer = match link.ask(channel, &self.scripts.position, keys, args).await {
@@ -147,7 +143,10 @@ impl Process {
             return Ok(self.empty(link).await);
         };
         let fed = match (read, &reading) {
-            (Some(read), Some((_, first))) => self.take_in(channel, read, *first),
+            (Some(read), Some((_, _, first, depth))) => {
+                self.pay(&read);
+                self.take_in(channel, read, *first, *depth)
+            }
             _ if self.has_replaced(channel, &standing.position.epoch) => Fed::Diverged,
             _ => Fed::Known,
         };

@@ -1,0 +1,105 @@
+//! What those who listen cost Redis: next to nothing, however often they come and go.
+
+use wsbcast::broker::{Position, Since};
+
+use crate::{
+    history::{after, read, recover},
+    process::{Process, channel, offset, run, until},
+    redis_server::RedisServer,
+    repair::settings,
+};
+
+/// Readings of streams since the last look, and bytes that Redis sent, its answer to this included.
+fn costs(server: &RedisServer) -> (u64, u64) {
+    let number = |section: &str, start: &str| {
+        let told = server.cli(&["INFO", section]);
+        let number = |line: &str| line.strip_prefix(start)?.split(',').next()?.trim().parse().ok();
+        told.lines().find_map(number).unwrap_or(0)
+    };
+    let reads = number("commandstats", "cmdstat_xrevrange:calls=");
+    let bytes = number("stats", "total_net_output_bytes:");
+    server.cli(&["CONFIG", "RESETSTAT"]);
+    (reads, bytes)
+}
+
+/// Somebody comes who is the only one, asks, is answered, and leaves: what it may read.
+async fn come_and_leave(process: &Process, since: Since) -> Vec<String> {
+    process.subscribe("a").await;
+    let shard = &*process.shards[0];
+    let to: Position = shard.position(channel("a"), Some(&since)).await.unwrap();
+    let (from, missed) = recover(shard, since, &to).await;
+    assert_eq!(missed, None);
+    let texts = read(shard, from, &to, 1 << 20);
+    shard.unsubscribe(&channel("a"));
+    texts
+}
+
+#[test]
+fn who_comes_and_leaves_again_and_again_has_a_history_read_once() {
+    run(async {
+        let server = RedisServer::start();
+        let publisher = Process::start(settings(&server), 1).await;
+        for number in 1..=200 {
+            offset(publisher.publish("a", &number.to_string()).await);
+        }
+        let process = Process::start(settings(&server), 1).await;
+        costs(&server);
+        for _ in 0..50 {
+            assert_eq!(come_and_leave(&process, Since::Newest(1_000_000)).await.len(), 200);
+        }
+        let (reads, _) = costs(&server);
+        assert_eq!(reads, 1);
+        // Then only what is newer.
+        for number in 201..=210 {
+            offset(publisher.publish("a", &number.to_string()).await);
+        }
+        for _ in 0..50 {
+            let texts = come_and_leave(&process, Since::Newest(1_000_000)).await;
+            assert_eq!((texts.len(), &*texts[209]), (210, "210"));
+        }
+        let (reads, bytes) = costs(&server);
+        assert_eq!(reads, 1);
+        assert!(bytes < 50_000, "{bytes}");
+    });
+}
+
+#[test]
+fn nothing_is_read_that_was_not_asked_for() {
+    run(async {
+        let server = RedisServer::start();
+        let publisher = Process::start(settings(&server), 1).await;
+        let text = "x".repeat(10_000);
+        for _ in 0..200 {
+            offset(publisher.publish("a", &text).await);
+        }
+        let epoch = server.cli(&["HGET", crate::repair::META, "epoch"]);
+        for since in [Since::Newest(3), after(&epoch, 197)] {
+            let process = Process::start(settings(&server), 1).await;
+            costs(&server);
+            assert_eq!(come_and_leave(&process, since.clone()).await.len(), 3);
+            let (reads, bytes) = costs(&server);
+            assert!(reads == 1 && bytes < 200_000, "{bytes} for 30,000");
+            // Who wants more then gets it.
+            assert_eq!(come_and_leave(&process, Since::Newest(200)).await.len(), 200);
+            assert_eq!(come_and_leave(&process, after(&epoch, 100)).await.len(), 100);
+            assert_eq!(costs(&server).0, 1);
+        }
+    });
+}
+
+#[test]
+fn a_shard_that_was_deaf_for_a_while_hears_what_follows() {
+    run(async {
+        let server = RedisServer::start();
+        let publisher = Process::start(settings(&server), 1).await;
+        let process = Process::start(settings(&server), 1).await;
+        offset(publisher.publish("a", "1").await);
+        assert_eq!(come_and_leave(&process, Since::Newest(10)).await, ["1"]);
+        offset(publisher.publish("a", "2").await);
+        process.subscribe("a").await;
+        offset(publisher.publish("a", "3").await);
+        until("it has arrived", || process.sinks[0].offsets().last() == Some(&3)).await;
+        assert_eq!(process.sinks[0].gaps(), 0, "it was nobody's");
+        assert_eq!(come_and_leave(&process, Since::Newest(10)).await, ["1", "2", "3"]);
+    });
+}
