@@ -58,6 +58,19 @@ fn reader(addr: SocketAddr, count: usize, heard: &Arc<AtomicUsize>) -> JoinHandl
     })
 }
 
+/// The mark of the last slot used to stand until the clock had caught up: an hour without notices.
+#[test]
+fn a_clock_that_was_set_back_an_hour_does_not_silence_the_notice() {
+    let redis = RedisServer::start();
+    let ahead = (clock::unix_time().as_secs() + 3600).to_string();
+    let key = "wsbcast:{notifications}:slot:1000";
+    assert_eq!(redis.cli(&["SET", key, &ahead, "EX", "3600"]), "OK");
+    let server = member(&redis, "1");
+    let mut client = Client::connect(server.addr());
+    let notices = [(); 3].map(|()| second_of(&client.text()));
+    assert!(notices[0] < notices[1] && notices[1] < notices[2], "once a slot: {notices:?}");
+}
+
 #[test]
 fn one_notice_a_slot_from_3_processes_of_4_shards_while_members_are_killed() {
     const SLOTS: usize = 10;
