@@ -1,0 +1,288 @@
+"""Runs attacks against servers of its own and judges what they cost; see scripts/abuse."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import wire
+from attacks import ATTACKS
+
+MIB = 1024 * 1024
+# What options set, and what the process takes besides: threads, allocator, tables, code. Loaded
+# code counts fully, and a debug build has much of it.
+BACKLOG_TOTAL_MIB = 32
+HISTORY_TOTAL_MIB = 32
+BASE_MIB = 96
+HEALTHY_CLIENTS = 16
+PUBLISH_INTERVAL_S = 0.02
+# Generous, since attackers, clients and server share whatever cores there are.
+HEALTHY_P99_MAX_S = 2.0
+NEWCOMER_MAX_S = 5.0
+SERVER_ARGS = [
+    *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--threads", "2"),
+    *("--notify-interval", "0", "--backlog", "4MiB", "--max-broadcast-size", "1MiB"),
+    *("--backlog-total", f"{BACKLOG_TOTAL_MIB}MiB", "--history-total", f"{HISTORY_TOTAL_MIB}MiB"),
+    *("--client-publish", "off"),
+]
+
+
+class Process:
+    """A program of ours that ends with us."""
+
+    def __init__(self, command, log):
+        self.log = log
+        with open(log, "wb") as out:
+            self.child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            )
+
+    def wait_for(self, pattern, seconds=20):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            text = re.sub(r"\x1b\[[0-9;]*m", "", pathlib.Path(self.log).read_text(errors="replace"))
+            found = re.search(pattern, text)
+            if found:
+                return found
+            if self.child.poll() is not None:
+                raise RuntimeError(f"ended at its start:\n{text}")
+            time.sleep(0.02)
+        raise RuntimeError(f"waited in vain for {pattern} in {self.log}")
+
+    def memory(self, field):
+        """VmRSS or VmHWM, MiB."""
+        status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
+        return int(re.search(rf"{field}:\s+(\d+) kB", status).group(1)) / 1024
+
+    def end(self):
+        self.child.kill()
+        self.child.wait()
+
+
+class Healthy:
+    """Clients that read, a publisher that is answered, newcomers and probes, all measured."""
+
+    def __init__(self, port, admin):
+        self.port, self.admin = port, admin
+        self.ends = [wire.websocket(port)[0] for _ in range(HEALTHY_CLIENTS)]
+        for end in self.ends:
+            end.setblocking(False)
+        self.latencies, self.answers, self.newcomers = [], [], []
+        self.published = self.local = 0
+        self.problems = []
+        self.running = True
+        self.threads = [
+            threading.Thread(target=self.guarded, args=(run,))
+            for run in (self.read, self.publish, self.come)
+        ]
+
+    def guarded(self, run):
+        try:
+            run()
+        except (OSError, ConnectionError) as error:
+            self.problems.append(f"{run.__name__}: {error!r}")
+
+    def start(self):
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self):
+        self.running = False
+        for thread in self.threads:
+            thread.join()
+
+    def read(self):
+        rests = {end: b"" for end in self.ends}
+        while self.running:
+            for end in select.select(list(rests), [], [], 0.2)[0]:
+                chunk = end.recv(65536)
+                if not chunk:
+                    self.problems.append("a healthy client was cut")
+                    del rests[end]
+                    continue
+                found, rests[end] = wire.frames(rests[end] + chunk)
+                for opcode, payload in found:
+                    if opcode == 1:
+                        self.latencies.append(time.monotonic() - float(payload.split()[0]))
+                    elif opcode == 8:
+                        self.problems.append(f"a healthy client was closed: {payload!r}")
+                    elif opcode == 9:
+                        end.sendall(b"\x8a\x80\0\0\0\0")
+
+    def publish(self):
+        http = wire.Http(self.port)
+        while self.running:
+            text = f"{time.monotonic()} {'m' * 200}"
+            begun = time.monotonic()
+            status, body = http.ask("POST", "/broadcast", text.encode())
+            self.answers.append(time.monotonic() - begun)
+            self.published += 1
+            if status != 202:
+                self.problems.append(f"a publish was answered {status}: {body!r}")
+                return
+            self.local += json.loads(body)["scope"] != "cluster"
+            time.sleep(PUBLISH_INTERVAL_S)
+
+    def come(self):
+        """Somebody new, and both listeners' probes, again and again."""
+        while self.running:
+            begun = time.monotonic()
+            end, _ = wire.websocket(self.port, f"/ws?channel={wire.word()}", timeout=30)
+            self.newcomers.append(time.monotonic() - begun)
+            end.close()
+            for port in (self.port, self.admin):
+                begun = time.monotonic()
+                http = wire.Http(port)
+                status, _ = http.ask("GET", "/livez")
+                http.close()
+                self.newcomers.append(time.monotonic() - begun)
+                if status != 200:
+                    self.problems.append(f"/livez on {port}: {status}")
+            time.sleep(0.2)
+
+
+def percentile(values, share):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
+
+
+def assail(run, port):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        run(port)
+    except (OSError, ConnectionError):
+        # The server did not let it go on: its good right.
+        pass
+
+
+def redis_in(folder, log):
+    """A Redis of ours, and its port."""
+    for _ in range(20):
+        port = 20_000 + int.from_bytes(os.urandom(2), "big") % 20_000
+        redis = Process(
+            ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", folder]
+            + ["--save", "", "--appendonly", "no"],
+            log,
+        )
+        try:
+            redis.wait_for("Ready to accept connections", 5)
+            return redis, port
+        except RuntimeError:
+            redis.end()
+    raise RuntimeError("no free port for Redis")
+
+
+def run_attack(attack, server_path, folder):
+    """Problems of one attack, and its line of the table."""
+    log = os.path.join(folder, f"{attack.name}.log")
+    redis, args = None, SERVER_ARGS + attack.args
+    try:
+        if attack.redis:
+            redis, redis_port = redis_in(folder, log + ".redis")
+            args = args + ["--redis-url", f"redis://127.0.0.1:{redis_port}"]
+        server = Process([server_path, *args], log)
+        try:
+            return judge(attack, server)
+        finally:
+            server.end()
+    finally:
+        if redis:
+            redis.end()
+
+
+def ports(server):
+    admin = int(server.wait_for(r"admin listening on 127\.0\.0\.1:(\d+)").group(1))
+    port = int(server.wait_for(r"(?<!admin )listening on 127\.0\.0\.1:(\d+)").group(1))
+    until = time.monotonic() + 20
+    while wire.Http(port).ask("GET", "/readyz")[0] != 200:
+        if time.monotonic() > until:
+            raise RuntimeError("never ready")
+        time.sleep(0.05)
+    return port, admin
+
+
+def judge(attack, server):
+    port, admin = ports(server)
+    if attack.before:
+        attack.before(port)
+    healthy = Healthy(port, admin)
+    healthy.start()
+    time.sleep(1)
+    before = server.memory("VmRSS")
+    assailant = multiprocessing.Process(target=assail, args=(attack.run, port), daemon=True)
+    assailant.start()
+    assailant.join(attack.seconds + 14)
+    most = server.memory("VmHWM")
+    assailant.kill()
+    assailant.join()
+    time.sleep(1)
+    healthy.stop()
+    problems = healthy.problems
+    allowed = BASE_MIB + BACKLOG_TOTAL_MIB + HISTORY_TOTAL_MIB + attack.mib
+    p99 = percentile(healthy.latencies, 0.99)
+    slowest = max(healthy.newcomers, default=0.0)
+    if most > allowed:
+        problems.append(f"{most:.0f} MiB, at most {allowed} are accounted for")
+    if p99 > HEALTHY_P99_MAX_S:
+        problems.append(f"healthy clients waited {p99:.2f} s (p99)")
+    if slowest > NEWCOMER_MAX_S:
+        problems.append(f"a newcomer or a probe waited {slowest:.2f} s")
+    if not healthy.latencies:
+        problems.append("no message arrived")
+    if attack.redis and healthy.local:
+        problems.append(f"{healthy.local} of {healthy.published} publishes were not clustered")
+    if server.child.poll() is not None:
+        problems.append(f"the server ended: {server.child.returncode}")
+    answer = percentile(healthy.answers, 0.99)
+    figures = (before, most, allowed, p99 * 1000, answer * 1000, slowest * 1000)
+    return problems, figures
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--server")
+    parser.add_argument("attacks", nargs="*")
+    options = parser.parse_args()
+    if options.list:
+        for attack in ATTACKS:
+            print(f"{attack.name:18} {attack.about}")
+        return 0
+    known = {attack.name: attack for attack in ATTACKS}
+    unknown = [name for name in options.attacks if name not in known]
+    if unknown:
+        print(f"no such attack: {', '.join(unknown)}; --list names them", file=sys.stderr)
+        return 2
+    chosen = [known[name] for name in options.attacks] or ATTACKS
+    print("attack             RSS before, most (allowed) MiB   p99 ms: message, publish   newcomer ms")
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for attack in chosen:
+            try:
+                problems, figures = run_attack(attack, options.server, folder)
+                before, most, allowed, message, publish, newcomer = figures
+                print(
+                    f"{attack.name:18} {before:10.0f} {most:5.0f} ({allowed:3d})"
+                    f" {message:24.0f} {publish:9.0f} {newcomer:13.0f}",
+                    flush=True,
+                )
+            except (OSError, RuntimeError, AssertionError) as error:
+                problems = [repr(error)]
+            for problem in sorted(set(problems)):
+                print(f"    FAILED {attack.name}: {problem}", flush=True)
+            failed += bool(problems)
+    print(f"{len(chosen) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
