@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) keepalive: Keepalive,
     busy: Option<Box<Busy>>,
     generation: u32,
+    /// When it was made, on the monotonic clock.
+    pub(super) connected_s: u32,
     pub(super) endpoint: Endpoint,
     /// How its messages are written, and whether it may compress its own.
     pub(super) encoding: Encoding,
@@ -67,6 +69,7 @@ impl Entry {
             keepalive: Keepalive::new(now),
             busy: None,
             generation: key.generation(),
+            connected_s: u32::try_from(now.0 / 1000).unwrap_or(u32::MAX),
             endpoint,
             encoding,
             publisher: None,

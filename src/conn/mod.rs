@@ -30,6 +30,7 @@ mod encoder;
 mod entry;
 mod forms;
 mod hoarding;
+mod holders;
 mod inbox;
 mod input;
 pub mod keepalive;

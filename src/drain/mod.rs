@@ -6,6 +6,7 @@
 //! hard limit's. It must not know what a client is.
 
 mod barrier;
+mod holders;
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,7 +16,10 @@ use std::{
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
-pub use self::barrier::{Barrier, Guard};
+pub use self::{
+    barrier::{Barrier, Guard},
+    holders::{Holder, Holders},
+};
 use crate::clock::Millis;
 
 /// Where the process is between start and end.
@@ -178,6 +182,8 @@ pub fn paced(total: usize, elapsed: Duration, window: Duration, turn: Turn) -> u
 pub struct Control {
     /// Who holds the drain open.
     pub barrier: Barrier,
+    /// The longest connected of those.
+    pub holders: Holders,
     phase: watch::Sender<Phase>,
     asked: Notify,
     /// The hard limit, [`Millis`]; 0 before the drain began.
@@ -189,6 +195,7 @@ impl Default for Control {
     fn default() -> Self {
         Self {
             barrier: Barrier::default(),
+            holders: Holders::default(),
             phase: watch::Sender::new(Phase::Serving),
             asked: Notify::new(),
             limit_ms: AtomicU64::new(0),

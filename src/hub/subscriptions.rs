@@ -164,6 +164,13 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
+    /// A client's channels, in the order in which it subscribed to them.
+    pub fn channels(&self, key: Key) -> impl Iterator<Item = &ChannelName> {
+        let client = self.clients.find(key).map(|index| self.clients.get(index));
+        let places = client.map_or(&[][..], |client| client.places.as_slice());
+        places.iter().map(|place| &self.logs[place.log as usize].name)
+    }
+
     /// The channel that a client subscribed to first.
     #[must_use]
     pub fn first_channel(&self, key: Key) -> Option<&ChannelName> {

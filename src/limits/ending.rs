@@ -18,3 +18,13 @@ pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 pub const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
 /// On a Windows close, logoff or shutdown event: closing spread over this.
 pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);
+/// Clients that a drain's progress line names, of all shards together.
+pub const HOLDERS_NAMED: usize = 5;
+/// Channels of each of them.
+pub const HOLDER_CHANNELS_NAMED: usize = 3;
+/// Clients of a shard among which the longest connected are looked for: some microseconds.
+pub const HOLDERS_LOOKED_AT_MAX: usize = 10_000;
+/// Between two such looks while it drains.
+pub const HOLDERS_INTERVAL: Duration = Duration::from_secs(5);
+
+const _: () = assert!(HOLDERS_INTERVAL.as_millis() < DRAIN_PROGRESS_INTERVAL.as_millis());

@@ -177,6 +177,9 @@ impl Coordinator {
             remaining_s = self.machine.remaining(now).as_secs(),
             "SHUTDOWN: Waiting for clients..."
         );
+        if let Some(longest) = self.control.holders.in_words(now) {
+            info!(longest, "these hold the drain; a second signal ends it at once");
+        }
     }
 
     /// With the last client gone, requests in progress get a moment to be answered, those that

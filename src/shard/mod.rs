@@ -36,7 +36,7 @@ use crate::{
     drain::{Control, Phase, Turn},
     http,
     hub::{self, Audience, Budget, Hub},
-    limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE, RESTART_RETRY_MAX},
+    limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE, HOLDERS_INTERVAL, RESTART_RETRY_MAX},
     metrics::ShardMetrics,
 };
 use core::Core;
@@ -175,9 +175,12 @@ async fn follow_drain(
     turn: Turn,
 ) {
     let mut phases = control.watch();
+    // Set where nothing has changed since.
+    let mut entered = None;
     loop {
         let phase = *phases.borrow_and_update();
         match phase {
+            _ if entered == Some(phase) => {}
             Phase::Serving | Phase::PreDelay | Phase::Waiting => {}
             Phase::Closing => {
                 // Those who are closed first get what was accepted before, too.
@@ -189,8 +192,16 @@ async fn follow_drain(
             }
             Phase::Stopped => return,
         }
-        if phases.changed().await.is_err() {
-            return;
+        let changed = if phase >= Phase::Waiting {
+            control.holders.tell(turn.index, core.with(|clients| clients.longest_connected()));
+            timeout(HOLDERS_INTERVAL, phases.changed()).await
+        } else {
+            Ok(phases.changed().await)
+        };
+        match changed {
+            Ok(Ok(())) => entered = None,
+            Ok(Err(_)) => return,
+            Err(_) => entered = Some(phase),
         }
     }
 }

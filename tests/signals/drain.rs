@@ -328,6 +328,7 @@ fn the_log_tells_how_the_waiting_goes_every_10_s() {
     };
     let start = now();
     eventually(PATIENCE, "a second line", || lines(&server) >= 2);
+    server.wait_for_log(&["127.0.0.1:", " on notifications", "a second signal ends it"]);
     assert!(start.elapsed() >= Duration::from_secs(9), "{:?}", start.elapsed());
     clients.into_iter().for_each(|client| drop(client.leave()));
     server.assert_exit(0);

@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -70,6 +71,15 @@ impl Socket {
     pub fn give_up_after(&self, silence: Duration) {
         if let Self::Live(live) = self {
             live.give_up_after(silence);
+        }
+    }
+
+    /// The other end, if the system says.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Pending => None,
+            Self::Live(live) => live.peer_address(),
         }
     }
 

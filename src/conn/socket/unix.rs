@@ -7,7 +7,7 @@
 
 use std::{
     io::{self, IoSlice, Read as _, Write as _},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     time::Duration,
 };
 
@@ -58,6 +58,10 @@ impl Live {
     #[cfg(not(target_os = "linux"))]
     pub(super) fn give_up_after(&self, _silence: Duration) {
         // No such option; the system's own patience ends, too.
+    }
+
+    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
+        self.0.peer_addr().ok()
     }
 
     pub(super) fn shutdown_write(&self) {

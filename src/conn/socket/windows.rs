@@ -6,7 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     rc::Rc,
     time::Duration,
 };
@@ -55,6 +55,10 @@ impl Live {
 
     pub(super) fn give_up_after(&self, _silence: Duration) {
         // Windows gives up after some 20 s by itself.
+    }
+
+    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
+        self.shared.stream.peer_addr().ok()
     }
 
     pub(super) fn shutdown_write(&self) {
