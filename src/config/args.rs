@@ -9,8 +9,9 @@ use clap::{Args, Parser};
 use super::VERSION;
 
 const AFTER_HELP: &str = "Every option is also an environment variable: --drain-timeout is \
-WSBCAST_DRAIN_TIMEOUT; repeatable ones take commas, switches take true or false, and what is \
-typed wins. Durations read 500ms, 10s, 30m or 1m30s; sizes 65536, 64KiB or 8MiB.\n\n\
+WSBCAST_DRAIN_TIMEOUT; repeatable ones take commas (not --api-token), switches take true or \
+false, and what is typed wins. Durations read 500ms, 10s, 30m or 1m30s; sizes 65536, 64KiB or \
+8MiB.\n\n\
 Exit codes: 0 drained, 1 could not start or failed, 2 bad options, 3 a client was cut off.";
 
 /// WebSocket broadcast server: what you curl or publish to Redis reaches every client.
@@ -82,6 +83,10 @@ pub(super) struct Redis {
     /// REDIS_URL is read too [default: none, this process alone]
     #[arg(long, value_name = "URL")]
     pub(super) redis_url: Option<String>,
+    /// The URL from a file: what is typed stands in the list of processes, password and all
+    /// [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) redis_url_file: Option<String>,
     /// Publishing clients per shard
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true)]
     pub(super) redis_pool: String,
@@ -167,7 +172,8 @@ pub(super) struct Clients {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Publishing rights")]
 pub(super) struct Rights {
-    /// Publishing and admin POSTs then need "Authorization: Bearer TOKEN"; repeatable
+    /// Publishing and admin POSTs then need "Authorization: Bearer TOKEN"; repeatable, but the
+    /// variable holds one, never split; what is typed stands in the list of processes
     /// [default: none, only this user and root on this machine may]
     #[arg(long, value_name = "TEXT")]
     pub(super) api_token: Vec<String>,

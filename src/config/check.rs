@@ -14,6 +14,7 @@ use super::{
     environment::Typed,
     history,
     rights::{self, Rights},
+    secret_file,
     secrets::without_credentials,
     values::{self, Switch, show_duration, show_size},
 };
@@ -87,7 +88,9 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         drain: drain(checker, &args.shutdown),
         log: log(checker, args.logs),
         listen,
+        warnings: Vec::new(),
     };
+    let config = Config { warnings: checker.warnings(), ..config };
     checker.finish().map(|()| config)
 }
 
@@ -169,12 +172,7 @@ fn threads(checker: &mut Checker, typed: Option<&str>) -> usize {
 }
 
 fn redis(checker: &mut Checker, typed: &args::Redis) -> Redis {
-    let url = typed.redis_url.clone().filter(|url| !url.is_empty()).map(|url| {
-        if let Err(reason) = check_redis_url(&url) {
-            checker.refuse("redis-url", without_credentials(&url), reason);
-        }
-        RedisUrl::new(url)
-    });
+    let url = redis_url(checker, typed);
     let prefix = typed.redis_prefix.clone();
     let is_prefix_byte = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
     if !(1..=PREFIX_BYTES_MAX).contains(&prefix.len()) || !prefix.bytes().all(is_prefix_byte) {
@@ -196,6 +194,32 @@ fn redis(checker: &mut Checker, typed: &args::Redis) -> Redis {
         prefix,
         raw_channel: (!raw_channel.is_empty()).then_some(raw_channel),
     }
+}
+
+/// The URL, from its file if there is one: what is typed beats a variable.
+fn redis_url(checker: &mut Checker, typed: &args::Redis) -> Option<RedisUrl> {
+    let url = typed.redis_url.clone().filter(|url| !url.is_empty());
+    let file = typed.redis_url_file.as_deref();
+    let typed_ones = ["redis-url", "redis-url-file"].map(|option| checker.is_typed(option));
+    let (option, url) = match (url, file) {
+        (url, None) => ("redis-url", url?),
+        (Some(url), Some(_)) if typed_ones == [true, false] => ("redis-url", url),
+        (Some(url), Some(path)) if typed_ones[0] == typed_ones[1] => {
+            checker.refuse("redis-url-file", path, "there is a --redis-url too: name one of them");
+            ("redis-url", url)
+        }
+        (_, Some(path)) => match secret_file::read(checker, "redis-url-file", path) {
+            Ok(text) => ("redis-url-file", text.trim().to_owned()),
+            Err(reason) => {
+                checker.refuse("redis-url-file", path, reason);
+                return None;
+            }
+        },
+    };
+    if let Err(reason) = check_redis_url(&url) {
+        checker.refuse(option, without_credentials(&url), reason);
+    }
+    Some(RedisUrl::new(url))
 }
 
 fn check_redis_url(url: &str) -> Result<(), String> {

@@ -14,11 +14,12 @@ use super::{
 pub(super) struct Checker {
     variables: HashMap<String, String>,
     problems: Vec<BadValue>,
+    warnings: Vec<String>,
 }
 
 impl Checker {
     pub(super) fn new(variables: HashMap<String, String>, problems: Vec<BadValue>) -> Self {
-        Self { variables, problems }
+        Self { variables, problems, warnings: Vec::new() }
     }
 
     /// Notes that `value` is not accepted.
@@ -29,6 +30,21 @@ impl Checker {
             variable: self.variables.get(option).cloned(),
             reason: reason.to_string(),
         });
+    }
+
+    /// Whether `option`, which has a value, was typed, and is no variable's.
+    pub(super) fn is_typed(&self, option: &str) -> bool {
+        !self.variables.contains_key(option)
+    }
+
+    /// Notes what is accepted and should not stay so.
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// What was warned of.
+    pub(super) fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Whether nothing was noted against any of `options`.

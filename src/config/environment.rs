@@ -21,6 +21,10 @@ const FALLBACKS: [(&str, &str); 2] = [("redis-url", "REDIS_URL"), ("log-level", 
 /// Elsewhere empty means unset, as compose files write it.
 const EMPTY_MATTERS: [&str; 3] = ["redis-raw-channel", "notify-text", "api-token"];
 
+/// Options whose variable is a single value, however often they may be typed: a secret is never
+/// split.
+const NEVER_SPLIT: [&str; 1] = ["api-token"];
+
 /// What was typed, completed from the environment.
 #[derive(Debug)]
 pub(super) struct Typed {
@@ -88,6 +92,9 @@ impl Completion {
                 Ok(false) => {}
                 Err(expected) => self.refuse(name, value.to_owned(), expected),
             },
+            ArgAction::Append if NEVER_SPLIT.contains(&name) => {
+                self.options.push(format!("--{name}={}", value.trim()).into());
+            }
             ArgAction::Append => {
                 let parts = value.split(',').map(|part| format!("--{name}={}", part.trim()).into());
                 self.options.extend(parts);

@@ -14,6 +14,7 @@ mod health;
 mod history;
 mod problems;
 mod rights;
+mod secret_file;
 mod secrets;
 mod values;
 
@@ -101,6 +102,8 @@ pub struct Config {
     pub drain: drain::Settings,
     /// Logs.
     pub log: telemetry::Settings,
+    /// What was accepted and should not stay so; without secrets.
+    pub warnings: Vec<String>,
 }
 
 /// A public listener's address.

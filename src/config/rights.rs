@@ -4,12 +4,12 @@
 //! here fails closed: a token that can't be read is a bad value, not one token fewer. Error
 //! messages never show a token.
 
-use std::{fs::File, io::Read};
+use super::{
+    ClientPublish, ListenAddr, Token, args, check::is_loopback_only, checker::Checker, secret_file,
+};
 
-use super::{ClientPublish, ListenAddr, Token, args, check::is_loopback_only, checker::Checker};
-
-/// Largest token file; a larger one is no token file.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Shorter tokens can be guessed: whoever has one publishes and ends the process.
+const TOKEN_BYTES_SAFE: usize = 16;
 /// What error messages show for a token.
 const HIDDEN: &str = "(hidden)";
 
@@ -23,15 +23,29 @@ pub(super) fn check(checker: &mut Checker, typed: &args::Rights) -> Rights {
     let mut api_tokens = Vec::new();
     for text in &typed.api_token {
         match Token::new(text) {
-            Ok(token) => api_tokens.push(token),
+            Ok(token) => {
+                if text.contains(',') {
+                    let file = "several stand in an --api-token-file, one a line";
+                    checker.warn(format!("an --api-token holds a comma, and is one token: {file}"));
+                }
+                api_tokens.push(token);
+            }
             Err(reason) => checker.refuse("api-token", shown(text), reason),
         }
     }
     if let Some(path) = &typed.api_token_file {
-        match read_tokens(path) {
+        let read = secret_file::read(checker, "api-token-file", path);
+        match read.and_then(|text| tokens(&text)) {
             Ok(tokens) => api_tokens.extend(tokens),
             Err(reason) => checker.refuse("api-token-file", path, reason),
         }
+    }
+    let short = api_tokens.iter().filter(|token| token.expose().len() < TOKEN_BYTES_SAFE).count();
+    if short > 0 {
+        checker.warn(format!(
+            "{short} API token(s) shorter than {TOKEN_BYTES_SAFE} characters: whoever guesses one \
+             may publish and end the process; `openssl rand -hex 32` makes a good one"
+        ));
     }
     Rights { api_tokens, insecure_api: typed.insecure_api }
 }
@@ -54,15 +68,7 @@ fn shown(token: &str) -> &'static str {
     if token.is_empty() { "" } else { HIDDEN }
 }
 
-fn read_tokens(path: &str) -> Result<Vec<Token>, String> {
-    let mut text = String::new();
-    // Bounded, since the path may be anything, a device included.
-    let read =
-        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
-    read.map_err(|error| format!("cannot be read: {error}"))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err("larger than 1 MiB: not a token file".to_owned());
-    }
+fn tokens(text: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();

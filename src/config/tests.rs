@@ -11,6 +11,7 @@ use super::*;
 
 mod any;
 mod line;
+mod secrets;
 mod tables;
 
 use tables::{BAD, OPTIONS, SWITCHES};
@@ -52,11 +53,15 @@ fn token_file(content: &str) -> tempfile::NamedTempFile {
 
 #[test]
 fn every_option_is_a_flag_and_a_variable_with_the_same_effect() {
-    let file = token_file("from-file\n");
+    let (file, url_file) = (token_file("from-file\n"), token_file("redis://file\n"));
     let path = file.path().to_str().unwrap();
     let default = format!("{:?}", good(&[], &[]));
     for (option, value) in OPTIONS {
-        let value = if value == "FILE" { path } else { value };
+        let value = match value {
+            "FILE" => path,
+            "URL FILE" => url_file.path().to_str().unwrap(),
+            value => value,
+        };
         let is_switch = SWITCHES.contains(&option);
         let flag = if is_switch { format!("--{option}") } else { format!("--{option}={value}") };
         let from_flag = format!("{:?}", good(&[&flag], &[]));
@@ -193,7 +198,7 @@ fn flag_beats_variable_beats_default_and_ours_beat_the_shared_ones() {
     assert_eq!(config.listen.len(), 2);
     assert!(config.listen.iter().all(|listener| !listener.is_default));
     let tokens: Vec<_> = config.api_tokens.iter().map(Token::expose).collect();
-    assert_eq!(tokens, ["a", "b"]);
+    assert_eq!(tokens, ["a,b"], "a secret is never split");
     assert_eq!(config.redis.url.unwrap().expose(), "redis://shared");
     assert_eq!(config.log.level, "hyper=debug");
 
@@ -300,6 +305,9 @@ fn tokens_come_from_a_file_one_a_line_and_never_show() {
     }
     let found = bad(&["--api-token=se cret", "--redis-url=http://u:secret@h"], &[]);
     assert!(!BadValues(found).to_string().contains("cret"));
+    let file = token_file("http://u:secret@h");
+    let found = bad(&["--redis-url-file", file.path().to_str().unwrap()], &[]);
+    assert!(!BadValues(found).to_string().contains("secret"));
 }
 
 #[test]

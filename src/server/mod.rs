@@ -111,6 +111,7 @@ impl Server {
     /// # Errors
     /// When a port is taken, an address does not exist, or the Redis URL can't work.
     pub fn bind(config: Config) -> Result<Self, StartError> {
+        config.warnings.iter().for_each(|warning| warn!("{warning}"));
         let mut listeners: Vec<Vec<_>> = (0..config.threads).map(|_| Vec::new()).collect();
         let mut accepted_here = Vec::new();
         let mut addresses = Vec::new();

@@ -11,11 +11,12 @@ use crate::support::{
 };
 
 /// Every option of the interface.
-const OPTIONS: [&str; 33] = [
+const OPTIONS: [&str; 34] = [
     "--listen",
     "--admin-listen",
     "--threads",
     "--redis-url",
+    "--redis-url-file",
     "--redis-pool",
     "--redis-subscribers",
     "--redis-prefix",

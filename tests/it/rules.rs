@@ -262,6 +262,19 @@ fn client_publish_off_loopback_needs_a_token() {
 }
 
 #[test]
+fn a_variable_holds_one_token_whole_and_a_short_one_is_warned_of() {
+    let server = Launch::on_a_free_port(&[]).env("WSBCAST_API_TOKEN", "alpha,beta").start();
+    let publish = |token: &str| {
+        let headers = format!("Authorization: Bearer {token}\r\n");
+        post_with(server.addr(), "/broadcast", &headers, b"x").status
+    };
+    assert_eq!([publish("alpha,beta"), publish("alpha"), publish("beta")], [202, 401, 401]);
+    server.wait_for_log(&["WARN", "comma"]);
+    server.wait_for_log(&["WARN", "shorter than 16 characters"]);
+    assert!(!server.log().contains("beta"), "{}", server.log());
+}
+
+#[test]
 fn a_token_file_that_cannot_be_read_is_a_bad_value() {
     let ended = Launch::on_a_free_port(&["--api-token-file", "/nonexistent/token"]).run();
     assert_eq!(ended.code, Some(2), "{ended:?}");

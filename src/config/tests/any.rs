@@ -34,7 +34,7 @@ fn quantity(units: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 fn option() -> impl Strategy<Value = String> {
-    let names = OPTIONS.iter().map(|(option, _)| *option).filter(|name| *name != "api-token-file");
+    let names = OPTIONS.iter().map(|(option, _)| *option).filter(|name| !name.ends_with("-file"));
     prop::sample::select(names.map(variable).collect::<Vec<_>>())
 }
 

@@ -1,12 +1,13 @@
 //! A good value and some bad ones of every option.
 
 /// Every option, with a value that differs from its default and is good by itself. A file's path
-/// takes the place of `FILE`.
-pub(super) const OPTIONS: [(&str, &str); 41] = [
+/// takes the place of `FILE`, that of one with a URL of `URL FILE`.
+pub(super) const OPTIONS: [(&str, &str); 42] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
     ("redis-url", "redis://host:1/2"),
+    ("redis-url-file", "URL FILE"),
     ("redis-pool", "3"),
     ("redis-subscribers", "per-process"),
     ("redis-prefix", "other"),
@@ -50,12 +51,13 @@ pub(super) const OPTIONS: [(&str, &str); 41] = [
 pub(super) const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
 
 /// Options and values that are refused; each is exactly one bad value.
-pub(super) const BAD: [(&str, &[&str]); 34] = [
+pub(super) const BAD: [(&str, &[&str]); 35] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
     ("redis-url", &["host:6379", "http://host", "redis://", "redis://host:port"]),
     ("redis-pool", &["0", "65", "x"]),
+    ("redis-url-file", &["/nonexistent/url", "/"]),
     ("redis-subscribers", &["shard", "Per-shard", "1"]),
     ("redis-prefix", &["{a}", "a}", "a b", "a\n", "ä"]),
     ("on-broker-loss", &["Local", "drop", "local,reject"]),
