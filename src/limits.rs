@@ -6,6 +6,7 @@
 mod ending;
 mod joining;
 mod log;
+mod places;
 mod publishing;
 mod reach;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub use ending::*;
 pub use joining::*;
 pub use log::*;
+pub use places::*;
 pub use publishing::*;
 pub use reach::*;
 
@@ -34,8 +36,6 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// From accept, or from a request's first byte, to the end of its headers; then closed.
 pub const HTTP_HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Between two requests of one connection; then closed.
-pub const HTTP_IDLE_DEADLINE: Duration = Duration::from_secs(60);
 /// From the end of the headers to the end of the body; then 408 and closed.
 pub const HTTP_BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// One request's work, its body included; then the connection is dropped. A backstop: the parts
@@ -83,11 +83,6 @@ pub const POSITION_HEADER_BYTES_MAX: usize = 8 * 1024;
 pub const RETRY_AFTER_DRAINING_SECS: u32 = 5;
 /// What a `Retry-After` says when full, seconds.
 pub const RETRY_AFTER_FULL_SECS: u32 = 1;
-/// Connections of the admin listener; past it new ones wait in the kernel.
-pub const ADMIN_CONNECTIONS_MAX: usize = 256;
-/// HTTP connections of one shard that are no WebSocket (yet); past it new ones wait in the
-/// kernel's accept queue.
-pub const HTTP_CONNECTIONS_PER_SHARD_MAX: usize = 4096;
 /// Connections that a shard accepts, and that it begins to work on, before its other tasks have
 /// had their turn; past it they wait. A quarter of a millisecond's worth.
 pub const NEWCOMERS_PER_TURN: usize = 16;
@@ -302,13 +297,6 @@ pub const SHARD_STALL_LIVE: Duration = Duration::from_secs(30);
 pub const SHARD_BEAT_INTERVAL: Duration = Duration::from_millis(50);
 /// Accept pauses this long when descriptors have run out.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
-/// Descriptors kept free for the control thread, files, probes and the answer 503.
-pub const DESCRIPTORS_RESERVED: u64 = 64;
-/// Descriptors kept free for each shard's runtime, epoll set and Redis; its listeners (twice: the
-/// control thread has them too) and publishing clients come on top.
-pub const DESCRIPTORS_PER_SHARD: u64 = 10;
-/// Masters of a Redis Cluster for whose connections descriptors are kept free.
-pub const CLUSTER_MASTERS_RESERVED: usize = 16;
 
 const _: () = assert!(PUBLISH_CONFIRM_DEADLINE.as_millis() < PUBLISH_ANSWER_DEADLINE.as_millis());
 const _: () = assert!(SHARD_BEAT_INTERVAL.as_millis() * 4 <= SHARD_STALL_ACCEPT.as_millis());

@@ -191,6 +191,10 @@ pub(super) struct Limits {
     /// Clients of the process, past it 503; 0 = what the descriptor limit allows
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
     pub(super) max_connections: String,
+    /// An HTTP connection without a request for this long is closed, sooner when places are short;
+    /// longer than a proxy in front keeps its idle connections
+    #[arg(long, value_name = "DURATION", default_value = "75s", allow_negative_numbers = true)]
+    pub(super) idle_timeout: String,
     /// A client's message, all fragments; past it 1009
     #[arg(long, value_name = "SIZE", default_value = "64KiB", allow_negative_numbers = true)]
     pub(super) max_message_size: String,

@@ -34,6 +34,8 @@ const COMPRESSION_THRESHOLD: RangeInclusive<u64> = 0..=GIB;
 const BACKLOG: RangeInclusive<u64> = 4 * KIB..=64 * GIB;
 const BACKLOG_TOTAL: RangeInclusive<u64> = 4 * KIB..=1024 * GIB;
 const PING: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+/// It is told in whole seconds.
+const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 /// Longer ones would be noticed as an outage.
 const COALESCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=DAY;
@@ -76,6 +78,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         api_tokens,
         insecure_api,
         max_connections: (max_connections > 0).then_some(max_connections),
+        idle_timeout: checker.duration("idle-timeout", &args.limits.idle_timeout, IDLE),
         max_message_bytes: sizes.max_message,
         max_broadcast_bytes: sizes.max_broadcast,
         backlog_bytes: sizes.backlog,

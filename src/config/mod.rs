@@ -86,6 +86,8 @@ pub struct Config {
     pub insecure_api: bool,
     /// Clients of the process; `None`: what the descriptor limit allows.
     pub max_connections: Option<usize>,
+    /// An HTTP connection without a request for this long is closed.
+    pub idle_timeout: Duration,
     /// Longest message of a client, all fragments.
     pub max_message_bytes: usize,
     /// Longest published message.

@@ -75,18 +75,19 @@ pub(super) fn close(answer: &mut Answer) {
 /// The bytes of an answer; dropped by hyper once it has them in its buffer, or needs none.
 pub(super) struct AnswerBody {
     data: Option<Bytes>,
+    bytes: usize,
     note: Rc<Note>,
 }
 
 impl AnswerBody {
     pub(super) fn new(data: Bytes, note: Rc<Note>) -> Self {
-        Self { data: Some(data).filter(|data| !data.is_empty()), note }
+        Self { bytes: data.len(), data: Some(data).filter(|data| !data.is_empty()), note }
     }
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.note.answer_is_encoded();
+        self.note.answer_is_encoded(self.bytes);
     }
 }
 

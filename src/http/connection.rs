@@ -25,8 +25,9 @@ use tracing::debug;
 
 use super::{
     Context, Settings, Wire,
-    note::{Note, Stage, Watched},
+    note::{Note, Watched},
     owner::Owner,
+    places::{Stage, Standing},
     route,
     upgrade::Handover,
 };
@@ -74,16 +75,17 @@ pub(super) async fn run<I>(
     mut stream: I,
     peer: SocketAddr,
     context: Rc<Context>,
+    standing: Rc<Standing>,
 ) -> Option<Handed<I>>
 where
     I: Wire,
 {
-    let accepted = Instant::now();
-    let first = timeout_at(accepted + limits::HTTP_HEAD_DEADLINE, first_bytes(&mut stream)).await;
+    let until = standing.since() + limits::HTTP_HEAD_DEADLINE;
+    let first = timeout_at(until, first_bytes(&mut stream)).await;
     match first {
         Ok(Ok(first)) if !first.is_empty() => {
             let peer = Peer { address: peer, owner: whose(&stream, &first, peer, &context) };
-            Box::pin(speak(stream, first, accepted, peer, context)).await
+            Box::pin(speak(stream, first, standing, peer, context)).await
         }
         silent => {
             debug!(%peer, ?silent, "a connection that asked for nothing");
@@ -124,14 +126,14 @@ async fn first_bytes<I: AsyncRead + Unpin>(stream: &mut I) -> io::Result<Bytes> 
 async fn speak<I>(
     stream: I,
     first: Bytes,
-    accepted: Instant,
+    standing: Rc<Standing>,
     peer: Peer,
     context: Rc<Context>,
 ) -> Option<Handed<I>>
 where
     I: Wire,
 {
-    let note = Rc::new(Note::new(accepted));
+    let note = Rc::new(Note::new(standing, context.settings.idle_timeout));
     let control = context.control.clone();
     let service = service_fn({
         let note = note.clone();
@@ -155,6 +157,7 @@ where
             return Some(Handed { stream, leftover: leftover(), handover });
         }
         (End::Ours, Some(handover)) => {
+            note.enter(Stage::Answering);
             let head = handover.head.as_deref().unwrap_or_default();
             return match timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(head)).await {
                 Ok(Ok(())) => Some(Handed { stream, leftover: leftover(), handover }),
@@ -167,6 +170,7 @@ where
         _ => {}
     }
     if note.wants_lingering() {
+        note.enter(Stage::Lingering);
         linger(&mut stream).await;
     }
     // Closed before the guard goes: who holds the drain open may still be sending.

@@ -19,6 +19,7 @@ pub mod ops;
 pub mod owner;
 mod pace;
 mod pages;
+mod places;
 mod publish;
 mod query;
 mod route;
@@ -27,14 +28,18 @@ mod sse;
 mod tests;
 mod upgrade;
 
-use std::{any::Any, fmt, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{any::Any, fmt, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::owner::Owner;
-pub use self::{body::BodyBudget, pace::BatchRoom};
+pub use self::{
+    body::BodyBudget,
+    pace::BatchRoom,
+    places::{Place, Places, Room},
+};
 pub use crate::conn::{Endpoint, Wanted};
 use crate::{
     broker::{Broker, Position, Principal},
@@ -58,6 +63,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// Longest published message; past it 413.
     pub broadcast_bytes_max: usize,
+    /// Between two requests of a connection; then closed.
+    pub idle_timeout: Duration,
     /// `--on-broker-loss reject`: a lost broker then makes the process unready.
     pub reject_on_broker_loss: bool,
     /// All public listeners are loopback, so they carry the admin routes too.
@@ -166,11 +173,16 @@ impl Wire for tokio::net::TcpStream {
 /// # Cancel safety
 /// May be dropped: the connection is then reset or closed, guards and admission are released. A
 /// publication in progress may or may not go out.
-pub async fn serve<I>(stream: I, peer: SocketAddr, context: &Rc<Context>) -> Option<Upgraded<I>>
+pub async fn serve<I>(
+    stream: I,
+    peer: SocketAddr,
+    context: &Rc<Context>,
+    place: &Place,
+) -> Option<Upgraded<I>>
 where
     I: Wire,
 {
-    let handed = connection::run(stream, peer, context.clone()).await?;
+    let handed = connection::run(stream, peer, context.clone(), place.standing()).await?;
     let upgrade::Handover { endpoint, encoding, publisher, ticket, guard, .. } = handed.handover;
     let connection::Handed { stream, leftover, .. } = handed;
     Some(Upgraded { stream, leftover, endpoint, encoding, publisher, ticket, guard })

@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,23 +20,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::upgrade::Handover;
+use super::{
+    places::{Stage, Standing},
+    upgrade::Handover,
+};
 use crate::{drain::Guard, limits};
 
-/// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Accepted; the first request is not complete.
-    Fresh,
-    /// Between two requests; nothing of the next one has come.
-    Idle,
-    /// Bytes of the next request have come.
-    Head,
-    /// A request is being worked on.
-    Busy,
-    /// An answer is encoded and not yet all in the kernel.
-    Answering,
-}
+/// What the head of an answer is reckoned at.
+const ANSWER_HEAD_BYTES: usize = 256;
 
 /// The note.
 ///
@@ -43,61 +35,88 @@ pub(super) enum Stage {
 /// A guard is held from the first poll of a request's work until everything written is in the
 /// kernel; while a request's body is unread it stays, since lingering still belongs to the answer.
 pub(super) struct Note {
-    stage: Cell<Stage>,
-    since: Cell<Instant>,
+    standing: Rc<Standing>,
+    idle_timeout: Duration,
     guard: Cell<Option<Guard>>,
     handover: Cell<Option<Handover>>,
     /// The handover begins with a head of its own, so hyper is to say nothing more.
     has_own_head: Cell<bool>,
-    is_body_unread: Cell<bool>,
     has_written: Cell<bool>,
     has_seen_end: Cell<bool>,
+    /// Of a head that is not complete.
+    head_bytes: Cell<usize>,
+    /// Of answers that are not in the kernel.
+    unsent_bytes: Cell<usize>,
+    /// What hyper's buffers had to take at once, so far.
+    read_bytes_most: Cell<usize>,
+    unsent_bytes_most: Cell<usize>,
 }
 
 impl Note {
-    /// Of a connection that was accepted then.
-    pub(super) fn new(accepted: Instant) -> Self {
+    pub(super) fn new(standing: Rc<Standing>, idle_timeout: Duration) -> Self {
         Self {
-            stage: Cell::new(Stage::Fresh),
-            since: Cell::new(accepted),
+            standing,
+            idle_timeout,
             guard: Cell::new(None),
             handover: Cell::new(None),
             has_own_head: Cell::new(false),
-            is_body_unread: Cell::new(false),
             has_written: Cell::new(false),
             has_seen_end: Cell::new(false),
+            head_bytes: Cell::new(0),
+            unsent_bytes: Cell::new(0),
+            read_bytes_most: Cell::new(0),
+            unsent_bytes_most: Cell::new(0),
         }
     }
 
     pub(super) fn stage(&self) -> Stage {
-        self.stage.get()
+        self.standing.stage()
+    }
+
+    /// The place of this connection among others.
+    pub(super) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// When the present stage has lasted too long.
     pub(super) fn due(&self) -> Instant {
-        let deadline = match self.stage.get() {
+        let deadline = match self.stage() {
             Stage::Fresh | Stage::Head => limits::HTTP_HEAD_DEADLINE,
-            Stage::Idle => limits::HTTP_IDLE_DEADLINE,
+            Stage::Idle => self.idle_timeout,
             Stage::Busy => limits::HTTP_REQUEST_DEADLINE,
-            Stage::Answering => limits::HTTP_ANSWER_DEADLINE,
+            Stage::Answering | Stage::Lingering | Stage::Leaving => limits::HTTP_ANSWER_DEADLINE,
         };
-        self.since.get() + deadline
+        let due = self.standing.since() + deadline;
+        match self.standing.end_of_life() {
+            Some(end) if self.stage() == Stage::Idle => due.min(end),
+            _ => due,
+        }
+    }
+
+    /// How long the connection stays when this answer is its last for now; `None`: it is the last
+    /// of all.
+    pub(super) fn stays_for(&self) -> Option<Duration> {
+        let Some(end) = self.standing.end_of_life() else { return Some(self.idle_timeout) };
+        let left = end.saturating_duration_since(Instant::now());
+        let is_near = left <= self.idle_timeout.min(limits::HTTP_LIFE_MARGIN);
+        (!is_near).then(|| left.min(self.idle_timeout))
     }
 
     /// A request's headers are read. A guard that an earlier answer still holds serves on.
     pub(super) fn begin(&self, guard: Guard, has_body: bool) {
         self.guard.set(Some(self.guard.take().unwrap_or(guard)));
-        self.is_body_unread.set(has_body);
+        self.head_bytes.set(0);
+        self.standing.set_body_unread(has_body);
         self.enter(Stage::Busy);
     }
 
     /// The request's body has been read to its end.
     pub(super) fn body_was_read(&self) {
-        self.is_body_unread.set(false);
+        self.standing.set_body_unread(false);
     }
 
     pub(super) fn is_body_unread(&self) -> bool {
-        self.is_body_unread.get()
+        self.standing.is_body_unread()
     }
 
     /// A handshake is accepted: the answer being made is a 101, or none if there is a head.
@@ -116,9 +135,12 @@ impl Note {
         self.handover.take()
     }
 
-    /// hyper has taken the whole answer into its buffer.
-    pub(super) fn answer_is_encoded(&self) {
+    /// hyper has taken the whole answer, whose body is so long, into its buffer.
+    pub(super) fn answer_is_encoded(&self, body_bytes: usize) {
         self.enter(Stage::Answering);
+        let unsent = self.unsent_bytes.get() + body_bytes + ANSWER_HEAD_BYTES;
+        self.unsent_bytes.set(unsent);
+        self.unsent_bytes_most.set(self.unsent_bytes_most.get().max(unsent));
     }
 
     /// The connection can no longer hold the drain open.
@@ -133,23 +155,39 @@ impl Note {
 
     fn bytes_came(&self, count: usize) {
         if count == 0 {
-            self.has_seen_end.set(true);
-        } else if self.stage.get() == Stage::Idle {
-            self.enter(Stage::Head);
+            return self.has_seen_end.set(true);
         }
+        match self.stage() {
+            Stage::Idle => self.enter(Stage::Head),
+            Stage::Fresh | Stage::Head => {}
+            _ => return,
+        }
+        self.head_bytes.set(self.head_bytes.get() + count);
     }
 
     fn everything_is_flushed(&self) {
+        self.unsent_bytes.set(0);
         // With an unread body it is not idle but about to be closed, after lingering.
-        if self.stage.get() == Stage::Answering && !self.is_body_unread.get() {
+        if self.stage() == Stage::Answering && !self.is_body_unread() {
             self.release();
             self.enter(Stage::Idle);
         }
     }
 
-    fn enter(&self, stage: Stage) {
-        self.stage.set(stage);
-        self.since.set(Instant::now());
+    /// hyper offers `room` bytes to read into. Its buffers keep what they have grown to, so the
+    /// most that they ever held is what counts.
+    fn has_room_for(&self, room: usize) -> io::Result<()> {
+        let read = self.head_bytes.get() + room;
+        self.read_bytes_most.set(self.read_bytes_most.get().max(read));
+        let all = self.read_bytes_most.get() + self.unsent_bytes_most.get();
+        if self.standing.hold(all.saturating_sub(limits::HTTP_BUFFERS_FREE_BYTES)) {
+            return Ok(());
+        }
+        Err(io::Error::other("all connections together hold too much"))
+    }
+
+    pub(super) fn enter(&self, stage: Stage) {
+        self.standing.enter(stage);
     }
 }
 
@@ -184,6 +222,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             self.note.bytes_came(count);
             return Poll::Ready(Ok(()));
         }
+        self.note.has_room_for(buffer.remaining())?;
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if let Poll::Ready(Ok(())) = result {
@@ -200,6 +239,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.note.has_written.set(true);
+        self.note.has_room_for(0)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

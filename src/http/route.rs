@@ -5,10 +5,11 @@
 //! an admin listener carries the admin routes alone. What does not exist here is a 404, whatever
 //! the method.
 
-use std::{convert::Infallible, future::pending, rc::Rc};
+use std::{convert::Infallible, future::pending, rc::Rc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    request,
 };
 use hyper::body::{Body, Incoming};
 
@@ -23,7 +24,9 @@ use super::{
     owner::Owner,
     pages, publish, sse, upgrade,
 };
-use crate::drain::Phase;
+use crate::{drain::Phase, limits};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A route that exists on the listener.
 #[derive(Clone, Copy)]
@@ -55,18 +58,72 @@ pub(super) async fn answer(
 ) -> Result<Response<AnswerBody>, Infallible> {
     note.begin(context.control.barrier.request(), !request.body().is_end_stream());
     let (head, body) = request.into_parts();
-    let mut answer = dispatch(&context, &note, peer, &head, body).await;
-    let is_for_pages = !matches!(find(&context, head.uri.path()), Some(Route::Admin(_)));
-    let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if context.public.is_some() && is_for_pages && !is_upgrade {
-        pages::show(&mut answer, &head.headers);
-    }
-    let is_last =
-        note.is_body_unread() || context.control.phase() >= Phase::Waiting || peer.owner.is_none();
-    if is_last && !is_upgrade {
-        answer::close(&mut answer);
+    let mut answer = if note.standing().may_work() || is_probe(head.uri.path()) {
+        dispatch(&context, &note, peer, &head, body).await
+    } else {
+        no_place()
+    };
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let is_for_pages = !matches!(find(&context, head.uri.path()), Some(Route::Admin(_)));
+        if context.public.is_some() && is_for_pages {
+            pages::show(&mut answer, &head.headers);
+        }
+        let is_last = note.is_body_unread()
+            || note.standing().is_spare()
+            || peer.owner.is_none()
+            || asks_to_leave_http(&head)
+            || context.control.phase() >= Phase::Waiting;
+        match note.stays_for().filter(|_| !is_last) {
+            Some(time) => keep_alive(&head, &mut answer, time),
+            None => answer::close(&mut answer),
+        }
+        if head.version == Version::HTTP_10 && !answer.headers().contains_key(KEEP_ALIVE) {
+            // To an answer of another version hyper adds what was asked for: `keep-alive`.
+            *answer.version_mut() = Version::HTTP_10;
+        }
     }
     Ok(answer.map(|data| AnswerBody::new(data, note)))
+}
+
+/// Whether what follows this request, if it was granted, would be no HTTP. Somebody in between may
+/// take it to be granted whatever the answer says, and pass on what its sender would not be let
+/// through with: so nothing that follows is read as a request.
+fn asks_to_leave_http(head: &request::Parts) -> bool {
+    head.method == Method::CONNECT
+        || head.headers.contains_key(header::UPGRADE)
+        || head.headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        || matches!(head.uri.path(), "/ws" | "/sse" | "/echo")
+}
+
+/// What is asked to learn whether the process lives, and answered though all places are held.
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/livez" | "/healthz" | "/readyz")
+}
+
+/// The server's own work is under way on all other connections.
+fn no_place() -> Answer {
+    let hint = "this process is at work on as many requests as it takes; try again";
+    let answer = answer::problem(StatusCode::SERVICE_UNAVAILABLE, "full", hint);
+    answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS)
+}
+
+/// Tells how long the connection stays without a request, if the peer lets it.
+fn keep_alive(head: &request::Parts, answer: &mut Answer, time: Duration) {
+    let says = |word: &str| {
+        let values = head.headers.get_all(header::CONNECTION).iter();
+        let mut words = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+        words.any(|one| one.trim().eq_ignore_ascii_case(word))
+    };
+    let stays = match head.version {
+        Version::HTTP_11 => !says("close"),
+        _ => says("keep-alive"),
+    };
+    if stays && !answer.headers().contains_key(header::CONNECTION) {
+        let value = HeaderValue::try_from(format!("timeout={}", time.as_secs()));
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        headers.insert(KEEP_ALIVE, value.expect("digits are valid in a header"));
+    }
 }
 
 async fn dispatch(
@@ -117,7 +174,13 @@ async fn dispatch(
             }
             Err(refusal) => refusal,
         },
-        Route::Broadcast(public) => publish::answer(context, public, note, head, asker, body).await,
+        Route::Broadcast(public) => {
+            let answer = publish::answer(context, public, note, head, asker, body).await;
+            if answer.status().is_success() {
+                note.standing().has_published();
+            }
+            answer
+        }
         Route::File(file) => client::answer(file, &head.headers),
         Route::Live => ops::live(context),
         Route::Ready => ops::ready(context),

@@ -7,8 +7,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    BrokerRefusal, Counters, EncodingWord, FANOUT_BUCKETS_US, Histogram, Placed, PublishFailure,
-    Rejection, Resumed, Scope, ShardMetrics, SlowAction, Source,
+    BrokerRefusal, Counters, Dismissed, EncodingWord, FANOUT_BUCKETS_US, Histogram, Placed,
+    PublishFailure, Rejection, Resumed, Scope, ShardMetrics, SlowAction, Source,
 };
 use crate::{drain::Phase, ws::close::CloseReason};
 
@@ -165,7 +165,7 @@ const fn gauge(
     Row { name, kind: Kind::Gauge, total, help, read }
 }
 
-const SHARD_ROWS: [Row; 18] = [
+const SHARD_ROWS: [Row; 19] = [
     gauge("connections", Total::Sum, "Clients connected now.", |cells| {
         whole(cells.connections.get())
     }),
@@ -176,6 +176,11 @@ const SHARD_ROWS: [Row; 18] = [
         "connections_placed_total",
         "Connections that came in on another shard's socket, by why they are served here.",
         |cells| by_word("why", Placed::WORDS, &cells.connections_placed),
+    ),
+    counter(
+        "http_connections_dismissed_total",
+        "HTTP connections closed to make room for others, by what they were.",
+        |cells| by_word("reason", Dismissed::WORDS, &cells.http_dismissed),
     ),
     counter(
         "connections_closed_total",

@@ -282,6 +282,20 @@ words! {
     }
 }
 
+words! {
+    /// What an HTTP connection was that had to leave, for others.
+    Dismissed {
+        /// Answered before, and without a request since.
+        Idle = "idle",
+        /// With a request that had not come to its end, or had not begun.
+        Unfinished = "unfinished",
+        /// With an answer that it did not take.
+        Unread = "unread",
+        /// With buffers that others needed.
+        Memory = "memory",
+    }
+}
+
 /// Messages published, by where they came from and how far they got.
 #[derive(Debug, Default)]
 pub struct Published([Counters<{ Scope::WORDS.len() }>; Source::WORDS.len()]);
@@ -308,6 +322,9 @@ pub struct ShardMetrics {
     pub connections_opened: Counter,
     /// Connections that other threads have accepted for this shard, by [`Placed`].
     pub connections_placed: Counters<{ Placed::WORDS.len() }>,
+    /// HTTP connections sent away to make room, by [`Dismissed`]; the admin listener's are the
+    /// first shard's.
+    pub http_dismissed: Counters<{ Dismissed::WORDS.len() }>,
     /// Clients gone, by [`CloseReason`].
     pub connections_closed: Counters<{ CloseReason::ALL.len() }>,
     /// Handshakes refused, by [`Rejection`].

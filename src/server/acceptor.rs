@@ -5,11 +5,12 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use tokio::{net::TcpListener, sync::Semaphore, time::sleep};
+use tokio::{net::TcpListener, time::sleep};
 
 use crate::{
-    clock, http,
-    limits::{ACCEPT_BACKOFF, ADMIN_CONNECTIONS_MAX},
+    clock,
+    http::{self, Places},
+    limits::{ACCEPT_BACKOFF, HTTP_CROWDED_LOOK},
     metrics::Placed,
     shard::{
         accept::{complain, is_of_one_connection},
@@ -18,21 +19,25 @@ use crate::{
 };
 
 /// Serves the admin routes, for ever.
-pub(super) async fn serve_admin(listener: TcpListener, context: Rc<http::Context>) {
-    let permits = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+pub(super) async fn serve_admin(
+    listener: TcpListener,
+    places: Rc<Places>,
+    context: Rc<http::Context>,
+) {
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        places.room().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let context = context.clone();
-                tokio::task::spawn_local(async move {
-                    let upgraded = http::serve(stream, peer, &context).await;
+                places.seat(move |place| async move {
+                    let upgraded = http::serve(stream, peer, &context, &place).await;
                     debug_assert!(upgraded.is_none(), "admin listeners upgrade nothing");
-                    drop(permit);
                 });
             }
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 complain(&error);
+                places.make_room();
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -47,7 +52,7 @@ pub(super) async fn hand_out(listener: TcpListener, placement: Arc<Placement>, w
     loop {
         // Nobody to give it to: it waits in the kernel.
         while !placement.has_room(clock::now()) {
-            sleep(ACCEPT_BACKOFF).await;
+            sleep(HTTP_CROWDED_LOOK).await;
         }
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => placement.place(stream, why, clock::now()),

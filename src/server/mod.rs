@@ -8,6 +8,7 @@
 mod acceptor;
 mod coordinator;
 mod death;
+mod descriptors;
 mod notice;
 mod presence;
 mod process;
@@ -36,6 +37,7 @@ use crate::{
     broker::{self, Place, Sink},
     config::Config,
     drain::Control,
+    http,
     hub::Budget,
     limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE},
     metrics::{Placed, ShardMetrics},
@@ -48,6 +50,7 @@ use crate::{
 };
 use coordinator::{Coordinator, End};
 use death::Death;
+pub use descriptors::TooFew;
 use process::Process;
 use signals::Signals;
 
@@ -60,6 +63,9 @@ pub enum StartError {
     /// None of the default addresses exists here.
     #[error("this machine has none of the default addresses; name one with --listen")]
     NoAddress,
+    /// The process may have too few descriptors to work.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The broker's settings can't work.
     #[error(transparent)]
     Broker(#[from] broker::InvalidSettings),
@@ -112,6 +118,8 @@ impl Server {
     /// When a port is taken, an address does not exist, or the Redis URL can't work.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         config.warnings.iter().for_each(|warning| warn!("{warning}"));
+        // Before the sockets, or these would be what lacks descriptors.
+        let shares = descriptors::share_out(&config)?;
         let mut listeners: Vec<Vec<_>> = (0..config.threads).map(|_| Vec::new()).collect();
         let mut accepted_here = Vec::new();
         let mut addresses = Vec::new();
@@ -145,10 +153,10 @@ impl Server {
             broker: broker::Shared::new(settings::broker(&config), sinks)?,
             budget: Arc::new(Budget::new(config.backlog_total_bytes)),
             audience: Arc::default(),
-            connections_max: process::connections_max(&config),
+            shares,
             raw_counted: process::RawCounted::default(),
         });
-        let placement = Arc::new(Placement::new(&process.shards));
+        let placement = Arc::new(Placement::new(&process.shards, shares.shard.most()));
         Ok(Self {
             config,
             listeners,
@@ -273,7 +281,7 @@ impl Server {
             metrics: process.shards[index].clone(),
             budget: process.budget.clone(),
             audience: process.audience.clone(),
-            settings: settings::shard(&self.config, process.connections_max),
+            settings: settings::shard(&self.config, process.shares),
             sources: Arc::new(move || process.sources()),
         };
         thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
@@ -303,7 +311,9 @@ impl Server {
             info!("admin listening on {}", admin.local_addr()?);
             let listener = tokio::net::TcpListener::from_std(admin)?;
             let context = Rc::new(self.process.admin_context(&self.config));
-            tokio::task::spawn_local(acceptor::serve_admin(listener, context));
+            let counted = self.process.shards[0].clone();
+            let places = http::Places::new(self.process.shares.admin, counted);
+            tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));
         }
         for listener in self.accepted_here.drain(..) {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -322,7 +332,7 @@ impl Server {
         }
         info!(
             shards = self.config.threads,
-            connections_max = self.process.connections_max,
+            connections_max = self.process.shares.clients,
             broker = settings::broker_words(&self.config),
             "ready"
         );

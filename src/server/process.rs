@@ -8,16 +8,13 @@ use std::{
     },
 };
 
-use tracing::warn;
-
-use super::settings;
+use super::{descriptors::Shares, settings};
 use crate::{
     broker,
     config::{COMMIT, Config, VERSION},
     drain::Control,
     http::{self, ops},
     hub::{Audience, Budget},
-    limits::{CLUSTER_MASTERS_RESERVED, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED},
     metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts},
     telemetry,
 };
@@ -29,7 +26,7 @@ pub(super) struct Process {
     pub(super) broker: Arc<broker::Shared>,
     pub(super) budget: Arc<Budget>,
     pub(super) audience: Arc<Audience>,
-    pub(super) connections_max: usize,
+    pub(super) shares: Shares,
     /// What of the broker's own counts the metrics have.
     pub(super) raw_counted: RawCounted,
 }
@@ -63,7 +60,7 @@ impl Process {
     /// What the connections of the admin listener share.
     pub(super) fn admin_context(self: &Arc<Self>, config: &Config) -> http::Context {
         http::Context {
-            settings: settings::http(config, self.connections_max),
+            settings: settings::http(config, self.shares),
             control: self.control.clone(),
             ops: self.sources(),
             public: None,
@@ -116,50 +113,4 @@ impl Process {
 /// whoever asks at the same time.
 fn since(counted: &AtomicU64, count: u64) -> u64 {
     count.saturating_sub(counted.fetch_max(count, Ordering::Relaxed))
-}
-
-/// How many clients the process takes: what was asked for, and no more than its descriptors allow.
-pub(super) fn connections_max(config: &Config) -> usize {
-    let redis =
-        config.redis.url.as_ref().map_or(0, |url| match url.expose().contains("-cluster://") {
-            // Lanes and a subscriber to each master.
-            true => CLUSTER_MASTERS_RESERVED * (config.redis.pool + 1),
-            false => config.redis.pool,
-        });
-    // Each shard's listeners, and the control thread's duplicates of them.
-    let per_shard = DESCRIPTORS_PER_SHARD + (2 * config.listen.len() + redis) as u64;
-    let allowed = descriptors_allow(DESCRIPTORS_RESERVED + per_shard * config.threads as u64);
-    match config.max_connections {
-        Some(asked) if asked > allowed => {
-            // Past the descriptors nobody could be told 503.
-            warn!(asked, allowed, "--max-connections is more than the descriptor limit allows");
-            allowed
-        }
-        Some(asked) => asked,
-        None => allowed,
-    }
-}
-
-/// Raises the soft descriptor limit to the hard one; what it leaves for clients when `reserved`
-/// are kept for everything else.
-#[cfg(unix)]
-fn descriptors_allow(reserved: u64) -> usize {
-    let limit = match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => {
-            tracing::info!(limit, "descriptor limit");
-            limit
-        }
-        Err(error) => {
-            warn!(%error, "cannot raise the descriptor limit");
-            rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft)
-        }
-    };
-    let left = limit - reserved.min(limit / 2);
-    usize::try_from(left).unwrap_or(usize::MAX)
-}
-
-/// Windows has no such limit.
-#[cfg(not(unix))]
-fn descriptors_allow(_reserved: u64) -> usize {
-    usize::MAX
 }

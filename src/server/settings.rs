@@ -2,6 +2,7 @@
 //!
 //! The modules below know nothing of options; this is the only place that knows both sides.
 
+use super::descriptors::Shares;
 use crate::{
     broker,
     config::{
@@ -41,7 +42,7 @@ pub(super) fn broker_words(config: &Config) -> String {
     }
 }
 
-pub(super) fn shard(config: &Config, connections_max: usize) -> shard::Settings {
+pub(super) fn shard(config: &Config, shares: Shares) -> shard::Settings {
     let slow_close = frame::close_for(CloseReason::SlowConsumer).expect("the table has a code");
     shard::Settings {
         hub: hub::Settings {
@@ -64,19 +65,21 @@ pub(super) fn shard(config: &Config, connections_max: usize) -> shard::Settings 
                 timeout: config.ping.timeout,
             },
         },
-        http: http(config, connections_max),
+        http: http(config, shares),
+        http_room: shares.shard,
         close_over: config.drain.close_over,
         coalesce: config.coalesce,
     }
 }
 
-pub(super) fn http(config: &Config, connections_max: usize) -> http::Settings {
+pub(super) fn http(config: &Config, shares: Shares) -> http::Settings {
     http::Settings {
         echo: config.echo,
         compression: config.compression.on,
         client_publish: config.client_publish == ClientPublish::Broadcast,
-        connections_max,
+        connections_max: shares.clients,
         broadcast_bytes_max: config.max_broadcast_bytes,
+        idle_timeout: config.idle_timeout,
         reject_on_broker_loss: config.on_broker_loss == OnBrokerLoss::Reject,
         admin_on_public: config.is_loopback_only(),
         access: http::access::Rules {

@@ -1,25 +1,14 @@
 //! From the listening socket to a client: accept, HTTP, hand-over.
 //!
-//! The number of HTTP connections is bounded by permits; past it connections wait in the kernel.
+//! The number of HTTP connections is bounded by places; past it those that wait for their peer make
+//! room, and only where none does newcomers wait in the kernel.
 //! Storms are paced: only so many are accepted, and worked on, before others have their turn.
 //! Whether a connection stays here is the placement's to say; one that was moved here stays.
 //! When descriptors run out, accepting pauses and says so once a second, and goes on by itself.
 
-use std::{
-    future::{Future as _, poll_fn},
-    io,
-    net::SocketAddr,
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::ready,
-};
+use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::ready};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::yield_now,
-    time::sleep,
-};
+use tokio::{task::yield_now, time::sleep};
 use tracing::debug;
 
 use super::{
@@ -33,8 +22,8 @@ use super::{
 use crate::{
     clock,
     conn::{Connected, Endpoint},
-    http::{self, Upgraded},
-    limits::{ACCEPT_BACKOFF, HTTP_CONNECTIONS_PER_SHARD_MAX, NEWCOMERS_PER_TURN},
+    http::{self, Places, Upgraded},
+    limits::{ACCEPT_BACKOFF, NEWCOMERS_PER_TURN},
     metrics::{Placed, ShardMetrics},
     telemetry::seldom,
 };
@@ -43,7 +32,7 @@ use crate::{
 pub(super) struct Door {
     core: Rc<Core>,
     context: Rc<http::Context>,
-    permits: Arc<Semaphore>,
+    places: Rc<Places>,
     turns: Turns,
     placement: Arc<Placement>,
     /// This shard.
@@ -54,18 +43,18 @@ impl Door {
     pub(super) fn new(
         core: Rc<Core>,
         context: Rc<http::Context>,
+        places: Rc<Places>,
         placement: Arc<Placement>,
         index: usize,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_PER_SHARD_MAX));
-        Self { core, context, permits, turns: Turns::default(), placement, index }
+        Self { core, context, places, turns: Turns::default(), placement, index }
     }
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
-    fn welcome(self: &Rc<Self>, stream: Stream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    fn welcome(self: &Rc<Self>, stream: Stream, peer: SocketAddr) {
         if !self.placement.passes_on(self.index) {
             let newcomer = self.placement.newcomer(self.index);
-            return self.open(stream, peer, permit, newcomer);
+            return self.open(stream, peer, newcomer);
         }
         match stream.into_std() {
             Ok(stream) => self.placement.place(stream, Placed::Balance, clock::now()),
@@ -73,25 +62,21 @@ impl Door {
         }
     }
 
-    fn open(
-        self: &Rc<Self>,
-        stream: Stream,
-        peer: SocketAddr,
-        permit: OwnedSemaphorePermit,
-        newcomer: Newcomer,
-    ) {
+    fn open(self: &Rc<Self>, stream: Stream, peer: SocketAddr, newcomer: Newcomer) {
         let door = self.clone();
-        tokio::task::spawn_local(async move {
+        self.places.seat(move |place| async move {
             let upgraded = {
-                let mut serving = pin!(http::serve(stream, peer, &door.context));
+                let mut serving = pin!(http::serve(stream, peer, &door.context, &place));
                 let mut turn = Turn::default();
                 poll_fn(|cx| {
-                    ready!(door.turns.poll(&mut turn, cx));
+                    let its_turn = door.turns.poll(&mut turn, cx);
+                    place.set_queued(its_turn.is_pending());
+                    ready!(its_turn);
                     serving.as_mut().poll(cx)
                 })
                 .await
             };
-            drop(permit);
+            drop(place);
             if let Some(upgraded) = upgraded {
                 door.connect(upgraded, peer);
             }
@@ -144,14 +129,15 @@ pub(super) async fn accept(door: Rc<Door>, listener: Listener) -> &'static str {
         if accepted.is_multiple_of(NEWCOMERS_PER_TURN) {
             yield_now().await;
         }
-        let Ok(permit) = door.permits.clone().acquire_owned().await else { return "accept" };
+        door.places.room().await;
         match listener.accept().await {
-            Ok((stream, peer)) => door.welcome(stream, peer, permit),
+            Ok((stream, peer)) => door.welcome(stream, peer),
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted");
             }
             Err(error) => {
                 complain(&error);
+                door.places.make_room();
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -161,11 +147,11 @@ pub(super) async fn accept(door: Rc<Door>, listener: Listener) -> &'static str {
 /// Takes what other threads have accepted for this shard, for ever.
 pub(super) async fn take_moved(door: Rc<Door>, metrics: Arc<ShardMetrics>) -> &'static str {
     loop {
-        let Ok(permit) = door.permits.clone().acquire_owned().await else { return "hand-over" };
+        door.places.room().await;
         let Moved { stream, newcomer, why } = door.placement.moved(door.index).await;
         metrics.connections_placed.add(why as usize, 1);
         match stream.peer_addr() {
-            Ok(peer) => door.open(Stream::Bare(stream), peer, permit, newcomer),
+            Ok(peer) => door.open(Stream::Bare(stream), peer, newcomer),
             Err(error) => debug!(%error, "a connection was gone before it got here"),
         }
     }

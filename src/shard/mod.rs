@@ -80,6 +80,8 @@ pub struct Settings {
     pub clients: conn::Settings,
     /// HTTP.
     pub http: http::Settings,
+    /// HTTP connections at a time.
+    pub http_room: http::Room,
     /// Upper bound of the pause that closed clients are told to make.
     pub close_over: Duration,
     /// Least pause between two passes over the clients.
@@ -116,6 +118,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     placement.runs_here(index);
     let broker = broker::connect(broker, Place::Shard(index)).await;
     let settings = setup.settings;
+    let places = http::Places::new(settings.http_room, metrics.clone());
     let clients = Clients::new(
         Hub::new(settings.hub, budget.clone()).counting(setup.audience.clone()),
         registry,
@@ -141,7 +144,8 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     });
 
     let mut loops = JoinSet::new();
-    let door = Rc::new(accept::Door::new(core.clone(), context, placement.clone(), index));
+    let door = accept::Door::new(core.clone(), context, places, placement.clone(), index);
+    let door = Rc::new(door);
     for listener in listeners {
         let listener = stream::Listener::new(listener).map_err(ShardError::Start)?;
         loops.spawn_local(accept::accept(door.clone(), listener));

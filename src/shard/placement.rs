@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use super::run_queue::RunQueue;
 use crate::{
     clock::Millis,
-    limits::{HTTP_CONNECTIONS_PER_SHARD_MAX, PLACEMENT_SLACK_MIN, SHARD_STALL_ACCEPT},
+    limits::{PLACEMENT_SLACK_MIN, SHARD_STALL_ACCEPT},
     metrics::{Placed, ShardMetrics},
 };
 
@@ -39,6 +39,8 @@ struct Seat {
     metrics: Arc<ShardMetrics>,
     /// Connections that are here or on their way, and no clients (yet).
     arriving: Arc<AtomicUsize>,
+    /// So many of them, and no more are given to it.
+    arriving_most: usize,
     /// By how many it was above the mean and the slack at the last look.
     excess: AtomicUsize,
     /// So many of the next connections it passes on.
@@ -79,12 +81,13 @@ impl Drop for Newcomer {
 }
 
 impl Placement {
-    /// One seat per shard, in their order.
+    /// One seat per shard, in their order, each with room for so many HTTP connections.
     #[must_use]
-    pub fn new(shards: &[Arc<ShardMetrics>]) -> Self {
+    pub fn new(shards: &[Arc<ShardMetrics>], arriving_most: usize) -> Self {
         let seat = |metrics: &Arc<ShardMetrics>| Seat {
             metrics: metrics.clone(),
             arriving: Arc::default(),
+            arriving_most,
             excess: AtomicUsize::new(0),
             to_pass: AtomicUsize::new(0),
             moved: Mutex::default(),
@@ -233,9 +236,9 @@ impl Seat {
         Millis(self.metrics.beat_ms.get())
     }
 
-    /// What is moved here waits for the same permits as what is accepted here.
+    /// A shard with all places held makes room for what is moved to it when it comes to it.
     fn has_room(&self) -> bool {
-        self.arriving.load(Ordering::Relaxed) < HTTP_CONNECTIONS_PER_SHARD_MAX
+        self.arriving.load(Ordering::Relaxed) < self.arriving_most
     }
 
     fn post(&self, stream: TcpStream, why: Placed) {
@@ -256,6 +259,7 @@ mod tests {
     use std::net::TcpListener;
 
     const NOW: Millis = Millis(10_000);
+    const PLACES: usize = 100;
 
     /// Shards that have just beaten and hold so many clients.
     fn shards(clients: &[u64]) -> (Vec<Arc<ShardMetrics>>, Placement) {
@@ -266,7 +270,7 @@ mod tests {
             metrics
         };
         let metrics: Vec<_> = clients.iter().map(shard).collect();
-        let placement = Placement::new(&metrics);
+        let placement = Placement::new(&metrics, PLACES);
         (metrics, placement)
     }
 
@@ -324,8 +328,7 @@ mod tests {
     #[test]
     fn full_shards_have_no_room() {
         let (_, placement) = shards(&[0]);
-        let newcomers: Vec<_> =
-            (0..HTTP_CONNECTIONS_PER_SHARD_MAX).map(|_| placement.newcomer(0)).collect();
+        let newcomers: Vec<_> = (0..PLACES).map(|_| placement.newcomer(0)).collect();
         assert!(!placement.has_room(NOW));
         drop(newcomers);
         assert!(placement.has_room(NOW));

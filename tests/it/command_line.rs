@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// Every option of the interface.
-const OPTIONS: [&str; 34] = [
+const OPTIONS: [&str; 35] = [
     "--listen",
     "--admin-listen",
     "--threads",
@@ -33,6 +33,7 @@ const OPTIONS: [&str; 34] = [
     "--api-token-file",
     "--insecure-api",
     "--max-connections",
+    "--idle-timeout",
     "--max-message-size",
     "--max-broadcast-size",
     "--backlog",

@@ -28,6 +28,7 @@ mod local;
 mod log;
 mod ops;
 mod pages;
+mod places;
 mod principals;
 mod redis;
 mod redis_far;

@@ -2,7 +2,7 @@
 
 /// Every option, with a value that differs from its default and is good by itself. A file's path
 /// takes the place of `FILE`, that of one with a URL of `URL FILE`.
-pub(super) const OPTIONS: [(&str, &str); 42] = [
+pub(super) const OPTIONS: [(&str, &str); 43] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -24,6 +24,7 @@ pub(super) const OPTIONS: [(&str, &str); 42] = [
     ("api-token-file", "FILE"),
     ("insecure-api", "true"),
     ("max-connections", "10"),
+    ("idle-timeout", "90s"),
     ("max-message-size", "1KiB"),
     ("max-broadcast-size", "2KiB"),
     ("backlog", "16MiB"),
@@ -51,7 +52,7 @@ pub(super) const OPTIONS: [(&str, &str); 42] = [
 pub(super) const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
 
 /// Options and values that are refused; each is exactly one bad value.
-pub(super) const BAD: [(&str, &[&str]); 35] = [
+pub(super) const BAD: [(&str, &[&str]); 36] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
@@ -66,6 +67,7 @@ pub(super) const BAD: [(&str, &[&str]); 35] = [
     ("api-token", &["with space", "ta\tb", "ümlaut"]),
     ("api-token-file", &["/nonexistent/tokens", "/"]),
     ("max-connections", &["-1", "10000001", "many"]),
+    ("idle-timeout", &["0", "999ms", "25h", "75"]),
     ("max-message-size", &["0", "2GiB", "64KB", "big"]),
     ("max-broadcast-size", &["0", "33MiB", "1.5MiB"]),
     ("backlog", &["1KiB", "65GiB", "8M"]),

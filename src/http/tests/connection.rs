@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Fixture, LOCAL, header, read_answer, request, settle, status};
+use super::{Fixture, IDLE_TIMEOUT, LOCAL, header, read_answer, request, settle, status};
 use crate::{drain::Phase, limits};
 
 #[tokio::test(start_paused = true)]
@@ -41,7 +41,7 @@ async fn an_idle_connection_is_kept_for_its_deadline_and_the_next_request_has_it
         for _ in 0..3 {
             client.write_all(request("GET /livez", &[], "").as_bytes()).await.unwrap();
             assert_eq!(status(&read_answer(&mut client).await), 200);
-            sleep(limits::HTTP_IDLE_DEADLINE - Duration::from_secs(1)).await;
+            sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
         }
         // The head of a fourth request begins and never ends.
         client.write_all(b"GET ").await.unwrap();
@@ -57,7 +57,7 @@ async fn an_idle_connection_is_kept_for_its_deadline_and_the_next_request_has_it
         read_answer(&mut client).await;
         let began = Instant::now();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
-        assert_eq!(began.elapsed().as_secs(), limits::HTTP_IDLE_DEADLINE.as_secs());
+        assert_eq!(began.elapsed().as_secs(), IDLE_TIMEOUT.as_secs());
     };
     tokio::join!(serving.map(drop), asking);
 }
@@ -106,7 +106,7 @@ async fn an_idle_connection_holds_no_guard_and_the_drain_closes_it_at_once() {
     let mut serving = Box::pin(serving);
     client.write_all(request("POST /broadcast", &[], "x").as_bytes()).await.unwrap();
     assert!((&mut serving).now_or_never().is_none());
-    assert_eq!(header(&read_answer(&mut client).await, "connection"), "");
+    assert_eq!(header(&read_answer(&mut client).await, "connection"), "keep-alive");
     assert_eq!(server.control.barrier.requests(), 0);
     server.enter(Phase::PreDelay);
     assert!((&mut serving).now_or_never().is_none(), "still served in the pre-delay");

@@ -26,7 +26,7 @@ async fn an_upgrade_hands_over_the_stream_and_the_frames_sent_with_the_request()
     let (stream, peer) = listener.accept().await.unwrap();
     let first = handshake("/ws?channel=b&channel=a&channel=b", &[]) + "first frame";
     client.write_all(first.as_bytes()).await.unwrap();
-    let mut upgraded = serve(stream, peer, &server.context).await.unwrap();
+    let mut upgraded = serve(stream, peer, &server.context, &server.places.enter()).await.unwrap();
     assert_eq!(upgraded.endpoint, Endpoint::Ws);
     let channel = |one: &Wanted| one.channel.to_string();
     let channels: Vec<_> = server.wanted.borrow().iter().map(channel).collect();
@@ -277,4 +277,41 @@ async fn positions_are_told_in_a_header_as_long_as_clients_can_be_expected_to_re
         let expected = if is_told { "c0=epoch:41, c1=epoch:41" } else { "" };
         assert_eq!(header(&answer, "wsbcast-position"), expected);
     }
+}
+
+/// Somebody in between who takes any handshake for granted would carry requests past its own rules.
+#[tokio::test]
+async fn nothing_behind_a_refused_handshake_is_ever_a_request() {
+    let server = Fixture::with(|context| context.settings.echo = true).start();
+    let publish = request("POST /broadcast", &[], "smuggled");
+    let upgrade = ["Connection: Upgrade", "Upgrade: websocket"];
+    let refused = [
+        request("GET /ws", &[], ""),
+        request("GET /sse?channel=%20", &[], ""),
+        request("POST /ws", &upgrade, ""),
+        request("OPTIONS /ws", &upgrade, ""),
+        request("GET /ws", &upgrade, ""),
+        request("GET /echo", &upgrade, ""),
+        request("GET /livez", &upgrade, ""),
+        request("GET /livez", &["Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings"], ""),
+        request("GET /nothing", &upgrade, ""),
+        request("GET /ws", &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="], ""),
+        request("GET /livez", &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="], ""),
+        handshake("/ws", &["Content-Length: 0", "Sec-WebSocket-Version: 8"]),
+        handshake("/ws", &[&format!("Content-Length: {}", publish.len())]),
+        handshake("/ws", &["Transfer-Encoding: chunked"]),
+        handshake("/ws?channel=%20", &[]),
+        handshake("/ws?since=nonsense", &[]),
+        handshake("/ws", &[]).replace("HTTP/1.1", "HTTP/1.0"),
+        "CONNECT localhost:8000 HTTP/1.1\r\nHost: localhost:8000\r\n\r\n".to_owned(),
+    ];
+    for refused in refused {
+        let answer = server.ask(refused.clone() + &publish).await;
+        assert_ne!(status(&answer), 101, "{refused}");
+        assert_eq!(header(&answer, "connection"), "close", "{refused}{answer}");
+        assert_eq!(answer.matches("\r\n\r\n").count(), 1, "{refused}{answer}");
+    }
+    server.enter(Phase::Waiting);
+    assert_eq!(status(&server.ask(handshake("/ws", &[]) + &publish).await), 503);
+    assert_eq!(server.broker.published.borrow().len(), 0);
 }

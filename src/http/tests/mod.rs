@@ -7,6 +7,7 @@ mod client;
 mod connection;
 mod handshake;
 mod ops;
+mod places;
 mod publish;
 mod sse;
 mod whose;
@@ -17,6 +18,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    Admission, BatchRoom, BodyBudget, Context, Public, Settings, Wanted, access,
+    Admission, BatchRoom, BodyBudget, Context, Places, Public, Room, Settings, Wanted, access,
     connection::{Handed, run},
     ops::{BrokerState, Sources},
     owner::Owner,
@@ -57,6 +59,8 @@ impl super::Wire for DuplexStream {
 }
 
 pub(super) const LOCAL: &str = "127.0.0.1:50000";
+pub(super) const ROOM: Room = Room { places: 20, spare: 2 };
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const FOREIGN: &str = "203.0.113.9:50000";
 
 /// A broker that writes down what it is given and answers as told; else with the next offset.
@@ -171,6 +175,7 @@ impl Fixture {
                 client_publish: false,
                 connections_max: 100,
                 broadcast_bytes_max: 64 * 1024,
+                idle_timeout: IDLE_TIMEOUT,
                 reject_on_broker_loss: false,
                 admin_on_public: true,
                 access: access::Rules::default(),
@@ -210,12 +215,24 @@ impl Fixture {
         let Self { context, broker, metrics, control, admissions, admit_gate, wanted, positions } =
             self;
         let context = Rc::new(context);
-        Server { context, broker, metrics, control, admissions, admit_gate, wanted, positions }
+        let places = Places::new(ROOM, metrics.clone());
+        Server {
+            places,
+            context,
+            broker,
+            metrics,
+            control,
+            admissions,
+            admit_gate,
+            wanted,
+            positions,
+        }
     }
 }
 
 /// A fixture whose context is shared.
 pub(super) struct Server {
+    pub(super) places: Rc<Places>,
     pub(super) context: Rc<Context>,
     pub(super) broker: Rc<Recorder>,
     pub(super) metrics: Arc<ShardMetrics>,
@@ -243,7 +260,9 @@ impl Server {
     ) -> (impl Future<Output = Option<Handed<DuplexStream>>> + use<>, DuplexStream) {
         let (ours, theirs) = duplex(bytes);
         let peer: SocketAddr = peer.parse().unwrap();
-        (run(ours, peer, self.context.clone()), theirs)
+        let (place, context) = (self.places.enter(), self.context.clone());
+        let serving = async move { run(ours, peer, context, place.standing()).await };
+        (serving, theirs)
     }
 
     /// Sends `request` as it is, shuts the sending side, and reads whatever comes back.
@@ -268,9 +287,9 @@ impl Server {
 
     pub(super) fn enter(&self, phase: Phase) {
         let settings = DrainSettings {
-            pre_delay: std::time::Duration::ZERO,
-            timeout: std::time::Duration::from_secs(60),
-            close_over: std::time::Duration::ZERO,
+            pre_delay: Duration::ZERO,
+            timeout: Duration::from_secs(60),
+            close_over: Duration::ZERO,
         };
         let mut machine = Machine::new(settings);
         let now = crate::clock::now();

@@ -139,7 +139,8 @@ async fn the_health_command_believes_the_status_alone() {
         let asking = move || health_client::check(&target, "localhost", &path);
         let asking = tokio::task::spawn_blocking(asking);
         let (stream, peer) = listener.accept().await.unwrap();
-        let (_, result) = tokio::join!(serve(stream, peer, &server.context), asking);
+        let place = server.places.enter();
+        let (_, result) = tokio::join!(serve(stream, peer, &server.context, &place), asking);
         result.unwrap()
     };
     assert!(check("/livez").await.is_ok());

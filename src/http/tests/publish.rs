@@ -192,7 +192,8 @@ async fn whoever_sends_all_of_a_refused_body_still_sees_the_answer() {
         drop(client);
         answer
     };
-    let (upgraded, answer) = tokio::join!(serve(stream, peer, &server.context), asking);
+    let place = server.places.enter();
+    let (upgraded, answer) = tokio::join!(serve(stream, peer, &server.context, &place), asking);
     assert!(upgraded.is_none());
     assert_eq!(status(&answer), 413);
 }

@@ -79,7 +79,7 @@ async fn a_connection_that_was_not_asked_about_ends_with_its_first_answer() {
         assert_eq!(header(&answers, "connection"), "close", "{begins}");
     }
     assert!(server.broker.published.borrow().is_empty());
-    for begins in ["GET /wsx", "GET /livez", "HEAD /ws"] {
+    for begins in ["GET /wsx", "GET /livez", "HEAD /livez"] {
         let (answers, asked) =
             ask_as(&server, Owner::Us, LOCAL, &(request(begins, &[], "") + &publish())).await;
         assert_eq!((answers.matches(" 202 ").count(), asked), (1, 1), "{begins}");

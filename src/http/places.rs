@@ -1,0 +1,390 @@
+//! The places that HTTP connections hold: who has one, who goes when there are too few.
+//!
+//! A listener's connections share a fixed number of places, and nobody who comes may have to wait
+//! for somebody who does nothing. So when all are held, the connection goes that has kept the
+//! server waiting longest: idle, silent, or with a request whose head does not end. Only when
+//! nobody waits but the server's own work is under way in all of them, newcomers get a spare place,
+//! in which health probes are answered and everything else is told to come again. What hyper's
+//! buffers hold of all of them is bounded likewise. Clients of a WebSocket or an event stream have
+//! left HTTP and hold no place. Nothing here accepts or reads.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use slab::Slab;
+use tokio::{
+    sync::{Notify, futures::Notified},
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    limits::{
+        HTTP_BUFFERS_BYTES_MAX, HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX,
+        HTTP_PATIENCE, HTTP_PLACES_TO_LEAVE, HTTP_SPARE_PLACES_MAX, NEWCOMERS_PER_TURN,
+    },
+    metrics::{Dismissed, ShardMetrics},
+};
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Accepted; the first request is not complete.
+    Fresh,
+    /// Between two requests; nothing of the next one has come.
+    Idle,
+    /// Bytes of the next request have come.
+    Head,
+    /// A request is being worked on.
+    Busy,
+    /// An answer is encoded and not yet all in the kernel.
+    Answering,
+    /// The last answer is given; what the peer still sends is thrown away.
+    Lingering,
+    /// Sent away: it ends at its task's next turn.
+    Leaving,
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// At work, or waiting for their peers.
+    pub places: usize,
+    /// Besides, for health probes when all of those are at work.
+    pub spare: usize,
+}
+
+/// All places of one listener, or of a shard's listeners together.
+pub struct Places {
+    room: Room,
+    seated: RefCell<Slab<Rc<Standing>>>,
+    /// Of those in `seated`; the others have spare places.
+    taken: Cell<usize>,
+    /// Of those again, who was sent away and is not gone yet.
+    leaving: Cell<usize>,
+    /// Who has waited longest, the longest last. Whoever began to wait since they were found has
+    /// waited less.
+    next_to_leave: RefCell<Vec<(usize, Instant)>>,
+    /// Bytes of hyper's buffers beyond what each connection has in any case.
+    held: Cell<usize>,
+    /// Since when all places are held by work of the server's own.
+    crowded: Cell<Option<Instant>>,
+    freed: Notify,
+    metrics: Arc<ShardMetrics>,
+}
+
+/// One connection's place, given back when it is dropped: after the connection.
+pub struct Place(Rc<Standing>);
+
+/// What is known of one connection by all who have to do with it.
+pub(super) struct Standing {
+    places: Rc<Places>,
+    key: Cell<usize>,
+    stage: Cell<Stage>,
+    since: Cell<Instant>,
+    accepted: Instant,
+    /// The server has its request and has not come to it.
+    is_queued: Cell<bool>,
+    is_body_unread: Cell<bool>,
+    has_published: Cell<bool>,
+    is_spare: Cell<bool>,
+    held: Cell<usize>,
+    task: OnceCell<AbortHandle>,
+}
+
+impl Room {
+    /// What `most` connections in all leave for both.
+    #[must_use]
+    pub fn of(most: usize) -> Self {
+        let spare = (most / 3).min(HTTP_SPARE_PLACES_MAX);
+        Self { places: most - spare, spare }
+    }
+
+    /// All connections.
+    #[must_use]
+    pub fn most(self) -> usize {
+        self.places + self.spare
+    }
+}
+
+impl Places {
+    /// With nobody; `metrics` counts who has to leave.
+    #[must_use]
+    pub fn new(room: Room, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+        Rc::new(Self {
+            room,
+            seated: RefCell::default(),
+            taken: Cell::new(0),
+            leaving: Cell::new(0),
+            next_to_leave: RefCell::default(),
+            held: Cell::new(0),
+            crowded: Cell::new(None),
+            freed: Notify::new(),
+            metrics,
+        })
+    }
+
+    /// Waits until a connection may be accepted; it makes room if there is somebody to send away.
+    ///
+    /// # Cancel safety
+    /// May be dropped: who was sent away is gone.
+    pub async fn room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.taken.get() < self.room.places {
+                self.crowded.set(None);
+                return;
+            }
+            if self.leaving.get() > 0 || self.make_room() {
+                freed.await;
+                continue;
+            }
+            let since = self.crowded.get().unwrap_or_else(Instant::now);
+            self.crowded.set(Some(since));
+            if since.elapsed() >= HTTP_CROWDED_PATIENCE && self.has_spare_room() {
+                return;
+            }
+            self.wait_a_moment(freed).await;
+        }
+    }
+
+    /// Seats a connection that has just been accepted, and starts the task that drives it.
+    pub fn seat<F>(self: &Rc<Self>, drive: impl FnOnce(Place) -> F)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let place = self.enter();
+        let standing = place.0.clone();
+        let task = tokio::task::spawn_local(drive(place));
+        // Set once: right here.
+        let _ = standing.task.set(task.abort_handle());
+    }
+
+    pub(super) fn enter(self: &Rc<Self>) -> Place {
+        let is_spare = self.taken.get() >= self.room.places;
+        if !is_spare {
+            self.taken.set(self.taken.get() + 1);
+        }
+        let now = Instant::now();
+        let standing = Rc::new(Standing {
+            places: self.clone(),
+            key: Cell::new(0),
+            stage: Cell::new(Stage::Fresh),
+            since: Cell::new(now),
+            accepted: now,
+            is_queued: Cell::new(false),
+            is_body_unread: Cell::new(false),
+            has_published: Cell::new(false),
+            is_spare: Cell::new(is_spare),
+            held: Cell::new(0),
+            task: OnceCell::new(),
+        });
+        standing.key.set(self.seated.borrow_mut().insert(standing.clone()));
+        Place(standing)
+    }
+
+    /// Sends whoever has waited longest away, also where places are left: something else is short.
+    /// A few at a time: they go in their tasks' next turns, and on a busy thread that is a while.
+    pub fn make_room(&self) -> bool {
+        let count = (self.room.places / 8).clamp(1, NEWCOMERS_PER_TURN);
+        let now = Instant::now();
+        let one_leaves = |_: &usize| {
+            let found = self.next_to_leave(now);
+            found.inspect(|one| self.send_away(one, one.word())).is_some()
+        };
+        (0..count).take_while(one_leaves).count() > 0 || self.dismiss(false)
+    }
+
+    fn has_spare_room(&self) -> bool {
+        self.seated.borrow().len() - self.taken.get() < self.room.spare || self.dismiss(true)
+    }
+
+    /// Nobody says when somebody begins to wait, so that is looked at again.
+    async fn wait_a_moment(&self, freed: Notified<'_>) {
+        let _ = timeout(HTTP_CROWDED_LOOK, freed).await;
+    }
+
+    /// Sends away who has waited longest among those in spare places, or in the others.
+    fn dismiss(&self, of_spare: bool) -> bool {
+        let now = Instant::now();
+        let found = if of_spare {
+            self.longest(now, |one| one.is_spare.get() && one.is_waiting())
+        } else {
+            self.next_to_leave(now)
+        };
+        let half_done = |one: &Standing| one.is_spare.get() == of_spare && one.is_half_done();
+        let found = found.or_else(|| self.longest(now, half_done));
+        found.inspect(|one| self.send_away(one, one.word())).is_some()
+    }
+
+    /// Looks through all only once in many times.
+    fn next_to_leave(&self, now: Instant) -> Option<Rc<Standing>> {
+        let mut next = self.next_to_leave.borrow_mut();
+        let seated = self.seated.borrow();
+        for _ in 0..2 {
+            while let Some((key, since)) = next.pop() {
+                let found = seated.get(key).filter(|one| {
+                    one.since.get() == since && one.is_waiting() && !one.is_spare.get()
+                });
+                if let Some(found) = found {
+                    return Some(found.clone());
+                }
+            }
+            let waiting = seated.iter().filter(|(_, one)| {
+                one.is_waiting() && !one.is_spare.get() && now - one.since.get() >= HTTP_PATIENCE
+            });
+            next.extend(waiting.map(|(key, one)| (key, one.since.get())));
+            if next.len() > HTTP_PLACES_TO_LEAVE {
+                next.select_nth_unstable_by_key(HTTP_PLACES_TO_LEAVE, |(_, since)| *since);
+                next.truncate(HTTP_PLACES_TO_LEAVE);
+            }
+            next.sort_unstable_by_key(|(_, since)| std::cmp::Reverse(*since));
+        }
+        None
+    }
+
+    /// Who has stood where it stands for longest, of those who may go.
+    fn longest(&self, now: Instant, may_go: impl Fn(&Standing) -> bool) -> Option<Rc<Standing>> {
+        let seated = self.seated.borrow();
+        let all = seated.iter().map(|(_, one)| one);
+        let patient = |one: &&Rc<Standing>| now - one.since.get() >= HTTP_PATIENCE && may_go(one);
+        all.filter(patient).min_by_key(|one| one.since.get()).cloned()
+    }
+
+    fn send_away(&self, one: &Standing, why: Dismissed) {
+        one.stage.set(Stage::Leaving);
+        if !one.is_spare.get() {
+            self.leaving.set(self.leaving.get() + 1);
+        }
+        one.hold_nothing();
+        if let Some(task) = one.task.get() {
+            task.abort();
+        }
+        self.metrics.http_dismissed.add(why as usize, 1);
+    }
+}
+
+impl Place {
+    /// The peer has sent something, and the connection waits for its turn to be worked on.
+    pub fn set_queued(&self, is_queued: bool) {
+        self.0.is_queued.set(is_queued);
+    }
+
+    pub(super) fn standing(&self) -> Rc<Standing> {
+        self.0.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Standing { places, key, is_spare, .. } = &*self.0;
+        self.0.hold_nothing();
+        places.seated.borrow_mut().remove(key.get());
+        if !is_spare.get() {
+            places.taken.set(places.taken.get() - 1);
+            if self.0.stage.get() == Stage::Leaving {
+                places.leaving.set(places.leaving.get() - 1);
+            }
+        }
+        places.freed.notify_waiters();
+    }
+}
+
+impl Standing {
+    pub(super) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since.get()
+    }
+
+    /// Who was sent away stands nowhere else any more.
+    pub(super) fn enter(&self, stage: Stage) {
+        if self.stage.get() != Stage::Leaving {
+            self.stage.set(stage);
+            self.since.set(Instant::now());
+        }
+    }
+
+    pub(super) fn set_body_unread(&self, is_unread: bool) {
+        self.is_body_unread.set(is_unread);
+    }
+
+    pub(super) fn is_body_unread(&self) -> bool {
+        self.is_body_unread.get()
+    }
+
+    /// Somebody who may publish has done so: the connection may live on.
+    pub(super) fn has_published(&self) {
+        self.has_published.set(true);
+    }
+
+    /// When the connection has lived for long enough; `None`: it may live on.
+    pub(super) fn end_of_life(&self) -> Option<Instant> {
+        (!self.has_published.get()).then(|| self.accepted + HTTP_LIFE_MAX)
+    }
+
+    /// Whether there is room for more than a health probe; who has a spare place asks for another.
+    pub(super) fn may_work(&self) -> bool {
+        let places = &self.places;
+        if self.is_spare.get() && (places.taken.get() < places.room.places || places.dismiss(false))
+        {
+            self.is_spare.set(false);
+            places.taken.set(places.taken.get() + 1);
+        }
+        !self.is_spare.get()
+    }
+
+    pub(super) fn is_spare(&self) -> bool {
+        self.is_spare.get()
+    }
+
+    /// The connection's buffers have grown to `bytes` beyond what each has. Others that have
+    /// grown and wait have to leave for it; `false`: there is nobody, so this one has to.
+    pub(super) fn hold(&self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.held.get());
+        let places = &self.places;
+        while more > 0 && places.held.get() + more > HTTP_BUFFERS_BYTES_MAX {
+            let others =
+                |one: &Self| one.held.get() > 0 && one.is_waiting() && !std::ptr::eq(one, self);
+            let Some(one) = places.longest(Instant::now(), others) else { return false };
+            places.send_away(&one, Dismissed::Memory);
+        }
+        self.held.set(self.held.get() + more);
+        places.held.set(places.held.get() + more);
+        true
+    }
+
+    fn hold_nothing(&self) {
+        self.places.held.set(self.places.held.get() - self.held.replace(0));
+    }
+
+    /// It is the peer's turn, and nothing is lost that cannot be had again.
+    fn is_waiting(&self) -> bool {
+        match self.stage.get() {
+            Stage::Fresh => !self.is_queued.get(),
+            Stage::Idle | Stage::Head | Stage::Lingering => true,
+            Stage::Busy | Stage::Answering | Stage::Leaving => false,
+        }
+    }
+
+    /// It is the peer's turn in the middle of a request: the body comes, or the answer goes.
+    fn is_half_done(&self) -> bool {
+        match self.stage.get() {
+            Stage::Busy => self.is_body_unread.get(),
+            stage => stage == Stage::Answering,
+        }
+    }
+
+    fn word(&self) -> Dismissed {
+        match self.stage.get() {
+            Stage::Idle | Stage::Lingering => Dismissed::Idle,
+            Stage::Answering => Dismissed::Unread,
+            _ => Dismissed::Unfinished,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Places: who has one, who goes first when there are too few, and who never has to.
+
+use std::{cell::Cell, future::pending, rc::Rc, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep},
+};
+
+use super::{
+    super::places::{Places, Room, Stage},
+    Fixture, IDLE_TIMEOUT, LOCAL, ROOM, body, header, read_answer, request, settle, status,
+};
+use crate::{
+    limits::{
+        HTTP_BUFFERS_BYTES_MAX, HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX,
+        HTTP_PATIENCE,
+    },
+    metrics::{Dismissed, ShardMetrics},
+};
+
+const FEW: Room = Room { places: 3, spare: 1 };
+
+/// Connections as tasks that stand in a stage and do nothing; who of them is still there.
+struct Seats {
+    places: Rc<Places>,
+    metrics: Arc<ShardMetrics>,
+    is_seated: Vec<Rc<Cell<bool>>>,
+}
+
+impl Seats {
+    fn new() -> Self {
+        let metrics = Arc::new(ShardMetrics::default());
+        let places = Places::new(FEW, metrics.clone());
+        Self { places, metrics, is_seated: Vec::new() }
+    }
+
+    async fn seat(&mut self, stage: Stage) {
+        let is_seated = Rc::new(Cell::new(true));
+        self.is_seated.push(is_seated.clone());
+        let on_end = OnEnd(is_seated);
+        self.places.seat(move |place| async move {
+            place.standing().enter(stage);
+            let _on_end = (on_end, place);
+            pending().await
+        });
+        settle().await;
+        sleep(Duration::from_millis(1)).await;
+    }
+
+    fn seated(&self) -> Vec<bool> {
+        self.is_seated.iter().map(|one| one.get()).collect()
+    }
+
+    fn dismissed(&self, why: Dismissed) -> u64 {
+        self.metrics.http_dismissed.get(why as usize)
+    }
+}
+
+/// Sets it to false when the task ends.
+struct OnEnd(Rc<Cell<bool>>);
+
+impl Drop for OnEnd {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+async fn on_local(test: impl AsyncFnOnce()) {
+    tokio::task::LocalSet::new().run_until(test()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_kept_the_server_waiting_longest_makes_room() {
+    on_local(async || {
+        let mut seats = Seats::new();
+        for stage in [Stage::Busy, Stage::Head, Stage::Idle] {
+            seats.seat(stage).await;
+        }
+        sleep(HTTP_PATIENCE).await;
+        seats.places.room().await;
+        assert_eq!(seats.seated(), [true, false, true]);
+        assert_eq!(seats.dismissed(Dismissed::Unfinished), 1);
+        seats.seat(Stage::Fresh).await;
+        seats.places.room().await;
+        assert_eq!(seats.seated(), [true, false, false, true]);
+        assert_eq!(seats.dismissed(Dismissed::Idle), 1);
+        seats.seat(Stage::Idle).await;
+        let asked = Instant::now();
+        seats.places.room().await;
+        assert_eq!(seats.seated(), [true, false, false, false, true], "the silent one is next");
+        assert!(asked.elapsed() <= HTTP_PATIENCE + HTTP_CROWDED_LOOK, "{:?}", asked.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_sends_a_body_or_takes_an_answer_goes_only_when_nobody_else_waits() {
+    on_local(async || {
+        let mut seats = Seats::new();
+        seats.seat(Stage::Answering).await;
+        seats.seat(Stage::Busy).await;
+        seats.seat(Stage::Idle).await;
+        sleep(HTTP_PATIENCE).await;
+        seats.places.room().await;
+        assert_eq!(seats.seated(), [true, true, false]);
+        seats.seat(Stage::Busy).await;
+        seats.places.room().await;
+        assert_eq!(seats.seated(), [false, true, false, true]);
+        assert_eq!(seats.dismissed(Dismissed::Unread), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_servers_own_work_everywhere_newcomers_get_spare_places_at_once() {
+    on_local(async || {
+        let mut seats = Seats::new();
+        for _ in 0..FEW.places {
+            seats.seat(Stage::Busy).await;
+        }
+        let asked = Instant::now();
+        seats.places.room().await;
+        assert!(asked.elapsed() >= HTTP_CROWDED_PATIENCE, "a moment's work is waited for");
+        seats.seat(Stage::Fresh).await;
+        sleep(HTTP_PATIENCE).await;
+        for _ in 0..10 {
+            let asked = Instant::now();
+            seats.places.room().await;
+            assert!(asked.elapsed() <= HTTP_CROWDED_LOOK, "silence holds no spare place");
+            seats.seat(Stage::Fresh).await;
+            sleep(HTTP_PATIENCE).await;
+        }
+        let seated = seats.seated();
+        assert!(seated[..FEW.places].iter().all(|one| *one), "work is never cut off");
+    })
+    .await;
+}
+
+#[test]
+fn whose_turn_has_not_come_is_not_sent_away() {
+    let places = Places::new(FEW, Arc::default());
+    let place = places.enter();
+    place.set_queued(true);
+    assert!(!places.make_room());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spare_place_is_for_probes_until_another_is_free() {
+    let server = Fixture::new().start();
+    let at_work = (0..ROOM.places).map(|_| {
+        let place = server.places.enter();
+        place.standing().enter(Stage::Busy);
+        place
+    });
+    let at_work: Vec<_> = at_work.collect();
+    let (serving, mut client) = server.connect(LOCAL);
+    let asking = async {
+        client.write_all(request("GET /livez", &[], "").as_bytes()).await.unwrap();
+        let answer = read_answer(&mut client).await;
+        assert_eq!((status(&answer), header(&answer, "connection").as_str()), (200, "close"));
+    };
+    tokio::join!(serving.map(drop), asking);
+    for target in ["POST /broadcast", "GET /metrics", "GET /ws"] {
+        let answer = server.ask(request(target, &[], "")).await;
+        assert_eq!(status(&answer), 503, "{answer}");
+        assert_eq!(body(&answer)["error"], "full");
+        assert_eq!(header(&answer, "retry-after"), "1");
+        assert_eq!(header(&answer, "connection"), "close");
+    }
+    drop(at_work);
+    assert_eq!(status(&server.ask(request("GET /metrics", &[], "")).await), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_only_asks_lives_for_five_minutes_and_is_told_before_its_end() {
+    let server = Fixture::new().start();
+    let (serving, mut client) = server.connect(LOCAL);
+    let accepted = Instant::now();
+    let asking = async {
+        loop {
+            client.write_all(request("GET /livez", &[], "").as_bytes()).await.unwrap();
+            let answer = read_answer(&mut client).await;
+            assert_eq!(status(&answer), 200);
+            if header(&answer, "connection") == "close" {
+                return client.read(&mut [0]).await.unwrap();
+            }
+            let told = format!("timeout={}", IDLE_TIMEOUT.as_secs());
+            assert_eq!(header(&answer, "keep-alive"), told);
+            sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        }
+    };
+    let (_, end) = tokio::join!(serving.map(drop), asking);
+    assert_eq!(end, 0);
+    let lived = accepted.elapsed();
+    assert!(lived <= HTTP_LIFE_MAX && lived > HTTP_LIFE_MAX - 2 * IDLE_TIMEOUT, "{lived:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_idle_timeout_is_cut_at_the_end_of_life_and_told_so() {
+    let server = Fixture::with(|context| context.settings.idle_timeout = 10 * HTTP_LIFE_MAX);
+    let server = server.start();
+    let (serving, mut client) = server.connect(LOCAL);
+    let accepted = Instant::now();
+    let asking = async {
+        sleep(Duration::from_secs(5)).await;
+        client.write_all(request("GET /livez", &[], "").as_bytes()).await.unwrap();
+        let answer = read_answer(&mut client).await;
+        let told = format!("timeout={}", HTTP_LIFE_MAX.as_secs() - 5);
+        assert_eq!(header(&answer, "keep-alive"), told);
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(accepted.elapsed().as_secs(), HTTP_LIFE_MAX.as_secs());
+    };
+    tokio::join!(serving.map(drop), asking);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_publishes_lives_on() {
+    let server = Fixture::new().start();
+    let (serving, mut client) = server.connect(LOCAL);
+    let asking = async {
+        for round in 0..40 {
+            let publish = request("POST /broadcast", &[], "x");
+            client.write_all(publish.as_bytes()).await.unwrap();
+            let answer = read_answer(&mut client).await;
+            assert_eq!(status(&answer), 202, "{round}");
+            assert_eq!(header(&answer, "connection"), "keep-alive", "{round}");
+            sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        }
+        drop(client);
+    };
+    tokio::join!(serving.map(drop), asking);
+}
+
+#[tokio::test]
+async fn only_who_stays_is_told_for_how_long() {
+    let server = Fixture::new().start();
+    for (line, headers, told) in [
+        ("GET /livez", &[][..], "timeout=20"),
+        ("GET /nothing", &[], "timeout=20"),
+        ("GET /livez", &["Connection: close"], ""),
+        ("GET /livez", &["Connection: x, Close"], ""),
+    ] {
+        let answer = server.ask(request(line, headers, "")).await;
+        assert_eq!(header(&answer, "keep-alive"), told, "{line} {headers:?}");
+    }
+    assert_eq!(header(&server.ask("GET /livez HTTP/1.0\r\n\r\n").await, "keep-alive"), "");
+    let kept = "GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    assert_eq!(header(&server.ask(kept).await, "keep-alive"), "timeout=20");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unfinished_heads_share_a_budget_and_the_oldest_goes() {
+    on_local(async || {
+        let places = Places::new(Room { places: 4096, spare: 2 }, Arc::default());
+        let mut there = Vec::new();
+        let each = HTTP_BUFFERS_BYTES_MAX / 4;
+        for _ in 0..4 {
+            let is_there = Rc::new(Cell::new(true));
+            there.push(is_there.clone());
+            let on_end = OnEnd(is_there);
+            places.seat(move |place| async move {
+                assert!(place.standing().hold(each));
+                let _on_end = (on_end, place);
+                pending().await
+            });
+            settle().await;
+            sleep(HTTP_PATIENCE).await;
+        }
+        let newest = places.enter();
+        assert!(newest.standing().hold(1));
+        settle().await;
+        let left: Vec<_> = there.iter().map(|one| one.get()).collect();
+        assert_eq!(left, [false, true, true, true]);
+        assert!(newest.standing().hold(each));
+        assert!(!newest.standing().hold(2 * HTTP_BUFFERS_BYTES_MAX), "more than there is");
+    })
+    .await;
+}

@@ -1,0 +1,156 @@
+//! Who gets how many of the process's descriptors.
+//!
+//! First the server's own: shards, listeners, Redis. What is left is divided for good between
+//! clients and HTTP connections, so that neither can take what the other needs: however many
+//! clients there are, a refusal and a health probe get through. Who has too few to do its work does
+//! not start.
+
+use thiserror::Error;
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    http::Room,
+    limits::{
+        ADMIN_CONNECTIONS_MAX, CLIENTS_MIN, CLUSTER_MASTERS_RESERVED, DESCRIPTORS_PER_SHARD,
+        DESCRIPTORS_RESERVED, HTTP_CONNECTIONS_PER_SHARD_MAX, HTTP_CONNECTIONS_PER_SHARD_MIN,
+        HTTP_CONNECTIONS_PER_SHARD_SURE, HTTP_DESCRIPTORS_SHARE,
+    },
+};
+
+/// How many sockets of each kind there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// WebSockets and event streams of the process.
+    pub(super) clients: usize,
+    /// HTTP connections of each shard.
+    pub(super) shard: Room,
+    /// Connections of the admin listener.
+    pub(super) admin: Room,
+}
+
+/// The process may have too few descriptors.
+#[derive(Debug, Error)]
+#[error(
+    "{shards} shards need at least {needed} descriptors, and the limit is {limit}: raise it \
+     (ulimit -n, LimitNOFILE= of systemd, --ulimit nofile= of Docker), or start fewer with \
+     --threads"
+)]
+pub struct TooFew {
+    shards: usize,
+    needed: u64,
+    limit: u64,
+}
+
+/// Raises the soft limit to the hard one and shares out what there is.
+///
+/// # Errors
+/// When there are too few to work.
+pub(super) fn share_out(config: &Config) -> Result<Shares, TooFew> {
+    let has_admin = config.admin_listen.is_some();
+    let Some(limit) = raise_limit() else {
+        return Ok(shares(usize::MAX / 2, config.threads, has_admin, config.max_connections));
+    };
+    let own = own(config);
+    let listeners = config.threads + usize::from(has_admin);
+    let needed = own + (CLIENTS_MIN + listeners * HTTP_CONNECTIONS_PER_SHARD_MIN) as u64;
+    if limit < needed {
+        return Err(TooFew { shards: config.threads, needed, limit });
+    }
+    let left = usize::try_from(limit - own).unwrap_or(usize::MAX);
+    let shares = shares(left, config.threads, has_admin, config.max_connections);
+    if let Some(asked) = config.max_connections.filter(|asked| *asked > shares.clients) {
+        // Past the descriptors nobody could be told 503.
+        let allowed = shares.clients;
+        warn!(asked, allowed, "--max-connections is more than the descriptor limit allows");
+    }
+    Ok(shares)
+}
+
+/// What the server needs for itself.
+fn own(config: &Config) -> u64 {
+    let redis = config.redis.url.as_ref().map_or(0, |url| {
+        match url.expose().contains("-cluster://") {
+            // Lanes and a subscriber to each master.
+            true => CLUSTER_MASTERS_RESERVED * (config.redis.pool + 1),
+            false => config.redis.pool,
+        }
+    });
+    // Each shard's listeners, and the control thread's duplicates of them.
+    let per_shard = DESCRIPTORS_PER_SHARD + (2 * config.listen.len() + redis) as u64;
+    // The control thread publishes, too.
+    DESCRIPTORS_RESERVED + redis as u64 + per_shard * config.threads as u64
+}
+
+/// Divides what is left. What clients may not use, since fewer were asked for, is for HTTP.
+fn shares(left: usize, shards: usize, has_admin: bool, asked: Option<usize>) -> Shares {
+    let admin = if has_admin { http_share(left, shards + 1).min(ADMIN_CONNECTIONS_MAX) } else { 0 };
+    let left = left - admin;
+    let unasked = asked.map_or(0, |asked| left.saturating_sub(asked) / shards);
+    let shard = http_share(left, shards).max(unasked).min(HTTP_CONNECTIONS_PER_SHARD_MAX);
+    let allowed = left - shard * shards;
+    let clients = asked.map_or(allowed, |asked| asked.min(allowed));
+    Shares { clients, shard: Room::of(shard), admin: Room::of(admin) }
+}
+
+/// HTTP connections of one listener of so many.
+fn http_share(left: usize, listeners: usize) -> usize {
+    let sure = (left / 4 / listeners).min(HTTP_CONNECTIONS_PER_SHARD_SURE);
+    (left / HTTP_DESCRIPTORS_SHARE / listeners).max(sure).max(HTTP_CONNECTIONS_PER_SHARD_MIN)
+}
+
+#[cfg(unix)]
+fn raise_limit() -> Option<u64> {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => {
+            info!(limit, "descriptor limit");
+            Some(limit)
+        }
+        Err(error) => {
+            warn!(%error, "cannot raise the descriptor limit");
+            Some(rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft))
+        }
+    }
+}
+
+/// Windows has no such limit.
+#[cfg(not(unix))]
+fn raise_limit() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_shares_together_are_what_is_left() {
+        for shards in [1, 2, 8, 64] {
+            for has_admin in [false, true] {
+                let listeners = shards + usize::from(has_admin);
+                let least = CLIENTS_MIN + listeners * HTTP_CONNECTIONS_PER_SHARD_MIN;
+                for left in [least, least + 1, 1_000.max(least), 20_000, 65_536, 1_048_576] {
+                    let Shares { clients, shard, admin } = shares(left, shards, has_admin, None);
+                    let all = clients + shard.most() * shards + admin.most();
+                    assert_eq!(all, left, "{shards} {has_admin} {left}");
+                    assert!(clients >= CLIENTS_MIN, "{shards} {has_admin} {left}: {clients}");
+                    assert!(shard.places > 0 && shard.spare > 0);
+                    assert_eq!(admin.spare > 0, has_admin);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_with_many_descriptors_has_as_many_places_as_it_wants() {
+        let Shares { clients, shard, admin } = shares(1_048_576, 8, true, None);
+        assert_eq!(shard.most(), HTTP_CONNECTIONS_PER_SHARD_MAX);
+        assert_eq!(admin.most(), ADMIN_CONNECTIONS_MAX);
+        assert!(clients > 1_000_000);
+        let few = shares(20_000, 2, true, Some(1_000));
+        assert_eq!((few.clients, few.shard.most()), (1_000, HTTP_CONNECTIONS_PER_SHARD_MAX));
+        let many = shares(20_000, 2, true, Some(100_000));
+        assert_eq!(many, shares(20_000, 2, true, None));
+        assert!(shares(20_000, 2, false, None).clients >= 18_700);
+    }
+}

@@ -1,0 +1,224 @@
+//! Places for HTTP connections: who does nothing holds nobody up, and probes always get through.
+//!
+//! Few descriptors make few places: with two shards and 200 of them each has 16, and the admin
+//! listener as many.
+
+use std::{net::SocketAddr, process::Command, time::Duration};
+
+use crate::support::{
+    PATIENCE,
+    client::{Client, upgrade_request},
+    events::Events,
+    eventually,
+    http::{Http, get},
+    metrics::metric,
+    now,
+    publish::Publisher,
+    server::{Launch, Server},
+};
+
+const DESCRIPTORS: &str = "ulimit -n 200";
+/// More than there are places, and descriptors.
+const MANY: usize = 250;
+/// Half of what a connection without a request was waited for: whoever waits for that is too late.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+fn server() -> Server {
+    Launch::on_a_free_port(&["--admin-listen", "127.0.0.1:0"]).after(DESCRIPTORS).start()
+}
+
+fn livez(addr: SocketAddr) -> String {
+    format!("GET /livez HTTP/1.1\r\nHost: {addr}\r\n\r\n")
+}
+
+/// A new client, and probes as people make them, get through in time.
+#[track_caller]
+fn assert_open(server: &Server) {
+    let start = now();
+    let mut client = Client::connect(server.addr());
+    Publisher::new(server.addr()).publish_to_all("still here");
+    client.assert_text("still here");
+    for addr in [server.addr(), server.admin()] {
+        assert_eq!(get(addr, "/livez").status, 200);
+        let health = Command::new(env!("CARGO_BIN_EXE_wsbcast"))
+            .args(["health", &format!("http://{addr}")])
+            .status();
+        assert!(health.expect("the binary runs").success());
+    }
+    let took = start.elapsed();
+    assert!(took < AT_ONCE, "{took:?}");
+}
+
+#[test]
+fn connections_that_were_answered_and_idle_hold_nobody_up() {
+    let server = server();
+    for addr in [server.addr(), server.admin()] {
+        let mut idle = Vec::new();
+        for _ in 0..MANY {
+            let mut http = Http::connect(addr);
+            assert_eq!(http.request(livez(addr)).status, 200);
+            idle.push(http);
+        }
+        assert_open(&server);
+        drop(idle);
+    }
+    let dismissed =
+        metric(server.addr(), "wsbcast_http_connections_dismissed_total", &["reason=\"idle\""]);
+    assert!(dismissed > 0.0);
+    assert!(!server.log().contains("cannot accept"), "{}", server.log());
+}
+
+#[test]
+fn connections_that_say_nothing_or_begin_and_do_not_end_hold_nobody_up() {
+    let server = server();
+    let addr = server.addr();
+    let head = "POST /broadcast HTTP/1.1\r\nHost: localhost\r\n";
+    let body = format!("{head}Content-Length: 9\r\n\r\nshort");
+    let long = format!("GET /livez HTTP/1.1\r\nX-Long: {}", "x".repeat(50_000));
+    for said in ["", "G", head, &body, &long] {
+        for at in [addr, server.admin()] {
+            let connections: Vec<_> = (0..MANY)
+                .map(|_| {
+                    let mut http = Http::connect(at);
+                    if !said.is_empty() {
+                        // Whoever had to leave already may be told so by a reset.
+                        let _ = http.try_send(said);
+                    }
+                    http
+                })
+                .collect();
+            assert_open(&server);
+            drop(connections);
+        }
+    }
+    assert!(!server.log().contains("cannot accept"), "{}", server.log());
+}
+
+#[test]
+fn connections_that_ask_again_and_again_hold_nobody_up() {
+    let server = server();
+    let addr = server.addr();
+    let mut askers: Vec<Option<Http>> = (0..MANY).map(|_| None).collect();
+    for _ in 0..3 {
+        for asker in &mut askers {
+            let mut http = asker.take().unwrap_or_else(|| Http::connect(addr));
+            let is_answered = http.try_send(livez(addr)) && http.try_response().is_some();
+            *asker = is_answered.then_some(http);
+        }
+        assert_open(&server);
+    }
+}
+
+#[test]
+fn who_has_left_http_is_never_sent_away() {
+    let server = server();
+    let addr = server.addr();
+    let mut client = Client::connect(addr);
+    let mut stream = Events::open(addr, "/sse");
+    let idle: Vec<_> = (0..MANY).map(|_| Http::connect(addr)).collect();
+    assert_open(&server);
+    client.assert_text("still here");
+    assert_eq!(stream.text(), "still here");
+    drop(idle);
+}
+
+#[test]
+fn with_as_many_clients_as_there_may_be_others_are_refused_and_probes_answered() {
+    let server = server();
+    let addr = server.addr();
+    let mut clients = Vec::new();
+    let idle: Vec<_> = (0..MANY).map(|_| Http::connect(addr)).collect();
+    let refused = loop {
+        match Client::try_connect(addr) {
+            Ok(client) => clients.push(client),
+            Err(response) => break response,
+        }
+        assert!(clients.len() < 200, "so many descriptors there are not");
+    };
+    refused.assert_status(503);
+    assert!(clients.len() > 30, "{}", clients.len());
+    let more: Vec<_> = (0..MANY).map(|_| Http::connect(addr)).collect();
+    for addr in [addr, server.admin()] {
+        for _ in 0..20 {
+            assert_eq!(get(addr, "/livez").status, 200);
+        }
+    }
+    let mut http = Http::connect(addr);
+    http.send(upgrade_request(addr, "/ws", ""));
+    assert_eq!(http.response().status, 503);
+    Publisher::new(addr).publish_to_all("to all who are in");
+    for client in &mut clients {
+        client.assert_text("to all who are in");
+    }
+    assert!(!server.log().contains("cannot accept"), "{}", server.log());
+    drop((idle, more));
+}
+
+#[test]
+fn an_idle_connection_stays_for_as_long_as_it_is_told() {
+    let server = Server::start(&["--idle-timeout", "2s"]);
+    let mut http = Http::connect(server.addr());
+    let answer = http.request(livez(server.addr()));
+    assert_eq!(answer.header("keep-alive"), Some("timeout=2"));
+    assert_eq!(answer.header("connection"), Some("keep-alive"));
+    let answered = now();
+    http.assert_end();
+    assert!(answered.elapsed() >= Duration::from_secs(2), "{:?}", answered.elapsed());
+    let default = Server::start(&[]);
+    let answer = Http::connect(default.addr()).request(livez(default.addr()));
+    assert_eq!(answer.header("keep-alive"), Some("timeout=75"));
+}
+
+#[test]
+fn too_few_descriptors_are_no_start_and_the_number_needed_is_named() {
+    let args = ["--threads", "8", "--admin-listen", "127.0.0.1:0"];
+    let ended = Launch::on_a_free_port(&args).after("ulimit -n 40").run();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("listening on"), "{}", ended.stderr);
+    let needed = ended.stderr.split("at least ").nth(1).unwrap_or_default();
+    let needed: usize = needed.split(' ').next().unwrap_or_default().parse().unwrap_or_else(|_| {
+        panic!("a number that is enough: {}", ended.stderr);
+    });
+    assert!(ended.stderr.contains("8 shards") && ended.stderr.contains("limit is 40"));
+
+    let one_less = format!("ulimit -n {}", needed - 1);
+    assert_eq!(Launch::on_a_free_port(&args).after(&one_less).run().code, Some(1));
+    let server = Launch::on_a_free_port(&args).after(&format!("ulimit -n {needed}")).start();
+    let clients: Vec<_> = (0..16).map(|_| Client::connect(server.addr())).collect();
+    assert_open_to_probes(&server);
+    drop(clients);
+}
+
+fn assert_open_to_probes(server: &Server) {
+    let idle: Vec<_> = (0..MANY).map(|_| Http::connect(server.addr())).collect();
+    for addr in [server.addr(), server.admin()] {
+        assert_eq!(get(addr, "/livez").status, 200);
+    }
+    assert!(!server.log().contains("cannot accept"), "{}", server.log());
+    drop(idle);
+}
+
+#[test]
+fn a_limit_that_shrinks_while_it_runs_makes_accepting_wait_and_idle_ones_leave() {
+    let server = server();
+    let addr = server.addr();
+    let mut client = Client::connect(addr);
+    let mut idle: Vec<_> = (0..10).map(|_| Http::connect(addr)).collect();
+    for http in &mut idle {
+        assert_eq!(http.request(livez(addr)).status, 200);
+    }
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let limit = format!("--nofile={}", open - 1);
+    let pid = server.pid().to_string();
+    let changed = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    if !changed.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let start = now();
+    eventually(PATIENCE, "idle connections make room", || get(addr, "/livez").status == 200);
+    Publisher::new(addr).publish_to_all("meanwhile");
+    client.assert_text("meanwhile");
+    let lines = server.log().lines().filter(|l| l.contains("cannot accept")).count() as u64;
+    // One line a second, of all shards together.
+    assert!(lines <= start.elapsed().as_secs() + 3, "{lines} lines");
+}
