@@ -245,8 +245,20 @@ pub const BRIDGE_WAITING_MAX: usize = 4096;
 pub const BRIDGE_WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// One read from a subscriber's connection.
 pub const SUBSCRIBER_READ_BYTES: usize = 64 * 1024;
-/// One message from Redis; past it the connection is dropped and made anew.
-pub const SUBSCRIBER_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// One frame from Redis or a sentinel; past it the connection is dropped and made anew. The answer
+/// with a channel's history may be longer by what `--history-bytes` allows.
+pub const REDIS_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What a frame may hold, all arrays within it together; past it likewise. The slot map of the
+/// largest cluster has fewer.
+pub const REDIS_FRAME_ELEMENTS_MAX: usize = 256 * 1024;
+/// Elements of an answer with history for each message in it.
+pub const REDIS_ELEMENTS_PER_MESSAGE: usize = 9;
+/// Arrays within arrays; past it likewise. Redis' own answers have five.
+pub const REDIS_FRAME_DEPTH_MAX: usize = 16;
+/// A line of a frame: a simple string, an error, a length; past it likewise.
+pub const REDIS_LINE_BYTES_MAX: usize = 64 * 1024;
+/// What of an error's text from Redis is told; the rest is left out.
+pub const REDIS_ERROR_BYTES_MAX: usize = 256;
 /// For the broker's connections to end politely when the process stops; then they are dropped.
 pub const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(150);
 /// What a thread waits for that when it ends: the kernel closes them in any case, but handing the

@@ -23,6 +23,7 @@ pub(crate) struct FakeSentinel {
 struct Said {
     epoch: u64,
     master: String,
+    replica: Option<String>,
     /// How often it was asked by those who also listen.
     asked: usize,
 }
@@ -31,7 +32,7 @@ impl FakeSentinel {
     /// Names `master` under `epoch`.
     pub(crate) async fn start(epoch: u64, master: &RedisServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let said = Said { epoch, master: master.address(), asked: 0 };
+        let said = Said { epoch, master: master.address(), replica: None, asked: 0 };
         let sentinel = Self {
             address: listener.local_addr().unwrap().to_string(),
             said: Rc::new(RefCell::new(said)),
@@ -47,8 +48,18 @@ impl FakeSentinel {
     }
 
     pub(crate) fn name(&self, epoch: u64, master: &RedisServer) {
+        self.name_any(epoch, &master.address());
+    }
+
+    /// Names whatever address as the master.
+    pub(crate) fn name_any(&self, epoch: u64, master: &str) {
         let mut said = self.said.borrow_mut();
-        (said.epoch, said.master) = (epoch, master.address());
+        (said.epoch, said.master) = (epoch, master.to_owned());
+    }
+
+    /// Tells whoever asks that this is a replica of the master.
+    pub(crate) fn knows(&self, replica: &str) {
+        self.said.borrow_mut().replica = Some(replica.to_owned());
     }
 
     pub(crate) fn asked(&self) -> usize {
@@ -56,8 +67,7 @@ impl FakeSentinel {
     }
 
     /// Tells everyone that `replica` is to take over.
-    pub(crate) fn choose(&self, replica: &RedisServer) {
-        let address = replica.address();
+    pub(crate) fn choose(&self, address: &str) {
         let (host, port) = address.split_once(':').unwrap();
         let text = format!("slave {address} {host} {port} @ main 127.0.0.1 1");
         self.events.send(push(&["message", "+selected-slave", &text])).unwrap();
@@ -111,7 +121,13 @@ impl FakeSentinel {
                 let (host, port) = said.master.split_once(':').unwrap();
                 format!("*2\r\n{}", bulks(&[host, port]))
             }
-            ("SENTINEL", Some("SENTINELS")) => "*0\r\n".to_owned(),
+            ("SENTINEL", Some("REPLICAS")) => match &said.replica {
+                None => "*0\r\n".to_owned(),
+                Some(replica) => {
+                    let (host, port) = replica.split_once(':').unwrap();
+                    format!("*1\r\n*4\r\n{}", bulks(&["ip", host, "port", port]))
+                }
+            },
             _ => "-ERR unknown command\r\n".to_owned(),
         }
     }

@@ -67,15 +67,6 @@ fn the_rights_that_readme_names_are_enough_on_a_single_server() {
 }
 
 #[test]
-fn who_may_not_ask_which_connection_it_has_is_served_all_the_same() {
-    run(async {
-        let server = RedisServer::start();
-        server.restrict("test", "raw", &["+client|id", "+info"]);
-        works(settings(&server.url()), &["a".to_owned()]).await;
-    });
-}
-
-#[test]
 fn the_rights_that_readme_names_are_enough_on_a_cluster() {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));

@@ -1,7 +1,8 @@
 //! What is promised when sentinels make another server the master.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
+use tokio::{net::TcpListener, time::timeout};
 use wsbcast::{
     broker::{OnLoss, Receipt, Settings},
     clock,
@@ -179,12 +180,13 @@ fn a_chosen_replica_is_used_as_soon_as_it_is_the_master() {
         let master = master(&[]);
         let replica = replica_of(&master).await;
         let sentinel = FakeSentinel::start(1, &master).await;
+        sentinel.knows(&replica.address());
         let process = Process::start(settings(&master, &sentinel.address, ""), 2).await;
         process.subscribe("a").await;
         assert_eq!(offset(process.publish("a", "before").await), 1);
         until("the sentinel was asked", || sentinel.asked() > 0).await;
         until("the replica has it", || has(&replica, "before")).await;
-        sentinel.choose(&replica);
+        sentinel.choose(&replica.address());
         assert_eq!(replica.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
         let health = process.shared.health();
         until("the process has gone there", || health.reconnects() == 1).await;
@@ -210,12 +212,13 @@ fn publishing_waits_for_a_chosen_replica_and_goes_on_without_it() {
         let master = master(&[]);
         let replica = replica_of(&master).await;
         let sentinel = FakeSentinel::start(1, &master).await;
+        sentinel.knows(&replica.address());
         let process = Process::start(settings(&master, &sentinel.address, ""), 2).await;
         until("the sentinel was asked", || sentinel.asked() > 0).await;
         let patience = clock::now() + PATIENCE;
         // Each may have come too late, or its wait be over.
         for expected in 1.. {
-            sentinel.choose(&replica);
+            sentinel.choose(&replica.address());
             let begun = clock::now();
             assert_eq!(offset(process.publish("a", "x").await), expected);
             if clock::now() - begun >= TAKEOVER_WAIT / 2 {
@@ -230,26 +233,61 @@ fn publishing_waits_for_a_chosen_replica_and_goes_on_without_it() {
 #[test]
 fn a_sentinel_that_lags_makes_nobody_go_back() {
     run(async {
-        // In whichever order the two are asked.
-        for is_late_first in [false, true] {
+        // In whichever order they are asked.
+        for late in 0..3 {
             let master = master(&[]);
             let replica = replica_of(&master).await;
-            let prompt = FakeSentinel::start(1, &master).await;
-            let late = FakeSentinel::start(1, &master).await;
-            let (first, second) = if is_late_first { (&late, &prompt) } else { (&prompt, &late) };
-            let query = format!("node={}", second.address);
-            let process = Process::start(settings(&master, &first.address, &query), 2).await;
+            let sentinels = three(&master).await;
+            let process = Process::start(behind(&sentinels, &master), 2).await;
             process.subscribe("a").await;
             offset(process.publish("a", "before").await);
             replica.cli(&["REPLICAOF", "NO", "ONE"]);
-            prompt.name(2, &replica);
+            let prompt = sentinels.iter().enumerate().filter(|(index, _)| *index != late);
+            prompt.for_each(|(_, sentinel)| sentinel.name(2, &replica));
             let health = process.shared.health();
             until("the process has gone there", || health.reconnects() == 1).await;
-            let asked = late.asked();
-            until("the late one was asked", || late.asked() >= asked + 4).await;
+            let asked = sentinels[late].asked();
+            until("the late one was asked", || sentinels[late].asked() >= asked + 4).await;
             assert_eq!(health.reconnects(), 1, "nobody went back");
             offset(process.publish("a", "after").await);
             assert!(has(&replica, "after") && !has(&master, "after"));
         }
     });
+}
+
+#[test]
+fn one_sentinel_that_lies_gets_nobody_to_whom_it_names() {
+    run(async {
+        for liar in 0..3 {
+            let master = master(&[]);
+            let sentinels = three(&master).await;
+            let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = trap.local_addr().unwrap().to_string();
+            // From the beginning, and under an epoch that nobody will ever reach.
+            sentinels[liar].name_any(u64::MAX, &address);
+            sentinels[liar].knows(&address);
+            let process = Process::start(behind(&sentinels, &master), 2).await;
+            process.subscribe("a").await;
+            for round in 1..=4 {
+                let asked = sentinels[liar].asked();
+                sentinels[liar].choose(&address);
+                until("it was asked again", || sentinels[liar].asked() > asked).await;
+                assert_eq!(offset(process.publish("a", "x").await), round);
+            }
+            let caught = timeout(Duration::ZERO, trap.accept()).await;
+            assert!(caught.is_err(), "somebody went there, with the password: {caught:?}");
+            assert_eq!(process.shared.health().reconnects(), 0);
+        }
+    });
+}
+
+async fn three(master: &RedisServer) -> [FakeSentinel; 3] {
+    let start = || FakeSentinel::start(1, master);
+    [start().await, start().await, start().await]
+}
+
+/// A process that is told of these sentinels.
+fn behind(sentinels: &[FakeSentinel; 3], master: &RedisServer) -> Settings {
+    let [first, second, third] = sentinels.each_ref().map(|sentinel| &sentinel.address);
+    settings(master, first, &format!("node={second}&node={third}"))
 }

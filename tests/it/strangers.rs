@@ -1,9 +1,26 @@
 //! What strangers say is no more than what they say: numbers that nobody can count on from, and
 //! what others write and publish in our Redis.
 
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
 use serde_json::json;
 
-use crate::support::{events::Events, http::once, server::Server, v1::V1};
+use crate::support::{
+    PATIENCE,
+    events::Events,
+    eventually,
+    http::{get, once},
+    server::Server,
+    v1::V1,
+};
 
 /// Nobody listens there.
 const UNREACHABLE: &str = "redis://127.0.0.1:1";
@@ -35,5 +52,58 @@ fn an_offset_that_nobody_can_count_on_from_is_none_wherever_it_comes_in() {
         let is_away = !args.is_empty();
         let from = if is_away { "\"from\":9007199254740992" } else { "\"from\":1" };
         assert!(gap.data.as_deref().is_some_and(|data| data.contains(from)), "{gap:?}");
+    }
+}
+
+/// A server that greets as Redis does, and answers everything after `greetings` commands with
+/// `lie` again and again; how many connections it has had.
+fn lying_redis(greetings: usize, lie: String) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let had = Arc::new(AtomicUsize::new(0));
+    let count = had.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, lie) = (stream.unwrap(), lie.clone());
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                for _ in 0..greetings {
+                    if stream.read(&mut buffer).is_err() || stream.write_all(b"+OK\r\n").is_err() {
+                        return;
+                    }
+                }
+                let _ = stream.read(&mut buffer);
+                // As long as it is taken, or would be for ever.
+                for _ in 0..64 {
+                    if stream.write_all(lie.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+                let _ = stream.read(&mut buffer);
+            });
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (address, had)
+}
+
+#[test]
+fn a_redis_that_sends_what_never_ends_takes_nobody_along() {
+    let nested = "*1\r\n".repeat(20_000);
+    let endless = format!("$99999999999\r\n{}", "x".repeat(1 << 20));
+    let line = "+".to_owned() + &"x".repeat(1 << 20);
+    for greetings in [0, 1, 2] {
+        for lie in [nested.clone(), endless.clone(), line.clone(), "*1\r\n:1\r\n".repeat(9)] {
+            let (address, had) = lying_redis(greetings, lie);
+            for url in [format!("redis://{address}"), format!("redis-cluster://{address}")] {
+                let before = had.load(Ordering::Relaxed);
+                let mut server = Server::start(&["--redis-url", &url]);
+                eventually(PATIENCE, "it has come several times", || {
+                    had.load(Ordering::Relaxed) >= before + 8
+                });
+                assert_eq!(get(server.addr(), "/livez").status, 200, "{greetings} {url}");
+                assert!(server.is_running());
+            }
+        }
     }
 }

@@ -1,90 +1,71 @@
-//! How a lane's fred client comes to be: connected, to a master, and with all scripts known there.
+//! How a lane's client comes to be: connected, to a master, and with all scripts known there.
 //!
 //! Nothing here repairs a client; see `lane`.
 
 use fred::{
-    clients::WithOptions,
     error::{Error, ErrorKind},
-    prelude::{Client, ClientLike, LuaInterface, Server},
-    types::{ClusterHash, ConnectHandle, CustomCommand, Value, config::ServerConfig},
+    prelude::Server,
 };
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+pub(super) use super::pipeline::{Client, ConnectionTask};
 use super::{
     Process,
     answers::is_refusal,
+    connection::{Connection, ConnectionError, refusal},
     script::{Script, Scripts},
-    target,
+    sentinel::is_master,
 };
 use crate::limits::REDIS_CONNECT_DEADLINE;
 
-/// fred's connection task, ended with its owner: it closes the socket.
-pub(super) struct ConnectionTask(pub(super) ConnectHandle);
-
-impl Drop for ConnectionTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Connects to `destination`, or wherever sentinels lead, and makes the scripts known, so that the
-/// first publish is as fast as any. Returns the server, too.
+/// Connects to `server`, and makes the scripts known, so that the first publish is as fast as any.
 pub(super) async fn open(
     process: &Process,
-    destination: Option<Server>,
-) -> Result<(Client, Server, ConnectionTask), Error> {
-    let mut config = process.config.clone();
-    let master = process.lead.master();
-    let destination = destination.or_else(|| master.clone());
-    if let Some(server) = destination.clone() {
-        // Without the sentinels: fred would ask the first that answers, and that one may lag.
-        config.server = ServerConfig::Centralized { server };
-    }
-    let performance = Some(target::performance());
-    let client = Client::new(config, performance, Some(target::connection()), None);
-    let task = ConnectionTask(client.connect());
+    server: &Server,
+) -> Result<(Client, ConnectionTask), Error> {
     let ready = async {
-        client.wait_for_connect().await?;
-        if master.is_some() {
-            check_role(&client).await?;
-        }
-        load(&client, &process.scripts).await
+        let connection = connect(process, server).await.map_err(error_of)?;
+        let (client, task) = Client::start(connection, process.bounds());
+        load(&client, &process.scripts).await?;
+        Ok((client, task))
     };
     let ready = async {
-        let Some(master) = &master else { return ready.await };
+        if process.lead.master().is_none() {
+            return ready.await;
+        }
         tokio::select! {
             ready = ready => ready,
-            () = process.lead.left(master) => {
-                Err(Error::new(ErrorKind::Sentinel, "another server is the master now"))
-            }
+            () = process.lead.left(server) => Err(error_of(ConnectionError::Left)),
         }
     };
-    match timeout(REDIS_CONNECT_DEADLINE, ready).await {
-        Ok(result) => result?,
-        Err(_) => return Err(Error::new(ErrorKind::Timeout, "connecting took too long")),
-    }
-    // fred tells what it asked sentinels for by the connection's id.
-    let server = destination.or_else(|| client.active_connections().into_iter().next());
-    let server = server.ok_or_else(|| Error::new(ErrorKind::Auth, "CLIENT ID is refused"))?;
-    Ok((client, server, task))
+    let late = |_| Err(Error::new(ErrorKind::Timeout, "connecting took too long"));
+    timeout(REDIS_CONNECT_DEADLINE, ready).await.unwrap_or_else(late)
 }
 
-/// fred looks itself when it asks the sentinels itself.
-async fn check_role(client: &Client) -> Result<(), Error> {
-    let client = client.with_options(&target::options());
-    let command = CustomCommand::new_static("ROLE", ClusterHash::FirstKey, false);
-    let role: Value = client.custom(command, Vec::<Value>::new()).await?;
-    let role = role.into_array().into_iter().next();
-    match role.and_then(Value::into_string) {
-        Some(role) if role == "master" => Ok(()),
-        role => Err(Error::new(ErrorKind::Sentinel, format!("no master, but {role:?}"))),
+async fn connect(process: &Process, server: &Server) -> Result<Connection, ConnectionError> {
+    let mut connection = Connection::open(&process.config, server).await?;
+    if let Some(database) = process.config.database.filter(|database| *database > 0) {
+        let answer = connection.ask(&["SELECT", &database.to_string()]).await?;
+        if let Some(error) = refusal(&answer) {
+            return Err(ConnectionError::Refused(error));
+        }
+    }
+    if process.lead.master().is_some() && !is_master(&connection.ask(&["ROLE"]).await?) {
+        return Err(ConnectionError::NoMaster);
+    }
+    Ok(connection)
+}
+
+fn error_of(error: ConnectionError) -> Error {
+    match error {
+        ConnectionError::Refused(error) => Error::new(ErrorKind::Auth, error),
+        other => Error::new(ErrorKind::IO, other.to_string()),
     }
 }
 
 async fn load(client: &Client, scripts: &Scripts) -> Result<(), Error> {
-    let client: WithOptions<Client> = client.with_options(&target::options());
-    let load = |script: &Script| client.script_load::<(), _>(script.source.clone());
+    let load = |script: &Script| client.script_load(script.source.clone());
     // At once: Redis may be far away.
     for loaded in join_all(scripts.all().map(load)).await {
         match loaded {

@@ -1,9 +1,9 @@
 //! An own connection to Redis or to a sentinel: frames in, commands out.
 //!
-//! Subscribing does not go through fred's client: its event channel loses messages when a shard
-//! is slow and cannot hold Redis back, and one refused SUBSCRIBE shifts all its later answers.
-//! Here the socket is read only when there is room for what comes, and answers are matched with
-//! commands in order. Address, TLS and credentials are fred's.
+//! Not fred's client: its event channel loses messages when a shard is slow and cannot hold Redis
+//! back, one refused SUBSCRIBE shifts all its later answers, and it decodes whatever comes, without
+//! bounds. Here the socket is read only when there is room for what comes, answers are matched with
+//! commands in order, and frames are bounded (`frames`). Address, TLS and credentials are fred's.
 
 use std::{io, time::Duration};
 
@@ -19,8 +19,9 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::frames::{BadFrame, Bounds, Scanner};
 use crate::limits::{
-    REDIS_CONNECT_DEADLINE, REDIS_SILENCE_MAX, SUBSCRIBER_FRAME_BYTES_MAX, SUBSCRIBER_READ_BYTES,
+    REDIS_CONNECT_DEADLINE, REDIS_ERROR_BYTES_MAX, REDIS_SILENCE_MAX, SUBSCRIBER_READ_BYTES,
 };
 
 /// Why a subscriber's connection ended.
@@ -38,18 +39,57 @@ pub(super) enum ConnectionError {
     Unanswered,
     #[error("Redis is elsewhere now")]
     Left,
+    #[error("this server says that it is no master")]
+    NoMaster,
     #[error("what came was no RESP3: {0}")]
     Protocol(String),
+    #[error("what came was no frame of Redis: {0}")]
+    Frame(#[from] BadFrame),
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// A connection that was greeted.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
-    input: BytesMut,
+    input: Input,
     output: BytesMut,
+}
+
+/// What has come and is not decoded yet.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    bytes: BytesMut,
+    scanner: Scanner,
+}
+
+impl Input {
+    /// Waits for more.
+    ///
+    /// # Cancel safety
+    /// May be dropped: nothing read is lost.
+    pub(super) async fn read(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Result<(), ConnectionError> {
+        self.bytes.reserve(SUBSCRIBER_READ_BYTES);
+        match stream.read_buf(&mut self.bytes).await? {
+            0 => Err(ConnectionError::Closed),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next whole frame.
+    pub(super) fn next_frame(&mut self) -> Result<Option<BytesFrame>, ConnectionError> {
+        let Some(end) = self.scanner.end_of_frame(&self.bytes)? else { return Ok(None) };
+        let mut frame = self.bytes.split_to(end);
+        match decode_bytes_mut(&mut frame) {
+            Ok(Some((decoded, length, _))) if length == end => Ok(Some(decoded)),
+            Ok(_) => Err(ConnectionError::Protocol("its parts do not fit".to_owned())),
+            Err(error) => Err(ConnectionError::Protocol(escaped(&error.to_string()))),
+        }
+    }
 }
 
 impl Connection {
@@ -61,7 +101,7 @@ impl Connection {
         let opening = async {
             let mut connection = Self {
                 stream: connect(config, server).await?,
-                input: BytesMut::new(),
+                input: Input::default(),
                 output: BytesMut::new(),
             };
             connection.greet(config).await?;
@@ -101,10 +141,7 @@ impl Connection {
 
     /// Puts a command into the output.
     pub(super) fn command(&mut self, words: &[&str]) {
-        self.output.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-        for word in words {
-            self.output.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
-        }
+        encode(&mut self.output, words);
     }
 
     /// Writes the output. Not while reading: commands are short, and Redis takes them whether we
@@ -127,31 +164,57 @@ impl Connection {
     /// # Cancel safety
     /// May be dropped: nothing read is lost.
     pub(super) async fn read(&mut self) -> Result<(), ConnectionError> {
-        if self.input.len() > SUBSCRIBER_FRAME_BYTES_MAX {
-            return Err(ConnectionError::Protocol("a message is too long".to_owned()));
-        }
-        self.input.reserve(SUBSCRIBER_READ_BYTES);
-        match self.stream.read_buf(&mut self.input).await? {
-            0 => Err(ConnectionError::Closed),
-            _ => Ok(()),
-        }
+        self.input.read(&mut self.stream).await
+    }
+
+    /// Its ways, once nothing is waited for; frames may have `bounds` from now on.
+    pub(super) fn into_parts(self, bounds: Bounds) -> (Box<dyn Stream>, Input) {
+        let input = Input { scanner: Scanner::new(bounds), ..self.input };
+        (self.stream, input)
     }
 
     /// The next whole frame of the input.
     pub(super) fn next_frame(&mut self) -> Result<Option<BytesFrame>, ConnectionError> {
-        let decoded = decode_bytes_mut(&mut self.input)
-            .map_err(|error| ConnectionError::Protocol(error.to_string()))?;
-        Ok(decoded.map(|(frame, _, _)| frame))
+        self.input.next_frame()
     }
 }
 
-/// The text of an error answer.
+/// Puts a command behind what is in `output`.
+pub(super) fn encode(output: &mut BytesMut, words: &[impl AsRef<[u8]>]) {
+    output.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+    for word in words {
+        let word = word.as_ref();
+        output.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        output.extend_from_slice(word);
+        output.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The text of an error answer, as it may be told.
 pub(super) fn refusal(frame: &BytesFrame) -> Option<String> {
     match frame {
-        BytesFrame::SimpleError { data, .. } => Some(data.to_string()),
-        BytesFrame::BlobError { data, .. } => Some(String::from_utf8_lossy(data).into_owned()),
+        BytesFrame::SimpleError { data, .. } => Some(escaped(data)),
+        BytesFrame::BlobError { data, .. } => Some(escaped(&String::from_utf8_lossy(data))),
         _ => None,
     }
+}
+
+/// A stranger's text in one line of a log, and not all of it if it is long: it may hold what a
+/// terminal obeys, or what looks like lines of ours.
+pub(super) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for character in text.chars() {
+        if escaped.len() >= REDIS_ERROR_BYTES_MAX {
+            escaped.push('…');
+            break;
+        }
+        let is_plain = character == '\'' || character == '"' || character == '\\';
+        match is_plain {
+            true => escaped.push(character),
+            false => escaped.extend(character.escape_debug()),
+        }
+    }
+    escaped
 }
 
 async fn connect(config: &Config, server: &Server) -> Result<Box<dyn Stream>, ConnectionError> {

@@ -1,6 +1,6 @@
 //! One publishing client of a handle's pool.
 //!
-//! A lane has at most one fred client at a time and never repairs it: when the connection ends,
+//! A lane has at most one client at a time and never repairs it: when the connection ends,
 //! falls silent, is to another server than the sentinels' master, or is of an era that is over
 //! (`whereabouts`), the client is thrown away and a new one takes its place. So a command is either
 //! written once on the connection that was there when it was issued, or surely not at all, and no
@@ -17,9 +17,8 @@ use std::{
 };
 
 use fred::{
-    clients::WithOptions,
     error::{Error, ErrorKind},
-    prelude::{Client, ClientLike, LuaInterface, PubsubInterface, Server},
+    prelude::Server,
     types::{Value, config::ServerConfig},
 };
 use tokio::{
@@ -29,7 +28,7 @@ use tokio::{
 
 use super::{
     answers::{is_demoted, is_redirection, is_refusal},
-    client::{self, ConnectionTask},
+    client::{self, Client, ConnectionTask},
     link::{Link, Part},
     refusal,
     script::Script,
@@ -170,10 +169,10 @@ impl Lane {
     pub(super) async fn run(self: Rc<Self>, link: Rc<Link>) {
         let whereabouts = &link.process().whereabouts;
         loop {
-            let destination = self.destination(&link).await;
+            let server = self.destination(&link).await;
             let era = whereabouts.era();
-            let is_left = match client::open(link.process(), destination).await {
-                Ok((client, server, task)) => {
+            let is_left = match client::open(link.process(), &server).await {
+                Ok((client, task)) => {
                     let current = Current { client: client.clone(), server: server.clone(), era };
                     *self.current.borrow_mut() = Some(current);
                     if let Some(node) = &self.node {
@@ -203,15 +202,16 @@ impl Lane {
         }
     }
 
-    /// The one server to connect to; None: the sentinels know. In a cluster heartbeats, and the
-    /// subscriber that hears them, can do with any master: when it is lost, with another.
-    async fn destination(&self, link: &Link) -> Option<Server> {
+    /// The one server to connect to, as soon as sentinels have agreed on it. In a cluster
+    /// heartbeats, and the subscriber that hears them, can do with any master: when it is lost,
+    /// with another.
+    async fn destination(&self, link: &Link) -> Server {
         match (&self.node, &link.routes) {
-            (Some(node), _) => Some(node.server.clone()),
-            (None, Some(routes)) => Some(routes.living().await),
+            (Some(node), _) => node.server.clone(),
+            (None, Some(routes)) => routes.living().await,
             (None, None) => match &link.process().config.server {
-                ServerConfig::Centralized { server } => Some(server.clone()),
-                _ => None,
+                ServerConfig::Centralized { server } => server.clone(),
+                _ => link.process().lead.known().await,
             },
         }
     }
@@ -237,7 +237,6 @@ impl Lane {
     /// Sends heartbeats, at most one on its way: a paused Redis is not filled with them. Returns
     /// when one was not answered for so long that the connection counts as dead.
     async fn beat(&self, link: &Link, client: &Client, era: Era) {
-        let client = client.with_options(&target::patient_options());
         let (mut unheard_since, mut is_told) = (None, false);
         loop {
             let sent = clock::now();
@@ -245,10 +244,10 @@ impl Lane {
             let answer = match (&self.node, link.beat_channel()) {
                 (None, Some(channel)) => {
                     let payload = link.beat(self.index, sent);
-                    client.publish::<u64, _, _>(channel, payload).await
+                    client.publish(channel, payload).await
                 }
-                (None, None) => client.ping::<()>(None).await.map(|()| 1),
-                (Some(node), _) => node.watch(link, client.ping::<()>(None)).await.map(|()| 1),
+                (None, None) => client.ping().await.map(|()| 1),
+                (Some(node), _) => node.watch(link, client.ping()).await.map(|()| 1),
             };
             match answer {
                 Err(error) if is_refusal(&error) => {
@@ -323,10 +322,10 @@ impl Lane {
         answer.map_err(|error| self.judge(error, era))
     }
 
-    fn client(&self) -> Option<(WithOptions<Client>, Era)> {
+    fn client(&self) -> Option<(Client, Era)> {
         let current = self.current.borrow();
         let current = current.as_ref()?;
-        Some((current.client.with_options(&target::options()), current.era))
+        Some((current.client.clone(), current.era))
     }
 
     /// Runs `script`, whose order among the others does not matter.
@@ -354,7 +353,7 @@ impl Lane {
     /// What `error` means that a client of `era` brought.
     fn judge(&self, error: Error, era: Era) -> CallError {
         if matches!(error.kind(), ErrorKind::Canceled) {
-            // fred's answer to a command that it never wrote: no connection, or gone meanwhile.
+            // It was never written: no connection, or gone meanwhile.
             return CallError::NotSent;
         }
         if error.details().starts_with("NOSCRIPT") {
@@ -373,7 +372,7 @@ impl Lane {
     }
 }
 
-/// Awaits a command, and tells when it was handed to fred: by its first poll.
+/// Awaits a command, and tells when it was handed to the client: by its first poll.
 async fn hand_over(
     command: impl Future<Output = Result<Value, Error>>,
     handed_over: impl FnOnce(),

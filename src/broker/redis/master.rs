@@ -1,18 +1,20 @@
 //! Who is the master behind sentinels, as the process believes: one truth for all its threads.
 //!
 //! Sentinels order their configurations by an epoch that rises with each failover, and the newest
-//! wins among them. Here too: a master is believed in because some sentinel names it under a newer
-//! epoch than any before, so that one who lags, or two who differ, make nobody go back and forth.
-//! There are two exceptions. A replica that sentinels have chosen, and that says itself that it is
-//! the master now, is one a second before they say so. And epochs may be forgotten (sentinels set
-//! up anew): what most of them have said for long is believed whatever its epoch. No IO here.
+//! wins among them. Here too, but one sentinel alone proves nothing: it may lag, or lie, and who is
+//! named gets the password. So a master is believed in because most of the sentinels that the URL
+//! names say so, under a newer epoch than any that most said before.
+//! There are two exceptions. A replica that sentinels have chosen, that most of them know as one,
+//! and that says itself that it is the master now, is one a second before they say so. And epochs
+//! may be forgotten (sentinels set up anew): what most have said for long is believed whatever its
+//! epoch. No IO here.
 
 use fred::prelude::Server;
 use tokio::sync::watch;
 
 use crate::{
     clock::Millis,
-    limits::{SENTINEL_MAJORITY_PATIENCE, TAKEOVER_WAIT},
+    limits::{SENTINEL_MAJORITY_PATIENCE, TAKEOVER_LOOK_MAX, TAKEOVER_WAIT},
 };
 
 /// What a sentinel says.
@@ -21,17 +23,25 @@ pub(super) struct View {
     /// The configuration's.
     pub(super) epoch: u64,
     pub(super) master: Server,
+    pub(super) replicas: Vec<Server>,
+}
+
+#[derive(Clone, Debug)]
+struct Believed {
+    epoch: u64,
+    master: Server,
 }
 
 /// What is made of all that is said.
 ///
 /// # Invariants
 /// - The believed epoch never falls: what was overruled once does not come back by its epoch.
+/// - It is one that most sentinels had reached: no single one can put it out of their reach.
 #[derive(Debug)]
 pub(super) struct Opinion {
     /// By sentinel; None: it says nothing.
     said: Vec<Option<View>>,
-    believed: Option<View>,
+    believed: Option<Believed>,
     /// Another master that most name, and since when.
     doubt: Option<(Server, Millis)>,
 }
@@ -49,12 +59,12 @@ impl Opinion {
         now: Millis,
     ) -> Option<Server> {
         let before = self.master().cloned();
-        self.said[sentinel].clone_from(&view);
+        self.said[sentinel] = view;
         let epoch = self.believed.as_ref().map(|believed| believed.epoch);
-        if let Some(view) = view
-            && epoch.is_none_or(|epoch| view.epoch > epoch)
+        if let Some(most) = self.most()
+            && epoch.is_none_or(|epoch| most.epoch > epoch)
         {
-            self.believed = Some(view);
+            self.believed = Some(most);
         }
         self.follow_most(now);
         self.master().filter(|master| before.as_ref() != Some(master)).cloned()
@@ -73,8 +83,8 @@ impl Opinion {
     }
 
     fn follow_most(&mut self, now: Millis) {
-        let most = self.most().filter(|most| self.master() != Some(most));
-        let Some(most) = most else {
+        let most = self.most().map(|most| most.master);
+        let Some(most) = most.filter(|most| self.master() != Some(most)) else {
             self.doubt = None;
             return;
         };
@@ -91,14 +101,33 @@ impl Opinion {
         }
     }
 
-    /// The master that more than half of all sentinels name.
-    fn most(&self) -> Option<Server> {
-        let names = |master: &Server| {
-            let named = self.said.iter().flatten().filter(|view| view.master == *master);
-            named.count()
-        };
-        let mut masters = self.said.iter().flatten().map(|view| &view.master);
-        masters.find(|master| names(master) * 2 > self.said.len()).cloned()
+    /// The master that more than half of all sentinels name, and the newest epoch that so many of
+    /// these have reached.
+    fn most(&self) -> Option<Believed> {
+        let needed = self.needed();
+        self.said.iter().flatten().find_map(|View { master, .. }| {
+            let naming = self.said.iter().flatten().filter(|view| view.master == *master);
+            let mut epochs: Vec<u64> = naming.map(|view| view.epoch).collect();
+            epochs.sort_unstable_by(|one, other| other.cmp(one));
+            let epoch = *epochs.get(needed - 1)?;
+            Some(Believed { epoch, master: master.clone() })
+        })
+    }
+
+    /// Whether most sentinels know `server` as a replica of the master, or name it as such.
+    pub(super) fn knows(&self, server: &Server) -> bool {
+        let knows = |view: &&View| view.master == *server || view.replicas.contains(server);
+        self.said.iter().flatten().filter(knows).count() >= self.needed()
+    }
+
+    /// How many sentinels have to say the same.
+    pub(super) fn needed(&self) -> usize {
+        self.said.len() / 2 + 1
+    }
+
+    /// How many say something.
+    pub(super) fn heard(&self) -> usize {
+        self.said.iter().flatten().count()
     }
 }
 
@@ -128,6 +157,20 @@ impl Lead {
         self.state.borrow().master.clone()
     }
 
+    /// The master, as soon as there is one.
+    ///
+    /// # Cancel safety
+    /// May be dropped: it only looks.
+    pub(super) async fn known(&self) -> Server {
+        let mut state = self.state.subscribe();
+        let known = state.wait_for(|state| state.master.is_some()).await;
+        match known.ok().and_then(|state| state.master.clone()) {
+            Some(master) => master,
+            // Nobody is left to say so.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Whether another server than `server` is the master.
     pub(super) fn is_elsewhere(&self, server: &Server) -> bool {
         self.state.borrow().master.as_ref().is_some_and(|master| master != server)
@@ -153,6 +196,13 @@ impl Lead {
             state.takeover = Some(now + TAKEOVER_WAIT);
             state.is_over = false;
         });
+    }
+
+    /// Whether it is long enough ago that a takeover was expected: one that is announced again and
+    /// again, and never comes, does not hold up publishing all the time.
+    pub(super) fn is_foreseeable(&self, now: Millis) -> bool {
+        let state = self.state.borrow();
+        state.is_over || state.takeover.is_none_or(|until| now >= until + TAKEOVER_LOOK_MAX)
     }
 
     /// `master` is it now. Whoever is elsewhere goes there.
@@ -190,26 +240,53 @@ mod tests {
     }
 
     fn view(epoch: u64, port: u16) -> Option<View> {
-        Some(View { epoch, master: server(port) })
+        Some(View { epoch, master: server(port), replicas: vec![server(7), server(port + 10)] })
     }
 
     const START: Millis = Millis(1000);
 
     #[test]
-    fn a_newer_epoch_is_believed_from_whoever_says_it_first() {
+    fn a_newer_epoch_is_believed_when_most_say_so() {
         let mut opinion = Opinion::new(3);
-        assert_eq!(opinion.hear(0, view(0, 1), START), Some(server(1)));
-        assert_eq!(opinion.hear(1, view(0, 1), START), None);
-        assert_eq!(opinion.hear(1, view(1, 2), START), Some(server(2)));
+        assert_eq!(opinion.hear(0, view(0, 1), START), None, "one of three");
+        assert_eq!(opinion.hear(1, view(0, 1), START), Some(server(1)));
+        assert_eq!(opinion.hear(1, view(1, 2), START), None, "one of three");
         assert_eq!(opinion.hear(0, view(0, 1), START), None, "it lags");
-        assert_eq!(opinion.hear(0, view(1, 2), START), None);
-        assert_eq!(opinion.hear(2, view(2, 1), START), Some(server(1)));
+        assert_eq!(opinion.hear(0, view(1, 2), START), Some(server(2)));
+        assert_eq!(opinion.hear(2, view(2, 1), START), None);
+        assert_eq!(opinion.hear(1, view(2, 1), START), Some(server(1)));
+    }
+
+    #[test]
+    fn one_that_lies_gets_nobody_anywhere() {
+        let mut opinion = Opinion::new(3);
+        assert_eq!(opinion.hear(0, view(u64::MAX, 666), START), None);
+        assert_eq!(opinion.hear(1, view(3, 1), START), None);
+        assert_eq!(opinion.hear(2, view(3, 1), START), Some(server(1)));
+        for second in 0..1_000 {
+            let now = START + Duration::from_secs(second);
+            assert_eq!(opinion.hear(0, view(u64::MAX - second, 666), now), None);
+            assert!(!opinion.knows(&server(676)) && opinion.knows(&server(7)));
+        }
+        // The right master under an epoch that none will ever reach.
+        assert_eq!(opinion.hear(0, view(u64::MAX, 1), START), None);
+        assert_eq!(opinion.hear(1, view(4, 2), START), None);
+        assert_eq!(opinion.hear(2, view(4, 2), START), Some(server(2)));
+    }
+
+    #[test]
+    fn of_two_both_are_needed_and_of_one_that_one() {
+        let mut opinion = Opinion::new(2);
+        assert_eq!(opinion.hear(0, view(1, 1), START), None);
+        assert_eq!(opinion.hear(1, view(1, 1), START), Some(server(1)));
+        assert_eq!(Opinion::new(1).hear(0, view(1, 1), START), Some(server(1)));
     }
 
     #[test]
     fn two_who_differ_under_one_epoch_make_nobody_move() {
         let mut opinion = Opinion::new(2);
-        assert_eq!(opinion.hear(0, view(4, 1), START), Some(server(1)));
+        opinion.hear(0, view(4, 1), START);
+        assert_eq!(opinion.hear(1, view(4, 1), START), Some(server(1)));
         for second in 0..100 {
             let now = START + Duration::from_secs(second);
             assert_eq!(opinion.hear(1, view(4, 2), now), None);
@@ -220,7 +297,8 @@ mod tests {
     #[test]
     fn what_most_have_said_for_long_is_believed_once_and_for_good() {
         let mut opinion = Opinion::new(3);
-        assert_eq!(opinion.hear(0, view(6, 2), START), Some(server(2)));
+        opinion.hear(0, view(6, 2), START);
+        assert_eq!(opinion.hear(1, view(6, 2), START), Some(server(2)));
         assert_eq!(opinion.hear(1, view(0, 1), START), None);
         assert_eq!(opinion.hear(2, view(0, 1), START), None);
         let soon = START + SENTINEL_MAJORITY_PATIENCE / 2;
@@ -230,7 +308,9 @@ mod tests {
         assert_eq!(opinion.hear(1, view(0, 1), then), None, "not for long enough");
         let later = soon + SENTINEL_MAJORITY_PATIENCE;
         assert_eq!(opinion.hear(1, view(0, 1), later), Some(server(1)));
-        assert_eq!(opinion.hear(0, view(6, 2), later), None, "it was overruled");
+        assert_eq!(opinion.hear(0, view(6, 2), later), None);
+        assert_eq!(opinion.hear(1, view(6, 2), later), None, "it was overruled");
+        assert_eq!(opinion.hear(1, view(7, 2), later), None);
         assert_eq!(opinion.hear(0, view(7, 2), later), Some(server(2)));
     }
 

@@ -1,7 +1,7 @@
 //! The broker of a cluster of processes: Redis gives every message its offset and carries it.
 //!
-//! Each handle has a few publishing lanes (fred's clients) and, if it is a shard's, a subscriber
-//! on a connection of its own. Publishing is one script in Redis. Whether Redis is within reach
+//! Each handle has a few publishing lanes and, if it is a shard's, a subscriber, on connections of
+//! our own. Publishing is one script in Redis. Whether Redis is within reach
 //! is known before a message is sent; so a message goes either into Redis, once, or (surely not
 //! sent) to this process alone, and where nobody can know, the answer says so.
 
@@ -14,6 +14,7 @@ mod cluster;
 mod common;
 mod connection;
 mod era;
+mod frames;
 mod hearing;
 mod lane;
 mod lease;
@@ -22,6 +23,7 @@ mod listening;
 mod master;
 mod names;
 mod node;
+mod pipeline;
 mod presence;
 mod process;
 mod publish;

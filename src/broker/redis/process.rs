@@ -19,6 +19,7 @@ use super::{
     answers::{self, Standing},
     common::Common,
     era,
+    frames::Bounds,
     lane::CallError,
     link::Link,
     master::Lead,
@@ -38,7 +39,9 @@ use crate::{
     },
     channel::ChannelName,
     clock::{self, Millis},
-    limits::{HISTORY_CHANNELS_MAX, REDIS_META_TTL, REPLAY_PIECE_BYTES},
+    limits::{
+        HISTORY_CHANNELS_MAX, REDIS_ELEMENTS_PER_MESSAGE, REDIS_META_TTL, REPLAY_PIECE_BYTES,
+    },
     position::{Position, is_same_epoch},
     telemetry::seldom,
 };
@@ -126,6 +129,14 @@ impl Process {
                 shards: HashMap::new(),
             }),
         })
+    }
+
+    /// How much an answer to a command may be: a channel's history, for one.
+    pub(super) fn bounds(&self) -> Bounds {
+        let Bounds { bytes, elements } = Bounds::default();
+        let history = REDIS_ELEMENTS_PER_MESSAGE * self.history.messages_max;
+        let bytes_max = self.history.bytes_max.saturating_add(self.max_broadcast_bytes);
+        Bounds { bytes: bytes.saturating_add(bytes_max), elements: elements + history }
     }
 
     /// Where what the subscriber of `shard` hears goes.

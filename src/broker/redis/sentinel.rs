@@ -9,6 +9,8 @@
 //! before it is promoted, and the sentinels notice a second later that it has been. So publishing
 //! waits, and the chosen one is asked itself. If nobody listened to the sentinel that leads the
 //! failover (it is not in the URL), the answers to the questions show it.
+//!
+//! Whoever is connected to gets the password: so nobody is because one sentinel says so.
 
 use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, sync::Arc};
 
@@ -86,6 +88,16 @@ impl Follower {
             };
             tracing::debug!(%server, %error, "this sentinel is out of reach");
             self.hear(index, None);
+            if self.process().lead.master().is_none() {
+                let (needed, heard) = {
+                    let opinion = self.opinion.borrow();
+                    (opinion.needed(), opinion.heard())
+                };
+                self.shared.health_ref().out_of_reach(&format!(
+                    "{needed} of the sentinels in the URL have to name the same master, and \
+                     {heard} name one; the sentinel {server}: {error}"
+                ));
+            }
             sleep(SENTINEL_INTERVAL).await;
         }
     }
@@ -116,14 +128,16 @@ impl Follower {
         // is newer would make an old master a new one.
         connection.command(&["SENTINEL", "MASTER", &self.service]);
         connection.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.service]);
+        connection.command(&["SENTINEL", "REPLICAS", &self.service]);
         connection.flush().await?;
         let facts = self.answer(connection, is_old).await?;
         let address = self.answer(connection, is_old).await?;
+        let replicas = replicas_in(&self.answer(connection, is_old).await?);
         let view = config_epoch(&facts).zip(address_in(&address));
         if view.is_none() {
             tracing::debug!(?facts, ?address, "this sentinel names no master");
         }
-        Ok(view.map(|(epoch, master)| View { epoch, master }))
+        Ok(view.map(|(epoch, master)| View { epoch, master, replicas }))
     }
 
     async fn answer(
@@ -168,6 +182,8 @@ impl Follower {
         };
         if kind == CHOSEN
             && let Some(chosen) = chosen_in(what, &self.service)
+            && self.opinion.borrow().knows(&chosen)
+            && self.process().lead.is_foreseeable(clock::now())
         {
             seldom!(info, "sentinels have chosen this replica to take over", server = %chosen);
             self.process().lead.expect_takeover(clock::now());
@@ -233,20 +249,31 @@ fn text(frame: &BytesFrame) -> Option<&str> {
     }
 }
 
-/// `config-epoch` among a master's facts.
-fn config_epoch(facts: &BytesFrame) -> Option<u64> {
+/// The fact of this name among a server's.
+fn fact<'a>(facts: &'a BytesFrame, name: &str) -> Option<&'a str> {
     match facts {
         BytesFrame::Map { data, .. } => {
-            let mut facts = data.iter();
-            let (_, epoch) = facts.find(|(name, _)| text(name) == Some("config-epoch"))?;
-            text(epoch)?.parse().ok()
+            text(data.iter().find(|(known, _)| text(known) == Some(name))?.1)
         }
         BytesFrame::Array { data, .. } => {
-            let place = data.iter().position(|name| text(name) == Some("config-epoch"))?;
-            text(data.get(place + 1)?)?.parse().ok()
+            let place = data.iter().position(|known| text(known) == Some(name))?;
+            text(data.get(place + 1)?)
         }
         _ => None,
     }
+}
+
+/// `config-epoch` among a master's facts.
+fn config_epoch(facts: &BytesFrame) -> Option<u64> {
+    fact(facts, "config-epoch")?.parse().ok()
+}
+
+/// The replicas whose facts are told.
+fn replicas_in(answer: &BytesFrame) -> Vec<Server> {
+    let BytesFrame::Array { data, .. } = answer else { return Vec::new() };
+    let replica =
+        |facts| Some(Server::from((fact(facts, "ip")?, fact(facts, "port")?.parse().ok()?)));
+    data.iter().filter_map(replica).collect()
 }
 
 /// An address: host and port.
@@ -263,7 +290,7 @@ fn chosen_in(what: &str, service: &str) -> Option<Server> {
     (*name == service).then(|| Some(Server::from((*host, port.parse().ok()?))))?
 }
 
-fn is_master(role: &BytesFrame) -> bool {
+pub(super) fn is_master(role: &BytesFrame) -> bool {
     let BytesFrame::Array { data, .. } = role else { return false };
     data.first().and_then(text) == Some("master")
 }
@@ -293,6 +320,9 @@ mod tests {
         assert_eq!(address_in(&array(&["::1", "7"])), Some(Server::from(("::1", 7))));
         assert_eq!(address_in(&array(&["a", "70000"])), None);
         assert_eq!(address_in(&BytesFrame::Null), None);
+        let replicas = vec![array(&["ip", "10.0.0.2", "port", "7"]), array(&["ip", "a"])];
+        let replicas = BytesFrame::Array { data: replicas, attributes: None };
+        assert_eq!(replicas_in(&replicas), [Server::from(("10.0.0.2", 7))]);
     }
 
     #[test]

@@ -1,20 +1,17 @@
-//! Settings made into what fred and the subscribers connect with.
+//! Settings made into what is connected with.
 //!
-//! The one place that reads the URL and that knows fred's options. Errors never repeat the URL:
+//! The one place that reads the URL. Errors never repeat the URL:
 //! it may hold a password.
 
 use fred::{
     error::Error,
     types::{
         RespVersion,
-        config::{Config, ConnectionConfig, Options, PerformanceConfig, ServerConfig, TcpConfig},
+        config::{Config, ServerConfig},
     },
 };
 
-use crate::{
-    broker::InvalidSettings,
-    limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_CONNECT_DEADLINE, REDIS_SILENCE_MAX},
-};
+use crate::broker::InvalidSettings;
 
 const SCHEMES: [&str; 6] =
     ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
@@ -50,39 +47,6 @@ pub(super) fn sentinels(config: &Config) -> Option<Sentinels> {
     let (username, password) = (username.clone(), password.clone());
     let service = service_name.clone();
     Some(Sentinels { config: Config { username, password, ..config.clone() }, service })
-}
-
-/// Connections that are given up rather than repaired: a new client takes their place.
-pub(super) fn connection() -> ConnectionConfig {
-    ConnectionConfig {
-        connection_timeout: REDIS_CONNECT_DEADLINE,
-        internal_command_timeout: REDIS_CONNECT_DEADLINE,
-        max_command_attempts: 1,
-        // A lane repeats what was redirected itself, or its order would be lost.
-        max_redirections: 0,
-        tcp: TcpConfig { nodelay: Some(true), ..Default::default() },
-        ..Default::default()
-    }
-}
-
-/// fred's event channels carry next to nothing here: its clients only send commands.
-pub(super) fn performance() -> PerformanceConfig {
-    PerformanceConfig { broadcast_channel_capacity: 16, ..Default::default() }
-}
-
-/// A command is written once or not at all, and never waits for a connection.
-pub(super) fn options() -> Options {
-    Options {
-        max_attempts: Some(1),
-        fail_fast: true,
-        timeout: Some(PUBLISH_CONFIRM_DEADLINE),
-        ..Default::default()
-    }
-}
-
-/// A heartbeat is waited for as long as the connection is kept.
-pub(super) fn patient_options() -> Options {
-    Options { timeout: Some(REDIS_SILENCE_MAX), ..options() }
 }
 
 /// Why no connection was made, in words that say what to do about it.

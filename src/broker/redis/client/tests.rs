@@ -1,5 +1,5 @@
-//! What is assumed of fred, tried on a server that sees everything: a version of fred that does
-//! otherwise fails here, and not as a message that comes twice or out of order.
+//! What a lane relies on, tried on a server that sees everything: a client that does otherwise
+//! fails here, and not as a message that comes twice or out of order.
 
 use std::{
     io::{Read, Write},
@@ -10,11 +10,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use fred::types::config::Options;
-use futures_util::future::BoxFuture;
+use fred::types::Value;
+use futures_util::future::{LocalBoxFuture, join_all};
 use redis_protocol::resp3::{decode::complete::decode_bytes_mut, types::BytesFrame};
 
 use super::*;
+use crate::broker::redis::{frames::Bounds, target};
 
 /// What a server does with commands, once it has greeted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,30 +84,25 @@ fn words(frame: BytesFrame) -> Vec<String> {
     data.into_iter().map(word).collect()
 }
 
-fn client(address: SocketAddr) -> Client {
-    let config = target::parse(&format!("redis://{address}")).unwrap();
-    Client::new(config, Some(target::performance()), Some(target::connection()), None)
-}
-
 async fn connected(address: SocketAddr) -> (Client, ConnectionTask) {
-    let client = client(address);
-    let task = ConnectionTask(client.connect());
-    client.wait_for_connect().await.unwrap();
-    (client, task)
+    let config = target::parse(&format!("redis://{address}")).unwrap();
+    let server = config.server.hosts().remove(0);
+    let connection = Connection::open(&config, &server).await.unwrap();
+    Client::start(connection, Bounds::default())
 }
 
 /// A command with this key, as a lane would issue it.
-fn command(
-    client: &Client,
-    key: &str,
-    options: &Options,
-) -> BoxFuture<'static, Result<Value, Error>> {
-    let client = client.with_options(options);
-    let key = key.to_owned();
-    Box::pin(async move { client.eval("return 1", vec![key], Vec::<Value>::new()).await })
+fn command(client: &Client, key: &str) -> LocalBoxFuture<'static, Result<Value, Error>> {
+    let (client, key) = (client.clone(), key.to_owned());
+    Box::pin(async move { client.eval("return 1".to_owned(), vec![key], Vec::new()).await })
 }
 
-fn poll_once<T>(future: &mut BoxFuture<'_, T>) -> Poll<T> {
+fn run(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build_local(Default::default()).unwrap().block_on(test);
+}
+
+fn poll_once<T>(future: &mut LocalBoxFuture<'_, T>) -> Poll<T> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -123,79 +119,75 @@ fn is_canceled(answer: &Result<Value, Error>) -> bool {
     matches!(answer, Err(error) if matches!(error.kind(), ErrorKind::Canceled))
 }
 
-#[tokio::test]
-async fn the_first_poll_of_a_command_is_its_place_in_the_order() {
-    let (address, got) = serve(Manner::Answers);
-    let (client, _task) = connected(address).await;
-    let mut order: Vec<usize> = (0..400).collect();
-    fastrand::shuffle(&mut order);
-    let name = |number: usize| format!("key-{number}");
-    let options = target::options();
-    let commands = (0..400).map(|number| command(&client, &name(number), &options));
-    let mut commands: Vec<_> = commands.collect();
-    let (polled, unpolled) = order.split_at(300);
-    for &number in polled {
-        assert!(poll_once(&mut commands[number]).is_pending());
-    }
-    // Awaited in another order.
-    for (number, command) in commands.into_iter().enumerate() {
-        if !unpolled.contains(&number) {
-            command.await.unwrap();
-        }
-    }
-    let expected: Vec<String> = polled.iter().map(|&number| name(number)).collect();
-    assert_eq!(*got.lock().unwrap(), expected, "by the first polls, and nothing else");
-}
-
-#[tokio::test]
-async fn a_command_without_a_connection_is_canceled_at_once() {
-    let (address, got) = serve(Manner::Answers);
-    let client = client(address);
-    assert!(is_canceled(&command(&client, "early", &target::options()).await));
-    let (client, mut task) = connected(address).await;
-    task.0.abort();
-    let _ = (&mut task.0).await;
-    // The client may not know yet that its task is gone: that is in doubt, or says nothing.
-    let late = command(&client, "late", &target::options());
-    let late = timeout(Duration::from_millis(200), late).await;
-    assert!(!matches!(late, Ok(Ok(_))), "{late:?}");
-    assert!(got.lock().unwrap().is_empty(), "nor does it go out later");
-}
-
-#[tokio::test]
-async fn what_was_written_is_never_canceled_when_the_server_hangs_up() {
-    for round in 0..20 {
-        let (address, got) = serve(Manner::HangsUpAfter(1 + round * 10));
-        let (client, _task) = connected(address).await;
-        let options = target::options();
-        let commands = (0..300).map(|number| command(&client, &number.to_string(), &options));
-        let answers = join_all(commands).await;
-        assert!(answers.iter().all(Result::is_err), "nobody answered");
-        let got = got.lock().unwrap().clone();
-        for (number, answer) in answers.iter().enumerate() {
-            let was_read = got.contains(&number.to_string());
-            assert!(!(was_read && is_canceled(answer)), "{number} was read: {answer:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn what_was_written_is_never_canceled_when_the_client_is_thrown_away() {
-    let (address, got) = serve(Manner::Listens);
-    let (client, task) = connected(address).await;
-    let options = target::options();
-    let commands = (0..50).map(|number| command(&client, &number.to_string(), &options));
-    let throw_away = async {
-        until("all are written", || got.lock().unwrap().len() == 50).await;
-        drop(task);
-    };
-    let (answers, ()) = tokio::join!(join_all(commands), throw_away);
-    assert!(answers.iter().all(|answer| answer.is_err() && !is_canceled(answer)), "{answers:?}");
-}
-
-/// Whoever changes it reads what is above, and the notes in `lane`.
 #[test]
-fn fred_is_pinned_exactly() {
-    let manifest = include_str!("../../../../Cargo.toml");
-    assert!(manifest.contains("fred = { version = \"=10.1.0\""));
+fn the_first_poll_of_a_command_is_its_place_in_the_order() {
+    run(async {
+        let (address, got) = serve(Manner::Answers);
+        let (client, _task) = connected(address).await;
+        let mut order: Vec<usize> = (0..400).collect();
+        fastrand::shuffle(&mut order);
+        let name = |number: usize| format!("key-{number}");
+        let commands = (0..400).map(|number| command(&client, &name(number)));
+        let mut commands: Vec<_> = commands.collect();
+        let (polled, unpolled) = order.split_at(300);
+        for &number in polled {
+            assert!(poll_once(&mut commands[number]).is_pending());
+        }
+        // Awaited in another order.
+        for (number, command) in commands.into_iter().enumerate() {
+            if !unpolled.contains(&number) {
+                command.await.unwrap();
+            }
+        }
+        let expected: Vec<String> = polled.iter().map(|&number| name(number)).collect();
+        assert_eq!(*got.lock().unwrap(), expected, "by the first polls, and nothing else");
+    });
+}
+
+#[test]
+fn a_command_without_a_connection_is_canceled_at_once() {
+    run(async {
+        let (address, got) = serve(Manner::Answers);
+        let (client, mut task) = connected(address).await;
+        task.0.abort();
+        let _ = (&mut task.0).await;
+        assert!(is_canceled(&command(&client, "late").await));
+        assert!(got.lock().unwrap().is_empty(), "nor does it go out later");
+    });
+}
+
+#[test]
+fn what_was_written_is_never_canceled_when_the_server_hangs_up() {
+    run(async {
+        for round in 0..20 {
+            let (address, got) = serve(Manner::HangsUpAfter(1 + round * 10));
+            let (client, _task) = connected(address).await;
+            let commands = (0..300).map(|number| command(&client, &number.to_string()));
+            let answers = join_all(commands).await;
+            assert!(answers.iter().all(Result::is_err), "nobody answered");
+            let got = got.lock().unwrap().clone();
+            for (number, answer) in answers.iter().enumerate() {
+                let was_read = got.contains(&number.to_string());
+                assert!(!(was_read && is_canceled(answer)), "{number} was read: {answer:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_was_written_is_never_canceled_when_the_client_is_thrown_away() {
+    run(async {
+        let (address, got) = serve(Manner::Listens);
+        let (client, task) = connected(address).await;
+        let commands = (0..50).map(|number| command(&client, &number.to_string()));
+        let throw_away = async {
+            until("all are written", || got.lock().unwrap().len() == 50).await;
+            drop(task);
+        };
+        let (answers, ()) = tokio::join!(join_all(commands), throw_away);
+        assert!(
+            answers.iter().all(|answer| answer.is_err() && !is_canceled(answer)),
+            "{answers:?}"
+        );
+    });
 }
