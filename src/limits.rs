@@ -9,6 +9,7 @@ mod log;
 mod places;
 mod publishing;
 mod reach;
+mod redis;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use log::*;
 pub use places::*;
 pub use publishing::*;
 pub use reach::*;
+pub use redis::*;
 
 /// Longest epoch of a position; a longer one is none.
 pub const EPOCH_BYTES_MAX: usize = 32;
@@ -199,32 +201,6 @@ pub const REDIS_POSITION_TTL: Duration = Duration::from_secs(60 * 60);
 pub const SUBSCRIBES_IN_FLIGHT_MAX: usize = 1024;
 /// A SUBSCRIBE that Redis refused is repeated after this.
 pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(5);
-/// Orders of a lane in a cluster: channels whose slots share one wait for each other while one
-/// of the slots moves.
-pub const CLUSTER_TURNSTILES: usize = 64;
-/// A command that a cluster sends elsewhere, or cannot place yet, is repeated so often; then it
-/// counts as not sent. Together with the pauses well within [`PUBLISH_CONFIRM_DEADLINE`].
-pub const REDIRECTIONS_MAX: u32 = 30;
-/// Before each repetition.
-pub const REDIRECTION_PAUSE: Duration = Duration::from_millis(20);
-/// Between two readings of a cluster's slot map; up to half of it more, at random.
-pub const SLOT_MAP_PAUSE: Duration = Duration::from_millis(100);
-/// It is read again after this even if nothing seems to have changed: a master that was cut off
-/// from the cluster, and replaced, still answers us, and may not be listened to for long.
-pub const SLOT_MAP_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two questions to a sentinel, and two attempts to connect to it. It is asked sooner when
-/// it says that something has happened.
-pub const SENTINEL_INTERVAL: Duration = Duration::from_millis(500);
-/// A master that most sentinels name is believed after this, also under an older epoch than was
-/// known. Longer than they take to agree again.
-pub const SENTINEL_MAJORITY_PATIENCE: Duration = Duration::from_secs(10);
-/// Publishes wait this long for a master that takes over, and for the way to it; then they are
-/// sent to the old one if that is there, and count as not sent if it is not.
-pub const TAKEOVER_WAIT: Duration = Duration::from_millis(600);
-/// A replica that sentinels have chosen is looked at for this long; then it has not taken over.
-pub const TAKEOVER_LOOK_MAX: Duration = Duration::from_secs(5);
-/// Between two looks at it, and at whether publishing may go on.
-pub const TAKEOVER_LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// Positions that a subscriber asks for at a time after it has subscribed; the rest after these.
 pub const POSITIONS_IN_FLIGHT_MAX: usize = 256;
 /// For a subscriber to get the messages it has missed from Redis; then they are told as a gap.
@@ -245,20 +221,6 @@ pub const BRIDGE_WAITING_MAX: usize = 4096;
 pub const BRIDGE_WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// One read from a subscriber's connection.
 pub const SUBSCRIBER_READ_BYTES: usize = 64 * 1024;
-/// One frame from Redis or a sentinel; past it the connection is dropped and made anew. The answer
-/// with a channel's history may be longer by what `--history-bytes` allows.
-pub const REDIS_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What a frame may hold, all arrays within it together; past it likewise. The slot map of the
-/// largest cluster has fewer.
-pub const REDIS_FRAME_ELEMENTS_MAX: usize = 256 * 1024;
-/// Elements of an answer with history for each message in it.
-pub const REDIS_ELEMENTS_PER_MESSAGE: usize = 9;
-/// Arrays within arrays; past it likewise. Redis' own answers have five.
-pub const REDIS_FRAME_DEPTH_MAX: usize = 16;
-/// A line of a frame: a simple string, an error, a length; past it likewise.
-pub const REDIS_LINE_BYTES_MAX: usize = 64 * 1024;
-/// What of an error's text from Redis is told; the rest is left out.
-pub const REDIS_ERROR_BYTES_MAX: usize = 256;
 /// For the broker's connections to end politely when the process stops; then they are dropped.
 pub const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(150);
 /// What a thread waits for that when it ends: the kernel closes them in any case, but handing the

@@ -30,7 +30,7 @@ pub use self::{
     principal::Principal,
     refusing::Refuses,
     settings::{OnLoss, Place, RedisSettings, Settings, Subscribers},
-    shared::{InvalidSettings, Shared, connect},
+    shared::{InvalidSettings, Shared, check_redis_url, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};
 use crate::{

@@ -43,6 +43,14 @@ pub enum InvalidSettings {
     RawChannel(String),
 }
 
+/// Whether Redis could be connected to by `url`.
+///
+/// # Errors
+/// Why not, in words that hold nothing of a password.
+pub fn check_redis_url(url: &str) -> Result<(), String> {
+    redis::check_url(url)
+}
+
 impl Shared {
     /// Checks `settings` and gets ready to deliver to `sinks`, one per shard.
     ///

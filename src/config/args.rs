@@ -79,8 +79,9 @@ pub(super) struct Listening {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Redis")]
 pub(super) struct Redis {
-    /// Join the cluster on this Redis: redis://, rediss://, redis-cluster://, redis-sentinel://;
-    /// REDIS_URL is read too [default: none, this process alone]
+    /// Join the cluster on this Redis: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE],
+    /// redis-cluster://, redis-sentinel://; over TLS rediss://, rediss-cluster://,
+    /// rediss-sentinel://; REDIS_URL is read too [default: none, this process alone]
     #[arg(long, value_name = "URL")]
     pub(super) redis_url: Option<String>,
     /// The URL from a file: what is typed stands in the list of processes, password and all

@@ -6,8 +6,6 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
 
-use fred::error::ErrorKind;
-
 use super::{
     BadValues, ClientPublish, Compression, Config, ListenAddr, Notify, Ping, Redis, RedisUrl, args,
     checker::Checker,
@@ -18,7 +16,7 @@ use super::{
     secrets::without_credentials,
     values::{self, Switch, show_duration, show_size},
 };
-use crate::{drain, limits, telemetry};
+use crate::{broker, drain, limits, telemetry};
 
 const KIB: u64 = 1024;
 const GIB: u64 = KIB * KIB * KIB;
@@ -219,38 +217,10 @@ fn redis_url(checker: &mut Checker, typed: &args::Redis) -> Option<RedisUrl> {
             }
         },
     };
-    if let Err(reason) = check_redis_url(&url) {
+    if let Err(reason) = broker::check_redis_url(&url) {
         checker.refuse(option, without_credentials(&url), reason);
     }
     Some(RedisUrl::new(url))
-}
-
-fn check_redis_url(url: &str) -> Result<(), String> {
-    const SCHEMES: [&str; 6] =
-        ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    if !SCHEMES.contains(&scheme) {
-        return Err(
-            "expected redis://, rediss://, redis-cluster:// or redis-sentinel://".to_owned()
-        );
-    }
-    // The client's own parser, so that what passes here can be connected to. Its message may
-    // quote the URL, so it is not repeated.
-    let expected = match scheme {
-        "redis-sentinel" | "rediss-sentinel" => "HOST[:PORT]?sentinelServiceName=NAME",
-        "redis-cluster" | "rediss-cluster" => "HOST[:PORT][?node=HOST:PORT]",
-        _ => "HOST[:PORT][/DATABASE]",
-    };
-    match fred::types::config::Config::from_url(url) {
-        Ok(_) => Ok(()),
-        // Not about the URL, but about what it makes necessary.
-        Err(error) if matches!(error.kind(), ErrorKind::Tls) => Err(format!(
-            "the certificates of trusted authorities cannot be read (the system's, or what \
-             SSL_CERT_FILE and SSL_CERT_DIR name): {}",
-            error.details()
-        )),
-        Err(_) => Err(format!("not a valid URL; expected {scheme}://[USER:PASSWORD@]{expected}")),
-    }
 }
 
 fn notify(checker: &mut Checker, typed: &args::Messages, bytes_max: usize) -> Notify {

@@ -321,6 +321,7 @@ fn every_kind_of_redis_is_taken_and_what_a_sentinel_needs_is_told() {
         "redis-cluster://a:7000?node=b:7001&node=c:7002",
         "rediss-cluster://a:7000",
         "redis-sentinel://host:26379?sentinelServiceName=main",
+        "rediss-sentinel://[::1]:26379?sentinelServiceName=main&node=[::1]:26380",
     ] {
         let flag = format!("--redis-url={url}");
         assert_eq!(good(&[&flag], &[]).redis.url.unwrap().expose(), url);

@@ -95,6 +95,49 @@ fn a_primary_is_found_through_its_sentinel(program: Program) {
 }
 
 #[test]
+fn two_databases_with_one_prefix_are_two_services() {
+    run(async {
+        let server = RedisServer::start();
+        let in_database = |number| {
+            let mut settings = settings(&server, &format!("{}/{number}", server.url()));
+            settings.redis.as_mut().unwrap().raw_channel = Some(format!("raw{number}"));
+            Process::start(settings, 2)
+        };
+        let processes = [in_database(0).await, in_database(1).await, in_database(2).await];
+        for process in &processes {
+            process.subscribe("a").await;
+            process.subscribe("notifications").await;
+        }
+        for round in 1..=10 {
+            for (number, process) in processes.iter().enumerate() {
+                let receipt = process.publish("a", &format!("{round} in {number}")).await;
+                assert_eq!(offset(receipt), round);
+            }
+        }
+        // Each has the bridge from its own raw channel.
+        for (number, process) in processes.iter().enumerate() {
+            let raw = format!("raw{number}");
+            until("it listens", || !server.cli(&["PUBSUB", "NUMSUB", &raw]).ends_with('0')).await;
+            for sink in &process.sinks {
+                until("the raw message has arrived", || {
+                    server.cli(&["PUBLISH", &raw, "hi"]);
+                    sink.texts().contains(&"hi".to_owned())
+                })
+                .await;
+            }
+        }
+        for (number, process) in processes.iter().enumerate() {
+            for sink in &process.sinks {
+                let texts = sink.texts().into_iter().filter(|text| text != "hi");
+                let own = (1..=10).map(|round| format!("{round} in {number}"));
+                assert_eq!(texts.collect::<Vec<_>>(), own.collect::<Vec<_>>());
+                assert_eq!(sink.gaps(), 0);
+            }
+        }
+    });
+}
+
+#[test]
 fn what_is_tested_as_valkey_is_valkey() {
     let server = RedisServer::start_valkey();
     let info = server.cli(&["INFO", "server"]);

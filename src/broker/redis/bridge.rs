@@ -50,7 +50,8 @@ const MESSAGE_COST: usize = PUBLISH_BYTES_IN_FLIGHT_MAX / PUBLISHES_IN_FLIGHT_MA
 #[derive(Debug)]
 pub(super) struct Bridge {
     lease: RefCell<Lease>,
-    /// The Redis channel of the lease's marks, and the name of the lease itself.
+    key: String,
+    /// The Redis channel of the lease's marks.
     marks: String,
     nudge: Notify,
     left: Notify,
@@ -67,7 +68,8 @@ impl Bridge {
     pub(super) fn new(link: &Link, raw: &str) -> Self {
         Self {
             lease: RefCell::new(Lease::new(epoch::random())),
-            marks: link.process().names.bridge(&ChannelName::default_channel(), raw),
+            key: link.process().names.bridge(&ChannelName::default_channel(), raw),
+            marks: link.process().names.marks(&ChannelName::default_channel(), raw),
             nudge: Notify::new(),
             left: Notify::new(),
             leaving: Cell::new(false),
@@ -264,7 +266,7 @@ impl Subscriber {
         };
         let script = &self.link.process().scripts.lease;
         let channel = ChannelName::default_channel();
-        let keys = vec![bridge.marks.clone()];
+        let keys = vec![bridge.key.clone()];
         let answer = self.link.ask(&channel, script, keys, args).await?;
         let free_in = answers::lease(answer).map_err(CallError::InDoubt)?;
         // One more, or it is not over yet.

@@ -102,6 +102,9 @@ impl Scanner {
     fn element(&self, input: &[u8]) -> Result<Option<Element>, BadFrame> {
         let rest = input.get(self.at..).unwrap_or_default();
         let Some((&kind, line)) = rest.split_first() else { return Ok(None) };
+        if !b"+-:_,#($!=*~>%".contains(&kind) {
+            return Err(BadFrame::Header);
+        }
         let line = &line[..line.len().min(REDIS_LINE_BYTES_MAX)];
         let Some(length) = line.windows(2).position(|pair| pair == b"\r\n") else {
             let is_endless = line.len() == REDIS_LINE_BYTES_MAX;

@@ -45,6 +45,7 @@ mod target;
 mod topology;
 mod track;
 mod turnstile;
+mod url;
 mod watch;
 mod whereabouts;
 mod wire;
@@ -78,6 +79,11 @@ use crate::{
     channel::ChannelName,
     limits::{BROKER_CLOSE_DEADLINE, SUBSCRIBE_DEADLINE},
 };
+
+/// Whether a URL is one that could be connected by.
+pub(super) fn check_url(url: &str) -> Result<(), String> {
+    url::parse(url).map(|_| ())
+}
 
 /// A thread's handle.
 #[derive(Debug)]

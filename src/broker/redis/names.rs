@@ -3,6 +3,10 @@
 //! `PREFIX:{CHANNEL}` is the Redis channel of a channel; its keys carry the same hash tag, so
 //! that in a cluster a script's keys live on one node. A heartbeat has a channel per shard of a
 //! process, without braces: it can never be mistaken for a user's channel.
+//!
+//! Keys belong to a database, what is published does not: whoever listens hears it from all. So
+//! the number is a part of the names of Redis channels, but for database 0, whose names are what
+//! they always were.
 
 use crate::{
     broker::{Principal, idempotency::Id},
@@ -13,18 +17,24 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: String,
+    /// The same for what is published.
+    heard_prefix: String,
     process: String,
 }
 
 impl Names {
     /// `process` tells this process's heartbeats from others'.
-    pub(super) fn new(prefix: String, process: String) -> Self {
-        Self { prefix, process }
+    pub(super) fn new(prefix: String, database: u8, process: String) -> Self {
+        let heard_prefix = match database {
+            0 => prefix.clone(),
+            number => format!("{prefix}:@{number}"),
+        };
+        Self { prefix, heard_prefix, process }
     }
 
     /// Where publications of `channel` are published.
     pub(super) fn channel(&self, channel: &ChannelName) -> String {
-        format!("{}:{{{channel}}}", self.prefix)
+        format!("{}:{{{channel}}}", self.heard_prefix)
     }
 
     /// The hash with the channel's epoch, and the newest message's offset and nonce.
@@ -53,9 +63,14 @@ impl Names {
         format!("{}:{{{}}}:{word}:{}", self.prefix, id.channel, id.key.as_str())
     }
 
-    /// The lease of the bridge from the raw channel `raw`, and the Redis channel that tells of it.
+    /// The lease of the bridge from the raw channel `raw`.
     pub(super) fn bridge(&self, channel: &ChannelName, raw: &str) -> String {
         format!("{}:{{{channel}}}:bridge:{raw}", self.prefix)
+    }
+
+    /// The Redis channel that tells of it.
+    pub(super) fn marks(&self, channel: &ChannelName, raw: &str) -> String {
+        format!("{}:{{{channel}}}:bridge:{raw}", self.heard_prefix)
     }
 
     /// The number of the last slot that anyone claimed.
@@ -87,7 +102,7 @@ impl Names {
 
     /// Where a shard's heartbeat goes and comes back.
     pub(super) fn heartbeat(&self, shard: usize) -> String {
-        format!("{}:heartbeat:{}:{shard}", self.prefix, self.process)
+        format!("{}:heartbeat:{}:{shard}", self.heard_prefix, self.process)
     }
 
     /// Whether a name given by the operator could be one of ours.
@@ -102,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_channels_keys_share_its_hash_tag() {
-        let names = Names::new("wsbcast".into(), "p".into());
+        let names = Names::new("wsbcast".into(), 0, "p".into());
         let channel = ChannelName::new("a:b").unwrap();
         assert_eq!(names.channel(&channel), "wsbcast:{a:b}");
         assert_eq!(names.meta(&channel), "wsbcast:{a:b}:meta");
@@ -115,6 +130,28 @@ mod tests {
         assert_eq!(names.slot(&channel, 10_000), "wsbcast:{a:b}:slot:10000");
         assert_eq!(names.bridge(&channel, "raw"), "wsbcast:{a:b}:bridge:raw");
         assert_eq!(names.heartbeat(3), "wsbcast:heartbeat:p:3");
+        assert_eq!(names.marks(&channel, "raw"), "wsbcast:{a:b}:bridge:raw");
         assert!(names.may_be_ours("wsbcast:{x}") && !names.may_be_ours("wsbcasts"));
+    }
+
+    #[test]
+    fn what_is_published_is_apart_wherever_keys_are() {
+        let channel = ChannelName::new("a").unwrap();
+        let names: Vec<Names> =
+            (0..=255).map(|database| Names::new("wsbcast".into(), database, "p".into())).collect();
+        let mut heard: Vec<String> = (names.iter())
+            .flat_map(|names| {
+                [names.channel(&channel), names.marks(&channel, "raw"), names.heartbeat(0)]
+            })
+            .collect();
+        assert_eq!(heard[..2], ["wsbcast:{a}", "wsbcast:{a}:bridge:raw"]);
+        assert_eq!(heard[3..5], ["wsbcast:@1:{a}", "wsbcast:@1:{a}:bridge:raw"]);
+        assert!(
+            heard.iter().all(|name| name.starts_with("wsbcast:")),
+            "rights and the raw channel"
+        );
+        heard.sort_unstable();
+        heard.dedup();
+        assert_eq!(heard.len(), 3 * 256);
     }
 }

@@ -95,9 +95,18 @@ impl Process {
             return Err(InvalidSettings::Prefix);
         }
         let raw_channel = settings.raw_channel.filter(|name| !name.is_empty());
-        let names = Names::new(settings.prefix.clone(), epoch::random());
+        let database = config.database.unwrap_or_default();
+        let names = Names::new(settings.prefix.clone(), database, epoch::random());
         if raw_channel.as_ref().is_some_and(|raw| names.may_be_ours(raw)) {
             return Err(InvalidSettings::RawChannel(settings.prefix));
+        }
+        if let Some(raw) = raw_channel.as_deref().filter(|_| database > 0) {
+            seldom!(
+                info,
+                "the raw channel is heard in every database: give it a name of its own",
+                raw,
+                database
+            );
         }
         let common = match settings.subscribers {
             // In a cluster each shard has its connections to the masters.
