@@ -5,6 +5,7 @@ use crate::support::{
     frames,
     http::{Http, Response, get, once},
     metrics::metric,
+    publish::Publisher,
     server::Server,
 };
 
@@ -161,13 +162,38 @@ fn a_connection_that_served_requests_can_still_upgrade() {
     let mut http = Http::connect(addr);
     let get = format!("GET /livez HTTP/1.1\r\nHost: {addr}\r\n\r\n");
     assert_eq!(http.request(&get).status, 200);
-    let no_upgrade = format!("GET /ws HTTP/1.1\r\nHost: {addr}\r\n\r\n");
-    assert_eq!(http.request(no_upgrade).status, 426);
+    let nothing = format!("GET /nothing HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+    assert_eq!(http.request(nothing).status, 404);
     if let Ok(client) = Client::try_open(http, addr, "/ws", "") {
         client.leave();
     } else {
         panic!("the third request of a connection upgrades");
     }
+}
+
+#[test]
+fn a_refused_handshake_ends_its_connection_and_what_is_behind_it_is_not_published() {
+    let server = Server::start(&[]);
+    let addr = server.addr();
+    let mut listener = Client::connect(addr);
+    let publish =
+        format!("POST /broadcast HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 8\r\n\r\nsmuggled");
+    for refused in [
+        format!("GET /ws HTTP/1.1\r\nHost: {addr}\r\n\r\n"),
+        upgrade_request(addr, "/nothing", ""),
+        upgrade_request(addr, "/ws?channel=%20", ""),
+        upgrade_request(addr, "/ws", "").replace("Version: 13", "Version: 8"),
+        upgrade_request(addr, "/ws", "").replace("GET", "POST"),
+    ] {
+        let mut http = Http::connect(addr);
+        http.send(refused.clone() + &publish);
+        let answer = http.response();
+        assert!(answer.status >= 400, "{refused}{answer:?}");
+        assert_eq!(answer.header("connection"), Some("close"), "{refused}{answer:?}");
+        http.assert_end();
+    }
+    Publisher::new(addr).publish_to_all("first");
+    listener.assert_text("first");
 }
 
 #[test]
