@@ -154,6 +154,8 @@ pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
 pub const CHUNK_KEPT_BYTES_MAX: usize = 4 * 1024;
 /// Clients that a pass visits between two looks at whether its time is up.
 pub const PASS_CLIENTS_PER_LOOK: u32 = 64;
+/// Clients behind their logs' new tails that are worked off per pass; the logs wait for the rest.
+pub const LAGGARDS_PER_PASS: u32 = 128;
 /// Slices of one vectored write.
 pub const WRITE_SLICES_MAX: usize = 32;
 /// Reading from and writing to clients that are ready yields to the runtime after this.

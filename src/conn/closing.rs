@@ -99,7 +99,7 @@ impl Clients {
     }
 
     /// The state first, the hub second: it may tell at once that the frame is out.
-    fn close_with(&mut self, key: Key, farewell: Farewell, finish: Finish) {
+    pub(super) fn close_with(&mut self, key: Key, farewell: Farewell, finish: Finish) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding;
         let hurried = finish == Finish::Frame;
@@ -182,30 +182,6 @@ impl Clients {
         self.settle();
     }
 
-    /// Closes everyone with 1001 now; who does not take it by `until` is cut off.
-    pub fn close_all(&mut self, until: Millis) {
-        self.paced = None;
-        for key in self.keys() {
-            self.close_with(key, Farewell::For(CloseReason::GoingAway), Finish::Frame);
-            let Some(entry) = entry(&mut self.entries, key) else { continue };
-            match entry.state() {
-                State::Open => {}
-                State::Closing { reason, until: limit, hurried, peer_closed } => {
-                    let until = until.min(limit);
-                    entry.set_state(State::Closing { reason, until, hurried: true, peer_closed });
-                    if !hurried {
-                        self.hub.hurry(key);
-                    }
-                }
-                State::Closed { reason, until: limit } => {
-                    entry.set_state(State::Closed { reason, until: until.min(limit) });
-                }
-            }
-            self.schedule(key, until);
-        }
-        self.settle();
-    }
-
     /// Begins to close everyone with 1012, evenly over `window`; each is told to come back after
     /// a time drawn up to `retry_max`, event streams not before the process has ended if no other
     /// one is there for them. `turn`: which shard of how many this is.
@@ -264,7 +240,7 @@ impl Clients {
     }
 
     /// Everyone, connected or about to be: a copy, since each may leave while it is used.
-    fn keys(&self) -> Vec<Key> {
+    pub fn keys(&self) -> Vec<Key> {
         self.hub.keys().collect()
     }
 
@@ -366,18 +342,6 @@ impl Clients {
             self.control.barrier.count_cut_off();
         }
         self.end(key, reason);
-    }
-
-    /// Drops whoever is left, at once.
-    pub fn drop_all(&mut self) {
-        for key in self.keys() {
-            let Some(entry) = entry(&mut self.entries, key) else { continue };
-            match entry.state() {
-                State::Closed { reason, .. } => self.end(key, reason),
-                State::Open => self.cut_off(key, CloseReason::GoingAway),
-                State::Closing { reason, .. } => self.cut_off(key, reason),
-            }
-        }
     }
 }
 

@@ -29,6 +29,7 @@ mod closing;
 mod encoder;
 mod entry;
 mod forms;
+mod goodbye;
 mod hoarding;
 mod holders;
 mod inbox;

@@ -34,6 +34,8 @@ impl<O: Outlet> Hub<O> {
             let owner = log.owner.map(|owner| self.clients.get(owner));
             assert!(owner.is_none_or(|owner| owner.places.position(number).is_some()));
             assert_eq!(log.queued, self.dirty.contains(&(number, log.serial)));
+            let is_cut = self.cuts.contains(&(number, log.serial));
+            assert_eq!(log.cut_to.is_some(), is_cut, "what waits for laggards is worked off");
         }
         let first = |entry: &Entry| match entry {
             Entry::Live(log) => Some(*log),

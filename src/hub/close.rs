@@ -41,21 +41,21 @@ impl<O: Outlet> Hub<O> {
     }
 
     /// Closes everyone who hears `channel` in an encoding that cannot tell gaps, after what they
-    /// have in their logs now. Returns those
-    /// for whom this is new; their channel is abandoned when the last of them has got it.
+    /// have in their logs now; the passes that follow write it. Returns those for whom this is new;
+    /// their channel is abandoned when the last of them has got it.
     pub fn close_channel(&mut self, channel: &str, frame: &[u8]) -> Vec<Key> {
         let logs = self.chain(self.log_of(channel)).map(|(_, log)| log);
         let rosters = logs.filter(|log| !log.encoding.tells_gaps()).map(|log| &log.roster);
         let clients: Vec<u32> = rosters.flat_map(|r| r.iter()).map(|entry| entry.client).collect();
         let mut closed = Vec::with_capacity(clients.len());
         for index in clients {
-            // An earlier one's close may have taken the budget over its limit and this one out.
             if self.clients.get(index).state == State::Open {
-                let key = self.clients.key(index);
-                closed.push(key);
-                self.close(key, frame, Finish::Log);
+                closed.push(self.clients.key(index));
+                self.begin_close(index, frame, Finish::Log);
+                self.flush_patiently(index);
             }
         }
+        self.relieve_if_over();
         closed
     }
 

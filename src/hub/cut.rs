@@ -3,6 +3,10 @@
 //! The oldest chunks go. Whoever still needs them and has merely not been reached by a pass is
 //! written to first; whoever cannot take it meets the slow-consumer policy. The rest of a frame
 //! that such a client has begun is kept aside, because a frame once begun must be finished.
+//!
+//! Those who have fallen behind in one log have often done so together. Each costs microseconds,
+//! and nobody is served meanwhile: so many are worked off at once, the others with the passes that
+//! follow; as long as that takes, the log keeps what they have not left behind.
 
 use std::io;
 
@@ -52,8 +56,71 @@ impl Log {
 }
 
 impl<O: Outlet> Hub<O> {
+    /// Frees the chunks of `log` below `new_tail` as soon as those who lag there are worked off: at
+    /// once, or, if they are many, with the next passes.
+    pub(super) fn cut_soon(&mut self, log: u32, new_tail: u64) {
+        let target = &mut self.logs[log as usize];
+        let waits = target.cut_to.replace(new_tail).is_some();
+        let serial = target.serial;
+        if !waits && !self.work_off_laggards(log, serial, &mut || true) {
+            self.cuts.push_back((log, serial));
+        }
+    }
+
+    /// Goes on with the cuts that wait; false when `goes_on`, which is asked after each client,
+    /// said no.
+    pub(super) fn cut_waiting(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
+        self.laggards_left = self.laggards_per_pass;
+        let mut has_time = true;
+        while let Some(&(log, serial)) = self.cuts.front() {
+            let ask = &mut || {
+                has_time = goes_on();
+                has_time
+            };
+            if self.is_log(log, serial) && !self.work_off_laggards(log, serial, ask) {
+                return has_time;
+            }
+            self.cuts.pop_front();
+        }
+        true
+    }
+
+    /// Does what is wanted of a log by [`Log::cut_to`] for as many clients as this round has left;
+    /// false if there may be more.
+    fn work_off_laggards(
+        &mut self,
+        log: u32,
+        serial: u64,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let Some(new_tail) = self.logs[log as usize].cut_to else { return true };
+        let mut left = self.laggards_left;
+        let is_done = left > 0
+            && self.cut_while(log, new_tail, self.settings.slow, &mut || {
+                left -= 1;
+                goes_on() && left > 0
+            });
+        self.laggards_left = left;
+        if is_done && self.is_log(log, serial) {
+            self.logs[log as usize].cut_to = None;
+        }
+        is_done
+    }
+
     /// Frees the chunks of `log` below `new_tail`; nobody needs them afterwards.
     pub(super) fn cut(&mut self, log: u32, new_tail: u64, policy: SlowPolicy) {
+        self.cut_while(log, new_tail, policy, &mut || true);
+    }
+
+    /// The same while `goes_on`, which is asked after each client that lags; false, and nothing is
+    /// freed, when it said no.
+    fn cut_while(
+        &mut self,
+        log: u32,
+        new_tail: u64,
+        policy: SlowPolicy,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let serial = self.logs[log as usize].serial;
         // From the end: what a removal moves into a hole has been looked at already.
         let mut place = self.logs[log as usize].roster.len();
@@ -64,14 +131,18 @@ impl<O: Outlet> Hub<O> {
                 continue;
             }
             self.catch_up(entry.client, log, new_tail, policy);
-            if self.logs.get(log as usize).is_none_or(|found| found.serial != serial) {
-                return;
+            if !self.is_log(log, serial) {
+                return true;
+            }
+            if !goes_on() {
+                return false;
             }
         }
         let target = &mut self.logs[log as usize];
         debug_assert!(target.roster.smallest_cursor() >= Some(new_tail));
         let freed = target.trim(new_tail, !self.account.over());
         self.account.resize(freed, 0);
+        true
     }
 
     /// Gets one client to `new_tail` or further: by writing, or by the policy.

@@ -51,7 +51,7 @@ use self::{
     audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, hoards::Hoards,
     roster::Roster, shares::Shares, track::Track,
 };
-use crate::{channel::ChannelName, position::Position};
+use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position};
 
 /// What happens to a client that falls further behind than the backlog allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,8 @@ struct Log {
     queued: bool,
     /// Something was published while a pass over it was paused: it needs another one.
     again: bool,
+    /// Who lags behind this is being worked off; then it is the tail.
+    cut_to: Option<u64>,
 }
 
 /// The first of a name's logs, or that its last subscriber has left and nobody was told yet.
@@ -152,6 +154,13 @@ pub struct Hub<O> {
     /// How many of them were there when the last sweep ended.
     sweep_left: usize,
     unflushed: Vec<Key>,
+    /// Outboxes, too, but of so many at once that only passes write them.
+    patient: Vec<Key>,
+    /// Logs with a [`Log::cut_to`], and their serials.
+    cuts: VecDeque<(u32, u64)>,
+    /// How many laggards may still be worked off before the next pass.
+    laggards_left: u32,
+    laggards_per_pass: u32,
     /// Room for [`Hub::publish`] to note which logs have grown, with their serials.
     grown: Vec<(u32, u64)>,
     events: Vec<Event>,
@@ -185,6 +194,10 @@ impl<O: Outlet> Hub<O> {
             dirty: VecDeque::new(),
             sweep_left: 0,
             unflushed: Vec::new(),
+            patient: Vec::new(),
+            cuts: VecDeque::new(),
+            laggards_left: LAGGARDS_PER_PASS,
+            laggards_per_pass: LAGGARDS_PER_PASS,
             grown: Vec::new(),
             events: Vec::new(),
             shares: Shares::default(),
@@ -301,7 +314,11 @@ impl<O: Outlet> Hub<O> {
     /// Holds a log that has grown, and all of them together, to what they may take.
     fn bound(&mut self, log: u32) {
         if let Some(new_tail) = self.logs[log as usize].bytes.cut_to(self.settings.backlog_bytes) {
-            self.cut(log, new_tail, self.settings.slow);
+            let serial = self.logs[log as usize].serial;
+            self.cut_soon(log, new_tail);
+            if !self.is_log(log, serial) {
+                return self.relieve_if_over();
+            }
         }
         self.relieve_after(log);
     }
@@ -320,7 +337,8 @@ impl<O: Outlet> Hub<O> {
     /// Whether [`Hub::pass`] has anything to do.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.dirty.is_empty() || !self.unflushed.is_empty()
+        let has_outboxes = !self.unflushed.is_empty() || !self.patient.is_empty();
+        has_outboxes || !self.dirty.is_empty() || !self.cuts.is_empty()
     }
 
     /// Memory that this hub's logs, carries and outboxes hold, bytes.

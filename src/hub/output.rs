@@ -104,6 +104,16 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
+    /// The same for one of very many: passes write them, which yield to others.
+    pub(super) fn flush_patiently(&mut self, index: u32) {
+        let key = self.clients.key(index);
+        let client = self.clients.get_mut(index);
+        if !client.blocked && !client.unflushed {
+            client.unflushed = true;
+            self.patient.push(key);
+        }
+    }
+
     /// Bytes of its own that wait for the client besides its logs.
     #[must_use]
     pub fn unsent(&self, key: Key) -> usize {

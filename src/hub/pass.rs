@@ -53,7 +53,10 @@ impl<O: Outlet> Hub<O> {
     /// no, the pass stops where it is.
     pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> Pass {
         let mut slice = Slice { keep_going, visited: 0 };
-        if self.flush_queued(&mut || slice.goes_on()) {
+        if self.cut_waiting(&mut || slice.goes_on())
+            && self.flush_queued(&mut || slice.goes_on())
+            && self.flush_patient(&mut || slice.goes_on())
+        {
             self.pass_logs(&mut slice);
         }
         self.relieve_if_over();
@@ -63,17 +66,32 @@ impl<O: Outlet> Hub<O> {
     /// Writes outboxes that were filled since; false when stopped before the last.
     pub(super) fn flush_queued(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
         while let Some(key) = self.unflushed.pop() {
-            let Some(index) = self.clients.find(key) else { continue };
-            let client = self.clients.get_mut(index);
-            if !client.blocked && client.outbox.is_some() {
-                self.flush_client(index);
-            }
-            self.clients.get_mut(index).unflushed = false;
+            self.flush_noted(key);
             if !goes_on() {
                 return false;
             }
         }
         true
+    }
+
+    /// Writes outboxes that were filled together with many others.
+    fn flush_patient(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
+        while let Some(key) = self.patient.pop() {
+            self.flush_noted(key);
+            if !goes_on() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn flush_noted(&mut self, key: Key) {
+        let Some(index) = self.clients.find(key) else { return };
+        let client = self.clients.get(index);
+        if !client.blocked && client.outbox.is_some() {
+            self.flush_client(index);
+        }
+        self.clients.get_mut(index).unflushed = false;
     }
 
     fn pass_logs(&mut self, slice: &mut Slice<'_>) {

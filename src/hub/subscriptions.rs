@@ -125,6 +125,7 @@ impl<O: Outlet> Hub<O> {
             serial: self.next_serial,
             queued: false,
             again: false,
+            cut_to: None,
         }));
         match first {
             Some(first) => self.logs[first as usize].sibling = Some(log),

@@ -25,7 +25,7 @@ use std::{io, rc::Rc, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     runtime::{Builder, LocalOptions},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::timeout,
 };
 
@@ -36,7 +36,9 @@ use crate::{
     drain::{Control, Phase, Turn},
     http,
     hub::{self, Audience, Budget, Hub},
-    limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE, HOLDERS_INTERVAL, RESTART_RETRY_MAX},
+    limits::{
+        BROKER_EXIT_WAIT, EVENTS_SLICE, FORCED_EXIT_DEADLINE, HOLDERS_INTERVAL, RESTART_RETRY_MAX,
+    },
     metrics::ShardMetrics,
 };
 use core::Core;
@@ -214,13 +216,29 @@ async fn follow_drain(
 async fn say_goodbye(core: &Rc<Core>) {
     let patience = FORCED_EXIT_DEADLINE.mul_f32(0.6);
     let until = clock::now() + patience;
-    core.with(|clients| clients.close_all(until));
     let left = async {
+        let mut left = core.with(|clients| clients.keys());
+        in_slices(core, |clients, go| clients.close_some(&mut left, until, go)).await;
         while !core.with(|clients| clients.is_empty()) {
             core.emptied.notified().await;
         }
     };
     if timeout(patience, left).await.is_err() {
-        core.with(Clients::drop_all);
+        let mut left = core.with(|clients| clients.keys());
+        in_slices(core, |clients, go| clients.drop_some(&mut left, go)).await;
+    }
+}
+
+/// Lets others have their turn between two calls of `act`, until it is done.
+async fn in_slices(
+    core: &Rc<Core>,
+    mut act: impl FnMut(&mut Clients, &mut dyn FnMut() -> bool) -> bool,
+) {
+    loop {
+        let slice_end = clock::instant() + EVENTS_SLICE;
+        if core.with(|clients| act(clients, &mut || clock::instant() < slice_end)) {
+            return;
+        }
+        yield_now().await;
     }
 }

@@ -163,7 +163,8 @@ fn a_handshake_under_way_at_the_end_is_nobody_cut_off() {
         close_over: window,
     });
     table.control.publish(&machine, crate::drain::Phase::Stopped, Millis(0));
-    table.clients.close_all(Millis(600));
+    let mut left = table.clients.keys();
+    assert!(table.clients.close_some(&mut left, Millis(600), &mut || true));
     table.clients.drop_all();
     assert!(table.clients.is_empty());
     assert_eq!(table.control.barrier.cut_off(), 0);
@@ -253,4 +254,30 @@ fn those_who_are_due_together_are_worked_off_in_slices() {
     for (_, mut peer) in peers {
         assert_eq!(close_code(&mut peer), 1012);
     }
+}
+
+#[test]
+fn the_last_ones_are_closed_and_dropped_in_slices() {
+    const CLIENTS: usize = 40;
+    let mut table = table(quiet());
+    let mut peers: Vec<_> = (0..CLIENTS).map(|_| table.client(Millis(0)).1).collect();
+    let few = |asked: &mut usize| {
+        *asked += 1;
+        !asked.is_multiple_of(4)
+    };
+    let (mut left, mut asked, mut slices) = (table.clients.keys(), 0, 0);
+    while !table.clients.close_some(&mut left, Millis(600), &mut || few(&mut asked)) {
+        slices += 1;
+        assert!(slices <= CLIENTS, "each slice gets on");
+    }
+    assert!(slices >= CLIENTS / 4);
+    assert!(peers.iter_mut().all(|peer| close_code(peer) == 1001));
+    let (mut left, mut slices) = (table.clients.keys(), 0);
+    assert_eq!(left.len(), CLIENTS);
+    while !table.clients.drop_some(&mut left, &mut || few(&mut asked)) {
+        slices += 1;
+        assert!(slices <= CLIENTS, "each slice gets on");
+    }
+    assert!(slices >= CLIENTS / 4);
+    assert!(table.clients.is_empty());
 }

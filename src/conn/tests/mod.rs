@@ -301,6 +301,7 @@ fn who_does_not_take_its_close_in_time_is_reset_and_counted_while_draining() {
     );
     let alone = crate::drain::Turn { index: 0, of: 1 };
     table.clients.begin_paced_close(Millis(0), Duration::ZERO, Duration::from_secs(1), alone);
+    table.clients.on_tick(Millis(0));
     assert_eq!(table.control.barrier.cut_off(), 0);
     let deadline = Millis(0) + CLOSE_WRITE_DEADLINE * 2 + Duration::from_millis(200);
     table.clients.on_tick(Millis(0) + CLOSE_WRITE_DEADLINE + Duration::from_millis(100));

@@ -1,11 +1,16 @@
-//! Many channels: what one of them costs does not grow with their number.
+//! Many channels: what one of them costs does not grow with their number. Many clients of one: what
+//! is due to all of them at once lets others have their turn.
 
 use std::sync::Arc;
 
-use super::{events, name, pass, pipe::Pipe, roomy_hub, settings};
+use super::{
+    events, name, pass,
+    pipe::{Pipe, frame},
+    roomy_hub, settings,
+};
 use crate::{
-    hub::{Budget, Encoding, Hub, Key, SlowPolicy, Unchanged},
-    limits::CHANNELS_PER_CLIENT_MAX,
+    hub::{Budget, Encoding, Event, Hub, Key, SlowPolicy, Unchanged},
+    limits::{CHANNELS_PER_CLIENT_MAX, CHUNK_BYTES_MAX, LAGGARDS_PER_PASS},
     ws::Kind,
 };
 
@@ -127,4 +132,120 @@ fn whoever_keeps_the_most_logs_alone_is_known_and_what_many_hear_is_nobodys() {
         hub.check();
     }
     assert_eq!(hub.hoarder(), None);
+}
+
+/// Clients of one channel.
+fn listeners(hub: &mut Hub<Pipe>, count: usize, room: usize) -> Vec<(Key, Pipe)> {
+    let client = |_| {
+        let pipe = Pipe::with_room(room);
+        let key = hub.insert(pipe.clone());
+        hub.subscribe(key, &name("a"), Encoding::Plain);
+        (key, pipe)
+    };
+    (0..count).map(client).collect()
+}
+
+fn publish_long(hub: &mut Hub<Pipe>) {
+    hub.publish("a", &mut Unchanged::new(Kind::Binary, &[b'x'; 1_000]));
+}
+
+/// 3,000 who fell out together were cut in one go.
+#[test]
+fn those_who_fall_out_together_are_worked_off_pass_by_pass_and_others_are_served_in_between() {
+    const LAGGARDS: usize = 1_000;
+    const BACKLOG: usize = 100_000;
+    for policy in [SlowPolicy::Close, SlowPolicy::Skip] {
+        let mut hub = Hub::new(settings(BACKLOG, policy), Arc::new(Budget::new(1 << 30)));
+        let laggards = listeners(&mut hub, LAGGARDS, 500);
+        let reader = listeners(&mut hub, 1, usize::MAX);
+        let (mut published, mut cut, mut rounds) = (0, 0, 0);
+        while cut < LAGGARDS {
+            publish_long(&mut hub);
+            published += 1;
+            hub.check();
+            hub.pass(&mut || true);
+            hub.check();
+            assert_eq!(reader[0].1.frames().len(), published);
+            let is_cut = |event: &Event| matches!(event, Event::Slow(_) | Event::Skipped(..));
+            let now = events(&mut hub).iter().filter(|&event| is_cut(event)).count();
+            // Some when it is published, some by the pass.
+            assert!(now <= 2 * LAGGARDS_PER_PASS as usize, "{now} at once");
+            cut += now;
+            rounds += usize::from(now > 0);
+            assert!(published < 1_000, "{cut} of {LAGGARDS}");
+        }
+        assert!(rounds >= 4, "{rounds}");
+        hub.pass(&mut || true);
+        let most = BACKLOG + 2 * CHUNK_BYTES_MAX + LAGGARDS * 2_000;
+        assert!(hub.held_bytes() < most, "{}", hub.held_bytes());
+        for (key, pipe) in &laggards {
+            pipe.make_room(usize::MAX);
+            hub.writable(*key);
+            let frames = pipe.frames();
+            let is_closed = frames.last().is_some_and(|(opcode, _)| *opcode == 0x8);
+            assert_eq!(is_closed, policy == SlowPolicy::Close, "whole frames to the end");
+        }
+        hub.pass(&mut || true);
+        hub.check();
+        assert!(!hub.has_work());
+    }
+}
+
+#[test]
+fn whoever_reads_while_others_are_worked_off_is_not_slow() {
+    const LAGGARDS: usize = 400;
+    let budget = Arc::new(Budget::new(1 << 30));
+    let mut hub = Hub::new(settings(100_000, SlowPolicy::Close), budget);
+    let laggards = listeners(&mut hub, LAGGARDS, 500);
+    while events(&mut hub).iter().all(|event| !matches!(event, Event::Slow(_))) {
+        publish_long(&mut hub);
+        if !hub.cuts.is_empty() {
+            break;
+        }
+        hub.pass(&mut || true);
+    }
+    for (key, pipe) in &laggards {
+        pipe.make_room(usize::MAX);
+        hub.writable(*key);
+    }
+    while hub.pass(&mut || true).more {}
+    hub.check();
+    let slow = events(&mut hub).iter().filter(|it| matches!(it, Event::Slow(_))).count();
+    assert!((1..=LAGGARDS_PER_PASS as usize).contains(&slow), "{slow}");
+    assert!(hub.held_bytes() < CHUNK_BYTES_MAX, "{}", hub.held_bytes());
+}
+
+#[test]
+fn those_whom_a_gap_closes_together_are_written_to_in_slices_and_get_nothing_behind_it() {
+    const CLIENTS: usize = 1_000;
+    let mut hub = roomy_hub();
+    let clients = listeners(&mut hub, CLIENTS, usize::MAX);
+    publish_long(&mut hub);
+    let close = frame(0x8, &[3, 232]);
+    assert_eq!(hub.close_channel("a", &close).len(), CLIENTS);
+    hub.check();
+    let is_told = |pipe: &Pipe| !pipe.frames().is_empty();
+    let count = || clients.iter().filter(|(_, pipe)| is_told(pipe)).count();
+    events(&mut hub);
+    assert_eq!(count(), 0, "nobody is written to in the same go");
+    publish_long(&mut hub);
+    let mut slices = 0;
+    loop {
+        let mut visits = 100;
+        let pass = hub.pass(&mut || {
+            visits -= 1;
+            visits > 0
+        });
+        hub.check();
+        slices += 1;
+        assert!(count() <= slices * 100);
+        if !pass.more {
+            break;
+        }
+    }
+    assert_eq!(count(), CLIENTS);
+    for (_, pipe) in &clients {
+        let opcodes: Vec<u8> = pipe.frames().iter().map(|(opcode, _)| *opcode).collect();
+        assert_eq!(opcodes, [0x2, 0x8], "what came before it, then the Close");
+    }
 }

@@ -58,8 +58,13 @@ impl Simulation {
         let limit = if tight_budget { 1 << random.u32(9..20) } else { usize::MAX / 2 };
         let policy = if random.bool() { SlowPolicy::Close } else { SlowPolicy::Skip };
         let budget = Arc::new(Budget::new(limit));
+        let mut hub = Hub::new(settings(backlog_bytes, policy), Arc::clone(&budget));
+        if random.bool() {
+            hub.laggards_per_pass = random.u32(1..4);
+            hub.laggards_left = hub.laggards_per_pass;
+        }
         Self {
-            hub: Hub::new(settings(backlog_bytes, policy), Arc::clone(&budget)),
+            hub,
             budget,
             names: (0..CHANNELS).map(|n| ChannelName::new(&format!("c{n}")).unwrap()).collect(),
             channels: Default::default(),
@@ -202,7 +207,7 @@ impl Simulation {
             visits > 0
         });
         self.deliveries += pass.deliveries;
-        let told = visits == 0 || self.tight_budget;
+        let told = visits == 0 || self.tight_budget || !self.hub.cuts.is_empty();
         assert!(told || !pass.more, "a pass stops early only when told to");
         assert_eq!(pass.more, self.hub.has_work());
     }

@@ -1,0 +1,71 @@
+//! The end of everyone who is left when the process stops, worked off in slices.
+//!
+//! Each costs a write and a descriptor: others who are told to go, and all that the shard still
+//! does, would wait for thousands of them.
+
+use super::{Clients, aside::Farewell, closing::State, entry};
+use crate::{
+    clock::Millis,
+    hub::{Finish, Key},
+    ws::close::CloseReason,
+};
+
+impl Clients {
+    /// Closes with 1001 now whoever is in `left`, which shrinks while `keep_going` says so; who
+    /// does not take it by `until` is cut off. False when stopped before the last.
+    pub fn close_some(
+        &mut self,
+        left: &mut Vec<Key>,
+        until: Millis,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        self.paced = None;
+        while !left.is_empty() && keep_going() {
+            if let Some(key) = left.pop() {
+                self.say_goodbye(key, until);
+            }
+        }
+        self.settle();
+        left.is_empty()
+    }
+
+    fn say_goodbye(&mut self, key: Key, until: Millis) {
+        self.close_with(key, Farewell::For(CloseReason::GoingAway), Finish::Frame);
+        let Some(entry) = entry(&mut self.entries, key) else { return };
+        match entry.state() {
+            State::Open => {}
+            State::Closing { reason, until: limit, hurried, peer_closed } => {
+                let until = until.min(limit);
+                entry.set_state(State::Closing { reason, until, hurried: true, peer_closed });
+                if !hurried {
+                    self.hub.hurry(key);
+                }
+            }
+            State::Closed { reason, until: limit } => {
+                entry.set_state(State::Closed { reason, until: until.min(limit) });
+            }
+        }
+        self.schedule(key, until);
+    }
+
+    /// Drops likewise whoever is in `left`, at once. False when stopped before the last.
+    pub fn drop_some(&mut self, left: &mut Vec<Key>, keep_going: &mut dyn FnMut() -> bool) -> bool {
+        while !left.is_empty() && keep_going() {
+            let Some(key) = left.pop() else { break };
+            let Some(entry) = entry(&mut self.entries, key) else { continue };
+            match entry.state() {
+                State::Closed { reason, .. } => self.end(key, reason),
+                State::Open => self.cut_off(key, CloseReason::GoingAway),
+                State::Closing { reason, .. } => self.cut_off(key, reason),
+            }
+        }
+        left.is_empty()
+    }
+
+    /// Drops everyone in one go.
+    #[cfg(test)]
+    pub(super) fn drop_all(&mut self) {
+        let mut left = self.keys();
+        assert!(self.drop_some(&mut left, &mut || true), "nothing stops it");
+    }
+}
