@@ -118,8 +118,8 @@ fn a_certificate_that_proves_nothing_is_refused_by_name_and_no_password_is_said(
     let (ours, theirs) = (Authority::new(), Authority::new());
     for (recipe, reason) in [
         (theirs.redis(&[NODE]), "UnknownIssuer"),
-        (ours.redis(&["localhost", "127.0.0.2"]), "NotValidForName"),
-        (ours.redis_of_the_past(&[NODE]), "Expired"),
+        (ours.redis(&["localhost", "127.0.0.2"]), "not valid for name"),
+        (ours.redis_of_the_past(&[NODE]), "certificate expired"),
     ] {
         let redis = RedisServer::start_as(&recipe);
         let server = start(&ours, &url(&redis, NODE), &["--log-level", "debug"]);

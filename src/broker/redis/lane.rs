@@ -184,7 +184,7 @@ impl Lane {
                     link.process().lead.is_elsewhere(&server) || whereabouts.is_over(era)
                 }
                 Err(error) => {
-                    link.shared.health_ref().out_of_reach(&target::explained(&error));
+                    link.shared.health_ref().out_of_reach(&target::explained(&server, &error));
                     false
                 }
             };

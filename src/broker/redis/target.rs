@@ -2,7 +2,7 @@
 
 use fred::{
     error::Error,
-    types::config::{Config, ServerConfig},
+    types::config::{Config, Server, ServerConfig},
 };
 
 use crate::broker::InvalidSettings;
@@ -32,17 +32,19 @@ pub(super) fn sentinels(config: &Config) -> Option<Sentinels> {
     Some(Sentinels { config: Config { username, password, ..config.clone() }, service })
 }
 
-/// Why no connection was made, in words that say what to do about it.
-pub(super) fn explained(error: &Error) -> String {
-    // All that fred keeps of it is text.
-    if error.details().contains("InvalidCertificate") {
+/// Why no connection to `server` was made, in words that say what to do about it.
+pub(super) fn explained(server: &Server, error: &Error) -> String {
+    // All that is kept of it is text. The system's number for it helps nobody.
+    let details = error.details();
+    let words = details.split(" (os error ").next().unwrap_or(details);
+    if details.contains("invalid peer certificate") {
         return format!(
-            "Redis' certificate is not trusted: its authority has to be one of the system's, or \
-             of those in SSL_CERT_FILE, and it has to name the host that is connected to ({})",
-            error.details()
+            "{server}: Redis' certificate is not trusted: its authority has to be one of the \
+             system's, or of those in SSL_CERT_FILE, and it has to name the host that is \
+             connected to ({words})"
         );
     }
-    error.to_string()
+    format!("{server}: {words}")
 }
 
 #[cfg(test)]
