@@ -6,7 +6,7 @@
 //! not start.
 
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     config::Config,
@@ -103,7 +103,7 @@ fn http_share(left: usize, listeners: usize) -> usize {
 fn raise_limit() -> Option<u64> {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => {
-            info!(limit, "descriptor limit");
+            tracing::info!(limit, "descriptor limit");
             Some(limit)
         }
         Err(error) => {
