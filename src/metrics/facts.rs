@@ -92,6 +92,8 @@ pub struct ProcessFacts {
     pub broker_gaps_repaired: u64,
     /// Holes that clients were told about.
     pub broker_gaps_unrepaired: u64,
+    /// Messages that came a second time, and those that none of us wrote.
+    pub broker_dropped: [u64; 2],
     /// Commands that the broker refused, by [`BrokerRefusal`].
     pub broker_refusals: [u64; BrokerRefusal::WORDS.len()],
     /// How long the last heartbeat took through the broker and back.
@@ -269,6 +271,12 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             gaps(facts),
         ),
         family(
+            "broker_dropped_messages_total",
+            Kind::Counter,
+            "Messages from the broker that were dropped: come twice, or written by others.",
+            dropped(facts),
+        ),
+        family(
             "broker_refusals_total",
             Kind::Counter,
             "Commands that the broker refused, by why.",
@@ -309,6 +317,15 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             vec![Sample { shard: None, labels: build, value: Value::Whole(1) }],
         ),
     ]
+}
+
+fn dropped(facts: &ProcessFacts) -> Vec<Sample> {
+    let sample = |(reason, value): (&'static str, u64)| Sample {
+        shard: None,
+        labels: vec![("reason", reason.into())],
+        value: Value::Whole(value),
+    };
+    ["duplicate", "foreign"].into_iter().zip(facts.broker_dropped).map(sample).collect()
 }
 
 fn gaps(facts: &ProcessFacts) -> Vec<Sample> {

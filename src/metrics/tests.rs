@@ -16,6 +16,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     broker_reconnects: 2,
     broker_gaps_repaired: 3,
     broker_gaps_unrepaired: 4,
+    broker_dropped: [8, 9],
     broker_refusals: [0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     broker_lag_seconds: 0.25,
     raw_handovers: 5,
@@ -27,7 +28,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, `shard` apart, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 28] = [
+const PROMISED: [(&str, &[&str]); 29] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
@@ -48,6 +49,7 @@ const PROMISED: [(&str, &[&str]); 28] = [
     ("broker_connected", &[]),
     ("broker_reconnects_total", &[]),
     ("broker_gaps_total", &["repaired"]),
+    ("broker_dropped_messages_total", &["reason"]),
     ("broker_refusals_total", &["reason"]),
     ("broker_lag_seconds", &[]),
     ("raw_handovers_total", &[]),
@@ -280,6 +282,7 @@ fn the_json_holds_the_same_facts_per_shard_in_total_and_of_the_process() {
     assert_eq!(json["total"]["fanout_seconds"]["at_most_seconds"]["0.001"], 15);
     assert_eq!(json["process"]["broker_gaps_total"]["false"], 4);
     assert_eq!(json["process"]["broker_refusals_total"]["oom"], 6);
+    assert_eq!(json["process"]["broker_dropped_messages_total"]["foreign"], 9);
     assert_eq!(json["process"]["build_info"]["version"], "1.2.3");
     assert_eq!(json["process"]["drain_remaining_connections"], 7);
 

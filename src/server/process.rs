@@ -96,6 +96,7 @@ impl Process {
             broker_reconnects: health.reconnects(),
             broker_gaps_repaired: health.repaired(),
             broker_gaps_unrepaired: health.gaps(),
+            broker_dropped: [health.duplicates(), health.foreign()],
             broker_refusals: health.refusals(),
             broker_lag_seconds: health.lag_seconds(),
             raw_handovers: health.raw_handovers(),

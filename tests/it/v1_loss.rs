@@ -36,6 +36,7 @@ fn local_messages_have_no_position_and_unknown_positions_are_null() {
         "epoch": null,
         "offset": null,
         "scope": "local",
+        "clients": 0,
     });
     assert_eq!(published, expected);
     client.assert_nothing_else();
