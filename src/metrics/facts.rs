@@ -320,31 +320,26 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
 }
 
 fn dropped(facts: &ProcessFacts) -> Vec<Sample> {
-    let sample = |(reason, value): (&'static str, u64)| Sample {
-        shard: None,
-        labels: vec![("reason", reason.into())],
-        value: Value::Whole(value),
-    };
-    ["duplicate", "foreign"].into_iter().zip(facts.broker_dropped).map(sample).collect()
+    process_by_word("reason", &["duplicate", "foreign"], &facts.broker_dropped)
 }
 
 fn gaps(facts: &ProcessFacts) -> Vec<Sample> {
-    let gaps = [("true", facts.broker_gaps_repaired), ("false", facts.broker_gaps_unrepaired)];
-    let sample = |(repaired, count): (&'static str, u64)| Sample {
-        shard: None,
-        labels: vec![("repaired", repaired.into())],
-        value: Value::Whole(count),
-    };
-    gaps.into_iter().map(sample).collect()
+    let counts = [facts.broker_gaps_repaired, facts.broker_gaps_unrepaired];
+    process_by_word("repaired", &["true", "false"], &counts)
 }
 
 fn refusals(facts: &ProcessFacts) -> Vec<Sample> {
-    let sample = |(word, count): (&&'static str, &u64)| Sample {
+    process_by_word("reason", BrokerRefusal::WORDS, &facts.broker_refusals)
+}
+
+/// A count for each of `words`, which `label` holds.
+fn process_by_word(label: &'static str, words: &[&'static str], counts: &[u64]) -> Vec<Sample> {
+    let sample = |(&word, &count): (&&'static str, &u64)| Sample {
         shard: None,
-        labels: vec![("reason", Cow::Borrowed(*word))],
-        value: Value::Whole(*count),
+        labels: vec![(label, word.into())],
+        value: Value::Whole(count),
     };
-    BrokerRefusal::WORDS.iter().zip(&facts.broker_refusals).map(sample).collect()
+    words.iter().zip(counts).map(sample).collect()
 }
 
 fn process_family(name: &str, kind: Kind, help: &'static str, samples: Vec<Sample>) -> Family {
