@@ -203,6 +203,9 @@ pub const REDIS_POSITION_TTL: Duration = Duration::from_secs(60 * 60);
 pub const SUBSCRIBES_IN_FLIGHT_MAX: usize = 1024;
 /// A SUBSCRIBE that Redis refused is repeated after this.
 pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(5);
+/// Earlier epochs of a channel that are remembered, so that what comes of them, and a Redis that
+/// goes back to one, is noticed; past it the oldest is forgotten, and would be taken for a new one.
+pub const RETIRED_EPOCHS_MAX: usize = 8;
 /// Positions that a subscriber asks for at a time after it has subscribed; the rest after these.
 pub const POSITIONS_IN_FLIGHT_MAX: usize = 256;
 /// For a subscriber to get the messages it has missed from Redis; then they are told as a gap.

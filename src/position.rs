@@ -53,13 +53,15 @@ pub struct Missed {
     pub from: u64,
     /// The last one; `from - 1` if of this epoch nothing is; None: nobody knows.
     pub to: Option<u64>,
+    /// Something that was acknowledged surely is missing, though it may be named by none of these.
+    pub sure: bool,
 }
 
 impl Missed {
     /// Whether some message surely is missing, and not only the unknown end of another epoch.
     #[must_use]
     pub fn is_certain(&self) -> bool {
-        self.to.is_none_or(|to| to >= self.from)
+        self.sure || self.to.is_none_or(|to| to >= self.from)
     }
 }
 

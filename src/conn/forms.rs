@@ -196,10 +196,10 @@ mod tests {
     fn a_gap_is_told_with_what_is_known_of_it() {
         let channel = ChannelName::new("a").unwrap();
         let mut text = Vec::new();
-        let known = Missed { epoch: Some("e".into()), from: 3, to: Some(5) };
+        let known = Missed { epoch: Some("e".into()), from: 3, to: Some(5), sure: false };
         v1_gap(&channel, &known, &mut text);
         assert_eq!(text, br#"{"type":"gap","channel":"a","epoch":"e","from":3,"to":5}"#);
-        sse_gap(&channel, &Missed { epoch: None, from: 3, to: None }, &mut text);
+        sse_gap(&channel, &Missed { epoch: None, from: 3, to: None, sure: false }, &mut text);
         let told = r#"{"type":"gap","channel":"a","epoch":null,"from":3,"to":null}"#;
         let expected = format!("event: gap\ndata: {told}\n\n");
         assert_eq!(String::from_utf8_lossy(&text), expected);

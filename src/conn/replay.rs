@@ -360,7 +360,7 @@ impl Clients {
             && tells_gaps
         {
             let Position { epoch, offset } = after;
-            let missed = Missed { epoch: Some(epoch), from: offset + 1, to: Some(to) };
+            let missed = Missed { epoch: Some(epoch), from: offset + 1, to: Some(to), sure: false };
             self.tell_gap(key, &channel, &missed);
         }
         self.release(key);

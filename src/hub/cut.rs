@@ -49,8 +49,12 @@ impl Log {
         let last = goes_on.offset - u64::from(is_counted);
         let had = had.filter(|had| had.is_comparable(&goes_on));
         let first = had.map_or(1, |had| had.offset + 1);
-        let missed =
-            Missed { epoch: Some(goes_on.epoch), from: first, to: Some(last.max(first - 1)) };
+        let missed = Missed {
+            epoch: Some(goes_on.epoch),
+            from: first,
+            to: Some(last.max(first - 1)),
+            sure: false,
+        };
         Some(Hole { channel: self.name.clone(), missed })
     }
 }

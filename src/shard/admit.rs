@@ -224,8 +224,10 @@ async fn reach(
 /// What is missing when nobody knows where the channel stands.
 fn unknown(since: &Since) -> Option<Missed> {
     match since {
-        Since::After(after) => Some(Missed { epoch: None, from: after.offset + 1, to: None }),
+        Since::After(after) => {
+            Some(Missed { epoch: None, from: after.offset + 1, to: None, sure: false })
+        }
         Since::Newest(0) => None,
-        Since::Newest(_) => Some(Missed { epoch: None, from: 1, to: None }),
+        Since::Newest(_) => Some(Missed { epoch: None, from: 1, to: None, sure: false }),
     }
 }

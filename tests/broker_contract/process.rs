@@ -79,10 +79,16 @@ impl TestSink {
         self.seen().iter().filter(|seen| matches!(seen, Seen::Gap(..))).count()
     }
 
+    /// How many of them tell plain clients, too.
+    pub(crate) fn certain_gaps(&self) -> usize {
+        let is_certain = |seen: &&Seen| matches!(seen, Seen::Gap(_, missed) if missed.is_certain());
+        self.seen().iter().filter(is_certain).count()
+    }
+
     /// The holes that were told: epoch, first and last offset.
     pub(crate) fn missed(&self) -> Vec<(String, u64, Option<u64>)> {
         let missed = |seen| match seen {
-            Seen::Gap(_, Missed { epoch, from, to }) => {
+            Seen::Gap(_, Missed { epoch, from, to, .. }) => {
                 Some((epoch.map_or_else(String::new, |epoch| epoch.to_string()), from, to))
             }
             Seen::Message(_) => None,

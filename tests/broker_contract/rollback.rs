@@ -122,3 +122,68 @@ fn a_rollback_during_an_outage_ends_the_epoch_however_far_it_went_on() {
         });
     }
 }
+
+#[test]
+fn a_redis_that_goes_back_to_a_history_it_had_left_drops_nothing_without_a_word() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server), 2).await;
+        process.subscribe("a").await;
+        for text in ["1", "2"] {
+            offset(process.publish("a", text).await);
+        }
+        assert_eq!(server.cli(&["SWAPDB", "0", "1"]), "OK");
+        offset(process.publish("a", "elsewhere").await);
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == 3).await;
+            assert_eq!(sink.certain_gaps(), 0, "another history is no loss");
+        }
+        assert_eq!(server.cli(&["SWAPDB", "0", "1"]), "OK");
+        // Each is acknowledged: it arrives, or plain clients are told.
+        assert_eq!(offset(process.publish("a", "back again").await), 3);
+        for sink in &process.sinks {
+            let is_told =
+                || sink.texts().contains(&"back again".to_owned()) || sink.certain_gaps() > 0;
+            until("it has arrived, or is told", is_told).await;
+        }
+        offset(process.publish("a", "last").await);
+        for sink in &process.sinks {
+            until("it goes on", || sink.texts().contains(&"last".to_owned())).await;
+        }
+    });
+}
+
+#[test]
+fn a_forged_message_hides_nothing_that_follows() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server), 2).await;
+        process.subscribe("a").await;
+        assert_eq!(offset(process.publish("a", "1").await), 1);
+        for sink in &process.sinks {
+            until("it has arrived", || sink.messages().len() == 1).await;
+        }
+        let epoch = server.cli(&["HGET", META, "epoch"]);
+        for forged in ["9007199254740991", "9007199254740992", "18446744073709551615", "1000"] {
+            let payload = format!("2 t {epoch} {forged} 7 8\nforged");
+            server.cli(&["PUBLISH", "test:{a}", &payload]);
+        }
+        for number in 2..=5 {
+            assert_eq!(offset(process.publish("a", &number.to_string()).await), number);
+        }
+        for sink in &process.sinks {
+            until("all have arrived", || sink.messages().len() == 5).await;
+            assert_eq!(
+                (sink.texts(), sink.gaps()),
+                (["1", "2", "3", "4", "5"].map(String::from).to_vec(), 0)
+            );
+        }
+        // Of another history, which Redis does not have: it may have been one, and is told.
+        server.cli(&["PUBLISH", "test:{a}", "2 t another 9007199254740991 7 8\nforged"]);
+        assert_eq!(offset(process.publish("a", "6").await), 6);
+        for sink in &process.sinks {
+            until("it has arrived", || sink.messages().len() == 6).await;
+            assert_eq!(sink.offsets(), [1, 2, 3, 4, 5, 6]);
+        }
+    });
+}

@@ -107,8 +107,8 @@ impl Histories {
 
     /// The same where the newest message has a nonce.
     fn begin_at(&mut self, channel: &ChannelName, position: Position, nonce: u64, now: Millis) {
-        let before = self.get(channel).map(|ring| ring.position().epoch);
-        let replaced = before.filter(|epoch| !is_same_epoch(epoch, &position.epoch));
+        let before = self.get(channel);
+        let replaced = before.map(|ring| ring.replaced_by(&position.epoch)).unwrap_or_default();
         self.forget(channel);
         self.make_room();
         self.uses += 1;

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    limits::{HISTORY_COPY_BYTES_MAX, HISTORY_MESSAGE_COST_BYTES},
+    limits::{HISTORY_COPY_BYTES_MAX, HISTORY_MESSAGE_COST_BYTES, RETIRED_EPOCHS_MAX},
     position::{Missed, Position, Recovery, Since, is_same_epoch},
     ws::Kind,
 };
@@ -70,17 +70,18 @@ pub(in crate::broker) struct Ring {
     bytes: usize,
     before: u64,
     complete: bool,
-    replaced: Option<Arc<str>>,
+    /// The epochs before, the newest last.
+    replaced: Vec<Arc<str>>,
 }
 
 impl Ring {
     /// Nothing kept, and `position` is the newest message's.
     pub(in crate::broker) fn new(position: Position) -> Self {
-        Self::begin(position, 0, None)
+        Self::begin(position, 0, Vec::new())
     }
 
-    /// The same where the newest message has a nonce, and the channel had another epoch here.
-    pub(super) fn begin(position: Position, nonce: u64, replaced: Option<Arc<str>>) -> Self {
+    /// The same where the newest message has a nonce, and the channel had other epochs here.
+    pub(super) fn begin(position: Position, nonce: u64, replaced: Vec<Arc<str>>) -> Self {
         Self {
             epoch: position.epoch,
             last: position.offset,
@@ -126,7 +127,19 @@ impl Ring {
 
     /// Whether `epoch` came before this one: what still arrives of it is late.
     pub(in crate::broker) fn has_replaced(&self, epoch: &Arc<str>) -> bool {
-        self.replaced.as_ref().is_some_and(|replaced| is_same_epoch(replaced, epoch))
+        self.replaced.iter().any(|replaced| is_same_epoch(replaced, epoch))
+    }
+
+    /// The epochs that are over once the channel goes on in `epoch`.
+    pub(super) fn replaced_by(&self, epoch: &Arc<str>) -> Vec<Arc<str>> {
+        let mut replaced = self.replaced.clone();
+        if !is_same_epoch(&self.epoch, epoch) {
+            replaced.retain(|one| !is_same_epoch(one, epoch) && !is_same_epoch(one, &self.epoch));
+            replaced.push(self.epoch.clone());
+        }
+        let surplus = replaced.len().saturating_sub(RETIRED_EPOCHS_MAX);
+        replaced.drain(..surplus);
+        replaced
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -200,12 +213,14 @@ impl Ring {
                     epoch: Some(to.epoch.clone()),
                     from: after.offset + 1,
                     to: Some(floor),
+                    sure: false,
                 });
                 Recovery { from: at(after.offset.max(floor)), missed }
             }
             // Of another history, or of a future that this one does not have.
             Since::After(_) => {
-                let missed = Missed { epoch: Some(to.epoch.clone()), from: 1, to: Some(floor) };
+                let missed =
+                    Missed { epoch: Some(to.epoch.clone()), from: 1, to: Some(floor), sure: false };
                 Recovery { from: at(floor), missed: Some(missed) }
             }
         }

@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod common;
 mod connection;
+mod doubt;
 mod era;
 mod frames;
 mod hearing;

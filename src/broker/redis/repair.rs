@@ -45,6 +45,8 @@ struct Hole {
     last: u64,
     /// The nonce of the one after it, which has arrived.
     next: Option<u64>,
+    /// Something of an earlier history was acknowledged and surely has not been here.
+    sure: bool,
 }
 
 /// What comes before a hole.
@@ -93,7 +95,13 @@ impl Subscriber {
             before,
             last: previous,
             next: Some(nonce),
+            sure: false,
         };
+        let is_out_of_turn = matches!(verdict, Verdict::Jump(_) | Verdict::Turn | Verdict::Begins);
+        if (is_out_of_turn || newest.is_none()) && !self.is_believed(&channel, name, &stamp).await?
+        {
+            return Ok(());
+        }
         let repaired = match verdict {
             Verdict::Next => Ok(()),
             Verdict::Duplicate => {
@@ -108,7 +116,7 @@ impl Subscriber {
                 self.repair(&channel, name, hole(1, before)).await
             }
             Verdict::Turn => self.repair(&channel, name, hole(1, Before::Epoch)).await,
-            Verdict::Late | Verdict::Diverged => Err(Diverged),
+            Verdict::Late { .. } | Verdict::Diverged => Err(Diverged),
         };
         let position = Position { epoch: epoch.into(), offset };
         let kept = Kept { kind, data: data.clone(), nonce };
@@ -116,7 +124,9 @@ impl Subscriber {
             && self.link.process().feed(&channel, Stamped { position, previous, kept })
                 == Fed::Known;
         if !is_one_history {
-            return self.diverged(&channel, name, epoch).await;
+            // It is not delivered: unless it was here, it is lost.
+            let sure = !matches!(verdict, Verdict::Late { is_new: false });
+            return self.diverged(&channel, name, epoch, sure).await;
         }
         let position =
             self.with_track(name, |track| track.advance(epoch, offset, nonce, clock::now()));
@@ -154,7 +164,7 @@ impl Subscriber {
     }
 
     /// Gets as far as Redis stood `at` some moment.
-    async fn catch_up(
+    pub(super) async fn catch_up(
         &self,
         channel: &ChannelName,
         name: &str,
@@ -167,21 +177,28 @@ impl Subscriber {
         });
         let Some((lag, Some(newest))) = compared else { return Ok(()) };
         let (from, before) = match lag {
+            // What others here have heard since, and is over in Redis, has not come this way.
+            Lag::None if self.link.process().has_replaced(channel, &position.epoch) => {
+                return self.diverged(channel, name, &position.epoch, true).await;
+            }
             Lag::None => return Ok(()),
             Lag::Behind(from) => (from, Before::Message(newest)),
             Lag::Begun => (1, self.before_first(name, at).await),
             Lag::Turned => (1, Before::Epoch),
-            Lag::Diverged => return self.diverged(channel, name, &position.epoch).await,
+            Lag::Diverged { is_new } => {
+                return self.diverged(channel, name, &position.epoch, is_new).await;
+            }
         };
         if position.is_empty() && before == Before::Epoch {
             // The era may have changed since.
             position = self.link.process().empty(&self.link).await.position;
         }
         let Position { epoch, offset } = position;
-        let hole = Hole { epoch: epoch.clone(), from, to: offset, before, last: nonce, next: None };
+        let (to, last, next, sure) = (offset, nonce, None, false);
+        let hole = Hole { epoch: epoch.clone(), from, to, before, last, next, sure };
         match self.repair(channel, name, hole).await {
             Ok(()) => Ok(()),
-            Err(Diverged) => self.diverged(channel, name, &epoch).await,
+            Err(Diverged) => self.diverged(channel, name, &epoch, true).await,
         }
     }
 
@@ -189,7 +206,7 @@ impl Subscriber {
     /// does neither.
     async fn repair(&self, channel: &ChannelName, name: &str, hole: Hole) -> Result<(), Diverged> {
         let process = self.link.process();
-        let Hole { epoch, from, to, before, last, next } = hole;
+        let Hole { epoch, from, to, before, last, next, sure } = hole;
         if self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await == Fed::Diverged {
             return Err(Diverged);
         }
@@ -211,7 +228,7 @@ impl Subscriber {
         };
         let mut is_whole = to >= from;
         if reached >= from || !follows {
-            let missed = Missed { epoch: Some(epoch.clone()), from, to: Some(reached) };
+            let missed = Missed { epoch: Some(epoch.clone()), from, to: Some(reached), sure };
             self.gap(channel, missed);
             is_whole = false;
         }
@@ -231,7 +248,8 @@ impl Subscriber {
             }
         }
         if reached < to {
-            let missed = Missed { epoch: Some(epoch.clone()), from: reached + 1, to: Some(to) };
+            let missed =
+                Missed { epoch: Some(epoch.clone()), from: reached + 1, to: Some(to), sure: false };
             self.gap(channel, missed);
             is_whole = false;
         }
@@ -280,12 +298,14 @@ impl Subscriber {
     }
 
     /// Ends an epoch that stands for two histories. Everyone gets to the new one that way,
-    /// whoever comes first.
+    /// whoever comes first. `sure`: something of it was acknowledged and is lost here; then plain
+    /// clients are told, too.
     async fn diverged(
         &self,
         channel: &ChannelName,
         name: &str,
         epoch: &str,
+        sure: bool,
     ) -> Result<(), ConnectionError> {
         let process = self.link.process();
         let asking = async {
@@ -304,28 +324,32 @@ impl Subscriber {
         if is_here == Some(true) {
             // A late message of an epoch that is over in Redis too.
             self.link.shared.health_ref().duplicates.add(1);
+            if sure {
+                self.unnamed(channel, name);
+            }
             return Ok(());
         }
         seldom!(warn, "Redis was rolled back: the channel begins anew", %channel, epoch);
         let Position { epoch, offset } = position;
         let (before, next) = (Before::Epoch, None);
-        let hole = Hole { epoch: epoch.clone(), from: 1, to: offset, before, last: nonce, next };
+        let (from, to, last) = (1, offset, nonce);
+        let hole = Hole { epoch: epoch.clone(), from, to, before, last, next, sure };
         if self.repair(channel, name, hole).await.is_err() {
-            let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset) };
+            let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset), sure };
             self.gap(channel, missed);
             self.with_track(name, |track| track.advance(&epoch, offset, nonce, clock::now()));
         }
         Ok(())
     }
 
-    fn gap(&self, channel: &ChannelName, missed: Missed) {
+    pub(super) fn gap(&self, channel: &ChannelName, missed: Missed) {
         self.link.shared.health_ref().count_gap();
         seldom!(warn, "messages were lost between Redis and this process", %channel, ?missed);
         self.sink.gap(channel, missed);
     }
 
     /// The track of what is still wanted.
-    fn with_track<R>(&self, name: &str, act: impl FnOnce(&mut Track) -> R) -> Option<R> {
+    pub(super) fn with_track<R>(&self, name: &str, act: impl FnOnce(&mut Track) -> R) -> Option<R> {
         let mut subscriptions = self.subscriptions.borrow_mut();
         subscriptions.get_mut(name).map(|known| act(&mut known.track))
     }

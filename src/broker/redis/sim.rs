@@ -8,18 +8,19 @@
 
 mod ear;
 mod model;
+mod settings;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use ear::{Ear, Noted};
 use model::Redis;
+use settings::settings;
 
-use super::{link::Link, process::Process, subscriber::Subscriber};
+use bytes::Bytes;
+
+use super::{link::Link, process::Process, subscriber::Subscriber, wire};
 use crate::{
-    broker::{
-        HistorySettings, OnLoss, Place, Recovery, RedisSettings, Settings, Shared, Since, Sink,
-        Subscribers,
-    },
+    broker::{Place, Recovery, Shared, Since, Sink},
     channel::ChannelName,
     position::Position,
     seeds,
@@ -60,6 +61,8 @@ struct World {
     redis: Rc<Redis>,
     /// The stream keeps all, and Redis answers whenever it is up: then rollbacks are always found.
     is_plain: bool,
+    /// Now and then Redis is where it was before.
+    goes_back: bool,
     channel: ChannelName,
     shards: Vec<Shard>,
     /// Where the channel stood when nobody had published to it, and how many messages there were.
@@ -93,6 +96,7 @@ impl World {
         Self {
             redis,
             is_plain,
+            goes_back: random.bool(),
             channel: ChannelName::new("a").unwrap(),
             shards,
             empty: Vec::new(),
@@ -132,7 +136,14 @@ impl World {
             80..=85 => self.resume(shard).await,
             86..=88 => self.rejoin(shard).await,
             89..=92 => self.redis.replicate(),
-            93..=95 => self.redis.fail_over(),
+            93 | 94 => self.redis.fail_over(),
+            95 if self.goes_back => match self.random.u8(0..8) {
+                0 | 1 => self.redis.save(),
+                2 => self.redis.restore(),
+                3 => self.redis.fail_back(),
+                _ => self.redis.swap(),
+            },
+            95 => self.redis.fail_over(),
             96 => self.redis.lose_all(),
             97 => self.redis.is_up.set(false),
             _ => self.redis.is_up.set(true),
@@ -149,12 +160,36 @@ impl World {
         let before = self.redis.turn_begins();
         let (name, channel) = (self.process(shard).names.channel(&self.channel), &self.channel);
         let subscriber = &self.shards[shard].subscriber;
+        let health = self.shards[shard].shared.health_ref();
+        let counts = || (health.foreign.get(), health.duplicates.get());
+        let (before_it, sure) = (counts(), self.shards[shard].ear.sure);
+        let is_remembered = {
+            let message = wire::decode(&payload).unwrap();
+            let process = self.process(shard);
+            process.nonce_at(channel, message.epoch, message.offset).is_some()
+        };
         let is_kept = subscriber.publication(channel.clone(), &name, &payload).await.is_ok();
+        // A forgery, as far as Redis says; a repetition, as far as anybody here remembers.
+        let (foreign, repeated) = counts();
+        let is_excused = foreign > before_it.0 || (repeated > before_it.1 && !is_remembered);
         self.hear(shard, before);
+        if self.is_plain && is_kept && !is_excused && self.shards[shard].ear.sure == sure {
+            self.assert_not_dropped(shard, &payload);
+        }
         if !is_kept {
             self.disconnect(shard);
         }
         true
+    }
+
+    /// What has arrived was delivered, now or before, or was told to be missing, or is from before
+    /// anybody listened: nobody is left without a word.
+    fn assert_not_dropped(&self, shard: usize, payload: &Bytes) {
+        let wire::Message { epoch, offset, data, .. } = wire::decode(payload).unwrap();
+        let text = str::from_utf8(&data).unwrap();
+        let is_known = self.shards[shard].ear.knows(epoch, offset, text);
+        let at = &self.shards[shard].ear.at;
+        assert!(is_known, "{epoch}:{offset} ({text}) was dropped without a word at {at:?}");
     }
 
     fn hear(&mut self, shard: usize, failures_before: u64) {
@@ -226,6 +261,7 @@ impl World {
                 self.deliver(shard).await;
             }
             let Shard { subscriber, ear, .. } = &mut self.shards[shard];
+            ear.since = self.redis.newest_text();
             if subscriber.anchor(&self.channel, &standing, before) {
                 ear.begin(standing.position, count);
                 break;
@@ -352,22 +388,4 @@ impl World {
         };
         self.shards.iter().all(|shard| shard.ear.at.as_ref().is_some_and(is_there))
     }
-}
-
-fn settings(messages_max: usize) -> Settings {
-    let redis = RedisSettings {
-        url: "redis://127.0.0.1:1".to_owned(),
-        subscribers: Subscribers::PerShard,
-        pool: 1,
-        prefix: "test".to_owned(),
-        raw_channel: None,
-        max_broadcast_bytes: 1_000,
-    };
-    let history = HistorySettings {
-        messages_max,
-        bytes_max: 1 << 20,
-        total_bytes_max: 1 << 20,
-        ttl: Duration::from_secs(300),
-    };
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history }
 }

@@ -5,20 +5,21 @@
 //! rolls a channel back, which then goes on from an offset that was used before. Only nonces tell
 //! these messages from the ones that were lost.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, collections::VecDeque};
 
 use crate::{
     clock::Millis,
-    limits::{REDIS_META_TTL, REDIS_POSITION_TTL},
-    position::{Position, is_same_epoch},
+    limits::{REDIS_META_TTL, REDIS_POSITION_TTL, RETIRED_EPOCHS_MAX},
+    position::Position,
 };
 
 /// A channel's place in its history, as one shard has seen it.
 #[derive(Debug, Default)]
 pub(super) struct Track {
     last: Option<Last>,
-    /// The epoch before this one: what still arrives of it is late.
-    retired: Option<Arc<str>>,
+    /// The newest of each epoch before this one, the latest last: what still arrives of them is
+    /// late.
+    retired: VecDeque<Last>,
     /// Something may have come since that did not arrive here, and be gone.
     is_torn: bool,
 }
@@ -53,8 +54,9 @@ pub(super) enum Verdict {
     Turn,
     /// It was here before.
     Duplicate,
-    /// It is of a history that is over here; or Redis was rolled back to it.
-    Late,
+    /// It is of a history that is over here; or Redis has gone back to it. `is_new`: it has not
+    /// been here, as far as can be told.
+    Late { is_new: bool },
     /// Two messages share an offset, here or before: the history was rolled back.
     Diverged,
 }
@@ -70,8 +72,9 @@ pub(super) enum Lag {
     Begun,
     /// As [`Verdict::Turn`].
     Turned,
-    /// As [`Verdict::Diverged`].
-    Diverged,
+    /// As [`Verdict::Diverged`]. `is_new`: Redis has messages that have not been here, as far as
+    /// can be told.
+    Diverged { is_new: bool },
 }
 
 impl Track {
@@ -83,8 +86,15 @@ impl Track {
         now: Millis,
         known: impl FnOnce(u64) -> Option<u64>,
     ) -> Verdict {
-        if self.retired.as_deref() == Some(stamp.epoch) {
-            return Verdict::Late;
+        if let Some(over) = self.retired(stamp.epoch) {
+            let Stamp { offset, nonce, .. } = *stamp;
+            // Who cannot tell says that it is new: rather once too often than never.
+            let is_new = match offset.cmp(&over.position.offset) {
+                Ordering::Greater => true,
+                Ordering::Equal => nonce != over.nonce,
+                Ordering::Less => known(offset) != Some(nonce),
+            };
+            return Verdict::Late { is_new };
         }
         let Some(last) = &self.last else { return Verdict::Next };
         let newest = last.position.offset;
@@ -117,8 +127,9 @@ impl Track {
     pub(super) fn compare(&self, held: &Position, nonce: u64) -> Lag {
         let Some(last) = &self.last else { return Lag::None };
         let newest = last.position.offset;
-        if self.retired.as_ref().is_some_and(|retired| is_same_epoch(retired, &held.epoch)) {
-            Lag::Diverged
+        if let Some(over) = self.retired(&held.epoch) {
+            let is_new = held.offset > over.position.offset || nonce != over.nonce;
+            Lag::Diverged { is_new }
         } else if last.position.is_empty() {
             Lag::Begun
         } else if !last.position.is_comparable(held) {
@@ -126,7 +137,7 @@ impl Track {
         } else if held.offset > newest {
             Lag::Behind(newest + 1)
         } else if held.offset < newest || nonce != last.nonce {
-            Lag::Diverged
+            Lag::Diverged { is_new: nonce != last.nonce && held.offset > 0 }
         } else {
             Lag::None
         }
@@ -145,7 +156,11 @@ impl Track {
             // An empty position has no messages: none of them comes late.
             Some(last) if last.position.is_empty() => epoch.into(),
             Some(last) => {
-                self.retired = Some(last.position.epoch);
+                self.retired.retain(|over| *over.position.epoch != *epoch);
+                self.retired.push_back(last);
+                if self.retired.len() > RETIRED_EPOCHS_MAX {
+                    self.retired.pop_front();
+                }
                 epoch.into()
             }
             None => epoch.into(),
@@ -159,6 +174,11 @@ impl Track {
     /// Not all that is published arrives here, for a while.
     pub(super) fn tear(&mut self) {
         self.is_torn = true;
+    }
+
+    /// Where an epoch that is over here ended.
+    fn retired(&self, epoch: &str) -> Option<&Last> {
+        self.retired.iter().find(|over| *over.position.epoch == *epoch)
     }
 
     /// Whether anything is known of where the channel stands.
@@ -216,8 +236,10 @@ mod tests {
         assert_eq!(take(&mut track, &stamp("a", 7)), Verdict::Next);
         assert_eq!(take(&mut track, &stamp("b", 1)), Verdict::Turn);
         assert_eq!(take(&mut track, &stamp("b", 2)), Verdict::Next);
-        assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late);
+        assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late { is_new: true });
+        assert_eq!(take(&mut track, &stamp("a", 7)), Verdict::Late { is_new: false });
         assert_eq!(take(&mut track, &stamp("c", 3)), Verdict::Turn);
+        assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late { is_new: true }, "still");
     }
 
     #[test]
@@ -273,10 +295,15 @@ mod tests {
         track.advance("a", 3, 30, Millis(0));
         assert_eq!(track.compare(&held("a", 3), 30), Lag::None);
         assert_eq!(track.compare(&held("a", 5), 50), Lag::Behind(4));
-        assert_eq!(track.compare(&held("a", 2), 20), Lag::Diverged);
-        assert_eq!(track.compare(&held("a", 3), 31), Lag::Diverged);
+        assert_eq!(track.compare(&held("a", 2), 20), Lag::Diverged { is_new: true });
+        assert_eq!(track.compare(&held("a", 3), 31), Lag::Diverged { is_new: true });
         assert_eq!(track.compare(&held("b", 0), 0), Lag::Turned);
         track.advance("b", 0, 0, Millis(0));
-        assert_eq!(track.compare(&held("a", 4), 40), Lag::Diverged, "that one was over");
+        assert_eq!(
+            track.compare(&held("a", 4), 40),
+            Lag::Diverged { is_new: true },
+            "that one was over"
+        );
+        assert_eq!(track.compare(&held("a", 3), 30), Lag::Diverged { is_new: false });
     }
 }

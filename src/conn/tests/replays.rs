@@ -140,7 +140,7 @@ fn a_subscription_that_is_being_settled_holds_the_logs_though_an_earlier_replay_
     table.clients.replayed(key, Some(vec![message(1, 5)]));
     table.clients.append(&message(2, 5));
     while table.clients.pass(&mut || true).more {}
-    let missed = Some(Missed { epoch: Some("l".into()), from: 1, to: Some(3) });
+    let missed = Some(Missed { epoch: Some("l".into()), from: 1, to: Some(3), sure: false });
     let from = Some(Position { epoch: "l".into(), offset: 3 });
     table.clients.append(&Publication { channel: late.clone(), ..message(9, 5) });
     table.clients.subscribed(key, Start { channel: late, from, missed, ..start(0, 0) });

@@ -1,6 +1,9 @@
 //! What a shard hears, and whether that is as promised.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 
@@ -62,6 +65,14 @@ pub(super) struct Ear {
     /// All it has of this history.
     pub(super) heard: Vec<(Position, String)>,
     pub(super) gaps: u64,
+    /// Of these, those that tell plain clients, too.
+    pub(super) sure: u64,
+    /// All it ever had.
+    ever: HashSet<String>,
+    /// All it was told to be missing: epochs, and from where to where.
+    told: Vec<(Arc<str>, u64, u64)>,
+    /// Texts up to this number are from before it listened.
+    pub(super) since: u64,
 }
 
 impl Ear {
@@ -69,8 +80,25 @@ impl Ear {
     /// `count`: how many messages there had been when that was asked.
     pub(super) fn begin(&mut self, position: Position, count: usize) {
         if self.at.is_none() {
-            *self = Self { at: Some(position), count, is_new: true, ..Self::default() };
+            *self = Self {
+                at: Some(position),
+                count,
+                is_new: true,
+                since: self.since,
+                ..Self::default()
+            };
         }
+    }
+
+    /// Whether it has, or was told of, or need not have what was published at a position.
+    pub(super) fn knows(&self, epoch: &str, offset: u64, text: &str) -> bool {
+        let is_told = |(told, from, to): &(Arc<str>, u64, u64)| {
+            **told == *epoch && (*from..=*to).contains(&offset)
+        };
+        self.at.is_none()
+            || self.ever.contains(text)
+            || self.told.iter().any(is_told)
+            || text.parse::<u64>().unwrap() <= self.since
     }
 
     /// Hears what was noted: each message must follow the one before, or a gap between the two was
@@ -103,6 +131,7 @@ impl Ear {
         }
         self.is_new = false;
         self.at = Some(position.clone());
+        self.ever.insert(text.clone());
         self.heard.push((position, text));
     }
 
@@ -119,8 +148,11 @@ impl Ear {
                 self.heard.clear();
             }
         }
-        assert!(failed || !redis.certainly_has(&epoch, to), "{missed:?} was told, and is there");
+        let is_there = missed.from <= to && redis.certainly_has(&epoch, to);
+        assert!(failed || !is_there, "{missed:?} was told, and is there");
+        self.told.push((epoch.clone(), missed.from, to));
         self.gaps += 1;
+        self.sure += u64::from(missed.is_certain());
         self.count = redis.mark.get();
         self.is_new = false;
         self.at = Some(Position { epoch, offset: to });

@@ -48,6 +48,9 @@ pub(super) struct Redis {
     random: RefCell<fastrand::Rng>,
     pub(super) held: RefCell<Held>,
     replica: RefCell<Held>,
+    /// Another database, and what a snapshot has.
+    other: RefCell<Held>,
+    snapshot: RefCell<Held>,
     pub(super) is_up: Cell<bool>,
     pub(super) failures: Cell<u64>,
     pub(super) losses: Cell<u64>,
@@ -86,6 +89,8 @@ impl Redis {
             random: RefCell::new(random),
             held: RefCell::default(),
             replica: RefCell::default(),
+            other: RefCell::default(),
+            snapshot: RefCell::default(),
             is_up: Cell::new(true),
             failures: Cell::new(0),
             losses: Cell::new(0),
@@ -102,6 +107,11 @@ impl Redis {
 
     fn chance(&self, percent: u8) -> bool {
         self.random.borrow_mut().u8(0..100) < percent
+    }
+
+    /// Texts that are published from now on are larger numbers.
+    pub(super) fn newest_text(&self) -> u64 {
+        self.count.get()
     }
 
     fn unique(&self) -> u64 {
@@ -218,6 +228,33 @@ impl Redis {
         self.held.replace(self.replica.borrow().clone());
         self.failovers.set(self.failovers.get() + 1);
         self.losses.set(self.losses.get() + 1);
+        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
+    }
+
+    /// Databases are swapped: connections stay, and what is on its way still comes.
+    pub(super) fn swap(&self) {
+        self.held.swap(&self.other);
+        self.losses.set(self.losses.get() + 2);
+        self.failovers.set(self.failovers.get() + 1);
+    }
+
+    /// The old master is the master again, with what it had.
+    pub(super) fn fail_back(&self) {
+        self.held.swap(&self.replica);
+        self.losses.set(self.losses.get() + 2);
+        self.failovers.set(self.failovers.get() + 1);
+        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
+    }
+
+    pub(super) fn save(&self) {
+        self.snapshot.replace(self.held.borrow().clone());
+    }
+
+    /// Redis begins again with what was saved.
+    pub(super) fn restore(&self) {
+        self.held.replace(self.snapshot.borrow().clone());
+        self.losses.set(self.losses.get() + 2);
+        self.failovers.set(self.failovers.get() + 1);
         self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
     }
 

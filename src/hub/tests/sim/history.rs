@@ -209,6 +209,6 @@ impl Simulation {
         let before = newest_in(log.created..first).filter(|at| at.epoch == goes_on.epoch);
         let from = before.map_or(1, |before| before.offset + 1);
         let to = goes_on.offset - u64::from(positions[newest].is_some());
-        Some(Missed { epoch: Some(goes_on.epoch), from, to: Some(to.max(from - 1)) })
+        Some(Missed { epoch: Some(goes_on.epoch), from, to: Some(to.max(from - 1)), sure: false })
     }
 }
