@@ -93,7 +93,8 @@ impl CloseReason {
         match self {
             Self::Client => row(None, "client", "", false),
             Self::GoingAway => row(Some(1001), "going_away", "server is going away", true),
-            Self::Protocol => row(Some(1002), "protocol", "protocol error", false),
+            // Some libraries report a 1012, which they lack, as 1002.
+            Self::Protocol => row(Some(1002), "protocol", "protocol error", true),
             Self::Unsupported => row(Some(1003), "unsupported", "data not supported", false),
             Self::BadUtf8 => row(Some(1007), "bad_utf8", "text is not UTF-8", false),
             Self::NotJson => row(Some(1007), "not_json", "text is not JSON", false),
@@ -151,7 +152,7 @@ mod tests {
         let promised = [
             (CloseReason::Client, None, "client", false),
             (CloseReason::GoingAway, Some(1001), "going_away", true),
-            (CloseReason::Protocol, Some(1002), "protocol", false),
+            (CloseReason::Protocol, Some(1002), "protocol", true),
             (CloseReason::Unsupported, Some(1003), "unsupported", false),
             (CloseReason::BadUtf8, Some(1007), "bad_utf8", false),
             (CloseReason::NotJson, Some(1007), "not_json", false),
@@ -163,6 +164,7 @@ mod tests {
             (CloseReason::SlowConsumer, Some(1013), "slow_consumer", true),
             (CloseReason::HistoryGone, Some(1013), "history_gone", true),
             (CloseReason::Gap, Some(1013), "gap", true),
+            (CloseReason::TooManyChannels, Some(1013), "too_many_channels", true),
             (CloseReason::PingTimeout, Some(4408), "ping_timeout", true),
             (CloseReason::Lost, None, "lost", true),
         ];

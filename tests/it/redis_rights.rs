@@ -35,8 +35,11 @@ fn a_right_that_lacks_in_a_cluster_is_told() {
             (get(server.addr(), "/readyz").status == 200) == is_up
         });
         let _client = Client::connect(server.addr());
-        let is_local = Publisher::new(server.addr()).publish("hi").is_local();
-        assert_eq!(is_local, right != "+ssubscribe", "without {right}");
+        let mut publisher = Publisher::new(server.addr());
+        // On a busy machine the first answer may come too late to say more than that.
+        eventually(PATIENCE, &format!("without {right} messages go where they can"), || {
+            publisher.publish("hi").is_local() == (right != "+ssubscribe")
+        });
         server.wait_for_log(&[what, which]);
     }
 }

@@ -63,6 +63,11 @@ class Process:
         status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
         return int(re.search(rf"{field}:\s+(\d+) kB", status).group(1)) / 1024
 
+    def cpu(self):
+        """Seconds of CPU that it has used."""
+        fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self):
         self.child.kill()
         self.child.wait()
@@ -217,11 +222,11 @@ def judge(attack, server):
     healthy = Healthy(port, admin)
     healthy.start()
     time.sleep(1)
-    before = server.memory("VmRSS")
+    before, cpu = server.memory("VmRSS"), server.cpu()
     assailant = multiprocessing.Process(target=assail, args=(attack.run, port), daemon=True)
     assailant.start()
     assailant.join(attack.seconds + 14)
-    most = server.memory("VmHWM")
+    most, cpu = server.memory("VmHWM"), server.cpu() - cpu
     assailant.kill()
     assailant.join()
     time.sleep(1)
@@ -243,7 +248,7 @@ def judge(attack, server):
     if server.child.poll() is not None:
         problems.append(f"the server ended: {server.child.returncode}")
     answer = percentile(healthy.answers, 0.99)
-    figures = (before, most, allowed, p99 * 1000, answer * 1000, slowest * 1000)
+    figures = (before, most, allowed, cpu, p99 * 1000, answer * 1000, slowest * 1000)
     return problems, figures
 
 
@@ -263,16 +268,17 @@ def main():
         print(f"no such attack: {', '.join(unknown)}; --list names them", file=sys.stderr)
         return 2
     chosen = [known[name] for name in options.attacks] or ATTACKS
-    print("attack             RSS before, most (allowed) MiB   p99 ms: message, publish   newcomer ms")
+    print("attack             RSS before, most (allowed) MiB    CPU s   p99 ms of message, publish"
+          "   newcomer ms")
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for attack in chosen:
             try:
                 problems, figures = run_attack(attack, options.server, folder)
-                before, most, allowed, message, publish, newcomer = figures
+                before, most, allowed, cpu, message, publish, newcomer = figures
                 print(
-                    f"{attack.name:18} {before:10.0f} {most:5.0f} ({allowed:3d})"
-                    f" {message:24.0f} {publish:9.0f} {newcomer:13.0f}",
+                    f"{attack.name:18} {before:10.0f} {most:5.0f} ({allowed:3d}) {cpu:15.1f}"
+                    f" {message:14.0f} {publish:13.0f} {newcomer:13.0f}",
                     flush=True,
                 )
             except (OSError, RuntimeError, AssertionError) as error:

@@ -25,7 +25,7 @@ use crate::{
     limits::{
         HISTORY_MESSAGE_COST_BYTES, HISTORY_READ_CHUNK, HISTORY_READ_PAUSE, SUBSCRIBE_DEADLINE,
     },
-    position::{Position, is_same_epoch},
+    position::{Position, is_empty_epoch, is_same_epoch},
     telemetry::seldom,
 };
 
@@ -257,12 +257,13 @@ impl Process {
                 self.end(link, channel, &to.epoch).await?;
             }
             if let Since::After(after) = &since
-                && after.is_empty()
+                && is_empty_epoch(&after.epoch)
                 && !after.is_comparable(to)
+                && after.offset <= to.offset
                 && self.begins_after(link, channel, after, to).await?
             {
-                // All of this history is all that it lacks.
-                since = Since::After(Position { epoch: to.epoch.clone(), offset: 0 });
+                // All of this history is all that it lacks; less what it has counted since then.
+                since = Since::After(Position { epoch: to.epoch.clone(), offset: after.offset });
             }
             Ok::<_, CallError>(())
         };
