@@ -179,8 +179,9 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 pub const HEARTBEAT_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// For a handshake to wait for its channels' subscription in Redis.
 pub const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(1);
-/// Channels whose offsets the embedded sequencer remembers; past it the one published to longest
-/// ago is forgotten, and starts anew under another epoch.
+/// Channels whose offsets the embedded sequencer remembers; past it one of the publisher with most
+/// of them is forgotten (`wsbcast_history_evicted_channels_total`), and starts anew under another
+/// epoch.
 pub const SEQUENCER_CHANNELS_MAX: usize = 65_536;
 /// Publishes one handle has on their way to Redis; past it 503 `shard_stalled`.
 pub const PUBLISHES_IN_FLIGHT_MAX: usize = 16_384;
@@ -241,8 +242,8 @@ pub const SLOT_KINDS_MAX: usize = 16;
 
 // --- History --------------------------------------------------------------------------------
 
-/// Channels of which a process keeps history from Redis; past it the one that was published to
-/// longest ago is forgotten, and read from Redis again when it is needed.
+/// Channels of which a process keeps history from Redis; past it one is forgotten
+/// (`wsbcast_history_evicted_channels_total`), and read from Redis again when it is needed.
 pub const HISTORY_CHANNELS_MAX: usize = 65_536;
 /// What keeping a message costs besides its payload.
 pub const HISTORY_MESSAGE_COST_BYTES: usize = 128;

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, ready};
 
 use super::{
-    Broker, HistorySettings, Message, Position, Publication, PublishError, Receipt, Recovery,
-    Shared, Since, Slot, SlotOutcome, epoch,
+    Broker, HistorySettings, Message, Position, Principal, Publication, PublishError, Receipt,
+    Recovery, Shared, Since, Slot, SlotOutcome, epoch,
     fanout::Fanout,
-    history::{Histories, Kept, Ring},
+    history::{Evicted, Histories, Kept, Ring},
     idempotency::Answers,
 };
 use crate::{
@@ -54,22 +54,28 @@ impl Sequencer {
     }
 
     /// The position of the channel's next message, which is thereby taken.
-    fn next(&mut self, channel: &ChannelName, kind: Kind, data: &Bytes) -> Position {
+    fn next(
+        &mut self,
+        channel: &ChannelName,
+        who: Principal,
+        kind: Kind,
+        data: &Bytes,
+    ) -> Position {
         let now = clock::now();
         let kept = Kept { kind, data: data.clone(), nonce: 0 };
-        if let Some(position) = self.histories.push(channel, kept.clone(), now) {
+        if let Some(position) = self.histories.push(channel, who, kept.clone(), now) {
             return position;
         }
         // Beginning may make the epoch that of one channel forgotten more.
         self.histories.make_room();
         let position = Position { epoch: self.next_epoch(), offset: 0 };
-        self.histories.begin(channel, position, now);
-        self.histories.push(channel, kept, now).expect("it has just begun")
+        self.histories.begin(channel, who, position, now);
+        self.histories.push(channel, who, kept, now).expect("it has just begun")
     }
 
     /// What a channel that begins now gets.
     fn next_epoch(&self) -> Arc<str> {
-        match self.histories.forgotten() {
+        match self.histories.evicted().channels {
             0 => self.process_epoch.as_str().into(),
             n => format!("{}-{n:x}", self.process_epoch).into(),
         }
@@ -82,6 +88,11 @@ impl Sequencer {
             Some(ring) => ring.position(),
             None => Position { epoch: self.next_epoch(), offset: 0 },
         }
+    }
+
+    /// What of histories was given up since there was no room for it.
+    pub(super) fn evicted(&self) -> Evicted {
+        self.histories.evicted()
     }
 
     #[cfg(test)]
@@ -166,7 +177,7 @@ pub(super) struct EmbeddedBroker(pub(super) Arc<Shared>);
 impl EmbeddedBroker {
     fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
         let id = message.id();
-        let Message { channel, kind, data, .. } = message;
+        let Message { who, channel, kind, data, .. } = message;
         let mut turn = self.0.embedded().turn();
         if let Some(id) = &id {
             let now = clock::now();
@@ -178,7 +189,7 @@ impl EmbeddedBroker {
             }
         }
         turn.check_room(data.len())?;
-        let position = turn.state.next(&channel, kind, &data);
+        let position = turn.state.next(&channel, who, kind, &data);
         if let Some(id) = id {
             turn.state.answers.remember(id, position.clone(), clock::now());
         }
@@ -195,7 +206,7 @@ impl EmbeddedBroker {
             turn.check_room(slot.data.len()).map(|()| {
                 turn.state.slots.set_done(&slot, number);
                 let Slot { channel, data, .. } = slot;
-                let position = turn.state.next(&channel, Kind::Text, &data);
+                let position = turn.state.next(&channel, Principal::Api, Kind::Text, &data);
                 let stamped = Some(position.clone());
                 turn.deliver(&Publication { channel, kind: Kind::Text, data, position: stamped });
                 Some(Receipt::Cluster(position))
@@ -268,7 +279,7 @@ mod tests {
     }
 
     fn next(sequencer: &mut Sequencer, name: &str) -> Position {
-        sequencer.next(&channel(name), Kind::Text, &Bytes::from_static(b"x"))
+        sequencer.next(&channel(name), Principal::Api, Kind::Text, &Bytes::from_static(b"x"))
     }
 
     #[test]
@@ -281,9 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn the_channel_published_to_longest_ago_is_forgotten_first() {
+    fn among_channels_alike_the_one_published_to_longest_ago_is_forgotten_first() {
         let mut sequencer = Sequencer::with_channels_max(SETTINGS, 2);
         let first = next(&mut sequencer, "a");
+        next(&mut sequencer, "b");
         next(&mut sequencer, "b");
         next(&mut sequencer, "a");
         next(&mut sequencer, "c");

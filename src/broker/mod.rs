@@ -25,7 +25,7 @@ use thiserror::Error;
 
 pub use self::{
     health::{Health, Reach},
-    history::Settings as HistorySettings,
+    history::{Evicted, Settings as HistorySettings},
     idempotency::{IdempotencyKey, InvalidIdempotencyKey},
     principal::Principal,
     refusing::Refuses,

@@ -4,7 +4,8 @@
 /// and what one of them takes up is bounded so that room is left for the others.
 ///
 /// Ordered and hashed, so that whoever keeps something for each of them need not know how many
-/// there are: principals that are named by what they show may join these.
+/// there are: principals that are named by what they show may join these. The lesser one shows
+/// more: a channel that several publish to is the least one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Principal {
     /// Whoever shows an API token, programs of this machine where none is needed, and the server

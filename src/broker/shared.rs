@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc};
 use thiserror::Error;
 
 use super::{
-    Broker, Health, OnLoss, Place, Settings, Sink,
+    Broker, Evicted, Health, OnLoss, Place, Settings, Sink,
     embedded::{Embedded, EmbeddedBroker, Sequencer},
     fanout::Fanout,
     redis::{self, RedisBroker},
@@ -79,6 +79,15 @@ impl Shared {
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
         self.health.clone()
+    }
+
+    /// What of histories was given up since there was no room for it.
+    #[must_use]
+    pub fn evicted(&self) -> Evicted {
+        match &self.mode {
+            Mode::Embedded(embedded) => embedded.turn().state.evicted(),
+            Mode::Redis(process) => process.evicted(),
+        }
     }
 
     /// Forgets a channel of the embedded broker, as if there were too many: tests lose history.

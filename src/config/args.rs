@@ -136,7 +136,7 @@ pub(super) struct History {
     /// Bytes kept of each channel in this process; 0 = no history
     #[arg(long, value_name = "SIZE", default_value = "8MiB", allow_negative_numbers = true)]
     pub(super) history_bytes: String,
-    /// All channels of this process together; past it the quietest channel is forgotten first
+    /// All channels of this process together; past it the largest gives first
     #[arg(long, value_name = "SIZE", default_value = "256MiB", allow_negative_numbers = true)]
     pub(super) history_total: String,
     /// A channel's history is kept this long after its last message; 0 = no history

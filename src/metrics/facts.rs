@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     BrokerRefusal, Counters, Dismissed, EncodingWord, FANOUT_BUCKETS_US, Histogram, Placed,
-    PublishFailure, Rejection, Resumed, Scope, ShardMetrics, SlowAction, Source,
+    PublishFailure, Rejection, Resumed, Scope, ShardMetrics, SlowAction, Source, broker,
 };
 use crate::{drain::Phase, ws::close::CloseReason};
 
@@ -100,6 +100,8 @@ pub struct ProcessFacts {
     pub broker_lag_seconds: f64,
     /// Times this process took the raw channel over from one that had not handed it over.
     pub raw_handovers: u64,
+    /// Messages that histories gave up, and histories that were given up, for want of room.
+    pub history_evicted: [u64; 2],
     /// Log lines that nobody took in time.
     pub log_lines_dropped: u64,
     /// Where the process is in its life.
@@ -256,7 +258,7 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
     let count =
         |name, help, value| process_family(name, Kind::Counter, help, one(Value::Whole(value)));
     let family = process_family;
-    vec![
+    let mut families = vec![
         family(
             "broker_connected",
             Kind::Gauge,
@@ -268,7 +270,7 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             "broker_gaps_total",
             Kind::Counter,
             "Holes in what the broker sent, by whether they could be filled.",
-            gaps(facts),
+            broker::gaps(facts),
         ),
         family(
             "broker_dropped_messages_total",
@@ -280,7 +282,7 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             "broker_refusals_total",
             Kind::Counter,
             "Commands that the broker refused, by why.",
-            refusals(facts),
+            broker::refusals(facts),
         ),
         family(
             "broker_lag_seconds",
@@ -316,33 +318,21 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             "Always 1; version and commit are in the labels.",
             vec![Sample { shard: None, labels: build, value: Value::Whole(1) }],
         ),
-    ]
+    ];
+    families.extend(broker::evicted(facts));
+    families
 }
 
 fn dropped(facts: &ProcessFacts) -> Vec<Sample> {
-    process_by_word("reason", &["duplicate", "foreign"], &facts.broker_dropped)
+    broker::process_by_word("reason", &["duplicate", "foreign"], &facts.broker_dropped)
 }
 
-fn gaps(facts: &ProcessFacts) -> Vec<Sample> {
-    let counts = [facts.broker_gaps_repaired, facts.broker_gaps_unrepaired];
-    process_by_word("repaired", &["true", "false"], &counts)
-}
-
-fn refusals(facts: &ProcessFacts) -> Vec<Sample> {
-    process_by_word("reason", BrokerRefusal::WORDS, &facts.broker_refusals)
-}
-
-/// A count for each of `words`, which `label` holds.
-fn process_by_word(label: &'static str, words: &[&'static str], counts: &[u64]) -> Vec<Sample> {
-    let sample = |(&word, &count): (&&'static str, &u64)| Sample {
-        shard: None,
-        labels: vec![(label, word.into())],
-        value: Value::Whole(count),
-    };
-    words.iter().zip(counts).map(sample).collect()
-}
-
-fn process_family(name: &str, kind: Kind, help: &'static str, samples: Vec<Sample>) -> Family {
+pub(super) fn process_family(
+    name: &str,
+    kind: Kind,
+    help: &'static str,
+    samples: Vec<Sample>,
+) -> Family {
     Family { name: format!("{PREFIX}{name}").into(), help, kind, total: Total::Sum, samples }
 }
 

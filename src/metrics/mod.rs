@@ -3,6 +3,7 @@
 //! A shard writes its own cells (relaxed atomics, never contended), never once per delivery: a
 //! pass adds its sums. Names, help and labels stand in `facts`, once for both formats.
 
+mod broker;
 pub mod facts;
 pub mod json;
 #[cfg(target_os = "linux")]

@@ -20,6 +20,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     broker_refusals: [0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     broker_lag_seconds: 0.25,
     raw_handovers: 5,
+    history_evicted: [8, 9],
     log_lines_dropped: 6,
     drain_phase: Phase::Waiting,
     drain_remaining_connections: 7,
@@ -28,7 +29,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, `shard` apart, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 29] = [
+const PROMISED: [(&str, &[&str]); 31] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
@@ -53,6 +54,8 @@ const PROMISED: [(&str, &[&str]); 29] = [
     ("broker_refusals_total", &["reason"]),
     ("broker_lag_seconds", &[]),
     ("raw_handovers_total", &[]),
+    ("history_evicted_messages_total", &[]),
+    ("history_evicted_channels_total", &[]),
     ("log_lines_dropped_total", &[]),
     ("drain_phase", &[]),
     ("drain_remaining_connections", &[]),

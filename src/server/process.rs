@@ -90,6 +90,7 @@ impl Process {
     fn facts(&self) -> Vec<facts::Family> {
         let health = self.broker.health();
         self.take_over_raw_counts(&health);
+        let evicted = self.broker.evicted();
         let connected = matches!(health.reach(), broker::Reach::Embedded | broker::Reach::Up);
         let process = facts::ProcessFacts {
             broker_connected: connected,
@@ -100,6 +101,7 @@ impl Process {
             broker_refusals: health.refusals(),
             broker_lag_seconds: health.lag_seconds(),
             raw_handovers: health.raw_handovers(),
+            history_evicted: [evicted.messages, evicted.channels],
             log_lines_dropped: telemetry::lines_dropped(),
             drain_phase: self.control.phase(),
             drain_remaining_connections: self.control.barrier.clients() as u64,

@@ -1,5 +1,6 @@
 //! Idempotency keys belong to whoever says them, and none is forgotten before its time: past what
-//! can be remembered a new one is refused, and others have room all the same.
+//! can be remembered a new one is refused, and others have room all the same. Nor does a flood by
+//! one publisher take others' histories.
 
 use serde_json::{Value, json};
 
@@ -122,4 +123,57 @@ fn past_what_can_be_remembered_a_new_key_is_refused_and_no_old_one_forgotten() {
     // Clients have room of their own.
     let mut client = V1::open(server.addr(), "/ws?channel=b");
     assert_eq!(by_client(&mut client, "x"), 1);
+}
+
+/// Publishes a message to each of `names`, `bytes` long, by somebody who shows nothing.
+fn flood(server: &Server, names: impl Iterator<Item = String>, bytes: usize) {
+    let data = "x".repeat(bytes);
+    let line = |name| format!("{{\"channel\":\"{name}\",\"data\":\"{data}\"}}\n");
+    let lines: String = names.map(line).collect();
+    let headers = format!("Content-Type: application/x-ndjson\r\n{FETCH}");
+    post_with(server.addr(), "/broadcast", &headers, lines.as_bytes()).assert_status(202);
+}
+
+/// Publishes `count` messages to `channel`; where to come back to for all but the first.
+fn begin(server: &Server, channel: &str, count: usize) -> String {
+    let path = format!("/broadcast?channel={channel}");
+    let answers: Vec<Value> = (1..=count)
+        .map(|n| post_with(server.addr(), &path, "", n.to_string().as_bytes()).json())
+        .collect();
+    format!("/ws?channel={channel}&since={}:1", answers[0]["epoch"].as_str().unwrap())
+}
+
+fn assert_resumes(server: &Server, path: &str, count: usize) {
+    let mut client = Client::open(server.addr(), path);
+    for expected in 2..=count {
+        client.assert_text(&expected.to_string());
+    }
+}
+
+#[test]
+fn a_flood_of_new_names_leaves_others_their_history_and_is_counted_and_told() {
+    let server = Server::start(&OPEN);
+    let path = begin(&server, "a", 3);
+    for round in 0..7 {
+        flood(&server, (0..10_000).map(|number| format!("flood{round}.{number}")), 1);
+    }
+    assert_resumes(&server, &path, 3);
+    let forgotten = metric(server.addr(), "wsbcast_history_evicted_channels_total", &[]);
+    assert_eq!(forgotten, (70_001 - 65_536) as f64);
+    eventually(PATIENCE, "the log tells", || server.log().contains("too many channels"));
+}
+
+#[test]
+fn a_flood_of_bytes_leaves_others_their_history_and_is_counted_and_told() {
+    let args = ["--history-total", "1MiB", "--history-bytes", "1MiB"];
+    let server = Server::start(&[&OPEN[..], &args].concat());
+    let path = begin(&server, "a", 3);
+    for names in [1, 3, 50] {
+        let names = (0..600).map(|number| format!("flood{}", number % names));
+        flood(&server, names, 10_000);
+    }
+    assert_resumes(&server, &path, 3);
+    assert!(metric(server.addr(), "wsbcast_history_evicted_messages_total", &[]) > 1_000.0);
+    assert_eq!(metric(server.addr(), "wsbcast_history_evicted_channels_total", &[]), 0.0);
+    eventually(PATIENCE, "the log tells", || server.log().contains("histories are full"));
 }

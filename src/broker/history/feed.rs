@@ -5,12 +5,15 @@
 //! without a hole: what follows a hole begins it anew. Nonces tell whether messages that fit by
 //! their offsets are of one history.
 
-use super::{Histories, Ring, Stamped};
+use super::{Histories, Principal, Ring, Stamped};
 use crate::{
     channel::ChannelName,
     clock::Millis,
     position::{Position, is_same_epoch},
 };
+
+/// Redis does not say who published: all channels share alike.
+const ANYBODY: Principal = Principal::Api;
 
 /// What became of a message that a shard has heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ impl Histories {
                     if ring.nonce() != message.previous {
                         return Fed::Diverged;
                     }
-                    self.push(channel, message.kept, now);
+                    self.push(channel, ANYBODY, message.kept, now);
                     return Fed::Known;
                 }
             }
@@ -92,7 +95,7 @@ impl Histories {
         }
         let bounds = self.settings.bounds();
         let floor = self.get(channel).map(|ring| (ring.floor(), ring.nonce_at(ring.floor())));
-        self.edit(channel, at, |ring| {
+        self.edit(channel, ANYBODY, at, |ring| {
             let older = messages.into_iter();
             let older: Vec<Stamped> =
                 older.take_while(|one| one.position.offset <= ring.floor()).collect();
@@ -124,7 +127,7 @@ impl Histories {
         match first {
             Some(first) if messages[first].previous == ring.nonce() => {
                 for one in &messages[first..] {
-                    self.push(channel, one.kept.clone(), at);
+                    self.push(channel, ANYBODY, one.kept.clone(), at);
                 }
             }
             _ => self.begin_anew(channel, messages, position.clone(), nonce, at),
@@ -141,7 +144,7 @@ impl Histories {
         at: Millis,
     ) {
         if messages.is_empty() {
-            self.begin_at(channel, position, nonce, at);
+            self.begin_at(channel, ANYBODY, position, nonce, at);
         } else {
             self.begin_with(channel, messages.to_vec(), at);
         }
@@ -151,9 +154,10 @@ impl Histories {
     fn begin_with(&mut self, channel: &ChannelName, messages: Vec<Stamped>, at: Millis) {
         let Some(first) = messages.first() else { return };
         let Position { epoch, offset } = first.position.clone();
-        self.begin_at(channel, Position { epoch, offset: offset - 1 }, first.previous, at);
+        let before = Position { epoch, offset: offset - 1 };
+        self.begin_at(channel, ANYBODY, before, first.previous, at);
         for one in messages {
-            self.push(channel, one.kept, at);
+            self.push(channel, ANYBODY, one.kept, at);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! a whole (bytes, channels). Pure: time comes in as a value, and nothing here waits.
 
 mod feed;
+mod ranks;
 mod ring;
 
 use std::{
@@ -13,14 +14,16 @@ use std::{
 };
 
 pub(super) use feed::{Fed, Reading};
+use ranks::{Rank, Ranks};
 use ring::Bounds;
 pub(super) use ring::{Kept, Ring, Stamped};
 
-use super::Publication;
+use super::{Principal, Publication};
 use crate::{
     channel::ChannelName,
     clock::Millis,
     position::{Position, is_same_epoch},
+    telemetry::seldom,
 };
 
 /// How much is kept.
@@ -30,8 +33,7 @@ pub struct Settings {
     pub messages_max: usize,
     /// Bytes of one channel, payloads and what keeping a message costs besides.
     pub bytes_max: usize,
-    /// Bytes of all channels of this process; past it the channel that was published to longest
-    /// ago is forgotten first.
+    /// Bytes of all channels of this process; past it who holds most gives first.
     pub total_bytes_max: usize,
     /// A channel's history is kept this long after its last message.
     pub ttl: Duration,
@@ -50,29 +52,50 @@ impl Settings {
     }
 }
 
+/// What was given up since there was no room for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Messages of channels that are kept.
+    pub messages: u64,
+    /// Channels, with all of their messages.
+    pub channels: u64,
+}
+
 /// The channels of a process.
 ///
 /// # Invariants
-/// - `channels` and `by_use` hold the same channels, at most `channels_max`.
-/// - Channels whose last use is at most `emptied` keep no message.
+/// - `channels` and `ranks` hold the same channels, at most `channels_max`.
+/// - `due` holds those that keep messages (others may be among them), each at a time when none of
+///   them is out of date yet, or which has not come.
 /// - `bytes` is the sum over all channels.
 #[derive(Debug)]
 pub(super) struct Histories {
     settings: Settings,
     channels: HashMap<ChannelName, Channel>,
-    by_use: BTreeMap<u64, ChannelName>,
+    ranks: Ranks,
+    due: BTreeMap<(Millis, u64), ChannelName>,
     uses: u64,
-    emptied: u64,
     bytes: usize,
     channels_max: usize,
-    forgotten: u64,
+    evicted: Evicted,
 }
 
 #[derive(Debug)]
 struct Channel {
     ring: Ring,
+    who: Principal,
+    id: u64,
     used: u64,
     used_at: Millis,
+    /// Its place in `due`.
+    due: Option<Millis>,
+}
+
+impl Channel {
+    fn rank(&self) -> Rank {
+        let Self { ring, who, id, used, .. } = self;
+        Rank { who: *who, id: *id, used: *used, messages: ring.len(), bytes: ring.bytes() }
+    }
 }
 
 impl Histories {
@@ -80,18 +103,18 @@ impl Histories {
         Self {
             settings,
             channels: HashMap::new(),
-            by_use: BTreeMap::new(),
+            ranks: Ranks::default(),
+            due: BTreeMap::new(),
             uses: 0,
-            emptied: 0,
             bytes: 0,
             channels_max,
-            forgotten: 0,
+            evicted: Evicted::default(),
         }
     }
 
-    /// Channels that were forgotten altogether, because there were too many.
-    pub(super) fn forgotten(&self) -> u64 {
-        self.forgotten
+    /// What was given up since there was no room for it.
+    pub(super) fn evicted(&self) -> Evicted {
+        self.evicted
     }
 
     /// What is kept of `channel`.
@@ -99,53 +122,71 @@ impl Histories {
         self.channels.get(channel).map(|channel| &channel.ring)
     }
 
-    /// Begins to keep `channel`, whose newest message is at `position`. What was kept of it is
-    /// forgotten.
-    pub(super) fn begin(&mut self, channel: &ChannelName, position: Position, now: Millis) {
-        self.begin_at(channel, position, 0, now);
+    /// Begins to keep `channel`, whose newest message is at `position`, on behalf of `who`. What
+    /// was kept of it is forgotten.
+    pub(super) fn begin(
+        &mut self,
+        channel: &ChannelName,
+        who: Principal,
+        position: Position,
+        now: Millis,
+    ) {
+        self.begin_at(channel, who, position, 0, now);
     }
 
     /// The same where the newest message has a nonce.
-    fn begin_at(&mut self, channel: &ChannelName, position: Position, nonce: u64, now: Millis) {
+    fn begin_at(
+        &mut self,
+        channel: &ChannelName,
+        who: Principal,
+        position: Position,
+        nonce: u64,
+        now: Millis,
+    ) {
         let before = self.get(channel);
         let replaced = before.map(|ring| ring.replaced_by(&position.epoch)).unwrap_or_default();
         self.forget(channel);
         self.make_room();
         self.uses += 1;
-        self.by_use.insert(self.uses, channel.clone());
         let ring = Ring::begin(position, nonce, replaced);
-        let begun = Channel { ring, used: self.uses, used_at: now };
+        let (id, used) = (self.uses, self.uses);
+        let begun = Channel { ring, who, id, used, used_at: now, due: None };
+        self.ranks.insert(&begun.rank(), channel.clone());
         self.channels.insert(channel.clone(), begun);
     }
 
-    /// Forgets the channel used longest ago if there is no room for another one.
+    /// Forgets a channel if there is no room for another one.
     pub(super) fn make_room(&mut self) {
         if self.channels.len() >= self.channels_max
-            && let Some((_, oldest)) = self.by_use.pop_first()
-            && let Some(gone) = self.channels.remove(&oldest)
+            && let Some(name) = self.ranks.first_by_number().cloned()
         {
-            self.bytes -= gone.ring.bytes();
-            self.forgotten += 1;
+            self.forget(&name);
+            self.evicted.channels += 1;
+            seldom!(warn, "too many channels: the history of one is forgotten", channel = %name);
         }
     }
 
     /// Forgets `channel`.
     pub(super) fn forget(&mut self, channel: &ChannelName) {
         if let Some(gone) = self.channels.remove(channel) {
-            self.by_use.remove(&gone.used);
+            self.ranks.remove(&gone.rank());
+            if let Some(due) = gone.due {
+                self.due.remove(&(due, gone.id));
+            }
             self.bytes -= gone.ring.bytes();
         }
     }
 
-    /// The next message of `channel`; its position. None if the channel was not begun.
+    /// The next message of `channel`, by `who`; its position. None if the channel was not begun.
     pub(super) fn push(
         &mut self,
         channel: &ChannelName,
+        who: Principal,
         kept: Kept,
         now: Millis,
     ) -> Option<Position> {
         let bounds = self.settings.bounds();
-        let position = self.edit(channel, now, |ring| {
+        let position = self.edit(channel, who, now, |ring| {
             ring.push(kept, bounds);
             ring.position()
         })?;
@@ -181,78 +222,93 @@ impl Histories {
     fn edit<R>(
         &mut self,
         channel: &ChannelName,
+        who: Principal,
         now: Millis,
         change: impl FnOnce(&mut Ring) -> R,
     ) -> Option<R> {
         let edited = self.channels.get_mut(channel)?;
+        let before = edited.rank();
         if edited.used < self.uses {
             // Seldom for whoever is published to often.
             self.uses += 1;
-            let name = self.by_use.remove(&edited.used).expect("both hold the same channels");
-            self.by_use.insert(self.uses, name);
             edited.used = self.uses;
         }
+        // Nobody gets at others' channels by being the first to use their names.
+        edited.who = edited.who.min(who);
         edited.used_at = edited.used_at.max(now);
-        // It may keep something again.
-        self.emptied = self.emptied.min(edited.used - 1);
-        let before = edited.ring.bytes();
         let changed = change(&mut edited.ring);
-        self.bytes = self.bytes + edited.ring.bytes() - before;
-        while self.bytes > self.settings.total_bytes_max && self.drop_some() {}
+        let after = edited.rank();
+        if after.messages > 0 && edited.due.is_none() {
+            let due = edited.used_at + self.settings.ttl;
+            edited.due = Some(due);
+            self.due.insert((due, edited.id), channel.clone());
+        }
+        self.ranks.change(&before, &after);
+        self.bytes = self.bytes + after.bytes - before.bytes;
+        if self.bytes > self.settings.total_bytes_max {
+            while self.bytes > self.settings.total_bytes_max && self.give_one() {}
+            seldom!(warn, "the histories are full: the largest gives its oldest messages");
+        }
         Some(changed)
     }
 
-    /// Forgets the messages of the channel used longest ago, or the oldest of the only one.
-    fn drop_some(&mut self) -> bool {
-        let Some((&used, name)) = self.by_use.range(self.emptied + 1..).next() else {
+    /// Forgets the oldest message of whoever holds most.
+    fn give_one(&mut self) -> bool {
+        let largest = self.ranks.first_by_bytes();
+        let Some(channel) = largest.and_then(|name| self.channels.get_mut(name)) else {
             return false;
         };
-        let channel = self.channels.get_mut(name).expect("both hold the same channels");
-        let before = channel.ring.bytes();
-        if used == self.uses {
-            if !channel.ring.drop_oldest() {
-                return false;
-            }
-        } else {
-            channel.ring.clear();
-            self.emptied = used;
-        }
-        self.bytes = self.bytes + channel.ring.bytes() - before;
+        let before = channel.rank();
+        channel.ring.give_oldest();
+        let after = channel.rank();
+        self.ranks.change(&before, &after);
+        self.bytes = self.bytes + after.bytes - before.bytes;
+        self.evicted.messages += 1;
         true
     }
 
     /// Forgets the messages of channels that nobody has published to for long.
     pub(super) fn expire(&mut self, now: Millis) {
-        while let Some((&used, name)) = self.by_use.range(self.emptied + 1..).next() {
-            let channel = self.channels.get_mut(name).expect("both hold the same channels");
-            if now - channel.used_at < self.settings.ttl {
-                return;
+        while let Some(first) = self.due.first_entry()
+            && first.key().0 <= now
+        {
+            let ((_, id), name) = first.remove_entry();
+            let channel = self.channels.get_mut(&name).expect("it is forgotten in both");
+            let due = channel.used_at + self.settings.ttl;
+            if due > now {
+                // It was used since.
+                channel.due = Some(due);
+                self.due.insert((due, id), name);
+                continue;
             }
-            self.bytes -= channel.ring.bytes();
+            channel.due = None;
+            let before = channel.rank();
             channel.ring.clear();
-            self.emptied = used;
+            self.ranks.change(&before, &channel.rank());
+            self.bytes -= before.bytes;
         }
     }
 
     /// Forgets `channel` as if there had been no room for it.
     #[cfg(test)]
     pub(super) fn lose(&mut self, channel: &ChannelName) {
-        self.forgotten += u64::from(self.channels.contains_key(channel));
+        self.evicted.channels += u64::from(self.channels.contains_key(channel));
         self.forget(channel);
     }
 
     /// Panics if an invariant is broken.
     #[cfg(test)]
     fn check(&self) {
-        assert_eq!(self.channels.len(), self.by_use.len());
         assert!(self.channels.len() <= self.channels_max);
-        let mut bytes = 0;
-        for (used, name) in &self.by_use {
-            let channel = &self.channels[name];
-            assert_eq!(channel.used, *used);
-            assert!(channel.ring.bytes() == 0 || *used > self.emptied, "known to be filled");
-            bytes += channel.ring.bytes();
-        }
+        let ranks = self.channels.iter().map(|(name, channel)| (name, channel.rank()));
+        let ranks: Vec<_> = ranks.collect();
+        self.ranks.check(&ranks);
+        let due = self.channels.iter().filter_map(|(name, channel)| {
+            assert!(channel.due.is_some() || channel.ring.bytes() == 0, "it is out of date once");
+            Some(((channel.due?, channel.id), name.clone()))
+        });
+        assert_eq!(due.collect::<BTreeMap<_, _>>(), self.due);
+        let bytes: usize = ranks.iter().map(|(_, rank)| rank.bytes).sum();
         assert_eq!(self.bytes, bytes);
         assert!(bytes <= self.settings.total_bytes_max);
     }

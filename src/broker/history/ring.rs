@@ -142,6 +142,11 @@ impl Ring {
         replaced
     }
 
+    /// How many messages are kept.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -176,12 +181,21 @@ impl Ring {
         }
     }
 
-    /// Forgets the oldest; false if there is none.
-    pub(super) fn drop_oldest(&mut self) -> bool {
+    /// Forgets the oldest.
+    fn drop_oldest(&mut self) {
         let oldest = self.kept.pop_front();
         self.bytes -= oldest.as_ref().map_or(0, Kept::cost);
         self.before = oldest.as_ref().map_or(self.before, |oldest| oldest.nonce);
-        oldest.is_some()
+    }
+
+    /// Forgets the oldest to make room for others: elsewhere it may still be.
+    pub(super) fn give_oldest(&mut self) {
+        self.drop_oldest();
+        self.complete = false;
+        // What was given is not to stay taken up by empty places.
+        if self.kept.capacity() / 4 > self.kept.len() {
+            self.kept.shrink_to(2 * self.kept.len());
+        }
     }
 
     /// Forgets all messages, not the position.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::ws::Kind;
+use Principal::{Anonymous, Api};
 
 const SETTINGS: Settings = Settings {
     messages_max: 4,
@@ -22,7 +23,19 @@ fn kept(bytes: usize) -> Kept {
 
 fn begin(histories: &mut Histories, name: &str) {
     let position = Position { epoch: "e".into(), offset: 0 };
-    histories.begin(&channel(name), position, Millis(0));
+    histories.begin(&channel(name), Api, position, Millis(0));
+}
+
+/// Publishes `count` messages, to a new channel if need be.
+fn publish(histories: &mut Histories, who: Principal, name: &str, count: usize, bytes: usize) {
+    let name = channel(name);
+    for _ in 0..count {
+        if histories.push(&name, who, kept(bytes), Millis(0)).is_none() {
+            let position = Position { epoch: "e".into(), offset: 0 };
+            histories.begin(&name, who, position, Millis(0));
+            histories.push(&name, who, kept(bytes), Millis(0)).unwrap();
+        }
+    }
 }
 
 fn floor(histories: &Histories, name: &str) -> (u64, u64) {
@@ -31,17 +44,86 @@ fn floor(histories: &Histories, name: &str) -> (u64, u64) {
 }
 
 #[test]
-fn the_channel_published_to_longest_ago_gives_way_first() {
+fn who_holds_most_gives_its_oldest_messages() {
     let mut histories = Histories::new(SETTINGS, 10);
-    for name in ["a", "b", "c"] {
-        begin(&mut histories, name);
-        histories.push(&channel(name), kept(1_400), Millis(0));
+    for name in ["a", "b", "c", "a"] {
+        publish(&mut histories, Api, name, 1, 1_400);
     }
-    assert_eq!(floor(&histories, "a"), (0, 1));
-    histories.push(&channel("a"), kept(1_400), Millis(0));
     histories.check();
-    assert_eq!(floor(&histories, "b"), (1, 1), "its message is gone, its position is not");
-    assert_eq!((floor(&histories, "c"), floor(&histories, "a")), ((0, 1), (0, 2)));
+    assert_eq!(floor(&histories, "a"), (1, 2), "its message is gone, its position is not");
+    assert_eq!((floor(&histories, "b"), floor(&histories, "c")), ((0, 1), (0, 1)));
+    assert_eq!(histories.evicted(), Evicted { messages: 1, channels: 0 });
+}
+
+#[test]
+fn a_flood_of_bytes_takes_no_small_channels_messages() {
+    let settings = Settings { total_bytes_max: 100_000, bytes_max: 60_000, ..SETTINGS };
+    let settings = Settings { messages_max: 1_000, ..settings };
+    let mut histories = Histories::new(settings, 10_000);
+    publish(&mut histories, Api, "small", 3, 100);
+    publish(&mut histories, Anonymous, "small-too", 3, 100);
+    publish(&mut histories, Api, "large", 30, 1_000);
+    for round in 0..1_000 {
+        // Into few channels, and into many.
+        publish(&mut histories, Anonymous, ["x", "y", "z"][round % 3], 1, 5_000);
+        publish(&mut histories, Anonymous, &format!("flood{}", round % 100), 1, 2_000);
+    }
+    histories.check();
+    assert_eq!((floor(&histories, "small"), floor(&histories, "small-too")), ((0, 3), (0, 3)));
+    assert_eq!(floor(&histories, "large"), (0, 30), "it is less than half of all");
+    assert!(histories.evicted().messages > 1_900);
+}
+
+#[test]
+fn a_flood_of_names_takes_the_floods_own() {
+    let mut histories = Histories::new(Settings { total_bytes_max: 1_000_000, ..SETTINGS }, 100);
+    publish(&mut histories, Api, "one", 1, 1);
+    publish(&mut histories, Anonymous, "claimed", 1, 1);
+    publish(&mut histories, Api, "claimed", 1, 1);
+    publish(&mut histories, Anonymous, "three", 3, 1);
+    for number in 0..1_000 {
+        publish(&mut histories, Anonymous, &format!("flood{number}"), 1, 1);
+    }
+    histories.check();
+    assert_eq!(floor(&histories, "one"), (0, 1), "others' stay");
+    assert_eq!(floor(&histories, "claimed"), (0, 2), "also one that the flood had named before");
+    assert_eq!(floor(&histories, "three"), (0, 3), "and its own that are not like it");
+    assert_eq!(histories.evicted(), Evicted { messages: 0, channels: 903 });
+}
+
+#[test]
+fn newcomers_do_not_only_push_out_each_other() {
+    let mut histories = Histories::new(Settings { total_bytes_max: 1_000_000, ..SETTINGS }, 100);
+    for number in 0..100 {
+        publish(&mut histories, Api, &format!("old{number}"), 2, 1);
+    }
+    for _ in 0..2 {
+        for number in 0..10 {
+            publish(&mut histories, Api, &format!("new{number}"), 1, 1);
+        }
+    }
+    histories.check();
+    assert_eq!(floor(&histories, "new0"), (0, 2));
+    assert!(
+        histories.get(&channel("old9")).is_none() && histories.get(&channel("old10")).is_some()
+    );
+}
+
+#[test]
+fn what_keeps_nothing_any_more_is_forgotten_before_what_does() {
+    let mut histories = Histories::new(SETTINGS, 2);
+    publish(&mut histories, Api, "a", 1, 1);
+    let position = Position { epoch: "e".into(), offset: 0 };
+    histories.begin(&channel("b"), Api, position, Millis(60_000));
+    histories.push(&channel("b"), Api, kept(1), Millis(60_000));
+    histories.push(&channel("b"), Api, kept(1), Millis(60_000));
+    // It was used last, and is out of date.
+    publish(&mut histories, Api, "a", 1, 1);
+    histories.expire(Millis(60_000));
+    begin(&mut histories, "c");
+    histories.check();
+    assert!(histories.get(&channel("a")).is_none());
+    assert_eq!(floor(&histories, "b"), (0, 2));
 }
 
 #[test]
@@ -49,7 +131,7 @@ fn a_lone_channel_gives_its_oldest_messages() {
     let mut histories = Histories::new(Settings { bytes_max: 9_000, ..SETTINGS }, 10);
     begin(&mut histories, "a");
     for _ in 0..4 {
-        histories.push(&channel("a"), kept(1_400), Millis(0));
+        histories.push(&channel("a"), Api, kept(1_400), Millis(0));
         histories.check();
     }
     assert_eq!(floor(&histories, "a"), (1, 4));
@@ -60,12 +142,12 @@ fn what_nobody_has_published_to_for_the_ttl_is_forgotten_and_its_position_is_not
     let mut histories = Histories::new(SETTINGS, 10);
     begin(&mut histories, "a");
     begin(&mut histories, "b");
-    histories.push(&channel("a"), kept(1), Millis(0));
-    histories.push(&channel("b"), kept(1), Millis(59_999));
+    histories.push(&channel("a"), Api, kept(1), Millis(0));
+    histories.push(&channel("b"), Api, kept(1), Millis(59_999));
     assert_eq!(floor(&histories, "a"), (0, 1));
     histories.expire(Millis(60_000));
     assert_eq!((floor(&histories, "a"), floor(&histories, "b")), ((1, 1), (0, 1)));
-    histories.push(&channel("a"), kept(1), Millis(60_000));
+    histories.push(&channel("a"), Api, kept(1), Millis(60_000));
     assert_eq!(floor(&histories, "a"), (1, 2));
 }
 
@@ -74,7 +156,7 @@ fn without_history_positions_are_counted_all_the_same() {
     let off = Settings { ttl: Duration::ZERO, ..SETTINGS };
     let mut histories = Histories::new(off, 10);
     begin(&mut histories, "a");
-    let position = histories.push(&channel("a"), kept(1), Millis(0)).unwrap();
+    let position = histories.push(&channel("a"), Api, kept(1), Millis(0)).unwrap();
     assert_eq!((position.offset, floor(&histories, "a")), (1, (1, 1)));
     histories.check();
 }
@@ -88,15 +170,16 @@ fn whatever_happens_the_bounds_are_kept() {
         for _ in 0..60 {
             let name = channel(["a", "b", "c", "d", "e"][random.usize(0..5)]);
             now = now + Duration::from_millis(random.u64(0..20_000));
+            let who = if random.bool() { Api } else { Anonymous };
             match random.u8(0..10) {
                 0..=6 => {
                     let message = kept(random.usize(0..3_000));
                     if histories.get(&name).is_none() {
-                        let epoch = format!("{}", histories.forgotten()).as_str().into();
-                        histories.begin(&name, Position { epoch, offset: 0 }, now);
+                        let epoch = format!("{}", histories.evicted().channels).as_str().into();
+                        histories.begin(&name, who, Position { epoch, offset: 0 }, now);
                     }
                     let last = histories.get(&name).unwrap().position().offset;
-                    let next = histories.push(&name, message, now).unwrap();
+                    let next = histories.push(&name, who, message, now).unwrap();
                     assert_eq!(next.offset, last + 1, "seed {seed}");
                 }
                 7 => {

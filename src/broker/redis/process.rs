@@ -33,7 +33,8 @@ use super::{
 };
 use crate::{
     broker::{
-        HistorySettings, InvalidSettings, Publication, RedisSettings, Sink, Subscribers, epoch,
+        Evicted, HistorySettings, InvalidSettings, Publication, RedisSettings, Sink, Subscribers,
+        epoch,
         fanout::Fanout,
         history::{Fed, Histories, Stamped},
     },
@@ -223,6 +224,11 @@ impl Process {
             memory.shards.remove(channel);
             memory.questions.forget(channel);
         }
+    }
+
+    /// What of histories was given up since there was no room for it.
+    pub(in crate::broker) fn evicted(&self) -> Evicted {
+        self.memory().histories.evicted()
     }
 
     /// A shard has heard a message of `channel`, and all before it.
