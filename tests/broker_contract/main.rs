@@ -12,6 +12,7 @@ mod far;
 mod history;
 mod loss;
 mod moves;
+mod neighbour;
 mod part;
 mod process;
 #[path = "../support/proxy.rs"]

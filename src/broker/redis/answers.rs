@@ -31,6 +31,20 @@ pub(super) enum Claim {
     Sent(Position),
 }
 
+/// How a script's note begins that something in Redis was not as scripts write it.
+pub(super) const NOTED: &str = "anew: ";
+
+/// Takes off a script's note, if there is one.
+pub(super) fn note(answer: Value) -> (Value, Option<String>) {
+    let Value::Array(mut parts) = answer else { return (answer, None) };
+    let last = parts.last().and_then(|last| last.as_bytes_str());
+    let note = last.and_then(|last| last.strip_prefix(NOTED).map(ToOwned::to_owned));
+    if note.is_some() {
+        parts.pop();
+    }
+    (Value::Array(parts), note)
+}
+
 /// Where a channel stands in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {

@@ -16,7 +16,7 @@ use fred::{error::Error, prelude::Server, types::Value};
 use tokio::{sync::Notify, time::sleep};
 
 use super::{
-    answers::is_demoted,
+    answers::{self, is_demoted},
     lane::{CallError, Lane},
     link::Link,
     script::Script,
@@ -28,6 +28,7 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     limits::{HEARTBEAT_SILENCE_MAX, REDIRECTION_PAUSE, REDIRECTIONS_MAX, REDIS_SETTLE},
+    telemetry::seldom,
 };
 
 /// A handle's ways into a cluster.
@@ -131,6 +132,18 @@ impl Link {
         keys: Vec<String>,
         args: Vec<Value>,
     ) -> Result<Value, CallError> {
+        let answer = self.call_now(channel, ticket, script, keys, args).await?;
+        Ok(told(channel, answer))
+    }
+
+    async fn call_now(
+        &self,
+        channel: &ChannelName,
+        ticket: Ticket<'_>,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
         if self.routes.is_none() {
             let lane = self.lane(channel).ok_or(CallError::NotSent)?;
             return lane.call(ticket, script, keys, args).await;
@@ -152,6 +165,17 @@ impl Link {
 
     /// Runs `script`, whose order among the others does not matter.
     pub(super) async fn ask(
+        &self,
+        channel: &ChannelName,
+        script: &Script,
+        keys: Vec<String>,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
+        let answer = self.ask_now(channel, script, keys, args).await?;
+        Ok(told(channel, answer))
+    }
+
+    async fn ask_now(
         &self,
         channel: &ChannelName,
         script: &Script,
@@ -223,4 +247,13 @@ impl Link {
             None => sleep(REDIRECTION_PAUSE).await,
         }
     }
+}
+
+/// An answer without the note that may be in it, which goes into the log.
+fn told(channel: &ChannelName, answer: Value) -> Value {
+    let (answer, note) = answers::note(answer);
+    if let Some(note) = note {
+        seldom!(warn, "something else has written to our keys: begun anew", %channel, note);
+    }
+    answer
 }

@@ -8,7 +8,53 @@
 
 use fred::util::sha1_hash;
 
-use super::wire;
+use super::{answers::NOTED, wire};
+
+/// Anyone with the rights can write our keys. What is not as these scripts write it counts as not
+/// there, and is written anew; the answer ends with a note of it, which `answers::note` takes off.
+const SOUND: &str = r"
+local NOTE
+local function odd(what) NOTE = NOTE or NOTED .. what end
+local function noted(answer)
+  if NOTE and type(answer) == 'table' and not answer.err then answer[#answer + 1] = NOTE end
+  return answer
+end
+local function is_of_wrong_type(answer)
+  return is_refusal(answer) and string.find(answer.err, 'WRONGTYPE', 1, true)
+end
+local function get(key)
+  local value = redis.pcall('GET', key)
+  if is_of_wrong_type(value) then
+    odd('a key is no string')
+    return false
+  end
+  if is_refusal(value) then return redis.call('GET', key) end
+  return value
+end
+local function is_number(text, last)
+  local is_plain = text and #text <= 16 and (text == '0' or string.match(text, '^[1-9]%d*$'))
+  return is_plain and tonumber(text) <= last
+end
+local function is_epoch(text)
+  return text and #text <= 32 and string.match(text, '^[%w_-]+$')
+end
+local function sound_meta()
+  local held = redis.pcall('HMGET', KEYS[1], 'epoch', 'offset', 'nonce')
+  if is_of_wrong_type(held) then
+    odd('the key meta is no hash')
+    return {false, '0', '0'}
+  end
+  if is_refusal(held) then held = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'nonce') end
+  if not held[1] then return {false, '0', '0'} end
+  -- One more offset has to fit.
+  local last = 9007199254740991
+  if is_epoch(held[1]) and is_number(held[2], last - 1) and is_number(held[3], last) then
+    return held
+  end
+  odd('the key meta holds no position')
+  return {false, '0', '0'}
+end
+";
 
 /// Asked before anything has changed, where Redis can be asked. One that has no SPUBLISH raises.
 const MAY_NOT_SEND: &str = r"
@@ -33,9 +79,10 @@ local function stamp()
   local forbidden = may_not_send(ARGV[1])
   if forbidden then return nil, forbidden end
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
-  local held = redis.call('HMGET', meta, 'epoch', 'nonce')
-  local epoch, previous = held[1], held[2] or '0'
+  local held = sound_meta()
+  local epoch, previous = held[1], held[3]
   if not epoch then
+    if NOTE then redis.call('DEL', meta) end
     -- Not the other way round: after a DEL, a full memory is no reason any more.
     redis.call('HSET', meta, 'epoch', ARGV[4], 'offset', 0, 'nonce', 0)
     redis.call('DEL', stream)
@@ -57,8 +104,10 @@ local function stamp()
         'k', ARGV[2], 'd', ARGV[3], 'p', previous)
     end
     local added = add()
-    if is_refusal(added) and string.find(added.err, 'equal or smaller', 1, true) then
-      -- It is ahead of meta: not this history's.
+    local function is(what) return is_refusal(added) and string.find(added.err, what, 1, true) end
+    if is('equal or smaller') or is('exhausted') or is('WRONGTYPE') then
+      -- It is ahead of meta, or no stream: not this history's.
+      odd('the key stream holds another history')
       redis.call('DEL', stream)
       added = add()
     end
@@ -86,18 +135,20 @@ end
 const PUBLISH: &str = r"
 local key, full = KEYS[3], ARGV[9] or ''
 if key then
-  local epoch, offset = string.match(redis.call('GET', key) or '', '^(%S+) (%d+)$')
-  if epoch then return {epoch, offset, 'known'} end
+  local epoch, offset = string.match(get(key) or '', '^(%S+) (%d+)$')
+  if is_epoch(epoch) and is_number(offset, 9007199254740991) then
+    return {epoch, offset, 'known'}
+  end
   if string.find(full, 'keys', 1, true) then return {'keys'} end
 end
-if string.find(full, 'channels', 1, true) and not redis.call('HMGET', KEYS[1], 'epoch')[1] then
+if string.find(full, 'channels', 1, true) and not sound_meta()[1] then
   return {'channels'}
 end
 local done, refused = stamp()
 if done and key then
   redis.pcall('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[10])
 end
-return done or refused
+return noted(done or refused)
 ";
 
 /// `KEYS[3]` is the slot, `ARGV[9]` its length, `ARGV[10]` its number. Answers `{outcome, time}`
@@ -110,7 +161,7 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local interval_ms = tonumber(ARGV[9])
 local slot = math.floor(now_ms / interval_ms)
 if ARGV[10] ~= string.format('%.0f', slot) then return {'other', now_ms} end
-local last = tonumber(redis.call('GET', KEYS[3]) or '-1')
+local last = tonumber(get(KEYS[3]) or '-1')
 if last and last >= slot and last <= slot + 1 then return {'taken', now_ms} end
 redis.call('SET', KEYS[3], ARGV[10], 'PX', math.max(2 * interval_ms, 60000))
 local done, refused = stamp()
@@ -118,7 +169,7 @@ if not done then
   redis.call('DEL', KEYS[3])
   return refused
 end
-return {'sent', now_ms, done[1], done[2]}
+return noted({'sent', now_ms, done[1], done[2]})
 ";
 
 /// Whether a message would be taken now: asks for all that publishing needs, and changes nothing.
@@ -128,20 +179,18 @@ if ARGV[1] ~= '' then
   local refused = may_not_send(ARGV[1])
   if refused then return refused end
 end
-redis.call('HMGET', KEYS[1], 'epoch')
+local meta = redis.pcall('HMGET', KEYS[1], 'epoch')
+if is_refusal(meta) and not string.find(meta.err, 'WRONGTYPE', 1, true) then return meta end
 -- First of all that writes: after it a full memory is no reason any more.
 redis.call('SET', KEYS[3], '', 'XX')
-local stream = redis.pcall('XDEL', KEYS[2], '0-0')
-if is_refusal(stream) and string.find(stream.err, 'WRONGTYPE', 1, true) then return stream end
+-- What is of another type would be written anew, and is no reason.
+redis.pcall('XDEL', KEYS[2], '0-0')
 return 1
 ";
 
 /// Where the channel stands, `{epoch, offset, nonce}`: without an epoch if nobody has published.
 const STAND: &str = r"
-local function standing()
-  local held = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'nonce')
-  return {held[1], held[2] or '0', held[3] or '0'}
-end
+local function standing() return sound_meta() end
 ";
 
 /// Answers `{epoch, offset, nonce, milliseconds the stream still lives, entries}`: those from the
@@ -152,11 +201,13 @@ local function history(held, first, left, bytes_max, chunk)
   local entries, bytes, last = {}, 0, '+'
   while left > 0 and bytes < bytes_max do
     local count = math.min(left, chunk)
-    local some = redis.call('XREVRANGE', KEYS[2], last, first, 'COUNT', count)
+    local some = redis.pcall('XREVRANGE', KEYS[2], last, first, 'COUNT', count)
+    if is_of_wrong_type(some) then break end
+    if is_refusal(some) then redis.call('XREVRANGE', KEYS[2], last, first, 'COUNT', count) end
     for _, entry in ipairs(some) do
       if bytes >= bytes_max then break end
       entries[#entries + 1] = entry
-      bytes = bytes + #entry[2][4]
+      bytes = bytes + #(entry[2][4] or '')
     end
     if #some < count then break end
     left = left - count
@@ -194,7 +245,8 @@ return standing()
 /// The eras that count, the newest first, from `KEYS[1]`: a new one, `ARGV[1]`, for `ARGV[2]`, if
 /// there is none that lives for `ARGV[3]` yet.
 const ERA: &str = r"
-local known, lives_ms = redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
+local known, lives_ms = get(KEYS[1]), redis.call('PTTL', KEYS[1])
+if known and not string.match(known, '^empty%-[%w_-]+') then known = false end
 if not known or lives_ms < tonumber(ARGV[3]) then
   local before = known and string.match(known, '^%S+')
   known = before and ARGV[1] .. ' ' .. before or ARGV[1]
@@ -215,15 +267,19 @@ return history(held, ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARG
 /// `ARGV[5]` in the same step. Answers `{1 if it is the holder's, milliseconds until it is free}`.
 const LEASE: &str = r"
 local what, holder, name = ARGV[1], ARGV[2], ARGV[2] .. ' ' .. ARGV[3]
-local held = redis.call('GET', KEYS[1])
+local held, lives_ms = get(KEYS[1]), redis.call('PTTL', KEYS[1])
+if held and (lives_ms < 0 or lives_ms > 60000) then
+  odd('a lease has no end')
+  held = false
+end
 local is_ours = held == name
 if what == 'take' then is_ours = not held or string.match(held, '^%S+') == holder end
-if not is_ours then return {0, math.max(redis.call('PTTL', KEYS[1]), 0)} end
+if not is_ours then return {0, math.max(lives_ms, 0)} end
 if what == 'release' then redis.call('DEL', KEYS[1]) end
 local word = ({take = 'taken', leave = 'leaving', release = 'released'})[what]
 if word then redis.call('PUBLISH', ARGV[5], word .. ' ' .. name) end
 if what ~= 'release' then redis.call('SET', KEYS[1], name, 'PX', ARGV[4]) end
-return {1, 0}
+return noted({1, 0})
 ";
 
 /// Says in `KEYS[1]` for `ARGV[2]` that the process `ARGV[1]` takes clients; without `ARGV[2]`,
@@ -233,7 +289,7 @@ if ARGV[2] then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return 0
 end
-local last = redis.call('GET', KEYS[1])
+local last = get(KEYS[1])
 return (last and last ~= ARGV[1]) and 1 or 0
 ";
 
@@ -290,8 +346,10 @@ impl Script {
     fn new(parts: &str, body: &str) -> Self {
         let version = wire::VERSION;
         let is_refusal = "function(answer) return type(answer) == 'table' and answer.err end";
-        let source =
-            format!("local VERSION = '{version}'\nlocal is_refusal = {is_refusal}\n{parts}{body}");
+        let source = format!(
+            "local VERSION = '{version}'\nlocal NOTED = '{NOTED}'\nlocal is_refusal = \
+             {is_refusal}\n{SOUND}{parts}{body}"
+        );
         Self { sha1: sha1_hash(&source), source }
     }
 }
