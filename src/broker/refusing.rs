@@ -90,7 +90,9 @@ impl BrokerRefusal {
             Self::NoAuth => "the URL needs a user name and a password",
             Self::Moved => "this is a cluster: use redis-cluster://",
             Self::TryAgain => "the slot of this channel has been on its way for long",
-            Self::ClusterDown => "the cluster does not serve the slot of this channel",
+            Self::ClusterDown => {
+                "the cluster does not serve the slot of this channel (its URL is redis-cluster://)"
+            }
             Self::MasterDown => "this server is a replica that has lost its master",
             Self::Loading => "this server still reads its data",
             Self::Busy => "a script is running in this server for long: see SCRIPT KILL",

@@ -167,7 +167,9 @@ impl Serialize for Published {
 pub(super) fn explain(error: &PublishError) -> Problem<'static> {
     let hint = match error {
         PublishError::ShardStalled => "this process is overloaded and delivered nothing; try again",
-        PublishError::BrokerLost => "Redis is out of reach and nothing was delivered; try again",
+        PublishError::BrokerLost => {
+            "Redis is out of reach, or refuses, and nothing was delivered; try again"
+        }
         PublishError::Unconfirmed => {
             "Redis did not answer in time and the message may have gone out; a request with an \
              Idempotency-Key may be repeated, it is published once"

@@ -1,8 +1,10 @@
 //! A user of Redis that lacks a right: the log says which, so that whoever runs it need not guess.
 
+use std::time::Duration;
+
 use crate::support::{
-    PATIENCE, client::Client, eventually, http::get, publish::Publisher, redis::RedisServer,
-    server::Server,
+    PATIENCE, client::Client, eventually, http::get, let_pass, publish::Publisher,
+    redis::RedisServer, server::Server,
 };
 
 /// A cluster of one server.
@@ -66,4 +68,37 @@ fn a_right_that_lacks_for_history_or_the_raw_channel_is_told() {
     let _client = Client::open(second.addr(), "/ws?last=1");
     // Inside of a script, not every Redis says which command.
     second.wait_for_log(&["Redis refuses to tell the history", "ERR"]);
+}
+
+/// One server, without a cluster, whose user lacks `right`.
+fn without(right: &str) -> RedisServer {
+    let redis = RedisServer::start();
+    redis.restrict("wsbcast", "notifications", &[right]);
+    redis
+}
+
+#[test]
+fn a_right_that_only_the_script_needs_is_told_and_nothing_is_left_of_what_was_refused() {
+    for right in ["+xadd", "+pexpire", "+hset", "+hincrby"] {
+        let redis = without(right);
+        let url = format!("redis://wsbcast:pass@{}", redis.address());
+        let server = Server::start(&["--redis-url", &url, "--on-broker-loss", "reject"]);
+        let mut publisher = Publisher::on(server.addr(), "new");
+        let is_refused = || {
+            let ready = get(server.addr(), "/readyz");
+            ready.status == 503 && ready.text().contains("broker_refuses")
+        };
+        eventually(PATIENCE, &format!("it is not ready without {right}"), || {
+            assert_ne!(publisher.publish("hi").status, 202, "{right}");
+            is_refused()
+        });
+        // It is asked for again and again meanwhile, and stays refused.
+        for _ in 0..8 {
+            let_pass(Duration::from_millis(100));
+            assert!(is_refused(), "without {right} it is still not ready");
+        }
+        let meta = "wsbcast:{new}:meta";
+        let words = ["--user", "wsbcast", "--pass", "pass", "HMGET", meta, "epoch", "offset"];
+        assert_eq!(redis.cli(&words), "", "{right}");
+    }
 }

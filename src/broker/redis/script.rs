@@ -80,23 +80,35 @@ local function stamp()
   if forbidden then return nil, forbidden end
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
   local held = sound_meta()
-  local epoch, previous = held[1], held[3]
-  if not epoch then
+  local epoch, previous = held[1], held[3] or '0'
+  local is_new, is_counted = not epoch, false
+  local function take_back(refused)
+    if is_new then
+      -- Without the right to that, it is forgotten in time.
+      if is_refusal(redis.pcall('DEL', meta)) then redis.pcall('PEXPIRE', meta, ARGV[5]) end
+    elseif is_counted then
+      redis.pcall('HINCRBY', meta, 'offset', -1)
+      redis.pcall('HSET', meta, 'nonce', previous)
+    end
+    return nil, refused
+  end
+  if is_new then
     if NOTE then redis.call('DEL', meta) end
     -- Not the other way round: after a DEL, a full memory is no reason any more.
     redis.call('HSET', meta, 'epoch', ARGV[4], 'offset', 0, 'nonce', 0)
-    redis.call('DEL', stream)
+    local gone = redis.pcall('DEL', stream)
+    if is_refusal(gone) then return take_back(gone) end
     epoch, previous = ARGV[4], '0'
   end
-  local offset = string.format('%.0f', redis.call('HINCRBY', meta, 'offset', 1))
-  redis.call('HSET', meta, 'nonce', nonce)
-  redis.call('PEXPIRE', meta, ARGV[5])
+  local count = redis.pcall('HINCRBY', meta, 'offset', 1)
+  if is_refusal(count) then return take_back(count) end
+  is_counted = true
+  local offset = string.format('%.0f', count)
+  local stamped = redis.pcall('HSET', meta, 'nonce', nonce)
+  if is_refusal(stamped) then return take_back(stamped) end
+  local lives = redis.pcall('PEXPIRE', meta, ARGV[5])
+  if is_refusal(lives) then return take_back(lives) end
   local id = offset .. '-' .. nonce
-  local function take_back(refused)
-    redis.call('HINCRBY', meta, 'offset', -1)
-    redis.call('HSET', meta, 'nonce', previous)
-    return nil, refused
-  end
   local is_kept = ARGV[7] ~= '0'
   if is_kept then
     local function add()
@@ -178,6 +190,14 @@ const PROBE: &str = r"
 if ARGV[1] ~= '' then
   local refused = may_not_send(ARGV[1])
   if refused then return refused end
+end
+-- Those that cannot be tried without a change are asked for by their names, where Redis can be.
+for _, command in ipairs({'HSET', 'HINCRBY', 'PEXPIRE', 'DEL', 'XADD', 'XDEL', 'XSETID'}) do
+  local stream = string.find(command, '^X') and KEYS[2]
+  local knows, allowed = pcall(redis.acl_check_cmd, command, stream or KEYS[1], '1', '1', '1')
+  if knows and not allowed then
+    return redis.error_reply('NOPERM no permission to run ' .. command .. ' within a script')
+  end
 end
 local meta = redis.pcall('HMGET', KEYS[1], 'epoch')
 if is_refusal(meta) and not string.find(meta.err, 'WRONGTYPE', 1, true) then return meta end

@@ -41,7 +41,8 @@ impl Clients {
             Command::Publish { channel, kind, data, id } => {
                 let Some(who) = publisher else {
                     self.metrics.client_messages_dropped.add(1);
-                    let message = "this client may not publish; see --client-publish";
+                    let message =
+                        "this client may not publish: see --client-publish and --api-token";
                     let complaint = Complaint::about(&channel, Code::Forbidden, message);
                     let id = id.map(|id| id.as_str().to_owned());
                     return self.complain(key, Complaint { id, ..complaint });
