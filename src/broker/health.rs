@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::{self, Millis},
-    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
+    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, OUTAGE_REPEAT, SHARD_STALL_READY},
     metrics::{BrokerRefusal, Counter, Counters, PublishFailure},
     telemetry::seldom,
 };
@@ -50,7 +50,8 @@ pub struct Health {
     reach: AtomicU8,
     up_since_ms: AtomicU64,
     broken_once: AtomicBool,
-    outage_told: AtomicBool,
+    /// When it was last told why Redis is out of reach; 0: not in this outage.
+    outage_told_ms: AtomicU64,
     clock_ahead_ms: AtomicI64,
     reconnects: Counter,
     gaps: Counter,
@@ -98,7 +99,7 @@ impl Health {
             reach: AtomicU8::new(reach as u8),
             up_since_ms: AtomicU64::new(created.0),
             broken_once: AtomicBool::new(false),
-            outage_told: AtomicBool::new(false),
+            outage_told_ms: AtomicU64::new(0),
             clock_ahead_ms: AtomicI64::new(0),
             reconnects: Counter::default(),
             gaps: Counter::default(),
@@ -242,9 +243,17 @@ impl Health {
         self.reach_at(clock::now());
     }
 
-    /// Why Redis cannot be used: told once per outage, not once per attempt and shard.
+    /// Why Redis cannot be used: told at once and every minute, not once per attempt and shard.
     pub(super) fn out_of_reach(&self, reason: &dyn std::fmt::Display) {
-        if self.outage_told.swap(true, Ordering::Relaxed) {
+        let now = clock::now();
+        let told = self.outage_told_ms.load(Ordering::Relaxed);
+        let is_told = told > 0 && now - Millis(told) < OUTAGE_REPEAT;
+        // Only one of those who come at the same time.
+        let told_now = || {
+            let (relaxed, now) = (Ordering::Relaxed, now.0.max(1));
+            self.outage_told_ms.compare_exchange(told, now, relaxed, relaxed).is_ok()
+        };
+        if is_told || !told_now() {
             tracing::debug!(%reason, "Redis is still out of reach");
         } else {
             seldom!(warn, "Redis is out of reach; trying again and again", %reason);
@@ -256,6 +265,20 @@ impl Health {
     pub(super) fn back_since(&self) -> Option<Millis> {
         let broken = self.broken_once.load(Ordering::Acquire);
         broken.then(|| Millis(self.up_since_ms.load(Ordering::Acquire)))
+    }
+
+    /// Resolves when Redis is reached, or at once where there is none.
+    ///
+    /// # Cancel safety
+    /// May be dropped: it only looks.
+    pub async fn up(&self) {
+        loop {
+            let reached = self.reached.notified();
+            if matches!(self.reach(), Reach::Up | Reach::Embedded) {
+                return;
+            }
+            reached.await;
+        }
     }
 
     /// When it was last found to be up; None if it never was.
@@ -316,7 +339,7 @@ impl Health {
             return;
         }
         if after == Reach::Up {
-            self.outage_told.store(false, Ordering::Relaxed);
+            self.outage_told_ms.store(0, Ordering::Relaxed);
             self.reached.notify_waiters();
         }
         match after {

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+/// Why Redis is out of reach is told again after this, as long as it is.
+pub const OUTAGE_REPEAT: Duration = Duration::from_secs(60);
 /// Orders of a lane in a cluster: channels whose slots share one wait for each other while one
 /// of the slots moves.
 pub const CLUSTER_TURNSTILES: usize = 64;

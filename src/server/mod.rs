@@ -34,7 +34,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    broker::{self, Place, Sink},
+    broker::{self, Place, Reach, Sink},
     config::Config,
     drain::Control,
     http,
@@ -330,12 +330,22 @@ impl Server {
         for address in &self.addresses {
             info!("listening on {address}{}", self.what_it_lacks(*address));
         }
-        info!(
-            shards = self.config.threads,
-            connections_max = self.process.shares.clients,
-            broker = settings::broker_words(&self.config),
-            "ready"
-        );
+        let (shards, connections_max) = (self.config.threads, self.process.shares.clients);
+        let broker = settings::broker_words(&self.config);
+        let say = move || info!(shards, connections_max, broker, "ready");
+        let health = self.process.broker.health();
+        if matches!(health.reach(), Reach::Up | Reach::Embedded) {
+            say();
+        } else {
+            info!(
+                "waiting for {}: /readyz is not ready before",
+                settings::broker_words(&self.config)
+            );
+            tokio::task::spawn_local(async move {
+                health.up().await;
+                say();
+            });
+        }
         rights::say(&self.config, &self.addresses);
     }
 

@@ -18,6 +18,7 @@ use crate::support::{
     events::Events,
     eventually,
     http::{get, once},
+    redis::RedisServer,
     server::Server,
     v1::V1,
 };
@@ -106,4 +107,24 @@ fn a_redis_that_sends_what_never_ends_takes_nobody_along() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_waited_for_is_told_in_words_with_its_address_and_ready_is_said_when_it_is() {
+    let server = Server::start(&["--redis-url", UNREACHABLE]);
+    server.wait_for_log(&["waiting for redis redis://127.0.0.1:1"]);
+    server.wait_for_log(&["WARN", "Redis is out of reach", "127.0.0.1:1: Connection refused"]);
+    let log = server.log();
+    assert!(!log.contains("Os {") && !log.contains("os error"), "{log}");
+    assert!(!log.lines().any(|line| line.contains("connections_max")), "not ready: {log}");
+    // A cluster whose slot map has no server in it.
+    let options = ["--save", "", "--cluster-enabled", "yes"];
+    let redis = RedisServer::start_with(&options);
+    let url = format!("redis-cluster://{}", redis.address());
+    let server = Server::start(&["--redis-url", &url]);
+    server.wait_for_log(&["WARN", &redis.address(), "slot map names no server"]);
+    let redis = RedisServer::start();
+    let server = Server::start(&["--redis-url", &redis.url()]);
+    server.wait_for_log(&["INFO", "ready", "connections_max"]);
+    assert_eq!(get(server.addr(), "/readyz").json()["status"], "ready");
 }

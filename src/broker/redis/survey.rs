@@ -25,6 +25,7 @@ use super::{
     link::Link,
     routes::Routes,
     slots::{self, SlotMap},
+    target,
 };
 use crate::limits::{SLOT_MAP_INTERVAL, SLOT_MAP_PAUSE};
 
@@ -113,13 +114,15 @@ async fn read_map(link: &Link, routes: &Routes) -> Option<SlotMap> {
     let (mut doubtful, mut reason) = (None, None);
     for server in servers(link, routes) {
         match ask(link, &server).await {
-            Ok(Some((map, true))) => return Some(map),
+            Ok(Some((map, true))) => return Some(named(link, &server, map)),
             // It may be cut off from the others. If they all say so, the cluster is.
-            Ok(Some((map, false))) => doubtful = doubtful.or(Some(map)),
+            Ok(Some((map, false))) => {
+                doubtful = doubtful.or_else(|| Some(named(link, &server, map)));
+            }
             Ok(None) => tracing::debug!(%server, "this server tells no slots"),
             Err(error) => {
                 tracing::debug!(%server, %error, "the slots were not read");
-                reason = Some(error);
+                reason = Some(format!("{server}: {}", target::in_words(&error.to_string())));
             }
         }
     }
@@ -127,6 +130,18 @@ async fn read_map(link: &Link, routes: &Routes) -> Option<SlotMap> {
         link.shared.health_ref().out_of_reach(reason);
     }
     doubtful
+}
+
+/// The map that `server` told; that it names nobody who could be connected to goes into the log.
+fn named(link: &Link, server: &Server, map: SlotMap) -> SlotMap {
+    if map.masters().next().is_none() {
+        link.shared.health_ref().out_of_reach(&format!(
+            "{server}: the slot map names no server that could be connected to: assign slots, and \
+             see cluster-announce-ip, cluster-announce-hostname and \
+             cluster-preferred-endpoint-type in Redis"
+        ));
+    }
+    map
 }
 
 /// Whom to ask: who knows of a change, who is there, who may be there again.

@@ -32,11 +32,16 @@ pub(super) fn sentinels(config: &Config) -> Option<Sentinels> {
     Some(Sentinels { config: Config { username, password, ..config.clone() }, service })
 }
 
+/// The system's words for an error, without its number, which helps nobody.
+pub(super) fn in_words(error: &str) -> &str {
+    error.split(" (os error ").next().unwrap_or(error)
+}
+
 /// Why no connection to `server` was made, in words that say what to do about it.
 pub(super) fn explained(server: &Server, error: &Error) -> String {
-    // All that is kept of it is text. The system's number for it helps nobody.
+    // All that is kept of it is text.
     let details = error.details();
-    let words = details.split(" (os error ").next().unwrap_or(details);
+    let words = in_words(details);
     if details.contains("invalid peer certificate") {
         return format!(
             "{server}: Redis' certificate is not trusted: its authority has to be one of the \
