@@ -94,19 +94,19 @@ fn has_run() -> u64 {
     account.split(' ').next().unwrap().parse().unwrap()
 }
 
-/// A dozen shards on two cores that all compute are late, and none of them hangs.
+/// Two dozen shards on two cores that all compute are late, and none of them hangs.
 #[cfg(target_os = "linux")]
 #[test]
 fn shards_that_wait_for_a_cpu_are_not_silent() {
-    let server = start(12);
-    let (done, is_done) = sync_channel(12);
+    let server = start(24);
+    let (done, is_done) = sync_channel(24);
     for round in 0..5 {
         for call in &server.calls {
             let done = done.clone();
             call(Box::new(move || {
                 let begun = has_run();
                 // Two in a row, and the time to the next beat, are no silence yet.
-                while has_run() - begun < 60_000_000 {}
+                while has_run() - begun < 30_000_000 {}
                 done.send(()).unwrap();
             }));
         }
