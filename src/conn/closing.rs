@@ -17,7 +17,10 @@ use crate::{
     drain::{Phase, Turn},
     hub::{Encoding, Finish, Key},
     limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE, SSE_RETRY},
-    ws::{close::CloseReason, decoder::Decoder},
+    ws::{
+        close::CloseReason,
+        decoder::{CloseFrame, Decoder},
+    },
 };
 
 use super::keepalive::Action;
@@ -78,11 +81,13 @@ impl Clients {
     }
 
     /// Answers the peer's Close with its own code.
-    pub(super) fn answer_close(&mut self, key: Key, code: Option<u16>) {
+    pub(super) fn answer_close(&mut self, key: Key, close: CloseFrame) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         match entry.state() {
             State::Open => {
-                self.close_with(key, Farewell::Answer(code), Finish::Frame);
+                let answer = Farewell::Answer(close.code);
+                self.see_leaving(key, close);
+                self.close_with(key, answer, Finish::Frame);
                 self.set_peer_closed(key);
             }
             State::Closing { .. } => self.set_peer_closed(key),
@@ -103,6 +108,9 @@ impl Clients {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding;
         let hurried = finish == Finish::Frame;
+        if client.state() == State::Open {
+            self.see_channels(key);
+        }
         if self.set_closing(key, farewell.reason(), hurried) {
             self.hub.close(key, farewell.said(encoding).as_ref(), finish);
         }

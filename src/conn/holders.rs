@@ -4,7 +4,7 @@ use super::Clients;
 use crate::{
     clock::Millis,
     drain::Holder,
-    limits::{HOLDER_CHANNELS_NAMED, HOLDERS_LOOKED_AT_MAX, HOLDERS_NAMED},
+    limits::{CHANNELS_NAMED, HOLDERS_LOOKED_AT_MAX, HOLDERS_NAMED},
 };
 
 impl Clients {
@@ -23,7 +23,7 @@ impl Clients {
         let holder = |(connected_s, key)| Holder {
             address: self.hub.outlet(key).and_then(|socket| socket.peer_address()),
             since: Millis(u64::from(connected_s) * 1000),
-            channels: (self.hub.channels(key).take(HOLDER_CHANNELS_NAMED))
+            channels: (self.hub.channels(key).take(CHANNELS_NAMED))
                 .map(|channel| channel.as_str().to_owned())
                 .collect(),
             channels_total: self.hub.subscription_count(key),

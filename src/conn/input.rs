@@ -187,7 +187,7 @@ impl Clients {
                 }
             }
             Event::Pong(_) => {}
-            Event::Close(close) => self.answer_close(key, close.code),
+            Event::Close(close) => self.answer_close(key, close),
         }
     }
 

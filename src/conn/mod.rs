@@ -22,6 +22,7 @@ use crate::{
 
 pub use inbox::{Offered, OwnMessage};
 pub use replay::{Joined, Start, Step, Wanted};
+pub use seen::clients_are_logged;
 
 mod account;
 mod aside;
@@ -107,6 +108,8 @@ pub struct Connected {
     pub leftover: Bytes,
     /// As whom it publishes, if it may, and if clients may at all.
     pub publisher: Option<Principal>,
+    /// Whom a proxy says it speaks for; told in the log, and believed by nobody.
+    pub forwarded: Option<Box<str>>,
     /// Holds the drain open.
     pub guard: Guard,
 }
@@ -227,7 +230,7 @@ impl Clients {
         self.now = self.now.max(now);
         // Ended meanwhile: dropped as a whole, the stream before the guard.
         let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
-        let Connected { stream, leftover, publisher, guard } = connected;
+        let Connected { stream, leftover, publisher, forwarded, guard } = connected;
         entry.publisher = publisher.filter(|_| self.settings.client_publish);
         entry.guard = Some(guard);
         entry.keepalive = Keepalive::new(self.now);
@@ -236,7 +239,7 @@ impl Clients {
         self.live += 1;
         self.metrics.connections_opened.add(1);
         self.metrics.connections.set(self.live);
-        self.see_coming(key, &stream);
+        self.see_coming(key, &stream, forwarded);
         match self.registry.adopt(stream, key) {
             Ok(socket) => {
                 if has_no_pongs && let Some(silence) = self.settings.keepalive.silence_max() {
@@ -274,7 +277,7 @@ impl Clients {
     fn end(&mut self, key: Key, reason: CloseReason) {
         let Some(slot) = self.entries.get_mut(key.index()) else { return };
         let Some(mut entry) = slot.take_if(|entry| entry.is_of(key)) else { return };
-        self.see_going(key, reason);
+        self.see_going(key, &entry, reason);
         self.wheel.remove(key.index());
         self.input.release(entry.charged_bytes());
         self.encoder.leave(entry.encoding);

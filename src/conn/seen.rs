@@ -1,44 +1,115 @@
 //! Debug lines at both ends of a client, for whoever looks for one.
 //!
 //! What the second line tells of the first is kept only while such lines are wanted: at any other
-//! level a client costs nothing more. Numbers name a client within its shard and tie the lines.
+//! level a client costs nothing more. Numbers name a client within its shard and tie the lines;
+//! what the client, or a proxy before it, says of itself is quoted, and marked where nobody has
+//! checked it. Bytes are those that the system counts anyway.
 
 use std::{net::SocketAddr, net::TcpStream};
 
-use tracing::{Level, debug, enabled};
+use tracing::{Level, debug, enabled, field};
 
-use super::{Clients, Key};
-use crate::{clock::Millis, ws::close::CloseReason};
+use super::{Clients, Key, closing::State, entry::Entry};
+use crate::{
+    channel::ChannelName,
+    clock::Millis,
+    limits::CHANNELS_NAMED,
+    ws::{close::CloseReason, decoder::CloseFrame},
+};
+
+/// What a Close frame without a code, and an end without a Close frame, count as (RFC 6455
+/// §7.1.5).
+const NO_CODE: u16 = 1005;
+const NO_CLOSE: u16 = 1006;
 
 /// A client that was logged when it came.
 #[derive(Debug)]
 pub(super) struct Seen {
     peer: Option<SocketAddr>,
+    forwarded: Option<Box<str>>,
     since: Millis,
-    channels: usize,
+    channels: Channels,
+    /// What it said when it left by itself.
+    farewell: Option<CloseFrame>,
+}
+
+/// What a client hears.
+#[derive(Debug)]
+struct Channels {
+    count: usize,
+    named: String,
+}
+
+/// Whether lines about clients are wanted at all.
+pub fn clients_are_logged() -> bool {
+    enabled!(Level::DEBUG)
 }
 
 impl Clients {
     /// A client has come.
-    pub(super) fn see_coming(&mut self, key: Key, stream: &TcpStream) {
-        if !enabled!(Level::DEBUG) {
+    pub(super) fn see_coming(&mut self, key: Key, stream: &TcpStream, forwarded: Option<Box<str>>) {
+        if !clients_are_logged() {
             return;
         }
         let peer = stream.peer_addr().ok();
-        let channels = self.hub.subscription_count(key);
-        let first = self.hub.first_channel(key).map(ToString::to_string);
-        debug!(client = key.to_u64(), ?peer, channels, ?first, "client connected");
-        self.seen.insert(key, Seen { peer, since: self.now, channels });
+        let channels = self.channels(key);
+        debug!(
+            client = key.to_u64(),
+            peer = peer.map(field::display),
+            forwarded_unverified = forwarded.as_deref(),
+            channels = channels.count,
+            named = channels.named,
+            "client connected"
+        );
+        let since = self.now;
+        self.seen.insert(key, Seen { peer, forwarded, since, channels, farewell: None });
     }
 
-    /// A client goes.
-    pub(super) fn see_going(&mut self, key: Key, reason: CloseReason) {
-        if self.seen.is_empty() {
-            return;
+    /// A client leaves by itself.
+    pub(super) fn see_leaving(&mut self, key: Key, farewell: CloseFrame) {
+        if let Some(seen) = self.seen.get_mut(&key) {
+            seen.farewell = Some(farewell);
         }
-        let Some(Seen { peer, since, channels }) = self.seen.remove(&key) else { return };
-        let seconds = (self.now - since).as_secs_f64();
-        let (code, reason) = (reason.code(), reason.word());
-        debug!(client = key.to_u64(), ?peer, channels, seconds, ?code, reason, "client gone");
+    }
+
+    /// A client is about to lose its channels.
+    pub(super) fn see_channels(&mut self, key: Key) {
+        if self.seen.contains_key(&key) {
+            let channels = self.channels(key);
+            self.seen.entry(key).and_modify(|seen| seen.channels = channels);
+        }
+    }
+
+    /// A client goes; its socket still stands in the hub.
+    pub(super) fn see_going(&mut self, key: Key, client: &Entry, reason: CloseReason) {
+        if client.state() == State::Open {
+            self.see_channels(key);
+        }
+        let Some(seen) = self.seen.remove(&key) else { return };
+        let Seen { peer, forwarded, since, channels, farewell } = seen;
+        let said = farewell.as_ref().filter(|_| reason == CloseReason::Client);
+        let unsaid = if reason == CloseReason::Lost { NO_CLOSE } else { NO_CODE };
+        let code = reason.code().or_else(|| said?.code).unwrap_or(unsaid);
+        debug!(
+            client = key.to_u64(),
+            peer = peer.map(field::display),
+            forwarded_unverified = forwarded.as_deref(),
+            channels = channels.count,
+            named = channels.named,
+            seconds = (self.now - since).as_millis() as f64 / 1000.0,
+            bytes = self.hub.outlet(key).and_then(|socket| socket.acknowledged_bytes()),
+            code = client.encoding.has_frames().then_some(code),
+            reason = reason.word(),
+            text = said.map(|said| &*said.text).filter(|text| !text.is_empty()),
+            "client gone"
+        );
+    }
+
+    fn channels(&self, key: Key) -> Channels {
+        let mut channels = self.hub.channels(key).map(ChannelName::as_str);
+        let named: Vec<_> = channels.by_ref().take(CHANNELS_NAMED).collect();
+        let more = if channels.next().is_some() { ", …" } else { "" };
+        let named = named.join(", ") + more;
+        Channels { count: self.hub.subscription_count(key), named }
     }
 }

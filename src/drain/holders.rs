@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     clock::Millis,
-    limits::{HOLDER_CHANNELS_NAMED, HOLDERS_NAMED},
+    limits::{CHANNELS_NAMED, HOLDERS_NAMED},
 };
 
 /// One client that holds the drain open.
@@ -63,7 +63,7 @@ impl fmt::Display for Words<'_> {
         }
         let seconds = Duration::from_secs((*now - holder.since).as_secs());
         write!(f, " for {}", humantime::format_duration(seconds))?;
-        let named = holder.channels.len().min(HOLDER_CHANNELS_NAMED);
+        let named = holder.channels.len().min(CHANNELS_NAMED);
         if named > 0 {
             write!(f, " on {}", holder.channels[..named].join(", "))?;
         }

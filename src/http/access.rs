@@ -6,7 +6,7 @@
 //! or DNS rebinding seen in `Host`) nor the internet through a proxy that says so (`Forwarded` and
 //! its like). The decision is made here and nowhere else.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, Uri, Version, header};
 use subtle::ConstantTimeEq;
@@ -75,7 +75,7 @@ pub enum Right {
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
     /// The other end of the connection.
-    pub peer: IpAddr,
+    pub peer: SocketAddr,
     /// Whose that is.
     pub owner: Owner,
     /// The request's version.
@@ -86,14 +86,6 @@ pub struct Asker<'a> {
     pub headers: &'a HeaderMap,
     /// `?token=`, where the route takes one: browsers cannot set headers in a handshake.
     pub query_token: Option<&'a str>,
-}
-
-impl Asker<'_> {
-    /// Whom a proxy names as the one who asks: for the log, since anybody may say so.
-    pub(super) fn forwarded(&self) -> Option<&str> {
-        let names = [header::FORWARDED.as_str(), "x-forwarded-for"];
-        names.iter().find_map(|name| self.headers.get(*name)?.to_str().ok())
-    }
 }
 
 /// The decision.
@@ -192,7 +184,7 @@ impl<'a> Asker<'a> {
 
     fn says_it_is_local(&self) -> bool {
         let Some(host) = self.host() else { return false };
-        self.peer.to_canonical().is_loopback()
+        self.peer.ip().to_canonical().is_loopback()
             && names_loopback(host)
             && !self.headers.keys().any(tells_of_a_proxy)
             && self.origin_is(host)

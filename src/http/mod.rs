@@ -23,6 +23,7 @@ mod places;
 mod publish;
 mod query;
 mod route;
+mod seen;
 mod sse;
 #[cfg(test)]
 mod tests;
@@ -142,6 +143,8 @@ pub struct Upgraded<I> {
     pub publisher: Option<Principal>,
     /// What [`Public::admit`] returned; of `/echo` nothing.
     pub ticket: Option<Box<dyn Any>>,
+    /// Whom a proxy says it speaks for; kept only if the log tells of clients.
+    pub forwarded: Option<Box<str>>,
     /// Holds the drain open; to be dropped with the descriptor.
     pub guard: Guard,
 }
@@ -183,7 +186,8 @@ where
     I: Wire,
 {
     let handed = connection::run(stream, peer, context.clone(), place.standing()).await?;
-    let upgrade::Handover { endpoint, encoding, publisher, ticket, guard, .. } = handed.handover;
+    let upgrade::Handover { endpoint, encoding, publisher, ticket, forwarded, guard, .. } =
+        handed.handover;
     let connection::Handed { stream, leftover, .. } = handed;
-    Some(Upgraded { stream, leftover, endpoint, encoding, publisher, ticket, guard })
+    Some(Upgraded { stream, leftover, endpoint, encoding, publisher, ticket, forwarded, guard })
 }

@@ -148,7 +148,7 @@ async fn dispatch(
         return not_found(context);
     };
     let asker = Asker {
-        peer: peer.address.ip(),
+        peer: peer.address,
         owner: peer.owner.unwrap_or(Owner::Stranger),
         version: head.version,
         uri: &head.uri,

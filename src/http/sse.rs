@@ -15,7 +15,7 @@ use super::{
     Admission, Context, Endpoint, Public,
     access::Asker,
     answer::Answer,
-    query,
+    query, seen,
     upgrade::{self, Handover, POSITION, Refused},
 };
 use crate::{broker::Position, channel::ChannelName, clock, hub::Encoding};
@@ -41,11 +41,13 @@ pub(super) async fn accept(
         let admitted = (public.admit)(vec![wanted], Encoding::Sse).await;
         let Admission { ticket, positions } = admitted.map_err(upgrade::not_admitted)?;
         upgrade::welcome(context)?;
+        let forwarded = seen::accepted(&asker, &positions);
         Ok(Handover {
             endpoint: Endpoint::Ws,
             encoding: Encoding::Sse,
             publisher: None,
             ticket: Some(ticket),
+            forwarded,
             guard,
             head: Some(stream_head(&positions)),
         })

@@ -15,7 +15,7 @@ use super::{
     access::{Asker, Right, Verdict},
     answer::{self, Answer},
     query::{self, BadQuery, Mistake},
-    route,
+    route, seen,
 };
 use crate::{
     broker::{Position, Principal},
@@ -39,6 +39,7 @@ pub(super) struct Handover {
     pub(super) encoding: Encoding,
     pub(super) publisher: Option<Principal>,
     pub(super) ticket: Option<Box<dyn Any>>,
+    pub(super) forwarded: Option<Box<str>>,
     pub(super) guard: Guard,
     /// Is written before the stream is handed over, in place of an answer of hyper's.
     pub(super) head: Option<Bytes>,
@@ -85,9 +86,9 @@ pub(super) async fn answer(
         };
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
-        let forwarded = asker.forwarded();
-        debug!(peer = %asker.peer, ?forwarded, ?positions, "handshake accepted");
-        let handover = Handover { endpoint, encoding, publisher, ticket, guard, head: None };
+        let forwarded = seen::accepted(&asker, &positions);
+        let handover =
+            Handover { endpoint, encoding, publisher, ticket, forwarded, guard, head: None };
         Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
     };
     accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, asker, *refused), None))
@@ -99,10 +100,7 @@ pub(super) fn refuse(
     asker: Asker<'_>,
     (reason, answer): (Rejection, Answer),
 ) -> Answer {
-    let word = Rejection::WORDS[reason as usize];
-    let answered = String::from_utf8_lossy(answer.body());
-    let (peer, forwarded) = (asker.peer, asker.forwarded());
-    debug!(%peer, ?forwarded, reason = word, answer = answered.trim_end(), "handshake refused");
+    seen::refused(&asker, Rejection::WORDS[reason as usize], &answer);
     public.metrics.handshakes_rejected.add(reason as usize, 1);
     answer
 }

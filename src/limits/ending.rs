@@ -20,8 +20,6 @@ pub const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
 pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);
 /// Clients that a drain's progress line names, of all shards together.
 pub const HOLDERS_NAMED: usize = 5;
-/// Channels of each of them.
-pub const HOLDER_CHANNELS_NAMED: usize = 3;
 /// Clients of a shard among which the longest connected are looked for: some microseconds.
 pub const HOLDERS_LOOKED_AT_MAX: usize = 10_000;
 /// Between two such looks while it drains.

@@ -12,6 +12,10 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const LOG_TICK: Duration = Duration::from_secs(1);
 /// A place in the code whose lines others cause says one, then for this long only counts them.
 pub const LOG_COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// Channels of a client that a line names; of more it says that there are more.
+pub const CHANNELS_NAMED: usize = 3;
+/// What a stranger wrote is quoted up to this; the rest is left out.
+pub const QUOTED_CHARS_MAX: usize = 200;
 /// At the end of the process, for the lines that wait; then they are lost.
 pub const LOG_FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two looks whether they are written.

@@ -88,14 +88,14 @@ impl Door {
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: SocketAddr) {
         let Upgraded { stream, leftover, endpoint, encoding, publisher, .. } = upgraded;
-        let (ticket, guard) = (upgraded.ticket, upgraded.guard);
+        let (ticket, forwarded, guard) = (upgraded.ticket, upgraded.forwarded, upgraded.guard);
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
         };
         bound_kernel_memory(&stream);
         let now = clock::now();
-        let connected = Connected { stream, leftover, publisher, guard };
+        let connected = Connected { stream, leftover, publisher, forwarded, guard };
         self.core.with(|clients| {
             let admitted = ticket.and_then(|any| any.downcast::<Admitted>().ok());
             let key = match (endpoint, &admitted) {

@@ -12,6 +12,8 @@ use std::{
 
 use crate::hub::{Key, Outlet};
 
+#[cfg(target_os = "linux")]
+mod acknowledged;
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
@@ -80,6 +82,15 @@ impl Socket {
         match self {
             Self::Pending => None,
             Self::Live(live) => live.peer_address(),
+        }
+    }
+
+    /// How many bytes of all that was ever sent the other end has acknowledged, if the system says.
+    #[must_use]
+    pub fn acknowledged_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Pending => None,
+            Self::Live(live) => live.acknowledged_bytes(),
         }
     }
 

@@ -64,6 +64,16 @@ impl Live {
         self.0.peer_addr().ok()
     }
 
+    #[cfg(target_os = "linux")]
+    pub(super) fn acknowledged_bytes(&self) -> Option<u64> {
+        super::acknowledged::bytes(&self.0)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn acknowledged_bytes(&self) -> Option<u64> {
+        None
+    }
+
     pub(super) fn shutdown_write(&self) {
         // Fails only when the peer is gone already, which the next read tells.
         let _ = self.0.shutdown(Shutdown::Write);

@@ -61,6 +61,10 @@ impl Live {
         self.shared.stream.peer_addr().ok()
     }
 
+    pub(super) fn acknowledged_bytes(&self) -> Option<u64> {
+        None
+    }
+
     pub(super) fn shutdown_write(&self) {
         // Fails only when the peer is gone already, which the next read tells.
         let _ = socket2::SockRef::from(&self.shared.stream).shutdown(Shutdown::Write);

@@ -88,7 +88,7 @@ impl Table {
         let leftover = Bytes::new();
         self.clients.connect(
             key,
-            Connected { stream, leftover, publisher: Some(Principal::Api), guard },
+            Connected { stream, leftover, publisher: Some(Principal::Api), forwarded: None, guard },
             now,
         );
         peer

@@ -24,7 +24,7 @@ fn judge_of(
         headers.append(name, HeaderValue::from_str(value).unwrap());
     }
     let uri = Uri::from_static("/broadcast");
-    let peer = peer.parse().unwrap();
+    let peer = (peer.parse::<IpAddr>().unwrap(), 9).into();
     let asker = Asker { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
     rules.judge(right, &asker)
 }
@@ -155,7 +155,7 @@ fn keys_belong_to_whoever_shows_a_token_or_is_a_program_of_this_machine() {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         let uri = Uri::from_static("/broadcast");
-        let peer = peer.parse().unwrap();
+        let peer = (peer.parse::<IpAddr>().unwrap(), 9).into();
         let (owner, version) = (Owner::Us, Version::HTTP_11);
         let asker = Asker { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
         let stranger = Asker { owner: Owner::Stranger, ..asker };
@@ -171,7 +171,7 @@ fn keys_belong_to_whoever_shows_a_token_or_is_a_program_of_this_machine() {
 fn an_absolute_target_must_name_the_same_host() {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, HeaderValue::from_static("localhost:8000"));
-    let peer = Ipv4Addr::LOCALHOST.into();
+    let peer = (Ipv4Addr::LOCALHOST, 9).into();
     for (target, expected) in
         [("http://localhost:8000/broadcast", true), ("http://evil.example/broadcast", false)]
     {

@@ -105,7 +105,8 @@ impl World {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
-        let connected = Connected { stream, leftover: Bytes::new(), publisher: None, guard };
+        let connected =
+            Connected { stream, leftover: Bytes::new(), publisher: None, forwarded: None, guard };
         ticket.connected.set(true);
         let key = ticket.key;
         self.core.with(|clients| clients.connect(key, connected, Millis(0)));

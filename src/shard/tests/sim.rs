@@ -273,7 +273,8 @@ impl World {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
-        let connected = Connected { stream, leftover: Bytes::new(), publisher: None, guard };
+        let connected =
+            Connected { stream, leftover: Bytes::new(), publisher: None, forwarded: None, guard };
         ticket.connected.set(true);
         let key = ticket.key;
         let core = &self.shards[client.shard].core;
