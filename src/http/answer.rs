@@ -14,9 +14,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde::Serialize;
 
 use super::note::Note;
+use crate::clock;
 
 /// An answer before it is sent.
 pub(super) type Answer = Response<Bytes>;
@@ -70,6 +72,12 @@ pub(super) fn retry_after(mut answer: Answer, seconds: u32) -> Answer {
 /// Says that this is the connection's last answer; hyper acts on the header.
 pub(super) fn close(answer: &mut Answer) {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// The time as HTTP writes it.
+pub(super) fn date() -> Option<String> {
+    let time = Timestamp::UNIX_EPOCH.checked_add(clock::unix_time()).ok()?;
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()
 }
 
 /// The bytes of an answer; dropped by hyper once it has them in its buffer, or needs none.

@@ -28,7 +28,7 @@ use super::{
     note::{Note, Watched},
     owner::Owner,
     places::{Stage, Standing},
-    route,
+    route, unreadable,
     upgrade::Handover,
 };
 use crate::{
@@ -57,8 +57,8 @@ pub(super) struct Handed<I> {
 /// Why the driver stopped.
 #[derive(Debug)]
 enum End {
-    /// hyper is done; `false` if with an error.
-    Http(bool),
+    /// hyper is done.
+    Http(hyper::Result<()>),
     /// The stream is wanted for what has a head of its own.
     Ours,
     /// Idle while draining.
@@ -134,7 +134,7 @@ where
     I: Wire,
 {
     let note = Rc::new(Note::new(standing, context.settings.idle_timeout));
-    let control = context.control.clone();
+    let (control, is_public) = (context.control.clone(), context.public.is_some());
     let service = service_fn({
         let note = note.clone();
         move |request| route::answer(context.clone(), note.clone(), peer, request)
@@ -151,9 +151,9 @@ where
     let mut stream = parts.io.into_inner().into_inner();
     // Copied: even an empty view would keep hyper's read buffer alive with the client.
     let leftover = || Bytes::copy_from_slice(&parts.read_buf);
-    match (end, note.take_handover()) {
+    match (&end, note.take_handover()) {
         // hyper ends an upgraded connection only after it has flushed the 101.
-        (End::Http(true), Some(handover)) if handover.head.is_none() => {
+        (End::Http(Ok(())), Some(handover)) if handover.head.is_none() => {
             return Some(Handed { stream, leftover: leftover(), handover });
         }
         (End::Ours, Some(handover)) => {
@@ -168,6 +168,14 @@ where
             };
         }
         _ => {}
+    }
+    if let End::Http(Err(error)) = &end
+        && let Some(answer) = unreadable::answer(error, note.refused(), is_public)
+    {
+        note.enter(Stage::Answering);
+        note.write_by_hand();
+        // Whoever does not take it has got a refusal all the same.
+        let _ = timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(&answer)).await;
     }
     if note.wants_lingering() {
         note.enter(Stage::Lingering);
@@ -206,7 +214,7 @@ where
             if let Err(error) = &result {
                 debug!(%peer, %error, "HTTP connection failed");
             }
-            return Poll::Ready(End::Http(result.is_ok()));
+            return Poll::Ready(End::Http(result));
         }
         if note.is_ours() {
             return Poll::Ready(End::Ours);

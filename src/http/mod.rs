@@ -27,6 +27,7 @@ mod seen;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod upgrade;
 
 use std::{any::Any, fmt, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
@@ -22,6 +23,7 @@ use tokio::{
 
 use super::{
     places::{Stage, Standing},
+    unreadable,
     upgrade::Handover,
 };
 use crate::{drain::Guard, limits};
@@ -42,6 +44,8 @@ pub(super) struct Note {
     /// The handover begins with a head of its own, so hyper is to say nothing more.
     has_own_head: Cell<bool>,
     has_written: Cell<bool>,
+    /// What hyper itself has answered to a head that it cannot read.
+    refused: Cell<Option<StatusCode>>,
     has_seen_end: Cell<bool>,
     /// Of a head that is not complete.
     head_bytes: Cell<usize>,
@@ -61,6 +65,7 @@ impl Note {
             handover: Cell::new(None),
             has_own_head: Cell::new(false),
             has_written: Cell::new(false),
+            refused: Cell::new(None),
             has_seen_end: Cell::new(false),
             head_bytes: Cell::new(0),
             unsent_bytes: Cell::new(0),
@@ -148,9 +153,25 @@ impl Note {
         self.guard.set(None);
     }
 
+    /// What hyper has answered by itself, without a word; nothing of it has gone out.
+    pub(super) fn refused(&self) -> Option<StatusCode> {
+        self.refused.get()
+    }
+
+    /// No request has begun, and all answers are in the kernel: what hyper writes now, it says by
+    /// itself.
+    fn owes_nothing(&self) -> bool {
+        matches!(self.stage(), Stage::Fresh | Stage::Head | Stage::Idle)
+    }
+
     /// Whether the peer may still be sending what nobody will read, after an answer of ours.
     pub(super) fn wants_lingering(&self) -> bool {
         self.has_written.get() && !self.has_seen_end.get()
+    }
+
+    /// Something of ours is written past hyper.
+    pub(super) fn write_by_hand(&self) {
+        self.has_written.set(true);
     }
 
     fn bytes_came(&self, count: usize) {
@@ -238,6 +259,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.note.owes_nothing() {
+            self.note.refused.set(Some(unreadable::status(bytes)));
+            return Poll::Ready(Ok(bytes.len()));
+        }
         self.note.has_written.set(true);
         self.note.has_room_for(0)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
@@ -255,6 +280,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.note.refused().is_some() {
+            // The words are still to come.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -9,16 +9,15 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::{HeaderName, request};
-use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
 use super::{
     Admission, Context, Endpoint, Public,
     access::Asker,
-    answer::Answer,
+    answer::{self, Answer},
     query, seen,
     upgrade::{self, Handover, POSITION, Refused},
 };
-use crate::{broker::Position, channel::ChannelName, clock, hub::Encoding};
+use crate::{broker::Position, channel::ChannelName, hub::Encoding};
 
 /// What a browser sends when it goes on with a stream that broke: the id of its last event.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -71,7 +70,7 @@ fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
     let mut put = |name: &str, value: &str| {
         write!(head, "{name}: {value}\r\n").expect("memory takes everything");
     };
-    if let Some(date) = date() {
+    if let Some(date) = answer::date() {
         put("Date", &date);
     }
     if !positions.is_empty() {
@@ -80,10 +79,4 @@ fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
     }
     head.push_str("\r\n");
     head.into()
-}
-
-/// The time as HTTP writes it.
-fn date() -> Option<String> {
-    let time = Timestamp::UNIX_EPOCH.checked_add(clock::unix_time()).ok()?;
-    DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()
 }

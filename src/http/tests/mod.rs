@@ -10,6 +10,7 @@ mod ops;
 mod places;
 mod publish;
 mod sse;
+mod unreadable;
 mod whose;
 
 use std::{

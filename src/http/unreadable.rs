@@ -1,0 +1,73 @@
+//! What is answered to a head that hyper cannot read: an error like all others.
+//!
+//! hyper answers such a head by itself, before any of our code sees it, and without a word. Its
+//! bytes are taken away on their way to the stream (`note`), which leaves a status, and this goes
+//! out in their place. It is the connection's last answer: where the next request would begin,
+//! nobody knows.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, StatusCode, header};
+
+use super::{
+    answer::{self, Answer},
+    pages,
+};
+use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
+
+/// The status in the bytes of an answer of hyper's.
+pub(super) fn status(answer: &[u8]) -> StatusCode {
+    let digits = answer.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3));
+    digits.and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// The whole answer to what failed with `error`, and which hyper has answered with `status`;
+/// `None`: nobody asked for anything.
+pub(super) fn answer(
+    error: &hyper::Error,
+    status: Option<StatusCode>,
+    is_public: bool,
+) -> Option<Vec<u8>> {
+    let status = match status {
+        Some(status) => status,
+        // To what begins as HTTP/2 hyper says nothing.
+        None if error.is_parse_version_h2() => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        None => return None,
+    };
+    let mut answer = match status {
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+            answer::problem(status, "unsupported_version", "HTTP/1.1 is spoken here")
+        }
+        StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            let most = HTTP_HEAD_BYTES_MAX / 1024;
+            let hint =
+                format!("a target and headers take {most} KiB and {HTTP_HEADERS_MAX} fields");
+            answer::problem(status, "head_too_large", &hint)
+        }
+        _ => {
+            let hint = format!("this is no request of HTTP/1.1 (without TLS): {error}");
+            answer::problem(status, "bad_request", &hint)
+        }
+    };
+    answer::close(&mut answer);
+    if is_public {
+        pages::show(&mut answer, &HeaderMap::new());
+    }
+    Some(written(&answer))
+}
+
+fn written(answer: &Answer) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {}\r\n", answer.status());
+    let mut put = |name: &str, value: &str| {
+        write!(head, "{name}: {value}\r\n").expect("memory takes everything");
+    };
+    for (name, value) in answer.headers() {
+        put(name.as_str(), value.to_str().expect("it was made of text"));
+    }
+    put(header::CONTENT_LENGTH.as_str(), &answer.body().len().to_string());
+    if let Some(date) = answer::date() {
+        put(header::DATE.as_str(), &date);
+    }
+    head.push_str("\r\n");
+    [head.as_bytes(), answer.body()].concat()
+}
