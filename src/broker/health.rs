@@ -13,11 +13,12 @@ use tokio::sync::Notify;
 
 use super::{
     Subscribers,
+    reasons::Reasons,
     refusing::{Refuses, Refusing},
 };
 use crate::{
     clock::{self, Millis},
-    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, OUTAGE_REPEAT, SHARD_STALL_READY},
+    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
     metrics::{BrokerRefusal, Counter, Counters, PublishFailure},
     telemetry::seldom,
 };
@@ -50,8 +51,10 @@ pub struct Health {
     reach: AtomicU8,
     up_since_ms: AtomicU64,
     broken_once: AtomicBool,
-    /// When it was last told why Redis is out of reach; 0: not in this outage.
-    outage_told_ms: AtomicU64,
+    /// Why Redis cannot be used.
+    pub(super) reasons: Reasons,
+    /// When it was last in reach, or the process began.
+    last_reached_ms: AtomicU64,
     clock_ahead_ms: AtomicI64,
     reconnects: Counter,
     gaps: Counter,
@@ -99,7 +102,8 @@ impl Health {
             reach: AtomicU8::new(reach as u8),
             up_since_ms: AtomicU64::new(created.0),
             broken_once: AtomicBool::new(false),
-            outage_told_ms: AtomicU64::new(0),
+            reasons: Reasons::default(),
+            last_reached_ms: AtomicU64::new(created.0),
             clock_ahead_ms: AtomicI64::new(0),
             reconnects: Counter::default(),
             gaps: Counter::default(),
@@ -243,20 +247,19 @@ impl Health {
         self.reach_at(clock::now());
     }
 
-    /// Why Redis cannot be used: told at once and every minute, not once per attempt and shard.
-    pub(super) fn out_of_reach(&self, reason: &dyn std::fmt::Display) {
-        let now = clock::now();
-        let told = self.outage_told_ms.load(Ordering::Relaxed);
-        let is_told = told > 0 && now - Millis(told) < OUTAGE_REPEAT;
-        // Only one of those who come at the same time.
-        let told_now = || {
-            let (relaxed, now) = (Ordering::Relaxed, now.0.max(1));
-            self.outage_told_ms.compare_exchange(told, now, relaxed, relaxed).is_ok()
-        };
-        if is_told || !told_now() {
-            tracing::debug!(%reason, "Redis is still out of reach");
+    /// Why Redis cannot be used, with an address.
+    pub(super) fn out_of_reach(&self, reason: &str) {
+        self.reasons.out_of_reach(reason, clock::now());
+    }
+
+    /// Called now and then: that Redis is out of reach is said also if nobody knows why.
+    pub(super) fn look(&self) {
+        let (reach, now) = (self.reach(), clock::now());
+        if matches!(reach, Reach::Up | Reach::Embedded) {
+            self.last_reached_ms.store(now.0, Ordering::Relaxed);
         } else {
-            seldom!(warn, "Redis is out of reach; trying again and again", %reason);
+            let since = Millis(self.last_reached_ms.load(Ordering::Relaxed));
+            self.reasons.out_of_reach_since(since, now);
         }
     }
 
@@ -339,7 +342,7 @@ impl Health {
             return;
         }
         if after == Reach::Up {
-            self.outage_told_ms.store(0, Ordering::Relaxed);
+            self.reasons.over();
             self.reached.notify_waiters();
         }
         match after {

@@ -12,6 +12,7 @@ mod history;
 mod idempotency;
 mod principal;
 mod quota;
+mod reasons;
 mod redis;
 mod refusing;
 mod settings;

@@ -16,6 +16,8 @@ pub const LOG_COUNT_INTERVAL: Duration = Duration::from_secs(10);
 pub const CHANNELS_NAMED: usize = 3;
 /// What a stranger wrote is quoted up to this; the rest is left out.
 pub const QUOTED_CHARS_MAX: usize = 200;
+/// If it goes on, the line is said again after this.
+pub const LOG_LINE_REPEAT: Duration = Duration::from_secs(60);
 /// At the end of the process, for the lines that wait; then they are lost.
 pub const LOG_FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two looks whether they are written.

@@ -4,8 +4,12 @@
 
 use std::time::Duration;
 
-/// Why Redis is out of reach is told again after this, as long as it is.
+/// Why Redis cannot be used is told again after this, as long as it is so.
 pub const OUTAGE_REPEAT: Duration = Duration::from_secs(60);
+/// Different reasons that are told within that time; further ones are logged at `debug`.
+pub const OUTAGE_REASONS_MAX: usize = 16;
+/// Without any reason, Redis being out of reach is told as such after this.
+pub const OUTAGE_UNEXPLAINED: Duration = Duration::from_secs(4);
 /// Orders of a lane in a cluster: channels whose slots share one wait for each other while one
 /// of the slots moves.
 pub const CLUSTER_TURNSTILES: usize = 64;
@@ -44,5 +48,7 @@ pub const REDIS_ELEMENTS_PER_MESSAGE: usize = 9;
 pub const REDIS_FRAME_DEPTH_MAX: usize = 16;
 /// A line of a frame: a simple string, an error, a length; past it likewise.
 pub const REDIS_LINE_BYTES_MAX: usize = 64 * 1024;
+/// What is shown of an answer that is none of Redis.
+pub const REDIS_BEGINNING_BYTES: usize = 32;
 /// What of an error's text from Redis is told; the rest is left out.
 pub const REDIS_ERROR_BYTES_MAX: usize = 256;

@@ -1,9 +1,10 @@
 //! Lines that others can cause as often as they like: the first is logged, then a count.
 //!
 //! [`seldom!`] stands wherever a peer, a publisher or Redis decides how often a
-//! line is due. Each place speaks by itself: its first line in full, and what came within
-//! [`LOG_COUNT_INTERVAL`] after it as one number. What is held back is told when that time is
-//! over even if nothing more comes, and at the end of the process.
+//! line is due. Each place speaks by itself: its first line in full, again after
+//! [`LOG_LINE_REPEAT`] if it goes on, and what came within [`LOG_COUNT_INTERVAL`] as one number.
+//! What is held back is told when that time is over even if nothing more comes, and at the end of
+//! the process.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -12,7 +13,7 @@ use std::sync::{
 
 use crate::{
     clock::{self, Millis},
-    limits::LOG_COUNT_INTERVAL,
+    limits::{LOG_COUNT_INTERVAL, LOG_LINE_REPEAT},
 };
 
 /// The places that have ever held something back; as many as the code has.
@@ -23,6 +24,8 @@ static KNOWN: Mutex<Vec<&'static Place>> = Mutex::new(Vec::new());
 pub struct Place {
     /// Milliseconds of [`clock::now`]; 0: it has never spoken.
     silent_until: AtomicU64,
+    /// When the line was last logged in full.
+    spoken: AtomicU64,
     held_back: AtomicU64,
     is_known: AtomicBool,
     tell_count: fn(u64),
@@ -49,6 +52,7 @@ impl Place {
     pub const fn new(tell_count: fn(u64)) -> Self {
         Self {
             silent_until: AtomicU64::new(0),
+            spoken: AtomicU64::new(0),
             held_back: AtomicU64::new(0),
             is_known: AtomicBool::new(false),
             tell_count,
@@ -62,6 +66,10 @@ impl Place {
 
     fn may_speak_at(&'static self, now: Millis) -> bool {
         if self.held_back.load(Ordering::Relaxed) == 0 && self.take_turn(now) {
+            self.spoken.store(now.0, Ordering::Relaxed);
+            return true;
+        }
+        if self.is_to_be_repeated(now) {
             return true;
         }
         self.held_back.fetch_add(1, Ordering::Relaxed);
@@ -70,6 +78,13 @@ impl Place {
         }
         self.tell(now);
         false
+    }
+
+    /// Whether it is long ago that the line was logged: counts alone do not say what they count.
+    fn is_to_be_repeated(&self, now: Millis) -> bool {
+        let (spoken, relaxed) = (self.spoken.load(Ordering::Relaxed), Ordering::Relaxed);
+        now - Millis(spoken) >= LOG_LINE_REPEAT
+            && self.spoken.compare_exchange(spoken, now.0, relaxed, relaxed).is_ok()
     }
 
     /// Tells what was held back, if it is time.
@@ -151,5 +166,17 @@ mod tests {
         assert!(!PLACE.may_speak_at(at(42)));
         tell_all();
         assert_eq!(told(), [1], "at the end nothing is kept back");
+    }
+
+    #[test]
+    fn what_goes_on_is_said_in_full_again_every_minute() {
+        static PLACE: Place = Place::new(|_| ());
+        let at = |s: u64| Millis(1_000_000 + s * 1_000);
+        let spoken = (0..=125).filter(|&second| {
+            // By the ticker, too: it must not take the line's turn.
+            tell_due(at(second));
+            (0..3).filter(|_| PLACE.may_speak_at(at(second))).count() > 0
+        });
+        assert_eq!(spoken.collect::<Vec<_>>(), [0, 60, 120]);
     }
 }

@@ -34,6 +34,7 @@ mod redis;
 mod redis_far;
 mod redis_loss;
 mod redis_notice;
+mod redis_reasons;
 mod redis_refusals;
 mod redis_rights;
 mod redis_subscribers;

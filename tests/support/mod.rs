@@ -8,6 +8,7 @@
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod events;
+pub(crate) mod fake_redis;
 pub(crate) mod foreign_proxy;
 pub(crate) mod frames;
 pub(crate) mod http;

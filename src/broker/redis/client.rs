@@ -23,9 +23,9 @@ use crate::limits::REDIS_CONNECT_DEADLINE;
 pub(super) async fn open(
     process: &Process,
     server: &Server,
-) -> Result<(Client, ConnectionTask), Error> {
+) -> Result<(Client, ConnectionTask), ConnectionError> {
     let ready = async {
-        let connection = connect(process, server).await.map_err(error_of)?;
+        let connection = connect(process, server).await?;
         let (client, task) = Client::start(connection, process.bounds());
         load(&client, &process.scripts).await?;
         Ok((client, task))
@@ -36,11 +36,10 @@ pub(super) async fn open(
         }
         tokio::select! {
             ready = ready => ready,
-            () = process.lead.left(server) => Err(error_of(ConnectionError::Left)),
+            () = process.lead.left(server) => Err(ConnectionError::Left),
         }
     };
-    let late = |_| Err(Error::new(ErrorKind::Timeout, "connecting took too long"));
-    timeout(REDIS_CONNECT_DEADLINE, ready).await.unwrap_or_else(late)
+    timeout(REDIS_CONNECT_DEADLINE, ready).await.unwrap_or(Err(ConnectionError::Silent))
 }
 
 async fn connect(process: &Process, server: &Server) -> Result<Connection, ConnectionError> {
@@ -57,24 +56,25 @@ async fn connect(process: &Process, server: &Server) -> Result<Connection, Conne
     Ok(connection)
 }
 
-fn error_of(error: ConnectionError) -> Error {
-    match error {
-        ConnectionError::Refused(error) => Error::new(ErrorKind::Auth, error),
-        other => Error::new(ErrorKind::IO, other.to_string()),
-    }
-}
-
-async fn load(client: &Client, scripts: &Scripts) -> Result<(), Error> {
+async fn load(client: &Client, scripts: &Scripts) -> Result<(), ConnectionError> {
     let load = |script: &Script| client.script_load(script.source.clone());
     // At once: Redis may be far away.
     for loaded in join_all(scripts.all().map(load)).await {
         match loaded {
             // Not being allowed to load is no reason: EVAL does so too.
-            Err(error) if !is_refusal(&error) => return Err(error),
+            Err(error) if !is_refusal(&error) => return Err(error_of(&error)),
             _ => {}
         }
     }
     Ok(())
+}
+
+fn error_of(error: &Error) -> ConnectionError {
+    match error.kind() {
+        ErrorKind::Timeout => ConnectionError::Silent,
+        ErrorKind::IO | ErrorKind::Canceled => ConnectionError::Closed,
+        _ => ConnectionError::Refused(error.details().to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! bounds. Here the socket is read only when there is room for what comes, answers are matched with
 //! commands in order, and frames are bounded (`frames`). Address, TLS and credentials are fred's.
 
-use std::{io, time::Duration};
+use std::{cell::Cell, io, time::Duration};
 
 use bytes::BytesMut;
 use fred::{
@@ -13,39 +13,19 @@ use fred::{
     types::config::TlsConnector,
 };
 use redis_protocol::resp3::{decode::complete::decode_bytes_mut, types::BytesFrame};
-use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
 };
 
-use super::frames::{BadFrame, Bounds, Scanner};
+pub(super) use super::connection_error::ConnectionError;
+use super::{
+    connection_error::{Stage, escaped},
+    frames::{BadFrame, Bounds, Scanner},
+};
 use crate::limits::{
-    REDIS_CONNECT_DEADLINE, REDIS_ERROR_BYTES_MAX, REDIS_SILENCE_MAX, SUBSCRIBER_READ_BYTES,
+    REDIS_BEGINNING_BYTES, REDIS_CONNECT_DEADLINE, REDIS_SILENCE_MAX, SUBSCRIBER_READ_BYTES,
 };
-
-/// Why a subscriber's connection ended.
-#[derive(Debug, Error)]
-pub(super) enum ConnectionError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("Redis closed the connection")]
-    Closed,
-    #[error("Redis was silent for too long")]
-    Silent,
-    #[error("Redis refused: {0}")]
-    Refused(String),
-    #[error("Redis did not tell in time what a subscription depends on")]
-    Unanswered,
-    #[error("Redis is elsewhere now")]
-    Left,
-    #[error("this server says that it is no master")]
-    NoMaster,
-    #[error("what came was no RESP3: {0}")]
-    Protocol(String),
-    #[error("what came was no frame of Redis: {0}")]
-    Frame(#[from] BadFrame),
-}
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
@@ -90,6 +70,16 @@ impl Input {
             Err(error) => Err(ConnectionError::Protocol(escaped(&error.to_string()))),
         }
     }
+
+    /// That it is no Redis which has sent this.
+    fn foreign(&self) -> ConnectionError {
+        const TLS_ALERT: &[u8] = &[0x15, 0x03];
+        if self.bytes.starts_with(TLS_ALERT) {
+            return ConnectionError::TlsOnly;
+        }
+        let beginning = &self.bytes[..self.bytes.len().min(REDIS_BEGINNING_BYTES)];
+        ConnectionError::Foreign(escaped(&String::from_utf8_lossy(beginning)))
+    }
 }
 
 impl Connection {
@@ -98,22 +88,30 @@ impl Connection {
     /// # Errors
     /// When it cannot be reached or does not greet within [`REDIS_CONNECT_DEADLINE`].
     pub(super) async fn open(config: &Config, server: &Server) -> Result<Self, ConnectionError> {
+        let stage = Cell::new(Stage::Naming);
         let opening = async {
-            let mut connection = Self {
-                stream: connect(config, server).await?,
-                input: Input::default(),
-                output: BytesMut::new(),
-            };
-            connection.greet(config).await?;
-            Ok(connection)
+            let stream = connect(config, server, &stage).await?;
+            stage.set(Stage::Greeting);
+            let (input, output) = (Input::default(), BytesMut::new());
+            let mut connection = Self { stream, input, output };
+            match connection.greet(config).await {
+                Ok(()) => Ok(connection),
+                Err(error) if error.is_end() => Err(ConnectionError::ClosedAtOnce),
+                Err(ConnectionError::Frame(BadFrame::Header | BadFrame::Line)) => {
+                    Err(connection.input.foreign())
+                }
+                Err(error) => Err(error),
+            }
         };
-        within(REDIS_CONNECT_DEADLINE, opening).await
+        let opened = tokio::time::timeout(REDIS_CONNECT_DEADLINE, opening).await;
+        opened.unwrap_or_else(|_| Err(ConnectionError::Late(stage.get())))
     }
 
     async fn greet(&mut self, config: &Config) -> Result<(), ConnectionError> {
         let mut hello = vec!["HELLO", "3"];
         if let Some(password) = &config.password {
-            hello.extend(["AUTH", config.username.as_deref().unwrap_or("default"), password]);
+            let username = config.username.as_deref().unwrap_or("default");
+            hello.extend(["AUTH", username, password]);
         }
         let answer = self.answer_to(&hello).await?;
         match refusal(&answer) {
@@ -199,32 +197,22 @@ pub(super) fn refusal(frame: &BytesFrame) -> Option<String> {
     }
 }
 
-/// A stranger's text in one line of a log, and not all of it if it is long: it may hold what a
-/// terminal obeys, or what looks like lines of ours.
-pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars() {
-        if escaped.len() >= REDIS_ERROR_BYTES_MAX {
-            escaped.push('…');
-            break;
-        }
-        let is_plain = character == '\'' || character == '"' || character == '\\';
-        match is_plain {
-            true => escaped.push(character),
-            false => escaped.extend(character.escape_debug()),
-        }
-    }
-    escaped
-}
-
-async fn connect(config: &Config, server: &Server) -> Result<Box<dyn Stream>, ConnectionError> {
-    let stream = TcpStream::connect((&*server.host, server.port)).await?;
+async fn connect(
+    config: &Config,
+    server: &Server,
+    stage: &Cell<Stage>,
+) -> Result<Box<dyn Stream>, ConnectionError> {
+    let addresses: Vec<_> = lookup_host((&*server.host, server.port)).await?.collect();
+    stage.set(Stage::Connecting);
+    let stream = TcpStream::connect(&*addresses).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = &config.tls else { return Ok(Box::new(stream)) };
+    stage.set(Stage::Tls);
     let TlsConnector::Rustls(connector) = &tls.connector;
     let name = server.tls_server_name.as_ref().unwrap_or(&server.host).to_string();
     let name = name.try_into().map_err(|_| io::Error::other("the host is no name for TLS"))?;
-    Ok(Box::new(connector.connect(name, stream).await?))
+    let stream = connector.connect(name, stream).await.map_err(ConnectionError::Tls)?;
+    Ok(Box::new(stream))
 }
 
 async fn within<T>(

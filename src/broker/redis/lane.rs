@@ -29,10 +29,10 @@ use tokio::{
 use super::{
     answers::{is_demoted, is_redirection, is_refusal},
     client::{self, Client, ConnectionTask},
+    connection_error::{ConnectionError, told},
     link::{Link, Part},
     refusal,
     script::Script,
-    target,
     turnstile::Ticket,
     whereabouts::Era,
 };
@@ -40,7 +40,6 @@ use crate::{
     broker::Shared,
     clock::{self, Millis},
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, WATCH_REPEAT},
-    telemetry::seldom,
 };
 
 /// Why a command brought no answer that counts.
@@ -183,8 +182,9 @@ impl Lane {
                     *self.current.borrow_mut() = None;
                     link.process().lead.is_elsewhere(&server) || whereabouts.is_over(era)
                 }
+                Err(ConnectionError::Left) => true,
                 Err(error) => {
-                    link.shared.health_ref().out_of_reach(&target::explained(&server, &error));
+                    link.shared.health_ref().out_of_reach(&told(&server, &error));
                     false
                 }
             };
@@ -227,7 +227,7 @@ impl Lane {
     ) {
         tokio::select! {
             _ = &mut task.0 => {}
-            () = self.beat(link, &client, era) => {}
+            () = self.beat(link, &client, server, era) => {}
             () = link.process().lead.left(server) => {}
             // A master of a cluster is where the slot map says.
             () = link.process().whereabouts.over(era), if self.node.is_none() => {}
@@ -236,8 +236,8 @@ impl Lane {
 
     /// Sends heartbeats, at most one on its way: a paused Redis is not filled with them. Returns
     /// when one was not answered for so long that the connection counts as dead.
-    async fn beat(&self, link: &Link, client: &Client, era: Era) {
-        let (mut unheard_since, mut is_told) = (None, false);
+    async fn beat(&self, link: &Link, client: &Client, server: &Server, era: Era) {
+        let mut unheard_since = None;
         loop {
             let sent = clock::now();
             let was_heard = link.is_heard();
@@ -252,13 +252,11 @@ impl Lane {
             match answer {
                 Err(error) if is_refusal(&error) => {
                     link.shared.health_ref().refusing.count(refusal::reason(error.details()));
-                    if !std::mem::replace(&mut is_told, true) {
-                        seldom!(warn, "Redis refuses our heartbeat", %error);
-                    }
+                    let reason = format!("Redis refuses our heartbeat: {}", error.details());
+                    link.shared.health_ref().out_of_reach(&told(server, &reason));
                 }
                 Err(_) => return,
                 Ok(hearers) => {
-                    is_told = false;
                     link.beat_answered(self.index, sent);
                     let is_unheard = hearers == 0 && was_heard && link.is_heard();
                     unheard_since = unheard_since.or(Some(sent)).filter(|_| is_unheard);

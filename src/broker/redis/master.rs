@@ -124,11 +124,6 @@ impl Opinion {
     pub(super) fn needed(&self) -> usize {
         self.said.len() / 2 + 1
     }
-
-    /// How many say something.
-    pub(super) fn heard(&self) -> usize {
-        self.said.iter().flatten().count()
-    }
 }
 
 /// Where the process goes: what its threads see of its opinion.

@@ -13,6 +13,7 @@ mod client;
 mod cluster;
 mod common;
 mod connection;
+mod connection_error;
 mod doubt;
 mod era;
 mod frames;

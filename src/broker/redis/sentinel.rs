@@ -24,7 +24,8 @@ use tokio::{
 
 use super::{
     Process, Task,
-    connection::{Connection, ConnectionError},
+    connection::{Connection, ConnectionError, refusal},
+    connection_error::{address, told},
     master::{Opinion, View},
     target,
 };
@@ -88,17 +89,18 @@ impl Follower {
             };
             tracing::debug!(%server, %error, "this sentinel is out of reach");
             self.hear(index, None);
-            if self.process().lead.master().is_none() {
-                let (needed, heard) = {
-                    let opinion = self.opinion.borrow();
-                    (opinion.needed(), opinion.heard())
-                };
-                self.shared.health_ref().out_of_reach(&format!(
-                    "{needed} of the sentinels in the URL have to name the same master, and \
-                     {heard} name one; the sentinel {server}: {error}"
-                ));
-            }
+            self.lacks_master(&format!("sentinel {}", told(&server, &error)));
             sleep(SENTINEL_INTERVAL).await;
+        }
+    }
+
+    /// Says, as long as no master is believed in, what this sentinel adds to that.
+    fn lacks_master(&self, what: &str) {
+        if self.process().lead.master().is_none() {
+            let needed = self.opinion.borrow().needed();
+            self.shared.health_ref().out_of_reach(&format!(
+                "no master: {needed} of the sentinels in the URL have to name the same one; {what}"
+            ));
         }
     }
 
@@ -110,20 +112,27 @@ impl Follower {
             let mut is_old = false;
             let view = self.ask(&mut connection, &mut is_old);
             let view = timeout(REDIS_CONNECT_DEADLINE, view).await;
-            self.hear(index, view.unwrap_or(Err(ConnectionError::Silent))?);
+            let view = view.unwrap_or(Err(ConnectionError::Silent))?;
+            self.hear(index, view.clone().ok());
             if !is_old {
                 self.news(&mut connection).await?;
+                // The others had time to say the same.
+                let what = match &view {
+                    Ok(view) => format!("names {}", address(&view.master)),
+                    Err(reason) => reason.clone(),
+                };
+                self.lacks_master(&format!("sentinel {}", told(server, &what)));
             }
         }
     }
 
-    /// What the sentinel says; None if it does not know the master. `is_old` if something has
-    /// happened meanwhile.
+    /// What the sentinel says, or why it names no master. `is_old` if something has happened
+    /// meanwhile.
     async fn ask(
         &self,
         connection: &mut Connection,
         is_old: &mut bool,
-    ) -> Result<Option<View>, ConnectionError> {
+    ) -> Result<Result<View, String>, ConnectionError> {
         // Not the other way round: an epoch that is older than the master is heard again, one that
         // is newer would make an old master a new one.
         connection.command(&["SENTINEL", "MASTER", &self.service]);
@@ -131,13 +140,17 @@ impl Follower {
         connection.command(&["SENTINEL", "REPLICAS", &self.service]);
         connection.flush().await?;
         let facts = self.answer(connection, is_old).await?;
-        let address = self.answer(connection, is_old).await?;
+        let master = self.answer(connection, is_old).await?;
         let replicas = replicas_in(&self.answer(connection, is_old).await?);
-        let view = config_epoch(&facts).zip(address_in(&address));
-        if view.is_none() {
-            tracing::debug!(?facts, ?address, "this sentinel names no master");
-        }
-        Ok(view.map(|(epoch, master)| View { epoch, master, replicas }))
+        let view = config_epoch(&facts).zip(address_in(&master));
+        let view = view.map(|(epoch, master)| View { epoch, master, replicas });
+        Ok(view.ok_or_else(|| match refusal(&facts) {
+            Some(error) if error.starts_with("ERR unknown command") => {
+                format!("this is no sentinel ({error})")
+            }
+            Some(error) => format!("it names no master {:?} ({error})", self.service),
+            None => format!("it names no master {:?}", self.service),
+        }))
     }
 
     async fn answer(

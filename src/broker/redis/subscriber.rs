@@ -16,6 +16,7 @@ use super::{
     answers::Standing,
     bridge::Bridge,
     connection::{self, Connection, ConnectionError},
+    connection_error::told,
     link::{Link, Part},
     node::Node,
     refusal,
@@ -29,7 +30,6 @@ use crate::{
         HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX,
         SUBSCRIBE_RETRY, SUBSCRIBES_IN_FLIGHT_MAX,
     },
-    telemetry::seldom,
 };
 
 /// What a shard's handle and its subscriber task share.
@@ -63,6 +63,7 @@ enum Unanswered {
 
 /// One connection and what is known of it.
 struct Session {
+    server: Server,
     connection: Connection,
     unanswered: VecDeque<Unanswered>,
     heard: Millis,
@@ -151,13 +152,14 @@ impl Subscriber {
     /// Keeps a connection; never returns.
     pub(super) async fn run(self: Rc<Self>) {
         loop {
-            let error = match self.session().await {
+            let server = self.server().await;
+            let error = match self.session(&server).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
             let is_left = matches!(error, ConnectionError::Left);
             if !is_left {
-                self.link.shared.health_ref().out_of_reach(&error);
+                self.link.shared.health_ref().out_of_reach(&told(&server, &error));
             }
             self.subscriptions.borrow_mut().disconnected();
             self.link.unsubscribed(self.part);
@@ -175,16 +177,16 @@ impl Subscriber {
         }
     }
 
-    async fn session(&self) -> Result<std::convert::Infallible, ConnectionError> {
-        let server = self.server().await;
+    async fn session(&self, server: &Server) -> Result<std::convert::Infallible, ConnectionError> {
         let whereabouts = &self.link.process().whereabouts;
         let era = whereabouts.era();
-        let connection = Connection::open(&self.link.process().config, &server).await?;
+        let connection = Connection::open(&self.link.process().config, server).await?;
         let now = clock::now();
         let unanswered = VecDeque::new();
-        let mut session = Session { connection, unanswered, heard: now, retried: now };
+        let mut session =
+            Session { server: server.clone(), connection, unanswered, heard: now, retried: now };
         self.subscriptions.borrow_mut().connected();
-        let mut left = pin!(self.link.process().lead.left(&server));
+        let mut left = pin!(self.link.process().lead.left(server));
         let mut over = pin!(whereabouts.over(era));
         loop {
             self.tell(&mut session).await?;
@@ -308,8 +310,10 @@ impl Subscriber {
             if self.redirect(&command, error) {
                 return Ok(());
             }
-            self.link.shared.health_ref().refusing.count(refusal::reason(error));
-            seldom!(warn, "Redis refuses a subscription", %error, ?command);
+            let health = self.link.shared.health_ref();
+            health.refusing.count(refusal::reason(error));
+            let reason = format!("Redis refuses a subscription, {command:?}: {error}");
+            health.reasons.refused(&told(&session.server, &reason), clock::now());
         }
         self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
         self.tell_hearers(&command, refusal.is_some());

@@ -22,10 +22,10 @@ use tokio::{
 
 use super::{
     connection::{Connection, ConnectionError, refusal},
+    connection_error::{address, told},
     link::Link,
     routes::Routes,
     slots::{self, SlotMap},
-    target,
 };
 use crate::limits::{SLOT_MAP_INTERVAL, SLOT_MAP_PAUSE};
 
@@ -122,7 +122,7 @@ async fn read_map(link: &Link, routes: &Routes) -> Option<SlotMap> {
             Ok(None) => tracing::debug!(%server, "this server tells no slots"),
             Err(error) => {
                 tracing::debug!(%server, %error, "the slots were not read");
-                reason = Some(format!("{server}: {}", target::in_words(&error.to_string())));
+                reason = Some(told(&server, &error));
             }
         }
     }
@@ -136,9 +136,10 @@ async fn read_map(link: &Link, routes: &Routes) -> Option<SlotMap> {
 fn named(link: &Link, server: &Server, map: SlotMap) -> SlotMap {
     if map.masters().next().is_none() {
         link.shared.health_ref().out_of_reach(&format!(
-            "{server}: the slot map names no server that could be connected to: assign slots, and \
-             see cluster-announce-ip, cluster-announce-hostname and \
-             cluster-preferred-endpoint-type in Redis"
+            "{}: the slot map names no server that could be connected to: assign slots, and see \
+             cluster-announce-ip, cluster-announce-hostname and cluster-preferred-endpoint-type in \
+             Redis",
+            address(server)
         ));
     }
     map

@@ -1,9 +1,6 @@
-//! What is connected to, and why it could not be, in words.
+//! What is connected to.
 
-use fred::{
-    error::Error,
-    types::config::{Config, Server, ServerConfig},
-};
+use fred::types::config::{Config, ServerConfig};
 
 use crate::broker::InvalidSettings;
 
@@ -30,26 +27,6 @@ pub(super) fn sentinels(config: &Config) -> Option<Sentinels> {
     let (username, password) = (username.clone(), password.clone());
     let service = service_name.clone();
     Some(Sentinels { config: Config { username, password, ..config.clone() }, service })
-}
-
-/// The system's words for an error, without its number, which helps nobody.
-pub(super) fn in_words(error: &str) -> &str {
-    error.split(" (os error ").next().unwrap_or(error)
-}
-
-/// Why no connection to `server` was made, in words that say what to do about it.
-pub(super) fn explained(server: &Server, error: &Error) -> String {
-    // All that is kept of it is text.
-    let details = error.details();
-    let words = in_words(details);
-    if details.contains("invalid peer certificate") {
-        return format!(
-            "{server}: Redis' certificate is not trusted: its authority has to be one of the \
-             system's, or of those in SSL_CERT_FILE, and it has to name the host that is \
-             connected to ({words})"
-        );
-    }
-    format!("{server}: {words}")
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Reads the URL that says where Redis is, and nothing else does: `--redis-url` is checked by it,
 //! and what it makes is connected with.
 //!
+//! Strict, since whatever is guessed wrongly leads to another server, or to the same one as
+//! another user: what could be read in two ways is refused, and so is what would be ignored.
 //! Errors never repeat the URL, nor a part of it that may be a password.
 
 use fred::types::{
@@ -20,6 +22,9 @@ const SCHEMES: [(&str, u16); 6] = [
     ("rediss-sentinel", 26379),
 ];
 
+const ODD: &str = "other characters than letters, digits and - . _ ~ in a user or password are \
+                   written %XX";
+
 type Problem = String;
 
 /// Reads it.
@@ -27,67 +32,113 @@ type Problem = String;
 /// # Errors
 /// In words, when nothing could be connected to by it.
 pub(super) fn parse(url: &str) -> Result<Config, Problem> {
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
     let Some((scheme, port)) = SCHEMES.into_iter().find(|(known, _)| *known == scheme) else {
         return Err("expected redis://, redis-cluster:// or redis-sentinel://, or over TLS \
-                    rediss://, rediss-cluster:// or rediss-sentinel://"
+                    rediss://, rediss-cluster:// or rediss-sentinel:// (a Unix socket cannot be \
+                    used)"
             .to_owned());
     };
-    let expected = match scheme {
-        "redis-sentinel" | "rediss-sentinel" => "HOST[:PORT]?sentinelServiceName=NAME",
+    let rest = match scheme {
+        "redis-sentinel" | "rediss-sentinel" => {
+            "HOST[:PORT][/DATABASE]?sentinelServiceName=NAME[&node=HOST:PORT]\
+             [&sentinelUsername=USER][&sentinelPassword=PASSWORD]"
+        }
         "redis-cluster" | "rediss-cluster" => "HOST[:PORT][?node=HOST:PORT]",
         _ => "HOST[:PORT][/DATABASE]",
     };
-    let expected = format!("expected {scheme}://[USER:PASSWORD@]{expected}");
-    let problem = |what: &str| format!("{what}; {expected}");
-    let odd = "other characters than letters, digits and - . _ ~ in a user or password are \
-               written %XX";
-    let parsed = Url::parse(url).map_err(|error| problem(&format!("{error} ({odd})")))?;
+    read(url, scheme, port)
+        .map_err(|what| format!("{what}; expected {scheme}://[USER:PASSWORD@]{rest}"))
+}
+
+fn read(url: &str, scheme: &str, port: u16) -> Result<Config, Problem> {
+    unambiguous(url)?;
+    let parsed = Url::parse(url).map_err(|error| format!("{error} ({ODD})"))?;
     let host = match parsed.host() {
-        Some(Host::Domain(name)) if !name.is_empty() => decoded(name),
-        Some(Host::Ipv4(address)) => Some(address.to_string()),
+        Some(Host::Domain(name)) if !name.is_empty() => {
+            decoded(name).filter(|name| is_name(name)).ok_or("the host is none")?
+        }
+        Some(Host::Ipv4(address)) => address.to_string(),
         // Without the brackets, which belong to the URL.
-        Some(Host::Ipv6(address)) => Some(address.to_string()),
-        _ => None,
+        Some(Host::Ipv6(address)) => address.to_string(),
+        _ => return Err("there is no host".to_owned()),
     };
-    let host = host.ok_or_else(|| problem("there is no host"))?;
     if parsed.fragment().is_some() {
-        return Err(problem(&format!("there is a # ({odd})")));
+        return Err(format!("there is a # ({ODD})"));
     }
-    let first = Server::new(host, parsed.port().unwrap_or(port));
-    let credential = |text: &str| match decoded(text) {
-        Some(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-        None => Err(problem("user and password are UTF-8, percent-encoded")),
-    };
-    let query = Query::read(&parsed).map_err(|what| problem(&what))?;
-    let database = database(parsed.path()).map_err(&problem)?;
+    let port = parsed.port().unwrap_or(port);
+    if port == 0 {
+        return Err("a port is a number from 1 to 65535".to_owned());
+    }
+    let first = Server::new(host, port);
+    let (username, password) = credentials(&parsed)?;
+    let database = database(parsed.path())?;
+    let query = Query::read(&parsed, scheme)?;
     let hosts = [vec![first.clone()], query.nodes].concat();
     let server = match scheme {
         "redis-cluster" | "rediss-cluster" if database.is_some_and(|number| number > 0) => {
-            return Err(problem("a cluster has no databases"));
+            return Err("a cluster has no databases".to_owned());
         }
         "redis-cluster" | "rediss-cluster" => {
             ServerConfig::Clustered { hosts, policy: Default::default() }
         }
         "redis-sentinel" | "rediss-sentinel" => ServerConfig::Sentinel {
             hosts,
-            service_name: query
-                .service
-                .ok_or_else(|| problem("there is no sentinelServiceName"))?,
+            service_name: query.service.ok_or("there is no sentinelServiceName")?,
+            password: query.password.or_else(|| query.username.as_ref().map(|_| String::new())),
             username: query.username,
-            password: query.password,
         },
         _ => ServerConfig::Centralized { server: first },
     };
     Ok(Config {
         server,
-        username: credential(parsed.username())?,
-        password: credential(parsed.password().unwrap_or_default())?,
+        username,
+        password,
         database,
         tls: if scheme.starts_with("rediss") { Some(tls()?) } else { None },
         version: RespVersion::RESP3,
         ..Config::default()
     })
+}
+
+/// What a parser of URLs would take, but not as it was meant.
+fn unambiguous(url: &str) -> Result<(), Problem> {
+    // It would be left out.
+    if url.contains(|character: char| character.is_whitespace() || character.is_control()) {
+        return Err(format!("there is a space or a control character ({ODD})"));
+    }
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let path = path.split('?').next().unwrap_or_default();
+    // One in the path, the host being the beginning of a password; one in a query may be right.
+    if authority.matches('@').count() > 1 || path.contains('@') {
+        return Err(
+            "an @ in a user or password is written %40, a / %2F, a ? %3F and a # %23 (who \
+                    connects is the same for all hosts)"
+                .to_owned(),
+        );
+    }
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let is_bare = !host.starts_with('[') && host.matches(':').count() > 1;
+    if is_bare {
+        return Err("an IPv6 address stands in brackets; further hosts are &node=HOST:PORT where \
+                    there may be several"
+            .to_owned());
+    }
+    if host.starts_with('[') && host.contains('%') {
+        return Err("an IPv6 address has no zone here: give it a name, in /etc/hosts".to_owned());
+    }
+    Ok(())
+}
+
+/// Whoever has a name says it, also without a password: Redis knows users that need none.
+fn credentials(url: &Url) -> Result<(Option<String>, Option<String>), Problem> {
+    let read = |text: &str| decoded(text).ok_or("user and password are UTF-8, percent-encoded");
+    let username = Some(read(url.username())?).filter(|name| !name.is_empty());
+    let password = read(url.password().unwrap_or_default())?;
+    let password = Some(password).filter(|text| !text.is_empty() || username.is_some());
+    Ok((username, password))
 }
 
 /// What stands behind the question mark.
@@ -100,24 +151,25 @@ struct Query {
 }
 
 impl Query {
-    fn read(url: &Url) -> Result<Self, Problem> {
+    fn read(url: &Url, scheme: &str) -> Result<Self, Problem> {
         let mut query = Self::default();
-        for pair in url.query().unwrap_or_default().split('&') {
+        let kind = scheme.split_once('-').map_or("", |(_, kind)| kind);
+        let pairs = url.query().unwrap_or_default().split('&');
+        for pair in pairs.filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             // A plus is a plus: it may be one of a password.
-            let Some(value) = decoded(value) else {
-                return Err(format!("{name} is no percent-encoded UTF-8"));
-            };
+            let value = decoded(value).ok_or("a parameter is no percent-encoded UTF-8")?;
             let value = Some(value).filter(|value| !value.is_empty());
-            match name {
-                "node" => {
+            match (name, kind) {
+                ("node", "cluster" | "sentinel") => {
                     let node = value.as_deref().and_then(node);
                     query.nodes.push(node.ok_or("a node is HOST:PORT, or [IPV6]:PORT")?);
                 }
-                "sentinelServiceName" => query.service = value,
-                "sentinelUsername" => query.username = value,
-                "sentinelPassword" => query.password = value,
-                _ => {}
+                ("sentinelServiceName", "sentinel") => query.service = value,
+                ("sentinelUsername", "sentinel") => query.username = value,
+                ("sentinelPassword", "sentinel") => query.password = value,
+                // Its name may be a part of a password.
+                _ => return Err(format!("there is a parameter that is none here ({ODD})")),
             }
         }
         Ok(query)
@@ -129,9 +181,19 @@ fn node(text: &str) -> Option<Server> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let is_good = match bare {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && !host.contains([':', '[', ']', '@', '/']),
+        None => is_name(host),
     };
-    is_good.then(|| Some(Server::new(bare.unwrap_or(host), port.parse().ok()?)))?
+    let port = port.parse().ok().filter(|&port| port > 0)?;
+    is_good.then(|| Server::new(bare.unwrap_or(host), port))
+}
+
+/// Whether a host may be called so, or is an IPv4 address: more than DNS allows, for those who ask
+/// something else.
+fn is_name(text: &str) -> bool {
+    let is_odd = |character: char| {
+        character.is_whitespace() || character.is_control() || ",:;[]@/\\".contains(character)
+    };
+    !text.is_empty() && !text.contains(is_odd)
 }
 
 fn database(path: &str) -> Result<Option<u8>, &'static str> {
@@ -197,7 +259,17 @@ mod tests {
             ("redis://[::1]", "one [::1 6379] - - None"),
             ("rediss://:p@[2001:db8::7]/3", "one tls [2001:db8::7 6379] - p Some(3)"),
             ("redis://user:pass@a", "one [a 6379] user pass None"),
-            ("redis://user@a", "one [a 6379] user - None"),
+            ("redis://user@a", "one [a 6379] user  None"),
+            ("redis://user:@a", "one [a 6379] user  None"),
+            ("redis://:@a", "one [a 6379] - - None"),
+            ("redis://@a", "one [a 6379] - - None"),
+            ("redis://user:a:b\\c@a", "one [a 6379] user a:b\\c None"),
+            ("redis://us%3Aer:%25%20%0A@a", "one [a 6379] us:er % \n None"),
+            ("Redis://a", "one [a 6379] - - None"),
+            ("REDISS-CLUSTER://a?", "cluster tls [a 6379] - - None"),
+            ("redis://a_b-c.d:65535", "one [a_b-c.d 65535] - - None"),
+            ("redis://a:", "one [a 6379] - - None"),
+            ("redis://a?&", "one [a 6379] - - None"),
             ("redis://:%40%3A%2F%3F%23%25%5B%5D@a", "one [a 6379] - @:/?#%[] None"),
             ("redis://u%40x:p%20w@a", "one [a 6379] u@x p w None"),
             ("redis://:a+b%2Bc@a", "one [a 6379] - a+b+c None"),
@@ -212,40 +284,91 @@ mod tests {
                  &sentinelUsername=x&sentinelPassword=p%26%2B+%3D",
                 "m Some(\"x\") Some(\"p&++=\") tls [::1 1, b 2] u p Some(2)",
             ),
-            ("redis://a?unknown=1", "one [a 6379] - - None"),
+            (
+                "redis-sentinel://a?sentinelServiceName=m&sentinelUsername=x&sentinelPassword=p@w",
+                "m Some(\"x\") Some(\"p@w\") [a 26379] - - None",
+            ),
+            (
+                "redis-sentinel://a?sentinelServiceName=m&sentinelUsername=x",
+                "m Some(\"x\") Some(\"\") [a 26379] - - None",
+            ),
         ];
         for (url, expected) in table {
             assert_eq!(read(url), expected, "{url}");
         }
     }
 
+    /// URLs, and what is said of each.
+    const REFUSED: &[(&str, &str)] = &[
+        ("", "expected redis://"),
+        ("a:6379", "expected redis://"),
+        ("http://:secret@a", "rediss-cluster:// or rediss-sentinel://"),
+        ("redis://", "host"),
+        ("redis:///0", "host"),
+        ("redis://:secret@:6379", "host"),
+        ("redis://:secret@a:port", "port"),
+        ("redis://:secret@a:99999", "port"),
+        ("redis://:secret@[::1", "IPv6"),
+        ("redis://:se/cret@a", "%2F"),
+        ("redis://:secret@a#b", "%XX"),
+        ("redis://user:se@cret@a", "%40"),
+        ("redis://user@secret:x@a", "%40"),
+        ("redis://u:secret@a,v:cret@b:7", "%40"),
+        ("redis://user:12/secret@a:7", "%2F"),
+        ("redis://user:12?secret@a:7", "%XX"),
+        ("redis://user:12#secret@a:7", "%23"),
+        ("redis://user:secret?@a:7", "%XX"),
+        ("redis://:se\tcret@a", "control character"),
+        ("redis://:se cret@a", "space"),
+        (" redis://a", "expected redis://"),
+        ("redis://a ", "space"),
+        ("redis://a\n", "space"),
+        ("redis://a b", "space"),
+        ("redis://a%20b", "the host is none"),
+        ("redis://a%00", "the host is none"),
+        ("redis://a,b", "the host is none"),
+        ("redis://a:1,b:2", "node=HOST:PORT"),
+        ("redis://::1", "brackets"),
+        ("redis://:secret@fe80::1:6379", "brackets"),
+        ("redis://[fe80::1%25eth0]", "zone"),
+        ("redis://[fe80::1%eth0]:7", "zone"),
+        ("redis://[::1]x", "IPv6"),
+        ("redis://a:0", "1 to 65535"),
+        ("redis://a:65536", "port"),
+        ("redis://a:-1", "port"),
+        ("redis://a:+1", "port"),
+        ("redis://a/1/2", "database"),
+        ("redis://a//", "database"),
+        ("redis://a/99999999999999999999", "database"),
+        ("redis://a/%31", "database"),
+        ("redis://a?db=3", "a parameter that is none"),
+        ("redis://a?node=b:7", "a parameter that is none"),
+        ("redis-cluster://a?sentinelServiceName=m", "a parameter that is none"),
+        ("redis-cluster://a?node=b:0", "HOST:PORT"),
+        ("redis-cluster://a?node=b:65536", "HOST:PORT"),
+        ("redis-cluster://a?node=u:secret@b:7", "HOST:PORT"),
+        ("redis-cluster://a?node=b:1,c:2", "HOST:PORT"),
+        ("redis-cluster://a?node=[fe80::1%25eth0]:7", "HOST:PORT"),
+        ("redis-cluster://a,b:7", "the host is none"),
+        ("unix:///run/redis.sock", "a Unix socket cannot be used"),
+        ("redis+unix:///run/redis.sock", "a Unix socket cannot be used"),
+        ("/run/redis.sock", "a Unix socket cannot be used"),
+        ("redis:///run/redis.sock", "there is no host"),
+        ("redis://a/x", "database"),
+        ("redis://a/256", "database"),
+        ("redis://a/-1", "database"),
+        ("redis://:%ff@a", "UTF-8"),
+        ("redis-cluster://a/1", "a cluster has no databases"),
+        ("redis-cluster://a?node=b", "HOST:PORT"),
+        ("redis-cluster://a?node=::1:7", "[IPV6]:PORT"),
+        ("redis-cluster://a?node=", "HOST:PORT"),
+        ("redis-sentinel://a", "sentinelServiceName"),
+        ("redis-sentinel://a?sentinelServiceName=", "sentinelServiceName"),
+    ];
+
     #[test]
     fn what_nothing_could_be_connected_to_by_is_told_in_words_without_the_password() {
-        let table = [
-            ("", "expected redis://"),
-            ("a:6379", "expected redis://"),
-            ("http://:secret@a", "rediss-cluster:// or rediss-sentinel://"),
-            ("redis://", "host"),
-            ("redis:///0", "host"),
-            ("redis://:secret@:6379", "host"),
-            ("redis://:secret@a:port", "port"),
-            ("redis://:secret@a:99999", "port"),
-            ("redis://:secret@[::1", "IPv6"),
-            ("redis://:se/cret@a", "%XX"),
-            ("redis://:secret@a#b", "%XX"),
-            ("redis://a/1/2", "database"),
-            ("redis://a/x", "database"),
-            ("redis://a/256", "database"),
-            ("redis://a/-1", "database"),
-            ("redis://:%ff@a", "UTF-8"),
-            ("redis-cluster://a/1", "a cluster has no databases"),
-            ("redis-cluster://a?node=b", "HOST:PORT"),
-            ("redis-cluster://a?node=::1:7", "[IPV6]:PORT"),
-            ("redis-cluster://a?node=", "HOST:PORT"),
-            ("redis-sentinel://a", "sentinelServiceName"),
-            ("redis-sentinel://a?sentinelServiceName=", "sentinelServiceName"),
-        ];
-        for (url, expected) in table {
+        for (url, expected) in REFUSED {
             let problem = parse(url).map(|_| ()).unwrap_err();
             assert!(problem.contains(expected), "{url}: {problem}");
             assert!(!problem.contains("secret") && !problem.contains("cret"), "{problem}");

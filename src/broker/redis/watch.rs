@@ -39,6 +39,7 @@ const NAMES_MAX: usize = 4096;
 pub(super) async fn run(link: Rc<Link>) {
     let watch = Watch(link);
     loop {
+        watch.0.shared.health_ref().look();
         // A Redis that says nothing is waited for elsewhere.
         let _ = timeout(PUBLISH_CONFIRM_DEADLINE, watch.try_to_write()).await;
         if watch.0.routes.is_none()
