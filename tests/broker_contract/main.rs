@@ -3,6 +3,7 @@
 //! What only a broker with something to lose can promise stands in the modules.
 #![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
 
+mod beside;
 mod cluster;
 mod cost;
 mod deployments;

@@ -10,6 +10,8 @@ use super::{Recipe, RedisServer, wait::eventually};
 /// For all nodes to agree.
 const AGREEMENT_MAX: Duration = Duration::from_secs(30);
 const SLOTS: usize = 16_384;
+/// By so much the port at which nodes find each other is above the one for everyone.
+const BUS_PORT_AHEAD: u16 = 10_000;
 const OPTIONS: [&str; 12] = [
     "--save",
     "",
@@ -90,6 +92,26 @@ impl RedisCluster {
         let others: Vec<String> =
             others.iter().map(|node| format!("node={}", main_address(node))).collect();
         format!("{scheme}-cluster://{}?{}", main_address(first), others.join("&"))
+    }
+
+    /// From now on its masters tell these addresses, on this host, as theirs.
+    pub(crate) fn announce(&self, addresses: &[String]) {
+        for (node, address) in self.masters.iter().zip(addresses) {
+            let port = |address: &str| address.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+            let bus = (port(&node.address()) + BUS_PORT_AHEAD).to_string();
+            let port = port(address).to_string();
+            let words = ["CONFIG", "SET", "cluster-announce-port", &port];
+            assert_eq!(
+                node.cli(&[&words[..], &["cluster-announce-bus-port", &bus]].concat()),
+                "OK"
+            );
+        }
+        for node in &self.masters {
+            eventually(AGREEMENT_MAX, "the addresses are known", || {
+                let nodes = node.cli(&["CLUSTER", "NODES"]);
+                addresses.iter().all(|address| nodes.contains(&format!(" {address}@")))
+            });
+        }
     }
 
     /// The slot of a channel.

@@ -26,6 +26,7 @@ use super::{
     lease::{Ask, Heard, Lease},
     link::Link,
     process::millis,
+    routes::Way,
     subscriber::Subscriber,
 };
 use crate::{
@@ -177,7 +178,7 @@ impl Subscriber {
                 began.set(true);
                 let keys = process.names.keys(&channel);
                 let script = &process.scripts.publish;
-                let answer = link.call(&channel, ticket, script, keys, args).await?;
+                let answer = link.call(&channel, Way::InOrder(ticket), script, keys, args).await?;
                 answers::position(answer).map_err(CallError::InDoubt)
             };
             let health = self.link.shared.health_ref();
@@ -267,7 +268,7 @@ impl Subscriber {
         let script = &self.link.process().scripts.lease;
         let channel = ChannelName::default_channel();
         let keys = vec![bridge.key.clone()];
-        let answer = self.link.ask(&channel, script, keys, args).await?;
+        let answer = self.link.call(&channel, Way::Among, script, keys, args).await?;
         let free_in = answers::lease(answer).map_err(CallError::InDoubt)?;
         // One more, or it is not over yet.
         Ok(free_in.map(|ms| Duration::from_millis(ms + 1)))

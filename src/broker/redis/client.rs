@@ -14,21 +14,24 @@ use super::{
     Process,
     answers::is_refusal,
     connection::{Connection, ConnectionError, refusal},
+    homes::NodeId,
+    refusal as refusals,
     script::{Script, Scripts},
     sentinel::is_master,
 };
-use crate::limits::REDIS_CONNECT_DEADLINE;
+use crate::{limits::REDIS_CONNECT_DEADLINE, metrics::BrokerRefusal};
 
 /// Connects to `server`, and makes the scripts known, so that the first publish is as fast as any.
+/// In a cluster it tells which node that is.
 pub(super) async fn open(
     process: &Process,
     server: &Server,
-) -> Result<(Client, ConnectionTask), ConnectionError> {
+) -> Result<(Client, ConnectionTask, Option<NodeId>), ConnectionError> {
     let ready = async {
-        let connection = connect(process, server).await?;
+        let (connection, node) = connect(process, server).await?;
         let (client, task) = Client::start(connection, process.bounds());
         load(&client, &process.scripts).await?;
-        Ok((client, task))
+        Ok((client, task, node))
     };
     let ready = async {
         if process.lead.master().is_none() {
@@ -42,8 +45,11 @@ pub(super) async fn open(
     timeout(REDIS_CONNECT_DEADLINE, ready).await.unwrap_or(Err(ConnectionError::Silent))
 }
 
-async fn connect(process: &Process, server: &Server) -> Result<Connection, ConnectionError> {
-    let mut connection = Connection::open(&process.config, server).await?;
+async fn connect(
+    process: &Process,
+    server: &Server,
+) -> Result<(Connection, Option<NodeId>), ConnectionError> {
+    let (mut connection, node) = process.connect(server).await?;
     if let Some(database) = process.config.database.filter(|database| *database > 0) {
         let answer = connection.ask(&["SELECT", &database.to_string()]).await?;
         if let Some(error) = refusal(&answer) {
@@ -53,7 +59,12 @@ async fn connect(process: &Process, server: &Server) -> Result<Connection, Conne
     if process.lead.master().is_some() && !is_master(&connection.ask(&["ROLE"]).await?) {
         return Err(ConnectionError::NoMaster);
     }
-    Ok(connection)
+    Ok((connection, node))
+}
+
+/// Whether a server cannot do anything yet, though it answers.
+fn is_loading(error: &Error) -> bool {
+    refusals::reason(error.details()) == BrokerRefusal::Loading
 }
 
 async fn load(client: &Client, scripts: &Scripts) -> Result<(), ConnectionError> {
@@ -61,8 +72,11 @@ async fn load(client: &Client, scripts: &Scripts) -> Result<(), ConnectionError>
     // At once: Redis may be far away.
     for loaded in join_all(scripts.all().map(load)).await {
         match loaded {
-            // Not being allowed to load is no reason: EVAL does so too.
-            Err(error) if !is_refusal(&error) => return Err(error_of(&error)),
+            // Not being allowed to load is no reason: EVAL does so too. One that reads its data
+            // runs none.
+            Err(error) if !is_refusal(&error) || is_loading(&error) => {
+                return Err(error_of(&error));
+            }
             _ => {}
         }
     }

@@ -35,6 +35,8 @@ pub(super) enum ConnectionError {
     Unanswered,
     #[error("Redis is elsewhere now")]
     Left,
+    #[error("its name leads to one server now and to another then")]
+    Astray,
     #[error("this server says that it is no master")]
     NoMaster,
     #[error("what came was no RESP3: {0}")]

@@ -16,6 +16,7 @@ use super::{
     lane::CallError,
     link::Link,
     process::{Process, millis},
+    routes::Way,
 };
 use crate::{
     broker::{Position, epoch},
@@ -105,7 +106,7 @@ impl Process {
         let args: Vec<Value> =
             vec![(&*candidate).into(), millis(REDIS_ERA_TTL), millis(REDIS_ERA_TTL / 2)];
         let keys = vec![self.names.era(home)];
-        let answer = link.ask(home, &self.scripts.era, keys, args).await?;
+        let answer = link.call(home, Way::Beside, &self.scripts.era, keys, args).await?;
         answers::eras(answer).map_err(CallError::InDoubt)
     }
 

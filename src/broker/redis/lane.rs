@@ -1,73 +1,67 @@
-//! One publishing client of a handle's pool.
+//! One of a handle's connections for commands, and its signs of life; the commands are in `calls`.
 //!
 //! A lane has at most one client at a time and never repairs it: when the connection ends,
 //! falls silent, is to another server than the sentinels' master, or is of an era that is over
-//! (`whereabouts`), the client is thrown away and a new one takes its place. So a command is either
-//! written once on the connection that was there when it was issued, or surely not at all, and no
-//! state of a broken client outlives it.
+//! (`whereabouts`, `homes`), the client is thrown away and a new one takes its place. So a command
+//! is either written once on the connection that was there when it was issued, or surely not at
+//! all, and no state of a broken client outlives it.
+//!
+//! Questions have a lane beside those that publish: however many wait on it, and however long
+//! their answers are, no message and no heartbeat waits behind them.
+
+mod calls;
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
-use fred::{
-    error::{Error, ErrorKind},
-    prelude::Server,
-    types::{Value, config::ServerConfig},
-};
+use fred::{error::Error, prelude::Server, types::config::ServerConfig};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
 
+pub(super) use self::calls::CallError;
 use super::{
-    answers::{is_demoted, is_redirection, is_refusal},
+    answers::is_refusal,
     client::{self, Client, ConnectionTask},
     connection_error::{ConnectionError, told},
-    link::{Link, Part},
+    homes::NodeId,
+    link::{Link, NO_BEAT, Part},
     refusal,
-    script::Script,
-    turnstile::Ticket,
     whereabouts::Era,
 };
 use crate::{
     broker::Shared,
     clock::{self, Millis},
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, WATCH_REPEAT},
+    telemetry::seldom,
 };
 
-/// Why a command brought no answer that counts.
-#[derive(Debug)]
-pub(super) enum CallError {
-    /// It was not written to Redis.
-    NotSent,
-    /// Redis refused it: it had no effect.
-    Refused(Error),
-    /// Redis does not know the script: it had no effect.
-    NoScript,
-    /// The keys are on another server of the cluster, or on their way: it had no effect.
-    Elsewhere(Error),
-    /// It was written, and what became of it is unknown.
-    InDoubt(Error),
-}
-
-/// A publishing client, or the wait for one.
+/// A client, or the wait for one.
 #[derive(Debug)]
 pub(super) struct Lane {
-    index: usize,
+    role: Role,
     current: RefCell<Option<Current>>,
-    /// The one master that it leads to; None: wherever the URL does, or, in a cluster, to any
-    /// master that is there.
-    node: Option<Node>,
     pub(super) changed: Notify,
     pub(super) beat_now: Notify,
     shared: Arc<Shared>,
+}
+
+/// What a lane is there for.
+#[derive(Debug)]
+enum Role {
+    /// Heartbeats of the link's lane of this number, to wherever the URL leads, and commands; in a
+    /// cluster heartbeats alone, to any master that is there.
+    Beats(usize),
+    /// Commands to one master of a cluster.
+    Node(Node),
+    /// Questions to the server that this other lane leads to.
+    Questions(Rc<Lane>),
 }
 
 /// A master of a cluster, as a lane sees it.
@@ -84,6 +78,7 @@ struct Node {
 struct Current {
     client: Client,
     server: Server,
+    node: Option<NodeId>,
     era: Era,
 }
 
@@ -123,26 +118,43 @@ impl Node {
 
 impl Lane {
     pub(super) fn new(index: usize, shared: Arc<Shared>) -> Self {
-        Self {
-            index,
-            current: RefCell::new(None),
-            node: None,
-            changed: Notify::new(),
-            beat_now: Notify::new(),
-            shared,
-        }
+        Self::with_role(Role::Beats(index), shared)
     }
 
     /// A lane to one master of a cluster, which is this `part` of the handle's way.
     pub(super) fn to_node(server: Server, part: Part, shared: Arc<Shared>) -> Self {
         let alive_since = Cell::new(clock::now());
         let node = Node { server, part, is_silent: Cell::new(false), alive_since };
-        Self { node: Some(node), ..Self::new(0, shared) }
+        Self::with_role(Role::Node(node), shared)
+    }
+
+    /// A lane for questions beside another one.
+    pub(super) fn for_questions(beside: Rc<Self>) -> Self {
+        let shared = beside.shared.clone();
+        Self::with_role(Role::Questions(beside), shared)
+    }
+
+    fn with_role(role: Role, shared: Arc<Shared>) -> Self {
+        Self {
+            role,
+            current: RefCell::new(None),
+            changed: Notify::new(),
+            beat_now: Notify::new(),
+            shared,
+        }
+    }
+
+    /// The master of a cluster that it is to.
+    fn node(&self) -> Option<&Node> {
+        match &self.role {
+            Role::Node(node) => Some(node),
+            Role::Beats(_) | Role::Questions(_) => None,
+        }
     }
 
     /// Since when it leads to a master that answers; None if it does not, or to no certain one.
     pub(super) fn alive_since(&self) -> Option<Millis> {
-        let node = self.node.as_ref().filter(|node| self.is_open() && !node.is_silent.get())?;
+        let node = self.node().filter(|node| self.is_open() && !node.is_silent.get())?;
         Some(node.alive_since.get())
     }
 
@@ -156,9 +168,17 @@ impl Lane {
         self.current.borrow().is_some()
     }
 
+    /// Whether commands would be sent, and something has been read lately: with heartbeats on it,
+    /// no lane is quiet that works.
+    pub(super) fn is_lively(&self) -> bool {
+        let current = self.current.borrow();
+        let heard = current.as_ref().map(|current| current.client.heard());
+        heard.is_some_and(|heard| clock::now() - heard <= HEARTBEAT_SILENCE_MAX)
+    }
+
     /// The server that commands go to: a subscriber belongs on the same one.
     pub(super) fn server(&self) -> Option<Server> {
-        if let Some(node) = &self.node {
+        if let Some(node) = self.node() {
             return Some(node.server.clone());
         }
         self.current.borrow().as_ref().map(|current| current.server.clone())
@@ -166,35 +186,32 @@ impl Lane {
 
     /// Keeps a client connected; never returns.
     pub(super) async fn run(self: Rc<Self>, link: Rc<Link>) {
-        let whereabouts = &link.process().whereabouts;
+        let process = link.process();
         loop {
             let server = self.destination(&link).await;
-            let era = whereabouts.era();
-            let is_left = match client::open(link.process(), &server).await {
-                Ok((client, task)) => {
-                    let current = Current { client: client.clone(), server: server.clone(), era };
-                    *self.current.borrow_mut() = Some(current);
-                    if let Some(node) = &self.node {
+            let era = process.whereabouts.era();
+            let is_left = match client::open(process, &server).await {
+                Ok((client, task, node)) => {
+                    let current = Current { client, server, node, era };
+                    *self.current.borrow_mut() = Some(current.clone());
+                    if let Some(node) = self.node() {
                         node.is_there(&link);
                     }
                     self.changed.notify_waiters();
-                    self.keep(&link, client, &server, era, task).await;
+                    self.keep(&link, &current, task).await;
                     *self.current.borrow_mut() = None;
-                    link.process().lead.is_elsewhere(&server) || whereabouts.is_over(era)
+                    let Current { server, node, .. } = &current;
+                    process.lead.is_elsewhere(server)
+                        || process.whereabouts.is_over(era)
+                        || process.homes.is_left(server, node.as_ref())
                 }
                 Err(ConnectionError::Left) => true,
                 Err(error) => {
-                    link.shared.health_ref().out_of_reach(&told(&server, &error));
+                    self.not_opened(&link, &server, &error);
                     false
                 }
             };
-            match (&self.node, &link.routes) {
-                (Some(node), Some(routes)) => {
-                    link.unsubscribed(node.part);
-                    routes.news.stir();
-                }
-                _ => link.lane_closed(self.index),
-            }
+            self.closed(&link);
             if !is_left {
                 let jitter = fastrand::u32(0..=50);
                 sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
@@ -206,31 +223,58 @@ impl Lane {
     /// heartbeats, and the subscriber that hears them, can do with any master: when it is lost,
     /// with another.
     async fn destination(&self, link: &Link) -> Server {
-        match (&self.node, &link.routes) {
-            (Some(node), _) => node.server.clone(),
-            (None, Some(routes)) => routes.living().await,
-            (None, None) => match &link.process().config.server {
+        match (&self.role, &link.routes) {
+            (Role::Node(node), _) => node.server.clone(),
+            (Role::Questions(beside), _) => loop {
+                beside.opened().await;
+                if let Some(server) = beside.server() {
+                    break server;
+                }
+            },
+            (Role::Beats(_), Some(routes)) => routes.living().await,
+            (Role::Beats(_), None) => match &link.process().config.server {
                 ServerConfig::Centralized { server } => server.clone(),
                 _ => link.process().lead.known().await,
             },
         }
     }
 
+    fn not_opened(&self, link: &Link, server: &Server, error: &ConnectionError) {
+        let reason = told(server, error);
+        match &self.role {
+            // They go another way meanwhile.
+            Role::Questions(_) => {
+                seldom!(warn, "questions to Redis have no connection of their own", %reason);
+            }
+            Role::Beats(_) | Role::Node(_) => link.shared.health_ref().out_of_reach(&reason),
+        }
+    }
+
+    fn closed(&self, link: &Link) {
+        match &self.role {
+            Role::Beats(index) => link.lane_closed(*index),
+            Role::Node(node) => {
+                link.unsubscribed(node.part);
+                if let Some(routes) = &link.routes {
+                    routes.news.stir();
+                }
+            }
+            Role::Questions(_) => {}
+        }
+    }
+
     /// Returns when the connection has ended or is not worth keeping.
-    async fn keep(
-        &self,
-        link: &Link,
-        client: Client,
-        server: &Server,
-        era: Era,
-        mut task: ConnectionTask,
-    ) {
+    async fn keep(&self, link: &Link, current: &Current, mut task: ConnectionTask) {
+        let process = link.process();
+        let Current { client, server, node, era } = current;
+        // Else a master of a cluster is where the slot map says.
+        let is_of_era = link.routes.is_none() || matches!(self.role, Role::Beats(_));
         tokio::select! {
             _ = &mut task.0 => {}
-            () = self.beat(link, &client, server, era) => {}
-            () = link.process().lead.left(server) => {}
-            // A master of a cluster is where the slot map says.
-            () = link.process().whereabouts.over(era), if self.node.is_none() => {}
+            () = self.beat(link, client, server, *era) => {}
+            () = process.lead.left(server) => {}
+            () = process.homes.left(server, node.as_ref()) => {}
+            () = process.whereabouts.over(*era), if is_of_era => {}
         }
     }
 
@@ -241,15 +285,7 @@ impl Lane {
         loop {
             let sent = clock::now();
             let was_heard = link.is_heard();
-            let answer = match (&self.node, link.beat_channel()) {
-                (None, Some(channel)) => {
-                    let payload = link.beat(self.index, sent);
-                    client.publish(channel, payload).await
-                }
-                (None, None) => client.ping().await.map(|()| 1),
-                (Some(node), _) => node.watch(link, client.ping()).await.map(|()| 1),
-            };
-            match answer {
+            match self.beat_once(link, client, sent).await {
                 Err(error) if is_refusal(&error) => {
                     link.shared.health_ref().refusing.count(refusal::reason(error.details()));
                     let reason = format!("Redis refuses our heartbeat: {}", error.details());
@@ -257,7 +293,9 @@ impl Lane {
                 }
                 Err(_) => return,
                 Ok(hearers) => {
-                    link.beat_answered(self.index, sent);
+                    if let Role::Beats(index) = &self.role {
+                        link.beat_answered(*index, sent);
+                    }
                     let is_unheard = hearers == 0 && was_heard && link.is_heard();
                     unheard_since = unheard_since.or(Some(sent)).filter(|_| is_unheard);
                 }
@@ -274,70 +312,18 @@ impl Lane {
         }
     }
 
-    /// Runs `script`, in the order of the tickets.
-    pub(super) async fn call(
-        &self,
-        ticket: Ticket<'_>,
-        script: &Script,
-        keys: Vec<String>,
-        args: Vec<Value>,
-    ) -> Result<Value, CallError> {
-        ticket.first_turn().await;
-        match self.first_call(&ticket, script, &keys, &args).await {
-            Err(CallError::NoScript) => {}
-            answer => return answer,
-        }
-        ticket.second_turn().await;
-        let (client, era) = self.client().ok_or(CallError::NotSent)?;
-        let second = client.eval(script.source.clone(), keys, args);
-        let answer = hand_over(second, || drop(ticket)).await;
-        answer.map_err(|error| self.judge(error, era))
-    }
-
-    /// Runs `script` if Redis knows it, and tells the ticket when it is handed over.
-    pub(super) async fn first_call(
-        &self,
-        ticket: &Ticket<'_>,
-        script: &Script,
-        keys: &[String],
-        args: &[Value],
-    ) -> Result<Value, CallError> {
-        let (client, era) = self.client().ok_or(CallError::NotSent)?;
-        let first = client.evalsha(script.sha1.clone(), keys.to_vec(), args.to_vec());
-        let answer = hand_over(first, || ticket.handed_over()).await;
-        answer.map_err(|error| self.judge(error, era))
-    }
-
-    /// Runs `script`, whether Redis knows it or not.
-    pub(super) async fn eval(
-        &self,
-        script: &Script,
-        keys: Vec<String>,
-        args: Vec<Value>,
-    ) -> Result<Value, CallError> {
-        let (client, era) = self.client().ok_or(CallError::NotSent)?;
-        let answer = client.eval(script.source.clone(), keys, args).await;
-        answer.map_err(|error| self.judge(error, era))
-    }
-
-    fn client(&self) -> Option<(Client, Era)> {
-        let current = self.current.borrow();
-        let current = current.as_ref()?;
-        Some((current.client.clone(), current.era))
-    }
-
-    /// Runs `script`, whose order among the others does not matter.
-    pub(super) async fn ask(
-        &self,
-        script: &Script,
-        keys: Vec<String>,
-        args: Vec<Value>,
-    ) -> Result<Value, CallError> {
-        let (client, era) = self.client().ok_or(CallError::NotSent)?;
-        let first = client.evalsha(script.sha1.clone(), keys.clone(), args.clone()).await;
-        match first.map_err(|error| self.judge(error, era)) {
-            Err(CallError::NoScript) => self.eval(script, keys, args).await,
-            answer => answer,
+    /// How many have heard it; of one that is for nobody's ears, that it was answered.
+    async fn beat_once(&self, link: &Link, client: &Client, sent: Millis) -> Result<u64, Error> {
+        match (&self.role, link.beat_channel()) {
+            (Role::Beats(index), Some(channel)) => {
+                client.publish(channel, link.beat(*index, sent)).await
+            }
+            // It proves where the lane leads, and nothing about what is published.
+            (Role::Questions(_), Some(channel)) if link.routes.is_none() => {
+                client.publish(channel, NO_BEAT.to_owned()).await
+            }
+            (Role::Node(node), _) => node.watch(link, client.ping()).await.map(|()| 1),
+            _ => client.ping().await.map(|()| 1),
         }
     }
 
@@ -346,40 +332,5 @@ impl Lane {
         while !self.is_open() {
             self.changed.notified().await;
         }
-    }
-
-    /// What `error` means that a client of `era` brought.
-    fn judge(&self, error: Error, era: Era) -> CallError {
-        if matches!(error.kind(), ErrorKind::Canceled) {
-            // It was never written: no connection, or gone meanwhile.
-            return CallError::NotSent;
-        }
-        if error.details().starts_with("NOSCRIPT") {
-            return CallError::NoScript;
-        }
-        if is_redirection(&error) {
-            return CallError::Elsewhere(error);
-        }
-        if is_refusal(&error) {
-            if is_demoted(&error) && self.node.is_none() {
-                self.shared.redis().whereabouts.doubt(era);
-            }
-            return CallError::Refused(error);
-        }
-        CallError::InDoubt(error)
-    }
-}
-
-/// Awaits a command, and tells when it was handed to the client: by its first poll.
-async fn hand_over(
-    command: impl Future<Output = Result<Value, Error>>,
-    handed_over: impl FnOnce(),
-) -> Result<Value, Error> {
-    let mut command = pin!(command);
-    let early = poll_fn(|context| Poll::Ready(command.as_mut().poll(context))).await;
-    handed_over();
-    match early {
-        Poll::Ready(answer) => answer,
-        Poll::Pending => command.await,
     }
 }

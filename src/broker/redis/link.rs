@@ -39,6 +39,9 @@ impl Part {
     const NUMBERED: usize = 2;
 }
 
+/// What a heartbeat says that only is to be heard by somebody.
+pub(super) const NO_BEAT: &str = "-";
+
 /// Answers scripts in place of Redis.
 #[cfg(test)]
 pub(super) trait StandIn: std::fmt::Debug {
@@ -51,9 +54,11 @@ pub(super) struct Link {
     #[cfg(test)]
     pub(super) stand_in: Option<Rc<dyn StandIn>>,
     pub(super) shared: Arc<Shared>,
-    /// The lanes of heartbeats; everything else goes through them too, unless this is a cluster:
+    /// The lanes of heartbeats; what is published goes through them too, unless this is a cluster:
     /// there it is one, to any master.
     pub(super) lanes: Vec<Rc<Lane>>,
+    /// The lane for questions of a shard, unless this is a cluster.
+    pub(super) questions: Option<Rc<Lane>>,
     /// The lanes to the masters, in a cluster.
     pub(super) routes: Option<Routes>,
     pub(super) turnstiles: Vec<Turnstile>,
@@ -78,23 +83,21 @@ impl Link {
         // In a cluster only heartbeats go through them.
         let pool = if is_cluster { 1 } else { shared.redis().pool };
         let turnstiles = if is_cluster { CLUSTER_TURNSTILES } else { pool };
-        let mut unheard = BTreeSet::from([Part::FIRST]);
-        if is_cluster {
-            unheard.insert(Part::HOMELESS);
-        }
         let shard = match place {
             Place::Shard(shard) => Some(shard),
             Place::Control => None,
         };
         let subscriber = shard.filter(|&shard| shared.redis().subscribes(shard));
-        if subscriber.is_none() {
-            // Who has no subscriber does not wait for it.
-            unheard.clear();
-        }
+        let lanes: Vec<_> =
+            (0..pool).map(|index| Rc::new(Lane::new(index, shared.clone()))).collect();
+        // Whoever has no clients has few questions.
+        let has_questions = shard.is_some() && !is_cluster;
+        let questions = has_questions.then(|| Rc::new(Lane::for_questions(lanes[0].clone())));
         Self {
             #[cfg(test)]
             stand_in: None,
-            lanes: (0..pool).map(|index| Rc::new(Lane::new(index, shared.clone()))).collect(),
+            lanes,
+            questions,
             routes: news.map(Routes::new),
             turnstiles: (0..turnstiles).map(|_| Turnstile::default()).collect(),
             hasher: RandomState::new(),
@@ -105,7 +108,7 @@ impl Link {
             },
             has_subscriber: subscriber.is_some(),
             heard_at: Cell::default(),
-            unheard: RefCell::new(unheard),
+            unheard: RefCell::new(first_unheard(subscriber.is_some(), is_cluster)),
             parts: Cell::new(Part::NUMBERED),
             beats: RefCell::new(vec![None; pool]),
             shard,
@@ -146,8 +149,13 @@ impl Link {
     pub(super) fn beat(&self, lane: usize, sent: Millis) -> String {
         match self.has_subscriber {
             true => format!("{lane} {}", sent.0),
-            false => "-".to_owned(),
+            false => NO_BEAT.to_owned(),
         }
+    }
+
+    /// Whether this handle is a shard's, whose clients want to know much.
+    pub(super) fn has_clients(&self) -> bool {
+        self.shard.is_some()
     }
 
     /// Whether somebody is subscribed to the heartbeats' channel.
@@ -240,6 +248,16 @@ impl Link {
                 false => health.beat_heard(shard, now),
             }
         }
+    }
+}
+
+/// What does not work before anything has begun.
+fn first_unheard(has_subscriber: bool, is_cluster: bool) -> BTreeSet<Part> {
+    match (has_subscriber, is_cluster) {
+        // Who has no subscriber does not wait for it.
+        (false, _) => BTreeSet::new(),
+        (true, false) => BTreeSet::from([Part::FIRST]),
+        (true, true) => BTreeSet::from([Part::FIRST, Part::HOMELESS]),
     }
 }
 

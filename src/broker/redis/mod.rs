@@ -1,9 +1,9 @@
 //! The broker of a cluster of processes: Redis gives every message its offset and carries it.
 //!
-//! Each handle has a few publishing lanes and, if it is a shard's, a subscriber, on connections of
-//! our own. Publishing is one script in Redis. Whether Redis is within reach
-//! is known before a message is sent; so a message goes either into Redis, once, or (surely not
-//! sent) to this process alone, and where nobody can know, the answer says so.
+//! Each handle has a few publishing lanes and, if it is a shard's, a lane for questions and a
+//! subscriber, on connections of our own. Publishing is one script in Redis. Whether Redis is
+//! within reach is known before a message is sent; so a message goes either into Redis, once, or
+//! (surely not sent) to this process alone, and where nobody can know, the answer says so.
 
 mod allowance;
 mod alone;
@@ -18,6 +18,7 @@ mod doubt;
 mod era;
 mod frames;
 mod hearing;
+mod homes;
 mod lane;
 mod lease;
 mod link;
@@ -118,7 +119,7 @@ impl RedisBroker {
     /// Starts the handle's tasks on the calling thread.
     pub(super) fn start(shared: Arc<Shared>, place: Place) -> Self {
         let link = Rc::new(Link::new(shared, place));
-        let mut sending: Vec<Task> = (link.lanes.iter())
+        let mut sending: Vec<Task> = (link.lanes.iter().chain(&link.questions))
             .map(|lane| Task(spawn_local(lane.clone().run(link.clone()))))
             .collect();
         let mut receiving = Vec::new();

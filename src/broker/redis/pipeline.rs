@@ -24,7 +24,10 @@ use super::{
     connection::{Connection, ConnectionError, Input, Stream, encode, refusal},
     frames::Bounds,
 };
-use crate::limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_SILENCE_MAX};
+use crate::{
+    clock::{self, Millis},
+    limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_SILENCE_MAX},
+};
 
 /// The sending end. Clones send on the same connection.
 #[derive(Clone, Debug, Default)]
@@ -50,14 +53,29 @@ struct Shared {
 /// # Invariants
 /// - `waiting` are the commands without an answer, in order.
 /// - What is in `output` ends at the byte `appended`, counted from the connection's first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     output: BytesMut,
     waiting: VecDeque<Waiting>,
     appended: u64,
     /// Bytes that were handed to the system.
     written: u64,
+    /// When something was last read, or the connection was made.
+    heard: Millis,
     is_over: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            output: BytesMut::new(),
+            waiting: VecDeque::new(),
+            appended: 0,
+            written: 0,
+            heard: clock::now(),
+            is_over: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -80,6 +98,11 @@ impl Client {
             tracing::debug!(%error, "a connection for commands has ended");
         });
         (client, ConnectionTask(task))
+    }
+
+    /// When something was last read, or the connection was made.
+    pub(super) fn heard(&self) -> Millis {
+        self.0.state.borrow().heard
     }
 
     pub(super) async fn eval(
@@ -178,6 +201,7 @@ impl Shared {
                 self.answered(frame)?;
             }
             input.read(&mut reader).await?;
+            self.state.borrow_mut().heard = clock::now();
         }
     }
 

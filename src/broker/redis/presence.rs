@@ -7,7 +7,7 @@
 
 use tokio::time::timeout;
 
-use super::{RedisBroker, process::millis};
+use super::{RedisBroker, process::millis, routes::Way};
 use crate::{
     channel::ChannelName,
     limits::{PRESENCE_TTL, PUBLISH_CONFIRM_DEADLINE},
@@ -23,7 +23,7 @@ impl RedisBroker {
         if takes_clients {
             args.push(millis(PRESENCE_TTL));
         }
-        let asked = self.link.ask(&channel, &process.scripts.presence, keys, args);
+        let asked = self.link.call(&channel, Way::Among, &process.scripts.presence, keys, args);
         match timeout(PUBLISH_CONFIRM_DEADLINE, asked).await {
             Ok(Ok(answer)) => answer.as_u64() == Some(1),
             Ok(Err(_)) | Err(_) => false,

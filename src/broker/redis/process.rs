@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use fred::{prelude::Config, types::Value};
+use fred::{
+    prelude::{Config, Server},
+    types::Value,
+};
 use tokio::sync::watch;
 
 use super::{
@@ -18,12 +21,15 @@ use super::{
     alone::Alone,
     answers::{self, Standing},
     common::Common,
+    connection::{Connection, ConnectionError, refusal},
     era,
     frames::Bounds,
+    homes::{self, Arrival, Homes, NodeId},
     lane::CallError,
     link::Link,
     master::Lead,
     names::Names,
+    routes::Way,
     script::Scripts,
     standing::Questions,
     survey::News,
@@ -64,6 +70,8 @@ pub(in crate::broker) struct Process {
     pub(super) lead: Lead,
     /// Whether all connections lead to one place.
     pub(super) whereabouts: Whereabouts,
+    /// In a cluster, where those to each node lead.
+    pub(super) homes: Homes,
     /// Of the cluster, if Redis is one.
     pub(super) news: Option<Arc<News>>,
     pub(super) local: Fanout<Alone>,
@@ -129,6 +137,7 @@ impl Process {
             common,
             lead: Lead::new(),
             whereabouts: Whereabouts::new(),
+            homes: Homes::default(),
             history,
             era: era::Era::new(),
             memory: Mutex::new(Memory {
@@ -167,6 +176,40 @@ impl Process {
         }
     }
 
+    /// A new connection to `server`; in a cluster, and if the user may ask, the node that it has
+    /// reached. From now on there are none by this name to another one.
+    pub(super) async fn connect(
+        &self,
+        server: &Server,
+    ) -> Result<(Connection, Option<NodeId>), ConnectionError> {
+        let mut connection = Connection::open(&self.config, server).await?;
+        if self.news.is_none() {
+            return Ok((connection, None));
+        }
+        let answer = connection.ask(&["CLUSTER", "MYID"]).await?;
+        let Some(node) = homes::node_id(&answer) else {
+            if let Some(error) = refusal(&answer)
+                && self.homes.is_first_refusal()
+            {
+                seldom!(
+                    warn,
+                    "Redis does not tell which node it is: nor is it noticed if that changes",
+                    %server,
+                    %error
+                );
+            }
+            return Ok((connection, None));
+        };
+        match self.homes.arrived(server, &node, clock::now()) {
+            Arrival::Home => {}
+            Arrival::Moved => {
+                seldom!(warn, "a node of the cluster is another server now", %server);
+            }
+            Arrival::TooSoon => return Err(ConnectionError::Astray),
+        }
+        Ok((connection, Some(node)))
+    }
+
     /// Whether `shard` has a connection of its own to hear through.
     pub(super) fn subscribes(&self, shard: usize) -> bool {
         self.common.is_none() || shard == 0
@@ -184,7 +227,8 @@ impl Process {
         channel: &ChannelName,
     ) -> Result<Standing, CallError> {
         let keys = self.names.keys(channel);
-        let answer = link.ask(channel, &self.scripts.position, keys, Vec::new()).await?;
+        let answer =
+            link.call(channel, Way::Beside, &self.scripts.position, keys, Vec::new()).await?;
         match answers::standing_and_history(answer).map_err(CallError::InDoubt)? {
             Some((standing, _)) => Ok(standing),
             None => Ok(self.empty(link).await),
@@ -205,7 +249,7 @@ impl Process {
             wire::nonce().to_string().into(),
         ];
         let keys = self.names.keys(channel);
-        let answer = link.ask(channel, &self.scripts.rotate, keys, args).await?;
+        let answer = link.call(channel, Way::Among, &self.scripts.rotate, keys, args).await?;
         answers::standing(answer).map_err(CallError::InDoubt)
     }
 

@@ -17,6 +17,7 @@ use super::{
     answers::{self, Stamp},
     lane::CallError,
     process::{Process, millis},
+    routes::Way,
     script::Script,
     wire,
 };
@@ -162,7 +163,7 @@ impl RedisBroker {
                 lane.opened().await;
             }
             began.set(true);
-            let value = self.link.call(channel, ticket, script, keys, args).await?;
+            let value = self.link.call(channel, Way::InOrder(ticket), script, keys, args).await?;
             read(value).map_err(CallError::InDoubt)
         };
         match tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await {

@@ -14,6 +14,7 @@ use super::{
     lane::CallError,
     link::Link,
     process::Process,
+    routes::Way,
 };
 use crate::{
     broker::{
@@ -176,7 +177,8 @@ impl Process {
         first: u64,
     ) -> Result<Option<Read>, CallError> {
         let args = self.what_to_read(first, usize::MAX).to_vec();
-        let answer = link.ask(channel, &self.scripts.read, self.names.keys(channel), args).await?;
+        let keys = self.names.keys(channel);
+        let answer = link.call(channel, Way::Beside, &self.scripts.read, keys, args).await?;
         answers::read(answer).map_err(CallError::InDoubt)
     }
 

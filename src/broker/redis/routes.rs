@@ -3,6 +3,7 @@
 //! Without a cluster: one of the pool, by the channel's name. In a cluster: one to the master of
 //! its slot, so that a master that is gone takes nothing but its own channels along. What a
 //! cluster sends elsewhere is repeated here, in its order, until the map shows where that is.
+//! Questions have lanes of their own beside these.
 
 use std::{
     cell::RefCell,
@@ -38,6 +39,8 @@ pub(super) struct Routes {
     pub(super) map: RefCell<Arc<SlotMap>>,
     /// As many to each master as the pool has.
     pub(super) lanes: RefCell<HashMap<Server, Vec<Rc<Lane>>>>,
+    /// Those for questions, where this handle has many.
+    pub(super) questions: RefCell<HashMap<Server, Rc<Lane>>>,
     pub(super) news: Arc<News>,
     /// A master answers (again).
     pub(super) found: Notify,
@@ -45,7 +48,13 @@ pub(super) struct Routes {
 
 impl Routes {
     pub(super) fn new(news: Arc<News>) -> Self {
-        Self { map: RefCell::default(), lanes: RefCell::default(), news, found: Notify::new() }
+        Self {
+            map: RefCell::default(),
+            lanes: RefCell::default(),
+            questions: RefCell::default(),
+            news,
+            found: Notify::new(),
+        }
     }
 
     /// Some master that answers, as soon as there is one.
@@ -66,6 +75,17 @@ impl Routes {
     }
 }
 
+/// How a command goes among others.
+#[derive(Debug)]
+pub(super) enum Way<'a> {
+    /// After all that came before it on its channel.
+    InOrder(Ticket<'a>),
+    /// Among what is published, whatever comes before it.
+    Among,
+    /// Beside what is published, which is not to wait for it or its answer.
+    Beside,
+}
+
 impl Link {
     /// The master that the Redis channel `name` lives on, if one is known.
     pub(super) fn owner(&self, name: &str) -> Option<Server> {
@@ -83,6 +103,19 @@ impl Link {
         let lanes = routes.lanes.borrow();
         let lanes = lanes.get(&owner)?;
         lanes.get(self.pick(channel, lanes.len())).cloned()
+    }
+
+    /// The lane for questions about `channel`; that of its messages where there is no other that
+    /// works.
+    fn lane_for_questions(&self, channel: &ChannelName) -> Option<Rc<Lane>> {
+        let lane = match &self.routes {
+            Some(routes) => {
+                let owner = self.owner(&self.process().names.channel(channel))?;
+                routes.questions.borrow().get(&owner).cloned()
+            }
+            None => self.questions.clone(),
+        };
+        lane.filter(|lane| lane.is_lively()).or_else(|| self.lane(channel))
     }
 
     /// A place in the order in which commands of `channel` reach Redis. In a cluster it is no
@@ -123,92 +156,86 @@ impl Link {
         (since <= settled).then_some(settled)
     }
 
-    /// Runs `script`, in the order of the tickets.
+    /// Runs `script`.
     pub(super) async fn call(
         &self,
         channel: &ChannelName,
-        ticket: Ticket<'_>,
-        script: &Script,
-        keys: Vec<String>,
-        args: Vec<Value>,
-    ) -> Result<Value, CallError> {
-        let answer = self.call_now(channel, ticket, script, keys, args).await?;
-        Ok(told(channel, answer))
-    }
-
-    async fn call_now(
-        &self,
-        channel: &ChannelName,
-        ticket: Ticket<'_>,
-        script: &Script,
-        keys: Vec<String>,
-        args: Vec<Value>,
-    ) -> Result<Value, CallError> {
-        if self.routes.is_none() {
-            let lane = self.lane(channel).ok_or(CallError::NotSent)?;
-            return lane.call(ticket, script, keys, args).await;
-        }
-        ticket.first_turn().await;
-        // Not before: it may have changed.
-        let lane = self.lane(channel).ok_or(CallError::NotSent)?;
-        match lane.first_call(&ticket, script, &keys, &args).await {
-            Err(CallError::NoScript) => {}
-            Err(CallError::Elsewhere(error)) => self.redirected(&lane, &error),
-            Err(CallError::Refused(error)) => return Err(self.refused_there(error)),
-            // The lane to a new master is not open yet.
-            Err(CallError::NotSent) => {}
-            answer => return answer,
-        }
-        ticket.second_turn().await;
-        self.insist(channel, script, keys, args).await
-    }
-
-    /// Runs `script`, whose order among the others does not matter.
-    pub(super) async fn ask(
-        &self,
-        channel: &ChannelName,
-        script: &Script,
-        keys: Vec<String>,
-        args: Vec<Value>,
-    ) -> Result<Value, CallError> {
-        let answer = self.ask_now(channel, script, keys, args).await?;
-        Ok(told(channel, answer))
-    }
-
-    async fn ask_now(
-        &self,
-        channel: &ChannelName,
+        way: Way<'_>,
         script: &Script,
         keys: Vec<String>,
         args: Vec<Value>,
     ) -> Result<Value, CallError> {
         #[cfg(test)]
         if let Some(stand_in) = &self.stand_in {
-            return stand_in.answer(script, args);
+            return stand_in.answer(script, args).map(|answer| told(channel, answer));
         }
-        let lane = self.lane(channel).ok_or(CallError::NotSent)?;
-        match lane.ask(script, keys.clone(), args.clone()).await {
-            Err(CallError::Elsewhere(error)) if self.routes.is_some() => {
-                self.redirected(&lane, &error);
+        let is_cluster = self.routes.is_some();
+        let answer = match self.call_once(channel, &way, script, &keys, &args).await {
+            Err(CallError::NoScript) => self.repeat(channel, way, script, &keys, &args).await,
+            Err(CallError::Elsewhere(_)) if is_cluster => {
+                self.repeat(channel, way, script, &keys, &args).await
             }
-            answer => return answer,
+            // The lane to a new master is not open yet. Who only asks can ask again.
+            Err(CallError::NotSent) if is_cluster && matches!(way, Way::InOrder(_)) => {
+                self.repeat(channel, way, script, &keys, &args).await
+            }
+            answer => answer,
+        };
+        match answer {
+            Ok(answer) => Ok(told(channel, answer)),
+            Err(CallError::Refused(error)) => Err(self.refused_there(error)),
+            Err(error) => Err(error),
         }
-        self.insist(channel, script, keys, args).await
     }
 
-    /// Runs `script` wherever its keys are, as soon as they are in one place and it is known
-    /// where.
-    async fn insist(
+    /// Runs `script` if Redis knows it.
+    async fn call_once(
         &self,
         channel: &ChannelName,
+        way: &Way<'_>,
         script: &Script,
-        keys: Vec<String>,
-        args: Vec<Value>,
+        keys: &[String],
+        args: &[Value],
     ) -> Result<Value, CallError> {
+        if let Way::InOrder(ticket) = way {
+            ticket.first_turn().await;
+        }
+        let handed_over = || {
+            if let Way::InOrder(ticket) = way {
+                ticket.handed_over();
+            }
+        };
+        // Not before the turn: it may have changed.
+        let lane = self.lane_for(channel, way)?;
+        let answer = lane.evalsha(script, keys, args, handed_over).await;
+        if let Err(CallError::Elsewhere(error)) = &answer {
+            self.redirected(&lane, error);
+        }
+        answer
+    }
+
+    /// Runs `script` though Redis does not know it; in a cluster wherever its keys are, as soon as
+    /// they are in one place and it is known where.
+    async fn repeat(
+        &self,
+        channel: &ChannelName,
+        way: Way<'_>,
+        script: &Script,
+        keys: &[String],
+        args: &[Value],
+    ) -> Result<Value, CallError> {
+        if let Way::InOrder(ticket) = &way {
+            ticket.second_turn().await;
+        }
+        if self.routes.is_none() {
+            // It does not come back a second time: who comes after it need not wait.
+            let lane = self.lane_for(channel, &way)?;
+            return lane.eval(script, keys, args, || drop(way)).await;
+        }
         let mut redirection = None;
         for _ in 0..REDIRECTIONS_MAX {
-            let lane = self.lane(channel).ok_or(CallError::NotSent)?;
-            match lane.eval(script, keys.clone(), args.clone()).await {
+            let lane = self.lane_for(channel, &way)?;
+            match lane.eval(script, keys, args, || {}).await {
                 Err(CallError::Elsewhere(error)) => {
                     self.redirected(&lane, &error);
                     redirection = Some(error);
@@ -219,6 +246,14 @@ impl Link {
             sleep(REDIRECTION_PAUSE).await;
         }
         Err(redirection.map_or(CallError::NotSent, CallError::Elsewhere))
+    }
+
+    fn lane_for(&self, channel: &ChannelName, way: &Way<'_>) -> Result<Rc<Lane>, CallError> {
+        let lane = match way {
+            Way::InOrder(_) | Way::Among => self.lane(channel),
+            Way::Beside => self.lane_for_questions(channel),
+        };
+        lane.ok_or(CallError::NotSent)
     }
 
     /// Whoever cannot write may not be the master any more.

@@ -17,6 +17,7 @@ use super::{
     lane::CallError,
     link::Link,
     process::Process,
+    routes::Way,
     subscriber::Heard,
 };
 use crate::{
@@ -131,7 +132,8 @@ impl Process {
             args.extend(self.what_to_read(*first, *depth));
         }
         let keys = self.names.keys(channel);
-        let answer = match link.ask(channel, &self.scripts.position, keys, args).await {
+        let answer = match link.call(channel, Way::Beside, &self.scripts.position, keys, args).await
+        {
             Err(CallError::Refused(error)) if reading.is_some() => {
                 seldom!(warn, "Redis refuses to tell the history", %channel, %error);
                 return self.standing(link, channel).await;

@@ -178,16 +178,17 @@ impl Subscriber {
     }
 
     async fn session(&self, server: &Server) -> Result<std::convert::Infallible, ConnectionError> {
-        let whereabouts = &self.link.process().whereabouts;
-        let era = whereabouts.era();
-        let connection = Connection::open(&self.link.process().config, server).await?;
+        let process = self.link.process();
+        let era = process.whereabouts.era();
+        let (connection, node) = process.connect(server).await?;
         let now = clock::now();
         let unanswered = VecDeque::new();
         let mut session =
             Session { server: server.clone(), connection, unanswered, heard: now, retried: now };
         self.subscriptions.borrow_mut().connected();
-        let mut left = pin!(self.link.process().lead.left(server));
-        let mut over = pin!(whereabouts.over(era));
+        let mut left = pin!(process.lead.left(server));
+        let mut moved = pin!(process.homes.left(server, node.as_ref()));
+        let mut over = pin!(process.whereabouts.over(era));
         loop {
             self.tell(&mut session).await?;
             let idle = tokio::time::sleep(HEARTBEAT_INTERVAL);
@@ -206,6 +207,7 @@ impl Subscriber {
                 () = self.changed.notified() => {}
                 () = self.asked() => {}
                 () = &mut left => return Err(ConnectionError::Left),
+                () = &mut moved => return Err(ConnectionError::Left),
                 () = &mut over, if self.node.is_none() => return Err(ConnectionError::Left),
                 () = idle => {}
             }

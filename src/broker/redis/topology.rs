@@ -24,8 +24,8 @@ pub(super) struct Topology {
     link: Rc<Link>,
     /// The subscribers, if this handle has any.
     cluster: Option<Rc<Cluster>>,
-    /// The tasks of the lanes to each master.
-    tasks: HashMap<Server, Vec<(Part, Task)>>,
+    /// The tasks of the lanes to each master; those for questions are no part of the way.
+    tasks: HashMap<Server, Vec<(Option<Part>, Task)>>,
 }
 
 impl Topology {
@@ -69,18 +69,26 @@ impl Topology {
     fn open_lanes(&mut self, routes: &Routes, masters: &[Server]) {
         let mut lanes = routes.lanes.borrow_mut();
         let is_first = lanes.is_empty();
+        let mut questions = routes.questions.borrow_mut();
         lanes.retain(|server, _| masters.contains(server));
+        questions.retain(|server, _| masters.contains(server));
         self.tasks.retain(|server, tasks| {
             let stays = masters.contains(server);
-            for (part, _) in tasks.iter().filter(|_| !stays) {
-                self.link.subscribed(*part);
+            for part in tasks.iter().filter(|_| !stays).filter_map(|(part, _)| *part) {
+                self.link.subscribed(part);
             }
             stays
         });
         for server in masters {
             lanes.entry(server.clone()).or_insert_with(|| {
-                let (lanes, tasks) =
-                    (0..self.link.process().pool).map(|_| self.open_lane(server, is_first)).unzip();
+                let pool = 0..self.link.process().pool;
+                let (lanes, mut tasks): (Vec<_>, Vec<_>) =
+                    pool.map(|_| self.open_lane(server, is_first)).unzip();
+                if self.link.has_clients() {
+                    let lane = Rc::new(Lane::for_questions(lanes[0].clone()));
+                    tasks.push((None, Task(spawn_local(lane.clone().run(self.link.clone())))));
+                    questions.insert(server.clone(), lane);
+                }
                 self.tasks.insert(server.clone(), tasks);
                 lanes
             });
@@ -88,13 +96,13 @@ impl Topology {
     }
 
     /// Nothing is whole before the `first` lanes are open. Later ones show when they fail.
-    fn open_lane(&self, server: &Server, first: bool) -> (Rc<Lane>, (Part, Task)) {
+    fn open_lane(&self, server: &Server, first: bool) -> (Rc<Lane>, (Option<Part>, Task)) {
         let part = self.link.new_part();
         if first {
             self.link.expect(part);
         }
         let lane = Rc::new(Lane::to_node(server.clone(), part, self.link.shared.clone()));
         let task = Task(spawn_local(lane.clone().run(self.link.clone())));
-        (lane, (part, task))
+        (lane, (Some(part), task))
     }
 }

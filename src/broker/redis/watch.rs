@@ -5,9 +5,11 @@
 //! answering heartbeats, and whoever is connected does not notice that a name, or a proxy, leads
 //! elsewhere now, while others go there already. So the control thread asks, once a second, and at
 //! once when somebody was refused: for a message that is none, on the connections that there are;
-//! and, by name, on a new one, whether what is published there is heard here.
+//! and, by name, on a new one, whether what is published there is heard here. In a cluster each
+//! master's name is looked at, and what counts is which node it leads to (`homes`). The two do not
+//! wait for each other: what does not answer may be what has been left behind.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use fred::prelude::{Server, ServerConfig};
 use futures_util::future::join_all;
@@ -17,8 +19,9 @@ use tokio::time::{sleep, timeout};
 use super::{
     connection::{self, Connection, ConnectionError},
     lane::{CallError, Lane},
-    link::Link,
+    link::{Link, NO_BEAT},
     refusal,
+    routes::{Routes, Way},
     slots::slot_of,
 };
 use crate::{
@@ -38,34 +41,52 @@ const NAMES_MAX: usize = 4096;
 /// Goes on looking; never returns.
 pub(super) async fn run(link: Rc<Link>) {
     let watch = Watch(link);
-    loop {
-        watch.0.shared.health_ref().look();
-        // A Redis that says nothing is waited for elsewhere.
-        let _ = timeout(PUBLISH_CONFIRM_DEADLINE, watch.try_to_write()).await;
-        if watch.0.routes.is_none()
-            && let Err(error) = watch.look().await
-        {
-            tracing::debug!(%error, "whether its name still leads to this Redis is unknown");
-        }
-        watch.pause().await;
-    }
+    tokio::join!(watch.keep_writing(), watch.keep_looking());
 }
 
 struct Watch(Rc<Link>);
 
 impl Watch {
-    /// Until it is time again. However often somebody is refused, others have their turn.
-    async fn pause(&self) {
-        sleep(WATCH_REPEAT).await;
+    async fn keep_writing(&self) {
         let refusing = &self.0.shared.health_ref().refusing;
-        let whereabouts = &self.0.process().whereabouts;
-        let is_urgent = whereabouts.is_doubted() || !refusing.suspects(clock::now()).is_empty();
-        let rest = if is_urgent { REFUSAL_PAUSE } else { WATCH_INTERVAL } - WATCH_REPEAT;
-        tokio::select! {
-            () = sleep(rest) => {}
-            () = refusing.news.notified() => {}
-            () = whereabouts.news.notified() => {}
+        loop {
+            self.0.shared.health_ref().look();
+            // A Redis that says nothing is waited for elsewhere.
+            let _ = timeout(PUBLISH_CONFIRM_DEADLINE, self.try_to_write()).await;
+            if !refusing.suspects(clock::now()).is_empty() {
+                self.0.process().whereabouts.news.notify_one();
+            }
+            // However often somebody is refused, others have their turn.
+            sleep(WATCH_REPEAT).await;
+            let rest = self.interval() - WATCH_REPEAT;
+            let _ = timeout(rest, refusing.news.notified()).await;
         }
+    }
+
+    async fn keep_looking(&self) {
+        let process = self.0.process();
+        loop {
+            let begun = clock::now();
+            if let Some(routes) = &self.0.routes {
+                self.look_at_nodes(routes).await;
+                sleep(WATCH_INTERVAL.saturating_sub(clock::now() - begun).max(WATCH_REPEAT)).await;
+                continue;
+            }
+            if let Err(error) = self.look().await {
+                tracing::debug!(%error, "whether its name still leads to this Redis is unknown");
+            }
+            sleep(WATCH_REPEAT).await;
+            let rest = self.interval().saturating_sub(clock::now() - begun);
+            let _ = timeout(rest, process.whereabouts.news.notified()).await;
+        }
+    }
+
+    /// From one look to the next.
+    fn interval(&self) -> Duration {
+        let refusing = &self.0.shared.health_ref().refusing;
+        let is_doubted = self.0.process().whereabouts.is_doubted();
+        let is_urgent = is_doubted || !refusing.suspects(clock::now()).is_empty();
+        if is_urgent { REFUSAL_PAUSE } else { WATCH_INTERVAL }
     }
 
     /// Asks every server, and for every channel that was refused.
@@ -87,7 +108,7 @@ impl Watch {
         let process = self.0.process();
         let keys = process.names.probe(channel.as_str());
         let args = vec![process.names.channel(channel).into()];
-        let answer = self.0.ask(channel, &process.scripts.probe, keys, args).await;
+        let answer = self.0.call(channel, Way::Among, &process.scripts.probe, keys, args).await;
         self.heard(suspect, answer.map(drop), |_| true);
     }
 
@@ -96,7 +117,11 @@ impl Watch {
         let process = self.0.process();
         let subject = Subject::Server(lane.server()?.to_string());
         let keys = process.names.probe(name);
-        let answer = lane.ask(&process.scripts.probe, keys, vec!["".into()]).await;
+        let (probe, args) = (&process.scripts.probe, ["".into()]);
+        let answer = match lane.evalsha(probe, &keys, &args, || {}).await {
+            Err(CallError::NoScript) => lane.eval(probe, &keys, &args, || {}).await,
+            answer => answer,
+        };
         let is_taken = match &answer {
             Ok(_) => Some(true),
             Err(CallError::Refused(_) | CallError::Elsewhere(_)) => Some(false),
@@ -145,6 +170,22 @@ impl Watch {
             Some((names.find(is_there)?, lane))
         };
         lanes.keys().filter_map(there).collect()
+    }
+
+    /// Goes where the names of a cluster's masters lead; to have been there is enough.
+    async fn look_at_nodes(&self, routes: &Routes) {
+        let process = self.0.process();
+        let masters: Vec<Server> = routes.lanes.borrow().keys().cloned().collect();
+        process.homes.keep(|server| masters.contains(server));
+        let looks = masters.iter().map(|server| async move {
+            // One that is not there holds up no look at the others.
+            match timeout(WATCH_INTERVAL, process.connect(server)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(%server, %error, "this node was not looked at"),
+                Err(_) => tracing::debug!(%server, "this node was not looked at in time"),
+            }
+        });
+        join_all(looks).await;
     }
 
     /// Goes where the name leads, and looks from there.
@@ -221,7 +262,7 @@ impl Watch {
         let mut missed = Vec::new();
         for &shard in shards {
             let channel = self.0.process().names.heartbeat(shard);
-            let answer = there.ask(&["PUBLISH", &channel, "-"]).await?;
+            let answer = there.ask(&["PUBLISH", &channel, NO_BEAT]).await?;
             let is_unheard = matches!(answer, BytesFrame::Number { data: 0, .. });
             if is_unheard && self.0.shared.health_ref().is_whole(shard) {
                 missed.push(shard);

@@ -29,13 +29,13 @@ pub(super) struct Whereabouts {
     era: watch::Sender<Era>,
     moves: Mutex<Moves>,
     doubted: watch::Sender<Option<Era>>,
-    /// Somebody doubts.
+    /// Somebody doubts, or is refused: it is time for a look.
     pub(super) news: Notify,
 }
 
 /// How often it was moved lately.
-#[derive(Debug)]
-struct Moves {
+#[derive(Debug, Default)]
+pub(super) struct Moves {
     last: Option<Millis>,
     pause: Duration,
 }
@@ -44,7 +44,7 @@ impl Whereabouts {
     pub(super) fn new() -> Self {
         Self {
             era: watch::Sender::default(),
-            moves: Mutex::new(Moves { last: None, pause: Duration::ZERO }),
+            moves: Mutex::default(),
             doubted: watch::Sender::default(),
             news: Notify::new(),
         }
@@ -103,7 +103,8 @@ impl Whereabouts {
 }
 
 impl Moves {
-    fn may_move(&mut self, now: Millis) -> bool {
+    /// Whether it may be moved now, which is noted then.
+    pub(super) fn may_move(&mut self, now: Millis) -> bool {
         let Some(last) = self.last else {
             *self = Self { last: Some(now), pause: MOVE_PAUSE_MIN };
             return true;

@@ -1,0 +1,106 @@
+//! Commands on a lane: each is written once, or surely not at all, and the answer is judged.
+//!
+//! The order in which commands are handed to the client is the order in which Redis gets them. Who
+//! waits for that is told at a command's first poll; see `turnstile` for who goes first.
+
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use fred::{
+    error::{Error, ErrorKind},
+    types::Value,
+};
+
+use super::{
+    super::{
+        answers::{is_demoted, is_redirection, is_refusal},
+        client::Client,
+        script::Script,
+        whereabouts::Era,
+    },
+    Lane,
+};
+
+/// Why a command brought no answer that counts.
+#[derive(Debug)]
+pub(in crate::broker::redis) enum CallError {
+    /// It was not written to Redis.
+    NotSent,
+    /// Redis refused it: it had no effect.
+    Refused(Error),
+    /// Redis does not know the script: it had no effect.
+    NoScript,
+    /// The keys are on another server of the cluster, or on their way: it had no effect.
+    Elsewhere(Error),
+    /// It was written, and what became of it is unknown.
+    InDoubt(Error),
+}
+
+impl Lane {
+    /// Runs `script` if Redis knows it, and tells when it was handed over.
+    pub(in crate::broker::redis) async fn evalsha(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[Value],
+        handed_over: impl FnOnce(),
+    ) -> Result<Value, CallError> {
+        let (client, era) = self.client().ok_or(CallError::NotSent)?;
+        let command = client.evalsha(script.sha1.clone(), keys.to_vec(), args.to_vec());
+        hand_over(command, handed_over).await.map_err(|error| self.judge(error, era))
+    }
+
+    /// Runs `script`, whether Redis knows it or not, and tells when it was handed over.
+    pub(in crate::broker::redis) async fn eval(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[Value],
+        handed_over: impl FnOnce(),
+    ) -> Result<Value, CallError> {
+        let (client, era) = self.client().ok_or(CallError::NotSent)?;
+        let command = client.eval(script.source.clone(), keys.to_vec(), args.to_vec());
+        hand_over(command, handed_over).await.map_err(|error| self.judge(error, era))
+    }
+
+    fn client(&self) -> Option<(Client, Era)> {
+        let current = self.current.borrow();
+        let current = current.as_ref()?;
+        Some((current.client.clone(), current.era))
+    }
+
+    /// What `error` means that a client of `era` brought.
+    fn judge(&self, error: Error, era: Era) -> CallError {
+        if matches!(error.kind(), ErrorKind::Canceled) {
+            // It was never written: no connection, or gone meanwhile.
+            return CallError::NotSent;
+        }
+        if error.details().starts_with("NOSCRIPT") {
+            return CallError::NoScript;
+        }
+        if is_redirection(&error) {
+            return CallError::Elsewhere(error);
+        }
+        if is_refusal(&error) {
+            let process = self.shared.redis();
+            if is_demoted(&error) && process.news.is_none() {
+                process.whereabouts.doubt(era);
+            }
+            return CallError::Refused(error);
+        }
+        CallError::InDoubt(error)
+    }
+}
+
+/// Awaits a command, and tells when it was handed to the client: by its first poll.
+async fn hand_over(
+    command: impl Future<Output = Result<Value, Error>>,
+    handed_over: impl FnOnce(),
+) -> Result<Value, Error> {
+    let mut command = pin!(command);
+    let early = poll_fn(|context| Poll::Ready(command.as_mut().poll(context))).await;
+    handed_over();
+    match early {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => command.await,
+    }
+}
