@@ -139,8 +139,6 @@ pub const FORM_FACTOR_MAX: usize = 7;
 pub const FORM_EXTRA_BYTES_MAX: usize = 512;
 /// What sharing costs besides the bytes.
 pub const SHARE_COST_BYTES: usize = 256;
-/// End of a begun frame that a client gets that left too much unread; past it a reset.
-pub const OUTBOX_REST_BYTES_MAX: usize = 4 * 1024;
 /// Beats in which a client took nothing of what waits for it; then it is the first to go.
 pub const OUTBOX_STALE_TICKS: u32 = 20;
 
@@ -154,8 +152,17 @@ pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
 pub const CHUNK_KEPT_BYTES_MAX: usize = 4 * 1024;
 /// Clients that a pass visits between two looks at whether its time is up.
 pub const PASS_CLIENTS_PER_LOOK: u32 = 64;
-/// Clients behind their logs' new tails that are worked off per pass; the logs wait for the rest.
+/// Clients behind their logs' new tails that are worked off per pass, or given up for memory's
+/// sake; the logs, or the memory, wait for the rest. Who has many channels counts for several.
 pub const LAGGARDS_PER_PASS: u32 = 128;
+/// Clients whose close begins per pass when messages were lost that all of them should have got.
+pub const PARTING_PER_PASS: u32 = 1024;
+/// Such rounds between two beats when there is no pass; the rest with the next beat.
+pub const ROUNDS_PER_TICK_MAX: u32 = 64;
+/// Clients that one look at all of them finds that hold the most.
+pub const HOLDERS_PICKED_MAX: usize = 256;
+/// Places of clients in logs that are looked at, without a pass, for what may be freed.
+pub const TRIM_LOOKS_MAX: usize = 16 * 1024;
 /// Slices of one vectored write.
 pub const WRITE_SLICES_MAX: usize = 32;
 /// Reading from and writing to clients that are ready yields to the runtime after this.

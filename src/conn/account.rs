@@ -1,7 +1,7 @@
 //! What clients' own messages hold of the process's budget, counted for this shard.
 //!
-//! Every byte charged goes through here, so that the metric and the budget can't differ. Whether
-//! the budget is over is the caller's matter.
+//! Every byte charged goes through here, so that the metric and the budget can't differ. What is
+//! done when memory is short is the caller's matter.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl InputAccount {
         self.held_bytes
     }
 
-    pub(super) fn over(&self) -> bool {
-        self.budget.over()
+    pub(super) fn is_tight(&self) -> bool {
+        self.budget.is_tight()
     }
 }

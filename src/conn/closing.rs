@@ -117,8 +117,8 @@ impl Clients {
     }
 
     /// The hub has begun to close `key` by itself.
-    pub(super) fn begin_closing(&mut self, key: Key, reason: CloseReason) {
-        self.set_closing(key, reason, true);
+    pub(super) fn begin_closing(&mut self, key: Key, reason: CloseReason, finish: Finish) {
+        self.set_closing(key, reason, finish == Finish::Frame);
     }
 
     fn set_closing(&mut self, key: Key, reason: CloseReason, hurried: bool) -> bool {
@@ -184,9 +184,7 @@ impl Clients {
     pub(super) fn close_for_gap(&mut self, channel: &ChannelName) {
         // Who cannot tell gaps speaks plain frames.
         let said = Farewell::For(CloseReason::Gap).said(Encoding::Plain);
-        for key in self.hub.close_channel(channel.as_str(), said.as_ref()) {
-            self.set_closing(key, CloseReason::Gap, false);
-        }
+        self.hub.close_channel(channel.as_str(), said.as_ref());
         self.settle();
     }
 

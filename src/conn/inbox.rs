@@ -103,7 +103,7 @@ impl Clients {
             return;
         };
         self.input.charge(inbox.push(offered));
-        if self.input.over() && !self.hub.relieve() {
+        if self.input.is_tight() && !self.hub.relieve() {
             self.discard_inbox(key);
             self.close(key, CloseReason::Policy);
         }

@@ -166,7 +166,7 @@ impl Clients {
             self.wheel.put(key.index(), until);
         }
         // Logs give way first: whoever is behind in them is worse than who is amid a message.
-        if held > charged && self.input.over() && !self.hub.relieve() {
+        if held > charged && self.input.is_tight() && !self.hub.relieve() {
             self.close(key, CloseReason::Policy);
         }
     }

@@ -5,7 +5,7 @@
 //! belongs to a single client. What it can't do itself (publish a client's message, drop a
 //! subscription at the broker) it hands out as [`Request`]s. It must not know a runtime's tasks.
 
-use std::{borrow::Cow, collections::HashMap, io, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ use crate::{
     drain::{Control, Guard},
     hub::{self, Budget, Encoding, Hub, Key},
     limits,
-    metrics::{ShardMetrics, SlowAction},
+    metrics::ShardMetrics,
     ws::{close::CloseReason, deflate::Inflater},
 };
 
@@ -33,6 +33,7 @@ mod forms;
 mod goodbye;
 mod hoarding;
 mod holders;
+mod hub_events;
 mod inbox;
 mod input;
 pub mod keepalive;
@@ -136,6 +137,8 @@ pub struct Clients {
     inflater: Inflater,
     hub_events: Vec<hub::Event>,
     due: Vec<usize>,
+    /// How often this tick still looks for those who have to go for memory's sake.
+    rounds_left: u32,
     again: Vec<Key>,
     requests: Vec<Request>,
     /// What clients that are gone had still to say; each goes on behind a message on its way.
@@ -175,6 +178,7 @@ impl Clients {
             read_buffer: vec![0; limits::READ_BUFFER_BYTES].into(),
             hub_events: Vec::new(),
             due: Vec::new(),
+            rounds_left: 0,
             again: Vec::new(),
             requests: Vec::new(),
             orphans: HashMap::new(),
@@ -295,64 +299,6 @@ impl Clients {
         }
         // Last: "nobody left" must mean that no descriptor is left.
         drop(entry.guard);
-    }
-
-    /// Works off what the hub has to tell after any call.
-    fn settle(&mut self) {
-        let mut events = std::mem::take(&mut self.hub_events);
-        loop {
-            self.hub.take_events(&mut events);
-            if events.is_empty() {
-                break;
-            }
-            for event in events.drain(..) {
-                self.on_hub_event(event);
-            }
-        }
-        self.hub_events = events;
-        while let Some(channel) = self.hub.take_abandoned() {
-            self.requests.push(Request::Abandoned(channel));
-        }
-    }
-
-    fn on_hub_event(&mut self, event: hub::Event) {
-        match event {
-            hub::Event::Blocked(key) => self.watch(key, true),
-            hub::Event::Drained(key) => {
-                if entry(&mut self.entries, key).is_some_and(|entry| entry.wants_room) {
-                    self.watch(key, false);
-                }
-                self.ask_for_replay(key);
-                self.resume(key);
-            }
-            hub::Event::Failed(key, io::ErrorKind::OutOfMemory) => {
-                self.metrics.slow_consumers.add(SlowAction::Close as usize, 1);
-                self.cut_off(key, CloseReason::SlowConsumer);
-            }
-            hub::Event::Failed(key, _) => self.on_broken(key),
-            hub::Event::Slow(key) => {
-                self.metrics.slow_consumers.add(SlowAction::Close as usize, 1);
-                self.begin_closing(key, CloseReason::SlowConsumer);
-            }
-            hub::Event::Skipped(key, messages, hole) => {
-                self.metrics.slow_consumers.add(SlowAction::Skip as usize, 1);
-                self.metrics.skipped_messages.add(messages);
-                if let Some(hole) = hole {
-                    self.on_hole(key, *hole);
-                }
-            }
-            hub::Event::CloseSent(key) => self.on_close_sent(key),
-        }
-    }
-
-    fn watch(&mut self, key: Key, writable: bool) {
-        let Some(socket) = self.hub.outlet_mut(key) else { return };
-        if let Some(entry) = entry(&mut self.entries, key) {
-            entry.wants_room = writable;
-        }
-        if self.registry.watch(socket, key, writable).is_err() {
-            self.on_broken(key);
-        }
     }
 
     /// A publication for `channel`: encoded once into each of its logs. False: nobody has the

@@ -141,7 +141,7 @@ impl Clients {
         let charged = std::mem::replace(&mut replay.charged_bytes, cost);
         self.input.charge(cost);
         self.input.release(charged);
-        if cost > charged && self.input.over() && !self.hub.relieve() {
+        if cost > charged && self.input.is_tight() && !self.hub.relieve() {
             self.close(key, CloseReason::SlowConsumer);
         }
     }

@@ -5,7 +5,7 @@
 //! tick only notes who is due, and whoever drives the table works it off between other things.
 
 use super::Clients;
-use crate::clock::Millis;
+use crate::{clock::Millis, limits::ROUNDS_PER_TICK_MAX};
 
 impl Clients {
     /// A whole tick in one go.
@@ -20,6 +20,7 @@ impl Clients {
         self.now = self.now.max(now);
         self.wheel.turn(self.now, &mut self.due);
         self.hub.tick();
+        self.rounds_left = ROUNDS_PER_TICK_MAX;
         self.settle();
         let held_bytes = self.hub.held_bytes() + self.input.held_bytes();
         self.metrics.backlog_bytes.set(held_bytes as u64);
@@ -35,6 +36,25 @@ impl Clients {
             }
         }
         self.settle();
-        self.due.is_empty() && self.pace(self.now, keep_going)
+        self.due.is_empty() && self.free_memory(keep_going) && self.pace(self.now, keep_going)
+    }
+
+    /// Whether what is published should wait until a pass has made room.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.hub.is_pressed()
+    }
+
+    /// Whoever still has to go for memory's sake does, for a while: passes see to the same.
+    fn free_memory(&mut self, keep_going: &mut dyn FnMut() -> bool) -> bool {
+        while self.rounds_left > 0 && self.hub.owes_room() {
+            if !keep_going() {
+                return false;
+            }
+            self.rounds_left -= 1;
+            self.hub.go_round();
+            self.settle();
+        }
+        true
     }
 }

@@ -3,13 +3,22 @@
 //! One `Budget` is shared by the hubs of all shards (and by whoever holds unfinished inbound
 //! messages). It only counts; who is over cuts its own logs. It is touched when a chunk or a
 //! buffer is allocated or freed, never per delivery, so that shards don't fight for its line.
+//!
+//! Room is made before the limit is reached: the last eighth is for what is still held by those who
+//! have to go, thousands at once maybe, while they go one after the other, and for the rest of what
+//! they have begun to read. Only past the limit itself is everything else interrupted for it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The part of the limit that is left free as long as there is time: one in so many.
+const RESERVE_PART: usize = 8;
 
 /// A count of bytes with a limit. Cheap to share: `Arc<Budget>`.
 #[derive(Debug)]
 pub struct Budget {
     limit_bytes: usize,
+    /// Past this room is made, bit by bit.
+    target_bytes: usize,
     used_bytes: AtomicUsize,
     hubs: AtomicUsize,
 }
@@ -18,7 +27,12 @@ impl Budget {
     /// A budget of `limit_bytes`, nothing of it used.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, used_bytes: AtomicUsize::new(0), hubs: AtomicUsize::new(0) }
+        Self {
+            limit_bytes,
+            target_bytes: limit_bytes - limit_bytes / RESERVE_PART,
+            used_bytes: AtomicUsize::new(0),
+            hubs: AtomicUsize::new(0),
+        }
     }
 
     /// Counts `bytes` as used. Never refuses: the caller looks at [`Budget::over`] afterwards.
@@ -44,9 +58,25 @@ impl Budget {
         self.used() > self.limit_bytes
     }
 
+    /// Whether so much is in use that room is to be made.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        self.excess() > 0
+    }
+
+    /// How much is in use beyond that.
+    pub(super) fn excess(&self) -> usize {
+        self.used().saturating_sub(self.target_bytes)
+    }
+
+    /// Whether half of what is left free is used.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.excess() > (self.limit_bytes - self.target_bytes) / 2
+    }
+
     /// What each hub could use if all used the same.
     pub(super) fn fair_share(&self) -> usize {
-        self.limit_bytes / self.hubs.load(Ordering::Relaxed).max(1)
+        self.target_bytes / self.hubs.load(Ordering::Relaxed).max(1)
     }
 }
 
@@ -103,9 +133,9 @@ impl Account {
         excess(self.outbox_bytes, self.outbox_allowance())
     }
 
-    /// The same for what they share.
-    pub(super) fn share_excess(&self) -> usize {
-        excess(self.share_bytes, self.outbox_allowance())
+    /// The same for what they share, of which `owed` bytes are given back soon.
+    pub(super) fn share_excess(&self, owed: usize) -> usize {
+        excess(self.share_bytes - owed, self.outbox_allowance())
     }
 
     /// What is held in outboxes and shares.
@@ -131,6 +161,18 @@ impl Account {
 
     pub(super) fn over(&self) -> bool {
         self.budget.over()
+    }
+
+    pub(super) fn is_tight(&self) -> bool {
+        self.budget.is_tight()
+    }
+
+    pub(super) fn excess(&self) -> usize {
+        self.budget.excess()
+    }
+
+    pub(super) fn is_pressed(&self) -> bool {
+        self.budget.is_pressed()
     }
 
     /// Whether this hub holds more than its equal share of the whole.

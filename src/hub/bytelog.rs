@@ -23,6 +23,8 @@ pub(super) struct ByteLog {
     head: u64,
     frames: u64,
     newest: u64,
+    /// Of all chunks.
+    cost: usize,
     /// The longest frame since the log was empty last.
     longest: usize,
 }
@@ -81,7 +83,15 @@ impl ByteLog {
 
     /// Memory held by the chunks.
     pub(super) fn cost(&self) -> usize {
-        self.chunks.iter().map(Chunk::cost).sum()
+        self.cost
+    }
+
+    /// Memory that [`ByteLog::trim`] to `offset` gives back, unless a small chunk is kept.
+    pub(super) fn cost_below(&self, offset: u64) -> usize {
+        if offset == self.head {
+            return self.cost;
+        }
+        self.chunks.iter().take_while(|it| it.end() <= offset).map(Chunk::cost).sum()
     }
 
     /// Start of the newest frame; `head` as long as there was none.
@@ -125,6 +135,7 @@ impl ByteLog {
             }
         }
         self.frames += 1;
+        self.cost = self.cost + after - before;
         (before, after)
     }
 
@@ -274,6 +285,7 @@ impl ByteLog {
                 self.chunks.clear();
             }
         }
+        self.cost -= freed;
         freed
     }
 
@@ -282,9 +294,11 @@ impl ByteLog {
         self.chunks.front().is_some_and(|chunk| (chunk.start..chunk.end()).contains(&offset))
     }
 
-    /// End of the oldest chunk, if it can go without touching the newest frame.
-    pub(super) fn oldest_chunk_end(&self) -> Option<u64> {
-        self.chunks.front().map(Chunk::end).filter(|&end| end <= self.newest && end > self.tail())
+    /// End of the oldest chunk that is not wholly below `offset`, if it can go without touching the
+    /// newest frame.
+    pub(super) fn chunk_end_after(&self, offset: u64) -> Option<u64> {
+        let place = self.chunks.partition_point(|chunk| chunk.end() <= offset);
+        self.chunks.get(place).map(Chunk::end).filter(|&end| end <= self.newest)
     }
 
     /// How far to trim so that at most `bytes` remain, or two of the longest frames, the newest
@@ -311,6 +325,8 @@ impl ByteLog {
     /// Panics if an invariant is broken.
     pub(super) fn check(&self) {
         let mut offset = self.tail();
+        let cost: usize = self.chunks.iter().map(Chunk::cost).sum();
+        assert_eq!(self.cost, cost, "the cost is known");
         for chunk in &self.chunks {
             assert_eq!(chunk.start, offset, "chunks are contiguous");
             assert!(chunk.starts.is_sorted(), "frame starts rise");

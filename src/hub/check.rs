@@ -11,7 +11,7 @@ impl<O: Outlet> Hub<O> {
     /// # Panics
     /// When an invariant is broken.
     pub fn check(&self) {
-        let mut held_bytes = 0;
+        let (mut held_bytes, mut owed_bytes) = (0, 0);
         for (number, log) in &self.logs {
             log.bytes.check();
             held_bytes += log.bytes.cost();
@@ -27,16 +27,24 @@ impl<O: Outlet> Hub<O> {
                 assert_eq!(back.map(|back| back.index as usize), Some(place), "places agree");
                 assert!(entry.cursor >= log.bytes.tail(), "tail <= cursor");
                 assert!(entry.cursor <= log.bytes.head(), "cursor <= head");
-                if entry.cursor < log.bytes.head() {
+                if entry.cursor < log.due(entry) {
                     assert!(entry.busy || log.queued, "who lags is waited for or passed over");
                 }
             }
             let owner = log.owner.map(|owner| self.clients.get(owner));
             assert!(owner.is_none_or(|owner| owner.places.position(number).is_some()));
             assert_eq!(log.queued, self.dirty.contains(&(number, log.serial)));
+            assert_eq!(log.hole.is_some(), self.holes.contains(&(number, log.serial)));
             let is_cut = self.cuts.contains(&(number, log.serial));
-            assert_eq!(log.cut_to.is_some(), is_cut, "what waits for laggards is worked off");
+            assert_eq!(log.cut.is_some(), is_cut, "what waits for laggards is worked off");
+            let owed = log.cut.map_or(0, |cut| log.bytes.cost_below(cut.tail));
+            assert_eq!(log.owed, owed, "what a cut gives back is known");
+            owed_bytes += owed;
+            self.sizes.check(number, log.stock());
         }
+        assert_eq!(owed_bytes, self.owed_bytes, "all cuts together");
+        let filed = self.logs.iter().filter(|(_, log)| log.stock().is_some()).count();
+        assert_eq!(filed, self.sizes.len(), "no log is filed that is gone");
         let first = |entry: &Entry| match entry {
             Entry::Live(log) => Some(*log),
             Entry::Abandoned => None,
@@ -44,14 +52,16 @@ impl<O: Outlet> Hub<O> {
         let reached: usize = self.by_name.values().map(|e| self.chain(first(e)).count()).sum();
         assert_eq!(reached, self.logs.len(), "every log has a name");
         self.hoards.check(self.logs.iter().filter_map(|(_, log)| log.owner));
-        let mut readers = 0;
+        let (mut readers, mut leaving) = (0, 0);
         for key in self.clients.keys() {
             let index = self.clients.find(key).expect("just listed");
             held_bytes += self.check_client(index);
-            readers += self.clients.get(index).outbox.iter().flat_map(|it| it.shares()).count();
+            let Some(outbox) = &self.clients.get(index).outbox else { continue };
+            readers += outbox.shares().count();
+            leaving += if outbox.is_leaving() { outbox.shares().count() } else { 0 };
         }
-        let (known_readers, shared_bytes) = self.shares.check();
-        assert_eq!(readers, known_readers, "who shares is known");
+        let (known_readers, known_leaving, shared_bytes) = self.shares.check();
+        assert_eq!((readers, leaving), (known_readers, known_leaving), "who shares is known");
         held_bytes += shared_bytes;
         assert_eq!(held_bytes, self.account.held_bytes(), "the account is exact");
     }

@@ -157,6 +157,9 @@ pub(super) struct Client<O> {
     pub(super) held: bool,
 }
 
+/// Leaving so many channels takes as long as closing a client.
+const PLACES_PER_COST: u32 = 8;
+
 const NONE_BEGUN: u16 = u16::MAX;
 
 impl<O> Client<O> {
@@ -169,6 +172,11 @@ impl<O> Client<O> {
         self.begun = position.map_or(NONE_BEGUN, |position| {
             u16::try_from(position).expect("a client has at most u16::MAX - 1 subscriptions")
         });
+    }
+
+    /// How many others' closing its own is worth: each of its channels has to be left.
+    pub(super) fn cost_of_leaving(&self) -> u32 {
+        1 + small(self.places.as_slice().len()) / PLACES_PER_COST
     }
 
     /// Forgets the place at `position`.

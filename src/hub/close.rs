@@ -1,10 +1,12 @@
 //! How a client's connection ends from this side: in order, with a Close frame, nothing after it.
 
 use super::{
-    Hub, Outlet,
-    clients::{Key, State},
+    Event, Hub, Log, Outlet,
+    clients::{Key, Place, State},
     outbox::Ending,
+    roster::Subscriber,
 };
+use crate::limits::PARTING_PER_PASS;
 
 /// What still goes out before a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,24 @@ pub enum Finish {
     Frame,
     /// All that was published on its channels up to now, too.
     Log,
+}
+
+/// How those part who were there when something was lost.
+#[derive(Debug)]
+pub(super) struct Parting {
+    /// They get nothing behind this.
+    head: u64,
+    frame: Box<[u8]>,
+}
+
+impl Log {
+    /// How far one of its subscribers is to be written.
+    pub(super) fn due(&self, subscriber: &Subscriber) -> u64 {
+        match &self.hole {
+            Some(hole) if subscriber.parting => hole.head.max(subscriber.cursor),
+            _ => self.bytes.head(),
+        }
+    }
 }
 
 impl<O: Outlet> Hub<O> {
@@ -41,22 +61,74 @@ impl<O: Outlet> Hub<O> {
     }
 
     /// Closes everyone who hears `channel` in an encoding that cannot tell gaps, after what they
-    /// have in their logs now; the passes that follow write it. Returns those for whom this is new;
-    /// their channel is abandoned when the last of them has got it.
-    pub fn close_channel(&mut self, channel: &str, frame: &[u8]) -> Vec<Key> {
-        let logs = self.chain(self.log_of(channel)).map(|(_, log)| log);
-        let rosters = logs.filter(|log| !log.encoding.tells_gaps()).map(|log| &log.roster);
-        let clients: Vec<u32> = rosters.flat_map(|r| r.iter()).map(|entry| entry.client).collect();
-        let mut closed = Vec::with_capacity(clients.len());
-        for index in clients {
-            if self.clients.get(index).state == State::Open {
-                closed.push(self.clients.key(index));
-                self.begin_close(index, frame, Finish::Log);
-                self.flush_patiently(index);
+    /// have in their logs now; the passes that follow do it, and say for whom it has begun
+    /// ([`Event::Parting`]). The channel is abandoned when the last of them is gone.
+    pub fn close_channel(&mut self, channel: &str, frame: &[u8]) {
+        let logs = self.chain(self.log_of(channel)).filter(|(_, log)| !log.encoding.tells_gaps());
+        let logs: Vec<u32> = logs.map(|(number, _)| number).collect();
+        for number in logs {
+            let log = &mut self.logs[number as usize];
+            if log.hole.is_some() {
+                // Those who have come since the last hole: few.
+                let here = log.roster.iter().filter(|entry| !entry.parting);
+                let here: Vec<u32> = here.map(|entry| entry.client).collect();
+                here.into_iter().for_each(|index| self.part(index, frame));
+            } else {
+                log.hole = Some(Parting { head: log.bytes.head(), frame: frame.into() });
+                log.roster.begin_parting();
+                self.holes.push_back((number, log.serial));
             }
         }
-        self.relieve_if_over();
-        closed
+    }
+
+    /// Begins the closes of [`Hub::close_channel`]; false when `goes_on` said no, which is asked
+    /// after each client.
+    pub(super) fn close_parting(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
+        let mut left = PARTING_PER_PASS;
+        while let Some(&(number, serial)) = self.holes.front() {
+            let log = self.logs.get(number as usize).filter(|log| log.serial == serial);
+            let frame = log.and_then(|log| Some(log.hole.as_ref()?.frame.clone()));
+            let mut place = log.map_or(0, |log| log.roster.len());
+            while place > 0 {
+                place -= 1;
+                let entry = *self.logs[number as usize].roster.get(place);
+                if !entry.parting {
+                    continue;
+                }
+                self.part(entry.client, frame.as_deref().unwrap_or_default());
+                self.logs[number as usize].roster.get_mut(place).parting = false;
+                left -= 1;
+                if left == 0 || !goes_on() {
+                    return left == 0;
+                }
+            }
+            self.holes.pop_front();
+            if self.is_log(number, serial) {
+                self.logs[number as usize].hole = None;
+            }
+        }
+        true
+    }
+
+    /// Begins the close of a client that is to part from `log`, if it is: it does not get further.
+    pub(super) fn part_now(&mut self, index: u32, log: u32) {
+        let Some(hole) = &self.logs[log as usize].hole else { return };
+        let places = &self.clients.get(index).places;
+        let position = places.position(log).expect("it was found in this log");
+        let place = places.as_slice()[position];
+        if self.logs[log as usize].roster.get(place.index as usize).parting {
+            let frame = hole.frame.clone();
+            self.part(index, &frame);
+        }
+    }
+
+    /// Closes one that is open after what is due to it in its logs.
+    fn part(&mut self, index: u32, frame: &[u8]) {
+        if self.clients.get(index).state == State::Open {
+            self.begin_close(index, frame, Finish::Log);
+            self.flush_patiently(index);
+            self.events.push(Event::Parting(self.clients.key(index)));
+        }
     }
 
     /// Sets the close up without writing.
@@ -66,11 +138,15 @@ impl<O: Outlet> Hub<O> {
                 self.keep_only_begun(index);
                 self.clients.get_mut(index).state = State::Close;
                 self.edit_outbox(index, |outbox| outbox.push(&[frame]));
+                self.begin_to_leave(index);
             }
             Finish::Log => {
                 let places = self.clients.get(index).places.as_slice();
-                let head = |log: u32| self.logs[log as usize].bytes.head();
-                let heads = places.iter().map(|place| head(place.log)).collect();
+                let due = |place: &Place| {
+                    let log = &self.logs[place.log as usize];
+                    log.due(log.roster.get(place.index as usize))
+                };
+                let heads = places.iter().map(due).collect();
                 self.clients.get_mut(index).state = State::LogsThenClose;
                 let ending = Ending { frame: frame.into(), heads };
                 self.edit_outbox(index, |outbox| outbox.ending = Some(ending));
@@ -92,6 +168,13 @@ impl<O: Outlet> Hub<O> {
                 outbox.push(&[&ending.frame]);
             }
         });
+        self.begin_to_leave(index);
+    }
+
+    fn begin_to_leave(&mut self, index: u32) {
+        if let Some(outbox) = &mut self.clients.get_mut(index).outbox {
+            outbox.begin_to_leave(&mut self.shares);
+        }
     }
 
     /// Unsubscribes the client from all logs but the one whose frame it must finish.

@@ -12,7 +12,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::{Event, Hub, Log, Outlet, SlowPolicy, Source, clients::State};
+use super::{Event, Hub, Log, Outlet, SlowPolicy, Source, clients::State, sizes::Stock};
 use crate::{channel::ChannelName, limits::CARRY_COPY_BYTES_MAX, position::Missed};
 
 /// What a client misses that goes on with its log's newest message.
@@ -25,15 +25,33 @@ pub struct Hole {
     pub missed: Missed,
 }
 
+/// What is wanted of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// Nothing before this is to be kept.
+    pub(super) tail: u64,
+    /// What those meet who lag behind it and take nothing.
+    pub(super) policy: SlowPolicy,
+}
+
 impl Log {
-    /// Frees whole chunks below `offset`, see [`super::bytelog::ByteLog::trim`].
-    pub(super) fn trim(&mut self, offset: u64, keep: bool) -> usize {
-        let freed = self.bytes.trim(offset, keep);
-        if !self.track.is_short() {
-            let ended = self.bytes.frames_ended(self.bytes.tail());
-            self.track.forget_before(ended.saturating_sub(1));
-        }
-        freed
+    /// What of it may go, beside what a cut gives back that waits; None: nothing.
+    pub(super) fn stock(&self) -> Option<(Stock, usize)> {
+        let bytes = self.bytes.cost() - self.owed;
+        let stock = if self.bytes.len() == 0 {
+            Stock::Spare
+        } else if self.next_chunk_to_go().is_some() {
+            Stock::Old
+        } else {
+            Stock::Newest
+        };
+        (bytes > 0).then_some((stock, bytes))
+    }
+
+    /// Where the oldest chunk ends that no cut waits for, if its newest message does not need it.
+    pub(super) fn next_chunk_to_go(&self) -> Option<u64> {
+        let from = self.cut.map_or_else(|| self.bytes.tail(), |cut| cut.tail);
+        self.bytes.chunk_end_after(from)
     }
 
     /// The positions of the frames `from..to`, the last but one at most. None if nobody has ever
@@ -60,13 +78,18 @@ impl Log {
 }
 
 impl<O: Outlet> Hub<O> {
-    /// Frees the chunks of `log` below `new_tail` as soon as those who lag there are worked off: at
+    /// Frees the chunks of `log` below `tail` as soon as those who lag there are worked off: at
     /// once, or, if they are many, with the next passes.
-    pub(super) fn cut_soon(&mut self, log: u32, new_tail: u64) {
+    pub(super) fn cut_soon(&mut self, log: u32, tail: u64, policy: SlowPolicy) {
         let target = &mut self.logs[log as usize];
-        let waits = target.cut_to.replace(new_tail).is_some();
+        let before = target.cut;
+        if before.is_some_and(|before| before.tail >= tail) {
+            return;
+        }
+        target.cut = Some(Cut { tail, policy });
         let serial = target.serial;
-        if !waits && !self.work_off_laggards(log, serial, &mut || true) {
+        self.note_size(log);
+        if before.is_none() && !self.work_off_laggards(log, serial, &mut || true) {
             self.cuts.push_back((log, serial));
         }
     }
@@ -74,7 +97,6 @@ impl<O: Outlet> Hub<O> {
     /// Goes on with the cuts that wait; false when `goes_on`, which is asked after each client,
     /// said no.
     pub(super) fn cut_waiting(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
-        self.laggards_left = self.laggards_per_pass;
         let mut has_time = true;
         while let Some(&(log, serial)) = self.cuts.front() {
             let ask = &mut || {
@@ -89,7 +111,19 @@ impl<O: Outlet> Hub<O> {
         true
     }
 
-    /// Does what is wanted of a log by [`Log::cut_to`] for as many clients as this round has left;
+    /// Ends the cut that has waited longest, however many lag there; false if none waits.
+    pub(super) fn end_oldest_cut(&mut self) -> bool {
+        let Some((log, serial)) = self.cuts.pop_front() else { return false };
+        if self.is_log(log, serial)
+            && let Some(Cut { tail, policy }) = self.logs[log as usize].cut
+        {
+            self.cut_while(log, tail, policy, &mut |_| true);
+            self.end_cut(log, serial);
+        }
+        true
+    }
+
+    /// Does what is wanted of a log by [`Log::cut`] for as many clients as this round has left;
     /// false if there may be more.
     fn work_off_laggards(
         &mut self,
@@ -97,33 +131,47 @@ impl<O: Outlet> Hub<O> {
         serial: u64,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> bool {
-        let Some(new_tail) = self.logs[log as usize].cut_to else { return true };
+        let target = &self.logs[log as usize];
+        let cut = if self.account.is_tight() {
+            target.cut
+        } else {
+            // Nobody pays for room that has been made meanwhile.
+            let tail = target.bytes.cut_to(self.settings.backlog_bytes);
+            tail.map(|tail| Cut { tail, policy: self.settings.slow })
+        };
+        let Some(Cut { tail, policy }) = cut else {
+            self.end_cut(log, serial);
+            return true;
+        };
         let mut left = self.laggards_left;
         let is_done = left > 0
-            && self.cut_while(log, new_tail, self.settings.slow, &mut || {
-                left -= 1;
+            && self.cut_while(log, tail, policy, &mut |cost| {
+                left = left.saturating_sub(cost);
                 goes_on() && left > 0
             });
         self.laggards_left = left;
-        if is_done && self.is_log(log, serial) {
-            self.logs[log as usize].cut_to = None;
+        if is_done {
+            self.end_cut(log, serial);
         }
         is_done
     }
 
-    /// Frees the chunks of `log` below `new_tail`; nobody needs them afterwards.
-    pub(super) fn cut(&mut self, log: u32, new_tail: u64, policy: SlowPolicy) {
-        self.cut_while(log, new_tail, policy, &mut || true);
+    fn end_cut(&mut self, log: u32, serial: u64) {
+        if self.is_log(log, serial) {
+            self.logs[log as usize].cut = None;
+            self.note_size(log);
+        }
     }
 
-    /// The same while `goes_on`, which is asked after each client that lags; false, and nothing is
-    /// freed, when it said no.
+    /// Frees the chunks of `log` below `tail`, which nobody needs afterwards, while `goes_on`: that
+    /// is asked after each client that lags, and told how many others its work is worth. False, and
+    /// nothing is freed, when it said no.
     fn cut_while(
         &mut self,
         log: u32,
-        new_tail: u64,
+        tail: u64,
         policy: SlowPolicy,
-        goes_on: &mut dyn FnMut() -> bool,
+        goes_on: &mut dyn FnMut(u32) -> bool,
     ) -> bool {
         let serial = self.logs[log as usize].serial;
         // From the end: what a removal moves into a hole has been looked at already.
@@ -131,26 +179,40 @@ impl<O: Outlet> Hub<O> {
         while place > 0 {
             place -= 1;
             let entry = *self.logs[log as usize].roster.get(place);
-            if entry.cursor >= new_tail {
+            if entry.cursor >= tail {
                 continue;
             }
-            self.catch_up(entry.client, log, new_tail, policy);
+            let cost = self.clients.get(entry.client).cost_of_leaving();
+            self.catch_up(entry.client, log, tail, policy);
             if !self.is_log(log, serial) {
                 return true;
             }
-            if !goes_on() {
+            if !goes_on(cost) {
                 return false;
             }
         }
         let target = &mut self.logs[log as usize];
-        debug_assert!(target.roster.smallest_cursor() >= Some(new_tail));
-        let freed = target.trim(new_tail, !self.account.over());
-        self.account.resize(freed, 0);
+        debug_assert!(target.roster.smallest_cursor() >= Some(tail));
+        self.trim(log, tail);
         true
+    }
+
+    /// Frees whole chunks of a log below `offset`; of an empty one all, if memory is short.
+    pub(super) fn trim(&mut self, log: u32, offset: u64) {
+        let keep = !self.account.is_tight();
+        let target = &mut self.logs[log as usize];
+        let freed = target.bytes.trim(offset, keep);
+        if !target.track.is_short() {
+            let ended = target.bytes.frames_ended(target.bytes.tail());
+            target.track.forget_before(ended.saturating_sub(1));
+        }
+        self.account.resize(freed, 0);
+        self.note_size(log);
     }
 
     /// Gets one client to `new_tail` or further: by writing, or by the policy.
     fn catch_up(&mut self, index: u32, log: u32, new_tail: u64, policy: SlowPolicy) {
+        self.part_now(index, log);
         if !self.clients.get(index).blocked {
             self.flush_client(index);
             let Some(position) = self.clients.get(index).places.position(log) else { return };
@@ -215,8 +277,11 @@ impl<O: Outlet> Hub<O> {
             let share = self.share(source, || copied.expect("copied if it is not known"));
             let length = self.shares.bytes(share).len();
             self.edit_outbox(index, |outbox| {
-                outbox.carry_share(share, length - rest_bytes, length)
+                outbox.carry_share(share, length - rest_bytes, length);
             });
+            if self.clients.get(index).outbox.as_ref().is_some_and(|it| it.is_leaving()) {
+                self.shares.begin_to_leave(share);
+            }
         }
         let log = &mut self.logs[place.log as usize];
         log.roster.get_mut(place.index as usize).cursor = end;

@@ -121,7 +121,7 @@ impl<O: Outlet> Hub<O> {
         if !self.clients.get(index).blocked {
             self.flush_client(index);
         }
-        self.relieve_if_over();
+        self.relieve_if_tight();
     }
 
     /// Writes everything that is due to a client, as far as its outlet takes it.
@@ -206,13 +206,14 @@ impl<O: Outlet> Hub<O> {
         let client = self.clients.get_mut(index);
         let place = client.places.as_slice()[position];
         let log = &mut self.logs[place.log as usize];
+        let due = log.due(log.roster.get(place.index as usize));
         let entry = log.roster.get_mut(place.index as usize);
         let before = entry.cursor;
         let to = if frame_only || client.state == State::Close {
             log.bytes.boundary_from(before)
         } else {
             let ending = client.outbox.as_ref().and_then(|outbox| outbox.ending.as_ref());
-            ending.map_or_else(|| log.bytes.head(), |ending| ending.heads[position])
+            ending.map_or(due, |ending| ending.heads[position])
         };
         let (outlet, counted) = (&mut client.outlet, &mut Counted::default());
         let taken = deliver(&log.bytes, outlet, &mut entry.cursor, to, counted, &mut self.tally);

@@ -25,6 +25,7 @@ mod positions;
 mod relief;
 mod roster;
 mod shares;
+mod sizes;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -48,8 +49,8 @@ pub use self::{
     shares::Source,
 };
 use self::{
-    audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, hoards::Hoards,
-    roster::Roster, shares::Shares, track::Track,
+    audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, close::Parting, cut::Cut,
+    hoards::Hoards, roster::Roster, shares::Shares, sizes::Sizes, track::Track,
 };
 use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position};
 
@@ -81,7 +82,7 @@ pub enum Event {
     /// After [`Event::Blocked`] or [`Hub::queue`]: everything has been written, so there is no
     /// need to watch for writability, and there is room again.
     Drained(Key),
-    /// The outlet failed, or the rest of a begun frame would not fit in the budget
+    /// The outlet failed, or the budget's limit left no room for the rest of a begun frame
     /// (`OutOfMemory`); the client is unsubscribed and nothing more will be written: remove it.
     Failed(Key, io::ErrorKind),
     /// The client fell too far behind, or left too much unread; its close with the slow consumers'
@@ -90,6 +91,8 @@ pub enum Event {
     /// The client fell too far behind and missed this many messages; which ones, if it can be
     /// told.
     Skipped(Key, u64, Option<Box<Hole>>),
+    /// The close of a client has begun that heard a channel of [`Hub::close_channel`].
+    Parting(Key),
     /// The client's Close frame was taken whole.
     CloseSent(Key),
 }
@@ -120,8 +123,12 @@ struct Log {
     queued: bool,
     /// Something was published while a pass over it was paused: it needs another one.
     again: bool,
-    /// Who lags behind this is being worked off; then it is the tail.
-    cut_to: Option<u64>,
+    /// Those are being worked off who lag behind its new tail.
+    cut: Option<Cut>,
+    /// The memory that this gives back.
+    owed: usize,
+    /// Some of those are still here who were when something was lost.
+    hole: Option<Parting>,
 }
 
 /// The first of a name's logs, or that its last subscriber has left and nobody was told yet.
@@ -156,8 +163,16 @@ pub struct Hub<O> {
     unflushed: Vec<Key>,
     /// Outboxes, too, but of so many at once that only passes write them.
     patient: Vec<Key>,
-    /// Logs with a [`Log::cut_to`], and their serials.
+    /// Logs with a [`Log::cut`], and their serials.
     cuts: VecDeque<(u32, u64)>,
+    /// What all of them give back.
+    owed_bytes: usize,
+    /// Logs with a [`Log::hole`], and their serials.
+    holes: VecDeque<(u32, u64)>,
+    /// By what may go of them.
+    sizes: Sizes,
+    /// Where in `dirty` logs are trimmed next without a pass.
+    trim_next: usize,
     /// How many laggards may still be worked off before the next pass.
     laggards_left: u32,
     laggards_per_pass: u32,
@@ -171,10 +186,10 @@ pub struct Hub<O> {
     /// Deliveries that no pass has reported yet.
     tally: Pass,
     next_serial: u64,
-    /// The budget was over when the last tick came.
-    was_over: bool,
-    /// The budget was over and no log was left here to cut.
-    exhausted: bool,
+    /// Memory was short when the last tick came.
+    was_tight: bool,
+    /// Room is to be made for which nobody has had to go yet.
+    owes_room: bool,
     not_send: PhantomData<Rc<()>>,
 }
 
@@ -196,6 +211,10 @@ impl<O: Outlet> Hub<O> {
             unflushed: Vec::new(),
             patient: Vec::new(),
             cuts: VecDeque::new(),
+            owed_bytes: 0,
+            holes: VecDeque::new(),
+            sizes: Sizes::default(),
+            trim_next: 0,
             laggards_left: LAGGARDS_PER_PASS,
             laggards_per_pass: LAGGARDS_PER_PASS,
             grown: Vec::new(),
@@ -204,8 +223,8 @@ impl<O: Outlet> Hub<O> {
             ticks: 0,
             tally: Pass::default(),
             next_serial: 0,
-            was_over: false,
-            exhausted: false,
+            was_tight: false,
+            owes_room: false,
             not_send: PhantomData,
         }
     }
@@ -298,6 +317,7 @@ impl<O: Outlet> Hub<O> {
                 grown.push((log, target.serial));
             }
             self.account.resize(before, after);
+            self.note_size(log);
             self.mark_dirty(log);
         }
         // Closing whoever is too slow may end any of the logs.
@@ -313,14 +333,19 @@ impl<O: Outlet> Hub<O> {
 
     /// Holds a log that has grown, and all of them together, to what they may take.
     fn bound(&mut self, log: u32) {
-        if let Some(new_tail) = self.logs[log as usize].bytes.cut_to(self.settings.backlog_bytes) {
-            let serial = self.logs[log as usize].serial;
-            self.cut_soon(log, new_tail);
-            if !self.is_log(log, serial) {
-                return self.relieve_if_over();
-            }
+        if let Some(tail) = self.logs[log as usize].bytes.cut_to(self.settings.backlog_bytes) {
+            self.cut_soon(log, tail, self.settings.slow);
         }
-        self.relieve_after(log);
+        self.relieve_if_tight();
+    }
+
+    /// A log has grown or shrunk, or its cut has changed.
+    fn note_size(&mut self, log: u32) {
+        let target = &mut self.logs[log as usize];
+        let owed = target.cut.map_or(0, |cut| target.bytes.cost_below(cut.tail));
+        self.owed_bytes = self.owed_bytes + owed - target.owed;
+        target.owed = owed;
+        self.sizes.file(log, target.stock());
     }
 
     /// Puts a log on the list for a pass.
@@ -338,7 +363,7 @@ impl<O: Outlet> Hub<O> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let has_outboxes = !self.unflushed.is_empty() || !self.patient.is_empty();
-        has_outboxes || !self.dirty.is_empty() || !self.cuts.is_empty()
+        has_outboxes || !self.dirty.is_empty() || !self.holes.is_empty() || self.owes_room()
     }
 
     /// Memory that this hub's logs, carries and outboxes hold, bytes.

@@ -30,6 +30,8 @@ pub(super) struct Outbox {
     replaceable: [Option<Span>; 2],
     /// The Close frame that is due once the logs have been written as far as `heads`.
     pub(super) ending: Option<Ending>,
+    /// Nothing comes behind what is there: its client is closing, and what it shares is soon left.
+    is_leaving: bool,
     /// The hub's tick in which something of it was taken last, or it was begun.
     pub(super) moved_at: u32,
 }
@@ -105,6 +107,13 @@ impl Outbox {
     pub(super) fn unsent_bytes(&self) -> usize {
         let shared = self.shares.iter().map(|share| share.length - share.sent);
         self.own_bytes() + shared.sum::<usize>()
+    }
+
+    /// The same without the rest of a log's frame.
+    pub(super) fn told_bytes(&self) -> usize {
+        let of_log = self.shares.first().filter(|share| share.is_of_log);
+        let carried = of_log.map_or(0, |share| share.length - share.sent);
+        self.unsent_bytes() - carried - self.carry.saturating_sub(self.sent)
     }
 
     /// Nothing of it was sent yet.
@@ -225,7 +234,7 @@ impl Outbox {
                 break;
             }
             advanced.frames += u64::from(share.is_of_log);
-            advanced.freed += shares.leave(share.share);
+            advanced.freed += shares.leave(share.share, self.is_leaving);
             self.shares.remove(0);
         }
         for place in &mut self.replaceable {
@@ -263,31 +272,39 @@ impl Outbox {
         self.own_bytes() == 0 && self.shares.is_empty() && self.ending.is_none()
     }
 
-    /// Throws away all but the end of the frame that is partly sent. False, and nothing is thrown
-    /// away, if that end is longer than `rest_bytes_max`, or shared.
-    pub(super) fn cut_short(
-        &mut self,
-        rest_bytes_max: usize,
-        shares: &mut Shares,
-    ) -> Option<usize> {
-        let is_begun = |share: &Share| {
+    /// Throws away all but the end of the frame that is partly sent; what that frees of what is
+    /// shared.
+    pub(super) fn cut_short(&mut self, shares: &mut Shares) -> usize {
+        let is_begun = |share: &&Share| {
             share.sent > 0
                 || share.is_of_log
                 || (share.head > 0 && self.sent + share.head > share.at)
         };
-        let rest = self.begun_end - self.sent;
-        if rest > rest_bytes_max || self.shares.iter().any(is_begun) {
-            return None;
-        }
-        self.bytes.truncate(self.begun_end);
+        let begun = self.shares.first().filter(is_begun).copied();
+        // A frame ends with what it shares.
+        self.bytes.truncate(begun.map_or(self.begun_end, |share| share.at));
         self.bytes.shrink_to_fit();
         self.replaceable = [None, None];
-        Some(self.leave_shares(shares))
+        let unbegun = self.shares.drain(usize::from(begun.is_some())..);
+        unbegun.map(|share| shares.leave(share.share, self.is_leaving)).sum()
+    }
+
+    /// Its client is closing.
+    pub(super) fn begin_to_leave(&mut self, shares: &mut Shares) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            self.shares.iter().for_each(|share| shares.begin_to_leave(share.share));
+        }
+    }
+
+    /// Whether it is: [`Outbox::begin_to_leave`].
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving
     }
 
     /// Leaves all that it shares, which is then torn apart; what that frees.
     pub(super) fn leave_shares(&mut self, shares: &mut Shares) -> usize {
-        std::mem::take(&mut self.shares).iter().map(|share| shares.leave(share.share)).sum()
+        let left = std::mem::take(&mut self.shares);
+        left.iter().map(|share| shares.leave(share.share, self.is_leaving)).sum()
     }
 
     /// Makes room for `more` bytes. Not twice what there is, as a vector would by itself: what

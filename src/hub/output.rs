@@ -67,12 +67,12 @@ impl<O: Outlet> Hub<O> {
 
     /// A place among shared bytes for one more reader.
     pub(super) fn share(&mut self, source: Source, bytes: impl FnOnce() -> Bytes) -> u32 {
-        let share = self.shares.find(&source).unwrap_or_else(|| {
-            let (share, cost) = self.shares.insert(source, bytes());
-            self.account.resize_shares(0, cost);
-            share
-        });
-        self.shares.join(share);
+        if let Some(share) = self.shares.find(&source) {
+            self.shares.join(share);
+            return share;
+        }
+        let (share, cost) = self.shares.insert(source, bytes());
+        self.account.resize_shares(0, cost);
         share
     }
 
@@ -91,7 +91,7 @@ impl<O: Outlet> Hub<O> {
             self.set_busy(index, true);
         }
         self.flush_later(index);
-        self.relieve_if_over();
+        self.relieve_if_tight();
     }
 
     /// Has the outbox written with what is written next, unless the outlet is full.
@@ -120,10 +120,10 @@ impl<O: Outlet> Hub<O> {
         self.outbox_of(key).map_or(0, Outbox::own_bytes)
     }
 
-    /// The same with what it shares with others.
+    /// The same with what it shares with others, without what comes from its logs.
     #[must_use]
     pub fn unread(&self, key: Key) -> usize {
-        self.outbox_of(key).map_or(0, Outbox::unsent_bytes)
+        self.outbox_of(key).map_or(0, Outbox::told_bytes)
     }
 
     fn outbox_of(&self, key: Key) -> Option<&Outbox> {

@@ -53,13 +53,14 @@ impl<O: Outlet> Hub<O> {
     /// no, the pass stops where it is.
     pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> Pass {
         let mut slice = Slice { keep_going, visited: 0 };
-        if self.cut_waiting(&mut || slice.goes_on())
+        if self.go_on(&mut || slice.goes_on())
+            && self.close_parting(&mut || slice.goes_on())
             && self.flush_queued(&mut || slice.goes_on())
             && self.flush_patient(&mut || slice.goes_on())
         {
             self.pass_logs(&mut slice);
         }
-        self.relieve_if_over();
+        self.relieve_if_tight();
         Pass { more: self.has_work(), ..std::mem::take(&mut self.tally) }
     }
 
@@ -128,13 +129,13 @@ impl<O: Outlet> Hub<O> {
         loop {
             let log = &mut self.logs[number as usize];
             let Some(place) = log.roster.next_unvisited() else { return true };
+            let due = log.due(log.roster.get(place));
             let entry = log.roster.get_mut(place);
-            let head = log.bytes.head();
-            if !entry.busy && entry.cursor < head {
+            if !entry.busy && entry.cursor < due {
                 let index = entry.client;
                 let outlet = &mut self.clients.get_mut(index).outlet;
                 let tally = &mut self.tally;
-                match deliver(&log.bytes, outlet, &mut entry.cursor, head, &mut counted, tally) {
+                match deliver(&log.bytes, outlet, &mut entry.cursor, due, &mut counted, tally) {
                     Taken::All => {}
                     Taken::Less => self.block_in(index, number),
                     Taken::Failed(kind) => {
@@ -166,12 +167,10 @@ impl<O: Outlet> Hub<O> {
 
     /// Everyone was visited: frees what all have, and asks for another pass if it is due.
     fn end_pass(&mut self, number: u32) {
-        let keep = !self.account.over();
-        let log = &mut self.logs[number as usize];
-        if let Some(smallest) = log.roster.end_pass() {
-            let freed = log.trim(smallest, keep);
-            self.account.resize(freed, 0);
+        if let Some(smallest) = self.logs[number as usize].roster.end_pass() {
+            self.trim(number, smallest);
         }
+        let log = &mut self.logs[number as usize];
         log.queued = false;
         if std::mem::take(&mut log.again) {
             self.mark_dirty(number);

@@ -1,27 +1,36 @@
-//! Who makes room when all that clients hold is more than the budget.
+//! Who makes room when all that clients hold comes near the budget's limit.
 //!
 //! Whoever holds the most unread goes first, and nobody pays for a stranger: outboxes have an
 //! allowance, and so has what they share; who is past it pays before any log is cut, and who is
 //! within it is not touched for the logs' sake. In each part those go first of whom nothing was
 //! taken for longest, then those who hold the most. Of several hubs one that holds no more than
 //! its share waits for those who do.
+//!
+//! Thousands may have to go at once. As long as the budget's reserve lasts, so many do as a round
+//! allows, and the others with the passes and ticks that follow; whoever reads is still given the
+//! end of what it has begun, then its Close frame. Past the limit itself everything is done at
+//! once, and those who are closing are not waited for.
 
 use std::{cmp::Reverse, io};
 
-use super::{
-    Event, Finish, Hub, Outlet, SlowPolicy,
-    clients::{State, small},
-    outbox::Outbox,
-};
-use crate::limits::{OUTBOX_REST_BYTES_MAX, OUTBOX_STALE_TICKS};
+use super::{Event, Finish, Hub, Outlet, SlowPolicy, clients::State, outbox::Outbox, sizes::Stock};
+use crate::limits::{HOLDERS_PICKED_MAX, OUTBOX_STALE_TICKS, TRIM_LOOKS_MAX};
+
+/// Who may be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    /// Those who are not closing yet, and past the limit the others, too.
+    All,
+    /// Those who are closing.
+    Leaving,
+}
 
 impl<O: Outlet> Hub<O> {
-    /// Frees memory while the budget is over its limit: what outboxes hold past their allowance,
-    /// then the largest log first, from its oldest chunk on, and, while this hub holds more than
-    /// its share, at last everything that clients have not taken (these are then closed, whatever
-    /// the policy). True if the budget is within its limit afterwards.
+    /// Makes room while memory is short: what outboxes hold past their allowance, then the largest
+    /// log first, from its oldest chunk on, and, while this hub holds more than its share, at last
+    /// everything that clients have not taken (these are then closed, whatever the policy). True if
+    /// the budget is within its limit afterwards.
     pub fn relieve(&mut self) -> bool {
-        self.exhausted = false;
         self.trim_waiting();
         self.make_room();
         !self.account.over()
@@ -30,92 +39,110 @@ impl<O: Outlet> Hub<O> {
     /// Some time has passed: what others have charged is noticed here.
     pub fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
-        self.exhausted = false;
+        self.laggards_left = self.laggards_per_pass;
         self.trim_waiting();
-        let was_over = std::mem::replace(&mut self.was_over, self.account.over());
-        if self.account.is_to_pay() || was_over {
+        let was_tight = std::mem::replace(&mut self.was_tight, self.account.is_tight());
+        if self.account.is_to_pay() || was_tight {
             self.make_room();
         }
     }
 
-    /// Frees what slow clients have caught up with in logs that wait for a pass.
+    /// Whether clients are still to go so that there is room.
+    #[must_use]
+    pub fn owes_room(&self) -> bool {
+        self.owes_room || !self.cuts.is_empty()
+    }
+
+    /// Whether that is so while little of the reserve is left: what is published should wait.
+    #[must_use]
+    pub fn is_pressed(&self) -> bool {
+        self.owes_room() && self.account.is_pressed()
+    }
+
+    /// Another round of those who have to go: call it while [`Hub::owes_room`], if no pass does.
+    pub fn go_round(&mut self) {
+        self.go_on(&mut || true);
+    }
+
+    /// The same; false when `goes_on`, which is asked after each client, said no.
+    pub(super) fn go_on(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
+        self.laggards_left = self.laggards_per_pass;
+        if !self.cut_waiting(goes_on) {
+            return false;
+        }
+        if self.owes_room {
+            self.make_room();
+        }
+        true
+    }
+
+    /// Frees what slow clients have caught up with in logs that wait for a pass: in some of them,
+    /// the next time in others.
     fn trim_waiting(&mut self) {
-        for &(log, serial) in &self.dirty {
-            let log = self.logs.get_mut(log as usize).filter(|found| found.serial == serial);
-            if let Some(log) = log
-                && let Some(smallest) = log.roster.smallest_cursor()
-            {
-                let freed = log.trim(smallest, true);
-                self.account.resize(freed, 0);
+        let mut looks_left = TRIM_LOOKS_MAX;
+        for _ in 0..self.dirty.len() {
+            self.trim_next = (self.trim_next + 1) % self.dirty.len();
+            let (log, serial) = self.dirty[self.trim_next];
+            if self.is_log(log, serial) {
+                let roster = &self.logs[log as usize].roster;
+                looks_left = looks_left.saturating_sub(roster.len());
+                if let Some(smallest) = roster.smallest_cursor() {
+                    self.trim(log, smallest);
+                }
+            }
+            looks_left = looks_left.saturating_sub(1);
+            if looks_left == 0 {
+                return;
             }
         }
     }
 
-    pub(super) fn relieve_if_over(&mut self) {
-        if !self.account.over() {
-            self.exhausted = false;
-        } else if self.account.is_to_pay() {
+    pub(super) fn relieve_if_tight(&mut self) {
+        if self.account.is_tight() && self.account.is_to_pay() {
             self.make_room();
         }
     }
 
     fn make_room(&mut self) {
-        if !self.account.over() {
-            return;
+        self.owes_room = false;
+        if self.account.is_tight() {
+            self.cut_outboxes_to_allowance();
+            self.cut_logs();
+            self.cut_outboxes_at_last();
         }
-        self.cut_outboxes_to_allowance();
-        while self.account.over() && !self.exhausted {
-            match self.largest_to_cut() {
-                Some((log, new_tail, policy)) => self.cut(log, new_tail, policy),
-                None => self.exhausted = true,
+    }
+
+    /// How much more has to go, of which it is not known yet how.
+    fn shortfall(&self) -> usize {
+        self.account.excess().saturating_sub(self.owed_bytes + self.shares.owed_bytes())
+    }
+
+    fn cut_logs(&mut self) {
+        loop {
+            self.order_cuts();
+            if !self.account.over() || !self.end_oldest_cut() {
+                return;
             }
         }
-        self.cut_outboxes_at_last();
     }
 
-    /// After `log` has grown. If nothing else was left to cut the last time, only this one can
-    /// help, so the others need not be looked at for every message.
-    pub(super) fn relieve_after(&mut self, log: u32) {
-        if !self.account.over() || !self.exhausted {
-            return self.relieve_if_over();
-        }
-        let serial = self.logs.get(log as usize).map(|found| found.serial);
-        while self.account.over()
-            && let Some(found) = self.logs.get(log as usize)
-            && Some(found.serial) == serial
-            && let Some((new_tail, policy)) = self.next_cut(log)
+    /// Says of which logs how much is to go, the largest first.
+    fn order_cuts(&mut self) {
+        while self.shortfall() > 0
+            && let Some((stock, log)) = self.sizes.next_to_go()
         {
-            self.cut(log, new_tail, policy);
-        }
-        self.cut_outboxes_at_last();
-    }
-
-    fn largest_to_cut(&mut self) -> Option<(u32, u64, SlowPolicy)> {
-        self.drop_spare_chunks();
-        let sizes = self.logs.iter().map(|(log, found)| (found.bytes.len(), log));
-        let with_old =
-            sizes.clone().filter(|&(_, log)| self.logs[log].bytes.oldest_chunk_end().is_some());
-        let (_, log) = with_old.max().or_else(|| sizes.max())?;
-        let log = small(log);
-        self.next_cut(log).map(|(new_tail, policy)| (log, new_tail, policy))
-    }
-
-    /// How far `log` is to be cut next, and what its slow consumers meet.
-    fn next_cut(&self, log: u32) -> Option<(u64, SlowPolicy)> {
-        let bytes = &self.logs[log as usize].bytes;
-        if let Some(new_tail) = bytes.oldest_chunk_end() {
-            return Some((new_tail, self.settings.slow));
-        }
-        let last_resort = bytes.len() > 0 && self.account.over_fair_share();
-        last_resort.then(|| (bytes.head(), SlowPolicy::Close))
-    }
-
-    /// Frees the chunks that logs keep though everyone has everything.
-    fn drop_spare_chunks(&mut self) {
-        for (_, log) in &mut self.logs {
-            if log.bytes.len() == 0 {
-                let freed = log.bytes.trim(log.bytes.head(), false);
-                self.account.resize(freed, 0);
+            let target = &self.logs[log as usize];
+            let head = target.bytes.head();
+            match stock {
+                Stock::Spare => self.trim(log, head),
+                Stock::Old => {
+                    let tail = target.next_chunk_to_go().expect("it is filed by that");
+                    self.cut_soon(log, tail, self.settings.slow);
+                }
+                Stock::Newest if self.account.over_fair_share() => {
+                    self.cut_soon(log, head, SlowPolicy::Close);
+                }
+                Stock::Newest => return,
             }
         }
     }
@@ -124,75 +151,121 @@ impl<O: Outlet> Hub<O> {
         if let excess @ 1.. = self.account.outbox_excess() {
             let (held, _) = self.account.outbox_parts();
             self.give_up_largest(
+                Whom::All,
                 |_, outbox| outbox.cost(),
                 |hub| hub.account.outbox_parts().0 + excess <= held,
             );
         }
-        if let excess @ 1.. = self.account.share_excess() {
-            let (_, held) = self.account.outbox_parts();
-            self.give_up_largest(
-                // Of those who hold the same each holds its part.
-                |hub, outbox| outbox.shares().map(|it| hub.shares.cost_per_reader(it)).sum(),
-                |hub| hub.account.outbox_parts().1 + excess <= held,
-            );
+        if let excess @ 1.. = self.account.share_excess(self.shares.owed_bytes()) {
+            let kept = |hub: &Self| hub.account.outbox_parts().1 - hub.shares.owed_bytes();
+            let held = kept(self);
+            self.give_up_largest(Whom::All, Self::shared_part, |hub| kept(hub) + excess <= held);
         }
+        if self.account.over() && self.account.share_excess(0) > 0 {
+            let is_enough = |hub: &Self| !hub.account.over() || hub.account.share_excess(0) == 0;
+            self.give_up_largest(Whom::Leaving, Self::shared_part, is_enough);
+        }
+    }
+
+    /// Its part of what it shares: of those who hold the same each holds one.
+    fn shared_part(&self, outbox: &Outbox) -> usize {
+        outbox.shares().map(|share| self.shares.cost_per_reader(share)).sum()
     }
 
     /// No log is left to cut: what is over is in outboxes, if it is here.
     fn cut_outboxes_at_last(&mut self) {
-        if self.account.over() && self.account.over_fair_share() {
-            self.give_up_largest(|_, outbox| outbox.cost(), |hub| !hub.account.over());
+        let is_enough = |hub: &Self| hub.shortfall() == 0 && !hub.account.over();
+        if !is_enough(self) && self.account.over_fair_share() {
+            self.give_up_largest(Whom::All, |_, outbox| outbox.cost(), is_enough);
         }
     }
 
-    /// Gives clients up until `is_enough`: first those of whom nothing has been taken for long, of
-    /// these first whoever holds the most.
+    /// Gives clients up until `is_enough`, or as many as this round has left: first those of whom
+    /// nothing has been taken for long, of these first whoever holds the most.
     fn give_up_largest(
         &mut self,
+        whom: Whom,
         held: impl Fn(&Self, &Outbox) -> usize,
         is_enough: impl Fn(&Self) -> bool,
     ) {
-        let mut holders = Vec::new();
-        for key in self.clients.keys() {
-            let Some(index) = self.clients.find(key) else { continue };
-            let Some(outbox) = &self.clients.get(index).outbox else { continue };
-            let is_stale = self.ticks.wrapping_sub(outbox.moved_at) >= OUTBOX_STALE_TICKS;
-            let held = held(self, outbox);
-            if held > 0 {
-                holders.push((is_stale, held, index));
-            }
-        }
-        holders.sort_unstable_by_key(|&holder| Reverse(holder));
-        for (.., index) in holders {
-            // It may merely not have been written to.
-            if !self.clients.get(index).blocked {
-                self.flush_client(index);
-            }
-            if is_enough(self) {
+        loop {
+            if !self.has_round_left() {
+                self.owes_room = true;
                 return;
             }
-            if self.clients.get(index).outbox.is_some() {
-                self.give_up(index);
+            let holders = self.pick_holders(whom, &held);
+            if holders.is_empty() {
+                return;
+            }
+            for index in holders {
+                // It may merely not have been written to.
+                if !self.clients.get(index).blocked {
+                    self.flush_client(index);
+                }
+                if is_enough(self) {
+                    return;
+                }
+                if !self.has_round_left() {
+                    self.owes_room = true;
+                    return;
+                }
+                if self.clients.get(index).outbox.is_some() {
+                    let cost = self.clients.get(index).cost_of_leaving();
+                    self.laggards_left = self.laggards_left.saturating_sub(cost);
+                    self.give_up(index);
+                }
             }
         }
     }
 
-    /// A client has left too much unread of what it alone is told: it is closed with the slow
-    /// consumers' frame behind the frame that it has begun, or fails if that is too long to keep.
+    /// Whether one more client may be given up now. Past the limit there is no later.
+    fn has_round_left(&self) -> bool {
+        self.laggards_left > 0 || self.account.over()
+    }
+
+    /// Those who hold the most. One look at all clients finds many, so that each costs little.
+    fn pick_holders(&self, whom: Whom, held: &impl Fn(&Self, &Outbox) -> usize) -> Vec<u32> {
+        let with_leaving = whom == Whom::Leaving || self.account.over();
+        let holder = |key| {
+            let index = self.clients.find(key)?;
+            let client = self.clients.get(index);
+            let outbox = client.outbox.as_ref()?;
+            let is_leaving = client.state == State::Close;
+            if (is_leaving && !with_leaving) || (!is_leaving && whom == Whom::Leaving) {
+                return None;
+            }
+            let is_stale = self.ticks.wrapping_sub(outbox.moved_at) >= OUTBOX_STALE_TICKS;
+            let held = held(self, outbox);
+            (held > 0).then_some(Reverse((is_stale, held, index)))
+        };
+        let mut holders: Vec<_> = self.clients.keys().filter_map(holder).collect();
+        if holders.len() > HOLDERS_PICKED_MAX {
+            holders.select_nth_unstable(HOLDERS_PICKED_MAX);
+            holders.truncate(HOLDERS_PICKED_MAX);
+        }
+        holders.sort_unstable();
+        holders.into_iter().map(|Reverse((.., index))| index).collect()
+    }
+
+    /// A client has left too much unread of what it alone is told: it is closed behind the frame
+    /// that it has begun. One that is closing already is not waited for any longer.
     pub(super) fn give_up(&mut self, index: u32) {
-        let client = self.clients.get_mut(index);
-        if client.state != State::Open {
+        let state = self.clients.get(index).state;
+        if matches!(state, State::Close | State::Over) {
             return self.fail(index, io::ErrorKind::OutOfMemory);
         }
-        if let Some(outbox) = &mut client.outbox {
+        if let Some(outbox) = &mut self.clients.get_mut(index).outbox {
             let before = outbox.cost();
-            let Some(freed) = outbox.cut_short(OUTBOX_REST_BYTES_MAX, &mut self.shares) else {
-                return self.fail(index, io::ErrorKind::OutOfMemory);
-            };
+            let freed = outbox.cut_short(&mut self.shares);
             self.account.resize_outbox(before, outbox.cost());
             self.account.resize_shares(freed, 0);
         }
-        self.close_as_slow(index);
+        if state == State::Open {
+            self.close_as_slow(index);
+        } else {
+            self.hurry_client(index);
+            self.flush_later(index);
+        }
     }
 
     /// Begins the close of one that is open and too slow.

@@ -14,6 +14,8 @@ pub(super) struct Subscriber {
     pub(super) client: u32,
     /// Not to be written by a pass: the outlet is full, or something else goes first.
     pub(super) busy: bool,
+    /// It gets what there was when its log was told of a hole, and is then closed.
+    pub(super) parting: bool,
 }
 
 /// The subscribers of one log.
@@ -45,6 +47,11 @@ impl Roster {
 
     pub(super) fn get_mut(&mut self, index: usize) -> &mut Subscriber {
         &mut self.entries[index]
+    }
+
+    /// Everyone who is there now is to part; whoever does already stays as it is.
+    pub(super) fn begin_parting(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.parting = true);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Subscriber> {
@@ -177,14 +184,14 @@ mod tests {
     }
 
     fn subscriber(clients: &mut impl Iterator<Item = u32>, cursor: u64) -> Subscriber {
-        Subscriber { cursor, client: clients.next().unwrap(), busy: false }
+        Subscriber { cursor, client: clients.next().unwrap(), busy: false, parting: false }
     }
 
     #[test]
     fn passes_begin_at_different_places() {
         let mut roster = Roster::default();
         for client in 0..10 {
-            roster.push(Subscriber { cursor: 0, client, busy: false });
+            roster.push(Subscriber { cursor: 0, client, busy: false, parting: false });
         }
         let mut firsts = HashSet::new();
         for _ in 0..10 {

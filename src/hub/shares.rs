@@ -28,22 +28,30 @@ struct Shared {
     bytes: Bytes,
     source: Source,
     readers: usize,
+    /// So many of them are closing: they go in any case, and soon.
+    leaving: usize,
 }
 
 impl Shared {
     fn cost(&self) -> usize {
         self.bytes.len() + SHARE_COST_BYTES
     }
+
+    /// What is given back by those who are leaving.
+    fn owed(&self) -> usize {
+        if self.readers == self.leaving { self.cost() } else { 0 }
+    }
 }
 
 /// All that is shared in a hub.
 ///
 /// # Invariants
-/// Each has readers, one for each outbox it stands in.
+/// Each has readers, one for each outbox it stands in, and no more who are leaving than readers.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     all: Slab<Shared>,
     by_source: HashMap<Source, u32>,
+    owed_bytes: usize,
 }
 
 impl Shares {
@@ -61,9 +69,14 @@ impl Shares {
         shared.cost() / shared.readers.max(1)
     }
 
-    /// Begins to share bytes, which somebody is about to join; what they cost.
+    /// What is given back as soon as those are gone who are leaving.
+    pub(super) fn owed_bytes(&self) -> usize {
+        self.owed_bytes
+    }
+
+    /// Begins to share bytes with their first reader; what they cost.
     pub(super) fn insert(&mut self, source: Source, bytes: Bytes) -> (u32, usize) {
-        let shared = Shared { bytes, source: source.clone(), readers: 0 };
+        let shared = Shared { bytes, source: source.clone(), readers: 1, leaving: 0 };
         let cost = shared.cost();
         let share = small(self.all.insert(shared));
         self.by_source.insert(source, share);
@@ -72,26 +85,42 @@ impl Shares {
 
     /// One more reader.
     pub(super) fn join(&mut self, share: u32) {
-        self.all[share as usize].readers += 1;
+        self.change(share, |shared| shared.readers += 1);
     }
 
-    /// One reader less; what is given back if it was the last.
-    pub(super) fn leave(&mut self, share: u32) -> usize {
-        let shared = &mut self.all[share as usize];
-        shared.readers -= 1;
-        if shared.readers > 0 {
+    /// One of the readers is closing from now on.
+    pub(super) fn begin_to_leave(&mut self, share: u32) {
+        self.change(share, |shared| shared.leaving += 1);
+    }
+
+    /// One reader less, who was `leaving` or not; what is given back if it was the last.
+    pub(super) fn leave(&mut self, share: u32, leaving: bool) -> usize {
+        self.change(share, |shared| {
+            shared.readers -= 1;
+            shared.leaving -= usize::from(leaving);
+        });
+        if self.all[share as usize].readers > 0 {
             return 0;
         }
         let gone = self.all.remove(share as usize);
+        self.owed_bytes -= gone.owed();
         self.by_source.remove(&gone.source);
         gone.cost()
     }
 
-    /// Readers of all, and what all cost; panics if an invariant is broken.
-    pub(super) fn check(&self) -> (usize, usize) {
+    fn change(&mut self, share: u32, change: impl FnOnce(&mut Shared)) {
+        let shared = &mut self.all[share as usize];
+        self.owed_bytes -= shared.owed();
+        change(shared);
+        self.owed_bytes += shared.owed();
+    }
+
+    /// Readers of all, those who are leaving, and what all cost; panics if an invariant is broken.
+    pub(super) fn check(&self) -> (usize, usize, usize) {
         assert_eq!(self.all.len(), self.by_source.len(), "each has a source of its own");
         assert!(self.all.iter().all(|(_, shared)| shared.readers > 0), "each is read");
         let sum = |of: fn(&Shared) -> usize| self.all.iter().map(|(_, shared)| of(shared)).sum();
-        (sum(|shared| shared.readers), sum(Shared::cost))
+        assert_eq!(sum(Shared::owed), self.owed_bytes, "what leaves soon is known");
+        (sum(|shared| shared.readers), sum(|shared| shared.leaving), sum(Shared::cost))
     }
 }

@@ -48,7 +48,7 @@ impl<O: Outlet> Hub<O> {
         let target = &mut self.logs[log as usize];
         let busy = subscribed.blocked || subscribed.held || subscribed.outbox.is_some();
         let cursor = target.bytes.head();
-        let index = small(target.roster.push(Subscriber { cursor, client, busy }));
+        let index = small(target.roster.push(Subscriber { cursor, client, busy, parting: false }));
         target.seats.fetch_add(1, Ordering::Relaxed);
         subscribed.places.push(Place { log, index });
         first.is_none()
@@ -68,7 +68,7 @@ impl<O: Outlet> Hub<O> {
             return true;
         }
         self.unsubscribe(index, position);
-        self.relieve_if_over();
+        self.relieve_if_tight();
         true
     }
 
@@ -125,7 +125,9 @@ impl<O: Outlet> Hub<O> {
             serial: self.next_serial,
             queued: false,
             again: false,
-            cut_to: None,
+            cut: None,
+            owed: 0,
+            hole: None,
         }));
         match first {
             Some(first) => self.logs[first as usize].sibling = Some(log),
@@ -150,6 +152,8 @@ impl<O: Outlet> Hub<O> {
         let gone = self.logs.remove(log as usize);
         self.audience.leave(&gone.name, gone.seats);
         self.account.resize(gone.bytes.cost(), 0);
+        self.owed_bytes -= gone.owed;
+        self.sizes.file(log, None);
         if let Some(owner) = gone.owner {
             self.hoards.sub(owner);
         }

@@ -6,6 +6,7 @@ mod many;
 mod memory;
 mod model;
 mod pipe;
+mod short;
 mod sim;
 mod unread;
 

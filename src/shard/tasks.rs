@@ -98,8 +98,11 @@ pub(super) async fn fan_out(
     }
 }
 
-/// Moves a turn's worth of mail into the logs.
+/// Moves a turn's worth of mail into the logs, or none while clients have to go for it first.
 fn append(core: &Rc<Core>, mailbox: &Mailbox, mail: &mut Vec<Mail>, arrivals: &mut Vec<Instant>) {
+    if core.with(|clients| clients.is_pressed()) {
+        return;
+    }
     mailbox.take(APPEND_TURN_BYTES_MAX, mail);
     for piece in mail.drain(..) {
         deliver(core, piece, arrivals);

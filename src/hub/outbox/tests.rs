@@ -34,11 +34,11 @@ fn unsent(outbox: &Outbox, shares: &Shares) -> String {
 
 fn shared(shares: &mut Shares, text: &'static str) -> u32 {
     let source = Source::Frame(0, text.len() as u64);
-    let share = shares
-        .find(&source)
-        .unwrap_or_else(|| shares.insert(source, Bytes::from_static(text.as_bytes())).0);
-    shares.join(share);
-    share
+    if let Some(share) = shares.find(&source) {
+        shares.join(share);
+        return share;
+    }
+    shares.insert(source, Bytes::from_static(text.as_bytes())).0
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn what_is_shared_stands_among_a_clients_own_and_is_let_go_by_the_last_who_has_r
     assert_eq!(first.advance(5, &mut shares).freed, 0, "the other one has not read it");
     assert_eq!(unsent(&first, &shares), "q");
     assert!(second.advance(14, &mut shares).freed > 6);
-    assert_eq!(shares.check(), (0, 0));
+    assert_eq!(shares.check(), (0, 0, 0));
 }
 
 /// Whoever leaves answers unread is closed behind the one that it has begun.
@@ -78,21 +78,40 @@ fn all_but_the_end_of_the_begun_frame_can_be_thrown_away() {
         outbox.push_share(b"\x01\x06", share, 6);
         outbox.advance(taken, &mut shares);
         let end = [0, 7, 16, 21].into_iter().find(|&end| end >= taken).unwrap();
-        assert!(outbox.cut_short(9, &mut shares).is_some());
+        assert!(outbox.cut_short(&mut shares) > 6);
         assert_eq!(unsent(&outbox, &shares).as_bytes(), &frames[taken..end], "{taken}");
-        assert_eq!(shares.check(), (0, 0));
+        assert_eq!(shares.check(), (0, 0, 0));
     }
-    let mut shares = Shares::default();
-    let mut outbox = Outbox::default();
-    outbox.push(&[&frame(b'a', 100)]);
-    outbox.advance(1, &mut shares);
-    assert!(outbox.cut_short(100, &mut shares).is_none(), "101 are left of it");
-    assert!(outbox.cut_short(101, &mut shares).is_some());
-    let mut outbox = Outbox::default();
-    let share = shared(&mut shares, "shared");
-    outbox.push_share(b"\x01\x06", share, 6);
-    outbox.advance(1, &mut shares);
-    assert!(outbox.cut_short(100, &mut shares).is_none(), "it is shared");
+}
+
+#[test]
+fn of_a_begun_frame_that_is_shared_the_end_stays_and_is_known_to_go_soon() {
+    let all = b"aa\x01\x06shared";
+    for taken in 3..all.len() {
+        let mut shares = Shares::default();
+        let mut outbox = Outbox::default();
+        outbox.push(&[b"aa"]);
+        let share = shared(&mut shares, "shared");
+        outbox.push_share(b"\x01\x06", share, 6);
+        outbox.push(&[b"behind"]);
+        let other = shared(&mut shares, "another one");
+        outbox.push_share(b"\x01\x0b", other, 11);
+        outbox.advance(taken, &mut shares);
+        assert!(outbox.cut_short(&mut shares) > 11, "what it had not begun is left");
+        assert_eq!(unsent(&outbox, &shares).as_bytes(), &all[taken..], "{taken}");
+        outbox.begin_to_leave(&mut shares);
+        outbox.push(&[b"end"]);
+        assert!(shares.owed_bytes() > 6);
+        let mut reader = Outbox::default();
+        let share = shared(&mut shares, "shared");
+        reader.push_share(b"", share, 6);
+        assert_eq!(shares.owed_bytes(), 0, "somebody stays who reads it");
+        reader.leave_shares(&mut shares);
+        assert!(shares.owed_bytes() > 6);
+        assert!(outbox.advance(all.len() - taken, &mut shares).freed > 6);
+        assert_eq!(unsent(&outbox, &shares), "end");
+        assert_eq!(shares.check(), (0, 0, 0));
+    }
 }
 
 /// Three thousand outboxes of 250 KB each were three thousand of 500 KB.

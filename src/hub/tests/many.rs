@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     hub::{Budget, Encoding, Event, Hub, Key, SlowPolicy, Unchanged},
-    limits::{CHANNELS_PER_CLIENT_MAX, CHUNK_BYTES_MAX, LAGGARDS_PER_PASS},
+    limits::{CHANNELS_PER_CLIENT_MAX, CHUNK_BYTES_MAX, LAGGARDS_PER_PASS, PARTING_PER_PASS},
     ws::Kind,
 };
 
@@ -216,36 +216,42 @@ fn whoever_reads_while_others_are_worked_off_is_not_slow() {
 }
 
 #[test]
-fn those_whom_a_gap_closes_together_are_written_to_in_slices_and_get_nothing_behind_it() {
-    const CLIENTS: usize = 1_000;
+fn those_whom_a_gap_closes_together_part_in_slices_and_get_nothing_behind_it() {
+    const CLIENTS: usize = 3_000;
     let mut hub = roomy_hub();
     let clients = listeners(&mut hub, CLIENTS, usize::MAX);
     publish_long(&mut hub);
     let close = frame(0x8, &[3, 232]);
-    assert_eq!(hub.close_channel("a", &close).len(), CLIENTS);
+    hub.close_channel("a", &close);
     hub.check();
+    let newcomer = listeners(&mut hub, 1, usize::MAX);
+    publish_long(&mut hub);
     let is_told = |pipe: &Pipe| !pipe.frames().is_empty();
     let count = || clients.iter().filter(|(_, pipe)| is_told(pipe)).count();
-    events(&mut hub);
-    assert_eq!(count(), 0, "nobody is written to in the same go");
-    publish_long(&mut hub);
-    let mut slices = 0;
+    assert!(events(&mut hub).is_empty() && count() == 0, "nobody parts in the same go");
+    let (mut parting, mut slices) = (0, 0);
     loop {
         let mut visits = 100;
+        let whole = slices % 2 == 0;
         let pass = hub.pass(&mut || {
             visits -= 1;
-            visits > 0
+            whole || visits > 0
         });
         hub.check();
+        let now = events(&mut hub).iter().filter(|it| matches!(it, Event::Parting(_))).count();
+        assert!(now <= if whole { PARTING_PER_PASS as usize } else { 100 }, "{now}");
+        parting += now;
         slices += 1;
-        assert!(count() <= slices * 100);
-        if !pass.more {
+        publish_long(&mut hub);
+        if parting == CLIENTS && !pass.more {
             break;
         }
+        assert!(slices < 1_000, "{parting} and {}", count());
     }
-    assert_eq!(count(), CLIENTS);
+    hub.pass(&mut || true);
     for (_, pipe) in &clients {
         let opcodes: Vec<u8> = pipe.frames().iter().map(|(opcode, _)| *opcode).collect();
         assert_eq!(opcodes, [0x2, 0x8], "what came before it, then the Close");
     }
+    assert_eq!(newcomer[0].1.frames().len(), slices + 1, "who came after it stays");
 }

@@ -203,14 +203,14 @@ fn a_hub_that_holds_no_more_than_its_share_waits_for_those_who_do() {
             hub.publish("a", &mut Unchanged::new(Kind::Text, &[b'x'; 1_000]));
         }
     };
-    publish(within, 300);
-    publish(beyond, 600);
     publish(within, 100);
-    assert!(budget.over());
+    publish(beyond, 600);
+    publish(within, 200);
+    assert!(budget.is_tight());
     within.tick();
     assert_eq!(ended(within), HashSet::new());
     beyond.tick();
-    assert!(!budget.over());
+    assert!(!budget.is_tight());
     within.tick();
     assert_eq!(ended(within), HashSet::new(), "it never was the one to pay");
     assert_eq!(ended(beyond).len(), 1);

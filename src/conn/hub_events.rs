@@ -1,0 +1,74 @@
+//! What the hub tells of its clients after any call: who is full, fails, misses something, is done.
+//!
+//! The hub knows no sockets, deadlines or metrics; here each of its events becomes what the table
+//! does about it, until there is none left.
+
+use std::io;
+
+use super::{Clients, Request, entry};
+use crate::{
+    hub::{self, Finish, Key},
+    metrics::SlowAction,
+    ws::close::CloseReason,
+};
+
+impl Clients {
+    /// Works off what the hub has to tell after any call.
+    pub(super) fn settle(&mut self) {
+        let mut events = std::mem::take(&mut self.hub_events);
+        loop {
+            self.hub.take_events(&mut events);
+            if events.is_empty() {
+                break;
+            }
+            for event in events.drain(..) {
+                self.on_hub_event(event);
+            }
+        }
+        self.hub_events = events;
+        while let Some(channel) = self.hub.take_abandoned() {
+            self.requests.push(Request::Abandoned(channel));
+        }
+    }
+
+    fn on_hub_event(&mut self, event: hub::Event) {
+        match event {
+            hub::Event::Blocked(key) => self.watch(key, true),
+            hub::Event::Drained(key) => {
+                if entry(&mut self.entries, key).is_some_and(|entry| entry.wants_room) {
+                    self.watch(key, false);
+                }
+                self.ask_for_replay(key);
+                self.resume(key);
+            }
+            hub::Event::Failed(key, io::ErrorKind::OutOfMemory) => {
+                self.metrics.slow_consumers.add(SlowAction::Close as usize, 1);
+                self.cut_off(key, CloseReason::SlowConsumer);
+            }
+            hub::Event::Failed(key, _) => self.on_broken(key),
+            hub::Event::Slow(key) => {
+                self.metrics.slow_consumers.add(SlowAction::Close as usize, 1);
+                self.begin_closing(key, CloseReason::SlowConsumer, Finish::Frame);
+            }
+            hub::Event::Parting(key) => self.begin_closing(key, CloseReason::Gap, Finish::Log),
+            hub::Event::Skipped(key, messages, hole) => {
+                self.metrics.slow_consumers.add(SlowAction::Skip as usize, 1);
+                self.metrics.skipped_messages.add(messages);
+                if let Some(hole) = hole {
+                    self.on_hole(key, *hole);
+                }
+            }
+            hub::Event::CloseSent(key) => self.on_close_sent(key),
+        }
+    }
+
+    fn watch(&mut self, key: Key, writable: bool) {
+        let Some(socket) = self.hub.outlet_mut(key) else { return };
+        if let Some(entry) = entry(&mut self.entries, key) {
+            entry.wants_room = writable;
+        }
+        if self.registry.watch(socket, key, writable).is_err() {
+            self.on_broken(key);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Which logs hold how much, so that the largest is found without a look at all of them: pure.
+//!
+//! Logs are filed in classes, four to a doubling; those of one class count as equally large. A log
+//! changes its class when it gets or loses a chunk, so a publication costs a comparison here.
+
+/// What of a log may go, in the order in which it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stock {
+    /// Its newest message: only when all else has gone.
+    Newest,
+    /// Chunks that its newest message does not need.
+    Old,
+    /// A chunk that is kept for what comes next: everyone has everything.
+    Spare,
+}
+
+/// Classes of one kind of stock.
+const CLASSES: usize = 4 * usize::BITS as usize;
+
+/// Where every log is filed.
+///
+/// # Invariants
+/// A log with a class stands once in that class' list, at the place that is noted.
+#[derive(Debug)]
+pub(super) struct Sizes {
+    classes: Vec<Vec<u32>>,
+    /// Of each log, by its number.
+    places: Vec<Option<(usize, usize)>>,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { classes: vec![Vec::new(); 3 * CLASSES], places: Vec::new() }
+    }
+}
+
+impl Sizes {
+    /// Files a log by what may go of it, `bytes` that are not 0; None: nothing.
+    pub(super) fn file(&mut self, log: u32, stock: Option<(Stock, usize)>) {
+        let number = log as usize;
+        if self.places.len() <= number {
+            self.places.resize(number + 1, None);
+        }
+        let class = stock.map(|(stock, bytes)| class(stock, bytes));
+        let before = self.places[number];
+        if before.map(|(class, _)| class) == class {
+            return;
+        }
+        if let Some((class, place)) = before {
+            self.classes[class].swap_remove(place);
+            if let Some(&moved) = self.classes[class].get(place) {
+                self.places[moved as usize] = Some((class, place));
+            }
+        }
+        self.places[number] = class.map(|class| {
+            self.classes[class].push(log);
+            (class, self.classes[class].len() - 1)
+        });
+    }
+
+    /// Of the logs with what goes first, one of the largest.
+    pub(super) fn next_to_go(&self) -> Option<(Stock, u32)> {
+        let class = self.classes.iter().rposition(|class| !class.is_empty())?;
+        let stock = [Stock::Newest, Stock::Old, Stock::Spare][class / CLASSES];
+        self.classes[class].last().map(|&log| (stock, log))
+    }
+
+    /// Panics unless `log` is filed by this.
+    pub(super) fn check(&self, log: u32, stock: Option<(Stock, usize)>) {
+        let place = self.places.get(log as usize).copied().flatten();
+        assert_eq!(place.map(|(class, _)| class), stock.map(|(stock, bytes)| class(stock, bytes)));
+        assert!(place.is_none_or(|(class, at)| self.classes[class][at] == log), "filed there");
+    }
+
+    /// How many logs are filed.
+    pub(super) fn len(&self) -> usize {
+        self.classes.iter().map(Vec::len).sum()
+    }
+}
+
+fn class(stock: Stock, bytes: usize) -> usize {
+    let power = bytes.max(1).ilog2() as usize;
+    // The two bits behind the first one.
+    let quarter = if power < 2 { 0 } else { bytes >> (power - 2) & 3 };
+    stock as usize * CLASSES + 4 * power + quarter
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn what_goes_next_is_of_the_first_kind_and_nearly_the_largest_however_logs_change() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let (mut sizes, mut model) = (Sizes::default(), HashMap::new());
+        for _ in 0..20_000 {
+            let log = random.u32(0..50);
+            let stock = match random.u8(0..8) {
+                0 => Some(Stock::Spare),
+                1..=3 => Some(Stock::Old),
+                4..=6 => Some(Stock::Newest),
+                _ => None,
+            };
+            let most = 1 << random.u32(1..40);
+            let stock = stock.map(|stock| (stock, random.usize(1..most)));
+            sizes.file(log, stock);
+            model.insert(log, stock);
+            model.iter().for_each(|(&log, &stock)| sizes.check(log, stock));
+            let most = model.values().copied().flatten().max();
+            let found = sizes.next_to_go();
+            let found = found.map(|(stock, log)| (stock, model[&log].expect("it is filed").1));
+            assert_eq!(found.map(|found| found.0), most.map(|most| most.0));
+            let is_large =
+                |(found, most): ((_, usize), (_, usize))| found.1 + found.1 / 4 >= most.1;
+            assert!(found.zip(most).is_none_or(is_large), "{found:?} {most:?}");
+            assert_eq!(sizes.len(), model.values().flatten().count());
+        }
+    }
+}
