@@ -4,13 +4,13 @@
 //! means for the process follows from these facts and the clock whenever someone asks, so no
 //! task has to be alive for a loss to be noticed. Nothing here does IO or waits.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
-    time::Duration,
-};
+mod link;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+use self::link::Link;
 use super::{
     Subscribers,
     reasons::Reasons,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::{self, Millis},
-    limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
+    limits::{HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
     metrics::{BrokerRefusal, Counter, Counters, PublishFailure},
     telemetry::seldom,
 };
@@ -69,16 +69,6 @@ pub struct Health {
     pub(super) reached: Notify,
 }
 
-/// One shard's way to Redis and back.
-#[derive(Debug)]
-struct Link {
-    whole: AtomicBool,
-    beat_returned_ms: AtomicU64,
-    /// Since when its heartbeats return without a pause.
-    up_since_ms: AtomicU64,
-    round_trip_ms: AtomicU64,
-}
-
 impl Health {
     pub(super) fn embedded() -> Self {
         Self::new(0, Reach::Embedded, Subscribers::PerShard)
@@ -90,14 +80,8 @@ impl Health {
 
     fn new(shards: usize, reach: Reach, subscribers: Subscribers) -> Self {
         let created = clock::now();
-        let link = || Link {
-            whole: AtomicBool::new(false),
-            beat_returned_ms: AtomicU64::new(created.0),
-            up_since_ms: AtomicU64::new(created.0),
-            round_trip_ms: AtomicU64::new(0),
-        };
         Self {
-            links: (0..shards).map(|_| link()).collect(),
+            links: (0..shards).map(|_| Link::new(created)).collect(),
             subscribers,
             reach: AtomicU8::new(reach as u8),
             up_since_ms: AtomicU64::new(created.0),
@@ -123,7 +107,8 @@ impl Health {
         self.reach_at(clock::now())
     }
 
-    /// A shard whose own heartbeat is missing while another's returns.
+    /// A shard whose own heartbeat is missing while another's returns, though it does not say that
+    /// its connection is.
     #[must_use]
     pub fn stalled_shard(&self) -> Option<usize> {
         self.stalled_shard_at(clock::now())
@@ -211,20 +196,14 @@ impl Health {
     /// A heartbeat of `shard` came back, all its wanted channels being subscribed.
     pub(super) fn beat_returned(&self, shard: usize, sent: Millis, now: Millis) {
         let Some(link) = self.links.get(shard) else { return };
-        if !link.is_up(now) {
-            link.up_since_ms.store(now.0, Ordering::Release);
-        }
-        link.beat_returned_ms.store(now.0, Ordering::Release);
-        link.round_trip_ms
-            .store(u64::try_from((now - sent).as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        link.whole.store(true, Ordering::Release);
+        link.returned(sent, now);
         self.reach_at(now);
     }
 
     /// A heartbeat of `shard` came back, but not all of its channels are subscribed.
     pub(super) fn beat_heard(&self, shard: usize, now: Millis) {
         if let Some(link) = self.links.get(shard) {
-            link.beat_returned_ms.store(now.0, Ordering::Release);
+            link.heard(now);
         }
     }
 
@@ -235,14 +214,13 @@ impl Health {
 
     /// Whether a heartbeat has come back to `shard` after that.
     pub(super) fn has_beaten_since(&self, shard: usize, since: Millis) -> bool {
-        let beaten = |link: &Link| Millis(link.beat_returned_ms.load(Ordering::Acquire)) > since;
-        self.links.get(shard).is_some_and(beaten)
+        self.links.get(shard).is_some_and(|link| link.has_beaten_since(since))
     }
 
-    /// `shard` cannot publish or receive any more.
+    /// `shard` cannot publish or receive any more; or, at each attempt, still cannot.
     pub(super) fn link_broken(&self, shard: usize) {
         let Some(link) = self.links.get(shard) else { return };
-        link.whole.store(false, Ordering::Release);
+        link.broken(clock::now());
         self.broken_once.store(true, Ordering::Release);
         self.reach_at(clock::now());
     }
@@ -360,30 +338,9 @@ impl Health {
         if !self.links.iter().any(|link| link.is_up(now) && link.up_for(now) > SHARD_STALL_READY) {
             return None;
         }
-        self.links.iter().position(|link| link.silence(now) > HEARTBEAT_SILENCE_MAX)
-    }
-}
-
-impl Link {
-    fn silence(&self, now: Millis) -> Duration {
-        now - Millis(self.beat_returned_ms.load(Ordering::Acquire))
-    }
-
-    fn is_whole(&self) -> bool {
-        self.whole.load(Ordering::Acquire)
-    }
-
-    fn is_up(&self, now: Millis) -> bool {
-        self.is_whole() && self.silence(now) <= HEARTBEAT_SILENCE_MAX
-    }
-
-    fn up_for(&self, now: Millis) -> Duration {
-        now - Millis(self.up_since_ms.load(Ordering::Acquire))
-    }
-
-    fn lag(&self, now: Millis) -> Duration {
-        let round_trip = Duration::from_millis(self.round_trip_ms.load(Ordering::Relaxed));
-        round_trip.max(self.silence(now).saturating_sub(HEARTBEAT_INTERVAL * 2))
+        let is_stalled =
+            |link: &Link| link.silence(now) > HEARTBEAT_SILENCE_MAX && !link.is_trying(now);
+        self.links.iter().position(is_stalled)
     }
 }
 

@@ -5,11 +5,12 @@ use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
 use wsbcast::{
     broker::{OnLoss, Place, PublishError, Reach, Receipt, Settings, connect},
     clock,
+    limits::{HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
 };
 
 use crate::{
     HOUR_MS,
-    process::{Process, load, offset, redis_settings, run, until},
+    process::{Process, load, offset, redis_settings, run, shared, until},
     redis_server::RedisServer,
     slot,
 };
@@ -279,7 +280,7 @@ fn publishes_just_after_redis_is_back_wait_for_others_and_keep_their_order() {
 #[test]
 fn a_shard_that_does_nothing_is_named() {
     let server = RedisServer::start();
-    let (shared, _sinks) = crate::process::shared(settings(&server, OnLoss::Local), 2);
+    let (shared, _sinks) = shared(settings(&server, OnLoss::Local), 2);
     let health = shared.health();
     let is_up = || health.reach() == Reach::Up;
     let shard = |place: usize| connect(shared.clone(), Place::Shard(place));
@@ -323,5 +324,28 @@ fn closing_is_quick_when_redis_hangs_or_is_gone() {
         let begun = clock::now();
         gone.close().await;
         assert!(clock::now() - begun < Duration::from_millis(500));
+    });
+}
+
+/// Regression: shards for whose connections Redis had no place were told as stalled.
+#[test]
+fn a_shard_that_redis_has_no_place_for_is_not_stalled() {
+    run(async {
+        let server = RedisServer::start();
+        let (shared, _sinks) = shared(settings(&server, OnLoss::Local), 2);
+        let health = shared.health();
+        let _first = connect(shared.clone(), Place::Shard(0)).await;
+        let connections = || server.cli(&["CLIENT", "LIST"]).lines().count();
+        // Two for commands and one to hear through, and the one that asks.
+        until("the first shard is connected", || connections() == 4).await;
+        assert_eq!(server.cli(&["CONFIG", "SET", "maxclients", "3"]), "OK");
+        let begun = clock::now();
+        let _second = connect(shared.clone(), Place::Shard(1)).await;
+        let long = SHARD_STALL_READY + 2 * HEARTBEAT_SILENCE_MAX;
+        until("the second has tried for long", || {
+            assert_eq!((health.stalled_shard(), health.reach()), (None, Reach::NeverReached));
+            clock::now() - begun > long
+        })
+        .await;
     });
 }

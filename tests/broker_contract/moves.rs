@@ -6,7 +6,7 @@
 use std::{cell::Cell, time::Duration};
 
 use wsbcast::{
-    broker::{OnLoss, Receipt, Refuses, Settings, Subscribers},
+    broker::{OnLoss, Reach, Receipt, Refuses, Settings, Subscribers},
     clock,
 };
 
@@ -309,5 +309,47 @@ fn a_name_of_a_clusters_node_that_moves_takes_no_channels_of_others_along() {
         // One may have been on its way.
         let all = before + published.get()..=before + published.get() + 1;
         assert!(published.get() > 0 && all.contains(&after), "{after} of {all:?}");
+    });
+}
+
+/// The connections of one type to a cluster's masters, as those list them: master and number.
+fn clients(cluster: &RedisCluster, kind: &str, what: &str) -> Vec<(usize, String)> {
+    let mut clients = Vec::new();
+    for (index, master) in cluster.masters.iter().enumerate() {
+        let list = master.cli(&["CLIENT", "LIST", "TYPE", kind]);
+        let lines = list.lines().filter(|line| line.contains(what));
+        let ids = lines.filter_map(|line| line.split(' ').next()?.strip_prefix("id="));
+        clients.extend(ids.map(|id| (index, id.to_owned())));
+    }
+    clients
+}
+
+/// Regression: heartbeats that went to another master than the one that was listened to, since
+/// their connection had been lost, were taken for a move, and everything was made anew.
+#[test]
+fn heartbeats_by_another_master_of_a_cluster_move_nothing() {
+    run(async {
+        let cluster = RedisCluster::start_as(2, false, &Recipe::new(Program::Redis, &[]));
+        let process = Process::start(settings(cluster.url(), Subscribers::PerShard), 1).await;
+        let hearing = || clients(&cluster, "pubsub", "");
+        until("it listens", || hearing().len() == 1).await;
+        let before = hearing();
+        // Which one they go to is chance.
+        until("they go to the other master", || {
+            let [(master, id)] = &clients(&cluster, "normal", "cmd=publish")[..] else {
+                return false;
+            };
+            let is_other = *master != before[0].0;
+            if !is_other {
+                cluster.masters[*master].cli(&["CLIENT", "KILL", "ID", id]);
+            }
+            is_other
+        })
+        .await;
+        process.up().await;
+        let begun = clock::now();
+        until("time passes", || clock::now() - begun > Duration::from_secs(1)).await;
+        assert_eq!(hearing(), before);
+        assert_eq!(process.shared.health().reach(), Reach::Up);
     });
 }

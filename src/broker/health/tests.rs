@@ -1,5 +1,7 @@
 //! What facts about the links add up to, at given times.
 
+use std::time::Duration;
+
 use super::*;
 
 /// Some time after the process started.
@@ -87,6 +89,19 @@ fn where_one_shard_subscribes_for_all_only_its_heartbeat_shows_that_messages_arr
     health.beat_returned(0, at(3600), at(3600));
     health.beat_returned(2, at(3600), at(3600));
     assert_eq!(health.stalled_shard_at(at(3701)), Some(1), "its loop does not run");
+}
+
+#[test]
+fn a_shard_that_says_that_it_cannot_connect_is_not_stalled() {
+    let health = Health::redis(2, Subscribers::PerShard);
+    let told = clock::now();
+    health.link_broken(1);
+    let late = |ms| told + Duration::from_millis(ms);
+    for ms in (0..=7000).step_by(250) {
+        health.beat_returned(0, late(ms), late(ms));
+    }
+    assert_eq!(health.stalled_shard_at(late(2900)), None);
+    assert_eq!(health.stalled_shard_at(late(7001)), Some(1), "nor does it try any more");
 }
 
 #[test]

@@ -296,7 +296,9 @@ impl Lane {
                     if let Role::Beats(index) = &self.role {
                         link.beat_answered(*index, sent);
                     }
-                    let is_unheard = hearers == 0 && was_heard && link.is_heard();
+                    // In a cluster we may listen by another master.
+                    let is_unheard =
+                        link.routes.is_none() && hearers == 0 && was_heard && link.is_heard();
                     unheard_since = unheard_since.or(Some(sent)).filter(|_| is_unheard);
                 }
             }

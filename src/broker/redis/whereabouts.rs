@@ -4,7 +4,8 @@
 //! and connections that stand do not move with it. So every connection belongs to an era. When
 //! somebody finds out that those of the present one are not all on the one server that the name
 //! leads to, a new era begins: all of them, whoever publishes and whoever listens, are made anew,
-//! by name. Who belongs to an era that is over has nothing more to say about the present one.
+//! by name. Who belongs to an era that is over has nothing more to say about the present one. In a
+//! cluster each master's name is followed by itself (`homes`).
 //! Nothing here does IO.
 
 use std::{
