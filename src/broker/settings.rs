@@ -31,6 +31,8 @@ pub struct RedisSettings {
     pub raw_channel: Option<String>,
     /// A larger message on the raw channel is dropped and counted.
     pub max_broadcast_bytes: usize,
+    /// Bytes of idempotency keys that the process adds within their life.
+    pub keys_bytes_max: usize,
 }
 
 /// How often what is published leaves Redis for one process.

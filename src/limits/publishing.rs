@@ -22,6 +22,15 @@ pub const IDEMPOTENCY_KEYS_REDIS_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// a new channel is answered 503 `channels_full`, counted as such. The first message of a history
 /// takes 4.4 KB of Redis, so they are 290 MB.
 pub const CHANNELS_BEGUN_MAX: usize = 65_536;
+/// Histories that a process keeps in Redis for its publishers are bounded by so many times
+/// `--history-total`, and by three quarters of that for one publisher. Past it a message reaches
+/// everybody, but is not kept, and the history of its channel ends, if it is the same publisher's:
+/// `history_evicted_channels_total`.
+pub const REDIS_HISTORIES_FACTOR: usize = 4;
+/// What a stream takes with its first message.
+pub const REDIS_STREAM_COST_BYTES: usize = 4400;
+/// What a message takes in it besides its payload, as with the histories here.
+pub const REDIS_MESSAGE_COST_BYTES: usize = 128;
 /// The time that [`CHANNELS_BEGUN_MAX`] is about.
 pub const CHANNELS_BEGUN_SPAN: Duration = Duration::from_secs(5 * 60);
 /// The same within [`super::REDIS_META_TTL`], for which Redis remembers where a channel stands;

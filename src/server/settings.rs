@@ -9,7 +9,9 @@ use crate::{
         ClientPublish, Config, History, OnBrokerLoss, RedisSubscribers, ResumeMiss, SlowConsumer,
     },
     conn::{self, keepalive},
-    http, hub, shard,
+    http, hub,
+    limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
+    shard,
     ws::{close::CloseReason, frame},
 };
 
@@ -24,6 +26,7 @@ pub(super) fn broker(config: &Config) -> broker::Settings {
         prefix: config.redis.prefix.clone(),
         raw_channel: config.redis.raw_channel.clone(),
         max_broadcast_bytes: config.max_broadcast_bytes,
+        keys_bytes_max: IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
     });
     let on_loss = match config.on_broker_loss {
         OnBrokerLoss::Local => broker::OnLoss::Local,

@@ -164,6 +164,7 @@ pub(crate) fn redis_settings(server: &RedisServer) -> RedisSettings {
         prefix: "test".to_owned(),
         raw_channel: Some("raw".to_owned()),
         max_broadcast_bytes: 1024 * 1024,
+        keys_bytes_max: 1024 * 1024,
     }
 }
 

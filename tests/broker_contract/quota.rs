@@ -1,13 +1,16 @@
 //! What a process adds to Redis is bounded, for each of its publishers.
 
+use bytes::Bytes;
 use wsbcast::{
-    broker::{Broker, Message, Principal, PublishError, Receipt},
-    limits::CHANNELS_BEGUN_MAX,
+    broker::{
+        Broker, HistorySettings, Message, OnLoss, Principal, PublishError, Receipt, Settings,
+    },
+    limits::{CHANNELS_BEGUN_MAX, REDIS_HISTORIES_FACTOR},
 };
 
 use crate::{
     Backend, RedisServer,
-    process::{Process, keyed, offset, run},
+    process::{HISTORY, Process, keyed, offset, redis_settings, run},
 };
 
 /// What publishing to so many channels came to; a thousand of them on their way at a time.
@@ -47,5 +50,129 @@ fn a_publisher_of_ever_new_channels_is_refused_and_whoever_else_publishes_goes_o
         let unheard = &names[names.len() - 1..];
         let api = to_all(&*process.shards[0], Principal::Api, unheard).await;
         assert_eq!(offset(api[0].clone()), 1, "others begin channels");
+    });
+}
+
+/// Another process than the one before, on another Redis.
+async fn start(history: HistorySettings) -> (RedisServer, Process) {
+    let server = RedisServer::start();
+    let redis = Some(redis_settings(&server));
+    let settings = Settings { redis, on_loss: OnLoss::Local, history };
+    let process = Process::start(settings, 1).await;
+    (server, process)
+}
+
+/// `who` says something of this size.
+async fn say(process: &Process, who: Principal, name: &str, bytes: usize) -> u64 {
+    let message = keyed(name, "key", "");
+    let data = Bytes::from("x".repeat(bytes));
+    offset(process.shards[0].publish(Message { who, key: None, data, ..message }).await)
+}
+
+fn number(server: &RedisServer, words: &[&str]) -> usize {
+    server.cli(words).parse().unwrap()
+}
+
+fn used_bytes(server: &RedisServer) -> usize {
+    let info = server.cli(&["INFO", "memory"]);
+    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// Regression: a history had so many messages, however large they were.
+#[test]
+fn a_history_in_redis_has_what_was_promised_and_not_much_more_in_bytes() {
+    run(async {
+        let bytes_max = 256 * 1024;
+        let (server, process) = start(HistorySettings { bytes_max, ..HISTORY }).await;
+        let mut sizes = fastrand::Rng::with_seed(41);
+        let (mut said, stream) = (Vec::new(), "test:{a}:stream");
+        for round in 0..400 {
+            let size = if round % 3 == 0 { sizes.usize(0..64 * 1024) } else { sizes.usize(0..900) };
+            said.push(size + 128);
+            assert_eq!(say(&process, Principal::Api, "a", size).await, round + 1);
+            let kept = number(&server, &["XLEN", stream]);
+            let bytes: usize = said.iter().rev().take(kept).sum();
+            let is_all = kept == said.len();
+            assert!(is_all || bytes > bytes_max - 65 * 1024, "{round}: {kept}, {bytes} B");
+            // Whole nodes go, of 4 KiB or of one message.
+            assert!(bytes <= 2 * bytes_max + 65 * 1024 + 8192, "{round}: {kept}, {bytes} B");
+        }
+        let used = number(&server, &["MEMORY", "USAGE", stream, "SAMPLES", "0"]);
+        assert!(used < 3 * bytes_max, "{used}");
+    });
+}
+
+/// Regression: so many channels, each with a history of any size.
+#[test]
+fn what_a_publisher_keeps_in_redis_is_bounded_in_bytes_and_others_keep_what_they_have() {
+    run(async {
+        let total = 1024 * 1024;
+        let (bytes_max, total_bytes_max) = (total / 4, total);
+        let (server, process) =
+            start(HistorySettings { bytes_max, total_bytes_max, ..HISTORY }).await;
+        say(&process, Principal::Api, "before", 10_000).await;
+        say(&process, Principal::Api, "shared", 10_000).await;
+        let empty = used_bytes(&server);
+        let most = total * REDIS_HISTORIES_FACTOR;
+        let largest = 60 * 1024;
+        for number in 0..3 * most / largest {
+            // It reaches everybody all the same.
+            assert_eq!(
+                say(&process, Principal::Anonymous, &format!("c{number}"), largest).await,
+                1
+            );
+        }
+        let grown = used_bytes(&server) - empty;
+        // The allocator and tables of keys take a little of their own.
+        assert!(grown < most, "{grown} B");
+        assert!(grown > most / 2, "{grown} B: its share is kept");
+        let evicted = process.shared.evicted().channels;
+        assert!(evicted > 0, "{evicted} are counted");
+        let kept = |name: &str| number(&server, &["XLEN", &format!("test:{{{name}}}:stream")]);
+        assert_eq!((kept("c0"), kept("before")), (1, 1), "what was there stays");
+        say(&process, Principal::Anonymous, "shared", 10_000).await;
+        assert_eq!(kept("shared"), 2, "it is not its own");
+        say(&process, Principal::Api, "after", 10_000).await;
+        assert_eq!(kept("after"), 1, "others have room");
+        say(&process, Principal::Anonymous, "c0", largest).await;
+        assert_eq!(kept("c0"), 0, "its own give way");
+        say(&process, Principal::Anonymous, "c0", largest).await;
+        assert_eq!(kept("c0"), 1, "to others of its own");
+    });
+}
+
+#[test]
+fn a_publisher_of_ever_new_keys_is_refused_and_whoever_else_publishes_goes_on() {
+    run(async {
+        let (server, process) = start(HISTORY).await;
+        let say = async |who, key: &str| {
+            process.shards[0].publish(Message { who, ..keyed("a", key, "x") }).await
+        };
+        let share = redis_settings(&server).keys_bytes_max / 4 * 3;
+        let (mut added, mut last) = (0, None);
+        while last.is_none() {
+            let key = format!("key-{added:04}");
+            assert!(added < share / 256, "{added} keys");
+            match say(Principal::Anonymous, &key).await {
+                Ok(Receipt::Cluster(position)) => added = usize::try_from(position.offset).unwrap(),
+                other => last = Some(other),
+            }
+        }
+        assert_eq!(last, Some(Err(PublishError::KeysFull)));
+        // Each counts as 256 B, and its text and its channel's name.
+        assert_eq!(added, share / (256 + "key-0000".len() + "a".len()));
+        let in_redis = server.cli(&["--scan", "--pattern", "test:{a}:idem*"]).lines().count();
+        assert_eq!(in_redis, added);
+        let known = say(Principal::Anonymous, "key-0000").await;
+        assert_eq!(offset(known), 1, "what was said is known still");
+        let others = say(Principal::Api, "key-9999").await;
+        assert_eq!(
+            offset(others),
+            added as u64 + 1,
+            "others have room, and nothing was sent twice"
+        );
+        let plain = Message { who: Principal::Anonymous, key: None, ..keyed("a", "k", "x") };
+        assert_eq!(offset(process.shards[0].publish(plain).await), added as u64 + 2);
     });
 }

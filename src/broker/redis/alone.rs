@@ -3,17 +3,18 @@
 //! Redis itself can't tell how much of it is whose, so each process holds its own publishers to
 //! what they may add. Pure: time comes in as a value.
 
+use super::streams::Streams;
 use crate::{
     broker::{
-        Message, PublishError,
+        HistorySettings, Message, Principal, PublishError,
         embedded::SlotsDone,
         idempotency::{Answers, Id},
         quota::Window,
     },
     clock::Millis,
     limits::{
-        CHANNELS_BEGUN_DAY_MAX, CHANNELS_BEGUN_MAX, CHANNELS_BEGUN_SPAN,
-        IDEMPOTENCY_KEYS_REDIS_BYTES_MAX, IDEMPOTENCY_TTL, REDIS_META_TTL,
+        CHANNELS_BEGUN_DAY_MAX, CHANNELS_BEGUN_MAX, CHANNELS_BEGUN_SPAN, IDEMPOTENCY_TTL,
+        REDIS_META_TTL,
     },
     position::Position,
 };
@@ -29,14 +30,17 @@ pub(super) struct Alone {
     /// Channels that were begun from here.
     begun: Window,
     begun_in_a_day: Window,
+    /// Histories that are kept in Redis for those who publish here.
+    streams: Streams,
 }
 
-impl Default for Alone {
-    fn default() -> Self {
+impl Alone {
+    pub(super) fn new(history: HistorySettings, keys_bytes_max: usize) -> Self {
         Self {
+            streams: Streams::new(history),
             slots: SlotsDone::default(),
             answers: Answers::default(),
-            keys: Window::new(IDEMPOTENCY_KEYS_REDIS_BYTES_MAX, IDEMPOTENCY_TTL),
+            keys: Window::new(keys_bytes_max, IDEMPOTENCY_TTL),
             begun: Window::new(CHANNELS_BEGUN_MAX, CHANNELS_BEGUN_SPAN),
             begun_in_a_day: Window::new(CHANNELS_BEGUN_DAY_MAX, REDIS_META_TTL),
         }
@@ -59,17 +63,16 @@ pub(super) struct Full {
     pub(super) keys: bool,
     /// A channel that nobody has published to.
     pub(super) channels: bool,
+    /// What its history would grow by.
+    pub(super) histories: bool,
 }
 
 impl Full {
     /// As the script takes it.
-    pub(super) fn words(self) -> &'static str {
-        match (self.keys, self.channels) {
-            (false, false) => "",
-            (true, false) => "keys",
-            (false, true) => "channels",
-            (true, true) => "keys channels",
-        }
+    pub(super) fn words(self) -> String {
+        let words = [("keys", self.keys), ("channels", self.channels)];
+        let words = words.into_iter().chain([("histories", self.histories)]);
+        words.filter(|(_, is_full)| *is_full).map(|(word, _)| word).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -90,22 +93,38 @@ impl Alone {
     ) -> Result<Full, PublishError> {
         let who = message.who;
         let begins = self.begun.fits(who, 1, now) && self.begun_in_a_day.fits(who, 1, now);
-        let mut full = Full { keys: false, channels: !begins };
+        let mut full = Full { keys: false, channels: !begins, histories: false };
         if let Some(id) = id {
             self.check_room(id, now)?;
             full.keys = !self.keys.fits(who, id.cost(), now);
             self.keys.take(who, id.cost(), now);
         }
+        full.histories = !self.streams.charge(who, &message.channel, message.data.len(), now);
         Ok(full)
     }
 
-    /// Its key was not added to Redis after all.
-    pub(super) fn give_back(&mut self, id: &Id) {
-        self.keys.give_back(id.who, id.cost());
+    /// It was not added to Redis after all, nor was its key.
+    pub(super) fn give_back(&mut self, message: &Message, id: Option<&Id>, full: Full) {
+        if let Some(id) = id {
+            self.keys.give_back(id.who, id.cost());
+        }
+        if !full.histories {
+            self.streams.refund(&message.channel, message.data.len());
+        }
     }
 
-    /// A message is in Redis: the first of its channel counts.
-    pub(super) fn published(&mut self, message: &Message, position: &Position, now: Millis) {
+    /// A message is in Redis: the first of its channel counts, and its stream has so many `bytes`.
+    pub(super) fn published(
+        &mut self,
+        message: &Message,
+        position: &Position,
+        bytes: usize,
+        full: Full,
+        now: Millis,
+    ) {
+        // One that grew nevertheless is not this publisher's.
+        let who = if full.histories { Principal::LEAST } else { message.who };
+        self.streams.settle(who, &message.channel, bytes, now);
         if position.offset == 1 {
             self.begun.take(message.who, 1, now);
             self.begun_in_a_day.take(message.who, 1, now);
@@ -134,11 +153,22 @@ mod tests {
     use crate::{
         broker::{
             IdempotencyKey,
-            Principal::{self, Anonymous, Api},
+            Principal::{Anonymous, Api},
         },
         channel::ChannelName,
+        limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
         ws::Kind,
     };
+
+    const NOTHING: Full = Full { keys: false, channels: false, histories: false };
+
+    fn alone() -> Alone {
+        let ttl = std::time::Duration::from_secs(300);
+        let bytes = usize::MAX / 100;
+        let history =
+            HistorySettings { messages_max: 10, bytes_max: bytes, total_bytes_max: bytes, ttl };
+        Alone::new(history, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX)
+    }
 
     fn message(who: Principal, key: Option<&str>) -> Message {
         Message {
@@ -152,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_publisher_adds_so_many_keys_to_redis_and_what_was_not_added_does_not_count() {
-        let (mut alone, now) = (Alone::default(), Millis(0));
+        let (mut alone, now) = (alone(), Millis(0));
         let charge = |alone: &mut Alone, who, key: &str, now| {
             let message = message(who, Some(key));
             alone.charge(&message, message.id().as_ref(), now).unwrap().keys
@@ -161,7 +191,7 @@ mod tests {
         let id = once.id().unwrap();
         for _ in 0..1000 {
             assert!(!charge(&mut alone, Api, "again", now));
-            alone.give_back(&id);
+            alone.give_back(&once, Some(&id), NOTHING);
         }
         let mut added = 0;
         assert!(alone.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
@@ -176,13 +206,13 @@ mod tests {
 
     #[test]
     fn a_publisher_begins_so_many_channels_and_goes_on_with_those_it_has() {
-        let (mut alone, now) = (Alone::default(), Millis(0));
+        let (mut alone, now) = (alone(), Millis(0));
         let at = |offset| Position { epoch: "e".into(), offset };
         let anonymous = message(Anonymous, None);
         for _ in 0..CHANNELS_BEGUN_MAX / 4 * 3 {
             assert!(!alone.charge(&anonymous, None, now).unwrap().channels);
-            alone.published(&anonymous, &at(1), now);
-            alone.published(&anonymous, &at(2), now);
+            alone.published(&anonymous, &at(1), 0, NOTHING, now);
+            alone.published(&anonymous, &at(2), 0, NOTHING, now);
         }
         assert!(alone.charge(&anonymous, None, now).unwrap().channels);
         assert!(!alone.charge(&message(Api, None), None, now).unwrap().channels);
@@ -191,13 +221,13 @@ mod tests {
 
     #[test]
     fn a_publisher_begins_so_many_channels_in_a_day() {
-        let mut alone = Alone::default();
+        let mut alone = alone();
         let (api, first) = (message(Api, None), Position { epoch: "e".into(), offset: 1 });
         let mut begun = 0;
         for minutes in 0..24 * 60 {
             let now = Millis(minutes * 60_000);
             while !alone.charge(&api, None, now).unwrap().channels {
-                alone.published(&api, &first, now);
+                alone.published(&api, &first, 0, NOTHING, now);
                 begun += 1;
             }
         }

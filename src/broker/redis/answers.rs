@@ -66,8 +66,8 @@ pub(super) struct Read {
 /// What became of a message inside Redis.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stamp {
-    /// It is published.
-    New(Position),
+    /// It is published, and the channel's stream has so many bytes.
+    New(Position, usize),
     /// It was before, with its key.
     Known(Position),
     /// It is not: there must be no new key.
@@ -88,8 +88,12 @@ pub(super) fn stamp(value: Value) -> Result<Stamp, Error> {
         };
     };
     let position = position(Value::Array(vec![first.into(), offset]))?;
-    let is_known = parts.next().is_ok();
-    Ok(if is_known { Stamp::Known(position) } else { Stamp::New(position) })
+    let third: String = parts.next()?.convert()?;
+    match third.parse() {
+        Ok(bytes) => Ok(Stamp::New(position, bytes)),
+        Err(_) if third == "known" => Ok(Stamp::Known(position)),
+        Err(_) => Err(unexpected("a word that no script says")),
+    }
 }
 
 /// Reads the position of a message.
@@ -285,11 +289,12 @@ mod tests {
         let read =
             |parts: &[&str]| stamp(Value::Array(parts.iter().map(|&part| text(part)).collect()));
         let position: Position = "e:7".parse().unwrap();
-        assert_eq!(read(&["e", "7"]).unwrap(), Stamp::New(position.clone()));
+        assert_eq!(read(&["e", "7", "9"]).unwrap(), Stamp::New(position.clone(), 9));
         assert_eq!(read(&["e", "7", "known"]).unwrap(), Stamp::Known(position));
         assert_eq!(read(&["keys"]).unwrap(), Stamp::KeysFull);
         assert_eq!(read(&["channels"]).unwrap(), Stamp::ChannelsFull);
-        assert!(read(&["other"]).is_err());
+        assert!(read(&["other"]).is_err() && read(&["e", "7"]).is_err());
+        assert!(read(&["e", "7", "other"]).is_err());
     }
 
     #[test]

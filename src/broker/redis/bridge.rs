@@ -30,7 +30,7 @@ use super::{
     subscriber::Subscriber,
 };
 use crate::{
-    broker::{epoch, refusing::Subject},
+    broker::{Principal, epoch, refusing::Subject},
     channel::ChannelName,
     clock,
     limits::{
@@ -170,7 +170,7 @@ impl Subscriber {
         async move {
             let is_text = std::str::from_utf8(&data).is_ok();
             let kind = if is_text { Kind::Text } else { Kind::Binary };
-            let args = process.stamp_args(&channel, kind, &data);
+            let args = process.stamp_args(Principal::Api, &channel, kind, &data);
             let began = Cell::new(false);
             // Not only while every shard is within reach: whoever is not reads the history.
             let publishing = async {

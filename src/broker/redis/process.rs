@@ -132,7 +132,7 @@ impl Process {
             names,
             raw_channel,
             max_broadcast_bytes: settings.max_broadcast_bytes,
-            local: Fanout::new(sinks.clone(), Alone::default()),
+            local: Fanout::new(sinks.clone(), Alone::new(history, settings.keys_bytes_max)),
             sinks,
             common,
             lead: Lead::new(),

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     broker::{
-        Message, OnLoss, Publication, PublishError, Reach, Receipt, epoch, idempotency::Id,
-        refusing::Subject,
+        Message, OnLoss, Principal, Publication, PublishError, Reach, Receipt, epoch,
+        idempotency::Id, refusing::Subject,
     },
     channel::ChannelName,
     clock::{self, Millis},
@@ -33,6 +33,7 @@ use crate::{
         PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX, REDIS_META_TTL, REDIS_SETTLE,
         TAKEOVER_LOOK_PAUSE,
     },
+    telemetry::seldom,
     ws::Kind,
 };
 
@@ -96,14 +97,24 @@ impl RedisBroker {
             turn.state.charge(&message, id.as_ref(), now)?
         };
         let outcome = self.publish_to_redis(&message, id.as_ref(), full).await;
-        let published = matches!(outcome, Outcome::Done(Stamp::New(_)) | Outcome::InDoubt);
-        if !published && let Some(id) = &id {
-            self.process().local.turn().state.give_back(id);
+        let published = matches!(outcome, Outcome::Done(Stamp::New(..)) | Outcome::InDoubt);
+        if !published {
+            self.process().local.turn().state.give_back(&message, id.as_ref(), full);
         }
         match outcome {
-            Outcome::Done(Stamp::New(position)) => {
+            Outcome::Done(Stamp::New(position, bytes)) => {
                 let mut turn = self.process().local.turn();
-                turn.state.published(&message, &position, clock::now());
+                turn.state.published(&message, &position, bytes, full, clock::now());
+                drop(turn);
+                if full.histories && bytes == 0 {
+                    self.process().memory().histories.count_evicted();
+                    seldom!(
+                        warn,
+                        "histories in Redis are full: what this publisher says is not kept there",
+                        who = ?message.who,
+                        channel = %message.channel
+                    );
+                }
                 Ok(Receipt::Cluster(position))
             }
             Outcome::Done(Stamp::Known(position)) => Ok(Receipt::Cluster(position)),
@@ -129,7 +140,7 @@ impl RedisBroker {
         let process = self.process();
         let Message { channel, kind, data, .. } = message;
         let mut keys = process.names.keys(channel);
-        let mut args = process.stamp_args(channel, *kind, data);
+        let mut args = process.stamp_args(message.who, channel, *kind, data);
         args.push(full.words().into());
         if let Some(id) = id {
             keys.push(process.names.idempotency(id));
@@ -226,8 +237,18 @@ impl Process {
     }
 
     /// What the stamping part of both scripts takes.
-    pub(super) fn stamp_args(&self, channel: &ChannelName, kind: Kind, data: &Bytes) -> Vec<Value> {
+    pub(super) fn stamp_args(
+        &self,
+        who: Principal,
+        channel: &ChannelName,
+        kind: Kind,
+        data: &Bytes,
+    ) -> Vec<Value> {
         let history = &self.history;
+        let letter = match who {
+            Principal::Api => "0",
+            Principal::Anonymous => "1",
+        };
         let kept = if history.is_on() { history.messages_max } else { 0 };
         vec![
             self.names.channel(channel).into(),
@@ -238,6 +259,8 @@ impl Process {
             wire::nonce().to_string().into(),
             kept.to_string().into(),
             millis(history.ttl),
+            history.bytes_max.to_string().into(),
+            letter.into(),
         ]
     }
 }

@@ -8,7 +8,12 @@
 
 use fred::util::sha1_hash;
 
-use super::{answers::NOTED, wire};
+use super::{
+    answers::NOTED,
+    stamping::{MAY_NOT_SEND, STAMP},
+    wire,
+};
+use crate::limits::REDIS_MESSAGE_COST_BYTES;
 
 /// Anyone with the rights can write our keys. What is not as these scripts write it counts as not
 /// there, and is written anew; the answer ends with a note of it, which `answers::note` takes off.
@@ -56,96 +61,12 @@ local function sound_meta()
 end
 ";
 
-/// Asked before anything has changed, where Redis can be asked. One that has no SPUBLISH raises.
-const MAY_NOT_SEND: &str = r"
-local function may_not_send(channel)
-  local knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
-  if not knows and SEND == 'SPUBLISH' then
-    SEND = 'PUBLISH'
-    knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
-  end
-  if knows and not allowed then
-    return redis.error_reply('NOPERM no permission to publish on the channel')
-  end
-end
-";
-
-/// Next offset, stream, PUBLISH (or SPUBLISH). What Redis refuses is taken back: no hole.
-///
-/// `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
-/// stream (0: no history), life of the stream.
-const STAMP: &str = r"
-local function stamp()
-  local forbidden = may_not_send(ARGV[1])
-  if forbidden then return nil, forbidden end
-  local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
-  local held = sound_meta()
-  local epoch, previous = held[1], held[3] or '0'
-  local is_new, is_counted = not epoch, false
-  local function take_back(refused)
-    if is_new then
-      -- Without the right to that, it is forgotten in time.
-      if is_refusal(redis.pcall('DEL', meta)) then redis.pcall('PEXPIRE', meta, ARGV[5]) end
-    elseif is_counted then
-      redis.pcall('HINCRBY', meta, 'offset', -1)
-      redis.pcall('HSET', meta, 'nonce', previous)
-    end
-    return nil, refused
-  end
-  if is_new then
-    if NOTE then redis.call('DEL', meta) end
-    -- Not the other way round: after a DEL, a full memory is no reason any more.
-    redis.call('HSET', meta, 'epoch', ARGV[4], 'offset', 0, 'nonce', 0)
-    local gone = redis.pcall('DEL', stream)
-    if is_refusal(gone) then return take_back(gone) end
-    epoch, previous = ARGV[4], '0'
-  end
-  local count = redis.pcall('HINCRBY', meta, 'offset', 1)
-  if is_refusal(count) then return take_back(count) end
-  is_counted = true
-  local offset = string.format('%.0f', count)
-  local stamped = redis.pcall('HSET', meta, 'nonce', nonce)
-  if is_refusal(stamped) then return take_back(stamped) end
-  local lives = redis.pcall('PEXPIRE', meta, ARGV[5])
-  if is_refusal(lives) then return take_back(lives) end
-  local id = offset .. '-' .. nonce
-  local is_kept = ARGV[7] ~= '0'
-  if is_kept then
-    local function add()
-      return redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[7], id,
-        'k', ARGV[2], 'd', ARGV[3], 'p', previous)
-    end
-    local added = add()
-    local function is(what) return is_refusal(added) and string.find(added.err, what, 1, true) end
-    if is('equal or smaller') or is('exhausted') or is('WRONGTYPE') then
-      -- It is ahead of meta, or no stream: not this history's.
-      odd('the key stream holds another history')
-      redis.call('DEL', stream)
-      added = add()
-    end
-    if is_refusal(added) then return take_back(added) end
-    redis.call('PEXPIRE', stream, ARGV[8])
-  end
-  local words = {VERSION, ARGV[2], epoch, offset, nonce, previous}
-  local sent = redis.pcall(SEND, ARGV[1], table.concat(words, ' ') .. '\n' .. ARGV[3])
-  if is_refusal(sent) then
-    if is_kept then
-      redis.call('XDEL', stream, id)
-      -- Or the next one, with a smaller nonce, would be refused.
-      local before = string.format('%.0f', offset - 1) .. '-' .. previous
-      if is_refusal(redis.pcall('XSETID', stream, before)) then redis.call('DEL', stream) end
-    end
-    return take_back(sent)
-  end
-  return {epoch, offset}
-end
-";
-
-/// `KEYS[3]`, if there: the idempotency key, which lives for `ARGV[10]`. `ARGV[9]` names what
-/// there must not be more of, new `keys` or new `channels`; what would need it is answered with
-/// that word and not done. What was published before is answered with a third word, `known`.
+/// `KEYS[3]`, if there: the idempotency key, which lives for `ARGV[12]`. `ARGV[11]` names what
+/// there must not be more of: new `keys` or new `channels`, and what would need it is answered with
+/// that word and not done; or bytes of `histories`. What was published before is answered with a
+/// third word, `known`.
 const PUBLISH: &str = r"
-local key, full = KEYS[3], ARGV[9] or ''
+local key, full = KEYS[3], ARGV[11] or ''
 if key then
   local epoch, offset = string.match(get(key) or '', '^(%S+) (%d+)$')
   if is_epoch(epoch) and is_number(offset, 9007199254740991) then
@@ -156,26 +77,26 @@ end
 if string.find(full, 'channels', 1, true) and not sound_meta()[1] then
   return {'channels'}
 end
-local done, refused = stamp()
+local done, refused = stamp(string.find(full, 'histories', 1, true))
 if done and key then
-  redis.pcall('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[10])
+  redis.pcall('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[12])
 end
 return noted(done or refused)
 ";
 
-/// `KEYS[3]` is the slot, `ARGV[9]` its length, `ARGV[10]` its number. Answers `{outcome, time}`
+/// `KEYS[3]` is the slot, `ARGV[11]` its length, `ARGV[12]` its number. Answers `{outcome, time}`
 /// or `{'sent', time, epoch, offset}`. A claim that names another slot than Redis' clock does
 /// nothing: it may have waited in a paused server. A mark that is further ahead than the next slot
 /// is of a clock that was set back since: it does not count, or there were no notice until then.
 const PUBLISH_ONCE: &str = r"
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local interval_ms = tonumber(ARGV[9])
+local interval_ms = tonumber(ARGV[11])
 local slot = math.floor(now_ms / interval_ms)
-if ARGV[10] ~= string.format('%.0f', slot) then return {'other', now_ms} end
+if ARGV[12] ~= string.format('%.0f', slot) then return {'other', now_ms} end
 local last = tonumber(get(KEYS[3]) or '-1')
 if last and last >= slot and last <= slot + 1 then return {'taken', now_ms} end
-redis.call('SET', KEYS[3], ARGV[10], 'PX', math.max(2 * interval_ms, 60000))
+redis.call('SET', KEYS[3], ARGV[12], 'PX', math.max(2 * interval_ms, 60000))
 local done, refused = stamp()
 if not done then
   redis.call('DEL', KEYS[3])
@@ -367,8 +288,8 @@ impl Script {
         let version = wire::VERSION;
         let is_refusal = "function(answer) return type(answer) == 'table' and answer.err end";
         let source = format!(
-            "local VERSION = '{version}'\nlocal NOTED = '{NOTED}'\nlocal is_refusal = \
-             {is_refusal}\n{SOUND}{parts}{body}"
+            "local VERSION = '{version}'\nlocal NOTED = '{NOTED}'\nlocal MESSAGE_COST = \
+             {REDIS_MESSAGE_COST_BYTES}\nlocal is_refusal = {is_refusal}\n{SOUND}{parts}{body}"
         );
         Self { sha1: sha1_hash(&source), source }
     }

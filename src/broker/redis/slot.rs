@@ -57,7 +57,7 @@ impl RedisBroker {
         let names = &process.names;
         let mut keys = names.keys(&slot.channel);
         keys.push(names.slot(&slot.channel, slot.interval_ms));
-        let mut args = process.stamp_args(&slot.channel, Kind::Text, &slot.data);
+        let mut args = process.stamp_args(Principal::Api, &slot.channel, Kind::Text, &slot.data);
         args.push(slot.interval_ms.max(1).to_string().into());
         args.push(number.to_string().into());
         let script = &process.scripts.publish_once;

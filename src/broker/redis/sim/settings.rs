@@ -11,6 +11,7 @@ pub(super) fn settings(messages_max: usize) -> Settings {
         pool: 1,
         prefix: "test".to_owned(),
         raw_channel: None,
+        keys_bytes_max: usize::MAX,
         max_broadcast_bytes: 1_000,
     };
     let history = HistorySettings {

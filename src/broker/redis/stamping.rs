@@ -1,0 +1,123 @@
+//! The part of the scripts that publishes, as Lua: a message's offset, its place in the stream and
+//! its PUBLISH are one step, and what Redis refuses is taken back.
+//!
+//! It stands behind what `script` begins each of them with: `is_refusal`, `sound_meta` and others.
+
+/// Asked before anything has changed, where Redis can be asked. One that has no SPUBLISH raises.
+pub(super) const MAY_NOT_SEND: &str = r"
+local function may_not_send(channel)
+  local knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
+  if not knows and SEND == 'SPUBLISH' then
+    SEND = 'PUBLISH'
+    knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
+  end
+  if knows and not allowed then
+    return redis.error_reply('NOPERM no permission to publish on the channel')
+  end
+end
+";
+
+/// Next offset, stream, PUBLISH (or SPUBLISH). What Redis refuses is taken back: no hole.
+///
+/// `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
+/// stream (0: no history), life of the stream, bytes of half a stream, whose message it is (a
+/// letter; the lesser one has the stream).
+///
+/// A stream has two halves. The newer one began at the offset `since` and has `bytes`; `before` has
+/// the older one. When the newer one is full, the older one goes, and what is there was needed:
+/// so many bytes are kept at least, and twice as many at most. `is_full`: the stream must not
+/// grow; then it goes, if it is the publisher's. Answers also how many bytes it has.
+pub(super) const STAMP: &str = r"
+local function count_of(text) return is_number(text, 9007199254740991) and tonumber(text) or 0 end
+local function halves(is_new)
+  local held = is_new and {} or redis.call('HMGET', KEYS[1], 'since', 'bytes', 'before', 'who')
+  local who = held[4]
+  if who ~= '0' and who ~= '1' then who = ARGV[10] end
+  if is_new or redis.call('PTTL', KEYS[2]) == -2 then
+    return {since = 0, bytes = 0, before = 0, who = ARGV[10]}
+  end
+  return {since = count_of(held[1]), bytes = count_of(held[2]), before = count_of(held[3]),
+    who = who < ARGV[10] and who or ARGV[10]}
+end
+local function stamp(is_full)
+  local forbidden = may_not_send(ARGV[1])
+  if forbidden then return nil, forbidden end
+  local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
+  local held = sound_meta()
+  local epoch, previous = held[1], held[3] or '0'
+  local is_new, is_counted, had = not epoch, false, 0
+  local function take_back(refused)
+    if is_new then
+      -- Without the right to that, it is forgotten in time.
+      if is_refusal(redis.pcall('DEL', meta)) then redis.pcall('PEXPIRE', meta, ARGV[5]) end
+    elseif is_counted then
+      redis.pcall('HINCRBY', meta, 'offset', -1)
+      redis.pcall('HSET', meta, 'nonce', previous, 'bytes', had)
+    end
+    return nil, refused
+  end
+  if is_new then
+    if NOTE then redis.call('DEL', meta) end
+    -- Not the other way round: after a DEL, a full memory is no reason any more.
+    redis.call('HSET', meta, 'epoch', ARGV[4], 'offset', 0, 'nonce', 0)
+    local gone = redis.pcall('DEL', stream)
+    if is_refusal(gone) then return take_back(gone) end
+    epoch, previous = ARGV[4], '0'
+  end
+  local count = redis.pcall('HINCRBY', meta, 'offset', 1)
+  if is_refusal(count) then return take_back(count) end
+  is_counted = true
+  local offset = string.format('%.0f', count)
+  local is_kept, most = ARGV[7] ~= '0', ARGV[7]
+  local own = is_kept and halves(is_new) or {since = 0, bytes = 0, before = 0, who = ARGV[10]}
+  had = string.format('%.0f', own.bytes)
+  if is_full and own.who == ARGV[10] then
+    is_kept, own.bytes, own.before = false, 0, 0
+  elseif is_kept then
+    local size = #ARGV[3] + MESSAGE_COST
+    if own.since == 0 then own.since = count end
+    local is_heavy = own.bytes > 0 and own.bytes + size > tonumber(ARGV[9])
+    if is_heavy then most = math.min(most, count - own.since + 1) end
+    if is_heavy or count - own.since >= tonumber(ARGV[7]) then
+      own.since, own.bytes, own.before = count, 0, own.bytes
+    end
+    own.bytes = own.bytes + size
+  end
+  local stamped = redis.pcall('HSET', meta, 'nonce', nonce,
+    'since', string.format('%.0f', own.since), 'bytes', string.format('%.0f', own.bytes),
+    'before', string.format('%.0f', own.before), 'who', own.who)
+  if is_refusal(stamped) then return take_back(stamped) end
+  local lives = redis.pcall('PEXPIRE', meta, ARGV[5])
+  if is_refusal(lives) then return take_back(lives) end
+  local id = offset .. '-' .. nonce
+  if is_full and not is_kept then redis.call('DEL', stream) end
+  if is_kept then
+    local function add()
+      return redis.pcall('XADD', stream, 'MAXLEN', '~', string.format('%.0f', most), id,
+        'k', ARGV[2], 'd', ARGV[3], 'p', previous)
+    end
+    local added = add()
+    local function is(what) return is_refusal(added) and string.find(added.err, what, 1, true) end
+    if is('equal or smaller') or is('exhausted') or is('WRONGTYPE') then
+      -- It is ahead of meta, or no stream: not this history's.
+      odd('the key stream holds another history')
+      redis.call('DEL', stream)
+      added = add()
+    end
+    if is_refusal(added) then return take_back(added) end
+    redis.call('PEXPIRE', stream, ARGV[8])
+  end
+  local words = {VERSION, ARGV[2], epoch, offset, nonce, previous}
+  local sent = redis.pcall(SEND, ARGV[1], table.concat(words, ' ') .. '\n' .. ARGV[3])
+  if is_refusal(sent) then
+    if is_kept then
+      redis.call('XDEL', stream, id)
+      -- Or the next one, with a smaller nonce, would be refused.
+      local before = string.format('%.0f', offset - 1) .. '-' .. previous
+      if is_refusal(redis.pcall('XSETID', stream, before)) then redis.call('DEL', stream) end
+    end
+    return take_back(sent)
+  end
+  return {epoch, offset, string.format('%.0f', own.bytes + own.before)}
+end
+";
