@@ -71,11 +71,17 @@ pub const BATCH_LINES_MAX: usize = 10_000;
 /// Channels of one client; past it a handshake is answered 400, a subscription with the error
 /// `too_many_channels`.
 pub const CHANNELS_PER_CLIENT_MAX: usize = 1000;
+/// Channels that every client may have, however many others have made a shard keep: what they cost
+/// belongs to its connection.
+pub const CHANNELS_FREE: usize = 16;
 /// Logs of one shard, that is, channels times the encodings in which they are heard; past it the
 /// client that has the most of them goes (1013 `too_many_channels`) if it has more than twice as
 /// many as a newcomer wants; else a handshake is answered 503, a subscription with the error
-/// `too_many_channels`. Who names one channel is let in past it: they are as many as clients.
+/// `too_many_channels`. Who has [`CHANNELS_FREE`] or fewer is let in past it.
 pub const CHANNELS_PER_SHARD_MAX: usize = 100_000;
+/// What each further channel of a client costs the budget: a place here and one in the channel's
+/// log. All of them may take a quarter of the shard's part; past it likewise.
+pub const SUBSCRIPTION_COST_BYTES: usize = 32;
 /// Clients that are looked at, and that may have to go, for one newcomer; then it is refused.
 pub const HOARDERS_PER_NEWCOMER_MAX: usize = 32;
 /// Longest `Wsbcast-Position` header; past it the header is left out. Clients bound what they

@@ -2,21 +2,21 @@
 //!
 //! Anybody may name a thousand channels that nobody else wants, and do so over many connections.
 //! The bound on logs must not be theirs to use up, so what a client makes the shard keep is
-//! compared with what a newcomer wants. Who has few channels never has to go.
+//! compared with what a newcomer wants; and so is the memory of subscriptions. Who has few channels
+//! never has to go, and always gets them.
 
 use super::Clients;
 use crate::{
     channel::ChannelName,
-    hub::Encoding,
-    limits::{CHANNELS_PER_SHARD_MAX, HOARDERS_PER_NEWCOMER_MAX},
+    hub::{Encoding, Key},
+    limits::{CHANNELS_FREE, CHANNELS_PER_SHARD_MAX, HOARDERS_PER_NEWCOMER_MAX},
     ws::close::CloseReason,
 };
 
 impl Clients {
-    /// Sees that there may be as many logs here as a client needs that wants `channels` in
-    /// `encoding`, and then has `count` channels in all. Where there may not, whoever makes the
-    /// shard keep more than twice as many goes; if nobody does, the client gets no room, unless
-    /// it has a single channel.
+    /// Sees that there is room here for what a client needs that wants `channels` in `encoding`,
+    /// and then has `count` channels in all. Where there is not, whoever makes the shard keep more
+    /// than twice as many goes; if nobody does, the client gets no room, unless it has few.
     #[must_use]
     pub fn make_room(
         &mut self,
@@ -26,20 +26,29 @@ impl Clients {
     ) -> bool {
         let mut before = None;
         for _ in 0..HOARDERS_PER_NEWCOMER_MAX {
-            let is_new = |channel: &&ChannelName| !self.hub.has_log(channel.as_str(), encoding);
-            let new = channels.iter().filter(is_new).count();
-            if new == 0 || self.hub.log_count() + new <= CHANNELS_PER_SHARD_MAX {
-                return true;
-            }
-            let Some((key, logs)) = self.hub.hoarder().filter(|(key, _)| before != Some(*key))
-            else {
-                break;
-            };
+            let Some(hoarder) = self.in_the_way(channels, encoding, count) else { return true };
+            let Some((key, kept)) = hoarder.filter(|(key, _)| before != Some(*key)) else { break };
             before = Some(key);
-            if logs > 2 * count {
+            if kept > 2 * count {
                 self.close(key, CloseReason::TooManyChannels);
             }
         }
-        count == 1
+        count <= CHANNELS_FREE
+    }
+
+    /// None: there is room. Else whoever takes the most of what lacks, if anybody does.
+    fn in_the_way(
+        &mut self,
+        channels: &[ChannelName],
+        encoding: Encoding,
+        count: usize,
+    ) -> Option<Option<(Key, usize)>> {
+        let is_new = |channel: &&ChannelName| !self.hub.has_log(channel.as_str(), encoding);
+        let new = channels.iter().filter(is_new).count();
+        if new > 0 && self.hub.log_count() + new > CHANNELS_PER_SHARD_MAX {
+            return Some(self.hub.hoarder());
+        }
+        let more = channels.len().min(count.saturating_sub(CHANNELS_FREE));
+        self.hub.largest_subscriber(more).map(Some)
     }
 }

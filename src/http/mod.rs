@@ -112,7 +112,8 @@ pub type Admit =
 /// Why a client whose handshake is in order is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAdmitted {
-    /// The shard has [`crate::limits::CHANNELS_PER_SHARD_MAX`] channels, and others are wanted.
+    /// The shard has no room for so many: [`crate::limits::CHANNELS_PER_SHARD_MAX`], or
+    /// [`crate::limits::SUBSCRIPTION_COST_BYTES`].
     TooManyChannels,
     /// As many channels are being settled as may be: [`crate::limits::SETTLING_CHANNELS_MAX`].
     Busy,

@@ -181,9 +181,9 @@ pub(super) fn not_admitted(why: NotAdmitted) -> Refused {
         }
         NotAdmitted::Busy => full("too many channels are being asked for at once; try again"),
         NotAdmitted::TooManyChannels => {
-            let most = limits::CHANNELS_PER_SHARD_MAX;
+            let free = limits::CHANNELS_FREE;
             full(&format!(
-                "there are {most} channels here, and this client wants others; try again"
+                "a shard has no room for more than {free} channels of a client; try again"
             ))
         }
     }

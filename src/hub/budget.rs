@@ -93,12 +93,14 @@ pub(super) struct Account {
     outbox_bytes: usize,
     /// The part of it that outboxes share.
     share_bytes: usize,
+    /// The part of it that subscriptions take.
+    subscription_bytes: usize,
 }
 
 impl Account {
     pub(super) fn new(budget: std::sync::Arc<Budget>) -> Self {
         budget.hubs.fetch_add(1, Ordering::Relaxed);
-        Self { budget, held_bytes: 0, outbox_bytes: 0, share_bytes: 0 }
+        Self { budget, held_bytes: 0, outbox_bytes: 0, share_bytes: 0, subscription_bytes: 0 }
     }
 
     /// An outbox grew or shrank from `before` to `after` bytes.
@@ -111,6 +113,18 @@ impl Account {
     pub(super) fn resize_shares(&mut self, before: usize, after: usize) {
         self.share_bytes = self.share_bytes + after - before;
         self.resize(before, after);
+    }
+
+    /// What subscriptions take grew or shrank from `before` to `after` bytes.
+    pub(super) fn resize_subscriptions(&mut self, before: usize, after: usize) {
+        self.subscription_bytes = self.subscription_bytes + after - before;
+        self.resize(before, after);
+    }
+
+    /// Whether they would take more than their part with `more` bytes: a quarter of this hub's
+    /// share, so that logs have theirs.
+    pub(super) fn subscriptions_exceed(&self, more: usize) -> bool {
+        self.subscription_bytes + more > self.budget.fair_share() / 4
     }
 
     /// Whether a begun frame's rest of `bytes` may be put into an outbox. While the budget is

@@ -4,6 +4,7 @@ use super::{
     Entry, Hub, Outlet,
     clients::{State, small},
 };
+use crate::limits::{CHANNELS_FREE, SUBSCRIPTION_COST_BYTES};
 
 impl<O: Outlet> Hub<O> {
     /// Looks at everything there is.
@@ -52,6 +53,13 @@ impl<O: Outlet> Hub<O> {
         let reached: usize = self.by_name.values().map(|e| self.chain(first(e)).count()).sum();
         assert_eq!(reached, self.logs.len(), "every log has a name");
         self.hoards.check(self.logs.iter().filter_map(|(_, log)| log.owner));
+        let beyond = |key| {
+            let index = self.clients.find(key).expect("just listed");
+            let places = self.clients.get(index).places.as_slice().len();
+            std::iter::repeat_n(index, places.saturating_sub(CHANNELS_FREE))
+        };
+        self.subscribers.check(self.clients.keys().flat_map(beyond));
+        held_bytes += self.clients.keys().flat_map(beyond).count() * SUBSCRIPTION_COST_BYTES;
         let (mut readers, mut leaving) = (0, 0);
         for key in self.clients.keys() {
             let index = self.clients.find(key).expect("just listed");

@@ -3,11 +3,14 @@
 //! A client's first few channels are free. Each further log that begins with it is put down to it
 //! alone, though others may hear it too, until it leaves it; then to somebody else who has many.
 //! So the counts add up to what a few clients have made of a hub, and ordinary ones cost nothing.
+//! Subscriptions are counted in the same way: each beyond the first few, to whoever has it.
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::limits::CHANNELS_FREE;
+
 /// Channels of a client that are put down to nobody. In tests so few that simulations get there.
-pub(super) const FREE_CHANNELS: usize = if cfg!(test) { 1 } else { 16 };
+pub(super) const FREE_CHANNELS: usize = if cfg!(test) { 1 } else { CHANNELS_FREE };
 
 /// The counts; clients are named by their places.
 ///
@@ -20,7 +23,7 @@ pub(super) struct Hoards {
 }
 
 impl Hoards {
-    /// One log more is put down to `client`.
+    /// One more is put down to `client`.
     pub(super) fn add(&mut self, client: u32) {
         let count = self.counts.entry(client).or_default();
         self.by_count.remove(&(*count, client));
@@ -28,7 +31,7 @@ impl Hoards {
         self.by_count.insert((*count, client));
     }
 
-    /// One log less.
+    /// One less.
     pub(super) fn sub(&mut self, client: u32) {
         let Some(count) = self.counts.get_mut(&client) else { return };
         self.by_count.remove(&(*count, client));
@@ -45,11 +48,11 @@ impl Hoards {
         self.by_count.last().map(|&(count, client)| (client, count))
     }
 
-    /// Panics unless the logs are put down to these.
+    /// Panics unless they are put down to these.
     pub(super) fn check(&self, owners: impl Iterator<Item = u32>) {
         let mut counts = HashMap::new();
         owners.for_each(|owner| *counts.entry(owner).or_default() += 1);
-        assert_eq!(self.counts, counts, "every log is put down once");
+        assert_eq!(self.counts, counts, "each is put down once");
         let by_count = counts.into_iter().map(|(client, count)| (count, client));
         assert_eq!(self.by_count, by_count.collect(), "both hold the same");
     }

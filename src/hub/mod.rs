@@ -153,7 +153,10 @@ pub struct Hub<O> {
     clients: Clients<O>,
     logs: Slab<Log>,
     by_name: HashMap<ChannelName, Entry>,
+    /// Who makes this hub keep how many logs.
     hoards: Hoards,
+    /// Who has how many subscriptions that are not free.
+    subscribers: Hoards,
     audience: Arc<Audience>,
     abandoned: Vec<ChannelName>,
     /// Logs to pass over, with their serials.
@@ -204,6 +207,7 @@ impl<O: Outlet> Hub<O> {
             logs: Slab::new(),
             by_name: HashMap::new(),
             hoards: Hoards::default(),
+            subscribers: Hoards::default(),
             audience: Arc::default(),
             abandoned: Vec::new(),
             dirty: VecDeque::new(),

@@ -15,7 +15,10 @@ use super::{
     roster::{Roster, Subscriber},
     track::Track,
 };
-use crate::channel::ChannelName;
+use crate::{
+    channel::ChannelName,
+    limits::{CHANNELS_FREE, SUBSCRIPTION_COST_BYTES},
+};
 
 /// Listeners that are looked at for one to put a log down to.
 const HEIRS_MAX: usize = 8;
@@ -51,6 +54,11 @@ impl<O: Outlet> Hub<O> {
         let index = small(target.roster.push(Subscriber { cursor, client, busy, parting: false }));
         target.seats.fetch_add(1, Ordering::Relaxed);
         subscribed.places.push(Place { log, index });
+        if subscribed.places.as_slice().len() > CHANNELS_FREE {
+            self.subscribers.add(client);
+            self.account.resize_subscriptions(0, SUBSCRIPTION_COST_BYTES);
+            self.relieve_if_tight();
+        }
         first.is_none()
     }
 
@@ -235,7 +243,12 @@ impl<O: Outlet> Hub<O> {
 
     /// Takes a client out of the log at `position` of its places.
     pub(super) fn unsubscribe(&mut self, index: u32, position: usize) {
-        let Place { log, index: entry } = self.clients.get_mut(index).remove_place(position);
+        let leaving = self.clients.get_mut(index);
+        if leaving.places.as_slice().len() > CHANNELS_FREE {
+            self.subscribers.sub(index);
+            self.account.resize_subscriptions(SUBSCRIPTION_COST_BYTES, 0);
+        }
+        let Place { log, index: entry } = leaving.remove_place(position);
         let target = &mut self.logs[log as usize];
         let cursor = target.roster.get(entry as usize).cursor;
         let clients = &mut self.clients;
@@ -291,5 +304,16 @@ impl<O: Outlet> Hub<O> {
             }
         }
         Some((self.clients.key(index), thousandths / 1000))
+    }
+
+    /// The client with the most subscriptions, if all that are not free would take more than their
+    /// part of the memory with `more` of a client's own.
+    #[must_use]
+    pub fn largest_subscriber(&self, more: usize) -> Option<(Key, usize)> {
+        if !self.account.subscriptions_exceed(more * SUBSCRIPTION_COST_BYTES) {
+            return None;
+        }
+        let (index, _) = self.subscribers.largest()?;
+        Some((self.clients.key(index), self.clients.get(index).places.as_slice().len()))
     }
 }

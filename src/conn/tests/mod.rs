@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod floods;
+mod hoards;
 mod replays;
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -17,7 +17,7 @@ use crate::{
     broker::{PublishError, Receipt},
     channel::ChannelName,
     hub::Key,
-    limits::{ANSWERS_UNSENT_BYTES_MAX, CHANNELS_PER_CLIENT_MAX, CHANNELS_PER_SHARD_MAX},
+    limits::{ANSWERS_UNSENT_BYTES_MAX, CHANNELS_FREE, CHANNELS_PER_CLIENT_MAX},
     ws::{Kind, close::CloseReason, frame},
 };
 
@@ -135,7 +135,7 @@ impl Clients {
             encoding,
             self.hub.subscription_count(key) + 1,
         ) {
-            format!("there are {CHANNELS_PER_SHARD_MAX} channels here; try another process")
+            format!("a shard has no room for a client's channel beyond {CHANNELS_FREE}; try again")
         } else {
             self.hold(key);
             self.hub.subscribe(key, channel, encoding);
