@@ -158,6 +158,8 @@ pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
 pub const CHUNK_KEPT_BYTES_MAX: usize = 4 * 1024;
 /// Clients that a pass visits between two looks at whether its time is up.
 pub const PASS_CLIENTS_PER_LOOK: u32 = 64;
+/// Bytes that a pass hands over between two such looks, and those of one more client.
+pub const PASS_BYTES_PER_LOOK: u64 = 1024 * 1024;
 /// Clients behind their logs' new tails that are worked off per pass, or given up for memory's
 /// sake; the logs, or the memory, wait for the rest. Who has many channels counts for several.
 pub const LAGGARDS_PER_PASS: u32 = 128;

@@ -34,7 +34,7 @@ impl<O: Outlet> Hub<O> {
             }
             let owner = log.owner.map(|owner| self.clients.get(owner));
             assert!(owner.is_none_or(|owner| owner.places.position(number).is_some()));
-            assert_eq!(log.queued, self.dirty.contains(&(number, log.serial)));
+            assert_eq!(log.queued, self.dirty.contains((number, log.serial)));
             assert_eq!(log.hole.is_some(), self.holes.contains(&(number, log.serial)));
             let is_cut = self.cuts.contains(&(number, log.serial));
             assert_eq!(log.cut.is_some(), is_cut, "what waits for laggards is worked off");

@@ -21,6 +21,7 @@ mod outbox;
 mod outlet;
 mod output;
 mod pass;
+mod pass_queue;
 mod positions;
 mod relief;
 mod roster;
@@ -50,7 +51,8 @@ pub use self::{
 };
 use self::{
     audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, close::Parting, cut::Cut,
-    hoards::Hoards, roster::Roster, shares::Shares, sizes::Sizes, track::Track,
+    hoards::Hoards, pass_queue::PassQueue, roster::Roster, shares::Shares, sizes::Sizes,
+    track::Track,
 };
 use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position};
 
@@ -159,10 +161,8 @@ pub struct Hub<O> {
     subscribers: Hoards,
     audience: Arc<Audience>,
     abandoned: Vec<ChannelName>,
-    /// Logs to pass over, with their serials.
-    dirty: VecDeque<(u32, u64)>,
-    /// How many of them were there when the last sweep ended.
-    sweep_left: usize,
+    /// Logs to pass over.
+    dirty: PassQueue,
     unflushed: Vec<Key>,
     /// Outboxes, too, but of so many at once that only passes write them.
     patient: Vec<Key>,
@@ -210,8 +210,7 @@ impl<O: Outlet> Hub<O> {
             subscribers: Hoards::default(),
             audience: Arc::default(),
             abandoned: Vec::new(),
-            dirty: VecDeque::new(),
-            sweep_left: 0,
+            dirty: PassQueue::default(),
             unflushed: Vec::new(),
             patient: Vec::new(),
             cuts: VecDeque::new(),
@@ -359,7 +358,7 @@ impl<O: Outlet> Hub<O> {
             target.again = true;
         } else {
             target.queued = true;
-            self.dirty.push_back((log, target.serial));
+            self.dirty.push((log, target.serial));
         }
     }
 

@@ -3,7 +3,8 @@
 //! Per delivery there is one write and a cursor that moves: no hashing, no allocation, nothing
 //! shared with other threads. What was published while a pass ran goes out with the next one in
 //! one write, so the busier the server, the fewer system calls per message. A pass stops
-//! when its caller says that time is up and goes on from there the next time.
+//! when its caller says that time is up and goes on from there the next time, with the next log:
+//! no channel waits until another's clients have all been visited.
 
 use super::{
     Hub, Outlet,
@@ -30,10 +31,12 @@ pub struct Pass {
     pub bytes: u64,
 }
 
-/// Counts clients between two looks at whether to go on.
+/// Counts clients, and the bytes for them, between two looks at whether to go on.
 struct Slice<'a> {
     keep_going: &'a mut dyn FnMut() -> bool,
     visited: u32,
+    /// Bytes handed over at the last look.
+    looked_at_bytes: u64,
 }
 
 impl Slice<'_> {
@@ -46,13 +49,22 @@ impl Slice<'_> {
         self.visited = 0;
         (self.keep_going)()
     }
+
+    /// The same, where `bytes` have been handed over until now: the kernel copies them.
+    fn goes_on_after(&mut self, bytes: u64) -> bool {
+        if bytes - self.looked_at_bytes >= limits::PASS_BYTES_PER_LOOK {
+            self.looked_at_bytes = bytes;
+            self.visited = CLIENTS_PER_LOOK;
+        }
+        self.goes_on()
+    }
 }
 
 impl<O: Outlet> Hub<O> {
     /// Writes what was published and queued. `keep_going` is asked now and then; once it says
     /// no, the pass stops where it is.
     pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> Pass {
-        let mut slice = Slice { keep_going, visited: 0 };
+        let mut slice = Slice { keep_going, visited: 0, looked_at_bytes: self.tally.bytes };
         if self.go_on(&mut || slice.goes_on())
             && self.close_parting(&mut || slice.goes_on())
             && self.flush_queued(&mut || slice.goes_on())
@@ -96,21 +108,14 @@ impl<O: Outlet> Hub<O> {
     }
 
     fn pass_logs(&mut self, slice: &mut Slice<'_>) {
-        if self.sweep_left == 0 {
-            self.sweep_left = self.dirty.len();
-        }
-        while let Some(&(log, serial)) = self.dirty.front() {
+        while let Some((log, serial)) = self.dirty.first() {
             if self.is_log(log, serial) && !self.pass_log(log, serial, slice) {
+                self.dirty.give_way();
                 return;
             }
-            self.dirty.pop_front();
+            self.tally.swept |= self.dirty.done();
             if self.is_log(log, serial) {
                 self.end_pass(log);
-            }
-            self.sweep_left -= 1;
-            if self.sweep_left == 0 {
-                self.tally.swept = true;
-                self.sweep_left = self.dirty.len();
             }
         }
     }
@@ -148,7 +153,7 @@ impl<O: Outlet> Hub<O> {
                 }
             }
             self.logs[number as usize].roster.mark_visited();
-            if !slice.goes_on() {
+            if !slice.goes_on_after(self.tally.bytes) {
                 return false;
             }
         }

@@ -82,7 +82,7 @@ impl<O: Outlet> Hub<O> {
         let mut looks_left = TRIM_LOOKS_MAX;
         for _ in 0..self.dirty.len() {
             self.trim_next = (self.trim_next + 1) % self.dirty.len();
-            let (log, serial) = self.dirty[self.trim_next];
+            let (log, serial) = self.dirty.at(self.trim_next);
             if self.is_log(log, serial) {
                 let roster = &self.logs[log as usize].roster;
                 looks_left = looks_left.saturating_sub(roster.len());

@@ -255,3 +255,34 @@ fn those_whom_a_gap_closes_together_part_in_slices_and_get_nothing_behind_it() {
     }
     assert_eq!(newcomer[0].1.frames().len(), slices + 1, "who came after it stays");
 }
+
+#[test]
+fn no_channel_waits_for_all_clients_of_another() {
+    let mut hub = roomy_hub();
+    for _ in 0..100 {
+        let key = hub.insert(Pipe::with_room(usize::MAX));
+        hub.subscribe(key, &name("long"), Encoding::Plain);
+    }
+    let clients = crowd(&mut hub, 3, usize::MAX);
+    assert!(hub.publish("long", &mut Unchanged::new(Kind::Text, &[b'x'; 60_000])));
+    for number in 0..3 {
+        publish(&mut hub, number, b"short");
+    }
+    // Each call ends with the first client.
+    let mut calls = 0;
+    while !clients.iter().all(|(_, pipe)| pipe.texts() == ["short"]) {
+        assert!(hub.pass(&mut || false).more);
+        hub.check();
+        calls += 1;
+    }
+    assert!(calls <= 4, "{calls} turns");
+    let mut swept = 0;
+    loop {
+        let pass = hub.pass(&mut || false);
+        swept += u32::from(pass.swept);
+        if !pass.more {
+            break;
+        }
+    }
+    assert_eq!(swept, 1, "all have been visited once");
+}
