@@ -32,14 +32,14 @@ pub(super) struct Problem<'a> {
 
 /// A JSON answer; a line of its own in a terminal.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let text = serde_json::to_vec(value).expect("answers are plain structs, which always encode");
+    let mut text =
+        serde_json::to_vec(value).expect("answers are plain structs, which always encode");
+    text.push(b'\n');
     json_text(status, text)
 }
 
-/// A JSON answer of a text that is JSON already.
-pub(super) fn json_text(status: StatusCode, text: impl Into<Vec<u8>>) -> Answer {
-    let mut text = text.into();
-    text.push(b'\n');
+/// A JSON answer of a text that is JSON already, and a line.
+pub(super) fn json_text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     typed(status, "application/json", text)
 }
 

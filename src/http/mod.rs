@@ -25,6 +25,7 @@ mod query;
 mod route;
 mod seen;
 mod sse;
+mod taking_turns;
 #[cfg(test)]
 mod tests;
 mod unreadable;

@@ -47,6 +47,8 @@ pub(super) struct Note {
     /// What hyper itself has answered to a head that it cannot read.
     refused: Cell<Option<StatusCode>>,
     has_seen_end: Cell<bool>,
+    /// Something has come since the last request began.
+    has_more_come: Cell<bool>,
     /// Of a head that is not complete.
     head_bytes: Cell<usize>,
     /// Of answers that are not in the kernel.
@@ -67,6 +69,7 @@ impl Note {
             has_written: Cell::new(false),
             refused: Cell::new(None),
             has_seen_end: Cell::new(false),
+            has_more_come: Cell::new(false),
             head_bytes: Cell::new(0),
             unsent_bytes: Cell::new(0),
             read_bytes_most: Cell::new(0),
@@ -113,6 +116,11 @@ impl Note {
         self.head_bytes.set(0);
         self.standing.set_body_unread(has_body);
         self.enter(Stage::Busy);
+    }
+
+    /// Whether the request that begins had come together with the one before.
+    pub(super) fn is_pipelined(&self) -> bool {
+        !self.has_more_come.take()
     }
 
     /// The request's body has been read to its end.
@@ -178,6 +186,7 @@ impl Note {
         if count == 0 {
             return self.has_seen_end.set(true);
         }
+        self.has_more_come.set(true);
         match self.stage() {
             Stage::Idle => self.enter(Stage::Head),
             Stage::Fresh | Stage::Head => {}

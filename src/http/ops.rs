@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 use tokio::time::timeout;
 
+pub use super::taking_turns::{Text, Turns};
 use super::{
     Context,
     answer::{self, Answer},
@@ -40,9 +41,11 @@ pub struct Sources {
     /// The broker's state now.
     pub broker: Rc<dyn Fn() -> BrokerState>,
     /// The metrics as Prometheus text.
-    pub metrics_text: Rc<dyn Fn() -> String>,
+    pub metrics_text: Text,
     /// The same facts as JSON.
-    pub stats_json: Rc<dyn Fn() -> String>,
+    pub stats_json: Text,
+    /// For those who look.
+    pub turns: Turns,
     /// Version and commit, for `GET /`.
     pub version: String,
 }
@@ -73,13 +76,12 @@ pub(super) fn ready(context: &Context) -> Answer {
 
 /// `GET /metrics`.
 pub(super) fn metrics(context: &Context) -> Answer {
-    let text = (context.ops.metrics_text)();
-    answer::typed(StatusCode::OK, text::CONTENT_TYPE, text)
+    answer::typed(StatusCode::OK, text::CONTENT_TYPE, context.ops.metrics_text.now())
 }
 
 /// `GET /stats`.
 pub(super) fn stats(context: &Context) -> Answer {
-    answer::json_text(StatusCode::OK, (context.ops.stats_json)())
+    answer::json_text(StatusCode::OK, context.ops.stats_json.now())
 }
 
 /// `GET /`.

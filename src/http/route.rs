@@ -12,6 +12,7 @@ use http::{
     request,
 };
 use hyper::body::{Body, Incoming};
+use tokio::task::yield_now;
 
 use super::{
     Context, Endpoint, Public,
@@ -57,6 +58,10 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     note.begin(context.control.barrier.request(), !request.body().is_end_stream());
+    if note.is_pipelined() {
+        // Who sends many at once keeps nobody else from an answer.
+        yield_now().await;
+    }
     let (head, body) = request.into_parts();
     let mut answer = if note.standing().may_work() || is_probe(head.uri.path()) {
         dispatch(&context, &note, peer, &head, body).await
@@ -279,6 +284,7 @@ async fn admin(context: &Context, page: Page, method: &Method, asker: Asker<'_>)
     if verdict != Verdict::Allowed {
         return denied(verdict);
     }
+    context.ops.turns.next().await;
     match page {
         Page::Index => ops::index(context),
         Page::Metrics => ops::metrics(context),

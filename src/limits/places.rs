@@ -35,6 +35,16 @@ pub const HTTP_BUFFERS_FREE_BYTES: usize = 8 * 1024 + 4 * 1024;
 /// some of it; counted likewise, with the reason `memory`.
 pub const HTTP_BUFFERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+// --- Looking at the process -----------------------------------------------------------------
+
+/// Requests for the admin routes that one thread answers before everything else that is ready has
+/// had its turn; further ones wait, in order. Health probes need no turn.
+pub const LOOKS_PER_TURN: usize = 16;
+/// Making the text of `/metrics`, and of `/stats`, takes one part in so many of a thread's time...
+pub const LOOKS_TIME_SHARE: u32 = 4;
+/// ...once it has taken this at a stretch; who asks meanwhile gets the last text.
+pub const LOOKS_CREDIT_MAX: Duration = Duration::from_millis(100);
+
 // --- Descriptors ----------------------------------------------------------------------------
 
 /// Descriptors kept free for the control thread, its broker and files.

@@ -49,10 +49,11 @@ impl Process {
         ops::Sources {
             shards: self.shards.clone(),
             broker: Rc::new(move || broker.broker_state()),
-            metrics_text: Rc::new(move || metrics::text::render(&text.facts())),
-            stats_json: Rc::new(move || {
-                metrics::json::render(&stats.facts(), stats.shards.len()).to_string()
+            metrics_text: ops::Text::new(move || metrics::text::render(&text.facts())),
+            stats_json: ops::Text::new(move || {
+                metrics::json::render(&stats.facts(), stats.shards.len()).to_string() + "\n"
             }),
+            turns: ops::Turns::default(),
             version: VERSION.to_owned(),
         }
     }

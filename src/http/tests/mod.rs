@@ -32,7 +32,7 @@ use tokio::{
 use super::{
     Admission, BatchRoom, BodyBudget, Context, Places, Public, Room, Settings, Wanted, access,
     connection::{Handed, run},
-    ops::{BrokerState, Sources},
+    ops::{BrokerState, Sources, Text, Turns},
     owner::Owner,
 };
 use crate::{
@@ -189,8 +189,9 @@ impl Fixture {
                     refuses: Refuses::Nothing,
                     shard_stalled: false,
                 }),
-                metrics_text: Rc::new(|| "wsbcast_connections 0\n".into()),
-                stats_json: Rc::new(|| "{\"shards\":[]}".into()),
+                metrics_text: Text::new(|| "wsbcast_connections 0\n".into()),
+                stats_json: Text::new(|| "{\"shards\":[]}\n".into()),
+                turns: Turns::default(),
                 version: "1.2.3 (abc)".into(),
             },
             public: Some(Public {

@@ -1,17 +1,23 @@
 //! The routes that look at the process, and where they are to be found.
 
-use std::rc::Rc;
+use std::{cell::Cell, rc::Rc};
 
-use super::{FOREIGN, Fixture, LOCAL, body, header, request, status};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::LocalSet,
+};
+
+use super::{FOREIGN, Fixture, LOCAL, ROOM, body, header, read_answer, request, status};
 use crate::{
     broker::{Reach, Refuses},
     drain::Phase,
     http::{
         access::Rules,
         health_client::{self, Unhealthy},
-        ops::BrokerState,
+        ops::{BrokerState, Text},
         serve,
     },
+    limits::LOOKS_PER_TURN,
 };
 
 fn get(target: &str) -> String {
@@ -148,4 +154,68 @@ async fn the_health_command_believes_the_status_alone() {
     drop(listener);
     let refused = health_client::check(&[address.to_string()], "localhost", "/livez");
     assert!(matches!(refused, Err(Unhealthy::Unreachable(..))));
+}
+
+#[tokio::test]
+async fn a_flood_of_pipelined_questions_keeps_nobody_from_a_probe() {
+    for is_admin in [false, true] {
+        let made = Rc::new(Cell::new(0));
+        let count = made.clone();
+        let server = Fixture::with(|context| {
+            if is_admin {
+                context.public = None;
+            }
+            context.ops.stats_json = Text::new(move || {
+                count.set(count.get() + 1);
+                "{}".into()
+            });
+        })
+        .start();
+        let local = LocalSet::new();
+        let flood = get("/stats").repeat(100);
+        let mut flooding = Vec::new();
+        for _ in 1..ROOM.places {
+            let (serving, mut client) = server.connect(LOCAL);
+            client.write_all(flood.as_bytes()).await.unwrap();
+            local.spawn_local(async move { drop(serving.await) });
+            flooding.push(client);
+        }
+        let (serving, mut client) = server.connect(LOCAL);
+        local.spawn_local(async move { drop(serving.await) });
+        let probing = async {
+            client.write_all(get("/livez").as_bytes()).await.unwrap();
+            assert_eq!(status(&read_answer(&mut client).await), 200);
+            made.get()
+        };
+        let before = local.run_until(probing).await;
+        assert!(before <= 4 * LOOKS_PER_TURN, "{before} answers before a probe's");
+        let everybody = async {
+            for client in &mut flooding {
+                for _ in 0..100 {
+                    assert_eq!(status(&read_answer(client).await), 200);
+                }
+            }
+        };
+        local.run_until(everybody).await;
+    }
+}
+
+#[tokio::test]
+async fn who_sends_many_requests_at_once_is_answered_one_in_a_turn() {
+    let server = Fixture::new().start();
+    let (serving, mut client) = server.connect(LOCAL);
+    client.write_all(get("/livez").repeat(10).as_bytes()).await.unwrap();
+    let local = LocalSet::new();
+    local.spawn_local(async move { drop(serving.await) });
+    let (mut text, mut reads) = (String::new(), 0);
+    let reading = async {
+        let mut buffer = vec![0; 65_536];
+        while text.matches("200 OK").count() < 10 {
+            let count = client.read(&mut buffer).await.unwrap();
+            text += str::from_utf8(&buffer[..count]).unwrap();
+            reads += 1;
+        }
+    };
+    local.run_until(reading).await;
+    assert_eq!(reads, 10, "a turn for somebody else after each answer");
 }
