@@ -4,7 +4,11 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -24,6 +28,8 @@ struct State {
     delay: Duration,
     bytes_per_second: usize,
     open: Mutex<Vec<TcpStream>>,
+    /// Each connection, as its target sees it, and whether nothing gets through any more.
+    stalled: Mutex<Vec<(SocketAddr, Arc<AtomicBool>)>>,
 }
 
 impl Proxy {
@@ -40,6 +46,7 @@ impl Proxy {
             delay,
             bytes_per_second,
             open: Mutex::default(),
+            stalled: Mutex::default(),
         });
         let proxy = Self { address: listener.local_addr().expect("it is bound"), state };
         let state = proxy.state.clone();
@@ -63,6 +70,15 @@ impl Proxy {
     pub(crate) fn lead_to(&self, target: &str) {
         target.clone_into(&mut self.state.target.lock().expect("nobody panics"));
     }
+
+    /// From now on nothing gets through on the connection that its target sees come from there.
+    #[allow(dead_code, reason = "not every test that has a proxy needs it")]
+    pub(crate) fn stall(&self, from: SocketAddr) {
+        let stalled = self.state.stalled.lock().expect("nobody panics");
+        let (_, is_stalled) =
+            stalled.iter().find(|(address, _)| *address == from).expect("it is there");
+        is_stalled.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Proxy {
@@ -80,19 +96,32 @@ impl State {
             let _ = socket.set_nodelay(true);
             self.open.lock().expect("nobody panics").push(copy(socket));
         }
-        pass_on(copy(&client), copy(&server), self.delay, self.bytes_per_second);
-        pass_on(server, client, self.delay, usize::MAX);
+        let is_stalled = Arc::new(AtomicBool::new(false));
+        let from = server.local_addr().expect("it is connected");
+        self.stalled.lock().expect("nobody panics").push((from, is_stalled.clone()));
+        let (delay, limit) = (self.delay, self.bytes_per_second);
+        pass_on(copy(&client), copy(&server), delay, limit, is_stalled.clone());
+        pass_on(server, client, delay, usize::MAX, is_stalled);
     }
 }
 
 /// Everything from one to the other, its end too.
-fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration, bytes_per_second: usize) {
+fn pass_on(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    delay: Duration,
+    bytes_per_second: usize,
+    is_stalled: Arc<AtomicBool>,
+) {
     let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(4096);
     thread::spawn(move || {
         // Small pieces on a thin line: each takes its time.
         let mut buffer = vec![0; (bytes_per_second / 100).clamp(256, 64 * 1024)];
         loop {
             let count = from.read(&mut buffer).unwrap_or(0);
+            if count > 0 && is_stalled.load(Ordering::SeqCst) {
+                continue;
+            }
             let due = clock::instant() + delay;
             if sender.send((due, buffer[..count].to_vec())).is_err() || count == 0 {
                 return;

@@ -78,7 +78,7 @@ struct Node {
 struct Current {
     client: Client,
     server: Server,
-    node: Option<NodeId>,
+    node_id: Option<NodeId>,
     era: Era,
 }
 
@@ -191,8 +191,8 @@ impl Lane {
             let server = self.destination(&link).await;
             let era = process.whereabouts.era();
             let is_left = match client::open(process, &server).await {
-                Ok((client, task, node)) => {
-                    let current = Current { client, server, node, era };
+                Ok((client, task, node_id)) => {
+                    let current = Current { client, server, node_id, era };
                     *self.current.borrow_mut() = Some(current.clone());
                     if let Some(node) = self.node() {
                         node.is_there(&link);
@@ -200,10 +200,10 @@ impl Lane {
                     self.changed.notify_waiters();
                     self.keep(&link, &current, task).await;
                     *self.current.borrow_mut() = None;
-                    let Current { server, node, .. } = &current;
+                    let Current { server, node_id, .. } = &current;
                     process.lead.is_elsewhere(server)
                         || process.whereabouts.is_over(era)
-                        || process.homes.is_left(server, node.as_ref())
+                        || process.homes.is_left(server, node_id.as_ref())
                 }
                 Err(ConnectionError::Left) => true,
                 Err(error) => {
@@ -266,14 +266,14 @@ impl Lane {
     /// Returns when the connection has ended or is not worth keeping.
     async fn keep(&self, link: &Link, current: &Current, mut task: ConnectionTask) {
         let process = link.process();
-        let Current { client, server, node, era } = current;
+        let Current { client, server, node_id, era } = current;
         // Else a master of a cluster is where the slot map says.
         let is_of_era = link.routes.is_none() || matches!(self.role, Role::Beats(_));
         tokio::select! {
             _ = &mut task.0 => {}
             () = self.beat(link, client, server, *era) => {}
             () = process.lead.left(server) => {}
-            () = process.homes.left(server, node.as_ref()) => {}
+            () = process.homes.left(server, node_id.as_ref()) => {}
             () = process.whereabouts.over(*era), if is_of_era => {}
         }
     }

@@ -80,7 +80,7 @@ impl Routes {
 pub(super) enum Way<'a> {
     /// After all that came before it on its channel.
     InOrder(Ticket<'a>),
-    /// Among what is published, whatever comes before it.
+    /// With what is published, in no order.
     Among,
     /// Beside what is published, which is not to wait for it or its answer.
     Beside,
