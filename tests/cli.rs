@@ -143,5 +143,6 @@ fn health_follows_the_environment_of_the_server_beside_it() {
 fn health_with_a_url_that_is_none_ends_with_2() {
     let output = wsbcast(&["health", "https://host"], &[]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("http://HOST:PORT"));
+    let said = text(&output.stderr);
+    assert!(said.contains("\n  URL \"https://host\": expected http://HOST:PORT"), "{said}");
 }

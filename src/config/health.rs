@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
     BadValue, BadValues, Health, args::HealthOptions, check::LISTEN_DEFAULT, checker::Checker,
-    secrets::without_credentials, values,
+    problems::URL, secrets::without_credentials, values,
 };
 
 const PATH: &str = "/livez";
@@ -18,7 +18,7 @@ pub(super) fn check(checker: &mut Checker, typed: &HealthOptions) -> Result<Heal
     if let Some(text) = &typed.url {
         return parse(text).ok_or_else(|| {
             let reason = "expected http://HOST:PORT or http://HOST:PORT/PATH".to_owned();
-            let (option, value) = ("health URL".to_owned(), without_credentials(text));
+            let (option, value) = (URL.to_owned(), without_credentials(text));
             BadValues(vec![BadValue { option, value, variable: None, reason }])
         });
     }

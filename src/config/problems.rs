@@ -11,10 +11,13 @@ use std::{
 
 use thiserror::Error;
 
+/// The one argument that is no option: what `health` asks.
+pub(super) const URL: &str = "URL";
+
 /// One value that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadValue {
-    /// The option, without dashes.
+    /// The option, without dashes, or [`URL`].
     pub option: String,
     /// The value as given, or a placeholder for a secret.
     pub value: String,
@@ -26,7 +29,8 @@ pub struct BadValue {
 
 impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--{} {:?}", self.option, self.value)?;
+        let dashes = if self.option == URL { "" } else { "--" };
+        write!(f, "{dashes}{} {:?}", self.option, self.value)?;
         if let Some(variable) = &self.variable {
             write!(f, " (from {variable})")?;
         }

@@ -37,6 +37,13 @@ pub fn us() -> Option<String> {
     system::us()
 }
 
+/// Whether this process's own user is no [`Owner::Us`]: as it is named, users are named whom
+/// nobody knows.
+#[must_use]
+pub fn we_are_nobody() -> bool {
+    system::we_are_nobody()
+}
+
 #[cfg(not(target_os = "linux"))]
 mod system {
     use super::*;
@@ -51,6 +58,10 @@ mod system {
 
     pub(super) fn us() -> Option<String> {
         None
+    }
+
+    pub(super) fn we_are_nobody() -> bool {
+        false
     }
 }
 
@@ -135,6 +146,10 @@ mod system {
             0 | OVERFLOW_UID => "root".to_owned(),
             own => format!("user {own} and root"),
         })
+    }
+
+    pub(super) fn we_are_nobody() -> bool {
+        geteuid().as_raw() == OVERFLOW_UID
     }
 
     fn is_us(uid: u32) -> bool {

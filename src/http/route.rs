@@ -22,7 +22,7 @@ use super::{
     connection::Peer,
     note::Note,
     ops,
-    owner::Owner,
+    owner::{self, Owner},
     pages, publish, sse, upgrade,
 };
 use crate::{drain::Phase, limits};
@@ -303,6 +303,11 @@ pub(super) fn denied(verdict: Verdict) -> Answer {
             let challenge = HeaderValue::from_static("Bearer");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return answer;
+        }
+        Verdict::Forbidden if owner::we_are_nobody() => {
+            "without --api-token only programs of root on this machine may do this: the server runs \
+             as user 65534 (nobody), and so may strangers whom the system does not know; run it as \
+             a user of its own, or set --api-token TEXT and send Authorization: Bearer TEXT"
         }
         Verdict::Forbidden => {
             "without --api-token only programs of the server's own user or root on this machine \

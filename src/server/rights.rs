@@ -38,6 +38,12 @@ pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
                 info!(
                     "publishing: programs of {users} on this machine may; for others --api-token"
                 );
+                if owner::we_are_nobody() {
+                    info!(
+                        "publishing: this server's own user (65534, nobody) may not, since the \
+                         system gives that number to all users whom it does not know"
+                    );
+                }
             }
             Some(_) => {
                 warn!(

@@ -160,8 +160,13 @@ fn the_servers_own_user_and_root_may_and_others_may_not() {
 fn the_overflow_user_is_nobody_even_to_itself() {
     let server = Launch::on_a_free_port(&[]).user(65_534).start();
     let url = format!("http://{}/broadcast", server.addr());
+    server.wait_for_log(&["publishing:", "programs of root"]);
+    server.wait_for_log(&["publishing:", "own user (65534, nobody) may not"]);
     assert_eq!(curl(65_534, &["-d", "x", &url]), 403);
     assert_eq!(curl(0, &["-d", "x", &url]), 202);
+    let behind = once(Proxy::tcp(server.addr()).addr(), publish_as("localhost"));
+    let hint = behind.assert_status(403).json()["hint"].to_string();
+    assert!(hint.contains("runs as user 65534") && hint.contains("--api-token"), "{hint}");
 }
 
 #[test]
