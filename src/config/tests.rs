@@ -254,6 +254,11 @@ fn the_backlogs_hold_the_largest_message_twice_and_each_other() {
     assert_eq!((found.len(), found[0].option.as_str()), (1, "backlog-total"));
     assert!(found[0].reason.contains("event stream"), "{}", found[0]);
     good(&["--backlog=6MiB", "--backlog-total=8MiB"], &[]);
+    let clients = ["--client-publish=broadcast", "--max-message-size=2MiB", "--backlog=4MiB"];
+    let found = bad(&[&clients[..], &["--backlog-total=14MiB"]].concat(), &[]);
+    assert_eq!((found.len(), found[0].option.as_str()), (1, "backlog-total"));
+    good(&[&clients[..], &["--backlog-total=15MiB"]].concat(), &[]);
+    good(&["--max-message-size=2MiB", "--backlog=4MiB", "--backlog-total=14MiB"], &[]);
     let found = bad(&["--backlog=512MiB"], &[]);
     assert_eq!((found.len(), found[0].option.as_str()), (1, "backlog-total"));
     assert!(found[0].reason.contains("--backlog, which is 512MiB"), "{}", found[0]);

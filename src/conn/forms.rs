@@ -170,6 +170,30 @@ mod tests {
         String::from_utf8(text).unwrap()
     }
 
+    /// The check of the options at the start relies on it.
+    #[test]
+    fn no_form_of_a_message_is_longer_than_it_is_reckoned() {
+        use crate::limits::{CHANNEL_NAME_BYTES_MAX, EPOCH_BYTES_MAX, FORM_EXTRA_BYTES_MAX};
+        const LENGTH: usize = 1000;
+        let longest = format!("{}:{}", "e".repeat(EPOCH_BYTES_MAX), crate::limits::OFFSET_MAX);
+        let bytes = (0..=u8::MAX).map(|byte| vec![byte; LENGTH]);
+        for data in bytes.chain([b"\r\n".repeat(LENGTH / 2), "\u{2028}".repeat(300).into()]) {
+            let is_text = str::from_utf8(&data).is_ok();
+            for kind in if is_text { vec![Kind::Text, Kind::Binary] } else { vec![Kind::Binary] } {
+                let message = Publication {
+                    channel: ChannelName::new(&"c".repeat(CHANNEL_NAME_BYTES_MAX)).unwrap(),
+                    kind,
+                    data: data.clone().into(),
+                    position: Some(longest.parse().unwrap()),
+                };
+                let most = (data.len() + 1) * crate::limits::FORM_FACTOR_MAX + FORM_EXTRA_BYTES_MAX;
+                for form in [v1(&message), sse(&message)] {
+                    assert!(form.len() <= most, "{} of {:?}", form.len(), data[0]);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_v1_message_tells_channel_and_position_and_holds_any_text() {
         assert_eq!(
