@@ -132,6 +132,8 @@ pub const KERNEL_UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// Answers that a client of `wsbcast.v1` may leave unread before the server stops reading from it.
 pub const ANSWERS_UNSENT_BYTES_MAX: usize = 16 * 1024;
+/// Characters of an error's hint; what it quotes beyond is left out.
+pub const HINT_CHARS_MAX: usize = 600;
 /// Bytes of a channel's name or an id that cannot be used, as an error tells them back.
 pub const TOLD_BACK_BYTES_MAX: usize = 256;
 /// A message of the history up to this is copied for each client; of a longer one there is one.

@@ -218,7 +218,12 @@ fn redis_url(checker: &mut Checker, typed: &args::Redis) -> Option<RedisUrl> {
         },
     };
     if let Err(reason) = broker::check_redis_url(&url) {
-        checker.refuse(option, without_credentials(&url), reason);
+        let shown = match (option, file) {
+            // What is in a file may be another secret altogether.
+            ("redis-url-file", Some(path)) => path.to_owned(),
+            _ => without_credentials(&url),
+        };
+        checker.refuse(option, shown, reason);
     }
     Some(RedisUrl::new(url))
 }

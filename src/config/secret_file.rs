@@ -24,7 +24,8 @@ pub(super) fn read(checker: &mut Checker, option: &str, path: &str) -> Result<St
     if text.len() as u64 > BYTES_MAX {
         return Err("larger than 1 MiB: no such file".to_owned());
     }
-    Ok(text)
+    // Some editors begin with a byte order mark.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// The mode of a file that anybody may read.

@@ -298,7 +298,7 @@ fn clients_publish_off_loopback_only_with_a_token_or_an_explicit_yes() {
 
 #[test]
 fn tokens_come_from_a_file_one_a_line_and_never_show() {
-    let file = token_file("# ours\n\n  first \nsecond\r\n#third\n");
+    let file = token_file("\u{feff}# ours\n\n  first \nsecond\r\n#third\n");
     let path = file.path().to_str().unwrap();
     let config = good(&["--api-token-file", path, "--api-token=typed"], &[]);
     let tokens: Vec<_> = config.api_tokens.iter().map(Token::expose).collect();
@@ -311,9 +311,12 @@ fn tokens_come_from_a_file_one_a_line_and_never_show() {
     }
     let found = bad(&["--api-token=se cret", "--redis-url=http://u:secret@h"], &[]);
     assert!(!BadValues(found).to_string().contains("cret"));
-    let file = token_file("http://u:secret@h");
-    let found = bad(&["--redis-url-file", file.path().to_str().unwrap()], &[]);
-    assert!(!BadValues(found).to_string().contains("secret"));
+    for content in ["http://u:secret@h", "secret", "token=secret"] {
+        let file = token_file(content);
+        let path = file.path().to_str().unwrap();
+        let shown = BadValues(bad(&["--redis-url-file", path], &[])).to_string();
+        assert!(shown.contains(path) && !shown.contains("secret"), "{shown}");
+    }
 }
 
 #[test]

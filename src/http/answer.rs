@@ -18,7 +18,7 @@ use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde::Serialize;
 
 use super::note::Note;
-use crate::clock;
+use crate::{clock, limits::HINT_CHARS_MAX};
 
 /// An answer before it is sent.
 pub(super) type Answer = Response<Bytes>;
@@ -43,9 +43,11 @@ pub(super) fn json_text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     typed(status, "application/json", text)
 }
 
-/// An error's answer.
+/// An error's answer. A hint may quote what a stranger wrote, so it has an end.
 pub(super) fn problem(status: StatusCode, error: &str, hint: &str) -> Answer {
-    json(status, &Problem { error, hint })
+    let end = hint.char_indices().nth(HINT_CHARS_MAX).map(|(end, _)| end);
+    let cut = end.map(|end| format!("{}…", &hint[..end]));
+    json(status, &Problem { error, hint: cut.as_deref().unwrap_or(hint) })
 }
 
 /// An answer of any type.

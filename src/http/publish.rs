@@ -273,15 +273,35 @@ fn uncoded(headers: &HeaderMap) -> Result<(), Refused> {
         let mut codings = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
         codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
     };
-    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity) {
-        return Ok(());
-    }
-    let hint = "send the message as it is, without Content-Encoding";
+    let is_plain = headers.get_all(header::CONTENT_ENCODING).iter().all(is_identity);
+    let hint = match is_plain {
+        true if !is_wide(headers) => return Ok(()),
+        true => "send text as UTF-8",
+        false => "send the message as it is, without Content-Encoding",
+    };
     let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     let mut refused = refused(status, PublishFailure::UnsupportedEncoding, hint);
     let identity = HeaderValue::from_static("identity");
     refused.1.headers_mut().insert(header::ACCEPT_ENCODING, identity);
     Err(refused)
+}
+
+/// Whether the Content-Type says that a letter is several bytes, which may be valid UTF-8 and mean
+/// something else. Others than UTF-8 show by themselves, or are the same where it matters.
+fn is_wide(headers: &HeaderMap) -> bool {
+    if form(headers) == Form::Message(Kind::Binary) {
+        return false;
+    }
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut parameters = value.unwrap_or_default().split(';').skip(1).map(str::trim);
+    let charset = |text: &str| {
+        let (name, value) = text.split_once('=')?;
+        let value = value.trim().trim_matches('"').to_ascii_lowercase();
+        name.trim().eq_ignore_ascii_case("charset").then_some(value)
+    };
+    let wide = ["utf-16", "utf16", "utf-32", "utf32", "ucs-", "utf-7"];
+    let charset = parameters.find_map(charset).unwrap_or_default();
+    wide.iter().any(|name| charset.starts_with(name))
 }
 
 /// What the publisher calls its request, so that it may repeat it.

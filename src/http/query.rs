@@ -129,9 +129,15 @@ fn names(query: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 /// How many letters have to be added, left out, replaced, or exchanged with the next one, to make
-/// `known` of `name`; case and the brackets of lists apart.
+/// `known` of `name`; case, the brackets of lists and what HTML makes of an ampersand apart.
 fn letters_apart(name: &str, known: &str) -> usize {
-    let bare = name.split('[').next().unwrap_or_default().to_ascii_lowercase();
+    let bare = name
+        .strip_prefix("amp;")
+        .unwrap_or(name)
+        .split('[')
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let (bare, known) = (bare.chars().collect::<Vec<_>>(), known.chars().collect::<Vec<_>>());
     if bare.len().abs_diff(known.len()) > LETTERS_APART_MAX {
         return usize::MAX;
@@ -172,7 +178,7 @@ pub(super) fn event_stream(query: Option<&str>, last_id: &[u8]) -> Result<Wanted
 
 /// How many of the newest messages are asked for.
 fn last(query: Option<&str>) -> Result<Option<usize>, BadQuery> {
-    let Some(value) = values(query, "last").next().transpose()? else { return Ok(None) };
+    let Some(value) = only(query, "last")? else { return Ok(None) };
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match value.parse() {
         Ok(count) if is_number => Ok(Some(count)),
@@ -193,9 +199,19 @@ pub(super) fn one_channel(query: Option<&str>) -> Result<ChannelName, BadQuery> 
     }
 }
 
-/// The first `token`.
+/// The `token`.
 pub(super) fn token(query: Option<&str>) -> Result<Option<Cow<'_, str>>, BadQuery> {
-    values(query, "token").next().transpose()
+    only(query, "token")
+}
+
+/// The value of `name`, which counts once.
+fn only<'a>(query: Option<&'a str>, name: &'static str) -> Result<Option<Cow<'a, str>>, BadQuery> {
+    let mut given = values(query, name);
+    let value = given.next().transpose()?;
+    match given.next() {
+        None => Ok(value),
+        Some(_) => Err(Mistake::Request.with(format!("there is more than one {name}"))),
+    }
 }
 
 fn channel(text: &str) -> Result<ChannelName, BadQuery> {

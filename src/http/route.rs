@@ -305,9 +305,10 @@ pub(super) fn denied(verdict: Verdict) -> Answer {
             return answer;
         }
         Verdict::Forbidden if owner::we_are_nobody() => {
-            "without --api-token only programs of root on this machine may do this: the server runs \
-             as user 65534 (nobody), and so may strangers whom the system does not know; run it \
-             as a user of its own, or set --api-token TEXT and send Authorization: Bearer TEXT"
+            "without --api-token only programs of root on this machine may do this: the server \
+             runs as user 65534 (nobody), and so may strangers whom the system does not know; \
+             run it as a user of its own, or set --api-token TEXT and send Authorization: Bearer \
+             TEXT"
         }
         Verdict::Forbidden => {
             "without --api-token only programs of the server's own user or root on this machine \

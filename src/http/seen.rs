@@ -38,6 +38,15 @@ pub(super) fn accepted(
     forwarded
 }
 
+/// Parameters of its were not understood.
+pub(super) fn ignored(asker: &Asker<'_>, names: &[String]) {
+    if !clients_are_logged() {
+        return;
+    }
+    let names: String = names.join(", ").chars().take(QUOTED_CHARS_MAX).collect();
+    debug!(peer = %asker.peer, parameters = names, "unknown parameters ignored");
+}
+
 /// A client is refused for `reason`.
 pub(super) fn refused(asker: &Asker<'_>, reason: &str, answer: &Answer) {
     if !clients_are_logged() {

@@ -8,7 +8,6 @@ use std::any::Any;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
-use tracing::debug;
 
 use super::{
     Admission, Context, Endpoint, NotAdmitted, Public, Wanted,
@@ -141,7 +140,7 @@ fn understand(
 pub(super) fn check_names(query: Option<&str>, asker: &Asker<'_>) -> Result<(), Refused> {
     let ignored = query::nearly_known(query).map_err(bad_query)?;
     if !ignored.is_empty() {
-        debug!(peer = %asker.peer, parameters = ?ignored, "unknown parameters ignored");
+        seen::ignored(asker, &ignored);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,6 +29,12 @@ pub enum ListenError {
     /// The machine has no such address (or no IPv6).
     #[error("cannot listen on {0}: this machine has no such address; name one with {1}")]
     NoSuchAddress(SocketAddr, ListenOption),
+    /// An address that every network interface has.
+    #[error(
+        "cannot listen on {0}: a link-local address needs the number of its interface, as in \
+         [fe80::1%2]:8000 (see ip link); name it with {1}"
+    )]
+    NoInterface(SocketAddr, ListenOption),
     /// A port that needs a right.
     #[error(
         "cannot listen on {0}: a port below 1024 needs the capability CAP_NET_BIND_SERVICE \
@@ -44,6 +50,10 @@ pub enum ListenError {
 /// The option that names a listener.
 pub type ListenOption = &'static str;
 
+fn is_link_local(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
 /// Binds `count` sockets on `address`, which `option` names; port 0 picks one for all of them.
 ///
 /// # Errors
@@ -55,6 +65,9 @@ pub fn bind(
 ) -> Result<Vec<TcpListener>, ListenError> {
     let named = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => ListenError::Taken(address, option),
+        io::ErrorKind::InvalidInput if is_link_local(address) => {
+            ListenError::NoInterface(address, option)
+        }
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => {
             ListenError::NoSuchAddress(address, option)
         }
@@ -166,6 +179,14 @@ mod tests {
         let error = bind(foreign, 1, "--admin-listen").unwrap_err();
         assert!(matches!(error, ListenError::NoSuchAddress(at, _) if at == foreign), "{error}");
         assert!(error.to_string().ends_with("name one with --admin-listen"), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_link_local_address_without_its_interface_is_told_what_lacks() {
+        let error = bind("[fe80::1]:0".parse().unwrap(), 1, "--listen").unwrap_err();
+        assert!(error.to_string().contains("as in [fe80::1%2]:8000"), "{error}");
+        assert!("[fe80::1%2]:8000".parse::<SocketAddr>().is_ok(), "what is shown can be given");
     }
 
     #[test]

@@ -101,6 +101,20 @@ fn a_coded_body_is_415_and_says_what_is_taken() {
     post_with(server.addr(), "/broadcast", twice, b"stray").assert_status(415);
     let reason = ["reason=\"unsupported_encoding\""];
     assert_eq!(metric(server.addr(), "wsbcast_publish_failures_total", &reason), 8.0);
+    for charset in ["utf-16", "UTF-16LE", "\"utf-32\"; x=y", "ucs-2"] {
+        for kind in ["text/plain", "application/json", "application/x-ndjson"] {
+            let header = format!("Content-Type: {kind}; charset={charset}\r\n");
+            let refused = post_with(server.addr(), "/broadcast", &header, b"\0{\0}");
+            refused.assert_status(415);
+            assert!(refused.text().contains("UTF-8"), "{refused:?}");
+        }
+    }
+    let binary = "Content-Type: application/octet-stream; charset=utf-16\r\n";
+    post_with(server.addr(), "/broadcast?channel=other", binary, b"\0x").assert_status(202);
+    for charset in ["utf-8", "UTF8", "us-ascii", "iso-8859-1"] {
+        let header = format!("Content-Type: text/plain; charset={charset}\r\n");
+        post_with(server.addr(), "/broadcast?channel=other", &header, b"x").assert_status(202);
+    }
     let plain = "Content-Encoding: identity\r\n";
     post_with(server.addr(), "/broadcast", plain, b"sentinel").assert_status(202);
     client.assert_text("sentinel");
@@ -163,4 +177,42 @@ fn an_empty_form_is_no_message() {
         post_with(server.addr(), "/broadcast", meant, b"").assert_status(202);
         client.assert_text("");
     }
+}
+
+#[test]
+fn what_a_hint_quotes_has_an_end() {
+    let server = Server::start(&[]);
+    let addr = server.addr();
+    let long = "z".repeat(20_000);
+    let line = format!("{{\"{long}\":1,\"data\":1}}");
+    let batch =
+        post_with(addr, "/broadcast", "Content-Type: application/x-ndjson\r\n", line.as_bytes());
+    let publish = post(addr, &format!("/broadcast?{long}=1"), "x");
+    let listen = get(addr, &format!("/sse?channel={long}"));
+    for refused in [batch, publish, listen] {
+        refused.assert_status(400);
+        assert!(refused.body.len() < 1000, "{}", refused.body.len());
+    }
+}
+
+/// Whoever is in between may have gone by the other one (RFC 9112 §6.3).
+#[test]
+fn behind_a_body_of_two_lengths_nothing_is_a_request() {
+    let server = Server::start(&[]);
+    let addr = server.addr();
+    let mut client = Client::connect(addr);
+    let post = format!("POST /broadcast HTTP/1.1\r\nHost: {addr}\r\n");
+    for length in [4, 26] {
+        let mut http = Http::connect(addr);
+        http.send(format!(
+            "{post}Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n\r\n\
+             5\r\nfirst\r\n0\r\n\r\n{post}Content-Length: 5\r\n\r\nstray"
+        ));
+        http.response().assert_status(202);
+        http.finish();
+        http.assert_end();
+        client.assert_text("first");
+    }
+    once(addr, format!("{post}Content-Length: 8\r\nConnection: close\r\n\r\nsentinel"));
+    client.assert_text("sentinel");
 }
