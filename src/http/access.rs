@@ -16,22 +16,26 @@ use crate::broker::Principal;
 
 /// What the browser says of the page that asks.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// Headers that proxies add about whom they speak for; a star ends a beginning.
-const OF_PROXIES: [&str; 14] = [
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "cdn-loop",
-    "proxy-connection",
-    "x-forwarded*",
-    "x-original-*",
-    "x-envoy-*",
-    "x-amzn-*",
-    "cf-*",
-    "fastly-*",
+/// What is in the names of headers that proxies add about whom they speak for.
+const IN_PROXIES_NAMES: [&str; 8] =
+    ["forwarded", "real-ip", "client-ip", "clientip", "user-ip", "remote-addr", "proxy", "viewer-"];
+/// What such names begin with, where those who add them put their own name first.
+const PROXIES_NAMES: [&str; 15] = [
+    "x-original-",
+    "x-envoy-",
+    "x-amzn-",
+    "x-azure-",
+    "x-appengine-",
+    "x-vercel-",
+    "x-arr-",
+    "cf-",
+    "cdn-",
+    "fastly-",
+    "fly-",
+    "cloudfront-",
+    "tailscale-",
+    "ngrok-",
+    "x-scheme",
 ];
 /// Ends of names that nobody can register in the public DNS, so that no page has one of them.
 const PRIVATE_ENDS: [&str; 7] =
@@ -188,7 +192,7 @@ impl<'a> Asker<'a> {
             && names_loopback(host)
             && !self.headers.keys().any(tells_of_a_proxy)
             && self.origin_is(host)
-            && self.is_no_page_from_elsewhere()
+            && self.is_no_page_from_elsewhere(host)
     }
 
     /// Whether a browser sent it, or `fetch` elsewhere.
@@ -212,28 +216,26 @@ impl<'a> Asker<'a> {
         is_own && origins.next().is_none()
     }
 
-    /// Whether a page of another origin is behind this, as the browser tells.
-    fn is_no_page_from_elsewhere(&self) -> bool {
+    /// Whether no page of another origin is behind this, as far as the browser tells.
+    fn is_no_page_from_elsewhere(&self, host: &str) -> bool {
+        let is_of_host = |page: &str| {
+            let (scheme, rest) = page.split_once("://").unwrap_or_default();
+            is_of_host(&format!("{scheme}://{}", rest.split('/').next().unwrap_or_default()), host)
+        };
         let mut sites = self.headers.get_all(FETCH_SITE).iter();
+        let mut pages = self.headers.get_all(header::REFERER).iter();
         sites.all(|site| site == "same-origin" || site == "none")
+            && pages.all(|page| page.to_str().is_ok_and(is_of_host))
     }
 
     /// Where nothing but the request can be looked at: it is as programs send it, or a page of our
     /// own. A proxy that adds nothing speaks HTTP/1.0 if nobody tells it otherwise.
     fn is_no_silent_proxy(&self) -> bool {
-        let is_ours = |page: &str| {
-            let (scheme, rest) = page.split_once("://").unwrap_or_default();
-            let origin = format!("{scheme}://{}", rest.split('/').next().unwrap_or_default());
-            self.host().is_some_and(|host| is_of_host(&origin, host))
-        };
-        let mut pages = self.headers.get_all(header::REFERER).iter();
         let is_browser = self.headers.keys().any(|name| name.as_str().starts_with("sec-"))
             || self.headers.contains_key(header::COOKIE);
         let shows_its_page =
             self.headers.contains_key(header::ORIGIN) || self.headers.contains_key(FETCH_SITE);
-        self.version == Version::HTTP_11
-            && pages.all(|page| page.to_str().is_ok_and(is_ours))
-            && (!is_browser || shows_its_page)
+        self.version == Version::HTTP_11 && (!is_browser || shows_its_page)
     }
 
     /// Whether the admin listener is named as a page could name it that has made its own name mean
@@ -303,12 +305,12 @@ fn name_of(host: &str) -> Option<Name<'_>> {
     is_port.then_some(name)
 }
 
+/// Whether a header is one of a proxy's: by the words in its name, since new ones are made up.
 fn tells_of_a_proxy(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    OF_PROXIES.iter().any(|known| match known.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => name == *known,
-    })
+    let name = name.as_str().replace('_', "-");
+    name == "via"
+        || IN_PROXIES_NAMES.iter().any(|word| name.contains(word))
+        || PROXIES_NAMES.iter().any(|beginning| name.starts_with(beginning))
 }
 
 #[cfg(test)]
