@@ -103,3 +103,39 @@ fn a_shard_that_was_deaf_for_a_while_hears_what_follows() {
         assert_eq!(come_and_leave(&process, Since::Newest(10)).await, ["1", "2", "3"]);
     });
 }
+
+/// A process may keep little, and many come at once for much.
+#[test]
+fn what_is_read_for_those_who_come_is_bounded_and_who_would_wait_is_told_what_it_misses() {
+    run(async {
+        let server = RedisServer::start();
+        let publisher = Process::start(settings(&server), 1).await;
+        let text = "x".repeat(32 * 1024);
+        let names: Vec<String> = (0..500).map(|number| format!("c{number}")).collect();
+        for name in &names {
+            for _ in 0..8 {
+                offset(publisher.publish(name, &text).await);
+            }
+        }
+        // 125 MiB, of which 4 may be kept.
+        let mut small = settings(&server);
+        (small.history.bytes_max, small.history.total_bytes_max) = (1 << 20, 4 << 20);
+        let process = Process::start(small, 1).await;
+        costs(&server);
+        let shard = &*process.shards[0];
+        let come = names.iter().map(|name| async move {
+            shard.subscribe(channel(name)).await;
+            let since = Since::Newest(8);
+            let to = shard.position(channel(name), Some(&since)).await?;
+            Some(shard.recover(channel(name), since, to).await.missed.is_none())
+        });
+        let began = wsbcast::clock::now();
+        let whole = futures_util::future::join_all(come).await;
+        let took = wsbcast::clock::now() - began;
+        let (_, bytes) = costs(&server);
+        let allowed = (4 << 20) + 32 * 1024 * u64::try_from(took.as_millis()).unwrap();
+        // The first ones are begun before it is known how large they are.
+        assert!(bytes < allowed + (16 << 20), "{bytes} B in {took:?}");
+        assert!(whole.contains(&Some(true)), "some got all");
+    });
+}

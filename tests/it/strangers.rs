@@ -96,11 +96,15 @@ fn a_redis_that_sends_what_never_ends_takes_nobody_along() {
     for greetings in [0, 1, 2] {
         for lie in [nested.clone(), endless.clone(), line.clone(), "*1\r\n:1\r\n".repeat(9)] {
             let (address, had) = lying_redis(greetings, lie);
-            for url in [format!("redis://{address}"), format!("redis-cluster://{address}")] {
+            let sentinel = format!("redis-sentinel://{address}?sentinelServiceName=main");
+            for url in
+                [format!("redis://{address}"), format!("redis-cluster://{address}"), sentinel]
+            {
                 let before = had.load(Ordering::Relaxed);
                 let mut server = Server::start(&["--redis-url", &url]);
                 eventually(PATIENCE, "it has come several times", || {
-                    had.load(Ordering::Relaxed) >= before + 8
+                    assert!(server.is_running(), "{greetings} {url}");
+                    had.load(Ordering::Relaxed) >= before + 4
                 });
                 assert_eq!(get(server.addr(), "/livez").status, 200, "{greetings} {url}");
                 assert!(server.is_running());

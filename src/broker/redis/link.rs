@@ -177,7 +177,7 @@ impl Link {
         let reason = refusal::reason(error.details());
         let refusing = &self.shared.health_ref().refusing;
         refusing.count(reason);
-        refusing.refused(Subject::Channel(channel.clone()), reason, error, clock::now());
+        refusing.refused(Subject::Channel(channel.clone()), reason, &error.details(), clock::now());
     }
 
     /// Everything wanted of `part` is subscribed, or nothing is wanted of it any more. If that

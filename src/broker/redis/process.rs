@@ -144,7 +144,7 @@ impl Process {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),
                 readings: HashMap::new(),
                 questions: Questions::default(),
-                allowance: Allowance::new(history.total_bytes_max),
+                allowance: Allowance::new(history.total_bytes_max, history.bytes_max),
                 shards: HashMap::new(),
             }),
         })

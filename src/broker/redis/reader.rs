@@ -4,7 +4,7 @@
 //! channel is on its way in the process; the others wait for it and look again. What is known to
 //! be nowhere is not read for again.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use fred::types::Value;
 use tokio::{sync::watch, time::sleep};
@@ -43,21 +43,38 @@ enum Need<'a> {
     Nothing,
     /// Somebody reads; look again when it is over.
     Wait(watch::Receiver<()>),
-    /// Read from this offset on.
-    Read(Flight<'a>, u64),
+    /// Read from this offset on, if that is urgent or allowed.
+    Read {
+        flight: Flight<'a>,
+        first: u64,
+        is_allowed: bool,
+    },
 }
 
 /// The reading of one channel on its way; over when dropped, however it went.
 pub(super) struct Flight<'a> {
     process: &'a Process,
     channel: &'a ChannelName,
+    /// Bytes that are set apart for it, and what it brought.
+    apart: i64,
+    brought: Cell<Option<usize>>,
     /// Its end wakes who waits.
     _over: watch::Sender<()>,
 }
 
+impl Flight<'_> {
+    /// It has brought this.
+    pub(super) fn has_brought(&self, read: &Read) {
+        let cost = |one: &Stamped| one.kept.data.len() + HISTORY_MESSAGE_COST_BYTES;
+        self.brought.set(Some(read.messages.iter().map(cost).sum()));
+    }
+}
+
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        self.process.memory().readings.remove(self.channel);
+        let mut memory = self.process.memory();
+        memory.readings.remove(self.channel);
+        memory.allowance.end(self.apart, self.brought.get());
     }
 }
 
@@ -86,13 +103,13 @@ impl Process {
                     // It never sends: it resolves by its end.
                     let _ = reading.changed().await;
                 }
-                Need::Read(flight, _) if !is_urgent && !self.is_allowed() => {
+                Need::Read { flight, is_allowed: false, .. } if !is_urgent => {
                     drop(flight);
                     sleep(HISTORY_READ_PAUSE).await;
                 }
-                Need::Read(flight, first) => {
+                Need::Read { flight, first, .. } => {
                     let read = self.read_stream(link, channel, first).await?;
-                    let read = read.inspect(|read| self.pay(read));
+                    let read = read.inspect(|read| flight.has_brought(read));
                     let fed = read
                         .map_or(Fed::Known, |read| self.take_in(channel, read, first, usize::MAX));
                     drop(flight);
@@ -110,7 +127,7 @@ impl Process {
         since: &Since,
     ) -> Option<(Flight<'a>, Arc<str>, u64, usize)> {
         let mut depth = usize::MAX;
-        if !self.history.is_on() || !self.is_allowed() {
+        if !self.history.is_on() {
             return None;
         }
         let Position { epoch, offset } = match since {
@@ -129,19 +146,9 @@ impl Process {
         };
         // Where the channel stands is not known.
         match self.need(channel, Span { epoch: &epoch, after: offset, to: u64::MAX }) {
-            Need::Read(flight, first) => Some((flight, epoch, first, depth)),
-            Need::Wait(_) | Need::Nothing => None,
+            Need::Read { flight, first, is_allowed: true } => Some((flight, epoch, first, depth)),
+            Need::Read { .. } | Need::Wait(_) | Need::Nothing => None,
         }
-    }
-
-    /// Whether a history may be read for somebody who asks for it.
-    fn is_allowed(&self) -> bool {
-        self.memory().allowance.is_open(clock::now())
-    }
-
-    pub(super) fn pay(&self, read: &Read) {
-        let cost = |one: &Stamped| one.kept.data.len() + HISTORY_MESSAGE_COST_BYTES;
-        self.memory().allowance.pay(read.messages.iter().map(cost).sum());
     }
 
     fn need<'a>(&'a self, channel: &'a ChannelName, span: Span<'_>) -> Need<'a> {
@@ -167,7 +174,11 @@ impl Process {
         }
         let (over, waiting) = watch::channel(());
         memory.readings.insert(channel.clone(), waiting);
-        Need::Read(Flight { process: self, channel, _over: over }, first)
+        let is_allowed = memory.allowance.is_open(clock::now());
+        let apart = memory.allowance.begin();
+        let brought = Cell::new(None);
+        let flight = Flight { process: self, channel, apart, brought, _over: over };
+        Need::Read { flight, first, is_allowed }
     }
 
     async fn read_stream(

@@ -145,8 +145,8 @@ impl Process {
             return Ok(self.empty(link).await);
         };
         let fed = match (read, &reading) {
-            (Some(read), Some((_, _, first, depth))) => {
-                self.pay(&read);
+            (Some(read), Some((flight, _, first, depth))) => {
+                flight.has_brought(&read);
                 self.take_in(channel, read, *first, *depth)
             }
             _ if self.has_replaced(channel, &standing.position.epoch) => Fed::Diverged,

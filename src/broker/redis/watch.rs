@@ -147,7 +147,9 @@ impl Watch {
                 match refusing.is_refused(&subject) {
                     true if counts(reason) => refusing.still_refused(&subject, reason),
                     true => refusing.accepted(|| subject, now),
-                    false if counts(reason) => refusing.refused(subject, reason, &error, now),
+                    false if counts(reason) => {
+                        refusing.refused(subject, reason, &error.details(), now)
+                    }
                     false => {}
                 }
             }
