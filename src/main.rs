@@ -2,16 +2,13 @@
 //!
 //! Only the order of events stands here.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use tracing::error;
 use wsbcast::{
     config::{self, Command, Config, Health},
     http::health_client,
-    server::{Server, StartError},
+    server::{Server, StartError, signals},
     telemetry,
 };
 
@@ -19,12 +16,16 @@ use wsbcast::{
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
+    signals::prepare();
     let code = match config::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Command::Serve(config)) => serve(*config),
         Ok(Command::Health(health)) => check(&health),
         Err(stop) => {
-            // Nobody may be reading; the exit code tells all the same.
-            let _ = stop.print();
+            match stop.answer() {
+                // Whoever pages through help takes all the time it needs, or is gone.
+                Some(answer) => drop(answer.print()),
+                None => telemetry::say(stop.to_string()),
+            }
             stop.exit_code()
         }
     };
@@ -36,7 +37,7 @@ fn serve(config: Config) -> u8 {
     let _log = match telemetry::init(&config.log) {
         Ok(log) => log,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "wsbcast: {error}");
+            telemetry::say(format!("wsbcast: {error}\n"));
             return EXIT_FAILURE;
         }
     };
@@ -54,7 +55,7 @@ fn check(health: &Health) -> u8 {
     match health_client::check(&health.targets, &health.host, &health.path) {
         Ok(()) => 0,
         Err(unhealthy) => {
-            let _ = writeln!(io::stderr(), "wsbcast health: {unhealthy}");
+            telemetry::say(format!("wsbcast health: {unhealthy}\n"));
             EXIT_FAILURE
         }
     }

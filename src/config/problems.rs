@@ -4,10 +4,7 @@
 //! before they get here. [`Stop`] is every way in which reading the options ends without a
 //! server, with its exit code; ending the process is `main`'s business.
 
-use std::{
-    fmt,
-    io::{self, Write},
-};
+use std::fmt;
 
 use thiserror::Error;
 
@@ -68,24 +65,16 @@ impl Stop {
     /// 0 for help and version, else 2.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        if self.is_error() { EXIT_BAD_OPTIONS } else { 0 }
+        if self.answer().is_none() { EXIT_BAD_OPTIONS } else { 0 }
     }
 
-    /// Prints it: help and version to standard output, all else to standard error.
-    ///
-    /// # Errors
-    /// When nobody reads the stream any more.
-    pub fn print(&self) -> io::Result<()> {
+    /// Help or version, if that was asked for: what prints itself to standard output. All else is
+    /// text for standard error.
+    #[must_use]
+    pub fn answer(&self) -> Option<&clap::Error> {
         match self {
-            Self::CommandLine(error) => error.print(),
-            Self::BadValues(bad) => write!(io::stderr(), "{bad}"),
-        }
-    }
-
-    fn is_error(&self) -> bool {
-        match self {
-            Self::CommandLine(error) => error.use_stderr(),
-            Self::BadValues(_) => true,
+            Self::CommandLine(answer) if !answer.use_stderr() => Some(answer),
+            Self::CommandLine(_) | Self::BadValues(_) => None,
         }
     }
 }

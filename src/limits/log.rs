@@ -20,6 +20,8 @@ pub const QUOTED_CHARS_MAX: usize = 200;
 pub const LOG_LINE_REPEAT: Duration = Duration::from_secs(60);
 /// At the end of the process, for the lines that wait; then they are lost.
 pub const LOG_FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+/// ...once a second signal has come, or a command that serves nothing has failed.
+pub const LOG_FLUSH_DEADLINE_HURRIED: Duration = Duration::from_millis(100);
 /// Between two looks whether they are written.
 pub const LOG_FLUSH_POLL: Duration = Duration::from_millis(1);
 /// Between two attempts to write where standard error does not block.

@@ -21,6 +21,7 @@ use crate::{
     limits::{
         CONSOLE_CLOSE_OVER, DRAIN_PROGRESS_INTERVAL, FORCED_EXIT_DEADLINE, LAST_REQUESTS_DEADLINE,
     },
+    telemetry,
 };
 
 /// How the serving came to its end.
@@ -130,6 +131,7 @@ impl Coordinator {
                 1 => self.start(name),
                 2 => {
                     warn!(signal = name, "second signal: closing everyone with 1001 now");
+                    telemetry::hurry();
                     self.machine.stop(now);
                 }
                 _ => {

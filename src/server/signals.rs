@@ -2,6 +2,8 @@
 //!
 //! The server takes [`Signal`]s from a channel, so that tests can send them without a process;
 //! [`from_os`] fills that channel from the system. It must be called before "ready" is logged.
+//! [`prepare`] is called before anything: what the parent left of signals, and those that the
+//! process's own writes raise, must keep nobody from draining it.
 
 use std::io;
 #[cfg(unix)]
@@ -10,9 +12,12 @@ use std::thread;
 use tokio::sync::mpsc;
 
 #[cfg(unix)]
+use nix::sys::signal::{SigSet, Signal as Number};
+
+#[cfg(unix)]
 use super::Exit;
 #[cfg(unix)]
-use crate::{clock, limits::THIRD_SIGNAL_DEADLINE};
+use crate::{clock, limits::THIRD_SIGNAL_DEADLINE, telemetry};
 use crate::{clock::Millis, limits::SIGNAL_MERGE};
 
 /// Signals that wait to be looked at; more than a person can send meanwhile.
@@ -39,6 +44,33 @@ pub fn channel() -> (mpsc::Sender<Signal>, Signals) {
     mpsc::channel(SIGNALS_WAITING_MAX)
 }
 
+/// Sets the mask of the calling thread, and of all that it starts. Signals that ask for something
+/// get through, though the parent had them blocked. Those that our own writes raise are blocked,
+/// and the write returns an error or goes on instead: SIGXFSZ, of a log that has grown to
+/// RLIMIT_FSIZE; SIGTTOU, of a job in the background whose terminal is set to `tostop`; SIGPIPE,
+/// which Rust's runtime ignores already.
+pub fn prepare() {
+    #[cfg(unix)]
+    {
+        let of_writes = [Number::SIGXFSZ, Number::SIGTTOU, Number::SIGPIPE];
+        // Refused only for what is no signal.
+        let _ = SigSet::from_iter(of_writes).thread_block();
+        let _ = SigSet::from_iter(HANDLED).thread_unblock();
+    }
+}
+
+/// What [`from_os`] catches, also where the parent had it ignored, as `nohup` and shells do: who
+/// sends one to this process means it.
+#[cfg(unix)]
+const HANDLED: [Number; 6] = [
+    Number::SIGINT,
+    Number::SIGTERM,
+    Number::SIGQUIT,
+    Number::SIGHUP,
+    Number::SIGUSR1,
+    Number::SIGUSR2,
+];
+
 /// Installs the handlers, and starts a thread that takes what they catch to the control thread.
 /// Should that one hang, whatever on, the third signal to terminate ends the process all the same.
 ///
@@ -46,21 +78,17 @@ pub fn channel() -> (mpsc::Sender<Signal>, Signals) {
 /// When the system refuses a handler or the thread.
 #[cfg(unix)]
 pub fn from_os() -> io::Result<Signals> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-
     let (sender, signals) = channel();
-    let numbers = [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
+    let numbers = HANDLED.map(|number| number as i32);
     let mut caught = signal_hook::iterator::Signals::new(numbers)?;
     let forward = move || {
         let mut terminations = Terminations::default();
         for number in caught.forever() {
-            let signal = match number {
-                SIGTERM => Signal::Terminate("SIGTERM"),
-                SIGINT => Signal::Terminate("SIGINT"),
-                SIGQUIT => Signal::Terminate("SIGQUIT"),
-                SIGUSR1 => Signal::Ignored("SIGUSR1"),
-                SIGUSR2 => Signal::Ignored("SIGUSR2"),
-                _ => Signal::Ignored("SIGHUP"),
+            let signal = match Number::try_from(number) {
+                Ok(end @ (Number::SIGTERM | Number::SIGINT | Number::SIGQUIT)) => {
+                    Signal::Terminate(end.as_str())
+                }
+                other => Signal::Ignored(other.map_or("", Number::as_str)),
             };
             let is_to_end = matches!(signal, Signal::Terminate(_));
             // What is ignored anyway leaves room for what is not.
@@ -68,8 +96,11 @@ pub fn from_os() -> io::Result<Signals> {
                 // Full: the control thread has not looked for long; gone: the process ends.
                 let _ = sender.try_send(signal);
             }
-            if is_to_end && terminations.add(clock::now()) > 2 {
-                end_in_any_case();
+            match is_to_end.then(|| terminations.add(clock::now())) {
+                None | Some(0 | 1) => {}
+                // The control thread may have left already, and wait for the log.
+                Some(2) => telemetry::hurry(),
+                Some(_) => end_in_any_case(),
             }
         }
     };

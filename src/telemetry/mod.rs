@@ -8,9 +8,9 @@
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write as _},
     panic,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
 
@@ -18,11 +18,13 @@ use thiserror::Error;
 use tracing::{Dispatch, callsite, dispatcher, error, warn};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
 
+use crate::limits::LOG_FLUSH_DEADLINE;
+
 mod queue;
 mod seldom;
 
-use queue::Queue;
-pub use queue::lines_dropped;
+use queue::{Missing, Queue};
+pub use queue::{hurry, lines_dropped};
 pub use seldom::Place;
 pub(crate) use seldom::seldom;
 
@@ -85,12 +87,37 @@ pub fn init(settings: &Settings) -> Result<Log, InitError> {
         format: settings.format,
         colours: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
-    let notice =
-        move |lines| look.line(|| warn!(lines, "log lines were dropped: nobody took them in time"));
+    let notice = move |missing: &Missing| look.line(|| tell(missing));
     let queue = Queue::start(io::stderr(), notice, seldom::tell_due)?;
     dispatcher::set_global_default(look.dispatch(filter, queue.clone()))?;
     log_panics(look, queue.clone());
     Ok(Log(queue))
+}
+
+fn tell(missing: &Missing) {
+    let Missing { unread, unwritten, error } = missing;
+    if *unwritten > 0 {
+        let error = error.as_deref().unwrap_or("nothing was taken");
+        warn!(error, lines = unwritten, "log lines could not be written");
+    }
+    if *unread > 0 {
+        warn!(lines = unread, "log lines were dropped: nobody took them in time");
+    }
+}
+
+/// Says `text` on standard error where there is no log, and waits for whoever reads it no longer
+/// than the log would: an exit code must not hang on it.
+pub fn say(text: String) {
+    let (done, is_done) = mpsc::sync_channel(1);
+    let write = move || {
+        // Nobody may be there to read it; the exit code tells all the same.
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = done.send(());
+    };
+    // Without a thread there is nobody to wait for: then it is lost, and the exit code tells.
+    if thread::Builder::new().name("say".to_owned()).spawn(write).is_ok() {
+        let _ = is_done.recv_timeout(LOG_FLUSH_DEADLINE);
+    }
 }
 
 /// A panic's message goes where all lines go, whatever the level: std's own hook would wait for

@@ -2,17 +2,18 @@
 //!
 //! Whoever logs never waits: a line for which there is no room is dropped and counted, and so is
 //! one that can't be written. Standard error may be a pipe that nobody reads, a full disk or a
-//! stopped terminal; then this thread stands still, and nothing else does. Nothing here may be
-//! needed for anything but the log.
+//! stopped terminal; then this thread stands still, and nothing else does. What it tells of
+//! missing lines says which of the two it was. Nothing here may be needed for anything but the log.
 
 use std::{
     io::{self, ErrorKind, Write},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -20,13 +21,15 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::{
     clock::{self, Millis},
     limits::{
-        LOG_COUNT_INTERVAL, LOG_FLUSH_DEADLINE, LOG_FLUSH_POLL, LOG_QUEUE_BYTES_MAX,
-        LOG_QUEUE_LINES_MAX, LOG_TICK, LOG_WRITE_RETRY,
+        LOG_COUNT_INTERVAL, LOG_FLUSH_DEADLINE, LOG_FLUSH_DEADLINE_HURRIED, LOG_FLUSH_POLL,
+        LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX, LOG_TICK, LOG_WRITE_RETRY,
     },
 };
 
 /// Lines that nobody will read, of all logs of this process.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// The process is to end sooner than the log would let it.
+static HURRIED: AtomicBool = AtomicBool::new(false);
 
 type Line = Box<[u8]>;
 
@@ -44,20 +47,38 @@ pub fn lines_dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
+/// The end of the process waits for the log no longer than a moment from now on, also where it
+/// waits already.
+pub fn hurry() {
+    HURRIED.store(true, Ordering::Relaxed);
+}
+
+/// Lines that nobody will read and the log has not spoken of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// For these there was no room: nobody took the others.
+    pub(super) unread: u64,
+    /// These could not be written...
+    pub(super) unwritten: u64,
+    /// ...the last of them for this reason.
+    pub(super) error: Option<String>,
+}
+
 impl Queue {
-    /// Starts the thread, which writes to `out`. `notice` makes the line that tells how many
-    /// lines are missing; `tick` is called now and then, and may log.
+    /// Starts the thread, which writes to `out`. `notice` makes the lines that tell what is
+    /// missing; `tick` is called now and then, and may log.
     pub(super) fn start(
         out: impl Write + Send + 'static,
-        notice: impl Fn(u64) -> Vec<u8> + Send + 'static,
+        notice: impl Fn(&Missing) -> Vec<u8> + Send + 'static,
         tick: impl Fn(Millis) + Send + 'static,
     ) -> io::Result<Self> {
         let (sender, lines) = sync_channel(LOG_QUEUE_LINES_MAX);
         let queue = Self { sender, bytes: Arc::default() };
         let bytes = queue.bytes.clone();
-        let pen = Pen { out, torn: false };
+        let pen = Pen::new(out);
         let told = lines_dropped();
-        let writer = Writer { lines, bytes, pen, notice, tick, told, missing_since: None };
+        let writer =
+            Writer { lines, bytes, pen, notice, tick, told, unwritten: 0, missing_since: None };
         thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
         Ok(queue)
     }
@@ -75,10 +96,14 @@ impl Queue {
     /// Waits until all lines are written, for a bounded time.
     pub(super) fn flush(&self) {
         let start = clock::instant();
-        while self.bytes.load(Ordering::Acquire) > 0 && start.elapsed() < LOG_FLUSH_DEADLINE {
+        while self.bytes.load(Ordering::Acquire) > 0 && start.elapsed() < flush_deadline() {
             thread::park_timeout(LOG_FLUSH_POLL);
         }
     }
+}
+
+fn flush_deadline() -> Duration {
+    if HURRIED.load(Ordering::Relaxed) { LOG_FLUSH_DEADLINE_HURRIED } else { LOG_FLUSH_DEADLINE }
 }
 
 /// The formatter gives each line at once.
@@ -110,12 +135,13 @@ struct Writer<O, N, T> {
     tick: T,
     /// Of the dropped lines, those that the log speaks of.
     told: u64,
+    /// Of those that it does not speak of, those that could not be written.
+    unwritten: u64,
     missing_since: Option<Millis>,
 }
 
-impl<O: Write, N: Fn(u64) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
+impl<O: Write, N: Fn(&Missing) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
     fn run(mut self) {
-        never_stop_for_a_terminal();
         let mut next_tick = Millis::default();
         loop {
             let line = match self.lines.recv_timeout(LOG_TICK) {
@@ -134,6 +160,7 @@ impl<O: Write, N: Fn(u64) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
                 self.tell_what_is_missing(is_last, now);
             } else {
                 DROPPED.fetch_add(1, Ordering::Relaxed);
+                self.unwritten += 1;
             }
             // Only now: whoever waits for the end waits for the notice, too.
             self.bytes.fetch_sub(line.len(), Ordering::Release);
@@ -147,9 +174,17 @@ impl<O: Write, N: Fn(u64) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
             return;
         }
         let since = *self.missing_since.get_or_insert(now);
-        let is_due = is_last || since + LOG_COUNT_INTERVAL <= now;
-        if is_due && self.pen.write(&(self.notice)(dropped - self.told)) {
+        if !is_last && now < since + LOG_COUNT_INTERVAL {
+            return;
+        }
+        let missing = Missing {
+            unread: (dropped - self.told).saturating_sub(self.unwritten),
+            unwritten: self.unwritten,
+            error: self.pen.error.clone(),
+        };
+        if self.pen.write(&(self.notice)(&missing)) {
             self.told = dropped;
+            self.unwritten = 0;
             self.missing_since = None;
         }
     }
@@ -160,9 +195,15 @@ struct Pen<O> {
     out: O,
     /// The last line is there in part.
     torn: bool,
+    /// Why a line could not be written; the last time that one could not.
+    error: Option<String>,
 }
 
 impl<O: Write> Pen<O> {
+    fn new(out: O) -> Self {
+        Self { out, torn: false, error: None }
+    }
+
     /// Writes a line, however long that takes; whether it is there.
     fn write(&mut self, line: &[u8]) -> bool {
         if self.torn && !self.write_bytes(b"\n") {
@@ -185,25 +226,15 @@ impl<O: Write> Pen<O> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     thread::park_timeout(LOG_WRITE_RETRY);
                 }
-                Err(_) => return false,
+                Err(error) => {
+                    self.error = Some(error.to_string());
+                    return false;
+                }
             }
         }
         true
     }
 }
-
-/// A job in the background that writes to its terminal is stopped as a whole after `stty tostop`;
-/// where the writing thread has the signal blocked, the kernel lets it write instead.
-#[cfg(unix)]
-fn never_stop_for_a_terminal() {
-    let mut signals = nix::sys::signal::SigSet::empty();
-    signals.add(nix::sys::signal::Signal::SIGTTOU);
-    // Refused only for what is no signal.
-    let _ = signals.thread_block();
-}
-
-#[cfg(not(unix))]
-fn never_stop_for_a_terminal() {}
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use crate::support::{
     metrics::Metrics,
     now,
     publish::Publisher,
-    server::Server,
+    server::{Launch, Server},
 };
 
 /// From the last client's leaving to the end of the process: promised are 50 ms, asserted is
@@ -30,6 +30,19 @@ fn without_clients_a_signal_ends_it_at_once_with_code_0() {
         let start = now();
         server.assert_exit(0);
         assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
+    }
+}
+
+/// A parent's mask and ignored signals are inherited, and a server that nobody can drain with it.
+#[test]
+fn signals_drain_it_also_where_the_parent_blocked_or_ignored_them() {
+    let blocked = "exec env --block-signal=TERM,INT,QUIT \"$0\" \"$@\"";
+    for before in [blocked, "trap '' TERM INT QUIT"] {
+        for name in ["TERM", "INT", "QUIT"] {
+            let mut server = Launch::on_a_free_port(&[]).after(before).start();
+            server.signal(&[name]);
+            server.assert_exit(0);
+        }
     }
 }
 

@@ -43,7 +43,11 @@ impl Write for Gate {
 }
 
 fn start(gate: &Gate) -> Queue {
-    let notice = |count| format!("missing {count}\n").into_bytes();
+    let notice = |missing: &Missing| {
+        let Missing { unread, unwritten, error } = missing;
+        let error = error.as_deref().unwrap_or("none");
+        format!("missing {unread} and {unwritten}: {error}\n").into_bytes()
+    };
     Queue::start(gate.clone(), notice, |_| {}).unwrap()
 }
 
@@ -65,7 +69,8 @@ fn who_logs_never_waits_and_what_is_missing_is_counted_and_told() {
     let kept = LOG_QUEUE_LINES_MAX + 1_000 - usize::try_from(dropped).unwrap();
     assert_eq!(text.lines().count(), kept + 1);
     assert!(text.starts_with("0\n1\n2\n"), "in order");
-    assert!(text.ends_with(&format!("missing {dropped}\n")), "once, when it goes on");
+    let told = format!("missing {dropped} and 0: none\n");
+    assert!(text.ends_with(&told), "once, when it goes on");
 
     gate.set(|inside| inside.shut = true);
     let before = lines_dropped();
@@ -74,6 +79,7 @@ fn who_logs_never_waits_and_what_is_missing_is_counted_and_told() {
         queue.push(&line);
     }
     assert!(lines_dropped() >= before + 10, "bytes are bounded as well");
+    let unread = lines_dropped() - dropped;
     gate.set(|inside| (inside.shut, inside.fails) = (false, true));
     queue.flush();
     let before = lines_dropped();
@@ -83,8 +89,10 @@ fn who_logs_never_waits_and_what_is_missing_is_counted_and_told() {
     gate.set(|inside| inside.fails = false);
     queue.push(b"after\n");
     queue.flush();
-    let missing = lines_dropped() - dropped;
-    assert!(gate.text().ends_with(&format!("after\nmissing {missing}\n")), "told when it can be");
+    let unwritten = lines_dropped() - dropped - unread;
+    let error = io::Error::from(ErrorKind::StorageFull);
+    let told = format!("after\nmissing {unread} and {unwritten}: {error}\n");
+    assert!(gate.text().ends_with(&told), "told when it can be, with the reason");
 }
 
 #[test]
@@ -107,7 +115,7 @@ fn a_torn_line_does_not_spoil_the_next() {
             Ok(())
         }
     }
-    let mut pen = Pen { out: Tears(Vec::new(), 0), torn: false };
+    let mut pen = Pen::new(Tears(Vec::new(), 0));
     assert!(!pen.write(b"first\n"));
     assert!(pen.write(b"second\n"));
     assert_eq!(pen.out.0, b"fi\nsecond\n");
