@@ -167,8 +167,6 @@ pub const PASS_BYTES_PER_LOOK: u64 = 1024 * 1024;
 pub const LAGGARDS_PER_PASS: u32 = 128;
 /// Clients whose close begins per pass when messages were lost that all of them should have got.
 pub const PARTING_PER_PASS: u32 = 1024;
-/// Such rounds between two beats when there is no pass; the rest with the next beat.
-pub const ROUNDS_PER_TICK_MAX: u32 = 64;
 /// Clients that one look at all of them finds that hold the most.
 pub const HOLDERS_PICKED_MAX: usize = 256;
 /// Places of clients in logs that are looked at, without a pass, for what may be freed.

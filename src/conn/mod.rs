@@ -137,8 +137,6 @@ pub struct Clients {
     inflater: Inflater,
     hub_events: Vec<hub::Event>,
     due: Vec<usize>,
-    /// How often this tick still looks for those who have to go for memory's sake.
-    rounds_left: u32,
     again: Vec<Key>,
     requests: Vec<Request>,
     /// What clients that are gone had still to say; each goes on behind a message on its way.
@@ -178,7 +176,6 @@ impl Clients {
             read_buffer: vec![0; limits::READ_BUFFER_BYTES].into(),
             hub_events: Vec::new(),
             due: Vec::new(),
-            rounds_left: 0,
             again: Vec::new(),
             requests: Vec::new(),
             orphans: HashMap::new(),

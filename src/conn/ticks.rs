@@ -5,7 +5,7 @@
 //! tick only notes who is due, and whoever drives the table works it off between other things.
 
 use super::Clients;
-use crate::{clock::Millis, limits::ROUNDS_PER_TICK_MAX};
+use crate::clock::Millis;
 
 impl Clients {
     /// A whole tick in one go.
@@ -20,7 +20,6 @@ impl Clients {
         self.now = self.now.max(now);
         self.wheel.turn(self.now, &mut self.due);
         self.hub.tick();
-        self.rounds_left = ROUNDS_PER_TICK_MAX;
         self.settle();
         let held_bytes = self.hub.held_bytes() + self.input.held_bytes();
         self.metrics.backlog_bytes.set(held_bytes as u64);
@@ -36,7 +35,11 @@ impl Clients {
             }
         }
         self.settle();
-        self.due.is_empty() && self.free_memory(keep_going) && self.pace(self.now, keep_going)
+        if !self.due.is_empty() {
+            return false;
+        }
+        self.free_memory(keep_going);
+        self.pace(self.now, keep_going)
     }
 
     /// Whether what is published should wait until a pass has made room.
@@ -45,16 +48,12 @@ impl Clients {
         self.hub.is_pressed()
     }
 
-    /// Whoever still has to go for memory's sake does, for a while: passes see to the same.
-    fn free_memory(&mut self, keep_going: &mut dyn FnMut() -> bool) -> bool {
-        while self.rounds_left > 0 && self.hub.owes_room() {
-            if !keep_going() {
-                return false;
-            }
-            self.rounds_left -= 1;
+    /// Whoever still has to go for memory's sake does, as long as this slice lasts: passes see to
+    /// the same, and the next tick goes on.
+    fn free_memory(&mut self, keep_going: &mut dyn FnMut() -> bool) {
+        while self.hub.owes_room() && keep_going() {
             self.hub.go_round();
             self.settle();
         }
-        true
     }
 }
