@@ -85,7 +85,7 @@ def unread_answers(port):
             end.sendall(said)
         return end
 
-    hold(wire.flood(3000, 15, begin))
+    hold(wire.flood(1500, 12, begin))
 
 
 def pings(port):
