@@ -51,9 +51,6 @@ pub const PUBLISH_ANSWER_DEADLINE: Duration = Duration::from_millis(1150);
 pub const BATCH_TURN_BYTES: usize = 128 * 1024;
 /// Least bound of an ndjson body, whatever one message may have; past it 413.
 pub const BATCH_BYTES_MAX_MIN: usize = 8 * 1024 * 1024;
-/// Bodies of one shard that are being read or published, in bytes; past it 503. One request is
-/// always let through.
-pub const HTTP_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A body's single piece up to this is copied: a view would keep hyper's whole buffer alive.
 pub const BODY_COPY_BYTES_MAX: usize = 1024;
 /// For `POST /admin/drain` to wait until the phase has turned, before it answers as things are.

@@ -82,22 +82,21 @@ pub(super) fn date() -> Option<String> {
     DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()
 }
 
-/// The bytes of an answer; dropped by hyper once it has them in its buffer, or needs none.
+/// The bytes of an answer; dropped by hyper once it has taken them, or needs none.
 pub(super) struct AnswerBody {
     data: Option<Bytes>,
-    bytes: usize,
     note: Rc<Note>,
 }
 
 impl AnswerBody {
     pub(super) fn new(data: Bytes, note: Rc<Note>) -> Self {
-        Self { bytes: data.len(), data: Some(data).filter(|data| !data.is_empty()), note }
+        Self { data: Some(data).filter(|data| !data.is_empty()), note }
     }
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.note.answer_is_encoded(self.bytes);
+        self.note.answer_is_encoded();
     }
 }
 

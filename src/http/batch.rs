@@ -2,34 +2,35 @@
 //!
 //! All lines are checked before anything is sent; a mistake names its line. Then they are handed
 //! to the broker in order, as many at a time as `pace` allows, and each one's result stands in the
-//! answer at its place. A later message's fate does not depend on an earlier one's, but that none
-//! is begun after the deadline. A long batch lets others have their turn in between.
+//! answer at its place. What that takes at most is known, and charged for, before the first line is
+//! looked at. A later message's fate does not depend on an earlier one's, but that none is begun
+//! after the deadline. A long batch lets others have their turn in between.
+
+mod report;
 
 use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::StatusCode;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::task::yield_now;
 
+use self::report::Report;
 use super::{
     Public,
-    answer::{self, Answer, Problem},
+    answer::Answer,
     pace::Pace,
-    publish::{self, Published, Refused, bad_channel, invalid, too_big},
+    publish::{self, Refused, bad_channel, invalid, too_big},
 };
 use crate::{
-    broker::{self, IdempotencyKey, Principal, PublishError},
+    broker::{self, IdempotencyKey, Principal},
     channel::ChannelName,
-    clock, limits,
+    clock::Millis,
+    limits,
     metrics::PublishFailure,
     ws::Kind,
 };
-
-/// What became of a line; None: it was not begun in time.
-type Fate = Option<Result<Published, PublishError>>;
 
 /// A line as it is written. A misspelt key must not send a message somewhere else.
 #[derive(Deserialize)]
@@ -51,16 +52,12 @@ pub(super) struct Message {
     key: Option<IdempotencyKey>,
 }
 
-#[derive(Serialize)]
-struct Report {
-    results: Vec<Outcome>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Outcome {
-    Published(Published),
-    Failed(Problem<'static>),
+/// What it may take to work on `body`, beside itself: copies of its messages, and their results.
+pub(super) fn work_bytes(body: &[u8], has_key: bool) -> usize {
+    let lines = body.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let key = if has_key { limits::BATCH_KEY_COST_BYTES } else { 0 };
+    let line = limits::BATCH_LINE_COST_BYTES + key + limits::BATCH_RESULT_BYTES_MAX;
+    body.len() + lines.min(limits::BATCH_LINES_MAX) * line
 }
 
 /// Checks all lines. `channel` is for those that name none; empty lines are skipped. With the
@@ -102,11 +99,16 @@ pub(super) async fn parse(
 }
 
 /// Publishes in order. 202 if all were published, else the first failure's status, so that a
-/// publisher that looks at nothing else notices. What was not begun by the deadline is not
+/// publisher that looks at nothing else notices. What was not begun by `deadline` is not
 /// published: later ones are not either, so that the order of a channel stays.
-pub(super) async fn publish(public: &Public, who: Principal, messages: Vec<Message>) -> Answer {
-    let pace = &Pace::new(clock::now() + limits::BATCH_DEADLINE);
-    let mut fates: Vec<Fate> = Vec::with_capacity(messages.len());
+pub(super) async fn publish(
+    public: &Public,
+    who: Principal,
+    messages: Vec<Message>,
+    deadline: Millis,
+) -> Answer {
+    let pace = &Pace::new(deadline);
+    let mut report = Report::new(messages.len());
     // Begun in order, and `buffered` polls in order: that is the order the broker keeps.
     let publishing = stream::iter(messages)
         .then(|message| async move {
@@ -128,26 +130,12 @@ pub(super) async fn publish(public: &Public, who: Principal, messages: Vec<Messa
         if fate.is_none() {
             public.metrics.publish_failures.add(PublishFailure::DeadlineExceeded as usize, 1);
         }
-        fates.push(fate);
-        if fates.len().is_multiple_of(limits::BATCH_WINDOW_MIN) {
+        report.add(fate);
+        if report.lines.is_multiple_of(limits::BATCH_WINDOW_MIN) {
             yield_now().await;
         }
     }
-    let failed = fates.iter().find_map(|fate| match fate {
-        Some(Ok(_)) => None,
-        Some(Err(error)) => Some(publish::status(error)),
-        None => Some(StatusCode::SERVICE_UNAVAILABLE),
-    });
-    let results = fates.into_iter().map(|fate| match fate {
-        Some(Ok(published)) => Outcome::Published(published),
-        Some(Err(error)) => Outcome::Failed(publish::explain(&error)),
-        None => Outcome::Failed(Problem {
-            error: PublishFailure::WORDS[PublishFailure::DeadlineExceeded as usize],
-            hint: "the batch's time was over before its turn; it was not published: send it again",
-        }),
-    });
-    let report = Report { results: results.collect() };
-    answer::json(failed.unwrap_or(StatusCode::ACCEPTED), &report)
+    report.answer()
 }
 
 /// What is wrong with a line.

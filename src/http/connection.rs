@@ -18,7 +18,7 @@ use bytes::Bytes;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tracing::debug;
@@ -238,15 +238,26 @@ where
     .await
 }
 
+/// How much could be read of what nobody wants; 0: the end.
+async fn thrown_away<I: AsyncRead + Unpin>(stream: &mut I) -> io::Result<usize> {
+    poll_fn(|cx| {
+        // Whoever waits holds no buffer.
+        let mut bytes = [0; limits::LINGER_READ_BYTES];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+    .await
+}
+
 /// Reads on after the last answer, so that what the peer still sends does not reset it away.
 async fn linger<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) {
     let rest = async {
         // hyper may have shut it already, then this fails, and reading goes on all the same.
         let _ = stream.shutdown().await;
-        let mut buffer = vec![0; limits::LINGER_READ_BYTES];
         let mut left = limits::LINGER_BYTES_MAX;
         while left > 0 {
-            match stream.read(&mut buffer).await {
+            match thrown_away(stream).await {
                 Ok(0) | Err(_) => return,
                 Ok(count) => left = left.saturating_sub(count),
             }

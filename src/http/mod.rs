@@ -31,7 +31,15 @@ mod tests;
 mod unreadable;
 mod upgrade;
 
-use std::{any::Any, fmt, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -39,7 +47,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::owner::Owner;
 pub use self::{
-    body::BodyBudget,
     pace::BatchRoom,
     places::{Place, Places, Room},
 };
@@ -96,8 +103,6 @@ pub struct Public {
     pub admit: Rc<Admit>,
     /// This shard's counters.
     pub metrics: Arc<ShardMetrics>,
-    /// What the bodies of all connections take up; starts empty.
-    pub body_budget: BodyBudget,
     /// Room for the messages of batches at the broker.
     pub batch_room: BatchRoom,
     /// How many clients hear a channel.
@@ -166,11 +171,23 @@ impl<I> fmt::Debug for Upgraded<I> {
 pub trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// Whose the other end is; asked once at most, while it is connected.
     fn owner(&self) -> Owner;
+
+    /// Ready once the other end is known to have broken the connection off: it wants no answer.
+    /// One that has shut its sending side may still wait for it.
+    fn poll_reset(&mut self, cx: &mut task::Context<'_>) -> Poll<()>;
 }
 
 impl Wire for tokio::net::TcpStream {
     fn owner(&self) -> Owner {
         owner::of(&self.into())
+    }
+
+    fn poll_reset(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        // Readable is also one that has more to say, or nothing.
+        match self.poll_read_ready(cx) {
+            Poll::Ready(_) if matches!(self.take_error(), Ok(None)) => Poll::Pending,
+            ready => ready.map(drop),
+        }
     }
 }
 

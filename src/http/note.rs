@@ -7,7 +7,7 @@
 
 use std::{
     cell::Cell,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -22,14 +22,16 @@ use tokio::{
 };
 
 use super::{
-    places::{Stage, Standing},
+    Wire,
+    places::{Charge, Stage, Standing},
     unreadable,
     upgrade::Handover,
 };
 use crate::{drain::Guard, limits};
 
-/// What the head of an answer is reckoned at.
-const ANSWER_HEAD_BYTES: usize = 256;
+/// An answer up to this is put together with its head before it is written: one copy and a send are
+/// cheaper than a writev.
+const WHOLE_ANSWER_BYTES: usize = 2048;
 
 /// The note.
 ///
@@ -51,11 +53,12 @@ pub(super) struct Note {
     has_more_come: Cell<bool>,
     /// Of a head that is not complete.
     head_bytes: Cell<usize>,
-    /// Of answers that are not in the kernel.
-    unsent_bytes: Cell<usize>,
-    /// What hyper's buffers had to take at once, so far.
+    /// What hyper's buffer had to take at once, so far.
     read_bytes_most: Cell<usize>,
-    unsent_bytes_most: Cell<usize>,
+    /// For the answer that is being made, or is not in the kernel yet.
+    charge: Cell<Option<Charge>>,
+    /// The request is long work, and for nobody if the peer breaks the connection off.
+    is_long: Cell<bool>,
 }
 
 impl Note {
@@ -71,9 +74,9 @@ impl Note {
             has_seen_end: Cell::new(false),
             has_more_come: Cell::new(false),
             head_bytes: Cell::new(0),
-            unsent_bytes: Cell::new(0),
             read_bytes_most: Cell::new(0),
-            unsent_bytes_most: Cell::new(0),
+            charge: Cell::new(None),
+            is_long: Cell::new(false),
         }
     }
 
@@ -82,7 +85,7 @@ impl Note {
     }
 
     /// The place of this connection among others.
-    pub(super) fn standing(&self) -> &Standing {
+    pub(super) fn standing(&self) -> &Rc<Standing> {
         &self.standing
     }
 
@@ -114,6 +117,7 @@ impl Note {
     pub(super) fn begin(&self, guard: Guard, has_body: bool) {
         self.guard.set(Some(self.guard.take().unwrap_or(guard)));
         self.head_bytes.set(0);
+        self.is_long.set(false);
         self.standing.set_body_unread(has_body);
         self.enter(Stage::Busy);
     }
@@ -148,12 +152,33 @@ impl Note {
         self.handover.take()
     }
 
-    /// hyper has taken the whole answer, whose body is so long, into its buffer.
-    pub(super) fn answer_is_encoded(&self, body_bytes: usize) {
+    /// The request is worked on for long: that ends when the peer breaks the connection off.
+    pub(super) fn works_for_long(&self) {
+        self.is_long.set(true);
+    }
+
+    /// The answer is charged for, until it is sent.
+    pub(super) fn answers_with(&self, charge: Charge) {
+        self.charge.set(Some(charge));
+    }
+
+    /// Whether there is room for an answer whose body is so long.
+    pub(super) fn has_room_to_answer(&self, bytes: usize) -> bool {
+        let charge = self.charge.take();
+        let charge = charge.or_else(|| {
+            let mut charge = self.standing.charge();
+            let is_free = bytes <= limits::HTTP_ANSWER_FREE_BYTES;
+            (is_free || charge.add_answer(bytes)).then_some(charge)
+        });
+        let fits = charge.is_some();
+        self.charge.set(charge);
+        fits
+    }
+
+    /// hyper has taken the whole answer.
+    pub(super) fn answer_is_encoded(&self) {
         self.enter(Stage::Answering);
-        let unsent = self.unsent_bytes.get() + body_bytes + ANSWER_HEAD_BYTES;
-        self.unsent_bytes.set(unsent);
-        self.unsent_bytes_most.set(self.unsent_bytes_most.get().max(unsent));
+        self.standing.has_moved();
     }
 
     /// The connection can no longer hold the drain open.
@@ -190,27 +215,30 @@ impl Note {
         match self.stage() {
             Stage::Idle => self.enter(Stage::Head),
             Stage::Fresh | Stage::Head => {}
-            _ => return,
+            _ => return self.standing.has_moved(),
         }
         self.head_bytes.set(self.head_bytes.get() + count);
     }
 
     fn everything_is_flushed(&self) {
-        self.unsent_bytes.set(0);
+        if self.stage() != Stage::Answering {
+            return;
+        }
+        self.charge.take();
         // With an unread body it is not idle but about to be closed, after lingering.
-        if self.stage() == Stage::Answering && !self.is_body_unread() {
+        if !self.is_body_unread() {
             self.release();
             self.enter(Stage::Idle);
         }
     }
 
-    /// hyper offers `room` bytes to read into. Its buffers keep what they have grown to, so the
-    /// most that they ever held is what counts.
+    /// hyper offers `room` bytes to read into. Its buffer keeps what it has grown to, so the most
+    /// that it ever held is what counts.
     fn has_room_for(&self, room: usize) -> io::Result<()> {
         let read = self.head_bytes.get() + room;
         self.read_bytes_most.set(self.read_bytes_most.get().max(read));
-        let all = self.read_bytes_most.get() + self.unsent_bytes_most.get();
-        if self.standing.hold(all.saturating_sub(limits::HTTP_BUFFERS_FREE_BYTES)) {
+        let more = self.read_bytes_most.get().saturating_sub(limits::HTTP_BUFFERS_FREE_BYTES);
+        if self.standing.hold(more) {
             return Ok(());
         }
         Err(io::Error::other("all connections together hold too much"))
@@ -232,6 +260,23 @@ pub(super) struct Watched<I> {
 impl<I> Watched<I> {
     pub(super) fn new(stream: I, first: Bytes, note: Rc<Note>) -> Self {
         Self { stream, first, note }
+    }
+
+    /// Before `count` bytes are written that begin so; `Some`: they are not to be, since they are
+    /// hyper's own words.
+    fn withheld(&self, bytes: &[u8], count: usize) -> Option<usize> {
+        if self.note.owes_nothing() {
+            self.note.refused.set(Some(unreadable::status(bytes)));
+            return Some(count);
+        }
+        self.note.has_written.set(true);
+        None
+    }
+
+    fn written(&self, result: &Poll<io::Result<usize>>) {
+        if matches!(result, Poll::Ready(Ok(1..))) {
+            self.note.standing.has_moved();
+        }
     }
 
     pub(super) fn into_inner(self) -> I {
@@ -262,25 +307,60 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: Wire> AsyncWrite for Watched<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.note.owes_nothing() {
-            self.note.refused.set(Some(unreadable::status(bytes)));
-            return Poll::Ready(Ok(bytes.len()));
+        if let Some(count) = self.withheld(bytes, bytes.len()) {
+            return Poll::Ready(Ok(count));
         }
-        self.note.has_written.set(true);
-        self.note.has_room_for(0)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(&result);
+        result
     }
 
-    // Not vectored: answers are small, and one copy and a send are cheaper than a writev.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let count = parts.iter().map(|part| part.len()).sum();
+        if let Some(count) = self.withheld(parts.first().map_or(&[], |part| part), count) {
+            return Poll::Ready(Ok(count));
+        }
+        let mut whole = [0; WHOLE_ANSWER_BYTES];
+        let result = match whole.get_mut(..count) {
+            Some(whole) => {
+                let mut rest = &mut *whole;
+                for part in parts {
+                    let (begin, end) = rest.split_at_mut(part.len());
+                    begin.copy_from_slice(part);
+                    rest = end;
+                }
+                Pin::new(&mut self.stream).poll_write(cx, whole)
+            }
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, parts),
+        };
+        self.written(&result);
+        result
+    }
+
+    /// So hyper passes bodies on as they are: its buffer has heads alone.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
 
     /// hyper flushes only when its own buffer is empty: all that was encoded is then written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper comes by here whenever it is polled.
+        if self.note.stage() == Stage::Busy
+            && self.note.is_long.get()
+            && self.stream.poll_reset(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         let result = Pin::new(&mut self.stream).poll_flush(cx);
         if let Poll::Ready(Ok(())) = result {
             self.note.everything_is_flushed();

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     broker::{IdempotencyKey, Message, PublishError, Receipt},
     channel::ChannelName,
-    limits,
+    clock, limits,
     metrics::{PublishFailure, Source},
     ws::Kind,
 };
@@ -40,10 +40,10 @@ pub(super) type Refused = Box<(PublishFailure, Answer)>;
 /// A message that went out; as JSON `channel`, `epoch`, `offset`, `scope`, `clients`.
 #[derive(Debug)]
 pub(super) struct Published {
-    channel: ChannelName,
-    receipt: Receipt,
+    pub(super) channel: ChannelName,
+    pub(super) receipt: Receipt,
     /// Those of the channel in this process.
-    clients: usize,
+    pub(super) clients: usize,
 }
 
 /// How the body is to be taken.
@@ -78,8 +78,8 @@ pub(super) async fn answer(
             Form::Message(_) => message_bytes_max,
             Form::Batch => (message_bytes_max * 4).max(limits::BATCH_BYTES_MAX_MIN),
         };
-        // Given back when the message is with the broker, or refused.
-        let mut charge = public.body_budget.open();
+        // Given back when the message is with the broker, or refused; a batch's, with its answer.
+        let mut charge = note.standing().charge();
         let body = body::collect(body, bytes_max, &mut charge)
             .await
             .map_err(|error| unread(error, bytes_max))?;
@@ -90,9 +90,20 @@ pub(super) async fn answer(
                 one(public, Message { who, channel, kind, data: body, key }).await
             }
             Form::Batch => {
+                let deadline = clock::now() + limits::BATCH_DEADLINE;
+                note.works_for_long();
+                let work = batch::work_bytes(&body, key.is_some());
+                if !charge.wait_for(work).await {
+                    return Err(no_room());
+                }
                 let messages =
                     batch::parse(&body, &channel, key.as_ref(), message_bytes_max).await?;
-                Ok(batch::publish(public, who, messages).await)
+                drop(body);
+                charge.input_is_gone();
+                let answer = batch::publish(public, who, messages, deadline).await;
+                charge.shrink_to(answer.body().len());
+                note.answers_with(charge);
+                Ok(answer)
             }
         }
     };
@@ -242,14 +253,17 @@ fn unread(error: BodyError, bytes_max: usize) -> Refused {
             let hint = "the body did not arrive in time";
             refused(StatusCode::REQUEST_TIMEOUT, PublishFailure::Timeout, hint)
         }
-        BodyError::NoRoom => {
-            let stalled = PublishError::ShardStalled;
-            let answer = answer::json(status(&stalled), &explain(&stalled));
-            let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
-            Box::new((PublishFailure::from(&stalled), answer))
-        }
+        BodyError::NoRoom => no_room(),
         BodyError::Broken => invalid("the body is incomplete or malformed"),
     }
+}
+
+/// 503: requests hold as much as they may.
+fn no_room() -> Refused {
+    let stalled = PublishError::ShardStalled;
+    let answer = answer::json(status(&stalled), &explain(&stalled));
+    let answer = answer::retry_after(answer, limits::RETRY_AFTER_FULL_SECS);
+    Box::new((PublishFailure::from(&stalled), answer))
 }
 
 /// `curl -d @FILE` posts an empty form where the file is missing, `--json` an empty text that is no

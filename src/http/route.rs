@@ -68,6 +68,9 @@ pub(super) async fn answer(
     } else {
         no_place()
     };
+    if !note.has_room_to_answer(answer.body().len()) {
+        answer = no_place();
+    }
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let is_for_pages = !matches!(find(&context, head.uri.path()), Some(Route::Admin(_)));
         if context.public.is_some() && is_for_pages {

@@ -27,13 +27,32 @@ pub const HTTP_PLACES_TO_LEAVE: usize = 64;
 /// Places for health probes alone, of a shard and of the admin listener, besides all others; past
 /// it the one there goes that waits longest. A third of all places, at most.
 pub const HTTP_SPARE_PLACES_MAX: usize = 16;
+
+// --- What HTTP connections hold -------------------------------------------------------------
+
 /// What the buffers of one connection have in any case, and what is not counted therefore: hyper's
-/// first read, and a small answer.
+/// first read, and the head of an answer.
 pub const HTTP_BUFFERS_FREE_BYTES: usize = 8 * 1024 + 4 * 1024;
-/// What the buffers of all HTTP connections of a shard hold beyond that: unfinished heads, answers
-/// that are not taken. Past it the connection goes that has waited longest of those that hold
-/// some of it; counted likewise, with the reason `memory`.
-pub const HTTP_BUFFERS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A body up to this is not counted either: what is published usually meets no budget.
+pub const HTTP_BODY_FREE_BYTES: usize = 4 * 1024;
+/// Nor is an answer up to this. A connection has one at a time.
+pub const HTTP_ANSWER_FREE_BYTES: usize = 1024;
+/// What comes in over the HTTP connections of a shard, and over those of the admin listener, and is
+/// held beyond that, in bytes: unfinished heads, bodies. Past it the connections go that keep the
+/// server waiting (`http_connections_dismissed_total`, reason `memory`); where none does, 503.
+pub const HTTP_INPUT_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// What is worked on, and what goes out: batches with their results, answers that are not taken.
+/// Past it likewise, but that a batch waits before it is a 503.
+pub const HTTP_WORK_BYTES_MAX: usize = 34 * 1024 * 1024;
+/// Up to this for batches that take more than [`HTTP_LITTLE_WORK_BYTES`].
+pub const HTTP_MUCH_WORK_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Batches up to this wait in no line, nor for those that do.
+pub const HTTP_LITTLE_WORK_BYTES: usize = 64 * 1024;
+/// For a batch to get room, its body being here; then 503 `shard_stalled`.
+pub const HTTP_MEMORY_WAIT: Duration = Duration::from_secs(2);
+/// A connection that moves no byte of its body or its answer for so long may have to go for
+/// others. Less than [`HTTP_MEMORY_WAIT`], or these would wait in vain.
+pub const HTTP_MEMORY_PATIENCE: Duration = Duration::from_secs(1);
 
 // --- Looking at the process -----------------------------------------------------------------
 
@@ -66,5 +85,7 @@ pub const HTTP_CONNECTIONS_PER_SHARD_SURE: usize = 256;
 pub const CLUSTER_MASTERS_RESERVED: usize = 16;
 
 const _: () = assert!(HTTP_LIFE_MARGIN.as_secs() * 2 < HTTP_LIFE_MAX.as_secs());
+const _: () = assert!(HTTP_MUCH_WORK_BYTES_MAX < HTTP_WORK_BYTES_MAX);
+const _: () = assert!(HTTP_MEMORY_PATIENCE.as_millis() < HTTP_MEMORY_WAIT.as_millis());
 const _: () = assert!(HTTP_PATIENCE.as_millis() < HTTP_CROWDED_PATIENCE.as_millis());
 const _: () = assert!(HTTP_CONNECTIONS_PER_SHARD_MIN <= HTTP_CONNECTIONS_PER_SHARD_SURE);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    HTTP_BODY_DEADLINE, HTTP_REQUEST_DEADLINE, PUBLISH_ANSWER_DEADLINE,
+    HTTP_BODY_DEADLINE, HTTP_MEMORY_WAIT, HTTP_REQUEST_DEADLINE, PUBLISH_ANSWER_DEADLINE,
     PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISHES_IN_FLIGHT_MAX,
 };
 
@@ -54,12 +54,20 @@ pub const BATCHES_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// So their number is bounded, too.
 pub const BATCH_MESSAGE_COST_BYTES: usize = 2048;
 
+/// What a line of a batch takes while it is worked on, besides its text: the message...
+pub const BATCH_LINE_COST_BYTES: usize = 256;
+/// ...its key, where the batch has one...
+pub const BATCH_KEY_COST_BYTES: usize = 192;
+/// ...and its result, at most.
+pub const BATCH_RESULT_BYTES_MAX: usize = 384;
+
 const _: () = assert!(
     HTTP_BODY_DEADLINE.as_millis()
         + BATCH_DEADLINE.as_millis()
         + PUBLISH_ANSWER_DEADLINE.as_millis()
         < HTTP_REQUEST_DEADLINE.as_millis()
 );
+const _: () = assert!(HTTP_MEMORY_WAIT.as_millis() * 2 <= BATCH_DEADLINE.as_millis());
 const _: () = assert!(BATCHES_IN_FLIGHT_BYTES_MAX * 2 <= PUBLISH_BYTES_IN_FLIGHT_MAX);
 const _: () =
     assert!(BATCHES_IN_FLIGHT_BYTES_MAX / BATCH_MESSAGE_COST_BYTES * 2 <= PUBLISHES_IN_FLIGHT_MAX);

@@ -139,7 +139,6 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
             broker: broker.clone(),
             admit: admit::door(&core),
             metrics: metrics.clone(),
-            body_budget: http::BodyBudget::default(),
             batch_room: http::BatchRoom::default(),
             audience: setup.audience,
         }),

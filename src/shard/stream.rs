@@ -6,7 +6,7 @@
 //! and writes its bare socket, and is registered when it would block for the first time.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, IoSlice, Read as _, Write as _},
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -82,6 +82,14 @@ impl http::Wire for Stream {
             Self::Lost => Owner::Stranger,
         }
     }
+
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A bare socket wakes nobody.
+        match self.try_bare(|_| Err::<(), _>(io::ErrorKind::WouldBlock.into())) {
+            Ok(lost) => lost.map(drop),
+            Err(mut registered) => registered.poll_reset(cx),
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -111,6 +119,21 @@ impl AsyncWrite for Stream {
             Ok(done) => done,
             Err(registered) => registered.poll_write(cx, bytes),
         }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_bare(|stream| stream.write_vectored(parts)) {
+            Ok(done) => done,
+            Err(registered) => registered.poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -144,6 +144,34 @@ def bodies(port):
     hold(wire.flood(3000, 10, begin))
 
 
+def batches(port):
+    """Batches of 10,000 lines, whose answers nobody reads."""
+    lines = b'{"data":0}\n' * 10_000
+    head = (
+        b"POST /broadcast?channel=batches HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(lines)
+    )
+
+    def begin(_):
+        end = wire.connect(port, timeout=5, receive_bytes=4096)
+        end.sendall(head + lines)
+        return end
+
+    hold(wire.flood(3000, 10, begin))
+
+
+def looks(port):
+    """A hundred questions about the process at once, whose answers nobody reads."""
+    asked = wire.request("/stats", port) * 100
+
+    def begin(_):
+        end = wire.connect(port, timeout=5, receive_bytes=4096)
+        end.sendall(asked)
+        return end
+
+    hold(wire.flood(600, 10, begin))
+
+
 def channel_hoard(port):
     """Clients that name a thousand new channels each, until not one more is let in."""
 
@@ -237,6 +265,8 @@ ATTACKS = [
     Attack("silent", silent.__doc__, silent, seconds=10),
     Attack("heads", heads.__doc__, heads, seconds=8, mib=64),
     Attack("bodies", bodies.__doc__, bodies, seconds=8, mib=64),
+    Attack("batches", batches.__doc__, batches, seconds=8, mib=192),
+    Attack("looks", looks.__doc__, looks, seconds=8, mib=64),
     Attack("refused", refused.__doc__, refused, args=["--log-level", "debug"]),
     Attack("claims", claims.__doc__, claims, seconds=8),
     Attack("channel-hoard", channel_hoard.__doc__, channel_hoard, seconds=12, mib=128),

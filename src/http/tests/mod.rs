@@ -6,6 +6,7 @@
 mod client;
 mod connection;
 mod handshake;
+mod memory;
 mod ops;
 mod places;
 mod publish;
@@ -30,7 +31,7 @@ use tokio::{
 };
 
 use super::{
-    Admission, BatchRoom, BodyBudget, Context, Places, Public, Room, Settings, Wanted, access,
+    Admission, BatchRoom, Context, Places, Public, Room, Settings, Wanted, access,
     connection::{Handed, run},
     ops::{BrokerState, Sources, Text, Turns},
     owner::Owner,
@@ -56,6 +57,10 @@ impl super::Wire for DuplexStream {
         let (owner, asked) = OWNER.get();
         OWNER.set((owner, asked + 1));
         owner
+    }
+
+    fn poll_reset(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        std::task::Poll::Pending
     }
 }
 
@@ -198,7 +203,6 @@ impl Fixture {
                 broker: broker.clone(),
                 admit: Rc::new(admit),
                 metrics: metrics.clone(),
-                body_budget: BodyBudget::default(),
                 batch_room: BatchRoom::default(),
                 audience: Arc::default(),
             }),

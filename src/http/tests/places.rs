@@ -1,6 +1,12 @@
 //! Places: who has one, who goes first when there are too few, and who never has to.
 
-use std::{cell::Cell, future::pending, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::pending,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -9,13 +15,14 @@ use tokio::{
 };
 
 use super::{
-    super::places::{Places, Room, Stage},
+    super::places::{Charge, Places, Room, Stage},
     Fixture, IDLE_TIMEOUT, LOCAL, ROOM, body, header, read_answer, request, settle, status,
 };
 use crate::{
     limits::{
-        HTTP_BUFFERS_BYTES_MAX, HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX,
-        HTTP_PATIENCE,
+        HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_INPUT_BYTES_MAX, HTTP_LIFE_MAX,
+        HTTP_LITTLE_WORK_BYTES, HTTP_MEMORY_PATIENCE, HTTP_MEMORY_WAIT, HTTP_MUCH_WORK_BYTES_MAX,
+        HTTP_PATIENCE, HTTP_WORK_BYTES_MAX,
     },
     metrics::{Dismissed, ShardMetrics},
 };
@@ -263,22 +270,41 @@ async fn only_who_stays_is_told_for_how_long() {
     assert_eq!(header(&server.ask(kept).await, "keep-alive"), "timeout=20");
 }
 
+/// A connection that stands in `stage` and holds `bytes`, of a body or of an answer; whether it is
+/// still there.
+async fn holding(places: &Rc<Places>, stage: Stage, bytes: usize) -> Rc<Cell<bool>> {
+    let is_there = Rc::new(Cell::new(true));
+    let on_end = OnEnd(is_there.clone());
+    places.seat(move |place| async move {
+        place.standing().enter(stage);
+        place.standing().set_body_unread(true);
+        let mut charge = place.standing().charge();
+        assert!(take(&mut charge, stage, bytes));
+        let _held = (charge, on_end, place);
+        pending().await
+    });
+    settle().await;
+    is_there
+}
+
+fn take(charge: &mut Charge, stage: Stage, bytes: usize) -> bool {
+    match stage {
+        Stage::Answering => charge.add_answer(bytes),
+        _ => charge.grow_to(bytes),
+    }
+}
+
+fn crowd() -> Rc<Places> {
+    Places::new(Room { places: 4096, spare: 2 }, Arc::default())
+}
+
 #[tokio::test(start_paused = true)]
 async fn unfinished_heads_share_a_budget_and_the_oldest_goes() {
     on_local(async || {
-        let places = Places::new(Room { places: 4096, spare: 2 }, Arc::default());
+        let places = crowd();
         let mut there = Vec::new();
-        let each = HTTP_BUFFERS_BYTES_MAX / 4;
         for _ in 0..4 {
-            let is_there = Rc::new(Cell::new(true));
-            there.push(is_there.clone());
-            let on_end = OnEnd(is_there);
-            places.seat(move |place| async move {
-                assert!(place.standing().hold(each));
-                let _on_end = (on_end, place);
-                pending().await
-            });
-            settle().await;
+            there.push(holding(&places, Stage::Head, HTTP_INPUT_BYTES_MAX / 4).await);
             sleep(HTTP_PATIENCE).await;
         }
         let newest = places.enter();
@@ -286,8 +312,77 @@ async fn unfinished_heads_share_a_budget_and_the_oldest_goes() {
         settle().await;
         let left: Vec<_> = there.iter().map(|one| one.get()).collect();
         assert_eq!(left, [false, true, true, true]);
-        assert!(newest.standing().hold(each));
-        assert!(!newest.standing().hold(2 * HTTP_BUFFERS_BYTES_MAX), "more than there is");
+        assert!(newest.standing().hold(HTTP_INPUT_BYTES_MAX / 4), "it grows to that");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_moves_no_byte_of_a_body_or_an_answer_goes_for_others_and_who_does_stays() {
+    for (stage, most) in
+        [(Stage::Busy, HTTP_INPUT_BYTES_MAX), (Stage::Answering, HTTP_WORK_BYTES_MAX)]
+    {
+        on_local(async || {
+            let places = crowd();
+            let stuck = holding(&places, stage, most / 2).await;
+            let moving = places.enter();
+            moving.standing().enter(stage);
+            moving.standing().set_body_unread(true);
+            let mut charge = moving.standing().charge();
+            assert!(take(&mut charge, stage, most / 2));
+            let newcomer = places.enter();
+            newcomer.standing().enter(Stage::Busy);
+            let mut wanted = newcomer.standing().charge();
+            assert!(!take(&mut wanted, stage, 1), "nobody has been stuck for long");
+            sleep(HTTP_MEMORY_PATIENCE).await;
+            moving.standing().has_moved();
+            assert!(take(&mut wanted, stage, 1));
+            settle().await;
+            assert!(!stuck.get() && moving.standing().stage() == stage);
+            assert!(!take(&mut wanted, stage, most / 2 + 1), "nobody else has to go");
+            drop(charge);
+            assert!(take(&mut wanted, stage, most / 2 + 1));
+            drop((wanted, moving, newcomer));
+            assert_eq!(places.held(), 0);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_waits_in_line_for_room_and_little_work_does_not() {
+    on_local(async || {
+        let places = crowd();
+        let [one, other, little] = [(); 3].map(|()| {
+            let place = places.enter();
+            place.standing().enter(Stage::Busy);
+            place
+        });
+        let mut all = one.standing().charge();
+        assert!(all.wait_for(HTTP_MUCH_WORK_BYTES_MAX).await, "there is room");
+        let asked = Instant::now();
+        assert!(little.standing().charge().wait_for(HTTP_LITTLE_WORK_BYTES).await);
+        assert!(!other.standing().charge().wait_for(HTTP_LITTLE_WORK_BYTES + 1).await);
+        assert_eq!(asked.elapsed(), HTTP_MEMORY_WAIT);
+        let (mut first, mut second) = (other.standing().charge(), little.standing().charge());
+        let order = RefCell::new(Vec::new());
+        let waits = async |charge: &mut Charge, bytes| {
+            assert!(charge.wait_for(bytes).await);
+            order.borrow_mut().push(bytes);
+        };
+        let frees = async {
+            settle().await;
+            all.shrink_to(HTTP_MUCH_WORK_BYTES_MAX / 2);
+        };
+        let (large, small) = (HTTP_MUCH_WORK_BYTES_MAX / 2, 2 * HTTP_LITTLE_WORK_BYTES);
+        let both = async {
+            tokio::join!(waits(&mut first, large), frees);
+            first.shrink_to(0);
+        };
+        tokio::join!(both, waits(&mut second, small));
+        assert_eq!(*order.borrow(), [large, small], "who asks for less does not overtake");
+        let mut alone = crowd().enter().standing().charge();
+        assert!(alone.grow_to(2 * HTTP_WORK_BYTES_MAX), "one alone gets what it needs");
     })
     .await;
 }

@@ -4,9 +4,11 @@
 //! for somebody who does nothing. So when all are held, the connection goes that has kept the
 //! server waiting longest: idle, silent, or with a request whose head does not end. Only when
 //! nobody waits but the server's own work is under way in all of them, newcomers get a spare place,
-//! in which health probes are answered and everything else is told to come again. What hyper's
-//! buffers hold of all of them is bounded likewise. Clients of a WebSocket or an event stream have
+//! in which health probes are answered and everything else is told to come again. What all of them
+//! hold is bounded likewise (`memory`). Clients of a WebSocket or an event stream have
 //! left HTTP and hold no place. Nothing here accepts or reads.
+
+mod memory;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -21,10 +23,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub(super) use self::memory::Charge;
+use self::memory::{Bytes, Memory};
 use crate::{
     limits::{
-        HTTP_BUFFERS_BYTES_MAX, HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX,
-        HTTP_PATIENCE, HTTP_PLACES_TO_LEAVE, HTTP_SPARE_PLACES_MAX, NEWCOMERS_PER_TURN,
+        HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX, HTTP_PATIENCE,
+        HTTP_PLACES_TO_LEAVE, HTTP_SPARE_PLACES_MAX, NEWCOMERS_PER_TURN,
     },
     metrics::{Dismissed, ShardMetrics},
 };
@@ -68,8 +72,7 @@ pub struct Places {
     /// Who has waited longest, the longest last. Whoever began to wait since they were found has
     /// waited less.
     next_to_leave: RefCell<Vec<(usize, Instant)>>,
-    /// Bytes of hyper's buffers beyond what each connection has in any case.
-    held: Cell<usize>,
+    memory: Memory,
     /// Since when all places are held by work of the server's own.
     crowded: Cell<Option<Instant>>,
     freed: Notify,
@@ -91,7 +94,12 @@ pub(super) struct Standing {
     is_body_unread: Cell<bool>,
     has_published: Cell<bool>,
     is_spare: Cell<bool>,
-    held: Cell<usize>,
+    /// When a byte of a body or an answer last came or went.
+    moved: Cell<Instant>,
+    /// Of the budget.
+    held: Bytes,
+    /// Of that, by hyper's buffers.
+    buffers: Cell<usize>,
     task: OnceCell<AbortHandle>,
 }
 
@@ -120,7 +128,7 @@ impl Places {
             taken: Cell::new(0),
             leaving: Cell::new(0),
             next_to_leave: RefCell::default(),
-            held: Cell::new(0),
+            memory: Memory::default(),
             crowded: Cell::new(None),
             freed: Notify::new(),
             metrics,
@@ -179,7 +187,9 @@ impl Places {
             is_body_unread: Cell::new(false),
             has_published: Cell::new(false),
             is_spare: Cell::new(is_spare),
-            held: Cell::new(0),
+            moved: Cell::new(now),
+            held: Bytes::default(),
+            buffers: Cell::new(0),
             task: OnceCell::new(),
         });
         standing.key.set(self.seated.borrow_mut().insert(standing.clone()));
@@ -341,26 +351,6 @@ impl Standing {
 
     pub(super) fn is_spare(&self) -> bool {
         self.is_spare.get()
-    }
-
-    /// The connection's buffers have grown to `bytes` beyond what each has. Others that have
-    /// grown and wait have to leave for it; `false`: there is nobody, so this one has to.
-    pub(super) fn hold(&self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.held.get());
-        let places = &self.places;
-        while more > 0 && places.held.get() + more > HTTP_BUFFERS_BYTES_MAX {
-            let others =
-                |one: &Self| one.held.get() > 0 && one.is_waiting() && !std::ptr::eq(one, self);
-            let Some(one) = places.longest(Instant::now(), others) else { return false };
-            places.send_away(&one, Dismissed::Memory);
-        }
-        self.held.set(self.held.get() + more);
-        places.held.set(places.held.get() + more);
-        true
-    }
-
-    fn hold_nothing(&self) {
-        self.places.held.set(self.places.held.get() - self.held.replace(0));
     }
 
     /// It is the peer's turn, and nothing is lost that cannot be had again.

@@ -1,0 +1,112 @@
+//! What is answered to a batch: each line's result at its place, and the first failure's status.
+//!
+//! The results are most of what a batch takes up, several times its own text. So they are text from
+//! the start, and none is longer than a batch is charged for.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::{
+    broker::PublishError,
+    http::{
+        answer::{self, Answer, Problem},
+        publish::{self, Published},
+    },
+    metrics::PublishFailure,
+};
+
+/// What became of a line; None: it was not begun in time.
+pub(super) type Fate = Option<Result<Published, PublishError>>;
+
+/// How the answer begins.
+const BEGINNING: &[u8] = b"{\"results\":[";
+/// What most results take.
+const RESULT_BYTES_USUAL: usize = 96;
+/// What is said of a line that was not begun.
+const TOO_LATE: Problem<'static> = Problem {
+    error: PublishFailure::WORDS[PublishFailure::DeadlineExceeded as usize],
+    hint: "the batch's time was over before its turn; it was not published: send it again",
+};
+
+/// The answer in the making. As text at once: a batch's results are most of what it takes up.
+pub(super) struct Report {
+    text: Vec<u8>,
+    pub(super) lines: usize,
+    /// Of the first line that failed.
+    failed: Option<StatusCode>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Published(Published),
+    Failed(Problem<'static>),
+}
+
+impl Report {
+    pub(super) fn new(lines: usize) -> Self {
+        let mut text = Vec::with_capacity(lines * RESULT_BYTES_USUAL);
+        text.extend(BEGINNING);
+        Self { text, lines: 0, failed: None }
+    }
+
+    pub(super) fn add(&mut self, fate: Fate) {
+        let (outcome, failed) = match fate {
+            Some(Ok(published)) => (Outcome::Published(published), None),
+            Some(Err(error)) => {
+                (Outcome::Failed(publish::explain(&error)), Some(publish::status(&error)))
+            }
+            None => (Outcome::Failed(TOO_LATE), Some(StatusCode::SERVICE_UNAVAILABLE)),
+        };
+        if self.lines > 0 {
+            self.text.push(b',');
+        }
+        self.lines += 1;
+        self.failed = self.failed.or(failed);
+        serde_json::to_writer(&mut self.text, &outcome)
+            .expect("answers are plain structs, which always encode");
+    }
+
+    pub(super) fn answer(mut self) -> Answer {
+        self.text.extend(b"]}\n");
+        // What was taken for longer results is given back.
+        self.text.shrink_to_fit();
+        answer::json_text(self.failed.unwrap_or(StatusCode::ACCEPTED), self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        broker::{Position, Receipt},
+        channel::ChannelName,
+        limits,
+    };
+
+    #[test]
+    fn no_result_is_longer_than_it_is_reckoned_at() {
+        let long = Published {
+            channel: ChannelName::new(&"c".repeat(limits::CHANNEL_NAME_BYTES_MAX)).unwrap(),
+            receipt: Receipt::Cluster(Position {
+                epoch: "e".repeat(limits::EPOCH_BYTES_MAX).as_str().into(),
+                offset: limits::OFFSET_MAX,
+            }),
+            clients: usize::MAX,
+        };
+        let errors = [
+            PublishError::ShardStalled,
+            PublishError::BrokerLost,
+            PublishError::Unconfirmed,
+            PublishError::KeysFull,
+            PublishError::ChannelsFull,
+        ];
+        let fates = errors.map(|error| Some(Err(error)));
+        for fate in fates.into_iter().chain([Some(Ok(long)), None]) {
+            let mut report = Report::new(0);
+            report.add(fate);
+            let result = report.text.len() - BEGINNING.len() + 1;
+            assert!(result <= limits::BATCH_RESULT_BYTES_MAX, "{result} bytes");
+        }
+    }
+}
