@@ -3,7 +3,10 @@
 use std::{cell::Cell, sync::Arc};
 
 use futures_util::future::join_all;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use wsbcast::{
     broker::{OnLoss, Settings, Since},
     channel::ChannelName,
@@ -207,6 +210,32 @@ fn a_holder_that_was_cut_off_is_followed_by_one_bridge_and_not_by_two() {
             takeovers = takeovers.max(handovers(&processes));
         }
         assert!(takeovers >= 2, "losing the connection counts: {takeovers}");
+    });
+}
+
+/// Regression: it was told first and done afterwards, or not at all.
+#[test]
+fn a_lease_that_redis_has_no_memory_for_is_told_to_nobody() {
+    run(async {
+        let server = RedisServer::start();
+        let key = format!("test:{{{DEFAULT}}}:bridge:raw");
+        let mut ear = TcpStream::connect(server.address()).await.unwrap();
+        ear.write_all(format!("SUBSCRIBE {key}\r\n").as_bytes()).await.unwrap();
+        server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+        let _process = Process::start_early(settings(&server), 1).await;
+        let asks = || server.cli(&["INFO", "commandstats"]).contains("cmdstat_pttl");
+        until("the lease is asked for", asks).await;
+        server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+        until("the lease is taken", || server.cli(&["EXISTS", &key]) == "1").await;
+        let held = server.cli(&["GET", &key]);
+        let mut heard = String::new();
+        while !heard.contains(&format!("taken {held}")) {
+            let mut piece = [0; 4096];
+            let count = ear.read(&mut piece).await.unwrap();
+            assert!(count > 0, "the connection has ended");
+            heard.push_str(&String::from_utf8_lossy(&piece[..count]));
+        }
+        assert_eq!(heard.matches("taken").count(), 1, "{heard}");
     });
 }
 

@@ -216,10 +216,19 @@ end
 local is_ours = held == name
 if what == 'take' then is_ours = not held or string.match(held, '^%S+') == holder end
 if not is_ours then return {0, math.max(lives_ms, 0)} end
-if what == 'release' then redis.call('DEL', KEYS[1]) end
+-- First what may be refused: whoever hears of it relies on it.
+if what == 'release' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], name, 'PX', ARGV[4])
+end
 local word = ({take = 'taken', leave = 'leaving', release = 'released'})[what]
-if word then redis.call('PUBLISH', ARGV[5], word .. ' ' .. name) end
-if what ~= 'release' then redis.call('SET', KEYS[1], name, 'PX', ARGV[4]) end
+local told = word and redis.pcall('PUBLISH', ARGV[5], word .. ' ' .. name)
+if is_refusal(told) then
+  -- Others may have the right that is lacking here.
+  if what == 'take' and not held then redis.call('DEL', KEYS[1]) end
+  return told
+end
 return noted({1, 0})
 ";
 
