@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use wsbcast::{
     broker::{
-        Broker, HistorySettings, Message, OnLoss, Principal, PublishError, Receipt, Settings,
+        Broker, HistorySettings, Message, OnLoss, Principal, PublishError, Receipt, Settings, Since,
     },
-    limits::{CHANNELS_BEGUN_MAX, REDIS_HISTORIES_FACTOR},
+    limits::{CHANNELS_BEGUN_MAX, HISTORY_READ_CHUNK, REDIS_HISTORIES_FACTOR},
 };
 
 use crate::{
     Backend, RedisServer,
-    process::{HISTORY, Process, keyed, offset, redis_settings, run},
+    history::recover,
+    process::{HISTORY, Process, channel, keyed, offset, redis_settings, run},
 };
 
 /// What publishing to so many channels came to; a thousand of them on their way at a time.
@@ -73,6 +74,14 @@ fn number(server: &RedisServer, words: &[&str]) -> usize {
     server.cli(words).parse().unwrap()
 }
 
+/// How often Redis was told to do that.
+fn calls(server: &RedisServer, command: &str) -> usize {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let start = format!("cmdstat_{command}:calls=");
+    let line = stats.lines().find_map(|line| line.strip_prefix(&start));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
 fn used_bytes(server: &RedisServer) -> usize {
     let info = server.cli(&["INFO", "memory"]);
     let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
@@ -100,6 +109,53 @@ fn a_history_in_redis_has_what_was_promised_and_not_much_more_in_bytes() {
         }
         let used = number(&server, &["MEMORY", "USAGE", stream, "SAMPLES", "0"]);
         assert!(used < 3 * bytes_max, "{used}");
+    });
+}
+
+/// Regression: what a refused message began stayed begun, and the next one ended the history.
+#[test]
+fn a_message_that_redis_refuses_takes_nothing_of_a_history_with_it() {
+    run(async {
+        let nodes_of_one = ["--save", "", "--appendonly", "no", "--stream-node-max-entries", "1"];
+        let server = RedisServer::start_with(&nodes_of_one);
+        let history = HistorySettings { bytes_max: 10_000, ..HISTORY };
+        let redis = Some(redis_settings(&server));
+        let process = Process::start(Settings { redis, on_loss: OnLoss::Local, history }, 1).await;
+        // One more, and the newer half is full.
+        for expected in 1..=8 {
+            assert_eq!(say(&process, Principal::Api, "a", 1000).await, expected);
+        }
+        server.cli(&["ACL", "SETUSER", "default", "-xadd"]);
+        let refused = process.shards[0].publish(keyed("a", "key", &"x".repeat(1000))).await;
+        assert_eq!(refused, Ok(Receipt::Local));
+        server.cli(&["ACL", "SETUSER", "default", "+xadd"]);
+        assert_eq!(say(&process, Principal::Api, "a", 1000).await, 9);
+        assert_eq!(number(&server, &["XLEN", "test:{a}:stream"]), 9);
+    });
+}
+
+/// Regression: small messages were read until their payloads had the bytes of a whole history.
+#[test]
+fn of_small_messages_no_more_is_read_than_can_be_kept() {
+    run(async {
+        let bytes_max = 64 * 1024;
+        let history = HistorySettings { bytes_max, messages_max: 10_000, ..HISTORY };
+        let (server, process) = start(history).await;
+        let last = 900;
+        for expected in 1..=last {
+            assert_eq!(say(&process, Principal::Api, "a", 10).await, expected);
+        }
+        let redis = Some(redis_settings(&server));
+        let another = Settings { redis, on_loss: OnLoss::Local, history };
+        let another = Process::start(another, 1).await;
+        another.subscribe("a").await;
+        let to = another.shards[0].position(channel("a"), None).await.unwrap();
+        server.cli(&["CONFIG", "RESETSTAT"]);
+        let (from, _) = recover(&*another.shards[0], Since::Newest(10_000), &to).await;
+        let most = bytes_max as u64 / (10 + 128);
+        assert!((most - 1..=most).contains(&(last - from)), "{from}: not {most}");
+        let chunks = calls(&server, "xrevrange");
+        assert!(chunks as u64 <= most / HISTORY_READ_CHUNK as u64 + 1, "{chunks}");
     });
 }
 

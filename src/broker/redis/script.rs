@@ -135,8 +135,8 @@ local function standing() return sound_meta() end
 ";
 
 /// Answers `{epoch, offset, nonce, milliseconds the stream still lives, entries}`: those from the
-/// offset `first` on, the newest first, at most `left` of them, until their payloads have
-/// `bytes_max` bytes. `chunk` at a time: what does not fit was read in vain.
+/// offset `first` on, the newest first, at most `left` of them, until they have `bytes_max` bytes,
+/// counted as where they are kept. `chunk` at a time: what does not fit was read in vain.
 const HISTORY: &str = r"
 local function history(held, first, left, bytes_max, chunk)
   local entries, bytes, last = {}, 0, '+'
@@ -148,7 +148,7 @@ local function history(held, first, left, bytes_max, chunk)
     for _, entry in ipairs(some) do
       if bytes >= bytes_max then break end
       entries[#entries + 1] = entry
-      bytes = bytes + #(entry[2][4] or '')
+      bytes = bytes + #(entry[2][4] or '') + MESSAGE_COST
     end
     if #some < count then break end
     left = left - count

@@ -29,15 +29,24 @@ end
 /// grow; then it goes, if it is the publisher's. Answers also how many bytes it has.
 pub(super) const STAMP: &str = r"
 local function count_of(text) return is_number(text, 9007199254740991) and tonumber(text) or 0 end
+local function fields_of(own)
+  return {'since', string.format('%.0f', own.since), 'bytes', string.format('%.0f', own.bytes),
+    'before', string.format('%.0f', own.before), 'who', own.who}
+end
+-- The halves as they are now, this publisher being one of the stream's; and the fields before.
 local function halves(is_new)
-  local held = is_new and {} or redis.call('HMGET', KEYS[1], 'since', 'bytes', 'before', 'who')
+  local nothing = {since = 0, bytes = 0, before = 0, who = ARGV[10]}
+  if is_new or ARGV[7] == '0' or redis.call('PTTL', KEYS[2]) == -2 then
+    return nothing, fields_of(nothing)
+  end
+  local held = redis.call('HMGET', KEYS[1], 'since', 'bytes', 'before', 'who')
   local who = held[4]
   if who ~= '0' and who ~= '1' then who = ARGV[10] end
-  if is_new or redis.call('PTTL', KEYS[2]) == -2 then
-    return {since = 0, bytes = 0, before = 0, who = ARGV[10]}
-  end
-  return {since = count_of(held[1]), bytes = count_of(held[2]), before = count_of(held[3]),
-    who = who < ARGV[10] and who or ARGV[10]}
+  local own = {since = count_of(held[1]), bytes = count_of(held[2]), before = count_of(held[3]),
+    who = who}
+  local had = fields_of(own)
+  if ARGV[10] < who then own.who = ARGV[10] end
+  return own, had
 end
 local function stamp(is_full)
   local forbidden = may_not_send(ARGV[1])
@@ -45,14 +54,15 @@ local function stamp(is_full)
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
   local held = sound_meta()
   local epoch, previous = held[1], held[3] or '0'
-  local is_new, is_counted, had = not epoch, false, 0
+  local is_new, is_counted = not epoch, false
+  local own, had = halves(is_new)
   local function take_back(refused)
     if is_new then
       -- Without the right to that, it is forgotten in time.
       if is_refusal(redis.pcall('DEL', meta)) then redis.pcall('PEXPIRE', meta, ARGV[5]) end
     elseif is_counted then
       redis.pcall('HINCRBY', meta, 'offset', -1)
-      redis.pcall('HSET', meta, 'nonce', previous, 'bytes', had)
+      redis.pcall('HSET', meta, 'nonce', previous, unpack(had))
     end
     return nil, refused
   end
@@ -69,8 +79,6 @@ local function stamp(is_full)
   is_counted = true
   local offset = string.format('%.0f', count)
   local is_kept, most = ARGV[7] ~= '0', ARGV[7]
-  local own = is_kept and halves(is_new) or {since = 0, bytes = 0, before = 0, who = ARGV[10]}
-  had = string.format('%.0f', own.bytes)
   if is_full and own.who == ARGV[10] then
     is_kept, own.bytes, own.before = false, 0, 0
   elseif is_kept then
@@ -83,9 +91,7 @@ local function stamp(is_full)
     end
     own.bytes = own.bytes + size
   end
-  local stamped = redis.pcall('HSET', meta, 'nonce', nonce,
-    'since', string.format('%.0f', own.since), 'bytes', string.format('%.0f', own.bytes),
-    'before', string.format('%.0f', own.before), 'who', own.who)
+  local stamped = redis.pcall('HSET', meta, 'nonce', nonce, unpack(fields_of(own)))
   if is_refusal(stamped) then return take_back(stamped) end
   local lives = redis.pcall('PEXPIRE', meta, ARGV[5])
   if is_refusal(lives) then return take_back(lives) end
