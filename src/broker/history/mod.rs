@@ -112,12 +112,12 @@ impl Histories {
         }
     }
 
-    /// What was given up since there was no room for it.
     /// A history went elsewhere, since its publisher has too much in Redis.
     pub(super) fn count_evicted(&mut self) {
         self.evicted.channels += 1;
     }
 
+    /// What was given up since there was no room for it.
     pub(super) fn evicted(&self) -> Evicted {
         self.evicted
     }

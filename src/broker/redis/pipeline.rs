@@ -105,22 +105,18 @@ impl Client {
         self.0.state.borrow().heard
     }
 
-    pub(super) async fn eval(
+    /// `command` is EVAL with a script's source, or EVALSHA with its name.
+    pub(super) async fn script(
         &self,
-        source: String,
+        command: &'static str,
+        script: String,
         keys: Vec<String>,
         args: Vec<Value>,
     ) -> Result<Value, Error> {
-        self.script("EVAL", source, keys, args).await
-    }
-
-    pub(super) async fn evalsha(
-        &self,
-        sha1: String,
-        keys: Vec<String>,
-        args: Vec<Value>,
-    ) -> Result<Value, Error> {
-        self.script("EVALSHA", sha1, keys, args).await
+        let mut words = vec![command.into(), script.into(), keys.len().to_string().into()];
+        words.extend(keys.into_iter().map(Bytes::from));
+        words.extend(args.into_iter().map(bytes_of));
+        self.call(words, PUBLISH_CONFIRM_DEADLINE).await
     }
 
     pub(super) async fn script_load(&self, source: String) -> Result<(), Error> {
@@ -138,19 +134,6 @@ impl Client {
     /// Likewise.
     pub(super) async fn ping(&self) -> Result<(), Error> {
         self.call(vec!["PING".into()], REDIS_SILENCE_MAX).await.map(|_| ())
-    }
-
-    async fn script(
-        &self,
-        command: &'static str,
-        script: String,
-        keys: Vec<String>,
-        args: Vec<Value>,
-    ) -> Result<Value, Error> {
-        let mut words = vec![command.into(), script.into(), keys.len().to_string().into()];
-        words.extend(keys.into_iter().map(Bytes::from));
-        words.extend(args.into_iter().map(bytes_of));
-        self.call(words, PUBLISH_CONFIRM_DEADLINE).await
     }
 
     /// Sends by its first poll, or not at all.

@@ -94,7 +94,9 @@ async fn connected(address: SocketAddr) -> (Client, ConnectionTask) {
 /// A command with this key, as a lane would issue it.
 fn command(client: &Client, key: &str) -> LocalBoxFuture<'static, Result<Value, Error>> {
     let (client, key) = (client.clone(), key.to_owned());
-    Box::pin(async move { client.eval("return 1".to_owned(), vec![key], Vec::new()).await })
+    Box::pin(
+        async move { client.script("EVAL", "return 1".to_owned(), vec![key], Vec::new()).await },
+    )
 }
 
 fn run(test: impl Future<Output = ()>) {

@@ -44,9 +44,7 @@ impl Lane {
         args: &[Value],
         handed_over: impl FnOnce(),
     ) -> Result<Value, CallError> {
-        let (client, era) = self.client().ok_or(CallError::NotSent)?;
-        let command = client.evalsha(script.sha1.clone(), keys.to_vec(), args.to_vec());
-        hand_over(command, handed_over).await.map_err(|error| self.judge(error, era))
+        self.script(("EVALSHA", &script.sha1), keys, args, handed_over).await
     }
 
     /// Runs `script`, whether Redis knows it or not, and tells when it was handed over.
@@ -57,8 +55,18 @@ impl Lane {
         args: &[Value],
         handed_over: impl FnOnce(),
     ) -> Result<Value, CallError> {
+        self.script(("EVAL", &script.source), keys, args, handed_over).await
+    }
+
+    async fn script(
+        &self,
+        (command, script): (&'static str, &str),
+        keys: &[String],
+        args: &[Value],
+        handed_over: impl FnOnce(),
+    ) -> Result<Value, CallError> {
         let (client, era) = self.client().ok_or(CallError::NotSent)?;
-        let command = client.eval(script.source.clone(), keys.to_vec(), args.to_vec());
+        let command = client.script(command, script.to_owned(), keys.to_vec(), args.to_vec());
         hand_over(command, handed_over).await.map_err(|error| self.judge(error, era))
     }
 
