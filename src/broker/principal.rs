@@ -5,7 +5,7 @@
 ///
 /// Ordered and hashed, so that whoever keeps something for each of them need not know how many
 /// there are: principals that are named by what they show may join these. The lesser one shows
-/// more: a channel that several publish to is the least one's.
+/// more: a history that several have said something of is the least one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Principal {
     /// Whoever shows an API token, programs of this machine where none is needed, and the server
@@ -13,9 +13,4 @@ pub enum Principal {
     Api,
     /// Clients and pages that show nothing.
     Anonymous,
-}
-
-impl Principal {
-    /// The least one: whatever it says too is its own.
-    pub(super) const LEAST: Self = Self::Api;
 }

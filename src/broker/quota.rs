@@ -13,45 +13,45 @@ use crate::clock::Millis;
 
 /// What is taken up now.
 ///
-/// # Invariants
-/// `all` is the sum of `by`.
+/// What is taken up past somebody's share is that publisher's alone: others have theirs.
 #[derive(Debug)]
 pub(super) struct Quota {
     max: usize,
-    all: usize,
     by: BTreeMap<Principal, usize>,
 }
 
 impl Quota {
     /// Nothing is taken up.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, all: 0, by: BTreeMap::new() }
+        Self { max, by: BTreeMap::new() }
     }
 
     /// Whether `who` may take up so much more.
     pub(super) fn fits(&self, who: Principal, amount: usize) -> bool {
         let own = self.by.get(&who).copied().unwrap_or_default();
-        self.all + amount <= self.max && own + amount <= self.max - self.max / 4
+        self.all() + amount <= self.max && own + amount <= self.share()
+    }
+
+    /// What one publisher may take up.
+    fn share(&self) -> usize {
+        self.max - self.max / 4
     }
 
     /// `who` takes up so much more.
     pub(super) fn take(&mut self, who: Principal, amount: usize) {
-        self.all += amount;
         *self.by.entry(who).or_default() += amount;
     }
 
     /// `who` gives back what it took up.
     pub(super) fn give_back(&mut self, who: Principal, amount: usize) {
-        let Some(own) = self.by.get_mut(&who) else { return };
-        let amount = amount.min(*own);
-        *own -= amount;
-        self.all -= amount;
+        if let Some(own) = self.by.get_mut(&who) {
+            *own = own.saturating_sub(amount);
+        }
     }
 
-    /// All that is taken up.
-    #[cfg(test)]
+    /// All that is taken up within the shares.
     pub(super) fn all(&self) -> usize {
-        self.all
+        self.by.values().map(|own| *own.min(&self.share())).sum()
     }
 }
 
@@ -133,7 +133,9 @@ mod tests {
         assert!(!quota.fits(Anonymous, 1) && quota.fits(Api, 25) && !quota.fits(Api, 26));
         quota.give_back(Anonymous, 5);
         assert!(quota.fits(Anonymous, 5) && quota.fits(Api, 30));
-        quota.give_back(Anonymous, 1000);
+        quota.take(Anonymous, 1000);
+        assert!(quota.fits(Api, 25), "what is too much is not taken from others");
+        quota.give_back(Anonymous, 2000);
         assert_eq!(quota.all(), 0);
     }
 

@@ -25,7 +25,8 @@ pub const CHANNELS_BEGUN_MAX: usize = 65_536;
 /// Histories that a process keeps in Redis for its publishers are bounded by so many times
 /// `--history-total`, and by three quarters of that for one publisher. Past it a message reaches
 /// everybody, but is not kept, and the history of its channel ends, if it is the same publisher's:
-/// `history_evicted_channels_total`.
+/// `history_evicted_channels_total`. What the raw channel's bridge and the periodic notices publish
+/// does not count: it is in one channel, whose history has bounds of its own.
 pub const REDIS_HISTORIES_FACTOR: usize = 4;
 /// What a stream takes with its first message.
 pub const REDIS_STREAM_COST_BYTES: usize = 4400;

@@ -3,7 +3,7 @@
 //! Redis itself can't tell how much of it is whose, so each process holds its own publishers to
 //! what they may add. Pure: time comes in as a value.
 
-use super::streams::Streams;
+use super::streams::{self, Streams};
 use crate::{
     broker::{
         HistorySettings, Message, Principal, PublishError,
@@ -67,6 +67,15 @@ pub(super) struct Full {
     pub(super) histories: bool,
 }
 
+/// What a message was charged before it was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Charged {
+    pub(super) full: Full,
+    /// It may be its channel's first, and counts as that.
+    begins: bool,
+    stream: streams::Charge,
+}
+
 impl Full {
     /// As the script takes it.
     pub(super) fn words(self) -> String {
@@ -90,27 +99,49 @@ impl Alone {
         message: &Message,
         id: Option<&Id>,
         now: Millis,
-    ) -> Result<Full, PublishError> {
-        let who = message.who;
-        let begins = self.begun.fits(who, 1, now) && self.begun_in_a_day.fits(who, 1, now);
-        let mut full = Full { keys: false, channels: !begins, histories: false };
+    ) -> Result<Charged, PublishError> {
+        let Message { who, channel, data, .. } = message;
+        let who = *who;
+        let may_begin = self.begun.fits(who, 1, now) && self.begun_in_a_day.fits(who, 1, now);
+        let mut full = Full { keys: false, channels: !may_begin, histories: false };
         if let Some(id) = id {
             self.check_room(id, now)?;
             full.keys = !self.keys.fits(who, id.cost(), now);
             self.keys.take(who, id.cost(), now);
         }
-        full.histories = !self.streams.charge(who, &message.channel, message.data.len(), now);
-        Ok(full)
+        let begins = may_begin && !self.streams.has(channel);
+        if begins {
+            self.take_channel(who, now);
+        }
+        let stream = self.streams.charge(who, channel, data.len(), now);
+        full.histories = stream.is_none();
+        Ok(Charged { full, begins, stream: stream.unwrap_or_default() })
     }
 
     /// It was not added to Redis after all, nor was its key.
-    pub(super) fn give_back(&mut self, message: &Message, id: Option<&Id>, full: Full) {
+    pub(super) fn give_back(&mut self, message: &Message, id: Option<&Id>, charged: Charged) {
         if let Some(id) = id {
             self.keys.give_back(id.who, id.cost());
         }
-        if !full.histories {
-            self.streams.refund(&message.channel, message.data.len());
+        if charged.begins {
+            self.give_back_channel(message.who);
         }
+        self.streams.refund(message.who, &message.channel, charged.stream);
+    }
+
+    /// It may be in Redis: so all of it counts.
+    pub(super) fn in_doubt(&mut self, message: &Message, charged: Charged) {
+        self.streams.doubt(message.who, &message.channel, charged.stream);
+    }
+
+    fn take_channel(&mut self, who: Principal, now: Millis) {
+        self.begun.take(who, 1, now);
+        self.begun_in_a_day.take(who, 1, now);
+    }
+
+    fn give_back_channel(&mut self, who: Principal) {
+        self.begun.give_back(who, 1);
+        self.begun_in_a_day.give_back(who, 1);
     }
 
     /// A message is in Redis: the first of its channel counts, and its stream has so many `bytes`.
@@ -119,15 +150,15 @@ impl Alone {
         message: &Message,
         position: &Position,
         bytes: usize,
-        full: Full,
+        charged: Charged,
         now: Millis,
     ) {
-        // One that grew nevertheless is not this publisher's.
-        let who = if full.histories { Principal::LEAST } else { message.who };
-        self.streams.settle(who, &message.channel, bytes, now);
-        if position.offset == 1 {
-            self.begun.take(message.who, 1, now);
-            self.begun_in_a_day.take(message.who, 1, now);
+        let Message { who, channel, data, .. } = message;
+        self.streams.settle((*who, channel, data.len()), charged.stream, bytes, now);
+        match (position.offset == 1, charged.begins) {
+            (true, false) => self.take_channel(*who, now),
+            (false, true) => self.give_back_channel(*who),
+            _ => {}
         }
     }
 
@@ -160,8 +191,6 @@ mod tests {
         ws::Kind,
     };
 
-    const NOTHING: Full = Full { keys: false, channels: false, histories: false };
-
     fn alone() -> Alone {
         let ttl = std::time::Duration::from_secs(300);
         let bytes = usize::MAX / 100;
@@ -185,13 +214,14 @@ mod tests {
         let (mut alone, now) = (alone(), Millis(0));
         let charge = |alone: &mut Alone, who, key: &str, now| {
             let message = message(who, Some(key));
-            alone.charge(&message, message.id().as_ref(), now).unwrap().keys
+            alone.charge(&message, message.id().as_ref(), now).unwrap().full.keys
         };
         let once = message(Api, Some("again"));
         let id = once.id().unwrap();
         for _ in 0..1000 {
-            assert!(!charge(&mut alone, Api, "again", now));
-            alone.give_back(&once, Some(&id), NOTHING);
+            let charged = alone.charge(&once, Some(&id), now).unwrap();
+            assert!(!charged.full.keys);
+            alone.give_back(&once, Some(&id), charged);
         }
         let mut added = 0;
         assert!(alone.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
@@ -209,14 +239,44 @@ mod tests {
         let (mut alone, now) = (alone(), Millis(0));
         let at = |offset| Position { epoch: "e".into(), offset };
         let anonymous = message(Anonymous, None);
+        let is_full = |alone: &mut Alone, message: &Message, now| {
+            let charged = alone.charge(message, None, now).unwrap();
+            alone.give_back(message, None, charged);
+            charged.full.channels
+        };
         for _ in 0..CHANNELS_BEGUN_MAX / 4 * 3 {
-            assert!(!alone.charge(&anonymous, None, now).unwrap().channels);
-            alone.published(&anonymous, &at(1), 0, NOTHING, now);
-            alone.published(&anonymous, &at(2), 0, NOTHING, now);
+            for offset in [1, 2] {
+                let charged = alone.charge(&anonymous, None, now).unwrap();
+                assert!(!charged.full.channels || offset == 2);
+                alone.published(&anonymous, &at(offset), 0, charged, now);
+            }
         }
-        assert!(alone.charge(&anonymous, None, now).unwrap().channels);
-        assert!(!alone.charge(&message(Api, None), None, now).unwrap().channels);
-        assert!(!alone.charge(&anonymous, None, now + 2 * CHANNELS_BEGUN_SPAN).unwrap().channels);
+        assert!(is_full(&mut alone, &anonymous, now));
+        assert!(!is_full(&mut alone, &message(Api, None), now));
+        assert!(!is_full(&mut alone, &anonymous, now + 2 * CHANNELS_BEGUN_SPAN));
+    }
+
+    /// Regression: a channel counted when Redis had answered, and not at all if it did not.
+    #[test]
+    fn a_channel_counts_as_begun_while_its_first_message_is_on_its_way_and_when_it_is_in_doubt() {
+        let (mut alone, now) = (alone(), Millis(0));
+        let anonymous = message(Anonymous, None);
+        let mut charged = Vec::new();
+        loop {
+            let next = alone.charge(&anonymous, None, now).unwrap();
+            if next.full.channels {
+                alone.give_back(&anonymous, None, next);
+                break;
+            }
+            charged.push(next);
+        }
+        assert_eq!(charged.len(), CHANNELS_BEGUN_MAX / 4 * 3);
+        for one in &charged[1..] {
+            alone.in_doubt(&anonymous, *one);
+        }
+        assert!(alone.charge(&anonymous, None, now).unwrap().full.channels);
+        alone.give_back(&anonymous, None, charged[0]);
+        assert!(!alone.charge(&anonymous, None, now).unwrap().full.channels);
     }
 
     #[test]
@@ -226,8 +286,13 @@ mod tests {
         let mut begun = 0;
         for minutes in 0..24 * 60 {
             let now = Millis(minutes * 60_000);
-            while !alone.charge(&api, None, now).unwrap().channels {
-                alone.published(&api, &first, 0, NOTHING, now);
+            loop {
+                let charged = alone.charge(&api, None, now).unwrap();
+                if charged.full.channels {
+                    alone.give_back(&api, None, charged);
+                    break;
+                }
+                alone.published(&api, &first, 0, charged, now);
                 begun += 1;
             }
         }

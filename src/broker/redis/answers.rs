@@ -66,8 +66,9 @@ pub(super) struct Read {
 /// What became of a message inside Redis.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stamp {
-    /// It is published, and the channel's stream has so many bytes.
-    New(Position, usize),
+    /// It is published, and the channel's stream has so many bytes; or there was one, and it has
+    /// ended.
+    New { position: Position, bytes: usize, has_ended: bool },
     /// It was before, with its key.
     Known(Position),
     /// It is not: there must be no new key.
@@ -89,10 +90,11 @@ pub(super) fn stamp(value: Value) -> Result<Stamp, Error> {
     };
     let position = position(Value::Array(vec![first.into(), offset]))?;
     let third: String = parts.next()?.convert()?;
-    match third.parse() {
-        Ok(bytes) => Ok(Stamp::New(position, bytes)),
-        Err(_) if third == "known" => Ok(Stamp::Known(position)),
-        Err(_) => Err(unexpected("a word that no script says")),
+    match (third.as_str(), third.parse()) {
+        (_, Ok(bytes)) => Ok(Stamp::New { position, bytes, has_ended: false }),
+        ("ended", _) => Ok(Stamp::New { position, bytes: 0, has_ended: true }),
+        ("known", _) => Ok(Stamp::Known(position)),
+        _ => Err(unexpected("a word that no script says")),
     }
 }
 
@@ -289,7 +291,9 @@ mod tests {
         let read =
             |parts: &[&str]| stamp(Value::Array(parts.iter().map(|&part| text(part)).collect()));
         let position: Position = "e:7".parse().unwrap();
-        assert_eq!(read(&["e", "7", "9"]).unwrap(), Stamp::New(position.clone(), 9));
+        let new = |bytes, has_ended| Stamp::New { position: position.clone(), bytes, has_ended };
+        assert_eq!(read(&["e", "7", "9"]).unwrap(), new(9, false));
+        assert_eq!(read(&["e", "7", "ended"]).unwrap(), new(0, true));
         assert_eq!(read(&["e", "7", "known"]).unwrap(), Stamp::Known(position));
         assert_eq!(read(&["keys"]).unwrap(), Stamp::KeysFull);
         assert_eq!(read(&["channels"]).unwrap(), Stamp::ChannelsFull);

@@ -13,7 +13,7 @@ use fred::{
 
 use super::{
     RedisBroker,
-    alone::{Apart, Full},
+    alone::{Apart, Charged, Full},
     answers::{self, Stamp},
     lane::CallError,
     process::{Process, millis},
@@ -87,7 +87,7 @@ impl RedisBroker {
     pub(super) async fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
         let _admitted = self.admit(message.data.len()).ok_or(PublishError::ShardStalled)?;
         let id = message.id();
-        let full = {
+        let charged = {
             let (mut turn, now) = (self.process().local.turn(), clock::now());
             let apart = id.as_ref().and_then(|id| turn.state.apart(id, now));
             if apart == Some(Apart::Local) {
@@ -96,38 +96,50 @@ impl RedisBroker {
             turn.check_room(message.data.len())?;
             turn.state.charge(&message, id.as_ref(), now)?
         };
-        let outcome = self.publish_to_redis(&message, id.as_ref(), full).await;
-        let published = matches!(outcome, Outcome::Done(Stamp::New(..)) | Outcome::InDoubt);
-        if !published {
-            self.process().local.turn().state.give_back(&message, id.as_ref(), full);
-        }
+        let outcome = self.publish_to_redis(&message, id.as_ref(), charged.full).await;
+        self.settle(&message, id.as_ref(), charged, &outcome);
         match outcome {
-            Outcome::Done(Stamp::New(position, bytes)) => {
-                let mut turn = self.process().local.turn();
-                turn.state.published(&message, &position, bytes, full, clock::now());
-                drop(turn);
-                if full.histories && bytes == 0 {
-                    self.process().memory().histories.count_evicted();
-                    seldom!(
-                        warn,
-                        "histories in Redis are full: what this publisher says is not kept there",
-                        who = ?message.who,
-                        channel = %message.channel
-                    );
-                }
-                Ok(Receipt::Cluster(position))
-            }
+            Outcome::Done(Stamp::New { position, .. }) => Ok(Receipt::Cluster(position)),
             Outcome::Done(Stamp::Known(position)) => Ok(Receipt::Cluster(position)),
             Outcome::Done(Stamp::KeysFull) => Err(PublishError::KeysFull),
             Outcome::Done(Stamp::ChannelsFull) => Err(PublishError::ChannelsFull),
-            Outcome::InDoubt => {
-                if let Some(id) = id {
-                    let mut turn = self.process().local.turn();
-                    turn.state.remember(id, Apart::InDoubt, clock::now());
-                }
-                Err(PublishError::Unconfirmed)
-            }
+            Outcome::InDoubt => Err(PublishError::Unconfirmed),
             Outcome::NotSent => self.publish_locally(message),
+        }
+    }
+
+    /// Accounts for what became of a message that was charged.
+    fn settle(
+        &self,
+        message: &Message,
+        id: Option<&Id>,
+        charged: Charged,
+        outcome: &Outcome<Stamp>,
+    ) {
+        let (mut turn, now) = (self.process().local.turn(), clock::now());
+        let (position, bytes) = match outcome {
+            Outcome::Done(Stamp::New { position, bytes, .. }) => (position, *bytes),
+            Outcome::InDoubt => {
+                turn.state.in_doubt(message, charged);
+                if let Some(id) = id {
+                    turn.state.remember(id.clone(), Apart::InDoubt, now);
+                }
+                return;
+            }
+            _ => return turn.state.give_back(message, id, charged),
+        };
+        turn.state.published(message, position, bytes, charged, now);
+        drop(turn);
+        if matches!(outcome, Outcome::Done(Stamp::New { has_ended: true, .. })) {
+            self.process().memory().histories.count_evicted();
+        }
+        if charged.full.histories && bytes == 0 {
+            seldom!(
+                warn,
+                "histories in Redis are full: what this publisher says is not kept there",
+                who = ?message.who,
+                channel = %message.channel
+            );
         }
     }
 

@@ -26,7 +26,7 @@ end
 /// A stream has two halves. The newer one began at the offset `since` and has `bytes`; `before` has
 /// the older one. When the newer one is full, the older one goes, and what is there was needed:
 /// so many bytes are kept at least, and twice as many at most. `is_full`: the stream must not
-/// grow; then it goes, if it is the publisher's. Answers also how many bytes it has.
+/// grow; then it goes, if it is the publisher's. Answers also how many bytes it has, or `ended`.
 pub(super) const STAMP: &str = r"
 local function count_of(text) return is_number(text, 9007199254740991) and tonumber(text) or 0 end
 local function fields_of(own)
@@ -96,7 +96,7 @@ local function stamp(is_full)
   local lives = redis.pcall('PEXPIRE', meta, ARGV[5])
   if is_refusal(lives) then return take_back(lives) end
   local id = offset .. '-' .. nonce
-  if is_full and not is_kept then redis.call('DEL', stream) end
+  local has_ended = is_full and not is_kept and redis.call('DEL', stream) == 1
   if is_kept then
     local function add()
       return redis.pcall('XADD', stream, 'MAXLEN', '~', string.format('%.0f', most), id,
@@ -124,6 +124,6 @@ local function stamp(is_full)
     end
     return take_back(sent)
   end
-  return {epoch, offset, string.format('%.0f', own.bytes + own.before)}
+  return {epoch, offset, has_ended and 'ended' or string.format('%.0f', own.bytes + own.before)}
 end
 ";
