@@ -36,6 +36,9 @@ pub const TAKEOVER_WAIT: Duration = Duration::from_millis(600);
 pub const TAKEOVER_LOOK_MAX: Duration = Duration::from_secs(5);
 /// Between two looks at it, and at whether publishing may go on.
 pub const TAKEOVER_LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// What waits to be written on one connection for commands, those included that nobody waits for
+/// any more; past it a command counts as not sent (a single larger one still passes).
+pub const REDIS_UNSENT_BYTES_MAX: usize = 2 * super::PUBLISH_BYTES_IN_FLIGHT_MAX;
 /// One frame from Redis or a sentinel; past it the connection is dropped and made anew. The answer
 /// with a channel's history may be longer by what `--history-bytes` allows.
 pub const REDIS_FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -2,8 +2,9 @@
 //!
 //! Made for what a lane has to be sure of. Commands go out in the order of their first polls. When
 //! the connection ends, it is known of each unanswered command whether some byte of it was written:
-//! if none was, it is `Canceled`. Nothing here repairs a connection, and what comes back is bounded
-//! before it is decoded (`frames`), as on every other connection.
+//! if none was, it is `Canceled`, as is one that too much waits before. Nothing here repairs a
+//! connection, and what comes back is bounded before it is decoded (`frames`), as on every other
+//! connection.
 
 use std::{cell::RefCell, collections::VecDeque, convert::Infallible, rc::Rc, time::Duration};
 
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     clock::{self, Millis},
-    limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_SILENCE_MAX},
+    limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_SILENCE_MAX, REDIS_UNSENT_BYTES_MAX},
 };
 
 /// The sending end. Clones send on the same connection.
@@ -75,6 +76,15 @@ impl Default for State {
             heard: clock::now(),
             is_over: false,
         }
+    }
+}
+
+impl State {
+    /// Whether so much more may wait to be written. Those who issued what waits may long have given
+    /// up. One alone may always.
+    fn has_room(&self, length: usize) -> bool {
+        let unsent = self.appended - self.written;
+        unsent == 0 || unsent + length as u64 <= REDIS_UNSENT_BYTES_MAX as u64
     }
 }
 
@@ -140,7 +150,8 @@ impl Client {
     async fn call(&self, words: Vec<Bytes>, within: Duration) -> Result<Value, Error> {
         let answer = {
             let mut state = self.0.state.borrow_mut();
-            if state.is_over {
+            let length: usize = words.iter().map(Bytes::len).sum();
+            if state.is_over || !state.has_room(length) {
                 return Err(Error::new_canceled());
             }
             let (sender, answer) = oneshot::channel();

@@ -15,7 +15,10 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use redis_protocol::resp3::{decode::complete::decode_bytes_mut, types::BytesFrame};
 
 use super::*;
-use crate::broker::redis::{frames::Bounds, target};
+use crate::{
+    broker::redis::{frames::Bounds, target},
+    limits::REDIS_UNSENT_BYTES_MAX,
+};
 
 /// What a server does with commands, once it has greeted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,6 +176,27 @@ fn what_was_written_is_never_canceled_when_the_server_hangs_up() {
                 assert!(!(was_read && is_canceled(answer)), "{number} was read: {answer:?}");
             }
         }
+    });
+}
+
+/// Regression: what had timed out waited on until the connection ended, and so did what followed.
+#[test]
+fn what_waits_to_be_written_is_bounded_and_what_is_too_much_is_canceled() {
+    run(async {
+        let (address, _) = serve(Manner::Listens);
+        let (client, _task) = connected(address).await;
+        let key = "x".repeat(1024 * 1024);
+        let most = REDIS_UNSENT_BYTES_MAX / key.len();
+        let mut waiting = 0;
+        // Nobody waits for any of them any more, and nothing is written before the next await.
+        let canceled = (0..2 * most).map(|_| poll_once(&mut command(&client, &key)));
+        for answer in canceled {
+            match answer {
+                Poll::Pending => waiting += 1,
+                Poll::Ready(answer) => assert!(is_canceled(&answer), "{answer:?}"),
+            }
+        }
+        assert!((most - 1..=most).contains(&waiting), "{waiting} of {most}");
     });
 }
 
