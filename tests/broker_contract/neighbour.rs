@@ -1,6 +1,6 @@
 //! What a neighbour with all rights writes into our keys: it is begun anew, and goes on.
 
-use wsbcast::broker::Since;
+use wsbcast::broker::{Receipt, Since};
 
 use crate::{
     process::{Process, channel, keyed, offset, run, until},
@@ -9,10 +9,13 @@ use crate::{
 };
 
 /// Commands that leave one of a channel's keys in a state that none of us wrote.
-const DEEDS: [&str; 13] = [
+const DEEDS: [&str; 16] = [
     "SET META text",
     "HSET META epoch no!epoch",
+    "HSET META epoch empty-0123456789abcdef",
     "HSET META epoch aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "HSET META offset 9007199254740989",
+    "HSET META offset 9007199254740990",
     "HSET META offset 9007199254740991",
     "HSET META offset 18446744073709551615",
     "HSET META offset many",
@@ -69,13 +72,18 @@ fn keys_of_another_type_and_a_lease_without_end_hold_nobody_up() {
         for key in ["test:{a}:idem:one", "test:{notifications}:presence", "test:{a}:idem:two"] {
             server.cli(&["RPUSH", key, "x"]);
         }
+        server.cli(&["SET", "test:{a}:idem:three", "empty-0 1"]);
         server.cli(&["SET", "test:{a}:idem:two", "no!epoch 9007199254740999"]);
         server.cli(&["SET", "test:{notifications}:bridge:raw", "somebody 1"]);
         let process = Process::start(settings(&server), 2).await;
         process.subscribe("a").await;
         process.subscribe("notifications").await;
-        for (key, expected) in [("one", 1), ("two", 2), ("one", 1), ("two", 2)] {
+        let keys = [("one", 1), ("two", 2), ("three", 3), ("one", 1), ("two", 2), ("three", 3)];
+        for (key, expected) in keys {
             let receipt = process.shards[0].publish(keyed("a", key, "x")).await;
+            assert!(
+                !matches!(&receipt, Ok(Receipt::Cluster(at)) if at.epoch.starts_with("empty-"))
+            );
             assert_eq!(offset(receipt), expected, "{key}");
         }
         until("the raw channel is bridged", || {

@@ -178,12 +178,88 @@ fn a_forged_message_hides_nothing_that_follows() {
                 (["1", "2", "3", "4", "5"].map(String::from).to_vec(), 0)
             );
         }
-        // Of another history, which Redis does not have: it may have been one, and is told.
-        server.cli(&["PUBLISH", "test:{a}", "2 t another 9007199254740991 7 8\nforged"]);
+        // In a place that is taken, after another one than was there, of histories that are none.
+        let nonce = server.cli(&["HGET", META, "nonce"]);
+        let here = ["1 7 0", "5 7 8", "6 7 8"].map(|forged| format!("{epoch} {forged}"));
+        let again = [format!("{epoch} 5 {nonce} 8"), format!("{epoch} 7 8 {nonce}")];
+        let others = ["another 1 7 0", "another 9007199254740991 7 8", "empty-other 1 7 0"];
+        let others = others.map(String::from);
+        for forged in here.iter().chain(&again).chain(&others) {
+            server.cli(&["PUBLISH", "test:{a}", &format!("2 t {forged}\nforged")]);
+        }
         assert_eq!(offset(process.publish("a", "6").await), 6);
         for sink in &process.sinks {
             until("it has arrived", || sink.messages().len() == 6).await;
-            assert_eq!(sink.offsets(), [1, 2, 3, 4, 5, 6]);
+            assert_eq!((sink.offsets(), sink.gaps()), (vec![1, 2, 3, 4, 5, 6], 0));
+        }
+    });
+}
+
+#[test]
+fn whoever_was_cut_off_while_a_history_was_ended_is_told_as_surely_as_who_ended_it() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server), 1).await;
+        let guest = start_guest(&server, 2).await;
+        process.subscribe("a").await;
+        guest.subscribe("a").await;
+        for text in ["1", "2"] {
+            offset(process.publish("a", text).await);
+        }
+        for sink in process.sinks.iter().chain(&guest.sinks) {
+            until("both have arrived", || sink.messages().len() == 2).await;
+        }
+        keep_copy(&server);
+        shut_out(&server, &guest).await;
+        offset(process.publish("a", "3, lost").await);
+        until("it has arrived", || process.sinks[0].messages().len() == 3).await;
+        roll_back(&server);
+        assert_eq!(offset(process.publish("a", "another third").await), 3);
+        until("it is told", || process.sinks[0].certain_gaps() == 1).await;
+        let_in(&server);
+        guest.up().await;
+        assert_eq!(offset(process.publish("a", "anew").await), 1);
+        for sink in &guest.sinks {
+            until("it has arrived", || sink.texts().contains(&"anew".to_owned())).await;
+            assert_eq!(sink.certain_gaps(), 1, "\"another third\" was acknowledged");
+        }
+    });
+}
+
+#[test]
+fn who_finds_an_empty_redis_for_a_while_goes_on_in_the_history_that_was_there_before() {
+    run(async {
+        let server = RedisServer::start();
+        let guest = start_guest(&server, 2).await;
+        guest.subscribe("a").await;
+        for text in ["1", "2"] {
+            offset(guest.publish("a", text).await);
+        }
+        for sink in &guest.sinks {
+            until("both have arrived", || sink.messages().len() == 2).await;
+        }
+        let epoch = server.cli(&["HGET", META, "epoch"]);
+        shut_out(&server, &guest).await;
+        assert_eq!(server.cli(&["SWAPDB", "0", "1"]), "OK");
+        let_in(&server);
+        guest.up().await;
+        for sink in &guest.sinks {
+            until("nothing is there", || sink.gaps() == 1).await;
+        }
+        shut_out(&server, &guest).await;
+        assert_eq!(server.cli(&["SWAPDB", "0", "1"]), "OK");
+        let process = Process::start(settings(&server), 1).await;
+        for text in ["3", "4"] {
+            offset(process.publish("a", text).await);
+        }
+        let_in(&server);
+        guest.up().await;
+        assert_eq!(offset(process.publish("a", "5").await), 5);
+        for sink in &guest.sinks {
+            until("all have arrived", || sink.messages().len() == 5).await;
+            assert_eq!(sink.texts(), ["1", "2", "3", "4", "5"]);
+            assert_eq!(sink.certain_gaps(), 0);
+            assert_eq!(sink.missed()[1], (epoch.clone(), 3, Some(2)), "it is that one again");
         }
     });
 }

@@ -70,8 +70,8 @@ pub(in crate::broker) struct Ring {
     bytes: usize,
     before: u64,
     complete: bool,
-    /// The epochs before, the newest last.
-    replaced: Vec<Arc<str>>,
+    /// Where the epochs before had got to, with the nonce of the last message; the newest last.
+    replaced: Vec<(Position, u64)>,
 }
 
 impl Ring {
@@ -81,7 +81,7 @@ impl Ring {
     }
 
     /// The same where the newest message has a nonce, and the channel had other epochs here.
-    pub(super) fn begin(position: Position, nonce: u64, replaced: Vec<Arc<str>>) -> Self {
+    pub(super) fn begin(position: Position, nonce: u64, replaced: Vec<(Position, u64)>) -> Self {
         Self {
             epoch: position.epoch,
             last: position.offset,
@@ -127,15 +127,17 @@ impl Ring {
 
     /// Whether `epoch` came before this one: what still arrives of it is late.
     pub(in crate::broker) fn has_replaced(&self, epoch: &Arc<str>) -> bool {
-        self.replaced.iter().any(|replaced| is_same_epoch(replaced, epoch))
+        self.replaced.iter().any(|(replaced, _)| is_same_epoch(&replaced.epoch, epoch))
     }
 
     /// The epochs that are over once the channel goes on in `epoch`.
-    pub(super) fn replaced_by(&self, epoch: &Arc<str>) -> Vec<Arc<str>> {
+    /// Where they had got to, with the nonce of the last message; the newest last.
+    pub(in crate::broker) fn replaced_by(&self, epoch: &Arc<str>) -> Vec<(Position, u64)> {
         let mut replaced = self.replaced.clone();
+        let is_it = |one: &Position, epoch| is_same_epoch(&one.epoch, epoch);
         if !is_same_epoch(&self.epoch, epoch) {
-            replaced.retain(|one| !is_same_epoch(one, epoch) && !is_same_epoch(one, &self.epoch));
-            replaced.push(self.epoch.clone());
+            replaced.retain(|(one, _)| !is_it(one, epoch) && !is_it(one, &self.epoch));
+            replaced.push((self.position(), self.nonce()));
         }
         let surplus = replaced.len().saturating_sub(RETIRED_EPOCHS_MAX);
         replaced.drain(..surplus);

@@ -17,6 +17,7 @@ use crate::{
         Position,
         history::{Kept, Stamped},
     },
+    limits::RETIRED_EPOCHS_MAX,
     position::{is_empty_epoch, is_epoch, offset_in},
 };
 
@@ -50,6 +51,16 @@ pub(super) fn note(answer: Value) -> (Value, Option<String>) {
 pub(super) struct Standing {
     pub(super) position: Position,
     /// The newest message's; 0 if there is none.
+    pub(super) nonce: u64,
+    /// What was over before it, as far as is known: at each time the ends of some histories, the
+    /// newest first.
+    pub(super) ended: Vec<Vec<Ended>>,
+}
+
+/// Where a history had got to, as some process knew when it ended an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) position: Position,
     pub(super) nonce: u64,
 }
 
@@ -186,6 +197,12 @@ fn message(epoch: &Arc<str>, entry: Value) -> Option<Stamped> {
     (position.offset > 0).then_some(Stamped { position, previous, kept })
 }
 
+/// `EPOCH:OFFSET:NONCE`; what else is written there is left out.
+fn ended_at(text: &str) -> Option<Ended> {
+    let (position, nonce) = text.rsplit_once(':')?;
+    Some(Ended { position: position.parse().ok()?, nonce: offset_in(nonce)? })
+}
+
 /// The elements of an array, one after another.
 struct Parts(std::vec::IntoIter<Value>);
 
@@ -200,7 +217,7 @@ impl Parts {
 
     fn position(&mut self) -> Result<Position, Error> {
         let epoch: String = self.next()?.convert()?;
-        if !is_epoch(&epoch) {
+        if !is_epoch(&epoch) || is_empty_epoch(&epoch) {
             return Err(unexpected("the stored epoch is none"));
         }
         Ok(Position { epoch: epoch.into(), offset: self.number()? })
@@ -214,7 +231,11 @@ impl Parts {
     }
 
     fn standing(&mut self) -> Result<Standing, Error> {
-        Ok(Standing { position: self.position()?, nonce: self.number()? })
+        let (position, nonce) = (self.position()?, self.number()?);
+        let ended: String = self.next()?.convert()?;
+        let at_once = |ends: &str| ends.split(',').filter_map(ended_at).collect();
+        let ended = ended.split(' ').take(RETIRED_EPOCHS_MAX).map(at_once).collect();
+        Ok(Standing { position, nonce, ended })
     }
 
     fn read(&mut self, standing: Standing) -> Result<Read, Error> {
@@ -264,7 +285,7 @@ mod tests {
     }
 
     fn answer(epoch: &str, entries: Vec<Value>) -> Value {
-        let standing = [text(epoch), text("2"), text("20")];
+        let standing = [text(epoch), text("2"), text("20"), text("d:7:70,c:1:2 no b:1")];
         let rest = [Value::Integer(1_000), Value::Array(entries)];
         Value::Array(standing.into_iter().chain(rest).collect())
     }
@@ -277,7 +298,9 @@ mod tests {
         ];
         let read = read(answer("e", newest_first)).unwrap().unwrap();
         assert_eq!((read.standing.position.to_string(), read.standing.nonce), ("e:2".into(), 20));
-        assert_eq!(read.lives_ms, 1_000);
+        let ended = |at: &str, nonce| Ended { position: at.parse().unwrap(), nonce };
+        let ended = [vec![ended("d:7", 70), ended("c:1", 2)], vec![], vec![]];
+        assert_eq!((read.lives_ms, read.standing.ended), (1_000, ended.to_vec()));
         let places = read
             .messages
             .iter()
@@ -328,7 +351,8 @@ mod tests {
                 return;
             };
             assert_eq!(Some(claimed.offset), read, "{number}");
-            let nonce = standing(Value::Array([text("e"), text("1"), text(number)].to_vec()));
+            let nonce =
+                standing(Value::Array([text("e"), text("1"), text(number), text("")].to_vec()));
             assert_eq!(nonce.ok().map(|standing| standing.nonce), read, "{number}");
             for (id, previous) in [(format!("{number}-1"), "0"), (format!("1-{number}"), number)] {
                 let one = entry(&id, &["k", "t", "d", "x", "p", previous]);
@@ -359,11 +383,12 @@ mod tests {
         assert!(read(Value::Null).unwrap().is_none());
         assert!(read(answer("no epoch", Vec::new())).is_err());
         assert!(read(Value::Array(vec![text("e"), text("2")])).is_err());
-        let short = Value::Array(["e", "2", "20", "1000"].map(text).to_vec());
+        let short = Value::Array(["e", "2", "20", "", "1000"].map(text).to_vec());
         assert!(standing_and_history(short).is_err());
         assert!(standing(Value::Array(vec![text("e"), text("2")])).is_err());
         assert!(lease(Value::Array(vec![Value::Integer(0), Value::Integer(-1)])).is_err());
         assert!(position(text("e")).is_err());
+        assert!(position(Value::Array(vec![text("empty-e"), text("1")])).is_err());
         assert!(stamp(text("e")).is_err() && stamp(Value::Null).is_err());
         assert!(claim(Value::Array(vec![text("sent"), Value::Integer(1), text("e")])).is_err());
     }

@@ -1,19 +1,38 @@
 //! What does not simply follow is believed only as far as Redis' own position agrees.
 //!
-//! Anyone who may publish can say that a message has whatever offset and epoch. One that claims to
-//! be far ahead would hide all that comes after it.
+//! Anyone who may publish can say that a message has whatever offset, epoch and nonce. One that
+//! claims to be far ahead would hide all that comes after it; one that claims another history would
+//! end the present one. So Redis is asked first: what it does not know of costs nobody anything.
+
+use std::sync::Arc;
 
 use tokio::time::{sleep, timeout};
 
-use super::{connection::ConnectionError, lane::CallError, subscriber::Subscriber, track::Stamp};
+use super::{
+    answers::{Ended, Standing},
+    connection::ConnectionError,
+    lane::CallError,
+    reader::Span,
+    subscriber::Subscriber,
+    track::{Lag, Stamp, Track, Verdict},
+};
 use crate::{
-    broker::Missed,
+    broker::{Missed, history::Fed},
     channel::ChannelName,
     clock,
     limits::{REDIS_RECONNECT_DELAY, REPAIR_DEADLINE},
     position::Position,
     telemetry::seldom,
 };
+
+/// What becomes of a message that does not simply follow.
+pub(super) enum Doubt {
+    /// Redis knows of it, as far as can be told. `lacks`: something that was acknowledged before
+    /// its epoch began has surely not been here.
+    Believed { lacks: bool },
+    /// It is none of Redis', or it is here: this shard is where Redis is.
+    Settled,
+}
 
 impl Subscriber {
     /// Something was acknowledged and is lost, and is none of the present history's.
@@ -26,40 +45,54 @@ impl Subscriber {
         }
     }
 
-    /// Whether Redis itself has got as far as a message that does not simply follow: anyone may
-    /// publish on the channel, and a large offset would hide all that comes after it. Else this
-    /// shard gets to where Redis is.
-    pub(super) async fn is_believed(
+    /// Whether something surely was acknowledged that has not been here, before Redis came to
+    /// `epoch`: as Redis remembers, which ended some, or the other shards.
+    pub(super) fn lacks(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        epoch: &Arc<str>,
+        ended: &[Vec<Ended>],
+    ) -> bool {
+        let process = self.link.process();
+        let heard = process.ends(channel, epoch);
+        let was_here = |Ended { position, nonce }: &Ended| {
+            process.nonce_at(channel, &position.epoch, position.offset) == Some(*nonce)
+        };
+        let lacks = |track: &mut Track| {
+            // What others here hear late of an epoch that is over shows in none of its ends.
+            track.lacks(ended, was_here) || track.lacks(&heard, |_| true)
+        };
+        self.with_track(name, lacks) == Some(true)
+    }
+
+    /// Asks Redis about a message that does not simply follow.
+    pub(super) async fn doubt(
         &self,
         channel: &ChannelName,
         name: &str,
         stamp: &Stamp<'_>,
-    ) -> Result<bool, ConnectionError> {
-        let asking = async {
-            loop {
-                self.link.opened(channel).await;
-                match self.link.process().standing(&self.link, channel).await {
-                    Ok(standing) => return Ok(standing),
-                    Err(CallError::Refused(error)) => return Err(error),
-                    Err(_) => sleep(REDIS_RECONNECT_DELAY).await,
-                }
-            }
-        };
-        let standing = match timeout(REPAIR_DEADLINE, asking).await {
-            Ok(Ok(standing)) => standing,
-            Ok(Err(error)) => {
-                seldom!(warn, "Redis refuses to tell a position", %channel, %error);
-                return Ok(true);
-            }
-            // Nothing is known that the next connection could be compared with: it would be lost.
-            Err(_) if self.with_track(name, |track| !track.has_begun()) == Some(true) => {
-                return Ok(true);
-            }
-            Err(_) => return Err(ConnectionError::Unanswered),
+        verdict: Verdict,
+    ) -> Result<Doubt, ConnectionError> {
+        let Some(standing) = self.ask(channel, name).await? else {
+            return Ok(Doubt::Believed { lacks: false });
         };
         let held = &standing.position;
-        if *held.epoch == *stamp.epoch && held.offset >= stamp.offset {
-            return Ok(true);
+        let is_same = *held.epoch == *stamp.epoch;
+        match verdict {
+            Verdict::Late { .. } if is_same && held.offset >= stamp.offset => {
+                self.catch_up(channel, name, standing, clock::now()).await?;
+                return Ok(Doubt::Settled);
+            }
+            Verdict::Late { .. } => return Ok(Doubt::Believed { lacks: false }),
+            Verdict::Diverged if self.is_where_redis_is(name, &standing) => {}
+            Verdict::Diverged if !is_same => return Ok(Doubt::Believed { lacks: false }),
+            _ if is_same && self.is_in_redis(channel, stamp, &standing).await => {
+                let is_turn = matches!(verdict, Verdict::Turn | Verdict::Begins);
+                let lacks = is_turn && self.lacks(channel, name, &held.epoch, &standing.ended);
+                return Ok(Doubt::Believed { lacks });
+            }
+            _ => {}
         }
         self.link.shared.health_ref().foreign.add(1);
         let Stamp { epoch, offset, .. } = *stamp;
@@ -72,13 +105,61 @@ impl Subscriber {
             offset,
             redis
         );
-        let is_jump = self
-            .with_track(name, |track| track.last().is_none_or(|(last, _)| *last.epoch == *epoch));
         self.catch_up(channel, name, standing, clock::now()).await?;
-        if is_jump == Some(false) {
-            // It may be of a history that Redis has left again, and was acknowledged there.
-            self.unnamed(channel, name);
+        Ok(Doubt::Settled)
+    }
+
+    /// Where Redis stands; None if it does not tell, and what arrives is all there is to go by.
+    async fn ask(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+    ) -> Result<Option<Standing>, ConnectionError> {
+        let asking = async {
+            loop {
+                self.link.opened(channel).await;
+                match self.link.process().standing(&self.link, channel).await {
+                    Ok(standing) => return Ok(standing),
+                    Err(CallError::Refused(error)) => return Err(error),
+                    Err(_) => sleep(REDIS_RECONNECT_DELAY).await,
+                }
+            }
+        };
+        match timeout(REPAIR_DEADLINE, asking).await {
+            Ok(Ok(standing)) => Ok(Some(standing)),
+            Ok(Err(error)) => {
+                seldom!(warn, "Redis refuses to tell a position", %channel, %error);
+                Ok(None)
+            }
+            // Nothing is known that the next connection could be compared with: it would be lost.
+            Err(_) if self.with_track(name, |track| !track.has_begun()) == Some(true) => Ok(None),
+            Err(_) => Err(ConnectionError::Unanswered),
         }
-        Ok(false)
+    }
+
+    /// Whether Redis has what is here, and nothing else.
+    fn is_where_redis_is(&self, name: &str, standing: &Standing) -> bool {
+        let Standing { position, nonce, .. } = standing;
+        self.with_track(name, |track| track.compare(position, *nonce)) == Some(Lag::None)
+    }
+
+    /// Whether the message that Redis has in its place, in the epoch that Redis is in, is this one;
+    /// or nothing tells.
+    async fn is_in_redis(
+        &self,
+        channel: &ChannelName,
+        stamp: &Stamp<'_>,
+        standing: &Standing,
+    ) -> bool {
+        let Standing { position, nonce, .. } = standing;
+        if position.offset <= stamp.offset {
+            return position.offset == stamp.offset && *nonce == stamp.nonce;
+        }
+        let span = Span { epoch: &position.epoch, after: stamp.offset - 1, to: position.offset };
+        if self.cover(channel, span).await == Fed::Diverged {
+            return true;
+        }
+        let known = self.link.process().nonce_at(channel, &position.epoch, stamp.offset);
+        known.is_none_or(|known| known == stamp.nonce)
     }
 }

@@ -75,7 +75,7 @@ impl Process {
                 }
             },
         };
-        Standing { position: Position { epoch, offset: 0 }, nonce: 0 }
+        Standing { position: Position { epoch, offset: 0 }, nonce: 0, ended: Vec::new() }
     }
 
     /// Whether what was published to a channel since it stood at the empty position of `epoch` is
@@ -124,7 +124,7 @@ impl Process {
         } else if let Some(root) = self.nonce_at(channel, &to.epoch, 0) {
             root == 0
         } else if to.offset == 0 {
-            let Standing { position, nonce } = self.standing(link, channel).await?;
+            let Standing { position, nonce, .. } = self.standing(link, channel).await?;
             position == *to && nonce == 0
         } else {
             // Its beginning is not kept: some of it is missing in any case.

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::{
     allowance::Allowance,
     alone::Alone,
-    answers::{self, Standing},
+    answers::{self, Ended, Standing},
     common::Common,
     connection::{Connection, ConnectionError, refusal},
     era,
@@ -42,12 +42,13 @@ use crate::{
         Evicted, HistorySettings, InvalidSettings, Publication, RedisSettings, Sink, Subscribers,
         epoch,
         fanout::Fanout,
-        history::{Fed, Histories, Stamped},
+        history::{Fed, Histories, Ring, Stamped},
     },
     channel::ChannelName,
     clock::{self, Millis},
     limits::{
         HISTORY_CHANNELS_MAX, REDIS_ELEMENTS_PER_MESSAGE, REDIS_META_TTL, REPLAY_PIECE_BYTES,
+        RETIRED_EPOCHS_MAX,
     },
     position::{Position, is_same_epoch},
     telemetry::seldom,
@@ -236,17 +237,26 @@ impl Process {
     }
 
     /// Ends `epoch` of `channel`, unless that has been done; where the channel stands then.
+    /// `heard`: where somebody here had got to in another one.
     pub(super) async fn rotate(
         &self,
         link: &Link,
         channel: &ChannelName,
         epoch: &str,
+        heard: Option<Ended>,
     ) -> Result<Standing, CallError> {
+        let newest = |ring: &Ring| Ended { position: ring.position(), nonce: ring.nonce() };
+        let newest = self.memory().histories.get(channel).map(newest);
+        let is_other = |it: &Ended| *it.position.epoch != *epoch && it.position.offset > 0;
+        let heard = heard.into_iter().chain(newest).filter(is_other);
+        let heard: String = heard.map(|it| format!(",{}:{}", it.position, it.nonce)).collect();
         let args: Vec<Value> = vec![
             epoch::random().into(),
             millis(REDIS_META_TTL),
             epoch.into(),
             wire::nonce().to_string().into(),
+            RETIRED_EPOCHS_MAX.to_string().into(),
+            heard.into(),
         ];
         let keys = self.names.keys(channel);
         let answer = link.call(channel, Way::Among, &self.scripts.rotate, keys, args).await?;
@@ -308,6 +318,21 @@ impl Process {
     /// Whether `epoch` of `channel` came before the one that is known here.
     pub(super) fn has_replaced(&self, channel: &ChannelName, epoch: &Arc<str>) -> bool {
         self.memory().histories.get(channel).is_some_and(|ring| ring.has_replaced(epoch))
+    }
+
+    /// Where the histories had got to here that are over once `channel` goes on in `epoch`.
+    pub(super) fn ends(&self, channel: &ChannelName, epoch: &Arc<str>) -> Vec<Vec<Ended>> {
+        let memory = self.memory();
+        let ring = memory.histories.get(channel);
+        let replaced = ring.map(|ring| ring.replaced_by(epoch)).unwrap_or_default();
+        let end = |(position, nonce)| vec![Ended { position, nonce }];
+        replaced.into_iter().rev().map(end).collect()
+    }
+
+    /// Whether the newest that was heard of `channel` here is of another epoch.
+    pub(super) fn has_left(&self, channel: &ChannelName, epoch: &str) -> bool {
+        let memory = self.memory();
+        memory.histories.get(channel).is_some_and(|ring| *ring.position().epoch != *epoch)
     }
 
     /// Forgets what is remembered of `channel` under `epoch`.

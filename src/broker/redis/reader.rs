@@ -241,7 +241,7 @@ impl Process {
         channel: &ChannelName,
         epoch: &str,
     ) -> Result<Standing, CallError> {
-        let standing = self.rotate(link, channel, epoch).await?;
+        let standing = self.rotate(link, channel, epoch, None).await?;
         self.forget(channel, epoch);
         Ok(standing)
     }

@@ -12,8 +12,9 @@ use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    answers::Standing,
+    answers::{Ended, Standing},
     connection::ConnectionError,
+    doubt::Doubt,
     lane::CallError,
     reader::Span,
     subscriber::Subscriber,
@@ -54,6 +55,8 @@ struct Hole {
 enum Before {
     /// The message with this nonce.
     Message(u64),
+    /// The message with this nonce, and what came since, of other epochs, whose end is missing.
+    Returned(u64),
     /// Nothing, if this is the channel's first history.
     Nothing,
     /// Another epoch, whose end is missing too.
@@ -88,6 +91,14 @@ impl Subscriber {
             (track.judge(&stamp, clock::now(), known), track.last().map(|(_, nonce)| nonce))
         });
         let Some((verdict, newest)) = judged else { return Ok(()) };
+        let is_odd = !matches!(verdict, Verdict::Next | Verdict::Duplicate);
+        let mut sure = false;
+        if is_odd || newest.is_none() {
+            match self.doubt(&channel, name, &stamp, verdict).await? {
+                Doubt::Settled => return Ok(()),
+                Doubt::Believed { lacks } => sure = lacks,
+            }
+        }
         let hole = |from, before| Hole {
             epoch: epoch.into(),
             from,
@@ -95,13 +106,8 @@ impl Subscriber {
             before,
             last: previous,
             next: Some(nonce),
-            sure: false,
+            sure,
         };
-        let is_out_of_turn = matches!(verdict, Verdict::Jump(_) | Verdict::Turn | Verdict::Begins);
-        if (is_out_of_turn || newest.is_none()) && !self.is_believed(&channel, name, &stamp).await?
-        {
-            return Ok(());
-        }
         let repaired = match verdict {
             Verdict::Next => Ok(()),
             Verdict::Duplicate => {
@@ -171,30 +177,40 @@ impl Subscriber {
         standing: Standing,
         at: Millis,
     ) -> Result<(), ConnectionError> {
-        let Standing { mut position, nonce } = standing;
+        let Standing { mut position, nonce, ended } = standing;
+        let process = self.link.process();
         let compared = self.with_track(name, |track| {
             (track.compare(&position, nonce), track.last().map(|(_, nonce)| nonce))
         });
         let Some((lag, Some(newest))) = compared else { return Ok(()) };
         let (from, before) = match lag {
             // What others here have heard since, and is over in Redis, has not come this way.
-            Lag::None if self.link.process().has_replaced(channel, &position.epoch) => {
+            Lag::None if process.has_replaced(channel, &position.epoch) => {
                 return self.diverged(channel, name, &position.epoch, true).await;
             }
             Lag::None => return Ok(()),
             Lag::Behind(from) => (from, Before::Message(newest)),
             Lag::Begun => (1, self.before_first(name, at).await),
             Lag::Turned => (1, Before::Epoch),
+            // Others here have heard another history meanwhile, which is not to be missed by
+            // those who stayed.
+            Lag::Returned { .. } if process.has_left(channel, &position.epoch) => {
+                return self.diverged(channel, name, &position.epoch, true).await;
+            }
+            Lag::Returned { from, after } => (from, Before::Returned(after)),
             Lag::Diverged { is_new } => {
                 return self.diverged(channel, name, &position.epoch, is_new).await;
             }
         };
         if position.is_empty() && before == Before::Epoch {
             // The era may have changed since.
-            position = self.link.process().empty(&self.link).await.position;
+            position = process.empty(&self.link).await.position;
         }
         let Position { epoch, offset } = position;
-        let (to, last, next, sure) = (offset, nonce, None, false);
+        // In one history nothing else counts.
+        let is_other = matches!(before, Before::Nothing | Before::Epoch);
+        let sure = is_other && self.lacks(channel, name, &epoch, &ended);
+        let (to, last, next) = (offset, nonce, None);
         let hole = Hole { epoch: epoch.clone(), from, to, before, last, next, sure };
         match self.repair(channel, name, hole).await {
             Ok(()) => Ok(()),
@@ -213,7 +229,10 @@ impl Subscriber {
         let is_other = |offset, nonce| {
             process.nonce_at(channel, &epoch, offset).is_some_and(|known| known != nonce)
         };
-        let is_other_before = matches!(before, Before::Message(nonce) if is_other(from - 1, nonce));
+        let is_other_before = match before {
+            Before::Message(nonce) | Before::Returned(nonce) => is_other(from - 1, nonce),
+            Before::Nothing | Before::Epoch => false,
+        };
         let is_other_next = next.is_some_and(|nonce| is_other(to + 1, nonce));
         if is_other_before || is_other(to, last) || is_other_next {
             return Err(Diverged);
@@ -224,10 +243,10 @@ impl Subscriber {
         let follows = match before {
             Before::Message(_) => true,
             Before::Nothing => root == Some(0),
-            Before::Epoch => false,
+            Before::Returned(_) | Before::Epoch => false,
         };
         let mut is_whole = to >= from;
-        if reached >= from || !follows {
+        if reached >= from || !follows || sure {
             let missed = Missed { epoch: Some(epoch.clone()), from, to: Some(reached), sure };
             self.gap(channel, missed);
             is_whole = false;
@@ -276,7 +295,7 @@ impl Subscriber {
 
     /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`]. Whether it is of one
     /// history with what is there.
-    async fn cover(&self, channel: &ChannelName, span: Span<'_>) -> Fed {
+    pub(super) async fn cover(&self, channel: &ChannelName, span: Span<'_>) -> Fed {
         let mut reason = None;
         let covering = async {
             loop {
@@ -308,19 +327,23 @@ impl Subscriber {
         sure: bool,
     ) -> Result<(), ConnectionError> {
         let process = self.link.process();
+        let heard = self.with_track(name, |track| {
+            track.last().map(|(last, nonce)| Ended { position: last.clone(), nonce })
+        });
         let asking = async {
             self.link.opened(channel).await;
-            process.rotate(&self.link, channel, epoch).await
+            process.rotate(&self.link, channel, epoch, heard.flatten()).await
         };
         // Tried again on the next connection, by the comparison that follows.
         let answer = timeout(REPAIR_DEADLINE, asking).await;
-        let Ok(Ok(Standing { position, nonce })) = answer else {
+        let Ok(Ok(Standing { position, nonce, ended })) = answer else {
             return Err(ConnectionError::Unanswered);
         };
-        process.forget(channel, epoch);
         let is_here = self.with_track(name, |track| {
             track.last().is_some_and(|(last, _)| last.is_comparable(&position))
         });
+        let lacks = self.lacks(channel, name, &position.epoch, &ended);
+        process.forget(channel, epoch);
         if is_here == Some(true) {
             // A late message of an epoch that is over in Redis too.
             self.link.shared.health_ref().duplicates.add(1);
@@ -332,7 +355,7 @@ impl Subscriber {
         seldom!(warn, "Redis was rolled back: the channel begins anew", %channel, epoch);
         let Position { epoch, offset } = position;
         let (before, next) = (Before::Epoch, None);
-        let (from, to, last) = (1, offset, nonce);
+        let (from, to, last, sure) = (1, offset, nonce, sure || lacks);
         let hole = Hole { epoch: epoch.clone(), from, to, before, last, next, sure };
         if self.repair(channel, name, hole).await.is_err() {
             let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset), sure };

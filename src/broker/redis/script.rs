@@ -42,22 +42,26 @@ local function is_number(text, last)
 end
 local function is_epoch(text)
   return text and #text <= 32 and string.match(text, '^[%w_-]+$')
+    and not string.find(text, '^empty%-')
 end
 local function sound_meta()
-  local held = redis.pcall('HMGET', KEYS[1], 'epoch', 'offset', 'nonce')
+  local function read(call)
+    return call('HMGET', KEYS[1], 'epoch', 'offset', 'nonce', 'ended')
+  end
+  local none, held = {false, '0', '0', ''}, read(redis.pcall)
   if is_of_wrong_type(held) then
     odd('the key meta is no hash')
-    return {false, '0', '0'}
+    return none
   end
-  if is_refusal(held) then held = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'nonce') end
-  if not held[1] then return {false, '0', '0'} end
-  -- One more offset has to fit.
+  if is_refusal(held) then held = read(redis.call) end
+  if not held[1] then return none end
   local last = 9007199254740991
-  if is_epoch(held[1]) and is_number(held[2], last - 1) and is_number(held[3], last) then
+  if is_epoch(held[1]) and is_number(held[2], last) and is_number(held[3], last) then
+    if not held[4] or #held[4] > 2000 then held[4] = '' end
     return held
   end
   odd('the key meta holds no position')
-  return {false, '0', '0'}
+  return none
 end
 ";
 
@@ -129,14 +133,17 @@ redis.pcall('XDEL', KEYS[2], '0-0')
 return 1
 ";
 
-/// Where the channel stands, `{epoch, offset, nonce}`: without an epoch if nobody has published.
+/// Where the channel stands, `{epoch, offset, nonce, ended}`: without an epoch if nobody has
+/// published. `ended` has the ends of histories that [`ROTATE`] knew of, `EPOCH:OFFSET:NONCE`,
+/// those of one time with commas, the newest first.
 const STAND: &str = r"
 local function standing() return sound_meta() end
 ";
 
-/// Answers `{epoch, offset, nonce, milliseconds the stream still lives, entries}`: those from the
-/// offset `first` on, the newest first, at most `left` of them, until they have `bytes_max` bytes,
-/// counted as where they are kept. `chunk` at a time: what does not fit was read in vain.
+/// Answers `{epoch, offset, nonce, ended, milliseconds the stream still lives, entries}`: those
+/// from the offset `first` on, the newest first, at most `left` of them, until they have
+/// `bytes_max` bytes, counted as where they are kept. `chunk` at a time: what does not fit was read
+/// in vain.
 const HISTORY: &str = r"
 local function history(held, first, left, bytes_max, chunk)
   local entries, bytes, last = {}, 0, '+'
@@ -154,7 +161,7 @@ local function history(held, first, left, bytes_max, chunk)
     left = left - count
     last = string.format('%.0f', string.match(some[count][1], '^%d+') - 1)
   end
-  return {held[1], held[2], held[3], redis.call('PTTL', KEYS[2]), entries}
+  return {held[1], held[2], held[3], held[4], redis.call('PTTL', KEYS[2]), entries}
 end
 ";
 
@@ -172,12 +179,21 @@ return history(held, ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARG
 
 /// The epoch `ARGV[3]` is over, if it still is the channel's: it goes on under the candidate
 /// `ARGV[1]`, which is remembered for `ARGV[2]`. A nonce before its first message, `ARGV[4]`, shows
-/// that it is not the channel's first one.
+/// that it is not the channel's first one. Where the epoch had got to is remembered (of the newest
+/// `ARGV[5]`), and the others that the caller heard in its stead, `ARGV[6]`: so everyone who had
+/// not got there knows that something is lost.
 const ROTATE: &str = r"
-local epoch = standing()[1]
+local held = standing()
+local epoch = held[1]
 if not epoch or epoch == ARGV[3] then
+  local ended = {}
+  if epoch then ended[1] = table.concat({epoch, held[2], held[3]}, ':') .. ARGV[6] end
+  for before in string.gmatch(held[4], '%S+') do
+    if #ended < tonumber(ARGV[5]) then ended[#ended + 1] = before end
+  end
   redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'offset', 0, 'nonce', ARGV[4])
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'offset', 0, 'nonce', ARGV[4],
+    'ended', table.concat(ended, ' '))
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 return standing()

@@ -1,22 +1,24 @@
-//! Failovers, lost data, cut connections, trimmed streams and resumes against a naive model, from
-//! a seed.
+//! Failovers, lost data, names that lead elsewhere, cut connections, trimmed streams, forgeries and
+//! resumes against a naive model, from a seed.
 //!
 //! Two processes of two shards: their subscribers, repair, memory and questions are the real ones;
 //! Redis and the connections to it are a model. Whatever happens, what a shard delivers has no
 //! hole that was not told, no repetition and no second message in a position; and when all is well
 //! again everybody has the history that Redis has. `WSBCAST_SIM_SEED=n` runs one seed alone.
 
+mod away;
+mod check;
 mod ear;
+mod forger;
 mod model;
 mod settings;
 
 use std::{rc::Rc, sync::Arc};
 
+use away::{Leading, View};
 use ear::{Ear, Noted};
 use model::Redis;
 use settings::settings;
-
-use bytes::Bytes;
 
 use super::{link::Link, process::Process, subscriber::Subscriber, wire};
 use crate::{
@@ -63,6 +65,10 @@ struct World {
     is_plain: bool,
     /// Now and then Redis is where it was before.
     goes_back: bool,
+    /// Instead of all that loses data.
+    leading: Leading,
+    /// Nothing happens but that somebody else publishes, too.
+    is_calm: bool,
     channel: ChannelName,
     shards: Vec<Shard>,
     /// Where the channel stood when nobody had published to it, and how many messages there were.
@@ -81,22 +87,26 @@ impl World {
         let messages_max = if is_plain { ALL } else { random.usize(1..10) };
         let redis = Rc::new(Redis::new(random.fork(), SHARDS, messages_max, !is_plain));
         let mut shards = Vec::new();
-        for _ in 0..PROCESSES {
+        for process in 0..PROCESSES {
             let noted: Vec<Arc<Noted>> = (0..SHARDS_EACH).map(|_| Arc::default()).collect();
             let sinks = noted.iter().map(|one| one.clone() as Arc<dyn Sink>).collect();
             let shared = Shared::new(settings(messages_max), sinks).unwrap();
             for (index, noted) in noted.into_iter().enumerate() {
                 let mut link = Link::new(shared.clone(), Place::Shard(index));
-                link.stand_in = Some(redis.clone());
+                link.stand_in = Some(Rc::new(View { redis: redis.clone(), process }));
                 let subscriber = Subscriber::new(Rc::new(link), index);
                 let shared = shared.clone();
                 shards.push(Shard { shared, subscriber, noted, ear: Ear::default() });
             }
         }
+        let is_calm = is_plain && random.u8(0..8) == 0;
         Self {
             redis,
+            is_calm,
             is_plain,
             goes_back: random.bool(),
+            leading: [Leading::Never, Leading::Never, Leading::IntoSilence, Leading::IntoAnother]
+                [random.usize(0..4)],
             channel: ChannelName::new("a").unwrap(),
             shards,
             empty: Vec::new(),
@@ -126,6 +136,9 @@ impl World {
 
     async fn step(&mut self) {
         let shard = self.random.usize(0..SHARDS);
+        if self.is_calm {
+            return self.calm_step(shard).await;
+        }
         match self.random.u8(0..100) {
             0..=34 => self.redis.publish(),
             35..=64 => {
@@ -136,6 +149,7 @@ impl World {
             80..=85 => self.resume(shard).await,
             86..=88 => self.rejoin(shard).await,
             89..=92 => self.redis.replicate(),
+            93..=96 if self.leading != Leading::Never => self.lead(),
             93 | 94 => self.redis.fail_over(),
             95 if self.goes_back => match self.random.u8(0..8) {
                 0 | 1 => self.redis.save(),
@@ -182,16 +196,6 @@ impl World {
         true
     }
 
-    /// What has arrived was delivered, now or before, or was told to be missing, or is from before
-    /// anybody listened: nobody is left without a word.
-    fn assert_not_dropped(&self, shard: usize, payload: &Bytes) {
-        let wire::Message { epoch, offset, data, .. } = wire::decode(payload).unwrap();
-        let text = str::from_utf8(&data).unwrap();
-        let is_known = self.shards[shard].ear.knows(epoch, offset, text);
-        let at = &self.shards[shard].ear.at;
-        assert!(is_known, "{epoch}:{offset} ({text}) was dropped without a word at {at:?}");
-    }
-
     fn hear(&mut self, shard: usize, failures_before: u64) {
         let has_failed = self.redis.failures.get() > failures_before;
         let Shard { noted, ear, .. } = &mut self.shards[shard];
@@ -207,6 +211,7 @@ impl World {
         if !self.redis.connect(shard) {
             return;
         }
+        self.note_where(shard);
         self.shards[shard].subscriber.change(|subscriptions| subscriptions.connected());
         self.tell(shard);
         if self.random.bool() {
@@ -274,7 +279,7 @@ impl World {
     async fn rejoin(&mut self, shard: usize) {
         self.shards[shard].subscriber.unwant(&self.channel);
         self.heard += self.shards[shard].ear.heard.len() as u64;
-        self.shards[shard].ear = Ear::default();
+        self.shards[shard].ear = Ear::new(&self.redis);
         if self.random.bool() {
             self.tell(shard);
         }
@@ -350,6 +355,7 @@ impl World {
     /// All is well again: everybody gets to where Redis is.
     async fn finish(&mut self) {
         self.redis.is_up.set(true);
+        self.redis.come_back();
         for _ in 0..20 {
             for shard in 0..SHARDS {
                 self.connect(shard).await;
@@ -360,6 +366,7 @@ impl World {
             }
             self.redis.publish();
         }
+        self.assert_all_was_heard_or_told();
         let held = self.redis.held.borrow();
         let newest = held.epoch.as_ref().map(|epoch| (epoch.clone(), held.offset));
         for Shard { ear, .. } in &self.shards {

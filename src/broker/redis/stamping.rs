@@ -53,7 +53,11 @@ local function stamp(is_full)
   if forbidden then return nil, forbidden end
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
   local held = sound_meta()
-  local epoch, previous = held[1], held[3] or '0'
+  if held[2] == '9007199254740991' then
+    odd('the key meta has counted to its end')
+    held = {false, '0', '0'}
+  end
+  local epoch, previous = held[1], held[3]
   local is_new, is_counted = not epoch, false
   local own, had = halves(is_new)
   local function take_back(refused)

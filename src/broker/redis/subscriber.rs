@@ -143,7 +143,7 @@ impl Subscriber {
     ) -> bool {
         let name = self.link.process().names.channel(channel);
         let before = before.filter(|it| it.part == self.part).map(|it| it.confirmation);
-        let Standing { position, nonce } = at;
+        let Standing { position, nonce, .. } = at;
         let is_certain = self.subscriptions.borrow_mut().anchor(&name, position, *nonce, before);
         self.changed.notify_one();
         is_certain

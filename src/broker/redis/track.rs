@@ -7,6 +7,7 @@
 
 use std::{cmp::Ordering, collections::VecDeque};
 
+use super::answers::Ended;
 use crate::{
     clock::Millis,
     limits::{REDIS_META_TTL, REDIS_POSITION_TTL, RETIRED_EPOCHS_MAX},
@@ -75,6 +76,10 @@ pub(super) enum Lag {
     /// As [`Verdict::Diverged`]. `is_new`: Redis has messages that have not been here, as far as
     /// can be told.
     Diverged { is_new: bool },
+    /// Redis is again in the epoch that this shard had before it stood at an empty position, and
+    /// has got as far as it had, at least: messages are missing from this offset on, after the one
+    /// with this nonce.
+    Returned { from: u64, after: u64 },
 }
 
 impl Track {
@@ -128,8 +133,13 @@ impl Track {
         let Some(last) = &self.last else { return Lag::None };
         let newest = last.position.offset;
         if let Some(over) = self.retired(&held.epoch) {
-            let is_new = held.offset > over.position.offset || nonce != over.nonce;
-            Lag::Diverged { is_new }
+            let is_ahead = held.offset > over.position.offset;
+            let is_there = held.offset == over.position.offset && nonce == over.nonce;
+            let was_before = self.retired.back().is_some_and(|it| it.position.is_comparable(held));
+            if last.position.is_empty() && was_before && (is_ahead || is_there) {
+                return Lag::Returned { from: over.position.offset + 1, after: over.nonce };
+            }
+            Lag::Diverged { is_new: is_ahead || nonce != over.nonce }
         } else if last.position.is_empty() {
             Lag::Begun
         } else if !last.position.is_comparable(held) {
@@ -154,7 +164,10 @@ impl Track {
         let epoch = match self.last.take() {
             Some(last) if *last.position.epoch == *epoch => last.position.epoch,
             // An empty position has no messages: none of them comes late.
-            Some(last) if last.position.is_empty() => epoch.into(),
+            Some(last) if last.position.is_empty() => {
+                self.retired.retain(|over| *over.position.epoch != *epoch);
+                epoch.into()
+            }
             Some(last) => {
                 self.retired.retain(|over| *over.position.epoch != *epoch);
                 self.retired.push_back(last);
@@ -169,6 +182,35 @@ impl Track {
         let position = Position { epoch, offset };
         self.last = Some(Last { position: position.clone(), nonce, at: now });
         position
+    }
+
+    /// Whether something surely was acknowledged that has not been here, of the histories that
+    /// `ended` before the one that Redis is in now. `was_here`: whether an end before where this
+    /// shard had got to is of the same history.
+    pub(super) fn lacks(&self, ended: &[Vec<Ended>], was_here: impl Fn(&Ended) -> bool) -> bool {
+        let place = |epoch: &str| {
+            let last = self.last.as_ref().filter(|last| *last.position.epoch == *epoch);
+            last.or_else(|| self.retired(epoch))
+        };
+        let lacks = |end: &Ended| {
+            let Position { epoch, offset } = &end.position;
+            let Some(was) = place(epoch) else { return *offset > 0 };
+            match offset.cmp(&was.position.offset) {
+                Ordering::Greater => true,
+                Ordering::Equal => end.nonce != was.nonce,
+                Ordering::Less => *offset > 0 && !was_here(end),
+            }
+        };
+        for at_once in ended {
+            if at_once.iter().any(lacks) {
+                return true;
+            }
+            if at_once.iter().any(|end| place(&end.position.epoch).is_some()) {
+                // It was here then: what was over before that it knew, or need not know.
+                return false;
+            }
+        }
+        false
     }
 
     /// Not all that is published arrives here, for a while.
@@ -305,5 +347,46 @@ mod tests {
             "that one was over"
         );
         assert_eq!(track.compare(&held("a", 3), 30), Lag::Diverged { is_new: false });
+    }
+
+    fn end(epoch: &str, offset: u64, nonce: u64) -> Ended {
+        Ended { position: Position { epoch: epoch.into(), offset }, nonce }
+    }
+
+    #[test]
+    fn who_lacks_the_end_of_a_history_that_was_ended_knows_so() {
+        let mut track = Track::default();
+        track.advance("a", 5, 50, Millis(0));
+        let lacks = |track: &Track, ended: &[Vec<Ended>]| track.lacks(ended, |_| false);
+        assert!(!lacks(&track, &[]));
+        assert!(!lacks(&track, &[vec![end("a", 5, 50)]]));
+        assert!(lacks(&track, &[vec![end("a", 6, 60)]]));
+        assert!(lacks(&track, &[vec![end("a", 5, 51)]]), "another branch of it");
+        assert!(lacks(&track, &[vec![end("a", 4, 41)]]));
+        assert!(!track.lacks(&[vec![end("a", 4, 40)]], |_| true), "that was rolled back to");
+        assert!(lacks(&track, &[vec![end("a", 5, 50), end("b", 1, 10)]]), "b was beside it");
+        assert!(lacks(&track, &[vec![end("b", 1, 10)], vec![end("a", 5, 50)]]), "b came after");
+        assert!(!lacks(&track, &[vec![end("b", 0, 7)], vec![end("a", 5, 50)]]));
+        assert!(!lacks(&track, &[vec![end("a", 5, 50)], vec![end("b", 9, 90)]]), "b was before");
+        track.advance("empty-c", 0, 0, Millis(0));
+        assert!(lacks(&track, &[vec![end("a", 6, 60)]]), "it was at a before");
+    }
+
+    #[test]
+    fn who_finds_nothing_for_a_while_goes_on_where_it_was() {
+        let mut track = Track::default();
+        let held = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
+        track.advance("a", 5, 50, Millis(0));
+        track.advance("empty-b", 0, 0, Millis(0));
+        let returned = Lag::Returned { from: 6, after: 50 };
+        assert_eq!(track.compare(&held("a", 7), 70), returned);
+        assert_eq!(track.compare(&held("a", 5), 50), returned);
+        assert_eq!(track.compare(&held("a", 5), 51), Lag::Diverged { is_new: true });
+        assert_eq!(track.compare(&held("a", 4), 40), Lag::Diverged { is_new: true });
+        track.advance("a", 7, 70, Millis(0));
+        assert_eq!(judge(&track, &stamp("a", 8)), Verdict::Next, "it is not over any more");
+        track.advance("c", 1, 10, Millis(0));
+        track.advance("empty-d", 0, 0, Millis(0));
+        assert_eq!(track.compare(&held("a", 9), 90), Lag::Diverged { is_new: true }, "c was since");
     }
 }

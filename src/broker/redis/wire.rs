@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use crate::{
-    position::{is_epoch, offset_in},
+    position::{is_empty_epoch, is_epoch, offset_in},
     ws::Kind,
 };
 
@@ -57,7 +57,7 @@ pub(super) fn decode(payload: &Bytes) -> Option<Message<'_>> {
     // Nonces are no larger than offsets.
     let mut number = || offset_in(words.next()?);
     let (offset, nonce, previous) = (number()?, number()?, number()?);
-    if version != VERSION || words.next().is_some() || !is_epoch(epoch) {
+    if version != VERSION || words.next().is_some() || !is_epoch(epoch) || is_empty_epoch(epoch) {
         return None;
     }
     if offset == 0 || nonce == 0 {
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn foreign_garbage_is_no_publication() {
-        let garbage: [&[u8]; 18] = [
+        let garbage: [&[u8]; 19] = [
             b"",
             b"hi",
             b"\n",
@@ -132,6 +132,7 @@ mod tests {
             b"2 t e 1 7 0 1\nx",
             b"2 t e 1 0 0\nx",
             b"2 t e! 1 7 0\nx",
+            b"2 t empty-e 1 7 0\nx",
             b"2 t  1 7 0\nx",
             b"2 t e 99999999999999999999 7 8\nx",
             b"2 t e 1 7 0\n\xff",

@@ -1,7 +1,7 @@
 //! What a shard hears, and whether that is as promised.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -73,14 +73,26 @@ pub(super) struct Ear {
     told: Vec<(Arc<str>, u64, u64)>,
     /// Texts up to this number are from before it listened.
     pub(super) since: u64,
+    /// Texts up to this number were there when plain clients were closed for the last time.
+    closed: u64,
+    /// The times that it was led elsewhere.
+    elsewhere: HashSet<u64>,
+    /// The newest of each epoch.
+    ends: HashMap<Arc<str>, u64>,
 }
 
 impl Ear {
+    /// A client that comes now.
+    pub(super) fn new(redis: &Redis) -> Self {
+        Self { since: redis.newest_text(), ..Self::default() }
+    }
+
     /// Begins after `position`, unless something was there already.
     /// `count`: how many messages there had been when that was asked.
     pub(super) fn begin(&mut self, position: Position, count: usize) {
         if self.at.is_none() {
             *self = Self {
+                ends: HashMap::from([(position.epoch.clone(), position.offset)]),
                 at: Some(position),
                 count,
                 is_new: true,
@@ -99,6 +111,23 @@ impl Ear {
             || self.ever.contains(text)
             || self.told.iter().any(is_told)
             || text.parse::<u64>().unwrap() <= self.since
+    }
+
+    pub(super) fn is_elsewhere(&mut self, time: u64) {
+        self.elsewhere.insert(time);
+    }
+
+    pub(super) fn was_elsewhere(&self, time: u64) -> bool {
+        self.elsewhere.contains(&time)
+    }
+
+    pub(super) fn has(&self, text: u64) -> bool {
+        self.ever.contains(&text.to_string())
+    }
+
+    /// Whether a plain client has no business with a text that it does not have.
+    pub(super) fn need_not_have(&self, text: u64) -> bool {
+        self.at.is_none() || text <= self.since.max(self.closed)
     }
 
     /// Hears what was noted: each message must follow the one before, or a gap between the two was
@@ -129,8 +158,13 @@ impl Ear {
                 );
             }
         }
+        if self.at.is_none() {
+            // Nobody knew where it began.
+            self.since = self.since.max(text.parse::<u64>().unwrap() - 1);
+        }
         self.is_new = false;
         self.at = Some(position.clone());
+        self.ends.insert(position.epoch.clone(), position.offset);
         self.ever.insert(text.clone());
         self.heard.push((position, text));
     }
@@ -140,7 +174,14 @@ impl Ear {
         let to = missed.to.expect("its end is told");
         if let Some(at) = &self.at {
             // That the channel is as it was need not be told.
-            let from = if *at.epoch == *epoch { at.offset + 1 } else { 1 };
+            let end =
+                self.ends.get(&epoch).filter(|end| *at.epoch != *epoch && missed.from > **end);
+            let from = match end {
+                // It had left that one, and comes back to it.
+                Some(end) if missed.from > 1 => end + 1,
+                _ if *at.epoch == *epoch => at.offset + 1,
+                _ => 1,
+            };
             let may_be_old = self.is_new && *at.epoch == *epoch && missed.from <= from;
             assert!(missed.from == from || may_be_old, "{missed:?} was told after {at}");
             if *at.epoch != *epoch {
@@ -152,7 +193,11 @@ impl Ear {
         assert!(failed || !is_there, "{missed:?} was told, and is there");
         self.told.push((epoch.clone(), missed.from, to));
         self.gaps += 1;
-        self.sure += u64::from(missed.is_certain());
+        if missed.is_certain() {
+            self.sure += 1;
+            self.closed = redis.newest_text();
+        }
+        self.ends.insert(epoch.clone(), to);
         self.count = redis.mark.get();
         self.is_new = false;
         self.at = Some(Position { epoch, offset: to });

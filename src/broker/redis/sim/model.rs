@@ -14,19 +14,21 @@ use fred::{
 
 use super::super::{
     lane::CallError,
-    link::StandIn,
     script::{Script, Scripts},
     wire,
 };
+use super::SHARDS_EACH;
 
 /// What a server holds of the channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     pub(super) epoch: Option<String>,
     pub(super) offset: u64,
-    nonce: u64,
+    pub(super) nonce: u64,
     stream: VecDeque<Entry>,
     era: Option<String>,
+    /// Epochs that were ended before this one.
+    ended: String,
     /// All that was ever published in this epoch and not rolled back, trimmed or not.
     pub(super) texts: Vec<String>,
 }
@@ -62,17 +64,26 @@ pub(super) struct Redis {
     /// How many that were when a shard's turn began.
     pub(super) mark: Cell<usize>,
     count: Cell<u64>,
-    lines: RefCell<Vec<Option<Line>>>,
+    pub(super) lines: RefCell<Vec<Option<Line>>>,
+    /// What the process that is [`Redis::away`] has instead.
+    pub(super) elsewhere: RefCell<Held>,
+    pub(super) away: Cell<Option<usize>>,
+    /// How often some process was led elsewhere.
+    pub(super) leaves: Cell<u64>,
+    /// What was published, as the number that its text is, and the how manieth time elsewhere.
+    pub(super) all: RefCell<Vec<(u64, Option<u64>)>>,
     /// Whatever was published at a position, on any branch of the history.
     said: RefCell<HashMap<(String, u64), Vec<String>>>,
 }
 
 /// A subscriber's connection.
 #[derive(Debug, Default)]
-struct Line {
-    on_its_way: VecDeque<Bytes>,
+pub(super) struct Line {
+    pub(super) on_its_way: VecDeque<Bytes>,
     /// It leads to a server that is the master no more, and nobody has noticed.
-    is_stale: bool,
+    pub(super) is_stale: bool,
+    /// It leads elsewhere.
+    pub(super) is_away: bool,
 }
 
 impl Redis {
@@ -101,6 +112,10 @@ impl Redis {
             mark: Cell::new(0),
             count: Cell::new(0),
             lines: RefCell::new((0..shards).map(|_| None).collect()),
+            elsewhere: RefCell::default(),
+            away: Cell::new(None),
+            leaves: Cell::new(0),
+            all: RefCell::default(),
             said: RefCell::default(),
         }
     }
@@ -120,14 +135,19 @@ impl Redis {
     }
 
     pub(super) fn publish(&self) {
-        if !self.is_up.get() {
-            return;
+        if self.is_up.get() {
+            self.publish_in(&self.held, false);
         }
-        let mut held = self.held.borrow_mut();
+    }
+
+    /// Publishes in a server: here, or where `away` leads.
+    pub(super) fn publish_in(&self, server: &RefCell<Held>, is_away: bool) {
+        let mut held = server.borrow_mut();
         if held.epoch.is_none() {
             held.begin(format!("e{}", self.unique()), 0);
         }
         let text = self.unique().to_string();
+        self.all.borrow_mut().push((self.count.get(), is_away.then(|| self.leaves.get())));
         let (nonce, previous) = (wire::nonce(), held.nonce);
         held.offset += 1;
         held.nonce = nonce;
@@ -141,7 +161,8 @@ impl Redis {
         let version = wire::VERSION;
         let payload = format!("{version} t {epoch} {offset} {nonce} {previous}\n{text}");
         self.said.borrow_mut().entry((epoch, offset)).or_default().push(text);
-        for line in self.lines.borrow_mut().iter_mut().flatten().filter(|line| !line.is_stale) {
+        let is_there = |line: &&mut Line| !line.is_stale && line.is_away == is_away;
+        for line in self.lines.borrow_mut().iter_mut().flatten().filter(is_there) {
             line.on_its_way.push_back(Bytes::from(payload.clone()));
         }
     }
@@ -153,8 +174,8 @@ impl Redis {
     }
 
     /// The eras that count; now and then it is time for a new one.
-    fn era(&self, candidate: &str) -> String {
-        let mut held = self.held.borrow_mut();
+    fn era(&self, server: &RefCell<Held>, candidate: &str) -> String {
+        let mut held = server.borrow_mut();
         let known = held.era.take();
         let before = known.as_ref().and_then(|known| known.split(' ').next());
         let era = match before {
@@ -200,7 +221,8 @@ impl Redis {
 
     pub(super) fn connect(&self, shard: usize) -> bool {
         if self.is_up.get() {
-            self.lines.borrow_mut()[shard] = Some(Line::default());
+            let is_away = self.away.get() == Some(shard / SHARDS_EACH);
+            self.lines.borrow_mut()[shard] = Some(Line { is_away, ..Line::default() });
         }
         self.is_up.get()
     }
@@ -272,16 +294,23 @@ impl Redis {
     }
 }
 
-impl StandIn for Redis {
-    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError> {
+impl Redis {
+    /// What the process of this number is answered.
+    pub(super) fn answer(
+        &self,
+        process: usize,
+        script: &Script,
+        args: Vec<Value>,
+    ) -> Result<Value, CallError> {
         if !self.is_up.get() || (self.is_flaky && self.chance(5)) {
             self.failures.set(self.failures.get() + 1);
             return Err(CallError::InDoubt(Error::new(ErrorKind::IO, "gone")));
         }
+        let server = if self.away.get() == Some(process) { &self.elsewhere } else { &self.held };
         let args: Vec<String> =
             args.into_iter().map(|arg| arg.convert().expect("arguments are text")).collect();
         let answer = if script.sha1 == self.scripts.position.sha1 {
-            let held = self.held.borrow();
+            let held = server.borrow();
             let is_asked = !args.is_empty();
             let is_there = || held.epoch.as_ref() == Some(&args[0]) && args[1] == text(held.offset);
             match is_asked && !is_there() {
@@ -289,16 +318,20 @@ impl StandIn for Redis {
                 false => held.standing(),
             }
         } else if script.sha1 == self.scripts.rotate.sha1 {
-            let mut held = self.held.borrow_mut();
+            let mut held = server.borrow_mut();
             if held.epoch.is_none() || held.epoch.as_ref() == Some(&args[2]) {
                 self.rotations.set(self.rotations.get() + 1);
+                let held_before = held.clone();
                 held.begin(args[0].clone(), args[3].parse().unwrap());
+                if let Held { epoch: Some(epoch), offset, nonce, ended, .. } = held_before {
+                    held.ended = format!("{epoch}:{offset}:{nonce}{} {ended}", args[5]);
+                }
             }
             held.standing()
         } else if script.sha1 == self.scripts.era.sha1 {
-            self.era(&args[0]).into()
+            self.era(server, &args[0]).into()
         } else if script.sha1 == self.scripts.read.sha1 {
-            self.held.borrow().read(args[0].parse().unwrap(), args[1].parse().unwrap())
+            server.borrow().read(args[0].parse().unwrap(), args[1].parse().unwrap())
         } else {
             unreachable!("nothing else is asked for while subscribed")
         };
@@ -318,7 +351,8 @@ impl Held {
 
     fn standing(&self) -> Value {
         let Some(epoch) = self.epoch.clone() else { return Value::Null };
-        Value::Array(vec![epoch.into(), text(self.offset).into(), text(self.nonce).into()])
+        let (offset, nonce) = (text(self.offset), text(self.nonce));
+        Value::Array(vec![epoch.into(), offset.into(), nonce.into(), self.ended.clone().into()])
     }
 
     fn read(&self, first: u64, count: usize) -> Value {

@@ -1,0 +1,43 @@
+//! What nobody is to be left without.
+
+use bytes::Bytes;
+
+use super::{super::wire, SHARDS_EACH, World, away::Leading};
+
+impl World {
+    /// What has arrived was delivered, now or before, or was told to be missing, or is from before
+    /// anybody listened: nobody is left without a word.
+    pub(super) fn assert_not_dropped(&self, shard: usize, payload: &Bytes) {
+        let wire::Message { epoch, offset, data, .. } = wire::decode(payload).unwrap();
+        let text = str::from_utf8(&data).unwrap();
+        let is_known = self.shards[shard].ear.knows(epoch, offset, text);
+        let at = &self.shards[shard].ear.at;
+        assert!(is_known, "{epoch}:{offset} ({text}) was dropped without a word at {at:?}");
+    }
+
+    /// Where Redis itself has lost nothing, plain clients, who are only ever closed, have all that
+    /// was published since they came, or were closed after it.
+    pub(super) fn assert_all_was_heard_or_told(&self) {
+        if self.is_calm {
+            let told = self.shards.iter().map(|shard| shard.ear.gaps).sum::<u64>();
+            assert_eq!(told, 0, "what is forged costs nobody anything");
+        } else if !self.is_plain || self.leading == Leading::Never {
+            return;
+        }
+        let all = self.redis.all.borrow();
+        for (number, shard) in self.shards.iter().enumerate() {
+            let first = number - number % SHARDS_EACH;
+            let process = &self.shards[first..first + SHARDS_EACH];
+            for (text, elsewhere) in &*all {
+                let is_heard = || process.iter().any(|shard| shard.ear.has(*text));
+                // Who was not there cannot know of it; nor can anybody if nobody heard it.
+                let is_promised =
+                    elsewhere.is_none_or(|time| shard.ear.was_elsewhere(time) && is_heard());
+                assert!(
+                    !is_promised || shard.ear.has(*text) || shard.ear.need_not_have(*text),
+                    "{text} ({elsewhere:?}) is missing on shard {number} without a word"
+                );
+            }
+        }
+    }
+}
