@@ -1,12 +1,12 @@
 //! Who gets how many of the process's descriptors.
 //!
-//! First the server's own: shards, listeners, Redis. What is left is divided for good between
-//! clients and HTTP connections, so that neither can take what the other needs: however many
-//! clients there are, a refusal and a health probe get through. Who has too few to do its work does
-//! not start.
+//! First what the parent has left open, and what is the server's own: shards, listeners, Redis.
+//! What is left is divided for good between clients and HTTP connections, so that neither can take
+//! what the other needs: however many clients there are, a refusal and a health probe get through.
+//! Who has too few to do its work does not start.
 
 use thiserror::Error;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     config::Config,
@@ -17,6 +17,10 @@ use crate::{
         HTTP_CONNECTIONS_PER_SHARD_SURE, HTTP_DESCRIPTORS_SHARE,
     },
 };
+
+/// Input, output, error: they are among [`DESCRIPTORS_RESERVED`].
+#[cfg(unix)]
+const STANDARD_STREAMS: u64 = 3;
 
 /// How many sockets of each kind there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +36,23 @@ pub(super) struct Shares {
 /// The process may have too few descriptors.
 #[derive(Debug, Error)]
 #[error(
-    "{shards} shards need at least {needed} descriptors, and the limit is {limit}: raise it \
+    "{shards} shards need at least {needed} descriptors{}, and the limit is {limit}: raise it \
      (ulimit -n, LimitNOFILE= of systemd, --ulimit nofile= of Docker), or start fewer with \
-     --threads"
+     --threads",
+    of_the_parent(*inherited)
 )]
 pub struct TooFew {
     shards: usize,
     needed: u64,
+    inherited: u64,
     limit: u64,
+}
+
+fn of_the_parent(inherited: u64) -> String {
+    match inherited {
+        0 => String::new(),
+        _ => format!(", with {inherited} that whoever started the server has left open in it"),
+    }
 }
 
 /// Raises the soft limit to the hard one and shares out what there is.
@@ -51,11 +64,15 @@ pub(super) fn share_out(config: &Config) -> Result<Shares, TooFew> {
     let Some(limit) = raise_limit() else {
         return Ok(shares(usize::MAX / 2, config.threads, has_admin, config.max_connections));
     };
-    let own = own(config);
+    let inherited = inherited(limit);
+    if inherited > 0 {
+        info!(inherited, "whoever started this left descriptors open in it");
+    }
+    let own = own(config) + inherited;
     let listeners = config.threads + usize::from(has_admin);
     let needed = own + (CLIENTS_MIN + listeners * HTTP_CONNECTIONS_PER_SHARD_MIN) as u64;
     if limit < needed {
-        return Err(TooFew { shards: config.threads, needed, limit });
+        return Err(TooFew { shards: config.threads, needed, inherited, limit });
     }
     let left = usize::try_from(limit - own).unwrap_or(usize::MAX);
     let shares = shares(left, config.threads, has_admin, config.max_connections);
@@ -103,7 +120,7 @@ fn http_share(left: usize, listeners: usize) -> usize {
 fn raise_limit() -> Option<u64> {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => {
-            tracing::info!(limit, "descriptor limit");
+            info!(limit, "descriptor limit");
             Some(limit)
         }
         Err(error) => {
@@ -111,6 +128,31 @@ fn raise_limit() -> Option<u64> {
             Some(rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft))
         }
     }
+}
+
+/// Descriptors that are open at the start besides standard input, output and error. Those past
+/// `limit`, which was higher once, take nothing from what there may be below it.
+#[cfg(unix)]
+fn inherited(limit: u64) -> u64 {
+    use std::{fs, os::fd::AsRawFd};
+
+    let listed = |folder| {
+        let entries = fs::read_dir(folder).ok()?;
+        let numbers =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok());
+        // One of them is the look at the folder.
+        Some((numbers.filter(|number| *number < limit).count() as u64).saturating_sub(1))
+    };
+    // Where none of the two is mounted: the least free number, below which all are open.
+    let least_free = || u64::try_from(fs::File::open("/").ok()?.as_raw_fd()).ok();
+    let open = listed("/proc/self/fd").or_else(|| listed("/dev/fd")).or_else(least_free);
+    // Not one more can be opened.
+    open.unwrap_or(limit).saturating_sub(STANDARD_STREAMS)
+}
+
+#[cfg(not(unix))]
+fn inherited(_limit: u64) -> u64 {
+    0
 }
 
 /// Windows has no such limit.

@@ -189,6 +189,38 @@ fn too_few_descriptors_are_no_start_and_the_number_needed_is_named() {
     drop(clients);
 }
 
+/// What a parent leaves open used to be taken for room, until nothing could be accepted any more.
+#[test]
+fn descriptors_that_are_open_at_the_start_are_no_room_and_too_many_are_no_start() {
+    let args = ["--threads", "1", "--admin-listen", "127.0.0.1:0"];
+    let with_60 = |first: u32, limit: usize| {
+        let last = first + 59;
+        let open = format!("for n in $(seq {first} {last}); do eval \"exec $n</dev/null\"; done");
+        // Whoever runs the tests may leave some open as well.
+        let close = "for n in $(seq 3 254); do eval \"exec $n<&-\"; done";
+        let line = format!("{close}; {open}; ulimit -n {limit}; exec \"$0\" \"$@\"");
+        Launch::on_a_free_port(&args).after(&format!("exec bash -c '{line}' \"$0\" \"$@\""))
+    };
+    let ended = with_60(10, 100).run();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let told = ended.stderr.lines().find(|line| line.contains("at least ")).unwrap();
+    assert!(told.contains("with 60 that") && told.contains("limit is 100"), "{told}");
+    let needed = told.split("at least ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let needed: usize = needed.parse().unwrap();
+
+    assert_eq!(with_60(10, needed - 1).run().code, Some(1));
+    // Those past the limit are in nobody's way.
+    for server in [with_60(10, needed).start(), with_60(200, needed - 60).start()] {
+        let mut clients = Vec::new();
+        while let Ok(client) = Client::try_connect(server.addr()) {
+            clients.push(client);
+        }
+        assert!(clients.len() >= 16, "{}", clients.len());
+        assert_open_to_probes(&server);
+        assert_eq!(Publisher::new(server.addr()).publish("heard").status, 202);
+    }
+}
+
 fn assert_open_to_probes(server: &Server) {
     let idle: Vec<_> = (0..MANY).map(|_| Http::connect(server.addr())).collect();
     for addr in [server.addr(), server.admin()] {
