@@ -20,7 +20,7 @@
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
 //! | 1 | [`channel`], [`position`] | names; places in a channel's history |
 //! | 1 | [`telemetry`] | the log, which waits for nobody |
-//! | 0 | [`clock`], [`limits`] | time, bounds |
+//! | 0 | [`clock`], [`limits`], [`spelling`] | time, bounds, misspelt names |
 //!
 //! # Data path, socket to socket
 //! `shard` accepts (or, when it is silent, the control thread does, and [`shard::placement`] gives
@@ -75,5 +75,6 @@ pub mod position;
 mod seeds;
 pub mod server;
 pub mod shard;
+pub mod spelling;
 pub mod telemetry;
 pub mod ws;

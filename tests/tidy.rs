@@ -25,6 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("clock", 0),
     ("limits", 0),
     ("seeds", 0),
+    ("spelling", 0),
     ("telemetry", 1),
     ("drain", 1),
     ("position", 1),

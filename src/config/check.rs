@@ -7,14 +7,16 @@
 use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
 
 use super::{
-    BadValues, ClientPublish, Compression, Config, ListenAddr, Notify, Ping, Redis, RedisUrl, args,
+    BadValues, ClientPublish, Compression, Config, ListenAddr, Notify, Ping, Redis, RedisUrl,
+    address::address,
+    args,
     checker::Checker,
     environment::Typed,
     history,
     rights::{self, Rights},
     secret_file,
     secrets::without_credentials,
-    values::{self, Switch, show_duration, show_size},
+    values::{Switch, show_duration, show_size},
 };
 use crate::{broker, drain, limits, telemetry};
 
@@ -108,7 +110,7 @@ fn listen(checker: &mut Checker, typed: &[String]) -> Vec<ListenAddr> {
     }
     let mut listeners: Vec<ListenAddr> = Vec::new();
     for text in typed.iter().take(LISTENERS_MAX + 1) {
-        match values::address(text) {
+        match address(text) {
             Ok(addr) => match collision(addr, &listeners) {
                 Some(why) => checker.refuse("listen", text, why),
                 None => listeners.push(ListenAddr { addr, is_default: false }),
@@ -149,7 +151,7 @@ fn admin_listen(
     listen: &[ListenAddr],
 ) -> Option<SocketAddr> {
     let text = typed?;
-    match values::address(text) {
+    match address(text) {
         Ok(addr) => match collision(addr, listen) {
             Some(why) => {
                 checker.refuse("admin-listen", text, why);

@@ -7,8 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
-    BadValue, BadValues, Health, args::HealthOptions, check::LISTEN_DEFAULT, checker::Checker,
-    problems::URL, secrets::without_credentials, values,
+    BadValue, BadValues, Health, address::address, args::HealthOptions, check::LISTEN_DEFAULT,
+    checker::Checker, problems::URL, secrets::without_credentials,
 };
 
 const PATH: &str = "/livez";
@@ -26,7 +26,7 @@ pub(super) fn check(checker: &mut Checker, typed: &HealthOptions) -> Result<Heal
     let public = typed.listen.iter().map(|text| ("listen", text));
     let mut targets = Vec::new();
     for (option, text) in admin.chain(public) {
-        match values::address(text) {
+        match address(text) {
             Ok(address) if address.port() == 0 => {
                 checker.refuse(option, text, "its port is not known: name the server with a URL");
             }
@@ -44,13 +44,14 @@ pub(super) fn check(checker: &mut Checker, typed: &HealthOptions) -> Result<Heal
 }
 
 /// Where this machine itself reaches a listener on `address`.
-fn from_here(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    // The zone of a link-local address stays.
+    address.set_ip(match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+    });
+    address
 }
 
 fn parse(text: &str) -> Option<Health> {

@@ -6,6 +6,7 @@
 //! nothing here reads the process's own. No module below may import this one; the server hands
 //! each its part.
 
+mod address;
 mod args;
 mod check;
 mod checker;

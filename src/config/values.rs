@@ -3,7 +3,7 @@
 //! Pure functions that know nothing of options. Their errors are the second half of a sentence
 //! whose first half names option and value.
 
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{ClientPublish, OnBrokerLoss, RedisSubscribers, ResumeMiss, SlowConsumer};
 use crate::telemetry::Format;
@@ -110,12 +110,6 @@ pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<D
     value.ok().filter(|value| range.contains(value)).ok_or_else(|| {
         let (from, to) = (show_duration(*range.start()), show_duration(*range.end()));
         format!("expected a duration from {from} to {to}, such as 500ms, 10s or 1m30s")
-    })
-}
-
-pub(super) fn address(text: &str) -> Result<SocketAddr, Expected> {
-    text.parse().map_err(|_| {
-        "expected ADDR:PORT, such as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000".to_owned()
     })
 }
 

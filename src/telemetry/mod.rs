@@ -18,7 +18,7 @@ use thiserror::Error;
 use tracing::{Dispatch, callsite, dispatcher, error, warn};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
 
-use crate::limits::LOG_FLUSH_DEADLINE;
+use crate::{limits::LOG_FLUSH_DEADLINE, spelling};
 
 mod queue;
 mod seldom;
@@ -72,10 +72,23 @@ impl Drop for Log {
     }
 }
 
-/// The text is neither a level nor a list of filter directives.
+/// The text is no level, and no list of filter directives that says what was meant.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("off, error, warn, info, debug, trace, or directives such as info,wsbcast::broker=debug")]
-pub struct InvalidFilter;
+pub enum InvalidFilter {
+    /// A directive without a level, or with another word in its place.
+    #[error(
+        "off, error, warn, info, debug, trace, or directives such as info,wsbcast::broker=debug"
+    )]
+    NoLevel,
+    /// A directive for what is nearly ours.
+    #[error("{OURS}: nothing here logs as {0:?}")]
+    Misspelt(String),
+}
+
+/// What our own lines are logged as.
+const OURS: &str = "wsbcast";
+/// What is logged where directives name no level for the rest.
+const BASE_LEVEL: &str = "info";
 
 /// Starts logging to standard error.
 ///
@@ -199,21 +212,34 @@ impl MakeWriter<'_> for Page {
 ///
 /// The filter's own parser takes any word for a module's name, so that a misspelt level (of
 /// `RUST_LOG`, too) would silently turn the log off; here each directive must be a level or end in
-/// `=LEVEL`.
+/// `=LEVEL`, and be for nobody whose name is nearly our own.
 ///
 /// # Errors
-/// When it is neither.
+/// When one is not.
 pub fn check_level(text: &str) -> Result<(), InvalidFilter> {
-    let is_level = |word: &str| word.trim().parse::<LevelFilter>().is_ok() && !is_number(word);
-    let is_directive = |part: &str| is_level(part.rsplit('=').next().unwrap_or(part));
-    if !text.split(',').all(is_directive) {
-        return Err(InvalidFilter);
+    for part in text.split(',') {
+        let (target, level) = part.rsplit_once('=').unwrap_or(("", part));
+        if !is_level(level) {
+            return Err(InvalidFilter::NoLevel);
+        }
+        let target = target.trim();
+        let name = target.split([':', '[']).next().unwrap_or_default();
+        if name != OURS && spelling::is_near(name, OURS) {
+            return Err(InvalidFilter::Misspelt(target.to_owned()));
+        }
     }
     parse_filter(text).map(drop)
 }
 
+/// Reads the directives. The filter's own parser would log nothing for whom they do not name.
 fn parse_filter(text: &str) -> Result<EnvFilter, InvalidFilter> {
-    EnvFilter::builder().parse(text).map_err(|_| InvalidFilter)
+    let has_base = text.split(',').any(is_level);
+    let text = if has_base { text.to_owned() } else { format!("{BASE_LEVEL},{text}") };
+    EnvFilter::builder().parse(text).map_err(|_| InvalidFilter::NoLevel)
+}
+
+fn is_level(word: &str) -> bool {
+    word.trim().parse::<LevelFilter>().is_ok() && !is_number(word)
 }
 
 /// Levels as numbers exist in the parser, but nobody means them.
@@ -242,7 +268,26 @@ mod tests {
             assert_eq!(check_level(good), Ok(()), "{good}");
         }
         for bad in ["", "loud", "inof", "3", "wsbcast", "info,", "wsbcast=loud", "a=b=c"] {
-            assert_eq!(check_level(bad), Err(InvalidFilter), "{bad}");
+            assert_eq!(check_level(bad), Err(InvalidFilter::NoLevel), "{bad}");
+        }
+    }
+
+    /// `wsbcsat=debug` was taken for another program's name, and silenced everything.
+    #[test]
+    fn directives_for_others_and_misspelt_ones_do_not_silence_our_own_lines() {
+        for bad in ["wsbcsat=debug", "wsbcast_=info", "Wsbcast::broker=debug", "info,wsbcst=trace"]
+        {
+            let told = check_level(bad).unwrap_err().to_string();
+            assert!(told.starts_with("wsbcast: nothing here logs as"), "{bad}: {told}");
+        }
+        for good in ["hyper=debug", "other=trace,[span]=debug", "wsbcast::broker=debug"] {
+            assert_eq!(check_level(good), Ok(()), "{good}");
+            let filter = parse_filter(good).unwrap().to_string();
+            assert!(filter.split(',').any(|one| one == "info"), "{good}: {filter}");
+        }
+        for all in ["warn,wsbcast::broker=debug", "off"] {
+            let filter = parse_filter(all).unwrap().to_string();
+            assert!(!filter.contains("info"), "{all}: {filter}");
         }
     }
 }
