@@ -40,6 +40,8 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 pub const HTTP_HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// From the end of the headers to the end of the body; then 408 and closed.
 pub const HTTP_BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// The body of a request that takes none; past it 413.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
 /// One request's work, its body included; then the connection is dropped. A backstop: the parts
 /// have tighter bounds.
 pub const HTTP_REQUEST_DEADLINE: Duration = Duration::from_secs(120);

@@ -1,4 +1,5 @@
-//! Secrets from files: read whole, within bounds, and looked at for who else may read them.
+//! Secrets from files: read whole, within bounds, and looked at for who else may have to do with
+//! them.
 //!
 //! What is typed stands in the list of processes, and a variable may be shown where it is set; a
 //! file is for its reader alone, if its mode says so. Error messages never show what was read.
@@ -10,35 +11,47 @@ use super::checker::Checker;
 /// Largest file; a larger one holds no secret.
 const BYTES_MAX: u64 = 1024 * 1024;
 
-/// What the file at `path`, which `option` names, holds; warns if others can read it.
+/// What the file at `path`, which `option` names, holds; warns if others can read it, or change it.
 pub(super) fn read(checker: &mut Checker, option: &str, path: &str) -> Result<String, String> {
     let cannot = |error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(cannot)?;
-    if let Some(mode) = readable_by_all(&file) {
-        let user = "every user of this machine";
-        checker.warn(format!("--{option} {path} can be read by {user} (mode {mode:o}): chmod o-r"));
+    if let Some((mode, others)) = open_to_others(&file) {
+        checker.warn(format!("--{option} {path} {others} (mode {mode:o}): chmod go-rw"));
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // Bounded, since the path may be anything, a device included.
-    file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > BYTES_MAX {
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > BYTES_MAX {
         return Err("larger than 1 MiB: no such file".to_owned());
     }
-    // Some editors begin with a byte order mark.
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err("begins with the byte order mark of UTF-16: save it as UTF-8".to_owned());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "is no UTF-8 text".to_owned())?;
+    // UTF-8 has a byte order mark too, with which some editors begin; a file that was put together
+    // of such ones has it within.
+    Ok(text.replace('\u{feff}', ""))
 }
 
-/// The mode of a file that anybody may read.
+/// The mode of a file that is not its owner's alone, and what others can do with it.
 #[cfg(unix)]
-fn readable_by_all(file: &File) -> Option<u32> {
+fn open_to_others(file: &File) -> Option<(u32, String)> {
     use std::os::unix::fs::MetadataExt;
     let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
     let mode = metadata.mode() & 0o7777;
-    (mode & 0o004 != 0).then_some(mode)
+    let who = |all, group| match (mode & all, mode & group) {
+        (0, 0) => None,
+        (0, _) => Some("its group"),
+        _ => Some("every user of this machine"),
+    };
+    let can = |verb, all, group| who(all, group).map(|who| format!("can be {verb} by {who}"));
+    let all = [can("read", 0o004, 0o040), can("changed", 0o002, 0o020)];
+    let all: Vec<_> = all.into_iter().flatten().collect();
+    (!all.is_empty()).then(|| (mode, all.join(" and ")))
 }
 
 /// Elsewhere modes say nothing.
 #[cfg(not(unix))]
-fn readable_by_all(_file: &File) -> Option<u32> {
+fn open_to_others(_file: &File) -> Option<(u32, String)> {
     None
 }

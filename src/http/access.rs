@@ -20,11 +20,26 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const IN_PROXIES_NAMES: [&str; 8] =
     ["forwarded", "real-ip", "client-ip", "clientip", "user-ip", "remote-addr", "proxy", "viewer-"];
 /// What such names begin with, where those who add them put their own name first.
-const PROXIES_NAMES: [&str; 15] = [
+const PROXIES_NAMES: [&str; 32] = [
     "x-original-",
     "x-envoy-",
+    "x-amz-",
     "x-amzn-",
+    "x-akamai-",
+    "akamai-",
     "x-azure-",
+    "x-fd-",
+    "x-cloud-trace-",
+    "x-goog-",
+    "x-rewrite-",
+    "x-request-start",
+    "x-auth-request-",
+    "x-varnish",
+    "x-sucuri-",
+    "x-incap-",
+    "incap-",
+    "x-nf-",
+    "rndr-",
     "x-appengine-",
     "x-vercel-",
     "x-arr-",
@@ -36,6 +51,8 @@ const PROXIES_NAMES: [&str; 15] = [
     "tailscale-",
     "ngrok-",
     "x-scheme",
+    "surrogate-",
+    "max-forwards",
 ];
 /// Ends of names that nobody can register in the public DNS, so that no page has one of them.
 const PRIVATE_ENDS: [&str; 7] =

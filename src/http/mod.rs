@@ -13,6 +13,7 @@ mod batch;
 mod body;
 mod client;
 mod connection;
+mod form;
 pub mod health_client;
 mod note;
 pub mod ops;

@@ -7,6 +7,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use http::StatusCode;
+use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -14,6 +15,8 @@ pub use super::taking_turns::{Text, Turns};
 use super::{
     Context,
     answer::{self, Answer},
+    body::{self, BodyError},
+    note::Note,
 };
 use crate::{
     broker::{Reach, Refuses},
@@ -102,8 +105,15 @@ pub(super) fn drain(context: &Context, status: StatusCode) -> Answer {
     answer::json(status, &progress)
 }
 
-/// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before.
-pub(super) async fn start_drain(context: &Context) -> Answer {
+/// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before. What the body says is
+/// nothing; one that never comes whole is a request that was not made.
+pub(super) async fn start_drain(context: &Context, note: &Note, body: Incoming) -> Answer {
+    let mut charge = note.standing().charge();
+    let read = body::collect(body, limits::ADMIN_BODY_BYTES_MAX, &mut charge).await;
+    if let Err(error) = read {
+        return unread(error);
+    }
+    note.body_was_read();
     let mut phases = context.control.watch();
     if *phases.borrow_and_update() > Phase::Serving {
         return drain(context, StatusCode::OK);
@@ -112,6 +122,22 @@ pub(super) async fn start_drain(context: &Context) -> Answer {
     // The control thread turns the phase; whether it has by now only decorates the answer.
     let _ = timeout(limits::DRAIN_START_WAIT, phases.changed()).await;
     drain(context, StatusCode::ACCEPTED)
+}
+
+fn unread(error: BodyError) -> Answer {
+    let (status, word, hint) = match error {
+        BodyError::TooBig => (StatusCode::PAYLOAD_TOO_LARGE, "too_big", "this takes no body"),
+        BodyError::TooSlow => {
+            (StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time")
+        }
+        BodyError::Broken => {
+            (StatusCode::BAD_REQUEST, "bad_request", "the body is incomplete or malformed")
+        }
+        BodyError::NoRoom => {
+            (StatusCode::SERVICE_UNAVAILABLE, "full", "there is no room for a body; send none")
+        }
+    };
+    answer::problem(status, word, hint)
 }
 
 #[derive(Serialize)]

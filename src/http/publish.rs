@@ -18,6 +18,7 @@ use super::{
     answer::{self, Answer, Problem},
     batch,
     body::{self, BodyError},
+    form::{self, Form},
     note::Note,
     query::{self, BadQuery, Mistake},
     route,
@@ -46,13 +47,6 @@ pub(super) struct Published {
     pub(super) clients: usize,
 }
 
-/// How the body is to be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Message(Kind),
-    Batch,
-}
-
 /// Publishes what the request brings.
 pub(super) async fn answer(
     context: &Context,
@@ -72,7 +66,7 @@ pub(super) async fn answer(
         let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
         uncoded(&head.headers)?;
         let message_bytes_max = context.settings.broadcast_bytes_max;
-        let form = form(&head.headers);
+        let form = form::of(&head.headers).map_err(unsupported_type)?;
         let key = key(&head.headers)?;
         let bytes_max = match form {
             Form::Message(_) => message_bytes_max,
@@ -84,7 +78,7 @@ pub(super) async fn answer(
             .await
             .map_err(|error| unread(error, bytes_max))?;
         note.body_was_read();
-        not_empty_by_mistake(&body, &head.headers)?;
+        not_empty_by_mistake(&body, form, &head.headers)?;
         match form {
             Form::Message(kind) => {
                 one(public, Message { who, channel, kind, data: body, key }).await
@@ -229,6 +223,11 @@ pub(super) fn too_big(hint: &str) -> Refused {
     refused(StatusCode::PAYLOAD_TOO_LARGE, PublishFailure::TooBig, hint)
 }
 
+/// 415: it is no message, nor a batch.
+fn unsupported_type(hint: &str) -> Refused {
+    refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, PublishFailure::UnsupportedType, hint)
+}
+
 fn bad_query(bad: BadQuery) -> Refused {
     match bad.mistake {
         Mistake::Channel => bad_channel(&bad.hint),
@@ -268,10 +267,13 @@ fn no_room() -> Refused {
 
 /// `curl -d @FILE` posts an empty form where the file is missing, `--json` an empty text that is no
 /// JSON. Who names no type, or one that an empty message is of, means it.
-fn not_empty_by_mistake(body: &[u8], headers: &HeaderMap) -> Result<(), Refused> {
-    let kind = essence(headers).to_ascii_lowercase();
-    let is_meant =
-        kind.is_empty() || kind == "application/octet-stream" || kind.starts_with("text/");
+fn not_empty_by_mistake(body: &[u8], form: Form, headers: &HeaderMap) -> Result<(), Refused> {
+    let kind = form::essence(headers).to_ascii_lowercase();
+    let is_meant = match form {
+        Form::Message(Kind::Binary) => true,
+        Form::Message(Kind::Text) => kind.is_empty() || kind.starts_with("text/"),
+        Form::Batch => false,
+    };
     if !body.is_empty() || is_meant {
         return Ok(());
     }
@@ -303,7 +305,7 @@ fn uncoded(headers: &HeaderMap) -> Result<(), Refused> {
 /// Whether the Content-Type says that a letter is several bytes, which may be valid UTF-8 and mean
 /// something else. Others than UTF-8 show by themselves, or are the same where it matters.
 fn is_wide(headers: &HeaderMap) -> bool {
-    if form(headers) == Form::Message(Kind::Binary) {
+    if form::of(headers) == Ok(Form::Message(Kind::Binary)) {
         return false;
     }
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -328,23 +330,4 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refused> {
     // What is no ASCII is no key either.
     let key = IdempotencyKey::new(value.to_str().unwrap_or_default());
     key.map(Some).map_err(|error| invalid(&error.to_string()))
-}
-
-/// Any Content-Type is welcome, since `curl -d` sends a misleading one: text unless it is said to
-/// be otherwise.
-fn form(headers: &HeaderMap) -> Form {
-    let essence = essence(headers);
-    if essence.eq_ignore_ascii_case("application/octet-stream") {
-        Form::Message(Kind::Binary)
-    } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
-        Form::Batch
-    } else {
-        Form::Message(Kind::Text)
-    }
-}
-
-/// The Content-Type without its parameters.
-fn essence(headers: &HeaderMap) -> &str {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.split(';').next()).map_or("", str::trim)
 }

@@ -11,12 +11,16 @@ use crate::{
     channel::ChannelName,
     conn::Wanted,
     limits::CHANNELS_PER_CLIENT_MAX,
+    spelling::{self, letters_apart},
 };
 
 /// The parameters of those who listen.
 const LISTENING: [&str; 4] = ["channel", "since", "last", "token"];
-/// Names no further apart than this are taken for mistakes.
-const LETTERS_APART_MAX: usize = 2;
+/// Words that parameters of others have for a name, though they are near to one of ours.
+const WORDS_OF_THEIR_OWN: [&str; 15] = [
+    "cancel", "cast", "chance", "change", "chapel", "east", "fast", "lat", "least", "list", "lost",
+    "past", "sine", "taken", "vast",
+];
 
 /// The query cannot be served.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
 pub(super) fn takes_only(query: Option<&str>, known: &[&str]) -> Result<(), BadQuery> {
     for name in names(query) {
         if !known.contains(&&*name) {
-            let nearest = known.iter().min_by_key(|known| letters_apart(&name, known));
+            let nearest = known.iter().min_by_key(|known| letters_apart(bare(&name), known));
             return Err(misspelt(&name, nearest.unwrap_or(&"")));
         }
     }
@@ -105,8 +109,9 @@ pub(super) fn takes_only(query: Option<&str>, known: &[&str]) -> Result<(), BadQ
 pub(super) fn nearly_known(query: Option<&str>) -> Result<Vec<String>, BadQuery> {
     let mut ignored = Vec::new();
     for name in names(query).filter(|name| !LISTENING.contains(&&**name)) {
-        let near = |known: &&&str| letters_apart(&name, known) <= LETTERS_APART_MAX;
-        match LISTENING.iter().filter(near).min_by_key(|known| letters_apart(&name, known)) {
+        let is_word = WORDS_OF_THEIR_OWN.contains(&&*name);
+        let near = |known: &&&str| !is_word && spelling::is_near(bare(&name), known);
+        match LISTENING.iter().filter(near).min_by_key(|known| letters_apart(bare(&name), known)) {
             Some(nearest) => return Err(misspelt(&name, nearest)),
             None => ignored.push(name.into_owned()),
         }
@@ -128,37 +133,9 @@ fn names(query: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
     })
 }
 
-/// How many letters have to be added, left out, replaced, or exchanged with the next one, to make
-/// `known` of `name`; case, the brackets of lists and what HTML makes of an ampersand apart.
-fn letters_apart(name: &str, known: &str) -> usize {
-    let bare = name
-        .strip_prefix("amp;")
-        .unwrap_or(name)
-        .split('[')
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    let (bare, known) = (bare.chars().collect::<Vec<_>>(), known.chars().collect::<Vec<_>>());
-    if bare.len().abs_diff(known.len()) > LETTERS_APART_MAX {
-        return usize::MAX;
-    }
-    // Row by row of the usual table; exchanges look two rows back.
-    let mut rows = vec![(0..=known.len()).collect::<Vec<usize>>()];
-    for i in 1..=bare.len() {
-        let mut row = vec![i];
-        for j in 1..=known.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(bare[i - 1] != known[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            let is_exchange =
-                i > 1 && j > 1 && bare[i - 1] == known[j - 2] && bare[i - 2] == known[j - 1];
-            if is_exchange {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[bare.len()][known.len()]
+/// A name without the brackets of lists and what HTML makes of an ampersand.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("amp;").unwrap_or(name).split('[').next().unwrap_or_default()
 }
 
 /// The one channel of an event stream. `last_id` is where a stream that broke had got to: it

@@ -192,7 +192,7 @@ async fn dispatch(
         Route::File(file) => client::answer(file, &head.headers),
         Route::Live => ops::live(context),
         Route::Ready => ops::ready(context),
-        Route::Admin(page) => admin(context, page, &head.method, asker).await,
+        Route::Admin(page) => admin(context, note, page, &head.method, asker, body).await,
     }
 }
 
@@ -276,7 +276,14 @@ fn methods(route: Route<'_>) -> &'static [Method] {
     }
 }
 
-async fn admin(context: &Context, page: Page, method: &Method, asker: Asker<'_>) -> Answer {
+async fn admin(
+    context: &Context,
+    note: &Note,
+    page: Page,
+    method: &Method,
+    asker: Asker<'_>,
+    body: Incoming,
+) -> Answer {
     let right = match (*method == Method::POST, context.public.is_some()) {
         (true, false) => Right::Administer,
         (true, true) => Right::AdministerInPublic,
@@ -292,7 +299,7 @@ async fn admin(context: &Context, page: Page, method: &Method, asker: Asker<'_>)
         Page::Index => ops::index(context),
         Page::Metrics => ops::metrics(context),
         Page::Stats => ops::stats(context),
-        Page::Drain if *method == Method::POST => ops::start_drain(context).await,
+        Page::Drain if *method == Method::POST => ops::start_drain(context, note, body).await,
         Page::Drain => ops::drain(context, StatusCode::OK),
     }
 }

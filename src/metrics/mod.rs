@@ -230,6 +230,8 @@ words! {
         Forbidden = "forbidden",
         /// The body is compressed, or otherwise coded: 415.
         UnsupportedEncoding = "unsupported_encoding",
+        /// The Content-Type is of a form, or nearly of a batch: 415.
+        UnsupportedType = "unsupported_type",
         /// The body did not arrive in time: 408.
         Timeout = "timeout",
     }

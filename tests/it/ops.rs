@@ -168,6 +168,28 @@ fn the_drains_state_can_be_watched_before_it_begins() {
     assert_eq!(drain.json()["phase"], "serving", "{}", drain.text());
 }
 
+/// A request whose sender was cut off may be no wish at all.
+#[test]
+fn a_drain_begins_only_when_its_request_is_there_as_a_whole() {
+    let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
+    let admin = server.admin();
+    let ask = |length: usize| {
+        let mut http = Http::connect(admin);
+        http.send(format!(
+            "POST /admin/drain HTTP/1.1\r\nHost: {admin}\r\nContent-Length: {length}\r\n\r\n{{"
+        ));
+        http
+    };
+    ask(100_000).response().assert_status(413);
+    let mut cut_off = ask(2);
+    cut_off.finish();
+    cut_off.response().assert_status(400);
+    let mut slow = ask(2);
+    assert_eq!(get(admin, "/admin/drain").json()["phase"], "serving");
+    slow.send("}");
+    slow.response().assert_status(202);
+}
+
 #[test]
 fn health_exits_0_when_it_is_alive_and_1_when_nobody_is() {
     let server = Server::start(&[]);

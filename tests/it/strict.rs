@@ -121,6 +121,32 @@ fn a_coded_body_is_415_and_says_what_is_taken() {
 }
 
 #[test]
+fn what_is_no_message_as_it_stands_goes_to_nobody_and_a_batch_has_many_names() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(server.addr());
+    let line = b"{\"data\":\"in a batch\"}";
+    for kind in ["text/plain", "application/json"] {
+        let header = format!("Content-Type: {kind}\r\n");
+        post_with(server.addr(), "/broadcast?channel=other", &header, line).assert_status(202);
+    }
+    for kind in ["application/x-njson", "application/json-seq", "multipart/form-data; boundary=x"] {
+        let header = format!("Content-Type: {kind}\r\n");
+        let refused = post_with(server.addr(), "/broadcast", &header, line);
+        refused.assert_status(415);
+        assert_eq!(refused.json()["error"], "unsupported_type", "{kind}");
+    }
+    let reason = ["reason=\"unsupported_type\""];
+    assert_eq!(metric(server.addr(), "wsbcast_publish_failures_total", &reason), 3.0);
+    for kind in ["application/ndjson", "application/jsonl", "text/x-ndjson"] {
+        let header = format!("Content-Type: {kind}\r\n");
+        let answer = post_with(server.addr(), "/broadcast", &header, line);
+        assert!(answer.json()["results"].is_array(), "{kind}: {answer:?}");
+        client.assert_text("in a batch");
+        post_with(server.addr(), "/broadcast", &header, b"").assert_status(400);
+    }
+}
+
+#[test]
 fn transfer_codings_other_than_chunked_once_are_refused_and_the_connection_ends() {
     let server = Server::start(&[]);
     let addr = server.addr();

@@ -35,18 +35,50 @@ fn what_weakens_a_secret_is_warned_of_without_showing_it() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_with_a_secret_that_everybody_may_read_is_warned_of() {
+fn a_file_with_a_secret_that_others_may_read_or_change_is_warned_of() {
     use std::os::unix::fs::PermissionsExt;
 
     let (tokens, url) = (token_file("0123456789abcdef\n"), token_file("redis://:secret@host\n"));
     for (option, file) in [("--api-token-file", &tokens), ("--redis-url-file", &url)] {
         let path = file.path().to_str().unwrap();
-        for (mode, is_told) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
+        for (mode, words) in [
+            (0o600, ""),
+            (0o400, ""),
+            (0o711, ""),
+            (0o640, "can be read by its group (mode 640)"),
+            (0o644, "can be read by every user of this machine (mode 644)"),
+            (0o604, "can be read by every user"),
+            (0o602, "can be changed by every user of this machine (mode 602)"),
+            (0o620, "can be changed by its group"),
+            (0o664, "can be read by every user of this machine and can be changed by its group"),
+        ] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
             let told = good(&[option, path], &[]).warnings;
-            assert_eq!(told.len(), usize::from(is_told), "{mode:o}: {told:?}");
-            let names_it = |told: &String| told.contains(path) && told.contains(option);
+            assert_eq!(told.len(), usize::from(!words.is_empty()), "{mode:o}: {told:?}");
+            let names_it = |told: &String| {
+                told.contains(path) && told.contains(option) && told.contains(words)
+            };
             assert!(told.iter().all(names_it), "{told:?}");
+        }
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_secret_and_the_one_of_utf_16_is_named() {
+    let marked = token_file("\u{feff}0123456789abcdef\r\n\u{feff}fedcba9876543210\n");
+    let config = good(&["--api-token-file", marked.path().to_str().unwrap()], &[]);
+    let tokens: Vec<_> = config.api_tokens.iter().map(Token::expose).collect();
+    assert_eq!(tokens, ["0123456789abcdef", "fedcba9876543210"]);
+    for option in ["--api-token-file", "--redis-url-file"] {
+        for (bytes, word) in [
+            (&b"\xff\xfet\0"[..], "byte order mark of UTF-16"),
+            (b"\xfe\xff\0t", "byte order mark of UTF-16"),
+            (b"t\xff", "no UTF-8"),
+        ] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(bytes).unwrap();
+            let found = bad(&[option, file.path().to_str().unwrap()], &[]);
+            assert!(found.len() == 1 && found[0].reason.contains(word), "{found:?}");
         }
     }
 }

@@ -118,10 +118,29 @@ fn whoever_a_proxy_speaks_for_is_not_local() {
         "Remote-Addr",
         "Proxy-Connection",
         "CDN-Loop",
+        "True-Client-IP",
+        "X-Cluster-Client-Ip",
+        "X-Cloud-Trace-Context",
+        "X-Amzn-Trace-Id",
+        "X-Amz-Cf-Id",
+        "X-Akamai-Edgescape",
+        "X-Azure-FDID",
+        "X-FD-HealthProbe",
+        "X-Goog-Iap-Jwt-Assertion",
+        "X-Rewrite-URL",
+        "X-Request-Start",
+        "X-Auth-Request-User",
+        "X-Varnish",
+        "Incap-Client-IP",
+        "X-NF-Request-ID",
+        "Rndr-Id",
+        "Surrogate-Capability",
+        "Max-Forwards",
+        "X-Arr-Log-Id",
     ] {
         assert_eq!(judge(name), Verdict::Forbidden, "{name}");
     }
-    for name in ["X-Request-Id", "Traceparent", "User-Agent", "X-Requested-With"] {
+    for name in ["X-Request-Id", "Traceparent", "User-Agent", "X-Requested-With", "X-Api-Key"] {
         assert_eq!(judge(name), Verdict::Allowed, "{name}");
     }
 }

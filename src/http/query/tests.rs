@@ -137,6 +137,13 @@ fn listening_refuses_names_that_are_nearly_right_and_ignores_the_others() {
         let hint = nearly_known(Some(&query)).unwrap_err().hint;
         assert!(hint.contains(&format!("is {meant} meant")), "{name}: {hint}");
     }
+    for name in ["lst", "lasst", "lest", "snice", "sinc", "tokn", "cannel", "chanal"] {
+        assert!(nearly_known(Some(&format!("{name}=1"))).is_err(), "{name}");
+    }
+    for name in ["lang", "size", "test", "list", "host", "lat", "fast", "change", "cancel", "east"]
+    {
+        assert_eq!(nearly_known(Some(&format!("{name}=1"))).unwrap(), [name], "a word of its own");
+    }
     let query = "channel=a&since=&last=1&token=t&_=1&v=2&cb=3&utm_source=x&t&&=1&%zz=1&chan=x";
     let ignored = nearly_known(Some(query)).unwrap();
     assert_eq!(ignored, ["_", "v", "cb", "utm_source", "t", "", "%zz", "chan"]);

@@ -1,0 +1,111 @@
+//! What the body of a publication is, by its `Content-Type`: a message, or a batch of them.
+//!
+//! Any type is welcome, since `curl -d` sends a misleading one: text unless it is said to be
+//! otherwise. Refused is what is certainly no message as it stands, and would reach everybody.
+
+use http::{HeaderMap, header};
+
+use crate::{spelling::letters_apart, ws::Kind};
+
+/// How a body is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Message(Kind),
+    Batch,
+}
+
+/// Names of the batch's type, without `x-` and hyphens: it was never registered.
+const BATCHES: [&str; 4] = ["ndjson", "ldjson", "jsonl", "jsonlines"];
+/// What is in the names of its relatives, whose bodies are others, or may be.
+const NEAR_BATCHES: [&str; 4] = ["ndjson", "jsonl", "jsonseq", "stream+json"];
+
+/// The form of a body that comes with `headers`, or what to send instead.
+pub(super) fn of(headers: &HeaderMap) -> Result<Form, &'static str> {
+    let essence = essence(headers).to_ascii_lowercase();
+    let (kind, subtype) = essence.split_once('/').unwrap_or((&essence, ""));
+    let bare = subtype.strip_prefix("x-").unwrap_or(subtype).replace('-', "");
+    let is_lines = matches!(kind, "application" | "text") && BATCHES.contains(&&*bare);
+    let is_nearly = || {
+        NEAR_BATCHES.iter().any(|name| bare.contains(name)) || letters_apart(&bare, BATCHES[0]) == 1
+    };
+    match (kind, subtype) {
+        _ if is_lines => Ok(Form::Batch),
+        ("application", "octet-stream") => Ok(Form::Message(Kind::Binary)),
+        ("multipart", _) => {
+            Err("a form of several parts is no message: send the message as the body (curl -d, \
+             --data-binary @FILE)")
+        }
+        _ if is_nearly() => Err(
+            "is application/x-ndjson meant? A message is sent as text/plain or application/json",
+        ),
+        _ => Ok(Form::Message(Kind::Text)),
+    }
+}
+
+/// The Content-Type without its parameters.
+pub(super) fn essence(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.split(';').next()).map_or("", str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn form(value: &str) -> Result<Form, &'static str> {
+        let value = HeaderValue::from_str(value).unwrap();
+        of(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]))
+    }
+
+    #[test]
+    fn a_batch_has_many_names_and_what_is_nearly_one_goes_to_nobody() {
+        for batch in [
+            "application/x-ndjson",
+            "application/ndjson",
+            "Application/JSONL; charset=utf-8",
+            "application/x-jsonlines",
+            "application/json-lines",
+            "text/x-ndjson",
+            "text/jsonl",
+        ] {
+            assert_eq!(form(batch), Ok(Form::Batch), "{batch}");
+        }
+        for nearly in [
+            "application/x-njson",
+            "application/ndjsn",
+            "application/vnd.api+ndjson",
+            "application/x-ndjsons",
+            "application/json-seq",
+            "application/stream+json",
+            "model/jsonl",
+        ] {
+            let hint = form(nearly).unwrap_err();
+            assert!(hint.contains("application/x-ndjson"), "{nearly}: {hint}");
+        }
+        for parts in ["multipart/form-data; boundary=x", "multipart/mixed"] {
+            assert!(form(parts).unwrap_err().contains("several parts"), "{parts}");
+        }
+    }
+
+    #[test]
+    fn every_other_type_is_a_message() {
+        for text in [
+            "",
+            "text/plain",
+            "application/json",
+            "application/x-www-form-urlencoded",
+            "application/json5",
+            "application/bson",
+            "application/hjson",
+            "application/geo+json",
+            "image/png",
+            "nonsense",
+        ] {
+            assert_eq!(form(text), Ok(Form::Message(Kind::Text)), "{text}");
+        }
+        assert_eq!(form("application/octet-stream"), Ok(Form::Message(Kind::Binary)));
+        assert_eq!(of(&HeaderMap::new()), Ok(Form::Message(Kind::Text)));
+    }
+}
