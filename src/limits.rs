@@ -4,6 +4,7 @@
 //! buffer, loop or wait is without an end. Relations between them are checked at compile time.
 
 mod ending;
+mod forms;
 mod joining;
 mod log;
 mod places;
@@ -14,6 +15,7 @@ mod redis;
 use std::time::Duration;
 
 pub use ending::*;
+pub use forms::*;
 pub use joining::*;
 pub use log::*;
 pub use places::*;
@@ -140,10 +142,6 @@ pub const REPLAY_COPY_BYTES_MAX: usize = 8 * 1024;
 /// Up to so much of a frame that a log must let go of is copied for each client that is amid it;
 /// of more there is one copy for all.
 pub const CARRY_COPY_BYTES_MAX: usize = 1024;
-/// Bytes that one of a message may take: a line end in an event stream is `data: ` and itself.
-pub const FORM_FACTOR_MAX: usize = 7;
-/// What an encoding adds to a message besides: names, position, header.
-pub const FORM_EXTRA_BYTES_MAX: usize = 512;
 /// What sharing costs besides the bytes.
 pub const SHARE_COST_BYTES: usize = 256;
 /// Beats in which a client took nothing of what waits for it; then it is the first to go.

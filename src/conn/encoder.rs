@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use super::forms;
+use super::{forms, laid_out};
 use crate::{
     broker::Publication,
-    hub::{Encode, Encoding},
+    hub::{Encode, Encoding, LaidOut},
     metrics::{EncodingWord, ShardMetrics},
     ws::{
         Kind,
@@ -132,8 +132,8 @@ pub(super) struct Written<'a> {
     header: Option<Header>,
 }
 
-impl Encode for Written<'_> {
-    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
+impl Written<'_> {
+    fn count(&self, encoding: Encoding) {
         let word = match encoding {
             Encoding::Plain => EncodingWord::Plain,
             Encoding::Deflate(_) => EncodingWord::Deflate,
@@ -142,9 +142,24 @@ impl Encode for Written<'_> {
             Encoding::Sse => EncodingWord::Sse,
         };
         self.encoder.metrics.frames_encoded.add(word as usize, 1);
+    }
+}
+
+impl Encode for Written<'_> {
+    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
+        self.count(encoding);
         let (header, payload) = self.encoder.message(encoding, self.message);
         self.header = header;
         [self.header.as_ref().map_or(&[], AsRef::as_ref), payload]
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.message.data.len()
+    }
+
+    fn lay_out(&mut self, encoding: Encoding) -> Option<LaidOut> {
+        self.count(encoding);
+        Some(laid_out::lay_out(self.message, encoding))
     }
 }
 

@@ -24,6 +24,23 @@ fn reuse(text: &mut Vec<u8>) {
 /// A message of the subprotocol `wsbcast.v1`.
 pub(super) fn v1_message(message: &Publication, text: &mut Vec<u8>) {
     reuse(text);
+    v1_opening(message, text);
+    match message.kind {
+        Kind::Text => {
+            let data = std::str::from_utf8(&message.data).unwrap_or_default();
+            serde_json::to_writer(&mut *text, data).expect("a string can be written to memory");
+        }
+        Kind::Binary => {
+            text.push(b'"');
+            put_base64(text, &message.data);
+            text.push(b'"');
+        }
+    }
+    text.push(b'}');
+}
+
+/// What stands before the string that is its data.
+pub(super) fn v1_opening(message: &Publication, text: &mut Vec<u8>) {
     text.extend_from_slice(b"{\"type\":\"message\",\"channel\":\"");
     // Names and epochs hold nothing that JSON escapes.
     text.extend_from_slice(message.channel.as_str().as_bytes());
@@ -36,36 +53,35 @@ pub(super) fn v1_message(message: &Publication, text: &mut Vec<u8>) {
         }
         None => text.extend_from_slice(b"\",\"scope\":\"local\""),
     }
-    match message.kind {
-        Kind::Text => {
-            text.extend_from_slice(b",\"data\":");
-            let data = std::str::from_utf8(&message.data).unwrap_or_default();
-            serde_json::to_writer(&mut *text, data).expect("a string can be written to memory");
-        }
-        Kind::Binary => {
-            text.extend_from_slice(b",\"encoding\":\"base64\",\"data\":\"");
-            put_base64(text, &message.data);
-            text.push(b'"');
-        }
-    }
-    text.push(b'}');
+    text.extend_from_slice(match message.kind {
+        Kind::Text => b",\"data\":",
+        Kind::Binary => b",\"encoding\":\"base64\",\"data\":",
+    });
 }
 
 /// A message as a server-sent event.
 pub(super) fn sse_event(message: &Publication, text: &mut Vec<u8>) {
     reuse(text);
-    if let Some(position) = &message.position {
-        put(text, format_args!("id: {position}\n"));
-    }
+    sse_opening_of(message, text);
     match message.kind {
-        Kind::Text => put_lines(text, &message.data),
+        Kind::Text => put_lines_begun(text, &message.data),
         Kind::Binary => {
-            text.extend_from_slice(b"event: binary\ndata: ");
             put_base64(text, &message.data);
             text.push(b'\n');
         }
     }
     text.push(b'\n');
+}
+
+/// What stands before its data.
+pub(super) fn sse_opening_of(message: &Publication, text: &mut Vec<u8>) {
+    if let Some(position) = &message.position {
+        put(text, format_args!("id: {position}\n"));
+    }
+    text.extend_from_slice(match message.kind {
+        Kind::Text => b"data: ",
+        Kind::Binary => b"event: binary\ndata: ",
+    });
 }
 
 /// What is missing, as a message of `wsbcast.v1`.
@@ -124,24 +140,33 @@ fn put_gap(text: &mut Vec<u8>, channel: &ChannelName, missed: &Missed) {
 
 /// A `data:` line for each line of `data`; a carriage return ends one, too.
 fn put_lines(text: &mut Vec<u8>, data: &[u8]) {
-    let mut rest = Some(data);
-    while let Some(lines) = rest {
+    text.extend_from_slice(b"data: ");
+    put_lines_begun(text, data);
+}
+
+/// The same behind the first `data: `.
+fn put_lines_begun(text: &mut Vec<u8>, data: &[u8]) {
+    let mut lines = data;
+    loop {
         let end = lines.iter().position(|byte| b"\r\n".contains(byte));
         let (line, after) = lines.split_at(end.unwrap_or(lines.len()));
-        text.extend_from_slice(b"data: ");
         text.extend_from_slice(line);
         text.push(b'\n');
-        rest = end.map(|_| after.strip_prefix(b"\r\n").unwrap_or_else(|| &after[1..]));
+        if end.is_none() {
+            return;
+        }
+        text.extend_from_slice(b"data: ");
+        lines = after.strip_prefix(b"\r\n").unwrap_or_else(|| &after[1..]);
     }
 }
 
-fn put_base64(text: &mut Vec<u8>, data: &[u8]) {
+pub(super) fn put_base64(text: &mut Vec<u8>, data: &[u8]) {
     let start = text.len();
     text.resize(start + data.len().div_ceil(3) * 4, 0);
     STANDARD.encode_slice(data, &mut text[start..]).expect("there is room for all of it");
 }
 
-fn put(text: &mut Vec<u8>, words: std::fmt::Arguments<'_>) {
+pub(super) fn put(text: &mut Vec<u8>, words: std::fmt::Arguments<'_>) {
     text.write_fmt(words).expect("memory takes everything");
 }
 

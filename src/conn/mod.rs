@@ -30,6 +30,7 @@ mod closing;
 mod encoder;
 mod entry;
 mod forms;
+mod gaps;
 mod goodbye;
 mod hoarding;
 mod holders;
@@ -37,6 +38,7 @@ mod hub_events;
 mod inbox;
 mod input;
 pub mod keepalive;
+mod laid_out;
 mod notice;
 mod replay;
 mod seen;
@@ -301,6 +303,9 @@ impl Clients {
     /// A publication for `channel`: encoded once into each of its logs. False: nobody has the
     /// channel.
     pub fn append(&mut self, message: &Publication) -> bool {
+        if !self.hub.can_hold(message.data.len()) {
+            return self.pass_over(message);
+        }
         let position = message.position.as_ref();
         let mut written = self.encoder.publication(message);
         let appended = self.hub.publish_at(message.channel.as_str(), position, &mut written);

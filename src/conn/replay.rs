@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Clients, Request, entry, forms, notice::Notice};
+use super::{Clients, Request, entry, forms, laid_out};
 use crate::{
     broker::{Missed, Position, Publication, Since},
     channel::ChannelName,
-    hub::{Encode, Encoding, Hole, Key, Source},
+    hub::{Encoding, Hole, Key, Source},
     limits::{REPLAY_COPY_BYTES_MAX, REPLAY_PIECE_BYTES},
     metrics::Resumed,
     ws::{close::CloseReason, frame},
@@ -313,6 +313,10 @@ impl Clients {
             return None;
         }
         let data = &message.data;
+        if !self.hub.can_hold(data.len()) {
+            self.miss_unheld(key, message);
+            return Some(room);
+        }
         let source = message.position.as_ref().map(|position| {
             let (channel, position) = (message.channel.clone(), position.clone());
             Source::Message(channel, position, encoding, data.as_ptr().addr())
@@ -329,6 +333,13 @@ impl Clients {
             && self.hub.is_shared(source)
         {
             self.hub.queue_shared(key, &[], source.clone(), Bytes::new);
+            return Some(room);
+        }
+        if let Some(source) = &source
+            && self.hub.is_long(data.len())
+        {
+            let laid = || laid_out::lay_out(message, encoding);
+            self.hub.queue_long(key, source.clone(), laid);
             return Some(room);
         }
         let (header, payload) = self.encoder.message(encoding, message);
@@ -366,27 +377,5 @@ impl Clients {
         self.release(key);
         self.ask_for_replay(key);
         self.settle();
-    }
-
-    /// Tells one client what it will not get.
-    fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
-        let Some(client) = entry(&mut self.entries, key) else { return };
-        let encoding = client.encoding.uncompressed();
-        let mut notice = Notice::new(channel, missed);
-        let parts = notice.encode(encoding);
-        self.hub.queue(key, &parts);
-    }
-
-    /// Messages of `channel` were lost before they reached this process. Those who can be told
-    /// are, and go on; the others are closed after all that came before the hole. Not if all that
-    /// is known is that another history has begun: they know nothing of histories, and would all
-    /// leave whenever a Redis that keeps nothing is restarted.
-    pub fn lost(&mut self, channel: &ChannelName, missed: &Missed) {
-        self.hub.publish(channel.as_str(), &mut Notice::new(channel, missed));
-        if missed.is_certain() {
-            self.close_for_gap(channel);
-        } else {
-            self.settle();
-        }
     }
 }

@@ -8,7 +8,18 @@
 //! have to go, thousands at once maybe, while they go one after the other, and for the rest of what
 //! they have begun to read. Only past the limit itself is everything else interrupted for it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    collections::HashMap,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+use crate::limits::{FORMS_PART, HELD_MESSAGE_PART};
 
 /// The part of the limit that is left free as long as there is time: one in so many.
 const RESERVE_PART: usize = 8;
@@ -21,6 +32,9 @@ pub struct Budget {
     target_bytes: usize,
     used_bytes: AtomicUsize,
     hubs: AtomicUsize,
+    /// Payloads that are charged once for all who hold them, by their place and length: how many
+    /// do.
+    joint: Mutex<HashMap<(usize, usize), usize>>,
 }
 
 impl Budget {
@@ -32,6 +46,7 @@ impl Budget {
             target_bytes: limit_bytes - limit_bytes / RESERVE_PART,
             used_bytes: AtomicUsize::new(0),
             hubs: AtomicUsize::new(0),
+            joint: Mutex::default(),
         }
     }
 
@@ -74,9 +89,56 @@ impl Budget {
         self.excess() > (self.limit_bytes - self.target_bytes) / 2
     }
 
+    /// Whether a message of so many bytes can be held and room is left for what follows.
+    fn can_hold(&self, payload_bytes: usize) -> bool {
+        payload_bytes.saturating_mul(HELD_MESSAGE_PART) <= self.limit_bytes
+    }
+
+    /// Whether a message's forms might take a large part, if they take `forms_bytes` in each hub.
+    fn are_long(&self, forms_bytes: usize) -> bool {
+        let hubs = self.hubs.load(Ordering::Relaxed);
+        forms_bytes.saturating_mul(hubs).saturating_mul(FORMS_PART) > self.limit_bytes
+    }
+
+    /// One more or one less holds this payload.
+    fn change_joint(&self, payload: &Bytes, change: impl FnOnce(&mut usize)) {
+        let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (payload.as_ptr().addr(), payload.len());
+        let holders = joint.entry(key).or_default();
+        let before = *holders;
+        change(holders);
+        match (before, *holders) {
+            (0, _) => self.charge(payload.len()),
+            (_, 0) => {
+                self.release(payload.len());
+                joint.remove(&key);
+            }
+            _ => {}
+        }
+    }
+
     /// What each hub could use if all used the same.
     pub(super) fn fair_share(&self) -> usize {
         self.target_bytes / self.hubs.load(Ordering::Relaxed).max(1)
+    }
+}
+
+/// A payload that several hold, charged once as long as one of them does.
+#[derive(Debug)]
+pub(super) struct Joint {
+    payload: Bytes,
+    budget: Arc<Budget>,
+}
+
+impl Joint {
+    pub(super) fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+}
+
+impl Drop for Joint {
+    fn drop(&mut self) {
+        self.budget.change_joint(&self.payload, |holders| *holders -= 1);
     }
 }
 
@@ -87,8 +149,10 @@ fn excess(bytes: usize, allowance: usize) -> usize {
 /// One hub's account with the shared budget: what it still holds goes back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Account {
-    budget: std::sync::Arc<Budget>,
+    budget: Arc<Budget>,
     held_bytes: usize,
+    /// Payloads that other logs may hold, too: not a part of it.
+    joint_bytes: usize,
     /// The part of it that is carries and outboxes: what no cut of a log gives back.
     outbox_bytes: usize,
     /// The part of it that outboxes share.
@@ -98,9 +162,42 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(budget: std::sync::Arc<Budget>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
         budget.hubs.fetch_add(1, Ordering::Relaxed);
-        Self { budget, held_bytes: 0, outbox_bytes: 0, share_bytes: 0, subscription_bytes: 0 }
+        Self {
+            budget,
+            held_bytes: 0,
+            joint_bytes: 0,
+            outbox_bytes: 0,
+            share_bytes: 0,
+            subscription_bytes: 0,
+        }
+    }
+
+    /// Charges a payload, unless somebody holds it already.
+    pub(super) fn join(&self, payload: &Bytes) -> Rc<Joint> {
+        self.budget.change_joint(payload, |holders| *holders += 1);
+        Rc::new(Joint { payload: payload.clone(), budget: Arc::clone(&self.budget) })
+    }
+
+    /// What a log holds together with others grew or shrank from `before` to `after` bytes.
+    pub(super) fn resize_joint(&mut self, before: usize, after: usize) {
+        self.joint_bytes = self.joint_bytes + after - before;
+    }
+
+    /// Payloads that this hub's logs hold, each as often as it stands in one.
+    pub(super) fn joint_bytes(&self) -> usize {
+        self.joint_bytes
+    }
+
+    /// Whether a message whose forms take so many bytes here is better written while it is read.
+    pub(super) fn are_long(&self, forms_bytes: usize) -> bool {
+        self.budget.are_long(forms_bytes)
+    }
+
+    /// Whether a message of so many bytes can be held at all.
+    pub(super) fn can_hold(&self, payload_bytes: usize) -> bool {
+        self.budget.can_hold(payload_bytes)
     }
 
     /// An outbox grew or shrank from `before` to `after` bytes.
@@ -191,7 +288,7 @@ impl Account {
 
     /// Whether this hub holds more than its equal share of the whole.
     pub(super) fn over_fair_share(&self) -> bool {
-        self.held_bytes > self.budget.fair_share()
+        self.held_bytes + self.joint_bytes > self.budget.fair_share()
     }
 
     pub(super) fn held_bytes(&self) -> usize {

@@ -1,11 +1,13 @@
 //! The bytes of one channel: ready-made frames in chunks, addressed by absolute offsets.
 //!
 //! Chunks start at 512 B and double up to 64 KiB, so that a quiet channel costs little; a frame
-//! may span chunks. Where frames start is indexed, so that everything that must not tear a frame
+//! may span chunks. A long frame is a chunk of its own, which holds no bytes: they are written when
+//! they are read. Where frames start is indexed, so that everything that must not tear a frame
 //! apart (control frames, skipping, trimming) can find the boundaries. Knows no clients.
 
 use std::{collections::VecDeque, io::IoSlice};
 
+use super::{chunk::Chunk, long::Long};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_KEPT_BYTES_MAX, WRITE_SLICES_MAX};
 
 // Frame starts are kept as 16-bit places inside their chunk.
@@ -25,39 +27,10 @@ pub(super) struct ByteLog {
     newest: u64,
     /// Of all chunks.
     cost: usize,
+    /// The payloads of the long ones.
+    joint: usize,
     /// The longest frame since the log was empty last.
     longest: usize,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    /// Absolute offset of the first byte.
-    start: u64,
-    bytes: Vec<u8>,
-    /// Places in `bytes` where frames start.
-    starts: Vec<u16>,
-    /// Frames that started before this chunk.
-    frames_before: u64,
-}
-
-impl Chunk {
-    fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-
-    fn cost(&self) -> usize {
-        self.bytes.capacity() + self.starts.capacity() * size_of::<u16>()
-    }
-
-    fn place(&self, offset: u64) -> usize {
-        usize::try_from(offset - self.start).expect("a chunk is smaller than the address space")
-    }
-
-    /// Frames that start at or before `offset`, which is in this chunk.
-    fn starts_up_to(&self, offset: u64) -> usize {
-        let place = self.place(offset);
-        self.starts.partition_point(|&start| usize::from(start) <= place)
-    }
 }
 
 impl ByteLog {
@@ -81,17 +54,23 @@ impl ByteLog {
         usize::try_from(self.head - self.tail()).expect("the log is in memory")
     }
 
-    /// Memory held by the chunks.
+    /// Memory held by the chunks, without the payloads of long frames.
     pub(super) fn cost(&self) -> usize {
         self.cost
     }
 
-    /// Memory that [`ByteLog::trim`] to `offset` gives back, unless a small chunk is kept.
-    pub(super) fn cost_below(&self, offset: u64) -> usize {
+    /// The payloads of long frames, which other logs may hold, too.
+    pub(super) fn joint_bytes(&self) -> usize {
+        self.joint
+    }
+
+    /// Memory that [`ByteLog::trim`] to `offset` gives back, unless a small chunk is kept, or
+    /// other logs hold a long frame's payload.
+    pub(super) fn weight_below(&self, offset: u64) -> usize {
         if offset == self.head {
-            return self.cost;
+            return self.cost + self.joint;
         }
-        self.chunks.iter().take_while(|it| it.end() <= offset).map(Chunk::cost).sum()
+        self.chunks.iter().take_while(|it| it.end() <= offset).map(Chunk::weight).sum()
     }
 
     /// Start of the newest frame; `head` as long as there was none.
@@ -104,11 +83,7 @@ impl ByteLog {
     pub(super) fn append(&mut self, parts: [&[u8]; 2]) -> (usize, usize) {
         let (mut before, mut after) = (0, 0);
         let total = parts[0].len() + parts[1].len();
-        if self.chunks.back().is_some_and(|last| {
-            last.bytes.is_empty() && last.bytes.capacity() < total.min(CHUNK_BYTES_MAX)
-        }) {
-            before += self.chunks.pop_back().map_or(0, |chunk| chunk.cost());
-        }
+        before += self.drop_spare(total.min(CHUNK_BYTES_MAX));
         self.newest = self.head;
         self.longest = self.longest.max(total);
         let mut marked = false;
@@ -139,6 +114,36 @@ impl ByteLog {
         (before, after)
     }
 
+    /// Appends one frame that is written when it is read; returns likewise.
+    pub(super) fn append_long(&mut self, long: Long) -> (usize, usize) {
+        let before = self.drop_spare(usize::MAX);
+        self.newest = self.head;
+        self.longest = self.longest.max(long.len());
+        self.joint += long.payload_bytes();
+        let chunk = Chunk {
+            start: self.head,
+            bytes: Vec::new(),
+            long: Some(long),
+            starts: vec![0],
+            frames_before: self.frames,
+        };
+        self.head = chunk.end();
+        self.frames += 1;
+        let after = chunk.cost();
+        self.chunks.push_back(chunk);
+        self.cost = self.cost + after - before;
+        (before, after)
+    }
+
+    /// Drops a last chunk that is empty and too small for `wanted`; what that frees.
+    fn drop_spare(&mut self, wanted: usize) -> usize {
+        let is_spare = |it: &Chunk| it.end() == it.start && it.bytes.capacity() < wanted;
+        if !self.chunks.back().is_some_and(is_spare) {
+            return 0;
+        }
+        self.chunks.pop_back().map_or(0, |chunk| chunk.cost())
+    }
+
     fn room(&self) -> usize {
         self.chunks.back().map_or(0, |chunk| chunk.bytes.capacity() - chunk.bytes.len())
     }
@@ -154,6 +159,7 @@ impl ByteLog {
         let chunk = Chunk {
             start: self.head,
             bytes: Vec::with_capacity(capacity.next_power_of_two()),
+            long: None,
             starts: Vec::new(),
             frames_before: self.frames + u64::from(in_frame),
         };
@@ -226,12 +232,19 @@ impl ByteLog {
         chunk.frames_before + chunk.starts_up_to(offset) as u64 - 1
     }
 
-    /// The bytes from `from` to `to` in `slices`, as many as fit; returns how many slices.
+    /// The long frame that `offset`, which is below `head`, is amid, and where it starts.
+    pub(super) fn long_at(&self, offset: u64) -> Option<(u64, &Long)> {
+        let chunk = &self.chunks[self.chunk_index(offset)];
+        Some((chunk.start, chunk.long.as_ref()?))
+    }
+
+    /// The bytes from `from`, which is in no long frame, to `to` in `slices`, as many as fit, and
+    /// up to the next long frame; returns how many slices.
     pub(super) fn gather<'a>(&'a self, from: u64, to: u64, slices: &mut Slices<'a>) -> usize {
         let first = self.chunk_index(from);
         let mut count = 0;
         for chunk in self.chunks.iter().skip(first).take(WRITE_SLICES_MAX) {
-            if chunk.start >= to {
+            if chunk.start >= to || chunk.long.is_some() {
                 break;
             }
             let begin = chunk.place(from.max(chunk.start));
@@ -244,7 +257,8 @@ impl ByteLog {
 
     /// The bytes from `from` to `to` if one slice holds them all: the usual case.
     pub(super) fn slice(&self, from: u64, to: u64) -> Option<&[u8]> {
-        let chunk = self.chunks.back().filter(|chunk| chunk.start <= from)?;
+        let is_it = |chunk: &&Chunk| chunk.start <= from && chunk.long.is_none();
+        let chunk = self.chunks.back().filter(is_it)?;
         Some(&chunk.bytes[chunk.place(from)..chunk.place(to)])
     }
 
@@ -256,8 +270,14 @@ impl ByteLog {
                 if chunk.start >= to {
                     break;
                 }
-                let begin = chunk.place(from.max(chunk.start));
-                copied.extend_from_slice(&chunk.bytes[begin..chunk.place(to.min(chunk.end()))]);
+                let (begin, end) = (from.max(chunk.start), to.min(chunk.end()));
+                match &chunk.long {
+                    Some(long) => long.copy(begin - chunk.start, end - chunk.start, &mut copied),
+                    None => {
+                        let bytes = &chunk.bytes[chunk.place(begin)..chunk.place(end)];
+                        copied.extend_from_slice(bytes);
+                    }
+                }
             }
         }
         copied
@@ -268,25 +288,30 @@ impl ByteLog {
     pub(super) fn trim(&mut self, offset: u64, keep: bool) -> usize {
         let mut freed = 0;
         while self.chunks.len() > 1 && self.chunks[0].end() <= offset {
-            freed += self.chunks.pop_front().map_or(0, |chunk| chunk.cost());
+            freed += self.drop_oldest();
         }
         if offset == self.head
             && let Some(chunk) = self.chunks.front_mut()
             && chunk.end() == offset
         {
             self.longest = 0;
-            if keep && chunk.bytes.capacity() <= CHUNK_KEPT_BYTES_MAX {
+            if keep && chunk.long.is_none() && chunk.bytes.capacity() <= CHUNK_KEPT_BYTES_MAX {
                 chunk.bytes.clear();
                 chunk.starts.clear();
                 chunk.start = self.head;
                 chunk.frames_before = self.frames;
             } else {
-                freed += chunk.cost();
-                self.chunks.clear();
+                freed += self.drop_oldest();
             }
         }
         self.cost -= freed;
         freed
+    }
+
+    fn drop_oldest(&mut self) -> usize {
+        let Some(chunk) = self.chunks.pop_front() else { return 0 };
+        self.joint -= chunk.weight() - chunk.cost();
+        chunk.cost()
     }
 
     /// Whether `offset` is in the chunk that would go first.
@@ -327,6 +352,8 @@ impl ByteLog {
         let mut offset = self.tail();
         let cost: usize = self.chunks.iter().map(Chunk::cost).sum();
         assert_eq!(self.cost, cost, "the cost is known");
+        let weight: usize = self.chunks.iter().map(Chunk::weight).sum();
+        assert_eq!(self.cost + self.joint, weight, "what is held with others is known");
         for chunk in &self.chunks {
             assert_eq!(chunk.start, offset, "chunks are contiguous");
             assert!(chunk.starts.is_sorted(), "frame starts rise");

@@ -12,10 +12,11 @@ impl<O: Outlet> Hub<O> {
     /// # Panics
     /// When an invariant is broken.
     pub fn check(&self) {
-        let (mut held_bytes, mut owed_bytes) = (0, 0);
+        let (mut held_bytes, mut owed_bytes, mut joint_bytes) = (0, 0, 0);
         for (number, log) in &self.logs {
             log.bytes.check();
             held_bytes += log.bytes.cost();
+            joint_bytes += log.bytes.joint_bytes();
             assert!(log.roster.len() > 0, "a log without subscribers is gone");
             let number = small(number);
             let chain = || self.chain(self.log_of(log.name.as_str()));
@@ -38,7 +39,7 @@ impl<O: Outlet> Hub<O> {
             assert_eq!(log.hole.is_some(), self.holes.contains(&(number, log.serial)));
             let is_cut = self.cuts.contains(&(number, log.serial));
             assert_eq!(log.cut.is_some(), is_cut, "what waits for laggards is worked off");
-            let owed = log.cut.map_or(0, |cut| log.bytes.cost_below(cut.tail));
+            let owed = log.cut.map_or(0, |cut| log.bytes.weight_below(cut.tail));
             assert_eq!(log.owed, owed, "what a cut gives back is known");
             owed_bytes += owed;
             self.sizes.check(number, log.stock());
@@ -72,6 +73,7 @@ impl<O: Outlet> Hub<O> {
         assert_eq!((readers, leaving), (known_readers, known_leaving), "who shares is known");
         held_bytes += shared_bytes;
         assert_eq!(held_bytes, self.account.held_bytes(), "the account is exact");
+        assert_eq!(joint_bytes, self.account.joint_bytes(), "also of what is held with others");
     }
 
     /// Returns what the client's outbox holds.

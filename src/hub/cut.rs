@@ -10,9 +10,10 @@
 
 use std::io;
 
-use bytes::Bytes;
-
-use super::{Event, Hub, Log, Outlet, SlowPolicy, Source, clients::State, sizes::Stock};
+use super::{
+    Event, Hub, Log, Outlet, SlowPolicy, Source, clients::State, long::Long, shares::Body,
+    sizes::Stock,
+};
 use crate::{channel::ChannelName, limits::CARRY_COPY_BYTES_MAX, position::Missed};
 
 /// What a client misses that goes on with its log's newest message.
@@ -37,7 +38,7 @@ pub(super) struct Cut {
 impl Log {
     /// What of it may go, beside what a cut gives back that waits; None: nothing.
     pub(super) fn stock(&self) -> Option<(Stock, usize)> {
-        let bytes = self.bytes.cost() - self.owed;
+        let bytes = self.bytes.cost() + self.bytes.joint_bytes() - self.owed;
         let stock = if self.bytes.len() == 0 {
             Stock::Spare
         } else if self.next_chunk_to_go().is_some() {
@@ -201,7 +202,9 @@ impl<O: Outlet> Hub<O> {
     pub(super) fn trim(&mut self, log: u32, offset: u64) {
         let keep = !self.account.is_tight();
         let target = &mut self.logs[log as usize];
+        let before = target.bytes.joint_bytes();
         let freed = target.bytes.trim(offset, keep);
+        self.account.resize_joint(before, target.bytes.joint_bytes());
         if !target.track.is_short() {
             let ended = target.bytes.frames_ended(target.bytes.tail());
             target.track.forget_before(ended.saturating_sub(1));
@@ -264,7 +267,9 @@ impl<O: Outlet> Hub<O> {
         let source = Source::Frame(log.serial, end);
         let is_short = rest_bytes <= CARRY_COPY_BYTES_MAX;
         let known = self.shares.find(&source).filter(|_| !is_short);
-        if known.is_none() && !self.account.has_room_for_carry(rest_bytes) {
+        let long = log.bytes.long_at(cursor).map(|(_, long)| long.alone());
+        let needed = long.as_ref().map_or(rest_bytes, Long::payload_bytes);
+        if known.is_none() && !self.account.has_room_for_carry(needed) {
             return false;
         }
         if is_short {
@@ -273,9 +278,10 @@ impl<O: Outlet> Hub<O> {
         } else {
             // From the oldest byte on: whoever comes next may have less of it.
             let from = log.bytes.frame_start(cursor);
-            let copied = known.is_none().then(|| Bytes::from(log.bytes.copy(from, end)));
-            let share = self.share(source, || copied.expect("copied if it is not known"));
-            let length = self.shares.bytes(share).len();
+            let copy = || Body::Bytes(log.bytes.copy(from, end).into());
+            let body = known.is_none().then(|| long.map_or_else(copy, Body::Long));
+            let share = self.share(source, || body.expect("made if it is not known"));
+            let length = self.shares.len(share);
             self.edit_outbox(index, |outbox| {
                 outbox.carry_share(share, length - rest_bytes, length);
             });

@@ -4,10 +4,14 @@
 //! into the one of its own. The hub only tells encodings apart: what a frame of one looks like is
 //! the business of whoever publishes, which is asked once per encoding in use and message.
 
-use crate::ws::{
-    Kind,
-    extension::WindowBits,
-    frame::{self, Header},
+use super::LaidOut;
+use crate::{
+    limits::{COMPRESSED_JSON_FACTOR_MAX, FORM_FACTOR_MAX, JSON_FACTOR_MAX},
+    ws::{
+        Kind,
+        extension::WindowBits,
+        frame::{self, Header},
+    },
 };
 
 /// How the messages in a log are written.
@@ -45,6 +49,16 @@ impl Encoding {
         }
     }
 
+    /// How many bytes one of a message takes at most, about.
+    pub(super) fn factor_max(self) -> usize {
+        match self {
+            Self::Plain | Self::Deflate(_) => 1,
+            Self::V1 => JSON_FACTOR_MAX,
+            Self::V1Deflate(_) => COMPRESSED_JSON_FACTOR_MAX,
+            Self::Sse => FORM_FACTOR_MAX,
+        }
+    }
+
     /// Whether its clients speak WebSocket frames: whoever does not must never get one.
     #[must_use]
     pub fn has_frames(self) -> bool {
@@ -69,6 +83,17 @@ pub trait Encode {
     /// The whole message in `encoding`, in two parts that follow each other; both empty if it does
     /// not concern those who use it. Asked for at most once per encoding.
     fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2];
+
+    /// Length of what its forms are written from.
+    fn payload_bytes(&self) -> usize {
+        0
+    }
+
+    /// The message as it is written piece by piece; asked for instead of [`Encode::encode`] if all
+    /// its forms together might be long. None: it has no pieces.
+    fn lay_out(&mut self, _: Encoding) -> Option<LaidOut> {
+        None
+    }
 }
 
 /// A message that is the same in every encoding.

@@ -7,7 +7,8 @@
 use std::io::{self, IoSlice};
 
 use super::{
-    Hub, Key, Outlet, bytelog::ByteLog, clients::State, outbox::OUTBOX_SLICES, pass::Pass,
+    Hub, Key, Outlet, bytelog::ByteLog, clients::State, long::Window, outbox::OUTBOX_SLICES,
+    pass::Pass,
 };
 use crate::{hub::Event, limits::WRITE_SLICES_MAX};
 
@@ -21,7 +22,7 @@ pub(super) enum Taken {
 
 /// Writes `log` from `cursor` to `to`, as far as it is taken; the cursor moves accordingly.
 pub(super) fn deliver<O: Outlet>(
-    log: &ByteLog,
+    (log, window): (&ByteLog, &mut Window),
     outlet: &mut O,
     cursor: &mut u64,
     to: u64,
@@ -34,6 +35,9 @@ pub(super) fn deliver<O: Outlet>(
             break Taken::All;
         }
         let (result, offered) = if let Some(bytes) = log.slice(*cursor, to) {
+            (outlet.write_vectored(&[IoSlice::new(bytes)]), bytes.len())
+        } else if let Some((start, long)) = log.long_at(*cursor) {
+            let bytes = window.bytes(long, *cursor - start, to - start);
             (outlet.write_vectored(&[IoSlice::new(bytes)]), bytes.len())
         } else {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
@@ -216,7 +220,8 @@ impl<O: Outlet> Hub<O> {
             ending.map_or(due, |ending| ending.heads[position])
         };
         let (outlet, counted) = (&mut client.outlet, &mut Counted::default());
-        let taken = deliver(&log.bytes, outlet, &mut entry.cursor, to, counted, &mut self.tally);
+        let source = (&log.bytes, &mut self.window);
+        let taken = deliver(source, outlet, &mut entry.cursor, to, counted, &mut self.tally);
         let after = entry.cursor;
         client.set_begun((!log.bytes.is_boundary(after)).then_some(position));
         if log.bytes.is_in_oldest_chunk(before) && !log.bytes.is_in_oldest_chunk(after) {
@@ -233,7 +238,7 @@ impl<O: Outlet> Hub<O> {
         let mut freed = 0;
         let taken = loop {
             let mut slices = [IoSlice::new(&[]); OUTBOX_SLICES];
-            let count = outbox.gather(&self.shares, &mut slices);
+            let count = outbox.gather(&self.shares, &mut self.window, &mut slices);
             if count == 0 {
                 break Taken::All;
             }

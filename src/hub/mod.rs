@@ -11,18 +11,21 @@ mod audience;
 mod budget;
 mod bytelog;
 mod check;
+mod chunk;
 mod clients;
 mod close;
 mod cut;
 mod encoding;
 mod flush;
 mod hoards;
+mod long;
 mod outbox;
 mod outlet;
 mod output;
 mod pass;
 mod pass_queue;
 mod positions;
+mod publish;
 mod relief;
 mod roster;
 mod shares;
@@ -45,14 +48,15 @@ pub use self::{
     close::Finish,
     cut::Hole,
     encoding::{Encode, Encoding, Unchanged},
+    long::{LaidOut, Pieces},
     outlet::Outlet,
     pass::Pass,
     shares::Source,
 };
 use self::{
     audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, close::Parting, cut::Cut,
-    hoards::Hoards, pass_queue::PassQueue, roster::Roster, shares::Shares, sizes::Sizes,
-    track::Track,
+    hoards::Hoards, long::Window, pass_queue::PassQueue, roster::Roster, shares::Shares,
+    sizes::Sizes, track::Track,
 };
 use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position};
 
@@ -184,6 +188,8 @@ pub struct Hub<O> {
     events: Vec<Event>,
     /// What is held once for several outboxes.
     shares: Shares,
+    /// For messages that are written while they are read.
+    window: Window,
     /// Counts [`Hub::tick`]s.
     ticks: u32,
     /// Deliveries that no pass has reported yet.
@@ -223,6 +229,7 @@ impl<O: Outlet> Hub<O> {
             grown: Vec::new(),
             events: Vec::new(),
             shares: Shares::default(),
+            window: Window::default(),
             ticks: 0,
             tally: Pass::default(),
             next_serial: 0,
@@ -283,72 +290,6 @@ impl<O: Outlet> Hub<O> {
     /// All clients.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         self.clients.keys()
-    }
-
-    /// Encodes a message once into each of its channel's logs; the next pass delivers it. False if
-    /// nobody here hears the channel.
-    pub fn publish(&mut self, channel: &str, message: &mut impl Encode) -> bool {
-        self.publish_at(channel, None, message)
-    }
-
-    /// Likewise a message that has a position. False also if that is not after the channel's last
-    /// one: it was here before, or whoever came was given it in another way.
-    pub fn publish_at(
-        &mut self,
-        channel: &str,
-        position: Option<&Position>,
-        message: &mut impl Encode,
-    ) -> bool {
-        let Some(first) = self.log_of(channel) else { return false };
-        if position.is_some_and(|position| !self.advance(first, position)) {
-            return false;
-        }
-        let mut grown = std::mem::take(&mut self.grown);
-        let mut next = Some(first);
-        while let Some(log) = next {
-            let target = &mut self.logs[log as usize];
-            next = target.sibling;
-            let parts = message.encode(target.encoding);
-            if parts.iter().all(|part| part.is_empty()) {
-                continue;
-            }
-            if target.encoding.tells_gaps() {
-                target.track.append(target.bytes.frames(), position);
-            }
-            let (before, after) = target.bytes.append(parts);
-            if before != after || target.bytes.len() > self.settings.backlog_bytes {
-                grown.push((log, target.serial));
-            }
-            self.account.resize(before, after);
-            self.note_size(log);
-            self.mark_dirty(log);
-        }
-        // Closing whoever is too slow may end any of the logs.
-        for &(log, serial) in &grown {
-            if self.is_log(log, serial) {
-                self.bound(log);
-            }
-        }
-        grown.clear();
-        self.grown = grown;
-        true
-    }
-
-    /// Holds a log that has grown, and all of them together, to what they may take.
-    fn bound(&mut self, log: u32) {
-        if let Some(tail) = self.logs[log as usize].bytes.cut_to(self.settings.backlog_bytes) {
-            self.cut_soon(log, tail, self.settings.slow);
-        }
-        self.relieve_if_tight();
-    }
-
-    /// A log has grown or shrunk, or its cut has changed.
-    fn note_size(&mut self, log: u32) {
-        let target = &mut self.logs[log as usize];
-        let owed = target.cut.map_or(0, |cut| target.bytes.cost_below(cut.tail));
-        self.owed_bytes = self.owed_bytes + owed - target.owed;
-        target.owed = owed;
-        self.sizes.file(log, target.stock());
     }
 
     /// Puts a log on the list for a pass.

@@ -8,7 +8,7 @@
 
 use std::io::IoSlice;
 
-use super::shares::Shares;
+use super::{long::Window, shares::Shares};
 
 /// Slices of one write from an outbox: before what is shared, that, and behind it.
 pub(super) const OUTBOX_SLICES: usize = 3;
@@ -130,12 +130,14 @@ impl Outbox {
     pub(super) fn gather<'a>(
         &'a self,
         shares: &'a Shares,
+        window: &'a mut Window,
         slices: &mut [IoSlice<'a>; OUTBOX_SLICES],
     ) -> usize {
         let end_of = |number: usize| self.shares.get(number).map_or(self.bytes.len(), |s| s.at);
         let first = self.shares.first();
-        let shared = first.map_or(&[][..], |s| &shares.bytes(s.share)[s.sent..]);
-        let behind = first.map_or(&[][..], |s| &self.bytes[s.at..end_of(1)]);
+        let shared = first.map_or(&[][..], |s| shares.bytes(s.share, s.sent, window));
+        let is_whole = |s: &&Share| s.sent + shared.len() == s.length;
+        let behind = first.filter(is_whole).map_or(&[][..], |s| &self.bytes[s.at..end_of(1)]);
         let mut count = 0;
         for part in [&self.bytes[self.sent..end_of(0)], shared, behind] {
             if !part.is_empty() {

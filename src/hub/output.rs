@@ -8,9 +8,11 @@
 use bytes::Bytes;
 
 use super::{
-    Hub, Outlet, Source,
+    Hub, LaidOut, Outlet, Source,
     clients::{Key, State},
+    long::Long,
     outbox::{Outbox, Replaceable},
+    shares::Body,
 };
 
 impl<O: Outlet> Hub<O> {
@@ -54,9 +56,17 @@ impl<O: Outlet> Hub<O> {
         bytes: impl FnOnce() -> Bytes,
     ) {
         let Some(index) = self.admit(key) else { return };
-        let share = self.share(source, bytes);
-        let length = self.shares.bytes(share).len();
+        let share = self.share(source, || Body::Bytes(bytes()));
+        let length = self.shares.len(share);
         self.edit_later(index, |outbox| outbox.push_share(head, share, length));
+    }
+
+    /// Likewise a frame that is written when it is read.
+    pub fn queue_long(&mut self, key: Key, source: Source, laid: impl FnOnce() -> LaidOut) {
+        let Some(index) = self.admit(key) else { return };
+        let share = self.share(source, || Body::Long(Long::new(laid(), None)));
+        let length = self.shares.len(share);
+        self.edit_later(index, |outbox| outbox.push_share(&[], share, length));
     }
 
     /// Whether somebody is given this, so that it need not be made.
@@ -66,12 +76,12 @@ impl<O: Outlet> Hub<O> {
     }
 
     /// A place among shared bytes for one more reader.
-    pub(super) fn share(&mut self, source: Source, bytes: impl FnOnce() -> Bytes) -> u32 {
+    pub(super) fn share(&mut self, source: Source, body: impl FnOnce() -> Body) -> u32 {
         if let Some(share) = self.shares.find(&source) {
             self.shares.join(share);
             return share;
         }
-        let (share, cost) = self.shares.insert(source, bytes());
+        let (share, cost) = self.shares.insert(source, body());
         self.account.resize_shares(0, cost);
         share
     }

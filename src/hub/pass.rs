@@ -140,7 +140,8 @@ impl<O: Outlet> Hub<O> {
                 let index = entry.client;
                 let outlet = &mut self.clients.get_mut(index).outlet;
                 let tally = &mut self.tally;
-                match deliver(&log.bytes, outlet, &mut entry.cursor, due, &mut counted, tally) {
+                let source = (&log.bytes, &mut self.window);
+                match deliver(source, outlet, &mut entry.cursor, due, &mut counted, tally) {
                     Taken::All => {}
                     Taken::Less => self.block_in(index, number),
                     Taken::Failed(kind) => {

@@ -9,7 +9,11 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::{Encoding, clients::small};
+use super::{
+    Encoding,
+    clients::small,
+    long::{Long, Window},
+};
 use crate::{channel::ChannelName, limits::SHARE_COST_BYTES, position::Position};
 
 /// What shared bytes are, so that the next one who is given the same finds them.
@@ -23,9 +27,34 @@ pub enum Source {
     Frame(u64, u64),
 }
 
+/// What is shared.
+#[derive(Debug)]
+pub(super) enum Body {
+    Bytes(Bytes),
+    /// A whole frame that is written when it is read.
+    Long(Long),
+}
+
+impl Body {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Long(long) => long.len(),
+        }
+    }
+
+    fn cost(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            // It keeps the payload, also when no log does any more.
+            Self::Long(long) => long.cost() + long.payload_bytes(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
-    bytes: Bytes,
+    body: Body,
     source: Source,
     readers: usize,
     /// So many of them are closing: they go in any case, and soon.
@@ -34,7 +63,7 @@ struct Shared {
 
 impl Shared {
     fn cost(&self) -> usize {
-        self.bytes.len() + SHARE_COST_BYTES
+        self.body.cost() + SHARE_COST_BYTES
     }
 
     /// What is given back by those who are leaving.
@@ -59,8 +88,16 @@ impl Shares {
         self.by_source.get(source).copied()
     }
 
-    pub(super) fn bytes(&self, share: u32) -> &Bytes {
-        &self.all[share as usize].bytes
+    pub(super) fn len(&self, share: u32) -> usize {
+        self.all[share as usize].body.len()
+    }
+
+    /// The bytes from `from` on; of what is long some of them, written into `window`.
+    pub(super) fn bytes<'a>(&'a self, share: u32, from: usize, window: &'a mut Window) -> &'a [u8] {
+        match &self.all[share as usize].body {
+            Body::Bytes(bytes) => &bytes[from..],
+            Body::Long(long) => window.bytes(long, from as u64, long.len() as u64),
+        }
     }
 
     /// What each of its readers costs.
@@ -75,8 +112,8 @@ impl Shares {
     }
 
     /// Begins to share bytes with their first reader; what they cost.
-    pub(super) fn insert(&mut self, source: Source, bytes: Bytes) -> (u32, usize) {
-        let shared = Shared { bytes, source: source.clone(), readers: 1, leaving: 0 };
+    pub(super) fn insert(&mut self, source: Source, body: Body) -> (u32, usize) {
+        let shared = Shared { body, source: source.clone(), readers: 1, leaving: 0 };
         let cost = shared.cost();
         let share = small(self.all.insert(shared));
         self.by_source.insert(source, share);

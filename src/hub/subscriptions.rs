@@ -160,6 +160,7 @@ impl<O: Outlet> Hub<O> {
         let gone = self.logs.remove(log as usize);
         self.audience.leave(&gone.name, gone.seats);
         self.account.resize(gone.bytes.cost(), 0);
+        self.account.resize_joint(gone.bytes.joint_bytes(), 0);
         self.owed_bytes -= gone.owed;
         self.sizes.file(log, None);
         if let Some(owner) = gone.owner {

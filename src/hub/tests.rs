@@ -2,6 +2,7 @@
 
 mod closing;
 mod delivery;
+mod long;
 mod many;
 mod memory;
 mod model;

@@ -169,7 +169,7 @@ const fn gauge(
     Row { name, kind: Kind::Gauge, total, help, read }
 }
 
-const SHARD_ROWS: [Row; 19] = [
+const SHARD_ROWS: [Row; 20] = [
     gauge("connections", Total::Sum, "Clients connected now.", |cells| {
         whole(cells.connections.get())
     }),
@@ -238,6 +238,11 @@ const SHARD_ROWS: [Row; 19] = [
     counter("skipped_messages_total", "Messages that skipping clients did not get.", |cells| {
         whole(cells.skipped_messages.get())
     }),
+    counter(
+        "unheld_messages_total",
+        "Messages too large for --backlog-total, by shard.",
+        |cells| whole(cells.unheld_messages.get()),
+    ),
     gauge(
         "backlog_bytes",
         Total::Sum,

@@ -354,6 +354,8 @@ pub struct ShardMetrics {
     pub slow_consumers: Counters<{ SlowAction::WORDS.len() }>,
     /// Messages that skipping clients did not get.
     pub skipped_messages: Counter,
+    /// Messages from other processes that this one has no memory for.
+    pub unheld_messages: Counter,
     /// Bytes in this shard's logs, carries and unfinished messages.
     pub backlog_bytes: Gauge,
     /// How late the shard's last beat was, microseconds.

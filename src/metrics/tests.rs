@@ -29,7 +29,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, `shard` apart, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 31] = [
+const PROMISED: [(&str, &[&str]); 32] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
@@ -46,6 +46,7 @@ const PROMISED: [(&str, &[&str]); 31] = [
     ("fanout_seconds_count", &[]),
     ("slow_consumers_total", &["action"]),
     ("skipped_messages_total", &[]),
+    ("unheld_messages_total", &[]),
     ("backlog_bytes", &[]),
     ("broker_connected", &[]),
     ("broker_reconnects_total", &[]),

@@ -26,6 +26,7 @@ mod http;
 mod limits;
 mod local;
 mod log;
+mod long_messages;
 mod ops;
 mod pages;
 mod places;

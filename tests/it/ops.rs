@@ -59,6 +59,7 @@ fn metrics_are_well_formed_and_complete() {
         "fanout_seconds",
         "slow_consumers_total",
         "skipped_messages_total",
+        "unheld_messages_total",
         "backlog_bytes",
         "broker_connected",
         "broker_reconnects_total",

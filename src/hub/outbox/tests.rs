@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::hub::Source;
+use crate::hub::{Source, shares::Body};
 
 #[test]
 fn of_pongs_not_yet_begun_only_the_last_waits_and_a_begun_one_is_left_alone() {
@@ -27,7 +27,8 @@ fn of_pongs_not_yet_begun_only_the_last_waits_and_a_begun_one_is_left_alone() {
 /// All that waits, in order.
 fn unsent(outbox: &Outbox, shares: &Shares) -> String {
     let mut slices = [IoSlice::new(&[]); OUTBOX_SLICES];
-    let count = outbox.gather(shares, &mut slices);
+    let mut window = Window::default();
+    let count = outbox.gather(shares, &mut window, &mut slices);
     let bytes = slices[..count].iter().flat_map(|slice| slice.iter().copied());
     String::from_utf8(bytes.collect()).unwrap()
 }
@@ -38,7 +39,7 @@ fn shared(shares: &mut Shares, text: &'static str) -> u32 {
         shares.join(share);
         return share;
     }
-    shares.insert(source, Bytes::from_static(text.as_bytes())).0
+    shares.insert(source, Body::Bytes(Bytes::from_static(text.as_bytes()))).0
 }
 
 #[test]

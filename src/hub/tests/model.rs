@@ -1,10 +1,12 @@
 //! The naive model: what was published, and what one client may and must have seen of it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, rc::Rc};
+
+use bytes::Bytes;
 
 use super::{SLOW_FRAME, pipe::Frame, pipe::Pipe, pipe::parse};
 use crate::{
-    hub::{Encode, Encoding, Finish, Key},
+    hub::{Encode, Encoding, Finish, Key, LaidOut, Pieces},
     position::Position,
     ws::{Kind, extension::WindowBits, frame},
 };
@@ -51,6 +53,21 @@ pub(super) struct Message<'a> {
     message: &'a [u8],
     asked: Vec<Encoding>,
     frame: [Vec<u8>; 2],
+    /// What its forms are written from if they are laid out.
+    payload: Bytes,
+}
+
+/// A frame that is written in pieces of this many bytes, the last a shorter one.
+const PIECE_BYTES: usize = 10_000;
+
+#[derive(Debug)]
+struct Whole(Vec<u8>);
+
+impl Pieces for Whole {
+    fn write(&self, number: usize, into: &mut Vec<u8>) {
+        let start = number * PIECE_BYTES;
+        into.extend_from_slice(&self.0[start..self.0.len().min(start + PIECE_BYTES)]);
+    }
 }
 
 impl Encode for Message<'_> {
@@ -61,6 +78,21 @@ impl Encode for Message<'_> {
         let header = frame::data_header(Kind::Binary, payload.len());
         self.frame = [header.as_ref().to_vec(), payload];
         self.frame.each_ref().map(Vec::as_slice)
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.message.len()
+    }
+
+    fn lay_out(&mut self, encoding: Encoding) -> Option<LaidOut> {
+        // Not all can be.
+        if self.message.len().is_multiple_of(3) {
+            return None;
+        }
+        let frame = self.encode(encoding).concat();
+        let ends = (0..frame.len()).step_by(PIECE_BYTES);
+        let ends = ends.map(|start| frame.len().min(start + PIECE_BYTES) as u64).collect();
+        Some(LaidOut { pieces: Rc::new(Whole(frame)), ends, payload: self.payload.clone() })
     }
 }
 
@@ -86,7 +118,8 @@ impl Channel {
         self.messages.push(payload);
         self.positions.push(position);
         let message = self.messages.last().unwrap();
-        Message { message, asked: Vec::new(), frame: Default::default() }
+        let payload = Bytes::copy_from_slice(message);
+        Message { message, asked: Vec::new(), frame: Default::default(), payload }
     }
 }
 

@@ -1,0 +1,80 @@
+//! What clients will not get, and how they are told: in their logs, alone, or by a Close.
+
+use super::{Clients, entry, notice::Notice};
+use crate::{
+    broker::{Missed, Publication},
+    channel::ChannelName,
+    hub::{Encode, Key},
+    telemetry::seldom,
+    ws::close::CloseReason,
+};
+
+impl Clients {
+    /// Tells one client what it will not get.
+    pub(super) fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let encoding = client.encoding.uncompressed();
+        let mut notice = Notice::new(channel, missed);
+        let parts = notice.encode(encoding);
+        self.hub.queue(key, &parts);
+    }
+
+    /// Messages of `channel` were lost before they reached this process. Those who can be told
+    /// are, and go on; the others are closed after all that came before the hole. Not if all that
+    /// is known is that another history has begun: they know nothing of histories, and would all
+    /// leave whenever a Redis that keeps nothing is restarted.
+    pub fn lost(&mut self, channel: &ChannelName, missed: &Missed) {
+        self.hub.publish(channel.as_str(), &mut Notice::new(channel, missed));
+        if missed.is_certain() {
+            self.close_for_gap(channel);
+        } else {
+            self.settle();
+        }
+    }
+
+    /// A message is there that this process has no memory for, from one that has more: it is told
+    /// as missing, and nobody is slow for its sake. False: nobody here hears it, or it is old.
+    pub(super) fn pass_over(&mut self, message: &Publication) -> bool {
+        let Publication { channel, data, position, .. } = message;
+        let missed = self.missed_with(message);
+        let mut notice = Notice::new(channel, &missed);
+        if !self.hub.publish_at(channel.as_str(), position.as_ref(), &mut notice) {
+            return false;
+        }
+        self.metrics.unheld_messages.add(1);
+        seldom!(
+            warn,
+            "a message is larger than a quarter of --backlog-total, and passed over",
+            channel = %channel,
+            bytes = data.len()
+        );
+        if self.hub.skips() {
+            self.settle();
+        } else {
+            self.close_for_gap(channel);
+        }
+        true
+    }
+
+    /// The same of one that was to be given such a message from its history.
+    pub(super) fn miss_unheld(&mut self, key: Key, message: &Publication) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        if client.encoding.tells_gaps() {
+            let missed = self.missed_with(message);
+            self.tell_gap(key, &message.channel, &missed);
+        } else if self.settings.close_on_missed {
+            self.close(key, CloseReason::HistoryGone);
+        }
+    }
+
+    /// What is missing without `message`; one without a position comes after the last that has one.
+    fn missed_with(&self, message: &Publication) -> Missed {
+        let (at, is_counted) = match &message.position {
+            Some(position) => (Some(position), true),
+            None => (self.hub.position(message.channel.as_str()), false),
+        };
+        let Some(at) = at else { return Missed { epoch: None, from: 1, to: None, sure: true } };
+        let from = at.offset + u64::from(!is_counted);
+        Missed { epoch: Some(at.epoch.clone()), from, to: Some(at.offset), sure: true }
+    }
+}

@@ -1,0 +1,106 @@
+//! A message on its way into the logs: once into each, encoded or, if it is long, laid out.
+
+use super::{Encode, Hub, Outlet, SlowPolicy, long::Long};
+use crate::{limits::HISTORY_FORMS_FACTOR, position::Position};
+
+impl<O: Outlet> Hub<O> {
+    /// Whether a message with a payload of so many bytes can be published here at all: others may
+    /// have more memory for it.
+    #[must_use]
+    pub fn can_hold(&self, payload_bytes: usize) -> bool {
+        self.account.can_hold(payload_bytes)
+    }
+
+    /// Whether one of a history is so long that its forms should be laid out.
+    #[must_use]
+    pub fn is_long(&self, payload_bytes: usize) -> bool {
+        self.account.are_long(payload_bytes.saturating_mul(HISTORY_FORMS_FACTOR))
+    }
+
+    /// Whether those who fall behind go on with what is newest.
+    #[must_use]
+    pub fn skips(&self) -> bool {
+        self.settings.slow == SlowPolicy::Skip
+    }
+
+    /// Encodes a message once into each of its channel's logs; the next pass delivers it. False if
+    /// nobody here hears the channel.
+    pub fn publish(&mut self, channel: &str, message: &mut impl Encode) -> bool {
+        self.publish_at(channel, None, message)
+    }
+
+    /// Likewise a message that has a position. False also if that is not after the channel's last
+    /// one: it was here before, or whoever came was given it in another way.
+    pub fn publish_at(
+        &mut self,
+        channel: &str,
+        position: Option<&Position>,
+        message: &mut impl Encode,
+    ) -> bool {
+        let Some(first) = self.log_of(channel) else { return false };
+        if position.is_some_and(|position| !self.advance(first, position)) {
+            return false;
+        }
+        let factors = self.chain(Some(first)).map(|(_, log)| log.encoding.factor_max());
+        let forms_bytes = message.payload_bytes().saturating_mul(factors.sum());
+        let is_long = self.account.are_long(forms_bytes);
+        let mut grown = std::mem::take(&mut self.grown);
+        let mut next = Some(first);
+        while let Some(log) = next {
+            let target = &mut self.logs[log as usize];
+            next = target.sibling;
+            let long = if is_long { message.lay_out(target.encoding) } else { None };
+            let parts = match &long {
+                Some(_) => [&[][..]; 2],
+                None => message.encode(target.encoding),
+            };
+            if long.is_none() && parts.iter().all(|part| part.is_empty()) {
+                continue;
+            }
+            if target.encoding.tells_gaps() {
+                target.track.append(target.bytes.frames(), position);
+            }
+            let joint = target.bytes.joint_bytes();
+            let (before, after) = match long {
+                Some(laid) => {
+                    let payload = self.account.join(&laid.payload);
+                    target.bytes.append_long(Long::new(laid, Some(payload)))
+                }
+                None => target.bytes.append(parts),
+            };
+            self.account.resize_joint(joint, target.bytes.joint_bytes());
+            if is_long || before != after || target.bytes.len() > self.settings.backlog_bytes {
+                grown.push((log, target.serial));
+            }
+            self.account.resize(before, after);
+            self.note_size(log);
+            self.mark_dirty(log);
+        }
+        // Closing whoever is too slow may end any of the logs.
+        for &(log, serial) in &grown {
+            if self.is_log(log, serial) {
+                self.bound(log);
+            }
+        }
+        grown.clear();
+        self.grown = grown;
+        true
+    }
+
+    /// Holds a log that has grown, and all of them together, to what they may take.
+    fn bound(&mut self, log: u32) {
+        if let Some(tail) = self.logs[log as usize].bytes.cut_to(self.settings.backlog_bytes) {
+            self.cut_soon(log, tail, self.settings.slow);
+        }
+        self.relieve_if_tight();
+    }
+
+    /// A log has grown or shrunk, or its cut has changed.
+    pub(super) fn note_size(&mut self, log: u32) {
+        let target = &mut self.logs[log as usize];
+        let owed = target.cut.map_or(0, |cut| target.bytes.weight_below(cut.tail));
+        self.owed_bytes = self.owed_bytes + owed - target.owed;
+        target.owed = owed;
+        self.sizes.file(log, target.stock());
+    }
+}

@@ -1,0 +1,187 @@
+//! Messages whose forms together are longer than what may be held.
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    SLOW_FRAME, events, name, pass,
+    pipe::{Pipe, frame},
+    settings,
+};
+use crate::{
+    hub::{
+        Budget, Encode, Encoding, Event, Hub, Key, LaidOut, Pieces, SlowPolicy, Source, Unchanged,
+    },
+    position::Position,
+    ws::{Kind, frame::data_header},
+};
+
+const PAYLOAD_BYTES: usize = 200_000;
+/// Seven times as much and a little more: the largest form just fits.
+const LIMIT: usize = 8 * PAYLOAD_BYTES;
+const ENCODINGS: [Encoding; 3] = [Encoding::Plain, Encoding::V1, Encoding::Sse];
+
+/// A message of which each byte takes several in some forms.
+struct Swelling(Bytes, Vec<u8>);
+
+impl Swelling {
+    fn new() -> Self {
+        Self(Bytes::from(vec![b'x'; PAYLOAD_BYTES]), Vec::new())
+    }
+}
+
+fn swollen(encoding: Encoding, payload: &[u8]) -> Vec<u8> {
+    let times = if encoding == Encoding::Sse { 7 } else { 2 };
+    let times = if encoding == Encoding::Plain { 1 } else { times };
+    let payload: Vec<u8> = payload.iter().flat_map(|byte| vec![*byte; times]).collect();
+    let header = data_header(Kind::Binary, payload.len());
+    [header.as_ref(), &payload].concat()
+}
+
+/// Ten thousand bytes a piece.
+#[derive(Debug)]
+struct Pieced(Vec<u8>);
+
+impl Pieces for Pieced {
+    fn write(&self, number: usize, into: &mut Vec<u8>) {
+        into.extend_from_slice(self.0.chunks(10_000).nth(number).unwrap());
+    }
+}
+
+fn laid_out(encoding: Encoding, payload: &Bytes) -> LaidOut {
+    let form = swollen(encoding, payload);
+    let ends = form.chunks(10_000).scan(0, |end, piece| {
+        *end += piece.len() as u64;
+        Some(*end)
+    });
+    LaidOut { ends: ends.collect(), payload: payload.clone(), pieces: Rc::new(Pieced(form)) }
+}
+
+impl Encode for Swelling {
+    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
+        self.1 = swollen(encoding, &self.0);
+        [&self.1, &[]]
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    fn lay_out(&mut self, encoding: Encoding) -> Option<LaidOut> {
+        Some(laid_out(encoding, &self.0))
+    }
+}
+
+fn hub(backlog_bytes: usize, budget: &Arc<Budget>) -> Hub<Pipe> {
+    Hub::new(settings(backlog_bytes, SlowPolicy::Close), budget.clone())
+}
+
+fn client(hub: &mut Hub<Pipe>, room: usize, encoding: Encoding) -> (Key, Pipe) {
+    let pipe = Pipe::with_room(room);
+    let key = hub.insert(pipe.clone());
+    hub.subscribe(key, &name("a"), encoding);
+    (key, pipe)
+}
+
+#[test]
+fn whoever_reads_at_once_gets_a_message_of_which_all_forms_together_have_no_room() {
+    let budget = Arc::new(Budget::new(LIMIT));
+    let mut hubs: Vec<_> = (0..4).map(|_| hub(LIMIT / 2, &budget)).collect();
+    // Each of them takes a little at a time, as a kernel does.
+    let clients = hubs.iter_mut().map(|hub| {
+        let clients = ENCODINGS.into_iter().flat_map(|encoding| [encoding; 3]);
+        clients.map(|encoding| (encoding, client(hub, 30_000, encoding))).collect::<Vec<_>>()
+    });
+    let clients: Vec<_> = clients.collect();
+    for round in 1..=2 {
+        let mut message = Swelling::new();
+        for hub in &mut hubs {
+            assert!(hub.publish("a", &mut message));
+            pass(hub);
+        }
+        let payload = message.0.clone();
+        let used = budget.used();
+        assert!(used < PAYLOAD_BYTES + PAYLOAD_BYTES / 4, "the payload once for all: {used}");
+        for _ in 0..7 * PAYLOAD_BYTES / 30_000 + 2 {
+            for (hub, clients) in hubs.iter_mut().zip(&clients) {
+                clients.iter().for_each(|(_, (key, pipe))| {
+                    pipe.make_room(30_000);
+                    hub.writable(*key);
+                });
+                hub.tick();
+                hub.check();
+                let is_calm =
+                    |event: &Event| matches!(event, Event::Blocked(_) | Event::Drained(_));
+                assert!(events(hub).iter().all(is_calm), "nobody is slow");
+            }
+        }
+        for (encoding, (_, pipe)) in clients.iter().flatten() {
+            let expected = swollen(*encoding, &payload).repeat(round);
+            assert!(pipe.0.borrow().received == expected, "{encoding:?}");
+        }
+        for hub in &mut hubs {
+            pass(hub);
+        }
+        assert_eq!(budget.used(), 0, "it is given back");
+    }
+}
+
+#[test]
+fn who_is_too_slow_amid_a_long_frame_gets_its_end_and_the_close_frame() {
+    let budget = Arc::new(Budget::new(LIMIT));
+    let mut hub = hub(100_000, &budget);
+    let (slow, pipe) = client(&mut hub, 123_456, Encoding::V1);
+    let (_, other) = client(&mut hub, usize::MAX, Encoding::V1);
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        let mut message = Swelling::new();
+        expected.extend(swollen(Encoding::V1, &message.0));
+        hub.publish("a", &mut message);
+        pass(&mut hub);
+    }
+    assert!(events(&mut hub).contains(&Event::Slow(slow)), "it is more than two behind");
+    let held = hub.held_bytes();
+    assert!(held < 2 * PAYLOAD_BYTES, "the end is kept as a payload: {held}");
+    while hub.is_blocked(slow) {
+        pipe.make_room(70_000);
+        hub.writable(slow);
+        hub.check();
+    }
+    assert!(events(&mut hub).contains(&Event::CloseSent(slow)));
+    let end = [&expected[..expected.len() / 3], SLOW_FRAME].concat();
+    assert!(pipe.0.borrow().received == end, "the end of what it has begun, then the close");
+    assert!(other.0.borrow().received == expected, "who reads is not");
+    pass(&mut hub);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn a_long_message_of_a_history_is_written_while_it_is_read_among_what_else_a_client_is_told() {
+    let budget = Arc::new(Budget::new(LIMIT));
+    let mut hub = hub(LIMIT, &budget);
+    let payload = Bytes::from(vec![b'y'; PAYLOAD_BYTES]);
+    let position = Position { epoch: "e".into(), offset: 1 };
+    let source = Source::Message(name("a"), position, Encoding::Sse, 0);
+    let clients: Vec<_> = (0..5).map(|_| client(&mut hub, 50_000, Encoding::Sse)).collect();
+    for &(key, _) in &clients {
+        hub.queue(key, &[&frame(0x1, b"before")]);
+        hub.queue_long(key, source.clone(), || laid_out(Encoding::Sse, &payload));
+        hub.queue(key, &[&frame(0x1, b"behind")]);
+    }
+    hub.publish("a", &mut Unchanged::new(Kind::Text, b"live"));
+    pass(&mut hub);
+    assert!(budget.used() < 2 * PAYLOAD_BYTES + PAYLOAD_BYTES / 4, "{}", budget.used());
+    let form = swollen(Encoding::Sse, &payload);
+    let parts = [frame(0x1, b"before"), form, frame(0x1, b"behind"), frame(0x1, b"live")];
+    for (key, pipe) in &clients {
+        while hub.is_blocked(*key) {
+            pipe.make_room(60_000);
+            hub.writable(*key);
+            hub.check();
+        }
+        assert!(pipe.0.borrow().received == parts.concat());
+    }
+    pass(&mut hub);
+    assert!(events(&mut hub).iter().all(|it| matches!(it, Event::Blocked(_) | Event::Drained(_))));
+}
