@@ -1,6 +1,7 @@
 //! What a process adds to Redis is bounded, for each of its publishers.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use wsbcast::{
     broker::{
         Broker, HistorySettings, Message, OnLoss, Principal, PublishError, Receipt, Settings, Since,
@@ -195,6 +196,25 @@ fn what_a_publisher_keeps_in_redis_is_bounded_in_bytes_and_others_keep_what_they
         assert_eq!((kept("c0"), evicted()), (0, 1), "its own give way");
         say(&process, Principal::Anonymous, "c0", largest).await;
         assert_eq!(kept("c0"), 1, "to others of its own");
+    });
+}
+
+/// Regression: what nobody waited for any more was on its way for ever.
+#[test]
+fn messages_that_nobody_waits_for_any_more_take_nothing_up_for_ever() {
+    run(async {
+        let total_bytes_max = 256 * 1024;
+        let (server, process) = start(HistorySettings { total_bytes_max, ..HISTORY }).await;
+        for _ in 0..40 {
+            let data = Bytes::from("x".repeat(60 * 1024));
+            let message = Message { data, key: None, ..keyed("a", "key", "") };
+            assert_eq!(process.shards[0].publish(message).now_or_never(), None);
+        }
+        // Too much of its own: that goes, and then there is room again.
+        for _ in 0..2 {
+            say(&process, Principal::Api, "a", 60 * 1024).await;
+        }
+        assert_eq!(number(&server, &["XLEN", "test:{a}:stream"]), 1);
     });
 }
 

@@ -96,8 +96,10 @@ impl RedisBroker {
             turn.check_room(message.data.len())?;
             turn.state.charge(&message, id.as_ref(), now)?
         };
-        let outcome = self.publish_to_redis(&message, id.as_ref(), charged.full).await;
-        self.settle(&message, id.as_ref(), charged, &outcome);
+        let (process, id) = (self.process(), id.as_ref());
+        let on_its_way = OnItsWay { process, message: &message, charged: Some(charged) };
+        let outcome = self.publish_to_redis(&message, id, charged.full).await;
+        on_its_way.settle(id, &outcome);
         match outcome {
             Outcome::Done(Stamp::New { position, .. }) => Ok(Receipt::Cluster(position)),
             Outcome::Done(Stamp::Known(position)) => Ok(Receipt::Cluster(position)),
@@ -105,41 +107,6 @@ impl RedisBroker {
             Outcome::Done(Stamp::ChannelsFull) => Err(PublishError::ChannelsFull),
             Outcome::InDoubt => Err(PublishError::Unconfirmed),
             Outcome::NotSent => self.publish_locally(message),
-        }
-    }
-
-    /// Accounts for what became of a message that was charged.
-    fn settle(
-        &self,
-        message: &Message,
-        id: Option<&Id>,
-        charged: Charged,
-        outcome: &Outcome<Stamp>,
-    ) {
-        let (mut turn, now) = (self.process().local.turn(), clock::now());
-        let (position, bytes) = match outcome {
-            Outcome::Done(Stamp::New { position, bytes, .. }) => (position, *bytes),
-            Outcome::InDoubt => {
-                turn.state.in_doubt(message, charged);
-                if let Some(id) = id {
-                    turn.state.remember(id.clone(), Apart::InDoubt, now);
-                }
-                return;
-            }
-            _ => return turn.state.give_back(message, id, charged),
-        };
-        turn.state.published(message, position, bytes, charged, now);
-        drop(turn);
-        if matches!(outcome, Outcome::Done(Stamp::New { has_ended: true, .. })) {
-            self.process().memory().histories.count_evicted();
-        }
-        if charged.full.histories && bytes == 0 {
-            seldom!(
-                warn,
-                "histories in Redis are full: what this publisher says is not kept there",
-                who = ?message.who,
-                channel = %message.channel
-            );
         }
     }
 
@@ -274,6 +241,54 @@ impl Process {
             history.bytes_max.to_string().into(),
             letter.into(),
         ]
+    }
+}
+
+/// A message that was charged: whatever becomes of it is accounted for. Nobody may wait for it any
+/// more: then it is in doubt.
+struct OnItsWay<'a> {
+    process: &'a Process,
+    message: &'a Message,
+    charged: Option<Charged>,
+}
+
+impl OnItsWay<'_> {
+    fn settle(mut self, id: Option<&Id>, outcome: &Outcome<Stamp>) {
+        let Some(charged) = self.charged.take() else { return };
+        let Self { process, message, .. } = self;
+        let (mut turn, now) = (process.local.turn(), clock::now());
+        let (position, bytes) = match outcome {
+            Outcome::Done(Stamp::New { position, bytes, .. }) => (position, *bytes),
+            Outcome::InDoubt => {
+                turn.state.in_doubt(message, charged);
+                if let Some(id) = id {
+                    turn.state.remember(id.clone(), Apart::InDoubt, now);
+                }
+                return;
+            }
+            _ => return turn.state.give_back(message, id, charged),
+        };
+        turn.state.published(message, position, bytes, charged, now);
+        drop(turn);
+        if matches!(outcome, Outcome::Done(Stamp::New { has_ended: true, .. })) {
+            process.memory().histories.count_evicted();
+        }
+        if charged.full.histories && bytes == 0 {
+            seldom!(
+                warn,
+                "histories in Redis are full: what this publisher says is not kept there",
+                who = ?message.who,
+                channel = %message.channel
+            );
+        }
+    }
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        if let Some(charged) = self.charged {
+            self.process.local.turn().state.in_doubt(self.message, charged);
+        }
     }
 }
 
