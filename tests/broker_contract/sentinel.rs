@@ -160,6 +160,9 @@ fn a_master_that_died_is_replaced_by_its_replica() {
         process.subscribe("a").await;
         assert_eq!(offset(process.publish("a", "before").await), 1);
         until("the replica has it", || has(&pair.replica, "before")).await;
+        for sink in &process.sinks {
+            until("it has arrived", || sink.messages().len() == 1).await;
+        }
         pair.master.kill();
         process.lost().await;
         assert_eq!(process.publish("a", "meanwhile").await, Ok(Receipt::Local));
