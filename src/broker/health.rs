@@ -319,6 +319,9 @@ impl Health {
         if swapped.is_err() {
             return;
         }
+        if after != Reach::Up {
+            self.refusing.out_of_reach(now);
+        }
         if after == Reach::Up {
             self.reasons.over();
             self.reached.notify_waiters();

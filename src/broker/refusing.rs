@@ -2,8 +2,12 @@
 //! Redis which takes nothing is cut off from the others, and must not look whole.
 //!
 //! Each refusal is counted. What was refused is remembered, and stands until the same is accepted:
-//! from a publisher, or from the one who asks again meanwhile (`redis/watch.rs`). Whether that
-//! matters follows from these facts and the clock. Nothing here does IO or waits.
+//! from a publisher, or from a trial meanwhile (`redis/watch.rs`). What happens to messages counts
+//! for more than trials do: a trial that goes well while messages are refused all the same clears
+//! nothing after some times, and one that is refused while messages are taken means nothing.
+//! Whether all that matters follows from these facts and the clock. Nothing here does IO or waits.
+
+mod cure;
 
 use std::{
     collections::HashMap,
@@ -19,13 +23,16 @@ use tokio::sync::Notify;
 use crate::{
     channel::ChannelName,
     clock::Millis,
-    limits::{LOG_REFUSALS_INTERVAL, REFUSAL_LASTS, REFUSAL_MEMORY, REFUSALS_MAX},
+    limits::{
+        LOG_REFUSALS_INTERVAL, REFUSAL_CONTRADICTED_SOON, REFUSAL_CONTRADICTIONS_MAX,
+        REFUSAL_LASTS, REFUSAL_MEMORY, REFUSAL_UNTRIED_CALM, REFUSALS_MAX,
+    },
     metrics::{BrokerRefusal, Counters},
     telemetry::seldom,
 };
 
 /// How much of what is published Redis refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refuses {
     /// Nothing, as far as is known, or not for long.
     Nothing,
@@ -58,6 +65,8 @@ pub(super) struct Refusing {
 #[derive(Debug, Default)]
 struct State {
     refused: HashMap<Subject, Refused>,
+    /// When the last message that was taken was sent, while something is remembered.
+    accepted: Millis,
     /// When a reason was last logged, and how often it came since.
     told: HashMap<&'static str, (Millis, u64)>,
 }
@@ -65,45 +74,81 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Refused {
     reason: BrokerRefusal,
+    standing: Standing,
     since: Millis,
-    last: Millis,
+    /// When a message was last refused; None: trials alone were.
+    published: Option<Millis>,
+    /// When a trial was last refused; None: the last one went well, or there was none.
+    tried: Option<Millis>,
+    /// How often messages were refused after a trial went well.
+    contradictions: u32,
 }
 
-impl BrokerRefusal {
-    pub(super) fn word(self) -> &'static str {
-        Self::WORDS[self as usize]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is refused.
+    Stands,
+    /// A trial went well then.
+    Cleared(Millis),
+    /// Trials are refused, and messages are taken all the same.
+    Void,
+}
+
+impl Refused {
+    fn new(reason: BrokerRefusal, now: Millis) -> Self {
+        let standing = Standing::Stands;
+        Self { reason, standing, since: now, published: None, tried: None, contradictions: 0 }
     }
 
-    /// Whether it is about the server, whatever the channel.
-    pub(super) fn is_the_servers(self) -> bool {
-        !matches!(self, Self::NoPerm | Self::WrongType | Self::TryAgain | Self::Other)
+    fn stands(&self) -> bool {
+        self.standing == Standing::Stands
     }
 
-    /// What to do about it.
-    fn cure(self) -> &'static str {
-        match self {
-            Self::ReadOnly => "this server is a replica: the URL has to lead to the master",
-            Self::NoReplicas => "too few replicas follow this server: see min-replicas-to-write",
-            Self::Misconf => "this server cannot save to its disk: see its own log",
-            Self::Oom => "this server's memory is full: see maxmemory and maxmemory-policy",
-            Self::NoPerm => "the user lacks a right: README names all of them",
-            Self::NoAuth => "the URL needs a user name and a password",
-            Self::Moved => "this is a cluster: use redis-cluster://",
-            Self::TryAgain => "the slot of this channel has been on its way for long",
-            Self::ClusterDown => {
-                "the cluster does not serve the slot of this channel (its URL is redis-cluster://)"
+    fn lasts(&self, now: Millis) -> bool {
+        self.stands() && now - self.since >= REFUSAL_LASTS
+    }
+
+    /// Whether trials don't see what happens to messages.
+    fn is_blind(&self) -> bool {
+        self.contradictions >= REFUSAL_CONTRADICTIONS_MAX
+    }
+
+    fn stand(&mut self, now: Millis) {
+        self.standing = Standing::Stands;
+        self.since = now;
+    }
+
+    /// A message that was sent at `began` is refused now.
+    fn message_refused(&mut self, reason: BrokerRefusal, began: Millis, now: Millis) {
+        match self.standing {
+            Standing::Cleared(cleared) if began > cleared => {
+                let is_soon = now - cleared < REFUSAL_CONTRADICTED_SOON;
+                self.contradictions += if is_soon { 2 } else { 1 };
+                let since = self.since;
+                self.stand(now);
+                if self.is_blind() {
+                    self.since = since;
+                }
             }
-            Self::MasterDown => "this server is a replica that has lost its master",
-            Self::Loading => "this server still reads its data",
-            Self::Busy => "a script is running in this server for long: see SCRIPT KILL",
-            Self::WrongType => "something else has written to our keys: see --redis-prefix",
-            Self::Other => "see the error",
+            // It was on its way.
+            Standing::Cleared(_) | Standing::Stands => {}
+            Standing::Void => self.stand(now),
         }
+        (self.reason, self.published) = (reason, Some(now));
+    }
+
+    fn trial_refused(&mut self, reason: BrokerRefusal, now: Millis) {
+        match self.standing {
+            Standing::Cleared(_) => self.stand(now),
+            Standing::Void if reason != self.reason => self.stand(now),
+            Standing::Void | Standing::Stands => {}
+        }
+        (self.reason, self.tried) = (reason, Some(now));
     }
 }
 
 impl Refusing {
-    /// A command that publishes nothing was refused.
+    /// A command was refused.
     pub(super) fn count(&self, reason: BrokerRefusal) {
         self.counts.add(reason as usize, 1);
     }
@@ -112,8 +157,21 @@ impl Refusing {
         std::array::from_fn(|place| self.counts.get(place))
     }
 
-    /// Something is refused now.
+    /// A message that was sent at `began` is refused now.
     pub(super) fn refused(
+        &self,
+        subject: Subject,
+        reason: BrokerRefusal,
+        error: &dyn Display,
+        (began, now): (Millis, Millis),
+    ) {
+        let mut state = self.state();
+        state.tell(&subject, reason, error, now);
+        self.refuse(state, subject, reason, now, |it| it.message_refused(reason, began, now));
+    }
+
+    /// A trial is refused now.
+    pub(super) fn trial_refused(
         &self,
         subject: Subject,
         reason: BrokerRefusal,
@@ -121,83 +179,147 @@ impl Refusing {
         now: Millis,
     ) {
         let mut state = self.state();
-        state.tell(&subject, reason, error, now);
-        let is_full = state.refused.len() >= REFUSALS_MAX;
-        match state.refused.get_mut(&subject) {
-            Some(refused) => *refused = Refused { reason, last: now, ..*refused },
-            // They are as good as all.
-            None if is_full => {}
-            None => {
-                state.refused.insert(subject, Refused { reason, since: now, last: now });
-                self.is_any.store(true, Ordering::Release);
-                self.news.notify_one();
-            }
+        if !state.refused.contains_key(&subject) {
+            state.tell(&subject, reason, error, now);
+        }
+        self.refuse(state, subject, reason, now, |it| it.trial_refused(reason, now));
+    }
+
+    fn refuse(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        subject: Subject,
+        reason: BrokerRefusal,
+        now: Millis,
+        how: impl FnOnce(&mut Refused),
+    ) {
+        if state.refused.len() >= REFUSALS_MAX && !state.refused.contains_key(&subject) {
+            // Those that stand are as good as all.
+            let other = state.refused.iter().find(|(_, refused)| !refused.stands());
+            let Some(other) = other.map(|(subject, _)| subject.clone()) else { return };
+            state.refused.remove(&other);
+        }
+        let known = state.refused.get(&subject).is_some_and(Refused::stands);
+        how(state.refused.entry(subject).or_insert_with(|| Refused::new(reason, now)));
+        self.is_any.store(true, Ordering::Release);
+        if !known {
+            self.news.notify_one();
         }
     }
 
-    /// Something was accepted. Cheap where nothing is refused.
-    pub(super) fn accepted(&self, subject: impl FnOnce() -> Subject, now: Millis) {
-        if self.is_any() {
-            let mut state = self.state();
-            if let Some(refused) = state.refused.remove(&subject()) {
-                self.settle(&state);
-                if state.refused.is_empty() && now - refused.since >= REFUSAL_LASTS {
-                    seldom!(info, "Redis accepts again what it has refused");
+    /// A message that was sent at `began` was taken: of a channel, by a server. Cheap where
+    /// nothing is refused.
+    pub(super) fn accepted(
+        &self,
+        subjects: impl FnOnce() -> (Subject, Option<Subject>),
+        began: Millis,
+        now: Millis,
+    ) {
+        if !self.is_any() {
+            return;
+        }
+        let (channel, server) = subjects();
+        self.clear(now, |state| {
+            state.accepted = state.accepted.max(began);
+            for subject in std::iter::once(channel).chain(server) {
+                let Some(refused) = state.refused.get_mut(&subject) else { continue };
+                match refused.tried {
+                    None => _ = state.refused.remove(&subject),
+                    Some(tried) if began > tried => refused.standing = Standing::Void,
+                    // It may have been before.
+                    Some(_) => {}
                 }
             }
+        });
+    }
+
+    /// A trial went well.
+    pub(super) fn trial_accepted(&self, subject: &Subject, now: Millis) {
+        if !self.is_any() {
+            return;
+        }
+        self.clear(now, |state| {
+            let Some(refused) = state.refused.get_mut(subject) else { return };
+            refused.tried = None;
+            let Some(published) = refused.published else {
+                state.refused.remove(subject);
+                return;
+            };
+            if !refused.is_blind() {
+                if !matches!(refused.standing, Standing::Cleared(_)) {
+                    refused.standing = Standing::Cleared(now);
+                }
+            } else if now - published >= REFUSAL_UNTRIED_CALM {
+                state.refused.remove(subject);
+            }
+        });
+    }
+
+    /// What went unanswered is no matter any more: Redis is out of reach.
+    pub(super) fn out_of_reach(&self, now: Millis) {
+        if self.is_any() {
+            self.clear(now, |state| {
+                state.refused.retain(|_, refused| refused.reason != BrokerRefusal::NoAnswer);
+            });
         }
     }
 
-    /// What is to be asked for again. A channel that was refused for reasons of its own, and that
-    /// nobody publishes to any more, is forgotten.
+    fn clear(&self, now: Millis, what: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        let lasted = state.refused.values().any(|refused| refused.lasts(now));
+        what(&mut state);
+        self.settle(&state);
+        if lasted && !state.refused.values().any(Refused::stands) {
+            seldom!(info, "Redis accepts again what it has refused");
+        }
+    }
+
+    /// What is to be tried again. A channel that was refused for reasons of its own, and that
+    /// nobody publishes to any more, is forgotten; so is what is over.
     pub(super) fn suspects(&self, now: Millis) -> Vec<Subject> {
         if !self.is_any() {
             return Vec::new();
         }
         let mut state = self.state();
-        let is_fresh = |refused: &Refused| now - refused.last < REFUSAL_MEMORY;
-        state.refused.retain(|_, refused| refused.reason.is_the_servers() || is_fresh(refused));
-        self.settle(&state);
-        let mut suspects: Vec<Subject> = state.refused.keys().cloned().collect();
-        let is_a_channels = |refused: &Refused| !refused.reason.is_the_servers();
         let default = Subject::Channel(ChannelName::default_channel());
-        if state.refused.values().any(is_a_channels) && !suspects.contains(&default) {
+        state.refused.retain(|subject, refused| {
+            let last = refused.published.unwrap_or(refused.since);
+            let is_fresh = now - last < REFUSAL_MEMORY;
+            let is_lasting = refused.reason.is_the_servers() || *subject == default;
+            is_fresh || (is_lasting && refused.stands())
+        });
+        self.settle(&state);
+        let open =
+            state.refused.iter().filter(|(_, it)| !matches!(it.standing, Standing::Cleared(_)));
+        let mut suspects: Vec<Subject> = open.map(|(subject, _)| subject.clone()).collect();
+        let is_a_channels = |(subject, it): (&Subject, &Refused)| {
+            matches!(subject, Subject::Channel(_)) && it.stands() && !it.reason.is_the_servers()
+        };
+        if state.refused.iter().any(is_a_channels) && !suspects.contains(&default) {
             // Whether it is that channel alone.
             suspects.push(default);
         }
         suspects
     }
 
-    /// Whether `subject` is refused.
-    pub(super) fn is_refused(&self, subject: &Subject) -> bool {
-        self.is_any() && self.state().refused.contains_key(subject)
+    /// Whether anything is refused, as far as is known.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_any() && self.state().refused.values().any(Refused::stands)
     }
 
-    /// That it was asked for in vain keeps nothing in memory.
-    pub(super) fn still_refused(&self, subject: &Subject, reason: BrokerRefusal) {
-        if let Some(refused) = self.state().refused.get_mut(subject) {
-            refused.reason = reason;
-        }
+    /// Whether `subject` is refused.
+    pub(super) fn is_refused(&self, subject: &Subject) -> bool {
+        self.is_any() && self.state().refused.get(subject).is_some_and(Refused::stands)
     }
 
     pub(super) fn extent_at(&self, now: Millis) -> Refuses {
         if !self.is_any() {
             return Refuses::Nothing;
         }
-        let default = Subject::Channel(ChannelName::default_channel());
         let state = self.state();
-        let lasting =
-            state.refused.iter().filter(|(_, refused)| now - refused.since >= REFUSAL_LASTS);
-        let extents = lasting.map(|(subject, refused)| {
-            let is_all = refused.reason.is_the_servers()
-                || matches!(subject, Subject::Server(_))
-                || *subject == default;
-            if is_all { Refuses::All } else { Refuses::Some }
-        });
-        extents.fold(Refuses::Nothing, |before, extent| match (before, extent) {
-            (Refuses::All, _) | (_, Refuses::All) => Refuses::All,
-            _ => extent,
-        })
+        let lasting = state.refused.iter().filter(|(_, refused)| refused.lasts(now));
+        let extents = lasting.map(|(subject, refused)| state.extent(subject, refused));
+        extents.max().unwrap_or(Refuses::Nothing)
     }
 
     fn is_any(&self) -> bool {
@@ -215,6 +337,21 @@ impl Refusing {
 }
 
 impl State {
+    fn extent(&self, subject: &Subject, refused: &Refused) -> Refuses {
+        let is_all = match subject {
+            Subject::Server(_) => true,
+            Subject::Channel(channel) => {
+                // Nobody knows better than who publishes.
+                let is_any_taken = self.accepted > refused.since;
+                let is_default = *channel == ChannelName::default_channel();
+                refused.reason.is_the_servers()
+                    || is_default && (refused.published.is_some() || !is_any_taken)
+                    || refused.is_blind() && !is_any_taken
+            }
+        };
+        if is_all { Refuses::All } else { Refuses::Some }
+    }
+
     /// The first of its kind in full, then a count now and then.
     fn tell(&mut self, subject: &Subject, reason: BrokerRefusal, error: &dyn Display, now: Millis) {
         let again = self.told.get_mut(reason.word());
@@ -225,10 +362,10 @@ impl State {
             return;
         }
         let times = self.told.insert(reason.word(), (now, 0)).map_or(0, |(_, untold)| untold) + 1;
-        let (reason, cure) = (reason.word(), reason.cure());
+        let (what, reason, cure) = (reason.what(), reason.word(), reason.cure());
         match subject {
             Subject::Channel(channel) => {
-                tracing::warn!(%channel, %error, cure, reason, times, "Redis refuses a message");
+                tracing::warn!(%channel, %error, cure, reason, times, "{what}");
             }
             Subject::Server(server) => {
                 tracing::warn!(%server, %error, cure, reason, "Redis refuses what is written");
@@ -238,69 +375,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn channel(name: &str) -> Subject {
-        Subject::Channel(ChannelName::new(name).unwrap())
-    }
-
-    fn at(ms: u64) -> Millis {
-        Millis(1_000_000 + ms)
-    }
-
-    const LASTS: u64 = REFUSAL_LASTS.as_millis() as u64;
-
-    fn refused(refusing: &Refusing, subject: Subject, reason: BrokerRefusal, ms: u64) {
-        refusing.refused(subject, reason, &"as the server says it", at(ms));
-    }
-
-    #[test]
-    fn what_is_refused_for_a_moment_is_nothing() {
-        let refusing = Refusing::default();
-        refused(&refusing, channel("a"), BrokerRefusal::NoReplicas, 0);
-        assert_eq!(refusing.extent_at(at(LASTS - 1)), Refuses::Nothing);
-        assert_eq!(refusing.extent_at(at(LASTS)), Refuses::All);
-        refused(&refusing, channel("a"), BrokerRefusal::NoReplicas, LASTS);
-        assert_eq!(refusing.extent_at(at(LASTS)), Refuses::All, "since the first");
-        refusing.accepted(|| channel("a"), at(LASTS));
-        assert_eq!(refusing.extent_at(at(9 * LASTS)), Refuses::Nothing);
-        assert!(refusing.suspects(at(LASTS)).is_empty());
-    }
-
-    #[test]
-    fn one_channel_that_is_accepted_says_nothing_of_another() {
-        let refusing = Refusing::default();
-        refused(&refusing, channel("a"), BrokerRefusal::Moved, 0);
-        refusing.accepted(|| channel("b"), at(1));
-        assert_eq!(refusing.extent_at(at(LASTS)), Refuses::All);
-        assert_eq!(refusing.suspects(at(1)), [channel("a")]);
-    }
-
-    #[test]
-    fn a_right_that_lacks_for_one_channel_is_not_the_servers_and_is_forgotten() {
-        let refusing = Refusing::default();
-        let default = Subject::Channel(ChannelName::default_channel());
-        refused(&refusing, channel("a"), BrokerRefusal::NoPerm, 0);
-        assert_eq!(refusing.extent_at(at(LASTS)), Refuses::Some);
-        assert_eq!(refusing.suspects(at(1)), [channel("a"), default.clone()]);
-        refused(&refusing, default.clone(), BrokerRefusal::NoPerm, 0);
-        assert_eq!(refusing.extent_at(at(LASTS)), Refuses::All);
-        refusing.accepted(|| default, at(LASTS));
-        let memory = u64::try_from(REFUSAL_MEMORY.as_millis()).unwrap();
-        assert_eq!(refusing.suspects(at(memory - 1)).len(), 2);
-        assert!(refusing.suspects(at(memory)).is_empty());
-        assert_eq!(refusing.extent_at(at(memory)), Refuses::Nothing);
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let refusing = Refusing::default();
-        for number in 0..REFUSALS_MAX * 2 {
-            refused(&refusing, channel(&number.to_string()), BrokerRefusal::Oom, 0);
-        }
-        assert_eq!(refusing.suspects(at(0) + Duration::from_secs(1)).len(), REFUSALS_MAX);
-    }
-}
+mod tests;

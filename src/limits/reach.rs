@@ -18,6 +18,13 @@ pub const REFUSALS_MAX: usize = 16;
 /// A channel that was refused for a reason of its own is forgotten when nobody has published to it
 /// for this long.
 pub const REFUSAL_MEMORY: Duration = Duration::from_secs(60);
+/// After a trial that went well, messages are refused all the same: each such time counts one, and
+/// two if it is within this.
+pub const REFUSAL_CONTRADICTED_SOON: Duration = Duration::from_secs(1);
+/// So often, and trials clear nothing any more: a message that is taken does.
+pub const REFUSAL_CONTRADICTIONS_MAX: u32 = 4;
+/// Or that no message was refused for this long.
+pub const REFUSAL_UNTRIED_CALM: Duration = Duration::from_secs(10);
 /// Between two lines about refused messages of one reason; what comes between is counted.
 pub const LOG_REFUSALS_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two looks at whether Redis would take a message, and whether its name still leads to

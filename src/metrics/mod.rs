@@ -170,7 +170,7 @@ words! {
 }
 
 words! {
-    /// Why Redis refused a command: the first word of its answer.
+    /// Why Redis refused a command, mostly the first word of its answer, or why that was no use.
     BrokerRefusal {
         /// It is a replica.
         ReadOnly = "readonly",
@@ -198,6 +198,12 @@ words! {
         Busy = "busy",
         /// Somebody else has written our keys.
         WrongType = "wrongtype",
+        /// A command that is needed is not there, or has another name.
+        UnknownCommand = "unknown_command",
+        /// It answered what no script of ours does.
+        UnexpectedAnswer = "unexpected_answer",
+        /// It did not answer in time, though it answered heartbeats.
+        NoAnswer = "no_answer",
         /// Anything else: the log has it.
         Other = "other",
     }

@@ -17,7 +17,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     broker_gaps_repaired: 3,
     broker_gaps_unrepaired: 4,
     broker_dropped: [8, 9],
-    broker_refusals: [0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    broker_refusals: [0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     broker_lag_seconds: 0.25,
     raw_handovers: 5,
     history_evicted: [8, 9],

@@ -28,6 +28,8 @@ mod rights;
 mod rollback;
 mod sentinel;
 mod sharded;
+mod standin;
+mod untried;
 #[path = "../support/wait.rs"]
 mod wait;
 

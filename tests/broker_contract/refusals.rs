@@ -24,7 +24,7 @@ fn set(server: &RedisServer, option: &str, value: &str) {
     assert_eq!(server.cli(&["CONFIG", "SET", option, value]), "OK");
 }
 
-fn count(process: &Process, reason: BrokerRefusal) -> u64 {
+pub(crate) fn count(process: &Process, reason: BrokerRefusal) -> u64 {
     process.shared.health().refusals()[reason as usize]
 }
 
@@ -34,7 +34,7 @@ fn start() -> RedisServer {
     RedisServer::start_with(&options)
 }
 
-async fn refuses(process: &Process, what: Refuses) {
+pub(crate) async fn refuses(process: &Process, what: Refuses) {
     let health = process.shared.health();
     let waiting = async {
         while health.refuses() != what {
@@ -184,5 +184,101 @@ fn one_master_of_a_cluster_that_refuses_is_told_and_used_again_at_once() {
         set(&cluster.masters[1], "min-replicas-to-write", "0");
         refuses(&process, Refuses::Nothing).await;
         assert_eq!(offset(process.publish(&names[1], "x").await), 1);
+    });
+}
+
+/// What passes with the rights of README's user, besides [`WAYS`].
+const RIGHTS: [&str; 10] = [
+    "-evalsha -eval",
+    "-hset",
+    "-hincrby",
+    "-pexpire",
+    "-xadd",
+    "-del",
+    "-xdel",
+    "-xsetid",
+    "-hmget",
+    "resetkeys",
+];
+
+/// Lets README's user have what its line says.
+fn restrict(server: &RedisServer) {
+    server.restrict("test", "raw", &[]);
+    assert_eq!(server.cli(&["ACL", "SETUSER", "default", "allkeys"]), "OK");
+}
+
+fn change(server: &RedisServer, rules: &str) {
+    let words: Vec<&str> =
+        ["ACL", "SETUSER", "wsbcast"].into_iter().chain(rules.split(' ')).collect();
+    assert_eq!(server.cli(&words), "OK");
+}
+
+/// Each kind of refusal, and its end.
+async fn heals(process: &Process, server: &RedisServer, name: &str) {
+    let is_refused = async |what: &str| {
+        refuses(process, Refuses::All).await;
+        // Those are needed where something is new, or taken back.
+        if !["-del", "-xdel", "-xsetid"].contains(&what) {
+            assert_eq!(process.publish(name, "x").await, Ok(Receipt::Local), "{what}");
+        }
+    };
+    // No node of a cluster may be made a replica like that.
+    let is_possible = |way: &&Way| {
+        server.cli(&["CLUSTER", "INFO"]).contains("ERR") || way.reason != BrokerRefusal::ReadOnly
+    };
+    for Way { refuse, accept, .. } in WAYS[..4].iter().filter(is_possible) {
+        refuse(server);
+        is_refused("").await;
+        accept(server);
+        heals_soon(process).await;
+        offset(process.publish(name, "x").await);
+    }
+    for right in RIGHTS {
+        change(server, right);
+        is_refused(right).await;
+        change(server, &right.replace('-', "+").replace("resetkeys", "~test:*"));
+        heals_soon(process).await;
+        offset(process.publish(name, "x").await);
+    }
+}
+
+/// Well before what trials don't see is over by itself; nobody publishes meanwhile.
+async fn heals_soon(process: &Process) {
+    let healing = refuses(process, Refuses::Nothing);
+    let healed = tokio::time::timeout(Duration::from_secs(8), healing).await;
+    assert!(healed.is_ok(), "it does not heal: {:?}", process.shared.health().refusals());
+}
+
+fn url_of_the_user(url: &str) -> Settings {
+    settings(&url.replacen("://", "://wsbcast:pass@", 1), OnLoss::Local)
+}
+
+/// Regression: with README's own line, a refusal that had passed stood for ever.
+#[test]
+fn every_refusal_that_passes_heals_with_the_rights_that_readme_names() {
+    for path in ["", "/3"] {
+        run(async {
+            let server = start();
+            restrict(&server);
+            let url = format!("{}{path}", server.url());
+            if !path.is_empty() {
+                change(&server, "+select");
+            }
+            let process = Process::start(url_of_the_user(&url), 1).await;
+            heals(&process, &server, "notifications").await;
+        });
+    }
+}
+
+#[test]
+fn every_refusal_that_passes_heals_with_the_rights_that_readme_names_on_a_cluster() {
+    run(async {
+        let options = ["--enable-protected-configs", "yes"];
+        let recipe = Recipe::new(Program::Redis, &options);
+        let cluster = RedisCluster::start_as(3, false, &recipe);
+        cluster.masters.iter().for_each(restrict);
+        let process = Process::start(url_of_the_user(&cluster.url()), 1).await;
+        let owner = cluster.owner("notifications");
+        heals(&process, &cluster.masters[owner], "notifications").await;
     });
 }

@@ -95,3 +95,41 @@ fn a_cluster_that_is_addressed_as_a_single_server_is_named_with_its_cure() {
     server.wait_for_log(&["MOVED", "this is a cluster: use redis-cluster://"]);
     assert_eq!(metric(server.addr(), "wsbcast_broker_refusals_total", &["reason=\"moved\""]), 1.0);
 }
+
+/// Regression: the log did not name the command, and `/readyz` said ready all the time.
+#[test]
+fn a_command_that_is_not_there_is_named_and_makes_the_process_degraded() {
+    for (command, mode) in [("XADD", "local"), ("HINCRBY", "reject")] {
+        let redis = RedisServer::start_with(&["--save", "", "--rename-command", command, ""]);
+        let server = start(&redis.url(), &["--on-broker-loss", mode]);
+        let (status, word) = if mode == "local" { (200, "degraded") } else { (503, "unready") };
+        wait_for(&server, status, word);
+        let mut publisher = Publisher::new(server.addr());
+        for _ in 0..20 {
+            let answer = publisher.publish("x");
+            assert!(if mode == "local" { answer.is_local() } else { answer.status == 503 });
+        }
+        let ready = get(server.addr(), "/readyz").json();
+        assert_eq!(
+            (&ready["status"], &ready["reasons"]),
+            (&json!(word), &json!(["broker_refuses"]))
+        );
+        server.wait_for_log(&["unknown_command", &format!("({command})"), "rename-command"]);
+    }
+}
+
+/// Regression: with the very rights that README asks for it stayed degraded for ever.
+#[test]
+fn with_the_rights_that_readme_names_what_is_over_is_over() {
+    let redis = RedisServer::start();
+    redis.restrict("wsbcast", "notifications", &[]);
+    let url = format!("redis://wsbcast:pass@{}", redis.address());
+    let server = start(&url, &[]);
+    let mut publisher = Publisher::new(server.addr());
+    publisher.publish_to_all("before");
+    assert_eq!(redis.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
+    assert!(publisher.publish("refused").is_local());
+    wait_for(&server, 200, "degraded");
+    assert_eq!(redis.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]), "OK");
+    wait_for(&server, 200, "ready");
+}

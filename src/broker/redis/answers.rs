@@ -3,7 +3,7 @@
 //! Anyone with access can write our keys by hand. What is not as the scripts write it is an
 //! error, or (an entry of a stream) left out; nothing here panics or believes.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use fred::{
@@ -17,7 +17,7 @@ use crate::{
         Position,
         history::{Kept, Stamped},
     },
-    limits::RETIRED_EPOCHS_MAX,
+    limits::{REDIS_BEGINNING_BYTES, RETIRED_EPOCHS_MAX},
     position::{is_empty_epoch, is_epoch, offset_in},
 };
 
@@ -88,9 +88,9 @@ pub(super) enum Stamp {
     ChannelsFull,
 }
 
-/// Reads the answer of the publishing script.
+/// Reads the answer of the publishing script, and of its trial.
 pub(super) fn stamp(value: Value) -> Result<Stamp, Error> {
-    let mut parts = Parts::new(value);
+    let mut parts = Parts::of_stamp(value)?;
     let first: String = parts.next()?.convert()?;
     let Ok(offset) = parts.next() else {
         return match first.as_str() {
@@ -99,7 +99,7 @@ pub(super) fn stamp(value: Value) -> Result<Stamp, Error> {
             _ => Err(unexpected("a word that no script says")),
         };
     };
-    let position = position(Value::Array(vec![first.into(), offset]))?;
+    let position = Parts::new(Value::Array(vec![first.into(), offset])).position()?;
     let third: String = parts.next()?.convert()?;
     match (third.as_str(), third.parse()) {
         (_, Ok(bytes)) => Ok(Stamp::New { position, bytes, has_ended: false }),
@@ -111,7 +111,7 @@ pub(super) fn stamp(value: Value) -> Result<Stamp, Error> {
 
 /// Reads the position of a message.
 pub(super) fn position(value: Value) -> Result<Position, Error> {
-    Parts::new(value).position()
+    Parts::of_stamp(value)?.position()
 }
 
 /// Reads the answer of the slot script: the outcome, and Redis' time in milliseconds.
@@ -211,6 +211,23 @@ impl Parts {
         Self(value.into_array().into_iter())
     }
 
+    /// Something else in Redis' place may answer anything: that is told.
+    fn of_stamp(value: Value) -> Result<Self, Error> {
+        if matches!(&value, Value::Array(parts) if !parts.is_empty()) {
+            return Ok(Self::new(value));
+        }
+        let got = match &value {
+            Value::Null => "nil".to_owned(),
+            Value::Array(_) => "an array with nothing in it".to_owned(),
+            Value::Integer(number) => format!("the number {number}"),
+            other => match other.as_bytes() {
+                Some(text) => format!("the text {:?}", beginning(text)),
+                None => "something else".to_owned(),
+            },
+        };
+        Err(unexpected(format!("expected an array of epoch and offset, got {got}")))
+    }
+
     fn next(&mut self) -> Result<Value, Error> {
         self.0.next().ok_or_else(|| unexpected("a short answer"))
     }
@@ -249,8 +266,12 @@ impl Parts {
     }
 }
 
-fn unexpected(what: &'static str) -> Error {
+fn unexpected(what: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Protocol, what)
+}
+
+fn beginning(text: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&text[..text.len().min(REDIS_BEGINNING_BYTES)])
 }
 
 /// Whether the error is Redis' own answer: its first word is a code in capitals.
@@ -389,7 +410,12 @@ mod tests {
         assert!(lease(Value::Array(vec![Value::Integer(0), Value::Integer(-1)])).is_err());
         assert!(position(text("e")).is_err());
         assert!(position(Value::Array(vec![text("empty-e"), text("1")])).is_err());
-        assert!(stamp(text("e")).is_err() && stamp(Value::Null).is_err());
+        let none = |value| stamp(value).unwrap_err().details().to_owned();
+        let expected = "expected an array of epoch and offset, got";
+        assert_eq!(none(text("OK")), format!("{expected} the text \"OK\""));
+        assert_eq!(none(Value::Null), format!("{expected} nil"));
+        assert_eq!(none(Value::Integer(5)), format!("{expected} the number 5"));
+        assert_eq!(none(Value::Array(vec![])), format!("{expected} an array with nothing in it"));
         assert!(claim(Value::Array(vec![text("sent"), Value::Integer(1), text("e")])).is_err());
     }
 }

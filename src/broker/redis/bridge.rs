@@ -30,14 +30,14 @@ use super::{
     subscriber::Subscriber,
 };
 use crate::{
-    broker::{Principal, epoch, refusing::Subject},
+    broker::{Principal, epoch},
     channel::ChannelName,
     clock,
     limits::{
         BRIDGE_IN_FLIGHT_MAX, BRIDGE_LEASE, BRIDGE_RENEW_INTERVAL, HISTORY_COPY_BYTES_MAX,
         PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX,
     },
-    metrics::PublishFailure,
+    metrics::{BrokerRefusal, PublishFailure},
     telemetry::seldom,
     ws::Kind,
 };
@@ -171,30 +171,40 @@ impl Subscriber {
             let is_text = std::str::from_utf8(&data).is_ok();
             let kind = if is_text { Kind::Text } else { Kind::Binary };
             let args = process.stamp_args(Principal::Api, &channel, kind, &data);
-            let began = Cell::new(false);
+            let began = Cell::new(None);
             // Not only while every shard is within reach: whoever is not reads the history.
             let publishing = async {
                 link.opened(&channel).await;
-                began.set(true);
+                began.set(Some(clock::now()));
                 let keys = process.names.keys(&channel);
                 let script = &process.scripts.publish;
                 let answer = link.call(&channel, Way::InOrder(ticket), script, keys, args).await?;
-                answers::position(answer).map_err(CallError::InDoubt)
+                answers::position(answer).map_err(CallError::Unexpected)
             };
             let health = self.link.shared.health_ref();
-            let failure = match timeout(PUBLISH_CONFIRM_DEADLINE, publishing).await {
+            let answer = timeout(PUBLISH_CONFIRM_DEADLINE, publishing).await;
+            let sent = began.get().unwrap_or_default();
+            let failure = match answer {
                 Ok(Ok(_)) => {
-                    health.refusing.accepted(|| Subject::Channel(channel), clock::now());
+                    self.link.accepted(&channel, sent);
                     health.raw_published.add(1);
                     drop(room);
                     return;
                 }
                 Ok(Err(CallError::Refused(error) | CallError::Elsewhere(error))) => {
-                    self.link.refused(&channel, &error);
+                    self.link.refused(&channel, &error, sent);
                     PublishFailure::BrokerLost
                 }
                 Ok(Err(CallError::InDoubt(_))) => PublishFailure::Unconfirmed,
-                Err(_) if began.get() => PublishFailure::Unconfirmed,
+                Ok(Err(CallError::Unexpected(error))) => {
+                    let reason = BrokerRefusal::UnexpectedAnswer;
+                    self.link.not_taken(&channel, reason, error.details(), sent);
+                    PublishFailure::Unconfirmed
+                }
+                Err(_) if began.get().is_some() => {
+                    self.link.not_answered(&channel, sent);
+                    PublishFailure::Unconfirmed
+                }
                 Ok(Err(CallError::NotSent | CallError::NoScript)) | Err(_) => {
                     PublishFailure::BrokerLost
                 }

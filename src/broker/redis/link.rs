@@ -20,10 +20,11 @@ use super::{Process, lane::Lane, refusal, routes::Routes, turnstile::Turnstile};
 #[cfg(test)]
 use super::{lane::CallError, script::Script};
 use crate::{
-    broker::{Place, Shared, refusing::Subject},
+    broker::{Place, Reach, Shared, refusing::Subject},
     channel::ChannelName,
     clock::{self, Millis},
     limits::{CLUSTER_TURNSTILES, HEARTBEAT_SILENCE_MAX},
+    metrics::BrokerRefusal,
 };
 
 /// A part of a shard's way: a subscriber or a lane to one server, or what has no server.
@@ -172,12 +173,40 @@ impl Link {
         self.broken();
     }
 
-    /// Redis has refused a message to `channel`.
-    pub(super) fn refused(&self, channel: &ChannelName, error: &Error) {
-        let reason = refusal::reason(error.details());
+    /// Redis has refused a message to `channel` that was sent at `began`.
+    pub(super) fn refused(&self, channel: &ChannelName, error: &Error, began: Millis) {
+        self.not_taken(channel, refusal::reason(error.details()), error.details(), began);
+    }
+
+    /// Redis has not taken it, as far as is known.
+    pub(super) fn not_taken(
+        &self,
+        channel: &ChannelName,
+        reason: BrokerRefusal,
+        error: &str,
+        began: Millis,
+    ) {
         let refusing = &self.shared.health_ref().refusing;
         refusing.count(reason);
-        refusing.refused(Subject::Channel(channel.clone()), reason, &error.details(), clock::now());
+        let subject = Subject::Channel(channel.clone());
+        refusing.refused(subject, reason, &error, (began, clock::now()));
+    }
+
+    /// Redis has not answered for it. Where Redis is out of reach, that is said elsewhere.
+    pub(super) fn not_answered(&self, channel: &ChannelName, began: Millis) {
+        if self.shared.health_ref().reach() == Reach::Up {
+            self.not_taken(channel, BrokerRefusal::NoAnswer, "no answer within a second", began);
+        }
+    }
+
+    /// Redis has taken it.
+    pub(super) fn accepted(&self, channel: &ChannelName, began: Millis) {
+        let subjects = || {
+            let server = self.lane(channel).and_then(|lane| lane.server());
+            let server = server.map(|server| Subject::Server(server.to_string()));
+            (Subject::Channel(channel.clone()), server)
+        };
+        self.shared.health_ref().refusing.accepted(subjects, began, clock::now());
     }
 
     /// Everything wanted of `part` is subscribed, or nothing is wanted of it any more. If that

@@ -49,6 +49,7 @@ mod survey;
 mod target;
 mod topology;
 mod track;
+mod trial;
 mod turnstile;
 mod url;
 mod watch;

@@ -22,6 +22,14 @@ pub(super) struct Names {
     process: String,
 }
 
+/// Names of a trial's own.
+#[derive(Debug)]
+pub(super) struct Trial {
+    /// Meta, stream and idempotency key.
+    pub(super) keys: [String; 3],
+    pub(super) channel: String,
+}
+
 impl Names {
     /// `process` tells this process's heartbeats from others'.
     pub(super) fn new(prefix: String, database: u8, process: String) -> Self {
@@ -88,11 +96,14 @@ impl Names {
         &self.process
     }
 
-    /// What [`super::script::Scripts::probe`] works on: of a channel, or of a name that none has.
-    /// Nobody's slot has no length.
-    pub(super) fn probe(&self, name: &str) -> Vec<String> {
-        let key = |what: &str| format!("{}:{{{name}}}:{what}", self.prefix);
-        vec![key("meta"), key("stream"), key("slot:0")]
+    /// What a trial of publishing works on, under the hash tag `name`: keys that nobody has, and a
+    /// channel that nobody hears.
+    pub(super) fn trial(&self, name: &str) -> Trial {
+        let key = |what: &str| format!("{}:{{{name}}}:trial:{what}", self.prefix);
+        Trial {
+            keys: [key("meta"), key("stream"), key("idem")],
+            channel: format!("{}:{{{name}}}:trial", self.heard_prefix),
+        }
     }
 
     /// Redis' era.

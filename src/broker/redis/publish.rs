@@ -24,7 +24,7 @@ use super::{
 use crate::{
     broker::{
         Message, OnLoss, Principal, Publication, PublishError, Reach, Receipt, epoch,
-        idempotency::Id, refusing::Subject,
+        idempotency::Id,
     },
     channel::ChannelName,
     clock::{self, Millis},
@@ -33,6 +33,7 @@ use crate::{
         PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX, REDIS_META_TTL, REDIS_SETTLE,
         TAKEOVER_LOOK_PAUSE,
     },
+    metrics::BrokerRefusal,
     telemetry::seldom,
     ws::Kind,
 };
@@ -61,7 +62,7 @@ impl RedisBroker {
                 Reach::Up if self.link.is_cut_off(channel) => {
                     if self.link.lane(channel).is_none() {
                         let error = Error::new(ErrorKind::Cluster, "CLUSTERDOWN no master has it");
-                        self.link.refused(channel, &error);
+                        self.link.refused(channel, &error, now);
                     }
                     return false;
                 }
@@ -125,20 +126,22 @@ impl RedisBroker {
             keys.push(process.names.idempotency(id));
             args.push(millis(IDEMPOTENCY_TTL));
         }
-        self.run(&process.scripts.publish, channel, keys, args, answers::stamp).await
+        let is_new = |stamp: &Stamp| matches!(stamp, Stamp::New { .. });
+        self.run(&process.scripts.publish, channel, (keys, args), answers::stamp, is_new).await
     }
 
     /// Runs `script` in Redis if it is within reach; settled within
-    /// [`PUBLISH_CONFIRM_DEADLINE`], the wait for others included.
+    /// [`PUBLISH_CONFIRM_DEADLINE`], the wait for others included. Whether the answer `is_proof`
+    /// that messages are taken is a question of its own.
     pub(super) async fn run<T>(
         &self,
         script: &Script,
         channel: &ChannelName,
-        keys: Vec<String>,
-        args: Vec<Value>,
+        (keys, args): (Vec<String>, Vec<Value>),
         read: fn(Value) -> Result<T, Error>,
+        is_proof: fn(&T) -> bool,
     ) -> Outcome<T> {
-        let began = Cell::new(false);
+        let began = Cell::new(None);
         // Before any wait: who publishes first is first, also when all had to wait.
         let ticket = self.link.enter(channel);
         let call = async {
@@ -152,26 +155,44 @@ impl RedisBroker {
                 // The shards are there, this handle (the control thread's) is about to be.
                 lane.opened().await;
             }
-            began.set(true);
+            began.set(Some(clock::now()));
             let value = self.link.call(channel, Way::InOrder(ticket), script, keys, args).await?;
-            read(value).map_err(CallError::InDoubt)
+            read(value).map_err(CallError::Unexpected)
         };
-        match tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await {
+        let answer = tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await;
+        let sent = began.get().unwrap_or_default();
+        match answer {
             Ok(Ok(value)) => {
-                let subject = || Subject::Channel(channel.clone());
-                self.link.shared.health_ref().refusing.accepted(subject, clock::now());
+                if is_proof(&value) {
+                    self.link.accepted(channel, sent);
+                }
                 Outcome::Done(value)
             }
             Ok(Err(CallError::NotSent | CallError::NoScript)) => Outcome::NotSent,
             Ok(Err(CallError::Refused(error) | CallError::Elsewhere(error))) => {
-                self.link.refused(channel, &error);
+                self.link.refused(channel, &error, sent);
                 Outcome::NotSent
             }
             Ok(Err(CallError::InDoubt(error))) => {
                 tracing::debug!(%error, "Redis did not confirm a message");
+                if matches!(error.kind(), ErrorKind::Timeout) {
+                    self.link.not_answered(channel, sent);
+                }
                 Outcome::InDoubt
             }
-            Err(_) if began.get() => Outcome::InDoubt,
+            Ok(Err(CallError::Unexpected(error))) => {
+                self.link.not_taken(
+                    channel,
+                    BrokerRefusal::UnexpectedAnswer,
+                    error.details(),
+                    sent,
+                );
+                Outcome::InDoubt
+            }
+            Err(_) if began.get().is_some() => {
+                self.link.not_answered(channel, sent);
+                Outcome::InDoubt
+            }
             Err(_) => Outcome::NotSent,
         }
     }
@@ -223,6 +244,17 @@ impl Process {
         kind: Kind,
         data: &Bytes,
     ) -> Vec<Value> {
+        self.stamp_args_on(who, self.names.channel(channel), kind, data)
+    }
+
+    /// The same, wherever it is published.
+    pub(super) fn stamp_args_on(
+        &self,
+        who: Principal,
+        channel: String,
+        kind: Kind,
+        data: &Bytes,
+    ) -> Vec<Value> {
         let history = &self.history;
         let letter = match who {
             Principal::Api => "0",
@@ -230,7 +262,7 @@ impl Process {
         };
         let kept = if history.is_on() { history.messages_max } else { 0 };
         vec![
-            self.names.channel(channel).into(),
+            channel.into(),
             wire::letter(kind).into(),
             data.clone().into(),
             epoch::random().into(),

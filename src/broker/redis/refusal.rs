@@ -27,6 +27,9 @@ const CODES: [(&str, BrokerRefusal); 15] = [
 /// What a script is told that may not do something.
 const NO_RIGHT: &str = "The user executing the script can't";
 
+/// A command that is not there, by itself and within a script.
+const UNKNOWN: [&str; 3] = ["unknown command", "Unknown Redis command", "Unknown command"];
+
 /// Why a command was refused that was answered with `error`.
 pub(super) fn reason(error: &str) -> BrokerRefusal {
     let mut words = error.split_ascii_whitespace();
@@ -37,6 +40,7 @@ pub(super) fn reason(error: &str) -> BrokerRefusal {
     match known {
         Some(reason) => reason,
         None if error.contains(NO_RIGHT) => BrokerRefusal::NoPerm,
+        None if UNKNOWN.iter().any(|text| error.contains(text)) => BrokerRefusal::UnknownCommand,
         None => BrokerRefusal::Other,
     }
 }
@@ -71,7 +75,9 @@ mod tests {
             ("LOADING Redis is loading the dataset in memory", Loading),
             ("BUSY Redis is busy running a script.", Busy),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", WrongType),
-            ("ERR unknown command 'EVALSHA', with args beginning with: ", Other),
+            ("ERR unknown command 'EVALSHA', with args beginning with: ", UnknownCommand),
+            ("ERR Unknown Redis command called from script (XADD)", UnknownCommand),
+            ("ERR max daily request limit exceeded", Other),
             ("", Other),
         ];
         for (error, expected) in table {

@@ -11,9 +11,30 @@ use fred::util::sha1_hash;
 use super::{
     answers::NOTED,
     stamping::{MAY_NOT_SEND, STAMP},
+    trial::TRIAL,
     wire,
 };
 use crate::limits::REDIS_MESSAGE_COST_BYTES;
+
+/// What is refused is told with the command's name: Redis leaves it out where a script is refused
+/// something. Before Redis 7 nothing but text can be raised.
+const CALL: &str = r"
+local function is_refusal(answer) return type(answer) == 'table' and answer.err end
+local function try(command, ...)
+  local answer = redis.pcall(command, ...)
+  if is_refusal(answer) then answer.err = answer.err .. ' (' .. command .. ')' end
+  return answer
+end
+local function raise(refused)
+  if redis.acl_check_cmd then error(refused) end
+  error('-' .. refused.err, 0)
+end
+local function call(command, ...)
+  local answer = try(command, ...)
+  if is_refusal(answer) then raise(answer) end
+  return answer
+end
+";
 
 /// Anyone with the rights can write our keys. What is not as these scripts write it counts as not
 /// there, and is written anew; the answer ends with a note of it, which `answers::note` takes off.
@@ -28,12 +49,12 @@ local function is_of_wrong_type(answer)
   return is_refusal(answer) and string.find(answer.err, 'WRONGTYPE', 1, true)
 end
 local function get(key)
-  local value = redis.pcall('GET', key)
+  local value = try('GET', key)
   if is_of_wrong_type(value) then
     odd('a key is no string')
     return false
   end
-  if is_refusal(value) then return redis.call('GET', key) end
+  if is_refusal(value) then raise(value) end
   return value
 end
 local function is_number(text, last)
@@ -45,15 +66,13 @@ local function is_epoch(text)
     and not string.find(text, '^empty%-')
 end
 local function sound_meta()
-  local function read(call)
-    return call('HMGET', KEYS[1], 'epoch', 'offset', 'nonce', 'ended')
-  end
-  local none, held = {false, '0', '0', ''}, read(redis.pcall)
+  local none = {false, '0', '0', ''}
+  local held = try('HMGET', KEYS[1], 'epoch', 'offset', 'nonce', 'ended')
   if is_of_wrong_type(held) then
     odd('the key meta is no hash')
     return none
   end
-  if is_refusal(held) then held = read(redis.call) end
+  if is_refusal(held) then raise(held) end
   if not held[1] then return none end
   local last = 9007199254740991
   if is_epoch(held[1]) and is_number(held[2], last) and is_number(held[3], last) then
@@ -83,7 +102,7 @@ if string.find(full, 'channels', 1, true) and not sound_meta()[1] then
 end
 local done, refused = stamp(string.find(full, 'histories', 1, true))
 if done and key then
-  redis.pcall('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[12])
+  try('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[12])
 end
 return noted(done or refused)
 ";
@@ -93,44 +112,20 @@ return noted(done or refused)
 /// nothing: it may have waited in a paused server. A mark that is further ahead than the next slot
 /// is of a clock that was set back since: it does not count, or there were no notice until then.
 const PUBLISH_ONCE: &str = r"
-local time = redis.call('TIME')
+local time = call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local interval_ms = tonumber(ARGV[11])
 local slot = math.floor(now_ms / interval_ms)
 if ARGV[12] ~= string.format('%.0f', slot) then return {'other', now_ms} end
 local last = tonumber(get(KEYS[3]) or '-1')
 if last and last >= slot and last <= slot + 1 then return {'taken', now_ms} end
-redis.call('SET', KEYS[3], ARGV[12], 'PX', math.max(2 * interval_ms, 60000))
+call('SET', KEYS[3], ARGV[12], 'PX', math.max(2 * interval_ms, 60000))
 local done, refused = stamp()
 if not done then
-  redis.call('DEL', KEYS[3])
+  call('DEL', KEYS[3])
   return refused
 end
 return noted({'sent', now_ms, done[1], done[2]})
-";
-
-/// Whether a message would be taken now: asks for all that publishing needs, and changes nothing.
-/// `KEYS`: meta, stream, a key that nobody has. `ARGV`: the channel; empty, if none is meant.
-const PROBE: &str = r"
-if ARGV[1] ~= '' then
-  local refused = may_not_send(ARGV[1])
-  if refused then return refused end
-end
--- Those that cannot be tried without a change are asked for by their names, where Redis can be.
-for _, command in ipairs({'HSET', 'HINCRBY', 'PEXPIRE', 'DEL', 'XADD', 'XDEL', 'XSETID'}) do
-  local stream = string.find(command, '^X') and KEYS[2]
-  local knows, allowed = pcall(redis.acl_check_cmd, command, stream or KEYS[1], '1', '1', '1')
-  if knows and not allowed then
-    return redis.error_reply('NOPERM no permission to run ' .. command .. ' within a script')
-  end
-end
-local meta = redis.pcall('HMGET', KEYS[1], 'epoch')
-if is_refusal(meta) and not string.find(meta.err, 'WRONGTYPE', 1, true) then return meta end
--- First of all that writes: after it a full memory is no reason any more.
-redis.call('SET', KEYS[3], '', 'XX')
--- What is of another type would be written anew, and is no reason.
-redis.pcall('XDEL', KEYS[2], '0-0')
-return 1
 ";
 
 /// Where the channel stands, `{epoch, offset, nonce, ended}`: without an epoch if nobody has
@@ -149,9 +144,9 @@ local function history(held, first, left, bytes_max, chunk)
   local entries, bytes, last = {}, 0, '+'
   while left > 0 and bytes < bytes_max do
     local count = math.min(left, chunk)
-    local some = redis.pcall('XREVRANGE', KEYS[2], last, first, 'COUNT', count)
+    local some = try('XREVRANGE', KEYS[2], last, first, 'COUNT', count)
     if is_of_wrong_type(some) then break end
-    if is_refusal(some) then redis.call('XREVRANGE', KEYS[2], last, first, 'COUNT', count) end
+    if is_refusal(some) then raise(some) end
     for _, entry in ipairs(some) do
       if bytes >= bytes_max then break end
       entries[#entries + 1] = entry
@@ -161,7 +156,7 @@ local function history(held, first, left, bytes_max, chunk)
     left = left - count
     last = string.format('%.0f', string.match(some[count][1], '^%d+') - 1)
   end
-  return {held[1], held[2], held[3], held[4], redis.call('PTTL', KEYS[2]), entries}
+  return {held[1], held[2], held[3], held[4], call('PTTL', KEYS[2]), entries}
 end
 ";
 
@@ -191,10 +186,10 @@ if not epoch or epoch == ARGV[3] then
   for before in string.gmatch(held[4], '%S+') do
     if #ended < tonumber(ARGV[5]) then ended[#ended + 1] = before end
   end
-  redis.call('DEL', KEYS[1], KEYS[2])
-  redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'offset', 0, 'nonce', ARGV[4],
+  call('DEL', KEYS[1], KEYS[2])
+  call('HSET', KEYS[1], 'epoch', ARGV[1], 'offset', 0, 'nonce', ARGV[4],
     'ended', table.concat(ended, ' '))
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  call('PEXPIRE', KEYS[1], ARGV[2])
 end
 return standing()
 ";
@@ -202,12 +197,12 @@ return standing()
 /// The eras that count, the newest first, from `KEYS[1]`: a new one, `ARGV[1]`, for `ARGV[2]`, if
 /// there is none that lives for `ARGV[3]` yet.
 const ERA: &str = r"
-local known, lives_ms = get(KEYS[1]), redis.call('PTTL', KEYS[1])
+local known, lives_ms = get(KEYS[1]), call('PTTL', KEYS[1])
 if known and not string.match(known, '^empty%-[%w_-]+') then known = false end
 if not known or lives_ms < tonumber(ARGV[3]) then
   local before = known and string.match(known, '^%S+')
   known = before and ARGV[1] .. ' ' .. before or ARGV[1]
-  redis.call('SET', KEYS[1], known, 'PX', ARGV[2])
+  call('SET', KEYS[1], known, 'PX', ARGV[2])
 end
 return known
 ";
@@ -224,7 +219,7 @@ return history(held, ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARG
 /// `ARGV[5]` in the same step. Answers `{1 if it is the holder's, milliseconds until it is free}`.
 const LEASE: &str = r"
 local what, holder, name = ARGV[1], ARGV[2], ARGV[2] .. ' ' .. ARGV[3]
-local held, lives_ms = get(KEYS[1]), redis.call('PTTL', KEYS[1])
+local held, lives_ms = get(KEYS[1]), call('PTTL', KEYS[1])
 if held and (lives_ms < 0 or lives_ms > 60000) then
   odd('a lease has no end')
   held = false
@@ -234,15 +229,15 @@ if what == 'take' then is_ours = not held or string.match(held, '^%S+') == holde
 if not is_ours then return {0, math.max(lives_ms, 0)} end
 -- First what may be refused: whoever hears of it relies on it.
 if what == 'release' then
-  redis.call('DEL', KEYS[1])
+  call('DEL', KEYS[1])
 else
-  redis.call('SET', KEYS[1], name, 'PX', ARGV[4])
+  call('SET', KEYS[1], name, 'PX', ARGV[4])
 end
 local word = ({take = 'taken', leave = 'leaving', release = 'released'})[what]
-local told = word and redis.pcall('PUBLISH', ARGV[5], word .. ' ' .. name)
+local told = word and try('PUBLISH', ARGV[5], word .. ' ' .. name)
 if is_refusal(told) then
   -- Others may have the right that is lacking here.
-  if what == 'take' and not held then redis.call('DEL', KEYS[1]) end
+  if what == 'take' and not held then call('DEL', KEYS[1]) end
   return told
 end
 return noted({1, 0})
@@ -252,7 +247,7 @@ return noted({1, 0})
 /// answers 1 if another process has said so.
 const PRESENCE: &str = r"
 if ARGV[2] then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return 0
 end
 local last = get(KEYS[1])
@@ -277,7 +272,7 @@ pub(super) struct Scripts {
     pub(super) era: Script,
     pub(super) lease: Script,
     pub(super) presence: Script,
-    pub(super) probe: Script,
+    pub(super) trial: Script,
 }
 
 impl Scripts {
@@ -296,25 +291,24 @@ impl Scripts {
             era: Script::new("", ERA),
             lease: Script::new("", LEASE),
             presence: Script::new("", PRESENCE),
-            probe: Script::new(&may_send, PROBE),
+            trial: Script::new(&stamp, TRIAL),
         }
     }
 
     /// Each of them.
     pub(super) fn all(&self) -> [&Script; 9] {
         let Self { publish, publish_once, position, rotate, read, .. } = self;
-        let Self { era, lease, presence, probe, .. } = self;
-        [publish, publish_once, position, rotate, read, era, lease, presence, probe]
+        let Self { era, lease, presence, trial, .. } = self;
+        [publish, publish_once, position, rotate, read, era, lease, presence, trial]
     }
 }
 
 impl Script {
     fn new(parts: &str, body: &str) -> Self {
         let version = wire::VERSION;
-        let is_refusal = "function(answer) return type(answer) == 'table' and answer.err end";
         let source = format!(
             "local VERSION = '{version}'\nlocal NOTED = '{NOTED}'\nlocal MESSAGE_COST = \
-             {REDIS_MESSAGE_COST_BYTES}\nlocal is_refusal = {is_refusal}\n{SOUND}{parts}{body}"
+             {REDIS_MESSAGE_COST_BYTES}\n{CALL}{SOUND}{parts}{body}"
         );
         Self { sha1: sha1_hash(&source), source }
     }

@@ -62,7 +62,8 @@ impl RedisBroker {
         args.push(number.to_string().into());
         let script = &process.scripts.publish_once;
         let asked_ms = unix_ms();
-        match self.run(script, &slot.channel, keys, args, answers::claim).await {
+        let is_sent = |(claim, _): &(Claim, u64)| matches!(claim, Claim::Sent(_));
+        match self.run(script, &slot.channel, (keys, args), answers::claim, is_sent).await {
             Outcome::Done((claim, redis_ms)) => {
                 let ours_ms = asked_ms.midpoint(unix_ms());
                 let ahead_ms = redis_ms.cast_signed() - ours_ms.cast_signed();

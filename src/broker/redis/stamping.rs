@@ -12,12 +12,13 @@ local function may_not_send(channel)
     knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
   end
   if knows and not allowed then
-    return redis.error_reply('NOPERM no permission to publish on the channel')
+    return redis.error_reply('NOPERM no permission to publish on the channel (' .. SEND .. ')')
   end
 end
 ";
 
-/// Next offset, stream, PUBLISH (or SPUBLISH). What Redis refuses is taken back: no hole.
+/// Next offset, stream, and what `send` does: PUBLISH (or SPUBLISH). What Redis refuses is taken
+/// back: no hole.
 ///
 /// `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
 /// stream (0: no history), life of the stream, bytes of half a stream, whose message it is (a
@@ -36,10 +37,10 @@ end
 -- The halves as they are now, this publisher being one of the stream's; and the fields before.
 local function halves(is_new)
   local nothing = {since = 0, bytes = 0, before = 0, who = ARGV[10]}
-  if is_new or ARGV[7] == '0' or redis.call('PTTL', KEYS[2]) == -2 then
+  if is_new or ARGV[7] == '0' or call('PTTL', KEYS[2]) == -2 then
     return nothing, fields_of(nothing)
   end
-  local held = redis.call('HMGET', KEYS[1], 'since', 'bytes', 'before', 'who')
+  local held = call('HMGET', KEYS[1], 'since', 'bytes', 'before', 'who')
   local who = held[4]
   if who ~= '0' and who ~= '1' then who = ARGV[10] end
   local own = {since = count_of(held[1]), bytes = count_of(held[2]), before = count_of(held[3]),
@@ -48,9 +49,7 @@ local function halves(is_new)
   if ARGV[10] < who then own.who = ARGV[10] end
   return own, had
 end
-local function stamp(is_full)
-  local forbidden = may_not_send(ARGV[1])
-  if forbidden then return nil, forbidden end
+local function stamp_with(send, is_full)
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
   local held = sound_meta()
   if held[2] == '9007199254740991' then
@@ -63,22 +62,23 @@ local function stamp(is_full)
   local function take_back(refused)
     if is_new then
       -- Without the right to that, it is forgotten in time.
-      if is_refusal(redis.pcall('DEL', meta)) then redis.pcall('PEXPIRE', meta, ARGV[5]) end
+      if is_refusal(try('DEL', meta)) then try('PEXPIRE', meta, ARGV[5]) end
     elseif is_counted then
-      redis.pcall('HINCRBY', meta, 'offset', -1)
-      redis.pcall('HSET', meta, 'nonce', previous, unpack(had))
+      try('HINCRBY', meta, 'offset', -1)
+      try('HSET', meta, 'nonce', previous, unpack(had))
     end
     return nil, refused
   end
   if is_new then
-    if NOTE then redis.call('DEL', meta) end
+    if NOTE then call('DEL', meta) end
     -- Not the other way round: after a DEL, a full memory is no reason any more.
-    redis.call('HSET', meta, 'epoch', ARGV[4], 'offset', 0, 'nonce', 0)
-    local gone = redis.pcall('DEL', stream)
+    local begun = try('HSET', meta, 'epoch', ARGV[4], 'offset', 0, 'nonce', 0)
+    if is_refusal(begun) then return nil, begun end
+    local gone = try('DEL', stream)
     if is_refusal(gone) then return take_back(gone) end
     epoch, previous = ARGV[4], '0'
   end
-  local count = redis.pcall('HINCRBY', meta, 'offset', 1)
+  local count = try('HINCRBY', meta, 'offset', 1)
   if is_refusal(count) then return take_back(count) end
   is_counted = true
   local offset = string.format('%.0f', count)
@@ -95,15 +95,23 @@ local function stamp(is_full)
     end
     own.bytes = own.bytes + size
   end
-  local stamped = redis.pcall('HSET', meta, 'nonce', nonce, unpack(fields_of(own)))
+  local stamped = try('HSET', meta, 'nonce', nonce, unpack(fields_of(own)))
   if is_refusal(stamped) then return take_back(stamped) end
-  local lives = redis.pcall('PEXPIRE', meta, ARGV[5])
+  local lives = try('PEXPIRE', meta, ARGV[5])
   if is_refusal(lives) then return take_back(lives) end
   local id = offset .. '-' .. nonce
-  local has_ended = is_full and not is_kept and redis.call('DEL', stream) == 1
+  local function leave_out(refused)
+    -- Or the next one, with a smaller nonce, would be refused.
+    local before = string.format('%.0f', offset - 1) .. '-' .. previous
+    if is_refusal(try('XDEL', stream, id)) or is_refusal(try('XSETID', stream, before)) then
+      try('DEL', stream)
+    end
+    return take_back(refused)
+  end
+  local has_ended = is_full and not is_kept and call('DEL', stream) == 1
   if is_kept then
     local function add()
-      return redis.pcall('XADD', stream, 'MAXLEN', '~', string.format('%.0f', most), id,
+      return try('XADD', stream, 'MAXLEN', '~', string.format('%.0f', most), id,
         'k', ARGV[2], 'd', ARGV[3], 'p', previous)
     end
     local added = add()
@@ -111,23 +119,24 @@ local function stamp(is_full)
     if is('equal or smaller') or is('exhausted') or is('WRONGTYPE') then
       -- It is ahead of meta, or no stream: not this history's.
       odd('the key stream holds another history')
-      redis.call('DEL', stream)
+      call('DEL', stream)
       added = add()
     end
     if is_refusal(added) then return take_back(added) end
-    redis.call('PEXPIRE', stream, ARGV[8])
+    local lasts = try('PEXPIRE', stream, ARGV[8])
+    if is_refusal(lasts) then return leave_out(lasts) end
   end
   local words = {VERSION, ARGV[2], epoch, offset, nonce, previous}
-  local sent = redis.pcall(SEND, ARGV[1], table.concat(words, ' ') .. '\n' .. ARGV[3])
+  local sent = send(table.concat(words, ' ') .. '\n' .. ARGV[3])
   if is_refusal(sent) then
-    if is_kept then
-      redis.call('XDEL', stream, id)
-      -- Or the next one, with a smaller nonce, would be refused.
-      local before = string.format('%.0f', offset - 1) .. '-' .. previous
-      if is_refusal(redis.pcall('XSETID', stream, before)) then redis.call('DEL', stream) end
-    end
+    if is_kept then return leave_out(sent) end
     return take_back(sent)
   end
   return {epoch, offset, has_ended and 'ended' or string.format('%.0f', own.bytes + own.before)}
+end
+local function stamp(is_full)
+  local forbidden = may_not_send(ARGV[1])
+  if forbidden then return nil, forbidden end
+  return stamp_with(function(message) return try(SEND, ARGV[1], message) end, is_full)
 end
 ";

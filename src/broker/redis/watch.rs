@@ -11,12 +11,16 @@
 
 use std::{rc::Rc, time::Duration};
 
-use fred::prelude::{Server, ServerConfig};
+use fred::{
+    prelude::{Server, ServerConfig},
+    types::Value,
+};
 use futures_util::future::join_all;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::time::{sleep, timeout};
 
 use super::{
+    answers,
     connection::{self, Connection, ConnectionError},
     lane::{CallError, Lane},
     link::{Link, NO_BEAT},
@@ -26,6 +30,7 @@ use super::{
 };
 use crate::{
     broker::refusing::Subject,
+    channel::ChannelName,
     clock,
     limits::{
         HEARTBEAT_INTERVAL, PUBLISH_CONFIRM_DEADLINE, REFUSAL_PAUSE, WATCH_INTERVAL, WATCH_REPEAT,
@@ -53,7 +58,7 @@ impl Watch {
             self.0.shared.health_ref().look();
             // A Redis that says nothing is waited for elsewhere.
             let _ = timeout(PUBLISH_CONFIRM_DEADLINE, self.try_to_write()).await;
-            if !refusing.suspects(clock::now()).is_empty() {
+            if refusing.is_urgent() {
                 self.0.process().whereabouts.news.notify_one();
             }
             // However often somebody is refused, others have their turn.
@@ -85,7 +90,7 @@ impl Watch {
     fn interval(&self) -> Duration {
         let refusing = &self.0.shared.health_ref().refusing;
         let is_doubted = self.0.process().whereabouts.is_doubted();
-        let is_urgent = is_doubted || !refusing.suspects(clock::now()).is_empty();
+        let is_urgent = is_doubted || refusing.is_urgent();
         if is_urgent { REFUSAL_PAUSE } else { WATCH_INTERVAL }
     }
 
@@ -106,29 +111,35 @@ impl Watch {
     async fn try_channel(&self, suspect: Subject) {
         let Subject::Channel(channel) = &suspect else { return };
         let process = self.0.process();
-        let keys = process.names.probe(channel.as_str());
-        let args = vec![process.names.channel(channel).into()];
-        let answer = self.0.call(channel, Way::Among, &process.scripts.probe, keys, args).await;
-        self.heard(suspect, answer.map(drop), |_| true);
+        let (keys, args) = process.trial(channel.as_str(), Some(channel));
+        let answer = self.0.call(channel, Way::Among, &process.scripts.trial, keys, args).await;
+        let answer = answer.and_then(read);
+        self.heard(suspect, answer, |_| true);
     }
 
     /// Whether the server at `lane`'s end takes anything; None: it does not say.
     async fn try_server(&self, name: &str, lane: &Lane) -> Option<bool> {
         let process = self.0.process();
         let subject = Subject::Server(lane.server()?.to_string());
-        let keys = process.names.probe(name);
-        let (probe, args) = (&process.scripts.probe, ["".into()]);
-        let answer = match lane.evalsha(probe, &keys, &args, || {}).await {
-            Err(CallError::NoScript) => lane.eval(probe, &keys, &args, || {}).await,
+        let (keys, args) = process.trial(name, None);
+        let script = &process.scripts.trial;
+        let answer = match lane.evalsha(script, &keys, &args, || {}).await {
+            Err(CallError::NoScript) => lane.eval(script, &keys, &args, || {}).await,
             answer => answer,
         };
-        let is_taken = match &answer {
-            Ok(_) => Some(true),
-            Err(CallError::Refused(_) | CallError::Elsewhere(_)) => Some(false),
-            Err(_) => None,
+        let answer = answer.and_then(read);
+        let (is_taken, lacks_rights) = match &answer {
+            Ok(()) => (Some(true), false),
+            Err(CallError::Refused(error) | CallError::Elsewhere(error)) => {
+                (Some(false), refusal::reason(error.details()) == BrokerRefusal::NoPerm)
+            }
+            Err(_) => (None, false),
         };
-        // What a user may do is another question than what a server can.
-        self.heard(subject, answer.map(drop), BrokerRefusal::is_the_servers);
+        self.heard(subject, answer, BrokerRefusal::counts_without_a_channel);
+        if lacks_rights {
+            // Whether for everything, or for nobody's keys alone.
+            self.try_channel(Subject::Channel(ChannelName::default_channel())).await;
+        }
         is_taken
     }
 
@@ -140,20 +151,17 @@ impl Watch {
     ) {
         let refusing = &self.0.shared.health_ref().refusing;
         let now = clock::now();
-        match answer {
-            Ok(()) => refusing.accepted(|| subject, now),
+        let (reason, error) = match answer {
+            Ok(()) => return refusing.trial_accepted(&subject, now),
             Err(CallError::Refused(error) | CallError::Elsewhere(error)) => {
-                let reason = refusal::reason(error.details());
-                match refusing.is_refused(&subject) {
-                    true if counts(reason) => refusing.still_refused(&subject, reason),
-                    true => refusing.accepted(|| subject, now),
-                    false if counts(reason) => {
-                        refusing.refused(subject, reason, &error.details(), now)
-                    }
-                    false => {}
-                }
+                (refusal::reason(error.details()), error)
             }
-            Err(CallError::NotSent | CallError::NoScript | CallError::InDoubt(_)) => {}
+            Err(CallError::Unexpected(error)) => (BrokerRefusal::UnexpectedAnswer, error),
+            Err(CallError::NotSent | CallError::NoScript | CallError::InDoubt(_)) => return,
+        };
+        match counts(reason) {
+            true => refusing.trial_refused(subject, reason, &error.details(), now),
+            false => refusing.trial_accepted(&subject, now),
         }
     }
 
@@ -220,8 +228,8 @@ impl Watch {
         if !is_doubted && !is_refused {
             return Ok(false);
         }
-        let keys = self.0.process().names.probe(NOBODYS);
-        let answer = there.ask(&["SET", &keys[2], "", "XX"]).await?;
+        let [_, _, key] = self.0.process().names.trial(NOBODYS).keys;
+        let answer = there.ask(&["SET", &key, "", "XX"]).await?;
         if connection::refusal(&answer).is_some() {
             return Ok(false);
         }
@@ -272,4 +280,9 @@ impl Watch {
         }
         Ok(missed)
     }
+}
+
+/// What a trial says: an answer that is none of ours is no good.
+fn read(answer: Value) -> Result<(), CallError> {
+    answers::stamp(answer).map(drop).map_err(CallError::Unexpected)
 }

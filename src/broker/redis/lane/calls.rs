@@ -33,6 +33,8 @@ pub(in crate::broker::redis) enum CallError {
     Elsewhere(Error),
     /// It was written, and what became of it is unknown.
     InDoubt(Error),
+    /// Likewise: the answer is none that the script gives.
+    Unexpected(Error),
 }
 
 impl Lane {

@@ -1,0 +1,128 @@
+//! What happens to messages, against what trials of publishing say: readiness follows the first.
+
+use wsbcast::{
+    broker::{OnLoss, PublishError, Receipt, Refuses, Settings},
+    metrics::BrokerRefusal,
+};
+
+use crate::{
+    process::{HISTORY, Process, offset, pace, redis_settings, run},
+    redis_server::RedisServer,
+    refusals::{count, refuses},
+    standin::StandIn,
+};
+
+fn settings(url: &str) -> Settings {
+    let mut redis = redis_settings(&RedisServer::not_started());
+    redis.url = url.to_owned();
+    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+}
+
+fn is_of_scripts(key: &str) -> bool {
+    key.ends_with(":meta")
+}
+
+fn is_a_channels(key: &str) -> bool {
+    key.ends_with(":meta") && !key.contains(":trial:")
+}
+
+/// Regression: a command that is not there was noticed by nobody who did not publish, and by
+/// those who did for a moment only; the log did not name it.
+#[test]
+fn a_command_that_is_not_there_is_noticed_though_nobody_publishes() {
+    for command in ["XADD", "HSET", "PEXPIRE", "HINCRBY", "DEL", "XDEL", "XSETID", "SET", "HMGET"] {
+        run(async {
+            let options = ["--save", "", "--rename-command", command, ""];
+            let server = RedisServer::start_with(&options);
+            let process = Process::start(settings(&server.url()), 1).await;
+            refuses(&process, Refuses::All).await;
+            if matches!(command, "XADD" | "HSET" | "PEXPIRE" | "HINCRBY" | "HMGET") {
+                for _ in 0..20 {
+                    assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local), "{command}");
+                    pace().await;
+                }
+                assert_eq!(process.shared.health().refuses(), Refuses::All, "{command}");
+                assert!(count(&process, BrokerRefusal::UnknownCommand) >= 20, "{command}");
+            }
+        });
+    }
+}
+
+/// Regression: every publish was unconfirmed, the process ready, and nothing was said.
+#[test]
+fn an_answer_that_no_script_gives_is_as_good_as_a_refusal() {
+    let answers = ["return {ok='OK'}", "return false", "return {}", "return 5"];
+    for answer in answers {
+        run(async {
+            let server = RedisServer::start();
+            let between = StandIn::start(&server.address());
+            let process = Process::start(settings(&between.url()), 1).await;
+            offset(process.publish("a", "x").await);
+            for is_meant in [is_of_scripts, is_a_channels] {
+                between.answer(is_meant, answer);
+                let publishing = async {
+                    loop {
+                        let answer = process.publish("a", "x").await;
+                        assert_eq!(answer, Err(PublishError::Unconfirmed));
+                        pace().await;
+                    }
+                };
+                tokio::select! {
+                    () = publishing => {}
+                    () = refuses(&process, Refuses::All) => {}
+                }
+                assert!(count(&process, BrokerRefusal::UnexpectedAnswer) > 0, "{answer}");
+                between.pass();
+                offset(process.publish("a", "x").await);
+                refuses(&process, Refuses::Nothing).await;
+            }
+        });
+    }
+}
+
+/// Regression: a trial that went well cleared, five times a second, what all messages met.
+#[test]
+fn a_refusal_that_no_trial_meets_is_told_and_over_with_the_first_message_that_is_taken() {
+    run(async {
+        let server = RedisServer::start();
+        let between = StandIn::start(&server.address());
+        let process = Process::start(settings(&between.url()), 1).await;
+        between.answer(is_a_channels, "return redis.error_reply('ERR daily limit exceeded')");
+        let publishing = async {
+            loop {
+                assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local));
+                pace().await;
+            }
+        };
+        tokio::select! {
+            () = publishing => {}
+            () = refuses(&process, Refuses::All) => {}
+        }
+        between.pass();
+        offset(process.publish("a", "x").await);
+        assert_eq!(process.shared.health().refuses(), Refuses::Nothing);
+    });
+}
+
+/// The other way round: it was degraded for ever, though all messages were taken.
+#[test]
+fn a_trial_that_is_refused_means_nothing_where_messages_are_taken() {
+    run(async {
+        let server = RedisServer::start();
+        let between = StandIn::start(&server.address());
+        let process = Process::start(settings(&between.url()), 1).await;
+        between.answer(
+            |key| key.contains(":trial:"),
+            "return redis.error_reply('ERR no command like that')",
+        );
+        refuses(&process, Refuses::All).await;
+        offset(process.publish("a", "x").await);
+        refuses(&process, Refuses::Nothing).await;
+        // As many trials as before: none of them counts.
+        let refused = || process.shared.health().refuses() == Refuses::Nothing;
+        for _ in 0..200 {
+            pace().await;
+            assert!(refused());
+        }
+    });
+}
