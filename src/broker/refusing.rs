@@ -264,6 +264,18 @@ impl Refusing {
         }
     }
 
+    /// A server that the process has nothing to do with any more refuses nothing.
+    pub(super) fn keep_servers(&self, is_there: impl Fn(&str) -> bool, now: Millis) {
+        if self.is_any() {
+            self.clear(now, |state| {
+                state.refused.retain(|subject, _| match subject {
+                    Subject::Server(server) => is_there(server),
+                    Subject::Channel(_) => true,
+                });
+            });
+        }
+    }
+
     fn clear(&self, now: Millis, what: impl FnOnce(&mut State)) {
         let mut state = self.state();
         let lasted = state.refused.values().any(|refused| refused.lasts(now));

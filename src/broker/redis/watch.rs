@@ -97,6 +97,9 @@ impl Watch {
     /// Asks every server, and for every channel that was refused.
     async fn try_to_write(&self) {
         let refusing = &self.0.shared.health_ref().refusing;
+        if let Some(present) = self.present() {
+            refusing.keep_servers(|server| present.iter().any(|it| it == server), clock::now());
+        }
         let mut suspects = refusing.suspects(clock::now());
         suspects.retain(|suspect| matches!(suspect, Subject::Channel(_)));
         let servers = self.servers();
@@ -128,6 +131,11 @@ impl Watch {
             answer => answer,
         };
         let answer = answer.and_then(read);
+        if let (Some(routes), Err(CallError::Elsewhere(error))) = (&self.0.routes, &answer) {
+            // It is about to be no master, or the map is old: no refusal, but news.
+            routes.news.hear(error.details(), &lane.server()?);
+            return None;
+        }
         let (is_taken, lacks_rights) = match &answer {
             Ok(()) => (Some(true), false),
             Err(CallError::Refused(error) | CallError::Elsewhere(error)) => {
@@ -163,6 +171,15 @@ impl Watch {
             true => refusing.trial_refused(subject, reason, &error.details(), now),
             false => refusing.trial_accepted(&subject, now),
         }
+    }
+
+    /// The servers that messages go to, by address; None while that is not known.
+    fn present(&self) -> Option<Vec<String>> {
+        let Some(routes) = &self.0.routes else {
+            let server = self.0.lanes.first()?.server()?;
+            return Some(vec![server.to_string()]);
+        };
+        Some(routes.lanes.borrow().keys().map(Server::to_string).collect())
     }
 
     /// A lane to each server, and a name whose keys would be there.
@@ -234,8 +251,8 @@ impl Watch {
             return Ok(false);
         }
         if is_doubted {
-            // Somebody's was no master. If it has become one meanwhile, little is lost.
-            whereabouts.trust();
+            // Somebody's was no master. The doubt ends with the era, however soon that may be: a
+            // name that leads here and there is not followed at once.
             return Ok(true);
         }
         // Ours may have changed its mind.

@@ -86,11 +86,6 @@ impl Whereabouts {
         self.doubted.borrow().is_some_and(|era| !self.is_over(era))
     }
 
-    /// The doubt was unfounded.
-    pub(super) fn trust(&self) {
-        self.doubted.send_replace(None);
-    }
-
     /// Ends `era`, unless that has been done, or was done a moment ago: where a name leads to one
     /// server now and to another then, nobody is to run back and forth.
     pub(super) fn end(&self, era: Era, now: Millis) -> bool {
@@ -152,9 +147,6 @@ mod tests {
         let first = whereabouts.era();
         whereabouts.doubt(first);
         assert!(whereabouts.is_doubted());
-        whereabouts.trust();
-        assert!(!whereabouts.is_doubted());
-        whereabouts.doubt(first);
         assert!(whereabouts.end(first, at(0)));
         assert!(!whereabouts.is_doubted(), "with it the doubt is over");
     }

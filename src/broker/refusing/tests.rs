@@ -165,3 +165,18 @@ fn what_went_unanswered_is_no_matter_once_redis_is_lost() {
     refusing.out_of_reach(at(1));
     assert_eq!(refusing.suspects(at(1)), [channel("b")]);
 }
+
+/// Another master has taken over, or a cluster's master is one no more: nobody tries it again.
+#[test]
+fn a_server_that_is_left_refuses_nothing() {
+    let refusing = Refusing::default();
+    refused(&refusing, server(), BrokerRefusal::NoReplicas, 0);
+    let other = Subject::Server("10.0.0.2:6379".to_owned());
+    refusing.trial_refused(other.clone(), BrokerRefusal::Oom, &TEXT, at(0));
+    assert_eq!(refusing.extent_at(at(LASTS)), Refuses::All);
+    refusing.keep_servers(|address| address == "10.0.0.2:6379", at(LASTS));
+    assert!(!refusing.is_refused(&server()) && refusing.is_refused(&other));
+    refusing.keep_servers(|_| false, at(LASTS));
+    assert_eq!(refusing.extent_at(at(9 * LASTS)), Refuses::Nothing);
+    assert!(!refusing.is_urgent());
+}
