@@ -6,7 +6,10 @@
 
 mod link;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 
@@ -51,6 +54,8 @@ pub struct Health {
     reach: AtomicU8,
     up_since_ms: AtomicU64,
     broken_once: AtomicBool,
+    /// When it was last found to be lost.
+    lost_ms: AtomicU64,
     /// Why Redis cannot be used.
     pub(super) reasons: Reasons,
     /// When it was last in reach, or the process began.
@@ -86,6 +91,7 @@ impl Health {
             reach: AtomicU8::new(reach as u8),
             up_since_ms: AtomicU64::new(created.0),
             broken_once: AtomicBool::new(false),
+            lost_ms: AtomicU64::new(0),
             reasons: Reasons::default(),
             last_reached_ms: AtomicU64::new(created.0),
             clock_ahead_ms: AtomicI64::new(0),
@@ -248,6 +254,11 @@ impl Health {
         broken.then(|| Millis(self.up_since_ms.load(Ordering::Acquire)))
     }
 
+    /// For how long it has been lost, if it is.
+    pub(super) fn lost_for(&self, now: Millis) -> Duration {
+        now - Millis(self.lost_ms.load(Ordering::Acquire))
+    }
+
     /// Resolves when Redis is reached, or at once where there is none.
     ///
     /// # Cancel safety
@@ -313,6 +324,7 @@ impl Health {
             self.up_since_ms.store(now.0, Ordering::Release);
         } else {
             self.broken_once.store(true, Ordering::Release);
+            self.lost_ms.store(now.0, Ordering::Release);
         }
         let swapped =
             self.reach.compare_exchange(before, after as u8, Ordering::AcqRel, Ordering::Acquire);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     HTTP_BODY_DEADLINE, HTTP_MEMORY_WAIT, HTTP_REQUEST_DEADLINE, PUBLISH_ANSWER_DEADLINE,
-    PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISHES_IN_FLIGHT_MAX,
+    PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX, REDIS_SETTLE,
 };
 
 /// What Redis has refused for this long makes the process degraded; less is a failover's moment.
@@ -43,6 +43,10 @@ pub const MOVE_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// wait for that, as long as one may take: others may be there already. Later, a Redis that was
 /// never reached is one that is lost.
 pub const FIRST_REACH_PATIENCE: Duration = Duration::from_secs(10);
+/// After a loss, each publish waits so long for Redis to be back: a connection that was reset is
+/// there again sooner. Well within [`super::PUBLISH_CONFIRM_DEADLINE`], with the moment that others
+/// are given then. Past half of what may be in flight none waits.
+pub const LOSS_PATIENCE: Duration = Duration::from_millis(600);
 /// Between two looks of who waits for that, for whom not all of Redis has to be there.
 pub const FIRST_REACH_LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// Messages of a batch that are at the broker at a time, to begin with.
@@ -75,6 +79,9 @@ const _: () = assert!(
         < HTTP_REQUEST_DEADLINE.as_millis()
 );
 const _: () = assert!(HTTP_MEMORY_WAIT.as_millis() * 2 <= BATCH_DEADLINE.as_millis());
+const _: () = assert!(
+    LOSS_PATIENCE.as_millis() + REDIS_SETTLE.as_millis() < PUBLISH_CONFIRM_DEADLINE.as_millis()
+);
 const _: () = assert!(BATCHES_IN_FLIGHT_BYTES_MAX * 2 <= PUBLISH_BYTES_IN_FLIGHT_MAX);
 const _: () =
     assert!(BATCHES_IN_FLIGHT_BYTES_MAX / BATCH_MESSAGE_COST_BYTES * 2 <= PUBLISHES_IN_FLIGHT_MAX);

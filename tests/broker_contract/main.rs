@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
 
 mod beside;
+mod blip;
 mod cluster;
 mod cost;
 mod deployments;

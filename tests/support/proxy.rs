@@ -66,6 +66,13 @@ impl Proxy {
         self.address.to_string()
     }
 
+    /// Ends the connections that stand.
+    pub(crate) fn cut(&self) {
+        for socket in self.state.open.lock().expect("nobody panics").drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     /// From now on new connections go to `target`; those that stand are not touched.
     pub(crate) fn lead_to(&self, target: &str) {
         target.clone_into(&mut self.state.target.lock().expect("nobody panics"));
@@ -83,9 +90,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        for socket in self.state.open.lock().expect("nobody panics").drain(..) {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        self.cut();
     }
 }
 

@@ -50,7 +50,7 @@ impl Alone {
 /// What happened to a message outside of Redis' knowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Apart {
-    /// It was delivered here, and is never sent again.
+    /// It was delivered here, and is never again. Said again when Redis is back, it goes there.
     Local,
     /// It may have gone through: here it must not be delivered as well.
     InDoubt,

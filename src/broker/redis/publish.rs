@@ -29,9 +29,9 @@ use crate::{
     channel::ChannelName,
     clock::{self, Millis},
     limits::{
-        FIRST_REACH_LOOK_PAUSE, FIRST_REACH_PATIENCE, IDEMPOTENCY_TTL, PUBLISH_BYTES_IN_FLIGHT_MAX,
-        PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX, REDIS_META_TTL, REDIS_SETTLE,
-        TAKEOVER_LOOK_PAUSE,
+        FIRST_REACH_LOOK_PAUSE, FIRST_REACH_PATIENCE, IDEMPOTENCY_TTL, LOSS_PATIENCE,
+        PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX,
+        REDIS_META_TTL, REDIS_SETTLE, TAKEOVER_LOOK_PAUSE,
     },
     metrics::BrokerRefusal,
     telemetry::seldom,
@@ -48,7 +48,7 @@ pub(super) enum Outcome<T> {
 impl RedisBroker {
     /// Whether Redis may be used for `channel` now. Just after its return others are not
     /// subscribed yet, so publishing waits a moment; and while another master takes over; and just
-    /// after the start, until Redis is reached.
+    /// after the start, and after a loss, until Redis is reached.
     async fn is_up(&self, channel: &ChannelName) -> bool {
         let health = self.link.shared.health_ref();
         loop {
@@ -68,8 +68,8 @@ impl RedisBroker {
                 }
                 Reach::Up => health.back_since().map(|since| since + REDIS_SETTLE),
                 _ => match self.link.spared_from(channel, now) {
-                    None if self.process().is_new(reach, now) => {
-                        // Others may be there already: no message is to miss them.
+                    None if self.process().is_new(reach, now) || self.may_be_back(now) => {
+                        // Others may be there already, or still: no message is to miss them.
                         let reached = health.reached.notified();
                         let _ = tokio::time::timeout(FIRST_REACH_LOOK_PAUSE, reached).await;
                         continue;
@@ -85,15 +85,19 @@ impl RedisBroker {
         }
     }
 
+    /// Whether Redis was lost a moment ago, and there is room for who waits for it.
+    fn may_be_back(&self, now: Millis) -> bool {
+        let (count, bytes) = self.in_flight.get();
+        let is_roomy =
+            count <= PUBLISHES_IN_FLIGHT_MAX / 2 && bytes <= PUBLISH_BYTES_IN_FLIGHT_MAX / 2;
+        is_roomy && self.link.shared.health_ref().lost_for(now) <= LOSS_PATIENCE
+    }
+
     pub(super) async fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
         let _admitted = self.admit(message.data.len()).ok_or(PublishError::ShardStalled)?;
         let id = message.id();
         let charged = {
             let (mut turn, now) = (self.process().local.turn(), clock::now());
-            let apart = id.as_ref().and_then(|id| turn.state.apart(id, now));
-            if apart == Some(Apart::Local) {
-                return Ok(Receipt::Local);
-            }
             turn.check_room(message.data.len())?;
             turn.state.charge(&message, id.as_ref(), now)?
         };

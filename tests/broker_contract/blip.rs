@@ -1,0 +1,77 @@
+//! A moment without Redis, and what was said in it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use wsbcast::broker::{OnLoss, Receipt, Settings};
+
+use crate::{
+    process::{HISTORY, Process, keyed, offset, redis_settings, run, until},
+    proxy::Proxy,
+    redis_server::RedisServer,
+};
+
+/// A busy machine may take longer to connect again than a publish waits, but not each time.
+const ROUNDS_MAX: usize = 20;
+
+fn settings(url: String, on_loss: OnLoss) -> Settings {
+    let mut redis = redis_settings(&RedisServer::not_started());
+    redis.url = url;
+    Settings { redis: Some(redis), on_loss, history: HISTORY }
+}
+
+/// Regression: whatever came in the moment until the connections were there again was local, or
+/// rejected, at once: of a batch thousands of lines.
+#[test]
+fn what_is_published_just_after_a_reset_waits_for_redis_to_be_back() {
+    for on_loss in [OnLoss::Local, OnLoss::Reject] {
+        run(async {
+            let server = RedisServer::start();
+            let between = Proxy::start(&server.address(), Duration::ZERO);
+            let url = format!("redis://{}", between.address());
+            let process = Process::start(settings(url, on_loss), 2).await;
+            for _ in 0..ROUNDS_MAX {
+                between.cut();
+                process.lost().await;
+                let receipts = join_all((0..100).map(|_| process.publish("a", "x"))).await;
+                if receipts.iter().all(|receipt| matches!(receipt, Ok(Receipt::Cluster(_)))) {
+                    return;
+                }
+                process.up().await;
+            }
+            panic!("in none of {ROUNDS_MAX} rounds all of them waited");
+        });
+    }
+}
+
+/// Regression: with its key it was local for ever, and the others never heard it.
+#[test]
+fn what_was_local_reaches_the_others_when_it_is_said_again_with_its_key() {
+    run(async {
+        let server = RedisServer::start();
+        let [one, other] = [
+            Process::start(settings(server.url(), OnLoss::Local), 1).await,
+            Process::start(settings(server.url(), OnLoss::Local), 1).await,
+        ];
+        one.subscribe("a").await;
+        other.subscribe("a").await;
+        let say = async |process: &Process| process.shards[0].publish(keyed("a", "key", "x")).await;
+        assert_eq!(server.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
+        for _ in 0..3 {
+            assert_eq!(say(&one).await, Ok(Receipt::Local));
+        }
+        assert_eq!(one.sinks[0].texts(), ["x"], "here it is heard once");
+        assert_eq!(server.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]), "OK");
+        for process in [&one, &other, &one] {
+            assert_eq!(offset(say(process).await), 1);
+        }
+        offset(one.publish("a", "end").await);
+        for (process, expected) in [(&one, &["x", "x", "end"][..]), (&other, &["x", "end"])] {
+            let sink = &process.sinks[0];
+            until("the end has arrived", || sink.texts().contains(&"end".to_owned())).await;
+            assert_eq!(sink.texts(), expected);
+        }
+        assert_eq!(server.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
+        assert_eq!(offset(say(&one).await), 1, "Redis knows it, and need not take it");
+    });
+}
