@@ -215,7 +215,7 @@ pub const REDIS_POSITION_TTL: Duration = Duration::from_secs(60 * 60);
 /// Unanswered SUBSCRIBE and UNSUBSCRIBE commands of a shard; past it further ones wait.
 pub const SUBSCRIBES_IN_FLIGHT_MAX: usize = 1024;
 /// A SUBSCRIBE that Redis refused is repeated after this.
-pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(5);
+pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 /// Earlier epochs of a channel that are remembered, so that what comes of them, and a Redis that
 /// goes back to one, is noticed; past it the oldest is forgotten, and would be taken for a new one.
 pub const RETIRED_EPOCHS_MAX: usize = 8;

@@ -22,10 +22,11 @@ use tokio::sync::Notify;
 
 use crate::{
     channel::ChannelName,
-    clock::Millis,
+    clock::{self, Millis},
     limits::{
         LOG_REFUSALS_INTERVAL, REFUSAL_CONTRADICTED_SOON, REFUSAL_CONTRADICTIONS_MAX,
         REFUSAL_LASTS, REFUSAL_MEMORY, REFUSAL_UNTRIED_CALM, REFUSALS_MAX,
+        SUBSCRIPTION_REFUSAL_MEMORY,
     },
     metrics::{BrokerRefusal, Counters},
     telemetry::seldom,
@@ -49,6 +50,8 @@ pub(super) enum Subject {
     Channel(ChannelName),
     /// Anything on a server, by its address.
     Server(String),
+    /// That a channel is heard; None: that any is.
+    Subscription(Option<ChannelName>),
 }
 
 /// # Invariants
@@ -233,6 +236,18 @@ impl Refusing {
         });
     }
 
+    /// A channel that `is_it` is subscribed.
+    pub(super) fn heard(&self, is_it: impl Fn(&ChannelName) -> bool) {
+        if self.is_any() {
+            self.clear(clock::now(), |state| {
+                state.refused.retain(|subject, _| match subject {
+                    Subject::Subscription(channel) => !channel.as_ref().is_none_or(&is_it),
+                    Subject::Channel(_) | Subject::Server(_) => true,
+                });
+            });
+        }
+    }
+
     /// A trial went well.
     pub(super) fn trial_accepted(&self, subject: &Subject, now: Millis) {
         if !self.is_any() {
@@ -296,9 +311,11 @@ impl Refusing {
         let default = Subject::Channel(ChannelName::default_channel());
         state.refused.retain(|subject, refused| {
             let last = refused.published.unwrap_or(refused.since);
-            let is_fresh = now - last < REFUSAL_MEMORY;
+            let is_heard = matches!(subject, Subject::Subscription(_));
+            let memory = if is_heard { SUBSCRIPTION_REFUSAL_MEMORY } else { REFUSAL_MEMORY };
+            let is_fresh = now - last < memory;
             let is_lasting = refused.reason.is_the_servers() || *subject == default;
-            is_fresh || (is_lasting && refused.stands())
+            is_fresh || (is_lasting && !is_heard && refused.stands())
         });
         self.settle(&state);
         let open =
@@ -351,7 +368,8 @@ impl Refusing {
 impl State {
     fn extent(&self, subject: &Subject, refused: &Refused) -> Refuses {
         let is_all = match subject {
-            Subject::Server(_) => true,
+            Subject::Server(_) | Subject::Subscription(None) => true,
+            Subject::Subscription(Some(_)) => false,
             Subject::Channel(channel) => {
                 // Nobody knows better than who publishes.
                 let is_any_taken = self.accepted > refused.since;
@@ -379,6 +397,8 @@ impl State {
             Subject::Channel(channel) => {
                 tracing::warn!(%channel, %error, cure, reason, times, "{what}");
             }
+            // Each is told, with its server.
+            Subject::Subscription(_) => {}
             Subject::Server(server) => {
                 tracing::warn!(%server, %error, cure, reason, "Redis refuses what is written");
             }

@@ -18,6 +18,8 @@ pub const REFUSALS_MAX: usize = 16;
 /// A channel that was refused for a reason of its own is forgotten when nobody has published to it
 /// for this long.
 pub const REFUSAL_MEMORY: Duration = Duration::from_secs(60);
+/// That a channel could not be subscribed is forgotten when nobody has wanted it for this long.
+pub const SUBSCRIPTION_REFUSAL_MEMORY: Duration = Duration::from_secs(5);
 /// After a trial that went well, messages are refused all the same: each such time counts one, and
 /// two if it is within this.
 pub const REFUSAL_CONTRADICTED_SOON: Duration = Duration::from_secs(1);

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::{
     PATIENCE, client::Client, eventually, http::get, let_pass, publish::Publisher,
-    redis::RedisServer, server::Server,
+    redis::RedisServer, server::Server, v1::V1,
 };
 
 /// A cluster of one server.
@@ -109,4 +111,30 @@ fn a_right_that_only_the_script_needs_is_told_and_nothing_is_left_of_what_was_re
         let words = ["--user", "wsbcast", "--pass", "pass", "HMGET", meta, "epoch", "offset"];
         assert_eq!(redis.cli(&words), "", "{right}");
     }
+}
+
+/// Regression: clients of a new channel heard nothing, and nobody said so.
+#[test]
+fn a_right_to_subscribe_that_is_taken_away_is_told_to_those_who_do_not_hear() {
+    let redis = RedisServer::start();
+    let server = Server::start(&["--redis-url", &redis.url()]);
+    let word = || get(server.addr(), "/readyz").json()["status"].clone();
+    eventually(PATIENCE, "it is ready", || word() == "ready");
+    let mut before = V1::open(server.addr(), "/ws?channel=before");
+    assert_eq!(redis.cli(&["ACL", "SETUSER", "default", "-subscribe"]), "OK");
+    let mut plain = Client::open(server.addr(), "/ws?channel=fresh");
+    plain.assert_closed(1013);
+    let mut client = V1::open(server.addr(), "/ws?channel=fresh");
+    let gap = client.next_of("gap");
+    assert_eq!((&gap["channel"], &gap["epoch"]), (&json!("fresh"), &json!(null)));
+    eventually(PATIENCE, "it is degraded", || word() == "degraded");
+    assert_eq!(get(server.addr(), "/readyz").json()["reasons"], json!(["broker_refuses"]));
+    server.wait_for_log(&["Redis refuses a subscription", "'subscribe'"]);
+    // Who was there before goes on hearing.
+    assert!(Publisher::on(server.addr(), "before").publish("hi").is_clustered());
+    assert_eq!(before.message().0, "hi");
+    assert_eq!(redis.cli(&["ACL", "SETUSER", "default", "+subscribe"]), "OK");
+    eventually(PATIENCE, "it is ready again", || word() == "ready");
+    assert!(Publisher::on(server.addr(), "fresh").publish("hi").is_clustered());
+    assert_eq!(client.message().0, "hi");
 }

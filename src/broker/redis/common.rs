@@ -15,8 +15,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     answers::Standing,
+    command::Command,
     subscriber::{Heard, Subscriber},
-    subscriptions::Command,
 };
 use crate::{
     broker::{Missed, Publication, Sink},

@@ -11,6 +11,7 @@ mod answers;
 mod bridge;
 mod client;
 mod cluster;
+mod command;
 mod common;
 mod connection;
 mod connection_error;

@@ -9,10 +9,7 @@ use std::cell::Cell;
 
 use fred::prelude::Server;
 
-use super::{
-    subscriber::Subscriber,
-    subscriptions::{Command, Subscriptions},
-};
+use super::{command::Command, subscriber::Subscriber, subscriptions::Subscriptions};
 use crate::telemetry::seldom;
 
 /// One server, as a subscriber sees it.
@@ -60,7 +57,7 @@ impl Subscriber {
         let mut subscriptions = self.subscriptions.borrow_mut();
         match command {
             Command::Subscribe(name) => subscriptions.postpone(name),
-            Command::Unsubscribe(_) => subscriptions.answered(command, true),
+            Command::Unsubscribe(_) => _ = subscriptions.answered(command, true),
         }
         if is_unknown {
             if !node.is_plain.replace(true) {

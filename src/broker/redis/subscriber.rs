@@ -15,15 +15,16 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     answers::Standing,
     bridge::Bridge,
+    command::Command,
     connection::{self, Connection, ConnectionError},
     connection_error::told,
     link::{Link, Part},
     node::Node,
     refusal,
-    subscriptions::{Command, Subscriptions, Topic},
+    subscriptions::{Subscriptions, Topic},
 };
 use crate::{
-    broker::Sink,
+    broker::{Missed, Sink, refusing::Subject},
     channel::ChannelName,
     clock::{self, Millis},
     limits::{
@@ -317,9 +318,30 @@ impl Subscriber {
             let reason = format!("Redis refuses a subscription, {command:?}: {error}");
             health.reasons.refused(&told(&session.server, &reason), clock::now());
         }
-        self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
+        let is_news = self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
+        self.judge(&command, refusal.as_deref(), is_news);
         self.tell_hearers(&command, refusal.is_some());
         Ok(())
+    }
+
+    /// What an answer means for readiness, and for those who don't hear what they want to.
+    fn judge(&self, command: &Command, refusal: Option<&str>, is_news: bool) {
+        let Command::Subscribe(name) = command else { return };
+        let (refusing, now) = (&self.link.shared.health_ref().refusing, clock::now());
+        let Some(error) = refusal else {
+            return refusing.heard(|channel| self.link.process().names.channel(channel) == *name);
+        };
+        let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
+        let Some(Topic::Channel(channel)) = known else { return };
+        // Else it is the command that is refused, whatever the channel.
+        let is_default = channel == ChannelName::default_channel();
+        let is_channels = error.starts_with("NOPERM") && error.contains(" channel") && !is_default;
+        let subject = Subject::Subscription(Some(channel.clone()).filter(|_| is_channels));
+        refusing.refused(subject, refusal::reason(error), &error, (now, now));
+        if is_news {
+            // Nobody knows what it misses.
+            self.sink.gap(&channel, Missed { epoch: None, from: 1, to: None, sure: true });
+        }
     }
 
     async fn message(&self, name: &[u8], payload: Bytes) -> Result<(), ConnectionError> {

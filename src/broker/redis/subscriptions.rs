@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::oneshot;
 
-use super::track::Track;
+use super::{command::Command, track::Track};
 use crate::{channel::ChannelName, clock, position::Position};
 
 /// What messages of a Redis channel are.
@@ -45,6 +45,8 @@ pub(super) struct Subscription {
     /// By which of all confirmations.
     confirmed: Option<u64>,
     refused: bool,
+    /// It was refused, and not confirmed since: whoever wanted it then has been told.
+    deaf: bool,
     /// Commands about it without an answer.
     unanswered: u32,
     /// Its name is in `changed`.
@@ -58,13 +60,6 @@ pub(super) struct Moving {
     topic: Topic,
     track: Track,
     waiters: Vec<oneshot::Sender<()>>,
-}
-
-/// A command for Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Command {
-    Subscribe(String),
-    Unsubscribe(String),
 }
 
 /// All of a shard's subscriptions, by the name of the Redis channel.
@@ -250,10 +245,12 @@ impl Subscriptions {
         self.changed.is_empty()
     }
 
-    /// Redis has carried out `command`, or refused it.
-    pub(super) fn answered(&mut self, command: &Command, refused: bool) {
+    /// Redis has carried out `command`, or refused it. Whether somebody has to be told that he
+    /// does not hear the channel.
+    pub(super) fn answered(&mut self, command: &Command, refused: bool) -> bool {
         let (Command::Subscribe(name) | Command::Unsubscribe(name)) = command;
-        let Some(known) = self.by_name.get_mut(name) else { return };
+        let Some(known) = self.by_name.get_mut(name) else { return false };
+        let mut is_news = false;
         known.unanswered = known.unanswered.saturating_sub(1);
         // Only the answer to the last command tells how it stands.
         if known.unanswered == 0 && matches!(command, Command::Subscribe(_)) && known.told {
@@ -266,6 +263,9 @@ impl Subscriptions {
             }
             known.refused = refused && known.wanted;
             known.told = !refused;
+            let is_awaited = known.waiters.iter().any(|waiter| !waiter.is_closed());
+            is_news = known.refused && (!known.deaf || is_awaited);
+            known.deaf = known.refused;
             for waiter in known.waiters.drain(..) {
                 // Who does not wait any more does not mind.
                 let _ = waiter.send(());
@@ -274,6 +274,7 @@ impl Subscriptions {
         if known.is_forgotten() && !known.queued {
             self.by_name.remove(name);
         }
+        is_news
     }
 
     /// Tries again what was refused.
@@ -359,18 +360,6 @@ impl Subscriptions {
     }
 }
 
-impl Command {
-    /// As Redis takes it.
-    pub(super) fn words(&self, is_sharded: bool) -> [&str; 2] {
-        match (self, is_sharded) {
-            (Self::Subscribe(name), false) => ["SUBSCRIBE", name],
-            (Self::Unsubscribe(name), false) => ["UNSUBSCRIBE", name],
-            (Self::Subscribe(name), true) => ["SSUBSCRIBE", name],
-            (Self::Unsubscribe(name), true) => ["SUNSUBSCRIBE", name],
-        }
-    }
-}
-
 impl Subscription {
     fn new(topic: Topic) -> Self {
         Self {
@@ -380,6 +369,7 @@ impl Subscription {
             told: false,
             confirmed: None,
             refused: false,
+            deaf: false,
             unanswered: 0,
             queued: false,
             waiters: Vec::new(),
