@@ -95,4 +95,12 @@ impl Process {
         args.push(meant_channel.into());
         (keys, args)
     }
+
+    /// A trial with no channel, as a command.
+    pub(super) fn trial_words(&self, name: &str) -> Vec<String> {
+        let (keys, args) = self.trial(name, None);
+        let head = ["EVAL".to_owned(), self.scripts.trial.source.clone(), keys.len().to_string()];
+        let args = args.into_iter().map(|arg| arg.into_string().unwrap_or_default());
+        head.into_iter().chain(keys).chain(args).collect()
+    }
 }

@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     answers,
-    connection::{self, Connection, ConnectionError},
+    connection::{Connection, ConnectionError},
     lane::{CallError, Lane},
     link::{Link, NO_BEAT},
     refusal,
@@ -245,9 +245,10 @@ impl Watch {
         if !is_doubted && !is_refused {
             return Ok(false);
         }
-        let [_, _, key] = self.0.process().names.trial(NOBODYS).keys;
-        let answer = there.ask(&["SET", &key, "", "XX"]).await?;
-        if connection::refusal(&answer).is_some() {
+        let words = self.0.process().trial_words(NOBODYS);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let answer = there.ask(&words).await?;
+        if !matches!(answer, BytesFrame::Array { .. }) {
             return Ok(false);
         }
         if is_doubted {
