@@ -8,6 +8,7 @@
 //! Whether all that matters follows from these facts and the clock. Nothing here does IO or waits.
 
 mod cure;
+mod refused;
 
 use std::{
     collections::HashMap,
@@ -20,12 +21,12 @@ use std::{
 
 use tokio::sync::Notify;
 
+use self::refused::{Refused, Standing};
 use crate::{
     channel::ChannelName,
     clock::{self, Millis},
     limits::{
-        LOG_REFUSALS_INTERVAL, REFUSAL_CONTRADICTED_SOON, REFUSAL_CONTRADICTIONS_MAX,
-        REFUSAL_LASTS, REFUSAL_MEMORY, REFUSAL_UNTRIED_CALM, REFUSALS_MAX,
+        LOG_REFUSALS_INTERVAL, REFUSAL_MEMORY, REFUSAL_UNTRIED_CALM, REFUSALS_MAX,
         SUBSCRIPTION_REFUSAL_MEMORY,
     },
     metrics::{BrokerRefusal, Counters},
@@ -72,82 +73,6 @@ struct State {
     accepted: Millis,
     /// When a reason was last logged, and how often it came since.
     told: HashMap<&'static str, (Millis, u64)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Refused {
-    reason: BrokerRefusal,
-    standing: Standing,
-    since: Millis,
-    /// When a message was last refused; None: trials alone were.
-    published: Option<Millis>,
-    /// When a trial was last refused; None: the last one went well, or there was none.
-    tried: Option<Millis>,
-    /// How often messages were refused after a trial went well.
-    contradictions: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// It is refused.
-    Stands,
-    /// A trial went well then.
-    Cleared(Millis),
-    /// Trials are refused, and messages are taken all the same.
-    Void,
-}
-
-impl Refused {
-    fn new(reason: BrokerRefusal, now: Millis) -> Self {
-        let standing = Standing::Stands;
-        Self { reason, standing, since: now, published: None, tried: None, contradictions: 0 }
-    }
-
-    fn stands(&self) -> bool {
-        self.standing == Standing::Stands
-    }
-
-    fn lasts(&self, now: Millis) -> bool {
-        self.stands() && now - self.since >= REFUSAL_LASTS
-    }
-
-    /// Whether trials don't see what happens to messages.
-    fn is_blind(&self) -> bool {
-        self.contradictions >= REFUSAL_CONTRADICTIONS_MAX
-    }
-
-    fn stand(&mut self, now: Millis) {
-        self.standing = Standing::Stands;
-        self.since = now;
-    }
-
-    /// A message that was sent at `began` is refused now.
-    fn message_refused(&mut self, reason: BrokerRefusal, began: Millis, now: Millis) {
-        match self.standing {
-            Standing::Cleared(cleared) if began > cleared => {
-                let is_soon = now - cleared < REFUSAL_CONTRADICTED_SOON;
-                self.contradictions += if is_soon { 2 } else { 1 };
-                let since = self.since;
-                self.stand(now);
-                if self.is_blind() {
-                    self.since = since;
-                }
-            }
-            // It was on its way.
-            Standing::Cleared(_) | Standing::Stands => {}
-            Standing::Void => self.stand(now),
-        }
-        (self.reason, self.published) = (reason, Some(now));
-    }
-
-    fn trial_refused(&mut self, reason: BrokerRefusal, now: Millis) {
-        match self.standing {
-            Standing::Cleared(_) => self.stand(now),
-            Standing::Void if reason != self.reason => self.stand(now),
-            Standing::Void | Standing::Stands => {}
-        }
-        (self.reason, self.tried) = (reason, Some(now));
-    }
 }
 
 impl Refusing {
@@ -285,7 +210,7 @@ impl Refusing {
             self.clear(now, |state| {
                 state.refused.retain(|subject, _| match subject {
                     Subject::Server(server) => is_there(server),
-                    Subject::Channel(_) => true,
+                    Subject::Channel(_) | Subject::Subscription(_) => true,
                 });
             });
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::limits::REFUSAL_LASTS;
 
 fn channel(name: &str) -> Subject {
     Subject::Channel(ChannelName::new(name).unwrap())
