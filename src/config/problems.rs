@@ -14,7 +14,7 @@ pub(super) const URL: &str = "URL";
 /// One value that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadValue {
-    /// The option, without dashes, or [`URL`].
+    /// The option, without dashes, or the word for what follows `health`.
     pub option: String,
     /// The value as given, or a placeholder for a secret.
     pub value: String,
