@@ -25,10 +25,18 @@ use crate::{
     telemetry::seldom,
 };
 
+/// What a message is, as far as Redis agrees.
+pub(super) struct Judged {
+    pub(super) verdict: Verdict,
+    /// The nonce of the newest message before it, if one is known.
+    pub(super) newest: Option<u64>,
+    /// Something that was acknowledged before its epoch began has surely not been here.
+    pub(super) sure: bool,
+}
+
 /// What becomes of a message that does not simply follow.
-pub(super) enum Doubt {
-    /// Redis knows of it, as far as can be told. `lacks`: something that was acknowledged before
-    /// its epoch began has surely not been here.
+enum Doubt {
+    /// Redis knows of it, as far as can be told. `lacks`: see [`Judged::sure`].
     Believed { lacks: bool },
     /// It is none of Redis', or it is here: this shard is where Redis is.
     Settled,
@@ -66,8 +74,41 @@ impl Subscriber {
         self.with_track(name, lacks) == Some(true)
     }
 
+    /// Judges a message, and asks Redis about one that does not simply follow; None: there is
+    /// nothing more to do about it.
+    pub(super) async fn judge_message(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        stamp: &Stamp<'_>,
+    ) -> Result<Option<Judged>, ConnectionError> {
+        let known = |offset| self.link.process().nonce_at(channel, stamp.epoch, offset);
+        let judge = || {
+            self.with_track(name, |track| {
+                (track.judge(stamp, clock::now(), known), track.last().map(|(_, nonce)| nonce))
+            })
+        };
+        let (mut judged, mut sure) = (judge(), false);
+        while let Some((verdict, newest)) = judged {
+            let follows = matches!(verdict, Verdict::Next | Verdict::Duplicate);
+            if follows && newest.is_some() {
+                return Ok(Some(Judged { verdict, newest, sure }));
+            }
+            match self.doubt(channel, name, stamp, verdict).await? {
+                Doubt::Settled => return Ok(None),
+                Doubt::Believed { lacks } => sure = lacks,
+            }
+            // Where the channel stands may have come to be known while Redis was asked.
+            let before = std::mem::replace(&mut judged, judge());
+            if judged == before {
+                return Ok(Some(Judged { verdict, newest, sure }));
+            }
+        }
+        Ok(None)
+    }
+
     /// Asks Redis about a message that does not simply follow.
-    pub(super) async fn doubt(
+    async fn doubt(
         &self,
         channel: &ChannelName,
         name: &str,

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     answers::{Ended, Standing},
     connection::ConnectionError,
-    doubt::Doubt,
+    doubt::Judged,
     lane::CallError,
     reader::Span,
     subscriber::Subscriber,
@@ -86,19 +86,11 @@ impl Subscriber {
         let wire::Message { kind, epoch, offset, nonce, previous, data } = message;
         self.make_room(data.len()).await;
         let stamp = Stamp { epoch, offset, nonce, previous };
-        let known = |offset| self.link.process().nonce_at(&channel, epoch, offset);
-        let judged = self.with_track(name, |track| {
-            (track.judge(&stamp, clock::now(), known), track.last().map(|(_, nonce)| nonce))
-        });
-        let Some((verdict, newest)) = judged else { return Ok(()) };
-        let is_odd = !matches!(verdict, Verdict::Next | Verdict::Duplicate);
-        let mut sure = false;
-        if is_odd || newest.is_none() {
-            match self.doubt(&channel, name, &stamp, verdict).await? {
-                Doubt::Settled => return Ok(()),
-                Doubt::Believed { lacks } => sure = lacks,
-            }
-        }
+        let Some(Judged { verdict, newest, sure }) =
+            self.judge_message(&channel, name, &stamp).await?
+        else {
+            return Ok(());
+        };
         let hole = |from, before| Hole {
             epoch: epoch.into(),
             from,

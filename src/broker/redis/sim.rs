@@ -10,6 +10,7 @@ mod away;
 mod check;
 mod ear;
 mod forger;
+mod late;
 mod model;
 mod settings;
 

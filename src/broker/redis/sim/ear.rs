@@ -32,6 +32,15 @@ impl Noted {
     fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Of the messages among what is noted.
+    pub(super) fn offsets(&self) -> Vec<u64> {
+        let offset = |seen: Seen| match seen {
+            Seen::Message(position, _) => Some(position.offset),
+            Seen::Gap(_) => None,
+        };
+        self.take().into_iter().filter_map(offset).collect()
+    }
 }
 
 impl Sink for Noted {

@@ -1,0 +1,80 @@
+//! What comes to be known while Redis is being asked about something else.
+
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    sync::Arc,
+};
+
+use fred::types::Value;
+
+use super::{
+    super::{
+        answers::Standing,
+        lane::CallError,
+        link::{Link, StandIn},
+        script::Script,
+        subscriber::Subscriber,
+    },
+    ALL, SHARDS,
+    away::View,
+    ear::Noted,
+    model::Redis,
+    settings::settings,
+};
+use crate::{
+    broker::{Place, Shared, Sink},
+    channel::ChannelName,
+};
+
+/// Answers, and before the next answer the subscriber learns where its channel stood.
+#[derive(Debug)]
+struct Late {
+    view: View,
+    learns: RefCell<Option<(Weak<Subscriber>, Standing)>>,
+}
+
+impl StandIn for Late {
+    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError> {
+        if let Some((subscriber, standing)) = self.learns.take() {
+            let subscriber = subscriber.upgrade().unwrap();
+            assert!(subscriber.anchor(&ChannelName::new("a").unwrap(), &standing, None));
+        }
+        self.view.answer(script, args)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_amid_a_question() {
+    let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));
+    let view = View { redis: redis.clone(), process: 0 };
+    let late = Rc::new(Late { view, learns: RefCell::default() });
+    let noted = Arc::new(Noted::default());
+    let shared = Shared::new(settings(ALL), vec![noted.clone() as Arc<dyn Sink>]).unwrap();
+    let mut link = Link::new(shared.clone(), Place::Shard(0));
+    link.stand_in = Some(late.clone());
+    let subscriber = Rc::new(Subscriber::new(Rc::new(link), 0));
+    let (process, channel) = (shared.redis(), ChannelName::new("a").unwrap());
+
+    (0..5).for_each(|_| redis.publish());
+    let standing = process.standing(&subscriber.link, &channel).await.unwrap();
+    assert_eq!(standing.position.offset, 5);
+    // Before the subscription is confirmed; the answer is on its way.
+    (0..2).for_each(|_| redis.publish());
+    assert!(redis.connect(0));
+    subscriber.change(|subscriptions| subscriptions.connected());
+    drop(subscriber.want(channel.clone()));
+    subscriber.change(|subscriptions| {
+        while let Some(command) = subscriptions.next_command() {
+            subscriptions.answered(&command, false);
+        }
+    });
+    redis.publish();
+    late.learns.replace(Some((Rc::downgrade(&subscriber), standing)));
+    let payload = redis.take(0).unwrap();
+    let name = process.names.channel(&channel);
+    subscriber.publication(channel, &name, &payload).await.unwrap();
+    subscriber.check().await.unwrap();
+    let offsets: Vec<u64> = noted.offsets();
+    assert_eq!(offsets, [6, 7, 8]);
+}
