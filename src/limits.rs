@@ -201,6 +201,8 @@ pub const PUBLISHES_IN_FLIGHT_MAX: usize = 16_384;
 pub const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;
 /// To connect to Redis and be greeted; then the attempt is given up and repeated.
 pub const REDIS_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// The same, and to make the scripts known: some 40 KB, over a line that may be thin.
+pub const REDIS_READY_DEADLINE: Duration = Duration::from_secs(4);
 /// Between two attempts to connect; up to half of it more, at random.
 pub const REDIS_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 /// A connection that answers nothing for this long is given up. Long, because what a paused

@@ -171,7 +171,7 @@ fn a_refused_subscription_breaks_nothing_else_and_is_made_up_for() {
         let process = Process::start(settings(&server), 1).await;
         process.subscribe("b").await;
         process.subscribe("a").await;
-        until("the refusal is counted", || process.shared.health().refused() == 1).await;
+        until("the refusal is counted", || process.shared.health().refused() >= 1).await;
         for expected in 1..=3 {
             assert_eq!(offset(process.publish("a", "allowed").await), expected);
         }
@@ -184,7 +184,7 @@ fn a_refused_subscription_breaks_nothing_else_and_is_made_up_for() {
         assert_eq!(offset(process.publish("b", "allowed").await), 1, "no offset was lost");
         assert_eq!(server.cli(&["XLEN", "test:{b}:stream"]), "1", "nor kept what was refused");
         until("all have arrived", || process.sinks[0].messages().len() == 5).await;
-        assert_eq!(process.sinks[0].gaps(), 0);
+        assert_eq!(process.sinks[0].gaps(), 1, "who did not hear was told, once");
     });
 }
 

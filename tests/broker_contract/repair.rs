@@ -356,7 +356,7 @@ fn a_script_flush_costs_no_position_and_no_history() {
 }
 
 #[test]
-fn a_local_answer_is_repeated_and_never_sent_again() {
+fn a_local_answer_is_repeated_until_redis_is_back_and_then_the_message_goes_to_all() {
     run(async {
         let mut server = RedisServer::start();
         let process = Process::start(settings(&server), 2).await;
@@ -368,12 +368,13 @@ fn a_local_answer_is_repeated_and_never_sent_again() {
         }
         server.restart();
         process.up().await;
-        let again = process.shards[1].publish(keyed("a", "key", "once")).await;
-        assert_eq!(again, Ok(Receipt::Local));
-        assert_eq!(offset(process.publish("a", "end").await), 1);
+        for handle in [&process.shards[1], &process.control] {
+            assert_eq!(offset(handle.publish(keyed("a", "key", "once")).await), 1);
+        }
+        assert_eq!(offset(process.publish("a", "end").await), 2);
         for sink in &process.sinks {
             until("the end has arrived", || sink.texts().contains(&"end".to_owned())).await;
-            assert_eq!(sink.texts(), ["once", "end"]);
+            assert_eq!(sink.texts(), ["once", "once", "end"]);
         }
     });
 }

@@ -19,7 +19,7 @@ use super::{
     script::{Script, Scripts},
     sentinel::is_master,
 };
-use crate::{limits::REDIS_CONNECT_DEADLINE, metrics::BrokerRefusal};
+use crate::{limits::REDIS_READY_DEADLINE, metrics::BrokerRefusal};
 
 /// Connects to `server`, and makes the scripts known, so that the first publish is as fast as any.
 /// In a cluster it tells which node that is.
@@ -42,7 +42,7 @@ pub(super) async fn open(
             () = process.lead.left(server) => Err(ConnectionError::Left),
         }
     };
-    timeout(REDIS_CONNECT_DEADLINE, ready).await.unwrap_or(Err(ConnectionError::Silent))
+    timeout(REDIS_READY_DEADLINE, ready).await.unwrap_or(Err(ConnectionError::Silent))
 }
 
 async fn connect(

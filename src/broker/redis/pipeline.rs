@@ -27,7 +27,9 @@ use super::{
 };
 use crate::{
     clock::{self, Millis},
-    limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_SILENCE_MAX, REDIS_UNSENT_BYTES_MAX},
+    limits::{
+        PUBLISH_CONFIRM_DEADLINE, REDIS_READY_DEADLINE, REDIS_SILENCE_MAX, REDIS_UNSENT_BYTES_MAX,
+    },
 };
 
 /// The sending end. Clones send on the same connection.
@@ -131,7 +133,7 @@ impl Client {
 
     pub(super) async fn script_load(&self, source: String) -> Result<(), Error> {
         let words = ["SCRIPT".into(), "LOAD".into(), source.into()].to_vec();
-        self.call(words, PUBLISH_CONFIRM_DEADLINE).await.map(|_| ())
+        self.call(words, REDIS_READY_DEADLINE).await.map(|_| ())
     }
 
     /// Waits for the answer as long as a connection is kept: how many heard it there.

@@ -310,6 +310,10 @@ impl Script {
             "local VERSION = '{version}'\nlocal NOTED = '{NOTED}'\nlocal MESSAGE_COST = \
              {REDIS_MESSAGE_COST_BYTES}\n{CALL}{SOUND}{parts}{body}"
         );
+        // Every connection brings it: what is for people stays here.
+        let lines = source.lines().map(str::trim_start);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("--"));
+        let source = lines.collect::<Vec<_>>().join("\n");
         Self { sha1: sha1_hash(&source), source }
     }
 }
