@@ -154,7 +154,8 @@ fn an_old_master_that_stays_alive_is_left_when_its_sentinel_is_asked() {
 fn a_master_that_died_is_replaced_by_its_replica() {
     run(async {
         let mut pair = Pair::start(master(&[])).await;
-        let down_after = ["SENTINEL", "SET", "main", "down-after-milliseconds", "500"];
+        // For longer than a message waits for a Redis that was just lost.
+        let down_after = ["SENTINEL", "SET", "main", "down-after-milliseconds", "3000"];
         assert_eq!(pair.ask_sentinel(&down_after), "OK");
         let process = Process::start(pair.settings(), 2).await;
         process.subscribe("a").await;
