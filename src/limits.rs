@@ -191,6 +191,9 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 pub const HEARTBEAT_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// For a handshake to wait for its channels' subscription in Redis.
 pub const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(1);
+/// For a shard to wait for what another asks Redis, or reads from it, for both; then it does so
+/// itself, since the other may be at a standstill.
+pub const SHARED_ANSWER_WAIT: Duration = Duration::from_millis(300);
 /// Channels whose offsets the embedded sequencer remembers; past it one of the publisher with most
 /// of them is forgotten (`wsbcast_history_evicted_channels_total`), and starts anew under another
 /// epoch.

@@ -30,6 +30,7 @@ mod rollback;
 mod sentinel;
 mod sharded;
 mod standin;
+mod standstill;
 mod untried;
 #[path = "../support/wait.rs"]
 mod wait;

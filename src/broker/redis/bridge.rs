@@ -101,6 +101,13 @@ impl Subscriber {
         if data.len() > self.link.process().max_broadcast_bytes {
             if bridge.lease.borrow().is_bridging(clock::now()) {
                 self.link.shared.health_ref().raw_failures.add(PublishFailure::TooBig as usize, 1);
+                let (bytes, most) = (data.len(), self.link.process().max_broadcast_bytes);
+                seldom!(
+                    warn,
+                    "a raw message is larger than --max-broadcast-size: dropped",
+                    bytes,
+                    most
+                );
             }
             return;
         }

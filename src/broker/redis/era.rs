@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use fred::types::Value;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     answers::{self, Standing},
@@ -22,7 +22,7 @@ use crate::{
     broker::{Position, epoch},
     channel::ChannelName,
     clock::{self, Millis},
-    limits::{REDIS_ERA_REREAD, REDIS_ERA_TTL},
+    limits::{REDIS_ERA_REREAD, REDIS_ERA_TTL, SHARED_ANSWER_WAIT},
     position::is_same_epoch,
 };
 
@@ -40,7 +40,7 @@ pub(super) struct Era {
     /// In a cluster the key is on the master of this one's slot.
     home: ChannelName,
     /// With when the question for it was put. Held while one is on its way: one is enough.
-    read: Mutex<Option<(Eras, Millis)>>,
+    pub(super) read: Mutex<Option<(Eras, Millis)>>,
     /// Where Redis tells none: nobody can prove anything by this.
     own: Arc<str>,
 }
@@ -58,46 +58,42 @@ impl Era {
 impl Process {
     /// Where a channel stands now of which Redis holds nothing.
     pub(super) async fn empty(&self, link: &Link) -> Standing {
-        let mut read = self.era.read.lock().await;
-        let now = clock::now();
-        let is_fresh = |(_, asked): &&(Eras, Millis)| now - *asked < REDIS_ERA_REREAD;
-        let epoch = match read.as_ref().filter(is_fresh) {
-            Some((eras, _)) => eras.current.clone(),
-            None => match self.read_era(link).await {
-                Ok(eras) => {
-                    let current = eras.current.clone();
-                    *read = Some((eras, now));
-                    current
-                }
-                Err(error) => {
-                    tracing::debug!(?error, "Redis does not tell its era");
-                    self.era.own.clone()
-                }
-            },
-        };
+        let eras = self.eras(link, |asked| clock::now() - asked < REDIS_ERA_REREAD).await;
+        let epoch = eras.map_or_else(|| self.era.own.clone(), |eras| eras.current);
         Standing { position: Position { epoch, offset: 0 }, nonce: 0, ended: Vec::new() }
     }
 
     /// Whether what was published to a channel since it stood at the empty position of `epoch` is
     /// in the history that it had `at` some moment, if that is its first one.
     pub(super) async fn still_counts(&self, link: &Link, epoch: &Arc<str>, at: Millis) -> bool {
-        let mut read = self.era.read.lock().await;
-        let is_later = |(_, asked): &&(Eras, Millis)| *asked > at;
-        let eras = match read.as_ref().filter(is_later) {
-            Some((eras, _)) => eras.clone(),
-            None => {
-                let now = clock::now();
-                match self.read_era(link).await {
-                    Ok(eras) => read.insert((eras, now)).0.clone(),
-                    Err(error) => {
-                        tracing::debug!(?error, "Redis does not tell its era");
-                        return false;
-                    }
-                }
-            }
-        };
+        let Some(eras) = self.eras(link, |asked| asked > at).await else { return false };
         let is_it = |era: &Arc<str>| is_same_epoch(era, epoch);
         is_it(&eras.current) || eras.before.as_ref().is_some_and(is_it)
+    }
+
+    /// The eras that count: those known if the question for them was put when `serves` says, else
+    /// Redis is asked. None: it does not tell.
+    async fn eras(&self, link: &Link, serves: impl Fn(Millis) -> bool) -> Option<Eras> {
+        // A shard at a standstill may hold it: then somebody else's answer is not remembered.
+        let mut read = timeout(SHARED_ANSWER_WAIT, self.era.read.lock()).await.ok();
+        if let Some(Some((eras, asked))) = read.as_deref()
+            && serves(*asked)
+        {
+            return Some(eras.clone());
+        }
+        let now = clock::now();
+        match self.read_era(link).await {
+            Ok(eras) => {
+                if let Some(read) = read.as_deref_mut() {
+                    *read = Some((eras.clone(), now));
+                }
+                Some(eras)
+            }
+            Err(error) => {
+                tracing::debug!(?error, "Redis does not tell its era");
+                None
+            }
+        }
     }
 
     async fn read_era(&self, link: &Link) -> Result<Eras, CallError> {

@@ -1,13 +1,17 @@
 //! What is missing in the process's memory is read from Redis' stream: once for everybody.
 //!
 //! However many clients resume, and however many shards miss the same messages, one reading of a
-//! channel is on its way in the process; the others wait for it and look again. What is known to
-//! be nowhere is not read for again.
+//! channel is on its way in the process; the others wait for it and look again, or read themselves
+//! when that takes long: a shard at a standstill holds nobody up. What is known to be nowhere is
+//! not read for again.
 
 use std::{cell::Cell, sync::Arc};
 
 use fred::types::Value;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{
     answers::{self, Read, Standing},
@@ -24,7 +28,8 @@ use crate::{
     channel::ChannelName,
     clock,
     limits::{
-        HISTORY_MESSAGE_COST_BYTES, HISTORY_READ_CHUNK, HISTORY_READ_PAUSE, SUBSCRIBE_DEADLINE,
+        HISTORY_MESSAGE_COST_BYTES, HISTORY_READ_CHUNK, HISTORY_READ_PAUSE, SHARED_ANSWER_WAIT,
+        SUBSCRIBE_DEADLINE,
     },
     position::{Position, is_empty_epoch, is_same_epoch},
     telemetry::seldom,
@@ -59,7 +64,7 @@ pub(super) struct Flight<'a> {
     apart: i64,
     brought: Cell<Option<usize>>,
     /// Its end wakes who waits.
-    _over: watch::Sender<()>,
+    over: watch::Sender<()>,
 }
 
 impl Flight<'_> {
@@ -73,7 +78,14 @@ impl Flight<'_> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut memory = self.process.memory();
-        memory.readings.remove(self.channel);
+        // Unless somebody has waited for long, and reads instead.
+        if memory
+            .readings
+            .get(self.channel)
+            .is_some_and(|it| it.same_channel(&self.over.subscribe()))
+        {
+            memory.readings.remove(self.channel);
+        }
         memory.allowance.end(self.apart, self.brought.get());
     }
 }
@@ -96,12 +108,15 @@ impl Process {
         if !self.history.is_on() || span.after >= span.to {
             return Ok(Fed::Known);
         }
+        let mut late = None;
         loop {
-            match self.need(channel, span) {
+            match self.need(channel, span, late.as_ref()) {
                 Need::Nothing => return Ok(Fed::Known),
                 Need::Wait(mut reading) => {
                     // It never sends: it resolves by its end.
-                    let _ = reading.changed().await;
+                    if timeout(SHARED_ANSWER_WAIT, reading.changed()).await.is_err() {
+                        late = Some(reading);
+                    }
                 }
                 Need::Read { flight, is_allowed: false, .. } if !is_urgent => {
                     drop(flight);
@@ -145,13 +160,20 @@ impl Process {
             },
         };
         // Where the channel stands is not known.
-        match self.need(channel, Span { epoch: &epoch, after: offset, to: u64::MAX }) {
+        match self.need(channel, Span { epoch: &epoch, after: offset, to: u64::MAX }, None) {
             Need::Read { flight, first, is_allowed: true } => Some((flight, epoch, first, depth)),
             Need::Read { .. } | Need::Wait(_) | Need::Nothing => None,
         }
     }
 
-    fn need<'a>(&'a self, channel: &'a ChannelName, span: Span<'_>) -> Need<'a> {
+    /// For somebody who has waited for the reading `late` for long: whoever reads may be at a
+    /// standstill.
+    fn need<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        span: Span<'_>,
+        late: Option<&watch::Receiver<()>>,
+    ) -> Need<'a> {
         let mut memory = self.memory();
         memory.histories.expire(clock::now());
         // No deeper than is asked for; who wants more then gets all there is.
@@ -169,7 +191,9 @@ impl Process {
                 }
             }
         }
-        if let Some(reading) = memory.readings.get(channel) {
+        if let Some(reading) = memory.readings.get(channel)
+            && !late.is_some_and(|late| late.same_channel(reading))
+        {
             return Need::Wait(reading.clone());
         }
         let (over, waiting) = watch::channel(());
@@ -177,7 +201,7 @@ impl Process {
         let is_allowed = memory.allowance.is_open(clock::now());
         let apart = memory.allowance.begin();
         let brought = Cell::new(None);
-        let flight = Flight { process: self, channel, apart, brought, _over: over };
+        let flight = Flight { process: self, channel, apart, brought, over };
         Need::Read { flight, first, is_allowed }
     }
 
@@ -280,7 +304,7 @@ impl Process {
             }
             Ok::<_, CallError>(())
         };
-        match tokio::time::timeout(SUBSCRIBE_DEADLINE, covering).await {
+        match timeout(SUBSCRIBE_DEADLINE, covering).await {
             Ok(Ok(())) => {}
             Ok(Err(CallError::Refused(error))) => {
                 seldom!(warn, "Redis refuses to tell the history", %channel, %error);

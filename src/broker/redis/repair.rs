@@ -359,7 +359,17 @@ impl Subscriber {
 
     pub(super) fn gap(&self, channel: &ChannelName, missed: Missed) {
         self.link.shared.health_ref().count_gap();
-        seldom!(warn, "messages were lost between Redis and this process", %channel, ?missed);
+        let Missed { epoch, from, to, .. } = &missed;
+        let epoch = epoch.as_deref().unwrap_or("unknown");
+        let to = to.map_or("unknown".to_owned(), |to| to.to_string());
+        seldom!(
+            warn,
+            "messages were lost between Redis and this process",
+            %channel,
+            epoch,
+            from,
+            to
+        );
         self.sink.gap(channel, missed);
     }
 

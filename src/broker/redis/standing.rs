@@ -4,7 +4,8 @@
 //! know of arrives. So all handshakes of a shard share one question, and shards that subscribe
 //! while one is on its way share the next. For somebody who resumes the history comes along with
 //! the answer. However many clients come back at once, Redis is asked once per shard at most, and
-//! twice if all shards are wanted at the same time.
+//! twice if all shards are wanted at the same time. A shard at a standstill holds nobody up: those
+//! who have waited for its answer for long put a question of their own.
 
 use std::collections::HashMap;
 
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     broker::{Since, history::Fed},
     channel::ChannelName,
-    limits::SUBSCRIBE_DEADLINE,
+    limits::{SHARED_ANSWER_WAIT, SUBSCRIBE_DEADLINE},
     position::Position,
     telemetry::seldom,
 };
@@ -58,9 +59,9 @@ enum Turn<'a> {
     /// Put the question.
     Ask(Asking<'a>),
     /// The answer to the one that was put will serve.
-    Share(AnswerReceiver),
+    Share { number: u64, answer: AnswerReceiver },
     /// It will not: once it is `over`, the `next` one's will.
-    Wait { over: AnswerReceiver, next: AnswerReceiver },
+    Wait { number: u64, over: AnswerReceiver, next: AnswerReceiver },
 }
 
 /// The question of one channel on its way; over when dropped, however it went.
@@ -97,15 +98,18 @@ impl Process {
         self.memory().questions.count + 1
     }
 
-    /// For somebody whom questions from the number `first` on serve.
-    fn turn<'a>(&'a self, channel: &'a ChannelName, first: u64) -> Turn<'a> {
+    /// For somebody whom questions from the number `first` on serve, and who has waited for the
+    /// one of the number `late` for long: whoever put that one may be at a standstill.
+    fn turn<'a>(&'a self, channel: &'a ChannelName, first: u64, late: Option<u64>) -> Turn<'a> {
         let questions = &mut self.memory().questions;
         let Open { put, next } = questions.open.entry(channel.clone()).or_default();
-        match put {
-            Some(put) if put.number >= first => Turn::Share(put.answer.clone()),
-            Some(put) => {
+        match put.as_ref().filter(|put| Some(put.number) != late) {
+            Some(Put { number, answer }) if *number >= first => {
+                Turn::Share { number: *number, answer: answer.clone() }
+            }
+            Some(Put { number, answer: over }) => {
                 let (_, next) = next.get_or_insert_with(|| watch::channel(None));
-                Turn::Wait { over: put.answer.clone(), next: next.clone() }
+                Turn::Wait { number: *number, over: over.clone(), next: next.clone() }
             }
             None => {
                 questions.count += 1;
@@ -202,24 +206,31 @@ impl RedisBroker {
         since: Option<&Since>,
     ) -> Result<Standing, CallError> {
         let first = self.serving(channel, heard);
+        let mut late = None;
         loop {
-            match self.process().turn(channel, first) {
+            match self.process().turn(channel, first, late) {
                 Turn::Ask(asking) => {
                     let standing = self.process().ask_standing(&self.link, channel, since).await?;
                     asking.answer.send_replace(Some(standing.clone()));
                     return Ok(standing);
                 }
-                Turn::Share(mut answer) => {
-                    // Without an answer: ask.
-                    if let Ok(standing) = answer.wait_for(Option::is_some).await
-                        && let Some(standing) = standing.clone()
-                    {
-                        return Ok(standing);
+                Turn::Share { number, mut answer } => {
+                    match timeout(SHARED_ANSWER_WAIT, answer.wait_for(Option::is_some)).await {
+                        Ok(Ok(standing)) => {
+                            if let Some(standing) = standing.clone() {
+                                return Ok(standing);
+                            }
+                        }
+                        // Without an answer: ask.
+                        Ok(Err(_)) => {}
+                        Err(_) => late = Some(number),
                     }
                 }
-                Turn::Wait { mut over, next } => {
+                Turn::Wait { number, mut over, next } => {
                     // Resolves by its end.
-                    let _ = over.wait_for(|_| false).await;
+                    if timeout(SHARED_ANSWER_WAIT, over.wait_for(|_| false)).await.is_err() {
+                        late = Some(number);
+                    }
                     // Somebody else may have been quicker, and have the answer already.
                     if let Some(standing) = next.borrow().clone() {
                         return Ok(standing);

@@ -42,7 +42,10 @@ impl BrokerRefusal {
             Self::Oom => "this server's memory is full: see maxmemory and maxmemory-policy",
             Self::NoPerm => "the user lacks a right: README names all of them",
             Self::NoAuth => "the URL needs a user name and a password",
-            Self::Moved => "this is a cluster: use redis-cluster://",
+            Self::Moved => {
+                "this is a cluster: use redis-cluster:// (with that, a slot is being moved, which \
+                 settles by itself)"
+            }
             Self::TryAgain => "the slot of this channel has been on its way for long",
             Self::ClusterDown => {
                 "the cluster does not serve the slot of this channel (its URL is redis-cluster://)"

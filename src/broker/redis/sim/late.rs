@@ -1,4 +1,4 @@
-//! What comes to be known while Redis is being asked about something else.
+//! What comes to be known while Redis is being asked about something else, or by nobody.
 
 use std::{
     cell::RefCell,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use fred::types::Value;
+use tokio::time::timeout;
 
 use super::{
     super::{
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     broker::{Place, Shared, Sink},
     channel::ChannelName,
+    limits::SUBSCRIBE_DEADLINE,
 };
 
 /// Answers, and before the next answer the subscriber learns where its channel stood.
@@ -77,4 +79,17 @@ async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_ami
     subscriber.check().await.unwrap();
     let offsets: Vec<u64> = noted.offsets();
     assert_eq!(offsets, [6, 7, 8]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_era_that_a_shard_at_a_standstill_is_reading_is_read_by_others_too() {
+    let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));
+    let shared = Shared::new(settings(ALL), Vec::new()).unwrap();
+    let mut link = Link::new(shared.clone(), Place::Shard(0));
+    link.stand_in = Some(Rc::new(View { redis, process: 0 }));
+    let process = shared.redis();
+    let stands_still = process.era.read.lock().await;
+    let empty = timeout(SUBSCRIBE_DEADLINE, process.empty(&link)).await.unwrap().position;
+    drop(stands_still);
+    assert_eq!(process.empty(&link).await.position, empty, "what Redis says");
 }

@@ -1,0 +1,55 @@
+//! A shard at a standstill holds no other up: what it is asking Redis the others ask, too.
+//!
+//! A future that was polled once and never again stands for its thread.
+
+use std::pin::pin;
+
+use futures_util::poll;
+use wsbcast::broker::{Broker, Position, Since};
+
+use crate::{
+    history::recover,
+    process::{Process, channel, offset, run},
+    redis_server::RedisServer,
+    repair::settings,
+};
+
+#[test]
+fn where_a_channel_stands_is_asked_by_others_too() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server), 3).await;
+        process.subscribe("a").await;
+        let position = |shard: usize| process.shards[shard].position(channel("a"), None);
+        let known = position(0).await;
+        assert!(known.is_some());
+        // The first shares the question of the second, the third asks after that.
+        for other in [0, 2] {
+            let mut stands_still = pin!(position(1));
+            assert!(poll!(&mut stands_still).is_pending());
+            assert_eq!(position(other).await, known, "{other}");
+            assert_eq!(stands_still.await, known, "it was answered, too");
+        }
+    });
+}
+
+#[test]
+fn a_history_is_read_by_others_too() {
+    run(async {
+        let server = RedisServer::start();
+        let source = Process::start(settings(&server), 1).await;
+        for text in ["1", "2", "3"] {
+            offset(source.publish("a", text).await);
+        }
+        let process = Process::start(settings(&server), 2).await;
+        process.subscribe("a").await;
+        let to = process.shards[0].position(channel("a"), None).await.unwrap();
+        let since = Since::After(Position { epoch: to.epoch.clone(), offset: 0 });
+
+        let mut stands_still =
+            pin!(process.shards[0].recover(channel("a"), since.clone(), to.clone()));
+        assert!(poll!(&mut stands_still).is_pending());
+        let shard: &dyn Broker = &*process.shards[1];
+        assert_eq!(recover(shard, since, &to).await, (0, None));
+    });
+}
