@@ -25,7 +25,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub(super) use self::calls::CallError;
+pub(super) use self::calls::{By, CallError};
 use super::{
     answers::is_refusal,
     client::{self, Client, ConnectionTask},

@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time::sleep};
 
 use super::{
     answers::{self, is_demoted},
-    lane::{CallError, Lane},
+    lane::{By, CallError, Lane},
     link::Link,
     script::Script,
     slots::{SlotMap, slot_of},
@@ -207,7 +207,7 @@ impl Link {
         };
         // Not before the turn: it may have changed.
         let lane = self.lane_for(channel, way)?;
-        let answer = lane.evalsha(script, keys, args, handed_over).await;
+        let answer = lane.eval(By::Sha1, script, keys, args, handed_over).await;
         if let Err(CallError::Elsewhere(error)) = &answer {
             self.redirected(&lane, error);
         }
@@ -230,12 +230,12 @@ impl Link {
         if self.routes.is_none() {
             // It does not come back a second time: who comes after it need not wait.
             let lane = self.lane_for(channel, &way)?;
-            return lane.eval(script, keys, args, || drop(way)).await;
+            return lane.eval(By::Source, script, keys, args, || drop(way)).await;
         }
         let mut redirection = None;
         for _ in 0..REDIRECTIONS_MAX {
             let lane = self.lane_for(channel, &way)?;
-            match lane.eval(script, keys, args, || {}).await {
+            match lane.eval(By::Source, script, keys, args, || {}).await {
                 Err(CallError::Elsewhere(error)) => {
                     self.redirected(&lane, &error);
                     redirection = Some(error);

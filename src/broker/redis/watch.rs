@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     answers,
     connection::{Connection, ConnectionError},
-    lane::{CallError, Lane},
+    lane::{By, CallError, Lane},
     link::{Link, NO_BEAT},
     refusal,
     routes::{Routes, Way},
@@ -126,8 +126,8 @@ impl Watch {
         let subject = Subject::Server(lane.server()?.to_string());
         let (keys, args) = process.trial(name, None);
         let script = &process.scripts.trial;
-        let answer = match lane.evalsha(script, &keys, &args, || {}).await {
-            Err(CallError::NoScript) => lane.eval(script, &keys, &args, || {}).await,
+        let answer = match lane.eval(By::Sha1, script, &keys, &args, || {}).await {
+            Err(CallError::NoScript) => lane.eval(By::Source, script, &keys, &args, || {}).await,
             answer => answer,
         };
         let answer = answer.and_then(read);

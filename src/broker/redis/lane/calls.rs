@@ -37,38 +37,31 @@ pub(in crate::broker::redis) enum CallError {
     Unexpected(Error),
 }
 
-impl Lane {
-    /// Runs `script` if Redis knows it, and tells when it was handed over.
-    pub(in crate::broker::redis) async fn evalsha(
-        &self,
-        script: &Script,
-        keys: &[String],
-        args: &[Value],
-        handed_over: impl FnOnce(),
-    ) -> Result<Value, CallError> {
-        self.script(("EVALSHA", &script.sha1), keys, args, handed_over).await
-    }
+/// What of a script is sent to Redis.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker::redis) enum By {
+    /// Its checksum: it runs if Redis knows it.
+    Sha1,
+    /// All of it: it runs whether Redis knows it or not.
+    Source,
+}
 
-    /// Runs `script`, whether Redis knows it or not, and tells when it was handed over.
+impl Lane {
+    /// Runs `script`, and tells when it was handed over.
     pub(in crate::broker::redis) async fn eval(
         &self,
+        by: By,
         script: &Script,
-        keys: &[String],
-        args: &[Value],
-        handed_over: impl FnOnce(),
-    ) -> Result<Value, CallError> {
-        self.script(("EVAL", &script.source), keys, args, handed_over).await
-    }
-
-    async fn script(
-        &self,
-        (command, script): (&'static str, &str),
         keys: &[String],
         args: &[Value],
         handed_over: impl FnOnce(),
     ) -> Result<Value, CallError> {
         let (client, era) = self.client().ok_or(CallError::NotSent)?;
-        let command = client.script(command, script.to_owned(), keys.to_vec(), args.to_vec());
+        let (command, text) = match by {
+            By::Sha1 => ("EVALSHA", &script.sha1),
+            By::Source => ("EVAL", &script.source),
+        };
+        let command = client.script(command, text.clone(), keys.to_vec(), args.to_vec());
         hand_over(command, handed_over).await.map_err(|error| self.judge(error, era))
     }
 
