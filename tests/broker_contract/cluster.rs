@@ -1,7 +1,5 @@
 //! What several processes on one Redis promise, and what a Redis that is toyed with cannot break.
 
-use std::time::Duration;
-
 use wsbcast::{
     broker::{OnLoss, Receipt, Settings, Subscribers},
     channel::ChannelName,
@@ -9,7 +7,7 @@ use wsbcast::{
 
 use crate::{
     HOUR_MS,
-    process::{Process, Seen, channel, offset, redis_settings, run, until},
+    process::{Process, Seen, channel, next_slot, offset, redis_settings, run, until},
     redis_server::RedisServer,
     slot,
 };
@@ -86,10 +84,9 @@ fn slots_go_on_without_holes_or_repetitions_while_processes_come_and_go() {
                     one.control.publish_once(slot(INTERVAL_MS)),
                     two.control.publish_once(slot(INTERVAL_MS))
                 );
-                let wait_ms = first.next_slot_in_ms.max(second.next_slot_in_ms);
                 let both = [first.published.unwrap(), second.published.unwrap()];
                 claimed += both.iter().flatten().count();
-                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                next_slot(first.next_slot_in_ms.max(second.next_slot_in_ms)).await;
             }
         }
         let sink = &watcher.sinks[0];

@@ -44,7 +44,7 @@ use history::{
     history_is_read_in_order_since_a_position_in_pieces, the_newest_messages_can_be_asked_for,
     without_history_everything_that_was_missed_is_told,
 };
-use process::{Backend, Process, channel, offset, publish, run, shared, until};
+use process::{Backend, Process, channel, next_slot, offset, publish, run, shared, until};
 use redis_server::{Program, Recipe, RedisServer};
 use wsbcast::{
     broker::{Message, Place, Principal, PublishError, Reach, Receipt, Slot, connect},
@@ -282,7 +282,7 @@ fn slots_follow_each_other(backend: Backend) {
             if let Some(receipt) = outcome.published.unwrap() {
                 offsets.push(offset(Ok(receipt)));
             }
-            tokio::time::sleep(Duration::from_millis(outcome.next_slot_in_ms)).await;
+            next_slot(outcome.next_slot_in_ms).await;
         }
         assert_eq!(offsets, [1, 2, 3]);
         until("all have arrived", || process.sinks[0].messages().len() == 3).await;

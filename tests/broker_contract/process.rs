@@ -305,6 +305,11 @@ pub(crate) async fn pace() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
+/// Waits until the next slot has begun: slots are parts of the time itself.
+pub(crate) async fn next_slot(in_ms: u64) {
+    tokio::time::sleep(Duration::from_millis(in_ms)).await;
+}
+
 /// Runs a test on a runtime like a shard's.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
