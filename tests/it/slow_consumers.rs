@@ -1,13 +1,7 @@
 //! Clients that read too slowly: how far they may fall behind, and what happens past it.
 
 use crate::support::{
-    PATIENCE,
-    client::{Client, Event},
-    eventually,
-    frames::CLOSE,
-    http::Arrival,
-    metrics::metric,
-    publish::Publisher,
+    PATIENCE, client::Client, eventually, http::Arrival, metrics::metric, publish::Publisher,
     server::Server,
 };
 
@@ -137,6 +131,7 @@ fn skip_jumps_to_the_newest_whole_message_and_counts_what_was_missed() {
 
 #[test]
 fn past_the_total_budget_those_furthest_behind_in_the_largest_log_go_first() {
+    const LENGTH: usize = 32 * 1024;
     let server = Server::start(&[
         "--backlog",
         "1MiB",
@@ -148,29 +143,38 @@ fn past_the_total_budget_those_furthest_behind_in_the_largest_log_go_first() {
         "1",
     ]);
     let addr = server.addr();
+    let mut prompt = Client::open(addr, "/ws?channel=c0");
     let mut stalled: Vec<Client> =
         (0..8).map(|n| Client::with_little_room(addr, &format!("/ws?channel=c{n}"))).collect();
-    let mut prompt = Client::open(addr, "/ws?channel=prompt");
-    let text = "x".repeat(32 * 1024);
-    // Each channel stays within its own limit; all together exceed the total.
-    for _ in 0..40 {
-        for n in 0..8 {
-            Publisher::on(addr, &format!("c{n}")).publish_to_all(&text);
+    // Each channel stays within its own limit, c0 the nearest to it; all together exceed the total.
+    let mut publish_round = |round: usize| {
+        for n in [0, 0, 0, 1, 2, 3, 4, 5, 6, 7] {
+            let channel = format!("c{n}");
+            Publisher::on(addr, &channel).publish_to_all(numbered(round, LENGTH));
+            if n == 0 {
+                assert_eq!(number_of(&prompt.text(), LENGTH), round, "it reads and stays");
+            }
         }
         let backlog = metric(addr, "wsbcast_backlog_bytes", &[]);
         assert!(backlog <= 2.2 * 1024.0 * 1024.0, "bounded whatever the channels: {backlog}");
+    };
+    let closed = || metric(addr, "wsbcast_slow_consumers_total", &["action=\"close\""]);
+    let mut rounds = 0;
+    while closed() == 0.0 {
+        assert!(rounds < 100, "past the total somebody has to go");
+        publish_round(rounds);
+        rounds += 1;
     }
-    assert!(metric(addr, "wsbcast_slow_consumers_total", &["action=\"close\""]) >= 1.0);
-    Publisher::on(addr, "prompt").publish_to_all("not touched");
-    prompt.assert_text("not touched");
-    let closed = stalled.iter_mut().filter_map(|client| {
-        loop {
-            match client.event_within(std::time::Duration::from_secs(3))? {
-                Event::Frame(frame) if frame.opcode == CLOSE => break Some(frame.close().0),
-                Event::Frame(_) => {}
-                Event::Eof | Event::Reset => break Some(1013),
-            }
+    assert_eq!(closed(), 1.0, "one is enough");
+    // It reads again at once, so its Close frame can still be taken.
+    let (_, (code, _)) = stalled.remove(0).texts_until_close();
+    assert_eq!(code, 1013);
+    for client in &mut stalled {
+        for round in 0..rounds {
+            assert_eq!(number_of(&client.text(), LENGTH), round, "nobody else is touched");
         }
-    });
-    assert!(closed.into_iter().any(|code| code == 1013));
+    }
+    // They stall again, past each channel's own limit.
+    (rounds..rounds + 60).for_each(publish_round);
+    assert_eq!(closed(), 8.0, "all but the prompt one have had to go");
 }
