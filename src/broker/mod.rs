@@ -4,6 +4,7 @@
 //! it through its [`Sink`]. It never hears of shards, hubs or sockets. Two implementations:
 //! `embedded` (this process alone) and `redis` (a cluster of processes).
 
+mod authorities;
 mod embedded;
 mod epoch;
 mod fanout;

@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc};
 use thiserror::Error;
 
 use super::{
-    Broker, Evicted, Health, OnLoss, Place, Settings, Sink,
+    Broker, Evicted, Health, OnLoss, Place, Settings, Sink, authorities,
     embedded::{Embedded, EmbeddedBroker, Sequencer},
     fanout::Fanout,
     redis::{self, RedisBroker},
@@ -48,6 +48,9 @@ pub enum InvalidSettings {
 /// # Errors
 /// Why not, in words that hold nothing of a password.
 pub fn check_redis_url(url: &str) -> Result<(), String> {
+    if url.starts_with("rediss") {
+        authorities::check()?;
+    }
     redis::check_url(url)
 }
 

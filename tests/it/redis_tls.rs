@@ -199,12 +199,26 @@ fn a_primary_is_found_through_a_sentinel_and_used_over_tls_by_address_and_by_nam
 }
 
 #[test]
-fn authorities_that_cannot_be_read_are_told_as_such() {
+fn authorities_that_cannot_be_read_are_told_in_words_with_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
     let args = ["--redis-url", "rediss://:secret@localhost"];
-    let ended = Launch::on_a_free_port(&args).env("SSL_CERT_FILE", "/nowhere/ca.pem").run();
-    assert_eq!(ended.code, Some(2));
-    for word in ["--redis-url", "SSL_CERT_FILE", "/nowhere/ca.pem"] {
-        assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+    for path in [
+        "/nowhere/ca.pem".to_owned(),
+        written("empty.pem", ""),
+        written("garbage.pem", "no certificate\n"),
+        written("torn.pem", "-----BEGIN CERTIFICATE-----\nAAAA"),
+    ] {
+        let ended = Launch::on_a_free_port(&args).env("SSL_CERT_FILE", &path).run();
+        assert_eq!(ended.code, Some(2), "{path}");
+        for word in ["--redis-url", "SSL_CERT_FILE", &path] {
+            assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+        }
+        assert!(!ended.stderr.contains("secret"));
+        assert!(!ended.stderr.contains(['{', '}']), "no dump: {}", ended.stderr);
     }
-    assert!(!ended.stderr.contains("secret"));
 }

@@ -1,0 +1,166 @@
+//! The authorities by whose word a Redis is trusted over TLS, looked at before anything is
+//! started: what is wrong with a file is told in words, with its path.
+//!
+//! They are the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Without any no
+//! Redis could be trusted, and whoever named a file would be told that its certificate is not.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use fred::{
+    rustls::RootCertStore,
+    rustls_native_certs::{self as certificates, CertificateResult, ErrorKind},
+};
+
+const FILE: &str = "SSL_CERT_FILE";
+const FOLDERS: &str = "SSL_CERT_DIR";
+
+/// Whether there are any, and all of them can be read.
+///
+/// # Errors
+/// Why not, in words.
+pub(super) fn check() -> Result<(), String> {
+    let file = env::var_os(FILE).map(PathBuf::from);
+    let folders = env::var_os(FOLDERS);
+    let folders: Vec<_> = folders
+        .iter()
+        .flat_map(env::split_paths)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    match (&file, folders.is_empty()) {
+        (None, true) => check_those_of_the_system(&certificates::load_native_certs()),
+        _ => check_named(file.as_deref(), &folders),
+    }
+}
+
+fn check_those_of_the_system(found: &CertificateResult) -> Result<(), String> {
+    let whose = "the system's certificates of trusted authorities";
+    if let Some(error) = found.errors.first() {
+        let (path, why) = match &error.kind {
+            ErrorKind::Io { inner, path } => (format!(" ({})", path.display()), in_words(inner)),
+            ErrorKind::Os(error) => (String::new(), error.to_string()),
+            _ => (String::new(), DAMAGED.to_owned()),
+        };
+        return Err(format!("{whose} cannot be read{path}: {why}; or name a file with {FILE}"));
+    }
+    if found.certs.is_empty() {
+        return Err(format!("{whose} are not there: install them, or name a file with {FILE}"));
+    }
+    Ok(())
+}
+
+fn check_named(file: Option<&Path>, folders: &[PathBuf]) -> Result<(), String> {
+    if let Some(file) = file
+        && read(FILE, file)? == 0
+    {
+        return Err(about(FILE, file, "holds no certificate (-----BEGIN CERTIFICATE-----)"));
+    }
+    for folder in folders {
+        let cannot = |error: io::Error| about(FOLDERS, folder, &cannot_be_read(&error));
+        let mut count = 0;
+        for entry in fs::read_dir(folder).map_err(cannot)? {
+            let path = entry.map_err(cannot)?.path();
+            // What is linked to and is not there is left alone, as are folders within.
+            if path.is_file() {
+                count += read(FOLDERS, &path)?;
+            }
+        }
+        if count == 0 && file.is_none() && folders.len() == 1 {
+            return Err(about(FOLDERS, folder, "holds no certificate"));
+        }
+    }
+    Ok(())
+}
+
+const DAMAGED: &str = "what stands in the place of a certificate is damaged";
+
+/// How many certificates the file at `path` holds, which `variable` has led to.
+fn read(variable: &str, path: &Path) -> Result<usize, String> {
+    let CertificateResult { certs, errors, .. } =
+        certificates::load_certs_from_paths(Some(path), None);
+    match errors.first().map(|error| &error.kind) {
+        None => {}
+        Some(ErrorKind::Io { inner, .. }) => {
+            return Err(about(variable, path, &cannot_be_read(inner)));
+        }
+        Some(_) => return Err(about(variable, path, DAMAGED)),
+    }
+    let count = certs.len();
+    let mut known = RootCertStore::empty();
+    match certs.into_iter().try_for_each(|certificate| known.add(certificate)) {
+        Ok(()) => Ok(count),
+        Err(_) => Err(about(variable, path, DAMAGED)),
+    }
+}
+
+fn about(variable: &str, path: &Path, what: &str) -> String {
+    format!("TLS needs certificates of trusted authorities: {variable}, {}: {what}", path.display())
+}
+
+fn cannot_be_read(error: &io::Error) -> String {
+    format!("cannot be read ({})", in_words(error))
+}
+
+/// The system's words, without its number.
+fn in_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_file_of_authorities_is_told_in_words_with_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("authority.pem");
+        let begin = "-----BEGIN CERTIFICATE-----\n";
+        let end = "\n-----END CERTIFICATE-----\n";
+        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        for (text, word) in [
+            (String::new(), "holds no certificate"),
+            ("garbage\n".to_owned(), "holds no certificate"),
+            (key.to_owned(), "holds no certificate"),
+            (format!("{begin}AAAA{end}"), "damaged"),
+            (format!("{begin}!!!!{end}"), "damaged"),
+            (format!("{begin}AAAA"), "damaged"),
+        ] {
+            fs::write(&path, &text).unwrap();
+            let by_file = check_named(Some(&path), &[]).unwrap_err();
+            let by_folder = check_named(None, &[folder.path().to_owned()]).unwrap_err();
+            for (told, variable) in [(&by_file, FILE), (&by_folder, FOLDERS)] {
+                assert!(told.contains(word) && told.contains(variable), "{text}: {told}");
+                assert!(told.contains(folder.path().to_str().unwrap()), "{text}: {told}");
+                assert!(!told.contains(['{', '[']), "no dump: {told}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_without_a_number_and_what_is_good_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = folder.path().join("nowhere");
+        for told in [
+            check_named(Some(&nowhere), &[]).unwrap_err(),
+            check_named(Some(folder.path()), &[]).unwrap_err(),
+            check_named(None, std::slice::from_ref(&nowhere)).unwrap_err(),
+        ] {
+            assert!(told.contains("cannot be read ("), "{told}");
+            assert!(!told.contains("os error") && !told.contains("Os {"), "{told}");
+        }
+        let good = folder.path().join("good.pem");
+        let one = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        fs::write(&good, one.cert.pem()).unwrap();
+        assert_eq!(check_named(Some(&good), &[]), Ok(()));
+        assert_eq!(check_named(None, &[folder.path().to_owned()]), Ok(()));
+    }
+
+    #[test]
+    fn a_system_without_authorities_is_told_what_to_name() {
+        let told = check_those_of_the_system(&CertificateResult::default()).unwrap_err();
+        assert!(told.contains(FILE), "{told}");
+    }
+}
