@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures wsbcast beside floor (bench/floor.c: the least a server can do) and, with --peers, the
 # servers of the field; alternating, each server fresh and pinned, each run in a network of its
-# own. Writes raw results and tables to bench/runs/DATE-HOST/.
+# own. Writes a record, raw results and tables, to bench/runs/DATE-HOST/.
 #
 # usage: scripts/compare.sh [--peers] [SCENARIO...]
 #
@@ -18,7 +18,7 @@
 #   storm       live                                       with and without 15,000 that reconnect
 #
 # Without a name: all of them. Peers take part in the first six. Afterwards `wsload table DIR`
-# (also written to DIR/table.md) has the whole record in one table. Sweeps: scripts/sweep.
+# (the head of DIR/summary.md) has the whole record in one table. Sweeps: scripts/sweep.
 #
 # Environment: ROUNDS (5), SECONDS_EACH (10; storm 20, stall 60), OUT, SERVER_CPUS (0),
 # LOAD_CPUS (1), SHARD_CPUS (0,1: both runs of `shards` get them), PEERS: more servers, one per
@@ -130,6 +130,6 @@ for name in "$@"; do
             ;;
     esac
 done
-"$binaries/wsload" table "$out" | tee "$out/table.md"
-say "raw results: $out"
+"$binaries/wsload" table "$out"
+say "record: $out"
 exit "$problems"

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    compare::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
+    compare::{CompareArgs, RecordArgs, SweepArgs, TrialArgs},
     form::Form,
     payload::Payload,
     scenario::Scenario,
@@ -44,9 +44,13 @@ pub(crate) enum Command {
     /// Load servers alike at several points of one quantity: what does work cost as it grows
     Sweep(Box<SweepArgs>),
     /// The figures of a record in one Markdown table
-    Table(TableArgs),
+    Table(RecordArgs),
+    /// All that a record holds as one Markdown page: its summary.md
+    Summary(RecordArgs),
     /// Draw the charts of a record
-    Draw(TableArgs),
+    Draw(RecordArgs),
+    /// Add files to a record: reports of other commands, and texts
+    Keep(crate::keep::KeepArgs),
     /// One server, loaded once: what compare and sweep start for each run
     #[command(hide = true)]
     Trial(Box<TrialArgs>),

@@ -21,10 +21,12 @@ mod http;
 mod hub;
 mod inflate;
 mod instructions;
+mod keep;
 mod output;
 mod payload;
 mod process;
 mod publish;
+mod record;
 mod report;
 mod run;
 mod scenario;
@@ -49,8 +51,10 @@ fn main() -> ExitCode {
         args::Command::Report(report_args) => show_reports(&report_args).map(|()| true),
         args::Command::Compare(compare_args) => compare::compare(&compare_args),
         args::Command::Sweep(sweep_args) => sweep::sweep(&sweep_args),
-        args::Command::Table(table_args) => compare::table(&table_args),
-        args::Command::Draw(table_args) => sweep::draw(&table_args),
+        args::Command::Table(record_args) => compare::table(&record_args),
+        args::Command::Summary(record_args) => keep::summary(&record_args),
+        args::Command::Draw(record_args) => sweep::draw(&record_args),
+        args::Command::Keep(keep_args) => keep::keep(&keep_args),
         args::Command::Trial(trial_args) => compare::trial(&trial_args),
         args::Command::Hub(hub_args) => hub::run(&hub_args).map(|()| true),
         args::Command::Instructions(count_args) => instructions::run(&count_args),

@@ -1,27 +1,79 @@
-//! The README's figures are those of the committed record that it names, to the letter.
+//! The figures that the README shows are those of the committed records, to the letter.
 //!
 //! `scripts/measure` writes both; this finds a figure edited by hand, and raw data that changed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// What `wsload` prints when asked about a record.
+fn said(subcommand: &str, record: &Path) -> String {
+    let wsload = Command::new(env!("CARGO_BIN_EXE_wsload"))
+        .arg(subcommand)
+        .arg(record)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(wsload.status.success(), "{}", String::from_utf8_lossy(&wsload.stderr));
+    String::from_utf8(wsload.stdout).unwrap()
+}
+
+/// Directories of all records.
+fn records() -> Vec<PathBuf> {
+    let runs = fs::read_dir(root().join("bench/runs")).unwrap();
+    let records: Vec<_> = runs.map(|entry| entry.unwrap().path()).collect();
+    assert!(!records.is_empty());
+    records
+}
 
 #[test]
 fn the_readme_says_what_the_raw_data_say() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let (_, block) = readme.split_once("<!-- figures of ").unwrap();
     let (block, _) = block.split_once("<!-- end of figures -->").unwrap();
     let (directory, block) = block.split_once(": written by scripts/measure -->\n").unwrap();
-    let table = Command::new(env!("CARGO_BIN_EXE_wsload"))
-        .args(["table", directory])
-        .current_dir(root)
-        .output()
-        .unwrap();
-    assert!(table.status.success(), "{}", String::from_utf8_lossy(&table.stderr));
-    let table = String::from_utf8(table.stdout).unwrap();
+    let table = said("table", Path::new(directory));
     assert!(block.starts_with(&table), "scripts/measure {directory} writes it anew:\n{table}");
     for line in block.lines().filter(|line| line.starts_with("![")) {
         let (_, chart) = line.trim_end_matches(')').split_once("](").unwrap();
-        assert!(root.join(chart).exists(), "{line}");
+        assert!(root().join(chart).exists(), "{line}");
     }
+}
+
+#[test]
+fn every_summary_says_what_the_raw_data_say() {
+    for record in records() {
+        let summary = fs::read_to_string(record.join("summary.md")).unwrap();
+        assert_eq!(said("summary", &record), summary, "{}", record.display());
+    }
+}
+
+#[test]
+fn every_chart_shows_what_the_raw_data_say() {
+    let mut compared = 0;
+    for record in records() {
+        let mut charts: Vec<PathBuf> =
+            fs::read_dir(&record).unwrap().map(|entry| entry.unwrap().path()).collect();
+        charts.retain(|path| path.extension().is_some_and(|extension| extension == "svg"));
+        if charts.is_empty() {
+            continue;
+        }
+        let drawn = Path::new(env!("CARGO_TARGET_TMPDIR")).join(record.file_name().unwrap());
+        fs::create_dir_all(&drawn).unwrap();
+        fs::copy(record.join("raw.json.gz"), drawn.join("raw.json.gz")).unwrap();
+        said("draw", &drawn);
+        for chart in charts {
+            let again = fs::read_to_string(drawn.join(chart.file_name().unwrap())).unwrap();
+            assert_eq!(again, fs::read_to_string(&chart).unwrap(), "{}", chart.display());
+            compared += 1;
+        }
+    }
+    assert!(compared > 0, "no record has a chart");
 }

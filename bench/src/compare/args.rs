@@ -1,4 +1,4 @@
-//! The command lines of `compare`, `sweep`, `table`, `draw` and `trial`, as typed.
+//! The command lines of `compare`, `sweep`, `trial`, and of what reads a record, as typed.
 //!
 //! Here and not beside the options of `run`, since these start servers and keep records, and
 //! that one only loads.
@@ -87,10 +87,10 @@ pub(crate) struct SweepArgs {
     pub(crate) linear: bool,
 }
 
-/// A directory of records.
+/// A record.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct TableArgs {
-    /// What `compare --out` and `sweep --out` wrote
+pub(crate) struct RecordArgs {
+    /// Its directory: what `compare --out`, `sweep --out` and `keep` wrote
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
 }

@@ -4,7 +4,7 @@
 
 use super::{
     figures::{CPU_PER_CONNECT, CPU_PER_DELIVERY, DELIVERIES, Figure, RSS_PER_CLIENT, Spread},
-    record::Records,
+    setup::Comparisons,
     summary::Summary,
 };
 use crate::chart::{Bar, Bars, Place, Unit};
@@ -66,7 +66,7 @@ const fn group(
 }
 
 /// (Ending of the file's name, SVG): those that the records have figures for.
-pub(crate) fn pictures(records: &Records) -> Vec<(String, String)> {
+pub(crate) fn pictures(records: &Comparisons) -> Vec<(String, String)> {
     let mut names: Vec<&str> = Vec::new();
     for group in PICTURES.iter().flat_map(|picture| picture.groups) {
         let Some((_, summary)) = records.get(group.scenario) else { continue };

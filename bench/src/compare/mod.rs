@@ -9,45 +9,43 @@
 mod args;
 pub(crate) mod field;
 pub(crate) mod figures;
-pub(crate) mod record;
 pub(crate) mod server;
+pub(crate) mod setup;
 mod summary;
-mod table;
+pub(crate) mod table;
 pub(crate) mod trial;
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) use self::{
-    args::{CompareArgs, SweepArgs, TableArgs, TrialArgs},
-    record::said_by,
+    args::{CompareArgs, RecordArgs, SweepArgs, TrialArgs},
+    setup::{comparisons, said_by},
     table::table,
     trial::trial,
 };
-use self::{
-    record::{Record, Setup},
-    server::ServerSpec,
-    summary::Summary,
-    trial::Network,
-};
-use crate::output;
+use self::{server::ServerSpec, setup::Setup, summary::Summary, trial::Network};
+use crate::{keep, output, record::Record};
 
 /// Runs all rounds; true if no run had problems.
 pub(crate) fn compare(args: &CompareArgs) -> Result<bool> {
     let field = &args.field;
     let specs = ServerSpec::all(field)?;
     let network = Network::choose(field.fresh_network)?;
-    let record = Record::create(field.out.as_deref(), &args.scenario)?;
-    let setup = Setup::of(field, &args.scenario, &specs, network);
-    record.save_json("setup.json", &setup)?;
+    let scenario = &args.scenario;
+    let mut record = Record::extend(field.out.as_deref())?;
+    let setup = Setup::of(field, scenario, &specs, network);
+    record.add(&format!("{scenario}.setup"), &setup)?;
     let mut summary = Summary::new(specs.iter().map(|spec| spec.name.clone()));
     let bar = progress_bar((field.rounds * specs.len()) as u64);
     for round in 1..=field.rounds {
         for (at, spec) in specs.iter().enumerate() {
             bar.set_message(format!("round {round}, {}", spec.name));
-            let report = trial::start(field, network, spec, &[])
+            let mut report = trial::start(field, network, spec, &[])
                 .with_context(|| format!("round {round}, server {}", spec.name))?;
-            record.save_report(&format!("{}.{round}.json", spec.name), &report)?;
+            // Hundreds of runs are committed, and what a table needs is in the rest.
+            report.as_object_mut().context("a report is an object")?.remove("timeline");
+            record.add(&format!("{scenario}.{}.{round}", spec.name), &report)?;
             for problem in figures::problems(&report) {
                 let remark = format!("round {round}, {}: {problem}", spec.name);
                 bar.suspend(|| output::remark(&remark));
@@ -57,9 +55,8 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<bool> {
         }
     }
     bar.finish_and_clear();
-    let text = summary.text(&args.scenario, &setup.provenance());
-    record.save("summary.md", &text)?;
-    output::line(&text);
+    output::line(&summary.text(scenario, &setup.provenance()));
+    keep::write_summary(&record)?;
     Ok(!summary.has_problems())
 }
 

@@ -8,13 +8,13 @@ use std::fmt::Write as _;
 use anyhow::{Result, ensure};
 
 use super::{
-    args::TableArgs,
+    args::RecordArgs,
     figures::{CPU_PER_CONNECT, CPU_PER_DELIVERY, DELIVERIES, Figure, P50, P99},
     figures::{RSS_MAX, RSS_PER_CLIENT},
-    record::{self, Records},
+    setup::{self, Comparisons},
     summary::Summary,
 };
-use crate::output;
+use crate::{output, record::Record};
 
 /// A column of the table of servers.
 struct Column {
@@ -66,15 +66,16 @@ const fn column(
 }
 
 /// Prints the tables of a directory.
-pub(crate) fn table(args: &TableArgs) -> Result<bool> {
-    let records = record::read(&args.directory)?;
+pub(crate) fn table(args: &RecordArgs) -> Result<bool> {
+    let comparisons = setup::comparisons(&Record::open(&args.directory)?)?;
     let place = args.directory.display();
-    ensure!(!records.is_empty(), "{place}: no *.setup.json of wsload compare");
-    output::line(&text(&records));
+    ensure!(!comparisons.is_empty(), "{place}: nothing of wsload compare");
+    output::line(&text(&comparisons));
     Ok(true)
 }
 
-fn text(records: &Records) -> String {
+/// The tables of a record's comparisons.
+pub(crate) fn text(records: &Comparisons) -> String {
     let mut text = String::new();
     let columns: Vec<&Column> =
         COLUMNS.iter().filter(|column| records.contains_key(column.scenario)).collect();
@@ -94,7 +95,7 @@ fn text(records: &Records) -> String {
     text
 }
 
-fn write_servers(text: &mut String, records: &Records, columns: &[&Column]) {
+fn write_servers(text: &mut String, records: &Comparisons, columns: &[&Column]) {
     let mut names: Vec<&str> = Vec::new();
     for column in columns {
         for name in records[column.scenario].1.names() {
@@ -165,7 +166,7 @@ fn cell(summary: &Summary, name: &str, figure: &Figure, shown: Shown) -> String 
 }
 
 /// Which commit and machine, once if it is the same for all.
-fn write_origin(text: &mut String, records: &Records) {
+fn write_origin(text: &mut String, records: &Comparisons) {
     let mut origins: Vec<String> = records
         .values()
         .map(|(setup, summary)| format!("Rounds: {}; {}", summary.rounds(), setup.origin()))
@@ -185,7 +186,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::compare::{field, record::Setup};
+    use crate::compare::{field, setup::Setup};
 
     fn record(servers: &[(&str, &[Value])]) -> (Setup, Summary) {
         let setup = json!({
@@ -214,7 +215,7 @@ mod tests {
     fn servers_go_down_and_scenarios_across() {
         let floor = [report(1.0, 80.0), report(2.0, 80.0)];
         let ours = [report(1.1, 200.0), report(2.1, 220.0)];
-        let records = Records::from([
+        let records = Comparisons::from([
             ("live".to_owned(), record(&[("floor", &floor), ("ours", &ours)])),
             ("idle".to_owned(), record(&[("floor", &floor), ("ours", &ours)])),
             ("shards".to_owned(), record(&[("one", &floor), ("two", &ours)])),
@@ -233,13 +234,13 @@ mod tests {
     fn the_field_is_drawn_as_far_as_it_was_measured() {
         let (floor, ours) = ([report(1.0, 80.0)], [report(1.1, 200.0)]);
         let idle = || record(&[("floor", &floor[..]), ("ours", &ours)]);
-        let records = Records::from([("idle".to_owned(), idle()), ("wide".to_owned(), idle())]);
+        let records = Comparisons::from([("idle".to_owned(), idle()), ("wide".to_owned(), idle())]);
         let drawn = field::pictures(&records);
         let endings: Vec<&str> = drawn.iter().map(|(ending, _)| ending.as_str()).collect();
         assert_eq!(endings, ["cpu.svg", "clients.svg"]);
         assert!(drawn[0].1.contains("1.1") && drawn[0].1.contains("ours"), "{}", drawn[0].1);
         assert!(drawn[1].1.contains("200 B"), "{}", drawn[1].1);
-        assert!(field::pictures(&Records::new()).is_empty());
+        assert!(field::pictures(&Comparisons::new()).is_empty());
     }
 
     #[test]
@@ -247,7 +248,7 @@ mod tests {
         let mut bad = report(1.0, 1.0);
         bad["problems"] = json!(["7 messages lost"]);
         let runs = [bad, report(1.0, 1.0)];
-        let records = Records::from([("live".to_owned(), record(&[("floor", &runs)]))]);
+        let records = Comparisons::from([("live".to_owned(), record(&[("floor", &runs)]))]);
         assert!(text(&records).contains("1 of 2 runs with problems"));
     }
 }

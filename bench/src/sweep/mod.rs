@@ -16,14 +16,15 @@ use serde_json::Value;
 use self::points::Point;
 use crate::{
     compare::{
-        SweepArgs, TableArgs, field,
+        RecordArgs, SweepArgs, field,
         figures::{self, CPU_PER_DELIVERY, CPU_PER_MESSAGE, DELIVERIES, Figure, P50, P99, Spread},
         progress_bar,
-        record::{self, Record, Setup, read_json},
         server::ServerSpec,
+        setup::{self, Setup},
         trial::{self, Network},
     },
-    output,
+    keep, output,
+    record::Record,
 };
 
 /// What a run leaves in the file, and the table shows.
@@ -89,7 +90,8 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<bool> {
     let specs = ServerSpec::all(field)?;
     let points = points::parse(&args.points)?;
     let network = Network::choose(field.fresh_network)?;
-    let record = Record::create(field.out.as_deref(), &format!("sweep-{}", args.name))?;
+    let entry = format!("sweep-{}", args.name);
+    let mut record = Record::extend(field.out.as_deref())?;
     let mut sweep = Sweep {
         setup: Setup::of(field, &args.name, &specs, network),
         label: if args.label.is_empty() { args.name.clone() } else { args.label.clone() },
@@ -119,43 +121,42 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<bool> {
         }
     }
     bar.finish_and_clear();
-    record.save_json("json", &sweep)?;
+    record.add(&entry, &sweep)?;
     for (ending, svg) in charts::of(&sweep) {
-        record.save(&ending, &svg)?;
+        record.write(&format!("{entry}.{ending}"), &svg)?;
     }
-    let text = sweep.text();
-    record.save("md", &text)?;
-    output::line(&text);
+    output::line(&sweep.text());
+    keep::write_summary(&record)?;
     Ok(is_clean)
 }
 
-/// Draws the charts of a directory: the field, and every sweep again.
-pub(crate) fn draw(args: &TableArgs) -> Result<bool> {
-    let directory = &args.directory;
+/// Draws the charts of a record: the field, and every sweep again.
+pub(crate) fn draw(args: &RecordArgs) -> Result<bool> {
+    let record = Record::open(&args.directory)?;
     let mut charts = Vec::new();
-    for (ending, svg) in field::pictures(&record::read(directory)?) {
+    for (ending, svg) in field::pictures(&setup::comparisons(&record)?) {
         charts.push((format!("field.{ending}"), svg));
     }
-    let entries =
-        std::fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))?;
-    for entry in entries {
-        let path = entry.context("reading the directory")?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let Some(name) = name.strip_suffix(".json").filter(|name| name.starts_with("sweep-"))
-        else {
-            continue;
-        };
-        for (ending, svg) in charts::of(&read_json(&path)?) {
+    for name in sweeps(&record) {
+        for (ending, svg) in charts::of(&record.get(name)?) {
             charts.push((format!("{name}.{ending}"), svg));
         }
     }
-    ensure!(!charts.is_empty(), "{}: no record", directory.display());
+    ensure!(!charts.is_empty(), "{}: nothing to draw", args.directory.display());
     for (name, svg) in &charts {
-        let path = directory.join(name);
-        std::fs::write(&path, svg).with_context(|| format!("writing {}", path.display()))?;
+        record.write(name, svg)?;
     }
     output::remark(&format!("{} charts", charts.len()));
     Ok(true)
+}
+
+/// The tables of all sweeps of a record.
+pub(crate) fn texts(record: &Record) -> Result<Vec<String>> {
+    sweeps(record).map(|name| Ok(record.get::<Sweep>(name)?.text())).collect()
+}
+
+fn sweeps(record: &Record) -> impl Iterator<Item = &str> {
+    record.entries().filter(|name| name.starts_with("sweep-"))
 }
 
 impl Measured {
