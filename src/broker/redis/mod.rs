@@ -4,58 +4,34 @@
 //! subscriber, on connections of our own. Publishing is one script in Redis. Whether Redis is
 //! within reach is known before a message is sent; so a message goes either into Redis, once, or
 //! (surely not sent) to this process alone, and where nobody can know, the answer says so.
+//!
+//! | folder | what it is |
+//! |---|---|
+//! | `protocol` | names, scripts, how messages and answers are written and read |
+//! | `net` | connections, frames, pipelines, what a URL leads to |
+//! | `discovery` | which server is the one: sentinels, slot map, names that lead elsewhere |
+//! | `commands` | the connections for commands, their choice and order |
+//! | `local` | what the process did without Redis, and what its publishers may add to it |
+//! | `recovery` | positions, histories, holes |
+//! | `pubsub` | subscriptions, and the delivery of what arrives |
+//! | `raw` | the bridge from the raw channel |
 
-mod allowance;
-mod alone;
-mod answers;
-mod bridge;
-mod client;
-mod cluster;
-mod command;
-mod common;
-mod connection;
-mod connection_error;
-mod doubt;
-mod era;
-mod frames;
-mod hearing;
-mod homes;
-mod lane;
-mod lease;
-mod link;
-mod listening;
-mod master;
-mod names;
-mod node;
-mod pipeline;
+mod cluster_view;
+mod commands;
+mod discovery;
+mod local;
+mod net;
+mod periodic;
 mod presence;
 mod process;
+mod protocol;
 mod publish;
-mod reader;
-mod refusal;
-mod repair;
-mod routes;
-mod script;
-mod sentinel;
+mod pubsub;
+mod raw;
+mod recovery;
 #[cfg(test)]
 mod sim;
-mod slot;
-mod slots;
-mod stamping;
-mod standing;
-mod streams;
-mod subscriber;
-mod subscriptions;
-mod survey;
-mod target;
-mod topology;
-mod track;
-mod trial;
-mod turnstile;
-mod url;
 mod watch;
-mod whereabouts;
-mod wire;
 
 use std::{
     cell::{Cell, RefCell},
@@ -72,11 +48,15 @@ use tokio::{
 
 pub(super) use self::process::Process;
 use self::{
-    hearing::Hearing,
-    link::Link,
-    listening::{Listener, Listening},
-    subscriber::Heard,
-    topology::Topology,
+    cluster_view::Topology,
+    commands::connectivity::Link,
+    discovery::{sentinel, slot_map_refresh},
+    net::options,
+    pubsub::{
+        shard_subscriptions::Hearing,
+        source::{Listener, Listening},
+        subscriber::Heard,
+    },
 };
 use super::{
     Broker, Message, Place, Position, Publication, PublishError, Reach, Receipt, Recovery, Shared,
@@ -89,7 +69,7 @@ use crate::{
 
 /// Whether a URL is one that could be connected by.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
-    url::parse(url).map(|_| ())
+    options::parse(url).map(|_| ())
 }
 
 /// A thread's handle.
@@ -148,7 +128,7 @@ impl RedisBroker {
             let topology = Topology::new(link.clone(), cluster);
             sending.push(Task(spawn_local(topology.run())));
             if place == Place::Control {
-                sending.push(Task(spawn_local(survey::run(link.clone()))));
+                sending.push(Task(spawn_local(slot_map_refresh::run(link.clone()))));
             }
         }
         if matches!(place, Place::Control) {

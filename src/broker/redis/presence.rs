@@ -7,7 +7,7 @@
 
 use tokio::time::timeout;
 
-use super::{RedisBroker, process::millis, routes::Way};
+use super::{RedisBroker, commands::router::Way, process::millis};
 use crate::{
     channel::ChannelName,
     limits::{PRESENCE_TTL, PUBLISH_CONFIRM_DEADLINE},

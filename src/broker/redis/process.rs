@@ -17,25 +17,27 @@ use fred::{
 use tokio::sync::watch;
 
 use super::{
-    allowance::Allowance,
-    alone::Alone,
-    answers::{self, Ended, Standing},
-    common::Common,
-    connection::{Connection, ConnectionError, refusal},
-    era,
-    frames::Bounds,
-    homes::{self, Arrival, Homes, NodeId},
-    lane::CallError,
-    link::Link,
-    master::Lead,
-    names::Names,
-    routes::Way,
-    script::Scripts,
-    standing::Questions,
-    survey::News,
-    target,
-    whereabouts::{Era, Whereabouts},
-    wire,
+    commands::{command_connection::CallError, connectivity::Link, router::Way},
+    discovery::{
+        homes::{self, Arrival, Homes, NodeId},
+        primary::Lead,
+        slot_map_refresh::News,
+        whereabouts::{Era, Whereabouts},
+    },
+    local::bookkeeping::Alone,
+    net::{
+        connection::{Connection, ConnectionError, refusal},
+        frames::Bounds,
+        target,
+    },
+    protocol::{
+        envelope,
+        keys::Names,
+        replies::{self, Ended, Standing},
+        scripts::Scripts,
+    },
+    pubsub::shared::Common,
+    recovery::{allowance::Allowance, era, position_query::Questions},
 };
 use crate::{
     broker::{
@@ -230,7 +232,7 @@ impl Process {
         let keys = self.names.keys(channel);
         let answer =
             link.call(channel, Way::Beside, &self.scripts.position, keys, Vec::new()).await?;
-        match answers::standing_and_history(answer).map_err(CallError::InDoubt)? {
+        match replies::standing_and_history(answer).map_err(CallError::InDoubt)? {
             Some((standing, _)) => Ok(standing),
             None => Ok(self.empty(link).await),
         }
@@ -254,13 +256,13 @@ impl Process {
             epoch::random().into(),
             millis(REDIS_META_TTL),
             epoch.into(),
-            wire::nonce().to_string().into(),
+            envelope::nonce().to_string().into(),
             RETIRED_EPOCHS_MAX.to_string().into(),
             heard.into(),
         ];
         let keys = self.names.keys(channel);
         let answer = link.call(channel, Way::Among, &self.scripts.rotate, keys, args).await?;
-        answers::standing(answer).map_err(CallError::InDoubt)
+        replies::standing(answer).map_err(CallError::InDoubt)
     }
 
     /// One shard more hears `channel`.

@@ -13,13 +13,14 @@ use fred::{
 
 use super::{
     RedisBroker,
-    alone::{Apart, Charged, Full},
-    answers::{self, Stamp},
-    lane::CallError,
+    commands::{command_connection::CallError, router::Way},
+    local::bookkeeping::{Apart, Charged, Full},
     process::{Process, millis},
-    routes::Way,
-    script::Script,
-    wire,
+    protocol::{
+        envelope,
+        replies::{self, Stamp},
+        scripts::Script,
+    },
 };
 use crate::{
     broker::{
@@ -131,7 +132,7 @@ impl RedisBroker {
             args.push(millis(IDEMPOTENCY_TTL));
         }
         let is_new = |stamp: &Stamp| matches!(stamp, Stamp::New { .. });
-        self.run(&process.scripts.publish, channel, (keys, args), answers::stamp, is_new).await
+        self.run(&process.scripts.publish, channel, (keys, args), replies::stamp, is_new).await
     }
 
     /// Runs `script` in Redis if it is within reach; settled within
@@ -267,11 +268,11 @@ impl Process {
         let kept = if history.is_on() { history.messages_max } else { 0 };
         vec![
             channel.into(),
-            wire::letter(kind).into(),
+            envelope::letter(kind).into(),
             data.clone().into(),
             epoch::random().into(),
             millis(REDIS_META_TTL),
-            wire::nonce().to_string().into(),
+            envelope::nonce().to_string().into(),
             kept.to_string().into(),
             millis(history.ttl),
             history.bytes_max.to_string().into(),

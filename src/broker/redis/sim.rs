@@ -12,6 +12,7 @@ mod ear;
 mod forger;
 mod late;
 mod model;
+mod resume;
 mod settings;
 
 use std::{rc::Rc, sync::Arc};
@@ -21,9 +22,12 @@ use ear::{Ear, Noted};
 use model::Redis;
 use settings::settings;
 
-use super::{link::Link, process::Process, subscriber::Subscriber, wire};
+use super::{
+    commands::connectivity::Link, process::Process, protocol::envelope,
+    pubsub::subscriber::Subscriber,
+};
 use crate::{
-    broker::{Place, Recovery, Shared, Since, Sink},
+    broker::{Place, Shared, Since, Sink},
     channel::ChannelName,
     position::Position,
     seeds,
@@ -179,7 +183,7 @@ impl World {
         let counts = || (health.foreign.get(), health.duplicates.get());
         let (before_it, sure) = (counts(), self.shards[shard].ear.sure);
         let is_remembered = {
-            let message = wire::decode(&payload).unwrap();
+            let message = envelope::decode(&payload).unwrap();
             let process = self.process(shard);
             process.nonce_at(channel, message.epoch, message.offset).is_some()
         };
@@ -285,72 +289,6 @@ impl World {
             self.tell(shard);
         }
         self.join(shard).await;
-    }
-
-    /// Somebody comes back with a position that somebody of this process once had.
-    async fn resume(&mut self, shard: usize) {
-        let Some(to) = self.shards[shard].ear.at.clone() else { return };
-        let first = shard - shard % SHARDS_EACH;
-        let other = first + self.random.usize(0..SHARDS_EACH);
-        let heard = &self.shards[other].ear.heard;
-        let is_from_empty = !self.empty.is_empty() && self.random.u8(0..4) == 0;
-        let (after, count) = if is_from_empty {
-            self.empty[self.random.usize(0..self.empty.len())].clone()
-        } else if heard.is_empty() {
-            return;
-        } else {
-            (heard[self.random.usize(0..heard.len())].0.clone(), 0)
-        };
-        if after.is_comparable(&to) && after.offset > to.offset {
-            return;
-        }
-        self.resumed += 1;
-        let before = self.redis.failures.get();
-        let link = self.shards[shard].subscriber.link.clone();
-        let since = Since::After(after.clone());
-        let process = self.shards[shard].shared.clone();
-        let process = process.redis();
-        let recovery = process.recover(&link, &self.channel, &since, &to).await;
-        let has_failed = self.redis.failures.get() > before;
-        let Recovery { from, missed } = recovery;
-        match &missed {
-            None if is_from_empty => {
-                assert_eq!((&from.epoch, from.offset), (&to.epoch, 0), "all of it");
-                let is_whole = self.redis.goes_on_with(&to.epoch, count);
-                assert!(to.is_empty() || is_whole, "something between {after} and {from} is lost");
-            }
-            None => assert_eq!(from, after, "nothing is missing"),
-            Some(missed) if is_from_empty => {
-                // Nothing has happened that could not be told from a loss.
-                let failed = self.redis.failures.get() + self.redis.losses.get();
-                let is_plain = failed + self.redis.rotations.get() == 0;
-                let is_provable = is_plain && self.redis.eras.get() <= 2;
-                let is_there = self.redis.certainly_has(&to.epoch, from.offset);
-                assert!(!is_provable || from.offset > 0 && !is_there, "{missed:?} was told");
-            }
-            Some(missed) if after.is_comparable(&to) => {
-                assert_eq!((missed.from, missed.to), (after.offset + 1, Some(from.offset)));
-                let is_there = self.redis.certainly_has(&to.epoch, from.offset);
-                assert!(has_failed || !is_there, "{missed:?} was told, and is there");
-            }
-            Some(_) => {}
-        }
-        let mut place = from;
-        while place.offset < to.offset {
-            let piece = process.piece(&self.channel, &place, to.offset).unwrap_or_default();
-            if piece.is_empty() {
-                // Clients are told that as a gap.
-                break;
-            }
-            for one in piece {
-                let position = one.position.expect("history has positions");
-                assert_eq!((&position.epoch, position.offset), (&to.epoch, place.offset + 1));
-                let text = String::from_utf8(one.data.to_vec()).unwrap();
-                assert!(self.redis.has_said(&position.epoch, position.offset, &text));
-                place = position.clone();
-                self.resumed_with.push((position, text));
-            }
-        }
     }
 
     /// All is well again: everybody gets to where Redis is.

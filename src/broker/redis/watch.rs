@@ -20,13 +20,14 @@ use redis_protocol::resp3::types::BytesFrame;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    answers,
-    connection::{Connection, ConnectionError},
-    lane::{By, CallError, Lane},
-    link::{Link, NO_BEAT},
-    refusal,
-    routes::{Routes, Way},
-    slots::slot_of,
+    commands::{
+        command_connection::{By, CallError, Lane},
+        connectivity::{Link, NO_BEAT},
+        router::{Routes, Way},
+    },
+    discovery::slot_map::slot_of,
+    net::connection::{Connection, ConnectionError},
+    protocol::{refusal, replies},
 };
 use crate::{
     broker::refusing::Subject,
@@ -302,5 +303,5 @@ impl Watch {
 
 /// What a trial says: an answer that is none of ours is no good.
 fn read(answer: Value) -> Result<(), CallError> {
-    answers::stamp(answer).map(drop).map_err(CallError::Unexpected)
+    replies::stamp(answer).map(drop).map_err(CallError::Unexpected)
 }

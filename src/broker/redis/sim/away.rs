@@ -5,9 +5,12 @@ use std::rc::Rc;
 use fred::types::Value;
 
 use super::{
-    super::{lane::CallError, link::StandIn, script::Script},
     PROCESSES, SHARDS_EACH, World,
     model::{Held, Redis},
+};
+use crate::broker::redis::{
+    commands::{command_connection::CallError, connectivity::StandIn},
+    protocol::scripts::Script,
 };
 
 /// Redis as one process sees it.

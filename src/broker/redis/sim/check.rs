@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
-use super::{super::wire, SHARDS_EACH, World, away::Leading};
+use super::{SHARDS_EACH, World, away::Leading};
+use crate::broker::redis::protocol::envelope;
 
 impl World {
     /// What has arrived was delivered, now or before, or was told to be missing, or is from before
     /// anybody listened: nobody is left without a word.
     pub(super) fn assert_not_dropped(&self, shard: usize, payload: &Bytes) {
-        let wire::Message { epoch, offset, data, .. } = wire::decode(payload).unwrap();
+        let envelope::Message { epoch, offset, data, .. } = envelope::decode(payload).unwrap();
         let text = str::from_utf8(&data).unwrap();
         let is_known = self.shards[shard].ear.knows(epoch, offset, text);
         let at = &self.shards[shard].ear.at;

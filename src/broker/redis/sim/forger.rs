@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{super::wire, World};
+use super::World;
+use crate::broker::redis::protocol::envelope;
 
 impl World {
     /// Redis and all connections to it are well.
@@ -18,7 +19,7 @@ impl World {
 
     /// Anything but the one message that would be next.
     fn forge(&mut self, shard: usize) {
-        let (version, held) = (wire::VERSION, self.redis.held.borrow());
+        let (version, held) = (envelope::VERSION, self.redis.held.borrow());
         let epoch = match &held.epoch {
             Some(epoch) if self.random.u8(0..4) > 0 => epoch.clone(),
             _ => ["other", "another", "f00"][self.random.usize(0..3)].to_owned(),
@@ -27,8 +28,9 @@ impl World {
             0 => 1 << self.random.u8(0..53),
             _ => self.random.u64(1..held.offset + 4),
         };
-        let nonce = if held.nonce > 0 && self.random.bool() { held.nonce } else { wire::nonce() };
-        let payload = format!("{version} t {epoch} {offset} {nonce} {}\n0", wire::nonce());
+        let nonce =
+            if held.nonce > 0 && self.random.bool() { held.nonce } else { envelope::nonce() };
+        let payload = format!("{version} t {epoch} {offset} {nonce} {}\n0", envelope::nonce());
         if let Some(line) = &mut self.redis.lines.borrow_mut()[shard] {
             line.on_its_way.push_back(Bytes::from(payload));
         }

@@ -9,22 +9,19 @@ use std::{
 use fred::types::Value;
 use tokio::time::timeout;
 
-use super::{
-    super::{
-        answers::Standing,
-        lane::CallError,
-        link::{Link, StandIn},
-        script::Script,
-        subscriber::Subscriber,
-    },
-    ALL, SHARDS,
-    away::View,
-    ear::Noted,
-    model::Redis,
-    settings::settings,
-};
+use super::{ALL, SHARDS, away::View, ear::Noted, model::Redis, settings::settings};
 use crate::{
-    broker::{Place, Shared, Sink},
+    broker::{
+        Place, Shared, Sink,
+        redis::{
+            commands::{
+                command_connection::CallError,
+                connectivity::{Link, StandIn},
+            },
+            protocol::{replies::Standing, scripts::Script},
+            pubsub::subscriber::Subscriber,
+        },
+    },
     channel::ChannelName,
     limits::SUBSCRIBE_DEADLINE,
 };

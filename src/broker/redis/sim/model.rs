@@ -1,5 +1,5 @@
 //! A Redis that is a few lines of Rust: one channel with its stream, a replica that lags, and what
-//! is on its way to each shard. It answers our scripts as `script` says they do.
+//! is on its way to each shard. It answers our scripts as `scripts` says they do.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,12 +12,14 @@ use fred::{
     types::Value,
 };
 
-use super::super::{
-    lane::CallError,
-    script::{Script, Scripts},
-    wire,
-};
 use super::SHARDS_EACH;
+use crate::broker::redis::{
+    commands::command_connection::CallError,
+    protocol::{
+        envelope,
+        scripts::{Script, Scripts},
+    },
+};
 
 /// What a server holds of the channel.
 #[derive(Clone, Debug, Default)]
@@ -148,7 +150,7 @@ impl Redis {
         }
         let text = self.unique().to_string();
         self.all.borrow_mut().push((self.count.get(), is_away.then(|| self.leaves.get())));
-        let (nonce, previous) = (wire::nonce(), held.nonce);
+        let (nonce, previous) = (envelope::nonce(), held.nonce);
         held.offset += 1;
         held.nonce = nonce;
         held.texts.push(text.clone());
@@ -158,7 +160,7 @@ impl Redis {
             held.stream.pop_front();
         }
         self.published.borrow_mut().push(epoch.clone());
-        let version = wire::VERSION;
+        let version = envelope::VERSION;
         let payload = format!("{version} t {epoch} {offset} {nonce} {previous}\n{text}");
         self.said.borrow_mut().entry((epoch, offset)).or_default().push(text);
         let is_there = |line: &&mut Line| !line.is_stale && line.is_away == is_away;

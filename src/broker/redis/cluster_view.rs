@@ -1,0 +1,110 @@
+//! A handle's view of a Redis Cluster: who owns which slots, and lanes to all who do.
+//!
+//! The map is the process's, read in `slot_map_refresh`; here a handle follows it, reading after
+//! reading: what was refused or is not needed any more shows at each, also if nothing has moved.
+//! Nothing is decided elsewhere about where a channel lives.
+
+use std::{collections::HashMap, rc::Rc, sync::Arc};
+
+use fred::prelude::Server;
+use tokio::task::spawn_local;
+
+use super::{
+    Task,
+    commands::{
+        command_connection::Lane,
+        command_order::Turnstile,
+        connectivity::{Link, Part},
+        router::Routes,
+    },
+    discovery::slot_map::SlotMap,
+    pubsub::sharded::Cluster,
+};
+
+/// Keeps the view.
+pub(crate) struct Topology {
+    link: Rc<Link>,
+    /// The subscribers, if this handle has any.
+    cluster: Option<Rc<Cluster>>,
+    /// The tasks of the lanes to each master; those for questions are no part of the way.
+    tasks: HashMap<Server, Vec<(Option<Part>, Task)>>,
+}
+
+impl Topology {
+    pub(crate) fn new(link: Rc<Link>, cluster: Option<Rc<Cluster>>) -> Self {
+        Self { link, cluster, tasks: HashMap::new() }
+    }
+
+    /// Follows the map; never returns.
+    pub(crate) async fn run(mut self) {
+        let link = self.link.clone();
+        let Some(routes) = &link.routes else { return };
+        let mut maps = routes.news.maps();
+        loop {
+            let map = maps.borrow_and_update().clone();
+            if let Some(map) = map {
+                self.settle(routes, map);
+            }
+            // Its sender is the process.
+            if maps.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes the map of a reading, and brings lanes and subscribers to where it leads.
+    fn settle(&mut self, routes: &Routes, map: Arc<SlotMap>) {
+        let mut masters: Vec<Server> = map.masters().cloned().collect();
+        if *routes.map.borrow() != map {
+            *routes.map.borrow_mut() = map;
+            self.link.turnstiles.iter().for_each(Turnstile::way_changed);
+        }
+        masters.sort_unstable();
+        masters.dedup();
+        self.open_lanes(routes, &masters);
+        if let Some(cluster) = &self.cluster {
+            cluster.settle();
+        }
+    }
+
+    /// Lanes to all masters, and to nobody else.
+    fn open_lanes(&mut self, routes: &Routes, masters: &[Server]) {
+        let mut lanes = routes.lanes.borrow_mut();
+        let is_first = lanes.is_empty();
+        let mut questions = routes.questions.borrow_mut();
+        lanes.retain(|server, _| masters.contains(server));
+        questions.retain(|server, _| masters.contains(server));
+        self.tasks.retain(|server, tasks| {
+            let stays = masters.contains(server);
+            for part in tasks.iter().filter(|_| !stays).filter_map(|(part, _)| *part) {
+                self.link.subscribed(part);
+            }
+            stays
+        });
+        for server in masters {
+            lanes.entry(server.clone()).or_insert_with(|| {
+                let pool = 0..self.link.process().pool;
+                let (lanes, mut tasks): (Vec<_>, Vec<_>) =
+                    pool.map(|_| self.open_lane(server, is_first)).unzip();
+                if self.link.has_clients() {
+                    let lane = Rc::new(Lane::for_questions(lanes[0].clone()));
+                    tasks.push((None, Task(spawn_local(lane.clone().run(self.link.clone())))));
+                    questions.insert(server.clone(), lane);
+                }
+                self.tasks.insert(server.clone(), tasks);
+                lanes
+            });
+        }
+    }
+
+    /// Nothing is whole before the `first` lanes are open. Later ones show when they fail.
+    fn open_lane(&self, server: &Server, first: bool) -> (Rc<Lane>, (Option<Part>, Task)) {
+        let part = self.link.new_part();
+        if first {
+            self.link.expect(part);
+        }
+        let lane = Rc::new(Lane::to_node(server.clone(), part, self.link.shared.clone()));
+        let task = Task(spawn_local(lane.clone().run(self.link.clone())));
+        (lane, (Some(part), task))
+    }
+}

@@ -1,0 +1,108 @@
+//! Commands on a lane: each is written once, or surely not at all, and the answer is judged.
+//!
+//! The order in which commands are handed to the client is the order in which Redis gets them. Who
+//! waits for that is told at a command's first poll; see `command_order` for who goes first.
+
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use fred::{
+    error::{Error, ErrorKind},
+    types::Value,
+};
+
+use super::{Lane, opening::Client};
+use crate::broker::redis::{
+    discovery::whereabouts::Era,
+    protocol::{
+        replies::{is_demoted, is_redirection, is_refusal},
+        scripts::Script,
+    },
+};
+
+/// Why a command brought no answer that counts.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// It was not written to Redis.
+    NotSent,
+    /// Redis refused it: it had no effect.
+    Refused(Error),
+    /// Redis does not know the script: it had no effect.
+    NoScript,
+    /// The keys are on another server of the cluster, or on their way: it had no effect.
+    Elsewhere(Error),
+    /// It was written, and what became of it is unknown.
+    InDoubt(Error),
+    /// Likewise: the answer is none that the script gives.
+    Unexpected(Error),
+}
+
+/// What of a script is sent to Redis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// Its checksum: it runs if Redis knows it.
+    Sha1,
+    /// All of it: it runs whether Redis knows it or not.
+    Source,
+}
+
+impl Lane {
+    /// Runs `script`, and tells when it was handed over.
+    pub(crate) async fn eval(
+        &self,
+        by: By,
+        script: &Script,
+        keys: &[String],
+        args: &[Value],
+        handed_over: impl FnOnce(),
+    ) -> Result<Value, CallError> {
+        let (client, era) = self.client().ok_or(CallError::NotSent)?;
+        let (command, text) = match by {
+            By::Sha1 => ("EVALSHA", &script.sha1),
+            By::Source => ("EVAL", &script.source),
+        };
+        let command = client.script(command, text.clone(), keys.to_vec(), args.to_vec());
+        hand_over(command, handed_over).await.map_err(|error| self.judge(error, era))
+    }
+
+    fn client(&self) -> Option<(Client, Era)> {
+        let current = self.current.borrow();
+        let current = current.as_ref()?;
+        Some((current.client.clone(), current.era))
+    }
+
+    /// What `error` means that a client of `era` brought.
+    fn judge(&self, error: Error, era: Era) -> CallError {
+        if matches!(error.kind(), ErrorKind::Canceled) {
+            // It was never written: no connection, or gone meanwhile.
+            return CallError::NotSent;
+        }
+        if error.details().starts_with("NOSCRIPT") {
+            return CallError::NoScript;
+        }
+        if is_redirection(&error) {
+            return CallError::Elsewhere(error);
+        }
+        if is_refusal(&error) {
+            let process = self.shared.redis();
+            if is_demoted(&error) && process.news.is_none() {
+                process.whereabouts.doubt(era);
+            }
+            return CallError::Refused(error);
+        }
+        CallError::InDoubt(error)
+    }
+}
+
+/// Awaits a command, and tells when it was handed to the client: by its first poll.
+async fn hand_over(
+    command: impl Future<Output = Result<Value, Error>>,
+    handed_over: impl FnOnce(),
+) -> Result<Value, Error> {
+    let mut command = pin!(command);
+    let early = poll_fn(|context| Poll::Ready(command.as_mut().poll(context))).await;
+    handed_over();
+    match early {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => command.await,
+    }
+}

@@ -1,0 +1,99 @@
+//! How a lane's client comes to be: connected, to a master, and with all scripts known there.
+//!
+//! Nothing here repairs a client; see `command_connection`.
+
+use fred::{
+    error::{Error, ErrorKind},
+    prelude::Server,
+};
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+pub(crate) use crate::broker::redis::net::pipeline::{Client, ConnectionTask};
+use crate::{
+    broker::redis::{
+        Process,
+        discovery::{homes::NodeId, sentinel::is_master},
+        net::connection::{Connection, ConnectionError, refusal},
+        protocol::{
+            refusal as refusals,
+            replies::is_refusal,
+            scripts::{Script, Scripts},
+        },
+    },
+    limits::REDIS_READY_DEADLINE,
+    metrics::BrokerRefusal,
+};
+
+/// Connects to `server`, and makes the scripts known, so that the first publish is as fast as any.
+/// In a cluster it tells which node that is.
+pub(crate) async fn open(
+    process: &Process,
+    server: &Server,
+) -> Result<(Client, ConnectionTask, Option<NodeId>), ConnectionError> {
+    let ready = async {
+        let (connection, node) = connect(process, server).await?;
+        let (client, task) = Client::start(connection, process.bounds());
+        load(&client, &process.scripts).await?;
+        Ok((client, task, node))
+    };
+    let ready = async {
+        if process.lead.master().is_none() {
+            return ready.await;
+        }
+        tokio::select! {
+            ready = ready => ready,
+            () = process.lead.left(server) => Err(ConnectionError::Left),
+        }
+    };
+    timeout(REDIS_READY_DEADLINE, ready).await.unwrap_or(Err(ConnectionError::Silent))
+}
+
+async fn connect(
+    process: &Process,
+    server: &Server,
+) -> Result<(Connection, Option<NodeId>), ConnectionError> {
+    let (mut connection, node) = process.connect(server).await?;
+    if let Some(database) = process.config.database.filter(|database| *database > 0) {
+        let answer = connection.ask(&["SELECT", &database.to_string()]).await?;
+        if let Some(error) = refusal(&answer) {
+            return Err(ConnectionError::Refused(error));
+        }
+    }
+    if process.lead.master().is_some() && !is_master(&connection.ask(&["ROLE"]).await?) {
+        return Err(ConnectionError::NoMaster);
+    }
+    Ok((connection, node))
+}
+
+/// Whether a server cannot do anything yet, though it answers.
+fn is_loading(error: &Error) -> bool {
+    refusals::reason(error.details()) == BrokerRefusal::Loading
+}
+
+async fn load(client: &Client, scripts: &Scripts) -> Result<(), ConnectionError> {
+    let load = |script: &Script| client.script_load(script.source.clone());
+    // At once: Redis may be far away.
+    for loaded in join_all(scripts.all().map(load)).await {
+        match loaded {
+            // Not being allowed to load is no reason: EVAL does so too. One that reads its data
+            // runs none.
+            Err(error) if !is_refusal(&error) || is_loading(&error) => {
+                return Err(error_of(&error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn error_of(error: &Error) -> ConnectionError {
+    match error.kind() {
+        ErrorKind::Timeout => ConnectionError::Silent,
+        ErrorKind::IO | ErrorKind::Canceled => ConnectionError::Closed,
+        _ => ConnectionError::Refused(error.details().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

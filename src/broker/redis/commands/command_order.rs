@@ -1,0 +1,214 @@
+//! The order in which a lane's commands go to Redis, also when some have to go twice: pure.
+//!
+//! Commands normally go out at once, in the order of their tickets. When Redis has forgotten a
+//! script, the commands on their way all come back and are repeated; each waits until every
+//! earlier one is through, and new ones queue up behind them. In a cluster a channel's commands
+//! may have to take another way: not before those on the old one are through, or are back.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    future::poll_fn,
+    task::{Poll, Waker},
+};
+
+/// A lane's commands that are not through yet.
+#[derive(Debug, Default)]
+pub(crate) struct Turnstile {
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// Not sure yet to be carried out in their place.
+    pending: BTreeSet<u64>,
+    /// Of these, the ones that were not handed over, or came back.
+    waiting: BTreeSet<u64>,
+    /// On their way when the way changed.
+    astray: BTreeSet<u64>,
+    /// Of those who wait for their turn.
+    wakers: HashMap<u64, Waker>,
+}
+
+impl State {
+    /// Something has moved: the turn can only be one of these two's. Thousands may wait, and are
+    /// not to be woken for each other.
+    fn wake_next(&mut self) {
+        let next = [self.waiting.first(), self.pending.first()];
+        for number in next.into_iter().flatten() {
+            if let Some(waker) = self.wakers.remove(number) {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// A command's place; given up when it is through, or dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket<'a> {
+    turnstile: &'a Turnstile,
+    number: u64,
+}
+
+impl Turnstile {
+    /// The next place.
+    pub(crate) fn enter(&self) -> Ticket<'_> {
+        let mut state = self.state.borrow_mut();
+        let number = state.next;
+        state.next += 1;
+        state.pending.insert(number);
+        state.waiting.insert(number);
+        Ticket { turnstile: self, number }
+    }
+
+    /// What comes now takes another way than what is on its way.
+    pub(crate) fn way_changed(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.astray.extend(state.pending.difference(&state.waiting));
+    }
+
+    async fn until(&self, number: u64, ready: impl Fn(&State) -> bool) {
+        poll_fn(|context| {
+            let state = &mut *self.state.borrow_mut();
+            if ready(state) {
+                state.wakers.remove(&number);
+                return Poll::Ready(());
+            }
+            state.wakers.insert(number, context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Ticket<'_> {
+    /// Waits until no earlier command waits. The caller then hands its command over at once.
+    pub(crate) async fn first_turn(&self) {
+        let is_first = |state: &State| state.waiting.first() == Some(&self.number);
+        let is_free = |state: &State| is_first(state) && state.astray.is_empty();
+        self.turnstile.until(self.number, is_free).await;
+    }
+
+    /// The command was handed over, and may still come back.
+    pub(crate) fn handed_over(&self) {
+        let state = &mut *self.turnstile.state.borrow_mut();
+        state.waiting.remove(&self.number);
+        state.wake_next();
+    }
+
+    /// The command came back: waits until every earlier one is through.
+    pub(crate) async fn second_turn(&self) {
+        {
+            let state = &mut *self.turnstile.state.borrow_mut();
+            state.waiting.insert(self.number);
+            state.astray.remove(&self.number);
+            state.wake_next();
+        }
+        let is_first = |state: &State| state.pending.first() == Some(&self.number);
+        self.turnstile.until(self.number, is_first).await;
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let state = &mut *self.turnstile.state.borrow_mut();
+        state.pending.remove(&self.number);
+        state.waiting.remove(&self.number);
+        state.astray.remove(&self.number);
+        state.wakers.remove(&self.number);
+        state.wake_next();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn commands_pass_at_once_in_their_order() {
+        let turnstile = Turnstile::default();
+        let (first, second) = (turnstile.enter(), turnstile.enter());
+        assert!(second.first_turn().now_or_never().is_none());
+        assert!(first.first_turn().now_or_never().is_some());
+        first.handed_over();
+        assert!(second.first_turn().now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_came_back_goes_again_in_order_and_before_anything_new() {
+        let turnstile = Turnstile::default();
+        let tickets: Vec<_> = (0..3).map(|_| turnstile.enter()).collect();
+        tickets.iter().for_each(Ticket::handed_over);
+        assert!(tickets[2].second_turn().now_or_never().is_none());
+        assert!(tickets[1].second_turn().now_or_never().is_none());
+        let new = turnstile.enter();
+        assert!(new.first_turn().now_or_never().is_none());
+        assert!(tickets[0].second_turn().now_or_never().is_some());
+        for ticket in tickets {
+            assert!(ticket.second_turn().now_or_never().is_some());
+        }
+        assert!(new.first_turn().now_or_never().is_some());
+    }
+
+    #[test]
+    fn what_takes_another_way_waits_for_what_is_on_the_old_one() {
+        let turnstile = Turnstile::default();
+        let (back, through) = (turnstile.enter(), turnstile.enter());
+        back.handed_over();
+        through.handed_over();
+        let new = turnstile.enter();
+        turnstile.way_changed();
+        assert!(new.first_turn().now_or_never().is_none());
+        drop(through);
+        assert!(new.first_turn().now_or_never().is_none());
+        assert!(back.second_turn().now_or_never().is_some());
+        assert!(new.first_turn().now_or_never().is_none(), "the earlier one goes first");
+        drop(back);
+        assert!(new.first_turn().now_or_never().is_some());
+    }
+
+    /// Regression: each that passed woke all that waited.
+    #[test]
+    fn many_that_wait_wake_only_the_next() {
+        use std::{
+            sync::atomic::{AtomicUsize, Ordering},
+            task::{Context, Wake},
+        };
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        const MANY: usize = 1000;
+        let turnstile = Turnstile::default();
+        let tickets: Vec<_> = (0..MANY).map(|_| turnstile.enter()).collect();
+        let count = std::sync::Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let mut turns: Vec<_> = tickets.iter().map(|one| Box::pin(one.first_turn())).collect();
+        let mut poll = |place: usize| {
+            let turn: &mut std::pin::Pin<Box<_>> = &mut turns[place];
+            turn.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+        };
+        for place in (1..MANY).rev() {
+            assert!(!poll(place));
+        }
+        for (place, ticket) in tickets.iter().enumerate() {
+            assert!(poll(place));
+            ticket.handed_over();
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), MANY - 1);
+    }
+
+    #[test]
+    fn a_dropped_command_holds_nobody_up() {
+        let turnstile = Turnstile::default();
+        let (first, second) = (turnstile.enter(), turnstile.enter());
+        drop(first);
+        assert!(second.first_turn().now_or_never().is_some());
+    }
+}

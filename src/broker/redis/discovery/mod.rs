@@ -1,0 +1,9 @@
+//! Where Redis is: the master that sentinels agree on, the slot map of a cluster, and whether the
+//! connections that stand still lead to where their names do.
+
+pub(super) mod homes;
+pub(super) mod primary;
+pub(super) mod sentinel;
+pub(super) mod slot_map;
+pub(super) mod slot_map_refresh;
+pub(super) mod whereabouts;

@@ -1,0 +1,338 @@
+//! Who is the master behind sentinels, as the process believes: one truth for all its threads.
+//!
+//! Sentinels order their configurations by an epoch that rises with each failover, and the newest
+//! wins among them. Here too, but one sentinel alone proves nothing: it may lag, or lie, and who is
+//! named gets the password. So a master is believed in because most of the sentinels that the URL
+//! names say so, under a newer epoch than any that most said before.
+//! There are two exceptions. A replica that sentinels have chosen, that most of them know as one,
+//! and that says itself that it is the master now, is one a second before they say so. And epochs
+//! may be forgotten (sentinels set up anew): what most have said for long is believed whatever its
+//! epoch. No IO here.
+
+use fred::prelude::Server;
+use tokio::sync::watch;
+
+use crate::{
+    clock::Millis,
+    limits::{SENTINEL_MAJORITY_PATIENCE, TAKEOVER_LOOK_MAX, TAKEOVER_WAIT},
+};
+
+/// What a sentinel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    /// The configuration's.
+    pub(crate) epoch: u64,
+    pub(crate) master: Server,
+    pub(crate) replicas: Vec<Server>,
+}
+
+#[derive(Clone, Debug)]
+struct Believed {
+    epoch: u64,
+    master: Server,
+}
+
+/// What is made of all that is said.
+///
+/// # Invariants
+/// - The believed epoch never falls: what was overruled once does not come back by its epoch.
+/// - It is one that most sentinels had reached: no single one can put it out of their reach.
+#[derive(Debug)]
+pub(crate) struct Opinion {
+    /// By sentinel; None: it says nothing.
+    said: Vec<Option<View>>,
+    believed: Option<Believed>,
+    /// Another master that most name, and since when.
+    doubt: Option<(Server, Millis)>,
+}
+
+impl Opinion {
+    pub(crate) fn new(sentinels: usize) -> Self {
+        Self { said: vec![None; sentinels], believed: None, doubt: None }
+    }
+
+    /// A sentinel says something, or nothing any more. Returns the master if it is another now.
+    pub(crate) fn hear(
+        &mut self,
+        sentinel: usize,
+        view: Option<View>,
+        now: Millis,
+    ) -> Option<Server> {
+        let before = self.master().cloned();
+        self.said[sentinel] = view;
+        let epoch = self.believed.as_ref().map(|believed| believed.epoch);
+        if let Some(most) = self.most()
+            && epoch.is_none_or(|epoch| most.epoch > epoch)
+        {
+            self.believed = Some(most);
+        }
+        self.follow_most(now);
+        self.master().filter(|master| before.as_ref() != Some(master)).cloned()
+    }
+
+    /// A replica that was chosen has become the master. Returns it if that is news.
+    pub(crate) fn foresee(&mut self, master: &Server) -> Option<Server> {
+        let believed = self.believed.as_mut()?;
+        let is_news = believed.master != *master;
+        believed.master.clone_from(master);
+        is_news.then(|| master.clone())
+    }
+
+    fn master(&self) -> Option<&Server> {
+        self.believed.as_ref().map(|believed| &believed.master)
+    }
+
+    fn follow_most(&mut self, now: Millis) {
+        let most = self.most().map(|most| most.master);
+        let Some(most) = most.filter(|most| self.master() != Some(most)) else {
+            self.doubt = None;
+            return;
+        };
+        let since = match &self.doubt {
+            Some((doubted, since)) if *doubted == most => *since,
+            _ => now,
+        };
+        self.doubt = Some((most.clone(), since));
+        if now - since >= SENTINEL_MAJORITY_PATIENCE
+            && let Some(believed) = &mut self.believed
+        {
+            believed.master = most;
+            self.doubt = None;
+        }
+    }
+
+    /// The master that more than half of all sentinels name, and the newest epoch that so many of
+    /// these have reached.
+    fn most(&self) -> Option<Believed> {
+        let needed = self.needed();
+        self.said.iter().flatten().find_map(|View { master, .. }| {
+            let naming = self.said.iter().flatten().filter(|view| view.master == *master);
+            let mut epochs: Vec<u64> = naming.map(|view| view.epoch).collect();
+            epochs.sort_unstable_by(|one, other| other.cmp(one));
+            let epoch = *epochs.get(needed - 1)?;
+            Some(Believed { epoch, master: master.clone() })
+        })
+    }
+
+    /// Whether most sentinels know `server` as a replica of the master, or name it as such.
+    pub(crate) fn knows(&self, server: &Server) -> bool {
+        let knows = |view: &&View| view.master == *server || view.replicas.contains(server);
+        self.said.iter().flatten().filter(knows).count() >= self.needed()
+    }
+
+    /// How many sentinels have to say the same.
+    pub(crate) fn needed(&self) -> usize {
+        self.said.len() / 2 + 1
+    }
+}
+
+/// Where the process goes: what its threads see of its opinion.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// None: it is not known, or there are no sentinels.
+    master: Option<Server>,
+    /// Publishing waits for the next master, no longer than this.
+    takeover: Option<Millis>,
+    /// That one is known: what has to wait yet is the way there.
+    is_over: bool,
+}
+
+impl Lead {
+    pub(crate) fn new() -> Self {
+        Self { state: watch::Sender::default() }
+    }
+
+    /// The master, if sentinels have named one.
+    pub(crate) fn master(&self) -> Option<Server> {
+        self.state.borrow().master.clone()
+    }
+
+    /// The master, as soon as there is one.
+    ///
+    /// # Cancel safety
+    /// May be dropped: it only looks.
+    pub(crate) async fn known(&self) -> Server {
+        let mut state = self.state.subscribe();
+        let known = state.wait_for(|state| state.master.is_some()).await;
+        match known.ok().and_then(|state| state.master.clone()) {
+            Some(master) => master,
+            // Nobody is left to say so.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether another server than `server` is the master.
+    pub(crate) fn is_elsewhere(&self, server: &Server) -> bool {
+        self.state.borrow().master.as_ref().is_some_and(|master| master != server)
+    }
+
+    /// Resolves when another server than `server` is the master.
+    ///
+    /// # Cancel safety
+    /// May be dropped: it only looks.
+    pub(crate) async fn left(&self, server: &Server) {
+        let mut state = self.state.subscribe();
+        let elsewhere =
+            |state: &State| state.master.as_ref().is_some_and(|master| master != server);
+        if state.wait_for(elsewhere).await.is_err() {
+            // Nobody is left to say so.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Another master takes over in a moment: what the old one would take now might be lost.
+    pub(crate) fn expect_takeover(&self, now: Millis) {
+        self.state.send_modify(|state| {
+            state.takeover = Some(now + TAKEOVER_WAIT);
+            state.is_over = false;
+        });
+    }
+
+    /// Whether it is long enough ago that a takeover was expected: one that is announced again and
+    /// again, and never comes, does not hold up publishing all the time.
+    pub(crate) fn is_foreseeable(&self, now: Millis) -> bool {
+        let state = self.state.borrow();
+        state.is_over || state.takeover.is_none_or(|until| now >= until + TAKEOVER_LOOK_MAX)
+    }
+
+    /// `master` is it now. Whoever is elsewhere goes there.
+    pub(crate) fn go_to(&self, master: Server, now: Millis) {
+        self.state.send_modify(|state| {
+            state.takeover = state.master.is_some().then(|| now + TAKEOVER_WAIT);
+            state.is_over = true;
+            state.master = Some(master);
+        });
+    }
+
+    /// The way to the same, or to another server, is made anew.
+    pub(crate) fn move_on(&self, now: Millis) {
+        self.state.send_modify(|state| {
+            state.takeover = Some(now + TAKEOVER_WAIT);
+            state.is_over = true;
+        });
+    }
+
+    /// Whether a message that could (or could not) be sent now had better wait for a takeover.
+    pub(crate) fn is_waited_for(&self, is_up: bool, now: Millis) -> bool {
+        let state = self.state.borrow();
+        state.takeover.is_some_and(|until| now < until) && !(state.is_over && is_up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn server(port: u16) -> Server {
+        Server::from(("10.0.0.1", port))
+    }
+
+    fn view(epoch: u64, port: u16) -> Option<View> {
+        Some(View { epoch, master: server(port), replicas: vec![server(7), server(port + 10)] })
+    }
+
+    const START: Millis = Millis(1000);
+
+    #[test]
+    fn a_newer_epoch_is_believed_when_most_say_so() {
+        let mut opinion = Opinion::new(3);
+        assert_eq!(opinion.hear(0, view(0, 1), START), None, "one of three");
+        assert_eq!(opinion.hear(1, view(0, 1), START), Some(server(1)));
+        assert_eq!(opinion.hear(1, view(1, 2), START), None, "one of three");
+        assert_eq!(opinion.hear(0, view(0, 1), START), None, "it lags");
+        assert_eq!(opinion.hear(0, view(1, 2), START), Some(server(2)));
+        assert_eq!(opinion.hear(2, view(2, 1), START), None);
+        assert_eq!(opinion.hear(1, view(2, 1), START), Some(server(1)));
+    }
+
+    #[test]
+    fn one_that_lies_gets_nobody_anywhere() {
+        let mut opinion = Opinion::new(3);
+        assert_eq!(opinion.hear(0, view(u64::MAX, 666), START), None);
+        assert_eq!(opinion.hear(1, view(3, 1), START), None);
+        assert_eq!(opinion.hear(2, view(3, 1), START), Some(server(1)));
+        for second in 0..1_000 {
+            let now = START + Duration::from_secs(second);
+            assert_eq!(opinion.hear(0, view(u64::MAX - second, 666), now), None);
+            assert!(!opinion.knows(&server(676)) && opinion.knows(&server(7)));
+        }
+        // The right master under an epoch that none will ever reach.
+        assert_eq!(opinion.hear(0, view(u64::MAX, 1), START), None);
+        assert_eq!(opinion.hear(1, view(4, 2), START), None);
+        assert_eq!(opinion.hear(2, view(4, 2), START), Some(server(2)));
+    }
+
+    #[test]
+    fn of_two_both_are_needed_and_of_one_that_one() {
+        let mut opinion = Opinion::new(2);
+        assert_eq!(opinion.hear(0, view(1, 1), START), None);
+        assert_eq!(opinion.hear(1, view(1, 1), START), Some(server(1)));
+        assert_eq!(Opinion::new(1).hear(0, view(1, 1), START), Some(server(1)));
+    }
+
+    #[test]
+    fn two_who_differ_under_one_epoch_make_nobody_move() {
+        let mut opinion = Opinion::new(2);
+        opinion.hear(0, view(4, 1), START);
+        assert_eq!(opinion.hear(1, view(4, 1), START), Some(server(1)));
+        for second in 0..100 {
+            let now = START + Duration::from_secs(second);
+            assert_eq!(opinion.hear(1, view(4, 2), now), None);
+            assert_eq!(opinion.hear(0, view(4, 1), now), None);
+        }
+    }
+
+    #[test]
+    fn what_most_have_said_for_long_is_believed_once_and_for_good() {
+        let mut opinion = Opinion::new(3);
+        opinion.hear(0, view(6, 2), START);
+        assert_eq!(opinion.hear(1, view(6, 2), START), Some(server(2)));
+        assert_eq!(opinion.hear(1, view(0, 1), START), None);
+        assert_eq!(opinion.hear(2, view(0, 1), START), None);
+        let soon = START + SENTINEL_MAJORITY_PATIENCE / 2;
+        assert_eq!(opinion.hear(2, None, soon), None, "only one says so now");
+        assert_eq!(opinion.hear(2, view(0, 1), soon), None);
+        let then = START + SENTINEL_MAJORITY_PATIENCE;
+        assert_eq!(opinion.hear(1, view(0, 1), then), None, "not for long enough");
+        let later = soon + SENTINEL_MAJORITY_PATIENCE;
+        assert_eq!(opinion.hear(1, view(0, 1), later), Some(server(1)));
+        assert_eq!(opinion.hear(0, view(6, 2), later), None);
+        assert_eq!(opinion.hear(1, view(6, 2), later), None, "it was overruled");
+        assert_eq!(opinion.hear(1, view(7, 2), later), None);
+        assert_eq!(opinion.hear(0, view(7, 2), later), Some(server(2)));
+    }
+
+    #[test]
+    fn a_replica_that_was_promoted_is_believed_before_sentinels_name_it() {
+        let mut opinion = Opinion::new(1);
+        assert_eq!(opinion.foresee(&server(2)), None, "nothing is known yet");
+        assert_eq!(opinion.hear(0, view(0, 1), START), Some(server(1)));
+        assert_eq!(opinion.foresee(&server(2)), Some(server(2)));
+        assert_eq!(opinion.hear(0, view(0, 1), START), None, "they say so in a moment");
+        assert_eq!(opinion.hear(0, view(1, 2), START), None, "there it is");
+        assert_eq!(opinion.foresee(&server(2)), None);
+    }
+
+    #[test]
+    fn publishing_waits_for_a_takeover_and_the_way_there_but_not_for_long() {
+        let lead = Lead::new();
+        assert!(!lead.is_waited_for(false, START), "there is no master to lose");
+        lead.go_to(server(1), START);
+        assert!(!lead.is_waited_for(false, START), "nor at the start");
+        lead.expect_takeover(START);
+        assert!(lead.is_waited_for(true, START));
+        assert!(!lead.is_waited_for(true, START + TAKEOVER_WAIT));
+        lead.go_to(server(2), START);
+        assert!(lead.is_waited_for(false, START), "the way is new");
+        assert!(!lead.is_waited_for(true, START));
+        assert!(!lead.is_waited_for(false, START + TAKEOVER_WAIT));
+        assert!(lead.is_elsewhere(&server(1)) && !lead.is_elsewhere(&server(2)));
+    }
+}

@@ -1,0 +1,354 @@
+//! Follows the sentinels: asks all that the URL names who the master is, and listens to them.
+//!
+//! Once per process, on the control thread. What is made of the answers is `primary`'s; that the
+//! threads go where it leads is the lanes' and subscribers'. A master that was replaced in good
+//! order stays alive, and for about ten seconds, until it is made a replica, it goes on taking
+//! messages that are thrown away then: nothing but asking the sentinels tells.
+//!
+//! Messages are saved from the moment that a replica is chosen: that is said a tenth of a second
+//! before it is promoted, and the sentinels notice a second later that it has been. So publishing
+//! waits, and the chosen one is asked itself. If nobody listened to the sentinel that leads the
+//! failover (it is not in the URL), the answers to the questions show it.
+//!
+//! Whoever is connected to gets the password: so nobody is because one sentinel says so.
+
+use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, sync::Arc};
+
+use fred::prelude::{Config, Server};
+use redis_protocol::resp3::types::BytesFrame;
+use tokio::{
+    sync::Notify,
+    task::spawn_local,
+    time::{sleep, timeout},
+};
+
+use super::primary::{Opinion, View};
+use crate::{
+    broker::{
+        Shared,
+        redis::{
+            Process, Task,
+            net::{
+                connection::{Connection, ConnectionError, refusal},
+                connection_error::{address, told},
+                target,
+            },
+        },
+    },
+    clock,
+    limits::{REDIS_CONNECT_DEADLINE, SENTINEL_INTERVAL, TAKEOVER_LOOK_MAX, TAKEOVER_LOOK_PAUSE},
+    telemetry::seldom,
+};
+
+/// What sentinels publish when a replica was chosen, when it has taken over for the one that leads
+/// the failover, and when it has for the others.
+const CHOSEN: &str = "+selected-slave";
+const NEWS: [&str; 3] = [CHOSEN, "+promoted-slave", "+switch-master"];
+
+/// What the tasks share.
+struct Follower {
+    shared: Arc<Shared>,
+    /// With the sentinels' credentials.
+    config: Config,
+    service: String,
+    opinion: RefCell<Opinion>,
+    /// A replica that is to take over.
+    chosen: RefCell<Option<Server>>,
+    was_chosen: Notify,
+}
+
+/// Starts to follow; nothing where there are no sentinels.
+pub(crate) fn follow(shared: &Arc<Shared>) -> Vec<Task> {
+    let Some(target::Sentinels { config, service }) = target::sentinels(&shared.redis().config)
+    else {
+        return Vec::new();
+    };
+    let sentinels = config.server.hosts();
+    let follower = Rc::new(Follower {
+        shared: shared.clone(),
+        config,
+        service,
+        opinion: RefCell::new(Opinion::new(sentinels.len())),
+        chosen: RefCell::default(),
+        was_chosen: Notify::new(),
+    });
+    let mut tasks: Vec<Task> = (sentinels.into_iter().enumerate())
+        .map(|(index, server)| Task(spawn_local(follower.clone().keep_asking(index, server))))
+        .collect();
+    tasks.push(Task(spawn_local(follower.watch_chosen())));
+    tasks
+}
+
+impl Follower {
+    fn process(&self) -> &Process {
+        self.shared.redis()
+    }
+
+    /// Asks one sentinel again and again; never returns.
+    async fn keep_asking(self: Rc<Self>, index: usize, server: Server) {
+        loop {
+            let error = match self.session(index, &server).await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            tracing::debug!(%server, %error, "this sentinel is out of reach");
+            self.hear(index, None);
+            self.lacks_master(&format!("sentinel {}", told(&server, &error)));
+            sleep(SENTINEL_INTERVAL).await;
+        }
+    }
+
+    /// Says, as long as no master is believed in, what this sentinel adds to that.
+    fn lacks_master(&self, what: &str) {
+        if self.process().lead.master().is_none() {
+            let needed = self.opinion.borrow().needed();
+            self.shared.health_ref().out_of_reach(&format!(
+                "no master: {needed} of the sentinels in the URL have to name the same one; {what}"
+            ));
+        }
+    }
+
+    async fn session(&self, index: usize, server: &Server) -> Result<Infallible, ConnectionError> {
+        let mut connection = Connection::open(&self.config, server).await?;
+        // Confirmed or refused: who may not listen asks all the same.
+        connection.ask(&[["SUBSCRIBE"].as_slice(), &NEWS].concat()).await?;
+        loop {
+            let mut is_old = false;
+            let view = self.ask(&mut connection, &mut is_old);
+            let view = timeout(REDIS_CONNECT_DEADLINE, view).await;
+            let view = view.unwrap_or(Err(ConnectionError::Silent))?;
+            self.hear(index, view.clone().ok());
+            if !is_old {
+                self.news(&mut connection).await?;
+                // The others had time to say the same.
+                let what = match &view {
+                    Ok(view) => format!("names {}", address(&view.master)),
+                    Err(reason) => reason.clone(),
+                };
+                self.lacks_master(&format!("sentinel {}", told(server, &what)));
+            }
+        }
+    }
+
+    /// What the sentinel says, or why it names no master. `is_old` if something has happened
+    /// meanwhile.
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        is_old: &mut bool,
+    ) -> Result<Result<View, String>, ConnectionError> {
+        // Not the other way round: an epoch that is older than the master is heard again, one that
+        // is newer would make an old master a new one.
+        connection.command(&["SENTINEL", "MASTER", &self.service]);
+        connection.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.service]);
+        connection.command(&["SENTINEL", "REPLICAS", &self.service]);
+        connection.flush().await?;
+        let facts = self.answer(connection, is_old).await?;
+        let master = self.answer(connection, is_old).await?;
+        let replicas = replicas_in(&self.answer(connection, is_old).await?);
+        let view = config_epoch(&facts).zip(address_in(&master));
+        let view = view.map(|(epoch, master)| View { epoch, master, replicas });
+        Ok(view.ok_or_else(|| match refusal(&facts) {
+            Some(error) if error.starts_with("ERR unknown command") => {
+                format!("this is no sentinel ({error})")
+            }
+            Some(error) => format!("it names no master {:?} ({error})", self.service),
+            None => format!("it names no master {:?}", self.service),
+        }))
+    }
+
+    async fn answer(
+        &self,
+        connection: &mut Connection,
+        is_old: &mut bool,
+    ) -> Result<BytesFrame, ConnectionError> {
+        loop {
+            match connection.next_frame()? {
+                Some(BytesFrame::Push { data, .. }) => *is_old |= self.is_news(&data),
+                Some(frame) => return Ok(frame),
+                None => connection.read().await?,
+            }
+        }
+    }
+
+    /// Waits until it is time to ask again, or something has happened.
+    async fn news(&self, connection: &mut Connection) -> Result<(), ConnectionError> {
+        let mut pause = pin!(sleep(SENTINEL_INTERVAL));
+        loop {
+            while let Some(frame) = connection.next_frame()? {
+                if let BytesFrame::Push { data, .. } = frame
+                    && self.is_news(&data)
+                {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                read = connection.read() => read?,
+                () = &mut pause => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether a push says that something has happened to the master.
+    fn is_news(&self, push: &[BytesFrame]) -> bool {
+        let mut texts = push.iter().map(text);
+        let (Some(Some("message")), Some(Some(kind)), Some(Some(what))) =
+            (texts.next(), texts.next(), texts.next())
+        else {
+            return false;
+        };
+        if kind == CHOSEN
+            && let Some(chosen) = chosen_in(what, &self.service)
+            && self.opinion.borrow().knows(&chosen)
+            && self.process().lead.is_foreseeable(clock::now())
+        {
+            seldom!(info, "sentinels have chosen this replica to take over", server = %chosen);
+            self.process().lead.expect_takeover(clock::now());
+            *self.chosen.borrow_mut() = Some(chosen);
+            self.was_chosen.notify_one();
+        }
+        true
+    }
+
+    /// Looks whether replicas that were chosen have taken over; never returns.
+    async fn watch_chosen(self: Rc<Self>) {
+        loop {
+            self.was_chosen.notified().await;
+            let chosen = self.chosen.take();
+            if let Some(chosen) = chosen
+                && timeout(TAKEOVER_LOOK_MAX, self.promoted(&chosen)).await.is_ok()
+            {
+                let master = self.opinion.borrow_mut().foresee(&chosen);
+                self.go_to(master);
+            }
+        }
+    }
+
+    /// Resolves when `server` says that it is a master.
+    async fn promoted(&self, server: &Server) {
+        loop {
+            if let Err(error) = self.look_at(server).await {
+                // Also because sentinels have it drop its connections.
+                tracing::debug!(%server, %error, "this replica does not tell its role");
+            } else {
+                return;
+            }
+            sleep(TAKEOVER_LOOK_PAUSE).await;
+        }
+    }
+
+    async fn look_at(&self, server: &Server) -> Result<(), ConnectionError> {
+        let mut connection = Connection::open(&self.process().config, server).await?;
+        while !is_master(&connection.ask(&["ROLE"]).await?) {
+            sleep(TAKEOVER_LOOK_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    fn hear(&self, index: usize, view: Option<View>) {
+        let master = self.opinion.borrow_mut().hear(index, view, clock::now());
+        self.go_to(master);
+    }
+
+    fn go_to(&self, master: Option<Server>) {
+        let Some(master) = master else { return };
+        seldom!(info, "this is the master behind the sentinels", %master);
+        self.process().lead.go_to(master, clock::now());
+    }
+}
+
+fn text(frame: &BytesFrame) -> Option<&str> {
+    match frame {
+        BytesFrame::BlobString { data, .. } | BytesFrame::SimpleString { data, .. } => {
+            std::str::from_utf8(data).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The fact of this name among a server's.
+fn fact<'a>(facts: &'a BytesFrame, name: &str) -> Option<&'a str> {
+    match facts {
+        BytesFrame::Map { data, .. } => {
+            text(data.iter().find(|(known, _)| text(known) == Some(name))?.1)
+        }
+        BytesFrame::Array { data, .. } => {
+            let place = data.iter().position(|known| text(known) == Some(name))?;
+            text(data.get(place + 1)?)
+        }
+        _ => None,
+    }
+}
+
+/// `config-epoch` among a master's facts.
+fn config_epoch(facts: &BytesFrame) -> Option<u64> {
+    fact(facts, "config-epoch")?.parse().ok()
+}
+
+/// The replicas whose facts are told.
+fn replicas_in(answer: &BytesFrame) -> Vec<Server> {
+    let BytesFrame::Array { data, .. } = answer else { return Vec::new() };
+    let replica =
+        |facts| Some(Server::from((fact(facts, "ip")?, fact(facts, "port")?.parse().ok()?)));
+    data.iter().filter_map(replica).collect()
+}
+
+/// An address: host and port.
+fn address_in(answer: &BytesFrame) -> Option<Server> {
+    let BytesFrame::Array { data, .. } = answer else { return None };
+    let [host, port] = data.as_slice() else { return None };
+    Some(Server::from((text(host)?, text(port)?.parse().ok()?)))
+}
+
+/// The replica that was chosen for `service`: `slave NAME HOST PORT @ SERVICE HOST PORT`.
+fn chosen_in(what: &str, service: &str) -> Option<Server> {
+    let words: Vec<&str> = what.split(' ').collect();
+    let ["slave", _, host, port, "@", name, ..] = words.as_slice() else { return None };
+    (*name == service).then(|| Some(Server::from((*host, port.parse().ok()?))))?
+}
+
+pub(crate) fn is_master(role: &BytesFrame) -> bool {
+    let BytesFrame::Array { data, .. } = role else { return false };
+    data.first().and_then(text) == Some("master")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(text: &str) -> BytesFrame {
+        BytesFrame::BlobString { data: text.to_owned().into(), attributes: None }
+    }
+
+    fn array(texts: &[&str]) -> BytesFrame {
+        let data = texts.iter().map(|text| blob(text)).collect();
+        BytesFrame::Array { data, attributes: None }
+    }
+
+    #[test]
+    fn a_sentinels_answers_are_read() {
+        let map = [("name", "main"), ("config-epoch", "7"), ("port", "1")];
+        let data = map.iter().map(|(name, fact)| (blob(name), blob(fact))).collect();
+        assert_eq!(config_epoch(&BytesFrame::Map { data, attributes: None }), Some(7));
+        assert_eq!(config_epoch(&array(&["port", "1", "config-epoch", "7"])), Some(7));
+        for garbage in [&["config-epoch"][..], &["config-epoch", "x"], &["port", "1"]] {
+            assert_eq!(config_epoch(&array(garbage)), None);
+        }
+        assert_eq!(address_in(&array(&["::1", "7"])), Some(Server::from(("::1", 7))));
+        assert_eq!(address_in(&array(&["a", "70000"])), None);
+        assert_eq!(address_in(&BytesFrame::Null), None);
+        let replicas = vec![array(&["ip", "10.0.0.2", "port", "7"]), array(&["ip", "a"])];
+        let replicas = BytesFrame::Array { data: replicas, attributes: None };
+        assert_eq!(replicas_in(&replicas), [Server::from(("10.0.0.2", 7))]);
+    }
+
+    #[test]
+    fn only_a_replica_of_ours_is_chosen() {
+        let line = "slave 10.0.0.2:6380 10.0.0.2 6380 @ main 10.0.0.1 6379";
+        assert_eq!(chosen_in(line, "main"), Some(Server::from(("10.0.0.2", 6380))));
+        assert_eq!(chosen_in(line, "other"), None);
+        for garbage in ["", "slave a b", "slave a b x @ main", "master main 10.0.0.1 6379"] {
+            assert_eq!(chosen_in(garbage, "main"), None, "{garbage}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What a process knows by itself: what it did without Redis, and what it has put into Redis.
+//!
+//! Redis itself can't tell how much of it is whose, so each process holds its own publishers to
+//! what they may add. Pure: time comes in as a value.
+
+use super::stream_quotas::{self, Streams};
+use crate::{
+    broker::{
+        HistorySettings, Message, Principal, PublishError,
+        embedded::SlotsDone,
+        idempotency::{Answers, Id},
+        quota::Window,
+    },
+    clock::Millis,
+    limits::{
+        CHANNELS_BEGUN_DAY_MAX, CHANNELS_BEGUN_MAX, CHANNELS_BEGUN_SPAN, IDEMPOTENCY_TTL,
+        REDIS_META_TTL,
+    },
+    position::Position,
+};
+
+/// What a process knows by itself of what it did without Redis, and with it.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    pub(crate) slots: SlotsDone,
+    /// What became of messages with a key that did not surely go through Redis.
+    answers: Answers<Apart>,
+    /// Bytes of keys that Redis has from here.
+    keys: Window,
+    /// Channels that were begun from here.
+    begun: Window,
+    begun_in_a_day: Window,
+    /// Histories that are kept in Redis for those who publish here.
+    streams: Streams,
+}
+
+impl Alone {
+    pub(crate) fn new(history: HistorySettings, keys_bytes_max: usize) -> Self {
+        Self {
+            streams: Streams::new(history),
+            slots: SlotsDone::default(),
+            answers: Answers::default(),
+            keys: Window::new(keys_bytes_max, IDEMPOTENCY_TTL),
+            begun: Window::new(CHANNELS_BEGUN_MAX, CHANNELS_BEGUN_SPAN),
+            begun_in_a_day: Window::new(CHANNELS_BEGUN_DAY_MAX, REDIS_META_TTL),
+        }
+    }
+}
+
+/// What happened to a message outside of Redis' knowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// It was delivered here, and is never again. Said again when Redis is back, it goes there.
+    Local,
+    /// It may have gone through: here it must not be delivered as well.
+    InDoubt,
+}
+
+/// What of a message is too much for Redis now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// A key that it does not have yet.
+    pub(crate) keys: bool,
+    /// A channel that nobody has published to.
+    pub(crate) channels: bool,
+    /// What its history would grow by.
+    pub(crate) histories: bool,
+}
+
+/// What a message was charged before it was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Charged {
+    pub(crate) full: Full,
+    /// It may be its channel's first, and counts as that.
+    begins: bool,
+    stream: stream_quotas::Charge,
+}
+
+impl Full {
+    /// As the script takes it.
+    pub(crate) fn words(self) -> String {
+        let words = [("keys", self.keys), ("channels", self.channels)];
+        let words = words.into_iter().chain([("histories", self.histories)]);
+        words.filter(|(_, is_full)| *is_full).map(|(word, _)| word).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Alone {
+    pub(crate) fn apart(&mut self, id: &Id, now: Millis) -> Option<Apart> {
+        self.answers.first(id, now)
+    }
+
+    /// Charges a message that is about to be sent to Redis with its key.
+    ///
+    /// # Errors
+    /// When its key could not be remembered here if that came to be necessary.
+    pub(crate) fn charge(
+        &mut self,
+        message: &Message,
+        id: Option<&Id>,
+        now: Millis,
+    ) -> Result<Charged, PublishError> {
+        let Message { who, channel, data, .. } = message;
+        let who = *who;
+        let may_begin = self.begun.fits(who, 1, now) && self.begun_in_a_day.fits(who, 1, now);
+        let mut full = Full { keys: false, channels: !may_begin, histories: false };
+        if let Some(id) = id {
+            self.check_room(id, now)?;
+            full.keys = !self.keys.fits(who, id.cost(), now);
+            self.keys.take(who, id.cost(), now);
+        }
+        let begins = may_begin && !self.streams.has(channel);
+        if begins {
+            self.take_channel(who, now);
+        }
+        let stream = self.streams.charge(who, channel, data.len(), now);
+        full.histories = stream.is_none();
+        Ok(Charged { full, begins, stream: stream.unwrap_or_default() })
+    }
+
+    /// It was not added to Redis after all, nor was its key.
+    pub(crate) fn give_back(&mut self, message: &Message, id: Option<&Id>, charged: Charged) {
+        if let Some(id) = id {
+            self.keys.give_back(id.who, id.cost());
+        }
+        if charged.begins {
+            self.give_back_channel(message.who);
+        }
+        self.streams.refund(message.who, &message.channel, charged.stream);
+    }
+
+    /// It may be in Redis: so all of it counts.
+    pub(crate) fn in_doubt(&mut self, message: &Message, charged: Charged) {
+        self.streams.doubt(message.who, &message.channel, charged.stream);
+    }
+
+    fn take_channel(&mut self, who: Principal, now: Millis) {
+        self.begun.take(who, 1, now);
+        self.begun_in_a_day.take(who, 1, now);
+    }
+
+    fn give_back_channel(&mut self, who: Principal) {
+        self.begun.give_back(who, 1);
+        self.begun_in_a_day.give_back(who, 1);
+    }
+
+    /// A message is in Redis: the first of its channel counts, and its stream has so many `bytes`.
+    pub(crate) fn published(
+        &mut self,
+        message: &Message,
+        position: &Position,
+        bytes: usize,
+        charged: Charged,
+        now: Millis,
+    ) {
+        let Message { who, channel, data, .. } = message;
+        self.streams.settle((*who, channel, data.len()), charged.stream, bytes, now);
+        match (position.offset == 1, charged.begins) {
+            (true, false) => self.take_channel(*who, now),
+            (false, true) => self.give_back_channel(*who),
+            _ => {}
+        }
+    }
+
+    /// Whether a key can be remembered here.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub(crate) fn check_room(&mut self, id: &Id, now: Millis) -> Result<(), PublishError> {
+        let fits = self.answers.has_room(id, now) || self.answers.first(id, now).is_some();
+        if fits { Ok(()) } else { Err(PublishError::KeysFull) }
+    }
+
+    pub(crate) fn remember(&mut self, id: Id, apart: Apart, now: Millis) {
+        self.answers.remember(id, apart, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        broker::{
+            IdempotencyKey,
+            Principal::{Anonymous, Api},
+        },
+        channel::ChannelName,
+        limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
+        ws::Kind,
+    };
+
+    fn alone() -> Alone {
+        let ttl = std::time::Duration::from_secs(300);
+        let bytes = usize::MAX / 100;
+        let history =
+            HistorySettings { messages_max: 10, bytes_max: bytes, total_bytes_max: bytes, ttl };
+        Alone::new(history, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX)
+    }
+
+    fn message(who: Principal, key: Option<&str>) -> Message {
+        Message {
+            who,
+            channel: ChannelName::new("a").unwrap(),
+            kind: Kind::Text,
+            data: Bytes::new(),
+            key: key.map(|key| IdempotencyKey::new(key).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_publisher_adds_so_many_keys_to_redis_and_what_was_not_added_does_not_count() {
+        let (mut alone, now) = (alone(), Millis(0));
+        let charge = |alone: &mut Alone, who, key: &str, now| {
+            let message = message(who, Some(key));
+            alone.charge(&message, message.id().as_ref(), now).unwrap().full.keys
+        };
+        let once = message(Api, Some("again"));
+        let id = once.id().unwrap();
+        for _ in 0..1000 {
+            let charged = alone.charge(&once, Some(&id), now).unwrap();
+            assert!(!charged.full.keys);
+            alone.give_back(&once, Some(&id), charged);
+        }
+        let mut added = 0;
+        assert!(alone.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
+        while !charge(&mut alone, Anonymous, "other", now) {
+            added += id.cost();
+        }
+        assert!(added <= IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, "{added}");
+        assert!(!charge(&mut alone, Api, "other", now), "what one has used up, others have not");
+        let later = now + 2 * IDEMPOTENCY_TTL;
+        assert!(!charge(&mut alone, Anonymous, "other", later));
+    }
+
+    #[test]
+    fn a_publisher_begins_so_many_channels_and_goes_on_with_those_it_has() {
+        let (mut alone, now) = (alone(), Millis(0));
+        let at = |offset| Position { epoch: "e".into(), offset };
+        let anonymous = message(Anonymous, None);
+        let is_full = |alone: &mut Alone, message: &Message, now| {
+            let charged = alone.charge(message, None, now).unwrap();
+            alone.give_back(message, None, charged);
+            charged.full.channels
+        };
+        for _ in 0..CHANNELS_BEGUN_MAX / 4 * 3 {
+            for offset in [1, 2] {
+                let charged = alone.charge(&anonymous, None, now).unwrap();
+                assert!(!charged.full.channels || offset == 2);
+                alone.published(&anonymous, &at(offset), 0, charged, now);
+            }
+        }
+        assert!(is_full(&mut alone, &anonymous, now));
+        assert!(!is_full(&mut alone, &message(Api, None), now));
+        assert!(!is_full(&mut alone, &anonymous, now + 2 * CHANNELS_BEGUN_SPAN));
+    }
+
+    /// Regression: a channel counted when Redis had answered, and not at all if it did not.
+    #[test]
+    fn a_channel_counts_as_begun_while_its_first_message_is_on_its_way_and_when_it_is_in_doubt() {
+        let (mut alone, now) = (alone(), Millis(0));
+        let anonymous = message(Anonymous, None);
+        let mut charged = Vec::new();
+        loop {
+            let next = alone.charge(&anonymous, None, now).unwrap();
+            if next.full.channels {
+                alone.give_back(&anonymous, None, next);
+                break;
+            }
+            charged.push(next);
+        }
+        assert_eq!(charged.len(), CHANNELS_BEGUN_MAX / 4 * 3);
+        for one in &charged[1..] {
+            alone.in_doubt(&anonymous, *one);
+        }
+        assert!(alone.charge(&anonymous, None, now).unwrap().full.channels);
+        alone.give_back(&anonymous, None, charged[0]);
+        assert!(!alone.charge(&anonymous, None, now).unwrap().full.channels);
+    }
+
+    #[test]
+    fn a_publisher_begins_so_many_channels_in_a_day() {
+        let mut alone = alone();
+        let (api, first) = (message(Api, None), Position { epoch: "e".into(), offset: 1 });
+        let mut begun = 0;
+        for minutes in 0..24 * 60 {
+            let now = Millis(minutes * 60_000);
+            loop {
+                let charged = alone.charge(&api, None, now).unwrap();
+                if charged.full.channels {
+                    alone.give_back(&api, None, charged);
+                    break;
+                }
+                alone.published(&api, &first, 0, charged, now);
+                begun += 1;
+            }
+        }
+        assert_eq!(begun, CHANNELS_BEGUN_DAY_MAX / 4 * 3);
+    }
+}

@@ -1,0 +1,338 @@
+//! What a process's publishers keep in Redis' streams: pure.
+//!
+//! Each pays for what it says, whoever else publishes to the same channel. What is on its way
+//! counts as if it were there; once it is, the script says how large its channel's stream is, and
+//! nobody pays for more of it. All together stay within a bound, and each publisher within its
+//! share. Where a message has no room, its channel's stream goes, if it is the same publisher's,
+//! instead of growing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    broker::{HistorySettings, Principal, quota::Quota},
+    channel::ChannelName,
+    clock::Millis,
+    limits::{REDIS_HISTORIES_FACTOR, REDIS_MESSAGE_COST_BYTES, REDIS_STREAM_COST_BYTES},
+};
+
+/// The streams that were added to within their lives.
+///
+/// # Invariants
+/// - `bytes` is what all of `held` cost, by their publishers.
+/// - `order` holds each of them once, by its `turn`; who had no message for longest comes first.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    settings: HistorySettings,
+    bytes: Quota,
+    held: HashMap<ChannelName, Held>,
+    order: BTreeMap<u64, ChannelName>,
+    turns: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    by: BTreeMap<Principal, Own>,
+    last: Millis,
+    turn: u64,
+    /// The turn that it began with.
+    since: u64,
+}
+
+/// What a publisher has of a stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Own {
+    /// What is there.
+    settled: usize,
+    /// What is on its way: each message's charge, until it is refunded or settled.
+    pending: usize,
+}
+
+/// What a message was charged before it was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Charge {
+    bytes: usize,
+    /// Of which stream: one that was forgotten meanwhile has nothing of it any more.
+    since: u64,
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        self.by.values().map(|own| own.settled + own.pending).sum()
+    }
+
+    fn settled(&self) -> usize {
+        self.by.values().map(|own| own.settled).sum()
+    }
+
+    /// `who` has nothing on its way for `charge` any more; what that was.
+    fn take_off(&mut self, who: Principal, charge: Charge) -> usize {
+        let own = self.by.get_mut(&who).filter(|_| charge.since == self.since);
+        own.map_or(0, |own| {
+            own.pending -= charge.bytes;
+            charge.bytes
+        })
+    }
+
+    /// All that is there is no more than `cost`: the oldest is gone, nobody knows whose.
+    fn hold_to(&mut self, cost: usize) {
+        let settled = self.settled();
+        if settled > cost {
+            for own in self.by.values_mut() {
+                let left = own.settled as u128 * cost as u128 / settled as u128;
+                own.settled = usize::try_from(left).unwrap_or(cost);
+            }
+        }
+    }
+}
+
+impl Streams {
+    pub(crate) fn new(settings: HistorySettings) -> Self {
+        let most = settings.total_bytes_max.saturating_mul(REDIS_HISTORIES_FACTOR);
+        let (held, order) = (HashMap::new(), BTreeMap::new());
+        Self { settings, bytes: Quota::new(most), held, order, turns: 0 }
+    }
+
+    /// Whether the stream of `channel` is surely there.
+    pub(crate) fn has(&self, channel: &ChannelName) -> bool {
+        self.held.get(channel).is_some_and(|held| held.settled() > 0)
+    }
+
+    /// What a message of `who` to `channel` is charged; None if its stream may not grow.
+    pub(crate) fn charge(
+        &mut self,
+        who: Principal,
+        channel: &ChannelName,
+        payload: usize,
+        now: Millis,
+    ) -> Option<Charge> {
+        if !self.settings.is_on() {
+            return Some(Charge::default());
+        }
+        self.expire(now);
+        let stream = if self.held.contains_key(channel) { 0 } else { REDIS_STREAM_COST_BYTES };
+        let bytes = payload + REDIS_MESSAGE_COST_BYTES + stream;
+        self.bytes.fits(who, bytes).then(|| {
+            self.edit(channel, now, |held| {
+                held.by.entry(who).or_default().pending += bytes;
+                Charge { bytes, since: held.since }
+            })
+        })
+    }
+
+    /// A message that was charged was not added.
+    pub(crate) fn refund(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
+        if let Some(last) = self.held.get(channel).map(|held| held.last) {
+            self.edit(channel, last, |held| held.take_off(who, charge));
+        }
+    }
+
+    /// A message that was charged may have been added: so it counts.
+    pub(crate) fn doubt(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
+        if let Some(last) = self.held.get(channel).map(|held| held.last) {
+            self.edit(channel, last, |held| {
+                let bytes = held.take_off(who, charge);
+                held.by.entry(who).or_default().settled += bytes;
+            });
+        }
+    }
+
+    /// A message of `who`, of so many bytes of `payload`, was added to the stream of `channel`,
+    /// which holds `bytes` now; none, if it was ended instead.
+    pub(crate) fn settle(
+        &mut self,
+        (who, channel, payload): (Principal, &ChannelName, usize),
+        charge: Charge,
+        bytes: usize,
+        now: Millis,
+    ) {
+        if !self.settings.is_on() {
+            return;
+        }
+        self.edit(channel, now, |held| {
+            held.take_off(who, charge);
+            let message = payload + REDIS_MESSAGE_COST_BYTES;
+            let others = held.settled();
+            let own = held.by.entry(who).or_default();
+            own.settled += message.max((message + REDIS_STREAM_COST_BYTES).saturating_sub(others));
+            held.hold_to(if bytes > 0 { bytes + REDIS_STREAM_COST_BYTES } else { 0 });
+        });
+    }
+
+    /// Changes what is known of `channel`, which is the one used last then.
+    fn edit<R>(
+        &mut self,
+        channel: &ChannelName,
+        last: Millis,
+        change: impl FnOnce(&mut Held) -> R,
+    ) -> R {
+        self.turns += 1;
+        let turn = self.turns;
+        let begun = || Held { by: BTreeMap::new(), last, turn, since: turn };
+        let held = self.remove(channel).unwrap_or_else(begun);
+        let mut held = Held { last, turn, ..held };
+        let changed = change(&mut held);
+        if held.bytes() > 0 {
+            for (who, own) in &held.by {
+                self.bytes.take(*who, own.settled + own.pending);
+            }
+            self.order.insert(turn, channel.clone());
+            self.held.insert(channel.clone(), held);
+        }
+        changed
+    }
+
+    fn remove(&mut self, channel: &ChannelName) -> Option<Held> {
+        let held = self.held.remove(channel)?;
+        for (who, own) in &held.by {
+            self.bytes.give_back(*who, own.settled + own.pending);
+        }
+        self.order.remove(&held.turn);
+        Some(held)
+    }
+
+    /// Forgets streams whose lives are over.
+    fn expire(&mut self, now: Millis) {
+        while let Some((_, channel)) = self.order.first_key_value() {
+            let is_over = |held: &Held| now - held.last >= self.settings.ttl;
+            if !self.held.get(channel).is_none_or(is_over) {
+                return;
+            }
+            let channel = channel.clone();
+            self.remove(&channel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use Principal::{Anonymous, Api};
+
+    const TTL: Duration = Duration::from_secs(300);
+    const MIB: usize = 1024 * 1024;
+    const START: Millis = Millis(1_000);
+
+    /// Room for 40 MiB, and for 30 MiB of each.
+    fn streams() -> Streams {
+        let total_bytes_max = 40 * MIB / REDIS_HISTORIES_FACTOR;
+        let bytes_max = total_bytes_max;
+        Streams::new(HistorySettings { messages_max: 10, bytes_max, total_bytes_max, ttl: TTL })
+    }
+
+    fn name(number: usize) -> ChannelName {
+        ChannelName::new(&format!("c{number}")).unwrap()
+    }
+
+    /// Says something of one MiB; the stream has `bytes` then. Whether it was charged.
+    fn say(
+        streams: &mut Streams,
+        who: Principal,
+        number: usize,
+        bytes: usize,
+        now: Millis,
+    ) -> bool {
+        let charge = streams.charge(who, &name(number), MIB, now);
+        let message = (who, &name(number), MIB);
+        streams.settle(message, charge.unwrap_or_default(), bytes, now);
+        charge.is_some()
+    }
+
+    /// How many channels of one MiB `who` can add at `now`.
+    fn fill(streams: &mut Streams, who: Principal, first: usize, now: Millis) -> usize {
+        let mut add = |number: usize| {
+            let name = name(first + number);
+            let Some(charge) = streams.charge(who, &name, MIB, now) else { return false };
+            streams.settle((who, &name, MIB), charge, MIB + REDIS_MESSAGE_COST_BYTES, now);
+            true
+        };
+        (0..100).take_while(|&number| add(number)).count()
+    }
+
+    #[test]
+    fn a_publisher_fills_its_share_until_what_it_filled_is_over() {
+        let mut streams = streams();
+        assert_eq!(fill(&mut streams, Anonymous, 0, START), 29);
+        assert_eq!(fill(&mut streams, Api, 100, START), 10, "that is left to others");
+        // One that is added to lives on, whoever else is forgotten.
+        say(&mut streams, Anonymous, 3, 2 * MIB, START + TTL / 2);
+        assert_eq!(fill(&mut streams, Anonymous, 200, START + TTL * 9 / 10), 0);
+        assert_eq!(fill(&mut streams, Anonymous, 200, START + TTL), 27);
+        assert_eq!(fill(&mut streams, Anonymous, 300, START + 3 * TTL), 29);
+        assert_eq!((streams.held.len(), streams.order.len()), (29, 29));
+    }
+
+    #[test]
+    fn what_a_stream_holds_is_what_counts_and_one_that_went_makes_room() {
+        let mut streams = streams();
+        for _ in 0..1_000 {
+            assert!(say(&mut streams, Api, 0, 2 * MIB, START), "its size is what it was");
+        }
+        assert_eq!(fill(&mut streams, Api, 1, START), 27);
+        assert!(!say(&mut streams, Api, 0, 0, START), "it does not grow any more, and goes");
+        assert_eq!(fill(&mut streams, Api, 50, START), 2);
+        let later = START + 2 * TTL;
+        let charge = streams.charge(Api, &name(50), MIB, later).unwrap();
+        streams.refund(Api, &name(50), charge);
+        assert_eq!((streams.held.len(), streams.bytes.all()), (0, 0));
+    }
+
+    /// Regression: the answer to one message wiped the charges of those behind it, and their
+    /// refunds took off what was really there.
+    #[test]
+    fn an_answer_settles_its_own_message_and_none_that_is_on_its_way() {
+        let mut streams = streams();
+        let channel = name(0);
+        assert!(say(&mut streams, Api, 0, MIB, START));
+        let before = streams.bytes.all();
+        let small = streams.charge(Api, &channel, 10, START).unwrap();
+        let known = streams.charge(Api, &channel, 20 * MIB, START).unwrap();
+        let doubtful = streams.charge(Api, &channel, MIB, START).unwrap();
+        streams.settle((Api, &channel, 10), small, 2 * MIB, START);
+        let charged: usize = [small, known, doubtful].iter().map(|charge| charge.bytes).sum();
+        assert_eq!(streams.bytes.all(), before + charged, "the others are on their way");
+        streams.refund(Api, &channel, known);
+        streams.doubt(Api, &channel, doubtful);
+        let costs = [10, MIB].map(|payload| payload + REDIS_MESSAGE_COST_BYTES);
+        assert_eq!(streams.bytes.all(), before + costs.iter().sum::<usize>());
+        // One that is answered after its stream was forgotten has no part in the next one.
+        let late = streams.charge(Api, &channel, MIB, START).unwrap();
+        let then = START + 2 * TTL;
+        let next = streams.charge(Api, &channel, 5, then).unwrap();
+        streams.refund(Api, &channel, late);
+        assert_eq!(streams.bytes.all(), next.bytes);
+    }
+
+    /// Regression: a channel that somebody with more rights had published to once was all theirs,
+    /// and so was the share that others filled in it.
+    #[test]
+    fn each_publisher_pays_for_what_it_says_in_a_channel_of_several() {
+        let mut streams = streams();
+        let rooms = 1000;
+        for room in 0..rooms {
+            let charge = streams.charge(Api, &name(room), 10, START).unwrap();
+            streams.settle((Api, &name(room), 10), charge, 138, START);
+        }
+        let announced = streams.bytes.all();
+        let mut said = 0;
+        for room in 0..rooms {
+            said += usize::from(say(&mut streams, Anonymous, room, MIB + 300, START));
+        }
+        assert_eq!(said, 29, "its own share");
+        // What is kept past it, since the channels are not its own, is not taken from others.
+        let left = (10 * MIB - announced) / (MIB + 5000);
+        assert_eq!(fill(&mut streams, Api, 5000, START), left);
+    }
+
+    #[test]
+    fn who_fills_a_stream_pays_for_all_of_it_in_the_end() {
+        let mut streams = streams();
+        assert!(say(&mut streams, Api, 0, 2 * MIB, START));
+        for _ in 0..30 {
+            assert!(say(&mut streams, Anonymous, 0, 2 * MIB, START));
+        }
+        assert!(streams.held[&name(0)].by[&Api].settled < 10);
+        assert_eq!(streams.bytes.all(), 2 * MIB + REDIS_STREAM_COST_BYTES - 1);
+    }
+}

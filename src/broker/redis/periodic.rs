@@ -1,0 +1,104 @@
+//! The periodic message: once per slot for the whole cluster, or per process without Redis.
+//!
+//! A process sees to a slot once, whatever way it goes: it marks the slot before it claims it in
+//! Redis or delivers it locally, and takes the mark back only when Redis said that its clock is
+//! in another slot, or when the message surely went nowhere. So a slot whose claim got no
+//! answer, or that was delivered locally, is never claimed afterwards.
+
+use super::{
+    RedisBroker,
+    protocol::replies::{self, Claim},
+    publish::Outcome,
+};
+use crate::{
+    broker::{
+        Message, Principal, PublishError, Receipt, Slot, SlotOutcome,
+        embedded::{slot_at, unix_ms},
+    },
+    ws::Kind,
+};
+
+/// Once to learn Redis' clock, once to claim, once more if a slot has just begun.
+const CLAIMS_MAX: u32 = 3;
+
+impl RedisBroker {
+    pub(crate) async fn publish_slot(&self, slot: Slot) -> SlotOutcome {
+        let published = self.see_to_slot(&slot).await;
+        let (_, next_slot_in_ms) = slot_at(slot.interval_ms, self.redis_unix_ms());
+        SlotOutcome { published, next_slot_in_ms }
+    }
+
+    async fn see_to_slot(&self, slot: &Slot) -> Result<Option<Receipt>, PublishError> {
+        for _ in 0..CLAIMS_MAX {
+            let (number, _) = slot_at(slot.interval_ms, self.redis_unix_ms());
+            let Some(mark) = self.mark(slot, number) else { return Ok(None) };
+            match self.claim(slot, number).await {
+                Outcome::Done(Claim::Sent(position)) => {
+                    return Ok(Some(Receipt::Cluster(position)));
+                }
+                Outcome::Done(Claim::Taken) => return Ok(None),
+                // The clock is corrected now; look again which slot it is.
+                Outcome::Done(Claim::Other) => self.unmark(slot, mark),
+                Outcome::InDoubt => return Err(PublishError::Unconfirmed),
+                Outcome::NotSent => {
+                    let delivered = self.deliver_slot_locally(slot);
+                    if delivered.is_err() {
+                        self.unmark(slot, mark);
+                    }
+                    return delivered;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn claim(&self, slot: &Slot, number: u64) -> Outcome<Claim> {
+        let process = self.process();
+        let names = &process.names;
+        let mut keys = names.keys(&slot.channel);
+        keys.push(names.slot(&slot.channel, slot.interval_ms));
+        let mut args = process.stamp_args(Principal::Api, &slot.channel, Kind::Text, &slot.data);
+        args.push(slot.interval_ms.max(1).to_string().into());
+        args.push(number.to_string().into());
+        let script = &process.scripts.publish_once;
+        let asked_ms = unix_ms();
+        let is_sent = |(claim, _): &(Claim, u64)| matches!(claim, Claim::Sent(_));
+        match self.run(script, &slot.channel, (keys, args), replies::claim, is_sent).await {
+            Outcome::Done((claim, redis_ms)) => {
+                let ours_ms = asked_ms.midpoint(unix_ms());
+                let ahead_ms = redis_ms.cast_signed() - ours_ms.cast_signed();
+                self.link.shared.health_ref().set_clock_ahead_ms(ahead_ms);
+                Outcome::Done(claim)
+            }
+            Outcome::NotSent => Outcome::NotSent,
+            Outcome::InDoubt => Outcome::InDoubt,
+        }
+    }
+
+    /// Redis' clock as far as it is known; ours before it ever answered.
+    fn redis_unix_ms(&self) -> u64 {
+        unix_ms().saturating_add_signed(self.link.shared.health_ref().clock_ahead_ms())
+    }
+
+    /// Takes the slot for this call; None if this process has seen to it. The mark is what
+    /// [`Self::unmark`] needs.
+    fn mark(&self, slot: &Slot, number: u64) -> Option<Option<u64>> {
+        let mut turn = self.process().local.turn();
+        let before = turn.state.slots.newest(slot);
+        if turn.state.slots.is_done(slot, number) {
+            return None;
+        }
+        turn.state.slots.set_done(slot, number);
+        Some(before)
+    }
+
+    fn unmark(&self, slot: &Slot, before: Option<u64>) {
+        self.process().local.turn().state.slots.take_back(slot, before);
+    }
+
+    fn deliver_slot_locally(&self, slot: &Slot) -> Result<Option<Receipt>, PublishError> {
+        let Slot { channel, data, .. } = slot.clone();
+        let message = Message { who: Principal::Api, channel, kind: Kind::Text, data, key: None };
+        self.publish_locally(message).map(Some)
+    }
+}

@@ -1,0 +1,11 @@
+//! What this process and Redis say to each other: the names of keys and channels, the scripts and
+//! their arguments, how a publication is wrapped, and how answers and refusals are read. Nothing
+//! here connects to anything.
+
+pub(super) mod envelope;
+pub(super) mod keys;
+pub(super) mod refusal;
+pub(super) mod replies;
+pub(super) mod scripts;
+mod stamping;
+mod trial;

@@ -1,0 +1,297 @@
+//! What Redis answers, to the scripts above all, read with suspicion: pure.
+//!
+//! Anyone with access can write our keys by hand. What is not as the scripts write it is an
+//! error, or (an entry of a stream) left out; nothing here panics or believes.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use fred::{
+    error::{Error, ErrorKind},
+    types::Value,
+};
+
+use super::envelope;
+use crate::{
+    broker::{
+        Position,
+        history::{Kept, Stamped},
+        redis::recovery::era::Eras,
+    },
+    limits::{REDIS_BEGINNING_BYTES, RETIRED_EPOCHS_MAX},
+    position::{is_empty_epoch, is_epoch, offset_in},
+};
+
+/// What became of a slot inside Redis.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Redis' clock is in another slot; nothing happened.
+    Other,
+    /// Someone had it.
+    Taken,
+    /// It was ours, and the notice went out.
+    Sent(Position),
+}
+
+/// How a script's note begins that something in Redis was not as scripts write it.
+pub(crate) const NOTED: &str = "anew: ";
+
+/// Takes off a script's note, if there is one.
+pub(crate) fn note(answer: Value) -> (Value, Option<String>) {
+    let Value::Array(mut parts) = answer else { return (answer, None) };
+    let last = parts.last().and_then(|last| last.as_bytes_str());
+    let note = last.and_then(|last| last.strip_prefix(NOTED).map(ToOwned::to_owned));
+    if note.is_some() {
+        parts.pop();
+    }
+    (Value::Array(parts), note)
+}
+
+/// Where a channel stands in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) position: Position,
+    /// The newest message's; 0 if there is none.
+    pub(crate) nonce: u64,
+    /// What was over before it, as far as is known: at each time the ends of some histories, the
+    /// newest first.
+    pub(crate) ended: Vec<Vec<Ended>>,
+}
+
+/// Where a history had got to, as some process knew when it ended an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) position: Position,
+    pub(crate) nonce: u64,
+}
+
+/// What the stream of a channel held.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) standing: Standing,
+    /// Milliseconds that the stream still lives; negative if there is none.
+    pub(crate) lives_ms: i64,
+    /// In order.
+    pub(crate) messages: Vec<Stamped>,
+}
+
+/// What became of a message inside Redis.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stamp {
+    /// It is published, and the channel's stream has so many bytes; or there was one, and it has
+    /// ended.
+    New { position: Position, bytes: usize, has_ended: bool },
+    /// It was before, with its key.
+    Known(Position),
+    /// It is not: there must be no new key.
+    KeysFull,
+    /// It is not: there must be no new channel.
+    ChannelsFull,
+}
+
+/// Reads the answer of the publishing script, and of its trial.
+pub(crate) fn stamp(value: Value) -> Result<Stamp, Error> {
+    let mut parts = Parts::of_stamp(value)?;
+    let first: String = parts.next()?.convert()?;
+    let Ok(offset) = parts.next() else {
+        return match first.as_str() {
+            "keys" => Ok(Stamp::KeysFull),
+            "channels" => Ok(Stamp::ChannelsFull),
+            _ => Err(unexpected("a word that no script says")),
+        };
+    };
+    let position = Parts::new(Value::Array(vec![first.into(), offset])).position()?;
+    let third: String = parts.next()?.convert()?;
+    match (third.as_str(), third.parse()) {
+        (_, Ok(bytes)) => Ok(Stamp::New { position, bytes, has_ended: false }),
+        ("ended", _) => Ok(Stamp::New { position, bytes: 0, has_ended: true }),
+        ("known", _) => Ok(Stamp::Known(position)),
+        _ => Err(unexpected("a word that no script says")),
+    }
+}
+
+/// Reads the position of a message.
+pub(crate) fn position(value: Value) -> Result<Position, Error> {
+    Parts::of_stamp(value)?.position()
+}
+
+/// Reads the answer of the slot script: the outcome, and Redis' time in milliseconds.
+pub(crate) fn claim(value: Value) -> Result<(Claim, u64), Error> {
+    let mut parts = Parts::new(value);
+    let outcome: String = parts.next()?.convert()?;
+    let now_ms: u64 = parts.next()?.convert()?;
+    let claim = match outcome.as_str() {
+        "other" => Claim::Other,
+        "taken" => Claim::Taken,
+        _ => Claim::Sent(parts.position()?),
+    };
+    Ok((claim, now_ms))
+}
+
+/// Reads where a channel stands.
+pub(crate) fn standing(value: Value) -> Result<Standing, Error> {
+    Parts::new(value).standing()
+}
+
+/// Reads where a channel stands, and its stream if there is something of it; None if nobody has
+/// published to it.
+pub(crate) fn standing_and_history(
+    value: Value,
+) -> Result<Option<(Standing, Option<Read>)>, Error> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let mut parts = Parts::new(value);
+    let standing = parts.standing()?;
+    let read = match parts.0.len() {
+        0 => None,
+        _ => Some(parts.read(standing.clone())?),
+    };
+    Ok(Some((standing, read)))
+}
+
+/// Reads the eras that count.
+pub(crate) fn eras(value: Value) -> Result<Eras, Error> {
+    let text: String = value.convert()?;
+    let is_era = |era: &&str| is_epoch(era) && is_empty_epoch(era);
+    let mut eras = text.split(' ').filter(is_era).map(Arc::from);
+    let current = eras.next().ok_or_else(|| unexpected("the stored era is none"))?;
+    Ok(Eras { current, before: eras.next() })
+}
+
+/// Reads a stream; None if Redis does not know the channel.
+pub(crate) fn read(value: Value) -> Result<Option<Read>, Error> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let mut parts = Parts::new(value);
+    let standing = parts.standing()?;
+    parts.read(standing).map(Some)
+}
+
+/// Reads what became of the lease: None if it is ours, else the milliseconds until it is free.
+pub(crate) fn lease(value: Value) -> Result<Option<u64>, Error> {
+    let mut parts = Parts::new(value);
+    let is_ours: i64 = parts.next()?.convert()?;
+    let free_in_ms = parts.next()?.convert()?;
+    Ok((is_ours == 0).then_some(free_in_ms))
+}
+
+/// `[OFFSET-NONCE, [k, KIND, d, PAYLOAD, p, PREVIOUS]]`.
+fn message(epoch: &Arc<str>, entry: Value) -> Option<Stamped> {
+    let mut parts = Parts::new(entry);
+    let id: String = parts.next().ok()?.convert().ok()?;
+    let (offset, nonce) = id.split_once('-')?;
+    let mut fields = Parts::new(parts.next().ok()?);
+    let mut field = |name: &str| {
+        let found: String = fields.next().ok()?.convert().ok()?;
+        (found == name).then_some(())?;
+        fields.next().ok()
+    };
+    let letter: String = field("k")?.convert().ok()?;
+    let data: Bytes = field("d")?.convert().ok()?;
+    let previous: String = field("p")?.convert().ok()?;
+    let kind = envelope::kind_of(&letter, &data)?;
+    let kept = Kept { kind, data, nonce: offset_in(nonce)? };
+    let position = Position { epoch: epoch.clone(), offset: offset_in(offset)? };
+    let previous = offset_in(&previous)?;
+    (position.offset > 0).then_some(Stamped { position, previous, kept })
+}
+
+/// `EPOCH:OFFSET:NONCE`; what else is written there is left out.
+fn ended_at(text: &str) -> Option<Ended> {
+    let (position, nonce) = text.rsplit_once(':')?;
+    Some(Ended { position: position.parse().ok()?, nonce: offset_in(nonce)? })
+}
+
+/// The elements of an array, one after another.
+struct Parts(std::vec::IntoIter<Value>);
+
+impl Parts {
+    fn new(value: Value) -> Self {
+        Self(value.into_array().into_iter())
+    }
+
+    /// Something else in Redis' place may answer anything: that is told.
+    fn of_stamp(value: Value) -> Result<Self, Error> {
+        if matches!(&value, Value::Array(parts) if !parts.is_empty()) {
+            return Ok(Self::new(value));
+        }
+        let got = match &value {
+            Value::Null => "nil".to_owned(),
+            Value::Array(_) => "an array with nothing in it".to_owned(),
+            Value::Integer(number) => format!("the number {number}"),
+            other => match other.as_bytes() {
+                Some(text) => format!("the text {:?}", beginning(text)),
+                None => "something else".to_owned(),
+            },
+        };
+        Err(unexpected(format!("expected an array of epoch and offset, got {got}")))
+    }
+
+    fn next(&mut self) -> Result<Value, Error> {
+        self.0.next().ok_or_else(|| unexpected("a short answer"))
+    }
+
+    fn position(&mut self) -> Result<Position, Error> {
+        let epoch: String = self.next()?.convert()?;
+        if !is_epoch(&epoch) || is_empty_epoch(&epoch) {
+            return Err(unexpected("the stored epoch is none"));
+        }
+        Ok(Position { epoch: epoch.into(), offset: self.number()? })
+    }
+
+    /// An offset or a nonce: scripts answer with their digits.
+    fn number(&mut self) -> Result<u64, Error> {
+        let number = self.next()?.into_string();
+        let number = number.and_then(|number| offset_in(&number));
+        number.ok_or_else(|| unexpected("a stored number is none"))
+    }
+
+    fn standing(&mut self) -> Result<Standing, Error> {
+        let (position, nonce) = (self.position()?, self.number()?);
+        let ended: String = self.next()?.convert()?;
+        let at_once = |ends: &str| ends.split(',').filter_map(ended_at).collect();
+        let ended = ended.split(' ').take(RETIRED_EPOCHS_MAX).map(at_once).collect();
+        Ok(Standing { position, nonce, ended })
+    }
+
+    fn read(&mut self, standing: Standing) -> Result<Read, Error> {
+        let lives_ms = self.next()?.convert()?;
+        let newest_first = self.next()?.into_array().into_iter();
+        let epoch = &standing.position.epoch;
+        let mut messages: Vec<Stamped> =
+            newest_first.filter_map(|entry| message(epoch, entry)).collect();
+        messages.reverse();
+        Ok(Read { standing, lives_ms, messages })
+    }
+}
+
+fn unexpected(what: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Protocol, what)
+}
+
+fn beginning(text: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&text[..text.len().min(REDIS_BEGINNING_BYTES)])
+}
+
+/// Whether the error is Redis' own answer: its first word is a code in capitals.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    let word = error.details().split(' ').next().unwrap_or_default();
+    word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// Whether another server of a cluster has the keys, or will have them in a moment.
+pub(crate) fn is_redirection(error: &Error) -> bool {
+    ["MOVED ", "ASK ", "TRYAGAIN"].iter().any(|code| error.details().starts_with(code))
+}
+
+/// Whether the server cannot write any more and another one may.
+pub(crate) fn is_demoted(error: &Error) -> bool {
+    ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN"]
+        .iter()
+        .any(|code| error.details().starts_with(code))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Trials of publishing: what Redis, a renamed command or a right would keep from being published.
+//!
+//! A trial does what publishing does, by the same function of the scripts, on keys of its own that
+//! are gone at its end, and on a channel that nobody hears. So who is idle notices, too.
+
+use bytes::Bytes;
+use fred::types::Value;
+
+use super::keys::Trial;
+use crate::{
+    broker::{Principal, redis::process::Process},
+    channel::ChannelName,
+    ws::Kind,
+};
+
+/// Whether a message would be taken now. `KEYS`: the trial's own meta, stream and idempotency key,
+/// which are gone at the end; then meta and stream that are meant. `ARGV`: as in
+/// [`super::stamping::STAMP`], the channel being the trial's own; then the channel that is meant.
+/// Answers as publishing does.
+pub(crate) const TRIAL: &str = r"
+local refused = may_not_send(ARGV[11])
+if refused then return refused end
+-- Where Redis can be asked, what the user may do with the keys that are meant.
+local meta, stream, is_asked = KEYS[4], KEYS[5], false
+local needed = {
+  {'GET', meta}, {'SET', meta, '', 'XX'}, {'HMGET', meta, 'epoch'}, {'HSET', meta, 'nonce', '0'},
+  {'HINCRBY', meta, 'offset', '1'}, {'PEXPIRE', meta, '1'}, {'DEL', meta}, {'DEL', stream},
+}
+local is_kept = ARGV[7] ~= '0'
+if is_kept then
+  for _, words in ipairs({
+    {'XADD', stream, '*', 'k', 't'}, {'PEXPIRE', stream, '1'}, {'PTTL', stream},
+    {'XDEL', stream, '0-0'}, {'XSETID', stream, '0-0'},
+  }) do needed[#needed + 1] = words end
+end
+for _, words in ipairs(needed) do
+  local knows, allowed = pcall(redis.acl_check_cmd, unpack(words))
+  is_asked = is_asked or knows
+  if knows and not allowed then
+    return redis.error_reply('NOPERM no permission to publish (' .. words[1] .. ')')
+  end
+end
+-- Before anything is there: without these it could not be taken away. The first that writes is one
+-- that a full memory refuses: after it a full memory is no reason any more.
+local function begin()
+  local first = {
+    {'SET', KEYS[3], '', 'XX'}, {'PEXPIRE', KEYS[1], '1'}, {'DEL', KEYS[1]}, {'DEL', KEYS[2]},
+    {'GET', KEYS[3]},
+  }
+  for _, words in ipairs(first) do
+    local answer = try(unpack(words))
+    if is_refusal(answer) then return answer end
+  end
+end
+local function is_right(answer)
+  local text = answer.err
+  return string.find(text, 'NOPERM', 1, true) or string.find(text, 'user executing', 1, true)
+end
+local function send(message)
+  local sent = try(SEND, ARGV[1], message)
+  -- The trial's own channel is nobody's.
+  if is_refusal(sent) and is_right(sent) then return 0 end
+  return sent
+end
+local done
+refused = begin()
+if not refused then
+  done, refused = stamp_with(send)
+  if done then
+    local id = done[2] .. '-' .. ARGV[6]
+    for _, words in ipairs({{'XDEL', KEYS[2], id}, {'XSETID', KEYS[2], id}}) do
+      local answer = is_kept and try(unpack(words))
+      if is_refusal(answer) then refused = refused or answer end
+    end
+  end
+  try('DEL', KEYS[2])
+  try('DEL', KEYS[1])
+end
+-- All that is meant was asked for: only the trial's own keys are not allowed.
+if refused and not (is_asked and is_right(refused)) then return refused end
+return done or {ARGV[4], '0', '0'}
+";
+
+impl Process {
+    /// What a trial of publishing to `meant` takes, or to nobody's channel, under the hash tag
+    /// `name`: keys and arguments.
+    pub(crate) fn trial(
+        &self,
+        name: &str,
+        meant: Option<&ChannelName>,
+    ) -> (Vec<String>, Vec<Value>) {
+        let Trial { keys: own, channel } = self.names.trial(name);
+        let (meant_keys, meant_channel) = match meant {
+            Some(meant) => (self.names.keys(meant), self.names.channel(meant)),
+            None => (own[..2].to_vec(), channel.clone()),
+        };
+        let keys = own.into_iter().chain(meant_keys).collect();
+        let mut args = self.stamp_args_on(Principal::Api, channel, Kind::Text, &Bytes::new());
+        args.push(meant_channel.into());
+        (keys, args)
+    }
+
+    /// A trial with no channel, as a command.
+    pub(crate) fn trial_words(&self, name: &str) -> Vec<String> {
+        let (keys, args) = self.trial(name, None);
+        let head = ["EVAL".to_owned(), self.scripts.trial.source.clone(), keys.len().to_string()];
+        let args = args.into_iter().map(|arg| arg.into_string().unwrap_or_default());
+        head.into_iter().chain(keys).chain(args).collect()
+    }
+}

@@ -1,0 +1,211 @@
+//! What does not simply follow is believed only as far as Redis' own position agrees.
+//!
+//! Anyone who may publish can say that a message has whatever offset, epoch and nonce. One that
+//! claims to be far ahead would hide all that comes after it; one that claims another history would
+//! end the present one. So Redis is asked first: what it does not know of costs nobody anything.
+
+use std::sync::Arc;
+
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    broker::{
+        Missed,
+        history::Fed,
+        redis::{
+            commands::command_connection::CallError,
+            net::connection::ConnectionError,
+            protocol::replies::{Ended, Standing},
+            pubsub::subscriber::Subscriber,
+            recovery::{
+                sequence::{Lag, Stamp, Track, Verdict},
+                stream_reader::Span,
+            },
+        },
+    },
+    channel::ChannelName,
+    clock,
+    limits::{REDIS_RECONNECT_DELAY, REPAIR_DEADLINE},
+    position::Position,
+    telemetry::seldom,
+};
+
+/// What a message is, as far as Redis agrees.
+pub(crate) struct Judged {
+    pub(crate) verdict: Verdict,
+    /// The nonce of the newest message before it, if one is known.
+    pub(crate) newest: Option<u64>,
+    /// Something that was acknowledged before its epoch began has surely not been here.
+    pub(crate) sure: bool,
+}
+
+/// What becomes of a message that does not simply follow.
+enum Doubt {
+    /// Redis knows of it, as far as can be told. `lacks`: see [`Judged::sure`].
+    Believed { lacks: bool },
+    /// It is none of Redis', or it is here: this shard is where Redis is.
+    Settled,
+}
+
+impl Subscriber {
+    /// Something was acknowledged and is lost, and is none of the present history's.
+    pub(crate) fn unnamed(&self, channel: &ChannelName, name: &str) {
+        let last = self.with_track(name, |track| track.last().map(|(last, _)| last.clone()));
+        if let Some(Some(Position { epoch, offset })) = last {
+            let (from, to) = (offset + 1, Some(offset));
+            let missed = Missed { epoch: Some(epoch), from, to, sure: true };
+            self.gap(channel, missed);
+        }
+    }
+
+    /// Whether something surely was acknowledged that has not been here, before Redis came to
+    /// `epoch`: as Redis remembers, which ended some, or the other shards.
+    pub(crate) fn lacks(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        epoch: &Arc<str>,
+        ended: &[Vec<Ended>],
+    ) -> bool {
+        let process = self.link.process();
+        let heard = process.ends(channel, epoch);
+        let was_here = |Ended { position, nonce }: &Ended| {
+            process.nonce_at(channel, &position.epoch, position.offset) == Some(*nonce)
+        };
+        let lacks = |track: &mut Track| {
+            // What others here hear late of an epoch that is over shows in none of its ends.
+            track.lacks(ended, was_here) || track.lacks(&heard, |_| true)
+        };
+        self.with_track(name, lacks) == Some(true)
+    }
+
+    /// Judges a message, and asks Redis about one that does not simply follow; None: there is
+    /// nothing more to do about it.
+    pub(crate) async fn judge_message(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        stamp: &Stamp<'_>,
+    ) -> Result<Option<Judged>, ConnectionError> {
+        let known = |offset| self.link.process().nonce_at(channel, stamp.epoch, offset);
+        let judge = || {
+            self.with_track(name, |track| {
+                (track.judge(stamp, clock::now(), known), track.last().map(|(_, nonce)| nonce))
+            })
+        };
+        let (mut judged, mut sure) = (judge(), false);
+        while let Some((verdict, newest)) = judged {
+            let follows = matches!(verdict, Verdict::Next | Verdict::Duplicate);
+            if follows && newest.is_some() {
+                return Ok(Some(Judged { verdict, newest, sure }));
+            }
+            match self.doubt(channel, name, stamp, verdict).await? {
+                Doubt::Settled => return Ok(None),
+                Doubt::Believed { lacks } => sure = lacks,
+            }
+            // Where the channel stands may have come to be known while Redis was asked.
+            let before = std::mem::replace(&mut judged, judge());
+            if judged == before {
+                return Ok(Some(Judged { verdict, newest, sure }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks Redis about a message that does not simply follow.
+    async fn doubt(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        stamp: &Stamp<'_>,
+        verdict: Verdict,
+    ) -> Result<Doubt, ConnectionError> {
+        let Some(standing) = self.ask(channel, name).await? else {
+            return Ok(Doubt::Believed { lacks: false });
+        };
+        let held = &standing.position;
+        let is_same = *held.epoch == *stamp.epoch;
+        match verdict {
+            Verdict::Late { .. } if is_same && held.offset >= stamp.offset => {
+                self.catch_up(channel, name, standing, clock::now()).await?;
+                return Ok(Doubt::Settled);
+            }
+            Verdict::Late { .. } => return Ok(Doubt::Believed { lacks: false }),
+            Verdict::Diverged if self.is_where_redis_is(name, &standing) => {}
+            Verdict::Diverged if !is_same => return Ok(Doubt::Believed { lacks: false }),
+            _ if is_same && self.is_in_redis(channel, stamp, &standing).await => {
+                let is_turn = matches!(verdict, Verdict::Turn | Verdict::Begins);
+                let lacks = is_turn && self.lacks(channel, name, &held.epoch, &standing.ended);
+                return Ok(Doubt::Believed { lacks });
+            }
+            _ => {}
+        }
+        self.link.shared.health_ref().foreign.add(1);
+        let Stamp { epoch, offset, .. } = *stamp;
+        let redis = held.to_string();
+        seldom!(
+            warn,
+            "a message that Redis does not know of",
+            %channel,
+            epoch,
+            offset,
+            redis
+        );
+        self.catch_up(channel, name, standing, clock::now()).await?;
+        Ok(Doubt::Settled)
+    }
+
+    /// Where Redis stands; None if it does not tell, and what arrives is all there is to go by.
+    async fn ask(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+    ) -> Result<Option<Standing>, ConnectionError> {
+        let asking = async {
+            loop {
+                self.link.opened(channel).await;
+                match self.link.process().standing(&self.link, channel).await {
+                    Ok(standing) => return Ok(standing),
+                    Err(CallError::Refused(error)) => return Err(error),
+                    Err(_) => sleep(REDIS_RECONNECT_DELAY).await,
+                }
+            }
+        };
+        match timeout(REPAIR_DEADLINE, asking).await {
+            Ok(Ok(standing)) => Ok(Some(standing)),
+            Ok(Err(error)) => {
+                seldom!(warn, "Redis refuses to tell a position", %channel, %error);
+                Ok(None)
+            }
+            // Nothing is known that the next connection could be compared with: it would be lost.
+            Err(_) if self.with_track(name, |track| !track.has_begun()) == Some(true) => Ok(None),
+            Err(_) => Err(ConnectionError::Unanswered),
+        }
+    }
+
+    /// Whether Redis has what is here, and nothing else.
+    fn is_where_redis_is(&self, name: &str, standing: &Standing) -> bool {
+        let Standing { position, nonce, .. } = standing;
+        self.with_track(name, |track| track.compare(position, *nonce)) == Some(Lag::None)
+    }
+
+    /// Whether the message that Redis has in its place, in the epoch that Redis is in, is this one;
+    /// or nothing tells.
+    async fn is_in_redis(
+        &self,
+        channel: &ChannelName,
+        stamp: &Stamp<'_>,
+        standing: &Standing,
+    ) -> bool {
+        let Standing { position, nonce, .. } = standing;
+        if position.offset <= stamp.offset {
+            return position.offset == stamp.offset && *nonce == stamp.nonce;
+        }
+        let span = Span { epoch: &position.epoch, after: stamp.offset - 1, to: position.offset };
+        if self.cover(channel, span).await == Fed::Diverged {
+            return true;
+        }
+        let known = self.link.process().nonce_at(channel, &position.epoch, stamp.offset);
+        known.is_none_or(|known| known == stamp.nonce)
+    }
+}

@@ -1,0 +1,385 @@
+//! What a shard missed is fetched and put in its place, before anything newer.
+//!
+//! Holes show in what arrives, and after every subscription in a comparison with where Redis
+//! stands. The subscriber waits for the repair: what comes meanwhile waits in the connection, so
+//! no order is lost. A reading is bounded in time; what cannot be had is told as a gap. Where two
+//! histories share an epoch, the epoch is ended.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use super::doubt::Judged;
+use crate::{
+    broker::{
+        Missed, Publication,
+        history::{Fed, Kept, Stamped},
+        redis::{
+            commands::command_connection::CallError,
+            net::connection::ConnectionError,
+            protocol::{
+                envelope,
+                replies::{Ended, Standing},
+            },
+            pubsub::subscriber::Subscriber,
+            recovery::{
+                sequence::{Lag, Stamp, Track, Verdict},
+                stream_reader::Span,
+            },
+        },
+    },
+    channel::ChannelName,
+    clock::{self, Millis},
+    limits::{POSITIONS_IN_FLIGHT_MAX, REDIS_RECONNECT_DELAY, REPAIR_DEADLINE},
+    position::Position,
+    telemetry::seldom,
+};
+
+/// Two histories share an epoch.
+struct Diverged;
+
+/// Offsets of `epoch` that a shard lacks.
+struct Hole {
+    epoch: Arc<str>,
+    from: u64,
+    to: u64,
+    before: Before,
+    /// The nonce of the last one in it.
+    last: u64,
+    /// The nonce of the one after it, which has arrived.
+    next: Option<u64>,
+    /// Something of an earlier history was acknowledged and surely has not been here.
+    sure: bool,
+}
+
+/// What comes before a hole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// The message with this nonce.
+    Message(u64),
+    /// The message with this nonce, and what came since, of other epochs, whose end is missing.
+    Returned(u64),
+    /// Nothing, if this is the channel's first history.
+    Nothing,
+    /// Another epoch, whose end is missing too.
+    Epoch,
+}
+
+impl Before {
+    fn message(nonce: Option<u64>) -> Self {
+        nonce.map_or(Self::Epoch, Self::Message)
+    }
+}
+
+impl Subscriber {
+    /// What arrived on a channel of ours.
+    pub(crate) async fn publication(
+        &self,
+        channel: ChannelName,
+        name: &str,
+        payload: &Bytes,
+    ) -> Result<(), ConnectionError> {
+        let health = self.link.shared.health_ref();
+        let Some(message) = envelope::decode(payload) else {
+            health.foreign.add(1);
+            tracing::debug!(%channel, "dropped what is no publication of ours");
+            return Ok(());
+        };
+        let envelope::Message { kind, epoch, offset, nonce, previous, data } = message;
+        self.make_room(data.len()).await;
+        let stamp = Stamp { epoch, offset, nonce, previous };
+        let Some(Judged { verdict, newest, sure }) =
+            self.judge_message(&channel, name, &stamp).await?
+        else {
+            return Ok(());
+        };
+        let hole = |from, before| Hole {
+            epoch: epoch.into(),
+            from,
+            to: offset - 1,
+            before,
+            last: previous,
+            next: Some(nonce),
+            sure,
+        };
+        let repaired = match verdict {
+            Verdict::Next => Ok(()),
+            Verdict::Duplicate => {
+                health.duplicates.add(1);
+                return Ok(());
+            }
+            Verdict::Jump(from) => {
+                self.repair(&channel, name, hole(from, Before::message(newest))).await
+            }
+            Verdict::Begins => {
+                let before = self.before_first(name, clock::now()).await;
+                self.repair(&channel, name, hole(1, before)).await
+            }
+            Verdict::Turn => self.repair(&channel, name, hole(1, Before::Epoch)).await,
+            Verdict::Late { .. } | Verdict::Diverged => Err(Diverged),
+        };
+        let position = Position { epoch: epoch.into(), offset };
+        let kept = Kept { kind, data: data.clone(), nonce };
+        let is_one_history = repaired.is_ok()
+            && self.link.process().feed(&channel, Stamped { position, previous, kept })
+                == Fed::Known;
+        if !is_one_history {
+            // It is not delivered: unless it was here, it is lost.
+            let sure = !matches!(verdict, Verdict::Late { is_new: false });
+            return self.diverged(&channel, name, epoch, sure).await;
+        }
+        let position =
+            self.with_track(name, |track| track.advance(epoch, offset, nonce, clock::now()));
+        if position.is_some() {
+            self.sink.deliver(Publication { channel, kind, data, position });
+        }
+        Ok(())
+    }
+
+    /// Compares what has arrived with where Redis stands, for every channel subscribed anew.
+    pub(crate) async fn check(&self) -> Result<(), ConnectionError> {
+        loop {
+            let batch = self.subscriptions.borrow_mut().take_unchecked(POSITIONS_IN_FLIGHT_MAX);
+            let Some((_, first)) = batch.first() else { return Ok(()) };
+            let asking = async {
+                // A subscriber's channels are all on one server.
+                self.link.opened(first).await;
+                let ask = |(_, channel)| self.link.process().standing(&self.link, channel);
+                join_all(batch.iter().map(|(name, channel)| ask((name, channel)))).await
+            };
+            let answers = timeout(REPAIR_DEADLINE, asking).await;
+            let answers = answers.map_err(|_| ConnectionError::Unanswered)?;
+            let at = clock::now();
+            for ((name, channel), answer) in batch.iter().zip(answers) {
+                match answer {
+                    Ok(standing) => self.catch_up(channel, name, standing, at).await?,
+                    // The next message tells.
+                    Err(CallError::Refused(error)) => {
+                        seldom!(warn, "Redis refuses to tell a position", %channel, %error);
+                    }
+                    Err(_) => return Err(ConnectionError::Unanswered),
+                }
+            }
+        }
+    }
+
+    /// Gets as far as Redis stood `at` some moment.
+    pub(crate) async fn catch_up(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        standing: Standing,
+        at: Millis,
+    ) -> Result<(), ConnectionError> {
+        let Standing { mut position, nonce, ended } = standing;
+        let process = self.link.process();
+        let compared = self.with_track(name, |track| {
+            (track.compare(&position, nonce), track.last().map(|(_, nonce)| nonce))
+        });
+        let Some((lag, Some(newest))) = compared else { return Ok(()) };
+        let (from, before) = match lag {
+            // What others here have heard since, and is over in Redis, has not come this way.
+            Lag::None if process.has_replaced(channel, &position.epoch) => {
+                return self.diverged(channel, name, &position.epoch, true).await;
+            }
+            Lag::None => return Ok(()),
+            Lag::Behind(from) => (from, Before::Message(newest)),
+            Lag::Begun => (1, self.before_first(name, at).await),
+            Lag::Turned => (1, Before::Epoch),
+            // Others here have heard another history meanwhile, which is not to be missed by
+            // those who stayed.
+            Lag::Returned { .. } if process.has_left(channel, &position.epoch) => {
+                return self.diverged(channel, name, &position.epoch, true).await;
+            }
+            Lag::Returned { from, after } => (from, Before::Returned(after)),
+            Lag::Diverged { is_new } => {
+                return self.diverged(channel, name, &position.epoch, is_new).await;
+            }
+        };
+        if position.is_empty() && before == Before::Epoch {
+            // The era may have changed since.
+            position = process.empty(&self.link).await.position;
+        }
+        let Position { epoch, offset } = position;
+        // In one history nothing else counts.
+        let is_other = matches!(before, Before::Nothing | Before::Epoch);
+        let sure = is_other && self.lacks(channel, name, &epoch, &ended);
+        let (to, last, next) = (offset, nonce, None);
+        let hole = Hole { epoch: epoch.clone(), from, to, before, last, next, sure };
+        match self.repair(channel, name, hole).await {
+            Ok(()) => Ok(()),
+            Err(Diverged) => self.diverged(channel, name, &epoch, true).await,
+        }
+    }
+
+    /// Delivers what is missing, and tells what of it cannot be had. Where two histories meet, it
+    /// does neither.
+    async fn repair(&self, channel: &ChannelName, name: &str, hole: Hole) -> Result<(), Diverged> {
+        let process = self.link.process();
+        let Hole { epoch, from, to, before, last, next, sure } = hole;
+        if self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await == Fed::Diverged {
+            return Err(Diverged);
+        }
+        let is_other = |offset, nonce| {
+            process.nonce_at(channel, &epoch, offset).is_some_and(|known| known != nonce)
+        };
+        let is_other_before = match before {
+            Before::Message(nonce) | Before::Returned(nonce) => is_other(from - 1, nonce),
+            Before::Nothing | Before::Epoch => false,
+        };
+        let is_other_next = next.is_some_and(|nonce| is_other(to + 1, nonce));
+        if is_other_before || is_other(to, last) || is_other_next {
+            return Err(Diverged);
+        }
+        let (floor, end) = process.kept(channel, &epoch).unwrap_or((to, to));
+        let mut reached = floor.clamp(from - 1, to);
+        let root = if to == 0 { Some(last) } else { process.nonce_at(channel, &epoch, 0) };
+        let follows = match before {
+            Before::Message(_) => true,
+            Before::Nothing => root == Some(0),
+            Before::Returned(_) | Before::Epoch => false,
+        };
+        let mut is_whole = to >= from;
+        if reached >= from || !follows || sure {
+            let missed = Missed { epoch: Some(epoch.clone()), from, to: Some(reached), sure };
+            self.gap(channel, missed);
+            is_whole = false;
+        }
+        while reached < end.min(to) {
+            let place = Position { epoch: epoch.clone(), offset: reached };
+            let piece = process.piece(channel, &place, to).unwrap_or_default();
+            if piece.is_empty() {
+                break;
+            }
+            reached += piece.len() as u64;
+            for publication in piece {
+                self.make_room(publication.data.len()).await;
+                if self.with_track(name, |_| ()).is_none() {
+                    return Ok(());
+                }
+                self.sink.deliver(publication);
+            }
+        }
+        if reached < to {
+            let missed =
+                Missed { epoch: Some(epoch.clone()), from: reached + 1, to: Some(to), sure: false };
+            self.gap(channel, missed);
+            is_whole = false;
+        }
+        self.with_track(name, |track| track.advance(&epoch, to, last, clock::now()));
+        if is_whole {
+            self.link.shared.health_ref().repaired.add(1);
+            seldom!(info, "messages that did not arrive were fetched", %channel, from, to);
+        }
+        Ok(())
+    }
+
+    /// What comes before the first message that is known of a channel that nobody had published to.
+    /// `at`: when that was known.
+    async fn before_first(&self, name: &str, at: Millis) -> Before {
+        let empty =
+            self.with_track(name, |track| track.last().map(|(position, _)| position.epoch.clone()));
+        let Some(Some(epoch)) = empty else { return Before::Epoch };
+        let asking = self.link.process().still_counts(&self.link, &epoch, at);
+        match timeout(REPAIR_DEADLINE, asking).await {
+            Ok(true) => Before::Nothing,
+            Ok(false) | Err(_) => Before::Epoch,
+        }
+    }
+
+    /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`]. Whether it is of one
+    /// history with what is there.
+    pub(crate) async fn cover(&self, channel: &ChannelName, span: Span<'_>) -> Fed {
+        let mut reason = None;
+        let covering = async {
+            loop {
+                match self.link.process().cover(&self.link, channel, span, true).await {
+                    Ok(fed) => return fed,
+                    Err(error) => {
+                        tracing::debug!(%channel, ?error, "the history was not read");
+                        reason = Some(error);
+                    }
+                }
+                sleep(REDIS_RECONNECT_DELAY).await;
+            }
+        };
+        if let Ok(fed) = timeout(REPAIR_DEADLINE, covering).await {
+            return fed;
+        }
+        seldom!(warn, "the history was not read in time", %channel, ?reason);
+        Fed::Known
+    }
+
+    /// Ends an epoch that stands for two histories. Everyone gets to the new one that way,
+    /// whoever comes first. `sure`: something of it was acknowledged and is lost here; then plain
+    /// clients are told, too.
+    async fn diverged(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        epoch: &str,
+        sure: bool,
+    ) -> Result<(), ConnectionError> {
+        let process = self.link.process();
+        let heard = self.with_track(name, |track| {
+            track.last().map(|(last, nonce)| Ended { position: last.clone(), nonce })
+        });
+        let asking = async {
+            self.link.opened(channel).await;
+            process.rotate(&self.link, channel, epoch, heard.flatten()).await
+        };
+        // Tried again on the next connection, by the comparison that follows.
+        let answer = timeout(REPAIR_DEADLINE, asking).await;
+        let Ok(Ok(Standing { position, nonce, ended })) = answer else {
+            return Err(ConnectionError::Unanswered);
+        };
+        let is_here = self.with_track(name, |track| {
+            track.last().is_some_and(|(last, _)| last.is_comparable(&position))
+        });
+        let lacks = self.lacks(channel, name, &position.epoch, &ended);
+        process.forget(channel, epoch);
+        if is_here == Some(true) {
+            // A late message of an epoch that is over in Redis too.
+            self.link.shared.health_ref().duplicates.add(1);
+            if sure {
+                self.unnamed(channel, name);
+            }
+            return Ok(());
+        }
+        seldom!(warn, "Redis was rolled back: the channel begins anew", %channel, epoch);
+        let Position { epoch, offset } = position;
+        let (before, next) = (Before::Epoch, None);
+        let (from, to, last, sure) = (1, offset, nonce, sure || lacks);
+        let hole = Hole { epoch: epoch.clone(), from, to, before, last, next, sure };
+        if self.repair(channel, name, hole).await.is_err() {
+            let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset), sure };
+            self.gap(channel, missed);
+            self.with_track(name, |track| track.advance(&epoch, offset, nonce, clock::now()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn gap(&self, channel: &ChannelName, missed: Missed) {
+        self.link.shared.health_ref().count_gap();
+        let Missed { epoch, from, to, .. } = &missed;
+        let epoch = epoch.as_deref().unwrap_or("unknown");
+        let to = to.map_or("unknown".to_owned(), |to| to.to_string());
+        seldom!(
+            warn,
+            "messages were lost between Redis and this process",
+            %channel,
+            epoch,
+            from,
+            to
+        );
+        self.sink.gap(channel, missed);
+    }
+
+    /// The track of what is still wanted.
+    pub(crate) fn with_track<R>(&self, name: &str, act: impl FnOnce(&mut Track) -> R) -> Option<R> {
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        subscriptions.get_mut(name).map(|known| act(&mut known.track))
+    }
+}

@@ -1,0 +1,198 @@
+//! Where in a Redis Cluster a shard's channels are heard: on the master of each one's slot.
+//!
+//! One subscriber per master that a wanted channel lives on, made on demand and dropped when it
+//! is idle: never more than there are masters. When the slot map changes, channels go from one
+//! subscriber to another with all that is known of them; what they miss on the way is found by
+//! the comparison that follows every subscription.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use fred::prelude::Server;
+use tokio::{sync::oneshot, task::spawn_local};
+
+use super::{
+    subscriber::{Heard, Subscriber, cluster_node::Node},
+    subscriptions::{Moving, Subscriptions, Topic},
+};
+use crate::{
+    broker::redis::{
+        Task,
+        commands::connectivity::{Link, Part},
+        protocol::replies::Standing,
+    },
+    channel::ChannelName,
+};
+
+/// A shard's subscribers on the masters of a cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    link: Rc<Link>,
+    shard: usize,
+    state: RefCell<State>,
+}
+
+/// # Invariants
+/// - A wanted channel is with the subscriber on the master that owns its slot by the link's map,
+///   or homeless if there is none.
+#[derive(Debug)]
+struct State {
+    nodes: HashMap<Server, Running>,
+    homeless: Subscriptions,
+}
+
+/// A subscriber at work.
+#[derive(Debug)]
+struct Running {
+    subscriber: Rc<Subscriber>,
+    task: Task,
+    /// Nothing was wanted of it when it was last looked at.
+    idle: bool,
+}
+
+impl Cluster {
+    pub(crate) fn new(link: Rc<Link>, shard: usize) -> Self {
+        let state = State { nodes: HashMap::new(), homeless: Subscriptions::awaited() };
+        Self { link, shard, state: RefCell::new(state) }
+    }
+
+    pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
+        let process = self.link.process();
+        let name = process.names.channel(&channel);
+        let state = &mut *self.state.borrow_mut();
+        if let Some(owner) = self.link.owner(&name) {
+            return self.subscriber(state, &owner).want(channel);
+        }
+        if !state.homeless.is_wanted(&name) {
+            process.heard(&channel);
+        }
+        state.homeless.want(name, Topic::Channel(channel))
+    }
+
+    pub(crate) fn unwant(&self, channel: &ChannelName) {
+        if let Some(subscriber) = self.home(channel) {
+            return subscriber.unwant(channel);
+        }
+        let process = self.link.process();
+        let name = process.names.channel(channel);
+        let homeless = &mut self.state.borrow_mut().homeless;
+        if homeless.is_wanted(&name) {
+            process.unheard(channel);
+        }
+        homeless.unwant(&name);
+    }
+
+    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
+        self.home(channel)?.confirmed_on(channel)
+    }
+
+    pub(crate) fn anchor(
+        &self,
+        channel: &ChannelName,
+        at: &Standing,
+        before: Option<Heard>,
+    ) -> bool {
+        if let Some(subscriber) = self.home(channel) {
+            return subscriber.anchor(channel, at, before);
+        }
+        let name = self.link.process().names.channel(channel);
+        let homeless = &mut self.state.borrow_mut().homeless;
+        homeless.anchor(&name, &at.position, at.nonce, None)
+    }
+
+    /// The subscribers' tasks, to be ended. Nothing is wanted any more.
+    pub(crate) fn close(&self) -> Vec<Task> {
+        let mut state = self.state.borrow_mut();
+        state.homeless = Subscriptions::default();
+        let nodes = std::mem::take(&mut state.nodes);
+        nodes.into_values().map(|running| running.task).collect()
+    }
+
+    /// Brings every channel to where it lives now, and tries again what was refused.
+    pub(crate) fn settle(&self) {
+        let state = &mut *self.state.borrow_mut();
+        for (name, moving) in state.take_misplaced(&self.link) {
+            match self.link.owner(&name) {
+                Some(owner) => {
+                    tracing::debug!(%name, server = %owner, "a channel is heard elsewhere now");
+                    let subscriber = self.subscriber(state, &owner);
+                    subscriber.change(|subscriptions| subscriptions.adopt(name, moving));
+                }
+                None => state.homeless.adopt(name, moving),
+            }
+        }
+        // Nobody waits for a server that is not there.
+        state.homeless.disconnected();
+        match state.homeless.wanted().next() {
+            Some(name) => {
+                tracing::debug!(%name, "no server of the cluster has this channel's slot");
+                self.link.unsubscribed(Part::HOMELESS);
+            }
+            None => self.link.subscribed(Part::HOMELESS),
+        }
+        state.nodes.retain(|_, running| self.is_needed(running));
+    }
+
+    fn is_needed(&self, running: &mut Running) -> bool {
+        let subscriber = &running.subscriber;
+        let was_idle = running.idle;
+        running.idle = subscriber.change(|subscriptions| {
+            subscriptions.retry_refused();
+            subscriptions.wanted().next().is_none()
+        });
+        let is_needed = !running.idle || (!was_idle && subscriber.is_connected());
+        if !is_needed {
+            self.link.subscribed(subscriber.part);
+        }
+        is_needed
+    }
+
+    /// The subscriber with which `channel` is, if it has a home.
+    fn home(&self, channel: &ChannelName) -> Option<Rc<Subscriber>> {
+        let name = self.link.process().names.channel(channel);
+        let owner = self.link.owner(&name)?;
+        let state = self.state.borrow();
+        state.nodes.get(&owner).map(|running| running.subscriber.clone())
+    }
+
+    /// The subscriber on `server`, started if there was none.
+    fn subscriber(&self, state: &mut State, server: &Server) -> Rc<Subscriber> {
+        let running = state.nodes.entry(server.clone()).or_insert_with(|| {
+            let (link, node) = (self.link.clone(), Node::new(server.clone()));
+            let part = link.new_part();
+            let subscriber = Subscriber::on_node(link, self.shard, part, node);
+            let subscriber = Rc::new(subscriber);
+            let task = Task(spawn_local(subscriber.clone().run()));
+            Running { subscriber, task, idle: false }
+        });
+        running.subscriber.clone()
+    }
+}
+
+impl State {
+    /// What is not where the map has it.
+    fn take_misplaced(&mut self, link: &Link) -> Vec<(String, Moving)> {
+        let mut taken = Vec::new();
+        for (server, running) in &self.nodes {
+            let is_at_home = |name: &String| link.owner(name).as_ref() == Some(server);
+            running.subscriber.change(|subscriptions| {
+                take_unless(subscriptions, is_at_home, &mut taken);
+            });
+        }
+        let is_homeless = |name: &String| link.owner(name).is_none();
+        take_unless(&mut self.homeless, is_homeless, &mut taken);
+        taken
+    }
+}
+
+fn take_unless(
+    subscriptions: &mut Subscriptions,
+    stays: impl Fn(&String) -> bool,
+    taken: &mut Vec<(String, Moving)>,
+) {
+    let names: Vec<String> = subscriptions.wanted().filter(|name| !stays(name)).cloned().collect();
+    for name in names {
+        if let Some(moving) = subscriptions.take(&name) {
+            taken.push((name, moving));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! One subscription for all shards of a process, where that is wanted.
+//!
+//! The first shard subscribes to what any shard wants and delivers into the mailboxes of those
+//! that do. Shards ask for channels from their own threads, under one mutex that is never held
+//! over an await; what they ask for is kept by channel, so that however often they change their
+//! minds, what waits for the first shard is bounded by the channels and those who wait for them.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    command::Command,
+    subscriber::{Heard, Subscriber},
+};
+use crate::{
+    broker::{Missed, Publication, Sink, redis::protocol::replies::Standing},
+    channel::ChannelName,
+};
+
+/// What the shards want to hear, and what the first one has achieved.
+///
+/// # Invariants
+/// - Who adds itself to the hearers of a confirmed channel gets all that is published from then
+///   on: a channel loses its confirmation under the same lock that finds it without hearers.
+#[derive(Debug)]
+pub(crate) struct Common {
+    sinks: Vec<Arc<dyn Sink>>,
+    state: Mutex<State>,
+    pub(crate) changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Who wants a channel: never nobody.
+    hearers: HashMap<ChannelName, BTreeSet<usize>>,
+    changed: HashMap<ChannelName, Change>,
+    /// Who waits for a subscription's confirmation; dropped when it has come, or will not.
+    waiters: HashMap<ChannelName, Vec<oneshot::Sender<()>>>,
+    /// And by which confirmation.
+    confirmed: HashMap<ChannelName, Heard>,
+    /// What is missing since some position that was told shows.
+    anchored: HashSet<ChannelName>,
+}
+
+/// What the first shard has to look at; who waits for that is told by dropping.
+#[derive(Debug, Default)]
+struct Change {
+    /// Where the channel stands, by what it was confirmed before that was asked, and who
+    /// wants to know whether the answer is certain.
+    anchors: Vec<(Standing, Option<Heard>, oneshot::Sender<bool>)>,
+}
+
+impl Common {
+    pub(crate) fn new(sinks: Vec<Arc<dyn Sink>>) -> Self {
+        Self { sinks, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// A panic elsewhere leaves whole entries: go on.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `shard` wants `channel`. The answer resolves (by being dropped) when Redis has confirmed
+    /// or refused it, or the connection has ended; None if it is confirmed.
+    pub(crate) fn want(
+        &self,
+        shard: usize,
+        channel: &ChannelName,
+    ) -> Option<oneshot::Receiver<()>> {
+        let mut state = self.state();
+        state.hearers.entry(channel.clone()).or_default().insert(shard);
+        if state.confirmed.contains_key(channel) {
+            return None;
+        }
+        let (waiter, settled) = oneshot::channel();
+        let waiters = state.waiters.entry(channel.clone()).or_default();
+        waiters.retain(|waiter| !waiter.is_closed());
+        waiters.push(waiter);
+        state.changed.entry(channel.clone()).or_default();
+        self.changed.notify_one();
+        Some(settled)
+    }
+
+    /// `shard` does not want `channel` any more.
+    pub(crate) fn unwant(&self, shard: usize, channel: &ChannelName) {
+        let mut state = self.state();
+        let Some(hearers) = state.hearers.get_mut(channel) else { return };
+        hearers.remove(&shard);
+        if hearers.is_empty() {
+            state.hearers.remove(channel);
+            state.changed.entry(channel.clone()).or_default();
+            self.changed.notify_one();
+        }
+    }
+
+    /// By which confirmation all that is published to `channel` arrives.
+    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
+        self.state().confirmed.get(channel).copied()
+    }
+
+    /// Tells the first shard where `channel` stands. The answer is whether that is certain; None
+    /// if what is missing shows already.
+    pub(crate) fn anchor(
+        &self,
+        channel: &ChannelName,
+        at: &Standing,
+        before: Option<Heard>,
+    ) -> Option<oneshot::Receiver<bool>> {
+        let mut state = self.state();
+        if state.anchored.contains(channel) && before.is_some() {
+            return None;
+        }
+        let (waiter, noted) = oneshot::channel();
+        let change = state.changed.entry(channel.clone()).or_default();
+        change.anchors.push((at.clone(), before, waiter));
+        self.changed.notify_one();
+        Some(noted)
+    }
+
+    /// What has changed, and whether the channel is wanted now.
+    fn take_changed(&self) -> Vec<(ChannelName, Change, bool)> {
+        let mut state = self.state();
+        let changed = std::mem::take(&mut state.changed);
+        let mut look = |(channel, change)| {
+            let is_wanted = state.hearers.contains_key(&channel);
+            if !is_wanted {
+                state.confirmed.remove(&channel);
+                state.anchored.remove(&channel);
+                state.waiters.remove(&channel);
+            }
+            (channel, change, is_wanted)
+        };
+        changed.into_iter().map(&mut look).collect()
+    }
+
+    fn anchored(&self, channel: ChannelName) {
+        self.state().anchored.insert(channel);
+    }
+
+    /// The subscription to `channel` is confirmed on a connection, or will not be for now.
+    fn settled(&self, channel: &ChannelName, confirmed: Option<Heard>) {
+        let mut state = self.state();
+        state.waiters.remove(channel);
+        if let Some(heard) = confirmed {
+            state.confirmed.insert(channel.clone(), heard);
+        }
+    }
+
+    /// The connection has ended: nothing is confirmed, and nobody waits any longer.
+    pub(crate) fn disconnected(&self) {
+        let mut state = self.state();
+        state.confirmed.clear();
+        state.waiters.clear();
+    }
+
+    fn with_hearers(&self, channel: &ChannelName, tell: impl Fn(&dyn Sink)) {
+        let state = self.state();
+        let hearers = state.hearers.get(channel).into_iter().flatten();
+        hearers.for_each(|&shard| tell(&*self.sinks[shard]));
+    }
+}
+
+/// Into the mailboxes of those who want it.
+impl Sink for Common {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.sinks.iter().all(|sink| sink.has_room(bytes))
+    }
+
+    fn deliver(&self, publication: Publication) {
+        self.with_hearers(&publication.channel, |sink| sink.deliver(publication.clone()));
+    }
+
+    fn gap(&self, channel: &ChannelName, missed: Missed) {
+        self.with_hearers(channel, |sink| sink.gap(channel, missed.clone()));
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        async {
+            for sink in &self.sinks {
+                sink.room().await;
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Subscriber {
+    /// Waits until some shard asks for something; forever where each has its own subscriber.
+    pub(crate) async fn asked(&self) {
+        match &self.link.process().common {
+            Some(common) => common.changed.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Does what the shards have asked for.
+    pub(crate) fn take_requests(&self) {
+        let Some(common) = &self.link.process().common else { return };
+        for (channel, change, is_wanted) in common.take_changed() {
+            if !is_wanted {
+                self.unwant(&channel);
+                continue;
+            }
+            // Otherwise the answer of Redis settles it.
+            if self.want(channel.clone()).is_none() {
+                common.settled(&channel, self.confirmed_on(&channel));
+            }
+            for (standing, before, asker) in change.anchors {
+                let is_certain = self.anchor(&channel, &standing, before);
+                if is_certain {
+                    common.anchored(channel.clone());
+                }
+                // Whoever does not wait any more does not mind.
+                let _ = asker.send(is_certain);
+            }
+        }
+    }
+
+    /// Redis has carried out `command`, or refused it.
+    pub(crate) fn tell_hearers(&self, command: &Command, is_refused: bool) {
+        let Some(common) = &self.link.process().common else { return };
+        let Command::Subscribe(name) = command else { return };
+        let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
+        let Some(channel) = known.as_ref().and_then(|topic| topic.channel()) else { return };
+        let confirmed = self.confirmed_on(channel);
+        if confirmed.is_some() || is_refused {
+            common.settled(channel, confirmed);
+        }
+    }
+}

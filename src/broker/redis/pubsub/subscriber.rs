@@ -1,0 +1,387 @@
+//! A shard's subscriber: what Redis publishes becomes deliveries into the shard's sink.
+//!
+//! One task, one connection at a time: to the first lane's server, or to one that a cluster's
+//! channels live on (what is special there is in `cluster_node`). It reads only while the sink has
+//! room, so that a slow shard holds Redis back instead of losing messages here; it never delivers
+//! a message twice and never passes over a hole without telling the sink.
+
+pub(super) mod cluster_node;
+
+use std::{cell::RefCell, collections::VecDeque, pin::pin, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use fred::prelude::Server;
+use redis_protocol::resp3::types::BytesFrame;
+use tokio::sync::{Notify, oneshot};
+
+use self::cluster_node::Node;
+use super::{
+    command::Command,
+    subscriptions::{Subscriptions, Topic},
+};
+use crate::{
+    broker::{
+        Missed, Sink,
+        redis::{
+            commands::connectivity::{Link, Part},
+            net::{
+                connection::{self, Connection, ConnectionError},
+                connection_error::told,
+            },
+            protocol::{refusal, replies::Standing},
+            raw::bridge::Bridge,
+        },
+        refusing::Subject,
+    },
+    channel::ChannelName,
+    clock::{self, Millis},
+    limits::{
+        HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX,
+        SUBSCRIBE_RETRY, SUBSCRIBES_IN_FLIGHT_MAX,
+    },
+};
+
+/// What a shard's handle and its subscriber task share.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) link: Rc<Link>,
+    pub(crate) sink: Arc<dyn Sink>,
+    /// The first shard's: it does so for the process.
+    pub(crate) bridge: Option<Bridge>,
+    pub(crate) subscriptions: RefCell<Subscriptions>,
+    pub(crate) changed: Notify,
+    pub(crate) part: Part,
+    /// The one server that it is on; None: wherever the first lane is.
+    pub(crate) node: Option<Node>,
+}
+
+/// The confirmation since which a channel is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    part: Part,
+    /// Its number among the subscriber's.
+    confirmation: u64,
+}
+
+/// A command whose answer is to come, in order.
+#[derive(Debug)]
+enum Unanswered {
+    Command(Command),
+    Ping,
+}
+
+/// One connection and what is known of it.
+struct Session {
+    server: Server,
+    connection: Connection,
+    unanswered: VecDeque<Unanswered>,
+    heard: Millis,
+    retried: Millis,
+}
+
+impl Subscriber {
+    pub(crate) fn new(link: Rc<Link>, shard: usize) -> Self {
+        let process = link.process();
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.want(process.names.heartbeat(shard), Topic::Heartbeat);
+        let raw_channel = process.raw_channel.as_ref().filter(|_| shard == 0);
+        let bridge = raw_channel.map(|raw| {
+            let bridge = Bridge::new(&link, raw);
+            subscriptions.want(bridge.marks().to_owned(), Topic::Marks);
+            subscriptions.want(raw.clone(), Topic::Raw);
+            bridge
+        });
+        Self {
+            sink: process.sink_of_subscriber(shard),
+            bridge,
+            subscriptions: RefCell::new(subscriptions),
+            changed: Notify::new(),
+            part: Part::FIRST,
+            node: None,
+            link,
+        }
+    }
+
+    /// A subscriber on one server of a cluster, for the channels that live there.
+    pub(crate) fn on_node(link: Rc<Link>, shard: usize, part: Part, node: Node) -> Self {
+        Self {
+            sink: link.process().sinks[shard].clone(),
+            bridge: None,
+            subscriptions: RefCell::new(Subscriptions::awaited()),
+            changed: Notify::new(),
+            part,
+            node: Some(node),
+            link,
+        }
+    }
+
+    /// Wants `channel`; resolves as [`Subscriptions::want`] says.
+    pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
+        let name = self.link.process().names.channel(&channel);
+        if !self.subscriptions.borrow().is_wanted(&name) {
+            self.link.process().heard(&channel);
+        }
+        let waiter = self.subscriptions.borrow_mut().want(name, Topic::Channel(channel));
+        self.changed.notify_one();
+        waiter
+    }
+
+    pub(crate) fn unwant(&self, channel: &ChannelName) {
+        let name = self.link.process().names.channel(channel);
+        if self.subscriptions.borrow().is_wanted(&name) {
+            self.link.process().unheard(channel);
+        }
+        self.subscriptions.borrow_mut().unwant(&name);
+        self.changed.notify_one();
+    }
+
+    /// By which confirmation all that is published to `channel` arrives.
+    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
+        let name = self.link.process().names.channel(channel);
+        let confirmation = self.subscriptions.borrow().confirmed_by(&name)?;
+        Some(Heard { part: self.part, confirmation })
+    }
+
+    /// Where `channel` stands: what is missing since then shows. False: ask again; see
+    /// [`Subscriptions::anchor`].
+    pub(crate) fn anchor(
+        &self,
+        channel: &ChannelName,
+        at: &Standing,
+        before: Option<Heard>,
+    ) -> bool {
+        let name = self.link.process().names.channel(channel);
+        let before = before.filter(|it| it.part == self.part).map(|it| it.confirmation);
+        let Standing { position, nonce, .. } = at;
+        let is_certain = self.subscriptions.borrow_mut().anchor(&name, position, *nonce, before);
+        self.changed.notify_one();
+        is_certain
+    }
+
+    /// Keeps a connection; never returns.
+    pub(crate) async fn run(self: Rc<Self>) {
+        loop {
+            let server = self.server().await;
+            let error = match self.session(&server).await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            let is_left = matches!(error, ConnectionError::Left);
+            if !is_left {
+                self.link.shared.health_ref().out_of_reach(&told(&server, &error));
+            }
+            self.subscriptions.borrow_mut().disconnected();
+            self.link.unsubscribed(self.part);
+            self.lost();
+            if let Some(common) = &self.link.process().common {
+                common.disconnected();
+            }
+            if let Some(bridge) = &self.bridge {
+                bridge.disconnected();
+            }
+            if !is_left {
+                let jitter = fastrand::u32(0..=50);
+                tokio::time::sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
+            }
+        }
+    }
+
+    async fn session(&self, server: &Server) -> Result<std::convert::Infallible, ConnectionError> {
+        let process = self.link.process();
+        let era = process.whereabouts.era();
+        let (connection, node) = process.connect(server).await?;
+        let now = clock::now();
+        let unanswered = VecDeque::new();
+        let mut session =
+            Session { server: server.clone(), connection, unanswered, heard: now, retried: now };
+        self.subscriptions.borrow_mut().connected();
+        let mut left = pin!(process.lead.left(server));
+        let mut moved = pin!(process.homes.left(server, node.as_ref()));
+        let mut over = pin!(process.whereabouts.over(era));
+        loop {
+            self.tell(&mut session).await?;
+            let idle = tokio::time::sleep(HEARTBEAT_INTERVAL);
+            tokio::select! {
+                read = session.connection.read() => {
+                    read?;
+                    while let Some(frame) = session.connection.next_frame()? {
+                        self.take(frame, &mut session).await?;
+                    }
+                    // However long that took.
+                    session.heard = clock::now();
+                    if self.node.is_none() {
+                        self.link.heard();
+                    }
+                }
+                () = self.changed.notified() => {}
+                () = self.asked() => {}
+                () = &mut left => return Err(ConnectionError::Left),
+                () = &mut moved => return Err(ConnectionError::Left),
+                () = &mut over, if self.node.is_none() => return Err(ConnectionError::Left),
+                () = idle => {}
+            }
+            self.look_after(&mut session)?;
+        }
+    }
+
+    async fn server(&self) -> Server {
+        if let Some(node) = &self.node {
+            return node.server();
+        }
+        let lane = &self.link.lanes[0];
+        let lead = &self.link.process().lead;
+        loop {
+            match lane.server() {
+                Some(server) if !lead.is_elsewhere(&server) => return server,
+                _ => lane.changed.notified().await,
+            }
+        }
+    }
+
+    /// Writes what Redis is to be told, and notices when it has been told and has answered all.
+    async fn tell(&self, session: &mut Session) -> Result<(), ConnectionError> {
+        self.take_requests();
+        while session.unanswered.len() < SUBSCRIBES_IN_FLIGHT_MAX {
+            let Some(command) = self.subscriptions.borrow_mut().next_command() else { break };
+            let is_sharded = self.node.as_ref().is_some_and(Node::is_sharded);
+            session.connection.command(&command.words(is_sharded));
+            session.unanswered.push_back(Unanswered::Command(command));
+        }
+        session.connection.flush().await?;
+        let is_told = self.subscriptions.borrow().is_told();
+        if is_told && session.unanswered.is_empty() {
+            self.check().await?;
+            if self.link.is_awaited(self.part) {
+                // Once the process is ready, raw messages have a bridge.
+                self.ask_for_lease().await;
+            }
+            self.link.subscribed(self.part);
+        }
+        Ok(())
+    }
+
+    /// Gives a silent connection up, asks a quiet one for a sign of life.
+    fn look_after(&self, session: &mut Session) -> Result<(), ConnectionError> {
+        let now = clock::now();
+        let silence = now - session.heard;
+        if silence > REDIS_SILENCE_MAX {
+            return Err(ConnectionError::Silent);
+        }
+        if silence > HEARTBEAT_SILENCE_MAX && self.node.is_some() {
+            // No heartbeats of ours go through it. Once it answers, all is as it was.
+            self.link.unsubscribed(self.part);
+        }
+        if silence >= HEARTBEAT_INTERVAL && session.unanswered.is_empty() {
+            session.connection.command(&["PING"]);
+            session.unanswered.push_back(Unanswered::Ping);
+        }
+        if now - session.retried >= SUBSCRIBE_RETRY {
+            session.retried = now;
+            self.subscriptions.borrow_mut().retry_refused();
+        }
+        Ok(())
+    }
+
+    async fn take(&self, frame: BytesFrame, session: &mut Session) -> Result<(), ConnectionError> {
+        let BytesFrame::Push { data, .. } = frame else {
+            return self.answered(session, connection::refusal(&frame));
+        };
+        let mut parts = data.into_iter().map(into_bytes);
+        let (Some(Some(kind)), Some(Some(name))) = (parts.next(), parts.next()) else {
+            return Ok(());
+        };
+        match &*kind {
+            b"message" | b"smessage" => {
+                if let Some(Some(payload)) = parts.next() {
+                    self.message(&name, payload).await?;
+                }
+                Ok(())
+            }
+            b"sunsubscribe" if !is_awaited(session, &name) => {
+                self.ended(&name);
+                Ok(())
+            }
+            b"subscribe" | b"unsubscribe" | b"ssubscribe" | b"sunsubscribe" => {
+                self.answered(session, None)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn answered(
+        &self,
+        session: &mut Session,
+        refusal: Option<String>,
+    ) -> Result<(), ConnectionError> {
+        let Some(first) = session.unanswered.pop_front() else {
+            return Err(ConnectionError::Protocol("an answer to nothing".to_owned()));
+        };
+        let Unanswered::Command(command) = first else { return Ok(()) };
+        if let Some(error) = &refusal {
+            if self.redirect(&command, error) {
+                return Ok(());
+            }
+            let health = self.link.shared.health_ref();
+            health.refusing.count(refusal::reason(error));
+            let reason = format!("Redis refuses a subscription, {command:?}: {error}");
+            health.reasons.refused(&told(&session.server, &reason), clock::now());
+        }
+        let is_news = self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
+        self.judge(&command, refusal.as_deref(), is_news);
+        self.tell_hearers(&command, refusal.is_some());
+        Ok(())
+    }
+
+    /// What an answer means for readiness, and for those who don't hear what they want to.
+    fn judge(&self, command: &Command, refusal: Option<&str>, is_news: bool) {
+        let Command::Subscribe(name) = command else { return };
+        let (refusing, now) = (&self.link.shared.health_ref().refusing, clock::now());
+        let Some(error) = refusal else {
+            return refusing.heard(|channel| self.link.process().names.channel(channel) == *name);
+        };
+        let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
+        let Some(Topic::Channel(channel)) = known else { return };
+        // Else it is the command that is refused, whatever the channel.
+        let is_default = channel == ChannelName::default_channel();
+        let is_channels = error.starts_with("NOPERM") && error.contains(" channel") && !is_default;
+        let subject = Subject::Subscription(Some(channel.clone()).filter(|_| is_channels));
+        refusing.refused(subject, refusal::reason(error), &error, (now, now));
+        if is_news {
+            // Nobody knows what it misses.
+            self.sink.gap(&channel, Missed { epoch: None, from: 1, to: None, sure: true });
+        }
+    }
+
+    async fn message(&self, name: &[u8], payload: Bytes) -> Result<(), ConnectionError> {
+        let Ok(name) = std::str::from_utf8(name) else { return Ok(()) };
+        let topic = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
+        match topic {
+            Some(Topic::Channel(channel)) => self.publication(channel, name, &payload).await?,
+            Some(Topic::Raw) => self.raw(payload).await,
+            Some(Topic::Marks) => self.mark(&payload).await,
+            Some(Topic::Heartbeat) => self.link.beat_returned(&payload),
+            // Unsubscribed meanwhile.
+            None => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn make_room(&self, bytes: usize) {
+        if !self.sink.has_room(bytes) {
+            self.sink.room().await;
+        }
+    }
+}
+
+/// Whether `name`'s end is what is to be answered next.
+fn is_awaited(session: &Session, name: &[u8]) -> bool {
+    let Some(Unanswered::Command(command)) = session.unanswered.front() else { return false };
+    matches!(command, Command::Unsubscribe(asked) if asked.as_bytes() == name)
+}
+
+fn into_bytes(frame: BytesFrame) -> Option<Bytes> {
+    match frame {
+        BytesFrame::BlobString { data, .. } | BytesFrame::SimpleString { data, .. } => Some(data),
+        _ => None,
+    }
+}

@@ -1,0 +1,387 @@
+//! What a shard wants to hear, and how far Redis has been told: pure.
+//!
+//! The truth is what is wanted; commands follow from the difference to what Redis was told, so
+//! however often a channel comes and goes while Redis is slow, what waits is bounded by the
+//! number of channels. A connection's end forgets what was told, never what is wanted.
+
+use std::collections::{HashMap, VecDeque};
+
+use tokio::sync::oneshot;
+
+use super::command::Command;
+use crate::{
+    broker::redis::recovery::sequence::Track, channel::ChannelName, clock, position::Position,
+};
+
+/// What messages of a Redis channel are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// Publications of ours.
+    Channel(ChannelName),
+    /// What any program publishes, as it is.
+    Raw,
+    /// Who bridges the raw channel.
+    Marks,
+    /// Our own sign of life.
+    Heartbeat,
+}
+
+impl Topic {
+    /// The channel whose publications they are.
+    pub(crate) fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Channel(channel) => Some(channel),
+            Self::Raw | Self::Marks | Self::Heartbeat => None,
+        }
+    }
+}
+
+/// One Redis channel, as wanted and as told.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) topic: Topic,
+    pub(crate) track: Track,
+    wanted: bool,
+    /// The last command about it was SUBSCRIBE.
+    told: bool,
+    /// By which of all confirmations.
+    confirmed: Option<u64>,
+    refused: bool,
+    /// It was refused, and not confirmed since: whoever wanted it then has been told.
+    deaf: bool,
+    /// Commands about it without an answer.
+    unanswered: u32,
+    /// Its name is in `changed`.
+    queued: bool,
+    waiters: Vec<oneshot::Sender<()>>,
+}
+
+/// A wanted channel on its way from one connection to another.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    topic: Topic,
+    track: Track,
+    waiters: Vec<oneshot::Sender<()>>,
+}
+
+/// All of a shard's subscriptions, by the name of the Redis channel.
+///
+/// # Invariants
+/// - `changed` holds a name at most once; without a connection it is empty.
+/// - Who is neither wanted, nor told, nor waited for is not in the map.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    by_name: HashMap<String, Subscription>,
+    changed: VecDeque<String>,
+    /// Confirmed anew, and not yet compared with where Redis stands. May hold what is not wanted
+    /// any more; without a connection it is empty.
+    unchecked: VecDeque<String>,
+    connected: bool,
+    /// The first connection is being made: one may wait for it.
+    awaited: bool,
+    /// How many subscriptions were confirmed, again and again.
+    confirmations: u64,
+}
+
+impl Subscriptions {
+    /// Subscriptions of a connection that is about to be made.
+    pub(crate) fn awaited() -> Self {
+        Self { awaited: true, ..Self::default() }
+    }
+
+    /// Wants the messages of `name`. The answer resolves (by value or by being dropped) when
+    /// Redis has confirmed or refused it, or the connection has ended; None if it is confirmed.
+    pub(crate) fn want(&mut self, name: String, topic: Topic) -> Option<oneshot::Receiver<()>> {
+        let known = self.by_name.entry(name.clone()).or_insert_with(|| Subscription::new(topic));
+        if !known.wanted {
+            known.wanted = true;
+            // Whatever came between two subscriptions was not meant for us.
+            known.track = Track::default();
+            // Redis was not told yet that nobody wants it.
+            if known.told && known.unanswered == 0 {
+                self.confirmations += 1;
+                known.confirmed = Some(self.confirmations);
+            }
+            self.change(name.clone());
+        }
+        let known = self.by_name.get_mut(&name)?;
+        if known.confirmed.is_some() || !(self.connected || self.awaited) {
+            return None;
+        }
+        let (waiter, confirmed) = oneshot::channel();
+        known.waiters.retain(|waiter| !waiter.is_closed());
+        known.waiters.push(waiter);
+        Some(confirmed)
+    }
+
+    /// Does not want them any more.
+    pub(crate) fn unwant(&mut self, name: &str) {
+        let Some(known) = self.by_name.get_mut(name) else { return };
+        known.wanted = false;
+        known.confirmed = None;
+        known.refused = false;
+        known.waiters.clear();
+        if self.connected {
+            self.change(name.to_owned());
+        } else {
+            self.by_name.remove(name);
+        }
+    }
+
+    fn change(&mut self, name: String) {
+        if self.connected
+            && let Some(known) = self.by_name.get_mut(&name)
+            && !known.queued
+        {
+            known.queued = true;
+            self.changed.push_back(name);
+        }
+    }
+
+    /// A new connection: Redis knows nothing yet.
+    pub(crate) fn connected(&mut self) {
+        self.forget_told();
+        self.connected = true;
+        let names: Vec<String> = self.by_name.keys().cloned().collect();
+        for name in names {
+            self.change(name);
+        }
+    }
+
+    /// The connection has ended: nobody waits for it any longer.
+    pub(crate) fn disconnected(&mut self) {
+        self.forget_told();
+        self.connected = false;
+        self.awaited = false;
+        for known in self.by_name.values_mut() {
+            known.waiters.clear();
+        }
+    }
+
+    fn forget_told(&mut self) {
+        self.changed.clear();
+        self.unchecked.clear();
+        self.by_name.retain(|_, known| known.wanted);
+        for known in self.by_name.values_mut() {
+            known.track.tear();
+            known.told = false;
+            known.confirmed = None;
+            known.refused = false;
+            known.unanswered = 0;
+            known.queued = false;
+        }
+    }
+
+    /// Takes a channel away: it is wanted on another connection.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Moving> {
+        let known = self.get_mut(name)?;
+        let moving = Moving {
+            topic: known.topic.clone(),
+            track: std::mem::take(&mut known.track),
+            waiters: std::mem::take(&mut known.waiters),
+        };
+        self.unwant(name);
+        Some(moving)
+    }
+
+    /// Wants a channel that was wanted on another connection: what is known of it stays known.
+    pub(crate) fn adopt(&mut self, name: String, moving: Moving) {
+        let Moving { topic, track, waiters } = moving;
+        let may_wait = self.want(name.clone(), topic).is_some();
+        let Some(known) = self.by_name.get_mut(&name) else { return };
+        known.track = track;
+        known.track.tear();
+        if may_wait {
+            known.waiters.extend(waiters);
+        }
+        if known.confirmed.is_some() && known.track.has_begun() {
+            self.unchecked.push_back(name);
+        }
+    }
+
+    /// A subscription has to be made once more, elsewhere or otherwise: when
+    /// [`Self::retry_refused`] is called. Who waits for it goes on waiting.
+    pub(crate) fn postpone(&mut self, name: &str) {
+        if let Some(known) = self.by_name.get_mut(name) {
+            known.unanswered = known.unanswered.saturating_sub(1);
+        }
+        self.ended(name);
+    }
+
+    /// Redis has ended a subscription by itself: as if it had refused it.
+    pub(crate) fn ended(&mut self, name: &str) {
+        let Some(known) = self.by_name.get_mut(name) else { return };
+        known.track.tear();
+        known.told = false;
+        known.confirmed = None;
+        known.refused = known.wanted;
+        if known.is_forgotten() && !known.queued {
+            self.by_name.remove(name);
+        }
+    }
+
+    /// The next thing to tell Redis.
+    pub(crate) fn next_command(&mut self) -> Option<Command> {
+        while let Some(name) = self.changed.pop_front() {
+            let Some(known) = self.by_name.get_mut(&name) else { continue };
+            known.queued = false;
+            if known.wanted && !known.told {
+                known.told = true;
+                known.unanswered += 1;
+                return Some(Command::Subscribe(name));
+            }
+            if !known.wanted && known.told {
+                known.told = false;
+                known.unanswered += 1;
+                return Some(Command::Unsubscribe(name));
+            }
+            if known.is_forgotten() {
+                self.by_name.remove(&name);
+            }
+        }
+        None
+    }
+
+    /// Whether Redis has been told everything.
+    pub(crate) fn is_told(&self) -> bool {
+        self.changed.is_empty()
+    }
+
+    /// Redis has carried out `command`, or refused it. Whether somebody has to be told that he
+    /// does not hear the channel.
+    pub(crate) fn answered(&mut self, command: &Command, refused: bool) -> bool {
+        let (Command::Subscribe(name) | Command::Unsubscribe(name)) = command;
+        let Some(known) = self.by_name.get_mut(name) else { return false };
+        let mut is_news = false;
+        known.unanswered = known.unanswered.saturating_sub(1);
+        // Only the answer to the last command tells how it stands.
+        if known.unanswered == 0 && matches!(command, Command::Subscribe(_)) && known.told {
+            if !refused && known.wanted {
+                self.confirmations += 1;
+                known.confirmed = Some(self.confirmations);
+                if known.track.has_begun() {
+                    self.unchecked.push_back(name.clone());
+                }
+            }
+            known.refused = refused && known.wanted;
+            known.told = !refused;
+            let is_awaited = known.waiters.iter().any(|waiter| !waiter.is_closed());
+            is_news = known.refused && (!known.deaf || is_awaited);
+            known.deaf = known.refused;
+            for waiter in known.waiters.drain(..) {
+                // Who does not wait any more does not mind.
+                let _ = waiter.send(());
+            }
+        }
+        if known.is_forgotten() && !known.queued {
+            self.by_name.remove(name);
+        }
+        is_news
+    }
+
+    /// Tries again what was refused.
+    pub(crate) fn retry_refused(&mut self) {
+        let refused = self.by_name.iter().filter(|(_, known)| known.refused);
+        let names: Vec<String> = refused.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some(known) = self.by_name.get_mut(&name) {
+                known.refused = false;
+            }
+            self.change(name);
+        }
+    }
+
+    /// The subscription that a message belongs to, if it is wanted.
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Subscription> {
+        self.by_name.get_mut(name).filter(|known| known.wanted)
+    }
+
+    /// The names of all that is wanted.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &String> {
+        self.by_name.iter().filter(|(_, known)| known.wanted).map(|(name, _)| name)
+    }
+
+    /// Whether there is a connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Whether `name` is wanted.
+    pub(crate) fn is_wanted(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|known| known.wanted)
+    }
+
+    /// The confirmation since which all that is published on `name` arrives, by its number.
+    pub(crate) fn confirmed_by(&self, name: &str) -> Option<u64> {
+        self.by_name.get(name)?.confirmed
+    }
+
+    /// Where the channel of `name` stands, as was asked for after the confirmation `before`.
+    /// Unless that still stands, messages since then may be missing: they
+    /// are looked for. False: nothing tells whether they are missing, since later ones were the
+    /// first to arrive; asked again, the position is a certain one.
+    pub(crate) fn anchor(
+        &mut self,
+        name: &str,
+        position: &Position,
+        nonce: u64,
+        before: Option<u64>,
+    ) -> bool {
+        let Some(known) = self.by_name.get_mut(name).filter(|known| known.wanted) else {
+            return true;
+        };
+        let is_unbroken = before.is_some() && before == known.confirmed;
+        if let Some((last, _)) = known.track.last() {
+            return is_unbroken || (last.is_comparable(position) && last.offset <= position.offset);
+        }
+        known.track.advance(&position.epoch, position.offset, nonce, clock::now());
+        if !is_unbroken {
+            known.track.tear();
+            if known.confirmed.is_some() {
+                self.unchecked.push_back(name.to_owned());
+            }
+        }
+        true
+    }
+
+    /// Some channels of which something was known when they were subscribed: by the names of
+    /// their Redis channels, at most `count_max`.
+    pub(crate) fn take_unchecked(&mut self, count_max: usize) -> Vec<(String, ChannelName)> {
+        let mut taken = Vec::new();
+        while taken.len() < count_max
+            && let Some(name) = self.unchecked.pop_front()
+        {
+            if let Some(known) = self.by_name.get(&name)
+                && let Topic::Channel(channel) = &known.topic
+                && known.wanted
+            {
+                taken.push((name, channel.clone()));
+            }
+        }
+        taken
+    }
+}
+
+impl Subscription {
+    fn new(topic: Topic) -> Self {
+        Self {
+            topic,
+            track: Track::default(),
+            wanted: false,
+            told: false,
+            confirmed: None,
+            refused: false,
+            deaf: false,
+            unanswered: 0,
+            queued: false,
+            waiters: Vec::new(),
+        }
+    }
+
+    fn is_forgotten(&self) -> bool {
+        !self.wanted && !self.told && self.unanswered == 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

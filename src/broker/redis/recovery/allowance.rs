@@ -1,0 +1,106 @@
+//! How much of histories a process reads from Redis for those who ask for them: pure.
+//!
+//! As much at once as it may keep, so that a process that begins gets all it needs; from then on so
+//! much a second. A reading is begun when anything is allowed, and counts as the readings before it
+//! until it is known how large it was: many at once are no way around. What shards miss is not
+//! asked for here: it is not theirs to choose.
+
+use crate::{clock::Millis, limits::HISTORY_READ_BYTES_PER_SECOND};
+
+/// Bytes that may be read.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    most: i64,
+    left: i64,
+    at: Option<Millis>,
+    /// What a reading comes to, as far as is known.
+    usual: i64,
+}
+
+/// How many readings the usual one is made of.
+const READINGS: i64 = 8;
+
+impl Allowance {
+    /// At most `most` at once; one reading brings `largest` at most.
+    pub(crate) fn new(most: usize, largest: usize) -> Self {
+        let most = bytes(most).max(1);
+        Self { most, left: most, at: None, usual: bytes(largest) / READINGS }
+    }
+
+    /// Whether a reading may begin.
+    pub(crate) fn is_open(&mut self, now: Millis) -> bool {
+        let before = self.at.replace(now).unwrap_or(now);
+        let passed_ms = i64::try_from((now - before).as_millis()).unwrap_or(i64::MAX);
+        let gained = passed_ms.saturating_mul(HISTORY_READ_BYTES_PER_SECOND as i64 / 1000);
+        self.left = self.left.saturating_add(gained).min(self.most);
+        self.left > 0
+    }
+
+    /// A reading begins: what is set apart for it.
+    pub(crate) fn begin(&mut self) -> i64 {
+        self.left = self.left.saturating_sub(self.usual);
+        self.usual
+    }
+
+    /// It is over, and has brought so much.
+    pub(crate) fn end(&mut self, apart: i64, brought: Option<usize>) {
+        let brought = brought.map(bytes);
+        self.left = self.left.saturating_add(apart).saturating_sub(brought.unwrap_or(0));
+        if let Some(brought) = brought {
+            self.usual += (brought - self.usual) / READINGS;
+        }
+    }
+}
+
+fn bytes(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_paid_for_and_comes_back_with_time() {
+        let mut allowance = Allowance::new(1000, 0);
+        let second = Duration::from_secs(1);
+        assert!(allowance.is_open(Millis(0)));
+        allowance.end(0, Some(1000 + 2 * HISTORY_READ_BYTES_PER_SECOND));
+        assert!(!allowance.is_open(Millis(0)) && !allowance.is_open(Millis(0) + second));
+        assert!(allowance.is_open(Millis(0) + 3 * second));
+        allowance.end(0, Some(1000));
+        assert!(!allowance.is_open(Millis(0) + 3 * second), "no more than that is saved");
+    }
+
+    /// Regression: all that began together were free.
+    #[test]
+    fn many_readings_at_once_are_as_many_as_may_be_kept() {
+        let mut allowance = Allowance::new(32_000, 8_000);
+        let now = Millis(0);
+        let begin = |allowance: &mut Allowance| {
+            let mut begun = Vec::new();
+            while allowance.is_open(now) && begun.len() < 1_000 {
+                begun.push(allowance.begin());
+            }
+            begun
+        };
+        let first = begin(&mut allowance);
+        assert_eq!(first.len(), 32, "before anything is known, an eighth of the largest each");
+        for apart in first {
+            allowance.end(apart, Some(8_000));
+        }
+        // They were large, so fewer begin together from now on.
+        let later = now + Duration::from_secs(100);
+        assert!(allowance.is_open(later));
+        let apart = allowance.begin();
+        assert!((7_000..=8_000).contains(&apart), "{apart}");
+        allowance.end(apart, None);
+        for _ in 0..100 {
+            let apart = allowance.begin();
+            allowance.end(apart, Some(0));
+        }
+        assert!(allowance.begin() < 10, "and small ones do not hold each other up");
+    }
+}

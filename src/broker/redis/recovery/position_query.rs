@@ -1,0 +1,243 @@
+//! Where a channel stands is asked once for all who want to know it at the same time.
+//!
+//! An answer serves whoever was subscribed before the question was put: what the answer does not
+//! know of arrives. So all handshakes of a shard share one question, and shards that subscribe
+//! while one is on its way share the next. For somebody who resumes the history comes along with
+//! the answer. However many clients come back at once, Redis is asked once per shard at most, and
+//! twice if all shards are wanted at the same time. A shard at a standstill holds nobody up: those
+//! who have waited for its answer for long put a question of their own.
+
+use std::collections::HashMap;
+
+use fred::types::Value;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    broker::{
+        Since,
+        history::Fed,
+        redis::{
+            RedisBroker,
+            commands::{command_connection::CallError, connectivity::Link, router::Way},
+            process::Process,
+            protocol::replies::{self, Standing},
+            pubsub::subscriber::Heard,
+        },
+    },
+    channel::ChannelName,
+    limits::{SHARED_ANSWER_WAIT, SUBSCRIBE_DEADLINE},
+    position::Position,
+    telemetry::seldom,
+};
+
+/// The questions of a process that have no answer yet.
+#[derive(Debug, Default)]
+pub(crate) struct Questions {
+    /// How many were put.
+    count: u64,
+    open: HashMap<ChannelName, Open>,
+}
+
+/// One channel's: at most one is on its way, and at most one waits for its turn.
+#[derive(Debug, Default)]
+struct Open {
+    put: Option<Put>,
+    next: Option<(AnswerSender, AnswerReceiver)>,
+}
+
+#[derive(Debug)]
+struct Put {
+    number: u64,
+    answer: AnswerReceiver,
+}
+
+type AnswerSender = watch::Sender<Option<Standing>>;
+/// Its sender is dropped without an answer if there will be none.
+type AnswerReceiver = watch::Receiver<Option<Standing>>;
+
+/// What somebody who wants to know is to do.
+enum Turn<'a> {
+    /// Put the question.
+    Ask(Asking<'a>),
+    /// The answer to the one that was put will serve.
+    Share { number: u64, answer: AnswerReceiver },
+    /// It will not: once it is `over`, the `next` one's will.
+    Wait { number: u64, over: AnswerReceiver, next: AnswerReceiver },
+}
+
+/// The question of one channel on its way; over when dropped, however it went.
+struct Asking<'a> {
+    process: &'a Process,
+    channel: &'a ChannelName,
+    number: u64,
+    answer: AnswerSender,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let open = &mut self.process.memory().questions.open;
+        let Some(Open { put, next }) = open.get_mut(self.channel) else { return };
+        if put.as_ref().is_some_and(|put| put.number == self.number) {
+            *put = None;
+            if next.is_none() {
+                open.remove(self.channel);
+            }
+        }
+    }
+}
+
+impl Questions {
+    /// Nobody wants to know of `channel` any more.
+    pub(crate) fn forget(&mut self, channel: &ChannelName) {
+        self.open.remove(channel);
+    }
+}
+
+impl Process {
+    /// The number of the next question.
+    fn next_question(&self) -> u64 {
+        self.memory().questions.count + 1
+    }
+
+    /// For somebody whom questions from the number `first` on serve, and who has waited for the
+    /// one of the number `late` for long: whoever put that one may be at a standstill.
+    fn turn<'a>(&'a self, channel: &'a ChannelName, first: u64, late: Option<u64>) -> Turn<'a> {
+        let questions = &mut self.memory().questions;
+        let Open { put, next } = questions.open.entry(channel.clone()).or_default();
+        match put.as_ref().filter(|put| Some(put.number) != late) {
+            Some(Put { number, answer }) if *number >= first => {
+                Turn::Share { number: *number, answer: answer.clone() }
+            }
+            Some(Put { number, answer: over }) => {
+                let (_, next) = next.get_or_insert_with(|| watch::channel(None));
+                Turn::Wait { number: *number, over: over.clone(), next: next.clone() }
+            }
+            None => {
+                questions.count += 1;
+                let number = questions.count;
+                let (sender, answer) = next.take().unwrap_or_else(|| watch::channel(None));
+                *put = Some(Put { number, answer });
+                Turn::Ask(Asking { process: self, channel, number, answer: sender })
+            }
+        }
+    }
+
+    /// Where `channel` stands, for somebody who comes with `since`. What Redis says must be of one
+    /// history with what is here.
+    pub(crate) async fn ask_standing(
+        &self,
+        link: &Link,
+        channel: &ChannelName,
+        since: Option<&Since>,
+    ) -> Result<Standing, CallError> {
+        let mut args: Vec<Value> = Vec::new();
+        let reading = since.and_then(|since| self.begin_reading(channel, since));
+        if let Some((_, epoch, first, depth)) = &reading {
+            args.extend([(&**epoch).into(), (first - 1).to_string().into()]);
+            args.extend(self.what_to_read(*first, *depth));
+        }
+        let keys = self.names.keys(channel);
+        let answer = match link.call(channel, Way::Beside, &self.scripts.position, keys, args).await
+        {
+            Err(CallError::Refused(error)) if reading.is_some() => {
+                seldom!(warn, "Redis refuses to tell the history", %channel, %error);
+                return self.standing(link, channel).await;
+            }
+            answer => answer?,
+        };
+        let answer = replies::standing_and_history(answer).map_err(CallError::InDoubt)?;
+        let Some((standing, read)) = answer else {
+            return Ok(self.empty(link).await);
+        };
+        let fed = match (read, &reading) {
+            (Some(read), Some((flight, _, first, depth))) => {
+                flight.has_brought(&read);
+                self.take_in(channel, read, *first, *depth)
+            }
+            _ if self.has_replaced(channel, &standing.position.epoch) => Fed::Diverged,
+            _ => Fed::Known,
+        };
+        match fed {
+            Fed::Known => Ok(standing),
+            Fed::Diverged => self.end(link, channel, &standing.position.epoch).await,
+        }
+    }
+}
+
+impl RedisBroker {
+    pub(crate) async fn position_now(
+        &self,
+        channel: ChannelName,
+        since: Option<&Since>,
+    ) -> Option<Position> {
+        let asking = async {
+            // The second answer is certain, unless the connection has just ended.
+            for _ in 0..2 {
+                let before = self.listening.confirmed_on(&channel);
+                let standing = self.standing(&channel, before, since).await.ok()?;
+                // Else messages arrived that the answer does not know, and some before them may
+                // not have.
+                if self.listening.anchor(&channel, &standing, before).await {
+                    return Some(standing.position);
+                }
+            }
+            None
+        };
+        timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?
+    }
+
+    /// The first question that serves this handle, which is subscribed as `heard` says.
+    fn serving(&self, channel: &ChannelName, heard: Option<Heard>) -> u64 {
+        let next = self.process().next_question();
+        let Some(heard) = heard else { return next };
+        let mut confirmed = self.confirmed.borrow_mut();
+        match confirmed.get(channel) {
+            Some((known, first)) if *known == heard => *first,
+            _ => {
+                confirmed.insert(channel.clone(), (heard, next));
+                next
+            }
+        }
+    }
+
+    async fn standing(
+        &self,
+        channel: &ChannelName,
+        heard: Option<Heard>,
+        since: Option<&Since>,
+    ) -> Result<Standing, CallError> {
+        let first = self.serving(channel, heard);
+        let mut late = None;
+        loop {
+            match self.process().turn(channel, first, late) {
+                Turn::Ask(asking) => {
+                    let standing = self.process().ask_standing(&self.link, channel, since).await?;
+                    asking.answer.send_replace(Some(standing.clone()));
+                    return Ok(standing);
+                }
+                Turn::Share { number, mut answer } => {
+                    match timeout(SHARED_ANSWER_WAIT, answer.wait_for(Option::is_some)).await {
+                        Ok(Ok(standing)) => {
+                            if let Some(standing) = standing.clone() {
+                                return Ok(standing);
+                            }
+                        }
+                        // Without an answer: ask.
+                        Ok(Err(_)) => {}
+                        Err(_) => late = Some(number),
+                    }
+                }
+                Turn::Wait { number, mut over, next } => {
+                    // Resolves by its end.
+                    if timeout(SHARED_ANSWER_WAIT, over.wait_for(|_| false)).await.is_err() {
+                        late = Some(number);
+                    }
+                    // Somebody else may have been quicker, and have the answer already.
+                    if let Some(standing) = next.borrow().clone() {
+                        return Ok(standing);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Whether what arrives on a channel follows what arrived before: pure.
+//!
+//! Redis delivers at most once; a hole between two offsets is the only sign of a loss, and a
+//! repeated offset the only sign of a repetition. Redis also forgets: an asynchronous failover
+//! rolls a channel back, which then goes on from an offset that was used before. Only nonces tell
+//! these messages from the ones that were lost.
+
+use std::{cmp::Ordering, collections::VecDeque};
+
+use crate::{
+    broker::redis::protocol::replies::Ended,
+    clock::Millis,
+    limits::{REDIS_META_TTL, REDIS_POSITION_TTL, RETIRED_EPOCHS_MAX},
+    position::Position,
+};
+
+/// A channel's place in its history, as one shard has seen it.
+#[derive(Debug, Default)]
+pub(crate) struct Track {
+    last: Option<Last>,
+    /// The newest of each epoch before this one, the latest last: what still arrives of them is
+    /// late.
+    retired: VecDeque<Last>,
+    /// Something may have come since that did not arrive here, and be gone.
+    is_torn: bool,
+}
+
+#[derive(Debug)]
+struct Last {
+    position: Position,
+    nonce: u64,
+    at: Millis,
+}
+
+/// What there is to know of a message, besides its payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp<'a> {
+    pub(crate) epoch: &'a str,
+    pub(crate) offset: u64,
+    pub(crate) nonce: u64,
+    pub(crate) previous: u64,
+}
+
+/// What a message is to what came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It follows.
+    Next,
+    /// Messages before it are missing, from this offset on.
+    Jump(u64),
+    /// It is of the first history of a channel that nobody had published to, or of a later one:
+    /// whether something is missing before it is to be found out.
+    Begins,
+    /// It is of another history: how the one before ended is not known.
+    Turn,
+    /// It was here before.
+    Duplicate,
+    /// It is of a history that is over here; or Redis has gone back to it. `is_new`: it has not
+    /// been here, as far as can be told.
+    Late { is_new: bool },
+    /// Two messages share an offset, here or before: the history was rolled back.
+    Diverged,
+}
+
+/// What Redis' own position is to what has arrived, at a moment when nothing is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lag {
+    /// All has arrived.
+    None,
+    /// Messages are missing, from this offset on.
+    Behind(u64),
+    /// Nobody had published to the channel, and whether anybody has is to be found out.
+    Begun,
+    /// As [`Verdict::Turn`].
+    Turned,
+    /// As [`Verdict::Diverged`]. `is_new`: Redis has messages that have not been here, as far as
+    /// can be told.
+    Diverged { is_new: bool },
+    /// Redis is again in the epoch that this shard had before it stood at an empty position, and
+    /// has got as far as it had, at least: messages are missing from this offset on, after the one
+    /// with this nonce.
+    Returned { from: u64, after: u64 },
+}
+
+impl Track {
+    /// Judges a message. The first one after a subscription is taken as it is: nothing tells what
+    /// came before. `known`: the nonce of an earlier message, if anyone remembers it.
+    pub(crate) fn judge(
+        &self,
+        stamp: &Stamp<'_>,
+        now: Millis,
+        known: impl FnOnce(u64) -> Option<u64>,
+    ) -> Verdict {
+        if let Some(over) = self.retired(stamp.epoch) {
+            let Stamp { offset, nonce, .. } = *stamp;
+            // Who cannot tell says that it is new: rather once too often than never.
+            let is_new = match offset.cmp(&over.position.offset) {
+                Ordering::Greater => true,
+                Ordering::Equal => nonce != over.nonce,
+                Ordering::Less => known(offset) != Some(nonce),
+            };
+            return Verdict::Late { is_new };
+        }
+        let Some(last) = &self.last else { return Verdict::Next };
+        let newest = last.position.offset;
+        if last.position.is_empty() {
+            let is_first = stamp.offset == 1 && stamp.previous == 0;
+            return if is_first && !self.is_torn { Verdict::Next } else { Verdict::Begins };
+        }
+        if *last.position.epoch != *stamp.epoch {
+            // Redis forgets a channel that nobody publishes to: then nothing was lost.
+            let is_anew = stamp.offset == 1 && last.has_expired(now);
+            return if is_anew { Verdict::Next } else { Verdict::Turn };
+        }
+        let is_same = if stamp.offset == newest + 1 {
+            stamp.previous == last.nonce
+        } else if stamp.offset > newest {
+            return Verdict::Jump(newest + 1);
+        } else if stamp.offset == newest {
+            stamp.nonce == last.nonce
+        } else {
+            known(stamp.offset).is_none_or(|nonce| nonce == stamp.nonce)
+        };
+        match is_same {
+            false => Verdict::Diverged,
+            true if stamp.offset > newest => Verdict::Next,
+            true => Verdict::Duplicate,
+        }
+    }
+
+    /// Compares with what Redis holds.
+    pub(crate) fn compare(&self, held: &Position, nonce: u64) -> Lag {
+        let Some(last) = &self.last else { return Lag::None };
+        let newest = last.position.offset;
+        if let Some(over) = self.retired(&held.epoch) {
+            let is_ahead = held.offset > over.position.offset;
+            let is_there = held.offset == over.position.offset && nonce == over.nonce;
+            let was_before = self.retired.back().is_some_and(|it| it.position.is_comparable(held));
+            if last.position.is_empty() && was_before && (is_ahead || is_there) {
+                return Lag::Returned { from: over.position.offset + 1, after: over.nonce };
+            }
+            Lag::Diverged { is_new: is_ahead || nonce != over.nonce }
+        } else if last.position.is_empty() {
+            Lag::Begun
+        } else if !last.position.is_comparable(held) {
+            Lag::Turned
+        } else if held.offset > newest {
+            Lag::Behind(newest + 1)
+        } else if held.offset < newest || nonce != last.nonce {
+            Lag::Diverged { is_new: nonce != last.nonce && held.offset > 0 }
+        } else {
+            Lag::None
+        }
+    }
+
+    /// The newest message is this one now.
+    pub(crate) fn advance(
+        &mut self,
+        epoch: &str,
+        offset: u64,
+        nonce: u64,
+        now: Millis,
+    ) -> Position {
+        let epoch = match self.last.take() {
+            Some(last) if *last.position.epoch == *epoch => last.position.epoch,
+            // An empty position has no messages: none of them comes late.
+            Some(last) if last.position.is_empty() => {
+                self.retired.retain(|over| *over.position.epoch != *epoch);
+                epoch.into()
+            }
+            Some(last) => {
+                self.retired.retain(|over| *over.position.epoch != *epoch);
+                self.retired.push_back(last);
+                if self.retired.len() > RETIRED_EPOCHS_MAX {
+                    self.retired.pop_front();
+                }
+                epoch.into()
+            }
+            None => epoch.into(),
+        };
+        self.is_torn = false;
+        let position = Position { epoch, offset };
+        self.last = Some(Last { position: position.clone(), nonce, at: now });
+        position
+    }
+
+    /// Whether something surely was acknowledged that has not been here, of the histories that
+    /// `ended` before the one that Redis is in now. `was_here`: whether an end before where this
+    /// shard had got to is of the same history.
+    pub(crate) fn lacks(&self, ended: &[Vec<Ended>], was_here: impl Fn(&Ended) -> bool) -> bool {
+        let place = |epoch: &str| {
+            let last = self.last.as_ref().filter(|last| *last.position.epoch == *epoch);
+            last.or_else(|| self.retired(epoch))
+        };
+        let lacks = |end: &Ended| {
+            let Position { epoch, offset } = &end.position;
+            let Some(was) = place(epoch) else { return *offset > 0 };
+            match offset.cmp(&was.position.offset) {
+                Ordering::Greater => true,
+                Ordering::Equal => end.nonce != was.nonce,
+                Ordering::Less => *offset > 0 && !was_here(end),
+            }
+        };
+        for at_once in ended {
+            if at_once.iter().any(lacks) {
+                return true;
+            }
+            if at_once.iter().any(|end| place(&end.position.epoch).is_some()) {
+                // It was here then: what was over before that it knew, or need not know.
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Not all that is published arrives here, for a while.
+    pub(crate) fn tear(&mut self) {
+        self.is_torn = true;
+    }
+
+    /// Where an epoch that is over here ended.
+    fn retired(&self, epoch: &str) -> Option<&Last> {
+        self.retired.iter().find(|over| *over.position.epoch == *epoch)
+    }
+
+    /// Whether anything is known of where the channel stands.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// The newest message's position and nonce.
+    pub(crate) fn last(&self) -> Option<(&Position, u64)> {
+        self.last.as_ref().map(|last| (&last.position, last.nonce))
+    }
+}
+
+impl Last {
+    /// Whether Redis may have forgotten the channel by now.
+    fn has_expired(&self, now: Millis) -> bool {
+        let life = if self.position.offset == 0 { REDIS_POSITION_TTL } else { REDIS_META_TTL };
+        now - self.at >= life
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of a history in which each nonce is ten times the offset.
+    fn stamp(epoch: &str, offset: u64) -> Stamp<'_> {
+        Stamp { epoch, offset, nonce: 10 * offset, previous: 10 * (offset - 1) }
+    }
+
+    fn judge(track: &Track, stamp: &Stamp<'_>) -> Verdict {
+        track.judge(stamp, Millis(0), |offset| Some(10 * offset))
+    }
+
+    /// Judges and takes messages.
+    fn take(track: &mut Track, stamp: &Stamp<'_>) -> Verdict {
+        let verdict = judge(track, stamp);
+        if matches!(verdict, Verdict::Next | Verdict::Jump(_) | Verdict::Turn) {
+            track.advance(stamp.epoch, stamp.offset, stamp.nonce, Millis(0));
+        }
+        verdict
+    }
+
+    #[test]
+    fn holes_and_repetitions_are_noticed() {
+        use Verdict::{Duplicate, Jump, Next};
+        let mut track = Track::default();
+        let seen = [5, 6, 6, 5, 8, 9].map(|offset| take(&mut track, &stamp("a", offset)));
+        assert_eq!(seen, [Next, Next, Duplicate, Duplicate, Jump(7), Next]);
+    }
+
+    #[test]
+    fn an_epochs_end_is_unknown_when_another_begins() {
+        let mut track = Track::default();
+        assert_eq!(take(&mut track, &stamp("a", 7)), Verdict::Next);
+        assert_eq!(take(&mut track, &stamp("b", 1)), Verdict::Turn);
+        assert_eq!(take(&mut track, &stamp("b", 2)), Verdict::Next);
+        assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late { is_new: true });
+        assert_eq!(take(&mut track, &stamp("a", 7)), Verdict::Late { is_new: false });
+        assert_eq!(take(&mut track, &stamp("c", 3)), Verdict::Turn);
+        assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late { is_new: true }, "still");
+    }
+
+    #[test]
+    fn the_first_message_of_a_channel_follows_its_empty_position_unless_some_may_be_gone() {
+        use Verdict::{Begins, Next};
+        let mut track = Track::default();
+        track.advance("empty-a", 0, 0, Millis(0));
+        assert_eq!(judge(&track, &stamp("b", 1)), Next);
+        assert_eq!(judge(&track, &stamp("b", 2)), Begins);
+        let later = Stamp { previous: 7, ..stamp("b", 1) };
+        assert_eq!(judge(&track, &later), Begins, "there was a history before");
+        track.tear();
+        assert_eq!(judge(&track, &stamp("b", 1)), Begins);
+        let held = Position { epoch: "b".into(), offset: 1 };
+        assert_eq!(track.compare(&held, 10), Lag::Begun);
+        assert_eq!(take(&mut track, &stamp("b", 1)), Begins);
+        track.advance("b", 1, 10, Millis(0));
+        assert_eq!(take(&mut track, &stamp("b", 2)), Next);
+    }
+
+    #[test]
+    fn a_channel_that_redis_has_forgotten_in_time_begins_anew_without_a_loss() {
+        let mut track = Track::default();
+        let judge_after = |track: &Track, life, offset| {
+            track.judge(&stamp("b", offset), Millis(0) + life, |_| None)
+        };
+        track.advance("a", 0, 0, Millis(0));
+        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 1), Verdict::Next);
+        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 2), Verdict::Turn);
+        track.advance("a", 1, 10, Millis(0));
+        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 1), Verdict::Turn);
+        assert_eq!(judge_after(&track, REDIS_META_TTL, 1), Verdict::Next);
+    }
+
+    #[test]
+    fn a_rollback_shows_wherever_the_history_is_met_again() {
+        let mut track = Track::default();
+        track.advance("a", 5, 50, Millis(0));
+        let other = |offset, previous, nonce| Stamp { epoch: "a", offset, previous, nonce };
+        assert_eq!(judge(&track, &other(4, 30, 41)), Verdict::Diverged, "an earlier one's place");
+        assert_eq!(judge(&track, &other(5, 41, 51)), Verdict::Diverged, "our newest one's place");
+        assert_eq!(judge(&track, &other(6, 51, 60)), Verdict::Diverged, "after another one");
+        assert_eq!(judge(&track, &other(6, 50, 61)), Verdict::Next);
+        let unknown = track.judge(&other(4, 30, 41), Millis(0), |_| None);
+        assert_eq!(unknown, Verdict::Duplicate, "nobody can tell");
+    }
+
+    #[test]
+    fn what_redis_holds_tells_what_is_missing() {
+        let mut track = Track::default();
+        let held = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
+        assert_eq!(track.compare(&held("a", 3), 30), Lag::None, "nothing is known before");
+        track.advance("a", 3, 30, Millis(0));
+        assert_eq!(track.compare(&held("a", 3), 30), Lag::None);
+        assert_eq!(track.compare(&held("a", 5), 50), Lag::Behind(4));
+        assert_eq!(track.compare(&held("a", 2), 20), Lag::Diverged { is_new: true });
+        assert_eq!(track.compare(&held("a", 3), 31), Lag::Diverged { is_new: true });
+        assert_eq!(track.compare(&held("b", 0), 0), Lag::Turned);
+        track.advance("b", 0, 0, Millis(0));
+        assert_eq!(
+            track.compare(&held("a", 4), 40),
+            Lag::Diverged { is_new: true },
+            "that one was over"
+        );
+        assert_eq!(track.compare(&held("a", 3), 30), Lag::Diverged { is_new: false });
+    }
+
+    fn end(epoch: &str, offset: u64, nonce: u64) -> Ended {
+        Ended { position: Position { epoch: epoch.into(), offset }, nonce }
+    }
+
+    #[test]
+    fn who_lacks_the_end_of_a_history_that_was_ended_knows_so() {
+        let mut track = Track::default();
+        track.advance("a", 5, 50, Millis(0));
+        let lacks = |track: &Track, ended: &[Vec<Ended>]| track.lacks(ended, |_| false);
+        assert!(!lacks(&track, &[]));
+        assert!(!lacks(&track, &[vec![end("a", 5, 50)]]));
+        assert!(lacks(&track, &[vec![end("a", 6, 60)]]));
+        assert!(lacks(&track, &[vec![end("a", 5, 51)]]), "another branch of it");
+        assert!(lacks(&track, &[vec![end("a", 4, 41)]]));
+        assert!(!track.lacks(&[vec![end("a", 4, 40)]], |_| true), "that was rolled back to");
+        assert!(lacks(&track, &[vec![end("a", 5, 50), end("b", 1, 10)]]), "b was beside it");
+        assert!(lacks(&track, &[vec![end("b", 1, 10)], vec![end("a", 5, 50)]]), "b came after");
+        assert!(!lacks(&track, &[vec![end("b", 0, 7)], vec![end("a", 5, 50)]]));
+        assert!(!lacks(&track, &[vec![end("a", 5, 50)], vec![end("b", 9, 90)]]), "b was before");
+        track.advance("empty-c", 0, 0, Millis(0));
+        assert!(lacks(&track, &[vec![end("a", 6, 60)]]), "it was at a before");
+    }
+
+    #[test]
+    fn who_finds_nothing_for_a_while_goes_on_where_it_was() {
+        let mut track = Track::default();
+        let held = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
+        track.advance("a", 5, 50, Millis(0));
+        track.advance("empty-b", 0, 0, Millis(0));
+        let returned = Lag::Returned { from: 6, after: 50 };
+        assert_eq!(track.compare(&held("a", 7), 70), returned);
+        assert_eq!(track.compare(&held("a", 5), 50), returned);
+        assert_eq!(track.compare(&held("a", 5), 51), Lag::Diverged { is_new: true });
+        assert_eq!(track.compare(&held("a", 4), 40), Lag::Diverged { is_new: true });
+        track.advance("a", 7, 70, Millis(0));
+        assert_eq!(judge(&track, &stamp("a", 8)), Verdict::Next, "it is not over any more");
+        track.advance("c", 1, 10, Millis(0));
+        track.advance("empty-d", 0, 0, Millis(0));
+        assert_eq!(track.compare(&held("a", 9), 90), Lag::Diverged { is_new: true }, "c was since");
+    }
+}
