@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    compare::{CompareArgs, RecordArgs, SweepArgs, TrialArgs},
+    compare::{CompareArgs, RecordArgs, SweepArgs, TableArgs, TrialArgs},
     form::Form,
     payload::Payload,
     scenario::Scenario,
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     /// Load servers alike at several points of one quantity: what does work cost as it grows
     Sweep(Box<SweepArgs>),
     /// The figures of a record in one Markdown table
-    Table(RecordArgs),
+    Table(TableArgs),
     /// All that a record holds as one Markdown page: its summary.md
     Summary(RecordArgs),
     /// Draw the charts of a record

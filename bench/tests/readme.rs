@@ -1,4 +1,5 @@
-//! The figures that the README shows are those of the committed records, to the letter.
+//! The figures that README and docs/measured.md show are those of the committed records, to the
+//! letter.
 //!
 //! `scripts/measure` writes both; this finds a figure edited by hand, and raw data that changed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -14,9 +15,9 @@ fn root() -> &'static Path {
 }
 
 /// What `wsload` prints when asked about a record.
-fn said(subcommand: &str, record: &Path) -> String {
+fn said(words: &[&str], record: &Path) -> String {
     let wsload = Command::new(env!("CARGO_BIN_EXE_wsload"))
-        .arg(subcommand)
+        .args(words)
         .arg(record)
         .current_dir(root())
         .output()
@@ -33,25 +34,38 @@ fn records() -> Vec<PathBuf> {
     records
 }
 
-#[test]
-fn the_readme_says_what_the_raw_data_say() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, block) = readme.split_once("<!-- figures of ").unwrap();
+/// Checks the block of figures of one page, and that its charts are there.
+fn says_what_the_raw_data_say(page: &str, table: &[&str], charts_min: usize) {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let (_, block) = text.split_once("<!-- figures of ").unwrap();
     let (block, _) = block.split_once("<!-- end of figures -->").unwrap();
     let (directory, block) = block.split_once(": written by scripts/measure -->\n").unwrap();
-    let table = said("table", Path::new(directory));
-    assert!(block.starts_with(&table), "scripts/measure {directory} writes it anew:\n{table}");
-    for line in block.lines().filter(|line| line.starts_with("![")) {
+    let table = said(table, Path::new(directory));
+    assert!(block.starts_with(&table), "{page}: scripts/measure {directory} writes it:\n{table}");
+    let charts: Vec<&str> = block.lines().filter(|line| line.starts_with("![")).collect();
+    assert!(charts.len() >= charts_min, "{page}: {charts:?}");
+    let folder = root().join(page).parent().unwrap().to_owned();
+    for line in charts {
         let (_, chart) = line.trim_end_matches(')').split_once("](").unwrap();
-        assert!(root().join(chart).exists(), "{line}");
+        assert!(folder.join(chart).exists(), "{page}: {line}");
     }
+}
+
+#[test]
+fn the_page_of_all_figures_says_what_the_raw_data_say() {
+    says_what_the_raw_data_say("docs/measured.md", &["table"], 4);
+}
+
+#[test]
+fn the_readme_says_what_the_raw_data_say() {
+    says_what_the_raw_data_say("README.md", &["table", "--brief"], 1);
 }
 
 #[test]
 fn every_summary_says_what_the_raw_data_say() {
     for record in records() {
         let summary = fs::read_to_string(record.join("summary.md")).unwrap();
-        assert_eq!(said("summary", &record), summary, "{}", record.display());
+        assert_eq!(said(&["summary"], &record), summary, "{}", record.display());
     }
 }
 
@@ -68,7 +82,7 @@ fn every_chart_shows_what_the_raw_data_say() {
         let drawn = Path::new(env!("CARGO_TARGET_TMPDIR")).join(record.file_name().unwrap());
         fs::create_dir_all(&drawn).unwrap();
         fs::copy(record.join("raw.json.gz"), drawn.join("raw.json.gz")).unwrap();
-        said("draw", &drawn);
+        said(&["draw"], &drawn);
         for chart in charts {
             let again = fs::read_to_string(drawn.join(chart.file_name().unwrap())).unwrap();
             assert_eq!(again, fs::read_to_string(&chart).unwrap(), "{}", chart.display());

@@ -1,4 +1,4 @@
-"""Checks a compose file: valid by the Compose Specification, and shaped as the README says.
+"""Checks a compose file: valid by the Compose Specification, and shaped as docs/deploying.md says.
 
 usage: compose_check.py COMPOSE.YAML
 
@@ -9,7 +9,7 @@ import sys
 
 from compose_spec import PyCompose
 
-# service -> keys without which the file would not keep the README's promises.
+# service -> keys without which the file would not keep that page's promises.
 NEEDED = {
     "wsbcast": ["build", "environment", "ports", "stop_grace_period", "depends_on"],
     "redis": ["image", "healthcheck"],

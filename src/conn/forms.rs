@@ -1,7 +1,7 @@
 //! The forms in which a message tells more than its payload: `wsbcast.v1` and server-sent events.
 //!
 //! Written once per shard and message into a buffer that is used again and again. Sources: the
-//! page on the subprotocol in this repository's `README.md`; the HTML standard, "Server-sent
+//! subprotocol's page, `docs/protocol-v1.md`; the HTML standard, "Server-sent
 //! events", section 9.2.5 (the event stream format).
 
 use std::io::Write as _;

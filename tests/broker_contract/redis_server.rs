@@ -185,13 +185,14 @@ impl RedisServer {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Makes the user `wsbcast` with the password `pass` and the rights that README names, for
-    /// these names, but without those `lacking`. Whoever comes without a password may neither
+    /// Makes the user `wsbcast` with the password `pass` and the rights that docs/redis.md names,
+    /// for these names, but without those `lacking`. Whoever comes without a password may neither
     /// read nor write anything.
     pub(crate) fn restrict(&self, prefix: &str, raw_channel: &str, lacking: &[&str]) {
-        let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md");
+        let page = fs::read_to_string(page).unwrap();
         let start = "redis-cli ACL SETUSER wsbcast ";
-        let (_, rest) = readme.split_once(start).expect("README names the rights");
+        let (_, rest) = page.split_once(start).expect("the page names the rights");
         let (rules, _) = rest.split_once("\n\n").unwrap();
         let rules = rules.replace("wsbcast:", &format!("{prefix}:")).replace("SECRET", "pass");
         let mut rules = rules.replace("&notifications", &format!("&{raw_channel}"));

@@ -197,7 +197,7 @@ fn one_master_of_a_cluster_that_refuses_is_told_and_used_again_at_once() {
     });
 }
 
-/// What passes with the rights of README's user, besides [`WAYS`].
+/// What passes with the rights of the user of docs/redis.md, besides [`WAYS`].
 const RIGHTS: [&str; 10] = [
     "-evalsha -eval",
     "-hset",
@@ -211,7 +211,7 @@ const RIGHTS: [&str; 10] = [
     "resetkeys",
 ];
 
-/// Lets README's user have what its line says.
+/// Lets the user of docs/redis.md have what its line says.
 fn restrict(server: &RedisServer) {
     server.restrict("test", "raw", &[]);
     assert_eq!(server.cli(&["ACL", "SETUSER", "default", "allkeys"]), "OK");
@@ -263,9 +263,9 @@ fn url_of_the_user(url: &str) -> Settings {
     settings(&url.replacen("://", "://wsbcast:pass@", 1), OnLoss::Local)
 }
 
-/// Regression: with README's own line, a refusal that had passed stood for ever.
+/// Regression: with the page's own line, a refusal that had passed stood for ever.
 #[test]
-fn every_refusal_that_passes_heals_with_the_rights_that_readme_names() {
+fn every_refusal_that_passes_heals_with_the_rights_that_the_page_on_redis_names() {
     for path in ["", "/3"] {
         run(async {
             let server = start();
@@ -281,7 +281,7 @@ fn every_refusal_that_passes_heals_with_the_rights_that_readme_names() {
 }
 
 #[test]
-fn every_refusal_that_passes_heals_with_the_rights_that_readme_names_on_a_cluster() {
+fn every_refusal_that_passes_heals_with_the_rights_that_the_page_on_redis_names_on_a_cluster() {
     run(async {
         let options = ["--enable-protected-configs", "yes"];
         let recipe = Recipe::new(Program::Redis, &options);

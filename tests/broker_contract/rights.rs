@@ -1,4 +1,4 @@
-//! A Redis whose users may do little: what README asks for is enough, what lacks is told.
+//! A Redis whose users may do little: what docs/redis.md asks for is enough, what lacks is told.
 
 use wsbcast::broker::{OnLoss, Receipt, Settings, Since};
 
@@ -57,7 +57,7 @@ fn denied(node: &RedisServer) -> String {
 }
 
 #[test]
-fn the_rights_that_readme_names_are_enough_on_a_single_server() {
+fn the_rights_that_the_page_on_redis_names_are_enough_on_a_single_server() {
     run(async {
         let server = RedisServer::start();
         server.restrict("test", "raw", &[]);
@@ -67,7 +67,7 @@ fn the_rights_that_readme_names_are_enough_on_a_single_server() {
 }
 
 #[test]
-fn the_rights_that_readme_names_are_enough_on_a_cluster() {
+fn the_rights_that_the_page_on_redis_names_are_enough_on_a_cluster() {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         for node in &cluster.masters {

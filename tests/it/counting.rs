@@ -1,4 +1,5 @@
-//! Plain clients that count their messages to know where they are: where README says they may.
+//! Plain clients that count their messages to know where they are: where docs/listening.md says
+//! that they may.
 
 use crate::support::{
     PATIENCE, client::Client, eventually, http::get, publish::Publisher, redis::RedisServer,

@@ -1,4 +1,5 @@
-//! README.md against the program: what exists is documented.
+//! README.md and the pages in docs against the program: what exists is documented, and nothing
+//! else. Names are compared as whole cells of tables and as whole words, never as parts of others.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,9 +11,57 @@ use crate::support::{
     v1::V1,
 };
 
-fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    fs::read_to_string(path).expect("README.md stands beside Cargo.toml")
+/// What GitHub shows first is a front door, not a manual.
+const README_BYTES_MAX: usize = 12 * 1024;
+
+/// A page, by its path below the project's folder.
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Names and texts of all pages that are for people.
+fn pages() -> Vec<(String, String)> {
+    let docs = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap();
+    let mut names: Vec<String> =
+        docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().display())).collect();
+    names.sort();
+    names.extend(["README.md", "bench/README.md"].map(str::to_owned));
+    names.into_iter().map(|name| (name.clone(), page(&name))).collect()
+}
+
+/// The rows of all tables of `text`, each as its cells.
+fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    // A bar inside of a cell is escaped.
+    lines.map(|line| {
+        let line = line.replace("\\|", "\u{1}");
+        line.split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect()
+    })
+}
+
+/// What stands in `text` as `code`.
+fn codes(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The first cell of each row that names something that begins with `prefix`, and the whole row.
+fn named(text: &str, prefix: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for row in rows(text) {
+        for code in codes(&row[0]) {
+            // What follows the name are its values, or its labels.
+            let name = code.split([' ', '{']).next().unwrap();
+            if name.starts_with(prefix) {
+                found.push((name.to_owned(), row.join(" | ")));
+            }
+        }
+    }
+    found
+}
+
+fn names(rows: &[(String, String)]) -> BTreeSet<&str> {
+    rows.iter().map(|(name, _)| name.as_str()).collect()
 }
 
 /// Words of `text` that begin with `--`.
@@ -24,31 +73,91 @@ fn options(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_readme_names_every_option() {
-    let help = Launch::new(&["--help"]).run().stdout;
-    let known = options(&help);
-    assert!(known.len() >= 30, "{known:?}");
-    let readme = readme();
-    let documented = options(&readme);
-    let missing: Vec<_> = known.difference(&documented).collect();
-    assert!(missing.is_empty(), "README.md lacks {missing:?}");
+fn the_readme_is_a_front_door() {
+    let bytes = page("README.md").len();
+    assert!(bytes <= README_BYTES_MAX, "README.md has {bytes} bytes: docs has room");
 }
 
 #[test]
-fn the_readme_names_every_metric() {
-    let server = Server::start(&[]);
-    let metrics = Metrics::of(server.addr());
-    let readme = readme();
-    let is_ours = |name: &&str| name.starts_with("wsbcast_");
-    let names: Vec<&str> = metrics.names().into_iter().filter(is_ours).collect();
-    assert!(names.len() >= 20, "{names:?}");
-    // A table of names need not repeat the prefix that they have in common.
-    let is_documented = |name: &str| readme.contains(name.trim_start_matches("wsbcast_"));
-    let missing: Vec<_> = names.iter().filter(|name| !is_documented(name)).collect();
-    assert!(missing.is_empty(), "README.md lacks {missing:?}");
+fn the_table_of_options_has_every_option_and_no_other() {
+    let help = Launch::new(&["--help"]).run().stdout;
+    let known = options(&help);
+    assert!(known.len() >= 30, "{known:?}");
+    let operating = page("docs/operating.md");
+    assert_eq!(names(&named(&operating, "--")), known, "docs/operating.md against --help");
 }
 
-/// Whether `value` is what the README shows: `…` stands for any string.
+#[test]
+fn the_table_of_metrics_has_every_metric_and_no_other() {
+    let server = Server::start(&[]);
+    let metrics = Metrics::of(server.addr());
+    let is_ours = |name: &&str| name.starts_with("wsbcast_");
+    let known: BTreeSet<&str> = metrics.names().into_iter().filter(is_ours).collect();
+    assert!(known.len() >= 20, "{known:?}");
+    let table = page("docs/metrics.md");
+    assert_eq!(names(&named(&table, "wsbcast_")), known, "docs/metrics.md against /metrics");
+}
+
+#[test]
+fn the_row_of_a_metric_names_its_labels_and_their_values() {
+    let server = Server::start(&[]);
+    let metrics = Metrics::of(server.addr());
+    let table = page("docs/metrics.md");
+    let rows = named(&table, "wsbcast_");
+    let mut seen = 0;
+    for (name, row) in &rows {
+        let words: BTreeSet<&str> =
+            codes(row).flat_map(|code| code.split(|c: char| !is_word(c))).collect();
+        for (labels, _) in metrics.series(name) {
+            for (label, value) in labels.split("\",").filter_map(|label| label.split_once("=\"")) {
+                let value = value.trim_end_matches('"');
+                // What is in the table of close codes, and what differs from build to build.
+                let is_elsewhere = matches!(label, "shard" | "le" | "version" | "commit")
+                    || name == "wsbcast_connections_closed_total";
+                if !is_elsewhere {
+                    assert!(words.contains(value), "the row of {name} lacks {label} {value}");
+                    assert!(words.contains(label), "the row of {name} lacks the label {label}");
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen >= 50, "{seen} values");
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+#[test]
+fn the_table_of_ends_has_every_code_with_its_reasons_and_no_other() {
+    let server = Server::start(&[]);
+    let metrics = Metrics::of(server.addr());
+    let value = |labels: &str, label: &str| {
+        let (_, rest) = labels.split_once(&format!("{label}=\"")).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let known: BTreeSet<(String, String)> = metrics
+        .series("wsbcast_connections_closed_total")
+        .map(|(labels, _)| (value(labels, "code"), value(labels, "reason")))
+        .collect();
+    let listening = page("docs/listening.md");
+    let (_, section) = listening.split_once("## How a connection ends").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let mut told = BTreeSet::new();
+    for row in rows(section) {
+        let code = match row[0].as_str() {
+            "the client's own" => "none".to_owned(),
+            other => other.to_owned(),
+        };
+        if code == "none" || code.parse::<u16>().is_ok() {
+            told.extend(codes(&row[1]).map(|reason| (code.clone(), reason.to_owned())));
+        }
+    }
+    assert_eq!(told, known, "docs/listening.md against the metrics");
+}
+
+/// Whether `value` is what the page shows: `…` stands for any string.
 fn is_as_shown(value: &Value, shown: &Value) -> bool {
     match (value, shown) {
         (Value::String(_), Value::String(shown)) if shown == "…" => true,
@@ -63,10 +172,10 @@ fn is_as_shown(value: &Value, shown: &Value) -> bool {
 }
 
 #[test]
-fn the_session_of_the_subprotocol_in_the_readme_is_what_happens() {
+fn the_session_on_the_page_of_the_subprotocol_is_what_happens() {
     let server = Server::start(&["--client-publish", "broadcast"]);
-    let readme = readme();
-    let session = readme.split("```wsbcast.v1\n").nth(1).expect("there is a session");
+    let page = page("docs/protocol-v1.md");
+    let session = page.split("```wsbcast.v1\n").nth(1).expect("there is a session");
     let lines: Vec<&str> = session.split("```").next().unwrap().lines().collect();
     let json = |line: &str| -> Value { serde_json::from_str(&line[2..]).expect(line) };
     let mut client = V1::open(server.addr(), "/ws?channel=news");
@@ -89,29 +198,74 @@ fn the_session_of_the_subprotocol_in_the_readme_is_what_happens() {
 
 #[test]
 fn examples_for_production_have_every_public_route_and_no_test_notice() {
-    let readme = readme();
+    let deploying = page("docs/deploying.md");
     let block = |fence: &str| {
         let begin = format!("```{fence}\n");
-        let (_, rest) = readme.split_once(&begin).unwrap_or_else(|| panic!("no {fence}"));
+        let (_, rest) = deploying.split_once(&begin).unwrap_or_else(|| panic!("no {fence}"));
         rest.split("```").next().unwrap().to_owned()
     };
     assert!(block("ini").contains("--notify-interval 0"));
     assert!(block("yaml").contains("\"--notify-interval\", \"0\""));
-    let compose = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yaml");
-    assert!(fs::read_to_string(compose).unwrap().contains("WSBCAST_NOTIFY_INTERVAL: \"0\""));
+    assert!(page("compose.yaml").contains("WSBCAST_NOTIFY_INTERVAL: \"0\""));
     let nginx = block("nginx");
-    for route in ["= /ws {", "= /sse {", "= /broadcast {", "^/client"] {
-        assert!(nginx.contains(&format!("location {route}")) || nginx.contains(route), "{route}");
+    for route in ["= /ws {", "= /sse {", "= /broadcast {", "~ ^/client\\.(js|d\\.ts)$ {"] {
+        assert!(nginx.contains(&format!("location {route}")), "{route}");
     }
 }
 
 #[test]
-fn the_readme_names_every_close_code_and_exit_code_of_the_interface() {
-    let readme = readme();
-    for code in ["1001", "1002", "1007", "1009", "1011", "1012", "1013", "4408"] {
-        assert!(readme.contains(code), "README.md lacks close code {code}");
+fn the_page_on_operating_has_every_exit_code_and_signal() {
+    let operating = page("docs/operating.md");
+    let told: BTreeSet<String> = rows(&operating).map(|row| row[0].clone()).collect();
+    for code in ["0", "1", "2", "3"] {
+        assert!(told.contains(code), "docs/operating.md has no row of exit code {code}");
     }
-    for word in ["SIGTERM", "SIGINT", "SIGHUP", "exit code"] {
-        assert!(readme.contains(word), "README.md lacks {word}");
+    let words: BTreeSet<&str> = told.iter().flat_map(|cell| cell.split([',', ' '])).collect();
+    for signal in ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"] {
+        assert!(words.contains(signal), "docs/operating.md has no row of {signal}");
+    }
+}
+
+/// The anchor that a heading gets: its letters, digits, `-` and `_`, with `-` for each blank.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+}
+
+#[test]
+fn every_link_between_the_pages_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut links = 0;
+    for (name, text) in pages() {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, wanted) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => root.join(&name),
+                _ => root.join(&name).parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{name}: {link} leads nowhere");
+            if !wanted.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                assert!(anchors(&text).contains(wanted), "{name}: {link} has no such heading");
+            }
+        }
+    }
+    assert!(links >= 40, "{links} links");
+}
+
+#[test]
+fn the_readme_leads_to_every_page() {
+    let readme = page("README.md");
+    for (name, _) in pages().iter().filter(|(name, _)| name.starts_with("docs/")) {
+        assert!(readme.contains(&format!("]({name})")), "README.md does not lead to {name}");
     }
 }

@@ -118,9 +118,9 @@ fn a_command_that_is_not_there_is_named_and_makes_the_process_degraded() {
     }
 }
 
-/// Regression: with the very rights that README asks for it stayed degraded for ever.
+/// Regression: with the very rights that docs/redis.md asks for it stayed degraded for ever.
 #[test]
-fn with_the_rights_that_readme_names_what_is_over_is_over() {
+fn with_the_rights_that_the_page_on_redis_names_what_is_over_is_over() {
     let redis = RedisServer::start();
     redis.restrict("wsbcast", "notifications", &[]);
     let url = format!("redis://wsbcast:pass@{}", redis.address());

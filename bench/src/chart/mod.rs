@@ -1,4 +1,4 @@
-//! Charts as SVG text: for the README, where they stand alone, and for the HTML report.
+//! Charts as SVG text: for the documentation, where they stand alone, and for the HTML report.
 //!
 //! Own writer, since a chart here is a few axes and paths, and a plotting crate would draw fixed
 //! colours: these follow the reader's light or dark mode by CSS variables. All text is escaped;

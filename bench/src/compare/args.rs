@@ -95,6 +95,16 @@ pub(crate) struct RecordArgs {
     pub(crate) directory: PathBuf,
 }
 
+/// A record, and how much of it is shown.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct TableArgs {
+    #[command(flatten)]
+    pub(crate) record: RecordArgs,
+    /// The servers only: medians of the figures that say most
+    #[arg(long)]
+    pub(crate) brief: bool,
+}
+
 /// One server, one run.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct TrialArgs {

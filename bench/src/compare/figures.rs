@@ -169,6 +169,11 @@ impl Spread {
         Self { median: self.median / by, min: self.min / by, max: self.max / by }
     }
 
+    /// Without its range.
+    pub(crate) fn median_alone(&self) -> Self {
+        Self { median: self.median, min: self.median, max: self.median }
+    }
+
     /// `1.02 (1.00–1.05)`; one round has no range.
     pub(crate) fn words(&self, decimals: usize) -> String {
         let Self { median, min, max } = self;

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub(crate) use self::{
-    args::{CompareArgs, RecordArgs, SweepArgs, TrialArgs},
+    args::{CompareArgs, RecordArgs, SweepArgs, TableArgs, TrialArgs},
     setup::{comparisons, said_by},
     table::table,
     trial::trial,

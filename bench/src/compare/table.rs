@@ -1,6 +1,6 @@
 //! A record in one table: servers down, what they were measured in across.
 //!
-//! Made from the raw reports, so that the README's table cannot say what was not measured. The
+//! Made from the raw reports, so that no table of the pages can say what was not measured. The
 //! reference of a ratio is the first server of its scenario, round by round.
 
 use std::fmt::Write as _;
@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use anyhow::{Result, ensure};
 
 use super::{
-    args::RecordArgs,
+    args::TableArgs,
     figures::{CPU_PER_CONNECT, CPU_PER_DELIVERY, DELIVERIES, Figure, P50, P99},
-    figures::{RSS_MAX, RSS_PER_CLIENT},
+    figures::{RSS_MAX, RSS_PER_CLIENT, Spread},
     setup::{self, Comparisons},
     summary::Summary,
 };
@@ -48,6 +48,16 @@ const COLUMNS: &[Column] = &[
     column("CPU µs per accepted client", "accept", CPU_PER_CONNECT, Shown::Scaled(1.0, 1)),
 ];
 
+/// Columns of the table that README shows, without ranges.
+const BRIEF: [&str; 6] = [
+    "live: CPU ×",
+    "live p99 ms",
+    "burst: CPU ×",
+    "burst: M deliveries/s",
+    "B per idle client",
+    "CPU µs per accepted client",
+];
+
 /// The lines of the table of our own variants.
 const VARIANT_FIGURES: &[(&str, Figure, Shown)] = &[
     ("CPU µs per delivery", CPU_PER_DELIVERY, Shown::Scaled(1.0, 3)),
@@ -66,12 +76,22 @@ const fn column(
 }
 
 /// Prints the tables of a directory.
-pub(crate) fn table(args: &RecordArgs) -> Result<bool> {
-    let comparisons = setup::comparisons(&Record::open(&args.directory)?)?;
-    let place = args.directory.display();
+pub(crate) fn table(args: &TableArgs) -> Result<bool> {
+    let directory = &args.record.directory;
+    let comparisons = setup::comparisons(&Record::open(directory)?)?;
+    let place = directory.display();
     ensure!(!comparisons.is_empty(), "{place}: nothing of wsload compare");
-    output::line(&text(&comparisons));
+    output::line(&if args.brief { brief(&comparisons) } else { text(&comparisons) });
     Ok(true)
+}
+
+fn brief(records: &Comparisons) -> String {
+    let mut text = String::new();
+    let is_shown =
+        |column: &&Column| BRIEF.contains(&column.heading) && records.contains_key(column.scenario);
+    let columns: Vec<&Column> = COLUMNS.iter().filter(is_shown).collect();
+    write_servers(&mut text, records, &columns, Spread::median_alone);
+    text.trim_end().to_owned()
 }
 
 /// The tables of a record's comparisons.
@@ -80,7 +100,7 @@ pub(crate) fn text(records: &Comparisons) -> String {
     let columns: Vec<&Column> =
         COLUMNS.iter().filter(|column| records.contains_key(column.scenario)).collect();
     if !columns.is_empty() {
-        write_servers(&mut text, records, &columns);
+        write_servers(&mut text, records, &columns, Spread::clone);
     }
     let is_compared = |name: &str| COLUMNS.iter().any(|column| column.scenario == name);
     let variants: Vec<(&String, &Summary)> = records
@@ -95,7 +115,12 @@ pub(crate) fn text(records: &Comparisons) -> String {
     text
 }
 
-fn write_servers(text: &mut String, records: &Comparisons, columns: &[&Column]) {
+fn write_servers(
+    text: &mut String,
+    records: &Comparisons,
+    columns: &[&Column],
+    shorten: fn(&Spread) -> Spread,
+) {
     let mut names: Vec<&str> = Vec::new();
     for column in columns {
         for name in records[column.scenario].1.names() {
@@ -113,7 +138,7 @@ fn write_servers(text: &mut String, records: &Comparisons, columns: &[&Column]) 
         let _ = write!(text, "| {name}");
         for column in columns {
             let (_, summary) = &records[column.scenario];
-            let words = cell(summary, name, &column.figure, column.shown);
+            let words = cell(summary, name, &column.figure, column.shown, shorten);
             let faulty = match summary.problems(name) {
                 0 => String::new(),
                 runs => format!(", {runs} of {} runs with problems", summary.rounds()),
@@ -136,7 +161,7 @@ fn write_variants(text: &mut String, variants: &[(&String, &Summary)]) {
         for (at, name) in summary.names().enumerate() {
             let _ = write!(text, "| {scenario} | {name}");
             for (_, figure, shown) in VARIANT_FIGURES {
-                let _ = write!(text, " | {}", cell(summary, name, figure, *shown));
+                let _ = write!(text, " | {}", cell(summary, name, figure, *shown, Spread::clone));
                 if let Some(ratio) = summary.ratio(name, figure).filter(|_| at > 0) {
                     let _ = write!(text, " × {}", ratio.words(2));
                 }
@@ -147,11 +172,17 @@ fn write_variants(text: &mut String, variants: &[(&String, &Summary)]) {
     text.push('\n');
 }
 
-fn cell(summary: &Summary, name: &str, figure: &Figure, shown: Shown) -> String {
-    let ratio = || summary.ratio(name, figure);
+fn cell(
+    summary: &Summary,
+    name: &str,
+    figure: &Figure,
+    shown: Shown,
+    shorten: fn(&Spread) -> Spread,
+) -> String {
+    let ratio = || summary.ratio(name, figure).map(|ratio| shorten(&ratio));
     let scaled = |by, decimals| {
         let spread = summary.spread(name, figure)?;
-        Some(spread.divided(by).words(decimals))
+        Some(shorten(&spread).divided(by).words(decimals))
     };
     let words = match shown {
         Shown::Ratio => ratio().map(|ratio| ratio.words(2)),
@@ -228,6 +259,19 @@ mod tests {
         let line = "| shards | two | 1.600 (1.100–2.100) × 1.08 (1.05–1.10) |";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("Rounds: 2; abc; h: c, 2 cores, Linux k."), "{text}");
+    }
+
+    #[test]
+    fn the_brief_table_has_medians_of_what_says_most() {
+        let floor = [report(1.0, 80.0), report(2.0, 80.0)];
+        let ours = [report(1.1, 200.0), report(2.1, 220.0)];
+        let live = record(&[("floor", &floor), ("ours", &ours)]);
+        let records = Comparisons::from([("live".to_owned(), live)]);
+        let lines = "| server | live: CPU × | live p99 ms |\n|---|---|---|\n\
+                     | floor | 1.00 | 2.0 |\n| ours | 1.08 | 2.0 × 1.00 |";
+        assert_eq!(brief(&records), lines);
+        let are_columns = |heading: &&str| COLUMNS.iter().any(|column| column.heading == *heading);
+        assert!(BRIEF.iter().all(are_columns));
     }
 
     #[test]

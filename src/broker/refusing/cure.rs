@@ -40,7 +40,7 @@ impl BrokerRefusal {
             Self::NoReplicas => "too few replicas follow this server: see min-replicas-to-write",
             Self::Misconf => "this server cannot save to its disk: see its own log",
             Self::Oom => "this server's memory is full: see maxmemory and maxmemory-policy",
-            Self::NoPerm => "the user lacks a right: README names all of them",
+            Self::NoPerm => "the user lacks a right: docs/redis.md names all of them",
             Self::NoAuth => "the URL needs a user name and a password",
             Self::Moved => {
                 "this is a cluster: use redis-cluster:// (with that, a slot is being moved, which \

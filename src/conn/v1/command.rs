@@ -2,8 +2,8 @@
 //!
 //! Unknown types and unknown fields are left alone, so that newer clients can speak to older
 //! servers. What is no message at all ends the connection; what is one, but cannot be done, is
-//! answered with an error that names the channel and the id it was for. Source: the section on
-//! the subprotocol in this repository's `README.md`.
+//! answered with an error that names the channel and the id it was for. Source:
+//! `docs/protocol-v1.md` in this repository.
 
 use std::borrow::Cow;
 

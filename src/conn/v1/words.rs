@@ -1,7 +1,7 @@
 //! What the server says in `wsbcast.v1` to one client alone, as JSON: pure.
 //!
-//! Messages and gaps, which stand in logs, are written in `forms`. Source of the words: the
-//! section on the subprotocol in this repository's `README.md`.
+//! Messages and gaps, which stand in logs, are written in `forms`. Source of the
+//! words: `docs/protocol-v1.md` in this repository.
 
 use std::borrow::Cow;
 

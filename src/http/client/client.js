@@ -3,7 +3,7 @@
 // It keeps the position of each channel, comes back by itself after whatever cut it off, and goes
 // on exactly there: nothing is lost or repeated unseen, a hole is told to `onGap`. It speaks
 // `wsbcast.v1`; where WebSockets cannot be opened at all it listens to event streams instead.
-// README.md says how it is used, client.d.ts what it takes and gives.
+// docs/javascript.md says how it is used, client.d.ts what it takes and gives.
 //
 // It is served without its indentation and its comments, so a comment has lines of its own here,
 // and no string reaches over the end of a line.

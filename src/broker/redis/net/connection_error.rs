@@ -116,7 +116,7 @@ fn about_refusal(error: &str) -> String {
         ("NOAUTH", "the URL needs a user name and a password"),
         ("WRONGPASS", "the user name or the password in the URL is not right"),
         ("ERR AUTH", "the URL has a password, and this server knows none"),
-        ("NOPERM", "the user lacks a right: README names all of them"),
+        ("NOPERM", "the user lacks a right: docs/redis.md names all of them"),
         ("LOADING", "this server still reads its data"),
         ("MASTERDOWN", "this server is a replica that has lost its master"),
         ("ERR DB index", "this server has fewer databases: see the number in the URL"),
