@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, ready};
 
 use super::{
-    Broker, HistorySettings, Message, Position, Principal, Publication, PublishError, Receipt,
-    Recovery, Shared, Since, Slot, SlotOutcome, epoch,
+    Broker, HistorySettings, Message, PeriodicSlot, Position, Principal, Publication, PublishError,
+    Receipt, Recovery, Shared, Since, SlotOutcome, epoch,
     fanout::Fanout,
     history::{Evicted, Histories, Kept, Ring},
     idempotency::Answers,
@@ -118,18 +118,18 @@ pub(super) struct SlotsDone(Vec<((ChannelName, u64), u64)>);
 
 impl SlotsDone {
     /// Whether `number` (or the next one) was done.
-    pub(super) fn is_done(&self, slot: &Slot, number: u64) -> bool {
+    pub(super) fn is_done(&self, slot: &PeriodicSlot, number: u64) -> bool {
         let is_done = |done: u64| done >= number && !is_set_back(done, number);
         self.0.iter().any(|(key, done)| is_done(*done) && is_kind(key, slot))
     }
 
     /// The newest slot that was done.
-    pub(super) fn newest(&self, slot: &Slot) -> Option<u64> {
+    pub(super) fn newest(&self, slot: &PeriodicSlot) -> Option<u64> {
         self.0.iter().find(|(key, _)| is_kind(key, slot)).map(|(_, done)| *done)
     }
 
     /// Makes `before` the newest slot that was done.
-    pub(super) fn take_back(&mut self, slot: &Slot, before: Option<u64>) {
+    pub(super) fn take_back(&mut self, slot: &PeriodicSlot, before: Option<u64>) {
         self.0.retain(|(key, _)| !is_kind(key, slot));
         if let Some(number) = before {
             self.set_done(slot, number);
@@ -137,7 +137,7 @@ impl SlotsDone {
     }
 
     /// Remembers that `number` is done.
-    pub(super) fn set_done(&mut self, slot: &Slot, number: u64) {
+    pub(super) fn set_done(&mut self, slot: &PeriodicSlot, number: u64) {
         if let Some((_, done)) = self.0.iter_mut().find(|(key, _)| is_kind(key, slot)) {
             *done = if is_set_back(*done, number) { number } else { number.max(*done) };
             return;
@@ -155,7 +155,7 @@ fn is_set_back(done: u64, number: u64) -> bool {
     done > number.saturating_add(1)
 }
 
-fn is_kind(key: &(ChannelName, u64), slot: &Slot) -> bool {
+fn is_kind(key: &(ChannelName, u64), slot: &PeriodicSlot) -> bool {
     key.0 == slot.channel && key.1 == slot.interval_ms
 }
 
@@ -197,7 +197,7 @@ impl EmbeddedBroker {
         Ok(Receipt::Cluster(position))
     }
 
-    fn publish_slot_at(&self, slot: Slot, unix_ms: u64) -> SlotOutcome {
+    fn publish_slot_at(&self, slot: PeriodicSlot, unix_ms: u64) -> SlotOutcome {
         let (number, next_slot_in_ms) = slot_at(slot.interval_ms, unix_ms);
         let mut turn = self.0.embedded().turn();
         let published = if turn.state.slots.is_done(&slot, number) {
@@ -205,7 +205,7 @@ impl EmbeddedBroker {
         } else {
             turn.check_room(slot.data.len()).map(|()| {
                 turn.state.slots.set_done(&slot, number);
-                let Slot { channel, data, .. } = slot;
+                let PeriodicSlot { channel, data, .. } = slot;
                 let position = turn.state.next(&channel, Principal::Api, Kind::Text, &data);
                 let stamped = Some(position.clone());
                 turn.deliver(&Publication { channel, kind: Kind::Text, data, position: stamped });
@@ -221,7 +221,7 @@ impl Broker for EmbeddedBroker {
         ready(self.publish_now(message)).boxed_local()
     }
 
-    fn publish_once(&self, slot: Slot) -> LocalBoxFuture<'_, SlotOutcome> {
+    fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
         ready(self.publish_slot_at(slot, unix_ms())).boxed_local()
     }
 
@@ -318,8 +318,11 @@ mod tests {
 
     #[test]
     fn a_slot_is_done_once_and_never_again() {
-        let slot =
-            Slot { channel: channel("a"), interval_ms: 10_000, data: Bytes::from_static(b"x") };
+        let slot = PeriodicSlot {
+            channel: channel("a"),
+            interval_ms: 10_000,
+            data: Bytes::from_static(b"x"),
+        };
         let mut slots = SlotsDone::default();
         assert!(!slots.is_done(&slot, 7));
         slots.set_done(&slot, 7);
@@ -329,7 +332,7 @@ mod tests {
         assert!(!slots.is_done(&slot, 40));
         slots.set_done(&slot, 40);
         assert!(slots.is_done(&slot, 40) && !slots.is_done(&slot, 41));
-        let other = Slot { interval_ms: 5_000, ..slot };
+        let other = PeriodicSlot { interval_ms: 5_000, ..slot };
         assert!(!slots.is_done(&other, 7));
     }
 

@@ -161,7 +161,7 @@ pub trait Broker {
     /// Publishes `data` if nobody in the cluster has yet claimed the current slot of
     /// `interval_ms` (by the broker's clock), atomically. Returns what happened and the time
     /// until the next slot begins.
-    fn publish_once(&self, slot: Slot) -> LocalBoxFuture<'_, SlotOutcome>;
+    fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome>;
 
     /// This shard has a first client of `channel`: resolves when the broker has confirmed that
     /// its publications will arrive, or at once while the broker is out of reach, or after
@@ -216,7 +216,7 @@ pub trait Broker {
 
 /// A periodic message: at most one per interval slot for the whole cluster.
 #[derive(Clone, Debug)]
-pub struct Slot {
+pub struct PeriodicSlot {
     /// The channel it goes to.
     pub channel: ChannelName,
     /// Slot length, milliseconds; slot number = broker's Unix time ÷ this.

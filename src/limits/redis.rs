@@ -10,9 +10,9 @@ pub const OUTAGE_REPEAT: Duration = Duration::from_secs(60);
 pub const OUTAGE_REASONS_MAX: usize = 16;
 /// Without any reason, Redis being out of reach is told as such after this.
 pub const OUTAGE_UNEXPLAINED: Duration = Duration::from_secs(4);
-/// Orders of a lane in a cluster: channels whose slots share one wait for each other while one
-/// of the slots moves.
-pub const CLUSTER_TURNSTILES: usize = 64;
+/// Orders of a command connection in a cluster: channels whose slots share one wait for each other
+/// while one of the slots moves.
+pub const CLUSTER_COMMAND_ORDERS: usize = 64;
 /// A command that a cluster sends elsewhere, or cannot place yet, is repeated so often; then it
 /// counts as not sent. Together with the pauses well within [`super::PUBLISH_CONFIRM_DEADLINE`].
 pub const REDIRECTIONS_MAX: u32 = 30;

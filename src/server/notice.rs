@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{
-    broker::{Broker, Slot},
+    broker::{Broker, PeriodicSlot},
     channel::ChannelName,
     clock,
     metrics::{PublishFailure, ShardMetrics, Source},
@@ -27,7 +27,7 @@ pub(super) async fn run(
     let mut next_slot_in_ms = until_next_slot(clock::unix_time(), interval_ms);
     loop {
         sleep(Duration::from_millis(next_slot_in_ms)).await;
-        let slot = Slot {
+        let slot = PeriodicSlot {
             channel: ChannelName::default_channel(),
             interval_ms,
             data: payload(&text, clock::unix_time()).into(),

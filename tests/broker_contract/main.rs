@@ -47,7 +47,7 @@ use history::{
 use process::{Backend, Process, channel, next_slot, offset, publish, run, shared, until};
 use redis_server::{Program, Recipe, RedisServer};
 use wsbcast::{
-    broker::{Message, Place, Principal, PublishError, Reach, Receipt, Slot, connect},
+    broker::{Message, PeriodicSlot, Place, Principal, PublishError, Reach, Receipt, connect},
     ws::Kind,
 };
 
@@ -241,8 +241,8 @@ fn a_full_shard_refuses_the_message_and_no_offset_is_lost(backend: Backend) {
     });
 }
 
-fn slot(interval_ms: u64) -> Slot {
-    Slot { channel: channel("a"), interval_ms, data: Bytes::from_static(b"notice") }
+fn slot(interval_ms: u64) -> PeriodicSlot {
+    PeriodicSlot { channel: channel("a"), interval_ms, data: Bytes::from_static(b"notice") }
 }
 
 /// An interval so long that no test sees the next slot, unless it starts at a boundary.

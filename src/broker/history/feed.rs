@@ -17,7 +17,7 @@ const ANYBODY: Principal = Principal::Api;
 
 /// What became of a message that a shard has heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::broker) enum Fed {
+pub(in crate::broker) enum Continuity {
     /// It is here, by this call or before.
     Known,
     /// Another message has its place, or the place before it: two histories share an epoch.
@@ -44,7 +44,7 @@ impl Histories {
         channel: &ChannelName,
         message: Stamped,
         now: Millis,
-    ) -> Fed {
+    ) -> Continuity {
         let Position { epoch, offset } = &message.position;
         match self.get(channel) {
             Some(ring) if is_same_epoch(&ring.position().epoch, epoch) => {
@@ -52,21 +52,21 @@ impl Histories {
                 if *offset <= last {
                     let known = ring.nonce_at(*offset);
                     let is_other = known.is_some_and(|nonce| nonce != message.kept.nonce);
-                    return if is_other { Fed::Diverged } else { Fed::Known };
+                    return if is_other { Continuity::Diverged } else { Continuity::Known };
                 }
                 if *offset == last + 1 {
                     if ring.nonce() != message.previous {
-                        return Fed::Diverged;
+                        return Continuity::Diverged;
                     }
                     self.push(channel, ANYBODY, message.kept, now);
-                    return Fed::Known;
+                    return Continuity::Known;
                 }
             }
-            Some(ring) if ring.has_replaced(epoch) => return Fed::Known,
+            Some(ring) if ring.has_replaced(epoch) => return Continuity::Known,
             _ => {}
         }
         self.begin_with(channel, vec![message], now);
-        Fed::Known
+        Continuity::Known
     }
 
     /// The stream of `channel` was read; its newest message is from `at`. Of another history than
@@ -76,16 +76,16 @@ impl Histories {
         channel: &ChannelName,
         reading: Reading,
         at: Millis,
-    ) -> Fed {
+    ) -> Continuity {
         let Reading { position, nonce, messages, is_whole } = reading;
         let messages = unbroken(messages, &position, nonce);
         let position_read = position.offset;
         match self.get(channel) {
             // Redis was rolled back to it.
-            Some(ring) if ring.has_replaced(&position.epoch) => return Fed::Diverged,
+            Some(ring) if ring.has_replaced(&position.epoch) => return Continuity::Diverged,
             Some(ring) if is_same_epoch(&ring.position().epoch, &position.epoch) => {
                 if is_other(ring, &messages, position.offset, nonce) {
-                    return Fed::Diverged;
+                    return Continuity::Diverged;
                 }
                 if ring.position().offset < position.offset {
                     self.append(channel, &messages, &position, nonce, at);
@@ -109,7 +109,7 @@ impl Histories {
                 ring.set_complete();
             }
         });
-        Fed::Known
+        Continuity::Known
     }
 
     /// What of a reading is newer than the ring, or all of it if they do not meet.
@@ -244,7 +244,7 @@ mod tests {
     fn the_first_shard_feeds_and_the_others_find_it_there() {
         let (mut histories, a) = histories();
         for offset in [5, 6, 5, 6, 7] {
-            assert_eq!(histories.feed(&a, message("e", offset), Millis(0)), Fed::Known);
+            assert_eq!(histories.feed(&a, message("e", offset), Millis(0)), Continuity::Known);
         }
         assert_eq!(state(&histories, &a), ("e".into(), 4, 7));
     }
@@ -253,7 +253,7 @@ mod tests {
     fn a_hole_or_another_epoch_begins_anew_and_what_is_late_changes_nothing() {
         let (mut histories, a) = histories();
         for (epoch, offset) in [("e", 1), ("e", 3), ("f", 1), ("e", 4), ("f", 2)] {
-            assert_eq!(histories.feed(&a, message(epoch, offset), Millis(0)), Fed::Known);
+            assert_eq!(histories.feed(&a, message(epoch, offset), Millis(0)), Continuity::Known);
         }
         assert_eq!(state(&histories, &a), ("f".into(), 0, 2));
     }
@@ -264,7 +264,7 @@ mod tests {
         histories.feed(&a, message("e", 5), Millis(0));
         let other = [branch("e", 5, 40, 51), branch("e", 6, 51, 60), branch("e", 4, 30, 41)];
         for message in other {
-            assert_eq!(histories.feed(&a, message, Millis(0)), Fed::Diverged);
+            assert_eq!(histories.feed(&a, message, Millis(0)), Continuity::Diverged);
         }
         assert_eq!(state(&histories, &a), ("e".into(), 4, 5));
     }

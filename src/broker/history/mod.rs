@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use feed::{Fed, Reading};
+pub(super) use feed::{Continuity, Reading};
 use ranks::{Rank, Ranks};
 use ring::Bounds;
 pub(super) use ring::{Kept, Ring, Stamped};

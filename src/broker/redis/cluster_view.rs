@@ -1,4 +1,4 @@
-//! A handle's view of a Redis Cluster: who owns which slots, and lanes to all who do.
+//! A handle's view of a Redis Cluster: who owns which slots, and command connections to all who do.
 //!
 //! The map is the process's, read in `slot_map_refresh`; here a handle follows it, reading after
 //! reading: what was refused or is not needed any more shows at each, also if nothing has moved.
@@ -12,34 +12,34 @@ use tokio::task::spawn_local;
 use super::{
     Task,
     commands::{
-        command_connection::Lane,
-        command_order::Turnstile,
+        command_connection::CommandConnection,
+        command_order::CommandOrder,
         connectivity::{Link, Part},
         router::Routes,
     },
     discovery::slot_map::SlotMap,
-    pubsub::sharded::Cluster,
+    pubsub::sharded::ShardedSubscribers,
 };
 
 /// Keeps the view.
-pub(crate) struct Topology {
+pub(crate) struct ClusterView {
     link: Rc<Link>,
     /// The subscribers, if this handle has any.
-    cluster: Option<Rc<Cluster>>,
-    /// The tasks of the lanes to each master; those for questions are no part of the way.
+    sharded: Option<Rc<ShardedSubscribers>>,
+    /// The tasks of the connections to each master; those for questions are no part of the way.
     tasks: HashMap<Server, Vec<(Option<Part>, Task)>>,
 }
 
-impl Topology {
-    pub(crate) fn new(link: Rc<Link>, cluster: Option<Rc<Cluster>>) -> Self {
-        Self { link, cluster, tasks: HashMap::new() }
+impl ClusterView {
+    pub(crate) fn new(link: Rc<Link>, sharded: Option<Rc<ShardedSubscribers>>) -> Self {
+        Self { link, sharded, tasks: HashMap::new() }
     }
 
     /// Follows the map; never returns.
     pub(crate) async fn run(mut self) {
         let link = self.link.clone();
         let Some(routes) = &link.routes else { return };
-        let mut maps = routes.news.maps();
+        let mut maps = routes.hints.maps();
         loop {
             let map = maps.borrow_and_update().clone();
             if let Some(map) = map {
@@ -52,27 +52,27 @@ impl Topology {
         }
     }
 
-    /// Takes the map of a reading, and brings lanes and subscribers to where it leads.
+    /// Takes the map of a reading, and brings connections and subscribers to where it leads.
     fn settle(&mut self, routes: &Routes, map: Arc<SlotMap>) {
         let mut masters: Vec<Server> = map.masters().cloned().collect();
         if *routes.map.borrow() != map {
             *routes.map.borrow_mut() = map;
-            self.link.turnstiles.iter().for_each(Turnstile::way_changed);
+            self.link.orders.iter().for_each(CommandOrder::way_changed);
         }
         masters.sort_unstable();
         masters.dedup();
-        self.open_lanes(routes, &masters);
-        if let Some(cluster) = &self.cluster {
-            cluster.settle();
+        self.open_connections(routes, &masters);
+        if let Some(sharded) = &self.sharded {
+            sharded.settle();
         }
     }
 
-    /// Lanes to all masters, and to nobody else.
-    fn open_lanes(&mut self, routes: &Routes, masters: &[Server]) {
-        let mut lanes = routes.lanes.borrow_mut();
-        let is_first = lanes.is_empty();
+    /// Command connections to all masters, and to nobody else.
+    fn open_connections(&mut self, routes: &Routes, masters: &[Server]) {
+        let mut connections = routes.connections.borrow_mut();
+        let is_first = connections.is_empty();
         let mut questions = routes.questions.borrow_mut();
-        lanes.retain(|server, _| masters.contains(server));
+        connections.retain(|server, _| masters.contains(server));
         questions.retain(|server, _| masters.contains(server));
         self.tasks.retain(|server, tasks| {
             let stays = masters.contains(server);
@@ -82,29 +82,36 @@ impl Topology {
             stays
         });
         for server in masters {
-            lanes.entry(server.clone()).or_insert_with(|| {
+            connections.entry(server.clone()).or_insert_with(|| {
                 let pool = 0..self.link.process().pool;
-                let (lanes, mut tasks): (Vec<_>, Vec<_>) =
-                    pool.map(|_| self.open_lane(server, is_first)).unzip();
+                let (connections, mut tasks): (Vec<_>, Vec<_>) =
+                    pool.map(|_| self.open_connection(server, is_first)).unzip();
                 if self.link.has_clients() {
-                    let lane = Rc::new(Lane::for_questions(lanes[0].clone()));
-                    tasks.push((None, Task(spawn_local(lane.clone().run(self.link.clone())))));
-                    questions.insert(server.clone(), lane);
+                    let connection =
+                        Rc::new(CommandConnection::for_questions(connections[0].clone()));
+                    tasks
+                        .push((None, Task(spawn_local(connection.clone().run(self.link.clone())))));
+                    questions.insert(server.clone(), connection);
                 }
                 self.tasks.insert(server.clone(), tasks);
-                lanes
+                connections
             });
         }
     }
 
-    /// Nothing is whole before the `first` lanes are open. Later ones show when they fail.
-    fn open_lane(&self, server: &Server, first: bool) -> (Rc<Lane>, (Option<Part>, Task)) {
+    /// Nothing is whole before the `first` connections are open. Later ones show when they fail.
+    fn open_connection(
+        &self,
+        server: &Server,
+        first: bool,
+    ) -> (Rc<CommandConnection>, (Option<Part>, Task)) {
         let part = self.link.new_part();
         if first {
             self.link.expect(part);
         }
-        let lane = Rc::new(Lane::to_node(server.clone(), part, self.link.shared.clone()));
-        let task = Task(spawn_local(lane.clone().run(self.link.clone())));
-        (lane, (Some(part), task))
+        let connection =
+            Rc::new(CommandConnection::to_node(server.clone(), part, self.link.shared.clone()));
+        let task = Task(spawn_local(connection.clone().run(self.link.clone())));
+        (connection, (Some(part), task))
     }
 }

@@ -1,9 +1,9 @@
 //! The broker of a cluster of processes: Redis gives every message its offset and carries it.
 //!
-//! Each handle has a few publishing lanes and, if it is a shard's, a lane for questions and a
-//! subscriber, on connections of our own. Publishing is one script in Redis. Whether Redis is
-//! within reach is known before a message is sent; so a message goes either into Redis, once, or
-//! (surely not sent) to this process alone, and where nobody can know, the answer says so.
+//! Each handle has a few connections for commands and, if it is a shard's, one more for questions
+//! and a subscriber. Publishing is one script in Redis. Whether Redis is within reach is known
+//! before a message is sent; so a message goes either into Redis, once, or (surely not sent) to
+//! this process alone, and where nobody can know, the answer says so.
 //!
 //! | folder | what it is |
 //! |---|---|
@@ -48,19 +48,19 @@ use tokio::{
 
 pub(super) use self::process::Process;
 use self::{
-    cluster_view::Topology,
+    cluster_view::ClusterView,
     commands::connectivity::Link,
     discovery::{sentinel, slot_map_refresh},
     net::options,
     pubsub::{
-        shard_subscriptions::Hearing,
-        source::{Listener, Listening},
-        subscriber::Heard,
+        shard_subscriptions::ShardSubscriptions,
+        source::{SharedListener, SubscriptionSource},
+        subscriber::Confirmation,
     },
 };
 use super::{
-    Broker, Message, Place, Position, Publication, PublishError, Reach, Receipt, Recovery, Shared,
-    Since, Slot, SlotOutcome,
+    Broker, Message, PeriodicSlot, Place, Position, Publication, PublishError, Reach, Receipt,
+    Recovery, Shared, Since, SlotOutcome,
 };
 use crate::{
     channel::ChannelName,
@@ -76,12 +76,12 @@ pub(super) fn check_url(url: &str) -> Result<(), String> {
 #[derive(Debug)]
 pub(super) struct RedisBroker {
     link: Rc<Link>,
-    listening: Listening,
+    source: SubscriptionSource,
     /// The first shard's, or each shard's.
-    hearing: Option<Rc<Hearing>>,
+    subscriptions: Option<Rc<ShardSubscriptions>>,
     /// By what a channel's subscription is confirmed, and the first question for its position that
     /// was put since.
-    confirmed: RefCell<HashMap<ChannelName, (Heard, u64)>>,
+    confirmed: RefCell<HashMap<ChannelName, (Confirmation, u64)>>,
     sending: RefCell<Vec<Task>>,
     receiving: RefCell<Vec<Task>>,
     /// Publishes on their way, and the bytes of their payloads.
@@ -103,30 +103,32 @@ impl RedisBroker {
     /// Starts the handle's tasks on the calling thread.
     pub(super) fn start(shared: Arc<Shared>, place: Place) -> Self {
         let link = Rc::new(Link::new(shared, place));
-        let mut sending: Vec<Task> = (link.lanes.iter().chain(&link.questions))
-            .map(|lane| Task(spawn_local(lane.clone().run(link.clone()))))
+        let mut sending: Vec<Task> = (link.connections.iter().chain(&link.questions))
+            .map(|connection| Task(spawn_local(connection.clone().run(link.clone()))))
             .collect();
         let mut receiving = Vec::new();
-        let hearing = match place {
+        let subscriptions = match place {
             Place::Shard(shard) if link.process().subscribes(shard) => {
-                let (hearing, tasks) = Hearing::start(&link, shard);
+                let (subscriptions, tasks) = ShardSubscriptions::start(&link, shard);
                 receiving.extend(tasks);
-                Some(Rc::new(hearing))
+                Some(Rc::new(subscriptions))
             }
             Place::Shard(_) | Place::Control => None,
         };
-        let listening = match (place, &hearing) {
-            (Place::Control, _) => Listening::Nothing,
-            (Place::Shard(shard), _) if link.process().common.is_some() => {
-                Listening::Common(Listener::new(link.clone(), shard))
+        let source = match (place, &subscriptions) {
+            (Place::Control, _) => SubscriptionSource::Nothing,
+            (Place::Shard(shard), _) if link.process().shared_subscriber.is_some() => {
+                SubscriptionSource::Shared(SharedListener::new(link.clone(), shard))
             }
-            (Place::Shard(_), Some(hearing)) => Listening::Own(hearing.clone()),
-            (Place::Shard(_), None) => Listening::Nothing,
+            (Place::Shard(_), Some(subscriptions)) => {
+                SubscriptionSource::Own(subscriptions.clone())
+            }
+            (Place::Shard(_), None) => SubscriptionSource::Nothing,
         };
         if link.routes.is_some() {
-            let cluster = hearing.as_ref().and_then(|hearing| hearing.cluster());
-            let topology = Topology::new(link.clone(), cluster);
-            sending.push(Task(spawn_local(topology.run())));
+            let sharded = subscriptions.as_ref().and_then(|subscriptions| subscriptions.sharded());
+            let view = ClusterView::new(link.clone(), sharded);
+            sending.push(Task(spawn_local(view.run())));
             if place == Place::Control {
                 sending.push(Task(spawn_local(slot_map_refresh::run(link.clone()))));
             }
@@ -137,8 +139,8 @@ impl RedisBroker {
         }
         Self {
             link,
-            listening,
-            hearing,
+            source,
+            subscriptions,
             confirmed: RefCell::default(),
             sending: RefCell::new(sending),
             receiving: RefCell::new(receiving),
@@ -154,7 +156,7 @@ impl RedisBroker {
     async fn subscribe_now(&self, channel: ChannelName) {
         let is_up = self.link.shared.health_ref().reach() == Reach::Up;
         let may_be_heard = is_up || self.link.is_there(&channel);
-        let waiter = self.listening.want(channel).filter(|_| may_be_heard);
+        let waiter = self.source.want(channel).filter(|_| may_be_heard);
         if let Some(confirmed) = waiter {
             // Confirmed, refused, disconnected or late: the client is let in all the same.
             let _ = tokio::time::timeout(SUBSCRIBE_DEADLINE, confirmed).await;
@@ -162,9 +164,9 @@ impl RedisBroker {
     }
 
     async fn close_now(&self) {
-        if let Some(hearing) = &self.hearing {
-            let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, hearing.leave_bridge()).await;
-            self.receiving.borrow_mut().extend(hearing.close());
+        if let Some(subscriptions) = &self.subscriptions {
+            let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, subscriptions.leave_bridge()).await;
+            self.receiving.borrow_mut().extend(subscriptions.close());
         }
         // Then the subscribers: dropping their tasks drops their connections, and nothing is
         // delivered any more. Last, what is on its way to Redis gets a moment.
@@ -194,7 +196,7 @@ impl Broker for RedisBroker {
         self.publish_now(message).boxed_local()
     }
 
-    fn publish_once(&self, slot: Slot) -> LocalBoxFuture<'_, SlotOutcome> {
+    fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
         self.publish_slot(slot).boxed_local()
     }
 
@@ -231,7 +233,7 @@ impl Broker for RedisBroker {
 
     fn unsubscribe(&self, channel: &ChannelName) {
         self.confirmed.borrow_mut().remove(channel);
-        self.listening.unwant(channel);
+        self.source.unwant(channel);
     }
 
     fn presence(&self, takes_clients: bool) -> LocalBoxFuture<'_, bool> {

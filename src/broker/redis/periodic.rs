@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::{
-        Message, Principal, PublishError, Receipt, Slot, SlotOutcome,
+        Message, PeriodicSlot, Principal, PublishError, Receipt, SlotOutcome,
         embedded::{slot_at, unix_ms},
     },
     ws::Kind,
@@ -22,13 +22,13 @@ use crate::{
 const CLAIMS_MAX: u32 = 3;
 
 impl RedisBroker {
-    pub(crate) async fn publish_slot(&self, slot: Slot) -> SlotOutcome {
+    pub(crate) async fn publish_slot(&self, slot: PeriodicSlot) -> SlotOutcome {
         let published = self.see_to_slot(&slot).await;
         let (_, next_slot_in_ms) = slot_at(slot.interval_ms, self.redis_unix_ms());
         SlotOutcome { published, next_slot_in_ms }
     }
 
-    async fn see_to_slot(&self, slot: &Slot) -> Result<Option<Receipt>, PublishError> {
+    async fn see_to_slot(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {
         for _ in 0..CLAIMS_MAX {
             let (number, _) = slot_at(slot.interval_ms, self.redis_unix_ms());
             let Some(mark) = self.mark(slot, number) else { return Ok(None) };
@@ -52,7 +52,7 @@ impl RedisBroker {
         Ok(None)
     }
 
-    async fn claim(&self, slot: &Slot, number: u64) -> Outcome<Claim> {
+    async fn claim(&self, slot: &PeriodicSlot, number: u64) -> Outcome<Claim> {
         let process = self.process();
         let names = &process.names;
         let mut keys = names.keys(&slot.channel);
@@ -82,7 +82,7 @@ impl RedisBroker {
 
     /// Takes the slot for this call; None if this process has seen to it. The mark is what
     /// [`Self::unmark`] needs.
-    fn mark(&self, slot: &Slot, number: u64) -> Option<Option<u64>> {
+    fn mark(&self, slot: &PeriodicSlot, number: u64) -> Option<Option<u64>> {
         let mut turn = self.process().local.turn();
         let before = turn.state.slots.newest(slot);
         if turn.state.slots.is_done(slot, number) {
@@ -92,12 +92,12 @@ impl RedisBroker {
         Some(before)
     }
 
-    fn unmark(&self, slot: &Slot, before: Option<u64>) {
+    fn unmark(&self, slot: &PeriodicSlot, before: Option<u64>) {
         self.process().local.turn().state.slots.take_back(slot, before);
     }
 
-    fn deliver_slot_locally(&self, slot: &Slot) -> Result<Option<Receipt>, PublishError> {
-        let Slot { channel, data, .. } = slot.clone();
+    fn deliver_slot_locally(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {
+        let PeriodicSlot { channel, data, .. } = slot.clone();
         let message = Message { who: Principal::Api, channel, kind: Kind::Text, data, key: None };
         self.publish_locally(message).map(Some)
     }

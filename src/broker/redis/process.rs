@@ -19,12 +19,12 @@ use tokio::sync::watch;
 use super::{
     commands::{command_connection::CallError, connectivity::Link, router::Way},
     discovery::{
-        homes::{self, Arrival, Homes, NodeId},
-        primary::Lead,
-        slot_map_refresh::News,
+        homes::{self, Homes, NodeId, Reached},
+        primary::CurrentPrimary,
+        slot_map_refresh::TopologyHints,
         whereabouts::{Era, Whereabouts},
     },
-    local::bookkeeping::Alone,
+    local::bookkeeping::Bookkeeping,
     net::{
         connection::{Connection, ConnectionError, refusal},
         frames::Bounds,
@@ -32,19 +32,19 @@ use super::{
     },
     protocol::{
         envelope,
-        keys::Names,
-        replies::{self, Ended, Standing},
+        names::Names,
+        replies::{self, Ended, StreamPosition},
         scripts::Scripts,
     },
-    pubsub::shared::Common,
-    recovery::{allowance::Allowance, era, position_query::Questions},
+    pubsub::shared::SharedSubscriber,
+    recovery::{allowance::Allowance, era, position_query::PositionQueries},
 };
 use crate::{
     broker::{
         Evicted, HistorySettings, InvalidSettings, Publication, RedisSettings, Sink, Subscribers,
         epoch,
         fanout::Fanout,
-        history::{Fed, Histories, Ring, Stamped},
+        history::{Continuity, Histories, Ring, Stamped},
     },
     channel::ChannelName,
     clock::{self, Millis},
@@ -68,16 +68,16 @@ pub(in crate::broker) struct Process {
     pub(super) max_broadcast_bytes: usize,
     pub(super) sinks: Vec<Arc<dyn Sink>>,
     /// Where the first shard subscribes for all.
-    pub(super) common: Option<Arc<Common>>,
+    pub(super) shared_subscriber: Option<Arc<SharedSubscriber>>,
     /// Where sentinels lead.
-    pub(super) lead: Lead,
+    pub(super) primary: CurrentPrimary,
     /// Whether all connections lead to one place.
     pub(super) whereabouts: Whereabouts,
     /// In a cluster, where those to each node lead.
     pub(super) homes: Homes,
     /// Of the cluster, if Redis is one.
-    pub(super) news: Option<Arc<News>>,
-    pub(super) local: Fanout<Alone>,
+    pub(super) hints: Option<Arc<TopologyHints>>,
+    pub(super) local: Fanout<Bookkeeping>,
     pub(super) history: HistorySettings,
     pub(super) era: era::Era,
     memory: Mutex<Memory>,
@@ -89,7 +89,7 @@ pub(super) struct Memory {
     pub(super) histories: Histories,
     /// The readings of streams on their way; each resolves (by being dropped) when it is over.
     pub(super) readings: HashMap<ChannelName, watch::Receiver<()>>,
-    pub(super) questions: Questions,
+    pub(super) queries: PositionQueries,
     /// What may be read of histories before the next pause.
     pub(super) allowance: Allowance,
     /// How many shards hear a channel.
@@ -120,25 +120,25 @@ impl Process {
                 database
             );
         }
-        let common = match settings.subscribers {
+        let shared_subscriber = match settings.subscribers {
             // In a cluster each shard has its connections to the masters.
             _ if config.server.is_clustered() => None,
             Subscribers::PerShard => None,
-            Subscribers::PerProcess => Some(Arc::new(Common::new(sinks.clone()))),
+            Subscribers::PerProcess => Some(Arc::new(SharedSubscriber::new(sinks.clone()))),
         };
         Ok(Self {
             started: clock::now(),
             scripts: Scripts::new(config.server.is_clustered()),
-            news: config.server.is_clustered().then(Arc::default),
+            hints: config.server.is_clustered().then(Arc::default),
             config,
             pool: settings.pool.max(1),
             names,
             raw_channel,
             max_broadcast_bytes: settings.max_broadcast_bytes,
-            local: Fanout::new(sinks.clone(), Alone::new(history, settings.keys_bytes_max)),
+            local: Fanout::new(sinks.clone(), Bookkeeping::new(history, settings.keys_bytes_max)),
             sinks,
-            common,
-            lead: Lead::new(),
+            shared_subscriber,
+            primary: CurrentPrimary::new(),
             whereabouts: Whereabouts::new(),
             homes: Homes::default(),
             history,
@@ -146,7 +146,7 @@ impl Process {
             memory: Mutex::new(Memory {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),
                 readings: HashMap::new(),
-                questions: Questions::default(),
+                queries: PositionQueries::default(),
                 allowance: Allowance::new(history.total_bytes_max, history.bytes_max),
                 shards: HashMap::new(),
             }),
@@ -163,8 +163,8 @@ impl Process {
 
     /// Where what the subscriber of `shard` hears goes.
     pub(super) fn sink_of_subscriber(&self, shard: usize) -> Arc<dyn Sink> {
-        match &self.common {
-            Some(common) => common.clone(),
+        match &self.shared_subscriber {
+            Some(shared_subscriber) => shared_subscriber.clone(),
             None => self.sinks[shard].clone(),
         }
     }
@@ -175,7 +175,7 @@ impl Process {
         let now = clock::now();
         if self.whereabouts.end(era, now) {
             seldom!(warn, "Redis is looked for anew, by its name", why);
-            self.lead.move_on(now);
+            self.primary.move_on(now);
         }
     }
 
@@ -186,7 +186,7 @@ impl Process {
         server: &Server,
     ) -> Result<(Connection, Option<NodeId>), ConnectionError> {
         let mut connection = Connection::open(&self.config, server).await?;
-        if self.news.is_none() {
+        if self.hints.is_none() {
             return Ok((connection, None));
         }
         let answer = connection.ask(&["CLUSTER", "MYID"]).await?;
@@ -204,18 +204,18 @@ impl Process {
             return Ok((connection, None));
         };
         match self.homes.arrived(server, &node, clock::now()) {
-            Arrival::Home => {}
-            Arrival::Moved => {
+            Reached::Home => {}
+            Reached::Moved => {
                 seldom!(warn, "a node of the cluster is another server now", %server);
             }
-            Arrival::TooSoon => return Err(ConnectionError::Astray),
+            Reached::TooSoon => return Err(ConnectionError::Astray),
         }
         Ok((connection, Some(node)))
     }
 
     /// Whether `shard` has a connection of its own to hear through.
     pub(super) fn subscribes(&self, shard: usize) -> bool {
-        self.common.is_none() || shard == 0
+        self.shared_subscriber.is_none() || shard == 0
     }
 
     /// The memory. A panic elsewhere leaves whole messages: go on.
@@ -224,16 +224,16 @@ impl Process {
     }
 
     /// Where `channel` stands in Redis.
-    pub(super) async fn standing(
+    pub(super) async fn stream_position(
         &self,
         link: &Link,
         channel: &ChannelName,
-    ) -> Result<Standing, CallError> {
+    ) -> Result<StreamPosition, CallError> {
         let keys = self.names.keys(channel);
         let answer =
             link.call(channel, Way::Beside, &self.scripts.position, keys, Vec::new()).await?;
-        match replies::standing_and_history(answer).map_err(CallError::InDoubt)? {
-            Some((standing, _)) => Ok(standing),
+        match replies::stream_position_and_history(answer).map_err(CallError::InDoubt)? {
+            Some((stream_position, _)) => Ok(stream_position),
             None => Ok(self.empty(link).await),
         }
     }
@@ -246,7 +246,7 @@ impl Process {
         channel: &ChannelName,
         epoch: &str,
         heard: Option<Ended>,
-    ) -> Result<Standing, CallError> {
+    ) -> Result<StreamPosition, CallError> {
         let newest = |ring: &Ring| Ended { position: ring.position(), nonce: ring.nonce() };
         let newest = self.memory().histories.get(channel).map(newest);
         let is_other = |it: &Ended| *it.position.epoch != *epoch && it.position.offset > 0;
@@ -262,7 +262,7 @@ impl Process {
         ];
         let keys = self.names.keys(channel);
         let answer = link.call(channel, Way::Among, &self.scripts.rotate, keys, args).await?;
-        replies::standing(answer).map_err(CallError::InDoubt)
+        replies::stream_position(answer).map_err(CallError::InDoubt)
     }
 
     /// One shard more hears `channel`.
@@ -278,7 +278,7 @@ impl Process {
         *shards -= 1;
         if *shards == 0 {
             memory.shards.remove(channel);
-            memory.questions.forget(channel);
+            memory.queries.forget(channel);
         }
     }
 
@@ -288,7 +288,7 @@ impl Process {
     }
 
     /// A shard has heard a message of `channel`, and all before it.
-    pub(super) fn feed(&self, channel: &ChannelName, message: Stamped) -> Fed {
+    pub(super) fn feed(&self, channel: &ChannelName, message: Stamped) -> Continuity {
         self.memory().histories.feed(channel, message, clock::now())
     }
 

@@ -18,7 +18,7 @@ use super::{
     process::{Process, millis},
     protocol::{
         envelope,
-        replies::{self, Stamp},
+        replies::{self, PublishReply},
         scripts::Script,
     },
 };
@@ -55,13 +55,13 @@ impl RedisBroker {
         loop {
             let now = clock::now();
             let reach = health.reach_at(now);
-            if self.process().lead.is_waited_for(reach == Reach::Up, now) {
+            if self.process().primary.is_waited_for(reach == Reach::Up, now) {
                 tokio::time::sleep(TAKEOVER_LOOK_PAUSE).await;
                 continue;
             }
             let settled = match reach {
                 Reach::Up if self.link.is_cut_off(channel) => {
-                    if self.link.lane(channel).is_none() {
+                    if self.link.connection(channel).is_none() {
                         let error = Error::new(ErrorKind::Cluster, "CLUSTERDOWN no master has it");
                         self.link.refused(channel, &error, now);
                     }
@@ -107,10 +107,10 @@ impl RedisBroker {
         let outcome = self.publish_to_redis(&message, id, charged.full).await;
         on_its_way.settle(id, &outcome);
         match outcome {
-            Outcome::Done(Stamp::New { position, .. }) => Ok(Receipt::Cluster(position)),
-            Outcome::Done(Stamp::Known(position)) => Ok(Receipt::Cluster(position)),
-            Outcome::Done(Stamp::KeysFull) => Err(PublishError::KeysFull),
-            Outcome::Done(Stamp::ChannelsFull) => Err(PublishError::ChannelsFull),
+            Outcome::Done(PublishReply::New { position, .. }) => Ok(Receipt::Cluster(position)),
+            Outcome::Done(PublishReply::Known(position)) => Ok(Receipt::Cluster(position)),
+            Outcome::Done(PublishReply::KeysFull) => Err(PublishError::KeysFull),
+            Outcome::Done(PublishReply::ChannelsFull) => Err(PublishError::ChannelsFull),
             Outcome::InDoubt => Err(PublishError::Unconfirmed),
             Outcome::NotSent => self.publish_locally(message),
         }
@@ -121,7 +121,7 @@ impl RedisBroker {
         message: &Message,
         id: Option<&Id>,
         full: Full,
-    ) -> Outcome<Stamp> {
+    ) -> Outcome<PublishReply> {
         let process = self.process();
         let Message { channel, kind, data, .. } = message;
         let mut keys = process.names.keys(channel);
@@ -131,8 +131,9 @@ impl RedisBroker {
             keys.push(process.names.idempotency(id));
             args.push(millis(IDEMPOTENCY_TTL));
         }
-        let is_new = |stamp: &Stamp| matches!(stamp, Stamp::New { .. });
-        self.run(&process.scripts.publish, channel, (keys, args), replies::stamp, is_new).await
+        let is_new = |stamp: &PublishReply| matches!(stamp, PublishReply::New { .. });
+        self.run(&process.scripts.publish, channel, (keys, args), replies::publish_reply, is_new)
+            .await
     }
 
     /// Runs `script` in Redis if it is within reach; settled within
@@ -148,20 +149,21 @@ impl RedisBroker {
     ) -> Outcome<T> {
         let began = Cell::new(None);
         // Before any wait: who publishes first is first, also when all had to wait.
-        let ticket = self.link.enter(channel);
+        let permit = self.link.enter(channel);
         let call = async {
             if !self.is_up(channel).await {
                 return Err(CallError::NotSent);
             }
-            let lane = self.link.lane(channel).filter(|lane| !lane.is_open());
-            if let Some(lane) = lane
+            let connection =
+                self.link.connection(channel).filter(|connection| !connection.is_open());
+            if let Some(connection) = connection
                 && self.link.routes.is_none()
             {
                 // The shards are there, this handle (the control thread's) is about to be.
-                lane.opened().await;
+                connection.opened().await;
             }
             began.set(Some(clock::now()));
-            let value = self.link.call(channel, Way::InOrder(ticket), script, keys, args).await?;
+            let value = self.link.call(channel, Way::InOrder(permit), script, keys, args).await?;
             read(value).map_err(CallError::Unexpected)
         };
         let answer = tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await;
@@ -290,12 +292,12 @@ struct OnItsWay<'a> {
 }
 
 impl OnItsWay<'_> {
-    fn settle(mut self, id: Option<&Id>, outcome: &Outcome<Stamp>) {
+    fn settle(mut self, id: Option<&Id>, outcome: &Outcome<PublishReply>) {
         let Some(charged) = self.charged.take() else { return };
         let Self { process, message, .. } = self;
         let (mut turn, now) = (process.local.turn(), clock::now());
         let (position, bytes) = match outcome {
-            Outcome::Done(Stamp::New { position, bytes, .. }) => (position, *bytes),
+            Outcome::Done(PublishReply::New { position, bytes, .. }) => (position, *bytes),
             Outcome::InDoubt => {
                 turn.state.in_doubt(message, charged);
                 if let Some(id) = id {
@@ -307,7 +309,7 @@ impl OnItsWay<'_> {
         };
         turn.state.published(message, position, bytes, charged, now);
         drop(turn);
-        if matches!(outcome, Outcome::Done(Stamp::New { has_ended: true, .. })) {
+        if matches!(outcome, Outcome::Done(PublishReply::New { has_ended: true, .. })) {
             process.memory().histories.count_evicted();
         }
         if charged.full.histories && bytes == 0 {

@@ -8,9 +8,9 @@
 
 mod away;
 mod check;
-mod ear;
 mod forger;
 mod late;
+mod listener;
 mod model;
 mod resume;
 mod settings;
@@ -18,7 +18,7 @@ mod settings;
 use std::{rc::Rc, sync::Arc};
 
 use away::{Leading, View};
-use ear::{Ear, Noted};
+use listener::{Recorded, TestListener};
 use model::Redis;
 use settings::settings;
 
@@ -59,8 +59,8 @@ fn run(seed: u64) -> [u64; 3] {
 struct Shard {
     shared: Arc<Shared>,
     subscriber: Subscriber,
-    noted: Arc<Noted>,
-    ear: Ear,
+    recorded: Arc<Recorded>,
+    listener: TestListener,
 }
 
 struct World {
@@ -93,15 +93,20 @@ impl World {
         let redis = Rc::new(Redis::new(random.fork(), SHARDS, messages_max, !is_plain));
         let mut shards = Vec::new();
         for process in 0..PROCESSES {
-            let noted: Vec<Arc<Noted>> = (0..SHARDS_EACH).map(|_| Arc::default()).collect();
-            let sinks = noted.iter().map(|one| one.clone() as Arc<dyn Sink>).collect();
+            let recorded: Vec<Arc<Recorded>> = (0..SHARDS_EACH).map(|_| Arc::default()).collect();
+            let sinks = recorded.iter().map(|one| one.clone() as Arc<dyn Sink>).collect();
             let shared = Shared::new(settings(messages_max), sinks).unwrap();
-            for (index, noted) in noted.into_iter().enumerate() {
+            for (index, recorded) in recorded.into_iter().enumerate() {
                 let mut link = Link::new(shared.clone(), Place::Shard(index));
                 link.stand_in = Some(Rc::new(View { redis: redis.clone(), process }));
                 let subscriber = Subscriber::new(Rc::new(link), index);
                 let shared = shared.clone();
-                shards.push(Shard { shared, subscriber, noted, ear: Ear::default() });
+                shards.push(Shard {
+                    shared,
+                    subscriber,
+                    recorded,
+                    listener: TestListener::default(),
+                });
             }
         }
         let is_calm = is_plain && random.u8(0..8) == 0;
@@ -133,8 +138,8 @@ impl World {
         }
         self.finish().await;
         for shard in &self.shards {
-            self.heard += shard.ear.heard.len() as u64;
-            self.gaps += shard.ear.gaps;
+            self.heard += shard.listener.heard.len() as u64;
+            self.gaps += shard.listener.gaps;
         }
         [self.heard, self.gaps, self.resumed]
     }
@@ -181,7 +186,7 @@ impl World {
         let subscriber = &self.shards[shard].subscriber;
         let health = self.shards[shard].shared.health_ref();
         let counts = || (health.foreign.get(), health.duplicates.get());
-        let (before_it, sure) = (counts(), self.shards[shard].ear.sure);
+        let (before_it, sure) = (counts(), self.shards[shard].listener.sure);
         let is_remembered = {
             let message = envelope::decode(&payload).unwrap();
             let process = self.process(shard);
@@ -192,7 +197,7 @@ impl World {
         let (foreign, repeated) = counts();
         let is_excused = foreign > before_it.0 || (repeated > before_it.1 && !is_remembered);
         self.hear(shard, before);
-        if self.is_plain && is_kept && !is_excused && self.shards[shard].ear.sure == sure {
+        if self.is_plain && is_kept && !is_excused && self.shards[shard].listener.sure == sure {
             self.assert_not_dropped(shard, &payload);
         }
         if !is_kept {
@@ -203,8 +208,8 @@ impl World {
 
     fn hear(&mut self, shard: usize, failures_before: u64) {
         let has_failed = self.redis.failures.get() > failures_before;
-        let Shard { noted, ear, .. } = &mut self.shards[shard];
-        ear.hear(noted, &self.redis, has_failed);
+        let Shard { recorded, listener, .. } = &mut self.shards[shard];
+        listener.hear(recorded, &self.redis, has_failed);
     }
 
     /// A connection is made, if there is none, or one that leads nowhere.
@@ -262,18 +267,19 @@ impl World {
             let count = self.redis.published.borrow().len();
             let link = &self.shards[shard].subscriber.link;
             let since = self.random.bool().then_some(Since::Newest(3));
-            let question = self.process(shard).ask_standing(link, &self.channel, since.as_ref());
-            let Ok(standing) = question.await else { return };
-            if standing.position.is_empty() {
-                self.empty.push((standing.position.clone(), count));
+            let question =
+                self.process(shard).ask_stream_position(link, &self.channel, since.as_ref());
+            let Ok(stream_position) = question.await else { return };
+            if stream_position.position.is_empty() {
+                self.empty.push((stream_position.position.clone(), count));
             }
             if self.random.u8(0..10) == 0 {
                 self.deliver(shard).await;
             }
-            let Shard { subscriber, ear, .. } = &mut self.shards[shard];
-            ear.since = self.redis.newest_text();
-            if subscriber.anchor(&self.channel, &standing, before) {
-                ear.begin(standing.position, count);
+            let Shard { subscriber, listener, .. } = &mut self.shards[shard];
+            listener.since = self.redis.newest_text();
+            if subscriber.set_baseline(&self.channel, &stream_position, before) {
+                listener.begin(stream_position.position, count);
                 break;
             }
         }
@@ -283,8 +289,8 @@ impl World {
     /// The last client leaves, and another one comes.
     async fn rejoin(&mut self, shard: usize) {
         self.shards[shard].subscriber.unwant(&self.channel);
-        self.heard += self.shards[shard].ear.heard.len() as u64;
-        self.shards[shard].ear = Ear::new(&self.redis);
+        self.heard += self.shards[shard].listener.heard.len() as u64;
+        self.shards[shard].listener = TestListener::new(&self.redis);
         if self.random.bool() {
             self.tell(shard);
         }
@@ -308,8 +314,8 @@ impl World {
         self.assert_all_was_heard_or_told();
         let held = self.redis.held.borrow();
         let newest = held.epoch.as_ref().map(|epoch| (epoch.clone(), held.offset));
-        for Shard { ear, .. } in &self.shards {
-            let at = ear.at.as_ref().filter(|at| !at.is_empty());
+        for Shard { listener, .. } in &self.shards {
+            let at = listener.at.as_ref().filter(|at| !at.is_empty());
             let at = at.map(|at| (at.epoch.to_string(), at.offset));
             assert_eq!(at, newest, "somebody does not get to where Redis is");
         }
@@ -317,7 +323,7 @@ impl World {
             // An epoch may have been over, and have come back.
             self.resumed_with.clear();
         }
-        let heard = self.shards.iter().flat_map(|shard| &shard.ear.heard);
+        let heard = self.shards.iter().flat_map(|shard| &shard.listener.heard);
         for (Position { epoch, offset }, text) in heard.chain(&self.resumed_with) {
             if self.is_plain && Some(&**epoch) == held.epoch.as_deref() {
                 let truth = &held.texts[*offset as usize - 1];
@@ -332,6 +338,6 @@ impl World {
             Some(epoch) => **epoch == *at.epoch && at.offset == held.offset,
             None => at.is_empty(),
         };
-        self.shards.iter().all(|shard| shard.ear.at.as_ref().is_some_and(is_there))
+        self.shards.iter().all(|shard| shard.listener.at.as_ref().is_some_and(is_there))
     }
 }

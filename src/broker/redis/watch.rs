@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     commands::{
-        command_connection::{By, CallError, Lane},
+        command_connection::{By, CallError, CommandConnection},
         connectivity::{Link, NO_BEAT},
         router::{Routes, Way},
     },
@@ -106,8 +106,8 @@ impl Watch {
         let servers = self.servers();
         let channels = join_all(suspects.into_iter().map(|suspect| self.try_channel(suspect)));
         let servers = servers.into_iter();
-        let servers = join_all(servers.map(|(name, lane)| async move {
-            self.try_server(&name, &lane).await;
+        let servers = join_all(servers.map(|(name, connection)| async move {
+            self.try_server(&name, &connection).await;
         }));
         tokio::join!(channels, servers);
     }
@@ -121,20 +121,22 @@ impl Watch {
         self.heard(suspect, answer, |_| true);
     }
 
-    /// Whether the server at `lane`'s end takes anything; None: it does not say.
-    async fn try_server(&self, name: &str, lane: &Lane) -> Option<bool> {
+    /// Whether the server at `connection`'s end takes anything; None: it does not say.
+    async fn try_server(&self, name: &str, connection: &CommandConnection) -> Option<bool> {
         let process = self.0.process();
-        let subject = Subject::Server(lane.server()?.to_string());
+        let subject = Subject::Server(connection.server()?.to_string());
         let (keys, args) = process.trial(name, None);
         let script = &process.scripts.trial;
-        let answer = match lane.eval(By::Sha1, script, &keys, &args, || {}).await {
-            Err(CallError::NoScript) => lane.eval(By::Source, script, &keys, &args, || {}).await,
+        let answer = match connection.eval(By::Sha1, script, &keys, &args, || {}).await {
+            Err(CallError::NoScript) => {
+                connection.eval(By::Source, script, &keys, &args, || {}).await
+            }
             answer => answer,
         };
         let answer = answer.and_then(read);
         if let (Some(routes), Err(CallError::Elsewhere(error))) = (&self.0.routes, &answer) {
             // It is about to be no master, or the map is old: no refusal, but news.
-            routes.news.hear(error.details(), &lane.server()?);
+            routes.hints.hear(error.details(), &connection.server()?);
             return None;
         }
         let (is_taken, lacks_rights) = match &answer {
@@ -177,33 +179,35 @@ impl Watch {
     /// The servers that messages go to, by address; None while that is not known.
     fn present(&self) -> Option<Vec<String>> {
         let Some(routes) = &self.0.routes else {
-            let server = self.0.lanes.first()?.server()?;
+            let server = self.0.connections.first()?.server()?;
             return Some(vec![server.to_string()]);
         };
-        Some(routes.lanes.borrow().keys().map(Server::to_string).collect())
+        Some(routes.connections.borrow().keys().map(Server::to_string).collect())
     }
 
-    /// A lane to each server, and a name whose keys would be there.
-    fn servers(&self) -> Vec<(String, Rc<Lane>)> {
+    /// A command connection to each server, and a name whose keys would be there.
+    fn servers(&self) -> Vec<(String, Rc<CommandConnection>)> {
         let Some(routes) = &self.0.routes else {
-            let lanes = self.0.lanes.iter().take(1);
-            return lanes.map(|lane| (NOBODYS.to_owned(), lane.clone())).collect();
+            let connections = self.0.connections.iter().take(1);
+            return connections
+                .map(|connection| (NOBODYS.to_owned(), connection.clone()))
+                .collect();
         };
-        let lanes = routes.lanes.borrow();
+        let connections = routes.connections.borrow();
         let there = |server: &Server| {
             let mut names = (0..NAMES_MAX).map(|number| format!("{NOBODYS}{number}"));
             // The hash tag is what counts.
             let is_there = |name: &String| routes.map.borrow().owner(slot_of(name)) == Some(server);
-            let lane = lanes.get(server)?.first()?.clone();
-            Some((names.find(is_there)?, lane))
+            let connection = connections.get(server)?.first()?.clone();
+            Some((names.find(is_there)?, connection))
         };
-        lanes.keys().filter_map(there).collect()
+        connections.keys().filter_map(there).collect()
     }
 
     /// Goes where the names of a cluster's masters lead; to have been there is enough.
     async fn look_at_nodes(&self, routes: &Routes) {
         let process = self.0.process();
-        let masters: Vec<Server> = routes.lanes.borrow().keys().cloned().collect();
+        let masters: Vec<Server> = routes.connections.borrow().keys().cloned().collect();
         process.homes.keep(|server| masters.contains(server));
         let looks = masters.iter().map(|server| async move {
             // One that is not there holds up no look at the others.
@@ -222,7 +226,7 @@ impl Watch {
         let era = process.whereabouts.era();
         let server = match &process.config.server {
             ServerConfig::Centralized { server } => Some(server.clone()),
-            _ => process.lead.master(),
+            _ => process.primary.master(),
         };
         let Some(server) = server else { return Ok(()) };
         let mut there = Connection::open(&process.config, &server).await?;
@@ -239,8 +243,8 @@ impl Watch {
         let whereabouts = &self.0.process().whereabouts;
         let is_doubted = whereabouts.is_doubted();
         let refusing = &self.0.shared.health_ref().refusing;
-        let ours = self.0.lanes.first();
-        let subject = ours.and_then(|lane| lane.server());
+        let ours = self.0.connections.first();
+        let subject = ours.and_then(|connection| connection.server());
         let subject = subject.map(|server| Subject::Server(server.to_string()));
         let is_refused = subject.is_some_and(|subject| refusing.is_refused(&subject));
         if !is_doubted && !is_refused {
@@ -258,8 +262,8 @@ impl Watch {
             return Ok(true);
         }
         // Ours may have changed its mind.
-        let Some(lane) = ours else { return Ok(false) };
-        Ok(self.try_server(NOBODYS, lane).await == Some(false))
+        let Some(connection) = ours else { return Ok(false) };
+        Ok(self.try_server(NOBODYS, connection).await == Some(false))
     }
 
     /// Whether we are not heard `there`: a shard that goes on hearing its own heartbeats is not,
@@ -303,5 +307,5 @@ impl Watch {
 
 /// What a trial says: an answer that is none of ours is no good.
 fn read(answer: Value) -> Result<(), CallError> {
-    replies::stamp(answer).map(drop).map_err(CallError::Unexpected)
+    replies::publish_reply(answer).map(drop).map_err(CallError::Unexpected)
 }

@@ -38,8 +38,8 @@ use super::{
 };
 use crate::{
     broker::{
-        Broker, Message, Position, Publication, PublishError, Reach, Receipt, Recovery, Refuses,
-        Since, Slot, SlotOutcome,
+        Broker, Message, PeriodicSlot, Position, Publication, PublishError, Reach, Receipt,
+        Recovery, Refuses, Since, SlotOutcome,
     },
     channel::ChannelName,
     drain::{Control, Machine, Phase, Settings as DrainSettings},
@@ -98,7 +98,7 @@ impl Broker for Recorder {
         .boxed_local()
     }
 
-    fn publish_once(&self, _: Slot) -> LocalBoxFuture<'_, SlotOutcome> {
+    fn publish_once(&self, _: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
         unreachable!("HTTP publishes no slots")
     }
 

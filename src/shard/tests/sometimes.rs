@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use crate::{
     broker::{
-        Broker, Message, Position, Publication, PublishError, Receipt, Recovery, Since, Slot,
-        SlotOutcome,
+        Broker, Message, PeriodicSlot, Position, Publication, PublishError, Receipt, Recovery,
+        Since, SlotOutcome,
     },
     channel::ChannelName,
 };
@@ -43,7 +43,7 @@ impl Broker for Sometimes {
         self.broker.publish(message)
     }
 
-    fn publish_once(&self, slot: Slot) -> LocalBoxFuture<'_, SlotOutcome> {
+    fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
         self.broker.publish_once(slot)
     }
 

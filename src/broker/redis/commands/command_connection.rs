@@ -1,13 +1,13 @@
 //! One of a handle's connections for commands, and its signs of life; the commands are in `calls`.
 //!
-//! A lane has at most one client at a time and never repairs it: when the connection ends,
-//! falls silent, is to another server than the sentinels' master, or is of an era that is over
-//! (`whereabouts`, `homes`), the client is thrown away and a new one takes its place. So a command
-//! is either written once on the connection that was there when it was issued, or surely not at
-//! all, and no state of a broken client outlives it.
+//! A command connection has at most one client at a time and never repairs it: when the connection
+//! ends, falls silent, is to another server than the sentinels' master, or is of an era that is
+//! over (`whereabouts`, `homes`), the client is thrown away and a new one takes its place. So a
+//! command is either written once on the connection that was there when it was issued, or surely
+//! not at all, and no state of a broken client outlives it.
 //!
-//! Questions have a lane beside those that publish: however many wait on it, and however long
-//! their answers are, no message and no heartbeat waits behind them.
+//! Questions have a command connection beside those that publish: however many wait on it, and
+//! however long their answers are, no message and no heartbeat waits behind them.
 
 mod calls;
 mod opening;
@@ -45,7 +45,7 @@ use crate::{
 
 /// A client, or the wait for one.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct CommandConnection {
     role: Role,
     current: RefCell<Option<Current>>,
     pub(crate) changed: Notify,
@@ -53,19 +53,19 @@ pub(crate) struct Lane {
     shared: Arc<Shared>,
 }
 
-/// What a lane is there for.
+/// What a command connection is there for.
 #[derive(Debug)]
 enum Role {
-    /// Heartbeats of the link's lane of this number, to wherever the URL leads, and commands; in a
-    /// cluster heartbeats alone, to any master that is there.
+    /// Heartbeats of the link's command connection of this number, to wherever the URL leads, and
+    /// commands; in a cluster heartbeats alone, to any master that is there.
     Beats(usize),
     /// Commands to one master of a cluster.
     Node(Node),
-    /// Questions to the server that this other lane leads to.
-    Questions(Rc<Lane>),
+    /// Questions to the server that this other command connection leads to.
+    Questions(Rc<CommandConnection>),
 }
 
-/// A master of a cluster, as a lane sees it.
+/// A master of a cluster, as a command connection sees it.
 #[derive(Debug)]
 struct Node {
     server: Server,
@@ -117,19 +117,19 @@ impl Node {
     }
 }
 
-impl Lane {
+impl CommandConnection {
     pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Self {
         Self::with_role(Role::Beats(index), shared)
     }
 
-    /// A lane to one master of a cluster, which is this `part` of the handle's way.
+    /// A command connection to one master of a cluster, which is this `part` of the handle's way.
     pub(crate) fn to_node(server: Server, part: Part, shared: Arc<Shared>) -> Self {
         let alive_since = Cell::new(clock::now());
         let node = Node { server, part, is_silent: Cell::new(false), alive_since };
         Self::with_role(Role::Node(node), shared)
     }
 
-    /// A lane for questions beside another one.
+    /// A command connection for questions beside another one.
     pub(crate) fn for_questions(beside: Rc<Self>) -> Self {
         let shared = beside.shared.clone();
         Self::with_role(Role::Questions(beside), shared)
@@ -170,7 +170,7 @@ impl Lane {
     }
 
     /// Whether commands would be sent, and something has been read lately: with heartbeats on it,
-    /// no lane is quiet that works.
+    /// no command connection is quiet that works.
     pub(crate) fn is_lively(&self) -> bool {
         let current = self.current.borrow();
         let heard = current.as_ref().map(|current| current.client.heard());
@@ -202,7 +202,7 @@ impl Lane {
                     self.keep(&link, &current, task).await;
                     *self.current.borrow_mut() = None;
                     let Current { server, node_id, .. } = &current;
-                    process.lead.is_elsewhere(server)
+                    process.primary.is_elsewhere(server)
                         || process.whereabouts.is_over(era)
                         || process.homes.is_left(server, node_id.as_ref())
                 }
@@ -235,7 +235,7 @@ impl Lane {
             (Role::Beats(_), Some(routes)) => routes.living().await,
             (Role::Beats(_), None) => match &link.process().config.server {
                 ServerConfig::Centralized { server } => server.clone(),
-                _ => link.process().lead.known().await,
+                _ => link.process().primary.known().await,
             },
         }
     }
@@ -253,11 +253,11 @@ impl Lane {
 
     fn closed(&self, link: &Link) {
         match &self.role {
-            Role::Beats(index) => link.lane_closed(*index),
+            Role::Beats(index) => link.connection_closed(*index),
             Role::Node(node) => {
                 link.unsubscribed(node.part);
                 if let Some(routes) = &link.routes {
-                    routes.news.stir();
+                    routes.hints.stir();
                 }
             }
             Role::Questions(_) => {}
@@ -273,7 +273,7 @@ impl Lane {
         tokio::select! {
             _ = &mut task.0 => {}
             () = self.beat(link, client, server, *era) => {}
-            () = process.lead.left(server) => {}
+            () = process.primary.left(server) => {}
             () = process.homes.left(server, node_id.as_ref()) => {}
             () = process.whereabouts.over(*era), if is_of_era => {}
         }
@@ -321,7 +321,7 @@ impl Lane {
             (Role::Beats(index), Some(channel)) => {
                 client.publish(channel, link.beat(*index, sent)).await
             }
-            // It proves where the lane leads, and nothing about what is published.
+            // It proves where the command connection leads, and nothing about what is published.
             (Role::Questions(_), Some(channel)) if link.routes.is_none() => {
                 client.publish(channel, NO_BEAT.to_owned()).await
             }

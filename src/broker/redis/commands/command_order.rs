@@ -1,6 +1,6 @@
-//! The order in which a lane's commands go to Redis, also when some have to go twice: pure.
+//! The order in which commands go to Redis, also when some have to go twice: pure.
 //!
-//! Commands normally go out at once, in the order of their tickets. When Redis has forgotten a
+//! Commands normally go out at once, in the order of their permits. When Redis has forgotten a
 //! script, the commands on their way all come back and are repeated; each waits until every
 //! earlier one is through, and new ones queue up behind them. In a cluster a channel's commands
 //! may have to take another way: not before those on the old one are through, or are back.
@@ -12,9 +12,9 @@ use std::{
     task::{Poll, Waker},
 };
 
-/// A lane's commands that are not through yet.
+/// Commands that are not through yet.
 #[derive(Debug, Default)]
-pub(crate) struct Turnstile {
+pub(crate) struct CommandOrder {
     state: RefCell<State>,
 }
 
@@ -46,20 +46,20 @@ impl State {
 
 /// A command's place; given up when it is through, or dropped.
 #[derive(Debug)]
-pub(crate) struct Ticket<'a> {
-    turnstile: &'a Turnstile,
+pub(crate) struct Permit<'a> {
+    order: &'a CommandOrder,
     number: u64,
 }
 
-impl Turnstile {
+impl CommandOrder {
     /// The next place.
-    pub(crate) fn enter(&self) -> Ticket<'_> {
+    pub(crate) fn enter(&self) -> Permit<'_> {
         let mut state = self.state.borrow_mut();
         let number = state.next;
         state.next += 1;
         state.pending.insert(number);
         state.waiting.insert(number);
-        Ticket { turnstile: self, number }
+        Permit { order: self, number }
     }
 
     /// What comes now takes another way than what is on its way.
@@ -82,17 +82,17 @@ impl Turnstile {
     }
 }
 
-impl Ticket<'_> {
+impl Permit<'_> {
     /// Waits until no earlier command waits. The caller then hands its command over at once.
     pub(crate) async fn first_turn(&self) {
         let is_first = |state: &State| state.waiting.first() == Some(&self.number);
         let is_free = |state: &State| is_first(state) && state.astray.is_empty();
-        self.turnstile.until(self.number, is_free).await;
+        self.order.until(self.number, is_free).await;
     }
 
     /// The command was handed over, and may still come back.
     pub(crate) fn handed_over(&self) {
-        let state = &mut *self.turnstile.state.borrow_mut();
+        let state = &mut *self.order.state.borrow_mut();
         state.waiting.remove(&self.number);
         state.wake_next();
     }
@@ -100,19 +100,19 @@ impl Ticket<'_> {
     /// The command came back: waits until every earlier one is through.
     pub(crate) async fn second_turn(&self) {
         {
-            let state = &mut *self.turnstile.state.borrow_mut();
+            let state = &mut *self.order.state.borrow_mut();
             state.waiting.insert(self.number);
             state.astray.remove(&self.number);
             state.wake_next();
         }
         let is_first = |state: &State| state.pending.first() == Some(&self.number);
-        self.turnstile.until(self.number, is_first).await;
+        self.order.until(self.number, is_first).await;
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        let state = &mut *self.turnstile.state.borrow_mut();
+        let state = &mut *self.order.state.borrow_mut();
         state.pending.remove(&self.number);
         state.waiting.remove(&self.number);
         state.astray.remove(&self.number);
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn commands_pass_at_once_in_their_order() {
-        let turnstile = Turnstile::default();
-        let (first, second) = (turnstile.enter(), turnstile.enter());
+        let order = CommandOrder::default();
+        let (first, second) = (order.enter(), order.enter());
         assert!(second.first_turn().now_or_never().is_none());
         assert!(first.first_turn().now_or_never().is_some());
         first.handed_over();
@@ -139,28 +139,28 @@ mod tests {
 
     #[test]
     fn what_came_back_goes_again_in_order_and_before_anything_new() {
-        let turnstile = Turnstile::default();
-        let tickets: Vec<_> = (0..3).map(|_| turnstile.enter()).collect();
-        tickets.iter().for_each(Ticket::handed_over);
-        assert!(tickets[2].second_turn().now_or_never().is_none());
-        assert!(tickets[1].second_turn().now_or_never().is_none());
-        let new = turnstile.enter();
+        let order = CommandOrder::default();
+        let permits: Vec<_> = (0..3).map(|_| order.enter()).collect();
+        permits.iter().for_each(Permit::handed_over);
+        assert!(permits[2].second_turn().now_or_never().is_none());
+        assert!(permits[1].second_turn().now_or_never().is_none());
+        let new = order.enter();
         assert!(new.first_turn().now_or_never().is_none());
-        assert!(tickets[0].second_turn().now_or_never().is_some());
-        for ticket in tickets {
-            assert!(ticket.second_turn().now_or_never().is_some());
+        assert!(permits[0].second_turn().now_or_never().is_some());
+        for permit in permits {
+            assert!(permit.second_turn().now_or_never().is_some());
         }
         assert!(new.first_turn().now_or_never().is_some());
     }
 
     #[test]
     fn what_takes_another_way_waits_for_what_is_on_the_old_one() {
-        let turnstile = Turnstile::default();
-        let (back, through) = (turnstile.enter(), turnstile.enter());
+        let order = CommandOrder::default();
+        let (back, through) = (order.enter(), order.enter());
         back.handed_over();
         through.handed_over();
-        let new = turnstile.enter();
-        turnstile.way_changed();
+        let new = order.enter();
+        order.way_changed();
         assert!(new.first_turn().now_or_never().is_none());
         drop(through);
         assert!(new.first_turn().now_or_never().is_none());
@@ -185,11 +185,11 @@ mod tests {
             }
         }
         const MANY: usize = 1000;
-        let turnstile = Turnstile::default();
-        let tickets: Vec<_> = (0..MANY).map(|_| turnstile.enter()).collect();
+        let order = CommandOrder::default();
+        let permits: Vec<_> = (0..MANY).map(|_| order.enter()).collect();
         let count = std::sync::Arc::new(Count::default());
         let waker = Waker::from(count.clone());
-        let mut turns: Vec<_> = tickets.iter().map(|one| Box::pin(one.first_turn())).collect();
+        let mut turns: Vec<_> = permits.iter().map(|one| Box::pin(one.first_turn())).collect();
         let mut poll = |place: usize| {
             let turn: &mut std::pin::Pin<Box<_>> = &mut turns[place];
             turn.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
@@ -197,17 +197,17 @@ mod tests {
         for place in (1..MANY).rev() {
             assert!(!poll(place));
         }
-        for (place, ticket) in tickets.iter().enumerate() {
+        for (place, permit) in permits.iter().enumerate() {
             assert!(poll(place));
-            ticket.handed_over();
+            permit.handed_over();
         }
         assert_eq!(count.0.load(Ordering::Relaxed), MANY - 1);
     }
 
     #[test]
     fn a_dropped_command_holds_nobody_up() {
-        let turnstile = Turnstile::default();
-        let (first, second) = (turnstile.enter(), turnstile.enter());
+        let order = CommandOrder::default();
+        let (first, second) = (order.enter(), order.enter());
         drop(first);
         assert!(second.first_turn().now_or_never().is_some());
     }

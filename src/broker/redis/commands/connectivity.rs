@@ -1,8 +1,8 @@
 //! A handle's way to Redis and back, seen as a whole.
 //!
-//! Lanes and subscribers tell it what happens to them; it tells the process's health when
-//! this shard's way is whole: subscribed to everything wanted, and through every lane a
-//! heartbeat came back since. It does no IO of its own.
+//! Command connections and subscribers tell it what happens to them; it tells the process's health
+//! when this shard's way is whole: subscribed to everything wanted, and through every command
+//! connection a heartbeat came back since. It does no IO of its own.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,7 +18,7 @@ use fred::types::Value;
 
 #[cfg(test)]
 use super::command_connection::CallError;
-use super::{command_connection::Lane, command_order::Turnstile, router::Routes};
+use super::{command_connection::CommandConnection, command_order::CommandOrder, router::Routes};
 #[cfg(test)]
 use crate::broker::redis::protocol::scripts::Script;
 use crate::{
@@ -29,11 +29,12 @@ use crate::{
     },
     channel::ChannelName,
     clock::{self, Millis},
-    limits::{CLUSTER_TURNSTILES, HEARTBEAT_SILENCE_MAX},
+    limits::{CLUSTER_COMMAND_ORDERS, HEARTBEAT_SILENCE_MAX},
     metrics::BrokerRefusal,
 };
 
-/// A part of a shard's way: a subscriber or a lane to one server, or what has no server.
+/// A part of a shard's way: a subscriber or a command connection to one server, or what has no
+/// server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Part(usize);
 
@@ -49,26 +50,20 @@ impl Part {
 /// What a heartbeat says that only is to be heard by somebody.
 pub(crate) const NO_BEAT: &str = "-";
 
-/// Answers scripts in place of Redis.
-#[cfg(test)]
-pub(crate) trait StandIn: std::fmt::Debug {
-    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError>;
-}
-
 /// The parts of one handle that know of each other.
 #[derive(Debug)]
 pub(crate) struct Link {
     #[cfg(test)]
     pub(crate) stand_in: Option<Rc<dyn StandIn>>,
     pub(crate) shared: Arc<Shared>,
-    /// The lanes of heartbeats; what is published goes through them too, unless this is a cluster:
-    /// there it is one, to any master.
-    pub(crate) lanes: Vec<Rc<Lane>>,
-    /// The lane for questions of a shard, unless this is a cluster.
-    pub(crate) questions: Option<Rc<Lane>>,
-    /// The lanes to the masters, in a cluster.
+    /// The command connections of heartbeats; what is published goes through them too, unless this
+    /// is a cluster: there it is one, to any master.
+    pub(crate) connections: Vec<Rc<CommandConnection>>,
+    /// The command connection for questions of a shard, unless this is a cluster.
+    pub(crate) questions: Option<Rc<CommandConnection>>,
+    /// The command connections to the masters, in a cluster.
     pub(crate) routes: Option<Routes>,
-    pub(crate) turnstiles: Vec<Turnstile>,
+    pub(crate) orders: Vec<CommandOrder>,
     pub(crate) hasher: RandomState,
     shard: Option<usize>,
     /// Where heartbeats go: those of a handle without a subscriber to the first shard's, which
@@ -79,34 +74,36 @@ pub(crate) struct Link {
     /// What does not work as it should.
     unheard: RefCell<BTreeSet<Part>>,
     parts: Cell<usize>,
-    /// When a heartbeat last came back through each lane, since everything is subscribed.
+    /// When a heartbeat last came back through each command connection, since everything is
+    /// subscribed.
     beats: RefCell<Vec<Option<Millis>>>,
 }
 
 impl Link {
     pub(crate) fn new(shared: Arc<Shared>, place: Place) -> Self {
-        let news = shared.redis().news.clone();
-        let is_cluster = news.is_some();
+        let hints = shared.redis().hints.clone();
+        let is_cluster = hints.is_some();
         // In a cluster only heartbeats go through them.
         let pool = if is_cluster { 1 } else { shared.redis().pool };
-        let turnstiles = if is_cluster { CLUSTER_TURNSTILES } else { pool };
+        let orders = if is_cluster { CLUSTER_COMMAND_ORDERS } else { pool };
         let shard = match place {
             Place::Shard(shard) => Some(shard),
             Place::Control => None,
         };
         let subscriber = shard.filter(|&shard| shared.redis().subscribes(shard));
-        let lanes: Vec<_> =
-            (0..pool).map(|index| Rc::new(Lane::new(index, shared.clone()))).collect();
+        let connections: Vec<_> =
+            (0..pool).map(|index| Rc::new(CommandConnection::new(index, shared.clone()))).collect();
         // Whoever has no clients has few questions.
         let has_questions = shard.is_some() && !is_cluster;
-        let questions = has_questions.then(|| Rc::new(Lane::for_questions(lanes[0].clone())));
+        let questions = has_questions
+            .then(|| Rc::new(CommandConnection::for_questions(connections[0].clone())));
         Self {
             #[cfg(test)]
             stand_in: None,
-            lanes,
+            connections,
             questions,
-            routes: news.map(Routes::new),
-            turnstiles: (0..turnstiles).map(|_| Turnstile::default()).collect(),
+            routes: hints.map(Routes::new),
+            orders: (0..orders).map(|_| CommandOrder::default()).collect(),
             hasher: RandomState::new(),
             beat_channel: match subscriber {
                 Some(shard) => Some(shared.redis().names.heartbeat(shard)),
@@ -123,7 +120,7 @@ impl Link {
         }
     }
 
-    /// A part of its own, for a subscriber on a further server or a lane to it.
+    /// A part of its own, for a subscriber on a further server or a command connection to it.
     pub(crate) fn new_part(&self) -> Part {
         let part = self.parts.get();
         self.parts.set(part + 1);
@@ -152,10 +149,11 @@ impl Link {
         }
     }
 
-    /// What a lane's heartbeat says: `LANE SENT`; nothing, where it is not our own that comes back.
-    pub(crate) fn beat(&self, lane: usize, sent: Millis) -> String {
+    /// What a command connection's heartbeat says: `CONNECTION SENT`; nothing, where it is not our
+    /// own that comes back.
+    pub(crate) fn beat(&self, connection: usize, sent: Millis) -> String {
         match self.has_subscriber {
-            true => format!("{lane} {}", sent.0),
+            true => format!("{connection} {}", sent.0),
             false => NO_BEAT.to_owned(),
         }
     }
@@ -173,9 +171,9 @@ impl Link {
         }
     }
 
-    /// A lane has no client (any more).
-    pub(crate) fn lane_closed(&self, lane: usize) {
-        self.beats.borrow_mut()[lane] = None;
+    /// A command connection has no client (any more).
+    pub(crate) fn connection_closed(&self, connection: usize) {
+        self.beats.borrow_mut()[connection] = None;
         self.broken();
     }
 
@@ -208,7 +206,7 @@ impl Link {
     /// Redis has taken it.
     pub(crate) fn accepted(&self, channel: &ChannelName, began: Millis) {
         let subjects = || {
-            let server = self.lane(channel).and_then(|lane| lane.server());
+            let server = self.connection(channel).and_then(|connection| connection.server());
             let server = server.map(|server| Subject::Server(server.to_string()));
             (Subject::Channel(channel.clone()), server)
         };
@@ -221,8 +219,8 @@ impl Link {
         let mut unheard = self.unheard.borrow_mut();
         if unheard.remove(&part) && unheard.is_empty() {
             self.beats.borrow_mut().fill(None);
-            for lane in &self.lanes {
-                lane.beat_now.notify_one();
+            for connection in &self.connections {
+                connection.beat_now.notify_one();
             }
         }
     }
@@ -249,29 +247,29 @@ impl Link {
         }
     }
 
-    /// A heartbeat arrived at the subscriber: `LANE SENT`.
+    /// A heartbeat arrived at the subscriber: `CONNECTION SENT`.
     pub(crate) fn beat_returned(&self, payload: &[u8]) {
-        let Some((lane, sent)) = parse_beat(payload) else { return };
-        self.came_back(lane, sent);
+        let Some((connection, sent)) = parse_beat(payload) else { return };
+        self.came_back(connection, sent);
     }
 
-    /// A lane's heartbeat that goes no further than Redis was answered: all that a shard without
-    /// a subscriber can know by itself.
-    pub(crate) fn beat_answered(&self, lane: usize, sent: Millis) {
+    /// A command connection's heartbeat that goes no further than Redis was answered: all that a
+    /// shard without a subscriber can know by itself.
+    pub(crate) fn beat_answered(&self, connection: usize, sent: Millis) {
         if !self.has_subscriber {
-            self.came_back(lane, sent);
+            self.came_back(connection, sent);
         }
     }
 
-    fn came_back(&self, lane: usize, sent: Millis) {
+    fn came_back(&self, connection: usize, sent: Millis) {
         let now = clock::now();
         let mut beats = self.beats.borrow_mut();
         let unheard = self.unheard.borrow();
-        if unheard.contains(&Part::FIRST) || sent > now || lane >= beats.len() {
+        if unheard.contains(&Part::FIRST) || sent > now || connection >= beats.len() {
             return;
         }
-        if self.lanes[lane].is_open() {
-            beats[lane] = Some(now);
+        if self.connections[connection].is_open() {
+            beats[connection] = Some(now);
         }
         let fresh = |returned: &Millis| now - *returned <= HEARTBEAT_SILENCE_MAX;
         if let Some(shard) = self.shard
@@ -297,6 +295,12 @@ fn first_unheard(has_subscriber: bool, is_cluster: bool) -> BTreeSet<Part> {
 }
 
 fn parse_beat(payload: &[u8]) -> Option<(usize, Millis)> {
-    let (lane, sent) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
-    Some((lane.parse().ok()?, Millis(sent.parse().ok()?)))
+    let (connection, sent) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
+    Some((connection.parse().ok()?, Millis(sent.parse().ok()?)))
+}
+
+/// Answers scripts in place of Redis.
+#[cfg(test)]
+pub(crate) trait StandIn: std::fmt::Debug {
+    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError>;
 }

@@ -1,9 +1,9 @@
-//! Which lane a channel's commands go through, and their order.
+//! Which command connection a channel's commands go through, and their order.
 //!
 //! Without a cluster: one of the pool, by the channel's name. In a cluster: one to the master of
 //! its slot, so that a master that is gone takes nothing but its own channels along. What a
 //! cluster sends elsewhere is repeated here, in its order, until the map shows where that is.
-//! Questions have lanes of their own beside these.
+//! Questions have command connections of their own beside these.
 
 use std::{
     cell::RefCell,
@@ -17,15 +17,15 @@ use fred::{error::Error, prelude::Server, types::Value};
 use tokio::{sync::Notify, time::sleep};
 
 use super::{
-    command_connection::{By, CallError, Lane},
-    command_order::Ticket,
+    command_connection::{By, CallError, CommandConnection},
+    command_order::Permit,
     connectivity::Link,
 };
 use crate::{
     broker::redis::{
         discovery::{
             slot_map::{SlotMap, slot_of},
-            slot_map_refresh::News,
+            slot_map_refresh::TopologyHints,
         },
         protocol::{
             replies::{self, is_demoted},
@@ -41,24 +41,24 @@ use crate::{
 /// A handle's ways into a cluster.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    /// Of the process's maps, the one that the lanes are for.
+    /// Of the process's maps, the one that the command connections are for.
     pub(crate) map: RefCell<Arc<SlotMap>>,
     /// As many to each master as the pool has.
-    pub(crate) lanes: RefCell<HashMap<Server, Vec<Rc<Lane>>>>,
+    pub(crate) connections: RefCell<HashMap<Server, Vec<Rc<CommandConnection>>>>,
     /// Those for questions, where this handle has many.
-    pub(crate) questions: RefCell<HashMap<Server, Rc<Lane>>>,
-    pub(crate) news: Arc<News>,
+    pub(crate) questions: RefCell<HashMap<Server, Rc<CommandConnection>>>,
+    pub(crate) hints: Arc<TopologyHints>,
     /// A master answers (again).
     pub(crate) found: Notify,
 }
 
 impl Routes {
-    pub(crate) fn new(news: Arc<News>) -> Self {
+    pub(crate) fn new(hints: Arc<TopologyHints>) -> Self {
         Self {
             map: RefCell::default(),
-            lanes: RefCell::default(),
+            connections: RefCell::default(),
             questions: RefCell::default(),
-            news,
+            hints,
             found: Notify::new(),
         }
     }
@@ -66,10 +66,12 @@ impl Routes {
     /// Some master that answers, as soon as there is one.
     pub(crate) async fn living(&self) -> Server {
         loop {
-            let is_there = |lanes: &[Rc<Lane>]| lanes.iter().any(|lane| lane.is_there());
+            let is_there = |connections: &[Rc<CommandConnection>]| {
+                connections.iter().any(|connection| connection.is_there())
+            };
             let living: Vec<Server> = {
-                let lanes = self.lanes.borrow();
-                let living = lanes.iter().filter(|(_, lanes)| is_there(lanes));
+                let connections = self.connections.borrow();
+                let living = connections.iter().filter(|(_, connections)| is_there(connections));
                 living.map(|(server, _)| server.clone()).collect()
             };
             // By chance, so that all together use all of them.
@@ -85,7 +87,7 @@ impl Routes {
 #[derive(Debug)]
 pub(crate) enum Way<'a> {
     /// After all that came before it on its channel.
-    InOrder(Ticket<'a>),
+    InOrder(Permit<'a>),
     /// With what is published, in no order.
     Among,
     /// Beside what is published, which is not to wait for it or its answer.
@@ -99,35 +101,34 @@ impl Link {
         routes.map.borrow().owner(slot_of(name)).cloned()
     }
 
-    /// All messages of a channel go through one lane: they keep their order.
-    pub(crate) fn lane(&self, channel: &ChannelName) -> Option<Rc<Lane>> {
+    /// All messages of a channel go through one command connection: they keep their order.
+    pub(crate) fn connection(&self, channel: &ChannelName) -> Option<Rc<CommandConnection>> {
         let Some(routes) = &self.routes else {
-            return self.lanes.get(self.pick(channel, self.lanes.len())).cloned();
+            return self.connections.get(self.pick(channel, self.connections.len())).cloned();
         };
         let name = self.process().names.channel(channel);
         let owner = self.owner(&name)?;
-        let lanes = routes.lanes.borrow();
-        let lanes = lanes.get(&owner)?;
-        lanes.get(self.pick(channel, lanes.len())).cloned()
+        let connections = routes.connections.borrow();
+        let connections = connections.get(&owner)?;
+        connections.get(self.pick(channel, connections.len())).cloned()
     }
 
-    /// The lane for questions about `channel`; that of its messages where there is no other that
-    /// works.
-    fn lane_for_questions(&self, channel: &ChannelName) -> Option<Rc<Lane>> {
-        let lane = match &self.routes {
+    /// The connection for questions about `channel`; that of its messages where no other works.
+    fn connection_for_questions(&self, channel: &ChannelName) -> Option<Rc<CommandConnection>> {
+        let connection = match &self.routes {
             Some(routes) => {
                 let owner = self.owner(&self.process().names.channel(channel))?;
                 routes.questions.borrow().get(&owner).cloned()
             }
             None => self.questions.clone(),
         };
-        lane.filter(|lane| lane.is_lively()).or_else(|| self.lane(channel))
+        connection.filter(|connection| connection.is_lively()).or_else(|| self.connection(channel))
     }
 
     /// A place in the order in which commands of `channel` reach Redis. In a cluster it is no
-    /// lane's: a channel changes its lane.
-    pub(crate) fn enter(&self, channel: &ChannelName) -> Ticket<'_> {
-        self.turnstiles[self.pick(channel, self.turnstiles.len())].enter()
+    /// command connection's: a channel changes its command connection.
+    pub(crate) fn enter(&self, channel: &ChannelName) -> Permit<'_> {
+        self.orders[self.pick(channel, self.orders.len())].enter()
     }
 
     fn pick(&self, channel: &ChannelName, count: usize) -> usize {
@@ -140,24 +141,27 @@ impl Link {
     /// process knows.
     pub(crate) fn is_cut_off(&self, channel: &ChannelName) -> bool {
         let Some(_) = &self.routes else { return false };
-        self.lane(channel).is_none_or(|lane| lane.is_open() && !lane.is_there())
+        self.connection(channel)
+            .is_none_or(|connection| connection.is_open() && !connection.is_there())
     }
 
     /// Whether the master of `channel` answers, whatever is the matter with the others.
     pub(crate) fn is_there(&self, channel: &ChannelName) -> bool {
-        self.routes.is_some() && self.lane(channel).is_some_and(|lane| lane.is_there())
+        self.routes.is_some()
+            && self.connection(channel).is_some_and(|connection| connection.is_there())
     }
 
     /// From when on `channel` is published to, though the cluster is not up as a whole: its
     /// master has been there for long, or since all of it was. None: its master has not.
     pub(crate) fn spared_from(&self, channel: &ChannelName, now: Millis) -> Option<Millis> {
         self.routes.as_ref()?;
-        let since = self.lane(channel)?.alive_since()?;
+        let since = self.connection(channel)?.alive_since()?;
         let proven = since + HEARTBEAT_SILENCE_MAX;
         if proven <= now {
             return Some(proven);
         }
-        // The control thread's lanes may come a little later than the shards', which are all.
+        // The control thread's command connections may come a little later than the shards', which
+        // are all.
         let settled = self.shared.health_ref().last_up()? + REDIS_SETTLE;
         (since <= settled).then_some(settled)
     }
@@ -181,7 +185,7 @@ impl Link {
             Err(CallError::Elsewhere(_)) if is_cluster => {
                 self.repeat(channel, way, script, &keys, &args).await
             }
-            // The lane to a new master is not open yet. Who only asks can ask again.
+            // The command connection to a new master is not open yet. Who only asks can ask again.
             Err(CallError::NotSent) if is_cluster && matches!(way, Way::InOrder(_)) => {
                 self.repeat(channel, way, script, &keys, &args).await
             }
@@ -203,19 +207,19 @@ impl Link {
         keys: &[String],
         args: &[Value],
     ) -> Result<Value, CallError> {
-        if let Way::InOrder(ticket) = way {
-            ticket.first_turn().await;
+        if let Way::InOrder(permit) = way {
+            permit.first_turn().await;
         }
         let handed_over = || {
-            if let Way::InOrder(ticket) = way {
-                ticket.handed_over();
+            if let Way::InOrder(permit) = way {
+                permit.handed_over();
             }
         };
         // Not before the turn: it may have changed.
-        let lane = self.lane_for(channel, way)?;
-        let answer = lane.eval(By::Sha1, script, keys, args, handed_over).await;
+        let connection = self.connection_for(channel, way)?;
+        let answer = connection.eval(By::Sha1, script, keys, args, handed_over).await;
         if let Err(CallError::Elsewhere(error)) = &answer {
-            self.redirected(&lane, error);
+            self.redirected(&connection, error);
         }
         answer
     }
@@ -230,20 +234,20 @@ impl Link {
         keys: &[String],
         args: &[Value],
     ) -> Result<Value, CallError> {
-        if let Way::InOrder(ticket) = &way {
-            ticket.second_turn().await;
+        if let Way::InOrder(permit) = &way {
+            permit.second_turn().await;
         }
         if self.routes.is_none() {
             // It does not come back a second time: who comes after it need not wait.
-            let lane = self.lane_for(channel, &way)?;
-            return lane.eval(By::Source, script, keys, args, || drop(way)).await;
+            let connection = self.connection_for(channel, &way)?;
+            return connection.eval(By::Source, script, keys, args, || drop(way)).await;
         }
         let mut redirection = None;
         for _ in 0..REDIRECTIONS_MAX {
-            let lane = self.lane_for(channel, &way)?;
-            match lane.eval(By::Source, script, keys, args, || {}).await {
+            let connection = self.connection_for(channel, &way)?;
+            match connection.eval(By::Source, script, keys, args, || {}).await {
                 Err(CallError::Elsewhere(error)) => {
-                    self.redirected(&lane, &error);
+                    self.redirected(&connection, &error);
                     redirection = Some(error);
                 }
                 Err(CallError::NotSent) => {}
@@ -254,25 +258,29 @@ impl Link {
         Err(redirection.map_or(CallError::NotSent, CallError::Elsewhere))
     }
 
-    fn lane_for(&self, channel: &ChannelName, way: &Way<'_>) -> Result<Rc<Lane>, CallError> {
-        let lane = match way {
-            Way::InOrder(_) | Way::Among => self.lane(channel),
-            Way::Beside => self.lane_for_questions(channel),
+    fn connection_for(
+        &self,
+        channel: &ChannelName,
+        way: &Way<'_>,
+    ) -> Result<Rc<CommandConnection>, CallError> {
+        let connection = match way {
+            Way::InOrder(_) | Way::Among => self.connection(channel),
+            Way::Beside => self.connection_for_questions(channel),
         };
-        lane.ok_or(CallError::NotSent)
+        connection.ok_or(CallError::NotSent)
     }
 
     /// Whoever cannot write may not be the master any more.
     fn refused_there(&self, error: Error) -> CallError {
         if let Some(routes) = self.routes.as_ref().filter(|_| is_demoted(&error)) {
-            routes.news.stir();
+            routes.hints.stir();
         }
         CallError::Refused(error)
     }
 
-    fn redirected(&self, lane: &Lane, error: &Error) {
-        if let (Some(routes), Some(server)) = (&self.routes, lane.server()) {
-            routes.news.hear(error.details(), &server);
+    fn redirected(&self, connection: &CommandConnection, error: &Error) {
+        if let (Some(routes), Some(server)) = (&self.routes, connection.server()) {
+            routes.hints.hear(error.details(), &server);
         }
     }
 
@@ -282,8 +290,8 @@ impl Link {
         if self.stand_in.is_some() {
             return;
         }
-        match self.lane(channel) {
-            Some(lane) => lane.opened().await,
+        match self.connection(channel) {
+            Some(connection) => connection.opened().await,
             // It is asked in vain.
             None => sleep(REDIRECTION_PAUSE).await,
         }

@@ -46,7 +46,7 @@ struct Home {
 
 /// What a new connection has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(crate) enum Reached {
     /// The node that the others have reached, if there are any.
     Home,
     /// Another one: from now on it is the home.
@@ -57,8 +57,8 @@ pub(crate) enum Arrival {
 
 impl Homes {
     /// A new connection to `server` has reached `node`.
-    pub(crate) fn arrived(&self, server: &Server, node: &NodeId, now: Millis) -> Arrival {
-        let mut arrival = Arrival::Home;
+    pub(crate) fn arrived(&self, server: &Server, node: &NodeId, now: Millis) -> Reached {
+        let mut reached = Reached::Home;
         self.known.send_if_modified(|known| {
             let Some(home) = known.get_mut(server) else {
                 known.insert(server.clone(), Home { node: node.clone(), moves: Moves::default() });
@@ -68,14 +68,14 @@ impl Homes {
                 return false;
             }
             if !home.moves.may_move(now) {
-                arrival = Arrival::TooSoon;
+                reached = Reached::TooSoon;
                 return false;
             }
             home.node.clone_from(node);
-            arrival = Arrival::Moved;
+            reached = Reached::Moved;
             true
         });
-        arrival
+        reached
     }
 
     /// Whether a connection to `server` that has reached `node` is to be left.
@@ -144,41 +144,41 @@ mod tests {
         let homes = Homes::default();
         let (old, new, other): (NodeId, NodeId, NodeId) = ("old".into(), "new".into(), "o".into());
         for _ in 0..2 {
-            assert_eq!(homes.arrived(&server(1), &old, at(0)), Arrival::Home);
-            assert_eq!(homes.arrived(&server(2), &other, at(0)), Arrival::Home);
+            assert_eq!(homes.arrived(&server(1), &old, at(0)), Reached::Home);
+            assert_eq!(homes.arrived(&server(2), &other, at(0)), Reached::Home);
         }
         let first = server(1);
         let mut left = std::pin::pin!(homes.left(&first, Some(&old)));
         assert!(left.as_mut().now_or_never().is_none());
-        assert_eq!(homes.arrived(&server(1), &new, at(0)), Arrival::Moved);
+        assert_eq!(homes.arrived(&server(1), &new, at(0)), Reached::Moved);
         assert!(left.now_or_never().is_some());
         assert!(homes.is_left(&server(1), Some(&old)));
         assert!(!homes.is_left(&server(1), Some(&new)));
         assert!(!homes.is_left(&server(2), Some(&other)));
         assert!(!homes.is_left(&server(1), None), "it does not say who it is");
-        assert_eq!(homes.arrived(&server(1), &new, at(0)), Arrival::Home);
+        assert_eq!(homes.arrived(&server(1), &new, at(0)), Reached::Home);
     }
 
     #[test]
     fn a_name_that_leads_here_and_there_is_not_followed_at_once() {
         let homes = Homes::default();
         let (one, two): (NodeId, NodeId) = ("one".into(), "two".into());
-        assert_eq!(homes.arrived(&server(1), &one, at(0)), Arrival::Home);
-        assert_eq!(homes.arrived(&server(1), &two, at(0)), Arrival::Moved);
-        assert_eq!(homes.arrived(&server(1), &one, at(1)), Arrival::TooSoon);
+        assert_eq!(homes.arrived(&server(1), &one, at(0)), Reached::Home);
+        assert_eq!(homes.arrived(&server(1), &two, at(0)), Reached::Moved);
+        assert_eq!(homes.arrived(&server(1), &one, at(1)), Reached::TooSoon);
         assert!(homes.is_left(&server(1), Some(&one)), "nobody stays there");
         assert!(!homes.is_left(&server(1), Some(&two)));
         let later = at(0) + MOVE_PAUSE_MIN;
-        assert_eq!(homes.arrived(&server(1), &one, later), Arrival::Moved);
+        assert_eq!(homes.arrived(&server(1), &one, later), Reached::Moved);
     }
 
     #[test]
     fn names_that_nobody_needs_are_forgotten() {
         let homes = Homes::default();
         let (one, two): (NodeId, NodeId) = ("one".into(), "two".into());
-        assert_eq!(homes.arrived(&server(1), &one, at(0)), Arrival::Home);
+        assert_eq!(homes.arrived(&server(1), &one, at(0)), Reached::Home);
         homes.keep(|server| server.port != 1);
         assert!(!homes.is_left(&server(1), Some(&two)));
-        assert_eq!(homes.arrived(&server(1), &two, at(0)), Arrival::Home);
+        assert_eq!(homes.arrived(&server(1), &two, at(0)), Reached::Home);
     }
 }

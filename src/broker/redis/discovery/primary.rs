@@ -38,7 +38,7 @@ struct Believed {
 /// - The believed epoch never falls: what was overruled once does not come back by its epoch.
 /// - It is one that most sentinels had reached: no single one can put it out of their reach.
 #[derive(Debug)]
-pub(crate) struct Opinion {
+pub(crate) struct PrimaryElection {
     /// By sentinel; None: it says nothing.
     said: Vec<Option<View>>,
     believed: Option<Believed>,
@@ -46,7 +46,7 @@ pub(crate) struct Opinion {
     doubt: Option<(Server, Millis)>,
 }
 
-impl Opinion {
+impl PrimaryElection {
     pub(crate) fn new(sentinels: usize) -> Self {
         Self { said: vec![None; sentinels], believed: None, doubt: None }
     }
@@ -128,7 +128,7 @@ impl Opinion {
 
 /// Where the process goes: what its threads see of its opinion.
 #[derive(Debug)]
-pub(crate) struct Lead {
+pub(crate) struct CurrentPrimary {
     state: watch::Sender<State>,
 }
 
@@ -142,7 +142,7 @@ struct State {
     is_over: bool,
 }
 
-impl Lead {
+impl CurrentPrimary {
     pub(crate) fn new() -> Self {
         Self { state: watch::Sender::default() }
     }
@@ -242,97 +242,97 @@ mod tests {
 
     #[test]
     fn a_newer_epoch_is_believed_when_most_say_so() {
-        let mut opinion = Opinion::new(3);
-        assert_eq!(opinion.hear(0, view(0, 1), START), None, "one of three");
-        assert_eq!(opinion.hear(1, view(0, 1), START), Some(server(1)));
-        assert_eq!(opinion.hear(1, view(1, 2), START), None, "one of three");
-        assert_eq!(opinion.hear(0, view(0, 1), START), None, "it lags");
-        assert_eq!(opinion.hear(0, view(1, 2), START), Some(server(2)));
-        assert_eq!(opinion.hear(2, view(2, 1), START), None);
-        assert_eq!(opinion.hear(1, view(2, 1), START), Some(server(1)));
+        let mut election = PrimaryElection::new(3);
+        assert_eq!(election.hear(0, view(0, 1), START), None, "one of three");
+        assert_eq!(election.hear(1, view(0, 1), START), Some(server(1)));
+        assert_eq!(election.hear(1, view(1, 2), START), None, "one of three");
+        assert_eq!(election.hear(0, view(0, 1), START), None, "it lags");
+        assert_eq!(election.hear(0, view(1, 2), START), Some(server(2)));
+        assert_eq!(election.hear(2, view(2, 1), START), None);
+        assert_eq!(election.hear(1, view(2, 1), START), Some(server(1)));
     }
 
     #[test]
     fn one_that_lies_gets_nobody_anywhere() {
-        let mut opinion = Opinion::new(3);
-        assert_eq!(opinion.hear(0, view(u64::MAX, 666), START), None);
-        assert_eq!(opinion.hear(1, view(3, 1), START), None);
-        assert_eq!(opinion.hear(2, view(3, 1), START), Some(server(1)));
+        let mut election = PrimaryElection::new(3);
+        assert_eq!(election.hear(0, view(u64::MAX, 666), START), None);
+        assert_eq!(election.hear(1, view(3, 1), START), None);
+        assert_eq!(election.hear(2, view(3, 1), START), Some(server(1)));
         for second in 0..1_000 {
             let now = START + Duration::from_secs(second);
-            assert_eq!(opinion.hear(0, view(u64::MAX - second, 666), now), None);
-            assert!(!opinion.knows(&server(676)) && opinion.knows(&server(7)));
+            assert_eq!(election.hear(0, view(u64::MAX - second, 666), now), None);
+            assert!(!election.knows(&server(676)) && election.knows(&server(7)));
         }
         // The right master under an epoch that none will ever reach.
-        assert_eq!(opinion.hear(0, view(u64::MAX, 1), START), None);
-        assert_eq!(opinion.hear(1, view(4, 2), START), None);
-        assert_eq!(opinion.hear(2, view(4, 2), START), Some(server(2)));
+        assert_eq!(election.hear(0, view(u64::MAX, 1), START), None);
+        assert_eq!(election.hear(1, view(4, 2), START), None);
+        assert_eq!(election.hear(2, view(4, 2), START), Some(server(2)));
     }
 
     #[test]
     fn of_two_both_are_needed_and_of_one_that_one() {
-        let mut opinion = Opinion::new(2);
-        assert_eq!(opinion.hear(0, view(1, 1), START), None);
-        assert_eq!(opinion.hear(1, view(1, 1), START), Some(server(1)));
-        assert_eq!(Opinion::new(1).hear(0, view(1, 1), START), Some(server(1)));
+        let mut election = PrimaryElection::new(2);
+        assert_eq!(election.hear(0, view(1, 1), START), None);
+        assert_eq!(election.hear(1, view(1, 1), START), Some(server(1)));
+        assert_eq!(PrimaryElection::new(1).hear(0, view(1, 1), START), Some(server(1)));
     }
 
     #[test]
     fn two_who_differ_under_one_epoch_make_nobody_move() {
-        let mut opinion = Opinion::new(2);
-        opinion.hear(0, view(4, 1), START);
-        assert_eq!(opinion.hear(1, view(4, 1), START), Some(server(1)));
+        let mut election = PrimaryElection::new(2);
+        election.hear(0, view(4, 1), START);
+        assert_eq!(election.hear(1, view(4, 1), START), Some(server(1)));
         for second in 0..100 {
             let now = START + Duration::from_secs(second);
-            assert_eq!(opinion.hear(1, view(4, 2), now), None);
-            assert_eq!(opinion.hear(0, view(4, 1), now), None);
+            assert_eq!(election.hear(1, view(4, 2), now), None);
+            assert_eq!(election.hear(0, view(4, 1), now), None);
         }
     }
 
     #[test]
     fn what_most_have_said_for_long_is_believed_once_and_for_good() {
-        let mut opinion = Opinion::new(3);
-        opinion.hear(0, view(6, 2), START);
-        assert_eq!(opinion.hear(1, view(6, 2), START), Some(server(2)));
-        assert_eq!(opinion.hear(1, view(0, 1), START), None);
-        assert_eq!(opinion.hear(2, view(0, 1), START), None);
+        let mut election = PrimaryElection::new(3);
+        election.hear(0, view(6, 2), START);
+        assert_eq!(election.hear(1, view(6, 2), START), Some(server(2)));
+        assert_eq!(election.hear(1, view(0, 1), START), None);
+        assert_eq!(election.hear(2, view(0, 1), START), None);
         let soon = START + SENTINEL_MAJORITY_PATIENCE / 2;
-        assert_eq!(opinion.hear(2, None, soon), None, "only one says so now");
-        assert_eq!(opinion.hear(2, view(0, 1), soon), None);
+        assert_eq!(election.hear(2, None, soon), None, "only one says so now");
+        assert_eq!(election.hear(2, view(0, 1), soon), None);
         let then = START + SENTINEL_MAJORITY_PATIENCE;
-        assert_eq!(opinion.hear(1, view(0, 1), then), None, "not for long enough");
+        assert_eq!(election.hear(1, view(0, 1), then), None, "not for long enough");
         let later = soon + SENTINEL_MAJORITY_PATIENCE;
-        assert_eq!(opinion.hear(1, view(0, 1), later), Some(server(1)));
-        assert_eq!(opinion.hear(0, view(6, 2), later), None);
-        assert_eq!(opinion.hear(1, view(6, 2), later), None, "it was overruled");
-        assert_eq!(opinion.hear(1, view(7, 2), later), None);
-        assert_eq!(opinion.hear(0, view(7, 2), later), Some(server(2)));
+        assert_eq!(election.hear(1, view(0, 1), later), Some(server(1)));
+        assert_eq!(election.hear(0, view(6, 2), later), None);
+        assert_eq!(election.hear(1, view(6, 2), later), None, "it was overruled");
+        assert_eq!(election.hear(1, view(7, 2), later), None);
+        assert_eq!(election.hear(0, view(7, 2), later), Some(server(2)));
     }
 
     #[test]
     fn a_replica_that_was_promoted_is_believed_before_sentinels_name_it() {
-        let mut opinion = Opinion::new(1);
-        assert_eq!(opinion.foresee(&server(2)), None, "nothing is known yet");
-        assert_eq!(opinion.hear(0, view(0, 1), START), Some(server(1)));
-        assert_eq!(opinion.foresee(&server(2)), Some(server(2)));
-        assert_eq!(opinion.hear(0, view(0, 1), START), None, "they say so in a moment");
-        assert_eq!(opinion.hear(0, view(1, 2), START), None, "there it is");
-        assert_eq!(opinion.foresee(&server(2)), None);
+        let mut election = PrimaryElection::new(1);
+        assert_eq!(election.foresee(&server(2)), None, "nothing is known yet");
+        assert_eq!(election.hear(0, view(0, 1), START), Some(server(1)));
+        assert_eq!(election.foresee(&server(2)), Some(server(2)));
+        assert_eq!(election.hear(0, view(0, 1), START), None, "they say so in a moment");
+        assert_eq!(election.hear(0, view(1, 2), START), None, "there it is");
+        assert_eq!(election.foresee(&server(2)), None);
     }
 
     #[test]
     fn publishing_waits_for_a_takeover_and_the_way_there_but_not_for_long() {
-        let lead = Lead::new();
-        assert!(!lead.is_waited_for(false, START), "there is no master to lose");
-        lead.go_to(server(1), START);
-        assert!(!lead.is_waited_for(false, START), "nor at the start");
-        lead.expect_takeover(START);
-        assert!(lead.is_waited_for(true, START));
-        assert!(!lead.is_waited_for(true, START + TAKEOVER_WAIT));
-        lead.go_to(server(2), START);
-        assert!(lead.is_waited_for(false, START), "the way is new");
-        assert!(!lead.is_waited_for(true, START));
-        assert!(!lead.is_waited_for(false, START + TAKEOVER_WAIT));
-        assert!(lead.is_elsewhere(&server(1)) && !lead.is_elsewhere(&server(2)));
+        let primary = CurrentPrimary::new();
+        assert!(!primary.is_waited_for(false, START), "there is no master to lose");
+        primary.go_to(server(1), START);
+        assert!(!primary.is_waited_for(false, START), "nor at the start");
+        primary.expect_takeover(START);
+        assert!(primary.is_waited_for(true, START));
+        assert!(!primary.is_waited_for(true, START + TAKEOVER_WAIT));
+        primary.go_to(server(2), START);
+        assert!(primary.is_waited_for(false, START), "the way is new");
+        assert!(!primary.is_waited_for(true, START));
+        assert!(!primary.is_waited_for(false, START + TAKEOVER_WAIT));
+        assert!(primary.is_elsewhere(&server(1)) && !primary.is_elsewhere(&server(2)));
     }
 }

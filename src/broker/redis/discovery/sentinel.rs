@@ -1,9 +1,9 @@
 //! Follows the sentinels: asks all that the URL names who the master is, and listens to them.
 //!
 //! Once per process, on the control thread. What is made of the answers is `primary`'s; that the
-//! threads go where it leads is the lanes' and subscribers'. A master that was replaced in good
-//! order stays alive, and for about ten seconds, until it is made a replica, it goes on taking
-//! messages that are thrown away then: nothing but asking the sentinels tells.
+//! threads go where it leads is the command connections' and subscribers'. A master that was
+//! replaced in good order stays alive, and for about ten seconds, until it is made a replica, it
+//! goes on taking messages that are thrown away then: nothing but asking the sentinels tells.
 //!
 //! Messages are saved from the moment that a replica is chosen: that is said a tenth of a second
 //! before it is promoted, and the sentinels notice a second later that it has been. So publishing
@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::primary::{Opinion, View};
+use super::primary::{PrimaryElection, View};
 use crate::{
     broker::{
         Shared,
@@ -51,7 +51,7 @@ struct Follower {
     /// With the sentinels' credentials.
     config: Config,
     service: String,
-    opinion: RefCell<Opinion>,
+    election: RefCell<PrimaryElection>,
     /// A replica that is to take over.
     chosen: RefCell<Option<Server>>,
     was_chosen: Notify,
@@ -68,7 +68,7 @@ pub(crate) fn follow(shared: &Arc<Shared>) -> Vec<Task> {
         shared: shared.clone(),
         config,
         service,
-        opinion: RefCell::new(Opinion::new(sentinels.len())),
+        election: RefCell::new(PrimaryElection::new(sentinels.len())),
         chosen: RefCell::default(),
         was_chosen: Notify::new(),
     });
@@ -100,8 +100,8 @@ impl Follower {
 
     /// Says, as long as no master is believed in, what this sentinel adds to that.
     fn lacks_master(&self, what: &str) {
-        if self.process().lead.master().is_none() {
-            let needed = self.opinion.borrow().needed();
+        if self.process().primary.master().is_none() {
+            let needed = self.election.borrow().needed();
             self.shared.health_ref().out_of_reach(&format!(
                 "no master: {needed} of the sentinels in the URL have to name the same one; {what}"
             ));
@@ -199,11 +199,11 @@ impl Follower {
         };
         if kind == CHOSEN
             && let Some(chosen) = chosen_in(what, &self.service)
-            && self.opinion.borrow().knows(&chosen)
-            && self.process().lead.is_foreseeable(clock::now())
+            && self.election.borrow().knows(&chosen)
+            && self.process().primary.is_foreseeable(clock::now())
         {
             seldom!(info, "sentinels have chosen this replica to take over", server = %chosen);
-            self.process().lead.expect_takeover(clock::now());
+            self.process().primary.expect_takeover(clock::now());
             *self.chosen.borrow_mut() = Some(chosen);
             self.was_chosen.notify_one();
         }
@@ -218,7 +218,7 @@ impl Follower {
             if let Some(chosen) = chosen
                 && timeout(TAKEOVER_LOOK_MAX, self.promoted(&chosen)).await.is_ok()
             {
-                let master = self.opinion.borrow_mut().foresee(&chosen);
+                let master = self.election.borrow_mut().foresee(&chosen);
                 self.go_to(master);
             }
         }
@@ -246,14 +246,14 @@ impl Follower {
     }
 
     fn hear(&self, index: usize, view: Option<View>) {
-        let master = self.opinion.borrow_mut().hear(index, view, clock::now());
+        let master = self.election.borrow_mut().hear(index, view, clock::now());
         self.go_to(master);
     }
 
     fn go_to(&self, master: Option<Server>) {
         let Some(master) = master else { return };
         seldom!(info, "this is the master behind the sentinels", %master);
-        self.process().lead.go_to(master, clock::now());
+        self.process().primary.go_to(master, clock::now());
     }
 }
 

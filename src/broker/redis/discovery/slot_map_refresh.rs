@@ -1,11 +1,11 @@
 //! The slot map of a Redis Cluster: read once for all handles of the process.
 //!
-//! It is read again whenever a lane or a subscriber of any handle finds that something is not as
-//! the map says, and now and then without a reason: a master that was cut off from the cluster,
-//! and replaced, still answers us. The control thread's handle reads: it is the first to start
-//! and the last to be closed, and no busy shard holds it up; a process whose control thread
-//! stands still can be neither drained nor probed, and goes on with the map that it has. What the
-//! others do with the map is `cluster_view`.
+//! It is read again whenever a command connection or a subscriber of any handle finds that
+//! something is not as the map says, and now and then without a reason: a master that was cut off
+//! from the cluster, and replaced, still answers us. The control thread's handle reads: it is the
+//! first to start and the last to be closed, and no busy shard holds it up; a process whose control
+//! thread stands still can be neither drained nor probed, and goes on with the map that it has.
+//! What the others do with the map is `cluster_view`.
 
 use std::{
     collections::HashMap,
@@ -34,7 +34,7 @@ use crate::{
 
 /// What the handles of a process find out about the cluster, and what is known of it.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct TopologyHints {
     found: Mutex<Found>,
     came: Notify,
     /// The newest map; none before the first reading has ended. Sent after each, changed or not.
@@ -50,7 +50,7 @@ struct Found {
     witness: Option<Server>,
 }
 
-impl News {
+impl TopologyHints {
     /// The slot map is to be read again.
     pub(crate) fn stir(&self) {
         self.came.notify_one();
@@ -102,12 +102,12 @@ pub(crate) async fn run(link: Rc<Link>) {
     loop {
         let map = read_map(&link, routes).await;
         let is_read = map.is_some();
-        routes.news.read(map);
+        routes.hints.read(map);
         let jitter = fastrand::u32(0..=50);
         sleep(SLOT_MAP_PAUSE * (100 + jitter) / 100).await;
         if is_read {
             // News, or time.
-            let _ = timeout(SLOT_MAP_INTERVAL, routes.news.came.notified()).await;
+            let _ = timeout(SLOT_MAP_INTERVAL, routes.hints.came.notified()).await;
         }
     }
 }
@@ -150,16 +150,17 @@ fn named(link: &Link, server: &Server, map: SlotMap) -> SlotMap {
 
 /// Whom to ask: who knows of a change, who is there, who may be there again.
 fn servers(link: &Link, routes: &Routes) -> Vec<Server> {
-    let mut servers: Vec<Server> = routes.news.map().masters().cloned().collect();
+    let mut servers: Vec<Server> = routes.hints.map().masters().cloned().collect();
     servers.extend(link.process().config.server.hosts());
     servers.sort_unstable();
     servers.dedup();
     fastrand::shuffle(&mut servers);
-    let witness = routes.news.found().witness.take();
-    let lanes = routes.lanes.borrow();
+    let witness = routes.hints.found().witness.take();
+    let connections = routes.connections.borrow();
     let is_lost = |server: &Server| {
-        let lanes = lanes.get(server);
-        lanes.is_some_and(|lanes| lanes.iter().all(|lane| !lane.is_there()))
+        let connections = connections.get(server);
+        connections
+            .is_some_and(|connections| connections.iter().all(|connection| !connection.is_there()))
     };
     servers.sort_by_key(|server| (witness.as_ref() != Some(server), is_lost(server)));
     servers

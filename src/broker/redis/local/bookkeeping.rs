@@ -3,7 +3,7 @@
 //! Redis itself can't tell how much of it is whose, so each process holds its own publishers to
 //! what they may add. Pure: time comes in as a value.
 
-use super::stream_quotas::{self, Streams};
+use super::stream_quotas::{self, StreamQuotas};
 use crate::{
     broker::{
         HistorySettings, Message, Principal, PublishError,
@@ -21,7 +21,7 @@ use crate::{
 
 /// What a process knows by itself of what it did without Redis, and with it.
 #[derive(Debug)]
-pub(crate) struct Alone {
+pub(crate) struct Bookkeeping {
     pub(crate) slots: SlotsDone,
     /// What became of messages with a key that did not surely go through Redis.
     answers: Answers<Apart>,
@@ -31,13 +31,13 @@ pub(crate) struct Alone {
     begun: Window,
     begun_in_a_day: Window,
     /// Histories that are kept in Redis for those who publish here.
-    streams: Streams,
+    streams: StreamQuotas,
 }
 
-impl Alone {
+impl Bookkeeping {
     pub(crate) fn new(history: HistorySettings, keys_bytes_max: usize) -> Self {
         Self {
-            streams: Streams::new(history),
+            streams: StreamQuotas::new(history),
             slots: SlotsDone::default(),
             answers: Answers::default(),
             keys: Window::new(keys_bytes_max, IDEMPOTENCY_TTL),
@@ -85,7 +85,7 @@ impl Full {
     }
 }
 
-impl Alone {
+impl Bookkeeping {
     pub(crate) fn apart(&mut self, id: &Id, now: Millis) -> Option<Apart> {
         self.answers.first(id, now)
     }
@@ -191,12 +191,12 @@ mod tests {
         ws::Kind,
     };
 
-    fn alone() -> Alone {
+    fn books() -> Bookkeeping {
         let ttl = std::time::Duration::from_secs(300);
         let bytes = usize::MAX / 100;
         let history =
             HistorySettings { messages_max: 10, bytes_max: bytes, total_bytes_max: bytes, ttl };
-        Alone::new(history, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX)
+        Bookkeeping::new(history, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX)
     }
 
     fn message(who: Principal, key: Option<&str>) -> Message {
@@ -211,88 +211,88 @@ mod tests {
 
     #[test]
     fn a_publisher_adds_so_many_keys_to_redis_and_what_was_not_added_does_not_count() {
-        let (mut alone, now) = (alone(), Millis(0));
-        let charge = |alone: &mut Alone, who, key: &str, now| {
+        let (mut books, now) = (books(), Millis(0));
+        let charge = |books: &mut Bookkeeping, who, key: &str, now| {
             let message = message(who, Some(key));
-            alone.charge(&message, message.id().as_ref(), now).unwrap().full.keys
+            books.charge(&message, message.id().as_ref(), now).unwrap().full.keys
         };
         let once = message(Api, Some("again"));
         let id = once.id().unwrap();
         for _ in 0..1000 {
-            let charged = alone.charge(&once, Some(&id), now).unwrap();
+            let charged = books.charge(&once, Some(&id), now).unwrap();
             assert!(!charged.full.keys);
-            alone.give_back(&once, Some(&id), charged);
+            books.give_back(&once, Some(&id), charged);
         }
         let mut added = 0;
-        assert!(alone.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
-        while !charge(&mut alone, Anonymous, "other", now) {
+        assert!(books.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
+        while !charge(&mut books, Anonymous, "other", now) {
             added += id.cost();
         }
         assert!(added <= IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, "{added}");
-        assert!(!charge(&mut alone, Api, "other", now), "what one has used up, others have not");
+        assert!(!charge(&mut books, Api, "other", now), "what one has used up, others have not");
         let later = now + 2 * IDEMPOTENCY_TTL;
-        assert!(!charge(&mut alone, Anonymous, "other", later));
+        assert!(!charge(&mut books, Anonymous, "other", later));
     }
 
     #[test]
     fn a_publisher_begins_so_many_channels_and_goes_on_with_those_it_has() {
-        let (mut alone, now) = (alone(), Millis(0));
+        let (mut books, now) = (books(), Millis(0));
         let at = |offset| Position { epoch: "e".into(), offset };
         let anonymous = message(Anonymous, None);
-        let is_full = |alone: &mut Alone, message: &Message, now| {
-            let charged = alone.charge(message, None, now).unwrap();
-            alone.give_back(message, None, charged);
+        let is_full = |books: &mut Bookkeeping, message: &Message, now| {
+            let charged = books.charge(message, None, now).unwrap();
+            books.give_back(message, None, charged);
             charged.full.channels
         };
         for _ in 0..CHANNELS_BEGUN_MAX / 4 * 3 {
             for offset in [1, 2] {
-                let charged = alone.charge(&anonymous, None, now).unwrap();
+                let charged = books.charge(&anonymous, None, now).unwrap();
                 assert!(!charged.full.channels || offset == 2);
-                alone.published(&anonymous, &at(offset), 0, charged, now);
+                books.published(&anonymous, &at(offset), 0, charged, now);
             }
         }
-        assert!(is_full(&mut alone, &anonymous, now));
-        assert!(!is_full(&mut alone, &message(Api, None), now));
-        assert!(!is_full(&mut alone, &anonymous, now + 2 * CHANNELS_BEGUN_SPAN));
+        assert!(is_full(&mut books, &anonymous, now));
+        assert!(!is_full(&mut books, &message(Api, None), now));
+        assert!(!is_full(&mut books, &anonymous, now + 2 * CHANNELS_BEGUN_SPAN));
     }
 
     /// Regression: a channel counted when Redis had answered, and not at all if it did not.
     #[test]
     fn a_channel_counts_as_begun_while_its_first_message_is_on_its_way_and_when_it_is_in_doubt() {
-        let (mut alone, now) = (alone(), Millis(0));
+        let (mut books, now) = (books(), Millis(0));
         let anonymous = message(Anonymous, None);
         let mut charged = Vec::new();
         loop {
-            let next = alone.charge(&anonymous, None, now).unwrap();
+            let next = books.charge(&anonymous, None, now).unwrap();
             if next.full.channels {
-                alone.give_back(&anonymous, None, next);
+                books.give_back(&anonymous, None, next);
                 break;
             }
             charged.push(next);
         }
         assert_eq!(charged.len(), CHANNELS_BEGUN_MAX / 4 * 3);
         for one in &charged[1..] {
-            alone.in_doubt(&anonymous, *one);
+            books.in_doubt(&anonymous, *one);
         }
-        assert!(alone.charge(&anonymous, None, now).unwrap().full.channels);
-        alone.give_back(&anonymous, None, charged[0]);
-        assert!(!alone.charge(&anonymous, None, now).unwrap().full.channels);
+        assert!(books.charge(&anonymous, None, now).unwrap().full.channels);
+        books.give_back(&anonymous, None, charged[0]);
+        assert!(!books.charge(&anonymous, None, now).unwrap().full.channels);
     }
 
     #[test]
     fn a_publisher_begins_so_many_channels_in_a_day() {
-        let mut alone = alone();
+        let mut books = books();
         let (api, first) = (message(Api, None), Position { epoch: "e".into(), offset: 1 });
         let mut begun = 0;
         for minutes in 0..24 * 60 {
             let now = Millis(minutes * 60_000);
             loop {
-                let charged = alone.charge(&api, None, now).unwrap();
+                let charged = books.charge(&api, None, now).unwrap();
                 if charged.full.channels {
-                    alone.give_back(&api, None, charged);
+                    books.give_back(&api, None, charged);
                     break;
                 }
-                alone.published(&api, &first, 0, charged, now);
+                books.published(&api, &first, 0, charged, now);
                 begun += 1;
             }
         }

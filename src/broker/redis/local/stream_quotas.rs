@@ -21,7 +21,7 @@ use crate::{
 /// - `bytes` is what all of `held` cost, by their publishers.
 /// - `order` holds each of them once, by its `turn`; who had no message for longest comes first.
 #[derive(Debug)]
-pub(crate) struct Streams {
+pub(crate) struct StreamQuotas {
     settings: HistorySettings,
     bytes: Quota,
     held: HashMap<ChannelName, Held>,
@@ -85,7 +85,7 @@ impl Held {
     }
 }
 
-impl Streams {
+impl StreamQuotas {
     pub(crate) fn new(settings: HistorySettings) -> Self {
         let most = settings.total_bytes_max.saturating_mul(REDIS_HISTORIES_FACTOR);
         let (held, order) = (HashMap::new(), BTreeMap::new());
@@ -215,10 +215,15 @@ mod tests {
     const START: Millis = Millis(1_000);
 
     /// Room for 40 MiB, and for 30 MiB of each.
-    fn streams() -> Streams {
+    fn quotas() -> StreamQuotas {
         let total_bytes_max = 40 * MIB / REDIS_HISTORIES_FACTOR;
         let bytes_max = total_bytes_max;
-        Streams::new(HistorySettings { messages_max: 10, bytes_max, total_bytes_max, ttl: TTL })
+        StreamQuotas::new(HistorySettings {
+            messages_max: 10,
+            bytes_max,
+            total_bytes_max,
+            ttl: TTL,
+        })
     }
 
     fn name(number: usize) -> ChannelName {
@@ -227,24 +232,24 @@ mod tests {
 
     /// Says something of one MiB; the stream has `bytes` then. Whether it was charged.
     fn say(
-        streams: &mut Streams,
+        quotas: &mut StreamQuotas,
         who: Principal,
         number: usize,
         bytes: usize,
         now: Millis,
     ) -> bool {
-        let charge = streams.charge(who, &name(number), MIB, now);
+        let charge = quotas.charge(who, &name(number), MIB, now);
         let message = (who, &name(number), MIB);
-        streams.settle(message, charge.unwrap_or_default(), bytes, now);
+        quotas.settle(message, charge.unwrap_or_default(), bytes, now);
         charge.is_some()
     }
 
     /// How many channels of one MiB `who` can add at `now`.
-    fn fill(streams: &mut Streams, who: Principal, first: usize, now: Millis) -> usize {
+    fn fill(quotas: &mut StreamQuotas, who: Principal, first: usize, now: Millis) -> usize {
         let mut add = |number: usize| {
             let name = name(first + number);
-            let Some(charge) = streams.charge(who, &name, MIB, now) else { return false };
-            streams.settle((who, &name, MIB), charge, MIB + REDIS_MESSAGE_COST_BYTES, now);
+            let Some(charge) = quotas.charge(who, &name, MIB, now) else { return false };
+            quotas.settle((who, &name, MIB), charge, MIB + REDIS_MESSAGE_COST_BYTES, now);
             true
         };
         (0..100).take_while(|&number| add(number)).count()
@@ -252,87 +257,87 @@ mod tests {
 
     #[test]
     fn a_publisher_fills_its_share_until_what_it_filled_is_over() {
-        let mut streams = streams();
-        assert_eq!(fill(&mut streams, Anonymous, 0, START), 29);
-        assert_eq!(fill(&mut streams, Api, 100, START), 10, "that is left to others");
+        let mut quotas = quotas();
+        assert_eq!(fill(&mut quotas, Anonymous, 0, START), 29);
+        assert_eq!(fill(&mut quotas, Api, 100, START), 10, "that is left to others");
         // One that is added to lives on, whoever else is forgotten.
-        say(&mut streams, Anonymous, 3, 2 * MIB, START + TTL / 2);
-        assert_eq!(fill(&mut streams, Anonymous, 200, START + TTL * 9 / 10), 0);
-        assert_eq!(fill(&mut streams, Anonymous, 200, START + TTL), 27);
-        assert_eq!(fill(&mut streams, Anonymous, 300, START + 3 * TTL), 29);
-        assert_eq!((streams.held.len(), streams.order.len()), (29, 29));
+        say(&mut quotas, Anonymous, 3, 2 * MIB, START + TTL / 2);
+        assert_eq!(fill(&mut quotas, Anonymous, 200, START + TTL * 9 / 10), 0);
+        assert_eq!(fill(&mut quotas, Anonymous, 200, START + TTL), 27);
+        assert_eq!(fill(&mut quotas, Anonymous, 300, START + 3 * TTL), 29);
+        assert_eq!((quotas.held.len(), quotas.order.len()), (29, 29));
     }
 
     #[test]
     fn what_a_stream_holds_is_what_counts_and_one_that_went_makes_room() {
-        let mut streams = streams();
+        let mut quotas = quotas();
         for _ in 0..1_000 {
-            assert!(say(&mut streams, Api, 0, 2 * MIB, START), "its size is what it was");
+            assert!(say(&mut quotas, Api, 0, 2 * MIB, START), "its size is what it was");
         }
-        assert_eq!(fill(&mut streams, Api, 1, START), 27);
-        assert!(!say(&mut streams, Api, 0, 0, START), "it does not grow any more, and goes");
-        assert_eq!(fill(&mut streams, Api, 50, START), 2);
+        assert_eq!(fill(&mut quotas, Api, 1, START), 27);
+        assert!(!say(&mut quotas, Api, 0, 0, START), "it does not grow any more, and goes");
+        assert_eq!(fill(&mut quotas, Api, 50, START), 2);
         let later = START + 2 * TTL;
-        let charge = streams.charge(Api, &name(50), MIB, later).unwrap();
-        streams.refund(Api, &name(50), charge);
-        assert_eq!((streams.held.len(), streams.bytes.all()), (0, 0));
+        let charge = quotas.charge(Api, &name(50), MIB, later).unwrap();
+        quotas.refund(Api, &name(50), charge);
+        assert_eq!((quotas.held.len(), quotas.bytes.all()), (0, 0));
     }
 
     /// Regression: the answer to one message wiped the charges of those behind it, and their
     /// refunds took off what was really there.
     #[test]
     fn an_answer_settles_its_own_message_and_none_that_is_on_its_way() {
-        let mut streams = streams();
+        let mut quotas = quotas();
         let channel = name(0);
-        assert!(say(&mut streams, Api, 0, MIB, START));
-        let before = streams.bytes.all();
-        let small = streams.charge(Api, &channel, 10, START).unwrap();
-        let known = streams.charge(Api, &channel, 20 * MIB, START).unwrap();
-        let doubtful = streams.charge(Api, &channel, MIB, START).unwrap();
-        streams.settle((Api, &channel, 10), small, 2 * MIB, START);
+        assert!(say(&mut quotas, Api, 0, MIB, START));
+        let before = quotas.bytes.all();
+        let small = quotas.charge(Api, &channel, 10, START).unwrap();
+        let known = quotas.charge(Api, &channel, 20 * MIB, START).unwrap();
+        let doubtful = quotas.charge(Api, &channel, MIB, START).unwrap();
+        quotas.settle((Api, &channel, 10), small, 2 * MIB, START);
         let charged: usize = [small, known, doubtful].iter().map(|charge| charge.bytes).sum();
-        assert_eq!(streams.bytes.all(), before + charged, "the others are on their way");
-        streams.refund(Api, &channel, known);
-        streams.doubt(Api, &channel, doubtful);
+        assert_eq!(quotas.bytes.all(), before + charged, "the others are on their way");
+        quotas.refund(Api, &channel, known);
+        quotas.doubt(Api, &channel, doubtful);
         let costs = [10, MIB].map(|payload| payload + REDIS_MESSAGE_COST_BYTES);
-        assert_eq!(streams.bytes.all(), before + costs.iter().sum::<usize>());
+        assert_eq!(quotas.bytes.all(), before + costs.iter().sum::<usize>());
         // One that is answered after its stream was forgotten has no part in the next one.
-        let late = streams.charge(Api, &channel, MIB, START).unwrap();
+        let late = quotas.charge(Api, &channel, MIB, START).unwrap();
         let then = START + 2 * TTL;
-        let next = streams.charge(Api, &channel, 5, then).unwrap();
-        streams.refund(Api, &channel, late);
-        assert_eq!(streams.bytes.all(), next.bytes);
+        let next = quotas.charge(Api, &channel, 5, then).unwrap();
+        quotas.refund(Api, &channel, late);
+        assert_eq!(quotas.bytes.all(), next.bytes);
     }
 
     /// Regression: a channel that somebody with more rights had published to once was all theirs,
     /// and so was the share that others filled in it.
     #[test]
     fn each_publisher_pays_for_what_it_says_in_a_channel_of_several() {
-        let mut streams = streams();
+        let mut quotas = quotas();
         let rooms = 1000;
         for room in 0..rooms {
-            let charge = streams.charge(Api, &name(room), 10, START).unwrap();
-            streams.settle((Api, &name(room), 10), charge, 138, START);
+            let charge = quotas.charge(Api, &name(room), 10, START).unwrap();
+            quotas.settle((Api, &name(room), 10), charge, 138, START);
         }
-        let announced = streams.bytes.all();
+        let announced = quotas.bytes.all();
         let mut said = 0;
         for room in 0..rooms {
-            said += usize::from(say(&mut streams, Anonymous, room, MIB + 300, START));
+            said += usize::from(say(&mut quotas, Anonymous, room, MIB + 300, START));
         }
         assert_eq!(said, 29, "its own share");
         // What is kept past it, since the channels are not its own, is not taken from others.
         let left = (10 * MIB - announced) / (MIB + 5000);
-        assert_eq!(fill(&mut streams, Api, 5000, START), left);
+        assert_eq!(fill(&mut quotas, Api, 5000, START), left);
     }
 
     #[test]
     fn who_fills_a_stream_pays_for_all_of_it_in_the_end() {
-        let mut streams = streams();
-        assert!(say(&mut streams, Api, 0, 2 * MIB, START));
+        let mut quotas = quotas();
+        assert!(say(&mut quotas, Api, 0, 2 * MIB, START));
         for _ in 0..30 {
-            assert!(say(&mut streams, Anonymous, 0, 2 * MIB, START));
+            assert!(say(&mut quotas, Anonymous, 0, 2 * MIB, START));
         }
-        assert!(streams.held[&name(0)].by[&Api].settled < 10);
-        assert_eq!(streams.bytes.all(), 2 * MIB + REDIS_STREAM_COST_BYTES - 1);
+        assert!(quotas.held[&name(0)].by[&Api].settled < 10);
+        assert_eq!(quotas.bytes.all(), 2 * MIB + REDIS_STREAM_COST_BYTES - 1);
     }
 }

@@ -1,10 +1,11 @@
-//! Many commands on their way on one connection, answered in order: what a lane sends through.
+//! Many commands on their way on one connection, answered in order: what a command connection sends
+//! through.
 //!
-//! Made for what a lane has to be sure of. Commands go out in the order of their first polls. When
-//! the connection ends, it is known of each unanswered command whether some byte of it was written:
-//! if none was, it is `Canceled`, as is one that too much waits before. Nothing here repairs a
-//! connection, and what comes back is bounded before it is decoded (`frames`), as on every other
-//! connection.
+//! Made for what a command connection has to be sure of. Commands go out in the order of their
+//! first polls. When the connection ends, it is known of each unanswered command whether some byte
+//! of it was written: if none was, it is `Canceled`, as is one that too much waits before. Nothing
+//! here repairs a connection, and what comes back is bounded before it is decoded (`frames`), as on
+//! every other connection.
 
 use std::{cell::RefCell, collections::VecDeque, convert::Infallible, rc::Rc, time::Duration};
 

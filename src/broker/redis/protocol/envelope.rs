@@ -23,7 +23,7 @@ const NONCE_END: u64 = 1 << 53;
 
 /// A publication as it came; the epoch is a view into the payload.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Message<'a> {
+pub(crate) struct Envelope<'a> {
     pub(crate) kind: Kind,
     pub(crate) epoch: &'a str,
     pub(crate) offset: u64,
@@ -48,7 +48,7 @@ pub(crate) fn letter(kind: Kind) -> &'static str {
 }
 
 /// Reads a payload; None if it is none of ours.
-pub(crate) fn decode(payload: &Bytes) -> Option<Message<'_>> {
+pub(crate) fn decode(payload: &Bytes) -> Option<Envelope<'_>> {
     let head = &payload[..payload.len().min(HEADER_BYTES_MAX)];
     let end = head.iter().position(|&byte| byte == b'\n')?;
     let header = std::str::from_utf8(&head[..end]).ok()?;
@@ -65,7 +65,7 @@ pub(crate) fn decode(payload: &Bytes) -> Option<Message<'_>> {
     }
     let data = payload.slice(end + 1..);
     let kind = kind_of(kind, &data)?;
-    Some(Message { kind, epoch, offset, nonce, previous, data })
+    Some(Envelope { kind, epoch, offset, nonce, previous, data })
 }
 
 /// What `letter` stands for, if `data` is that.

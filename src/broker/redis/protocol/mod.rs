@@ -3,7 +3,7 @@
 //! here connects to anything.
 
 pub(super) mod envelope;
-pub(super) mod keys;
+pub(super) mod names;
 pub(super) mod refusal;
 pub(super) mod replies;
 pub(super) mod scripts;

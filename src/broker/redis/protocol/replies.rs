@@ -49,7 +49,7 @@ pub(crate) fn note(answer: Value) -> (Value, Option<String>) {
 
 /// Where a channel stands in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct StreamPosition {
     pub(crate) position: Position,
     /// The newest message's; 0 if there is none.
     pub(crate) nonce: u64,
@@ -68,7 +68,7 @@ pub(crate) struct Ended {
 /// What the stream of a channel held.
 #[derive(Debug)]
 pub(crate) struct Read {
-    pub(crate) standing: Standing,
+    pub(crate) stream_position: StreamPosition,
     /// Milliseconds that the stream still lives; negative if there is none.
     pub(crate) lives_ms: i64,
     /// In order.
@@ -77,7 +77,7 @@ pub(crate) struct Read {
 
 /// What became of a message inside Redis.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stamp {
+pub(crate) enum PublishReply {
     /// It is published, and the channel's stream has so many bytes; or there was one, and it has
     /// ended.
     New { position: Position, bytes: usize, has_ended: bool },
@@ -90,22 +90,22 @@ pub(crate) enum Stamp {
 }
 
 /// Reads the answer of the publishing script, and of its trial.
-pub(crate) fn stamp(value: Value) -> Result<Stamp, Error> {
+pub(crate) fn publish_reply(value: Value) -> Result<PublishReply, Error> {
     let mut parts = Parts::of_stamp(value)?;
     let first: String = parts.next()?.convert()?;
     let Ok(offset) = parts.next() else {
         return match first.as_str() {
-            "keys" => Ok(Stamp::KeysFull),
-            "channels" => Ok(Stamp::ChannelsFull),
+            "keys" => Ok(PublishReply::KeysFull),
+            "channels" => Ok(PublishReply::ChannelsFull),
             _ => Err(unexpected("a word that no script says")),
         };
     };
     let position = Parts::new(Value::Array(vec![first.into(), offset])).position()?;
     let third: String = parts.next()?.convert()?;
     match (third.as_str(), third.parse()) {
-        (_, Ok(bytes)) => Ok(Stamp::New { position, bytes, has_ended: false }),
-        ("ended", _) => Ok(Stamp::New { position, bytes: 0, has_ended: true }),
-        ("known", _) => Ok(Stamp::Known(position)),
+        (_, Ok(bytes)) => Ok(PublishReply::New { position, bytes, has_ended: false }),
+        ("ended", _) => Ok(PublishReply::New { position, bytes: 0, has_ended: true }),
+        ("known", _) => Ok(PublishReply::Known(position)),
         _ => Err(unexpected("a word that no script says")),
     }
 }
@@ -129,25 +129,25 @@ pub(crate) fn claim(value: Value) -> Result<(Claim, u64), Error> {
 }
 
 /// Reads where a channel stands.
-pub(crate) fn standing(value: Value) -> Result<Standing, Error> {
-    Parts::new(value).standing()
+pub(crate) fn stream_position(value: Value) -> Result<StreamPosition, Error> {
+    Parts::new(value).stream_position()
 }
 
 /// Reads where a channel stands, and its stream if there is something of it; None if nobody has
 /// published to it.
-pub(crate) fn standing_and_history(
+pub(crate) fn stream_position_and_history(
     value: Value,
-) -> Result<Option<(Standing, Option<Read>)>, Error> {
+) -> Result<Option<(StreamPosition, Option<Read>)>, Error> {
     if value.is_null() {
         return Ok(None);
     }
     let mut parts = Parts::new(value);
-    let standing = parts.standing()?;
+    let stream_position = parts.stream_position()?;
     let read = match parts.0.len() {
         0 => None,
-        _ => Some(parts.read(standing.clone())?),
+        _ => Some(parts.read(stream_position.clone())?),
     };
-    Ok(Some((standing, read)))
+    Ok(Some((stream_position, read)))
 }
 
 /// Reads the eras that count.
@@ -165,8 +165,8 @@ pub(crate) fn read(value: Value) -> Result<Option<Read>, Error> {
         return Ok(None);
     }
     let mut parts = Parts::new(value);
-    let standing = parts.standing()?;
-    parts.read(standing).map(Some)
+    let stream_position = parts.stream_position()?;
+    parts.read(stream_position).map(Some)
 }
 
 /// Reads what became of the lease: None if it is ours, else the milliseconds until it is free.
@@ -248,22 +248,22 @@ impl Parts {
         number.ok_or_else(|| unexpected("a stored number is none"))
     }
 
-    fn standing(&mut self) -> Result<Standing, Error> {
+    fn stream_position(&mut self) -> Result<StreamPosition, Error> {
         let (position, nonce) = (self.position()?, self.number()?);
         let ended: String = self.next()?.convert()?;
         let at_once = |ends: &str| ends.split(',').filter_map(ended_at).collect();
         let ended = ended.split(' ').take(RETIRED_EPOCHS_MAX).map(at_once).collect();
-        Ok(Standing { position, nonce, ended })
+        Ok(StreamPosition { position, nonce, ended })
     }
 
-    fn read(&mut self, standing: Standing) -> Result<Read, Error> {
+    fn read(&mut self, stream_position: StreamPosition) -> Result<Read, Error> {
         let lives_ms = self.next()?.convert()?;
         let newest_first = self.next()?.into_array().into_iter();
-        let epoch = &standing.position.epoch;
+        let epoch = &stream_position.position.epoch;
         let mut messages: Vec<Stamped> =
             newest_first.filter_map(|entry| message(epoch, entry)).collect();
         messages.reverse();
-        Ok(Read { standing, lives_ms, messages })
+        Ok(Read { stream_position, lives_ms, messages })
     }
 }
 

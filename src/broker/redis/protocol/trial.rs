@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use fred::types::Value;
 
-use super::keys::Trial;
+use super::names::Trial;
 use crate::{
     broker::{Principal, redis::process::Process},
     channel::ChannelName,

@@ -8,23 +8,23 @@ use std::rc::Rc;
 use tokio::{sync::oneshot, task::spawn_local};
 
 use super::{
-    sharded::Cluster,
-    subscriber::{Heard, Subscriber},
+    sharded::ShardedSubscribers,
+    subscriber::{Confirmation, Subscriber},
 };
 use crate::{
-    broker::redis::{Task, commands::connectivity::Link, protocol::replies::Standing},
+    broker::redis::{Task, commands::connectivity::Link, protocol::replies::StreamPosition},
     channel::ChannelName,
 };
 
 /// A shard's subscribers.
 #[derive(Debug)]
-pub(crate) struct Hearing {
+pub(crate) struct ShardSubscriptions {
     /// Hears our heartbeats and the raw channel; all channels, unless this is a cluster.
     first: Rc<Subscriber>,
-    cluster: Option<Rc<Cluster>>,
+    sharded: Option<Rc<ShardedSubscribers>>,
 }
 
-impl Hearing {
+impl ShardSubscriptions {
     /// Starts it, and what keeps it going as long as these tasks are kept.
     pub(crate) fn start(link: &Rc<Link>, shard: usize) -> (Self, Vec<Task>) {
         let first = Rc::new(Subscriber::new(link.clone(), shard));
@@ -33,47 +33,48 @@ impl Hearing {
             tasks.push(Task(spawn_local(first.clone().keep_lease())));
             tasks.push(Task(spawn_local(first.clone().forward_raw())));
         }
-        let cluster = link.routes.as_ref().map(|_| Rc::new(Cluster::new(link.clone(), shard)));
-        (Self { first, cluster }, tasks)
+        let sharded =
+            link.routes.as_ref().map(|_| Rc::new(ShardedSubscribers::new(link.clone(), shard)));
+        (Self { first, sharded }, tasks)
     }
 
-    pub(crate) fn cluster(&self) -> Option<Rc<Cluster>> {
-        self.cluster.clone()
+    pub(crate) fn sharded(&self) -> Option<Rc<ShardedSubscribers>> {
+        self.sharded.clone()
     }
 
     /// Wants `channel`; resolves when it is subscribed, or surely is not.
     pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
-        match &self.cluster {
-            Some(cluster) => cluster.want(channel),
+        match &self.sharded {
+            Some(sharded) => sharded.want(channel),
             None => self.first.want(channel),
         }
     }
 
     pub(crate) fn unwant(&self, channel: &ChannelName) {
-        match &self.cluster {
-            Some(cluster) => cluster.unwant(channel),
+        match &self.sharded {
+            Some(sharded) => sharded.unwant(channel),
             None => self.first.unwant(channel),
         }
     }
 
     /// On which connection all that is published to `channel` arrives.
-    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
-        match &self.cluster {
-            Some(cluster) => cluster.confirmed_on(channel),
+    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
+        match &self.sharded {
+            Some(sharded) => sharded.confirmed_on(channel),
             None => self.first.confirmed_on(channel),
         }
     }
 
     /// Where `channel` stands: what is missing since then shows. False: ask again.
-    pub(crate) fn anchor(
+    pub(crate) fn set_baseline(
         &self,
         channel: &ChannelName,
-        at: &Standing,
-        before: Option<Heard>,
+        at: &StreamPosition,
+        before: Option<Confirmation>,
     ) -> bool {
-        match &self.cluster {
-            Some(cluster) => cluster.anchor(channel, at, before),
-            None => self.first.anchor(channel, at, before),
+        match &self.sharded {
+            Some(sharded) => sharded.set_baseline(channel, at, before),
+            None => self.first.set_baseline(channel, at, before),
         }
     }
 
@@ -84,6 +85,6 @@ impl Hearing {
 
     /// What else has to end with it.
     pub(crate) fn close(&self) -> Vec<Task> {
-        self.cluster.as_ref().map(|cluster| cluster.close()).unwrap_or_default()
+        self.sharded.as_ref().map(|sharded| sharded.close()).unwrap_or_default()
     }
 }

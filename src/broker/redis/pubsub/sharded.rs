@@ -11,21 +11,21 @@ use fred::prelude::Server;
 use tokio::{sync::oneshot, task::spawn_local};
 
 use super::{
-    subscriber::{Heard, Subscriber, cluster_node::Node},
+    subscriber::{Confirmation, Subscriber, cluster_node::ClusterNode},
     subscriptions::{Moving, Subscriptions, Topic},
 };
 use crate::{
     broker::redis::{
         Task,
         commands::connectivity::{Link, Part},
-        protocol::replies::Standing,
+        protocol::replies::StreamPosition,
     },
     channel::ChannelName,
 };
 
 /// A shard's subscribers on the masters of a cluster.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub(crate) struct ShardedSubscribers {
     link: Rc<Link>,
     shard: usize,
     state: RefCell<State>,
@@ -49,7 +49,7 @@ struct Running {
     idle: bool,
 }
 
-impl Cluster {
+impl ShardedSubscribers {
     pub(crate) fn new(link: Rc<Link>, shard: usize) -> Self {
         let state = State { nodes: HashMap::new(), homeless: Subscriptions::awaited() };
         Self { link, shard, state: RefCell::new(state) }
@@ -81,22 +81,22 @@ impl Cluster {
         homeless.unwant(&name);
     }
 
-    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
+    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         self.home(channel)?.confirmed_on(channel)
     }
 
-    pub(crate) fn anchor(
+    pub(crate) fn set_baseline(
         &self,
         channel: &ChannelName,
-        at: &Standing,
-        before: Option<Heard>,
+        at: &StreamPosition,
+        before: Option<Confirmation>,
     ) -> bool {
         if let Some(subscriber) = self.home(channel) {
-            return subscriber.anchor(channel, at, before);
+            return subscriber.set_baseline(channel, at, before);
         }
         let name = self.link.process().names.channel(channel);
         let homeless = &mut self.state.borrow_mut().homeless;
-        homeless.anchor(&name, &at.position, at.nonce, None)
+        homeless.set_baseline(&name, &at.position, at.nonce, None)
     }
 
     /// The subscribers' tasks, to be ended. Nothing is wanted any more.
@@ -157,7 +157,7 @@ impl Cluster {
     /// The subscriber on `server`, started if there was none.
     fn subscriber(&self, state: &mut State, server: &Server) -> Rc<Subscriber> {
         let running = state.nodes.entry(server.clone()).or_insert_with(|| {
-            let (link, node) = (self.link.clone(), Node::new(server.clone()));
+            let (link, node) = (self.link.clone(), ClusterNode::new(server.clone()));
             let part = link.new_part();
             let subscriber = Subscriber::on_node(link, self.shard, part, node);
             let subscriber = Rc::new(subscriber);

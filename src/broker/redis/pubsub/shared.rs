@@ -15,10 +15,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     command::Command,
-    subscriber::{Heard, Subscriber},
+    subscriber::{Confirmation, Subscriber},
 };
 use crate::{
-    broker::{Missed, Publication, Sink, redis::protocol::replies::Standing},
+    broker::{Missed, Publication, Sink, redis::protocol::replies::StreamPosition},
     channel::ChannelName,
 };
 
@@ -28,7 +28,7 @@ use crate::{
 /// - Who adds itself to the hearers of a confirmed channel gets all that is published from then
 ///   on: a channel loses its confirmation under the same lock that finds it without hearers.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub(crate) struct SharedSubscriber {
     sinks: Vec<Arc<dyn Sink>>,
     state: Mutex<State>,
     pub(crate) changed: Notify,
@@ -42,9 +42,9 @@ struct State {
     /// Who waits for a subscription's confirmation; dropped when it has come, or will not.
     waiters: HashMap<ChannelName, Vec<oneshot::Sender<()>>>,
     /// And by which confirmation.
-    confirmed: HashMap<ChannelName, Heard>,
+    confirmed: HashMap<ChannelName, Confirmation>,
     /// What is missing since some position that was told shows.
-    anchored: HashSet<ChannelName>,
+    with_baseline: HashSet<ChannelName>,
 }
 
 /// What the first shard has to look at; who waits for that is told by dropping.
@@ -52,10 +52,10 @@ struct State {
 struct Change {
     /// Where the channel stands, by what it was confirmed before that was asked, and who
     /// wants to know whether the answer is certain.
-    anchors: Vec<(Standing, Option<Heard>, oneshot::Sender<bool>)>,
+    baselines: Vec<(StreamPosition, Option<Confirmation>, oneshot::Sender<bool>)>,
 }
 
-impl Common {
+impl SharedSubscriber {
     pub(crate) fn new(sinks: Vec<Arc<dyn Sink>>) -> Self {
         Self { sinks, state: Mutex::default(), changed: Notify::new() }
     }
@@ -99,25 +99,25 @@ impl Common {
     }
 
     /// By which confirmation all that is published to `channel` arrives.
-    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
+    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         self.state().confirmed.get(channel).copied()
     }
 
     /// Tells the first shard where `channel` stands. The answer is whether that is certain; None
     /// if what is missing shows already.
-    pub(crate) fn anchor(
+    pub(crate) fn set_baseline(
         &self,
         channel: &ChannelName,
-        at: &Standing,
-        before: Option<Heard>,
+        at: &StreamPosition,
+        before: Option<Confirmation>,
     ) -> Option<oneshot::Receiver<bool>> {
         let mut state = self.state();
-        if state.anchored.contains(channel) && before.is_some() {
+        if state.with_baseline.contains(channel) && before.is_some() {
             return None;
         }
         let (waiter, noted) = oneshot::channel();
         let change = state.changed.entry(channel.clone()).or_default();
-        change.anchors.push((at.clone(), before, waiter));
+        change.baselines.push((at.clone(), before, waiter));
         self.changed.notify_one();
         Some(noted)
     }
@@ -130,7 +130,7 @@ impl Common {
             let is_wanted = state.hearers.contains_key(&channel);
             if !is_wanted {
                 state.confirmed.remove(&channel);
-                state.anchored.remove(&channel);
+                state.with_baseline.remove(&channel);
                 state.waiters.remove(&channel);
             }
             (channel, change, is_wanted)
@@ -138,12 +138,12 @@ impl Common {
         changed.into_iter().map(&mut look).collect()
     }
 
-    fn anchored(&self, channel: ChannelName) {
-        self.state().anchored.insert(channel);
+    fn baseline_is_set(&self, channel: ChannelName) {
+        self.state().with_baseline.insert(channel);
     }
 
     /// The subscription to `channel` is confirmed on a connection, or will not be for now.
-    fn settled(&self, channel: &ChannelName, confirmed: Option<Heard>) {
+    fn settled(&self, channel: &ChannelName, confirmed: Option<Confirmation>) {
         let mut state = self.state();
         state.waiters.remove(channel);
         if let Some(heard) = confirmed {
@@ -166,7 +166,7 @@ impl Common {
 }
 
 /// Into the mailboxes of those who want it.
-impl Sink for Common {
+impl Sink for SharedSubscriber {
     fn has_room(&self, bytes: usize) -> bool {
         self.sinks.iter().all(|sink| sink.has_room(bytes))
     }
@@ -192,28 +192,28 @@ impl Sink for Common {
 impl Subscriber {
     /// Waits until some shard asks for something; forever where each has its own subscriber.
     pub(crate) async fn asked(&self) {
-        match &self.link.process().common {
-            Some(common) => common.changed.notified().await,
+        match &self.link.process().shared_subscriber {
+            Some(shared_subscriber) => shared_subscriber.changed.notified().await,
             None => std::future::pending().await,
         }
     }
 
     /// Does what the shards have asked for.
     pub(crate) fn take_requests(&self) {
-        let Some(common) = &self.link.process().common else { return };
-        for (channel, change, is_wanted) in common.take_changed() {
+        let Some(shared_subscriber) = &self.link.process().shared_subscriber else { return };
+        for (channel, change, is_wanted) in shared_subscriber.take_changed() {
             if !is_wanted {
                 self.unwant(&channel);
                 continue;
             }
             // Otherwise the answer of Redis settles it.
             if self.want(channel.clone()).is_none() {
-                common.settled(&channel, self.confirmed_on(&channel));
+                shared_subscriber.settled(&channel, self.confirmed_on(&channel));
             }
-            for (standing, before, asker) in change.anchors {
-                let is_certain = self.anchor(&channel, &standing, before);
+            for (stream_position, before, asker) in change.baselines {
+                let is_certain = self.set_baseline(&channel, &stream_position, before);
                 if is_certain {
-                    common.anchored(channel.clone());
+                    shared_subscriber.baseline_is_set(channel.clone());
                 }
                 // Whoever does not wait any more does not mind.
                 let _ = asker.send(is_certain);
@@ -223,13 +223,13 @@ impl Subscriber {
 
     /// Redis has carried out `command`, or refused it.
     pub(crate) fn tell_hearers(&self, command: &Command, is_refused: bool) {
-        let Some(common) = &self.link.process().common else { return };
+        let Some(shared_subscriber) = &self.link.process().shared_subscriber else { return };
         let Command::Subscribe(name) = command else { return };
         let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
         let Some(channel) = known.as_ref().and_then(|topic| topic.channel()) else { return };
         let confirmed = self.confirmed_on(channel);
         if confirmed.is_some() || is_refused {
-            common.settled(channel, confirmed);
+            shared_subscriber.settled(channel, confirmed);
         }
     }
 }

@@ -7,47 +7,51 @@ use std::{cell::RefCell, collections::HashSet, rc::Rc};
 
 use tokio::sync::oneshot;
 
-use super::{shard_subscriptions::Hearing, subscriber::Heard};
+use super::{shard_subscriptions::ShardSubscriptions, subscriber::Confirmation};
 use crate::{
-    broker::redis::{commands::connectivity::Link, protocol::replies::Standing},
+    broker::redis::{commands::connectivity::Link, protocol::replies::StreamPosition},
     channel::ChannelName,
 };
 
 /// What a handle asks for the channels of its clients.
 #[derive(Debug)]
-pub(crate) enum Listening {
+pub(crate) enum SubscriptionSource {
     /// It only publishes.
     Nothing,
     /// Its own subscribers.
-    Own(Rc<Hearing>),
+    Own(Rc<ShardSubscriptions>),
     /// The first shard's, which subscribes for all.
-    Common(Listener),
+    Shared(SharedListener),
 }
 
 /// A shard that hears through the process's one subscriber.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(crate) struct SharedListener {
     link: Rc<Link>,
     shard: usize,
     wanted: RefCell<HashSet<ChannelName>>,
 }
 
-impl Listener {
+impl SharedListener {
     pub(crate) fn new(link: Rc<Link>, shard: usize) -> Self {
         Self { link, shard, wanted: RefCell::default() }
     }
 }
 
-impl Listening {
+impl SubscriptionSource {
     /// Wants `channel`. The answer resolves (by value or by being dropped) when that is settled;
     /// None if there is nothing to wait for.
     pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
         match self {
             Self::Nothing => None,
-            Self::Own(hearing) => hearing.want(channel),
-            Self::Common(listener) => {
-                let waiter =
-                    listener.link.process().common.as_ref()?.want(listener.shard, &channel);
+            Self::Own(subscriptions) => subscriptions.want(channel),
+            Self::Shared(listener) => {
+                let waiter = listener
+                    .link
+                    .process()
+                    .shared_subscriber
+                    .as_ref()?
+                    .want(listener.shard, &channel);
                 listener.wanted.borrow_mut().insert(channel);
                 waiter
             }
@@ -58,42 +62,44 @@ impl Listening {
     pub(crate) fn unwant(&self, channel: &ChannelName) {
         match self {
             Self::Nothing => {}
-            Self::Own(hearing) => hearing.unwant(channel),
-            Self::Common(listener) => {
+            Self::Own(subscriptions) => subscriptions.unwant(channel),
+            Self::Shared(listener) => {
                 if listener.wanted.borrow_mut().remove(channel)
-                    && let Some(common) = &listener.link.process().common
+                    && let Some(shared_subscriber) = &listener.link.process().shared_subscriber
                 {
-                    common.unwant(listener.shard, channel);
+                    shared_subscriber.unwant(listener.shard, channel);
                 }
             }
         }
     }
 
     /// By which confirmation all that is published to `channel` arrives.
-    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
+    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         match self {
             Self::Nothing => None,
-            Self::Own(hearing) => hearing.confirmed_on(channel),
-            Self::Common(listener) => {
-                listener.link.process().common.as_ref()?.confirmed_on(channel)
+            Self::Own(subscriptions) => subscriptions.confirmed_on(channel),
+            Self::Shared(listener) => {
+                listener.link.process().shared_subscriber.as_ref()?.confirmed_on(channel)
             }
         }
     }
 
     /// Where `channel` stands: once this resolves, what is missing since then shows. False: ask
     /// again.
-    pub(crate) async fn anchor(
+    pub(crate) async fn set_baseline(
         &self,
         channel: &ChannelName,
-        at: &Standing,
-        before: Option<Heard>,
+        at: &StreamPosition,
+        before: Option<Confirmation>,
     ) -> bool {
         match self {
             Self::Nothing => true,
-            Self::Own(hearing) => hearing.anchor(channel, at, before),
-            Self::Common(listener) => {
-                let Some(common) = &listener.link.process().common else { return true };
-                match common.anchor(channel, at, before) {
+            Self::Own(subscriptions) => subscriptions.set_baseline(channel, at, before),
+            Self::Shared(listener) => {
+                let Some(shared_subscriber) = &listener.link.process().shared_subscriber else {
+                    return true;
+                };
+                match shared_subscriber.set_baseline(channel, at, before) {
                     // Dropped: the channel is not wanted any more, or the handle has ended.
                     Some(noted) => noted.await.unwrap_or(true),
                     None => true,

@@ -1,9 +1,9 @@
 //! A shard's subscriber: what Redis publishes becomes deliveries into the shard's sink.
 //!
-//! One task, one connection at a time: to the first lane's server, or to one that a cluster's
-//! channels live on (what is special there is in `cluster_node`). It reads only while the sink has
-//! room, so that a slow shard holds Redis back instead of losing messages here; it never delivers
-//! a message twice and never passes over a hole without telling the sink.
+//! One task, one connection at a time: to the first command connection's server, or to one that a
+//! cluster's channels live on (what is special there is in `cluster_node`). It reads only while the
+//! sink has room, so that a slow shard holds Redis back instead of losing messages here; it never
+//! delivers a message twice and never passes over a hole without telling the sink.
 
 pub(super) mod cluster_node;
 
@@ -14,7 +14,7 @@ use fred::prelude::Server;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::sync::{Notify, oneshot};
 
-use self::cluster_node::Node;
+use self::cluster_node::ClusterNode;
 use super::{
     command::Command,
     subscriptions::{Subscriptions, Topic},
@@ -28,7 +28,7 @@ use crate::{
                 connection::{self, Connection, ConnectionError},
                 connection_error::told,
             },
-            protocol::{refusal, replies::Standing},
+            protocol::{refusal, replies::StreamPosition},
             raw::bridge::Bridge,
         },
         refusing::Subject,
@@ -51,13 +51,13 @@ pub(crate) struct Subscriber {
     pub(crate) subscriptions: RefCell<Subscriptions>,
     pub(crate) changed: Notify,
     pub(crate) part: Part,
-    /// The one server that it is on; None: wherever the first lane is.
-    pub(crate) node: Option<Node>,
+    /// The one server that it is on; None: wherever the first command connection is.
+    pub(crate) node: Option<ClusterNode>,
 }
 
 /// The confirmation since which a channel is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct Confirmation {
     part: Part,
     /// Its number among the subscriber's.
     confirmation: u64,
@@ -103,7 +103,7 @@ impl Subscriber {
     }
 
     /// A subscriber on one server of a cluster, for the channels that live there.
-    pub(crate) fn on_node(link: Rc<Link>, shard: usize, part: Part, node: Node) -> Self {
+    pub(crate) fn on_node(link: Rc<Link>, shard: usize, part: Part, node: ClusterNode) -> Self {
         Self {
             sink: link.process().sinks[shard].clone(),
             bridge: None,
@@ -136,24 +136,25 @@ impl Subscriber {
     }
 
     /// By which confirmation all that is published to `channel` arrives.
-    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Heard> {
+    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         let name = self.link.process().names.channel(channel);
         let confirmation = self.subscriptions.borrow().confirmed_by(&name)?;
-        Some(Heard { part: self.part, confirmation })
+        Some(Confirmation { part: self.part, confirmation })
     }
 
     /// Where `channel` stands: what is missing since then shows. False: ask again; see
-    /// [`Subscriptions::anchor`].
-    pub(crate) fn anchor(
+    /// [`Subscriptions::set_baseline`].
+    pub(crate) fn set_baseline(
         &self,
         channel: &ChannelName,
-        at: &Standing,
-        before: Option<Heard>,
+        at: &StreamPosition,
+        before: Option<Confirmation>,
     ) -> bool {
         let name = self.link.process().names.channel(channel);
         let before = before.filter(|it| it.part == self.part).map(|it| it.confirmation);
-        let Standing { position, nonce, .. } = at;
-        let is_certain = self.subscriptions.borrow_mut().anchor(&name, position, *nonce, before);
+        let StreamPosition { position, nonce, .. } = at;
+        let is_certain =
+            self.subscriptions.borrow_mut().set_baseline(&name, position, *nonce, before);
         self.changed.notify_one();
         is_certain
     }
@@ -173,8 +174,8 @@ impl Subscriber {
             self.subscriptions.borrow_mut().disconnected();
             self.link.unsubscribed(self.part);
             self.lost();
-            if let Some(common) = &self.link.process().common {
-                common.disconnected();
+            if let Some(shared_subscriber) = &self.link.process().shared_subscriber {
+                shared_subscriber.disconnected();
             }
             if let Some(bridge) = &self.bridge {
                 bridge.disconnected();
@@ -195,7 +196,7 @@ impl Subscriber {
         let mut session =
             Session { server: server.clone(), connection, unanswered, heard: now, retried: now };
         self.subscriptions.borrow_mut().connected();
-        let mut left = pin!(process.lead.left(server));
+        let mut left = pin!(process.primary.left(server));
         let mut moved = pin!(process.homes.left(server, node.as_ref()));
         let mut over = pin!(process.whereabouts.over(era));
         loop {
@@ -228,12 +229,12 @@ impl Subscriber {
         if let Some(node) = &self.node {
             return node.server();
         }
-        let lane = &self.link.lanes[0];
-        let lead = &self.link.process().lead;
+        let connection = &self.link.connections[0];
+        let primary = &self.link.process().primary;
         loop {
-            match lane.server() {
-                Some(server) if !lead.is_elsewhere(&server) => return server,
-                _ => lane.changed.notified().await,
+            match connection.server() {
+                Some(server) if !primary.is_elsewhere(&server) => return server,
+                _ => connection.changed.notified().await,
             }
         }
     }
@@ -243,7 +244,7 @@ impl Subscriber {
         self.take_requests();
         while session.unanswered.len() < SUBSCRIBES_IN_FLIGHT_MAX {
             let Some(command) = self.subscriptions.borrow_mut().next_command() else { break };
-            let is_sharded = self.node.as_ref().is_some_and(Node::is_sharded);
+            let is_sharded = self.node.as_ref().is_some_and(ClusterNode::is_sharded);
             session.connection.command(&command.words(is_sharded));
             session.unanswered.push_back(Unanswered::Command(command));
         }

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 use super::command::Command;
 use crate::{
-    broker::redis::recovery::sequence::Track, channel::ChannelName, clock, position::Position,
+    broker::redis::recovery::sequence::SequenceTracker, channel::ChannelName, clock,
+    position::Position,
 };
 
 /// What messages of a Redis channel are.
@@ -40,7 +41,7 @@ impl Topic {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) topic: Topic,
-    pub(crate) track: Track,
+    pub(crate) tracker: SequenceTracker,
     wanted: bool,
     /// The last command about it was SUBSCRIBE.
     told: bool,
@@ -60,7 +61,7 @@ pub(crate) struct Subscription {
 #[derive(Debug)]
 pub(crate) struct Moving {
     topic: Topic,
-    track: Track,
+    tracker: SequenceTracker,
     waiters: Vec<oneshot::Sender<()>>,
 }
 
@@ -96,7 +97,7 @@ impl Subscriptions {
         if !known.wanted {
             known.wanted = true;
             // Whatever came between two subscriptions was not meant for us.
-            known.track = Track::default();
+            known.tracker = SequenceTracker::default();
             // Redis was not told yet that nobody wants it.
             if known.told && known.unanswered == 0 {
                 self.confirmations += 1;
@@ -163,7 +164,7 @@ impl Subscriptions {
         self.unchecked.clear();
         self.by_name.retain(|_, known| known.wanted);
         for known in self.by_name.values_mut() {
-            known.track.tear();
+            known.tracker.tear();
             known.told = false;
             known.confirmed = None;
             known.refused = false;
@@ -177,7 +178,7 @@ impl Subscriptions {
         let known = self.get_mut(name)?;
         let moving = Moving {
             topic: known.topic.clone(),
-            track: std::mem::take(&mut known.track),
+            tracker: std::mem::take(&mut known.tracker),
             waiters: std::mem::take(&mut known.waiters),
         };
         self.unwant(name);
@@ -186,15 +187,15 @@ impl Subscriptions {
 
     /// Wants a channel that was wanted on another connection: what is known of it stays known.
     pub(crate) fn adopt(&mut self, name: String, moving: Moving) {
-        let Moving { topic, track, waiters } = moving;
+        let Moving { topic, tracker, waiters } = moving;
         let may_wait = self.want(name.clone(), topic).is_some();
         let Some(known) = self.by_name.get_mut(&name) else { return };
-        known.track = track;
-        known.track.tear();
+        known.tracker = tracker;
+        known.tracker.tear();
         if may_wait {
             known.waiters.extend(waiters);
         }
-        if known.confirmed.is_some() && known.track.has_begun() {
+        if known.confirmed.is_some() && known.tracker.has_begun() {
             self.unchecked.push_back(name);
         }
     }
@@ -211,7 +212,7 @@ impl Subscriptions {
     /// Redis has ended a subscription by itself: as if it had refused it.
     pub(crate) fn ended(&mut self, name: &str) {
         let Some(known) = self.by_name.get_mut(name) else { return };
-        known.track.tear();
+        known.tracker.tear();
         known.told = false;
         known.confirmed = None;
         known.refused = known.wanted;
@@ -259,7 +260,7 @@ impl Subscriptions {
             if !refused && known.wanted {
                 self.confirmations += 1;
                 known.confirmed = Some(self.confirmations);
-                if known.track.has_begun() {
+                if known.tracker.has_begun() {
                     self.unchecked.push_back(name.clone());
                 }
             }
@@ -320,7 +321,7 @@ impl Subscriptions {
     /// Unless that still stands, messages since then may be missing: they
     /// are looked for. False: nothing tells whether they are missing, since later ones were the
     /// first to arrive; asked again, the position is a certain one.
-    pub(crate) fn anchor(
+    pub(crate) fn set_baseline(
         &mut self,
         name: &str,
         position: &Position,
@@ -331,12 +332,12 @@ impl Subscriptions {
             return true;
         };
         let is_unbroken = before.is_some() && before == known.confirmed;
-        if let Some((last, _)) = known.track.last() {
+        if let Some((last, _)) = known.tracker.last() {
             return is_unbroken || (last.is_comparable(position) && last.offset <= position.offset);
         }
-        known.track.advance(&position.epoch, position.offset, nonce, clock::now());
+        known.tracker.advance(&position.epoch, position.offset, nonce, clock::now());
         if !is_unbroken {
-            known.track.tear();
+            known.tracker.tear();
             if known.confirmed.is_some() {
                 self.unchecked.push_back(name.to_owned());
             }
@@ -366,7 +367,7 @@ impl Subscription {
     fn new(topic: Topic) -> Self {
         Self {
             topic,
-            track: Track::default(),
+            tracker: SequenceTracker::default(),
             wanted: false,
             told: false,
             confirmed: None,

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::lease::{Ask, Heard, Lease};
+use super::lease::{Ask, Lease, LeaseEvent};
 use crate::{
     broker::{
         Principal, epoch,
@@ -123,9 +123,9 @@ impl Subscriber {
         let Some(bridge) = &self.bridge else { return };
         let heard = bridge.lease.borrow_mut().heard(payload);
         match heard {
-            Heard::Noted => {}
-            Heard::Free => bridge.nudge.notify_one(),
-            Heard::Interrupted => {
+            LeaseEvent::Noted => {}
+            LeaseEvent::Free => bridge.nudge.notify_one(),
+            LeaseEvent::Interrupted => {
                 self.link.shared.health_ref().raw_handovers.add(1);
                 seldom!(warn, "the raw channel was without a bridge: messages may be lost");
             }
@@ -173,7 +173,7 @@ impl Subscriber {
         let process = self.link.process();
         let link = &self.link;
         let channel = ChannelName::default_channel();
-        let ticket = link.enter(&channel);
+        let permit = link.enter(&channel);
         async move {
             let is_text = std::str::from_utf8(&data).is_ok();
             let kind = if is_text { Kind::Text } else { Kind::Binary };
@@ -185,7 +185,7 @@ impl Subscriber {
                 began.set(Some(clock::now()));
                 let keys = process.names.keys(&channel);
                 let script = &process.scripts.publish;
-                let answer = link.call(&channel, Way::InOrder(ticket), script, keys, args).await?;
+                let answer = link.call(&channel, Way::InOrder(permit), script, keys, args).await?;
                 replies::position(answer).map_err(CallError::Unexpected)
             };
             let health = self.link.shared.health_ref();

@@ -46,7 +46,7 @@ pub(crate) enum Ask {
 
 /// What a mark means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum LeaseEvent {
     /// Nothing to be done.
     Noted,
     /// The lease is free: it is time to ask.
@@ -177,8 +177,8 @@ impl Lease {
     }
 
     /// A mark arrived.
-    pub(crate) fn heard(&mut self, payload: &[u8]) -> Heard {
-        let Some(mark) = Mark::parse(payload) else { return Heard::Noted };
+    pub(crate) fn heard(&mut self, payload: &[u8]) -> LeaseEvent {
+        let Some(mark) = Mark::parse(payload) else { return LeaseEvent::Noted };
         let is_ours = mark.holder == self.me;
         match mark.word {
             Word::Taken if is_ours => {
@@ -187,7 +187,7 @@ impl Lease {
                 if self.waiting.is_none() {
                     self.waiting = Some(Waiting::default());
                     if had_holder {
-                        return Heard::Interrupted;
+                        return LeaseEvent::Interrupted;
                     }
                 }
             }
@@ -200,9 +200,9 @@ impl Lease {
                 self.waiting.get_or_insert_default();
             }
             Word::Released if is_ours => {}
-            Word::Released => return Heard::Free,
+            Word::Released => return LeaseEvent::Free,
         }
-        Heard::Noted
+        LeaseEvent::Noted
     }
 
     /// A raw message arrived.

@@ -17,7 +17,7 @@ use crate::{
         redis::{
             commands::{command_connection::CallError, connectivity::Link, router::Way},
             process::{Process, millis},
-            protocol::replies::{self, Standing},
+            protocol::replies::{self, StreamPosition},
         },
     },
     channel::ChannelName,
@@ -57,10 +57,10 @@ impl Era {
 
 impl Process {
     /// Where a channel stands now of which Redis holds nothing.
-    pub(crate) async fn empty(&self, link: &Link) -> Standing {
+    pub(crate) async fn empty(&self, link: &Link) -> StreamPosition {
         let eras = self.eras(link, |asked| clock::now() - asked < REDIS_ERA_REREAD).await;
         let epoch = eras.map_or_else(|| self.era.own.clone(), |eras| eras.current);
-        Standing { position: Position { epoch, offset: 0 }, nonce: 0, ended: Vec::new() }
+        StreamPosition { position: Position { epoch, offset: 0 }, nonce: 0, ended: Vec::new() }
     }
 
     /// Whether what was published to a channel since it stood at the empty position of `epoch` is
@@ -120,7 +120,8 @@ impl Process {
         } else if let Some(root) = self.nonce_at(channel, &to.epoch, 0) {
             root == 0
         } else if to.offset == 0 {
-            let Standing { position, nonce, .. } = self.standing(link, channel).await?;
+            let StreamPosition { position, nonce, .. } =
+                self.stream_position(link, channel).await?;
             position == *to && nonce == 0
         } else {
             // Its beginning is not kept: some of it is missing in any case.

@@ -15,13 +15,13 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     broker::{
         Since,
-        history::Fed,
+        history::Continuity,
         redis::{
             RedisBroker,
             commands::{command_connection::CallError, connectivity::Link, router::Way},
             process::Process,
-            protocol::replies::{self, Standing},
-            pubsub::subscriber::Heard,
+            protocol::replies::{self, StreamPosition},
+            pubsub::subscriber::Confirmation,
         },
     },
     channel::ChannelName,
@@ -32,7 +32,7 @@ use crate::{
 
 /// The questions of a process that have no answer yet.
 #[derive(Debug, Default)]
-pub(crate) struct Questions {
+pub(crate) struct PositionQueries {
     /// How many were put.
     count: u64,
     open: HashMap<ChannelName, Open>,
@@ -51,9 +51,9 @@ struct Put {
     answer: AnswerReceiver,
 }
 
-type AnswerSender = watch::Sender<Option<Standing>>;
+type AnswerSender = watch::Sender<Option<StreamPosition>>;
 /// Its sender is dropped without an answer if there will be none.
-type AnswerReceiver = watch::Receiver<Option<Standing>>;
+type AnswerReceiver = watch::Receiver<Option<StreamPosition>>;
 
 /// What somebody who wants to know is to do.
 enum Turn<'a> {
@@ -75,7 +75,7 @@ struct Asking<'a> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        let open = &mut self.process.memory().questions.open;
+        let open = &mut self.process.memory().queries.open;
         let Some(Open { put, next }) = open.get_mut(self.channel) else { return };
         if put.as_ref().is_some_and(|put| put.number == self.number) {
             *put = None;
@@ -86,7 +86,7 @@ impl Drop for Asking<'_> {
     }
 }
 
-impl Questions {
+impl PositionQueries {
     /// Nobody wants to know of `channel` any more.
     pub(crate) fn forget(&mut self, channel: &ChannelName) {
         self.open.remove(channel);
@@ -96,14 +96,14 @@ impl Questions {
 impl Process {
     /// The number of the next question.
     fn next_question(&self) -> u64 {
-        self.memory().questions.count + 1
+        self.memory().queries.count + 1
     }
 
     /// For somebody whom questions from the number `first` on serve, and who has waited for the
     /// one of the number `late` for long: whoever put that one may be at a standstill.
     fn turn<'a>(&'a self, channel: &'a ChannelName, first: u64, late: Option<u64>) -> Turn<'a> {
-        let questions = &mut self.memory().questions;
-        let Open { put, next } = questions.open.entry(channel.clone()).or_default();
+        let queries = &mut self.memory().queries;
+        let Open { put, next } = queries.open.entry(channel.clone()).or_default();
         match put.as_ref().filter(|put| Some(put.number) != late) {
             Some(Put { number, answer }) if *number >= first => {
                 Turn::Share { number: *number, answer: answer.clone() }
@@ -113,8 +113,8 @@ impl Process {
                 Turn::Wait { number: *number, over: over.clone(), next: next.clone() }
             }
             None => {
-                questions.count += 1;
-                let number = questions.count;
+                queries.count += 1;
+                let number = queries.count;
                 let (sender, answer) = next.take().unwrap_or_else(|| watch::channel(None));
                 *put = Some(Put { number, answer });
                 Turn::Ask(Asking { process: self, channel, number, answer: sender })
@@ -124,12 +124,12 @@ impl Process {
 
     /// Where `channel` stands, for somebody who comes with `since`. What Redis says must be of one
     /// history with what is here.
-    pub(crate) async fn ask_standing(
+    pub(crate) async fn ask_stream_position(
         &self,
         link: &Link,
         channel: &ChannelName,
         since: Option<&Since>,
-    ) -> Result<Standing, CallError> {
+    ) -> Result<StreamPosition, CallError> {
         let mut args: Vec<Value> = Vec::new();
         let reading = since.and_then(|since| self.begin_reading(channel, since));
         if let Some((_, epoch, first, depth)) = &reading {
@@ -141,25 +141,27 @@ impl Process {
         {
             Err(CallError::Refused(error)) if reading.is_some() => {
                 seldom!(warn, "Redis refuses to tell the history", %channel, %error);
-                return self.standing(link, channel).await;
+                return self.stream_position(link, channel).await;
             }
             answer => answer?,
         };
-        let answer = replies::standing_and_history(answer).map_err(CallError::InDoubt)?;
-        let Some((standing, read)) = answer else {
+        let answer = replies::stream_position_and_history(answer).map_err(CallError::InDoubt)?;
+        let Some((stream_position, read)) = answer else {
             return Ok(self.empty(link).await);
         };
-        let fed = match (read, &reading) {
+        let continuity = match (read, &reading) {
             (Some(read), Some((flight, _, first, depth))) => {
                 flight.has_brought(&read);
                 self.take_in(channel, read, *first, *depth)
             }
-            _ if self.has_replaced(channel, &standing.position.epoch) => Fed::Diverged,
-            _ => Fed::Known,
+            _ if self.has_replaced(channel, &stream_position.position.epoch) => {
+                Continuity::Diverged
+            }
+            _ => Continuity::Known,
         };
-        match fed {
-            Fed::Known => Ok(standing),
-            Fed::Diverged => self.end(link, channel, &standing.position.epoch).await,
+        match continuity {
+            Continuity::Known => Ok(stream_position),
+            Continuity::Diverged => self.end(link, channel, &stream_position.position.epoch).await,
         }
     }
 }
@@ -173,12 +175,12 @@ impl RedisBroker {
         let asking = async {
             // The second answer is certain, unless the connection has just ended.
             for _ in 0..2 {
-                let before = self.listening.confirmed_on(&channel);
-                let standing = self.standing(&channel, before, since).await.ok()?;
+                let before = self.source.confirmed_on(&channel);
+                let stream_position = self.stream_position(&channel, before, since).await.ok()?;
                 // Else messages arrived that the answer does not know, and some before them may
                 // not have.
-                if self.listening.anchor(&channel, &standing, before).await {
-                    return Some(standing.position);
+                if self.source.set_baseline(&channel, &stream_position, before).await {
+                    return Some(stream_position.position);
                 }
             }
             None
@@ -187,7 +189,7 @@ impl RedisBroker {
     }
 
     /// The first question that serves this handle, which is subscribed as `heard` says.
-    fn serving(&self, channel: &ChannelName, heard: Option<Heard>) -> u64 {
+    fn serving(&self, channel: &ChannelName, heard: Option<Confirmation>) -> u64 {
         let next = self.process().next_question();
         let Some(heard) = heard else { return next };
         let mut confirmed = self.confirmed.borrow_mut();
@@ -200,26 +202,27 @@ impl RedisBroker {
         }
     }
 
-    async fn standing(
+    async fn stream_position(
         &self,
         channel: &ChannelName,
-        heard: Option<Heard>,
+        heard: Option<Confirmation>,
         since: Option<&Since>,
-    ) -> Result<Standing, CallError> {
+    ) -> Result<StreamPosition, CallError> {
         let first = self.serving(channel, heard);
         let mut late = None;
         loop {
             match self.process().turn(channel, first, late) {
                 Turn::Ask(asking) => {
-                    let standing = self.process().ask_standing(&self.link, channel, since).await?;
-                    asking.answer.send_replace(Some(standing.clone()));
-                    return Ok(standing);
+                    let stream_position =
+                        self.process().ask_stream_position(&self.link, channel, since).await?;
+                    asking.answer.send_replace(Some(stream_position.clone()));
+                    return Ok(stream_position);
                 }
                 Turn::Share { number, mut answer } => {
                     match timeout(SHARED_ANSWER_WAIT, answer.wait_for(Option::is_some)).await {
-                        Ok(Ok(standing)) => {
-                            if let Some(standing) = standing.clone() {
-                                return Ok(standing);
+                        Ok(Ok(stream_position)) => {
+                            if let Some(stream_position) = stream_position.clone() {
+                                return Ok(stream_position);
                             }
                         }
                         // Without an answer: ask.
@@ -233,8 +236,8 @@ impl RedisBroker {
                         late = Some(number);
                     }
                     // Somebody else may have been quicker, and have the answer already.
-                    if let Some(standing) = next.borrow().clone() {
-                        return Ok(standing);
+                    if let Some(stream_position) = next.borrow().clone() {
+                        return Ok(stream_position);
                     }
                 }
             }

@@ -16,7 +16,7 @@ use crate::{
 
 /// A channel's place in its history, as one shard has seen it.
 #[derive(Debug, Default)]
-pub(crate) struct Track {
+pub(crate) struct SequenceTracker {
     last: Option<Last>,
     /// The newest of each epoch before this one, the latest last: what still arrives of them is
     /// late.
@@ -43,7 +43,7 @@ pub(crate) struct Stamp<'a> {
 
 /// What a message is to what came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Arrival {
     /// It follows.
     Next,
     /// Messages before it are missing, from this offset on.
@@ -71,9 +71,9 @@ pub(crate) enum Lag {
     Behind(u64),
     /// Nobody had published to the channel, and whether anybody has is to be found out.
     Begun,
-    /// As [`Verdict::Turn`].
+    /// As [`Arrival::Turn`].
     Turned,
-    /// As [`Verdict::Diverged`]. `is_new`: Redis has messages that have not been here, as far as
+    /// As [`Arrival::Diverged`]. `is_new`: Redis has messages that have not been here, as far as
     /// can be told.
     Diverged { is_new: bool },
     /// Redis is again in the epoch that this shard had before it stood at an empty position, and
@@ -82,7 +82,7 @@ pub(crate) enum Lag {
     Returned { from: u64, after: u64 },
 }
 
-impl Track {
+impl SequenceTracker {
     /// Judges a message. The first one after a subscription is taken as it is: nothing tells what
     /// came before. `known`: the nonce of an earlier message, if anyone remembers it.
     pub(crate) fn judge(
@@ -90,7 +90,7 @@ impl Track {
         stamp: &Stamp<'_>,
         now: Millis,
         known: impl FnOnce(u64) -> Option<u64>,
-    ) -> Verdict {
+    ) -> Arrival {
         if let Some(over) = self.retired(stamp.epoch) {
             let Stamp { offset, nonce, .. } = *stamp;
             // Who cannot tell says that it is new: rather once too often than never.
@@ -99,32 +99,32 @@ impl Track {
                 Ordering::Equal => nonce != over.nonce,
                 Ordering::Less => known(offset) != Some(nonce),
             };
-            return Verdict::Late { is_new };
+            return Arrival::Late { is_new };
         }
-        let Some(last) = &self.last else { return Verdict::Next };
+        let Some(last) = &self.last else { return Arrival::Next };
         let newest = last.position.offset;
         if last.position.is_empty() {
             let is_first = stamp.offset == 1 && stamp.previous == 0;
-            return if is_first && !self.is_torn { Verdict::Next } else { Verdict::Begins };
+            return if is_first && !self.is_torn { Arrival::Next } else { Arrival::Begins };
         }
         if *last.position.epoch != *stamp.epoch {
             // Redis forgets a channel that nobody publishes to: then nothing was lost.
             let is_anew = stamp.offset == 1 && last.has_expired(now);
-            return if is_anew { Verdict::Next } else { Verdict::Turn };
+            return if is_anew { Arrival::Next } else { Arrival::Turn };
         }
         let is_same = if stamp.offset == newest + 1 {
             stamp.previous == last.nonce
         } else if stamp.offset > newest {
-            return Verdict::Jump(newest + 1);
+            return Arrival::Jump(newest + 1);
         } else if stamp.offset == newest {
             stamp.nonce == last.nonce
         } else {
             known(stamp.offset).is_none_or(|nonce| nonce == stamp.nonce)
         };
         match is_same {
-            false => Verdict::Diverged,
-            true if stamp.offset > newest => Verdict::Next,
-            true => Verdict::Duplicate,
+            false => Arrival::Diverged,
+            true if stamp.offset > newest => Arrival::Next,
+            true => Arrival::Duplicate,
         }
     }
 
@@ -251,102 +251,102 @@ mod tests {
         Stamp { epoch, offset, nonce: 10 * offset, previous: 10 * (offset - 1) }
     }
 
-    fn judge(track: &Track, stamp: &Stamp<'_>) -> Verdict {
-        track.judge(stamp, Millis(0), |offset| Some(10 * offset))
+    fn judge(tracker: &SequenceTracker, stamp: &Stamp<'_>) -> Arrival {
+        tracker.judge(stamp, Millis(0), |offset| Some(10 * offset))
     }
 
     /// Judges and takes messages.
-    fn take(track: &mut Track, stamp: &Stamp<'_>) -> Verdict {
-        let verdict = judge(track, stamp);
-        if matches!(verdict, Verdict::Next | Verdict::Jump(_) | Verdict::Turn) {
-            track.advance(stamp.epoch, stamp.offset, stamp.nonce, Millis(0));
+    fn take(tracker: &mut SequenceTracker, stamp: &Stamp<'_>) -> Arrival {
+        let arrival = judge(tracker, stamp);
+        if matches!(arrival, Arrival::Next | Arrival::Jump(_) | Arrival::Turn) {
+            tracker.advance(stamp.epoch, stamp.offset, stamp.nonce, Millis(0));
         }
-        verdict
+        arrival
     }
 
     #[test]
     fn holes_and_repetitions_are_noticed() {
-        use Verdict::{Duplicate, Jump, Next};
-        let mut track = Track::default();
-        let seen = [5, 6, 6, 5, 8, 9].map(|offset| take(&mut track, &stamp("a", offset)));
+        use Arrival::{Duplicate, Jump, Next};
+        let mut tracker = SequenceTracker::default();
+        let seen = [5, 6, 6, 5, 8, 9].map(|offset| take(&mut tracker, &stamp("a", offset)));
         assert_eq!(seen, [Next, Next, Duplicate, Duplicate, Jump(7), Next]);
     }
 
     #[test]
     fn an_epochs_end_is_unknown_when_another_begins() {
-        let mut track = Track::default();
-        assert_eq!(take(&mut track, &stamp("a", 7)), Verdict::Next);
-        assert_eq!(take(&mut track, &stamp("b", 1)), Verdict::Turn);
-        assert_eq!(take(&mut track, &stamp("b", 2)), Verdict::Next);
-        assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late { is_new: true });
-        assert_eq!(take(&mut track, &stamp("a", 7)), Verdict::Late { is_new: false });
-        assert_eq!(take(&mut track, &stamp("c", 3)), Verdict::Turn);
-        assert_eq!(take(&mut track, &stamp("a", 8)), Verdict::Late { is_new: true }, "still");
+        let mut tracker = SequenceTracker::default();
+        assert_eq!(take(&mut tracker, &stamp("a", 7)), Arrival::Next);
+        assert_eq!(take(&mut tracker, &stamp("b", 1)), Arrival::Turn);
+        assert_eq!(take(&mut tracker, &stamp("b", 2)), Arrival::Next);
+        assert_eq!(take(&mut tracker, &stamp("a", 8)), Arrival::Late { is_new: true });
+        assert_eq!(take(&mut tracker, &stamp("a", 7)), Arrival::Late { is_new: false });
+        assert_eq!(take(&mut tracker, &stamp("c", 3)), Arrival::Turn);
+        assert_eq!(take(&mut tracker, &stamp("a", 8)), Arrival::Late { is_new: true }, "still");
     }
 
     #[test]
     fn the_first_message_of_a_channel_follows_its_empty_position_unless_some_may_be_gone() {
-        use Verdict::{Begins, Next};
-        let mut track = Track::default();
-        track.advance("empty-a", 0, 0, Millis(0));
-        assert_eq!(judge(&track, &stamp("b", 1)), Next);
-        assert_eq!(judge(&track, &stamp("b", 2)), Begins);
+        use Arrival::{Begins, Next};
+        let mut tracker = SequenceTracker::default();
+        tracker.advance("empty-a", 0, 0, Millis(0));
+        assert_eq!(judge(&tracker, &stamp("b", 1)), Next);
+        assert_eq!(judge(&tracker, &stamp("b", 2)), Begins);
         let later = Stamp { previous: 7, ..stamp("b", 1) };
-        assert_eq!(judge(&track, &later), Begins, "there was a history before");
-        track.tear();
-        assert_eq!(judge(&track, &stamp("b", 1)), Begins);
+        assert_eq!(judge(&tracker, &later), Begins, "there was a history before");
+        tracker.tear();
+        assert_eq!(judge(&tracker, &stamp("b", 1)), Begins);
         let held = Position { epoch: "b".into(), offset: 1 };
-        assert_eq!(track.compare(&held, 10), Lag::Begun);
-        assert_eq!(take(&mut track, &stamp("b", 1)), Begins);
-        track.advance("b", 1, 10, Millis(0));
-        assert_eq!(take(&mut track, &stamp("b", 2)), Next);
+        assert_eq!(tracker.compare(&held, 10), Lag::Begun);
+        assert_eq!(take(&mut tracker, &stamp("b", 1)), Begins);
+        tracker.advance("b", 1, 10, Millis(0));
+        assert_eq!(take(&mut tracker, &stamp("b", 2)), Next);
     }
 
     #[test]
     fn a_channel_that_redis_has_forgotten_in_time_begins_anew_without_a_loss() {
-        let mut track = Track::default();
-        let judge_after = |track: &Track, life, offset| {
-            track.judge(&stamp("b", offset), Millis(0) + life, |_| None)
+        let mut tracker = SequenceTracker::default();
+        let judge_after = |tracker: &SequenceTracker, life, offset| {
+            tracker.judge(&stamp("b", offset), Millis(0) + life, |_| None)
         };
-        track.advance("a", 0, 0, Millis(0));
-        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 1), Verdict::Next);
-        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 2), Verdict::Turn);
-        track.advance("a", 1, 10, Millis(0));
-        assert_eq!(judge_after(&track, REDIS_POSITION_TTL, 1), Verdict::Turn);
-        assert_eq!(judge_after(&track, REDIS_META_TTL, 1), Verdict::Next);
+        tracker.advance("a", 0, 0, Millis(0));
+        assert_eq!(judge_after(&tracker, REDIS_POSITION_TTL, 1), Arrival::Next);
+        assert_eq!(judge_after(&tracker, REDIS_POSITION_TTL, 2), Arrival::Turn);
+        tracker.advance("a", 1, 10, Millis(0));
+        assert_eq!(judge_after(&tracker, REDIS_POSITION_TTL, 1), Arrival::Turn);
+        assert_eq!(judge_after(&tracker, REDIS_META_TTL, 1), Arrival::Next);
     }
 
     #[test]
     fn a_rollback_shows_wherever_the_history_is_met_again() {
-        let mut track = Track::default();
-        track.advance("a", 5, 50, Millis(0));
+        let mut tracker = SequenceTracker::default();
+        tracker.advance("a", 5, 50, Millis(0));
         let other = |offset, previous, nonce| Stamp { epoch: "a", offset, previous, nonce };
-        assert_eq!(judge(&track, &other(4, 30, 41)), Verdict::Diverged, "an earlier one's place");
-        assert_eq!(judge(&track, &other(5, 41, 51)), Verdict::Diverged, "our newest one's place");
-        assert_eq!(judge(&track, &other(6, 51, 60)), Verdict::Diverged, "after another one");
-        assert_eq!(judge(&track, &other(6, 50, 61)), Verdict::Next);
-        let unknown = track.judge(&other(4, 30, 41), Millis(0), |_| None);
-        assert_eq!(unknown, Verdict::Duplicate, "nobody can tell");
+        assert_eq!(judge(&tracker, &other(4, 30, 41)), Arrival::Diverged, "an earlier one's place");
+        assert_eq!(judge(&tracker, &other(5, 41, 51)), Arrival::Diverged, "our newest one's place");
+        assert_eq!(judge(&tracker, &other(6, 51, 60)), Arrival::Diverged, "after another one");
+        assert_eq!(judge(&tracker, &other(6, 50, 61)), Arrival::Next);
+        let unknown = tracker.judge(&other(4, 30, 41), Millis(0), |_| None);
+        assert_eq!(unknown, Arrival::Duplicate, "nobody can tell");
     }
 
     #[test]
     fn what_redis_holds_tells_what_is_missing() {
-        let mut track = Track::default();
+        let mut tracker = SequenceTracker::default();
         let held = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
-        assert_eq!(track.compare(&held("a", 3), 30), Lag::None, "nothing is known before");
-        track.advance("a", 3, 30, Millis(0));
-        assert_eq!(track.compare(&held("a", 3), 30), Lag::None);
-        assert_eq!(track.compare(&held("a", 5), 50), Lag::Behind(4));
-        assert_eq!(track.compare(&held("a", 2), 20), Lag::Diverged { is_new: true });
-        assert_eq!(track.compare(&held("a", 3), 31), Lag::Diverged { is_new: true });
-        assert_eq!(track.compare(&held("b", 0), 0), Lag::Turned);
-        track.advance("b", 0, 0, Millis(0));
+        assert_eq!(tracker.compare(&held("a", 3), 30), Lag::None, "nothing is known before");
+        tracker.advance("a", 3, 30, Millis(0));
+        assert_eq!(tracker.compare(&held("a", 3), 30), Lag::None);
+        assert_eq!(tracker.compare(&held("a", 5), 50), Lag::Behind(4));
+        assert_eq!(tracker.compare(&held("a", 2), 20), Lag::Diverged { is_new: true });
+        assert_eq!(tracker.compare(&held("a", 3), 31), Lag::Diverged { is_new: true });
+        assert_eq!(tracker.compare(&held("b", 0), 0), Lag::Turned);
+        tracker.advance("b", 0, 0, Millis(0));
         assert_eq!(
-            track.compare(&held("a", 4), 40),
+            tracker.compare(&held("a", 4), 40),
             Lag::Diverged { is_new: true },
             "that one was over"
         );
-        assert_eq!(track.compare(&held("a", 3), 30), Lag::Diverged { is_new: false });
+        assert_eq!(tracker.compare(&held("a", 3), 30), Lag::Diverged { is_new: false });
     }
 
     fn end(epoch: &str, offset: u64, nonce: u64) -> Ended {
@@ -355,38 +355,43 @@ mod tests {
 
     #[test]
     fn who_lacks_the_end_of_a_history_that_was_ended_knows_so() {
-        let mut track = Track::default();
-        track.advance("a", 5, 50, Millis(0));
-        let lacks = |track: &Track, ended: &[Vec<Ended>]| track.lacks(ended, |_| false);
-        assert!(!lacks(&track, &[]));
-        assert!(!lacks(&track, &[vec![end("a", 5, 50)]]));
-        assert!(lacks(&track, &[vec![end("a", 6, 60)]]));
-        assert!(lacks(&track, &[vec![end("a", 5, 51)]]), "another branch of it");
-        assert!(lacks(&track, &[vec![end("a", 4, 41)]]));
-        assert!(!track.lacks(&[vec![end("a", 4, 40)]], |_| true), "that was rolled back to");
-        assert!(lacks(&track, &[vec![end("a", 5, 50), end("b", 1, 10)]]), "b was beside it");
-        assert!(lacks(&track, &[vec![end("b", 1, 10)], vec![end("a", 5, 50)]]), "b came after");
-        assert!(!lacks(&track, &[vec![end("b", 0, 7)], vec![end("a", 5, 50)]]));
-        assert!(!lacks(&track, &[vec![end("a", 5, 50)], vec![end("b", 9, 90)]]), "b was before");
-        track.advance("empty-c", 0, 0, Millis(0));
-        assert!(lacks(&track, &[vec![end("a", 6, 60)]]), "it was at a before");
+        let mut tracker = SequenceTracker::default();
+        tracker.advance("a", 5, 50, Millis(0));
+        let lacks =
+            |tracker: &SequenceTracker, ended: &[Vec<Ended>]| tracker.lacks(ended, |_| false);
+        assert!(!lacks(&tracker, &[]));
+        assert!(!lacks(&tracker, &[vec![end("a", 5, 50)]]));
+        assert!(lacks(&tracker, &[vec![end("a", 6, 60)]]));
+        assert!(lacks(&tracker, &[vec![end("a", 5, 51)]]), "another branch of it");
+        assert!(lacks(&tracker, &[vec![end("a", 4, 41)]]));
+        assert!(!tracker.lacks(&[vec![end("a", 4, 40)]], |_| true), "that was rolled back to");
+        assert!(lacks(&tracker, &[vec![end("a", 5, 50), end("b", 1, 10)]]), "b was beside it");
+        assert!(lacks(&tracker, &[vec![end("b", 1, 10)], vec![end("a", 5, 50)]]), "b came after");
+        assert!(!lacks(&tracker, &[vec![end("b", 0, 7)], vec![end("a", 5, 50)]]));
+        assert!(!lacks(&tracker, &[vec![end("a", 5, 50)], vec![end("b", 9, 90)]]), "b was before");
+        tracker.advance("empty-c", 0, 0, Millis(0));
+        assert!(lacks(&tracker, &[vec![end("a", 6, 60)]]), "it was at a before");
     }
 
     #[test]
     fn who_finds_nothing_for_a_while_goes_on_where_it_was() {
-        let mut track = Track::default();
+        let mut tracker = SequenceTracker::default();
         let held = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
-        track.advance("a", 5, 50, Millis(0));
-        track.advance("empty-b", 0, 0, Millis(0));
+        tracker.advance("a", 5, 50, Millis(0));
+        tracker.advance("empty-b", 0, 0, Millis(0));
         let returned = Lag::Returned { from: 6, after: 50 };
-        assert_eq!(track.compare(&held("a", 7), 70), returned);
-        assert_eq!(track.compare(&held("a", 5), 50), returned);
-        assert_eq!(track.compare(&held("a", 5), 51), Lag::Diverged { is_new: true });
-        assert_eq!(track.compare(&held("a", 4), 40), Lag::Diverged { is_new: true });
-        track.advance("a", 7, 70, Millis(0));
-        assert_eq!(judge(&track, &stamp("a", 8)), Verdict::Next, "it is not over any more");
-        track.advance("c", 1, 10, Millis(0));
-        track.advance("empty-d", 0, 0, Millis(0));
-        assert_eq!(track.compare(&held("a", 9), 90), Lag::Diverged { is_new: true }, "c was since");
+        assert_eq!(tracker.compare(&held("a", 7), 70), returned);
+        assert_eq!(tracker.compare(&held("a", 5), 50), returned);
+        assert_eq!(tracker.compare(&held("a", 5), 51), Lag::Diverged { is_new: true });
+        assert_eq!(tracker.compare(&held("a", 4), 40), Lag::Diverged { is_new: true });
+        tracker.advance("a", 7, 70, Millis(0));
+        assert_eq!(judge(&tracker, &stamp("a", 8)), Arrival::Next, "it is not over any more");
+        tracker.advance("c", 1, 10, Millis(0));
+        tracker.advance("empty-d", 0, 0, Millis(0));
+        assert_eq!(
+            tracker.compare(&held("a", 9), 90),
+            Lag::Diverged { is_new: true },
+            "c was since"
+        );
     }
 }

@@ -16,11 +16,11 @@ use tokio::{
 use crate::{
     broker::{
         Recovery, Since,
-        history::{Fed, Reading, Ring, Stamped},
+        history::{Continuity, Reading, Ring, Stamped},
         redis::{
             commands::{command_connection::CallError, connectivity::Link, router::Way},
             process::Process,
-            protocol::replies::{self, Read, Standing},
+            protocol::replies::{self, Read, StreamPosition},
         },
     },
     channel::ChannelName,
@@ -102,14 +102,14 @@ impl Process {
         channel: &ChannelName,
         span: Span<'_>,
         is_urgent: bool,
-    ) -> Result<Fed, CallError> {
+    ) -> Result<Continuity, CallError> {
         if !self.history.is_on() || span.after >= span.to {
-            return Ok(Fed::Known);
+            return Ok(Continuity::Known);
         }
         let mut late = None;
         loop {
             match self.need(channel, span, late.as_ref()) {
-                Need::Nothing => return Ok(Fed::Known),
+                Need::Nothing => return Ok(Continuity::Known),
                 Need::Wait(mut reading) => {
                     // It never sends: it resolves by its end.
                     if timeout(SHARED_ANSWER_WAIT, reading.changed()).await.is_err() {
@@ -123,10 +123,11 @@ impl Process {
                 Need::Read { flight, first, .. } => {
                     let read = self.read_stream(link, channel, first).await?;
                     let read = read.inspect(|read| flight.has_brought(read));
-                    let fed = read
-                        .map_or(Fed::Known, |read| self.take_in(channel, read, first, usize::MAX));
+                    let continuity = read.map_or(Continuity::Known, |read| {
+                        self.take_in(channel, read, first, usize::MAX)
+                    });
                     drop(flight);
-                    return Ok(fed);
+                    return Ok(continuity);
                 }
             }
         }
@@ -232,8 +233,8 @@ impl Process {
         read: Read,
         first: u64,
         depth: usize,
-    ) -> Fed {
-        let Read { standing, lives_ms, messages } = read;
+    ) -> Continuity {
+        let Read { stream_position, lives_ms, messages } = read;
         let now = clock::now();
         // The stream's life began with the newest message.
         let age = match u64::try_from(lives_ms) {
@@ -247,11 +248,15 @@ impl Process {
         // Nothing before the oldest, or no room for it. The channel may have begun anew, and not
         // have got so far.
         let oldest = messages.first().map_or(u64::MAX, |one| one.position.offset);
-        let is_short = oldest > first && standing.position.offset >= first;
+        let is_short = oldest > first && stream_position.position.offset >= first;
         let is_cut = depth < self.history.messages_max && messages.len() >= depth;
         let is_whole = !is_cut && (first == 1 || is_short);
-        let reading =
-            Reading { position: standing.position, nonce: standing.nonce, messages, is_whole };
+        let reading = Reading {
+            position: stream_position.position,
+            nonce: stream_position.nonce,
+            messages,
+            is_whole,
+        };
         self.memory().histories.fill(channel, reading, at)
     }
 
@@ -262,10 +267,10 @@ impl Process {
         link: &Link,
         channel: &ChannelName,
         epoch: &str,
-    ) -> Result<Standing, CallError> {
-        let standing = self.rotate(link, channel, epoch, None).await?;
+    ) -> Result<StreamPosition, CallError> {
+        let stream_position = self.rotate(link, channel, epoch, None).await?;
         self.forget(channel, epoch);
-        Ok(standing)
+        Ok(stream_position)
     }
 
     /// What of `channel`'s history there is since `since`, up to `to`, once Redis was asked for
@@ -288,7 +293,7 @@ impl Process {
         let mut since = since.clone();
         let covering = async {
             let span = Span { epoch: &to.epoch, after, to: to.offset };
-            if self.cover(link, channel, span, false).await? == Fed::Diverged {
+            if self.cover(link, channel, span, false).await? == Continuity::Diverged {
                 self.end(link, channel, &to.epoch).await?;
             }
             if let Since::After(after) = &since

@@ -85,7 +85,7 @@ impl World {
     /// A connection was made.
     pub(super) fn note_where(&mut self, shard: usize) {
         if self.redis.away.get() == Some(shard / SHARDS_EACH) {
-            self.shards[shard].ear.is_elsewhere(self.redis.leaves.get());
+            self.shards[shard].listener.is_elsewhere(self.redis.leaves.get());
         }
     }
 }

@@ -9,10 +9,10 @@ impl World {
     /// What has arrived was delivered, now or before, or was told to be missing, or is from before
     /// anybody listened: nobody is left without a word.
     pub(super) fn assert_not_dropped(&self, shard: usize, payload: &Bytes) {
-        let envelope::Message { epoch, offset, data, .. } = envelope::decode(payload).unwrap();
+        let envelope::Envelope { epoch, offset, data, .. } = envelope::decode(payload).unwrap();
         let text = str::from_utf8(&data).unwrap();
-        let is_known = self.shards[shard].ear.knows(epoch, offset, text);
-        let at = &self.shards[shard].ear.at;
+        let is_known = self.shards[shard].listener.knows(epoch, offset, text);
+        let at = &self.shards[shard].listener.at;
         assert!(is_known, "{epoch}:{offset} ({text}) was dropped without a word at {at:?}");
     }
 
@@ -20,7 +20,7 @@ impl World {
     /// was published since they came, or were closed after it.
     pub(super) fn assert_all_was_heard_or_told(&self) {
         if self.is_calm {
-            let told = self.shards.iter().map(|shard| shard.ear.gaps).sum::<u64>();
+            let told = self.shards.iter().map(|shard| shard.listener.gaps).sum::<u64>();
             assert_eq!(told, 0, "what is forged costs nobody anything");
         } else if !self.is_plain || self.leading == Leading::Never {
             return;
@@ -30,12 +30,14 @@ impl World {
             let first = number - number % SHARDS_EACH;
             let process = &self.shards[first..first + SHARDS_EACH];
             for (text, elsewhere) in &*all {
-                let is_heard = || process.iter().any(|shard| shard.ear.has(*text));
+                let is_heard = || process.iter().any(|shard| shard.listener.has(*text));
                 // Who was not there cannot know of it; nor can anybody if nobody heard it.
                 let is_promised =
-                    elsewhere.is_none_or(|time| shard.ear.was_elsewhere(time) && is_heard());
+                    elsewhere.is_none_or(|time| shard.listener.was_elsewhere(time) && is_heard());
                 assert!(
-                    !is_promised || shard.ear.has(*text) || shard.ear.need_not_have(*text),
+                    !is_promised
+                        || shard.listener.has(*text)
+                        || shard.listener.need_not_have(*text),
                     "{text} ({elsewhere:?}) is missing on shard {number} without a word"
                 );
             }

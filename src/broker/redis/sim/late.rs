@@ -9,7 +9,7 @@ use std::{
 use fred::types::Value;
 use tokio::time::timeout;
 
-use super::{ALL, SHARDS, away::View, ear::Noted, model::Redis, settings::settings};
+use super::{ALL, SHARDS, away::View, listener::Recorded, model::Redis, settings::settings};
 use crate::{
     broker::{
         Place, Shared, Sink,
@@ -18,7 +18,7 @@ use crate::{
                 command_connection::CallError,
                 connectivity::{Link, StandIn},
             },
-            protocol::{replies::Standing, scripts::Script},
+            protocol::{replies::StreamPosition, scripts::Script},
             pubsub::subscriber::Subscriber,
         },
     },
@@ -30,14 +30,18 @@ use crate::{
 #[derive(Debug)]
 struct Late {
     view: View,
-    learns: RefCell<Option<(Weak<Subscriber>, Standing)>>,
+    learns: RefCell<Option<(Weak<Subscriber>, StreamPosition)>>,
 }
 
 impl StandIn for Late {
     fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError> {
-        if let Some((subscriber, standing)) = self.learns.take() {
+        if let Some((subscriber, stream_position)) = self.learns.take() {
             let subscriber = subscriber.upgrade().unwrap();
-            assert!(subscriber.anchor(&ChannelName::new("a").unwrap(), &standing, None));
+            assert!(subscriber.set_baseline(
+                &ChannelName::new("a").unwrap(),
+                &stream_position,
+                None
+            ));
         }
         self.view.answer(script, args)
     }
@@ -48,16 +52,16 @@ async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_ami
     let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));
     let view = View { redis: redis.clone(), process: 0 };
     let late = Rc::new(Late { view, learns: RefCell::default() });
-    let noted = Arc::new(Noted::default());
-    let shared = Shared::new(settings(ALL), vec![noted.clone() as Arc<dyn Sink>]).unwrap();
+    let recorded = Arc::new(Recorded::default());
+    let shared = Shared::new(settings(ALL), vec![recorded.clone() as Arc<dyn Sink>]).unwrap();
     let mut link = Link::new(shared.clone(), Place::Shard(0));
     link.stand_in = Some(late.clone());
     let subscriber = Rc::new(Subscriber::new(Rc::new(link), 0));
     let (process, channel) = (shared.redis(), ChannelName::new("a").unwrap());
 
     (0..5).for_each(|_| redis.publish());
-    let standing = process.standing(&subscriber.link, &channel).await.unwrap();
-    assert_eq!(standing.position.offset, 5);
+    let stream_position = process.stream_position(&subscriber.link, &channel).await.unwrap();
+    assert_eq!(stream_position.position.offset, 5);
     // Before the subscription is confirmed; the answer is on its way.
     (0..2).for_each(|_| redis.publish());
     assert!(redis.connect(0));
@@ -69,12 +73,12 @@ async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_ami
         }
     });
     redis.publish();
-    late.learns.replace(Some((Rc::downgrade(&subscriber), standing)));
+    late.learns.replace(Some((Rc::downgrade(&subscriber), stream_position)));
     let payload = redis.take(0).unwrap();
     let name = process.names.channel(&channel);
     subscriber.publication(channel, &name, &payload).await.unwrap();
     subscriber.check().await.unwrap();
-    let offsets: Vec<u64> = noted.offsets();
+    let offsets: Vec<u64> = recorded.offsets();
     assert_eq!(offsets, [6, 7, 8]);
 }
 

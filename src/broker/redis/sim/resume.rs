@@ -6,10 +6,10 @@ use crate::broker::{Recovery, Since};
 impl World {
     /// Somebody comes back with a position that somebody of this process once had.
     pub(super) async fn resume(&mut self, shard: usize) {
-        let Some(to) = self.shards[shard].ear.at.clone() else { return };
+        let Some(to) = self.shards[shard].listener.at.clone() else { return };
         let first = shard - shard % SHARDS_EACH;
         let other = first + self.random.usize(0..SHARDS_EACH);
-        let heard = &self.shards[other].ear.heard;
+        let heard = &self.shards[other].listener.heard;
         let is_from_empty = !self.empty.is_empty() && self.random.u8(0..4) == 0;
         let (after, count) = if is_from_empty {
             self.empty[self.random.usize(0..self.empty.len())].clone()

@@ -1,4 +1,5 @@
-//! Commands on a lane: each is written once, or surely not at all, and the answer is judged.
+//! Commands on their connection: each is written once, or surely not at all, and the answer is
+//! judged.
 //!
 //! The order in which commands are handed to the client is the order in which Redis gets them. Who
 //! waits for that is told at a command's first poll; see `command_order` for who goes first.
@@ -10,7 +11,7 @@ use fred::{
     types::Value,
 };
 
-use super::{Lane, opening::Client};
+use super::{CommandConnection, opening::Client};
 use crate::broker::redis::{
     discovery::whereabouts::Era,
     protocol::{
@@ -45,7 +46,7 @@ pub(crate) enum By {
     Source,
 }
 
-impl Lane {
+impl CommandConnection {
     /// Runs `script`, and tells when it was handed over.
     pub(crate) async fn eval(
         &self,
@@ -84,7 +85,7 @@ impl Lane {
         }
         if is_refusal(&error) {
             let process = self.shared.redis();
-            if is_demoted(&error) && process.news.is_none() {
+            if is_demoted(&error) && process.hints.is_none() {
                 process.whereabouts.doubt(era);
             }
             return CallError::Refused(error);

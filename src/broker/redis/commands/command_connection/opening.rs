@@ -1,4 +1,5 @@
-//! How a lane's client comes to be: connected, to a master, and with all scripts known there.
+//! How a command connection's client comes to be: connected, to a master, and with all scripts
+//! known there.
 //!
 //! Nothing here repairs a client; see `command_connection`.
 
@@ -38,12 +39,12 @@ pub(crate) async fn open(
         Ok((client, task, node))
     };
     let ready = async {
-        if process.lead.master().is_none() {
+        if process.primary.master().is_none() {
             return ready.await;
         }
         tokio::select! {
             ready = ready => ready,
-            () = process.lead.left(server) => Err(ConnectionError::Left),
+            () = process.primary.left(server) => Err(ConnectionError::Left),
         }
     };
     timeout(REDIS_READY_DEADLINE, ready).await.unwrap_or(Err(ConnectionError::Silent))
@@ -60,7 +61,7 @@ async fn connect(
             return Err(ConnectionError::Refused(error));
         }
     }
-    if process.lead.master().is_some() && !is_master(&connection.ask(&["ROLE"]).await?) {
+    if process.primary.master().is_some() && !is_master(&connection.ask(&["ROLE"]).await?) {
         return Err(ConnectionError::NoMaster);
     }
     Ok((connection, node))

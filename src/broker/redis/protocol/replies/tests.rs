@@ -12,9 +12,9 @@ fn entry(id: &str, fields: &[&str]) -> Value {
 }
 
 fn answer(epoch: &str, entries: Vec<Value>) -> Value {
-    let standing = [text(epoch), text("2"), text("20"), text("d:7:70,c:1:2 no b:1")];
+    let stream_position = [text(epoch), text("2"), text("20"), text("d:7:70,c:1:2 no b:1")];
     let rest = [Value::Integer(1_000), Value::Array(entries)];
-    Value::Array(standing.into_iter().chain(rest).collect())
+    Value::Array(stream_position.into_iter().chain(rest).collect())
 }
 
 #[test]
@@ -24,10 +24,13 @@ fn a_stream_is_read_into_the_order_it_was_written_in() {
         entry("1-10", &["k", "t", "d", "one", "p", "0"]),
     ];
     let read = read(answer("e", newest_first)).unwrap().unwrap();
-    assert_eq!((read.standing.position.to_string(), read.standing.nonce), ("e:2".into(), 20));
+    assert_eq!(
+        (read.stream_position.position.to_string(), read.stream_position.nonce),
+        ("e:2".into(), 20)
+    );
     let ended = |at: &str, nonce| Ended { position: at.parse().unwrap(), nonce };
     let ended = [vec![ended("d:7", 70), ended("c:1", 2)], vec![], vec![]];
-    assert_eq!((read.lives_ms, read.standing.ended), (1_000, ended.to_vec()));
+    assert_eq!((read.lives_ms, read.stream_position.ended), (1_000, ended.to_vec()));
     let places = read
         .messages
         .iter()
@@ -38,14 +41,16 @@ fn a_stream_is_read_into_the_order_it_was_written_in() {
 
 #[test]
 fn what_became_of_a_message_is_told_apart() {
-    let read = |parts: &[&str]| stamp(Value::Array(parts.iter().map(|&part| text(part)).collect()));
+    let read = |parts: &[&str]| {
+        publish_reply(Value::Array(parts.iter().map(|&part| text(part)).collect()))
+    };
     let position: Position = "e:7".parse().unwrap();
-    let new = |bytes, has_ended| Stamp::New { position: position.clone(), bytes, has_ended };
+    let new = |bytes, has_ended| PublishReply::New { position: position.clone(), bytes, has_ended };
     assert_eq!(read(&["e", "7", "9"]).unwrap(), new(9, false));
     assert_eq!(read(&["e", "7", "ended"]).unwrap(), new(0, true));
-    assert_eq!(read(&["e", "7", "known"]).unwrap(), Stamp::Known(position));
-    assert_eq!(read(&["keys"]).unwrap(), Stamp::KeysFull);
-    assert_eq!(read(&["channels"]).unwrap(), Stamp::ChannelsFull);
+    assert_eq!(read(&["e", "7", "known"]).unwrap(), PublishReply::Known(position));
+    assert_eq!(read(&["keys"]).unwrap(), PublishReply::KeysFull);
+    assert_eq!(read(&["channels"]).unwrap(), PublishReply::ChannelsFull);
     assert!(read(&["other"]).is_err() && read(&["e", "7"]).is_err());
     assert!(read(&["e", "7", "other"]).is_err());
 }
@@ -77,8 +82,9 @@ fn a_strangers_numbers_are_bounded() {
             return;
         };
         assert_eq!(Some(claimed.offset), read, "{number}");
-        let nonce = standing(Value::Array([text("e"), text("1"), text(number), text("")].to_vec()));
-        assert_eq!(nonce.ok().map(|standing| standing.nonce), read, "{number}");
+        let nonce =
+            stream_position(Value::Array([text("e"), text("1"), text(number), text("")].to_vec()));
+        assert_eq!(nonce.ok().map(|stream_position| stream_position.nonce), read, "{number}");
         for (id, previous) in [(format!("{number}-1"), "0"), (format!("1-{number}"), number)] {
             let one = entry(&id, &["k", "t", "d", "x", "p", previous]);
             let read = super::read(answer("e", vec![one])).unwrap().unwrap();
@@ -109,12 +115,12 @@ fn what_is_no_answer_of_a_script_is_an_error() {
     assert!(read(answer("no epoch", Vec::new())).is_err());
     assert!(read(Value::Array(vec![text("e"), text("2")])).is_err());
     let short = Value::Array(["e", "2", "20", "", "1000"].map(text).to_vec());
-    assert!(standing_and_history(short).is_err());
-    assert!(standing(Value::Array(vec![text("e"), text("2")])).is_err());
+    assert!(stream_position_and_history(short).is_err());
+    assert!(stream_position(Value::Array(vec![text("e"), text("2")])).is_err());
     assert!(lease(Value::Array(vec![Value::Integer(0), Value::Integer(-1)])).is_err());
     assert!(position(text("e")).is_err());
     assert!(position(Value::Array(vec![text("empty-e"), text("1")])).is_err());
-    let none = |value| stamp(value).unwrap_err().details().to_owned();
+    let none = |value| publish_reply(value).unwrap_err().details().to_owned();
     let expected = "expected an array of epoch and offset, got";
     assert_eq!(none(text("OK")), format!("{expected} the text \"OK\""));
     assert_eq!(none(Value::Null), format!("{expected} nil"));

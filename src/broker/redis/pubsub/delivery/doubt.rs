@@ -11,14 +11,14 @@ use tokio::time::{sleep, timeout};
 use crate::{
     broker::{
         Missed,
-        history::Fed,
+        history::Continuity,
         redis::{
             commands::command_connection::CallError,
             net::connection::ConnectionError,
-            protocol::replies::{Ended, Standing},
+            protocol::replies::{Ended, StreamPosition},
             pubsub::subscriber::Subscriber,
             recovery::{
-                sequence::{Lag, Stamp, Track, Verdict},
+                sequence::{Arrival, Lag, SequenceTracker, Stamp},
                 stream_reader::Span,
             },
         },
@@ -32,7 +32,7 @@ use crate::{
 
 /// What a message is, as far as Redis agrees.
 pub(crate) struct Judged {
-    pub(crate) verdict: Verdict,
+    pub(crate) arrival: Arrival,
     /// The nonce of the newest message before it, if one is known.
     pub(crate) newest: Option<u64>,
     /// Something that was acknowledged before its epoch began has surely not been here.
@@ -50,7 +50,7 @@ enum Doubt {
 impl Subscriber {
     /// Something was acknowledged and is lost, and is none of the present history's.
     pub(crate) fn unnamed(&self, channel: &ChannelName, name: &str) {
-        let last = self.with_track(name, |track| track.last().map(|(last, _)| last.clone()));
+        let last = self.with_tracker(name, |tracker| tracker.last().map(|(last, _)| last.clone()));
         if let Some(Some(Position { epoch, offset })) = last {
             let (from, to) = (offset + 1, Some(offset));
             let missed = Missed { epoch: Some(epoch), from, to, sure: true };
@@ -72,11 +72,11 @@ impl Subscriber {
         let was_here = |Ended { position, nonce }: &Ended| {
             process.nonce_at(channel, &position.epoch, position.offset) == Some(*nonce)
         };
-        let lacks = |track: &mut Track| {
+        let lacks = |tracker: &mut SequenceTracker| {
             // What others here hear late of an epoch that is over shows in none of its ends.
-            track.lacks(ended, was_here) || track.lacks(&heard, |_| true)
+            tracker.lacks(ended, was_here) || tracker.lacks(&heard, |_| true)
         };
-        self.with_track(name, lacks) == Some(true)
+        self.with_tracker(name, lacks) == Some(true)
     }
 
     /// Judges a message, and asks Redis about one that does not simply follow; None: there is
@@ -89,24 +89,24 @@ impl Subscriber {
     ) -> Result<Option<Judged>, ConnectionError> {
         let known = |offset| self.link.process().nonce_at(channel, stamp.epoch, offset);
         let judge = || {
-            self.with_track(name, |track| {
-                (track.judge(stamp, clock::now(), known), track.last().map(|(_, nonce)| nonce))
+            self.with_tracker(name, |tracker| {
+                (tracker.judge(stamp, clock::now(), known), tracker.last().map(|(_, nonce)| nonce))
             })
         };
         let (mut judged, mut sure) = (judge(), false);
-        while let Some((verdict, newest)) = judged {
-            let follows = matches!(verdict, Verdict::Next | Verdict::Duplicate);
+        while let Some((arrival, newest)) = judged {
+            let follows = matches!(arrival, Arrival::Next | Arrival::Duplicate);
             if follows && newest.is_some() {
-                return Ok(Some(Judged { verdict, newest, sure }));
+                return Ok(Some(Judged { arrival, newest, sure }));
             }
-            match self.doubt(channel, name, stamp, verdict).await? {
+            match self.doubt(channel, name, stamp, arrival).await? {
                 Doubt::Settled => return Ok(None),
                 Doubt::Believed { lacks } => sure = lacks,
             }
             // Where the channel stands may have come to be known while Redis was asked.
             let before = std::mem::replace(&mut judged, judge());
             if judged == before {
-                return Ok(Some(Judged { verdict, newest, sure }));
+                return Ok(Some(Judged { arrival, newest, sure }));
             }
         }
         Ok(None)
@@ -118,24 +118,25 @@ impl Subscriber {
         channel: &ChannelName,
         name: &str,
         stamp: &Stamp<'_>,
-        verdict: Verdict,
+        arrival: Arrival,
     ) -> Result<Doubt, ConnectionError> {
-        let Some(standing) = self.ask(channel, name).await? else {
+        let Some(stream_position) = self.ask(channel, name).await? else {
             return Ok(Doubt::Believed { lacks: false });
         };
-        let held = &standing.position;
+        let held = &stream_position.position;
         let is_same = *held.epoch == *stamp.epoch;
-        match verdict {
-            Verdict::Late { .. } if is_same && held.offset >= stamp.offset => {
-                self.catch_up(channel, name, standing, clock::now()).await?;
+        match arrival {
+            Arrival::Late { .. } if is_same && held.offset >= stamp.offset => {
+                self.catch_up(channel, name, stream_position, clock::now()).await?;
                 return Ok(Doubt::Settled);
             }
-            Verdict::Late { .. } => return Ok(Doubt::Believed { lacks: false }),
-            Verdict::Diverged if self.is_where_redis_is(name, &standing) => {}
-            Verdict::Diverged if !is_same => return Ok(Doubt::Believed { lacks: false }),
-            _ if is_same && self.is_in_redis(channel, stamp, &standing).await => {
-                let is_turn = matches!(verdict, Verdict::Turn | Verdict::Begins);
-                let lacks = is_turn && self.lacks(channel, name, &held.epoch, &standing.ended);
+            Arrival::Late { .. } => return Ok(Doubt::Believed { lacks: false }),
+            Arrival::Diverged if self.is_where_redis_is(name, &stream_position) => {}
+            Arrival::Diverged if !is_same => return Ok(Doubt::Believed { lacks: false }),
+            _ if is_same && self.is_in_redis(channel, stamp, &stream_position).await => {
+                let is_turn = matches!(arrival, Arrival::Turn | Arrival::Begins);
+                let lacks =
+                    is_turn && self.lacks(channel, name, &held.epoch, &stream_position.ended);
                 return Ok(Doubt::Believed { lacks });
             }
             _ => {}
@@ -151,7 +152,7 @@ impl Subscriber {
             offset,
             redis
         );
-        self.catch_up(channel, name, standing, clock::now()).await?;
+        self.catch_up(channel, name, stream_position, clock::now()).await?;
         Ok(Doubt::Settled)
     }
 
@@ -160,33 +161,35 @@ impl Subscriber {
         &self,
         channel: &ChannelName,
         name: &str,
-    ) -> Result<Option<Standing>, ConnectionError> {
+    ) -> Result<Option<StreamPosition>, ConnectionError> {
         let asking = async {
             loop {
                 self.link.opened(channel).await;
-                match self.link.process().standing(&self.link, channel).await {
-                    Ok(standing) => return Ok(standing),
+                match self.link.process().stream_position(&self.link, channel).await {
+                    Ok(stream_position) => return Ok(stream_position),
                     Err(CallError::Refused(error)) => return Err(error),
                     Err(_) => sleep(REDIS_RECONNECT_DELAY).await,
                 }
             }
         };
         match timeout(REPAIR_DEADLINE, asking).await {
-            Ok(Ok(standing)) => Ok(Some(standing)),
+            Ok(Ok(stream_position)) => Ok(Some(stream_position)),
             Ok(Err(error)) => {
                 seldom!(warn, "Redis refuses to tell a position", %channel, %error);
                 Ok(None)
             }
             // Nothing is known that the next connection could be compared with: it would be lost.
-            Err(_) if self.with_track(name, |track| !track.has_begun()) == Some(true) => Ok(None),
+            Err(_) if self.with_tracker(name, |tracker| !tracker.has_begun()) == Some(true) => {
+                Ok(None)
+            }
             Err(_) => Err(ConnectionError::Unanswered),
         }
     }
 
     /// Whether Redis has what is here, and nothing else.
-    fn is_where_redis_is(&self, name: &str, standing: &Standing) -> bool {
-        let Standing { position, nonce, .. } = standing;
-        self.with_track(name, |track| track.compare(position, *nonce)) == Some(Lag::None)
+    fn is_where_redis_is(&self, name: &str, stream_position: &StreamPosition) -> bool {
+        let StreamPosition { position, nonce, .. } = stream_position;
+        self.with_tracker(name, |tracker| tracker.compare(position, *nonce)) == Some(Lag::None)
     }
 
     /// Whether the message that Redis has in its place, in the epoch that Redis is in, is this one;
@@ -195,14 +198,14 @@ impl Subscriber {
         &self,
         channel: &ChannelName,
         stamp: &Stamp<'_>,
-        standing: &Standing,
+        stream_position: &StreamPosition,
     ) -> bool {
-        let Standing { position, nonce, .. } = standing;
+        let StreamPosition { position, nonce, .. } = stream_position;
         if position.offset <= stamp.offset {
             return position.offset == stamp.offset && *nonce == stamp.nonce;
         }
         let span = Span { epoch: &position.epoch, after: stamp.offset - 1, to: position.offset };
-        if self.cover(channel, span).await == Fed::Diverged {
+        if self.cover(channel, span).await == Continuity::Diverged {
             return true;
         }
         let known = self.link.process().nonce_at(channel, &position.epoch, stamp.offset);

@@ -15,17 +15,17 @@ use super::doubt::Judged;
 use crate::{
     broker::{
         Missed, Publication,
-        history::{Fed, Kept, Stamped},
+        history::{Continuity, Kept, Stamped},
         redis::{
             commands::command_connection::CallError,
             net::connection::ConnectionError,
             protocol::{
                 envelope,
-                replies::{Ended, Standing},
+                replies::{Ended, StreamPosition},
             },
             pubsub::subscriber::Subscriber,
             recovery::{
-                sequence::{Lag, Stamp, Track, Verdict},
+                sequence::{Arrival, Lag, SequenceTracker, Stamp},
                 stream_reader::Span,
             },
         },
@@ -87,10 +87,10 @@ impl Subscriber {
             tracing::debug!(%channel, "dropped what is no publication of ours");
             return Ok(());
         };
-        let envelope::Message { kind, epoch, offset, nonce, previous, data } = message;
+        let envelope::Envelope { kind, epoch, offset, nonce, previous, data } = message;
         self.make_room(data.len()).await;
         let stamp = Stamp { epoch, offset, nonce, previous };
-        let Some(Judged { verdict, newest, sure }) =
+        let Some(Judged { arrival, newest, sure }) =
             self.judge_message(&channel, name, &stamp).await?
         else {
             return Ok(());
@@ -104,34 +104,34 @@ impl Subscriber {
             next: Some(nonce),
             sure,
         };
-        let repaired = match verdict {
-            Verdict::Next => Ok(()),
-            Verdict::Duplicate => {
+        let repaired = match arrival {
+            Arrival::Next => Ok(()),
+            Arrival::Duplicate => {
                 health.duplicates.add(1);
                 return Ok(());
             }
-            Verdict::Jump(from) => {
+            Arrival::Jump(from) => {
                 self.repair(&channel, name, hole(from, Before::message(newest))).await
             }
-            Verdict::Begins => {
+            Arrival::Begins => {
                 let before = self.before_first(name, clock::now()).await;
                 self.repair(&channel, name, hole(1, before)).await
             }
-            Verdict::Turn => self.repair(&channel, name, hole(1, Before::Epoch)).await,
-            Verdict::Late { .. } | Verdict::Diverged => Err(Diverged),
+            Arrival::Turn => self.repair(&channel, name, hole(1, Before::Epoch)).await,
+            Arrival::Late { .. } | Arrival::Diverged => Err(Diverged),
         };
         let position = Position { epoch: epoch.into(), offset };
         let kept = Kept { kind, data: data.clone(), nonce };
         let is_one_history = repaired.is_ok()
             && self.link.process().feed(&channel, Stamped { position, previous, kept })
-                == Fed::Known;
+                == Continuity::Known;
         if !is_one_history {
             // It is not delivered: unless it was here, it is lost.
-            let sure = !matches!(verdict, Verdict::Late { is_new: false });
+            let sure = !matches!(arrival, Arrival::Late { is_new: false });
             return self.diverged(&channel, name, epoch, sure).await;
         }
         let position =
-            self.with_track(name, |track| track.advance(epoch, offset, nonce, clock::now()));
+            self.with_tracker(name, |tracker| tracker.advance(epoch, offset, nonce, clock::now()));
         if position.is_some() {
             self.sink.deliver(Publication { channel, kind, data, position });
         }
@@ -146,7 +146,7 @@ impl Subscriber {
             let asking = async {
                 // A subscriber's channels are all on one server.
                 self.link.opened(first).await;
-                let ask = |(_, channel)| self.link.process().standing(&self.link, channel);
+                let ask = |(_, channel)| self.link.process().stream_position(&self.link, channel);
                 join_all(batch.iter().map(|(name, channel)| ask((name, channel)))).await
             };
             let answers = timeout(REPAIR_DEADLINE, asking).await;
@@ -154,7 +154,9 @@ impl Subscriber {
             let at = clock::now();
             for ((name, channel), answer) in batch.iter().zip(answers) {
                 match answer {
-                    Ok(standing) => self.catch_up(channel, name, standing, at).await?,
+                    Ok(stream_position) => {
+                        self.catch_up(channel, name, stream_position, at).await?
+                    }
                     // The next message tells.
                     Err(CallError::Refused(error)) => {
                         seldom!(warn, "Redis refuses to tell a position", %channel, %error);
@@ -170,13 +172,13 @@ impl Subscriber {
         &self,
         channel: &ChannelName,
         name: &str,
-        standing: Standing,
+        stream_position: StreamPosition,
         at: Millis,
     ) -> Result<(), ConnectionError> {
-        let Standing { mut position, nonce, ended } = standing;
+        let StreamPosition { mut position, nonce, ended } = stream_position;
         let process = self.link.process();
-        let compared = self.with_track(name, |track| {
-            (track.compare(&position, nonce), track.last().map(|(_, nonce)| nonce))
+        let compared = self.with_tracker(name, |tracker| {
+            (tracker.compare(&position, nonce), tracker.last().map(|(_, nonce)| nonce))
         });
         let Some((lag, Some(newest))) = compared else { return Ok(()) };
         let (from, before) = match lag {
@@ -219,7 +221,9 @@ impl Subscriber {
     async fn repair(&self, channel: &ChannelName, name: &str, hole: Hole) -> Result<(), Diverged> {
         let process = self.link.process();
         let Hole { epoch, from, to, before, last, next, sure } = hole;
-        if self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await == Fed::Diverged {
+        if self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await
+            == Continuity::Diverged
+        {
             return Err(Diverged);
         }
         let is_other = |offset, nonce| {
@@ -256,7 +260,7 @@ impl Subscriber {
             reached += piece.len() as u64;
             for publication in piece {
                 self.make_room(publication.data.len()).await;
-                if self.with_track(name, |_| ()).is_none() {
+                if self.with_tracker(name, |_| ()).is_none() {
                     return Ok(());
                 }
                 self.sink.deliver(publication);
@@ -268,7 +272,7 @@ impl Subscriber {
             self.gap(channel, missed);
             is_whole = false;
         }
-        self.with_track(name, |track| track.advance(&epoch, to, last, clock::now()));
+        self.with_tracker(name, |tracker| tracker.advance(&epoch, to, last, clock::now()));
         if is_whole {
             self.link.shared.health_ref().repaired.add(1);
             seldom!(info, "messages that did not arrive were fetched", %channel, from, to);
@@ -279,8 +283,9 @@ impl Subscriber {
     /// What comes before the first message that is known of a channel that nobody had published to.
     /// `at`: when that was known.
     async fn before_first(&self, name: &str, at: Millis) -> Before {
-        let empty =
-            self.with_track(name, |track| track.last().map(|(position, _)| position.epoch.clone()));
+        let empty = self.with_tracker(name, |tracker| {
+            tracker.last().map(|(position, _)| position.epoch.clone())
+        });
         let Some(Some(epoch)) = empty else { return Before::Epoch };
         let asking = self.link.process().still_counts(&self.link, &epoch, at);
         match timeout(REPAIR_DEADLINE, asking).await {
@@ -291,12 +296,12 @@ impl Subscriber {
 
     /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`]. Whether it is of one
     /// history with what is there.
-    pub(crate) async fn cover(&self, channel: &ChannelName, span: Span<'_>) -> Fed {
+    pub(crate) async fn cover(&self, channel: &ChannelName, span: Span<'_>) -> Continuity {
         let mut reason = None;
         let covering = async {
             loop {
                 match self.link.process().cover(&self.link, channel, span, true).await {
-                    Ok(fed) => return fed,
+                    Ok(continuity) => return continuity,
                     Err(error) => {
                         tracing::debug!(%channel, ?error, "the history was not read");
                         reason = Some(error);
@@ -305,11 +310,11 @@ impl Subscriber {
                 sleep(REDIS_RECONNECT_DELAY).await;
             }
         };
-        if let Ok(fed) = timeout(REPAIR_DEADLINE, covering).await {
-            return fed;
+        if let Ok(continuity) = timeout(REPAIR_DEADLINE, covering).await {
+            return continuity;
         }
         seldom!(warn, "the history was not read in time", %channel, ?reason);
-        Fed::Known
+        Continuity::Known
     }
 
     /// Ends an epoch that stands for two histories. Everyone gets to the new one that way,
@@ -323,8 +328,8 @@ impl Subscriber {
         sure: bool,
     ) -> Result<(), ConnectionError> {
         let process = self.link.process();
-        let heard = self.with_track(name, |track| {
-            track.last().map(|(last, nonce)| Ended { position: last.clone(), nonce })
+        let heard = self.with_tracker(name, |tracker| {
+            tracker.last().map(|(last, nonce)| Ended { position: last.clone(), nonce })
         });
         let asking = async {
             self.link.opened(channel).await;
@@ -332,11 +337,11 @@ impl Subscriber {
         };
         // Tried again on the next connection, by the comparison that follows.
         let answer = timeout(REPAIR_DEADLINE, asking).await;
-        let Ok(Ok(Standing { position, nonce, ended })) = answer else {
+        let Ok(Ok(StreamPosition { position, nonce, ended })) = answer else {
             return Err(ConnectionError::Unanswered);
         };
-        let is_here = self.with_track(name, |track| {
-            track.last().is_some_and(|(last, _)| last.is_comparable(&position))
+        let is_here = self.with_tracker(name, |tracker| {
+            tracker.last().is_some_and(|(last, _)| last.is_comparable(&position))
         });
         let lacks = self.lacks(channel, name, &position.epoch, &ended);
         process.forget(channel, epoch);
@@ -356,7 +361,7 @@ impl Subscriber {
         if self.repair(channel, name, hole).await.is_err() {
             let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset), sure };
             self.gap(channel, missed);
-            self.with_track(name, |track| track.advance(&epoch, offset, nonce, clock::now()));
+            self.with_tracker(name, |tracker| tracker.advance(&epoch, offset, nonce, clock::now()));
         }
         Ok(())
     }
@@ -378,8 +383,12 @@ impl Subscriber {
     }
 
     /// The track of what is still wanted.
-    pub(crate) fn with_track<R>(&self, name: &str, act: impl FnOnce(&mut Track) -> R) -> Option<R> {
+    pub(crate) fn with_tracker<R>(
+        &self,
+        name: &str,
+        act: impl FnOnce(&mut SequenceTracker) -> R,
+    ) -> Option<R> {
         let mut subscriptions = self.subscriptions.borrow_mut();
-        subscriptions.get_mut(name).map(|known| act(&mut known.track))
+        subscriptions.get_mut(name).map(|known| act(&mut known.tracker))
     }
 }

@@ -17,13 +17,13 @@ use crate::{
 
 /// One server, as a subscriber sees it.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct ClusterNode {
     server: Server,
     /// It is too old for sharded channels: all its messages go to the whole cluster.
     is_plain: Cell<bool>,
 }
 
-impl Node {
+impl ClusterNode {
     pub(crate) fn new(server: Server) -> Self {
         Self { server, is_plain: Cell::new(false) }
     }
@@ -43,7 +43,7 @@ impl Subscriber {
     pub(crate) fn lost(&self) {
         if let (Some(node), Some(routes)) = (&self.node, &self.link.routes) {
             node.is_plain.set(false);
-            routes.news.stir();
+            routes.hints.stir();
         }
     }
 
@@ -52,7 +52,7 @@ impl Subscriber {
     pub(crate) fn redirect(&self, command: &Command, error: &str) -> bool {
         let (Some(node), Some(routes)) = (&self.node, &self.link.routes) else { return false };
         // Whatever it is: the map may be wrong.
-        let is_moved = routes.news.hear(error, &node.server);
+        let is_moved = routes.hints.hear(error, &node.server);
         let is_unknown = is_unknown(error, command.words(true)[0]);
         if !is_moved && !is_unknown {
             return false;
@@ -76,7 +76,7 @@ impl Subscriber {
         let Ok(name) = std::str::from_utf8(name) else { return };
         self.subscriptions.borrow_mut().ended(name);
         if let (Some(node), Some(routes)) = (&self.node, &self.link.routes) {
-            routes.news.witnessed(node.server());
+            routes.hints.witnessed(node.server());
         }
     }
 

@@ -97,7 +97,7 @@ fn what_is_subscribed_anew_is_to_be_checked_once_if_anything_is_known_of_it() {
         let topic = Topic::Channel(ChannelName::new(name).unwrap());
         all.want(name.to_owned(), topic);
     }
-    assert!(all.anchor("a", &position, 7, None));
+    assert!(all.set_baseline("a", &position, 7, None));
     let connect = |all: &mut Subscriptions| {
         all.connected();
         while let Some(command) = all.next_command() {
@@ -111,9 +111,9 @@ fn what_is_subscribed_anew_is_to_be_checked_once_if_anything_is_known_of_it() {
     assert_eq!(names(all.take_unchecked(10)), ["a"]);
     assert_eq!(names(all.take_unchecked(10)), [""; 0]);
     let confirmed = all.confirmed_by("b");
-    assert!(confirmed.is_some() && all.anchor("b", &position, 7, confirmed));
+    assert!(confirmed.is_some() && all.set_baseline("b", &position, 7, confirmed));
     assert_eq!(names(all.take_unchecked(10)), [""; 0], "nothing can be missing");
-    assert!(all.anchor("c", &position, 7, None));
+    assert!(all.set_baseline("c", &position, 7, None));
     assert_eq!(names(all.take_unchecked(10)), ["c"]);
     connect(&mut all);
     all.unwant("b");
@@ -136,13 +136,13 @@ fn a_position_that_was_overtaken_before_the_subscription_was_confirmed_is_asked_
         all.answered(&command, false);
     }
     let at = |offset| Position { epoch: "e".into(), offset };
-    all.get_mut("a").unwrap().track.advance("e", 4, 7, clock::now());
-    assert!(!all.anchor("a", &at(1), 5, before));
+    all.get_mut("a").unwrap().tracker.advance("e", 4, 7, clock::now());
+    assert!(!all.set_baseline("a", &at(1), 5, before));
     let confirmed = all.confirmed_by("a");
-    assert!(all.anchor("a", &at(1), 5, confirmed), "what was not in time is there now");
-    assert!(all.anchor("a", &at(4), 7, before), "nothing came before the first");
+    assert!(all.set_baseline("a", &at(1), 5, confirmed), "what was not in time is there now");
+    assert!(all.set_baseline("a", &at(4), 7, before), "nothing came before the first");
     all.connected();
-    assert!(!all.anchor("a", &at(1), 5, confirmed), "that was another connection");
+    assert!(!all.set_baseline("a", &at(1), 5, confirmed), "that was another connection");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_refused_channel_is_let_go_and_tried_again_later() {
 fn heard(all: &mut Subscriptions, name: &str) {
     let topic = Topic::Channel(ChannelName::new(name).unwrap());
     all.want(name.to_owned(), topic);
-    all.anchor(name, &Position { epoch: "e".into(), offset: 1 }, 7, None);
+    all.set_baseline(name, &Position { epoch: "e".into(), offset: 1 }, 7, None);
     while let Some(command) = all.next_command() {
         all.answered(&command, false);
     }

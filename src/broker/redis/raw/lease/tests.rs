@@ -27,7 +27,7 @@ fn take(lease: &mut Lease, now: Millis) {
 fn holder() -> Lease {
     let mut lease = Lease::new("me".to_owned());
     take(&mut lease, START);
-    assert_eq!(lease.heard(&mark("taken", "me", 1)), Heard::Noted, "nobody had it before");
+    assert_eq!(lease.heard(&mark("taken", "me", 1)), LeaseEvent::Noted, "nobody had it before");
     lease
 }
 
@@ -71,7 +71,7 @@ fn a_holder_stops_before_redis_may_give_the_lease_to_another() {
     lease.heard(&mark("taken", "other", 1));
     send(&mut lease, &["the other's"]);
     take(&mut lease, end);
-    assert_eq!(lease.heard(&mark("taken", "me", 2)), Heard::Interrupted);
+    assert_eq!(lease.heard(&mark("taken", "me", 2)), LeaseEvent::Interrupted);
     assert!(ready(&mut lease, end).is_empty());
 }
 
@@ -83,7 +83,7 @@ fn what_came_while_nobody_else_had_it_is_bridged_when_it_is_had_again() {
     take(&mut lease, later);
     send(&mut lease, &["two"]);
     assert!(lease.ready(later).is_none(), "another may have had it meanwhile");
-    assert_eq!(lease.heard(&mark("taken", "me", 2)), Heard::Noted, "nothing is lost");
+    assert_eq!(lease.heard(&mark("taken", "me", 2)), LeaseEvent::Noted, "nothing is lost");
     send(&mut lease, &["three"]);
     assert_eq!(ready(&mut lease, later), ["one", "two", "three"]);
 }
@@ -117,10 +117,10 @@ fn between_leaving_and_the_next_holder_nothing_is_lost_and_nothing_comes_twice()
     send(&mut new, &["one"]);
     new.heard(&mark("leaving", "old", 1));
     send(&mut new, &["two"]);
-    assert_eq!(new.heard(&mark("released", "old", 1)), Heard::Free);
+    assert_eq!(new.heard(&mark("released", "old", 1)), LeaseEvent::Free);
     take(&mut new, START);
     send(&mut new, &["three"]);
-    assert_eq!(new.heard(&mark("taken", "me", 2)), Heard::Noted);
+    assert_eq!(new.heard(&mark("taken", "me", 2)), LeaseEvent::Noted);
     assert_eq!(ready(&mut new, START), ["two", "three"]);
 }
 
@@ -132,7 +132,7 @@ fn only_one_of_those_who_wait_gets_what_came_in_between() {
     lease.heard(&mark("taken", "other", 1));
     send(&mut lease, &["two"]);
     take(&mut lease, START);
-    assert_eq!(lease.heard(&mark("taken", "me", 2)), Heard::Interrupted);
+    assert_eq!(lease.heard(&mark("taken", "me", 2)), LeaseEvent::Interrupted);
     assert!(ready(&mut lease, START).is_empty());
 }
 
@@ -149,7 +149,7 @@ fn who_missed_messages_lets_others_have_the_lease() {
     assert_eq!(lease.ask(START, false), None);
     take(&mut lease, START);
     let counted = lease.heard(&mark("taken", "me", 2));
-    assert_eq!(counted, Heard::Interrupted, "messages may be lost");
+    assert_eq!(counted, LeaseEvent::Interrupted, "messages may be lost");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn what_waits_is_bounded_and_the_oldest_goes_first() {
 fn what_is_no_mark_changes_nothing() {
     let mut lease = holder();
     for garbage in ["", "taken", "taken x", "taken x y", "taken x 1 1", "gone x 1"] {
-        assert_eq!(lease.heard(garbage.as_bytes()), Heard::Noted);
+        assert_eq!(lease.heard(garbage.as_bytes()), LeaseEvent::Noted);
         assert!(lease.is_bridging(START), "{garbage}");
     }
 }

@@ -1,5 +1,5 @@
-//! What a lane relies on, tried on a server that sees everything: a client that does otherwise
-//! fails here, and not as a message that comes twice or out of order.
+//! What a command connection relies on, tried on a server that sees everything: a client that does
+//! otherwise fails here, and not as a message that comes twice or out of order.
 
 use std::{
     io::{Read, Write},
@@ -94,7 +94,7 @@ async fn connected(address: SocketAddr) -> (Client, ConnectionTask) {
     Client::start(connection, Bounds::default())
 }
 
-/// A command with this key, as a lane would issue it.
+/// A command with this key, as a command connection would issue it.
 fn command(client: &Client, key: &str) -> LocalBoxFuture<'static, Result<Value, Error>> {
     let (client, key) = (client.clone(), key.to_owned());
     Box::pin(

@@ -16,7 +16,7 @@ use crate::{
 
 /// A shard's sink: notes all.
 #[derive(Debug, Default)]
-pub(super) struct Noted(Mutex<Vec<Seen>>);
+pub(crate) struct Recorded(Mutex<Vec<Seen>>);
 
 #[derive(Debug)]
 enum Seen {
@@ -24,7 +24,7 @@ enum Seen {
     Gap(Missed),
 }
 
-impl Noted {
+impl Recorded {
     fn note(&self, seen: Seen) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     }
@@ -34,7 +34,7 @@ impl Noted {
     }
 
     /// Of the messages among what is noted.
-    pub(super) fn offsets(&self) -> Vec<u64> {
+    pub(crate) fn offsets(&self) -> Vec<u64> {
         let offset = |seen: Seen| match seen {
             Seen::Message(position, _) => Some(position.offset),
             Seen::Gap(_) => None,
@@ -43,7 +43,7 @@ impl Noted {
     }
 }
 
-impl Sink for Noted {
+impl Sink for Recorded {
     fn has_room(&self, _bytes: usize) -> bool {
         true
     }
@@ -64,24 +64,24 @@ impl Sink for Noted {
 
 /// A client that listens on a shard for ever.
 #[derive(Debug, Default)]
-pub(super) struct Ear {
+pub(crate) struct TestListener {
     /// The newest it has, or was told to be missing; None: nothing is known yet.
-    pub(super) at: Option<Position>,
+    pub(crate) at: Option<Position>,
     /// How many messages there were when nobody had published to the channel yet.
     count: usize,
     /// Nothing has come since it was told where it begins: what was before may still.
     is_new: bool,
     /// All it has of this history.
-    pub(super) heard: Vec<(Position, String)>,
-    pub(super) gaps: u64,
+    pub(crate) heard: Vec<(Position, String)>,
+    pub(crate) gaps: u64,
     /// Of these, those that tell plain clients, too.
-    pub(super) sure: u64,
+    pub(crate) sure: u64,
     /// All it ever had.
     ever: HashSet<String>,
     /// All it was told to be missing: epochs, and from where to where.
     told: Vec<(Arc<str>, u64, u64)>,
     /// Texts up to this number are from before it listened.
-    pub(super) since: u64,
+    pub(crate) since: u64,
     /// Texts up to this number were there when plain clients were closed for the last time.
     closed: u64,
     /// The times that it was led elsewhere.
@@ -90,15 +90,15 @@ pub(super) struct Ear {
     ends: HashMap<Arc<str>, u64>,
 }
 
-impl Ear {
+impl TestListener {
     /// A client that comes now.
-    pub(super) fn new(redis: &Redis) -> Self {
+    pub(crate) fn new(redis: &Redis) -> Self {
         Self { since: redis.newest_text(), ..Self::default() }
     }
 
     /// Begins after `position`, unless something was there already.
     /// `count`: how many messages there had been when that was asked.
-    pub(super) fn begin(&mut self, position: Position, count: usize) {
+    pub(crate) fn begin(&mut self, position: Position, count: usize) {
         if self.at.is_none() {
             *self = Self {
                 ends: HashMap::from([(position.epoch.clone(), position.offset)]),
@@ -112,7 +112,7 @@ impl Ear {
     }
 
     /// Whether it has, or was told of, or need not have what was published at a position.
-    pub(super) fn knows(&self, epoch: &str, offset: u64, text: &str) -> bool {
+    pub(crate) fn knows(&self, epoch: &str, offset: u64, text: &str) -> bool {
         let is_told = |(told, from, to): &(Arc<str>, u64, u64)| {
             **told == *epoch && (*from..=*to).contains(&offset)
         };
@@ -122,27 +122,27 @@ impl Ear {
             || text.parse::<u64>().unwrap() <= self.since
     }
 
-    pub(super) fn is_elsewhere(&mut self, time: u64) {
+    pub(crate) fn is_elsewhere(&mut self, time: u64) {
         self.elsewhere.insert(time);
     }
 
-    pub(super) fn was_elsewhere(&self, time: u64) -> bool {
+    pub(crate) fn was_elsewhere(&self, time: u64) -> bool {
         self.elsewhere.contains(&time)
     }
 
-    pub(super) fn has(&self, text: u64) -> bool {
+    pub(crate) fn has(&self, text: u64) -> bool {
         self.ever.contains(&text.to_string())
     }
 
     /// Whether a plain client has no business with a text that it does not have.
-    pub(super) fn need_not_have(&self, text: u64) -> bool {
+    pub(crate) fn need_not_have(&self, text: u64) -> bool {
         self.at.is_none() || text <= self.since.max(self.closed)
     }
 
     /// Hears what was noted: each message must follow the one before, or a gap between the two was
     /// told. `failed`: Redis could not be asked for everything.
-    pub(super) fn hear(&mut self, noted: &Noted, redis: &Redis, failed: bool) {
-        for seen in noted.take() {
+    pub(crate) fn hear(&mut self, recorded: &Recorded, redis: &Redis, failed: bool) {
+        for seen in recorded.take() {
             match seen {
                 Seen::Message(position, text) => self.message(position, text, redis),
                 Seen::Gap(missed) => self.gap(&missed, redis, failed),
