@@ -95,7 +95,7 @@ mod tests {
     fn what_goes_next_is_of_the_first_kind_and_nearly_the_largest_however_logs_change() {
         let mut random = fastrand::Rng::with_seed(3);
         let (mut sizes, mut model) = (Sizes::default(), HashMap::new());
-        for _ in 0..20_000 {
+        for round in 0..20_000 {
             let log = random.u32(0..50);
             let stock = match random.u8(0..8) {
                 0 => Some(Stock::Spare),
@@ -103,8 +103,9 @@ mod tests {
                 4..=6 => Some(Stock::Newest),
                 _ => None,
             };
-            let most = 1 << random.u32(1..40);
-            let stock = stock.map(|stock| (stock, random.usize(1..most)));
+            // Of all sizes, and many that are nearly the same.
+            let most = if round % 2 == 0 { 8 << random.u32(0..37) } else { 16 };
+            let stock = stock.map(|stock| (stock, random.usize(4..most)));
             sizes.file(log, stock);
             model.insert(log, stock);
             model.iter().for_each(|(&log, &stock)| sizes.check(log, stock));

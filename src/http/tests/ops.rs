@@ -1,13 +1,13 @@
 //! The routes that look at the process, and where they are to be found.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::LocalSet,
 };
 
-use super::{FOREIGN, Fixture, LOCAL, ROOM, body, header, read_answer, request, status};
+use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, status};
 use crate::{
     broker::{Reach, Refuses},
     drain::Phase,
@@ -15,6 +15,7 @@ use crate::{
         access::Rules,
         health_client::{self, Unhealthy},
         ops::{BrokerState, Text},
+        places::{Places, Room},
         serve,
     },
     limits::LOOKS_PER_TURN,
@@ -158,10 +159,12 @@ async fn the_health_command_believes_the_status_alone() {
 
 #[tokio::test]
 async fn a_flood_of_pipelined_questions_keeps_nobody_from_a_probe() {
+    const MANY: usize = 10 * LOOKS_PER_TURN;
+    const EACH: usize = 10;
     for is_admin in [false, true] {
         let made = Rc::new(Cell::new(0));
         let count = made.clone();
-        let server = Fixture::with(|context| {
+        let mut server = Fixture::with(|context| {
             if is_admin {
                 context.public = None;
             }
@@ -171,10 +174,11 @@ async fn a_flood_of_pipelined_questions_keeps_nobody_from_a_probe() {
             });
         })
         .start();
+        server.places = Places::new(Room { places: MANY + 1, spare: 1 }, Arc::default());
         let local = LocalSet::new();
-        let flood = get("/stats").repeat(100);
+        let flood = get("/stats").repeat(EACH);
         let mut flooding = Vec::new();
-        for _ in 1..ROOM.places {
+        for _ in 0..MANY {
             let (serving, mut client) = server.connect(LOCAL);
             client.write_all(flood.as_bytes()).await.unwrap();
             local.spawn_local(async move { drop(serving.await) });
@@ -191,7 +195,7 @@ async fn a_flood_of_pipelined_questions_keeps_nobody_from_a_probe() {
         assert!(before <= 4 * LOOKS_PER_TURN, "{before} answers before a probe's");
         let everybody = async {
             for client in &mut flooding {
-                for _ in 0..100 {
+                for _ in 0..EACH {
                     assert_eq!(status(&read_answer(client).await), 200);
                 }
             }

@@ -22,12 +22,17 @@ const PAYLOAD_BYTES: usize = 200_000;
 const LIMIT: usize = 8 * PAYLOAD_BYTES;
 const ENCODINGS: [Encoding; 3] = [Encoding::Plain, Encoding::V1, Encoding::Sse];
 
+/// Nowhere the same as in the piece before or behind.
+fn payload() -> Bytes {
+    (0..PAYLOAD_BYTES).map(|place| ((place % 251) ^ (place / 251)) as u8).collect()
+}
+
 /// A message of which each byte takes several in some forms.
 struct Swelling(Bytes, Vec<u8>);
 
 impl Swelling {
     fn new() -> Self {
-        Self(Bytes::from(vec![b'x'; PAYLOAD_BYTES]), Vec::new())
+        Self(payload(), Vec::new())
     }
 }
 
@@ -160,7 +165,7 @@ fn who_is_too_slow_amid_a_long_frame_gets_its_end_and_the_close_frame() {
 fn a_long_message_of_a_history_is_written_while_it_is_read_among_what_else_a_client_is_told() {
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hub = hub(LIMIT, &budget);
-    let payload = Bytes::from(vec![b'y'; PAYLOAD_BYTES]);
+    let payload = payload();
     let position = Position { epoch: "e".into(), offset: 1 };
     let source = Source::Message(name("a"), position, Encoding::Sse, 0);
     let clients: Vec<_> = (0..5).map(|_| client(&mut hub, 50_000, Encoding::Sse)).collect();
