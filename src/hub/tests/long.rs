@@ -13,6 +13,7 @@ use crate::{
     hub::{
         Budget, Encode, Encoding, Event, Hub, Key, LaidOut, Pieces, SlowPolicy, Source, Unchanged,
     },
+    limits::CARRY_COPY_BYTES_MAX,
     position::Position,
     ws::{Kind, frame::data_header},
 };
@@ -134,9 +135,18 @@ fn whoever_reads_at_once_gets_a_message_of_which_all_forms_together_have_no_room
 
 #[test]
 fn who_is_too_slow_amid_a_long_frame_gets_its_end_and_the_close_frame() {
+    let length = swollen(Encoding::V1, &payload()).len();
+    // Much of it is left, or so little that it is copied: of two pieces, or of the last one.
+    for room in [123_456, length - CARRY_COPY_BYTES_MAX, length - 5] {
+        gets_its_end_and_the_close_frame(room);
+    }
+}
+
+/// The client that is too slow has `room` for a part of the first message.
+fn gets_its_end_and_the_close_frame(room: usize) {
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hub = hub(100_000, &budget);
-    let (slow, pipe) = client(&mut hub, 123_456, Encoding::V1);
+    let (slow, pipe) = client(&mut hub, room, Encoding::V1);
     let (_, other) = client(&mut hub, usize::MAX, Encoding::V1);
     let mut expected = Vec::new();
     for _ in 0..3 {
@@ -155,7 +165,10 @@ fn who_is_too_slow_amid_a_long_frame_gets_its_end_and_the_close_frame() {
     }
     assert!(events(&mut hub).contains(&Event::CloseSent(slow)));
     let end = [&expected[..expected.len() / 3], SLOW_FRAME].concat();
-    assert!(pipe.0.borrow().received == end, "the end of what it has begun, then the close");
+    assert!(
+        pipe.0.borrow().received == end,
+        "{room}: the end of what it has begun, then the close"
+    );
     assert!(other.0.borrow().received == expected, "who reads is not");
     pass(&mut hub);
     assert_eq!(budget.used(), 0);
