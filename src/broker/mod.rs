@@ -171,7 +171,7 @@ pub trait Broker {
     /// The position of the newest message of `channel`, which this shard has subscribed to: all
     /// that is published after it will arrive here (some that is not may, too). None while the
     /// broker is out of reach. `since`: what will be asked of [`Broker::recover`], which may then
-    /// have less to do.
+    /// have less to do; a channel that has not got so far is asked for after this call.
     fn position<'a>(
         &'a self,
         channel: ChannelName,

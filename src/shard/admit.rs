@@ -194,11 +194,12 @@ async fn ask(
     }
 }
 
-/// Whether the broker itself, asked now (or since the client began to wait), has not got as far as
-/// `position`: then it is none of this history, and only looks like one.
+/// Whether the broker itself, asked now, has not got as far as `position`: then it is none of this
+/// history, and only looks like one.
 async fn is_unheard_of(core: &Rc<Core>, channel: &ChannelName, position: &Position) -> bool {
     let _question = core.settling.question().await;
-    let newest = core.broker().position(channel.clone(), None).await;
+    let since = Since::After(position.clone());
+    let newest = core.broker().position(channel.clone(), Some(&since)).await;
     newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
 }
 

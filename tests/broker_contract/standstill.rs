@@ -1,17 +1,18 @@
-//! A shard at a standstill holds no other up: what it is asking Redis the others ask, too.
+//! What is asked once for all shards: a shard at a standstill holds no other up, and no answer is
+//! taken for newer than its question.
 //!
 //! A future that was polled once and never again stands for its thread.
 
 use std::pin::pin;
 
-use futures_util::poll;
+use futures_util::{future::join, poll};
 use wsbcast::broker::{Broker, Position, Since};
 
 use crate::{
     history::recover,
     process::{Process, channel, offset, run},
     redis_server::RedisServer,
-    repair::settings,
+    repair::{META, settings},
 };
 
 #[test]
@@ -51,5 +52,32 @@ fn a_history_is_read_by_others_too() {
         assert!(poll!(&mut stands_still).is_pending());
         let shard: &dyn Broker = &*process.shards[1];
         assert_eq!(recover(shard, since, &to).await, (0, None));
+    });
+}
+
+/// Regression: a client that had got further elsewhere since the question was put was taken for one
+/// of another history, and given all of it once more.
+#[test]
+fn an_answer_does_not_count_against_what_was_heard_after_its_question() {
+    run(async {
+        let server = RedisServer::start();
+        let process = Process::start(settings(&server), 2).await;
+        process.subscribe("a").await;
+        offset(process.publish("a", "1").await);
+        let known = process.shards[0].position(channel("a"), None).await.unwrap();
+
+        let mut earlier = pin!(process.shards[1].position(channel("a"), None));
+        assert!(poll!(&mut earlier).is_pending());
+        // Answers come in the order of the questions: the first one's is here.
+        assert!(process.shards[1].position(channel("b"), None).await.is_some());
+        // One more message, which others have heard, and which is still on its way to here: all
+        // that Redis shows of it.
+        server.cli(&["HINCRBY", META, "offset", "1"]);
+        let heard = Position { epoch: known.epoch, offset: 2 };
+        let since = Since::After(heard.clone());
+        let later = process.shards[0].position(channel("a"), Some(&since));
+        let (later, earlier) = join(later, earlier).await;
+        assert_eq!(earlier.unwrap().offset, 1, "the older question's answer");
+        assert_eq!(later, Some(heard));
     });
 }

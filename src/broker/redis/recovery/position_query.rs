@@ -172,15 +172,22 @@ impl RedisBroker {
         channel: ChannelName,
         since: Option<&Since>,
     ) -> Option<Position> {
+        // The first question that is put after now.
+        let fresh = self.process().next_question();
         let asking = async {
             // The second answer is certain, unless the connection has just ended.
             for _ in 0..2 {
                 let before = self.source.confirmed_on(&channel);
-                let stream_position = self.stream_position(&channel, before, since).await.ok()?;
+                let serving = self.serving(&channel, before);
+                let mut newest = self.stream_position(&channel, serving, since).await.ok()?;
+                if serving < fresh && is_ahead(since, &newest.position) {
+                    // The answer may be older than what was heard elsewhere since.
+                    newest = self.stream_position(&channel, fresh, since).await.ok()?;
+                }
                 // Else messages arrived that the answer does not know, and some before them may
                 // not have.
-                if self.source.set_baseline(&channel, &stream_position, before).await {
-                    return Some(stream_position.position);
+                if self.source.set_baseline(&channel, &newest, before).await {
+                    return Some(newest.position);
                 }
             }
             None
@@ -202,13 +209,13 @@ impl RedisBroker {
         }
     }
 
+    /// What a question says whose number is `first` or later.
     async fn stream_position(
         &self,
         channel: &ChannelName,
-        heard: Option<Confirmation>,
+        first: u64,
         since: Option<&Since>,
     ) -> Result<StreamPosition, CallError> {
-        let first = self.serving(channel, heard);
         let mut late = None;
         loop {
             match self.process().turn(channel, first, late) {
@@ -242,5 +249,13 @@ impl RedisBroker {
                 }
             }
         }
+    }
+}
+
+/// Whether somebody comes with a position that the channel, at `at`, has not got to.
+fn is_ahead(since: Option<&Since>, at: &Position) -> bool {
+    match since {
+        Some(Since::After(after)) => after.is_comparable(at) && after.offset > at.offset,
+        Some(Since::Newest(_)) | None => false,
     }
 }
