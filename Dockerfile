@@ -8,11 +8,14 @@ WORKDIR /build
 
 # Dependencies first, against empty sources: this layer is built anew only when they change.
 COPY Cargo.toml Cargo.lock build.rs ./
-COPY bench/Cargo.toml bench/
-RUN mkdir -p src bench/src \
-    && touch src/lib.rs \
+COPY bench/lab/Cargo.toml bench/lab/
+COPY bench/wsload/Cargo.toml bench/wsload/
+COPY tests/chaos/Cargo.toml tests/chaos/
+COPY tests/kit/Cargo.toml tests/kit/
+RUN mkdir -p src bench/lab/src bench/wsload/src tests/chaos/src tests/kit/src \
+    && touch src/lib.rs bench/lab/src/lib.rs bench/wsload/src/lib.rs tests/chaos/src/lib.rs \
+        tests/kit/src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \
-    && echo 'fn main() {}' >bench/src/main.rs \
     && cargo build --release --locked --package wsbcast
 
 COPY src src

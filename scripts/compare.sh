@@ -17,7 +17,7 @@
 #   forms       live                                       plain, wsbcast.v1 and event streams
 #   storm       live                                       with and without 15,000 that reconnect
 #
-# Without a name: all of them. Peers take part in the first six. Afterwards `wsload table DIR`
+# Without a name: all of them. Peers take part in the first six. Afterwards `lab table DIR`
 # (the head of DIR/summary.md) has the whole record in one table. Sweeps: scripts/sweep.
 #
 # Environment: ROUNDS (5), SECONDS_EACH (10; storm 20, stall 60), OUT, SERVER_CPUS (0),
@@ -47,7 +47,7 @@ out=${OUT:-bench/runs/$(date -u +%Y-%m-%d-%H%M)-$(uname -n)}
 binaries=${TARGET_DIR#"$PWD"/}/release
 problems=0
 
-cargo build --quiet --locked --release --package wsbcast --package wsload
+cargo build --quiet --locked --release --package wsbcast --package wsload --package lab
 ${CC:-cc} -O3 -march=native -o "$binaries/floor" bench/floor.c
 
 wsbcast="$binaries/wsbcast --listen 127.0.0.1:{port} --notify-interval 0 --log-level warn"
@@ -58,7 +58,7 @@ compare() {
     shift
     say "== $scenario"
     code=0
-    "$binaries/wsload" compare --scenario "$scenario" --out "$out" --rounds "$rounds" \
+    "$binaries/lab" compare --scenario "$scenario" --out "$out" --rounds "$rounds" \
         --server-cpus "$server_cpus" --load-cpus "$load_cpus" \
         --note "$("$binaries/wsbcast" --version)" "$@" || code=$?
     case $code in
@@ -130,6 +130,6 @@ for name in "$@"; do
             ;;
     esac
 done
-"$binaries/wsload" table "$out"
+"$binaries/lab" table "$out"
 say "record: $out"
 exit "$problems"

@@ -1,0 +1,110 @@
+//! The figures of `lab hub`: as JSON for the record, as a table for people.
+//!
+//! A figure is a name, a number and a unit, so that parts differ only in what they measure.
+
+use std::{fmt, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::HubArgs;
+use testkit::machine::Machine;
+
+/// All parts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) wsload: String,
+    pub(super) scenario: HubArgs,
+    pub(super) machine: Machine,
+    pub(super) parts: Vec<Part>,
+}
+
+/// What one process measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) figures: Vec<Figure>,
+}
+
+/// One number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Figure {
+    pub(super) what: String,
+    pub(super) value: f64,
+    pub(super) unit: String,
+}
+
+impl Report {
+    /// Without any part yet.
+    pub(super) fn new(args: &HubArgs, machine: Machine) -> Self {
+        Self {
+            wsload: env!("CARGO_PKG_VERSION").to_owned(),
+            scenario: args.clone(),
+            machine,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Writes it as JSON.
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+impl Part {
+    /// Without any figure yet.
+    pub(super) fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), figures: Vec::new() }
+    }
+
+    /// Adds a figure.
+    pub(super) fn add(&mut self, what: impl Into<String>, value: f64, unit: &str) {
+        self.figures.push(Figure { what: what.into(), value, unit: unit.to_owned() });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cpu, cores, .. } = &self.machine;
+        write!(f, "the hub alone, no sockets; {cpu}, {cores} cores, one in use")?;
+        let figures = self.parts.iter().flat_map(|part| &part.figures);
+        let width = figures.map(|figure| figure.what.chars().count()).max().unwrap_or(0);
+        for part in &self.parts {
+            write!(f, "\n\n{}", part.name)?;
+            for Figure { what, value, unit } in &part.figures {
+                let digits = if *value < 100.0 && value.fract() != 0.0 { 1 } else { 0 };
+                write!(f, "\n  {what:<width$}  {value:>12.digits$} {unit}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The middle one; of an even number the upper of the two.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// The largest.
+pub(super) fn largest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
+}
+
+/// Their mean.
+pub(super) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_does_not_depend_on_the_order() {
+        assert_eq!(median(vec![9.0, 1.0, 5.0]), 5.0);
+        assert_eq!(median(vec![]), 0.0);
+        assert_eq!((largest(&[1.0, 7.0, 2.0]), mean(&[1.0, 7.0, 1.0])), (7.0, 3.0));
+    }
+}

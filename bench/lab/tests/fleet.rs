@@ -1,0 +1,87 @@
+//! `lab fleet` at a small size: one service of two servers, from the first connect to exit 0.
+//!
+//! Needs redis-server, as the server's own tests do. The server is the one of this workspace.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "waiting for another process, with a deadline")]
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use testkit::build::server_beside;
+
+/// `lab fleet`, with the server beside it up to date.
+fn fleet() -> Command {
+    let lab = env!("CARGO_BIN_EXE_lab");
+    let mut command = Command::new(lab);
+    command.arg("fleet").arg("--server-binary").arg(server_beside(lab));
+    command
+}
+
+#[test]
+fn a_broadcast_reaches_the_clients_of_all_servers_and_all_are_closed_with_1012() {
+    let output = fleet()
+        .args(["--clients", "1000", "--per-server", "500", "--connect-rate", "2000"])
+        .args(["--messages", "4", "--drain-over", "2", "--json"])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{error}"));
+    assert_eq!(report["problems"], json!([]), "{report:#}");
+    assert!(output.status.success());
+    assert_eq!((&report["servers"], &report["clients_opened"]), (&json!(2), &json!(1000)));
+    let broadcasts = report["broadcasts"].as_array().unwrap();
+    assert_eq!(broadcasts.len(), 4);
+    assert!(broadcasts.iter().all(|broadcast| broadcast["clients"] == 1000), "{report:#}");
+    assert_eq!(report["closed"], json!({ "1012": 1000 }));
+    assert_eq!(report["drain"]["exits"], json!({ "exit status: 0": 2 }));
+}
+
+#[test]
+fn no_child_outlives_a_conductor_that_is_killed() {
+    let mut conductor = fleet()
+        .args(["--clients", "20", "--per-server", "10", "--messages", "1000", "--json"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let id = conductor.id();
+    let mut children = Vec::new();
+    until("Redis, two servers and two workers run", || {
+        let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        children = list.split_whitespace().map(str::to_owned).collect();
+        children.len() == 5
+    });
+    conductor.kill().unwrap();
+    conductor.wait().unwrap();
+    until("all of them are gone", || children.iter().all(|child| is_gone(child)));
+}
+
+#[test]
+fn a_missing_server_is_an_error_in_words() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(["fleet", "--clients", "1", "--server-binary", "no-such-server"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("no-such-server") && error.contains("--server-binary"), "{error}");
+}
+
+/// Ended, whether or not whoever inherited it has asked how.
+fn is_gone(process: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

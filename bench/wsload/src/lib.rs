@@ -1,0 +1,27 @@
+//! `wsload`: opens WebSocket clients, publishes to them, and checks and times every delivery.
+//!
+//! Every message carries publisher, sequence number and intended time, so holes, repeats,
+//! reordering and latency are facts about each client, not estimates. What is public here is for
+//! the other tools: charts, stamps and the reading of frames, so that a figure means the same in
+//! all of them.
+
+mod args;
+pub mod chart;
+mod clients;
+pub mod command;
+mod dial;
+pub mod event;
+mod form;
+pub mod frame;
+mod html;
+mod inflate;
+mod payload;
+mod publish;
+pub mod report;
+mod run;
+mod scenario;
+mod schedule;
+mod sequence;
+pub mod stamp;
+mod storm;
+pub mod target;

@@ -1,0 +1,273 @@
+//! The sending side: threads that each own one kept-alive connection and one number in stamps.
+//!
+//! Blocking on purpose: a sleeping thread wakes closer to its moment than an epoll timeout in
+//! whole milliseconds, and a closed loop is what a blocking call is. In an open loop the next
+//! free publisher takes the next slot of the schedule; if none is free the slot waits, and its
+//! stamp keeps the intended time.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
+
+use crate::{
+    clients::latencies,
+    payload::Payload,
+    schedule::Schedule,
+    stamp::Stamp,
+    target::{Target, write_channel},
+};
+use testkit::{
+    clock,
+    http::{ANSWER_BYTES_MAX, Answer},
+};
+
+/// For an answer to a publish; then it counts as unconfirmed.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// After a publish that failed, so that a dead server is not hammered.
+const FAILURE_PAUSE: Duration = Duration::from_millis(20);
+/// How long a thread stays for its CPU time to be read after its last message.
+const MEASURED_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Between the conductor and the publishers.
+#[derive(Debug)]
+pub(crate) struct Press {
+    pub(crate) target: Target,
+    pub(crate) run: u32,
+    pub(crate) message_bytes: usize,
+    pub(crate) payload: Payload,
+    /// Live: when each message is due. Burst: only its start and end count.
+    pub(crate) schedule: Schedule,
+    pub(crate) is_open_loop: bool,
+    pub(crate) messages_max: u64,
+    pub(crate) slots: AtomicU64,
+    pub(crate) accepted: AtomicU64,
+    /// The conductor has read the threads' CPU time: they may end.
+    pub(crate) is_measured: AtomicBool,
+}
+
+/// What one publisher did, or all of them.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// Sequence numbers used, per publisher and channel.
+    pub(crate) sent: Vec<u32>,
+    pub(crate) attempted: u64,
+    pub(crate) accepted: u64,
+    /// Status of a refusal (nothing was published), or `connect`.
+    pub(crate) refused: BTreeMap<String, u64>,
+    /// No answer, or 504: clients may have it or not.
+    pub(crate) unconfirmed: u64,
+    /// From the intended to the actual time of sending.
+    pub(crate) lateness_ns: Histogram<u64>,
+    /// From sending to the answer.
+    pub(crate) answers_ns: Histogram<u64>,
+}
+
+impl Published {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            sent: Vec::new(),
+            attempted: 0,
+            accepted: 0,
+            refused: BTreeMap::new(),
+            unconfirmed: 0,
+            lateness_ns: latencies(),
+            answers_ns: latencies(),
+        }
+    }
+
+    /// Adds the next publisher's.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.sent.extend(other.sent);
+        self.attempted += other.attempted;
+        self.accepted += other.accepted;
+        self.unconfirmed += other.unconfirmed;
+        for (word, count) in other.refused {
+            *self.refused.entry(word).or_default() += count;
+        }
+        self.lateness_ns.add(other.lateness_ns).expect("the same bounds in all threads");
+        self.answers_ns.add(other.answers_ns).expect("the same bounds in all threads");
+    }
+}
+
+/// Starts publisher number `publisher`.
+pub(crate) fn start(press: Arc<Press>, publisher: u32) -> Result<JoinHandle<Published>> {
+    Builder::new()
+        .name(format!("publisher-{publisher}"))
+        .spawn(move || Publisher::new(press, publisher).run())
+        .context("a thread for a publisher")
+}
+
+/// How a publish ended.
+enum Ending {
+    Accepted,
+    Refused(String),
+    Unconfirmed,
+}
+
+struct Publisher {
+    press: Arc<Press>,
+    publisher: u32,
+    /// The next number of each channel.
+    sequences: Vec<u32>,
+    connection: Option<TcpStream>,
+    /// Head and body of the request; only the stamp changes.
+    request: Vec<u8>,
+    body_at: usize,
+    answer: Vec<u8>,
+    published: Published,
+}
+
+impl Publisher {
+    fn new(press: Arc<Press>, publisher: u32) -> Self {
+        let mut request = press.target.publish_head.clone().into_bytes();
+        request.extend_from_slice(format!("{}\r\n\r\n", press.message_bytes).as_bytes());
+        let body_at = request.len();
+        request.resize(body_at + press.message_bytes, 0);
+        press.payload.fill(&mut request[body_at..]);
+        let sequences = vec![0; press.target.channels];
+        Self {
+            press,
+            publisher,
+            sequences,
+            connection: None,
+            request,
+            body_at,
+            answer: Vec::new(),
+            published: Published::new(),
+        }
+    }
+
+    fn run(mut self) -> Published {
+        clock::wait_until(self.press.schedule.start_ns);
+        while let Some((slot, intended_ns)) = self.next_moment() {
+            self.publish((slot % self.sequences.len() as u64) as usize, intended_ns);
+        }
+        self.published.sent.extend(&self.sequences);
+        let deadline = clock::now_ns() + clock::as_ns(MEASURED_DEADLINE);
+        while !self.press.is_measured.load(Relaxed) && clock::now_ns() < deadline {
+            clock::pause(Duration::from_millis(2));
+        }
+        self.published
+    }
+
+    /// Waits for the next message's time; its number and that time, none at the end.
+    fn next_moment(&self) -> Option<(u64, u64)> {
+        let schedule = &self.press.schedule;
+        let slot = self.press.slots.fetch_add(1, Relaxed);
+        if slot >= self.press.messages_max {
+            return None;
+        }
+        if self.press.is_open_loop {
+            let due_ns = schedule.due_ns(slot)?;
+            clock::wait_until(due_ns);
+            // Backlogged slots of a server that fell far behind are not sent for ever.
+            let is_hopeless = clock::now_ns() > schedule.end_ns + clock::as_ns(ANSWER_DEADLINE);
+            return (!is_hopeless).then_some((slot, due_ns));
+        }
+        let now = clock::now_ns();
+        (now < schedule.end_ns).then_some((slot, now))
+    }
+
+    fn publish(&mut self, channel: usize, intended_ns: u64) {
+        let stamp = Stamp {
+            run: self.press.run,
+            publisher: self.publisher,
+            sequence: self.sequences[channel],
+            intended_ns,
+        };
+        stamp.encode(&mut self.request[self.body_at..]);
+        write_channel(&mut self.request, self.press.target.publish_digits_at, channel);
+        let sent_ns = clock::now_ns();
+        self.published.attempted += 1;
+        match self.exchange() {
+            Ending::Accepted => {
+                self.sequences[channel] += 1;
+                self.published.accepted += 1;
+                self.press.accepted.fetch_add(1, Relaxed);
+                self.published.lateness_ns.saturating_record(sent_ns - intended_ns);
+                self.published.answers_ns.saturating_record(clock::now_ns() - sent_ns);
+            }
+            // Nobody got it: its number is free for the next message.
+            Ending::Refused(word) => {
+                *self.published.refused.entry(word).or_default() += 1;
+                clock::pause(FAILURE_PAUSE);
+            }
+            Ending::Unconfirmed => {
+                self.sequences[channel] += 1;
+                self.published.unconfirmed += 1;
+                clock::pause(FAILURE_PAUSE);
+            }
+        }
+    }
+
+    fn exchange(&mut self) -> Ending {
+        if self.connection.is_none() {
+            match self.connect() {
+                Ok(connection) => self.connection = Some(connection),
+                Err(_) => return Ending::Refused("connect".to_owned()),
+            }
+        }
+        match self.ask() {
+            Ok(answer) => {
+                if !answer.keeps_alive {
+                    self.connection = None;
+                }
+                match answer.status {
+                    _ if answer.is_success() => Ending::Accepted,
+                    504 => Ending::Unconfirmed,
+                    status => Ending::Refused(status.to_string()),
+                }
+            }
+            Err(_) => {
+                self.connection = None;
+                Ending::Unconfirmed
+            }
+        }
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let address = &self.press.target.publish_address;
+        let connection = TcpStream::connect_timeout(address, ANSWER_DEADLINE)?;
+        connection.set_nodelay(true)?;
+        connection.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        connection.set_write_timeout(Some(ANSWER_DEADLINE))?;
+        Ok(connection)
+    }
+
+    fn ask(&mut self) -> io::Result<Answer> {
+        let connection = self.connection.as_mut().expect("connected by the caller");
+        connection.write_all(&self.request)?;
+        self.answer.clear();
+        let mut piece = [0; 4096];
+        loop {
+            let taken = match connection.read(&mut piece) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(taken) => taken,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.answer.extend_from_slice(&piece[..taken]);
+            if self.answer.len() > 2 * ANSWER_BYTES_MAX {
+                return Err(io::Error::other("an endless answer"));
+            }
+            if let Some(answer) = Answer::parse(&self.answer) {
+                let answer = answer.map_err(io::Error::other)?;
+                if self.answer.len() >= answer.head_bytes + answer.body_bytes {
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+}

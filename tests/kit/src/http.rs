@@ -1,0 +1,133 @@
+//! Answers over HTTP, as far as a tool must understand them: status, length, whether the
+//! connection stays.
+//!
+//! Parsing is pure: bytes in, facts out; bodies are skipped. A chunked answer is understood to end
+//! with the connection. [`ask`] is one request on a connection of its own, with a deadline.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+
+/// One question and its answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+
+/// An answer longer than this is not one of ours.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The head of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Of three digits.
+    pub status: u16,
+    /// Bytes up to the empty line, with it.
+    pub head_bytes: usize,
+    /// Bytes behind it, as far as they are told.
+    pub body_bytes: usize,
+    /// The server reads another request from this connection.
+    pub keeps_alive: bool,
+}
+
+impl Answer {
+    /// The answer that `bytes` start with; none while its head is incomplete.
+    pub fn parse(bytes: &[u8]) -> Option<Result<Self, &'static str>> {
+        let head_bytes = match bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            Some(at) => at + 4,
+            None if bytes.len() > ANSWER_BYTES_MAX => return Some(Err("an endless answer")),
+            None => return None,
+        };
+        let Ok(head) = std::str::from_utf8(&bytes[..head_bytes]) else {
+            return Some(Err("an answer that is not text"));
+        };
+        let status = head
+            .strip_prefix("HTTP/1.1 ")
+            .or_else(|| head.strip_prefix("HTTP/1.0 "))
+            .and_then(|rest| rest.get(..3))
+            .and_then(|digits| digits.parse().ok());
+        let Some(status) = status else { return Some(Err("not an HTTP/1 answer")) };
+        let body_bytes = match header(head, "content-length").map(str::parse::<usize>) {
+            Some(Ok(length)) if length <= ANSWER_BYTES_MAX => Some(length),
+            Some(_) => return Some(Err("a bad Content-Length")),
+            None => None,
+        };
+        let says_close =
+            header(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        Some(Ok(Self {
+            status,
+            head_bytes,
+            body_bytes: body_bytes.unwrap_or(0),
+            keeps_alive: body_bytes.is_some() && !says_close && head.starts_with("HTTP/1.1"),
+        }))
+    }
+
+    /// 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// The value of a header, by its name in any case.
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.split("\r\n").skip(1).find_map(|line| {
+        let (field, value) = line.split_once(':')?;
+        field.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// One HTTP request on a connection of its own.
+pub fn ask(address: SocketAddr, request: &[u8]) -> Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_DEADLINE)?;
+    stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+    stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
+    stream.write_all(request)?;
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        match Answer::parse(&bytes) {
+            Some(Ok(answer)) => return Ok(answer),
+            Some(Err(error)) => bail!("{address}: {error}"),
+            None => {}
+        }
+        match stream.read(&mut buffer)? {
+            0 => bail!("{address} closed without an answer"),
+            taken => bytes.extend_from_slice(&buffer[..taken]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_known_once_its_head_is_whole() {
+        let text = b"HTTP/1.1 202 Accepted\r\ncontent-LENGTH: 5\r\n\r\nhello";
+        let head_bytes = text.len() - 5;
+        for cut in 0..head_bytes {
+            assert_eq!(Answer::parse(&text[..cut]), None, "cut at {cut}");
+        }
+        let expected = Answer { status: 202, head_bytes, body_bytes: 5, keeps_alive: true };
+        assert_eq!(Answer::parse(text), Some(Ok(expected)));
+        assert!(expected.is_success());
+    }
+
+    #[test]
+    fn only_an_answer_of_known_length_keeps_the_connection() {
+        let keeps = |text: &[u8]| Answer::parse(text).unwrap().unwrap().keeps_alive;
+        assert!(keeps(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"));
+        assert!(!keeps(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"));
+        assert!(!keeps(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        assert!(!keeps(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["SSH-2.0\r\n\r\n", "HTTP/1.1 abc\r\n\r\n"] {
+            assert!(Answer::parse(text.as_bytes()).unwrap().is_err());
+        }
+        assert!(Answer::parse(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n").unwrap().is_err());
+        assert!(Answer::parse(&[b'x'; ANSWER_BYTES_MAX + 1]).unwrap().is_err());
+    }
+}
