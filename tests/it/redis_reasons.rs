@@ -143,6 +143,8 @@ fn what_swallows_what_is_published_is_named_too() {
 /// What a terminal obeys, what looks like a line of ours, what is no text, what never ends.
 const EVIL: &[u8] = b"ERR \x1b[2J\x1b]0;owned\x07\r\n2026-01-01T00:00:00Z ERROR forged: line\r\n\
     \x00\x7f\x9b\xff\xfe \xe2\x80\xae\xe2\x80\xa8 end";
+/// Likewise, as far as it is text in a line.
+const EVIL_LINE: &str = "-ERR \x1b[2J\x1b]0;owned\x07 \0\x7f \u{9b}\u{202e}\u{2028} end\r\n";
 
 #[track_caller]
 fn assert_clean(server: &Server) {
@@ -154,9 +156,8 @@ fn assert_clean(server: &Server) {
     assert!(longest < 2_000, "{longest} bytes in a line");
 }
 
-/// A Redis whose answers to one command are errors of its own making; how it is addressed.
-fn refuses(refused: &'static str, evil: &[u8]) -> String {
-    let evil = error(evil);
+/// A Redis that answers one command by `evil`, an error; how it is addressed.
+fn refuses(refused: &'static str, evil: Vec<u8>) -> String {
     let address = answers(move |words| match words {
         [command, ..] if *command == refused => evil.clone(),
         ["SUBSCRIBE", name, ..] => {
@@ -176,12 +177,14 @@ fn refuses(refused: &'static str, evil: &[u8]) -> String {
 #[test]
 fn what_redis_says_in_an_error_is_escaped_in_the_log_whatever_was_asked() {
     let long = [EVIL, &vec![b'\x1b'; 1 << 20]].concat();
+    let errors = [error(EVIL), error(&long), EVIL_LINE.into()];
     let commands =
         ["HELLO", "SELECT", "SCRIPT", "SUBSCRIBE", "PUBLISH", "EVALSHA", "CLUSTER", "SENTINEL"];
     thread::scope(|scope| {
-        for (refused, evil) in commands.into_iter().flat_map(|it| [(it, EVIL), (it, &long)]) {
+        let all = commands.into_iter().flat_map(|it| errors.iter().map(move |evil| (it, evil)));
+        for (refused, evil) in all {
             scope.spawn(move || {
-                let url = refuses(refused, evil);
+                let url = refuses(refused, evil.clone());
                 let args = ["--threads", "1", "--log-level", "debug", "--redis-url", &url];
                 let server = Server::start(&args);
                 server.wait_for_log(&["Redis is out of reach"]);
