@@ -89,6 +89,7 @@ impl<O: Outlet> Hub<O> {
             assert_eq!(entry.busy, waits, "a pass leaves alone who must wait");
         }
         assert!(client.begun().is_none() || client.blocked, "who began a frame is blocked");
+        assert!(client.blocked || !client.takes_turns, "who takes turns waits for one");
         if client.state == State::Over {
             assert!(client.places.as_slice().is_empty(), "nothing more is due");
             assert!(client.outbox.is_none(), "nothing more is due");

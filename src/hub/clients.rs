@@ -151,6 +151,8 @@ pub(super) struct Client<O> {
     pub(super) state: State,
     /// The outlet took less than it was offered; nothing is tried until it is writable.
     pub(super) blocked: bool,
+    /// It is blocked though the outlet is not known to be full: it has had its turn.
+    pub(super) takes_turns: bool,
     /// Stands in the hub's list of outboxes to be flushed with the next pass.
     pub(super) unflushed: bool,
     /// Its logs wait until it is released.
@@ -223,6 +225,7 @@ impl<O> Clients<O> {
             begun: NONE_BEGUN,
             state: State::Open,
             blocked: false,
+            takes_turns: false,
             unflushed: false,
             held: false,
         };

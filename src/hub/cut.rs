@@ -216,15 +216,11 @@ impl<O: Outlet> Hub<O> {
     /// Gets one client to `new_tail` or further: by writing, or by the policy.
     fn catch_up(&mut self, index: u32, log: u32, new_tail: u64, policy: SlowPolicy) {
         self.part_now(index, log);
-        if !self.clients.get(index).blocked {
-            self.flush_client(index);
-            let Some(position) = self.clients.get(index).places.position(log) else { return };
-            if self.cursor(index, position) >= new_tail {
-                return;
-            }
+        self.flush_wholly(index);
+        let Some(position) = self.clients.get(index).places.position(log) else { return };
+        if self.cursor(index, position) >= new_tail {
+            return;
         }
-        let position = self.clients.get(index).places.position(log);
-        let position = position.expect("it was found in this log");
         if self.clients.get(index).begun() == Some(position) && !self.carry(index, position) {
             return self.fail(index, io::ErrorKind::OutOfMemory);
         }

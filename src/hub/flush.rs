@@ -10,13 +10,20 @@ use super::{
     Hub, Key, Outlet, bytelog::ByteLog, clients::State, long::Window, outbox::OUTBOX_SLICES,
     pass::Pass,
 };
-use crate::{hub::Event, limits::WRITE_SLICES_MAX};
+use crate::{
+    hub::Event,
+    limits::{LONG_WINDOW_BYTES_MIN, WRITE_SLICES_MAX},
+};
 
 /// What an outlet did with what it was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     All,
+    /// It is full.
     Less,
+    /// It has had a window of what is written while it is read: others have their turn before it
+    /// is asked again.
+    Window,
     Failed(io::ErrorKind),
 }
 
@@ -30,6 +37,7 @@ pub(super) fn deliver<O: Outlet>(
     tally: &mut Pass,
 ) -> Taken {
     let from = *cursor;
+    let mut had_window = false;
     let taken = loop {
         if *cursor == to {
             break Taken::All;
@@ -37,6 +45,9 @@ pub(super) fn deliver<O: Outlet>(
         let (result, offered) = if let Some(bytes) = log.slice(*cursor, to) {
             (outlet.write_vectored(&[IoSlice::new(bytes)]), bytes.len())
         } else if let Some((start, long)) = log.long_at(*cursor) {
+            if std::mem::replace(&mut had_window, true) {
+                break Taken::Window;
+            }
             let bytes = window.bytes(long, *cursor - start, to - start);
             (outlet.write_vectored(&[IoSlice::new(bytes)]), bytes.len())
         } else {
@@ -128,7 +139,20 @@ impl<O: Outlet> Hub<O> {
         self.relieve_if_tight();
     }
 
-    /// Writes everything that is due to a client, as far as its outlet takes it.
+    /// Writes all that is due to a client until its outlet is full, without turns: before it is
+    /// taken for slow.
+    pub(super) fn flush_wholly(&mut self, index: u32) {
+        let client = self.clients.get(index);
+        if client.blocked && !client.takes_turns {
+            return;
+        }
+        self.flush_client(index);
+        while self.clients.get(index).takes_turns {
+            self.flush_client(index);
+        }
+    }
+
+    /// Writes what is due to a client, as far as its outlet takes it and it has its turn.
     pub(super) fn flush_client(&mut self, index: u32) {
         if self.clients.get(index).state == State::Over {
             return;
@@ -139,6 +163,7 @@ impl<O: Outlet> Hub<O> {
             Taken::All => {
                 self.set_busy(index, self.clients.get(index).held);
                 let client = self.clients.get_mut(index);
+                client.takes_turns = false;
                 if std::mem::take(&mut client.blocked) || client.unflushed {
                     self.events.push(Event::Drained(key));
                 }
@@ -147,7 +172,8 @@ impl<O: Outlet> Hub<O> {
                     self.events.push(Event::CloseSent(key));
                 }
             }
-            Taken::Less => self.block(index),
+            Taken::Less => self.block(index, false),
+            Taken::Window => self.block(index, true),
             Taken::Failed(kind) => self.fail(index, kind),
         }
     }
@@ -235,8 +261,11 @@ impl<O: Outlet> Hub<O> {
         let client = self.clients.get_mut(index);
         let Some(outbox) = client.outbox.as_mut() else { return Taken::All };
         let before = outbox.cost();
-        let mut freed = 0;
+        let (mut freed, mut sent) = (0, 0);
         let taken = loop {
+            if sent >= LONG_WINDOW_BYTES_MIN && outbox.unsent_bytes() > 0 {
+                break Taken::Window;
+            }
             let mut slices = [IoSlice::new(&[]); OUTBOX_SLICES];
             let count = outbox.gather(&self.shares, &mut self.window, &mut slices);
             if count == 0 {
@@ -245,6 +274,7 @@ impl<O: Outlet> Hub<O> {
             let offered = slices[..count].iter().map(|slice| slice.len()).sum();
             match judge(client.outlet.write_vectored(&slices[..count]), offered) {
                 Step::Took(count) => {
+                    sent += count;
                     let advanced = outbox.advance(count, &mut self.shares);
                     outbox.moved_at = self.ticks;
                     self.tally.bytes += advanced.carried as u64;
@@ -269,9 +299,13 @@ impl<O: Outlet> Hub<O> {
         taken
     }
 
-    /// The outlet took less than it was offered: nothing more is tried until it is writable.
-    pub(super) fn block(&mut self, index: u32) {
-        self.clients.get_mut(index).blocked = true;
+    /// There is more than the outlet took, or than it was offered since it `takes_turns`: nothing
+    /// is tried until it is said to be writable. That is said at once of one that is: whoever is
+    /// told looks at it anew.
+    pub(super) fn block(&mut self, index: u32, takes_turns: bool) {
+        let client = self.clients.get_mut(index);
+        client.blocked = true;
+        client.takes_turns = takes_turns;
         self.set_busy(index, true);
         self.events.push(Event::Blocked(self.clients.key(index)));
     }
@@ -283,6 +317,7 @@ impl<O: Outlet> Hub<O> {
         let client = self.clients.get_mut(index);
         client.state = State::Over;
         client.blocked = false;
+        client.takes_turns = false;
         self.events.push(Event::Failed(self.clients.key(index), kind));
     }
 }

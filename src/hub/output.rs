@@ -155,9 +155,7 @@ impl<O: Outlet> Hub<O> {
             return Some(index);
         }
         // It may merely not have been written to.
-        if !self.clients.get(index).blocked {
-            self.flush_client(index);
-        }
+        self.flush_wholly(index);
         if self.unread(key) > self.settings.backlog_bytes {
             self.give_up(index);
         }

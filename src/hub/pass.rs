@@ -143,7 +143,8 @@ impl<O: Outlet> Hub<O> {
                 let source = (&log.bytes, &mut self.window);
                 match deliver(source, outlet, &mut entry.cursor, due, &mut counted, tally) {
                     Taken::All => {}
-                    Taken::Less => self.block_in(index, number),
+                    Taken::Less => self.block_in(index, number, false),
+                    Taken::Window => self.block_in(index, number, true),
                     Taken::Failed(kind) => {
                         self.fail(index, kind);
                         if !self.is_log(number, serial) {
@@ -161,14 +162,14 @@ impl<O: Outlet> Hub<O> {
     }
 
     /// A client has blocked in the log `number`, maybe amid a frame.
-    fn block_in(&mut self, index: u32, number: u32) {
+    fn block_in(&mut self, index: u32, number: u32, takes_turns: bool) {
         let client = self.clients.get_mut(index);
         let position = client.places.position(number).expect("it was found in this log");
         let entry = client.places.as_slice()[position].index as usize;
         let log = &self.logs[number as usize];
         let amid = !log.bytes.is_boundary(log.roster.get(entry).cursor);
         client.set_begun(amid.then_some(position));
-        self.block(index);
+        self.block(index, takes_turns);
     }
 
     /// Everyone was visited: frees what all have, and asks for another pass if it is due.

@@ -199,9 +199,7 @@ impl<O: Outlet> Hub<O> {
             }
             for index in holders {
                 // It may merely not have been written to.
-                if !self.clients.get(index).blocked {
-                    self.flush_client(index);
-                }
+                self.flush_wholly(index);
                 if is_enough(self) {
                     return;
                 }

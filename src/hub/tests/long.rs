@@ -1,6 +1,6 @@
 //! Messages whose forms together are longer than what may be held.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use crate::{
     hub::{
         Budget, Encode, Encoding, Event, Hub, Key, LaidOut, Pieces, SlowPolicy, Source, Unchanged,
     },
-    limits::CARRY_COPY_BYTES_MAX,
+    limits::{CARRY_COPY_BYTES_MAX, LONG_WINDOW_BYTES_MIN},
     position::Position,
     ws::{Kind, frame::data_header},
 };
@@ -49,8 +49,14 @@ fn swollen(encoding: Encoding, payload: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 struct Pieced(Vec<u8>);
 
+thread_local! {
+    /// Pieces so far.
+    static WRITTEN: Cell<usize> = const { Cell::new(0) };
+}
+
 impl Pieces for Pieced {
     fn write(&self, number: usize, into: &mut Vec<u8>) {
+        WRITTEN.set(WRITTEN.get() + 1);
         into.extend_from_slice(self.0.chunks(10_000).nth(number).unwrap());
     }
 }
@@ -90,6 +96,11 @@ fn client(hub: &mut Hub<Pipe>, room: usize, encoding: Encoding) -> (Key, Pipe) {
     (key, pipe)
 }
 
+fn source() -> Source {
+    let position = Position { epoch: "e".into(), offset: 1 };
+    Source::Message(name("a"), position, Encoding::Sse, 0)
+}
+
 #[test]
 fn whoever_reads_at_once_gets_a_message_of_which_all_forms_together_have_no_room() {
     let budget = Arc::new(Budget::new(LIMIT));
@@ -109,7 +120,8 @@ fn whoever_reads_at_once_gets_a_message_of_which_all_forms_together_have_no_room
         let payload = message.0.clone();
         let used = budget.used();
         assert!(used < PAYLOAD_BYTES + PAYLOAD_BYTES / 4, "the payload once for all: {used}");
-        for _ in 0..7 * PAYLOAD_BYTES / 30_000 + 2 {
+        // Of a window three times.
+        for _ in 0..7 * PAYLOAD_BYTES / LONG_WINDOW_BYTES_MIN * 3 + 3 {
             for (hub, clients) in hubs.iter_mut().zip(&clients) {
                 clients.iter().for_each(|(_, (key, pipe))| {
                     pipe.make_room(30_000);
@@ -147,13 +159,16 @@ fn gets_its_end_and_the_close_frame(room: usize) {
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hub = hub(100_000, &budget);
     let (slow, pipe) = client(&mut hub, room, Encoding::V1);
-    let (_, other) = client(&mut hub, usize::MAX, Encoding::V1);
+    let (reader, other) = client(&mut hub, usize::MAX, Encoding::V1);
     let mut expected = Vec::new();
     for _ in 0..3 {
         let mut message = Swelling::new();
         expected.extend(swollen(Encoding::V1, &message.0));
         hub.publish("a", &mut message);
         pass(&mut hub);
+        while hub.is_blocked(reader) {
+            hub.writable(reader);
+        }
     }
     assert!(events(&mut hub).contains(&Event::Slow(slow)), "it is more than two behind");
     let held = hub.held_bytes();
@@ -179,8 +194,7 @@ fn a_long_message_of_a_history_is_written_while_it_is_read_among_what_else_a_cli
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hub = hub(LIMIT, &budget);
     let payload = payload();
-    let position = Position { epoch: "e".into(), offset: 1 };
-    let source = Source::Message(name("a"), position, Encoding::Sse, 0);
+    let source = source();
     let clients: Vec<_> = (0..5).map(|_| client(&mut hub, 50_000, Encoding::Sse)).collect();
     for &(key, _) in &clients {
         hub.queue(key, &[&frame(0x1, b"before")]);
@@ -202,4 +216,46 @@ fn a_long_message_of_a_history_is_written_while_it_is_read_among_what_else_a_cli
     }
     pass(&mut hub);
     assert!(events(&mut hub).iter().all(|it| matches!(it, Event::Blocked(_) | Event::Drained(_))));
+}
+
+/// Of one client that takes whatever it is offered, a form of 96 MiB kept a shard for a second and
+/// a half, in which nobody else was served; and each client had it written anew.
+#[test]
+fn those_who_take_all_of_a_long_form_get_it_in_turns_and_it_is_written_once_for_them() {
+    let mut message = Swelling::new();
+    let form = swollen(Encoding::Sse, &message.0);
+    let turn = LONG_WINDOW_BYTES_MIN + 10_000;
+    for is_live in [true, false] {
+        let mut hub = hub(LIMIT, &Arc::new(Budget::new(LIMIT)));
+        let clients = [(); 3].map(|()| client(&mut hub, usize::MAX, Encoding::Sse));
+        let (source, payload) = (source(), message.0.clone());
+        WRITTEN.set(0);
+        if is_live {
+            hub.publish("a", &mut message);
+        } else {
+            let laid_out = || laid_out(Encoding::Sse, &payload);
+            clients.iter().for_each(|(key, _)| hub.queue_long(*key, source.clone(), laid_out));
+        }
+        // Stopped after each client.
+        while hub.pass(&mut || false).more {}
+        let mut before = [0; 3];
+        loop {
+            hub.check();
+            let after = clients.each_ref().map(|(_, pipe)| pipe.0.borrow().received.len());
+            for (before, after) in before.iter().zip(after) {
+                assert!((1..=turn).contains(&(after - before)), "a turn: {before} to {after}");
+            }
+            if !clients.iter().any(|(key, _)| hub.is_blocked(*key)) {
+                break;
+            }
+            before = after;
+            let told = events(&mut hub);
+            for (key, _) in clients.iter().filter(|(key, _)| hub.is_blocked(*key)) {
+                assert!(told.contains(&Event::Blocked(*key)), "it is asked again");
+            }
+            clients.iter().for_each(|(key, _)| hub.writable(*key));
+        }
+        assert!(clients.iter().all(|(_, pipe)| pipe.0.borrow().received == form));
+        assert_eq!(WRITTEN.get(), form.len().div_ceil(10_000), "each piece once");
+    }
 }
