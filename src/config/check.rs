@@ -241,7 +241,9 @@ fn notify(checker: &mut Checker, typed: &args::Messages, bytes_max: usize) -> No
     // The time that follows the text takes no more than this.
     const TIME_BYTES_MAX: usize = 64;
     let text = typed.notify_text.clone();
-    checker.text_fits("notify-text", &text, bytes_max.saturating_sub(TIME_BYTES_MAX));
+    if !interval.is_zero() {
+        checker.text_fits("notify-text", &text, bytes_max.saturating_sub(TIME_BYTES_MAX));
+    }
     Notify { interval: (!interval.is_zero()).then_some(interval), text }
 }
 

@@ -360,3 +360,11 @@ fn a_variable_that_is_no_text_is_one_more_bad_value() {
     let Err(Stop::BadValues(BadValues(found))) = result else { panic!("accepted") };
     assert_eq!((found.len(), found[0].option.as_str()), (1, "greeting"));
 }
+
+#[test]
+fn the_text_of_notices_need_not_fit_where_there_are_none() {
+    let small = ["--max-broadcast-size", "64"];
+    assert_eq!(bad(&small, &[])[0].option, "notify-text");
+    let off = [&small[..], &["--notify-interval", "0"]].concat();
+    assert_eq!(good(&off, &[]).max_broadcast_bytes, 64);
+}
