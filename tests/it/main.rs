@@ -31,6 +31,7 @@ mod ops;
 mod pages;
 mod places;
 mod principals;
+mod proxies;
 mod redis;
 mod redis_far;
 mod redis_loss;

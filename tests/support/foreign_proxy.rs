@@ -29,6 +29,17 @@ impl Proxy {
     /// nginx with `proxy_pass` and these further lines.
     #[track_caller]
     pub(crate) fn nginx(upstream: SocketAddr, lines: &str) -> Self {
+        Self::nginx_with(|addr| {
+            format!(
+                "server {{ listen {addr}; location / {{\n\
+                 proxy_pass http://{upstream};\n{lines}\n}} }}"
+            )
+        })
+    }
+
+    /// nginx with what stands in its `http` part, made of the address where it is to listen.
+    #[track_caller]
+    pub(crate) fn nginx_with(http: impl Fn(SocketAddr) -> String) -> Self {
         Self::start("nginx", |addr, folder| {
             let folder = folder.display();
             let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -37,9 +48,8 @@ impl Proxy {
             format!(
                 "daemon off; master_process off; pid {folder}/pid; error_log stderr;\n\
                  events {{}}\n\
-                 http {{ access_log off; {temporary}\n\
-                 server {{ listen {addr}; location / {{\n\
-                 proxy_pass http://{upstream};\n{lines}\n}} }} }}\n"
+                 http {{ access_log off; {temporary}\n{}\n}}\n",
+                http(addr)
             )
         })
     }
@@ -55,8 +65,13 @@ impl Proxy {
         })
     }
 
+    /// `program` (`nginx` or `haproxy`) with what is made of the address where it is to listen and
+    /// of a folder of its own.
     #[track_caller]
-    fn start(program: &str, configuration: impl Fn(SocketAddr, &Path) -> String) -> Self {
+    pub(crate) fn start(
+        program: &str,
+        configuration: impl Fn(SocketAddr, &Path) -> String,
+    ) -> Self {
         let folder = TempDir::new().expect("a folder can be made");
         chown(folder.path(), Some(PROXY_USER), Some(PROXY_USER)).expect("this test runs as root");
         let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
