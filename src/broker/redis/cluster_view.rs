@@ -7,10 +7,8 @@
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use fred::prelude::Server;
-use tokio::task::spawn_local;
 
 use super::{
-    Task,
     commands::{
         command_connection::CommandConnection,
         command_order::CommandOrder,
@@ -19,6 +17,7 @@ use super::{
     },
     discovery::slot_map::SlotMap,
     pubsub::sharded::ShardedSubscribers,
+    task::Task,
 };
 
 /// Keeps the view.
@@ -83,14 +82,13 @@ impl ClusterView {
         });
         for server in masters {
             connections.entry(server.clone()).or_insert_with(|| {
-                let pool = 0..self.link.process().pool;
+                let pool = 0..self.link.process().settings.pool;
                 let (connections, mut tasks): (Vec<_>, Vec<_>) =
                     pool.map(|_| self.open_connection(server, is_first)).unzip();
                 if self.link.has_clients() {
                     let connection =
                         Rc::new(CommandConnection::for_questions(connections[0].clone()));
-                    tasks
-                        .push((None, Task(spawn_local(connection.clone().run(self.link.clone())))));
+                    tasks.push((None, Task::spawn(connection.clone().run(self.link.clone()))));
                     questions.insert(server.clone(), connection);
                 }
                 self.tasks.insert(server.clone(), tasks);
@@ -111,7 +109,7 @@ impl ClusterView {
         }
         let connection =
             Rc::new(CommandConnection::to_node(server.clone(), part, self.link.shared.clone()));
-        let task = Task(spawn_local(connection.clone().run(self.link.clone())));
+        let task = Task::spawn(connection.clone().run(self.link.clone()));
         (connection, (Some(part), task))
     }
 }

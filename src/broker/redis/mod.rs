@@ -29,8 +29,10 @@ mod publish;
 mod pubsub;
 mod raw;
 mod recovery;
+mod settings;
 #[cfg(test)]
 mod sim;
+mod task;
 mod watch;
 
 use std::{
@@ -41,10 +43,7 @@ use std::{
 };
 
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use tokio::{
-    sync::Notify,
-    task::{JoinHandle, spawn_local},
-};
+use tokio::sync::Notify;
 
 pub(super) use self::process::Process;
 use self::{
@@ -55,8 +54,9 @@ use self::{
     pubsub::{
         shard_subscriptions::ShardSubscriptions,
         source::{SharedListener, SubscriptionSource},
-        subscriber::Confirmation,
+        subscriptions::Confirmation,
     },
+    task::Task,
 };
 use super::{
     Broker, Message, PeriodicSlot, Place, Position, Publication, PublishError, Reach, Receipt,
@@ -89,22 +89,12 @@ pub(super) struct RedisBroker {
     answered: Notify,
 }
 
-/// A task that ends with its handle.
-#[derive(Debug)]
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl RedisBroker {
     /// Starts the handle's tasks on the calling thread.
     pub(super) fn start(shared: Arc<Shared>, place: Place) -> Self {
         let link = Rc::new(Link::new(shared, place));
         let mut sending: Vec<Task> = (link.connections.iter().chain(&link.questions))
-            .map(|connection| Task(spawn_local(connection.clone().run(link.clone()))))
+            .map(|connection| Task::spawn(connection.clone().run(link.clone())))
             .collect();
         let mut receiving = Vec::new();
         let subscriptions = match place {
@@ -128,14 +118,14 @@ impl RedisBroker {
         if link.routes.is_some() {
             let sharded = subscriptions.as_ref().and_then(|subscriptions| subscriptions.sharded());
             let view = ClusterView::new(link.clone(), sharded);
-            sending.push(Task(spawn_local(view.run())));
+            sending.push(Task::spawn(view.run()));
             if place == Place::Control {
-                sending.push(Task(spawn_local(slot_map_refresh::run(link.clone()))));
+                sending.push(Task::spawn(slot_map_refresh::run(link.clone())));
             }
         }
         if matches!(place, Place::Control) {
             sending.extend(sentinel::follow(&link.shared));
-            sending.push(Task(spawn_local(watch::run(link.clone()))));
+            sending.push(Task::spawn(watch::run(link.clone())));
         }
         Self {
             link,
@@ -184,10 +174,8 @@ impl RedisBroker {
 /// Ends tasks, and waits until they and their connections are gone.
 async fn end(tasks: &RefCell<Vec<Task>>) {
     let tasks = std::mem::take(&mut *tasks.borrow_mut());
-    for mut task in tasks {
-        task.0.abort();
-        // Cancelled, as it should be.
-        let _ = (&mut task.0).await;
+    for task in tasks {
+        task.end().await;
     }
 }
 

@@ -7,7 +7,10 @@
 
 use super::{
     RedisBroker,
-    protocol::replies::{self, Claim},
+    protocol::{
+        arguments,
+        replies::{self, Claim},
+    },
     publish::Outcome,
 };
 use crate::{
@@ -54,13 +57,19 @@ impl RedisBroker {
 
     async fn claim(&self, slot: &PeriodicSlot, number: u64) -> Outcome<Claim> {
         let process = self.process();
-        let names = &process.names;
+        let names = &process.settings.names;
         let mut keys = names.keys(&slot.channel);
         keys.push(names.slot(&slot.channel, slot.interval_ms));
-        let mut args = process.stamp_args(Principal::Api, &slot.channel, Kind::Text, &slot.data);
+        let mut args = arguments::stamp(
+            &process.settings.history,
+            Principal::Api,
+            names.channel(&slot.channel),
+            Kind::Text,
+            &slot.data,
+        );
         args.push(slot.interval_ms.max(1).to_string().into());
         args.push(number.to_string().into());
-        let script = &process.scripts.publish_once;
+        let script = &process.settings.scripts.publish_once;
         let asked_ms = unix_ms();
         let is_sent = |(claim, _): &(Claim, u64)| matches!(claim, Claim::Sent(_));
         match self.run(script, &slot.channel, (keys, args), replies::claim, is_sent).await {

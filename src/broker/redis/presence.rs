@@ -7,7 +7,7 @@
 
 use tokio::time::timeout;
 
-use super::{RedisBroker, commands::router::Way, process::millis};
+use super::{RedisBroker, commands::router::Way, protocol::arguments::millis};
 use crate::{
     channel::ChannelName,
     limits::{PRESENCE_TTL, PUBLISH_CONFIRM_DEADLINE},
@@ -18,12 +18,13 @@ impl RedisBroker {
         let process = self.process();
         // Any channel's place in a cluster would do, as long as it is the same for all.
         let channel = ChannelName::default_channel();
-        let keys = vec![process.names.presence(&channel)];
-        let mut args = vec![process.names.process().into()];
+        let keys = vec![process.settings.names.presence(&channel)];
+        let mut args = vec![process.settings.names.process().into()];
         if takes_clients {
             args.push(millis(PRESENCE_TTL));
         }
-        let asked = self.link.call(&channel, Way::Among, &process.scripts.presence, keys, args);
+        let asked =
+            self.link.call(&channel, Way::Among, &process.settings.scripts.presence, keys, args);
         match timeout(PUBLISH_CONFIRM_DEADLINE, asked).await {
             Ok(Ok(answer)) => answer.as_u64() == Some(1),
             Ok(Err(_)) | Err(_) => false,

@@ -7,17 +7,13 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use fred::{
-    prelude::{Config, Server},
-    types::Value,
-};
+use fred::{prelude::Server, types::Value};
 use tokio::sync::watch;
 
 use super::{
-    commands::{command_connection::CallError, connectivity::Link, router::Way},
+    commands::{call_error::CallError, connectivity::Link, router::Way},
     discovery::{
         homes::{self, Homes, NodeId, Reached},
         primary::CurrentPrimary,
@@ -25,19 +21,15 @@ use super::{
         whereabouts::{Era, Whereabouts},
     },
     local::bookkeeping::Bookkeeping,
-    net::{
-        connection::{Connection, ConnectionError, refusal},
-        frames::Bounds,
-        target,
-    },
+    net::connection::{Connection, ConnectionError, refusal},
     protocol::{
+        arguments::millis,
         envelope,
-        names::Names,
         replies::{self, Ended, StreamPosition},
-        scripts::Scripts,
     },
     pubsub::shared::SharedSubscriber,
     recovery::{allowance::Allowance, era, position_query::PositionQueries},
+    settings::ProcessSettings,
 };
 use crate::{
     broker::{
@@ -48,10 +40,7 @@ use crate::{
     },
     channel::ChannelName,
     clock::{self, Millis},
-    limits::{
-        HISTORY_CHANNELS_MAX, REDIS_ELEMENTS_PER_MESSAGE, REDIS_META_TTL, REPLAY_PIECE_BYTES,
-        RETIRED_EPOCHS_MAX,
-    },
+    limits::{HISTORY_CHANNELS_MAX, REDIS_META_TTL, REPLAY_PIECE_BYTES, RETIRED_EPOCHS_MAX},
     position::{Position, is_same_epoch},
     telemetry::seldom,
 };
@@ -60,12 +49,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::broker) struct Process {
     pub(super) started: Millis,
-    pub(super) config: Config,
-    pub(super) pool: usize,
-    pub(super) names: Names,
-    pub(super) scripts: Scripts,
-    pub(super) raw_channel: Option<String>,
-    pub(super) max_broadcast_bytes: usize,
+    pub(super) settings: ProcessSettings,
     pub(super) sinks: Vec<Arc<dyn Sink>>,
     /// Where the first shard subscribes for all.
     pub(super) shared_subscriber: Option<Arc<SharedSubscriber>>,
@@ -78,7 +62,6 @@ pub(in crate::broker) struct Process {
     /// Of the cluster, if Redis is one.
     pub(super) hints: Option<Arc<TopologyHints>>,
     pub(super) local: Fanout<Bookkeeping>,
-    pub(super) history: HistorySettings,
     pub(super) era: era::Era,
     memory: Mutex<Memory>,
 }
@@ -102,46 +85,26 @@ impl Process {
         history: HistorySettings,
         sinks: Vec<Arc<dyn Sink>>,
     ) -> Result<Self, InvalidSettings> {
-        let config = target::parse(&settings.url)?;
-        if settings.prefix.is_empty() || settings.prefix.contains(['{', '}']) {
-            return Err(InvalidSettings::Prefix);
-        }
-        let raw_channel = settings.raw_channel.filter(|name| !name.is_empty());
-        let database = config.database.unwrap_or_default();
-        let names = Names::new(settings.prefix.clone(), database, epoch::random());
-        if raw_channel.as_ref().is_some_and(|raw| names.may_be_ours(raw)) {
-            return Err(InvalidSettings::RawChannel(settings.prefix));
-        }
-        if let Some(raw) = raw_channel.as_deref().filter(|_| database > 0) {
-            seldom!(
-                info,
-                "the raw channel is heard in every database: give it a name of its own",
-                raw,
-                database
-            );
-        }
-        let shared_subscriber = match settings.subscribers {
+        let subscribers = settings.subscribers;
+        let keys_bytes_max = settings.keys_bytes_max;
+        let settings = ProcessSettings::new(settings, history)?;
+        let is_cluster = settings.config.server.is_clustered();
+        let shared_subscriber = match subscribers {
             // In a cluster each shard has its connections to the masters.
-            _ if config.server.is_clustered() => None,
+            _ if is_cluster => None,
             Subscribers::PerShard => None,
             Subscribers::PerProcess => Some(Arc::new(SharedSubscriber::new(sinks.clone()))),
         };
         Ok(Self {
             started: clock::now(),
-            scripts: Scripts::new(config.server.is_clustered()),
-            hints: config.server.is_clustered().then(Arc::default),
-            config,
-            pool: settings.pool.max(1),
-            names,
-            raw_channel,
-            max_broadcast_bytes: settings.max_broadcast_bytes,
-            local: Fanout::new(sinks.clone(), Bookkeeping::new(history, settings.keys_bytes_max)),
+            hints: is_cluster.then(Arc::default),
+            settings,
+            local: Fanout::new(sinks.clone(), Bookkeeping::new(history, keys_bytes_max)),
             sinks,
             shared_subscriber,
             primary: CurrentPrimary::new(),
             whereabouts: Whereabouts::new(),
             homes: Homes::default(),
-            history,
             era: era::Era::new(),
             memory: Mutex::new(Memory {
                 histories: Histories::new(history, HISTORY_CHANNELS_MAX),
@@ -151,14 +114,6 @@ impl Process {
                 shards: HashMap::new(),
             }),
         })
-    }
-
-    /// How much an answer to a command may be: a channel's history, for one.
-    pub(super) fn bounds(&self) -> Bounds {
-        let Bounds { bytes, elements } = Bounds::default();
-        let history = REDIS_ELEMENTS_PER_MESSAGE * self.history.messages_max;
-        let bytes_max = self.history.bytes_max.saturating_add(self.max_broadcast_bytes);
-        Bounds { bytes: bytes.saturating_add(bytes_max), elements: elements + history }
     }
 
     /// Where what the subscriber of `shard` hears goes.
@@ -185,7 +140,7 @@ impl Process {
         &self,
         server: &Server,
     ) -> Result<(Connection, Option<NodeId>), ConnectionError> {
-        let mut connection = Connection::open(&self.config, server).await?;
+        let mut connection = Connection::open(&self.settings.config, server).await?;
         if self.hints.is_none() {
             return Ok((connection, None));
         }
@@ -229,9 +184,10 @@ impl Process {
         link: &Link,
         channel: &ChannelName,
     ) -> Result<StreamPosition, CallError> {
-        let keys = self.names.keys(channel);
-        let answer =
-            link.call(channel, Way::Beside, &self.scripts.position, keys, Vec::new()).await?;
+        let keys = self.settings.names.keys(channel);
+        let answer = link
+            .call(channel, Way::Beside, &self.settings.scripts.position, keys, Vec::new())
+            .await?;
         match replies::stream_position_and_history(answer).map_err(CallError::InDoubt)? {
             Some((stream_position, _)) => Ok(stream_position),
             None => Ok(self.empty(link).await),
@@ -260,8 +216,9 @@ impl Process {
             RETIRED_EPOCHS_MAX.to_string().into(),
             heard.into(),
         ];
-        let keys = self.names.keys(channel);
-        let answer = link.call(channel, Way::Among, &self.scripts.rotate, keys, args).await?;
+        let keys = self.settings.names.keys(channel);
+        let answer =
+            link.call(channel, Way::Among, &self.settings.scripts.rotate, keys, args).await?;
         replies::stream_position(answer).map_err(CallError::InDoubt)
     }
 
@@ -345,9 +302,4 @@ impl Process {
             memory.histories.forget(channel);
         }
     }
-}
-
-/// A duration as the scripts take it.
-pub(super) fn millis(duration: Duration) -> Value {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).into()
 }

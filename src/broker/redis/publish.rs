@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 
-use bytes::Bytes;
 use fred::{
     error::{Error, ErrorKind},
     types::Value,
@@ -13,30 +12,26 @@ use fred::{
 
 use super::{
     RedisBroker,
-    commands::{command_connection::CallError, router::Way},
+    commands::{call_error::CallError, router::Way},
     local::bookkeeping::{Apart, Charged, Full},
-    process::{Process, millis},
+    process::Process,
     protocol::{
-        envelope,
+        arguments::{self, millis},
         replies::{self, PublishReply},
         scripts::Script,
     },
 };
 use crate::{
-    broker::{
-        Message, OnLoss, Principal, Publication, PublishError, Reach, Receipt, epoch,
-        idempotency::Id,
-    },
+    broker::{Message, OnLoss, Publication, PublishError, Reach, Receipt, idempotency::Id},
     channel::ChannelName,
     clock::{self, Millis},
     limits::{
         FIRST_REACH_LOOK_PAUSE, FIRST_REACH_PATIENCE, IDEMPOTENCY_TTL, LOSS_PATIENCE,
         PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX,
-        REDIS_META_TTL, REDIS_SETTLE, TAKEOVER_LOOK_PAUSE,
+        REDIS_SETTLE, TAKEOVER_LOOK_PAUSE,
     },
     metrics::BrokerRefusal,
     telemetry::seldom,
-    ws::Kind,
 };
 
 /// What became of a command to Redis.
@@ -124,16 +119,28 @@ impl RedisBroker {
     ) -> Outcome<PublishReply> {
         let process = self.process();
         let Message { channel, kind, data, .. } = message;
-        let mut keys = process.names.keys(channel);
-        let mut args = process.stamp_args(message.who, channel, *kind, data);
+        let mut keys = process.settings.names.keys(channel);
+        let mut args = arguments::stamp(
+            &process.settings.history,
+            message.who,
+            process.settings.names.channel(channel),
+            *kind,
+            data,
+        );
         args.push(full.words().into());
         if let Some(id) = id {
-            keys.push(process.names.idempotency(id));
+            keys.push(process.settings.names.idempotency(id));
             args.push(millis(IDEMPOTENCY_TTL));
         }
         let is_new = |stamp: &PublishReply| matches!(stamp, PublishReply::New { .. });
-        self.run(&process.scripts.publish, channel, (keys, args), replies::publish_reply, is_new)
-            .await
+        self.run(
+            &process.settings.scripts.publish,
+            channel,
+            (keys, args),
+            replies::publish_reply,
+            is_new,
+        )
+        .await
     }
 
     /// Runs `script` in Redis if it is within reach; settled within
@@ -241,45 +248,6 @@ impl Process {
     /// Whether Redis was never reached, and the process has not been there for long either.
     fn is_new(&self, reach: Reach, now: Millis) -> bool {
         reach == Reach::NeverReached && now - self.started < FIRST_REACH_PATIENCE
-    }
-
-    /// What the stamping part of both scripts takes.
-    pub(super) fn stamp_args(
-        &self,
-        who: Principal,
-        channel: &ChannelName,
-        kind: Kind,
-        data: &Bytes,
-    ) -> Vec<Value> {
-        self.stamp_args_on(who, self.names.channel(channel), kind, data)
-    }
-
-    /// The same, wherever it is published.
-    pub(super) fn stamp_args_on(
-        &self,
-        who: Principal,
-        channel: String,
-        kind: Kind,
-        data: &Bytes,
-    ) -> Vec<Value> {
-        let history = &self.history;
-        let letter = match who {
-            Principal::Api => "0",
-            Principal::Anonymous => "1",
-        };
-        let kept = if history.is_on() { history.messages_max } else { 0 };
-        vec![
-            channel.into(),
-            envelope::letter(kind).into(),
-            data.clone().into(),
-            epoch::random().into(),
-            millis(REDIS_META_TTL),
-            envelope::nonce().to_string().into(),
-            kept.to_string().into(),
-            millis(history.ttl),
-            history.bytes_max.to_string().into(),
-            letter.into(),
-        ]
     }
 }
 

@@ -182,7 +182,8 @@ impl World {
     async fn deliver(&mut self, shard: usize) -> bool {
         let Some(payload) = self.redis.take(shard) else { return false };
         let before = self.redis.turn_begins();
-        let (name, channel) = (self.process(shard).names.channel(&self.channel), &self.channel);
+        let (name, channel) =
+            (self.process(shard).settings.names.channel(&self.channel), &self.channel);
         let subscriber = &self.shards[shard].subscriber;
         let health = self.shards[shard].shared.health_ref();
         let counts = || (health.foreign.get(), health.duplicates.get());

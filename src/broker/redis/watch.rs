@@ -21,13 +21,17 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     commands::{
-        command_connection::{By, CallError, CommandConnection},
-        connectivity::{Link, NO_BEAT},
+        call_error::CallError,
+        command_connection::{By, CommandConnection},
+        connectivity::Link,
         router::{Routes, Way},
     },
     discovery::slot_map::slot_of,
     net::connection::{Connection, ConnectionError},
-    protocol::{refusal, replies},
+    protocol::{
+        arguments::{self, NO_BEAT},
+        refusal, replies,
+    },
 };
 use crate::{
     broker::refusing::Subject,
@@ -112,11 +116,26 @@ impl Watch {
         tokio::join!(channels, servers);
     }
 
+    fn trial(&self, tag: &str, meant: Option<&ChannelName>) -> (Vec<String>, Vec<Value>) {
+        let settings = &self.0.process().settings;
+        arguments::trial(&settings.names, &settings.history, tag, meant)
+    }
+
+    /// A trial with no channel, as a command.
+    fn trial_words(&self, tag: &str) -> Vec<String> {
+        let (keys, args) = self.trial(tag, None);
+        let script = &self.0.process().settings.scripts.trial;
+        let head = ["EVAL".to_owned(), script.source.clone(), keys.len().to_string()];
+        let args = args.into_iter().map(|arg| arg.into_string().unwrap_or_default());
+        head.into_iter().chain(keys).chain(args).collect()
+    }
+
     async fn try_channel(&self, suspect: Subject) {
         let Subject::Channel(channel) = &suspect else { return };
         let process = self.0.process();
-        let (keys, args) = process.trial(channel.as_str(), Some(channel));
-        let answer = self.0.call(channel, Way::Among, &process.scripts.trial, keys, args).await;
+        let (keys, args) = self.trial(channel.as_str(), Some(channel));
+        let answer =
+            self.0.call(channel, Way::Among, &process.settings.scripts.trial, keys, args).await;
         let answer = answer.and_then(read);
         self.heard(suspect, answer, |_| true);
     }
@@ -125,8 +144,8 @@ impl Watch {
     async fn try_server(&self, name: &str, connection: &CommandConnection) -> Option<bool> {
         let process = self.0.process();
         let subject = Subject::Server(connection.server()?.to_string());
-        let (keys, args) = process.trial(name, None);
-        let script = &process.scripts.trial;
+        let (keys, args) = self.trial(name, None);
+        let script = &process.settings.scripts.trial;
         let answer = match connection.eval(By::Sha1, script, &keys, &args, || {}).await {
             Err(CallError::NoScript) => {
                 connection.eval(By::Source, script, &keys, &args, || {}).await
@@ -224,12 +243,12 @@ impl Watch {
     async fn look(&self) -> Result<(), ConnectionError> {
         let process = self.0.process();
         let era = process.whereabouts.era();
-        let server = match &process.config.server {
+        let server = match &process.settings.config.server {
             ServerConfig::Centralized { server } => Some(server.clone()),
             _ => process.primary.master(),
         };
         let Some(server) = server else { return Ok(()) };
-        let mut there = Connection::open(&process.config, &server).await?;
+        let mut there = Connection::open(&process.settings.config, &server).await?;
         if self.takes_more(&mut there).await? {
             process.move_on(era, "a server by its name takes what ours refuses");
         } else if self.is_elsewhere(&mut there).await? {
@@ -250,7 +269,7 @@ impl Watch {
         if !is_doubted && !is_refused {
             return Ok(false);
         }
-        let words = self.0.process().trial_words(NOBODYS);
+        let words = self.trial_words(NOBODYS);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let answer = there.ask(&words).await?;
         if !matches!(answer, BytesFrame::Array { .. }) {
@@ -294,7 +313,7 @@ impl Watch {
     ) -> Result<Vec<usize>, ConnectionError> {
         let mut missed = Vec::new();
         for &shard in shards {
-            let channel = self.0.process().names.heartbeat(shard);
+            let channel = self.0.process().settings.names.heartbeat(shard);
             let answer = there.ask(&["PUBLISH", &channel, NO_BEAT]).await?;
             let is_unheard = matches!(answer, BytesFrame::Number { data: 0, .. });
             if is_unheard && self.0.shared.health_ref().is_whole(shard) {

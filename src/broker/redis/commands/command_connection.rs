@@ -26,16 +26,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub(crate) use self::calls::{By, CallError};
+pub(crate) use self::calls::By;
 use self::opening::{Client, ConnectionTask};
-use super::connectivity::{Link, NO_BEAT, Part};
+use super::connectivity::{Link, Part};
 use crate::{
     broker::{
         Shared,
         redis::{
             discovery::{homes::NodeId, whereabouts::Era},
             net::connection_error::{ConnectionError, told},
-            protocol::{refusal, replies::is_refusal},
+            protocol::{arguments::NO_BEAT, refusal, replies::is_refusal},
         },
     },
     clock::{self, Millis},
@@ -233,7 +233,7 @@ impl CommandConnection {
                 }
             },
             (Role::Beats(_), Some(routes)) => routes.living().await,
-            (Role::Beats(_), None) => match &link.process().config.server {
+            (Role::Beats(_), None) => match &link.process().settings.config.server {
                 ServerConfig::Centralized { server } => server.clone(),
                 _ => link.process().primary.known().await,
             },

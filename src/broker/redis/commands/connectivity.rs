@@ -17,14 +17,17 @@ use fred::error::Error;
 use fred::types::Value;
 
 #[cfg(test)]
-use super::command_connection::CallError;
+use super::call_error::CallError;
 use super::{command_connection::CommandConnection, command_order::CommandOrder, router::Routes};
 #[cfg(test)]
 use crate::broker::redis::protocol::scripts::Script;
 use crate::{
     broker::{
         Place, Reach, Shared,
-        redis::{Process, protocol::refusal},
+        redis::{
+            Process,
+            protocol::{arguments::NO_BEAT, refusal},
+        },
         refusing::Subject,
     },
     channel::ChannelName,
@@ -46,9 +49,6 @@ impl Part {
     /// The rest is numbered from here.
     const NUMBERED: usize = 2;
 }
-
-/// What a heartbeat says that only is to be heard by somebody.
-pub(crate) const NO_BEAT: &str = "-";
 
 /// The parts of one handle that know of each other.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Link {
         let hints = shared.redis().hints.clone();
         let is_cluster = hints.is_some();
         // In a cluster only heartbeats go through them.
-        let pool = if is_cluster { 1 } else { shared.redis().pool };
+        let pool = if is_cluster { 1 } else { shared.redis().settings.pool };
         let orders = if is_cluster { CLUSTER_COMMAND_ORDERS } else { pool };
         let shard = match place {
             Place::Shard(shard) => Some(shard),
@@ -106,9 +106,9 @@ impl Link {
             orders: (0..orders).map(|_| CommandOrder::default()).collect(),
             hasher: RandomState::new(),
             beat_channel: match subscriber {
-                Some(shard) => Some(shared.redis().names.heartbeat(shard)),
+                Some(shard) => Some(shared.redis().settings.names.heartbeat(shard)),
                 // In a cluster it is on another server, as likely as not.
-                None => (!is_cluster).then(|| shared.redis().names.heartbeat(0)),
+                None => (!is_cluster).then(|| shared.redis().settings.names.heartbeat(0)),
             },
             has_subscriber: subscriber.is_some(),
             heard_at: Cell::default(),

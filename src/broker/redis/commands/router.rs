@@ -17,7 +17,8 @@ use fred::{error::Error, prelude::Server, types::Value};
 use tokio::{sync::Notify, time::sleep};
 
 use super::{
-    command_connection::{By, CallError, CommandConnection},
+    call_error::CallError,
+    command_connection::{By, CommandConnection},
     command_order::Permit,
     connectivity::Link,
 };
@@ -106,7 +107,7 @@ impl Link {
         let Some(routes) = &self.routes else {
             return self.connections.get(self.pick(channel, self.connections.len())).cloned();
         };
-        let name = self.process().names.channel(channel);
+        let name = self.process().settings.names.channel(channel);
         let owner = self.owner(&name)?;
         let connections = routes.connections.borrow();
         let connections = connections.get(&owner)?;
@@ -117,7 +118,7 @@ impl Link {
     fn connection_for_questions(&self, channel: &ChannelName) -> Option<Rc<CommandConnection>> {
         let connection = match &self.routes {
             Some(routes) => {
-                let owner = self.owner(&self.process().names.channel(channel))?;
+                let owner = self.owner(&self.process().settings.names.channel(channel))?;
                 routes.questions.borrow().get(&owner).cloned()
             }
             None => self.questions.clone(),

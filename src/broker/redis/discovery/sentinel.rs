@@ -18,7 +18,6 @@ use fred::prelude::{Config, Server};
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::{
     sync::Notify,
-    task::spawn_local,
     time::{sleep, timeout},
 };
 
@@ -27,12 +26,13 @@ use crate::{
     broker::{
         Shared,
         redis::{
-            Process, Task,
+            Process,
             net::{
                 connection::{Connection, ConnectionError, refusal},
                 connection_error::{address, told},
                 target,
             },
+            task::Task,
         },
     },
     clock,
@@ -59,7 +59,8 @@ struct Follower {
 
 /// Starts to follow; nothing where there are no sentinels.
 pub(crate) fn follow(shared: &Arc<Shared>) -> Vec<Task> {
-    let Some(target::Sentinels { config, service }) = target::sentinels(&shared.redis().config)
+    let Some(target::Sentinels { config, service }) =
+        target::sentinels(&shared.redis().settings.config)
     else {
         return Vec::new();
     };
@@ -73,9 +74,9 @@ pub(crate) fn follow(shared: &Arc<Shared>) -> Vec<Task> {
         was_chosen: Notify::new(),
     });
     let mut tasks: Vec<Task> = (sentinels.into_iter().enumerate())
-        .map(|(index, server)| Task(spawn_local(follower.clone().keep_asking(index, server))))
+        .map(|(index, server)| Task::spawn(follower.clone().keep_asking(index, server)))
         .collect();
-    tasks.push(Task(spawn_local(follower.watch_chosen())));
+    tasks.push(Task::spawn(follower.watch_chosen()));
     tasks
 }
 
@@ -238,7 +239,7 @@ impl Follower {
     }
 
     async fn look_at(&self, server: &Server) -> Result<(), ConnectionError> {
-        let mut connection = Connection::open(&self.process().config, server).await?;
+        let mut connection = Connection::open(&self.process().settings.config, server).await?;
         while !is_master(&connection.ask(&["ROLE"]).await?) {
             sleep(TAKEOVER_LOOK_PAUSE).await;
         }

@@ -151,7 +151,7 @@ fn named(link: &Link, server: &Server, map: SlotMap) -> SlotMap {
 /// Whom to ask: who knows of a change, who is there, who may be there again.
 fn servers(link: &Link, routes: &Routes) -> Vec<Server> {
     let mut servers: Vec<Server> = routes.hints.map().masters().cloned().collect();
-    servers.extend(link.process().config.server.hosts());
+    servers.extend(link.process().settings.config.server.hosts());
     servers.sort_unstable();
     servers.dedup();
     fastrand::shuffle(&mut servers);
@@ -168,7 +168,7 @@ fn servers(link: &Link, routes: &Routes) -> Vec<Server> {
 
 /// The map as `server` sees it, and whether it sees the cluster.
 async fn ask(link: &Link, server: &Server) -> Result<Option<(SlotMap, bool)>, ConnectionError> {
-    let mut connection = Connection::open(&link.process().config, server).await?;
+    let mut connection = Connection::open(&link.process().settings.config, server).await?;
     let info = connection.ask(&["CLUSTER", "INFO"]).await?;
     let slots = connection.ask(&["CLUSTER", "SLOTS"]).await?;
     if let Some(error) = refusal(&slots) {

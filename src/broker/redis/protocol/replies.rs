@@ -16,7 +16,6 @@ use crate::{
     broker::{
         Position,
         history::{Kept, Stamped},
-        redis::recovery::era::Eras,
     },
     limits::{REDIS_BEGINNING_BYTES, RETIRED_EPOCHS_MAX},
     position::{is_empty_epoch, is_epoch, offset_in},
@@ -63,6 +62,14 @@ pub(crate) struct StreamPosition {
 pub(crate) struct Ended {
     pub(crate) position: Position,
     pub(crate) nonce: u64,
+}
+
+/// Eras that count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Eras {
+    /// As the epoch of an empty position.
+    pub(crate) current: Arc<str>,
+    pub(crate) before: Option<Arc<str>>,
 }
 
 /// What the stream of a channel held.

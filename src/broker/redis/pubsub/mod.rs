@@ -8,4 +8,4 @@ pub(super) mod sharded;
 pub(super) mod shared;
 pub(super) mod source;
 pub(super) mod subscriber;
-mod subscriptions;
+pub(super) mod subscriptions;

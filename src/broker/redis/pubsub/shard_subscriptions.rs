@@ -5,14 +5,11 @@
 
 use std::rc::Rc;
 
-use tokio::{sync::oneshot, task::spawn_local};
+use tokio::sync::oneshot;
 
-use super::{
-    sharded::ShardedSubscribers,
-    subscriber::{Confirmation, Subscriber},
-};
+use super::{sharded::ShardedSubscribers, subscriber::Subscriber, subscriptions::Confirmation};
 use crate::{
-    broker::redis::{Task, commands::connectivity::Link, protocol::replies::StreamPosition},
+    broker::redis::{commands::connectivity::Link, protocol::replies::StreamPosition, task::Task},
     channel::ChannelName,
 };
 
@@ -28,10 +25,10 @@ impl ShardSubscriptions {
     /// Starts it, and what keeps it going as long as these tasks are kept.
     pub(crate) fn start(link: &Rc<Link>, shard: usize) -> (Self, Vec<Task>) {
         let first = Rc::new(Subscriber::new(link.clone(), shard));
-        let mut tasks = vec![Task(spawn_local(first.clone().run()))];
+        let mut tasks = vec![Task::spawn(first.clone().run())];
         if first.bridge.is_some() {
-            tasks.push(Task(spawn_local(first.clone().keep_lease())));
-            tasks.push(Task(spawn_local(first.clone().forward_raw())));
+            tasks.push(Task::spawn(first.clone().keep_lease()));
+            tasks.push(Task::spawn(first.clone().forward_raw()));
         }
         let sharded =
             link.routes.as_ref().map(|_| Rc::new(ShardedSubscribers::new(link.clone(), shard)));

@@ -8,17 +8,17 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use fred::prelude::Server;
-use tokio::{sync::oneshot, task::spawn_local};
+use tokio::sync::oneshot;
 
 use super::{
-    subscriber::{Confirmation, Subscriber, cluster_node::ClusterNode},
-    subscriptions::{Moving, Subscriptions, Topic},
+    subscriber::{Subscriber, cluster_node::ClusterNode},
+    subscriptions::{Confirmation, Moving, Subscriptions, Topic},
 };
 use crate::{
     broker::redis::{
-        Task,
         commands::connectivity::{Link, Part},
         protocol::replies::StreamPosition,
+        task::Task,
     },
     channel::ChannelName,
 };
@@ -57,7 +57,7 @@ impl ShardedSubscribers {
 
     pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
         let process = self.link.process();
-        let name = process.names.channel(&channel);
+        let name = process.settings.names.channel(&channel);
         let state = &mut *self.state.borrow_mut();
         if let Some(owner) = self.link.owner(&name) {
             return self.subscriber(state, &owner).want(channel);
@@ -73,7 +73,7 @@ impl ShardedSubscribers {
             return subscriber.unwant(channel);
         }
         let process = self.link.process();
-        let name = process.names.channel(channel);
+        let name = process.settings.names.channel(channel);
         let homeless = &mut self.state.borrow_mut().homeless;
         if homeless.is_wanted(&name) {
             process.unheard(channel);
@@ -94,7 +94,7 @@ impl ShardedSubscribers {
         if let Some(subscriber) = self.home(channel) {
             return subscriber.set_baseline(channel, at, before);
         }
-        let name = self.link.process().names.channel(channel);
+        let name = self.link.process().settings.names.channel(channel);
         let homeless = &mut self.state.borrow_mut().homeless;
         homeless.set_baseline(&name, &at.position, at.nonce, None)
     }
@@ -148,7 +148,7 @@ impl ShardedSubscribers {
 
     /// The subscriber with which `channel` is, if it has a home.
     fn home(&self, channel: &ChannelName) -> Option<Rc<Subscriber>> {
-        let name = self.link.process().names.channel(channel);
+        let name = self.link.process().settings.names.channel(channel);
         let owner = self.link.owner(&name)?;
         let state = self.state.borrow();
         state.nodes.get(&owner).map(|running| running.subscriber.clone())
@@ -161,7 +161,7 @@ impl ShardedSubscribers {
             let part = link.new_part();
             let subscriber = Subscriber::on_node(link, self.shard, part, node);
             let subscriber = Rc::new(subscriber);
-            let task = Task(spawn_local(subscriber.clone().run()));
+            let task = Task::spawn(subscriber.clone().run());
             Running { subscriber, task, idle: false }
         });
         running.subscriber.clone()

@@ -13,10 +13,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::{Notify, oneshot};
 
-use super::{
-    command::Command,
-    subscriber::{Confirmation, Subscriber},
-};
+use super::{command::Command, subscriber::Subscriber, subscriptions::Confirmation};
 use crate::{
     broker::{Missed, Publication, Sink, redis::protocol::replies::StreamPosition},
     channel::ChannelName,

@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::HashSet, rc::Rc};
 
 use tokio::sync::oneshot;
 
-use super::{shard_subscriptions::ShardSubscriptions, subscriber::Confirmation};
+use super::{shard_subscriptions::ShardSubscriptions, subscriptions::Confirmation};
 use crate::{
     broker::redis::{commands::connectivity::Link, protocol::replies::StreamPosition},
     channel::ChannelName,

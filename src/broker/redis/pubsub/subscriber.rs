@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use self::cluster_node::ClusterNode;
 use super::{
     command::Command,
-    subscriptions::{Subscriptions, Topic},
+    subscriptions::{Confirmation, Subscriptions, Topic},
 };
 use crate::{
     broker::{
@@ -55,14 +55,6 @@ pub(crate) struct Subscriber {
     pub(crate) node: Option<ClusterNode>,
 }
 
-/// The confirmation since which a channel is heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Confirmation {
-    part: Part,
-    /// Its number among the subscriber's.
-    confirmation: u64,
-}
-
 /// A command whose answer is to come, in order.
 #[derive(Debug)]
 enum Unanswered {
@@ -83,8 +75,8 @@ impl Subscriber {
     pub(crate) fn new(link: Rc<Link>, shard: usize) -> Self {
         let process = link.process();
         let mut subscriptions = Subscriptions::default();
-        subscriptions.want(process.names.heartbeat(shard), Topic::Heartbeat);
-        let raw_channel = process.raw_channel.as_ref().filter(|_| shard == 0);
+        subscriptions.want(process.settings.names.heartbeat(shard), Topic::Heartbeat);
+        let raw_channel = process.settings.raw_channel.as_ref().filter(|_| shard == 0);
         let bridge = raw_channel.map(|raw| {
             let bridge = Bridge::new(&link, raw);
             subscriptions.want(bridge.marks().to_owned(), Topic::Marks);
@@ -117,7 +109,7 @@ impl Subscriber {
 
     /// Wants `channel`; resolves as [`Subscriptions::want`] says.
     pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
-        let name = self.link.process().names.channel(&channel);
+        let name = self.link.process().settings.names.channel(&channel);
         if !self.subscriptions.borrow().is_wanted(&name) {
             self.link.process().heard(&channel);
         }
@@ -127,7 +119,7 @@ impl Subscriber {
     }
 
     pub(crate) fn unwant(&self, channel: &ChannelName) {
-        let name = self.link.process().names.channel(channel);
+        let name = self.link.process().settings.names.channel(channel);
         if self.subscriptions.borrow().is_wanted(&name) {
             self.link.process().unheard(channel);
         }
@@ -137,7 +129,7 @@ impl Subscriber {
 
     /// By which confirmation all that is published to `channel` arrives.
     pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
-        let name = self.link.process().names.channel(channel);
+        let name = self.link.process().settings.names.channel(channel);
         let confirmation = self.subscriptions.borrow().confirmed_by(&name)?;
         Some(Confirmation { part: self.part, confirmation })
     }
@@ -150,7 +142,7 @@ impl Subscriber {
         at: &StreamPosition,
         before: Option<Confirmation>,
     ) -> bool {
-        let name = self.link.process().names.channel(channel);
+        let name = self.link.process().settings.names.channel(channel);
         let before = before.filter(|it| it.part == self.part).map(|it| it.confirmation);
         let StreamPosition { position, nonce, .. } = at;
         let is_certain =
@@ -338,7 +330,8 @@ impl Subscriber {
         let Command::Subscribe(name) = command else { return };
         let (refusing, now) = (&self.link.shared.health_ref().refusing, clock::now());
         let Some(error) = refusal else {
-            return refusing.heard(|channel| self.link.process().names.channel(channel) == *name);
+            return refusing
+                .heard(|channel| self.link.process().settings.names.channel(channel) == *name);
         };
         let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
         let Some(Topic::Channel(channel)) = known else { return };

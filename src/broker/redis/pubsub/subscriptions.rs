@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 
 use super::command::Command;
 use crate::{
-    broker::redis::recovery::sequence::SequenceTracker, channel::ChannelName, clock,
+    broker::redis::{commands::connectivity::Part, recovery::sequence::SequenceTracker},
+    channel::ChannelName,
+    clock,
     position::Position,
 };
 
@@ -63,6 +65,14 @@ pub(crate) struct Moving {
     topic: Topic,
     tracker: SequenceTracker,
     waiters: Vec<oneshot::Sender<()>>,
+}
+
+/// The confirmation since which a channel is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Confirmation {
+    pub(crate) part: Part,
+    /// Its number among the subscriber's.
+    pub(crate) confirmation: u64,
 }
 
 /// All of a shard's subscriptions, by the name of the Redis channel.

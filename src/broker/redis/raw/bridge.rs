@@ -25,9 +25,11 @@ use crate::{
     broker::{
         Principal, epoch,
         redis::{
-            commands::{command_connection::CallError, connectivity::Link, router::Way},
-            process::millis,
-            protocol::replies,
+            commands::{call_error::CallError, connectivity::Link, router::Way},
+            protocol::{
+                arguments::{self, millis},
+                replies,
+            },
             pubsub::subscriber::Subscriber,
         },
     },
@@ -69,8 +71,8 @@ impl Bridge {
     pub(crate) fn new(link: &Link, raw: &str) -> Self {
         Self {
             lease: RefCell::new(Lease::new(epoch::random())),
-            key: link.process().names.bridge(&ChannelName::default_channel(), raw),
-            marks: link.process().names.marks(&ChannelName::default_channel(), raw),
+            key: link.process().settings.names.bridge(&ChannelName::default_channel(), raw),
+            marks: link.process().settings.names.marks(&ChannelName::default_channel(), raw),
             nudge: Notify::new(),
             left: Notify::new(),
             leaving: Cell::new(false),
@@ -98,10 +100,10 @@ impl Subscriber {
     /// waits in the connection.
     pub(crate) async fn raw(&self, data: Bytes) {
         let Some(bridge) = &self.bridge else { return };
-        if data.len() > self.link.process().max_broadcast_bytes {
+        if data.len() > self.link.process().settings.max_broadcast_bytes {
             if bridge.lease.borrow().is_bridging(clock::now()) {
                 self.link.shared.health_ref().raw_failures.add(PublishFailure::TooBig as usize, 1);
-                let (bytes, most) = (data.len(), self.link.process().max_broadcast_bytes);
+                let (bytes, most) = (data.len(), self.link.process().settings.max_broadcast_bytes);
                 seldom!(
                     warn,
                     "a raw message is larger than --max-broadcast-size: dropped",
@@ -177,14 +179,20 @@ impl Subscriber {
         async move {
             let is_text = std::str::from_utf8(&data).is_ok();
             let kind = if is_text { Kind::Text } else { Kind::Binary };
-            let args = process.stamp_args(Principal::Api, &channel, kind, &data);
+            let args = arguments::stamp(
+                &process.settings.history,
+                Principal::Api,
+                process.settings.names.channel(&channel),
+                kind,
+                &data,
+            );
             let began = Cell::new(None);
             // Not only while every shard is within reach: whoever is not reads the history.
             let publishing = async {
                 link.opened(&channel).await;
                 began.set(Some(clock::now()));
-                let keys = process.names.keys(&channel);
-                let script = &process.scripts.publish;
+                let keys = process.settings.names.keys(&channel);
+                let script = &process.settings.scripts.publish;
                 let answer = link.call(&channel, Way::InOrder(permit), script, keys, args).await?;
                 replies::position(answer).map_err(CallError::Unexpected)
             };
@@ -282,7 +290,7 @@ impl Subscriber {
             let (me, attempt) = (lease.me().into(), lease.attempt().to_string().into());
             vec![word.into(), me, attempt, millis(BRIDGE_LEASE), bridge.marks.clone().into()]
         };
-        let script = &self.link.process().scripts.lease;
+        let script = &self.link.process().settings.scripts.lease;
         let channel = ChannelName::default_channel();
         let keys = vec![bridge.key.clone()];
         let answer = self.link.call(&channel, Way::Among, script, keys, args).await?;
@@ -294,7 +302,7 @@ impl Subscriber {
     /// Whether raw messages and marks arrive.
     fn hears_raw(&self, bridge: &Bridge) -> bool {
         let subscriptions = self.subscriptions.borrow();
-        let raw = self.link.process().raw_channel.as_ref();
+        let raw = self.link.process().settings.raw_channel.as_ref();
         raw.is_some_and(|raw| subscriptions.confirmed_by(raw).is_some())
             && subscriptions.confirmed_by(&bridge.marks).is_some()
     }

@@ -15,9 +15,12 @@ use crate::{
     broker::{
         Position, epoch,
         redis::{
-            commands::{command_connection::CallError, connectivity::Link, router::Way},
-            process::{Process, millis},
-            protocol::replies::{self, StreamPosition},
+            commands::{call_error::CallError, connectivity::Link, router::Way},
+            process::Process,
+            protocol::{
+                arguments::millis,
+                replies::{self, Eras, StreamPosition},
+            },
         },
     },
     channel::ChannelName,
@@ -25,14 +28,6 @@ use crate::{
     limits::{REDIS_ERA_REREAD, REDIS_ERA_TTL, SHARED_ANSWER_WAIT},
     position::is_same_epoch,
 };
-
-/// Eras that count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Eras {
-    /// As the epoch of an empty position.
-    pub(crate) current: Arc<str>,
-    pub(crate) before: Option<Arc<str>>,
-}
 
 /// What a process knows of Redis' era.
 #[derive(Debug)]
@@ -101,8 +96,8 @@ impl Process {
         let candidate = Position::empty(&epoch::random()).epoch;
         let args: Vec<Value> =
             vec![(&*candidate).into(), millis(REDIS_ERA_TTL), millis(REDIS_ERA_TTL / 2)];
-        let keys = vec![self.names.era(home)];
-        let answer = link.call(home, Way::Beside, &self.scripts.era, keys, args).await?;
+        let keys = vec![self.settings.names.era(home)];
+        let answer = link.call(home, Way::Beside, &self.settings.scripts.era, keys, args).await?;
         replies::eras(answer).map_err(CallError::InDoubt)
     }
 

@@ -18,10 +18,13 @@ use crate::{
         history::Continuity,
         redis::{
             RedisBroker,
-            commands::{command_connection::CallError, connectivity::Link, router::Way},
+            commands::{call_error::CallError, connectivity::Link, router::Way},
             process::Process,
-            protocol::replies::{self, StreamPosition},
-            pubsub::subscriber::Confirmation,
+            protocol::{
+                arguments,
+                replies::{self, StreamPosition},
+            },
+            pubsub::subscriptions::Confirmation,
         },
     },
     channel::ChannelName,
@@ -134,10 +137,12 @@ impl Process {
         let reading = since.and_then(|since| self.begin_reading(channel, since));
         if let Some((_, epoch, first, depth)) = &reading {
             args.extend([(&**epoch).into(), (first - 1).to_string().into()]);
-            args.extend(self.what_to_read(*first, *depth));
+            args.extend(arguments::reading(&self.settings.history, *first, *depth));
         }
-        let keys = self.names.keys(channel);
-        let answer = match link.call(channel, Way::Beside, &self.scripts.position, keys, args).await
+        let keys = self.settings.names.keys(channel);
+        let answer = match link
+            .call(channel, Way::Beside, &self.settings.scripts.position, keys, args)
+            .await
         {
             Err(CallError::Refused(error)) if reading.is_some() => {
                 seldom!(warn, "Redis refuses to tell the history", %channel, %error);

@@ -7,7 +7,6 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use fred::types::Value;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -18,16 +17,18 @@ use crate::{
         Recovery, Since,
         history::{Continuity, Reading, Ring, Stamped},
         redis::{
-            commands::{command_connection::CallError, connectivity::Link, router::Way},
+            commands::{call_error::CallError, connectivity::Link, router::Way},
             process::Process,
-            protocol::replies::{self, Read, StreamPosition},
+            protocol::{
+                arguments,
+                replies::{self, Read, StreamPosition},
+            },
         },
     },
     channel::ChannelName,
     clock,
     limits::{
-        HISTORY_MESSAGE_COST_BYTES, HISTORY_READ_CHUNK, HISTORY_READ_PAUSE, SHARED_ANSWER_WAIT,
-        SUBSCRIBE_DEADLINE,
+        HISTORY_MESSAGE_COST_BYTES, HISTORY_READ_PAUSE, SHARED_ANSWER_WAIT, SUBSCRIBE_DEADLINE,
     },
     position::{Position, is_empty_epoch, is_same_epoch},
     telemetry::seldom,
@@ -103,7 +104,7 @@ impl Process {
         span: Span<'_>,
         is_urgent: bool,
     ) -> Result<Continuity, CallError> {
-        if !self.history.is_on() || span.after >= span.to {
+        if !self.settings.history.is_on() || span.after >= span.to {
             return Ok(Continuity::Known);
         }
         let mut late = None;
@@ -141,7 +142,7 @@ impl Process {
         since: &Since,
     ) -> Option<(Flight<'a>, Arc<str>, u64, usize)> {
         let mut depth = usize::MAX;
-        if !self.history.is_on() {
+        if !self.settings.history.is_on() {
             return None;
         }
         let Position { epoch, offset } = match since {
@@ -210,23 +211,14 @@ impl Process {
         channel: &ChannelName,
         first: u64,
     ) -> Result<Option<Read>, CallError> {
-        let args = self.what_to_read(first, usize::MAX).to_vec();
-        let keys = self.names.keys(channel);
-        let answer = link.call(channel, Way::Beside, &self.scripts.read, keys, args).await?;
+        let args = arguments::reading(&self.settings.history, first, usize::MAX).to_vec();
+        let keys = self.settings.names.keys(channel);
+        let answer =
+            link.call(channel, Way::Beside, &self.settings.scripts.read, keys, args).await?;
         replies::read(answer).map_err(CallError::InDoubt)
     }
 
-    /// The script's arguments: the newest `depth` from the offset `first` on, as far as there is
-    /// room for them.
-    pub(crate) fn what_to_read(&self, first: u64, depth: usize) -> [Value; 4] {
-        let settings = &self.history;
-        let bytes_max = settings.bytes_max.min(settings.total_bytes_max);
-        let limits = [settings.messages_max.min(depth), bytes_max, HISTORY_READ_CHUNK];
-        let [messages_max, bytes_max, chunk] = limits.map(|limit| limit.to_string().into());
-        [first.to_string().into(), messages_max, bytes_max, chunk]
-    }
-
-    /// Remembers what was read, as [`Process::what_to_read`] says.
+    /// Remembers what was read, as [`arguments::reading`] says.
     pub(crate) fn take_in(
         &self,
         channel: &ChannelName,
@@ -239,7 +231,7 @@ impl Process {
         // The stream's life began with the newest message.
         let age = match u64::try_from(lives_ms) {
             Ok(lives_ms) => {
-                self.history.ttl.saturating_sub(std::time::Duration::from_millis(lives_ms))
+                self.settings.history.ttl.saturating_sub(std::time::Duration::from_millis(lives_ms))
             }
             Err(_) => std::time::Duration::ZERO,
         };
@@ -249,7 +241,7 @@ impl Process {
         // have got so far.
         let oldest = messages.first().map_or(u64::MAX, |one| one.position.offset);
         let is_short = oldest > first && stream_position.position.offset >= first;
-        let is_cut = depth < self.history.messages_max && messages.len() >= depth;
+        let is_cut = depth < self.settings.history.messages_max && messages.len() >= depth;
         let is_whole = !is_cut && (first == 1 || is_short);
         let reading = Reading {
             position: stream_position.position,

@@ -9,7 +9,7 @@ use super::{
     model::{Held, Redis},
 };
 use crate::broker::redis::{
-    commands::{command_connection::CallError, connectivity::StandIn},
+    commands::{call_error::CallError, connectivity::StandIn},
     protocol::scripts::Script,
 };
 

@@ -15,7 +15,7 @@ use crate::{
         Place, Shared, Sink,
         redis::{
             commands::{
-                command_connection::CallError,
+                call_error::CallError,
                 connectivity::{Link, StandIn},
             },
             protocol::{replies::StreamPosition, scripts::Script},
@@ -75,7 +75,7 @@ async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_ami
     redis.publish();
     late.learns.replace(Some((Rc::downgrade(&subscriber), stream_position)));
     let payload = redis.take(0).unwrap();
-    let name = process.names.channel(&channel);
+    let name = process.settings.names.channel(&channel);
     subscriber.publication(channel, &name, &payload).await.unwrap();
     subscriber.check().await.unwrap();
     let offsets: Vec<u64> = recorded.offsets();

@@ -14,7 +14,7 @@ use fred::{
 
 use super::SHARDS_EACH;
 use crate::broker::redis::{
-    commands::command_connection::CallError,
+    commands::call_error::CallError,
     protocol::{
         envelope,
         scripts::{Script, Scripts},

@@ -13,29 +13,13 @@ use fred::{
 
 use super::{CommandConnection, opening::Client};
 use crate::broker::redis::{
+    commands::call_error::CallError,
     discovery::whereabouts::Era,
     protocol::{
         replies::{is_demoted, is_redirection, is_refusal},
         scripts::Script,
     },
 };
-
-/// Why a command brought no answer that counts.
-#[derive(Debug)]
-pub(crate) enum CallError {
-    /// It was not written to Redis.
-    NotSent,
-    /// Redis refused it: it had no effect.
-    Refused(Error),
-    /// Redis does not know the script: it had no effect.
-    NoScript,
-    /// The keys are on another server of the cluster, or on their way: it had no effect.
-    Elsewhere(Error),
-    /// It was written, and what became of it is unknown.
-    InDoubt(Error),
-    /// Likewise: the answer is none that the script gives.
-    Unexpected(Error),
-}
 
 /// What of a script is sent to Redis.
 #[derive(Clone, Copy, Debug)]

@@ -34,8 +34,8 @@ pub(crate) async fn open(
 ) -> Result<(Client, ConnectionTask, Option<NodeId>), ConnectionError> {
     let ready = async {
         let (connection, node) = connect(process, server).await?;
-        let (client, task) = Client::start(connection, process.bounds());
-        load(&client, &process.scripts).await?;
+        let (client, task) = Client::start(connection, process.settings.bounds());
+        load(&client, &process.settings.scripts).await?;
         Ok((client, task, node))
     };
     let ready = async {
@@ -55,7 +55,7 @@ async fn connect(
     server: &Server,
 ) -> Result<(Connection, Option<NodeId>), ConnectionError> {
     let (mut connection, node) = process.connect(server).await?;
-    if let Some(database) = process.config.database.filter(|database| *database > 0) {
+    if let Some(database) = process.settings.config.database.filter(|database| *database > 0) {
         let answer = connection.ask(&["SELECT", &database.to_string()]).await?;
         if let Some(error) = refusal(&answer) {
             return Err(ConnectionError::Refused(error));

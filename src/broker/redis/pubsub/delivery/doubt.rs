@@ -13,7 +13,7 @@ use crate::{
         Missed,
         history::Continuity,
         redis::{
-            commands::command_connection::CallError,
+            commands::call_error::CallError,
             net::connection::ConnectionError,
             protocol::replies::{Ended, StreamPosition},
             pubsub::subscriber::Subscriber,

@@ -17,7 +17,7 @@ use crate::{
         Missed, Publication,
         history::{Continuity, Kept, Stamped},
         redis::{
-            commands::command_connection::CallError,
+            commands::call_error::CallError,
             net::connection::ConnectionError,
             protocol::{
                 envelope,

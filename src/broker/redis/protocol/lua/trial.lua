@@ -1,23 +1,6 @@
-//! Trials of publishing: what Redis, a renamed command or a right would keep from being published.
-//!
-//! A trial does what publishing does, by the same function of the scripts, on keys of its own that
-//! are gone at its end, and on a channel that nobody hears. So who is idle notices, too.
-
-use bytes::Bytes;
-use fred::types::Value;
-
-use super::names::Trial;
-use crate::{
-    broker::{Principal, redis::process::Process},
-    channel::ChannelName,
-    ws::Kind,
-};
-
-/// Whether a message would be taken now. `KEYS`: the trial's own meta, stream and idempotency key,
-/// which are gone at the end; then meta and stream that are meant. `ARGV`: as in
-/// [`super::stamping::STAMP`], the channel being the trial's own; then the channel that is meant.
-/// Answers as publishing does.
-pub(crate) const TRIAL: &str = r"
+-- Whether a message would be taken now. `KEYS`: the trial's own meta, stream and idempotency key,
+-- which are gone at the end; then meta and stream that are meant. `ARGV`: as in `stamp.lua`, the
+-- channel being the trial's own; then the channel that is meant. Answers as publishing does.
 local refused = may_not_send(ARGV[11])
 if refused then return refused end
 -- Where Redis can be asked, what the user may do with the keys that are meant.
@@ -79,32 +62,3 @@ end
 -- All that is meant was asked for: only the trial's own keys are not allowed.
 if refused and not (is_asked and is_right(refused)) then return refused end
 return done or {ARGV[4], '0', '0'}
-";
-
-impl Process {
-    /// What a trial of publishing to `meant` takes, or to nobody's channel, under the hash tag
-    /// `name`: keys and arguments.
-    pub(crate) fn trial(
-        &self,
-        name: &str,
-        meant: Option<&ChannelName>,
-    ) -> (Vec<String>, Vec<Value>) {
-        let Trial { keys: own, channel } = self.names.trial(name);
-        let (meant_keys, meant_channel) = match meant {
-            Some(meant) => (self.names.keys(meant), self.names.channel(meant)),
-            None => (own[..2].to_vec(), channel.clone()),
-        };
-        let keys = own.into_iter().chain(meant_keys).collect();
-        let mut args = self.stamp_args_on(Principal::Api, channel, Kind::Text, &Bytes::new());
-        args.push(meant_channel.into());
-        (keys, args)
-    }
-
-    /// A trial with no channel, as a command.
-    pub(crate) fn trial_words(&self, name: &str) -> Vec<String> {
-        let (keys, args) = self.trial(name, None);
-        let head = ["EVAL".to_owned(), self.scripts.trial.source.clone(), keys.len().to_string()];
-        let args = args.into_iter().map(|arg| arg.into_string().unwrap_or_default());
-        head.into_iter().chain(keys).chain(args).collect()
-    }
-}

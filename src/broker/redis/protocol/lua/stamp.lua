@@ -1,34 +1,17 @@
-//! The part of the scripts that publishes, as Lua: a message's offset, its place in the stream and
-//! its PUBLISH are one step, and what Redis refuses is taken back.
-//!
-//! It stands behind what `scripts` begins each of them with: `is_refusal`, `sound_meta` and others.
-
-/// Asked before anything has changed, where Redis can be asked. One that has no SPUBLISH raises.
-pub(crate) const MAY_NOT_SEND: &str = r"
-local function may_not_send(channel)
-  local knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
-  if not knows and SEND == 'SPUBLISH' then
-    SEND = 'PUBLISH'
-    knows, allowed = pcall(redis.acl_check_cmd, SEND, channel, '')
-  end
-  if knows and not allowed then
-    return redis.error_reply('NOPERM no permission to publish on the channel (' .. SEND .. ')')
-  end
-end
-";
-
-/// Next offset, stream, and what `send` does: PUBLISH (or SPUBLISH). What Redis refuses is taken
-/// back: no hole.
-///
-/// `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
-/// stream (0: no history), life of the stream, bytes of half a stream, whose message it is (a
-/// letter; the lesser one has the stream).
-///
-/// A stream has two halves. The newer one began at the offset `since` and has `bytes`; `before` has
-/// the older one. When the newer one is full, the older one goes, and what is there was needed:
-/// so many bytes are kept at least, and twice as many at most. `is_full`: the stream must not
-/// grow; then it goes, if it is the publisher's. Answers also how many bytes it has, or `ended`.
-pub(crate) const STAMP: &str = r"
+-- The part of the scripts that publishes: a message's offset, its place in the stream and its
+-- PUBLISH are one step, and what Redis refuses is taken back.
+--
+-- Next offset, stream, and what `send` does: PUBLISH (or SPUBLISH). What Redis refuses is taken
+-- back: no hole.
+--
+-- `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
+-- stream (0: no history), life of the stream, bytes of half a stream, whose message it is (a
+-- letter; the lesser one has the stream).
+--
+-- A stream has two halves. The newer one began at the offset `since` and has `bytes`; `before` has
+-- the older one. When the newer one is full, the older one goes, and what is there was needed: so
+-- many bytes are kept at least, and twice as many at most. `is_full`: the stream must not grow;
+-- then it goes, if it is the publisher's. Answers also how many bytes it has, or `ended`.
 local function count_of(text) return is_number(text, 9007199254740991) and tonumber(text) or 0 end
 local function fields_of(own)
   return {'since', string.format('%.0f', own.since), 'bytes', string.format('%.0f', own.bytes),
@@ -139,4 +122,3 @@ local function stamp(is_full)
   if forbidden then return nil, forbidden end
   return stamp_with(function(message) return try(SEND, ARGV[1], message) end, is_full)
 end
-";

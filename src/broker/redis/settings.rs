@@ -1,0 +1,72 @@
+//! What an operator has said about Redis, checked once: it cannot be wrong any more, nor change.
+
+use fred::prelude::Config;
+
+use super::{
+    net::{frames::Bounds, target},
+    protocol::{names::Names, scripts::Scripts},
+};
+use crate::{
+    broker::{HistorySettings, InvalidSettings, RedisSettings, epoch},
+    limits::REDIS_ELEMENTS_PER_MESSAGE,
+    telemetry::seldom,
+};
+
+/// The process's settings, and what follows from them alone.
+#[derive(Debug)]
+pub(super) struct ProcessSettings {
+    /// Where the URL leads, and by which credentials.
+    pub(super) config: Config,
+    /// Connections for commands of each handle; to each master, in a cluster.
+    pub(super) pool: usize,
+    pub(super) names: Names,
+    pub(super) scripts: Scripts,
+    pub(super) raw_channel: Option<String>,
+    pub(super) max_broadcast_bytes: usize,
+    pub(super) history: HistorySettings,
+}
+
+impl ProcessSettings {
+    /// # Errors
+    /// When they cannot work, whatever Redis does.
+    pub(super) fn new(
+        settings: RedisSettings,
+        history: HistorySettings,
+    ) -> Result<Self, InvalidSettings> {
+        let config = target::parse(&settings.url)?;
+        if settings.prefix.is_empty() || settings.prefix.contains(['{', '}']) {
+            return Err(InvalidSettings::Prefix);
+        }
+        let raw_channel = settings.raw_channel.filter(|name| !name.is_empty());
+        let database = config.database.unwrap_or_default();
+        let names = Names::new(settings.prefix.clone(), database, epoch::random());
+        if raw_channel.as_ref().is_some_and(|raw| names.may_be_ours(raw)) {
+            return Err(InvalidSettings::RawChannel(settings.prefix));
+        }
+        if let Some(raw) = raw_channel.as_deref().filter(|_| database > 0) {
+            seldom!(
+                info,
+                "the raw channel is heard in every database: give it a name of its own",
+                raw,
+                database
+            );
+        }
+        Ok(Self {
+            scripts: Scripts::new(config.server.is_clustered()),
+            config,
+            pool: settings.pool.max(1),
+            names,
+            raw_channel,
+            max_broadcast_bytes: settings.max_broadcast_bytes,
+            history,
+        })
+    }
+
+    /// How much an answer to a command may be: a channel's history, for one.
+    pub(super) fn bounds(&self) -> Bounds {
+        let Bounds { bytes, elements } = Bounds::default();
+        let history = REDIS_ELEMENTS_PER_MESSAGE * self.history.messages_max;
+        let bytes_max = self.history.bytes_max.saturating_add(self.max_broadcast_bytes);
+        Bounds { bytes: bytes.saturating_add(bytes_max), elements: elements + history }
+    }
+}
