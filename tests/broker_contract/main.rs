@@ -1,6 +1,7 @@
 //! What every broker promises, run over the embedded one, a real Redis and a real Valkey.
 //!
 //! What only a broker with something to lose can promise stands in the modules.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
 
 mod beside;
@@ -17,12 +18,8 @@ mod moves;
 mod neighbour;
 mod part;
 mod process;
-#[path = "../support/proxy.rs"]
-mod proxy;
 mod quota;
 mod raw;
-mod redis_cluster;
-mod redis_server;
 mod refusals;
 mod repair;
 mod rights;
@@ -32,8 +29,6 @@ mod sharded;
 mod standin;
 mod standstill;
 mod untried;
-#[path = "../support/wait.rs"]
-mod wait;
 
 use std::{collections::HashSet, time::Duration};
 
@@ -46,6 +41,7 @@ use history::{
 };
 use process::{Backend, Process, channel, next_slot, offset, publish, run, shared, until};
 use redis_server::{Program, Recipe, RedisServer};
+use testkit::{proxy, redis as redis_server, redis_cluster, wait};
 use wsbcast::{
     broker::{Message, PeriodicSlot, Place, Principal, PublishError, Reach, Receipt, connect},
     ws::Kind,

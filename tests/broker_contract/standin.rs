@@ -2,11 +2,13 @@
 //! provider's quota or a proxy that knows no scripts does.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
 };
+
+use testkit::resp::{command, read_command};
 
 /// What scripts answer whose keys meet a condition: a script of its own.
 type Rule = Option<(fn(&str) -> bool, &'static str)>;
@@ -59,7 +61,7 @@ impl StandIn {
 
 fn pass_on(client: TcpStream, mut server: &TcpStream, rule: &Mutex<Rule>) {
     let mut input = BufReader::new(client);
-    while let Some(mut words) = command(&mut input) {
+    while let Some(mut words) = read_command(&mut input) {
         let is_script = words[0].starts_with(b"EVAL") && words.len() > 3;
         if is_script
             && let Some((is_meant, script)) = *rule.lock().unwrap()
@@ -67,32 +69,8 @@ fn pass_on(client: TcpStream, mut server: &TcpStream, rule: &Mutex<Rule>) {
         {
             words = [b"EVAL".as_slice(), script.as_bytes(), b"0"].map(<[u8]>::to_vec).into();
         }
-        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-        for word in &words {
-            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
-        }
-        if server.write_all(&bytes).is_err() {
+        if server.write_all(&command(&words)).is_err() {
             return;
         }
     }
-}
-
-fn command(input: &mut BufReader<TcpStream>) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    for _ in 0..number(input)? {
-        let mut word = vec![0; number(input)? + 2];
-        input.read_exact(&mut word).ok()?;
-        word.truncate(word.len() - 2);
-        words.push(word);
-    }
-    (!words.is_empty()).then_some(words)
-}
-
-/// The number of a line like `*3` or `$5`.
-fn number(input: &mut BufReader<TcpStream>) -> Option<usize> {
-    let mut line = String::new();
-    input.read_line(&mut line).ok()?;
-    line.trim().get(1..)?.parse().ok()
 }

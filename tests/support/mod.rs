@@ -1,37 +1,30 @@
 //! What the tests from outside share: the real binary as a process, clients made of raw bytes, a
-//! real Redis, and one way to wait.
+//! real Redis, and one way to wait. What tools need too is in the crate `testkit`.
 //!
 //! Nothing here knows the server's inside: it starts the binary, speaks HTTP and RFC 6455 by hand
 //! over blocking sockets, sends signals and reads the log.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod events;
-pub(crate) mod fake_redis;
 pub(crate) mod foreign_proxy;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod metrics;
-pub(crate) mod proxy;
 pub(crate) mod publish;
-#[path = "../broker_contract/redis_server.rs"]
-pub(crate) mod redis;
-#[path = "../broker_contract/redis_cluster.rs"]
-pub(crate) mod redis_cluster;
 pub(crate) mod resp;
 pub(crate) mod server;
 pub(crate) mod v1;
-mod wait;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub(crate) use self::wait::{eventually, now};
-use self::{
-    client::Client,
-    metrics::Metrics,
-    redis::{Recipe, RedisServer},
+pub(crate) use testkit::{
+    fake_redis, proxy, redis, redis_cluster,
+    wait::{eventually, now},
 };
+
+use self::{client::Client, metrics::Metrics};
 
 /// For whatever is promised "at once": generous, since a test machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

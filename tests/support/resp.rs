@@ -1,5 +1,7 @@
 //! A Redis client of a few lines, for what any program on the same Redis may do: `PUBLISH`.
 
+use testkit::resp::command;
+
 use super::{
     PATIENCE,
     http::{Arrival, Http},
@@ -17,13 +19,7 @@ impl Resp {
 
     /// Sends a command and returns its first reply line, without the type byte's meaning.
     pub(crate) fn command(&mut self, words: &[&[u8]]) -> String {
-        let mut raw = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            raw.extend(format!("${}\r\n", word.len()).as_bytes());
-            raw.extend_from_slice(word);
-            raw.extend_from_slice(b"\r\n");
-        }
-        self.0.send(raw);
+        self.0.send(command(words));
         loop {
             if let Some(line) = self.0.inbox.take_through(b"\r\n") {
                 return String::from_utf8_lossy(&line).trim_end().to_owned();

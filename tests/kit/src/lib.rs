@@ -7,8 +7,13 @@
 pub mod build;
 pub mod cli;
 pub mod clock;
+pub mod fake_redis;
 pub mod http;
 pub mod machine;
 pub mod node;
 pub mod output;
+pub mod proxy;
+pub mod redis;
+pub mod redis_cluster;
 pub mod resp;
+pub mod wait;

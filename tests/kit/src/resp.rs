@@ -1,10 +1,10 @@
-//! Redis' protocol, as far as a test or a tool needs it: a command, its reply.
+//! Redis' protocol, as far as a test or a tool needs it: commands and replies, at both ends.
 //!
-//! Blocking, on a connection of its own per command, with a deadline: what is spoken to may be
-//! stopped, killed or asleep.
+//! [`ask`] blocks, on a connection of its own per command, with a deadline: what is spoken to may
+//! be stopped, killed or asleep.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -51,14 +51,40 @@ pub fn ask(address: SocketAddr, words: &[&str]) -> Result<Reply> {
         let mut stream = TcpStream::connect_timeout(&address, REPLY_DEADLINE)?;
         stream.set_read_timeout(Some(REPLY_DEADLINE))?;
         stream.set_write_timeout(Some(REPLY_DEADLINE))?;
-        let mut command = format!("*{}\r\n", words.len());
-        for word in words {
-            command += &format!("${}\r\n{word}\r\n", word.len());
-        }
-        stream.write_all(command.as_bytes())?;
+        stream.write_all(&command(words))?;
         read(&mut BufReader::new(stream))
     };
     ask().with_context(|| format!("{} to Redis at {address}", words.join(" ")))
+}
+
+/// The bytes of a command.
+pub fn command(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words.iter().map(AsRef::as_ref) {
+        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+/// The next command that a client sent; none once it has gone.
+pub fn read_command(from: &mut impl BufRead) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    for _ in 0..number(from)? {
+        let mut word = vec![0; number(from)? + 2];
+        from.read_exact(&mut word).ok()?;
+        word.truncate(word.len() - 2);
+        words.push(word);
+    }
+    (!words.is_empty()).then_some(words)
+}
+
+/// The number of a line like `*3` or `$5`.
+fn number(from: &mut impl BufRead) -> Option<usize> {
+    let mut line = String::new();
+    from.read_line(&mut line).ok()?;
+    line.trim().get(1..)?.parse().ok()
 }
 
 fn read(from: &mut BufReader<TcpStream>) -> Result<Reply> {
@@ -90,4 +116,18 @@ fn read(from: &mut BufReader<TcpStream>) -> Result<Reply> {
         },
         _ => bail!("not a reply: {line}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_read_as_it_was_written() {
+        let bytes = command(&["SET", "a\r\nb", ""]);
+        assert_eq!(bytes, b"*3\r\n$3\r\nSET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
+        let read = read_command(&mut bytes.as_slice()).unwrap();
+        assert_eq!(read, [b"SET".as_slice(), b"a\r\nb", b""]);
+        assert_eq!(read_command(&mut &bytes[..bytes.len() - 1]), None);
+    }
 }

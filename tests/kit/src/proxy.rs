@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wsbcast::clock;
+use crate::clock;
 
 /// Passes on whatever it gets, each way so much later.
 #[derive(Debug)]
-pub(crate) struct Proxy {
+pub struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
 }
@@ -34,12 +34,12 @@ struct State {
 
 impl Proxy {
     /// New connections go to `target`.
-    pub(crate) fn start(target: &str, delay: Duration) -> Self {
+    pub fn start(target: &str, delay: Duration) -> Self {
         Self::start_thin(target, delay, usize::MAX)
     }
 
     /// Likewise; no more than so many bytes a second get to `target`, the rest waits.
-    pub(crate) fn start_thin(target: &str, delay: Duration, bytes_per_second: usize) -> Self {
+    pub fn start_thin(target: &str, delay: Duration, bytes_per_second: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let state = Arc::new(State {
             target: Mutex::new(target.to_owned()),
@@ -62,25 +62,24 @@ impl Proxy {
     }
 
     /// Host and port.
-    pub(crate) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         self.address.to_string()
     }
 
     /// Ends the connections that stand.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         for socket in self.state.open.lock().expect("nobody panics").drain(..) {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
 
     /// From now on new connections go to `target`; those that stand are not touched.
-    pub(crate) fn lead_to(&self, target: &str) {
+    pub fn lead_to(&self, target: &str) {
         target.clone_into(&mut self.state.target.lock().expect("nobody panics"));
     }
 
     /// From now on nothing gets through on the connection that its target sees come from there.
-    #[allow(dead_code, reason = "not every test that has a proxy needs it")]
-    pub(crate) fn stall(&self, from: SocketAddr) {
+    pub fn stall(&self, from: SocketAddr) {
         let stalled = self.state.stalled.lock().expect("nobody panics");
         let (_, is_stalled) =
             stalled.iter().find(|(address, _)| *address == from).expect("it is there");

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wsbcast::clock;
+use crate::clock;
 
 /// Between two looks at a condition.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
-pub(crate) fn eventually(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn eventually(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = now();
     while !condition() {
         assert!(start.elapsed() < within, "not within {within:?}: {what}");
@@ -23,6 +23,6 @@ pub(crate) fn eventually(within: Duration, what: &str, mut condition: impl FnMut
 }
 
 /// The monotonic clock.
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     clock::instant()
 }

@@ -2,10 +2,14 @@
 //!
 //! Nodes find each other over their bus, so every step waits until all of them see its result;
 //! the start does so on the calling thread.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 use std::time::Duration;
 
-use super::{Recipe, RedisServer, wait::eventually};
+use crate::{
+    redis::{Recipe, RedisServer},
+    wait::eventually,
+};
 
 /// For all nodes to agree.
 const AGREEMENT_MAX: Duration = Duration::from_secs(30);
@@ -29,15 +33,17 @@ const OPTIONS: [&str; 12] = [
 
 /// Masters, in the order of their slots, and the replica of each, if there are replicas.
 #[derive(Debug)]
-pub(crate) struct RedisCluster {
-    pub(crate) masters: Vec<RedisServer>,
-    pub(crate) replicas: Vec<RedisServer>,
+pub struct RedisCluster {
+    /// Each has an even share.
+    pub masters: Vec<RedisServer>,
+    /// In the order of their masters.
+    pub replicas: Vec<RedisServer>,
 }
 
 impl RedisCluster {
     /// A cluster of servers by a recipe that is up; with a replica for each master if wanted. If
     /// they have TLS, they use it among themselves.
-    pub(crate) fn start_as(masters: usize, replicas: bool, recipe: &Recipe) -> Self {
+    pub fn start_as(masters: usize, replicas: bool, recipe: &Recipe) -> Self {
         let mut recipe = recipe.clone().and(&OPTIONS);
         if recipe.has_tls {
             recipe = recipe.and(&["--tls-cluster", "yes", "--tls-replication", "yes"]);
@@ -86,7 +92,7 @@ impl RedisCluster {
     }
 
     /// The URL of the whole.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let [first, others @ ..] = &self.masters[..] else { panic!("a cluster has masters") };
         let scheme = if first.tls_address().is_some() { "rediss" } else { "redis" };
         let others: Vec<String> =
@@ -95,7 +101,7 @@ impl RedisCluster {
     }
 
     /// From now on its masters tell these addresses, on this host, as theirs.
-    pub(crate) fn announce(&self, addresses: &[String]) {
+    pub fn announce(&self, addresses: &[String]) {
         for (node, address) in self.masters.iter().zip(addresses) {
             let port = |address: &str| address.rsplit(':').next().unwrap().parse::<u16>().unwrap();
             let bus = (port(&node.address()) + BUS_PORT_AHEAD).to_string();
@@ -115,18 +121,18 @@ impl RedisCluster {
     }
 
     /// The slot of a channel.
-    pub(crate) fn slot(&self, name: &str) -> usize {
+    pub fn slot(&self, name: &str) -> usize {
         let name = format!("test:{{{name}}}");
         self.masters[0].cli(&["CLUSTER", "KEYSLOT", &name]).parse().unwrap()
     }
 
     /// The master that a channel lived on at the start.
-    pub(crate) fn owner(&self, name: &str) -> usize {
+    pub fn owner(&self, name: &str) -> usize {
         self.slot(name) * self.masters.len() / SLOTS
     }
 
     /// The names of some channels, one that lives on each master.
-    pub(crate) fn channels(&self) -> Vec<String> {
+    pub fn channels(&self) -> Vec<String> {
         let mut names = vec![None; self.masters.len()];
         for name in (0..).map(|number| format!("channel-{number}")) {
             let master = self.owner(&name);
@@ -139,7 +145,7 @@ impl RedisCluster {
     }
 
     /// Moves the slot of a channel, with its keys, from one master to another, step by step.
-    pub(crate) fn move_slot(&self, name: &str, from: usize, to: usize) {
+    pub fn move_slot(&self, name: &str, from: usize, to: usize) {
         let slot = self.slot(name).to_string();
         let (from, to) = (&self.masters[from], &self.masters[to]);
         let set = |node: &RedisServer, state: &[&str]| {
@@ -165,7 +171,7 @@ impl RedisCluster {
     }
 
     /// Whether the replica of a master is one itself now.
-    pub(crate) fn is_promoted(&self, master: usize) -> bool {
+    pub fn is_promoted(&self, master: usize) -> bool {
         self.replicas[master].cli(&["ROLE"]).starts_with("master")
     }
 }

@@ -3,27 +3,28 @@
 //! Each has a free port and an empty directory, and ends with the test. The port stays the same
 //! over restarts; it is below the range that the system hands out to outgoing connections, so
 //! that nobody takes it while the server is down.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader, ErrorKind, Read},
-    net::TcpListener,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
 use tempfile::TempDir;
 
+use crate::node::free_address;
+
 /// What a server, and a sentinel, log when they are ready.
 const READY: [&str; 2] = ["Ready to accept connections", "+monitor master"];
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const ATTEMPTS_MAX: usize = 20;
 const VOLATILE: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
 /// What is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Program {
+pub enum Program {
     /// The redis-server on the PATH.
     Redis,
     /// What `VALKEY_SERVER` names, else what `scripts/test` has fetched.
@@ -35,8 +36,10 @@ impl Program {
         match self {
             Self::Redis => "redis-server".into(),
             Self::Valkey => std::env::var_os("VALKEY_SERVER").unwrap_or_else(|| {
-                let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-                tmp.with_file_name("valkey").join("valkey-server").into()
+                let test = std::env::current_exe().unwrap();
+                // Tests are in target/debug/deps.
+                let target = test.ancestors().nth(3).unwrap();
+                target.join("valkey/valkey-server").into()
             }),
         }
     }
@@ -44,21 +47,24 @@ impl Program {
 
 /// How a server is started, but for its port.
 #[derive(Clone, Debug)]
-pub(crate) struct Recipe {
-    pub(crate) program: Program,
+pub struct Recipe {
+    /// Which.
+    pub program: Program,
     /// It listens for TLS on one more port; with which certificate, the options say.
-    pub(crate) has_tls: bool,
-    pub(crate) options: Vec<String>,
+    pub has_tls: bool,
+    /// As on the command line.
+    pub options: Vec<String>,
 }
 
 impl Recipe {
-    pub(crate) fn new(program: Program, options: &[&str]) -> Self {
+    /// Without TLS.
+    pub fn new(program: Program, options: &[&str]) -> Self {
         let options = options.iter().map(ToString::to_string).collect();
         Self { program, has_tls: false, options }
     }
 
     /// With further `options`.
-    pub(crate) fn and(mut self, options: &[&str]) -> Self {
+    pub fn and(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(ToString::to_string));
         self
     }
@@ -66,7 +72,7 @@ impl Recipe {
 
 /// A running (or killed, or paused) redis-server.
 #[derive(Debug)]
-pub(crate) struct RedisServer {
+pub struct RedisServer {
     dir: TempDir,
     port: u16,
     tls_port: Option<u16>,
@@ -77,32 +83,32 @@ pub(crate) struct RedisServer {
 
 impl RedisServer {
     /// A server that keeps nothing on disk.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::start_with(&VOLATILE)
     }
 
     /// Likewise, Valkey.
-    pub(crate) fn start_valkey() -> Self {
+    pub fn start_valkey() -> Self {
         Self::start_as(&Recipe::new(Program::Valkey, &VOLATILE))
     }
 
     /// A server whose data survives a kill.
-    pub(crate) fn start_durable() -> Self {
+    pub fn start_durable() -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
     /// A server with further `options`.
-    pub(crate) fn start_with(options: &[&str]) -> Self {
+    pub fn start_with(options: &[&str]) -> Self {
         Self::start_as(&Recipe::new(Program::Redis, options))
     }
 
     /// A server by a recipe.
-    pub(crate) fn start_as(recipe: &Recipe) -> Self {
+    pub fn start_as(recipe: &Recipe) -> Self {
         Self::try_ports(recipe, None)
     }
 
     /// A sentinel by a recipe that watches the server at `address` under the name `main`.
-    pub(crate) fn start_sentinel_as(recipe: &Recipe, address: &str) -> Self {
+    pub fn start_sentinel_as(recipe: &Recipe, address: &str) -> Self {
         let address = address.replace(':', " ");
         let config = format!("sentinel monitor main {address} 1\n");
         Self::try_ports(&recipe.clone().and(&["--sentinel"]), Some(&config))
@@ -132,29 +138,29 @@ impl RedisServer {
     }
 
     /// A port on which nothing listens yet; [`Self::restart`] starts the server there.
-    pub(crate) fn not_started() -> Self {
+    pub fn not_started() -> Self {
         let mut server = Self::start();
         server.kill();
         server
     }
 
     /// Where it is.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://{}", self.address())
     }
 
     /// Host and port.
-    pub(crate) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// Where it speaks TLS; None: it does not.
-    pub(crate) fn tls_address(&self) -> Option<String> {
+    pub fn tls_address(&self) -> Option<String> {
         self.tls_port.map(|port| format!("127.0.0.1:{port}"))
     }
 
     /// kill -9.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -162,23 +168,23 @@ impl RedisServer {
     }
 
     /// Starts it again on the same port with what it has on disk; returns when it is ready.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.kill();
         assert!(self.try_launch(), "redis-server does not start again on port {}", self.port);
     }
 
     /// SIGSTOP: it answers nothing, its connections stay.
-    pub(crate) fn pause(&self) {
+    pub fn pause(&self) {
         self.signal("STOP");
     }
 
     /// SIGCONT.
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         self.signal("CONT");
     }
 
     /// Runs a command through redis-cli and returns what it printed.
-    pub(crate) fn cli(&self, words: &[&str]) -> String {
+    pub fn cli(&self, words: &[&str]) -> String {
         let port = self.port.to_string();
         let output = Command::new("redis-cli").args(["-p", &port]).args(words).output();
         let output = output.unwrap_or_else(|error| missing("redis-cli", &error));
@@ -188,8 +194,8 @@ impl RedisServer {
     /// Makes the user `wsbcast` with the password `pass` and the rights that docs/redis.md names,
     /// for these names, but without those `lacking`. Whoever comes without a password may neither
     /// read nor write anything.
-    pub(crate) fn restrict(&self, prefix: &str, raw_channel: &str, lacking: &[&str]) {
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md");
+    pub fn restrict(&self, prefix: &str, raw_channel: &str, lacking: &[&str]) {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md");
         let page = fs::read_to_string(page).unwrap();
         let start = "redis-cli ACL SETUSER wsbcast ";
         let (_, rest) = page.split_once(start).expect("the page names the rights");
@@ -266,8 +272,5 @@ fn missing(program: &str, error: &std::io::Error) -> ! {
 }
 
 fn free_port() -> u16 {
-    (0..1000)
-        .map(|_| fastrand::u16(PORTS))
-        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        .expect("some port of thousands is free")
+    free_address().unwrap().port()
 }
