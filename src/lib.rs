@@ -1,6 +1,9 @@
 //! wsbcast: a WebSocket broadcast server. What is published by `curl` or Redis reaches every
 //! client, on all cores and all machines; stopping it cuts nobody off without a word.
 //!
+//! This is the map of the code. The manual is `README.md` and `docs/`; what was tried, measured and
+//! dropped is in `docs/decisions.md`.
+//!
 //! # The one idea
 //! A channel is a byte log of ready-made WebSocket frames; a client is a byte offset into it.
 //! Server frames are not masked, so the bytes are the same for everyone: a message is encoded

@@ -26,7 +26,8 @@ fn pages() -> Vec<(String, String)> {
     let mut names: Vec<String> =
         docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().display())).collect();
     names.sort();
-    names.extend(["README.md", "bench/README.md"].map(str::to_owned));
+    let others = ["README", "CHANGELOG", "CONTRIBUTING", "SECURITY", "bench/README"];
+    names.extend(others.map(|name| format!("{name}.md")));
     names.into_iter().map(|name| (name.clone(), page(&name))).collect()
 }
 
@@ -127,6 +128,34 @@ fn the_row_of_a_metric_names_its_labels_and_their_values() {
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
+}
+
+#[test]
+fn the_page_on_publishing_explains_every_failure() {
+    let server = Server::start(&[]);
+    let metrics = Metrics::of(server.addr());
+    let publishing = page("docs/publishing.md");
+    let told: BTreeSet<&str> = codes(&publishing).collect();
+    let mut seen = 0;
+    for (labels, _) in metrics.series("wsbcast_publish_failures_total") {
+        let (_, reason) = labels.split_once("reason=\"").unwrap();
+        let reason = reason.split('"').next().unwrap();
+        assert!(told.contains(reason), "docs/publishing.md lacks {reason}");
+        seen += 1;
+    }
+    assert!(seen >= 10, "{seen} reasons");
+}
+
+#[test]
+fn every_script_has_a_row_in_contributing() {
+    let scripts = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")).unwrap();
+    let files = scripts.map(Result::unwrap).filter(|entry| entry.path().is_file());
+    let known: BTreeSet<String> =
+        files.map(|entry| format!("scripts/{}", entry.file_name().display())).collect();
+    assert!(known.len() >= 10, "{known:?}");
+    let contributing = page("CONTRIBUTING.md");
+    let told = named(&contributing, "scripts/");
+    assert_eq!(names(&told), known.iter().map(String::as_str).collect(), "CONTRIBUTING.md");
 }
 
 #[test]
