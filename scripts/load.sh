@@ -22,7 +22,7 @@
 #
 # Builds the load generator first if its sources changed. The server's CPU and memory are shown
 # if its process can be found (by its port; or give --server-pid). Both share this machine's
-# cores: pin them apart for figures worth keeping (scripts/compare.sh does). All options:
+# cores: pin them apart for figures worth keeping (scripts/bench compare does). All options:
 # scripts/load.sh live --help
 # Exit: 0 all is well, 3 something was lost or refused, 1 could not run.
 set -eu

@@ -129,6 +129,31 @@ start_server() {
     wait_until 20 "the server to be ready" server_is_ready
 }
 
+# start_redis FOLDER [COMMAND...]: a redis-server that keeps nothing, started by COMMAND if there is
+# one (taskset, for instance); sets REDIS_PID and REDIS_PORT.
+start_redis() {
+    local folder=$1
+    shift
+    REDIS_PORT=$((20000 + RANDOM % 10000))
+    "$@" redis-server --port "$REDIS_PORT" --bind 127.0.0.1 --save '' --dir "$folder" \
+        >"$folder/redis.log" &
+    REDIS_PID=$!
+    wait_until 10 'redis-server to answer' redis-cli -p "$REDIS_PORT" ping >/dev/null 2>&1
+}
+
+# bench_folder: a temporary folder in FOLDER; at the end it goes, and so do SERVER_PID and REDIS_PID.
+bench_folder() {
+    FOLDER=$(mktemp -d)
+    SERVER_PID=''
+    REDIS_PID=''
+    trap 'end_process "$SERVER_PID"; end_process "$REDIS_PID"; rm -rf "$FOLDER"' EXIT
+}
+
+# median FILE [FIELD]: the middle one of the numbers in a file, a line each.
+median() {
+    cut -d ' ' -f "${2:-1}" "$1" | sort -n | sed -n "$((($(wc -l <"$1") + 1) / 2))p"
+}
+
 server_named_port() {
     kill -0 "$SERVER_PID" 2>/dev/null || {
         cat "$1" >&2

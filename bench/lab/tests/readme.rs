@@ -1,7 +1,8 @@
 //! The figures that README and docs/measured.md show are those of the committed records, to the
 //! letter.
 //!
-//! `scripts/measure` writes both; this finds a figure edited by hand, and raw data that changed.
+//! `scripts/bench measure` writes both; this finds a figure edited by hand, and raw data that
+//! changed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
@@ -45,9 +46,9 @@ fn says_what_the_raw_data_say(page: &str, table: &[&str], charts_min: usize) {
     let text = fs::read_to_string(root().join(page)).unwrap();
     let (_, block) = text.split_once("<!-- figures of ").unwrap();
     let (block, _) = block.split_once("<!-- end of figures -->").unwrap();
-    let (directory, block) = block.split_once(": written by scripts/measure -->\n").unwrap();
+    let (directory, block) = block.split_once(": written by scripts/bench measure -->\n").unwrap();
     let table = said(table, Path::new(directory));
-    assert!(block.starts_with(&table), "{page}: scripts/measure {directory} writes it:\n{table}");
+    assert!(block.starts_with(&table), "{page}: scripts/bench measure {directory}:\n{table}");
     let charts: Vec<&str> = block.lines().filter(|line| line.starts_with("![")).collect();
     assert!(charts.len() >= charts_min, "{page}: {charts:?}");
     let folder = root().join(page).parent().unwrap().to_owned();
