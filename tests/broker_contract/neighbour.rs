@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Commands that leave one of a channel's keys in a state that none of us wrote.
-const DEEDS: [&str; 16] = [
+const DEEDS: [&str; 21] = [
     "SET META text",
     "HSET META epoch no!epoch",
     "HSET META epoch empty-0123456789abcdef",
@@ -22,6 +22,11 @@ const DEEDS: [&str; 16] = [
     "HSET META offset -7",
     "HSET META nonce 1e300",
     "HDEL META offset",
+    "HDEL META quota",
+    "HSET META quota text",
+    "HSET META quota 9007199254740991~1~1~0",
+    "HSET META quota 1~9007199254740991~9007199254740991~1",
+    "HSET META quota 1~99999999999999999999999999999999999999999~1~0",
     "SET STREAM text",
     "XADD STREAM 18446744073709551615-18446744073709551615 a b",
     "XADD STREAM * a b",
@@ -41,18 +46,21 @@ fn whatever_was_written_into_a_channels_keys_publishing_and_coming_back_go_on() 
                 published += 1;
             }
             let deed = deed.replace("META", META).replace("STREAM", STREAM);
-            let words: Vec<&str> = deed.split(' ').collect();
+            // A tilde is a space within a word.
+            let words: Vec<String> = deed.split(' ').map(|word| word.replace('~', " ")).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
             if words[0] != "HSET" && words[0] != "HDEL" {
                 server.cli(&["DEL", words[1]]);
             }
             server.cli(&words);
+            // What does not follow is looked for in Redis: it must not be gone by then.
             for text in ["after", "after that"] {
                 offset(process.publish("a", text).await);
                 published += 1;
-            }
-            for sink in &process.sinks {
-                let what = format!("all have arrived after {deed}");
-                until(&what, || sink.messages().len() == published).await;
+                for sink in &process.sinks {
+                    let what = format!("all have arrived after {deed}");
+                    until(&what, || sink.messages().len() == published).await;
+                }
             }
             // Another process reads what there is.
             let other = Process::start(settings(&server), 1).await;

@@ -198,10 +198,9 @@ fn one_master_of_a_cluster_that_refuses_is_told_and_used_again_at_once() {
 }
 
 /// What passes with the rights of the user of docs/redis.md, besides [`WAYS`].
-const RIGHTS: [&str; 10] = [
+const RIGHTS: [&str; 9] = [
     "-evalsha -eval",
     "-hset",
-    "-hincrby",
     "-pexpire",
     "-xadd",
     "-del",

@@ -19,16 +19,16 @@ local function get(key)
   return value
 end
 local function is_number(text, last)
-  local is_plain = text and #text <= 16 and (text == '0' or string.match(text, '^[1-9]%d*$'))
+  local is_plain = text and #text <= 16 and (text == '0' or string.find(text, '^[1-9]%d*$'))
   return is_plain and tonumber(text) <= last
 end
 local function is_epoch(text)
-  return text and #text <= 32 and string.match(text, '^[%w_-]+$')
+  return text and #text <= 32 and string.find(text, '^[%w_-]+$')
     and not string.find(text, '^empty%-')
 end
-local function sound_meta()
+local function sound_meta(...)
   local none = {false, '0', '0', ''}
-  local held = try('HMGET', KEYS[1], 'epoch', 'offset', 'nonce', 'ended')
+  local held = try('HMGET', KEYS[1], 'epoch', 'offset', 'nonce', 'ended', ...)
   if is_of_wrong_type(held) then
     odd('the key meta is no hash')
     return none

@@ -9,46 +9,36 @@
 -- letter; the lesser one has the stream).
 --
 -- A stream has two halves. The newer one began at the offset `since` and has `bytes`; `before` has
--- the older one. When the newer one is full, the older one goes, and what is there was needed: so
--- many bytes are kept at least, and twice as many at most. `is_full`: the stream must not grow;
+-- the older one: the field `quota` holds these and `who`, in one, since each word of a command
+-- costs. When the newer one is full, the older one goes, and what is there was needed: so many
+-- bytes are kept at least, and twice as many at most. `is_full`: the stream must not grow;
 -- then it goes, if it is the publisher's. Answers also how many bytes it has, or `ended`.
-local function count_of(text) return is_number(text, 9007199254740991) and tonumber(text) or 0 end
-local function fields_of(own)
-  return {'since', string.format('%.0f', own.since), 'bytes', string.format('%.0f', own.bytes),
-    'before', string.format('%.0f', own.before), 'who', own.who}
-end
--- The halves as they are now, this publisher being one of the stream's; and the fields before.
-local function halves(is_new)
-  local nothing = {since = 0, bytes = 0, before = 0, who = ARGV[10]}
-  if is_new or ARGV[7] == '0' or call('PTTL', KEYS[2]) == -2 then
-    return nothing, fields_of(nothing)
-  end
-  local held = call('HMGET', KEYS[1], 'since', 'bytes', 'before', 'who')
-  local who = held[4]
-  if who ~= '0' and who ~= '1' then who = ARGV[10] end
-  local own = {since = count_of(held[1]), bytes = count_of(held[2]), before = count_of(held[3]),
-    who = who}
-  local had = fields_of(own)
-  if ARGV[10] < who then own.who = ARGV[10] end
-  return own, had
+-- The halves that this publisher's message goes to; none if what is there is not sound.
+local function halves(quota, count)
+  local since, bytes, before, who = string.match(quota or '', '^(%d+) (%d+) (%d+) ([01])$')
+  if not since then return 0, 0, 0, ARGV[10] end
+  since, bytes, before = tonumber(since), tonumber(bytes), tonumber(before)
+  if since > count or bytes + before > 9007199254740991 then return 0, 0, 0, ARGV[10] end
+  return since, bytes, before, ARGV[10] < who and ARGV[10] or who
 end
 local function stamp_with(send, is_full)
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
-  local held = sound_meta()
+  local held = sound_meta('quota')
   if held[2] == '9007199254740991' then
     odd('the key meta has counted to its end')
-    held = {false, '0', '0'}
+    held = {false, '0', '0', ''}
   end
   local epoch, previous = held[1], held[3]
   local is_new, is_counted = not epoch, false
-  local own, had = halves(is_new)
+  local count = held[2] + 1
+  local quota = ARGV[7] ~= '0' and call('PTTL', stream) ~= -2 and held[5]
+  local since, bytes, before, who = halves(quota, count)
   local function take_back(refused)
     if is_new then
       -- Without the right to that, it is forgotten in time.
       if is_refusal(try('DEL', meta)) then try('PEXPIRE', meta, ARGV[5]) end
     elseif is_counted then
-      try('HINCRBY', meta, 'offset', -1)
-      try('HSET', meta, 'nonce', previous, unpack(had))
+      try('HSET', meta, 'offset', held[2], 'nonce', previous, 'quota', quota or '')
     end
     return nil, refused
   end
@@ -61,32 +51,31 @@ local function stamp_with(send, is_full)
     if is_refusal(gone) then return take_back(gone) end
     epoch, previous = ARGV[4], '0'
   end
-  local count = try('HINCRBY', meta, 'offset', 1)
-  if is_refusal(count) then return take_back(count) end
-  is_counted = true
   local offset = string.format('%.0f', count)
   local is_kept, most = ARGV[7] ~= '0', ARGV[7]
-  if is_full and own.who == ARGV[10] then
-    is_kept, own.bytes, own.before = false, 0, 0
+  if is_full and who == ARGV[10] then
+    is_kept, bytes, before = false, 0, 0
   elseif is_kept then
     local size = #ARGV[3] + MESSAGE_COST
-    if own.since == 0 then own.since = count end
-    local is_heavy = own.bytes > 0 and own.bytes + size > tonumber(ARGV[9])
-    if is_heavy then most = math.min(most, count - own.since + 1) end
-    if is_heavy or count - own.since >= tonumber(ARGV[7]) then
-      own.since, own.bytes, own.before = count, 0, own.bytes
+    if since == 0 then since = count end
+    local is_heavy = bytes > 0 and bytes + size > tonumber(ARGV[9])
+    if is_heavy then most = string.format('%.0f', math.min(most, count - since + 1)) end
+    if is_heavy or count - since >= tonumber(ARGV[7]) then
+      since, bytes, before = count, 0, bytes
     end
-    own.bytes = own.bytes + size
+    bytes = bytes + size
   end
-  local stamped = try('HSET', meta, 'nonce', nonce, unpack(fields_of(own)))
+  local quota_now = string.format('%.0f %.0f %.0f ', since, bytes, before) .. who
+  local stamped = try('HSET', meta, 'offset', offset, 'nonce', nonce, 'quota', quota_now)
   if is_refusal(stamped) then return take_back(stamped) end
+  is_counted = true
   local lives = try('PEXPIRE', meta, ARGV[5])
   if is_refusal(lives) then return take_back(lives) end
   local id = offset .. '-' .. nonce
   local function leave_out(refused)
     -- Or the next one, with a smaller nonce, would be refused.
-    local before = string.format('%.0f', offset - 1) .. '-' .. previous
-    if is_refusal(try('XDEL', stream, id)) or is_refusal(try('XSETID', stream, before)) then
+    local last = string.format('%.0f', offset - 1) .. '-' .. previous
+    if is_refusal(try('XDEL', stream, id)) or is_refusal(try('XSETID', stream, last)) then
       try('DEL', stream)
     end
     return take_back(refused)
@@ -94,12 +83,12 @@ local function stamp_with(send, is_full)
   local has_ended = is_full and not is_kept and call('DEL', stream) == 1
   if is_kept then
     local function add()
-      return try('XADD', stream, 'MAXLEN', '~', string.format('%.0f', most), id,
+      return try('XADD', stream, 'MAXLEN', '~', most, id,
         'k', ARGV[2], 'd', ARGV[3], 'p', previous)
     end
     local added = add()
-    local function is(what) return is_refusal(added) and string.find(added.err, what, 1, true) end
-    if is('equal or smaller') or is('exhausted') or is('WRONGTYPE') then
+    local function is(what) return string.find(added.err, what, 1, true) end
+    if is_refusal(added) and (is('equal or smaller') or is('exhausted') or is('WRONGTYPE')) then
       -- It is ahead of meta, or no stream: not this history's.
       odd('the key stream holds another history')
       call('DEL', stream)
@@ -109,13 +98,13 @@ local function stamp_with(send, is_full)
     local lasts = try('PEXPIRE', stream, ARGV[8])
     if is_refusal(lasts) then return leave_out(lasts) end
   end
-  local words = {VERSION, ARGV[2], epoch, offset, nonce, previous}
-  local sent = send(table.concat(words, ' ') .. '\n' .. ARGV[3])
+  local head = VERSION .. ' ' .. ARGV[2] .. ' ' .. epoch .. ' ' .. offset .. ' ' .. nonce
+  local sent = send(head .. ' ' .. previous .. '\n' .. ARGV[3])
   if is_refusal(sent) then
     if is_kept then return leave_out(sent) end
     return take_back(sent)
   end
-  return {epoch, offset, has_ended and 'ended' or string.format('%.0f', own.bytes + own.before)}
+  return {epoch, offset, has_ended and 'ended' or string.format('%.0f', bytes + before)}
 end
 local function stamp(is_full)
   local forbidden = may_not_send(ARGV[1])

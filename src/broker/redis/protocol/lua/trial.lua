@@ -7,7 +7,7 @@ if refused then return refused end
 local meta, stream, is_asked = KEYS[4], KEYS[5], false
 local needed = {
   {'GET', meta}, {'SET', meta, '', 'XX'}, {'HMGET', meta, 'epoch'}, {'HSET', meta, 'nonce', '0'},
-  {'HINCRBY', meta, 'offset', '1'}, {'PEXPIRE', meta, '1'}, {'DEL', meta}, {'DEL', stream},
+  {'PEXPIRE', meta, '1'}, {'DEL', meta}, {'DEL', stream},
 }
 local is_kept = ARGV[7] ~= '0'
 if is_kept then
