@@ -242,6 +242,38 @@ fn examples_for_production_have_every_public_route_and_no_test_notice() {
     }
 }
 
+/// The sum that the page on sizing states, of the limits and of the defaults of the options.
+#[test]
+fn the_sum_of_the_budgets_is_that_of_the_limits_and_fits_into_the_manifest() {
+    use wsbcast::limits as l;
+    const MIB: usize = 1 << 20;
+    let connection =
+        l::HTTP_BUFFERS_FREE_BYTES + l::HTTP_BODY_FREE_BYTES + l::HTTP_ANSWER_FREE_BYTES;
+    let http = |places: usize| {
+        (l::HTTP_INPUT_BYTES_MAX + l::HTTP_WORK_BYTES_MAX + places * connection) / MIB
+    };
+    let queues = l::MAILBOX_BYTES_MAX + l::SETTLING_BYTES_MAX;
+    let redis = l::PUBLISH_BYTES_IN_FLIGHT_MAX + l::REDIS_UNSENT_BYTES_MAX;
+    let shard = http(l::HTTP_CONNECTIONS_PER_SHARD_MAX) + (queues + redis) / MIB;
+    let help = Launch::new(&["--help"]).run().stdout;
+    assert_eq!(help.matches("[default: 256MiB]").count(), 2, "backlogs and histories\n{help}");
+    let (options, program) = (2 * 256, 64);
+    let shared = (l::IDEMPOTENCY_KEYS_BYTES_MAX + l::BRIDGE_WAITING_BYTES_MAX) / MIB;
+    let process = options + program + shared + http(l::ADMIN_CONNECTIONS_MAX);
+    let two = process + 2 * shard;
+    let sizing = page("docs/sizing.md").replace('\n', " ");
+    let sum = format!(
+        "{process} MiB for the process and {shard} MiB for each shard: {process} + 2 × {shard} ="
+    );
+    assert!(sizing.contains(&sum), "docs/sizing.md: {sum}");
+    let deploying = page("docs/deploying.md");
+    let thousands = format!("{},{:03} MiB", two / 1000, two % 1000);
+    assert!(sizing.contains(&thousands) && deploying.contains(&thousands), "{thousands}");
+    let (_, limit) = deploying.split_once("limits: {cpu: \"2\", memory: ").unwrap();
+    let limit: usize = limit.split("Mi").next().unwrap().parse().unwrap();
+    assert!(two <= limit && deploying.contains("\"--threads\", \"2\""), "{two} in {limit}");
+}
+
 #[test]
 fn the_page_on_operating_has_every_exit_code_and_signal() {
     let operating = page("docs/operating.md");
