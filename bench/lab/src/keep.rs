@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::value::RawValue;
+use testkit::output;
 
 use crate::{
     compare::{field, setup::comparisons, table},
     record::{RAW, Record},
     sweep,
 };
-use testkit::output;
 
 /// A record.
 #[derive(Clone, Debug, clap::Args)]

@@ -10,9 +10,9 @@ use std::{
 
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
+use testkit::http::{Answer, header};
 
 use crate::target::{HANDSHAKE_ACCEPT, Target};
-use testkit::http::{Answer, header};
 
 /// Linux's "the connect goes on"; the standard library's name for it is not stable.
 const EINPROGRESS: i32 = 115;

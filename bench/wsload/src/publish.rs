@@ -19,6 +19,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
+use testkit::{
+    clock,
+    http::{ANSWER_BYTES_MAX, Answer},
+};
 
 use crate::{
     clients::latencies,
@@ -26,10 +30,6 @@ use crate::{
     schedule::Schedule,
     stamp::Stamp,
     target::{Target, write_channel},
-};
-use testkit::{
-    clock,
-    http::{ANSWER_BYTES_MAX, Answer},
 };
 
 /// For an answer to a publish; then it counts as unconfirmed.

@@ -19,6 +19,7 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
+use testkit::clock;
 
 use self::{
     display::Display,
@@ -34,7 +35,6 @@ use crate::{
     storm::{self, StormOutcome, StormPlan},
     target::Target,
 };
-use testkit::clock;
 
 /// Between two looks at the counters.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);

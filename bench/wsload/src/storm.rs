@@ -18,13 +18,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use testkit::clock;
 
 use crate::{
     args::StormHold,
     clients::{Stage, latencies},
     dial::{self, Refusal, is_for_later},
 };
-use testkit::clock;
 
 /// Added to the thread's nice value: the least share there is, so that listeners never wait for it.
 const NICENESS: i32 = 19;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum as _};
 use serde::{Deserialize, Serialize};
+use testkit::cli::{Seconds, count, seconds};
 
 use super::{deployment::Deployment, fault::Fault};
-use testkit::cli::{Seconds, count, seconds};
 
 /// Real servers on a real Redis, and what may go wrong with both, one fault after the other.
 #[derive(Clone, Debug, Parser, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use serde::Deserialize;
+use testkit::{clock, http::Answer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -29,7 +30,6 @@ use super::{
     judge::{Acknowledged, Place},
     shared::{Shared, channel_name},
 };
-use testkit::{clock, http::Answer};
 
 /// Requests on their way at a time; each may wait for more than a second.
 const PUBLISHERS: usize = 200;

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use testkit::machine::{Machine, date_utc, said_by};
 
 use super::{
     args::Args,
     judge::Counts,
     shared::{Answers, Recovery},
 };
-use testkit::machine::{Machine, date_utc, said_by};
 
 /// The goal for the time from a fault's end to the first delivery.
 const RECOVERY_MS_MAX: u64 = 2_000;

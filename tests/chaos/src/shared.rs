@@ -13,9 +13,9 @@ use std::{
 };
 
 use serde::Serialize;
+use testkit::clock;
 
 use super::judge::{Acknowledged, Place};
-use testkit::clock;
 
 /// Of what goes wrong so many examples are kept.
 const REMARKS_MAX: usize = 100;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-
 use testkit::cli::count;
 
 /// Servers in turn, and how each is loaded.

@@ -2,12 +2,13 @@
 //!
 //! Drawn from the raw reports of a directory, like the table. A server has one colour in all.
 
+use wsload::chart::{Bar, Bars, Place, Unit};
+
 use super::{
     figures::{CPU_PER_CONNECT, CPU_PER_DELIVERY, DELIVERIES, Figure, RSS_PER_CLIENT, Spread},
     setup::Comparisons,
     summary::Summary,
 };
-use wsload::chart::{Bar, Bars, Place, Unit};
 
 /// One group of bars.
 struct Group {

@@ -17,6 +17,7 @@ pub(crate) mod trial;
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use testkit::output;
 
 pub(crate) use self::{
     args::{CompareArgs, FieldArgs, TrialArgs},
@@ -24,7 +25,6 @@ pub(crate) use self::{
 };
 use self::{server::ServerSpec, setup::Setup, summary::Summary, trial::Network};
 use crate::record::Record;
-use testkit::output;
 
 /// Runs all rounds; true if no run had problems.
 pub(crate) fn compare(args: &CompareArgs) -> Result<bool> {

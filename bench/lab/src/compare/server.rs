@@ -13,9 +13,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use testkit::{clock, machine, node::free_address};
 
 use super::args::FieldArgs;
-use testkit::{clock, machine, node::free_address};
 
 const READY_DEADLINE: Duration = Duration::from_secs(10);
 const READY_INTERVAL: Duration = Duration::from_millis(20);

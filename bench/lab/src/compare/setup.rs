@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use testkit::machine::{Machine, said_by};
 
 use super::{args::FieldArgs, server::ServerSpec, summary::Summary, trial::Network};
 use crate::record::Record;
-use testkit::machine::{Machine, said_by};
 
 /// What was asked for, and where it ran.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,12 +10,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::{cli::EXIT_PROBLEMS, output};
 
 use super::{
     args::{FieldArgs, FreshNetwork, TrialArgs},
     server::{Running, ServerSpec},
 };
-use testkit::{cli::EXIT_PROBLEMS, output};
 
 /// `$0` and what follows run in a namespace with nothing but loopback.
 const IN_FRESH_NETWORK: &str = "ip link set lo up && exec \"$0\" \"$@\"";

@@ -6,7 +6,6 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-
 use testkit::cli::{Seconds, count, seconds};
 use wsload::stamp::STAMP_BYTES;
 

@@ -16,6 +16,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::Signal;
+use testkit::{
+    clock, http,
+    machine::{KernelMemory, Memory},
+    node::{Folder, Node},
+    output,
+};
+use wsload::stamp::Stamp;
 
 pub(crate) use self::{
     args::{FleetArgs, WorkerArgs},
@@ -26,14 +34,6 @@ use self::{
     worker::{Account, Progress},
     workers::Workers,
 };
-use rustix::process::Signal;
-use testkit::{
-    clock, http,
-    machine::{KernelMemory, Memory},
-    node::{Folder, Node},
-    output,
-};
-use wsload::stamp::Stamp;
 
 /// Between two looks at the workers.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);

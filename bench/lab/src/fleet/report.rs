@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use testkit::machine::{KernelMemory, Machine, Memory, said_by};
 
 use super::{
     Account,
     args::FleetArgs,
     worker::{SLOT_NS, sources_of},
 };
-use testkit::machine::{KernelMemory, Machine, Memory, said_by};
 
 /// Settings of the kernel that bound a fleet.
 const KERNEL_LIMITS: [&str; 7] = [

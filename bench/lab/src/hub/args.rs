@@ -7,7 +7,6 @@ use std::{fmt, path::PathBuf};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-
 use testkit::cli::count;
 
 /// The hub without a network.

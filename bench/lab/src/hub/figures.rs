@@ -6,9 +6,9 @@ use std::{fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use testkit::machine::Machine;
 
 use super::HubArgs;
-use testkit::machine::Machine;
 
 /// All parts.
 #[derive(Clone, Debug, Serialize, Deserialize)]

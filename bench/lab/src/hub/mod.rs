@@ -16,10 +16,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
+use testkit::{machine::Machine, output};
 
 pub(crate) use self::args::HubArgs;
 use self::{args::Part, figures::Report};
-use testkit::{machine::Machine, output};
 
 /// Runs all parts, each in a process of its own, or the one that was asked for in this one.
 pub(crate) fn run(args: &HubArgs) -> Result<()> {

@@ -8,13 +8,12 @@ use std::{
     sync::Arc,
 };
 
+use testkit::{clock, machine::Memory};
 use wsbcast::{
     channel::ChannelName,
     hub::{Budget, Encoding, Event, Hub, Key, Settings, SlowPolicy, Unchanged},
     ws::Kind,
 };
-
-use testkit::{clock, machine::Memory};
 
 /// A million stalled clients' Close frames fit.
 pub(super) const BUDGET_BYTES: usize = 4 * 1024 * 1024 * 1024;

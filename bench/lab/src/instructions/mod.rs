@@ -12,9 +12,9 @@ mod workloads;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use testkit::output;
 
 use self::{expectation::Expectation, workloads::Workload};
-use testkit::output;
 
 /// Instruction counts.
 #[derive(Clone, Debug, clap::Args)]

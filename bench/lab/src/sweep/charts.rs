@@ -2,9 +2,10 @@
 //!
 //! Medians with their ranges. A linear axis of values begins at zero, so that flat looks flat.
 
+use wsload::chart::{Axis, Lines, Place, Point, Scale, Series, Unit};
+
 use super::{Runs, Sweep};
 use crate::compare::figures::{CPU_PER_DELIVERY, Figure, P50, P99};
-use wsload::chart::{Axis, Lines, Place, Point, Scale, Series, Unit};
 
 /// (Ending of the file's name, SVG).
 pub(super) fn of(sweep: &Sweep) -> Vec<(String, String)> {

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use testkit::output;
 
 pub(crate) use self::args::SweepArgs;
 use self::points::Point;
@@ -26,7 +27,6 @@ use crate::{
     },
     record::Record,
 };
-use testkit::output;
 
 /// What a run leaves in the file, and the table shows.
 const KEPT: [Figure; 5] = [CPU_PER_DELIVERY, CPU_PER_MESSAGE, DELIVERIES, P50, P99];

@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
-
 use wsload::chart::Unit;
 
 /// A place on the axis, and how a run gets there.

@@ -6,6 +6,7 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 
 use mio::{Interest, Registry, Token, net::TcpStream};
+use testkit::{clock, http::header};
 
 use super::{Books, Outcome};
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
     frame::{ControlOpcode, FrameError, FrameReader, client_control},
     target::Target,
 };
-use testkit::{clock, http::header};
 
 /// Reads from a stalled client at the end: more than any receive buffer holds.
 const STALLED_READS_MAX: usize = 256;

@@ -20,12 +20,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use mio::{Events, Poll, Token};
+use testkit::clock;
 
 pub(crate) use self::books::{Books, Outcome, latencies};
 use self::connection::Connection;
 pub(crate) use self::slices::{SLICES_MAX, Slice};
 use crate::target::Target;
-use testkit::clock;
 
 /// Connects under way per thread: fewer than any listen queue holds.
 const CONNECTING_MAX: usize = 128;

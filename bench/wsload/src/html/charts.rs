@@ -2,12 +2,13 @@
 //!
 //! A picture whose rows are missing, as in reports of older versions, is left out.
 
+use testkit::machine::CpuUse;
+
 use super::Named;
 use crate::{
     chart::{Axis, Bar, Bars, Lines, Look, Place, Point, Scale, Series, Unit},
     report::{Report, Timeline},
 };
-use testkit::machine::CpuUse;
 
 /// Threads shown, busiest first.
 const THREADS_MAX: usize = 5;

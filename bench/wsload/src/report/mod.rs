@@ -11,10 +11,10 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use testkit::machine::{CpuUse, Machine, Memory};
 
 pub(crate) use self::series::{Distribution, Timeline};
 use crate::args::RunArgs;
-use testkit::machine::{CpuUse, Machine, Memory};
 
 /// One run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -4,6 +4,10 @@
 //! thread really gets there: rates are per second of the window as it was, not as planned.
 
 use anyhow::{Result, ensure};
+use testkit::{
+    clock,
+    machine::{CpuSample, CpuUse, KernelMemory, Machine, Memory, cores_allowed, date_utc},
+};
 
 use crate::{
     args::{Mode, RunArgs},
@@ -14,10 +18,6 @@ use crate::{
         Timeline,
     },
     storm::StormOutcome,
-};
-use testkit::{
-    clock,
-    machine::{CpuSample, CpuUse, KernelMemory, Machine, Memory, cores_allowed, date_utc},
 };
 
 /// A live run below this part of its rate is not the scenario it claims to be.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use testkit::{clock, output};
 
 use super::timeline;
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     stamp,
     target::Target,
 };
-use testkit::{clock, output};
 
 /// Descriptors besides those of the load: epoll sets, /proc, standard streams.
 const DESCRIPTORS_RESERVED: u64 = 64;

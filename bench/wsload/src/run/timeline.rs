@@ -6,12 +6,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use testkit::{clock, machine};
+
 use crate::{
     args::RunArgs,
     clients::{SLICES_MAX, Slice, Stage},
     report::Timeline,
 };
-use testkit::{clock, machine};
 
 /// The shortest slice, and the step of longer ones.
 const SLICE_STEP_NS: u64 = 100_000_000;

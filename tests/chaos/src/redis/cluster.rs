@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-
 use testkit::{node::wait_for, resp};
 
 use super::nodes::{AGREE_DEADLINE, Redis, info};

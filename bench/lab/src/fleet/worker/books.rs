@@ -6,7 +6,6 @@
 use std::{collections::BTreeMap, io};
 
 use serde::{Deserialize, Serialize};
-
 use wsload::stamp::Stamp;
 
 /// Width of a slot.

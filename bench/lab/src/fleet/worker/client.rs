@@ -10,8 +10,6 @@ use std::{
 
 use mio::{Interest, Registry, Token, event::Event as Readiness, net::TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
-
-use super::books::Books;
 use testkit::{
     clock,
     http::{Answer, header},
@@ -21,6 +19,8 @@ use wsload::{
     frame::{ControlOpcode, FrameReader, client_control},
     target::{HANDSHAKE_ACCEPT, HANDSHAKE_KEY},
 };
+
+use super::books::Books;
 
 /// Linux's "the connect goes on"; the standard library's name for it is not stable.
 const EINPROGRESS: i32 = 115;

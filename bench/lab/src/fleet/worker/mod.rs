@@ -16,12 +16,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use mio::{Events, Poll, Token};
+use testkit::clock;
+use wsload::target::CLIENTS_PER_SOURCE_MAX;
 
 pub(super) use self::books::{Account, Progress, SLOT_NS};
 use self::{books::Books, client::Client};
 use super::args::WorkerArgs;
-use testkit::clock;
-use wsload::target::CLIENTS_PER_SOURCE_MAX;
 
 /// Connects under way: fewer than any listen queue holds.
 const CONNECTING_MAX: usize = 128;
