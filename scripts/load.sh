@@ -21,7 +21,7 @@
 #   scripts/load.sh live --url ws://127.0.0.1:9000 --json
 #
 # Builds the load generator first if its sources changed. The server's CPU and memory are shown
-# if its process can be found (by its port; or give --server-pid). Both share this machine's
+# if its process can be found (a wsbcast that listens on the port; or give --server-pid). Both share this machine's
 # cores: pin them apart for figures worth keeping (scripts/bench compare does). All options:
 # scripts/load.sh live --help
 # Exit: 0 all is well, 3 something was lost or refused, 1 could not run.
@@ -35,8 +35,16 @@ case "${1:-}" in
 esac
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-cargo build --quiet --release --manifest-path "$root/Cargo.toml" --package wsload
 wsload="${CARGO_TARGET_DIR:-$root/target}/release/wsload"
+# With cargo's own words only when there is something to wait for.
+if [ -x "$wsload" ] && [ -z "$(find "$root/bench/wsload" "$root/tests/kit" "$root/Cargo.lock" \
+    -type f -newer "$wsload" -print -quit)" ]; then
+    quiet=--quiet
+else
+    quiet=
+    echo 'load.sh: builds the load generator; the first time that takes some minutes' >&2
+fi
+cargo build $quiet --release --manifest-path "$root/Cargo.toml" --package wsload >&2
 
 # A first word that is no option names the scenario.
 case "${1:-}" in
@@ -69,6 +77,15 @@ fi
 pid=
 if [ "$has_pid" = no ] && command -v ss >/dev/null; then
     pid=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*pid=\([0-9]*\).*/\1/p' | head -n 1)
+fi
+# What listens there may be a proxy, whose CPU and memory are not the server's.
+if [ -n "$pid" ]; then
+    name=$(cat "/proc/$pid/comm" 2>/dev/null || true)
+    if [ "$name" != wsbcast ]; then
+        echo "load.sh: on port $port listens ${name:-something else}, not wsbcast: without the" \
+            "server's CPU and memory (name its process with --server-pid)" >&2
+        pid=
+    fi
 fi
 if [ -n "$pid" ]; then
     exec "$wsload" run --server-pid "$pid" "$@"

@@ -24,6 +24,7 @@ mod handshake;
 mod history;
 mod http;
 mod limits;
+mod listen;
 mod local;
 mod log;
 mod long_messages;

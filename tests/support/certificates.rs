@@ -50,12 +50,22 @@ impl Authority {
         self.certified(wanted)
     }
 
-    fn certified(&self, mut wanted: CertificateParams) -> Recipe {
+    /// A certificate for these names and its key, as one text.
+    pub(crate) fn pem(&self, names: &[&str]) -> String {
+        let (certificate, key) = self.signed(CertificateParams::new(owned(names)).unwrap());
+        certificate.pem() + &key.serialize_pem()
+    }
+
+    fn signed(&self, mut wanted: CertificateParams) -> (Certificate, KeyPair) {
         // Nodes of a cluster are each other's clients.
         wanted.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
-        let certificate = wanted.signed_by(&key, &self.issuer).unwrap();
+        (wanted.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    fn certified(&self, wanted: CertificateParams) -> Recipe {
+        let (certificate, key) = self.signed(wanted);
         let number = fastrand::u64(..);
         let [certificate_path, key_path] =
             ["pem", "key"].map(|kind| self.folder.path().join(format!("{number}.{kind}")));

@@ -2,7 +2,7 @@
 //!
 //! A picture whose rows are missing, as in reports of older versions, is left out.
 
-use testkit::machine::CpuUse;
+use testkit::machine::{CpuUse, ThreadUse};
 
 use super::Named;
 use crate::{
@@ -10,8 +10,8 @@ use crate::{
     report::{Report, Timeline},
 };
 
-/// Threads shown, busiest first.
-const THREADS_MAX: usize = 5;
+/// Threads shown, busiest first; how many are left out is said.
+const THREADS_MAX: usize = 16;
 /// From this share of a core on, a thread is worth a bar.
 const THREAD_SHARE_MIN: f64 = 0.005;
 
@@ -184,19 +184,25 @@ const CPU_NOTE: &str = "of one core, in the measured window; 90 % and more count
 fn threads(heading: &str, cpu: &CpuUse, series: usize) -> (String, Vec<Bar>) {
     let seconds =
         if cpu.share_of_one_core > 0.0 { cpu.cpu_seconds / cpu.share_of_one_core } else { 1.0 };
-    let bars = cpu
-        .threads
-        .iter()
-        .map(|thread| (thread, thread.cpu_seconds / seconds))
-        .filter(|(_, share)| *share >= THREAD_SHARE_MIN)
-        .take(THREADS_MAX)
-        .map(|(thread, share)| Bar {
-            name: thread.name.clone(),
-            value: share * 100.0,
-            range: None,
-            series,
-        });
-    (heading.to_owned(), bars.collect())
+    let share = |thread: &ThreadUse| thread.cpu_seconds / seconds;
+    let is_shown = |thread: &&ThreadUse| share(thread) >= THREAD_SHARE_MIN;
+    let shown: Vec<&ThreadUse> = cpu.threads.iter().filter(is_shown).take(THREADS_MAX).collect();
+    // They are sorted, busiest first.
+    let rest = &cpu.threads[shown.len()..];
+    let heading = match rest {
+        [] => heading.to_owned(),
+        rest => {
+            let percent = rest.iter().map(share).sum::<f64>() * 100.0;
+            format!("{heading} ({} more threads: {percent:.1} % together)", rest.len())
+        }
+    };
+    let bars = shown.into_iter().map(|thread| Bar {
+        name: thread.name.clone(),
+        value: share(thread) * 100.0,
+        range: None,
+        series,
+    });
+    (heading, bars.collect())
 }
 
 /// One bar per report for CPU per delivery and memory per client.

@@ -51,9 +51,18 @@ pub(super) fn verdict(report: &Report) -> String {
                 "Every message reached every reading client, once and in order."
             }
         };
+        let (class, mark, heading, limits) = match report.limits().as_slice() {
+            [] => ("good", "✓", "All is well", String::new()),
+            limits => (
+                "warn",
+                "~",
+                "All arrived, but the figures are not the server's alone",
+                limits.iter().map(|text| format!("<p>But {}.</p>", escape(text))).collect(),
+            ),
+        };
         return format!(
-            "<div class=\"verdict good\"><span class=\"mark\">✓</span>\
-             <div><strong>All is well</strong><p>{what}</p></div></div>\n"
+            "<div class=\"verdict {class}\"><span class=\"mark\">{mark}</span>\
+             <div><strong>{heading}</strong><p>{what}</p>{limits}</div></div>\n"
         );
     }
     let problems: String =
@@ -68,9 +77,11 @@ pub(super) fn verdict(report: &Report) -> String {
 
 /// The same as a line with the report's name.
 pub(super) fn verdict_line(named: &Named) -> String {
-    let (class, mark, text) = match named.report.problems.as_slice() {
-        [] => ("good", "✓", "all is well".to_owned()),
-        problems => ("bad", "!", problems.join("; ")),
+    let limits = named.report.limits();
+    let (class, mark, text) = match (named.report.problems.as_slice(), limits.as_slice()) {
+        ([], []) => ("good", "✓", "all is well".to_owned()),
+        ([], limits) => ("warn", "~", format!("all arrived, but {}", limits.join("; "))),
+        (problems, _) => ("bad", "!", problems.join("; ")),
     };
     format!(
         "<div class=\"verdict line {class}\"><span class=\"mark\">{mark}</span>\

@@ -1,5 +1,7 @@
 //! The page is one file: nothing is loaded, nothing from a report is taken for markup.
 
+use testkit::machine::{CpuUse, ThreadUse};
+
 use super::*;
 use crate::report::{Distribution, Server, Storm, Timeline};
 
@@ -90,6 +92,39 @@ fn a_report_of_an_older_version_has_its_figures_and_no_empty_pictures() {
     let old: Report = serde_json::from_str("{\"deliveries\":{\"in_window\":5}}").unwrap();
     let page = page(&[Named { name: "old".to_owned(), report: old }]).unwrap();
     assert!(page.contains("Deliveries a second") && !page.contains("<svg"));
+}
+
+#[test]
+fn a_late_load_is_not_all_well() {
+    let mut report = report();
+    report.problems.clear();
+    let reports = |report: &Report| [Named { name: "a".to_owned(), report: report.clone() }];
+    assert!(page(&reports(&report)).unwrap().contains("All is well"));
+    report.published.lateness.max_us = 117_000.0;
+    let page = page(&reports(&report)).unwrap();
+    assert!(!page.contains("All is well") && !page.contains("verdict good"));
+    assert!(page.contains("verdict warn") && page.contains("up to 117 ms"));
+}
+
+#[test]
+fn every_thread_is_shown_or_counted() {
+    let thread =
+        |number: usize, cpu_seconds| ThreadUse { name: format!("s-{number}"), cpu_seconds };
+    let page_of = |threads: Vec<ThreadUse>| {
+        let cpu_seconds = threads.iter().map(|thread| thread.cpu_seconds).sum();
+        let mut report = report();
+        let cpu =
+            CpuUse { cpu_seconds, share_of_one_core: cpu_seconds, threads, ..CpuUse::default() };
+        report.server = Some(Server { cpu, ..Server::default() });
+        page(&[Named { name: "a".to_owned(), report }]).unwrap()
+    };
+    let eight = page_of((0..8).map(|number| thread(number, 0.1)).collect());
+    assert!(
+        (0..8).all(|number| eight.contains(&format!("s-{number}<")))
+            && !eight.contains("more threads")
+    );
+    let many = page_of((0..20).map(|number| thread(number, 0.1)).collect());
+    assert!(many.contains("server (4 more threads: 40.0 % together)"));
 }
 
 #[test]

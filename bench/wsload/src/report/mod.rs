@@ -3,6 +3,7 @@
 //! Names say unit and meaning, since the JSON files are kept and compared over years. What a
 //! file of an older version does not say has its default: every committed record must load.
 
+mod limits;
 mod series;
 mod text;
 

@@ -46,9 +46,10 @@ impl fmt::Display for Report {
             server.write(f, deliveries.in_window > 0)?;
         }
         self.write_load(f)?;
-        match self.problems.as_slice() {
-            [] => write!(f, "all is well"),
-            problems => write!(f, "PROBLEMS    {}", problems.join("\n            ")),
+        match (self.problems.as_slice(), self.limits().as_slice()) {
+            ([], []) => write!(f, "all is well"),
+            ([], limits) => write!(f, "all arrived, but {}", limits.join("\n            ")),
+            (problems, _) => write!(f, "PROBLEMS    {}", problems.join("\n            ")),
         }
     }
 }

@@ -1,0 +1,87 @@
+//! Who was at an end: what a run that lost nothing says all the same about its figures.
+//!
+//! A latency that the load's own lateness made, or a rate at which the load generator was out of
+//! breath, is no figure of the server's, and a reader must not take it for one.
+
+use super::Report;
+use crate::args::Mode;
+
+/// From this 99th percentile or longest on, what was sent late shows in the latency.
+const LATE_P99_US: f64 = 10_000.0;
+const LATE_MAX_US: f64 = 100_000.0;
+
+impl Report {
+    /// Why the figures are not the server's alone, in words; mostly empty.
+    pub(crate) fn limits(&self) -> Vec<String> {
+        let mut limits = Vec::new();
+        let lateness = &self.published.lateness;
+        let is_late = lateness.p99_us >= LATE_P99_US || lateness.max_us >= LATE_MAX_US;
+        if self.scenario.mode == Mode::Live && is_late {
+            let ms = |us: f64| format!("{:.0} ms", us / 1e3);
+            limits.push(format!(
+                "messages were sent up to {} after their time (p99 {}), and latency counts from \
+                 that time: {}",
+                ms(lateness.max_us),
+                ms(lateness.p99_us),
+                self.cause_of_lateness()
+            ));
+        } else if self.is_load_saturated() {
+            limits.push(
+                "the load generator used up its cores: the server may be capable of more"
+                    .to_owned(),
+            );
+        }
+        limits
+    }
+
+    fn is_load_saturated(&self) -> bool {
+        matches!(self.saturated.as_str(), "load" | "both")
+    }
+
+    fn cause_of_lateness(&self) -> &'static str {
+        match self.saturated.as_str() {
+            "load" => "the load generator used up its cores",
+            "both" => "the load generator and the server used up their cores",
+            "server" => "the server used up its cores, and publishers waited for its answers",
+            _ if self.published.answers.p99_us >= self.published.lateness.p99_us / 2.0 => {
+                "publishers waited for the server's answers"
+            }
+            _ => "neither used up its cores, so something else held them",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn late(saturated: &str, answers_p99_us: f64) -> Report {
+        let mut report = Report { saturated: saturated.to_owned(), ..Report::default() };
+        report.published.lateness.max_us = 117_000.0;
+        report.published.lateness.p99_us = 3_000.0;
+        report.published.answers.p99_us = answers_p99_us;
+        report
+    }
+
+    #[test]
+    fn a_late_load_is_told_with_its_cause() {
+        for (saturated, answers, cause) in [
+            ("load", 0.0, "the load generator used up its cores"),
+            ("server", 0.0, "the server used up its cores"),
+            ("unknown", 2_000.0, "publishers waited"),
+            ("neither", 100.0, "something else"),
+        ] {
+            let limits = late(saturated, answers).limits();
+            assert!(limits[0].contains("117 ms") && limits[0].contains(cause), "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn a_load_out_of_breath_is_told_and_one_in_time_has_no_limits() {
+        let report =
+            |saturated: &str| Report { saturated: saturated.to_owned(), ..Report::default() };
+        assert!(report("load").limits()[0].contains("load generator"));
+        assert_eq!(report("server").limits(), Vec::<String>::new());
+        assert_eq!(report("").limits(), Vec::<String>::new());
+    }
+}
