@@ -88,7 +88,7 @@ pub(super) struct Redis {
     /// [default: none]
     #[arg(long, value_name = "PATH")]
     pub(super) redis_url_file: Option<String>,
-    /// Publishing connections per shard; what clients that come want to know has one more
+    /// Publishing connections per shard; one more asks what clients that connect need to know
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true)]
     pub(super) redis_pool: String,
     /// Who subscribes in Redis: each shard, or one for the process, where Redis sends too much

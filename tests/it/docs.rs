@@ -89,6 +89,32 @@ fn the_table_of_options_has_every_option_and_no_other() {
 }
 
 #[test]
+fn the_table_of_options_has_the_defaults_of_the_program() {
+    let help = Launch::new(&["--help"]).run().stdout;
+    let operating = page("docs/operating.md");
+    let told: Vec<(String, String)> = rows(&operating)
+        .filter(|row| row.len() == 3)
+        .filter_map(|row| {
+            Some((codes(&row[0]).next()?.split(' ').next()?.to_owned(), row[1].clone()))
+        })
+        .collect();
+    let mut compared = 0;
+    for part in help.split("\n      --").skip(1) {
+        let name = format!("--{}", part.split_whitespace().next().unwrap());
+        let Some((_, default)) = part.split_once("[default: ") else { continue };
+        let default = default.split(']').next().unwrap().split_whitespace().collect::<Vec<_>>();
+        // Others are explained in words.
+        if let [word] = default[..] {
+            let (_, cell) = told.iter().find(|(option, _)| *option == name).expect(&name);
+            let words: Vec<&str> = cell.split(|c: char| " `,".contains(c)).collect();
+            assert!(words.contains(&word), "{name}: {word} by --help, {cell} by the page");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 25, "{compared} defaults");
+}
+
+#[test]
 fn the_table_of_metrics_has_every_metric_and_no_other() {
     let server = Server::start(&[]);
     let metrics = Metrics::of(server.addr());
