@@ -1,7 +1,10 @@
 //! A message on its way into the logs: once into each, encoded or, if it is long, laid out.
 
-use super::{Encode, Hub, Outlet, SlowPolicy, long::Long};
-use crate::{limits::HISTORY_FORMS_FACTOR, position::Position};
+use super::{Encode, Encoding, Hub, Outlet, SlowPolicy, long::Long};
+use crate::{
+    limits::{FORM_WHOLE_BYTES_MAX, HISTORY_FORMS_FACTOR},
+    position::Position,
+};
 
 impl<O: Outlet> Hub<O> {
     /// Whether a message with a payload of so many bytes can be published here at all: others may
@@ -42,14 +45,17 @@ impl<O: Outlet> Hub<O> {
             return false;
         }
         let factors = self.chain(Some(first)).map(|(_, log)| log.encoding.factor_max());
-        let forms_bytes = message.payload_bytes().saturating_mul(factors.sum());
-        let is_long = self.account.are_long(forms_bytes);
+        let payload_bytes = message.payload_bytes();
+        let is_long = self.account.are_long(payload_bytes.saturating_mul(factors.sum()));
         let mut grown = std::mem::take(&mut self.grown);
         let mut next = Some(first);
         while let Some(log) = next {
             let target = &mut self.logs[log as usize];
             next = target.sibling;
-            let long = if is_long { message.lay_out(target.encoding) } else { None };
+            // As it was published it only has to be copied.
+            let is_whole = payload_bytes <= FORM_WHOLE_BYTES_MAX;
+            let is_laid_out = is_long || !is_whole && target.encoding != Encoding::Plain;
+            let long = if is_laid_out { message.lay_out(target.encoding) } else { None };
             let parts = match &long {
                 Some(_) => [&[][..]; 2],
                 None => message.encode(target.encoding),

@@ -14,6 +14,9 @@ pub const HELD_MESSAGE_PART: usize = 4;
 /// shard, one in so many: if they might take more, each is written while it is read, and the
 /// message takes no more than its payload.
 pub const FORMS_PART: usize = 2;
+/// A larger message is written in no form at once, but while it is read, and is not compressed:
+/// that takes 10 to 60 ms for each MiB, in which nobody else is served.
+pub const FORM_WHOLE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that one of a message may take in JSON.
 pub const JSON_FACTOR_MAX: usize = 6;
 /// The same when the JSON is compressed: what takes more says the same again and again.

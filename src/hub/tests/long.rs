@@ -13,7 +13,7 @@ use crate::{
     hub::{
         Budget, Encode, Encoding, Event, Hub, Key, LaidOut, Pieces, SlowPolicy, Source, Unchanged,
     },
-    limits::{CARRY_COPY_BYTES_MAX, LONG_WINDOW_BYTES_MIN},
+    limits::{CARRY_COPY_BYTES_MAX, FORM_WHOLE_BYTES_MAX, LONG_WINDOW_BYTES_MIN},
     position::Position,
     ws::{Kind, frame::data_header},
 };
@@ -142,6 +142,47 @@ fn whoever_reads_at_once_gets_a_message_of_which_all_forms_together_have_no_room
             pass(hub);
         }
         assert_eq!(budget.used(), 0, "it is given back");
+    }
+}
+
+/// A message that knows in which encodings it was asked for as a whole.
+struct Asked(Swelling, Vec<Encoding>);
+
+impl Encode for Asked {
+    fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2] {
+        self.1.push(encoding);
+        self.0.encode(encoding)
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.0.payload_bytes()
+    }
+
+    fn lay_out(&mut self, encoding: Encoding) -> Option<LaidOut> {
+        self.0.lay_out(encoding)
+    }
+}
+
+/// Regression: 16 MiB were compressed, or made JSON, in one go, and a shard stood still meanwhile.
+#[test]
+fn a_large_message_is_only_copied_in_one_go_also_where_there_is_room_for_its_forms() {
+    let budget = Arc::new(Budget::new(1 << 30));
+    let mut hub = hub(1 << 29, &budget);
+    let clients = ENCODINGS.map(|encoding| (encoding, client(&mut hub, usize::MAX, encoding)));
+    for (bytes, whole) in [(FORM_WHOLE_BYTES_MAX, 3), (FORM_WHOLE_BYTES_MAX + 1, 1)] {
+        let mut message = Asked(Swelling(vec![b'x'; bytes].into(), Vec::new()), Vec::new());
+        hub.publish("a", &mut message);
+        let Asked(Swelling(payload, _), asked) = &message;
+        assert!(asked.contains(&Encoding::Plain), "{bytes} B");
+        assert_eq!(asked.len(), whole, "{bytes} B");
+        pass(&mut hub);
+        for (encoding, (key, pipe)) in &clients {
+            while hub.is_blocked(*key) {
+                hub.writable(*key);
+            }
+            let expected = swollen(*encoding, payload);
+            assert!(pipe.0.borrow().received.ends_with(&expected), "{encoding:?}");
+        }
     }
 }
 
