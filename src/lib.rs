@@ -38,7 +38,7 @@
 //! position is known after which everything comes by itself; what was published before it, since
 //! the client's own position, is read from the broker's history in pieces
 //! ([`broker::Broker::history`]); then the client is released. This order is `shard/admit.rs`, the
-//! pieces are `conn/replay.rs`; what is not kept any more is told.
+//! pieces are `conn/write/replaying.rs`; what is not kept any more is told.
 //!
 //! # Control path
 //! `main`: arguments → `Config` → [`server::Server::bind`] takes all ports → `run`: shard threads,

@@ -4,14 +4,23 @@
 //! client needs stands in a box that is there only then. Who changes what, and when, is the
 //! matter of the table's other files.
 
-use super::{Endpoint, closing::State, inbox::Inbox, keepalive::Keepalive};
 use crate::{
     broker::Principal,
     clock::Millis,
+    conn::{close::state::State, keepalive::Keepalive, read::queue::Inbox},
     drain::Guard,
     hub::{Encoding, Key},
     ws::decoder::Decoder,
 };
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Broadcasts.
+    Ws,
+    /// What the client sends comes back.
+    Echo,
+}
 
 /// One client.
 ///

@@ -5,9 +5,9 @@
 //! compared with what a newcomer wants; and so is the memory of subscriptions. Who has few channels
 //! never has to go, and always gets them.
 
-use super::Clients;
 use crate::{
     channel::ChannelName,
+    conn::table::Clients,
     hub::{Encoding, Key},
     limits::{CHANNELS_FREE, CHANNELS_PER_SHARD_MAX, HOARDERS_PER_NEWCOMER_MAX},
     ws::close::CloseReason,

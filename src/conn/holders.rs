@@ -1,8 +1,8 @@
 //! Which clients have been here longest: who waits for a drain wants to know whom for.
 
-use super::Clients;
 use crate::{
     clock::Millis,
+    conn::table::Clients,
     drain::Holder,
     limits::{CHANNELS_NAMED, HOLDERS_LOOKED_AT_MAX, HOLDERS_NAMED},
 };

@@ -5,8 +5,8 @@
 
 use std::io;
 
-use super::{Clients, Request, entry};
 use crate::{
+    conn::{table::Clients, table::Request, table::entry},
     hub::{self, Finish, Key},
     metrics::SlowAction,
     ws::close::CloseReason,

@@ -5,14 +5,19 @@
 //! what the client, or a proxy before it, says of itself is quoted, and marked where nobody has
 //! checked it. Bytes are those that the system counts anyway.
 
-use std::{net::SocketAddr, net::TcpStream};
+use std::net::TcpStream;
 
-use tracing::{Level, debug, enabled, field};
+use tracing::{debug, field};
 
-use super::{Clients, Key, closing::State, entry::Entry};
 use crate::{
     channel::ChannelName,
-    clock::Millis,
+    conn::{
+        close::state::State,
+        entry::Entry,
+        logged::{Channels, Seen, clients_are_logged},
+        table::Clients,
+    },
+    hub::Key,
     limits::CHANNELS_NAMED,
     ws::{close::CloseReason, decoder::CloseFrame},
 };
@@ -21,29 +26,6 @@ use crate::{
 /// §7.1.5).
 const NO_CODE: u16 = 1005;
 const NO_CLOSE: u16 = 1006;
-
-/// A client that was logged when it came.
-#[derive(Debug)]
-pub(super) struct Seen {
-    peer: Option<SocketAddr>,
-    forwarded: Option<Box<str>>,
-    since: Millis,
-    channels: Channels,
-    /// What it said when it left by itself.
-    farewell: Option<CloseFrame>,
-}
-
-/// What a client hears.
-#[derive(Debug)]
-struct Channels {
-    count: usize,
-    named: String,
-}
-
-/// Whether lines about clients are wanted at all.
-pub fn clients_are_logged() -> bool {
-    enabled!(Level::DEBUG)
-}
 
 impl Clients {
     /// A client has come.

@@ -18,25 +18,14 @@ mod acknowledged;
 mod unix;
 #[cfg(unix)]
 use unix as platform;
+mod ready;
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 use windows as platform;
 
 pub use platform::{Live, Poller, Registry};
-
-/// What a socket is ready for.
-#[derive(Clone, Copy, Debug)]
-pub struct Ready {
-    /// The client.
-    pub key: Key,
-    /// Bytes, an end or an error can be read.
-    pub readable: bool,
-    /// Bytes can be written.
-    pub writable: bool,
-    /// The peer has ended its side, or the connection broke.
-    pub ended: bool,
-}
+pub use ready::Ready;
 
 /// The outlet of a client.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::{
 use mio::{Events, Interest, Token};
 use tokio::io::unix::AsyncFd;
 
-use super::Ready;
+use super::ready::Ready;
 use crate::hub::Key;
 
 /// Readiness events taken at a time.

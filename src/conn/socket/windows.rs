@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{io::Interest, net::TcpStream, sync::Notify};
 
-use super::Ready;
+use super::ready::Ready;
 use crate::hub::Key;
 
 #[derive(Debug)]

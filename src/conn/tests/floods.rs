@@ -78,11 +78,7 @@ fn an_unfinished_message_is_not_closed_for_what_logs_take_up() {
     table.read_until(key, Millis(0), is_amid_a_message);
     assert!(!table.budget.over());
     let state = entry(&mut table.clients.entries, key).map(|entry| entry.state());
-    assert_eq!(
-        state,
-        Some(closing::State::Open),
-        "whoever is behind in the log gives way, not this one"
-    );
+    assert_eq!(state, Some(State::Open), "whoever is behind in the log gives way, not this one");
 }
 
 #[test]
@@ -200,7 +196,7 @@ fn echoes_that_nobody_reads_are_bounded_by_the_budget() {
     }
     let mut is_closing = |&key: &Key| {
         let state = entry(&mut table.clients.entries, key).map(|entry| entry.state());
-        state != Some(closing::State::Open)
+        state != Some(State::Open)
     };
     let closing = keys.iter().filter(|key| is_closing(key)).count();
     assert!(table.budget.used() < 1100 << 10, "{}", table.budget.used());

@@ -3,17 +3,27 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{socket::Ready, *};
-use crate::{
-    clock,
-    hub::{Encoding, SlowPolicy},
-    limits::CLOSE_WRITE_DEADLINE,
-    metrics::{Scope, Source},
-    ws::{Kind, frame::close_for},
+use super::{
+    close::state::State,
+    socket::{Ready, Socket},
+    table::entry,
+    *,
 };
+use crate::{
+    broker::{Principal, Publication},
+    channel::ChannelName,
+    clock::{self, Millis},
+    drain::Control,
+    hub::{self, Budget, Encoding, Hub, Key, SlowPolicy},
+    limits::CLOSE_WRITE_DEADLINE,
+    metrics::{Scope, ShardMetrics, Source},
+    ws::{Kind, close::CloseReason, frame::close_for},
+};
+use bytes::Bytes;
 
 mod floods;
 mod hoards;

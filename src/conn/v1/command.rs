@@ -12,11 +12,11 @@ use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{error::Category, value::RawValue};
 
-use super::words::{Code, Complaint};
+use crate::conn::v1::words::{Code, Complaint};
 use crate::{
     broker::{IdempotencyKey, Position, Since},
     channel::ChannelName,
-    conn::Wanted,
+    conn::positions::Wanted,
     limits::TOLD_BACK_BYTES_MAX,
     ws::{Kind, close::CloseReason},
 };

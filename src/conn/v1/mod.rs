@@ -12,10 +12,14 @@ use self::{
     command::{Command, Mistake},
     words::{Code, Complaint, Place, Word},
 };
-use super::{Borrowed, Clients, Joined, Offered, OwnMessage, Start, Wanted, closing::State, entry};
 use crate::{
     broker::{PublishError, Receipt},
     channel::ChannelName,
+    conn::{
+        close::state::State, positions::Joined, positions::Start, positions::Wanted,
+        read::queue::Borrowed, read::queue::Offered, read::queue::OwnMessage, table::Clients,
+        table::entry,
+    },
     hub::Key,
     limits::{ANSWERS_UNSENT_BYTES_MAX, CHANNELS_FREE, CHANNELS_PER_CLIENT_MAX},
     ws::{Kind, close::CloseReason, frame},

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     broker::{Position, PublishError},
     channel::ChannelName,
-    conn::Start,
+    conn::positions::Start,
 };
 
 /// A message of the server's.

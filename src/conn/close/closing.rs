@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use super::{
-    Clients,
-    aside::{self, Farewell},
-    entry,
-};
 use crate::{
     channel::ChannelName,
     clock::Millis,
+    conn::{
+        close::paced::Paced, close::state::State, keepalive::Action, table::Clients, table::entry,
+        write::aside, write::aside::Farewell,
+    },
     drain::{Phase, Turn},
     hub::{Encoding, Finish, Key},
     limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE, SSE_RETRY},
@@ -23,56 +22,6 @@ use crate::{
     },
 };
 
-use super::keepalive::Action;
-
-/// Where a client stands between connect and drop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Everything works.
-    Open,
-    /// Our Close frame is not yet fully in the kernel.
-    Closing {
-        reason: CloseReason,
-        until: Millis,
-        /// Frames are no longer waited for, only the begun one.
-        hurried: bool,
-        /// The peer's own Close has arrived: nothing is waited for behind ours.
-        peer_closed: bool,
-    },
-    /// It is; the peer's answer is awaited.
-    Closed { reason: CloseReason, until: Millis },
-}
-
-impl State {
-    /// After an error of the peer's its bytes can't be told apart any more.
-    pub(super) fn is_deaf(self) -> bool {
-        let (Self::Closing { reason, .. } | Self::Closed { reason, .. }) = self else {
-            return false;
-        };
-        matches!(
-            reason,
-            CloseReason::Protocol
-                | CloseReason::Unsupported
-                | CloseReason::BadUtf8
-                | CloseReason::NotJson
-                | CloseReason::Malformed
-                | CloseReason::TooBig
-                | CloseReason::Policy
-        )
-    }
-}
-
-/// The paced closing at the end of a drain.
-#[derive(Debug)]
-pub(super) struct Paced {
-    keys: Vec<Key>,
-    closed: usize,
-    started: Millis,
-    window: Duration,
-    retry_max: Duration,
-    turn: Turn,
-}
-
 impl Clients {
     /// Closes `key` for `reason`; what is in its logs is not waited for.
     pub fn close(&mut self, key: Key, reason: CloseReason) {
@@ -81,7 +30,7 @@ impl Clients {
     }
 
     /// Answers the peer's Close with its own code.
-    pub(super) fn answer_close(&mut self, key: Key, close: CloseFrame) {
+    pub(in crate::conn) fn answer_close(&mut self, key: Key, close: CloseFrame) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         match entry.state() {
             State::Open => {
@@ -104,7 +53,7 @@ impl Clients {
     }
 
     /// The state first, the hub second: it may tell at once that the frame is out.
-    pub(super) fn close_with(&mut self, key: Key, farewell: Farewell, finish: Finish) {
+    pub(in crate::conn) fn close_with(&mut self, key: Key, farewell: Farewell, finish: Finish) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding;
         let hurried = finish == Finish::Frame;
@@ -117,7 +66,7 @@ impl Clients {
     }
 
     /// The hub has begun to close `key` by itself.
-    pub(super) fn begin_closing(&mut self, key: Key, reason: CloseReason, finish: Finish) {
+    pub(in crate::conn) fn begin_closing(&mut self, key: Key, reason: CloseReason, finish: Finish) {
         self.set_closing(key, reason, finish == Finish::Frame);
     }
 
@@ -146,7 +95,7 @@ impl Clients {
     }
 
     /// Our Close frame is fully in the kernel.
-    pub(super) fn on_close_sent(&mut self, key: Key) {
+    pub(in crate::conn) fn on_close_sent(&mut self, key: Key) {
         let until = self.now + CLOSE_ANSWER_DEADLINE;
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let State::Closing { reason, peer_closed, .. } = entry.state() else { return };
@@ -161,7 +110,7 @@ impl Clients {
     }
 
     /// The peer has ended its side, which is all that one without frames can do to leave.
-    pub(super) fn on_ended(&mut self, key: Key) {
+    pub(in crate::conn) fn on_ended(&mut self, key: Key) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.state() == State::Open && !client.encoding.has_frames() {
             return self.end(key, CloseReason::Client);
@@ -170,7 +119,7 @@ impl Clients {
     }
 
     /// The peer has ended its side without a Close frame, or the connection broke.
-    pub(super) fn on_broken(&mut self, key: Key) {
+    pub(in crate::conn) fn on_broken(&mut self, key: Key) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let reason = match entry.state() {
             State::Open => CloseReason::Lost,
@@ -181,7 +130,7 @@ impl Clients {
 
     /// Messages of `channel` were lost before they reached this process: those of its clients that
     /// cannot be told otherwise are told by a Close after all that came before the hole.
-    pub(super) fn close_for_gap(&mut self, channel: &ChannelName) {
+    pub(in crate::conn) fn close_for_gap(&mut self, channel: &ChannelName) {
         // Who cannot tell gaps speaks plain frames.
         let said = Farewell::For(CloseReason::Gap).said(Encoding::Plain);
         self.hub.close_channel(channel.as_str(), said.as_ref());
@@ -207,14 +156,18 @@ impl Clients {
     }
 
     /// A handshake from before the closing window has only now become a client.
-    pub(super) fn pace_too(&mut self, key: Key) {
+    pub(in crate::conn) fn pace_too(&mut self, key: Key) {
         if let Some(paced) = &mut self.paced {
             paced.keys.push(key);
         }
     }
 
     /// Closes who is due; false when stopped before the last.
-    pub(super) fn pace(&mut self, now: Millis, keep_going: &mut dyn FnMut() -> bool) -> bool {
+    pub(in crate::conn) fn pace(
+        &mut self,
+        now: Millis,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> bool {
         let Some(mut paced) = self.paced.take() else { return true };
         let elapsed = now - paced.started;
         let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.turn);
@@ -257,13 +210,13 @@ impl Clients {
     }
 
     /// Wants `key` to be asked at `due`, or earlier: whoever is asked knows what is due.
-    pub(super) fn schedule(&mut self, key: Key, due: Millis) {
+    pub(in crate::conn) fn schedule(&mut self, key: Key, due: Millis) {
         if entry(&mut self.entries, key).is_some() {
             self.wheel.put(key.index(), due);
         }
     }
 
-    pub(super) fn on_due(&mut self, index: usize) {
+    pub(in crate::conn) fn on_due(&mut self, index: usize) {
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
         let key = entry.key(index);
         match entry.state() {
@@ -339,7 +292,7 @@ impl Clients {
 
     /// The Close frame was not taken in time: what the kernel holds is thrown away. A client
     /// whose 101 is not out yet is none that could be cut off.
-    pub(super) fn cut_off(&mut self, key: Key, reason: CloseReason) {
+    pub(in crate::conn) fn cut_off(&mut self, key: Key, reason: CloseReason) {
         if let Some(socket) = self.hub.outlet(key) {
             socket.reset_on_drop();
         }

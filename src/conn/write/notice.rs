@@ -1,9 +1,9 @@
 //! What is missing, in the words of each encoding that has some for it.
 
-use super::forms;
 use crate::{
     broker::Missed,
     channel::ChannelName,
+    conn::write::forms,
     hub::{Encode, Encoding},
     ws::{
         Kind,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Something missing, as it stands in the logs of those who can be told.
-pub(super) struct Notice<'a> {
+pub(in crate::conn) struct Notice<'a> {
     channel: &'a ChannelName,
     missed: &'a Missed,
     header: Option<Header>,
@@ -20,7 +20,7 @@ pub(super) struct Notice<'a> {
 }
 
 impl<'a> Notice<'a> {
-    pub(super) fn new(channel: &'a ChannelName, missed: &'a Missed) -> Self {
+    pub(in crate::conn) fn new(channel: &'a ChannelName, missed: &'a Missed) -> Self {
         Self { channel, missed, header: None, text: Vec::new() }
     }
 }

@@ -3,9 +3,9 @@
 //! Each costs a write and a descriptor: others who are told to go, and all that the shard still
 //! does, would wait for thousands of them.
 
-use super::{Clients, aside::Farewell, closing::State, entry};
 use crate::{
     clock::Millis,
+    conn::{close::state::State, table::Clients, table::entry, write::aside::Farewell},
     hub::{Finish, Key},
     ws::close::CloseReason,
 };
@@ -64,7 +64,7 @@ impl Clients {
 
     /// Drops everyone in one go.
     #[cfg(test)]
-    pub(super) fn drop_all(&mut self) {
+    pub(in crate::conn) fn drop_all(&mut self) {
         let mut left = self.keys();
         assert!(self.drop_some(&mut left, &mut || true), "nothing stops it");
     }

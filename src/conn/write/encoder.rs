@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::{forms, laid_out};
 use crate::{
     broker::Publication,
+    conn::{write::forms, write::laid_out},
     hub::{Encode, Encoding, LaidOut},
     metrics::{EncodingWord, ShardMetrics},
     ws::{
@@ -21,7 +21,7 @@ use crate::{
 
 /// Writes messages in any encoding.
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub(in crate::conn) struct Encoder {
     windows: [Window; WindowBits::COUNT],
     /// Shorter messages are not compressed.
     threshold_bytes: usize,
@@ -39,7 +39,7 @@ struct Window {
 }
 
 impl Encoder {
-    pub(super) fn new(threshold_bytes: usize, metrics: Arc<ShardMetrics>) -> Self {
+    pub(in crate::conn) fn new(threshold_bytes: usize, metrics: Arc<ShardMetrics>) -> Self {
         Self {
             windows: Default::default(),
             threshold_bytes,
@@ -50,14 +50,14 @@ impl Encoder {
     }
 
     /// A client that uses `encoding` has come.
-    pub(super) fn join(&mut self, encoding: Encoding) {
+    pub(in crate::conn) fn join(&mut self, encoding: Encoding) {
         if let Some(window) = encoding.window() {
             self.windows[window.index()].clients += 1;
         }
     }
 
     /// A client that used `encoding` has left.
-    pub(super) fn leave(&mut self, encoding: Encoding) {
+    pub(in crate::conn) fn leave(&mut self, encoding: Encoding) {
         if let Some(window) = encoding.window() {
             let window = &mut self.windows[window.index()];
             window.clients -= 1;
@@ -68,12 +68,12 @@ impl Encoder {
     }
 
     /// A message for the logs; what is written of it there is counted.
-    pub(super) fn publication<'a>(&'a mut self, message: &'a Publication) -> Written<'a> {
+    pub(in crate::conn) fn publication<'a>(&'a mut self, message: &'a Publication) -> Written<'a> {
         Written { encoder: self, message, header: None }
     }
 
     /// A message as it stands in a log of `encoding`: two parts that follow each other.
-    pub(super) fn message<'a>(
+    pub(in crate::conn) fn message<'a>(
         &'a mut self,
         encoding: Encoding,
         message: &'a Publication,
@@ -99,7 +99,7 @@ impl Encoder {
     }
 
     /// A message as one frame of `encoding`: its header, and what follows it.
-    pub(super) fn frame<'a>(
+    pub(in crate::conn) fn frame<'a>(
         &'a mut self,
         encoding: Encoding,
         kind: Kind,
@@ -126,7 +126,7 @@ impl Encoder {
 }
 
 /// A message on its way into the logs.
-pub(super) struct Written<'a> {
+pub(in crate::conn) struct Written<'a> {
     encoder: &'a mut Encoder,
     message: &'a Publication,
     header: Option<Header>,

@@ -1,9 +1,9 @@
 //! What clients will not get, and how they are told: in their logs, alone, or by a Close.
 
-use super::{Clients, entry, notice::Notice};
 use crate::{
     broker::{Missed, Publication},
     channel::ChannelName,
+    conn::{table::Clients, table::entry, write::notice::Notice},
     hub::{Encode, Key},
     telemetry::seldom,
     ws::close::CloseReason,
@@ -11,7 +11,7 @@ use crate::{
 
 impl Clients {
     /// Tells one client what it will not get.
-    pub(super) fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
+    pub(in crate::conn) fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding.uncompressed();
         let mut notice = Notice::new(channel, missed);
@@ -34,7 +34,7 @@ impl Clients {
 
     /// A message is there that this process has no memory for, from one that has more: it is told
     /// as missing, and nobody is slow for its sake. False: nobody here hears it, or it is old.
-    pub(super) fn pass_over(&mut self, message: &Publication) -> bool {
+    pub(in crate::conn) fn pass_over(&mut self, message: &Publication) -> bool {
         let Publication { channel, data, position, .. } = message;
         let missed = self.missed_with(message);
         let mut notice = Notice::new(channel, &missed);
@@ -57,7 +57,7 @@ impl Clients {
     }
 
     /// The same of one that was to be given such a message from its history.
-    pub(super) fn miss_unheld(&mut self, key: Key, message: &Publication) {
+    pub(in crate::conn) fn miss_unheld(&mut self, key: Key, message: &Publication) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.encoding.tells_gaps() {
             let missed = self.missed_with(message);

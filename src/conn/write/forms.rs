@@ -22,7 +22,7 @@ fn reuse(text: &mut Vec<u8>) {
 }
 
 /// A message of the subprotocol `wsbcast.v1`.
-pub(super) fn v1_message(message: &Publication, text: &mut Vec<u8>) {
+pub(in crate::conn) fn v1_message(message: &Publication, text: &mut Vec<u8>) {
     reuse(text);
     v1_opening(message, text);
     match message.kind {
@@ -40,7 +40,7 @@ pub(super) fn v1_message(message: &Publication, text: &mut Vec<u8>) {
 }
 
 /// What stands before the string that is its data.
-pub(super) fn v1_opening(message: &Publication, text: &mut Vec<u8>) {
+pub(in crate::conn) fn v1_opening(message: &Publication, text: &mut Vec<u8>) {
     text.extend_from_slice(b"{\"type\":\"message\",\"channel\":\"");
     // Names and epochs hold nothing that JSON escapes.
     text.extend_from_slice(message.channel.as_str().as_bytes());
@@ -60,7 +60,7 @@ pub(super) fn v1_opening(message: &Publication, text: &mut Vec<u8>) {
 }
 
 /// A message as a server-sent event.
-pub(super) fn sse_event(message: &Publication, text: &mut Vec<u8>) {
+pub(in crate::conn) fn sse_event(message: &Publication, text: &mut Vec<u8>) {
     reuse(text);
     sse_opening_of(message, text);
     match message.kind {
@@ -74,7 +74,7 @@ pub(super) fn sse_event(message: &Publication, text: &mut Vec<u8>) {
 }
 
 /// What stands before its data.
-pub(super) fn sse_opening_of(message: &Publication, text: &mut Vec<u8>) {
+pub(in crate::conn) fn sse_opening_of(message: &Publication, text: &mut Vec<u8>) {
     if let Some(position) = &message.position {
         put(text, format_args!("id: {position}\n"));
     }
@@ -85,13 +85,13 @@ pub(super) fn sse_opening_of(message: &Publication, text: &mut Vec<u8>) {
 }
 
 /// What is missing, as a message of `wsbcast.v1`.
-pub(super) fn v1_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>) {
+pub(in crate::conn) fn v1_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>) {
     reuse(text);
     put_gap(text, channel, missed);
 }
 
 /// What is missing, as a server-sent event of the name `gap`.
-pub(super) fn sse_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>) {
+pub(in crate::conn) fn sse_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>) {
     reuse(text);
     text.extend_from_slice(b"event: gap\ndata: ");
     put_gap(text, channel, missed);
@@ -100,7 +100,7 @@ pub(super) fn sse_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>
 
 /// What an event stream begins with: how long to wait after its end, then a greeting if there is
 /// one. It has no id: it is no message.
-pub(super) fn sse_opening(retry_ms: u64, greeting: Option<&str>) -> Vec<u8> {
+pub(in crate::conn) fn sse_opening(retry_ms: u64, greeting: Option<&str>) -> Vec<u8> {
     let mut text = Vec::new();
     put(&mut text, format_args!("retry: {retry_ms}\n\n"));
     if let Some(greeting) = greeting {
@@ -112,18 +112,18 @@ pub(super) fn sse_opening(retry_ms: u64, greeting: Option<&str>) -> Vec<u8> {
 
 /// Where a stream begins. An id without data is no event to a browser, but is what it asks to go
 /// on from: so whoever got no message yet misses none either.
-pub(super) fn sse_position(position: &Position) -> Vec<u8> {
+pub(in crate::conn) fn sse_position(position: &Position) -> Vec<u8> {
     format!("id: {position}\n\n").into()
 }
 
 /// The end of a stream at the end of a drain; EventSource obeys the `retry`.
-pub(super) fn sse_drain(retry_ms: u64) -> Vec<u8> {
+pub(in crate::conn) fn sse_drain(retry_ms: u64) -> Vec<u8> {
     let data = format_args!("{{\"reconnect_after_ms\":{retry_ms}}}");
     format!("retry: {retry_ms}\nevent: drain\ndata: {data}\n\n").into()
 }
 
 /// A comment: all that an event stream has for a ping.
-pub(super) const SSE_HEARTBEAT: &[u8] = b":\n\n";
+pub(in crate::conn) const SSE_HEARTBEAT: &[u8] = b":\n\n";
 
 fn put_gap(text: &mut Vec<u8>, channel: &ChannelName, missed: &Missed) {
     put(text, format_args!("{{\"type\":\"gap\",\"channel\":\"{channel}\",\"epoch\":"));
@@ -160,13 +160,13 @@ fn put_lines_begun(text: &mut Vec<u8>, data: &[u8]) {
     }
 }
 
-pub(super) fn put_base64(text: &mut Vec<u8>, data: &[u8]) {
+pub(in crate::conn) fn put_base64(text: &mut Vec<u8>, data: &[u8]) {
     let start = text.len();
     text.resize(start + data.len().div_ceil(3) * 4, 0);
     STANDARD.encode_slice(data, &mut text[start..]).expect("there is room for all of it");
 }
 
-pub(super) fn put(text: &mut Vec<u8>, words: std::fmt::Arguments<'_>) {
+pub(in crate::conn) fn put(text: &mut Vec<u8>, words: std::fmt::Arguments<'_>) {
     text.write_fmt(words).expect("memory takes everything");
 }
 

@@ -9,31 +9,31 @@ use crate::hub::Budget;
 
 /// One shard's account for input.
 #[derive(Debug)]
-pub(super) struct InputAccount {
+pub(in crate::conn) struct InputAccount {
     budget: Arc<Budget>,
     held_bytes: usize,
 }
 
 impl InputAccount {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
+    pub(in crate::conn) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, held_bytes: 0 }
     }
 
-    pub(super) fn charge(&mut self, bytes: usize) {
+    pub(in crate::conn) fn charge(&mut self, bytes: usize) {
         self.held_bytes += bytes;
         self.budget.charge(bytes);
     }
 
-    pub(super) fn release(&mut self, bytes: usize) {
+    pub(in crate::conn) fn release(&mut self, bytes: usize) {
         self.held_bytes -= bytes;
         self.budget.release(bytes);
     }
 
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(in crate::conn) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    pub(super) fn is_tight(&self) -> bool {
+    pub(in crate::conn) fn is_tight(&self) -> bool {
         self.budget.is_tight()
     }
 }

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::{forms, v1::words::Word};
 use crate::{
+    conn::{v1::words::Word, write::forms},
     hub::Encoding,
     limits::{SSE_RETRY, SSE_RETRY_SPREAD},
     ws::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// Bytes for one client.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(in crate::conn) enum Said {
     /// Its connection has no words for it.
     Nothing,
     /// A control frame.
@@ -44,7 +44,7 @@ impl AsRef<[u8]> for Said {
 
 /// The last that a client hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(in crate::conn) enum Farewell {
     /// A reason of ours.
     For(CloseReason),
     /// The answer to the client's own Close with this code.
@@ -54,7 +54,7 @@ pub(super) enum Farewell {
 }
 
 impl Farewell {
-    pub(super) fn reason(self) -> CloseReason {
+    pub(in crate::conn) fn reason(self) -> CloseReason {
         match self {
             Self::For(reason) => reason,
             Self::Answer(_) => CloseReason::Client,
@@ -63,7 +63,7 @@ impl Farewell {
     }
 
     /// How it is told in `encoding`. An event stream just ends, but for the drain.
-    pub(super) fn said(self, encoding: Encoding) -> Said {
+    pub(in crate::conn) fn said(self, encoding: Encoding) -> Said {
         if !encoding.has_frames() {
             return match self {
                 Self::Restart { retry_ms } => Said::Bytes(forms::sse_drain(retry_ms)),
@@ -94,7 +94,7 @@ impl Farewell {
 }
 
 /// What comes before everything else.
-pub(super) fn opening(encoding: Encoding, greeting: Option<&str>) -> Said {
+pub(in crate::conn) fn opening(encoding: Encoding, greeting: Option<&str>) -> Said {
     match (encoding, greeting) {
         (Encoding::Plain | Encoding::Deflate(_), Some(greeting)) => {
             let header = frame::data_header(Kind::Text, greeting.len());
@@ -108,7 +108,7 @@ pub(super) fn opening(encoding: Encoding, greeting: Option<&str>) -> Said {
 }
 
 /// What an idle client is sent: where there are frames, it answers.
-pub(super) fn sign_of_life(encoding: Encoding) -> Said {
+pub(in crate::conn) fn sign_of_life(encoding: Encoding) -> Said {
     if encoding.has_frames() {
         Said::Frame(frame::control(Control::Ping, b""))
     } else {
@@ -117,7 +117,7 @@ pub(super) fn sign_of_life(encoding: Encoding) -> Said {
 }
 
 /// The answer to a Ping, which only a client with frames can send.
-pub(super) fn pong(payload: &[u8]) -> ControlFrame {
+pub(in crate::conn) fn pong(payload: &[u8]) -> ControlFrame {
     frame::control(Control::Pong, payload)
 }
 

@@ -11,96 +11,18 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Clients, Request, entry, forms, laid_out};
 use crate::{
-    broker::{Missed, Position, Publication, Since},
+    broker::{Missed, Position, Publication},
     channel::ChannelName,
+    conn::{
+        positions::Start, table::Clients, table::Request, table::entry, write::forms,
+        write::laid_out, write::replay::Step,
+    },
     hub::{Encoding, Hole, Key, Source},
     limits::{REPLAY_COPY_BYTES_MAX, REPLAY_PIECE_BYTES},
     metrics::Resumed,
     ws::{close::CloseReason, frame},
 };
-
-/// A channel as somebody asks for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Its name.
-    pub channel: ChannelName,
-    /// From where on; None: from now.
-    pub since: Option<Since>,
-}
-
-/// What a client begins with on one channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// Which one.
-    pub channel: ChannelName,
-    /// It gets everything after this; None: nobody knows where the channel stands.
-    pub from: Option<Position>,
-    /// Up to here from the history, after it from the log; None: nothing from the history.
-    pub to: Option<Position>,
-    /// It asked for history.
-    pub resumed: bool,
-    /// What it asked for and will not get.
-    pub missed: Option<Missed>,
-}
-
-/// The next piece of history that a client is to be given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Of this channel,
-    pub channel: ChannelName,
-    /// the messages after this one,
-    pub after: Position,
-    /// up to this offset.
-    pub to: u64,
-}
-
-/// Where the log of a client that has joined a channel stood then.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// None: nobody knew.
-    pub at: Option<Position>,
-}
-
-/// What a client that is held is still to be given.
-///
-/// # Invariants
-/// There is one exactly while the client's logs wait.
-#[derive(Debug, Default)]
-pub(super) struct Replay {
-    steps: VecDeque<Step>,
-    /// A piece was asked for and has not come yet.
-    asked: bool,
-    /// Where it begins on some channel is still to be found out.
-    settling: bool,
-    /// What was cut from its logs meanwhile, one of each channel: to be told in its place.
-    holes: Vec<Hole>,
-    /// What the budget has been charged for it.
-    charged_bytes: usize,
-}
-
-impl Replay {
-    fn cost(&self) -> usize {
-        self.steps.capacity() * size_of::<Step>() + self.holes.capacity() * size_of::<Hole>()
-    }
-
-    fn is_over(&self) -> bool {
-        self.steps.is_empty() && !self.settling
-    }
-
-    /// One more hole, behind those before it.
-    fn push_hole(&mut self, hole: Hole) {
-        let Some(known) = self.holes.iter_mut().find(|known| known.channel == hole.channel) else {
-            return self.holes.push(hole);
-        };
-        if known.missed.epoch == hole.missed.epoch {
-            known.missed.to = hole.missed.to;
-        } else {
-            known.missed = Missed { from: 1, ..hole.missed };
-        }
-    }
-}
 
 impl Clients {
     /// Lets a client's logs wait until it has been told where it begins, and what it missed is
@@ -124,7 +46,7 @@ impl Clients {
     }
 
     /// A client has missed something of a log: it is told before it gets what follows.
-    pub(super) fn on_hole(&mut self, key: Key, hole: Hole) {
+    pub(in crate::conn) fn on_hole(&mut self, key: Key, hole: Hole) {
         match self.replays.get_mut(&key) {
             Some(replay) => {
                 replay.push_hole(hole);
@@ -147,21 +69,21 @@ impl Clients {
     }
 
     /// Forgets what a client was to be given; what it was to be told of holes.
-    pub(super) fn end_replay(&mut self, key: Key) -> Vec<Hole> {
+    pub(in crate::conn) fn end_replay(&mut self, key: Key) -> Vec<Hole> {
         let Some(replay) = self.replays.remove(&key) else { return Vec::new() };
         self.input.release(replay.charged_bytes);
         replay.holes
     }
 
     /// It is known where the client begins, or that it does not.
-    pub(super) fn settled(&mut self, key: Key) {
+    pub(in crate::conn) fn settled(&mut self, key: Key) {
         if let Some(replay) = self.replays.get_mut(&key) {
             replay.settling = false;
         }
     }
 
     /// A client has left `channel`: what it missed of that is not sent any more.
-    pub(super) fn forget_replay(&mut self, key: Key, channel: &ChannelName) {
+    pub(in crate::conn) fn forget_replay(&mut self, key: Key, channel: &ChannelName) {
         if let Some(replay) = self.replays.get_mut(&key) {
             replay.steps.retain(|step| step.channel != *channel);
             replay.holes.retain(|hole| hole.channel != *channel);
@@ -204,7 +126,7 @@ impl Clients {
     }
 
     /// Gaps, then what was missed, then the logs.
-    pub(super) fn begin(&mut self, key: Key, starts: Vec<Start>) {
+    pub(in crate::conn) fn begin(&mut self, key: Key, starts: Vec<Start>) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding;
         let mut steps = VecDeque::new();
@@ -244,7 +166,7 @@ impl Clients {
     }
 
     /// Asks for the next piece, if the client is there to take it and has taken the one before.
-    pub(super) fn ask_for_replay(&mut self, key: Key) {
+    pub(in crate::conn) fn ask_for_replay(&mut self, key: Key) {
         if self.replays.is_empty() || self.hub.unread(key) > REPLAY_PIECE_BYTES {
             return;
         }

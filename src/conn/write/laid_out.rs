@@ -7,9 +7,9 @@ use std::{ops::Range, rc::Rc};
 
 use bytes::Bytes;
 
-use super::forms;
 use crate::{
     broker::Publication,
+    conn::write::forms,
     hub::{Encoding, LaidOut, Pieces},
     limits::LONG_PIECE_BYTES,
     ws::{Kind, frame},
@@ -37,7 +37,7 @@ enum Written {
 }
 
 /// `message` as it is written in a log of `encoding`.
-pub(super) fn lay_out(message: &Publication, encoding: Encoding) -> LaidOut {
+pub(in crate::conn) fn lay_out(message: &Publication, encoding: Encoding) -> LaidOut {
     let mut opening = Vec::new();
     let (written, closing) = match (encoding.uncompressed(), message.kind) {
         (Encoding::V1 | Encoding::V1Deflate(_), kind) => {

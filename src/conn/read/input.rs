@@ -7,9 +7,12 @@
 
 use std::io;
 
-use super::{Borrowed, Clients, Endpoint, Offered, OwnMessage, aside, entry, socket::Ready};
 use crate::{
     clock::Millis,
+    conn::{
+        close::state::State, entry::Endpoint, read::queue::Borrowed, read::queue::Offered,
+        read::queue::OwnMessage, socket::Ready, table::Clients, table::entry, write::aside,
+    },
     hub::Key,
     limits::{
         ANSWERS_UNSENT_BYTES_MAX, COMPRESSED_READ_BYTES, ECHO_UNSENT_BYTES_MAX,
@@ -21,8 +24,6 @@ use crate::{
         decoder::{Decoder, Event, Rules},
     },
 };
-
-use super::closing::State;
 
 /// After a read that did not fill the buffer an edge-triggered set tells of the next byte.
 const SHORT_READ_MEANS_EMPTY: bool = cfg!(unix);
@@ -50,7 +51,7 @@ impl Clients {
 
     /// Reads what there is, up to a turn's worth. `exhaust`: until the kernel says "no more",
     /// since an end may be behind the last byte.
-    pub(super) fn read(&mut self, key: Key, exhaust: bool) {
+    pub(in crate::conn) fn read(&mut self, key: Key, exhaust: bool) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let may_inflate = entry(&mut self.entries, key)
             .is_some_and(|entry| entry.encoding.window().is_some() && entry.is_listened_to());
@@ -87,7 +88,7 @@ impl Clients {
     }
 
     /// Room was made: reading goes on where it had stopped.
-    pub(super) fn resume(&mut self, key: Key) {
+    pub(in crate::conn) fn resume(&mut self, key: Key) {
         let unsent = self.hub.unsent(key);
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let unsent_max = match entry.endpoint {
@@ -102,7 +103,7 @@ impl Clients {
     }
 
     /// Bytes of a client, in any pieces.
-    pub(super) fn on_input(&mut self, key: Key, input: &mut [u8]) {
+    pub(in crate::conn) fn on_input(&mut self, key: Key, input: &mut [u8]) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if !client.encoding.has_frames() {
             // There is nothing to say in an event stream; it is read so that an end is seen.

@@ -1,0 +1,32 @@
+//! What the log's line about a client's end wants to know of its beginning.
+//!
+//! Plain values, kept only while such lines are wanted.
+
+use std::net::SocketAddr;
+
+use tracing::{Level, enabled};
+
+use crate::{clock::Millis, ws::decoder::CloseFrame};
+
+/// A client that was logged when it came.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) forwarded: Option<Box<str>>,
+    pub(super) since: Millis,
+    pub(super) channels: Channels,
+    /// What it said when it left by itself.
+    pub(super) farewell: Option<CloseFrame>,
+}
+
+/// What a client hears.
+#[derive(Debug)]
+pub(super) struct Channels {
+    pub(super) count: usize,
+    pub(super) named: String,
+}
+
+/// Whether lines about clients are wanted at all.
+pub fn clients_are_logged() -> bool {
+    enabled!(Level::DEBUG)
+}

@@ -1,0 +1,302 @@
+//! The table of a shard's clients: a small entry for each, beside the hub's of the same key.
+//!
+//! Whatever belongs to all clients of a shard stands here once. What is done with it is divided
+//! over the folders: `read`, `write`, `close`, `v1`; each file there adds methods to [`Clients`].
+//! An entry lives from the admission to the drop of its descriptor.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    broker::{Principal, Publication},
+    channel::ChannelName,
+    clock::Millis,
+    drain::{Control, Guard},
+    hub::{self, Budget, Encoding, Hub, Key},
+    limits,
+    metrics::ShardMetrics,
+    ws::{close::CloseReason, deflate::Inflater},
+};
+
+use crate::conn::{
+    close::paced::Paced, entry::Endpoint, entry::Entry, keepalive, keepalive::Keepalive, logged,
+    read::account::InputAccount, read::queue::Inbox, read::queue::Offered, socket::Registry,
+    socket::Socket, wheel::Wheel, write::aside, write::encoder::Encoder, write::replay::Replay,
+};
+
+/// What clients may expect.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Longest message of a client, bytes; past it 1009.
+    pub message_bytes_max: usize,
+    /// Whether clients' own messages are published.
+    pub client_publish: bool,
+    /// Longest message that a client may publish, bytes.
+    pub broadcast_bytes_max: usize,
+    /// Shorter messages are not compressed.
+    pub compression_threshold_bytes: usize,
+    /// A client without a subprotocol whose history is gone is closed; else it goes on.
+    pub close_on_missed: bool,
+    /// Sent first to each new client.
+    pub greeting: Option<String>,
+    /// Pings.
+    pub keepalive: keepalive::Settings,
+}
+
+/// What the table asks of the shard.
+#[derive(Debug)]
+pub enum Request {
+    /// Do what a client wants, then what [`Clients::next_offer`] gives, until it gives nothing.
+    Offer(Key, Offered),
+    /// Nobody here has this channel any more.
+    Abandoned(ChannelName),
+    /// Read what [`Clients::next_step`] names and hand it to [`Clients::replayed`].
+    Replay(Key),
+}
+
+/// A client whose handshake has been answered.
+#[derive(Debug)]
+pub struct Connected {
+    /// Non-blocking.
+    pub stream: std::net::TcpStream,
+    /// What the client sent behind its handshake.
+    pub leftover: Bytes,
+    /// As whom it publishes, if it may, and if clients may at all.
+    pub publisher: Option<Principal>,
+    /// Whom a proxy says it speaks for; told in the log, and believed by nobody.
+    pub forwarded: Option<Box<str>>,
+    /// Holds the drain open.
+    pub guard: Guard,
+}
+
+/// All clients of a shard.
+///
+/// # Invariants
+/// - An entry exists exactly as long as its client in the hub.
+/// - A live entry has a drain guard, dropped after the descriptor.
+#[derive(Debug)]
+pub struct Clients {
+    pub(super) hub: Hub<Socket>,
+    pub(super) entries: Vec<Option<Entry>>,
+    pub(super) registry: Registry,
+    pub(super) wheel: Wheel,
+    pub(super) settings: Settings,
+    pub(super) input: InputAccount,
+    pub(super) control: Arc<Control>,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) now: Millis,
+    pub(super) live: u64,
+    pub(super) read_buffer: Box<[u8]>,
+    pub(super) encoder: Encoder,
+    pub(super) inflater: Inflater,
+    pub(super) hub_events: Vec<hub::Event>,
+    pub(super) due: Vec<usize>,
+    pub(super) again: Vec<Key>,
+    pub(super) requests: Vec<Request>,
+    /// What clients that are gone had still to say; each goes on behind a message on its way.
+    pub(super) orphans: HashMap<Key, Inbox>,
+    /// Clients that are being given history.
+    pub(super) replays: HashMap<Key, Replay>,
+    pub(super) paced: Option<Paced>,
+    /// Clients whose coming was logged.
+    pub(super) seen: HashMap<Key, logged::Seen>,
+}
+
+impl Clients {
+    /// An empty table at `now`.
+    #[must_use]
+    pub fn new(
+        hub: Hub<Socket>,
+        registry: Registry,
+        settings: Settings,
+        budget: Arc<Budget>,
+        control: Arc<Control>,
+        metrics: Arc<ShardMetrics>,
+        now: Millis,
+    ) -> Self {
+        Self {
+            hub,
+            entries: Vec::new(),
+            registry,
+            wheel: Wheel::new(now),
+            encoder: Encoder::new(settings.compression_threshold_bytes, metrics.clone()),
+            inflater: Inflater::default(),
+            settings,
+            input: InputAccount::new(budget),
+            control,
+            metrics,
+            now,
+            live: 0,
+            read_buffer: vec![0; limits::READ_BUFFER_BYTES].into(),
+            hub_events: Vec::new(),
+            due: Vec::new(),
+            again: Vec::new(),
+            requests: Vec::new(),
+            orphans: HashMap::new(),
+            replays: HashMap::new(),
+            paced: None,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Clients connected now.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// Whether anybody here has `channel`.
+    #[must_use]
+    pub fn has_channel(&self, channel: &str) -> bool {
+        self.hub.has_channel(channel)
+    }
+
+    /// A client is about to be answered with 101: from here on it misses nothing. It stays
+    /// pending until [`Clients::connect`] or [`Clients::withdraw`].
+    pub fn admit(
+        &mut self,
+        endpoint: Endpoint,
+        encoding: Encoding,
+        channels: &[ChannelName],
+    ) -> Key {
+        let key = self.hub.insert(Socket::Pending);
+        self.encoder.join(encoding);
+        for channel in channels {
+            self.hub.subscribe(key, channel, encoding);
+        }
+        if endpoint == Endpoint::Ws {
+            let opening = aside::opening(encoding, self.settings.greeting.as_deref());
+            if !opening.as_ref().is_empty() {
+                self.hub.control(key, opening.as_ref());
+            }
+        }
+        let index = key.index();
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, || None);
+        }
+        self.entries[index] = Some(Entry::new(key, endpoint, encoding, self.now));
+        self.pace_too(key);
+        self.settle();
+        key
+    }
+
+    /// The 101 of `key` is out: what waited for it goes out, what the client sent is read.
+    pub fn connect(&mut self, key: Key, connected: Connected, now: Millis) {
+        self.now = self.now.max(now);
+        // Ended meanwhile: dropped as a whole, the stream before the guard.
+        let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
+        let Connected { stream, leftover, publisher, forwarded, guard } = connected;
+        entry.publisher = publisher.filter(|_| self.settings.client_publish);
+        entry.guard = Some(guard);
+        entry.keepalive = Keepalive::new(self.now);
+        let first = entry.keepalive.first_deadline(&self.settings.keepalive);
+        let has_no_pongs = !entry.encoding.has_frames();
+        self.live += 1;
+        self.metrics.connections_opened.add(1);
+        self.metrics.connections.set(self.live);
+        self.see_coming(key, &stream, forwarded);
+        match self.registry.adopt(stream, key) {
+            Ok(socket) => {
+                if has_no_pongs && let Some(silence) = self.settings.keepalive.silence_max() {
+                    socket.give_up_after(silence);
+                }
+                if let Some(outlet) = self.hub.outlet_mut(key) {
+                    *outlet = socket;
+                }
+            }
+            Err(_) => {
+                self.end(key, CloseReason::Lost);
+                return self.settle();
+            }
+        }
+        if let Some(first) = first {
+            self.schedule(key, first);
+        }
+        self.hub.writable(key);
+        self.ask_for_replay(key);
+        self.settle();
+        if !leftover.is_empty() {
+            self.on_input(key, &mut Vec::from(leftover));
+            self.settle();
+        }
+        // What else has come by now is told by the registration itself.
+    }
+
+    /// The 101 of `key` never went out.
+    pub fn withdraw(&mut self, key: Key) {
+        self.end(key, CloseReason::Lost);
+        self.settle();
+    }
+
+    /// Ends the entry and drops the descriptor, then the guard.
+    pub(super) fn end(&mut self, key: Key, reason: CloseReason) {
+        let Some(slot) = self.entries.get_mut(key.index()) else { return };
+        let Some(mut entry) = slot.take_if(|entry| entry.is_of(key)) else { return };
+        self.see_going(key, &entry, reason);
+        self.wheel.remove(key.index());
+        self.input.release(entry.charged_bytes());
+        self.encoder.leave(entry.encoding);
+        self.end_replay(key);
+        if let Some(inbox) = entry.take_inbox().filter(|inbox| !inbox.is_empty()) {
+            self.orphans.insert(key, inbox);
+        }
+        if let Some(mut socket) = self.hub.remove(key) {
+            self.registry.forget(&mut socket);
+        }
+        if entry.is_live() {
+            self.live -= 1;
+            self.metrics.connections.set(self.live);
+            self.metrics.connections_closed.add(reason as usize, 1);
+        }
+        // Last: "nobody left" must mean that no descriptor is left.
+        drop(entry.guard);
+    }
+
+    /// A publication for `channel`: encoded once into each of its logs. False: nobody has the
+    /// channel.
+    pub fn append(&mut self, message: &Publication) -> bool {
+        if !self.hub.can_hold(message.data.len()) {
+            return self.pass_over(message);
+        }
+        let position = message.position.as_ref();
+        let mut written = self.encoder.publication(message);
+        let appended = self.hub.publish_at(message.channel.as_str(), position, &mut written);
+        // Who has missed something is told before it is given what follows.
+        self.settle();
+        appended
+    }
+
+    /// Moves bytes to the clients while `keep_going` says so; what is left and what was done.
+    pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> hub::Pass {
+        let pass = self.hub.pass(keep_going);
+        self.metrics.deliveries.add(pass.deliveries);
+        self.metrics.delivered_bytes.add(pass.bytes);
+        self.settle();
+        pass
+    }
+
+    /// What the shard is to do. Call after every other call.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Whether [`Clients::take_again`] has something.
+    #[must_use]
+    pub fn has_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Clients whose input is to be read further, after others had their turn; each once.
+    pub fn take_again(&mut self) -> Vec<Key> {
+        let mut again = std::mem::take(&mut self.again);
+        again.sort_unstable();
+        again.dedup();
+        again
+    }
+}
+
+/// The live entry of `key`.
+pub(super) fn entry(entries: &mut [Option<Entry>], key: Key) -> Option<&mut Entry> {
+    entries.get_mut(key.index())?.as_mut().filter(|entry| entry.is_of(key))
+}

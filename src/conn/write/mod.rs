@@ -1,0 +1,10 @@
+//! What clients are sent: messages in each encoding's form, control messages, history, gaps.
+
+pub(super) mod aside;
+pub(super) mod encoder;
+mod forms;
+mod gaps;
+mod laid_out;
+mod notice;
+pub(super) mod replay;
+mod replaying;

@@ -1,0 +1,61 @@
+//! What a client that comes back is still to be given: steps of history, and holes to be told.
+//!
+//! Plain values; when a step is asked for and what follows it is the matter of `replaying`.
+
+use std::collections::VecDeque;
+
+use crate::{
+    broker::{Missed, Position},
+    channel::ChannelName,
+    hub::Hole,
+};
+
+/// The next piece of history that a client is to be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Of this channel,
+    pub channel: ChannelName,
+    /// the messages after this one,
+    pub after: Position,
+    /// up to this offset.
+    pub to: u64,
+}
+
+/// What a client that is held is still to be given.
+///
+/// # Invariants
+/// There is one exactly while the client's logs wait.
+#[derive(Debug, Default)]
+pub(in crate::conn) struct Replay {
+    pub(in crate::conn) steps: VecDeque<Step>,
+    /// A piece was asked for and has not come yet.
+    pub(in crate::conn) asked: bool,
+    /// Where it begins on some channel is still to be found out.
+    pub(in crate::conn) settling: bool,
+    /// What was cut from its logs meanwhile, one of each channel: to be told in its place.
+    pub(in crate::conn) holes: Vec<Hole>,
+    /// What the budget has been charged for it.
+    pub(in crate::conn) charged_bytes: usize,
+}
+
+impl Replay {
+    pub(in crate::conn) fn cost(&self) -> usize {
+        self.steps.capacity() * size_of::<Step>() + self.holes.capacity() * size_of::<Hole>()
+    }
+
+    pub(in crate::conn) fn is_over(&self) -> bool {
+        self.steps.is_empty() && !self.settling
+    }
+
+    /// One more hole, behind those before it.
+    pub(in crate::conn) fn push_hole(&mut self, hole: Hole) {
+        let Some(known) = self.holes.iter_mut().find(|known| known.channel == hole.channel) else {
+            return self.holes.push(hole);
+        };
+        if known.missed.epoch == hole.missed.epoch {
+            known.missed.to = hole.missed.to;
+        } else {
+            known.missed = Missed { from: 1, ..hole.missed };
+        }
+    }
+}
