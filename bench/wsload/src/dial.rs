@@ -1,7 +1,7 @@
 //! The first steps of every connection: the socket, the upgrade request, the answer to it.
 //!
-//! Shared by the clients that stay and the storm that does not. Nothing here waits, and nothing
-//! here counts.
+//! Shared by the clients that stay, the storm that does not, and those of a fleet. Nothing here
+//! waits, and nothing here counts.
 
 use std::{
     io::{self, ErrorKind, Write as _},
@@ -12,27 +12,27 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 use testkit::http::{Answer, header};
 
-use crate::target::{HANDSHAKE_ACCEPT, Target};
+use crate::target::HANDSHAKE_ACCEPT;
 
 /// Linux's "the connect goes on"; the standard library's name for it is not stable.
 const EINPROGRESS: i32 = 115;
 
 /// Begins to connect, from `source` if one is given.
-pub(crate) fn begin(target: &Target, source: Option<SocketAddr>) -> io::Result<Socket> {
-    let domain = Domain::for_address(target.address);
+pub fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if let Some(source) = source {
         socket.bind(&source.into())?;
     }
-    match socket.connect(&target.address.into()) {
+    match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
         _ => Ok(socket),
     }
 }
 
 /// Sends the upgrade request; false while the connect goes on.
-pub(crate) fn ask_for_upgrade(stream: &mut TcpStream, request: &[u8]) -> io::Result<bool> {
+pub fn ask_for_upgrade(stream: &mut TcpStream, request: &[u8]) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
@@ -47,9 +47,10 @@ pub(crate) fn ask_for_upgrade(stream: &mut TcpStream, request: &[u8]) -> io::Res
 
 /// Why there is no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// A proper answer, but not 101.
     Status(u16),
+    /// No answer to what was asked.
     Nonsense(&'static str),
 }
 
@@ -63,7 +64,7 @@ impl From<Refusal> for io::Error {
 }
 
 /// The length of the 101's head in `bytes`; none while it is incomplete.
-pub(crate) fn upgrade_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
+pub fn upgrade_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
     let answer = match Answer::parse(bytes)? {
         Ok(answer) => answer,
         Err(what) => return Some(Err(Refusal::Nonsense(what))),
@@ -80,7 +81,7 @@ pub(crate) fn upgrade_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
 }
 
 /// The same of a stream of events: 200.
-pub(crate) fn stream_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
+pub fn stream_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
     Some(match Answer::parse(bytes)? {
         Ok(answer) if answer.status == 200 => Ok(answer.head_bytes),
         Ok(answer) => Err(Refusal::Status(answer.status)),
@@ -89,6 +90,6 @@ pub(crate) fn stream_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
 }
 
 /// Nothing is wrong: there is only nothing to do now.
-pub(crate) fn is_for_later(error: &io::Error) -> bool {
+pub fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -9,7 +9,7 @@ mod args;
 pub mod chart;
 mod clients;
 pub mod command;
-mod dial;
+pub mod dial;
 pub mod event;
 mod form;
 pub mod frame;

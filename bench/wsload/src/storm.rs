@@ -172,7 +172,7 @@ impl Storm {
         });
         let source = source.filter(|_| self.stage.target.address.is_ipv4());
         let started_ns = clock::now_ns();
-        let socket = dial::begin(&self.stage.target, source)?;
+        let socket = dial::begin(self.stage.target.address, source)?;
         socket.set_linger(Some(Duration::ZERO))?;
         let mut stream = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;

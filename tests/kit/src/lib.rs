@@ -16,4 +16,5 @@ pub mod proxy;
 pub mod redis;
 pub mod redis_cluster;
 pub mod resp;
+pub mod slots;
 pub mod wait;

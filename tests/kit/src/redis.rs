@@ -9,6 +9,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead, BufReader, ErrorKind, Read},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -152,6 +153,11 @@ impl RedisServer {
     /// Host and port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Likewise.
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     /// Where it speaks TLS; None: it does not.

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::{
     redis::{Recipe, RedisServer},
+    slots::{self, SLOTS},
     wait::eventually,
 };
 
 /// For all nodes to agree.
 const AGREEMENT_MAX: Duration = Duration::from_secs(30);
-const SLOTS: usize = 16_384;
 /// By so much the port at which nodes find each other is above the one for everyone.
 const BUS_PORT_AHEAD: u16 = 10_000;
 const OPTIONS: [&str; 12] = [
@@ -51,13 +51,7 @@ impl RedisCluster {
         let start = |count| (0..count).map(|_| RedisServer::start_as(&recipe)).collect();
         let cluster =
             Self { masters: start(masters), replicas: start(if replicas { masters } else { 0 }) };
-        for (index, master) in cluster.masters.iter().enumerate() {
-            let first = (index * SLOTS / masters).to_string();
-            let last = ((index + 1) * SLOTS / masters - 1).to_string();
-            assert_eq!(master.cli(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]), "OK");
-            let epoch = (index + 1).to_string();
-            assert_eq!(master.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]), "OK");
-        }
+        slots::share(&cluster.masters.iter().map(RedisServer::socket).collect::<Vec<_>>()).unwrap();
         for node in cluster.nodes().skip(1) {
             let address = main_address(node).replace(':', " ");
             let meet = ["CLUSTER", "MEET"].into_iter().chain(address.split(' '));
@@ -65,7 +59,10 @@ impl RedisCluster {
         }
         cluster.formed("cluster_state:ok");
         for (master, replica) in cluster.masters.iter().zip(&cluster.replicas) {
-            assert_eq!(replica.cli(&["CLUSTER", "REPLICATE", &id(master)]), "OK");
+            assert_eq!(
+                replica.cli(&["CLUSTER", "REPLICATE", &slots::id(master.socket()).unwrap()]),
+                "OK"
+            );
         }
         for replica in &cluster.replicas {
             let follows = || replica.cli(&["INFO", "replication"]).contains("link_status:up");
@@ -147,27 +144,9 @@ impl RedisCluster {
     /// Moves the slot of a channel, with its keys, from one master to another, step by step.
     pub fn move_slot(&self, name: &str, from: usize, to: usize) {
         let slot = self.slot(name).to_string();
-        let (from, to) = (&self.masters[from], &self.masters[to]);
-        let set = |node: &RedisServer, state: &[&str]| {
-            let answer = node.cli(&[&["CLUSTER", "SETSLOT", &slot], state].concat());
-            assert_eq!(answer, "OK");
-        };
-        set(to, &["IMPORTING", &id(from)]);
-        set(from, &["MIGRATING", &id(to)]);
-        let address = to.address();
-        let (host, port) = address.split_once(':').unwrap();
-        loop {
-            let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
-            if keys.is_empty() {
-                break;
-            }
-            // One after the other: in between, a channel's keys are in two places.
-            for key in keys.lines() {
-                assert_eq!(from.cli(&["MIGRATE", host, port, key, "0", "5000"]), "OK");
-            }
-        }
-        set(to, &["NODE", &id(to)]);
-        set(from, &["NODE", &id(to)]);
+        let [from, to] = [from, to].map(|master| self.masters[master].socket());
+        // One after the other: in between, a channel's keys are in two places.
+        slots::move_slot(&slot, [from, to], &[], 1).unwrap();
     }
 
     /// Whether the replica of a master is one itself now.
@@ -179,9 +158,4 @@ impl RedisCluster {
 /// Where the others, and everyone else, are to reach a node.
 fn main_address(node: &RedisServer) -> String {
     node.tls_address().unwrap_or_else(|| node.address())
-}
-
-/// A node's name in its cluster.
-fn id(node: &RedisServer) -> String {
-    node.cli(&["CLUSTER", "MYID"])
 }

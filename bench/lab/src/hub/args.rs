@@ -1,7 +1,7 @@
 //! The command line of `lab hub`.
 //!
 //! The defaults are the project's figures: a million subscribers, messages of 128 bytes. A part
-//! is asked for by name only when wsload starts itself again.
+//! is asked for by name only when lab starts itself again.
 
 use std::{fmt, path::PathBuf};
 

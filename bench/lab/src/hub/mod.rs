@@ -33,11 +33,11 @@ pub(crate) fn run(args: &HubArgs) -> Result<()> {
     let mut report = Report::new(args, Machine::describe());
     for part in Part::ALL {
         bar.set_message(part.to_string());
-        let output = Command::new(std::env::current_exe().context("the path of wsload")?)
+        let output = Command::new(std::env::current_exe().context("the path of lab")?)
             .args(args.for_part(part))
             .stderr(Stdio::inherit())
             .output()
-            .context("starting wsload again")?;
+            .context("starting lab again")?;
         ensure!(output.status.success(), "{part} ended with {}", output.status);
         report.parts.push(serde_json::from_slice(&output.stdout).context("a part's figures")?);
         bar.inc(1);

@@ -14,21 +14,21 @@ const C_LIBRARY_TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-ERM
 
 /// Instructions within the workload's measured function, all calls together.
 pub(super) fn count(workload: Workload) -> Result<u64> {
-    let wsload = std::env::current_exe().context("the path of wsload")?;
-    let file = format!("wsload-callgrind-{}-{}", std::process::id(), workload.name());
+    let lab = std::env::current_exe().context("the path of lab")?;
+    let file = format!("lab-callgrind-{}-{}", std::process::id(), workload.name());
     let file = std::env::temp_dir().join(file);
-    let result = count_into(&file, &wsload, workload);
+    let result = count_into(&file, &lab, workload);
     // Missing if valgrind failed early.
     let _ = fs::remove_file(&file);
     result
 }
 
-fn count_into(file: &Path, wsload: &Path, workload: Workload) -> Result<u64> {
+fn count_into(file: &Path, lab: &Path, workload: Workload) -> Result<u64> {
     let output = Command::new("valgrind")
         .arg("--tool=callgrind")
         .arg(format!("--toggle-collect=*{}*", workload.function()))
         .arg(format!("--callgrind-out-file={}", file.display()))
-        .arg(wsload)
+        .arg(lab)
         .args(["instructions", "--workload", workload.name()])
         .env("GLIBC_TUNABLES", C_LIBRARY_TUNABLES)
         .output()

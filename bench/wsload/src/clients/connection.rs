@@ -92,7 +92,7 @@ impl Connection {
         at: usize,
         registry: &Registry,
     ) -> io::Result<Self> {
-        let socket = dial::begin(target, target.source(index))?;
+        let socket = dial::begin(target.address, target.source(index))?;
         let mut stream = TcpStream::from_std(socket.into());
         registry.register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {

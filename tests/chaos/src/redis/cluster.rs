@@ -3,38 +3,33 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use testkit::{node::wait_for, resp};
+use testkit::{
+    node::wait_for,
+    resp,
+    slots::{self, SLOTS},
+};
 
 use super::nodes::{AGREE_DEADLINE, Redis, info};
 use crate::shared::channel_name;
 
 const MASTERS: usize = 3;
-const SLOTS: usize = 16_384;
 const TAKEOVER_DEADLINE: Duration = Duration::from_secs(30);
 /// Keys that move at a time.
-const KEYS_AT_A_TIME: &str = "100";
+const KEYS_AT_A_TIME: usize = 100;
 
 impl Redis {
     pub(super) fn set_up_cluster(&mut self) -> Result<()> {
         let addresses: Vec<SocketAddr> = self.nodes.iter().map(|node| node.address).collect();
-        for (at, address) in addresses.iter().enumerate() {
-            let epoch = (at + 1).to_string();
-            resp::ask(*address, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch])?;
-            if at < MASTERS {
-                let first = (SLOTS * at / MASTERS).to_string();
-                let last = (SLOTS * (at + 1) / MASTERS - 1).to_string();
-                resp::ask(*address, &["CLUSTER", "ADDSLOTSRANGE", &first, &last])?;
-            }
-        }
+        slots::share(&addresses[..MASTERS])?;
         let port = addresses[0].port().to_string();
         let bus = resp::ask(addresses[0], &["CONFIG", "GET", "cluster-port"])?.texts();
         let bus = bus.get(1).context("the port of the cluster's bus")?;
         for address in &addresses[1..] {
             resp::ask(*address, &["CLUSTER", "MEET", "127.0.0.1", &port, bus])?;
         }
-        let first = resp::ask(addresses[0], &["CLUSTER", "MYID"])?;
+        let first = slots::id(addresses[0])?;
         wait_for("the replica to know its master", AGREE_DEADLINE, || {
-            let words = ["CLUSTER", "REPLICATE", first.text()];
+            let words = ["CLUSTER", "REPLICATE", &first];
             Ok(resp::ask(addresses[MASTERS], &words).is_ok())
         })
     }
@@ -100,27 +95,10 @@ impl Redis {
         let masters = self.masters(&slot)?;
         let from = masters.iter().find(|master| master.has_slot).context("the slot is served")?;
         let to = masters.iter().find(|master| !master.has_slot).context("another master")?;
-        let set = |address, words: [&str; 2]| {
-            resp::ask(address, &["CLUSTER", "SETSLOT", &slot, words[0], words[1]])
-        };
-        set(to.address, ["IMPORTING", &from.id])?;
-        set(from.address, ["MIGRATING", &to.id])?;
-        let port = to.address.port().to_string();
-        loop {
-            let words = ["CLUSTER", "GETKEYSINSLOT", &slot, KEYS_AT_A_TIME];
-            let keys = resp::ask(from.address, &words)?.texts();
-            if keys.is_empty() {
-                break;
-            }
-            let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "2000", "KEYS"];
-            words.extend(keys.iter().map(String::as_str));
-            resp::ask(from.address, &words)?;
-        }
-        set(to.address, ["NODE", &to.id])?;
-        for master in masters.iter().filter(|master| master.id != to.id) {
-            set(master.address, ["NODE", &to.id])?;
-        }
-        Ok(())
+        let ways = [from.address, to.address];
+        let addresses = masters.iter().map(|master| master.address);
+        let others: Vec<_> = addresses.filter(|address| !ways.contains(address)).collect();
+        slots::move_slot(&slot, ways, &others, KEYS_AT_A_TIME)
     }
 
     fn masters(&self, slot: &str) -> Result<Vec<Master>> {
@@ -133,9 +111,9 @@ impl Redis {
             if words.get(2).is_some_and(|flags| flags.contains("master")) {
                 let ranges = words.iter().skip(8);
                 let has_slot = ranges
-                    .filter_map(|range| slots(range))
+                    .filter_map(|range| first_and_last(range))
                     .any(|(first, last)| (first..=last).contains(&slot));
-                masters.push(Master { id: words[0].to_owned(), address: node.address, has_slot });
+                masters.push(Master { address: node.address, has_slot });
             }
         }
         Ok(masters)
@@ -143,13 +121,12 @@ impl Redis {
 }
 
 struct Master {
-    id: String,
     address: SocketAddr,
     has_slot: bool,
 }
 
 /// `7` or `0-5460`; none for a slot on its way.
-fn slots(range: &str) -> Option<(u32, u32)> {
+fn first_and_last(range: &str) -> Option<(u32, u32)> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     Some((first.parse().ok()?, last.parse().ok()?))
 }

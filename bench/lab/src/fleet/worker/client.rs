@@ -9,21 +9,15 @@ use std::{
 };
 
 use mio::{Interest, Registry, Token, event::Event as Readiness, net::TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
-use testkit::{
-    clock,
-    http::{Answer, header},
-};
+use testkit::clock;
 use wsload::{
+    dial::{self, is_for_later},
     event::Event,
     frame::{ControlOpcode, FrameReader, client_control},
-    target::{HANDSHAKE_ACCEPT, HANDSHAKE_KEY},
+    target::HANDSHAKE_KEY,
 };
 
 use super::books::Books;
-
-/// Linux's "the connect goes on"; the standard library's name for it is not stable.
-const EINPROGRESS: i32 = 115;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -67,13 +61,7 @@ impl Client {
         at: usize,
         registry: &Registry,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&source.into())?;
-        match socket.connect(&address.into()) {
-            Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error),
-            _ => {}
-        }
+        let socket = dial::begin(address, Some(source))?;
         let mut stream = TcpStream::from_std(socket.into());
         registry.register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { stream: Some(stream), state: State::Connecting, ..Self::none() })
@@ -106,16 +94,9 @@ impl Client {
 
     fn ask_for_upgrade(&mut self, handshake: &[u8]) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
+        if dial::ask_for_upgrade(stream, handshake)? {
+            self.state = State::Upgrading;
         }
-        match stream.peer_addr() {
-            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
-            result => result?,
-        };
-        // A few hundred bytes into an empty send buffer.
-        stream.write_all(handshake)?;
-        self.state = State::Upgrading;
         Ok(())
     }
 
@@ -132,21 +113,12 @@ impl Client {
             Err(error) if is_for_later(&error) => return Ok(()),
             result => result?,
         };
-        let answer = Answer::parse(&buffer[..taken]);
-        let Some(Ok(answer)) = answer else {
-            return Err(io::Error::other("no whole answer to the upgrade request"));
-        };
-        let head = String::from_utf8_lossy(&buffer[..answer.head_bytes]);
-        if answer.status != 101 {
-            return Err(io::Error::other(format!("upgrade refused with {}", answer.status)));
-        }
-        if header(&head, "sec-websocket-accept") != Some(HANDSHAKE_ACCEPT) {
-            return Err(io::Error::other("upgrade without the right Sec-WebSocket-Accept"));
-        }
+        let answer = dial::upgrade_answer(&buffer[..taken]);
+        let head_bytes = answer.ok_or_else(|| io::Error::other("no whole answer"))??;
         registry.reregister(stream, Token(at), Interest::READABLE)?;
         self.state = State::Open;
         books.opened();
-        self.take(&buffer[answer.head_bytes..taken], books);
+        self.take(&buffer[head_bytes..taken], books);
         Ok(())
     }
 
@@ -208,8 +180,4 @@ impl Client {
         self.stream = None;
         self.state = State::Over;
     }
-}
-
-fn is_for_later(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
