@@ -11,7 +11,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture, ready};
 
 use super::{
     Broker, HistorySettings, Message, PeriodicSlot, Position, Principal, Publication, PublishError,
-    Receipt, Recovery, Shared, Since, SlotOutcome, epoch,
+    Receipt, Recovery, Since, SlotOutcome, epoch,
     fanout::Fanout,
     history::{Evicted, Histories, Kept, Ring},
     idempotency::Answers,
@@ -172,13 +172,13 @@ pub(super) fn unix_ms() -> u64 {
 
 /// A thread's handle on the process's sequencer.
 #[derive(Debug)]
-pub(super) struct EmbeddedBroker(pub(super) Arc<Shared>);
+pub(super) struct EmbeddedBroker(pub(super) Arc<Embedded>);
 
 impl EmbeddedBroker {
     fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
         let id = message.id();
         let Message { who, channel, kind, data, .. } = message;
-        let mut turn = self.0.embedded().turn();
+        let mut turn = self.0.turn();
         if let Some(id) = &id {
             let now = clock::now();
             if let Some(first) = turn.state.answers.first(id, now) {
@@ -199,7 +199,7 @@ impl EmbeddedBroker {
 
     fn publish_slot_at(&self, slot: PeriodicSlot, unix_ms: u64) -> SlotOutcome {
         let (number, next_slot_in_ms) = slot_at(slot.interval_ms, unix_ms);
-        let mut turn = self.0.embedded().turn();
+        let mut turn = self.0.turn();
         let published = if turn.state.slots.is_done(&slot, number) {
             Ok(None)
         } else {
@@ -234,7 +234,7 @@ impl Broker for EmbeddedBroker {
         channel: ChannelName,
         _since: Option<&'a Since>,
     ) -> LocalBoxFuture<'a, Option<Position>> {
-        ready(Some(self.0.embedded().turn().state.position(&channel))).boxed_local()
+        ready(Some(self.0.turn().state.position(&channel))).boxed_local()
     }
 
     fn recover(
@@ -243,7 +243,7 @@ impl Broker for EmbeddedBroker {
         since: Since,
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery> {
-        ready(self.0.embedded().turn().state.recover(&channel, &since, &to)).boxed_local()
+        ready(self.0.turn().state.recover(&channel, &since, &to)).boxed_local()
     }
 
     fn history(
@@ -253,7 +253,7 @@ impl Broker for EmbeddedBroker {
         to: u64,
         bytes_max: usize,
     ) -> Option<Vec<Publication>> {
-        self.0.embedded().turn().state.histories.piece(channel, after, to, bytes_max)
+        self.0.turn().state.histories.piece(channel, after, to, bytes_max)
     }
 
     fn unsubscribe(&self, _channel: &ChannelName) {}

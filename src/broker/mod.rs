@@ -31,8 +31,8 @@ pub use self::{
     idempotency::{IdempotencyKey, InvalidIdempotencyKey},
     principal::Principal,
     refusing::Refuses,
-    settings::{OnLoss, Place, RedisSettings, Settings, Subscribers},
-    shared::{InvalidSettings, Shared, check_redis_url, connect},
+    settings::{InvalidSettings, OnLoss, Place, RedisSettings, Settings, Subscribers},
+    shared::{Shared, check_redis_url, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};
 use crate::{

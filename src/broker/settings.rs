@@ -3,6 +3,8 @@
 //! Plain values, checked where they are used ([`super::Shared::new`] refuses a bad URL); this
 //! file must not know how any of them is carried out.
 
+use thiserror::Error;
+
 use super::HistorySettings;
 
 /// The broker's settings.
@@ -60,4 +62,18 @@ pub enum Place {
     Shard(usize),
     /// The control thread: publishes only.
     Control,
+}
+
+/// The settings cannot work, whatever Redis does.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum InvalidSettings {
+    /// The URL is none that Redis could be reached by.
+    #[error("no Redis URL (redis://, rediss://, redis-cluster://, redis-sentinel://): {0}")]
+    Url(String),
+    /// The prefix would break the hash tag in key names.
+    #[error("the Redis prefix must not be empty and must not hold braces")]
+    Prefix,
+    /// The raw channel is one of our own.
+    #[error("the raw Redis channel must not start with the prefix `{0}:`")]
+    RawChannel(String),
 }

@@ -10,10 +10,8 @@ use fred::prelude::Server;
 
 use super::{
     commands::{
-        command_connection::CommandConnection,
-        command_order::CommandOrder,
-        connectivity::{Link, Part},
-        router::Routes,
+        cluster_routes::ClusterRoutes, command_connection::CommandConnection,
+        connectivity::Component, router::CommandRouter,
     },
     discovery::slot_map::SlotMap,
     pubsub::sharded::ShardedSubscribers,
@@ -22,27 +20,27 @@ use super::{
 
 /// Keeps the view.
 pub(crate) struct ClusterView {
-    link: Rc<Link>,
+    router: Rc<CommandRouter>,
     /// The subscribers, if this handle has any.
     sharded: Option<Rc<ShardedSubscribers>>,
     /// The tasks of the connections to each master; those for questions are no part of the way.
-    tasks: HashMap<Server, Vec<(Option<Part>, Task)>>,
+    tasks: HashMap<Server, Vec<(Option<Component>, Task)>>,
 }
 
 impl ClusterView {
-    pub(crate) fn new(link: Rc<Link>, sharded: Option<Rc<ShardedSubscribers>>) -> Self {
-        Self { link, sharded, tasks: HashMap::new() }
+    pub(crate) fn new(router: Rc<CommandRouter>, sharded: Option<Rc<ShardedSubscribers>>) -> Self {
+        Self { router, sharded, tasks: HashMap::new() }
     }
 
     /// Follows the map; never returns.
     pub(crate) async fn run(mut self) {
-        let link = self.link.clone();
-        let Some(routes) = &link.routes else { return };
-        let mut maps = routes.hints.maps();
+        let router = self.router.clone();
+        let Some(cluster) = &router.cluster else { return };
+        let mut maps = cluster.hints.maps();
         loop {
             let map = maps.borrow_and_update().clone();
             if let Some(map) = map {
-                self.settle(routes, map);
+                self.settle(cluster, map);
             }
             // Its sender is the process.
             if maps.changed().await.is_err() {
@@ -52,43 +50,44 @@ impl ClusterView {
     }
 
     /// Takes the map of a reading, and brings connections and subscribers to where it leads.
-    fn settle(&mut self, routes: &Routes, map: Arc<SlotMap>) {
+    fn settle(&mut self, cluster: &ClusterRoutes, map: Arc<SlotMap>) {
         let mut masters: Vec<Server> = map.masters().cloned().collect();
-        if *routes.map.borrow() != map {
-            *routes.map.borrow_mut() = map;
-            self.link.orders.iter().for_each(CommandOrder::way_changed);
+        if *cluster.map.borrow() != map {
+            *cluster.map.borrow_mut() = map;
+            self.router.way_changed();
         }
         masters.sort_unstable();
         masters.dedup();
-        self.open_connections(routes, &masters);
+        self.open_connections(cluster, &masters);
         if let Some(sharded) = &self.sharded {
             sharded.settle();
         }
     }
 
     /// Command connections to all masters, and to nobody else.
-    fn open_connections(&mut self, routes: &Routes, masters: &[Server]) {
-        let mut connections = routes.connections.borrow_mut();
+    fn open_connections(&mut self, cluster: &ClusterRoutes, masters: &[Server]) {
+        let mut connections = cluster.connections.borrow_mut();
         let is_first = connections.is_empty();
-        let mut questions = routes.questions.borrow_mut();
+        let mut questions = cluster.questions.borrow_mut();
         connections.retain(|server, _| masters.contains(server));
         questions.retain(|server, _| masters.contains(server));
         self.tasks.retain(|server, tasks| {
             let stays = masters.contains(server);
-            for part in tasks.iter().filter(|_| !stays).filter_map(|(part, _)| *part) {
-                self.link.subscribed(part);
+            for component in tasks.iter().filter(|_| !stays).filter_map(|(component, _)| *component)
+            {
+                self.router.connectivity.forget(component);
             }
             stays
         });
         for server in masters {
             connections.entry(server.clone()).or_insert_with(|| {
-                let pool = 0..self.link.process().settings.pool;
+                let pool = 0..self.router.settings.pool;
                 let (connections, mut tasks): (Vec<_>, Vec<_>) =
                     pool.map(|_| self.open_connection(server, is_first)).unzip();
-                if self.link.has_clients() {
+                if self.router.has_clients() {
                     let connection =
                         Rc::new(CommandConnection::for_questions(connections[0].clone()));
-                    tasks.push((None, Task::spawn(connection.clone().run(self.link.clone()))));
+                    tasks.push((None, Task::spawn(connection.clone().run())));
                     questions.insert(server.clone(), connection);
                 }
                 self.tasks.insert(server.clone(), tasks);
@@ -102,14 +101,18 @@ impl ClusterView {
         &self,
         server: &Server,
         first: bool,
-    ) -> (Rc<CommandConnection>, (Option<Part>, Task)) {
-        let part = self.link.new_part();
+    ) -> (Rc<CommandConnection>, (Option<Component>, Task)) {
+        let component = self.router.connectivity.new_component();
         if first {
-            self.link.expect(part);
+            self.router.connectivity.expect(component);
         }
-        let connection =
-            Rc::new(CommandConnection::to_node(server.clone(), part, self.link.shared.clone()));
-        let task = Task::spawn(connection.clone().run(self.link.clone()));
-        (connection, (Some(part), task))
+        let connection = Rc::new(CommandConnection::to_node(
+            server.clone(),
+            component,
+            self.router.destination.clone(),
+            self.router.connectivity.clone(),
+        ));
+        let task = Task::spawn(connection.clone().run());
+        (connection, (Some(component), task))
     }
 }

@@ -21,7 +21,7 @@ mod commands;
 mod discovery;
 mod local;
 mod net;
-mod periodic;
+mod positions;
 mod presence;
 mod process;
 mod protocol;
@@ -35,32 +35,29 @@ mod sim;
 mod task;
 mod watch;
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
+use fred::prelude::Server;
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use tokio::sync::Notify;
 
 pub(super) use self::process::Process;
 use self::{
     cluster_view::ClusterView,
-    commands::connectivity::Link,
-    discovery::{sentinel, slot_map_refresh},
+    commands::{connectivity::Connectivity, router::CommandRouter},
+    discovery::{sentinel, slot_map_refresh::SlotMapRefresher},
     net::options,
+    positions::Positions,
+    publish::Publisher,
     pubsub::{
         shard_subscriptions::ShardSubscriptions,
         source::{SharedListener, SubscriptionSource},
-        subscriptions::Confirmation,
     },
+    recovery::recoverer::Recoverer,
     task::Task,
 };
 use super::{
     Broker, Message, PeriodicSlot, Place, Position, Publication, PublishError, Reach, Receipt,
-    Recovery, Shared, Since, SlotOutcome,
+    Recovery, Since, SlotOutcome,
 };
 use crate::{
     channel::ChannelName,
@@ -75,77 +72,75 @@ pub(super) fn check_url(url: &str) -> Result<(), String> {
 /// A thread's handle.
 #[derive(Debug)]
 pub(super) struct RedisBroker {
-    link: Rc<Link>,
-    source: SubscriptionSource,
+    process: Arc<Process>,
+    router: Rc<CommandRouter>,
+    publisher: Publisher,
+    recoverer: Rc<Recoverer>,
+    source: Rc<SubscriptionSource>,
     /// The first shard's, or each shard's.
     subscriptions: Option<Rc<ShardSubscriptions>>,
-    /// By what a channel's subscription is confirmed, and the first question for its position that
-    /// was put since.
-    confirmed: RefCell<HashMap<ChannelName, (Confirmation, u64)>>,
+    positions: Positions,
     sending: RefCell<Vec<Task>>,
     receiving: RefCell<Vec<Task>>,
-    /// Publishes on their way, and the bytes of their payloads.
-    in_flight: Cell<(usize, usize)>,
-    answered: Notify,
 }
 
 impl RedisBroker {
     /// Starts the handle's tasks on the calling thread.
-    pub(super) fn start(shared: Arc<Shared>, place: Place) -> Self {
-        let link = Rc::new(Link::new(shared, place));
-        let mut sending: Vec<Task> = (link.connections.iter().chain(&link.questions))
-            .map(|connection| Task::spawn(connection.clone().run(link.clone())))
-            .collect();
+    pub(super) fn start(process: Arc<Process>, place: Place) -> Self {
+        let shard = match place {
+            Place::Shard(shard) => Some(shard),
+            Place::Control => None,
+        };
+        let Process { settings, health, destination, .. } = &*process;
+        let connectivity = Rc::new(Connectivity::new(settings, health.clone(), shard));
+        let router = CommandRouter::new(destination.clone(), connectivity, shard.is_some());
+        let router = Rc::new(router);
+        let mut sending: Vec<Task> =
+            router.to_keep().map(|connection| Task::spawn(connection.clone().run())).collect();
         let mut receiving = Vec::new();
-        let subscriptions = match place {
-            Place::Shard(shard) if link.process().subscribes(shard) => {
-                let (subscriptions, tasks) = ShardSubscriptions::start(&link, shard);
-                receiving.extend(tasks);
-                Some(Rc::new(subscriptions))
+        let recoverer = Rc::new(Recoverer::new(
+            router.clone(),
+            process.memory.clone(),
+            process.queries.clone(),
+            process.era.clone(),
+        ));
+        let subscriptions = shard.filter(|&shard| settings.subscribes(shard)).map(|shard| {
+            let sink = process.sink_of_subscriber(shard);
+            let shared = process.shared_subscriber.clone();
+            let (subscriptions, tasks) = ShardSubscriptions::start(&recoverer, shard, sink, shared);
+            receiving.extend(tasks);
+            Rc::new(subscriptions)
+        });
+        let source = Rc::new(match (shard, &process.shared_subscriber, &subscriptions) {
+            (Some(shard), Some(shared), _) => {
+                SubscriptionSource::Shared(SharedListener::new(shared.clone(), shard))
             }
-            Place::Shard(_) | Place::Control => None,
-        };
-        let source = match (place, &subscriptions) {
-            (Place::Control, _) => SubscriptionSource::Nothing,
-            (Place::Shard(shard), _) if link.process().shared_subscriber.is_some() => {
-                SubscriptionSource::Shared(SharedListener::new(link.clone(), shard))
-            }
-            (Place::Shard(_), Some(subscriptions)) => {
-                SubscriptionSource::Own(subscriptions.clone())
-            }
-            (Place::Shard(_), None) => SubscriptionSource::Nothing,
-        };
-        if link.routes.is_some() {
-            let sharded = subscriptions.as_ref().and_then(|subscriptions| subscriptions.sharded());
-            let view = ClusterView::new(link.clone(), sharded);
-            sending.push(Task::spawn(view.run()));
-            if place == Place::Control {
-                sending.push(Task::spawn(slot_map_refresh::run(link.clone())));
-            }
+            (Some(_), None, Some(own)) => SubscriptionSource::Own(own.clone()),
+            _ => SubscriptionSource::Nothing,
+        });
+        if settings.is_cluster() {
+            let sharded = subscriptions.as_ref().and_then(|own| own.sharded());
+            sending.push(Task::spawn(ClusterView::new(router.clone(), sharded).run()));
         }
         if matches!(place, Place::Control) {
-            sending.extend(sentinel::follow(&link.shared));
-            sending.push(Task::spawn(watch::run(link.clone())));
+            sending.extend(control_tasks(&process, &router));
         }
         Self {
-            link,
+            publisher: Publisher::new(process.clone(), router.clone()),
+            positions: Positions::new(recoverer.clone(), source.clone()),
+            process,
+            router,
+            recoverer,
             source,
             subscriptions,
-            confirmed: RefCell::default(),
             sending: RefCell::new(sending),
             receiving: RefCell::new(receiving),
-            in_flight: Cell::new((0, 0)),
-            answered: Notify::new(),
         }
-    }
-
-    fn process(&self) -> &Process {
-        self.link.process()
     }
 
     async fn subscribe_now(&self, channel: ChannelName) {
-        let is_up = self.link.shared.health_ref().reach() == Reach::Up;
-        let may_be_heard = is_up || self.link.is_there(&channel);
+        let is_up = self.process.health.reach() == Reach::Up;
+        let may_be_heard = is_up || self.router.is_there(&channel);
         let waiter = self.source.want(channel).filter(|_| may_be_heard);
         if let Some(confirmed) = waiter {
             // Confirmed, refused, disconnected or late: the client is let in all the same.
@@ -161,14 +156,25 @@ impl RedisBroker {
         // Then the subscribers: dropping their tasks drops their connections, and nothing is
         // delivered any more. Last, what is on its way to Redis gets a moment.
         end(&self.receiving).await;
-        let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, async {
-            while self.in_flight.get().0 > 0 {
-                self.answered.notified().await;
-            }
-        })
-        .await;
+        let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, self.publisher.idle()).await;
         end(&self.sending).await;
     }
+}
+
+/// What the control thread does for all handles of the process.
+fn control_tasks(process: &Arc<Process>, router: &Rc<CommandRouter>) -> Vec<Task> {
+    let destination = &process.destination;
+    let mut tasks = sentinel::follow(destination);
+    tasks.push(Task::spawn(watch::run(process.clone(), router.clone())));
+    if let Some(hints) = &destination.hints {
+        let connections = router.clone();
+        let is_lost = move |server: &Server| {
+            connections.cluster.as_ref().is_some_and(|cluster| cluster.is_lost(server))
+        };
+        let refresher = SlotMapRefresher::new(destination.clone(), hints.clone(), is_lost);
+        tasks.push(Task::spawn(refresher.run()));
+    }
+    tasks
 }
 
 /// Ends tasks, and waits until they and their connections are gone.
@@ -181,11 +187,11 @@ async fn end(tasks: &RefCell<Vec<Task>>) {
 
 impl Broker for RedisBroker {
     fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
-        self.publish_now(message).boxed_local()
+        self.publisher.publish(message).boxed_local()
     }
 
     fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
-        self.publish_slot(slot).boxed_local()
+        self.publisher.publish_slot(slot).boxed_local()
     }
 
     fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()> {
@@ -197,7 +203,7 @@ impl Broker for RedisBroker {
         channel: ChannelName,
         since: Option<&'a Since>,
     ) -> LocalBoxFuture<'a, Option<Position>> {
-        self.position_now(channel, since).boxed_local()
+        self.positions.position(channel, since).boxed_local()
     }
 
     fn recover(
@@ -206,7 +212,7 @@ impl Broker for RedisBroker {
         since: Since,
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery> {
-        async move { self.process().recover(&self.link, &channel, &since, &to).await }.boxed_local()
+        async move { self.recoverer.recover(&channel, &since, &to).await }.boxed_local()
     }
 
     fn history(
@@ -216,16 +222,16 @@ impl Broker for RedisBroker {
         to: u64,
         bytes_max: usize,
     ) -> Option<Vec<Publication>> {
-        self.process().memory().histories.piece(channel, after, to, bytes_max)
+        self.process.memory.piece(channel, after, to, bytes_max)
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        self.confirmed.borrow_mut().remove(channel);
+        self.positions.forget(channel);
         self.source.unwant(channel);
     }
 
     fn presence(&self, takes_clients: bool) -> LocalBoxFuture<'_, bool> {
-        self.tell_presence(takes_clients).boxed_local()
+        presence::tell(&self.router, takes_clients).boxed_local()
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {

@@ -7,27 +7,28 @@
 
 use tokio::time::timeout;
 
-use super::{RedisBroker, commands::router::Way, protocol::arguments::millis};
+use super::{
+    commands::router::{CommandRouter, Way},
+    protocol::arguments::millis,
+};
 use crate::{
     channel::ChannelName,
     limits::{PRESENCE_TTL, PUBLISH_CONFIRM_DEADLINE},
 };
 
-impl RedisBroker {
-    pub(super) async fn tell_presence(&self, takes_clients: bool) -> bool {
-        let process = self.process();
-        // Any channel's place in a cluster would do, as long as it is the same for all.
-        let channel = ChannelName::default_channel();
-        let keys = vec![process.settings.names.presence(&channel)];
-        let mut args = vec![process.settings.names.process().into()];
-        if takes_clients {
-            args.push(millis(PRESENCE_TTL));
-        }
-        let asked =
-            self.link.call(&channel, Way::Among, &process.settings.scripts.presence, keys, args);
-        match timeout(PUBLISH_CONFIRM_DEADLINE, asked).await {
-            Ok(Ok(answer)) => answer.as_u64() == Some(1),
-            Ok(Err(_)) | Err(_) => false,
-        }
+/// Tells the other processes that this one `takes_clients`; else, whether another one has said so.
+pub(super) async fn tell(router: &CommandRouter, takes_clients: bool) -> bool {
+    let settings = &router.settings;
+    // Any channel's place in a cluster would do, as long as it is the same for all.
+    let channel = ChannelName::default_channel();
+    let keys = vec![settings.names.presence(&channel)];
+    let mut args = vec![settings.names.process().into()];
+    if takes_clients {
+        args.push(millis(PRESENCE_TTL));
+    }
+    let asked = router.call(&channel, Way::Among, &settings.scripts.presence, keys, args);
+    match timeout(PUBLISH_CONFIRM_DEADLINE, asked).await {
+        Ok(Ok(answer)) => answer.as_u64() == Some(1),
+        Ok(Err(_)) | Err(_) => false,
     }
 }

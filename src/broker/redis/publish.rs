@@ -3,16 +3,21 @@
 //! A message that was sent and not answered for is neither: its publisher is told so, and may
 //! repeat it with the same key. Order within a channel is that of the calls.
 
-use std::cell::Cell;
+mod periodic;
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use fred::{
     error::{Error, ErrorKind},
     types::Value,
 };
+use tokio::sync::Notify;
 
 use super::{
-    RedisBroker,
-    commands::{call_error::CallError, router::Way},
+    commands::{
+        call_error::CallError,
+        router::{CommandRouter, Way},
+    },
     local::bookkeeping::{Apart, Charged, Full},
     process::Process,
     protocol::{
@@ -41,30 +46,51 @@ pub(super) enum Outcome<T> {
     InDoubt,
 }
 
-impl RedisBroker {
+/// A handle's publishing.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    process: Arc<Process>,
+    router: Rc<CommandRouter>,
+    /// Publishes on their way, and the bytes of their payloads.
+    in_flight: Cell<(usize, usize)>,
+    answered: Notify,
+}
+
+impl Publisher {
+    pub(super) fn new(process: Arc<Process>, router: Rc<CommandRouter>) -> Self {
+        Self { process, router, in_flight: Cell::new((0, 0)), answered: Notify::new() }
+    }
+
+    /// Resolves when nothing is on its way.
+    pub(super) async fn idle(&self) {
+        while self.in_flight.get().0 > 0 {
+            self.answered.notified().await;
+        }
+    }
+
     /// Whether Redis may be used for `channel` now. Just after its return others are not
     /// subscribed yet, so publishing waits a moment; and while another master takes over; and just
     /// after the start, and after a loss, until Redis is reached.
     async fn is_up(&self, channel: &ChannelName) -> bool {
-        let health = self.link.shared.health_ref();
+        let health = &self.process.health;
         loop {
             let now = clock::now();
             let reach = health.reach_at(now);
-            if self.process().primary.is_waited_for(reach == Reach::Up, now) {
+            if self.process.destination.primary.is_waited_for(reach == Reach::Up, now) {
                 tokio::time::sleep(TAKEOVER_LOOK_PAUSE).await;
                 continue;
             }
             let settled = match reach {
-                Reach::Up if self.link.is_cut_off(channel) => {
-                    if self.link.connection(channel).is_none() {
+                Reach::Up if self.router.is_cut_off(channel) => {
+                    if self.router.connection(channel).is_none() {
                         let error = Error::new(ErrorKind::Cluster, "CLUSTERDOWN no master has it");
-                        self.link.refused(channel, &error, now);
+                        self.router.refused(channel, &error, now);
                     }
                     return false;
                 }
                 Reach::Up => health.back_since().map(|since| since + REDIS_SETTLE),
-                _ => match self.link.spared_from(channel, now) {
-                    None if self.process().is_new(reach, now) || self.may_be_back(now) => {
+                _ => match self.router.spared_from(channel, now) {
+                    None if self.is_new(reach, now) || self.may_be_back(now) => {
                         // Others may be there already, or still: no message is to miss them.
                         let reached = health.reached.notified();
                         let _ = tokio::time::timeout(FIRST_REACH_LOOK_PAUSE, reached).await;
@@ -81,23 +107,28 @@ impl RedisBroker {
         }
     }
 
+    /// Whether Redis was never reached, and the process has not been there for long either.
+    fn is_new(&self, reach: Reach, now: Millis) -> bool {
+        reach == Reach::NeverReached && now - self.process.started < FIRST_REACH_PATIENCE
+    }
+
     /// Whether Redis was lost a moment ago, and there is room for who waits for it.
     fn may_be_back(&self, now: Millis) -> bool {
         let (count, bytes) = self.in_flight.get();
         let is_roomy =
             count <= PUBLISHES_IN_FLIGHT_MAX / 2 && bytes <= PUBLISH_BYTES_IN_FLIGHT_MAX / 2;
-        is_roomy && self.link.shared.health_ref().lost_for(now) <= LOSS_PATIENCE
+        is_roomy && self.process.health.lost_for(now) <= LOSS_PATIENCE
     }
 
-    pub(super) async fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
+    pub(super) async fn publish(&self, message: Message) -> Result<Receipt, PublishError> {
         let _admitted = self.admit(message.data.len()).ok_or(PublishError::ShardStalled)?;
         let id = message.id();
         let charged = {
-            let (mut turn, now) = (self.process().local.turn(), clock::now());
+            let (mut turn, now) = (self.process.local.turn(), clock::now());
             turn.check_room(message.data.len())?;
             turn.state.charge(&message, id.as_ref(), now)?
         };
-        let (process, id) = (self.process(), id.as_ref());
+        let (process, id) = (&*self.process, id.as_ref());
         let on_its_way = OnItsWay { process, message: &message, charged: Some(charged) };
         let outcome = self.publish_to_redis(&message, id, charged.full).await;
         on_its_way.settle(id, &outcome);
@@ -117,7 +148,7 @@ impl RedisBroker {
         id: Option<&Id>,
         full: Full,
     ) -> Outcome<PublishReply> {
-        let process = self.process();
+        let process = &self.process;
         let Message { channel, kind, data, .. } = message;
         let mut keys = process.settings.names.keys(channel);
         let mut args = arguments::stamp(
@@ -156,21 +187,21 @@ impl RedisBroker {
     ) -> Outcome<T> {
         let began = Cell::new(None);
         // Before any wait: who publishes first is first, also when all had to wait.
-        let permit = self.link.enter(channel);
+        let permit = self.router.enter(channel);
         let call = async {
             if !self.is_up(channel).await {
                 return Err(CallError::NotSent);
             }
             let connection =
-                self.link.connection(channel).filter(|connection| !connection.is_open());
+                self.router.connection(channel).filter(|connection| !connection.is_open());
             if let Some(connection) = connection
-                && self.link.routes.is_none()
+                && !self.process.settings.is_cluster()
             {
                 // The shards are there, this handle (the control thread's) is about to be.
                 connection.opened().await;
             }
             began.set(Some(clock::now()));
-            let value = self.link.call(channel, Way::InOrder(permit), script, keys, args).await?;
+            let value = self.router.call(channel, Way::InOrder(permit), script, keys, args).await?;
             read(value).map_err(CallError::Unexpected)
         };
         let answer = tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await;
@@ -178,24 +209,24 @@ impl RedisBroker {
         match answer {
             Ok(Ok(value)) => {
                 if is_proof(&value) {
-                    self.link.accepted(channel, sent);
+                    self.router.accepted(channel, sent);
                 }
                 Outcome::Done(value)
             }
             Ok(Err(CallError::NotSent | CallError::NoScript)) => Outcome::NotSent,
             Ok(Err(CallError::Refused(error) | CallError::Elsewhere(error))) => {
-                self.link.refused(channel, &error, sent);
+                self.router.refused(channel, &error, sent);
                 Outcome::NotSent
             }
             Ok(Err(CallError::InDoubt(error))) => {
                 tracing::debug!(%error, "Redis did not confirm a message");
                 if matches!(error.kind(), ErrorKind::Timeout) {
-                    self.link.not_answered(channel, sent);
+                    self.router.not_answered(channel, sent);
                 }
                 Outcome::InDoubt
             }
             Ok(Err(CallError::Unexpected(error))) => {
-                self.link.not_taken(
+                self.router.not_taken(
                     channel,
                     BrokerRefusal::UnexpectedAnswer,
                     error.details(),
@@ -204,7 +235,7 @@ impl RedisBroker {
                 Outcome::InDoubt
             }
             Err(_) if began.get().is_some() => {
-                self.link.not_answered(channel, sent);
+                self.router.not_answered(channel, sent);
                 Outcome::InDoubt
             }
             Err(_) => Outcome::NotSent,
@@ -212,10 +243,10 @@ impl RedisBroker {
     }
 
     pub(super) fn publish_locally(&self, message: Message) -> Result<Receipt, PublishError> {
-        if self.link.shared.on_loss() == OnLoss::Reject {
+        if self.process.on_loss == OnLoss::Reject {
             return Err(PublishError::BrokerLost);
         }
-        let (mut turn, now) = (self.process().local.turn(), clock::now());
+        let (mut turn, now) = (self.process.local.turn(), clock::now());
         let id = message.id();
         if let Some(id) = &id {
             match turn.state.apart(id, now) {
@@ -239,15 +270,8 @@ impl RedisBroker {
         let fits = total == 0 || total + bytes <= PUBLISH_BYTES_IN_FLIGHT_MAX;
         (count < PUBLISHES_IN_FLIGHT_MAX && fits).then(|| {
             self.in_flight.set((count + 1, total + bytes));
-            Admitted { broker: self, bytes }
+            Admitted { publisher: self, bytes }
         })
-    }
-}
-
-impl Process {
-    /// Whether Redis was never reached, and the process has not been there for long either.
-    fn is_new(&self, reach: Reach, now: Millis) -> bool {
-        reach == Reach::NeverReached && now - self.started < FIRST_REACH_PATIENCE
     }
 }
 
@@ -278,7 +302,7 @@ impl OnItsWay<'_> {
         turn.state.published(message, position, bytes, charged, now);
         drop(turn);
         if matches!(outcome, Outcome::Done(PublishReply::New { has_ended: true, .. })) {
-            process.memory().histories.count_evicted();
+            process.memory.count_evicted();
         }
         if charged.full.histories && bytes == 0 {
             seldom!(
@@ -301,14 +325,14 @@ impl Drop for OnItsWay<'_> {
 
 /// A publish in flight.
 struct Admitted<'a> {
-    broker: &'a RedisBroker,
+    publisher: &'a Publisher,
     bytes: usize,
 }
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        let (count, total) = self.broker.in_flight.get();
-        self.broker.in_flight.set((count - 1, total - self.bytes));
-        self.broker.answered.notify_one();
+        let (count, total) = self.publisher.in_flight.get();
+        self.publisher.in_flight.set((count - 1, total - self.bytes));
+        self.publisher.answered.notify_one();
     }
 }

@@ -3,11 +3,11 @@
 use fred::prelude::Config;
 
 use super::{
-    net::{frames::Bounds, target},
+    net::{frames::Bounds, options},
     protocol::{names::Names, scripts::Scripts},
 };
 use crate::{
-    broker::{HistorySettings, InvalidSettings, RedisSettings, epoch},
+    broker::{HistorySettings, InvalidSettings, RedisSettings, Subscribers, epoch},
     limits::REDIS_ELEMENTS_PER_MESSAGE,
     telemetry::seldom,
 };
@@ -24,6 +24,8 @@ pub(super) struct ProcessSettings {
     pub(super) raw_channel: Option<String>,
     pub(super) max_broadcast_bytes: usize,
     pub(super) history: HistorySettings,
+    /// One shard subscribes for all.
+    pub(super) is_shared: bool,
 }
 
 impl ProcessSettings {
@@ -33,7 +35,7 @@ impl ProcessSettings {
         settings: RedisSettings,
         history: HistorySettings,
     ) -> Result<Self, InvalidSettings> {
-        let config = target::parse(&settings.url)?;
+        let config = options::parse(&settings.url).map_err(InvalidSettings::Url)?;
         if settings.prefix.is_empty() || settings.prefix.contains(['{', '}']) {
             return Err(InvalidSettings::Prefix);
         }
@@ -51,14 +53,17 @@ impl ProcessSettings {
                 database
             );
         }
+        let is_cluster = config.server.is_clustered();
         Ok(Self {
-            scripts: Scripts::new(config.server.is_clustered()),
+            scripts: Scripts::new(is_cluster),
             config,
             pool: settings.pool.max(1),
             names,
             raw_channel,
             max_broadcast_bytes: settings.max_broadcast_bytes,
             history,
+            // In a cluster each shard has its connections to the masters.
+            is_shared: !is_cluster && settings.subscribers == Subscribers::PerProcess,
         })
     }
 
@@ -68,5 +73,20 @@ impl ProcessSettings {
         let history = REDIS_ELEMENTS_PER_MESSAGE * self.history.messages_max;
         let bytes_max = self.history.bytes_max.saturating_add(self.max_broadcast_bytes);
         Bounds { bytes: bytes.saturating_add(bytes_max), elements: elements + history }
+    }
+
+    /// Whether Redis is a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.config.server.is_clustered()
+    }
+
+    /// Connections of a handle that have heartbeats, which in a cluster are for nothing else.
+    pub(super) fn beats(&self) -> usize {
+        if self.is_cluster() { 1 } else { self.pool }
+    }
+
+    /// Whether `shard` has a connection of its own to hear through.
+    pub(super) fn subscribes(&self, shard: usize) -> bool {
+        !self.is_shared || shard == 0
     }
 }

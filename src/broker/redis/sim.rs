@@ -20,14 +20,11 @@ use std::{rc::Rc, sync::Arc};
 use away::{Leading, View};
 use listener::{Recorded, TestListener};
 use model::Redis;
-use settings::settings;
+use settings::{process, subscriber};
 
-use super::{
-    commands::connectivity::Link, process::Process, protocol::envelope,
-    pubsub::subscriber::Subscriber,
-};
+use super::{process::Process, protocol::envelope, pubsub::subscriber::Subscriber};
 use crate::{
-    broker::{Place, Shared, Since, Sink},
+    broker::{Since, Sink},
     channel::ChannelName,
     position::Position,
     seeds,
@@ -57,7 +54,7 @@ fn run(seed: u64) -> [u64; 3] {
 }
 
 struct Shard {
-    shared: Arc<Shared>,
+    process: Arc<Process>,
     subscriber: Subscriber,
     recorded: Arc<Recorded>,
     listener: TestListener,
@@ -92,17 +89,16 @@ impl World {
         let messages_max = if is_plain { ALL } else { random.usize(1..10) };
         let redis = Rc::new(Redis::new(random.fork(), SHARDS, messages_max, !is_plain));
         let mut shards = Vec::new();
-        for process in 0..PROCESSES {
+        for number in 0..PROCESSES {
             let recorded: Vec<Arc<Recorded>> = (0..SHARDS_EACH).map(|_| Arc::default()).collect();
             let sinks = recorded.iter().map(|one| one.clone() as Arc<dyn Sink>).collect();
-            let shared = Shared::new(settings(messages_max), sinks).unwrap();
+            let process = Arc::new(process(messages_max, sinks));
             for (index, recorded) in recorded.into_iter().enumerate() {
-                let mut link = Link::new(shared.clone(), Place::Shard(index));
-                link.stand_in = Some(Rc::new(View { redis: redis.clone(), process }));
-                let subscriber = Subscriber::new(Rc::new(link), index);
-                let shared = shared.clone();
+                let view = Rc::new(View { redis: redis.clone(), process: number });
+                let subscriber = subscriber(&process, index, view);
+                let process = process.clone();
                 shards.push(Shard {
-                    shared,
+                    process,
                     subscriber,
                     recorded,
                     listener: TestListener::default(),
@@ -175,7 +171,7 @@ impl World {
     }
 
     fn process(&self, shard: usize) -> &Process {
-        self.shards[shard].shared.redis()
+        &self.shards[shard].process
     }
 
     /// One message arrives, if one is on its way.
@@ -185,15 +181,16 @@ impl World {
         let (name, channel) =
             (self.process(shard).settings.names.channel(&self.channel), &self.channel);
         let subscriber = &self.shards[shard].subscriber;
-        let health = self.shards[shard].shared.health_ref();
+        let health = &self.shards[shard].process.health;
         let counts = || (health.foreign.get(), health.duplicates.get());
         let (before_it, sure) = (counts(), self.shards[shard].listener.sure);
         let is_remembered = {
             let message = envelope::decode(&payload).unwrap();
             let process = self.process(shard);
-            process.nonce_at(channel, message.epoch, message.offset).is_some()
+            process.memory.nonce_at(channel, message.epoch, message.offset).is_some()
         };
-        let is_kept = subscriber.publication(channel.clone(), &name, &payload).await.is_ok();
+        let is_kept =
+            subscriber.delivery.publication(channel.clone(), &name, &payload).await.is_ok();
         // A forgery, as far as Redis says; a repetition, as far as anybody here remembers.
         let (foreign, repeated) = counts();
         let is_excused = foreign > before_it.0 || (repeated > before_it.1 && !is_remembered);
@@ -243,7 +240,7 @@ impl World {
 
     async fn check(&mut self, shard: usize) {
         let before = self.redis.turn_begins();
-        let is_kept = self.shards[shard].subscriber.check().await.is_ok();
+        let is_kept = self.shards[shard].subscriber.delivery.check().await.is_ok();
         self.hear(shard, before);
         if !is_kept {
             self.disconnect(shard);
@@ -266,10 +263,9 @@ impl World {
                 self.deliver(shard).await;
             }
             let count = self.redis.published.borrow().len();
-            let link = &self.shards[shard].subscriber.link;
             let since = self.random.bool().then_some(Since::Newest(3));
-            let question =
-                self.process(shard).ask_stream_position(link, &self.channel, since.as_ref());
+            let recoverer = &self.shards[shard].subscriber.delivery.recoverer;
+            let question = recoverer.ask_stream_position(&self.channel, since.as_ref());
             let Ok(stream_position) = question.await else { return };
             if stream_position.position.is_empty() {
                 self.empty.push((stream_position.position.clone(), count));

@@ -9,7 +9,7 @@
 //! master's name is looked at, and what counts is which node it leads to (`homes`). The two do not
 //! wait for each other: what does not answer may be what has been left behind.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use fred::{
     prelude::{Server, ServerConfig},
@@ -22,12 +22,13 @@ use tokio::time::{sleep, timeout};
 use super::{
     commands::{
         call_error::CallError,
+        cluster_routes::ClusterRoutes,
         command_connection::{By, CommandConnection},
-        connectivity::Link,
-        router::{Routes, Way},
+        router::{CommandRouter, Way},
     },
     discovery::slot_map::slot_of,
     net::connection::{Connection, ConnectionError},
+    process::Process,
     protocol::{
         arguments::{self, NO_BEAT},
         refusal, replies,
@@ -49,22 +50,25 @@ const NOBODYS: &str = "!";
 const NAMES_MAX: usize = 4096;
 
 /// Goes on looking; never returns.
-pub(super) async fn run(link: Rc<Link>) {
-    let watch = Watch(link);
+pub(super) async fn run(process: Arc<Process>, router: Rc<CommandRouter>) {
+    let watch = Watch { process, router };
     tokio::join!(watch.keep_writing(), watch.keep_looking());
 }
 
-struct Watch(Rc<Link>);
+struct Watch {
+    process: Arc<Process>,
+    router: Rc<CommandRouter>,
+}
 
 impl Watch {
     async fn keep_writing(&self) {
-        let refusing = &self.0.shared.health_ref().refusing;
+        let refusing = &self.process.health.refusing;
         loop {
-            self.0.shared.health_ref().look();
+            self.process.health.look();
             // A Redis that says nothing is waited for elsewhere.
             let _ = timeout(PUBLISH_CONFIRM_DEADLINE, self.try_to_write()).await;
             if refusing.is_urgent() {
-                self.0.process().whereabouts.news.notify_one();
+                self.process.destination.whereabouts.news.notify_one();
             }
             // However often somebody is refused, others have their turn.
             sleep(WATCH_REPEAT).await;
@@ -74,11 +78,11 @@ impl Watch {
     }
 
     async fn keep_looking(&self) {
-        let process = self.0.process();
+        let process = &self.process;
         loop {
             let begun = clock::now();
-            if let Some(routes) = &self.0.routes {
-                self.look_at_nodes(routes).await;
+            if let Some(cluster) = &self.router.cluster {
+                self.look_at_nodes(cluster).await;
                 sleep(WATCH_INTERVAL.saturating_sub(clock::now() - begun).max(WATCH_REPEAT)).await;
                 continue;
             }
@@ -87,21 +91,21 @@ impl Watch {
             }
             sleep(WATCH_REPEAT).await;
             let rest = self.interval().saturating_sub(clock::now() - begun);
-            let _ = timeout(rest, process.whereabouts.news.notified()).await;
+            let _ = timeout(rest, process.destination.whereabouts.news.notified()).await;
         }
     }
 
     /// From one look to the next.
     fn interval(&self) -> Duration {
-        let refusing = &self.0.shared.health_ref().refusing;
-        let is_doubted = self.0.process().whereabouts.is_doubted();
+        let refusing = &self.process.health.refusing;
+        let is_doubted = self.process.destination.whereabouts.is_doubted();
         let is_urgent = is_doubted || refusing.is_urgent();
         if is_urgent { REFUSAL_PAUSE } else { WATCH_INTERVAL }
     }
 
     /// Asks every server, and for every channel that was refused.
     async fn try_to_write(&self) {
-        let refusing = &self.0.shared.health_ref().refusing;
+        let refusing = &self.process.health.refusing;
         if let Some(present) = self.present() {
             refusing.keep_servers(|server| present.iter().any(|it| it == server), clock::now());
         }
@@ -117,14 +121,14 @@ impl Watch {
     }
 
     fn trial(&self, tag: &str, meant: Option<&ChannelName>) -> (Vec<String>, Vec<Value>) {
-        let settings = &self.0.process().settings;
+        let settings = &self.process.settings;
         arguments::trial(&settings.names, &settings.history, tag, meant)
     }
 
     /// A trial with no channel, as a command.
     fn trial_words(&self, tag: &str) -> Vec<String> {
         let (keys, args) = self.trial(tag, None);
-        let script = &self.0.process().settings.scripts.trial;
+        let script = &self.process.settings.scripts.trial;
         let head = ["EVAL".to_owned(), script.source.clone(), keys.len().to_string()];
         let args = args.into_iter().map(|arg| arg.into_string().unwrap_or_default());
         head.into_iter().chain(keys).chain(args).collect()
@@ -132,17 +136,19 @@ impl Watch {
 
     async fn try_channel(&self, suspect: Subject) {
         let Subject::Channel(channel) = &suspect else { return };
-        let process = self.0.process();
+        let process = &self.process;
         let (keys, args) = self.trial(channel.as_str(), Some(channel));
-        let answer =
-            self.0.call(channel, Way::Among, &process.settings.scripts.trial, keys, args).await;
+        let answer = self
+            .router
+            .call(channel, Way::Among, &process.settings.scripts.trial, keys, args)
+            .await;
         let answer = answer.and_then(read);
         self.heard(suspect, answer, |_| true);
     }
 
     /// Whether the server at `connection`'s end takes anything; None: it does not say.
     async fn try_server(&self, name: &str, connection: &CommandConnection) -> Option<bool> {
-        let process = self.0.process();
+        let process = &self.process;
         let subject = Subject::Server(connection.server()?.to_string());
         let (keys, args) = self.trial(name, None);
         let script = &process.settings.scripts.trial;
@@ -153,9 +159,9 @@ impl Watch {
             answer => answer,
         };
         let answer = answer.and_then(read);
-        if let (Some(routes), Err(CallError::Elsewhere(error))) = (&self.0.routes, &answer) {
+        if let (Some(cluster), Err(CallError::Elsewhere(error))) = (&self.router.cluster, &answer) {
             // It is about to be no master, or the map is old: no refusal, but news.
-            routes.hints.hear(error.details(), &connection.server()?);
+            cluster.hints.hear(error.details(), &connection.server()?);
             return None;
         }
         let (is_taken, lacks_rights) = match &answer {
@@ -179,7 +185,7 @@ impl Watch {
         answer: Result<(), CallError>,
         counts: impl Fn(BrokerRefusal) -> bool,
     ) {
-        let refusing = &self.0.shared.health_ref().refusing;
+        let refusing = &self.process.health.refusing;
         let now = clock::now();
         let (reason, error) = match answer {
             Ok(()) => return refusing.trial_accepted(&subject, now),
@@ -197,26 +203,27 @@ impl Watch {
 
     /// The servers that messages go to, by address; None while that is not known.
     fn present(&self) -> Option<Vec<String>> {
-        let Some(routes) = &self.0.routes else {
-            let server = self.0.connections.first()?.server()?;
+        let Some(cluster) = &self.router.cluster else {
+            let server = self.router.connections.first()?.server()?;
             return Some(vec![server.to_string()]);
         };
-        Some(routes.connections.borrow().keys().map(Server::to_string).collect())
+        Some(cluster.connections.borrow().keys().map(Server::to_string).collect())
     }
 
     /// A command connection to each server, and a name whose keys would be there.
     fn servers(&self) -> Vec<(String, Rc<CommandConnection>)> {
-        let Some(routes) = &self.0.routes else {
-            let connections = self.0.connections.iter().take(1);
+        let Some(cluster) = &self.router.cluster else {
+            let connections = self.router.connections.iter().take(1);
             return connections
                 .map(|connection| (NOBODYS.to_owned(), connection.clone()))
                 .collect();
         };
-        let connections = routes.connections.borrow();
+        let connections = cluster.connections.borrow();
         let there = |server: &Server| {
             let mut names = (0..NAMES_MAX).map(|number| format!("{NOBODYS}{number}"));
             // The hash tag is what counts.
-            let is_there = |name: &String| routes.map.borrow().owner(slot_of(name)) == Some(server);
+            let is_there =
+                |name: &String| cluster.map.borrow().owner(slot_of(name)) == Some(server);
             let connection = connections.get(server)?.first()?.clone();
             Some((names.find(is_there)?, connection))
         };
@@ -224,13 +231,13 @@ impl Watch {
     }
 
     /// Goes where the names of a cluster's masters lead; to have been there is enough.
-    async fn look_at_nodes(&self, routes: &Routes) {
-        let process = self.0.process();
-        let masters: Vec<Server> = routes.connections.borrow().keys().cloned().collect();
-        process.homes.keep(|server| masters.contains(server));
+    async fn look_at_nodes(&self, cluster: &ClusterRoutes) {
+        let process = &self.process;
+        let masters: Vec<Server> = cluster.connections.borrow().keys().cloned().collect();
+        process.destination.homes.keep(|server| masters.contains(server));
         let looks = masters.iter().map(|server| async move {
             // One that is not there holds up no look at the others.
-            match timeout(WATCH_INTERVAL, process.connect(server)).await {
+            match timeout(WATCH_INTERVAL, process.destination.connect(server)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::debug!(%server, %error, "this node was not looked at"),
                 Err(_) => tracing::debug!(%server, "this node was not looked at in time"),
@@ -241,28 +248,28 @@ impl Watch {
 
     /// Goes where the name leads, and looks from there.
     async fn look(&self) -> Result<(), ConnectionError> {
-        let process = self.0.process();
-        let era = process.whereabouts.era();
+        let process = &self.process;
+        let era = process.destination.whereabouts.era();
         let server = match &process.settings.config.server {
             ServerConfig::Centralized { server } => Some(server.clone()),
-            _ => process.primary.master(),
+            _ => process.destination.primary.master(),
         };
         let Some(server) = server else { return Ok(()) };
         let mut there = Connection::open(&process.settings.config, &server).await?;
         if self.takes_more(&mut there).await? {
-            process.move_on(era, "a server by its name takes what ours refuses");
+            process.destination.move_on(era, "a server by its name takes what ours refuses");
         } else if self.is_elsewhere(&mut there).await? {
-            process.move_on(era, "its name leads to another server");
+            process.destination.move_on(era, "its name leads to another server");
         }
         Ok(())
     }
 
     /// Whether what ours refuses would be taken `there`.
     async fn takes_more(&self, there: &mut Connection) -> Result<bool, ConnectionError> {
-        let whereabouts = &self.0.process().whereabouts;
+        let whereabouts = &self.process.destination.whereabouts;
         let is_doubted = whereabouts.is_doubted();
-        let refusing = &self.0.shared.health_ref().refusing;
-        let ours = self.0.connections.first();
+        let refusing = &self.process.health.refusing;
+        let ours = self.router.connections.first();
         let subject = ours.and_then(|connection| connection.server());
         let subject = subject.map(|server| Subject::Server(server.to_string()));
         let is_refused = subject.is_some_and(|subject| refusing.is_refused(&subject));
@@ -288,11 +295,12 @@ impl Watch {
     /// Whether we are not heard `there`: a shard that goes on hearing its own heartbeats is not,
     /// or none of them all.
     async fn is_elsewhere(&self, there: &mut Connection) -> Result<bool, ConnectionError> {
-        let process = self.0.process();
-        let health = self.0.shared.health_ref();
+        let process = &self.process;
+        let health = &self.process.health;
         let shards = 0..process.sinks.len();
-        let standing: Vec<usize> =
-            shards.filter(|&shard| process.subscribes(shard) && health.is_whole(shard)).collect();
+        let standing: Vec<usize> = shards
+            .filter(|&shard| process.settings.subscribes(shard) && health.is_whole(shard))
+            .collect();
         let missed = self.missed(there, &standing).await?;
         if missed.is_empty() {
             return Ok(false);
@@ -313,10 +321,10 @@ impl Watch {
     ) -> Result<Vec<usize>, ConnectionError> {
         let mut missed = Vec::new();
         for &shard in shards {
-            let channel = self.0.process().settings.names.heartbeat(shard);
+            let channel = self.process.settings.names.heartbeat(shard);
             let answer = there.ask(&["PUBLISH", &channel, NO_BEAT]).await?;
             let is_unheard = matches!(answer, BytesFrame::Number { data: 0, .. });
-            if is_unheard && self.0.shared.health_ref().is_whole(shard) {
+            if is_unheard && self.process.health.is_whole(shard) {
                 missed.push(shard);
             }
         }

@@ -28,15 +28,12 @@ use tokio::{
 
 pub(crate) use self::calls::By;
 use self::opening::{Client, ConnectionTask};
-use super::connectivity::{Link, Part};
+use super::connectivity::{Component, Connectivity};
 use crate::{
-    broker::{
-        Shared,
-        redis::{
-            discovery::{homes::NodeId, whereabouts::Era},
-            net::connection_error::{ConnectionError, told},
-            protocol::{arguments::NO_BEAT, refusal, replies::is_refusal},
-        },
+    broker::redis::{
+        discovery::{destination::Destination, homes::NodeId, whereabouts::Era},
+        net::connection_error::{ConnectionError, told},
+        protocol::{arguments::NO_BEAT, refusal, replies::is_refusal},
     },
     clock::{self, Millis},
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, WATCH_REPEAT},
@@ -49,14 +46,14 @@ pub(crate) struct CommandConnection {
     role: Role,
     current: RefCell<Option<Current>>,
     pub(crate) changed: Notify,
-    pub(crate) beat_now: Notify,
-    shared: Arc<Shared>,
+    destination: Arc<Destination>,
+    connectivity: Rc<Connectivity>,
 }
 
 /// What a command connection is there for.
 #[derive(Debug)]
 enum Role {
-    /// Heartbeats of the link's command connection of this number, to wherever the URL leads, and
+    /// Heartbeats of the handle's command connection of this number, to wherever the URL leads, and
     /// commands; in a cluster heartbeats alone, to any master that is there.
     Beats(usize),
     /// Commands to one master of a cluster.
@@ -69,7 +66,7 @@ enum Role {
 #[derive(Debug)]
 struct Node {
     server: Server,
-    part: Part,
+    component: Component,
     /// It leaves our heartbeats unanswered.
     is_silent: Cell<bool>,
     alive_since: Cell<Millis>,
@@ -91,7 +88,7 @@ impl std::fmt::Debug for Current {
 
 impl Node {
     /// Waits for the answer to a heartbeat, and tells if it does not come in time.
-    async fn watch<T>(&self, link: &Link, beat: impl Future<Output = T>) -> T {
+    async fn watch<T>(&self, connectivity: &Connectivity, beat: impl Future<Output = T>) -> T {
         let mut beat = pin!(beat);
         // Once more: if this thread was busy, the answer may be there.
         for patience in [HEARTBEAT_SILENCE_MAX, HEARTBEAT_INTERVAL] {
@@ -100,49 +97,55 @@ impl Node {
             }
         }
         self.is_silent.set(true);
-        link.unsubscribed(self.part);
+        connectivity.answers_not(self.component);
         let answer = beat.await;
-        self.is_there(link);
+        self.is_there(connectivity);
         answer
     }
 
     /// It answers, from now on.
-    fn is_there(&self, link: &Link) {
+    fn is_there(&self, connectivity: &Connectivity) {
         self.is_silent.set(false);
         self.alive_since.set(clock::now());
-        link.subscribed(self.part);
-        if let Some(routes) = &link.routes {
-            routes.found.notify_waiters();
-        }
+        connectivity.answers(self.component, &self.server);
     }
 }
 
 impl CommandConnection {
-    pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Self {
-        Self::with_role(Role::Beats(index), shared)
+    pub(crate) fn new(
+        index: usize,
+        destination: Arc<Destination>,
+        connectivity: Rc<Connectivity>,
+    ) -> Self {
+        Self::with_role(Role::Beats(index), destination, connectivity)
     }
 
-    /// A command connection to one master of a cluster, which is this `part` of the handle's way.
-    pub(crate) fn to_node(server: Server, part: Part, shared: Arc<Shared>) -> Self {
+    /// A command connection to one master of a cluster, which is this `component` of the handle's
+    /// way.
+    pub(crate) fn to_node(
+        server: Server,
+        component: Component,
+        destination: Arc<Destination>,
+        connectivity: Rc<Connectivity>,
+    ) -> Self {
         let alive_since = Cell::new(clock::now());
-        let node = Node { server, part, is_silent: Cell::new(false), alive_since };
-        Self::with_role(Role::Node(node), shared)
+        let node = Node { server, component, is_silent: Cell::new(false), alive_since };
+        Self::with_role(Role::Node(node), destination, connectivity)
     }
 
     /// A command connection for questions beside another one.
     pub(crate) fn for_questions(beside: Rc<Self>) -> Self {
-        let shared = beside.shared.clone();
-        Self::with_role(Role::Questions(beside), shared)
+        let (destination, connectivity) = (beside.destination.clone(), beside.connectivity.clone());
+        Self::with_role(Role::Questions(beside), destination, connectivity)
     }
 
-    fn with_role(role: Role, shared: Arc<Shared>) -> Self {
-        Self {
-            role,
-            current: RefCell::new(None),
-            changed: Notify::new(),
-            beat_now: Notify::new(),
-            shared,
-        }
+    fn with_role(
+        role: Role,
+        destination: Arc<Destination>,
+        connectivity: Rc<Connectivity>,
+    ) -> Self {
+        let (current, changed) = (RefCell::new(None), Notify::new());
+        Self { role, current, changed, destination, connectivity }
     }
 
     /// The master of a cluster that it is to.
@@ -186,33 +189,30 @@ impl CommandConnection {
     }
 
     /// Keeps a client connected; never returns.
-    pub(crate) async fn run(self: Rc<Self>, link: Rc<Link>) {
-        let process = link.process();
+    pub(crate) async fn run(self: Rc<Self>) {
+        let destination = &self.destination;
         loop {
-            let server = self.destination(&link).await;
-            let era = process.whereabouts.era();
-            let is_left = match opening::open(process, &server).await {
+            let server = self.server_to_be().await;
+            let era = destination.whereabouts.era();
+            let is_left = match opening::open(destination, &server).await {
                 Ok((client, task, node_id)) => {
                     let current = Current { client, server, node_id, era };
                     *self.current.borrow_mut() = Some(current.clone());
-                    if let Some(node) = self.node() {
-                        node.is_there(&link);
-                    }
-                    self.changed.notify_waiters();
-                    self.keep(&link, &current, task).await;
+                    self.opened_now();
+                    self.keep(&current, task).await;
                     *self.current.borrow_mut() = None;
                     let Current { server, node_id, .. } = &current;
-                    process.primary.is_elsewhere(server)
-                        || process.whereabouts.is_over(era)
-                        || process.homes.is_left(server, node_id.as_ref())
+                    destination.primary.is_elsewhere(server)
+                        || destination.whereabouts.is_over(era)
+                        || destination.homes.is_left(server, node_id.as_ref())
                 }
                 Err(ConnectionError::Left) => true,
                 Err(error) => {
-                    self.not_opened(&link, &server, &error);
+                    self.not_opened(&server, &error);
                     false
                 }
             };
-            self.closed(&link);
+            self.closed();
             if !is_left {
                 let jitter = fastrand::u32(0..=50);
                 sleep(REDIS_RECONNECT_DELAY * (100 + jitter) / 100).await;
@@ -223,41 +223,50 @@ impl CommandConnection {
     /// The one server to connect to, as soon as sentinels have agreed on it. In a cluster
     /// heartbeats, and the subscriber that hears them, can do with any master: when it is lost,
     /// with another.
-    async fn destination(&self, link: &Link) -> Server {
-        match (&self.role, &link.routes) {
-            (Role::Node(node), _) => node.server.clone(),
-            (Role::Questions(beside), _) => loop {
+    async fn server_to_be(&self) -> Server {
+        match &self.role {
+            Role::Node(node) => node.server.clone(),
+            Role::Questions(beside) => loop {
                 beside.opened().await;
                 if let Some(server) = beside.server() {
                     break server;
                 }
             },
-            (Role::Beats(_), Some(routes)) => routes.living().await,
-            (Role::Beats(_), None) => match &link.process().settings.config.server {
+            Role::Beats(_) => match &self.destination.settings.config.server {
+                ServerConfig::Clustered { .. } => self.connectivity.living().await,
                 ServerConfig::Centralized { server } => server.clone(),
-                _ => link.process().primary.known().await,
+                ServerConfig::Sentinel { .. } => self.destination.primary.known().await,
             },
         }
     }
 
-    fn not_opened(&self, link: &Link, server: &Server, error: &ConnectionError) {
+    fn not_opened(&self, server: &Server, error: &ConnectionError) {
         let reason = told(server, error);
         match &self.role {
             // They go another way meanwhile.
             Role::Questions(_) => {
                 seldom!(warn, "questions to Redis have no connection of their own", %reason);
             }
-            Role::Beats(_) | Role::Node(_) => link.shared.health_ref().out_of_reach(&reason),
+            Role::Beats(_) | Role::Node(_) => self.destination.health.out_of_reach(&reason),
         }
     }
 
-    fn closed(&self, link: &Link) {
+    fn opened_now(&self) {
         match &self.role {
-            Role::Beats(index) => link.connection_closed(*index),
+            Role::Beats(index) => self.connectivity.connection_opened(*index),
+            Role::Node(node) => node.is_there(&self.connectivity),
+            Role::Questions(_) => {}
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn closed(&self) {
+        match &self.role {
+            Role::Beats(index) => self.connectivity.connection_closed(*index),
             Role::Node(node) => {
-                link.unsubscribed(node.part);
-                if let Some(routes) = &link.routes {
-                    routes.hints.stir();
+                self.connectivity.answers_not(node.component);
+                if let Some(hints) = &self.destination.hints {
+                    hints.stir();
                 }
             }
             Role::Questions(_) => {}
@@ -265,67 +274,78 @@ impl CommandConnection {
     }
 
     /// Returns when the connection has ended or is not worth keeping.
-    async fn keep(&self, link: &Link, current: &Current, mut task: ConnectionTask) {
-        let process = link.process();
+    async fn keep(&self, current: &Current, mut task: ConnectionTask) {
+        let destination = &self.destination;
         let Current { client, server, node_id, era } = current;
         // Else a master of a cluster is where the slot map says.
-        let is_of_era = link.routes.is_none() || matches!(self.role, Role::Beats(_));
+        let is_of_era = !self.is_cluster() || matches!(self.role, Role::Beats(_));
         tokio::select! {
             _ = &mut task.0 => {}
-            () = self.beat(link, client, server, *era) => {}
-            () = process.primary.left(server) => {}
-            () = process.homes.left(server, node_id.as_ref()) => {}
-            () = process.whereabouts.over(*era), if is_of_era => {}
+            () = self.beat(client, server, *era) => {}
+            () = destination.primary.left(server) => {}
+            () = destination.homes.left(server, node_id.as_ref()) => {}
+            () = destination.whereabouts.over(*era), if is_of_era => {}
         }
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.destination.settings.is_cluster()
     }
 
     /// Sends heartbeats, at most one on its way: a paused Redis is not filled with them. Returns
     /// when one was not answered for so long that the connection counts as dead.
-    async fn beat(&self, link: &Link, client: &Client, server: &Server, era: Era) {
+    async fn beat(&self, client: &Client, server: &Server, era: Era) {
+        let (health, connectivity) = (&self.destination.health, &self.connectivity);
         let mut unheard_since = None;
         loop {
             let sent = clock::now();
-            let was_heard = link.is_heard();
-            match self.beat_once(link, client, sent).await {
+            let was_heard = connectivity.is_heard();
+            match self.beat_once(client, sent).await {
                 Err(error) if is_refusal(&error) => {
-                    link.shared.health_ref().refusing.count(refusal::reason(error.details()));
+                    health.refusing.count(refusal::reason(error.details()));
                     let reason = format!("Redis refuses our heartbeat: {}", error.details());
-                    link.shared.health_ref().out_of_reach(&told(server, &reason));
+                    health.out_of_reach(&told(server, &reason));
                 }
                 Err(_) => return,
                 Ok(hearers) => {
                     if let Role::Beats(index) = &self.role {
-                        link.beat_answered(*index, sent);
+                        connectivity.beat_answered(*index, sent);
                     }
                     // In a cluster we may listen by another master.
                     let is_unheard =
-                        link.routes.is_none() && hearers == 0 && was_heard && link.is_heard();
+                        !self.is_cluster() && hearers == 0 && was_heard && connectivity.is_heard();
                     unheard_since = unheard_since.or(Some(sent)).filter(|_| is_unheard);
                 }
             }
             // Nobody hears us there, though our subscription stands, and is read: elsewhere. One
             // that is not read may have been cut by Redis, and nothing else has to move for that.
-            if unheard_since.is_some_and(|since| link.has_heard_since(since)) {
-                link.process().move_on(era, "what is published is not heard");
+            if unheard_since.is_some_and(|since| connectivity.has_heard_since(since)) {
+                self.destination.move_on(era, "what is published is not heard");
             }
             let interval = if unheard_since.is_some() { WATCH_REPEAT } else { HEARTBEAT_INTERVAL };
             let pause = interval.saturating_sub(clock::now() - sent);
             let pause = pause.max(Duration::from_millis(1));
-            let _ = timeout(pause, self.beat_now.notified()).await;
+            match self.role {
+                Role::Beats(index) => {
+                    let _ = timeout(pause, connectivity.beat_wanted(index)).await;
+                }
+                Role::Node(_) | Role::Questions(_) => sleep(pause).await,
+            }
         }
     }
 
     /// How many have heard it; of one that is for nobody's ears, that it was answered.
-    async fn beat_once(&self, link: &Link, client: &Client, sent: Millis) -> Result<u64, Error> {
-        match (&self.role, link.beat_channel()) {
+    async fn beat_once(&self, client: &Client, sent: Millis) -> Result<u64, Error> {
+        let connectivity = &self.connectivity;
+        match (&self.role, connectivity.beat_channel()) {
             (Role::Beats(index), Some(channel)) => {
-                client.publish(channel, link.beat(*index, sent)).await
+                client.publish(channel, connectivity.beat(*index, sent)).await
             }
-            // It proves where the command connection leads, and nothing about what is published.
-            (Role::Questions(_), Some(channel)) if link.routes.is_none() => {
+            // It proves where the connection leads, and nothing about what is published.
+            (Role::Questions(_), Some(channel)) if !self.is_cluster() => {
                 client.publish(channel, NO_BEAT.to_owned()).await
             }
-            (Role::Node(node), _) => node.watch(link, client.ping()).await.map(|()| 1),
+            (Role::Node(node), _) => node.watch(connectivity, client.ping()).await.map(|()| 1),
             _ => client.ping().await.map(|()| 1),
         }
     }

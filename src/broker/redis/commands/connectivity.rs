@@ -1,47 +1,33 @@
-//! A handle's way to Redis and back, seen as a whole.
+//! Whether a handle's way to Redis and back works, seen as a whole: pure.
 //!
-//! Command connections and subscribers tell it what happens to them; it tells the process's health
-//! when this shard's way is whole: subscribed to everything wanted, and through every command
-//! connection a heartbeat came back since. It does no IO of its own.
+//! Command connections and subscribers tell what happens to them; the process's health is told
+//! when this shard's way is whole: subscribed to everything wanted, and through every connection
+//! that has heartbeats one came back since.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
-    hash::RandomState,
-    rc::Rc,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use fred::error::Error;
-#[cfg(test)]
-use fred::types::Value;
+use fred::prelude::Server;
+use tokio::sync::Notify;
 
-#[cfg(test)]
-use super::call_error::CallError;
-use super::{command_connection::CommandConnection, command_order::CommandOrder, router::Routes};
-#[cfg(test)]
-use crate::broker::redis::protocol::scripts::Script;
 use crate::{
     broker::{
-        Place, Reach, Shared,
-        redis::{
-            Process,
-            protocol::{arguments::NO_BEAT, refusal},
-        },
-        refusing::Subject,
+        Health,
+        redis::{protocol::arguments::NO_BEAT, settings::ProcessSettings},
     },
-    channel::ChannelName,
     clock::{self, Millis},
-    limits::{CLUSTER_COMMAND_ORDERS, HEARTBEAT_SILENCE_MAX},
-    metrics::BrokerRefusal,
+    limits::HEARTBEAT_SILENCE_MAX,
 };
 
-/// A part of a shard's way: a subscriber or a command connection to one server, or what has no
+/// A component of a shard's way: a subscriber or a command connection to one server, or what has no
 /// server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Part(usize);
+pub(crate) struct Component(usize);
 
-impl Part {
+impl Component {
     /// The subscriber that hears the heartbeats.
     pub(crate) const FIRST: Self = Self(0);
     /// Channels whose server is not known.
@@ -50,21 +36,10 @@ impl Part {
     const NUMBERED: usize = 2;
 }
 
-/// The parts of one handle that know of each other.
+/// What is known of one handle's way.
 #[derive(Debug)]
-pub(crate) struct Link {
-    #[cfg(test)]
-    pub(crate) stand_in: Option<Rc<dyn StandIn>>,
-    pub(crate) shared: Arc<Shared>,
-    /// The command connections of heartbeats; what is published goes through them too, unless this
-    /// is a cluster: there it is one, to any master.
-    pub(crate) connections: Vec<Rc<CommandConnection>>,
-    /// The command connection for questions of a shard, unless this is a cluster.
-    pub(crate) questions: Option<Rc<CommandConnection>>,
-    /// The command connections to the masters, in a cluster.
-    pub(crate) routes: Option<Routes>,
-    pub(crate) orders: Vec<CommandOrder>,
-    pub(crate) hasher: RandomState,
+pub(crate) struct Connectivity {
+    health: Arc<Health>,
     shard: Option<usize>,
     /// Where heartbeats go: those of a handle without a subscriber to the first shard's, which
     /// thereby shows that it listens where they were sent.
@@ -72,63 +47,64 @@ pub(crate) struct Link {
     has_subscriber: bool,
     heard_at: Cell<Millis>,
     /// What does not work as it should.
-    unheard: RefCell<BTreeSet<Part>>,
-    parts: Cell<usize>,
-    /// When a heartbeat last came back through each command connection, since everything is
-    /// subscribed.
-    beats: RefCell<Vec<Option<Millis>>>,
+    unheard: RefCell<BTreeSet<Component>>,
+    components: Cell<usize>,
+    /// The heartbeats of each command connection that has some.
+    beats: RefCell<Vec<Beats>>,
+    /// By connection: a heartbeat is wanted now.
+    beats_wanted: Vec<Notify>,
+    /// The masters of a cluster that answer, by the connections that show it.
+    living: RefCell<BTreeMap<Component, Server>>,
+    /// One answers (again).
+    found: Notify,
 }
 
-impl Link {
-    pub(crate) fn new(shared: Arc<Shared>, place: Place) -> Self {
-        let hints = shared.redis().hints.clone();
-        let is_cluster = hints.is_some();
-        // In a cluster only heartbeats go through them.
-        let pool = if is_cluster { 1 } else { shared.redis().settings.pool };
-        let orders = if is_cluster { CLUSTER_COMMAND_ORDERS } else { pool };
-        let shard = match place {
-            Place::Shard(shard) => Some(shard),
-            Place::Control => None,
-        };
-        let subscriber = shard.filter(|&shard| shared.redis().subscribes(shard));
-        let connections: Vec<_> =
-            (0..pool).map(|index| Rc::new(CommandConnection::new(index, shared.clone()))).collect();
-        // Whoever has no clients has few questions.
-        let has_questions = shard.is_some() && !is_cluster;
-        let questions = has_questions
-            .then(|| Rc::new(CommandConnection::for_questions(connections[0].clone())));
+#[derive(Clone, Copy, Debug, Default)]
+struct Beats {
+    is_open: bool,
+    /// When one last came back, since everything is subscribed.
+    returned: Option<Millis>,
+}
+
+impl Connectivity {
+    /// `shard`: whose handle it is, if it is a shard's.
+    pub(crate) fn new(
+        settings: &ProcessSettings,
+        health: Arc<Health>,
+        shard: Option<usize>,
+    ) -> Self {
+        let is_cluster = settings.is_cluster();
+        let subscriber = shard.filter(|&shard| settings.subscribes(shard));
         Self {
-            #[cfg(test)]
-            stand_in: None,
-            connections,
-            questions,
-            routes: hints.map(Routes::new),
-            orders: (0..orders).map(|_| CommandOrder::default()).collect(),
-            hasher: RandomState::new(),
+            health,
+            shard,
             beat_channel: match subscriber {
-                Some(shard) => Some(shared.redis().settings.names.heartbeat(shard)),
+                Some(shard) => Some(settings.names.heartbeat(shard)),
                 // In a cluster it is on another server, as likely as not.
-                None => (!is_cluster).then(|| shared.redis().settings.names.heartbeat(0)),
+                None => (!is_cluster).then(|| settings.names.heartbeat(0)),
             },
             has_subscriber: subscriber.is_some(),
             heard_at: Cell::default(),
             unheard: RefCell::new(first_unheard(subscriber.is_some(), is_cluster)),
-            parts: Cell::new(Part::NUMBERED),
-            beats: RefCell::new(vec![None; pool]),
-            shard,
-            shared,
+            components: Cell::new(Component::NUMBERED),
+            beats: RefCell::new(vec![Beats::default(); settings.beats()]),
+            beats_wanted: (0..settings.beats()).map(|_| Notify::new()).collect(),
+            living: RefCell::default(),
+            found: Notify::new(),
         }
     }
 
-    /// A part of its own, for a subscriber on a further server or a command connection to it.
-    pub(crate) fn new_part(&self) -> Part {
-        let part = self.parts.get();
-        self.parts.set(part + 1);
-        Part(part)
+    /// A component of its own, for a subscriber on a further server or a command connection to it.
+    pub(crate) fn new_component(&self) -> Component {
+        let component = self.components.get();
+        self.components.set(component + 1);
+        Component(component)
     }
 
-    pub(crate) fn process(&self) -> &Process {
-        self.shared.redis()
+    /// `component` is given up: nothing waits for it.
+    pub(crate) fn forget(&self, component: Component) {
+        self.living.borrow_mut().remove(&component);
+        self.subscribed(component);
     }
 
     /// Where heartbeats go; None if nobody would hear them.
@@ -145,7 +121,7 @@ impl Link {
     pub(crate) fn has_heard_since(&self, since: Millis) -> bool {
         match self.has_subscriber {
             true => self.heard_at.get() > since,
-            false => self.shared.health_ref().has_beaten_since(0, since),
+            false => self.health.has_beaten_since(0, since),
         }
     }
 
@@ -158,92 +134,86 @@ impl Link {
         }
     }
 
-    /// Whether this handle is a shard's, whose clients want to know much.
-    pub(crate) fn has_clients(&self) -> bool {
-        self.shard.is_some()
-    }
-
     /// Whether somebody is subscribed to the heartbeats' channel.
     pub(crate) fn is_heard(&self) -> bool {
         match self.has_subscriber {
-            true => !self.is_awaited(Part::FIRST),
-            false => self.shared.health_ref().is_whole(0),
+            true => !self.is_awaited(Component::FIRST),
+            false => self.health.is_whole(0),
         }
     }
 
-    /// A command connection has no client (any more).
+    /// A command connection with heartbeats is open.
+    pub(crate) fn connection_opened(&self, connection: usize) {
+        self.beats.borrow_mut()[connection].is_open = true;
+    }
+
+    /// It is not (any more).
     pub(crate) fn connection_closed(&self, connection: usize) {
-        self.beats.borrow_mut()[connection] = None;
+        self.beats.borrow_mut()[connection] = Beats::default();
         self.broken();
     }
 
-    /// Redis has refused a message to `channel` that was sent at `began`.
-    pub(crate) fn refused(&self, channel: &ChannelName, error: &Error, began: Millis) {
-        self.not_taken(channel, refusal::reason(error.details()), error.details(), began);
+    /// Resolves when `connection` is to send a heartbeat at once.
+    pub(crate) async fn beat_wanted(&self, connection: usize) {
+        self.beats_wanted[connection].notified().await;
     }
 
-    /// Redis has not taken it, as far as is known.
-    pub(crate) fn not_taken(
-        &self,
-        channel: &ChannelName,
-        reason: BrokerRefusal,
-        error: &str,
-        began: Millis,
-    ) {
-        let refusing = &self.shared.health_ref().refusing;
-        refusing.count(reason);
-        let subject = Subject::Channel(channel.clone());
-        refusing.refused(subject, reason, &error, (began, clock::now()));
-    }
-
-    /// Redis has not answered for it. Where Redis is out of reach, that is said elsewhere.
-    pub(crate) fn not_answered(&self, channel: &ChannelName, began: Millis) {
-        if self.shared.health_ref().reach() == Reach::Up {
-            self.not_taken(channel, BrokerRefusal::NoAnswer, "no answer within a second", began);
-        }
-    }
-
-    /// Redis has taken it.
-    pub(crate) fn accepted(&self, channel: &ChannelName, began: Millis) {
-        let subjects = || {
-            let server = self.connection(channel).and_then(|connection| connection.server());
-            let server = server.map(|server| Subject::Server(server.to_string()));
-            (Subject::Channel(channel.clone()), server)
-        };
-        self.shared.health_ref().refusing.accepted(subjects, began, clock::now());
-    }
-
-    /// Everything wanted of `part` is subscribed, or nothing is wanted of it any more. If that
-    /// was the last one: a heartbeat now shows that the link is whole.
-    pub(crate) fn subscribed(&self, part: Part) {
+    /// Everything wanted of `component` is subscribed, or nothing is wanted of it any more. If that
+    /// was the last one: a heartbeat now shows that the way is whole.
+    pub(crate) fn subscribed(&self, component: Component) {
         let mut unheard = self.unheard.borrow_mut();
-        if unheard.remove(&part) && unheard.is_empty() {
-            self.beats.borrow_mut().fill(None);
-            for connection in &self.connections {
-                connection.beat_now.notify_one();
+        if unheard.remove(&component) && unheard.is_empty() {
+            for beats in &mut *self.beats.borrow_mut() {
+                beats.returned = None;
             }
+            self.beats_wanted.iter().for_each(Notify::notify_one);
         }
     }
 
-    /// Whether `part` is not subscribed yet, or not any more.
-    pub(crate) fn is_awaited(&self, part: Part) -> bool {
-        self.unheard.borrow().contains(&part)
+    /// Whether `component` is not subscribed yet, or not any more.
+    pub(crate) fn is_awaited(&self, component: Component) -> bool {
+        self.unheard.borrow().contains(&component)
     }
 
-    /// The link is not whole before `part` is subscribed.
-    pub(crate) fn expect(&self, part: Part) {
-        self.unheard.borrow_mut().insert(part);
+    /// The way is not whole before `component` is subscribed.
+    pub(crate) fn expect(&self, component: Component) {
+        self.unheard.borrow_mut().insert(component);
     }
 
     /// A subscriber's connection is gone or silent, or could not be made.
-    pub(crate) fn unsubscribed(&self, part: Part) {
-        self.unheard.borrow_mut().insert(part);
+    pub(crate) fn unsubscribed(&self, component: Component) {
+        self.unheard.borrow_mut().insert(component);
         self.broken();
+    }
+
+    /// The master `server` of a cluster answers through `component`.
+    pub(crate) fn answers(&self, component: Component, server: &Server) {
+        self.living.borrow_mut().insert(component, server.clone());
+        self.subscribed(component);
+        self.found.notify_waiters();
+    }
+
+    /// A master of a cluster does not answer through `component` (any more).
+    pub(crate) fn answers_not(&self, component: Component) {
+        self.living.borrow_mut().remove(&component);
+        self.unsubscribed(component);
+    }
+
+    /// Some master of a cluster that answers, as soon as there is one.
+    pub(crate) async fn living(&self) -> Server {
+        loop {
+            let living: BTreeSet<Server> = self.living.borrow().values().cloned().collect();
+            // By chance, so that all together use all of them.
+            if let Some(server) = fastrand::choice(living) {
+                return server;
+            }
+            self.found.notified().await;
+        }
     }
 
     fn broken(&self) {
         if let Some(shard) = self.shard {
-            self.shared.health_ref().link_broken(shard);
+            self.health.link_broken(shard);
         }
     }
 
@@ -265,42 +235,35 @@ impl Link {
         let now = clock::now();
         let mut beats = self.beats.borrow_mut();
         let unheard = self.unheard.borrow();
-        if unheard.contains(&Part::FIRST) || sent > now || connection >= beats.len() {
+        if unheard.contains(&Component::FIRST) || sent > now || connection >= beats.len() {
             return;
         }
-        if self.connections[connection].is_open() {
-            beats[connection] = Some(now);
+        if beats[connection].is_open {
+            beats[connection].returned = Some(now);
         }
-        let fresh = |returned: &Millis| now - *returned <= HEARTBEAT_SILENCE_MAX;
+        let fresh = |returned: Millis| now - returned <= HEARTBEAT_SILENCE_MAX;
         if let Some(shard) = self.shard
-            && beats.iter().all(|beat| beat.as_ref().is_some_and(fresh))
+            && beats.iter().all(|beats| beats.returned.is_some_and(fresh))
         {
-            let health = self.shared.health_ref();
             match unheard.is_empty() {
-                true => health.beat_returned(shard, sent, now),
-                false => health.beat_heard(shard, now),
+                true => self.health.beat_returned(shard, sent, now),
+                false => self.health.beat_heard(shard, now),
             }
         }
     }
 }
 
 /// What does not work before anything has begun.
-fn first_unheard(has_subscriber: bool, is_cluster: bool) -> BTreeSet<Part> {
+fn first_unheard(has_subscriber: bool, is_cluster: bool) -> BTreeSet<Component> {
     match (has_subscriber, is_cluster) {
-        // Who has no subscriber does not wait for it.
+        // A handle without a subscriber does not wait for it.
         (false, _) => BTreeSet::new(),
-        (true, false) => BTreeSet::from([Part::FIRST]),
-        (true, true) => BTreeSet::from([Part::FIRST, Part::HOMELESS]),
+        (true, false) => BTreeSet::from([Component::FIRST]),
+        (true, true) => BTreeSet::from([Component::FIRST, Component::HOMELESS]),
     }
 }
 
 fn parse_beat(payload: &[u8]) -> Option<(usize, Millis)> {
     let (connection, sent) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
     Some((connection.parse().ok()?, Millis(sent.parse().ok()?)))
-}
-
-/// Answers scripts in place of Redis.
-#[cfg(test)]
-pub(crate) trait StandIn: std::fmt::Debug {
-    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError>;
 }

@@ -2,6 +2,7 @@
 //! choice among them by channel; the order of a channel's commands; and whether all of it works.
 
 pub(super) mod call_error;
+pub(super) mod cluster_routes;
 pub(super) mod command_connection;
 pub(super) mod command_order;
 pub(super) mod connectivity;

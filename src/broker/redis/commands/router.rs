@@ -6,82 +6,64 @@
 //! Questions have command connections of their own beside these.
 
 use std::{
-    cell::RefCell,
-    collections::HashMap,
-    hash::{BuildHasher, Hasher},
+    hash::{BuildHasher, Hasher, RandomState},
     rc::Rc,
     sync::Arc,
 };
 
 use fred::{error::Error, prelude::Server, types::Value};
-use tokio::{sync::Notify, time::sleep};
+use tokio::time::sleep;
 
 use super::{
     call_error::CallError,
+    cluster_routes::ClusterRoutes,
     command_connection::{By, CommandConnection},
-    command_order::Permit,
-    connectivity::Link,
+    command_order::{CommandOrder, Permit},
+    connectivity::Connectivity,
 };
 use crate::{
-    broker::redis::{
-        discovery::{
-            slot_map::{SlotMap, slot_of},
-            slot_map_refresh::TopologyHints,
+    broker::{
+        Health, Reach,
+        redis::{
+            discovery::{destination::Destination, slot_map::slot_of},
+            protocol::{
+                refusal,
+                replies::{self, is_demoted},
+                scripts::Script,
+            },
+            settings::ProcessSettings,
         },
-        protocol::{
-            replies::{self, is_demoted},
-            scripts::Script,
-        },
+        refusing::Subject,
     },
     channel::ChannelName,
-    clock::Millis,
-    limits::{HEARTBEAT_SILENCE_MAX, REDIRECTION_PAUSE, REDIRECTIONS_MAX, REDIS_SETTLE},
+    clock::{self, Millis},
+    limits::{
+        CLUSTER_COMMAND_ORDERS, HEARTBEAT_SILENCE_MAX, REDIRECTION_PAUSE, REDIRECTIONS_MAX,
+        REDIS_SETTLE,
+    },
+    metrics::BrokerRefusal,
     telemetry::seldom,
 };
 
-/// A handle's ways into a cluster.
+/// How a handle's commands get to Redis.
 #[derive(Debug)]
-pub(crate) struct Routes {
-    /// Of the process's maps, the one that the command connections are for.
-    pub(crate) map: RefCell<Arc<SlotMap>>,
-    /// As many to each master as the pool has.
-    pub(crate) connections: RefCell<HashMap<Server, Vec<Rc<CommandConnection>>>>,
-    /// Those for questions, where this handle has many.
-    pub(crate) questions: RefCell<HashMap<Server, Rc<CommandConnection>>>,
-    pub(crate) hints: Arc<TopologyHints>,
-    /// A master answers (again).
-    pub(crate) found: Notify,
-}
-
-impl Routes {
-    pub(crate) fn new(hints: Arc<TopologyHints>) -> Self {
-        Self {
-            map: RefCell::default(),
-            connections: RefCell::default(),
-            questions: RefCell::default(),
-            hints,
-            found: Notify::new(),
-        }
-    }
-
-    /// Some master that answers, as soon as there is one.
-    pub(crate) async fn living(&self) -> Server {
-        loop {
-            let is_there = |connections: &[Rc<CommandConnection>]| {
-                connections.iter().any(|connection| connection.is_there())
-            };
-            let living: Vec<Server> = {
-                let connections = self.connections.borrow();
-                let living = connections.iter().filter(|(_, connections)| is_there(connections));
-                living.map(|(server, _)| server.clone()).collect()
-            };
-            // By chance, so that all together use all of them.
-            if let Some(server) = fastrand::choice(living) {
-                return server;
-            }
-            self.found.notified().await;
-        }
-    }
+pub(crate) struct CommandRouter {
+    #[cfg(test)]
+    pub(crate) stand_in: Option<Rc<dyn StandIn>>,
+    pub(crate) settings: Arc<ProcessSettings>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) destination: Arc<Destination>,
+    pub(crate) connectivity: Rc<Connectivity>,
+    /// The command connections of heartbeats; what is published goes through them too, unless this
+    /// is a cluster: there it is one, to any master.
+    pub(crate) connections: Vec<Rc<CommandConnection>>,
+    /// The command connection for questions of a shard, unless this is a cluster.
+    questions: Option<Rc<CommandConnection>>,
+    /// The command connections to the masters, in a cluster.
+    pub(crate) cluster: Option<ClusterRoutes>,
+    orders: Vec<CommandOrder>,
+    hasher: RandomState,
+    has_clients: bool,
 }
 
 /// How a command goes among others.
@@ -95,31 +77,77 @@ pub(crate) enum Way<'a> {
     Beside,
 }
 
-impl Link {
+impl CommandRouter {
+    /// `has_clients`: of a shard, whose clients want to know much.
+    pub(crate) fn new(
+        destination: Arc<Destination>,
+        connectivity: Rc<Connectivity>,
+        has_clients: bool,
+    ) -> Self {
+        let settings = destination.settings.clone();
+        let is_cluster = settings.is_cluster();
+        let open = |index| {
+            Rc::new(CommandConnection::new(index, destination.clone(), connectivity.clone()))
+        };
+        let connections: Vec<_> = (0..settings.beats()).map(open).collect();
+        let questions = (has_clients && !is_cluster)
+            .then(|| Rc::new(CommandConnection::for_questions(connections[0].clone())));
+        let orders = if is_cluster { CLUSTER_COMMAND_ORDERS } else { settings.pool };
+        Self {
+            #[cfg(test)]
+            stand_in: None,
+            settings,
+            health: destination.health.clone(),
+            cluster: destination.hints.clone().map(ClusterRoutes::new),
+            destination,
+            connectivity,
+            connections,
+            questions,
+            orders: (0..orders).map(|_| CommandOrder::default()).collect(),
+            hasher: RandomState::new(),
+            has_clients,
+        }
+    }
+
+    /// All that is to be kept connected, but for what is to the masters of a cluster.
+    pub(crate) fn to_keep(&self) -> impl Iterator<Item = &Rc<CommandConnection>> {
+        self.connections.iter().chain(&self.questions)
+    }
+
+    /// Whether this handle is a shard's, whose clients want to know much.
+    pub(crate) fn has_clients(&self) -> bool {
+        self.has_clients
+    }
+
+    /// What comes now takes another way than what is on its way.
+    pub(crate) fn way_changed(&self) {
+        self.orders.iter().for_each(CommandOrder::way_changed);
+    }
+
     /// The master that the Redis channel `name` lives on, if one is known.
     pub(crate) fn owner(&self, name: &str) -> Option<Server> {
-        let routes = self.routes.as_ref()?;
-        routes.map.borrow().owner(slot_of(name)).cloned()
+        let cluster = self.cluster.as_ref()?;
+        cluster.map.borrow().owner(slot_of(name)).cloned()
     }
 
     /// All messages of a channel go through one command connection: they keep their order.
     pub(crate) fn connection(&self, channel: &ChannelName) -> Option<Rc<CommandConnection>> {
-        let Some(routes) = &self.routes else {
+        let Some(cluster) = &self.cluster else {
             return self.connections.get(self.pick(channel, self.connections.len())).cloned();
         };
-        let name = self.process().settings.names.channel(channel);
+        let name = self.settings.names.channel(channel);
         let owner = self.owner(&name)?;
-        let connections = routes.connections.borrow();
+        let connections = cluster.connections.borrow();
         let connections = connections.get(&owner)?;
         connections.get(self.pick(channel, connections.len())).cloned()
     }
 
     /// The connection for questions about `channel`; that of its messages where no other works.
     fn connection_for_questions(&self, channel: &ChannelName) -> Option<Rc<CommandConnection>> {
-        let connection = match &self.routes {
-            Some(routes) => {
-                let owner = self.owner(&self.process().settings.names.channel(channel))?;
-                routes.questions.borrow().get(&owner).cloned()
+        let connection = match &self.cluster {
+            Some(cluster) => {
+                let owner = self.owner(&self.settings.names.channel(channel))?;
+                cluster.questions.borrow().get(&owner).cloned()
             }
             None => self.questions.clone(),
         };
@@ -141,21 +169,21 @@ impl Link {
     /// Whether the master of `channel` does not answer, though the cluster is up as far as the
     /// process knows.
     pub(crate) fn is_cut_off(&self, channel: &ChannelName) -> bool {
-        let Some(_) = &self.routes else { return false };
+        let Some(_) = &self.cluster else { return false };
         self.connection(channel)
             .is_none_or(|connection| connection.is_open() && !connection.is_there())
     }
 
     /// Whether the master of `channel` answers, whatever is the matter with the others.
     pub(crate) fn is_there(&self, channel: &ChannelName) -> bool {
-        self.routes.is_some()
+        self.cluster.is_some()
             && self.connection(channel).is_some_and(|connection| connection.is_there())
     }
 
     /// From when on `channel` is published to, though the cluster is not up as a whole: its
     /// master has been there for long, or since all of it was. None: its master has not.
     pub(crate) fn spared_from(&self, channel: &ChannelName, now: Millis) -> Option<Millis> {
-        self.routes.as_ref()?;
+        self.cluster.as_ref()?;
         let since = self.connection(channel)?.alive_since()?;
         let proven = since + HEARTBEAT_SILENCE_MAX;
         if proven <= now {
@@ -163,7 +191,7 @@ impl Link {
         }
         // The control thread's command connections may come a little later than the shards', which
         // are all.
-        let settled = self.shared.health_ref().last_up()? + REDIS_SETTLE;
+        let settled = self.health.last_up()? + REDIS_SETTLE;
         (since <= settled).then_some(settled)
     }
 
@@ -180,7 +208,7 @@ impl Link {
         if let Some(stand_in) = &self.stand_in {
             return stand_in.answer(script, args).map(|answer| told(channel, answer));
         }
-        let is_cluster = self.routes.is_some();
+        let is_cluster = self.cluster.is_some();
         let answer = match self.call_once(channel, &way, script, &keys, &args).await {
             Err(CallError::NoScript) => self.repeat(channel, way, script, &keys, &args).await,
             Err(CallError::Elsewhere(_)) if is_cluster => {
@@ -238,7 +266,7 @@ impl Link {
         if let Way::InOrder(permit) = &way {
             permit.second_turn().await;
         }
-        if self.routes.is_none() {
+        if self.cluster.is_none() {
             // It does not come back a second time: who comes after it need not wait.
             let connection = self.connection_for(channel, &way)?;
             return connection.eval(By::Source, script, keys, args, || drop(way)).await;
@@ -273,16 +301,52 @@ impl Link {
 
     /// Whoever cannot write may not be the master any more.
     fn refused_there(&self, error: Error) -> CallError {
-        if let Some(routes) = self.routes.as_ref().filter(|_| is_demoted(&error)) {
-            routes.hints.stir();
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| is_demoted(&error)) {
+            cluster.hints.stir();
         }
         CallError::Refused(error)
     }
 
     fn redirected(&self, connection: &CommandConnection, error: &Error) {
-        if let (Some(routes), Some(server)) = (&self.routes, connection.server()) {
-            routes.hints.hear(error.details(), &server);
+        if let (Some(cluster), Some(server)) = (&self.cluster, connection.server()) {
+            cluster.hints.hear(error.details(), &server);
         }
+    }
+
+    /// Redis has refused a message to `channel` that was sent at `began`.
+    pub(crate) fn refused(&self, channel: &ChannelName, error: &Error, began: Millis) {
+        self.not_taken(channel, refusal::reason(error.details()), error.details(), began);
+    }
+
+    /// Redis has not taken it, as far as is known.
+    pub(crate) fn not_taken(
+        &self,
+        channel: &ChannelName,
+        reason: BrokerRefusal,
+        error: &str,
+        began: Millis,
+    ) {
+        let refusing = &self.health.refusing;
+        refusing.count(reason);
+        let subject = Subject::Channel(channel.clone());
+        refusing.refused(subject, reason, &error, (began, clock::now()));
+    }
+
+    /// Redis has not answered for it. Where Redis is out of reach, that is said elsewhere.
+    pub(crate) fn not_answered(&self, channel: &ChannelName, began: Millis) {
+        if self.health.reach() == Reach::Up {
+            self.not_taken(channel, BrokerRefusal::NoAnswer, "no answer within a second", began);
+        }
+    }
+
+    /// Redis has taken it.
+    pub(crate) fn accepted(&self, channel: &ChannelName, began: Millis) {
+        let subjects = || {
+            let server = self.connection(channel).and_then(|connection| connection.server());
+            let server = server.map(|server| Subject::Server(server.to_string()));
+            (Subject::Channel(channel.clone()), server)
+        };
+        self.health.refusing.accepted(subjects, began, clock::now());
     }
 
     /// Waits until commands of `channel` would be sent.
@@ -306,4 +370,10 @@ fn told(channel: &ChannelName, answer: Value) -> Value {
         seldom!(warn, "something else has written to our keys: begun anew", %channel, note);
     }
     answer
+}
+
+/// Answers scripts in place of Redis.
+#[cfg(test)]
+pub(crate) trait StandIn: std::fmt::Debug {
+    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError>;
 }

@@ -1,6 +1,8 @@
 //! Where Redis is: the master that sentinels agree on, the slot map of a cluster, and whether the
 //! connections that stand still lead to where their names do.
 
+pub(super) mod destination;
+pub(super) mod hints;
 pub(super) mod homes;
 pub(super) mod primary;
 pub(super) mod sentinel;

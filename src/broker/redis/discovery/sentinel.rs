@@ -14,26 +14,27 @@
 
 use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, sync::Arc};
 
-use fred::prelude::{Config, Server};
+use fred::{
+    prelude::{Config, Server},
+    types::config::ServerConfig,
+};
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
 
-use super::primary::{PrimaryElection, View};
+use super::{
+    destination::Destination,
+    primary::{PrimaryElection, View},
+};
 use crate::{
-    broker::{
-        Shared,
-        redis::{
-            Process,
-            net::{
-                connection::{Connection, ConnectionError, refusal},
-                connection_error::{address, told},
-                target,
-            },
-            task::Task,
+    broker::redis::{
+        net::{
+            connection::{Connection, ConnectionError, refusal},
+            connection_error::{address, told},
         },
+        task::Task,
     },
     clock,
     limits::{REDIS_CONNECT_DEADLINE, SENTINEL_INTERVAL, TAKEOVER_LOOK_MAX, TAKEOVER_LOOK_PAUSE},
@@ -45,9 +46,26 @@ use crate::{
 const CHOSEN: &str = "+selected-slave";
 const NEWS: [&str; 3] = [CHOSEN, "+promoted-slave", "+switch-master"];
 
+/// Where the sentinels are, and whom to ask them for.
+struct Sentinels {
+    /// With their credentials, which may be others than the master's.
+    config: Config,
+    service: String,
+}
+
+/// The sentinels of a URL that names some.
+fn sentinels(config: &Config) -> Option<Sentinels> {
+    let ServerConfig::Sentinel { service_name, username, password, .. } = &config.server else {
+        return None;
+    };
+    let (username, password) = (username.clone(), password.clone());
+    let service = service_name.clone();
+    Some(Sentinels { config: Config { username, password, ..config.clone() }, service })
+}
+
 /// What the tasks share.
 struct Follower {
-    shared: Arc<Shared>,
+    destination: Arc<Destination>,
     /// With the sentinels' credentials.
     config: Config,
     service: String,
@@ -58,15 +76,13 @@ struct Follower {
 }
 
 /// Starts to follow; nothing where there are no sentinels.
-pub(crate) fn follow(shared: &Arc<Shared>) -> Vec<Task> {
-    let Some(target::Sentinels { config, service }) =
-        target::sentinels(&shared.redis().settings.config)
-    else {
+pub(crate) fn follow(destination: &Arc<Destination>) -> Vec<Task> {
+    let Some(Sentinels { config, service }) = sentinels(&destination.settings.config) else {
         return Vec::new();
     };
     let sentinels = config.server.hosts();
     let follower = Rc::new(Follower {
-        shared: shared.clone(),
+        destination: destination.clone(),
         config,
         service,
         election: RefCell::new(PrimaryElection::new(sentinels.len())),
@@ -81,10 +97,6 @@ pub(crate) fn follow(shared: &Arc<Shared>) -> Vec<Task> {
 }
 
 impl Follower {
-    fn process(&self) -> &Process {
-        self.shared.redis()
-    }
-
     /// Asks one sentinel again and again; never returns.
     async fn keep_asking(self: Rc<Self>, index: usize, server: Server) {
         loop {
@@ -101,9 +113,9 @@ impl Follower {
 
     /// Says, as long as no master is believed in, what this sentinel adds to that.
     fn lacks_master(&self, what: &str) {
-        if self.process().primary.master().is_none() {
+        if self.destination.primary.master().is_none() {
             let needed = self.election.borrow().needed();
-            self.shared.health_ref().out_of_reach(&format!(
+            self.destination.health.out_of_reach(&format!(
                 "no master: {needed} of the sentinels in the URL have to name the same one; {what}"
             ));
         }
@@ -201,10 +213,10 @@ impl Follower {
         if kind == CHOSEN
             && let Some(chosen) = chosen_in(what, &self.service)
             && self.election.borrow().knows(&chosen)
-            && self.process().primary.is_foreseeable(clock::now())
+            && self.destination.primary.is_foreseeable(clock::now())
         {
             seldom!(info, "sentinels have chosen this replica to take over", server = %chosen);
-            self.process().primary.expect_takeover(clock::now());
+            self.destination.primary.expect_takeover(clock::now());
             *self.chosen.borrow_mut() = Some(chosen);
             self.was_chosen.notify_one();
         }
@@ -239,7 +251,7 @@ impl Follower {
     }
 
     async fn look_at(&self, server: &Server) -> Result<(), ConnectionError> {
-        let mut connection = Connection::open(&self.process().settings.config, server).await?;
+        let mut connection = Connection::open(&self.destination.settings.config, server).await?;
         while !is_master(&connection.ask(&["ROLE"]).await?) {
             sleep(TAKEOVER_LOOK_PAUSE).await;
         }
@@ -254,7 +266,7 @@ impl Follower {
     fn go_to(&self, master: Option<Server>) {
         let Some(master) = master else { return };
         seldom!(info, "this is the master behind the sentinels", %master);
-        self.process().primary.go_to(master, clock::now());
+        self.destination.primary.go_to(master, clock::now());
     }
 }
 
@@ -316,6 +328,17 @@ pub(crate) fn is_master(role: &BytesFrame) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::redis::net::options;
+
+    #[test]
+    fn sentinels_have_credentials_of_their_own() {
+        let query = "node=b:2&sentinelServiceName=main&sentinelPassword=theirs";
+        let config = options::parse(&format!("redis-sentinel://user:ours@a:1?{query}")).unwrap();
+        let Sentinels { config: theirs, service } = sentinels(&config).unwrap();
+        assert_eq!((theirs.username, theirs.password.as_deref()), (None, Some("theirs")));
+        assert_eq!((theirs.server.hosts().len(), service.as_str()), (2, "main"));
+        assert!(sentinels(&options::parse("redis://a:1").unwrap()).is_none());
+    }
 
     fn blob(text: &str) -> BytesFrame {
         BytesFrame::BlobString { data: text.to_owned().into(), attributes: None }

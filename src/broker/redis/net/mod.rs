@@ -6,4 +6,3 @@ pub(super) mod connection_error;
 pub(super) mod frames;
 pub(super) mod options;
 pub(super) mod pipeline;
-pub(super) mod target;

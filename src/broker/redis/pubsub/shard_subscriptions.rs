@@ -3,13 +3,19 @@
 //!
 //! Only the way to the right subscriber is here; what a subscription is stands there.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{sharded::ShardedSubscribers, subscriber::Subscriber, subscriptions::Confirmation};
+use super::{
+    sharded::ShardedSubscribers, shared::SharedSubscriber, subscriber::Subscriber,
+    subscriptions::Confirmation,
+};
 use crate::{
-    broker::redis::{commands::connectivity::Link, protocol::replies::StreamPosition, task::Task},
+    broker::{
+        Sink,
+        redis::{protocol::replies::StreamPosition, recovery::recoverer::Recoverer, task::Task},
+    },
     channel::ChannelName,
 };
 
@@ -22,16 +28,24 @@ pub(crate) struct ShardSubscriptions {
 }
 
 impl ShardSubscriptions {
-    /// Starts it, and what keeps it going as long as these tasks are kept.
-    pub(crate) fn start(link: &Rc<Link>, shard: usize) -> (Self, Vec<Task>) {
-        let first = Rc::new(Subscriber::new(link.clone(), shard));
+    /// Starts those of `shard`, which deliver into `sink`, and what keeps them going as long as
+    /// these tasks are kept.
+    pub(crate) fn start(
+        recoverer: &Rc<Recoverer>,
+        shard: usize,
+        sink: Arc<dyn Sink>,
+        shared: Option<Arc<SharedSubscriber>>,
+    ) -> (Self, Vec<Task>) {
+        let first = Rc::new(Subscriber::new(recoverer.clone(), shard, sink.clone(), shared));
         let mut tasks = vec![Task::spawn(first.clone().run())];
-        if first.bridge.is_some() {
-            tasks.push(Task::spawn(first.clone().keep_lease()));
-            tasks.push(Task::spawn(first.clone().forward_raw()));
+        if let Some(bridge) = &first.bridge {
+            let hearing = first.clone();
+            let hears = move || hearing.hears_raw();
+            tasks.push(Task::spawn(bridge.clone().keep_lease(hears)));
+            tasks.push(Task::spawn(bridge.clone().forward_queued()));
         }
-        let sharded =
-            link.routes.as_ref().map(|_| Rc::new(ShardedSubscribers::new(link.clone(), shard)));
+        let is_cluster = recoverer.router.settings.is_cluster();
+        let sharded = is_cluster.then(|| Rc::new(ShardedSubscribers::new(recoverer.clone(), sink)));
         (Self { first, sharded }, tasks)
     }
 
@@ -75,9 +89,11 @@ impl ShardSubscriptions {
         }
     }
 
-    /// Lets another process bridge the raw channel; see [`Subscriber::leave_bridge`].
+    /// Lets another process bridge the raw channel; see `Bridge::leave`.
     pub(crate) async fn leave_bridge(&self) {
-        self.first.leave_bridge().await;
+        if let Some(bridge) = &self.first.bridge {
+            bridge.leave().await;
+        }
     }
 
     /// What else has to end with it.

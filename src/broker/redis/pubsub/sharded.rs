@@ -5,7 +5,7 @@
 //! subscriber to another with all that is known of them; what they miss on the way is found by
 //! the comparison that follows every subscription.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use fred::prelude::Server;
 use tokio::sync::oneshot;
@@ -15,10 +15,14 @@ use super::{
     subscriptions::{Confirmation, Moving, Subscriptions, Topic},
 };
 use crate::{
-    broker::redis::{
-        commands::connectivity::{Link, Part},
-        protocol::replies::StreamPosition,
-        task::Task,
+    broker::{
+        Sink,
+        redis::{
+            commands::{connectivity::Component, router::CommandRouter},
+            protocol::replies::StreamPosition,
+            recovery::recoverer::Recoverer,
+            task::Task,
+        },
     },
     channel::ChannelName,
 };
@@ -26,8 +30,8 @@ use crate::{
 /// A shard's subscribers on the masters of a cluster.
 #[derive(Debug)]
 pub(crate) struct ShardedSubscribers {
-    link: Rc<Link>,
-    shard: usize,
+    recoverer: Rc<Recoverer>,
+    sink: Arc<dyn Sink>,
     state: RefCell<State>,
 }
 
@@ -50,20 +54,19 @@ struct Running {
 }
 
 impl ShardedSubscribers {
-    pub(crate) fn new(link: Rc<Link>, shard: usize) -> Self {
+    pub(crate) fn new(recoverer: Rc<Recoverer>, sink: Arc<dyn Sink>) -> Self {
         let state = State { nodes: HashMap::new(), homeless: Subscriptions::awaited() };
-        Self { link, shard, state: RefCell::new(state) }
+        Self { recoverer, sink, state: RefCell::new(state) }
     }
 
     pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
-        let process = self.link.process();
-        let name = process.settings.names.channel(&channel);
+        let name = self.router().settings.names.channel(&channel);
         let state = &mut *self.state.borrow_mut();
-        if let Some(owner) = self.link.owner(&name) {
+        if let Some(owner) = self.router().owner(&name) {
             return self.subscriber(state, &owner).want(channel);
         }
         if !state.homeless.is_wanted(&name) {
-            process.heard(&channel);
+            self.recoverer.queries.heard(&channel);
         }
         state.homeless.want(name, Topic::Channel(channel))
     }
@@ -72,11 +75,10 @@ impl ShardedSubscribers {
         if let Some(subscriber) = self.home(channel) {
             return subscriber.unwant(channel);
         }
-        let process = self.link.process();
-        let name = process.settings.names.channel(channel);
+        let name = self.router().settings.names.channel(channel);
         let homeless = &mut self.state.borrow_mut().homeless;
         if homeless.is_wanted(&name) {
-            process.unheard(channel);
+            self.recoverer.queries.unheard(channel);
         }
         homeless.unwant(&name);
     }
@@ -94,7 +96,7 @@ impl ShardedSubscribers {
         if let Some(subscriber) = self.home(channel) {
             return subscriber.set_baseline(channel, at, before);
         }
-        let name = self.link.process().settings.names.channel(channel);
+        let name = self.router().settings.names.channel(channel);
         let homeless = &mut self.state.borrow_mut().homeless;
         homeless.set_baseline(&name, &at.position, at.nonce, None)
     }
@@ -110,8 +112,8 @@ impl ShardedSubscribers {
     /// Brings every channel to where it lives now, and tries again what was refused.
     pub(crate) fn settle(&self) {
         let state = &mut *self.state.borrow_mut();
-        for (name, moving) in state.take_misplaced(&self.link) {
-            match self.link.owner(&name) {
+        for (name, moving) in state.take_misplaced(self.router()) {
+            match self.router().owner(&name) {
                 Some(owner) => {
                     tracing::debug!(%name, server = %owner, "a channel is heard elsewhere now");
                     let subscriber = self.subscriber(state, &owner);
@@ -125,9 +127,9 @@ impl ShardedSubscribers {
         match state.homeless.wanted().next() {
             Some(name) => {
                 tracing::debug!(%name, "no server of the cluster has this channel's slot");
-                self.link.unsubscribed(Part::HOMELESS);
+                self.router().connectivity.unsubscribed(Component::HOMELESS);
             }
-            None => self.link.subscribed(Part::HOMELESS),
+            None => self.router().connectivity.subscribed(Component::HOMELESS),
         }
         state.nodes.retain(|_, running| self.is_needed(running));
     }
@@ -141,15 +143,19 @@ impl ShardedSubscribers {
         });
         let is_needed = !running.idle || (!was_idle && subscriber.is_connected());
         if !is_needed {
-            self.link.subscribed(subscriber.part);
+            self.router().connectivity.subscribed(subscriber.component);
         }
         is_needed
     }
 
+    fn router(&self) -> &CommandRouter {
+        &self.recoverer.router
+    }
+
     /// The subscriber with which `channel` is, if it has a home.
     fn home(&self, channel: &ChannelName) -> Option<Rc<Subscriber>> {
-        let name = self.link.process().settings.names.channel(channel);
-        let owner = self.link.owner(&name)?;
+        let name = self.router().settings.names.channel(channel);
+        let owner = self.router().owner(&name)?;
         let state = self.state.borrow();
         state.nodes.get(&owner).map(|running| running.subscriber.clone())
     }
@@ -157,10 +163,10 @@ impl ShardedSubscribers {
     /// The subscriber on `server`, started if there was none.
     fn subscriber(&self, state: &mut State, server: &Server) -> Rc<Subscriber> {
         let running = state.nodes.entry(server.clone()).or_insert_with(|| {
-            let (link, node) = (self.link.clone(), ClusterNode::new(server.clone()));
-            let part = link.new_part();
-            let subscriber = Subscriber::on_node(link, self.shard, part, node);
-            let subscriber = Rc::new(subscriber);
+            let node = ClusterNode::new(server.clone());
+            let component = self.router().connectivity.new_component();
+            let (recoverer, sink) = (self.recoverer.clone(), self.sink.clone());
+            let subscriber = Rc::new(Subscriber::on_node(recoverer, sink, component, node));
             let task = Task::spawn(subscriber.clone().run());
             Running { subscriber, task, idle: false }
         });
@@ -170,15 +176,15 @@ impl ShardedSubscribers {
 
 impl State {
     /// What is not where the map has it.
-    fn take_misplaced(&mut self, link: &Link) -> Vec<(String, Moving)> {
+    fn take_misplaced(&mut self, router: &CommandRouter) -> Vec<(String, Moving)> {
         let mut taken = Vec::new();
         for (server, running) in &self.nodes {
-            let is_at_home = |name: &String| link.owner(name).as_ref() == Some(server);
+            let is_at_home = |name: &String| router.owner(name).as_ref() == Some(server);
             running.subscriber.change(|subscriptions| {
                 take_unless(subscriptions, is_at_home, &mut taken);
             });
         }
-        let is_homeless = |name: &String| link.owner(name).is_none();
+        let is_homeless = |name: &String| router.owner(name).is_none();
         take_unless(&mut self.homeless, is_homeless, &mut taken);
         taken
     }

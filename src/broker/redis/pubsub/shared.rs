@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::{Notify, oneshot};
 
-use super::{command::Command, subscriber::Subscriber, subscriptions::Confirmation};
+use super::subscriptions::Confirmation;
 use crate::{
     broker::{Missed, Publication, Sink, redis::protocol::replies::StreamPosition},
     channel::ChannelName,
@@ -46,10 +46,10 @@ struct State {
 
 /// What the first shard has to look at; who waits for that is told by dropping.
 #[derive(Debug, Default)]
-struct Change {
+pub(crate) struct Change {
     /// Where the channel stands, by what it was confirmed before that was asked, and who
     /// wants to know whether the answer is certain.
-    baselines: Vec<(StreamPosition, Option<Confirmation>, oneshot::Sender<bool>)>,
+    pub(crate) baselines: Vec<(StreamPosition, Option<Confirmation>, oneshot::Sender<bool>)>,
 }
 
 impl SharedSubscriber {
@@ -120,7 +120,7 @@ impl SharedSubscriber {
     }
 
     /// What has changed, and whether the channel is wanted now.
-    fn take_changed(&self) -> Vec<(ChannelName, Change, bool)> {
+    pub(crate) fn take_changed(&self) -> Vec<(ChannelName, Change, bool)> {
         let mut state = self.state();
         let changed = std::mem::take(&mut state.changed);
         let mut look = |(channel, change)| {
@@ -135,12 +135,12 @@ impl SharedSubscriber {
         changed.into_iter().map(&mut look).collect()
     }
 
-    fn baseline_is_set(&self, channel: ChannelName) {
+    pub(crate) fn baseline_is_set(&self, channel: ChannelName) {
         self.state().with_baseline.insert(channel);
     }
 
     /// The subscription to `channel` is confirmed on a connection, or will not be for now.
-    fn settled(&self, channel: &ChannelName, confirmed: Option<Confirmation>) {
+    pub(crate) fn settled(&self, channel: &ChannelName, confirmed: Option<Confirmation>) {
         let mut state = self.state();
         state.waiters.remove(channel);
         if let Some(heard) = confirmed {
@@ -183,50 +183,5 @@ impl Sink for SharedSubscriber {
             }
         }
         .boxed()
-    }
-}
-
-impl Subscriber {
-    /// Waits until some shard asks for something; forever where each has its own subscriber.
-    pub(crate) async fn asked(&self) {
-        match &self.link.process().shared_subscriber {
-            Some(shared_subscriber) => shared_subscriber.changed.notified().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Does what the shards have asked for.
-    pub(crate) fn take_requests(&self) {
-        let Some(shared_subscriber) = &self.link.process().shared_subscriber else { return };
-        for (channel, change, is_wanted) in shared_subscriber.take_changed() {
-            if !is_wanted {
-                self.unwant(&channel);
-                continue;
-            }
-            // Otherwise the answer of Redis settles it.
-            if self.want(channel.clone()).is_none() {
-                shared_subscriber.settled(&channel, self.confirmed_on(&channel));
-            }
-            for (stream_position, before, asker) in change.baselines {
-                let is_certain = self.set_baseline(&channel, &stream_position, before);
-                if is_certain {
-                    shared_subscriber.baseline_is_set(channel.clone());
-                }
-                // Whoever does not wait any more does not mind.
-                let _ = asker.send(is_certain);
-            }
-        }
-    }
-
-    /// Redis has carried out `command`, or refused it.
-    pub(crate) fn tell_hearers(&self, command: &Command, is_refused: bool) {
-        let Some(shared_subscriber) = &self.link.process().shared_subscriber else { return };
-        let Command::Subscribe(name) = command else { return };
-        let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
-        let Some(channel) = known.as_ref().and_then(|topic| topic.channel()) else { return };
-        let confirmed = self.confirmed_on(channel);
-        if confirmed.is_some() || is_refused {
-            shared_subscriber.settled(channel, confirmed);
-        }
     }
 }

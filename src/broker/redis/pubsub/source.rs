@@ -3,15 +3,14 @@
 //! The rest of the handle need not know which; the promises of [`crate::broker::Broker`] are the
 //! same. Nothing here talks to Redis.
 
-use std::{cell::RefCell, collections::HashSet, rc::Rc};
+use std::{cell::RefCell, collections::HashSet, rc::Rc, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{shard_subscriptions::ShardSubscriptions, subscriptions::Confirmation};
-use crate::{
-    broker::redis::{commands::connectivity::Link, protocol::replies::StreamPosition},
-    channel::ChannelName,
+use super::{
+    shard_subscriptions::ShardSubscriptions, shared::SharedSubscriber, subscriptions::Confirmation,
 };
+use crate::{broker::redis::protocol::replies::StreamPosition, channel::ChannelName};
 
 /// What a handle asks for the channels of its clients.
 #[derive(Debug)]
@@ -27,14 +26,14 @@ pub(crate) enum SubscriptionSource {
 /// A shard that hears through the process's one subscriber.
 #[derive(Debug)]
 pub(crate) struct SharedListener {
-    link: Rc<Link>,
+    subscriber: Arc<SharedSubscriber>,
     shard: usize,
     wanted: RefCell<HashSet<ChannelName>>,
 }
 
 impl SharedListener {
-    pub(crate) fn new(link: Rc<Link>, shard: usize) -> Self {
-        Self { link, shard, wanted: RefCell::default() }
+    pub(crate) fn new(subscriber: Arc<SharedSubscriber>, shard: usize) -> Self {
+        Self { subscriber, shard, wanted: RefCell::default() }
     }
 }
 
@@ -46,12 +45,7 @@ impl SubscriptionSource {
             Self::Nothing => None,
             Self::Own(subscriptions) => subscriptions.want(channel),
             Self::Shared(listener) => {
-                let waiter = listener
-                    .link
-                    .process()
-                    .shared_subscriber
-                    .as_ref()?
-                    .want(listener.shard, &channel);
+                let waiter = listener.subscriber.want(listener.shard, &channel);
                 listener.wanted.borrow_mut().insert(channel);
                 waiter
             }
@@ -64,10 +58,8 @@ impl SubscriptionSource {
             Self::Nothing => {}
             Self::Own(subscriptions) => subscriptions.unwant(channel),
             Self::Shared(listener) => {
-                if listener.wanted.borrow_mut().remove(channel)
-                    && let Some(shared_subscriber) = &listener.link.process().shared_subscriber
-                {
-                    shared_subscriber.unwant(listener.shard, channel);
+                if listener.wanted.borrow_mut().remove(channel) {
+                    listener.subscriber.unwant(listener.shard, channel);
                 }
             }
         }
@@ -78,9 +70,7 @@ impl SubscriptionSource {
         match self {
             Self::Nothing => None,
             Self::Own(subscriptions) => subscriptions.confirmed_on(channel),
-            Self::Shared(listener) => {
-                listener.link.process().shared_subscriber.as_ref()?.confirmed_on(channel)
-            }
+            Self::Shared(listener) => listener.subscriber.confirmed_on(channel),
         }
     }
 
@@ -96,10 +86,7 @@ impl SubscriptionSource {
             Self::Nothing => true,
             Self::Own(subscriptions) => subscriptions.set_baseline(channel, at, before),
             Self::Shared(listener) => {
-                let Some(shared_subscriber) = &listener.link.process().shared_subscriber else {
-                    return true;
-                };
-                match shared_subscriber.set_baseline(channel, at, before) {
+                match listener.subscriber.set_baseline(channel, at, before) {
                     // Dropped: the channel is not wanted any more, or the handle has ended.
                     Some(noted) => noted.await.unwrap_or(true),
                     None => true,

@@ -6,35 +6,43 @@
 //! delivers a message twice and never passes over a hole without telling the sink.
 
 pub(super) mod cluster_node;
+mod requests;
+mod session;
 
-use std::{cell::RefCell, collections::VecDeque, pin::pin, rc::Rc, sync::Arc};
+use std::{cell::RefCell, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use fred::prelude::Server;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::sync::{Notify, oneshot};
 
-use self::cluster_node::ClusterNode;
+use self::{
+    cluster_node::ClusterNode,
+    session::{Session, Unanswered, into_bytes},
+};
 use super::{
     command::Command,
+    delivery::Delivery,
+    shared::SharedSubscriber,
     subscriptions::{Confirmation, Subscriptions, Topic},
 };
 use crate::{
     broker::{
         Missed, Sink,
         redis::{
-            commands::connectivity::{Link, Part},
+            commands::{connectivity::Component, router::CommandRouter},
             net::{
-                connection::{self, Connection, ConnectionError},
+                connection::{self, ConnectionError},
                 connection_error::told,
             },
             protocol::{refusal, replies::StreamPosition},
             raw::bridge::Bridge,
+            recovery::recoverer::Recoverer,
         },
         refusing::Subject,
     },
     channel::ChannelName,
-    clock::{self, Millis},
+    clock,
     limits::{
         HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX,
         SUBSCRIBE_RETRY, SUBSCRIBES_IN_FLIGHT_MAX,
@@ -44,74 +52,76 @@ use crate::{
 /// What a shard's handle and its subscriber task share.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
-    pub(crate) link: Rc<Link>,
-    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) delivery: Delivery,
+    router: Rc<CommandRouter>,
+    /// The first shard's may subscribe for all.
+    shared: Option<Arc<SharedSubscriber>>,
     /// The first shard's: it does so for the process.
-    pub(crate) bridge: Option<Bridge>,
-    pub(crate) subscriptions: RefCell<Subscriptions>,
-    pub(crate) changed: Notify,
-    pub(crate) part: Part,
+    pub(crate) bridge: Option<Rc<Bridge>>,
+    subscriptions: Rc<RefCell<Subscriptions>>,
+    changed: Notify,
+    pub(crate) component: Component,
     /// The one server that it is on; None: wherever the first command connection is.
-    pub(crate) node: Option<ClusterNode>,
-}
-
-/// A command whose answer is to come, in order.
-#[derive(Debug)]
-enum Unanswered {
-    Command(Command),
-    Ping,
-}
-
-/// One connection and what is known of it.
-struct Session {
-    server: Server,
-    connection: Connection,
-    unanswered: VecDeque<Unanswered>,
-    heard: Millis,
-    retried: Millis,
+    node: Option<ClusterNode>,
 }
 
 impl Subscriber {
-    pub(crate) fn new(link: Rc<Link>, shard: usize) -> Self {
-        let process = link.process();
+    /// `shard`'s, which delivers into `sink`; the first one of it may do so for others, too.
+    pub(crate) fn new(
+        recoverer: Rc<Recoverer>,
+        shard: usize,
+        sink: Arc<dyn Sink>,
+        shared: Option<Arc<SharedSubscriber>>,
+    ) -> Self {
+        let settings = recoverer.router.settings.clone();
         let mut subscriptions = Subscriptions::default();
-        subscriptions.want(process.settings.names.heartbeat(shard), Topic::Heartbeat);
-        let raw_channel = process.settings.raw_channel.as_ref().filter(|_| shard == 0);
+        subscriptions.want(settings.names.heartbeat(shard), Topic::Heartbeat);
+        let raw_channel = settings.raw_channel.as_ref().filter(|_| shard == 0);
         let bridge = raw_channel.map(|raw| {
-            let bridge = Bridge::new(&link, raw);
+            let bridge = Bridge::new(recoverer.router.clone(), raw);
             subscriptions.want(bridge.marks().to_owned(), Topic::Marks);
             subscriptions.want(raw.clone(), Topic::Raw);
-            bridge
+            Rc::new(bridge)
         });
-        Self {
-            sink: process.sink_of_subscriber(shard),
-            bridge,
-            subscriptions: RefCell::new(subscriptions),
-            changed: Notify::new(),
-            part: Part::FIRST,
-            node: None,
-            link,
-        }
+        let own = Self::with(recoverer, sink, subscriptions, Component::FIRST);
+        Self { bridge, shared, ..own }
     }
 
     /// A subscriber on one server of a cluster, for the channels that live there.
-    pub(crate) fn on_node(link: Rc<Link>, shard: usize, part: Part, node: ClusterNode) -> Self {
+    pub(crate) fn on_node(
+        recoverer: Rc<Recoverer>,
+        sink: Arc<dyn Sink>,
+        component: Component,
+        node: ClusterNode,
+    ) -> Self {
+        let own = Self::with(recoverer, sink, Subscriptions::awaited(), component);
+        Self { node: Some(node), ..own }
+    }
+
+    fn with(
+        recoverer: Rc<Recoverer>,
+        sink: Arc<dyn Sink>,
+        subscriptions: Subscriptions,
+        component: Component,
+    ) -> Self {
+        let subscriptions = Rc::new(RefCell::new(subscriptions));
         Self {
-            sink: link.process().sinks[shard].clone(),
+            router: recoverer.router.clone(),
+            delivery: Delivery::new(recoverer, sink, subscriptions.clone()),
+            shared: None,
             bridge: None,
-            subscriptions: RefCell::new(Subscriptions::awaited()),
+            subscriptions,
             changed: Notify::new(),
-            part,
-            node: Some(node),
-            link,
+            component,
+            node: None,
         }
     }
 
     /// Wants `channel`; resolves as [`Subscriptions::want`] says.
     pub(crate) fn want(&self, channel: ChannelName) -> Option<oneshot::Receiver<()>> {
-        let name = self.link.process().settings.names.channel(&channel);
+        let name = self.router.settings.names.channel(&channel);
         if !self.subscriptions.borrow().is_wanted(&name) {
-            self.link.process().heard(&channel);
+            self.delivery.recoverer.queries.heard(&channel);
         }
         let waiter = self.subscriptions.borrow_mut().want(name, Topic::Channel(channel));
         self.changed.notify_one();
@@ -119,9 +129,9 @@ impl Subscriber {
     }
 
     pub(crate) fn unwant(&self, channel: &ChannelName) {
-        let name = self.link.process().settings.names.channel(channel);
+        let name = self.router.settings.names.channel(channel);
         if self.subscriptions.borrow().is_wanted(&name) {
-            self.link.process().unheard(channel);
+            self.delivery.recoverer.queries.unheard(channel);
         }
         self.subscriptions.borrow_mut().unwant(&name);
         self.changed.notify_one();
@@ -129,9 +139,9 @@ impl Subscriber {
 
     /// By which confirmation all that is published to `channel` arrives.
     pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
-        let name = self.link.process().settings.names.channel(channel);
+        let name = self.router.settings.names.channel(channel);
         let confirmation = self.subscriptions.borrow().confirmed_by(&name)?;
-        Some(Confirmation { part: self.part, confirmation })
+        Some(Confirmation { component: self.component, confirmation })
     }
 
     /// Where `channel` stands: what is missing since then shows. False: ask again; see
@@ -142,8 +152,8 @@ impl Subscriber {
         at: &StreamPosition,
         before: Option<Confirmation>,
     ) -> bool {
-        let name = self.link.process().settings.names.channel(channel);
-        let before = before.filter(|it| it.part == self.part).map(|it| it.confirmation);
+        let name = self.router.settings.names.channel(channel);
+        let before = before.filter(|it| it.component == self.component).map(|it| it.confirmation);
         let StreamPosition { position, nonce, .. } = at;
         let is_certain =
             self.subscriptions.borrow_mut().set_baseline(&name, position, *nonce, before);
@@ -161,12 +171,12 @@ impl Subscriber {
             };
             let is_left = matches!(error, ConnectionError::Left);
             if !is_left {
-                self.link.shared.health_ref().out_of_reach(&told(&server, &error));
+                self.router.health.out_of_reach(&told(&server, &error));
             }
             self.subscriptions.borrow_mut().disconnected();
-            self.link.unsubscribed(self.part);
+            self.router.connectivity.unsubscribed(self.component);
             self.lost();
-            if let Some(shared_subscriber) = &self.link.process().shared_subscriber {
+            if let Some(shared_subscriber) = &self.shared {
                 shared_subscriber.disconnected();
             }
             if let Some(bridge) = &self.bridge {
@@ -180,17 +190,14 @@ impl Subscriber {
     }
 
     async fn session(&self, server: &Server) -> Result<std::convert::Infallible, ConnectionError> {
-        let process = self.link.process();
-        let era = process.whereabouts.era();
-        let (connection, node) = process.connect(server).await?;
-        let now = clock::now();
-        let unanswered = VecDeque::new();
-        let mut session =
-            Session { server: server.clone(), connection, unanswered, heard: now, retried: now };
+        let destination = &self.router.destination;
+        let era = destination.whereabouts.era();
+        let (connection, node) = destination.connect(server).await?;
+        let mut session = Session::new(server.clone(), connection);
         self.subscriptions.borrow_mut().connected();
-        let mut left = pin!(process.primary.left(server));
-        let mut moved = pin!(process.homes.left(server, node.as_ref()));
-        let mut over = pin!(process.whereabouts.over(era));
+        let mut left = pin!(destination.primary.left(server));
+        let mut moved = pin!(destination.homes.left(server, node.as_ref()));
+        let mut over = pin!(destination.whereabouts.over(era));
         loop {
             self.tell(&mut session).await?;
             let idle = tokio::time::sleep(HEARTBEAT_INTERVAL);
@@ -203,7 +210,7 @@ impl Subscriber {
                     // However long that took.
                     session.heard = clock::now();
                     if self.node.is_none() {
-                        self.link.heard();
+                        self.router.connectivity.heard();
                     }
                 }
                 () = self.changed.notified() => {}
@@ -221,8 +228,8 @@ impl Subscriber {
         if let Some(node) = &self.node {
             return node.server();
         }
-        let connection = &self.link.connections[0];
-        let primary = &self.link.process().primary;
+        let connection = &self.router.connections[0];
+        let primary = &self.router.destination.primary;
         loop {
             match connection.server() {
                 Some(server) if !primary.is_elsewhere(&server) => return server,
@@ -243,12 +250,14 @@ impl Subscriber {
         session.connection.flush().await?;
         let is_told = self.subscriptions.borrow().is_told();
         if is_told && session.unanswered.is_empty() {
-            self.check().await?;
-            if self.link.is_awaited(self.part) {
+            self.delivery.check().await?;
+            if self.router.connectivity.is_awaited(self.component) {
                 // Once the process is ready, raw messages have a bridge.
-                self.ask_for_lease().await;
+                if let Some(bridge) = &self.bridge {
+                    bridge.ask_for_lease(self.hears_raw()).await;
+                }
             }
-            self.link.subscribed(self.part);
+            self.router.connectivity.subscribed(self.component);
         }
         Ok(())
     }
@@ -262,7 +271,7 @@ impl Subscriber {
         }
         if silence > HEARTBEAT_SILENCE_MAX && self.node.is_some() {
             // No heartbeats of ours go through it. Once it answers, all is as it was.
-            self.link.unsubscribed(self.part);
+            self.router.connectivity.unsubscribed(self.component);
         }
         if silence >= HEARTBEAT_INTERVAL && session.unanswered.is_empty() {
             session.connection.command(&["PING"]);
@@ -290,7 +299,7 @@ impl Subscriber {
                 }
                 Ok(())
             }
-            b"sunsubscribe" if !is_awaited(session, &name) => {
+            b"sunsubscribe" if !session.is_awaited(&name) => {
                 self.ended(&name);
                 Ok(())
             }
@@ -314,7 +323,7 @@ impl Subscriber {
             if self.redirect(&command, error) {
                 return Ok(());
             }
-            let health = self.link.shared.health_ref();
+            let health = &self.router.health;
             health.refusing.count(refusal::reason(error));
             let reason = format!("Redis refuses a subscription, {command:?}: {error}");
             health.reasons.refused(&told(&session.server, &reason), clock::now());
@@ -328,10 +337,9 @@ impl Subscriber {
     /// What an answer means for readiness, and for those who don't hear what they want to.
     fn judge(&self, command: &Command, refusal: Option<&str>, is_news: bool) {
         let Command::Subscribe(name) = command else { return };
-        let (refusing, now) = (&self.link.shared.health_ref().refusing, clock::now());
+        let (refusing, now) = (&self.router.health.refusing, clock::now());
         let Some(error) = refusal else {
-            return refusing
-                .heard(|channel| self.link.process().settings.names.channel(channel) == *name);
+            return refusing.heard(|channel| self.router.settings.names.channel(channel) == *name);
         };
         let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
         let Some(Topic::Channel(channel)) = known else { return };
@@ -342,7 +350,7 @@ impl Subscriber {
         refusing.refused(subject, refusal::reason(error), &error, (now, now));
         if is_news {
             // Nobody knows what it misses.
-            self.sink.gap(&channel, Missed { epoch: None, from: 1, to: None, sure: true });
+            self.delivery.sink.gap(&channel, Missed { epoch: None, from: 1, to: None, sure: true });
         }
     }
 
@@ -350,32 +358,31 @@ impl Subscriber {
         let Ok(name) = std::str::from_utf8(name) else { return Ok(()) };
         let topic = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
         match topic {
-            Some(Topic::Channel(channel)) => self.publication(channel, name, &payload).await?,
-            Some(Topic::Raw) => self.raw(payload).await,
-            Some(Topic::Marks) => self.mark(&payload).await,
-            Some(Topic::Heartbeat) => self.link.beat_returned(&payload),
+            Some(Topic::Channel(channel)) => {
+                self.delivery.publication(channel, name, &payload).await?
+            }
+            Some(Topic::Raw) => {
+                if let Some(bridge) = &self.bridge {
+                    bridge.raw(payload).await;
+                }
+            }
+            Some(Topic::Marks) => {
+                if let Some(bridge) = &self.bridge {
+                    bridge.mark(&payload).await;
+                }
+            }
+            Some(Topic::Heartbeat) => self.router.connectivity.beat_returned(&payload),
             // Unsubscribed meanwhile.
             None => {}
         }
         Ok(())
     }
 
-    pub(crate) async fn make_room(&self, bytes: usize) {
-        if !self.sink.has_room(bytes) {
-            self.sink.room().await;
-        }
-    }
-}
-
-/// Whether `name`'s end is what is to be answered next.
-fn is_awaited(session: &Session, name: &[u8]) -> bool {
-    let Some(Unanswered::Command(command)) = session.unanswered.front() else { return false };
-    matches!(command, Command::Unsubscribe(asked) if asked.as_bytes() == name)
-}
-
-fn into_bytes(frame: BytesFrame) -> Option<Bytes> {
-    match frame {
-        BytesFrame::BlobString { data, .. } | BytesFrame::SimpleString { data, .. } => Some(data),
-        _ => None,
+    /// Whether raw messages and the lease's marks arrive.
+    pub(crate) fn hears_raw(&self) -> bool {
+        let subscriptions = self.subscriptions.borrow();
+        let is_heard = |name: &str| subscriptions.confirmed_by(name).is_some();
+        let raw = self.router.settings.raw_channel.as_deref();
+        raw.is_some_and(is_heard) && self.bridge.as_ref().is_some_and(|it| is_heard(it.marks()))
     }
 }

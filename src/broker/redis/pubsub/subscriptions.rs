@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::command::Command;
 use crate::{
-    broker::redis::{commands::connectivity::Part, recovery::sequence::SequenceTracker},
+    broker::redis::{commands::connectivity::Component, recovery::sequence::SequenceTracker},
     channel::ChannelName,
     clock,
     position::Position,
@@ -70,7 +70,7 @@ pub(crate) struct Moving {
 /// The confirmation since which a channel is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Confirmation {
-    pub(crate) part: Part,
+    pub(crate) component: Component,
     /// Its number among the subscriber's.
     pub(crate) confirmation: u64,
 }

@@ -25,12 +25,14 @@ use crate::{
     broker::{
         Principal, epoch,
         redis::{
-            commands::{call_error::CallError, connectivity::Link, router::Way},
+            commands::{
+                call_error::CallError,
+                router::{CommandRouter, Way},
+            },
             protocol::{
                 arguments::{self, millis},
                 replies,
             },
-            pubsub::subscriber::Subscriber,
         },
     },
     channel::ChannelName,
@@ -52,6 +54,7 @@ const MESSAGE_COST: usize = PUBLISH_BYTES_IN_FLIGHT_MAX / PUBLISHES_IN_FLIGHT_MA
 /// The first shard's part in bridging.
 #[derive(Debug)]
 pub(crate) struct Bridge {
+    router: Rc<CommandRouter>,
     lease: RefCell<Lease>,
     key: String,
     /// The Redis channel of the lease's marks.
@@ -68,11 +71,12 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    pub(crate) fn new(link: &Link, raw: &str) -> Self {
+    pub(crate) fn new(router: Rc<CommandRouter>, raw: &str) -> Self {
+        let names = &router.settings.names;
         Self {
             lease: RefCell::new(Lease::new(epoch::random())),
-            key: link.process().settings.names.bridge(&ChannelName::default_channel(), raw),
-            marks: link.process().settings.names.marks(&ChannelName::default_channel(), raw),
+            key: names.bridge(&ChannelName::default_channel(), raw),
+            marks: names.marks(&ChannelName::default_channel(), raw),
             nudge: Notify::new(),
             left: Notify::new(),
             leaving: Cell::new(false),
@@ -80,6 +84,7 @@ impl Bridge {
             queue: RefCell::default(),
             queued: Notify::new(),
             room: Arc::new(Semaphore::new(ROOM as usize)),
+            router,
         }
     }
 
@@ -93,17 +98,13 @@ impl Bridge {
         self.lease.borrow_mut().disconnected();
         self.nudge.notify_one();
     }
-}
-
-impl Subscriber {
     /// A raw message arrived. Waits while too much is on its way to Redis: what comes meanwhile
     /// waits in the connection.
     pub(crate) async fn raw(&self, data: Bytes) {
-        let Some(bridge) = &self.bridge else { return };
-        if data.len() > self.link.process().settings.max_broadcast_bytes {
-            if bridge.lease.borrow().is_bridging(clock::now()) {
-                self.link.shared.health_ref().raw_failures.add(PublishFailure::TooBig as usize, 1);
-                let (bytes, most) = (data.len(), self.link.process().settings.max_broadcast_bytes);
+        if data.len() > self.router.settings.max_broadcast_bytes {
+            if self.lease.borrow().is_bridging(clock::now()) {
+                self.router.health.raw_failures.add(PublishFailure::TooBig as usize, 1);
+                let (bytes, most) = (data.len(), self.router.settings.max_broadcast_bytes);
                 seldom!(
                     warn,
                     "a raw message is larger than --max-broadcast-size: dropped",
@@ -116,55 +117,53 @@ impl Subscriber {
         // A view would keep the whole buffer that it was read into.
         let is_small = data.len() <= HISTORY_COPY_BYTES_MAX;
         let data = if is_small { Bytes::copy_from_slice(&data) } else { data };
-        bridge.lease.borrow_mut().raw(data);
-        self.bridge_ready(bridge).await;
+        self.lease.borrow_mut().raw(data);
+        self.bridge_ready().await;
     }
 
     /// A mark of the lease arrived.
     pub(crate) async fn mark(&self, payload: &[u8]) {
-        let Some(bridge) = &self.bridge else { return };
-        let heard = bridge.lease.borrow_mut().heard(payload);
+        let heard = self.lease.borrow_mut().heard(payload);
         match heard {
             LeaseEvent::Noted => {}
-            LeaseEvent::Free => bridge.nudge.notify_one(),
+            LeaseEvent::Free => self.nudge.notify_one(),
             LeaseEvent::Interrupted => {
-                self.link.shared.health_ref().raw_handovers.add(1);
+                self.router.health.raw_handovers.add(1);
                 seldom!(warn, "the raw channel was without a bridge: messages may be lost");
             }
         }
-        self.bridge_ready(bridge).await;
-        if bridge.lease.borrow().has_left() {
-            bridge.left.notify_one();
+        self.bridge_ready().await;
+        if self.lease.borrow().has_left() {
+            self.left.notify_one();
         }
     }
 
     /// Queues what is to be bridged now.
-    async fn bridge_ready(&self, bridge: &Bridge) {
-        let Some(waiting) = bridge.lease.borrow_mut().ready(clock::now()) else { return };
-        let lost = &self.link.shared.health_ref().raw_failures;
+    async fn bridge_ready(&self) {
+        let Some(waiting) = self.lease.borrow_mut().ready(clock::now()) else { return };
+        let lost = &self.router.health.raw_failures;
         lost.add(PublishFailure::BrokerLost as usize, waiting.dropped);
         for data in waiting.messages {
             let share = u32::try_from(data.len() + MESSAGE_COST).unwrap_or(ROOM).min(ROOM);
-            let room = bridge.room.clone().acquire_many_owned(share).await;
+            let room = self.room.clone().acquire_many_owned(share).await;
             let room = room.expect("the semaphore is never closed");
-            bridge.queue.borrow_mut().push_back((data, room));
-            bridge.queued.notify_one();
+            self.queue.borrow_mut().push_back((data, room));
+            self.queued.notify_one();
         }
     }
 
     /// Publishes what is queued, in order; never returns.
-    pub(crate) async fn forward_raw(self: Rc<Self>) {
-        let Some(bridge) = &self.bridge else { return };
+    pub(crate) async fn forward_queued(self: Rc<Self>) {
         let mut in_flight = FuturesUnordered::new();
         loop {
             // The others' time for an answer does not run yet.
             while in_flight.len() < BRIDGE_IN_FLIGHT_MAX
-                && let Some((data, room)) = bridge.queue.borrow_mut().pop_front()
+                && let Some((data, room)) = self.queue.borrow_mut().pop_front()
             {
                 in_flight.push(self.forward(data, room));
             }
             tokio::select! {
-                () = bridge.queued.notified() => {}
+                () = self.queued.notified() => {}
                 Some(()) = in_flight.next() => {}
             }
         }
@@ -172,52 +171,53 @@ impl Subscriber {
 
     /// Publishes one message. Its place in the order is that of the calls.
     fn forward(&self, data: Bytes, room: OwnedSemaphorePermit) -> impl Future<Output = ()> + '_ {
-        let process = self.link.process();
-        let link = &self.link;
+        let settings = &self.router.settings;
+        let router = &self.router;
         let channel = ChannelName::default_channel();
-        let permit = link.enter(&channel);
+        let permit = router.enter(&channel);
         async move {
             let is_text = std::str::from_utf8(&data).is_ok();
             let kind = if is_text { Kind::Text } else { Kind::Binary };
             let args = arguments::stamp(
-                &process.settings.history,
+                &settings.history,
                 Principal::Api,
-                process.settings.names.channel(&channel),
+                settings.names.channel(&channel),
                 kind,
                 &data,
             );
             let began = Cell::new(None);
             // Not only while every shard is within reach: whoever is not reads the history.
             let publishing = async {
-                link.opened(&channel).await;
+                router.opened(&channel).await;
                 began.set(Some(clock::now()));
-                let keys = process.settings.names.keys(&channel);
-                let script = &process.settings.scripts.publish;
-                let answer = link.call(&channel, Way::InOrder(permit), script, keys, args).await?;
+                let keys = settings.names.keys(&channel);
+                let script = &settings.scripts.publish;
+                let answer =
+                    router.call(&channel, Way::InOrder(permit), script, keys, args).await?;
                 replies::position(answer).map_err(CallError::Unexpected)
             };
-            let health = self.link.shared.health_ref();
+            let health = &self.router.health;
             let answer = timeout(PUBLISH_CONFIRM_DEADLINE, publishing).await;
             let sent = began.get().unwrap_or_default();
             let failure = match answer {
                 Ok(Ok(_)) => {
-                    self.link.accepted(&channel, sent);
+                    self.router.accepted(&channel, sent);
                     health.raw_published.add(1);
                     drop(room);
                     return;
                 }
                 Ok(Err(CallError::Refused(error) | CallError::Elsewhere(error))) => {
-                    self.link.refused(&channel, &error, sent);
+                    self.router.refused(&channel, &error, sent);
                     PublishFailure::BrokerLost
                 }
                 Ok(Err(CallError::InDoubt(_))) => PublishFailure::Unconfirmed,
                 Ok(Err(CallError::Unexpected(error))) => {
                     let reason = BrokerRefusal::UnexpectedAnswer;
-                    self.link.not_taken(&channel, reason, error.details(), sent);
+                    self.router.not_taken(&channel, reason, error.details(), sent);
                     PublishFailure::Unconfirmed
                 }
                 Err(_) if began.get().is_some() => {
-                    self.link.not_answered(&channel, sent);
+                    self.router.not_answered(&channel, sent);
                     PublishFailure::Unconfirmed
                 }
                 Ok(Err(CallError::NotSent | CallError::NoScript)) | Err(_) => {
@@ -229,32 +229,32 @@ impl Subscriber {
         }
     }
 
-    /// Keeps or tries to get the lease; never returns.
-    pub(crate) async fn keep_lease(self: Rc<Self>) {
-        let Some(bridge) = &self.bridge else { return };
+    /// Keeps or tries to get the lease; never returns. `hears`: whether raw messages and marks
+    /// arrive.
+    pub(crate) async fn keep_lease(self: Rc<Self>, hears: impl Fn() -> bool) {
         loop {
-            let pause = self.ask_for_lease().await;
-            let _ = timeout(pause, bridge.nudge.notified()).await;
+            let pause = self.ask_for_lease(hears()).await;
+            let _ = timeout(pause, self.nudge.notified()).await;
         }
     }
 
-    /// Asks Redis once; how long to wait until the next time.
-    pub(crate) async fn ask_for_lease(&self) -> Duration {
-        let Some(bridge) = &self.bridge else { return BRIDGE_RENEW_INTERVAL };
+    /// Asks Redis once; how long to wait until the next time. `hears`: raw messages and marks
+    /// arrive.
+    pub(crate) async fn ask_for_lease(&self, hears: bool) -> Duration {
         let asked = clock::now();
-        let can_bridge = !bridge.leaving.get() && self.hears_raw(bridge);
-        let ask = bridge.lease.borrow_mut().ask(asked, can_bridge);
+        let can_bridge = !self.leaving.get() && hears;
+        let ask = self.lease.borrow_mut().ask(asked, can_bridge);
         let Some(ask) = ask else { return BRIDGE_RENEW_INTERVAL };
         let word = match ask {
             Ask::Take => "take",
             Ask::Extend => "extend",
             Ask::Release => "release",
         };
-        let attempt = bridge.lease.borrow().attempt();
-        let answer = timeout(PUBLISH_CONFIRM_DEADLINE, self.tell_lease(bridge, word)).await;
+        let attempt = self.lease.borrow().attempt();
+        let answer = timeout(PUBLISH_CONFIRM_DEADLINE, self.tell_lease(word)).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(CallError::Refused(error))) if !bridge.refusal_told.replace(true) => {
+            Ok(Err(CallError::Refused(error))) if !self.refusal_told.replace(true) => {
                 seldom!(warn, "Redis refuses the raw channel's lease", %error);
                 return BRIDGE_RENEW_INTERVAL;
             }
@@ -264,47 +264,39 @@ impl Subscriber {
             }
             Err(_) => return BRIDGE_RENEW_INTERVAL,
         };
-        bridge.refusal_told.set(false);
+        self.refusal_told.set(false);
         match (ask, answer) {
-            (Ask::Release, _) => bridge.lease.borrow_mut().released(attempt),
+            (Ask::Release, _) => self.lease.borrow_mut().released(attempt),
             (_, Some(free_in)) => {
-                bridge.lease.borrow_mut().denied(attempt);
+                self.lease.borrow_mut().denied(attempt);
                 return free_in.min(BRIDGE_RENEW_INTERVAL);
             }
             (_, None) => {
-                bridge.lease.borrow_mut().granted(attempt, asked);
+                self.lease.borrow_mut().granted(attempt, asked);
                 if ask == Ask::Take {
                     seldom!(info, "this process bridges the raw channel");
                 }
                 // What has come since the mark is ours.
-                self.bridge_ready(bridge).await;
+                self.bridge_ready().await;
             }
         }
         BRIDGE_RENEW_INTERVAL
     }
 
     /// Runs the lease's script: None if the lease is ours then, else when it may be free.
-    async fn tell_lease(&self, bridge: &Bridge, word: &str) -> Result<Option<Duration>, CallError> {
+    async fn tell_lease(&self, word: &str) -> Result<Option<Duration>, CallError> {
         let args: Vec<Value> = {
-            let lease = bridge.lease.borrow();
+            let lease = self.lease.borrow();
             let (me, attempt) = (lease.me().into(), lease.attempt().to_string().into());
-            vec![word.into(), me, attempt, millis(BRIDGE_LEASE), bridge.marks.clone().into()]
+            vec![word.into(), me, attempt, millis(BRIDGE_LEASE), self.marks.clone().into()]
         };
-        let script = &self.link.process().settings.scripts.lease;
+        let script = &self.router.settings.scripts.lease;
         let channel = ChannelName::default_channel();
-        let keys = vec![bridge.key.clone()];
-        let answer = self.link.call(&channel, Way::Among, script, keys, args).await?;
+        let keys = vec![self.key.clone()];
+        let answer = self.router.call(&channel, Way::Among, script, keys, args).await?;
         let free_in = replies::lease(answer).map_err(CallError::InDoubt)?;
         // One more, or it is not over yet.
         Ok(free_in.map(|ms| Duration::from_millis(ms + 1)))
-    }
-
-    /// Whether raw messages and marks arrive.
-    fn hears_raw(&self, bridge: &Bridge) -> bool {
-        let subscriptions = self.subscriptions.borrow();
-        let raw = self.link.process().settings.raw_channel.as_ref();
-        raw.is_some_and(|raw| subscriptions.confirmed_by(raw).is_some())
-            && subscriptions.confirmed_by(&bridge.marks).is_some()
     }
 
     /// Lets another process bridge, from an agreed message on: everything before is bridged by
@@ -312,20 +304,19 @@ impl Subscriber {
     ///
     /// # Cancel safety
     /// May be dropped: then the lease runs out.
-    pub(crate) async fn leave_bridge(&self) {
-        let Some(bridge) = &self.bridge else { return };
-        bridge.leaving.set(true);
-        if !bridge.lease.borrow().is_held(clock::now()) {
+    pub(crate) async fn leave(&self) {
+        self.leaving.set(true);
+        if !self.lease.borrow().is_held(clock::now()) {
             return;
         }
-        if let Ok(None) = self.tell_lease(bridge, "leave").await {
-            while !bridge.lease.borrow().has_left() {
-                bridge.left.notified().await;
+        if let Ok(None) = self.tell_lease("leave").await {
+            while !self.lease.borrow().has_left() {
+                self.left.notified().await;
             }
             // All of it: nothing is on its way.
-            let idle = bridge.room.acquire_many(ROOM).await;
+            let idle = self.room.acquire_many(ROOM).await;
             idle.expect("the semaphore is never closed").forget();
         }
-        let _ = self.tell_lease(bridge, "release").await;
+        let _ = self.tell_lease("release").await;
     }
 }

@@ -15,8 +15,10 @@ use crate::{
     broker::{
         Position, epoch,
         redis::{
-            commands::{call_error::CallError, connectivity::Link, router::Way},
-            process::Process,
+            commands::{
+                call_error::CallError,
+                router::{CommandRouter, Way},
+            },
             protocol::{
                 arguments::millis,
                 replies::{self, Eras, StreamPosition},
@@ -48,36 +50,39 @@ impl Era {
             own: Position::empty(&epoch::random()).epoch,
         }
     }
-}
 
-impl Process {
     /// Where a channel stands now of which Redis holds nothing.
-    pub(crate) async fn empty(&self, link: &Link) -> StreamPosition {
-        let eras = self.eras(link, |asked| clock::now() - asked < REDIS_ERA_REREAD).await;
-        let epoch = eras.map_or_else(|| self.era.own.clone(), |eras| eras.current);
+    pub(crate) async fn empty(&self, router: &CommandRouter) -> StreamPosition {
+        let eras = self.eras(router, |asked| clock::now() - asked < REDIS_ERA_REREAD).await;
+        let epoch = eras.map_or_else(|| self.own.clone(), |eras| eras.current);
         StreamPosition { position: Position { epoch, offset: 0 }, nonce: 0, ended: Vec::new() }
     }
 
     /// Whether what was published to a channel since it stood at the empty position of `epoch` is
     /// in the history that it had `at` some moment, if that is its first one.
-    pub(crate) async fn still_counts(&self, link: &Link, epoch: &Arc<str>, at: Millis) -> bool {
-        let Some(eras) = self.eras(link, |asked| asked > at).await else { return false };
+    pub(crate) async fn still_counts(
+        &self,
+        router: &CommandRouter,
+        epoch: &Arc<str>,
+        at: Millis,
+    ) -> bool {
+        let Some(eras) = self.eras(router, |asked| asked > at).await else { return false };
         let is_it = |era: &Arc<str>| is_same_epoch(era, epoch);
         is_it(&eras.current) || eras.before.as_ref().is_some_and(is_it)
     }
 
     /// The eras that count: those known if the question for them was put when `serves` says, else
     /// Redis is asked. None: it does not tell.
-    async fn eras(&self, link: &Link, serves: impl Fn(Millis) -> bool) -> Option<Eras> {
+    async fn eras(&self, router: &CommandRouter, serves: impl Fn(Millis) -> bool) -> Option<Eras> {
         // A shard at a standstill may hold it: then somebody else's answer is not remembered.
-        let mut read = timeout(SHARED_ANSWER_WAIT, self.era.read.lock()).await.ok();
+        let mut read = timeout(SHARED_ANSWER_WAIT, self.read.lock()).await.ok();
         if let Some(Some((eras, asked))) = read.as_deref()
             && serves(*asked)
         {
             return Some(eras.clone());
         }
         let now = clock::now();
-        match self.read_era(link).await {
+        match self.read_from(router).await {
             Ok(eras) => {
                 if let Some(read) = read.as_deref_mut() {
                     *read = Some((eras.clone(), now));
@@ -91,37 +96,14 @@ impl Process {
         }
     }
 
-    async fn read_era(&self, link: &Link) -> Result<Eras, CallError> {
-        let home = &self.era.home;
+    async fn read_from(&self, router: &CommandRouter) -> Result<Eras, CallError> {
+        let home = &self.home;
         let candidate = Position::empty(&epoch::random()).epoch;
         let args: Vec<Value> =
             vec![(&*candidate).into(), millis(REDIS_ERA_TTL), millis(REDIS_ERA_TTL / 2)];
-        let keys = vec![self.settings.names.era(home)];
-        let answer = link.call(home, Way::Beside, &self.settings.scripts.era, keys, args).await?;
+        let keys = vec![router.settings.names.era(home)];
+        let answer =
+            router.call(home, Way::Beside, &router.settings.scripts.era, keys, args).await?;
         replies::eras(answer).map_err(CallError::InDoubt)
-    }
-
-    /// Whether all that was published to `channel` since it stood at the empty position `since` is
-    /// in the history that it has at `to`.
-    pub(crate) async fn begins_after(
-        &self,
-        link: &Link,
-        channel: &ChannelName,
-        since: &Position,
-        to: &Position,
-    ) -> Result<bool, CallError> {
-        let is_first = if to.is_empty() {
-            true
-        } else if let Some(root) = self.nonce_at(channel, &to.epoch, 0) {
-            root == 0
-        } else if to.offset == 0 {
-            let StreamPosition { position, nonce, .. } =
-                self.stream_position(link, channel).await?;
-            position == *to && nonce == 0
-        } else {
-            // Its beginning is not kept: some of it is missing in any case.
-            false
-        };
-        Ok(is_first && self.still_counts(link, &since.epoch, clock::now()).await)
     }
 }

@@ -4,6 +4,8 @@
 
 pub(super) mod allowance;
 pub(super) mod era;
+pub(super) mod memory;
 pub(super) mod position_query;
+pub(super) mod recoverer;
 pub(super) mod sequence;
 pub(super) mod stream_reader;

@@ -9,7 +9,7 @@ use super::{
     model::{Held, Redis},
 };
 use crate::broker::redis::{
-    commands::{call_error::CallError, connectivity::StandIn},
+    commands::{call_error::CallError, router::StandIn},
     protocol::scripts::Script,
 };
 

@@ -9,15 +9,18 @@ use std::{
 use fred::types::Value;
 use tokio::time::timeout;
 
-use super::{ALL, SHARDS, away::View, listener::Recorded, model::Redis, settings::settings};
+use super::{
+    ALL, SHARDS,
+    away::View,
+    listener::Recorded,
+    model::Redis,
+    settings::{process, recoverer, subscriber},
+};
 use crate::{
     broker::{
-        Place, Shared, Sink,
+        Sink,
         redis::{
-            commands::{
-                call_error::CallError,
-                connectivity::{Link, StandIn},
-            },
+            commands::{call_error::CallError, router::StandIn},
             protocol::{replies::StreamPosition, scripts::Script},
             pubsub::subscriber::Subscriber,
         },
@@ -53,14 +56,12 @@ async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_ami
     let view = View { redis: redis.clone(), process: 0 };
     let late = Rc::new(Late { view, learns: RefCell::default() });
     let recorded = Arc::new(Recorded::default());
-    let shared = Shared::new(settings(ALL), vec![recorded.clone() as Arc<dyn Sink>]).unwrap();
-    let mut link = Link::new(shared.clone(), Place::Shard(0));
-    link.stand_in = Some(late.clone());
-    let subscriber = Rc::new(Subscriber::new(Rc::new(link), 0));
-    let (process, channel) = (shared.redis(), ChannelName::new("a").unwrap());
+    let process = process(ALL, vec![recorded.clone() as Arc<dyn Sink>]);
+    let subscriber = Rc::new(subscriber(&process, 0, late.clone()));
+    let channel = ChannelName::new("a").unwrap();
 
     (0..5).for_each(|_| redis.publish());
-    let stream_position = process.stream_position(&subscriber.link, &channel).await.unwrap();
+    let stream_position = subscriber.delivery.recoverer.stream_position(&channel).await.unwrap();
     assert_eq!(stream_position.position.offset, 5);
     // Before the subscription is confirmed; the answer is on its way.
     (0..2).for_each(|_| redis.publish());
@@ -76,8 +77,8 @@ async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_ami
     late.learns.replace(Some((Rc::downgrade(&subscriber), stream_position)));
     let payload = redis.take(0).unwrap();
     let name = process.settings.names.channel(&channel);
-    subscriber.publication(channel, &name, &payload).await.unwrap();
-    subscriber.check().await.unwrap();
+    subscriber.delivery.publication(channel, &name, &payload).await.unwrap();
+    subscriber.delivery.check().await.unwrap();
     let offsets: Vec<u64> = recorded.offsets();
     assert_eq!(offsets, [6, 7, 8]);
 }
@@ -85,12 +86,10 @@ async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_ami
 #[tokio::test(start_paused = true)]
 async fn an_era_that_a_shard_at_a_standstill_is_reading_is_read_by_others_too() {
     let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));
-    let shared = Shared::new(settings(ALL), Vec::new()).unwrap();
-    let mut link = Link::new(shared.clone(), Place::Shard(0));
-    link.stand_in = Some(Rc::new(View { redis, process: 0 }));
-    let process = shared.redis();
+    let process = process(ALL, Vec::new());
+    let recoverer = recoverer(&process, 0, Rc::new(View { redis, process: 0 }));
     let stands_still = process.era.read.lock().await;
-    let empty = timeout(SUBSCRIBE_DEADLINE, process.empty(&link)).await.unwrap().position;
+    let empty = timeout(SUBSCRIBE_DEADLINE, recoverer.empty()).await.unwrap().position;
     drop(stands_still);
-    assert_eq!(process.empty(&link).await.position, empty, "what Redis says");
+    assert_eq!(recoverer.empty().await.position, empty, "what Redis says");
 }

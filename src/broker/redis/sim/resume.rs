@@ -1,7 +1,10 @@
 //! A client that comes back, and what it must be given.
 
 use super::{SHARDS_EACH, World};
-use crate::broker::{Recovery, Since};
+use crate::{
+    broker::{Recovery, Since},
+    limits::REPLAY_PIECE_BYTES,
+};
 
 impl World {
     /// Somebody comes back with a position that somebody of this process once had.
@@ -23,11 +26,9 @@ impl World {
         }
         self.resumed += 1;
         let before = self.redis.failures.get();
-        let link = self.shards[shard].subscriber.link.clone();
         let since = Since::After(after.clone());
-        let process = self.shards[shard].shared.clone();
-        let process = process.redis();
-        let recovery = process.recover(&link, &self.channel, &since, &to).await;
+        let recoverer = self.shards[shard].subscriber.delivery.recoverer.clone();
+        let recovery = recoverer.recover(&self.channel, &since, &to).await;
         let has_failed = self.redis.failures.get() > before;
         let Recovery { from, missed } = recovery;
         match &missed {
@@ -54,7 +55,10 @@ impl World {
         }
         let mut place = from;
         while place.offset < to.offset {
-            let piece = process.piece(&self.channel, &place, to.offset).unwrap_or_default();
+            let piece = recoverer
+                .memory
+                .piece(&self.channel, &place, to.offset, REPLAY_PIECE_BYTES)
+                .unwrap_or_default();
             if piece.is_empty() {
                 // Clients are told that as a gap.
                 break;

@@ -1,10 +1,21 @@
-//! What the simulated processes are told by their operator.
+//! The simulated processes, and what they are told by their operator.
 
-use std::time::Duration;
+use std::{rc::Rc, sync::Arc, time::Duration};
 
-use crate::broker::{HistorySettings, OnLoss, RedisSettings, Settings, Subscribers};
+use crate::broker::{
+    HistorySettings, OnLoss, RedisSettings, Sink, Subscribers,
+    redis::{
+        commands::{
+            connectivity::Connectivity,
+            router::{CommandRouter, StandIn},
+        },
+        process::Process,
+        pubsub::subscriber::Subscriber,
+        recovery::recoverer::Recoverer,
+    },
+};
 
-pub(super) fn settings(messages_max: usize) -> Settings {
+pub(super) fn process(messages_max: usize, sinks: Vec<Arc<dyn Sink>>) -> Process {
     let redis = RedisSettings {
         url: "redis://127.0.0.1:1".to_owned(),
         subscribers: Subscribers::PerShard,
@@ -20,5 +31,24 @@ pub(super) fn settings(messages_max: usize) -> Settings {
         total_bytes_max: 1 << 20,
         ttl: Duration::from_secs(300),
     };
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history }
+    Process::new(redis, OnLoss::Local, history, sinks).expect("the settings are good")
+}
+
+/// The handle of a `shard` of `process` for whose scripts `stand_in` answers.
+pub(super) fn recoverer(
+    process: &Process,
+    shard: usize,
+    stand_in: Rc<dyn StandIn>,
+) -> Rc<Recoverer> {
+    let connectivity = Connectivity::new(&process.settings, process.health.clone(), Some(shard));
+    let mut router = CommandRouter::new(process.destination.clone(), Rc::new(connectivity), true);
+    router.stand_in = Some(stand_in);
+    let (memory, queries) = (process.memory.clone(), process.queries.clone());
+    Rc::new(Recoverer::new(Rc::new(router), memory, queries, process.era.clone()))
+}
+
+/// The subscriber of a shard.
+pub(super) fn subscriber(process: &Process, shard: usize, stand_in: Rc<dyn StandIn>) -> Subscriber {
+    let sink = process.sink_of_subscriber(shard);
+    Subscriber::new(recoverer(process, shard, stand_in), shard, sink, None)
 }

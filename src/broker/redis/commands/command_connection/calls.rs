@@ -68,9 +68,8 @@ impl CommandConnection {
             return CallError::Elsewhere(error);
         }
         if is_refusal(&error) {
-            let process = self.shared.redis();
-            if is_demoted(&error) && process.hints.is_none() {
-                process.whereabouts.doubt(era);
+            if is_demoted(&error) && !self.destination.settings.is_cluster() {
+                self.destination.whereabouts.doubt(era);
             }
             return CallError::Refused(error);
         }

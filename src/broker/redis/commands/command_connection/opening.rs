@@ -13,8 +13,7 @@ use tokio::time::timeout;
 pub(crate) use crate::broker::redis::net::pipeline::{Client, ConnectionTask};
 use crate::{
     broker::redis::{
-        Process,
-        discovery::{homes::NodeId, sentinel::is_master},
+        discovery::{destination::Destination, homes::NodeId, sentinel::is_master},
         net::connection::{Connection, ConnectionError, refusal},
         protocol::{
             refusal as refusals,
@@ -29,39 +28,39 @@ use crate::{
 /// Connects to `server`, and makes the scripts known, so that the first publish is as fast as any.
 /// In a cluster it tells which node that is.
 pub(crate) async fn open(
-    process: &Process,
+    destination: &Destination,
     server: &Server,
 ) -> Result<(Client, ConnectionTask, Option<NodeId>), ConnectionError> {
     let ready = async {
-        let (connection, node) = connect(process, server).await?;
-        let (client, task) = Client::start(connection, process.settings.bounds());
-        load(&client, &process.settings.scripts).await?;
+        let (connection, node) = connect(destination, server).await?;
+        let (client, task) = Client::start(connection, destination.settings.bounds());
+        load(&client, &destination.settings.scripts).await?;
         Ok((client, task, node))
     };
     let ready = async {
-        if process.primary.master().is_none() {
+        if destination.primary.master().is_none() {
             return ready.await;
         }
         tokio::select! {
             ready = ready => ready,
-            () = process.primary.left(server) => Err(ConnectionError::Left),
+            () = destination.primary.left(server) => Err(ConnectionError::Left),
         }
     };
     timeout(REDIS_READY_DEADLINE, ready).await.unwrap_or(Err(ConnectionError::Silent))
 }
 
 async fn connect(
-    process: &Process,
+    destination: &Destination,
     server: &Server,
 ) -> Result<(Connection, Option<NodeId>), ConnectionError> {
-    let (mut connection, node) = process.connect(server).await?;
-    if let Some(database) = process.settings.config.database.filter(|database| *database > 0) {
+    let (mut connection, node) = destination.connect(server).await?;
+    if let Some(database) = destination.settings.config.database.filter(|database| *database > 0) {
         let answer = connection.ask(&["SELECT", &database.to_string()]).await?;
         if let Some(error) = refusal(&answer) {
             return Err(ConnectionError::Refused(error));
         }
     }
-    if process.primary.master().is_some() && !is_master(&connection.ask(&["ROLE"]).await?) {
+    if destination.primary.master().is_some() && !is_master(&connection.ask(&["ROLE"]).await?) {
         return Err(ConnectionError::NoMaster);
     }
     Ok((connection, node))

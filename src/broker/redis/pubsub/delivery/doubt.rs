@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::{sleep, timeout};
 
+use super::Delivery;
 use crate::{
     broker::{
         Missed,
@@ -16,10 +17,9 @@ use crate::{
             commands::call_error::CallError,
             net::connection::ConnectionError,
             protocol::replies::{Ended, StreamPosition},
-            pubsub::subscriber::Subscriber,
             recovery::{
+                memory::Span,
                 sequence::{Arrival, Lag, SequenceTracker, Stamp},
-                stream_reader::Span,
             },
         },
     },
@@ -47,7 +47,7 @@ enum Doubt {
     Settled,
 }
 
-impl Subscriber {
+impl Delivery {
     /// Something was acknowledged and is lost, and is none of the present history's.
     pub(crate) fn unnamed(&self, channel: &ChannelName, name: &str) {
         let last = self.with_tracker(name, |tracker| tracker.last().map(|(last, _)| last.clone()));
@@ -67,10 +67,10 @@ impl Subscriber {
         epoch: &Arc<str>,
         ended: &[Vec<Ended>],
     ) -> bool {
-        let process = self.link.process();
-        let heard = process.ends(channel, epoch);
+        let memory = self.memory();
+        let heard = memory.ends(channel, epoch);
         let was_here = |Ended { position, nonce }: &Ended| {
-            process.nonce_at(channel, &position.epoch, position.offset) == Some(*nonce)
+            memory.nonce_at(channel, &position.epoch, position.offset) == Some(*nonce)
         };
         let lacks = |tracker: &mut SequenceTracker| {
             // What others here hear late of an epoch that is over shows in none of its ends.
@@ -87,7 +87,7 @@ impl Subscriber {
         name: &str,
         stamp: &Stamp<'_>,
     ) -> Result<Option<Judged>, ConnectionError> {
-        let known = |offset| self.link.process().nonce_at(channel, stamp.epoch, offset);
+        let known = |offset| self.memory().nonce_at(channel, stamp.epoch, offset);
         let judge = || {
             self.with_tracker(name, |tracker| {
                 (tracker.judge(stamp, clock::now(), known), tracker.last().map(|(_, nonce)| nonce))
@@ -141,7 +141,7 @@ impl Subscriber {
             }
             _ => {}
         }
-        self.link.shared.health_ref().foreign.add(1);
+        self.health().foreign.add(1);
         let Stamp { epoch, offset, .. } = *stamp;
         let redis = held.to_string();
         seldom!(
@@ -164,8 +164,8 @@ impl Subscriber {
     ) -> Result<Option<StreamPosition>, ConnectionError> {
         let asking = async {
             loop {
-                self.link.opened(channel).await;
-                match self.link.process().stream_position(&self.link, channel).await {
+                self.recoverer.router.opened(channel).await;
+                match self.recoverer.stream_position(channel).await {
                     Ok(stream_position) => return Ok(stream_position),
                     Err(CallError::Refused(error)) => return Err(error),
                     Err(_) => sleep(REDIS_RECONNECT_DELAY).await,
@@ -208,7 +208,7 @@ impl Subscriber {
         if self.cover(channel, span).await == Continuity::Diverged {
             return true;
         }
-        let known = self.link.process().nonce_at(channel, &position.epoch, stamp.offset);
+        let known = self.memory().nonce_at(channel, &position.epoch, stamp.offset);
         known.is_none_or(|known| known == stamp.nonce)
     }
 }

@@ -3,3 +3,73 @@
 
 mod doubt;
 mod repair;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use super::subscriptions::Subscriptions;
+use crate::{
+    broker::{
+        Health, Missed, Sink,
+        redis::recovery::{memory::Memory, recoverer::Recoverer, sequence::SequenceTracker},
+    },
+    channel::ChannelName,
+    telemetry::seldom,
+};
+
+/// The way from one connection's subscriptions into a sink.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) recoverer: Rc<Recoverer>,
+    pub(crate) sink: Arc<dyn Sink>,
+    subscriptions: Rc<RefCell<Subscriptions>>,
+}
+
+impl Delivery {
+    pub(crate) fn new(
+        recoverer: Rc<Recoverer>,
+        sink: Arc<dyn Sink>,
+        subscriptions: Rc<RefCell<Subscriptions>>,
+    ) -> Self {
+        Self { recoverer, sink, subscriptions }
+    }
+
+    fn memory(&self) -> &Memory {
+        &self.recoverer.memory
+    }
+
+    fn health(&self) -> &Health {
+        &self.recoverer.router.health
+    }
+
+    async fn make_room(&self, bytes: usize) {
+        if !self.sink.has_room(bytes) {
+            self.sink.room().await;
+        }
+    }
+
+    fn gap(&self, channel: &ChannelName, missed: Missed) {
+        self.health().count_gap();
+        let Missed { epoch, from, to, .. } = &missed;
+        let epoch = epoch.as_deref().unwrap_or("unknown");
+        let to = to.map_or("unknown".to_owned(), |to| to.to_string());
+        seldom!(
+            warn,
+            "messages were lost between Redis and this process",
+            %channel,
+            epoch,
+            from,
+            to
+        );
+        self.sink.gap(channel, missed);
+    }
+
+    /// The tracker of what is still wanted.
+    fn with_tracker<R>(
+        &self,
+        name: &str,
+        act: impl FnOnce(&mut SequenceTracker) -> R,
+    ) -> Option<R> {
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        subscriptions.get_mut(name).map(|known| act(&mut known.tracker))
+    }
+}

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use super::doubt::Judged;
+use super::{Delivery, doubt::Judged};
 use crate::{
     broker::{
         Missed, Publication,
@@ -23,16 +23,15 @@ use crate::{
                 envelope,
                 replies::{Ended, StreamPosition},
             },
-            pubsub::subscriber::Subscriber,
             recovery::{
-                sequence::{Arrival, Lag, SequenceTracker, Stamp},
-                stream_reader::Span,
+                memory::Span,
+                sequence::{Arrival, Lag, Stamp},
             },
         },
     },
     channel::ChannelName,
     clock::{self, Millis},
-    limits::{POSITIONS_IN_FLIGHT_MAX, REDIS_RECONNECT_DELAY, REPAIR_DEADLINE},
+    limits::{POSITIONS_IN_FLIGHT_MAX, REDIS_RECONNECT_DELAY, REPAIR_DEADLINE, REPLAY_PIECE_BYTES},
     position::Position,
     telemetry::seldom,
 };
@@ -73,7 +72,7 @@ impl Before {
     }
 }
 
-impl Subscriber {
+impl Delivery {
     /// What arrived on a channel of ours.
     pub(crate) async fn publication(
         &self,
@@ -81,7 +80,7 @@ impl Subscriber {
         name: &str,
         payload: &Bytes,
     ) -> Result<(), ConnectionError> {
-        let health = self.link.shared.health_ref();
+        let health = self.health();
         let Some(message) = envelope::decode(payload) else {
             health.foreign.add(1);
             tracing::debug!(%channel, "dropped what is no publication of ours");
@@ -123,7 +122,7 @@ impl Subscriber {
         let position = Position { epoch: epoch.into(), offset };
         let kept = Kept { kind, data: data.clone(), nonce };
         let is_one_history = repaired.is_ok()
-            && self.link.process().feed(&channel, Stamped { position, previous, kept })
+            && self.memory().feed(&channel, Stamped { position, previous, kept })
                 == Continuity::Known;
         if !is_one_history {
             // It is not delivered: unless it was here, it is lost.
@@ -145,8 +144,8 @@ impl Subscriber {
             let Some((_, first)) = batch.first() else { return Ok(()) };
             let asking = async {
                 // A subscriber's channels are all on one server.
-                self.link.opened(first).await;
-                let ask = |(_, channel)| self.link.process().stream_position(&self.link, channel);
+                self.recoverer.router.opened(first).await;
+                let ask = |(_, channel)| self.recoverer.stream_position(channel);
                 join_all(batch.iter().map(|(name, channel)| ask((name, channel)))).await
             };
             let answers = timeout(REPAIR_DEADLINE, asking).await;
@@ -176,14 +175,14 @@ impl Subscriber {
         at: Millis,
     ) -> Result<(), ConnectionError> {
         let StreamPosition { mut position, nonce, ended } = stream_position;
-        let process = self.link.process();
+        let memory = self.memory();
         let compared = self.with_tracker(name, |tracker| {
             (tracker.compare(&position, nonce), tracker.last().map(|(_, nonce)| nonce))
         });
         let Some((lag, Some(newest))) = compared else { return Ok(()) };
         let (from, before) = match lag {
             // What others here have heard since, and is over in Redis, has not come this way.
-            Lag::None if process.has_replaced(channel, &position.epoch) => {
+            Lag::None if memory.has_replaced(channel, &position.epoch) => {
                 return self.diverged(channel, name, &position.epoch, true).await;
             }
             Lag::None => return Ok(()),
@@ -192,7 +191,7 @@ impl Subscriber {
             Lag::Turned => (1, Before::Epoch),
             // Others here have heard another history meanwhile, which is not to be missed by
             // those who stayed.
-            Lag::Returned { .. } if process.has_left(channel, &position.epoch) => {
+            Lag::Returned { .. } if memory.has_left(channel, &position.epoch) => {
                 return self.diverged(channel, name, &position.epoch, true).await;
             }
             Lag::Returned { from, after } => (from, Before::Returned(after)),
@@ -202,7 +201,7 @@ impl Subscriber {
         };
         if position.is_empty() && before == Before::Epoch {
             // The era may have changed since.
-            position = process.empty(&self.link).await.position;
+            position = self.recoverer.empty().await.position;
         }
         let Position { epoch, offset } = position;
         // In one history nothing else counts.
@@ -219,7 +218,7 @@ impl Subscriber {
     /// Delivers what is missing, and tells what of it cannot be had. Where two histories meet, it
     /// does neither.
     async fn repair(&self, channel: &ChannelName, name: &str, hole: Hole) -> Result<(), Diverged> {
-        let process = self.link.process();
+        let memory = self.memory();
         let Hole { epoch, from, to, before, last, next, sure } = hole;
         if self.cover(channel, Span { epoch: &epoch, after: from - 1, to }).await
             == Continuity::Diverged
@@ -227,7 +226,7 @@ impl Subscriber {
             return Err(Diverged);
         }
         let is_other = |offset, nonce| {
-            process.nonce_at(channel, &epoch, offset).is_some_and(|known| known != nonce)
+            memory.nonce_at(channel, &epoch, offset).is_some_and(|known| known != nonce)
         };
         let is_other_before = match before {
             Before::Message(nonce) | Before::Returned(nonce) => is_other(from - 1, nonce),
@@ -237,9 +236,9 @@ impl Subscriber {
         if is_other_before || is_other(to, last) || is_other_next {
             return Err(Diverged);
         }
-        let (floor, end) = process.kept(channel, &epoch).unwrap_or((to, to));
+        let (floor, end) = memory.kept(channel, &epoch).unwrap_or((to, to));
         let mut reached = floor.clamp(from - 1, to);
-        let root = if to == 0 { Some(last) } else { process.nonce_at(channel, &epoch, 0) };
+        let root = if to == 0 { Some(last) } else { memory.nonce_at(channel, &epoch, 0) };
         let follows = match before {
             Before::Message(_) => true,
             Before::Nothing => root == Some(0),
@@ -253,7 +252,7 @@ impl Subscriber {
         }
         while reached < end.min(to) {
             let place = Position { epoch: epoch.clone(), offset: reached };
-            let piece = process.piece(channel, &place, to).unwrap_or_default();
+            let piece = memory.piece(channel, &place, to, REPLAY_PIECE_BYTES).unwrap_or_default();
             if piece.is_empty() {
                 break;
             }
@@ -274,7 +273,7 @@ impl Subscriber {
         }
         self.with_tracker(name, |tracker| tracker.advance(&epoch, to, last, clock::now()));
         if is_whole {
-            self.link.shared.health_ref().repaired.add(1);
+            self.health().repaired.add(1);
             seldom!(info, "messages that did not arrive were fetched", %channel, from, to);
         }
         Ok(())
@@ -287,7 +286,7 @@ impl Subscriber {
             tracker.last().map(|(position, _)| position.epoch.clone())
         });
         let Some(Some(epoch)) = empty else { return Before::Epoch };
-        let asking = self.link.process().still_counts(&self.link, &epoch, at);
+        let asking = self.recoverer.still_counts(&epoch, at);
         match timeout(REPAIR_DEADLINE, asking).await {
             Ok(true) => Before::Nothing,
             Ok(false) | Err(_) => Before::Epoch,
@@ -300,7 +299,7 @@ impl Subscriber {
         let mut reason = None;
         let covering = async {
             loop {
-                match self.link.process().cover(&self.link, channel, span, true).await {
+                match self.recoverer.reader.cover(channel, span, true).await {
                     Ok(continuity) => return continuity,
                     Err(error) => {
                         tracing::debug!(%channel, ?error, "the history was not read");
@@ -327,13 +326,13 @@ impl Subscriber {
         epoch: &str,
         sure: bool,
     ) -> Result<(), ConnectionError> {
-        let process = self.link.process();
+        let memory = self.memory();
         let heard = self.with_tracker(name, |tracker| {
             tracker.last().map(|(last, nonce)| Ended { position: last.clone(), nonce })
         });
         let asking = async {
-            self.link.opened(channel).await;
-            process.rotate(&self.link, channel, epoch, heard.flatten()).await
+            self.recoverer.router.opened(channel).await;
+            self.recoverer.rotate(channel, epoch, heard.flatten()).await
         };
         // Tried again on the next connection, by the comparison that follows.
         let answer = timeout(REPAIR_DEADLINE, asking).await;
@@ -344,10 +343,10 @@ impl Subscriber {
             tracker.last().is_some_and(|(last, _)| last.is_comparable(&position))
         });
         let lacks = self.lacks(channel, name, &position.epoch, &ended);
-        process.forget(channel, epoch);
+        memory.forget(channel, epoch);
         if is_here == Some(true) {
             // A late message of an epoch that is over in Redis too.
-            self.link.shared.health_ref().duplicates.add(1);
+            self.health().duplicates.add(1);
             if sure {
                 self.unnamed(channel, name);
             }
@@ -364,31 +363,5 @@ impl Subscriber {
             self.with_tracker(name, |tracker| tracker.advance(&epoch, offset, nonce, clock::now()));
         }
         Ok(())
-    }
-
-    pub(crate) fn gap(&self, channel: &ChannelName, missed: Missed) {
-        self.link.shared.health_ref().count_gap();
-        let Missed { epoch, from, to, .. } = &missed;
-        let epoch = epoch.as_deref().unwrap_or("unknown");
-        let to = to.map_or("unknown".to_owned(), |to| to.to_string());
-        seldom!(
-            warn,
-            "messages were lost between Redis and this process",
-            %channel,
-            epoch,
-            from,
-            to
-        );
-        self.sink.gap(channel, missed);
-    }
-
-    /// The track of what is still wanted.
-    pub(crate) fn with_tracker<R>(
-        &self,
-        name: &str,
-        act: impl FnOnce(&mut SequenceTracker) -> R,
-    ) -> Option<R> {
-        let mut subscriptions = self.subscriptions.borrow_mut();
-        subscriptions.get_mut(name).map(|known| act(&mut known.tracker))
     }
 }

@@ -41,18 +41,20 @@ impl ClusterNode {
 impl Subscriber {
     /// The connection has ended. Another one may be to a newer Redis, or elsewhere.
     pub(crate) fn lost(&self) {
-        if let (Some(node), Some(routes)) = (&self.node, &self.link.routes) {
+        if let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) {
             node.is_plain.set(false);
-            routes.hints.stir();
+            hints.stir();
         }
     }
 
     /// Sees to a refused command that only has to go elsewhere, or to be another one. Who waits
     /// for it goes on waiting.
     pub(crate) fn redirect(&self, command: &Command, error: &str) -> bool {
-        let (Some(node), Some(routes)) = (&self.node, &self.link.routes) else { return false };
+        let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) else {
+            return false;
+        };
         // Whatever it is: the map may be wrong.
-        let is_moved = routes.hints.hear(error, &node.server);
+        let is_moved = hints.hear(error, &node.server);
         let is_unknown = is_unknown(error, command.words(true)[0]);
         if !is_moved && !is_unknown {
             return false;
@@ -75,8 +77,8 @@ impl Subscriber {
     pub(crate) fn ended(&self, name: &[u8]) {
         let Ok(name) = std::str::from_utf8(name) else { return };
         self.subscriptions.borrow_mut().ended(name);
-        if let (Some(node), Some(routes)) = (&self.node, &self.link.routes) {
-            routes.hints.witnessed(node.server());
+        if let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) {
+            hints.witnessed(node.server());
         }
     }
 

@@ -16,7 +16,7 @@ use redis_protocol::resp3::{decode::complete::decode_bytes_mut, types::BytesFram
 
 use super::*;
 use crate::{
-    broker::redis::net::{frames::Bounds, target},
+    broker::redis::net::{frames::Bounds, options},
     limits::REDIS_UNSENT_BYTES_MAX,
 };
 
@@ -88,7 +88,7 @@ fn words(frame: BytesFrame) -> Vec<String> {
 }
 
 async fn connected(address: SocketAddr) -> (Client, ConnectionTask) {
-    let config = target::parse(&format!("redis://{address}")).unwrap();
+    let config = options::parse(&format!("redis://{address}")).unwrap();
     let server = config.server.hosts().remove(0);
     let connection = Connection::open(&config, &server).await.unwrap();
     Client::start(connection, Bounds::default())

@@ -5,18 +5,15 @@
 //! in another slot, or when the message surely went nowhere. So a slot whose claim got no
 //! answer, or that was delivered locally, is never claimed afterwards.
 
-use super::{
-    RedisBroker,
-    protocol::{
-        arguments,
-        replies::{self, Claim},
-    },
-    publish::Outcome,
-};
+use super::{Outcome, Publisher};
 use crate::{
     broker::{
         Message, PeriodicSlot, Principal, PublishError, Receipt, SlotOutcome,
         embedded::{slot_at, unix_ms},
+        redis::protocol::{
+            arguments,
+            replies::{self, Claim},
+        },
     },
     ws::Kind,
 };
@@ -24,7 +21,7 @@ use crate::{
 /// Once to learn Redis' clock, once to claim, once more if a slot has just begun.
 const CLAIMS_MAX: u32 = 3;
 
-impl RedisBroker {
+impl Publisher {
     pub(crate) async fn publish_slot(&self, slot: PeriodicSlot) -> SlotOutcome {
         let published = self.see_to_slot(&slot).await;
         let (_, next_slot_in_ms) = slot_at(slot.interval_ms, self.redis_unix_ms());
@@ -56,7 +53,7 @@ impl RedisBroker {
     }
 
     async fn claim(&self, slot: &PeriodicSlot, number: u64) -> Outcome<Claim> {
-        let process = self.process();
+        let process = &self.process;
         let names = &process.settings.names;
         let mut keys = names.keys(&slot.channel);
         keys.push(names.slot(&slot.channel, slot.interval_ms));
@@ -76,7 +73,7 @@ impl RedisBroker {
             Outcome::Done((claim, redis_ms)) => {
                 let ours_ms = asked_ms.midpoint(unix_ms());
                 let ahead_ms = redis_ms.cast_signed() - ours_ms.cast_signed();
-                self.link.shared.health_ref().set_clock_ahead_ms(ahead_ms);
+                self.process.health.set_clock_ahead_ms(ahead_ms);
                 Outcome::Done(claim)
             }
             Outcome::NotSent => Outcome::NotSent,
@@ -86,13 +83,13 @@ impl RedisBroker {
 
     /// Redis' clock as far as it is known; ours before it ever answered.
     fn redis_unix_ms(&self) -> u64 {
-        unix_ms().saturating_add_signed(self.link.shared.health_ref().clock_ahead_ms())
+        unix_ms().saturating_add_signed(self.process.health.clock_ahead_ms())
     }
 
     /// Takes the slot for this call; None if this process has seen to it. The mark is what
     /// [`Self::unmark`] needs.
     fn mark(&self, slot: &PeriodicSlot, number: u64) -> Option<Option<u64>> {
-        let mut turn = self.process().local.turn();
+        let mut turn = self.process.local.turn();
         let before = turn.state.slots.newest(slot);
         if turn.state.slots.is_done(slot, number) {
             return None;
@@ -102,7 +99,7 @@ impl RedisBroker {
     }
 
     fn unmark(&self, slot: &PeriodicSlot, before: Option<u64>) {
-        self.process().local.turn().state.slots.take_back(slot, before);
+        self.process.local.turn().state.slots.take_back(slot, before);
     }
 
     fn deliver_slot_locally(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {

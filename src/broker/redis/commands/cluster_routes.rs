@@ -1,0 +1,38 @@
+//! A handle's command connections into a Redis Cluster: to each master, as the slot map has them.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+
+use fred::prelude::Server;
+
+use super::command_connection::CommandConnection;
+use crate::broker::redis::discovery::{hints::TopologyHints, slot_map::SlotMap};
+
+/// A handle's ways into a cluster.
+#[derive(Debug)]
+pub(crate) struct ClusterRoutes {
+    /// Of the process's maps, the one that the command connections are for.
+    pub(crate) map: RefCell<Arc<SlotMap>>,
+    /// As many to each master as the pool has.
+    pub(crate) connections: RefCell<HashMap<Server, Vec<Rc<CommandConnection>>>>,
+    /// Those for questions, where this handle has many.
+    pub(crate) questions: RefCell<HashMap<Server, Rc<CommandConnection>>>,
+    pub(crate) hints: Arc<TopologyHints>,
+}
+
+impl ClusterRoutes {
+    pub(super) fn new(hints: Arc<TopologyHints>) -> Self {
+        Self {
+            map: RefCell::default(),
+            connections: RefCell::default(),
+            questions: RefCell::default(),
+            hints,
+        }
+    }
+
+    /// Whether no command to the master `server` would be answered.
+    pub(crate) fn is_lost(&self, server: &Server) -> bool {
+        let connections = self.connections.borrow();
+        let connections = connections.get(server);
+        connections.is_some_and(|all| all.iter().all(|connection| !connection.is_there()))
+    }
+}

@@ -1,0 +1,97 @@
+//! Where the connections of this process are to lead, and a new one that leads there: one truth for
+//! all its threads.
+
+use std::sync::Arc;
+
+use fred::prelude::Server;
+
+use super::{
+    hints::TopologyHints,
+    homes::{self, Homes, NodeId, Reached},
+    primary::CurrentPrimary,
+    whereabouts::{Era, Whereabouts},
+};
+use crate::{
+    broker::{
+        Health,
+        redis::{
+            net::connection::{Connection, ConnectionError, refusal},
+            settings::ProcessSettings,
+        },
+    },
+    clock,
+    telemetry::seldom,
+};
+
+/// The process's destination: one server, a master that sentinels name, or the masters of a
+/// cluster.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) settings: Arc<ProcessSettings>,
+    pub(crate) health: Arc<Health>,
+    /// Where sentinels lead.
+    pub(crate) primary: CurrentPrimary,
+    /// Whether all connections lead to one place.
+    pub(crate) whereabouts: Whereabouts,
+    /// In a cluster, where those to each node lead.
+    pub(crate) homes: Homes,
+    /// Of the cluster, if Redis is one.
+    pub(crate) hints: Option<Arc<TopologyHints>>,
+}
+
+impl Destination {
+    pub(crate) fn new(settings: Arc<ProcessSettings>, health: Arc<Health>) -> Self {
+        Self {
+            primary: CurrentPrimary::new(),
+            whereabouts: Whereabouts::new(),
+            homes: Homes::default(),
+            hints: settings.is_cluster().then(Arc::default),
+            settings,
+            health,
+        }
+    }
+
+    /// The connections of `era` are not all where Redis is: all are to be made anew, by name.
+    /// Publishing waits for that.
+    pub(crate) fn move_on(&self, era: Era, why: &str) {
+        let now = clock::now();
+        if self.whereabouts.end(era, now) {
+            seldom!(warn, "Redis is looked for anew, by its name", why);
+            self.primary.move_on(now);
+        }
+    }
+
+    /// A new connection to `server`; in a cluster, and if the user may ask, the node that it has
+    /// reached. From now on there are none by this name to another one.
+    pub(crate) async fn connect(
+        &self,
+        server: &Server,
+    ) -> Result<(Connection, Option<NodeId>), ConnectionError> {
+        let mut connection = Connection::open(&self.settings.config, server).await?;
+        if self.hints.is_none() {
+            return Ok((connection, None));
+        }
+        let answer = connection.ask(&["CLUSTER", "MYID"]).await?;
+        let Some(node) = homes::node_id(&answer) else {
+            if let Some(error) = refusal(&answer)
+                && self.homes.is_first_refusal()
+            {
+                seldom!(
+                    warn,
+                    "Redis does not tell which node it is: nor is it noticed if that changes",
+                    %server,
+                    %error
+                );
+            }
+            return Ok((connection, None));
+        };
+        match self.homes.arrived(server, &node, clock::now()) {
+            Reached::Home => {}
+            Reached::Moved => {
+                seldom!(warn, "a node of the cluster is another server now", %server);
+            }
+            Reached::TooSoon => return Err(ConnectionError::Astray),
+        }
+        Ok((connection, Some(node)))
+    }
+}

@@ -1,0 +1,87 @@
+//! What the handles of a process find out about a Redis Cluster, and the newest slot map: what they
+//! have in common. Nothing here does IO.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use fred::prelude::Server;
+use tokio::sync::{Notify, watch};
+
+use super::slot_map::{SlotMap, moved};
+
+/// What the handles of a process find out about the cluster, and what is known of it.
+#[derive(Debug, Default)]
+pub(crate) struct TopologyHints {
+    found: Mutex<Found>,
+    came: Notify,
+    /// The newest map; none before the first reading has ended. Sent after each, changed or not.
+    map: watch::Sender<Option<Arc<SlotMap>>>,
+}
+
+/// What the next reading is to take into account.
+#[derive(Debug, Default)]
+struct Found {
+    /// Slots that were looked for in vain, and where they are said to be.
+    moved: HashMap<u16, Server>,
+    /// Who knows that something has moved.
+    witness: Option<Server>,
+}
+
+impl TopologyHints {
+    /// The slot map is to be read again.
+    pub(crate) fn stir(&self) {
+        self.came.notify_one();
+    }
+
+    /// What `asked` said when it was asked in vain; whether it said where to ask.
+    pub(crate) fn hear(&self, error: &str, asked: &Server) -> bool {
+        let moved = moved(error, asked);
+        let is_moved = moved.is_some();
+        self.found().moved.extend(moved);
+        self.stir();
+        is_moved
+    }
+
+    /// `server` knows where something is now.
+    pub(crate) fn witnessed(&self, server: Server) {
+        self.found().witness = Some(server);
+        self.stir();
+    }
+
+    /// The map, and each reading of it from now on.
+    pub(crate) fn maps(&self) -> watch::Receiver<Option<Arc<SlotMap>>> {
+        self.map.subscribe()
+    }
+
+    /// Resolves when the slot map is to be read again.
+    pub(super) async fn stirred(&self) {
+        self.came.notified().await;
+    }
+
+    /// Who knows that something has moved, if that was not asked for before.
+    pub(super) fn take_witness(&self) -> Option<Server> {
+        self.found().witness.take()
+    }
+
+    /// Never held over an await. A panic elsewhere leaves whole entries: go on.
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest map.
+    pub(super) fn map(&self) -> Arc<SlotMap> {
+        self.map.borrow().clone().unwrap_or_default()
+    }
+
+    /// A reading has ended; None: nobody told.
+    pub(super) fn read(&self, map: Option<SlotMap>) {
+        let mut map = map.unwrap_or_else(|| (*self.map()).clone());
+        // Said by those who owned them: newer than what others say.
+        for (slot, server) in std::mem::take(&mut self.found().moved) {
+            map.set(slot, server);
+        }
+        self.map.send_replace(Some(Arc::new(map)));
+    }
+}

@@ -1,0 +1,131 @@
+//! Where a channel stands, for a client of this handle that has just subscribed to it.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use tokio::time::timeout;
+
+use super::{
+    commands::call_error::CallError,
+    protocol::replies::StreamPosition,
+    pubsub::{source::SubscriptionSource, subscriptions::Confirmation},
+    recovery::{position_query::Turn, recoverer::Recoverer},
+};
+use crate::{
+    broker::Since,
+    channel::ChannelName,
+    limits::{SHARED_ANSWER_WAIT, SUBSCRIBE_DEADLINE},
+    position::Position,
+};
+
+/// A handle's questions for positions.
+#[derive(Debug)]
+pub(super) struct Positions {
+    recoverer: Rc<Recoverer>,
+    source: Rc<SubscriptionSource>,
+    /// By what a channel's subscription is confirmed, and the first question for its position that
+    /// was put since.
+    confirmed: RefCell<HashMap<ChannelName, (Confirmation, u64)>>,
+}
+
+impl Positions {
+    pub(super) fn new(recoverer: Rc<Recoverer>, source: Rc<SubscriptionSource>) -> Self {
+        Self { recoverer, source, confirmed: RefCell::default() }
+    }
+
+    /// The channel's last client here has left.
+    pub(super) fn forget(&self, channel: &ChannelName) {
+        self.confirmed.borrow_mut().remove(channel);
+    }
+
+    pub(super) async fn position(
+        &self,
+        channel: ChannelName,
+        since: Option<&Since>,
+    ) -> Option<Position> {
+        // The first question that is put after now.
+        let fresh = self.recoverer.queries.next_question();
+        let asking = async {
+            // The second answer is certain, unless the connection has just ended.
+            for _ in 0..2 {
+                let before = self.source.confirmed_on(&channel);
+                let serving = self.serving(&channel, before);
+                let mut newest = self.stream_position(&channel, serving, since).await.ok()?;
+                if serving < fresh && is_ahead(since, &newest.position) {
+                    // The answer may be older than what was heard elsewhere since.
+                    newest = self.stream_position(&channel, fresh, since).await.ok()?;
+                }
+                // Else messages arrived that the answer does not know, and some before them may
+                // not have.
+                if self.source.set_baseline(&channel, &newest, before).await {
+                    return Some(newest.position);
+                }
+            }
+            None
+        };
+        timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?
+    }
+
+    /// The first question that serves this handle, which is subscribed as `heard` says.
+    fn serving(&self, channel: &ChannelName, heard: Option<Confirmation>) -> u64 {
+        let next = self.recoverer.queries.next_question();
+        let Some(heard) = heard else { return next };
+        let mut confirmed = self.confirmed.borrow_mut();
+        match confirmed.get(channel) {
+            Some((known, first)) if *known == heard => *first,
+            _ => {
+                confirmed.insert(channel.clone(), (heard, next));
+                next
+            }
+        }
+    }
+
+    /// What a question says whose number is `first` or later.
+    async fn stream_position(
+        &self,
+        channel: &ChannelName,
+        first: u64,
+        since: Option<&Since>,
+    ) -> Result<StreamPosition, CallError> {
+        let mut late = None;
+        loop {
+            match self.recoverer.queries.turn(channel, first, late) {
+                Turn::Ask(asking) => {
+                    let stream_position =
+                        self.recoverer.ask_stream_position(channel, since).await?;
+                    asking.answer.send_replace(Some(stream_position.clone()));
+                    return Ok(stream_position);
+                }
+                Turn::Share { number, mut answer } => {
+                    match timeout(SHARED_ANSWER_WAIT, answer.wait_for(Option::is_some)).await {
+                        Ok(Ok(stream_position)) => {
+                            if let Some(stream_position) = stream_position.clone() {
+                                return Ok(stream_position);
+                            }
+                        }
+                        // Without an answer: ask.
+                        Ok(Err(_)) => {}
+                        Err(_) => late = Some(number),
+                    }
+                }
+                Turn::Wait { number, mut over, next } => {
+                    // Resolves by its end.
+                    if timeout(SHARED_ANSWER_WAIT, over.wait_for(|_| false)).await.is_err() {
+                        late = Some(number);
+                    }
+                    // Somebody else may have been quicker, and have the answer already.
+                    if let Some(stream_position) = next.borrow().clone() {
+                        return Ok(stream_position);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether somebody comes with a position that the channel, at `at`, has not got to.
+fn is_ahead(since: Option<&Since>, at: &Position) -> bool {
+    match since {
+        Some(Since::After(after)) => after.is_comparable(at) && after.offset > at.offset,
+        Some(Since::Newest(_)) | None => false,
+    }
+}

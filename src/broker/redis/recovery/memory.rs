@@ -1,0 +1,235 @@
+//! What a process remembers of the channels that it hears, for all its shards; and which readings
+//! of Redis' streams are on their way to complete it. Nothing here does IO.
+//!
+//! One mutex, never held over an await.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::allowance::Allowance;
+use crate::{
+    broker::{
+        Evicted, HistorySettings, Publication, Recovery, Since,
+        history::{Continuity, Histories, Reading, Ring, Stamped},
+        redis::protocol::replies::{Ended, Read},
+    },
+    channel::ChannelName,
+    clock::{self, Millis},
+    limits::{HISTORY_CHANNELS_MAX, HISTORY_MESSAGE_COST_BYTES},
+    position::{Position, is_same_epoch},
+};
+
+/// The memory of a process.
+#[derive(Debug)]
+pub(crate) struct Memory(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    histories: Histories,
+    /// The readings of streams on their way; each resolves (by being dropped) when it is over.
+    readings: HashMap<ChannelName, watch::Receiver<()>>,
+    /// What may be read of histories before the next pause.
+    allowance: Allowance,
+}
+
+/// What somebody needs to be in memory: of `epoch`, all after `after`, up to `to`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span<'a> {
+    pub(crate) epoch: &'a Arc<str>,
+    pub(crate) after: u64,
+    pub(crate) to: u64,
+}
+
+/// What is to be done to get it there.
+pub(crate) enum Need<'a> {
+    Nothing,
+    /// Somebody reads; look again when it is over.
+    Wait(watch::Receiver<()>),
+    /// Read from this offset on, if that is urgent or allowed.
+    Read {
+        flight: Flight<'a>,
+        first: u64,
+        is_allowed: bool,
+    },
+}
+
+/// The reading of one channel on its way; over when dropped, however it went.
+pub(crate) struct Flight<'a> {
+    memory: &'a Memory,
+    channel: &'a ChannelName,
+    /// Bytes that are set apart for it, and what it brought.
+    apart: i64,
+    brought: Cell<Option<usize>>,
+    /// Its end wakes who waits.
+    over: watch::Sender<()>,
+}
+
+impl Flight<'_> {
+    /// It has brought this.
+    pub(crate) fn has_brought(&self, read: &Read) {
+        let cost = |one: &Stamped| one.kept.data.len() + HISTORY_MESSAGE_COST_BYTES;
+        self.brought.set(Some(read.messages.iter().map(cost).sum()));
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut state = self.memory.state();
+        // Unless somebody has waited for long, and reads instead.
+        if state
+            .readings
+            .get(self.channel)
+            .is_some_and(|it| it.same_channel(&self.over.subscribe()))
+        {
+            state.readings.remove(self.channel);
+        }
+        state.allowance.end(self.apart, self.brought.get());
+    }
+}
+
+impl Memory {
+    pub(crate) fn new(history: HistorySettings) -> Self {
+        Self(Mutex::new(State {
+            histories: Histories::new(history, HISTORY_CHANNELS_MAX),
+            readings: HashMap::new(),
+            allowance: Allowance::new(history.total_bytes_max, history.bytes_max),
+        }))
+    }
+
+    /// A panic elsewhere leaves whole messages: go on.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What of histories was given up since there was no room for it.
+    pub(crate) fn evicted(&self) -> Evicted {
+        self.state().histories.evicted()
+    }
+
+    /// A shard has heard a message of `channel`, and all before it.
+    pub(crate) fn feed(&self, channel: &ChannelName, message: Stamped) -> Continuity {
+        self.state().histories.feed(channel, message, clock::now())
+    }
+
+    /// The nonce of a message, if it is remembered.
+    pub(crate) fn nonce_at(&self, channel: &ChannelName, epoch: &str, offset: u64) -> Option<u64> {
+        let state = self.state();
+        let ring = state.histories.get(channel)?;
+        (*ring.position().epoch == *epoch).then(|| ring.nonce_at(offset))?
+    }
+
+    /// The offsets of `channel` that can be read: all after the first, up to the second.
+    pub(crate) fn kept(&self, channel: &ChannelName, epoch: &Arc<str>) -> Option<(u64, u64)> {
+        let state = self.state();
+        let ring = state.histories.get(channel)?;
+        let position = ring.position();
+        is_same_epoch(&position.epoch, epoch).then(|| (ring.floor(), position.offset))
+    }
+
+    /// Where the newest message stands that was heard of `channel`.
+    pub(crate) fn newest(&self, channel: &ChannelName) -> Option<Ended> {
+        let newest = |ring: &Ring| Ended { position: ring.position(), nonce: ring.nonce() };
+        self.state().histories.get(channel).map(newest)
+    }
+
+    /// Remembers what was read, as it was `at` some moment.
+    pub(crate) fn fill(&self, channel: &ChannelName, reading: Reading, at: Millis) -> Continuity {
+        self.state().histories.fill(channel, reading, at)
+    }
+
+    /// A history was ended since there was no room for it.
+    pub(crate) fn count_evicted(&self) {
+        self.state().histories.count_evicted();
+    }
+
+    /// What of `channel` there is since `since`, up to `to`.
+    pub(crate) fn recovery(&self, channel: &ChannelName, since: &Since, to: &Position) -> Recovery {
+        let state = self.state();
+        let kept = state.histories.get(channel).map(|ring| ring.recovery(since, to));
+        kept.unwrap_or_else(|| Ring::new(to.clone()).recovery(since, to))
+    }
+
+    /// Some messages after `after`, up to the offset `to`.
+    pub(crate) fn piece(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>> {
+        self.state().histories.piece(channel, after, to, bytes_max)
+    }
+
+    /// Whether `epoch` of `channel` came before the one that is known here.
+    pub(crate) fn has_replaced(&self, channel: &ChannelName, epoch: &Arc<str>) -> bool {
+        self.state().histories.get(channel).is_some_and(|ring| ring.has_replaced(epoch))
+    }
+
+    /// Where the histories had got to here that are over once `channel` goes on in `epoch`.
+    pub(crate) fn ends(&self, channel: &ChannelName, epoch: &Arc<str>) -> Vec<Vec<Ended>> {
+        let state = self.state();
+        let ring = state.histories.get(channel);
+        let replaced = ring.map(|ring| ring.replaced_by(epoch)).unwrap_or_default();
+        let end = |(position, nonce)| vec![Ended { position, nonce }];
+        replaced.into_iter().rev().map(end).collect()
+    }
+
+    /// Whether the newest that was heard of `channel` here is of another epoch.
+    pub(crate) fn has_left(&self, channel: &ChannelName, epoch: &str) -> bool {
+        let state = self.state();
+        state.histories.get(channel).is_some_and(|ring| *ring.position().epoch != *epoch)
+    }
+
+    /// Forgets what is remembered of `channel` under `epoch`.
+    pub(crate) fn forget(&self, channel: &ChannelName, epoch: &str) {
+        let mut state = self.state();
+        let ring = state.histories.get(channel);
+        if ring.is_some_and(|ring| *ring.position().epoch == *epoch) {
+            state.histories.forget(channel);
+        }
+    }
+
+    /// For somebody who has waited for the reading `late` for long: whoever reads may be at a
+    /// standstill.
+    pub(crate) fn need<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        span: Span<'_>,
+        late: Option<&watch::Receiver<()>>,
+    ) -> Need<'a> {
+        let mut state = self.state();
+        state.histories.expire(clock::now());
+        // No deeper than is asked for; who wants more then gets all there is.
+        let mut first = span.after.saturating_add(1);
+        if let Some(ring) = state.histories.get(channel) {
+            let Position { epoch, offset } = ring.position();
+            first = 1;
+            if is_same_epoch(&epoch, span.epoch) {
+                let reaches_back = ring.floor() <= span.after || ring.is_complete();
+                if reaches_back && offset >= span.to {
+                    return Need::Nothing;
+                }
+                if reaches_back {
+                    first = offset + 1;
+                }
+            }
+        }
+        if let Some(reading) = state.readings.get(channel)
+            && !late.is_some_and(|late| late.same_channel(reading))
+        {
+            return Need::Wait(reading.clone());
+        }
+        let (over, waiting) = watch::channel(());
+        state.readings.insert(channel.clone(), waiting);
+        let is_allowed = state.allowance.is_open(clock::now());
+        let apart = state.allowance.begin();
+        let brought = Cell::new(None);
+        let flight = Flight { memory: self, channel, apart, brought, over };
+        Need::Read { flight, first, is_allowed }
+    }
+}
