@@ -10,7 +10,7 @@
 //! once per shard (and once more where clients want it compressed), and sending is a write from
 //! the log to the socket. No queue, allocation or wake-up per message and client.
 //!
-//! # Layers: a module names only modules of a lower layer (kept by `tests/tidy.rs`)
+//! # Layers: a module names only modules of a lower layer (kept by `tests/tidy`)
 //! | layer | module | what it is |
 //! |---|---|---|
 //! | 8 | [`server`] | bind and run: shards, broker, admin listener, the shutdown's sequence |

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, io};
 use hdrhistogram::Histogram;
 
 use super::{
-    Stage,
     slices::{Slice, Slices},
+    stage::Stage,
 };
 use crate::{
     sequence::{Tally, Tracker},
