@@ -4,7 +4,7 @@
 //! breath, is no figure of the server's, and a reader must not take it for one.
 
 use super::Report;
-use crate::args::Mode;
+use crate::{args::Mode, chart::Unit};
 
 /// From this 99th percentile or longest on, what was sent late shows in the latency.
 const LATE_P99_US: f64 = 10_000.0;
@@ -17,12 +17,11 @@ impl Report {
         let lateness = &self.published.lateness;
         let is_late = lateness.p99_us >= LATE_P99_US || lateness.max_us >= LATE_MAX_US;
         if self.scenario.mode == Mode::Live && is_late {
-            let ms = |us: f64| format!("{:.0} ms", us / 1e3);
             limits.push(format!(
                 "messages were sent up to {} after their time (p99 {}), and latency counts from \
                  that time: {}",
-                ms(lateness.max_us),
-                ms(lateness.p99_us),
+                Unit::Micros.words(lateness.max_us),
+                Unit::Micros.words(lateness.p99_us),
                 self.cause_of_lateness()
             ));
         } else if self.is_load_saturated() {
