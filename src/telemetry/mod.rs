@@ -16,7 +16,12 @@ use std::{
 
 use thiserror::Error;
 use tracing::{Dispatch, callsite, dispatcher, error, warn};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
+use tracing_subscriber::{
+    Layer as _, Registry,
+    filter::{LevelFilter, Targets},
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+};
 
 use crate::{limits::LOG_FLUSH_DEADLINE, spelling};
 
@@ -157,26 +162,24 @@ struct Look {
 }
 
 impl Look {
-    fn dispatch<W>(self, filter: EnvFilter, out: W) -> Dispatch
+    fn dispatch<W>(self, filter: Targets, out: W) -> Dispatch
     where
         W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
     {
         // A line that can't be written is lost: to complain about it where it could not be
         // written would panic, and a log collector that dies must not take the service along.
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(out)
-            .log_internal_errors(false);
-        match self.format {
-            Format::Text => builder.compact().with_ansi(self.colours).finish().into(),
-            Format::Json => builder.json().flatten_event(true).finish().into(),
-        }
+        let lines = fmt::layer().with_writer(out).log_internal_errors(false);
+        let lines = match self.format {
+            Format::Text => lines.compact().with_ansi(self.colours).boxed(),
+            Format::Json => lines.json().flatten_event(true).boxed(),
+        };
+        Registry::default().with(lines).with(filter).into()
     }
 
     /// What `log` logs, as the lines that it makes; past the level and the queue.
     fn line(self, log: impl FnOnce()) -> Vec<u8> {
         let page = Page::default();
-        let filter = EnvFilter::default().add_directive(LevelFilter::WARN.into());
+        let filter = Targets::new().with_default(LevelFilter::WARN);
         dispatcher::with_default(&self.dispatch(filter, page.clone()), log);
         // Which lines are wanted is remembered at each place, for all filters there are.
         callsite::rebuild_interest_cache();
@@ -231,11 +234,13 @@ pub fn check_level(text: &str) -> Result<(), InvalidFilter> {
     parse_filter(text).map(drop)
 }
 
-/// Reads the directives. The filter's own parser would log nothing for whom they do not name.
-fn parse_filter(text: &str) -> Result<EnvFilter, InvalidFilter> {
-    let has_base = text.split(',').any(is_level);
-    let text = if has_base { text.to_owned() } else { format!("{BASE_LEVEL},{text}") };
-    EnvFilter::builder().parse(text).map_err(|_| InvalidFilter::NoLevel)
+/// Reads the directives. The filter's own parser would log nothing for modules that they do not
+/// name. Those about spans are for other programs: there is none here.
+fn parse_filter(text: &str) -> Result<Targets, InvalidFilter> {
+    let base = if text.split(',').any(is_level) { None } else { Some(BASE_LEVEL) };
+    let ours = text.split(',').map(str::trim).filter(|part| !part.contains(['[', '{', '}', ']']));
+    let directives: Vec<_> = base.into_iter().chain(ours).collect();
+    directives.join(",").parse().map_err(|_| InvalidFilter::NoLevel)
 }
 
 fn is_level(word: &str) -> bool {
