@@ -23,6 +23,7 @@
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
 //! | 1 | [`channel`], [`position`] | names; places in a channel's history |
 //! | 1 | [`telemetry`] | the log, which waits for nobody |
+//! | 1 | [`health_client`] | what `wsbcast health` asks with |
 //! | 0 | [`clock`], [`limits`], [`spelling`] | time, bounds, misspelt names |
 //!
 //! # Data path, socket to socket
@@ -69,6 +70,7 @@ pub mod clock;
 pub mod config;
 pub mod conn;
 pub mod drain;
+pub mod health_client;
 pub mod http;
 pub mod hub;
 pub mod limits;

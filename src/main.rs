@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tracing::error;
 use wsbcast::{
     config::{self, Command, Config, Health},
-    http::health_client,
+    health_client,
     server::{Server, StartError, signals},
     telemetry,
 };

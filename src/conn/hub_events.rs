@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::{
-    conn::{table::Clients, table::Request, table::entry},
+    conn::table::{Clients, Request, entry},
     hub::{self, Finish, Key},
     metrics::SlowAction,
     ws::close::CloseReason,

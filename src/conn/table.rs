@@ -12,17 +12,24 @@ use crate::{
     broker::{Principal, Publication},
     channel::ChannelName,
     clock::Millis,
+    conn::{
+        close::paced::Paced,
+        entry::{Endpoint, Entry},
+        keepalive::{self, Keepalive},
+        logged,
+        read::{
+            account::InputAccount,
+            queue::{Inbox, Offered},
+        },
+        socket::{Registry, Socket},
+        wheel::Wheel,
+        write::{aside, encoder::Encoder, replay::Replay},
+    },
     drain::{Control, Guard},
     hub::{self, Budget, Encoding, Hub, Key},
     limits,
     metrics::ShardMetrics,
     ws::{close::CloseReason, deflate::Inflater},
-};
-
-use crate::conn::{
-    close::paced::Paced, entry::Endpoint, entry::Entry, keepalive, keepalive::Keepalive, logged,
-    read::account::InputAccount, read::queue::Inbox, read::queue::Offered, socket::Registry,
-    socket::Socket, wheel::Wheel, write::aside, write::encoder::Encoder, write::replay::Replay,
 };
 
 /// What clients may expect.

@@ -4,8 +4,7 @@
 //! frame, a reset, a descriptor), and nobody is served while all of them have their turn. So a
 //! tick only notes who is due, and whoever drives the table works it off between other things.
 
-use crate::clock::Millis;
-use crate::conn::table::Clients;
+use crate::{clock::Millis, conn::table::Clients};
 
 impl Clients {
     /// A whole tick in one go.

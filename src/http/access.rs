@@ -11,8 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::{HeaderMap, HeaderName, Uri, Version, header};
 use subtle::ConstantTimeEq;
 
-use super::owner::Owner;
-use crate::broker::Principal;
+use crate::{broker::Principal, http::owner::Owner};
 
 /// What the browser says of the page that asks.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -4,20 +4,11 @@
 //! snake_case to match on (the one that the metrics have as the reason), the second what to do
 //! about it. What goes out is wrapped in a body that notices when hyper has taken it.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
-
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use hyper::body::{Body, Frame, SizeHint};
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde::Serialize;
 
-use super::note::Note;
 use crate::{clock, limits::HINT_CHARS_MAX};
 
 /// An answer before it is sent.
@@ -80,42 +71,4 @@ pub(super) fn close(answer: &mut Answer) {
 pub(super) fn date() -> Option<String> {
     let time = Timestamp::UNIX_EPOCH.checked_add(clock::unix_time()).ok()?;
     DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()
-}
-
-/// The bytes of an answer; dropped by hyper once it has taken them, or needs none.
-pub(super) struct AnswerBody {
-    data: Option<Bytes>,
-    note: Rc<Note>,
-}
-
-impl AnswerBody {
-    pub(super) fn new(data: Bytes, note: Rc<Note>) -> Self {
-        Self { data: Some(data).filter(|data| !data.is_empty()), note }
-    }
-}
-
-impl Drop for AnswerBody {
-    fn drop(&mut self) {
-        self.note.answer_is_encoded();
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.data.take().map(|data| Ok(Frame::data(data))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
-    }
 }

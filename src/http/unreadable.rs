@@ -9,17 +9,13 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, StatusCode, header};
 
-use super::{
-    answer::{self, Answer},
-    pages,
+use crate::{
+    http::{
+        answer::{self, Answer},
+        routes::pages,
+    },
+    limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX},
 };
-use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
-
-/// The status in the bytes of an answer of hyper's.
-pub(super) fn status(answer: &[u8]) -> StatusCode {
-    let digits = answer.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3));
-    digits.and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::BAD_REQUEST)
-}
 
 /// The whole answer to what failed with `error`, and which hyper has answered with `status`;
 /// `None`: nobody asked for anything.

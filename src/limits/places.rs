@@ -1,6 +1,6 @@
 //! The bounds of HTTP connections: how many, how long, what they hold; and who gets descriptors.
 //!
-//! See `http/places.rs` and `server/descriptors.rs`, which keep them.
+//! See `http/connection/places/` and `server/descriptors.rs`, which keep them.
 
 use std::time::Duration;
 

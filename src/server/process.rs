@@ -13,7 +13,7 @@ use crate::{
     broker,
     config::{COMMIT, Config, VERSION},
     drain::Control,
-    http::{self, ops},
+    http::{self, sources},
     hub::{Audience, Budget},
     metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts},
     telemetry,
@@ -44,16 +44,16 @@ const RAW_FAILURES: [PublishFailure; 3] =
 
 impl Process {
     /// The ops routes' sources, for the calling thread.
-    pub(super) fn sources(self: &Arc<Self>) -> ops::Sources {
+    pub(super) fn sources(self: &Arc<Self>) -> sources::Sources {
         let (broker, text, stats) = (self.clone(), self.clone(), self.clone());
-        ops::Sources {
+        sources::Sources {
             shards: self.shards.clone(),
             broker: Rc::new(move || broker.broker_state()),
-            metrics_text: ops::Text::new(move || metrics::text::render(&text.facts())),
-            stats_json: ops::Text::new(move || {
+            metrics_text: sources::Text::new(move || metrics::text::render(&text.facts())),
+            stats_json: sources::Text::new(move || {
                 metrics::json::render(&stats.facts(), stats.shards.len()).to_string() + "\n"
             }),
-            turns: ops::Turns::default(),
+            turns: sources::Turns::default(),
             version: VERSION.to_owned(),
         }
     }
@@ -68,9 +68,9 @@ impl Process {
         }
     }
 
-    fn broker_state(&self) -> ops::BrokerState {
+    fn broker_state(&self) -> sources::BrokerState {
         let health = self.broker.health();
-        ops::BrokerState {
+        sources::BrokerState {
             reach: health.reach(),
             refuses: health.refuses(),
             shard_stalled: health.stalled_shard().is_some(),

@@ -68,7 +68,7 @@ pub struct Setup {
     /// The clients of each channel, of all shards.
     pub audience: Arc<Audience>,
     /// Makes the sources of the ops routes on the shard's thread.
-    pub sources: Arc<dyn Fn() -> http::ops::Sources + Send + Sync>,
+    pub sources: Arc<dyn Fn() -> http::sources::Sources + Send + Sync>,
     /// What the options say.
     pub settings: Settings,
 }

@@ -10,8 +10,10 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     conn::{
-        close::paced::Paced, close::state::State, keepalive::Action, table::Clients, table::entry,
-        write::aside, write::aside::Farewell,
+        close::{paced::Paced, state::State},
+        keepalive::Action,
+        table::{Clients, entry},
+        write::aside::{self, Farewell},
     },
     drain::{Phase, Turn},
     hub::{Encoding, Finish, Key},

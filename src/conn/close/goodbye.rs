@@ -5,7 +5,11 @@
 
 use crate::{
     clock::Millis,
-    conn::{close::state::State, table::Clients, table::entry, write::aside::Farewell},
+    conn::{
+        close::state::State,
+        table::{Clients, entry},
+        write::aside::Farewell,
+    },
     hub::{Finish, Key},
     ws::close::CloseReason,
 };

@@ -6,7 +6,9 @@
 
 use crate::{
     conn::{
-        entry::Entry, read::queue::Offered, table::Clients, table::Request, table::entry,
+        entry::Entry,
+        read::queue::Offered,
+        table::{Clients, Request, entry},
         v1::words::Word,
     },
     hub::Key,

@@ -10,8 +10,12 @@ use std::io;
 use crate::{
     clock::Millis,
     conn::{
-        close::state::State, entry::Endpoint, read::queue::Borrowed, read::queue::Offered,
-        read::queue::OwnMessage, socket::Ready, table::Clients, table::entry, write::aside,
+        close::state::State,
+        entry::Endpoint,
+        read::queue::{Borrowed, Offered, OwnMessage},
+        socket::Ready,
+        table::{Clients, entry},
+        write::aside,
     },
     hub::Key,
     limits::{

@@ -12,11 +12,13 @@ use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{error::Category, value::RawValue};
 
-use crate::conn::v1::words::{Code, Complaint};
 use crate::{
     broker::{IdempotencyKey, Position, Since},
     channel::ChannelName,
-    conn::positions::Wanted,
+    conn::{
+        positions::Wanted,
+        v1::words::{Code, Complaint},
+    },
     limits::TOLD_BACK_BYTES_MAX,
     ws::{Kind, close::CloseReason},
 };

@@ -16,9 +16,10 @@ use crate::{
     broker::{PublishError, Receipt},
     channel::ChannelName,
     conn::{
-        close::state::State, positions::Joined, positions::Start, positions::Wanted,
-        read::queue::Borrowed, read::queue::Offered, read::queue::OwnMessage, table::Clients,
-        table::entry,
+        close::state::State,
+        positions::{Joined, Start, Wanted},
+        read::queue::{Borrowed, Offered, OwnMessage},
+        table::{Clients, entry},
     },
     hub::Key,
     limits::{ANSWERS_UNSENT_BYTES_MAX, CHANNELS_FREE, CHANNELS_PER_CLIENT_MAX},

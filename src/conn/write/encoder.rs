@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     broker::Publication,
-    conn::{write::forms, write::laid_out},
+    conn::write::{forms, laid_out},
     hub::{Encode, Encoding, LaidOut},
     metrics::{EncodingWord, ShardMetrics},
     ws::{

@@ -3,7 +3,10 @@
 use crate::{
     broker::{Missed, Publication},
     channel::ChannelName,
-    conn::{table::Clients, table::entry, write::notice::Notice},
+    conn::{
+        table::{Clients, entry},
+        write::notice::Notice,
+    },
     hub::{Encode, Key},
     telemetry::seldom,
     ws::close::CloseReason,

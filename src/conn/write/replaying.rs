@@ -15,8 +15,9 @@ use crate::{
     broker::{Missed, Position, Publication},
     channel::ChannelName,
     conn::{
-        positions::Start, table::Clients, table::Request, table::entry, write::forms,
-        write::laid_out, write::replay::Step,
+        positions::Start,
+        table::{Clients, Request, entry},
+        write::{forms, laid_out, replay::Step},
     },
     hub::{Encoding, Hole, Key, Source},
     limits::{REPLAY_COPY_BYTES_MAX, REPLAY_PIECE_BYTES},

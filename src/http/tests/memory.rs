@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{Fixture, LOCAL, body, header, read_answer, request, settle, status};
 use crate::{
-    http::{ops::Text, places::Stage, serve},
+    http::{connection::places::Stage, serve, sources::Text},
     limits::{
         BATCH_WINDOW_MIN, HTTP_HEAD_BYTES_MAX, HTTP_MEMORY_WAIT, HTTP_MUCH_WORK_BYTES_MAX,
         HTTP_WORK_BYTES_MAX,

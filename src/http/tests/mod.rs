@@ -32,9 +32,9 @@ use tokio::{
 
 use super::{
     Admission, BatchRoom, Context, Places, Public, Room, Settings, Wanted, access,
-    connection::{Handed, run},
-    ops::{BrokerState, Sources, Text, Turns},
+    driver::{Handed, run},
     owner::Owner,
+    sources::{BrokerState, Sources, Text, Turns},
 };
 use crate::{
     broker::{

@@ -11,12 +11,12 @@ use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, status}
 use crate::{
     broker::{Reach, Refuses},
     drain::Phase,
+    health_client::{self, Unhealthy},
     http::{
         access::Rules,
-        health_client::{self, Unhealthy},
-        ops::{BrokerState, Text},
-        places::{Places, Room},
+        connection::places::{Places, Room},
         serve,
+        sources::{BrokerState, Text},
     },
     limits::LOOKS_PER_TURN,
 };

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    super::places::{Charge, Places, Room, Stage},
+    super::connection::places::{Charge, Places, Room, Stage},
     Fixture, IDLE_TIMEOUT, LOCAL, ROOM, body, header, read_answer, request, settle, status,
 };
 use crate::{

@@ -9,7 +9,7 @@ use crate::{spelling::letters_apart, ws::Kind};
 
 /// How a body is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::http) enum Form {
     Message(Kind),
     Batch,
 }
@@ -20,7 +20,7 @@ const BATCHES: [&str; 4] = ["ndjson", "ldjson", "jsonl", "jsonlines"];
 const NEAR_BATCHES: [&str; 4] = ["ndjson", "jsonl", "jsonseq", "stream+json"];
 
 /// The form of a body that comes with `headers`, or what to send instead.
-pub(super) fn of(headers: &HeaderMap) -> Result<Form, &'static str> {
+pub(in crate::http) fn of(headers: &HeaderMap) -> Result<Form, &'static str> {
     let essence = essence(headers).to_ascii_lowercase();
     let (kind, subtype) = essence.split_once('/').unwrap_or((&essence, ""));
     let bare = subtype.strip_prefix("x-").unwrap_or(subtype).replace('-', "");
@@ -43,7 +43,7 @@ pub(super) fn of(headers: &HeaderMap) -> Result<Form, &'static str> {
 }
 
 /// The Content-Type without its parameters.
-pub(super) fn essence(headers: &HeaderMap) -> &str {
+pub(in crate::http) fn essence(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     value.and_then(|value| value.split(';').next()).map_or("", str::trim)
 }

@@ -14,18 +14,19 @@ use http::{
 use hyper::body::{Body, Incoming};
 use tokio::task::yield_now;
 
-use super::{
-    Context, Endpoint, Public,
-    access::{Asker, Right, Verdict},
-    answer::{self, Answer, AnswerBody},
-    client,
-    connection::Peer,
-    note::Note,
-    ops,
-    owner::{self, Owner},
-    pages, publish, sse, upgrade,
+use crate::{
+    conn::Endpoint,
+    drain::Phase,
+    http::{
+        access::{Asker, Right, Verdict},
+        answer::{self, Answer},
+        connection::{answer_body::AnswerBody, note::Note, peer::Peer},
+        context::{Context, Public},
+        owner::Owner,
+        routes::{client, denied::denied, ops, pages, publish, sse, upgrade},
+    },
+    limits,
 };
-use crate::{drain::Phase, limits};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -51,7 +52,7 @@ enum Page {
 }
 
 /// Answers one request; hyper calls it for one at a time.
-pub(super) async fn answer(
+pub(in crate::http) async fn answer(
     context: Rc<Context>,
     note: Rc<Note>,
     peer: Peer,
@@ -302,39 +303,6 @@ async fn admin(
         Page::Drain if *method == Method::POST => ops::start_drain(context, note, body).await,
         Page::Drain => ops::drain(context, StatusCode::OK),
     }
-}
-
-/// The answer to somebody who may not.
-pub(super) fn denied(verdict: Verdict) -> Answer {
-    let hint = match verdict {
-        Verdict::Unauthorized | Verdict::Allowed => {
-            let hint = "send Authorization: Bearer TOKEN with a token of --api-token";
-            let mut answer = answer::problem(StatusCode::UNAUTHORIZED, "unauthorized", hint);
-            let challenge = HeaderValue::from_static("Bearer");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-            return answer;
-        }
-        Verdict::Forbidden if owner::we_are_nobody() => {
-            "without --api-token only programs of root on this machine may do this: the server \
-             runs as user 65534 (nobody), and so may strangers whom the system does not know; \
-             run it as a user of its own, or set --api-token TEXT and send Authorization: Bearer \
-             TEXT"
-        }
-        Verdict::Forbidden => {
-            "without --api-token only programs of the server's own user or root on this machine \
-             may do this: loopback peer and Host, no proxy; a page needs a token or the same \
-             origin; set --api-token TEXT and send Authorization: Bearer TEXT"
-        }
-        Verdict::NotHere => {
-            "without --api-token this is for --admin-listen only; else set --api-token TEXT and \
-             send Authorization: Bearer TEXT"
-        }
-        Verdict::ForeignName => {
-            "a page may have made this name its own: ask by address, by localhost or by a name \
-             without a dot, or send Authorization: Bearer TEXT with a token of --api-token"
-        }
-    };
-    answer::problem(StatusCode::FORBIDDEN, "forbidden", hint)
 }
 
 fn method_not_allowed(allowed: &[Method]) -> Answer {

@@ -7,14 +7,14 @@
 //! those that have moved no byte of a body or an answer for a while. One connection alone always
 //! gets what it needs.
 
-use std::{cell::Cell, rc::Rc};
+use std::rc::Rc;
 
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::{Instant, timeout},
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Places, Standing,
+    budget::{Bytes, Part},
 };
-
-use super::{Places, Standing};
 use crate::{
     limits::{
         HTTP_CROWDED_LOOK, HTTP_INPUT_BYTES_MAX, HTTP_LITTLE_WORK_BYTES, HTTP_MEMORY_PATIENCE,
@@ -23,49 +23,10 @@ use crate::{
     metrics::Dismissed,
 };
 
-/// A part of the budget.
-#[derive(Clone, Copy)]
-enum Part {
-    Input,
-    Work,
-}
-
-/// Bytes of each part.
-#[derive(Debug, Default)]
-pub(super) struct Bytes([Cell<usize>; 2]);
-
-/// The budget.
-pub(super) struct Memory {
-    held: Bytes,
-    freed: Notify,
-    /// Whoever waits does so in line.
-    line: Semaphore,
-}
-
 /// What is held for one request, given back when it is dropped.
 pub(in crate::http) struct Charge {
     standing: Rc<Standing>,
     bytes: Bytes,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self { held: Bytes::default(), freed: Notify::new(), line: Semaphore::new(1) }
-    }
-}
-
-impl Bytes {
-    fn of(&self, part: Part) -> usize {
-        self.0[part as usize].get()
-    }
-
-    fn add(&self, part: Part, bytes: usize) {
-        self.0[part as usize].set(self.of(part) + bytes);
-    }
-
-    fn sub(&self, part: Part, bytes: usize) {
-        self.0[part as usize].set(self.of(part) - bytes);
-    }
 }
 
 impl Places {
@@ -145,7 +106,7 @@ impl Standing {
         }
     }
 
-    pub(super) fn hold_nothing(&self) {
+    pub(in crate::http) fn hold_nothing(&self) {
         self.give_back(Part::Input, usize::MAX);
         self.give_back(Part::Work, usize::MAX);
     }

@@ -4,30 +4,32 @@
 //! read. The answer says where the message got to: `cluster` with its offset, `local`, or an
 //! error that tells whether it may have gone out. Batches are in `batch`.
 
-use std::future::Future;
-
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
 use hyper::body::Incoming;
-use serde::{Serialize, Serializer, ser::SerializeStruct};
-use tokio::time::timeout;
 use tracing::debug;
 
-use super::{
-    Context, Public,
-    access::{Asker, Right, Verdict},
-    answer::{self, Answer, Problem},
-    batch,
-    body::{self, BodyError},
-    form::{self, Form},
-    note::Note,
-    query::{self, BadQuery, Mistake},
-    route,
-};
 use crate::{
-    broker::{IdempotencyKey, Message, PublishError, Receipt},
-    channel::ChannelName,
-    clock, limits,
-    metrics::{PublishFailure, Source},
+    broker::{IdempotencyKey, Message, PublishError},
+    clock,
+    http::{
+        access::{Asker, Right, Verdict},
+        answer::{self, Answer},
+        connection::{
+            body::{self, BodyError},
+            note::Note,
+        },
+        context::{Context, Public},
+        routes::{
+            batch, denied,
+            form::{self, Form},
+            publication::{
+                Refused, bad_channel, explain, invalid, refused, settle, status, too_big,
+            },
+            query::{self, BadQuery, Mistake},
+        },
+    },
+    limits,
+    metrics::PublishFailure,
     ws::Kind,
 };
 
@@ -35,20 +37,8 @@ use crate::{
 /// group. The value is taken as it is, quotes and all.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Why a request published nothing, and its answer.
-pub(super) type Refused = Box<(PublishFailure, Answer)>;
-
-/// A message that went out; as JSON `channel`, `epoch`, `offset`, `scope`, `clients`.
-#[derive(Debug)]
-pub(super) struct Published {
-    pub(super) channel: ChannelName,
-    pub(super) receipt: Receipt,
-    /// Those of the channel in this process.
-    pub(super) clients: usize,
-}
-
 /// Publishes what the request brings.
-pub(super) async fn answer(
+pub(in crate::http) async fn answer(
     context: &Context,
     public: &Public,
     note: &Note,
@@ -130,99 +120,6 @@ async fn one(public: &Public, message: Message) -> Result<Answer, Refused> {
     })
 }
 
-/// Waits for the broker, for a bounded time, and counts what became of the message.
-pub(super) async fn settle(
-    public: &Public,
-    channel: ChannelName,
-    published: impl Future<Output = Result<Receipt, PublishError>>,
-) -> Result<Published, PublishError> {
-    let result = timeout(limits::PUBLISH_ANSWER_DEADLINE, published)
-        .await
-        .unwrap_or(Err(PublishError::Unconfirmed));
-    match result {
-        Ok(receipt) => {
-            public.metrics.published.add(Source::Http, receipt.scope(), 1);
-            let clients = public.audience.clients(channel.as_str());
-            Ok(Published { channel, receipt, clients })
-        }
-        Err(error) => {
-            public.metrics.publish_failures.add(PublishFailure::from(&error) as usize, 1);
-            Err(error)
-        }
-    }
-}
-
-impl Serialize for Published {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (position, scope) = match &self.receipt {
-            Receipt::Cluster(position) => (Some(position), "cluster"),
-            Receipt::Local => (None, "local"),
-        };
-        let mut fields = serializer.serialize_struct("Published", 5)?;
-        fields.serialize_field("channel", self.channel.as_str())?;
-        fields.serialize_field("epoch", &position.map(|position| &*position.epoch))?;
-        fields.serialize_field("offset", &position.map(|position| position.offset))?;
-        fields.serialize_field("scope", scope)?;
-        fields.serialize_field("clients", &self.clients)?;
-        fields.end()
-    }
-}
-
-/// The word and the hint of a failure.
-pub(super) fn explain(error: &PublishError) -> Problem<'static> {
-    let hint = match error {
-        PublishError::ShardStalled => "this process is overloaded and delivered nothing; try again",
-        PublishError::BrokerLost => {
-            "Redis is out of reach, or refuses, and nothing was delivered; try again"
-        }
-        PublishError::Unconfirmed => {
-            "Redis did not answer in time and the message may have gone out; a request with an \
-             Idempotency-Key may be repeated, it is published once"
-        }
-        PublishError::KeysFull => {
-            "as many idempotency keys as can be remembered were used within five minutes, and \
-             nothing was delivered; try again, or publish without a key"
-        }
-        PublishError::ChannelsFull => {
-            "nobody has published to this channel yet, as many new ones as may be were begun \
-             lately, and nothing was delivered; try again, or another channel"
-        }
-    };
-    Problem { error: PublishFailure::WORDS[PublishFailure::from(error) as usize], hint }
-}
-
-/// The status of a failure.
-pub(super) fn status(error: &PublishError) -> StatusCode {
-    match error {
-        PublishError::ShardStalled
-        | PublishError::BrokerLost
-        | PublishError::KeysFull
-        | PublishError::ChannelsFull => StatusCode::SERVICE_UNAVAILABLE,
-        PublishError::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
-    }
-}
-
-/// The answer's word is the one that is counted.
-fn refused(status: StatusCode, reason: PublishFailure, hint: &str) -> Refused {
-    let word = PublishFailure::WORDS[reason as usize];
-    Box::new((reason, answer::problem(status, word, hint)))
-}
-
-/// 400: it is not what it should be.
-pub(super) fn invalid(hint: &str) -> Refused {
-    refused(StatusCode::BAD_REQUEST, PublishFailure::BadRequest, hint)
-}
-
-/// 400: the channel is no name.
-pub(super) fn bad_channel(hint: &str) -> Refused {
-    refused(StatusCode::BAD_REQUEST, PublishFailure::BadChannel, hint)
-}
-
-/// 413: it is more than it may be.
-pub(super) fn too_big(hint: &str) -> Refused {
-    refused(StatusCode::PAYLOAD_TOO_LARGE, PublishFailure::TooBig, hint)
-}
-
 /// 415: it is no message, nor a batch.
 fn unsupported_type(hint: &str) -> Refused {
     refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, PublishFailure::UnsupportedType, hint)
@@ -240,7 +137,7 @@ fn denied(verdict: Verdict) -> Refused {
         Verdict::Unauthorized => PublishFailure::Unauthorized,
         _ => PublishFailure::Forbidden,
     };
-    Box::new((reason, route::denied(verdict)))
+    Box::new((reason, denied::denied(verdict)))
 }
 
 fn unread(error: BodyError, bytes_max: usize) -> Refused {

@@ -10,20 +10,28 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use http::{HeaderName, request};
 
-use super::{
-    Admission, Context, Endpoint, Public,
-    access::Asker,
-    answer::{self, Answer},
-    query, seen,
-    upgrade::{self, Handover, POSITION, Refused},
+use crate::{
+    broker::Position,
+    channel::ChannelName,
+    conn::Endpoint,
+    http::{
+        access::Asker,
+        answer::{self, Answer},
+        connection::handover::Handover,
+        context::{Admission, Context, Public},
+        routes::{
+            position, query, seen,
+            upgrade::{self, Refused},
+        },
+    },
+    hub::Encoding,
 };
-use crate::{broker::Position, channel::ChannelName, hub::Encoding};
 
 /// What a browser sends when it goes on with a stream that broke: the id of its last event.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Accepts a stream; else the answer that refuses it.
-pub(super) async fn accept(
+pub(in crate::http) async fn accept(
     context: &Context,
     public: &Public,
     head: &request::Parts,
@@ -74,8 +82,8 @@ fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
         put("Date", &date);
     }
     if !positions.is_empty() {
-        let value = upgrade::position_value(positions);
-        put(POSITION.as_str(), value.to_str().expect("it was made of text"));
+        let value = position::value(positions);
+        put(position::HEADER.as_str(), value.to_str().expect("it was made of text"));
     }
     head.push_str("\r\n");
     head.into()

@@ -9,12 +9,11 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::time::timeout;
 
-use super::places::Charge;
-use crate::limits;
+use crate::{http::connection::places::Charge, limits};
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyError {
+pub(in crate::http) enum BodyError {
     /// Longer than allowed, announced or seen.
     TooBig,
     /// Not complete in time.
@@ -26,7 +25,7 @@ pub(super) enum BodyError {
 }
 
 /// The whole body, `bytes_max` at most; its bytes stay on the charge.
-pub(super) async fn collect<B>(
+pub(in crate::http) async fn collect<B>(
     body: B,
     bytes_max: usize,
     charge: &mut Charge,
@@ -86,7 +85,7 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::http::places::{Places, Room};
+    use crate::http::connection::places::{Places, Room};
 
     async fn collected(data: Bytes, bytes_max: usize) -> Result<Bytes, BodyError> {
         let place = Places::new(Room::of(2), Arc::default()).enter();

@@ -14,11 +14,11 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::answer::{self, Answer};
+use crate::http::answer::{self, Answer};
 
 /// One of the client's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum File {
+pub(in crate::http) enum File {
     /// The ES module.
     Script,
     /// Its types.
@@ -65,7 +65,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 /// Answers with `file`, or that the asker's copy is still the right one.
-pub(super) fn answer(file: File, asked: &HeaderMap) -> Answer {
+pub(in crate::http) fn answer(file: File, asked: &HeaderMap) -> Answer {
     let served: &Served = match file {
         File::Script => &SCRIPT,
         File::Types => &TYPES,

@@ -21,13 +21,15 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    Wire,
-    places::{Charge, Stage, Standing},
-    unreadable,
-    upgrade::Handover,
+use crate::{
+    drain::Guard,
+    http::connection::{
+        handover::Handover,
+        places::{Charge, Stage, Standing},
+        wire::Wire,
+    },
+    limits,
 };
-use crate::{drain::Guard, limits};
 
 /// An answer up to this is put together with its head before it is written: one copy and a send are
 /// cheaper than a writev.
@@ -38,7 +40,7 @@ const WHOLE_ANSWER_BYTES: usize = 2048;
 /// # Invariants
 /// A guard is held from the first poll of a request's work until everything written is in the
 /// kernel; while a request's body is unread it stays, since lingering still belongs to the answer.
-pub(super) struct Note {
+pub(in crate::http) struct Note {
     standing: Rc<Standing>,
     idle_timeout: Duration,
     guard: Cell<Option<Guard>>,
@@ -62,7 +64,7 @@ pub(super) struct Note {
 }
 
 impl Note {
-    pub(super) fn new(standing: Rc<Standing>, idle_timeout: Duration) -> Self {
+    pub(in crate::http) fn new(standing: Rc<Standing>, idle_timeout: Duration) -> Self {
         Self {
             standing,
             idle_timeout,
@@ -80,17 +82,17 @@ impl Note {
         }
     }
 
-    pub(super) fn stage(&self) -> Stage {
+    pub(in crate::http) fn stage(&self) -> Stage {
         self.standing.stage()
     }
 
     /// The place of this connection among others.
-    pub(super) fn standing(&self) -> &Rc<Standing> {
+    pub(in crate::http) fn standing(&self) -> &Rc<Standing> {
         &self.standing
     }
 
     /// When the present stage has lasted too long.
-    pub(super) fn due(&self) -> Instant {
+    pub(in crate::http) fn due(&self) -> Instant {
         let deadline = match self.stage() {
             Stage::Fresh | Stage::Head => limits::HTTP_HEAD_DEADLINE,
             Stage::Idle => self.idle_timeout,
@@ -106,7 +108,7 @@ impl Note {
 
     /// How long the connection stays when this answer is its last for now; `None`: it is the last
     /// of all.
-    pub(super) fn stays_for(&self) -> Option<Duration> {
+    pub(in crate::http) fn stays_for(&self) -> Option<Duration> {
         let Some(end) = self.standing.end_of_life() else { return Some(self.idle_timeout) };
         let left = end.saturating_duration_since(Instant::now());
         let is_near = left <= self.idle_timeout.min(limits::HTTP_LIFE_MARGIN);
@@ -114,7 +116,7 @@ impl Note {
     }
 
     /// A request's headers are read. A guard that an earlier answer still holds serves on.
-    pub(super) fn begin(&self, guard: Guard, has_body: bool) {
+    pub(in crate::http) fn begin(&self, guard: Guard, has_body: bool) {
         self.guard.set(Some(self.guard.take().unwrap_or(guard)));
         self.head_bytes.set(0);
         self.is_long.set(false);
@@ -123,47 +125,47 @@ impl Note {
     }
 
     /// Whether the request that begins had come together with the one before.
-    pub(super) fn is_pipelined(&self) -> bool {
+    pub(in crate::http) fn is_pipelined(&self) -> bool {
         !self.has_more_come.take()
     }
 
     /// The request's body has been read to its end.
-    pub(super) fn body_was_read(&self) {
+    pub(in crate::http) fn body_was_read(&self) {
         self.standing.set_body_unread(false);
     }
 
-    pub(super) fn is_body_unread(&self) -> bool {
+    pub(in crate::http) fn is_body_unread(&self) -> bool {
         self.standing.is_body_unread()
     }
 
     /// A handshake is accepted: the answer being made is a 101, or none if there is a head.
-    pub(super) fn hand_over(&self, handover: Handover) {
+    pub(in crate::http) fn hand_over(&self, handover: Handover) {
         self.has_own_head.set(handover.head.is_some());
         self.handover.set(Some(handover));
     }
 
     /// hyper is no longer needed: the next byte is the handover's own. What was answered to earlier
     /// requests is in the kernel, since hyper begins none before.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(in crate::http) fn is_ours(&self) -> bool {
         self.has_own_head.get()
     }
 
-    pub(super) fn take_handover(&self) -> Option<Handover> {
+    pub(in crate::http) fn take_handover(&self) -> Option<Handover> {
         self.handover.take()
     }
 
     /// The request is worked on for long: that ends when the peer breaks the connection off.
-    pub(super) fn works_for_long(&self) {
+    pub(in crate::http) fn works_for_long(&self) {
         self.is_long.set(true);
     }
 
     /// The answer is charged for, until it is sent.
-    pub(super) fn answers_with(&self, charge: Charge) {
+    pub(in crate::http) fn answers_with(&self, charge: Charge) {
         self.charge.set(Some(charge));
     }
 
     /// Whether there is room for an answer whose body is so long.
-    pub(super) fn has_room_to_answer(&self, bytes: usize) -> bool {
+    pub(in crate::http) fn has_room_to_answer(&self, bytes: usize) -> bool {
         let charge = self.charge.take();
         let charge = charge.or_else(|| {
             let mut charge = self.standing.charge();
@@ -176,18 +178,18 @@ impl Note {
     }
 
     /// hyper has taken the whole answer.
-    pub(super) fn answer_is_encoded(&self) {
+    pub(in crate::http) fn answer_is_encoded(&self) {
         self.enter(Stage::Answering);
         self.standing.has_moved();
     }
 
     /// The connection can no longer hold the drain open.
-    pub(super) fn release(&self) {
+    pub(in crate::http) fn release(&self) {
         self.guard.set(None);
     }
 
     /// What hyper has answered by itself, without a word; nothing of it has gone out.
-    pub(super) fn refused(&self) -> Option<StatusCode> {
+    pub(in crate::http) fn refused(&self) -> Option<StatusCode> {
         self.refused.get()
     }
 
@@ -198,12 +200,12 @@ impl Note {
     }
 
     /// Whether the peer may still be sending what nobody will read, after an answer of ours.
-    pub(super) fn wants_lingering(&self) -> bool {
+    pub(in crate::http) fn wants_lingering(&self) -> bool {
         self.has_written.get() && !self.has_seen_end.get()
     }
 
     /// Something of ours is written past hyper.
-    pub(super) fn write_by_hand(&self) {
+    pub(in crate::http) fn write_by_hand(&self) {
         self.has_written.set(true);
     }
 
@@ -244,13 +246,13 @@ impl Note {
         Err(io::Error::other("all connections together hold too much"))
     }
 
-    pub(super) fn enter(&self, stage: Stage) {
+    pub(in crate::http) fn enter(&self, stage: Stage) {
         self.standing.enter(stage);
     }
 }
 
 /// A stream that writes down what happens to it.
-pub(super) struct Watched<I> {
+pub(in crate::http) struct Watched<I> {
     stream: I,
     /// Read already, and to be read first.
     first: Bytes,
@@ -258,7 +260,7 @@ pub(super) struct Watched<I> {
 }
 
 impl<I> Watched<I> {
-    pub(super) fn new(stream: I, first: Bytes, note: Rc<Note>) -> Self {
+    pub(in crate::http) fn new(stream: I, first: Bytes, note: Rc<Note>) -> Self {
         Self { stream, first, note }
     }
 
@@ -266,7 +268,7 @@ impl<I> Watched<I> {
     /// hyper's own words.
     fn withheld(&self, bytes: &[u8], count: usize) -> Option<usize> {
         if self.note.owes_nothing() {
-            self.note.refused.set(Some(unreadable::status(bytes)));
+            self.note.refused.set(Some(status_of(bytes)));
             return Some(count);
         }
         self.note.has_written.set(true);
@@ -279,7 +281,7 @@ impl<I> Watched<I> {
         }
     }
 
-    pub(super) fn into_inner(self) -> I {
+    pub(in crate::http) fn into_inner(self) -> I {
         assert!(self.first.is_empty(), "hyper's first read takes all that was read before it");
         self.stream
     }
@@ -375,4 +377,10 @@ impl<I: Wire> AsyncWrite for Watched<I> {
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// The status in the bytes of an answer of hyper's.
+fn status_of(answer: &[u8]) -> StatusCode {
+    let digits = answer.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3));
+    digits.and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::BAD_REQUEST)
 }

@@ -23,29 +23,26 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{
-    Context, Settings, Wire,
-    note::{Note, Watched},
-    owner::Owner,
-    places::{Stage, Standing},
-    route, unreadable,
-    upgrade::Handover,
-};
 use crate::{
     drain::{Control, Phase},
+    http::{
+        connection::{
+            handover::Handover,
+            note::{Note, Watched},
+            peer::Peer,
+            places::{Stage, Standing},
+            wire::Wire,
+        },
+        context::{Context, Settings},
+        owner::Owner,
+        routes::route,
+        unreadable,
+    },
     limits,
 };
 
 /// What is read before hyper comes in: usually a whole handshake.
 const FIRST_READ_BYTES: usize = 2048;
-
-/// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    /// `None`: nobody asked, and the connection ends with its first answer.
-    pub(super) owner: Option<Owner>,
-}
 
 /// A stream that HTTP is done with, what was read behind the handshake, and what it is for.
 pub(super) struct Handed<I> {

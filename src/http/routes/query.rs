@@ -24,14 +24,14 @@ const WORDS_OF_THEIR_OWN: [&str; 15] = [
 
 /// The query cannot be served.
 #[derive(Debug)]
-pub(super) struct BadQuery {
-    pub(super) mistake: Mistake,
-    pub(super) hint: Cow<'static, str>,
+pub(in crate::http) struct BadQuery {
+    pub(in crate::http) mistake: Mistake,
+    pub(in crate::http) hint: Cow<'static, str>,
 }
 
 /// What is wrong with a query; each has its word in the answers and in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mistake {
+pub(in crate::http) enum Mistake {
     /// Anything else.
     Request,
     /// No channel's name.
@@ -50,7 +50,7 @@ impl Mistake {
 
 /// The channels of a handshake with where each begins: `since` belongs to the `channel` in the
 /// same place (an empty one to none), `last` to all that have none.
-pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
+pub(in crate::http) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
     let mut sinces = Vec::new();
     for value in values(query, "since") {
         let value = value?;
@@ -95,7 +95,7 @@ pub(super) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
 }
 
 /// Refuses every parameter that is not among `known`, and says which one is nearest.
-pub(super) fn takes_only(query: Option<&str>, known: &[&str]) -> Result<(), BadQuery> {
+pub(in crate::http) fn takes_only(query: Option<&str>, known: &[&str]) -> Result<(), BadQuery> {
     for name in names(query) {
         if !known.contains(&&*name) {
             let nearest = known.iter().min_by_key(|known| letters_apart(bare(&name), known));
@@ -106,7 +106,7 @@ pub(super) fn takes_only(query: Option<&str>, known: &[&str]) -> Result<(), BadQ
 }
 
 /// Refuses parameters that are nearly one of those that listeners have; the names of the others.
-pub(super) fn nearly_known(query: Option<&str>) -> Result<Vec<String>, BadQuery> {
+pub(in crate::http) fn nearly_known(query: Option<&str>) -> Result<Vec<String>, BadQuery> {
     let mut ignored = Vec::new();
     for name in names(query).filter(|name| !LISTENING.contains(&&**name)) {
         let is_word = WORDS_OF_THEIR_OWN.contains(&&*name);
@@ -140,7 +140,10 @@ fn bare(name: &str) -> &str {
 
 /// The one channel of an event stream. `last_id` is where a stream that broke had got to: it
 /// counts for more than the query, which is as old as the page.
-pub(super) fn event_stream(query: Option<&str>, last_id: &[u8]) -> Result<Wanted, BadQuery> {
+pub(in crate::http) fn event_stream(
+    query: Option<&str>,
+    last_id: &[u8],
+) -> Result<Wanted, BadQuery> {
     let [mut one] = <[Wanted; 1]>::try_from(wanted(query)?)
         .map_err(|_| Mistake::Request.with("one channel a stream; open a stream for each"))?;
     if !last_id.is_empty() {
@@ -164,7 +167,7 @@ fn last(query: Option<&str>) -> Result<Option<usize>, BadQuery> {
 }
 
 /// The one channel of a publication; the default channel if none.
-pub(super) fn one_channel(query: Option<&str>) -> Result<ChannelName, BadQuery> {
+pub(in crate::http) fn one_channel(query: Option<&str>) -> Result<ChannelName, BadQuery> {
     let mut given = values(query, "channel");
     let Some(value) = given.next() else { return Ok(ChannelName::default_channel()) };
     match given.next() {
@@ -177,7 +180,7 @@ pub(super) fn one_channel(query: Option<&str>) -> Result<ChannelName, BadQuery> 
 }
 
 /// The `token`.
-pub(super) fn token(query: Option<&str>) -> Result<Option<Cow<'_, str>>, BadQuery> {
+pub(in crate::http) fn token(query: Option<&str>) -> Result<Option<Cow<'_, str>>, BadQuery> {
     only(query, "token")
 }
 

@@ -42,7 +42,7 @@ impl BatchRoom {
 }
 
 /// One batch.
-pub(super) struct Pace {
+pub(in crate::http) struct Pace {
     deadline: Millis,
     state: RefCell<State>,
     freed: Notify,
@@ -54,20 +54,20 @@ struct State {
 }
 
 /// A message at the broker; its place is free when it is dropped.
-pub(super) struct Turn<'a> {
+pub(in crate::http) struct Turn<'a> {
     pace: &'a Pace,
     begun: Millis,
     _room: OwnedSemaphorePermit,
 }
 
 impl Pace {
-    pub(super) fn new(deadline: Millis) -> Self {
+    pub(in crate::http) fn new(deadline: Millis) -> Self {
         let state = State { in_flight: 0, window: Window::default() };
         Self { deadline, state: RefCell::new(state), freed: Notify::new() }
     }
 
     /// The turn of a message of so many bytes; None: it is too late.
-    pub(super) async fn turn(&self, room: &BatchRoom, bytes: usize) -> Option<Turn<'_>> {
+    pub(in crate::http) async fn turn(&self, room: &BatchRoom, bytes: usize) -> Option<Turn<'_>> {
         let turn = async {
             while !self.state.borrow().has_place() {
                 self.freed.notified().await;
@@ -101,7 +101,7 @@ impl State {
 
 impl Turn<'_> {
     /// The broker has answered.
-    pub(super) fn over(self) {
+    pub(in crate::http) fn over(self) {
         self.pace.state.borrow_mut().window.answered(clock::now() - self.begun);
     }
 }

@@ -6,10 +6,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{
+use crate::http::{
     access::{Asker, Right, Rules, Verdict},
     answer::Answer,
-    route,
+    routes::denied::denied,
 };
 
 /// What pages may send besides what every page may.
@@ -27,7 +27,7 @@ const EVERY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 /// Lets pages of every origin see an answer of a public route, errors above all: else a refusal
 /// looks to them like a dead network.
-pub(super) fn show(answer: &mut Answer, asked: &HeaderMap) {
+pub(in crate::http) fn show(answer: &mut Answer, asked: &HeaderMap) {
     let headers = answer.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, EVERY_ORIGIN);
     if asked.contains_key(header::ORIGIN) {
@@ -36,7 +36,7 @@ pub(super) fn show(answer: &mut Answer, asked: &HeaderMap) {
 }
 
 /// The answer to OPTIONS, for a route that takes `allowed`.
-pub(super) fn preflight(allowed: &[Method]) -> Answer {
+pub(in crate::http) fn preflight(allowed: &[Method]) -> Answer {
     let names = allowed.iter().map(Method::as_str).chain(["OPTIONS"]).collect::<Vec<_>>();
     let methods = HeaderValue::try_from(names.join(", ")).expect("names of methods are text");
     let mut answer = Answer::default();
@@ -54,8 +54,8 @@ pub(super) fn preflight(allowed: &[Method]) -> Answer {
 
 /// The answer to a page that may not publish whatever it shows: no token is set, and it is from
 /// elsewhere. A page that had its preflight refused learns from a GET, which needs none, why.
-pub(super) fn refused_to_publish(rules: &Rules, asker: &Asker<'_>) -> Option<Answer> {
+pub(in crate::http) fn refused_to_publish(rules: &Rules, asker: &Asker<'_>) -> Option<Answer> {
     let verdict = rules.judge(Right::Publish, asker);
     let is_page = asker.headers.contains_key(header::ORIGIN);
-    (is_page && verdict == Verdict::Forbidden).then(|| route::denied(verdict))
+    (is_page && verdict == Verdict::Forbidden).then(|| denied(verdict))
 }

@@ -4,22 +4,25 @@
 //! either counts the client or the client sees the drain; the channels are subscribed before the
 //! 101 leaves, so that nothing published after it is missed.
 
-use std::any::Any;
+use http::{HeaderMap, HeaderValue, StatusCode, header, request};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
-
-use super::{
-    Admission, Context, Endpoint, NotAdmitted, Public, Wanted,
-    access::{Asker, Right, Verdict},
-    answer::{self, Answer},
-    query::{self, BadQuery, Mistake},
-    route, seen,
-};
 use crate::{
     broker::{Position, Principal},
     channel::ChannelName,
+    conn::{Endpoint, Wanted},
     drain::{Guard, Phase},
+    http::{
+        access::{Asker, Right, Verdict},
+        answer::{self, Answer},
+        connection::handover::Handover,
+        context::{Admission, Context, NotAdmitted, Public},
+        routes::{
+            denied::denied,
+            position,
+            query::{self, BadQuery, Mistake},
+            seen,
+        },
+    },
     hub::Encoding,
     limits,
     metrics::Rejection,
@@ -29,23 +32,8 @@ use crate::{
     },
 };
 
-/// Tells a client from where on it hears each of its channels.
-pub(super) const POSITION: HeaderName = HeaderName::from_static("wsbcast-position");
-
-/// What an accepted handshake is for; goes with the stream.
-pub(super) struct Handover {
-    pub(super) endpoint: Endpoint,
-    pub(super) encoding: Encoding,
-    pub(super) publisher: Option<Principal>,
-    pub(super) ticket: Option<Box<dyn Any>>,
-    pub(super) forwarded: Option<Box<str>>,
-    pub(super) guard: Guard,
-    /// Is written before the stream is handed over, in place of an answer of hyper's.
-    pub(super) head: Option<Bytes>,
-}
-
 /// Why a handshake is not answered 101, and what it is answered.
-pub(super) type Refused = Box<(Rejection, Answer)>;
+pub(in crate::http) type Refused = Box<(Rejection, Answer)>;
 
 /// What a valid handshake asks for.
 struct Wish {
@@ -58,7 +46,7 @@ struct Wish {
 }
 
 /// Answers a handshake; with `Some` the answer is the 101.
-pub(super) async fn answer(
+pub(in crate::http) async fn answer(
     context: &Context,
     public: &Public,
     endpoint: Endpoint,
@@ -94,7 +82,7 @@ pub(super) async fn answer(
 }
 
 /// Counts a refusal; its answer.
-pub(super) fn refuse(
+pub(in crate::http) fn refuse(
     public: &Public,
     asker: Asker<'_>,
     (reason, answer): (Rejection, Answer),
@@ -137,7 +125,7 @@ fn understand(
 }
 
 /// A name that is nearly one of ours must not be overheard; others are ignored.
-pub(super) fn check_names(query: Option<&str>, asker: &Asker<'_>) -> Result<(), Refused> {
+pub(in crate::http) fn check_names(query: Option<&str>, asker: &Asker<'_>) -> Result<(), Refused> {
     let ignored = query::nearly_known(query).map_err(bad_query)?;
     if !ignored.is_empty() {
         seen::ignored(asker, &ignored);
@@ -146,17 +134,17 @@ pub(super) fn check_names(query: Option<&str>, asker: &Asker<'_>) -> Result<(), 
 }
 
 /// To listen no token is needed, but one that is shown must be right.
-pub(super) fn check_token(context: &Context, asker: &Asker<'_>) -> Result<(), Refused> {
+pub(in crate::http) fn check_token(context: &Context, asker: &Asker<'_>) -> Result<(), Refused> {
     let rules = &context.settings.access;
     if !rules.tokens.is_empty() && rules.presented(asker) == Some(false) {
-        let answer = route::denied(Verdict::Unauthorized);
+        let answer = denied(Verdict::Unauthorized);
         return Err(Box::new((Rejection::Unauthorized, answer)));
     }
     Ok(())
 }
 
 /// Takes the drain guard, then looks whether a new client is welcome.
-pub(super) fn enter(context: &Context) -> Result<Guard, Refused> {
+pub(in crate::http) fn enter(context: &Context) -> Result<Guard, Refused> {
     let barrier = &context.control.barrier;
     let guard = barrier.client();
     welcome(context)?;
@@ -171,7 +159,7 @@ fn full(hint: &str) -> Refused {
 }
 
 /// 503, and what to do about it.
-pub(super) fn not_admitted(why: NotAdmitted) -> Refused {
+pub(in crate::http) fn not_admitted(why: NotAdmitted) -> Refused {
     match why {
         NotAdmitted::Behind => {
             let hint =
@@ -189,7 +177,7 @@ pub(super) fn not_admitted(why: NotAdmitted) -> Refused {
 }
 
 /// Whether the phase lets new clients in.
-pub(super) fn welcome(context: &Context) -> Result<(), Refused> {
+pub(in crate::http) fn welcome(context: &Context) -> Result<(), Refused> {
     if context.control.phase() < Phase::Waiting {
         return Ok(());
     }
@@ -217,18 +205,11 @@ fn switching(
     if is_v1 {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(handshake::V1));
     }
-    let value = position_value(positions);
+    let value = position::value(positions);
     if !positions.is_empty() && value.len() <= limits::POSITION_HEADER_BYTES_MAX {
-        headers.insert(POSITION, value);
+        headers.insert(position::HEADER, value);
     }
     answer
-}
-
-/// `NAME=EPOCH:OFFSET, …`: everything after these will come.
-pub(super) fn position_value(positions: &[(ChannelName, Position)]) -> HeaderValue {
-    let one = |(channel, position): &(ChannelName, Position)| format!("{channel}={position}");
-    let text = positions.iter().map(one).collect::<Vec<_>>().join(", ");
-    HeaderValue::try_from(text).expect("names, epochs and offsets are valid in a header")
 }
 
 fn refusal(refusal: Refusal) -> Refused {
@@ -273,7 +254,7 @@ fn refused(status: StatusCode, reason: Rejection, hint: &str) -> Refused {
     Box::new((reason, answer::problem(status, word, hint)))
 }
 
-pub(super) fn bad_query(bad: BadQuery) -> Refused {
+pub(in crate::http) fn bad_query(bad: BadQuery) -> Refused {
     let reason = match bad.mistake {
         Mistake::Request => Rejection::BadRequest,
         Mistake::Channel => Rejection::BadChannel,

@@ -8,6 +8,7 @@
 //! hold is bounded likewise (`memory`). Clients of a WebSocket or an event stream have
 //! left HTTP and hold no place. Nothing here accepts or reads.
 
+mod budget;
 mod memory;
 
 use std::{
@@ -23,8 +24,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub(super) use self::memory::Charge;
-use self::memory::{Bytes, Memory};
+use self::budget::{Bytes, Memory};
+pub(in crate::http) use self::memory::Charge;
 use crate::{
     limits::{
         HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX, HTTP_PATIENCE,
@@ -35,7 +36,7 @@ use crate::{
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(in crate::http) enum Stage {
     /// Accepted; the first request is not complete.
     Fresh,
     /// Between two requests; nothing of the next one has come.
@@ -83,7 +84,7 @@ pub struct Places {
 pub struct Place(Rc<Standing>);
 
 /// What is known of one connection by all who have to do with it.
-pub(super) struct Standing {
+pub(in crate::http) struct Standing {
     places: Rc<Places>,
     key: Cell<usize>,
     stage: Cell<Stage>,
@@ -171,7 +172,7 @@ impl Places {
         let _ = standing.task.set(task.abort_handle());
     }
 
-    pub(super) fn enter(self: &Rc<Self>) -> Place {
+    pub(in crate::http) fn enter(self: &Rc<Self>) -> Place {
         let is_spare = self.taken.get() >= self.room.places;
         if !is_spare {
             self.taken.set(self.taken.get() + 1);
@@ -283,7 +284,7 @@ impl Place {
         self.0.is_queued.set(is_queued);
     }
 
-    pub(super) fn standing(&self) -> Rc<Standing> {
+    pub(in crate::http) fn standing(&self) -> Rc<Standing> {
         self.0.clone()
     }
 }
@@ -304,42 +305,42 @@ impl Drop for Place {
 }
 
 impl Standing {
-    pub(super) fn stage(&self) -> Stage {
+    pub(in crate::http) fn stage(&self) -> Stage {
         self.stage.get()
     }
 
-    pub(super) fn since(&self) -> Instant {
+    pub(in crate::http) fn since(&self) -> Instant {
         self.since.get()
     }
 
     /// Who was sent away stands nowhere else any more.
-    pub(super) fn enter(&self, stage: Stage) {
+    pub(in crate::http) fn enter(&self, stage: Stage) {
         if self.stage.get() != Stage::Leaving {
             self.stage.set(stage);
             self.since.set(Instant::now());
         }
     }
 
-    pub(super) fn set_body_unread(&self, is_unread: bool) {
+    pub(in crate::http) fn set_body_unread(&self, is_unread: bool) {
         self.is_body_unread.set(is_unread);
     }
 
-    pub(super) fn is_body_unread(&self) -> bool {
+    pub(in crate::http) fn is_body_unread(&self) -> bool {
         self.is_body_unread.get()
     }
 
     /// Somebody who may publish has done so: the connection may live on.
-    pub(super) fn has_published(&self) {
+    pub(in crate::http) fn has_published(&self) {
         self.has_published.set(true);
     }
 
     /// When the connection has lived for long enough; `None`: it may live on.
-    pub(super) fn end_of_life(&self) -> Option<Instant> {
+    pub(in crate::http) fn end_of_life(&self) -> Option<Instant> {
         (!self.has_published.get()).then(|| self.accepted + HTTP_LIFE_MAX)
     }
 
     /// Whether there is room for more than a health probe; who has a spare place asks for another.
-    pub(super) fn may_work(&self) -> bool {
+    pub(in crate::http) fn may_work(&self) -> bool {
         let places = &self.places;
         if self.is_spare.get() && (places.taken.get() < places.room.places || places.dismiss(false))
         {
@@ -349,7 +350,7 @@ impl Standing {
         !self.is_spare.get()
     }
 
-    pub(super) fn is_spare(&self) -> bool {
+    pub(in crate::http) fn is_spare(&self) -> bool {
         self.is_spare.get()
     }
 

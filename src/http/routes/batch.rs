@@ -17,16 +17,18 @@ use serde_json::value::RawValue;
 use tokio::task::yield_now;
 
 use self::report::Report;
-use super::{
-    Public,
-    answer::Answer,
-    pace::Pace,
-    publish::{self, Refused, bad_channel, invalid, too_big},
-};
 use crate::{
     broker::{self, IdempotencyKey, Principal},
     channel::ChannelName,
     clock::Millis,
+    http::{
+        answer::Answer,
+        context::Public,
+        routes::{
+            pace::Pace,
+            publication::{self, Refused, bad_channel, invalid, too_big},
+        },
+    },
     limits,
     metrics::PublishFailure,
     ws::Kind,
@@ -46,14 +48,14 @@ struct Line<'a> {
 
 /// A message to be sent; always text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Message {
+pub(in crate::http) struct Message {
     channel: ChannelName,
     data: Bytes,
     key: Option<IdempotencyKey>,
 }
 
 /// What it may take to work on `body`, beside itself: copies of its messages, and their results.
-pub(super) fn work_bytes(body: &[u8], has_key: bool) -> usize {
+pub(in crate::http) fn work_bytes(body: &[u8], has_key: bool) -> usize {
     let lines = body.iter().filter(|&&byte| byte == b'\n').count() + 1;
     let key = if has_key { limits::BATCH_KEY_COST_BYTES } else { 0 };
     let line = limits::BATCH_LINE_COST_BYTES + key + limits::BATCH_RESULT_BYTES_MAX;
@@ -63,7 +65,7 @@ pub(super) fn work_bytes(body: &[u8], has_key: bool) -> usize {
 /// Checks all lines. `channel` is for those that name none; empty lines are skipped. With the
 /// batch's `key` a line that has none of its own gets `KEY:NUMBER`, so that the whole batch may be
 /// repeated as it is.
-pub(super) async fn parse(
+pub(in crate::http) async fn parse(
     body: &[u8],
     channel: &ChannelName,
     key: Option<&IdempotencyKey>,
@@ -101,7 +103,7 @@ pub(super) async fn parse(
 /// Publishes in order. 202 if all were published, else the first failure's status, so that a
 /// publisher that looks at nothing else notices. What was not begun by `deadline` is not
 /// published: later ones are not either, so that the order of a channel stays.
-pub(super) async fn publish(
+pub(in crate::http) async fn publish(
     public: &Public,
     who: Principal,
     messages: Vec<Message>,
@@ -120,7 +122,7 @@ pub(super) async fn publish(
             let Message { channel, data, key } = message;
             let kind = Kind::Text;
             let message = broker::Message { who, channel: channel.clone(), kind, data, key };
-            let fate = publish::settle(public, channel, public.broker.publish(message)).await;
+            let fate = publication::settle(public, channel, public.broker.publish(message)).await;
             turn.over();
             Some(fate)
         })

@@ -10,13 +10,13 @@ use crate::{
     broker::PublishError,
     http::{
         answer::{self, Answer, Problem},
-        publish::{self, Published},
+        routes::publication::{self, Published},
     },
     metrics::PublishFailure,
 };
 
 /// What became of a line; None: it was not begun in time.
-pub(super) type Fate = Option<Result<Published, PublishError>>;
+pub(in crate::http) type Fate = Option<Result<Published, PublishError>>;
 
 /// How the answer begins.
 const BEGINNING: &[u8] = b"{\"results\":[";
@@ -29,9 +29,9 @@ const TOO_LATE: Problem<'static> = Problem {
 };
 
 /// The answer in the making. As text at once: a batch's results are most of what it takes up.
-pub(super) struct Report {
+pub(in crate::http) struct Report {
     text: Vec<u8>,
-    pub(super) lines: usize,
+    pub(in crate::http) lines: usize,
     /// Of the first line that failed.
     failed: Option<StatusCode>,
 }
@@ -44,17 +44,17 @@ enum Outcome {
 }
 
 impl Report {
-    pub(super) fn new(lines: usize) -> Self {
+    pub(in crate::http) fn new(lines: usize) -> Self {
         let mut text = Vec::with_capacity(lines * RESULT_BYTES_USUAL);
         text.extend(BEGINNING);
         Self { text, lines: 0, failed: None }
     }
 
-    pub(super) fn add(&mut self, fate: Fate) {
+    pub(in crate::http) fn add(&mut self, fate: Fate) {
         let (outcome, failed) = match fate {
             Some(Ok(published)) => (Outcome::Published(published), None),
             Some(Err(error)) => {
-                (Outcome::Failed(publish::explain(&error)), Some(publish::status(&error)))
+                (Outcome::Failed(publication::explain(&error)), Some(publication::status(&error)))
             }
             None => (Outcome::Failed(TOO_LATE), Some(StatusCode::SERVICE_UNAVAILABLE)),
         };
@@ -67,7 +67,7 @@ impl Report {
             .expect("answers are plain structs, which always encode");
     }
 
-    pub(super) fn answer(mut self) -> Answer {
+    pub(in crate::http) fn answer(mut self) -> Answer {
         self.text.extend(b"]}\n");
         // What was taken for longer results is given back.
         self.text.shrink_to_fit();

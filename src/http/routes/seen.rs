@@ -6,11 +6,11 @@
 use http::HeaderMap;
 use tracing::debug;
 
-use super::{access::Asker, answer::Answer, upgrade};
 use crate::{
     broker::Position,
     channel::ChannelName,
     conn::clients_are_logged,
+    http::{access::Asker, answer::Answer, routes::position},
     limits::{CHANNELS_NAMED, QUOTED_CHARS_MAX},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 const FORWARDED: [&str; 2] = ["x-forwarded-for", "forwarded"];
 
 /// A client is let in. Whom it is told to speak for, for the client's own lines.
-pub(super) fn accepted(
+pub(in crate::http) fn accepted(
     asker: &Asker<'_>,
     positions: &[(ChannelName, Position)],
 ) -> Option<Box<str>> {
@@ -27,7 +27,7 @@ pub(super) fn accepted(
         return None;
     }
     let forwarded = forwarded(asker.headers);
-    let known = upgrade::position_value(&positions[..positions.len().min(CHANNELS_NAMED)]);
+    let known = position::value(&positions[..positions.len().min(CHANNELS_NAMED)]);
     debug!(
         peer = %asker.peer,
         forwarded_unverified = forwarded.as_deref(),
@@ -39,7 +39,7 @@ pub(super) fn accepted(
 }
 
 /// Parameters of its were not understood.
-pub(super) fn ignored(asker: &Asker<'_>, names: &[String]) {
+pub(in crate::http) fn ignored(asker: &Asker<'_>, names: &[String]) {
     if !clients_are_logged() {
         return;
     }
@@ -48,7 +48,7 @@ pub(super) fn ignored(asker: &Asker<'_>, names: &[String]) {
 }
 
 /// A client is refused for `reason`.
-pub(super) fn refused(asker: &Asker<'_>, reason: &str, answer: &Answer) {
+pub(in crate::http) fn refused(asker: &Asker<'_>, reason: &str, answer: &Answer) {
     if !clients_are_logged() {
         return;
     }
@@ -63,7 +63,7 @@ pub(super) fn refused(asker: &Asker<'_>, reason: &str, answer: &Answer) {
 
 /// Whom a proxy names as the one who asks, as it is told: anybody may say so. Of what is too long
 /// the end is kept, since the nearest proxy writes last.
-pub(super) fn forwarded(headers: &HeaderMap) -> Option<Box<str>> {
+pub(in crate::http) fn forwarded(headers: &HeaderMap) -> Option<Box<str>> {
     let name = FORWARDED.iter().find(|name| headers.contains_key(**name))?;
     let told = headers.get_all(*name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
     let told = told.collect::<Vec<_>>().join(", ");

@@ -4,57 +4,32 @@
 //! answer reads. Readiness says whether to send new clients here, liveness whether to restart the
 //! process: one lost Redis must do neither to all replicas at once.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::time::timeout;
 
-pub use super::taking_turns::{Text, Turns};
-use super::{
-    Context,
-    answer::{self, Answer},
-    body::{self, BodyError},
-    note::Note,
-};
 use crate::{
     broker::{Reach, Refuses},
     clock::{self, Millis},
     drain::Phase,
+    http::{
+        answer::{self, Answer},
+        connection::{
+            body::{self, BodyError},
+            note::Note,
+        },
+        context::Context,
+        sources::BrokerState,
+    },
     limits,
     metrics::{ShardMetrics, text},
 };
 
-/// What the broker says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BrokerState {
-    /// Whether it can be reached.
-    pub reach: Reach,
-    /// What it refuses though it can be reached.
-    pub refuses: Refuses,
-    /// A shard's heartbeat through it is missing while others' return.
-    pub shard_stalled: bool,
-}
-
-/// Where the ops routes get their facts.
-pub struct Sources {
-    /// All shards of the process.
-    pub shards: Vec<Arc<ShardMetrics>>,
-    /// The broker's state now.
-    pub broker: Rc<dyn Fn() -> BrokerState>,
-    /// The metrics as Prometheus text.
-    pub metrics_text: Text,
-    /// The same facts as JSON.
-    pub stats_json: Text,
-    /// For those who look.
-    pub turns: Turns,
-    /// Version and commit, for `GET /`.
-    pub version: String,
-}
-
 /// `GET /livez`.
-pub(super) fn live(context: &Context) -> Answer {
+pub(in crate::http) fn live(context: &Context) -> Answer {
     let silent = silent_shards(&context.ops.shards, clock::now(), limits::SHARD_STALL_LIVE);
     if silent.is_empty() {
         return answer::json(StatusCode::OK, &Live { status: "ok", silent_shards: &silent });
@@ -64,7 +39,7 @@ pub(super) fn live(context: &Context) -> Answer {
 }
 
 /// `GET /readyz`.
-pub(super) fn ready(context: &Context) -> Answer {
+pub(in crate::http) fn ready(context: &Context) -> Answer {
     let broker = (context.ops.broker)();
     let silent = silent_shards(&context.ops.shards, clock::now(), limits::SHARD_STALL_READY);
     let is_stalled = broker.shard_stalled || !silent.is_empty();
@@ -78,24 +53,24 @@ pub(super) fn ready(context: &Context) -> Answer {
 }
 
 /// `GET /metrics`.
-pub(super) fn metrics(context: &Context) -> Answer {
+pub(in crate::http) fn metrics(context: &Context) -> Answer {
     answer::typed(StatusCode::OK, text::CONTENT_TYPE, context.ops.metrics_text.now())
 }
 
 /// `GET /stats`.
-pub(super) fn stats(context: &Context) -> Answer {
+pub(in crate::http) fn stats(context: &Context) -> Answer {
     answer::json_text(StatusCode::OK, context.ops.stats_json.now())
 }
 
 /// `GET /`.
-pub(super) fn index(context: &Context) -> Answer {
+pub(in crate::http) fn index(context: &Context) -> Answer {
     let links = ["/livez", "/readyz", "/metrics", "/stats", "/admin/drain"];
     let index = Index { name: "wsbcast", version: &context.ops.version, links: &links };
     answer::json(StatusCode::OK, &index)
 }
 
 /// `GET /admin/drain`.
-pub(super) fn drain(context: &Context, status: StatusCode) -> Answer {
+pub(in crate::http) fn drain(context: &Context, status: StatusCode) -> Answer {
     let control = &context.control;
     let progress = Drain {
         phase: control.phase(),
@@ -107,7 +82,7 @@ pub(super) fn drain(context: &Context, status: StatusCode) -> Answer {
 
 /// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before. What the body says is
 /// nothing; one that never comes whole is a request that was not made.
-pub(super) async fn start_drain(context: &Context, note: &Note, body: Incoming) -> Answer {
+pub(in crate::http) async fn start_drain(context: &Context, note: &Note, body: Incoming) -> Answer {
     let mut charge = note.standing().charge();
     let read = body::collect(body, limits::ADMIN_BODY_BYTES_MAX, &mut charge).await;
     if let Err(error) = read {

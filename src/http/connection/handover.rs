@@ -1,0 +1,19 @@
+//! What an accepted handshake is for; goes from the route that accepts it to the driver.
+
+use std::any::Any;
+
+use bytes::Bytes;
+
+use crate::{broker::Principal, conn::Endpoint, drain::Guard, hub::Encoding};
+
+/// What an accepted handshake is for; goes with the stream.
+pub(in crate::http) struct Handover {
+    pub(in crate::http) endpoint: Endpoint,
+    pub(in crate::http) encoding: Encoding,
+    pub(in crate::http) publisher: Option<Principal>,
+    pub(in crate::http) ticket: Option<Box<dyn Any>>,
+    pub(in crate::http) forwarded: Option<Box<str>>,
+    pub(in crate::http) guard: Guard,
+    /// Is written before the stream is handed over, in place of an answer of hyper's.
+    pub(in crate::http) head: Option<Bytes>,
+}

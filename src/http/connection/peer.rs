@@ -1,0 +1,13 @@
+//! The other end of a connection.
+
+use std::net::SocketAddr;
+
+use crate::http::owner::Owner;
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct Peer {
+    pub(in crate::http) address: SocketAddr,
+    /// `None`: nobody asked, and the connection ends with its first answer.
+    pub(in crate::http) owner: Option<Owner>,
+}

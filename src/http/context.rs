@@ -1,0 +1,96 @@
+//! What the connections of one thread's listeners share: options, the drain, where messages go.
+//!
+//! Channels are admitted through a closure and messages leave through the [`Broker`] trait, so
+//! that whatever answers requests knows no hub, no log and no Redis.
+
+use std::{any::Any, rc::Rc, sync::Arc, time::Duration};
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::{
+    broker::{Broker, Position},
+    channel::ChannelName,
+    conn::Wanted,
+    drain::Control,
+    http::{access, routes::pace::BatchRoom, sources::Sources},
+    hub::{Audience, Encoding},
+    metrics::ShardMetrics,
+};
+
+/// What the options say about HTTP.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `/echo` exists.
+    pub echo: bool,
+    /// permessage-deflate is agreed to.
+    pub compression: bool,
+    /// Clients may broadcast their own messages (`--client-publish broadcast`), each if it may
+    /// publish at all.
+    pub client_publish: bool,
+    /// Clients of the whole process; past it handshakes are answered 503.
+    pub connections_max: usize,
+    /// Longest published message; past it 413.
+    pub broadcast_bytes_max: usize,
+    /// Between two requests of a connection; then closed.
+    pub idle_timeout: Duration,
+    /// `--on-broker-loss reject`: a lost broker then makes the process unready.
+    pub reject_on_broker_loss: bool,
+    /// All public listeners are loopback, so they carry the admin routes too.
+    pub admin_on_public: bool,
+    /// Who may publish and administer.
+    pub access: access::Rules,
+}
+
+/// What the connections of one thread's listeners share.
+pub struct Context {
+    /// The options.
+    pub settings: Settings,
+    /// The drain: phase, guards, the door to start it.
+    pub control: Arc<Control>,
+    /// What the ops routes report.
+    pub ops: Sources,
+    /// Of a public listener; `None` makes it an admin listener.
+    pub public: Option<Public>,
+}
+
+/// What only public listeners need.
+pub struct Public {
+    /// Where published messages go.
+    pub broker: Rc<dyn Broker>,
+    /// Awaited before a 101 leaves.
+    pub admit: Rc<Admit>,
+    /// This shard's counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// Room for the messages of batches at the broker.
+    pub batch_room: BatchRoom,
+    /// How many clients hear a channel.
+    pub audience: Arc<Audience>,
+}
+
+/// Makes sure that the shard holds subscriptions of the channels, in its hub and at the broker,
+/// so that nothing published after the 101 is missed by the client, and that what it asks for of
+/// the past will come before that.
+pub type Admit =
+    dyn Fn(Vec<Wanted>, Encoding) -> LocalBoxFuture<'static, Result<Admission, NotAdmitted>>;
+
+/// Why a client whose handshake is in order is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The shard has no room for so many: [`crate::limits::CHANNELS_PER_SHARD_MAX`], or
+    /// [`crate::limits::SUBSCRIPTION_COST_BYTES`].
+    TooManyChannels,
+    /// As many channels are being settled as may be: [`crate::limits::SETTLING_CHANNELS_MAX`].
+    Busy,
+    /// The client has got further elsewhere than this shard: it would be sent again what it has.
+    Behind,
+}
+
+/// A client that is about to be let in.
+pub struct Admission {
+    /// Keeps the channels subscribed until the client's own subscription replaces it; dropped
+    /// when the connection dies before it is handed over.
+    pub ticket: Box<dyn Any>,
+    /// The client will get everything after these; a channel whose position nobody knows is left
+    /// out.
+    pub positions: Vec<(ChannelName, Position)>,
+}

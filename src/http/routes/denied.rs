@@ -1,0 +1,42 @@
+//! The answer to somebody who may not: why, and what would help.
+
+use http::{HeaderValue, StatusCode, header};
+
+use crate::http::{
+    access::Verdict,
+    answer::{self, Answer},
+    owner,
+};
+
+/// The answer to somebody who may not.
+pub(in crate::http) fn denied(verdict: Verdict) -> Answer {
+    let hint = match verdict {
+        Verdict::Unauthorized | Verdict::Allowed => {
+            let hint = "send Authorization: Bearer TOKEN with a token of --api-token";
+            let mut answer = answer::problem(StatusCode::UNAUTHORIZED, "unauthorized", hint);
+            let challenge = HeaderValue::from_static("Bearer");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            return answer;
+        }
+        Verdict::Forbidden if owner::we_are_nobody() => {
+            "without --api-token only programs of root on this machine may do this: the server \
+             runs as user 65534 (nobody), and so may strangers whom the system does not know; \
+             run it as a user of its own, or set --api-token TEXT and send Authorization: Bearer \
+             TEXT"
+        }
+        Verdict::Forbidden => {
+            "without --api-token only programs of the server's own user or root on this machine \
+             may do this: loopback peer and Host, no proxy; a page needs a token or the same \
+             origin; set --api-token TEXT and send Authorization: Bearer TEXT"
+        }
+        Verdict::NotHere => {
+            "without --api-token this is for --admin-listen only; else set --api-token TEXT and \
+             send Authorization: Bearer TEXT"
+        }
+        Verdict::ForeignName => {
+            "a page may have made this name its own: ask by address, by localhost or by a name \
+             without a dot, or send Authorization: Bearer TEXT with a token of --api-token"
+        }
+    };
+    answer::problem(StatusCode::FORBIDDEN, "forbidden", hint)
+}

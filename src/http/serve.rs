@@ -1,0 +1,67 @@
+//! One connection from accept to its end, or until it leaves HTTP.
+
+use std::{any::Any, fmt, net::SocketAddr, rc::Rc};
+
+use bytes::Bytes;
+
+use crate::{
+    broker::Principal,
+    conn::Endpoint,
+    drain::Guard,
+    http::{
+        connection::{handover::Handover, places::Place, wire::Wire},
+        context::Context,
+        driver::{self, Handed},
+    },
+    hub::Encoding,
+};
+
+/// A connection that HTTP is done with: its 101, or the head of an event stream, is in the kernel.
+pub struct Upgraded<I> {
+    /// The stream; nothing of it is buffered elsewhere but `leftover`.
+    pub stream: I,
+    /// What the client sent behind its request, already read: the first bytes of frames.
+    pub leftover: Bytes,
+    /// What it asked for.
+    pub endpoint: Endpoint,
+    /// What was agreed about the form of messages.
+    pub encoding: Encoding,
+    /// As whom it publishes, if its messages may be broadcast.
+    pub publisher: Option<Principal>,
+    /// What [`crate::http::Public::admit`] returned; of `/echo` nothing.
+    pub ticket: Option<Box<dyn Any>>,
+    /// Whom a proxy says it speaks for; kept only if the log tells of clients.
+    pub forwarded: Option<Box<str>>,
+    /// Holds the drain open; to be dropped with the descriptor.
+    pub guard: Guard,
+}
+
+impl<I> fmt::Debug for Upgraded<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded")
+            .field("endpoint", &self.endpoint)
+            .field("publisher", &self.publisher)
+            .field("leftover", &self.leftover.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Speaks HTTP on `stream` until it ends (`None`) or becomes a WebSocket or an event stream.
+///
+/// # Cancel safety
+/// May be dropped: the connection is then reset or closed, guards and admission are released. A
+/// publication in progress may or may not go out.
+pub async fn serve<I>(
+    stream: I,
+    peer: SocketAddr,
+    context: &Rc<Context>,
+    place: &Place,
+) -> Option<Upgraded<I>>
+where
+    I: Wire,
+{
+    let handed = driver::run(stream, peer, context.clone(), place.standing()).await?;
+    let Handover { endpoint, encoding, publisher, ticket, forwarded, guard, .. } = handed.handover;
+    let Handed { stream, leftover, .. } = handed;
+    Some(Upgraded { stream, leftover, endpoint, encoding, publisher, ticket, forwarded, guard })
+}

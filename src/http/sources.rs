@@ -1,0 +1,36 @@
+//! Where the ops routes get their facts.
+
+use std::{rc::Rc, sync::Arc};
+
+pub use super::taking_turns::{Text, Turns};
+use crate::{
+    broker::{Reach, Refuses},
+    metrics::ShardMetrics,
+};
+
+/// What the broker says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokerState {
+    /// Whether it can be reached.
+    pub reach: Reach,
+    /// What it refuses though it can be reached.
+    pub refuses: Refuses,
+    /// A shard's heartbeat through it is missing while others' return.
+    pub shard_stalled: bool,
+}
+
+/// Where the ops routes get their facts.
+pub struct Sources {
+    /// All shards of the process.
+    pub shards: Vec<Arc<ShardMetrics>>,
+    /// The broker's state now.
+    pub broker: Rc<dyn Fn() -> BrokerState>,
+    /// The metrics as Prometheus text.
+    pub metrics_text: Text,
+    /// The same facts as JSON.
+    pub stats_json: Text,
+    /// For those who look.
+    pub turns: Turns,
+    /// Version and commit, for `GET /`.
+    pub version: String,
+}
