@@ -13,6 +13,7 @@ use super::{
     checker::Checker,
     environment::Typed,
     history,
+    listen::LISTEN_DEFAULT,
     rights::{self, Rights},
     secret_file,
     secrets::without_credentials,
@@ -46,9 +47,6 @@ const CLOSE_OVER_DEFAULT: Duration = Duration::from_secs(60);
 const PREFIX_BYTES_MAX: usize = 128;
 const RAW_CHANNEL_BYTES_MAX: usize = 512;
 const LISTENERS_MAX: usize = 64;
-
-/// The addresses of a server whose operator named none.
-pub(super) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
 
 /// Checks everything that was typed.
 pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
@@ -95,11 +93,6 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
     };
     let config = Config { warnings: checker.warnings(), ..config };
     checker.finish().map(|()| config)
-}
-
-/// Whether only this machine can reach all of `listen`.
-pub(super) fn is_loopback_only(listen: &[ListenAddr]) -> bool {
-    listen.iter().all(|listener| listener.addr.ip().to_canonical().is_loopback())
 }
 
 fn listen(checker: &mut Checker, typed: &[String]) -> Vec<ListenAddr> {

@@ -7,8 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
-    BadValue, BadValues, Health, address::address, args::HealthOptions, check::LISTEN_DEFAULT,
-    checker::Checker, problems::URL, secrets::without_credentials,
+    BadValue, BadValues, Health, address::address, args::HealthOptions, checker::Checker,
+    listen::LISTEN_DEFAULT, problems::URL, secrets::without_credentials,
 };
 
 const PATH: &str = "/livez";

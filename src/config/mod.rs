@@ -13,220 +13,25 @@ mod checker;
 mod environment;
 mod health;
 mod history;
+mod listen;
 mod problems;
 mod rights;
 mod secret_file;
 mod secrets;
+mod valid;
 mod values;
+mod version;
 
-use std::{ffi::OsString, net::SocketAddr, time::Duration};
+use std::ffi::OsString;
 
-use crate::{drain, telemetry};
-
+pub use listen::ListenAddr;
 pub use problems::{BadValue, BadValues, Stop};
 pub use secrets::{RedisUrl, Token};
-
-/// Version and commit, as `--version` shows them.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WSBCAST_COMMIT"), ")");
-/// The commit this was built from, or `unknown`.
-pub const COMMIT: &str = env!("WSBCAST_COMMIT");
-
-/// What the process was asked to do.
-#[derive(Debug)]
-pub enum Command {
-    /// Serve until drained.
-    Serve(Box<Config>),
-    /// Ask a server's `/livez` and exit 0 or 1.
-    Health(Health),
-}
-
-/// Whom `wsbcast health` asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// `HOST:PORT` to connect to, in this order until one answers.
-    pub targets: Vec<String>,
-    /// The request's `Host`.
-    pub host: String,
-    /// The request's path and query.
-    pub path: String,
-}
-
-/// All settings of a server. Built by [`parse`] alone, so each value is in range and each
-/// relation between values holds.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Config {
-    /// Public listeners, at least one.
-    pub listen: Vec<ListenAddr>,
-    /// The admin routes' own listener, on the control thread.
-    pub admin_listen: Option<SocketAddr>,
-    /// Shards, at least one.
-    pub threads: usize,
-    /// Redis.
-    pub redis: Redis,
-    /// What a publish does while Redis is out of reach.
-    pub on_broker_loss: OnBrokerLoss,
-    /// The periodic notice.
-    pub notify: Notify,
-    /// Least pause between two passes over the clients; zero: none.
-    pub coalesce: Duration,
-    /// Text sent first to each new client.
-    pub greeting: Option<String>,
-    /// What becomes of a client's own messages.
-    pub client_publish: ClientPublish,
-    /// What is kept for clients that come back.
-    pub history: History,
-    /// Whether `/echo` exists.
-    pub echo: bool,
-    /// permessage-deflate.
-    pub compression: Compression,
-    /// Whoever shows one of these may publish and administer; empty: nobody needs one, and the
-    /// loopback rules decide.
-    pub api_tokens: Vec<Token>,
-    /// Anyone may publish.
-    pub insecure_api: bool,
-    /// Clients of the process; `None`: what the descriptor limit allows.
-    pub max_connections: Option<usize>,
-    /// An HTTP connection without a request for this long is closed.
-    pub idle_timeout: Duration,
-    /// Longest message of a client, all fragments.
-    pub max_message_bytes: usize,
-    /// Longest published message.
-    pub max_broadcast_bytes: usize,
-    /// Bytes of one log; at least twice the largest message.
-    pub backlog_bytes: usize,
-    /// Bytes of all logs, carries and unfinished messages; at least `backlog_bytes`.
-    pub backlog_total_bytes: usize,
-    /// What becomes of a client that falls further behind than its log reaches.
-    pub slow_consumer: SlowConsumer,
-    /// Server pings.
-    pub ping: Ping,
-    /// The drain's times.
-    pub drain: drain::Settings,
-    /// Logs.
-    pub log: telemetry::Settings,
-    /// What was accepted and should not stay so; without secrets.
-    pub warnings: Vec<String>,
-}
-
-/// A public listener's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenAddr {
-    /// Where to listen; port 0 picks one.
-    pub addr: SocketAddr,
-    /// Nobody asked for it: skipped with a log line where the machine lacks the address.
-    pub is_default: bool,
-}
-
-/// How Redis is used.
-#[derive(Clone, Debug)]
-pub struct Redis {
-    /// Where it is; `None`: embedded broker.
-    pub url: Option<RedisUrl>,
-    /// Publishing clients per shard.
-    pub pool: usize,
-    /// Who subscribes.
-    pub subscribers: RedisSubscribers,
-    /// What keys and channels start with; without braces.
-    pub prefix: String,
-    /// The channel on which any program publishes to the default channel's clients.
-    pub raw_channel: Option<String>,
-}
-
-/// Who subscribes in Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedisSubscribers {
-    /// Each shard for itself.
-    PerShard,
-    /// One shard for the process.
-    PerProcess,
-}
-
-/// Redis configured, but out of reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBrokerLoss {
-    /// Deliver to this process's clients and say so.
-    Local,
-    /// Answer 503.
-    Reject,
-}
-
-/// The periodic notice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notify {
-    /// Length of a slot; `None`: off.
-    pub interval: Option<Duration>,
-    /// What the payload starts with.
-    pub text: String,
-}
-
-/// What becomes of a client's own message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientPublish {
-    /// Counted and dropped.
-    Off,
-    /// Published unchanged to the client's first channel.
-    Broadcast,
-}
-
-/// What becomes of a client that is too far behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlowConsumer {
-    /// Closed with 1013.
-    Close,
-    /// Its cursor jumps to the newest complete message.
-    Skip,
-}
-
-/// What is kept of each channel for clients that come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct History {
-    /// Messages of one channel; 0: nothing is kept.
-    pub messages_max: usize,
-    /// Bytes of one channel; 0: nothing is kept.
-    pub bytes_max: usize,
-    /// Bytes of all channels of this process.
-    pub total_bytes_max: usize,
-    /// Time since the channel's last message; zero: nothing is kept.
-    pub ttl: Duration,
-    /// What becomes of a client without subprotocol that asks for more.
-    pub resume_miss: ResumeMiss,
-}
-
-/// What becomes of a client that cannot be told what it missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResumeMiss {
-    /// It is closed with 1013.
-    Close,
-    /// It goes on with what there is.
-    Continue,
-}
-
-/// permessage-deflate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compression {
-    /// It is agreed to with clients that offer it.
-    pub on: bool,
-    /// Shorter messages go uncompressed.
-    pub threshold_bytes: usize,
-}
-
-/// Server pings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ping {
-    /// Without a byte from the client for this long it is pinged; not zero.
-    pub interval: Duration,
-    /// Without a byte for this long after a ping it is closed; not zero.
-    pub timeout: Duration,
-}
-
-impl Config {
-    /// Whether every public listener is on loopback, so that only this machine can connect.
-    #[must_use]
-    pub fn is_loopback_only(&self) -> bool {
-        check::is_loopback_only(&self.listen)
-    }
-}
+pub use valid::{
+    ClientPublish, Command, Compression, Config, Health, History, Notify, OnBrokerLoss, Ping,
+    Redis, RedisSubscribers, ResumeMiss, SlowConsumer,
+};
+pub use version::{COMMIT, VERSION};
 
 /// Reads a command line (the program's name first) and environment variables.
 ///

@@ -5,7 +5,7 @@
 //! messages never show a token.
 
 use super::{
-    ClientPublish, ListenAddr, Token, args, check::is_loopback_only, checker::Checker, secret_file,
+    ClientPublish, ListenAddr, Token, args, checker::Checker, listen::is_loopback_only, secret_file,
 };
 
 /// Shorter tokens can be guessed: whoever has one publishes and ends the process.

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, io::Write, time::Duration};
 use clap::CommandFactory;
 
 use super::*;
+use crate::{drain, telemetry};
 
 mod any;
 mod line;

@@ -1,9 +1,6 @@
 //! The hub's invariants, spelled out for tests: nothing here runs in the server.
 
-use super::{
-    Entry, Hub, Outlet,
-    clients::{State, small},
-};
+use super::{Entry, Hub, Outlet, clients::State, number::small};
 use crate::limits::{CHANNELS_FREE, SUBSCRIPTION_COST_BYTES};
 
 impl<O: Outlet> Hub<O> {

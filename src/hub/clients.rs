@@ -4,6 +4,7 @@
 //! pointer to its outbox, which it has only while something waits there. Knows the logs only by
 //! their numbers.
 
+use super::number::small;
 use super::outbox::Outbox;
 
 /// Names one client of one hub, once: after [`super::Hub::remove`] it is refused everywhere.
@@ -115,11 +116,6 @@ impl Places {
         let place = self.as_mut_slice().iter_mut().find(|place| place.log == log);
         place.expect("every roster entry has its client's place").index = small(index);
     }
-}
-
-/// Indexes are kept in 32 bits.
-pub(super) fn small(index: usize) -> u32 {
-    u32::try_from(index).expect("fewer than 2^32 of anything in one hub")
 }
 
 /// How far a client's life has come.

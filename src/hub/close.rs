@@ -4,26 +4,10 @@ use super::{
     Event, Hub, Log, Outlet,
     clients::{Key, Place, State},
     outbox::Ending,
+    parting::{Finish, Parting},
     roster::Subscriber,
 };
 use crate::limits::PARTING_PER_PASS;
-
-/// What still goes out before a Close frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// The begun frame and what was queued for this client alone.
-    Frame,
-    /// All that was published on its channels up to now, too.
-    Log,
-}
-
-/// How those part who were there when something was lost.
-#[derive(Debug)]
-pub(super) struct Parting {
-    /// They get nothing behind this.
-    head: u64,
-    frame: Box<[u8]>,
-}
 
 impl Log {
     /// How far one of its subscribers is to be written.

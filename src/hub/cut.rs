@@ -11,29 +11,14 @@
 use std::io;
 
 use super::{
-    Event, Hub, Log, Outlet, SlowPolicy, Source, clients::State, long::Long, shares::Body,
+    Event, Hub, Log, Outlet, SlowPolicy, Source,
+    clients::State,
+    hole::{Cut, Hole},
+    long::Long,
+    shares::Body,
     sizes::Stock,
 };
-use crate::{channel::ChannelName, limits::CARRY_COPY_BYTES_MAX, position::Missed};
-
-/// What a client misses that goes on with its log's newest message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hole {
-    /// Where.
-    pub channel: ChannelName,
-    /// Of these offsets, if any: what has none, or belongs to the end of an earlier history, is
-    /// missing unnamed.
-    pub missed: Missed,
-}
-
-/// What is wanted of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cut {
-    /// Nothing before this is to be kept.
-    pub(super) tail: u64,
-    /// What those meet who lag behind it and take nothing.
-    pub(super) policy: SlowPolicy,
-}
+use crate::{limits::CARRY_COPY_BYTES_MAX, position::Missed};
 
 impl Log {
     /// What of it may go, beside what a cut gives back that waits; None: nothing.

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 
 use super::{
     Hub, Key, Outlet, bytelog::ByteLog, clients::State, long::Window, outbox::OUTBOX_SLICES,
-    pass::Pass,
+    tally::Pass,
 };
 use crate::{
     hub::Event,

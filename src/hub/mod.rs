@@ -18,12 +18,16 @@ mod cut;
 mod encoding;
 mod flush;
 mod hoards;
+mod hole;
 mod long;
+mod number;
 mod outbox;
 mod outlet;
 mod output;
+mod parting;
 mod pass;
 mod pass_queue;
+mod policy;
 mod positions;
 mod publish;
 mod relief;
@@ -31,6 +35,7 @@ mod roster;
 mod shares;
 mod sizes;
 mod subscriptions;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -45,29 +50,21 @@ pub use self::{
     audience::Audience,
     budget::Budget,
     clients::Key,
-    close::Finish,
-    cut::Hole,
     encoding::{Encode, Encoding, Unchanged},
+    hole::Hole,
     long::{LaidOut, Pieces},
     outlet::Outlet,
-    pass::Pass,
+    parting::Finish,
+    policy::SlowPolicy,
     shares::Source,
+    tally::Pass,
 };
 use self::{
-    audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, close::Parting, cut::Cut,
-    hoards::Hoards, long::Window, pass_queue::PassQueue, roster::Roster, shares::Shares,
-    sizes::Sizes, track::Track,
+    audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, hoards::Hoards,
+    hole::Cut, long::Window, parting::Parting, pass_queue::PassQueue, roster::Roster,
+    shares::Shares, sizes::Sizes, track::Track,
 };
 use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position};
-
-/// What happens to a client that falls further behind than the backlog allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlowPolicy {
-    /// It is closed, with [`Settings::slow_close_frame`] if it knows frames.
-    Close,
-    /// It goes on with the newest complete message.
-    Skip,
-}
 
 /// What an operator chooses about logs.
 #[derive(Clone, Debug)]

@@ -10,26 +10,12 @@ use super::{
     Hub, Outlet,
     clients::Key,
     flush::{Counted, Taken, deliver},
+    tally::Pass,
 };
 use crate::limits;
 
 /// Tests pause a pass between any two clients.
 const CLIENTS_PER_LOOK: u32 = if cfg!(test) { 1 } else { limits::PASS_CLIENTS_PER_LOOK };
-
-/// What a pass did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pass {
-    /// There is more to do: call again.
-    pub more: bool,
-    /// Everyone has been visited for all that was published before the call in which a pass last
-    /// said so (or which was the first): also when it never runs out of work.
-    pub swept: bool,
-    /// Messages handed over whole since the last report, one per client and message; also those
-    /// written in between by [`Hub::writable`].
-    pub deliveries: u64,
-    /// Bytes of messages handed over since the last report.
-    pub bytes: u64,
-}
 
 /// Counts clients, and the bytes for them, between two looks at whether to go on.
 struct Slice<'a> {

@@ -11,8 +11,8 @@ use slab::Slab;
 
 use super::{
     Encoding,
-    clients::small,
     long::{Long, Window},
+    number::small,
 };
 use crate::{channel::ChannelName, limits::SHARE_COST_BYTES, position::Position};
 

@@ -10,8 +10,9 @@ use std::{io, sync::atomic::Ordering};
 use super::{
     Encoding, Entry, Hub, Log, Outlet,
     bytelog::ByteLog,
-    clients::{Client, Key, Place, State, small},
+    clients::{Client, Key, Place, State},
     hoards::FREE_CHANNELS,
+    number::small,
     roster::{Roster, Subscriber},
     track::Track,
 };

@@ -2,7 +2,7 @@
 
 use super::{
     BrokerRefusal,
-    facts::{Family, Kind, ProcessFacts, Sample, Value, process_family},
+    family::{Family, Kind, ProcessFacts, Sample, Value, process_family},
 };
 
 /// What histories gave up for want of room.

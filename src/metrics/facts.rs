@@ -7,112 +7,14 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    BrokerRefusal, Counters, Dismissed, EncodingWord, FANOUT_BUCKETS_US, Histogram, Placed,
-    PublishFailure, Rejection, Resumed, Scope, ShardMetrics, SlowAction, Source, broker,
+    Counters, Dismissed, EncodingWord, Histogram, Placed, PublishFailure, Rejection, Resumed,
+    Scope, ShardMetrics, SlowAction, Source, broker,
+    family::{
+        Distribution, Family, Kind, PREFIX, ProcessFacts, Sample, Total, Value, process_family,
+        seconds,
+    },
 };
-use crate::{drain::Phase, ws::close::CloseReason};
-
-/// What all names start with, apart from the usual `process_*`.
-pub const PREFIX: &str = "wsbcast_";
-
-/// How a metric behaves, in Prometheus' words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Counts by size.
-    Histogram,
-}
-
-/// How one number is made of all shards'.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Total {
-    /// Their sum.
-    Sum,
-    /// Their maximum.
-    Max,
-}
-
-/// A metric and all its values.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Family {
-    /// With prefix and unit.
-    pub name: Cow<'static, str>,
-    /// One line for people.
-    pub help: &'static str,
-    /// Counter, gauge or histogram.
-    pub kind: Kind,
-    /// How a total is made.
-    pub total: Total,
-    /// One per shard and set of labels.
-    pub samples: Vec<Sample>,
-}
-
-/// One value of a metric.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
-    /// The shard it belongs to; `None`: the process.
-    pub shard: Option<usize>,
-    /// Labels apart from `shard`; the last one tells the samples of a family apart.
-    pub labels: Vec<(&'static str, Cow<'static, str>)>,
-    /// The value.
-    pub value: Value,
-}
-
-/// A value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A count or a number of bytes.
-    Whole(u64),
-    /// Seconds.
-    Real(f64),
-    /// A distribution of durations.
-    Histogram(Distribution),
-}
-
-/// How many durations were how long.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Distribution {
-    /// Cumulated: as many were at most as long as [`FANOUT_BUCKETS_US`] says; the last is all.
-    pub counts: [u64; FANOUT_BUCKETS_US.len() + 1],
-    /// The sum of all, microseconds.
-    pub sum_us: u64,
-}
-
-/// What the shards' cells don't hold.
-#[derive(Clone, Copy, Debug)]
-pub struct ProcessFacts {
-    /// Whether the broker is within reach; always, for the embedded one.
-    pub broker_connected: bool,
-    /// Times the broker came back.
-    pub broker_reconnects: u64,
-    /// Holes in the broker's stream that were filled before anyone noticed.
-    pub broker_gaps_repaired: u64,
-    /// Holes that clients were told about.
-    pub broker_gaps_unrepaired: u64,
-    /// Messages that came a second time, and those that none of us wrote.
-    pub broker_dropped: [u64; 2],
-    /// Commands that the broker refused, by [`BrokerRefusal`].
-    pub broker_refusals: [u64; BrokerRefusal::WORDS.len()],
-    /// How long the last heartbeat took through the broker and back.
-    pub broker_lag_seconds: f64,
-    /// Times this process took the raw channel over from one that had not handed it over.
-    pub raw_handovers: u64,
-    /// Messages that histories gave up, and histories that were given up, for want of room.
-    pub history_evicted: [u64; 2],
-    /// Log lines that nobody took in time.
-    pub log_lines_dropped: u64,
-    /// Where the process is in its life.
-    pub drain_phase: Phase,
-    /// Clients that still hold the drain; 0 while serving.
-    pub drain_remaining_connections: u64,
-    /// The package's version.
-    pub version: &'static str,
-    /// The commit it was built from.
-    pub commit: &'static str,
-}
+use crate::ws::close::CloseReason;
 
 /// Reads everything.
 #[must_use]
@@ -332,15 +234,6 @@ fn dropped(facts: &ProcessFacts) -> Vec<Sample> {
     broker::process_by_word("reason", &["duplicate", "foreign"], &facts.broker_dropped)
 }
 
-pub(super) fn process_family(
-    name: &str,
-    kind: Kind,
-    help: &'static str,
-    samples: Vec<Sample>,
-) -> Family {
-    Family { name: format!("{PREFIX}{name}").into(), help, kind, total: Total::Sum, samples }
-}
-
 fn whole(value: u64) -> Reading {
     vec![(Vec::new(), Value::Whole(value))]
 }
@@ -386,9 +279,4 @@ fn distribution(histogram: &Histogram) -> Distribution {
         counts[place] += counts[place - 1];
     }
     Distribution { counts, sum_us: histogram.sum_us() }
-}
-
-/// Microseconds as seconds.
-pub(super) fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     FANOUT_BUCKETS_US,
-    facts::{Distribution, Family, PREFIX, Sample, Total, Value, seconds},
+    family::{Distribution, Family, PREFIX, Sample, Total, Value, seconds},
 };
 
 /// All of `families`, as gathered from `shards` shards.

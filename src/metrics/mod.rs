@@ -5,6 +5,7 @@
 
 mod broker;
 pub mod facts;
+pub mod family;
 pub mod json;
 #[cfg(target_os = "linux")]
 mod process;

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use super::facts::{Family, Kind, Sample, Total, Value};
+use super::family::{Family, Kind, Sample, Total, Value};
 
 /// Whatever is known.
 pub(super) fn families() -> Vec<Family> {

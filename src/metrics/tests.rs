@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{facts::*, *};
+use super::{facts::*, family::*, *};
 use crate::drain::Phase;
 
 const PROCESS: ProcessFacts = ProcessFacts {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::{
     FANOUT_BUCKETS_US,
-    facts::{Distribution, Family, Kind, Sample, Value, seconds},
+    family::{Distribution, Family, Kind, Sample, Value, seconds},
 };
 
 /// The answer's `Content-Type`.

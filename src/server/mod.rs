@@ -9,6 +9,7 @@ mod acceptor;
 mod coordinator;
 mod death;
 mod descriptors;
+mod exit;
 mod notice;
 mod presence;
 mod process;
@@ -51,6 +52,7 @@ use crate::{
 use coordinator::{Coordinator, End};
 use death::Death;
 pub use descriptors::TooFew;
+pub use exit::Exit;
 use process::Process;
 use signals::Signals;
 
@@ -72,30 +74,6 @@ pub enum StartError {
     /// The system refused a thread, a runtime or a handler.
     #[error("could not start: {0}")]
     System(#[from] io::Error),
-}
-
-/// How a server ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Everyone left, or was told to.
-    Drained,
-    /// Somebody's descriptor was dropped before its Close frame was in the kernel, or the third
-    /// signal came.
-    CutOff,
-    /// A shard died.
-    ShardDied,
-}
-
-impl Exit {
-    /// The process's exit code.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Drained => 0,
-            Self::ShardDied => 1,
-            Self::CutOff => 3,
-        }
-    }
 }
 
 /// A server whose ports are taken and whose threads are not yet started.

@@ -15,7 +15,7 @@ use crate::{
     drain::Control,
     http::{self, sources},
     hub::{Audience, Budget},
-    metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts},
+    metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts, family},
     telemetry,
 };
 
@@ -88,12 +88,12 @@ impl Process {
         }
     }
 
-    fn facts(&self) -> Vec<facts::Family> {
+    fn facts(&self) -> Vec<family::Family> {
         let health = self.broker.health();
         self.take_over_raw_counts(&health);
         let evicted = self.broker.evicted();
         let connected = matches!(health.reach(), broker::Reach::Embedded | broker::Reach::Up);
-        let process = facts::ProcessFacts {
+        let process = family::ProcessFacts {
             broker_connected: connected,
             broker_reconnects: health.reconnects(),
             broker_gaps_repaired: health.repaired(),

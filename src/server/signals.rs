@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use nix::sys::signal::{SigSet, Signal as Number};
 
 #[cfg(unix)]
-use super::Exit;
+use super::exit::Exit;
 #[cfg(unix)]
 use crate::{clock, limits::THIRD_SIGNAL_DEADLINE, telemetry};
 use crate::{clock::Millis, limits::SIGNAL_MERGE};

@@ -6,24 +6,24 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use tokio::{sync::Notify, task::yield_now};
-use tracing::debug;
+use tokio::sync::Notify;
 
-use super::{admit, ahead::Ahead, settling::Settling};
+use super::{ahead::Ahead, settling::Settling};
 use crate::{
-    broker::{Broker, IdempotencyKey, Message, PublishError, Receipt},
-    conn::{Clients, Offered, OwnMessage, Request, Step},
-    drain::{Control, Guard},
-    hub::Key,
-    limits::REPLAY_PIECE_BYTES,
-    metrics::{PublishFailure, ShardMetrics, Source},
+    broker::Broker,
+    conn::{Clients, Request},
+    drain::Control,
+    metrics::ShardMetrics,
 };
+
+/// Does what the table of clients asks the shard for; it must not borrow the table meanwhile.
+pub(super) type CarryOut = fn(&Rc<Core>, Request);
 
 /// One shard's shared state. Never leaves its thread.
 pub(super) struct Core {
-    clients: RefCell<Clients>,
-    broker: Rc<dyn Broker>,
-    metrics: Arc<ShardMetrics>,
+    pub(super) clients: RefCell<Clients>,
+    pub(super) broker: Rc<dyn Broker>,
+    pub(super) metrics: Arc<ShardMetrics>,
     /// Wakes the event loop: some clients are to be read further.
     pub(super) again: Notify,
     /// Who waits until a log has got somewhere.
@@ -32,7 +32,9 @@ pub(super) struct Core {
     pub(super) emptied: Notify,
     /// What clients that come are waiting for.
     pub(super) settling: Rc<Settling>,
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
+    /// Does what the table asks for.
+    carry_out: CarryOut,
 }
 
 impl Core {
@@ -41,6 +43,7 @@ impl Core {
         broker: Rc<dyn Broker>,
         metrics: Arc<ShardMetrics>,
         control: Arc<Control>,
+        carry_out: CarryOut,
     ) -> Rc<Self> {
         Rc::new(Self {
             clients: RefCell::new(clients),
@@ -51,6 +54,7 @@ impl Core {
             emptied: Notify::new(),
             settling: Settling::new(),
             control,
+            carry_out,
         })
     }
 
@@ -67,7 +71,7 @@ impl Core {
             (result, requests, clients.has_again(), clients.is_empty())
         };
         for request in requests {
-            self.carry_out(request);
+            (self.carry_out)(self, request);
         }
         if more_to_read {
             self.again.notify_one();
@@ -76,72 +80,5 @@ impl Core {
             self.emptied.notify_one();
         }
         result
-    }
-
-    fn carry_out(self: &Rc<Self>, request: Request) {
-        match request {
-            Request::Abandoned(channel) => {
-                // Somebody new may have come for it since.
-                if !self.clients.borrow().has_channel(channel.as_str()) {
-                    self.broker.unsubscribe(&channel);
-                }
-            }
-            Request::Replay(key) => {
-                let core = self.clone();
-                // A task of its own: others have their turn between two pieces.
-                tokio::task::spawn_local(async move { core.replay(key) });
-            }
-            Request::Offer(key, offered) => {
-                // Its client may leave meanwhile; the process does not.
-                let guard = self.control.barrier.request();
-                tokio::task::spawn_local(self.clone().do_all(key, offered, guard));
-            }
-        }
-    }
-
-    /// Gives a client the next piece of what it missed.
-    fn replay(self: &Rc<Self>, key: Key) {
-        let Some(step) = self.clients.borrow().next_step(key) else { return };
-        let Step { channel, after, to } = step;
-        let piece = self.broker.history(&channel, &after, to, REPLAY_PIECE_BYTES);
-        self.with(|clients| clients.replayed(key, piece));
-    }
-
-    /// Does what a client wants, one thing after the other, so that it keeps its order.
-    async fn do_all(self: Rc<Self>, key: Key, first: Offered, guard: Guard) {
-        let mut next = Some(first);
-        while let Some(offered) = next {
-            match offered {
-                Offered::Message(message) => self.publish(key, message).await,
-                Offered::Subscription(wanted) => admit::subscribe(&self, key, wanted).await,
-                Offered::Departure(_) | Offered::Ping => {}
-            }
-            next = self.with(|clients| clients.next_offer(key));
-            if next.is_some() {
-                // A broker that answers at once must not keep the thread.
-                yield_now().await;
-            }
-        }
-        drop(guard);
-    }
-
-    async fn publish(self: &Rc<Self>, key: Key, message: OwnMessage) {
-        let OwnMessage { who, channel, kind, data, id } = message;
-        let message = Message { who, channel: channel.clone(), kind, data, key: id.clone() };
-        let result = self.broker.publish(message).await;
-        let id = id.as_ref().map(IdempotencyKey::as_str);
-        self.with(|clients| clients.published(key, &channel, id, &result));
-        self.count(key, result);
-    }
-
-    fn count(&self, key: Key, result: Result<Receipt, PublishError>) {
-        let failure = match result {
-            Ok(receipt) => {
-                return self.metrics.published.add(Source::Client, receipt.scope(), 1);
-            }
-            Err(failure) => failure,
-        };
-        debug!(client = key.to_u64(), %failure, "a client's message was not published");
-        self.metrics.publish_failures.add(PublishFailure::from(&failure) as usize, 1);
     }
 }

@@ -12,6 +12,7 @@ mod core;
 pub mod listener;
 pub mod mailbox;
 pub mod placement;
+mod requests;
 mod run_queue;
 mod settling;
 mod stream;
@@ -130,7 +131,8 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         metrics.clone(),
         clock::now(),
     );
-    let core = Core::new(clients, broker.clone(), metrics.clone(), control.clone());
+    let core =
+        Core::new(clients, broker.clone(), metrics.clone(), control.clone(), requests::carry_out);
     let context = Rc::new(http::Context {
         settings: settings.http,
         control: control.clone(),

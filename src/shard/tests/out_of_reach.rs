@@ -14,7 +14,7 @@ use crate::{
     http::{Admission, NotAdmitted},
     hub::Encoding,
     limits::{RESUME_RETRY, RESUME_WAIT},
-    shard::{admit, core::Core, mailbox::Mailbox},
+    shard::{admit, core::Core, mailbox::Mailbox, requests},
     ws::Kind,
 };
 
@@ -48,7 +48,8 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         let sometimes = Rc::new(Sometimes::new(broker));
         let control = Arc::new(Control::default());
         let (_poller, clients) = clients(&control);
-        let core = Core::new(clients, sometimes.clone(), Arc::default(), control);
+        let core =
+            Core::new(clients, sometimes.clone(), Arc::default(), control, requests::carry_out);
         let since = since.map(|since| match since {
             Since::After(Position { offset, .. }) => {
                 let now = sometimes.broker.position(channel.clone(), None).now_or_never();

@@ -31,6 +31,7 @@ use crate::{
         admit::{self, Admitted},
         core::Core,
         mailbox::Mailbox,
+        requests,
     },
 };
 
@@ -61,7 +62,13 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
         broker.is_slow.set(true);
         let control = Arc::new(Control::default());
         let (_poller, clients) = clients(&control);
-        let core = Core::new(clients, broker.clone(), Arc::default(), control.clone());
+        let core = Core::new(
+            clients,
+            broker.clone(),
+            Arc::default(),
+            control.clone(),
+            requests::carry_out,
+        );
         let world = World { core, broker, control, admitted: Rc::default(), _poller };
         // On the paused clock that is no time.
         let ended = tokio::time::timeout(SETTLING_WAIT * 10, test(world)).await;

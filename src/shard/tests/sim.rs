@@ -39,7 +39,7 @@ use crate::{
         admit::{self, Admitted},
         core::Core,
         mailbox::Mailbox,
-        tasks,
+        requests, tasks,
     },
     ws::Kind,
 };
@@ -109,7 +109,8 @@ impl World {
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let broker = broker::connect(shared.clone(), Place::Shard(index)).await;
             let (poller, clients) = clients(&control);
-            let core = Core::new(clients, broker, Arc::default(), control.clone());
+            let core =
+                Core::new(clients, broker, Arc::default(), control.clone(), requests::carry_out);
             shards.push(Shard { core, mailbox, _poller: poller });
         }
         Self {

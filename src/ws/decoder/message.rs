@@ -6,7 +6,10 @@
 
 use std::borrow::Cow;
 
-use super::{Event, Rules, mask::Key};
+use super::{
+    event::{Event, Rules},
+    mask::Key,
+};
 use crate::ws::{Kind, close::CloseReason, utf8::Validator};
 
 /// A message being assembled.

@@ -6,6 +6,7 @@
 //! Every rule of RFC 6455 about client frames is judged at the first byte that breaks it. What
 //! to answer, and how long an unfinished message may take, is the caller's matter.
 
+mod event;
 mod header;
 mod mask;
 mod message;
@@ -14,6 +15,7 @@ mod tests;
 
 use std::{borrow::Cow, mem};
 
+pub use self::event::{CloseFrame, Event, Rules};
 use self::{
     header::{Carries, HEADER_BYTES_MAX, Header},
     mask::Key,
@@ -21,55 +23,9 @@ use self::{
 };
 use super::{
     Kind,
-    close::{self, CloseReason},
-    deflate::compressed_len_max,
+    close::CloseReason,
     frame::{CONTROL_PAYLOAD_BYTES_MAX, Control},
 };
-
-/// What a client may send; the same for all of a connection's life, except that payload may cease
-/// to be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Longest message, all its fragments together; past it `TooBig`.
-    pub message_bytes_max: usize,
-    /// Whether anybody wants the messages' bytes. If not, they are checked and counted, and
-    /// never stored.
-    pub keep_payload: bool,
-    /// permessage-deflate was agreed upon: messages may be compressed.
-    pub compression: bool,
-}
-
-/// Something whole that the client sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A data message; text is known to be UTF-8, unless it is compressed.
-    Message {
-        /// Text or binary.
-        kind: Kind,
-        /// `data` has yet to be inflated; whether it can be is not known.
-        compressed: bool,
-        /// Length in bytes as they came, also when `data` is not kept.
-        len: usize,
-        /// The payload: lent from the input if it lay there whole, else assembled; empty without
-        /// `keep_payload`.
-        data: Cow<'a, [u8]>,
-    },
-    /// To be answered by a Pong with the same payload, at most 125 bytes.
-    Ping(Cow<'a, [u8]>),
-    /// A sign of life.
-    Pong(Cow<'a, [u8]>),
-    /// The client closes. Whatever it sends afterwards is to be thrown away unread.
-    Close(CloseFrame),
-}
-
-/// What a client's Close frame says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseFrame {
-    /// Its code, one that a peer may send; to be echoed.
-    pub code: Option<u16>,
-    /// Its text, often empty.
-    pub text: String,
-}
 
 /// Bytes of the input that are used up, and what they brought; or why the connection must end.
 pub type Step<'a> = Result<(usize, Option<Event<'a>>), CloseReason>;
@@ -292,13 +248,6 @@ impl Decoder {
     }
 }
 
-impl Rules {
-    /// Longest message as it arrives. What a compressed one becomes is for its inflater to judge.
-    fn bytes_max(&self, compressed: bool) -> usize {
-        if compressed { compressed_len_max(self.message_bytes_max) } else { self.message_bytes_max }
-    }
-}
-
 impl Partial {
     fn is_empty(&self) -> bool {
         self.header_len == 0 && self.frame.is_none() && self.message.is_none()
@@ -309,22 +258,6 @@ impl Frame {
     /// The same frame behind the next `len` bytes of its payload.
     fn after(self, len: usize) -> Self {
         Self { remaining: self.remaining - len, key: self.key.advance(len), ..self }
-    }
-}
-
-impl CloseFrame {
-    /// RFC 6455 §5.5.1: nothing, or a code and a text.
-    fn parse(payload: &[u8]) -> Result<Self, CloseReason> {
-        let Some((code, text)) = payload.split_first_chunk() else {
-            let nothing = Self { code: None, text: String::new() };
-            return if payload.is_empty() { Ok(nothing) } else { Err(CloseReason::Protocol) };
-        };
-        let code = u16::from_be_bytes(*code);
-        if !close::is_valid_from_peer(code) {
-            return Err(CloseReason::Protocol);
-        }
-        let text = std::str::from_utf8(text).map_err(|_| CloseReason::BadUtf8)?;
-        Ok(Self { code: Some(code), text: text.to_owned() })
     }
 }
 

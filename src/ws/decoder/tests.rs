@@ -2,6 +2,7 @@
 //! about memory. Cuts at random places and a second opinion are in `tests/ws_oracle.rs`.
 
 use super::*;
+use crate::ws::close;
 
 mod compressed;
 mod long;

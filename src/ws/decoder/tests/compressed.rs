@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ws::{
-    deflate::{Compressor, Inflater},
+    deflate::{Compressor, Inflater, compressed_len_max},
     extension::WindowBits,
 };
 

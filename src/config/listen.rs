@@ -1,0 +1,20 @@
+//! Where a server listens, and whether strangers can reach it there.
+
+use std::net::SocketAddr;
+
+/// The addresses of a server whose operator named none.
+pub(super) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
+
+/// A public listener's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenAddr {
+    /// Where to listen; port 0 picks one.
+    pub addr: SocketAddr,
+    /// Nobody asked for it: skipped with a log line where the machine lacks the address.
+    pub is_default: bool,
+}
+
+/// Whether only this machine can reach all of `listen`.
+pub(super) fn is_loopback_only(listen: &[ListenAddr]) -> bool {
+    listen.iter().all(|listener| listener.addr.ip().to_canonical().is_loopback())
+}

@@ -1,0 +1,6 @@
+//! Which wsbcast this is.
+
+/// Version and commit, as `--version` shows them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WSBCAST_COMMIT"), ")");
+/// The commit this was built from, or `unknown`.
+pub const COMMIT: &str = env!("WSBCAST_COMMIT");

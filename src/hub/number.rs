@@ -1,0 +1,6 @@
+//! Numbers of logs, clients and places: all in 32 bits.
+
+/// Indexes are kept in 32 bits.
+pub(super) fn small(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 2^32 of anything in one hub")
+}

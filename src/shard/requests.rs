@@ -1,0 +1,87 @@
+//! What the table of clients cannot do by itself: histories, subscriptions, clients' own messages.
+//!
+//! The table asks, [`Core::with`] hands it on, and here it is done, each in a task of its own, so
+//! that no borrow of the table lives across an await.
+
+use std::rc::Rc;
+
+use tokio::task::yield_now;
+use tracing::debug;
+
+use super::{admit, core::Core};
+use crate::{
+    broker::{IdempotencyKey, Message, PublishError, Receipt},
+    conn::{Offered, OwnMessage, Request, Step},
+    drain::Guard,
+    hub::Key,
+    limits::REPLAY_PIECE_BYTES,
+    metrics::{PublishFailure, Source},
+};
+
+/// Does what the table asks for.
+pub(super) fn carry_out(core: &Rc<Core>, request: Request) {
+    match request {
+        Request::Abandoned(channel) => {
+            // Somebody new may have come for it since.
+            if !core.clients.borrow().has_channel(channel.as_str()) {
+                core.broker.unsubscribe(&channel);
+            }
+        }
+        Request::Replay(key) => {
+            let core = core.clone();
+            // A task of its own: others have their turn between two pieces.
+            tokio::task::spawn_local(async move { replay(&core, key) });
+        }
+        Request::Offer(key, offered) => {
+            // Its client may leave meanwhile; the process does not.
+            let guard = core.control.barrier.request();
+            tokio::task::spawn_local(do_all(core.clone(), key, offered, guard));
+        }
+    }
+}
+
+/// Gives a client the next piece of what it missed.
+fn replay(core: &Rc<Core>, key: Key) {
+    let Some(step) = core.clients.borrow().next_step(key) else { return };
+    let Step { channel, after, to } = step;
+    let piece = core.broker.history(&channel, &after, to, REPLAY_PIECE_BYTES);
+    core.with(|clients| clients.replayed(key, piece));
+}
+
+/// Does what a client wants, one thing after the other, so that it keeps its order.
+async fn do_all(core: Rc<Core>, key: Key, first: Offered, guard: Guard) {
+    let mut next = Some(first);
+    while let Some(offered) = next {
+        match offered {
+            Offered::Message(message) => publish(&core, key, message).await,
+            Offered::Subscription(wanted) => admit::subscribe(&core, key, wanted).await,
+            Offered::Departure(_) | Offered::Ping => {}
+        }
+        next = core.with(|clients| clients.next_offer(key));
+        if next.is_some() {
+            // A broker that answers at once must not keep the thread.
+            yield_now().await;
+        }
+    }
+    drop(guard);
+}
+
+async fn publish(core: &Rc<Core>, key: Key, message: OwnMessage) {
+    let OwnMessage { who, channel, kind, data, id } = message;
+    let message = Message { who, channel: channel.clone(), kind, data, key: id.clone() };
+    let result = core.broker.publish(message).await;
+    let id = id.as_ref().map(IdempotencyKey::as_str);
+    core.with(|clients| clients.published(key, &channel, id, &result));
+    count(core, key, result);
+}
+
+fn count(core: &Core, key: Key, result: Result<Receipt, PublishError>) {
+    let failure = match result {
+        Ok(receipt) => {
+            return core.metrics.published.add(Source::Client, receipt.scope(), 1);
+        }
+        Err(failure) => failure,
+    };
+    debug!(client = key.to_u64(), %failure, "a client's message was not published");
+    core.metrics.publish_failures.add(PublishFailure::from(&failure) as usize, 1);
+}

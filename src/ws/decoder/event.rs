@@ -1,0 +1,77 @@
+//! What a client may send, and what of it is something whole.
+
+use std::borrow::Cow;
+
+use crate::ws::{
+    Kind,
+    close::{self, CloseReason},
+    deflate::compressed_len_max,
+};
+
+/// What a client may send; the same for all of a connection's life, except that payload may cease
+/// to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Longest message, all its fragments together; past it `TooBig`.
+    pub message_bytes_max: usize,
+    /// Whether anybody wants the messages' bytes. If not, they are checked and counted, and
+    /// never stored.
+    pub keep_payload: bool,
+    /// permessage-deflate was agreed upon: messages may be compressed.
+    pub compression: bool,
+}
+
+/// Something whole that the client sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A data message; text is known to be UTF-8, unless it is compressed.
+    Message {
+        /// Text or binary.
+        kind: Kind,
+        /// `data` has yet to be inflated; whether it can be is not known.
+        compressed: bool,
+        /// Length in bytes as they came, also when `data` is not kept.
+        len: usize,
+        /// The payload: lent from the input if it lay there whole, else assembled; empty without
+        /// `keep_payload`.
+        data: Cow<'a, [u8]>,
+    },
+    /// To be answered by a Pong with the same payload, at most 125 bytes.
+    Ping(Cow<'a, [u8]>),
+    /// A sign of life.
+    Pong(Cow<'a, [u8]>),
+    /// The client closes. Whatever it sends afterwards is to be thrown away unread.
+    Close(CloseFrame),
+}
+
+/// What a client's Close frame says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseFrame {
+    /// Its code, one that a peer may send; to be echoed.
+    pub code: Option<u16>,
+    /// Its text, often empty.
+    pub text: String,
+}
+
+impl Rules {
+    /// Longest message as it arrives. What a compressed one becomes is for its inflater to judge.
+    pub(super) fn bytes_max(&self, compressed: bool) -> usize {
+        if compressed { compressed_len_max(self.message_bytes_max) } else { self.message_bytes_max }
+    }
+}
+
+impl CloseFrame {
+    /// RFC 6455 §5.5.1: nothing, or a code and a text.
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, CloseReason> {
+        let Some((code, text)) = payload.split_first_chunk() else {
+            let nothing = Self { code: None, text: String::new() };
+            return if payload.is_empty() { Ok(nothing) } else { Err(CloseReason::Protocol) };
+        };
+        let code = u16::from_be_bytes(*code);
+        if !close::is_valid_from_peer(code) {
+            return Err(CloseReason::Protocol);
+        }
+        let text = std::str::from_utf8(text).map_err(|_| CloseReason::BadUtf8)?;
+        Ok(Self { code: Some(code), text: text.to_owned() })
+    }
+}
