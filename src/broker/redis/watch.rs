@@ -23,7 +23,7 @@ use super::{
     commands::{
         call_error::CallError,
         cluster_routes::ClusterRoutes,
-        command_connection::{By, CommandConnection},
+        command_connection::CommandConnection,
         router::{CommandRouter, Way},
     },
     discovery::slot_map::slot_of,
@@ -32,6 +32,7 @@ use super::{
     protocol::{
         arguments::{self, NO_BEAT},
         refusal, replies,
+        scripts::By,
     },
 };
 use crate::{

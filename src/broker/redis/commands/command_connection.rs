@@ -26,7 +26,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub(crate) use self::calls::By;
 use self::opening::{Client, ConnectionTask};
 use super::connectivity::{Component, Connectivity};
 use crate::{

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::{
     call_error::CallError,
     cluster_routes::ClusterRoutes,
-    command_connection::{By, CommandConnection},
+    command_connection::CommandConnection,
     command_order::{CommandOrder, Permit},
     connectivity::Connectivity,
 };
@@ -29,7 +29,7 @@ use crate::{
             protocol::{
                 refusal,
                 replies::{self, is_demoted},
-                scripts::Script,
+                scripts::{By, Script},
             },
             settings::ProcessSettings,
         },

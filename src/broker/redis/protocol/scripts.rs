@@ -27,6 +27,15 @@ pub(crate) struct Script {
     pub(crate) sha1: String,
 }
 
+/// What of a script is sent to Redis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// Its checksum: it runs if Redis knows it.
+    Sha1,
+    /// All of it: it runs whether Redis knows it or not.
+    Source,
+}
+
 /// All scripts.
 #[derive(Debug)]
 pub(crate) struct Scripts {

@@ -1,6 +1,7 @@
 //! How a shard hears what is published: what it is subscribed to, on which servers, through which
 //! shard's subscriber, and what becomes of that.
 
+mod cluster_node;
 mod command;
 mod delivery;
 pub(super) mod shard_subscriptions;

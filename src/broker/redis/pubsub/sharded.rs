@@ -11,7 +11,8 @@ use fred::prelude::Server;
 use tokio::sync::oneshot;
 
 use super::{
-    subscriber::{Subscriber, cluster_node::ClusterNode},
+    cluster_node::ClusterNode,
+    subscriber::Subscriber,
     subscriptions::{Confirmation, Moving, Subscriptions, Topic},
 };
 use crate::{

@@ -1,11 +1,11 @@
 //! A shard's subscriber: what Redis publishes becomes deliveries into the shard's sink.
 //!
 //! One task, one connection at a time: to the first command connection's server, or to one that a
-//! cluster's channels live on (what is special there is in `cluster_node`). It reads only while the
+//! cluster's channels live on (what is special there is in `on_node`). It reads only while the
 //! sink has room, so that a slow shard holds Redis back instead of losing messages here; it never
 //! delivers a message twice and never passes over a hole without telling the sink.
 
-pub(super) mod cluster_node;
+mod on_node;
 mod requests;
 mod session;
 
@@ -16,11 +16,9 @@ use fred::prelude::Server;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::sync::{Notify, oneshot};
 
-use self::{
-    cluster_node::ClusterNode,
-    session::{Session, Unanswered, into_bytes},
-};
+use self::session::{Session, Unanswered, into_bytes};
 use super::{
+    cluster_node::ClusterNode,
     command::Command,
     delivery::Delivery,
     shared::SharedSubscriber,

@@ -17,18 +17,9 @@ use crate::broker::redis::{
     discovery::whereabouts::Era,
     protocol::{
         replies::{is_demoted, is_redirection, is_refusal},
-        scripts::Script,
+        scripts::{By, Script},
     },
 };
-
-/// What of a script is sent to Redis.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum By {
-    /// Its checksum: it runs if Redis knows it.
-    Sha1,
-    /// All of it: it runs whether Redis knows it or not.
-    Source,
-}
 
 impl CommandConnection {
     /// Runs `script`, and tells when it was handed over.

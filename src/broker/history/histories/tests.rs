@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 
-use super::*;
+use super::{feed::Reading, *};
+use crate::broker::Principal;
+use crate::broker::history::ring::Stamped;
 use crate::ws::Kind;
 use Principal::{Anonymous, Api};
 
-const SETTINGS: Settings = Settings {
+const SETTINGS: HistorySettings = HistorySettings {
     messages_max: 4,
     bytes_max: 4_000,
     total_bytes_max: 5_000,
@@ -57,8 +59,8 @@ fn who_holds_most_gives_its_oldest_messages() {
 
 #[test]
 fn a_flood_of_bytes_takes_no_small_channels_messages() {
-    let settings = Settings { total_bytes_max: 100_000, bytes_max: 60_000, ..SETTINGS };
-    let settings = Settings { messages_max: 1_000, ..settings };
+    let settings = HistorySettings { total_bytes_max: 100_000, bytes_max: 60_000, ..SETTINGS };
+    let settings = HistorySettings { messages_max: 1_000, ..settings };
     let mut histories = Histories::new(settings, 10_000);
     publish(&mut histories, Api, "small", 3, 100);
     publish(&mut histories, Anonymous, "small-too", 3, 100);
@@ -76,7 +78,8 @@ fn a_flood_of_bytes_takes_no_small_channels_messages() {
 
 #[test]
 fn a_flood_of_names_takes_the_floods_own() {
-    let mut histories = Histories::new(Settings { total_bytes_max: 1_000_000, ..SETTINGS }, 100);
+    let mut histories =
+        Histories::new(HistorySettings { total_bytes_max: 1_000_000, ..SETTINGS }, 100);
     publish(&mut histories, Api, "one", 1, 1);
     publish(&mut histories, Anonymous, "claimed", 1, 1);
     publish(&mut histories, Api, "claimed", 1, 1);
@@ -93,7 +96,8 @@ fn a_flood_of_names_takes_the_floods_own() {
 
 #[test]
 fn newcomers_do_not_only_push_out_each_other() {
-    let mut histories = Histories::new(Settings { total_bytes_max: 1_000_000, ..SETTINGS }, 100);
+    let mut histories =
+        Histories::new(HistorySettings { total_bytes_max: 1_000_000, ..SETTINGS }, 100);
     for number in 0..100 {
         publish(&mut histories, Api, &format!("old{number}"), 2, 1);
     }
@@ -128,7 +132,7 @@ fn what_keeps_nothing_any_more_is_forgotten_before_what_does() {
 
 #[test]
 fn a_lone_channel_gives_its_oldest_messages() {
-    let mut histories = Histories::new(Settings { bytes_max: 9_000, ..SETTINGS }, 10);
+    let mut histories = Histories::new(HistorySettings { bytes_max: 9_000, ..SETTINGS }, 10);
     begin(&mut histories, "a");
     for _ in 0..4 {
         histories.push(&channel("a"), Api, kept(1_400), Millis(0));
@@ -153,7 +157,7 @@ fn what_nobody_has_published_to_for_the_ttl_is_forgotten_and_its_position_is_not
 
 #[test]
 fn without_history_positions_are_counted_all_the_same() {
-    let off = Settings { ttl: Duration::ZERO, ..SETTINGS };
+    let off = HistorySettings { ttl: Duration::ZERO, ..SETTINGS };
     let mut histories = Histories::new(off, 10);
     begin(&mut histories, "a");
     let position = histories.push(&channel("a"), Api, kept(1), Millis(0)).unwrap();

@@ -5,8 +5,12 @@
 //! without a hole: what follows a hole begins it anew. Nonces tell whether messages that fit by
 //! their offsets are of one history.
 
-use super::{Histories, Principal, Ring, Stamped};
+use super::Histories;
 use crate::{
+    broker::{
+        Principal,
+        history::ring::{Ring, Stamped},
+    },
     channel::ChannelName,
     clock::Millis,
     position::{Position, is_same_epoch},

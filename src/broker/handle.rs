@@ -1,0 +1,93 @@
+//! What a shard asks of a broker, and what a broker asks of a shard: the contract of both kinds.
+
+use std::rc::Rc;
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+
+use super::message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome};
+use crate::{
+    channel::ChannelName,
+    position::{Missed, Position, Recovery, Since},
+};
+
+/// A shard's (or the control thread's) handle on the broker. Lives on one thread.
+pub trait Broker {
+    /// Publishes one message. Calls on one handle for one channel keep their order.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open whether the message goes out.
+    fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>>;
+
+    /// Publishes `data` if nobody in the cluster has yet claimed the current slot of
+    /// `interval_ms` (by the broker's clock), atomically. Returns what happened and the time
+    /// until the next slot begins.
+    fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome>;
+
+    /// This shard has a first client of `channel`: resolves when the broker has confirmed that
+    /// its publications will arrive, or at once while the broker is out of reach, or after
+    /// [`crate::limits::SUBSCRIBE_DEADLINE`].
+    fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()>;
+
+    /// The position of the newest message of `channel`, which this shard has subscribed to: all
+    /// that is published after it will arrive here (some that is not may, too). None while the
+    /// broker is out of reach. `since`: what will be asked of [`Broker::recover`], which may then
+    /// have less to do; a channel that has not got so far is asked for after this call.
+    fn position<'a>(
+        &'a self,
+        channel: ChannelName,
+        since: Option<&'a Since>,
+    ) -> LocalBoxFuture<'a, Option<Position>>;
+
+    /// Finds out what of `channel`'s history can be read by [`Broker::history`] since `since`, up
+    /// to `to`: a position of this shard's. Settles within
+    /// [`crate::limits::SUBSCRIBE_DEADLINE`], whatever the broker does.
+    fn recover(
+        &self,
+        channel: ChannelName,
+        since: Since,
+        to: Position,
+    ) -> LocalBoxFuture<'_, Recovery>;
+
+    /// The messages of `channel` after `after`, up to the offset `to`, which were to be had when
+    /// [`Broker::recover`] said so: as many as have up to `bytes_max` of payload, one at least.
+    /// None if the first of them is there no more.
+    fn history(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>>;
+
+    /// The last client of `channel` on this shard has left.
+    fn unsubscribe(&self, channel: &ChannelName);
+
+    /// With `takes_clients` tells the other processes that this one does, which counts for
+    /// [`crate::limits::PRESENCE_TTL`]; without, whether another one has said so within that time.
+    /// False where nobody knows.
+    fn presence(&self, takes_clients: bool) -> LocalBoxFuture<'_, bool> {
+        let _ = takes_clients;
+        std::future::ready(false).boxed_local()
+    }
+
+    /// Ends all connections of this handle; after it nothing is delivered any more.
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
+}
+
+/// The receiving end: one per shard. May be called from any thread; never blocks.
+pub trait Sink: Send + Sync + std::fmt::Debug {
+    /// Whether `bytes` more of payload would be taken now.
+    fn has_room(&self, bytes: usize) -> bool;
+
+    /// A publication arrives. It is taken even past the bound: callers that can refuse ask
+    /// [`Sink::has_room`] first, callers that can wait (a Redis subscriber) await
+    /// [`Sink::room`] between two deliveries.
+    fn deliver(&self, publication: Publication);
+
+    /// Messages of `channel` were lost on their way here and could not be had again: everything
+    /// delivered before came before the hole, everything after, after.
+    fn gap(&self, channel: &ChannelName, missed: Missed);
+
+    /// Resolves when the mailbox is below its bound. Boxed: it is awaited seldom.
+    fn room(&self) -> futures_util::future::BoxFuture<'_, ()>;
+}

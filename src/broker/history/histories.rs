@@ -1,0 +1,319 @@
+//! The channels of a process, and what is kept of each: the least needed gives first.
+//!
+//! Bounded per channel (messages, bytes, time) and as a whole (bytes, channels).
+
+pub(super) mod feed;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use super::{
+    ranks::{Rank, Ranks},
+    ring::{Bounds, Kept, Ring},
+};
+use crate::broker::Principal;
+use crate::broker::Publication;
+use crate::{
+    channel::ChannelName,
+    clock::Millis,
+    position::{Position, is_same_epoch},
+    telemetry::seldom,
+};
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// Messages of one channel; 0: no history.
+    pub messages_max: usize,
+    /// Bytes of one channel, payloads and what keeping a message costs besides.
+    pub bytes_max: usize,
+    /// Bytes of all channels of this process; past it who holds most gives first.
+    pub total_bytes_max: usize,
+    /// A channel's history is kept this long after its last message.
+    pub ttl: Duration,
+}
+
+impl HistorySettings {
+    /// Whether anything is kept at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.messages_max > 0 && self.bytes_max > 0 && !self.ttl.is_zero()
+    }
+
+    fn bounds(&self) -> Bounds {
+        let messages_max = if self.is_on() { self.messages_max } else { 0 };
+        Bounds { messages_max, bytes_max: self.bytes_max.min(self.total_bytes_max) }
+    }
+}
+
+/// What was given up since there was no room for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Messages of channels that are kept.
+    pub messages: u64,
+    /// Channels, with all of their messages.
+    pub channels: u64,
+}
+
+/// The channels of a process.
+///
+/// # Invariants
+/// - `channels` and `ranks` hold the same channels, at most `channels_max`.
+/// - `due` holds those that keep messages (others may be among them), each at a time when none of
+///   them is out of date yet, or which has not come.
+/// - `bytes` is the sum over all channels.
+#[derive(Debug)]
+pub(in crate::broker) struct Histories {
+    settings: HistorySettings,
+    channels: HashMap<ChannelName, Channel>,
+    ranks: Ranks,
+    due: BTreeMap<(Millis, u64), ChannelName>,
+    uses: u64,
+    bytes: usize,
+    channels_max: usize,
+    evicted: Evicted,
+}
+
+#[derive(Debug)]
+struct Channel {
+    ring: Ring,
+    who: Principal,
+    id: u64,
+    used: u64,
+    used_at: Millis,
+    /// Its place in `due`.
+    due: Option<Millis>,
+}
+
+impl Channel {
+    fn rank(&self) -> Rank {
+        let Self { ring, who, id, used, .. } = self;
+        Rank { who: *who, id: *id, used: *used, messages: ring.len(), bytes: ring.bytes() }
+    }
+}
+
+impl Histories {
+    pub(in crate::broker) fn new(settings: HistorySettings, channels_max: usize) -> Self {
+        Self {
+            settings,
+            channels: HashMap::new(),
+            ranks: Ranks::default(),
+            due: BTreeMap::new(),
+            uses: 0,
+            bytes: 0,
+            channels_max,
+            evicted: Evicted::default(),
+        }
+    }
+
+    /// A history went elsewhere, since its publisher has too much in Redis.
+    pub(in crate::broker) fn count_evicted(&mut self) {
+        self.evicted.channels += 1;
+    }
+
+    /// What was given up since there was no room for it.
+    pub(in crate::broker) fn evicted(&self) -> Evicted {
+        self.evicted
+    }
+
+    /// What is kept of `channel`.
+    pub(in crate::broker) fn get(&self, channel: &ChannelName) -> Option<&Ring> {
+        self.channels.get(channel).map(|channel| &channel.ring)
+    }
+
+    /// Begins to keep `channel`, whose newest message is at `position`, on behalf of `who`. What
+    /// was kept of it is forgotten.
+    pub(in crate::broker) fn begin(
+        &mut self,
+        channel: &ChannelName,
+        who: Principal,
+        position: Position,
+        now: Millis,
+    ) {
+        self.begin_at(channel, who, position, 0, now);
+    }
+
+    /// The same where the newest message has a nonce.
+    fn begin_at(
+        &mut self,
+        channel: &ChannelName,
+        who: Principal,
+        position: Position,
+        nonce: u64,
+        now: Millis,
+    ) {
+        let before = self.get(channel);
+        let replaced = before.map(|ring| ring.replaced_by(&position.epoch)).unwrap_or_default();
+        self.forget(channel);
+        self.make_room();
+        self.uses += 1;
+        let ring = Ring::begin(position, nonce, replaced);
+        let (id, used) = (self.uses, self.uses);
+        let begun = Channel { ring, who, id, used, used_at: now, due: None };
+        self.ranks.insert(&begun.rank(), channel.clone());
+        self.channels.insert(channel.clone(), begun);
+    }
+
+    /// Forgets a channel if there is no room for another one.
+    pub(in crate::broker) fn make_room(&mut self) {
+        if self.channels.len() >= self.channels_max
+            && let Some(name) = self.ranks.first_by_number().cloned()
+        {
+            self.forget(&name);
+            self.evicted.channels += 1;
+            seldom!(warn, "too many channels: the history of one is forgotten", channel = %name);
+        }
+    }
+
+    /// Forgets `channel`.
+    pub(in crate::broker) fn forget(&mut self, channel: &ChannelName) {
+        if let Some(gone) = self.channels.remove(channel) {
+            self.ranks.remove(&gone.rank());
+            if let Some(due) = gone.due {
+                self.due.remove(&(due, gone.id));
+            }
+            self.bytes -= gone.ring.bytes();
+        }
+    }
+
+    /// The next message of `channel`, by `who`; its position. None if the channel was not begun.
+    pub(in crate::broker) fn push(
+        &mut self,
+        channel: &ChannelName,
+        who: Principal,
+        kept: Kept,
+        now: Millis,
+    ) -> Option<Position> {
+        let bounds = self.settings.bounds();
+        let position = self.edit(channel, who, now, |ring| {
+            ring.push(kept, bounds);
+            ring.position()
+        })?;
+        self.expire(now);
+        Some(position)
+    }
+
+    /// The messages of `channel` after `after`, up to the offset `to`: as many as fit into
+    /// `bytes_max`, one at least. None if the first of them is not there (any more).
+    pub(in crate::broker) fn piece(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>> {
+        let ring = self.get(channel)?;
+        if !is_same_epoch(&ring.position().epoch, &after.epoch) {
+            return None;
+        }
+        let kept = ring.piece(after.offset, to, bytes_max)?;
+        let publication = |(offset, Kept { kind, data, .. })| Publication {
+            channel: channel.clone(),
+            kind,
+            data,
+            position: Some(Position { epoch: after.epoch.clone(), offset }),
+        };
+        Some((after.offset + 1..).zip(kept).map(publication).collect())
+    }
+
+    /// Changes a channel, which thereby becomes the one used last, and holds all of them to what
+    /// they may take.
+    fn edit<R>(
+        &mut self,
+        channel: &ChannelName,
+        who: Principal,
+        now: Millis,
+        change: impl FnOnce(&mut Ring) -> R,
+    ) -> Option<R> {
+        let edited = self.channels.get_mut(channel)?;
+        let before = edited.rank();
+        if edited.used < self.uses {
+            // Seldom for whoever is published to often.
+            self.uses += 1;
+            edited.used = self.uses;
+        }
+        // Nobody gets at others' channels by being the first to use their names.
+        edited.who = edited.who.min(who);
+        edited.used_at = edited.used_at.max(now);
+        let changed = change(&mut edited.ring);
+        let after = edited.rank();
+        if after.messages > 0 && edited.due.is_none() {
+            let due = edited.used_at + self.settings.ttl;
+            edited.due = Some(due);
+            self.due.insert((due, edited.id), channel.clone());
+        }
+        self.ranks.change(&before, &after);
+        self.bytes = self.bytes + after.bytes - before.bytes;
+        if self.bytes > self.settings.total_bytes_max {
+            while self.bytes > self.settings.total_bytes_max && self.give_one() {}
+            seldom!(warn, "the histories are full: the largest gives its oldest messages");
+        }
+        Some(changed)
+    }
+
+    /// Forgets the oldest message of whoever holds most.
+    fn give_one(&mut self) -> bool {
+        let largest = self.ranks.first_by_bytes();
+        let Some(channel) = largest.and_then(|name| self.channels.get_mut(name)) else {
+            return false;
+        };
+        let before = channel.rank();
+        channel.ring.give_oldest();
+        let after = channel.rank();
+        self.ranks.change(&before, &after);
+        self.bytes = self.bytes + after.bytes - before.bytes;
+        self.evicted.messages += 1;
+        true
+    }
+
+    /// Forgets the messages of channels that nobody has published to for long.
+    pub(in crate::broker) fn expire(&mut self, now: Millis) {
+        while let Some(first) = self.due.first_entry()
+            && first.key().0 <= now
+        {
+            let ((_, id), name) = first.remove_entry();
+            let channel = self.channels.get_mut(&name).expect("it is forgotten in both");
+            let due = channel.used_at + self.settings.ttl;
+            if due > now {
+                // It was used since.
+                channel.due = Some(due);
+                self.due.insert((due, id), name);
+                continue;
+            }
+            channel.due = None;
+            let before = channel.rank();
+            channel.ring.clear();
+            self.ranks.change(&before, &channel.rank());
+            self.bytes -= before.bytes;
+        }
+    }
+
+    /// Forgets `channel` as if there had been no room for it.
+    #[cfg(test)]
+    pub(in crate::broker) fn lose(&mut self, channel: &ChannelName) {
+        self.evicted.channels += u64::from(self.channels.contains_key(channel));
+        self.forget(channel);
+    }
+
+    /// Panics if an invariant is broken.
+    #[cfg(test)]
+    fn check(&self) {
+        assert!(self.channels.len() <= self.channels_max);
+        let ranks = self.channels.iter().map(|(name, channel)| (name, channel.rank()));
+        let ranks: Vec<_> = ranks.collect();
+        self.ranks.check(&ranks);
+        let due = self.channels.iter().filter_map(|(name, channel)| {
+            assert!(channel.due.is_some() || channel.ring.bytes() == 0, "it is out of date once");
+            Some(((channel.due?, channel.id), name.clone()))
+        });
+        assert_eq!(due.collect::<BTreeMap<_, _>>(), self.due);
+        let bytes: usize = ranks.iter().map(|(_, rank)| rank.bytes).sum();
+        assert_eq!(self.bytes, bytes);
+        assert!(bytes <= self.settings.total_bytes_max);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! What is published, what arrives, and what became of it.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::{
+    idempotency::{self, IdempotencyKey},
+    principal::Principal,
+};
+use crate::{
+    channel::ChannelName,
+    metrics::{PublishFailure, Scope},
+    position::Position,
+    ws::Kind,
+};
+
+/// A message to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who publishes it.
+    pub who: Principal,
+    /// Where it goes.
+    pub channel: ChannelName,
+    /// Text (valid UTF-8) or binary.
+    pub kind: Kind,
+    /// The payload.
+    pub data: Bytes,
+    /// With a key it is published once, however often it is sent within
+    /// [`crate::limits::IDEMPOTENCY_TTL`] by the same publisher: later ones get the first one's
+    /// receipt.
+    pub key: Option<IdempotencyKey>,
+}
+
+impl Message {
+    /// By what its first answer is remembered.
+    pub(super) fn id(&self) -> Option<idempotency::Id> {
+        let key = self.key.clone()?;
+        Some(idempotency::Id { who: self.who, channel: self.channel.clone(), key })
+    }
+}
+
+/// A message as it arrives at a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The channel it belongs to.
+    pub channel: ChannelName,
+    /// Text (valid UTF-8) or binary.
+    pub kind: Kind,
+    /// The payload; shared, never copied between shards of the embedded broker.
+    pub data: Bytes,
+    /// None for local messages.
+    pub position: Option<Position>,
+}
+
+/// What became of a published message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// Redis (or the sequencer) has it; every shard of this process is subscribed.
+    Cluster(Position),
+    /// It was surely not sent to Redis and went to this process's clients alone.
+    Local,
+}
+
+impl Receipt {
+    /// How far it got, for the metrics.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Cluster(_) => Scope::Cluster,
+            Self::Local => Scope::Local,
+        }
+    }
+}
+
+/// Why a message was not (surely) published.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PublishError {
+    /// A shard's mailbox is full; nothing was delivered anywhere. Answer 503.
+    #[error("a shard of this process is too far behind to take the message")]
+    ShardStalled,
+    /// Redis is out of reach and the policy is `reject`. Answer 503.
+    #[error("Redis is out of reach")]
+    BrokerLost,
+    /// It was sent and no answer came in time. Answer 504.
+    #[error("Redis did not confirm the message in time")]
+    Unconfirmed,
+    /// There is no room to remember its key; nothing was delivered. Answer 503.
+    #[error("too many idempotency keys within five minutes")]
+    KeysFull,
+    /// Nobody has published to its channel, and too many such ones were begun in Redis lately;
+    /// nothing was delivered. Answer 503.
+    #[error("too many new channels within five minutes")]
+    ChannelsFull,
+}
+
+impl From<&PublishError> for PublishFailure {
+    fn from(error: &PublishError) -> Self {
+        match error {
+            PublishError::ShardStalled => Self::ShardStalled,
+            PublishError::BrokerLost => Self::BrokerLost,
+            PublishError::Unconfirmed => Self::Unconfirmed,
+            PublishError::KeysFull => Self::KeysFull,
+            PublishError::ChannelsFull => Self::ChannelsFull,
+        }
+    }
+}
+
+/// A periodic message: at most one per interval slot for the whole cluster.
+#[derive(Clone, Debug)]
+pub struct PeriodicSlot {
+    /// The channel it goes to.
+    pub channel: ChannelName,
+    /// Slot length, milliseconds; slot number = broker's Unix time ÷ this.
+    pub interval_ms: u64,
+    /// The payload (text).
+    pub data: Bytes,
+}
+
+/// What became of a slot's message.
+#[derive(Clone, Debug)]
+pub struct SlotOutcome {
+    /// `Ok(Some)`: this call published it; `Ok(None)`: another process had.
+    pub published: Result<Option<Receipt>, PublishError>,
+    /// Milliseconds until the next slot begins.
+    pub next_slot_in_ms: u64,
+}

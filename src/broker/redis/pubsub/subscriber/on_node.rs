@@ -1,0 +1,58 @@
+//! What a subscriber on one server of a Redis Cluster does when a slot moves, or when the server is
+//! too old for sharded channels.
+
+use super::Subscriber;
+use crate::broker::redis::pubsub::{command::Command, subscriptions::Subscriptions};
+
+impl Subscriber {
+    /// The connection has ended. Another one may be to a newer Redis, or elsewhere.
+    pub(crate) fn lost(&self) {
+        if let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) {
+            node.disconnected();
+            hints.stir();
+        }
+    }
+
+    /// Sees to a refused command that only has to go elsewhere, or to be another one. Who waits
+    /// for it goes on waiting.
+    pub(crate) fn redirect(&self, command: &Command, error: &str) -> bool {
+        let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) else {
+            return false;
+        };
+        // Whatever it is: the map may be wrong.
+        let is_moved = hints.hear(error, &node.server());
+        let is_too_old = node.is_too_old(command, error);
+        if !is_moved && !is_too_old {
+            return false;
+        }
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        match command {
+            Command::Subscribe(name) => subscriptions.postpone(name),
+            Command::Unsubscribe(_) => _ = subscriptions.answered(command, true),
+        }
+        if is_too_old {
+            subscriptions.retry_refused();
+        }
+        true
+    }
+
+    /// The server has ended a subscription: its slot has moved.
+    pub(crate) fn ended(&self, name: &[u8]) {
+        let Ok(name) = std::str::from_utf8(name) else { return };
+        self.subscriptions.borrow_mut().ended(name);
+        if let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) {
+            hints.witnessed(node.server());
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.subscriptions.borrow().is_connected()
+    }
+
+    /// Changes what is wanted here.
+    pub(crate) fn change<R>(&self, act: impl FnOnce(&mut Subscriptions) -> R) -> R {
+        let result = act(&mut self.subscriptions.borrow_mut());
+        self.changed.notify_one();
+        result
+    }
+}
