@@ -181,6 +181,20 @@ fn the_time_that_a_server_names_is_kept_to() {
 }
 
 #[test]
+fn an_error_without_an_end_is_one_and_an_end_after_an_error_counts_for_more() {
+    let (_server, mut page) = page("{channels: ['a'], transport: 'websocket'}");
+    page.run("sockets[0].onerror()");
+    let waiting = page.wait_for_state("waiting", 0);
+    assert!(waiting["code"] == 1006 && waiting["delay"].as_f64() <= Some(500.0), "{waiting}");
+    page.wait_for_state("connecting", 1);
+    page.run("hello({}); sockets[1].onerror(); end(1012, 'service restart; retry in 300 ms')");
+    let waiting = page.wait_for_state("waiting", 1);
+    assert!(waiting["code"] == 1012 && waiting["delay"] == 300, "{waiting}");
+    page.wait_for_state("connecting", 2);
+    assert_eq!(page.states("waiting").len(), 2);
+}
+
+#[test]
 fn an_unanswered_publication_is_sent_again_and_a_refused_one_is_not() {
     let (_server, mut page) = page("{channels: ['a']}");
     page.run(

@@ -191,6 +191,9 @@ export class WsBcast {
     link.end = () => socket.close();
     socket.onmessage = ({ data }) => this.#receive(link, JSON.parse(data));
     socket.onclose = ({ code, reason }) => this.#lost(link, code, reason);
+    // Node 22 says no more than this of a handshake that failed. Browsers tell the end, and more of
+    // it, right afterwards.
+    socket.onerror = () => setTimeout(() => this.#lost(link, 1006, "error"));
   }
 
   // Takes no news for bad news: asks after an interval of silence, gives up after another.
