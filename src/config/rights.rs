@@ -43,8 +43,8 @@ pub(super) fn check(checker: &mut Checker, typed: &args::Rights) -> Rights {
     let short = api_tokens.iter().filter(|token| token.expose().len() < TOKEN_BYTES_SAFE).count();
     if short > 0 {
         checker.warn(format!(
-            "{short} API token(s) shorter than {TOKEN_BYTES_SAFE} characters: whoever guesses one \
-             may publish and end the process; `openssl rand -hex 32` makes a good one"
+            "{short} API token(s) shorter than {TOKEN_BYTES_SAFE} characters: everybody who \
+             guesses one may publish and end the process; `openssl rand -hex 32` makes a good one"
         ));
     }
     Rights { api_tokens, insecure_api: typed.insecure_api }
@@ -58,8 +58,8 @@ pub(super) fn check_client_publish(
 ) {
     let rights_are_good = checker.are_good(&["api-token", "api-token-file", "insecure-api"]);
     if rights_are_good && client_publish == ClientPublish::Broadcast && !is_loopback_only(listen) {
-        let reason = "whoever reaches a listener off loopback could publish: set --api-token (then \
-                      clients show it in the handshake), or allow anyone with --insecure-api";
+        let reason = "everybody who reaches a listener off loopback could publish: set --api-token \
+                      (then clients show it in the handshake), or allow anyone with --insecure-api";
         checker.refuse("client-publish", "broadcast", reason);
     }
 }

@@ -180,7 +180,7 @@ impl Coordinator {
             "SHUTDOWN: Waiting for clients..."
         );
         if let Some(longest) = self.control.holders.in_words(now) {
-            info!(longest, "these hold the drain; a second signal ends it at once");
+            info!(longest, "these hold the drain; a second signal ends it within a second");
         }
     }
 

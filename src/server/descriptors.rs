@@ -51,7 +51,7 @@ pub struct TooFew {
 fn of_the_parent(inherited: u64) -> String {
     match inherited {
         0 => String::new(),
-        _ => format!(", with {inherited} that whoever started the server has left open in it"),
+        _ => format!(", with {inherited} that the parent process has left open in it"),
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) fn share_out(config: &Config) -> Result<Shares, TooFew> {
     };
     let inherited = inherited(limit);
     if inherited > 0 {
-        info!(inherited, "whoever started this left descriptors open in it");
+        info!(inherited, "the parent process left descriptors open in this one");
     }
     let own = own(config) + inherited;
     let listeners = config.threads + usize::from(has_admin);

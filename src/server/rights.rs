@@ -12,22 +12,22 @@ use crate::{config::Config, http::owner};
 /// Says it, for a server that listens on `addresses`.
 pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
     let places = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-    info!("listening: whoever reaches {places} may, without a token");
+    info!("listening: everybody who reaches {places} may, without a token");
     let named: Vec<_> = addresses.iter().copied().map(from_here).collect();
     let loopback = named.iter().find(|address| address.ip().is_loopback());
     let is_loopback_only = config.is_loopback_only();
     let mut token = "";
     if config.insecure_api {
         match is_loopback_only {
-            true => info!("publishing: whoever reaches {places} may (--insecure-api)"),
+            true => info!("publishing: everybody who reaches {places} may (--insecure-api)"),
             false => warn!(
-                "publishing: whoever reaches {places} may, from any machine and any web page, and \
-                 so may send to every client (--insecure-api); set --api-token instead"
+                "publishing: everybody who reaches {places} may, from any machine and any web \
+                 page, and so may send to every client (--insecure-api); set --api-token instead"
             ),
         }
     } else if !config.api_tokens.is_empty() {
         token = " -H 'Authorization: Bearer TOKEN'";
-        info!("publishing: whoever shows a token of --api-token may, from anywhere");
+        info!("publishing: programs with a token of --api-token may, from anywhere");
     } else {
         let Some(loopback) = loopback else {
             warn!("nobody can publish over HTTP: no listener is on loopback; set --api-token");
