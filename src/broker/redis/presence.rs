@@ -1,7 +1,7 @@
 //! Whether some other process on this Redis takes clients: a key that each of them writes anew
 //! every second, and that is gone when none is left.
 //!
-//! Who writes last is named in it. A process that drains writes no more and reads: any name but its
+//! The last writer is named in it. A process that drains writes no more and reads: any name but its
 //! own is another process's. What Redis does not answer in time counts as "nobody", since that is
 //! what a client may rely on.
 

@@ -314,7 +314,7 @@ impl Watch {
         Ok(missed.iter().any(is_at_home) || missed.len() == standing.len())
     }
 
-    /// Who of `shards`, though subscribed somewhere, is not `there`.
+    /// Those of `shards` that, though subscribed somewhere, are not `there`.
     async fn missed(
         &self,
         there: &mut Connection,

@@ -214,7 +214,7 @@ impl CommandRouter {
             Err(CallError::Elsewhere(_)) if is_cluster => {
                 self.repeat(channel, way, script, &keys, &args).await
             }
-            // The command connection to a new master is not open yet. Who only asks can ask again.
+            // The command connection to a new master is not open yet. Questions can be put again.
             Err(CallError::NotSent) if is_cluster && matches!(way, Way::InOrder(_)) => {
                 self.repeat(channel, way, script, &keys, &args).await
             }
@@ -299,7 +299,7 @@ impl CommandRouter {
         connection.ok_or(CallError::NotSent)
     }
 
-    /// Whoever cannot write may not be the master any more.
+    /// A server that cannot write may not be the master any more.
     fn refused_there(&self, error: Error) -> CallError {
         if let Some(cluster) = self.cluster.as_ref().filter(|_| is_demoted(&error)) {
             cluster.hints.stir();

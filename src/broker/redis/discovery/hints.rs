@@ -25,7 +25,7 @@ pub(crate) struct TopologyHints {
 struct Found {
     /// Slots that were looked for in vain, and where they are said to be.
     moved: HashMap<u16, Server>,
-    /// Who knows that something has moved.
+    /// A server that knows that something has moved.
     witness: Option<Server>,
 }
 
@@ -60,7 +60,7 @@ impl TopologyHints {
         self.came.notified().await;
     }
 
-    /// Who knows that something has moved, if that was not asked for before.
+    /// A server that knows that something has moved, if that was not asked for before.
     pub(super) fn take_witness(&self) -> Option<Server> {
         self.found().witness.take()
     }

@@ -1,4 +1,4 @@
-//! Who is the master behind sentinels, as the process believes: one truth for all its threads.
+//! The master behind sentinels, as the process believes: one truth for all its threads.
 //!
 //! Sentinels order their configurations by an epoch that rises with each failover, and the newest
 //! wins among them. Here too, but one sentinel alone proves nothing: it may lag, or lie, and who is
@@ -126,7 +126,7 @@ impl PrimaryElection {
     }
 }
 
-/// Where the process goes: what its threads see of its opinion.
+/// Where the process goes: what its threads see of the election.
 #[derive(Debug)]
 pub(crate) struct CurrentPrimary {
     state: watch::Sender<State>,
@@ -200,7 +200,7 @@ impl CurrentPrimary {
         state.is_over || state.takeover.is_none_or(|until| now >= until + TAKEOVER_LOOK_MAX)
     }
 
-    /// `master` is it now. Whoever is elsewhere goes there.
+    /// `master` is it now. Connections that are elsewhere go there.
     pub(crate) fn go_to(&self, master: Server, now: Millis) {
         self.state.send_modify(|state| {
             state.takeover = state.master.is_some().then(|| now + TAKEOVER_WAIT);

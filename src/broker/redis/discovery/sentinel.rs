@@ -10,7 +10,7 @@
 //! waits, and the chosen one is asked itself. If nobody listened to the sentinel that leads the
 //! failover (it is not in the URL), the answers to the questions show it.
 //!
-//! Whoever is connected to gets the password: so nobody is because one sentinel says so.
+//! A server that is connected to gets the password: so none is because one sentinel says so.
 
 use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! Which server of a Redis Cluster owns a slot, as far as is known: pure.
 //!
-//! A channel's slot follows from its hash tag. Who owns it is read from `CLUSTER SLOTS`, and
+//! A channel's slot follows from its hash tag. Its owner is read from `CLUSTER SLOTS`, and
 //! corrected by what servers say that were asked in vain (`MOVED`). What a server says of itself
 //! is its own business: a host that it does not know is the one that we reached it by.
 
@@ -31,7 +31,7 @@ impl SlotMap {
         Some(Self { ranges: ranges.into_iter().flatten().collect() })
     }
 
-    /// Who owns `slot`.
+    /// The owner of `slot`.
     pub(crate) fn owner(&self, slot: u16) -> Option<&Server> {
         let range = self.ranges.iter().rfind(|(first, last, _)| (first..=last).contains(&&slot));
         range.map(|(_, _, server)| server)

@@ -37,7 +37,7 @@ pub(crate) struct ShardedSubscribers {
 }
 
 /// # Invariants
-/// - A wanted channel is with the subscriber on the master that owns its slot by the link's map,
+/// - A wanted channel is with the subscriber on the master that owns its slot by the router's map,
 ///   or homeless if there is none.
 #[derive(Debug)]
 struct State {

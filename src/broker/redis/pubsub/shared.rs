@@ -33,10 +33,10 @@ pub(crate) struct SharedSubscriber {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Who wants a channel: never nobody.
+    /// The shards that want a channel: never none.
     hearers: HashMap<ChannelName, BTreeSet<usize>>,
     changed: HashMap<ChannelName, Change>,
-    /// Who waits for a subscription's confirmation; dropped when it has come, or will not.
+    /// The waiters for a subscription's confirmation; dropped when it has come, or will not.
     waiters: HashMap<ChannelName, Vec<oneshot::Sender<()>>>,
     /// And by which confirmation.
     confirmed: HashMap<ChannelName, Confirmation>,

@@ -23,7 +23,7 @@ pub(crate) enum Topic {
     Channel(ChannelName),
     /// What any program publishes, as it is.
     Raw,
-    /// Who bridges the raw channel.
+    /// Which process bridges the raw channel.
     Marks,
     /// Our own sign of life.
     Heartbeat,
@@ -211,7 +211,7 @@ impl Subscriptions {
     }
 
     /// A subscription has to be made once more, elsewhere or otherwise: when
-    /// [`Self::retry_refused`] is called. Who waits for it goes on waiting.
+    /// [`Self::retry_refused`] is called. A waiter goes on waiting.
     pub(crate) fn postpone(&mut self, name: &str) {
         if let Some(known) = self.by_name.get_mut(name) {
             known.unanswered = known.unanswered.saturating_sub(1);
@@ -280,7 +280,7 @@ impl Subscriptions {
             is_news = known.refused && (!known.deaf || is_awaited);
             known.deaf = known.refused;
             for waiter in known.waiters.drain(..) {
-                // Who does not wait any more does not mind.
+                // A client that does not wait any more does not mind.
                 let _ = waiter.send(());
             }
         }

@@ -93,7 +93,7 @@ impl SequenceTracker {
     ) -> Arrival {
         if let Some(over) = self.retired(stamp.epoch) {
             let Stamp { offset, nonce, .. } = *stamp;
-            // Who cannot tell says that it is new: rather once too often than never.
+            // A shard that cannot tell says that it is new: rather once too often than never.
             let is_new = match offset.cmp(&over.position.offset) {
                 Ordering::Greater => true,
                 Ordering::Equal => nonce != over.nonce,

@@ -13,8 +13,8 @@ impl Subscriber {
         }
     }
 
-    /// Sees to a refused command that only has to go elsewhere, or to be another one. Who waits
-    /// for it goes on waiting.
+    /// Sees to a refused command that only has to go elsewhere, or to be another one. A waiter
+    /// goes on waiting.
     pub(crate) fn redirect(&self, command: &Command, error: &str) -> bool {
         let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) else {
             return false;

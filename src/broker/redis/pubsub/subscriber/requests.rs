@@ -30,7 +30,7 @@ impl Subscriber {
                 if is_certain {
                     shared_subscriber.baseline_is_set(channel.clone());
                 }
-                // Whoever does not wait any more does not mind.
+                // A shard that does not wait any more does not mind.
                 let _ = asker.send(is_certain);
             }
         }
