@@ -28,8 +28,7 @@ pub use listen::ListenAddr;
 pub use problems::{BadValue, BadValues, Stop};
 pub use secrets::{RedisUrl, Token};
 pub use valid::{
-    ClientPublish, Command, Compression, Config, Health, History, Notify, OnBrokerLoss, Ping,
-    Redis, RedisSubscribers, ResumeMiss, SlowConsumer,
+    ClientPublish, Command, Compression, Config, Health, History, Notify, Ping, Redis, ResumeMiss,
 };
 pub use version::{COMMIT, VERSION};
 

@@ -8,7 +8,12 @@ use std::{collections::BTreeSet, io::Write, time::Duration};
 use clap::CommandFactory;
 
 use super::*;
-use crate::{drain, telemetry};
+use crate::{
+    broker::{OnLoss, Subscribers},
+    drain,
+    hub::SlowPolicy,
+    telemetry,
+};
 
 mod any;
 mod line;
@@ -91,10 +96,10 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!(config.admin_listen, None);
     assert_eq!(config.threads, std::thread::available_parallelism().unwrap().get());
     assert_eq!((config.redis.url, config.redis.pool), (None, 1));
-    assert_eq!(config.redis.subscribers, RedisSubscribers::PerShard);
+    assert_eq!(config.redis.subscribers, Subscribers::PerShard);
     assert_eq!(config.redis.prefix, "wsbcast");
     assert_eq!(config.redis.raw_channel.as_deref(), Some("notifications"));
-    assert_eq!(config.on_broker_loss, OnBrokerLoss::Local);
+    assert_eq!(config.on_broker_loss, OnLoss::Local);
     assert_eq!(config.notify.interval, Some(Duration::from_secs(10)));
     assert_eq!(config.notify.text, "Periodic Test Notification");
     assert_eq!((config.greeting, config.echo, config.insecure_api), (None, false, false));
@@ -104,7 +109,7 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!(config.idle_timeout, Duration::from_secs(75));
     assert_eq!((config.max_message_bytes, config.max_broadcast_bytes), (64 << 10, 1 << 20));
     assert_eq!((config.backlog_bytes, config.backlog_total_bytes), (8 << 20, 256 << 20));
-    assert_eq!((config.slow_consumer, config.coalesce), (SlowConsumer::Close, Duration::ZERO));
+    assert_eq!((config.slow_consumer, config.coalesce), (SlowPolicy::Close, Duration::ZERO));
     let ping = Ping { interval: Duration::from_secs(25), timeout: Duration::from_secs(20) };
     assert_eq!(config.ping, ping);
     let drain = drain::Settings {

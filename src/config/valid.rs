@@ -8,7 +8,12 @@ use super::{
     listen::{ListenAddr, is_loopback_only},
     secrets::{RedisUrl, Token},
 };
-use crate::{drain, telemetry};
+use crate::{
+    broker::{OnLoss, Subscribers},
+    drain,
+    hub::SlowPolicy,
+    telemetry,
+};
 
 /// What the process was asked to do.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ pub struct Config {
     /// Redis.
     pub redis: Redis,
     /// What a publish does while Redis is out of reach.
-    pub on_broker_loss: OnBrokerLoss,
+    pub on_broker_loss: OnLoss,
     /// The periodic notice.
     pub notify: Notify,
     /// Least pause between two passes over the clients; zero: none.
@@ -77,7 +82,7 @@ pub struct Config {
     /// Bytes of all logs, carries and unfinished messages; at least `backlog_bytes`.
     pub backlog_total_bytes: usize,
     /// What becomes of a client that falls further behind than its log reaches.
-    pub slow_consumer: SlowConsumer,
+    pub slow_consumer: SlowPolicy,
     /// Server pings.
     pub ping: Ping,
     /// The drain's times.
@@ -96,29 +101,11 @@ pub struct Redis {
     /// Publishing clients per shard.
     pub pool: usize,
     /// Who subscribes.
-    pub subscribers: RedisSubscribers,
+    pub subscribers: Subscribers,
     /// What keys and channels start with; without braces.
     pub prefix: String,
     /// The channel on which any program publishes to the default channel's clients.
     pub raw_channel: Option<String>,
-}
-
-/// Who subscribes in Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedisSubscribers {
-    /// Each shard for itself.
-    PerShard,
-    /// One shard for the process.
-    PerProcess,
-}
-
-/// Redis configured, but out of reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBrokerLoss {
-    /// Deliver to this process's clients and say so.
-    Local,
-    /// Answer 503.
-    Reject,
 }
 
 /// The periodic notice.
@@ -137,15 +124,6 @@ pub enum ClientPublish {
     Off,
     /// Published unchanged to the client's first channel.
     Broadcast,
-}
-
-/// What becomes of a client that is too far behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlowConsumer {
-    /// Closed with 1013.
-    Close,
-    /// Its cursor jumps to the newest complete message.
-    Skip,
 }
 
 /// What is kept of each channel for clients that come back.

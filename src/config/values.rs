@@ -5,8 +5,12 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{ClientPublish, OnBrokerLoss, RedisSubscribers, ResumeMiss, SlowConsumer};
+use super::{ClientPublish, ResumeMiss};
 use crate::telemetry::Format;
+use crate::{
+    broker::{OnLoss, Subscribers},
+    hub::SlowPolicy,
+};
 
 /// What would have been accepted.
 pub(super) type Expected = String;
@@ -28,12 +32,12 @@ pub(super) enum Switch {
     On,
 }
 
-impl Word for OnBrokerLoss {
+impl Word for OnLoss {
     const WORDS: &'static [(&'static str, Self)] =
         &[("local", Self::Local), ("reject", Self::Reject)];
 }
 
-impl Word for RedisSubscribers {
+impl Word for Subscribers {
     const WORDS: &'static [(&'static str, Self)] =
         &[("per-shard", Self::PerShard), ("per-process", Self::PerProcess)];
 }
@@ -43,7 +47,7 @@ impl Word for ClientPublish {
         &[("off", Self::Off), ("broadcast", Self::Broadcast)];
 }
 
-impl Word for SlowConsumer {
+impl Word for SlowPolicy {
     const WORDS: &'static [(&'static str, Self)] = &[("close", Self::Close), ("skip", Self::Skip)];
 }
 

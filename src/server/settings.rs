@@ -5,9 +5,7 @@
 use super::descriptors::Shares;
 use crate::{
     broker,
-    config::{
-        ClientPublish, Config, History, OnBrokerLoss, RedisSubscribers, ResumeMiss, SlowConsumer,
-    },
+    config::{ClientPublish, Config, History, ResumeMiss},
     conn::{self, keepalive},
     http, hub,
     limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
@@ -18,23 +16,16 @@ use crate::{
 pub(super) fn broker(config: &Config) -> broker::Settings {
     let redis = config.redis.url.as_ref().map(|url| broker::RedisSettings {
         url: url.expose().to_owned(),
-        subscribers: match config.redis.subscribers {
-            RedisSubscribers::PerShard => broker::Subscribers::PerShard,
-            RedisSubscribers::PerProcess => broker::Subscribers::PerProcess,
-        },
+        subscribers: config.redis.subscribers,
         pool: config.redis.pool,
         prefix: config.redis.prefix.clone(),
         raw_channel: config.redis.raw_channel.clone(),
         max_broadcast_bytes: config.max_broadcast_bytes,
         keys_bytes_max: IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
     });
-    let on_loss = match config.on_broker_loss {
-        OnBrokerLoss::Local => broker::OnLoss::Local,
-        OnBrokerLoss::Reject => broker::OnLoss::Reject,
-    };
     let History { messages_max, bytes_max, total_bytes_max, ttl, .. } = config.history;
     let history = broker::HistorySettings { messages_max, bytes_max, total_bytes_max, ttl };
-    broker::Settings { redis, on_loss, history }
+    broker::Settings { redis, on_loss: config.on_broker_loss, history }
 }
 
 /// Which broker, for the log.
@@ -50,10 +41,7 @@ pub(super) fn shard(config: &Config, shares: Shares) -> shard::Settings {
     shard::Settings {
         hub: hub::Settings {
             backlog_bytes: config.backlog_bytes,
-            slow: match config.slow_consumer {
-                SlowConsumer::Close => hub::SlowPolicy::Close,
-                SlowConsumer::Skip => hub::SlowPolicy::Skip,
-            },
+            slow: config.slow_consumer,
             slow_close_frame: slow_close.as_ref().into(),
         },
         clients: conn::Settings {
@@ -83,7 +71,7 @@ pub(super) fn http(config: &Config, shares: Shares) -> http::Settings {
         connections_max: shares.clients,
         broadcast_bytes_max: config.max_broadcast_bytes,
         idle_timeout: config.idle_timeout,
-        reject_on_broker_loss: config.on_broker_loss == OnBrokerLoss::Reject,
+        reject_on_broker_loss: config.on_broker_loss == broker::OnLoss::Reject,
         admin_on_public: config.is_loopback_only(),
         access: http::access::Rules {
             tokens: config.api_tokens.iter().map(|token| token.expose().to_owned()).collect(),
