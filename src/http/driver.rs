@@ -145,7 +145,10 @@ where
         return None;
     }
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner().into_inner();
+    let Some(mut stream) = parts.io.into_inner().into_inner() else {
+        debug!(%peer, ?end, "hyper has left bytes unread; the connection ends");
+        return None;
+    };
     // Copied: even an empty view would keep hyper's read buffer alive with the client.
     let leftover = || Bytes::copy_from_slice(&parts.read_buf);
     match (&end, note.take_handover()) {

@@ -281,9 +281,10 @@ impl<I> Watched<I> {
         }
     }
 
-    pub(in crate::http) fn into_inner(self) -> I {
-        assert!(self.first.is_empty(), "hyper's first read takes all that was read before it");
-        self.stream
+    /// The stream, unless hyper has left unread what was read before it came: then nobody knows
+    /// where the peer's next bytes begin.
+    pub(in crate::http) fn into_inner(self) -> Option<I> {
+        self.first.is_empty().then_some(self.stream)
     }
 }
 

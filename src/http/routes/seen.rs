@@ -32,7 +32,7 @@ pub(in crate::http) fn accepted(
         peer = %asker.peer,
         forwarded_unverified = forwarded.as_deref(),
         path = asker.uri.path(),
-        positions = known.to_str().unwrap_or_default(),
+        positions = known.as_ref().and_then(|known| known.to_str().ok()),
         "handshake accepted"
     );
     forwarded

@@ -81,9 +81,9 @@ fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
     if let Some(date) = answer::date() {
         put("Date", &date);
     }
-    if !positions.is_empty() {
-        let value = position::value(positions);
-        put(position::HEADER.as_str(), value.to_str().expect("it was made of text"));
+    let value = position::value(positions).filter(|value| !value.is_empty());
+    if let Some(value) = value.as_ref().and_then(|value| value.to_str().ok()) {
+        put(position::HEADER.as_str(), value);
     }
     head.push_str("\r\n");
     head.into()

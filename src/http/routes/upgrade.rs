@@ -205,8 +205,9 @@ fn switching(
     if is_v1 {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(handshake::V1));
     }
-    let value = position::value(positions);
-    if !positions.is_empty() && value.len() <= limits::POSITION_HEADER_BYTES_MAX {
+    if let Some(value) = position::value(positions).filter(|value| !value.is_empty())
+        && value.len() <= limits::POSITION_HEADER_BYTES_MAX
+    {
         headers.insert(position::HEADER, value);
     }
     answer
