@@ -54,7 +54,7 @@
 //! 2. A hub belongs to one thread: [`hub::Hub`] is `!Send`.
 //! 3. Per channel a client sees rising offsets without repeats, and a hole is never silent:
 //!    `broker/redis` finds and repairs it, [`hub::Hub::publish_at`] drops what was there before,
-//!    [`conn::Clients::lost`] tells what cannot be had; `shard/tests/sim.rs` tries it all.
+//!    [`conn::ConnectionTable::lost`] tells what cannot be had; `shard/tests/sim.rs` tries it all.
 //! 4. `tail ≤ cursor ≤ head`, or the client is closing: `Hub::check`, run by the simulation.
 //! 5. Every client and every request in progress holds one [`drain::Guard`].
 //! 6. No client's guard is taken to the end once a shard has seen `waiting`: `http` looks again

@@ -7,7 +7,7 @@
 use crate::{
     broker::Principal,
     clock::Millis,
-    conn::{close::state::State, keepalive::Keepalive, read::queue::Inbox},
+    conn::{close::state::ClientState, keepalive::Keepalive, read::queue::CommandQueue},
     drain::Guard,
     hub::{Encoding, Key},
     ws::decoder::Decoder,
@@ -49,23 +49,23 @@ pub(super) struct Entry {
 /// What an idle client has no use for.
 #[derive(Debug)]
 struct Busy {
-    state: State,
+    state: ClientState,
     /// Bytes charged to the budget for the decoder's unfinished message.
     charged_bytes: usize,
     message_begun: Option<Millis>,
-    inbox: Option<Inbox>,
+    queue: Option<CommandQueue>,
 }
 
 impl Busy {
     fn new() -> Self {
-        Self { state: State::Open, charged_bytes: 0, message_begun: None, inbox: None }
+        Self { state: ClientState::Open, charged_bytes: 0, message_begun: None, queue: None }
     }
 
     fn is_over(&self) -> bool {
-        self.state == State::Open
+        self.state == ClientState::Open
             && self.charged_bytes == 0
             && self.message_begun.is_none()
-            && self.inbox.is_none()
+            && self.queue.is_none()
     }
 }
 
@@ -106,11 +106,11 @@ impl Entry {
         self.endpoint == Endpoint::Echo || self.publisher.is_some() || self.encoding.is_v1()
     }
 
-    pub(super) fn state(&self) -> State {
-        self.busy.as_ref().map_or(State::Open, |busy| busy.state)
+    pub(super) fn state(&self) -> ClientState {
+        self.busy.as_ref().map_or(ClientState::Open, |busy| busy.state)
     }
 
-    pub(super) fn set_state(&mut self, state: State) {
+    pub(super) fn set_state(&mut self, state: ClientState) {
         self.edit(|busy| busy.state = state);
     }
 
@@ -136,23 +136,23 @@ impl Entry {
     }
 
     /// There while a message of the client's is on its way.
-    pub(super) fn inbox(&self) -> Option<&Inbox> {
-        self.busy.as_ref()?.inbox.as_ref()
+    pub(super) fn queue(&self) -> Option<&CommandQueue> {
+        self.busy.as_ref()?.queue.as_ref()
     }
 
-    pub(super) fn inbox_mut(&mut self) -> Option<&mut Inbox> {
-        self.busy.as_mut()?.inbox.as_mut()
+    pub(super) fn queue_mut(&mut self) -> Option<&mut CommandQueue> {
+        self.busy.as_mut()?.queue.as_mut()
     }
 
-    pub(super) fn open_inbox(&mut self) {
-        self.edit(|busy| busy.inbox = Some(Inbox::default()));
+    pub(super) fn open_queue(&mut self) {
+        self.edit(|busy| busy.queue = Some(CommandQueue::default()));
     }
 
-    pub(super) fn take_inbox(&mut self) -> Option<Inbox> {
-        self.inbox()?;
-        let mut inbox = None;
-        self.edit(|busy| inbox = busy.inbox.take());
-        inbox
+    pub(super) fn take_queue(&mut self) -> Option<CommandQueue> {
+        self.queue()?;
+        let mut queue = None;
+        self.edit(|busy| queue = busy.queue.take());
+        queue
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut Busy)) {
@@ -178,11 +178,11 @@ mod tests {
         assert!(entry.is_of(key) && entry.key(3) == key && !entry.is_of(Key::new(3, 8)));
         entry.set_charged_bytes(10);
         entry.set_message_begun(Some(Millis(1)));
-        entry.open_inbox();
-        assert!(entry.busy.is_some() && entry.inbox().is_some());
+        entry.open_queue();
+        assert!(entry.busy.is_some() && entry.queue().is_some());
         entry.set_charged_bytes(0);
         entry.set_message_begun(None);
-        assert!(entry.take_inbox().is_some());
-        assert!(entry.busy.is_none() && entry.take_inbox().is_none());
+        assert!(entry.take_queue().is_some());
+        assert!(entry.busy.is_none() && entry.take_queue().is_none());
     }
 }

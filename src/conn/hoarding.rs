@@ -7,13 +7,13 @@
 
 use crate::{
     channel::ChannelName,
-    conn::table::Clients,
+    conn::table::ConnectionTable,
     hub::{Encoding, Key},
     limits::{CHANNELS_FREE, CHANNELS_PER_SHARD_MAX, HOARDERS_PER_NEWCOMER_MAX},
     ws::close::CloseReason,
 };
 
-impl Clients {
+impl ConnectionTable {
     /// Sees that there is room here for what a client needs that wants `channels` in `encoding`,
     /// and then has `count` channels in all. Where there is not, whoever makes the shard keep more
     /// than twice as many goes; if nobody does, the client gets no room, unless it has few.

@@ -2,12 +2,12 @@
 
 use crate::{
     clock::Millis,
-    conn::table::Clients,
+    conn::table::ConnectionTable,
     drain::Holder,
     limits::{CHANNELS_NAMED, HOLDERS_LOOKED_AT_MAX, HOLDERS_NAMED},
 };
 
-impl Clients {
+impl ConnectionTable {
     /// The [`HOLDERS_NAMED`] longest connected of the first [`HOLDERS_LOOKED_AT_MAX`] clients: one
     /// look, since nobody is served meanwhile.
     #[must_use]

@@ -6,13 +6,13 @@
 use std::io;
 
 use crate::{
-    conn::table::{Clients, Request, entry},
+    conn::table::{ConnectionTable, Request, entry},
     hub::{self, Finish, Key},
     metrics::SlowAction,
     ws::close::CloseReason,
 };
 
-impl Clients {
+impl ConnectionTable {
     /// Works off what the hub has to tell after any call.
     pub(super) fn settle(&mut self) {
         let mut events = std::mem::take(&mut self.hub_events);

@@ -16,7 +16,7 @@ pub(super) struct Seen {
     pub(super) since: Millis,
     pub(super) channels: Channels,
     /// What it said when it left by itself.
-    pub(super) farewell: Option<CloseFrame>,
+    pub(super) close_frame: Option<CloseFrame>,
 }
 
 /// What a client hears.

@@ -1,8 +1,8 @@
 //! The clients of one shard: from admission to the drop of the descriptor.
 //!
-//! [`Clients`] is a table of small entries beside the hub's; the same key names both. It is a
-//! state machine driven by `on_ready`, `begin_tick` and `admit`/`connect`: no task, timer or buffer
-//! belongs to a single client. What it can't do itself (publish a client's message, drop a
+//! [`ConnectionTable`] is a table of small entries beside the hub's; the same key names both. It is
+//! a state machine driven by `on_ready`, `begin_tick` and `admit`/`connect`: no task, timer or
+//! buffer belongs to a single client. What it can't do itself (publish a client's message, drop a
 //! subscription at the broker) it hands out as [`Request`]s. It must not know a runtime's tasks.
 
 mod close;
@@ -18,8 +18,8 @@ mod seen;
 pub mod socket;
 mod table;
 mod ticks;
+mod timer_wheel;
 mod v1;
-mod wheel;
 mod write;
 
 #[cfg(test)]
@@ -28,6 +28,6 @@ mod tests;
 pub use entry::Endpoint;
 pub use logged::clients_are_logged;
 pub use positions::{Joined, Start, Wanted};
-pub use read::queue::{Offered, OwnMessage};
-pub use table::{Clients, Connected, Request, Settings};
+pub use read::queue::{ClientCommand, OwnMessage};
+pub use table::{Connected, ConnectionTable, Request, Settings};
 pub use write::replay::Step;

@@ -12,10 +12,10 @@ use tracing::{debug, field};
 use crate::{
     channel::ChannelName,
     conn::{
-        close::state::State,
+        close::state::ClientState,
         entry::Entry,
         logged::{Channels, Seen, clients_are_logged},
-        table::Clients,
+        table::ConnectionTable,
     },
     hub::Key,
     limits::CHANNELS_NAMED,
@@ -27,7 +27,7 @@ use crate::{
 const NO_CODE: u16 = 1005;
 const NO_CLOSE: u16 = 1006;
 
-impl Clients {
+impl ConnectionTable {
     /// A client has come.
     pub(super) fn see_coming(&mut self, key: Key, stream: &TcpStream, forwarded: Option<Box<str>>) {
         if !clients_are_logged() {
@@ -44,13 +44,13 @@ impl Clients {
             "client connected"
         );
         let since = self.now;
-        self.seen.insert(key, Seen { peer, forwarded, since, channels, farewell: None });
+        self.seen.insert(key, Seen { peer, forwarded, since, channels, close_frame: None });
     }
 
     /// A client leaves by itself.
-    pub(super) fn see_leaving(&mut self, key: Key, farewell: CloseFrame) {
+    pub(super) fn see_leaving(&mut self, key: Key, close_frame: CloseFrame) {
         if let Some(seen) = self.seen.get_mut(&key) {
-            seen.farewell = Some(farewell);
+            seen.close_frame = Some(close_frame);
         }
     }
 
@@ -64,12 +64,12 @@ impl Clients {
 
     /// A client goes; its socket still stands in the hub.
     pub(super) fn see_going(&mut self, key: Key, client: &Entry, reason: CloseReason) {
-        if client.state() == State::Open {
+        if client.state() == ClientState::Open {
             self.see_channels(key);
         }
         let Some(seen) = self.seen.remove(&key) else { return };
-        let Seen { peer, forwarded, since, channels, farewell } = seen;
-        let said = farewell.as_ref().filter(|_| reason == CloseReason::Client);
+        let Seen { peer, forwarded, since, channels, close_frame } = seen;
+        let said = close_frame.as_ref().filter(|_| reason == CloseReason::Client);
         let unsaid = if reason == CloseReason::Lost { NO_CLOSE } else { NO_CODE };
         let code = reason.code().or_else(|| said?.code).unwrap_or(unsaid);
         debug!(

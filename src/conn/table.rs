@@ -1,8 +1,8 @@
 //! The table of a shard's clients: a small entry for each, beside the hub's of the same key.
 //!
 //! Whatever belongs to all clients of a shard stands here once. What is done with it is divided
-//! over the folders: `read`, `write`, `close`, `v1`; each file there adds methods to [`Clients`].
-//! An entry lives from the admission to the drop of its descriptor.
+//! over the folders: `read`, `write`, `close`, `v1`; each file there adds methods to
+//! [`ConnectionTable`]. An entry lives from the admission to the drop of its descriptor.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,12 +18,12 @@ use crate::{
         keepalive::{self, Keepalive},
         logged,
         read::{
-            account::InputAccount,
-            queue::{Inbox, Offered},
+            input_budget::InputBudget,
+            queue::{ClientCommand, CommandQueue},
         },
         socket::{Registry, Socket},
-        wheel::Wheel,
-        write::{aside, encoder::Encoder, replay::Replay},
+        timer_wheel::TimerWheel,
+        write::{control_messages, encoder::Encoder, replay::Replay},
     },
     drain::{Control, Guard},
     hub::{self, Budget, Encoding, Hub, Key},
@@ -54,11 +54,12 @@ pub struct Settings {
 /// What the table asks of the shard.
 #[derive(Debug)]
 pub enum Request {
-    /// Do what a client wants, then what [`Clients::next_offer`] gives, until it gives nothing.
-    Offer(Key, Offered),
+    /// Do what a client wants, then what [`ConnectionTable::next_command`] gives, until it gives
+    /// nothing.
+    Command(Key, ClientCommand),
     /// Nobody here has this channel any more.
     Abandoned(ChannelName),
-    /// Read what [`Clients::next_step`] names and hand it to [`Clients::replayed`].
+    /// Read what [`ConnectionTable::next_step`] names and hand it to [`ConnectionTable::replayed`].
     Replay(Key),
 }
 
@@ -83,13 +84,13 @@ pub struct Connected {
 /// - An entry exists exactly as long as its client in the hub.
 /// - A live entry has a drain guard, dropped after the descriptor.
 #[derive(Debug)]
-pub struct Clients {
+pub struct ConnectionTable {
     pub(super) hub: Hub<Socket>,
     pub(super) entries: Vec<Option<Entry>>,
     pub(super) registry: Registry,
-    pub(super) wheel: Wheel,
+    pub(super) wheel: TimerWheel,
     pub(super) settings: Settings,
-    pub(super) input: InputAccount,
+    pub(super) input: InputBudget,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) now: Millis,
@@ -102,7 +103,7 @@ pub struct Clients {
     pub(super) again: Vec<Key>,
     pub(super) requests: Vec<Request>,
     /// What clients that are gone had still to say; each goes on behind a message on its way.
-    pub(super) orphans: HashMap<Key, Inbox>,
+    pub(super) orphans: HashMap<Key, CommandQueue>,
     /// Clients that are being given history.
     pub(super) replays: HashMap<Key, Replay>,
     pub(super) paced: Option<Paced>,
@@ -110,7 +111,7 @@ pub struct Clients {
     pub(super) seen: HashMap<Key, logged::Seen>,
 }
 
-impl Clients {
+impl ConnectionTable {
     /// An empty table at `now`.
     #[must_use]
     pub fn new(
@@ -126,11 +127,11 @@ impl Clients {
             hub,
             entries: Vec::new(),
             registry,
-            wheel: Wheel::new(now),
+            wheel: TimerWheel::new(now),
             encoder: Encoder::new(settings.compression_threshold_bytes, metrics.clone()),
             inflater: Inflater::default(),
             settings,
-            input: InputAccount::new(budget),
+            input: InputBudget::new(budget),
             control,
             metrics,
             now,
@@ -160,7 +161,7 @@ impl Clients {
     }
 
     /// A client is about to be answered with 101: from here on it misses nothing. It stays
-    /// pending until [`Clients::connect`] or [`Clients::withdraw`].
+    /// pending until [`ConnectionTable::connect`] or [`ConnectionTable::withdraw`].
     pub fn admit(
         &mut self,
         endpoint: Endpoint,
@@ -173,7 +174,7 @@ impl Clients {
             self.hub.subscribe(key, channel, encoding);
         }
         if endpoint == Endpoint::Ws {
-            let opening = aside::opening(encoding, self.settings.greeting.as_deref());
+            let opening = control_messages::opening(encoding, self.settings.greeting.as_deref());
             if !opening.as_ref().is_empty() {
                 self.hub.control(key, opening.as_ref());
             }
@@ -245,8 +246,8 @@ impl Clients {
         self.input.release(entry.charged_bytes());
         self.encoder.leave(entry.encoding);
         self.end_replay(key);
-        if let Some(inbox) = entry.take_inbox().filter(|inbox| !inbox.is_empty()) {
-            self.orphans.insert(key, inbox);
+        if let Some(queue) = entry.take_queue().filter(|queue| !queue.is_empty()) {
+            self.orphans.insert(key, queue);
         }
         if let Some(mut socket) = self.hub.remove(key) {
             self.registry.forget(&mut socket);
@@ -288,7 +289,7 @@ impl Clients {
         std::mem::take(&mut self.requests)
     }
 
-    /// Whether [`Clients::take_again`] has something.
+    /// Whether [`ConnectionTable::take_again`] has something.
     #[must_use]
     pub fn has_again(&self) -> bool {
         !self.again.is_empty()

@@ -4,9 +4,9 @@
 //! frame, a reset, a descriptor), and nobody is served while all of them have their turn. So a
 //! tick only notes who is due, and whoever drives the table works it off between other things.
 
-use crate::{clock::Millis, conn::table::Clients};
+use crate::{clock::Millis, conn::table::ConnectionTable};
 
-impl Clients {
+impl ConnectionTable {
     /// A whole tick in one go.
     #[cfg(test)]
     pub(super) fn on_tick(&mut self, now: Millis) {
@@ -14,7 +14,7 @@ impl Clients {
         assert!(self.work_off(&mut || true), "nothing stops it");
     }
 
-    /// Time has passed: memory is looked at, and [`Clients::work_off`] has what is due.
+    /// Time has passed: memory is looked at, and [`ConnectionTable::work_off`] has what is due.
     pub fn begin_tick(&mut self, now: Millis) {
         self.now = self.now.max(now);
         self.wheel.turn(self.now, &mut self.due);

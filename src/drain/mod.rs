@@ -152,7 +152,7 @@ impl Machine {
 /// One of several that close their clients over the same window: their first closes, too, are
 /// spread, so that many shards with few clients each do not close them all at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct PaceShare {
     /// Its place; the first one begins at once.
     pub index: usize,
     /// How many there are.
@@ -162,17 +162,17 @@ pub struct Turn {
 /// How many of `total` clients should have been closed `elapsed` into a window: evenly paced,
 /// the last one a tenth of the window (2 s at most) before its end, so that it can answer.
 #[must_use]
-pub fn paced(total: usize, elapsed: Duration, window: Duration, turn: Turn) -> usize {
+pub fn paced(total: usize, elapsed: Duration, window: Duration, share: PaceShare) -> usize {
     let margin = (window / 10).min(Duration::from_secs(2));
     let span = window.saturating_sub(margin).as_micros();
     if span == 0 || elapsed.as_micros() >= span {
         return total;
     }
-    let of = turn.of.max(1) as u128;
-    let share = total as u128 * elapsed.as_micros() * of / span;
+    let of = share.of.max(1) as u128;
+    let due = total as u128 * elapsed.as_micros() * of / span;
     // Rounded up from the first instant on, each later turn a little later.
-    let ahead = of.saturating_sub(turn.index as u128);
-    usize::try_from((share + ahead) / of).map_or(total, |share| share.min(total))
+    let ahead = of.saturating_sub(share.index as u128);
+    usize::try_from((due + ahead) / of).map_or(total, |due| due.min(total))
 }
 
 /// What every thread knows of the drain: the phase, the barrier, and a door to start it.
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn closes_are_paced_evenly_and_end_before_the_window() {
         let window = Duration::from_secs(10);
-        let alone = Turn { index: 0, of: 1 };
+        let alone = PaceShare { index: 0, of: 1 };
         let paced = |total, elapsed, window| paced(total, elapsed, window, alone);
         assert_eq!(paced(1, Duration::ZERO, window), 1);
         let mut before = 0;
@@ -377,7 +377,7 @@ mod tests {
     fn many_shards_with_one_client_each_close_them_one_by_one() {
         let window = Duration::from_secs(10);
         let closed_at = |millis| -> usize {
-            let turns = (0..9).map(|index| Turn { index, of: 9 });
+            let turns = (0..9).map(|index| PaceShare { index, of: 9 });
             turns.map(|turn| paced(1, Duration::from_millis(millis), window, turn)).sum()
         };
         let mut before = 0;

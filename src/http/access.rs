@@ -93,7 +93,7 @@ pub enum Right {
 
 /// What is known of who asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct Requester<'a> {
     /// The other end of the connection.
     pub peer: SocketAddr,
     /// Whose that is.
@@ -126,22 +126,22 @@ pub enum Verdict {
 impl Rules {
     /// Whether `asker` has `right`.
     #[must_use]
-    pub fn judge(&self, right: Right, asker: &Asker<'_>) -> Verdict {
+    pub fn judge(&self, right: Right, requester: &Requester<'_>) -> Verdict {
         let open = match right {
             Right::Publish => self.insecure_publish,
-            Right::Look => !asker.uses_a_public_name(),
-            Right::LookInPublic => asker.is_local(right),
+            Right::Look => !requester.uses_a_public_name(),
+            Right::LookInPublic => requester.is_local(right),
             Right::Administer | Right::AdministerInPublic => false,
         };
         if open {
             return Verdict::Allowed;
         }
-        match (self.tokens.is_empty(), self.presented(asker)) {
+        match (self.tokens.is_empty(), self.presented(requester)) {
             (false, Some(true)) => Verdict::Allowed,
             _ if right == Right::Look => Verdict::ForeignName,
             (false, _) => Verdict::Unauthorized,
             (true, _) if right == Right::AdministerInPublic => Verdict::NotHere,
-            (true, _) if asker.is_local(right) => Verdict::Allowed,
+            (true, _) if requester.is_local(right) => Verdict::Allowed,
             (true, _) => Verdict::Forbidden,
         }
     }
@@ -151,10 +151,10 @@ impl Rules {
     /// WebSocket, also where the page is this machine's own: browsers and other programs that
     /// fetch as they do say so.
     #[must_use]
-    pub fn principal(&self, asker: &Asker<'_>) -> Principal {
+    pub fn principal(&self, requester: &Requester<'_>) -> Principal {
         let is_local_program =
-            || self.tokens.is_empty() && asker.is_local(Right::Publish) && !asker.fetches();
-        if self.presented(asker) == Some(true) || is_local_program() {
+            || self.tokens.is_empty() && requester.is_local(Right::Publish) && !requester.fetches();
+        if self.presented(requester) == Some(true) || is_local_program() {
             Principal::Api
         } else {
             Principal::Anonymous
@@ -163,8 +163,8 @@ impl Rules {
 
     /// As whom a client publishes that has shown this in its handshake.
     #[must_use]
-    pub fn principal_of_client(&self, asker: &Asker<'_>) -> Principal {
-        match self.presented(asker) {
+    pub fn principal_of_client(&self, requester: &Requester<'_>) -> Principal {
+        match self.presented(requester) {
             Some(true) => Principal::Api,
             _ => Principal::Anonymous,
         }
@@ -172,8 +172,8 @@ impl Rules {
 
     /// Whether the token in the request is right; `None` if there is none.
     #[must_use]
-    pub fn presented(&self, asker: &Asker<'_>) -> Option<bool> {
-        let given = asker.bearer().or_else(|| asker.query_token.map(str::as_bytes))?;
+    pub fn presented(&self, requester: &Requester<'_>) -> Option<bool> {
+        let given = requester.bearer().or_else(|| requester.query_token.map(str::as_bytes))?;
         // All tokens are compared, whichever fits: the time tells at most their lengths.
         let fits = self
             .tokens
@@ -183,7 +183,7 @@ impl Rules {
     }
 }
 
-impl<'a> Asker<'a> {
+impl<'a> Requester<'a> {
     fn bearer(&self) -> Option<&'a [u8]> {
         let value = self.headers.get(header::AUTHORIZATION)?.as_bytes();
         let (scheme, token) = value.split_at_checked(7)?;

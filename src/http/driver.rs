@@ -28,9 +28,9 @@ use crate::{
     http::{
         connection::{
             handover::Handover,
-            note::{Note, Watched},
             peer::Peer,
             places::{Stage, Standing},
+            state::{ConnectionState, Watched},
             wire::Wire,
         },
         context::{Context, Settings},
@@ -130,18 +130,18 @@ async fn speak<I>(
 where
     I: Wire,
 {
-    let note = Rc::new(Note::new(standing, context.settings.idle_timeout));
+    let state = Rc::new(ConnectionState::new(standing, context.settings.idle_timeout));
     let (control, is_public) = (context.control.clone(), context.public.is_some());
     let service = service_fn({
-        let note = note.clone();
-        move |request| route::answer(context.clone(), note.clone(), peer, request)
+        let state = state.clone();
+        move |request| route::answer(context.clone(), state.clone(), peer, request)
     });
     let peer = peer.address;
-    let io = TokioIo::new(Watched::new(stream, first, note.clone()));
+    let io = TokioIo::new(Watched::new(stream, first, state.clone()));
     let mut connection = builder().serve_connection(io, service);
-    let end = drive(&mut connection, &note, &control, peer).await;
+    let end = drive(&mut connection, &state, &control, peer).await;
     if matches!(end, End::Drained | End::TimedOut) {
-        debug!(%peer, ?end, stage = ?note.stage(), "HTTP connection closed");
+        debug!(%peer, ?end, stage = ?state.stage(), "HTTP connection closed");
         return None;
     }
     let parts = connection.into_parts();
@@ -151,13 +151,13 @@ where
     };
     // Copied: even an empty view would keep hyper's read buffer alive with the client.
     let leftover = || Bytes::copy_from_slice(&parts.read_buf);
-    match (&end, note.take_handover()) {
+    match (&end, state.take_handover()) {
         // hyper ends an upgraded connection only after it has flushed the 101.
         (End::Http(Ok(())), Some(handover)) if handover.head.is_none() => {
             return Some(Handed { stream, leftover: leftover(), handover });
         }
         (End::Ours, Some(handover)) => {
-            note.enter(Stage::Answering);
+            state.enter(Stage::Answering);
             let head = handover.head.as_deref().unwrap_or_default();
             return match timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(head)).await {
                 Ok(Ok(())) => Some(Handed { stream, leftover: leftover(), handover }),
@@ -170,20 +170,20 @@ where
         _ => {}
     }
     if let End::Http(Err(error)) = &end
-        && let Some(answer) = unreadable::answer(error, note.refused(), is_public)
+        && let Some(answer) = unreadable::answer(error, state.refused(), is_public)
     {
-        note.enter(Stage::Answering);
-        note.write_by_hand();
+        state.enter(Stage::Answering);
+        state.write_by_hand();
         // Whoever does not take it has got a refusal all the same.
         let _ = timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(&answer)).await;
     }
-    if note.wants_lingering() {
-        note.enter(Stage::Lingering);
+    if state.wants_lingering() {
+        state.enter(Stage::Lingering);
         linger(&mut stream).await;
     }
     // Closed before the guard goes: who holds the drain open may still be sending.
     drop(stream);
-    note.release();
+    state.release();
     None
 }
 
@@ -192,7 +192,7 @@ fn builder() -> http1::Builder {
     builder
         // A publisher may shut its sending side right after the request and wait for the answer.
         .half_close(true)
-        // `Note` has deadlines that tell a slow request from an idle connection.
+        // `ConnectionState` has deadlines that tell a slow request from an idle connection.
         .header_read_timeout(None)
         .max_headers(limits::HTTP_HEADERS_MAX)
         .max_buf_size(limits::HTTP_HEAD_BYTES_MAX);
@@ -201,14 +201,19 @@ fn builder() -> http1::Builder {
 
 /// Polls hyper until it ends or is no longer needed, a stage lasts too long, or the drain finds
 /// the connection idle.
-async fn drive<C>(connection: &mut C, note: &Note, control: &Control, peer: SocketAddr) -> End
+async fn drive<C>(
+    connection: &mut C,
+    state: &ConnectionState,
+    control: &Control,
+    peer: SocketAddr,
+) -> End
 where
     C: Future<Output = hyper::Result<()>> + Unpin,
 {
     let mut phases = control.watch();
     let mut draining = pin!(phases.wait_for(|phase| *phase >= Phase::Waiting));
     let mut is_draining = false;
-    let mut alarm = pin!(sleep_until(note.due()));
+    let mut alarm = pin!(sleep_until(state.due()));
     poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut *connection).poll(cx) {
             if let Err(error) = &result {
@@ -216,22 +221,22 @@ where
             }
             return Poll::Ready(End::Http(result));
         }
-        if note.is_ours() {
+        if state.is_ours() {
             return Poll::Ready(End::Ours);
         }
         is_draining = is_draining || draining.as_mut().poll(cx).is_ready();
-        if is_draining && note.stage() == Stage::Idle {
+        if is_draining && state.stage() == Stage::Idle {
             return Poll::Ready(End::Drained);
         }
-        // The alarm follows the note lazily: most requests begin and end before it rings.
-        if note.due() < alarm.deadline() {
-            alarm.as_mut().reset(note.due());
+        // The alarm follows that lazily: most requests begin and end before it rings.
+        if state.due() < alarm.deadline() {
+            alarm.as_mut().reset(state.due());
         }
         while alarm.as_mut().poll(cx).is_ready() {
-            if note.due() <= Instant::now() {
+            if state.due() <= Instant::now() {
                 return Poll::Ready(End::TimedOut);
             }
-            alarm.as_mut().reset(note.due());
+            alarm.as_mut().reset(state.due());
         }
         Poll::Pending
     })

@@ -12,11 +12,11 @@ mod answer;
 mod connection;
 mod context;
 mod driver;
+mod ops_pacer;
 pub mod owner;
 mod routes;
 mod serve;
 pub mod sources;
-mod taking_turns;
 #[cfg(test)]
 mod tests;
 mod unreadable;

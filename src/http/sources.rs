@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-pub use super::taking_turns::{Text, Turns};
+pub use super::ops_pacer::{OpsPacer, Text};
 use crate::{
     broker::{Reach, Refuses},
     metrics::ShardMetrics,
@@ -30,7 +30,7 @@ pub struct Sources {
     /// The same facts as JSON.
     pub stats_json: Text,
     /// For those who look.
-    pub turns: Turns,
+    pub turns: OpsPacer,
     /// Version and commit, for `GET /`.
     pub version: String,
 }

@@ -1,9 +1,9 @@
 //! What is answered to a head that hyper cannot read: an error like all others.
 //!
 //! hyper answers such a head by itself, before any of our code sees it, and without a word. Its
-//! bytes are taken away on their way to the stream (`note`), which leaves a status, and this goes
-//! out in their place. It is the connection's last answer: where the next request would begin,
-//! nobody knows.
+//! bytes are taken away on their way to the stream (`connection::state`), which leaves a status,
+//! and this goes out in their place. It is the connection's last answer: where the next request
+//! would begin, nobody knows.
 
 use std::fmt::Write as _;
 

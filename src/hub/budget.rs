@@ -148,7 +148,7 @@ fn excess(bytes: usize, allowance: usize) -> usize {
 
 /// One hub's account with the shared budget: what it still holds goes back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct BudgetShare {
     budget: Arc<Budget>,
     held_bytes: usize,
     /// Payloads that other logs may hold, too: not a part of it.
@@ -161,7 +161,7 @@ pub(super) struct Account {
     subscription_bytes: usize,
 }
 
-impl Account {
+impl BudgetShare {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
         budget.hubs.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -296,7 +296,7 @@ impl Account {
     }
 }
 
-impl Drop for Account {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.budget.release(self.held_bytes);
         self.budget.hubs.fetch_sub(1, Ordering::Relaxed);
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_budget_is_over_only_past_its_limit_and_a_dropped_account_gives_everything_back() {
         let budget = Arc::new(Budget::new(100));
-        let mut account = Account::new(Arc::clone(&budget));
+        let mut account = BudgetShare::new(Arc::clone(&budget));
         account.resize(0, 100);
         assert!(!budget.over());
         account.resize(10, 11);

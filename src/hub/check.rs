@@ -1,6 +1,6 @@
 //! The hub's invariants, spelled out for tests: nothing here runs in the server.
 
-use super::{Entry, Hub, Outlet, clients::State, number::small};
+use super::{Entry, Hub, Outlet, clients::WritingState, number::small};
 use crate::limits::{CHANNELS_FREE, SUBSCRIPTION_COST_BYTES};
 
 impl<O: Outlet> Hub<O> {
@@ -14,13 +14,13 @@ impl<O: Outlet> Hub<O> {
             log.bytes.check();
             held_bytes += log.bytes.cost();
             joint_bytes += log.bytes.joint_bytes();
-            assert!(log.roster.len() > 0, "a log without subscribers is gone");
+            assert!(log.subscriber_list.len() > 0, "a log without subscribers is gone");
             let number = small(number);
             let chain = || self.chain(self.log_of(log.name.as_str()));
             let same = chain().filter(|(_, other)| other.encoding == log.encoding);
             assert!(same.map(|(same, _)| same).eq([number]), "one log per channel and encoding");
             assert!(chain().all(|(_, other)| other.name == log.name), "a chain is one channel's");
-            for (place, entry) in log.roster.iter().enumerate() {
+            for (place, entry) in log.subscriber_list.iter().enumerate() {
                 let client = self.clients.get(entry.client);
                 let back = client.places.position(number).map(|at| client.places.as_slice()[at]);
                 assert_eq!(back.map(|back| back.index as usize), Some(place), "places agree");
@@ -78,7 +78,7 @@ impl<O: Outlet> Hub<O> {
         let client = self.clients.get(index);
         for (position, place) in client.places.as_slice().iter().enumerate() {
             let log = &self.logs[place.log as usize];
-            let entry = log.roster.get(place.index as usize);
+            let entry = log.subscriber_list.get(place.index as usize);
             assert_eq!(entry.client, index, "places agree");
             let amid = !log.bytes.is_boundary(entry.cursor);
             assert_eq!(amid, client.begun() == Some(position), "one begun frame, and known");
@@ -87,7 +87,7 @@ impl<O: Outlet> Hub<O> {
         }
         assert!(client.begun().is_none() || client.blocked, "who began a frame is blocked");
         assert!(client.blocked || !client.takes_turns, "who takes turns waits for one");
-        if client.state == State::Over {
+        if client.state == WritingState::Over {
             assert!(client.places.as_slice().is_empty(), "nothing more is due");
             assert!(client.outbox.is_none(), "nothing more is due");
         }
@@ -96,7 +96,7 @@ impl<O: Outlet> Hub<O> {
         assert!(is_waited_for, "an outbox waits for something");
         assert!(client.begun().is_none() || outbox.is_untouched(), "frames are not torn apart");
         let heads = outbox.ending.as_ref().map(|ending| ending.heads.len());
-        assert_eq!(heads.is_some(), client.state == State::LogsThenClose);
+        assert_eq!(heads.is_some(), client.state == WritingState::LogsThenClose);
         assert!(heads.is_none_or(|heads| heads == client.places.as_slice().len()));
         outbox.cost()
     }

@@ -114,13 +114,13 @@ impl Places {
     /// The entry in `log` has moved to `index`.
     pub(super) fn moved(&mut self, log: u32, index: usize) {
         let place = self.as_mut_slice().iter_mut().find(|place| place.log == log);
-        place.expect("every roster entry has its client's place").index = small(index);
+        place.expect("every subscriber_list entry has its client's place").index = small(index);
     }
 }
 
 /// How far a client's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum WritingState {
     /// Gets everything.
     Open,
     /// Gets its logs up to where they were, then the Close frame kept in its outbox.
@@ -135,8 +135,8 @@ pub(super) enum State {
 ///
 /// # Invariants
 /// - A frame is begun only while the client is `blocked`; there is an outbox only while it is
-///   `blocked` or `unflushed`, or closing and `held`. Its roster entries are then `busy`, as they
-///   are while it is `held`.
+///   `blocked` or `unflushed`, or closing and `held`. Its subscriber entries are then `busy`, as
+///   they are while it is `held`.
 /// - With a begun frame, nothing of the outbox was sent yet.
 #[derive(Debug)]
 pub(super) struct Client<O> {
@@ -144,7 +144,7 @@ pub(super) struct Client<O> {
     pub(super) places: Places,
     pub(super) outbox: Option<Box<Outbox>>,
     begun: u16,
-    pub(super) state: State,
+    pub(super) state: WritingState,
     /// The outlet took less than it was offered; nothing is tried until it is writable.
     pub(super) blocked: bool,
     /// It is blocked though the outlet is not known to be full: it has had its turn.
@@ -219,7 +219,7 @@ impl<O> Clients<O> {
             places: Places::None,
             outbox: None,
             begun: NONE_BEGUN,
-            state: State::Open,
+            state: WritingState::Open,
             blocked: false,
             takes_turns: false,
             unflushed: false,
@@ -286,7 +286,7 @@ mod tests {
     fn an_idle_client_with_one_subscription_stays_below_96_bytes() {
         // The outlet of a real client: a descriptor and a pointer.
         let client = size_of::<Slot<(i32, usize)>>();
-        let entry = size_of::<super::super::roster::Subscriber>();
+        let entry = size_of::<super::super::subscriber_list::Subscriber>();
         assert!(client + entry <= 96, "{client} + {entry}");
     }
 }

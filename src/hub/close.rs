@@ -2,10 +2,10 @@
 
 use super::{
     Event, Hub, Log, Outlet,
-    clients::{Key, Place, State},
+    clients::{Key, Place, WritingState},
     outbox::Ending,
     parting::{Finish, Parting},
-    roster::Subscriber,
+    subscriber_list::Subscriber,
 };
 use crate::limits::PARTING_PER_PASS;
 
@@ -26,19 +26,19 @@ impl<O: Outlet> Hub<O> {
     pub fn close(&mut self, key: Key, frame: &[u8], finish: Finish) {
         let Some(index) = self.clients.find(key) else { return };
         match self.clients.get(index).state {
-            State::Open => {
+            WritingState::Open => {
                 self.begin_close(index, frame, finish);
                 self.flush_now(index);
             }
-            State::LogsThenClose if finish == Finish::Frame => self.hurry(key),
-            State::LogsThenClose | State::Close | State::Over => {}
+            WritingState::LogsThenClose if finish == Finish::Frame => self.hurry(key),
+            WritingState::LogsThenClose | WritingState::Close | WritingState::Over => {}
         }
     }
 
     /// Turns a close that waits for the logs into one that waits for the begun frame only.
     pub fn hurry(&mut self, key: Key) {
         let Some(index) = self.clients.find(key) else { return };
-        if self.clients.get(index).state == State::LogsThenClose {
+        if self.clients.get(index).state == WritingState::LogsThenClose {
             self.hurry_client(index);
             self.flush_now(index);
         }
@@ -54,12 +54,12 @@ impl<O: Outlet> Hub<O> {
             let log = &mut self.logs[number as usize];
             if log.hole.is_some() {
                 // Those who have come since the last hole: few.
-                let here = log.roster.iter().filter(|entry| !entry.parting);
+                let here = log.subscriber_list.iter().filter(|entry| !entry.parting);
                 let here: Vec<u32> = here.map(|entry| entry.client).collect();
                 here.into_iter().for_each(|index| self.part(index, frame));
             } else {
                 log.hole = Some(Parting { head: log.bytes.head(), frame: frame.into() });
-                log.roster.begin_parting();
+                log.subscriber_list.begin_parting();
                 self.holes.push_back((number, log.serial));
             }
         }
@@ -72,15 +72,15 @@ impl<O: Outlet> Hub<O> {
         while let Some(&(number, serial)) = self.holes.front() {
             let log = self.logs.get(number as usize).filter(|log| log.serial == serial);
             let frame = log.and_then(|log| Some(log.hole.as_ref()?.frame.clone()));
-            let mut place = log.map_or(0, |log| log.roster.len());
+            let mut place = log.map_or(0, |log| log.subscriber_list.len());
             while place > 0 {
                 place -= 1;
-                let entry = *self.logs[number as usize].roster.get(place);
+                let entry = *self.logs[number as usize].subscriber_list.get(place);
                 if !entry.parting {
                     continue;
                 }
                 self.part(entry.client, frame.as_deref().unwrap_or_default());
-                self.logs[number as usize].roster.get_mut(place).parting = false;
+                self.logs[number as usize].subscriber_list.get_mut(place).parting = false;
                 left -= 1;
                 if left == 0 || !goes_on() {
                     return left == 0;
@@ -100,7 +100,7 @@ impl<O: Outlet> Hub<O> {
         let places = &self.clients.get(index).places;
         let position = places.position(log).expect("it was found in this log");
         let place = places.as_slice()[position];
-        if self.logs[log as usize].roster.get(place.index as usize).parting {
+        if self.logs[log as usize].subscriber_list.get(place.index as usize).parting {
             let frame = hole.frame.clone();
             self.part(index, &frame);
         }
@@ -108,7 +108,7 @@ impl<O: Outlet> Hub<O> {
 
     /// Closes one that is open after what is due to it in its logs.
     fn part(&mut self, index: u32, frame: &[u8]) {
-        if self.clients.get(index).state == State::Open {
+        if self.clients.get(index).state == WritingState::Open {
             self.begin_close(index, frame, Finish::Log);
             self.flush_patiently(index);
             self.events.push(Event::Parting(self.clients.key(index)));
@@ -120,7 +120,7 @@ impl<O: Outlet> Hub<O> {
         match finish {
             Finish::Frame => {
                 self.keep_only_begun(index);
-                self.clients.get_mut(index).state = State::Close;
+                self.clients.get_mut(index).state = WritingState::Close;
                 self.edit_outbox(index, |outbox| outbox.push(&[frame]));
                 self.begin_to_leave(index);
             }
@@ -128,10 +128,10 @@ impl<O: Outlet> Hub<O> {
                 let places = self.clients.get(index).places.as_slice();
                 let due = |place: &Place| {
                     let log = &self.logs[place.log as usize];
-                    log.due(log.roster.get(place.index as usize))
+                    log.due(log.subscriber_list.get(place.index as usize))
                 };
                 let heads = places.iter().map(due).collect();
-                self.clients.get_mut(index).state = State::LogsThenClose;
+                self.clients.get_mut(index).state = WritingState::LogsThenClose;
                 let ending = Ending { frame: frame.into(), heads };
                 self.edit_outbox(index, |outbox| outbox.ending = Some(ending));
             }
@@ -146,7 +146,7 @@ impl<O: Outlet> Hub<O> {
 
     /// The logs are done with: the Close frame that waited for them is next.
     pub(super) fn move_ending(&mut self, index: u32) {
-        self.clients.get_mut(index).state = State::Close;
+        self.clients.get_mut(index).state = WritingState::Close;
         self.edit_outbox(index, |outbox| {
             if let Some(ending) = outbox.ending.take() {
                 outbox.push(&[&ending.frame]);

@@ -12,7 +12,7 @@ use std::io;
 
 use super::{
     Event, Hub, Log, Outlet, SlowPolicy, Source,
-    clients::State,
+    clients::WritingState,
     hole::{Cut, Hole},
     long::Long,
     shares::Body,
@@ -161,10 +161,10 @@ impl<O: Outlet> Hub<O> {
     ) -> bool {
         let serial = self.logs[log as usize].serial;
         // From the end: what a removal moves into a hole has been looked at already.
-        let mut place = self.logs[log as usize].roster.len();
+        let mut place = self.logs[log as usize].subscriber_list.len();
         while place > 0 {
             place -= 1;
-            let entry = *self.logs[log as usize].roster.get(place);
+            let entry = *self.logs[log as usize].subscriber_list.get(place);
             if entry.cursor >= tail {
                 continue;
             }
@@ -178,7 +178,7 @@ impl<O: Outlet> Hub<O> {
             }
         }
         let target = &mut self.logs[log as usize];
-        debug_assert!(target.roster.smallest_cursor() >= Some(tail));
+        debug_assert!(target.subscriber_list.smallest_cursor() >= Some(tail));
         self.trim(log, tail);
         true
     }
@@ -211,15 +211,15 @@ impl<O: Outlet> Hub<O> {
         }
         let key = self.clients.key(index);
         match (self.clients.get(index).state, policy) {
-            (State::Open, SlowPolicy::Close) => self.close_as_slow(index),
-            (State::Open, SlowPolicy::Skip) => {
+            (WritingState::Open, SlowPolicy::Close) => self.close_as_slow(index),
+            (WritingState::Open, SlowPolicy::Skip) => {
                 let (missed, hole) = self.skip(index, position);
                 if missed > 0 {
                     self.events.push(Event::Skipped(key, missed, hole));
                 }
             }
-            (State::LogsThenClose, _) => self.hurry_client(index),
-            (State::Close | State::Over, _) => self.unsubscribe_all(index),
+            (WritingState::LogsThenClose, _) => self.hurry_client(index),
+            (WritingState::Close | WritingState::Over, _) => self.unsubscribe_all(index),
         }
     }
 
@@ -228,7 +228,7 @@ impl<O: Outlet> Hub<O> {
     fn skip(&mut self, index: u32, position: usize) -> (u64, Option<Box<Hole>>) {
         let place = self.clients.get(index).places.as_slice()[position];
         let log = &mut self.logs[place.log as usize];
-        let entry = log.roster.get_mut(place.index as usize);
+        let entry = log.subscriber_list.get_mut(place.index as usize);
         let newest = log.bytes.newest();
         let from = log.bytes.frames_ended(entry.cursor);
         let to = log.bytes.frames_ended(newest);
@@ -242,7 +242,7 @@ impl<O: Outlet> Hub<O> {
     pub(super) fn carry(&mut self, index: u32, position: usize) -> bool {
         let place = self.clients.get(index).places.as_slice()[position];
         let log = &self.logs[place.log as usize];
-        let cursor = log.roster.get(place.index as usize).cursor;
+        let cursor = log.subscriber_list.get(place.index as usize).cursor;
         let end = log.bytes.boundary_from(cursor);
         let rest_bytes = usize::try_from(end - cursor).expect("it is in memory");
         let source = Source::Frame(log.serial, end);
@@ -271,13 +271,13 @@ impl<O: Outlet> Hub<O> {
             }
         }
         let log = &mut self.logs[place.log as usize];
-        log.roster.get_mut(place.index as usize).cursor = end;
+        log.subscriber_list.get_mut(place.index as usize).cursor = end;
         self.clients.get_mut(index).set_begun(None);
         true
     }
 
     fn cursor(&self, index: u32, position: usize) -> u64 {
         let place = self.clients.get(index).places.as_slice()[position];
-        self.logs[place.log as usize].roster.get(place.index as usize).cursor
+        self.logs[place.log as usize].subscriber_list.get(place.index as usize).cursor
     }
 }

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 
 use super::{
-    Hub, Key, Outlet, bytelog::ByteLog, clients::State, long::Window, outbox::OUTBOX_SLICES,
+    Hub, Key, Outlet, bytelog::ByteLog, clients::WritingState, long::Window, outbox::OUTBOX_SLICES,
     tally::Pass,
 };
 use crate::{
@@ -154,7 +154,7 @@ impl<O: Outlet> Hub<O> {
 
     /// Writes what is due to a client, as far as its outlet takes it and it has its turn.
     pub(super) fn flush_client(&mut self, index: u32) {
-        if self.clients.get(index).state == State::Over {
+        if self.clients.get(index).state == WritingState::Over {
             return;
         }
         let taken = self.flush_steps(index);
@@ -167,8 +167,8 @@ impl<O: Outlet> Hub<O> {
                 if std::mem::take(&mut client.blocked) || client.unflushed {
                     self.events.push(Event::Drained(key));
                 }
-                if client.state == State::Close {
-                    client.state = State::Over;
+                if client.state == WritingState::Close {
+                    client.state = WritingState::Over;
                     self.events.push(Event::CloseSent(key));
                 }
             }
@@ -187,7 +187,7 @@ impl<O: Outlet> Hub<O> {
             if taken != Taken::All {
                 return taken;
             }
-            if self.clients.get(index).state == State::Close {
+            if self.clients.get(index).state == WritingState::Close {
                 self.unsubscribe_all(index);
             }
         }
@@ -197,12 +197,12 @@ impl<O: Outlet> Hub<O> {
         }
         let is_held = self.clients.get(index).held;
         let taken = match self.clients.get(index).state {
-            State::Open | State::LogsThenClose if is_held => return Taken::All,
-            State::Open => self.write_logs(index),
-            State::LogsThenClose => self.write_logs_and_leave(index),
-            State::Close | State::Over => return Taken::All,
+            WritingState::Open | WritingState::LogsThenClose if is_held => return Taken::All,
+            WritingState::Open => self.write_logs(index),
+            WritingState::LogsThenClose => self.write_logs_and_leave(index),
+            WritingState::Close | WritingState::Over => return Taken::All,
         };
-        if taken == Taken::All && self.clients.get(index).state == State::LogsThenClose {
+        if taken == Taken::All && self.clients.get(index).state == WritingState::LogsThenClose {
             self.move_ending(index);
             return self.write_outbox(index);
         }
@@ -236,10 +236,10 @@ impl<O: Outlet> Hub<O> {
         let client = self.clients.get_mut(index);
         let place = client.places.as_slice()[position];
         let log = &mut self.logs[place.log as usize];
-        let due = log.due(log.roster.get(place.index as usize));
-        let entry = log.roster.get_mut(place.index as usize);
+        let due = log.due(log.subscriber_list.get(place.index as usize));
+        let entry = log.subscriber_list.get_mut(place.index as usize);
         let before = entry.cursor;
-        let to = if frame_only || client.state == State::Close {
+        let to = if frame_only || client.state == WritingState::Close {
             log.bytes.boundary_from(before)
         } else {
             let ending = client.outbox.as_ref().and_then(|outbox| outbox.ending.as_ref());
@@ -315,7 +315,7 @@ impl<O: Outlet> Hub<O> {
         self.unsubscribe_all(index);
         self.drop_outbox(index);
         let client = self.clients.get_mut(index);
-        client.state = State::Over;
+        client.state = WritingState::Over;
         client.blocked = false;
         client.takes_turns = false;
         self.events.push(Event::Failed(self.clients.key(index), kind));

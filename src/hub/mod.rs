@@ -31,9 +31,9 @@ mod policy;
 mod positions;
 mod publish;
 mod relief;
-mod roster;
 mod shares;
 mod sizes;
+mod subscriber_list;
 mod subscriptions;
 mod tally;
 #[cfg(test)]
@@ -60,9 +60,9 @@ pub use self::{
     tally::Pass,
 };
 use self::{
-    audience::Seats, budget::Account, bytelog::ByteLog, clients::Clients, hoards::Hoards,
-    hole::Cut, long::Window, parting::Parting, pass_queue::PassQueue, roster::Roster,
-    shares::Shares, sizes::Sizes, track::Track,
+    audience::Seats, budget::BudgetShare, bytelog::ByteLog, clients::Clients, hoards::Hoards,
+    hole::Cut, long::Window, parting::Parting, pass_queue::PassQueue, shares::Shares, sizes::Sizes,
+    subscriber_list::SubscriberList, track::Track,
 };
 use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position};
 
@@ -115,7 +115,7 @@ struct Log {
     last: Option<Position>,
     /// The position after each frame, if its clients can be told what they miss.
     track: Track,
-    roster: Roster,
+    subscriber_list: SubscriberList,
     /// The channel's clients, also those of other logs and hubs.
     seats: Seats,
     /// To whom it is put down, if it is.
@@ -152,7 +152,7 @@ enum Entry {
 #[derive(Debug)]
 pub struct Hub<O> {
     settings: Settings,
-    account: Account,
+    account: BudgetShare,
     clients: Clients<O>,
     logs: Slab<Log>,
     by_name: HashMap<ChannelName, Entry>,
@@ -205,7 +205,7 @@ impl<O: Outlet> Hub<O> {
     pub fn new(settings: Settings, budget: Arc<Budget>) -> Self {
         Self {
             settings,
-            account: Account::new(budget),
+            account: BudgetShare::new(budget),
             clients: Clients::new(),
             logs: Slab::new(),
             by_name: HashMap::new(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     Hub, LaidOut, Outlet, Source,
-    clients::{Key, State},
+    clients::{Key, WritingState},
     long::Long,
     outbox::{Outbox, Replaceable},
     shares::Body,
@@ -165,7 +165,10 @@ impl<O: Outlet> Hub<O> {
     /// The client, if something may still be written to it before its Close frame.
     fn writable_client(&self, key: Key) -> Option<u32> {
         let index = self.clients.find(key)?;
-        let open = matches!(self.clients.get(index).state, State::Open | State::LogsThenClose);
+        let open = matches!(
+            self.clients.get(index).state,
+            WritingState::Open | WritingState::LogsThenClose
+        );
         open.then_some(index)
     }
 

@@ -113,15 +113,15 @@ impl<O: Outlet> Hub<O> {
     /// Visits the subscribers of one log; false when stopped before the last.
     fn pass_log(&mut self, number: u32, serial: u64, slice: &mut Slice<'_>) -> bool {
         let log = &mut self.logs[number as usize];
-        if log.roster.begin_pass() {
+        if log.subscriber_list.begin_pass() {
             log.again = false;
         }
         let mut counted = Counted::default();
         loop {
             let log = &mut self.logs[number as usize];
-            let Some(place) = log.roster.next_unvisited() else { return true };
-            let due = log.due(log.roster.get(place));
-            let entry = log.roster.get_mut(place);
+            let Some(place) = log.subscriber_list.next_unvisited() else { return true };
+            let due = log.due(log.subscriber_list.get(place));
+            let entry = log.subscriber_list.get_mut(place);
             if !entry.busy && entry.cursor < due {
                 let index = entry.client;
                 let outlet = &mut self.clients.get_mut(index).outlet;
@@ -140,7 +140,7 @@ impl<O: Outlet> Hub<O> {
                     }
                 }
             }
-            self.logs[number as usize].roster.mark_visited();
+            self.logs[number as usize].subscriber_list.mark_visited();
             if !slice.goes_on_after(self.tally.bytes) {
                 return false;
             }
@@ -153,14 +153,14 @@ impl<O: Outlet> Hub<O> {
         let position = client.places.position(number).expect("it was found in this log");
         let entry = client.places.as_slice()[position].index as usize;
         let log = &self.logs[number as usize];
-        let amid = !log.bytes.is_boundary(log.roster.get(entry).cursor);
+        let amid = !log.bytes.is_boundary(log.subscriber_list.get(entry).cursor);
         client.set_begun(amid.then_some(position));
         self.block(index, takes_turns);
     }
 
     /// Everyone was visited: frees what all have, and asks for another pass if it is due.
     fn end_pass(&mut self, number: u32) {
-        if let Some(smallest) = self.logs[number as usize].roster.end_pass() {
+        if let Some(smallest) = self.logs[number as usize].subscriber_list.end_pass() {
             self.trim(number, smallest);
         }
         let log = &mut self.logs[number as usize];

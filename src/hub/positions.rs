@@ -6,7 +6,7 @@
 
 use super::{
     Hub, Outlet,
-    clients::{Key, State},
+    clients::{Key, WritingState},
 };
 use crate::position::Position;
 
@@ -51,7 +51,7 @@ impl<O: Outlet> Hub<O> {
     pub fn join_at_head(&mut self, key: Key, channel: &str) -> Option<Position> {
         let client = self.clients.get(self.clients.find(key)?);
         // What a closing client still gets is fixed.
-        if client.state != State::Open {
+        if client.state != WritingState::Open {
             return None;
         }
         let position = self.place_in(client, channel)?;
@@ -59,7 +59,7 @@ impl<O: Outlet> Hub<O> {
         let is_amid = client.begun() == Some(position);
         let log = &mut self.logs[place.log as usize];
         if !is_amid {
-            log.roster.get_mut(place.index as usize).cursor = log.bytes.head();
+            log.subscriber_list.get_mut(place.index as usize).cursor = log.bytes.head();
         }
         log.last.clone()
     }
@@ -67,7 +67,7 @@ impl<O: Outlet> Hub<O> {
     /// Lets a client's logs wait until [`Hub::release`]. What is queued for it alone goes out.
     pub fn hold(&mut self, key: Key) {
         let Some(index) = self.clients.find(key) else { return };
-        if self.clients.get(index).state == State::Open {
+        if self.clients.get(index).state == WritingState::Open {
             self.clients.get_mut(index).held = true;
             self.set_busy(index, true);
         }

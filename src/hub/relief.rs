@@ -13,7 +13,9 @@
 
 use std::{cmp::Reverse, io};
 
-use super::{Event, Finish, Hub, Outlet, SlowPolicy, clients::State, outbox::Outbox, sizes::Stock};
+use super::{
+    Event, Finish, Hub, Outlet, SlowPolicy, clients::WritingState, outbox::Outbox, sizes::Stock,
+};
 use crate::limits::{HOLDERS_PICKED_MAX, OUTBOX_STALE_TICKS, TRIM_LOOKS_MAX};
 
 /// Who may be given up.
@@ -84,9 +86,9 @@ impl<O: Outlet> Hub<O> {
             self.trim_next = (self.trim_next + 1) % self.dirty.len();
             let (log, serial) = self.dirty.at(self.trim_next);
             if self.is_log(log, serial) {
-                let roster = &self.logs[log as usize].roster;
-                looks_left = looks_left.saturating_sub(roster.len());
-                if let Some(smallest) = roster.smallest_cursor() {
+                let subscriber_list = &self.logs[log as usize].subscriber_list;
+                looks_left = looks_left.saturating_sub(subscriber_list.len());
+                if let Some(smallest) = subscriber_list.smallest_cursor() {
                     self.trim(log, smallest);
                 }
             }
@@ -228,7 +230,7 @@ impl<O: Outlet> Hub<O> {
             let index = self.clients.find(key)?;
             let client = self.clients.get(index);
             let outbox = client.outbox.as_ref()?;
-            let is_leaving = client.state == State::Close;
+            let is_leaving = client.state == WritingState::Close;
             if (is_leaving && !with_leaving) || (!is_leaving && whom == Whom::Leaving) {
                 return None;
             }
@@ -249,7 +251,7 @@ impl<O: Outlet> Hub<O> {
     /// that it has begun. One that is closing already is not waited for any longer.
     pub(super) fn give_up(&mut self, index: u32) {
         let state = self.clients.get(index).state;
-        if matches!(state, State::Close | State::Over) {
+        if matches!(state, WritingState::Close | WritingState::Over) {
             return self.fail(index, io::ErrorKind::OutOfMemory);
         }
         if let Some(outbox) = &mut self.clients.get_mut(index).outbox {
@@ -258,7 +260,7 @@ impl<O: Outlet> Hub<O> {
             self.account.resize_outbox(before, outbox.cost());
             self.account.resize_shares(freed, 0);
         }
-        if state == State::Open {
+        if state == WritingState::Open {
             self.close_as_slow(index);
         } else {
             self.hurry_client(index);

@@ -10,10 +10,10 @@ use std::{io, sync::atomic::Ordering};
 use super::{
     Encoding, Entry, Hub, Log, Outlet,
     bytelog::ByteLog,
-    clients::{Client, Key, Place, State},
+    clients::{Client, Key, Place, WritingState},
     hoards::FREE_CHANNELS,
     number::small,
-    roster::{Roster, Subscriber},
+    subscriber_list::{Subscriber, SubscriberList},
     track::Track,
 };
 use crate::{
@@ -32,7 +32,7 @@ impl<O: Outlet> Hub<O> {
     /// closing.
     pub fn subscribe(&mut self, key: Key, channel: &ChannelName, encoding: Encoding) -> bool {
         let Some(client) = self.clients.find(key) else { return false };
-        if self.clients.get(client).state != State::Open {
+        if self.clients.get(client).state != WritingState::Open {
             return false;
         }
         let first = self.log_of(channel.as_str());
@@ -52,7 +52,8 @@ impl<O: Outlet> Hub<O> {
         let target = &mut self.logs[log as usize];
         let busy = subscribed.blocked || subscribed.held || subscribed.outbox.is_some();
         let cursor = target.bytes.head();
-        let index = small(target.roster.push(Subscriber { cursor, client, busy, parting: false }));
+        let index =
+            small(target.subscriber_list.push(Subscriber { cursor, client, busy, parting: false }));
         target.seats.fetch_add(1, Ordering::Relaxed);
         subscribed.places.push(Place { log, index });
         if subscribed.places.as_slice().len() > CHANNELS_FREE {
@@ -69,7 +70,7 @@ impl<O: Outlet> Hub<O> {
         let Some(index) = self.clients.find(key) else { return false };
         let client = self.clients.get(index);
         let Some(position) = self.place_in(client, channel) else { return false };
-        if client.state != State::Open {
+        if client.state != WritingState::Open {
             return false;
         }
         if client.begun() == Some(position) && !self.carry(index, position) {
@@ -128,7 +129,7 @@ impl<O: Outlet> Hub<O> {
             anchor: known.clone(),
             last: known,
             track: Track::default(),
-            roster: Roster::default(),
+            subscriber_list: SubscriberList::default(),
             seats: self.audience.join(channel),
             owner,
             serial: self.next_serial,
@@ -233,7 +234,7 @@ impl<O: Outlet> Hub<O> {
     /// Marks the client's subscriptions as (not) to be written by a pass.
     pub(super) fn set_busy(&mut self, index: u32, busy: bool) {
         for place in self.clients.get(index).places.as_slice() {
-            self.logs[place.log as usize].roster.get_mut(place.index as usize).busy = busy;
+            self.logs[place.log as usize].subscriber_list.get_mut(place.index as usize).busy = busy;
         }
     }
 
@@ -252,13 +253,13 @@ impl<O: Outlet> Hub<O> {
         }
         let Place { log, index: entry } = leaving.remove_place(position);
         let target = &mut self.logs[log as usize];
-        let cursor = target.roster.get(entry as usize).cursor;
+        let cursor = target.subscriber_list.get(entry as usize).cursor;
         let clients = &mut self.clients;
-        target.roster.remove(entry as usize, |moved, _, to| {
+        target.subscriber_list.remove(entry as usize, |moved, _, to| {
             clients.get_mut(moved).places.moved(log, to);
         });
         target.seats.fetch_sub(1, Ordering::Relaxed);
-        if target.roster.len() == 0 {
+        if target.subscriber_list.len() == 0 {
             return self.end_log(log);
         }
         if target.bytes.is_in_oldest_chunk(cursor) {
@@ -274,10 +275,10 @@ impl<O: Outlet> Hub<O> {
     fn pass_on(&mut self, log: u32, before: u32) {
         let target = &self.logs[log as usize];
         // Whom it meets must not follow from who came first: one would get all of them.
-        let from = target.serial.wrapping_mul(SCATTER) as usize % target.roster.len();
-        let others = (0..target.roster.len().min(HEIRS_MAX)).map(|step| {
-            let place = (from + step) % target.roster.len();
-            target.roster.get(place).client
+        let from = target.serial.wrapping_mul(SCATTER) as usize % target.subscriber_list.len();
+        let others = (0..target.subscriber_list.len().min(HEIRS_MAX)).map(|step| {
+            let place = (from + step) % target.subscriber_list.len();
+            target.subscriber_list.get(place).client
         });
         let has_many = |client: &u32| {
             *client != before && self.clients.get(*client).places.as_slice().len() > FREE_CHANNELS
@@ -299,7 +300,7 @@ impl<O: Outlet> Hub<O> {
         let logs: Vec<u32> = places.iter().map(|place| place.log).collect();
         let mut thousandths = 0;
         for log in logs {
-            let listeners = self.logs[log as usize].roster.len();
+            let listeners = self.logs[log as usize].subscriber_list.len();
             thousandths += 1000 / listeners;
             if listeners > HEIRS_MAX && self.logs[log as usize].owner == Some(index) {
                 self.pass_on(log, index);

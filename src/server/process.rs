@@ -53,7 +53,7 @@ impl Process {
             stats_json: sources::Text::new(move || {
                 metrics::json::render(&stats.facts(), stats.shards.len()).to_string() + "\n"
             }),
-            turns: sources::Turns::default(),
+            turns: sources::OpsPacer::default(),
             version: VERSION.to_owned(),
         }
     }

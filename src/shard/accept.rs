@@ -14,10 +14,10 @@ use tracing::debug;
 use super::{
     admit::Admitted,
     core::Core,
+    handshake_pacer::{HandshakePacer, HandshakeTurn},
     listener::bound_kernel_memory,
     placement::{Moved, Newcomer, Placement},
     stream::{Listener, Stream},
-    turns::{Turn, Turns},
 };
 use crate::{
     clock,
@@ -29,17 +29,17 @@ use crate::{
 };
 
 /// What every way into the shard shares.
-pub(super) struct Door {
+pub(super) struct ConnectionIntake {
     core: Rc<Core>,
     context: Rc<http::Context>,
     places: Rc<Places>,
-    turns: Turns,
+    turns: HandshakePacer,
     placement: Arc<Placement>,
     /// This shard.
     index: usize,
 }
 
-impl Door {
+impl ConnectionIntake {
     pub(super) fn new(
         core: Rc<Core>,
         context: Rc<http::Context>,
@@ -47,7 +47,7 @@ impl Door {
         placement: Arc<Placement>,
         index: usize,
     ) -> Self {
-        Self { core, context, places, turns: Turns::default(), placement, index }
+        Self { core, context, places, turns: HandshakePacer::default(), placement, index }
     }
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
@@ -63,13 +63,13 @@ impl Door {
     }
 
     fn open(self: &Rc<Self>, stream: Stream, peer: SocketAddr, newcomer: Newcomer) {
-        let door = self.clone();
+        let intake = self.clone();
         self.places.seat(move |place| async move {
             let upgraded = {
-                let mut serving = pin!(http::serve(stream, peer, &door.context, &place));
-                let mut turn = Turn::default();
+                let mut serving = pin!(http::serve(stream, peer, &intake.context, &place));
+                let mut turn = HandshakeTurn::default();
                 poll_fn(|cx| {
-                    let its_turn = door.turns.poll(&mut turn, cx);
+                    let its_turn = intake.turns.poll(&mut turn, cx);
                     place.set_queued(its_turn.is_pending());
                     ready!(its_turn);
                     serving.as_mut().poll(cx)
@@ -78,7 +78,7 @@ impl Door {
             };
             drop(place);
             if let Some(upgraded) = upgraded {
-                door.connect(upgraded, peer);
+                intake.connect(upgraded, peer);
             }
             // Last: a client is in the gauge by now.
             drop(newcomer);
@@ -116,28 +116,28 @@ pub fn complain(error: &io::Error) {
 }
 
 /// Gives newcomers their turns, for ever.
-pub(super) async fn give_turns(door: Rc<Door>) -> &'static str {
-    door.turns.give().await;
+pub(super) async fn give_turns(intake: Rc<ConnectionIntake>) -> &'static str {
+    intake.turns.give().await;
     "turns"
 }
 
 /// Accepts for ever.
-pub(super) async fn accept(door: Rc<Door>, listener: Listener) -> &'static str {
+pub(super) async fn accept(intake: Rc<ConnectionIntake>, listener: Listener) -> &'static str {
     let mut accepted = 0_usize;
     loop {
         accepted += 1;
         if accepted.is_multiple_of(NEWCOMERS_PER_TURN) {
             yield_now().await;
         }
-        door.places.room().await;
+        intake.places.room().await;
         match listener.accept().await {
-            Ok((stream, peer)) => door.welcome(stream, peer),
+            Ok((stream, peer)) => intake.welcome(stream, peer),
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted");
             }
             Err(error) => {
                 complain(&error);
-                door.places.make_room();
+                intake.places.make_room();
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -145,13 +145,16 @@ pub(super) async fn accept(door: Rc<Door>, listener: Listener) -> &'static str {
 }
 
 /// Takes what other threads have accepted for this shard, for ever.
-pub(super) async fn take_moved(door: Rc<Door>, metrics: Arc<ShardMetrics>) -> &'static str {
+pub(super) async fn take_moved(
+    intake: Rc<ConnectionIntake>,
+    metrics: Arc<ShardMetrics>,
+) -> &'static str {
     loop {
-        door.places.room().await;
-        let Moved { stream, newcomer, why } = door.placement.moved(door.index).await;
+        intake.places.room().await;
+        let Moved { stream, newcomer, why } = intake.placement.moved(intake.index).await;
         metrics.connections_placed.add(why as usize, 1);
         match stream.peer_addr() {
-            Ok(peer) => door.open(Stream::Bare(stream), peer, newcomer),
+            Ok(peer) => intake.open(Stream::Bare(stream), peer, newcomer),
             Err(error) => debug!(%error, "a connection was gone before it got here"),
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     core::Core,
-    settling::{Asker, Busy},
+    settling::{Busy, Lookup},
 };
 use crate::{
     broker::{Missed, Position, Recovery, Since},
@@ -39,7 +39,7 @@ impl Drop for Admitted {
 }
 
 /// The way in for clients whose handshake is in order.
-pub(super) fn door(core: &Rc<Core>) -> Rc<http::Admit> {
+pub(super) fn admission(core: &Rc<Core>) -> Rc<http::Admit> {
     let core = core.clone();
     Rc::new(move |wanted, encoding| {
         let core = core.clone();
@@ -175,8 +175,8 @@ async fn ask(
         if let Some(at) = core.with(|clients| clients.start(key, channel, None)) {
             return Some(at);
         }
-        match core.settling.asker(channel) {
-            Asker::You(asking) => {
+        match core.settling.lookup(channel) {
+            Lookup::You(asking) => {
                 let question = core.settling.question().await;
                 let baseline = core.broker().position(channel.clone(), since).await;
                 drop(question);
@@ -184,7 +184,7 @@ async fn ask(
                 asking.answered();
                 return at;
             }
-            Asker::Another(mut answer) => {
+            Lookup::Another(mut answer) => {
                 if answer.changed().await.is_ok() {
                     return core.with(|clients| clients.start(key, channel, None));
                 }

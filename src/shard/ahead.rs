@@ -17,10 +17,10 @@ use crate::{
 
 /// Those of a shard.
 #[derive(Debug, Default)]
-pub(super) struct Ahead(RefCell<State>);
+pub(super) struct Ahead(RefCell<Waiters>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Waiters {
     by_channel: HashMap<ChannelName, Waiting>,
     count: usize,
     next: u64,

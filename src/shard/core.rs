@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::{ahead::Ahead, settling::Settling};
 use crate::{
     broker::Broker,
-    conn::{Clients, Request},
+    conn::{ConnectionTable, Request},
     drain::Control,
     metrics::ShardMetrics,
 };
@@ -21,7 +21,7 @@ pub(super) type CarryOut = fn(&Rc<Core>, Request);
 
 /// One shard's shared state. Never leaves its thread.
 pub(super) struct Core {
-    pub(super) clients: RefCell<Clients>,
+    pub(super) clients: RefCell<ConnectionTable>,
     pub(super) broker: Rc<dyn Broker>,
     pub(super) metrics: Arc<ShardMetrics>,
     /// Wakes the event loop: some clients are to be read further.
@@ -39,7 +39,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
-        clients: Clients,
+        clients: ConnectionTable,
         broker: Rc<dyn Broker>,
         metrics: Arc<ShardMetrics>,
         control: Arc<Control>,
@@ -63,7 +63,7 @@ impl Core {
     }
 
     /// Runs `act` on the clients, then does what they asked for.
-    pub(super) fn with<R>(self: &Rc<Self>, act: impl FnOnce(&mut Clients) -> R) -> R {
+    pub(super) fn with<R>(self: &Rc<Self>, act: impl FnOnce(&mut ConnectionTable) -> R) -> R {
         let (result, requests, more_to_read, empty) = {
             let mut clients = self.clients.borrow_mut();
             let result = act(&mut clients);

@@ -9,6 +9,7 @@ pub mod accept;
 mod admit;
 mod ahead;
 mod core;
+mod handshake_pacer;
 pub mod listener;
 pub mod mailbox;
 pub mod placement;
@@ -19,7 +20,6 @@ mod stream;
 mod tasks;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::{io, rc::Rc, sync::Arc, time::Duration};
 
@@ -33,8 +33,8 @@ use tokio::{
 use crate::{
     broker::{self, Place},
     clock,
-    conn::{self, Clients, socket::Poller},
-    drain::{Control, Phase, Turn},
+    conn::{self, ConnectionTable, socket::Poller},
+    drain::{Control, PaceShare, Phase},
     http,
     hub::{self, Audience, Budget, Hub},
     limits::{
@@ -122,7 +122,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     let broker = broker::connect(broker, Place::Shard(index)).await;
     let settings = setup.settings;
     let places = http::Places::new(settings.http_room, metrics.clone());
-    let clients = Clients::new(
+    let clients = ConnectionTable::new(
         Hub::new(settings.hub, budget.clone()).counting(setup.audience.clone()),
         registry,
         settings.clients,
@@ -139,7 +139,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         ops: (setup.sources)(),
         public: Some(http::Public {
             broker: broker.clone(),
-            admit: admit::door(&core),
+            admit: admit::admission(&core),
             metrics: metrics.clone(),
             batch_room: http::BatchRoom::default(),
             audience: setup.audience,
@@ -147,22 +147,23 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     });
 
     let mut loops = JoinSet::new();
-    let door = accept::Door::new(core.clone(), context, places, placement.clone(), index);
-    let door = Rc::new(door);
+    let intake =
+        accept::ConnectionIntake::new(core.clone(), context, places, placement.clone(), index);
+    let intake = Rc::new(intake);
     for listener in listeners {
         let listener = stream::Listener::new(listener).map_err(ShardError::Start)?;
-        loops.spawn_local(accept::accept(door.clone(), listener));
+        loops.spawn_local(accept::accept(intake.clone(), listener));
     }
-    loops.spawn_local(accept::give_turns(door.clone()));
-    loops.spawn_local(accept::take_moved(door, metrics.clone()));
+    loops.spawn_local(accept::give_turns(intake.clone()));
+    loops.spawn_local(accept::take_moved(intake, metrics.clone()));
     loops.spawn_local(tasks::events(core.clone(), poller));
     let fan_out = tasks::fan_out(core.clone(), mailbox.clone(), metrics.clone(), settings.coalesce);
     loops.spawn_local(fan_out);
     loops.spawn_local(tasks::beat(core.clone(), metrics, placement, index));
 
-    let turn = Turn { index, of: shards };
+    let share = PaceShare { index, of: shards };
     let ended = tokio::select! {
-        () = follow_drain(&core, &mailbox, &control, settings.close_over, turn) => Ok(()),
+        () = follow_drain(&core, &mailbox, &control, settings.close_over, share) => Ok(()),
         Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
     };
     if ended.is_ok() {
@@ -179,7 +180,7 @@ async fn follow_drain(
     mailbox: &Mailbox,
     control: &Arc<Control>,
     close_over: Duration,
-    turn: Turn,
+    share: PaceShare,
 ) {
     let mut phases = control.watch();
     // Set where nothing has changed since.
@@ -195,12 +196,12 @@ async fn follow_drain(
                 let now = clock::now();
                 let window = control.remaining(now).unwrap_or(close_over).min(close_over);
                 let retry_max = close_over.min(RESTART_RETRY_MAX);
-                core.with(|clients| clients.begin_paced_close(now, window, retry_max, turn));
+                core.with(|clients| clients.begin_paced_close(now, window, retry_max, share));
             }
             Phase::Stopped => return,
         }
         let changed = if phase >= Phase::Waiting {
-            control.holders.tell(turn.index, core.with(|clients| clients.longest_connected()));
+            control.holders.tell(share.index, core.with(|clients| clients.longest_connected()));
             timeout(HOLDERS_INTERVAL, phases.changed()).await
         } else {
             Ok(phases.changed().await)
@@ -233,7 +234,7 @@ async fn say_goodbye(core: &Rc<Core>) {
 /// Lets others have their turn between two calls of `act`, until it is done.
 async fn in_slices(
     core: &Rc<Core>,
-    mut act: impl FnMut(&mut Clients, &mut dyn FnMut() -> bool) -> bool,
+    mut act: impl FnMut(&mut ConnectionTable, &mut dyn FnMut() -> bool) -> bool,
 ) {
     loop {
         let slice_end = clock::instant() + EVENTS_SLICE;

@@ -11,7 +11,7 @@ use tracing::debug;
 use super::{admit, core::Core};
 use crate::{
     broker::{IdempotencyKey, Message, PublishError, Receipt},
-    conn::{Offered, OwnMessage, Request, Step},
+    conn::{ClientCommand, OwnMessage, Request, Step},
     drain::Guard,
     hub::Key,
     limits::REPLAY_PIECE_BYTES,
@@ -32,10 +32,10 @@ pub(super) fn carry_out(core: &Rc<Core>, request: Request) {
             // A task of its own: others have their turn between two pieces.
             tokio::task::spawn_local(async move { replay(&core, key) });
         }
-        Request::Offer(key, offered) => {
+        Request::Command(key, command) => {
             // Its client may leave meanwhile; the process does not.
             let guard = core.control.barrier.request();
-            tokio::task::spawn_local(do_all(core.clone(), key, offered, guard));
+            tokio::task::spawn_local(do_all(core.clone(), key, command, guard));
         }
     }
 }
@@ -49,15 +49,15 @@ fn replay(core: &Rc<Core>, key: Key) {
 }
 
 /// Does what a client wants, one thing after the other, so that it keeps its order.
-async fn do_all(core: Rc<Core>, key: Key, first: Offered, guard: Guard) {
+async fn do_all(core: Rc<Core>, key: Key, first: ClientCommand, guard: Guard) {
     let mut next = Some(first);
-    while let Some(offered) = next {
-        match offered {
-            Offered::Message(message) => publish(&core, key, message).await,
-            Offered::Subscription(wanted) => admit::subscribe(&core, key, wanted).await,
-            Offered::Departure(_) | Offered::Ping => {}
+    while let Some(command) = next {
+        match command {
+            ClientCommand::Message(message) => publish(&core, key, message).await,
+            ClientCommand::Subscription(wanted) => admit::subscribe(&core, key, wanted).await,
+            ClientCommand::Departure(_) | ClientCommand::Ping => {}
         }
-        next = core.with(|clients| clients.next_offer(key));
+        next = core.with(|clients| clients.next_command(key));
         if next.is_some() {
             // A broker that answers at once must not keep the thread.
             yield_now().await;

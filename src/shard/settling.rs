@@ -41,7 +41,7 @@ pub(super) struct Busy;
 
 /// A turn to be settled; over when dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(super) struct SettlingTurn<'a> {
     _held: Held<'a>,
     _room: SemaphorePermit<'a>,
 }
@@ -61,28 +61,28 @@ impl Drop for Held<'_> {
 }
 
 /// Who is to find out about a channel.
-pub(super) enum Asker<'a> {
-    /// You: the others wait until [`Asking::answered`], or this is dropped.
-    You(Asking<'a>),
+pub(super) enum Lookup<'a> {
+    /// You: the others wait until [`PendingLookup::answered`], or this is dropped.
+    You(PendingLookup<'a>),
     /// Somebody else does: resolves with its answer, or with an error if there will be none.
     Another(watch::Receiver<()>),
 }
 
 /// A question about a channel on its way.
-pub(super) struct Asking<'a> {
+pub(super) struct PendingLookup<'a> {
     settling: &'a Settling,
     channel: &'a ChannelName,
     answer: watch::Sender<()>,
 }
 
-impl Asking<'_> {
+impl PendingLookup<'_> {
     /// Whatever is known of the channel now is the answer.
     pub(super) fn answered(self) {
         self.answer.send_replace(());
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for PendingLookup<'_> {
     fn drop(&mut self) {
         self.settling.asked.borrow_mut().remove(self.channel);
     }
@@ -103,14 +103,14 @@ impl Settling {
     ///
     /// # Errors
     /// When too many wait already, or it does not come in time.
-    pub(super) async fn turn(&self, wanted: &[Wanted]) -> Result<Turn<'_>, Busy> {
+    pub(super) async fn turn(&self, wanted: &[Wanted]) -> Result<SettlingTurn<'_>, Busy> {
         let held = self.hold(wanted)?;
         let room = if wanted.len() <= SETTLING_FEW_CHANNELS { &self.few } else { &self.many };
         let count = wanted.len().min(SETTLING_TURN_CHANNELS);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let room = timeout(SETTLING_WAIT, room.acquire_many(count)).await.map_err(|_| Busy)?;
         // It is never closed.
-        Ok(Turn { _held: held, _room: room.map_err(|_| Busy)? })
+        Ok(SettlingTurn { _held: held, _room: room.map_err(|_| Busy)? })
     }
 
     fn hold(&self, wanted: &[Wanted]) -> Result<Held<'_>, Busy> {
@@ -126,14 +126,14 @@ impl Settling {
     }
 
     /// Who finds out about `channel`.
-    pub(super) fn asker<'a>(&'a self, channel: &'a ChannelName) -> Asker<'a> {
+    pub(super) fn lookup<'a>(&'a self, channel: &'a ChannelName) -> Lookup<'a> {
         let mut asked = self.asked.borrow_mut();
         if let Some(answer) = asked.get(channel) {
-            return Asker::Another(answer.clone());
+            return Lookup::Another(answer.clone());
         }
         let (answer, waiting) = watch::channel(());
         asked.insert(channel.clone(), waiting);
-        Asker::You(Asking { settling: self, channel, answer })
+        Lookup::You(PendingLookup { settling: self, channel, answer })
     }
 
     /// Room for one question to the broker, as long as it is kept.

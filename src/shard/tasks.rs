@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock,
-    conn::{Clients, socket::Poller},
+    conn::{ConnectionTable, socket::Poller},
     hub::Pass,
     limits::{APPEND_TURN_BYTES_MAX, EVENTS_SLICE, PASS_SLICE, SHARD_BEAT_INTERVAL},
     metrics::ShardMetrics,
@@ -44,7 +44,7 @@ pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
                 () = core.again.notified() => {}
             }
             waiting.extend(batch.drain(..));
-            again.extend(core.with(Clients::take_again));
+            again.extend(core.with(ConnectionTable::take_again));
         }
         let now = clock::now();
         let slice_end = clock::instant() + EVENTS_SLICE;

@@ -10,12 +10,12 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     conn::{
-        close::{paced::Paced, state::State},
+        close::{paced::Paced, state::ClientState},
         keepalive::Action,
-        table::{Clients, entry},
-        write::aside::{self, Farewell},
+        table::{ConnectionTable, entry},
+        write::control_messages::{self, CloseMessage},
     },
-    drain::{Phase, Turn},
+    drain::{PaceShare, Phase},
     hub::{Encoding, Finish, Key},
     limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE, SSE_RETRY},
     ws::{
@@ -24,10 +24,10 @@ use crate::{
     },
 };
 
-impl Clients {
+impl ConnectionTable {
     /// Closes `key` for `reason`; what is in its logs is not waited for.
     pub fn close(&mut self, key: Key, reason: CloseReason) {
-        self.close_with(key, Farewell::For(reason), Finish::Frame);
+        self.close_with(key, CloseMessage::For(reason), Finish::Frame);
         self.settle();
     }
 
@@ -35,35 +35,40 @@ impl Clients {
     pub(in crate::conn) fn answer_close(&mut self, key: Key, close: CloseFrame) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         match entry.state() {
-            State::Open => {
-                let answer = Farewell::Answer(close.code);
+            ClientState::Open => {
+                let answer = CloseMessage::Answer(close.code);
                 self.see_leaving(key, close);
                 self.close_with(key, answer, Finish::Frame);
                 self.set_peer_closed(key);
             }
-            State::Closing { .. } => self.set_peer_closed(key),
-            State::Closed { reason, .. } => self.end(key, reason),
+            ClientState::Closing { .. } => self.set_peer_closed(key),
+            ClientState::Closed { reason, .. } => self.end(key, reason),
         }
     }
 
     fn set_peer_closed(&mut self, key: Key) {
         if let Some(entry) = entry(&mut self.entries, key)
-            && let State::Closing { reason, until, hurried, .. } = entry.state()
+            && let ClientState::Closing { reason, until, hurried, .. } = entry.state()
         {
-            entry.set_state(State::Closing { reason, until, hurried, peer_closed: true });
+            entry.set_state(ClientState::Closing { reason, until, hurried, peer_closed: true });
         }
     }
 
     /// The state first, the hub second: it may tell at once that the frame is out.
-    pub(in crate::conn) fn close_with(&mut self, key: Key, farewell: Farewell, finish: Finish) {
+    pub(in crate::conn) fn close_with(
+        &mut self,
+        key: Key,
+        close_message: CloseMessage,
+        finish: Finish,
+    ) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding;
         let hurried = finish == Finish::Frame;
-        if client.state() == State::Open {
+        if client.state() == ClientState::Open {
             self.see_channels(key);
         }
-        if self.set_closing(key, farewell.reason(), hurried) {
-            self.hub.close(key, farewell.said(encoding).as_ref(), finish);
+        if self.set_closing(key, close_message.reason(), hurried) {
+            self.hub.close(key, close_message.said(encoding).as_ref(), finish);
         }
     }
 
@@ -75,10 +80,10 @@ impl Clients {
     fn set_closing(&mut self, key: Key, reason: CloseReason, hurried: bool) -> bool {
         let until = self.now + CLOSE_WRITE_DEADLINE;
         let Some(client) = entry(&mut self.entries, key) else { return false };
-        if client.state() != State::Open {
+        if client.state() != ClientState::Open {
             return false;
         }
-        client.set_state(State::Closing { reason, until, hurried, peer_closed: false });
+        client.set_state(ClientState::Closing { reason, until, hurried, peer_closed: false });
         if client.state().is_deaf() {
             // The rest is thrown away: whoever is waited for must not hold what was begun.
             client.decoder = Decoder::default();
@@ -100,11 +105,11 @@ impl Clients {
     pub(in crate::conn) fn on_close_sent(&mut self, key: Key) {
         let until = self.now + CLOSE_ANSWER_DEADLINE;
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        let State::Closing { reason, peer_closed, .. } = entry.state() else { return };
+        let ClientState::Closing { reason, peer_closed, .. } = entry.state() else { return };
         if peer_closed {
             return self.end(key, reason);
         }
-        entry.set_state(State::Closed { reason, until });
+        entry.set_state(ClientState::Closed { reason, until });
         if let Some(socket) = self.hub.outlet(key) {
             socket.shutdown_write();
         }
@@ -114,7 +119,7 @@ impl Clients {
     /// The peer has ended its side, which is all that one without frames can do to leave.
     pub(in crate::conn) fn on_ended(&mut self, key: Key) {
         let Some(client) = entry(&mut self.entries, key) else { return };
-        if client.state() == State::Open && !client.encoding.has_frames() {
+        if client.state() == ClientState::Open && !client.encoding.has_frames() {
             return self.end(key, CloseReason::Client);
         }
         self.on_broken(key);
@@ -124,8 +129,8 @@ impl Clients {
     pub(in crate::conn) fn on_broken(&mut self, key: Key) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let reason = match entry.state() {
-            State::Open => CloseReason::Lost,
-            State::Closing { reason, .. } | State::Closed { reason, .. } => reason,
+            ClientState::Open => CloseReason::Lost,
+            ClientState::Closing { reason, .. } | ClientState::Closed { reason, .. } => reason,
         };
         self.end(key, reason);
     }
@@ -134,24 +139,24 @@ impl Clients {
     /// cannot be told otherwise are told by a Close after all that came before the hole.
     pub(in crate::conn) fn close_for_gap(&mut self, channel: &ChannelName) {
         // Who cannot tell gaps speaks plain frames.
-        let said = Farewell::For(CloseReason::Gap).said(Encoding::Plain);
+        let said = CloseMessage::For(CloseReason::Gap).said(Encoding::Plain);
         self.hub.close_channel(channel.as_str(), said.as_ref());
         self.settle();
     }
 
     /// Begins to close everyone with 1012, evenly over `window`; each is told to come back after
     /// a time drawn up to `retry_max`, event streams not before the process has ended if no other
-    /// one is there for them. `turn`: which shard of how many this is.
+    /// one is there for them. `share`: which shard of how many this is.
     pub fn begin_paced_close(
         &mut self,
         now: Millis,
         window: Duration,
         retry_max: Duration,
-        turn: Turn,
+        share: PaceShare,
     ) {
         let mut keys = self.keys();
         fastrand::shuffle(&mut keys);
-        self.paced = Some(Paced { keys, closed: 0, started: now, window, retry_max, turn });
+        self.paced = Some(Paced { keys, closed: 0, started: now, window, retry_max, share });
         // The others follow with the next tick, in slices.
         let mut is_first = true;
         self.pace(now, &mut || std::mem::take(&mut is_first));
@@ -172,7 +177,7 @@ impl Clients {
     ) -> bool {
         let Some(mut paced) = self.paced.take() else { return true };
         let elapsed = now - paced.started;
-        let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.turn);
+        let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.share);
         let stream_retry_min = self.end_of_refusals(now);
         while paced.closed < due && keep_going() {
             let key = paced.keys[paced.closed];
@@ -182,7 +187,7 @@ impl Clients {
             let retry_min = if is_stream { stream_retry_min } else { Duration::ZERO };
             let retry = retry_min + paced.retry_max.mul_f64(fastrand::f64());
             let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
-            self.close_with(key, Farewell::Restart { retry_ms }, Finish::Log);
+            self.close_with(key, CloseMessage::Restart { retry_ms }, Finish::Log);
         }
         let is_done = paced.closed >= due;
         self.paced = Some(paced);
@@ -222,21 +227,26 @@ impl Clients {
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
         let key = entry.key(index);
         match entry.state() {
-            State::Open => self.on_open_due(key),
-            State::Closing { reason, until, hurried, peer_closed } => {
+            ClientState::Open => self.on_open_due(key),
+            ClientState::Closing { reason, until, hurried, peer_closed } => {
                 if until > self.now {
                     self.schedule(key, until);
                 } else if hurried {
                     self.cut_off(key, reason);
                 } else {
                     let until = self.now + CLOSE_WRITE_DEADLINE;
-                    entry.set_state(State::Closing { reason, until, hurried: true, peer_closed });
+                    entry.set_state(ClientState::Closing {
+                        reason,
+                        until,
+                        hurried: true,
+                        peer_closed,
+                    });
                     self.schedule(key, until);
                     self.hub.hurry(key);
                     self.settle();
                 }
             }
-            State::Closed { reason, until } => {
+            ClientState::Closed { reason, until } => {
                 if until > self.now {
                     self.schedule(key, until);
                 } else {
@@ -265,7 +275,7 @@ impl Clients {
             Some(Action::Wait(until)) => next = earlier(next, until),
             Some(Action::Ping(until)) => {
                 next = earlier(next, until);
-                self.hub.ping(key, aside::sign_of_life(encoding).as_ref());
+                self.hub.ping(key, control_messages::sign_of_life(encoding).as_ref());
                 self.settle();
             }
         }
@@ -279,11 +289,11 @@ impl Clients {
         // A shard that was busy or asleep may not have read what has long been there.
         self.read(key, true);
         let Some(entry) = entry(&mut self.entries, key) else { return };
-        if entry.state() != State::Open {
+        if entry.state() != ClientState::Open {
             return;
         }
         // Not read because of its own messages on their way: the silence is ours.
-        if entry.inbox().is_some() {
+        if entry.queue().is_some() {
             entry.keepalive.heard(self.now);
         }
         match entry.keepalive.on_deadline(self.now, &self.settings.keepalive) {

@@ -6,15 +6,15 @@
 use crate::{
     clock::Millis,
     conn::{
-        close::state::State,
-        table::{Clients, entry},
-        write::aside::Farewell,
+        close::state::ClientState,
+        table::{ConnectionTable, entry},
+        write::control_messages::CloseMessage,
     },
     hub::{Finish, Key},
     ws::close::CloseReason,
 };
 
-impl Clients {
+impl ConnectionTable {
     /// Closes with 1001 now whoever is in `left`, which shrinks while `keep_going` says so; who
     /// does not take it by `until` is cut off. False when stopped before the last.
     pub fn close_some(
@@ -34,19 +34,19 @@ impl Clients {
     }
 
     fn say_goodbye(&mut self, key: Key, until: Millis) {
-        self.close_with(key, Farewell::For(CloseReason::GoingAway), Finish::Frame);
+        self.close_with(key, CloseMessage::For(CloseReason::GoingAway), Finish::Frame);
         let Some(entry) = entry(&mut self.entries, key) else { return };
         match entry.state() {
-            State::Open => {}
-            State::Closing { reason, until: limit, hurried, peer_closed } => {
+            ClientState::Open => {}
+            ClientState::Closing { reason, until: limit, hurried, peer_closed } => {
                 let until = until.min(limit);
-                entry.set_state(State::Closing { reason, until, hurried: true, peer_closed });
+                entry.set_state(ClientState::Closing { reason, until, hurried: true, peer_closed });
                 if !hurried {
                     self.hub.hurry(key);
                 }
             }
-            State::Closed { reason, until: limit } => {
-                entry.set_state(State::Closed { reason, until: until.min(limit) });
+            ClientState::Closed { reason, until: limit } => {
+                entry.set_state(ClientState::Closed { reason, until: until.min(limit) });
             }
         }
         self.schedule(key, until);
@@ -58,9 +58,9 @@ impl Clients {
             let Some(key) = left.pop() else { break };
             let Some(entry) = entry(&mut self.entries, key) else { continue };
             match entry.state() {
-                State::Closed { reason, .. } => self.end(key, reason),
-                State::Open => self.cut_off(key, CloseReason::GoingAway),
-                State::Closing { reason, .. } => self.cut_off(key, reason),
+                ClientState::Closed { reason, .. } => self.end(key, reason),
+                ClientState::Open => self.cut_off(key, CloseReason::GoingAway),
+                ClientState::Closing { reason, .. } => self.cut_off(key, reason),
             }
         }
         left.is_empty()

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{clock::Millis, drain::Turn, hub::Key};
+use crate::{clock::Millis, drain::PaceShare, hub::Key};
 
 /// The paced closing at the end of a drain.
 #[derive(Debug)]
@@ -14,5 +14,5 @@ pub(in crate::conn) struct Paced {
     pub(in crate::conn) started: Millis,
     pub(in crate::conn) window: Duration,
     pub(in crate::conn) retry_max: Duration,
-    pub(in crate::conn) turn: Turn,
+    pub(in crate::conn) share: PaceShare,
 }

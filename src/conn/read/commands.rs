@@ -7,71 +7,71 @@
 use crate::{
     conn::{
         entry::Entry,
-        read::queue::Offered,
-        table::{Clients, Request, entry},
-        v1::words::Word,
+        read::queue::ClientCommand,
+        table::{ConnectionTable, Request, entry},
+        v1::events::ServerEvent,
     },
     hub::Key,
     ws::close::CloseReason,
 };
 
-impl Clients {
+impl ConnectionTable {
     /// Does what a client says at once, or behind what is on its way.
-    pub(in crate::conn) fn offer(&mut self, key: Key, offered: Offered) {
+    pub(in crate::conn) fn take_command(&mut self, key: Key, command: ClientCommand) {
         let Some(client) = entry(&mut self.entries, key) else { return };
-        let Some(inbox) = client.inbox_mut() else {
-            let Some(offered) = self.do_here(key, offered) else { return };
+        let Some(queue) = client.queue_mut() else {
+            let Some(command) = self.do_here(key, command) else { return };
             let Some(client) = entry(&mut self.entries, key) else { return };
-            client.open_inbox();
+            client.open_queue();
             client.paused = true;
-            self.requests.push(Request::Offer(key, offered));
+            self.requests.push(Request::Command(key, command));
             return;
         };
-        self.input.charge(inbox.push(offered));
+        self.input.charge(queue.push(command));
         if self.input.is_tight() && !self.hub.relieve() {
-            self.discard_inbox(key);
+            self.discard_queue(key);
             self.close(key, CloseReason::Policy);
         }
     }
 
     /// Does what needs no broker; gives back the rest.
-    fn do_here(&mut self, key: Key, offered: Offered) -> Option<Offered> {
-        match offered {
-            Offered::Message(_) | Offered::Subscription(_) => return Some(offered),
-            Offered::Departure(channel) => self.depart(key, &channel),
-            Offered::Ping => self.say(key, &Word::Pong),
+    fn do_here(&mut self, key: Key, command: ClientCommand) -> Option<ClientCommand> {
+        match command {
+            ClientCommand::Message(_) | ClientCommand::Subscription(_) => return Some(command),
+            ClientCommand::Departure(channel) => self.depart(key, &channel),
+            ClientCommand::Ping => self.say(key, &ServerEvent::Pong),
         }
         None
     }
 
-    fn discard_inbox(&mut self, key: Key) {
-        if let Some(inbox) = entry(&mut self.entries, key).and_then(Entry::inbox_mut) {
-            self.input.release(inbox.clear());
+    fn discard_queue(&mut self, key: Key) {
+        if let Some(queue) = entry(&mut self.entries, key).and_then(Entry::queue_mut) {
+            self.input.release(queue.clear());
         }
     }
 
     /// What a client wanted has been dealt with; what it wants next. The client itself may be
     /// gone.
-    pub fn next_offer(&mut self, key: Key) -> Option<Offered> {
-        let offered = loop {
-            let inbox = match entry(&mut self.entries, key) {
-                Some(entry) => entry.inbox_mut(),
+    pub fn next_command(&mut self, key: Key) -> Option<ClientCommand> {
+        let command = loop {
+            let queue = match entry(&mut self.entries, key) {
+                Some(entry) => entry.queue_mut(),
                 None => self.orphans.get_mut(&key),
             };
-            let Some((offered, cost)) = inbox.and_then(|inbox| inbox.pop()) else { break None };
+            let Some((command, cost)) = queue.and_then(|queue| queue.pop()) else { break None };
             self.input.release(cost);
-            if let Some(offered) = self.do_here(key, offered) {
-                break Some(offered);
+            if let Some(command) = self.do_here(key, command) {
+                break Some(command);
             }
         };
-        if offered.is_none() {
+        if command.is_none() {
             self.orphans.remove(&key);
             if let Some(entry) = entry(&mut self.entries, key) {
-                entry.take_inbox();
+                entry.take_queue();
             }
             self.resume(key);
         }
         self.settle();
-        offered
+        command
     }
 }

@@ -10,12 +10,12 @@ use std::io;
 use crate::{
     clock::Millis,
     conn::{
-        close::state::State,
+        close::state::ClientState,
         entry::Endpoint,
-        read::queue::{Borrowed, Offered, OwnMessage},
+        read::queue::{Borrowed, ClientCommand, OwnMessage},
         socket::Ready,
-        table::{Clients, entry},
-        write::aside,
+        table::{ConnectionTable, entry},
+        write::control_messages,
     },
     hub::Key,
     limits::{
@@ -32,7 +32,7 @@ use crate::{
 /// After a read that did not fill the buffer an edge-triggered set tells of the next byte.
 const SHORT_READ_MEANS_EMPTY: bool = cfg!(unix);
 
-impl Clients {
+impl ConnectionTable {
     /// A socket is ready.
     pub fn on_ready(&mut self, ready: Ready, now: Millis) {
         self.now = self.now.max(now);
@@ -99,7 +99,7 @@ impl Clients {
             Endpoint::Echo => ECHO_UNSENT_BYTES_MAX,
             Endpoint::Ws => ANSWERS_UNSENT_BYTES_MAX,
         };
-        let room = entry.inbox().is_none() && unsent <= unsent_max;
+        let room = entry.queue().is_none() && unsent <= unsent_max;
         if entry.paused && room {
             entry.paused = false;
             self.again.push(key);
@@ -117,7 +117,7 @@ impl Clients {
         let rules = Rules {
             message_bytes_max: self.settings.message_bytes_max,
             // A message that ends after our Close has no effect: nothing of it is kept.
-            keep_payload: client.state() == State::Open && client.is_listened_to(),
+            keep_payload: client.state() == ClientState::Open && client.is_listened_to(),
             compression: client.encoding.window().is_some(),
         };
         // Out of the entry while its events act on the table; back when the input is used up.
@@ -183,7 +183,7 @@ impl Clients {
             }
             Event::Message { kind, data, .. } => self.on_compressed(key, kind, &data),
             Event::Ping(data) => {
-                let pong = aside::pong(&data);
+                let pong = control_messages::pong(&data);
                 if self.hub.is_blocked(key) {
                     self.hub.pong(key, pong.as_ref());
                 } else {
@@ -200,7 +200,7 @@ impl Clients {
     /// looked at need not be one.
     fn on_compressed(&mut self, key: Key, kind: Kind, data: &[u8]) {
         let Some(client) = entry(&mut self.entries, key) else { return };
-        if client.state() != State::Open || !client.is_listened_to() {
+        if client.state() != ClientState::Open || !client.is_listened_to() {
             return self.on_message(key, kind, Borrowed::default());
         }
         let mut inflater = std::mem::take(&mut self.inflater);
@@ -213,7 +213,7 @@ impl Clients {
 
     fn on_message(&mut self, key: Key, kind: Kind, data: Borrowed<'_>) {
         let Some(client) = entry(&mut self.entries, key) else { return };
-        if client.state() != State::Open {
+        if client.state() != ClientState::Open {
             return;
         }
         if client.endpoint == Endpoint::Echo {
@@ -227,7 +227,10 @@ impl Clients {
         } else if let Some(who) = client.publisher {
             let Some(channel) = self.hub.first_channel(key).cloned() else { return };
             let data = data.into_owned().into();
-            self.offer(key, Offered::Message(OwnMessage { who, channel, kind, data, id: None }));
+            self.take_command(
+                key,
+                ClientCommand::Message(OwnMessage { who, channel, kind, data, id: None }),
+            );
         } else {
             self.metrics.client_messages_dropped.add(1);
         }

@@ -1,6 +1,6 @@
 //! What clients send: bytes, then messages, then commands in their order.
 
-pub(super) mod account;
 mod commands;
 mod input;
+pub(super) mod input_budget;
 pub(super) mod queue;

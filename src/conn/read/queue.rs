@@ -20,7 +20,7 @@ pub(in crate::conn) type Borrowed<'a> = Cow<'a, [u8]>;
 
 /// What a client has said and the table cannot do by itself, or not before what came first.
 #[derive(Debug)]
-pub enum Offered {
+pub enum ClientCommand {
     /// A message of its own.
     Message(OwnMessage),
     /// It wants a channel more.
@@ -48,14 +48,14 @@ pub struct OwnMessage {
 
 /// Messages that wait while one is on its way.
 #[derive(Debug, Default)]
-pub(in crate::conn) struct Inbox {
-    waiting: VecDeque<Offered>,
+pub(in crate::conn) struct CommandQueue {
+    waiting: VecDeque<ClientCommand>,
     bytes: usize,
 }
 
-impl Inbox {
+impl CommandQueue {
     /// Puts a message behind the others; what it costs.
-    pub(in crate::conn) fn push(&mut self, message: Offered) -> usize {
+    pub(in crate::conn) fn push(&mut self, message: ClientCommand) -> usize {
         let cost = cost(&message);
         self.bytes += cost;
         self.waiting.push_back(message);
@@ -63,7 +63,7 @@ impl Inbox {
     }
 
     /// Takes the next one, and what it cost.
-    pub(in crate::conn) fn pop(&mut self) -> Option<(Offered, usize)> {
+    pub(in crate::conn) fn pop(&mut self) -> Option<(ClientCommand, usize)> {
         let message = self.waiting.pop_front()?;
         let cost = cost(&message);
         self.bytes -= cost;
@@ -83,10 +83,10 @@ impl Inbox {
 }
 
 /// What a waiting message takes up, be its payload ever so small.
-fn cost(offered: &Offered) -> usize {
-    let data_bytes = match offered {
-        Offered::Message(message) => message.data.len(),
-        Offered::Subscription(_) | Offered::Departure(_) | Offered::Ping => 0,
+fn cost(command: &ClientCommand) -> usize {
+    let data_bytes = match command {
+        ClientCommand::Message(message) => message.data.len(),
+        ClientCommand::Subscription(_) | ClientCommand::Departure(_) | ClientCommand::Ping => 0,
     };
     data_bytes + INBOX_MESSAGE_COST_BYTES
 }

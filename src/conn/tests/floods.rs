@@ -78,7 +78,11 @@ fn an_unfinished_message_is_not_closed_for_what_logs_take_up() {
     table.read_until(key, Millis(0), is_amid_a_message);
     assert!(!table.budget.over());
     let state = entry(&mut table.clients.entries, key).map(|entry| entry.state());
-    assert_eq!(state, Some(State::Open), "whoever is behind in the log gives way, not this one");
+    assert_eq!(
+        state,
+        Some(ClientState::Open),
+        "whoever is behind in the log gives way, not this one"
+    );
 }
 
 #[test]
@@ -196,7 +200,7 @@ fn echoes_that_nobody_reads_are_bounded_by_the_budget() {
     }
     let mut is_closing = |&key: &Key| {
         let state = entry(&mut table.clients.entries, key).map(|entry| entry.state());
-        state != Some(State::Open)
+        state != Some(ClientState::Open)
     };
     let closing = keys.iter().filter(|key| is_closing(key)).count();
     assert!(table.budget.used() < 1100 << 10, "{}", table.budget.used());
@@ -207,7 +211,7 @@ fn echoes_that_nobody_reads_are_bounded_by_the_budget() {
 fn who_comes_in_during_the_closing_window_is_closed_1012_like_the_others() {
     let mut table = table(quiet());
     let (_, mut first) = table.client(Millis(0));
-    let (window, alone) = (Duration::from_secs(10), crate::drain::Turn { index: 0, of: 1 });
+    let (window, alone) = (Duration::from_secs(10), crate::drain::PaceShare { index: 0, of: 1 });
     table.clients.begin_paced_close(Millis(0), window, Duration::ZERO, alone);
     assert_eq!(close_code(&mut first), 1012);
     let (_, mut late) = table.client(Millis(1000));
@@ -237,7 +241,7 @@ fn those_who_are_due_together_are_worked_off_in_slices() {
     }
     assert_eq!(table.clients.live(), 0);
     drop(peers);
-    let (window, alone) = (Duration::ZERO, crate::drain::Turn { index: 0, of: 1 });
+    let (window, alone) = (Duration::ZERO, crate::drain::PaceShare { index: 0, of: 1 });
     let peers: Vec<_> = (0..CLIENTS).map(|_| table.client(Millis(49_000))).collect();
     table.clients.begin_paced_close(Millis(49_000), window, Duration::ZERO, alone);
     let mut budget = 10;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    close::state::State,
+    close::state::ClientState,
     socket::{Ready, Socket},
     table::entry,
     *,
@@ -32,7 +32,7 @@ mod replays;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Table {
-    clients: Clients,
+    clients: ConnectionTable,
     control: Arc<Control>,
     metrics: Arc<ShardMetrics>,
     budget: Arc<Budget>,
@@ -72,7 +72,7 @@ fn table_within(settings: Settings, budget_bytes: usize) -> Table {
         hub::Settings { backlog_bytes: 8 << 20, slow: SlowPolicy::Close, slow_close_frame };
     let (control, metrics) = (Arc::new(Control::default()), Arc::new(ShardMetrics::default()));
     let hub = Hub::new(hub_settings, budget.clone());
-    let clients = Clients::new(
+    let clients = ConnectionTable::new(
         hub,
         registry,
         settings,
@@ -208,7 +208,7 @@ fn a_message_that_is_never_finished_ends_with_1008_and_a_finished_one_restarts_t
         published += table.clients.take_requests().len();
         published == 1
     });
-    assert!(table.clients.next_offer(key).is_none());
+    assert!(table.clients.next_command(key).is_none());
     table.clients.on_tick(Millis(61_000));
     table.clients.on_tick(Millis(109_000));
     assert_eq!(table.clients.live(), 1, "59 s into the second message");
@@ -252,7 +252,7 @@ fn a_message_that_goes_on_after_our_close_is_not_kept() {
     table.read_until(key, Millis(0), |table| table.clients.is_empty());
     assert_eq!(table.budget.used(), 0);
     let requests = table.clients.take_requests();
-    assert!(!requests.iter().any(|request| matches!(request, Request::Offer { .. })));
+    assert!(!requests.iter().any(|request| matches!(request, Request::Command { .. })));
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn who_does_not_take_its_close_in_time_is_reset_and_counted_while_draining() {
         crate::drain::Phase::Closing,
         Millis(0),
     );
-    let alone = crate::drain::Turn { index: 0, of: 1 };
+    let alone = crate::drain::PaceShare { index: 0, of: 1 };
     table.clients.begin_paced_close(Millis(0), Duration::ZERO, Duration::from_secs(1), alone);
     table.clients.on_tick(Millis(0));
     assert_eq!(table.control.barrier.cut_off(), 0);
@@ -329,14 +329,14 @@ fn who_does_not_take_its_close_in_time_is_reset_and_counted_while_draining() {
 /// What a client says, one message after the other as the shard asks for them.
 fn told(table: &mut Table, requests: Vec<Request>, key: Key) -> Vec<String> {
     let mut next = requests.into_iter().find_map(|request| match request {
-        Request::Offer(of, offered) if of == key => Some(offered),
+        Request::Command(of, command) if of == key => Some(command),
         _ => None,
     });
     let mut texts = Vec::new();
-    while let Some(Offered::Message(OwnMessage { channel, kind, data, .. })) = next {
+    while let Some(ClientCommand::Message(OwnMessage { channel, kind, data, .. })) = next {
         assert_eq!((channel.as_str(), kind), ("notifications", Kind::Text));
         texts.push(String::from_utf8(data.to_vec()).unwrap());
-        next = table.clients.next_offer(key);
+        next = table.clients.next_command(key);
     }
     texts
 }

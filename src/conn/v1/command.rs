@@ -17,7 +17,7 @@ use crate::{
     channel::ChannelName,
     conn::{
         positions::Wanted,
-        v1::words::{Code, Complaint},
+        v1::events::{Code, ErrorEvent},
     },
     limits::TOLD_BACK_BYTES_MAX,
     ws::{Kind, close::CloseReason},
@@ -45,7 +45,7 @@ pub(super) enum Mistake {
     /// The connection ends.
     Fatal(CloseReason),
     /// The client is told, and goes on.
-    Told(Complaint),
+    Told(ErrorEvent),
 }
 
 #[derive(Deserialize)]
@@ -76,7 +76,7 @@ pub(super) fn read(text: &[u8], data_bytes_max: usize) -> Result<Command, Mistak
         "ping" => Ok(Command::Ping),
         _ => Ok(Command::Unknown),
     };
-    done.map_err(|(code, message)| Mistake::Told(fields.complaint(code, message)))
+    done.map_err(|(code, message)| Mistake::Told(fields.error_event(code, message)))
 }
 
 fn fields(text: &[u8]) -> Result<Fields<'_>, CloseReason> {
@@ -160,7 +160,7 @@ impl Fields<'_> {
         Ok(Command::Publish { channel, kind, data, id })
     }
 
-    fn complaint(&self, code: Code, message: Cow<'static, str>) -> Complaint {
+    fn error_event(&self, code: Code, message: Cow<'static, str>) -> ErrorEvent {
         // What was said is said back, but not at any length.
         let text = |field: Option<&RawValue>| {
             let mut text = field.and_then(string)?.into_owned();
@@ -171,7 +171,7 @@ impl Fields<'_> {
             text.truncate(end);
             Some(text)
         };
-        Complaint { code, message, channel: text(self.channel), id: text(self.id) }
+        ErrorEvent { code, message, channel: text(self.channel), id: text(self.id) }
     }
 }
 

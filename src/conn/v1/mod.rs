@@ -1,32 +1,32 @@
 //! Clients of the subprotocol `wsbcast.v1`: what they say is done, in its order, and answered.
 //!
 //! What needs the broker goes the way of clients' own messages: one at a time, the client not
-//! read meanwhile, the rest of what it has said behind it in its inbox. So answers come in the
+//! read meanwhile, the rest of what it has said behind it in its queue. So answers come in the
 //! order of the commands, and a client has at most one subscription that is being settled. It
 //! must not ask the broker itself.
 
 mod command;
-pub(super) mod words;
+pub(super) mod events;
 
 use self::{
     command::{Command, Mistake},
-    words::{Code, Complaint, Place, Word},
+    events::{Code, ErrorEvent, Place, ServerEvent},
 };
 use crate::{
     broker::{PublishError, Receipt},
     channel::ChannelName,
     conn::{
-        close::state::State,
+        close::state::ClientState,
         positions::{Joined, Start, Wanted},
-        read::queue::{Borrowed, Offered, OwnMessage},
-        table::{Clients, entry},
+        read::queue::{Borrowed, ClientCommand, OwnMessage},
+        table::{ConnectionTable, entry},
     },
     hub::Key,
     limits::{ANSWERS_UNSENT_BYTES_MAX, CHANNELS_FREE, CHANNELS_PER_CLIENT_MAX},
     ws::{Kind, close::CloseReason, frame},
 };
 
-impl Clients {
+impl ConnectionTable {
     /// A whole message of a client's.
     pub(super) fn on_command(&mut self, key: Key, kind: Kind, data: &Borrowed<'_>) {
         if kind != Kind::Text {
@@ -36,31 +36,31 @@ impl Clients {
         let command = match command::read(data, self.settings.broadcast_bytes_max) {
             Ok(command) => command,
             Err(Mistake::Fatal(reason)) => return self.close(key, reason),
-            Err(Mistake::Told(complaint)) => return self.complain(key, complaint),
+            Err(Mistake::Told(error_event)) => return self.tell_error(key, error_event),
         };
-        let offered = match command {
+        let command = match command {
             Command::Unknown => return,
-            Command::Ping => Offered::Ping,
-            Command::Subscribe(wanted) => Offered::Subscription(wanted),
-            Command::Unsubscribe(channel) => Offered::Departure(channel),
+            Command::Ping => ClientCommand::Ping,
+            Command::Subscribe(wanted) => ClientCommand::Subscription(wanted),
+            Command::Unsubscribe(channel) => ClientCommand::Departure(channel),
             Command::Publish { channel, kind, data, id } => {
                 let Some(who) = publisher else {
                     self.metrics.client_messages_dropped.add(1);
                     let message =
                         "this client may not publish: see --client-publish and --api-token";
-                    let complaint = Complaint::about(&channel, Code::Forbidden, message);
+                    let error_event = ErrorEvent::about(&channel, Code::Forbidden, message);
                     let id = id.map(|id| id.as_str().to_owned());
-                    return self.complain(key, Complaint { id, ..complaint });
+                    return self.tell_error(key, ErrorEvent { id, ..error_event });
                 };
-                Offered::Message(OwnMessage { who, channel, kind, data, id })
+                ClientCommand::Message(OwnMessage { who, channel, kind, data, id })
             }
         };
-        self.offer(key, offered);
+        self.take_command(key, command);
     }
 
     /// Tells one client something, behind what it has been told.
-    pub(super) fn say(&mut self, key: Key, word: &Word<'_>) {
-        let text = word.to_json();
+    pub(super) fn say(&mut self, key: Key, event: &ServerEvent<'_>) {
+        let text = event.to_json();
         let header = frame::data_header(Kind::Text, text.len());
         self.hub.queue(key, &[header.as_ref(), &text]);
         if self.hub.unsent(key) > ANSWERS_UNSENT_BYTES_MAX
@@ -71,15 +71,15 @@ impl Clients {
         }
     }
 
-    fn complain(&mut self, key: Key, complaint: Complaint) {
-        self.say(key, &Word::Error(&complaint));
+    fn tell_error(&mut self, key: Key, error_event: ErrorEvent) {
+        self.say(key, &ServerEvent::Error(&error_event));
     }
 
     /// The first thing that a client hears.
     pub(super) fn say_hello(&mut self, key: Key, starts: &[Start]) {
         let greeting = self.settings.greeting.take();
         let interval = self.settings.keepalive.interval.unwrap_or_default();
-        let hello = Word::Hello {
+        let hello = ServerEvent::Hello {
             version: env!("CARGO_PKG_VERSION"),
             positions: starts,
             ping_interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
@@ -108,29 +108,29 @@ impl Clients {
                 };
                 let (place, channel) = (Place::from(place), channel.as_str());
                 let clients = self.hub.clients_of(channel);
-                self.say(key, &Word::Published { id, channel, place, scope, clients });
+                self.say(key, &ServerEvent::Published { id, channel, place, scope, clients });
             }
             Err(error) => {
                 let id = id.map(ToOwned::to_owned);
-                let complaint = Complaint::about(channel, error.into(), error.to_string());
-                self.complain(key, Complaint { id, ..complaint });
+                let error_event = ErrorEvent::about(channel, error.into(), error.to_string());
+                self.tell_error(key, ErrorEvent { id, ..error_event });
             }
         }
         self.settle();
     }
 
-    /// Lets a client that is here join `wanted`, and holds it until [`Clients::subscribed`] says
-    /// where it begins there. None: it does not join; it has been told why.
+    /// Lets a client that is here join `wanted`, and holds it until [`ConnectionTable::subscribed`]
+    /// says where it begins there. None: it does not join; it has been told why.
     pub fn join(&mut self, key: Key, wanted: &Wanted) -> Option<Joined> {
         let client = entry(&mut self.entries, key)?;
-        if client.state() != State::Open {
+        if client.state() != ClientState::Open {
             return None;
         }
         let (channel, encoding) = (&wanted.channel, client.encoding);
         let refusal = if self.hub.hears(key, channel.as_str()) {
             let position = self.position(channel);
             let (place, channel) = (position.as_ref().into(), channel.as_str());
-            self.say(key, &Word::Subscribed { channel, place, recovered: None });
+            self.say(key, &ServerEvent::Subscribed { channel, place, recovered: None });
             self.settle();
             return None;
         } else if self.hub.subscription_count(key) >= CHANNELS_PER_CLIENT_MAX {
@@ -146,19 +146,19 @@ impl Clients {
             self.hub.subscribe(key, channel, encoding);
             return Some(Joined { at: self.position(channel) });
         };
-        self.complain(key, Complaint::about(channel, Code::TooManyChannels, refusal));
+        self.tell_error(key, ErrorEvent::about(channel, Code::TooManyChannels, refusal));
         self.settle();
         None
     }
 
     /// A client that has joined a channel is told where it begins there, and gets what it missed.
     pub fn subscribed(&mut self, key: Key, start: Start) {
-        let word = Word::Subscribed {
+        let event = ServerEvent::Subscribed {
             channel: start.channel.as_str(),
             place: start.from.as_ref().into(),
             recovered: start.resumed.then_some(start.missed.is_none()),
         };
-        self.say(key, &word);
+        self.say(key, &event);
         self.begin(key, vec![start]);
     }
 
@@ -166,7 +166,7 @@ impl Clients {
     pub fn not_subscribed(&mut self, key: Key, channel: &ChannelName) {
         let message = "this process has not got as far as the position yet; try again";
         self.hub.leave(key, channel.as_str());
-        self.complain(key, Complaint::about(channel, Code::BrokerLost, message.to_owned()));
+        self.tell_error(key, ErrorEvent::about(channel, Code::BrokerLost, message.to_owned()));
         self.settled(key);
         self.forget_replay(key, channel);
         self.settle();
@@ -175,14 +175,14 @@ impl Clients {
     /// So much is being settled that a client does not get one channel more now.
     pub fn too_busy(&mut self, key: Key, channel: &ChannelName) {
         let message = "too many channels are being asked for at once; try again";
-        self.complain(key, Complaint::about(channel, Code::Full, message));
+        self.tell_error(key, ErrorEvent::about(channel, Code::Full, message));
         self.settle();
     }
 
     /// A client does not want a channel any more.
     pub(super) fn depart(&mut self, key: Key, channel: &ChannelName) {
         self.hub.leave(key, channel.as_str());
-        self.say(key, &Word::Unsubscribed { channel: channel.as_str() });
+        self.say(key, &ServerEvent::Unsubscribed { channel: channel.as_str() });
         self.forget_replay(key, channel);
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     broker::{Missed, Publication},
     channel::ChannelName,
     conn::{
-        table::{Clients, entry},
+        table::{ConnectionTable, entry},
         write::notice::Notice,
     },
     hub::{Encode, Key},
@@ -12,7 +12,7 @@ use crate::{
     ws::close::CloseReason,
 };
 
-impl Clients {
+impl ConnectionTable {
     /// Tells one client what it will not get.
     pub(in crate::conn) fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
         let Some(client) = entry(&mut self.entries, key) else { return };

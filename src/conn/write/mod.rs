@@ -1,6 +1,6 @@
 //! What clients are sent: messages in each encoding's form, control messages, history, gaps.
 
-pub(super) mod aside;
+pub(super) mod control_messages;
 pub(super) mod encoder;
 mod forms;
 mod gaps;

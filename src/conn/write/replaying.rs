@@ -16,7 +16,7 @@ use crate::{
     channel::ChannelName,
     conn::{
         positions::Start,
-        table::{Clients, Request, entry},
+        table::{ConnectionTable, Request, entry},
         write::{forms, laid_out, replay::Step},
     },
     hub::{Encoding, Hole, Key, Source},
@@ -25,7 +25,7 @@ use crate::{
     ws::{close::CloseReason, frame},
 };
 
-impl Clients {
+impl ConnectionTable {
     /// Lets a client's logs wait until it has been told where it begins, and what it missed is
     /// out.
     pub fn hold(&mut self, key: Key) {
@@ -187,8 +187,8 @@ impl Clients {
         self.replays.get(&key)?.steps.front().cloned()
     }
 
-    /// The piece that [`Clients::next_step`] named; None: it is there no more, since the client
-    /// took so long.
+    /// The piece that [`ConnectionTable::next_step`] named; None: it is there no more, since the
+    /// client took so long.
     pub fn replayed(&mut self, key: Key, piece: Option<Vec<Publication>>) {
         let Some(replay) = self.replays.get_mut(&key) else { return };
         replay.asked = false;

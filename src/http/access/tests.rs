@@ -25,8 +25,9 @@ fn judge_of(
     }
     let uri = Uri::from_static("/broadcast");
     let peer = (peer.parse::<IpAddr>().unwrap(), 9).into();
-    let asker = Asker { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
-    rules.judge(right, &asker)
+    let requester =
+        Requester { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+    rules.judge(right, &requester)
 }
 
 #[test]
@@ -213,12 +214,13 @@ fn keys_belong_to_whoever_shows_a_token_or_is_a_program_of_this_machine() {
         let uri = Uri::from_static("/broadcast");
         let peer = (peer.parse::<IpAddr>().unwrap(), 9).into();
         let (owner, version) = (Owner::Us, Version::HTTP_11);
-        let asker = Asker { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
-        let stranger = Asker { owner: Owner::Stranger, ..asker };
+        let requester =
+            Requester { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+        let stranger = Requester { owner: Owner::Stranger, ..requester };
         if rules.tokens.is_empty() {
             assert_eq!(rules.principal(&stranger), Anonymous, "{lines:?}");
         }
-        let given = (rules.principal(&asker), rules.principal_of_client(&asker));
+        let given = (rules.principal(&requester), rules.principal_of_client(&requester));
         assert_eq!(given, (*published, *client), "{peer} {lines:?}");
     }
 }
@@ -233,8 +235,9 @@ fn an_absolute_target_must_name_the_same_host() {
     {
         let uri = Uri::from_static(target);
         let (owner, version) = (Owner::Us, Version::HTTP_11);
-        let asker = Asker { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
-        assert_eq!(asker.is_local(Right::Publish), expected, "{target}");
+        let requester =
+            Requester { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+        assert_eq!(requester.is_local(Right::Publish), expected, "{target}");
     }
 }
 

@@ -10,23 +10,23 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::http::connection::note::Note;
+use crate::http::connection::state::ConnectionState;
 
 /// The bytes of an answer; dropped by hyper once it has taken them, or needs none.
 pub(in crate::http) struct AnswerBody {
     data: Option<Bytes>,
-    note: Rc<Note>,
+    state: Rc<ConnectionState>,
 }
 
 impl AnswerBody {
-    pub(in crate::http) fn new(data: Bytes, note: Rc<Note>) -> Self {
-        Self { data: Some(data).filter(|data| !data.is_empty()), note }
+    pub(in crate::http) fn new(data: Bytes, state: Rc<ConnectionState>) -> Self {
+        Self { data: Some(data).filter(|data| !data.is_empty()), state }
     }
 }
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.note.answer_is_encoded();
+        self.state.answer_is_encoded();
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         answer::{self, Answer},
         connection::{
             body::{self, BodyError},
-            note::Note,
+            state::ConnectionState,
         },
         context::Context,
         sources::BrokerState,
@@ -82,13 +82,17 @@ pub(in crate::http) fn drain(context: &Context, status: StatusCode) -> Answer {
 
 /// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before. What the body says is
 /// nothing; one that never comes whole is a request that was not made.
-pub(in crate::http) async fn start_drain(context: &Context, note: &Note, body: Incoming) -> Answer {
-    let mut charge = note.standing().charge();
+pub(in crate::http) async fn start_drain(
+    context: &Context,
+    state: &ConnectionState,
+    body: Incoming,
+) -> Answer {
+    let mut charge = state.standing().charge();
     let read = body::collect(body, limits::ADMIN_BODY_BYTES_MAX, &mut charge).await;
     if let Err(error) = read {
         return unread(error);
     }
-    note.body_was_read();
+    state.body_was_read();
     let mut phases = context.control.watch();
     if *phases.borrow_and_update() > Phase::Serving {
         return drain(context, StatusCode::OK);

@@ -44,17 +44,17 @@ impl BatchRoom {
 /// One batch.
 pub(in crate::http) struct Pace {
     deadline: Millis,
-    state: RefCell<State>,
+    state: RefCell<PaceState>,
     freed: Notify,
 }
 
-struct State {
+struct PaceState {
     in_flight: usize,
     window: Window,
 }
 
 /// A message at the broker; its place is free when it is dropped.
-pub(in crate::http) struct Turn<'a> {
+pub(in crate::http) struct PaceTurn<'a> {
     pace: &'a Pace,
     begun: Millis,
     _room: OwnedSemaphorePermit,
@@ -62,12 +62,16 @@ pub(in crate::http) struct Turn<'a> {
 
 impl Pace {
     pub(in crate::http) fn new(deadline: Millis) -> Self {
-        let state = State { in_flight: 0, window: Window::default() };
+        let state = PaceState { in_flight: 0, window: Window::default() };
         Self { deadline, state: RefCell::new(state), freed: Notify::new() }
     }
 
     /// The turn of a message of so many bytes; None: it is too late.
-    pub(in crate::http) async fn turn(&self, room: &BatchRoom, bytes: usize) -> Option<Turn<'_>> {
+    pub(in crate::http) async fn turn(
+        &self,
+        room: &BatchRoom,
+        bytes: usize,
+    ) -> Option<PaceTurn<'_>> {
         let turn = async {
             while !self.state.borrow().has_place() {
                 self.freed.notified().await;
@@ -89,24 +93,24 @@ impl Pace {
             }
         };
         self.state.borrow_mut().in_flight += 1;
-        Some(Turn { pace: self, begun, _room: room })
+        Some(PaceTurn { pace: self, begun, _room: room })
     }
 }
 
-impl State {
+impl PaceState {
     fn has_place(&self) -> bool {
         self.in_flight < self.window.size
     }
 }
 
-impl Turn<'_> {
+impl PaceTurn<'_> {
     /// The broker has answered.
     pub(in crate::http) fn over(self) {
         self.pace.state.borrow_mut().window.answered(clock::now() - self.begun);
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for PaceTurn<'_> {
     fn drop(&mut self) {
         self.pace.state.borrow_mut().in_flight -= 1;
         self.pace.freed.notify_one();

@@ -7,7 +7,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::http::{
-    access::{Asker, Right, Rules, Verdict},
+    access::{Requester, Right, Rules, Verdict},
     answer::Answer,
     routes::denied::denied,
 };
@@ -54,8 +54,11 @@ pub(in crate::http) fn preflight(allowed: &[Method]) -> Answer {
 
 /// The answer to a page that may not publish whatever it shows: no token is set, and it is from
 /// elsewhere. A page that had its preflight refused learns from a GET, which needs none, why.
-pub(in crate::http) fn refused_to_publish(rules: &Rules, asker: &Asker<'_>) -> Option<Answer> {
-    let verdict = rules.judge(Right::Publish, asker);
-    let is_page = asker.headers.contains_key(header::ORIGIN);
+pub(in crate::http) fn refused_to_publish(
+    rules: &Rules,
+    requester: &Requester<'_>,
+) -> Option<Answer> {
+    let verdict = rules.judge(Right::Publish, requester);
+    let is_page = requester.headers.contains_key(header::ORIGIN);
     (is_page && verdict == Verdict::Forbidden).then(|| denied(verdict))
 }

@@ -12,11 +12,11 @@ use crate::{
     broker::{IdempotencyKey, Message, PublishError},
     clock,
     http::{
-        access::{Asker, Right, Verdict},
+        access::{Requester, Right, Verdict},
         answer::{self, Answer},
         connection::{
             body::{self, BodyError},
-            note::Note,
+            state::ConnectionState,
         },
         context::{Context, Public},
         routes::{
@@ -41,17 +41,17 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(in crate::http) async fn answer(
     context: &Context,
     public: &Public,
-    note: &Note,
+    state: &ConnectionState,
     head: &request::Parts,
-    asker: Asker<'_>,
+    requester: Requester<'_>,
     body: Incoming,
 ) -> Answer {
     let done = async {
-        let verdict = context.settings.access.judge(Right::Publish, &asker);
+        let verdict = context.settings.access.judge(Right::Publish, &requester);
         if verdict != Verdict::Allowed {
             return Err(denied(verdict));
         }
-        let who = context.settings.access.principal(&asker);
+        let who = context.settings.access.principal(&requester);
         query::takes_only(head.uri.query(), &["channel"]).map_err(bad_query)?;
         let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
         uncoded(&head.headers)?;
@@ -63,11 +63,11 @@ pub(in crate::http) async fn answer(
             Form::Batch => (message_bytes_max * 4).max(limits::BATCH_BYTES_MAX_MIN),
         };
         // Given back when the message is with the broker, or refused; a batch's, with its answer.
-        let mut charge = note.standing().charge();
+        let mut charge = state.standing().charge();
         let body = body::collect(body, bytes_max, &mut charge)
             .await
             .map_err(|error| unread(error, bytes_max))?;
-        note.body_was_read();
+        state.body_was_read();
         not_empty_by_mistake(&body, form, &head.headers)?;
         match form {
             Form::Message(kind) => {
@@ -75,7 +75,7 @@ pub(in crate::http) async fn answer(
             }
             Form::Batch => {
                 let deadline = clock::now() + limits::BATCH_DEADLINE;
-                note.works_for_long();
+                state.works_for_long();
                 let work = batch::work_bytes(&body, key.is_some());
                 if !charge.wait_for(work).await {
                     return Err(no_room());
@@ -86,7 +86,7 @@ pub(in crate::http) async fn answer(
                 charge.input_is_gone();
                 let answer = batch::publish(public, who, messages, deadline).await;
                 charge.shrink_to(answer.body().len());
-                note.answers_with(charge);
+                state.answers_with(charge);
                 Ok(answer)
             }
         }
@@ -94,7 +94,7 @@ pub(in crate::http) async fn answer(
     done.await.unwrap_or_else(|refused: Refused| {
         let (reason, answer) = *refused;
         let word = PublishFailure::WORDS[reason as usize];
-        debug!(peer = %asker.peer, reason = word, "publication refused");
+        debug!(peer = %requester.peer, reason = word, "publication refused");
         public.metrics.publish_failures.add(reason as usize, 1);
         answer
     })

@@ -18,9 +18,9 @@ use crate::{
     conn::Endpoint,
     drain::Phase,
     http::{
-        access::{Asker, Right, Verdict},
+        access::{Requester, Right, Verdict},
         answer::{self, Answer},
-        connection::{answer_body::AnswerBody, note::Note, peer::Peer},
+        connection::{answer_body::AnswerBody, peer::Peer, state::ConnectionState},
         context::{Context, Public},
         owner::Owner,
         routes::{client, denied::denied, ops, pages, publish, sse, upgrade},
@@ -54,22 +54,22 @@ enum Page {
 /// Answers one request; hyper calls it for one at a time.
 pub(in crate::http) async fn answer(
     context: Rc<Context>,
-    note: Rc<Note>,
+    state: Rc<ConnectionState>,
     peer: Peer,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
-    note.begin(context.control.barrier.request(), !request.body().is_end_stream());
-    if note.is_pipelined() {
+    state.begin(context.control.barrier.request(), !request.body().is_end_stream());
+    if state.is_pipelined() {
         // Who sends many at once keeps nobody else from an answer.
         yield_now().await;
     }
     let (head, body) = request.into_parts();
-    let mut answer = if note.standing().may_work() || is_probe(head.uri.path()) {
-        dispatch(&context, &note, peer, &head, body).await
+    let mut answer = if state.standing().may_work() || is_probe(head.uri.path()) {
+        dispatch(&context, &state, peer, &head, body).await
     } else {
         no_place()
     };
-    if !note.has_room_to_answer(answer.body().len()) {
+    if !state.has_room_to_answer(answer.body().len()) {
         answer = no_place();
     }
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -77,12 +77,12 @@ pub(in crate::http) async fn answer(
         if context.public.is_some() && is_for_pages {
             pages::show(&mut answer, &head.headers);
         }
-        let is_last = note.is_body_unread()
-            || note.standing().is_spare()
+        let is_last = state.is_body_unread()
+            || state.standing().is_spare()
             || peer.owner.is_none()
             || asks_to_leave_http(&head)
             || context.control.phase() >= Phase::Waiting;
-        match note.stays_for().filter(|_| !is_last) {
+        match state.stays_for().filter(|_| !is_last) {
             Some(time) => keep_alive(&head, &mut answer, time),
             None => answer::close(&mut answer),
         }
@@ -91,7 +91,7 @@ pub(in crate::http) async fn answer(
             *answer.version_mut() = Version::HTTP_10;
         }
     }
-    Ok(answer.map(|data| AnswerBody::new(data, note)))
+    Ok(answer.map(|data| AnswerBody::new(data, state)))
 }
 
 /// Whether what follows this request, if it was granted, would be no HTTP. Somebody in between may
@@ -137,7 +137,7 @@ fn keep_alive(head: &request::Parts, answer: &mut Answer, time: Duration) {
 
 async fn dispatch(
     context: &Context,
-    note: &Note,
+    state: &ConnectionState,
     peer: Peer,
     head: &request::Parts,
     body: Incoming,
@@ -156,7 +156,7 @@ async fn dispatch(
     let Some(route) = find(context, head.uri.path()) else {
         return not_found(context);
     };
-    let asker = Asker {
+    let requester = Requester {
         peer: peer.address,
         owner: peer.owner.unwrap_or(Owner::Stranger),
         version: head.version,
@@ -164,36 +164,37 @@ async fn dispatch(
         headers: &head.headers,
         query_token: None,
     };
-    if let Some(answer) = by_method(context, route, &head.method, &asker) {
+    if let Some(answer) = by_method(context, route, &head.method, &requester) {
         return answer;
     }
     match route {
         Route::Upgrade(public, endpoint) => {
-            let (answer, handover) = upgrade::answer(context, public, endpoint, head, asker).await;
+            let (answer, handover) =
+                upgrade::answer(context, public, endpoint, head, requester).await;
             if let Some(handover) = handover {
-                note.hand_over(handover);
+                state.hand_over(handover);
             }
             answer
         }
-        Route::Events(public) => match sse::accept(context, public, head, asker).await {
+        Route::Events(public) => match sse::accept(context, public, head, requester).await {
             Ok(handover) => {
-                note.hand_over(handover);
+                state.hand_over(handover);
                 // The driver ends this and hyper with it, and takes the stream.
                 pending().await
             }
             Err(refusal) => refusal,
         },
         Route::Broadcast(public) => {
-            let answer = publish::answer(context, public, note, head, asker, body).await;
+            let answer = publish::answer(context, public, state, head, requester, body).await;
             if answer.status().is_success() {
-                note.standing().has_published();
+                state.standing().has_published();
             }
             answer
         }
         Route::File(file) => client::answer(file, &head.headers),
         Route::Live => ops::live(context),
         Route::Ready => ops::ready(context),
-        Route::Admin(page) => admin(context, note, page, &head.method, asker, body).await,
+        Route::Admin(page) => admin(context, state, page, &head.method, requester, body).await,
     }
 }
 
@@ -202,14 +203,14 @@ fn by_method(
     context: &Context,
     route: Route<'_>,
     method: &Method,
-    asker: &Asker<'_>,
+    requester: &Requester<'_>,
 ) -> Option<Answer> {
     let allowed = methods(route);
     if allowed.contains(method) {
         return None;
     }
     let refused = match route {
-        Route::Broadcast(_) => pages::refused_to_publish(&context.settings.access, asker),
+        Route::Broadcast(_) => pages::refused_to_publish(&context.settings.access, requester),
         _ => None,
     };
     let is_for_pages = context.public.is_some() && !matches!(route, Route::Admin(_));
@@ -279,10 +280,10 @@ fn methods(route: Route<'_>) -> &'static [Method] {
 
 async fn admin(
     context: &Context,
-    note: &Note,
+    state: &ConnectionState,
     page: Page,
     method: &Method,
-    asker: Asker<'_>,
+    requester: Requester<'_>,
     body: Incoming,
 ) -> Answer {
     let right = match (*method == Method::POST, context.public.is_some()) {
@@ -291,7 +292,7 @@ async fn admin(
         (false, false) => Right::Look,
         (false, true) => Right::LookInPublic,
     };
-    let verdict = context.settings.access.judge(right, &asker);
+    let verdict = context.settings.access.judge(right, &requester);
     if verdict != Verdict::Allowed {
         return denied(verdict);
     }
@@ -300,7 +301,7 @@ async fn admin(
         Page::Index => ops::index(context),
         Page::Metrics => ops::metrics(context),
         Page::Stats => ops::stats(context),
-        Page::Drain if *method == Method::POST => ops::start_drain(context, note, body).await,
+        Page::Drain if *method == Method::POST => ops::start_drain(context, state, body).await,
         Page::Drain => ops::drain(context, StatusCode::OK),
     }
 }

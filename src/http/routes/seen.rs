@@ -10,7 +10,7 @@ use crate::{
     broker::Position,
     channel::ChannelName,
     conn::clients_are_logged,
-    http::{access::Asker, answer::Answer, routes::position},
+    http::{access::Requester, answer::Answer, routes::position},
     limits::{CHANNELS_NAMED, QUOTED_CHARS_MAX},
 };
 
@@ -20,18 +20,18 @@ const FORWARDED: [&str; 2] = ["x-forwarded-for", "forwarded"];
 
 /// A client is let in. Whom it is told to speak for, for the client's own lines.
 pub(in crate::http) fn accepted(
-    asker: &Asker<'_>,
+    requester: &Requester<'_>,
     positions: &[(ChannelName, Position)],
 ) -> Option<Box<str>> {
     if !clients_are_logged() {
         return None;
     }
-    let forwarded = forwarded(asker.headers);
+    let forwarded = forwarded(requester.headers);
     let known = position::value(&positions[..positions.len().min(CHANNELS_NAMED)]);
     debug!(
-        peer = %asker.peer,
+        peer = %requester.peer,
         forwarded_unverified = forwarded.as_deref(),
-        path = asker.uri.path(),
+        path = requester.uri.path(),
         positions = known.as_ref().and_then(|known| known.to_str().ok()),
         "handshake accepted"
     );
@@ -39,22 +39,22 @@ pub(in crate::http) fn accepted(
 }
 
 /// Parameters of its were not understood.
-pub(in crate::http) fn ignored(asker: &Asker<'_>, names: &[String]) {
+pub(in crate::http) fn ignored(requester: &Requester<'_>, names: &[String]) {
     if !clients_are_logged() {
         return;
     }
     let names: String = names.join(", ").chars().take(QUOTED_CHARS_MAX).collect();
-    debug!(peer = %asker.peer, parameters = names, "unknown parameters ignored");
+    debug!(peer = %requester.peer, parameters = names, "unknown parameters ignored");
 }
 
 /// A client is refused for `reason`.
-pub(in crate::http) fn refused(asker: &Asker<'_>, reason: &str, answer: &Answer) {
+pub(in crate::http) fn refused(requester: &Requester<'_>, reason: &str, answer: &Answer) {
     if !clients_are_logged() {
         return;
     }
     debug!(
-        peer = %asker.peer,
-        forwarded_unverified = forwarded(asker.headers).as_deref(),
+        peer = %requester.peer,
+        forwarded_unverified = forwarded(requester.headers).as_deref(),
         reason,
         answer = String::from_utf8_lossy(answer.body()).trim_end(),
         "handshake refused"

@@ -15,7 +15,7 @@ use crate::{
     channel::ChannelName,
     conn::Endpoint,
     http::{
-        access::Asker,
+        access::Requester,
         answer::{self, Answer},
         connection::handover::Handover,
         context::{Admission, Context, Public},
@@ -35,20 +35,20 @@ pub(in crate::http) async fn accept(
     context: &Context,
     public: &Public,
     head: &request::Parts,
-    asker: Asker<'_>,
+    requester: Requester<'_>,
 ) -> Result<Handover, Answer> {
     let accepted = async {
         let query = head.uri.query();
         let token = query::token(query).map_err(upgrade::bad_query)?;
-        upgrade::check_token(context, &Asker { query_token: token.as_deref(), ..asker })?;
-        upgrade::check_names(query, &asker)?;
+        upgrade::check_token(context, &Requester { query_token: token.as_deref(), ..requester })?;
+        upgrade::check_names(query, &requester)?;
         let last_id = head.headers.get(LAST_EVENT_ID).map_or(&[][..], |value| value.as_bytes());
         let wanted = query::event_stream(query, last_id).map_err(upgrade::bad_query)?;
         let guard = upgrade::enter(context)?;
         let admitted = (public.admit)(vec![wanted], Encoding::Sse).await;
         let Admission { ticket, positions } = admitted.map_err(upgrade::not_admitted)?;
         upgrade::welcome(context)?;
-        let forwarded = seen::accepted(&asker, &positions);
+        let forwarded = seen::accepted(&requester, &positions);
         Ok(Handover {
             endpoint: Endpoint::Ws,
             encoding: Encoding::Sse,
@@ -59,7 +59,7 @@ pub(in crate::http) async fn accept(
             head: Some(stream_head(&positions)),
         })
     };
-    accepted.await.map_err(|refused: Refused| upgrade::refuse(public, asker, *refused))
+    accepted.await.map_err(|refused: Refused| upgrade::refuse(public, requester, *refused))
 }
 
 /// The head of the answer. Pages from everywhere may listen, as they may over WebSockets, which

@@ -12,7 +12,7 @@ use crate::{
     conn::{Endpoint, Wanted},
     drain::{Guard, Phase},
     http::{
-        access::{Asker, Right, Verdict},
+        access::{Requester, Right, Verdict},
         answer::{self, Answer},
         connection::handover::Handover,
         context::{Admission, Context, NotAdmitted, Public},
@@ -36,7 +36,7 @@ use crate::{
 pub(in crate::http) type Refused = Box<(Rejection, Answer)>;
 
 /// What a valid handshake asks for.
-struct Wish {
+struct UpgradeRequest {
     accept: HeaderValue,
     deflate: Option<Agreement>,
     /// Messages are to be told in the subprotocol.
@@ -51,18 +51,18 @@ pub(in crate::http) async fn answer(
     public: &Public,
     endpoint: Endpoint,
     head: &request::Parts,
-    asker: Asker<'_>,
+    requester: Requester<'_>,
 ) -> (Answer, Option<Handover>) {
     let accepted = async {
-        let wish = understand(context, endpoint, head, asker)?;
+        let request = understand(context, endpoint, head, requester)?;
         let guard = enter(context)?;
-        let encoding = match (&wish.deflate, wish.is_v1) {
+        let encoding = match (&request.deflate, request.is_v1) {
             (None, false) => Encoding::Plain,
             (None, true) => Encoding::V1,
             (Some(deflate), false) => Encoding::Deflate(deflate.window),
             (Some(deflate), true) => Encoding::V1Deflate(deflate.window),
         };
-        let Wish { accept, deflate, is_v1, wanted, publisher } = wish;
+        let UpgradeRequest { accept, deflate, is_v1, wanted, publisher } = request;
         let (ticket, positions) = match endpoint {
             Endpoint::Ws => {
                 let admitted = (public.admit)(wanted, encoding).await;
@@ -73,21 +73,21 @@ pub(in crate::http) async fn answer(
         };
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
-        let forwarded = seen::accepted(&asker, &positions);
+        let forwarded = seen::accepted(&requester, &positions);
         let handover =
             Handover { endpoint, encoding, publisher, ticket, forwarded, guard, head: None };
         Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
     };
-    accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, asker, *refused), None))
+    accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, requester, *refused), None))
 }
 
 /// Counts a refusal; its answer.
 pub(in crate::http) fn refuse(
     public: &Public,
-    asker: Asker<'_>,
+    requester: Requester<'_>,
     (reason, answer): (Rejection, Answer),
 ) -> Answer {
-    seen::refused(&asker, Rejection::WORDS[reason as usize], &answer);
+    seen::refused(&requester, Rejection::WORDS[reason as usize], &answer);
     public.metrics.handshakes_rejected.add(reason as usize, 1);
     answer
 }
@@ -97,46 +97,52 @@ fn understand(
     context: &Context,
     endpoint: Endpoint,
     head: &request::Parts,
-    asker: Asker<'_>,
-) -> Result<Wish, Refused> {
+    requester: Requester<'_>,
+) -> Result<UpgradeRequest, Refused> {
     let accept = handshake::check(&head.method, head.version, &head.headers).map_err(refusal)?;
     let query = head.uri.query();
     let token = query::token(query).map_err(bad_query)?;
-    let asker = Asker { query_token: token.as_deref(), ..asker };
-    check_token(context, &asker)?;
+    let requester = Requester { query_token: token.as_deref(), ..requester };
+    check_token(context, &requester)?;
     let wanted = match endpoint {
         Endpoint::Ws => {
-            check_names(query, &asker)?;
+            check_names(query, &requester)?;
             query::wanted(query).map_err(bad_query)?
         }
         Endpoint::Echo => Vec::new(),
     };
     let may_publish = context.settings.client_publish
         && endpoint == Endpoint::Ws
-        && context.settings.access.judge(Right::Publish, &asker) == Verdict::Allowed;
-    let publisher = may_publish.then(|| context.settings.access.principal_of_client(&asker));
+        && context.settings.access.judge(Right::Publish, &requester) == Verdict::Allowed;
+    let publisher = may_publish.then(|| context.settings.access.principal_of_client(&requester));
     let accept = HeaderValue::try_from(accept.accept_key)
         .expect("an accept key is base64, which is valid in a header");
     let deflate =
         context.settings.compression.then(|| extension::negotiate(&head.headers)).flatten();
     let is_v1 =
         endpoint == Endpoint::Ws && handshake::offers_protocol(&head.headers, handshake::V1);
-    Ok(Wish { accept, deflate, is_v1, wanted, publisher })
+    Ok(UpgradeRequest { accept, deflate, is_v1, wanted, publisher })
 }
 
 /// A name that is nearly one of ours must not be overheard; others are ignored.
-pub(in crate::http) fn check_names(query: Option<&str>, asker: &Asker<'_>) -> Result<(), Refused> {
+pub(in crate::http) fn check_names(
+    query: Option<&str>,
+    requester: &Requester<'_>,
+) -> Result<(), Refused> {
     let ignored = query::nearly_known(query).map_err(bad_query)?;
     if !ignored.is_empty() {
-        seen::ignored(asker, &ignored);
+        seen::ignored(requester, &ignored);
     }
     Ok(())
 }
 
 /// To listen no token is needed, but one that is shown must be right.
-pub(in crate::http) fn check_token(context: &Context, asker: &Asker<'_>) -> Result<(), Refused> {
+pub(in crate::http) fn check_token(
+    context: &Context,
+    requester: &Requester<'_>,
+) -> Result<(), Refused> {
     let rules = &context.settings.access;
-    if !rules.tokens.is_empty() && rules.presented(asker) == Some(false) {
+    if !rules.tokens.is_empty() && rules.presented(requester) == Some(false) {
         let answer = denied(Verdict::Unauthorized);
         return Err(Box::new((Rejection::Unauthorized, answer)));
     }

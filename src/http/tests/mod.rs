@@ -34,7 +34,7 @@ use super::{
     Admission, BatchRoom, Context, Places, Public, Room, Settings, Wanted, access,
     driver::{Handed, run},
     owner::Owner,
-    sources::{BrokerState, Sources, Text, Turns},
+    sources::{BrokerState, OpsPacer, Sources, Text},
 };
 use crate::{
     broker::{
@@ -196,7 +196,7 @@ impl Fixture {
                 }),
                 metrics_text: Text::new(|| "wsbcast_connections 0\n".into()),
                 stats_json: Text::new(|| "{\"shards\":[]}\n".into()),
-                turns: Turns::default(),
+                turns: OpsPacer::default(),
                 version: "1.2.3 (abc)".into(),
             },
             public: Some(Public {

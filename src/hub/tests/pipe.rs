@@ -10,7 +10,7 @@ use crate::hub::Outlet;
 
 /// The test's end of an outlet.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct WritingState {
     /// All bytes taken so far.
     pub(super) received: Vec<u8>,
     /// Bytes it will still take.
@@ -28,7 +28,7 @@ pub(super) struct State {
 
 /// An outlet that takes as much as its test allows.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pipe(pub(super) Rc<RefCell<State>>);
+pub(super) struct Pipe(pub(super) Rc<RefCell<WritingState>>);
 
 impl Pipe {
     pub(super) fn with_room(room: usize) -> Self {

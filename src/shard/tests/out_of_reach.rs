@@ -65,7 +65,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
                 sometimes.is_reached.set(true);
             });
         }
-        let entry = admit::door(&core)(vec![Wanted { channel, since }], Encoding::V1).await;
+        let entry = admit::admission(&core)(vec![Wanted { channel, since }], Encoding::V1).await;
         let admission = entry.unwrap_or_else(|error: NotAdmitted| panic!("{error:?}"));
         (admission, began.elapsed())
     })

@@ -83,7 +83,7 @@ fn wanted(name: &str) -> Wanted {
 impl World {
     /// A client comes for so many channels, whose names begin with `name`.
     fn come(&self, name: &str, channels: usize) -> JoinHandle<Result<(), NotAdmitted>> {
-        let door = admit::door(&self.core);
+        let door = admit::admission(&self.core);
         let wanted = (0..channels).map(|n| wanted(&format!("{name}{n}"))).collect();
         let admitted = self.admitted.clone();
         spawn_local(async move {
@@ -195,7 +195,8 @@ fn a_claim_beyond_what_the_broker_says_is_answered_and_not_waited_for() {
         let at = world.core.broker().position(channel.clone(), None).await.unwrap();
         let began = Instant::now();
         let since = Some(Since::After(Position { offset: 1_000_000, ..at.clone() }));
-        let admission = admit::door(&world.core)(vec![Wanted { channel, since }], Encoding::V1);
+        let admission =
+            admit::admission(&world.core)(vec![Wanted { channel, since }], Encoding::V1);
         let admission = admission.await.unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(admission.positions[0].1, at, "it begins where the channel is");
         assert!(began.elapsed().is_zero(), "{:?}", began.elapsed());

@@ -28,7 +28,7 @@ use crate::{
     },
     channel::ChannelName,
     clock::{self, Millis},
-    conn::{self, Clients, Connected, Wanted, keepalive, socket::Poller},
+    conn::{self, Connected, ConnectionTable, Wanted, keepalive, socket::Poller},
     drain::Control,
     http::NotAdmitted,
     hub::{self, Budget, Encoding, Hub, SlowPolicy},
@@ -227,7 +227,7 @@ impl World {
         let shard = self.random.usize(0..SHARDS);
         let wanted = vec![Wanted { channel: self.channels[channel].clone(), since }];
         let admission = Rc::new(RefCell::new(None));
-        let (slot, door) = (admission.clone(), admit::door(&self.shards[shard].core));
+        let (slot, door) = (admission.clone(), admit::admission(&self.shards[shard].core));
         tokio::task::spawn_local(async move {
             let admitted = door(wanted, Encoding::V1).await;
             *slot.borrow_mut() = Some(admitted);
@@ -367,7 +367,7 @@ impl World {
     }
 }
 
-pub(super) fn clients(control: &Arc<Control>) -> (Poller, Clients) {
+pub(super) fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
     let (poller, registry) = Poller::new().unwrap();
     let budget = Arc::new(Budget::new(64 << 20));
     let hub_settings = hub::Settings {
@@ -387,6 +387,7 @@ pub(super) fn clients(control: &Arc<Control>) -> (Poller, Clients) {
     let hub = Hub::new(hub_settings, budget.clone());
     let metrics = Arc::new(ShardMetrics::default());
     let now = clock::now();
-    let clients = Clients::new(hub, registry, settings, budget, control.clone(), metrics, now);
+    let clients =
+        ConnectionTable::new(hub, registry, settings, budget, control.clone(), metrics, now);
     (poller, clients)
 }

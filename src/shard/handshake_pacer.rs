@@ -18,7 +18,7 @@ use crate::limits::NEWCOMERS_PER_TURN;
 
 /// The turns of one shard.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct HandshakePacer {
     /// Of this round, for those who need not wait.
     left: Cell<usize>,
     /// In the order of their tickets; as many as there are connections, at most.
@@ -30,7 +30,7 @@ pub(super) struct Turns {
 
 /// How far one connection has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum HandshakeTurn {
     /// Has not begun to listen: that is how it learns that there is something to do.
     #[default]
     New,
@@ -42,7 +42,7 @@ pub(super) enum Turn {
     Had,
 }
 
-impl Default for Turns {
+impl Default for HandshakePacer {
     fn default() -> Self {
         Self {
             left: Cell::new(NEWCOMERS_PER_TURN),
@@ -53,31 +53,31 @@ impl Default for Turns {
     }
 }
 
-impl Turns {
+impl HandshakePacer {
     /// Ready when the connection may be worked on: at first to listen, then in its turn. To be
     /// called on the connection's own task, whose waker never changes.
-    pub(super) fn poll(&self, turn: &mut Turn, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&self, turn: &mut HandshakeTurn, cx: &Context<'_>) -> Poll<()> {
         let mut waiting = self.waiting.borrow_mut();
         match *turn {
-            Turn::New => *turn = Turn::Listening,
+            HandshakeTurn::New => *turn = HandshakeTurn::Listening,
             // Nobody gets in before those who wait.
-            Turn::Listening if self.left.get() == 0 || !waiting.is_empty() => {
-                *turn = Turn::Waiting(self.next.get());
+            HandshakeTurn::Listening if self.left.get() == 0 || !waiting.is_empty() => {
+                *turn = HandshakeTurn::Waiting(self.next.get());
                 self.next.set(self.next.get() + 1);
                 waiting.push_back(cx.waker().clone());
                 return Poll::Pending;
             }
-            Turn::Listening => {
-                *turn = Turn::Had;
+            HandshakeTurn::Listening => {
+                *turn = HandshakeTurn::Had;
                 self.left.set(self.left.get() - 1);
                 self.taken.notify_one();
             }
             // Woken by something else, before its turn.
-            Turn::Waiting(ticket) if ticket + waiting.len() as u64 >= self.next.get() => {
+            HandshakeTurn::Waiting(ticket) if ticket + waiting.len() as u64 >= self.next.get() => {
                 return Poll::Pending;
             }
-            Turn::Waiting(_) => *turn = Turn::Had,
-            Turn::Had => {}
+            HandshakeTurn::Waiting(_) => *turn = HandshakeTurn::Had,
+            HandshakeTurn::Had => {}
         }
         Poll::Ready(())
     }
@@ -107,26 +107,26 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn poll(turns: &Turns, turn: &mut Turn) -> bool {
+    fn poll(turns: &HandshakePacer, turn: &mut HandshakeTurn) -> bool {
         turns.poll(turn, &Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// Connections that have begun to listen.
-    fn listening(turns: &Turns, count: usize) -> Vec<Turn> {
-        let mut all = vec![Turn::New; count];
+    fn listening(turns: &HandshakePacer, count: usize) -> Vec<HandshakeTurn> {
+        let mut all = vec![HandshakeTurn::New; count];
         assert!(all.iter_mut().all(|turn| poll(turns, turn)), "listening is free");
         all
     }
 
     #[test]
     fn only_so_many_are_worked_on_per_round_in_the_order_in_which_they_asked() {
-        let turns = Turns::default();
+        let turns = HandshakePacer::default();
         let mut all = listening(&turns, 5 * NEWCOMERS_PER_TURN / 2);
         let mut worked_on = Vec::new();
         for _ in 0..3 {
             let before = worked_on.len();
             for (index, turn) in all.iter_mut().enumerate() {
-                if *turn != Turn::Had && poll(&turns, turn) {
+                if *turn != HandshakeTurn::Had && poll(&turns, turn) {
                     worked_on.push(index);
                 }
             }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn who_comes_later_does_not_overtake_and_who_is_gone_holds_nobody_up() {
-        let turns = Turns::default();
+        let turns = HandshakePacer::default();
         let mut first = listening(&turns, NEWCOMERS_PER_TURN);
         assert!(first.iter_mut().all(|turn| poll(&turns, turn)));
         let mut gone = listening(&turns, NEWCOMERS_PER_TURN);
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn those_who_had_their_turn_and_those_who_listen_need_none() {
-        let turns = Turns::default();
+        let turns = HandshakePacer::default();
         let mut all = listening(&turns, NEWCOMERS_PER_TURN);
         assert!(all.iter_mut().all(|turn| poll(&turns, turn)));
         assert!(all.iter_mut().all(|turn| poll(&turns, turn)), "they go on without one");
@@ -163,12 +163,12 @@ mod tests {
 
     #[tokio::test]
     async fn turns_come_round_by_themselves() {
-        let turns = Turns::default();
+        let turns = HandshakePacer::default();
         let all = (0..10 * NEWCOMERS_PER_TURN).map(|_| async {
-            let mut turn = Turn::New;
+            let mut turn = HandshakeTurn::New;
             std::future::poll_fn(|cx| turns.poll(&mut turn, cx)).await;
             std::future::poll_fn(|cx| turns.poll(&mut turn, cx)).await;
-            assert_eq!(turn, Turn::Had);
+            assert_eq!(turn, HandshakeTurn::Had);
         });
         tokio::select! {
             () = turns.give() => {}

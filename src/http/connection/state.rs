@@ -35,12 +35,12 @@ use crate::{
 /// cheaper than a writev.
 const WHOLE_ANSWER_BYTES: usize = 2048;
 
-/// The note.
+/// What is written down of one connection.
 ///
 /// # Invariants
 /// A guard is held from the first poll of a request's work until everything written is in the
 /// kernel; while a request's body is unread it stays, since lingering still belongs to the answer.
-pub(in crate::http) struct Note {
+pub(in crate::http) struct ConnectionState {
     standing: Rc<Standing>,
     idle_timeout: Duration,
     guard: Cell<Option<Guard>>,
@@ -63,7 +63,7 @@ pub(in crate::http) struct Note {
     is_long: Cell<bool>,
 }
 
-impl Note {
+impl ConnectionState {
     pub(in crate::http) fn new(standing: Rc<Standing>, idle_timeout: Duration) -> Self {
         Self {
             standing,
@@ -256,28 +256,28 @@ pub(in crate::http) struct Watched<I> {
     stream: I,
     /// Read already, and to be read first.
     first: Bytes,
-    note: Rc<Note>,
+    state: Rc<ConnectionState>,
 }
 
 impl<I> Watched<I> {
-    pub(in crate::http) fn new(stream: I, first: Bytes, note: Rc<Note>) -> Self {
-        Self { stream, first, note }
+    pub(in crate::http) fn new(stream: I, first: Bytes, state: Rc<ConnectionState>) -> Self {
+        Self { stream, first, state }
     }
 
     /// Before `count` bytes are written that begin so; `Some`: they are not to be, since they are
     /// hyper's own words.
     fn withheld(&self, bytes: &[u8], count: usize) -> Option<usize> {
-        if self.note.owes_nothing() {
-            self.note.refused.set(Some(status_of(bytes)));
+        if self.state.owes_nothing() {
+            self.state.refused.set(Some(status_of(bytes)));
             return Some(count);
         }
-        self.note.has_written.set(true);
+        self.state.has_written.set(true);
         None
     }
 
     fn written(&self, result: &Poll<io::Result<usize>>) {
         if matches!(result, Poll::Ready(Ok(1..))) {
-            self.note.standing.has_moved();
+            self.state.standing.has_moved();
         }
     }
 
@@ -297,14 +297,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         if !self.first.is_empty() {
             let count = self.first.len().min(buffer.remaining());
             buffer.put_slice(&self.first.split_to(count));
-            self.note.bytes_came(count);
+            self.state.bytes_came(count);
             return Poll::Ready(Ok(()));
         }
-        self.note.has_room_for(buffer.remaining())?;
+        self.state.has_room_for(buffer.remaining())?;
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if let Poll::Ready(Ok(())) = result {
-            self.note.bytes_came(buffer.filled().len() - before);
+            self.state.bytes_came(buffer.filled().len() - before);
         }
         result
     }
@@ -358,21 +358,21 @@ impl<I: Wire> AsyncWrite for Watched<I> {
     /// hyper flushes only when its own buffer is empty: all that was encoded is then written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper comes by here whenever it is polled.
-        if self.note.stage() == Stage::Busy
-            && self.note.is_long.get()
+        if self.state.stage() == Stage::Busy
+            && self.state.is_long.get()
             && self.stream.poll_reset(cx).is_ready()
         {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let result = Pin::new(&mut self.stream).poll_flush(cx);
         if let Poll::Ready(Ok(())) = result {
-            self.note.everything_is_flushed();
+            self.state.everything_is_flushed();
         }
         result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.note.refused().is_some() {
+        if self.state.refused().is_some() {
             // The words are still to come.
             return Poll::Ready(Ok(()));
         }

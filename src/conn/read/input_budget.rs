@@ -9,12 +9,12 @@ use crate::hub::Budget;
 
 /// One shard's account for input.
 #[derive(Debug)]
-pub(in crate::conn) struct InputAccount {
+pub(in crate::conn) struct InputBudget {
     budget: Arc<Budget>,
     held_bytes: usize,
 }
 
-impl InputAccount {
+impl InputBudget {
     pub(in crate::conn) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, held_bytes: 0 }
     }

@@ -26,7 +26,7 @@ pub(super) struct Subscriber {
 ///   which is `start..next`, or, once `wrapped`, `0..next` and `start..`;
 /// - `smallest` is not above any cursor inside it.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct SubscriberList {
     entries: Vec<Subscriber>,
     start: usize,
     next: usize,
@@ -36,7 +36,7 @@ pub(super) struct Roster {
     smallest: u64,
 }
 
-impl Roster {
+impl SubscriberList {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -124,7 +124,7 @@ impl Roster {
         (self.next < end).then_some(self.next)
     }
 
-    /// The entry that [`Roster::next_unvisited`] named is done with.
+    /// The entry that [`SubscriberList::next_unvisited`] named is done with.
     pub(super) fn mark_visited(&mut self) {
         self.smallest = self.smallest.min(self.entries[self.next].cursor);
         self.next += 1;
@@ -152,32 +152,33 @@ mod tests {
     fn a_paused_pass_visits_everyone_who_stays_whoever_comes_and_goes() {
         for seed in 0..5_000 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut roster = Roster::default();
+            let mut subscriber_list = SubscriberList::default();
             let (mut clients, mut head) = (0..u32::MAX, 5);
             for _ in 0..random.usize(0..12) {
-                roster.push(subscriber(&mut clients, head));
+                subscriber_list.push(subscriber(&mut clients, head));
             }
             for _ in 0..3 {
-                roster.begin_pass();
-                let mut owed: HashSet<u32> = roster.iter().map(|entry| entry.client).collect();
-                while let Some(index) = roster.next_unvisited() {
-                    owed.remove(&roster.get(index).client);
+                subscriber_list.begin_pass();
+                let mut owed: HashSet<u32> =
+                    subscriber_list.iter().map(|entry| entry.client).collect();
+                while let Some(index) = subscriber_list.next_unvisited() {
+                    owed.remove(&subscriber_list.get(index).client);
                     if random.bool() {
-                        roster.get_mut(index).cursor = head;
+                        subscriber_list.get_mut(index).cursor = head;
                     }
-                    roster.mark_visited();
+                    subscriber_list.mark_visited();
                     if random.u8(0..3) == 0 {
-                        let gone = random.usize(0..roster.len());
-                        owed.remove(&roster.get(gone).client);
-                        roster.remove(gone, |_, _, _| {});
+                        let gone = random.usize(0..subscriber_list.len());
+                        owed.remove(&subscriber_list.get(gone).client);
+                        subscriber_list.remove(gone, |_, _, _| {});
                     }
                     if random.u8(0..4) == 0 {
-                        roster.push(subscriber(&mut clients, head));
+                        subscriber_list.push(subscriber(&mut clients, head));
                     }
                     head += u64::from(random.bool());
                 }
                 assert!(owed.is_empty(), "seed {seed}: {owed:?} not visited");
-                let (seen, real) = (roster.end_pass(), roster.smallest_cursor());
+                let (seen, real) = (subscriber_list.end_pass(), subscriber_list.smallest_cursor());
                 assert!(real.is_none() || seen <= real, "seed {seed}: {seen:?} > {real:?}");
             }
         }
@@ -189,15 +190,15 @@ mod tests {
 
     #[test]
     fn passes_begin_at_different_places() {
-        let mut roster = Roster::default();
+        let mut subscriber_list = SubscriberList::default();
         for client in 0..10 {
-            roster.push(Subscriber { cursor: 0, client, busy: false, parting: false });
+            subscriber_list.push(Subscriber { cursor: 0, client, busy: false, parting: false });
         }
         let mut firsts = HashSet::new();
         for _ in 0..10 {
-            roster.begin_pass();
-            firsts.insert(roster.next_unvisited());
-            roster.end_pass();
+            subscriber_list.begin_pass();
+            firsts.insert(subscriber_list.next_unvisited());
+            subscriber_list.end_pass();
         }
         assert!(firsts.len() >= 5, "{firsts:?}");
     }

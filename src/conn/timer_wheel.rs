@@ -30,7 +30,7 @@ const OUT: Link = Link { before: NONE, after: NONE, slot: NONE };
 /// # Invariants
 /// A client with a slot stands once in that slot's list, and in no other.
 #[derive(Debug)]
-pub(super) struct Wheel {
+pub(super) struct TimerWheel {
     /// The first client of each slot.
     slots: Box<[u32]>,
     links: Vec<Link>,
@@ -38,7 +38,7 @@ pub(super) struct Wheel {
     next: u64,
 }
 
-impl Wheel {
+impl TimerWheel {
     /// An empty wheel at `now`.
     #[must_use]
     pub(super) fn new(now: Millis) -> Self {
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    fn turned(wheel: &mut Wheel, now: u64) -> Vec<usize> {
+    fn turned(wheel: &mut TimerWheel, now: u64) -> Vec<usize> {
         let mut due = Vec::new();
         wheel.turn(Millis(now), &mut due);
         due.sort_unstable();
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_client_comes_out_once_and_never_early() {
-        let mut wheel = Wheel::new(Millis(1_000));
+        let mut wheel = TimerWheel::new(Millis(1_000));
         wheel.put(1, Millis(1_500));
         assert!(turned(&mut wheel, 1_499).is_empty());
         assert_eq!(turned(&mut wheel, 1_500 + SLOT_MS), [1]);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_time_in_the_past_comes_out_at_the_next_turn() {
-        let mut wheel = Wheel::new(Millis(10_000));
+        let mut wheel = TimerWheel::new(Millis(10_000));
         turned(&mut wheel, 10_000);
         wheel.put(7, Millis(3));
         assert_eq!(turned(&mut wheel, 10_000 + SLOT_MS), [7]);
@@ -137,14 +137,14 @@ mod tests {
 
     #[test]
     fn a_time_beyond_the_horizon_comes_out_within_one_round() {
-        let mut wheel = Wheel::new(Millis(0));
+        let mut wheel = TimerWheel::new(Millis(0));
         wheel.put(9, Millis(10_000_000));
         assert_eq!(turned(&mut wheel, SLOT_MS * SLOTS), [9]);
     }
 
     #[test]
     fn after_a_stall_of_many_rounds_all_come_out() {
-        let mut wheel = Wheel::new(Millis(0));
+        let mut wheel = TimerWheel::new(Millis(0));
         for n in 0..1_000 {
             wheel.put(n, Millis(n as u64 * 60));
         }
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_earlier_time_replaces_a_later_one_and_a_later_one_changes_nothing() {
-        let mut wheel = Wheel::new(Millis(0));
+        let mut wheel = TimerWheel::new(Millis(0));
         wheel.put(1, Millis(5_000));
         wheel.put(1, Millis(2_000));
         wheel.put(1, Millis(9_000));
@@ -165,7 +165,8 @@ mod tests {
     fn whoever_is_put_in_and_taken_out_the_wheel_agrees_with_a_sorted_list() {
         for seed in 0..300 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let (mut wheel, mut model) = (Wheel::new(Millis(0)), BTreeMap::<usize, u64>::new());
+            let (mut wheel, mut model) =
+                (TimerWheel::new(Millis(0)), BTreeMap::<usize, u64>::new());
             let mut now = 0;
             for _ in 0..200 {
                 let index = random.usize(0..20);

@@ -19,15 +19,15 @@ use crate::limits::{LOOKS_CREDIT_MAX, LOOKS_PER_TURN, LOOKS_TIME_SHARE};
 
 /// The turns of one thread's listeners.
 #[derive(Debug)]
-pub struct Turns(Semaphore);
+pub struct OpsPacer(Semaphore);
 
-impl Default for Turns {
+impl Default for OpsPacer {
     fn default() -> Self {
         Self(Semaphore::new(LOOKS_PER_TURN))
     }
 }
 
-impl Turns {
+impl OpsPacer {
     /// Waits for a turn: all that is ready has run since, and at most so many others were let
     /// through meanwhile.
     ///
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn everything_else_that_is_ready_runs_between_two_turns() {
-        let turns = Turns::default();
+        let turns = OpsPacer::default();
         let passed = Cell::new(0);
         let most = Cell::new(0);
         let asking = (0..10 * LOOKS_PER_TURN).map(|_| async {

@@ -16,7 +16,7 @@ use crate::{
 /// A message of the server's.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(in crate::conn) enum Word<'a> {
+pub(in crate::conn) enum ServerEvent<'a> {
     Hello {
         version: &'static str,
         #[serde(serialize_with = "by_channel")]
@@ -48,7 +48,7 @@ pub(in crate::conn) enum Word<'a> {
     Drain {
         reconnect_after_ms: u64,
     },
-    Error(&'a Complaint),
+    Error(&'a ErrorEvent),
 }
 
 /// A position, or two times null.
@@ -60,7 +60,7 @@ pub(in crate::conn) struct Place<'a> {
 
 /// What a client is told that asked for something that cannot be done.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(in crate::conn) struct Complaint {
+pub(in crate::conn) struct ErrorEvent {
     pub(in crate::conn) code: Code,
     pub(in crate::conn) message: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +87,7 @@ pub(in crate::conn) enum Code {
     ChannelsFull,
 }
 
-impl Word<'_> {
+impl ServerEvent<'_> {
     /// As JSON.
     pub(in crate::conn) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and numbers can be written to memory")
@@ -103,7 +103,7 @@ impl<'a> From<Option<&'a Position>> for Place<'a> {
     }
 }
 
-impl Complaint {
+impl ErrorEvent {
     pub(in crate::conn) fn about(
         channel: &ChannelName,
         code: Code,
@@ -138,8 +138,8 @@ fn by_channel<S: Serializer>(starts: &[Start], serializer: S) -> Result<S::Ok, S
 mod tests {
     use super::*;
 
-    fn json(word: &Word<'_>) -> String {
-        String::from_utf8(word.to_json()).unwrap()
+    fn json(event: &ServerEvent<'_>) -> String {
+        String::from_utf8(event.to_json()).unwrap()
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
             missed: None,
         };
         let starts = [start("b", Some("e:41")), start("a", None)];
-        let hello = |greeting| Word::Hello {
+        let hello = |greeting| ServerEvent::Hello {
             version: "1.2.3",
             positions: &starts,
             ping_interval_ms: 25_000,
@@ -170,26 +170,29 @@ mod tests {
     fn every_other_word_stands_as_it_is_documented() {
         let position: Position = "e:7".parse().unwrap();
         let place = || Place::from(Some(&position));
-        let complaint = Complaint {
+        let error_event = ErrorEvent {
             code: Code::BrokerLost,
             message: "m".into(),
             channel: Some("a".into()),
             id: Some("1".into()),
         };
         let bare =
-            Complaint { code: Code::BadRequest, message: "m".into(), channel: None, id: None };
-        for (word, expected) in [
+            ErrorEvent { code: Code::BadRequest, message: "m".into(), channel: None, id: None };
+        for (event, expected) in [
             (
-                Word::Subscribed { channel: "a", place: place(), recovered: Some(true) },
+                ServerEvent::Subscribed { channel: "a", place: place(), recovered: Some(true) },
                 r#"{"type":"subscribed","channel":"a","epoch":"e","offset":7,"recovered":true}"#,
             ),
             (
-                Word::Subscribed { channel: "a", place: None.into(), recovered: None },
+                ServerEvent::Subscribed { channel: "a", place: None.into(), recovered: None },
                 r#"{"type":"subscribed","channel":"a","epoch":null,"offset":null}"#,
             ),
-            (Word::Unsubscribed { channel: "a" }, r#"{"type":"unsubscribed","channel":"a"}"#),
             (
-                Word::Published {
+                ServerEvent::Unsubscribed { channel: "a" },
+                r#"{"type":"unsubscribed","channel":"a"}"#,
+            ),
+            (
+                ServerEvent::Published {
                     id: Some("1"),
                     channel: "a",
                     place: place(),
@@ -202,7 +205,7 @@ mod tests {
                 ),
             ),
             (
-                Word::Published {
+                ServerEvent::Published {
                     id: None,
                     channel: "a",
                     place: None.into(),
@@ -214,18 +217,18 @@ mod tests {
                     r#""scope":"local","clients":0}"#
                 ),
             ),
-            (Word::Pong, r#"{"type":"pong"}"#),
+            (ServerEvent::Pong, r#"{"type":"pong"}"#),
             (
-                Word::Drain { reconnect_after_ms: 1234 },
+                ServerEvent::Drain { reconnect_after_ms: 1234 },
                 r#"{"type":"drain","reconnect_after_ms":1234}"#,
             ),
             (
-                Word::Error(&complaint),
+                ServerEvent::Error(&error_event),
                 r#"{"type":"error","code":"broker_lost","message":"m","channel":"a","id":"1"}"#,
             ),
-            (Word::Error(&bare), r#"{"type":"error","code":"bad_request","message":"m"}"#),
+            (ServerEvent::Error(&bare), r#"{"type":"error","code":"bad_request","message":"m"}"#),
         ] {
-            assert_eq!(json(&word), expected);
+            assert_eq!(json(&event), expected);
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::{
-    conn::{v1::words::Word, write::forms},
+    conn::{v1::events::ServerEvent, write::forms},
     hub::Encoding,
     limits::{SSE_RETRY, SSE_RETRY_SPREAD},
     ws::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// Bytes for one client.
 #[derive(Debug)]
-pub(in crate::conn) enum Said {
+pub(in crate::conn) enum ControlMessage {
     /// Its connection has no words for it.
     Nothing,
     /// A control frame.
@@ -31,7 +31,7 @@ pub(in crate::conn) enum Said {
     Bytes(Vec<u8>),
 }
 
-impl AsRef<[u8]> for Said {
+impl AsRef<[u8]> for ControlMessage {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Nothing => &[],
@@ -44,7 +44,7 @@ impl AsRef<[u8]> for Said {
 
 /// The last that a client hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::conn) enum Farewell {
+pub(in crate::conn) enum CloseMessage {
     /// A reason of ours.
     For(CloseReason),
     /// The answer to the client's own Close with this code.
@@ -53,7 +53,7 @@ pub(in crate::conn) enum Farewell {
     Restart { retry_ms: u64 },
 }
 
-impl Farewell {
+impl CloseMessage {
     pub(in crate::conn) fn reason(self) -> CloseReason {
         match self {
             Self::For(reason) => reason,
@@ -63,22 +63,22 @@ impl Farewell {
     }
 
     /// How it is told in `encoding`. An event stream just ends, but for the drain.
-    pub(in crate::conn) fn said(self, encoding: Encoding) -> Said {
+    pub(in crate::conn) fn said(self, encoding: Encoding) -> ControlMessage {
         if !encoding.has_frames() {
             return match self {
-                Self::Restart { retry_ms } => Said::Bytes(forms::sse_drain(retry_ms)),
-                Self::For(_) | Self::Answer(_) => Said::Nothing,
+                Self::Restart { retry_ms } => ControlMessage::Bytes(forms::sse_drain(retry_ms)),
+                Self::For(_) | Self::Answer(_) => ControlMessage::Nothing,
             };
         }
         if let Self::Restart { retry_ms } = self
             && encoding.is_v1()
         {
-            let text = Word::Drain { reconnect_after_ms: retry_ms }.to_json();
+            let text = ServerEvent::Drain { reconnect_after_ms: retry_ms }.to_json();
             let header = frame::data_header(Kind::Text, text.len());
             let close = Self::Restart { retry_ms }.close_frame();
-            return Said::Bytes([header.as_ref(), &text, close.as_ref()].concat());
+            return ControlMessage::Bytes([header.as_ref(), &text, close.as_ref()].concat());
         }
-        Said::Frame(self.close_frame())
+        ControlMessage::Frame(self.close_frame())
     }
 
     fn close_frame(self) -> ControlFrame {
@@ -94,25 +94,27 @@ impl Farewell {
 }
 
 /// What comes before everything else.
-pub(in crate::conn) fn opening(encoding: Encoding, greeting: Option<&str>) -> Said {
+pub(in crate::conn) fn opening(encoding: Encoding, greeting: Option<&str>) -> ControlMessage {
     match (encoding, greeting) {
         (Encoding::Plain | Encoding::Deflate(_), Some(greeting)) => {
             let header = frame::data_header(Kind::Text, greeting.len());
-            Said::Bytes([header.as_ref(), greeting.as_bytes()].concat())
+            ControlMessage::Bytes([header.as_ref(), greeting.as_bytes()].concat())
         }
-        (Encoding::Sse, greeting) => Said::Bytes(forms::sse_opening(retry_ms(), greeting)),
+        (Encoding::Sse, greeting) => {
+            ControlMessage::Bytes(forms::sse_opening(retry_ms(), greeting))
+        }
         (Encoding::Plain | Encoding::Deflate(_) | Encoding::V1 | Encoding::V1Deflate(_), _) => {
-            Said::Nothing
+            ControlMessage::Nothing
         }
     }
 }
 
 /// What an idle client is sent: where there are frames, it answers.
-pub(in crate::conn) fn sign_of_life(encoding: Encoding) -> Said {
+pub(in crate::conn) fn sign_of_life(encoding: Encoding) -> ControlMessage {
     if encoding.has_frames() {
-        Said::Frame(frame::control(Control::Ping, b""))
+        ControlMessage::Frame(frame::control(Control::Ping, b""))
     } else {
-        Said::Fixed(forms::SSE_HEARTBEAT)
+        ControlMessage::Fixed(forms::SSE_HEARTBEAT)
     }
 }
 
@@ -130,25 +132,25 @@ fn retry_ms() -> u64 {
 mod tests {
     use super::*;
 
-    const REASONS: [Farewell; 3] = [
-        Farewell::For(CloseReason::SlowConsumer),
-        Farewell::Answer(Some(1000)),
-        Farewell::Restart { retry_ms: 7 },
+    const REASONS: [CloseMessage; 3] = [
+        CloseMessage::For(CloseReason::SlowConsumer),
+        CloseMessage::Answer(Some(1000)),
+        CloseMessage::Restart { retry_ms: 7 },
     ];
 
     #[test]
     fn whoever_knows_frames_gets_a_close_frame_and_an_event_stream_never_does() {
         for encoding in [Encoding::Plain, Encoding::V1] {
-            for farewell in REASONS {
-                let said = farewell.said(encoding);
-                let close = farewell.close_frame();
-                assert!(said.as_ref().ends_with(close.as_ref()), "{farewell:?}");
-                assert_eq!(close.as_ref()[0], 0x88, "{farewell:?}");
+            for close_message in REASONS {
+                let said = close_message.said(encoding);
+                let close = close_message.close_frame();
+                assert!(said.as_ref().ends_with(close.as_ref()), "{close_message:?}");
+                assert_eq!(close.as_ref()[0], 0x88, "{close_message:?}");
             }
             assert_eq!(sign_of_life(encoding).as_ref(), [0x89, 0]);
         }
-        let all = CloseReason::ALL.map(Farewell::For).into_iter().chain(REASONS);
-        let texts = all.map(|farewell| farewell.said(Encoding::Sse)).chain([
+        let all = CloseReason::ALL.map(CloseMessage::For).into_iter().chain(REASONS);
+        let texts = all.map(|close_message| close_message.said(Encoding::Sse)).chain([
             sign_of_life(Encoding::Sse),
             opening(Encoding::Sse, None),
             opening(Encoding::Sse, Some("hi")),
