@@ -42,7 +42,7 @@ const COALESCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 /// Slots shorter than this would load the broker without being told apart by anyone.
 const NOTIFY_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
-/// What [`drain::Settings::close_over`] is when nobody says, if the timeout leaves that much.
+/// What [`drain::DrainSettings::close_over`] is when nobody says, if the timeout leaves that much.
 const CLOSE_OVER_DEFAULT: Duration = Duration::from_secs(60);
 const PREFIX_BYTES_MAX: usize = 128;
 const RAW_CHANNEL_BYTES_MAX: usize = 512;
@@ -313,7 +313,7 @@ fn twice(option: &str, bytes: usize) -> String {
     format!("must be at least {least}, twice --{option}; or make that smaller")
 }
 
-fn drain(checker: &mut Checker, typed: &args::Shutdown) -> drain::Settings {
+fn drain(checker: &mut Checker, typed: &args::Shutdown) -> drain::DrainSettings {
     let pre_delay = checker.duration("drain-pre-delay", &typed.drain_pre_delay, DRAIN);
     let timeout = checker.duration("drain-timeout", &typed.drain_timeout, DRAIN);
     let close_over = typed
@@ -328,7 +328,11 @@ fn drain(checker: &mut Checker, typed: &args::Shutdown) -> drain::Settings {
     }
     let left = left.unwrap_or_default();
     let Some((text, close_over)) = close_over else {
-        return drain::Settings { pre_delay, timeout, close_over: CLOSE_OVER_DEFAULT.min(left) };
+        return drain::DrainSettings {
+            pre_delay,
+            timeout,
+            close_over: CLOSE_OVER_DEFAULT.min(left),
+        };
     };
     let are_good = checker.are_good(&["drain-pre-delay", "drain-timeout", "drain-close-over"]);
     if are_good && close_over > left {
@@ -337,13 +341,13 @@ fn drain(checker: &mut Checker, typed: &args::Shutdown) -> drain::Settings {
             format!("at most {most}: with --drain-pre-delay it must fit into {of_timeout}");
         checker.refuse("drain-close-over", text, reason);
     }
-    drain::Settings { pre_delay, timeout, close_over }
+    drain::DrainSettings { pre_delay, timeout, close_over }
 }
 
-fn log(checker: &mut Checker, typed: args::Logs) -> telemetry::Settings {
+fn log(checker: &mut Checker, typed: args::Logs) -> telemetry::LogSettings {
     let level = typed.log_level;
     if let Err(expected) = telemetry::check_level(&level) {
         checker.refuse("log-level", &level, format!("expected {expected}"));
     }
-    telemetry::Settings { format: checker.word("log-format", &typed.log_format), level }
+    telemetry::LogSettings { format: checker.word("log-format", &typed.log_format), level }
 }

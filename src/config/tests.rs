@@ -112,13 +112,13 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!((config.slow_consumer, config.coalesce), (SlowPolicy::Close, Duration::ZERO));
     let ping = Ping { interval: Duration::from_secs(25), timeout: Duration::from_secs(20) };
     assert_eq!(config.ping, ping);
-    let drain = drain::Settings {
+    let drain = drain::DrainSettings {
         pre_delay: Duration::ZERO,
         timeout: Duration::from_secs(1800),
         close_over: Duration::from_secs(60),
     };
     assert_eq!(config.drain, drain);
-    let log = telemetry::Settings { format: telemetry::Format::Text, level: "info".to_owned() };
+    let log = telemetry::LogSettings { format: telemetry::Format::Text, level: "info".to_owned() };
     assert_eq!(config.log, log);
 }
 

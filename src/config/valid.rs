@@ -86,9 +86,9 @@ pub struct Config {
     /// Server pings.
     pub ping: Ping,
     /// The drain's times.
-    pub drain: drain::Settings,
+    pub drain: drain::DrainSettings,
     /// Logs.
-    pub log: telemetry::Settings,
+    pub log: telemetry::LogSettings,
     /// What was accepted and should not stay so; without secrets.
     pub warnings: Vec<String>,
 }

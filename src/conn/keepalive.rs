@@ -10,14 +10,14 @@ use crate::clock::Millis;
 
 /// When to ping and when to give up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct KeepaliveSettings {
     /// Silence after which a ping is sent; `None`: never.
     pub interval: Option<Duration>,
     /// Silence after a ping until the client is given up.
     pub timeout: Duration,
 }
 
-impl Settings {
+impl KeepaliveSettings {
     /// The longest that a client can be silent and still be there, if that is looked at.
     #[must_use]
     pub fn silence_max(&self) -> Option<Duration> {
@@ -69,12 +69,12 @@ impl Keepalive {
 
     /// When to look for the first time; `None` if pings are off.
     #[must_use]
-    pub fn first_deadline(&self, settings: &Settings) -> Option<Millis> {
+    pub fn first_deadline(&self, settings: &KeepaliveSettings) -> Option<Millis> {
         settings.interval.map(|interval| self.heard_at() + interval)
     }
 
     /// The deadline that an earlier answer named is here (or it is later than that).
-    pub fn on_deadline(&mut self, now: Millis, settings: &Settings) -> Option<Action> {
+    pub fn on_deadline(&mut self, now: Millis, settings: &KeepaliveSettings) -> Option<Action> {
         let interval = settings.interval?;
         let ping_at = self.heard_at() + interval;
         let give_up_at = ping_at + settings.timeout;
@@ -92,7 +92,11 @@ impl Keepalive {
     }
 
     /// Likewise for a client that cannot answer: it is pinged every interval, and never given up.
-    pub fn on_deadline_unanswered(&mut self, now: Millis, settings: &Settings) -> Option<Action> {
+    pub fn on_deadline_unanswered(
+        &mut self,
+        now: Millis,
+        settings: &KeepaliveSettings,
+    ) -> Option<Action> {
         let interval = settings.interval?;
         let ping_at = self.heard_at() + interval;
         if now < ping_at {
@@ -111,8 +115,10 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const SETTINGS: Settings =
-        Settings { interval: Some(Duration::from_secs(25)), timeout: Duration::from_secs(20) };
+    const SETTINGS: KeepaliveSettings = KeepaliveSettings {
+        interval: Some(Duration::from_secs(25)),
+        timeout: Duration::from_secs(20),
+    };
 
     #[test]
     fn a_silent_client_is_pinged_once_and_then_given_up() {
@@ -156,7 +162,7 @@ mod tests {
 
     #[test]
     fn without_an_interval_nothing_is_due() {
-        let off = Settings { interval: None, ..SETTINGS };
+        let off = KeepaliveSettings { interval: None, ..SETTINGS };
         assert_eq!(off.silence_max(), None);
         assert_eq!(Keepalive::new(Millis(0)).on_deadline_unanswered(Millis(99), &off), None);
         let mut machine = Keepalive::new(Millis(0));

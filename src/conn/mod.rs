@@ -29,5 +29,5 @@ pub use entry::Endpoint;
 pub use logged::clients_are_logged;
 pub use positions::{Joined, Start, Wanted};
 pub use read::queue::{ClientCommand, OwnMessage};
-pub use table::{Connected, ConnectionTable, Request, Settings};
+pub use table::{ClientSettings, Connected, ConnectionTable, Request};
 pub use write::replay::Step;

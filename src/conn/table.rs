@@ -34,7 +34,7 @@ use crate::{
 
 /// What clients may expect.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ClientSettings {
     /// Longest message of a client, bytes; past it 1009.
     pub message_bytes_max: usize,
     /// Whether clients' own messages are published.
@@ -48,7 +48,7 @@ pub struct Settings {
     /// Sent first to each new client.
     pub greeting: Option<String>,
     /// Pings.
-    pub keepalive: keepalive::Settings,
+    pub keepalive: keepalive::KeepaliveSettings,
 }
 
 /// What the table asks of the shard.
@@ -89,7 +89,7 @@ pub struct ConnectionTable {
     pub(super) entries: Vec<Option<Entry>>,
     pub(super) registry: Registry,
     pub(super) wheel: TimerWheel,
-    pub(super) settings: Settings,
+    pub(super) settings: ClientSettings,
     pub(super) input: InputBudget,
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<ShardMetrics>,
@@ -117,7 +117,7 @@ impl ConnectionTable {
     pub fn new(
         hub: Hub<Socket>,
         registry: Registry,
-        settings: Settings,
+        settings: ClientSettings,
         budget: Arc<Budget>,
         control: Arc<Control>,
         metrics: Arc<ShardMetrics>,

@@ -54,7 +54,7 @@ impl Phase {
 
 /// How long each part of a drain lasts. `pre_delay + close_over <= timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct DrainSettings {
     /// From the first signal until new clients are refused.
     pub pre_delay: Duration,
     /// From the first signal to the hard limit.
@@ -70,7 +70,7 @@ pub struct Settings {
 /// - Past `timeout`, or with nobody left after the pre-delay, it is `Stopped`.
 #[derive(Debug)]
 pub struct Machine {
-    settings: Settings,
+    settings: DrainSettings,
     phase: Phase,
     started: Option<Millis>,
 }
@@ -78,7 +78,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that serves.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: DrainSettings) -> Self {
         Self { settings, phase: Phase::Serving, started: None }
     }
 
@@ -89,7 +89,8 @@ impl Machine {
 
     /// Goes straight to closing, over what is left of `close_over` from now on.
     pub fn start_closing(&mut self, now: Millis, close_over: Duration) {
-        self.settings = Settings { pre_delay: Duration::ZERO, timeout: close_over, close_over };
+        self.settings =
+            DrainSettings { pre_delay: Duration::ZERO, timeout: close_over, close_over };
         self.started = Some(now);
     }
 
@@ -126,7 +127,7 @@ impl Machine {
     #[must_use]
     pub fn next_change(&self) -> Option<Millis> {
         let started = self.started?;
-        let Settings { pre_delay, timeout, close_over } = self.settings;
+        let DrainSettings { pre_delay, timeout, close_over } = self.settings;
         match self.phase {
             Phase::Serving => Some(started),
             Phase::PreDelay => Some(started + pre_delay),
@@ -273,7 +274,7 @@ impl Control {
 mod tests {
     use super::*;
 
-    const SETTINGS: Settings = Settings {
+    const SETTINGS: DrainSettings = DrainSettings {
         pre_delay: Duration::from_secs(5),
         timeout: Duration::from_secs(100),
         close_over: Duration::from_secs(20),

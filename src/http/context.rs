@@ -19,7 +19,7 @@ use crate::{
 
 /// What the options say about HTTP.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct HttpSettings {
     /// `/echo` exists.
     pub echo: bool,
     /// permessage-deflate is agreed to.
@@ -44,7 +44,7 @@ pub struct Settings {
 /// What the connections of one thread's listeners share.
 pub struct Context {
     /// The options.
-    pub settings: Settings,
+    pub settings: HttpSettings,
     /// The drain: phase, guards, the door to start it.
     pub control: Arc<Control>,
     /// What the ops routes report.

@@ -33,7 +33,7 @@ use crate::{
             state::{ConnectionState, Watched},
             wire::Wire,
         },
-        context::{Context, Settings},
+        context::{Context, HttpSettings},
         owner::Owner,
         routes::route,
         unreadable,
@@ -95,7 +95,7 @@ where
 /// connection begins with a handshake or a stream, and then is for that alone. Handshakes are what
 /// comes in storms, and the question costs as much as an accept.
 fn whose<I: Wire>(stream: &I, first: &[u8], peer: SocketAddr, context: &Context) -> Option<Owner> {
-    let Settings { access, admin_on_public, client_publish, .. } = &context.settings;
+    let HttpSettings { access, admin_on_public, client_publish, .. } = &context.settings;
     let on_public = context.public.is_some() && *admin_on_public;
     let decides = on_public || access.tokens.is_empty();
     if !decides || !peer.ip().to_canonical().is_loopback() {

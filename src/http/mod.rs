@@ -26,7 +26,7 @@ pub use self::{
         places::{Place, Places, Room},
         wire::Wire,
     },
-    context::{Admission, Admit, Context, NotAdmitted, Public, Settings},
+    context::{Admission, Admit, Context, HttpSettings, NotAdmitted, Public},
     routes::pace::BatchRoom,
     serve::{Upgraded, serve},
 };

@@ -68,7 +68,7 @@ use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position}
 
 /// What an operator chooses about logs.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct HubSettings {
     /// How far a client may fall behind in one log, bytes.
     pub backlog_bytes: usize,
     /// What happens to it then.
@@ -151,7 +151,7 @@ enum Entry {
 /// - Belongs to one thread: it is not `Send`.
 #[derive(Debug)]
 pub struct Hub<O> {
-    settings: Settings,
+    settings: HubSettings,
     account: BudgetShare,
     clients: Clients<O>,
     logs: Slab<Log>,
@@ -202,7 +202,7 @@ pub struct Hub<O> {
 impl<O: Outlet> Hub<O> {
     /// A hub without channels and clients.
     #[must_use]
-    pub fn new(settings: Settings, budget: Arc<Budget>) -> Self {
+    pub fn new(settings: HubSettings, budget: Arc<Budget>) -> Self {
         Self {
             settings,
             account: BudgetShare::new(budget),

@@ -13,13 +13,13 @@ mod unread;
 
 use std::sync::Arc;
 
-use super::{Budget, Event, Hub, Settings, SlowPolicy};
+use super::{Budget, Event, Hub, HubSettings, SlowPolicy};
 use crate::channel::ChannelName;
 
 const SLOW_FRAME: &[u8] = &[0x88, 6, 3, 245, b's', b'l', b'o', b'w'];
 
-fn settings(backlog_bytes: usize, slow: SlowPolicy) -> Settings {
-    Settings { backlog_bytes, slow, slow_close_frame: SLOW_FRAME.into() }
+fn settings(backlog_bytes: usize, slow: SlowPolicy) -> HubSettings {
+    HubSettings { backlog_bytes, slow, slow_close_frame: SLOW_FRAME.into() }
 }
 
 /// A hub of which nothing is scarce.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::{self, Millis},
-    drain::{Control, Machine, Phase, Settings},
+    drain::{Control, DrainSettings, Machine, Phase},
     limits::{
         CONSOLE_CLOSE_OVER, DRAIN_PROGRESS_INTERVAL, FORCED_EXIT_DEADLINE, LAST_REQUESTS_DEADLINE,
     },
@@ -49,7 +49,7 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn new(
         control: Arc<Control>,
-        settings: Settings,
+        settings: DrainSettings,
         signals: Signals,
         deaths: mpsc::Receiver<Death>,
     ) -> Self {

@@ -36,22 +36,22 @@ pub(super) fn broker_words(config: &Config) -> String {
     }
 }
 
-pub(super) fn shard(config: &Config, shares: Shares) -> shard::Settings {
+pub(super) fn shard(config: &Config, shares: Shares) -> shard::ShardSettings {
     let slow_close = frame::close_for(CloseReason::SlowConsumer).expect("the table has a code");
-    shard::Settings {
-        hub: hub::Settings {
+    shard::ShardSettings {
+        hub: hub::HubSettings {
             backlog_bytes: config.backlog_bytes,
             slow: config.slow_consumer,
             slow_close_frame: slow_close.as_ref().into(),
         },
-        clients: conn::Settings {
+        clients: conn::ClientSettings {
             message_bytes_max: config.max_message_bytes,
             client_publish: config.client_publish == ClientPublish::Broadcast,
             broadcast_bytes_max: config.max_broadcast_bytes,
             compression_threshold_bytes: config.compression.threshold_bytes,
             close_on_missed: config.history.resume_miss == ResumeMiss::Close,
             greeting: config.greeting.clone(),
-            keepalive: keepalive::Settings {
+            keepalive: keepalive::KeepaliveSettings {
                 interval: Some(config.ping.interval),
                 timeout: config.ping.timeout,
             },
@@ -63,8 +63,8 @@ pub(super) fn shard(config: &Config, shares: Shares) -> shard::Settings {
     }
 }
 
-pub(super) fn http(config: &Config, shares: Shares) -> http::Settings {
-    http::Settings {
+pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
+    http::HttpSettings {
         echo: config.echo,
         compression: config.compression.on,
         client_publish: config.client_publish == ClientPublish::Broadcast,

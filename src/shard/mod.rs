@@ -71,18 +71,18 @@ pub struct Setup {
     /// Makes the sources of the ops routes on the shard's thread.
     pub sources: Arc<dyn Fn() -> http::sources::Sources + Send + Sync>,
     /// What the options say.
-    pub settings: Settings,
+    pub settings: ShardSettings,
 }
 
 /// What the options say about shards.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ShardSettings {
     /// Logs.
-    pub hub: hub::Settings,
+    pub hub: hub::HubSettings,
     /// Clients.
-    pub clients: conn::Settings,
+    pub clients: conn::ClientSettings,
     /// HTTP.
-    pub http: http::Settings,
+    pub http: http::HttpSettings,
     /// HTTP connections at a time.
     pub http_room: http::Room,
     /// Upper bound of the pause that closed clients are told to make.

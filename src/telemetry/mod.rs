@@ -44,7 +44,7 @@ pub enum Format {
 
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LogSettings {
     /// Text or JSON.
     pub format: Format,
     /// A level, or filter directives such as `info,wsbcast::broker=debug`.
@@ -99,7 +99,7 @@ const BASE_LEVEL: &str = "info";
 ///
 /// # Errors
 /// When the level is not valid, or something else has set up logging before.
-pub fn init(settings: &Settings) -> Result<Log, InitError> {
+pub fn init(settings: &LogSettings) -> Result<Log, InitError> {
     let filter = parse_filter(&settings.level)?;
     let look = Look {
         format: settings.format,

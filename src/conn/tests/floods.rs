@@ -3,9 +3,9 @@
 use super::*;
 use crate::limits::READ_BUFFER_BYTES;
 
-fn quiet() -> Settings {
-    let off = keepalive::Settings { interval: None, timeout: Duration::from_secs(1) };
-    Settings { keepalive: off, ..settings() }
+fn quiet() -> ClientSettings {
+    let off = keepalive::KeepaliveSettings { interval: None, timeout: Duration::from_secs(1) };
+    ClientSettings { keepalive: off, ..settings() }
 }
 
 /// Reads for `key` until the table asks for something.
@@ -157,7 +157,7 @@ fn a_handshake_under_way_at_the_end_is_nobody_cut_off() {
     let mut table = table(settings());
     table.admit();
     let window = Duration::from_secs(3);
-    let machine = crate::drain::Machine::new(crate::drain::Settings {
+    let machine = crate::drain::Machine::new(crate::drain::DrainSettings {
         pre_delay: Duration::ZERO,
         timeout: window,
         close_over: window,

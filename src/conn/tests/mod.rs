@@ -40,12 +40,12 @@ struct Table {
     _runtime: tokio::runtime::Runtime,
 }
 
-fn settings() -> Settings {
-    let keepalive = keepalive::Settings {
+fn settings() -> ClientSettings {
+    let keepalive = keepalive::KeepaliveSettings {
         interval: Some(Duration::from_secs(25)),
         timeout: Duration::from_secs(20),
     };
-    Settings {
+    ClientSettings {
         message_bytes_max: 65_536,
         client_publish: true,
         broadcast_bytes_max: 1 << 20,
@@ -56,11 +56,11 @@ fn settings() -> Settings {
     }
 }
 
-fn table(settings: Settings) -> Table {
+fn table(settings: ClientSettings) -> Table {
     table_within(settings, 64 << 20)
 }
 
-fn table_within(settings: Settings, budget_bytes: usize) -> Table {
+fn table_within(settings: ClientSettings, budget_bytes: usize) -> Table {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (poller, registry) = {
         let _inside = runtime.enter();
@@ -69,7 +69,7 @@ fn table_within(settings: Settings, budget_bytes: usize) -> Table {
     let budget = Arc::new(Budget::new(budget_bytes));
     let slow_close_frame = close_for(CloseReason::SlowConsumer).unwrap().as_ref().into();
     let hub_settings =
-        hub::Settings { backlog_bytes: 8 << 20, slow: SlowPolicy::Close, slow_close_frame };
+        hub::HubSettings { backlog_bytes: 8 << 20, slow: SlowPolicy::Close, slow_close_frame };
     let (control, metrics) = (Arc::new(Control::default()), Arc::new(ShardMetrics::default()));
     let hub = Hub::new(hub_settings, budget.clone());
     let clients = ConnectionTable::new(
@@ -155,7 +155,7 @@ fn close_code(peer: &mut TcpStream) -> u16 {
 
 #[test]
 fn what_is_published_between_admission_and_the_101_is_not_missed_and_the_greeting_is_first() {
-    let mut table = table(Settings { greeting: Some("hi".into()), ..settings() });
+    let mut table = table(ClientSettings { greeting: Some("hi".into()), ..settings() });
     let key = table.admit();
     table.broadcast("one");
     let mut peer = table.connect(key, Millis(0));
@@ -196,8 +196,8 @@ fn a_silent_client_is_pinged_given_up_and_its_guard_outlives_the_close() {
 
 #[test]
 fn a_message_that_is_never_finished_ends_with_1008_and_a_finished_one_restarts_the_deadline() {
-    let off = keepalive::Settings { interval: None, timeout: Duration::from_secs(1) };
-    let mut table = table(Settings { keepalive: off, ..settings() });
+    let off = keepalive::KeepaliveSettings { interval: None, timeout: Duration::from_secs(1) };
+    let mut table = table(ClientSettings { keepalive: off, ..settings() });
     let (key, mut peer) = table.client(Millis(0));
     peer.write_all(&masked(0x01, b"begun")).unwrap();
     table.read_until(key, Millis(0), |table| table.budget.used() > 0);
@@ -302,7 +302,7 @@ fn who_does_not_take_its_close_in_time_is_reset_and_counted_while_draining() {
         table.broadcast(&megabyte);
     }
     table.control.publish(
-        &crate::drain::Machine::new(crate::drain::Settings {
+        &crate::drain::Machine::new(crate::drain::DrainSettings {
             pre_delay: Duration::ZERO,
             timeout: Duration::from_secs(9),
             close_over: Duration::from_secs(3),

@@ -60,7 +60,7 @@ fn next(peer: &mut TcpStream) -> serde_json::Value {
 
 #[test]
 fn what_was_cut_from_the_log_during_a_replay_is_told_behind_it() {
-    let skip = hub::Settings {
+    let skip = hub::HubSettings {
         backlog_bytes: 100_000,
         slow: SlowPolicy::Skip,
         slow_close_frame: Box::default(),

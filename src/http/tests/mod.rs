@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use super::{
-    Admission, BatchRoom, Context, Places, Public, Room, Settings, Wanted, access,
+    Admission, BatchRoom, Context, HttpSettings, Places, Public, Room, Wanted, access,
     driver::{Handed, run},
     owner::Owner,
     sources::{BrokerState, OpsPacer, Sources, Text},
@@ -42,7 +42,7 @@ use crate::{
         Recovery, Refuses, Since, SlotOutcome,
     },
     channel::ChannelName,
-    drain::{Control, Machine, Phase, Settings as DrainSettings},
+    drain::{Control, DrainSettings, Machine, Phase},
     metrics::ShardMetrics,
     ws::Kind,
 };
@@ -175,7 +175,7 @@ impl Fixture {
             }
         };
         let context = Context {
-            settings: Settings {
+            settings: HttpSettings {
                 echo: false,
                 compression: true,
                 client_publish: false,

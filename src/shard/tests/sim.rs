@@ -370,19 +370,22 @@ impl World {
 pub(super) fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
     let (poller, registry) = Poller::new().unwrap();
     let budget = Arc::new(Budget::new(64 << 20));
-    let hub_settings = hub::Settings {
+    let hub_settings = hub::HubSettings {
         backlog_bytes: 8 << 20,
         slow: SlowPolicy::Close,
         slow_close_frame: Box::default(),
     };
-    let settings = conn::Settings {
+    let settings = conn::ClientSettings {
         message_bytes_max: 65_536,
         broadcast_bytes_max: 65_536,
         client_publish: false,
         compression_threshold_bytes: 256,
         close_on_missed: true,
         greeting: None,
-        keepalive: keepalive::Settings { interval: None, timeout: Duration::from_secs(20) },
+        keepalive: keepalive::KeepaliveSettings {
+            interval: None,
+            timeout: Duration::from_secs(20),
+        },
     };
     let hub = Hub::new(hub_settings, budget.clone());
     let metrics = Arc::new(ShardMetrics::default());

@@ -11,7 +11,7 @@ use std::{
 use testkit::{clock, machine::Memory};
 use wsbcast::{
     channel::ChannelName,
-    hub::{Budget, Encoding, Event, Hub, Key, Settings, SlowPolicy, Unchanged},
+    hub::{Budget, Encoding, Event, Hub, HubSettings, Key, SlowPolicy, Unchanged},
     ws::Kind,
 };
 
@@ -47,7 +47,7 @@ impl Stage {
     /// An empty hub; messages have `size` bytes.
     pub(super) fn new(size: usize, backlog: usize, slow: SlowPolicy, budget: usize) -> Self {
         let slow_close_frame = [&[0x88, 15, 0x03, 0xf5][..], b"slow consumer"].concat();
-        let settings = Settings {
+        let settings = HubSettings {
             backlog_bytes: backlog,
             slow,
             slow_close_frame: slow_close_frame.into_boxed_slice(),

@@ -12,7 +12,7 @@ use std::{
 use clap::ValueEnum;
 use wsbcast::{
     channel::ChannelName,
-    hub::{Budget, Encoding, Hub, Outlet, Settings, SlowPolicy, Unchanged},
+    hub::{Budget, Encoding, Hub, HubSettings, Outlet, SlowPolicy, Unchanged},
     ws::{
         Kind,
         decoder::{Decoder, Rules},
@@ -117,7 +117,7 @@ fn channel() -> ChannelName {
 }
 
 fn crowd(clients: u64) -> Hub<Sink> {
-    let settings = Settings {
+    let settings = HubSettings {
         backlog_bytes: 8 << 20,
         slow: SlowPolicy::Close,
         slow_close_frame: Box::from(*b"\x88\x02\x03\xf5"),
