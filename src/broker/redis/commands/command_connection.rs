@@ -156,7 +156,7 @@ impl CommandConnection {
     }
 
     /// Since when it leads to a master that answers; None if it does not, or to no certain one.
-    pub(crate) fn alive_since(&self) -> Option<Millis> {
+    pub(super) fn alive_since(&self) -> Option<Millis> {
         let node = self.node().filter(|node| self.is_open() && !node.is_silent.get())?;
         Some(node.alive_since.get())
     }
@@ -173,7 +173,7 @@ impl CommandConnection {
 
     /// Whether commands would be sent, and something has been read lately: with heartbeats on it,
     /// no command connection is quiet that works.
-    pub(crate) fn is_lively(&self) -> bool {
+    pub(super) fn is_lively(&self) -> bool {
         let current = self.current.borrow();
         let heard = current.as_ref().map(|current| current.client.heard());
         heard.is_some_and(|heard| clock::now() - heard <= HEARTBEAT_SILENCE_MAX)

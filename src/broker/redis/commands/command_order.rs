@@ -14,7 +14,7 @@ use std::{
 
 /// Commands that are not through yet.
 #[derive(Debug, Default)]
-pub(crate) struct CommandOrder {
+pub(super) struct CommandOrder {
     state: RefCell<State>,
 }
 
@@ -84,21 +84,21 @@ impl CommandOrder {
 
 impl Permit<'_> {
     /// Waits until no earlier command waits. The caller then hands its command over at once.
-    pub(crate) async fn first_turn(&self) {
+    pub(super) async fn first_turn(&self) {
         let is_first = |state: &State| state.waiting.first() == Some(&self.number);
         let is_free = |state: &State| is_first(state) && state.astray.is_empty();
         self.order.until(self.number, is_free).await;
     }
 
     /// The command was handed over, and may still come back.
-    pub(crate) fn handed_over(&self) {
+    pub(super) fn handed_over(&self) {
         let state = &mut *self.order.state.borrow_mut();
         state.waiting.remove(&self.number);
         state.wake_next();
     }
 
     /// The command came back: waits until every earlier one is through.
-    pub(crate) async fn second_turn(&self) {
+    pub(super) async fn second_turn(&self) {
         {
             let state = &mut *self.order.state.borrow_mut();
             state.waiting.insert(self.number);

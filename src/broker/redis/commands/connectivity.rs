@@ -108,7 +108,7 @@ impl Connectivity {
     }
 
     /// Where heartbeats go; None if nobody would hear them.
-    pub(crate) fn beat_channel(&self) -> Option<&str> {
+    pub(super) fn beat_channel(&self) -> Option<&str> {
         self.beat_channel.as_deref()
     }
 
@@ -118,7 +118,7 @@ impl Connectivity {
     }
 
     /// Whether something has arrived through the subscription after that.
-    pub(crate) fn has_heard_since(&self, since: Millis) -> bool {
+    pub(super) fn has_heard_since(&self, since: Millis) -> bool {
         match self.has_subscriber {
             true => self.heard_at.get() > since,
             false => self.health.has_beaten_since(0, since),
@@ -127,7 +127,7 @@ impl Connectivity {
 
     /// What a command connection's heartbeat says: `CONNECTION SENT`; nothing, where it is not our
     /// own that comes back.
-    pub(crate) fn beat(&self, connection: usize, sent: Millis) -> String {
+    pub(super) fn beat(&self, connection: usize, sent: Millis) -> String {
         match self.has_subscriber {
             true => format!("{connection} {}", sent.0),
             false => NO_BEAT.to_owned(),
@@ -135,7 +135,7 @@ impl Connectivity {
     }
 
     /// Whether somebody is subscribed to the heartbeats' channel.
-    pub(crate) fn is_heard(&self) -> bool {
+    pub(super) fn is_heard(&self) -> bool {
         match self.has_subscriber {
             true => !self.is_awaited(Component::FIRST),
             false => self.health.is_whole(0),
@@ -143,18 +143,18 @@ impl Connectivity {
     }
 
     /// A command connection with heartbeats is open.
-    pub(crate) fn connection_opened(&self, connection: usize) {
+    pub(super) fn connection_opened(&self, connection: usize) {
         self.beats.borrow_mut()[connection].is_open = true;
     }
 
     /// It is not (any more).
-    pub(crate) fn connection_closed(&self, connection: usize) {
+    pub(super) fn connection_closed(&self, connection: usize) {
         self.beats.borrow_mut()[connection] = Beats::default();
         self.broken();
     }
 
     /// Resolves when `connection` is to send a heartbeat at once.
-    pub(crate) async fn beat_wanted(&self, connection: usize) {
+    pub(super) async fn beat_wanted(&self, connection: usize) {
         self.beats_wanted[connection].notified().await;
     }
 
@@ -187,20 +187,20 @@ impl Connectivity {
     }
 
     /// The master `server` of a cluster answers through `component`.
-    pub(crate) fn answers(&self, component: Component, server: &Server) {
+    pub(super) fn answers(&self, component: Component, server: &Server) {
         self.living.borrow_mut().insert(component, server.clone());
         self.subscribed(component);
         self.found.notify_waiters();
     }
 
     /// A master of a cluster does not answer through `component` (any more).
-    pub(crate) fn answers_not(&self, component: Component) {
+    pub(super) fn answers_not(&self, component: Component) {
         self.living.borrow_mut().remove(&component);
         self.unsubscribed(component);
     }
 
     /// Some master of a cluster that answers, as soon as there is one.
-    pub(crate) async fn living(&self) -> Server {
+    pub(super) async fn living(&self) -> Server {
         loop {
             let living: BTreeSet<Server> = self.living.borrow().values().cloned().collect();
             // By chance, so that all together use all of them.
@@ -225,7 +225,7 @@ impl Connectivity {
 
     /// A command connection's heartbeat that goes no further than Redis was answered: all that a
     /// shard without a subscriber can know by itself.
-    pub(crate) fn beat_answered(&self, connection: usize, sent: Millis) {
+    pub(super) fn beat_answered(&self, connection: usize, sent: Millis) {
         if !self.has_subscriber {
             self.came_back(connection, sent);
         }

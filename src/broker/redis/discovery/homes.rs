@@ -46,7 +46,7 @@ struct Home {
 
 /// What a new connection has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reached {
+pub(super) enum Reached {
     /// The node that the others have reached, if there are any.
     Home,
     /// Another one: from now on it is the home.
@@ -57,7 +57,7 @@ pub(crate) enum Reached {
 
 impl Homes {
     /// A new connection to `server` has reached `node`.
-    pub(crate) fn arrived(&self, server: &Server, node: &NodeId, now: Millis) -> Reached {
+    pub(super) fn arrived(&self, server: &Server, node: &NodeId, now: Millis) -> Reached {
         let mut reached = Reached::Home;
         self.known.send_if_modified(|known| {
             let Some(home) = known.get_mut(server) else {
@@ -96,7 +96,7 @@ impl Homes {
     }
 
     /// A node may not be asked who it is; whether that is news.
-    pub(crate) fn is_first_refusal(&self) -> bool {
+    pub(super) fn is_first_refusal(&self) -> bool {
         !self.is_refused.swap(true, Ordering::Relaxed)
     }
 
@@ -110,7 +110,7 @@ impl Homes {
 }
 
 /// The answer to `CLUSTER MYID`; None if it is none.
-pub(crate) fn node_id(answer: &BytesFrame) -> Option<NodeId> {
+pub(super) fn node_id(answer: &BytesFrame) -> Option<NodeId> {
     let (BytesFrame::BlobString { data, .. } | BytesFrame::SimpleString { data, .. }) = answer
     else {
         return None;

@@ -19,11 +19,11 @@ use crate::{
 
 /// What a sentinel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct View {
+pub(super) struct View {
     /// The configuration's.
     pub(crate) epoch: u64,
     pub(crate) master: Server,
-    pub(crate) replicas: Vec<Server>,
+    pub(super) replicas: Vec<Server>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ struct Believed {
 /// - The believed epoch never falls: what was overruled once does not come back by its epoch.
 /// - It is one that most sentinels had reached: no single one can put it out of their reach.
 #[derive(Debug)]
-pub(crate) struct PrimaryElection {
+pub(super) struct PrimaryElection {
     /// By sentinel; None: it says nothing.
     said: Vec<Option<View>>,
     believed: Option<Believed>,
@@ -71,7 +71,7 @@ impl PrimaryElection {
     }
 
     /// A replica that was chosen has become the master. Returns it if that is news.
-    pub(crate) fn foresee(&mut self, master: &Server) -> Option<Server> {
+    pub(super) fn foresee(&mut self, master: &Server) -> Option<Server> {
         let believed = self.believed.as_mut()?;
         let is_news = believed.master != *master;
         believed.master.clone_from(master);
@@ -115,13 +115,13 @@ impl PrimaryElection {
     }
 
     /// Whether most sentinels know `server` as a replica of the master, or name it as such.
-    pub(crate) fn knows(&self, server: &Server) -> bool {
+    pub(super) fn knows(&self, server: &Server) -> bool {
         let knows = |view: &&View| view.master == *server || view.replicas.contains(server);
         self.said.iter().flatten().filter(knows).count() >= self.needed()
     }
 
     /// How many sentinels have to say the same.
-    pub(crate) fn needed(&self) -> usize {
+    pub(super) fn needed(&self) -> usize {
         self.said.len() / 2 + 1
     }
 }
@@ -186,7 +186,7 @@ impl CurrentPrimary {
     }
 
     /// Another master takes over in a moment: what the old one would take now might be lost.
-    pub(crate) fn expect_takeover(&self, now: Millis) {
+    pub(super) fn expect_takeover(&self, now: Millis) {
         self.state.send_modify(|state| {
             state.takeover = Some(now + TAKEOVER_WAIT);
             state.is_over = false;
@@ -195,13 +195,13 @@ impl CurrentPrimary {
 
     /// Whether it is long enough ago that a takeover was expected: one that is announced again and
     /// again, and never comes, does not hold up publishing all the time.
-    pub(crate) fn is_foreseeable(&self, now: Millis) -> bool {
+    pub(super) fn is_foreseeable(&self, now: Millis) -> bool {
         let state = self.state.borrow();
         state.is_over || state.takeover.is_none_or(|until| now >= until + TAKEOVER_LOOK_MAX)
     }
 
     /// `master` is it now. Connections that are elsewhere go there.
-    pub(crate) fn go_to(&self, master: Server, now: Millis) {
+    pub(super) fn go_to(&self, master: Server, now: Millis) {
         self.state.send_modify(|state| {
             state.takeover = state.master.is_some().then(|| now + TAKEOVER_WAIT);
             state.is_over = true;

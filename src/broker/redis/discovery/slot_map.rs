@@ -38,7 +38,7 @@ impl SlotMap {
     }
 
     /// `slot` belongs to `server` now. What that overrides is forgotten: no slot is there twice.
-    pub(crate) fn set(&mut self, slot: u16, server: Server) {
+    pub(super) fn set(&mut self, slot: u16, server: Server) {
         self.ranges.retain(|&(first, last, _)| (first, last) != (slot, slot));
         self.ranges.push((slot, slot, server));
     }
@@ -73,7 +73,7 @@ fn read_range(range: &BytesFrame, asked: &Server) -> Option<Option<(u16, u16, Se
 }
 
 /// What an error says about where a slot is, if it says so.
-pub(crate) fn moved(error: &str, asked: &Server) -> Option<(u16, Server)> {
+pub(super) fn moved(error: &str, asked: &Server) -> Option<(u16, Server)> {
     let mut words = error.split(' ');
     if words.next()? != "MOVED" {
         return None;

@@ -36,7 +36,7 @@ pub(crate) struct Whereabouts {
 
 /// How often it was moved lately.
 #[derive(Debug, Default)]
-pub(crate) struct Moves {
+pub(super) struct Moves {
     last: Option<Millis>,
     pause: Duration,
 }
@@ -88,7 +88,7 @@ impl Whereabouts {
 
     /// Ends `era`, unless that has been done, or was done a moment ago: where a name leads to one
     /// server now and to another then, nobody is to run back and forth.
-    pub(crate) fn end(&self, era: Era, now: Millis) -> bool {
+    pub(super) fn end(&self, era: Era, now: Millis) -> bool {
         let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_over(era) || !moves.may_move(now) {
             return false;
@@ -100,7 +100,7 @@ impl Whereabouts {
 
 impl Moves {
     /// Whether it may be moved now, which is noted then.
-    pub(crate) fn may_move(&mut self, now: Millis) -> bool {
+    pub(super) fn may_move(&mut self, now: Millis) -> bool {
         let Some(last) = self.last else {
             *self = Self { last: Some(now), pause: MOVE_PAUSE_MIN };
             return true;

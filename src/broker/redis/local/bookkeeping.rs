@@ -62,7 +62,7 @@ pub(crate) struct Full {
     /// A key that it does not have yet.
     pub(crate) keys: bool,
     /// A channel that nobody has published to.
-    pub(crate) channels: bool,
+    pub(super) channels: bool,
     /// What its history would grow by.
     pub(crate) histories: bool,
 }

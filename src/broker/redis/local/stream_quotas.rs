@@ -21,7 +21,7 @@ use crate::{
 /// - `bytes` is what all of `held` cost, by their publishers.
 /// - `order` holds each of them once, by its `turn`; who had no message for longest comes first.
 #[derive(Debug)]
-pub(crate) struct StreamQuotas {
+pub(super) struct StreamQuotas {
     settings: HistorySettings,
     bytes: Quota,
     held: HashMap<ChannelName, Held>,
@@ -49,7 +49,7 @@ struct Own {
 
 /// What a message was charged before it was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Charge {
+pub(super) struct Charge {
     bytes: usize,
     /// Of which stream: one that was forgotten meanwhile has nothing of it any more.
     since: u64,
@@ -93,7 +93,7 @@ impl StreamQuotas {
     }
 
     /// Whether the stream of `channel` is surely there.
-    pub(crate) fn has(&self, channel: &ChannelName) -> bool {
+    pub(super) fn has(&self, channel: &ChannelName) -> bool {
         self.held.get(channel).is_some_and(|held| held.settled() > 0)
     }
 
@@ -120,7 +120,7 @@ impl StreamQuotas {
     }
 
     /// A message that was charged was not added.
-    pub(crate) fn refund(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
+    pub(super) fn refund(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
         if let Some(last) = self.held.get(channel).map(|held| held.last) {
             self.edit(channel, last, |held| held.take_off(who, charge));
         }

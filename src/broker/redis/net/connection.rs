@@ -27,7 +27,7 @@ use crate::limits::{
     REDIS_BEGINNING_BYTES, REDIS_CONNECT_DEADLINE, REDIS_SILENCE_MAX, SUBSCRIBER_READ_BYTES,
 };
 
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// A connection that was greeted.
@@ -39,7 +39,7 @@ pub(crate) struct Connection {
 
 /// What has come and is not decoded yet.
 #[derive(Debug, Default)]
-pub(crate) struct Input {
+pub(super) struct Input {
     bytes: BytesMut,
     scanner: Scanner,
 }
@@ -166,7 +166,7 @@ impl Connection {
     }
 
     /// Its ways, once nothing is waited for; frames may have `bounds` from now on.
-    pub(crate) fn into_parts(self, bounds: Bounds) -> (Box<dyn Stream>, Input) {
+    pub(super) fn into_parts(self, bounds: Bounds) -> (Box<dyn Stream>, Input) {
         let input = Input { scanner: Scanner::new(bounds), ..self.input };
         (self.stream, input)
     }
@@ -178,7 +178,7 @@ impl Connection {
 }
 
 /// Puts a command behind what is in `output`.
-pub(crate) fn encode(output: &mut BytesMut, words: &[impl AsRef<[u8]>]) {
+pub(super) fn encode(output: &mut BytesMut, words: &[impl AsRef<[u8]>]) {
     output.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
         let word = word.as_ref();

@@ -51,7 +51,7 @@ pub(crate) enum ConnectionError {
 
 impl ConnectionError {
     /// Whether the server has closed the connection, one way or another.
-    pub(crate) fn is_end(&self) -> bool {
+    pub(super) fn is_end(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
         let ends = [BrokenPipe, ConnectionAborted, ConnectionReset];
         match self {
@@ -133,7 +133,7 @@ fn about_refusal(error: &str) -> String {
 
 /// A stranger's text in one line of a log, and not all of it if it is long: it may hold what a
 /// terminal obeys, or what looks like lines of ours.
-pub(crate) fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {
         if escaped.len() >= REDIS_ERROR_BYTES_MAX {

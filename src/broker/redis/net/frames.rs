@@ -42,7 +42,7 @@ impl Default for Bounds {
 
 /// The place in a frame up to which it has come.
 #[derive(Debug, Default)]
-pub(crate) struct Scanner {
+pub(super) struct Scanner {
     bounds: Bounds,
     at: usize,
     elements: usize,
@@ -68,7 +68,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When it is none, or will be more than it may.
-    pub(crate) fn end_of_frame(&mut self, input: &[u8]) -> Result<Option<usize>, BadFrame> {
+    pub(super) fn end_of_frame(&mut self, input: &[u8]) -> Result<Option<usize>, BadFrame> {
         while let Some(element) = self.element(input)? {
             let (end, holds) = match element {
                 Element::Leaf(end) => (end, 0),

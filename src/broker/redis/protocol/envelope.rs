@@ -40,7 +40,7 @@ pub(crate) fn nonce() -> u64 {
 }
 
 /// The letter for `kind`.
-pub(crate) fn letter(kind: Kind) -> &'static str {
+pub(super) fn letter(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "t",
         Kind::Binary => "b",
@@ -69,7 +69,7 @@ pub(crate) fn decode(payload: &Bytes) -> Option<Envelope<'_>> {
 }
 
 /// What `letter` stands for, if `data` is that.
-pub(crate) fn kind_of(letter: &str, data: &[u8]) -> Option<Kind> {
+pub(super) fn kind_of(letter: &str, data: &[u8]) -> Option<Kind> {
     match letter {
         "t" if std::str::from_utf8(data).is_ok() => Some(Kind::Text),
         "b" => Some(Kind::Binary),

@@ -46,12 +46,12 @@ impl Names {
     }
 
     /// The hash with the channel's epoch, and the newest message's offset and nonce.
-    pub(crate) fn meta(&self, channel: &ChannelName) -> String {
+    pub(super) fn meta(&self, channel: &ChannelName) -> String {
         format!("{}:{{{channel}}}:meta", self.prefix)
     }
 
     /// The channel's newest messages.
-    pub(crate) fn stream(&self, channel: &ChannelName) -> String {
+    pub(super) fn stream(&self, channel: &ChannelName) -> String {
         format!("{}:{{{channel}}}:stream", self.prefix)
     }
 

@@ -33,7 +33,7 @@ pub(crate) enum Claim {
 }
 
 /// How a script's note begins that something in Redis was not as scripts write it.
-pub(crate) const NOTED: &str = "anew: ";
+pub(super) const NOTED: &str = "anew: ";
 
 /// Takes off a script's note, if there is one.
 pub(crate) fn note(answer: Value) -> (Value, Option<String>) {

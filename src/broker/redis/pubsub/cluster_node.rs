@@ -30,7 +30,7 @@ impl ClusterNode {
     }
 
     /// Whether its channels are sharded, as far as is known.
-    pub(crate) fn is_sharded(&self) -> bool {
+    pub(super) fn is_sharded(&self) -> bool {
         !self.is_plain.get()
     }
 
@@ -41,7 +41,7 @@ impl ClusterNode {
 
     /// Whether the server does not know the sharded `command`, as `error` says. From then on its
     /// channels are plain ones.
-    pub(crate) fn is_too_old(&self, command: &Command, error: &str) -> bool {
+    pub(super) fn is_too_old(&self, command: &Command, error: &str) -> bool {
         let is_unknown = is_unknown(error, command.words(true)[0]);
         if is_unknown && !self.is_plain.replace(true) {
             seldom!(warn, "this Redis has no sharded channels", server = %self.server);

@@ -46,10 +46,10 @@ struct State {
 
 /// What the first shard has to look at; who waits for that is told by dropping.
 #[derive(Debug, Default)]
-pub(crate) struct Change {
+pub(super) struct Change {
     /// Where the channel stands, by what it was confirmed before that was asked, and who
     /// wants to know whether the answer is certain.
-    pub(crate) baselines: Vec<(StreamPosition, Option<Confirmation>, oneshot::Sender<bool>)>,
+    pub(super) baselines: Vec<(StreamPosition, Option<Confirmation>, oneshot::Sender<bool>)>,
 }
 
 impl SharedSubscriber {
@@ -120,7 +120,7 @@ impl SharedSubscriber {
     }
 
     /// What has changed, and whether the channel is wanted now.
-    pub(crate) fn take_changed(&self) -> Vec<(ChannelName, Change, bool)> {
+    pub(super) fn take_changed(&self) -> Vec<(ChannelName, Change, bool)> {
         let mut state = self.state();
         let changed = std::mem::take(&mut state.changed);
         let mut look = |(channel, change)| {
@@ -135,12 +135,12 @@ impl SharedSubscriber {
         changed.into_iter().map(&mut look).collect()
     }
 
-    pub(crate) fn baseline_is_set(&self, channel: ChannelName) {
+    pub(super) fn baseline_is_set(&self, channel: ChannelName) {
         self.state().with_baseline.insert(channel);
     }
 
     /// The subscription to `channel` is confirmed on a connection, or will not be for now.
-    pub(crate) fn settled(&self, channel: &ChannelName, confirmed: Option<Confirmation>) {
+    pub(super) fn settled(&self, channel: &ChannelName, confirmed: Option<Confirmation>) {
         let mut state = self.state();
         state.waiters.remove(channel);
         if let Some(heard) = confirmed {

@@ -58,7 +58,7 @@ pub(crate) struct Subscriber {
     pub(crate) bridge: Option<Rc<Bridge>>,
     subscriptions: Rc<RefCell<Subscriptions>>,
     changed: Notify,
-    pub(crate) component: Component,
+    pub(super) component: Component,
     /// The one server that it is on; None: wherever the first command connection is.
     node: Option<ClusterNode>,
 }
@@ -377,7 +377,7 @@ impl Subscriber {
     }
 
     /// Whether raw messages and the lease's marks arrive.
-    pub(crate) fn hears_raw(&self) -> bool {
+    pub(super) fn hears_raw(&self) -> bool {
         let subscriptions = self.subscriptions.borrow();
         let is_heard = |name: &str| subscriptions.confirmed_by(name).is_some();
         let raw = self.router.settings.raw_channel.as_deref();

@@ -41,9 +41,9 @@ impl Topic {
 
 /// One Redis channel, as wanted and as told.
 #[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) topic: Topic,
-    pub(crate) tracker: SequenceTracker,
+pub(super) struct Subscription {
+    pub(super) topic: Topic,
+    pub(super) tracker: SequenceTracker,
     wanted: bool,
     /// The last command about it was SUBSCRIBE.
     told: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Subscription {
 
 /// A wanted channel on its way from one connection to another.
 #[derive(Debug)]
-pub(crate) struct Moving {
+pub(super) struct Moving {
     topic: Topic,
     tracker: SequenceTracker,
     waiters: Vec<oneshot::Sender<()>>,
@@ -70,9 +70,9 @@ pub(crate) struct Moving {
 /// The confirmation since which a channel is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Confirmation {
-    pub(crate) component: Component,
+    pub(super) component: Component,
     /// Its number among the subscriber's.
-    pub(crate) confirmation: u64,
+    pub(super) confirmation: u64,
 }
 
 /// All of a shard's subscriptions, by the name of the Redis channel.
@@ -96,7 +96,7 @@ pub(crate) struct Subscriptions {
 
 impl Subscriptions {
     /// Subscriptions of a connection that is about to be made.
-    pub(crate) fn awaited() -> Self {
+    pub(super) fn awaited() -> Self {
         Self { awaited: true, ..Self::default() }
     }
 
@@ -184,7 +184,7 @@ impl Subscriptions {
     }
 
     /// Takes a channel away: it is wanted on another connection.
-    pub(crate) fn take(&mut self, name: &str) -> Option<Moving> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Moving> {
         let known = self.get_mut(name)?;
         let moving = Moving {
             topic: known.topic.clone(),
@@ -196,7 +196,7 @@ impl Subscriptions {
     }
 
     /// Wants a channel that was wanted on another connection: what is known of it stays known.
-    pub(crate) fn adopt(&mut self, name: String, moving: Moving) {
+    pub(super) fn adopt(&mut self, name: String, moving: Moving) {
         let Moving { topic, tracker, waiters } = moving;
         let may_wait = self.want(name.clone(), topic).is_some();
         let Some(known) = self.by_name.get_mut(&name) else { return };
@@ -212,7 +212,7 @@ impl Subscriptions {
 
     /// A subscription has to be made once more, elsewhere or otherwise: when
     /// [`Self::retry_refused`] is called. A waiter goes on waiting.
-    pub(crate) fn postpone(&mut self, name: &str) {
+    pub(super) fn postpone(&mut self, name: &str) {
         if let Some(known) = self.by_name.get_mut(name) {
             known.unanswered = known.unanswered.saturating_sub(1);
         }
@@ -254,7 +254,7 @@ impl Subscriptions {
     }
 
     /// Whether Redis has been told everything.
-    pub(crate) fn is_told(&self) -> bool {
+    pub(super) fn is_told(&self) -> bool {
         self.changed.is_empty()
     }
 
@@ -291,7 +291,7 @@ impl Subscriptions {
     }
 
     /// Tries again what was refused.
-    pub(crate) fn retry_refused(&mut self) {
+    pub(super) fn retry_refused(&mut self) {
         let refused = self.by_name.iter().filter(|(_, known)| known.refused);
         let names: Vec<String> = refused.map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -303,12 +303,12 @@ impl Subscriptions {
     }
 
     /// The subscription that a message belongs to, if it is wanted.
-    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Subscription> {
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Subscription> {
         self.by_name.get_mut(name).filter(|known| known.wanted)
     }
 
     /// The names of all that is wanted.
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &String> {
         self.by_name.iter().filter(|(_, known)| known.wanted).map(|(name, _)| name)
     }
 
@@ -318,12 +318,12 @@ impl Subscriptions {
     }
 
     /// Whether `name` is wanted.
-    pub(crate) fn is_wanted(&self, name: &str) -> bool {
+    pub(super) fn is_wanted(&self, name: &str) -> bool {
         self.by_name.get(name).is_some_and(|known| known.wanted)
     }
 
     /// The confirmation since which all that is published on `name` arrives, by its number.
-    pub(crate) fn confirmed_by(&self, name: &str) -> Option<u64> {
+    pub(super) fn confirmed_by(&self, name: &str) -> Option<u64> {
         self.by_name.get(name)?.confirmed
     }
 
@@ -357,7 +357,7 @@ impl Subscriptions {
 
     /// Some channels of which something was known when they were subscribed: by the names of
     /// their Redis channels, at most `count_max`.
-    pub(crate) fn take_unchecked(&mut self, count_max: usize) -> Vec<(String, ChannelName)> {
+    pub(super) fn take_unchecked(&mut self, count_max: usize) -> Vec<(String, ChannelName)> {
         let mut taken = Vec::new();
         while taken.len() < count_max
             && let Some(name) = self.unchecked.pop_front()

@@ -35,7 +35,7 @@ struct Mark<'a> {
 
 /// What Redis is to be asked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(super) enum Ask {
     /// For the lease.
     Take,
     /// For more time.
@@ -46,7 +46,7 @@ pub(crate) enum Ask {
 
 /// What a mark means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeaseEvent {
+pub(super) enum LeaseEvent {
     /// Nothing to be done.
     Noted,
     /// The lease is free: it is time to ask.
@@ -61,7 +61,7 @@ pub(crate) enum LeaseEvent {
 /// - What `waiting` holds came after the newest mark that made it this process's or nobody's.
 /// - It is bridged only while the lease is held, and after the mark of the attempt that took it.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(super) struct Lease {
     me: String,
     held_until: Option<Millis>,
     attempt: u64,
@@ -78,11 +78,11 @@ pub(crate) struct Lease {
 
 /// Raw messages that the next holder is to bridge.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub(super) struct Waiting {
     pub(crate) messages: VecDeque<Bytes>,
     bytes: usize,
     /// The oldest ones, for which there was no room.
-    pub(crate) dropped: u64,
+    pub(super) dropped: u64,
 }
 
 impl Lease {
@@ -101,17 +101,17 @@ impl Lease {
     }
 
     /// This process's name in the lease.
-    pub(crate) fn me(&self) -> &str {
+    pub(super) fn me(&self) -> &str {
         &self.me
     }
 
     /// Whether nobody else can hold it now.
-    pub(crate) fn is_held(&self, now: Millis) -> bool {
+    pub(super) fn is_held(&self, now: Millis) -> bool {
         self.held_until.is_some_and(|until| now < until)
     }
 
     /// Whether raw messages that arrive now are this process's.
-    pub(crate) fn is_bridging(&self, now: Millis) -> bool {
+    pub(super) fn is_bridging(&self, now: Millis) -> bool {
         self.is_held(now) && self.begun && !self.left
     }
 
@@ -121,7 +121,7 @@ impl Lease {
     }
 
     /// The number of the newest attempt to take it.
-    pub(crate) fn attempt(&self) -> u64 {
+    pub(super) fn attempt(&self) -> u64 {
         self.attempt
     }
 
@@ -144,7 +144,7 @@ impl Lease {
     }
 
     /// It is ours, by an answer to what was `asked` then in this attempt.
-    pub(crate) fn granted(&mut self, attempt: u64, asked: Millis) {
+    pub(super) fn granted(&mut self, attempt: u64, asked: Millis) {
         if attempt == self.attempt && !self.unwanted {
             // From before the command was sent: Redis counts from later on.
             self.held_until = Some(asked + (BRIDGE_LEASE - BRIDGE_LEASE_MARGIN));
@@ -152,7 +152,7 @@ impl Lease {
     }
 
     /// Redis says that it is not ours.
-    pub(crate) fn denied(&mut self, attempt: u64) {
+    pub(super) fn denied(&mut self, attempt: u64) {
         if attempt == self.attempt {
             self.held_until = None;
             self.begun = false;
@@ -161,7 +161,7 @@ impl Lease {
     }
 
     /// It was given back.
-    pub(crate) fn released(&mut self, attempt: u64) {
+    pub(super) fn released(&mut self, attempt: u64) {
         if attempt == self.attempt {
             self.unwanted = false;
             self.held_until = None;
@@ -215,7 +215,7 @@ impl Lease {
     }
 
     /// What is to be bridged now, in order.
-    pub(crate) fn ready(&mut self, now: Millis) -> Option<Waiting> {
+    pub(super) fn ready(&mut self, now: Millis) -> Option<Waiting> {
         let is_ours = self.is_held(now) && self.begun;
         self.waiting.as_mut().filter(|_| is_ours).map(std::mem::take)
     }

@@ -9,7 +9,7 @@ use crate::{clock::Millis, limits::HISTORY_READ_BYTES_PER_SECOND};
 
 /// Bytes that may be read.
 #[derive(Debug)]
-pub(crate) struct Allowance {
+pub(super) struct Allowance {
     most: i64,
     left: i64,
     at: Option<Millis>,
@@ -37,13 +37,13 @@ impl Allowance {
     }
 
     /// A reading begins: what is set apart for it.
-    pub(crate) fn begin(&mut self) -> i64 {
+    pub(super) fn begin(&mut self) -> i64 {
         self.left = self.left.saturating_sub(self.usual);
         self.usual
     }
 
     /// It is over, and has brought so much.
-    pub(crate) fn end(&mut self, apart: i64, brought: Option<usize>) {
+    pub(super) fn end(&mut self, apart: i64, brought: Option<usize>) {
         let brought = brought.map(bytes);
         self.left = self.left.saturating_add(apart).saturating_sub(brought.unwrap_or(0));
         if let Some(brought) = brought {

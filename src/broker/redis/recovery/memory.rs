@@ -46,7 +46,7 @@ pub(crate) struct Span<'a> {
 }
 
 /// What is to be done to get it there.
-pub(crate) enum Need<'a> {
+pub(super) enum Need<'a> {
     Nothing,
     /// Somebody reads; look again when it is over.
     Wait(watch::Receiver<()>),
@@ -59,7 +59,7 @@ pub(crate) enum Need<'a> {
 }
 
 /// The reading of one channel on its way; over when dropped, however it went.
-pub(crate) struct Flight<'a> {
+pub(super) struct Flight<'a> {
     memory: &'a Memory,
     channel: &'a ChannelName,
     /// Bytes that are set apart for it, and what it brought.
@@ -71,7 +71,7 @@ pub(crate) struct Flight<'a> {
 
 impl Flight<'_> {
     /// It has brought this.
-    pub(crate) fn has_brought(&self, read: &Read) {
+    pub(super) fn has_brought(&self, read: &Read) {
         let cost = |one: &Stamped| one.kept.data.len() + HISTORY_MESSAGE_COST_BYTES;
         self.brought.set(Some(read.messages.iter().map(cost).sum()));
     }
@@ -132,13 +132,13 @@ impl Memory {
     }
 
     /// Where the newest message stands that was heard of `channel`.
-    pub(crate) fn newest(&self, channel: &ChannelName) -> Option<Ended> {
+    pub(super) fn newest(&self, channel: &ChannelName) -> Option<Ended> {
         let newest = |ring: &Ring| Ended { position: ring.position(), nonce: ring.nonce() };
         self.state().histories.get(channel).map(newest)
     }
 
     /// Remembers what was read, as it was `at` some moment.
-    pub(crate) fn fill(&self, channel: &ChannelName, reading: Reading, at: Millis) -> Continuity {
+    pub(super) fn fill(&self, channel: &ChannelName, reading: Reading, at: Millis) -> Continuity {
         self.state().histories.fill(channel, reading, at)
     }
 
@@ -196,7 +196,7 @@ impl Memory {
 
     /// For somebody who has waited for the reading `late` for long: whoever reads may be at a
     /// standstill.
-    pub(crate) fn need<'a>(
+    pub(super) fn need<'a>(
         &'a self,
         channel: &'a ChannelName,
         span: Span<'_>,

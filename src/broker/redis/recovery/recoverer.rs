@@ -112,7 +112,7 @@ impl Recoverer {
 
     /// Ends an epoch that stands for two histories; where the channel stands then. Shards hear of
     /// it by what comes next.
-    pub(crate) async fn end(
+    pub(super) async fn end(
         &self,
         channel: &ChannelName,
         epoch: &str,
@@ -169,7 +169,7 @@ impl Recoverer {
 
     /// Whether all that was published to `channel` since it stood at the empty position `since` is
     /// in the history that it has at `to`.
-    pub(crate) async fn begins_after(
+    pub(super) async fn begins_after(
         &self,
         channel: &ChannelName,
         since: &Position,

@@ -88,7 +88,7 @@ impl StreamReader {
 
     /// Begins to read what somebody lacks who comes with `since`: of which epoch what comes before
     /// is known, from which offset on, and how much at most. None: nothing, or somebody reads.
-    pub(crate) fn begin_reading<'a>(
+    pub(super) fn begin_reading<'a>(
         &'a self,
         channel: &'a ChannelName,
         since: &Since,
@@ -132,7 +132,7 @@ impl StreamReader {
     }
 
     /// Remembers what was read, as [`arguments::reading`] says.
-    pub(crate) fn take_in(
+    pub(super) fn take_in(
         &self,
         channel: &ChannelName,
         read: Read,

@@ -10,7 +10,7 @@ use fred::{
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-pub(crate) use crate::broker::redis::net::pipeline::{Client, ConnectionTask};
+pub(super) use crate::broker::redis::net::pipeline::{Client, ConnectionTask};
 use crate::{
     broker::redis::{
         discovery::{destination::Destination, homes::NodeId, sentinel::is_master},

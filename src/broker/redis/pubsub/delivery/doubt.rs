@@ -31,12 +31,12 @@ use crate::{
 };
 
 /// What a message is, as far as Redis agrees.
-pub(crate) struct Judged {
-    pub(crate) arrival: Arrival,
+pub(super) struct Judged {
+    pub(super) arrival: Arrival,
     /// The nonce of the newest message before it, if one is known.
-    pub(crate) newest: Option<u64>,
+    pub(super) newest: Option<u64>,
     /// Something that was acknowledged before its epoch began has surely not been here.
-    pub(crate) sure: bool,
+    pub(super) sure: bool,
 }
 
 /// What becomes of a message that does not simply follow.
@@ -49,7 +49,7 @@ enum Doubt {
 
 impl Delivery {
     /// Something was acknowledged and is lost, and is none of the present history's.
-    pub(crate) fn unnamed(&self, channel: &ChannelName, name: &str) {
+    pub(super) fn unnamed(&self, channel: &ChannelName, name: &str) {
         let last = self.with_tracker(name, |tracker| tracker.last().map(|(last, _)| last.clone()));
         if let Some(Some(Position { epoch, offset })) = last {
             let (from, to) = (offset + 1, Some(offset));
@@ -81,7 +81,7 @@ impl Delivery {
 
     /// Judges a message, and asks Redis about one that does not simply follow; None: there is
     /// nothing more to do about it.
-    pub(crate) async fn judge_message(
+    pub(super) async fn judge_message(
         &self,
         channel: &ChannelName,
         name: &str,

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) recoverer: Rc<Recoverer>,
-    pub(crate) sink: Arc<dyn Sink>,
+    pub(super) sink: Arc<dyn Sink>,
     subscriptions: Rc<RefCell<Subscriptions>>,
 }
 

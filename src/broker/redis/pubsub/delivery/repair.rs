@@ -167,7 +167,7 @@ impl Delivery {
     }
 
     /// Gets as far as Redis stood `at` some moment.
-    pub(crate) async fn catch_up(
+    pub(super) async fn catch_up(
         &self,
         channel: &ChannelName,
         name: &str,

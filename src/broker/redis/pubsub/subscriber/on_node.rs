@@ -6,7 +6,7 @@ use crate::broker::redis::pubsub::{command::Command, subscriptions::Subscription
 
 impl Subscriber {
     /// The connection has ended. Another one may be to a newer Redis, or elsewhere.
-    pub(crate) fn lost(&self) {
+    pub(super) fn lost(&self) {
         if let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) {
             node.disconnected();
             hints.stir();
@@ -15,7 +15,7 @@ impl Subscriber {
 
     /// Sees to a refused command that only has to go elsewhere, or to be another one. A waiter
     /// goes on waiting.
-    pub(crate) fn redirect(&self, command: &Command, error: &str) -> bool {
+    pub(super) fn redirect(&self, command: &Command, error: &str) -> bool {
         let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) else {
             return false;
         };

@@ -6,7 +6,7 @@ use crate::broker::redis::pubsub::command::Command;
 
 impl Subscriber {
     /// Waits until some shard asks for something; forever where each has its own subscriber.
-    pub(crate) async fn asked(&self) {
+    pub(super) async fn asked(&self) {
         match &self.shared {
             Some(shared_subscriber) => shared_subscriber.changed.notified().await,
             None => std::future::pending().await,
@@ -14,7 +14,7 @@ impl Subscriber {
     }
 
     /// Does what the shards have asked for.
-    pub(crate) fn take_requests(&self) {
+    pub(super) fn take_requests(&self) {
         let Some(shared_subscriber) = &self.shared else { return };
         for (channel, change, is_wanted) in shared_subscriber.take_changed() {
             if !is_wanted {
@@ -37,7 +37,7 @@ impl Subscriber {
     }
 
     /// Redis has carried out `command`, or refused it.
-    pub(crate) fn tell_hearers(&self, command: &Command, is_refused: bool) {
+    pub(super) fn tell_hearers(&self, command: &Command, is_refused: bool) {
         let Some(shared_subscriber) = &self.shared else { return };
         let Command::Subscribe(name) = command else { return };
         let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
