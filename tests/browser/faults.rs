@@ -124,7 +124,8 @@ fn a_drain_is_obeyed(transport: &str) {
         assert_eq!((&waiting["code"], &waiting["reason"]), (&json!(1012), &json!(text)));
     }
     let waited = opening["at"].as_f64().unwrap() - waiting["at"].as_f64().unwrap();
-    assert!(waited >= delay - 2.0, "waited {waited} ms of {delay}");
+    // The page hears of it a little after the client has set its clock.
+    assert!(waited >= delay - 100.0, "waited {waited} ms of {delay}");
     page.wait_for_state("open", 1);
     Publisher::on(next.addr(), "a").publish_to_all("from the next");
     assert_eq!(page.messages("a", 1)[0].0, "from the next");
