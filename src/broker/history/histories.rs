@@ -167,6 +167,11 @@ impl Histories {
         }
     }
 
+    /// Whether messages are kept at all.
+    pub(in crate::broker) fn are_kept(&self) -> bool {
+        self.settings.is_on()
+    }
+
     /// Forgets `channel`.
     pub(in crate::broker) fn forget(&mut self, channel: &ChannelName) {
         if let Some(gone) = self.channels.remove(channel) {

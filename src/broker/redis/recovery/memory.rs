@@ -185,6 +185,12 @@ impl Memory {
         state.histories.get(channel).is_some_and(|ring| *ring.position().epoch != *epoch)
     }
 
+    /// Whether nothing is remembered of `channel`, though histories are kept.
+    pub(crate) fn has_forgotten(&self, channel: &ChannelName) -> bool {
+        let state = self.state();
+        state.histories.are_kept() && state.histories.get(channel).is_none()
+    }
+
     /// Forgets what is remembered of `channel` under `epoch`.
     pub(crate) fn forget(&self, channel: &ChannelName, epoch: &str) {
         let mut state = self.state();

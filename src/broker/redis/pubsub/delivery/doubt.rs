@@ -95,7 +95,13 @@ impl Delivery {
         };
         let (mut judged, mut sure) = (judge(), false);
         while let Some((arrival, newest)) = judged {
-            let follows = matches!(arrival, Arrival::Next | Arrival::Duplicate);
+            let follows = match arrival {
+                Arrival::Next => true,
+                // Another shard may have found out that the history is over, and all have
+                // forgotten it: then nothing here tells whether it is the message that was here.
+                Arrival::Duplicate => !self.memory().has_forgotten(channel),
+                _ => false,
+            };
             if follows && newest.is_some() {
                 return Ok(Some(Judged { arrival, newest, sure }));
             }
@@ -127,6 +133,10 @@ impl Delivery {
         let is_same = *held.epoch == *stamp.epoch;
         match arrival {
             Arrival::Late { .. } if is_same && held.offset >= stamp.offset => {
+                self.catch_up(channel, name, stream_position, clock::now()).await?;
+                return Ok(Doubt::Settled);
+            }
+            Arrival::Duplicate if !is_same => {
                 self.catch_up(channel, name, stream_position, clock::now()).await?;
                 return Ok(Doubt::Settled);
             }
