@@ -105,8 +105,8 @@ fn shards_that_wait_for_a_cpu_are_not_silent() {
             let done = done.clone();
             call(Box::new(move || {
                 let begun = has_run();
-                // Two in a row, and the time to the next beat, are no silence yet.
-                while has_run() - begun < 30_000_000 {}
+                // Several in a row, and the time to the next beat, are no silence yet.
+                while has_run() - begun < 15_000_000 {}
                 done.send(()).unwrap();
             }));
         }
