@@ -106,7 +106,7 @@ fn shards_that_wait_for_a_cpu_are_not_silent() {
             call(Box::new(move || {
                 let begun = has_run();
                 // Several in a row, and the time to the next beat, are no silence yet.
-                while has_run() - begun < 15_000_000 {}
+                while has_run() - begun < 20_000_000 {}
                 done.send(()).unwrap();
             }));
         }
