@@ -49,9 +49,12 @@ pub fn now() -> Millis {
     Millis::default() + now.saturating_duration_since(start)
 }
 
-/// Wall-clock time since the Unix epoch.
+/// The last moment that HTTP and RFC 3339 can write: their years have four digits.
+const UNIX_TIME_MAX: Duration = Duration::from_secs(253_402_300_799);
+
+/// Wall-clock time since the Unix epoch; within the years 1970 to 9999, whatever the clock says.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
 pub fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().min(UNIX_TIME_MAX)
 }

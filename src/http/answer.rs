@@ -4,9 +4,10 @@
 //! snake_case to match on (the one that the metrics have as the reason), the second what to do
 //! about it. What goes out is wrapped in a body that notices when hyper has taken it.
 
+use std::time::UNIX_EPOCH;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use serde::Serialize;
 
 use crate::{clock, limits::HINT_CHARS_MAX};
@@ -68,7 +69,6 @@ pub(super) fn close(answer: &mut Answer) {
 }
 
 /// The time as HTTP writes it.
-pub(super) fn date() -> Option<String> {
-    let time = Timestamp::UNIX_EPOCH.checked_add(clock::unix_time()).ok()?;
-    DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()
+pub(super) fn date() -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + clock::unix_time())
 }

@@ -61,9 +61,7 @@ fn written(answer: &Answer) -> Vec<u8> {
         put(name.as_str(), value.to_str().expect("it was made of text"));
     }
     put(header::CONTENT_LENGTH.as_str(), &answer.body().len().to_string());
-    if let Some(date) = answer::date() {
-        put(header::DATE.as_str(), &date);
-    }
+    put(header::DATE.as_str(), &answer::date());
     head.push_str("\r\n");
     [head.as_bytes(), answer.body()].concat()
 }

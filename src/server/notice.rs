@@ -3,9 +3,13 @@
 //! Every process tries at each slot's start; the broker's atomic claim decides who wins. Runs on
 //! the control thread with a broker handle of its own, also while the process drains.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use jiff::Timestamp;
+use humantime::format_rfc3339_millis;
 use tokio::time::sleep;
 use tracing::debug;
 
@@ -57,9 +61,7 @@ fn until_next_slot(unix_time: Duration, interval_ms: u64) -> u64 {
 /// `TEXT 2026-11-23T07:00:00.001Z`: RFC 3339, UTC. With milliseconds: a clock a little behind
 /// the broker's wakes just before the slot, and whole seconds would name the one before.
 fn payload(text: &str, unix_time: Duration) -> String {
-    let millis = i64::try_from(unix_time.as_millis()).unwrap_or(i64::MAX);
-    let time = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX);
-    format!("{text} {time:.3}")
+    format!("{text} {}", format_rfc3339_millis(UNIX_EPOCH + unix_time))
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
-use jiff::Timestamp;
+use humantime::parse_rfc3339;
 use wsbcast::clock;
 
 use crate::support::{
@@ -37,10 +37,10 @@ fn member(redis: &RedisServer, threads: &str) -> Server {
 }
 
 /// The second that a notice names: that in which its text was made.
-fn second_of(text: &str) -> i64 {
+fn second_of(text: &str) -> u64 {
     let time = text.strip_prefix(TEXT).unwrap_or_else(|| panic!("a notice: {text}"));
-    let time: Timestamp = time.trim().parse().unwrap_or_else(|e| panic!("{e}: {text}"));
-    time.as_second()
+    let time = parse_rfc3339(time.trim()).unwrap_or_else(|e| panic!("{e}: {text}"));
+    time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
 /// Reads notices in a thread of its own, each with the slot in which it arrived. Its slot was
@@ -129,7 +129,7 @@ fn without_redis_each_process_notifies_its_own_clients_and_then_goes_on_as_one()
         get(server.addr(), "/readyz").json()["status"] == "ready"
     });
     texts.extend((0..3).map(|_| client.text()));
-    let slots: Vec<i64> = texts.iter().map(|text| second_of(text)).collect();
+    let slots: Vec<u64> = texts.iter().map(|text| second_of(text)).collect();
     assert!(slots.is_sorted(), "{slots:?}");
     // A slot in which Redis went or came may have been missed or heard once more, no other.
     let mut twice = slots.windows(2).filter(|pair| pair[0] == pair[1]).count();

@@ -78,9 +78,7 @@ fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
     let mut put = |name: &str, value: &str| {
         write!(head, "{name}: {value}\r\n").expect("memory takes everything");
     };
-    if let Some(date) = answer::date() {
-        put("Date", &date);
-    }
+    put("Date", &answer::date());
     let value = position::value(positions).filter(|value| !value.is_empty());
     if let Some(value) = value.as_ref().and_then(|value| value.to_str().ok()) {
         put(position::HEADER.as_str(), value);
