@@ -142,7 +142,7 @@ fn a_publisher_hears(transport: &str) {
     assert_eq!(published, expected);
     page.run("connect({channels: ['b'], token: 'secret'}); client.close()");
     let closed = page.try_run("client.publish('a', 'x')");
-    assert_eq!((&closed["kind"], &closed["text"]), (&json!("thrown"), &json!("Error: closed")));
+    assert_eq!((&closed["kind"], &closed["code"]), (&json!("thrown"), &json!("closed")));
 }
 
 #[test]
@@ -153,6 +153,38 @@ fn a_publisher_hears_where_its_message_stands() {
 #[test]
 fn a_publisher_hears_where_its_message_stands_over_event_streams_too() {
     a_publisher_hears("sse");
+}
+
+fn data(page: &Page, channel: &str, count: usize) -> Vec<Value> {
+    page.messages(channel, count).into_iter().map(|(data, _)| data).collect()
+}
+
+/// With what each channel begins, whatever brings it; a reconnect is a beginning, too.
+fn a_greeting_comes_first(transport: &str) {
+    let server = Server::start(&["--greeting", "welcome"]);
+    let mut page = page(&server);
+    page.connect(&format!("{{channels: ['a', 'b'], transport: '{transport}'}}"));
+    for channel in ["a", "b"] {
+        Publisher::on(server.addr(), channel).publish_to_all("news");
+        assert_eq!(data(&page, channel, 2), ["welcome", "news"], "{channel}");
+    }
+    page.run("client.subscribe('c', {last: 1})");
+    Publisher::on(server.addr(), "c").publish_to_all("news");
+    assert_eq!(data(&page, "c", 2)[0], "welcome");
+    page.stage.cut();
+    page.wait_for_state("open", 1);
+    Publisher::on(server.addr(), "a").publish_to_all("more");
+    assert_eq!(data(&page, "a", 4), ["welcome", "news", "welcome", "more"]);
+}
+
+#[test]
+fn a_greeting_comes_first_in_each_channel() {
+    a_greeting_comes_first("websocket");
+}
+
+#[test]
+fn a_greeting_comes_first_in_each_channel_over_event_streams_too() {
+    a_greeting_comes_first("sse");
 }
 
 /// The browser tells a page nothing of a refused preflight, nor of an answer that it may not read.

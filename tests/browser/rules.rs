@@ -153,8 +153,13 @@ fn codes_that_blame_the_client_end_it_and_others_bring_it_back_soon() {
     for (nth, code) in [1003, 1007, 1008, 1009].into_iter().enumerate() {
         page.run("connect({channels: ['a']}); 0");
         page.wait_for_state("connecting", codes.len() + 1 + nth);
-        page.run(&format!("hello({{}}); end({code})"));
+        page.run(&format!(
+            "window.fate = client.publish('a', 'x').catch(error => error.code);
+            hello({{}}); end({code})"
+        ));
         assert_eq!(page.wait_for_state("failed", nth)["code"], code);
+        assert_eq!(page.run("fate"), "failed", "what was under way");
+        assert_eq!(page.try_run("client.publish('a', 'y')")["code"], "failed");
     }
 }
 

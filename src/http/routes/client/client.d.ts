@@ -3,11 +3,17 @@ export interface Message {
   channel: string;
   /** Text as it was published, or bytes if it was published as such. */
   data: string | Uint8Array;
-  /** `EPOCH:OFFSET`; null if only the clients of one server got it, Redis being out of reach. */
+  /**
+   * `EPOCH:OFFSET`; null if only the clients of one server got it, Redis being out of reach, and of
+   * the server's greeting.
+   */
   position: string | null;
 }
 
-/** Messages that will not come: told where they would have been. */
+/**
+ * Messages that will not come: told where they would have been. One may follow another without a
+ * message between them.
+ */
 export interface Gap {
   channel: string;
   /** Of `from` and `to`; null: nobody knows. */
@@ -93,7 +99,8 @@ export class WsBcast {
   /**
    * Publishes text, bytes, or anything else as JSON. Waits for a connection and goes through
    * reconnects. Rejects with an `Error`, with the server's word in its `code`: after `unconfirmed`
-   * the same may be published again with the same `id`.
+   * the same may be published again with the same `id`. `closed` or `failed`: the client has ended;
+   * a message that was under way may have been published all the same.
    */
   publish(
     channel: string,

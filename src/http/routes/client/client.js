@@ -24,6 +24,8 @@ const isFinal = (code) =>
   [1003, 1007, 1008, 1009].includes(code) ||
   (code >= 400 && code < 500 && code != 408 && code != 429);
 
+const failure = (code, text = code) => Object.assign(new Error(text), { code });
+
 const place = ({ epoch, offset }) => (epoch ? `${epoch}:${offset}` : null);
 
 const moveTo = (channel, text) => {
@@ -48,6 +50,8 @@ const newId = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 export class WsBcast {
   #base;
+  // The state that it has ended in.
+  #ended;
   #options;
   // By name: `epoch` and `offset` (once known), `last` (what was asked for before), `told` (a hole
   // of unknown size was told, so the next jump is no news).
@@ -55,8 +59,8 @@ export class WsBcast {
   // Publications without an answer, by id. They are sent again after a reconnect: the id is their
   // idempotency key.
   #pending = new Map();
-  // The connection, or the attempt at one: `send`, `end`, `opened` (when), `retry` (the server's
-  // word on when to come back). What reports of another link is late, and not listened to.
+  // The connection, or the attempt at one: `send`, `end`, `opened` (when), `greeting`, `retry` (the
+  // server's word on when to come back). What reports of another link is late, and not listened to.
   #link;
   #timer;
   #beat;
@@ -79,7 +83,7 @@ export class WsBcast {
     }
     for (const event of WAKERS) globalThis.addEventListener?.(event, this.#wake);
     // Not before the caller has what it is told about.
-    queueMicrotask(() => this.#base && this.#connect());
+    queueMicrotask(() => this.#ended || this.#connect());
   }
 
   get positions() {
@@ -99,7 +103,7 @@ export class WsBcast {
 
   publish(channel, data, { id = newId() } = {}) {
     return new Promise((resolve, reject) => {
-      if (!this.#base) return reject(new Error("closed"));
+      if (this.#ended) return reject(failure(this.#ended));
       const bytes = bytesOf(data);
       const frame = { type: "publish", channel, id };
       if (bytes) Object.assign(frame, { data: toBase64(bytes), encoding: "base64" });
@@ -215,9 +219,12 @@ export class WsBcast {
     const channel = this.#channels.get(message.channel);
     if (type == "hello") {
       this.#unopened = NaN;
+      link.greeting = message.greeting;
       this.#opened(link, message.positions, message.ping_interval_ms);
+      for (const name in message.positions) this.#greet(link, name);
     } else if (type == "subscribed") {
       this.#begin(channel, message);
+      this.#greet(link, message.channel);
     } else if (type == "message") {
       this.#message(channel, message);
     } else if (type == "gap") {
@@ -230,7 +237,7 @@ export class WsBcast {
       this.#pending.delete(id);
     } else if (type == "error") {
       const { code, message: text } = message;
-      this.#pending.get(id)?.reject(Object.assign(new Error(text), { code }));
+      this.#pending.get(id)?.reject(failure(code, text));
       if (this.#pending.delete(id) || id != null) return;
       // A channel that is refused once is not asked for again.
       this.#channels.delete(message.channel);
@@ -255,6 +262,12 @@ export class WsBcast {
   // Who has a position keeps it: what the server cannot bring from there on it tells as a gap.
   #begin(channel, start) {
     if (channel && !channel.epoch && start?.epoch) moveTo(channel, place(start));
+  }
+
+  // As event streams do by themselves: with each channel that begins.
+  #greet(link, name) {
+    if (link != this.#link || link.greeting == null) return;
+    this.#message(this.#channels.get(name), { channel: name, data: link.greeting });
   }
 
   #message(channel, { channel: name, epoch, offset, data, encoding }) {
@@ -302,14 +315,15 @@ export class WsBcast {
   }
 
   #finish(state, detail) {
-    if (!this.#base) return;
+    if (this.#ended) return;
     const link = this.#link;
-    this.#base = this.#link = null;
+    this.#ended = state;
+    this.#link = null;
     clearTimeout(this.#timer);
     clearInterval(this.#beat);
     for (const event of WAKERS) globalThis.removeEventListener?.(event, this.#wake);
     link?.end?.();
-    for (const { reject } of this.#pending.values()) reject(new Error(state));
+    for (const { reject } of this.#pending.values()) reject(failure(state));
     this.#pending.clear();
     this.#state(state, detail);
   }
