@@ -35,11 +35,11 @@
 //! `cursor..head` → socket.
 //!
 //! # A client that comes back
-//! Joins its logs in the hub and is held; then the broker confirms the subscription; then the
-//! position is known after which everything comes by itself; what was published before it, since
-//! the client's own position, is read from the broker's history in pieces
-//! ([`broker::Broker::history`]); then the client is released. This order is `shard/admit.rs`, the
-//! pieces are `conn/write/replaying.rs`; what is not kept any more is told.
+//! Joins its logs in the hub and is held; then [`broker::Joins::join`] has the broker confirm the
+//! subscription, learns the position after which everything comes by itself, and finds what was
+//! published before it, since the client's own position. That is read from the history in pieces
+//! ([`broker::History`], `conn/write/replaying.rs`); then the client is released. What is not kept
+//! any more is told.
 //!
 //! # Control path
 //! `main`: arguments → `Config` → [`server::Server::bind`] takes all ports → `run`: shard threads,

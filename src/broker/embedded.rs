@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, ready};
 
 use super::{
-    Broker, HistorySettings, Message, PeriodicSlot, Position, Principal, Publication, PublishError,
-    Receipt, Recovery, Since, SlotOutcome, epoch,
+    Broker, History, HistorySettings, Message, PeriodicSlot, Position, Principal, Publication,
+    PublishError, Receipt, Recovery, Since, SlotOutcome, epoch,
     fanout::Fanout,
     history::{Evicted, Histories, Kept, Ring},
     idempotency::Answers,
@@ -216,6 +216,18 @@ impl EmbeddedBroker {
     }
 }
 
+impl History for EmbeddedBroker {
+    fn history(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>> {
+        self.0.turn().state.histories.piece(channel, after, to, bytes_max)
+    }
+}
+
 impl Broker for EmbeddedBroker {
     fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
         ready(self.publish_now(message)).boxed_local()
@@ -244,16 +256,6 @@ impl Broker for EmbeddedBroker {
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery> {
         ready(self.0.turn().state.recover(&channel, &since, &to)).boxed_local()
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        after: &Position,
-        to: u64,
-        bytes_max: usize,
-    ) -> Option<Vec<Publication>> {
-        self.0.turn().state.histories.piece(channel, after, to, bytes_max)
     }
 
     fn unsubscribe(&self, _channel: &ChannelName) {}

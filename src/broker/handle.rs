@@ -10,8 +10,25 @@ use crate::{
     position::{Missed, Position, Recovery, Since},
 };
 
+/// What can be read of channels' histories, at once: it is in memory.
+pub trait History {
+    /// The messages of `channel` after `after`, up to the offset `to`, which were to be had when
+    /// [`Broker::recover`] said so: as many as have up to `bytes_max` of payload, one at least.
+    /// None if the first of them is there no more.
+    fn history(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>>;
+}
+
 /// A shard's (or the control thread's) handle on the broker. Lives on one thread.
-pub trait Broker {
+///
+/// A client joins a channel by [`super::Joins::join`], to which `subscribe`, `position` and
+/// `recover` are steps: it alone knows their order.
+pub trait Broker: History {
     /// Publishes one message. Calls on one handle for one channel keep their order.
     ///
     /// # Cancel safety
@@ -38,7 +55,7 @@ pub trait Broker {
         since: Option<&'a Since>,
     ) -> LocalBoxFuture<'a, Option<Position>>;
 
-    /// Finds out what of `channel`'s history can be read by [`Broker::history`] since `since`, up
+    /// Finds out what of `channel`'s history can be read by [`History::history`] since `since`, up
     /// to `to`: a position of this shard's. Settles within
     /// [`crate::limits::SUBSCRIBE_DEADLINE`], whatever the broker does.
     fn recover(
@@ -47,17 +64,6 @@ pub trait Broker {
         since: Since,
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery>;
-
-    /// The messages of `channel` after `after`, up to the offset `to`, which were to be had when
-    /// [`Broker::recover`] said so: as many as have up to `bytes_max` of payload, one at least.
-    /// None if the first of them is there no more.
-    fn history(
-        &self,
-        channel: &ChannelName,
-        after: &Position,
-        to: u64,
-        bytes_max: usize,
-    ) -> Option<Vec<Publication>>;
 
     /// The last client of `channel` on this shard has left.
     fn unsubscribe(&self, channel: &ChannelName);

@@ -12,6 +12,7 @@ mod handle;
 mod health;
 mod history;
 mod idempotency;
+mod join;
 mod message;
 mod principal;
 mod quota;
@@ -22,10 +23,11 @@ mod settings;
 mod shared;
 
 pub use self::{
-    handle::{Broker, Sink},
+    handle::{Broker, History, Sink},
     health::{Health, Reach},
     history::{Evicted, HistorySettings},
     idempotency::{IdempotencyKey, InvalidIdempotencyKey},
+    join::{Behind, JoinedLog, Joins, Start},
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
     principal::Principal,
     refusing::Refuses,

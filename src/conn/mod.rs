@@ -27,7 +27,7 @@ mod tests;
 
 pub use entry::Endpoint;
 pub use logged::clients_are_logged;
-pub use positions::{Joined, Start, Wanted};
+pub use positions::{Joined, Wanted};
 pub use read::queue::{ClientCommand, OwnMessage};
 pub use table::{ClientSettings, Connected, ConnectionTable, Request};
 pub use write::replay::Step;

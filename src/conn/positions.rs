@@ -3,7 +3,7 @@
 //! Plain values that the handshake, the broker's side and the table hand to one another.
 
 use crate::{
-    broker::{Missed, Position, Since},
+    broker::{Position, Since},
     channel::ChannelName,
 };
 
@@ -14,21 +14,6 @@ pub struct Wanted {
     pub channel: ChannelName,
     /// From where on; None: from now.
     pub since: Option<Since>,
-}
-
-/// What a client begins with on one channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// Which one.
-    pub channel: ChannelName,
-    /// It gets everything after this; None: nobody knows where the channel stands.
-    pub from: Option<Position>,
-    /// Up to here from the history, after it from the log; None: nothing from the history.
-    pub to: Option<Position>,
-    /// It asked for history.
-    pub resumed: bool,
-    /// What it asked for and will not get.
-    pub missed: Option<Missed>,
 }
 
 /// Where the log of a client that has joined a channel stood then.

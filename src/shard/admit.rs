@@ -1,26 +1,19 @@
-//! How a client gets in: into the hub, then to the broker, then told where it begins.
+//! How a client gets in: into the hub, joined at the broker, told where it begins.
 //!
-//! The hub first, the broker second: from the broker's confirmation on nothing is missed. Then
-//! the position is known after which everything comes by itself, and what was asked for of the
-//! time before is found in the history. Subscribe, read, merge, in this order: any other loses or
-//! repeats messages.
+//! The hub first, so that nothing is missed that comes once the broker has subscribed; what that
+//! takes, and in which order, is [`crate::broker::Joins::join`]'s matter.
 
 use std::{cell::Cell, rc::Rc};
 
 use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
 
-use super::{
-    core::Core,
-    settling::{Busy, Lookup},
-};
+use super::{core::Core, settling::Busy};
 use crate::{
-    broker::{Missed, Position, Recovery, Since},
+    broker::{Behind, JoinedLog, Position, Start},
     channel::ChannelName,
-    conn::{Endpoint, Joined, Start, Wanted},
+    conn::{Endpoint, Joined, Wanted},
     http,
     hub::{Encoding, Key},
-    limits::{RESUME_RETRY, RESUME_WAIT},
 };
 
 /// A client in the table that is waiting for its 101 to go out; withdrawn if dropped.
@@ -69,8 +62,8 @@ async fn admit(
     })?;
     let ticket = Box::new(Admitted { core: core.clone(), key, connected: Cell::new(false) });
     // All at once: many channels must not take many round trips, or deadlines.
-    let settling = wanted.into_iter().zip(joined).map(|(one, at)| settle(core, key, one, at));
-    let starts: Result<Vec<_>, Behind> = join_all(settling).await.into_iter().collect();
+    let joining = wanted.into_iter().zip(joined).map(|(one, at)| join(core, key, one, at));
+    let starts: Result<Vec<_>, Behind> = join_all(joining).await.into_iter().collect();
     let starts = starts.map_err(|Behind| http::NotAdmitted::Behind)?;
     let position = |start: &Start| Some((start.channel.clone(), start.from.clone()?));
     let positions = starts.iter().filter_map(position).collect();
@@ -85,150 +78,48 @@ pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: Wanted) {
     };
     let Some(Joined { at }) = core.with(|clients| clients.join(key, &wanted)) else { return };
     let channel = wanted.channel.clone();
-    let start = settle(core, key, wanted, at).await;
+    let start = join(core, key, wanted, at).await;
     core.with(|clients| match start {
         Ok(start) => clients.subscribed(key, start),
         Err(Behind) => clients.not_subscribed(key, &channel),
     });
 }
 
-/// A client has got further elsewhere than this shard, and the shard does not catch up in time:
-/// whatever the client was given here, it would get some of it again.
-struct Behind;
-
 /// Finds out where a client begins on a channel that it has joined in the hub, where its log
 /// stood at `joined`.
-async fn settle(
+async fn join(
     core: &Rc<Core>,
     key: Key,
     wanted: Wanted,
     joined: Option<Position>,
 ) -> Result<Start, Behind> {
     let Wanted { channel, since } = wanted;
-    let broker = core.broker();
-    broker.subscribe(channel.clone()).await;
-    let at = match joined {
-        Some(at) => Some(at),
-        None => begin(core, key, &channel, since.as_ref()).await,
-    };
-    let resumed = since.is_some();
-    let Some(since) = since else {
-        return Ok(Start { channel, from: at.clone(), to: None, resumed, missed: None });
-    };
-    let Some(mut to) = at else {
-        let missed = unknown(&since);
-        return Ok(Start { channel, from: None, to: None, resumed, missed });
-    };
-    if let Since::After(after) = &since
-        && after.is_comparable(&to)
-        && after.offset > to.offset
-    {
-        // Elsewhere it has got further than this shard: its log would repeat what it has. Or it
-        // only says so: then there is nothing to wait for.
-        if !is_unheard_of(core, &channel, after).await {
-            match reach(core, key, &channel, after).await {
-                Some(at) => to = at,
-                None if is_unheard_of(core, &channel, after).await => {}
-                None => return Err(Behind),
-            }
-        }
-    }
-    let question = core.settling.question().await;
-    let Recovery { from, missed } = broker.recover(channel.clone(), since, to.clone()).await;
-    drop(question);
-    Ok(Start { channel, from: Some(from), to: Some(to), resumed, missed })
+    let log = ClientLog { core, key, channel: &channel, joined };
+    core.joins.join(&log, channel.clone(), since).await
 }
 
-/// From where on a client hears everything on a channel of which nothing was known when it joined.
-/// Who resumes is told of a hole if that does not come to be known: it waits for a moment.
-async fn begin(
-    core: &Rc<Core>,
+/// The log of a channel in this shard, for a client that has joined it.
+struct ClientLog<'a> {
+    core: &'a Rc<Core>,
     key: Key,
-    channel: &ChannelName,
-    since: Option<&Since>,
-) -> Option<Position> {
-    let at = ask(core, key, channel, since).await;
-    if at.is_some() || since.is_none() {
-        return at;
+    channel: &'a ChannelName,
+    /// Where it stood then.
+    joined: Option<Position>,
+}
+
+impl JoinedLog for ClientLog<'_> {
+    fn start(&self, baseline: Option<&Position>) -> Option<Position> {
+        let start = || self.core.with(|clients| clients.start(self.key, self.channel, baseline));
+        self.joined.clone().or_else(start)
     }
-    let again = async {
+
+    async fn catch_up(&self, to: &Position) -> Option<Position> {
         loop {
-            sleep(RESUME_RETRY).await;
-            if let Some(at) = ask(core, key, channel, since).await {
+            let at = self.core.with(|clients| clients.catch_up(self.key, self.channel, to));
+            if at.is_some() {
                 return at;
             }
+            self.core.ahead.wait(self.channel, to)?.reached().await;
         }
-    };
-    // Seldom: it need not take up room where nobody waits.
-    Box::pin(timeout(RESUME_WAIT, again)).await.ok()
-}
-
-/// The same, asked once for all clients of the shard that want to know it now.
-async fn ask(
-    core: &Rc<Core>,
-    key: Key,
-    channel: &ChannelName,
-    since: Option<&Since>,
-) -> Option<Position> {
-    loop {
-        // Somebody else may have found out meanwhile.
-        if let Some(at) = core.with(|clients| clients.start(key, channel, None)) {
-            return Some(at);
-        }
-        match core.settling.lookup(channel) {
-            Lookup::You(asking) => {
-                let question = core.settling.question().await;
-                let baseline = core.broker().position(channel.clone(), since).await;
-                drop(question);
-                let at = core.with(|clients| clients.start(key, channel, baseline.as_ref()));
-                asking.answered();
-                return at;
-            }
-            Lookup::Another(mut answer) => {
-                if answer.changed().await.is_ok() {
-                    return core.with(|clients| clients.start(key, channel, None));
-                }
-                // It has left before it knew.
-            }
-        }
-    }
-}
-
-/// Whether the broker itself, asked now, has not got as far as `position`: then it is none of this
-/// history, and only looks like one.
-async fn is_unheard_of(core: &Rc<Core>, channel: &ChannelName, position: &Position) -> bool {
-    let _question = core.settling.question().await;
-    let since = Since::After(position.clone());
-    let newest = core.broker().position(channel.clone(), Some(&since)).await;
-    newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
-}
-
-/// Waits until the client's log has got as far as `to`; its position there. None if it does not, or
-/// too many wait.
-async fn reach(
-    core: &Rc<Core>,
-    key: Key,
-    channel: &ChannelName,
-    to: &Position,
-) -> Option<Position> {
-    let reached = async {
-        loop {
-            if let Some(at) = core.with(|clients| clients.catch_up(key, channel, to)) {
-                return Some(at);
-            }
-            core.ahead.wait(channel, to)?.reached().await;
-        }
-    };
-    timeout(RESUME_WAIT, reached).await.ok().flatten()
-}
-
-/// What is missing when nobody knows where the channel stands.
-fn unknown(since: &Since) -> Option<Missed> {
-    match since {
-        Since::After(after) => {
-            Some(Missed { epoch: None, from: after.offset + 1, to: None, sure: false })
-        }
-        Since::Newest(0) => None,
-        Since::Newest(_) => Some(Missed { epoch: None, from: 1, to: None, sure: false }),
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{ahead::Ahead, settling::Settling};
 use crate::{
-    broker::Broker,
+    broker::{Broker, Joins},
     conn::{ConnectionTable, Request},
     drain::Control,
     metrics::ShardMetrics,
@@ -30,8 +30,10 @@ pub(super) struct Core {
     pub(super) ahead: Ahead,
     /// Wakes the shutdown: the last client has left.
     pub(super) emptied: Notify,
-    /// What clients that come are waiting for.
-    pub(super) settling: Rc<Settling>,
+    /// Of those who come, how many are let in at a time.
+    pub(super) settling: Settling,
+    /// Finds out where they begin.
+    pub(super) joins: Joins,
     pub(super) control: Arc<Control>,
     /// Does what the table asks for.
     carry_out: CarryOut,
@@ -47,6 +49,7 @@ impl Core {
     ) -> Rc<Self> {
         Rc::new(Self {
             clients: RefCell::new(clients),
+            joins: Joins::new(broker.clone()),
             broker,
             metrics,
             again: Notify::new(),
@@ -56,10 +59,6 @@ impl Core {
             control,
             carry_out,
         })
-    }
-
-    pub(super) fn broker(&self) -> &Rc<dyn Broker> {
-        &self.broker
     }
 
     /// Runs `act` on the clients, then does what they asked for.

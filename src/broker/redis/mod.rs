@@ -56,8 +56,8 @@ use self::{
     task::Task,
 };
 use super::{
-    Broker, Message, PeriodicSlot, Place, Position, Publication, PublishError, Reach, Receipt,
-    Recovery, Since, SlotOutcome,
+    Broker, History, Message, PeriodicSlot, Place, Position, Publication, PublishError, Reach,
+    Receipt, Recovery, Since, SlotOutcome,
 };
 use crate::{
     channel::ChannelName,
@@ -185,6 +185,18 @@ async fn end(tasks: &RefCell<Vec<Task>>) {
     }
 }
 
+impl History for RedisBroker {
+    fn history(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>> {
+        self.process.memory.piece(channel, after, to, bytes_max)
+    }
+}
+
 impl Broker for RedisBroker {
     fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
         self.publisher.publish(message).boxed_local()
@@ -213,16 +225,6 @@ impl Broker for RedisBroker {
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery> {
         async move { self.recoverer.recover(&channel, &since, &to).await }.boxed_local()
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        after: &Position,
-        to: u64,
-        bytes_max: usize,
-    ) -> Option<Vec<Publication>> {
-        self.process.memory.piece(channel, after, to, bytes_max)
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {

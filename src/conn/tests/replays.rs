@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use super::*;
 use crate::{
-    broker::{Missed, Position},
+    broker::{Missed, Position, Start},
     hub::SlowPolicy,
 };
 

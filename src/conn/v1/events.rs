@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
+    broker::Start,
     broker::{Position, PublishError},
     channel::ChannelName,
-    conn::positions::Start,
 };
 
 /// A message of the server's.

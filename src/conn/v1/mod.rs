@@ -13,11 +13,11 @@ use self::{
     events::{Code, ErrorEvent, Place, ServerEvent},
 };
 use crate::{
-    broker::{PublishError, Receipt},
+    broker::{PublishError, Receipt, Start},
     channel::ChannelName,
     conn::{
         close::state::ClientState,
-        positions::{Joined, Start, Wanted},
+        positions::{Joined, Wanted},
         read::queue::{Borrowed, ClientCommand, OwnMessage},
         table::{ConnectionTable, entry},
     },

@@ -12,10 +12,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::{
-    broker::{Missed, Position, Publication},
+    broker::{Missed, Position, Publication, Start},
     channel::ChannelName,
     conn::{
-        positions::Start,
         table::{ConnectionTable, Request, entry},
         write::{forms, laid_out, replay::Step},
     },

@@ -38,8 +38,8 @@ use super::{
 };
 use crate::{
     broker::{
-        Broker, Message, PeriodicSlot, Position, Publication, PublishError, Reach, Receipt,
-        Recovery, Refuses, Since, SlotOutcome,
+        Broker, History, Message, PeriodicSlot, Position, Publication, PublishError, Reach,
+        Receipt, Recovery, Refuses, Since, SlotOutcome,
     },
     channel::ChannelName,
     drain::{Control, DrainSettings, Machine, Phase},
@@ -81,6 +81,12 @@ pub(super) struct Recorder {
     pub(super) gate: Notify,
 }
 
+impl History for Recorder {
+    fn history(&self, _: &ChannelName, _: &Position, _: u64, _: usize) -> Option<Vec<Publication>> {
+        unreachable!("the shard reads history")
+    }
+}
+
 impl Broker for Recorder {
     fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
         let Message { channel, kind, data, key, .. } = message;
@@ -116,10 +122,6 @@ impl Broker for Recorder {
 
     fn recover(&self, _: ChannelName, _: Since, _: Position) -> LocalBoxFuture<'_, Recovery> {
         unreachable!("admission recovers")
-    }
-
-    fn history(&self, _: &ChannelName, _: &Position, _: u64, _: usize) -> Option<Vec<Publication>> {
-        unreachable!("the shard reads history")
     }
 
     fn unsubscribe(&self, _: &ChannelName) {

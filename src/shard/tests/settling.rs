@@ -132,7 +132,7 @@ fn what_many_want_to_know_at_once_is_asked_once() {
             assert_eq!(one.await.unwrap(), Ok(()));
         }
         assert_eq!(world.broker.asked.get(), 50, "each channel once");
-        assert!(world.core.settling.is_idle());
+        assert!(world.core.settling.is_idle() && world.core.joins.is_idle());
     });
 }
 
@@ -182,7 +182,7 @@ fn what_is_settled_at_a_time_is_bounded_and_few_channels_do_not_wait_for_many() 
             yield_now().await;
         }
         assert_eq!(one.await.unwrap(), Ok(()));
-        assert!(world.core.settling.is_idle());
+        assert!(world.core.settling.is_idle() && world.core.joins.is_idle());
     });
 }
 
@@ -192,7 +192,7 @@ fn a_claim_beyond_what_the_broker_says_is_answered_and_not_waited_for() {
         world.broker.is_slow.set(false);
         world.come("a", 1).await.unwrap().unwrap();
         let channel = ChannelName::new("a0").unwrap();
-        let at = world.core.broker().position(channel.clone(), None).await.unwrap();
+        let at = world.core.broker.position(channel.clone(), None).await.unwrap();
         let began = Instant::now();
         let since = Some(Since::After(Position { offset: 1_000_000, ..at.clone() }));
         let admission =

@@ -165,7 +165,7 @@ impl World {
         let message =
             Message { who: Principal::Api, channel: name, kind: Kind::Text, data, key: None };
         let shard = self.random.usize(0..SHARDS);
-        let publishing = self.shards[shard].core.broker().publish(message);
+        let publishing = self.shards[shard].core.broker.publish(message);
         let receipt = publishing.now_or_never().expect("the embedded broker answers at once");
         let Ok(Receipt::Cluster(position)) = receipt else { panic!("{receipt:?}") };
         let published = &mut self.published[channel];

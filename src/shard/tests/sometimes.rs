@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use crate::{
     broker::{
-        Broker, Message, PeriodicSlot, Position, Publication, PublishError, Receipt, Recovery,
-        Since, SlotOutcome,
+        Broker, History, Message, PeriodicSlot, Position, Publication, PublishError, Receipt,
+        Recovery, Since, SlotOutcome,
     },
     channel::ChannelName,
 };
@@ -35,6 +35,18 @@ impl Sometimes {
             asked: Cell::new(0),
             waiting: Cell::new(0),
         }
+    }
+}
+
+impl History for Sometimes {
+    fn history(
+        &self,
+        channel: &ChannelName,
+        after: &Position,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<Publication>> {
+        self.broker.history(channel, after, to, bytes_max)
     }
 }
 
@@ -76,16 +88,6 @@ impl Broker for Sometimes {
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery> {
         self.broker.recover(channel, since, to)
-    }
-
-    fn history(
-        &self,
-        channel: &ChannelName,
-        after: &Position,
-        to: u64,
-        bytes_max: usize,
-    ) -> Option<Vec<Publication>> {
-        self.broker.history(channel, after, to, bytes_max)
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {

@@ -1,0 +1,217 @@
+//! How a client joins a channel: one operation, in an order that its callers need not know.
+//!
+//! The client has joined its shard's log before. Then the broker confirms the subscription: from
+//! there on nothing is missed. Then the position is known after which everything comes by itself,
+//! and what was asked for of the time before is found in the history. Subscribe, position, recover,
+//! in this order: any other loses or repeats messages.
+//!
+//! What several clients of a shard want to know of a channel is asked for once, and what a shard
+//! asks at a time is bounded. Of logs it knows only what a [`JoinedLog`] says.
+
+mod lookups;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, rc::Rc};
+
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+use self::lookups::{Lookup, Lookups};
+use super::Broker;
+use crate::{
+    channel::ChannelName,
+    limits::{RESUME_RETRY, RESUME_WAIT, SETTLING_ASKED_MAX},
+    position::{Missed, Position, Recovery, Since},
+};
+
+/// The log of a channel in a shard, as it stands for a client that has joined it: what only the
+/// shard knows.
+pub trait JoinedLog {
+    /// From where on the client hears everything, if that is known. `baseline` is a position after
+    /// which everything is certain to arrive; it counts unless something has arrived already.
+    fn start(&self, baseline: Option<&Position>) -> Option<Position>;
+
+    /// Waits until the log has got as far as `to`, or has gone on to another epoch, and moves the
+    /// client to its head; the position there. None if too many wait.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the place among those that wait.
+    fn catch_up(&self, to: &Position) -> impl Future<Output = Option<Position>>;
+}
+
+/// What a client begins with on one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which one.
+    pub channel: ChannelName,
+    /// It gets everything after this; None: nobody knows where the channel stands.
+    pub from: Option<Position>,
+    /// Up to here from the history, after it from the log; None: nothing from the history.
+    pub to: Option<Position>,
+    /// It asked for history.
+    pub resumed: bool,
+    /// What it asked for and will not get.
+    pub missed: Option<Missed>,
+}
+
+/// A client has got further elsewhere than this shard, and the shard does not catch up in time:
+/// whatever the client was given here, it would get some of it again.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Behind;
+
+/// The joins of one shard's clients.
+pub struct Joins {
+    broker: Rc<dyn Broker>,
+    /// Room for questions to the broker.
+    questions: Semaphore,
+    lookups: Lookups,
+}
+
+impl Joins {
+    /// Those of a shard whose handle is `broker`.
+    #[must_use]
+    pub fn new(broker: Rc<dyn Broker>) -> Self {
+        let questions = Semaphore::new(SETTLING_ASKED_MAX);
+        Self { broker, questions, lookups: Lookups::default() }
+    }
+
+    /// Subscribes to `channel` and finds out where a client begins on it that wants everything
+    /// since `since`, and that has joined `log` already. What it missed can be read by
+    /// [`super::History::history`] then.
+    ///
+    /// # Errors
+    /// When the shard has not got as far as the client, and does not in time.
+    ///
+    /// # Cancel safety
+    /// May be dropped: what others wait for is asked by one of them.
+    pub async fn join(
+        &self,
+        log: &impl JoinedLog,
+        channel: ChannelName,
+        since: Option<Since>,
+    ) -> Result<Start, Behind> {
+        self.broker.subscribe(channel.clone()).await;
+        let at = self.begin(log, &channel, since.as_ref()).await;
+        let Some(since) = since else {
+            return Ok(Start { channel, from: at, to: None, resumed: false, missed: None });
+        };
+        let Some(mut to) = at else {
+            let missed = unknown(&since);
+            return Ok(Start { channel, from: None, to: None, resumed: true, missed });
+        };
+        if let Since::After(after) = &since
+            && after.is_comparable(&to)
+            && after.offset > to.offset
+        {
+            to = self.catch_up(log, &channel, after).await?.unwrap_or(to);
+        }
+        let question = self.questions.acquire().await;
+        let recovery = self.broker.recover(channel.clone(), since, to.clone()).await;
+        drop(question);
+        let Recovery { from, missed } = recovery;
+        Ok(Start { channel, from: Some(from), to: Some(to), resumed: true, missed })
+    }
+
+    /// From where on a client hears everything. A client that resumes is told of a hole if that
+    /// does not come to be known: it waits for a moment.
+    async fn begin(
+        &self,
+        log: &impl JoinedLog,
+        channel: &ChannelName,
+        since: Option<&Since>,
+    ) -> Option<Position> {
+        let at = self.ask(log, channel, since).await;
+        if at.is_some() || since.is_none() {
+            return at;
+        }
+        let again = async {
+            loop {
+                sleep(RESUME_RETRY).await;
+                if let Some(at) = self.ask(log, channel, since).await {
+                    return at;
+                }
+            }
+        };
+        // Seldom: it need not take up room where nobody waits.
+        Box::pin(timeout(RESUME_WAIT, again)).await.ok()
+    }
+
+    /// The same, asked once for all clients of the shard that want to know it now.
+    async fn ask(
+        &self,
+        log: &impl JoinedLog,
+        channel: &ChannelName,
+        since: Option<&Since>,
+    ) -> Option<Position> {
+        loop {
+            // Another client may have found out meanwhile.
+            if let Some(at) = log.start(None) {
+                return Some(at);
+            }
+            match self.lookups.of(channel) {
+                Lookup::New(lookup) => {
+                    let question = self.questions.acquire().await;
+                    let baseline = self.broker.position(channel.clone(), since).await;
+                    drop(question);
+                    let at = log.start(baseline.as_ref());
+                    lookup.answered();
+                    return at;
+                }
+                Lookup::Pending(mut answer) => {
+                    if answer.changed().await.is_ok() {
+                        return log.start(None);
+                    }
+                    // The client that asked has left before it knew.
+                }
+            }
+        }
+    }
+
+    /// Elsewhere a client has got to `after`, further than this shard: its log would repeat what
+    /// the client has. Where the log is once it is there, too. None: the client only says so, and
+    /// there is nothing to wait for.
+    async fn catch_up(
+        &self,
+        log: &impl JoinedLog,
+        channel: &ChannelName,
+        after: &Position,
+    ) -> Result<Option<Position>, Behind> {
+        if self.is_unheard_of(channel, after).await {
+            return Ok(None);
+        }
+        match timeout(RESUME_WAIT, log.catch_up(after)).await {
+            Ok(Some(at)) => Ok(Some(at)),
+            Ok(None) | Err(_) if self.is_unheard_of(channel, after).await => Ok(None),
+            Ok(None) | Err(_) => Err(Behind),
+        }
+    }
+
+    /// Whether the broker itself, asked now, has not got as far as `position`: then it is none of
+    /// this history, and only looks like one.
+    async fn is_unheard_of(&self, channel: &ChannelName, position: &Position) -> bool {
+        let _question = self.questions.acquire().await;
+        let since = Since::After(position.clone());
+        let newest = self.broker.position(channel.clone(), Some(&since)).await;
+        newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
+    }
+
+    /// Whether nothing is being asked.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lookups.is_empty() && self.questions.available_permits() == SETTLING_ASKED_MAX
+    }
+}
+
+/// What is missing when nobody knows where the channel stands.
+fn unknown(since: &Since) -> Option<Missed> {
+    match since {
+        Since::After(after) => {
+            Some(Missed { epoch: None, from: after.offset + 1, to: None, sure: false })
+        }
+        Since::Newest(0) => None,
+        Since::Newest(_) => Some(Missed { epoch: None, from: 1, to: None, sure: false }),
+    }
+}
