@@ -1,34 +1,34 @@
-//! What every broker promises, run over the embedded one, a real Redis and a real Valkey.
+//! The promises of every broker, run over the embedded one, a real Redis and a real Valkey.
 //!
-//! What only a broker with something to lose can promise stands in the modules.
+//! Promises that only a broker with something to lose can make stand in the modules.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
 
-mod beside;
-mod blip;
 mod cluster;
+mod cluster_part_lost;
 mod cost;
 mod deployments;
-mod empty;
+mod distant_redis;
 mod fake_sentinel;
-mod far;
+mod foreign_writes;
 mod history;
 mod loss;
 mod moves;
-mod neighbour;
-mod part;
 mod process;
+mod question_priority;
 mod quota;
 mod raw;
 mod refusals;
 mod repair;
 mod rights;
 mod rollback;
+mod script_proxy;
 mod sentinel;
 mod sharded;
-mod standin;
-mod standstill;
-mod untried;
+mod short_outage;
+mod stalled_shard;
+mod trials;
+mod unused_channels;
 
 use std::{collections::HashSet, time::Duration};
 

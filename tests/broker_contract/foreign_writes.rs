@@ -1,4 +1,4 @@
-//! What a neighbour with all rights writes into our keys: it is begun anew, and goes on.
+//! A neighbour with all rights writes into our keys: their channels begin anew, and go on.
 
 use wsbcast::broker::{Receipt, Since};
 

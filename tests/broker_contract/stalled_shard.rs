@@ -1,5 +1,5 @@
-//! What is asked once for all shards: a shard at a standstill holds no other up, and no answer is
-//! taken for newer than its question.
+//! Questions that are asked once for all shards: a shard at a standstill holds no other up, and no
+//! answer is taken for newer than its question.
 //!
 //! A future that was polled once and never again stands for its thread.
 

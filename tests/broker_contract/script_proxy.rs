@@ -1,4 +1,4 @@
-//! Something between a process and its Redis that has scripts answered in its own way, as a
+//! A proxy between a process and its Redis that has scripts answered in its own way, as a
 //! provider's quota or a proxy that knows no scripts does.
 
 use std::{
@@ -14,12 +14,12 @@ use testkit::resp::{command, read_command};
 type Rule = Option<(fn(&str) -> bool, &'static str)>;
 
 /// Passes on whatever it gets, but for such scripts.
-pub(crate) struct StandIn {
+pub(crate) struct ScriptProxy {
     address: SocketAddr,
     rule: Arc<Mutex<Rule>>,
 }
 
-impl StandIn {
+impl ScriptProxy {
     pub(crate) fn start(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

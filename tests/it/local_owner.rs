@@ -1,4 +1,5 @@
-//! Who is local: the server's own user and root, whatever a proxy of somebody else says or hides.
+//! Local senders are the server's own user and root, whatever a proxy of somebody else says or
+//! hides.
 //!
 //! These tests run programs as several users, and so as root.
 

@@ -1,5 +1,5 @@
-//! Where silence would harm: what is misspelt, coded or empty by mistake is refused, with what is
-//! wrong, instead of reaching everybody or somebody else.
+//! Input that silence would harm: a request that is misspelt, coded or empty by mistake is refused
+//! and told its mistake, instead of reaching everybody or somebody else.
 
 use std::{fs, process::Command};
 

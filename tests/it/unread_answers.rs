@@ -1,5 +1,5 @@
-//! Clients that ask for much and read nothing: what they make the server hold is bounded, and
-//! those who read pay nothing for it.
+//! Clients that ask for much and read nothing: the memory that they make the server hold is
+//! bounded, and clients that read pay nothing for it.
 
 use serde_json::json;
 

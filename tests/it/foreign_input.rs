@@ -1,5 +1,5 @@
-//! What strangers say is no more than what they say: numbers that nobody can count on from, and
-//! what others write and publish in our Redis.
+//! Input from strangers: offsets that nobody can count on from, answers of a Redis that never end,
+//! and a Redis that is not there.
 
 use std::{
     io::{Read, Write},

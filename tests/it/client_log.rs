@@ -1,5 +1,5 @@
-//! Seeing clients: publishers are told how many hear them, and the log at `debug` tells who comes,
-//! who goes, and who is refused.
+//! Clients in the publisher's answer and in the log: publishers are told how many hear them, and
+//! the log at `debug` tells of each client that comes, goes or is refused.
 
 use crate::support::{
     PATIENCE,

@@ -1,5 +1,5 @@
-//! Channels that nobody has published to: asking for them stores nothing, and whoever comes back
-//! from there gets all that was published since, or is told that nobody knows.
+//! Channels that nobody has published to: a question about them stores nothing, and a client that
+//! comes back from there gets all that was published since, or is told that nobody knows.
 
 use wsbcast::broker::{Broker, Position, Since};
 

@@ -1,4 +1,4 @@
-//! A part of a Redis Cluster is gone: only what lives there suffers.
+//! A part of a Redis Cluster is gone: only the channels that live there suffer.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Pages of other origins: their preflights, and that they can read what they are answered.
+//! Pages of other origins: their preflights are answered, and they can read every answer.
 
 use std::net::SocketAddr;
 

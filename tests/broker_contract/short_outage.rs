@@ -1,4 +1,4 @@
-//! A moment without Redis, and what was said in it.
+//! A moment without Redis: messages of that moment reach the others all the same.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Who may publish and administer: not a web page, not the internet through a proxy, not a guess.
+//! The right to publish and administer: no web page has it, nor the internet through a proxy, nor
+//! a guess.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 

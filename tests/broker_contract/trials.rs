@@ -1,4 +1,4 @@
-//! What happens to messages, against what trials of publishing say: readiness follows the first.
+//! Messages against trials of publishing: readiness follows what happens to the messages.
 
 use wsbcast::{
     broker::{OnLoss, PublishError, Receipt, Refuses, Settings},
@@ -9,7 +9,7 @@ use crate::{
     process::{HISTORY, Process, offset, pace, redis_settings, run},
     redis_server::RedisServer,
     refusals::{count, refuses},
-    standin::StandIn,
+    script_proxy::ScriptProxy,
 };
 
 fn settings(url: &str) -> Settings {
@@ -55,7 +55,7 @@ fn an_answer_that_no_script_gives_is_as_good_as_a_refusal() {
     for answer in answers {
         run(async {
             let server = RedisServer::start();
-            let between = StandIn::start(&server.address());
+            let between = ScriptProxy::start(&server.address());
             let process = Process::start(settings(&between.url()), 1).await;
             offset(process.publish("a", "x").await);
             for is_meant in [is_of_scripts, is_a_channels] {
@@ -85,7 +85,7 @@ fn an_answer_that_no_script_gives_is_as_good_as_a_refusal() {
 fn a_refusal_that_no_trial_meets_is_told_and_over_with_the_first_message_that_is_taken() {
     run(async {
         let server = RedisServer::start();
-        let between = StandIn::start(&server.address());
+        let between = ScriptProxy::start(&server.address());
         let process = Process::start(settings(&between.url()), 1).await;
         between.answer(is_a_channels, "return redis.error_reply('ERR daily limit exceeded')");
         let publishing = async {
@@ -109,7 +109,7 @@ fn a_refusal_that_no_trial_meets_is_told_and_over_with_the_first_message_that_is
 fn a_trial_that_is_refused_means_nothing_where_messages_are_taken() {
     run(async {
         let server = RedisServer::start();
-        let between = StandIn::start(&server.address());
+        let between = ScriptProxy::start(&server.address());
         let process = Process::start(settings(&between.url()), 1).await;
         between.answer(
             |key| key.contains(":trial:"),
