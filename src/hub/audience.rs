@@ -1,7 +1,8 @@
-//! How many clients hear a channel, in the whole process: one count, shared by all shards' hubs.
+//! The number of clients subscribed to a channel in the whole process, shared by all shards' hubs.
 //!
-//! Publishers are told. A log holds its channel's count and moves it when a client comes or goes;
-//! the map is looked at when a log begins or ends, and for an answer. A delivery touches neither.
+//! Publishers are told this number. A log holds its channel's count and changes it when a client
+//! subscribes or leaves; the map is used when a log begins or ends, and for an answer. A delivery
+//! touches neither.
 
 use std::{
     collections::HashMap,
@@ -16,12 +17,12 @@ use crate::channel::ChannelName;
 /// A channel's clients, over all shards and encodings.
 pub(super) type Seats = Arc<AtomicUsize>;
 
-/// The counts of all channels that somebody hears.
+/// The counts of all channels with a subscriber.
 #[derive(Debug, Default)]
 pub struct Audience(Mutex<HashMap<ChannelName, Seats>>);
 
 impl Audience {
-    /// How many clients of this process hear `channel`.
+    /// How many clients of this process are subscribed to `channel`.
     #[must_use]
     pub fn clients(&self, channel: &str) -> usize {
         self.channels().get(channel).map_or(0, |seats| seats.load(Ordering::Relaxed))
@@ -32,7 +33,7 @@ impl Audience {
         self.channels().entry(channel.clone()).or_default().clone()
     }
 
-    /// A log of `channel` has ended; the last one takes the count along.
+    /// A log of `channel` has ended; the channel's last log removes the count.
     pub(super) fn leave(&self, channel: &ChannelName, seats: Seats) {
         let mut channels = self.channels();
         drop(seats);
@@ -41,7 +42,7 @@ impl Audience {
         }
     }
 
-    /// A panic elsewhere leaves whole entries: go on.
+    /// A panic elsewhere leaves whole entries, so a poisoned lock can be used.
     fn channels(&self) -> MutexGuard<'_, HashMap<ChannelName, Seats>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

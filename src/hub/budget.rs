@@ -1,12 +1,14 @@
-//! How much memory all logs, carries and outboxes of the process may hold together.
+//! The memory that all logs, carries and outboxes of the process may hold together.
 //!
-//! One `Budget` is shared by the hubs of all shards (and by whoever holds unfinished inbound
-//! messages). It only counts; who is over cuts its own logs. It is touched when a chunk or a
-//! buffer is allocated or freed, never per delivery, so that shards don't fight for its line.
+//! One `Budget` is shared by the hubs of all shards, and by the holders of unfinished inbound
+//! messages. It only counts: a hub that is over it cuts its own logs. It is touched when a chunk or
+//! a buffer is allocated or freed, never per delivery, so that shards don't fight for its cache
+//! line.
 //!
-//! Room is made before the limit is reached: the last eighth is for what is still held by those who
-//! have to go, thousands at once maybe, while they go one after the other, and for the rest of what
-//! they have begun to read. Only past the limit itself is everything else interrupted for it.
+//! Room is made before the limit is reached. The last eighth is kept free for clients that have to
+//! leave: there may be thousands at once, they leave one after the other, and they may finish
+//! reading what they have begun. Everything else is interrupted only when the limit itself is
+//! passed.
 
 use std::{
     collections::HashMap,
@@ -21,24 +23,24 @@ use bytes::Bytes;
 
 use crate::limits::{FORMS_PART, HELD_MESSAGE_PART};
 
-/// The part of the limit that is left free as long as there is time: one in so many.
+/// The part of the limit that is left free while there is time to make room: one in so many.
 const RESERVE_PART: usize = 8;
 
 /// A count of bytes with a limit. Cheap to share: `Arc<Budget>`.
 #[derive(Debug)]
 pub struct Budget {
     limit_bytes: usize,
-    /// Past this room is made, bit by bit.
+    /// Above this, room is made bit by bit.
     target_bytes: usize,
     used_bytes: AtomicUsize,
     hubs: AtomicUsize,
-    /// Payloads that are charged once for all who hold them, by their place and length: how many
-    /// do.
+    /// Payloads that are charged once for all their holders, by address and length: the number of
+    /// holders.
     joint: Mutex<HashMap<(usize, usize), usize>>,
 }
 
 impl Budget {
-    /// A budget of `limit_bytes`, nothing of it used.
+    /// A budget of `limit_bytes`, all of it unused.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Self {
         Self {
@@ -50,12 +52,12 @@ impl Budget {
         }
     }
 
-    /// Counts `bytes` as used. Never refuses: the caller looks at [`Budget::over`] afterwards.
+    /// Counts `bytes` as used. It never refuses: the caller looks at [`Budget::over`] afterwards.
     pub fn charge(&self, bytes: usize) {
         self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Gives back what was charged.
+    /// Returns `bytes` that were charged.
     pub fn release(&self, bytes: usize) {
         let before = self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "more was released than charged");
@@ -73,34 +75,35 @@ impl Budget {
         self.used() > self.limit_bytes
     }
 
-    /// Whether so much is in use that room is to be made.
+    /// Whether so much is in use that room has to be made.
     #[must_use]
     pub fn is_tight(&self) -> bool {
         self.excess() > 0
     }
 
-    /// How much is in use beyond that.
+    /// How many bytes are in use beyond that.
     pub(super) fn excess(&self) -> usize {
         self.used().saturating_sub(self.target_bytes)
     }
 
-    /// Whether half of what is left free is used.
+    /// Whether half of the part that is left free is used.
     pub(super) fn is_pressed(&self) -> bool {
         self.excess() > (self.limit_bytes - self.target_bytes) / 2
     }
 
-    /// Whether a message of so many bytes can be held and room is left for what follows.
+    /// Whether a message of so many bytes can be held with room left for the next ones.
     fn can_hold(&self, payload_bytes: usize) -> bool {
         payload_bytes.saturating_mul(HELD_MESSAGE_PART) <= self.limit_bytes
     }
 
-    /// Whether a message's forms might take a large part, if they take `forms_bytes` in each hub.
+    /// Whether a message's encodings might take a large part of the budget, at `forms_bytes` in
+    /// each hub.
     fn are_long(&self, forms_bytes: usize) -> bool {
         let hubs = self.hubs.load(Ordering::Relaxed);
         forms_bytes.saturating_mul(hubs).saturating_mul(FORMS_PART) > self.limit_bytes
     }
 
-    /// One more or one less holds this payload.
+    /// Changes the number of holders of this payload.
     fn change_joint(&self, payload: &Bytes, change: impl FnOnce(&mut usize)) {
         let mut joint = self.joint.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (payload.as_ptr().addr(), payload.len());
@@ -117,13 +120,13 @@ impl Budget {
         }
     }
 
-    /// What each hub could use if all used the same.
+    /// The memory that each hub could use if all used the same.
     pub(super) fn fair_share(&self) -> usize {
         self.target_bytes / self.hubs.load(Ordering::Relaxed).max(1)
     }
 }
 
-/// A payload that several hold, charged once as long as one of them does.
+/// A payload with several holders, charged once while there is at least one.
 #[derive(Debug)]
 pub(super) struct Joint {
     payload: Bytes,
@@ -146,18 +149,19 @@ fn excess(bytes: usize, allowance: usize) -> usize {
     if bytes > allowance { bytes - allowance + allowance / 8 } else { 0 }
 }
 
-/// One hub's account with the shared budget: what it still holds goes back when it is dropped.
+/// One hub's account with the shared budget. When it is dropped, it returns all that is still
+/// charged.
 #[derive(Debug)]
 pub(super) struct BudgetShare {
     budget: Arc<Budget>,
     held_bytes: usize,
-    /// Payloads that other logs may hold, too: not a part of it.
+    /// Payloads that other logs may hold as well; not part of `held_bytes`.
     joint_bytes: usize,
-    /// The part of it that is carries and outboxes: what no cut of a log gives back.
+    /// The part of it in carries and outboxes, which no cut of a log frees.
     outbox_bytes: usize,
     /// The part of it that outboxes share.
     share_bytes: usize,
-    /// The part of it that subscriptions take.
+    /// The part of it for subscriptions.
     subscription_bytes: usize,
 }
 
@@ -174,23 +178,24 @@ impl BudgetShare {
         }
     }
 
-    /// Charges a payload, unless somebody holds it already.
+    /// Charges a payload, unless it is held and charged already.
     pub(super) fn join(&self, payload: &Bytes) -> Rc<Joint> {
         self.budget.change_joint(payload, |holders| *holders += 1);
         Rc::new(Joint { payload: payload.clone(), budget: Arc::clone(&self.budget) })
     }
 
-    /// What a log holds together with others grew or shrank from `before` to `after` bytes.
+    /// The payloads that a log shares with others grew or shrank from `before` to `after` bytes.
     pub(super) fn resize_joint(&mut self, before: usize, after: usize) {
         self.joint_bytes = self.joint_bytes + after - before;
     }
 
-    /// Payloads that this hub's logs hold, each as often as it stands in one.
+    /// The payloads that this hub's logs hold, each as often as it occurs in one.
     pub(super) fn joint_bytes(&self) -> usize {
         self.joint_bytes
     }
 
-    /// Whether a message whose forms take so many bytes here is better written while it is read.
+    /// Whether a message whose encodings take so many bytes here is better written while it is
+    /// read.
     pub(super) fn are_long(&self, forms_bytes: usize) -> bool {
         self.budget.are_long(forms_bytes)
     }
@@ -206,56 +211,57 @@ impl BudgetShare {
         self.resize(before, after);
     }
 
-    /// What outboxes share grew or shrank from `before` to `after` bytes.
+    /// The bytes shared by outboxes grew or shrank from `before` to `after`.
     pub(super) fn resize_shares(&mut self, before: usize, after: usize) {
         self.share_bytes = self.share_bytes + after - before;
         self.resize(before, after);
     }
 
-    /// What subscriptions take grew or shrank from `before` to `after` bytes.
+    /// The bytes charged for subscriptions grew or shrank from `before` to `after`.
     pub(super) fn resize_subscriptions(&mut self, before: usize, after: usize) {
         self.subscription_bytes = self.subscription_bytes + after - before;
         self.resize(before, after);
     }
 
-    /// Whether they would take more than their part with `more` bytes: a quarter of this hub's
-    /// share, so that logs have theirs.
+    /// Whether subscriptions would, with `more` bytes, take more than their part: a quarter of this
+    /// hub's share, so that logs keep theirs.
     pub(super) fn subscriptions_exceed(&self, more: usize) -> bool {
         self.subscription_bytes + more > self.budget.fair_share() / 4
     }
 
-    /// Whether a begun frame's rest of `bytes` may be put into an outbox. While the budget is
-    /// over, outboxes get at most half of this hub's share: cutting logs makes room for them.
+    /// Whether the rest of a begun frame, of `bytes`, may be put into an outbox. While the budget
+    /// is over, outboxes get at most half of this hub's share: cutting logs makes room for them.
     pub(super) fn has_room_for_carry(&self, bytes: usize) -> bool {
         let held = self.outbox_bytes + self.share_bytes;
         !self.over() || held + bytes <= self.budget.fair_share() / 2
     }
 
-    /// What outboxes may hold for themselves, and again what they may share, before they are the
-    /// first to go when the budget is over: a quarter of this hub's share each. So at least half
-    /// is left to logs, and nobody who is behind in one pays for answers that others don't read.
+    /// How much outboxes may hold by themselves, and again as shared bytes, before they are cut
+    /// first when the budget is over: a quarter of this hub's share each. So at least half is left
+    /// to logs, and a client that is behind in a log does not pay for answers that other clients
+    /// leave unread.
     fn outbox_allowance(&self) -> usize {
         self.budget.fair_share() / 4
     }
 
-    /// How much outboxes hold for themselves beyond their allowance, and somewhat more, so that
-    /// they are not looked at again for the next byte; 0: they are within it.
+    /// How much outboxes hold by themselves beyond their allowance, plus a margin, so that they are
+    /// not looked at again for the next byte; 0: they are within it.
     pub(super) fn outbox_excess(&self) -> usize {
         excess(self.outbox_bytes, self.outbox_allowance())
     }
 
-    /// The same for what they share, of which `owed` bytes are given back soon.
+    /// The same for the bytes they share, of which `owed` are freed soon.
     pub(super) fn share_excess(&self, owed: usize) -> usize {
         excess(self.share_bytes - owed, self.outbox_allowance())
     }
 
-    /// What is held in outboxes and shares.
+    /// The bytes held in outboxes, and those shared.
     pub(super) fn outbox_parts(&self) -> (usize, usize) {
         (self.outbox_bytes, self.share_bytes)
     }
 
-    /// Whether this hub is to make room while the budget is over: one that holds no more than its
-    /// share first waits for those who do.
+    /// Whether this hub has to make room while the budget is over: a hub within its share first
+    /// waits for those that are not.
     pub(super) fn is_to_pay(&self) -> bool {
         self.budget.hubs.load(Ordering::Relaxed) <= 1 || self.over_fair_share()
     }
@@ -286,7 +292,7 @@ impl BudgetShare {
         self.budget.is_pressed()
     }
 
-    /// Whether this hub holds more than its equal share of the whole.
+    /// Whether this hub holds more than an equal share of the whole.
     pub(super) fn over_fair_share(&self) -> bool {
         self.held_bytes + self.joint_bytes > self.budget.fair_share()
     }

@@ -1,16 +1,16 @@
 //! The bytes of one channel: ready-made frames in chunks, addressed by absolute offsets.
 //!
-//! Chunks start at 512 B and double up to 64 KiB, so that a quiet channel costs little; a frame
-//! may span chunks. A long frame is a chunk of its own, which holds no bytes: they are written when
-//! they are read. Where frames start is indexed, so that everything that must not tear a frame
-//! apart (control frames, skipping, trimming) can find the boundaries. Knows no clients.
+//! Chunks start at 512 B and double up to 64 KiB, so that a quiet channel costs little; a frame may
+//! span chunks. A long frame is a chunk of its own that holds no bytes: they are written when they
+//! are read. The starts of frames are indexed, so that control frames, skipping and trimming, none
+//! of which may tear a frame apart, can find the boundaries. A byte log knows no clients.
 
 use std::{collections::VecDeque, io::IoSlice};
 
 use super::{chunk::Chunk, long::Long};
 use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_KEPT_BYTES_MAX, WRITE_SLICES_MAX};
 
-// Frame starts are kept as 16-bit places inside their chunk.
+// Frame starts are kept as 16-bit offsets inside their chunk.
 const _: () = assert!(CHUNK_BYTES_MAX <= 1 << 16);
 const _: () = assert!(CHUNK_BYTES_MIN.is_power_of_two() && CHUNK_BYTES_MAX.is_power_of_two());
 
@@ -25,11 +25,11 @@ pub(super) struct ByteLog {
     head: u64,
     frames: u64,
     newest: u64,
-    /// Of all chunks.
+    /// The memory of all chunks.
     cost: usize,
-    /// The payloads of the long ones.
+    /// The payloads of the long frames.
     joint: usize,
-    /// The longest frame since the log was empty last.
+    /// The longest frame since the log was last empty.
     longest: usize,
 }
 
@@ -59,13 +59,13 @@ impl ByteLog {
         self.cost
     }
 
-    /// The payloads of long frames, which other logs may hold, too.
+    /// The payloads of long frames, which other logs may hold as well.
     pub(super) fn joint_bytes(&self) -> usize {
         self.joint
     }
 
-    /// Memory that [`ByteLog::trim`] to `offset` gives back, unless a small chunk is kept, or
-    /// other logs hold a long frame's payload.
+    /// The memory that [`ByteLog::trim`] to `offset` frees, unless a small chunk is kept or other
+    /// logs hold a long frame's payload.
     pub(super) fn weight_below(&self, offset: u64) -> usize {
         if offset == self.head {
             return self.cost + self.joint;
@@ -73,12 +73,12 @@ impl ByteLog {
         self.chunks.iter().take_while(|it| it.end() <= offset).map(Chunk::weight).sum()
     }
 
-    /// Start of the newest frame; `head` as long as there was none.
+    /// The start of the newest frame; `head` while there has been none.
     pub(super) fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// Appends one frame, given in parts. Returns by how much the memory held changed: (before,
+    /// Appends one frame, given in parts. Returns the memory held by the changed chunks: (before,
     /// after).
     pub(super) fn append(&mut self, parts: [&[u8]; 2]) -> (usize, usize) {
         let (mut before, mut after) = (0, 0);
@@ -114,7 +114,7 @@ impl ByteLog {
         (before, after)
     }
 
-    /// Appends one frame that is written when it is read; returns likewise.
+    /// Appends one frame that is written when it is read. Returns the same as [`ByteLog::append`].
     pub(super) fn append_long(&mut self, long: Long) -> (usize, usize) {
         let before = self.drop_spare(usize::MAX);
         self.newest = self.head;
@@ -135,7 +135,7 @@ impl ByteLog {
         (before, after)
     }
 
-    /// Drops a last chunk that is empty and too small for `wanted`; what that frees.
+    /// Drops the last chunk if it is empty and too small for `wanted`. Returns the memory freed.
     fn drop_spare(&mut self, wanted: usize) -> usize {
         let is_spare = |it: &Chunk| it.end() == it.start && it.bytes.capacity() < wanted;
         if !self.chunks.back().is_some_and(is_spare) {
@@ -179,7 +179,7 @@ impl ByteLog {
         }
     }
 
-    /// Whether a frame starts, or the last one ends, at `offset`.
+    /// Whether a frame starts, or the last frame ends, at `offset`.
     pub(super) fn is_boundary(&self, offset: u64) -> bool {
         if offset == self.head {
             return true;
@@ -209,8 +209,8 @@ impl ByteLog {
         self.head
     }
 
-    /// The start of the frame that `offset`, which is below `head`, is amid; of one whose start is
-    /// gone, the oldest byte that is there.
+    /// The start of the frame around `offset`, which is below `head`; if that start has been
+    /// trimmed, the oldest byte that is left.
     pub(super) fn frame_start(&self, offset: u64) -> u64 {
         for chunk in self.chunks.iter().take(self.chunk_index(offset) + 1).rev() {
             let place = usize::try_from(offset - chunk.start).unwrap_or(usize::MAX);
@@ -232,14 +232,14 @@ impl ByteLog {
         chunk.frames_before + chunk.starts_up_to(offset) as u64 - 1
     }
 
-    /// The long frame that `offset`, which is below `head`, is amid, and where it starts.
+    /// The long frame around `offset`, which is below `head`, and where it starts.
     pub(super) fn long_at(&self, offset: u64) -> Option<(u64, &Long)> {
         let chunk = &self.chunks[self.chunk_index(offset)];
         Some((chunk.start, chunk.long.as_ref()?))
     }
 
-    /// The bytes from `from`, which is in no long frame, to `to` in `slices`, as many as fit, and
-    /// up to the next long frame; returns how many slices.
+    /// Puts the bytes from `from`, which is in no long frame, to `to` into `slices`: as many as
+    /// fit, and up to the next long frame. Returns the number of slices.
     pub(super) fn gather<'a>(&'a self, from: u64, to: u64, slices: &mut Slices<'a>) -> usize {
         let first = self.chunk_index(from);
         let mut count = 0;
@@ -283,8 +283,8 @@ impl ByteLog {
         copied
     }
 
-    /// Frees whole chunks below `offset`; of a log that is wholly below it, one small chunk is
-    /// kept for what comes next, if `keep`. Returns the memory freed.
+    /// Frees whole chunks below `offset`. If the whole log is below it and `keep` is set, one small
+    /// chunk is kept for the next messages. Returns the memory freed.
     pub(super) fn trim(&mut self, offset: u64, keep: bool) -> usize {
         let mut freed = 0;
         while self.chunks.len() > 1 && self.chunks[0].end() <= offset {
@@ -314,21 +314,22 @@ impl ByteLog {
         chunk.cost()
     }
 
-    /// Whether `offset` is in the chunk that would go first.
+    /// Whether `offset` is in the chunk that is freed first.
     pub(super) fn is_in_oldest_chunk(&self, offset: u64) -> bool {
         self.chunks.front().is_some_and(|chunk| (chunk.start..chunk.end()).contains(&offset))
     }
 
-    /// End of the oldest chunk that is not wholly below `offset`, if it can go without touching the
-    /// newest frame.
+    /// The end of the oldest chunk that is not wholly below `offset`, if that chunk can be freed
+    /// without touching the newest frame.
     pub(super) fn chunk_end_after(&self, offset: u64) -> Option<u64> {
         let place = self.chunks.partition_point(|chunk| chunk.end() <= offset);
         self.chunks.get(place).map(Chunk::end).filter(|&end| end <= self.newest)
     }
 
-    /// How far to trim so that at most `bytes` remain, or two of the longest frames, the newest
-    /// being left whole; none if nothing can go. A message may take seven times its payload in
-    /// some encodings, and whoever is given one more while it reads one is not slow.
+    /// Where to trim so that at most `bytes` remain, or two of the longest frames, with the newest
+    /// frame left whole; none if nothing can be freed. A message may take seven times its payload
+    /// in some encodings, and a client that is given one message while it reads another is not
+    /// slow.
     pub(super) fn cut_to(&self, bytes: usize) -> Option<u64> {
         let bytes = bytes.max(2 * self.longest);
         if self.len() <= bytes {

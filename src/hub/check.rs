@@ -4,7 +4,7 @@ use super::{Entry, Hub, Outlet, clients::WritingState, number::small};
 use crate::limits::{CHANNELS_FREE, SUBSCRIPTION_COST_BYTES};
 
 impl<O: Outlet> Hub<O> {
-    /// Looks at everything there is.
+    /// Checks all invariants.
     ///
     /// # Panics
     /// When an invariant is broken.
@@ -73,7 +73,7 @@ impl<O: Outlet> Hub<O> {
         assert_eq!(joint_bytes, self.account.joint_bytes(), "also of what is held with others");
     }
 
-    /// Returns what the client's outbox holds.
+    /// Returns the memory of the client's outbox.
     fn check_client(&self, index: u32) -> usize {
         let client = self.clients.get(index);
         for (position, place) in client.places.as_slice().iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::long::Long;
 
-/// Frames, or parts of them, that follow each other.
+/// Frames, or parts of frames, that follow each other.
 #[derive(Debug)]
 pub(super) struct Chunk {
     /// Absolute offset of the first byte.
@@ -10,7 +10,7 @@ pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
     /// A whole frame instead of `bytes`.
     pub(super) long: Option<Long>,
-    /// Places in `bytes` where frames start.
+    /// Offsets in `bytes` at which frames start.
     pub(super) starts: Vec<u16>,
     /// Frames that started before this chunk.
     pub(super) frames_before: u64,
@@ -21,13 +21,13 @@ impl Chunk {
         self.start + self.long.as_ref().map_or(self.bytes.len(), Long::len) as u64
     }
 
-    /// What it takes by itself.
+    /// The memory of the chunk alone.
     pub(super) fn cost(&self) -> usize {
         let long = self.long.as_ref().map_or(0, Long::cost);
         self.bytes.capacity() + self.starts.capacity() * size_of::<u16>() + long
     }
 
-    /// The same with what it keeps together with others.
+    /// The same with the payload that it shares with other logs.
     pub(super) fn weight(&self) -> usize {
         self.cost() + self.long.as_ref().map_or(0, Long::payload_bytes)
     }
@@ -36,7 +36,7 @@ impl Chunk {
         usize::try_from(offset - self.start).expect("a chunk is smaller than the address space")
     }
 
-    /// Frames that start at or before `offset`, which is in this chunk.
+    /// The number of frames that start at or before `offset`, which is in this chunk.
     pub(super) fn starts_up_to(&self, offset: u64) -> usize {
         let place = self.place(offset);
         self.starts.partition_point(|&start| usize::from(start) <= place)

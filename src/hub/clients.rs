@@ -1,13 +1,14 @@
 //! The clients of a hub, addressed by keys that go stale when a client leaves.
 //!
-//! An idle client is a slot of a few words: its outlet, where it stands in its logs, and a
-//! pointer to its outbox, which it has only while something waits there. Knows the logs only by
-//! their numbers.
+//! An idle client is a slot of a few words: its outlet, its places in its logs, and a pointer to
+//! its outbox, which exists only while something waits in it. Logs are known here only by their
+//! numbers.
 
 use super::number::small;
 use super::outbox::Outbox;
 
-/// Names one client of one hub, once: after [`super::Hub::remove`] it is refused everywhere.
+/// The name of one client of one hub, used once: after [`super::Hub::remove`] it is refused
+/// everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     index: u32,
@@ -16,8 +17,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// The client's place among those of its hub, taken by another once it has left: dense, for
-    /// tables beside the hub's.
+    /// The client's slot in its hub, reused once it has left. Slots are dense, so tables beside the
+    /// hub's can use them as an index.
     #[must_use]
     pub fn index(self) -> usize {
         self.index as usize
@@ -29,19 +30,19 @@ impl Key {
         Self { index: small(index), generation }
     }
 
-    /// Which of the clients that had this place one after the other.
+    /// Distinguishes the clients that have had the same slot.
     #[must_use]
     pub fn generation(self) -> u32 {
         self.generation
     }
 
-    /// As a number, for instance a token of an event queue.
+    /// The key as a number, for instance as a token of an event queue.
     #[must_use]
     pub fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
-    /// Back from [`Key::to_u64`].
+    /// The key that [`Key::to_u64`] turned into this number.
     #[must_use]
     pub fn from_u64(number: u64) -> Self {
         let low = number & u64::from(u32::MAX);
@@ -52,14 +53,14 @@ impl Key {
     }
 }
 
-/// Where a subscription of a client stands: which log, and which entry of its roster.
+/// The place of a subscription: which log, and which entry of its subscriber list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) log: u32,
     pub(super) index: u32,
 }
 
-/// A client's subscriptions, in the order it made them. One needs no memory of its own.
+/// A client's subscriptions in the order they were made. A single one needs no memory of its own.
 #[derive(Debug, Default)]
 pub(super) enum Places {
     #[default]
@@ -118,14 +119,15 @@ impl Places {
     }
 }
 
-/// How far a client's life has come.
+/// The stages of writing to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WritingState {
-    /// Gets everything.
+    /// Everything is written.
     Open,
-    /// Gets its logs up to where they were, then the Close frame kept in its outbox.
+    /// The logs are written as far as they reached, then the Close frame kept in the outbox.
     LogsThenClose,
-    /// Gets the end of the begun frame, if any, then its outbox, which ends in the Close frame.
+    /// The end of the begun frame, if any, is written, then the outbox, which ends in the Close
+    /// frame.
     Close,
     /// The Close frame was taken, or the outlet failed: nothing is written any more.
     Over,
@@ -137,7 +139,7 @@ pub(super) enum WritingState {
 /// - A frame is begun only while the client is `blocked`; there is an outbox only while it is
 ///   `blocked` or `unflushed`, or closing and `held`. Its subscriber entries are then `busy`, as
 ///   they are while it is `held`.
-/// - With a begun frame, nothing of the outbox was sent yet.
+/// - While a frame is begun, nothing of the outbox has been sent.
 #[derive(Debug)]
 pub(super) struct Client<O> {
     pub(super) outlet: O,
@@ -147,11 +149,11 @@ pub(super) struct Client<O> {
     pub(super) state: WritingState,
     /// The outlet took less than it was offered; nothing is tried until it is writable.
     pub(super) blocked: bool,
-    /// It is blocked though the outlet is not known to be full: it has had its turn.
+    /// The client is blocked although its outlet is not known to be full: it has had its turn.
     pub(super) takes_turns: bool,
-    /// Stands in the hub's list of outboxes to be flushed with the next pass.
+    /// The client is in the hub's list of outboxes to flush with the next pass.
     pub(super) unflushed: bool,
-    /// Its logs wait until it is released.
+    /// The client's logs wait until it is released.
     pub(super) held: bool,
 }
 
@@ -161,7 +163,7 @@ const PLACES_PER_COST: u32 = 8;
 const NONE_BEGUN: u16 = u16::MAX;
 
 impl<O> Client<O> {
-    /// The place of the log whose frame was begun and not finished.
+    /// The index of the place whose log's frame was begun and not finished.
     pub(super) fn begun(&self) -> Option<usize> {
         (self.begun != NONE_BEGUN).then_some(usize::from(self.begun))
     }
@@ -172,7 +174,7 @@ impl<O> Client<O> {
         });
     }
 
-    /// How many others' closing its own is worth: each of its channels has to be left.
+    /// How many ordinary closes this client's close is worth: each of its channels has to be left.
     pub(super) fn cost_of_leaving(&self) -> u32 {
         1 + small(self.places.as_slice().len()) / PLACES_PER_COST
     }
@@ -240,7 +242,7 @@ impl<O> Clients<O> {
         slot.client.take().expect("only an existing client is removed")
     }
 
-    /// The place of the client that `key` names, if it is still there.
+    /// The slot of the client that `key` names, if it is still there.
     pub(super) fn find(&self, key: Key) -> Option<u32> {
         let slot = self.slots.get(key.index as usize)?;
         (slot.generation == key.generation && slot.client.is_some()).then_some(key.index)

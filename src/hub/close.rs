@@ -1,4 +1,4 @@
-//! How a client's connection ends from this side: in order, with a Close frame, nothing after it.
+//! How a client's connection is ended by this side: in order, with a Close frame last.
 
 use super::{
     Event, Hub, Log, Outlet,
@@ -10,7 +10,7 @@ use super::{
 use crate::limits::PARTING_PER_PASS;
 
 impl Log {
-    /// How far one of its subscribers is to be written.
+    /// How far a subscriber is to be written.
     pub(super) fn due(&self, subscriber: &Subscriber) -> u64 {
         match &self.hole {
             Some(hole) if subscriber.parting => hole.head.max(subscriber.cursor),
@@ -20,9 +20,9 @@ impl Log {
 }
 
 impl<O: Outlet> Hub<O> {
-    /// Sends the Close frame `frame` once what `finish` says is out, and nothing after it. For a
-    /// client that is closing already: [`Finish::Frame`] hurries a [`Finish::Log`], which then
-    /// ends with the frame it was given first; otherwise nothing happens.
+    /// Sends the Close frame `frame` after everything that `finish` includes, and nothing after it.
+    /// For a client that is closing already, [`Finish::Frame`] hurries a [`Finish::Log`], which
+    /// then ends with the frame it was first given; otherwise nothing happens.
     pub fn close(&mut self, key: Key, frame: &[u8], finish: Finish) {
         let Some(index) = self.clients.find(key) else { return };
         match self.clients.get(index).state {
@@ -44,16 +44,17 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Closes everyone who hears `channel` in an encoding that cannot tell gaps, after what they
-    /// have in their logs now; the passes that follow do it, and say for whom it has begun
-    /// ([`Event::Parting`]). The channel is abandoned when the last of them is gone.
+    /// Closes every client that is subscribed to `channel` in an encoding that cannot tell gaps,
+    /// after the messages that are in its logs now. The passes that follow begin the closes and
+    /// report each ([`Event::Parting`]). The channel is abandoned when the last of these clients is
+    /// gone.
     pub fn close_channel(&mut self, channel: &str, frame: &[u8]) {
         let logs = self.chain(self.log_of(channel)).filter(|(_, log)| !log.encoding.tells_gaps());
         let logs: Vec<u32> = logs.map(|(number, _)| number).collect();
         for number in logs {
             let log = &mut self.logs[number as usize];
             if log.hole.is_some() {
-                // Those who have come since the last hole: few.
+                // Few clients: those that have subscribed since the last loss.
                 let here = log.subscriber_list.iter().filter(|entry| !entry.parting);
                 let here: Vec<u32> = here.map(|entry| entry.client).collect();
                 here.into_iter().for_each(|index| self.part(index, frame));
@@ -65,8 +66,8 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Begins the closes of [`Hub::close_channel`]; false when `goes_on` said no, which is asked
-    /// after each client.
+    /// Begins the closes of [`Hub::close_channel`]. False if `goes_on`, which is asked after each
+    /// client, said no.
     pub(super) fn close_parting(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
         let mut left = PARTING_PER_PASS;
         while let Some(&(number, serial)) = self.holes.front() {
@@ -94,7 +95,8 @@ impl<O: Outlet> Hub<O> {
         true
     }
 
-    /// Begins the close of a client that is to part from `log`, if it is: it does not get further.
+    /// Begins the close of a client that is due to part from `log`, before it is written any
+    /// further.
     pub(super) fn part_now(&mut self, index: u32, log: u32) {
         let Some(hole) = &self.logs[log as usize].hole else { return };
         let places = &self.clients.get(index).places;
@@ -106,7 +108,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Closes one that is open after what is due to it in its logs.
+    /// Closes an open client after everything that is due to it in its logs.
     fn part(&mut self, index: u32, frame: &[u8]) {
         if self.clients.get(index).state == WritingState::Open {
             self.begin_close(index, frame, Finish::Log);
@@ -144,7 +146,7 @@ impl<O: Outlet> Hub<O> {
         self.move_ending(index);
     }
 
-    /// The logs are done with: the Close frame that waited for them is next.
+    /// The logs are finished: the Close frame that waited for them is next.
     pub(super) fn move_ending(&mut self, index: u32) {
         self.clients.get_mut(index).state = WritingState::Close;
         self.edit_outbox(index, |outbox| {
@@ -161,7 +163,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Unsubscribes the client from all logs but the one whose frame it must finish.
+    /// Unsubscribes the client from all logs except the one whose frame it must finish.
     fn keep_only_begun(&mut self, index: u32) {
         let client = self.clients.get(index);
         let begun = client.begun().map(|position| client.places.as_slice()[position].log);

@@ -1,12 +1,13 @@
-//! What happens when a log, or all logs together, hold more than they may.
+//! How a log is cut when it, or all logs together, hold more than they may.
 //!
-//! The oldest chunks go. Whoever still needs them and has merely not been reached by a pass is
-//! written to first; whoever cannot take it meets the slow-consumer policy. The rest of a frame
-//! that such a client has begun is kept aside, because a frame once begun must be finished.
+//! The oldest chunks are freed. A client that still needs them, and merely has not been reached by
+//! a pass, is written to first; a client whose outlet takes nothing is treated by the slow-consumer
+//! policy. The rest of a frame that such a client has begun is kept aside, because a begun frame
+//! must be finished.
 //!
-//! Those who have fallen behind in one log have often done so together. Each costs microseconds,
-//! and nobody is served meanwhile: so many are worked off at once, the others with the passes that
-//! follow; as long as that takes, the log keeps what they have not left behind.
+//! Clients that fall behind in one log often do so together. Each one costs microseconds in which
+//! no other client is served. So a limited number is dealt with at once and the others with the
+//! passes that follow; until then the log keeps the chunks that they need.
 
 use std::io;
 
@@ -21,7 +22,7 @@ use super::{
 use crate::{limits::CARRY_COPY_BYTES_MAX, position::Missed};
 
 impl Log {
-    /// What of it may go, beside what a cut gives back that waits; None: nothing.
+    /// The kind and size of what may be freed beside the cut that waits; None: nothing.
     pub(super) fn stock(&self) -> Option<(Stock, usize)> {
         let bytes = self.bytes.cost() + self.bytes.joint_bytes() - self.owed;
         let stock = if self.bytes.len() == 0 {
@@ -34,21 +35,21 @@ impl Log {
         (bytes > 0).then_some((stock, bytes))
     }
 
-    /// Where the oldest chunk ends that no cut waits for, if its newest message does not need it.
+    /// The end of the oldest chunk that no cut waits for, if the newest message does not need it.
     pub(super) fn next_chunk_to_go(&self) -> Option<u64> {
         let from = self.cut.map_or_else(|| self.bytes.tail(), |cut| cut.tail);
         self.bytes.chunk_end_after(from)
     }
 
-    /// The positions of the frames `from..to`, the last but one at most. None if nobody has ever
-    /// known where the log stands.
+    /// The positions of the frames `from..to`, where `to` is at most the newest frame. None if the
+    /// log's position was never known.
     fn hole(&self, from: u64, to: u64) -> Option<Hole> {
         let after = |frames: u64| match frames.checked_sub(1) {
             Some(frame) => self.track.after(frame).or_else(|| self.anchor.clone()),
             None => self.anchor.clone(),
         };
         let (had, goes_on) = (after(from), after(to + 1)?);
-        // The frame that it goes on with has the position after it, or none.
+        // The frame at which the client continues has the position after it, or none.
         let is_counted = after(to).as_ref() != Some(&goes_on);
         let last = goes_on.offset - u64::from(is_counted);
         let had = had.filter(|had| had.is_comparable(&goes_on));
@@ -64,8 +65,8 @@ impl Log {
 }
 
 impl<O: Outlet> Hub<O> {
-    /// Frees the chunks of `log` below `tail` as soon as those who lag there are worked off: at
-    /// once, or, if they are many, with the next passes.
+    /// Frees the chunks of `log` below `tail` as soon as the clients that lag there are dealt with:
+    /// at once, or, if they are many, with the next passes.
     pub(super) fn cut_soon(&mut self, log: u32, tail: u64, policy: SlowPolicy) {
         let target = &mut self.logs[log as usize];
         let before = target.cut;
@@ -80,8 +81,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Goes on with the cuts that wait; false when `goes_on`, which is asked after each client,
-    /// said no.
+    /// Continues the cuts that wait. False if `goes_on`, which is asked after each client, said no.
     pub(super) fn cut_waiting(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
         let mut has_time = true;
         while let Some(&(log, serial)) = self.cuts.front() {
@@ -97,7 +97,8 @@ impl<O: Outlet> Hub<O> {
         true
     }
 
-    /// Ends the cut that has waited longest, however many lag there; false if none waits.
+    /// Finishes the cut that has waited longest, however many clients lag there; false if none
+    /// waits.
     pub(super) fn end_oldest_cut(&mut self) -> bool {
         let Some((log, serial)) = self.cuts.pop_front() else { return false };
         if self.is_log(log, serial)
@@ -109,8 +110,8 @@ impl<O: Outlet> Hub<O> {
         true
     }
 
-    /// Does what is wanted of a log by [`Log::cut`] for as many clients as this round has left;
-    /// false if there may be more.
+    /// Does what [`Log::cut`] asks for, for as many clients as this round has left; false if there
+    /// may be more.
     fn work_off_laggards(
         &mut self,
         log: u32,
@@ -121,7 +122,7 @@ impl<O: Outlet> Hub<O> {
         let cut = if self.account.is_tight() {
             target.cut
         } else {
-            // Nobody pays for room that has been made meanwhile.
+            // No client pays for room that has been made meanwhile.
             let tail = target.bytes.cut_to(self.settings.backlog_bytes);
             tail.map(|tail| Cut { tail, policy: self.settings.slow })
         };
@@ -149,9 +150,9 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Frees the chunks of `log` below `tail`, which nobody needs afterwards, while `goes_on`: that
-    /// is asked after each client that lags, and told how many others its work is worth. False, and
-    /// nothing is freed, when it said no.
+    /// Frees the chunks of `log` below `tail` once no client needs them. `goes_on` is asked after
+    /// each client that lags, and told how many others its work is worth. Returns false, with
+    /// nothing freed, if it said no.
     fn cut_while(
         &mut self,
         log: u32,
@@ -160,7 +161,7 @@ impl<O: Outlet> Hub<O> {
         goes_on: &mut dyn FnMut(u32) -> bool,
     ) -> bool {
         let serial = self.logs[log as usize].serial;
-        // From the end: what a removal moves into a hole has been looked at already.
+        // From the end: an entry that a removal moves down has been looked at already.
         let mut place = self.logs[log as usize].subscriber_list.len();
         while place > 0 {
             place -= 1;
@@ -183,7 +184,7 @@ impl<O: Outlet> Hub<O> {
         true
     }
 
-    /// Frees whole chunks of a log below `offset`; of an empty one all, if memory is short.
+    /// Frees whole chunks of a log below `offset`; of an empty log all of them, if memory is short.
     pub(super) fn trim(&mut self, log: u32, offset: u64) {
         let keep = !self.account.is_tight();
         let target = &mut self.logs[log as usize];
@@ -223,8 +224,8 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Moves a cursor, which is at a boundary, to the newest message; how many it passed over, and
-    /// which.
+    /// Moves a cursor, which is at a boundary, to the newest message. Returns how many messages it
+    /// passed over, and which.
     fn skip(&mut self, index: u32, position: usize) -> (u64, Option<Box<Hole>>) {
         let place = self.clients.get(index).places.as_slice()[position];
         let log = &mut self.logs[place.log as usize];
@@ -238,7 +239,8 @@ impl<O: Outlet> Hub<O> {
     }
 
     /// Puts the rest of the begun frame at the front of the outbox: a copy if it is short, else a
-    /// place in one copy of the frame for all who have begun it. False if there is no room.
+    /// reference to one copy of the frame for all clients that have begun it. False if there is no
+    /// room.
     pub(super) fn carry(&mut self, index: u32, position: usize) -> bool {
         let place = self.clients.get(index).places.as_slice()[position];
         let log = &self.logs[place.log as usize];
@@ -257,7 +259,7 @@ impl<O: Outlet> Hub<O> {
             let rest = log.bytes.copy(cursor, end);
             self.edit_outbox(index, |outbox| outbox.carry(&rest));
         } else {
-            // From the oldest byte on: whoever comes next may have less of it.
+            // From the oldest byte on: the next client may have read less of it.
             let from = log.bytes.frame_start(cursor);
             let copy = || Body::Bytes(log.bytes.copy(from, end).into());
             let body = known.is_none().then(|| long.map_or_else(copy, Body::Long));

@@ -1,8 +1,8 @@
-//! The forms in which logs hold messages, and who writes them.
+//! The encodings in which logs hold messages, and the trait through which messages are encoded.
 //!
-//! A channel has a log for each encoding that some client here uses, and a client is a cursor
-//! into the one of its own. The hub only tells encodings apart: what a frame of one looks like is
-//! the business of whoever publishes, which is asked once per encoding in use and message.
+//! A channel has a log for each encoding that some client here uses, and a client is a cursor into
+//! the log of its own encoding. The hub only tells encodings apart: the publisher of a message
+//! knows what a frame looks like, and is asked once per encoding in use and message.
 
 use super::LaidOut;
 use crate::{
@@ -39,7 +39,7 @@ impl Encoding {
         }
     }
 
-    /// The same without compression: what is written for one client alone is not worth it.
+    /// The same without compression, which is not worth its cost for one client alone.
     #[must_use]
     pub fn uncompressed(self) -> Self {
         match self {
@@ -49,7 +49,7 @@ impl Encoding {
         }
     }
 
-    /// How many bytes one of a message takes at most, about.
+    /// About how many bytes in this encoding a byte of a message takes at most.
     pub(super) fn factor_max(self) -> usize {
         match self {
             Self::Plain | Self::Deflate(_) => 1,
@@ -59,7 +59,7 @@ impl Encoding {
         }
     }
 
-    /// Whether its clients speak WebSocket frames: whoever does not must never get one.
+    /// Whether its clients speak WebSocket frames: other clients must never get one.
     #[must_use]
     pub fn has_frames(self) -> bool {
         self != Self::Sse
@@ -71,7 +71,7 @@ impl Encoding {
         self.uncompressed() == Self::V1
     }
 
-    /// Whether its clients can be told of what is missing and go on.
+    /// Whether its clients can be told of missing messages and continue.
     #[must_use]
     pub fn tells_gaps(self) -> bool {
         self.uncompressed() != Self::Plain
@@ -80,17 +80,17 @@ impl Encoding {
 
 /// A message that can be written in every encoding.
 pub trait Encode {
-    /// The whole message in `encoding`, in two parts that follow each other; both empty if it does
-    /// not concern those who use it. Asked for at most once per encoding.
+    /// The whole message in `encoding`, in two parts that follow each other; both are empty if the
+    /// message does not concern the clients of this encoding. Called at most once per encoding.
     fn encode(&mut self, encoding: Encoding) -> [&[u8]; 2];
 
-    /// Length of what its forms are written from.
+    /// The length of the payload from which the encodings are written.
     fn payload_bytes(&self) -> usize {
         0
     }
 
-    /// The message as it is written piece by piece; asked for instead of [`Encode::encode`] if all
-    /// its forms together might be long. None: it has no pieces.
+    /// The message in pieces that are written one by one; called instead of [`Encode::encode`] if
+    /// all encodings together might be long. None: the message has no pieces.
     fn lay_out(&mut self, _: Encoding) -> Option<LaidOut> {
         None
     }

@@ -1,8 +1,8 @@
 //! Writing to one client: from a log straight to the outlet, or everything that waits, in order.
 //!
-//! The order is: the begun frame, the outbox, the logs, and last the Close frame. A pass writes
-//! to clients of which nothing but log bytes is due by itself (`deliver`); everybody else is
-//! written here.
+//! The order is: the begun frame, the outbox, the logs, and last the Close frame. A pass itself
+//! writes to clients for which only log bytes are due (`deliver`); all other clients are written to
+//! here.
 
 use std::io::{self, IoSlice};
 
@@ -15,19 +15,19 @@ use crate::{
     limits::{LONG_WINDOW_BYTES_MIN, WRITE_SLICES_MAX},
 };
 
-/// What an outlet did with what it was offered.
+/// How much of the offered bytes an outlet took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     All,
-    /// It is full.
+    /// Not all of them: it is full.
     Less,
-    /// It has had a window of what is written while it is read: others have their turn before it
-    /// is asked again.
+    /// A window of a message that is written while it is read: other clients have their turn before
+    /// more is offered.
     Window,
     Failed(io::ErrorKind),
 }
 
-/// Writes `log` from `cursor` to `to`, as far as it is taken; the cursor moves accordingly.
+/// Writes `log` from `cursor` to `to`, as far as the outlet takes it, and moves the cursor.
 pub(super) fn deliver<O: Outlet>(
     (log, window): (&ByteLog, &mut Window),
     outlet: &mut O,
@@ -74,9 +74,9 @@ pub(super) fn deliver<O: Outlet>(
     taken
 }
 
-/// How many frames of one log end between two offsets, as last asked for: in a pass nearly all
-/// clients stand at the same place, and looking it up takes longer than all else that a delivery
-/// does outside of the kernel.
+/// The number of frames of one log that end between two offsets, as last looked up. In a pass
+/// nearly all clients are at the same offsets, and the look-up takes longer than everything else
+/// that a delivery does outside the kernel.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     from: u64,
@@ -116,7 +116,7 @@ fn judge(result: io::Result<usize>, offered: usize) -> Step {
 }
 
 impl<O: Outlet> Hub<O> {
-    /// The outlet takes bytes again: writes what waits.
+    /// The outlet takes bytes again: writes the bytes that wait.
     pub fn writable(&mut self, key: Key) {
         if let Some(index) = self.clients.find(key)
             && self.clients.get(index).blocked
@@ -125,7 +125,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Writes what [`Hub::queue`] has gathered, unless the outlet is known to be full.
+    /// Writes the frames that [`Hub::queue`] has gathered, unless the outlet is known to be full.
     pub fn flush(&mut self, key: Key) {
         if let Some(index) = self.clients.find(key) {
             self.flush_now(index);
@@ -139,8 +139,8 @@ impl<O: Outlet> Hub<O> {
         self.relieve_if_tight();
     }
 
-    /// Writes all that is due to a client until its outlet is full, without turns: before it is
-    /// taken for slow.
+    /// Writes everything that is due to a client until its outlet is full, without taking turns:
+    /// called before the client is treated as slow.
     pub(super) fn flush_wholly(&mut self, index: u32) {
         let client = self.clients.get(index);
         if client.blocked && !client.takes_turns {
@@ -152,7 +152,8 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Writes what is due to a client, as far as its outlet takes it and it has its turn.
+    /// Writes the bytes that are due to a client, as far as its outlet takes them and its turn
+    /// lasts.
     pub(super) fn flush_client(&mut self, index: u32) {
         if self.clients.get(index).state == WritingState::Over {
             return;
@@ -219,7 +220,7 @@ impl<O: Outlet> Hub<O> {
         Taken::All
     }
 
-    /// Writes each log as far as the close wants it and leaves it.
+    /// Writes each log as far as the close requires, and leaves it.
     fn write_logs_and_leave(&mut self, index: u32) -> Taken {
         while !self.clients.get(index).places.as_slice().is_empty() {
             let taken = self.deliver_place(index, 0, false);
@@ -251,7 +252,7 @@ impl<O: Outlet> Hub<O> {
         let after = entry.cursor;
         client.set_begun((!log.bytes.is_boundary(after)).then_some(position));
         if log.bytes.is_in_oldest_chunk(before) && !log.bytes.is_in_oldest_chunk(after) {
-            // It may have been the last that held the chunk.
+            // The client may have been the last one to need the chunk.
             self.mark_dirty(place.log);
         }
         taken
@@ -299,9 +300,9 @@ impl<O: Outlet> Hub<O> {
         taken
     }
 
-    /// There is more than the outlet took, or than it was offered since it `takes_turns`: nothing
-    /// is tried until it is said to be writable. That is said at once of one that is: whoever is
-    /// told looks at it anew.
+    /// More is due than the outlet took, or than it was offered in its turn (`takes_turns`):
+    /// nothing is tried until [`Hub::writable`] is called. For an outlet that is not full, that
+    /// call comes at once: the owner is told, and asks the socket anew.
     pub(super) fn block(&mut self, index: u32, takes_turns: bool) {
         let client = self.clients.get_mut(index);
         client.blocked = true;

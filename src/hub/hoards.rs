@@ -1,21 +1,23 @@
-//! Who makes a hub keep how many logs: pure.
+//! How many logs a hub keeps because of each client: pure counting.
 //!
-//! A client's first few channels are free. Each further log that begins with it is put down to it
-//! alone, though others may hear it too, until it leaves it; then to somebody else who has many.
-//! So the counts add up to what a few clients have made of a hub, and ordinary ones cost nothing.
-//! Subscriptions are counted in the same way: each beyond the first few, to whoever has it.
+//! A client's first few channels are free. Each further log that begins with it is attributed to it
+//! alone, though other clients may subscribe to it, until it leaves the log; then to another
+//! subscriber that has many. So the counts add up to the logs that a few clients have caused, and
+//! ordinary clients cost nothing. Subscriptions are counted in the same way: each one beyond the
+//! first few, for the client that has it.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::limits::CHANNELS_FREE;
 
-/// Channels of a client that are put down to nobody. In tests so few that simulations get there.
+/// Channels of a client that are attributed to no client; in tests so few that simulations exceed
+/// it.
 pub(super) const FREE_CHANNELS: usize = if cfg!(test) { 1 } else { CHANNELS_FREE };
 
-/// The counts; clients are named by their places.
+/// The counts, by the clients' numbers.
 ///
 /// # Invariants
-/// `by_count` holds what `counts` does, and no count is 0.
+/// `by_count` holds the same counts as `counts`, and no count is 0.
 #[derive(Debug, Default)]
 pub(super) struct Hoards {
     counts: HashMap<u32, usize>,
@@ -23,7 +25,7 @@ pub(super) struct Hoards {
 }
 
 impl Hoards {
-    /// One more is put down to `client`.
+    /// One more is attributed to `client`.
     pub(super) fn add(&mut self, client: u32) {
         let count = self.counts.entry(client).or_default();
         self.by_count.remove(&(*count, client));
@@ -31,7 +33,7 @@ impl Hoards {
         self.by_count.insert((*count, client));
     }
 
-    /// One less.
+    /// One fewer is attributed to `client`.
     pub(super) fn sub(&mut self, client: u32) {
         let Some(count) = self.counts.get_mut(&client) else { return };
         self.by_count.remove(&(*count, client));
@@ -43,12 +45,12 @@ impl Hoards {
         }
     }
 
-    /// Whoever has the most, and how many.
+    /// The client with the highest count, and the count.
     pub(super) fn largest(&self) -> Option<(u32, usize)> {
         self.by_count.last().map(|&(count, client)| (client, count))
     }
 
-    /// Panics unless they are put down to these.
+    /// Panics unless the counts are those of these owners.
     pub(super) fn check(&self, owners: impl Iterator<Item = u32>) {
         let mut counts = HashMap::new();
         owners.for_each(|owner| *counts.entry(owner).or_default() += 1);

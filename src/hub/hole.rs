@@ -1,25 +1,25 @@
-//! What of a log is to go, and what a client misses by that.
+//! Plain values: how much of a log is cut, and what a client misses because of that.
 //!
-//! Plain values; how a log is cut, and what those meet who lag behind, is the matter of `cut`.
+//! The cutting itself, and the treatment of clients that lag, is in `cut`.
 
 use super::policy::SlowPolicy;
 use crate::{channel::ChannelName, position::Missed};
 
-/// What a client misses that goes on with its log's newest message.
+/// The messages that a client misses when it continues with its log's newest message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hole {
-    /// Where.
+    /// The channel.
     pub channel: ChannelName,
-    /// Of these offsets, if any: what has none, or belongs to the end of an earlier history, is
-    /// missing unnamed.
+    /// Their offsets, if any: messages without an offset, and those that belong to the end of an
+    /// earlier history, are missing without being named.
     pub missed: Missed,
 }
 
-/// What is wanted of a log.
+/// How a log is to be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
-    /// Nothing before this is to be kept.
+    /// Bytes before this offset are not kept.
     pub(super) tail: u64,
-    /// What those meet who lag behind it and take nothing.
+    /// How clients are treated that lag behind it and take nothing.
     pub(super) policy: SlowPolicy,
 }

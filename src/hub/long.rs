@@ -1,37 +1,37 @@
-//! Messages that are so long that their forms together would take much of the budget: the log
-//! keeps the payload, once for all forms and shards, and writes each form while it is read.
+//! Messages so long that their encodings together would take much of the budget: the log keeps the
+//! payload, once for all encodings and shards, and each encoding is written while it is read.
 //!
-//! A form is pieces, each of which can be written by itself. Who reads it stands at an offset in
-//! it as in any other frame; the bytes there are written into the hub's one window, which all who
-//! stand at the same place read. So the longest form costs no more than the message, and no turn
-//! is longer than a window.
+//! An encoded form consists of pieces that can be written independently. A client has an offset in
+//! it as in any other frame; the bytes there are written into the hub's one window, which all
+//! clients at the same offset read. So the longest form costs no more than the message itself, and
+//! no turn is longer than a window.
 
 use std::rc::{Rc, Weak};
 
 use super::budget::Joint;
 use crate::limits::LONG_WINDOW_BYTES_MIN;
 
-/// A form of a message, in pieces.
+/// An encoded form of a message, in pieces.
 pub trait Pieces: std::fmt::Debug {
-    /// Appends the piece of this number, from 0, to `into`: each time the same bytes.
+    /// Appends the piece of this number, from 0, to `into`: the same bytes each time.
     fn write(&self, number: usize, into: &mut Vec<u8>);
 }
 
-/// A message in one form, which is written when it is read.
+/// A message in one encoding that is written when it is read.
 #[derive(Clone, Debug)]
 pub(super) struct Long {
     pieces: Rc<dyn Pieces>,
-    /// Where each piece ends.
+    /// The end of each piece.
     ends: Rc<[u64]>,
     payload: Payload,
 }
 
-/// Who charges what it is written from.
+/// How the payload is charged.
 #[derive(Clone, Debug)]
 enum Payload {
-    /// It is charged once for all who have it.
+    /// Once for all its holders.
     Joint(Rc<Joint>),
-    /// Whoever has the form charges these bytes alone.
+    /// Each holder of the form is charged these bytes.
     Alone(usize),
 }
 
@@ -41,22 +41,22 @@ impl Long {
         Self { pieces: laid.pieces, ends: laid.ends.into(), payload }
     }
 
-    /// The same for somebody who charges it.
+    /// The same form, for a holder that is charged for it.
     pub(super) fn alone(&self) -> Self {
         Self { payload: Payload::Alone(self.payload_bytes()), ..self.clone() }
     }
 
-    /// All its bytes.
+    /// The length of the whole form.
     pub(super) fn len(&self) -> usize {
         usize::try_from(self.ends.last().copied().unwrap_or(0)).expect("it can be addressed")
     }
 
-    /// What it takes by itself.
+    /// The memory of the form alone.
     pub(super) fn cost(&self) -> usize {
         self.ends.len() * size_of::<u64>()
     }
 
-    /// The payload, which other forms keep, too.
+    /// The payload, which other forms hold as well.
     pub(super) fn payload_bytes(&self) -> usize {
         match &self.payload {
             Payload::Joint(joint) => joint.bytes(),
@@ -87,18 +87,18 @@ fn place(bytes: u64) -> usize {
     usize::try_from(bytes).expect("it can be addressed")
 }
 
-/// How a message is written in one form.
+/// How a message is written in one encoding.
 #[derive(Debug)]
 pub struct LaidOut {
-    /// What writes it.
+    /// The writer of the pieces.
     pub pieces: Rc<dyn Pieces>,
-    /// Where each piece ends, from the form's beginning.
+    /// The end of each piece, from the form's beginning.
     pub ends: Vec<u64>,
-    /// The payload that it is written from: kept as long as somebody reads any form.
+    /// The payload from which it is written, kept while any form of it is read.
     pub payload: bytes::Bytes,
 }
 
-/// The part of a long message that was written last.
+/// The part of a long message that was last written.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     of: Option<Weak<dyn Pieces>>,
@@ -107,7 +107,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The bytes of `long` from `from` on, some of them and at most up to `to`.
+    /// The bytes of `long` from `from` on: some of them, and at most up to `to`.
     pub(super) fn bytes(&mut self, long: &Long, from: u64, to: u64) -> &[u8] {
         let end = self.start + self.bytes.len() as u64;
         let is_same =

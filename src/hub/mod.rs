@@ -1,11 +1,11 @@
-//! Channels, byte logs, subscribers and the pass that moves bytes from the one to the other.
+//! Channels, byte logs, subscribers, and the pass that moves bytes from logs to subscribers.
 //!
 //! **A channel is a byte log of ready-made WebSocket frames; a client is a byte offset into it.**
-//! A message is encoded once into the channel's log (into each, if its clients use several
-//! encodings); sending is a write straight from the log to
-//! the client's outlet, and the cursor moves by what was taken. No queue, no allocation and no
-//! wake-up per message and client. Synchronous, single-threaded, without IO, clock or log: the
-//! outlet is a trait, time comes in as a closure.
+//! A message is encoded once into the channel's log (once per log, if the channel's clients use
+//! several encodings). Sending is a write straight from the log to the client's outlet, and the
+//! cursor moves by the number of bytes taken. There is no queue, no allocation and no wake-up per
+//! message and client. The module is synchronous and single-threaded, without IO, clock or log: the
+//! outlet is a trait, and time comes in as a closure.
 
 mod audience;
 mod budget;
@@ -66,35 +66,35 @@ use self::{
 };
 use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position};
 
-/// What an operator chooses about logs.
+/// The operator's choices about logs.
 #[derive(Clone, Debug)]
 pub struct HubSettings {
     /// How far a client may fall behind in one log, bytes.
     pub backlog_bytes: usize,
-    /// What happens to it then.
+    /// What happens to a client that has fallen further behind.
     pub slow: SlowPolicy,
     /// The ready-made Close frame for slow consumers.
     pub slow_close_frame: Box<[u8]>,
 }
 
-/// What the owner of the outlets has to know. Keys may be stale by the time they are read.
+/// News for the owner of the outlets. Keys may be stale by the time they are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The outlet took less than it was offered: call [`Hub::writable`] when it takes more.
     Blocked(Key),
-    /// After [`Event::Blocked`] or [`Hub::queue`]: everything has been written, so there is no
-    /// need to watch for writability, and there is room again.
+    /// After [`Event::Blocked`] or [`Hub::queue`]: everything has been written. Writability need
+    /// not be watched any more, and there is room again.
     Drained(Key),
-    /// The outlet failed, or the budget's limit left no room for the rest of a begun frame
-    /// (`OutOfMemory`); the client is unsubscribed and nothing more will be written: remove it.
+    /// The outlet failed, or the budget had no room for the rest of a begun frame (`OutOfMemory`).
+    /// The client is unsubscribed and nothing more will be written: remove it.
     Failed(Key, io::ErrorKind),
     /// The client fell too far behind, or left too much unread; its close with the slow consumers'
     /// frame has begun.
     Slow(Key),
-    /// The client fell too far behind and missed this many messages; which ones, if it can be
-    /// told.
+    /// The client fell too far behind and missed this many messages; the hole says which, where
+    /// that is known.
     Skipped(Key, u64, Option<Box<Hole>>),
-    /// The close of a client has begun that heard a channel of [`Hub::close_channel`].
+    /// The close of a client has begun because of [`Hub::close_channel`].
     Parting(Key),
     /// The client's Close frame was taken whole.
     CloseSent(Key),
@@ -108,33 +108,33 @@ struct Log {
     /// The channel's next log, in another encoding.
     sibling: Option<u32>,
     bytes: ByteLog,
-    /// The position before the first message in it that has one; `last` where the channel was
-    /// known before. None: nothing is known yet.
+    /// The position before the log's first message that has one; `last` if the channel was known
+    /// before the log began. None: nothing is known yet.
     anchor: Option<Position>,
-    /// The newest message's position; the same in all logs of the channel.
+    /// The newest message's position, the same in all logs of the channel.
     last: Option<Position>,
-    /// The position after each frame, if its clients can be told what they miss.
+    /// The position after each frame, if the log's clients can be told which messages they miss.
     track: Track,
     subscriber_list: SubscriberList,
-    /// The channel's clients, also those of other logs and hubs.
+    /// The count of the channel's clients, those of other logs and hubs included.
     seats: Seats,
-    /// To whom it is put down, if it is.
+    /// The client that this log is attributed to, if it is attributed to one.
     owner: Option<u32>,
-    /// Tells this log from an earlier one in the same place.
+    /// Distinguishes this log from an earlier one in the same slot.
     serial: u64,
-    /// Stands in the hub's list of logs to pass over.
+    /// The log is in the hub's list of logs to pass over.
     queued: bool,
-    /// Something was published while a pass over it was paused: it needs another one.
+    /// Something was published while a pass over the log was paused: it needs another pass.
     again: bool,
-    /// Those are being worked off who lag behind its new tail.
+    /// Clients that lag behind the log's new tail are being dealt with.
     cut: Option<Cut>,
-    /// The memory that this gives back.
+    /// The memory that this cut will free.
     owed: usize,
-    /// Some of those are still here who were when something was lost.
+    /// Clients that subscribed before messages were lost are being closed.
     hole: Option<Parting>,
 }
 
-/// The first of a name's logs, or that its last subscriber has left and nobody was told yet.
+/// The first of a channel's logs, or a note that its last subscriber has left, to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Entry {
     Live(u32),
@@ -144,11 +144,12 @@ enum Entry {
 /// All channels and clients of one thread.
 ///
 /// # Invariants
-/// - A client's cursor is between its log's tail and head; one that would not be is closing.
-/// - A frame begun is finished before anything else is written to that client, or the outlet is
-///   never written again; so control frames stand at frame boundaries.
-/// - What the budget has been charged is what chunks, outboxes and what these share hold.
-/// - Belongs to one thread: it is not `Send`.
+/// - A client's cursor is between its log's tail and head; a client that would fall behind the tail
+///   is closing.
+/// - A begun frame is finished before anything else is written to that client, or nothing is
+///   written to it ever again; so control frames stand at frame boundaries.
+/// - The budget is charged exactly the memory of chunks, outboxes and shared bytes.
+/// - A hub belongs to one thread: it is not `Send`.
 #[derive(Debug)]
 pub struct Hub<O> {
     settings: HubSettings,
@@ -156,45 +157,45 @@ pub struct Hub<O> {
     clients: Clients<O>,
     logs: Slab<Log>,
     by_name: HashMap<ChannelName, Entry>,
-    /// Who makes this hub keep how many logs.
+    /// How many logs this hub keeps because of each client.
     hoards: Hoards,
-    /// Who has how many subscriptions that are not free.
+    /// How many subscriptions beyond the free ones each client has.
     subscribers: Hoards,
     audience: Arc<Audience>,
     abandoned: Vec<ChannelName>,
     /// Logs to pass over.
     dirty: PassQueue,
     unflushed: Vec<Key>,
-    /// Outboxes, too, but of so many at once that only passes write them.
+    /// Likewise, but so many at once that only passes write them.
     patient: Vec<Key>,
     /// Logs with a [`Log::cut`], and their serials.
     cuts: VecDeque<(u32, u64)>,
-    /// What all of them give back.
+    /// The memory that all cuts together will free.
     owed_bytes: usize,
-    /// Logs with a [`Log::hole`], and their serials.
+    /// Logs with a [`Log::parting`], and their serials.
     holes: VecDeque<(u32, u64)>,
-    /// By what may go of them.
+    /// The logs by the memory that can be freed from them.
     sizes: Sizes,
-    /// Where in `dirty` logs are trimmed next without a pass.
+    /// Where in `dirty` trimming without a pass continues.
     trim_next: usize,
-    /// How many laggards may still be worked off before the next pass.
+    /// How many laggards may still be dealt with before the next pass.
     laggards_left: u32,
     laggards_per_pass: u32,
-    /// Room for [`Hub::publish`] to note which logs have grown, with their serials.
+    /// Scratch space in which [`Hub::publish`] notes which logs have grown, with their serials.
     grown: Vec<(u32, u64)>,
     events: Vec<Event>,
-    /// What is held once for several outboxes.
+    /// Bytes held once for several outboxes.
     shares: Shares,
-    /// For messages that are written while they are read.
+    /// The buffer for messages that are written while they are read.
     window: Window,
     /// Counts [`Hub::tick`]s.
     ticks: u32,
     /// Deliveries that no pass has reported yet.
     tally: Pass,
     next_serial: u64,
-    /// Memory was short when the last tick came.
+    /// Memory was short at the last tick.
     was_tight: bool,
-    /// Room is to be made for which nobody has had to go yet.
+    /// Room is needed, and no client has been given up for it yet.
     owes_room: bool,
     not_send: PhantomData<Rc<()>>,
 }
@@ -236,13 +237,13 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Counts its clients with those of other hubs.
+    /// Counts this hub's clients together with those of other hubs.
     #[must_use]
     pub fn counting(self, audience: Arc<Audience>) -> Self {
         Self { audience, ..self }
     }
 
-    /// How many clients of this process hear `channel`.
+    /// How many clients of this process are subscribed to `channel`.
     #[must_use]
     pub fn clients_of(&self, channel: &str) -> usize {
         self.audience.clients(channel)
@@ -253,7 +254,7 @@ impl<O: Outlet> Hub<O> {
         self.clients.insert(outlet)
     }
 
-    /// Forgets a client and all that waits for it; its outlet comes back.
+    /// Forgets a client and everything that waits for it; returns its outlet.
     pub fn remove(&mut self, key: Key) -> Option<O> {
         let index = self.clients.find(key)?;
         self.unsubscribe_all(index);
@@ -313,8 +314,8 @@ impl<O: Outlet> Hub<O> {
         self.account.held_bytes()
     }
 
-    /// Writes what [`Hub::queue`] has gathered, then moves what happened since the last call to
-    /// the end of `into`.
+    /// Writes the frames that [`Hub::queue`] has gathered, then moves the events since the last
+    /// call to the end of `into`.
     pub fn take_events(&mut self, into: &mut Vec<Event>) {
         self.flush_queued(&mut || true);
         into.append(&mut self.events);

@@ -1,4 +1,4 @@
-//! Numbers of logs, clients and places: all in 32 bits.
+//! The numbers of logs, clients and entries: 32 bits each.
 
 /// Indexes are kept in 32 bits.
 pub(super) fn small(index: usize) -> u32 {

@@ -1,38 +1,38 @@
-//! What waits for one client besides its logs: the rest of a begun frame, control frames, its
-//! own output, the Close frame.
+//! The bytes that wait for one client besides its logs: the rest of a begun frame, control frames,
+//! its own output, the Close frame.
 //!
-//! One buffer of complete frames, of which only the first may be partly sent, and among them
-//! places where bytes go that several clients are given (`shares`). A client has an outbox only
-//! while something waits in it. It knows neither outlets nor logs; whoever changes it charges the
-//! difference of [`Outbox::cost`] to the budget.
+//! An outbox is one buffer of complete frames, of which only the first may be partly sent, and
+//! references to bytes given to several clients (`shares`). A client has one only while something
+//! waits in it. It knows neither outlets nor logs; its caller charges the difference of
+//! [`Outbox::cost`] to the budget after a change.
 
 use std::io::IoSlice;
 
 use super::{long::Window, shares::Shares};
 
-/// Slices of one write from an outbox: before what is shared, that, and behind it.
+/// The slices of one write from an outbox: bytes before a share, the share, and bytes after it.
 pub(super) const OUTBOX_SLICES: usize = 3;
 
 /// The waiting bytes of one client.
 ///
 /// # Invariants
 /// - `sent <= begun_end <= bytes.len()`; `bytes[..carry]` is the rest of a log's frame.
-/// - A replaceable frame lies wholly in the part that was not sent.
+/// - A replaceable frame lies wholly in the unsent part.
 /// - `shares` stand in the order of their places, none before `sent`.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
     carry: usize,
-    /// Where the frame that is partly sent ends in `bytes`; `sent` if there is none.
+    /// The end in `bytes` of the frame that is partly sent; `sent` if there is none.
     begun_end: usize,
     shares: Vec<Share>,
     replaceable: [Option<Span>; 2],
     /// The Close frame that is due once the logs have been written as far as `heads`.
     pub(super) ending: Option<Ending>,
-    /// Nothing comes behind what is there: its client is closing, and what it shares is soon left.
+    /// The client is closing: nothing will be added, and its shares will soon be released.
     is_leaving: bool,
-    /// The hub's tick in which something of it was taken last, or it was begun.
+    /// The hub's tick in which bytes were last taken from this outbox, or in which it began.
     pub(super) moved_at: u32,
 }
 
@@ -40,17 +40,17 @@ pub(super) struct Outbox {
 #[derive(Clone, Copy, Debug)]
 struct Share {
     share: u32,
-    /// They go before this place in `bytes`.
+    /// They are sent before this place in `bytes`.
     at: usize,
     sent: usize,
     length: usize,
-    /// So many bytes before `at` are the header of their frame.
+    /// So many bytes before `at` are their frame's header.
     head: usize,
     /// They are the rest of a log's frame.
     is_of_log: bool,
 }
 
-/// A close that lets the logs go first.
+/// A close that waits for the logs.
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) frame: Box<[u8]>,
@@ -71,24 +71,24 @@ struct Span {
     length: usize,
 }
 
-/// What [`Outbox::advance`] has come past.
+/// The progress made by [`Outbox::advance`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Advanced {
     /// Bytes of logs.
     pub(super) carried: usize,
-    /// Frames of logs that ended.
+    /// Frames of logs that were completed.
     pub(super) frames: u64,
-    /// What the shares cost that nobody reads any more.
+    /// The cost of shares that no client reads any more.
     pub(super) freed: usize,
 }
 
 impl Outbox {
-    /// An empty one.
+    /// An empty outbox.
     pub(super) fn begun_at(tick: u32) -> Self {
         Self { moved_at: tick, ..Self::default() }
     }
 
-    /// Memory that the budget counts; what is shared is counted by itself.
+    /// The memory to be charged; shared bytes are charged separately.
     pub(super) fn cost(&self) -> usize {
         let ending = self
             .ending
@@ -98,35 +98,35 @@ impl Outbox {
         size_of::<Self>() + self.bytes.capacity() + shares + ending
     }
 
-    /// Bytes of the client's own that wait.
+    /// The client's own waiting bytes.
     pub(super) fn own_bytes(&self) -> usize {
         self.bytes.len() - self.sent
     }
 
-    /// Bytes that wait.
+    /// All waiting bytes.
     pub(super) fn unsent_bytes(&self) -> usize {
         let shared = self.shares.iter().map(|share| share.length - share.sent);
         self.own_bytes() + shared.sum::<usize>()
     }
 
-    /// The same without the rest of a log's frame.
+    /// All waiting bytes except the rest of a log's frame.
     pub(super) fn told_bytes(&self) -> usize {
         let of_log = self.shares.first().filter(|share| share.is_of_log);
         let carried = of_log.map_or(0, |share| share.length - share.sent);
         self.unsent_bytes() - carried - self.carry.saturating_sub(self.sent)
     }
 
-    /// Nothing of it was sent yet.
+    /// Whether nothing of it has been sent.
     pub(super) fn is_untouched(&self) -> bool {
         self.sent == 0 && self.begun_end == 0 && self.shares.iter().all(|share| share.sent == 0)
     }
 
-    /// What it shares.
+    /// The client's shares.
     pub(super) fn shares(&self) -> impl Iterator<Item = u32> {
         self.shares.iter().map(|share| share.share)
     }
 
-    /// What is to be written next; how many slices.
+    /// Gathers the bytes to be written next; returns the number of slices.
     pub(super) fn gather<'a>(
         &'a self,
         shares: &'a Shares,
@@ -157,7 +157,7 @@ impl Outbox {
         }
     }
 
-    /// Appends shared bytes behind the header of their frame, which may be among them.
+    /// Appends shared bytes after their frame's header, which may itself be shared.
     pub(super) fn push_share(&mut self, head: &[u8], share: u32, length: usize) {
         self.push(&[head]);
         let (at, head) = (self.bytes.len(), head.len());
@@ -165,8 +165,8 @@ impl Outbox {
         self.shares.push(Share { share, at, sent: 0, length, head, is_of_log: false });
     }
 
-    /// Appends `frame`, or puts it in the place of the last one of its kind if that one has not
-    /// been begun: however many are asked for, one waits.
+    /// Appends `frame`, or replaces the last one of its kind if that one has not been begun:
+    /// however many are asked for, one waits.
     pub(super) fn replace(&mut self, kind: Replaceable, frame: &[u8]) {
         self.compact();
         self.reserve(frame.len());
@@ -191,7 +191,7 @@ impl Outbox {
         self.replaceable[kind as usize] = Some(span);
     }
 
-    /// Puts the rest of a begun log frame before everything else.
+    /// Puts the rest of a begun log frame in front of everything else.
     pub(super) fn carry(&mut self, rest: &[u8]) {
         assert!(self.is_untouched() && self.carry == 0, "one frame is begun at a time");
         self.reserve(rest.len());
@@ -206,7 +206,7 @@ impl Outbox {
         }
     }
 
-    /// The same where others share the frame, of which `sent` bytes are out.
+    /// The same for a frame shared with other clients, of which `sent` bytes are out.
     pub(super) fn carry_share(&mut self, share: u32, sent: usize, length: usize) {
         assert!(self.is_untouched() && self.carry == 0, "one frame is begun at a time");
         let begun = Share { share, at: 0, sent, length, head: 0, is_of_log: true };
@@ -251,7 +251,7 @@ impl Outbox {
         advanced
     }
 
-    /// Where the frame that begins at `start` ends among the client's own bytes.
+    /// The end of the frame that begins at `start`, among the client's own bytes.
     fn frame_end(&self, start: usize) -> usize {
         let frame = &self.bytes[start..];
         let (head, length) = match frame {
@@ -269,13 +269,13 @@ impl Outbox {
         start.saturating_add(head).saturating_add(length).min(self.bytes.len())
     }
 
-    /// Nothing waits, now or later.
+    /// Whether nothing waits, now or later.
     pub(super) fn is_done(&self) -> bool {
         self.own_bytes() == 0 && self.shares.is_empty() && self.ending.is_none()
     }
 
-    /// Throws away all but the end of the frame that is partly sent; what that frees of what is
-    /// shared.
+    /// Discards everything but the end of the frame that is partly sent. Returns the memory of
+    /// shares that this frees.
     pub(super) fn cut_short(&mut self, shares: &mut Shares) -> usize {
         let is_begun = |share: &&Share| {
             share.sent > 0
@@ -283,7 +283,7 @@ impl Outbox {
                 || (share.head > 0 && self.sent + share.head > share.at)
         };
         let begun = self.shares.first().filter(is_begun).copied();
-        // A frame ends with what it shares.
+        // A frame ends with its shared bytes.
         self.bytes.truncate(begun.map_or(self.begun_end, |share| share.at));
         self.bytes.shrink_to_fit();
         self.replaceable = [None, None];
@@ -291,26 +291,26 @@ impl Outbox {
         unbegun.map(|share| shares.leave(share.share, self.is_leaving)).sum()
     }
 
-    /// Its client is closing.
+    /// The client is closing.
     pub(super) fn begin_to_leave(&mut self, shares: &mut Shares) {
         if !std::mem::replace(&mut self.is_leaving, true) {
             self.shares.iter().for_each(|share| shares.begin_to_leave(share.share));
         }
     }
 
-    /// Whether it is: [`Outbox::begin_to_leave`].
+    /// Whether [`Outbox::begin_to_leave`] was called.
     pub(super) fn is_leaving(&self) -> bool {
         self.is_leaving
     }
 
-    /// Leaves all that it shares, which is then torn apart; what that frees.
+    /// Releases all shares, which tears the frames apart. Returns the memory freed.
     pub(super) fn leave_shares(&mut self, shares: &mut Shares) -> usize {
         let left = std::mem::take(&mut self.shares);
         left.iter().map(|share| shares.leave(share.share, self.is_leaving)).sum()
     }
 
-    /// Makes room for `more` bytes. Not twice what there is, as a vector would by itself: what
-    /// waits for the slow is most of what waits at all.
+    /// Makes room for `more` bytes, without doubling as a vector would by itself: most of the
+    /// waiting bytes wait for slow clients.
     fn reserve(&mut self, more: usize) {
         let needed = self.bytes.len() + more;
         if needed > self.bytes.capacity() {

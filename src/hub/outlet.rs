@@ -1,10 +1,10 @@
-//! What the hub writes to.
+//! The trait for the destination of a client's bytes.
 
 use std::io::{self, IoSlice};
 
-/// Something that takes bytes without blocking: a non-blocking socket.
+/// A destination that takes bytes without blocking: a non-blocking socket.
 pub trait Outlet {
-    /// Takes some or all of the bytes in `slices`, in order; returns how many.
+    /// Takes some or all of the bytes in `slices`, in order; returns the number taken.
     ///
     /// # Errors
     /// `WouldBlock` when it is full. `Interrupted` is tried again at once; after any other error

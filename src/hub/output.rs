@@ -1,9 +1,9 @@
-//! What goes to one client alone: control frames, the greeting, its own output.
+//! Output for one client alone: control frames, the greeting, answers, replayed history.
 //!
-//! All of it goes through the client's outbox, so that it waits for the end of a begun frame and
-//! is charged to the budget; and through one door ([`Hub::admit`]), which knows what a client may
-//! leave unread: whoever is past it is closed, and nobody else. What all may hold together is
-//! `relief`'s matter. When to write is decided in `flush`.
+//! All of it goes through the client's outbox, where it waits for the end of a begun frame and is
+//! charged to the budget. Every addition passes one gate ([`Hub::admit`]), which closes clients
+//! that leave more unread than they may, and no others. The total over all clients is bounded by
+//! `relief`; `flush` decides when outboxes are written.
 
 use bytes::Bytes;
 
@@ -23,8 +23,8 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Like [`Hub::control`], in place of an earlier pong that has not been begun: however often
-    /// a client pings without reading, one pong waits.
+    /// Like [`Hub::control`], but replaces an earlier pong that has not been begun: however often a
+    /// client pings without reading, one pong waits.
     pub fn pong(&mut self, key: Key, frame: &[u8]) {
         self.replaceable(key, Replaceable::Pong, frame);
     }
@@ -40,14 +40,14 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Appends a frame, given in parts, to what waits for the client. It is written with the next
+    /// Appends a frame, given in parts, to the client's outbox. It is written with the next
     /// [`Hub::take_events`], pass or [`Hub::flush`], so that many frames make one write.
     pub fn queue(&mut self, key: Key, frame_parts: &[&[u8]]) {
         self.put_later(key, |outbox| outbox.push(frame_parts));
     }
 
-    /// Like [`Hub::queue`], a frame (or what stands for one) of which all but `head` is held once
-    /// for all who are given the same `source`: `bytes` is asked for if nobody is yet.
+    /// Like [`Hub::queue`], but everything except `head` is held once for all clients that are
+    /// given the same `source`. `bytes` is called if no client has it yet.
     pub fn queue_shared(
         &mut self,
         key: Key,
@@ -61,7 +61,7 @@ impl<O: Outlet> Hub<O> {
         self.edit_later(index, |outbox| outbox.push_share(head, share, length));
     }
 
-    /// Likewise a frame that is written when it is read.
+    /// Like [`Hub::queue_shared`], for a frame that is written when it is read.
     pub fn queue_long(&mut self, key: Key, source: Source, laid: impl FnOnce() -> LaidOut) {
         let Some(index) = self.admit(key) else { return };
         let share = self.share(source, || Body::Long(Long::new(laid(), None)));
@@ -69,13 +69,13 @@ impl<O: Outlet> Hub<O> {
         self.edit_later(index, |outbox| outbox.push_share(&[], share, length));
     }
 
-    /// Whether somebody is given this, so that it need not be made.
+    /// Whether a client is being given this, so that it need not be made again.
     #[must_use]
     pub fn is_shared(&self, source: &Source) -> bool {
         self.shares.find(source).is_some()
     }
 
-    /// A place among shared bytes for one more reader.
+    /// A reference to shared bytes, for one more reader.
     pub(super) fn share(&mut self, source: Source, body: impl FnOnce() -> Body) -> u32 {
         if let Some(share) = self.shares.find(&source) {
             self.shares.join(share);
@@ -96,7 +96,7 @@ impl<O: Outlet> Hub<O> {
         let client = self.clients.get(index);
         let is_busy = client.blocked || client.held || client.outbox.is_some();
         self.edit_outbox(index, edit);
-        // Once for all that a read brings: a client may have a thousand channels.
+        // Once for all frames that one read causes: a client may have a thousand channels.
         if !is_busy {
             self.set_busy(index, true);
         }
@@ -104,7 +104,7 @@ impl<O: Outlet> Hub<O> {
         self.relieve_if_tight();
     }
 
-    /// Has the outbox written with what is written next, unless the outlet is full.
+    /// Schedules the outbox for the next write, unless the outlet is full.
     pub(super) fn flush_later(&mut self, index: u32) {
         let key = self.clients.key(index);
         let client = self.clients.get_mut(index);
@@ -114,7 +114,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// The same for one of very many: passes write them, which yield to others.
+    /// The same for one of very many clients: passes write these outboxes, and yield to other work.
     pub(super) fn flush_patiently(&mut self, index: u32) {
         let key = self.clients.key(index);
         let client = self.clients.get_mut(index);
@@ -124,13 +124,13 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Bytes of its own that wait for the client besides its logs.
+    /// The client's own bytes that wait besides its logs.
     #[must_use]
     pub fn unsent(&self, key: Key) -> usize {
         self.outbox_of(key).map_or(0, Outbox::own_bytes)
     }
 
-    /// The same with what it shares with others, without what comes from its logs.
+    /// These bytes and the shared ones, without those that come from its logs.
     #[must_use]
     pub fn unread(&self, key: Key) -> usize {
         self.outbox_of(key).map_or(0, Outbox::told_bytes)
@@ -146,15 +146,15 @@ impl<O: Outlet> Hub<O> {
         Some(index)
     }
 
-    /// The one door to a client's outbox for all that is said to it alone: open if the client may
-    /// still be told something. Whoever has left more unread than it may fall behind in a log is
-    /// closed. What is to be added does not count: a single message makes nobody slow.
+    /// The one gate to a client's outbox for everything that is for it alone: open while the client
+    /// may still be written to. A client that has left more unread than it may fall behind in a log
+    /// is closed. The frame to be added does not count: a single message makes no client slow.
     fn admit(&mut self, key: Key) -> Option<u32> {
         let index = self.writable_client(key)?;
         if self.unread(key) <= self.settings.backlog_bytes {
             return Some(index);
         }
-        // It may merely not have been written to.
+        // Perhaps it merely was not written to.
         self.flush_wholly(index);
         if self.unread(key) > self.settings.backlog_bytes {
             self.give_up(index);
@@ -162,7 +162,7 @@ impl<O: Outlet> Hub<O> {
         self.writable_client(key)
     }
 
-    /// The client, if something may still be written to it before its Close frame.
+    /// The client, if more may be written to it before its Close frame.
     fn writable_client(&self, key: Key) -> Option<u32> {
         let index = self.clients.find(key)?;
         let open = matches!(

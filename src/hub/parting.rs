@@ -1,20 +1,20 @@
-//! What still goes out to a client before its end.
+//! Plain values: what is still written to a client before its connection ends.
 //!
-//! Plain values; how a client is closed is the matter of `close`.
+//! How a client is closed is the subject of `close`.
 
-/// What still goes out before a Close frame.
+/// What is still written before a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// The begun frame and what was queued for this client alone.
+    /// The begun frame and the frames queued for this client alone.
     Frame,
-    /// All that was published on its channels up to now, too.
+    /// Also everything that was published on its channels up to now.
     Log,
 }
 
-/// How those part who were there when something was lost.
+/// How clients are closed that were subscribed when messages were lost.
 #[derive(Debug)]
 pub(super) struct Parting {
-    /// They get nothing behind this.
+    /// They get nothing that was published after this offset.
     pub(super) head: u64,
     pub(super) frame: Box<[u8]>,
 }

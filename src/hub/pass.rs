@@ -1,10 +1,10 @@
-//! The pass: every log with news is written to every subscriber who can take it.
+//! The pass: every log with news is written to every subscriber that can take it.
 //!
-//! Per delivery there is one write and a cursor that moves: no hashing, no allocation, nothing
-//! shared with other threads. What was published while a pass ran goes out with the next one in
-//! one write, so the busier the server, the fewer system calls per message. A pass stops
-//! when its caller says that time is up and goes on from there the next time, with the next log:
-//! no channel waits until another's clients have all been visited.
+//! A delivery is one write and a cursor that moves: no hashing, no allocation, nothing shared with
+//! other threads. Messages published while a pass runs go out with the next one in a single write,
+//! so the busier the server, the fewer system calls per message. A pass stops when its caller says
+//! that time is up, and the next pass continues there, with the next log: no channel waits until
+//! another's clients have all been visited.
 
 use super::{
     Hub, Outlet,
@@ -17,16 +17,16 @@ use crate::limits;
 /// Tests pause a pass between any two clients.
 const CLIENTS_PER_LOOK: u32 = if cfg!(test) { 1 } else { limits::PASS_CLIENTS_PER_LOOK };
 
-/// Counts clients, and the bytes for them, between two looks at whether to go on.
+/// Counts clients, and the bytes written for them, between two looks at the clock.
 struct Slice<'a> {
     keep_going: &'a mut dyn FnMut() -> bool,
     visited: u32,
-    /// Bytes handed over at the last look.
+    /// The bytes written at the last look.
     looked_at_bytes: u64,
 }
 
 impl Slice<'_> {
-    /// One more client; false when time is up.
+    /// Counts one more client; false when time is up.
     fn goes_on(&mut self) -> bool {
         self.visited += 1;
         if self.visited < CLIENTS_PER_LOOK {
@@ -36,7 +36,7 @@ impl Slice<'_> {
         (self.keep_going)()
     }
 
-    /// The same, where `bytes` have been handed over until now: the kernel copies them.
+    /// The same after `bytes` have been written in all: the kernel copies them, which takes time.
     fn goes_on_after(&mut self, bytes: u64) -> bool {
         if bytes - self.looked_at_bytes >= limits::PASS_BYTES_PER_LOOK {
             self.looked_at_bytes = bytes;
@@ -47,8 +47,8 @@ impl Slice<'_> {
 }
 
 impl<O: Outlet> Hub<O> {
-    /// Writes what was published and queued. `keep_going` is asked now and then; once it says
-    /// no, the pass stops where it is.
+    /// Writes the published messages and the queued frames. `keep_going` is asked now and then;
+    /// once it says no, the pass stops where it is.
     pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> Pass {
         let mut slice = Slice { keep_going, visited: 0, looked_at_bytes: self.tally.bytes };
         if self.go_on(&mut || slice.goes_on())
@@ -62,7 +62,7 @@ impl<O: Outlet> Hub<O> {
         Pass { more: self.has_work(), ..std::mem::take(&mut self.tally) }
     }
 
-    /// Writes outboxes that were filled since; false when stopped before the last.
+    /// Writes the outboxes filled since the last call; false when stopped before the last.
     pub(super) fn flush_queued(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
         while let Some(key) = self.unflushed.pop() {
             self.flush_noted(key);
@@ -158,7 +158,8 @@ impl<O: Outlet> Hub<O> {
         self.block(index, takes_turns);
     }
 
-    /// Everyone was visited: frees what all have, and asks for another pass if it is due.
+    /// Every subscriber was visited: frees the bytes that all have taken, and asks for another pass
+    /// if one is due.
     fn end_pass(&mut self, number: u32) {
         if let Some(smallest) = self.logs[number as usize].subscriber_list.end_pass() {
             self.trim(number, smallest);

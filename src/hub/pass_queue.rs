@@ -1,8 +1,8 @@
-//! The logs that wait for a pass, and how far the sweep over them has got.
+//! The logs that wait for a pass, and the progress of the sweep over them.
 //!
-//! Each has its turn of a slice; a log that is not done by then goes on after the others, so that
-//! a channel with many clients, or long messages, does not hold up the rest. A sweep is over when
-//! every log that waited at its beginning has been passed over whole.
+//! Each log has a turn of one slice; a log that is not finished by then continues after the others,
+//! so that a channel with many clients, or with long messages, does not hold up the rest. A sweep
+//! is over when every log that waited at its beginning has been passed over completely.
 
 use std::collections::VecDeque;
 
@@ -12,26 +12,26 @@ pub(super) type LogId = (u32, u64);
 /// Logs in the order of their turns.
 #[derive(Debug, Default)]
 pub(super) struct PassQueue {
-    /// With the sweep that each belongs to, at the latest.
+    /// Each log with the latest sweep that it belongs to.
     waiting: VecDeque<(LogId, u64)>,
     sweep: u64,
-    /// How many of the present sweep wait.
+    /// How many logs of the present sweep still wait.
     left: usize,
 }
 
 impl PassQueue {
-    /// A log has news: it is last.
+    /// A log has news: it goes to the end.
     pub(super) fn push(&mut self, log: LogId) {
         self.waiting.push_back((log, self.sweep + 1));
     }
 
-    /// Whose turn it is.
+    /// The log whose turn it is.
     pub(super) fn first(&mut self) -> Option<LogId> {
         self.begin_sweep();
         self.waiting.front().map(|&(log, _)| log)
     }
 
-    /// The first is passed over whole. True if that was the last of the sweep.
+    /// The first log has been passed over completely. True if it was the last one of the sweep.
     pub(super) fn done(&mut self) -> bool {
         let Some((_, sweep)) = self.waiting.pop_front() else { return false };
         if sweep > self.sweep {
@@ -43,7 +43,7 @@ impl PassQueue {
         is_swept
     }
 
-    /// The first has had its turn and is not done: the others come before it goes on.
+    /// The first log has had its turn and is not finished: it continues after the others.
     pub(super) fn give_way(&mut self) {
         self.waiting.rotate_left(usize::from(!self.waiting.is_empty()));
     }
@@ -63,7 +63,7 @@ impl PassQueue {
         self.waiting.len()
     }
 
-    /// The one at `place`, which is below [`PassQueue::len`].
+    /// The log at `place`, which is below [`PassQueue::len`].
     pub(super) fn at(&self, place: usize) -> LogId {
         self.waiting[place].0
     }

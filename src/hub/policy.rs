@@ -1,10 +1,10 @@
-//! What becomes of a client that is too slow.
+//! The operator's choice of what happens to slow clients.
 
-/// What happens to a client that falls further behind than the backlog allows.
+/// The treatment of a client that falls further behind than the backlog allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowPolicy {
-    /// It is closed, with [`super::HubSettings::slow_close_frame`] if it knows frames.
+    /// It is closed, with [`super::HubSettings::slow_close_frame`] if its encoding has frames.
     Close,
-    /// It goes on with the newest complete message.
+    /// It continues with the newest complete message.
     Skip,
 }

@@ -1,8 +1,8 @@
-//! Where the logs stand in their channels' histories, and clients that are given history first.
+//! The positions of logs in their channels' histories, and clients that are given history first.
 //!
-//! A log knows the position of its newest message, so that whoever joins at its head knows from
-//! where on it hears everything. While a client is given what came before, it is held: its logs
-//! wait, with their usual bounds. Where the history comes from is not known here.
+//! A log knows the position of its newest message, so a client that joins at the head of the log
+//! knows after which position it gets everything. While a client is given earlier messages, it is
+//! held: its logs wait, with their usual bounds. The source of the history is not known here.
 
 use super::{
     Hub, Outlet,
@@ -11,16 +11,16 @@ use super::{
 use crate::position::Position;
 
 impl<O: Outlet> Hub<O> {
-    /// The position of the newest message in the logs of `channel`; None: nobody here hears it,
-    /// or nothing is known yet.
+    /// The position of the newest message in the logs of `channel`. None: the channel has no
+    /// subscriber here, or nothing is known yet.
     #[must_use]
     pub fn position(&self, channel: &str) -> Option<&Position> {
         self.logs[self.log_of(channel)? as usize].last.as_ref()
     }
 
-    /// From where on a client hears everything on `channel` that it joined while
-    /// [`Hub::position`] was not known: after the position returned. `baseline`: a position after
-    /// which everything is certain to arrive here; what does so at or before it is dropped, unless
+    /// The position after which a client gets everything on `channel`, for a client that joined
+    /// while [`Hub::position`] was not known. `baseline` is a position after which every message is
+    /// certain to arrive here; messages at or before it are dropped if they still arrive, unless
     /// something has arrived already.
     pub fn start(
         &mut self,
@@ -46,11 +46,11 @@ impl<O: Outlet> Hub<O> {
         own.anchor.clone()
     }
 
-    /// Moves a client that has not begun to hear `channel` to the head of its log; the position
-    /// there. None also if it is closing.
+    /// Moves a client that has not begun to read `channel` to the head of its log. Returns the
+    /// position there; None also if the client is closing.
     pub fn join_at_head(&mut self, key: Key, channel: &str) -> Option<Position> {
         let client = self.clients.get(self.clients.find(key)?);
-        // What a closing client still gets is fixed.
+        // The output of a closing client is fixed.
         if client.state != WritingState::Open {
             return None;
         }
@@ -64,7 +64,7 @@ impl<O: Outlet> Hub<O> {
         log.last.clone()
     }
 
-    /// Lets a client's logs wait until [`Hub::release`]. What is queued for it alone goes out.
+    /// Lets a client's logs wait until [`Hub::release`]. Its own output is still written.
     pub fn hold(&mut self, key: Key) {
         let Some(index) = self.clients.find(key) else { return };
         if self.clients.get(index).state == WritingState::Open {
@@ -73,7 +73,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// The client's logs go out, behind what is queued for it.
+    /// Lets the client's logs be written again, after its own output.
     pub fn release(&mut self, key: Key) {
         let Some(index) = self.clients.find(key) else { return };
         if std::mem::take(&mut self.clients.get_mut(index).held) {
@@ -81,8 +81,8 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Notes the position of a message that is about to be appended to the chain that begins with
-    /// `first`; false if it is not new there.
+    /// Records the position of a message that is about to be appended to the chain that begins with
+    /// `first`. False if it is not new there.
     pub(super) fn advance(&mut self, first: u32, position: &Position) -> bool {
         let known = self.logs[first as usize].last.as_ref();
         let is_old = known

@@ -1,4 +1,4 @@
-//! A message on its way into the logs: once into each, encoded or, if it is long, laid out.
+//! Publishing: a message is added once to each log, encoded or, if it is long, laid out.
 
 use super::{Encode, Encoding, Hub, Outlet, SlowPolicy, long::Long};
 use crate::{
@@ -7,33 +7,34 @@ use crate::{
 };
 
 impl<O: Outlet> Hub<O> {
-    /// Whether a message with a payload of so many bytes can be published here at all: others may
-    /// have more memory for it.
+    /// Whether a message with a payload of so many bytes can be published here at all: other
+    /// processes may have more memory.
     #[must_use]
     pub fn can_hold(&self, payload_bytes: usize) -> bool {
         self.account.can_hold(payload_bytes)
     }
 
-    /// Whether one of a history is so long that its forms should be laid out.
+    /// Whether a message from the history is so long that its encodings should be laid out.
     #[must_use]
     pub fn is_long(&self, payload_bytes: usize) -> bool {
         self.account.are_long(payload_bytes.saturating_mul(HISTORY_FORMS_FACTOR))
     }
 
-    /// Whether those who fall behind go on with what is newest.
+    /// Whether slow clients skip to the newest message.
     #[must_use]
     pub fn skips(&self) -> bool {
         self.settings.slow == SlowPolicy::Skip
     }
 
     /// Encodes a message once into each of its channel's logs; the next pass delivers it. False if
-    /// nobody here hears the channel.
+    /// the channel has no subscriber here.
     pub fn publish(&mut self, channel: &str, message: &mut impl Encode) -> bool {
         self.publish_at(channel, None, message)
     }
 
-    /// Likewise a message that has a position. False also if that is not after the channel's last
-    /// one: it was here before, or whoever came was given it in another way.
+    /// The same for a message that has a position. False also if the position is not after the
+    /// channel's last one: the message was here before, or new clients were given it in another
+    /// way.
     pub fn publish_at(
         &mut self,
         channel: &str,
@@ -52,7 +53,7 @@ impl<O: Outlet> Hub<O> {
         while let Some(log) = next {
             let target = &mut self.logs[log as usize];
             next = target.sibling;
-            // As it was published it only has to be copied.
+            // In the published form it only has to be copied.
             let is_whole = payload_bytes <= FORM_WHOLE_BYTES_MAX;
             let is_laid_out = is_long || !is_whole && target.encoding != Encoding::Plain;
             let long = if is_laid_out { message.lay_out(target.encoding) } else { None };
@@ -82,7 +83,7 @@ impl<O: Outlet> Hub<O> {
             self.note_size(log);
             self.mark_dirty(log);
         }
-        // Closing whoever is too slow may end any of the logs.
+        // Closing slow clients may end any of the logs.
         for &(log, serial) in &grown {
             if self.is_log(log, serial) {
                 self.bound(log);
@@ -93,7 +94,7 @@ impl<O: Outlet> Hub<O> {
         true
     }
 
-    /// Holds a log that has grown, and all of them together, to what they may take.
+    /// Keeps a log that has grown, and all logs together, within their bounds.
     fn bound(&mut self, log: u32) {
         if let Some(tail) = self.logs[log as usize].bytes.cut_to(self.settings.backlog_bytes) {
             self.cut_soon(log, tail, self.settings.slow);

@@ -1,15 +1,15 @@
-//! Who makes room when all that clients hold comes near the budget's limit.
+//! Making room when everything that clients hold comes near the budget's limit.
 //!
-//! Whoever holds the most unread goes first, and nobody pays for a stranger: outboxes have an
-//! allowance, and so has what they share; who is past it pays before any log is cut, and who is
-//! within it is not touched for the logs' sake. In each part those go first of whom nothing was
-//! taken for longest, then those who hold the most. Of several hubs one that holds no more than
-//! its share waits for those who do.
+//! The client with the most unread bytes is given up first, and no client pays for another's.
+//! Outboxes have an allowance, and so have their shared bytes: outboxes past it are cut before any
+//! log, and outboxes within it are not touched for the sake of logs. In each group the first to be
+//! given up are the clients from which nothing was taken for longest, then those that hold the
+//! most. A hub within its share waits for hubs that are past theirs.
 //!
-//! Thousands may have to go at once. As long as the budget's reserve lasts, so many do as a round
-//! allows, and the others with the passes and ticks that follow; whoever reads is still given the
-//! end of what it has begun, then its Close frame. Past the limit itself everything is done at
-//! once, and those who are closing are not waited for.
+//! Thousands of clients may have to be given up at once. While the budget's reserve lasts, a round
+//! gives up a limited number, and the passes and ticks that follow give up the others; a client
+//! that reads still gets the end of its begun frame, then its Close frame. Past the limit itself
+//! everything is done at once, and closing clients are not waited for.
 
 use std::{cmp::Reverse, io};
 
@@ -18,27 +18,27 @@ use super::{
 };
 use crate::limits::{HOLDERS_PICKED_MAX, OUTBOX_STALE_TICKS, TRIM_LOOKS_MAX};
 
-/// Who may be given up.
+/// The clients that may be given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whom {
-    /// Those who are not closing yet, and past the limit the others, too.
+    /// Clients that are not closing yet, and, past the limit, also those that are.
     All,
-    /// Those who are closing.
+    /// Clients that are closing.
     Leaving,
 }
 
 impl<O: Outlet> Hub<O> {
-    /// Makes room while memory is short: what outboxes hold past their allowance, then the largest
-    /// log first, from its oldest chunk on, and, while this hub holds more than its share, at last
-    /// everything that clients have not taken (these are then closed, whatever the policy). True if
-    /// the budget is within its limit afterwards.
+    /// Makes room while memory is short. Outboxes are cut to their allowance; then the largest log
+    /// is cut first, from its oldest chunk on; and at last, while this hub holds more than its
+    /// share, everything that clients have not taken goes (these clients are then closed, whatever
+    /// the policy). True if the budget is within its limit afterwards.
     pub fn relieve(&mut self) -> bool {
         self.trim_waiting();
         self.make_room();
         !self.account.over()
     }
 
-    /// Some time has passed: what others have charged is noticed here.
+    /// Some time has passed: memory charged by other hubs is noticed here.
     pub fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
         self.laggards_left = self.laggards_per_pass;
@@ -49,19 +49,19 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Whether clients are still to go so that there is room.
+    /// Whether clients still have to be given up to make room.
     #[must_use]
     pub fn owes_room(&self) -> bool {
         self.owes_room || !self.cuts.is_empty()
     }
 
-    /// Whether that is so while little of the reserve is left: what is published should wait.
+    /// Whether that is so while little of the reserve is left: publishing should wait.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         self.owes_room() && self.account.is_pressed()
     }
 
-    /// Another round of those who have to go: call it while [`Hub::owes_room`], if no pass does.
+    /// Gives up another round of clients: to be called while [`Hub::owes_room`] if no pass does it.
     pub fn go_round(&mut self) {
         self.go_on(&mut || true);
     }
@@ -78,8 +78,8 @@ impl<O: Outlet> Hub<O> {
         true
     }
 
-    /// Frees what slow clients have caught up with in logs that wait for a pass: in some of them,
-    /// the next time in others.
+    /// Frees the chunks that slow clients have caught up with, in logs that wait for a pass: in
+    /// some of these logs now, in others the next time.
     fn trim_waiting(&mut self) {
         let mut looks_left = TRIM_LOOKS_MAX;
         for _ in 0..self.dirty.len() {
@@ -114,7 +114,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// How much more has to go, of which it is not known yet how.
+    /// How much more has to be freed beyond the cuts that are under way.
     fn shortfall(&self) -> usize {
         self.account.excess().saturating_sub(self.owed_bytes + self.shares.owed_bytes())
     }
@@ -128,7 +128,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Says of which logs how much is to go, the largest first.
+    /// Decides which logs are cut and how far, the largest first.
     fn order_cuts(&mut self) {
         while self.shortfall() > 0
             && let Some((stock, log)) = self.sizes.next_to_go()
@@ -169,12 +169,12 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Its part of what it shares: of those who hold the same each holds one.
+    /// The outbox's part of its shares: all readers of a share count for an equal part of it.
     fn shared_part(&self, outbox: &Outbox) -> usize {
         outbox.shares().map(|share| self.shares.cost_per_reader(share)).sum()
     }
 
-    /// No log is left to cut: what is over is in outboxes, if it is here.
+    /// No log is left to cut: if this hub is the cause, the rest is in outboxes.
     fn cut_outboxes_at_last(&mut self) {
         let is_enough = |hub: &Self| hub.shortfall() == 0 && !hub.account.over();
         if !is_enough(self) && self.account.over_fair_share() {
@@ -182,8 +182,8 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Gives clients up until `is_enough`, or as many as this round has left: first those of whom
-    /// nothing has been taken for long, of these first whoever holds the most.
+    /// Gives clients up until `is_enough`, or as many as this round has left: first those from
+    /// which nothing has been taken for long, and among them those that hold the most.
     fn give_up_largest(
         &mut self,
         whom: Whom,
@@ -200,7 +200,7 @@ impl<O: Outlet> Hub<O> {
                 return;
             }
             for index in holders {
-                // It may merely not have been written to.
+                // Perhaps it merely was not written to.
                 self.flush_wholly(index);
                 if is_enough(self) {
                     return;
@@ -218,12 +218,13 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Whether one more client may be given up now. Past the limit there is no later.
+    /// Whether one more client may be given up now. Past the limit nothing can wait.
     fn has_round_left(&self) -> bool {
         self.laggards_left > 0 || self.account.over()
     }
 
-    /// Those who hold the most. One look at all clients finds many, so that each costs little.
+    /// The clients that hold the most. One look at all clients finds many, so that each costs
+    /// little.
     fn pick_holders(&self, whom: Whom, held: &impl Fn(&Self, &Outbox) -> usize) -> Vec<u32> {
         let with_leaving = whom == Whom::Leaving || self.account.over();
         let holder = |key| {
@@ -247,8 +248,8 @@ impl<O: Outlet> Hub<O> {
         holders.into_iter().map(|Reverse((.., index))| index).collect()
     }
 
-    /// A client has left too much unread of what it alone is told: it is closed behind the frame
-    /// that it has begun. One that is closing already is not waited for any longer.
+    /// A client has left too much unread of its own output: it is closed after the frame that it
+    /// has begun. A client that is closing already is not waited for any longer.
     pub(super) fn give_up(&mut self, index: u32) {
         let state = self.clients.get(index).state;
         if matches!(state, WritingState::Close | WritingState::Over) {
@@ -268,10 +269,10 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Begins the close of one that is open and too slow.
+    /// Begins the close of an open client that is too slow.
     pub(super) fn close_as_slow(&mut self, index: u32) {
         let frame = std::mem::take(&mut self.settings.slow_close_frame);
-        // Where there are no frames the end says it all.
+        // Without frames the end of the stream is all there is to say.
         let place = self.clients.get(index).places.as_slice().first();
         let has_frames = place.is_none_or(|it| self.logs[it.log as usize].encoding.has_frames());
         let farewell = if has_frames { &frame[..] } else { &[] };

@@ -1,8 +1,8 @@
-//! Bytes that several clients are given by themselves, held once for all of them.
+//! Bytes that several clients are given individually, held once for all of them.
 //!
-//! A message of the history, or the rest of a frame whose log had to be cut: whoever is given it
-//! keeps a place in it, not a copy. It is there, and charged, as long as somebody reads it: also
-//! when the history that it came from has forgotten it.
+//! Such bytes are a message of the history, or the rest of a frame whose log had to be cut. Each
+//! client keeps an offset into them, not a copy. They are kept, and charged, while a client reads
+//! them, even after the history has forgotten them.
 
 use std::collections::HashMap;
 
@@ -16,18 +16,18 @@ use super::{
 };
 use crate::{channel::ChannelName, limits::SHARE_COST_BYTES, position::Position};
 
-/// What shared bytes are, so that the next one who is given the same finds them.
+/// The identity of shared bytes, by which the next client that is given the same finds them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A message of this channel at this position, in this encoding; of frames the payload, or
-    /// header and payload: always the same in one encoding. The number tells it from another one
-    /// that got the same position after a failover: where its payload is kept.
+    /// A message of this channel at this position in this encoding: the payload of its frame, or
+    /// header and payload, always the same in one encoding. The number, the address of the payload,
+    /// distinguishes it from another message that got the same position after a failover.
     Message(ChannelName, Position, Encoding, usize),
-    /// Of the log of this serial the frame that ends at this offset.
+    /// The frame that ends at this offset, in the log of this serial.
     Frame(u64, u64),
 }
 
-/// What is shared.
+/// The shared bytes themselves.
 #[derive(Debug)]
 pub(super) enum Body {
     Bytes(Bytes),
@@ -46,7 +46,7 @@ impl Body {
     fn cost(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
-            // It keeps the payload, also when no log does any more.
+            // It keeps the payload even when no log holds it any more.
             Self::Long(long) => long.cost() + long.payload_bytes(),
         }
     }
@@ -57,7 +57,7 @@ struct Shared {
     body: Body,
     source: Source,
     readers: usize,
-    /// So many of them are closing: they go in any case, and soon.
+    /// So many of the readers are closing: they will leave soon in any case.
     leaving: usize,
 }
 
@@ -66,16 +66,17 @@ impl Shared {
         self.body.cost() + SHARE_COST_BYTES
     }
 
-    /// What is given back by those who are leaving.
+    /// The memory that is freed when the closing readers have left.
     fn owed(&self) -> usize {
         if self.readers == self.leaving { self.cost() } else { 0 }
     }
 }
 
-/// All that is shared in a hub.
+/// All shared bytes of a hub.
 ///
 /// # Invariants
-/// Each has readers, one for each outbox it stands in, and no more who are leaving than readers.
+/// Each share has one reader per outbox that refers to it, and no more closing readers than
+/// readers.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     all: Slab<Shared>,
@@ -92,7 +93,7 @@ impl Shares {
         self.all[share as usize].body.len()
     }
 
-    /// The bytes from `from` on; of what is long some of them, written into `window`.
+    /// The bytes from `from` on; of a long frame some of them, written into `window`.
     pub(super) fn bytes<'a>(&'a self, share: u32, from: usize, window: &'a mut Window) -> &'a [u8] {
         match &self.all[share as usize].body {
             Body::Bytes(bytes) => &bytes[from..],
@@ -100,18 +101,18 @@ impl Shares {
         }
     }
 
-    /// What each of its readers costs.
+    /// The cost of a share for each of its readers.
     pub(super) fn cost_per_reader(&self, share: u32) -> usize {
         let shared = &self.all[share as usize];
         shared.cost() / shared.readers.max(1)
     }
 
-    /// What is given back as soon as those are gone who are leaving.
+    /// The memory that is freed as soon as all closing readers have left.
     pub(super) fn owed_bytes(&self) -> usize {
         self.owed_bytes
     }
 
-    /// Begins to share bytes with their first reader; what they cost.
+    /// Begins to share bytes with a first reader; returns their cost.
     pub(super) fn insert(&mut self, source: Source, body: Body) -> (u32, usize) {
         let shared = Shared { body, source: source.clone(), readers: 1, leaving: 0 };
         let cost = shared.cost();
@@ -125,12 +126,13 @@ impl Shares {
         self.change(share, |shared| shared.readers += 1);
     }
 
-    /// One of the readers is closing from now on.
+    /// One of the readers begins to close.
     pub(super) fn begin_to_leave(&mut self, share: u32) {
         self.change(share, |shared| shared.leaving += 1);
     }
 
-    /// One reader less, who was `leaving` or not; what is given back if it was the last.
+    /// One reader fewer; `leaving` says whether it was closing. Returns the memory freed if it was
+    /// the last.
     pub(super) fn leave(&mut self, share: u32, leaving: bool) -> usize {
         self.change(share, |shared| {
             shared.readers -= 1;
@@ -152,7 +154,8 @@ impl Shares {
         self.owed_bytes += shared.owed();
     }
 
-    /// Readers of all, those who are leaving, and what all cost; panics if an invariant is broken.
+    /// The numbers of readers and of closing readers, and the cost of all shares. Panics if an
+    /// invariant is broken.
     pub(super) fn check(&self) -> (usize, usize, usize) {
         assert_eq!(self.all.len(), self.by_source.len(), "each has a source of its own");
         assert!(self.all.iter().all(|(_, shared)| shared.readers > 0), "each is read");

@@ -1,30 +1,30 @@
-//! Which logs hold how much, so that the largest is found without a look at all of them: pure.
+//! The sizes of logs, sorted so that the largest is found without a look at all of them: pure.
 //!
-//! Logs are filed in classes, four to a doubling; those of one class count as equally large. A log
-//! changes its class when it gets or loses a chunk, so a publication costs a comparison here.
+//! Logs are filed in classes, four to a doubling; logs of one class count as equally large. A log
+//! changes its class when it gets or loses a chunk, so a publication costs one comparison here.
 
-/// What of a log may go, in the order in which it goes.
+/// The parts of a log that may be freed; the last variant is freed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stock {
-    /// Its newest message: only when all else has gone.
+    /// The newest message: only when everything else has been freed.
     Newest,
-    /// Chunks that its newest message does not need.
+    /// Chunks that the newest message does not need.
     Old,
-    /// A chunk that is kept for what comes next: everyone has everything.
+    /// A chunk kept for the next messages: all clients have read everything in it.
     Spare,
 }
 
 /// Classes of one kind of stock.
 const CLASSES: usize = 4 * usize::BITS as usize;
 
-/// Where every log is filed.
+/// The class of every log.
 ///
 /// # Invariants
-/// A log with a class stands once in that class' list, at the place that is noted.
+/// A log with a class is in that class' list once, at the index that is noted.
 #[derive(Debug)]
 pub(super) struct Sizes {
     classes: Vec<Vec<u32>>,
-    /// Of each log, by its number.
+    /// The class and index of each log, by the log's number.
     places: Vec<Option<(usize, usize)>>,
 }
 
@@ -35,7 +35,7 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// Files a log by what may go of it, `bytes` that are not 0; None: nothing.
+    /// Files a log by the stock that may be freed, `bytes` being not 0; None: nothing may be freed.
     pub(super) fn file(&mut self, log: u32, stock: Option<(Stock, usize)>) {
         let number = log as usize;
         if self.places.len() <= number {
@@ -58,14 +58,14 @@ impl Sizes {
         });
     }
 
-    /// Of the logs with what goes first, one of the largest.
+    /// One of the largest logs of those whose stock is freed first.
     pub(super) fn next_to_go(&self) -> Option<(Stock, u32)> {
         let class = self.classes.iter().rposition(|class| !class.is_empty())?;
         let stock = [Stock::Newest, Stock::Old, Stock::Spare][class / CLASSES];
         self.classes[class].last().map(|&log| (stock, log))
     }
 
-    /// Panics unless `log` is filed by this.
+    /// Panics unless `log` is filed under this stock.
     pub(super) fn check(&self, log: u32, stock: Option<(Stock, usize)>) {
         let place = self.places.get(log as usize).copied().flatten();
         assert_eq!(place.map(|(class, _)| class), stock.map(|(stock, bytes)| class(stock, bytes)));
@@ -80,7 +80,7 @@ impl Sizes {
 
 fn class(stock: Stock, bytes: usize) -> usize {
     let power = bytes.max(1).ilog2() as usize;
-    // The two bits behind the first one.
+    // The two bits after the leading one.
     let quarter = if power < 2 { 0 } else { bytes >> (power - 2) & 3 };
     stock as usize * CLASSES + 4 * power + quarter
 }
@@ -103,7 +103,7 @@ mod tests {
                 4..=6 => Some(Stock::Newest),
                 _ => None,
             };
-            // Of all sizes, and many that are nearly the same.
+            // All sizes, and many that are nearly the same.
             let most = if round % 2 == 0 { 8 << random.u32(0..37) } else { 16 };
             let stock = stock.map(|stock| (stock, random.usize(4..most)));
             sizes.file(log, stock);

@@ -1,20 +1,20 @@
-//! Who reads a log: a dense list of cursors, and how far a pass over it has come.
+//! The subscribers of a log: a dense list of cursors, and the progress of a pass over it.
 //!
-//! A pass may pause between any two subscribers while others come and go. The list is kept dense
-//! by moving its last entry into a hole, so the pass keeps its visited entries in one known
-//! region, and no move takes an unvisited entry into it: nobody is left out, and the smallest
-//! cursor that the pass has seen is never too large. Knows no clients, only their numbers.
+//! A pass may pause between any two subscribers while others come and go. The list is kept dense by
+//! moving its last entry into a free slot. The pass keeps its visited entries in one known region,
+//! and no move takes an unvisited entry into it: no subscriber is left out, and the smallest cursor
+//! that the pass has seen is never too large. Clients are known here only by their numbers.
 
 /// One subscription of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscriber {
-    /// Everything before it was taken by the client's outlet.
+    /// All bytes before it were taken by the client's outlet.
     pub(super) cursor: u64,
-    /// The client's place among the clients.
+    /// The client's number.
     pub(super) client: u32,
-    /// Not to be written by a pass: the outlet is full, or something else goes first.
+    /// A pass does not write to it: the outlet is full, or other bytes go first.
     pub(super) busy: bool,
-    /// It gets what there was when its log was told of a hole, and is then closed.
+    /// The client gets what was in the log when messages were lost, and is then closed.
     pub(super) parting: bool,
 }
 
@@ -22,8 +22,8 @@ pub(super) struct Subscriber {
 ///
 /// # Invariants
 /// While a pass is on:
-/// - whoever was there when it began and has not been visited is outside the visited region,
-///   which is `start..next`, or, once `wrapped`, `0..next` and `start..`;
+/// - a subscriber that was there when it began and has not been visited is outside the visited
+///   region, which is `start..next`, or, once `wrapped`, `0..next` and `start..`;
 /// - `smallest` is not above any cursor inside it.
 #[derive(Debug, Default)]
 pub(super) struct SubscriberList {
@@ -32,7 +32,7 @@ pub(super) struct SubscriberList {
     next: usize,
     wrapped: bool,
     passing: bool,
-    /// Smallest cursor among the visited.
+    /// The smallest cursor of the visited entries.
     smallest: u64,
 }
 
@@ -49,7 +49,7 @@ impl SubscriberList {
         &mut self.entries[index]
     }
 
-    /// Everyone who is there now is to part; whoever does already stays as it is.
+    /// All present subscribers are to part; an entry that is parting already stays as it is.
     pub(super) fn begin_parting(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.parting = true);
     }
@@ -58,22 +58,22 @@ impl SubscriberList {
         self.entries.iter()
     }
 
-    /// Adds one, at the head of the log; returns its index. It may land in the visited region
-    /// without a visit: a pass pauses only after a visit, and no cursor is beyond the head, so
-    /// `smallest` is right for it, too.
+    /// Adds a subscriber at the head of the log; returns its index. It may land in the visited
+    /// region without a visit: a pass pauses only after a visit, and no cursor is beyond the head,
+    /// so `smallest` is right for it as well.
     pub(super) fn push(&mut self, subscriber: Subscriber) -> usize {
         self.entries.push(subscriber);
         self.entries.len() - 1
     }
 
     /// Removes the entry at `index`. `moved(client, from, to)` is called for every entry that
-    /// changes its place.
+    /// moves.
     pub(super) fn remove(&mut self, index: usize, mut moved: impl FnMut(u32, usize, usize)) {
         let last = self.entries.len() - 1;
         let mut hole = index;
         if self.passing && self.is_visited(index) && !self.is_visited(last) {
-            // Filled from inside the visited region, which shrinks by one; the last entry, not
-            // yet visited, goes to the place that has just left the region.
+            // The slot is filled from inside the visited region, which shrinks by one; the last
+            // entry, not yet visited, goes to the slot that has just left the region.
             let border = self.next - 1;
             if border != index {
                 self.entries[index] = self.entries[border];
@@ -98,14 +98,15 @@ impl SubscriberList {
         }
     }
 
-    /// Begins a pass, unless one is on, at another place than the last one began. True if it
-    /// begins now.
+    /// Begins a pass, unless one is running, at another entry than the last pass. True if it begins
+    /// now.
     pub(super) fn begin_pass(&mut self) -> bool {
         if self.passing {
             return false;
         }
         let count = self.entries.len();
-        // About half the list further: whoever came last comes in the first half next time.
+        // About half the list further: the last client of one pass is in the first half of the
+        // next.
         self.start = if count == 0 { 0 } else { (self.start + count / 2 + 1) % count };
         self.next = self.start;
         self.wrapped = false;
@@ -114,7 +115,7 @@ impl SubscriberList {
         true
     }
 
-    /// The next entry to visit; none when all were.
+    /// The next entry to visit; none when all have been visited.
     pub(super) fn next_unvisited(&mut self) -> Option<usize> {
         if !self.wrapped && self.next >= self.entries.len() {
             self.wrapped = true;
@@ -124,19 +125,19 @@ impl SubscriberList {
         (self.next < end).then_some(self.next)
     }
 
-    /// The entry that [`SubscriberList::next_unvisited`] named is done with.
+    /// The entry named by [`SubscriberList::next_unvisited`] has been visited.
     pub(super) fn mark_visited(&mut self) {
         self.smallest = self.smallest.min(self.entries[self.next].cursor);
         self.next += 1;
     }
 
-    /// Ends the pass; the smallest cursor it saw, none if it saw nobody.
+    /// Ends the pass. Returns the smallest cursor it saw, none if it saw no entry.
     pub(super) fn end_pass(&mut self) -> Option<u64> {
         self.passing = false;
         (self.smallest != u64::MAX).then_some(self.smallest)
     }
 
-    /// The smallest cursor of all: looks at everyone.
+    /// The smallest cursor of all entries: looks at every one.
     pub(super) fn smallest_cursor(&self) -> Option<u64> {
         self.entries.iter().map(|entry| entry.cursor).min()
     }

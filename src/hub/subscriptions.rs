@@ -1,9 +1,10 @@
-//! Who hears which channel: logs begin with their first subscriber and end with their last.
+//! Subscriptions: a channel's logs begin with their first subscriber and end with their last.
 //!
-//! The logs of a channel, one for each encoding in use, form a chain that its name leads to; most
-//! chains have one link. A client knows its entry in each log and a log its clients; whatever
-//! moves an entry tells the client. The names of channels that nobody here hears any more are kept
-//! until they are asked for, so that the caller can tell whoever feeds this hub.
+//! The logs of a channel, one for each encoding in use, form a chain that starts at its name; most
+//! chains have one link. A client knows its entry in each log, and a log knows its clients; any
+//! code that moves an entry tells the client. The name of a channel that has lost its last
+//! subscriber here is kept until it is asked for, so that the caller can unsubscribe from the hub's
+//! source.
 
 use std::{io, sync::atomic::Ordering};
 
@@ -21,15 +22,14 @@ use crate::{
     limits::{CHANNELS_FREE, SUBSCRIPTION_COST_BYTES},
 };
 
-/// Listeners that are looked at for one to put a log down to.
+/// How many subscribers are considered when a log has to be attributed to another client.
 const HEIRS_MAX: usize = 8;
 /// An odd number without a pattern.
 const SCATTER: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl<O: Outlet> Hub<O> {
-    /// Lets a client hear what is published on `channel` from now on, in `encoding`. True if it is
-    /// the first here that hears it. Does nothing the second time, nor for a client that is
-    /// closing.
+    /// Subscribes a client to `channel`, from now on, in `encoding`. True if it is the channel's
+    /// first subscriber here. Does nothing the second time, nor for a client that is closing.
     pub fn subscribe(&mut self, key: Key, channel: &ChannelName, encoding: Encoding) -> bool {
         let Some(client) = self.clients.find(key) else { return false };
         if self.clients.get(client).state != WritingState::Open {
@@ -64,8 +64,8 @@ impl<O: Outlet> Hub<O> {
         first.is_none()
     }
 
-    /// Takes a client off `channel`: of what was published there it gets no more, except the end of
-    /// a begun frame. False if it does not hear it, or is closing.
+    /// Unsubscribes a client from `channel`: it gets nothing more that was published there, except
+    /// the end of a begun frame. False if it is not subscribed, or is closing.
     pub fn leave(&mut self, key: Key, channel: &str) -> bool {
         let Some(index) = self.clients.find(key) else { return false };
         let client = self.clients.get(index);
@@ -82,20 +82,20 @@ impl<O: Outlet> Hub<O> {
         true
     }
 
-    /// Where among its places a client hears `channel`.
+    /// The index of the client's place in `channel`.
     pub(super) fn place_in(&self, client: &Client<O>, channel: &str) -> Option<usize> {
         let mut logs = self.chain(self.log_of(channel));
         logs.find_map(|(log, _)| client.places.position(log))
     }
 
-    /// Whether a client hears `channel`.
+    /// Whether a client is subscribed to `channel`.
     #[must_use]
     pub fn hears(&self, key: Key, channel: &str) -> bool {
         let client = self.clients.find(key).map(|index| self.clients.get(index));
         client.is_some_and(|client| self.place_in(client, channel).is_some())
     }
 
-    /// How many channels a client hears.
+    /// How many channels a client is subscribed to.
     #[must_use]
     pub fn subscription_count(&self, key: Key) -> usize {
         let index = self.clients.find(key);
@@ -108,7 +108,7 @@ impl<O: Outlet> Hub<O> {
         self.chain(self.log_of(channel)).any(|(_, log)| log.encoding == encoding)
     }
 
-    /// Begins a log. The first of its channel stays the first, since it is the usual one.
+    /// Begins a log. The channel's first log stays the first, since it is the usual one.
     fn create_log(
         &mut self,
         channel: &ChannelName,
@@ -194,7 +194,7 @@ impl<O: Outlet> Hub<O> {
         Some(&self.logs[place.log as usize].name)
     }
 
-    /// Whether anyone here hears `channel`.
+    /// Whether `channel` has a subscriber here.
     #[must_use]
     pub fn has_channel(&self, channel: &str) -> bool {
         self.log_of(channel).is_some()
@@ -208,19 +208,19 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Number of channels that someone here hears.
+    /// Number of channels with a subscriber here.
     #[must_use]
     pub fn channel_count(&self) -> usize {
         self.by_name.values().filter(|entry| matches!(entry, Entry::Live(_))).count()
     }
 
-    /// Number of logs: one for each channel and encoding that someone here uses.
+    /// Number of logs: one for each channel and encoding in use here.
     #[must_use]
     pub fn log_count(&self) -> usize {
         self.logs.len()
     }
 
-    /// A channel that lost its last subscriber since it was last asked for, and has none now.
+    /// A channel that has lost its last subscriber since the last call, and has none now.
     pub fn take_abandoned(&mut self) -> Option<ChannelName> {
         while let Some(name) = self.abandoned.pop() {
             if self.by_name.get(&name) == Some(&Entry::Abandoned) {
@@ -244,7 +244,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Takes a client out of the log at `position` of its places.
+    /// Removes a client from the log at `position` of its places.
     pub(super) fn unsubscribe(&mut self, index: u32, position: usize) {
         let leaving = self.clients.get_mut(index);
         if leaving.places.as_slice().len() > CHANNELS_FREE {
@@ -263,7 +263,7 @@ impl<O: Outlet> Hub<O> {
             return self.end_log(log);
         }
         if target.bytes.is_in_oldest_chunk(cursor) {
-            // It may have been the last that held the chunk.
+            // The client may have been the last one to need the chunk.
             self.mark_dirty(log);
         }
         if self.logs[log as usize].owner == Some(index) {
@@ -271,10 +271,10 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// Puts a log that was put down to `before` down to another who hears it, if that has many.
+    /// Attributes a log of the client `before` to another of its subscribers that has many logs.
     fn pass_on(&mut self, log: u32, before: u32) {
         let target = &self.logs[log as usize];
-        // Whom it meets must not follow from who came first: one would get all of them.
+        // The choice must not follow from the order of joining: one client would get all logs.
         let from = target.serial.wrapping_mul(SCATTER) as usize % target.subscriber_list.len();
         let others = (0..target.subscriber_list.len().min(HEIRS_MAX)).map(|step| {
             let place = (from + step) % target.subscriber_list.len();
@@ -291,9 +291,10 @@ impl<O: Outlet> Hub<O> {
         self.logs[log as usize].owner = heir;
     }
 
-    /// The client that makes this hub keep the most logs, if any has made it keep more than a few,
-    /// and how many would be kept less without it: those that others hear too count in part. What
-    /// is heard by many is thereby put down to others, so that the next answer may be another one.
+    /// The client that makes this hub keep the most logs, if there is one with more than a few, and
+    /// how many fewer would be kept without it; a log with other subscribers counts in part. Logs
+    /// with many subscribers are thereby attributed to other clients, so the next answer may be
+    /// another client.
     pub fn hoarder(&mut self) -> Option<(Key, usize)> {
         let (index, _) = self.hoards.largest()?;
         let places = self.clients.get(index).places.as_slice();
@@ -309,8 +310,8 @@ impl<O: Outlet> Hub<O> {
         Some((self.clients.key(index), thousandths / 1000))
     }
 
-    /// The client with the most subscriptions, if all that are not free would take more than their
-    /// part of the memory with `more` of a client's own.
+    /// The client with the most subscriptions, if all subscriptions beyond the free ones would,
+    /// with `more` of them for one client, take more than their part of the memory.
     #[must_use]
     pub fn largest_subscriber(&self, more: usize) -> Option<(Key, usize)> {
         if !self.account.subscriptions_exceed(more * SUBSCRIPTION_COST_BYTES) {

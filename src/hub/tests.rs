@@ -1,4 +1,4 @@
-//! What the hub promises, one test each; `sim` tries everything at once.
+//! The hub's promises, one test each; `sim` tries everything at once.
 
 mod closing;
 mod delivery;
@@ -22,7 +22,7 @@ fn settings(backlog_bytes: usize, slow: SlowPolicy) -> HubSettings {
     HubSettings { backlog_bytes, slow, slow_close_frame: SLOW_FRAME.into() }
 }
 
-/// A hub of which nothing is scarce.
+/// A hub with plenty of everything.
 fn roomy_hub<O: super::Outlet>() -> Hub<O> {
     Hub::new(settings(1 << 30, SlowPolicy::Close), Arc::new(Budget::new(1 << 30)))
 }

@@ -1,21 +1,21 @@
-//! Which position a log has reached after each of its frames: for those who miss some of them and
-//! can be told which.
+//! The position of a log after each of its frames, for clients that miss some frames and can be
+//! told which.
 //!
-//! Offsets rise with the frames by one, nearly always; a mark stands only where they do not. So a
-//! log of a thousand messages has one mark. It knows frames by their number, not their bytes.
+//! Nearly always offsets rise by one from frame to frame; a mark is kept only where they do not, so
+//! a log of a thousand messages has one mark. Frames are known by their number, not by their bytes.
 
 use std::collections::VecDeque;
 
 use crate::position::Position;
 
-/// From one frame on.
+/// The positions from one frame on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
     /// The frame's number, from 0.
     frame: u64,
-    /// The position after this frame; None: as it was before all frames.
+    /// The position after this frame; None: the same as before all frames.
     position: Option<Position>,
-    /// The frames have positions, each the next; else the position stays.
+    /// Each further frame has the next position; otherwise the position stays.
     rises: bool,
 }
 
@@ -43,7 +43,7 @@ impl Track {
         }
     }
 
-    /// The position after the frame of this number; None: as it was before all frames.
+    /// The position after the frame of this number; None: the same as before all frames.
     pub(super) fn after(&self, frame: u64) -> Option<Position> {
         let mark = &self.0[self.0.partition_point(|mark| mark.frame <= frame).checked_sub(1)?];
         let position = mark.position.as_ref()?;
@@ -56,7 +56,7 @@ impl Track {
         self.0.len() < 2
     }
 
-    /// Nobody asks any more for frames before this one.
+    /// Drops marks that are needed only for frames before this one.
     pub(super) fn forget_before(&mut self, frame: u64) {
         while self.0.get(1).is_some_and(|second| second.frame <= frame) {
             self.0.pop_front();

@@ -1,4 +1,4 @@
-//! An outbox by itself: what waits in it, in which order, and what is thrown away.
+//! An outbox by itself: its contents, their order, and which of them are discarded.
 
 use bytes::Bytes;
 
@@ -24,7 +24,7 @@ fn of_pongs_not_yet_begun_only_the_last_waits_and_a_begun_one_is_left_alone() {
     assert_eq!(unsent(&outbox, none), "bbp4");
 }
 
-/// All that waits, in order.
+/// All waiting bytes, in order.
 fn unsent(outbox: &Outbox, shares: &Shares) -> String {
     let mut slices = [IoSlice::new(&[]); OUTBOX_SLICES];
     let mut window = Window::default();
@@ -66,7 +66,7 @@ fn what_is_shared_stands_among_a_clients_own_and_is_let_go_by_the_last_who_has_r
     assert_eq!(shares.check(), (0, 0, 0));
 }
 
-/// Whoever leaves answers unread is closed behind the one that it has begun.
+/// A client that leaves answers unread is closed after the answer that it has begun.
 #[test]
 fn all_but_the_end_of_the_begun_frame_can_be_thrown_away() {
     let frame = |byte: u8, length: u8| [&[0x81, length][..], &vec![byte; length.into()]].concat();
@@ -115,7 +115,7 @@ fn of_a_begun_frame_that_is_shared_the_end_stays_and_is_known_to_go_soon() {
     }
 }
 
-/// Three thousand outboxes of 250 KB each were three thousand of 500 KB.
+/// Regression: three thousand outboxes of 250 KB each took the memory of 500 KB each.
 #[test]
 fn a_full_buffer_does_not_double() {
     let mut outbox = Outbox::default();

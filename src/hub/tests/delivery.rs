@@ -1,4 +1,4 @@
-//! Messages and control frames reach whom they should, whole and in order.
+//! Messages and control frames reach the right clients, whole and in order.
 
 use super::{
     events, name, pass,
@@ -175,7 +175,7 @@ fn a_pass_stops_when_told_and_goes_on_where_it_was() {
         assert_eq!(reached, slices);
     }
     assert!(pipes.iter().all(|pipe| pipe.texts() == ["1"]));
-    // Who is late in a pass simply gets more.
+    // A client visited late in a pass simply gets more.
     hub.publish("a", &mut Unchanged::new(Kind::Text, b"2"));
     hub.pass(&mut || false);
     hub.publish("a", &mut Unchanged::new(Kind::Text, b"3"));

@@ -1,4 +1,4 @@
-//! Messages whose forms together are longer than what may be held.
+//! Messages whose encodings together are longer than the memory allowed.
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
@@ -23,7 +23,7 @@ const PAYLOAD_BYTES: usize = 200_000;
 const LIMIT: usize = 8 * PAYLOAD_BYTES;
 const ENCODINGS: [Encoding; 3] = [Encoding::Plain, Encoding::V1, Encoding::Sse];
 
-/// Nowhere the same as in the piece before or behind.
+/// No piece is equal to the one before or after it.
 fn payload() -> Bytes {
     (0..PAYLOAD_BYTES).map(|place| ((place % 251) ^ (place / 251)) as u8).collect()
 }
@@ -45,7 +45,7 @@ fn swollen(encoding: Encoding, payload: &[u8]) -> Vec<u8> {
     [header.as_ref(), &payload].concat()
 }
 
-/// Ten thousand bytes a piece.
+/// Pieces of ten thousand bytes.
 #[derive(Debug)]
 struct Pieced(Vec<u8>);
 
@@ -120,7 +120,7 @@ fn whoever_reads_at_once_gets_a_message_of_which_all_forms_together_have_no_room
         let payload = message.0.clone();
         let used = budget.used();
         assert!(used < PAYLOAD_BYTES + PAYLOAD_BYTES / 4, "the payload once for all: {used}");
-        // Of a window three times.
+        // Three times the length in windows.
         for _ in 0..7 * PAYLOAD_BYTES / LONG_WINDOW_BYTES_MIN * 3 + 3 {
             for (hub, clients) in hubs.iter_mut().zip(&clients) {
                 clients.iter().for_each(|(_, (key, pipe))| {
@@ -145,7 +145,7 @@ fn whoever_reads_at_once_gets_a_message_of_which_all_forms_together_have_no_room
     }
 }
 
-/// A message that knows in which encodings it was asked for as a whole.
+/// A message that records the encodings in which it was asked for as a whole.
 struct Asked(Swelling, Vec<Encoding>);
 
 impl Encode for Asked {
@@ -189,13 +189,13 @@ fn a_large_message_is_only_copied_in_one_go_also_where_there_is_room_for_its_for
 #[test]
 fn who_is_too_slow_amid_a_long_frame_gets_its_end_and_the_close_frame() {
     let length = swollen(Encoding::V1, &payload()).len();
-    // Much of it is left, or so little that it is copied: of two pieces, or of the last one.
+    // The rest is large, or so small that it is copied: of two pieces, or of the last one.
     for room in [123_456, length - CARRY_COPY_BYTES_MAX, length - 5] {
         gets_its_end_and_the_close_frame(room);
     }
 }
 
-/// The client that is too slow has `room` for a part of the first message.
+/// The slow client has `room` for a part of the first message.
 fn gets_its_end_and_the_close_frame(room: usize) {
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hub = hub(100_000, &budget);
@@ -259,8 +259,8 @@ fn a_long_message_of_a_history_is_written_while_it_is_read_among_what_else_a_cli
     assert!(events(&mut hub).iter().all(|it| matches!(it, Event::Blocked(_) | Event::Drained(_))));
 }
 
-/// Of one client that takes whatever it is offered, a form of 96 MiB kept a shard for a second and
-/// a half, in which nobody else was served; and each client had it written anew.
+/// For one client that takes all it is offered, a form of 96 MiB kept a shard busy for a second and
+/// a half, in which no other client was served; and each client had it written anew.
 #[test]
 fn those_who_take_all_of_a_long_form_get_it_in_turns_and_it_is_written_once_for_them() {
     let mut message = Swelling::new();
@@ -277,7 +277,7 @@ fn those_who_take_all_of_a_long_form_get_it_in_turns_and_it_is_written_once_for_
             let laid_out = || laid_out(Encoding::Sse, &payload);
             clients.iter().for_each(|(key, _)| hub.queue_long(*key, source.clone(), laid_out));
         }
-        // Stopped after each client.
+        // Each pass stops after one client.
         while hub.pass(&mut || false).more {}
         let mut before = [0; 3];
         loop {

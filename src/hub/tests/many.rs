@@ -1,5 +1,5 @@
-//! Many channels: what one of them costs does not grow with their number. Many clients of one: what
-//! is due to all of them at once lets others have their turn.
+//! Many channels: the cost of one does not grow with their number. Many clients of one channel:
+//! work that is due to all of them at once leaves others their turn.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ fn stalled_clients_of_two_thousand_channels_stay_within_the_budget() {
     let payload = [b'x'; 1000];
     for _ in 0..10 {
         for number in 0..STALLED {
-            // Whose client was given up for the memory has ended.
+            // A channel has ended if its client was given up for the memory.
             hub.publish(&format!("c{number}"), &mut Unchanged::new(Kind::Text, &payload));
         }
         hub.pass(&mut || true);
@@ -117,7 +117,7 @@ fn whoever_keeps_the_most_logs_alone_is_known_and_what_many_hear_is_nobodys() {
     let many: Vec<Key> = (0..20).map(|_| join(&mut hub, &names("shared", 300))).collect();
     let one = join(&mut hub, &names("one", 100));
     let twins = [(); 2].map(|()| join(&mut hub, &names("twin", 190)));
-    // The first of those who share is asked for, until what it hears is put down to the others.
+    // The first of the sharing clients is found until its logs are attributed to the others.
     let found = std::iter::repeat_with(|| hub.hoarder().unwrap()).find(|found| found.1 > 20);
     assert_eq!(found, Some((twins[0], 95)), "half of what two hear is each one's");
     hub.check();
@@ -149,7 +149,7 @@ fn publish_long(hub: &mut Hub<Pipe>) {
     hub.publish("a", &mut Unchanged::new(Kind::Binary, &[b'x'; 1_000]));
 }
 
-/// 3,000 who fell out together were cut in one go.
+/// 3,000 clients that fell behind together were cut in one go.
 #[test]
 fn those_who_fall_out_together_are_worked_off_pass_by_pass_and_others_are_served_in_between() {
     const LAGGARDS: usize = 1_000;
@@ -168,7 +168,7 @@ fn those_who_fall_out_together_are_worked_off_pass_by_pass_and_others_are_served
             assert_eq!(reader[0].1.frames().len(), published);
             let is_cut = |event: &Event| matches!(event, Event::Slow(_) | Event::Skipped(..));
             let now = events(&mut hub).iter().filter(|&event| is_cut(event)).count();
-            // Some when it is published, some by the pass.
+            // Some are closed by the publication, some by the pass.
             assert!(now <= 2 * LAGGARDS_PER_PASS as usize, "{now} at once");
             cut += now;
             rounds += usize::from(now > 0);

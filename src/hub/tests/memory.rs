@@ -33,7 +33,8 @@ fn ten_thousand_quiet_channels_cost_less_than_fifteen_hundred_bytes_each() {
     }
     assert_eq!(hub.pass(&mut || true).deliveries, 10_000);
     let chunks = hub.held_bytes() / 10_000;
-    // Besides the chunks: the log, its list of chunks, the smallest roster, its name twice over.
+    // Besides the chunks: the log, its list of chunks, the smallest subscriber list, its name
+    // twice.
     let around = size_of::<Log>() + 64 + 4 * 16 + 64 + 64;
     assert!(chunks + around < 1_500, "{chunks} + {around}");
 }

@@ -1,4 +1,4 @@
-//! The naive model: what was published, and what one client may and must have seen of it.
+//! The naive model: the published messages, and which of them a client may and must have received.
 
 use std::{collections::VecDeque, rc::Rc};
 
@@ -15,11 +15,11 @@ pub(super) const CHANNELS: usize = 4;
 
 pub(super) const ENCODINGS: usize = 4;
 
-/// What those are told who hear a channel of which something was lost.
+/// The Close frame for clients of a channel that has lost messages.
 pub(super) const GAP: &[u8] = &[15, 161];
 
-/// Plain, what stands for compression with the smallest and the largest window, and one whose
-/// clients are told what they miss.
+/// Plain, two that stand for compression with the smallest and the largest window, and one whose
+/// clients are told which messages they miss.
 pub(super) fn encoding(number: usize) -> Encoding {
     let deflate = |bits| Encoding::Deflate(WindowBits::new(bits).unwrap());
     match number {
@@ -30,7 +30,7 @@ pub(super) fn encoding(number: usize) -> Encoding {
     }
 }
 
-/// What a message is written as: of another length in every encoding.
+/// The encoded form of a message: of another length in every encoding.
 fn written(message: &[u8], encoding: Encoding) -> Vec<u8> {
     match encoding {
         Encoding::Deflate(window) => {
@@ -48,12 +48,12 @@ fn frame_bytes(message: &[u8], encoding: Encoding) -> u64 {
     (frame::data_header(Kind::Binary, length).as_ref().len() + length) as u64
 }
 
-/// A message that counts on being asked once per encoding.
+/// A message that relies on being asked once per encoding.
 pub(super) struct Message<'a> {
     message: &'a [u8],
     asked: Vec<Encoding>,
     frame: [Vec<u8>; 2],
-    /// What its forms are written from if they are laid out.
+    /// The payload for forms that are laid out.
     payload: Bytes,
 }
 
@@ -85,7 +85,7 @@ impl Encode for Message<'_> {
     }
 
     fn lay_out(&mut self, encoding: Encoding) -> Option<LaidOut> {
-        // Not all can be.
+        // Not every message has pieces.
         if self.message.len().is_multiple_of(3) {
             return None;
         }
@@ -137,22 +137,23 @@ pub(super) struct Client {
     pub(super) pipe: Pipe,
     pub(super) encoding: Encoding,
     pub(super) encoding_number: usize,
-    /// What it had received when its logs began to wait.
+    /// The number of messages received when its logs began to wait.
     pub(super) held: Option<u64>,
     pub(super) skipped_when_held: u64,
     /// Channels that it has joined since.
     pub(super) fresh: [bool; CHANNELS],
-    /// Of a channel that it left amid a frame: the least number that this may have.
+    /// For a channel that it left in the middle of a frame: the smallest number which that message
+    /// may have.
     trailing: [Option<usize>; CHANNELS],
     has_left: bool,
-    /// Messages of a channel when some of it were lost: it gets no more, and is closed.
+    /// Messages of a channel when some of it were lost: the client gets no more, and is closed.
     pub(super) parts_at: [Option<usize>; CHANNELS],
-    /// Next message expected, per channel it hears.
+    /// The next message expected, for each subscribed channel.
     pub(super) next: [Option<usize>; CHANNELS],
     /// Messages received.
     pub(super) received: u64,
     holes: u64,
-    /// Messages that it was told to have missed.
+    /// Messages reported to it as missed.
     pub(super) skipped: u64,
     pub(super) controls: VecDeque<Vec<u8>>,
     pub(super) queued: VecDeque<Vec<u8>>,
@@ -163,7 +164,7 @@ pub(super) struct Client {
     pub(super) closed: bool,
     pub(super) close_sent: bool,
     pub(super) failed: bool,
-    /// It was closed as slow: what it alone was told, and had not begun to take, is thrown away.
+    /// It was closed as slow: its own output that was not begun is discarded.
     pub(super) cut_short: bool,
     /// Its close was told not to wait for the logs.
     pub(super) hurried: bool,
@@ -199,13 +200,13 @@ impl Client {
         }
     }
 
-    /// How many messages of each channel it is to get.
+    /// How many messages of each channel are due to it.
     pub(super) fn due(&self, channels: &[Channel; CHANNELS]) -> [usize; CHANNELS] {
         let all = |channel: usize| channels[channel].messages.len();
         std::array::from_fn(|channel| self.parts_at[channel].unwrap_or_else(|| all(channel)))
     }
 
-    /// At least how far it is behind in the channel where it is furthest, bytes.
+    /// A lower bound of how far it is behind in the channel where it is furthest behind, bytes.
     pub(super) fn lag(&self, channels: &[Channel; CHANNELS]) -> u64 {
         let behind = |channel: usize| {
             let unseen = channels[channel].messages[self.next[channel]?..].iter();
@@ -214,7 +215,7 @@ impl Client {
         (0..CHANNELS).filter_map(behind).max().unwrap_or(0)
     }
 
-    /// At least what it has been told by itself and has not taken.
+    /// A lower bound of its own output that it has not taken.
     pub(super) fn unread_bytes(&self) -> usize {
         let told = self.queued.iter().chain(&self.controls).chain(self.pongs.last());
         told.map(|payload| payload.len() + 4).sum()
@@ -257,11 +258,11 @@ impl Client {
         }
     }
 
-    /// It has left a channel, maybe amid a frame.
+    /// It has left a channel, maybe in the middle of a frame.
     pub(super) fn leave(&mut self, channel: usize) {
         let next = self.next[channel].take();
         if self.parsed < self.pipe.0.borrow().received.len() {
-            // It may have joined again and left while the same frame was on its way.
+            // It may have joined and left again while the same frame was on its way.
             self.trailing[channel] = self.trailing[channel].or(next);
         }
         self.fresh[channel] = false;
@@ -301,7 +302,8 @@ impl Client {
         assert_eq!(self.closed, self.close.is_some(), "who is closed gets the Close frame");
         assert_eq!(self.closed, self.close_sent, "and the hub says so");
         let told = self.controls.is_empty() && self.queued.is_empty();
-        // Whoever was closing, and still had its logs before it, is given up without a word.
+        // A client that was closing, and whose logs were still due before the close, is given up
+        // silently.
         let hurried = cut && self.close.as_ref().is_some_and(|it| it.finish == Finish::Log);
         assert!(told || self.cut_short || hurried, "control frames arrive");
         assert!(self.pongs.is_empty() || self.cut_short || hurried, "the last pong arrives");

@@ -21,7 +21,7 @@ pub(super) struct WritingState {
     pub(super) per_write: usize,
     /// Writes to interrupt before the next one works.
     pub(super) interrupts: usize,
-    /// It said that it is full, and was not said to be writable since.
+    /// It reported that it is full, and has not been reported writable since.
     pub(super) full: bool,
     pub(super) broken: bool,
 }

@@ -1,5 +1,5 @@
-//! Memory is short and very many have to go for it: some at a time, each with its Close code, and
-//! nothing past the limit meanwhile.
+//! Memory is short and very many clients have to be given up: some at a time, each with its Close
+//! code, and without going past the limit meanwhile.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -35,7 +35,7 @@ fn listener(hub: &mut Hub<Pipe>, channel: &str, room: usize) -> (Key, Pipe) {
     (key, pipe)
 }
 
-/// Who had to go, or to miss something, since the last call; nobody by a reset.
+/// The clients that were closed, or missed messages, since the last call; none by a reset.
 fn gone(hub: &mut Hub<Pipe>) -> Vec<Key> {
     let of = |event| match event {
         Event::Slow(key) | Event::Skipped(key, ..) => Some(key),
@@ -53,7 +53,7 @@ fn is_closed_in_order(pipe: &Pipe) -> bool {
         .is_some_and(|(opcode, payload)| *opcode == 0x8 && payload[..] == SLOW_FRAME[2..])
 }
 
-/// At the budget's limit all laggards of a log were cut in one go.
+/// Regression: at the budget's limit all laggards of a log were cut in one go.
 #[test]
 fn laggards_for_whom_no_memory_is_left_are_worked_off_pass_by_pass() {
     const LAGGARDS: usize = 1_000;
@@ -97,7 +97,7 @@ fn laggards_for_whom_no_memory_is_left_are_worked_off_pass_by_pass() {
     }
 }
 
-/// Those who left too much unread were all given up in one go.
+/// Regression: clients that left too much unread were all given up in one go.
 #[test]
 fn those_who_leave_most_unread_are_given_up_round_by_round_also_without_passes() {
     const HOARDERS: usize = 1_000;
@@ -139,7 +139,8 @@ fn give(hub: &mut Hub<Pipe>, key: Key, offset: u64, bytes: usize) {
     hub.queue_shared(key, header.as_ref(), source, || Bytes::from(vec![b'x'; bytes]));
 }
 
-/// Who was amid a long message that others were given, too, was reset instead of closed.
+/// Regression: a client in the middle of a long message shared with others was reset instead of
+/// closed.
 #[test]
 fn who_is_given_up_amid_a_shared_message_gets_its_end_and_the_close_frame() {
     const LIMIT: usize = 8 << 20;

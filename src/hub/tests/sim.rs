@@ -121,7 +121,7 @@ impl Simulation {
         self.follow_logs();
     }
 
-    /// Whatever clients do, and however they are closed: all they hold is within the budget.
+    /// Whatever clients do, and however they are closed, their memory is within the budget.
     fn assert_within_budget(&self) {
         let (used, limit) = (self.budget.used(), self.limit_bytes);
         assert!(used <= limit, "{used} of {limit}");
@@ -170,7 +170,7 @@ impl Simulation {
         assert!(self.hub.remove(client.key).is_some());
         assert!(self.hub.remove(client.key).is_none());
         self.hub.check();
-        // Nothing of an event for a stale key may confuse the model.
+        // Events for stale keys must not confuse the model.
         self.see_events();
         while let Some(name) = self.hub.take_abandoned() {
             assert!(!self.hub.has_channel(name.as_str()));
@@ -264,7 +264,7 @@ impl Simulation {
                 client.parts_at[channel].get_or_insert(published);
             }
         }
-        // Those who had come since an earlier one part at once.
+        // Clients that had come since an earlier loss part at once.
         self.see_events();
     }
 

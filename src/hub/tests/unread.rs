@@ -1,4 +1,4 @@
-//! What clients alone are told and do not read: bounded, and paid for by those who hold it.
+//! Clients' own output that is left unread: bounded, and paid for by those that hold it.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -27,7 +27,7 @@ fn client(hub: &mut Hub<Pipe>, room: usize) -> (Key, Pipe) {
     (hub.insert(pipe.clone()), pipe)
 }
 
-/// Everyone who was closed or failed since the last call.
+/// All clients that were closed or failed since the last call.
 fn ended(hub: &mut Hub<Pipe>) -> HashSet<Key> {
     let of = |event| match event {
         Event::Slow(key) | Event::Failed(key, _) => Some(key),
@@ -36,7 +36,7 @@ fn ended(hub: &mut Hub<Pipe>) -> HashSet<Key> {
     events(hub).into_iter().filter_map(of).collect()
 }
 
-/// 1,800 event streams that never read a message of 1 MB held 1.7 GiB.
+/// Regression: 1,800 event streams that never read a message of 1 MB held 1.7 GiB.
 #[test]
 fn whoever_is_given_the_same_history_holds_it_once() {
     let mut hub = roomy_hub();
@@ -81,8 +81,8 @@ fn who_leaves_more_unread_than_the_backlog_is_closed_behind_the_frame_it_has_beg
     assert_eq!(frames.len(), 2, "of the answers the one that was begun");
 }
 
-/// With `--backlog 256KiB` a message of 128 KiB that took 768 KiB as JSON, and another one, closed
-/// all who read it at once.
+/// Regression: with `--backlog 256KiB`, a message of 128 KiB that took 768 KiB as JSON, and another
+/// one after it, closed all their readers at once.
 #[test]
 fn a_message_longer_than_the_backlog_makes_nobody_slow_who_reads_it() {
     const LONG: usize = 200_000;
@@ -92,7 +92,7 @@ fn a_message_longer_than_the_backlog_makes_nobody_slow_who_reads_it() {
         hub.subscribe(*key, &name("a"), Encoding::V1);
     }
     for round in 0..10 {
-        // It reads at once, and has not got all of it when the next one comes.
+        // It reads at once, and has not received all of it when the next one comes.
         hub.publish("a", &mut Unchanged::new(Kind::Text, &[b'x'; LONG]));
         hub.pass(&mut || true);
         hub.check();
@@ -112,8 +112,8 @@ fn a_message_longer_than_the_backlog_makes_nobody_slow_who_reads_it() {
     assert_eq!(ended(&mut hub).len(), 3, "who does not read is slow");
 }
 
-/// 3,000 clients of wsbcast.v1 that read no answers held 718 MiB, and clients that were behind in
-/// a log, within their bounds, were cut for it.
+/// Regression: 3,000 clients of wsbcast.v1 that read no answers held 718 MiB, and clients that were
+/// behind in a log, within their bounds, were cut for it.
 #[test]
 fn those_who_hold_the_most_unread_go_and_nobody_pays_for_a_stranger() {
     const LIMIT: usize = 1 << 20;
@@ -175,7 +175,7 @@ fn who_pins_forgotten_history_without_reading_goes_before_who_reads_it() {
             hub.writable(reader);
             hub.tick();
         }
-        // What others hold: only then is it too much.
+        // The memory of other hubs, without which it would not be too much.
         if budget.used() > LIMIT / 2 {
             let rest = LIMIT - budget.used() + 1;
             budget.charge(rest);

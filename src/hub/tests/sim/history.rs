@@ -1,4 +1,4 @@
-//! The simulation's clients that resume and leave: held logs, positions, holes that are told.
+//! The simulation's clients that resume and leave: held logs, positions, holes that are reported.
 
 use super::{CHANNELS, Simulation, encoding};
 use crate::{
@@ -6,15 +6,15 @@ use crate::{
     position::{Missed, Position},
 };
 
-/// What the model knows of one log.
+/// The model's knowledge of one log.
 #[derive(Clone, Debug)]
 pub(super) struct LogModel {
-    /// The channel's messages when it began.
+    /// The number of the channel's messages when it began.
     created: usize,
     anchor: Option<Position>,
 }
 
-/// What the model knows of a channel's logs.
+/// The model's knowledge of a channel's logs.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     last: Option<Position>,
@@ -22,7 +22,7 @@ pub(super) struct Known {
 }
 
 impl Simulation {
-    /// Logs come and go with their subscribers; so does what they know.
+    /// Logs come and go with their subscribers, and their positions with them.
     pub(super) fn follow_logs(&mut self) {
         for channel in 0..CHANNELS {
             let name = self.names[channel].as_str();
@@ -63,7 +63,7 @@ impl Simulation {
         }
     }
 
-    /// Whether the logs take a message with this position, which they then know.
+    /// Whether the logs take a message with this position, which they then record.
     pub(super) fn advance(&mut self, channel: usize, position: Option<&Position>) -> bool {
         if !self.hub.has_channel(self.names[channel].as_str()) {
             return false;
@@ -84,7 +84,7 @@ impl Simulation {
         true
     }
 
-    /// Lets everyone take everything.
+    /// Lets every client take everything.
     pub(super) fn drain(&mut self) {
         for client in 0..self.clients.len() {
             self.release_client(client);
@@ -93,7 +93,7 @@ impl Simulation {
             client.pipe.make_room(usize::MAX);
             client.pipe.0.borrow_mut().per_write = 0;
         }
-        // A round for each who still has to go, at most.
+        // At most one round for each client that still has to be given up.
         for _ in 0..=self.clients.len() {
             self.give_turns();
             let pass = self.hub.pass(&mut || true);
@@ -106,7 +106,7 @@ impl Simulation {
         self.see_events();
     }
 
-    /// Nobody is full: those wait who have had their turn.
+    /// No outlet is full: the waiting clients have had their turn.
     fn give_turns(&mut self) {
         for client in &self.clients {
             while self.hub.is_blocked(client.key) {
@@ -191,7 +191,7 @@ impl Simulation {
         }
     }
 
-    /// What a client must be told that has just passed over `count` messages before the newest.
+    /// The report due to a client that has just passed over `count` messages before the newest.
     pub(super) fn assert_hole(&self, client: usize, count: u64, hole: Option<&Hole>) {
         let client = &self.clients[client];
         if client.encoding != Encoding::V1 {

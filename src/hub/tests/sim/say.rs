@@ -1,4 +1,4 @@
-//! What the simulation's clients are told by themselves: alone, or the same as others.
+//! The output of the simulation for its clients individually: for one alone, or shared by several.
 
 use bytes::Bytes;
 
@@ -20,7 +20,7 @@ impl Simulation {
         let id = self.next_id.to_be_bytes();
         let frames = client.queued.len() + client.controls.len() + client.pongs.len();
         let may_be_too_much = client.unread_bytes() + 10 * frames > self.backlog_bytes;
-        // Behind a Close frame nothing goes out; before it, everything.
+        // Nothing is sent after a Close frame; before it, everything.
         let heard = match &client.close {
             None => !client.failed,
             Some(close) if close.finish == Finish::Frame || client.closed => false,
@@ -28,7 +28,7 @@ impl Simulation {
                 let mut places = client.next.iter().zip(close.published);
                 let logs_wait = places.any(|(next, end)| next.is_some_and(|next| next < end));
                 if !logs_wait || client.hurried || self.tight_backlog || self.tight_budget {
-                    return; // The Close frame may have been begun: who knows.
+                    return; // The Close frame may have been begun.
                 }
                 !client.failed
             }
@@ -59,14 +59,14 @@ impl Simulation {
                     }
                 }
                 if !self.tight_budget && !may_be_too_much {
-                    // Something else comes before the events are asked for, which writes it.
+                    // Another operation comes before the events are taken, which writes it.
                     self.step();
                 }
             }
         }
     }
 
-    /// A message of a history that is soon forgotten: a few are given to many.
+    /// A message of a history that is soon forgotten: a few messages are given to many clients.
     fn shared_message(&mut self) -> (u64, Vec<u8>) {
         let number = u64::from(self.next_id / 8) * 8 + self.random.u64(0..4);
         let size = [50, 300, 5_000, 70_000][(number % 4) as usize];
