@@ -117,7 +117,7 @@ pub const INFLATE_BYTES_MIN: usize = 1024;
 /// A client's message begun must end within this; then closed 1008.
 pub const INBOUND_MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
 /// What a client's message that waits to be published costs the budget besides its payload.
-pub const INBOX_MESSAGE_COST_BYTES: usize = 128;
+pub const QUEUED_COMMAND_COST_BYTES: usize = 128;
 /// Echo output a client may leave unread before the server stops reading from it.
 pub const ECHO_UNSENT_BYTES_MAX: usize = 256 * 1024;
 /// From our Close frame in the kernel to the peer's answer; then the descriptor is dropped.

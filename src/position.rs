@@ -69,10 +69,11 @@ impl Missed {
 const EMPTY: &str = "empty-";
 
 impl Position {
-    /// Where channels stand that nobody has published to; `era` says since when that counts.
+    /// The position of channels that nobody has published to; `id` tells one such epoch from the
+    /// next.
     #[must_use]
-    pub fn empty(era: &str) -> Self {
-        Self { epoch: format!("{EMPTY}{era}").into(), offset: 0 }
+    pub fn empty(id: &str) -> Self {
+        Self { epoch: format!("{EMPTY}{id}").into(), offset: 0 }
     }
 
     /// Whether it is that of channels that nobody has published to.

@@ -13,7 +13,7 @@ use super::{
     Broker, History, HistorySettings, Message, PeriodicSlot, Position, Principal, Publication,
     PublishError, Receipt, Recovery, Since, SlotOutcome, epoch,
     fanout::Fanout,
-    history::{Evicted, Histories, Kept, Ring},
+    history::{Evicted, Histories, HistoryMessage, Ring},
     idempotency::Answers,
 };
 use crate::{
@@ -62,7 +62,7 @@ impl Sequencer {
         data: &Bytes,
     ) -> Position {
         let now = clock::now();
-        let kept = Kept { kind, data: data.clone(), nonce: 0 };
+        let kept = HistoryMessage { kind, data: data.clone(), nonce: 0 };
         if let Some(position) = self.histories.push(channel, who, kept.clone(), now) {
             return position;
         }
@@ -96,8 +96,8 @@ impl Sequencer {
     }
 
     #[cfg(test)]
-    pub(super) fn lose(&mut self, channel: &ChannelName) {
-        self.histories.lose(channel);
+    pub(super) fn evict(&mut self, channel: &ChannelName) {
+        self.histories.evict(channel);
     }
 
     fn recover(&mut self, channel: &ChannelName, since: &Since, to: &Position) -> Recovery {
@@ -178,37 +178,37 @@ impl EmbeddedBroker {
     fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
         let id = message.id();
         let Message { who, channel, kind, data, .. } = message;
-        let mut turn = self.0.turn();
+        let mut guard = self.0.lock();
         if let Some(id) = &id {
             let now = clock::now();
-            if let Some(first) = turn.state.answers.first(id, now) {
+            if let Some(first) = guard.state.answers.first(id, now) {
                 return Ok(Receipt::Cluster(first));
             }
-            if !turn.state.answers.has_room(id, now) {
+            if !guard.state.answers.has_room(id, now) {
                 return Err(PublishError::KeysFull);
             }
         }
-        turn.check_room(data.len())?;
-        let position = turn.state.next(&channel, who, kind, &data);
+        guard.check_room(data.len())?;
+        let position = guard.state.next(&channel, who, kind, &data);
         if let Some(id) = id {
-            turn.state.answers.remember(id, position.clone(), clock::now());
+            guard.state.answers.remember(id, position.clone(), clock::now());
         }
-        turn.deliver(&Publication { channel, kind, data, position: Some(position.clone()) });
+        guard.deliver(&Publication { channel, kind, data, position: Some(position.clone()) });
         Ok(Receipt::Cluster(position))
     }
 
     fn publish_slot_at(&self, slot: PeriodicSlot, unix_ms: u64) -> SlotOutcome {
         let (number, next_slot_in_ms) = slot_at(slot.interval_ms, unix_ms);
-        let mut turn = self.0.turn();
-        let published = if turn.state.slots.is_done(&slot, number) {
+        let mut guard = self.0.lock();
+        let published = if guard.state.slots.is_done(&slot, number) {
             Ok(None)
         } else {
-            turn.check_room(slot.data.len()).map(|()| {
-                turn.state.slots.set_done(&slot, number);
+            guard.check_room(slot.data.len()).map(|()| {
+                guard.state.slots.set_done(&slot, number);
                 let PeriodicSlot { channel, data, .. } = slot;
-                let position = turn.state.next(&channel, Principal::Api, Kind::Text, &data);
+                let position = guard.state.next(&channel, Principal::Api, Kind::Text, &data);
                 let stamped = Some(position.clone());
-                turn.deliver(&Publication { channel, kind: Kind::Text, data, position: stamped });
+                guard.deliver(&Publication { channel, kind: Kind::Text, data, position: stamped });
                 Some(Receipt::Cluster(position))
             })
         };
@@ -224,7 +224,7 @@ impl History for EmbeddedBroker {
         to: u64,
         bytes_max: usize,
     ) -> Option<Vec<Publication>> {
-        self.0.turn().state.histories.piece(channel, after, to, bytes_max)
+        self.0.lock().state.histories.piece(channel, after, to, bytes_max)
     }
 }
 
@@ -246,7 +246,7 @@ impl Broker for EmbeddedBroker {
         channel: ChannelName,
         _since: Option<&'a Since>,
     ) -> LocalBoxFuture<'a, Option<Position>> {
-        ready(Some(self.0.turn().state.position(&channel))).boxed_local()
+        ready(Some(self.0.lock().state.position(&channel))).boxed_local()
     }
 
     fn recover(
@@ -255,7 +255,7 @@ impl Broker for EmbeddedBroker {
         since: Since,
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery> {
-        ready(self.0.turn().state.recover(&channel, &since, &to)).boxed_local()
+        ready(self.0.lock().state.recover(&channel, &since, &to)).boxed_local()
     }
 
     fn unsubscribe(&self, _channel: &ChannelName) {}

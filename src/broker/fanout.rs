@@ -18,7 +18,7 @@ pub(super) struct Fanout<S> {
 
 /// The mutex, held: what happens through it happens in one order.
 #[derive(Debug)]
-pub(super) struct Turn<'a, S> {
+pub(super) struct FanoutGuard<'a, S> {
     sinks: &'a [Arc<dyn Sink>],
     pub(super) state: MutexGuard<'a, S>,
 }
@@ -29,13 +29,13 @@ impl<S> Fanout<S> {
     }
 
     /// Waits for the mutex. A panic under it leaves counters, never half a message: go on.
-    pub(super) fn turn(&self) -> Turn<'_, S> {
+    pub(super) fn lock(&self) -> FanoutGuard<'_, S> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { sinks: &self.sinks, state }
+        FanoutGuard { sinks: &self.sinks, state }
     }
 }
 
-impl<S> Turn<'_, S> {
+impl<S> FanoutGuard<'_, S> {
     /// Whether every shard takes `bytes` more.
     ///
     /// # Errors

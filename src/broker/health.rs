@@ -13,11 +13,11 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::link::Link;
+use self::link::ShardLink;
 use super::{
     Subscribers,
-    reasons::Reasons,
-    refusing::{Refuses, Refusing},
+    outage_log::OutageLog,
+    refusals::{RefusalExtent, Refusals},
 };
 use crate::{
     clock::{self, Millis},
@@ -49,7 +49,7 @@ pub enum Reach {
 ///   or, where one shard subscribes for all, as Redis' answer to the others.
 #[derive(Debug)]
 pub struct Health {
-    links: Box<[Link]>,
+    links: Box<[ShardLink]>,
     subscribers: Subscribers,
     reach: AtomicU8,
     up_since_ms: AtomicU64,
@@ -57,7 +57,7 @@ pub struct Health {
     /// When it was last found to be lost.
     lost_ms: AtomicU64,
     /// Why Redis cannot be used.
-    pub(super) reasons: Reasons,
+    pub(super) outage_log: OutageLog,
     /// When it was last in reach, or the process began.
     last_reached_ms: AtomicU64,
     clock_ahead_ms: AtomicI64,
@@ -69,7 +69,7 @@ pub struct Health {
     pub(super) raw_handovers: Counter,
     pub(super) duplicates: Counter,
     pub(super) foreign: Counter,
-    pub(super) refusing: Refusing,
+    pub(super) refusals: Refusals,
     /// It is up.
     pub(super) reached: Notify,
 }
@@ -86,13 +86,13 @@ impl Health {
     fn new(shards: usize, reach: Reach, subscribers: Subscribers) -> Self {
         let created = clock::now();
         Self {
-            links: (0..shards).map(|_| Link::new(created)).collect(),
+            links: (0..shards).map(|_| ShardLink::new(created)).collect(),
             subscribers,
             reach: AtomicU8::new(reach as u8),
             up_since_ms: AtomicU64::new(created.0),
             broken_once: AtomicBool::new(false),
             lost_ms: AtomicU64::new(0),
-            reasons: Reasons::default(),
+            outage_log: OutageLog::default(),
             last_reached_ms: AtomicU64::new(created.0),
             clock_ahead_ms: AtomicI64::new(0),
             reconnects: Counter::default(),
@@ -103,7 +103,7 @@ impl Health {
             raw_handovers: Counter::default(),
             duplicates: Counter::default(),
             foreign: Counter::default(),
-            refusing: Refusing::default(),
+            refusals: Refusals::default(),
             reached: Notify::new(),
         }
     }
@@ -186,13 +186,13 @@ impl Health {
     /// The same, by why.
     #[must_use]
     pub fn refusals(&self) -> [u64; BrokerRefusal::WORDS.len()] {
-        self.refusing.counts()
+        self.refusals.counts()
     }
 
     /// How much of what is published Redis has refused for so long that it lasts.
     #[must_use]
-    pub fn refuses(&self) -> Refuses {
-        self.refusing.extent_at(clock::now())
+    pub fn refuses(&self) -> RefusalExtent {
+        self.refusals.extent_at(clock::now())
     }
 
     pub(super) fn count_gap(&self) {
@@ -200,14 +200,14 @@ impl Health {
     }
 
     /// A heartbeat of `shard` came back, all its wanted channels being subscribed.
-    pub(super) fn beat_returned(&self, shard: usize, sent: Millis, now: Millis) {
+    pub(super) fn heartbeat_returned(&self, shard: usize, sent: Millis, now: Millis) {
         let Some(link) = self.links.get(shard) else { return };
         link.returned(sent, now);
         self.reach_at(now);
     }
 
     /// A heartbeat of `shard` came back, but not all of its channels are subscribed.
-    pub(super) fn beat_heard(&self, shard: usize, now: Millis) {
+    pub(super) fn heartbeat_heard(&self, shard: usize, now: Millis) {
         if let Some(link) = self.links.get(shard) {
             link.heard(now);
         }
@@ -215,12 +215,12 @@ impl Health {
 
     /// Whether `shard` is subscribed, and heartbeats have come back to it since.
     pub(super) fn is_whole(&self, shard: usize) -> bool {
-        self.links.get(shard).is_some_and(Link::is_whole)
+        self.links.get(shard).is_some_and(ShardLink::is_whole)
     }
 
     /// Whether a heartbeat has come back to `shard` after that.
-    pub(super) fn has_beaten_since(&self, shard: usize, since: Millis) -> bool {
-        self.links.get(shard).is_some_and(|link| link.has_beaten_since(since))
+    pub(super) fn has_heartbeat_since(&self, shard: usize, since: Millis) -> bool {
+        self.links.get(shard).is_some_and(|link| link.has_heartbeat_since(since))
     }
 
     /// `shard` cannot publish or receive any more; or, at each attempt, still cannot.
@@ -233,7 +233,7 @@ impl Health {
 
     /// Why Redis cannot be used, with an address.
     pub(super) fn out_of_reach(&self, reason: &str) {
-        self.reasons.out_of_reach(reason, clock::now());
+        self.outage_log.out_of_reach(reason, clock::now());
     }
 
     /// Called now and then: that Redis is out of reach is said also if nobody knows why.
@@ -243,7 +243,7 @@ impl Health {
             self.last_reached_ms.store(now.0, Ordering::Relaxed);
         } else {
             let since = Millis(self.last_reached_ms.load(Ordering::Relaxed));
-            self.reasons.out_of_reach_since(since, now);
+            self.outage_log.out_of_reach_since(since, now);
         }
     }
 
@@ -294,9 +294,9 @@ impl Health {
         if before == Reach::Embedded as u8 {
             return Reach::Embedded;
         }
-        let whole = self.links.iter().all(Link::is_whole);
+        let whole = self.links.iter().all(ShardLink::is_whole);
         let after = if whole && self.proofs().iter().any(|link| link.is_up(now)) {
-            // A busy shard's own beat may be late: its connection holds what it has not read.
+            // A busy shard's own heartbeat may be late: its connection holds what it has not read.
             Reach::Up
         } else if before == Reach::NeverReached as u8 {
             Reach::NeverReached
@@ -310,7 +310,7 @@ impl Health {
     }
 
     /// The links whose heartbeats come back through a subscription.
-    fn proofs(&self) -> &[Link] {
+    fn proofs(&self) -> &[ShardLink] {
         match self.subscribers {
             Subscribers::PerShard => &self.links,
             Subscribers::PerProcess => &self.links[..1.min(self.links.len())],
@@ -332,10 +332,10 @@ impl Health {
             return;
         }
         if after != Reach::Up {
-            self.refusing.out_of_reach(now);
+            self.refusals.out_of_reach(now);
         }
         if after == Reach::Up {
-            self.reasons.over();
+            self.outage_log.over();
             self.reached.notify_waiters();
         }
         match after {
@@ -354,7 +354,7 @@ impl Health {
             return None;
         }
         let is_stalled =
-            |link: &Link| link.silence(now) > HEARTBEAT_SILENCE_MAX && !link.is_trying(now);
+            |link: &ShardLink| link.silence(now) > HEARTBEAT_SILENCE_MAX && !link.is_trying(now);
         self.links.iter().position(is_stalled)
     }
 }

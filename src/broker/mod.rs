@@ -14,11 +14,11 @@ mod history;
 mod idempotency;
 mod join;
 mod message;
+mod outage_log;
 mod principal;
 mod quota;
-mod reasons;
 mod redis;
-mod refusing;
+mod refusals;
 mod settings;
 mod shared;
 
@@ -30,8 +30,8 @@ pub use self::{
     join::{Behind, JoinedLog, Joins, Start},
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
     principal::Principal,
-    refusing::Refuses,
-    settings::{InvalidSettings, OnLoss, Place, RedisSettings, Settings, Subscribers},
+    refusals::RefusalExtent,
+    settings::{BrokerSettings, InvalidSettings, OnLoss, Place, RedisSettings, Subscribers},
     shared::{Shared, check_redis_url, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};

@@ -9,7 +9,7 @@ use super::HistorySettings;
 
 /// The broker's settings.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct BrokerSettings {
     /// None: the embedded broker, this process alone.
     pub redis: Option<RedisSettings>,
     /// What a publish does while Redis is out of reach.

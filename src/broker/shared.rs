@@ -6,7 +6,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use super::{
-    Broker, Evicted, Health, InvalidSettings, Place, Settings, Sink, authorities,
+    Broker, BrokerSettings, Evicted, Health, InvalidSettings, Place, Sink, authorities,
     embedded::{Embedded, EmbeddedBroker, Sequencer},
     fanout::Fanout,
     redis::{self, Process, RedisBroker},
@@ -43,10 +43,10 @@ impl Shared {
     /// # Errors
     /// When the settings cannot work; never because Redis is out of reach.
     pub fn new(
-        settings: Settings,
+        settings: BrokerSettings,
         sinks: Vec<Arc<dyn Sink>>,
     ) -> Result<Arc<Self>, InvalidSettings> {
-        let Settings { redis, on_loss, history } = settings;
+        let BrokerSettings { redis, on_loss, history } = settings;
         let (health, mode) = match redis {
             None => {
                 let embedded = Fanout::new(sinks, Sequencer::new(history));
@@ -70,7 +70,7 @@ impl Shared {
     #[must_use]
     pub fn evicted(&self) -> Evicted {
         match &self.mode {
-            Mode::Embedded(embedded) => embedded.turn().state.evicted(),
+            Mode::Embedded(embedded) => embedded.lock().state.evicted(),
             Mode::Redis(process) => process.evicted(),
         }
     }
@@ -79,7 +79,7 @@ impl Shared {
     #[cfg(test)]
     pub(crate) fn forget(&self, channel: &crate::channel::ChannelName) {
         if let Mode::Embedded(embedded) = &self.mode {
-            embedded.turn().state.lose(channel);
+            embedded.lock().state.evict(channel);
         }
     }
 }

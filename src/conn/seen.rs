@@ -29,7 +29,12 @@ const NO_CLOSE: u16 = 1006;
 
 impl ConnectionTable {
     /// A client has come.
-    pub(super) fn see_coming(&mut self, key: Key, stream: &TcpStream, forwarded: Option<Box<str>>) {
+    pub(super) fn log_connected(
+        &mut self,
+        key: Key,
+        stream: &TcpStream,
+        forwarded: Option<Box<str>>,
+    ) {
         if !clients_are_logged() {
             return;
         }
@@ -48,14 +53,14 @@ impl ConnectionTable {
     }
 
     /// A client leaves by itself.
-    pub(super) fn see_leaving(&mut self, key: Key, close_frame: CloseFrame) {
+    pub(super) fn remember_close_frame(&mut self, key: Key, close_frame: CloseFrame) {
         if let Some(seen) = self.seen.get_mut(&key) {
             seen.close_frame = Some(close_frame);
         }
     }
 
     /// A client is about to lose its channels.
-    pub(super) fn see_channels(&mut self, key: Key) {
+    pub(super) fn remember_channels(&mut self, key: Key) {
         if self.seen.contains_key(&key) {
             let channels = self.channels(key);
             self.seen.entry(key).and_modify(|seen| seen.channels = channels);
@@ -63,9 +68,9 @@ impl ConnectionTable {
     }
 
     /// A client goes; its socket still stands in the hub.
-    pub(super) fn see_going(&mut self, key: Key, client: &Entry, reason: CloseReason) {
+    pub(super) fn log_gone(&mut self, key: Key, client: &Entry, reason: CloseReason) {
         if client.state() == ClientState::Open {
-            self.see_channels(key);
+            self.remember_channels(key);
         }
         let Some(seen) = self.seen.remove(&key) else { return };
         let Seen { peer, forwarded, since, channels, close_frame } = seen;

@@ -203,7 +203,7 @@ impl ConnectionTable {
         self.live += 1;
         self.metrics.connections_opened.add(1);
         self.metrics.connections.set(self.live);
-        self.see_coming(key, &stream, forwarded);
+        self.log_connected(key, &stream, forwarded);
         match self.registry.adopt(stream, key) {
             Ok(socket) => {
                 if has_no_pongs && let Some(silence) = self.settings.keepalive.silence_max() {
@@ -241,7 +241,7 @@ impl ConnectionTable {
     pub(super) fn end(&mut self, key: Key, reason: CloseReason) {
         let Some(slot) = self.entries.get_mut(key.index()) else { return };
         let Some(mut entry) = slot.take_if(|entry| entry.is_of(key)) else { return };
-        self.see_going(key, &entry, reason);
+        self.log_gone(key, &entry, reason);
         self.wheel.remove(key.index());
         self.input.release(entry.charged_bytes());
         self.encoder.leave(entry.encoding);

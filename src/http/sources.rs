@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 pub use super::ops_pacer::{OpsPacer, Text};
 use crate::{
-    broker::{Reach, Refuses},
+    broker::{Reach, RefusalExtent},
     metrics::ShardMetrics,
 };
 
@@ -14,7 +14,7 @@ pub struct BrokerState {
     /// Whether it can be reached.
     pub reach: Reach,
     /// What it refuses though it can be reached.
-    pub refuses: Refuses,
+    pub refuses: RefusalExtent,
     /// A shard's heartbeat through it is missing while others' return.
     pub shard_stalled: bool,
 }

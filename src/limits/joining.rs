@@ -26,11 +26,12 @@ pub const AHEAD_WAITING_MAX: usize = 16 * 1024;
 pub const HISTORY_READ_BYTES_PER_SECOND: usize = 32 * 1024 * 1024;
 /// Between two looks at whether one may be read.
 pub const HISTORY_READ_PAUSE: Duration = Duration::from_millis(10);
-/// Redis' era, renewed after half of this; the one before counts until the next renewal.
-pub const REDIS_ERA_TTL: Duration = Duration::from_secs(12 * 60 * 60);
+/// The epoch of empty channels in Redis, renewed after half of this; the one before counts until
+/// the next renewal.
+pub const EMPTY_EPOCH_TTL: Duration = Duration::from_secs(12 * 60 * 60);
 /// Between two looks at it for those who ask where a channel stands.
-pub const REDIS_ERA_REREAD: Duration = Duration::from_secs(1);
+pub const EMPTY_EPOCH_REREAD: Duration = Duration::from_secs(1);
 
 const _: () = assert!(CHANNELS_PER_CLIENT_MAX <= SETTLING_TURN_CHANNELS);
 const _: () = assert!(SETTLING_FEW_CHANNELS * 100 <= SETTLING_TURN_CHANNELS);
-const _: () = assert!(2 * REDIS_ERA_TTL.as_millis() <= REDIS_META_TTL.as_millis());
+const _: () = assert!(2 * EMPTY_EPOCH_TTL.as_millis() <= REDIS_META_TTL.as_millis());

@@ -13,7 +13,7 @@ use crate::{
     ws::{close::CloseReason, frame},
 };
 
-pub(super) fn broker(config: &Config) -> broker::Settings {
+pub(super) fn broker(config: &Config) -> broker::BrokerSettings {
     let redis = config.redis.url.as_ref().map(|url| broker::RedisSettings {
         url: url.expose().to_owned(),
         subscribers: config.redis.subscribers,
@@ -25,7 +25,7 @@ pub(super) fn broker(config: &Config) -> broker::Settings {
     });
     let History { messages_max, bytes_max, total_bytes_max, ttl, .. } = config.history;
     let history = broker::HistorySettings { messages_max, bytes_max, total_bytes_max, ttl };
-    broker::Settings { redis, on_loss: config.on_broker_loss, history }
+    broker::BrokerSettings { redis, on_loss: config.on_broker_loss, history }
 }
 
 /// Which broker, for the log.

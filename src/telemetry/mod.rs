@@ -28,9 +28,9 @@ use crate::{limits::LOG_FLUSH_DEADLINE, spelling};
 mod queue;
 mod seldom;
 
-use queue::{Missing, Queue};
+use queue::{LostLines, Queue};
 pub use queue::{hurry, lines_dropped};
-pub use seldom::Place;
+pub use seldom::LogSite;
 pub(crate) use seldom::seldom;
 
 /// How a log line looks.
@@ -101,19 +101,19 @@ const BASE_LEVEL: &str = "info";
 /// When the level is not valid, or something else has set up logging before.
 pub fn init(settings: &LogSettings) -> Result<Log, InitError> {
     let filter = parse_filter(&settings.level)?;
-    let look = Look {
+    let look = LineStyle {
         format: settings.format,
         colours: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
-    let notice = move |missing: &Missing| look.line(|| tell(missing));
+    let notice = move |missing: &LostLines| look.line(|| tell(missing));
     let queue = Queue::start(io::stderr(), notice, seldom::tell_due)?;
     dispatcher::set_global_default(look.dispatch(filter, queue.clone()))?;
     log_panics(look, queue.clone());
     Ok(Log(queue))
 }
 
-fn tell(missing: &Missing) {
-    let Missing { unread, unwritten, error } = missing;
+fn tell(missing: &LostLines) {
+    let LostLines { unread, unwritten, error } = missing;
     if *unwritten > 0 {
         let error = error.as_deref().unwrap_or("nothing was taken");
         warn!(error, lines = unwritten, "log lines could not be written");
@@ -140,7 +140,7 @@ pub fn say(text: String) {
 
 /// A panic's message goes where all lines go, whatever the level: std's own hook would wait for
 /// whoever reads standard error, and the panic with it.
-fn log_panics(look: Look, queue: Queue) {
+fn log_panics(look: LineStyle, queue: Queue) {
     panic::set_hook(Box::new(move |info| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("without a name");
@@ -156,12 +156,12 @@ fn log_panics(look: Look, queue: Queue) {
 
 /// How lines are made.
 #[derive(Clone, Copy, Debug)]
-struct Look {
+struct LineStyle {
     format: Format,
     colours: bool,
 }
 
-impl Look {
+impl LineStyle {
     fn dispatch<W>(self, filter: Targets, out: W) -> Dispatch
     where
         W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -178,7 +178,7 @@ impl Look {
 
     /// What `log` logs, as the lines that it makes; past the level and the queue.
     fn line(self, log: impl FnOnce()) -> Vec<u8> {
-        let page = Page::default();
+        let page = LineBuffer::default();
         let filter = Targets::new().with_default(LevelFilter::WARN);
         dispatcher::with_default(&self.dispatch(filter, page.clone()), log);
         // Which lines are wanted is remembered at each place, for all filters there are.
@@ -190,9 +190,9 @@ impl Look {
 
 /// Lines in memory.
 #[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+struct LineBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Page {
+impl io::Write for LineBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         Ok(bytes.len())
@@ -203,7 +203,7 @@ impl io::Write for Page {
     }
 }
 
-impl MakeWriter<'_> for Page {
+impl MakeWriter<'_> for LineBuffer {
     type Writer = Self;
 
     fn make_writer(&self) -> Self::Writer {
@@ -258,11 +258,11 @@ mod tests {
 
     #[test]
     fn lines_of_our_own_look_like_all_others() {
-        let json = Look { format: Format::Json, colours: false };
+        let json = LineStyle { format: Format::Json, colours: false };
         let line = json.line(|| warn!(lines = 3, "missing"));
         let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!((&line["level"], &line["lines"]), (&"WARN".into(), &3.into()), "{line}");
-        let text = Look { format: Format::Text, ..json };
+        let text = LineStyle { format: Format::Text, ..json };
         let line = String::from_utf8(text.line(|| error!("at\nonce"))).unwrap();
         assert!(line.contains("ERROR wsbcast::telemetry::tests:"), "{line}");
     }

@@ -55,7 +55,7 @@ pub fn hurry() {
 
 /// Lines that nobody will read and the log has not spoken of.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Missing {
+pub(super) struct LostLines {
     /// For these there was no room: nobody took the others.
     pub(super) unread: u64,
     /// These could not be written...
@@ -69,16 +69,24 @@ impl Queue {
     /// missing; `tick` is called now and then, and may log.
     pub(super) fn start(
         out: impl Write + Send + 'static,
-        notice: impl Fn(&Missing) -> Vec<u8> + Send + 'static,
+        notice: impl Fn(&LostLines) -> Vec<u8> + Send + 'static,
         tick: impl Fn(Millis) + Send + 'static,
     ) -> io::Result<Self> {
         let (sender, lines) = sync_channel(LOG_QUEUE_LINES_MAX);
         let queue = Self { sender, bytes: Arc::default() };
         let bytes = queue.bytes.clone();
-        let pen = Pen::new(out);
+        let out_lines = LineWriter::new(out);
         let told = lines_dropped();
-        let writer =
-            Writer { lines, bytes, pen, notice, tick, told, unwritten: 0, missing_since: None };
+        let writer = Writer {
+            lines,
+            bytes,
+            out_lines,
+            notice,
+            tick,
+            told,
+            unwritten: 0,
+            missing_since: None,
+        };
         thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
         Ok(queue)
     }
@@ -130,7 +138,7 @@ impl<'a> MakeWriter<'a> for Queue {
 struct Writer<O, N, T> {
     lines: Receiver<Line>,
     bytes: Arc<AtomicUsize>,
-    pen: Pen<O>,
+    out_lines: LineWriter<O>,
     notice: N,
     tick: T,
     /// Of the dropped lines, those that the log speaks of.
@@ -140,7 +148,7 @@ struct Writer<O, N, T> {
     missing_since: Option<Millis>,
 }
 
-impl<O: Write, N: Fn(&Missing) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
+impl<O: Write, N: Fn(&LostLines) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
     fn run(mut self) {
         let mut next_tick = Millis::default();
         loop {
@@ -155,7 +163,7 @@ impl<O: Write, N: Fn(&Missing) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
                 next_tick = now + LOG_TICK;
             }
             let Some(line) = line else { continue };
-            if self.pen.write(&line) {
+            if self.out_lines.write(&line) {
                 let is_last = self.bytes.load(Ordering::Relaxed) == line.len();
                 self.tell_what_is_missing(is_last, now);
             } else {
@@ -177,12 +185,12 @@ impl<O: Write, N: Fn(&Missing) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
         if !is_last && now < since + LOG_COUNT_INTERVAL {
             return;
         }
-        let missing = Missing {
+        let missing = LostLines {
             unread: (dropped - self.told).saturating_sub(self.unwritten),
             unwritten: self.unwritten,
-            error: self.pen.error.clone(),
+            error: self.out_lines.error.clone(),
         };
-        if self.pen.write(&(self.notice)(&missing)) {
+        if self.out_lines.write(&(self.notice)(&missing)) {
             self.told = dropped;
             self.unwritten = 0;
             self.missing_since = None;
@@ -191,7 +199,7 @@ impl<O: Write, N: Fn(&Missing) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
 }
 
 /// What is written to.
-struct Pen<O> {
+struct LineWriter<O> {
     out: O,
     /// The last line is there in part.
     torn: bool,
@@ -199,7 +207,7 @@ struct Pen<O> {
     error: Option<String>,
 }
 
-impl<O: Write> Pen<O> {
+impl<O: Write> LineWriter<O> {
     fn new(out: O) -> Self {
         Self { out, torn: false, error: None }
     }

@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// The places that have ever held something back; as many as the code has.
-static KNOWN: Mutex<Vec<&'static Place>> = Mutex::new(Vec::new());
+static KNOWN: Mutex<Vec<&'static LogSite>> = Mutex::new(Vec::new());
 
 /// A place in the code that logs seldom.
 #[derive(Debug)]
-pub struct Place {
+pub struct LogSite {
     /// Milliseconds of [`clock::now`]; 0: it has never spoken.
     silent_until: AtomicU64,
     /// When the line was last logged in full.
@@ -35,10 +35,10 @@ pub struct Place {
 /// `seldom!(warn, "Redis refuses a message", %channel, %error)`.
 macro_rules! seldom {
     ($level:ident, $text:literal $(, $($fields:tt)+)?) => {{
-        static PLACE: $crate::telemetry::Place = $crate::telemetry::Place::new(|times| {
+        static SITE: $crate::telemetry::LogSite = $crate::telemetry::LogSite::new(|times| {
             tracing::$level!(times, "again: {}", $text);
         });
-        if PLACE.may_speak() {
+        if SITE.may_speak() {
             tracing::$level!($($($fields)+,)? $text);
         }
     }};
@@ -46,7 +46,7 @@ macro_rules! seldom {
 
 pub(crate) use seldom;
 
-impl Place {
+impl LogSite {
     /// A place that logs how often it had something to say by `tell_count`.
     #[must_use]
     pub const fn new(tell_count: fn(u64)) -> Self {
@@ -128,11 +128,11 @@ pub(super) fn tell_all() {
 }
 
 /// A copy: what is told is logged, and the lock is not to be held meanwhile.
-fn places() -> Vec<&'static Place> {
+fn places() -> Vec<&'static LogSite> {
     known().clone()
 }
 
-fn known() -> std::sync::MutexGuard<'static, Vec<&'static Place>> {
+fn known() -> std::sync::MutexGuard<'static, Vec<&'static LogSite>> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -148,10 +148,10 @@ mod tests {
 
     #[test]
     fn the_first_is_said_then_a_count_and_what_is_held_back_is_told_by_itself() {
-        static PLACE: Place = Place::new(|count| TOLD.lock().unwrap().push(count));
+        static SITE: LogSite = LogSite::new(|count| TOLD.lock().unwrap().push(count));
         let at = |s: u64| Millis(1_000 + s * 1_000);
-        assert!(PLACE.may_speak_at(at(0)), "the first");
-        let said = (0..2_000).filter(|_| PLACE.may_speak_at(at(1))).count();
+        assert!(SITE.may_speak_at(at(0)), "the first");
+        let said = (0..2_000).filter(|_| SITE.may_speak_at(at(1))).count();
         assert_eq!((said, told()), (0, Vec::new()), "held back");
         tell_due(at(9));
         assert!(told().is_empty(), "not yet");
@@ -159,23 +159,23 @@ mod tests {
         assert_eq!(told(), [2_000]);
         tell_due(at(30));
         assert!(told().is_empty(), "nothing more came");
-        assert!(PLACE.may_speak_at(at(30)), "after a silence it is news again");
-        assert!(!PLACE.may_speak_at(at(31)));
-        assert!(!PLACE.may_speak_at(at(41)), "the count stands for it");
+        assert!(SITE.may_speak_at(at(30)), "after a silence it is news again");
+        assert!(!SITE.may_speak_at(at(31)));
+        assert!(!SITE.may_speak_at(at(41)), "the count stands for it");
         assert_eq!(told(), [2], "also where nobody ticks");
-        assert!(!PLACE.may_speak_at(at(42)));
+        assert!(!SITE.may_speak_at(at(42)));
         tell_all();
         assert_eq!(told(), [1], "at the end nothing is kept back");
     }
 
     #[test]
     fn what_goes_on_is_said_in_full_again_every_minute() {
-        static PLACE: Place = Place::new(|_| ());
+        static SITE: LogSite = LogSite::new(|_| ());
         let at = |s: u64| Millis(1_000_000 + s * 1_000);
         let spoken = (0..=125).filter(|&second| {
             // By the ticker, too: it must not take the line's turn.
             tell_due(at(second));
-            (0..3).filter(|_| PLACE.may_speak_at(at(second))).count() > 0
+            (0..3).filter(|_| SITE.may_speak_at(at(second))).count() > 0
         });
         assert_eq!(spoken.collect::<Vec<_>>(), [0, 60, 120]);
     }

@@ -1,7 +1,7 @@
 //! What several processes on one Redis promise, and what a Redis that is toyed with cannot break.
 
 use wsbcast::{
-    broker::{OnLoss, Receipt, Settings, Subscribers},
+    broker::{BrokerSettings, OnLoss, Receipt, Subscribers},
     channel::ChannelName,
 };
 
@@ -12,8 +12,8 @@ use crate::{
     slot,
 };
 
-fn settings(server: &RedisServer) -> Settings {
-    Settings {
+fn settings(server: &RedisServer) -> BrokerSettings {
+    BrokerSettings {
         redis: Some(redis_settings(server)),
         on_loss: OnLoss::Local,
         history: super::process::HISTORY,
@@ -120,7 +120,7 @@ fn killed_connections_are_renewed_and_nothing_comes_twice() {
         let server = RedisServer::start();
         let mut redis = redis_settings(&server);
         redis.pool = 3;
-        let settings = Settings {
+        let settings = BrokerSettings {
             redis: Some(redis),
             on_loss: OnLoss::Local,
             history: super::process::HISTORY,

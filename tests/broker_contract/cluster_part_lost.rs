@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future;
 use wsbcast::{
-    broker::{Broker, OnLoss, PublishError, Reach, Receipt, Settings, Since},
+    broker::{Broker, BrokerSettings, OnLoss, PublishError, Reach, Receipt, Since},
     channel::ChannelName,
     clock,
     limits::HEARTBEAT_SILENCE_MAX,
@@ -18,10 +18,10 @@ use crate::{
     redis_cluster::RedisCluster,
 };
 
-fn settings(cluster: &RedisCluster) -> Settings {
+fn settings(cluster: &RedisCluster) -> BrokerSettings {
     let mut redis = redis_settings(&cluster.masters[0]);
     redis.url = cluster.url();
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 /// Waits until the lanes to all masters have stood for as long as counts.

@@ -1,6 +1,6 @@
 //! The other ways in which Redis is run: with a password, as a cluster, behind sentinels.
 
-use wsbcast::broker::{InvalidSettings, OnLoss, Settings, Shared};
+use wsbcast::broker::{BrokerSettings, InvalidSettings, OnLoss, Shared};
 
 use crate::{
     Program, Recipe, over_redis_and_valkey,
@@ -10,13 +10,13 @@ use crate::{
     repair::publish_silently,
 };
 
-fn settings(server: &RedisServer, url: &str) -> Settings {
+fn settings(server: &RedisServer, url: &str) -> BrokerSettings {
     let mut redis = redis_settings(server);
     redis.url = url.to_owned();
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: super::process::HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: super::process::HISTORY }
 }
 
-async fn works(settings: Settings) {
+async fn works(settings: BrokerSettings) {
     let process = Process::start(settings, 2).await;
     for name in ["a", "b", "c"] {
         process.subscribe(name).await;
@@ -149,7 +149,7 @@ fn settings_that_cannot_work_are_refused_at_once() {
     let server = RedisServer::not_started();
     let good = settings(&server, &server.url()).redis.unwrap();
     let refusal = |redis| {
-        let settings = Settings {
+        let settings = BrokerSettings {
             redis: Some(redis),
             on_loss: OnLoss::Local,
             history: super::process::HISTORY,

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use wsbcast::{
-    broker::{OnLoss, PublishError, Reach, Receipt, Settings},
+    broker::{BrokerSettings, OnLoss, PublishError, Reach, Receipt},
     clock,
     limits::PUBLISH_CONFIRM_DEADLINE,
 };
@@ -24,10 +24,10 @@ use crate::{
 /// 1.2 s, and some more for a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 
-fn settings(url: String) -> Settings {
+fn settings(url: String) -> BrokerSettings {
     let mut redis = redis_settings(&RedisServer::not_started());
     redis.url = url;
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 /// Publishes from the first moment on, through every handle: all of it goes to the cluster, in
@@ -79,7 +79,7 @@ async fn answered_before_it_is_reached(on_loss: OnLoss) {
     let server = RedisServer::start();
     let far = Proxy::start(&server.address(), Duration::from_millis(300));
     let url = format!("redis://{}", far.address());
-    let process = Process::start_early(Settings { on_loss, ..settings(url) }, 1).await;
+    let process = Process::start_early(BrokerSettings { on_loss, ..settings(url) }, 1).await;
     let begun = clock::now();
     let receipts = join_all((0..50).map(|_| process.publish("a", "early"))).await;
     let took = clock::now() - begun;

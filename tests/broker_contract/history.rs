@@ -1,6 +1,6 @@
 //! What can be had again of what was published, and what is published once: both brokers.
 
-use wsbcast::broker::{Broker, Position, Recovery, Settings, Since};
+use wsbcast::broker::{Broker, BrokerSettings, Position, Recovery, Since};
 
 use crate::{
     Backend,
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A process with one shard that has heard `count` messages on `a`; the newest one's position.
-async fn published(settings: Settings, count: u64) -> (Process, Position) {
+async fn published(settings: BrokerSettings, count: u64) -> (Process, Position) {
     let process = Process::start(settings, 2).await;
     process.subscribe("a").await;
     for number in 1..=count {

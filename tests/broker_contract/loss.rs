@@ -3,7 +3,7 @@
 use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
 
 use wsbcast::{
-    broker::{OnLoss, Place, PublishError, Reach, Receipt, Settings, connect},
+    broker::{BrokerSettings, OnLoss, Place, PublishError, Reach, Receipt, connect},
     clock,
     limits::{HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
 };
@@ -20,8 +20,12 @@ const ANSWER_MAX: Duration = Duration::from_millis(1_200 + 800);
 /// From Redis' return until everything is whole again.
 const HEAL_MAX: Duration = Duration::from_secs(2);
 
-fn settings(server: &RedisServer, on_loss: OnLoss) -> Settings {
-    Settings { redis: Some(redis_settings(server)), on_loss, history: super::process::HISTORY }
+fn settings(server: &RedisServer, on_loss: OnLoss) -> BrokerSettings {
+    BrokerSettings {
+        redis: Some(redis_settings(server)),
+        on_loss,
+        history: super::process::HISTORY,
+    }
 }
 
 #[test]

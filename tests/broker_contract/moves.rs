@@ -6,7 +6,7 @@
 use std::{cell::Cell, time::Duration};
 
 use wsbcast::{
-    broker::{OnLoss, Reach, Receipt, Refuses, Settings, Subscribers},
+    broker::{BrokerSettings, OnLoss, Reach, Receipt, RefusalExtent, Subscribers},
     clock,
 };
 
@@ -25,12 +25,12 @@ const MOVE_MAX: Duration = Duration::from_millis(2500);
 /// Of a sleep, what is too late by more than this was no matter of the timer.
 const LATE_MIN: Duration = Duration::from_millis(10);
 
-fn settings(url: String, subscribers: Subscribers) -> Settings {
+fn settings(url: String, subscribers: Subscribers) -> BrokerSettings {
     let mut redis = redis_settings(&RedisServer::not_started());
     redis.url = url;
     redis.subscribers = subscribers;
     redis.pool = 2;
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 /// How many messages of ours have arrived at a server, by the offset of a channel.
@@ -207,7 +207,7 @@ fn who_is_led_to_a_replica_stays_and_says_so() {
         let process = Process::start(settings(replica.url(), Subscribers::PerShard), 2).await;
         process.subscribe("a").await;
         let health = process.shared.health();
-        until("it is told", || health.refuses() == Refuses::All).await;
+        until("it is told", || health.refuses() == RefusalExtent::All).await;
         for _ in 0..20 {
             assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local));
         }
@@ -215,7 +215,7 @@ fn who_is_led_to_a_replica_stays_and_says_so() {
         until("time passes", || clock::now() - begun > Duration::from_secs(1)).await;
         assert_eq!(health.reconnects(), 0, "its connections stand");
         assert_eq!(replica.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
-        until("it is used", || health.refuses() == Refuses::Nothing).await;
+        until("it is used", || health.refuses() == RefusalExtent::Nothing).await;
         moved_to(&process, &replica, "a").await;
     });
 }

@@ -16,8 +16,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::Notify;
 use wsbcast::{
     broker::{
-        Broker, HistorySettings, IdempotencyKey, Message, Missed, OnLoss, Place, Principal,
-        Publication, PublishError, Reach, Receipt, RedisSettings, Settings, Shared, Sink,
+        Broker, BrokerSettings, HistorySettings, IdempotencyKey, Message, Missed, OnLoss, Place,
+        Principal, Publication, PublishError, Reach, Receipt, RedisSettings, Shared, Sink,
         Subscribers, connect,
     },
     channel::ChannelName,
@@ -135,7 +135,7 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    pub(crate) fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> BrokerSettings {
         let redis = match self {
             Self::Embedded => None,
             Self::Redis(server) => Some(redis_settings(server)),
@@ -144,7 +144,7 @@ impl Backend {
                 ..redis_settings(server)
             }),
         };
-        Settings { redis, on_loss: OnLoss::Local, history: HISTORY }
+        BrokerSettings { redis, on_loss: OnLoss::Local, history: HISTORY }
     }
 }
 
@@ -178,14 +178,14 @@ pub(crate) struct Process {
 
 impl Process {
     /// A process whose shards are all within reach of the broker.
-    pub(crate) async fn start(settings: Settings, shards: usize) -> Self {
+    pub(crate) async fn start(settings: BrokerSettings, shards: usize) -> Self {
         let process = Self::start_early(settings, shards).await;
         process.up().await;
         process
     }
 
     /// A process, whatever its broker is about.
-    pub(crate) async fn start_early(settings: Settings, shards: usize) -> Self {
+    pub(crate) async fn start_early(settings: BrokerSettings, shards: usize) -> Self {
         let (shared, sinks) = shared(settings, shards);
         let mut handles = Vec::new();
         for shard in 0..shards {
@@ -224,7 +224,7 @@ impl Process {
     }
 }
 
-pub(crate) fn shared(settings: Settings, shards: usize) -> (Arc<Shared>, Vec<Arc<TestSink>>) {
+pub(crate) fn shared(settings: BrokerSettings, shards: usize) -> (Arc<Shared>, Vec<Arc<TestSink>>) {
     let sinks: Vec<Arc<TestSink>> = (0..shards).map(|_| Arc::default()).collect();
     let dynamic = sinks.iter().map(|sink| sink.clone() as Arc<dyn Sink>).collect();
     (Shared::new(settings, dynamic).unwrap(), sinks)

@@ -4,7 +4,7 @@ use std::{cell::Cell, time::Duration};
 
 use futures_util::future::join_all;
 use wsbcast::{
-    broker::{OnLoss, Place, Reach, Receipt, Settings, connect},
+    broker::{BrokerSettings, OnLoss, Place, Reach, Receipt, connect},
     clock,
     limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_SILENCE_MAX},
 };
@@ -25,10 +25,10 @@ const QUESTIONS: usize = 600;
 /// the questions it would be one or two, before the first of these are on their way.
 const IN_TIME: usize = 20;
 
-fn settings(url: String) -> Settings {
+fn settings(url: String) -> BrokerSettings {
     let mut redis = redis_settings(&RedisServer::not_started());
     redis.url = url;
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 /// The connections that have not subscribed to anything, oldest first.

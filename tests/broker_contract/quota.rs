@@ -4,7 +4,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use wsbcast::{
     broker::{
-        Broker, HistorySettings, Message, OnLoss, Principal, PublishError, Receipt, Settings, Since,
+        Broker, BrokerSettings, HistorySettings, Message, OnLoss, Principal, PublishError, Receipt,
+        Since,
     },
     limits::{CHANNELS_BEGUN_MAX, HISTORY_READ_CHUNK, REDIS_HISTORIES_FACTOR},
 };
@@ -59,7 +60,7 @@ fn a_publisher_of_ever_new_channels_is_refused_and_whoever_else_publishes_goes_o
 async fn start(history: HistorySettings) -> (RedisServer, Process) {
     let server = RedisServer::start();
     let redis = Some(redis_settings(&server));
-    let settings = Settings { redis, on_loss: OnLoss::Local, history };
+    let settings = BrokerSettings { redis, on_loss: OnLoss::Local, history };
     let process = Process::start(settings, 1).await;
     (server, process)
 }
@@ -121,7 +122,8 @@ fn a_message_that_redis_refuses_takes_nothing_of_a_history_with_it() {
         let server = RedisServer::start_with(&nodes_of_one);
         let history = HistorySettings { bytes_max: 10_000, ..HISTORY };
         let redis = Some(redis_settings(&server));
-        let process = Process::start(Settings { redis, on_loss: OnLoss::Local, history }, 1).await;
+        let process =
+            Process::start(BrokerSettings { redis, on_loss: OnLoss::Local, history }, 1).await;
         // One more, and the newer half is full.
         for expected in 1..=8 {
             assert_eq!(say(&process, Principal::Api, "a", 1000).await, expected);
@@ -147,7 +149,7 @@ fn of_small_messages_no_more_is_read_than_can_be_kept() {
             assert_eq!(say(&process, Principal::Api, "a", 10).await, expected);
         }
         let redis = Some(redis_settings(&server));
-        let another = Settings { redis, on_loss: OnLoss::Local, history };
+        let another = BrokerSettings { redis, on_loss: OnLoss::Local, history };
         let another = Process::start(another, 1).await;
         another.subscribe("a").await;
         let to = another.shards[0].position(channel("a"), None).await.unwrap();

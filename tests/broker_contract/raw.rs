@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 use wsbcast::{
-    broker::{OnLoss, Settings, Since},
+    broker::{BrokerSettings, OnLoss, Since},
     channel::ChannelName,
     limits::BRIDGE_LEASE,
     metrics::PublishFailure,
@@ -22,10 +22,10 @@ use crate::{
 
 const DEFAULT: &str = "notifications";
 
-fn settings(server: &RedisServer) -> Settings {
+fn settings(server: &RedisServer) -> BrokerSettings {
     let mut redis = redis_settings(server);
     redis.max_broadcast_bytes = 10;
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: super::process::HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: super::process::HISTORY }
 }
 
 /// A process with clients of the default channel on all its shards.

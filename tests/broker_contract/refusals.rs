@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wsbcast::{
-    broker::{OnLoss, PublishError, Reach, Receipt, Refuses, Settings},
+    broker::{BrokerSettings, OnLoss, PublishError, Reach, Receipt, RefusalExtent},
     metrics::BrokerRefusal,
 };
 
@@ -14,10 +14,10 @@ use crate::{
     redis_server::RedisServer,
 };
 
-fn settings(url: &str, on_loss: OnLoss) -> Settings {
+fn settings(url: &str, on_loss: OnLoss) -> BrokerSettings {
     let mut redis = redis_settings(&RedisServer::not_started());
     redis.url = url.to_owned();
-    Settings { redis: Some(redis), on_loss, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss, history: HISTORY }
 }
 
 fn set(server: &RedisServer, option: &str, value: &str) {
@@ -44,7 +44,7 @@ async fn published_again(process: &Process, channel: &str, key: &str) -> u64 {
     })
 }
 
-pub(crate) async fn refuses(process: &Process, what: Refuses) {
+pub(crate) async fn refuses(process: &Process, what: RefusalExtent) {
     let health = process.shared.health();
     let waiting = async {
         while health.refuses() != what {
@@ -113,17 +113,17 @@ fn a_redis_that_refuses_what_is_published_is_told_and_used_again_at_once() {
             process.subscribe("a").await;
             assert_eq!(offset(process.publish("a", "before").await), 1);
             let health = process.shared.health();
-            assert_eq!(health.refuses(), Refuses::Nothing);
+            assert_eq!(health.refuses(), RefusalExtent::Nothing);
             refuse(&server);
             for _ in 0..3 {
                 assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local), "{reason:?}");
             }
             assert_eq!(count(&process, reason), 3, "{:?}", health.refusals());
-            refuses(&process, Refuses::All).await;
+            refuses(&process, RefusalExtent::All).await;
             assert_eq!(health.reach(), Reach::Up, "it can be reached");
             accept(&server);
             // Nobody publishes meanwhile.
-            refuses(&process, Refuses::Nothing).await;
+            refuses(&process, RefusalExtent::Nothing).await;
             assert_eq!(published_again(&process, "a", "after").await, 2, "{reason:?}");
         });
     }
@@ -136,12 +136,12 @@ fn a_server_that_refuses_is_noticed_though_nobody_publishes() {
             let server = start();
             refuse(&server);
             let process = Process::start(settings(&server.url(), OnLoss::Reject), 1).await;
-            refuses(&process, Refuses::All).await;
+            refuses(&process, RefusalExtent::All).await;
             let answer = process.publish("a", "x").await;
             assert_eq!(answer, Err(PublishError::BrokerLost), "{reason:?}");
             assert!(process.sinks[0].seen().is_empty());
             accept(&server);
-            refuses(&process, Refuses::Nothing).await;
+            refuses(&process, RefusalExtent::Nothing).await;
             assert_eq!(published_again(&process, "a", "after").await, 1, "{reason:?}");
         });
     }
@@ -157,11 +157,11 @@ fn one_channel_that_may_not_be_published_to_is_not_all() {
         assert_eq!(server.cli(&[&allowed[..], &channels[..]].concat()), "OK");
         process.up().await;
         assert_eq!(process.publish("b", "x").await, Ok(Receipt::Local));
-        refuses(&process, Refuses::Some).await;
+        refuses(&process, RefusalExtent::Some).await;
         assert_eq!(offset(process.publish("notifications", "x").await), 1);
-        assert_eq!(process.shared.health().refuses(), Refuses::Some, "that is another one");
+        assert_eq!(process.shared.health().refuses(), RefusalExtent::Some, "that is another one");
         assert_eq!(server.cli(&["ACL", "SETUSER", "default", "allchannels"]), "OK");
-        refuses(&process, Refuses::Nothing).await;
+        refuses(&process, RefusalExtent::Nothing).await;
         assert_eq!(offset(process.publish("b", "x").await), 1);
     });
 }
@@ -175,9 +175,13 @@ fn a_node_of_a_cluster_that_is_taken_for_a_single_server_is_told() {
         let process = Process::start(settings(&url, OnLoss::Local), 1).await;
         assert_eq!(process.publish(&names[1], "x").await, Ok(Receipt::Local));
         assert_eq!(count(&process, BrokerRefusal::Moved), 1);
-        refuses(&process, Refuses::All).await;
+        refuses(&process, RefusalExtent::All).await;
         offset(process.publish(&names[0], "x").await);
-        assert_eq!(process.shared.health().refuses(), Refuses::All, "others are refused still");
+        assert_eq!(
+            process.shared.health().refuses(),
+            RefusalExtent::All,
+            "others are refused still"
+        );
     });
 }
 
@@ -188,11 +192,11 @@ fn one_master_of_a_cluster_that_refuses_is_told_and_used_again_at_once() {
         let names = cluster.channels();
         let process = Process::start(settings(&cluster.url(), OnLoss::Local), 1).await;
         set(&cluster.masters[1], "min-replicas-to-write", "1");
-        refuses(&process, Refuses::All).await;
+        refuses(&process, RefusalExtent::All).await;
         assert_eq!(process.publish(&names[1], "x").await, Ok(Receipt::Local));
         offset(process.publish(&names[0], "x").await);
         set(&cluster.masters[1], "min-replicas-to-write", "0");
-        refuses(&process, Refuses::Nothing).await;
+        refuses(&process, RefusalExtent::Nothing).await;
         assert_eq!(offset(process.publish(&names[1], "x").await), 1);
     });
 }
@@ -225,7 +229,7 @@ fn change(server: &RedisServer, rules: &str) {
 /// Each kind of refusal, and its end.
 async fn heals(process: &Process, server: &RedisServer, name: &str) {
     let is_refused = async |what: &str| {
-        refuses(process, Refuses::All).await;
+        refuses(process, RefusalExtent::All).await;
         // Those are needed where something is new, or taken back.
         if !["-del", "-xdel", "-xsetid"].contains(&what) {
             assert_eq!(process.publish(name, "x").await, Ok(Receipt::Local), "{what}");
@@ -253,12 +257,12 @@ async fn heals(process: &Process, server: &RedisServer, name: &str) {
 
 /// Well before what trials don't see is over by itself; nobody publishes meanwhile.
 async fn heals_soon(process: &Process) {
-    let healing = refuses(process, Refuses::Nothing);
+    let healing = refuses(process, RefusalExtent::Nothing);
     let healed = tokio::time::timeout(Duration::from_secs(8), healing).await;
     assert!(healed.is_ok(), "it does not heal: {:?}", process.shared.health().refusals());
 }
 
-fn url_of_the_user(url: &str) -> Settings {
+fn url_of_the_user(url: &str) -> BrokerSettings {
     settings(&url.replacen("://", "://wsbcast:pass@", 1), OnLoss::Local)
 }
 

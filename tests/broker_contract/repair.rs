@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use wsbcast::{
-    broker::{OnLoss, Position, PublishError, Receipt, Settings, Since},
+    broker::{BrokerSettings, OnLoss, Position, PublishError, Receipt, Since},
     clock,
     limits::SUBSCRIBE_DEADLINE,
 };
@@ -19,8 +19,8 @@ use crate::{
 pub(crate) const META: &str = "test:{a}:meta";
 pub(crate) const STREAM: &str = "test:{a}:stream";
 
-pub(crate) fn settings(server: &RedisServer) -> Settings {
-    Settings { redis: Some(redis_settings(server)), on_loss: OnLoss::Local, history: HISTORY }
+pub(crate) fn settings(server: &RedisServer) -> BrokerSettings {
+    BrokerSettings { redis: Some(redis_settings(server)), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 /// A process that Redis knows by a user of its own, so that it can be shut out.

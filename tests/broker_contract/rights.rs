@@ -1,6 +1,6 @@
 //! A Redis whose users may do little: what docs/redis.md asks for is enough, what lacks is told.
 
-use wsbcast::broker::{OnLoss, Receipt, Settings, Since};
+use wsbcast::broker::{BrokerSettings, OnLoss, Receipt, Since};
 
 use crate::{
     HOUR_MS, Program, Recipe,
@@ -10,14 +10,14 @@ use crate::{
     slot,
 };
 
-fn settings(url: &str) -> Settings {
+fn settings(url: &str) -> BrokerSettings {
     let mut redis = redis_settings(&RedisServer::not_started());
     redis.url = url.replacen("://", "://wsbcast:pass@", 1);
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 /// Publishes, hears, asks and resumes, also what it has to read from Redis.
-async fn works(settings: Settings, names: &[String]) {
+async fn works(settings: BrokerSettings, names: &[String]) {
     let one = Process::start(settings.clone(), 2).await;
     for name in names {
         one.subscribe(name).await;

@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use tokio::{net::TcpListener, time::timeout};
 use wsbcast::{
-    broker::{OnLoss, Receipt, Settings},
+    broker::{BrokerSettings, OnLoss, Receipt},
     clock,
     limits::TAKEOVER_WAIT,
 };
@@ -60,7 +60,7 @@ impl Pair {
         }
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> BrokerSettings {
         let password =
             self.sentinel_password.map(|password| format!("sentinelPassword={password}"));
         settings(&self.master, &self.sentinel.address(), &password.unwrap_or_default())
@@ -73,10 +73,10 @@ impl Pair {
     }
 }
 
-fn settings(master: &RedisServer, sentinel: &str, query: &str) -> Settings {
+fn settings(master: &RedisServer, sentinel: &str, query: &str) -> BrokerSettings {
     let mut redis = redis_settings(master);
     redis.url = format!("redis-sentinel://{sentinel}?sentinelServiceName=main&{query}");
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: crate::process::HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: crate::process::HISTORY }
 }
 
 /// A server to whom a replica comes at once.
@@ -291,7 +291,7 @@ async fn three(master: &RedisServer) -> [FakeSentinel; 3] {
 }
 
 /// A process that is told of these sentinels.
-fn behind(sentinels: &[FakeSentinel; 3], master: &RedisServer) -> Settings {
+fn behind(sentinels: &[FakeSentinel; 3], master: &RedisServer) -> BrokerSettings {
     let [first, second, third] = sentinels.each_ref().map(|sentinel| &sentinel.address);
     settings(master, first, &format!("node={second}&node={third}"))
 }

@@ -7,7 +7,7 @@ use futures_util::{
     stream::{self, StreamExt},
 };
 use wsbcast::{
-    broker::{OnLoss, PublishError, Receipt, Settings},
+    broker::{BrokerSettings, OnLoss, PublishError, Receipt},
     clock,
     limits::{HEARTBEAT_SILENCE_MAX, SLOT_MAP_PAUSE},
 };
@@ -22,10 +22,10 @@ use crate::{
     repair::publish_silently,
 };
 
-fn settings(cluster: &RedisCluster) -> Settings {
+fn settings(cluster: &RedisCluster) -> BrokerSettings {
     let mut redis = redis_settings(&cluster.masters[0]);
     redis.url = cluster.url();
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 /// The offsets and texts of one channel, as a shard saw them.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use wsbcast::broker::{OnLoss, Receipt, Settings};
+use wsbcast::broker::{BrokerSettings, OnLoss, Receipt};
 
 use crate::{
     process::{HISTORY, Process, keyed, offset, redis_settings, run, until},
@@ -14,10 +14,10 @@ use crate::{
 /// A busy machine may take longer to connect again than a publish waits, but not each time.
 const ROUNDS_MAX: usize = 20;
 
-fn settings(url: String, on_loss: OnLoss) -> Settings {
+fn settings(url: String, on_loss: OnLoss) -> BrokerSettings {
     let mut redis = redis_settings(&RedisServer::not_started());
     redis.url = url;
-    Settings { redis: Some(redis), on_loss, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss, history: HISTORY }
 }
 
 /// Regression: whatever came in the moment until the connections were there again was local, or

@@ -1,7 +1,7 @@
 //! Messages against trials of publishing: readiness follows what happens to the messages.
 
 use wsbcast::{
-    broker::{OnLoss, PublishError, Receipt, Refuses, Settings},
+    broker::{BrokerSettings, OnLoss, PublishError, Receipt, RefusalExtent},
     metrics::BrokerRefusal,
 };
 
@@ -12,10 +12,10 @@ use crate::{
     script_proxy::ScriptProxy,
 };
 
-fn settings(url: &str) -> Settings {
+fn settings(url: &str) -> BrokerSettings {
     let mut redis = redis_settings(&RedisServer::not_started());
     redis.url = url.to_owned();
-    Settings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
+    BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 fn is_of_scripts(key: &str) -> bool {
@@ -35,13 +35,13 @@ fn a_command_that_is_not_there_is_noticed_though_nobody_publishes() {
             let options = ["--save", "", "--rename-command", command, ""];
             let server = RedisServer::start_with(&options);
             let process = Process::start(settings(&server.url()), 1).await;
-            refuses(&process, Refuses::All).await;
+            refuses(&process, RefusalExtent::All).await;
             if matches!(command, "XADD" | "HSET" | "PEXPIRE" | "HMGET") {
                 for _ in 0..20 {
                     assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local), "{command}");
                     pace().await;
                 }
-                assert_eq!(process.shared.health().refuses(), Refuses::All, "{command}");
+                assert_eq!(process.shared.health().refuses(), RefusalExtent::All, "{command}");
                 assert!(count(&process, BrokerRefusal::UnknownCommand) >= 20, "{command}");
             }
         });
@@ -69,12 +69,12 @@ fn an_answer_that_no_script_gives_is_as_good_as_a_refusal() {
                 };
                 tokio::select! {
                     () = publishing => {}
-                    () = refuses(&process, Refuses::All) => {}
+                    () = refuses(&process, RefusalExtent::All) => {}
                 }
                 assert!(count(&process, BrokerRefusal::UnexpectedAnswer) > 0, "{answer}");
                 between.pass();
                 offset(process.publish("a", "x").await);
-                refuses(&process, Refuses::Nothing).await;
+                refuses(&process, RefusalExtent::Nothing).await;
             }
         });
     }
@@ -96,11 +96,11 @@ fn a_refusal_that_no_trial_meets_is_told_and_over_with_the_first_message_that_is
         };
         tokio::select! {
             () = publishing => {}
-            () = refuses(&process, Refuses::All) => {}
+            () = refuses(&process, RefusalExtent::All) => {}
         }
         between.pass();
         offset(process.publish("a", "x").await);
-        assert_eq!(process.shared.health().refuses(), Refuses::Nothing);
+        assert_eq!(process.shared.health().refuses(), RefusalExtent::Nothing);
     });
 }
 
@@ -115,11 +115,11 @@ fn a_trial_that_is_refused_means_nothing_where_messages_are_taken() {
             |key| key.contains(":trial:"),
             "return redis.error_reply('ERR no command like that')",
         );
-        refuses(&process, Refuses::All).await;
+        refuses(&process, RefusalExtent::All).await;
         offset(process.publish("a", "x").await);
-        refuses(&process, Refuses::Nothing).await;
+        refuses(&process, RefusalExtent::Nothing).await;
         // As many trials as before: none of them counts.
-        let refused = || process.shared.health().refuses() == Refuses::Nothing;
+        let refused = || process.shared.health().refuses() == RefusalExtent::Nothing;
         for _ in 0..200 {
             pace().await;
             assert!(refused());

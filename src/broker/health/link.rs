@@ -16,9 +16,9 @@ use crate::{
 
 /// What is known of one shard's way.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ShardLink {
     whole: AtomicBool,
-    beat_returned_ms: AtomicU64,
+    heartbeat_returned_ms: AtomicU64,
     /// Since when its heartbeats return without a pause.
     up_since_ms: AtomicU64,
     round_trip_ms: AtomicU64,
@@ -26,11 +26,11 @@ pub(super) struct Link {
     broken_ms: AtomicU64,
 }
 
-impl Link {
+impl ShardLink {
     pub(super) fn new(now: Millis) -> Self {
         Self {
             whole: AtomicBool::new(false),
-            beat_returned_ms: AtomicU64::new(now.0),
+            heartbeat_returned_ms: AtomicU64::new(now.0),
             up_since_ms: AtomicU64::new(now.0),
             round_trip_ms: AtomicU64::new(0),
             broken_ms: AtomicU64::new(0),
@@ -50,7 +50,7 @@ impl Link {
 
     /// A heartbeat came back.
     pub(super) fn heard(&self, now: Millis) {
-        self.beat_returned_ms.store(now.0, Ordering::Release);
+        self.heartbeat_returned_ms.store(now.0, Ordering::Release);
     }
 
     /// It is not whole (any more).
@@ -59,12 +59,12 @@ impl Link {
         self.whole.store(false, Ordering::Release);
     }
 
-    pub(super) fn has_beaten_since(&self, since: Millis) -> bool {
-        self.beat_returned() > since
+    pub(super) fn has_heartbeat_since(&self, since: Millis) -> bool {
+        self.heartbeat_returned() > since
     }
 
     pub(super) fn silence(&self, now: Millis) -> Duration {
-        now - self.beat_returned()
+        now - self.heartbeat_returned()
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -91,7 +91,7 @@ impl Link {
         round_trip.max(self.silence(now).saturating_sub(HEARTBEAT_INTERVAL * 2))
     }
 
-    fn beat_returned(&self) -> Millis {
-        Millis(self.beat_returned_ms.load(Ordering::Acquire))
+    fn heartbeat_returned(&self) -> Millis {
+        Millis(self.heartbeat_returned_ms.load(Ordering::Acquire))
     }
 }

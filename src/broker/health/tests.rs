@@ -13,9 +13,9 @@ fn at(ms: u64) -> Millis {
 fn up_only_when_every_shards_heartbeat_has_returned() {
     let health = Health::redis(2, Subscribers::PerShard);
     assert_eq!(health.reach_at(at(0)), Reach::NeverReached);
-    health.beat_returned(0, at(1), at(2));
+    health.heartbeat_returned(0, at(1), at(2));
     assert_eq!(health.reach_at(at(2)), Reach::NeverReached);
-    health.beat_returned(1, at(2), at(3));
+    health.heartbeat_returned(1, at(2), at(3));
     assert_eq!(health.reach_at(at(3)), Reach::Up);
     assert_eq!(health.reconnects(), 0);
 }
@@ -23,10 +23,10 @@ fn up_only_when_every_shards_heartbeat_has_returned() {
 #[test]
 fn silence_is_loss_though_nobody_says_so() {
     let health = Health::redis(1, Subscribers::PerShard);
-    health.beat_returned(0, at(0), at(0));
+    health.heartbeat_returned(0, at(0), at(0));
     assert_eq!(health.reach_at(at(1000)), Reach::Up);
     assert_eq!(health.reach_at(at(1001)), Reach::Lost);
-    health.beat_returned(0, at(1), at(1500));
+    health.heartbeat_returned(0, at(1), at(1500));
     assert_eq!(health.reach_at(at(1500)), Reach::Up);
     assert_eq!(health.reconnects(), 1);
     assert_eq!(health.back_since(), Some(at(1500)));
@@ -36,23 +36,23 @@ fn silence_is_loss_though_nobody_says_so() {
 fn a_broken_link_is_up_again_only_by_a_heartbeat() {
     let health = Health::redis(1, Subscribers::PerShard);
     let now = clock::now();
-    health.beat_returned(0, now, now);
+    health.heartbeat_returned(0, now, now);
     assert_eq!(health.reach(), Reach::Up);
     health.link_broken(0);
     assert_eq!(health.reach(), Reach::Lost);
 }
 
 #[test]
-fn a_shard_is_stalled_only_while_others_hear_their_own_beat() {
+fn a_shard_is_stalled_only_while_others_hear_their_own_heartbeat() {
     let health = Health::redis(2, Subscribers::PerShard);
     assert_eq!(health.stalled_shard_at(at(5000)), None);
     for late in [5000, 6000, 7000, 7001] {
-        health.beat_returned(0, at(late), at(late));
+        health.heartbeat_returned(0, at(late), at(late));
     }
     assert_eq!(health.stalled_shard_at(at(7001)), Some(1));
-    health.beat_returned(1, at(7001), at(7001));
+    health.heartbeat_returned(1, at(7001), at(7001));
     assert_eq!(health.stalled_shard_at(at(7001)), None);
-    health.beat_returned(0, at(8000), at(8000));
+    health.heartbeat_returned(0, at(8000), at(8000));
     assert_eq!(health.stalled_shard_at(at(8002)), Some(1), "the other was up all the time");
 }
 
@@ -60,11 +60,11 @@ fn a_shard_is_stalled_only_while_others_hear_their_own_beat() {
 fn a_shard_that_is_back_a_little_later_than_another_is_not_stalled() {
     let health = Health::redis(2, Subscribers::PerShard);
     for shard in [0, 1] {
-        health.beat_returned(shard, at(0), at(0));
+        health.heartbeat_returned(shard, at(0), at(0));
     }
-    health.beat_returned(0, at(5000), at(5000));
+    health.heartbeat_returned(0, at(5000), at(5000));
     assert_eq!(health.stalled_shard_at(at(5001)), None);
-    health.beat_returned(1, at(5250), at(5250));
+    health.heartbeat_returned(1, at(5250), at(5250));
     assert_eq!(health.stalled_shard_at(at(5251)), None);
 }
 
@@ -72,22 +72,22 @@ fn a_shard_that_is_back_a_little_later_than_another_is_not_stalled() {
 fn where_one_shard_subscribes_for_all_only_its_heartbeat_shows_that_messages_arrive() {
     let health = Health::redis(3, Subscribers::PerProcess);
     for shard in [1, 2] {
-        health.beat_returned(shard, at(0), at(0));
+        health.heartbeat_returned(shard, at(0), at(0));
     }
     assert_eq!(health.reach_at(at(0)), Reach::NeverReached);
-    health.beat_returned(0, at(0), at(0));
+    health.heartbeat_returned(0, at(0), at(0));
     assert_eq!(health.reach_at(at(0)), Reach::Up);
     for late in [900, 1800, 2700] {
-        health.beat_returned(1, at(late), at(late));
-        health.beat_returned(2, at(late), at(late));
+        health.heartbeat_returned(1, at(late), at(late));
+        health.heartbeat_returned(2, at(late), at(late));
     }
     assert_eq!(health.reach_at(at(1001)), Reach::Lost, "the others' prove nothing");
     assert_eq!(health.stalled_shard_at(at(2701)), Some(0));
-    health.beat_returned(0, at(2702), at(2702));
+    health.heartbeat_returned(0, at(2702), at(2702));
     assert_eq!(health.reach_at(at(2702)), Reach::Up);
     assert_eq!(health.stalled_shard_at(at(2702)), None);
-    health.beat_returned(0, at(3600), at(3600));
-    health.beat_returned(2, at(3600), at(3600));
+    health.heartbeat_returned(0, at(3600), at(3600));
+    health.heartbeat_returned(2, at(3600), at(3600));
     assert_eq!(health.stalled_shard_at(at(3701)), Some(1), "its loop does not run");
 }
 
@@ -98,7 +98,7 @@ fn a_shard_that_says_that_it_cannot_connect_is_not_stalled() {
     health.link_broken(1);
     let late = |ms| told + Duration::from_millis(ms);
     for ms in (0..=7000).step_by(250) {
-        health.beat_returned(0, late(ms), late(ms));
+        health.heartbeat_returned(0, late(ms), late(ms));
     }
     assert_eq!(health.stalled_shard_at(late(2900)), None);
     assert_eq!(health.stalled_shard_at(late(7001)), Some(1), "nor does it try any more");
@@ -116,8 +116,8 @@ fn without_redis_there_is_nothing_to_lose() {
 fn a_shard_that_lacks_some_channels_is_not_stalled() {
     let health = Health::redis(2, Subscribers::PerShard);
     for late in [5000, 6000, 7000, 8000] {
-        health.beat_returned(0, at(late), at(late));
-        health.beat_heard(1, at(late));
+        health.heartbeat_returned(0, at(late), at(late));
+        health.heartbeat_heard(1, at(late));
     }
     assert_eq!(health.stalled_shard_at(at(8001)), None);
     assert_ne!(health.reach_at(at(8001)), Reach::Up);

@@ -2,7 +2,7 @@
 //!
 //! Bounded per channel (messages, bytes, time) and as a whole (bytes, channels).
 
-pub(super) mod feed;
+pub(super) mod merging;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    ranks::{Rank, Ranks},
-    ring::{Bounds, Kept, Ring},
+    eviction_order::{EvictionKey, EvictionOrder},
+    ring::{Bounds, HistoryMessage, Ring},
 };
 use crate::broker::Principal;
 use crate::broker::Publication;
@@ -60,7 +60,7 @@ pub struct Evicted {
 /// The channels of a process.
 ///
 /// # Invariants
-/// - `channels` and `ranks` hold the same channels, at most `channels_max`.
+/// - `channels` and `eviction_order` hold the same channels, at most `channels_max`.
 /// - `due` holds those that keep messages (others may be among them), each at a time when none of
 ///   them is out of date yet, or which has not come.
 /// - `bytes` is the sum over all channels.
@@ -68,7 +68,7 @@ pub struct Evicted {
 pub(in crate::broker) struct Histories {
     settings: HistorySettings,
     channels: HashMap<ChannelName, Channel>,
-    ranks: Ranks,
+    eviction_order: EvictionOrder,
     due: BTreeMap<(Millis, u64), ChannelName>,
     uses: u64,
     bytes: usize,
@@ -88,9 +88,9 @@ struct Channel {
 }
 
 impl Channel {
-    fn rank(&self) -> Rank {
+    fn eviction_key(&self) -> EvictionKey {
         let Self { ring, who, id, used, .. } = self;
-        Rank { who: *who, id: *id, used: *used, messages: ring.len(), bytes: ring.bytes() }
+        EvictionKey { who: *who, id: *id, used: *used, messages: ring.len(), bytes: ring.bytes() }
     }
 }
 
@@ -99,7 +99,7 @@ impl Histories {
         Self {
             settings,
             channels: HashMap::new(),
-            ranks: Ranks::default(),
+            eviction_order: EvictionOrder::default(),
             due: BTreeMap::new(),
             uses: 0,
             bytes: 0,
@@ -152,14 +152,14 @@ impl Histories {
         let ring = Ring::begin(position, nonce, replaced);
         let (id, used) = (self.uses, self.uses);
         let begun = Channel { ring, who, id, used, used_at: now, due: None };
-        self.ranks.insert(&begun.rank(), channel.clone());
+        self.eviction_order.insert(&begun.eviction_key(), channel.clone());
         self.channels.insert(channel.clone(), begun);
     }
 
     /// Forgets a channel if there is no room for another one.
     pub(in crate::broker) fn make_room(&mut self) {
         if self.channels.len() >= self.channels_max
-            && let Some(name) = self.ranks.first_by_number().cloned()
+            && let Some(name) = self.eviction_order.first_by_number().cloned()
         {
             self.forget(&name);
             self.evicted.channels += 1;
@@ -175,7 +175,7 @@ impl Histories {
     /// Forgets `channel`.
     pub(in crate::broker) fn forget(&mut self, channel: &ChannelName) {
         if let Some(gone) = self.channels.remove(channel) {
-            self.ranks.remove(&gone.rank());
+            self.eviction_order.remove(&gone.eviction_key());
             if let Some(due) = gone.due {
                 self.due.remove(&(due, gone.id));
             }
@@ -188,7 +188,7 @@ impl Histories {
         &mut self,
         channel: &ChannelName,
         who: Principal,
-        kept: Kept,
+        kept: HistoryMessage,
         now: Millis,
     ) -> Option<Position> {
         let bounds = self.settings.bounds();
@@ -214,7 +214,7 @@ impl Histories {
             return None;
         }
         let kept = ring.piece(after.offset, to, bytes_max)?;
-        let publication = |(offset, Kept { kind, data, .. })| Publication {
+        let publication = |(offset, HistoryMessage { kind, data, .. })| Publication {
             channel: channel.clone(),
             kind,
             data,
@@ -233,7 +233,7 @@ impl Histories {
         change: impl FnOnce(&mut Ring) -> R,
     ) -> Option<R> {
         let edited = self.channels.get_mut(channel)?;
-        let before = edited.rank();
+        let before = edited.eviction_key();
         if edited.used < self.uses {
             // Seldom for whoever is published to often.
             self.uses += 1;
@@ -243,31 +243,31 @@ impl Histories {
         edited.who = edited.who.min(who);
         edited.used_at = edited.used_at.max(now);
         let changed = change(&mut edited.ring);
-        let after = edited.rank();
+        let after = edited.eviction_key();
         if after.messages > 0 && edited.due.is_none() {
             let due = edited.used_at + self.settings.ttl;
             edited.due = Some(due);
             self.due.insert((due, edited.id), channel.clone());
         }
-        self.ranks.change(&before, &after);
+        self.eviction_order.change(&before, &after);
         self.bytes = self.bytes + after.bytes - before.bytes;
         if self.bytes > self.settings.total_bytes_max {
-            while self.bytes > self.settings.total_bytes_max && self.give_one() {}
+            while self.bytes > self.settings.total_bytes_max && self.evict_one() {}
             seldom!(warn, "the histories are full: the largest gives its oldest messages");
         }
         Some(changed)
     }
 
     /// Forgets the oldest message of whoever holds most.
-    fn give_one(&mut self) -> bool {
-        let largest = self.ranks.first_by_bytes();
+    fn evict_one(&mut self) -> bool {
+        let largest = self.eviction_order.first_by_bytes();
         let Some(channel) = largest.and_then(|name| self.channels.get_mut(name)) else {
             return false;
         };
-        let before = channel.rank();
-        channel.ring.give_oldest();
-        let after = channel.rank();
-        self.ranks.change(&before, &after);
+        let before = channel.eviction_key();
+        channel.ring.evict_oldest();
+        let after = channel.eviction_key();
+        self.eviction_order.change(&before, &after);
         self.bytes = self.bytes + after.bytes - before.bytes;
         self.evicted.messages += 1;
         true
@@ -288,16 +288,16 @@ impl Histories {
                 continue;
             }
             channel.due = None;
-            let before = channel.rank();
+            let before = channel.eviction_key();
             channel.ring.clear();
-            self.ranks.change(&before, &channel.rank());
+            self.eviction_order.change(&before, &channel.eviction_key());
             self.bytes -= before.bytes;
         }
     }
 
     /// Forgets `channel` as if there had been no room for it.
     #[cfg(test)]
-    pub(in crate::broker) fn lose(&mut self, channel: &ChannelName) {
+    pub(in crate::broker) fn evict(&mut self, channel: &ChannelName) {
         self.evicted.channels += u64::from(self.channels.contains_key(channel));
         self.forget(channel);
     }
@@ -306,15 +306,15 @@ impl Histories {
     #[cfg(test)]
     fn check(&self) {
         assert!(self.channels.len() <= self.channels_max);
-        let ranks = self.channels.iter().map(|(name, channel)| (name, channel.rank()));
-        let ranks: Vec<_> = ranks.collect();
-        self.ranks.check(&ranks);
+        let keys = self.channels.iter().map(|(name, channel)| (name, channel.eviction_key()));
+        let keys: Vec<_> = keys.collect();
+        self.eviction_order.check(&keys);
         let due = self.channels.iter().filter_map(|(name, channel)| {
             assert!(channel.due.is_some() || channel.ring.bytes() == 0, "it is out of date once");
             Some(((channel.due?, channel.id), name.clone()))
         });
         assert_eq!(due.collect::<BTreeMap<_, _>>(), self.due);
-        let bytes: usize = ranks.iter().map(|(_, rank)| rank.bytes).sum();
+        let bytes: usize = keys.iter().map(|(_, key)| key.bytes).sum();
         assert_eq!(self.bytes, bytes);
         assert!(bytes <= self.settings.total_bytes_max);
     }

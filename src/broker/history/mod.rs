@@ -4,15 +4,15 @@
 //! subscribers and filled from Redis' streams. Pure: time comes in as a value, and nothing here
 //! waits.
 
+mod eviction_order;
 mod histories;
-mod ranks;
 mod ring;
 
 pub use self::histories::{Evicted, HistorySettings};
 pub(super) use self::{
     histories::{
         Histories,
-        feed::{Continuity, Reading},
+        merging::{Continuity, Reading},
     },
-    ring::{Kept, Ring, Stamped},
+    ring::{HistoryMessage, Ring, StreamEntry},
 };

@@ -15,7 +15,7 @@ use crate::{
 
 /// A message without its channel and position.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::broker) struct Kept {
+pub(in crate::broker) struct HistoryMessage {
     /// Text or binary.
     pub(in crate::broker) kind: Kind,
     /// The payload.
@@ -25,7 +25,7 @@ pub(in crate::broker) struct Kept {
     pub(in crate::broker) nonce: u64,
 }
 
-impl Kept {
+impl HistoryMessage {
     /// What keeping it takes up, be its payload ever so small.
     fn cost(&self) -> usize {
         self.data.len() + HISTORY_MESSAGE_COST_BYTES
@@ -42,11 +42,11 @@ impl Kept {
 
 /// A message and its place in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::broker) struct Stamped {
+pub(in crate::broker) struct StreamEntry {
     pub(in crate::broker) position: Position,
     /// The nonce of the message before it; 0 if it is the first.
     pub(in crate::broker) previous: u64,
-    pub(in crate::broker) kept: Kept,
+    pub(in crate::broker) kept: HistoryMessage,
 }
 
 /// How much of a channel is kept.
@@ -66,7 +66,7 @@ pub(super) struct Bounds {
 pub(in crate::broker) struct Ring {
     epoch: Arc<str>,
     last: u64,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<HistoryMessage>,
     bytes: usize,
     before: u64,
     complete: bool,
@@ -154,7 +154,7 @@ impl Ring {
     }
 
     /// The message that follows the newest.
-    pub(super) fn push(&mut self, kept: Kept, bounds: Bounds) {
+    pub(super) fn push(&mut self, kept: HistoryMessage, bounds: Bounds) {
         self.last += 1;
         if bounds.messages_max == 0 || kept.cost() > bounds.bytes_max {
             self.clear();
@@ -170,7 +170,7 @@ impl Ring {
 
     /// Messages that end right before the oldest kept one, as many of the newest as there is room
     /// for; each with the nonce of the one before it.
-    pub(super) fn prepend(&mut self, older: Vec<(u64, Kept)>, bounds: Bounds) {
+    pub(super) fn prepend(&mut self, older: Vec<(u64, HistoryMessage)>, bounds: Bounds) {
         for (before, kept) in older.into_iter().rev() {
             let bytes = self.bytes + kept.cost();
             let is_full = self.kept.len() >= bounds.messages_max || bytes > bounds.bytes_max;
@@ -186,12 +186,12 @@ impl Ring {
     /// Forgets the oldest.
     fn drop_oldest(&mut self) {
         let oldest = self.kept.pop_front();
-        self.bytes -= oldest.as_ref().map_or(0, Kept::cost);
+        self.bytes -= oldest.as_ref().map_or(0, HistoryMessage::cost);
         self.before = oldest.as_ref().map_or(self.before, |oldest| oldest.nonce);
     }
 
     /// Forgets the oldest to make room for others: elsewhere it may still be.
-    pub(super) fn give_oldest(&mut self) {
+    pub(super) fn evict_oldest(&mut self) {
         self.drop_oldest();
         self.complete = false;
         // What was given is not to stay taken up by empty places.
@@ -209,7 +209,7 @@ impl Ring {
     }
 
     /// The message at `offset`.
-    pub(in crate::broker) fn get(&self, offset: u64) -> Option<&Kept> {
+    pub(in crate::broker) fn get(&self, offset: u64) -> Option<&HistoryMessage> {
         let place = offset.checked_sub(self.floor() + 1)?;
         self.kept.get(usize::try_from(place).ok()?)
     }
@@ -244,12 +244,17 @@ impl Ring {
 
     /// The messages after `after`, up to `to`: as many as fit into `bytes_max` of payload, one at
     /// least. None if the first of them is not there.
-    pub(super) fn piece(&self, after: u64, to: u64, bytes_max: usize) -> Option<Vec<Kept>> {
+    pub(super) fn piece(
+        &self,
+        after: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<HistoryMessage>> {
         let to = to.min(self.last);
         let first = after.checked_sub(self.floor())?;
         let count = usize::try_from(to.checked_sub(after)?).ok()?;
         let mut bytes = 0;
-        let fits = |kept: &&Kept| {
+        let fits = |kept: &&HistoryMessage| {
             let is_first = bytes == 0;
             bytes += kept.cost();
             is_first || bytes <= bytes_max
@@ -265,8 +270,8 @@ mod tests {
 
     const WIDE: Bounds = Bounds { messages_max: 3, bytes_max: usize::MAX };
 
-    fn kept(text: &'static str) -> Kept {
-        Kept { kind: Kind::Text, data: Bytes::from_static(text.as_bytes()), nonce: 0 }
+    fn kept(text: &'static str) -> HistoryMessage {
+        HistoryMessage { kind: Kind::Text, data: Bytes::from_static(text.as_bytes()), nonce: 0 }
     }
 
     fn ring(last: u64) -> Ring {
@@ -274,7 +279,7 @@ mod tests {
     }
 
     fn texts(ring: &Ring, after: u64, to: u64, bytes_max: usize) -> Option<Vec<String>> {
-        let text = |kept: Kept| String::from_utf8(kept.data.to_vec()).unwrap();
+        let text = |kept: HistoryMessage| String::from_utf8(kept.data.to_vec()).unwrap();
         Some(ring.piece(after, to, bytes_max)?.into_iter().map(text).collect())
     }
 

@@ -54,7 +54,7 @@ impl ClusterView {
         let mut masters: Vec<Server> = map.masters().cloned().collect();
         if *cluster.map.borrow() != map {
             *cluster.map.borrow_mut() = map;
-            self.router.way_changed();
+            self.router.route_changed();
         }
         masters.sort_unstable();
         masters.dedup();
@@ -68,9 +68,9 @@ impl ClusterView {
     fn open_connections(&mut self, cluster: &ClusterRoutes, masters: &[Server]) {
         let mut connections = cluster.connections.borrow_mut();
         let is_first = connections.is_empty();
-        let mut questions = cluster.questions.borrow_mut();
+        let mut queries = cluster.queries.borrow_mut();
         connections.retain(|server, _| masters.contains(server));
-        questions.retain(|server, _| masters.contains(server));
+        queries.retain(|server, _| masters.contains(server));
         self.tasks.retain(|server, tasks| {
             let stays = masters.contains(server);
             for component in tasks.iter().filter(|_| !stays).filter_map(|(component, _)| *component)
@@ -86,9 +86,9 @@ impl ClusterView {
                     pool.map(|_| self.open_connection(server, is_first)).unzip();
                 if self.router.has_clients() {
                     let connection =
-                        Rc::new(CommandConnection::for_questions(connections[0].clone()));
+                        Rc::new(CommandConnection::for_queries(connections[0].clone()));
                     tasks.push((None, Task::spawn(connection.clone().run())));
-                    questions.insert(server.clone(), connection);
+                    queries.insert(server.clone(), connection);
                 }
                 self.tasks.insert(server.clone(), tasks);
                 connections

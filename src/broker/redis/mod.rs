@@ -102,7 +102,7 @@ impl RedisBroker {
             router.clone(),
             process.memory.clone(),
             process.queries.clone(),
-            process.era.clone(),
+            process.empty_epoch.clone(),
         ));
         let subscriptions = shard.filter(|&shard| settings.subscribes(shard)).map(|shard| {
             let sink = process.sink_of_subscriber(shard);

@@ -8,7 +8,7 @@ use super::{
     commands::call_error::CallError,
     protocol::replies::StreamPosition,
     pubsub::{source::SubscriptionSource, subscriptions::Confirmation},
-    recovery::{position_query::Turn, recoverer::Recoverer},
+    recovery::{position_query::QueryStep, recoverer::Recoverer},
 };
 use crate::{
     broker::Since,
@@ -88,14 +88,14 @@ impl Positions {
     ) -> Result<StreamPosition, CallError> {
         let mut late = None;
         loop {
-            match self.recoverer.queries.turn(channel, first, late) {
-                Turn::Ask(asking) => {
+            match self.recoverer.queries.next_step(channel, first, late) {
+                QueryStep::Ask(asking) => {
                     let stream_position =
                         self.recoverer.ask_stream_position(channel, since).await?;
                     asking.answer.send_replace(Some(stream_position.clone()));
                     return Ok(stream_position);
                 }
-                Turn::Share { number, mut answer } => {
+                QueryStep::Share { number, mut answer } => {
                     match timeout(SHARED_ANSWER_WAIT, answer.wait_for(Option::is_some)).await {
                         Ok(Ok(stream_position)) => {
                             if let Some(stream_position) = stream_position.clone() {
@@ -107,7 +107,7 @@ impl Positions {
                         Err(_) => late = Some(number),
                     }
                 }
-                Turn::Wait { number, mut over, next } => {
+                QueryStep::Wait { number, mut over, next } => {
                     // Resolves by its end.
                     if timeout(SHARED_ANSWER_WAIT, over.wait_for(|_| false)).await.is_err() {
                         late = Some(number);

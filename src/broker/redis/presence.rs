@@ -8,7 +8,7 @@
 use tokio::time::timeout;
 
 use super::{
-    commands::router::{CommandRouter, Way},
+    commands::router::{CallOrder, CommandRouter},
     protocol::arguments::millis,
 };
 use crate::{
@@ -26,7 +26,7 @@ pub(super) async fn tell(router: &CommandRouter, takes_clients: bool) -> bool {
     if takes_clients {
         args.push(millis(PRESENCE_TTL));
     }
-    let asked = router.call(&channel, Way::Among, &settings.scripts.presence, keys, args);
+    let asked = router.call(&channel, CallOrder::Unordered, &settings.scripts.presence, keys, args);
     match timeout(PUBLISH_CONFIRM_DEADLINE, asked).await {
         Ok(Ok(answer)) => answer.as_u64() == Some(1),
         Ok(Err(_)) | Err(_) => false,

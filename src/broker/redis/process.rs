@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::{
     discovery::destination::Destination,
-    local::bookkeeping::Bookkeeping,
+    local::state::LocalState,
     pubsub::shared::SharedSubscriber,
-    recovery::{era::Era, memory::Memory, position_query::PositionQueries},
+    recovery::{empty_epoch::EmptyEpoch, memory::Memory, position_query::PositionQueries},
     settings::ProcessSettings,
 };
 use crate::{
@@ -30,10 +30,10 @@ pub(in crate::broker) struct Process {
     /// Where the first shard subscribes for all.
     pub(super) shared_subscriber: Option<Arc<SharedSubscriber>>,
     /// Delivery within the process, and what its publishers did without Redis.
-    pub(super) local: Fanout<Bookkeeping>,
+    pub(super) local: Fanout<LocalState>,
     pub(super) memory: Arc<Memory>,
     pub(super) queries: Arc<PositionQueries>,
-    pub(super) era: Arc<Era>,
+    pub(super) empty_epoch: Arc<EmptyEpoch>,
 }
 
 impl Process {
@@ -46,7 +46,7 @@ impl Process {
         sinks: Vec<Arc<dyn Sink>>,
     ) -> Result<Self, InvalidSettings> {
         let health = Arc::new(Health::redis(sinks.len(), settings.subscribers));
-        let books = Bookkeeping::new(history, settings.keys_bytes_max);
+        let local_state = LocalState::new(history, settings.keys_bytes_max);
         let settings = Arc::new(ProcessSettings::new(settings, history)?);
         let shared = settings.is_shared.then(|| Arc::new(SharedSubscriber::new(sinks.clone())));
         Ok(Self {
@@ -55,12 +55,12 @@ impl Process {
             destination: Arc::new(Destination::new(settings.clone(), health.clone())),
             health,
             settings,
-            local: Fanout::new(sinks.clone(), books),
+            local: Fanout::new(sinks.clone(), local_state),
             sinks,
             shared_subscriber: shared,
             memory: Arc::new(Memory::new(history)),
             queries: Arc::default(),
-            era: Arc::new(Era::new()),
+            empty_epoch: Arc::new(EmptyEpoch::new()),
         })
     }
 

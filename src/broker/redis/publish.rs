@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use super::{
     commands::{
         call_error::CallError,
-        router::{CommandRouter, Way},
+        router::{CallOrder, CommandRouter},
     },
-    local::bookkeeping::{Apart, Charged, Full},
+    local::state::{Charged, LocalOutcome, QuotasFull},
     process::Process,
     protocol::{
         arguments::{self, millis},
@@ -76,7 +76,7 @@ impl Publisher {
         loop {
             let now = clock::now();
             let reach = health.reach_at(now);
-            if self.process.destination.primary.is_waited_for(reach == Reach::Up, now) {
+            if self.process.destination.primary.is_takeover_awaited(reach == Reach::Up, now) {
                 tokio::time::sleep(TAKEOVER_LOOK_PAUSE).await;
                 continue;
             }
@@ -124,9 +124,9 @@ impl Publisher {
         let _admitted = self.admit(message.data.len()).ok_or(PublishError::ShardStalled)?;
         let id = message.id();
         let charged = {
-            let (mut turn, now) = (self.process.local.turn(), clock::now());
-            turn.check_room(message.data.len())?;
-            turn.state.charge(&message, id.as_ref(), now)?
+            let (mut guard, now) = (self.process.local.lock(), clock::now());
+            guard.check_room(message.data.len())?;
+            guard.state.charge(&message, id.as_ref(), now)?
         };
         let (process, id) = (&*self.process, id.as_ref());
         let on_its_way = OnItsWay { process, message: &message, charged: Some(charged) };
@@ -146,7 +146,7 @@ impl Publisher {
         &self,
         message: &Message,
         id: Option<&Id>,
-        full: Full,
+        full: QuotasFull,
     ) -> Outcome<PublishReply> {
         let process = &self.process;
         let Message { channel, kind, data, .. } = message;
@@ -201,7 +201,8 @@ impl Publisher {
                 connection.opened().await;
             }
             began.set(Some(clock::now()));
-            let value = self.router.call(channel, Way::InOrder(permit), script, keys, args).await?;
+            let value =
+                self.router.call(channel, CallOrder::Ordered(permit), script, keys, args).await?;
             read(value).map_err(CallError::Unexpected)
         };
         let answer = tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await;
@@ -246,21 +247,21 @@ impl Publisher {
         if self.process.on_loss == OnLoss::Reject {
             return Err(PublishError::BrokerLost);
         }
-        let (mut turn, now) = (self.process.local.turn(), clock::now());
+        let (mut guard, now) = (self.process.local.lock(), clock::now());
         let id = message.id();
         if let Some(id) = &id {
-            match turn.state.apart(id, now) {
-                Some(Apart::Local) => return Ok(Receipt::Local),
-                Some(Apart::InDoubt) => return Err(PublishError::Unconfirmed),
-                None => turn.state.check_room(id, now)?,
+            match guard.state.local_outcome(id, now) {
+                Some(LocalOutcome::Local) => return Ok(Receipt::Local),
+                Some(LocalOutcome::InDoubt) => return Err(PublishError::Unconfirmed),
+                None => guard.state.check_room(id, now)?,
             }
         }
-        turn.check_room(message.data.len())?;
+        guard.check_room(message.data.len())?;
         if let Some(id) = id {
-            turn.state.remember(id, Apart::Local, now);
+            guard.state.remember(id, LocalOutcome::Local, now);
         }
         let Message { channel, kind, data, .. } = message;
-        turn.deliver(&Publication { channel, kind, data, position: None });
+        guard.deliver(&Publication { channel, kind, data, position: None });
         Ok(Receipt::Local)
     }
 
@@ -287,20 +288,20 @@ impl OnItsWay<'_> {
     fn settle(mut self, id: Option<&Id>, outcome: &Outcome<PublishReply>) {
         let Some(charged) = self.charged.take() else { return };
         let Self { process, message, .. } = self;
-        let (mut turn, now) = (process.local.turn(), clock::now());
+        let (mut guard, now) = (process.local.lock(), clock::now());
         let (position, bytes) = match outcome {
             Outcome::Done(PublishReply::New { position, bytes, .. }) => (position, *bytes),
             Outcome::InDoubt => {
-                turn.state.in_doubt(message, charged);
+                guard.state.in_doubt(message, charged);
                 if let Some(id) = id {
-                    turn.state.remember(id.clone(), Apart::InDoubt, now);
+                    guard.state.remember(id.clone(), LocalOutcome::InDoubt, now);
                 }
                 return;
             }
-            _ => return turn.state.give_back(message, id, charged),
+            _ => return guard.state.give_back(message, id, charged),
         };
-        turn.state.published(message, position, bytes, charged, now);
-        drop(turn);
+        guard.state.published(message, position, bytes, charged, now);
+        drop(guard);
         if matches!(outcome, Outcome::Done(PublishReply::New { has_ended: true, .. })) {
             process.memory.count_evicted();
         }
@@ -318,7 +319,7 @@ impl OnItsWay<'_> {
 impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
         if let Some(charged) = self.charged {
-            self.process.local.turn().state.in_doubt(self.message, charged);
+            self.process.local.lock().state.in_doubt(self.message, charged);
         }
     }
 }

@@ -81,7 +81,7 @@ impl ProcessSettings {
     }
 
     /// Connections of a handle that have heartbeats, which in a cluster are for nothing else.
-    pub(super) fn beats(&self) -> usize {
+    pub(super) fn heartbeat_connections(&self) -> usize {
         if self.is_cluster() { 1 } else { self.pool }
     }
 

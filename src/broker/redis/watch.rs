@@ -1,13 +1,13 @@
 //! Looks whether Redis takes what is written, and whether its name still leads to where the
 //! process is.
 //!
-//! Both may change without a word: a server that is full or has lost its replicas goes on
-//! answering heartbeats, and whoever is connected does not notice that a name, or a proxy, leads
-//! elsewhere now, while others go there already. So the control thread asks, once a second, and at
-//! once when somebody was refused: for a message that is none, on the connections that there are;
-//! and, by name, on a new one, whether what is published there is heard here. In a cluster each
-//! master's name is looked at, and what counts is which node it leads to (`homes`). The two do not
-//! wait for each other: what does not answer may be what has been left behind.
+//! Both may change without a word: a server that is full or has lost its replicas goes on answering
+//! heartbeats, and whoever is connected does not notice that a name, or a proxy, leads elsewhere
+//! now, while others go there already. So the control thread asks, once a second, and at once when
+//! somebody was refused: for a message that is none, on the connections that there are; and, by
+//! name, on a new one, whether what is published there is heard here. In a cluster each master's
+//! name is looked at, and what counts is which node it leads to (`node_ids`). The two do not wait
+//! for each other: what does not answer may be what has been left behind.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -24,19 +24,19 @@ use super::{
         call_error::CallError,
         cluster_routes::ClusterRoutes,
         command_connection::CommandConnection,
-        router::{CommandRouter, Way},
+        router::{CallOrder, CommandRouter},
     },
     discovery::slot_map::slot_of,
     net::connection::{Connection, ConnectionError},
     process::Process,
     protocol::{
-        arguments::{self, NO_BEAT},
+        arguments::{self, PROBE_PAYLOAD},
         refusal, replies,
         scripts::By,
     },
 };
 use crate::{
-    broker::refusing::Subject,
+    broker::refusals::Subject,
     channel::ChannelName,
     clock,
     limits::{
@@ -63,18 +63,18 @@ struct Watch {
 
 impl Watch {
     async fn keep_writing(&self) {
-        let refusing = &self.process.health.refusing;
+        let refusals = &self.process.health.refusals;
         loop {
             self.process.health.look();
             // A Redis that says nothing is waited for elsewhere.
             let _ = timeout(PUBLISH_CONFIRM_DEADLINE, self.try_to_write()).await;
-            if refusing.is_urgent() {
-                self.process.destination.whereabouts.news.notify_one();
+            if refusals.is_urgent() {
+                self.process.destination.generations.look_wanted.notify_one();
             }
             // However often somebody is refused, others have their turn.
             sleep(WATCH_REPEAT).await;
             let rest = self.interval() - WATCH_REPEAT;
-            let _ = timeout(rest, refusing.news.notified()).await;
+            let _ = timeout(rest, refusals.changed.notified()).await;
         }
     }
 
@@ -92,25 +92,25 @@ impl Watch {
             }
             sleep(WATCH_REPEAT).await;
             let rest = self.interval().saturating_sub(clock::now() - begun);
-            let _ = timeout(rest, process.destination.whereabouts.news.notified()).await;
+            let _ = timeout(rest, process.destination.generations.look_wanted.notified()).await;
         }
     }
 
     /// From one look to the next.
     fn interval(&self) -> Duration {
-        let refusing = &self.process.health.refusing;
-        let is_doubted = self.process.destination.whereabouts.is_doubted();
-        let is_urgent = is_doubted || refusing.is_urgent();
+        let refusals = &self.process.health.refusals;
+        let is_suspected = self.process.destination.generations.is_suspected();
+        let is_urgent = is_suspected || refusals.is_urgent();
         if is_urgent { REFUSAL_PAUSE } else { WATCH_INTERVAL }
     }
 
     /// Asks every server, and for every channel that was refused.
     async fn try_to_write(&self) {
-        let refusing = &self.process.health.refusing;
+        let refusals = &self.process.health.refusals;
         if let Some(present) = self.present() {
-            refusing.keep_servers(|server| present.iter().any(|it| it == server), clock::now());
+            refusals.keep_servers(|server| present.iter().any(|it| it == server), clock::now());
         }
-        let mut suspects = refusing.suspects(clock::now());
+        let mut suspects = refusals.suspects(clock::now());
         suspects.retain(|suspect| matches!(suspect, Subject::Channel(_)));
         let servers = self.servers();
         let channels = join_all(suspects.into_iter().map(|suspect| self.try_channel(suspect)));
@@ -141,7 +141,7 @@ impl Watch {
         let (keys, args) = self.trial(channel.as_str(), Some(channel));
         let answer = self
             .router
-            .call(channel, Way::Among, &process.settings.scripts.trial, keys, args)
+            .call(channel, CallOrder::Unordered, &process.settings.scripts.trial, keys, args)
             .await;
         let answer = answer.and_then(read);
         self.heard(suspect, answer, |_| true);
@@ -162,7 +162,7 @@ impl Watch {
         let answer = answer.and_then(read);
         if let (Some(cluster), Err(CallError::Elsewhere(error))) = (&self.router.cluster, &answer) {
             // It is about to be no master, or the map is old: no refusal, but news.
-            cluster.hints.hear(error.details(), &connection.server()?);
+            cluster.hints.note_redirection(error.details(), &connection.server()?);
             return None;
         }
         let (is_taken, lacks_rights) = match &answer {
@@ -186,10 +186,10 @@ impl Watch {
         answer: Result<(), CallError>,
         counts: impl Fn(BrokerRefusal) -> bool,
     ) {
-        let refusing = &self.process.health.refusing;
+        let refusals = &self.process.health.refusals;
         let now = clock::now();
         let (reason, error) = match answer {
-            Ok(()) => return refusing.trial_accepted(&subject, now),
+            Ok(()) => return refusals.trial_accepted(&subject, now),
             Err(CallError::Refused(error) | CallError::Elsewhere(error)) => {
                 (refusal::reason(error.details()), error)
             }
@@ -197,8 +197,8 @@ impl Watch {
             Err(CallError::NotSent | CallError::NoScript | CallError::InDoubt(_)) => return,
         };
         match counts(reason) {
-            true => refusing.trial_refused(subject, reason, &error.details(), now),
-            false => refusing.trial_accepted(&subject, now),
+            true => refusals.trial_refused(subject, reason, &error.details(), now),
+            false => refusals.trial_accepted(&subject, now),
         }
     }
 
@@ -235,7 +235,7 @@ impl Watch {
     async fn look_at_nodes(&self, cluster: &ClusterRoutes) {
         let process = &self.process;
         let masters: Vec<Server> = cluster.connections.borrow().keys().cloned().collect();
-        process.destination.homes.keep(|server| masters.contains(server));
+        process.destination.node_ids.keep(|server| masters.contains(server));
         let looks = masters.iter().map(|server| async move {
             // One that is not there holds up no look at the others.
             match timeout(WATCH_INTERVAL, process.destination.connect(server)).await {
@@ -250,7 +250,7 @@ impl Watch {
     /// Goes where the name leads, and looks from there.
     async fn look(&self) -> Result<(), ConnectionError> {
         let process = &self.process;
-        let era = process.destination.whereabouts.era();
+        let generation = process.destination.generations.current();
         let server = match &process.settings.config.server {
             ServerConfig::Centralized { server } => Some(server.clone()),
             _ => process.destination.primary.master(),
@@ -258,23 +258,25 @@ impl Watch {
         let Some(server) = server else { return Ok(()) };
         let mut there = Connection::open(&process.settings.config, &server).await?;
         if self.takes_more(&mut there).await? {
-            process.destination.move_on(era, "a server by its name takes what ours refuses");
+            process
+                .destination
+                .reconnect_all(generation, "a server by its name takes what ours refuses");
         } else if self.is_elsewhere(&mut there).await? {
-            process.destination.move_on(era, "its name leads to another server");
+            process.destination.reconnect_all(generation, "its name leads to another server");
         }
         Ok(())
     }
 
     /// Whether what ours refuses would be taken `there`.
     async fn takes_more(&self, there: &mut Connection) -> Result<bool, ConnectionError> {
-        let whereabouts = &self.process.destination.whereabouts;
-        let is_doubted = whereabouts.is_doubted();
-        let refusing = &self.process.health.refusing;
+        let generations = &self.process.destination.generations;
+        let is_suspected = generations.is_suspected();
+        let refusals = &self.process.health.refusals;
         let ours = self.router.connections.first();
         let subject = ours.and_then(|connection| connection.server());
         let subject = subject.map(|server| Subject::Server(server.to_string()));
-        let is_refused = subject.is_some_and(|subject| refusing.is_refused(&subject));
-        if !is_doubted && !is_refused {
+        let is_refused = subject.is_some_and(|subject| refusals.is_refused(&subject));
+        if !is_suspected && !is_refused {
             return Ok(false);
         }
         let words = self.trial_words(NOBODYS);
@@ -283,9 +285,9 @@ impl Watch {
         if !matches!(answer, BytesFrame::Array { .. }) {
             return Ok(false);
         }
-        if is_doubted {
-            // Somebody's was no master. The doubt ends with the era, however soon that may be: a
-            // name that leads here and there is not followed at once.
+        if is_suspected {
+            // One of our connections is to no master. The suspicion ends with the generation,
+            // however soon that may be: a name that leads here and there is not followed at once.
             return Ok(true);
         }
         // Ours may have changed its mind.
@@ -299,10 +301,10 @@ impl Watch {
         let process = &self.process;
         let health = &self.process.health;
         let shards = 0..process.sinks.len();
-        let standing: Vec<usize> = shards
+        let subscribed: Vec<usize> = shards
             .filter(|&shard| process.settings.subscribes(shard) && health.is_whole(shard))
             .collect();
-        let missed = self.missed(there, &standing).await?;
+        let missed = self.missed(there, &subscribed).await?;
         if missed.is_empty() {
             return Ok(false);
         }
@@ -310,8 +312,8 @@ impl Watch {
         let asked = clock::now();
         sleep(HEARTBEAT_INTERVAL + WATCH_REPEAT).await;
         let missed = self.missed(there, &missed).await?;
-        let is_at_home = |shard: &usize| health.has_beaten_since(*shard, asked);
-        Ok(missed.iter().any(is_at_home) || missed.len() == standing.len())
+        let is_in_place = |shard: &usize| health.has_heartbeat_since(*shard, asked);
+        Ok(missed.iter().any(is_in_place) || missed.len() == subscribed.len())
     }
 
     /// Those of `shards` that, though subscribed somewhere, are not `there`.
@@ -323,7 +325,7 @@ impl Watch {
         let mut missed = Vec::new();
         for &shard in shards {
             let channel = self.process.settings.names.heartbeat(shard);
-            let answer = there.ask(&["PUBLISH", &channel, NO_BEAT]).await?;
+            let answer = there.ask(&["PUBLISH", &channel, PROBE_PAYLOAD]).await?;
             let is_unheard = matches!(answer, BytesFrame::Number { data: 0, .. });
             if is_unheard && self.process.health.is_whole(shard) {
                 missed.push(shard);

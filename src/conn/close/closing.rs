@@ -37,7 +37,7 @@ impl ConnectionTable {
         match entry.state() {
             ClientState::Open => {
                 let answer = CloseMessage::Answer(close.code);
-                self.see_leaving(key, close);
+                self.remember_close_frame(key, close);
                 self.close_with(key, answer, Finish::Frame);
                 self.set_peer_closed(key);
             }
@@ -65,10 +65,10 @@ impl ConnectionTable {
         let encoding = client.encoding;
         let hurried = finish == Finish::Frame;
         if client.state() == ClientState::Open {
-            self.see_channels(key);
+            self.remember_channels(key);
         }
         if self.set_closing(key, close_message.reason(), hurried) {
-            self.hub.close(key, close_message.said(encoding).as_ref(), finish);
+            self.hub.close(key, close_message.encoded(encoding).as_ref(), finish);
         }
     }
 
@@ -139,7 +139,7 @@ impl ConnectionTable {
     /// cannot be told otherwise are told by a Close after all that came before the hole.
     pub(in crate::conn) fn close_for_gap(&mut self, channel: &ChannelName) {
         // Who cannot tell gaps speaks plain frames.
-        let said = CloseMessage::For(CloseReason::Gap).said(Encoding::Plain);
+        let said = CloseMessage::For(CloseReason::Gap).encoded(Encoding::Plain);
         self.hub.close_channel(channel.as_str(), said.as_ref());
         self.settle();
     }

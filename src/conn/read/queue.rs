@@ -11,7 +11,7 @@ use crate::{
     broker::{IdempotencyKey, Principal},
     channel::ChannelName,
     conn::positions::Wanted,
-    limits::INBOX_MESSAGE_COST_BYTES,
+    limits::QUEUED_COMMAND_COST_BYTES,
     ws::Kind,
 };
 
@@ -88,5 +88,5 @@ fn cost(command: &ClientCommand) -> usize {
         ClientCommand::Message(message) => message.data.len(),
         ClientCommand::Subscription(_) | ClientCommand::Departure(_) | ClientCommand::Ping => 0,
     };
-    data_bytes + INBOX_MESSAGE_COST_BYTES
+    data_bytes + QUEUED_COMMAND_COST_BYTES
 }

@@ -63,7 +63,7 @@ impl CloseMessage {
     }
 
     /// How it is told in `encoding`. An event stream just ends, but for the drain.
-    pub(in crate::conn) fn said(self, encoding: Encoding) -> ControlMessage {
+    pub(in crate::conn) fn encoded(self, encoding: Encoding) -> ControlMessage {
         if !encoding.has_frames() {
             return match self {
                 Self::Restart { retry_ms } => ControlMessage::Bytes(forms::sse_drain(retry_ms)),
@@ -142,7 +142,7 @@ mod tests {
     fn whoever_knows_frames_gets_a_close_frame_and_an_event_stream_never_does() {
         for encoding in [Encoding::Plain, Encoding::V1] {
             for close_message in REASONS {
-                let said = close_message.said(encoding);
+                let said = close_message.encoded(encoding);
                 let close = close_message.close_frame();
                 assert!(said.as_ref().ends_with(close.as_ref()), "{close_message:?}");
                 assert_eq!(close.as_ref()[0], 0x88, "{close_message:?}");
@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(sign_of_life(encoding).as_ref(), [0x89, 0]);
         }
         let all = CloseReason::ALL.map(CloseMessage::For).into_iter().chain(REASONS);
-        let texts = all.map(|close_message| close_message.said(Encoding::Sse)).chain([
+        let texts = all.map(|close_message| close_message.encoded(Encoding::Sse)).chain([
             sign_of_life(Encoding::Sse),
             opening(Encoding::Sse, None),
             opening(Encoding::Sse, Some("hi")),

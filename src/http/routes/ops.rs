@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
-    broker::{Reach, Refuses},
+    broker::{Reach, RefusalExtent},
     clock::{self, Millis},
     drain::Phase,
     http::{
@@ -160,7 +160,7 @@ fn readiness(
     let facts = [
         (phase > Phase::Serving, "draining"),
         (is_broker_red, "broker"),
-        (refuses == Refuses::All && reject_on_broker_loss, "broker_refuses"),
+        (refuses == RefusalExtent::All && reject_on_broker_loss, "broker_refuses"),
         (is_stalled, "shard_stalled"),
     ];
     let reasons: Vec<_> =
@@ -168,7 +168,8 @@ fn readiness(
     if !reasons.is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, Ready { status: "unready", reasons });
     }
-    let facts = [(reach == Reach::Lost, "broker"), (refuses != Refuses::Nothing, "broker_refuses")];
+    let facts =
+        [(reach == Reach::Lost, "broker"), (refuses != RefusalExtent::Nothing, "broker_refuses")];
     let reasons: Vec<_> =
         facts.into_iter().filter(|(holds, _)| *holds).map(|fact| fact.1).collect();
     let status = if reasons.is_empty() { "ready" } else { "degraded" };
@@ -190,7 +191,7 @@ mod tests {
     fn readiness_follows_the_drain_the_broker_and_the_shards() {
         use Phase::{PreDelay, Serving, Waiting};
         use Reach::{Embedded, Lost, NeverReached, Up};
-        use Refuses::{All, Nothing, Some};
+        use RefusalExtent::{All, Nothing, Some};
         #[rustfmt::skip]
         let table: [(_, _, _, _, _, _, _, &[&str]); 12] = [
             (Serving, Embedded, Nothing, false, false, 200, "ready", &[]),

@@ -105,7 +105,8 @@ pub(in crate::http) fn takes_only(query: Option<&str>, known: &[&str]) -> Result
     Ok(())
 }
 
-/// Refuses parameters that are nearly one of those that listeners have; the names of the others.
+/// Refuses parameters that are nearly one of those that listeners have; the names of the
+/// others.
 pub(in crate::http) fn nearly_known(query: Option<&str>) -> Result<Vec<String>, BadQuery> {
     let mut ignored = Vec::new();
     for name in names(query).filter(|name| !LISTENING.contains(&&**name)) {

@@ -39,7 +39,7 @@ use super::{
 use crate::{
     broker::{
         Broker, History, Message, PeriodicSlot, Position, Publication, PublishError, Reach,
-        Receipt, Recovery, Refuses, Since, SlotOutcome,
+        Receipt, Recovery, RefusalExtent, Since, SlotOutcome,
     },
     channel::ChannelName,
     drain::{Control, DrainSettings, Machine, Phase},
@@ -193,7 +193,7 @@ impl Fixture {
                 shards: vec![metrics.clone()],
                 broker: Rc::new(|| BrokerState {
                     reach: Reach::Embedded,
-                    refuses: Refuses::Nothing,
+                    refuses: RefusalExtent::Nothing,
                     shard_stalled: false,
                 }),
                 metrics_text: Text::new(|| "wsbcast_connections 0\n".into()),

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, status};
 use crate::{
-    broker::{Reach, Refuses},
+    broker::{Reach, RefusalExtent},
     drain::Phase,
     health_client::{self, Unhealthy},
     http::{
@@ -58,7 +58,7 @@ async fn readiness_gives_its_reasons() {
     let server = Fixture::with(|context| {
         context.ops.broker = Rc::new(|| BrokerState {
             reach: Reach::NeverReached,
-            refuses: Refuses::Nothing,
+            refuses: RefusalExtent::Nothing,
             shard_stalled: true,
         });
     })

@@ -222,21 +222,21 @@ impl Client {
     }
 
     /// Parses what has arrived since the last look.
-    pub(super) fn see_bytes(&mut self, channels: &[Channel; CHANNELS]) {
+    pub(super) fn read_bytes(&mut self, channels: &[Channel; CHANNELS]) {
         let pipe = self.pipe.clone();
         let state = pipe.0.borrow();
         let (frames, used) = parse(&state.received[self.parsed..]);
         self.parsed += used;
         for frame in frames {
-            self.see_frame(frame, channels);
+            self.check_frame(frame, channels);
         }
     }
 
-    fn see_frame(&mut self, frame: Frame<'_>, channels: &[Channel; CHANNELS]) {
+    fn check_frame(&mut self, frame: Frame<'_>, channels: &[Channel; CHANNELS]) {
         assert!(!self.closed, "something came after the Close frame");
         let Frame { opcode, payload } = frame;
         match opcode {
-            0x2 => self.see_message(payload, channels),
+            0x2 => self.check_message(payload, channels),
             0x9 if self.controls.front().is_some_and(|next| next == payload) => {
                 self.controls.pop_front();
             }
@@ -270,7 +270,7 @@ impl Client {
         self.has_left = true;
     }
 
-    fn see_message(&mut self, payload: &[u8], channels: &[Channel; CHANNELS]) {
+    fn check_message(&mut self, payload: &[u8], channels: &[Channel; CHANNELS]) {
         let channel = usize::from(payload[0]);
         let number = u32::from_be_bytes(payload[1..5].try_into().unwrap()) as usize;
         let expected = written(&channels[channel].messages[number], self.encoding);

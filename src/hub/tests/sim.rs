@@ -87,7 +87,7 @@ impl Simulation {
             self.step();
             self.hub.check();
             self.assert_within_budget();
-            self.see_events();
+            self.check_events();
             self.assert_within_budget();
         }
         self.drain();
@@ -171,7 +171,7 @@ impl Simulation {
         assert!(self.hub.remove(client.key).is_none());
         self.hub.check();
         // Events for stale keys must not confuse the model.
-        self.see_events();
+        self.check_events();
         while let Some(name) = self.hub.take_abandoned() {
             assert!(!self.hub.has_channel(name.as_str()));
         }
@@ -265,7 +265,7 @@ impl Simulation {
             }
         }
         // Clients that had come since an earlier loss part at once.
-        self.see_events();
+        self.check_events();
     }
 
     fn expect_close(&mut self, client: usize, frame: &[u8], finish: Finish) {
@@ -278,11 +278,11 @@ impl Simulation {
         }
     }
 
-    fn see_events(&mut self) {
+    fn check_events(&mut self) {
         let mut events = Vec::new();
         self.hub.take_events(&mut events);
         for client in &mut self.clients {
-            client.see_bytes(&self.channels);
+            client.read_bytes(&self.channels);
         }
         for event in events {
             let (Event::Blocked(key)
@@ -294,7 +294,7 @@ impl Simulation {
             | Event::CloseSent(key)) = event;
             let at = self.clients.iter().position(|client| client.key == key);
             let Some(number) = at else { continue };
-            self.see_event(number, event);
+            self.check_event(number, event);
         }
         for client in &self.clients {
             let full = client.pipe.0.borrow().full;
@@ -304,7 +304,7 @@ impl Simulation {
         }
     }
 
-    fn see_event(&mut self, number: usize, event: Event) {
+    fn check_event(&mut self, number: usize, event: Event) {
         let lag = self.clients[number].lag(&self.channels);
         let client = &mut self.clients[number];
         let published = client.due(&self.channels);

@@ -31,7 +31,8 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
             total_bytes_max: 1_000,
             ttl: std::time::Duration::from_secs(300),
         };
-        let settings = broker::Settings { redis: None, on_loss: broker::OnLoss::Local, history };
+        let settings =
+            broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
         let shared = broker::Shared::new(settings, vec![mailbox.clone()]).unwrap();
         let broker = broker::connect(shared, Place::Shard(0)).await;
         let channel = ChannelName::new("a").unwrap();

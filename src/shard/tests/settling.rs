@@ -54,7 +54,8 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
             total_bytes_max: 1_000,
             ttl: std::time::Duration::from_secs(300),
         };
-        let settings = broker::Settings { redis: None, on_loss: broker::OnLoss::Local, history };
+        let settings =
+            broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
         let shared = broker::Shared::new(settings, vec![Arc::new(Mailbox::default())]).unwrap();
         let broker = broker::connect(shared, Place::Shard(0)).await;
         let broker = Rc::new(Sometimes::new(broker));

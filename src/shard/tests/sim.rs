@@ -102,7 +102,7 @@ impl World {
             total_bytes_max: random.usize(0..6_000),
             ttl: Duration::from_secs(300),
         };
-        let settings = broker::Settings { redis: None, on_loss: OnLoss::Local, history };
+        let settings = broker::BrokerSettings { redis: None, on_loss: OnLoss::Local, history };
         let shared = broker::Shared::new(settings, sinks).unwrap();
         let control = Arc::new(Control::default());
         let mut shards = Vec::new();

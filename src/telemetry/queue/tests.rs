@@ -43,8 +43,8 @@ impl Write for Gate {
 }
 
 fn start(gate: &Gate) -> Queue {
-    let notice = |missing: &Missing| {
-        let Missing { unread, unwritten, error } = missing;
+    let notice = |missing: &LostLines| {
+        let LostLines { unread, unwritten, error } = missing;
         let error = error.as_deref().unwrap_or("none");
         format!("missing {unread} and {unwritten}: {error}\n").into_bytes()
     };
@@ -115,8 +115,8 @@ fn a_torn_line_does_not_spoil_the_next() {
             Ok(())
         }
     }
-    let mut pen = Pen::new(Tears(Vec::new(), 0));
-    assert!(!pen.write(b"first\n"));
-    assert!(pen.write(b"second\n"));
-    assert_eq!(pen.out.0, b"fi\nsecond\n");
+    let mut out_lines = LineWriter::new(Tears(Vec::new(), 0));
+    assert!(!out_lines.write(b"first\n"));
+    assert!(out_lines.write(b"second\n"));
+    assert_eq!(out_lines.out.0, b"fi\nsecond\n");
 }

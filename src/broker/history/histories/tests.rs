@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{feed::Reading, *};
+use super::{merging::Reading, *};
 use crate::broker::Principal;
-use crate::broker::history::ring::Stamped;
+use crate::broker::history::ring::StreamEntry;
 use crate::ws::Kind;
 use Principal::{Anonymous, Api};
 
@@ -19,8 +19,8 @@ fn channel(text: &str) -> ChannelName {
     ChannelName::new(text).unwrap()
 }
 
-fn kept(bytes: usize) -> Kept {
-    Kept { kind: Kind::Text, data: Bytes::from(vec![b'x'; bytes]), nonce: 0 }
+fn kept(bytes: usize) -> HistoryMessage {
+    HistoryMessage { kind: Kind::Text, data: Bytes::from(vec![b'x'; bytes]), nonce: 0 }
 }
 
 fn begin(histories: &mut Histories, name: &str) {
@@ -187,7 +187,7 @@ fn whatever_happens_the_bounds_are_kept() {
                     assert_eq!(next.offset, last + 1, "seed {seed}");
                 }
                 7 => {
-                    let one = Stamped {
+                    let one = StreamEntry {
                         position: Position { epoch: "0".into(), offset: 1 },
                         previous: 0,
                         kept: kept(random.usize(0..1_000)),
@@ -198,7 +198,7 @@ fn whatever_happens_the_bounds_are_kept() {
                         messages: vec![one],
                         is_whole: random.bool(),
                     };
-                    histories.fill(&name, reading, now);
+                    histories.merge(&name, reading, now);
                 }
                 8 => histories.forget(&name),
                 _ => histories.expire(now),

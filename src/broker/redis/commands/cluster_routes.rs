@@ -15,7 +15,7 @@ pub(crate) struct ClusterRoutes {
     /// As many to each master as the pool has.
     pub(crate) connections: RefCell<HashMap<Server, Vec<Rc<CommandConnection>>>>,
     /// Those for questions, where this handle has many.
-    pub(crate) questions: RefCell<HashMap<Server, Rc<CommandConnection>>>,
+    pub(crate) queries: RefCell<HashMap<Server, Rc<CommandConnection>>>,
     pub(crate) hints: Arc<TopologyHints>,
 }
 
@@ -24,7 +24,7 @@ impl ClusterRoutes {
         Self {
             map: RefCell::default(),
             connections: RefCell::default(),
-            questions: RefCell::default(),
+            queries: RefCell::default(),
             hints,
         }
     }

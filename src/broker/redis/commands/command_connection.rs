@@ -1,9 +1,9 @@
 //! One of a handle's connections for commands, and its signs of life; the commands are in `calls`.
 //!
 //! A command connection has at most one client at a time and never repairs it: when the connection
-//! ends, falls silent, is to another server than the sentinels' master, or is of an era that is
-//! over (`whereabouts`, `homes`), the client is thrown away and a new one takes its place. So a
-//! command is either written once on the connection that was there when it was issued, or surely
+//! ends, falls silent, is to another server than the sentinels' master, or is of a generation that
+//! is over (`generation`, `node_ids`), the client is thrown away and a new one takes its place. So
+//! a command is either written once on the connection that was there when it was issued, or surely
 //! not at all, and no state of a broken client outlives it.
 //!
 //! Questions have a command connection beside those that publish: however many wait on it, and
@@ -30,9 +30,9 @@ use self::opening::{Client, ConnectionTask};
 use super::connectivity::{Component, Connectivity};
 use crate::{
     broker::redis::{
-        discovery::{destination::Destination, homes::NodeId, whereabouts::Era},
+        discovery::{destination::Destination, generation::Generation, node_ids::NodeId},
         net::connection_error::{ConnectionError, told},
-        protocol::{arguments::NO_BEAT, refusal, replies::is_refusal},
+        protocol::{arguments::PROBE_PAYLOAD, refusal, replies::is_refusal},
     },
     clock::{self, Millis},
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, WATCH_REPEAT},
@@ -54,11 +54,11 @@ pub(crate) struct CommandConnection {
 enum Role {
     /// Heartbeats of the handle's command connection of this number, to wherever the URL leads, and
     /// commands; in a cluster heartbeats alone, to any master that is there.
-    Beats(usize),
+    Heartbeats(usize),
     /// Commands to one master of a cluster.
     Node(Node),
     /// Questions to the server that this other command connection leads to.
-    Questions(Rc<CommandConnection>),
+    Queries(Rc<CommandConnection>),
 }
 
 /// A master of a cluster, as a command connection sees it.
@@ -76,7 +76,7 @@ struct Current {
     client: Client,
     server: Server,
     node_id: Option<NodeId>,
-    era: Era,
+    generation: Generation,
 }
 
 impl std::fmt::Debug for Current {
@@ -87,17 +87,17 @@ impl std::fmt::Debug for Current {
 
 impl Node {
     /// Waits for the answer to a heartbeat, and tells if it does not come in time.
-    async fn watch<T>(&self, connectivity: &Connectivity, beat: impl Future<Output = T>) -> T {
-        let mut beat = pin!(beat);
+    async fn watch<T>(&self, connectivity: &Connectivity, heartbeat: impl Future<Output = T>) -> T {
+        let mut heartbeat = pin!(heartbeat);
         // Once more: if this thread was busy, the answer may be there.
         for patience in [HEARTBEAT_SILENCE_MAX, HEARTBEAT_INTERVAL] {
-            if let Ok(answer) = timeout(patience, &mut beat).await {
+            if let Ok(answer) = timeout(patience, &mut heartbeat).await {
                 return answer;
             }
         }
         self.is_silent.set(true);
         connectivity.answers_not(self.component);
-        let answer = beat.await;
+        let answer = heartbeat.await;
         self.is_there(connectivity);
         answer
     }
@@ -116,7 +116,7 @@ impl CommandConnection {
         destination: Arc<Destination>,
         connectivity: Rc<Connectivity>,
     ) -> Self {
-        Self::with_role(Role::Beats(index), destination, connectivity)
+        Self::with_role(Role::Heartbeats(index), destination, connectivity)
     }
 
     /// A command connection to one master of a cluster, which is this `component` of the handle's
@@ -133,9 +133,9 @@ impl CommandConnection {
     }
 
     /// A command connection for questions beside another one.
-    pub(crate) fn for_questions(beside: Rc<Self>) -> Self {
+    pub(crate) fn for_queries(beside: Rc<Self>) -> Self {
         let (destination, connectivity) = (beside.destination.clone(), beside.connectivity.clone());
-        Self::with_role(Role::Questions(beside), destination, connectivity)
+        Self::with_role(Role::Queries(beside), destination, connectivity)
     }
 
     fn with_role(
@@ -151,7 +151,7 @@ impl CommandConnection {
     fn node(&self) -> Option<&Node> {
         match &self.role {
             Role::Node(node) => Some(node),
-            Role::Beats(_) | Role::Questions(_) => None,
+            Role::Heartbeats(_) | Role::Queries(_) => None,
         }
     }
 
@@ -173,7 +173,7 @@ impl CommandConnection {
 
     /// Whether commands would be sent, and something has been read lately: with heartbeats on it,
     /// no command connection is quiet that works.
-    pub(super) fn is_lively(&self) -> bool {
+    pub(super) fn is_responsive(&self) -> bool {
         let current = self.current.borrow();
         let heard = current.as_ref().map(|current| current.client.heard());
         heard.is_some_and(|heard| clock::now() - heard <= HEARTBEAT_SILENCE_MAX)
@@ -192,18 +192,18 @@ impl CommandConnection {
         let destination = &self.destination;
         loop {
             let server = self.server_to_be().await;
-            let era = destination.whereabouts.era();
+            let generation = destination.generations.current();
             let is_left = match opening::open(destination, &server).await {
                 Ok((client, task, node_id)) => {
-                    let current = Current { client, server, node_id, era };
+                    let current = Current { client, server, node_id, generation };
                     *self.current.borrow_mut() = Some(current.clone());
                     self.opened_now();
                     self.keep(&current, task).await;
                     *self.current.borrow_mut() = None;
                     let Current { server, node_id, .. } = &current;
-                    destination.primary.is_elsewhere(server)
-                        || destination.whereabouts.is_over(era)
-                        || destination.homes.is_left(server, node_id.as_ref())
+                    destination.primary.is_replaced(server)
+                        || destination.generations.is_over(generation)
+                        || destination.node_ids.is_left(server, node_id.as_ref())
                 }
                 Err(ConnectionError::Left) => true,
                 Err(error) => {
@@ -225,16 +225,16 @@ impl CommandConnection {
     async fn server_to_be(&self) -> Server {
         match &self.role {
             Role::Node(node) => node.server.clone(),
-            Role::Questions(beside) => loop {
+            Role::Queries(beside) => loop {
                 beside.opened().await;
                 if let Some(server) = beside.server() {
                     break server;
                 }
             },
-            Role::Beats(_) => match &self.destination.settings.config.server {
+            Role::Heartbeats(_) => match &self.destination.settings.config.server {
                 ServerConfig::Clustered { .. } => self.connectivity.living().await,
                 ServerConfig::Centralized { server } => server.clone(),
-                ServerConfig::Sentinel { .. } => self.destination.primary.known().await,
+                ServerConfig::Sentinel { .. } => self.destination.primary.wait_known().await,
             },
         }
     }
@@ -243,47 +243,47 @@ impl CommandConnection {
         let reason = told(server, error);
         match &self.role {
             // They go another way meanwhile.
-            Role::Questions(_) => {
+            Role::Queries(_) => {
                 seldom!(warn, "questions to Redis have no connection of their own", %reason);
             }
-            Role::Beats(_) | Role::Node(_) => self.destination.health.out_of_reach(&reason),
+            Role::Heartbeats(_) | Role::Node(_) => self.destination.health.out_of_reach(&reason),
         }
     }
 
     fn opened_now(&self) {
         match &self.role {
-            Role::Beats(index) => self.connectivity.connection_opened(*index),
+            Role::Heartbeats(index) => self.connectivity.connection_opened(*index),
             Role::Node(node) => node.is_there(&self.connectivity),
-            Role::Questions(_) => {}
+            Role::Queries(_) => {}
         }
         self.changed.notify_waiters();
     }
 
     fn closed(&self) {
         match &self.role {
-            Role::Beats(index) => self.connectivity.connection_closed(*index),
+            Role::Heartbeats(index) => self.connectivity.connection_closed(*index),
             Role::Node(node) => {
                 self.connectivity.answers_not(node.component);
                 if let Some(hints) = &self.destination.hints {
-                    hints.stir();
+                    hints.request_refresh();
                 }
             }
-            Role::Questions(_) => {}
+            Role::Queries(_) => {}
         }
     }
 
     /// Returns when the connection has ended or is not worth keeping.
     async fn keep(&self, current: &Current, mut task: ConnectionTask) {
         let destination = &self.destination;
-        let Current { client, server, node_id, era } = current;
+        let Current { client, server, node_id, generation } = current;
         // Else a master of a cluster is where the slot map says.
-        let is_of_era = !self.is_cluster() || matches!(self.role, Role::Beats(_));
+        let is_of_generation = !self.is_cluster() || matches!(self.role, Role::Heartbeats(_));
         tokio::select! {
             _ = &mut task.0 => {}
-            () = self.beat(client, server, *era) => {}
-            () = destination.primary.left(server) => {}
-            () = destination.homes.left(server, node_id.as_ref()) => {}
-            () = destination.whereabouts.over(*era), if is_of_era => {}
+            () = self.heartbeat(client, server, *generation) => {}
+            () = destination.primary.replaced(server) => {}
+            () = destination.node_ids.left(server, node_id.as_ref()) => {}
+            () = destination.generations.ended(*generation), if is_of_generation => {}
         }
     }
 
@@ -293,22 +293,22 @@ impl CommandConnection {
 
     /// Sends heartbeats, at most one on its way: a paused Redis is not filled with them. Returns
     /// when one was not answered for so long that the connection counts as dead.
-    async fn beat(&self, client: &Client, server: &Server, era: Era) {
+    async fn heartbeat(&self, client: &Client, server: &Server, generation: Generation) {
         let (health, connectivity) = (&self.destination.health, &self.connectivity);
         let mut unheard_since = None;
         loop {
             let sent = clock::now();
             let was_heard = connectivity.is_heard();
-            match self.beat_once(client, sent).await {
+            match self.send_heartbeat(client, sent).await {
                 Err(error) if is_refusal(&error) => {
-                    health.refusing.count(refusal::reason(error.details()));
+                    health.refusals.count(refusal::reason(error.details()));
                     let reason = format!("Redis refuses our heartbeat: {}", error.details());
                     health.out_of_reach(&told(server, &reason));
                 }
                 Err(_) => return,
                 Ok(hearers) => {
-                    if let Role::Beats(index) = &self.role {
-                        connectivity.beat_answered(*index, sent);
+                    if let Role::Heartbeats(index) = &self.role {
+                        connectivity.heartbeat_answered(*index, sent);
                     }
                     // In a cluster we may listen by another master.
                     let is_unheard =
@@ -319,30 +319,30 @@ impl CommandConnection {
             // Nobody hears us there, though our subscription stands, and is read: elsewhere. One
             // that is not read may have been cut by Redis, and nothing else has to move for that.
             if unheard_since.is_some_and(|since| connectivity.has_heard_since(since)) {
-                self.destination.move_on(era, "what is published is not heard");
+                self.destination.reconnect_all(generation, "what is published is not heard");
             }
             let interval = if unheard_since.is_some() { WATCH_REPEAT } else { HEARTBEAT_INTERVAL };
             let pause = interval.saturating_sub(clock::now() - sent);
             let pause = pause.max(Duration::from_millis(1));
             match self.role {
-                Role::Beats(index) => {
-                    let _ = timeout(pause, connectivity.beat_wanted(index)).await;
+                Role::Heartbeats(index) => {
+                    let _ = timeout(pause, connectivity.heartbeat_wanted(index)).await;
                 }
-                Role::Node(_) | Role::Questions(_) => sleep(pause).await,
+                Role::Node(_) | Role::Queries(_) => sleep(pause).await,
             }
         }
     }
 
     /// How many have heard it; of one that is for nobody's ears, that it was answered.
-    async fn beat_once(&self, client: &Client, sent: Millis) -> Result<u64, Error> {
+    async fn send_heartbeat(&self, client: &Client, sent: Millis) -> Result<u64, Error> {
         let connectivity = &self.connectivity;
-        match (&self.role, connectivity.beat_channel()) {
-            (Role::Beats(index), Some(channel)) => {
-                client.publish(channel, connectivity.beat(*index, sent)).await
+        match (&self.role, connectivity.heartbeat_channel()) {
+            (Role::Heartbeats(index), Some(channel)) => {
+                client.publish(channel, connectivity.heartbeat(*index, sent)).await
             }
             // It proves where the connection leads, and nothing about what is published.
-            (Role::Questions(_), Some(channel)) if !self.is_cluster() => {
-                client.publish(channel, NO_BEAT.to_owned()).await
+            (Role::Queries(_), Some(channel)) if !self.is_cluster() => {
+                client.publish(channel, PROBE_PAYLOAD.to_owned()).await
             }
             (Role::Node(node), _) => node.watch(connectivity, client.ping()).await.map(|()| 1),
             _ => client.ping().await.map(|()| 1),

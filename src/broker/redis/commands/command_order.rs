@@ -63,7 +63,7 @@ impl CommandOrder {
     }
 
     /// What comes now takes another way than what is on its way.
-    pub(crate) fn way_changed(&self) {
+    pub(crate) fn route_changed(&self) {
         let state = &mut *self.state.borrow_mut();
         state.astray.extend(state.pending.difference(&state.waiting));
     }
@@ -160,7 +160,7 @@ mod tests {
         back.handed_over();
         through.handed_over();
         let new = order.enter();
-        order.way_changed();
+        order.route_changed();
         assert!(new.first_turn().now_or_never().is_none());
         drop(through);
         assert!(new.first_turn().now_or_never().is_none());

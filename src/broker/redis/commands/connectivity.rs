@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::{
     broker::{
         Health,
-        redis::{protocol::arguments::NO_BEAT, settings::ProcessSettings},
+        redis::{protocol::arguments::PROBE_PAYLOAD, settings::ProcessSettings},
     },
     clock::{self, Millis},
     limits::HEARTBEAT_SILENCE_MAX,
@@ -31,7 +31,7 @@ impl Component {
     /// The subscriber that hears the heartbeats.
     pub(crate) const FIRST: Self = Self(0);
     /// Channels whose server is not known.
-    pub(crate) const HOMELESS: Self = Self(1);
+    pub(crate) const UNASSIGNED: Self = Self(1);
     /// The rest is numbered from here.
     const NUMBERED: usize = 2;
 }
@@ -43,16 +43,16 @@ pub(crate) struct Connectivity {
     shard: Option<usize>,
     /// Where heartbeats go: those of a handle without a subscriber to the first shard's, which
     /// thereby shows that it listens where they were sent.
-    beat_channel: Option<String>,
+    heartbeat_channel: Option<String>,
     has_subscriber: bool,
     heard_at: Cell<Millis>,
     /// What does not work as it should.
     unheard: RefCell<BTreeSet<Component>>,
     components: Cell<usize>,
     /// The heartbeats of each command connection that has some.
-    beats: RefCell<Vec<Beats>>,
+    heartbeats: RefCell<Vec<Heartbeats>>,
     /// By connection: a heartbeat is wanted now.
-    beats_wanted: Vec<Notify>,
+    heartbeats_wanted: Vec<Notify>,
     /// The masters of a cluster that answer, by the connections that show it.
     living: RefCell<BTreeMap<Component, Server>>,
     /// One answers (again).
@@ -60,7 +60,7 @@ pub(crate) struct Connectivity {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Beats {
+struct Heartbeats {
     is_open: bool,
     /// When one last came back, since everything is subscribed.
     returned: Option<Millis>,
@@ -78,7 +78,7 @@ impl Connectivity {
         Self {
             health,
             shard,
-            beat_channel: match subscriber {
+            heartbeat_channel: match subscriber {
                 Some(shard) => Some(settings.names.heartbeat(shard)),
                 // In a cluster it is on another server, as likely as not.
                 None => (!is_cluster).then(|| settings.names.heartbeat(0)),
@@ -87,8 +87,10 @@ impl Connectivity {
             heard_at: Cell::default(),
             unheard: RefCell::new(first_unheard(subscriber.is_some(), is_cluster)),
             components: Cell::new(Component::NUMBERED),
-            beats: RefCell::new(vec![Beats::default(); settings.beats()]),
-            beats_wanted: (0..settings.beats()).map(|_| Notify::new()).collect(),
+            heartbeats: RefCell::new(vec![Heartbeats::default(); settings.heartbeat_connections()]),
+            heartbeats_wanted: (0..settings.heartbeat_connections())
+                .map(|_| Notify::new())
+                .collect(),
             living: RefCell::default(),
             found: Notify::new(),
         }
@@ -108,8 +110,8 @@ impl Connectivity {
     }
 
     /// Where heartbeats go; None if nobody would hear them.
-    pub(super) fn beat_channel(&self) -> Option<&str> {
-        self.beat_channel.as_deref()
+    pub(super) fn heartbeat_channel(&self) -> Option<&str> {
+        self.heartbeat_channel.as_deref()
     }
 
     /// The subscriber has read something.
@@ -121,16 +123,16 @@ impl Connectivity {
     pub(super) fn has_heard_since(&self, since: Millis) -> bool {
         match self.has_subscriber {
             true => self.heard_at.get() > since,
-            false => self.health.has_beaten_since(0, since),
+            false => self.health.has_heartbeat_since(0, since),
         }
     }
 
     /// What a command connection's heartbeat says: `CONNECTION SENT`; nothing, where it is not our
     /// own that comes back.
-    pub(super) fn beat(&self, connection: usize, sent: Millis) -> String {
+    pub(super) fn heartbeat(&self, connection: usize, sent: Millis) -> String {
         match self.has_subscriber {
             true => format!("{connection} {}", sent.0),
-            false => NO_BEAT.to_owned(),
+            false => PROBE_PAYLOAD.to_owned(),
         }
     }
 
@@ -144,18 +146,18 @@ impl Connectivity {
 
     /// A command connection with heartbeats is open.
     pub(super) fn connection_opened(&self, connection: usize) {
-        self.beats.borrow_mut()[connection].is_open = true;
+        self.heartbeats.borrow_mut()[connection].is_open = true;
     }
 
     /// It is not (any more).
     pub(super) fn connection_closed(&self, connection: usize) {
-        self.beats.borrow_mut()[connection] = Beats::default();
+        self.heartbeats.borrow_mut()[connection] = Heartbeats::default();
         self.broken();
     }
 
     /// Resolves when `connection` is to send a heartbeat at once.
-    pub(super) async fn beat_wanted(&self, connection: usize) {
-        self.beats_wanted[connection].notified().await;
+    pub(super) async fn heartbeat_wanted(&self, connection: usize) {
+        self.heartbeats_wanted[connection].notified().await;
     }
 
     /// Everything wanted of `component` is subscribed, or nothing is wanted of it any more. If that
@@ -163,10 +165,10 @@ impl Connectivity {
     pub(crate) fn subscribed(&self, component: Component) {
         let mut unheard = self.unheard.borrow_mut();
         if unheard.remove(&component) && unheard.is_empty() {
-            for beats in &mut *self.beats.borrow_mut() {
-                beats.returned = None;
+            for heartbeats in &mut *self.heartbeats.borrow_mut() {
+                heartbeats.returned = None;
             }
-            self.beats_wanted.iter().for_each(Notify::notify_one);
+            self.heartbeats_wanted.iter().for_each(Notify::notify_one);
         }
     }
 
@@ -218,14 +220,14 @@ impl Connectivity {
     }
 
     /// A heartbeat arrived at the subscriber: `CONNECTION SENT`.
-    pub(crate) fn beat_returned(&self, payload: &[u8]) {
-        let Some((connection, sent)) = parse_beat(payload) else { return };
+    pub(crate) fn heartbeat_returned(&self, payload: &[u8]) {
+        let Some((connection, sent)) = parse_heartbeat(payload) else { return };
         self.came_back(connection, sent);
     }
 
     /// A command connection's heartbeat that goes no further than Redis was answered: all that a
     /// shard without a subscriber can know by itself.
-    pub(super) fn beat_answered(&self, connection: usize, sent: Millis) {
+    pub(super) fn heartbeat_answered(&self, connection: usize, sent: Millis) {
         if !self.has_subscriber {
             self.came_back(connection, sent);
         }
@@ -233,21 +235,21 @@ impl Connectivity {
 
     fn came_back(&self, connection: usize, sent: Millis) {
         let now = clock::now();
-        let mut beats = self.beats.borrow_mut();
+        let mut heartbeats = self.heartbeats.borrow_mut();
         let unheard = self.unheard.borrow();
-        if unheard.contains(&Component::FIRST) || sent > now || connection >= beats.len() {
+        if unheard.contains(&Component::FIRST) || sent > now || connection >= heartbeats.len() {
             return;
         }
-        if beats[connection].is_open {
-            beats[connection].returned = Some(now);
+        if heartbeats[connection].is_open {
+            heartbeats[connection].returned = Some(now);
         }
         let fresh = |returned: Millis| now - returned <= HEARTBEAT_SILENCE_MAX;
         if let Some(shard) = self.shard
-            && beats.iter().all(|beats| beats.returned.is_some_and(fresh))
+            && heartbeats.iter().all(|heartbeats| heartbeats.returned.is_some_and(fresh))
         {
             match unheard.is_empty() {
-                true => self.health.beat_returned(shard, sent, now),
-                false => self.health.beat_heard(shard, now),
+                true => self.health.heartbeat_returned(shard, sent, now),
+                false => self.health.heartbeat_heard(shard, now),
             }
         }
     }
@@ -259,11 +261,11 @@ fn first_unheard(has_subscriber: bool, is_cluster: bool) -> BTreeSet<Component> 
         // A handle without a subscriber does not wait for it.
         (false, _) => BTreeSet::new(),
         (true, false) => BTreeSet::from([Component::FIRST]),
-        (true, true) => BTreeSet::from([Component::FIRST, Component::HOMELESS]),
+        (true, true) => BTreeSet::from([Component::FIRST, Component::UNASSIGNED]),
     }
 }
 
-fn parse_beat(payload: &[u8]) -> Option<(usize, Millis)> {
+fn parse_heartbeat(payload: &[u8]) -> Option<(usize, Millis)> {
     let (connection, sent) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
     Some((connection.parse().ok()?, Millis(sent.parse().ok()?)))
 }

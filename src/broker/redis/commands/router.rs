@@ -33,7 +33,7 @@ use crate::{
             },
             settings::ProcessSettings,
         },
-        refusing::Subject,
+        refusals::Subject,
     },
     channel::ChannelName,
     clock::{self, Millis},
@@ -58,7 +58,7 @@ pub(crate) struct CommandRouter {
     /// is a cluster: there it is one, to any master.
     pub(crate) connections: Vec<Rc<CommandConnection>>,
     /// The command connection for questions of a shard, unless this is a cluster.
-    questions: Option<Rc<CommandConnection>>,
+    queries: Option<Rc<CommandConnection>>,
     /// The command connections to the masters, in a cluster.
     pub(crate) cluster: Option<ClusterRoutes>,
     orders: Vec<CommandOrder>,
@@ -68,13 +68,13 @@ pub(crate) struct CommandRouter {
 
 /// How a command goes among others.
 #[derive(Debug)]
-pub(crate) enum Way<'a> {
+pub(crate) enum CallOrder<'a> {
     /// After all that came before it on its channel.
-    InOrder(Permit<'a>),
+    Ordered(Permit<'a>),
     /// With what is published, in no order.
-    Among,
+    Unordered,
     /// Beside what is published, which is not to wait for it or its answer.
-    Beside,
+    Query,
 }
 
 impl CommandRouter {
@@ -89,9 +89,9 @@ impl CommandRouter {
         let open = |index| {
             Rc::new(CommandConnection::new(index, destination.clone(), connectivity.clone()))
         };
-        let connections: Vec<_> = (0..settings.beats()).map(open).collect();
-        let questions = (has_clients && !is_cluster)
-            .then(|| Rc::new(CommandConnection::for_questions(connections[0].clone())));
+        let connections: Vec<_> = (0..settings.heartbeat_connections()).map(open).collect();
+        let queries = (has_clients && !is_cluster)
+            .then(|| Rc::new(CommandConnection::for_queries(connections[0].clone())));
         let orders = if is_cluster { CLUSTER_COMMAND_ORDERS } else { settings.pool };
         Self {
             #[cfg(test)]
@@ -102,7 +102,7 @@ impl CommandRouter {
             destination,
             connectivity,
             connections,
-            questions,
+            queries,
             orders: (0..orders).map(|_| CommandOrder::default()).collect(),
             hasher: RandomState::new(),
             has_clients,
@@ -111,7 +111,7 @@ impl CommandRouter {
 
     /// All that is to be kept connected, but for what is to the masters of a cluster.
     pub(crate) fn to_keep(&self) -> impl Iterator<Item = &Rc<CommandConnection>> {
-        self.connections.iter().chain(&self.questions)
+        self.connections.iter().chain(&self.queries)
     }
 
     /// Whether this handle is a shard's, whose clients want to know much.
@@ -120,8 +120,8 @@ impl CommandRouter {
     }
 
     /// What comes now takes another way than what is on its way.
-    pub(crate) fn way_changed(&self) {
-        self.orders.iter().for_each(CommandOrder::way_changed);
+    pub(crate) fn route_changed(&self) {
+        self.orders.iter().for_each(CommandOrder::route_changed);
     }
 
     /// The master that the Redis channel `name` lives on, if one is known.
@@ -143,15 +143,17 @@ impl CommandRouter {
     }
 
     /// The connection for questions about `channel`; that of its messages where no other works.
-    fn connection_for_questions(&self, channel: &ChannelName) -> Option<Rc<CommandConnection>> {
+    fn connection_for_queries(&self, channel: &ChannelName) -> Option<Rc<CommandConnection>> {
         let connection = match &self.cluster {
             Some(cluster) => {
                 let owner = self.owner(&self.settings.names.channel(channel))?;
-                cluster.questions.borrow().get(&owner).cloned()
+                cluster.queries.borrow().get(&owner).cloned()
             }
-            None => self.questions.clone(),
+            None => self.queries.clone(),
         };
-        connection.filter(|connection| connection.is_lively()).or_else(|| self.connection(channel))
+        connection
+            .filter(|connection| connection.is_responsive())
+            .or_else(|| self.connection(channel))
     }
 
     /// A place in the order in which commands of `channel` reach Redis. In a cluster it is no
@@ -199,7 +201,7 @@ impl CommandRouter {
     pub(crate) async fn call(
         &self,
         channel: &ChannelName,
-        way: Way<'_>,
+        order: CallOrder<'_>,
         script: &Script,
         keys: Vec<String>,
         args: Vec<Value>,
@@ -209,14 +211,14 @@ impl CommandRouter {
             return stand_in.answer(script, args).map(|answer| told(channel, answer));
         }
         let is_cluster = self.cluster.is_some();
-        let answer = match self.call_once(channel, &way, script, &keys, &args).await {
-            Err(CallError::NoScript) => self.repeat(channel, way, script, &keys, &args).await,
+        let answer = match self.call_once(channel, &order, script, &keys, &args).await {
+            Err(CallError::NoScript) => self.repeat(channel, order, script, &keys, &args).await,
             Err(CallError::Elsewhere(_)) if is_cluster => {
-                self.repeat(channel, way, script, &keys, &args).await
+                self.repeat(channel, order, script, &keys, &args).await
             }
             // The command connection to a new master is not open yet. Questions can be put again.
-            Err(CallError::NotSent) if is_cluster && matches!(way, Way::InOrder(_)) => {
-                self.repeat(channel, way, script, &keys, &args).await
+            Err(CallError::NotSent) if is_cluster && matches!(order, CallOrder::Ordered(_)) => {
+                self.repeat(channel, order, script, &keys, &args).await
             }
             answer => answer,
         };
@@ -231,21 +233,21 @@ impl CommandRouter {
     async fn call_once(
         &self,
         channel: &ChannelName,
-        way: &Way<'_>,
+        order: &CallOrder<'_>,
         script: &Script,
         keys: &[String],
         args: &[Value],
     ) -> Result<Value, CallError> {
-        if let Way::InOrder(permit) = way {
+        if let CallOrder::Ordered(permit) = order {
             permit.first_turn().await;
         }
         let handed_over = || {
-            if let Way::InOrder(permit) = way {
+            if let CallOrder::Ordered(permit) = order {
                 permit.handed_over();
             }
         };
         // Not before the turn: it may have changed.
-        let connection = self.connection_for(channel, way)?;
+        let connection = self.connection_for(channel, order)?;
         let answer = connection.eval(By::Sha1, script, keys, args, handed_over).await;
         if let Err(CallError::Elsewhere(error)) = &answer {
             self.redirected(&connection, error);
@@ -258,22 +260,22 @@ impl CommandRouter {
     async fn repeat(
         &self,
         channel: &ChannelName,
-        way: Way<'_>,
+        order: CallOrder<'_>,
         script: &Script,
         keys: &[String],
         args: &[Value],
     ) -> Result<Value, CallError> {
-        if let Way::InOrder(permit) = &way {
+        if let CallOrder::Ordered(permit) = &order {
             permit.second_turn().await;
         }
         if self.cluster.is_none() {
             // It does not come back a second time: who comes after it need not wait.
-            let connection = self.connection_for(channel, &way)?;
-            return connection.eval(By::Source, script, keys, args, || drop(way)).await;
+            let connection = self.connection_for(channel, &order)?;
+            return connection.eval(By::Source, script, keys, args, || drop(order)).await;
         }
         let mut redirection = None;
         for _ in 0..REDIRECTIONS_MAX {
-            let connection = self.connection_for(channel, &way)?;
+            let connection = self.connection_for(channel, &order)?;
             match connection.eval(By::Source, script, keys, args, || {}).await {
                 Err(CallError::Elsewhere(error)) => {
                     self.redirected(&connection, &error);
@@ -290,11 +292,11 @@ impl CommandRouter {
     fn connection_for(
         &self,
         channel: &ChannelName,
-        way: &Way<'_>,
+        order: &CallOrder<'_>,
     ) -> Result<Rc<CommandConnection>, CallError> {
-        let connection = match way {
-            Way::InOrder(_) | Way::Among => self.connection(channel),
-            Way::Beside => self.connection_for_questions(channel),
+        let connection = match order {
+            CallOrder::Ordered(_) | CallOrder::Unordered => self.connection(channel),
+            CallOrder::Query => self.connection_for_queries(channel),
         };
         connection.ok_or(CallError::NotSent)
     }
@@ -302,14 +304,14 @@ impl CommandRouter {
     /// A server that cannot write may not be the master any more.
     fn refused_there(&self, error: Error) -> CallError {
         if let Some(cluster) = self.cluster.as_ref().filter(|_| is_demoted(&error)) {
-            cluster.hints.stir();
+            cluster.hints.request_refresh();
         }
         CallError::Refused(error)
     }
 
     fn redirected(&self, connection: &CommandConnection, error: &Error) {
         if let (Some(cluster), Some(server)) = (&self.cluster, connection.server()) {
-            cluster.hints.hear(error.details(), &server);
+            cluster.hints.note_redirection(error.details(), &server);
         }
     }
 
@@ -326,10 +328,10 @@ impl CommandRouter {
         error: &str,
         began: Millis,
     ) {
-        let refusing = &self.health.refusing;
-        refusing.count(reason);
+        let refusals = &self.health.refusals;
+        refusals.count(reason);
         let subject = Subject::Channel(channel.clone());
-        refusing.refused(subject, reason, &error, (began, clock::now()));
+        refusals.refused(subject, reason, &error, (began, clock::now()));
     }
 
     /// Redis has not answered for it. Where Redis is out of reach, that is said elsewhere.
@@ -346,7 +348,7 @@ impl CommandRouter {
             let server = server.map(|server| Subject::Server(server.to_string()));
             (Subject::Channel(channel.clone()), server)
         };
-        self.health.refusing.accepted(subjects, began, clock::now());
+        self.health.refusals.accepted(subjects, began, clock::now());
     }
 
     /// Waits until commands of `channel` would be sent.

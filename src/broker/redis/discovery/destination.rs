@@ -6,10 +6,10 @@ use std::sync::Arc;
 use fred::prelude::Server;
 
 use super::{
+    generation::{Generation, Generations},
     hints::TopologyHints,
-    homes::{self, Homes, NodeId, Reached},
+    node_ids::{self, NodeId, NodeIds, Reached},
     primary::CurrentPrimary,
-    whereabouts::{Era, Whereabouts},
 };
 use crate::{
     broker::{
@@ -32,9 +32,9 @@ pub(crate) struct Destination {
     /// Where sentinels lead.
     pub(crate) primary: CurrentPrimary,
     /// Whether all connections lead to one place.
-    pub(crate) whereabouts: Whereabouts,
+    pub(crate) generations: Generations,
     /// In a cluster, where those to each node lead.
-    pub(crate) homes: Homes,
+    pub(crate) node_ids: NodeIds,
     /// Of the cluster, if Redis is one.
     pub(crate) hints: Option<Arc<TopologyHints>>,
 }
@@ -43,21 +43,21 @@ impl Destination {
     pub(crate) fn new(settings: Arc<ProcessSettings>, health: Arc<Health>) -> Self {
         Self {
             primary: CurrentPrimary::new(),
-            whereabouts: Whereabouts::new(),
-            homes: Homes::default(),
+            generations: Generations::new(),
+            node_ids: NodeIds::default(),
             hints: settings.is_cluster().then(Arc::default),
             settings,
             health,
         }
     }
 
-    /// The connections of `era` are not all where Redis is: all are to be made anew, by name.
-    /// Publishing waits for that.
-    pub(crate) fn move_on(&self, era: Era, why: &str) {
+    /// The connections of `generation` are not all where Redis is: all are to be made anew, by
+    /// name. Publishing waits for that.
+    pub(crate) fn reconnect_all(&self, generation: Generation, why: &str) {
         let now = clock::now();
-        if self.whereabouts.end(era, now) {
+        if self.generations.end(generation, now) {
             seldom!(warn, "Redis is looked for anew, by its name", why);
-            self.primary.move_on(now);
+            self.primary.reconnecting(now);
         }
     }
 
@@ -72,9 +72,9 @@ impl Destination {
             return Ok((connection, None));
         }
         let answer = connection.ask(&["CLUSTER", "MYID"]).await?;
-        let Some(node) = homes::node_id(&answer) else {
+        let Some(node) = node_ids::node_id(&answer) else {
             if let Some(error) = refusal(&answer)
-                && self.homes.is_first_refusal()
+                && self.node_ids.is_first_refusal()
             {
                 seldom!(
                     warn,
@@ -85,8 +85,8 @@ impl Destination {
             }
             return Ok((connection, None));
         };
-        match self.homes.arrived(server, &node, clock::now()) {
-            Reached::Home => {}
+        match self.node_ids.arrived(server, &node, clock::now()) {
+            Reached::Same => {}
             Reached::Moved => {
                 seldom!(warn, "a node of the cluster is another server now", %server);
             }

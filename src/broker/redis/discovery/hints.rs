@@ -31,23 +31,23 @@ struct Found {
 
 impl TopologyHints {
     /// The slot map is to be read again.
-    pub(crate) fn stir(&self) {
+    pub(crate) fn request_refresh(&self) {
         self.came.notify_one();
     }
 
     /// What `asked` said when it was asked in vain; whether it said where to ask.
-    pub(crate) fn hear(&self, error: &str, asked: &Server) -> bool {
+    pub(crate) fn note_redirection(&self, error: &str, asked: &Server) -> bool {
         let moved = moved(error, asked);
         let is_moved = moved.is_some();
         self.found().moved.extend(moved);
-        self.stir();
+        self.request_refresh();
         is_moved
     }
 
     /// `server` knows where something is now.
-    pub(crate) fn witnessed(&self, server: Server) {
+    pub(crate) fn note_change_at(&self, server: Server) {
         self.found().witness = Some(server);
-        self.stir();
+        self.request_refresh();
     }
 
     /// The map, and each reading of it from now on.
@@ -56,7 +56,7 @@ impl TopologyHints {
     }
 
     /// Resolves when the slot map is to be read again.
-    pub(super) async fn stirred(&self) {
+    pub(super) async fn refresh_requested(&self) {
         self.came.notified().await;
     }
 

@@ -2,10 +2,10 @@
 //! connections that stand still lead to where their names do.
 
 pub(super) mod destination;
+pub(super) mod generation;
 pub(super) mod hints;
-pub(super) mod homes;
+pub(super) mod node_ids;
 pub(super) mod primary;
 pub(super) mod sentinel;
 pub(super) mod slot_map;
 pub(super) mod slot_map_refresh;
-pub(super) mod whereabouts;

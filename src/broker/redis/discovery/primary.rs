@@ -27,7 +27,7 @@ pub(super) struct View {
 }
 
 #[derive(Clone, Debug)]
-struct Believed {
+struct Elected {
     epoch: u64,
     master: Server,
 }
@@ -40,89 +40,89 @@ struct Believed {
 #[derive(Debug)]
 pub(super) struct PrimaryElection {
     /// By sentinel; None: it says nothing.
-    said: Vec<Option<View>>,
-    believed: Option<Believed>,
+    views: Vec<Option<View>>,
+    elected: Option<Elected>,
     /// Another master that most name, and since when.
-    doubt: Option<(Server, Millis)>,
+    challenger: Option<(Server, Millis)>,
 }
 
 impl PrimaryElection {
     pub(crate) fn new(sentinels: usize) -> Self {
-        Self { said: vec![None; sentinels], believed: None, doubt: None }
+        Self { views: vec![None; sentinels], elected: None, challenger: None }
     }
 
     /// A sentinel says something, or nothing any more. Returns the master if it is another now.
-    pub(crate) fn hear(
+    pub(crate) fn update(
         &mut self,
         sentinel: usize,
         view: Option<View>,
         now: Millis,
     ) -> Option<Server> {
         let before = self.master().cloned();
-        self.said[sentinel] = view;
-        let epoch = self.believed.as_ref().map(|believed| believed.epoch);
+        self.views[sentinel] = view;
+        let epoch = self.elected.as_ref().map(|elected| elected.epoch);
         if let Some(most) = self.most()
             && epoch.is_none_or(|epoch| most.epoch > epoch)
         {
-            self.believed = Some(most);
+            self.elected = Some(most);
         }
         self.follow_most(now);
         self.master().filter(|master| before.as_ref() != Some(master)).cloned()
     }
 
     /// A replica that was chosen has become the master. Returns it if that is news.
-    pub(super) fn foresee(&mut self, master: &Server) -> Option<Server> {
-        let believed = self.believed.as_mut()?;
-        let is_news = believed.master != *master;
-        believed.master.clone_from(master);
+    pub(super) fn promote_early(&mut self, master: &Server) -> Option<Server> {
+        let elected = self.elected.as_mut()?;
+        let is_news = elected.master != *master;
+        elected.master.clone_from(master);
         is_news.then(|| master.clone())
     }
 
     fn master(&self) -> Option<&Server> {
-        self.believed.as_ref().map(|believed| &believed.master)
+        self.elected.as_ref().map(|elected| &elected.master)
     }
 
     fn follow_most(&mut self, now: Millis) {
         let most = self.most().map(|most| most.master);
         let Some(most) = most.filter(|most| self.master() != Some(most)) else {
-            self.doubt = None;
+            self.challenger = None;
             return;
         };
-        let since = match &self.doubt {
-            Some((doubted, since)) if *doubted == most => *since,
+        let since = match &self.challenger {
+            Some((challenged, since)) if *challenged == most => *since,
             _ => now,
         };
-        self.doubt = Some((most.clone(), since));
+        self.challenger = Some((most.clone(), since));
         if now - since >= SENTINEL_MAJORITY_PATIENCE
-            && let Some(believed) = &mut self.believed
+            && let Some(elected) = &mut self.elected
         {
-            believed.master = most;
-            self.doubt = None;
+            elected.master = most;
+            self.challenger = None;
         }
     }
 
     /// The master that more than half of all sentinels name, and the newest epoch that so many of
     /// these have reached.
-    fn most(&self) -> Option<Believed> {
+    fn most(&self) -> Option<Elected> {
         let needed = self.needed();
-        self.said.iter().flatten().find_map(|View { master, .. }| {
-            let naming = self.said.iter().flatten().filter(|view| view.master == *master);
+        self.views.iter().flatten().find_map(|View { master, .. }| {
+            let naming = self.views.iter().flatten().filter(|view| view.master == *master);
             let mut epochs: Vec<u64> = naming.map(|view| view.epoch).collect();
             epochs.sort_unstable_by(|one, other| other.cmp(one));
             let epoch = *epochs.get(needed - 1)?;
-            Some(Believed { epoch, master: master.clone() })
+            Some(Elected { epoch, master: master.clone() })
         })
     }
 
     /// Whether most sentinels know `server` as a replica of the master, or name it as such.
     pub(super) fn knows(&self, server: &Server) -> bool {
         let knows = |view: &&View| view.master == *server || view.replicas.contains(server);
-        self.said.iter().flatten().filter(knows).count() >= self.needed()
+        self.views.iter().flatten().filter(knows).count() >= self.needed()
     }
 
     /// How many sentinels have to say the same.
     pub(super) fn needed(&self) -> usize {
-        self.said.len() / 2 + 1
+        self.views.len() / 2 + 1
     }
 }
 
@@ -156,7 +156,7 @@ impl CurrentPrimary {
     ///
     /// # Cancel safety
     /// May be dropped: it only looks.
-    pub(crate) async fn known(&self) -> Server {
+    pub(crate) async fn wait_known(&self) -> Server {
         let mut state = self.state.subscribe();
         let known = state.wait_for(|state| state.master.is_some()).await;
         match known.ok().and_then(|state| state.master.clone()) {
@@ -167,7 +167,7 @@ impl CurrentPrimary {
     }
 
     /// Whether another server than `server` is the master.
-    pub(crate) fn is_elsewhere(&self, server: &Server) -> bool {
+    pub(crate) fn is_replaced(&self, server: &Server) -> bool {
         self.state.borrow().master.as_ref().is_some_and(|master| master != server)
     }
 
@@ -175,7 +175,7 @@ impl CurrentPrimary {
     ///
     /// # Cancel safety
     /// May be dropped: it only looks.
-    pub(crate) async fn left(&self, server: &Server) {
+    pub(crate) async fn replaced(&self, server: &Server) {
         let mut state = self.state.subscribe();
         let elsewhere =
             |state: &State| state.master.as_ref().is_some_and(|master| master != server);
@@ -201,7 +201,7 @@ impl CurrentPrimary {
     }
 
     /// `master` is it now. Connections that are elsewhere go there.
-    pub(super) fn go_to(&self, master: Server, now: Millis) {
+    pub(super) fn set(&self, master: Server, now: Millis) {
         self.state.send_modify(|state| {
             state.takeover = state.master.is_some().then(|| now + TAKEOVER_WAIT);
             state.is_over = true;
@@ -210,7 +210,7 @@ impl CurrentPrimary {
     }
 
     /// The way to the same, or to another server, is made anew.
-    pub(crate) fn move_on(&self, now: Millis) {
+    pub(crate) fn reconnecting(&self, now: Millis) {
         self.state.send_modify(|state| {
             state.takeover = Some(now + TAKEOVER_WAIT);
             state.is_over = true;
@@ -218,7 +218,7 @@ impl CurrentPrimary {
     }
 
     /// Whether a message that could (or could not) be sent now had better wait for a takeover.
-    pub(crate) fn is_waited_for(&self, is_up: bool, now: Millis) -> bool {
+    pub(crate) fn is_takeover_awaited(&self, is_up: bool, now: Millis) -> bool {
         let state = self.state.borrow();
         state.takeover.is_some_and(|until| now < until) && !(state.is_over && is_up)
     }
@@ -243,96 +243,96 @@ mod tests {
     #[test]
     fn a_newer_epoch_is_believed_when_most_say_so() {
         let mut election = PrimaryElection::new(3);
-        assert_eq!(election.hear(0, view(0, 1), START), None, "one of three");
-        assert_eq!(election.hear(1, view(0, 1), START), Some(server(1)));
-        assert_eq!(election.hear(1, view(1, 2), START), None, "one of three");
-        assert_eq!(election.hear(0, view(0, 1), START), None, "it lags");
-        assert_eq!(election.hear(0, view(1, 2), START), Some(server(2)));
-        assert_eq!(election.hear(2, view(2, 1), START), None);
-        assert_eq!(election.hear(1, view(2, 1), START), Some(server(1)));
+        assert_eq!(election.update(0, view(0, 1), START), None, "one of three");
+        assert_eq!(election.update(1, view(0, 1), START), Some(server(1)));
+        assert_eq!(election.update(1, view(1, 2), START), None, "one of three");
+        assert_eq!(election.update(0, view(0, 1), START), None, "it lags");
+        assert_eq!(election.update(0, view(1, 2), START), Some(server(2)));
+        assert_eq!(election.update(2, view(2, 1), START), None);
+        assert_eq!(election.update(1, view(2, 1), START), Some(server(1)));
     }
 
     #[test]
     fn one_that_lies_gets_nobody_anywhere() {
         let mut election = PrimaryElection::new(3);
-        assert_eq!(election.hear(0, view(u64::MAX, 666), START), None);
-        assert_eq!(election.hear(1, view(3, 1), START), None);
-        assert_eq!(election.hear(2, view(3, 1), START), Some(server(1)));
+        assert_eq!(election.update(0, view(u64::MAX, 666), START), None);
+        assert_eq!(election.update(1, view(3, 1), START), None);
+        assert_eq!(election.update(2, view(3, 1), START), Some(server(1)));
         for second in 0..1_000 {
             let now = START + Duration::from_secs(second);
-            assert_eq!(election.hear(0, view(u64::MAX - second, 666), now), None);
+            assert_eq!(election.update(0, view(u64::MAX - second, 666), now), None);
             assert!(!election.knows(&server(676)) && election.knows(&server(7)));
         }
         // The right master under an epoch that none will ever reach.
-        assert_eq!(election.hear(0, view(u64::MAX, 1), START), None);
-        assert_eq!(election.hear(1, view(4, 2), START), None);
-        assert_eq!(election.hear(2, view(4, 2), START), Some(server(2)));
+        assert_eq!(election.update(0, view(u64::MAX, 1), START), None);
+        assert_eq!(election.update(1, view(4, 2), START), None);
+        assert_eq!(election.update(2, view(4, 2), START), Some(server(2)));
     }
 
     #[test]
     fn of_two_both_are_needed_and_of_one_that_one() {
         let mut election = PrimaryElection::new(2);
-        assert_eq!(election.hear(0, view(1, 1), START), None);
-        assert_eq!(election.hear(1, view(1, 1), START), Some(server(1)));
-        assert_eq!(PrimaryElection::new(1).hear(0, view(1, 1), START), Some(server(1)));
+        assert_eq!(election.update(0, view(1, 1), START), None);
+        assert_eq!(election.update(1, view(1, 1), START), Some(server(1)));
+        assert_eq!(PrimaryElection::new(1).update(0, view(1, 1), START), Some(server(1)));
     }
 
     #[test]
     fn two_who_differ_under_one_epoch_make_nobody_move() {
         let mut election = PrimaryElection::new(2);
-        election.hear(0, view(4, 1), START);
-        assert_eq!(election.hear(1, view(4, 1), START), Some(server(1)));
+        election.update(0, view(4, 1), START);
+        assert_eq!(election.update(1, view(4, 1), START), Some(server(1)));
         for second in 0..100 {
             let now = START + Duration::from_secs(second);
-            assert_eq!(election.hear(1, view(4, 2), now), None);
-            assert_eq!(election.hear(0, view(4, 1), now), None);
+            assert_eq!(election.update(1, view(4, 2), now), None);
+            assert_eq!(election.update(0, view(4, 1), now), None);
         }
     }
 
     #[test]
     fn what_most_have_said_for_long_is_believed_once_and_for_good() {
         let mut election = PrimaryElection::new(3);
-        election.hear(0, view(6, 2), START);
-        assert_eq!(election.hear(1, view(6, 2), START), Some(server(2)));
-        assert_eq!(election.hear(1, view(0, 1), START), None);
-        assert_eq!(election.hear(2, view(0, 1), START), None);
+        election.update(0, view(6, 2), START);
+        assert_eq!(election.update(1, view(6, 2), START), Some(server(2)));
+        assert_eq!(election.update(1, view(0, 1), START), None);
+        assert_eq!(election.update(2, view(0, 1), START), None);
         let soon = START + SENTINEL_MAJORITY_PATIENCE / 2;
-        assert_eq!(election.hear(2, None, soon), None, "only one says so now");
-        assert_eq!(election.hear(2, view(0, 1), soon), None);
+        assert_eq!(election.update(2, None, soon), None, "only one says so now");
+        assert_eq!(election.update(2, view(0, 1), soon), None);
         let then = START + SENTINEL_MAJORITY_PATIENCE;
-        assert_eq!(election.hear(1, view(0, 1), then), None, "not for long enough");
+        assert_eq!(election.update(1, view(0, 1), then), None, "not for long enough");
         let later = soon + SENTINEL_MAJORITY_PATIENCE;
-        assert_eq!(election.hear(1, view(0, 1), later), Some(server(1)));
-        assert_eq!(election.hear(0, view(6, 2), later), None);
-        assert_eq!(election.hear(1, view(6, 2), later), None, "it was overruled");
-        assert_eq!(election.hear(1, view(7, 2), later), None);
-        assert_eq!(election.hear(0, view(7, 2), later), Some(server(2)));
+        assert_eq!(election.update(1, view(0, 1), later), Some(server(1)));
+        assert_eq!(election.update(0, view(6, 2), later), None);
+        assert_eq!(election.update(1, view(6, 2), later), None, "it was overruled");
+        assert_eq!(election.update(1, view(7, 2), later), None);
+        assert_eq!(election.update(0, view(7, 2), later), Some(server(2)));
     }
 
     #[test]
     fn a_replica_that_was_promoted_is_believed_before_sentinels_name_it() {
         let mut election = PrimaryElection::new(1);
-        assert_eq!(election.foresee(&server(2)), None, "nothing is known yet");
-        assert_eq!(election.hear(0, view(0, 1), START), Some(server(1)));
-        assert_eq!(election.foresee(&server(2)), Some(server(2)));
-        assert_eq!(election.hear(0, view(0, 1), START), None, "they say so in a moment");
-        assert_eq!(election.hear(0, view(1, 2), START), None, "there it is");
-        assert_eq!(election.foresee(&server(2)), None);
+        assert_eq!(election.promote_early(&server(2)), None, "nothing is known yet");
+        assert_eq!(election.update(0, view(0, 1), START), Some(server(1)));
+        assert_eq!(election.promote_early(&server(2)), Some(server(2)));
+        assert_eq!(election.update(0, view(0, 1), START), None, "they say so in a moment");
+        assert_eq!(election.update(0, view(1, 2), START), None, "there it is");
+        assert_eq!(election.promote_early(&server(2)), None);
     }
 
     #[test]
     fn publishing_waits_for_a_takeover_and_the_way_there_but_not_for_long() {
         let primary = CurrentPrimary::new();
-        assert!(!primary.is_waited_for(false, START), "there is no master to lose");
-        primary.go_to(server(1), START);
-        assert!(!primary.is_waited_for(false, START), "nor at the start");
+        assert!(!primary.is_takeover_awaited(false, START), "there is no master to lose");
+        primary.set(server(1), START);
+        assert!(!primary.is_takeover_awaited(false, START), "nor at the start");
         primary.expect_takeover(START);
-        assert!(primary.is_waited_for(true, START));
-        assert!(!primary.is_waited_for(true, START + TAKEOVER_WAIT));
-        primary.go_to(server(2), START);
-        assert!(primary.is_waited_for(false, START), "the way is new");
-        assert!(!primary.is_waited_for(true, START));
-        assert!(!primary.is_waited_for(false, START + TAKEOVER_WAIT));
-        assert!(primary.is_elsewhere(&server(1)) && !primary.is_elsewhere(&server(2)));
+        assert!(primary.is_takeover_awaited(true, START));
+        assert!(!primary.is_takeover_awaited(true, START + TAKEOVER_WAIT));
+        primary.set(server(2), START);
+        assert!(primary.is_takeover_awaited(false, START), "the way is new");
+        assert!(!primary.is_takeover_awaited(true, START));
+        assert!(!primary.is_takeover_awaited(false, START + TAKEOVER_WAIT));
+        assert!(primary.is_replaced(&server(1)) && !primary.is_replaced(&server(2)));
     }
 }

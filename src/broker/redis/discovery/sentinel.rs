@@ -105,7 +105,7 @@ impl Follower {
                 Err(error) => error,
             };
             tracing::debug!(%server, %error, "this sentinel is out of reach");
-            self.hear(index, None);
+            self.update(index, None);
             self.lacks_master(&format!("sentinel {}", told(&server, &error)));
             sleep(SENTINEL_INTERVAL).await;
         }
@@ -130,7 +130,7 @@ impl Follower {
             let view = self.ask(&mut connection, &mut is_old);
             let view = timeout(REDIS_CONNECT_DEADLINE, view).await;
             let view = view.unwrap_or(Err(ConnectionError::Silent))?;
-            self.hear(index, view.clone().ok());
+            self.update(index, view.clone().ok());
             if !is_old {
                 self.news(&mut connection).await?;
                 // The others had time to say the same.
@@ -231,7 +231,7 @@ impl Follower {
             if let Some(chosen) = chosen
                 && timeout(TAKEOVER_LOOK_MAX, self.promoted(&chosen)).await.is_ok()
             {
-                let master = self.election.borrow_mut().foresee(&chosen);
+                let master = self.election.borrow_mut().promote_early(&chosen);
                 self.go_to(master);
             }
         }
@@ -258,15 +258,15 @@ impl Follower {
         Ok(())
     }
 
-    fn hear(&self, index: usize, view: Option<View>) {
-        let master = self.election.borrow_mut().hear(index, view, clock::now());
+    fn update(&self, index: usize, view: Option<View>) {
+        let master = self.election.borrow_mut().update(index, view, clock::now());
         self.go_to(master);
     }
 
     fn go_to(&self, master: Option<Server>) {
         let Some(master) = master else { return };
         seldom!(info, "this is the master behind the sentinels", %master);
-        self.destination.primary.go_to(master, clock::now());
+        self.destination.primary.set(master, clock::now());
     }
 }
 

@@ -49,7 +49,7 @@ impl<F: Fn(&Server) -> bool> SlotMapRefresher<F> {
             sleep(SLOT_MAP_PAUSE * (100 + jitter) / 100).await;
             if is_read {
                 // A hint, or time.
-                let _ = timeout(SLOT_MAP_INTERVAL, self.hints.stirred()).await;
+                let _ = timeout(SLOT_MAP_INTERVAL, self.hints.refresh_requested()).await;
             }
         }
     }

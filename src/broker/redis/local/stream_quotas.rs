@@ -127,7 +127,7 @@ impl StreamQuotas {
     }
 
     /// A message that was charged may have been added: so it counts.
-    pub(crate) fn doubt(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
+    pub(crate) fn keep_in_doubt(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
         if let Some(last) = self.held.get(channel).map(|held| held.last) {
             self.edit(channel, last, |held| {
                 let bytes = held.take_off(who, charge);
@@ -298,7 +298,7 @@ mod tests {
         let charged: usize = [small, known, doubtful].iter().map(|charge| charge.bytes).sum();
         assert_eq!(quotas.bytes.all(), before + charged, "the others are on their way");
         quotas.refund(Api, &channel, known);
-        quotas.doubt(Api, &channel, doubtful);
+        quotas.keep_in_doubt(Api, &channel, doubtful);
         let costs = [10, MIB].map(|payload| payload + REDIS_MESSAGE_COST_BYTES);
         assert_eq!(quotas.bytes.all(), before + costs.iter().sum::<usize>());
         // One that is answered after its stream was forgotten has no part in the next one.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What a heartbeat says that only is to be heard by somebody.
-pub(crate) const NO_BEAT: &str = "-";
+pub(crate) const PROBE_PAYLOAD: &str = "-";
 
 /// A duration as the scripts take it.
 pub(crate) fn millis(duration: Duration) -> Value {

@@ -106,9 +106,9 @@ impl Names {
         }
     }
 
-    /// Redis' era.
-    pub(crate) fn era(&self, home: &ChannelName) -> String {
-        format!("{}:{{{home}}}:era", self.prefix)
+    /// The epochs of channels that nobody has published to.
+    pub(crate) fn empty_epoch(&self, slot: &ChannelName) -> String {
+        format!("{}:{{{slot}}}:era", self.prefix)
     }
 
     /// Where a shard's heartbeat goes and comes back.

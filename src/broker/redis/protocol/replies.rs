@@ -15,7 +15,7 @@ use super::envelope;
 use crate::{
     broker::{
         Position,
-        history::{Kept, Stamped},
+        history::{HistoryMessage, StreamEntry},
     },
     limits::{REDIS_BEGINNING_BYTES, RETIRED_EPOCHS_MAX},
     position::{is_empty_epoch, is_epoch, offset_in},
@@ -64,9 +64,9 @@ pub(crate) struct Ended {
     pub(crate) nonce: u64,
 }
 
-/// Eras that count.
+/// The epochs of empty channels that count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Eras {
+pub(crate) struct EmptyEpochs {
     /// As the epoch of an empty position.
     pub(crate) current: Arc<str>,
     pub(crate) before: Option<Arc<str>>,
@@ -79,7 +79,7 @@ pub(crate) struct Read {
     /// Milliseconds that the stream still lives; negative if there is none.
     pub(crate) lives_ms: i64,
     /// In order.
-    pub(crate) messages: Vec<Stamped>,
+    pub(crate) messages: Vec<StreamEntry>,
 }
 
 /// What became of a message inside Redis.
@@ -157,13 +157,15 @@ pub(crate) fn stream_position_and_history(
     Ok(Some((stream_position, read)))
 }
 
-/// Reads the eras that count.
-pub(crate) fn eras(value: Value) -> Result<Eras, Error> {
+/// Reads the epochs of empty channels that count.
+pub(crate) fn empty_epochs(value: Value) -> Result<EmptyEpochs, Error> {
     let text: String = value.convert()?;
-    let is_era = |era: &&str| is_epoch(era) && is_empty_epoch(era);
-    let mut eras = text.split(' ').filter(is_era).map(Arc::from);
-    let current = eras.next().ok_or_else(|| unexpected("the stored era is none"))?;
-    Ok(Eras { current, before: eras.next() })
+    let is_empty = |empty_epoch: &&str| is_epoch(empty_epoch) && is_empty_epoch(empty_epoch);
+    let mut empty_epochs = text.split(' ').filter(is_empty).map(Arc::from);
+    let current = empty_epochs
+        .next()
+        .ok_or_else(|| unexpected("the stored epoch of empty channels is none"))?;
+    Ok(EmptyEpochs { current, before: empty_epochs.next() })
 }
 
 /// Reads a stream; None if Redis does not know the channel.
@@ -185,7 +187,7 @@ pub(crate) fn lease(value: Value) -> Result<Option<u64>, Error> {
 }
 
 /// `[OFFSET-NONCE, [k, KIND, d, PAYLOAD, p, PREVIOUS]]`.
-fn message(epoch: &Arc<str>, entry: Value) -> Option<Stamped> {
+fn message(epoch: &Arc<str>, entry: Value) -> Option<StreamEntry> {
     let mut parts = Parts::new(entry);
     let id: String = parts.next().ok()?.convert().ok()?;
     let (offset, nonce) = id.split_once('-')?;
@@ -199,10 +201,10 @@ fn message(epoch: &Arc<str>, entry: Value) -> Option<Stamped> {
     let data: Bytes = field("d")?.convert().ok()?;
     let previous: String = field("p")?.convert().ok()?;
     let kind = envelope::kind_of(&letter, &data)?;
-    let kept = Kept { kind, data, nonce: offset_in(nonce)? };
+    let kept = HistoryMessage { kind, data, nonce: offset_in(nonce)? };
     let position = Position { epoch: epoch.clone(), offset: offset_in(offset)? };
     let previous = offset_in(&previous)?;
-    (position.offset > 0).then_some(Stamped { position, previous, kept })
+    (position.offset > 0).then_some(StreamEntry { position, previous, kept })
 }
 
 /// `EPOCH:OFFSET:NONCE`; what else is written there is left out.
@@ -267,7 +269,7 @@ impl Parts {
         let lives_ms = self.next()?.convert()?;
         let newest_first = self.next()?.into_array().into_iter();
         let epoch = &stream_position.position.epoch;
-        let mut messages: Vec<Stamped> =
+        let mut messages: Vec<StreamEntry> =
             newest_first.filter_map(|entry| message(epoch, entry)).collect();
         messages.reverse();
         Ok(Read { stream_position, lives_ms, messages })

@@ -13,11 +13,11 @@ use crate::limits::REDIS_MESSAGE_COST_BYTES;
 
 // What every script begins with.
 const CALL: &str = include_str!("lua/call.lua");
-const SOUND: &str = include_str!("lua/sound.lua");
+const CHECKED_META: &str = include_str!("lua/checked_meta.lua");
 // What some have in common.
 const MAY_NOT_SEND: &str = include_str!("lua/may_not_send.lua");
 const STAMP: &str = include_str!("lua/stamp.lua");
-const STAND: &str = include_str!("lua/stand.lua");
+const STREAM_POSITION: &str = include_str!("lua/stream_position.lua");
 const HISTORY: &str = include_str!("lua/history.lua");
 
 /// A script and the name Redis knows it by.
@@ -44,7 +44,7 @@ pub(crate) struct Scripts {
     pub(crate) position: Script,
     pub(crate) rotate: Script,
     pub(crate) read: Script,
-    pub(crate) era: Script,
+    pub(crate) empty_epoch: Script,
     pub(crate) lease: Script,
     pub(crate) presence: Script,
     pub(crate) trial: Script,
@@ -56,14 +56,14 @@ impl Scripts {
         let send = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
         let may_send = format!("local SEND = '{send}'\n{MAY_NOT_SEND}");
         let stamp = format!("{may_send}{STAMP}");
-        let history = format!("{STAND}{HISTORY}");
+        let history = format!("{STREAM_POSITION}{HISTORY}");
         Self {
             publish: Script::new(&stamp, include_str!("lua/publish.lua")),
             publish_once: Script::new(&stamp, include_str!("lua/publish_once.lua")),
             position: Script::new(&history, include_str!("lua/position.lua")),
-            rotate: Script::new(STAND, include_str!("lua/rotate.lua")),
+            rotate: Script::new(STREAM_POSITION, include_str!("lua/rotate.lua")),
             read: Script::new(&history, include_str!("lua/read.lua")),
-            era: Script::new("", include_str!("lua/era.lua")),
+            empty_epoch: Script::new("", include_str!("lua/empty_epoch.lua")),
             lease: Script::new("", include_str!("lua/lease.lua")),
             presence: Script::new("", include_str!("lua/presence.lua")),
             trial: Script::new(&stamp, include_str!("lua/trial.lua")),
@@ -73,8 +73,8 @@ impl Scripts {
     /// Each of them.
     pub(crate) fn all(&self) -> [&Script; 9] {
         let Self { publish, publish_once, position, rotate, read, .. } = self;
-        let Self { era, lease, presence, trial, .. } = self;
-        [publish, publish_once, position, rotate, read, era, lease, presence, trial]
+        let Self { empty_epoch, lease, presence, trial, .. } = self;
+        [publish, publish_once, position, rotate, read, empty_epoch, lease, presence, trial]
     }
 }
 
@@ -83,7 +83,7 @@ impl Script {
         let version = envelope::VERSION;
         let source = format!(
             "local VERSION = '{version}'\nlocal NOTED = '{NOTED}'\nlocal MESSAGE_COST = \
-             {REDIS_MESSAGE_COST_BYTES}\n{CALL}{SOUND}{parts}{body}"
+             {REDIS_MESSAGE_COST_BYTES}\n{CALL}{CHECKED_META}{parts}{body}"
         );
         // Every connection brings it: what is for people stays here.
         let lines = source.lines().map(str::trim_start);

@@ -23,12 +23,12 @@ const CLAIMS_MAX: u32 = 3;
 
 impl Publisher {
     pub(crate) async fn publish_slot(&self, slot: PeriodicSlot) -> SlotOutcome {
-        let published = self.see_to_slot(&slot).await;
+        let published = self.claim_slot(&slot).await;
         let (_, next_slot_in_ms) = slot_at(slot.interval_ms, self.redis_unix_ms());
         SlotOutcome { published, next_slot_in_ms }
     }
 
-    async fn see_to_slot(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {
+    async fn claim_slot(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {
         for _ in 0..CLAIMS_MAX {
             let (number, _) = slot_at(slot.interval_ms, self.redis_unix_ms());
             let Some(mark) = self.mark(slot, number) else { return Ok(None) };
@@ -89,17 +89,17 @@ impl Publisher {
     /// Takes the slot for this call; None if this process has seen to it. The mark is what
     /// [`Self::unmark`] needs.
     fn mark(&self, slot: &PeriodicSlot, number: u64) -> Option<Option<u64>> {
-        let mut turn = self.process.local.turn();
-        let before = turn.state.slots.newest(slot);
-        if turn.state.slots.is_done(slot, number) {
+        let mut guard = self.process.local.lock();
+        let before = guard.state.slots.newest(slot);
+        if guard.state.slots.is_done(slot, number) {
             return None;
         }
-        turn.state.slots.set_done(slot, number);
+        guard.state.slots.set_done(slot, number);
         Some(before)
     }
 
     fn unmark(&self, slot: &PeriodicSlot, before: Option<u64>) {
-        self.process.local.turn().state.slots.take_back(slot, before);
+        self.process.local.lock().state.slots.take_back(slot, before);
     }
 
     fn deliver_slot_locally(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {

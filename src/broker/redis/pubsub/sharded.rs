@@ -38,11 +38,11 @@ pub(crate) struct ShardedSubscribers {
 
 /// # Invariants
 /// - A wanted channel is with the subscriber on the master that owns its slot by the router's map,
-///   or homeless if there is none.
+///   or unassigned if there is none.
 #[derive(Debug)]
 struct State {
     nodes: HashMap<Server, Running>,
-    homeless: Subscriptions,
+    unassigned: Subscriptions,
 }
 
 /// A subscriber at work.
@@ -56,7 +56,7 @@ struct Running {
 
 impl ShardedSubscribers {
     pub(crate) fn new(recoverer: Rc<Recoverer>, sink: Arc<dyn Sink>) -> Self {
-        let state = State { nodes: HashMap::new(), homeless: Subscriptions::awaited() };
+        let state = State { nodes: HashMap::new(), unassigned: Subscriptions::awaited() };
         Self { recoverer, sink, state: RefCell::new(state) }
     }
 
@@ -66,26 +66,26 @@ impl ShardedSubscribers {
         if let Some(owner) = self.router().owner(&name) {
             return self.subscriber(state, &owner).want(channel);
         }
-        if !state.homeless.is_wanted(&name) {
+        if !state.unassigned.is_wanted(&name) {
             self.recoverer.queries.heard(&channel);
         }
-        state.homeless.want(name, Topic::Channel(channel))
+        state.unassigned.want(name, Topic::Channel(channel))
     }
 
     pub(crate) fn unwant(&self, channel: &ChannelName) {
-        if let Some(subscriber) = self.home(channel) {
+        if let Some(subscriber) = self.owning_subscriber(channel) {
             return subscriber.unwant(channel);
         }
         let name = self.router().settings.names.channel(channel);
-        let homeless = &mut self.state.borrow_mut().homeless;
-        if homeless.is_wanted(&name) {
+        let unassigned = &mut self.state.borrow_mut().unassigned;
+        if unassigned.is_wanted(&name) {
             self.recoverer.queries.unheard(channel);
         }
-        homeless.unwant(&name);
+        unassigned.unwant(&name);
     }
 
     pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
-        self.home(channel)?.confirmed_on(channel)
+        self.owning_subscriber(channel)?.confirmed_on(channel)
     }
 
     pub(crate) fn set_baseline(
@@ -94,18 +94,18 @@ impl ShardedSubscribers {
         at: &StreamPosition,
         before: Option<Confirmation>,
     ) -> bool {
-        if let Some(subscriber) = self.home(channel) {
+        if let Some(subscriber) = self.owning_subscriber(channel) {
             return subscriber.set_baseline(channel, at, before);
         }
         let name = self.router().settings.names.channel(channel);
-        let homeless = &mut self.state.borrow_mut().homeless;
-        homeless.set_baseline(&name, &at.position, at.nonce, None)
+        let unassigned = &mut self.state.borrow_mut().unassigned;
+        unassigned.set_baseline(&name, &at.position, at.nonce, None)
     }
 
     /// The subscribers' tasks, to be ended. Nothing is wanted any more.
     pub(crate) fn close(&self) -> Vec<Task> {
         let mut state = self.state.borrow_mut();
-        state.homeless = Subscriptions::default();
+        state.unassigned = Subscriptions::default();
         let nodes = std::mem::take(&mut state.nodes);
         nodes.into_values().map(|running| running.task).collect()
     }
@@ -120,17 +120,17 @@ impl ShardedSubscribers {
                     let subscriber = self.subscriber(state, &owner);
                     subscriber.change(|subscriptions| subscriptions.adopt(name, moving));
                 }
-                None => state.homeless.adopt(name, moving),
+                None => state.unassigned.adopt(name, moving),
             }
         }
         // Nobody waits for a server that is not there.
-        state.homeless.disconnected();
-        match state.homeless.wanted().next() {
+        state.unassigned.disconnected();
+        match state.unassigned.wanted().next() {
             Some(name) => {
                 tracing::debug!(%name, "no server of the cluster has this channel's slot");
-                self.router().connectivity.unsubscribed(Component::HOMELESS);
+                self.router().connectivity.unsubscribed(Component::UNASSIGNED);
             }
-            None => self.router().connectivity.subscribed(Component::HOMELESS),
+            None => self.router().connectivity.subscribed(Component::UNASSIGNED),
         }
         state.nodes.retain(|_, running| self.is_needed(running));
     }
@@ -154,7 +154,7 @@ impl ShardedSubscribers {
     }
 
     /// The subscriber with which `channel` is, if it has a home.
-    fn home(&self, channel: &ChannelName) -> Option<Rc<Subscriber>> {
+    fn owning_subscriber(&self, channel: &ChannelName) -> Option<Rc<Subscriber>> {
         let name = self.router().settings.names.channel(channel);
         let owner = self.router().owner(&name)?;
         let state = self.state.borrow();
@@ -180,13 +180,13 @@ impl State {
     fn take_misplaced(&mut self, router: &CommandRouter) -> Vec<(String, Moving)> {
         let mut taken = Vec::new();
         for (server, running) in &self.nodes {
-            let is_at_home = |name: &String| router.owner(name).as_ref() == Some(server);
+            let is_in_place = |name: &String| router.owner(name).as_ref() == Some(server);
             running.subscriber.change(|subscriptions| {
-                take_unless(subscriptions, is_at_home, &mut taken);
+                take_unless(subscriptions, is_in_place, &mut taken);
             });
         }
-        let is_homeless = |name: &String| router.owner(name).is_none();
-        take_unless(&mut self.homeless, is_homeless, &mut taken);
+        let is_unassigned = |name: &String| router.owner(name).is_none();
+        take_unless(&mut self.unassigned, is_unassigned, &mut taken);
         taken
     }
 }

@@ -37,7 +37,7 @@ use crate::{
             raw::bridge::Bridge,
             recovery::recoverer::Recoverer,
         },
-        refusing::Subject,
+        refusals::Subject,
     },
     channel::ChannelName,
     clock,
@@ -189,13 +189,13 @@ impl Subscriber {
 
     async fn session(&self, server: &Server) -> Result<std::convert::Infallible, ConnectionError> {
         let destination = &self.router.destination;
-        let era = destination.whereabouts.era();
+        let generation = destination.generations.current();
         let (connection, node) = destination.connect(server).await?;
         let mut session = Session::new(server.clone(), connection);
         self.subscriptions.borrow_mut().connected();
-        let mut left = pin!(destination.primary.left(server));
-        let mut moved = pin!(destination.homes.left(server, node.as_ref()));
-        let mut over = pin!(destination.whereabouts.over(era));
+        let mut left = pin!(destination.primary.replaced(server));
+        let mut moved = pin!(destination.node_ids.left(server, node.as_ref()));
+        let mut over = pin!(destination.generations.ended(generation));
         loop {
             self.tell(&mut session).await?;
             let idle = tokio::time::sleep(HEARTBEAT_INTERVAL);
@@ -230,7 +230,7 @@ impl Subscriber {
         let primary = &self.router.destination.primary;
         loop {
             match connection.server() {
-                Some(server) if !primary.is_elsewhere(&server) => return server,
+                Some(server) if !primary.is_replaced(&server) => return server,
                 _ => connection.changed.notified().await,
             }
         }
@@ -322,9 +322,9 @@ impl Subscriber {
                 return Ok(());
             }
             let health = &self.router.health;
-            health.refusing.count(refusal::reason(error));
+            health.refusals.count(refusal::reason(error));
             let reason = format!("Redis refuses a subscription, {command:?}: {error}");
-            health.reasons.refused(&told(&session.server, &reason), clock::now());
+            health.outage_log.refused(&told(&session.server, &reason), clock::now());
         }
         let is_news = self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
         self.judge(&command, refusal.as_deref(), is_news);
@@ -335,9 +335,11 @@ impl Subscriber {
     /// What an answer means for readiness, and for those who don't hear what they want to.
     fn judge(&self, command: &Command, refusal: Option<&str>, is_news: bool) {
         let Command::Subscribe(name) = command else { return };
-        let (refusing, now) = (&self.router.health.refusing, clock::now());
+        let (refusals, now) = (&self.router.health.refusals, clock::now());
         let Some(error) = refusal else {
-            return refusing.heard(|channel| self.router.settings.names.channel(channel) == *name);
+            return refusals.subscription_accepted(|channel| {
+                self.router.settings.names.channel(channel) == *name
+            });
         };
         let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
         let Some(Topic::Channel(channel)) = known else { return };
@@ -345,7 +347,7 @@ impl Subscriber {
         let is_default = channel == ChannelName::default_channel();
         let is_channels = error.starts_with("NOPERM") && error.contains(" channel") && !is_default;
         let subject = Subject::Subscription(Some(channel.clone()).filter(|_| is_channels));
-        refusing.refused(subject, refusal::reason(error), &error, (now, now));
+        refusals.refused(subject, refusal::reason(error), &error, (now, now));
         if is_news {
             // Nobody knows what it misses.
             self.delivery.sink.gap(&channel, Missed { epoch: None, from: 1, to: None, sure: true });
@@ -369,7 +371,7 @@ impl Subscriber {
                     bridge.mark(&payload).await;
                 }
             }
-            Some(Topic::Heartbeat) => self.router.connectivity.beat_returned(&payload),
+            Some(Topic::Heartbeat) => self.router.connectivity.heartbeat_returned(&payload),
             // Unsubscribed meanwhile.
             None => {}
         }

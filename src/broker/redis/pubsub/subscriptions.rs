@@ -174,7 +174,7 @@ impl Subscriptions {
         self.unchecked.clear();
         self.by_name.retain(|_, known| known.wanted);
         for known in self.by_name.values_mut() {
-            known.tracker.tear();
+            known.tracker.interrupt();
             known.told = false;
             known.confirmed = None;
             known.refused = false;
@@ -201,7 +201,7 @@ impl Subscriptions {
         let may_wait = self.want(name.clone(), topic).is_some();
         let Some(known) = self.by_name.get_mut(&name) else { return };
         known.tracker = tracker;
-        known.tracker.tear();
+        known.tracker.interrupt();
         if may_wait {
             known.waiters.extend(waiters);
         }
@@ -222,7 +222,7 @@ impl Subscriptions {
     /// Redis has ended a subscription by itself: as if it had refused it.
     pub(crate) fn ended(&mut self, name: &str) {
         let Some(known) = self.by_name.get_mut(name) else { return };
-        known.tracker.tear();
+        known.tracker.interrupt();
         known.told = false;
         known.confirmed = None;
         known.refused = known.wanted;
@@ -347,7 +347,7 @@ impl Subscriptions {
         }
         known.tracker.advance(&position.epoch, position.offset, nonce, clock::now());
         if !is_unbroken {
-            known.tracker.tear();
+            known.tracker.interrupt();
             if known.confirmed.is_some() {
                 self.unchecked.push_back(name.to_owned());
             }

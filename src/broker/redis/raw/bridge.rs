@@ -27,7 +27,7 @@ use crate::{
         redis::{
             commands::{
                 call_error::CallError,
-                router::{CommandRouter, Way},
+                router::{CallOrder, CommandRouter},
             },
             protocol::{
                 arguments::{self, millis},
@@ -193,7 +193,7 @@ impl Bridge {
                 let keys = settings.names.keys(&channel);
                 let script = &settings.scripts.publish;
                 let answer =
-                    router.call(&channel, Way::InOrder(permit), script, keys, args).await?;
+                    router.call(&channel, CallOrder::Ordered(permit), script, keys, args).await?;
                 replies::position(answer).map_err(CallError::Unexpected)
             };
             let health = &self.router.health;
@@ -293,7 +293,7 @@ impl Bridge {
         let script = &self.router.settings.scripts.lease;
         let channel = ChannelName::default_channel();
         let keys = vec![self.key.clone()];
-        let answer = self.router.call(&channel, Way::Among, script, keys, args).await?;
+        let answer = self.router.call(&channel, CallOrder::Unordered, script, keys, args).await?;
         let free_in = replies::lease(answer).map_err(CallError::InDoubt)?;
         // One more, or it is not over yet.
         Ok(free_in.map(|ms| Duration::from_millis(ms + 1)))

@@ -43,9 +43,9 @@ impl Allowance {
     }
 
     /// It is over, and has brought so much.
-    pub(super) fn end(&mut self, apart: i64, brought: Option<usize>) {
+    pub(super) fn end(&mut self, reserved: i64, brought: Option<usize>) {
         let brought = brought.map(bytes);
-        self.left = self.left.saturating_add(apart).saturating_sub(brought.unwrap_or(0));
+        self.left = self.left.saturating_add(reserved).saturating_sub(brought.unwrap_or(0));
         if let Some(brought) = brought {
             self.usual += (brought - self.usual) / READINGS;
         }
@@ -88,18 +88,18 @@ mod tests {
         };
         let first = begin(&mut allowance);
         assert_eq!(first.len(), 32, "before anything is known, an eighth of the largest each");
-        for apart in first {
-            allowance.end(apart, Some(8_000));
+        for reserved in first {
+            allowance.end(reserved, Some(8_000));
         }
         // They were large, so fewer begin together from now on.
         let later = now + Duration::from_secs(100);
         assert!(allowance.is_open(later));
-        let apart = allowance.begin();
-        assert!((7_000..=8_000).contains(&apart), "{apart}");
-        allowance.end(apart, None);
+        let reserved = allowance.begin();
+        assert!((7_000..=8_000).contains(&reserved), "{reserved}");
+        allowance.end(reserved, None);
         for _ in 0..100 {
-            let apart = allowance.begin();
-            allowance.end(apart, Some(0));
+            let reserved = allowance.begin();
+            allowance.end(reserved, Some(0));
         }
         assert!(allowance.begin() < 10, "and small ones do not hold each other up");
     }

@@ -15,7 +15,7 @@ use super::allowance::Allowance;
 use crate::{
     broker::{
         Evicted, HistorySettings, Publication, Recovery, Since,
-        history::{Continuity, Histories, Reading, Ring, Stamped},
+        history::{Continuity, Histories, Reading, Ring, StreamEntry},
         redis::protocol::replies::{Ended, Read},
     },
     channel::ChannelName,
@@ -63,7 +63,7 @@ pub(super) struct Flight<'a> {
     memory: &'a Memory,
     channel: &'a ChannelName,
     /// Bytes that are set apart for it, and what it brought.
-    apart: i64,
+    reserved: i64,
     brought: Cell<Option<usize>>,
     /// Its end wakes who waits.
     over: watch::Sender<()>,
@@ -72,7 +72,7 @@ pub(super) struct Flight<'a> {
 impl Flight<'_> {
     /// It has brought this.
     pub(super) fn has_brought(&self, read: &Read) {
-        let cost = |one: &Stamped| one.kept.data.len() + HISTORY_MESSAGE_COST_BYTES;
+        let cost = |one: &StreamEntry| one.kept.data.len() + HISTORY_MESSAGE_COST_BYTES;
         self.brought.set(Some(read.messages.iter().map(cost).sum()));
     }
 }
@@ -88,7 +88,7 @@ impl Drop for Flight<'_> {
         {
             state.readings.remove(self.channel);
         }
-        state.allowance.end(self.apart, self.brought.get());
+        state.allowance.end(self.reserved, self.brought.get());
     }
 }
 
@@ -112,8 +112,8 @@ impl Memory {
     }
 
     /// A shard has heard a message of `channel`, and all before it.
-    pub(crate) fn feed(&self, channel: &ChannelName, message: Stamped) -> Continuity {
-        self.state().histories.feed(channel, message, clock::now())
+    pub(crate) fn add_live(&self, channel: &ChannelName, message: StreamEntry) -> Continuity {
+        self.state().histories.add_live(channel, message, clock::now())
     }
 
     /// The nonce of a message, if it is remembered.
@@ -138,8 +138,8 @@ impl Memory {
     }
 
     /// Remembers what was read, as it was `at` some moment.
-    pub(super) fn fill(&self, channel: &ChannelName, reading: Reading, at: Millis) -> Continuity {
-        self.state().histories.fill(channel, reading, at)
+    pub(super) fn merge(&self, channel: &ChannelName, reading: Reading, at: Millis) -> Continuity {
+        self.state().histories.merge(channel, reading, at)
     }
 
     /// A history was ended since there was no room for it.
@@ -233,9 +233,9 @@ impl Memory {
         let (over, waiting) = watch::channel(());
         state.readings.insert(channel.clone(), waiting);
         let is_allowed = state.allowance.is_open(clock::now());
-        let apart = state.allowance.begin();
+        let reserved = state.allowance.begin();
         let brought = Cell::new(None);
-        let flight = Flight { memory: self, channel, apart, brought, over };
+        let flight = Flight { memory: self, channel, reserved, brought, over };
         Need::Read { flight, first, is_allowed }
     }
 }

@@ -3,7 +3,7 @@
 //! before.
 
 pub(super) mod allowance;
-pub(super) mod era;
+pub(super) mod empty_epoch;
 pub(super) mod memory;
 pub(super) mod position_query;
 pub(super) mod recoverer;

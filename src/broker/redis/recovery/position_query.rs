@@ -47,7 +47,7 @@ type AnswerSender = watch::Sender<Option<StreamPosition>>;
 type AnswerReceiver = watch::Receiver<Option<StreamPosition>>;
 
 /// What somebody who wants to know is to do.
-pub(crate) enum Turn<'a> {
+pub(crate) enum QueryStep<'a> {
     /// Put the question.
     Ask(Asking<'a>),
     /// The answer to the one that was put will serve.
@@ -106,28 +106,28 @@ impl PositionQueries {
 
     /// For somebody whom questions from the number `first` on serve, and who has waited for the
     /// one of the number `late` for long: whoever put that one may be at a standstill.
-    pub(crate) fn turn<'a>(
+    pub(crate) fn next_step<'a>(
         &'a self,
         channel: &'a ChannelName,
         first: u64,
         late: Option<u64>,
-    ) -> Turn<'a> {
+    ) -> QueryStep<'a> {
         let state = &mut *self.state();
         let Open { put, next } = state.open.entry(channel.clone()).or_default();
         match put.as_ref().filter(|put| Some(put.number) != late) {
             Some(Put { number, answer }) if *number >= first => {
-                Turn::Share { number: *number, answer: answer.clone() }
+                QueryStep::Share { number: *number, answer: answer.clone() }
             }
             Some(Put { number, answer: over }) => {
                 let (_, next) = next.get_or_insert_with(|| watch::channel(None));
-                Turn::Wait { number: *number, over: over.clone(), next: next.clone() }
+                QueryStep::Wait { number: *number, over: over.clone(), next: next.clone() }
             }
             None => {
                 state.count += 1;
                 let number = state.count;
                 let (sender, answer) = next.take().unwrap_or_else(|| watch::channel(None));
                 *put = Some(Put { number, answer });
-                Turn::Ask(Asking { queries: self, channel, number, answer: sender })
+                QueryStep::Ask(Asking { queries: self, channel, number, answer: sender })
             }
         }
     }

@@ -7,7 +7,7 @@ use fred::types::Value;
 use tokio::time::timeout;
 
 use super::{
-    era::Era,
+    empty_epoch::EmptyEpoch,
     memory::{Memory, Span},
     position_query::PositionQueries,
     stream_reader::StreamReader,
@@ -19,7 +19,7 @@ use crate::{
         redis::{
             commands::{
                 call_error::CallError,
-                router::{CommandRouter, Way},
+                router::{CallOrder, CommandRouter},
             },
             protocol::{
                 arguments::{self, millis},
@@ -42,7 +42,7 @@ pub(crate) struct Recoverer {
     pub(crate) reader: StreamReader,
     pub(crate) memory: Arc<Memory>,
     pub(crate) queries: Arc<PositionQueries>,
-    era: Arc<Era>,
+    empty_epoch: Arc<EmptyEpoch>,
 }
 
 impl Recoverer {
@@ -50,20 +50,20 @@ impl Recoverer {
         router: Rc<CommandRouter>,
         memory: Arc<Memory>,
         queries: Arc<PositionQueries>,
-        era: Arc<Era>,
+        empty_epoch: Arc<EmptyEpoch>,
     ) -> Self {
         let reader = StreamReader::new(router.clone(), memory.clone());
-        Self { router, reader, memory, queries, era }
+        Self { router, reader, memory, queries, empty_epoch }
     }
 
     /// Where a channel stands now of which Redis holds nothing.
     pub(crate) async fn empty(&self) -> StreamPosition {
-        self.era.empty(&self.router).await
+        self.empty_epoch.empty(&self.router).await
     }
 
-    /// See [`Era::still_counts`].
+    /// See [`EmptyEpoch::still_counts`].
     pub(crate) async fn still_counts(&self, epoch: &Arc<str>, at: Millis) -> bool {
-        self.era.still_counts(&self.router, epoch, at).await
+        self.empty_epoch.still_counts(&self.router, epoch, at).await
     }
 
     /// Where `channel` stands in Redis.
@@ -74,7 +74,13 @@ impl Recoverer {
         let keys = self.router.settings.names.keys(channel);
         let answer = self
             .router
-            .call(channel, Way::Beside, &self.router.settings.scripts.position, keys, Vec::new())
+            .call(
+                channel,
+                CallOrder::Query,
+                &self.router.settings.scripts.position,
+                keys,
+                Vec::new(),
+            )
             .await?;
         match replies::stream_position_and_history(answer).map_err(CallError::InDoubt)? {
             Some((stream_position, _)) => Ok(stream_position),
@@ -105,7 +111,7 @@ impl Recoverer {
         let keys = self.router.settings.names.keys(channel);
         let answer = self
             .router
-            .call(channel, Way::Among, &self.router.settings.scripts.rotate, keys, args)
+            .call(channel, CallOrder::Unordered, &self.router.settings.scripts.rotate, keys, args)
             .await?;
         replies::stream_position(answer).map_err(CallError::InDoubt)
     }
@@ -138,7 +144,7 @@ impl Recoverer {
         let keys = self.router.settings.names.keys(channel);
         let answer = match self
             .router
-            .call(channel, Way::Beside, &self.router.settings.scripts.position, keys, args)
+            .call(channel, CallOrder::Query, &self.router.settings.scripts.position, keys, args)
             .await
         {
             Err(CallError::Refused(error)) if reading.is_some() => {

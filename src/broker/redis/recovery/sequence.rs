@@ -22,7 +22,7 @@ pub(crate) struct SequenceTracker {
     /// late.
     retired: VecDeque<Last>,
     /// Something may have come since that did not arrive here, and be gone.
-    is_torn: bool,
+    is_interrupted: bool,
 }
 
 #[derive(Debug)]
@@ -50,9 +50,9 @@ pub(crate) enum Arrival {
     Jump(u64),
     /// It is of the first history of a channel that nobody had published to, or of a later one:
     /// whether something is missing before it is to be found out.
-    Begins,
+    FirstEpoch,
     /// It is of another history: how the one before ended is not known.
-    Turn,
+    NewEpoch,
     /// It was here before.
     Duplicate,
     /// It is of a history that is over here; or Redis has gone back to it. `is_new`: it has not
@@ -70,9 +70,9 @@ pub(crate) enum Lag {
     /// Messages are missing, from this offset on.
     Behind(u64),
     /// Nobody had published to the channel, and whether anybody has is to be found out.
-    Begun,
-    /// As [`Arrival::Turn`].
-    Turned,
+    FirstEpoch,
+    /// As [`Arrival::NewEpoch`].
+    NewEpoch,
     /// As [`Arrival::Diverged`]. `is_new`: Redis has messages that have not been here, as far as
     /// can be told.
     Diverged { is_new: bool },
@@ -104,13 +104,13 @@ impl SequenceTracker {
         let Some(last) = &self.last else { return Arrival::Next };
         let newest = last.position.offset;
         if last.position.is_empty() {
-            let is_first = stamp.offset == 1 && stamp.previous == 0;
-            return if is_first && !self.is_torn { Arrival::Next } else { Arrival::Begins };
+            let is_first = stamp.offset == 1 && stamp.previous == 0 && !self.is_interrupted;
+            return if is_first { Arrival::Next } else { Arrival::FirstEpoch };
         }
         if *last.position.epoch != *stamp.epoch {
             // Redis forgets a channel that nobody publishes to: then nothing was lost.
             let is_anew = stamp.offset == 1 && last.has_expired(now);
-            return if is_anew { Arrival::Next } else { Arrival::Turn };
+            return if is_anew { Arrival::Next } else { Arrival::NewEpoch };
         }
         let is_same = if stamp.offset == newest + 1 {
             stamp.previous == last.nonce
@@ -141,9 +141,9 @@ impl SequenceTracker {
             }
             Lag::Diverged { is_new: is_ahead || nonce != over.nonce }
         } else if last.position.is_empty() {
-            Lag::Begun
+            Lag::FirstEpoch
         } else if !last.position.is_comparable(held) {
-            Lag::Turned
+            Lag::NewEpoch
         } else if held.offset > newest {
             Lag::Behind(newest + 1)
         } else if held.offset < newest || nonce != last.nonce {
@@ -178,7 +178,7 @@ impl SequenceTracker {
             }
             None => epoch.into(),
         };
-        self.is_torn = false;
+        self.is_interrupted = false;
         let position = Position { epoch, offset };
         self.last = Some(Last { position: position.clone(), nonce, at: now });
         position
@@ -214,8 +214,8 @@ impl SequenceTracker {
     }
 
     /// Not all that is published arrives here, for a while.
-    pub(crate) fn tear(&mut self) {
-        self.is_torn = true;
+    pub(crate) fn interrupt(&mut self) {
+        self.is_interrupted = true;
     }
 
     /// Where an epoch that is over here ended.
@@ -258,7 +258,7 @@ mod tests {
     /// Judges and takes messages.
     fn take(tracker: &mut SequenceTracker, stamp: &Stamp<'_>) -> Arrival {
         let arrival = judge(tracker, stamp);
-        if matches!(arrival, Arrival::Next | Arrival::Jump(_) | Arrival::Turn) {
+        if matches!(arrival, Arrival::Next | Arrival::Jump(_) | Arrival::NewEpoch) {
             tracker.advance(stamp.epoch, stamp.offset, stamp.nonce, Millis(0));
         }
         arrival
@@ -276,28 +276,28 @@ mod tests {
     fn an_epochs_end_is_unknown_when_another_begins() {
         let mut tracker = SequenceTracker::default();
         assert_eq!(take(&mut tracker, &stamp("a", 7)), Arrival::Next);
-        assert_eq!(take(&mut tracker, &stamp("b", 1)), Arrival::Turn);
+        assert_eq!(take(&mut tracker, &stamp("b", 1)), Arrival::NewEpoch);
         assert_eq!(take(&mut tracker, &stamp("b", 2)), Arrival::Next);
         assert_eq!(take(&mut tracker, &stamp("a", 8)), Arrival::Late { is_new: true });
         assert_eq!(take(&mut tracker, &stamp("a", 7)), Arrival::Late { is_new: false });
-        assert_eq!(take(&mut tracker, &stamp("c", 3)), Arrival::Turn);
+        assert_eq!(take(&mut tracker, &stamp("c", 3)), Arrival::NewEpoch);
         assert_eq!(take(&mut tracker, &stamp("a", 8)), Arrival::Late { is_new: true }, "still");
     }
 
     #[test]
     fn the_first_message_of_a_channel_follows_its_empty_position_unless_some_may_be_gone() {
-        use Arrival::{Begins, Next};
+        use Arrival::{FirstEpoch, Next};
         let mut tracker = SequenceTracker::default();
         tracker.advance("empty-a", 0, 0, Millis(0));
         assert_eq!(judge(&tracker, &stamp("b", 1)), Next);
-        assert_eq!(judge(&tracker, &stamp("b", 2)), Begins);
+        assert_eq!(judge(&tracker, &stamp("b", 2)), FirstEpoch);
         let later = Stamp { previous: 7, ..stamp("b", 1) };
-        assert_eq!(judge(&tracker, &later), Begins, "there was a history before");
-        tracker.tear();
-        assert_eq!(judge(&tracker, &stamp("b", 1)), Begins);
+        assert_eq!(judge(&tracker, &later), FirstEpoch, "there was a history before");
+        tracker.interrupt();
+        assert_eq!(judge(&tracker, &stamp("b", 1)), FirstEpoch);
         let held = Position { epoch: "b".into(), offset: 1 };
-        assert_eq!(tracker.compare(&held, 10), Lag::Begun);
-        assert_eq!(take(&mut tracker, &stamp("b", 1)), Begins);
+        assert_eq!(tracker.compare(&held, 10), Lag::FirstEpoch);
+        assert_eq!(take(&mut tracker, &stamp("b", 1)), FirstEpoch);
         tracker.advance("b", 1, 10, Millis(0));
         assert_eq!(take(&mut tracker, &stamp("b", 2)), Next);
     }
@@ -310,9 +310,9 @@ mod tests {
         };
         tracker.advance("a", 0, 0, Millis(0));
         assert_eq!(judge_after(&tracker, REDIS_POSITION_TTL, 1), Arrival::Next);
-        assert_eq!(judge_after(&tracker, REDIS_POSITION_TTL, 2), Arrival::Turn);
+        assert_eq!(judge_after(&tracker, REDIS_POSITION_TTL, 2), Arrival::NewEpoch);
         tracker.advance("a", 1, 10, Millis(0));
-        assert_eq!(judge_after(&tracker, REDIS_POSITION_TTL, 1), Arrival::Turn);
+        assert_eq!(judge_after(&tracker, REDIS_POSITION_TTL, 1), Arrival::NewEpoch);
         assert_eq!(judge_after(&tracker, REDIS_META_TTL, 1), Arrival::Next);
     }
 
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(tracker.compare(&held("a", 5), 50), Lag::Behind(4));
         assert_eq!(tracker.compare(&held("a", 2), 20), Lag::Diverged { is_new: true });
         assert_eq!(tracker.compare(&held("a", 3), 31), Lag::Diverged { is_new: true });
-        assert_eq!(tracker.compare(&held("b", 0), 0), Lag::Turned);
+        assert_eq!(tracker.compare(&held("b", 0), 0), Lag::NewEpoch);
         tracker.advance("b", 0, 0, Millis(0));
         assert_eq!(
             tracker.compare(&held("a", 4), 40),

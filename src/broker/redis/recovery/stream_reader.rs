@@ -17,7 +17,7 @@ use crate::{
         redis::{
             commands::{
                 call_error::CallError,
-                router::{CommandRouter, Way},
+                router::{CallOrder, CommandRouter},
             },
             protocol::{
                 arguments,
@@ -126,7 +126,7 @@ impl StreamReader {
         let keys = self.router.settings.names.keys(channel);
         let answer = self
             .router
-            .call(channel, Way::Beside, &self.router.settings.scripts.read, keys, args)
+            .call(channel, CallOrder::Query, &self.router.settings.scripts.read, keys, args)
             .await?;
         replies::read(answer).map_err(CallError::InDoubt)
     }
@@ -165,6 +165,6 @@ impl StreamReader {
             messages,
             is_whole,
         };
-        self.memory.fill(channel, reading, at)
+        self.memory.merge(channel, reading, at)
     }
 }

@@ -88,7 +88,7 @@ async fn an_era_that_a_shard_at_a_standstill_is_reading_is_read_by_others_too() 
     let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));
     let process = process(ALL, Vec::new());
     let recoverer = recoverer(&process, 0, Rc::new(View { redis, process: 0 }));
-    let stands_still = process.era.read.lock().await;
+    let stands_still = process.empty_epoch.read.lock().await;
     let empty = timeout(SUBSCRIBE_DEADLINE, recoverer.empty()).await.unwrap().position;
     drop(stands_still);
     assert_eq!(recoverer.empty().await.position, empty, "what Redis says");

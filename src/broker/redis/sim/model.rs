@@ -28,7 +28,7 @@ pub(super) struct Held {
     pub(super) offset: u64,
     pub(super) nonce: u64,
     stream: VecDeque<Entry>,
-    era: Option<String>,
+    empty_epoch: Option<String>,
     /// Epochs that were ended before this one.
     ended: String,
     /// All that was ever published in this epoch and not rolled back, trimmed or not.
@@ -60,7 +60,7 @@ pub(super) struct Redis {
     pub(super) losses: Cell<u64>,
     pub(super) failovers: Cell<u64>,
     pub(super) rotations: Cell<u64>,
-    pub(super) eras: Cell<u64>,
+    pub(super) empty_epochs: Cell<u64>,
     /// The epochs of all that was published, in order.
     pub(super) published: RefCell<Vec<String>>,
     /// How many that were when a shard's turn began.
@@ -109,7 +109,7 @@ impl Redis {
             losses: Cell::new(0),
             failovers: Cell::new(0),
             rotations: Cell::new(0),
-            eras: Cell::new(0),
+            empty_epochs: Cell::new(0),
             published: RefCell::default(),
             mark: Cell::new(0),
             count: Cell::new(0),
@@ -175,21 +175,21 @@ impl Redis {
         self.failures.get()
     }
 
-    /// The eras that count; now and then it is time for a new one.
-    fn era(&self, server: &RefCell<Held>, candidate: &str) -> String {
+    /// The epochs of empty channels that count; now and then it is time for a new one.
+    fn empty_epoch(&self, server: &RefCell<Held>, candidate: &str) -> String {
         let mut held = server.borrow_mut();
-        let known = held.era.take();
+        let known = held.empty_epoch.take();
         let before = known.as_ref().and_then(|known| known.split(' ').next());
-        let era = match before {
+        let empty_epoch = match before {
             Some(before) if self.chance(2) => format!("{candidate} {before}"),
             Some(_) => known.clone().expect("its beginning is there"),
             None => candidate.to_owned(),
         };
-        if known.as_ref() != Some(&era) {
-            self.eras.set(self.eras.get() + 1);
+        if known.as_ref() != Some(&empty_epoch) {
+            self.empty_epochs.set(self.empty_epochs.get() + 1);
         }
-        held.era = Some(era.clone());
-        era
+        held.empty_epoch = Some(empty_epoch.clone());
+        empty_epoch
     }
 
     /// Whether what was published after the first `count` messages begins with `epoch`. As far as
@@ -317,7 +317,7 @@ impl Redis {
             let is_there = || held.epoch.as_ref() == Some(&args[0]) && args[1] == text(held.offset);
             match is_asked && !is_there() {
                 true => held.read(args[2].parse().unwrap(), args[3].parse().unwrap()),
-                false => held.standing(),
+                false => held.stream_position(),
             }
         } else if script.sha1 == self.scripts.rotate.sha1 {
             let mut held = server.borrow_mut();
@@ -329,9 +329,9 @@ impl Redis {
                     held.ended = format!("{epoch}:{offset}:{nonce}{} {ended}", args[5]);
                 }
             }
-            held.standing()
-        } else if script.sha1 == self.scripts.era.sha1 {
-            self.era(server, &args[0]).into()
+            held.stream_position()
+        } else if script.sha1 == self.scripts.empty_epoch.sha1 {
+            self.empty_epoch(server, &args[0]).into()
         } else if script.sha1 == self.scripts.read.sha1 {
             server.borrow().read(args[0].parse().unwrap(), args[1].parse().unwrap())
         } else {
@@ -347,11 +347,11 @@ impl Redis {
 
 impl Held {
     fn begin(&mut self, epoch: String, nonce: u64) {
-        let era = self.era.take();
-        *self = Self { epoch: Some(epoch), nonce, era, ..Self::default() };
+        let empty_epoch = self.empty_epoch.take();
+        *self = Self { epoch: Some(epoch), nonce, empty_epoch, ..Self::default() };
     }
 
-    fn standing(&self) -> Value {
+    fn stream_position(&self) -> Value {
         let Some(epoch) = self.epoch.clone() else { return Value::Null };
         let (offset, nonce) = (text(self.offset), text(self.nonce));
         Value::Array(vec![epoch.into(), offset.into(), nonce.into(), self.ended.clone().into()])
@@ -368,7 +368,7 @@ impl Held {
             let id = format!("{}-{}", one.offset, one.nonce);
             Value::Array(vec![id.into(), Value::Array(fields.to_vec())])
         });
-        let Value::Array(mut answer) = self.standing() else { unreachable!("it is one") };
+        let Value::Array(mut answer) = self.stream_position() else { unreachable!("it is one") };
         answer.extend([Value::Integer(300_000), Value::Array(entries.collect())]);
         Value::Array(answer)
     }

@@ -42,7 +42,7 @@ impl World {
                 // Nothing has happened that could not be told from a loss.
                 let failed = self.redis.failures.get() + self.redis.losses.get();
                 let is_plain = failed + self.redis.rotations.get() == 0;
-                let is_provable = is_plain && self.redis.eras.get() <= 2;
+                let is_provable = is_plain && self.redis.empty_epochs.get() <= 2;
                 let is_there = self.redis.certainly_has(&to.epoch, from.offset);
                 assert!(!is_provable || from.offset > 0 && !is_there, "{missed:?} was told");
             }

@@ -44,7 +44,7 @@ pub(super) fn recoverer(
     let mut router = CommandRouter::new(process.destination.clone(), Rc::new(connectivity), true);
     router.stand_in = Some(stand_in);
     let (memory, queries) = (process.memory.clone(), process.queries.clone());
-    Rc::new(Recoverer::new(Rc::new(router), memory, queries, process.era.clone()))
+    Rc::new(Recoverer::new(Rc::new(router), memory, queries, process.empty_epoch.clone()))
 }
 
 /// The subscriber of a shard.

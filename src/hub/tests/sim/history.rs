@@ -103,7 +103,7 @@ impl Simulation {
         self.give_turns();
         assert!(!self.hub.has_work());
         self.hub.check();
-        self.see_events();
+        self.check_events();
     }
 
     /// No outlet is full: the waiting clients have had their turn.
@@ -181,7 +181,7 @@ impl Simulation {
         let Some(number) = self.pick() else { return };
         let channel = self.random.usize(0..CHANNELS);
         let client = &mut self.clients[number];
-        client.see_bytes(&self.channels);
+        client.read_bytes(&self.channels);
         let name = self.names[channel].as_str();
         let hears = client.next[channel].is_some() && client.close.is_none() && !client.failed;
         assert_eq!(self.hub.leave(client.key, name), hears, "who hears it may leave it");

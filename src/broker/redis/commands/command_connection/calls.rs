@@ -14,7 +14,7 @@ use fred::{
 use super::{CommandConnection, opening::Client};
 use crate::broker::redis::{
     commands::call_error::CallError,
-    discovery::whereabouts::Era,
+    discovery::generation::Generation,
     protocol::{
         replies::{is_demoted, is_redirection, is_refusal},
         scripts::{By, Script},
@@ -31,23 +31,23 @@ impl CommandConnection {
         args: &[Value],
         handed_over: impl FnOnce(),
     ) -> Result<Value, CallError> {
-        let (client, era) = self.client().ok_or(CallError::NotSent)?;
+        let (client, generation) = self.client().ok_or(CallError::NotSent)?;
         let (command, text) = match by {
             By::Sha1 => ("EVALSHA", &script.sha1),
             By::Source => ("EVAL", &script.source),
         };
         let command = client.script(command, text.clone(), keys.to_vec(), args.to_vec());
-        hand_over(command, handed_over).await.map_err(|error| self.judge(error, era))
+        hand_over(command, handed_over).await.map_err(|error| self.judge(error, generation))
     }
 
-    fn client(&self) -> Option<(Client, Era)> {
+    fn client(&self) -> Option<(Client, Generation)> {
         let current = self.current.borrow();
         let current = current.as_ref()?;
-        Some((current.client.clone(), current.era))
+        Some((current.client.clone(), current.generation))
     }
 
-    /// What `error` means that a client of `era` brought.
-    fn judge(&self, error: Error, era: Era) -> CallError {
+    /// What `error` means that a client of `generation` brought.
+    fn judge(&self, error: Error, generation: Generation) -> CallError {
         if matches!(error.kind(), ErrorKind::Canceled) {
             // It was never written: no connection, or gone meanwhile.
             return CallError::NotSent;
@@ -60,7 +60,7 @@ impl CommandConnection {
         }
         if is_refusal(&error) {
             if is_demoted(&error) && !self.destination.settings.is_cluster() {
-                self.destination.whereabouts.doubt(era);
+                self.destination.generations.suspect(generation);
             }
             return CallError::Refused(error);
         }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 pub(super) use crate::broker::redis::net::pipeline::{Client, ConnectionTask};
 use crate::{
     broker::redis::{
-        discovery::{destination::Destination, homes::NodeId, sentinel::is_master},
+        discovery::{destination::Destination, node_ids::NodeId, sentinel::is_master},
         net::connection::{Connection, ConnectionError, refusal},
         protocol::{
             refusal as refusals,
@@ -43,7 +43,7 @@ pub(crate) async fn open(
         }
         tokio::select! {
             ready = ready => ready,
-            () = destination.primary.left(server) => Err(ConnectionError::Left),
+            () = destination.primary.replaced(server) => Err(ConnectionError::Left),
         }
     };
     timeout(REDIS_READY_DEADLINE, ready).await.unwrap_or(Err(ConnectionError::Silent))

@@ -4,7 +4,7 @@
 local what, holder, name = ARGV[1], ARGV[2], ARGV[2] .. ' ' .. ARGV[3]
 local held, lives_ms = get(KEYS[1]), call('PTTL', KEYS[1])
 if held and (lives_ms < 0 or lives_ms > 60000) then
-  odd('a lease has no end')
+  note_invalid('a lease has no end')
   held = false
 end
 local is_ours = held == name
@@ -23,4 +23,4 @@ if is_refusal(told) then
   if what == 'take' and not held then call('DEL', KEYS[1]) end
   return told
 end
-return noted({1, 0})
+return with_note({1, 0})

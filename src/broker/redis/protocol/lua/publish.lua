@@ -10,11 +10,11 @@ if key then
   end
   if string.find(full, 'keys', 1, true) then return {'keys'} end
 end
-if string.find(full, 'channels', 1, true) and not sound_meta()[1] then
+if string.find(full, 'channels', 1, true) and not checked_meta()[1] then
   return {'channels'}
 end
 local done, refused = stamp(string.find(full, 'histories', 1, true))
 if done and key then
   try('SET', key, done[1] .. ' ' .. done[2], 'PX', ARGV[12])
 end
-return noted(done or refused)
+return with_note(done or refused)

@@ -15,4 +15,4 @@ if not done then
   call('DEL', KEYS[3])
   return refused
 end
-return noted({'sent', now_ms, done[1], done[2]})
+return with_note({'sent', now_ms, done[1], done[2]})

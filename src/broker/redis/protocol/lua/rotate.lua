@@ -3,7 +3,7 @@
 -- that it is not the channel's first one. Where the epoch had got to is remembered (of the newest
 -- `ARGV[5]`), and the others that the caller heard in its stead, `ARGV[6]`: so everyone who had not
 -- got there knows that something is lost.
-local held = standing()
+local held = stream_position()
 local epoch = held[1]
 if not epoch or epoch == ARGV[3] then
   local ended = {}
@@ -16,4 +16,4 @@ if not epoch or epoch == ARGV[3] then
     'ended', table.concat(ended, ' '))
   call('PEXPIRE', KEYS[1], ARGV[2])
 end
-return standing()
+return stream_position()

@@ -23,9 +23,9 @@ local function halves(quota, count)
 end
 local function stamp_with(send, is_full)
   local meta, stream, nonce = KEYS[1], KEYS[2], ARGV[6]
-  local held = sound_meta('quota')
+  local held = checked_meta('quota')
   if held[2] == '9007199254740991' then
-    odd('the key meta has counted to its end')
+    note_invalid('the key meta has counted to its end')
     held = {false, '0', '0', ''}
   end
   local epoch, previous = held[1], held[3]
@@ -90,7 +90,7 @@ local function stamp_with(send, is_full)
     local function is(what) return string.find(added.err, what, 1, true) end
     if is_refusal(added) and (is('equal or smaller') or is('exhausted') or is('WRONGTYPE')) then
       -- It is ahead of meta, or no stream: not this history's.
-      odd('the key stream holds another history')
+      note_invalid('the key stream holds another history')
       call('DEL', stream)
       added = add()
     end

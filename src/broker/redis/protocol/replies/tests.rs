@@ -99,13 +99,16 @@ fn a_strangers_numbers_are_bounded() {
 #[test]
 fn eras_are_read_and_what_is_none_is_left_out() {
     let read = |written: &str| {
-        let Eras { current, before } = eras(text(written)).ok()?;
-        Some((current.to_string(), before.map(|era| era.to_string())))
+        let EmptyEpochs { current, before } = empty_epochs(text(written)).ok()?;
+        Some((current.to_string(), before.map(|empty_epoch| empty_epoch.to_string())))
     };
-    let era = |name: &str| name.to_owned();
-    assert_eq!(read("empty-a"), Some((era("empty-a"), None)));
-    assert_eq!(read("empty-b empty-a"), Some((era("empty-b"), Some(era("empty-a")))));
-    assert_eq!(read("b empty-a \u{e4}"), Some((era("empty-a"), None)));
+    let empty_epoch = |name: &str| name.to_owned();
+    assert_eq!(read("empty-a"), Some((empty_epoch("empty-a"), None)));
+    assert_eq!(
+        read("empty-b empty-a"),
+        Some((empty_epoch("empty-b"), Some(empty_epoch("empty-a"))))
+    );
+    assert_eq!(read("b empty-a \u{e4}"), Some((empty_epoch("empty-a"), None)));
     assert_eq!(read(""), None);
 }
 

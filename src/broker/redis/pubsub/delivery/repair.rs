@@ -11,11 +11,11 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use super::{Delivery, doubt::Judged};
+use super::{Delivery, verification::Judged};
 use crate::{
     broker::{
         Missed, Publication,
-        history::{Continuity, Kept, Stamped},
+        history::{Continuity, HistoryMessage, StreamEntry},
         redis::{
             commands::call_error::CallError,
             net::connection::ConnectionError,
@@ -112,17 +112,17 @@ impl Delivery {
             Arrival::Jump(from) => {
                 self.repair(&channel, name, hole(from, Before::message(newest))).await
             }
-            Arrival::Begins => {
+            Arrival::FirstEpoch => {
                 let before = self.before_first(name, clock::now()).await;
                 self.repair(&channel, name, hole(1, before)).await
             }
-            Arrival::Turn => self.repair(&channel, name, hole(1, Before::Epoch)).await,
+            Arrival::NewEpoch => self.repair(&channel, name, hole(1, Before::Epoch)).await,
             Arrival::Late { .. } | Arrival::Diverged => Err(Diverged),
         };
         let position = Position { epoch: epoch.into(), offset };
-        let kept = Kept { kind, data: data.clone(), nonce };
+        let kept = HistoryMessage { kind, data: data.clone(), nonce };
         let is_one_history = repaired.is_ok()
-            && self.memory().feed(&channel, Stamped { position, previous, kept })
+            && self.memory().add_live(&channel, StreamEntry { position, previous, kept })
                 == Continuity::Known;
         if !is_one_history {
             // It is not delivered: unless it was here, it is lost.
@@ -187,8 +187,8 @@ impl Delivery {
             }
             Lag::None => return Ok(()),
             Lag::Behind(from) => (from, Before::Message(newest)),
-            Lag::Begun => (1, self.before_first(name, at).await),
-            Lag::Turned => (1, Before::Epoch),
+            Lag::FirstEpoch => (1, self.before_first(name, at).await),
+            Lag::NewEpoch => (1, Before::Epoch),
             // Others here have heard another history meanwhile, which is not to be missed by
             // those who stayed.
             Lag::Returned { .. } if memory.has_left(channel, &position.epoch) => {
@@ -200,7 +200,7 @@ impl Delivery {
             }
         };
         if position.is_empty() && before == Before::Epoch {
-            // The era may have changed since.
+            // The epoch of empty channels may have changed since.
             position = self.recoverer.empty().await.position;
         }
         let Position { epoch, offset } = position;

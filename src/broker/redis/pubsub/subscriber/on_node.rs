@@ -9,7 +9,7 @@ impl Subscriber {
     pub(super) fn lost(&self) {
         if let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) {
             node.disconnected();
-            hints.stir();
+            hints.request_refresh();
         }
     }
 
@@ -20,7 +20,7 @@ impl Subscriber {
             return false;
         };
         // Whatever it is: the map may be wrong.
-        let is_moved = hints.hear(error, &node.server());
+        let is_moved = hints.note_redirection(error, &node.server());
         let is_too_old = node.is_too_old(command, error);
         if !is_moved && !is_too_old {
             return false;
@@ -41,7 +41,7 @@ impl Subscriber {
         let Ok(name) = std::str::from_utf8(name) else { return };
         self.subscriptions.borrow_mut().ended(name);
         if let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) {
-            hints.witnessed(node.server());
+            hints.note_change_at(node.server());
         }
     }
 

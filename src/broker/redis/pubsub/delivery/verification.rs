@@ -40,9 +40,9 @@ pub(super) struct Judged {
 }
 
 /// What becomes of a message that does not simply follow.
-enum Doubt {
+enum Verified {
     /// Redis knows of it, as far as can be told. `lacks`: see [`Judged::sure`].
-    Believed { lacks: bool },
+    InRedis { lacks: bool },
     /// It is none of Redis', or it is here: this shard is where Redis is.
     Settled,
 }
@@ -105,9 +105,9 @@ impl Delivery {
             if follows && newest.is_some() {
                 return Ok(Some(Judged { arrival, newest, sure }));
             }
-            match self.doubt(channel, name, stamp, arrival).await? {
-                Doubt::Settled => return Ok(None),
-                Doubt::Believed { lacks } => sure = lacks,
+            match self.verify(channel, name, stamp, arrival).await? {
+                Verified::Settled => return Ok(None),
+                Verified::InRedis { lacks } => sure = lacks,
             }
             // Where the channel stands may have come to be known while Redis was asked.
             let before = std::mem::replace(&mut judged, judge());
@@ -119,35 +119,35 @@ impl Delivery {
     }
 
     /// Asks Redis about a message that does not simply follow.
-    async fn doubt(
+    async fn verify(
         &self,
         channel: &ChannelName,
         name: &str,
         stamp: &Stamp<'_>,
         arrival: Arrival,
-    ) -> Result<Doubt, ConnectionError> {
+    ) -> Result<Verified, ConnectionError> {
         let Some(stream_position) = self.ask(channel, name).await? else {
-            return Ok(Doubt::Believed { lacks: false });
+            return Ok(Verified::InRedis { lacks: false });
         };
         let held = &stream_position.position;
         let is_same = *held.epoch == *stamp.epoch;
         match arrival {
             Arrival::Late { .. } if is_same && held.offset >= stamp.offset => {
                 self.catch_up(channel, name, stream_position, clock::now()).await?;
-                return Ok(Doubt::Settled);
+                return Ok(Verified::Settled);
             }
             Arrival::Duplicate if !is_same => {
                 self.catch_up(channel, name, stream_position, clock::now()).await?;
-                return Ok(Doubt::Settled);
+                return Ok(Verified::Settled);
             }
-            Arrival::Late { .. } => return Ok(Doubt::Believed { lacks: false }),
+            Arrival::Late { .. } => return Ok(Verified::InRedis { lacks: false }),
             Arrival::Diverged if self.is_where_redis_is(name, &stream_position) => {}
-            Arrival::Diverged if !is_same => return Ok(Doubt::Believed { lacks: false }),
+            Arrival::Diverged if !is_same => return Ok(Verified::InRedis { lacks: false }),
             _ if is_same && self.is_in_redis(channel, stamp, &stream_position).await => {
-                let is_turn = matches!(arrival, Arrival::Turn | Arrival::Begins);
+                let is_new_epoch = matches!(arrival, Arrival::NewEpoch | Arrival::FirstEpoch);
                 let lacks =
-                    is_turn && self.lacks(channel, name, &held.epoch, &stream_position.ended);
-                return Ok(Doubt::Believed { lacks });
+                    is_new_epoch && self.lacks(channel, name, &held.epoch, &stream_position.ended);
+                return Ok(Verified::InRedis { lacks });
             }
             _ => {}
         }
@@ -163,7 +163,7 @@ impl Delivery {
             redis
         );
         self.catch_up(channel, name, stream_position, clock::now()).await?;
-        Ok(Doubt::Settled)
+        Ok(Verified::Settled)
     }
 
     /// Where Redis stands; None if it does not tell, and what arrives is all there is to go by.

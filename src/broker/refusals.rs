@@ -7,8 +7,8 @@
 //! nothing after some times, and one that is refused while messages are taken means nothing.
 //! Whether all that matters follows from these facts and the clock. Nothing here does IO or waits.
 
-mod cure;
-mod refused;
+mod advice;
+mod refusal;
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use self::refused::{Refused, Standing};
+use self::refusal::{Refusal, RefusalState};
 use crate::{
     channel::ChannelName,
     clock::{self, Millis},
@@ -35,7 +35,7 @@ use crate::{
 
 /// How much of what is published Redis refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refuses {
+pub enum RefusalExtent {
     /// Nothing, as far as is known, or not for long.
     Nothing,
     /// What goes to some channels.
@@ -58,24 +58,24 @@ pub(super) enum Subject {
 /// # Invariants
 /// - `is_any` says whether `refused` holds something: who publishes looks at nothing else.
 #[derive(Debug, Default)]
-pub(super) struct Refusing {
+pub(super) struct Refusals {
     counts: Counters<{ BrokerRefusal::WORDS.len() }>,
     is_any: AtomicBool,
     state: Mutex<State>,
     /// Something is refused that was not.
-    pub(super) news: Notify,
+    pub(super) changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    refused: HashMap<Subject, Refused>,
+    refused: HashMap<Subject, Refusal>,
     /// When the last message that was taken was sent, while something is remembered.
     accepted: Millis,
     /// When a reason was last logged, and how often it came since.
     told: HashMap<&'static str, (Millis, u64)>,
 }
 
-impl Refusing {
+impl Refusals {
     /// A command was refused.
     pub(super) fn count(&self, reason: BrokerRefusal) {
         self.counts.add(reason as usize, 1);
@@ -119,19 +119,19 @@ impl Refusing {
         subject: Subject,
         reason: BrokerRefusal,
         now: Millis,
-        how: impl FnOnce(&mut Refused),
+        how: impl FnOnce(&mut Refusal),
     ) {
         if state.refused.len() >= REFUSALS_MAX && !state.refused.contains_key(&subject) {
             // Those that stand are as good as all.
-            let other = state.refused.iter().find(|(_, refused)| !refused.stands());
+            let other = state.refused.iter().find(|(_, refused)| !refused.is_active());
             let Some(other) = other.map(|(subject, _)| subject.clone()) else { return };
             state.refused.remove(&other);
         }
-        let known = state.refused.get(&subject).is_some_and(Refused::stands);
-        how(state.refused.entry(subject).or_insert_with(|| Refused::new(reason, now)));
+        let known = state.refused.get(&subject).is_some_and(Refusal::is_active);
+        how(state.refused.entry(subject).or_insert_with(|| Refusal::new(reason, now)));
         self.is_any.store(true, Ordering::Release);
         if !known {
-            self.news.notify_one();
+            self.changed.notify_one();
         }
     }
 
@@ -153,7 +153,7 @@ impl Refusing {
                 let Some(refused) = state.refused.get_mut(&subject) else { continue };
                 match refused.tried {
                     None => _ = state.refused.remove(&subject),
-                    Some(tried) if began > tried => refused.standing = Standing::Void,
+                    Some(tried) if began > tried => refused.state = RefusalState::Contradicted,
                     // It may have been before.
                     Some(_) => {}
                 }
@@ -162,7 +162,7 @@ impl Refusing {
     }
 
     /// A channel that `is_it` is subscribed.
-    pub(super) fn heard(&self, is_it: impl Fn(&ChannelName) -> bool) {
+    pub(super) fn subscription_accepted(&self, is_it: impl Fn(&ChannelName) -> bool) {
         if self.is_any() {
             self.clear(clock::now(), |state| {
                 state.refused.retain(|subject, _| match subject {
@@ -185,9 +185,9 @@ impl Refusing {
                 state.refused.remove(subject);
                 return;
             };
-            if !refused.is_blind() {
-                if !matches!(refused.standing, Standing::Cleared(_)) {
-                    refused.standing = Standing::Cleared(now);
+            if !refused.is_unseen_by_trials() {
+                if !matches!(refused.state, RefusalState::Cleared(_)) {
+                    refused.state = RefusalState::Cleared(now);
                 }
             } else if now - published >= REFUSAL_UNTRIED_CALM {
                 state.refused.remove(subject);
@@ -221,7 +221,7 @@ impl Refusing {
         let lasted = state.refused.values().any(|refused| refused.lasts(now));
         what(&mut state);
         self.settle(&state);
-        if lasted && !state.refused.values().any(Refused::stands) {
+        if lasted && !state.refused.values().any(Refusal::is_active) {
             seldom!(info, "Redis accepts again what it has refused");
         }
     }
@@ -240,14 +240,14 @@ impl Refusing {
             let memory = if is_heard { SUBSCRIPTION_REFUSAL_MEMORY } else { REFUSAL_MEMORY };
             let is_fresh = now - last < memory;
             let is_lasting = refused.reason.is_the_servers() || *subject == default;
-            is_fresh || (is_lasting && !is_heard && refused.stands())
+            is_fresh || (is_lasting && !is_heard && refused.is_active())
         });
         self.settle(&state);
         let open =
-            state.refused.iter().filter(|(_, it)| !matches!(it.standing, Standing::Cleared(_)));
+            state.refused.iter().filter(|(_, it)| !matches!(it.state, RefusalState::Cleared(_)));
         let mut suspects: Vec<Subject> = open.map(|(subject, _)| subject.clone()).collect();
-        let is_a_channels = |(subject, it): (&Subject, &Refused)| {
-            matches!(subject, Subject::Channel(_)) && it.stands() && !it.reason.is_the_servers()
+        let is_a_channels = |(subject, it): (&Subject, &Refusal)| {
+            matches!(subject, Subject::Channel(_)) && it.is_active() && !it.reason.is_the_servers()
         };
         if state.refused.iter().any(is_a_channels) && !suspects.contains(&default) {
             // Whether it is that channel alone.
@@ -258,22 +258,22 @@ impl Refusing {
 
     /// Whether anything is refused, as far as is known.
     pub(super) fn is_urgent(&self) -> bool {
-        self.is_any() && self.state().refused.values().any(Refused::stands)
+        self.is_any() && self.state().refused.values().any(Refusal::is_active)
     }
 
     /// Whether `subject` is refused.
     pub(super) fn is_refused(&self, subject: &Subject) -> bool {
-        self.is_any() && self.state().refused.get(subject).is_some_and(Refused::stands)
+        self.is_any() && self.state().refused.get(subject).is_some_and(Refusal::is_active)
     }
 
-    pub(super) fn extent_at(&self, now: Millis) -> Refuses {
+    pub(super) fn extent_at(&self, now: Millis) -> RefusalExtent {
         if !self.is_any() {
-            return Refuses::Nothing;
+            return RefusalExtent::Nothing;
         }
         let state = self.state();
         let lasting = state.refused.iter().filter(|(_, refused)| refused.lasts(now));
         let extents = lasting.map(|(subject, refused)| state.extent(subject, refused));
-        extents.max().unwrap_or(Refuses::Nothing)
+        extents.max().unwrap_or(RefusalExtent::Nothing)
     }
 
     fn is_any(&self) -> bool {
@@ -291,7 +291,7 @@ impl Refusing {
 }
 
 impl State {
-    fn extent(&self, subject: &Subject, refused: &Refused) -> Refuses {
+    fn extent(&self, subject: &Subject, refused: &Refusal) -> RefusalExtent {
         let is_all = match subject {
             Subject::Server(_) | Subject::Subscription(None) => true,
             Subject::Subscription(Some(_)) => false,
@@ -301,10 +301,10 @@ impl State {
                 let is_default = *channel == ChannelName::default_channel();
                 refused.reason.is_the_servers()
                     || is_default && (refused.published.is_some() || !is_any_taken)
-                    || refused.is_blind() && !is_any_taken
+                    || refused.is_unseen_by_trials() && !is_any_taken
             }
         };
-        if is_all { Refuses::All } else { Refuses::Some }
+        if is_all { RefusalExtent::All } else { RefusalExtent::Some }
     }
 
     /// The first of its kind in full, then a count now and then.
@@ -317,7 +317,7 @@ impl State {
             return;
         }
         let times = self.told.insert(reason.word(), (now, 0)).map_or(0, |(_, untold)| untold) + 1;
-        let (what, reason, cure) = (reason.what(), reason.word(), reason.cure());
+        let (what, reason, cure) = (reason.what(), reason.word(), reason.advice());
         match subject {
             Subject::Channel(channel) => {
                 tracing::warn!(%channel, %error, cure, reason, times, "{what}");

@@ -1,4 +1,4 @@
--- The eras that count, the newest first, from `KEYS[1]`: a new one, `ARGV[1]`, for `ARGV[2]`, if
+-- The empty_epochs that count, the newest first, from `KEYS[1]`: a new one, `ARGV[1]`, for `ARGV[2]`, if
 -- there is none that lives for `ARGV[3]` yet.
 local known, lives_ms = get(KEYS[1]), call('PTTL', KEYS[1])
 if known and not string.match(known, '^empty%-[%w_-]+') then known = false end

@@ -1,8 +1,8 @@
 -- Anyone with the rights can write our keys. What is not as these scripts write it counts as not
 -- there, and is written anew; the answer ends with a note of it, which `replies::note` takes off.
 local NOTE
-local function odd(what) NOTE = NOTE or NOTED .. what end
-local function noted(answer)
+local function note_invalid(what) NOTE = NOTE or NOTED .. what end
+local function with_note(answer)
   if NOTE and type(answer) == 'table' and not answer.err then answer[#answer + 1] = NOTE end
   return answer
 end
@@ -12,7 +12,7 @@ end
 local function get(key)
   local value = try('GET', key)
   if is_of_wrong_type(value) then
-    odd('a key is no string')
+    note_invalid('a key is no string')
     return false
   end
   if is_refusal(value) then raise(value) end
@@ -26,11 +26,11 @@ local function is_epoch(text)
   return text and #text <= 32 and string.find(text, '^[%w_-]+$')
     and not string.find(text, '^empty%-')
 end
-local function sound_meta(...)
+local function checked_meta(...)
   local none = {false, '0', '0', ''}
   local held = try('HMGET', KEYS[1], 'epoch', 'offset', 'nonce', 'ended', ...)
   if is_of_wrong_type(held) then
-    odd('the key meta is no hash')
+    note_invalid('the key meta is no hash')
     return none
   end
   if is_refusal(held) then raise(held) end
@@ -40,6 +40,6 @@ local function sound_meta(...)
     if not held[4] or #held[4] > 2000 then held[4] = '' end
     return held
   end
-  odd('the key meta holds no position')
+  note_invalid('the key meta holds no position')
   return none
 end

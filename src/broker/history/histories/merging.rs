@@ -9,7 +9,7 @@ use super::Histories;
 use crate::{
     broker::{
         Principal,
-        history::ring::{Ring, Stamped},
+        history::ring::{Ring, StreamEntry},
     },
     channel::ChannelName,
     clock::Millis,
@@ -36,17 +36,17 @@ pub(in crate::broker) struct Reading {
     /// The newest message's nonce.
     pub(in crate::broker) nonce: u64,
     /// In order; up to the newest, unless the stream is not what it should be.
-    pub(in crate::broker) messages: Vec<Stamped>,
+    pub(in crate::broker) messages: Vec<StreamEntry>,
     /// Whether it began at the oldest that may be kept.
     pub(in crate::broker) is_whole: bool,
 }
 
 impl Histories {
     /// A shard has heard a message of `channel`, and all before it.
-    pub(in crate::broker) fn feed(
+    pub(in crate::broker) fn add_live(
         &mut self,
         channel: &ChannelName,
-        message: Stamped,
+        message: StreamEntry,
         now: Millis,
     ) -> Continuity {
         let Position { epoch, offset } = &message.position;
@@ -75,7 +75,7 @@ impl Histories {
 
     /// The stream of `channel` was read; its newest message is from `at`. Of another history than
     /// what is here, nothing is taken.
-    pub(in crate::broker) fn fill(
+    pub(in crate::broker) fn merge(
         &mut self,
         channel: &ChannelName,
         reading: Reading,
@@ -101,7 +101,7 @@ impl Histories {
         let floor = self.get(channel).map(|ring| (ring.floor(), ring.nonce_at(ring.floor())));
         self.edit(channel, ANYBODY, at, |ring| {
             let older = messages.into_iter();
-            let older: Vec<Stamped> =
+            let older: Vec<StreamEntry> =
                 older.take_while(|one| one.position.offset <= ring.floor()).collect();
             let newest = older.last().map(|one| (one.position.offset, Some(one.kept.nonce)));
             if newest == floor {
@@ -120,7 +120,7 @@ impl Histories {
     fn append(
         &mut self,
         channel: &ChannelName,
-        messages: &[Stamped],
+        messages: &[StreamEntry],
         position: &Position,
         nonce: u64,
         at: Millis,
@@ -142,7 +142,7 @@ impl Histories {
     fn begin_anew(
         &mut self,
         channel: &ChannelName,
-        messages: &[Stamped],
+        messages: &[StreamEntry],
         position: Position,
         nonce: u64,
         at: Millis,
@@ -155,7 +155,7 @@ impl Histories {
     }
 
     /// Begins with `messages`, which follow each other; there is one at least.
-    fn begin_with(&mut self, channel: &ChannelName, messages: Vec<Stamped>, at: Millis) {
+    fn begin_with(&mut self, channel: &ChannelName, messages: Vec<StreamEntry>, at: Millis) {
         let Some(first) = messages.first() else { return };
         let Position { epoch, offset } = first.position.clone();
         let before = Position { epoch, offset: offset - 1 };
@@ -168,9 +168,9 @@ impl Histories {
 
 /// Whether what was read of a stream, up to the message `nonce` at `offset`, is of another history
 /// than the ring: some message, or the one before it, has another nonce.
-fn is_other(ring: &Ring, messages: &[Stamped], offset: u64, nonce: u64) -> bool {
+fn is_other(ring: &Ring, messages: &[StreamEntry], offset: u64, nonce: u64) -> bool {
     let differs = |offset, nonce| ring.nonce_at(offset).is_some_and(|known| known != nonce);
-    let is_other = |one: &Stamped| {
+    let is_other = |one: &StreamEntry| {
         let offset = one.position.offset;
         differs(offset, one.kept.nonce) || differs(offset - 1, one.previous)
     };
@@ -178,12 +178,13 @@ fn is_other(ring: &Ring, messages: &[Stamped], offset: u64, nonce: u64) -> bool 
 }
 
 /// The newest messages that follow each other, up to the one at `position`.
-fn unbroken(mut messages: Vec<Stamped>, position: &Position, nonce: u64) -> Vec<Stamped> {
-    let ends = |last: &Stamped| last.position.offset == position.offset && last.kept.nonce == nonce;
+fn unbroken(mut messages: Vec<StreamEntry>, position: &Position, nonce: u64) -> Vec<StreamEntry> {
+    let ends =
+        |last: &StreamEntry| last.position.offset == position.offset && last.kept.nonce == nonce;
     if !messages.last().is_some_and(ends) {
         return Vec::new();
     }
-    let follows = |pair: &[Stamped]| {
+    let follows = |pair: &[StreamEntry]| {
         let (one, next) = (&pair[0], &pair[1]);
         next.position.offset == one.position.offset + 1 && next.previous == one.kept.nonce
     };
@@ -199,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        broker::{HistorySettings, history::Kept},
+        broker::{HistorySettings, history::HistoryMessage},
         ws::Kind,
     };
 
@@ -215,14 +216,14 @@ mod tests {
     }
 
     /// Its nonce is ten times its offset, unless it is of another branch.
-    fn message(epoch: &str, offset: u64) -> Stamped {
+    fn message(epoch: &str, offset: u64) -> StreamEntry {
         branch(epoch, offset, 10 * (offset - 1), 10 * offset)
     }
 
-    fn branch(epoch: &str, offset: u64, previous: u64, nonce: u64) -> Stamped {
+    fn branch(epoch: &str, offset: u64, previous: u64, nonce: u64) -> StreamEntry {
         let data = Bytes::from(offset.to_string());
         let position = Position { epoch: epoch.into(), offset };
-        Stamped { position, previous, kept: Kept { kind: Kind::Text, data, nonce } }
+        StreamEntry { position, previous, kept: HistoryMessage { kind: Kind::Text, data, nonce } }
     }
 
     fn reading(offsets: std::ops::RangeInclusive<u64>) -> Reading {
@@ -248,7 +249,7 @@ mod tests {
     fn the_first_shard_feeds_and_the_others_find_it_there() {
         let (mut histories, a) = histories();
         for offset in [5, 6, 5, 6, 7] {
-            assert_eq!(histories.feed(&a, message("e", offset), Millis(0)), Continuity::Known);
+            assert_eq!(histories.add_live(&a, message("e", offset), Millis(0)), Continuity::Known);
         }
         assert_eq!(state(&histories, &a), ("e".into(), 4, 7));
     }
@@ -257,7 +258,10 @@ mod tests {
     fn a_hole_or_another_epoch_begins_anew_and_what_is_late_changes_nothing() {
         let (mut histories, a) = histories();
         for (epoch, offset) in [("e", 1), ("e", 3), ("f", 1), ("e", 4), ("f", 2)] {
-            assert_eq!(histories.feed(&a, message(epoch, offset), Millis(0)), Continuity::Known);
+            assert_eq!(
+                histories.add_live(&a, message(epoch, offset), Millis(0)),
+                Continuity::Known
+            );
         }
         assert_eq!(state(&histories, &a), ("f".into(), 0, 2));
     }
@@ -265,10 +269,10 @@ mod tests {
     #[test]
     fn another_message_in_a_known_place_or_after_one_is_noticed() {
         let (mut histories, a) = histories();
-        histories.feed(&a, message("e", 5), Millis(0));
+        histories.add_live(&a, message("e", 5), Millis(0));
         let other = [branch("e", 5, 40, 51), branch("e", 6, 51, 60), branch("e", 4, 30, 41)];
         for message in other {
-            assert_eq!(histories.feed(&a, message, Millis(0)), Continuity::Diverged);
+            assert_eq!(histories.add_live(&a, message, Millis(0)), Continuity::Diverged);
         }
         assert_eq!(state(&histories, &a), ("e".into(), 4, 5));
     }
@@ -277,13 +281,13 @@ mod tests {
     fn a_reading_completes_both_ends() {
         let (mut histories, a) = histories();
         for offset in [5, 6] {
-            histories.feed(&a, message("e", offset), Millis(0));
+            histories.add_live(&a, message("e", offset), Millis(0));
         }
         assert!(!histories.get(&a).unwrap().is_complete());
-        histories.fill(&a, reading(3..=8), Millis(0));
+        histories.merge(&a, reading(3..=8), Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 2, 8));
         assert!(histories.get(&a).unwrap().is_complete());
-        histories.fill(&a, reading(1..=4), Millis(0));
+        histories.merge(&a, reading(1..=4), Millis(0));
         assert_eq!(
             state(&histories, &a),
             ("e".into(), 0, 8),
@@ -296,11 +300,11 @@ mod tests {
     fn a_reading_from_before_what_is_here_does_not_hide_what_lies_between() {
         // One shard asked early, another began to hear late, and was the first to tell.
         let (mut histories, a) = histories();
-        histories.feed(&a, message("e", 8), Millis(0));
-        histories.fill(&a, reading(1..=5), Millis(0));
+        histories.add_live(&a, message("e", 8), Millis(0));
+        histories.merge(&a, reading(1..=5), Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 7, 8));
         assert!(!histories.get(&a).unwrap().is_complete(), "6 and 7 are in Redis");
-        histories.fill(&a, reading(1..=8), Millis(0));
+        histories.merge(&a, reading(1..=8), Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 0, 8));
         assert!(histories.get(&a).unwrap().is_complete());
     }
@@ -308,12 +312,12 @@ mod tests {
     #[test]
     fn a_reading_begins_what_is_not_known_and_replaces_what_it_does_not_meet() {
         let (mut histories, a) = histories();
-        histories.fill(&a, reading(3..=4), Millis(0));
+        histories.merge(&a, reading(3..=4), Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 2, 4));
-        histories.fill(&a, reading(7..=8), Millis(0));
+        histories.merge(&a, reading(7..=8), Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 6, 8));
         let empty = Reading { messages: Vec::new(), ..reading(9..=9) };
-        histories.fill(&a, empty, Millis(0));
+        histories.merge(&a, empty, Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 9, 9));
         assert_eq!(histories.get(&a).unwrap().nonce(), 90);
     }
@@ -323,11 +327,11 @@ mod tests {
         let (mut histories, a) = histories();
         let mut broken = reading(1..=6);
         broken.messages.remove(2);
-        histories.fill(&a, broken, Millis(0));
+        histories.merge(&a, broken, Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 3, 6));
         let mut behind = reading(1..=8);
         behind.messages.pop();
-        histories.fill(&a, behind, Millis(0));
+        histories.merge(&a, behind, Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 8, 8));
     }
 }

@@ -21,10 +21,10 @@ use crate::{
 
 /// What a process knows by itself of what it did without Redis, and with it.
 #[derive(Debug)]
-pub(crate) struct Bookkeeping {
+pub(crate) struct LocalState {
     pub(crate) slots: SlotsDone,
     /// What became of messages with a key that did not surely go through Redis.
-    answers: Answers<Apart>,
+    answers: Answers<LocalOutcome>,
     /// Bytes of keys that Redis has from here.
     keys: Window,
     /// Channels that were begun from here.
@@ -34,7 +34,7 @@ pub(crate) struct Bookkeeping {
     streams: StreamQuotas,
 }
 
-impl Bookkeeping {
+impl LocalState {
     pub(crate) fn new(history: HistorySettings, keys_bytes_max: usize) -> Self {
         Self {
             streams: StreamQuotas::new(history),
@@ -49,7 +49,7 @@ impl Bookkeeping {
 
 /// What happened to a message outside of Redis' knowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Apart {
+pub(crate) enum LocalOutcome {
     /// It was delivered here, and is never again. Said again when Redis is back, it goes there.
     Local,
     /// It may have gone through: here it must not be delivered as well.
@@ -58,7 +58,7 @@ pub(crate) enum Apart {
 
 /// What of a message is too much for Redis now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full {
+pub(crate) struct QuotasFull {
     /// A key that it does not have yet.
     pub(crate) keys: bool,
     /// A channel that nobody has published to.
@@ -70,13 +70,13 @@ pub(crate) struct Full {
 /// What a message was charged before it was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Charged {
-    pub(crate) full: Full,
+    pub(crate) full: QuotasFull,
     /// It may be its channel's first, and counts as that.
     begins: bool,
     stream: stream_quotas::Charge,
 }
 
-impl Full {
+impl QuotasFull {
     /// As the script takes it.
     pub(crate) fn words(self) -> String {
         let words = [("keys", self.keys), ("channels", self.channels)];
@@ -85,8 +85,8 @@ impl Full {
     }
 }
 
-impl Bookkeeping {
-    pub(crate) fn apart(&mut self, id: &Id, now: Millis) -> Option<Apart> {
+impl LocalState {
+    pub(crate) fn local_outcome(&mut self, id: &Id, now: Millis) -> Option<LocalOutcome> {
         self.answers.first(id, now)
     }
 
@@ -103,7 +103,7 @@ impl Bookkeeping {
         let Message { who, channel, data, .. } = message;
         let who = *who;
         let may_begin = self.begun.fits(who, 1, now) && self.begun_in_a_day.fits(who, 1, now);
-        let mut full = Full { keys: false, channels: !may_begin, histories: false };
+        let mut full = QuotasFull { keys: false, channels: !may_begin, histories: false };
         if let Some(id) = id {
             self.check_room(id, now)?;
             full.keys = !self.keys.fits(who, id.cost(), now);
@@ -131,7 +131,7 @@ impl Bookkeeping {
 
     /// It may be in Redis: so all of it counts.
     pub(crate) fn in_doubt(&mut self, message: &Message, charged: Charged) {
-        self.streams.doubt(message.who, &message.channel, charged.stream);
+        self.streams.keep_in_doubt(message.who, &message.channel, charged.stream);
     }
 
     fn take_channel(&mut self, who: Principal, now: Millis) {
@@ -171,8 +171,8 @@ impl Bookkeeping {
         if fits { Ok(()) } else { Err(PublishError::KeysFull) }
     }
 
-    pub(crate) fn remember(&mut self, id: Id, apart: Apart, now: Millis) {
-        self.answers.remember(id, apart, now);
+    pub(crate) fn remember(&mut self, id: Id, outcome: LocalOutcome, now: Millis) {
+        self.answers.remember(id, outcome, now);
     }
 }
 
@@ -191,12 +191,12 @@ mod tests {
         ws::Kind,
     };
 
-    fn books() -> Bookkeeping {
+    fn local_state() -> LocalState {
         let ttl = std::time::Duration::from_secs(300);
         let bytes = usize::MAX / 100;
         let history =
             HistorySettings { messages_max: 10, bytes_max: bytes, total_bytes_max: bytes, ttl };
-        Bookkeeping::new(history, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX)
+        LocalState::new(history, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX)
     }
 
     fn message(who: Principal, key: Option<&str>) -> Message {
@@ -211,88 +211,91 @@ mod tests {
 
     #[test]
     fn a_publisher_adds_so_many_keys_to_redis_and_what_was_not_added_does_not_count() {
-        let (mut books, now) = (books(), Millis(0));
-        let charge = |books: &mut Bookkeeping, who, key: &str, now| {
+        let (mut local_state, now) = (local_state(), Millis(0));
+        let charge = |local_state: &mut LocalState, who, key: &str, now| {
             let message = message(who, Some(key));
-            books.charge(&message, message.id().as_ref(), now).unwrap().full.keys
+            local_state.charge(&message, message.id().as_ref(), now).unwrap().full.keys
         };
         let once = message(Api, Some("again"));
         let id = once.id().unwrap();
         for _ in 0..1000 {
-            let charged = books.charge(&once, Some(&id), now).unwrap();
+            let charged = local_state.charge(&once, Some(&id), now).unwrap();
             assert!(!charged.full.keys);
-            books.give_back(&once, Some(&id), charged);
+            local_state.give_back(&once, Some(&id), charged);
         }
         let mut added = 0;
-        assert!(books.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
-        while !charge(&mut books, Anonymous, "other", now) {
+        assert!(local_state.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
+        while !charge(&mut local_state, Anonymous, "other", now) {
             added += id.cost();
         }
         assert!(added <= IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, "{added}");
-        assert!(!charge(&mut books, Api, "other", now), "what one has used up, others have not");
+        assert!(
+            !charge(&mut local_state, Api, "other", now),
+            "what one has used up, others have not"
+        );
         let later = now + 2 * IDEMPOTENCY_TTL;
-        assert!(!charge(&mut books, Anonymous, "other", later));
+        assert!(!charge(&mut local_state, Anonymous, "other", later));
     }
 
     #[test]
     fn a_publisher_begins_so_many_channels_and_goes_on_with_those_it_has() {
-        let (mut books, now) = (books(), Millis(0));
+        let (mut local_state, now) = (local_state(), Millis(0));
         let at = |offset| Position { epoch: "e".into(), offset };
         let anonymous = message(Anonymous, None);
-        let is_full = |books: &mut Bookkeeping, message: &Message, now| {
-            let charged = books.charge(message, None, now).unwrap();
-            books.give_back(message, None, charged);
+        let is_full = |local_state: &mut LocalState, message: &Message, now| {
+            let charged = local_state.charge(message, None, now).unwrap();
+            local_state.give_back(message, None, charged);
             charged.full.channels
         };
         for _ in 0..CHANNELS_BEGUN_MAX / 4 * 3 {
             for offset in [1, 2] {
-                let charged = books.charge(&anonymous, None, now).unwrap();
+                let charged = local_state.charge(&anonymous, None, now).unwrap();
                 assert!(!charged.full.channels || offset == 2);
-                books.published(&anonymous, &at(offset), 0, charged, now);
+                local_state.published(&anonymous, &at(offset), 0, charged, now);
             }
         }
-        assert!(is_full(&mut books, &anonymous, now));
-        assert!(!is_full(&mut books, &message(Api, None), now));
-        assert!(!is_full(&mut books, &anonymous, now + 2 * CHANNELS_BEGUN_SPAN));
+        assert!(is_full(&mut local_state, &anonymous, now));
+        assert!(!is_full(&mut local_state, &message(Api, None), now));
+        assert!(!is_full(&mut local_state, &anonymous, now + 2 * CHANNELS_BEGUN_SPAN));
     }
 
     /// Regression: a channel counted when Redis had answered, and not at all if it did not.
     #[test]
     fn a_channel_counts_as_begun_while_its_first_message_is_on_its_way_and_when_it_is_in_doubt() {
-        let (mut books, now) = (books(), Millis(0));
+        let (mut local_state, now) = (local_state(), Millis(0));
         let anonymous = message(Anonymous, None);
         let mut charged = Vec::new();
         loop {
-            let next = books.charge(&anonymous, None, now).unwrap();
+            let next = local_state.charge(&anonymous, None, now).unwrap();
             if next.full.channels {
-                books.give_back(&anonymous, None, next);
+                local_state.give_back(&anonymous, None, next);
                 break;
             }
             charged.push(next);
         }
         assert_eq!(charged.len(), CHANNELS_BEGUN_MAX / 4 * 3);
         for one in &charged[1..] {
-            books.in_doubt(&anonymous, *one);
+            local_state.in_doubt(&anonymous, *one);
         }
-        assert!(books.charge(&anonymous, None, now).unwrap().full.channels);
-        books.give_back(&anonymous, None, charged[0]);
-        assert!(!books.charge(&anonymous, None, now).unwrap().full.channels);
+        assert!(local_state.charge(&anonymous, None, now).unwrap().full.channels);
+        local_state.give_back(&anonymous, None, charged[0]);
+        assert!(!local_state.charge(&anonymous, None, now).unwrap().full.channels);
     }
 
     #[test]
     fn a_publisher_begins_so_many_channels_in_a_day() {
-        let mut books = books();
+        let mut local_state = local_state();
         let (api, first) = (message(Api, None), Position { epoch: "e".into(), offset: 1 });
         let mut begun = 0;
         for minutes in 0..24 * 60 {
             let now = Millis(minutes * 60_000);
             loop {
-                let charged = books.charge(&api, None, now).unwrap();
+                let charged = local_state.charge(&api, None, now).unwrap();
                 if charged.full.channels {
-                    books.give_back(&api, None, charged);
+                    local_state.give_back(&api, None, charged);
                     break;
                 }
-                books.published(&api, &first, 0, charged, now);
+                local_state.published(&api, &first, 0, charged, now);
                 begun += 1;
             }
         }

@@ -10,7 +10,7 @@ use crate::{
 
 /// What was told within the last minute.
 #[derive(Debug, Default)]
-pub(super) struct Reasons(Mutex<State>);
+pub(super) struct OutageLog(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,7 +27,7 @@ struct Told {
     is_over: bool,
 }
 
-impl Reasons {
+impl OutageLog {
     /// Redis is out of reach, for this reason.
     pub(super) fn out_of_reach(&self, reason: &str, now: Millis) {
         self.state().is_explained = true;
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn each_reason_is_told_at_once_and_every_minute_as_long_as_it_lasts() {
-        let reasons = Reasons::default();
+        let reasons = OutageLog::default();
         let mut told = Vec::new();
         for second in 0..=125 {
             for _ in 0..3 {
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_next_outage_is_told_too_but_one_that_comes_and_goes_is_not_each_time() {
-        let reasons = Reasons::default();
+        let reasons = OutageLog::default();
         assert!(reasons.is_due("refused", at(0)));
         reasons.over();
         let told = (0..20).filter(|second| {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn reasons_that_are_ever_others_do_not_fill_the_log() {
-        let reasons = Reasons::default();
+        let reasons = OutageLog::default();
         let tell = |second| {
             let others = (0..1_000).map(|number| format!("{second} {number}"));
             others.filter(|reason| reasons.is_due(reason, at(second))).count()

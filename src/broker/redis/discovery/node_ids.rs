@@ -1,13 +1,12 @@
-//! Which node of a cluster each name leads to: what all connections of the process by that name
-//! have in common.
+//! Which node of a cluster each address leads to, for all connections of the process.
 //!
 //! The name of a cluster's node, or an address with a proxy behind it, may lead to another server
 //! from one moment to the next, and connections that stand do not move with it: one could publish
-//! on the old server what others await on the new one. So each connection to a node asks for the
-//! node's own name, which is nobody else's; and the control thread does so by a new one every
-//! second (`watch`). When a name leads to another node than before, the connections by that name
-//! are left, whoever publishes or listens through them, and made anew. Those to other nodes stand.
-//! Nothing here does IO.
+//! on the old server what others await on the new one. So each new connection asks for the node's
+//! ID (`CLUSTER MYID`), which no other node has; and the control thread makes one to each master
+//! every second (`watch`). When an address leads to another node than before, the connections by
+//! that address, for publishing and for listening, are closed and made anew. Those to other nodes
+//! stand. Nothing here does IO.
 
 use std::{
     collections::HashMap,
@@ -21,57 +20,60 @@ use fred::prelude::Server;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::sync::watch;
 
-use super::whereabouts::Moves;
+use super::generation::MoveBackoff;
 use crate::clock::Millis;
 
-/// What a node of a cluster calls itself.
+/// A node's ID, as `CLUSTER MYID` answers it.
 pub(crate) type NodeId = Arc<str>;
 
-/// Where names lead, as far as connections have come.
+/// The node behind each address, as new connections have found it.
 ///
 /// # Invariants
 /// - Connections that stand by one name have reached one node, but for the moment that they take
 ///   to end: a new one that has come elsewhere is not used before the others are to be left.
 #[derive(Debug, Default)]
-pub(crate) struct Homes {
-    known: watch::Sender<HashMap<Server, Home>>,
+pub(crate) struct NodeIds {
+    known: watch::Sender<HashMap<Server, KnownNode>>,
     is_refused: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Home {
+struct KnownNode {
     node: NodeId,
-    moves: Moves,
+    moves: MoveBackoff,
 }
 
 /// What a new connection has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
     /// The node that the others have reached, if there are any.
-    Home,
-    /// Another one: from now on it is the home.
+    Same,
+    /// Another one: from now on it is the known one.
     Moved,
     /// Another one, so soon after the last move that it is not followed: the connection is none.
     TooSoon,
 }
 
-impl Homes {
+impl NodeIds {
     /// A new connection to `server` has reached `node`.
     pub(super) fn arrived(&self, server: &Server, node: &NodeId, now: Millis) -> Reached {
-        let mut reached = Reached::Home;
+        let mut reached = Reached::Same;
         self.known.send_if_modified(|known| {
-            let Some(home) = known.get_mut(server) else {
-                known.insert(server.clone(), Home { node: node.clone(), moves: Moves::default() });
+            let Some(known_node) = known.get_mut(server) else {
+                known.insert(
+                    server.clone(),
+                    KnownNode { node: node.clone(), moves: MoveBackoff::default() },
+                );
                 return false;
             };
-            if home.node == *node {
+            if known_node.node == *node {
                 return false;
             }
-            if !home.moves.may_move(now) {
+            if !known_node.moves.may_move(now) {
                 reached = Reached::TooSoon;
                 return false;
             }
-            home.node.clone_from(node);
+            known_node.node.clone_from(node);
             reached = Reached::Moved;
             true
         });
@@ -119,9 +121,13 @@ pub(super) fn node_id(answer: &BytesFrame) -> Option<NodeId> {
 }
 
 /// A node that does not say who it is is believed to be the one that is meant.
-fn is_elsewhere(known: &HashMap<Server, Home>, server: &Server, node: Option<&NodeId>) -> bool {
-    let home = known.get(server).map(|home| &home.node);
-    matches!((home, node), (Some(home), Some(node)) if home != node)
+fn is_elsewhere(
+    known: &HashMap<Server, KnownNode>,
+    server: &Server,
+    node: Option<&NodeId>,
+) -> bool {
+    let known_node = known.get(server).map(|known_node| &known_node.node);
+    matches!((known_node, node), (Some(known_node), Some(node)) if known_node != node)
 }
 
 #[cfg(test)]
@@ -141,44 +147,44 @@ mod tests {
 
     #[test]
     fn only_connections_by_the_name_that_moved_are_left() {
-        let homes = Homes::default();
+        let node_ids = NodeIds::default();
         let (old, new, other): (NodeId, NodeId, NodeId) = ("old".into(), "new".into(), "o".into());
         for _ in 0..2 {
-            assert_eq!(homes.arrived(&server(1), &old, at(0)), Reached::Home);
-            assert_eq!(homes.arrived(&server(2), &other, at(0)), Reached::Home);
+            assert_eq!(node_ids.arrived(&server(1), &old, at(0)), Reached::Same);
+            assert_eq!(node_ids.arrived(&server(2), &other, at(0)), Reached::Same);
         }
         let first = server(1);
-        let mut left = std::pin::pin!(homes.left(&first, Some(&old)));
+        let mut left = std::pin::pin!(node_ids.left(&first, Some(&old)));
         assert!(left.as_mut().now_or_never().is_none());
-        assert_eq!(homes.arrived(&server(1), &new, at(0)), Reached::Moved);
+        assert_eq!(node_ids.arrived(&server(1), &new, at(0)), Reached::Moved);
         assert!(left.now_or_never().is_some());
-        assert!(homes.is_left(&server(1), Some(&old)));
-        assert!(!homes.is_left(&server(1), Some(&new)));
-        assert!(!homes.is_left(&server(2), Some(&other)));
-        assert!(!homes.is_left(&server(1), None), "it does not say who it is");
-        assert_eq!(homes.arrived(&server(1), &new, at(0)), Reached::Home);
+        assert!(node_ids.is_left(&server(1), Some(&old)));
+        assert!(!node_ids.is_left(&server(1), Some(&new)));
+        assert!(!node_ids.is_left(&server(2), Some(&other)));
+        assert!(!node_ids.is_left(&server(1), None), "it does not say who it is");
+        assert_eq!(node_ids.arrived(&server(1), &new, at(0)), Reached::Same);
     }
 
     #[test]
     fn a_name_that_leads_here_and_there_is_not_followed_at_once() {
-        let homes = Homes::default();
+        let node_ids = NodeIds::default();
         let (one, two): (NodeId, NodeId) = ("one".into(), "two".into());
-        assert_eq!(homes.arrived(&server(1), &one, at(0)), Reached::Home);
-        assert_eq!(homes.arrived(&server(1), &two, at(0)), Reached::Moved);
-        assert_eq!(homes.arrived(&server(1), &one, at(1)), Reached::TooSoon);
-        assert!(homes.is_left(&server(1), Some(&one)), "nobody stays there");
-        assert!(!homes.is_left(&server(1), Some(&two)));
+        assert_eq!(node_ids.arrived(&server(1), &one, at(0)), Reached::Same);
+        assert_eq!(node_ids.arrived(&server(1), &two, at(0)), Reached::Moved);
+        assert_eq!(node_ids.arrived(&server(1), &one, at(1)), Reached::TooSoon);
+        assert!(node_ids.is_left(&server(1), Some(&one)), "nobody stays there");
+        assert!(!node_ids.is_left(&server(1), Some(&two)));
         let later = at(0) + MOVE_PAUSE_MIN;
-        assert_eq!(homes.arrived(&server(1), &one, later), Reached::Moved);
+        assert_eq!(node_ids.arrived(&server(1), &one, later), Reached::Moved);
     }
 
     #[test]
     fn names_that_nobody_needs_are_forgotten() {
-        let homes = Homes::default();
+        let node_ids = NodeIds::default();
         let (one, two): (NodeId, NodeId) = ("one".into(), "two".into());
-        assert_eq!(homes.arrived(&server(1), &one, at(0)), Reached::Home);
-        homes.keep(|server| server.port != 1);
-        assert!(!homes.is_left(&server(1), Some(&two)));
-        assert_eq!(homes.arrived(&server(1), &two, at(0)), Reached::Home);
+        assert_eq!(node_ids.arrived(&server(1), &one, at(0)), Reached::Same);
+        node_ids.keep(|server| server.port != 1);
+        assert!(!node_ids.is_left(&server(1), Some(&two)));
+        assert_eq!(node_ids.arrived(&server(1), &two, at(0)), Reached::Same);
     }
 }

@@ -34,7 +34,7 @@ impl BrokerRefusal {
         }
     }
 
-    pub(super) fn cure(self) -> &'static str {
+    pub(super) fn advice(self) -> &'static str {
         match self {
             Self::ReadOnly => "this server is a replica: the URL has to lead to the master",
             Self::NoReplicas => "too few replicas follow this server: see min-replicas-to-write",

@@ -14,7 +14,7 @@ const CLASSES: usize = usize::BITS as usize + 1;
 
 /// What decides about a channel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rank {
+pub(super) struct EvictionKey {
     /// Whose it is.
     pub(super) who: Principal,
     /// Tells it from all others.
@@ -29,7 +29,7 @@ pub(super) struct Rank {
 
 /// All channels, in the order in which they give way.
 #[derive(Debug, Default)]
-pub(super) struct Ranks(BTreeMap<Principal, Share>);
+pub(super) struct EvictionOrder(BTreeMap<Principal, Share>);
 
 /// The channels of one principal.
 ///
@@ -45,9 +45,9 @@ struct Share {
     by_bytes: BTreeMap<(usize, u64), ChannelName>,
 }
 
-impl Ranks {
+impl EvictionOrder {
     /// One channel more.
-    pub(super) fn insert(&mut self, rank: &Rank, name: ChannelName) {
+    pub(super) fn insert(&mut self, rank: &EvictionKey, name: ChannelName) {
         let share = self.0.entry(rank.who).or_insert_with(|| Share {
             channels: 0,
             bytes: 0,
@@ -63,7 +63,7 @@ impl Ranks {
     }
 
     /// One channel less.
-    pub(super) fn remove(&mut self, rank: &Rank) -> Option<ChannelName> {
+    pub(super) fn remove(&mut self, rank: &EvictionKey) -> Option<ChannelName> {
         let share = self.0.get_mut(&rank.who)?;
         let name = share.by_messages[class(rank.messages)].remove(&rank.used)?;
         share.by_bytes.remove(&(class(rank.bytes), rank.id));
@@ -73,7 +73,7 @@ impl Ranks {
     }
 
     /// A channel's rank is another one. Nothing is moved for whoever is used again and again.
-    pub(super) fn change(&mut self, before: &Rank, after: &Rank) {
+    pub(super) fn change(&mut self, before: &EvictionKey, after: &EvictionKey) {
         let is_moved = before.who != after.who
             || before.used != after.used
             || class(before.messages) != class(after.messages)
@@ -87,7 +87,7 @@ impl Ranks {
         self.relocate(before, after);
     }
 
-    fn relocate(&mut self, before: &Rank, after: &Rank) {
+    fn relocate(&mut self, before: &EvictionKey, after: &EvictionKey) {
         let stays_by_bytes = before.who == after.who && class(before.bytes) == class(after.bytes);
         let share = self.0.get_mut(&before.who).filter(|_| stays_by_bytes);
         let Some(share) = share else {
@@ -123,7 +123,7 @@ impl Ranks {
 
     /// Panics unless it holds exactly `all`.
     #[cfg(test)]
-    pub(super) fn check(&self, all: &[(&ChannelName, Rank)]) {
+    pub(super) fn check(&self, all: &[(&ChannelName, EvictionKey)]) {
         let sum = |of: fn(&Share) -> usize| self.0.values().map(of).sum::<usize>();
         assert_eq!(sum(|share| share.channels), all.len());
         assert_eq!(sum(|share| share.by_messages.iter().map(BTreeMap::len).sum()), all.len());

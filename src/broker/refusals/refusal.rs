@@ -7,9 +7,9 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Refused {
+pub(super) struct Refusal {
     pub(super) reason: BrokerRefusal,
-    pub(super) standing: Standing,
+    pub(super) state: RefusalState,
     pub(super) since: Millis,
     /// When a message was last refused; None: trials alone were.
     pub(super) published: Option<Millis>,
@@ -20,63 +20,63 @@ pub(super) struct Refused {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum RefusalState {
     /// It is refused.
-    Stands,
+    Active,
     /// A trial went well then.
     Cleared(Millis),
     /// Trials are refused, and messages are taken all the same.
-    Void,
+    Contradicted,
 }
 
-impl Refused {
+impl Refusal {
     pub(super) fn new(reason: BrokerRefusal, now: Millis) -> Self {
-        let standing = Standing::Stands;
-        Self { reason, standing, since: now, published: None, tried: None, contradictions: 0 }
+        let state = RefusalState::Active;
+        Self { reason, state, since: now, published: None, tried: None, contradictions: 0 }
     }
 
-    pub(super) fn stands(&self) -> bool {
-        self.standing == Standing::Stands
+    pub(super) fn is_active(&self) -> bool {
+        self.state == RefusalState::Active
     }
 
     pub(super) fn lasts(&self, now: Millis) -> bool {
-        self.stands() && now - self.since >= REFUSAL_LASTS
+        self.is_active() && now - self.since >= REFUSAL_LASTS
     }
 
     /// Whether trials don't see what happens to messages.
-    pub(super) fn is_blind(&self) -> bool {
+    pub(super) fn is_unseen_by_trials(&self) -> bool {
         self.contradictions >= REFUSAL_CONTRADICTIONS_MAX
     }
 
-    fn stand(&mut self, now: Millis) {
-        self.standing = Standing::Stands;
+    fn activate(&mut self, now: Millis) {
+        self.state = RefusalState::Active;
         self.since = now;
     }
 
     /// A message that was sent at `began` is refused now.
     pub(super) fn message_refused(&mut self, reason: BrokerRefusal, began: Millis, now: Millis) {
-        match self.standing {
-            Standing::Cleared(cleared) if began > cleared => {
+        match self.state {
+            RefusalState::Cleared(cleared) if began > cleared => {
                 let is_soon = now - cleared < REFUSAL_CONTRADICTED_SOON;
                 self.contradictions += if is_soon { 2 } else { 1 };
                 let since = self.since;
-                self.stand(now);
-                if self.is_blind() {
+                self.activate(now);
+                if self.is_unseen_by_trials() {
                     self.since = since;
                 }
             }
             // It was on its way.
-            Standing::Cleared(_) | Standing::Stands => {}
-            Standing::Void => self.stand(now),
+            RefusalState::Cleared(_) | RefusalState::Active => {}
+            RefusalState::Contradicted => self.activate(now),
         }
         (self.reason, self.published) = (reason, Some(now));
     }
 
     pub(super) fn trial_refused(&mut self, reason: BrokerRefusal, now: Millis) {
-        match self.standing {
-            Standing::Cleared(_) => self.stand(now),
-            Standing::Void if reason != self.reason => self.stand(now),
-            Standing::Void | Standing::Stands => {}
+        match self.state {
+            RefusalState::Cleared(_) => self.activate(now),
+            RefusalState::Contradicted if reason != self.reason => self.activate(now),
+            RefusalState::Contradicted | RefusalState::Active => {}
         }
         (self.reason, self.tried) = (reason, Some(now));
     }
