@@ -1,11 +1,13 @@
-//! The configurations of docs/deploying.md for nginx and HAProxy, run by the real programs as they
-//! stand there, but for the addresses.
+//! The configurations of docs/deploying.md for nginx, HAProxy and Caddy, run by the real programs
+//! as they stand there, but for the addresses.
 //!
 //! The proxies run as another user, and so these tests as root.
 
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use crate::support::{
@@ -38,32 +40,45 @@ fn example(fence: &str, servers: [SocketAddr; 2]) -> String {
 /// How HAProxy finds out by itself, within two seconds, who takes clients.
 const CHECKS: &str = "default-server check inter 1s fall 2 rise 1";
 
-/// Both, as soon as they let clients in; HAProxy without its checks if `is_blind`.
-fn proxies(servers: [SocketAddr; 2], is_blind: bool) -> [Proxy; 2] {
-    let proxies = [
-        Proxy::nginx_with(|addr| {
-            example("nginx", servers).replace("listen 80;", &format!("listen {addr};"))
-        }),
-        Proxy::start("haproxy", |addr, _| {
-            let text = example("haproxy", servers).replace("bind :80", &format!("bind {addr}"));
-            assert!(text.contains(CHECKS), "{text}");
-            let text = if is_blind { text.replace(CHECKS, "") } else { text };
-            // As root it may raise its descriptor limit; here it must do with what there is.
-            text.replace("maxconn 20000", "maxconn 200")
-        }),
-    ];
-    for proxy in &proxies {
-        eventually(PATIENCE, "the proxy leads somewhere", || {
-            get(proxy.addr(), "/client.js").status == 200
-        });
-    }
-    proxies
+fn nginx(servers: [SocketAddr; 2]) -> Proxy {
+    leading_somewhere(Proxy::nginx_with(|addr| {
+        example("nginx", servers).replace("listen 80;", &format!("listen {addr};"))
+    }))
+}
+
+/// HAProxy; without its checks if `is_blind`.
+fn haproxy(servers: [SocketAddr; 2], is_blind: bool) -> Proxy {
+    leading_somewhere(Proxy::start("haproxy", |addr, _| {
+        let text = example("haproxy", servers).replace("bind :80", &format!("bind {addr}"));
+        assert!(text.contains(CHECKS), "{text}");
+        let text = if is_blind { text.replace(CHECKS, "") } else { text };
+        // As root it may raise its descriptor limit; here it must do with what there is.
+        text.replace("maxconn 20000", "maxconn 200")
+    }))
+}
+
+/// Caddy, without a certificate: nobody signs one here.
+fn caddy(servers: [SocketAddr; 2]) -> Proxy {
+    leading_somewhere(Proxy::start("caddy", |addr, _| {
+        let here = format!("http://:{} {{\n\tbind {}\n", addr.port(), addr.ip());
+        let site = example("caddy", servers);
+        assert!(site.contains("push.example.org {\n"), "{site}");
+        format!("{{\n\tadmin off\n}}\n{}", site.replace("push.example.org {\n", &here))
+    }))
+}
+
+fn leading_somewhere(proxy: Proxy) -> Proxy {
+    eventually(PATIENCE, "the proxy leads somewhere", || {
+        get(proxy.addr(), "/client.js").status == 200
+    });
+    proxy
 }
 
 #[test]
 fn the_proxies_of_the_page_pass_the_public_routes_and_no_others() {
     let server = Server::start(&["--api-token", TOKEN]);
-    for proxy in proxies([server.addr(); 2], false) {
+    let servers = [server.addr(); 2];
+    for proxy in [nginx(servers), haproxy(servers, false), caddy(servers)] {
         let mut client = Client::open(proxy.addr(), "/ws?channel=a");
         // As HTTP/1.0, whose bodies have no chunks.
         let mut stream = Http::connect(proxy.addr());
@@ -97,7 +112,8 @@ fn a_server_that_drains_or_is_gone_costs_no_handshake_behind_the_proxies_of_the_
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for other in [draining.addr(), gone] {
         let server = Server::start(&[]);
-        for proxy in proxies([other, server.addr()], true) {
+        let servers = [other, server.addr()];
+        for proxy in [nginx(servers), haproxy(servers, true)] {
             let before = metric(server.addr(), "wsbcast_connections_opened_total", &[]);
             for _ in 0..20 {
                 Client::connect(proxy.addr()).leave();
@@ -109,16 +125,88 @@ fn a_server_that_drains_or_is_gone_costs_no_handshake_behind_the_proxies_of_the_
 }
 
 #[test]
-fn the_haproxy_of_the_page_sends_nobody_to_a_server_that_is_about_to_refuse() {
+fn the_proxies_of_the_page_that_check_send_nobody_to_a_server_that_is_about_to_refuse() {
     let leaving = Server::start(&["--drain-pre-delay", "10m", "--drain-timeout", "20m"]);
     leaving.signal(&["TERM"]);
     eventually(PATIENCE, "it is not ready", || get(leaving.addr(), "/readyz").status == 503);
     let other = Server::start(&[]);
-    let [_, proxy] = proxies([leaving.addr(), other.addr()], false);
-    let opened = || metric(leaving.addr(), "wsbcast_connections_opened_total", &[]);
-    eventually(PATIENCE, "HAProxy has looked", || {
-        let before = opened();
-        (0..4).for_each(|_| drop(Client::connect(proxy.addr()).leave()));
-        opened() == before
+    let servers = [leaving.addr(), other.addr()];
+    for proxy in [haproxy(servers, false), caddy(servers)] {
+        let opened = || metric(leaving.addr(), "wsbcast_connections_opened_total", &[]);
+        eventually(PATIENCE, "it has looked", || {
+            let before = opened();
+            (0..4).for_each(|_| drop(Client::connect(proxy.addr()).leave()));
+            opened() == before
+        });
+    }
+}
+
+/// One of two servers, at an address where no other test's connections take the port meanwhile;
+/// each client is greeted with its name.
+fn server_at(addr: &str, name: &str) -> Server {
+    let options = ["--api-token", TOKEN, "--drain-pre-delay", "5s", "--greeting", name];
+    Server::start(&[&["--listen", addr], &options[..]].concat())
+}
+
+/// Waits until a proxy sends clients to the server of this name.
+fn wait_until_it_leads_to(proxy: &Proxy, name: &str) {
+    eventually(PATIENCE, "the proxy has noticed", || {
+        let mut client = Client::connect(proxy.addr());
+        let greeting = client.text();
+        drop(client.leave());
+        greeting == name
     });
+}
+
+/// Clients that come through a proxy one after the other, and leave; how many.
+fn come_and_go(proxy: SocketAddr, is_over: &AtomicBool) -> usize {
+    let mut count = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        drop(Client::connect(proxy).leave());
+        count += 1;
+    }
+    count
+}
+
+/// Messages that are published through a proxy one after the other; the answers that are not 202.
+fn publish(proxy: SocketAddr, is_over: &AtomicBool) -> Vec<u16> {
+    let headers = format!("Authorization: Bearer {TOKEN}\r\n");
+    let mut others = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        match post_with(proxy, "/broadcast?channel=b", &headers, b"hello").status {
+            202 => {}
+            other => others.push(other),
+        }
+    }
+    others
+}
+
+/// As the page says: four restarts, of each server twice, each once the one before is noticed.
+#[test]
+fn restarts_behind_the_proxies_of_the_page_refuse_no_client_and_no_publisher() {
+    const RESTARTS: usize = 4;
+    let mut servers = [server_at("127.0.0.41:0", "one"), server_at("127.0.0.42:0", "two")];
+    let addrs = [servers[0].addr(), servers[1].addr()];
+    let proxies = [nginx(addrs), haproxy(addrs, false), caddy(addrs)];
+    let is_over = AtomicBool::new(false);
+    let (clients, refusals) = thread::scope(|scope| {
+        let clients = proxies.each_ref().map(|p| scope.spawn(|| come_and_go(p.addr(), &is_over)));
+        let refusals = proxies.each_ref().map(|p| scope.spawn(|| publish(p.addr(), &is_over)));
+        for restart in 0..RESTARTS {
+            let server = &mut servers[restart % 2];
+            server.signal(&["TERM"]);
+            server.assert_exit(0);
+            let name = format!("restart {restart}");
+            *server = server_at(&addrs[restart % 2].to_string(), &name);
+            proxies.iter().for_each(|proxy| wait_until_it_leads_to(proxy, &name));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        (clients.map(|one| one.join().unwrap()), refusals.map(|one| one.join().unwrap()))
+    });
+    assert!(clients.iter().all(|count| *count >= 100), "{clients:?}");
+    let [at_nginx, at_haproxy, at_caddy] = refusals;
+    assert!(at_haproxy.is_empty() && at_caddy.is_empty(), "{at_haproxy:?} {at_caddy:?}");
+    // What reached a server in the moment of its end nginx does not say again.
+    let is_broken_off = at_nginx.iter().all(|status| *status == 502);
+    assert!(is_broken_off && at_nginx.len() <= RESTARTS, "{at_nginx:?}");
 }

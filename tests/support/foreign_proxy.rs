@@ -1,13 +1,15 @@
-//! Real proxies, as another user than the server's: nginx over HTTP, HAProxy over TCP.
+//! Real proxies, as another user than the server's: nginx, HAProxy and Caddy.
 //!
-//! They are set up as their users do it first: with nothing but where to go.
+//! They are set up as their users do it first, with nothing but where to go, or as a page says.
+//! What they log is shown when a test fails.
 
 use std::{
-    fs,
+    fs::{self, File},
     net::{SocketAddr, TcpListener},
     os::unix::fs::chown,
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
 };
 
 use tempfile::TempDir;
@@ -17,12 +19,14 @@ use super::{PATIENCE, eventually, http::Http, server::as_user};
 /// A user that is neither root nor anybody else's in these tests.
 const PROXY_USER: u32 = 47_130;
 
+const LOG_LINES_SHOWN: usize = 40;
+
 /// A proxy that is gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     child: Child,
     addr: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Proxy {
@@ -65,8 +69,8 @@ impl Proxy {
         })
     }
 
-    /// `program` (`nginx` or `haproxy`) with what is made of the address where it is to listen and
-    /// of a folder of its own.
+    /// `program` (`nginx`, `haproxy` or `caddy`) with what is made of the address where it is to
+    /// listen and of a folder of its own.
     #[track_caller]
     pub(crate) fn start(
         program: &str,
@@ -81,13 +85,16 @@ impl Proxy {
         let mut command = Command::new(program);
         match program {
             "nginx" => command.args(["-e", "stderr", "-c"]).arg(&file),
-            _ => command.args(["-db", "-f"]).arg(&file),
+            "haproxy" => command.args(["-db", "-f"]).arg(&file),
+            _ => command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file),
         };
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let log = File::create(folder.path().join("log")).expect("the folder takes files");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.env("HOME", folder.path());
         as_user(&mut command, PROXY_USER);
         drop(free);
         let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
-        let proxy = Self { child, addr, _folder: folder };
+        let proxy = Self { child, addr, folder };
         eventually(PATIENCE, "the proxy listens", || Http::try_connect(addr).is_some());
         proxy
     }
@@ -102,5 +109,11 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(LOG_LINES_SHOWN).collect();
+            eprintln!("--- log of the proxy at {}, newest line first ---", self.addr);
+            last.iter().for_each(|line| eprintln!("{line}"));
+        }
     }
 }
