@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
-use testkit::cli::{Seconds, count, seconds};
+use testkit::{
+    cli::{Seconds, count, seconds},
+    output::ReportArgs,
+};
 
 use crate::{form::Form, payload::Payload, scenario::Scenario, stamp::STAMP_BYTES_MIN};
 
@@ -141,14 +144,9 @@ pub(crate) struct RunArgs {
     /// Allow a server that is not on this machine
     #[arg(long)]
     pub(crate) allow_remote: bool,
-    /// Print the report as JSON
-    #[arg(long)]
+    #[command(flatten)]
     #[serde(skip)]
-    pub(crate) json: bool,
-    /// Write the report as JSON to this file too
-    #[arg(long, value_name = "FILE")]
-    #[serde(skip)]
-    pub(crate) out: Option<PathBuf>,
+    pub(crate) report: ReportArgs,
     /// Write the report as a page with charts: one file that needs no network
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use testkit::{cli, output};
+use testkit::cli;
 
 use crate::{
     args::RunArgs,
@@ -58,18 +58,11 @@ pub fn main() -> ExitCode {
 /// One scenario against a running server; true if nothing is amiss.
 fn run_once(run_args: &RunArgs) -> Result<bool> {
     let report = run::run(run_args)?;
-    if let Some(path) = &run_args.out {
-        report.save(path)?;
-    }
     if let Some(path) = &run_args.html {
         let name = run_args.title();
         save_page(path, &[Named { name, report: report.clone() }])?;
     }
-    if run_args.json {
-        output::line(&serde_json::to_string_pretty(&report)?);
-    } else {
-        output::line(&report.to_string());
-    }
+    run_args.report.deliver(&report)?;
     Ok(report.problems.is_empty())
 }
 

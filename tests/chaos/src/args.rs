@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum as _};
 use serde::{Deserialize, Serialize};
-use testkit::cli::{Seconds, count, seconds};
+use testkit::{
+    cli::{Seconds, count, name_of, seconds},
+    output::ReportArgs,
+};
 
-use super::{deployment::Deployment, fault::Fault};
+use super::fault::{Deployment, Fault};
 
 /// Real servers on a real Redis, and what may go wrong with both, one fault after the other.
 #[derive(Clone, Debug, Parser, Serialize, Deserialize)]
@@ -60,10 +63,9 @@ pub(crate) struct Args {
     #[arg(long)]
     #[serde(skip)]
     pub(super) keep: bool,
-    /// Write the report as JSON to this file
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
     #[serde(skip)]
-    pub(super) json: Option<PathBuf>,
+    pub(super) report: ReportArgs,
 }
 
 impl Args {
@@ -86,7 +88,7 @@ impl Args {
                 fault.fits(self.redis),
                 "--faults {}: not with --redis {}",
                 fault.name(),
-                self.redis.name()
+                name_of(&self.redis)
             );
         }
         Ok(())

@@ -1,9 +1,21 @@
-//! The faults: their names, and where each fits.
+//! The faults, and the ways in which Redis is run: their names, and which fault fits where.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use testkit::cli::name_of;
 
-use super::deployment::Deployment;
+/// How Redis is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Deployment {
+    /// One, reached through a proxy that can be cut
+    #[default]
+    Standalone,
+    /// A master, two replicas, three sentinels
+    Sentinel,
+    /// Three masters, and a replica of the first
+    Cluster,
+}
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -42,7 +54,7 @@ pub(super) enum Fault {
 impl Fault {
     /// As typed.
     pub(super) fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        name_of(&self)
     }
 
     /// Whether a deployment can have it.

@@ -8,7 +8,10 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use testkit::{clock, node::Node, resp};
 
-use super::{deployment::Deployment, fault::Fault, world::World};
+use super::{
+    fault::{Deployment, Fault},
+    world::World,
+};
 
 /// How long Redis or the way to it is silent.
 const SILENCE: Duration = Duration::from_secs(3);

@@ -7,7 +7,6 @@
 
 mod args;
 mod client;
-mod deployment;
 mod fault;
 mod frame;
 mod held;
@@ -68,10 +67,7 @@ fn run(args: &Args) -> Result<bool> {
         output::remark(&format!("logs and files: {}", folder.path.display()));
     }
     let report = outcome?;
-    if let Some(path) = &args.json {
-        report.save(path)?;
-    }
-    output::line(&report.to_string());
+    args.report.deliver(&report)?;
     Ok(report.is_well())
 }
 

@@ -1,10 +1,12 @@
 //! What chaos did: one table for people, JSON for the record.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{collections::BTreeMap, fmt};
 
-use anyhow::{Context as _, Result};
 use serde::Serialize;
-use testkit::machine::{Machine, date_utc, said_by};
+use testkit::{
+    cli::name_of,
+    machine::{Machine, date_utc, said_by},
+};
 
 use super::{
     args::Args,
@@ -125,12 +127,6 @@ impl Report {
         let is_well = |row: &Row| row.lost + row.repeated + row.reordered == 0;
         self.problems.is_empty() && self.rows.iter().all(is_well)
     }
-
-    /// Writes it as JSON.
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
-    }
 }
 
 impl fmt::Display for Report {
@@ -140,7 +136,7 @@ impl fmt::Display for Report {
             f,
             "chaos       {servers} servers, Redis {}, {clients} clients, {channels} channels, \
              {rate} publishes/s, seed {}, {:.0} s",
-            self.scenario.redis.name(),
+            name_of(&self.scenario.redis),
             self.seed,
             self.seconds
         )?;

@@ -16,7 +16,7 @@ fn nobody_loses_a_message_when_redis_and_a_server_are_killed() {
         .arg("--server-binary")
         .arg(server_beside(chaos))
         .args(["--clients", "60", "--rate", "100", "--channels", "5", "--churn", "3"])
-        .args(["--faults", "pubsub-kill,restart,server-kill", "--pause", "1", "--json"])
+        .args(["--faults", "pubsub-kill,restart,server-kill", "--pause", "1", "--out"])
         .arg(&report)
         .output()
         .unwrap();

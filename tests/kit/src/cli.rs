@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::{clock, output};
@@ -43,6 +44,11 @@ pub fn seconds(text: &str) -> Result<Seconds, String> {
         Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(Seconds(seconds)),
         _ => Err("expected seconds, 0 to 3600".to_owned()),
     }
+}
+
+/// A choice as it is typed.
+pub fn name_of(choice: &impl ValueEnum) -> String {
+    choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// How a tool ends: 0 all is well, 3 something is amiss, 1 it could not run.

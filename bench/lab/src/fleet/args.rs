@@ -6,7 +6,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use testkit::cli::{Seconds, count, seconds};
+use testkit::{
+    cli::{Seconds, count, seconds},
+    output::ReportArgs,
+};
 use wsload::stamp::STAMP_BYTES;
 
 /// Many servers on one Redis, as one service.
@@ -42,14 +45,9 @@ pub(crate) struct FleetArgs {
     /// Without a byte from a client for this long the server pings it
     #[arg(long, default_value = "300", value_parser = seconds)]
     pub(crate) ping_interval: Seconds,
-    /// Print the report as JSON
-    #[arg(long)]
+    #[command(flatten)]
     #[serde(skip)]
-    pub(crate) json: bool,
-    /// Write the report as JSON to this file too
-    #[arg(long, value_name = "FILE")]
-    #[serde(skip)]
-    pub(crate) out: Option<PathBuf>,
+    pub(crate) report: ReportArgs,
 }
 
 /// One process of clients, told what to do by lines on its standard input.

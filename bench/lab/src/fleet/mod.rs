@@ -21,7 +21,6 @@ use testkit::{
     clock, http,
     machine::{KernelMemory, Memory},
     node::{Folder, Node},
-    output,
 };
 use wsload::stamp::Stamp;
 
@@ -49,11 +48,7 @@ pub(crate) fn run(args: &FleetArgs) -> Result<bool> {
     let mut fleet = Fleet::start(args)?;
     let report = fleet.conduct()?;
     fleet.bar.finish_and_clear();
-    if let Some(path) = &args.out {
-        report.save(path)?;
-    }
-    let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
-    output::line(&text);
+    args.report.deliver(&report)?;
     Ok(report.problems.is_empty())
 }
 
@@ -71,7 +66,7 @@ struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     /// Redis and all servers, ready.
     fn start(args: &'a FleetArgs) -> Result<Self> {
-        let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let bar = if args.report.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         let style = ProgressStyle::with_template("[{elapsed_precise}] {msg}");
         let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         let folder = Folder::create("lab-fleet")?;

@@ -3,9 +3,8 @@
 //! Names say unit and meaning. Memory of the kernel is the whole machine's and holds both ends
 //! of each connection, since servers and clients share it.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{collections::BTreeMap, fmt, fs};
 
-use anyhow::{Context as _, Result};
 use serde::Serialize;
 use testkit::machine::{KernelMemory, Machine, Memory, said_by};
 
@@ -161,12 +160,6 @@ impl Report {
         self.holes = account.holes;
         self.repeats = account.repeats;
         self.closed = account.closed.clone();
-    }
-
-    /// Writes it as JSON.
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
 }
 

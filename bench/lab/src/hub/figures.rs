@@ -2,9 +2,8 @@
 //!
 //! A figure is a name, a number and a unit, so that parts differ only in what they measure.
 
-use std::{fmt, fs, path::Path};
+use std::fmt;
 
-use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use testkit::machine::Machine;
 
@@ -43,12 +42,6 @@ impl Report {
             machine,
             parts: Vec::new(),
         }
-    }
-
-    /// Writes it as JSON.
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
 }
 

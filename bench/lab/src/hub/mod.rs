@@ -15,11 +15,12 @@ mod stalled;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
-use testkit::{machine::Machine, output};
+use clap::ValueEnum as _;
+use testkit::{cli::name_of, machine::Machine, output};
 
 pub(crate) use self::args::HubArgs;
 use self::{args::Part, figures::Report};
+use crate::compare::progress_bar;
 
 /// Runs all parts, each in a process of its own, or the one that was asked for in this one.
 pub(crate) fn run(args: &HubArgs) -> Result<()> {
@@ -27,14 +28,14 @@ pub(crate) fn run(args: &HubArgs) -> Result<()> {
         output::line(&serde_json::to_string(&measure(part, args))?);
         return Ok(());
     }
-    let bar = ProgressBar::new(Part::ALL.len() as u64);
-    let style = ProgressStyle::with_template("[{elapsed_precise}] {bar:30} {pos}/{len} {msg}");
-    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let parts = Part::value_variants();
+    let bar = progress_bar(parts.len() as u64);
     let mut report = Report::new(args, Machine::describe());
-    for part in Part::ALL {
-        bar.set_message(part.to_string());
+    for part in parts.iter().map(name_of) {
+        bar.set_message(part.clone());
         let output = Command::new(std::env::current_exe().context("the path of lab")?)
-            .args(args.for_part(part))
+            .args(std::env::args_os().skip(1))
+            .args(["--part", &part])
             .stderr(Stdio::inherit())
             .output()
             .context("starting lab again")?;
@@ -43,12 +44,7 @@ pub(crate) fn run(args: &HubArgs) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if let Some(path) = &args.out {
-        report.save(path)?;
-    }
-    let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
-    output::line(&text);
-    Ok(())
+    args.report.deliver(&report)
 }
 
 fn measure(part: Part, args: &HubArgs) -> figures::Part {

@@ -6,6 +6,7 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use testkit::cli::name_of;
 
 use super::workloads::Workload;
 
@@ -15,7 +16,7 @@ const C_LIBRARY_TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-ERM
 /// Instructions within the workload's measured function, all calls together.
 pub(super) fn count(workload: Workload) -> Result<u64> {
     let lab = std::env::current_exe().context("the path of lab")?;
-    let file = format!("lab-callgrind-{}-{}", std::process::id(), workload.name());
+    let file = format!("lab-callgrind-{}-{}", std::process::id(), name_of(&workload));
     let file = std::env::temp_dir().join(file);
     let result = count_into(&file, &lab, workload);
     // Missing if valgrind failed early.
@@ -29,7 +30,7 @@ fn count_into(file: &Path, lab: &Path, workload: Workload) -> Result<u64> {
         .arg(format!("--toggle-collect=*{}*", workload.function()))
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(lab)
-        .args(["instructions", "--workload", workload.name()])
+        .args(["instructions", "--workload", &name_of(&workload)])
         .env("GLIBC_TUNABLES", C_LIBRARY_TUNABLES)
         .output()
         .context("starting valgrind: is it installed?")?;

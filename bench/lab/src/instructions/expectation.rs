@@ -44,12 +44,6 @@ impl Expectation {
         serde_json::from_str(&text).with_context(|| path.display().to_string())
     }
 
-    /// Writes the file.
-    pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
-    }
-
     /// What of `counted` is dearer or cheaper than expected here.
     pub(super) fn compare(&self, counted: &Self) -> Comparison {
         let binds = self.toolchain == counted.toolchain;

@@ -12,7 +12,8 @@ mod workloads;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use testkit::output;
+use clap::ValueEnum as _;
+use testkit::{cli::name_of, output};
 
 use self::{expectation::Expectation, workloads::Workload};
 
@@ -40,12 +41,12 @@ pub(crate) fn run(args: &InstructionArgs) -> Result<bool> {
         return Ok(true);
     }
     let mut counted = Expectation::new(&args.toolchain);
-    for workload in Workload::ALL {
-        let instructions = callgrind::count(workload)?;
-        counted.set(workload.name(), instructions as f64 / workload.repetitions() as f64);
+    for workload in Workload::value_variants() {
+        let instructions = callgrind::count(*workload)?;
+        counted.set(&name_of(workload), instructions as f64 / workload.repetitions() as f64);
     }
     if args.accept {
-        counted.save(&args.expected)?;
+        output::save(&args.expected, &counted)?;
         output::line(&format!("{counted}\nwritten to {}", args.expected.display()));
         return Ok(true);
     }

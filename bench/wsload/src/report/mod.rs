@@ -181,7 +181,7 @@ pub(crate) struct Load {
 }
 
 impl Report {
-    /// Reads a report that `save` or --json wrote, also in an older version.
+    /// Reads a report that --out or --json wrote, also in an older version.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_slice(&text)
@@ -191,12 +191,6 @@ impl Report {
     /// Whether it says on which machine how many clients were open: no run is without.
     pub fn is_of_a_run(&self) -> bool {
         self.clients.opened > 0 && self.machine.cores > 0
-    }
-
-    /// Writes the report as JSON.
-    pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Display {
 impl Display {
     /// Of a run that is about to begin.
     pub(super) fn new(args: &RunArgs) -> Self {
-        let target = match args.json {
+        let target = match args.report.json {
             true => ProgressDrawTarget::hidden(),
             false => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
         };

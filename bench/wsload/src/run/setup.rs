@@ -66,7 +66,7 @@ pub(super) fn raise_descriptor_limit(args: &RunArgs) -> Result<()> {
     let (soft_before, hard) = rlimit::Resource::NOFILE.get().context("the descriptor limit")?;
     let soft = rlimit::increase_nofile_limit(hard).context("raising the descriptor limit")?;
     let wanted = args.descriptors() + DESCRIPTORS_RESERVED;
-    if !args.json {
+    if !args.report.json {
         output::remark(&format!("descriptor limit {soft} (was {soft_before}), {wanted} wanted"));
     }
     ensure!(

@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 use testkit::node::{Node, check_redis_server};
 
 pub(crate) use self::nodes::Redis;
-use crate::deployment::Deployment;
+use crate::fault::Deployment;
 
 impl Redis {
     /// Starts all nodes, and waits until they agree.

@@ -8,7 +8,7 @@ use testkit::{
     resp,
 };
 
-use crate::deployment::Deployment;
+use crate::fault::Deployment;
 
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(20);
 /// For replicas, sentinels or a cluster to agree.
