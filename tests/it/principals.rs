@@ -11,7 +11,6 @@ use crate::support::{
     http::{Response, get, post_with},
     metrics::metric,
     redis::RedisServer,
-    resp::Resp,
     server::Server,
     v1::V1,
 };
@@ -75,10 +74,9 @@ fn keys_in_redis_are_called_as_before_for_publishers_and_otherwise_for_clients()
     assert_eq!(by_client(&mut client, "not paid"), 1);
     assert_eq!(by_http(&server, "", "paid"), 2);
     assert_eq!((by_client(&mut client, "not paid"), by_http(&server, "", "paid")), (1, 2));
-    let mut redis = Resp::connect(redis.url().trim_start_matches("redis://"));
     for word in ["idem", "idem-anonymous"] {
         let name = format!("wsbcast:{{a}}:{word}:{KEY}");
-        assert_eq!(redis.command(&[b"EXISTS", name.as_bytes()]), ":1", "{name}");
+        assert_eq!(redis.cli(&["EXISTS", &name]), "1", "{name}");
     }
 }
 

@@ -13,7 +13,6 @@ use crate::support::{
     metrics::metric,
     publish::Publisher,
     redis::RedisServer,
-    resp::Resp,
     server::{Launch, Server},
 };
 
@@ -131,10 +130,9 @@ fn what_any_program_publishes_on_the_raw_channel_reaches_every_client_of_every_p
     let mut clients = clients_on_all_shards(servers[0].addr(), "/ws", 3);
     clients.extend(clients_on_all_shards(servers[1].addr(), "/ws", 2));
     let mut other = Client::open(servers[0].addr(), "/ws?channel=other");
-    let mut redis_cli = Resp::connect(&redis.address());
-    assert!(redis_cli.publish("notifications", "hi 👋".as_bytes()) > 0);
-    redis_cli.publish("notifications", b"\xFF\x00binary");
-    redis_cli.publish("notifications", b"");
+    assert!(redis.publish("notifications", "hi 👋".as_bytes()) > 0);
+    redis.publish("notifications", b"\xFF\x00binary");
+    redis.publish("notifications", b"");
     for client in &mut clients {
         client.assert_text("hi 👋");
         let message = client.message();
@@ -163,9 +161,8 @@ fn a_raw_message_that_is_too_big_is_dropped_and_counted() {
     let redis = RedisServer::start();
     let server = member(&redis, &["--max-broadcast-size", "1KiB"]);
     let mut client = Client::connect(server.addr());
-    let mut redis_cli = Resp::connect(&redis.address());
-    redis_cli.publish("notifications", &[b'x'; 1025]);
-    redis_cli.publish("notifications", &[b'y'; 1024]);
+    redis.publish("notifications", &[b'x'; 1025]);
+    redis.publish("notifications", &[b'y'; 1024]);
     client.assert_text(&"y".repeat(1024));
     let too_big = ["reason=\"too_big\""];
     assert_eq!(metric(server.addr(), "wsbcast_publish_failures_total", &too_big), 1.0);
@@ -182,9 +179,8 @@ fn the_raw_channel_has_another_name_or_is_off_as_wanted() {
     let off = member(&redis, &["--redis-raw-channel", ""]);
     let mut of_named = Client::connect(named.addr());
     let mut of_off = Client::connect(off.addr());
-    let mut redis_cli = Resp::connect(&redis.address());
-    redis_cli.publish("notifications", b"not here");
-    assert!(redis_cli.publish("from-others", b"here") > 0);
+    redis.publish("notifications", b"not here");
+    assert!(redis.publish("from-others", b"here") > 0);
     of_named.assert_text("here");
     of_off.assert_text("here");
     Publisher::new(off.addr()).publish_to_all("sentinel");
@@ -237,12 +233,11 @@ fn a_stopped_reader_delays_neither_other_clients_nor_the_way_from_redis() {
         (0..5).map(|_| Client::with_little_room(servers[0].addr(), "/ws")).collect();
     let mut prompt = Client::connect(servers[0].addr());
     let mut publisher = Publisher::new(servers[1].addr());
-    let mut redis_cli = Resp::connect(&redis.address());
     let text = "x".repeat(16 * 1024);
     for _ in 0..200 {
         publisher.publish_to_all(&text);
         prompt.assert_text(&text);
     }
-    redis_cli.publish("notifications", b"raw too");
+    redis.publish("notifications", b"raw too");
     prompt.assert_text("raw too");
 }

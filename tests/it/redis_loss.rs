@@ -24,7 +24,6 @@ use crate::support::{
     now,
     publish::{Answer, Publisher},
     redis::RedisServer,
-    resp::Resp,
     server::Server,
 };
 
@@ -64,7 +63,7 @@ fn it_starts_without_redis_says_so_and_heals_by_itself() {
     wait_until_ready(&server);
     let answer = publisher.publish("clustered");
     assert!(answer.is_clustered(), "{answer:?}");
-    Resp::connect(&redis.address()).publish("notifications", b"raw");
+    redis.publish("notifications", b"raw");
     for client in &mut clients {
         for text in ["local", "clustered", "raw"] {
             client.assert_text(text);
@@ -318,12 +317,10 @@ fn connections_that_redis_ends_are_made_again() {
     let mut clients = clients_on_all_shards(server.addr(), "/ws", 2);
     let mut publisher = Publisher::new(server.addr());
     for kind in ["normal", "pubsub"] {
-        let mut redis_cli = Resp::connect(&redis.address());
-        let words = [&b"CLIENT"[..], b"KILL", b"TYPE", kind.as_bytes(), b"SKIPME", b"yes"];
-        redis_cli.command(&words);
+        redis.cli(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
         eventually(PATIENCE, "clustered again", || publisher.publish(kind).is_clustered());
         wait_until_ready(&server);
-        redis_cli.publish("notifications", b"raw");
+        redis.publish("notifications", b"raw");
         for client in &mut clients {
             let texts = client.texts_until("raw");
             assert!(texts.iter().any(|text| text == kind), "{texts:?}");
@@ -363,7 +360,7 @@ fn a_hole_is_never_silent_when_redis_ends_subscriptions_under_load() {
     let load = Load::on(&servers[1]);
     for _ in 0..5 {
         load.wait_for(50, "clustered", Answer::is_clustered);
-        Resp::connect(&redis.address()).command(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]);
+        redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     }
     servers.iter().for_each(wait_until_ready);
     load.wait_for(50, "clustered after", Answer::is_clustered);

@@ -4,7 +4,7 @@ use crate::{
     redis_loss,
     support::{
         PATIENCE, client::Client, clients_on_all_shards, eventually, http::get, publish::Publisher,
-        redis::RedisServer, resp::Resp, server::Server,
+        redis::RedisServer, server::Server,
     },
 };
 
@@ -80,10 +80,9 @@ fn what_the_one_subscription_missed_is_repaired_for_all_shards() {
     let servers = [member(&redis), member(&redis)];
     let mut clients = clients_on_all_shards(servers[0].addr(), "/ws", SHARDS);
     let mut publisher = Publisher::new(servers[1].addr());
-    let mut redis_cli = Resp::connect(&redis.address());
     let mut sent = Vec::new();
     for round in 0..5 {
-        redis_cli.command(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]);
+        redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         for number in 0..20 {
             let text = format!("{round}:{number}");
             if publisher.publish(&text).is_clustered() {

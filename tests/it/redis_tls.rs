@@ -14,7 +14,6 @@ use crate::support::{
     publish::Publisher,
     redis::RedisServer,
     redis_cluster::RedisCluster,
-    resp::Resp,
     server::{Launch, Server},
 };
 
@@ -100,7 +99,7 @@ fn processes_act_as_one_over_tls_with_a_private_authority() {
     act_as_one(&servers);
     survive_a_cut(&servers, std::slice::from_ref(&redis));
     let mut client = Client::connect(servers[1].addr());
-    Resp::connect(&redis.address()).publish("notifications", b"raw");
+    redis.publish("notifications", b"raw");
     client.assert_text("raw");
     assert!(was_greeted(&redis), "a password is said where the certificate is good");
 }

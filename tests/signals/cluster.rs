@@ -19,7 +19,6 @@ use crate::support::{
     let_pass, now,
     publish::Publisher,
     redis::RedisServer,
-    resp::Resp,
     server::Server,
 };
 
@@ -120,13 +119,12 @@ fn clients_leave_one_by_one_and_each_hears_everything_until_its_own_close() {
     draining.signal(&["TERM"]);
     eventually(PATIENCE, "readiness is red", || get(addr, "/readyz").status == 503);
 
-    let mut redis_cli = Resp::connect(&redis.address());
     let mut heard: Vec<Vec<String>> = vec![Vec::new(); clients.len()];
     let count = clients.len();
     let mut left = None;
     for (leaving, mut client) in clients.into_iter().enumerate() {
         assert!(draining.is_running(), "{} clients are still here", count - leaving);
-        redis_cli.publish("notifications", format!("raw {leaving}").as_bytes());
+        redis.publish("notifications", format!("raw {leaving}").as_bytes());
         // Long enough for notices between two departures.
         let_pass(Duration::from_millis(600));
         let own = hear_until(&mut client, here.answered() - 1, there.answered() - 1);

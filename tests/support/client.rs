@@ -9,6 +9,8 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
+use testkit::http::UPGRADE_ACCEPT;
+pub(crate) use testkit::http::{UPGRADE_KEY as KEY, upgrade_request};
 
 use super::{
     PATIENCE,
@@ -16,10 +18,6 @@ use super::{
     http::{Arrival, Http, Response},
     now,
 };
-
-/// The key of RFC 6455 §1.3, and the answer that it must get.
-pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A receive buffer as small as the kernel allows: such a client stalls soon.
 const STALLED_RECEIVE_BYTES: usize = 4096;
@@ -40,14 +38,6 @@ pub(crate) struct Client {
     pub(crate) http: Http,
     /// The 101, with its headers.
     pub(crate) upgrade: Response,
-}
-
-/// The request that upgrades; `headers` are whole lines beyond the necessary ones.
-pub(crate) fn upgrade_request(addr: SocketAddr, target: &str, headers: &str) -> String {
-    format!(
-        "GET {target} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
-    )
 }
 
 /// A connection with as little room in its kernel as possible.
@@ -107,7 +97,7 @@ impl Client {
         assert_eq!(upgrade.status, 101, "{upgrade:?}");
         assert!(upgrade.header_is("upgrade", "websocket"), "{upgrade:?}");
         assert!(upgrade.header_is("connection", "upgrade"), "{upgrade:?}");
-        assert_eq!(upgrade.header("sec-websocket-accept"), Some(ACCEPT), "{upgrade:?}");
+        assert_eq!(upgrade.header("sec-websocket-accept"), Some(UPGRADE_ACCEPT), "{upgrade:?}");
         Self { http, upgrade }
     }
 

@@ -13,7 +13,6 @@ pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod metrics;
 pub(crate) mod publish;
-pub(crate) mod resp;
 pub(crate) mod server;
 pub(crate) mod v1;
 

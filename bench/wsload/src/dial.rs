@@ -1,7 +1,7 @@
 //! The first steps of every connection: the socket, the upgrade request, the answer to it.
 //!
-//! Shared by the clients that stay, the storm that does not, and those of a fleet. Nothing here
-//! waits, and nothing here counts.
+//! Shared by the clients that stay and the storm that does not. Nothing here waits, and nothing
+//! here counts.
 
 use std::{
     io::{self, ErrorKind, Write as _},
@@ -10,15 +10,13 @@ use std::{
 
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
-use testkit::http::{Answer, header};
-
-use crate::target::HANDSHAKE_ACCEPT;
+use testkit::http::{Answer, UPGRADE_ACCEPT, header};
 
 /// Linux's "the connect goes on"; the standard library's name for it is not stable.
 const EINPROGRESS: i32 = 115;
 
 /// Begins to connect, from `source` if one is given.
-pub fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
+pub(crate) fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -32,7 +30,7 @@ pub fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Sock
 }
 
 /// Sends the upgrade request; false while the connect goes on.
-pub fn ask_for_upgrade(stream: &mut TcpStream, request: &[u8]) -> io::Result<bool> {
+pub(crate) fn ask_for_upgrade(stream: &mut TcpStream, request: &[u8]) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
@@ -47,7 +45,7 @@ pub fn ask_for_upgrade(stream: &mut TcpStream, request: &[u8]) -> io::Result<boo
 
 /// Why there is no WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// A proper answer, but not 101.
     Status(u16),
     /// No answer to what was asked.
@@ -64,7 +62,7 @@ impl From<Refusal> for io::Error {
 }
 
 /// The length of the 101's head in `bytes`; none while it is incomplete.
-pub fn upgrade_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
+pub(crate) fn upgrade_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
     let answer = match Answer::parse(bytes)? {
         Ok(answer) => answer,
         Err(what) => return Some(Err(Refusal::Nonsense(what))),
@@ -73,7 +71,7 @@ pub fn upgrade_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
         return Some(Err(Refusal::Status(answer.status)));
     }
     let text = String::from_utf8_lossy(&bytes[..answer.head_bytes]);
-    if header(&text, "sec-websocket-accept") != Some(HANDSHAKE_ACCEPT) {
+    if header(&text, "sec-websocket-accept") != Some(UPGRADE_ACCEPT) {
         let what = "upgrade without the right Sec-WebSocket-Accept";
         return Some(Err(Refusal::Nonsense(what)));
     }
@@ -81,7 +79,7 @@ pub fn upgrade_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
 }
 
 /// The same of a stream of events: 200.
-pub fn stream_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
+pub(crate) fn stream_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
     Some(match Answer::parse(bytes)? {
         Ok(answer) if answer.status == 200 => Ok(answer.head_bytes),
         Ok(answer) => Err(Refusal::Status(answer.status)),
@@ -90,6 +88,6 @@ pub fn stream_answer(bytes: &[u8]) -> Option<Result<usize, Refusal>> {
 }
 
 /// Nothing is wrong: there is only nothing to do now.
-pub fn is_for_later(error: &io::Error) -> bool {
+pub(crate) fn is_for_later(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

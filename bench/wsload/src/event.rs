@@ -4,7 +4,7 @@ use crate::stamp::Stamp;
 
 /// What a read contained.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// A message's last byte has arrived.
     Message {
         /// What it says of itself; none: it is nobody's of this program.

@@ -11,7 +11,7 @@ use crate::{event::Event, stamp::Stamp};
 /// What clients ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Form {
+pub enum Form {
     /// WebSocket messages as they were published
     #[default]
     Plain,

@@ -23,14 +23,14 @@ const OPCODE_PONG: u8 = 10;
 
 /// The server broke RFC 6455; what follows cannot be told apart.
 #[derive(Debug, PartialEq, Eq)]
-pub struct FrameError(
+pub(crate) struct FrameError(
     /// What it did.
-    pub &'static str,
+    pub(crate) &'static str,
 );
 
 /// One client's place in its stream.
 #[derive(Debug, Default)]
-pub struct FrameReader {
+pub(crate) struct FrameReader {
     /// A frame's first bytes, until header and prefix are whole. Mostly empty.
     partial: Vec<u8>,
     /// Payload bytes of the current frame still to come.
@@ -113,7 +113,7 @@ impl Header {
 
 impl FrameReader {
     /// A reader of `wsbcast.v1`.
-    pub fn in_json() -> Self {
+    pub(crate) fn in_json() -> Self {
         Self { in_json: true, ..Self::default() }
     }
 
@@ -127,7 +127,7 @@ impl FrameReader {
     }
 
     /// Takes what the socket gave and tells `sink` what it contained, in order.
-    pub fn read(
+    pub(crate) fn read(
         &mut self,
         mut bytes: &[u8],
         sink: &mut impl FnMut(Event<'_>),
@@ -273,7 +273,7 @@ fn control(
 }
 
 /// A client's control frame. The mask is zero: legal, and there is no proxy here to protect.
-pub fn client_control(opcode: ControlOpcode, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn client_control(opcode: ControlOpcode, payload: &[u8]) -> Vec<u8> {
     let length = payload.len().min(CONTROL_BYTES_MAX as usize);
     let mut frame = vec![0x80 | opcode as u8, 0x80 | length as u8, 0, 0, 0, 0];
     frame.extend_from_slice(&payload[..length]);
@@ -282,7 +282,7 @@ pub fn client_control(opcode: ControlOpcode, payload: &[u8]) -> Vec<u8> {
 
 /// What a load client sends after its handshake.
 #[derive(Clone, Copy)]
-pub enum ControlOpcode {
+pub(crate) enum ControlOpcode {
     /// The end of what it says.
     Close = OPCODE_CLOSE as isize,
     /// The answer to a ping.

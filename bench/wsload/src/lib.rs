@@ -2,17 +2,18 @@
 //!
 //! Every message carries publisher, sequence number and intended time, so holes, repeats,
 //! reordering and latency are facts about each client, not estimates. What is public here is for
-//! the other tools: charts, stamps and the reading of frames, so that a figure means the same in
+//! the other tools: charts, stamps and connections, so that a figure means the same in
 //! all of them.
 
 mod args;
 pub mod chart;
 mod clients;
 pub mod command;
-pub mod dial;
-pub mod event;
-mod form;
-pub mod frame;
+pub mod connection;
+mod dial;
+mod event;
+pub mod form;
+mod frame;
 mod html;
 mod inflate;
 mod payload;

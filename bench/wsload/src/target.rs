@@ -6,14 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use testkit::http::upgrade_request;
 
 use crate::{args::RunArgs, form::Form};
-
-/// Every client sends the RFC's sample key: nothing here depends on its being random, and the
-/// simplest servers know only this one.
-pub const HANDSHAKE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-/// What the server answers to it stands in [`HANDSHAKE_ACCEPT`].
-pub const HANDSHAKE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// A source address gives up to 28,000 ports, but the kernel's search for a free one gets slow
 /// (and is booked on the server) long before.
@@ -70,18 +65,17 @@ impl Target {
             Form::V1 => "Sec-WebSocket-Protocol: wsbcast.v1\r\n",
             Form::Plain | Form::Sse => "",
         };
-        let handshake = format!(
-            "GET {client_path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: {HANDSHAKE_KEY}\r\n{extensions}{subprotocol}{authorization}\r\n",
-            client.authority
-        );
-        let stream = format!(
-            "GET {client_path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\
-             {authorization}\r\n",
-            client.authority
-        );
-        let handshake = if args.form == Form::Sse { stream } else { handshake };
+        let handshake = match args.form {
+            Form::Sse => format!(
+                "GET {client_path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n\
+                 {authorization}\r\n",
+                client.authority
+            ),
+            Form::Plain | Form::V1 => {
+                let headers = [extensions, subprotocol, &authorization].concat();
+                upgrade_request(client.authority, &client_path, &headers)
+            }
+        };
         let publish_head = format!(
             "POST {publish_path} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/plain\r\n\
              {authorization}Content-Length: ",

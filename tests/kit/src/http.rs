@@ -1,10 +1,11 @@
 //! Answers over HTTP, as far as a tool must understand them: status, length, whether the
-//! connection stays.
+//! connection stays; and the request for a WebSocket.
 //!
 //! Parsing is pure: bytes in, facts out; bodies are skipped. A chunked answer is understood to end
 //! with the connection. [`ask`] is one request on a connection of its own, with a deadline.
 
 use std::{
+    fmt::Display,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
@@ -17,6 +18,20 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// An answer longer than this is not one of ours.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The sample key of RFC 6455 §1.3: nothing here depends on a key's being random, and the simplest
+/// servers know only this one.
+pub const UPGRADE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// What the server answers to it.
+pub const UPGRADE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// The request for a WebSocket; `headers` are whole lines beyond the necessary ones.
+pub fn upgrade_request(host: impl Display, target: &str, headers: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {UPGRADE_KEY}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+    )
+}
 
 /// The head of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

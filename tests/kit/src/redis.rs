@@ -16,7 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::node::free_address;
+use crate::{node::free_address, resp};
 
 /// What a server, and a sentinel, log when they are ready.
 const READY: [&str; 2] = ["Ready to accept connections", "+monitor master"];
@@ -195,6 +195,12 @@ impl RedisServer {
         let output = Command::new("redis-cli").args(["-p", &port]).args(words).output();
         let output = output.unwrap_or_else(|error| missing("redis-cli", &error));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// What any program on the same Redis may do: `PUBLISH`; how many subscribers it reached.
+    pub fn publish(&self, channel: &str, data: &[u8]) -> u64 {
+        let reply = resp::ask(self.socket(), &[b"PUBLISH", channel.as_bytes(), data]).unwrap();
+        reply.text().parse().unwrap()
     }
 
     /// Makes the user `wsbcast` with the password `pass` and the rights that docs/redis.md names,

@@ -46,7 +46,7 @@ impl Reply {
 }
 
 /// Sends a command and waits for its reply; Redis' own errors are errors.
-pub fn ask(address: SocketAddr, words: &[&str]) -> Result<Reply> {
+pub fn ask(address: SocketAddr, words: &[impl AsRef<[u8]>]) -> Result<Reply> {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&address, REPLY_DEADLINE)?;
         stream.set_read_timeout(Some(REPLY_DEADLINE))?;
@@ -54,7 +54,8 @@ pub fn ask(address: SocketAddr, words: &[&str]) -> Result<Reply> {
         stream.write_all(&command(words))?;
         read(&mut BufReader::new(stream))
     };
-    ask().with_context(|| format!("{} to Redis at {address}", words.join(" ")))
+    let said = || words.iter().map(|word| String::from_utf8_lossy(word.as_ref()).into_owned());
+    ask().with_context(|| format!("{:?} to Redis at {address}", said().collect::<Vec<_>>()))
 }
 
 /// The bytes of a command.

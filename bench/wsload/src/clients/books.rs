@@ -6,12 +6,14 @@
 use std::{collections::BTreeMap, io};
 
 use hdrhistogram::Histogram;
+use testkit::clock;
 
 use super::{
     slices::{Slice, Slices},
     stage::Stage,
 };
 use crate::{
+    connection,
     sequence::{Tally, Tracker},
     stamp::Stamp,
 };
@@ -35,13 +37,12 @@ pub(crate) struct Outcome {
     /// Messages without this run's stamp: greetings, notices, other publishers.
     pub(crate) foreign: u64,
     pub(crate) wrong_size: u64,
-    pub(crate) protocol_errors: u64,
     pub(crate) tally: Tally,
     /// Messages that had not come by the end, to clients that were still connected.
     pub(crate) missing_at_end: u64,
     /// Clients that stayed to the end and have everything.
     pub(crate) complete: u64,
-    /// Close code, `eof` or `reset` → clients that read.
+    /// Close code, `eof`, `reset` or `protocol` → clients that read.
     pub(crate) closed: BTreeMap<String, u64>,
     /// The same for clients that never read, and `open` for those that still are.
     pub(crate) stalled: BTreeMap<String, u64>,
@@ -63,7 +64,6 @@ impl Outcome {
             bytes: 0,
             foreign: 0,
             wrong_size: 0,
-            protocol_errors: 0,
             tally: Tally::default(),
             missing_at_end: 0,
             complete: 0,
@@ -84,7 +84,6 @@ impl Outcome {
         self.bytes += other.bytes;
         self.foreign += other.foreign;
         self.wrong_size += other.wrong_size;
-        self.protocol_errors += other.protocol_errors;
         self.tally.add(other.tally);
         self.missing_at_end += other.missing_at_end;
         self.complete += other.complete;
@@ -149,22 +148,40 @@ impl Books {
         (self.outcome.opened + self.outcome.failed) as usize
     }
 
-    /// A client could not be opened.
+    /// What client `at` still lacks at the end of its streams.
+    pub(crate) fn missing(&self, at: usize, sent: &[u32]) -> u64 {
+        let trackers = &self.trackers[at * self.publishers..][..self.publishers];
+        // Numbers count per publisher and channel.
+        let sent = sent.iter().skip(self.channel_of[at] as usize).step_by(self.channels);
+        let pairs = trackers.iter().zip(sent);
+        pairs.map(|(tracker, sent)| u64::from(tracker.missing_tail(*sent))).sum()
+    }
+
+    /// A client that stayed to the end.
+    pub(crate) fn client_ends(&mut self, at: usize, sent: &[u32]) {
+        let missing = self.missing(at, sent);
+        self.outcome.missing_at_end += missing;
+        self.outcome.complete += u64::from(missing == 0);
+    }
+}
+
+impl connection::Books for Books {
+    fn now_ns(&self) -> u64 {
+        clock::now_ns()
+    }
+
+    fn opened(&mut self) {
+        self.outcome.opened += 1;
+    }
+
     #[cold]
-    pub(crate) fn connect_failed(&mut self, error: &io::Error) {
+    fn failed(&mut self, error: &io::Error) {
         self.outcome.failed += 1;
         self.outcome.first_failure.get_or_insert_with(|| error.to_string());
     }
 
-    /// A whole message has arrived at client `at`.
     #[inline]
-    pub(crate) fn message(
-        &mut self,
-        at: usize,
-        stamp: Option<Stamp>,
-        payload_bytes: u64,
-        received_ns: u64,
-    ) {
+    fn message(&mut self, at: usize, stamp: Option<Stamp>, payload_bytes: u64, received_ns: u64) {
         let Some(stamp) = stamp
             .filter(|stamp| stamp.run == self.run && (stamp.publisher as usize) < self.publishers)
         else {
@@ -184,19 +201,8 @@ impl Books {
         }
     }
 
-    /// What client `at` still lacks at the end of its streams.
-    pub(crate) fn missing(&self, at: usize, sent: &[u32]) -> u64 {
-        let trackers = &self.trackers[at * self.publishers..][..self.publishers];
-        // Numbers count per publisher and channel.
-        let sent = sent.iter().skip(self.channel_of[at] as usize).step_by(self.channels);
-        let pairs = trackers.iter().zip(sent);
-        pairs.map(|(tracker, sent)| u64::from(tracker.missing_tail(*sent))).sum()
-    }
-
-    /// A client that stayed to the end.
-    pub(crate) fn client_ends(&mut self, at: usize, sent: &[u32]) {
-        let missing = self.missing(at, sent);
-        self.outcome.missing_at_end += missing;
-        self.outcome.complete += u64::from(missing == 0);
+    fn closed(&mut self, word: &str) {
+        self.outcome.gone += 1;
+        *self.outcome.closed.entry(word.to_owned()).or_default() += 1;
     }
 }

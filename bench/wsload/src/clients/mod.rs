@@ -5,7 +5,6 @@
 //! generator little beside its `recv`.
 
 mod books;
-mod connection;
 mod slices;
 mod stage;
 
@@ -20,12 +19,12 @@ use anyhow::{Context as _, Result};
 use mio::{Events, Poll, Token};
 use testkit::clock;
 
-use self::connection::Connection;
 pub(crate) use self::{
     books::{Books, Outcome, latencies},
     slices::{SLICES_MAX, Slice},
     stage::{Counters, Stage},
 };
+use crate::connection::{Books as _, Connection, Opening};
 
 /// Connects under way per thread: fewer than any listen queue holds.
 const CONNECTING_MAX: usize = 128;
@@ -125,11 +124,19 @@ impl Crowd {
             && self.connections.len() < self.books.settled() + CONNECTING_MAX
         {
             let at = self.connections.len();
-            let (index, stalled) = self.plan[at];
-            let connection =
-                Connection::start(&self.stage.target, index, stalled, at, self.poll.registry());
+            let (index, stalls) = self.plan[at];
+            let target = &self.stage.target;
+            let opening = Opening {
+                address: target.address,
+                source: target.source(index),
+                handshake: target.handshake_of(index),
+                form: target.form,
+                compression: target.compression,
+                stalls,
+            };
+            let connection = Connection::start(opening, at, self.poll.registry());
             let connection = connection.unwrap_or_else(|error| {
-                self.books.connect_failed(&error);
+                self.books.failed(&error);
                 Connection::none()
             });
             self.connections.push(connection);
@@ -165,7 +172,9 @@ impl Crowd {
             if connection.is_reading() {
                 self.books.client_ends(at, sent);
             }
-            connection.finish(buffer, &mut self.books.outcome);
+            if let Some(word) = connection.finish(buffer) {
+                *self.books.outcome.stalled.entry(word).or_default() += 1;
+            }
         }
         self.show();
         self.books.finish()

@@ -285,7 +285,10 @@ fn problems(args: &RunArgs, results: &Results) -> Vec<String> {
     };
     note(outcome.failed, "clients could not connect");
     note(outcome.closed.values().sum(), "reading clients were closed by the server");
-    note(outcome.protocol_errors, "clients got something that is no WebSocket stream");
+    note(
+        outcome.closed.get("protocol").copied().unwrap_or(0),
+        "clients got something that is no WebSocket stream",
+    );
     // Each unconfirmed message may rightly be a hole at every client.
     let readers = (args.clients - args.stalled.min(args.clients)) as u64;
     let excused = published.unconfirmed * readers;

@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, io};
 
 use serde::{Deserialize, Serialize};
-use wsload::stamp::Stamp;
+use testkit::clock;
+use wsload::{connection, stamp::Stamp};
 
 /// Width of a slot.
 pub(in crate::fleet) const SLOT_NS: u64 = 1_000_000;
@@ -43,13 +44,15 @@ pub(in crate::fleet) struct Account {
 #[derive(Debug)]
 pub(super) struct Books {
     run: u32,
+    /// By client: the number of its next message.
+    next: Vec<u32>,
     account: Account,
 }
 
 impl Books {
     /// Nothing has happened.
-    pub(super) fn new(run: u32) -> Self {
-        Self { run, account: Account::default() }
+    pub(super) fn new(run: u32, clients: usize) -> Self {
+        Self { run, next: vec![0; clients], account: Account::default() }
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -64,20 +67,26 @@ impl Books {
     pub(super) fn settled(&self) -> usize {
         (self.account.progress.opened + self.account.progress.failed) as usize
     }
+}
 
-    pub(super) fn opened(&mut self) {
+impl connection::Books for Books {
+    /// The same for all processes of the machine.
+    fn now_ns(&self) -> u64 {
+        clock::monotonic_ns()
+    }
+
+    fn opened(&mut self) {
         self.account.progress.opened += 1;
     }
 
-    /// A client could not connect.
     #[cold]
-    pub(super) fn failed(&mut self, error: &io::Error) {
+    fn failed(&mut self, error: &io::Error) {
         self.account.progress.failed += 1;
         self.account.first_failure.get_or_insert_with(|| error.to_string());
     }
 
-    /// A message has arrived at a client that waits for number `next`.
-    pub(super) fn message(&mut self, next: &mut u32, stamp: Option<Stamp>, now_ns: u64) {
+    fn message(&mut self, at: usize, stamp: Option<Stamp>, _payload_bytes: u64, now_ns: u64) {
+        let next = &mut self.next[at];
         let Some(stamp) = stamp.filter(|stamp| stamp.run == self.run) else {
             self.account.foreign += 1;
             return;
@@ -89,19 +98,19 @@ impl Books {
         self.account.holes += u64::from(stamp.sequence - *next);
         *next = stamp.sequence + 1;
         self.account.progress.deliveries += 1;
-        let at = stamp.sequence as usize;
-        if self.account.arrivals.len() <= at {
-            self.account.arrivals.resize_with(at + 1, BTreeMap::new);
+        let number = stamp.sequence as usize;
+        if self.account.arrivals.len() <= number {
+            self.account.arrivals.resize_with(number + 1, BTreeMap::new);
         }
         let slot = now_ns.saturating_sub(stamp.intended_ns) / SLOT_NS;
-        *self.account.arrivals[at].entry(slot).or_default() += 1;
+        *self.account.arrivals[number].entry(slot).or_default() += 1;
     }
 
-    /// A client was closed, or lost.
-    pub(super) fn closed(&mut self, word: &str, now_ns: u64) {
+    fn closed(&mut self, word: &str) {
+        let slot = self.now_ns() / SLOT_NS;
         self.account.progress.closed += 1;
         *self.account.closed.entry(word.to_owned()).or_default() += 1;
-        *self.account.closed_at.entry(now_ns / SLOT_NS).or_default() += 1;
+        *self.account.closed_at.entry(slot).or_default() += 1;
     }
 }
 
@@ -136,6 +145,8 @@ fn add<K: Ord>(sum: &mut BTreeMap<K, u64>, more: BTreeMap<K, u64>) {
 
 #[cfg(test)]
 mod tests {
+    use connection::Books as _;
+
     use super::*;
 
     fn stamp(sequence: u32) -> Option<Stamp> {
@@ -144,9 +155,9 @@ mod tests {
 
     #[test]
     fn holes_repeats_and_strangers_are_told_apart() {
-        let (mut books, mut next) = (Books::new(7), 0);
+        let mut books = Books::new(7, 1);
         for message in [stamp(0), stamp(2), stamp(2), stamp(1), None] {
-            books.message(&mut next, message, 12 * SLOT_NS);
+            books.message(0, message, 128, 12 * SLOT_NS);
         }
         let account = books.account();
         assert_eq!((account.holes, account.repeats, account.foreign), (1, 2, 1));
@@ -156,11 +167,11 @@ mod tests {
 
     #[test]
     fn accounts_add_up() {
-        let (mut one, mut two) = (Books::new(7), Books::new(7));
-        one.message(&mut 0, stamp(0), 11 * SLOT_NS);
-        two.message(&mut 0, stamp(0), 11 * SLOT_NS);
-        two.message(&mut 1, stamp(1), 13 * SLOT_NS);
-        two.closed("1012", SLOT_NS);
+        let (mut one, mut two) = (Books::new(7, 1), Books::new(7, 1));
+        one.message(0, stamp(0), 128, 11 * SLOT_NS);
+        two.message(0, stamp(0), 128, 11 * SLOT_NS);
+        two.message(0, stamp(1), 128, 13 * SLOT_NS);
+        two.closed("1012");
         let mut sum = one.account.clone();
         sum.merge(two.account);
         assert_eq!(sum.progress.deliveries, 3);

@@ -1,11 +1,10 @@
 //! A process of clients: connects them at a rate, reads and checks what they get, tells when asked.
 //!
-//! One thread, one epoll set, one read buffer; a client costs a descriptor and about a hundred
+//! One thread, one epoll set, one read buffer; a client costs a descriptor and some two hundred
 //! bytes. A line on standard input asks for progress or the whole account; its end, whatever the
 //! reason, ends this process: no worker outlives its conductor.
 
 mod books;
-mod client;
 
 use std::{
     io::{BufRead as _, ErrorKind, Write as _},
@@ -16,11 +15,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use mio::{Events, Poll, Token};
-use testkit::clock;
-use wsload::target::CLIENTS_PER_SOURCE_MAX;
+use testkit::{clock, http::upgrade_request};
+use wsload::{
+    connection::{Books as _, Connection, Opening},
+    form::Form,
+    target::CLIENTS_PER_SOURCE_MAX,
+};
 
+use self::books::Books;
 pub(super) use self::books::{Account, Progress, SLOT_NS};
-use self::{books::Books, client::Client};
 use super::args::WorkerArgs;
 
 /// Connects under way: fewer than any listen queue holds.
@@ -68,7 +71,7 @@ struct Crowd {
     args: WorkerArgs,
     handshake: Vec<u8>,
     poll: Poll,
-    clients: Vec<Client>,
+    clients: Vec<Connection>,
     books: Books,
     started_ns: u64,
 }
@@ -77,10 +80,10 @@ impl Crowd {
     fn new(args: &WorkerArgs) -> Result<Self> {
         Ok(Self {
             args: args.clone(),
-            handshake: client::handshake(args.address),
+            handshake: upgrade_request(args.address, "/ws", "").into_bytes(),
             poll: Poll::new().context("an epoll set")?,
             clients: Vec::with_capacity(args.clients),
-            books: Books::new(args.run),
+            books: Books::new(args.run, args.clients),
             started_ns: clock::now_ns(),
         })
     }
@@ -109,8 +112,8 @@ impl Crowd {
             let registry = self.poll.registry();
             for event in &events {
                 let Token(at) = event.token();
-                let client = &mut self.clients[at];
-                client.on_event(event, at, registry, &self.handshake, &mut buffer, &mut self.books);
+                let (client, at_end) = (&mut self.clients[at], event.is_read_closed());
+                client.on_event(at, at_end, &mut buffer, registry, &mut self.books);
             }
         }
     }
@@ -122,11 +125,18 @@ impl Crowd {
         while self.clients.len() < due && self.clients.len() < self.books.settled() + CONNECTING_MAX
         {
             let at = self.clients.len();
-            let source = source(self.args.first_source, at);
-            let client = Client::connect(self.args.address, source, at, self.poll.registry());
+            let opening = Opening {
+                address: self.args.address,
+                source: Some(source(self.args.first_source, at)),
+                handshake: self.handshake.clone(),
+                form: Form::Plain,
+                compression: false,
+                stalls: false,
+            };
+            let client = Connection::start(opening, at, self.poll.registry());
             let client = client.unwrap_or_else(|error| {
                 self.books.failed(&error);
-                Client::none()
+                Connection::none()
             });
             self.clients.push(client);
         }

@@ -1,20 +1,24 @@
 //! One client: connect, upgrade, then read and check until someone closes.
 //!
-//! Answers pings and Close frames, nothing else. A stalled client leaves the epoll set after its
-//! handshake and never reads; what became of it is asked once, at the end.
+//! Answers pings and Close frames, nothing else. It leaves the connection's end to the server, as
+//! the RFC wants it, so that the kernel's memory of ended connections is not among the clients'
+//! ports. A stalled client leaves the epoll set after its handshake and never reads; what became
+//! of it is asked once, at the end.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::SocketAddr,
+};
 
 use mio::{Interest, Registry, Token, net::TcpStream};
-use testkit::{clock, http::header};
+use testkit::http::header;
 
-use super::{Books, Outcome};
 use crate::{
     dial::{self, is_for_later},
     event::Event,
     form::{EventReader, Form},
     frame::{ControlOpcode, FrameError, FrameReader, client_control},
-    target::Target,
+    stamp::Stamp,
 };
 
 /// Reads from a stalled client at the end: more than any receive buffer holds.
@@ -22,22 +26,54 @@ const STALLED_READS_MAX: usize = 256;
 /// 1000, normal closure.
 const CODE_NORMAL: [u8; 2] = [0x03, 0xe8];
 
+/// Who writes down what becomes of clients; `at` is a client's number in its thread.
+pub trait Books {
+    /// Now, on the clock of the messages' stamps.
+    fn now_ns(&self) -> u64;
+    /// A client's handshake is done.
+    fn opened(&mut self);
+    /// A client could not be opened.
+    fn failed(&mut self, error: &io::Error);
+    /// A whole message has arrived.
+    fn message(&mut self, at: usize, stamp: Option<Stamp>, payload_bytes: u64, received_ns: u64);
+    /// A client was closed with this code, or ended as `eof`, `reset` or `protocol`.
+    fn closed(&mut self, word: &str);
+}
+
+/// How a client begins.
+#[derive(Debug)]
+pub struct Opening {
+    /// The server.
+    pub address: SocketAddr,
+    /// None: whatever the kernel picks.
+    pub source: Option<SocketAddr>,
+    /// The upgrade request.
+    pub handshake: Vec<u8>,
+    /// What it asks for.
+    pub form: Form,
+    /// The server has to agree to permessage-deflate.
+    pub compression: bool,
+    /// It never reads.
+    pub stalls: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Connecting,
     Upgrading,
     Reading,
     Stalled,
+    /// The server's Close frame was answered.
+    Closing,
     Closed,
 }
 
 /// A client.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: Option<TcpStream>,
     state: State,
     stalls: bool,
-    /// The server has to agree to permessage-deflate.
     compression: bool,
     /// The upgrade request, then the answer to it as far as it has come, then empty.
     handshake: Vec<u8>,
@@ -73,7 +109,7 @@ impl Reader {
 
 impl Connection {
     /// A client that could not even start.
-    pub(crate) fn none() -> Self {
+    pub fn none() -> Self {
         Self {
             stream: None,
             state: State::Closed,
@@ -84,25 +120,13 @@ impl Connection {
         }
     }
 
-    /// Begins to connect client `index` of the run, number `at` of its thread.
-    pub(crate) fn start(
-        target: &Target,
-        index: usize,
-        stalls: bool,
-        at: usize,
-        registry: &Registry,
-    ) -> io::Result<Self> {
-        let socket = dial::begin(target.address, target.source(index))?;
-        let mut stream = TcpStream::from_std(socket.into());
+    /// Begins to connect client number `at`.
+    pub fn start(opening: Opening, at: usize, registry: &Registry) -> io::Result<Self> {
+        let Opening { address, source, handshake, form, compression, stalls } = opening;
+        let mut stream = TcpStream::from_std(dial::begin(address, source)?.into());
         registry.register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self {
-            stream: Some(stream),
-            state: State::Connecting,
-            stalls,
-            compression: target.compression,
-            handshake: target.handshake_of(index),
-            reader: Reader::of(target.form),
-        })
+        let (stream, reader) = (Some(stream), Reader::of(form));
+        Ok(Self { stream, state: State::Connecting, stalls, compression, handshake, reader })
     }
 
     /// Connected and reading; false for stalled ones.
@@ -111,13 +135,13 @@ impl Connection {
     }
 
     /// The socket can be written or read; `at_end`: nothing more will come.
-    pub(crate) fn on_event(
+    pub fn on_event(
         &mut self,
         at: usize,
         at_end: bool,
         buffer: &mut [u8],
         registry: &Registry,
-        books: &mut Books,
+        books: &mut impl Books,
     ) {
         let begun = match self.state {
             State::Connecting => self.ask_for_upgrade(),
@@ -125,11 +149,10 @@ impl Connection {
             _ => Ok(()),
         };
         if let Err(error) = begun {
-            self.state = State::Closed;
-            self.stream = None;
-            books.connect_failed(&error);
+            self.end();
+            books.failed(&error);
         }
-        if self.state == State::Reading {
+        if matches!(self.state, State::Reading | State::Closing) {
             self.read_frames(at, at_end, buffer, books);
         }
     }
@@ -148,7 +171,7 @@ impl Connection {
         at: usize,
         buffer: &mut [u8],
         registry: &Registry,
-        books: &mut Books,
+        books: &mut impl Books,
     ) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         match stream.read(buffer) {
@@ -167,7 +190,7 @@ impl Connection {
         if self.compression && header(&text, "sec-websocket-extensions").is_none() {
             return Err(io::Error::other("the server agreed to no compression"));
         }
-        books.outcome.opened += 1;
+        books.opened();
         if self.stalls {
             self.state = State::Stalled;
             registry.deregister(stream)?;
@@ -180,10 +203,10 @@ impl Connection {
         Ok(())
     }
 
-    fn read_frames(&mut self, at: usize, at_end: bool, buffer: &mut [u8], books: &mut Books) {
+    fn read_frames(&mut self, at: usize, at_end: bool, buffer: &mut [u8], books: &mut impl Books) {
         while let Some(stream) = &mut self.stream {
             match stream.read(buffer) {
-                Ok(0) => self.closed("eof", books),
+                Ok(0) => self.ended("eof", books),
                 Ok(taken) => {
                     self.take(at, &buffer[..taken], books);
                     // A short read emptied the socket; more bytes are a new event. An end that
@@ -194,13 +217,16 @@ impl Connection {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_for_later(&error) => return,
-                Err(_) => self.closed("reset", books),
+                Err(_) => self.ended("reset", books),
             }
         }
     }
 
-    fn take(&mut self, at: usize, bytes: &[u8], books: &mut Books) {
-        let received_ns = clock::now_ns();
+    fn take(&mut self, at: usize, bytes: &[u8], books: &mut impl Books) {
+        if self.state == State::Closing {
+            return;
+        }
+        let received_ns = books.now_ns();
         let (mut answers, mut close) = (Vec::new(), None);
         let result = self.reader.read(bytes, &mut |event| match event {
             Event::Message { stamp, payload_bytes } => {
@@ -221,31 +247,37 @@ impl Connection {
             let _ = stream.write(&answers);
         }
         if let Some(code) = close {
-            self.closed(&close_word(code), books);
-        } else if let Err(FrameError(_)) = result {
-            books.outcome.protocol_errors += 1;
-            self.closed("protocol", books);
+            self.state = State::Closing;
+            books.closed(&close_word(code));
+        } else if result.is_err() {
+            self.ended("protocol", books);
         }
     }
 
-    fn closed(&mut self, word: &str, books: &mut Books) {
-        self.stream = None;
-        self.state = State::Closed;
-        books.outcome.gone += 1;
-        *books.outcome.closed.entry(word.to_owned()).or_default() += 1;
+    /// The connection is gone; news only if no Close frame told of it.
+    fn ended(&mut self, word: &str, books: &mut impl Books) {
+        if self.state != State::Closing {
+            books.closed(word);
+        }
+        self.end();
     }
 
-    /// The end of the run: says goodbye, or asks a stalled client what became of it.
-    pub(crate) fn finish(&mut self, buffer: &mut [u8], outcome: &mut Outcome) {
-        let Some(stream) = &mut self.stream else { return };
+    fn end(&mut self) {
+        self.stream = None;
+        self.state = State::Closed;
+    }
+
+    /// The end of the run: says goodbye, or tells what became of a stalled client.
+    pub(crate) fn finish(&mut self, buffer: &mut [u8]) -> Option<String> {
+        let stream = self.stream.as_mut()?;
+        let mut word = None;
         if self.state == State::Stalled {
-            let word = last_word(stream, &mut self.reader, buffer);
-            *outcome.stalled.entry(word).or_default() += 1;
+            word = Some(last_word(stream, &mut self.reader, buffer));
         } else if self.state == State::Reading && matches!(self.reader, Reader::Frames(_)) {
             let _ = stream.write(&client_control(ControlOpcode::Close, &CODE_NORMAL));
         }
-        self.stream = None;
-        self.state = State::Closed;
+        self.end();
+        word
     }
 }
 
