@@ -38,7 +38,7 @@ impl ConnectionTable {
                 if entry(&mut self.entries, key).is_some_and(|entry| entry.wants_room) {
                     self.watch(key, false);
                 }
-                self.ask_for_replay(key);
+                self.go_on_with_replay(key);
                 self.resume(key);
             }
             hub::Event::Failed(key, io::ErrorKind::OutOfMemory) => {

@@ -29,5 +29,4 @@ pub use entry::Endpoint;
 pub use logged::clients_are_logged;
 pub use positions::{Joined, Wanted};
 pub use read::queue::{ClientCommand, OwnMessage};
-pub use table::{ClientSettings, Connected, ConnectionTable, Request};
-pub use write::replay::Step;
+pub use table::{ClientSettings, Connected, ConnectionTable, FollowUp, Request};

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    broker::{Principal, Publication},
+    broker::{History, Principal, Publication},
     channel::ChannelName,
     clock::Millis,
     conn::{
@@ -59,7 +59,14 @@ pub enum Request {
     Command(Key, ClientCommand),
     /// Nobody here has this channel any more.
     Abandoned(ChannelName),
-    /// Read what [`ConnectionTable::next_step`] names and hand it to [`ConnectionTable::replayed`].
+}
+
+/// What a client is served further for, after others had their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FollowUp {
+    /// More of its input is read.
+    Read(Key),
+    /// It is given the next piece of what it missed.
     Replay(Key),
 }
 
@@ -100,7 +107,7 @@ pub struct ConnectionTable {
     pub(super) inflater: Inflater,
     pub(super) hub_events: Vec<hub::Event>,
     pub(super) due: Vec<usize>,
-    pub(super) again: Vec<Key>,
+    pub(super) follow_ups: Vec<FollowUp>,
     pub(super) requests: Vec<Request>,
     /// What clients that are gone had still to say; each goes on behind a message on its way.
     pub(super) orphans: HashMap<Key, CommandQueue>,
@@ -139,7 +146,7 @@ impl ConnectionTable {
             read_buffer: vec![0; limits::READ_BUFFER_BYTES].into(),
             hub_events: Vec::new(),
             due: Vec::new(),
-            again: Vec::new(),
+            follow_ups: Vec::new(),
             requests: Vec::new(),
             orphans: HashMap::new(),
             replays: HashMap::new(),
@@ -222,7 +229,7 @@ impl ConnectionTable {
             self.schedule(key, first);
         }
         self.hub.writable(key);
-        self.ask_for_replay(key);
+        self.go_on_with_replay(key);
         self.settle();
         if !leftover.is_empty() {
             self.on_input(key, &mut Vec::from(leftover));
@@ -289,18 +296,29 @@ impl ConnectionTable {
         std::mem::take(&mut self.requests)
     }
 
-    /// Whether [`ConnectionTable::take_again`] has something.
+    /// Whether [`ConnectionTable::take_follow_ups`] has something.
     #[must_use]
-    pub fn has_again(&self) -> bool {
-        !self.again.is_empty()
+    pub fn has_follow_ups(&self) -> bool {
+        !self.follow_ups.is_empty()
     }
 
-    /// Clients whose input is to be read further, after others had their turn; each once.
-    pub fn take_again(&mut self) -> Vec<Key> {
-        let mut again = std::mem::take(&mut self.again);
-        again.sort_unstable();
-        again.dedup();
-        again
+    /// What is to be handed to [`ConnectionTable::follow_up`] after others had their turn; each
+    /// once.
+    pub fn take_follow_ups(&mut self) -> Vec<FollowUp> {
+        let mut follow_ups = std::mem::take(&mut self.follow_ups);
+        follow_ups.sort_unstable();
+        follow_ups.dedup();
+        follow_ups
+    }
+
+    /// Serves a client further: one turn of reading, or one piece of its `history`.
+    pub fn follow_up(&mut self, follow_up: FollowUp, now: Millis, history: &dyn History) {
+        self.now = self.now.max(now);
+        match follow_up {
+            FollowUp::Read(key) => self.read(key, true),
+            FollowUp::Replay(key) => self.replay(key, history),
+        }
+        self.settle();
     }
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Core {
     pub(super) clients: RefCell<ConnectionTable>,
     pub(super) broker: Rc<dyn Broker>,
     pub(super) metrics: Arc<ShardMetrics>,
-    /// Wakes the event loop: some clients are to be read further.
-    pub(super) again: Notify,
+    /// Wakes the event loop: some clients are to be served further.
+    pub(super) follow_ups: Notify,
     /// Who waits until a log has got somewhere.
     pub(super) ahead: Ahead,
     /// Wakes the shutdown: the last client has left.
@@ -52,7 +52,7 @@ impl Core {
             joins: Joins::new(broker.clone()),
             broker,
             metrics,
-            again: Notify::new(),
+            follow_ups: Notify::new(),
             ahead: Ahead::default(),
             emptied: Notify::new(),
             settling: Settling::new(),
@@ -63,17 +63,17 @@ impl Core {
 
     /// Runs `act` on the clients, then does what they asked for.
     pub(super) fn with<R>(self: &Rc<Self>, act: impl FnOnce(&mut ConnectionTable) -> R) -> R {
-        let (result, requests, more_to_read, empty) = {
+        let (result, requests, has_follow_ups, empty) = {
             let mut clients = self.clients.borrow_mut();
             let result = act(&mut clients);
             let requests = clients.take_requests();
-            (result, requests, clients.has_again(), clients.is_empty())
+            (result, requests, clients.has_follow_ups(), clients.is_empty())
         };
         for request in requests {
             (self.carry_out)(self, request);
         }
-        if more_to_read {
-            self.again.notify_one();
+        if has_follow_ups {
+            self.follow_ups.notify_one();
         }
         if empty {
             self.emptied.notify_one();

@@ -1,4 +1,4 @@
-//! What the table of clients cannot do by itself: histories, subscriptions, clients' own messages.
+//! What the table of clients cannot do by itself: subscriptions, clients' own messages.
 //!
 //! The table asks, [`Core::with`] hands it on, and here it is done, each in a task of its own, so
 //! that no borrow of the table lives across an await.
@@ -11,10 +11,9 @@ use tracing::debug;
 use super::{admit, core::Core};
 use crate::{
     broker::{IdempotencyKey, Message, PublishError, Receipt},
-    conn::{ClientCommand, OwnMessage, Request, Step},
+    conn::{ClientCommand, OwnMessage, Request},
     drain::Guard,
     hub::Key,
-    limits::REPLAY_PIECE_BYTES,
     metrics::{PublishFailure, Source},
 };
 
@@ -27,25 +26,12 @@ pub(super) fn carry_out(core: &Rc<Core>, request: Request) {
                 core.broker.unsubscribe(&channel);
             }
         }
-        Request::Replay(key) => {
-            let core = core.clone();
-            // A task of its own: others have their turn between two pieces.
-            tokio::task::spawn_local(async move { replay(&core, key) });
-        }
         Request::Command(key, command) => {
             // Its client may leave meanwhile; the process does not.
             let guard = core.control.barrier.request();
             tokio::task::spawn_local(do_all(core.clone(), key, command, guard));
         }
     }
-}
-
-/// Gives a client the next piece of what it missed.
-fn replay(core: &Rc<Core>, key: Key) {
-    let Some(step) = core.clients.borrow().next_step(key) else { return };
-    let Step { channel, after, to } = step;
-    let piece = core.broker.history(&channel, &after, to, REPLAY_PIECE_BYTES);
-    core.with(|clients| clients.replayed(key, piece));
 }
 
 /// Does what a client wants, one thing after the other, so that it keeps its order.

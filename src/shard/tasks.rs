@@ -29,22 +29,22 @@ use crate::{
     telemetry::seldom,
 };
 
-/// Reads from and writes to clients that are ready.
+/// Reads from and writes to clients that are ready; serves those further that wait for a turn.
 pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
     let mut batch = Vec::new();
     let mut waiting = VecDeque::new();
-    let mut again = VecDeque::new();
+    let mut follow_ups = VecDeque::new();
     loop {
-        if waiting.is_empty() && again.is_empty() {
+        if waiting.is_empty() && follow_ups.is_empty() {
             tokio::select! {
                 ready = poller.ready(&mut batch) => if let Err(error) = ready {
                     seldom!(error, "the clients' epoll set failed", %error);
                     return "event";
                 },
-                () = core.again.notified() => {}
+                () = core.follow_ups.notified() => {}
             }
             waiting.extend(batch.drain(..));
-            again.extend(core.with(ConnectionTable::take_again));
+            follow_ups.extend(core.with(ConnectionTable::take_follow_ups));
         }
         let now = clock::now();
         let slice_end = clock::instant() + EVENTS_SLICE;
@@ -52,8 +52,8 @@ pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
             while clock::instant() < slice_end {
                 if let Some(ready) = waiting.pop_front() {
                     clients.on_ready(ready, now);
-                } else if let Some(key) = again.pop_front() {
-                    clients.read_again(key, now);
+                } else if let Some(follow_up) = follow_ups.pop_front() {
+                    clients.follow_up(follow_up, now, &*core.broker);
                 } else {
                     return;
                 }

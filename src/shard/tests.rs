@@ -4,3 +4,42 @@ mod out_of_reach;
 mod settling;
 mod sim;
 mod sometimes;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    clock,
+    conn::{ClientSettings, ConnectionTable, keepalive, socket::Poller},
+    drain::Control,
+    hub::{self, Budget, Hub, SlowPolicy},
+    metrics::ShardMetrics,
+};
+
+/// A shard's table of clients, and what keeps its sockets' readiness.
+fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
+    let (poller, registry) = Poller::new().unwrap();
+    let budget = Arc::new(Budget::new(64 << 20));
+    let hub_settings = hub::HubSettings {
+        backlog_bytes: 8 << 20,
+        slow: SlowPolicy::Close,
+        slow_close_frame: Box::default(),
+    };
+    let settings = ClientSettings {
+        message_bytes_max: 65_536,
+        broadcast_bytes_max: 65_536,
+        client_publish: false,
+        compression_threshold_bytes: 256,
+        close_on_missed: true,
+        greeting: None,
+        keepalive: keepalive::KeepaliveSettings {
+            interval: None,
+            timeout: Duration::from_secs(20),
+        },
+    };
+    let hub = Hub::new(hub_settings, budget.clone());
+    let metrics = Arc::new(ShardMetrics::default());
+    let now = clock::now();
+    let clients =
+        ConnectionTable::new(hub, registry, settings, budget, control.clone(), metrics, now);
+    (poller, clients)
+}

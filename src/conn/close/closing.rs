@@ -12,7 +12,7 @@ use crate::{
     conn::{
         close::{paced::Paced, state::ClientState},
         keepalive::Action,
-        table::{ConnectionTable, entry},
+        table::{ConnectionTable, FollowUp, entry},
         write::control_messages::{self, CloseMessage},
     },
     drain::{PaceShare, Phase},
@@ -92,7 +92,7 @@ impl ConnectionTable {
         }
         // What arrives now is only looked through for the peer's Close.
         if std::mem::take(&mut client.paused) {
-            self.again.push(key);
+            self.follow_ups.push(FollowUp::Read(key));
         }
         if hurried {
             self.end_replay(key);

@@ -14,7 +14,7 @@ use crate::{
         entry::Endpoint,
         read::queue::{Borrowed, ClientCommand, OwnMessage},
         socket::Ready,
-        table::{ConnectionTable, entry},
+        table::{ConnectionTable, FollowUp, entry},
         write::control_messages,
     },
     hub::Key,
@@ -44,13 +44,6 @@ impl ConnectionTable {
             self.read(ready.key, ready.ended);
             self.settle();
         }
-    }
-
-    /// Reading goes on, after others had their turn.
-    pub fn read_again(&mut self, key: Key, now: Millis) {
-        self.now = self.now.max(now);
-        self.read(key, true);
-        self.settle();
     }
 
     /// Reads what there is, up to a turn's worth. `exhaust`: until the kernel says "no more",
@@ -86,7 +79,7 @@ impl ConnectionTable {
             }
         }
         if turn_bytes >= READ_TURN_BYTES_MAX {
-            self.again.push(key);
+            self.follow_ups.push(FollowUp::Read(key));
         }
         self.read_buffer = buffer;
     }
@@ -102,7 +95,7 @@ impl ConnectionTable {
         let room = entry.queue().is_none() && unsent <= unsent_max;
         if entry.paused && room {
             entry.paused = false;
-            self.again.push(key);
+            self.follow_ups.push(FollowUp::Read(key));
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use super::*;
 use crate::{
-    broker::{Missed, Position, Start},
+    broker::{History, Missed, Position, Start},
     hub::SlowPolicy,
 };
 
@@ -37,9 +37,23 @@ fn held(table: &mut Table) -> (Key, TcpStream) {
     (key, peer)
 }
 
+/// Whether the client is to be given a piece of its history when it has its turn.
 fn has_replay(table: &mut Table, key: Key) -> bool {
-    let requests = table.clients.take_requests();
-    requests.iter().any(|request| matches!(request, Request::Replay(of) if *of == key))
+    table.clients.take_follow_ups().contains(&FollowUp::Replay(key))
+}
+
+/// The piece of history that is read next; None: it is gone.
+struct Piece(Option<Vec<Publication>>);
+
+impl History for Piece {
+    fn history(&self, _: &ChannelName, _: &Position, _: u64, _: usize) -> Option<Vec<Publication>> {
+        self.0.clone()
+    }
+}
+
+/// The client has its turn, and reads `piece`.
+fn replay(table: &mut Table, key: Key, piece: Option<Vec<Publication>>) {
+    table.clients.follow_up(FollowUp::Replay(key), PATIENT, &Piece(piece));
 }
 
 /// The next message, and its `offset` or `from` and `to`.
@@ -74,9 +88,9 @@ fn what_was_cut_from_the_log_during_a_replay_is_told_behind_it() {
     for offset in 3..=30 {
         table.clients.append(&message(offset, 20_000));
     }
-    table.clients.replayed(key, Some(vec![message(1, 5)]));
+    replay(&mut table, key, Some(vec![message(1, 5)]));
     assert!(has_replay(&mut table, key), "the next piece, now that there is room");
-    table.clients.replayed(key, Some(vec![message(2, 5)]));
+    replay(&mut table, key, Some(vec![message(2, 5)]));
     assert_eq!(next(&mut peer)["type"], "hello");
     assert_eq!([next(&mut peer)["offset"].take(), next(&mut peer)["offset"].take()], [1, 2]);
     let mut expected = 3;
@@ -106,8 +120,7 @@ fn who_leaves_a_channel_amid_its_history_gets_no_more_of_it_and_its_other_channe
     table.clients.append(&message(3, 5));
     peer.write_all(&masked(0x81, br#"{"type":"unsubscribe","channel":"notifications"}"#)).unwrap();
     table.read_until(key, PATIENT, |table| table.clients.replays.is_empty());
-    assert!(table.clients.next_step(key).is_none());
-    table.clients.replayed(key, Some(vec![message(1, 5)]));
+    replay(&mut table, key, Some(vec![message(1, 5)]));
     assert_eq!(next(&mut peer)["type"], "hello");
     assert_eq!(next(&mut peer)["type"], "unsubscribed");
     let word = next(&mut peer);
@@ -119,9 +132,9 @@ fn history_that_is_gone_before_it_was_sent_is_a_gap() {
     let mut table = table(settings());
     let (key, mut peer) = held(&mut table);
     table.clients.welcome(key, vec![start(0, 5)]);
-    table.clients.replayed(key, Some(vec![message(1, 5)]));
+    replay(&mut table, key, Some(vec![message(1, 5)]));
     table.clients.append(&message(6, 5));
-    table.clients.replayed(key, None);
+    replay(&mut table, key, None);
     assert_eq!(next(&mut peer)["type"], "hello");
     assert_eq!(next(&mut peer)["offset"], 1);
     let gap = next(&mut peer);
@@ -137,7 +150,7 @@ fn a_subscription_that_is_being_settled_holds_the_logs_though_an_earlier_replay_
     let late = ChannelName::new("late").unwrap();
     let wanted = Wanted { channel: late.clone(), since: None };
     assert!(table.clients.join(key, &wanted).is_some());
-    table.clients.replayed(key, Some(vec![message(1, 5)]));
+    replay(&mut table, key, Some(vec![message(1, 5)]));
     table.clients.append(&message(2, 5));
     while table.clients.pass(&mut || true).more {}
     let missed = Some(Missed { epoch: Some("l".into()), from: 1, to: Some(3), sure: false });
@@ -167,7 +180,7 @@ fn of_a_long_message_of_the_history_there_is_one_copy_however_many_are_given_it(
             *table.clients.hub.outlet_mut(key).unwrap() = Socket::Pending;
             table.clients.welcome(key, vec![start(0, 1)]);
             assert!(has_replay(&mut table, key));
-            table.clients.replayed(key, Some(vec![message.clone()]));
+            replay(&mut table, key, Some(vec![message.clone()]));
         }
         let held = table.budget.used();
         assert!(held > 1 << 20, "it is charged as long as somebody reads it: {held}");
@@ -179,6 +192,39 @@ fn of_a_long_message_of_the_history_there_is_one_copy_however_many_are_given_it(
         assert_eq!(table.budget.used(), 0);
         assert!(message.data.is_unique(), "{encoding:?}");
     }
+}
+
+/// Its socket takes whatever it is given: it would have all its history before anybody is served.
+#[test]
+fn a_client_that_takes_everything_is_given_one_piece_of_its_history_a_turn() {
+    /// Reads one message at a time, and counts how often.
+    struct Endless(std::cell::Cell<u64>);
+
+    impl History for Endless {
+        fn history(
+            &self,
+            _: &ChannelName,
+            after: &Position,
+            _: u64,
+            _: usize,
+        ) -> Option<Vec<Publication>> {
+            self.0.set(self.0.get() + 1);
+            Some(vec![message(after.offset + 1, 100)])
+        }
+    }
+
+    let mut table = table(settings());
+    let (key, mut peer) = held(&mut table);
+    let history = Endless(std::cell::Cell::default());
+    table.clients.welcome(key, vec![start(0, 1_000_000)]);
+    for turn in 1..=5 {
+        assert_eq!(table.clients.take_follow_ups(), [FollowUp::Replay(key)]);
+        table.clients.follow_up(FollowUp::Replay(key), PATIENT, &history);
+        assert_eq!(history.0.get(), turn);
+    }
+    assert_eq!(next(&mut peer)["type"], "hello");
+    let offsets: Vec<_> = (0..5).map(|_| next(&mut peer)["offset"].take()).collect();
+    assert_eq!(offsets, [1, 2, 3, 4, 5]);
 }
 
 /// Each subscription brought its own piece, read or not: 1,000 of them for one client.
@@ -200,7 +246,7 @@ fn a_client_that_reads_nothing_is_given_one_piece_however_many_channels_it_subsc
         while has_replay(&mut table, key) {
             pieces += 1;
             let of_it = |offset| Publication { channel: channel.clone(), ..message(offset, 9000) };
-            table.clients.replayed(key, Some(vec![of_it(1), of_it(2)]));
+            replay(&mut table, key, Some(vec![of_it(1), of_it(2)]));
             assert!(pieces < 5, "it is given no more before it takes that");
         }
     }

@@ -1,6 +1,6 @@
 //! What a client that comes back is still to be given: steps of history, and holes to be told.
 //!
-//! Plain values; when a step is asked for and what follows it is the matter of `replaying`.
+//! Plain values; when a step is taken and what follows it is the matter of `replaying`.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,15 @@ use crate::{
     hub::Hole,
 };
 
-/// The next piece of history that a client is to be given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+/// A stretch of history that a client is still to be given.
+#[derive(Debug)]
+pub(in crate::conn) struct Step {
     /// Of this channel,
-    pub channel: ChannelName,
+    pub(in crate::conn) channel: ChannelName,
     /// the messages after this one,
-    pub after: Position,
+    pub(in crate::conn) after: Position,
     /// up to this offset.
-    pub to: u64,
+    pub(in crate::conn) to: u64,
 }
 
 /// What a client that is held is still to be given.
@@ -28,8 +28,8 @@ pub struct Step {
 #[derive(Debug, Default)]
 pub(in crate::conn) struct Replay {
     pub(in crate::conn) steps: VecDeque<Step>,
-    /// A piece was asked for and has not come yet.
-    pub(in crate::conn) asked: bool,
+    /// The next piece follows as soon as others had their turn.
+    pub(in crate::conn) is_due: bool,
     /// Where it begins on some channel is still to be found out.
     pub(in crate::conn) settling: bool,
     /// What was cut from its logs meanwhile, one of each channel: to be told in its place.

@@ -1,21 +1,21 @@
 //! Clients that come back: what they missed goes out first, piece by piece, while their logs wait.
 //!
 //! A client is held from the moment it joins its logs until everything before that moment is
-//! behind it. What it is given comes from the broker's history, a piece at a time and the next
-//! one when that has been taken: so a client that resumes costs one piece of memory, whatever it
-//! missed. Of a long message it is given no copy: a plain client reads the history's own bytes,
-//! in other forms there is one for all who read it now. It must not ask the broker itself; that is
-//! a [`Request::Replay`].
+//! behind it. What it is given is read from the broker's history, a piece at a time and the next
+//! one when that has been taken and others had their turn: so a client that resumes costs one
+//! piece of memory, and holds nobody up, whatever it missed. Of a long message it is given no copy:
+//! a plain client reads the history's own bytes, in other forms there is one for all who read it
+//! now.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use crate::{
-    broker::{Missed, Position, Publication, Start},
+    broker::{History, Missed, Position, Publication, Start},
     channel::ChannelName,
     conn::{
-        table::{ConnectionTable, Request, entry},
+        table::{ConnectionTable, FollowUp, entry},
         write::{forms, laid_out, replay::Step},
     },
     hub::{Encoding, Hole, Key, Source},
@@ -161,12 +161,12 @@ impl ConnectionTable {
         }
         self.account_replay(key);
         self.release(key);
-        self.ask_for_replay(key);
+        self.go_on_with_replay(key);
         self.settle();
     }
 
-    /// Asks for the next piece, if the client is there to take it and has taken the one before.
-    pub(in crate::conn) fn ask_for_replay(&mut self, key: Key) {
+    /// The next piece follows, if the client is there to take it and has taken the one before.
+    pub(in crate::conn) fn go_on_with_replay(&mut self, key: Key) {
         if self.replays.is_empty() || self.hub.unread(key) > REPLAY_PIECE_BYTES {
             return;
         }
@@ -174,26 +174,19 @@ impl ConnectionTable {
         if let Some(replay) = self.replays.get_mut(&key)
             && is_live
             && !replay.steps.is_empty()
-            && !std::mem::replace(&mut replay.asked, true)
+            && !std::mem::replace(&mut replay.is_due, true)
         {
-            self.requests.push(Request::Replay(key));
+            self.follow_ups.push(FollowUp::Replay(key));
         }
     }
 
-    /// What a [`Request::Replay`] is to read; None if the client has left.
-    #[must_use]
-    pub fn next_step(&self, key: Key) -> Option<Step> {
-        self.replays.get(&key)?.steps.front().cloned()
-    }
-
-    /// The piece that [`ConnectionTable::next_step`] named; None: it is there no more, since the
-    /// client took so long.
-    pub fn replayed(&mut self, key: Key, piece: Option<Vec<Publication>>) {
+    /// Gives a client the next piece of what it missed. Where that is kept no more, the client took
+    /// so long.
+    pub(in crate::conn) fn replay(&mut self, key: Key, history: &dyn History) {
         let Some(replay) = self.replays.get_mut(&key) else { return };
-        replay.asked = false;
-        if replay.steps.is_empty() {
-            return;
-        }
+        replay.is_due = false;
+        let Some(Step { channel, after, to }) = replay.steps.front() else { return };
+        let piece = history.history(channel, after, *to, REPLAY_PIECE_BYTES);
         // A step is never empty: a piece without a message has lost what was in it.
         let Some(piece) = piece.filter(|piece| !piece.is_empty()) else {
             return self.miss_step(key);
@@ -217,9 +210,8 @@ impl ConnectionTable {
                 }
             }
         }
+        // Its logs go out behind this, the next piece when this is taken.
         self.release(key);
-        // The logs of who is released go out behind this, the next piece when this is taken.
-        self.settle();
     }
 
     /// Gives a client one message of its history; how much of `room` it took: all of it if it is
@@ -297,7 +289,6 @@ impl ConnectionTable {
             self.tell_gap(key, &channel, &missed);
         }
         self.release(key);
-        self.ask_for_replay(key);
-        self.settle();
+        self.go_on_with_replay(key);
     }
 }

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use futures_util::future::FutureExt as _;
 use tokio::{task::spawn_local, time::Instant};
 
-use super::{sim::clients, sometimes::Sometimes};
+use super::{clients, sometimes::Sometimes};
 use crate::{
     broker::{self, Message, Place, Position, Since},
     channel::ChannelName,

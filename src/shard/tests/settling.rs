@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{sim::clients, sometimes::Sometimes};
+use super::{clients, sometimes::Sometimes};
 use crate::{
     broker::{self, Place, Position, Since},
     channel::ChannelName,

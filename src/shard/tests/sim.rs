@@ -20,6 +20,7 @@ use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::task::yield_now;
 
+use super::clients;
 use client::{Client, Published, take_text};
 
 use crate::{
@@ -27,13 +28,12 @@ use crate::{
         self, HistorySettings, Message, OnLoss, Place, Position, Principal, Receipt, Since, Sink,
     },
     channel::ChannelName,
-    clock::{self, Millis},
-    conn::{self, Connected, ConnectionTable, Wanted, keepalive, socket::Poller},
+    clock::Millis,
+    conn::{Connected, ConnectionTable, Wanted, socket::Poller},
     drain::Control,
     http::NotAdmitted,
-    hub::{self, Budget, Encoding, Hub, SlowPolicy},
+    hub::Encoding,
     limits::RESUME_WAIT,
-    metrics::ShardMetrics,
     seeds,
     shard::{
         admit::{self, Admitted},
@@ -73,6 +73,14 @@ struct Shard {
 impl Shard {
     fn deliver_all(&self) {
         tasks::append_all(&self.core, &self.mailbox);
+    }
+
+    /// Each client that waits for a turn has one.
+    fn follow_up_all(&self) {
+        for follow_up in self.core.with(ConnectionTable::take_follow_ups) {
+            let broker = &*self.core.broker;
+            self.core.with(|clients| clients.follow_up(follow_up, Millis(0), broker));
+        }
     }
 }
 
@@ -135,7 +143,10 @@ impl World {
             match self.random.u8(0..100) {
                 // Long enough for who waits until a shard is where it was elsewhere.
                 0 => tokio::time::sleep(RESUME_WAIT).await,
-                1..50 => yield_now().await,
+                1..50 => {
+                    yield_now().await;
+                    self.shards.iter().for_each(Shard::follow_up_all);
+                }
                 _ => {}
             }
             self.drop_refused();
@@ -336,6 +347,7 @@ impl World {
                 while shard.core.with(|clients| clients.pass(&mut || true)).more {}
             }
             yield_now().await;
+            self.shards.iter().for_each(Shard::follow_up_all);
             self.drop_refused();
             for client in 0..self.clients.len() {
                 let waits = self.clients[client].admission.borrow().is_some();
@@ -365,32 +377,4 @@ impl World {
             _ => at.offset == 0 && !published.by_epoch.contains_key(&*at.epoch),
         }
     }
-}
-
-pub(super) fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
-    let (poller, registry) = Poller::new().unwrap();
-    let budget = Arc::new(Budget::new(64 << 20));
-    let hub_settings = hub::HubSettings {
-        backlog_bytes: 8 << 20,
-        slow: SlowPolicy::Close,
-        slow_close_frame: Box::default(),
-    };
-    let settings = conn::ClientSettings {
-        message_bytes_max: 65_536,
-        broadcast_bytes_max: 65_536,
-        client_publish: false,
-        compression_threshold_bytes: 256,
-        close_on_missed: true,
-        greeting: None,
-        keepalive: keepalive::KeepaliveSettings {
-            interval: None,
-            timeout: Duration::from_secs(20),
-        },
-    };
-    let hub = Hub::new(hub_settings, budget.clone());
-    let metrics = Arc::new(ShardMetrics::default());
-    let now = clock::now();
-    let clients =
-        ConnectionTable::new(hub, registry, settings, budget, control.clone(), metrics, now);
-    (poller, clients)
 }
