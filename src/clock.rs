@@ -1,16 +1,58 @@
-//! The one place that reads a clock.
+//! The one place that reads a clock; everybody else is handed a [`Clock`], or `now` as a value.
 //!
-//! Pure machines take `now` as a value; whoever drives them gets it here. Milliseconds since the
-//! process started are enough for every deadline and fit a dense table; `instant()` serves the
-//! few measurements that need more.
+//! A server has one clock, which it makes when it binds and hands to all its threads: so moments
+//! can be compared between them, and a test can have a clock of its own. Inside of a runtime whose
+//! time is paused the clock follows that: time passes as the test says. Pure machines never see a
+//! clock, they take `now`. Milliseconds since it was made are enough for every deadline and fit a
+//! dense table; [`Clock::instant`] serves the few measurements that need more.
+//! The timers of a runtime are read off its own clock (`tokio::time::Instant`), which is this one.
 
 use std::{
     ops::{Add, Sub},
     sync::OnceLock,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// A moment of this process: milliseconds since the clock was first read.
+use tokio::time::Instant;
+
+/// What tells the time: a value, made once and handed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now, at zero.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    /// Milliseconds since the clock was started.
+    #[must_use]
+    pub fn now(self) -> Millis {
+        Millis::default() + self.instant().saturating_duration_since(self.started)
+    }
+
+    /// The same at full resolution.
+    #[must_use]
+    pub fn instant(self) -> Instant {
+        Instant::now()
+    }
+
+    /// Wall-clock time since the Unix epoch; within the years 1970 to 9999, whatever the system
+    /// says. It may be set at any time, so it measures nothing.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
+    pub fn unix_time(self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().min(UNIX_TIME_MAX)
+    }
+}
+
+/// The last moment that HTTP and RFC 3339 can write: their years have four digits.
+const UNIX_TIME_MAX: Duration = Duration::from_secs(253_402_300_799);
+
+/// A moment: milliseconds since a clock was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
@@ -32,29 +74,16 @@ impl Sub for Millis {
     }
 }
 
-static START: OnceLock<Instant> = OnceLock::new();
+static CLOCK: OnceLock<Clock> = OnceLock::new();
 
-/// The monotonic clock at full resolution.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
-pub fn instant() -> Instant {
-    Instant::now()
-}
-
-/// Milliseconds since the first call in this process.
+/// Of a clock that all have in common who were handed none.
 #[must_use]
 pub fn now() -> Millis {
-    let now = instant();
-    let start = *START.get_or_init(|| now);
-    Millis::default() + now.saturating_duration_since(start)
+    CLOCK.get_or_init(Clock::start).now()
 }
 
-/// The last moment that HTTP and RFC 3339 can write: their years have four digits.
-const UNIX_TIME_MAX: Duration = Duration::from_secs(253_402_300_799);
-
-/// Wall-clock time since the Unix epoch; within the years 1970 to 9999, whatever the clock says.
+/// Likewise.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
 pub fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().min(UNIX_TIME_MAX)
+    CLOCK.get_or_init(Clock::start).unix_time()
 }

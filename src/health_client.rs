@@ -10,7 +10,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{clock, limits::HEALTH_CHECK_DEADLINE};
+use crate::{clock::Clock, limits::HEALTH_CHECK_DEADLINE};
 
 /// Why the process does not count as healthy.
 #[derive(Debug, Error)]
@@ -31,11 +31,11 @@ pub enum Unhealthy {
 ///
 /// # Errors
 /// Unless the answer is a 2xx; that of the last target if none can be reached.
-pub fn check(targets: &[String], host: &str, path: &str) -> Result<(), Unhealthy> {
+pub fn check(clock: Clock, targets: &[String], host: &str, path: &str) -> Result<(), Unhealthy> {
     let no_target = || Unhealthy::Unreachable(host.to_owned(), io::ErrorKind::NotFound.into());
     let mut result = Err(no_target());
     for target in targets {
-        result = match get(target, host, path) {
+        result = match get(clock, target, host, path) {
             Ok(head) => return judge(target, &head),
             Err(error) => Err(Unhealthy::Unreachable(target.clone(), error)),
         };
@@ -52,7 +52,7 @@ fn judge(target: &str, head: &[u8]) -> Result<(), Unhealthy> {
 }
 
 /// The first bytes of the answer: a status line at least, if it is HTTP.
-fn get(target: &str, host: &str, path: &str) -> io::Result<Vec<u8>> {
+fn get(clock: Clock, target: &str, host: &str, path: &str) -> io::Result<Vec<u8>> {
     let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
     for address in target.to_socket_addrs()? {
         result = TcpStream::connect_timeout(&address, HEALTH_CHECK_DEADLINE);
@@ -64,17 +64,17 @@ fn get(target: &str, host: &str, path: &str) -> io::Result<Vec<u8>> {
     stream.set_write_timeout(Some(HEALTH_CHECK_DEADLINE))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
-    read_line(&mut stream)
+    read_line(clock, &mut stream)
 }
 
 /// Reads to the first line's end; the deadline is for all of it.
-fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let until = clock::now() + HEALTH_CHECK_DEADLINE;
+fn read_line(clock: Clock, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let until = clock.now() + HEALTH_CHECK_DEADLINE;
     let mut line = Vec::new();
     let mut buffer = [0; 256];
     while line.len() < 4 * buffer.len() && !line.contains(&b'\n') {
         // Zero would mean "no timeout".
-        let left = (until - clock::now()).max(Duration::from_millis(1));
+        let left = (until - clock.now()).max(Duration::from_millis(1));
         stream.set_read_timeout(Some(left))?;
         match stream.read(&mut buffer) {
             Ok(0) => break,
@@ -85,7 +85,7 @@ fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
             }
             Err(error) => return Err(error),
         }
-        if clock::now() >= until {
+        if clock.now() >= until {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use tracing::error;
 use wsbcast::{
+    clock::Clock,
     config::{self, Command, Config, Health},
     health_client,
     server::{Server, StartError, signals},
@@ -52,7 +53,7 @@ fn run(config: Config) -> Result<u8, StartError> {
 }
 
 fn check(health: &Health) -> u8 {
-    match health_client::check(&health.targets, &health.host, &health.path) {
+    match health_client::check(Clock::start(), &health.targets, &health.host, &health.path) {
         Ok(()) => 0,
         Err(unhealthy) => {
             telemetry::say(format!("wsbcast health: {unhealthy}\n"));

@@ -4,13 +4,13 @@
 //! snake_case to match on (the one that the metrics have as the reason), the second what to do
 //! about it. What goes out is wrapped in a body that notices when hyper has taken it.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::{clock, limits::HINT_CHARS_MAX};
+use crate::limits::HINT_CHARS_MAX;
 
 /// An answer before it is sent.
 pub(super) type Answer = Response<Bytes>;
@@ -68,7 +68,7 @@ pub(super) fn close(answer: &mut Answer) {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// The time as HTTP writes it.
-pub(super) fn date() -> String {
-    httpdate::fmt_http_date(UNIX_EPOCH + clock::unix_time())
+/// A time as HTTP writes it.
+pub(super) fn date(unix_time: Duration) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + unix_time)
 }

@@ -10,6 +10,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::{
     broker::{Broker, Position},
     channel::ChannelName,
+    clock::Clock,
     conn::Wanted,
     drain::Control,
     http::{access, routes::pace::BatchRoom, sources::Sources},
@@ -45,6 +46,8 @@ pub struct HttpSettings {
 pub struct Context {
     /// The options.
     pub settings: HttpSettings,
+    /// The server's clock.
+    pub clock: Clock,
     /// The drain: phase, guards, the door to start it.
     pub control: Arc<Control>,
     /// What the ops routes report.

@@ -132,6 +132,7 @@ where
 {
     let state = Rc::new(ConnectionState::new(standing, context.settings.idle_timeout));
     let (control, is_public) = (context.control.clone(), context.public.is_some());
+    let clock = context.clock;
     let service = service_fn({
         let state = state.clone();
         move |request| route::answer(context.clone(), state.clone(), peer, request)
@@ -170,7 +171,8 @@ where
         _ => {}
     }
     if let End::Http(Err(error)) = &end
-        && let Some(answer) = unreadable::answer(error, state.refused(), is_public)
+        && let Some(answer) =
+            unreadable::answer(error, state.refused(), is_public, clock.unix_time())
     {
         state.enter(Stage::Answering);
         state.write_by_hand();

@@ -5,7 +5,7 @@
 //! and this goes out in their place. It is the connection's last answer: where the next request
 //! would begin, nobody knows.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use http::{HeaderMap, StatusCode, header};
 
@@ -23,6 +23,7 @@ pub(super) fn answer(
     error: &hyper::Error,
     status: Option<StatusCode>,
     is_public: bool,
+    unix_time: Duration,
 ) -> Option<Vec<u8>> {
     let status = match status {
         Some(status) => status,
@@ -49,10 +50,10 @@ pub(super) fn answer(
     if is_public {
         pages::show(&mut answer, &HeaderMap::new());
     }
-    Some(written(&answer))
+    Some(written(&answer, unix_time))
 }
 
-fn written(answer: &Answer) -> Vec<u8> {
+fn written(answer: &Answer, unix_time: Duration) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {}\r\n", answer.status());
     let mut put = |name: &str, value: &str| {
         write!(head, "{name}: {value}\r\n").expect("memory takes everything");
@@ -61,7 +62,7 @@ fn written(answer: &Answer) -> Vec<u8> {
         put(name.as_str(), value.to_str().expect("it was made of text"));
     }
     put(header::CONTENT_LENGTH.as_str(), &answer.body().len().to_string());
-    put(header::DATE.as_str(), &answer::date());
+    put(header::DATE.as_str(), &answer::date(unix_time));
     head.push_str("\r\n");
     [head.as_bytes(), answer.body()].concat()
 }

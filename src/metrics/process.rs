@@ -140,7 +140,7 @@ mod tests {
         assert!(value("process_open_fds") >= 3.0);
         assert!(value("process_max_fds") >= value("process_open_fds"));
         assert!(value("process_threads") >= 1.0);
-        let now = crate::clock::unix_time().as_secs_f64();
+        let now = crate::clock::Clock::start().unix_time().as_secs_f64();
         let age = now - value("process_start_time_seconds");
         assert!((-2.0..86_400.0).contains(&age), "{age}");
     }

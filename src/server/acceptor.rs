@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc};
 use tokio::{net::TcpListener, time::sleep};
 
 use crate::{
-    clock,
+    clock::Clock,
     http::{self, Places},
     limits::{ACCEPT_BACKOFF, HTTP_CROWDED_LOOK},
     metrics::Placed,
@@ -48,14 +48,19 @@ pub(super) async fn serve_admin(
 ///
 /// # Cancel safety
 /// May be dropped: what was accepted is given away before the next await.
-pub(super) async fn hand_out(listener: TcpListener, placement: Arc<Placement>, why: Placed) {
+pub(super) async fn hand_out(
+    listener: TcpListener,
+    placement: Arc<Placement>,
+    why: Placed,
+    clock: Clock,
+) {
     loop {
         // Nobody to give it to: it waits in the kernel.
-        while !placement.has_room(clock::now()) {
+        while !placement.has_room(clock.now()) {
             sleep(HTTP_CROWDED_LOOK).await;
         }
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => placement.place(stream, why, clock::now()),
+            Ok(stream) => placement.place(stream, why, clock.now()),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 complain(&error);

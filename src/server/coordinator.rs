@@ -16,7 +16,7 @@ use super::{
     signals::{Signal, Signals, Terminations},
 };
 use crate::{
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     drain::{Control, DrainSettings, Machine, Phase},
     limits::{
         CONSOLE_CLOSE_OVER, DRAIN_PROGRESS_INTERVAL, FORCED_EXIT_DEADLINE, LAST_REQUESTS_DEADLINE,
@@ -37,6 +37,7 @@ pub(super) enum End {
 
 /// The state of the loop.
 pub(super) struct Coordinator {
+    clock: Clock,
     control: Arc<Control>,
     machine: Machine,
     signals: Signals,
@@ -48,12 +49,14 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     pub(super) fn new(
+        clock: Clock,
         control: Arc<Control>,
         settings: DrainSettings,
         signals: Signals,
         deaths: mpsc::Receiver<Death>,
     ) -> Self {
         Self {
+            clock,
             control,
             machine: Machine::new(settings),
             signals,
@@ -67,7 +70,7 @@ impl Coordinator {
     /// Resolves when the shards are to be shut down.
     pub(super) async fn run(&mut self) -> End {
         loop {
-            let now = clock::now();
+            let now = self.clock.now();
             // Told first, counted second: a handshake under way is either counted here or sees
             // that it is no longer welcome. With somebody left, time alone says which phase.
             let by_time = self.machine.advance(now, 1);
@@ -110,11 +113,11 @@ impl Coordinator {
 
     fn start(&mut self, cause: &str) {
         info!(cause, "draining: new clients will be refused, those here are served on");
-        self.machine.start(clock::now());
+        self.machine.start(self.clock.now());
     }
 
     fn on_signal(&mut self, signal: Signal) -> bool {
-        let now = clock::now();
+        let now = self.clock.now();
         match signal {
             Signal::Ignored(name) => info!("{name} ignored: it asks for nothing that there is"),
             Signal::ConsoleClose(cause) => {
@@ -153,13 +156,13 @@ impl Coordinator {
             cause = %death.cause,
             "a shard died: closing the other shards' clients, then exiting with code 1"
         );
-        self.machine.start_closing(clock::now(), FORCED_EXIT_DEADLINE);
+        self.machine.start_closing(self.clock.now(), FORCED_EXIT_DEADLINE);
     }
 
     /// Tells everyone; whether the phase is a new one.
     fn announce(&mut self, phase: Phase) -> bool {
         let changed = self.control.phase() != phase;
-        self.control.publish(&self.machine, phase, clock::now());
+        self.control.publish(&self.machine, phase, self.clock.now());
         if changed {
             info!(phase = phase.word(), "drain phase");
             self.next_progress = None;

@@ -36,6 +36,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     broker::{self, Place, Reach, Sink},
+    clock::Clock,
     config::Config,
     drain::Control,
     http,
@@ -123,9 +124,12 @@ impl Server {
             Some(address) => listener::bind(address, 1, "--admin-listen")?.pop(),
             None => None,
         };
-        let mailboxes: Vec<_> = (0..config.threads).map(|_| Arc::new(Mailbox::default())).collect();
+        let clock = Clock::start();
+        let mailboxes: Vec<_> =
+            (0..config.threads).map(|_| Arc::new(Mailbox::new(clock))).collect();
         let sinks = mailboxes.iter().map(|mailbox| mailbox.clone() as Arc<dyn Sink>).collect();
         let process = Arc::new(Process {
+            clock,
             shards: (0..config.threads).map(|_| Arc::new(ShardMetrics::default())).collect(),
             control: Arc::new(Control::default()),
             broker: broker::Shared::new(settings::broker(&config), sinks)?,
@@ -165,7 +169,7 @@ impl Server {
     /// # Errors
     /// When a thread or a runtime can't be had.
     pub fn run(self, signals: Signals) -> Result<Exit, StartError> {
-        self.run_on_control_thread(|| Ok(signals))
+        self.run_on_control_thread(|_| Ok(signals))
     }
 
     /// Serves until SIGTERM, SIGINT or a console event has drained it.
@@ -178,12 +182,12 @@ impl Server {
 
     fn run_on_control_thread(
         self,
-        signals: impl FnOnce() -> io::Result<Signals>,
+        signals: impl FnOnce(Clock) -> io::Result<Signals>,
     ) -> Result<Exit, StartError> {
         let runtime =
             Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let exit = runtime.block_on(async move {
-            let signals = signals()?;
+            let signals = signals(self.process.clock)?;
             self.serve(signals).await
         });
         // A task that does not end must not hold up the exit.
@@ -203,13 +207,14 @@ impl Server {
         self.start_control_tasks(&broker)?;
         if !duplicates.is_empty() {
             let (placement, control) = (self.placement.clone(), self.process.control.clone());
-            tokio::task::spawn_local(stand_in::watch(duplicates, placement, control));
+            let watch = stand_in::watch(duplicates, placement, control, self.process.clock);
+            tokio::task::spawn_local(watch);
         }
         self.say_ready();
 
-        let control = self.process.control.clone();
-        let mut coordinator =
-            Coordinator::new(control.clone(), self.config.drain, signals, deaths_seen);
+        let (clock, control) = (self.process.clock, self.process.control.clone());
+        let drain = self.config.drain;
+        let mut coordinator = Coordinator::new(clock, control, drain, signals, deaths_seen);
         let end = coordinator.run().await;
         if end == End::AtOnce {
             return Ok(Exit::CutOff);
@@ -249,6 +254,7 @@ impl Server {
     ) -> io::Result<()> {
         let process = self.process.clone();
         let setup = Setup {
+            clock: process.clock,
             index,
             shards: self.config.threads,
             listeners: std::mem::take(&mut self.listeners[index]),
@@ -278,8 +284,8 @@ impl Server {
     fn start_control_tasks(&mut self, broker: &Rc<dyn broker::Broker>) -> io::Result<()> {
         if let Some(interval) = self.config.notify.interval {
             let metrics = self.process.shards[0].clone();
-            let text = self.config.notify.text.clone();
-            tokio::task::spawn_local(notice::run(broker.clone(), metrics, interval, text));
+            let (clock, text) = (self.process.clock, self.config.notify.text.clone());
+            tokio::task::spawn_local(notice::run(clock, broker.clone(), metrics, interval, text));
         }
         if self.config.redis.url.is_some() {
             let control = self.process.control.clone();
@@ -299,6 +305,7 @@ impl Server {
                 listener,
                 self.placement.clone(),
                 Placed::Acceptor,
+                self.process.clock,
             ));
         }
         Ok(())

@@ -16,25 +16,26 @@ use tracing::debug;
 use crate::{
     broker::{Broker, PeriodicSlot},
     channel::ChannelName,
-    clock,
+    clock::Clock,
     metrics::{PublishFailure, ShardMetrics, Source},
 };
 
 /// Sends `text` and the time once per `interval`, for ever.
 pub(super) async fn run(
+    clock: Clock,
     broker: Rc<dyn Broker>,
     metrics: Arc<ShardMetrics>,
     interval: Duration,
     text: String,
 ) {
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
-    let mut next_slot_in_ms = until_next_slot(clock::unix_time(), interval_ms);
+    let mut next_slot_in_ms = until_next_slot(clock.unix_time(), interval_ms);
     loop {
         sleep(Duration::from_millis(next_slot_in_ms)).await;
         let slot = PeriodicSlot {
             channel: ChannelName::default_channel(),
             interval_ms,
-            data: payload(&text, clock::unix_time()).into(),
+            data: payload(&text, clock.unix_time()).into(),
         };
         let outcome = broker.publish_once(slot).await;
         match outcome.published {

@@ -11,6 +11,7 @@ use std::{
 use super::{descriptors::Shares, settings};
 use crate::{
     broker,
+    clock::Clock,
     config::{COMMIT, Config, VERSION},
     drain::Control,
     http::{self, sources},
@@ -21,6 +22,8 @@ use crate::{
 
 /// Shared by all threads.
 pub(super) struct Process {
+    /// The one clock of the server.
+    pub(super) clock: Clock,
     pub(super) shards: Vec<Arc<ShardMetrics>>,
     pub(super) control: Arc<Control>,
     pub(super) broker: Arc<broker::Shared>,
@@ -62,6 +65,7 @@ impl Process {
     pub(super) fn admin_context(self: &Arc<Self>, config: &Config) -> http::Context {
         http::Context {
             settings: settings::http(config, self.shares),
+            clock: self.clock,
             control: self.control.clone(),
             ops: self.sources(),
             public: None,

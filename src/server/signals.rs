@@ -16,9 +16,12 @@ use nix::sys::signal::{SigSet, Signal as Number};
 
 #[cfg(unix)]
 use super::exit::Exit;
+use crate::{
+    clock::{Clock, Millis},
+    limits::SIGNAL_MERGE,
+};
 #[cfg(unix)]
-use crate::{clock, limits::THIRD_SIGNAL_DEADLINE, telemetry};
-use crate::{clock::Millis, limits::SIGNAL_MERGE};
+use crate::{limits::THIRD_SIGNAL_DEADLINE, telemetry};
 
 /// Signals that wait to be looked at; more than a person can send meanwhile.
 const SIGNALS_WAITING_MAX: usize = 16;
@@ -77,7 +80,7 @@ const HANDLED: [Number; 6] = [
 /// # Errors
 /// When the system refuses a handler or the thread.
 #[cfg(unix)]
-pub fn from_os() -> io::Result<Signals> {
+pub fn from_os(clock: Clock) -> io::Result<Signals> {
     let (sender, signals) = channel();
     let numbers = HANDLED.map(|number| number as i32);
     let mut caught = signal_hook::iterator::Signals::new(numbers)?;
@@ -96,11 +99,11 @@ pub fn from_os() -> io::Result<Signals> {
                 // Full: the control thread has not looked for long; gone: the process ends.
                 let _ = sender.try_send(signal);
             }
-            match is_to_end.then(|| terminations.add(clock::now())) {
+            match is_to_end.then(|| terminations.add(clock.now())) {
                 None | Some(0 | 1) => {}
                 // The control thread may have left already, and wait for the log.
                 Some(2) => telemetry::hurry(),
-                Some(_) => end_in_any_case(),
+                Some(_) => end_in_any_case(clock),
             }
         }
     };
@@ -111,9 +114,9 @@ pub fn from_os() -> io::Result<Signals> {
 /// The control thread gets a moment to end the process by itself.
 #[cfg(unix)]
 #[expect(clippy::disallowed_methods, reason = "whoever was to return to main does not")]
-fn end_in_any_case() -> ! {
-    let start = clock::instant();
-    while start.elapsed() < THIRD_SIGNAL_DEADLINE {
+fn end_in_any_case(clock: Clock) -> ! {
+    let end = clock.now() + THIRD_SIGNAL_DEADLINE;
+    while clock.now() < end {
         thread::park_timeout(THIRD_SIGNAL_DEADLINE);
     }
     std::process::exit(Exit::CutOff.code().into())
@@ -149,7 +152,7 @@ impl Terminations {
 /// # Errors
 /// When the system refuses a handler.
 #[cfg(windows)]
-pub fn from_os() -> io::Result<Signals> {
+pub fn from_os(_clock: Clock) -> io::Result<Signals> {
     use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
 
     let (sender, signals) = channel();

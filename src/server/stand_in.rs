@@ -12,12 +12,12 @@ use std::{io, net::TcpListener, sync::Arc};
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::acceptor::hand_out;
 use crate::{
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     drain::{Control, Phase},
     limits::{PLACEMENT_INTERVAL, SHARD_BEAT_INTERVAL, SHARD_STALL_ACCEPT},
     metrics::Placed,
@@ -46,6 +46,7 @@ pub(super) async fn watch(
     duplicates: Vec<Vec<TcpListener>>,
     placement: Arc<Placement>,
     control: Arc<Control>,
+    clock: Clock,
 ) {
     let watched = |duplicates| Watched { duplicates, acceptors: None };
     let mut shards: Vec<_> = duplicates.into_iter().map(watched).collect();
@@ -55,41 +56,43 @@ pub(super) async fn watch(
     loop {
         let due = ticks.tick().await;
         // Who was held up itself (a stopped process, a starved machine) can't judge others yet.
-        if Instant::now().saturating_duration_since(due) >= SHARD_STALL_ACCEPT / 2 {
+        if clock.instant().saturating_duration_since(due) >= SHARD_STALL_ACCEPT / 2 {
             continue;
         }
         // A shard that has ended is no shard that stalls.
         if control.phase() == Phase::Stopped {
             return;
         }
-        let now = clock::now();
+        let now = clock.now();
         if next_level <= now {
             placement.level();
             next_level = now + PLACEMENT_INTERVAL;
         }
         for (index, shard) in shards.iter_mut().enumerate() {
-            shard.look(index, &placement, now);
+            shard.look(index, &placement, clock, now);
         }
     }
 }
 
 impl Watched {
-    fn look(&mut self, index: usize, placement: &Arc<Placement>, now: Millis) {
+    fn look(&mut self, index: usize, placement: &Arc<Placement>, clock: Clock, now: Millis) {
         placement.excuse(index, now);
         let is_silent = placement.is_silent(index, now);
         match (is_silent, &self.acceptors) {
             // With nobody alive there is nobody to accept for.
-            (true, None) if placement.has_room(now) => match begin(&self.duplicates, placement) {
-                Ok(acceptors) => {
-                    seldom!(
-                        warn,
-                        "a shard is silent: others take its new connections",
-                        shard = index
-                    );
-                    self.acceptors = Some(acceptors);
+            (true, None) if placement.has_room(now) => {
+                match begin(&self.duplicates, placement, clock) {
+                    Ok(acceptors) => {
+                        seldom!(
+                            warn,
+                            "a shard is silent: others take its new connections",
+                            shard = index
+                        );
+                        self.acceptors = Some(acceptors);
+                    }
+                    Err(error) => complain(&error),
                 }
-                Err(error) => complain(&error),
-            },
+            }
             (false, Some(_)) => {
                 seldom!(info, "the shard is back: it takes new connections again", shard = index);
                 self.acceptors = None;
@@ -103,11 +106,18 @@ impl Watched {
 }
 
 /// Starts to accept from `duplicates`, which stay as they are.
-fn begin(duplicates: &[TcpListener], placement: &Arc<Placement>) -> io::Result<JoinSet<()>> {
+fn begin(
+    duplicates: &[TcpListener],
+    placement: &Arc<Placement>,
+    clock: Clock,
+) -> io::Result<JoinSet<()>> {
     let mut acceptors = JoinSet::new();
     for duplicate in duplicates {
         let listener = tokio::net::TcpListener::from_std(duplicate.try_clone()?)?;
-        acceptors.spawn_local(hand_out(listener, placement.clone(), Placed::Stalled));
+        acceptors.spawn_local(hand_out(listener, placement.clone(), Placed::Stalled, clock));
     }
     Ok(acceptors)
 }
+
+#[cfg(test)]
+mod tests;

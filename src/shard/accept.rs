@@ -20,7 +20,6 @@ use super::{
     stream::{Listener, Stream},
 };
 use crate::{
-    clock,
     conn::{Connected, Endpoint},
     http::{self, Places, Upgraded},
     limits::{ACCEPT_BACKOFF, NEWCOMERS_PER_TURN},
@@ -57,7 +56,7 @@ impl ConnectionIntake {
             return self.open(stream, peer, newcomer);
         }
         match stream.into_std() {
-            Ok(stream) => self.placement.place(stream, Placed::Balance, clock::now()),
+            Ok(stream) => self.placement.place(stream, Placed::Balance, self.core.clock.now()),
             Err(error) => debug!(%peer, %error, "lost on its way to another shard"),
         }
     }
@@ -94,7 +93,7 @@ impl ConnectionIntake {
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
         };
         bound_kernel_memory(&stream);
-        let now = clock::now();
+        let now = self.core.clock.now();
         let connected = Connected { stream, leftover, publisher, forwarded, guard };
         self.core.with(|clients| {
             let admitted = ticket.and_then(|any| any.downcast::<Admitted>().ok());

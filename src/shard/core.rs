@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::{ahead::Ahead, settling::Settling};
 use crate::{
     broker::{Broker, Joins},
+    clock::Clock,
     conn::{ConnectionTable, Request},
     drain::Control,
     metrics::ShardMetrics,
@@ -21,6 +22,7 @@ pub(super) type CarryOut = fn(&Rc<Core>, Request);
 
 /// One shard's shared state. Never leaves its thread.
 pub(super) struct Core {
+    pub(super) clock: Clock,
     pub(super) clients: RefCell<ConnectionTable>,
     pub(super) broker: Rc<dyn Broker>,
     pub(super) metrics: Arc<ShardMetrics>,
@@ -41,6 +43,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
+        clock: Clock,
         clients: ConnectionTable,
         broker: Rc<dyn Broker>,
         metrics: Arc<ShardMetrics>,
@@ -48,6 +51,7 @@ impl Core {
         carry_out: CarryOut,
     ) -> Rc<Self> {
         Rc::new(Self {
+            clock,
             clients: RefCell::new(clients),
             joins: Joins::new(broker.clone()),
             broker,

@@ -11,16 +11,15 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     broker::{Missed, Publication, Sink},
     channel::ChannelName,
-    clock,
+    clock::Clock,
     limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX},
 };
 
@@ -54,8 +53,9 @@ impl Mail {
 }
 
 /// A shard's mailbox; shared by all threads that write to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mailbox {
+    clock: Clock,
     mail: Mutex<VecDeque<Mail>>,
     bytes: AtomicUsize,
     messages: AtomicUsize,
@@ -64,6 +64,19 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// An empty one, which stamps by `clock`.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            mail: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            messages: AtomicUsize::new(0),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+        }
+    }
+
     /// Puts mail in. Calls are few and bounded by their senders.
     pub fn post(&self, mail: Mail) {
         self.bytes.fetch_add(mail.bytes(), Ordering::AcqRel);
@@ -120,7 +133,7 @@ impl Sink for Mailbox {
     }
 
     fn deliver(&self, publication: Publication) {
-        self.post(Mail::Publication(publication, clock::instant()));
+        self.post(Mail::Publication(publication, self.clock.instant()));
     }
 
     fn gap(&self, channel: &ChannelName, missed: Missed) {
@@ -156,7 +169,7 @@ mod tests {
 
     #[test]
     fn room_is_bounded_in_bytes_and_comes_back_when_mail_is_taken() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(Clock::start());
         assert!(mailbox.has_room(MAILBOX_BYTES_MAX));
         mailbox.deliver(publication(MAILBOX_BYTES_MAX - 10));
         assert!(mailbox.has_room(10));
@@ -169,7 +182,7 @@ mod tests {
 
     #[test]
     fn room_is_bounded_in_messages() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(Clock::start());
         for _ in 0..MAILBOX_MESSAGES_MAX {
             assert!(mailbox.has_room(0));
             mailbox.deliver(publication(0));
@@ -179,7 +192,7 @@ mod tests {
 
     #[test]
     fn mail_is_taken_in_order_and_in_turns() {
-        let mailbox = Mailbox::default();
+        let mailbox = Mailbox::new(Clock::start());
         for bytes in [10, 20, 30] {
             mailbox.deliver(publication(bytes));
         }
@@ -192,7 +205,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_room_is_woken_from_another_thread() {
-        let mailbox = std::sync::Arc::new(Mailbox::default());
+        let mailbox = std::sync::Arc::new(Mailbox::new(Clock::start()));
         mailbox.deliver(publication(MAILBOX_BYTES_MAX));
         let reader = mailbox.clone();
         let thread = std::thread::spawn(move || reader.take(1, &mut Vec::new()));

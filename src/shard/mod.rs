@@ -32,7 +32,7 @@ use tokio::{
 
 use crate::{
     broker::{self, Place},
-    clock,
+    clock::Clock,
     conn::{self, ConnectionTable, socket::Poller},
     drain::{Control, PaceShare, Phase},
     http,
@@ -48,6 +48,8 @@ use placement::Placement;
 
 /// All that a shard needs; made on another thread.
 pub struct Setup {
+    /// The server's clock.
+    pub clock: Clock,
     /// Its place among the shards.
     pub index: usize,
     /// How many there are.
@@ -116,6 +118,7 @@ pub fn run(setup: Setup) -> Result<(), ShardError> {
 
 async fn serve(setup: Setup) -> Result<(), ShardError> {
     let Setup { index, shards, listeners, mailbox, broker, control, metrics, budget, .. } = setup;
+    let clock = setup.clock;
     let (poller, registry) = Poller::new().map_err(ShardError::Start)?;
     let placement = setup.placement;
     placement.runs_here(index);
@@ -129,12 +132,19 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         budget,
         control.clone(),
         metrics.clone(),
-        clock::now(),
+        clock.now(),
     );
-    let core =
-        Core::new(clients, broker.clone(), metrics.clone(), control.clone(), requests::carry_out);
+    let core = Core::new(
+        clock,
+        clients,
+        broker.clone(),
+        metrics.clone(),
+        control.clone(),
+        requests::carry_out,
+    );
     let context = Rc::new(http::Context {
         settings: settings.http,
+        clock,
         control: control.clone(),
         ops: (setup.sources)(),
         public: Some(http::Public {
@@ -193,7 +203,7 @@ async fn follow_drain(
             Phase::Closing => {
                 // Those who are closed first get what was accepted before, too.
                 tasks::append_all(core, mailbox);
-                let now = clock::now();
+                let now = core.clock.now();
                 let window = control.remaining(now).unwrap_or(close_over).min(close_over);
                 let retry_max = close_over.min(RESTART_RETRY_MAX);
                 core.with(|clients| clients.begin_paced_close(now, window, retry_max, share));
@@ -217,7 +227,7 @@ async fn follow_drain(
 /// Everyone who is left gets 1001, and a moment to take it.
 async fn say_goodbye(core: &Rc<Core>) {
     let patience = FORCED_EXIT_DEADLINE.mul_f32(0.6);
-    let until = clock::now() + patience;
+    let until = core.clock.now() + patience;
     let left = async {
         let mut left = core.with(|clients| clients.keys());
         in_slices(core, |clients, go| clients.close_some(&mut left, until, go)).await;
@@ -237,8 +247,8 @@ async fn in_slices(
     mut act: impl FnMut(&mut ConnectionTable, &mut dyn FnMut() -> bool) -> bool,
 ) {
     loop {
-        let slice_end = clock::instant() + EVENTS_SLICE;
-        if core.with(|clients| act(clients, &mut || clock::instant() < slice_end)) {
+        let slice_end = core.clock.instant() + EVENTS_SLICE;
+        if core.with(|clients| act(clients, &mut || core.clock.instant() < slice_end)) {
             return;
         }
         yield_now().await;

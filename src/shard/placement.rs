@@ -57,15 +57,15 @@ struct Seat {
 
 /// A connection on its way to the shard that will serve it.
 #[derive(Debug)]
-pub(super) struct Moved {
-    pub(super) stream: TcpStream,
+pub(crate) struct Moved {
+    pub(crate) stream: TcpStream,
     pub(super) newcomer: Newcomer,
-    pub(super) why: Placed,
+    pub(crate) why: Placed,
 }
 
 /// Counts a connection as its shard's while it is no client (yet). Clients are in the gauge.
 #[derive(Debug)]
-pub(super) struct Newcomer(Arc<AtomicUsize>);
+pub(crate) struct Newcomer(Arc<AtomicUsize>);
 
 impl Newcomer {
     fn of(seat: &Seat) -> Self {
@@ -196,7 +196,7 @@ impl Placement {
     ///
     /// # Cancel safety
     /// May be dropped: what came in between wakes the next call.
-    pub(super) async fn moved(&self, shard: usize) -> Moved {
+    pub(crate) async fn moved(&self, shard: usize) -> Moved {
         let seat = &self.seats[shard];
         loop {
             if let Some(moved) = seat.lock().pop_front() {

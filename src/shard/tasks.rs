@@ -3,16 +3,11 @@
 //! Each is one task that runs as long as the shard. None holds a borrow across an await, none
 //! runs longer than its slice before others get their turn.
 
-use std::{
-    collections::VecDeque,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
     task::yield_now,
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
@@ -21,7 +16,6 @@ use super::{
     placement::Placement,
 };
 use crate::{
-    clock,
     conn::{ConnectionTable, socket::Poller},
     hub::Pass,
     limits::{APPEND_TURN_BYTES_MAX, EVENTS_SLICE, PASS_SLICE, SHARD_BEAT_INTERVAL},
@@ -31,6 +25,7 @@ use crate::{
 
 /// Reads from and writes to clients that are ready; serves those further that wait for a turn.
 pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
+    let clock = core.clock;
     let mut batch = Vec::new();
     let mut waiting = VecDeque::new();
     let mut follow_ups = VecDeque::new();
@@ -46,10 +41,10 @@ pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
             waiting.extend(batch.drain(..));
             follow_ups.extend(core.with(ConnectionTable::take_follow_ups));
         }
-        let now = clock::now();
-        let slice_end = clock::instant() + EVENTS_SLICE;
+        let now = clock.now();
+        let slice_end = clock.instant() + EVENTS_SLICE;
         core.with(|clients| {
-            while clock::instant() < slice_end {
+            while clock.instant() < slice_end {
                 if let Some(ready) = waiting.pop_front() {
                     clients.on_ready(ready, now);
                 } else if let Some(follow_up) = follow_ups.pop_front() {
@@ -71,6 +66,7 @@ pub(super) async fn fan_out(
     metrics: Arc<ShardMetrics>,
     pause: Duration,
 ) -> &'static str {
+    let clock = core.clock;
     let mut mail = Vec::new();
     let mut arrivals = Arrivals::default();
     let mut more = false;
@@ -80,18 +76,19 @@ pub(super) async fn fan_out(
             mailbox.filled().await;
         }
         append(&core, &mailbox, &mut mail, &mut arrivals.new);
-        while let Some(due) = pace.next_pass(clock::instant()) {
+        while let Some(due) = pace.next_pass(clock.instant()) {
             // Into the logs at once: whoever is closed meanwhile gets it.
             tokio::select! {
-                () = sleep_until(due.into()) => {}
+                () = sleep_until(due) => {}
                 () = mailbox.filled() => append(&core, &mailbox, &mut mail, &mut arrivals.new),
             }
         }
-        let slice_end = clock::instant() + PASS_SLICE;
-        let pass = core.with(|clients| clients.pass(&mut || clock::instant() < slice_end));
-        arrivals.passed(pass, &metrics);
+        let slice_end = clock.instant() + PASS_SLICE;
+        let pass = core.with(|clients| clients.pass(&mut || clock.instant() < slice_end));
+        let now = clock.instant();
+        arrivals.passed(pass, &metrics, now);
         more = pass.more || !mailbox.is_empty();
-        pace.passed(pass.more, clock::instant());
+        pace.passed(pass.more, now);
         if more {
             yield_now().await;
         }
@@ -153,11 +150,10 @@ struct Arrivals {
 
 impl Arrivals {
     /// Times what a pass has brought to everyone.
-    fn passed(&mut self, pass: Pass, metrics: &ShardMetrics) {
+    fn passed(&mut self, pass: Pass, metrics: &ShardMetrics, now: Instant) {
         if !pass.swept && pass.more {
             return;
         }
-        let now = clock::instant();
         for arrival in self.swept.drain(..) {
             observe(metrics, arrival, now);
         }
@@ -197,23 +193,24 @@ pub(super) async fn beat(
     placement: Arc<Placement>,
     index: usize,
 ) -> &'static str {
+    let clock = core.clock;
     let mut ticks = interval(SHARD_BEAT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let due = ticks.tick().await;
-        let late = tokio::time::Instant::now().saturating_duration_since(due);
-        let now = clock::now();
+        let late = clock.instant().saturating_duration_since(due);
+        let now = clock.now();
         metrics.loop_lag_us.set(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
         placement.beats(index, now);
         core.with(|clients| clients.begin_tick(now));
         loop {
-            let slice_end = clock::instant() + EVENTS_SLICE;
-            if core.with(|clients| clients.work_off(&mut || clock::instant() < slice_end)) {
+            let slice_end = clock.instant() + EVENTS_SLICE;
+            if core.with(|clients| clients.work_off(&mut || clock.instant() < slice_end)) {
                 break;
             }
             yield_now().await;
             // It has much to do, and others have their turn: it lives.
-            placement.beats(index, clock::now());
+            placement.beats(index, clock.now());
         }
     }
 }
@@ -221,10 +218,11 @@ pub(super) async fn beat(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn there_is_a_pause_between_whole_passes_and_none_for_rare_messages_or_cut_passes() {
-        let start = clock::instant();
+        let start = Clock::start().instant();
         let at = |ms| start + Duration::from_millis(ms);
         let mut pace = Pace::new(Duration::from_millis(8));
         assert_eq!(pace.next_pass(at(0)), None, "the first message goes at once");
@@ -241,13 +239,14 @@ mod tests {
     #[test]
     fn arrivals_are_timed_and_forgotten_though_the_passes_never_run_out_of_work() {
         let (mut arrivals, metrics) = (Arrivals::default(), ShardMetrics::default());
+        let now = Clock::start().instant();
         for round in 0..1000 {
-            arrivals.new.push(clock::instant());
-            arrivals
-                .passed(Pass { more: true, swept: round % 2 == 1, ..Pass::default() }, &metrics);
+            arrivals.new.push(now);
+            let pass = Pass { more: true, swept: round % 2 == 1, ..Pass::default() };
+            arrivals.passed(pass, &metrics, now);
             assert!(arrivals.new.len() + arrivals.swept.len() <= 4);
         }
-        arrivals.passed(Pass::default(), &metrics);
+        arrivals.passed(Pass::default(), &metrics, now);
         assert!(arrivals.new.is_empty() && arrivals.swept.is_empty());
     }
 }

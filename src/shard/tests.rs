@@ -8,7 +8,7 @@ mod sometimes;
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    clock,
+    clock::Millis,
     conn::{ClientSettings, ConnectionTable, keepalive, socket::Poller},
     drain::Control,
     hub::{self, Budget, Hub, SlowPolicy},
@@ -38,7 +38,7 @@ fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
     };
     let hub = Hub::new(hub_settings, budget.clone());
     let metrics = Arc::new(ShardMetrics::default());
-    let now = clock::now();
+    let now = Millis(0);
     let clients =
         ConnectionTable::new(hub, registry, settings, budget, control.clone(), metrics, now);
     (poller, clients)

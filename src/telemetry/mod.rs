@@ -106,7 +106,7 @@ pub fn init(settings: &LogSettings) -> Result<Log, InitError> {
         colours: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
     let notice = move |missing: &LostLines| look.line(|| tell(missing));
-    let queue = Queue::start(io::stderr(), notice, seldom::tell_due)?;
+    let queue = Queue::start(seldom::clock(), io::stderr(), notice, seldom::tell_due)?;
     dispatcher::set_global_default(look.dispatch(filter, queue.clone()))?;
     log_panics(look, queue.clone());
     Ok(Log(queue))

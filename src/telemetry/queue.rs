@@ -19,7 +19,7 @@ use std::{
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     limits::{
         LOG_COUNT_INTERVAL, LOG_FLUSH_DEADLINE, LOG_FLUSH_DEADLINE_HURRIED, LOG_FLUSH_POLL,
         LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX, LOG_TICK, LOG_WRITE_RETRY,
@@ -36,6 +36,7 @@ type Line = Box<[u8]>;
 /// Where lines are put by any thread.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
+    clock: Clock,
     sender: SyncSender<Line>,
     /// Of the lines that were put in and are not yet dealt with.
     bytes: Arc<AtomicUsize>,
@@ -68,16 +69,18 @@ impl Queue {
     /// Starts the thread, which writes to `out`. `notice` makes the lines that tell what is
     /// missing; `tick` is called now and then, and may log.
     pub(super) fn start(
+        clock: Clock,
         out: impl Write + Send + 'static,
         notice: impl Fn(&LostLines) -> Vec<u8> + Send + 'static,
         tick: impl Fn(Millis) + Send + 'static,
     ) -> io::Result<Self> {
         let (sender, lines) = sync_channel(LOG_QUEUE_LINES_MAX);
-        let queue = Self { sender, bytes: Arc::default() };
+        let queue = Self { clock, sender, bytes: Arc::default() };
         let bytes = queue.bytes.clone();
         let out_lines = LineWriter::new(out);
         let told = lines_dropped();
         let writer = Writer {
+            clock,
             lines,
             bytes,
             out_lines,
@@ -103,8 +106,9 @@ impl Queue {
 
     /// Waits until all lines are written, for a bounded time.
     pub(super) fn flush(&self) {
-        let start = clock::instant();
-        while self.bytes.load(Ordering::Acquire) > 0 && start.elapsed() < flush_deadline() {
+        let start = self.clock.now();
+        let is_late = || self.clock.now() - start >= flush_deadline();
+        while self.bytes.load(Ordering::Acquire) > 0 && !is_late() {
             thread::park_timeout(LOG_FLUSH_POLL);
         }
     }
@@ -136,6 +140,7 @@ impl<'a> MakeWriter<'a> for Queue {
 
 /// The thread.
 struct Writer<O, N, T> {
+    clock: Clock,
     lines: Receiver<Line>,
     bytes: Arc<AtomicUsize>,
     out_lines: LineWriter<O>,
@@ -157,7 +162,7 @@ impl<O: Write, N: Fn(&LostLines) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let now = clock::now();
+            let now = self.clock.now();
             if next_tick <= now {
                 (self.tick)(now);
                 next_tick = now + LOG_TICK;

@@ -7,12 +7,12 @@
 //! the process.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use crate::{
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     limits::{LOG_COUNT_INTERVAL, LOG_LINE_REPEAT},
 };
 
@@ -22,7 +22,7 @@ static KNOWN: Mutex<Vec<&'static LogSite>> = Mutex::new(Vec::new());
 /// A place in the code that logs seldom.
 #[derive(Debug)]
 pub struct LogSite {
-    /// Milliseconds of [`clock::now`]; 0: it has never spoken.
+    /// Milliseconds of the log's clock; 0: it has never spoken.
     silent_until: AtomicU64,
     /// When the line was last logged in full.
     spoken: AtomicU64,
@@ -61,7 +61,7 @@ impl LogSite {
 
     /// Whether the line is to be logged; else it is counted.
     pub fn may_speak(&'static self) -> bool {
-        self.may_speak_at(clock::now())
+        self.may_speak_at(clock().now())
     }
 
     fn may_speak_at(&'static self, now: Millis) -> bool {
@@ -111,6 +111,13 @@ impl LogSite {
                 .compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
+}
+
+/// The log's own clock: it speaks before there is a server and after it, and the places that log
+/// seldom are statics, as old as the process.
+pub(super) fn clock() -> Clock {
+    static CLOCK: OnceLock<Clock> = OnceLock::new();
+    *CLOCK.get_or_init(Clock::start)
 }
 
 /// Tells what all places have held back for long enough.

@@ -20,7 +20,6 @@ use self::report::Report;
 use crate::{
     broker::{self, IdempotencyKey, Principal},
     channel::ChannelName,
-    clock::Millis,
     http::{
         answer::Answer,
         context::Public,
@@ -101,15 +100,14 @@ pub(in crate::http) async fn parse(
 }
 
 /// Publishes in order. 202 if all were published, else the first failure's status, so that a
-/// publisher that looks at nothing else notices. What was not begun by `deadline` is not
+/// publisher that looks at nothing else notices. What has no turn at `pace` is not
 /// published: later ones are not either, so that the order of a channel stays.
 pub(in crate::http) async fn publish(
     public: &Public,
     who: Principal,
     messages: Vec<Message>,
-    deadline: Millis,
+    pace: &Pace,
 ) -> Answer {
-    let pace = &Pace::new(deadline);
     let mut report = Report::new(messages.len());
     // Begun in order, and `buffered` polls in order: that is the order the broker keeps.
     let publishing = stream::iter(messages)

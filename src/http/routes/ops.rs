@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     broker::{Reach, RefusalExtent},
-    clock::{self, Millis},
+    clock::Millis,
     drain::Phase,
     http::{
         answer::{self, Answer},
@@ -30,7 +30,7 @@ use crate::{
 
 /// `GET /livez`.
 pub(in crate::http) fn live(context: &Context) -> Answer {
-    let silent = silent_shards(&context.ops.shards, clock::now(), limits::SHARD_STALL_LIVE);
+    let silent = silent_shards(&context.ops.shards, context.clock.now(), limits::SHARD_STALL_LIVE);
     if silent.is_empty() {
         return answer::json(StatusCode::OK, &Live { status: "ok", silent_shards: &silent });
     }
@@ -41,7 +41,7 @@ pub(in crate::http) fn live(context: &Context) -> Answer {
 /// `GET /readyz`.
 pub(in crate::http) fn ready(context: &Context) -> Answer {
     let broker = (context.ops.broker)();
-    let silent = silent_shards(&context.ops.shards, clock::now(), limits::SHARD_STALL_READY);
+    let silent = silent_shards(&context.ops.shards, context.clock.now(), limits::SHARD_STALL_READY);
     let is_stalled = broker.shard_stalled || !silent.is_empty();
     let (status, ready) = readiness(
         context.control.phase(),
@@ -75,7 +75,7 @@ pub(in crate::http) fn drain(context: &Context, status: StatusCode) -> Answer {
     let progress = Drain {
         phase: control.phase(),
         clients: control.barrier.clients(),
-        seconds_left: control.remaining(clock::now()).map(|left| left.as_secs()),
+        seconds_left: control.remaining(context.clock.now()).map(|left| left.as_secs()),
     };
     answer::json(status, &progress)
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     limits::{
         BATCH_MESSAGE_COST_BYTES, BATCH_QUEUE_MAX, BATCH_WINDOW_MAX, BATCH_WINDOW_MIN,
         BATCHES_IN_FLIGHT_BYTES_MAX,
@@ -43,6 +43,7 @@ impl BatchRoom {
 
 /// One batch.
 pub(in crate::http) struct Pace {
+    clock: Clock,
     deadline: Millis,
     state: RefCell<PaceState>,
     freed: Notify,
@@ -61,9 +62,15 @@ pub(in crate::http) struct PaceTurn<'a> {
 }
 
 impl Pace {
-    pub(in crate::http) fn new(deadline: Millis) -> Self {
+    /// For a batch that comes now, and of which nothing begins later than `within`.
+    pub(in crate::http) fn new(clock: Clock, within: Duration) -> Self {
         let state = PaceState { in_flight: 0, window: Window::default() };
-        Self { deadline, state: RefCell::new(state), freed: Notify::new() }
+        Self {
+            clock,
+            deadline: clock.now() + within,
+            state: RefCell::new(state),
+            freed: Notify::new(),
+        }
     }
 
     /// The turn of a message of so many bytes; None: it is too late.
@@ -78,7 +85,7 @@ impl Pace {
             }
             room.take(bytes).await
         };
-        let mut begun = clock::now();
+        let mut begun = self.clock.now();
         let left = self.deadline - begun;
         if left.is_zero() {
             return None;
@@ -88,7 +95,7 @@ impl Pace {
             Poll::Ready(room) => room,
             Poll::Pending => {
                 let room = timeout(left, turn).await.ok()?;
-                begun = clock::now();
+                begun = self.clock.now();
                 room
             }
         };
@@ -106,7 +113,8 @@ impl PaceState {
 impl PaceTurn<'_> {
     /// The broker has answered.
     pub(in crate::http) fn over(self) {
-        self.pace.state.borrow_mut().window.answered(clock::now() - self.begun);
+        let took = self.pace.clock.now() - self.begun;
+        self.pace.state.borrow_mut().window.answered(took);
     }
 }
 
@@ -179,21 +187,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn past_the_deadline_there_is_no_turn() {
         let room = BatchRoom::default();
-        let pace = Pace::new(clock::now() + Duration::from_millis(1));
+        let pace = Pace::new(Clock::start(), Duration::from_millis(1));
         let mut turns = Vec::new();
         while let Some(turn) = pace.turn(&room, 1).await {
             turns.push(turn);
         }
-        assert!(turns.len() <= BATCH_WINDOW_MIN);
+        assert_eq!(turns.len(), BATCH_WINDOW_MIN, "the last one waited in vain");
         turns.clear();
-        assert!(Pace::new(clock::now()).turn(&room, 1).await.is_none());
+        assert!(pace.turn(&room, 1).await.is_none());
     }
 
     #[tokio::test]
     async fn batches_share_a_bound_and_none_is_too_large_for_it() {
         let room = BatchRoom::default();
-        let later = clock::now() + Duration::from_secs(60);
-        let (one, two) = (Pace::new(later), Pace::new(later));
+        let pace = || Pace::new(Clock::start(), Duration::from_secs(60));
+        let (one, two) = (pace(), pace());
         let all = one.turn(&room, 2 * BATCHES_IN_FLIGHT_BYTES_MAX).await.unwrap();
         let waiting = two.turn(&room, 1);
         let mut waiting = std::pin::pin!(waiting);

@@ -10,7 +10,6 @@ use tracing::debug;
 
 use crate::{
     broker::{IdempotencyKey, Message, PublishError},
-    clock,
     http::{
         access::{Requester, Right, Verdict},
         answer::{self, Answer},
@@ -22,6 +21,7 @@ use crate::{
         routes::{
             batch, denied,
             form::{self, Form},
+            pace::Pace,
             publication::{
                 Refused, bad_channel, explain, invalid, refused, settle, status, too_big,
             },
@@ -74,7 +74,7 @@ pub(in crate::http) async fn answer(
                 one(public, Message { who, channel, kind, data: body, key }).await
             }
             Form::Batch => {
-                let deadline = clock::now() + limits::BATCH_DEADLINE;
+                let pace = Pace::new(context.clock, limits::BATCH_DEADLINE);
                 state.works_for_long();
                 let work = batch::work_bytes(&body, key.is_some());
                 if !charge.wait_for(work).await {
@@ -84,7 +84,7 @@ pub(in crate::http) async fn answer(
                     batch::parse(&body, &channel, key.as_ref(), message_bytes_max).await?;
                 drop(body);
                 charge.input_is_gone();
-                let answer = batch::publish(public, who, messages, deadline).await;
+                let answer = batch::publish(public, who, messages, &pace).await;
                 charge.shrink_to(answer.body().len());
                 state.answers_with(charge);
                 Ok(answer)

@@ -5,7 +5,7 @@
 //! is written here, the stream ends with the connection, and the rest is the clients' table's
 //! business. It takes the same steps in the same order as a handshake; see `upgrade`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, request};
@@ -56,7 +56,7 @@ pub(in crate::http) async fn accept(
             ticket: Some(ticket),
             forwarded,
             guard,
-            head: Some(stream_head(&positions)),
+            head: Some(stream_head(&positions, context.clock.unix_time())),
         })
     };
     accepted.await.map_err(|refused: Refused| upgrade::refuse(public, requester, *refused))
@@ -65,7 +65,7 @@ pub(in crate::http) async fn accept(
 /// The head of the answer. Pages from everywhere may listen, as they may over WebSockets, which
 /// know no origins of their own: a browser shows them this one only with the star. A proxy that
 /// compressed the stream would hold events back until its window is full: none may transform it.
-fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
+fn stream_head(positions: &[(ChannelName, Position)], unix_time: Duration) -> Bytes {
     let mut head = String::from(
         "HTTP/1.1 200 OK\r\n\
          Content-Type: text/event-stream\r\n\
@@ -78,7 +78,7 @@ fn stream_head(positions: &[(ChannelName, Position)]) -> Bytes {
     let mut put = |name: &str, value: &str| {
         write!(head, "{name}: {value}\r\n").expect("memory takes everything");
     };
-    put("Date", &answer::date());
+    put("Date", &answer::date(unix_time));
     let value = position::value(positions).filter(|value| !value.is_empty());
     if let Some(value) = value.as_ref().and_then(|value| value.to_str().ok()) {
         put(position::HEADER.as_str(), value);

@@ -10,6 +10,7 @@ use tokio::{
 use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, status};
 use crate::{
     broker::{Reach, RefusalExtent},
+    clock::Clock,
     drain::Phase,
     health_client::{self, Unhealthy},
     http::{
@@ -143,7 +144,7 @@ async fn the_health_command_believes_the_status_alone() {
     let address = listener.local_addr().unwrap();
     let check = async |path: &str| {
         let (target, path) = ([address.to_string()], path.to_owned());
-        let asking = move || health_client::check(&target, "localhost", &path);
+        let asking = move || health_client::check(Clock::start(), &target, "localhost", &path);
         let asking = tokio::task::spawn_blocking(asking);
         let (stream, peer) = listener.accept().await.unwrap();
         let place = server.places.enter();
@@ -153,7 +154,8 @@ async fn the_health_command_believes_the_status_alone() {
     assert!(check("/livez").await.is_ok());
     assert!(matches!(check("/nothing").await, Err(Unhealthy::Status(_, 404))));
     drop(listener);
-    let refused = health_client::check(&[address.to_string()], "localhost", "/livez");
+    let refused =
+        health_client::check(Clock::start(), &[address.to_string()], "localhost", "/livez");
     assert!(matches!(refused, Err(Unhealthy::Unreachable(..))));
 }
 

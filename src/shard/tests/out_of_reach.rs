@@ -9,6 +9,7 @@ use super::{clients, sometimes::Sometimes};
 use crate::{
     broker::{self, Message, Place, Position, Since},
     channel::ChannelName,
+    clock::Clock,
     conn::Wanted,
     drain::Control,
     http::{Admission, NotAdmitted},
@@ -24,7 +25,8 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
     runtime.block_on(async {
-        let mailbox = Arc::new(Mailbox::default());
+        let clock = Clock::start();
+        let mailbox = Arc::new(Mailbox::new(clock));
         let history = broker::HistorySettings {
             messages_max: 10,
             bytes_max: 1_000,
@@ -49,8 +51,8 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         let sometimes = Rc::new(Sometimes::new(broker));
         let control = Arc::new(Control::default());
         let (_poller, clients) = clients(&control);
-        let core =
-            Core::new(clients, sometimes.clone(), Arc::default(), control, requests::carry_out);
+        let (broker, metrics) = (sometimes.clone(), Arc::default());
+        let core = Core::new(clock, clients, broker, metrics, control, requests::carry_out);
         let since = since.map(|since| match since {
             Since::After(Position { offset, .. }) => {
                 let now = sometimes.broker.position(channel.clone(), None).now_or_never();

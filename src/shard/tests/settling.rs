@@ -18,7 +18,7 @@ use super::{clients, sometimes::Sometimes};
 use crate::{
     broker::{self, Place, Position, Since},
     channel::ChannelName,
-    clock::Millis,
+    clock::{Clock, Millis},
     conn::{Connected, Wanted, socket::Poller},
     drain::Control,
     http::NotAdmitted,
@@ -48,6 +48,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
     runtime.block_on(async {
+        let clock = Clock::start();
         let history = broker::HistorySettings {
             messages_max: 10,
             bytes_max: 1_000,
@@ -56,7 +57,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
         };
         let settings =
             broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
-        let shared = broker::Shared::new(settings, vec![Arc::new(Mailbox::default())]).unwrap();
+        let shared = broker::Shared::new(settings, vec![Arc::new(Mailbox::new(clock))]).unwrap();
         let broker = broker::connect(shared, Place::Shard(0)).await;
         let broker = Rc::new(Sometimes::new(broker));
         broker.is_reached.set(true);
@@ -64,6 +65,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
         let control = Arc::new(Control::default());
         let (_poller, clients) = clients(&control);
         let core = Core::new(
+            clock,
             clients,
             broker.clone(),
             Arc::default(),

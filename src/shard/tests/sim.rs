@@ -28,7 +28,7 @@ use crate::{
         self, HistorySettings, Message, OnLoss, Place, Position, Principal, Receipt, Since, Sink,
     },
     channel::ChannelName,
-    clock::Millis,
+    clock::{Clock, Millis},
     conn::{Connected, ConnectionTable, Wanted, socket::Poller},
     drain::Control,
     http::NotAdmitted,
@@ -102,7 +102,8 @@ struct World {
 impl World {
     async fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mailboxes: Vec<_> = (0..SHARDS).map(|_| Arc::new(Mailbox::default())).collect();
+        let clock = Clock::start();
+        let mailboxes: Vec<_> = (0..SHARDS).map(|_| Arc::new(Mailbox::new(clock))).collect();
         let sinks = mailboxes.iter().map(|mailbox| mailbox.clone() as Arc<dyn Sink>).collect();
         let history = HistorySettings {
             messages_max: random.usize(0..12),
@@ -117,8 +118,8 @@ impl World {
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let broker = broker::connect(shared.clone(), Place::Shard(index)).await;
             let (poller, clients) = clients(&control);
-            let core =
-                Core::new(clients, broker, Arc::default(), control.clone(), requests::carry_out);
+            let (metrics, control) = (Arc::default(), control.clone());
+            let core = Core::new(clock, clients, broker, metrics, control, requests::carry_out);
             shards.push(Shard { core, mailbox, _poller: poller });
         }
         Self {

@@ -48,7 +48,7 @@ fn start(gate: &Gate) -> Queue {
         let error = error.as_deref().unwrap_or("none");
         format!("missing {unread} and {unwritten}: {error}\n").into_bytes()
     };
-    Queue::start(gate.clone(), notice, |_| {}).unwrap()
+    Queue::start(Clock::start(), gate.clone(), notice, |_| {}).unwrap()
 }
 
 /// One test: what is dropped is counted for the whole process.
