@@ -65,8 +65,9 @@ impl Borrow<str> for ChannelName {
 mod tests {
     use super::*;
 
+    /// Names are checked at both ends of the length and for every ascii character.
     #[test]
-    fn names_are_checked_at_both_ends_of_the_length_and_for_every_ascii_character() {
+    fn names_are_checked_at_both_ends_of_their_length() {
         assert_eq!(ChannelName::new(""), Err(InvalidChannelName));
         assert!(ChannelName::new(&"a".repeat(128)).is_ok());
         assert!(ChannelName::new(&"a".repeat(129)).is_err());

@@ -65,8 +65,9 @@ fn help_is_grouped_and_goes_to_standard_output() {
     assert!(output.stderr.is_empty());
 }
 
+/// Bad values from both sources are told together and end with 2.
 #[test]
-fn bad_values_from_both_sources_are_told_together_and_end_with_2() {
+fn bad_values_are_told_together() {
     let variables = [
         ("WSBCAST_BACKLOG", "1MiB"),
         ("WSBCAST_MAX_BROADCAST_SIZE", "1MiB"),

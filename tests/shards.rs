@@ -64,8 +64,9 @@ impl Running {
     }
 }
 
+/// A panic in a shard closes the other shards' clients with 1012 and ends with code 1.
 #[test]
-fn a_panic_in_a_shard_closes_the_other_shards_clients_with_1012_and_ends_with_code_1() {
+fn a_panicking_shard_ends_with_code_1() {
     let server = start(3);
     let clients = clients_on_all_shards(server.addr, "/ws", 3);
     (server.calls[1])(Box::new(|| panic!("on purpose")));
@@ -152,8 +153,9 @@ fn readiness(addr: SocketAddr) -> String {
     answer.unwrap().text()
 }
 
+/// A silent shard turns readiness red and its return turns it green.
 #[test]
-fn a_silent_shard_turns_readiness_red_and_its_return_turns_it_green() {
+fn a_silent_shard_turns_readiness_red() {
     let server = start(2);
     let ready = |addr| get(addr, "/readyz").status == 200;
     eventually(PATIENCE, "ready at first", || ready(server.addr));
@@ -166,8 +168,9 @@ fn a_silent_shard_turns_readiness_red_and_its_return_turns_it_green() {
     assert_eq!(server.terminate(), Exit::Drained);
 }
 
+/// A message published while a shard is silent reaches its clients when it returns.
 #[test]
-fn a_message_published_while_a_shard_is_silent_reaches_its_clients_when_it_returns() {
+fn a_silent_shard_delivers_when_it_returns() {
     let server = start(2);
     let mut clients = clients_on_all_shards(server.addr, "/ws", 2);
     let blocker = block(&server, 1);
@@ -183,8 +186,9 @@ fn a_message_published_while_a_shard_is_silent_reaches_its_clients_when_it_retur
     assert_eq!(server.terminate(), Exit::Drained);
 }
 
+/// Signals from a channel drain a server as those of the system do.
 #[test]
-fn signals_from_a_channel_drain_a_server_as_those_of_the_system_do() {
+fn signals_from_a_channel_drain_a_server() {
     let server = start(2);
     let mut client = Client::open(server.addr, "/ws");
     server.signals.blocking_send(signals::Signal::Ignored("SIGHUP")).unwrap();
@@ -196,8 +200,9 @@ fn signals_from_a_channel_drain_a_server_as_those_of_the_system_do() {
     assert_eq!(server.thread.join().unwrap(), Exit::Drained);
 }
 
+/// A console close event closes everyone within its few seconds.
 #[test]
-fn a_console_close_event_closes_everyone_within_its_few_seconds() {
+fn a_console_close_event_closes_all_clients() {
     let server = start(2);
     let mut clients = clients_on_all_shards(server.addr, "/ws", 2);
     server.signals.blocking_send(signals::Signal::ConsoleClose("a test")).unwrap();
@@ -207,8 +212,9 @@ fn a_console_close_event_closes_everyone_within_its_few_seconds() {
     assert_eq!(server.thread.join().unwrap(), Exit::Drained);
 }
 
+/// A drain that is closing already is hurried by a console event and by a shard's death.
 #[test]
-fn a_drain_that_is_closing_already_is_hurried_by_a_console_event_and_by_a_shards_death() {
+fn a_closing_drain_can_be_hurried() {
     let slowly = ["--drain-timeout", "10m", "--drain-close-over", "10m"];
     for dies in [false, true] {
         let server = start_with(3, &slowly);
@@ -251,8 +257,9 @@ fn placed(addr: SocketAddr, why: &str) -> f64 {
     metric(addr, "wsbcast_connections_placed_total", &[&format!("why=\"{why}\"")])
 }
 
+/// While one of eight shards is blocked no connect waits for its return.
 #[test]
-fn while_one_of_eight_shards_is_blocked_no_connect_waits_for_its_return() {
+fn a_blocked_shard_delays_no_connect() {
     let server = start(8);
     let blocker = block(&server, 3);
     // The kernel gives an eighth of them to the blocked shard's socket.
@@ -267,8 +274,9 @@ fn while_one_of_eight_shards_is_blocked_no_connect_waits_for_its_return() {
     assert_eq!(server.terminate(), Exit::Drained);
 }
 
+/// A drain also refuses connections that came in on a blocked shard's socket.
 #[test]
-fn a_drain_refuses_those_too_who_came_in_on_a_blocked_shards_socket() {
+fn a_drain_refuses_connections_of_a_blocked_shard() {
     let server = start(4);
     let client = Client::open(server.addr, "/ws");
     let blocker = block(&server, 1);
@@ -283,8 +291,9 @@ fn a_drain_refuses_those_too_who_came_in_on_a_blocked_shards_socket() {
     assert_eq!(server.thread.join().unwrap(), Exit::Drained);
 }
 
+/// A shard that holds more than the others passes new connections on.
 #[test]
-fn a_shard_that_holds_more_than_the_others_passes_new_connections_on() {
+fn a_shard_above_the_mean_passes_connections_on() {
     let server = start(2);
     let blocker = block(&server, 0);
     let mut clients = open_at_once(server.addr, 192);

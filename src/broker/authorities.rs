@@ -113,8 +113,9 @@ fn in_words(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
+    /// A fault in a file of authorities is told in words, with the file's path.
     #[test]
-    fn what_is_wrong_with_a_file_of_authorities_is_told_in_words_with_its_path() {
+    fn a_bad_file_of_authorities_is_told_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("authority.pem");
         let begin = "-----BEGIN CERTIFICATE-----\n";
@@ -139,8 +140,9 @@ mod tests {
         }
     }
 
+    /// A missing file is told without the system's number, and a good one is taken.
     #[test]
-    fn what_is_not_there_is_told_without_a_number_and_what_is_good_is_taken() {
+    fn missing_files_are_told_without_a_number() {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = folder.path().join("nowhere");
         for told in [

@@ -284,8 +284,9 @@ mod tests {
         sequencer.next(&channel(name), Principal::Api, Kind::Text, &Bytes::from_static(b"x"))
     }
 
+    /// Offsets of a channel have no holes and channels do not share them.
     #[test]
-    fn offsets_of_a_channel_have_no_holes_and_channels_do_not_share_them() {
+    fn offsets_have_no_holes_and_are_per_channel() {
         let mut sequencer = Sequencer::new(SETTINGS);
         for offset in 1..=3 {
             assert_eq!(next(&mut sequencer, "a").offset, offset);
@@ -293,8 +294,9 @@ mod tests {
         }
     }
 
+    /// Among channels alike the one published to longest ago is forgotten first.
     #[test]
-    fn among_channels_alike_the_one_published_to_longest_ago_is_forgotten_first() {
+    fn the_channel_unused_for_longest_is_forgotten_first() {
         let mut sequencer = Sequencer::with_channels_max(SETTINGS, 2);
         let first = next(&mut sequencer, "a");
         next(&mut sequencer, "b");
@@ -305,8 +307,9 @@ mod tests {
         assert_eq!(next(&mut sequencer, "a"), Position { offset: 3, ..first });
     }
 
+    /// A forgotten channel comes back under an epoch it never had.
     #[test]
-    fn a_forgotten_channel_comes_back_under_an_epoch_it_never_had() {
+    fn a_forgotten_channel_gets_a_new_epoch() {
         let mut sequencer = Sequencer::with_channels_max(SETTINGS, 1);
         let mut epochs = std::collections::HashSet::new();
         for _ in 0..10 {

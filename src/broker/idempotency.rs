@@ -145,8 +145,9 @@ mod tests {
         }
     }
 
+    /// The first answer is remembered by publisher channel and key for its time.
     #[test]
-    fn the_first_answer_is_remembered_by_publisher_channel_and_key_for_its_time() {
+    fn the_first_answer_is_remembered() {
         let mut answers = Answers::default();
         let first = id(Api, "a", "k");
         answers.remember(first.clone(), 1, Millis(0));
@@ -160,8 +161,9 @@ mod tests {
         assert!(answers.order.is_empty() && answers.bytes.all() == 0);
     }
 
+    /// No key is forgotten before its time and what has no room is told.
     #[test]
-    fn no_key_is_forgotten_before_its_time_and_what_has_no_room_is_told() {
+    fn no_key_is_forgotten_before_its_time() {
         let mut answers = Answers::default();
         let key = |who, number: usize| id(who, "a", &number.to_string());
         let mut count = 0;

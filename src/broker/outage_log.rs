@@ -94,8 +94,9 @@ mod tests {
         Millis(1_000 * (1_000 + seconds))
     }
 
+    /// Each reason is told at once and every minute as long as it lasts.
     #[test]
-    fn each_reason_is_told_at_once_and_every_minute_as_long_as_it_lasts() {
+    fn each_reason_is_told_at_once_and_every_minute() {
         let reasons = OutageLog::default();
         let mut told = Vec::new();
         for second in 0..=125 {
@@ -111,8 +112,9 @@ mod tests {
         assert_eq!(told, [("refused", 0), ("silent", 7), ("refused", 60), ("refused", 120)]);
     }
 
+    /// The next outage is told too but one that comes and goes is not each time.
     #[test]
-    fn the_next_outage_is_told_too_but_one_that_comes_and_goes_is_not_each_time() {
+    fn the_next_outage_is_told_too() {
         let reasons = OutageLog::default();
         assert!(reasons.is_due("refused", at(0)));
         reasons.over();

@@ -139,8 +139,9 @@ mod tests {
         assert_eq!(quota.all(), 0);
     }
 
+    /// Usage counts for its time and not much longer.
     #[test]
-    fn what_was_taken_up_counts_for_its_time_and_not_much_longer() {
+    fn usage_counts_for_its_time() {
         let mut window = Window::new(100, SPAN);
         let at = |secs: u64| Millis(secs * 1000);
         window.take(Api, 40, at(0));

@@ -57,8 +57,9 @@ fn token_file(content: &str) -> tempfile::NamedTempFile {
     file
 }
 
+/// Every option is a flag and a variable with the same effect.
 #[test]
-fn every_option_is_a_flag_and_a_variable_with_the_same_effect() {
+fn every_option_is_a_flag_and_a_variable() {
     let (file, url_file) = (token_file("from-file\n"), token_file("redis://file\n"));
     let path = file.path().to_str().unwrap();
     let default = format!("{:?}", good(&[], &[]));
@@ -122,8 +123,9 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!(config.log, log);
 }
 
+/// A word that is no level is refused wherever it comes from.
 #[test]
-fn a_word_that_is_no_level_is_refused_wherever_it_comes_from() {
+fn an_unknown_level_is_refused() {
     for variable in ["RUST_LOG", "WSBCAST_LOG_LEVEL"] {
         for value in ["nonsense", "inof", "wsbcast", "info,loud", "wsbcast=loud", "3"] {
             let found = bad(&[], &[(variable, value)]);
@@ -133,8 +135,9 @@ fn a_word_that_is_no_level_is_refused_wherever_it_comes_from() {
     }
 }
 
+/// Each bad value names option value origin and what is accepted.
 #[test]
-fn each_bad_value_names_option_value_origin_and_what_is_accepted() {
+fn each_bad_value_names_option_value_and_origin() {
     for (option, values) in BAD {
         for value in values {
             let flag = format!("--{option}={value}");
@@ -191,8 +194,9 @@ fn all_bad_values_are_reported_together() {
     );
 }
 
+/// Flag beats variable beats default and ours beat the shared ones.
 #[test]
-fn flag_beats_variable_beats_default_and_ours_beat_the_shared_ones() {
+fn a_flag_beats_a_variable_beats_the_default() {
     let variables = [
         ("WSBCAST_THREADS", "3"),
         ("WSBCAST_LISTEN", "127.0.0.1:1, [::1]:2"),
@@ -241,8 +245,9 @@ fn foreign_and_empty_variables_are_not_looked_at() {
     assert_eq!(bad(&["--api-token="], &[])[0].option, "api-token");
 }
 
+/// The backlogs hold the largest message twice and each other.
 #[test]
-fn the_backlogs_hold_the_largest_message_twice_and_each_other() {
+fn the_backlogs_hold_the_largest_message_twice() {
     good(&["--backlog=2MiB"], &[]);
     good(&["--backlog=1MiB", "--max-broadcast-size=512KiB"], &[]);
     assert_eq!(good(&["--backlog=1MiB"], &[]).max_broadcast_bytes, 512 << 10);
@@ -272,8 +277,9 @@ fn the_backlogs_hold_the_largest_message_twice_and_each_other() {
     assert_eq!(bad(&["--max-broadcast-size=1KiB", &greeting], &[])[0].option, "greeting");
 }
 
+/// The closing window fits into the drain by default and must when given.
 #[test]
-fn the_closing_window_fits_into_the_drain_by_default_and_must_when_given() {
+fn the_closing_window_fits_into_the_drain() {
     let close_over = |line: &[&str]| good(line, &[]).drain.close_over.as_secs();
     assert_eq!(close_over(&["--drain-timeout=10s"]), 10);
     assert_eq!(close_over(&["--drain-timeout=10s", "--drain-pre-delay=4s"]), 6);
@@ -288,8 +294,9 @@ fn the_closing_window_fits_into_the_drain_by_default_and_must_when_given() {
     assert_eq!((found.len(), found[0].option.as_str()), (1, "drain-pre-delay"));
 }
 
+/// Clients publish off loopback only with a token or an explicit yes.
 #[test]
-fn clients_publish_off_loopback_only_with_a_token_or_an_explicit_yes() {
+fn publishing_clients_need_loopback_a_token_or_consent() {
     let line = ["--client-publish=broadcast", "--listen=127.0.0.1:1", "--listen=0.0.0.0:2"];
     let found = bad(&line, &[]);
     assert_eq!((found.len(), found[0].option.as_str()), (1, "client-publish"));
@@ -325,8 +332,9 @@ fn tokens_come_from_a_file_one_a_line_and_never_show() {
     }
 }
 
+/// Every kind of Redis is taken and what a sentinel needs is told.
 #[test]
-fn every_kind_of_redis_is_taken_and_what_a_sentinel_needs_is_told() {
+fn every_kind_of_redis_url_is_taken() {
     for url in [
         "redis://localhost",
         "redis://user:pass@host:6380/3",

@@ -144,8 +144,9 @@ fn is_digits(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Sizes read as bytes or with a binary unit and show the same way.
     #[test]
-    fn sizes_read_as_bytes_or_with_a_binary_unit_and_show_the_same_way() {
+    fn sizes_read_and_show_the_same_way() {
         let range = 0..=u64::MAX;
         for (text, bytes) in [
             ("0", 0),
@@ -168,8 +169,9 @@ mod tests {
         }
     }
 
+    /// Durations read with units combined or as a bare zero and show the same way.
     #[test]
-    fn durations_read_with_units_combined_or_as_a_bare_zero_and_show_the_same_way() {
+    fn durations_read_and_show_the_same_way() {
         let range = Duration::ZERO..=Duration::MAX;
         for (text, millis) in [
             ("0", 0),

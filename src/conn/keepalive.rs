@@ -150,8 +150,9 @@ mod tests {
         assert_eq!(act(&mut machine, 320_000), Some(Action::GiveUp));
     }
 
+    /// A client that cannot answer is pinged every interval and never given up.
     #[test]
-    fn a_client_that_cannot_answer_is_pinged_every_interval_and_never_given_up() {
+    fn a_client_that_cannot_answer_is_never_given_up() {
         let mut machine = Keepalive::new(Millis(0));
         let mut act = |now| machine.on_deadline_unanswered(Millis(now), &SETTINGS);
         assert_eq!(act(24_999), Some(Action::Wait(Millis(25_000))));

@@ -151,8 +151,9 @@ mod tests {
         assert_eq!(turned(&mut wheel, 10_000_000_000), (0..1_000).collect::<Vec<_>>());
     }
 
+    /// An earlier time replaces a later one and a later one changes nothing.
     #[test]
-    fn an_earlier_time_replaces_a_later_one_and_a_later_one_changes_nothing() {
+    fn an_earlier_timer_replaces_a_later_one() {
         let mut wheel = TimerWheel::new(Millis(0));
         wheel.put(1, Millis(5_000));
         wheel.put(1, Millis(2_000));
@@ -161,8 +162,9 @@ mod tests {
         assert!(turned(&mut wheel, 60_000).is_empty());
     }
 
+    /// The wheel agrees with a sorted list, whatever is put in and taken out.
     #[test]
-    fn whoever_is_put_in_and_taken_out_the_wheel_agrees_with_a_sorted_list() {
+    fn the_wheel_agrees_with_a_sorted_list() {
         for seed in 0..300 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut wheel, mut model) =

@@ -166,8 +166,9 @@ mod tests {
         assert!(runtime.block_on(waits));
     }
 
+    /// The barrier opens when the last guard of any thread is dropped.
     #[test]
-    fn the_barrier_opens_when_the_last_guard_of_any_thread_is_dropped() {
+    fn the_barrier_opens_with_the_last_guard() {
         let barrier = Barrier::default();
         barrier.attend();
         let guards: Vec<_> = (0..8).map(|_| barrier.client()).collect();

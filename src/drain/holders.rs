@@ -87,8 +87,9 @@ mod tests {
         }
     }
 
+    /// The longest connected of all shards are named with address time and channels.
     #[test]
-    fn the_longest_connected_of_all_shards_are_named_with_address_time_and_channels() {
+    fn the_longest_connected_are_named() {
         let holders = Holders::default();
         assert_eq!(holders.in_words(Millis(0)), None);
         holders.tell(1, vec![holder(1, 90, &["news"], 1)]);

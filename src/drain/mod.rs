@@ -302,8 +302,9 @@ mod tests {
         }
     }
 
+    /// With nobody left it stops in any phase after the pre delay.
     #[test]
-    fn with_nobody_left_it_stops_in_any_phase_after_the_pre_delay() {
+    fn with_nobody_left_it_stops_after_the_pre_delay() {
         for second in [5, 50, 85] {
             let mut machine = Machine::new(SETTINGS);
             machine.start(at(0));
@@ -357,8 +358,9 @@ mod tests {
         assert_eq!(paced(5, Duration::ZERO, Duration::ZERO), 5);
     }
 
+    /// A limit that is suddenly nearer is told though the phase stays.
     #[test]
-    fn a_limit_that_is_suddenly_nearer_is_told_though_the_phase_stays() {
+    fn a_nearer_limit_is_told_within_a_phase() {
         let (control, mut machine) = (Control::default(), Machine::new(SETTINGS));
         let mut watch = control.watch();
         machine.start(at(0));

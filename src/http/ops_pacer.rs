@@ -115,8 +115,9 @@ mod tests {
         }
     }
 
+    /// A flood of questions takes a share of the time and no more.
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_questions_takes_a_share_of_the_time_and_no_more() {
+    async fn a_flood_of_ops_requests_is_paced() {
         let (text, made) = counting(Duration::from_millis(5));
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(10) {

@@ -315,8 +315,9 @@ mod tests {
 
     use super::*;
 
+    /// A budget is over only past its limit and a dropped account gives everything back.
     #[test]
-    fn a_budget_is_over_only_past_its_limit_and_a_dropped_account_gives_everything_back() {
+    fn a_dropped_budget_share_is_given_back() {
         let budget = Arc::new(Budget::new(100));
         let mut account = BudgetShare::new(Arc::clone(&budget));
         account.resize(0, 100);

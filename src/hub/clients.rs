@@ -271,8 +271,9 @@ impl<O> Clients<O> {
 mod tests {
     use super::*;
 
+    /// A key is refused once its client has left also when the slot is taken again.
     #[test]
-    fn a_key_is_refused_once_its_client_has_left_also_when_the_slot_is_taken_again() {
+    fn a_key_of_a_reused_slot_is_refused() {
         let mut clients = Clients::new();
         let first = clients.insert('a');
         clients.remove(clients.find(first).unwrap());
@@ -284,8 +285,9 @@ mod tests {
         assert_eq!(clients.len(), 1);
     }
 
+    /// An idle client with one subscription stays below 96 bytes.
     #[test]
-    fn an_idle_client_with_one_subscription_stays_below_96_bytes() {
+    fn an_idle_client_costs_less_than_96_bytes() {
         // The outlet of a real client: a descriptor and a pointer.
         let client = size_of::<Slot<(i32, usize)>>();
         let entry = size_of::<super::super::subscriber_list::Subscriber>();

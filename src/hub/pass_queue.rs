@@ -77,8 +77,9 @@ impl PassQueue {
 mod tests {
     use super::*;
 
+    /// A sweep is over when all that waited at its beginning are done.
     #[test]
-    fn a_sweep_is_over_when_all_that_waited_at_its_beginning_are_done() {
+    fn a_sweep_ends_with_those_that_waited_at_its_start() {
         let (a, b, c) = ((0, 1), (1, 2), (2, 3));
         let mut queue = PassQueue::default();
         assert!(queue.first().is_none() && !queue.done());

@@ -91,8 +91,9 @@ mod tests {
 
     use super::*;
 
+    /// The next log to be cut is of the first kind and nearly the largest, however logs change.
     #[test]
-    fn what_goes_next_is_of_the_first_kind_and_nearly_the_largest_however_logs_change() {
+    fn the_largest_of_the_first_kind_goes_next() {
         let mut random = fastrand::Rng::with_seed(3);
         let (mut sizes, mut model) = (Sizes::default(), HashMap::new());
         for round in 0..20_000 {

@@ -149,8 +149,9 @@ mod tests {
 
     use super::*;
 
+    /// A paused pass visits every client that stays, whichever come and go.
     #[test]
-    fn a_paused_pass_visits_everyone_who_stays_whoever_comes_and_goes() {
+    fn a_paused_pass_visits_all_that_stay() {
         for seed in 0..5_000 {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut subscriber_list = SubscriberList::default();

@@ -68,8 +68,9 @@ impl Track {
 mod tests {
     use super::*;
 
+    /// Every frame has its position and marks stand only where offsets jump.
     #[test]
-    fn every_frame_has_its_position_and_marks_stand_only_where_offsets_jump() {
+    fn every_frame_has_its_position() {
         let mut track = Track::default();
         let frames = [None, Some("e:7"), Some("e:8"), None, None, Some("e:9"), Some("e:12")];
         let frames = frames.into_iter().chain([Some("e:13"), Some("f:14"), Some("f:15")]);

@@ -188,8 +188,9 @@ fn read_quoted(text: &str) -> (String, &str) {
     panic!("no end quote in {text:?}")
 }
 
+/// A strict reader finds every promised name with its labels.
 #[test]
-fn a_strict_reader_finds_every_promised_name_with_its_labels() {
+fn a_strict_reader_finds_every_promised_metric() {
     let scrape = read(&text::render(&gather(&shards(), &PROCESS)));
     for (name, labels) in PROMISED {
         let name = format!("{PREFIX}{name}");
@@ -247,8 +248,9 @@ fn the_help_of_the_phase_says_which_number_is_which() {
     assert_eq!(phase.help, format!("{words}."));
 }
 
+/// Buckets are cumulated bounded in seconds and end with all.
 #[test]
-fn buckets_are_cumulated_bounded_in_seconds_and_end_with_all() {
+fn buckets_are_cumulated_and_end_with_all() {
     let scrape = read(&text::render(&gather(&shards(), &PROCESS)));
     let buckets: Vec<_> = scrape
         .lines
@@ -267,8 +269,9 @@ fn buckets_are_cumulated_bounded_in_seconds_and_end_with_all() {
     assert_eq!(scrape.value("wsbcast_fanout_seconds_sum", &shard), 65.002_101);
 }
 
+/// The JSON holds the same facts per shard in total and of the process.
 #[test]
-fn the_json_holds_the_same_facts_per_shard_in_total_and_of_the_process() {
+fn the_json_holds_the_same_facts() {
     let shards = shards();
     let families = gather(&shards, &PROCESS);
     let json = json::render(&families, shards.len());

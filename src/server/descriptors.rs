@@ -183,8 +183,9 @@ mod tests {
         }
     }
 
+    /// A server with many descriptors has as many places as it wants.
     #[test]
-    fn a_server_with_many_descriptors_has_as_many_places_as_it_wants() {
+    fn a_high_descriptor_limit_gives_all_places() {
         let Shares { clients, shard, admin } = shares(1_048_576, 8, true, None);
         assert_eq!(shard.most(), HTTP_CONNECTIONS_PER_SHARD_MAX);
         assert_eq!(admin.most(), ADMIN_CONNECTIONS_MAX);

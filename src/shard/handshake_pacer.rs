@@ -118,8 +118,9 @@ mod tests {
         all
     }
 
+    /// Only so many are worked on per round in the order in which they asked.
     #[test]
-    fn only_so_many_are_worked_on_per_round_in_the_order_in_which_they_asked() {
+    fn requests_are_worked_on_in_turns() {
         let turns = HandshakePacer::default();
         let mut all = listening(&turns, 5 * NEWCOMERS_PER_TURN / 2);
         let mut worked_on = Vec::new();
@@ -136,8 +137,9 @@ mod tests {
         assert_eq!(worked_on, (0..all.len()).collect::<Vec<_>>());
     }
 
+    /// A later command does not overtake, and a command that is gone holds nobody up.
     #[test]
-    fn who_comes_later_does_not_overtake_and_who_is_gone_holds_nobody_up() {
+    fn a_later_command_does_not_overtake() {
         let turns = HandshakePacer::default();
         let mut first = listening(&turns, NEWCOMERS_PER_TURN);
         assert!(first.iter_mut().all(|turn| poll(&turns, turn)));

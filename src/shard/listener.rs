@@ -161,9 +161,10 @@ mod tests {
         assert!(matches!(error, ListenError::Taken(at, "--listen") if at == address), "{error}");
     }
 
+    /// An accepted socket inherits the bound of unsent bytes and has no delay.
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_is_accepted_inherits_the_bound_of_unsent_bytes_and_no_delay() {
+    fn an_accepted_socket_inherits_its_bounds() {
         let listener = bind(loopback(), 1, "--listen").unwrap().pop().unwrap();
         listener.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -181,16 +182,18 @@ mod tests {
         assert!(error.to_string().ends_with("name one with --admin-listen"), "{error}");
     }
 
+    /// A link local address without its interface is told what lacks.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_link_local_address_without_its_interface_is_told_what_lacks() {
+    fn a_link_local_address_needs_its_interface() {
         let error = bind("[fe80::1]:0".parse().unwrap(), 1, "--listen").unwrap_err();
         assert!(error.to_string().contains("as in [fe80::1%2]:8000"), "{error}");
         assert!("[fe80::1%2]:8000".parse::<SocketAddr>().is_ok(), "what is shown can be given");
     }
 
+    /// A port that needs a right is told with it and every error names its option.
     #[test]
-    fn a_port_that_needs_a_right_is_told_with_it_and_every_error_names_its_option() {
+    fn a_listen_error_names_its_option() {
         let low = SocketAddr::from(([0, 0, 0, 0], 80));
         let forbidden = ListenError::Forbidden(low, "--listen").to_string();
         for word in ["0.0.0.0:80", "CAP_NET_BIND_SERVICE", "--listen"] {

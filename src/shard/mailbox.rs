@@ -167,8 +167,9 @@ mod tests {
         }
     }
 
+    /// Room is bounded in bytes and comes back when mail is taken.
     #[test]
-    fn room_is_bounded_in_bytes_and_comes_back_when_mail_is_taken() {
+    fn room_is_bounded_in_bytes() {
         let mailbox = Mailbox::new(Clock::start());
         assert!(mailbox.has_room(MAILBOX_BYTES_MAX));
         mailbox.deliver(publication(MAILBOX_BYTES_MAX - 10));

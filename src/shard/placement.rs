@@ -283,8 +283,9 @@ mod tests {
         placement.seats.iter().map(|seat| seat.arriving.load(Ordering::Relaxed)).collect()
     }
 
+    /// The live shard that holds least gets it and what is on its way counts.
     #[test]
-    fn the_live_shard_that_holds_least_gets_it_and_what_is_on_its_way_counts() {
+    fn the_live_shard_that_holds_least_gets_it() {
         let (metrics, placement) = shards(&[4, 0, 2]);
         for _ in 0..6 {
             placement.place(connection(), Placed::Stalled, NOW);
@@ -309,8 +310,9 @@ mod tests {
         assert!(!placement.is_silent(0, NOW));
     }
 
+    /// Connections that a silent shard has not taken go to others, and none is lost.
     #[test]
-    fn what_a_silent_shard_has_not_taken_goes_to_others_and_nothing_is_lost() {
+    fn a_silent_shards_connections_go_to_others() {
         let (metrics, placement) = shards(&[0, 9]);
         for _ in 0..3 {
             placement.place(connection(), Placed::Balance, NOW);
@@ -334,8 +336,9 @@ mod tests {
         assert!(placement.has_room(NOW));
     }
 
+    /// A shard with clearly more than the mean passes on what is too many.
     #[test]
-    fn who_holds_clearly_more_than_the_mean_passes_on_what_is_too_many() {
+    fn a_shard_far_above_the_mean_passes_the_surplus_on() {
         for (clients, too_many) in [
             (&[100][..], 0),
             (&[10, 10, 10, 10], 0),

@@ -38,8 +38,9 @@ impl RunQueue {
 mod tests {
     use super::*;
 
+    /// A thread finds its own account also from another thread and it never falls.
     #[test]
-    fn a_thread_finds_its_own_account_also_from_another_thread_and_it_never_falls() {
+    fn a_thread_finds_its_own_cpu_time() {
         let Some(account) = RunQueue::of_this_thread() else { return };
         let before = account.waited().unwrap();
         let other = std::thread::spawn(RunQueue::of_this_thread).join().unwrap();

@@ -220,8 +220,9 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
+    /// There is a pause between whole passes and none for rare messages or cut passes.
     #[test]
-    fn there_is_a_pause_between_whole_passes_and_none_for_rare_messages_or_cut_passes() {
+    fn whole_passes_have_a_pause_between_them() {
         let start = Clock::start().instant();
         let at = |ms| start + Duration::from_millis(ms);
         let mut pace = Pace::new(Duration::from_millis(8));
@@ -236,8 +237,9 @@ mod tests {
         assert_eq!(off.next_pass(at(10)), None);
     }
 
+    /// Arrivals are timed and forgotten though the passes never run out of work.
     #[test]
-    fn arrivals_are_timed_and_forgotten_though_the_passes_never_run_out_of_work() {
+    fn arrivals_are_timed_while_passes_go_on() {
         let (mut arrivals, metrics) = (Arrivals::default(), ShardMetrics::default());
         let now = Clock::start().instant();
         for round in 0..1000 {

@@ -277,9 +277,10 @@ mod tests {
         }
     }
 
+    /// Directives for others and misspelt ones do not silence our own lines.
     /// `wsbcsat=debug` was taken for another program's name, and silenced everything.
     #[test]
-    fn directives_for_others_and_misspelt_ones_do_not_silence_our_own_lines() {
+    fn other_directives_do_not_silence_our_lines() {
         for bad in ["wsbcsat=debug", "wsbcast_=info", "Wsbcast::broker=debug", "info,wsbcst=trace"]
         {
             let told = check_level(bad).unwrap_err().to_string();

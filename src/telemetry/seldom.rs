@@ -153,8 +153,9 @@ mod tests {
         std::mem::take(&mut TOLD.lock().unwrap())
     }
 
+    /// The first is said then a count and what is held back is told by itself.
     #[test]
-    fn the_first_is_said_then_a_count_and_what_is_held_back_is_told_by_itself() {
+    fn the_first_line_is_logged_then_a_count() {
         static SITE: LogSite = LogSite::new(|count| TOLD.lock().unwrap().push(count));
         let at = |s: u64| Millis(1_000 + s * 1_000);
         assert!(SITE.may_speak_at(at(0)), "the first");

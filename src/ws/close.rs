@@ -176,8 +176,9 @@ mod tests {
         }
     }
 
+    /// All is in the order of the variants and no word stands twice.
     #[test]
-    fn all_is_in_the_order_of_the_variants_and_no_word_stands_twice() {
+    fn the_table_of_all_is_in_order() {
         let words: HashSet<_> = CloseReason::ALL.iter().map(|reason| reason.word()).collect();
         assert_eq!(words.len(), CloseReason::ALL.len());
         for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
@@ -185,8 +186,9 @@ mod tests {
         }
     }
 
+    /// Every text fits a close frame and every code may be sent.
     #[test]
-    fn every_text_fits_a_close_frame_and_every_code_may_be_sent() {
+    fn every_text_fits_a_close_frame() {
         for reason in CloseReason::ALL {
             assert!(reason.text().len() <= 123, "{reason:?}");
             assert_eq!(reason.text().is_empty(), reason.code().is_none(), "{reason:?}");
@@ -200,8 +202,9 @@ mod tests {
         assert_eq!(restart_text(1234), "service restart; retry in 1234 ms");
     }
 
+    /// Peers may send registered and private codes and no others.
     #[test]
-    fn peers_may_send_registered_and_private_codes_and_no_others() {
+    fn peers_may_send_registered_and_private_codes() {
         let allowed = (0..=u16::MAX).filter(|&code| is_valid_from_peer(code));
         let expected = (1000..=1003).chain(1007..=1014).chain(3000..=4999);
         assert!(allowed.eq(expected));

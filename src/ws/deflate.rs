@@ -226,8 +226,9 @@ mod tests {
         }
     }
 
+    /// Any reader with the window inflates a compressed message to what came in.
     #[test]
-    fn what_is_compressed_here_is_what_came_in_for_any_reader_with_that_window() {
+    fn compressed_messages_suit_any_reader_with_the_window() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut out = Vec::new();
         for bits in 9..=15 {
@@ -261,8 +262,9 @@ mod tests {
         }
     }
 
+    /// Data that does not shrink is refused and never costs more than itself.
     #[test]
-    fn what_does_not_shrink_is_refused_and_never_costs_more_than_itself() {
+    fn incompressible_data_costs_no_more_than_itself() {
         let mut compressor = Compressor::new(WindowBits::MAX);
         let mut random = fastrand::Rng::with_seed(4);
         for len in [0, 1, 5, 100, 10_000, 200_000] {
@@ -273,8 +275,9 @@ mod tests {
         }
     }
 
+    /// Any compressor's messages are inflated and the bound is exact.
     #[test]
-    fn any_compressors_messages_are_inflated_and_the_bound_is_exact() {
+    fn messages_of_any_compressor_are_inflated() {
         let mut random = fastrand::Rng::with_seed(5);
         let mut inflater = Inflater::default();
         for round in 0..400 {
@@ -303,8 +306,9 @@ mod tests {
         assert!(inflater.out.capacity() <= CODEC_KEPT_BYTES_MAX);
     }
 
+    /// Data that is no whole stream is a protocol error and spoils nothing after it.
     #[test]
-    fn data_that_is_no_whole_stream_is_a_protocol_error_and_spoils_nothing_after_it() {
+    fn an_incomplete_stream_is_a_protocol_error() {
         let mut random = fastrand::Rng::with_seed(6);
         let mut inflater = Inflater::default();
         let payload = b"one message, and one message more".repeat(20);

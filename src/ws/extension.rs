@@ -206,8 +206,9 @@ mod tests {
         Some(agreement.answer().to_str().unwrap().to_owned())
     }
 
+    /// The offers of browsers and libraries are answered without context takeover.
     #[test]
-    fn what_browsers_and_libraries_offer_is_answered_without_context_takeover() {
+    fn common_deflate_offers_are_answered() {
         for offer in [
             "permessage-deflate",
             "permessage-deflate; client_max_window_bits",
@@ -221,8 +222,9 @@ mod tests {
         }
     }
 
+    /// A window that is asked for is named and one that cannot be had is declined.
     #[test]
-    fn a_window_that_is_asked_for_is_named_and_one_that_cannot_be_had_is_declined() {
+    fn a_window_size_is_named_or_declined() {
         for bits in 9..=15 {
             let offer = format!("permessage-deflate; server_max_window_bits={bits}");
             let expected = format!("{PLAIN}; server_max_window_bits={bits}");
@@ -233,8 +235,9 @@ mod tests {
         assert_eq!(answer(&[quoted]), Some(format!("{PLAIN}; server_max_window_bits=10")));
     }
 
+    /// The first offer that can be kept is answered over all lines.
     #[test]
-    fn the_first_offer_that_can_be_kept_is_answered_over_all_lines() {
+    fn the_first_offer_that_can_be_kept_is_answered() {
         let window = Some(format!("{PLAIN}; server_max_window_bits=12"));
         let bad = "permessage-deflate; server_max_window_bits=8";
         let good = "permessage-deflate; server_max_window_bits=12";

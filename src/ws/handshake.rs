@@ -197,8 +197,9 @@ mod tests {
         assert_eq!(accept.accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
+    /// List headers may be long in several lines and in any case.
     #[test]
-    fn list_headers_may_be_long_in_several_lines_and_in_any_case() {
+    fn list_headers_may_be_long() {
         assert!(with("connection", &["keep-alive, Upgrade"]).is_ok());
         assert!(with("connection", &["keep-alive", "UPGRADE"]).is_ok());
         assert!(with("connection", &["keep-alive ,,\tupgrade "]).is_ok());
@@ -207,8 +208,9 @@ mod tests {
         assert!(with("upgrade", &["h2c", "WEBSOCKET"]).is_ok());
     }
 
+    /// A subprotocol is found in any line and place by its exact name.
     #[test]
-    fn a_subprotocol_is_found_in_any_line_and_place_by_its_exact_name() {
+    fn a_subprotocol_is_found_by_its_exact_name() {
         let offers = |lines: &[&str]| {
             let lines: Vec<_> =
                 lines.iter().map(|line| ("sec-websocket-protocol", *line)).collect();

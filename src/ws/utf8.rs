@@ -106,8 +106,9 @@ mod tests {
         }
     }
 
+    /// Every character passes in pieces and no text may end inside one.
     #[test]
-    fn every_character_passes_in_pieces_and_no_text_may_end_inside_one() {
+    fn every_character_passes_in_pieces() {
         for character in (0..=0x10_FFFF_u32).step_by(7).filter_map(char::from_u32) {
             let mut buffer = [0; 4];
             let bytes = character.encode_utf8(&mut buffer).as_bytes();

@@ -68,8 +68,9 @@ fn a_slot_belongs_to_one_process_and_outlives_it() {
     });
 }
 
+/// Slots go on without holes or repetitions while processes come and go.
 #[test]
-fn slots_go_on_without_holes_or_repetitions_while_processes_come_and_go() {
+fn slots_go_on_while_processes_come_and_go() {
     run(async {
         const INTERVAL_MS: u64 = 200;
         let server = RedisServer::start();
@@ -155,8 +156,9 @@ fn killed_connections_are_renewed_and_nothing_comes_twice() {
     });
 }
 
+/// A refused subscription breaks nothing else and is made up for.
 #[test]
-fn a_refused_subscription_breaks_nothing_else_and_is_made_up_for() {
+fn a_refused_subscription_is_made_up_for() {
     run(async {
         let server = RedisServer::start();
         let allow = |rules: &[&str]| {
@@ -204,8 +206,9 @@ fn a_hole_before_a_message_is_told_before_it() {
     });
 }
 
+/// A loss while a connection was gone is told without a further message.
 #[test]
-fn what_was_lost_while_a_connection_was_gone_is_told_without_a_further_message() {
+fn a_loss_while_disconnected_is_told_at_once() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;

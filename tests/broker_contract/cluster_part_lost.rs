@@ -109,8 +109,9 @@ async fn only_its_own_become_local(
     }
 }
 
+/// Whichever master dies the channels of the others never become local.
 #[test]
-fn whichever_master_dies_the_channels_of_the_others_never_become_local() {
+fn a_masters_death_makes_no_other_channel_local() {
     for victim in 0..3 {
         run(async {
             let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
@@ -124,10 +125,11 @@ fn whichever_master_dies_the_channels_of_the_others_never_become_local() {
     }
 }
 
+/// A master that dies just after the start takes no other channels along.
 /// Regression: lanes that had stood for less than a second counted as not there, though all of
 /// the cluster had been up with them.
 #[test]
-fn a_master_that_dies_just_after_the_start_takes_no_other_channels_along() {
+fn a_master_that_dies_early_takes_only_its_channels() {
     run(async {
         let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         let channels = channels(&cluster, 30);
@@ -138,8 +140,9 @@ fn a_master_that_dies_just_after_the_start_takes_no_other_channels_along() {
     });
 }
 
+/// The raw channel is bridged though the master that it was heard on is gone.
 #[test]
-fn the_raw_channel_is_bridged_though_the_master_that_it_was_heard_on_is_gone() {
+fn the_raw_channel_survives_its_master() {
     run(async {
         let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         let home = cluster.owner(ChannelName::default_channel().as_str());
@@ -159,8 +162,9 @@ fn the_raw_channel_is_bridged_though_the_master_that_it_was_heard_on_is_gone() {
     });
 }
 
+/// A client that comes while a master is gone misses nothing of the others.
 #[test]
-fn who_comes_while_a_master_is_gone_misses_nothing_of_the_others() {
+fn a_client_beside_a_dead_master_misses_nothing() {
     run(async {
         let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         let process = Process::start(settings(&cluster), 2).await;
@@ -190,8 +194,9 @@ fn who_comes_while_a_master_is_gone_misses_nothing_of_the_others() {
     });
 }
 
+/// A process that starts while a master is gone serves what lives on the others.
 #[test]
-fn who_starts_while_a_master_is_gone_serves_what_lives_on_the_others() {
+fn a_process_starts_beside_a_dead_master() {
     run(async {
         let mut cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         let home = cluster.owner(ChannelName::default_channel().as_str());

@@ -34,8 +34,9 @@ async fn come_and_leave(process: &Process, since: Since) -> Vec<String> {
     texts
 }
 
+/// The history of a client that comes and leaves again and again is read once.
 #[test]
-fn who_comes_and_leaves_again_and_again_has_a_history_read_once() {
+fn a_flapping_client_has_its_history_read_once() {
     run(async {
         let server = RedisServer::start();
         let publisher = Process::start(settings(&server), 1).await;
@@ -104,9 +105,11 @@ fn a_shard_that_was_deaf_for_a_while_hears_what_follows() {
     });
 }
 
+/// Reading for clients that come back is bounded, and a client that would wait is told what it
+/// misses.
 /// A process may keep little, and many come at once for much.
 #[test]
-fn what_is_read_for_those_who_come_is_bounded_and_who_would_wait_is_told_what_it_misses() {
+fn readings_for_resumes_are_bounded() {
     run(async {
         let server = RedisServer::start();
         let publisher = Process::start(settings(&server), 1).await;

@@ -56,8 +56,9 @@ fn what_is_published_in_the_first_moments_waits_for_redis() {
     });
 }
 
+/// A message published in the first moments waits for a Redis that is far away.
 #[test]
-fn what_is_published_in_the_first_moments_waits_for_a_redis_that_is_far_away() {
+fn early_messages_wait_for_a_distant_redis() {
     run(async {
         let server = RedisServer::start();
         let far = Proxy::start(&server.address(), Duration::from_millis(50));
@@ -65,8 +66,9 @@ fn what_is_published_in_the_first_moments_waits_for_a_redis_that_is_far_away() {
     });
 }
 
+/// A message published in the first moments waits for a cluster.
 #[test]
-fn what_is_published_in_the_first_moments_waits_for_a_cluster() {
+fn early_messages_wait_for_a_cluster() {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         first_moments(cluster.url()).await;
@@ -97,13 +99,15 @@ async fn answered_before_it_is_reached(on_loss: OnLoss) {
     assert_eq!(process.sinks[0].texts().iter().filter(|text| *text == "early").count(), delivered);
 }
 
+/// A message published before a slow Redis is reached stays here and says so.
 #[test]
-fn what_is_published_before_a_slow_redis_is_reached_stays_here_and_says_so() {
+fn early_messages_stay_local_and_say_so() {
     run(answered_before_it_is_reached(OnLoss::Local));
 }
 
+/// A message published before a slow Redis is reached is refused where that is wanted.
 #[test]
-fn what_is_published_before_a_slow_redis_is_reached_is_refused_where_that_is_wanted() {
+fn early_messages_are_refused_under_reject() {
     run(answered_before_it_is_reached(OnLoss::Reject));
 }
 
@@ -137,8 +141,9 @@ fn a_redis_that_still_reads_its_data_is_waited_for() {
     });
 }
 
+/// A message that waits for a Redis that never comes is answered in time.
 #[test]
-fn what_waits_for_a_redis_that_never_comes_is_answered_in_time() {
+fn waiting_for_an_absent_redis_is_bounded() {
     run(async {
         let nobody = RedisServer::not_started();
         let process = Rc::new(Process::start_early(settings(nobody.url()), 1).await);

@@ -33,8 +33,9 @@ const DEEDS: [&str; 21] = [
     "XADD STREAM 9007199254740990-1 k t",
 ];
 
+/// Publishing and coming back go on, whatever was written into a channel's keys.
 #[test]
-fn whatever_was_written_into_a_channels_keys_publishing_and_coming_back_go_on() {
+fn odd_keys_in_redis_stop_nothing() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 2).await;
@@ -73,8 +74,9 @@ fn whatever_was_written_into_a_channels_keys_publishing_and_coming_back_go_on() 
     });
 }
 
+/// Keys of another type and a lease without end hold nobody up.
 #[test]
-fn keys_of_another_type_and_a_lease_without_end_hold_nobody_up() {
+fn keys_of_another_type_hold_nobody_up() {
     run(async {
         let server = RedisServer::start();
         for key in ["test:{a}:idem:one", "test:{notifications}:presence", "test:{a}:idem:two"] {

@@ -28,8 +28,9 @@ fn settings(server: &RedisServer, on_loss: OnLoss) -> BrokerSettings {
     }
 }
 
+/// A killed Redis is replaced by local delivery until it is back.
 #[test]
-fn a_killed_redis_is_replaced_by_local_delivery_until_it_is_back() {
+fn a_killed_redis_is_replaced_by_local_delivery() {
     run(async {
         let mut server = RedisServer::start();
         let process = Process::start(settings(&server, OnLoss::Local), 3).await;
@@ -76,8 +77,9 @@ fn offsets_go_on_where_they_were_when_redis_kept_its_data() {
     });
 }
 
+/// A Redis that is not there at start is found when it comes.
 #[test]
-fn a_redis_that_is_not_there_at_start_is_found_when_it_comes() {
+fn a_redis_that_starts_late_is_found() {
     run(async {
         let mut server = RedisServer::not_started();
         let process = Process::start_early(settings(&server, OnLoss::Local), 2).await;
@@ -114,8 +116,9 @@ fn under_reject_nothing_is_delivered_while_redis_is_lost() {
     });
 }
 
+/// A message that was sent to a hanging Redis is unconfirmed, and arrives once when Redis goes on.
 #[test]
-fn what_a_hanging_redis_was_sent_is_unconfirmed_and_arrives_once_when_it_goes_on() {
+fn a_hanging_redis_gets_each_message_once() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server, OnLoss::Local), 2).await;
@@ -233,8 +236,9 @@ fn a_kill_under_load_repeats_nothing() {
     });
 }
 
+/// A Redis that hangs for long is used again as soon as it goes on.
 #[test]
-fn a_redis_that_hangs_for_long_is_used_again_as_soon_as_it_goes_on() {
+fn a_redis_that_hung_is_used_again() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server, OnLoss::Local), 2).await;
@@ -257,8 +261,9 @@ fn a_redis_that_hangs_for_long_is_used_again_as_soon_as_it_goes_on() {
     });
 }
 
+/// Publishes just after Redis is back wait for others and keep their order.
 #[test]
-fn publishes_just_after_redis_is_back_wait_for_others_and_keep_their_order() {
+fn publishes_after_a_return_keep_their_order() {
     run(async {
         let mut server = RedisServer::start();
         let process = Process::start(settings(&server, OnLoss::Local), 1).await;

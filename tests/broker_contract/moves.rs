@@ -130,9 +130,10 @@ impl Moved {
 
 const BOTH: [Subscribers; 2] = [Subscribers::PerShard, Subscribers::PerProcess];
 
+/// A name that leads to another server is followed though the old one lives.
 /// Regression: whoever was connected stayed, whoever came later was elsewhere.
 #[test]
-fn a_name_that_leads_to_another_server_is_followed_though_the_old_one_lives() {
+fn a_name_that_leads_elsewhere_is_followed() {
     for subscribers in BOTH {
         run(async { Moved::start(subscribers).await.all_are_there().await });
     }
@@ -259,10 +260,11 @@ impl Named {
     }
 }
 
+/// The names of a cluster's nodes are followed though the old ones live.
 /// Regression: lanes and subscribers of a cluster's node stayed where they were as long as that
 /// answered, and who came later was elsewhere.
 #[test]
-fn the_names_of_a_clusters_nodes_are_followed_though_the_old_ones_live() {
+fn the_names_of_cluster_nodes_are_followed() {
     run(async {
         let named = Named::start().await;
         named.lead_to_new(0);
@@ -272,9 +274,10 @@ fn the_names_of_a_clusters_nodes_are_followed_though_the_old_ones_live() {
     });
 }
 
+/// A connection that has to be made to a cluster's node again takes the others along.
 /// Regression: the subscriber listened to the one server, and messages went to the other.
 #[test]
-fn who_has_to_connect_to_a_clusters_node_again_takes_the_others_along() {
+fn a_lost_cluster_connection_moves_the_others_too() {
     for kind in ["normal", "pubsub"] {
         run(async {
             let named = Named::start().await;
@@ -285,8 +288,9 @@ fn who_has_to_connect_to_a_clusters_node_again_takes_the_others_along() {
     }
 }
 
+/// A name of a cluster's node that moves takes no channels of others along.
 #[test]
-fn a_name_of_a_clusters_node_that_moves_takes_no_channels_of_others_along() {
+fn a_moving_node_takes_only_its_own_channels() {
     run(async {
         let named = Named::start().await;
         let (process, stays) = (&named.process, &named.channels[0]);

@@ -89,10 +89,11 @@ fn no_message_waits_behind_questions() {
     });
 }
 
+/// Where their own connection says nothing questions go with what is published.
 /// Regression: nothing that was asked was answered as long as the connection for questions said
 /// nothing, though the other one worked.
 #[test]
-fn where_their_own_connection_says_nothing_questions_go_with_what_is_published() {
+fn queries_fall_back_to_the_publishing_connection() {
     run(async {
         let server = RedisServer::start();
         let proxy = Proxy::start(&server.address(), Duration::ZERO);
@@ -120,10 +121,11 @@ fn where_their_own_connection_says_nothing_questions_go_with_what_is_published()
     });
 }
 
+/// Without a connection of their own questions go with what is published.
 /// The connection for questions ends: what is published does not notice, and questions go with it
 /// for as long as there is no other.
 #[test]
-fn without_a_connection_of_their_own_questions_go_with_what_is_published() {
+fn queries_without_their_own_connection_go_on() {
     run(async {
         let server = RedisServer::start();
         // No control thread's connections: the older one of the two is for what is published.

@@ -33,8 +33,9 @@ async fn to_all(
     answers
 }
 
+/// A publisher of ever new channels is refused, and every other publisher goes on.
 #[test]
-fn a_publisher_of_ever_new_channels_is_refused_and_whoever_else_publishes_goes_on() {
+fn a_publisher_of_ever_new_channels_is_refused() {
     run(async {
         let backend = Backend::Redis(RedisServer::start());
         let process = Process::start(backend.settings(), 1).await;
@@ -90,9 +91,10 @@ fn used_bytes(server: &RedisServer) -> usize {
     line.unwrap().trim().parse().unwrap()
 }
 
+/// A history in Redis has what was promised and not much more in bytes.
 /// Regression: a history had so many messages, however large they were.
 #[test]
-fn a_history_in_redis_has_what_was_promised_and_not_much_more_in_bytes() {
+fn a_history_in_redis_keeps_its_bounds() {
     run(async {
         let bytes_max = 256 * 1024;
         let (server, process) = start(HistorySettings { bytes_max, ..HISTORY }).await;
@@ -114,9 +116,10 @@ fn a_history_in_redis_has_what_was_promised_and_not_much_more_in_bytes() {
     });
 }
 
+/// A message that Redis refuses takes nothing of a history with it.
 /// Regression: what a refused message began stayed begun, and the next one ended the history.
 #[test]
-fn a_message_that_redis_refuses_takes_nothing_of_a_history_with_it() {
+fn a_refused_message_takes_no_history_with_it() {
     run(async {
         let nodes_of_one = ["--save", "", "--appendonly", "no", "--stream-node-max-entries", "1"];
         let server = RedisServer::start_with(&nodes_of_one);
@@ -162,9 +165,10 @@ fn of_small_messages_no_more_is_read_than_can_be_kept() {
     });
 }
 
+/// A publisher's share of Redis is bounded in bytes, and others keep what they have.
 /// Regression: so many channels, each with a history of any size.
 #[test]
-fn what_a_publisher_keeps_in_redis_is_bounded_in_bytes_and_others_keep_what_they_have() {
+fn a_publishers_streams_in_redis_are_bounded() {
     run(async {
         let total = 1024 * 1024;
         let (bytes_max, total_bytes_max) = (total / 4, total);
@@ -201,9 +205,10 @@ fn what_a_publisher_keeps_in_redis_is_bounded_in_bytes_and_others_keep_what_they
     });
 }
 
+/// Messages that nobody waits for any more take nothing up for ever.
 /// Regression: what nobody waited for any more was on its way for ever.
 #[test]
-fn messages_that_nobody_waits_for_any_more_take_nothing_up_for_ever() {
+fn abandoned_messages_take_up_nothing() {
     run(async {
         let total_bytes_max = 256 * 1024;
         let (server, process) = start(HistorySettings { total_bytes_max, ..HISTORY }).await;
@@ -220,8 +225,9 @@ fn messages_that_nobody_waits_for_any_more_take_nothing_up_for_ever() {
     });
 }
 
+/// A publisher of ever new keys is refused, and every other publisher goes on.
 #[test]
-fn a_publisher_of_ever_new_keys_is_refused_and_whoever_else_publishes_goes_on() {
+fn a_publisher_of_ever_new_keys_is_refused() {
     run(async {
         let (server, process) = start(HISTORY).await;
         let say = async |who, key: &str| {

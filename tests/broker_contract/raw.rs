@@ -74,8 +74,9 @@ async fn until_bridged(server: &RedisServer, sink: &TestSink, text: &str) {
     .await;
 }
 
+/// The raw channel goes as it is to the default channel and has a place in its history.
 #[test]
-fn the_raw_channel_goes_as_it_is_to_the_default_channel_and_has_a_place_in_its_history() {
+fn the_raw_channel_has_a_place_in_the_history() {
     run(async {
         let server = RedisServer::start();
         let process = process(&server, 3).await;
@@ -107,8 +108,9 @@ fn the_raw_channel_goes_as_it_is_to_the_default_channel_and_has_a_place_in_its_h
     });
 }
 
+/// A message too big on the raw channel is dropped and counted once.
 #[test]
-fn what_is_too_big_on_the_raw_channel_is_dropped_and_counted_once() {
+fn a_raw_message_too_big_is_counted_once() {
     run(async {
         let server = RedisServer::start();
         let processes = three(&server).await;
@@ -126,8 +128,9 @@ fn what_is_too_big_on_the_raw_channel_is_dropped_and_counted_once() {
     });
 }
 
+/// Of three processes one bridges and each message arrives once in order.
 #[test]
-fn of_three_processes_one_bridges_and_each_message_arrives_once_in_order() {
+fn of_three_processes_one_bridges() {
     run(async {
         const COUNT: usize = 5_000;
         let server = RedisServer::start();
@@ -145,8 +148,9 @@ fn of_three_processes_one_bridges_and_each_message_arrives_once_in_order() {
     });
 }
 
+/// A holder that dies is followed by another and the takeover is counted.
 #[test]
-fn a_holder_that_dies_is_followed_by_another_and_the_takeover_is_counted() {
+fn a_dead_holder_is_followed_by_another() {
     run(async {
         let server = RedisServer::start();
         let mut processes = three(&server).await;
@@ -172,8 +176,9 @@ fn a_holder_that_dies_is_followed_by_another_and_the_takeover_is_counted() {
     });
 }
 
+/// A holder that was cut off is followed by one bridge and not by two.
 #[test]
-fn a_holder_that_was_cut_off_is_followed_by_one_bridge_and_not_by_two() {
+fn a_holder_cut_off_is_followed_by_one_bridge() {
     run(async {
         const COUNT: usize = 500;
         let server = RedisServer::start_durable();
@@ -253,8 +258,9 @@ async fn publish_until(server: &RedisServer, name: &str, done: &Cell<bool>) -> u
     count
 }
 
+/// Processes that leave one after another lose nothing and repeat nothing.
 #[test]
-fn processes_that_leave_one_after_another_lose_nothing_and_repeat_nothing() {
+fn processes_that_leave_lose_nothing() {
     run(async {
         let server = RedisServer::start();
         let mut settings = settings(&server);

@@ -103,9 +103,10 @@ const WAYS: [Way; 5] = [
     },
 ];
 
+/// A Redis that refuses what is published is told and used again at once.
 /// Regression: everything became local in silence, the process ready, no counter moved.
 #[test]
-fn a_redis_that_refuses_what_is_published_is_told_and_used_again_at_once() {
+fn a_refusing_redis_is_used_again_at_once() {
     for Way { refuse, accept, reason } in WAYS {
         run(async {
             let server = start();
@@ -129,8 +130,9 @@ fn a_redis_that_refuses_what_is_published_is_told_and_used_again_at_once() {
     }
 }
 
+/// A server that refuses is noticed though nobody publishes.
 #[test]
-fn a_server_that_refuses_is_noticed_though_nobody_publishes() {
+fn a_refusing_server_is_noticed_by_a_trial() {
     for Way { refuse, accept, reason } in &WAYS[..4] {
         run(async {
             let server = start();
@@ -166,8 +168,9 @@ fn one_channel_that_may_not_be_published_to_is_not_all() {
     });
 }
 
+/// A node of a cluster that is taken for a single server is told.
 #[test]
-fn a_node_of_a_cluster_that_is_taken_for_a_single_server_is_told() {
+fn a_cluster_node_taken_for_one_server_is_told() {
     run(async {
         let cluster = RedisCluster::start_as(2, false, &Recipe::new(Program::Redis, &[]));
         let names = cluster.channels();
@@ -185,8 +188,9 @@ fn a_node_of_a_cluster_that_is_taken_for_a_single_server_is_told() {
     });
 }
 
+/// One master of a cluster that refuses is told and used again at once.
 #[test]
-fn one_master_of_a_cluster_that_refuses_is_told_and_used_again_at_once() {
+fn one_refusing_master_of_a_cluster_is_told() {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         let names = cluster.channels();
@@ -266,9 +270,10 @@ fn url_of_the_user(url: &str) -> BrokerSettings {
     settings(&url.replacen("://", "://wsbcast:pass@", 1), OnLoss::Local)
 }
 
+/// Every refusal that passes heals with the rights that the page on Redis names.
 /// Regression: with the page's own line, a refusal that had passed stood for ever.
 #[test]
-fn every_refusal_that_passes_heals_with_the_rights_that_the_page_on_redis_names() {
+fn documented_rights_heal_every_refusal() {
     for path in ["", "/3"] {
         run(async {
             let server = start();
@@ -283,8 +288,9 @@ fn every_refusal_that_passes_heals_with_the_rights_that_the_page_on_redis_names(
     }
 }
 
+/// Every refusal that passes heals with the rights that the page on Redis names on a cluster.
 #[test]
-fn every_refusal_that_passes_heals_with_the_rights_that_the_page_on_redis_names_on_a_cluster() {
+fn documented_rights_heal_every_refusal_of_a_cluster() {
     run(async {
         let options = ["--enable-protected-configs", "yes"];
         let recipe = Recipe::new(Program::Redis, &options);

@@ -74,7 +74,7 @@ fn calls(server: &RedisServer, command: &str) -> u64 {
 }
 
 #[test]
-fn subscriptions_that_are_killed_under_load_lose_and_repeat_nothing() {
+fn killed_subscriptions_lose_nothing() {
     run(async {
         let server = RedisServer::start();
         let publisher = Process::start(settings(&server), 1).await;
@@ -135,7 +135,7 @@ fn a_hole_is_filled_before_what_follows_it() {
 }
 
 #[test]
-fn what_was_missed_while_a_connection_was_gone_comes_without_a_further_message() {
+fn a_miss_while_disconnected_is_repaired_at_once() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;
@@ -154,7 +154,7 @@ fn what_was_missed_while_a_connection_was_gone_comes_without_a_further_message()
 }
 
 #[test]
-fn what_redis_has_trimmed_during_an_outage_is_told_with_its_offsets() {
+fn a_history_trimmed_in_an_outage_is_told() {
     run(async {
         let server = RedisServer::start();
         let publisher = Process::start(settings(&server), 1).await;
@@ -184,7 +184,7 @@ fn what_redis_has_trimmed_during_an_outage_is_told_with_its_offsets() {
 }
 
 #[test]
-fn a_redis_that_lost_everything_begins_a_new_epoch_and_that_is_told() {
+fn a_redis_without_its_data_begins_a_new_epoch() {
     run(async {
         let mut server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;
@@ -246,7 +246,7 @@ fn many_who_resume_cost_redis_two_readings_of_a_channel() {
 }
 
 #[test]
-fn many_who_come_back_at_once_cost_redis_a_question_a_shard() {
+fn many_resumes_cost_one_question_a_shard() {
     for shards in [1, 2] {
         many_come_back_at_once(shards);
     }
@@ -286,7 +286,7 @@ fn many_come_back_at_once(shards: usize) {
 }
 
 #[test]
-fn what_no_shard_hears_is_kept_and_what_is_newer_comes_from_redis() {
+fn unheard_messages_come_from_redis() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 2).await;
@@ -356,7 +356,7 @@ fn a_script_flush_costs_no_position_and_no_history() {
 }
 
 #[test]
-fn a_local_answer_is_repeated_until_redis_is_back_and_then_the_message_goes_to_all() {
+fn a_local_answer_is_repeated_until_redis_is_back() {
     run(async {
         let mut server = RedisServer::start();
         let process = Process::start(settings(&server), 2).await;
@@ -380,7 +380,7 @@ fn a_local_answer_is_repeated_until_redis_is_back_and_then_the_message_goes_to_a
 }
 
 #[test]
-fn an_unconfirmed_message_can_be_repeated_with_its_key_and_comes_once() {
+fn an_unconfirmed_message_can_be_repeated_with_its_key() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;

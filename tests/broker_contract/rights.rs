@@ -56,8 +56,9 @@ fn denied(node: &RedisServer) -> String {
     node.cli(&["ACL", "LOG"])
 }
 
+/// The rights that the page on Redis names are enough on a single server.
 #[test]
-fn the_rights_that_the_page_on_redis_names_are_enough_on_a_single_server() {
+fn documented_rights_are_enough_on_a_single_server() {
     run(async {
         let server = RedisServer::start();
         server.restrict("test", "raw", &[]);
@@ -66,8 +67,9 @@ fn the_rights_that_the_page_on_redis_names_are_enough_on_a_single_server() {
     });
 }
 
+/// The rights that the page on Redis names are enough on a cluster.
 #[test]
-fn the_rights_that_the_page_on_redis_names_are_enough_on_a_cluster() {
+fn documented_rights_are_enough_on_a_cluster() {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         for node in &cluster.masters {

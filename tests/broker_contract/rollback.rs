@@ -24,8 +24,9 @@ fn roll_back(server: &RedisServer) {
     }
 }
 
+/// A rollback that a message shows ends the epoch and is told.
 #[test]
-fn a_rollback_that_a_message_shows_ends_the_epoch_and_is_told() {
+fn a_rollback_shown_by_a_message_ends_the_epoch() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 2).await;
@@ -91,8 +92,9 @@ fn an_epoch_that_was_over_does_not_come_back() {
     });
 }
 
+/// A rollback during an outage ends the epoch however far it went on.
 #[test]
-fn a_rollback_during_an_outage_ends_the_epoch_however_far_it_went_on() {
+fn a_rollback_during_an_outage_ends_the_epoch() {
     for further in [0, 1, 2, 4] {
         run(async {
             let server = RedisServer::start();
@@ -123,8 +125,9 @@ fn a_rollback_during_an_outage_ends_the_epoch_however_far_it_went_on() {
     }
 }
 
+/// A Redis that goes back to a history it had left drops nothing without a word.
 #[test]
-fn a_redis_that_goes_back_to_a_history_it_had_left_drops_nothing_without_a_word() {
+fn a_redis_gone_back_to_an_old_history_is_told() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 2).await;
@@ -195,8 +198,9 @@ fn a_forged_message_hides_nothing_that_follows() {
     });
 }
 
+/// A shard that was cut off while a history was ended is told as surely as the one that ended it.
 #[test]
-fn whoever_was_cut_off_while_a_history_was_ended_is_told_as_surely_as_who_ended_it() {
+fn a_shard_cut_off_during_a_rotation_is_told() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;
@@ -226,8 +230,9 @@ fn whoever_was_cut_off_while_a_history_was_ended_is_told_as_surely_as_who_ended_
     });
 }
 
+/// A process that finds an empty Redis for a while goes on in the history that was there before.
 #[test]
-fn who_finds_an_empty_redis_for_a_while_goes_on_in_the_history_that_was_there_before() {
+fn a_process_back_from_an_empty_redis_goes_on() {
     run(async {
         let server = RedisServer::start();
         let guest = start_guest(&server, 2).await;

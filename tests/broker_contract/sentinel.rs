@@ -133,16 +133,18 @@ async fn moves_on(pair: &Pair) {
     assert_eq!(health.reconnects(), 1, "nobody went back");
 }
 
+/// An old master that stays alive is left when its sentinel says so.
 #[test]
-fn an_old_master_that_stays_alive_is_left_when_its_sentinel_says_so() {
+fn a_replaced_master_is_left_when_sentinels_tell() {
     run(async {
         let pair = Pair::start_stubborn().await;
         moves_on(&pair).await;
     });
 }
 
+/// An old master that stays alive is left when its sentinel is asked.
 #[test]
-fn an_old_master_that_stays_alive_is_left_when_its_sentinel_is_asked() {
+fn a_replaced_master_is_left_when_sentinels_are_asked() {
     run(async {
         let mut pair = Pair::start_stubborn().await;
         pair.silence_sentinel();
@@ -210,8 +212,9 @@ fn a_chosen_replica_is_used_as_soon_as_it_is_the_master() {
     });
 }
 
+/// Publishing waits for a chosen replica and goes on without it.
 #[test]
-fn publishing_waits_for_a_chosen_replica_and_goes_on_without_it() {
+fn publishing_waits_for_a_chosen_replica() {
     run(async {
         let master = master(&[]);
         let replica = replica_of(&master).await;

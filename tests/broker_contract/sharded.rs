@@ -117,12 +117,12 @@ async fn publish_until(
 }
 
 over_redis_and_valkey!(
-    channels_on_all_masters_arrive_through_the_master_they_live_on,
-    a_subscription_is_confirmed_before_it_resolves_also_on_a_new_master,
-    a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing,
-    a_planned_failover_under_load_loses_repeats_and_reorders_nothing,
-    a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repaired,
-    a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others,
+    channels_arrive_through_their_own_master,
+    a_subscription_is_confirmed_on_a_new_master_too,
+    a_slot_moving_under_load_loses_nothing,
+    a_planned_failover_under_load_loses_nothing,
+    a_dead_master_holds_nobody_up_on_the_others,
+    a_silent_master_holds_nobody_up_on_the_others,
     the_slot_map_is_read_once_for_all_shards,
     a_cluster_without_sharded_channels_is_used_as_before,
 );
@@ -141,7 +141,8 @@ async fn fail_over(cluster: &RedisCluster, master: usize) {
     assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "it is not promoted");
 }
 
-fn channels_on_all_masters_arrive_through_the_master_they_live_on(program: Program) {
+/// Channels on all masters arrive through the master they live on.
+fn channels_arrive_through_their_own_master(program: Program) {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(program, &[]));
         let process = Process::start(settings(&cluster), 2).await;
@@ -182,7 +183,8 @@ fn channels_on_all_masters_arrive_through_the_master_they_live_on(program: Progr
     });
 }
 
-fn a_subscription_is_confirmed_before_it_resolves_also_on_a_new_master(program: Program) {
+/// A subscription is confirmed before it resolves also on a new master.
+fn a_subscription_is_confirmed_on_a_new_master_too(program: Program) {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(program, &[]));
         let process = Process::start(settings(&cluster), 1).await;
@@ -197,7 +199,8 @@ fn a_subscription_is_confirmed_before_it_resolves_also_on_a_new_master(program: 
     });
 }
 
-fn a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing(program: Program) {
+/// A slot that moves under load loses repeats and reorders nothing.
+fn a_slot_moving_under_load_loses_nothing(program: Program) {
     run(async {
         let cluster = Arc::new(RedisCluster::start_as(3, false, &Recipe::new(program, &[])));
         let publisher = Process::start(settings(&cluster), 1).await;
@@ -230,7 +233,8 @@ fn a_slot_that_moves_under_load_loses_repeats_and_reorders_nothing(program: Prog
     });
 }
 
-fn a_planned_failover_under_load_loses_repeats_and_reorders_nothing(program: Program) {
+/// A planned failover under load loses repeats and reorders nothing.
+fn a_planned_failover_under_load_loses_nothing(program: Program) {
     run(async {
         let cluster = RedisCluster::start_as(3, true, &Recipe::new(program, &[]));
         let publisher = Process::start(settings(&cluster), 1).await;
@@ -275,9 +279,8 @@ async fn start_in_use(cluster: &RedisCluster, names: &[String]) -> Process {
     process
 }
 
-fn a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repaired(
-    program: Program,
-) {
+/// A master that dies holds nobody up on the others and what was missed is repaired.
+fn a_dead_master_holds_nobody_up_on_the_others(program: Program) {
     run(async {
         let mut cluster = RedisCluster::start_as(3, true, &Recipe::new(program, &[]));
         let names = cluster.channels();
@@ -311,7 +314,8 @@ fn a_master_that_dies_holds_nobody_up_on_the_others_and_what_was_missed_is_repai
     });
 }
 
-fn a_master_that_says_nothing_is_noticed_and_holds_nobody_up_on_the_others(program: Program) {
+/// A master that says nothing is noticed and holds nobody up on the others.
+fn a_silent_master_holds_nobody_up_on_the_others(program: Program) {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(program, &[]));
         let names = cluster.channels();

@@ -20,10 +20,11 @@ fn settings(url: String, on_loss: OnLoss) -> BrokerSettings {
     BrokerSettings { redis: Some(redis), on_loss, history: HISTORY }
 }
 
+/// A message published just after a reset waits for Redis to be back.
 /// Regression: whatever came in the moment until the connections were there again was local, or
 /// rejected, at once: of a batch thousands of lines.
 #[test]
-fn what_is_published_just_after_a_reset_waits_for_redis_to_be_back() {
+fn messages_after_a_reset_wait_for_redis() {
     for on_loss in [OnLoss::Local, OnLoss::Reject] {
         run(async {
             let server = RedisServer::start();
@@ -44,9 +45,10 @@ fn what_is_published_just_after_a_reset_waits_for_redis_to_be_back() {
     }
 }
 
+/// A local message that is sent again with its key reaches the others.
 /// Regression: with its key it was local for ever, and the others never heard it.
 #[test]
-fn what_was_local_reaches_the_others_when_it_is_said_again_with_its_key() {
+fn a_local_message_repeated_with_its_key_reaches_all() {
     run(async {
         let server = RedisServer::start();
         let [one, other] = [

@@ -55,10 +55,11 @@ fn a_history_is_read_by_others_too() {
     });
 }
 
+/// An answer does not count against what was heard after its question.
 /// Regression: a client that had got further elsewhere since the question was put was taken for one
 /// of another history, and given all of it once more.
 #[test]
-fn an_answer_does_not_count_against_what_was_heard_after_its_question() {
+fn an_answer_does_not_count_against_later_messages() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 2).await;

@@ -26,10 +26,11 @@ fn is_a_channels(key: &str) -> bool {
     key.ends_with(":meta") && !key.contains(":trial:")
 }
 
+/// A command that is not there is noticed though nobody publishes.
 /// Regression: a command that is not there was noticed by nobody who did not publish, and by
 /// those who did for a moment only; the log did not name it.
 #[test]
-fn a_command_that_is_not_there_is_noticed_though_nobody_publishes() {
+fn a_missing_command_is_noticed_by_a_trial() {
     for command in ["XADD", "HSET", "PEXPIRE", "DEL", "XDEL", "XSETID", "SET", "HMGET"] {
         run(async {
             let options = ["--save", "", "--rename-command", command, ""];
@@ -80,9 +81,10 @@ fn an_answer_that_no_script_gives_is_as_good_as_a_refusal() {
     }
 }
 
+/// A refusal that no trial meets is told and over with the first message that is taken.
 /// Regression: a trial that went well cleared, five times a second, what all messages met.
 #[test]
-fn a_refusal_that_no_trial_meets_is_told_and_over_with_the_first_message_that_is_taken() {
+fn an_untried_refusal_ends_with_an_accepted_message() {
     run(async {
         let server = RedisServer::start();
         let between = ScriptProxy::start(&server.address());
@@ -104,9 +106,10 @@ fn a_refusal_that_no_trial_meets_is_told_and_over_with_the_first_message_that_is
     });
 }
 
+/// A trial that is refused means nothing where messages are taken.
 /// The other way round: it was degraded for ever, though all messages were taken.
 #[test]
-fn a_trial_that_is_refused_means_nothing_where_messages_are_taken() {
+fn a_refused_trial_means_nothing_beside_messages() {
     run(async {
         let server = RedisServer::start();
         let between = ScriptProxy::start(&server.address());

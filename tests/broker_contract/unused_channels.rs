@@ -34,8 +34,9 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// Asking stores nothing and every process gives one empty position.
 #[test]
-fn asking_stores_nothing_and_every_process_gives_one_empty_position() {
+fn asking_for_an_empty_channel_stores_nothing() {
     run(async {
         let server = RedisServer::start();
         let mut positions = Vec::new();
@@ -57,8 +58,9 @@ fn asking_stores_nothing_and_every_process_gives_one_empty_position() {
     });
 }
 
+/// A client that comes back to any process gets all that was published since.
 #[test]
-fn who_comes_back_to_any_process_gets_all_that_was_published_since() {
+fn a_client_resumes_on_any_process() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 2).await;
@@ -120,8 +122,9 @@ fn an_era_counts_until_the_one_after_the_next() {
     });
 }
 
+/// Positions that an older version stores are in one history with the empty one.
 #[test]
-fn positions_that_an_older_version_stores_are_in_one_history_with_the_empty_one() {
+fn older_positions_are_in_one_history_with_the_empty_one() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;
@@ -140,8 +143,9 @@ fn positions_that_an_older_version_stores_are_in_one_history_with_the_empty_one(
     });
 }
 
+/// A channel that begins anew does not follow the empty position.
 #[test]
-fn a_channel_that_begins_anew_does_not_follow_the_empty_position() {
+fn a_channel_begun_anew_does_not_follow_an_empty_position() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;
@@ -156,8 +160,9 @@ fn a_channel_that_begins_anew_does_not_follow_the_empty_position() {
     });
 }
 
+/// In a cluster all masters' channels stand at one empty position.
 #[test]
-fn in_a_cluster_all_masters_channels_stand_at_one_empty_position() {
+fn a_cluster_has_one_empty_position() {
     run(async {
         let cluster = RedisCluster::start_as(3, false, &Recipe::new(Program::Redis, &[]));
         let mut settings = settings(&cluster.masters[0]);

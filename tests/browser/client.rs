@@ -86,8 +86,9 @@ fn who_keeps_its_positions_goes_on_from_there() {
     who_keeps_its_positions_goes_on("websocket");
 }
 
+/// A client that keeps its positions goes on from there over event streams too.
 #[test]
-fn who_keeps_its_positions_goes_on_from_there_over_event_streams_too() {
+fn a_kept_position_works_over_event_streams() {
     who_keeps_its_positions_goes_on("sse");
 }
 
@@ -150,8 +151,9 @@ fn a_publisher_hears_where_its_message_stands() {
     a_publisher_hears("websocket");
 }
 
+/// A publisher hears where its message stands over event streams too.
 #[test]
-fn a_publisher_hears_where_its_message_stands_over_event_streams_too() {
+fn a_publisher_over_sse_gets_positions() {
     a_publisher_hears("sse");
 }
 
@@ -182,14 +184,16 @@ fn a_greeting_comes_first_in_each_channel() {
     a_greeting_comes_first("websocket");
 }
 
+/// A greeting comes first in each channel over event streams too.
 #[test]
-fn a_greeting_comes_first_in_each_channel_over_event_streams_too() {
+fn a_greeting_comes_first_over_event_streams_too() {
     a_greeting_comes_first("sse");
 }
 
+/// A page from elsewhere is told why it may not publish or listen.
 /// The browser tells a page nothing of a refused preflight, nor of an answer that it may not read.
 #[test]
-fn a_page_from_elsewhere_is_told_why_it_may_not_publish_or_listen() {
+fn a_page_from_elsewhere_is_told_its_rights() {
     let server = Server::start(&[]);
     let mut page = page(&server);
     let origin = format!("http://{}/", server.addr());
@@ -211,8 +215,9 @@ fn a_page_from_elsewhere_is_told_why_it_may_not_publish_or_listen() {
     assert_eq!(page.states("failed")[0]["code"], 401);
 }
 
+/// A page from elsewhere loads the client and it finds its server.
 #[test]
-fn a_page_from_elsewhere_loads_the_client_and_it_finds_its_server() {
+fn a_page_from_elsewhere_can_load_the_client() {
     let server = Server::start(&[]);
     let mut page = page(&server);
     let origin = format!("http://{}", server.addr());

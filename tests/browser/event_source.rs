@@ -20,8 +20,9 @@ fn data(messages: &[(Value, String)]) -> Vec<&str> {
     messages.iter().map(|(data, _)| data.as_str().unwrap()).collect()
 }
 
+/// An event source that is cut comes back for what it missed.
 #[test]
-fn an_event_source_that_is_cut_comes_back_for_what_it_missed() {
+fn an_event_source_cut_off_resumes() {
     const CUTS: usize = 3;
     let server = Server::start(&[]);
     let page = listening(&server);
@@ -48,8 +49,9 @@ fn an_event_source_that_is_cut_comes_back_for_what_it_missed() {
     assert_eq!(page.gaps(), [Value::Null; 0]);
 }
 
+/// An event source goes to the next server when one drains and is told what is gone.
 #[test]
-fn an_event_source_goes_to_the_next_server_when_one_drains_and_is_told_what_is_gone() {
+fn an_event_source_moves_on_from_a_draining_server() {
     let mut server = Server::start(&["--drain-timeout", "2s", "--drain-close-over", "1s"]);
     let page = listening(&server);
     Publisher::on(server.addr(), "a").publish_to_all("of the first");

@@ -95,8 +95,9 @@ fn a_restart_is_a_gap(transport: &str) {
     assert_eq!(told, (&json!("a"), &json!(epoch), &json!(1), &json!(0)));
 }
 
+/// A server that starts anew is told as a gap and its messages come.
 #[test]
-fn a_server_that_starts_anew_is_told_as_a_gap_and_its_messages_come() {
+fn a_restarted_server_is_told_as_a_gap() {
     a_restart_is_a_gap("websocket");
 }
 
@@ -141,8 +142,9 @@ fn a_drain_of_event_streams_is_obeyed_too() {
     a_drain_is_obeyed("sse");
 }
 
+/// Where WebSockets are refused event streams bring the messages.
 #[test]
-fn where_websockets_are_refused_event_streams_bring_the_messages() {
+fn event_streams_replace_refused_websockets() {
     let server = Server::start(&[]);
     let mut page = page(&server);
     page.stage.refuse_upgrades();

@@ -38,8 +38,9 @@ fn data(page: &Page, count: usize) -> Vec<Value> {
     page.messages("a", count).into_iter().map(|(data, _)| data).collect()
 }
 
+/// History is not repeated, and a hole that nobody told is told.
 #[test]
-fn what_was_there_is_not_repeated_and_a_hole_that_nobody_told_is_told() {
+fn an_untold_hole_is_told() {
     let (_server, mut page) = page("{channels: ['a']}");
     page.run(
         "const m = (epoch, offset) => say(
@@ -112,8 +113,9 @@ fn a_reconnect_asks_for_each_channel_from_its_position() {
     assert_eq!(page.run("sockets[1].query"), expected);
 }
 
+/// Subscriptions that changed before the hello, or are too many for a URL, follow the hello.
 #[test]
-fn what_changed_before_the_hello_or_is_too_much_for_a_url_is_made_up_for_after_it() {
+fn early_and_large_subscriptions_follow_the_hello() {
     let (_server, mut page) = page("{channels: Array.from({length: 22}, (_, n) => 'c' + n)}");
     let query = "sockets[0].query.filter(([key]) => key == 'channel').map(([, name]) => name)";
     let named = page.run(query);
@@ -136,8 +138,9 @@ fn what_changed_before_the_hello_or_is_too_much_for_a_url_is_made_up_for_after_i
     assert_eq!(page.run("'new' in client.positions"), false);
 }
 
+/// Codes that blame the client end it and others bring it back soon.
 #[test]
-fn codes_that_blame_the_client_end_it_and_others_bring_it_back_soon() {
+fn codes_that_blame_the_client_end_it() {
     let (_server, mut page) = page("{channels: ['a'], transport: 'websocket'}");
     let codes = [1000, 1001, 1002, 1005, 1006, 1011, 1012, 1013, 4408];
     for (nth, code) in codes.into_iter().enumerate() {
@@ -185,8 +188,9 @@ fn the_time_that_a_server_names_is_kept_to() {
     }
 }
 
+/// An error without an end is one and an end after an error counts for more.
 #[test]
-fn an_error_without_an_end_is_one_and_an_end_after_an_error_counts_for_more() {
+fn an_end_after_an_error_counts_for_more() {
     let (_server, mut page) = page("{channels: ['a'], transport: 'websocket'}");
     page.run("sockets[0].onerror()");
     let waiting = page.wait_for_state("waiting", 0);
@@ -199,8 +203,9 @@ fn an_error_without_an_end_is_one_and_an_end_after_an_error_counts_for_more() {
     assert_eq!(page.states("waiting").len(), 2);
 }
 
+/// An unanswered publication is sent again and a refused one is not.
 #[test]
-fn an_unanswered_publication_is_sent_again_and_a_refused_one_is_not() {
+fn only_an_unanswered_publication_is_sent_again() {
     let (_server, mut page) = page("{channels: ['a']}");
     page.run(
         "window.fates = ['one', 'two', 'bad'].map(data => client.publish('a', data, {id: data})

@@ -113,8 +113,9 @@ fn what_is_refused_reaches_nobody() {
     client.assert_text("sentinel");
 }
 
+/// Another machine may not publish nor see the admin routes.
 #[test]
-fn another_machine_may_not_publish_nor_see_the_admin_routes() {
+fn another_machine_may_neither_publish_nor_administer() {
     let server = Server::start(&["--listen", "0.0.0.0:0"]);
     let outside = SocketAddr::new(outside_address(), server.addr().port());
     let local = SocketAddr::from(([127, 0, 0, 1], outside.port()));
@@ -210,8 +211,9 @@ fn insecure_api_opens_publishing_and_never_administration() {
     post_with(server.addr(), "/admin/drain", page, b"").assert_status(403);
 }
 
+/// The admin listener answers scrapers by private names but only this machine may order.
 #[test]
-fn the_admin_listener_answers_scrapers_by_private_names_but_only_this_machine_may_order() {
+fn the_admin_listener_answers_private_names() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     let admin = server.admin();
     let named = |target: &str, host: &str| {
@@ -262,8 +264,9 @@ fn client_publish_off_loopback_needs_a_token() {
     assert!(matches!(status, 101 | 401), "{status}");
 }
 
+/// A variable holds one token whole and a short one is warned of.
 #[test]
-fn a_variable_holds_one_token_whole_and_a_short_one_is_warned_of() {
+fn a_variable_holds_one_whole_token() {
     let server = Launch::on_a_free_port(&[]).env("WSBCAST_API_TOKEN", "alpha,beta").start();
     let publish = |token: &str| {
         let headers = format!("Authorization: Bearer {token}\r\n");

@@ -163,8 +163,9 @@ fn a_batch_with_a_bad_line_names_it_and_sends_nothing() {
     client.assert_text("sentinel");
 }
 
+/// A message is encoded once a shard and delivered to each client.
 #[test]
-fn a_message_is_encoded_once_a_shard_and_delivered_to_each_client() {
+fn a_message_is_encoded_once_a_shard() {
     let server = Server::start(&["--threads", "1"]);
     let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(server.addr())).collect();
     for _ in 0..5 {
@@ -201,8 +202,9 @@ fn a_publisher_that_expects_100_continue_is_told_to_go_on() {
     client.assert_text("hello");
 }
 
+/// A repeated request is answered the same and delivered once.
 #[test]
-fn a_repeated_request_is_answered_the_same_and_delivered_once() {
+fn a_repeated_request_is_answered_the_same() {
     let server = Server::start(&[]);
     let mut client = Client::open(server.addr(), "/ws?channel=a&channel=b");
     let keyed = |target: &str, key: &str, body: &str| {

@@ -33,8 +33,9 @@ fn a_bad_channel_or_two_are_400() {
     }
 }
 
+/// A message as large as the limit is taken and a larger one is 413.
 #[test]
-fn a_message_as_large_as_the_limit_is_taken_and_a_larger_one_is_413() {
+fn a_message_past_the_limit_is_413() {
     let server = limited_server();
     let mut client = Client::connect(server.addr());
     let largest = "m".repeat(LIMIT);

@@ -7,8 +7,9 @@ use crate::support::{
     publish::Publisher, server::Server,
 };
 
+/// A client gets the messages of its channels and no others.
 #[test]
-fn a_client_gets_the_messages_of_its_channels_and_no_others() {
+fn a_client_gets_only_the_messages_of_its_channels() {
     let server = Server::start(&["--threads", "3"]);
     let addr = server.addr();
     let mut default = clients_on_all_shards(addr, "/ws", 3);
@@ -60,8 +61,9 @@ fn a_channel_named_twice_is_subscribed_once() {
     assert_eq!(client.leave(), Vec::<String>::new());
 }
 
+/// All clients of all shards see one order under concurrent publishers.
 #[test]
-fn all_clients_of_all_shards_see_one_order_under_concurrent_publishers() {
+fn all_clients_see_one_order() {
     const PUBLISHERS: usize = 8;
     const MESSAGES: usize = 100;
     let server = Server::start(&["--threads", "4"]);
@@ -105,8 +107,9 @@ fn a_client_sees_every_message_published_after_its_upgrade() {
     }
 }
 
+/// Messages of a channel nobody hears cost nothing and are counted by offset.
 #[test]
-fn messages_of_a_channel_nobody_hears_cost_nothing_and_are_counted_by_offset() {
+fn messages_nobody_hears_cost_nothing() {
     let server = Server::start(&[]);
     let mut publisher = Publisher::on(server.addr(), "unheard");
     for offset in 1..=100 {

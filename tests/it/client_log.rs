@@ -14,8 +14,9 @@ use crate::support::{
 };
 use serde_json::json;
 
+/// A publisher is told how many clients hear it over all shards and forms.
 #[test]
-fn a_publisher_is_told_how_many_clients_hear_it_over_all_shards_and_forms() {
+fn a_publisher_is_told_how_many_clients_there_are() {
     let server = Server::start(&["--threads", "2", "--client-publish", "broadcast"]);
     let addr = server.addr();
     let clients = |channel: &str| {
@@ -59,8 +60,9 @@ fn bytes(line: &str) -> Option<usize> {
     rest.split(' ').next()?.parse().ok()
 }
 
+/// At debug the log tells which clients come, go and are refused, and why.
 #[test]
-fn at_debug_the_log_tells_who_comes_who_goes_and_who_is_refused_and_why() {
+fn at_debug_clients_and_refusals_are_logged() {
     let server = debugging();
     let addr = server.addr();
     let mut client = forwarded(&server, "/ws?channel=a&channel=b&channel=c&channel=d", "192.0.2.7");
@@ -96,8 +98,9 @@ fn at_debug_the_log_tells_who_comes_who_goes_and_who_is_refused_and_why() {
     server.wait_for_log(&["handshake refused", "bad_request", "hint", "192.0.2.8"]);
 }
 
+/// At debug an event stream is told at both ends like a WebSocket.
 #[test]
-fn at_debug_an_event_stream_is_told_at_both_ends_like_a_websocket() {
+fn at_debug_an_event_stream_is_logged_at_both_ends() {
     let server = debugging();
     let (addr, headers) = (server.addr(), "X-Forwarded-For: 192.0.2.7\r\n");
     let mut stream = Events::open_with(Http::connect(addr), addr, "/sse?channel=a", headers);

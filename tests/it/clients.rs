@@ -57,8 +57,9 @@ fn a_clients_own_message_is_counted_and_dropped_by_default() {
     assert_eq!(metric(server.addr(), "wsbcast_client_messages_dropped_total", &[]), 1.0);
 }
 
+/// A client's own message is broadcast unchanged to its first channel if wanted.
 #[test]
-fn a_clients_own_message_is_broadcast_unchanged_to_its_first_channel_if_wanted() {
+fn a_clients_message_is_broadcast_if_wanted() {
     let server = Server::start(&["--client-publish", "broadcast", "--threads", "3"]);
     let addr = server.addr();
     let mut sender = Client::open(addr, "/ws?channel=first&channel=second");
@@ -92,8 +93,9 @@ fn many_messages_of_one_client_keep_their_order() {
     }
 }
 
+/// The messages that a client sends right before it leaves are broadcast, up to the last word.
 #[test]
-fn what_a_client_says_right_before_it_leaves_is_broadcast_to_the_last_word() {
+fn a_leaving_clients_last_words_are_broadcast() {
     let server = Server::start(&["--client-publish", "broadcast", "--threads", "2"]);
     let mut other = Client::connect(server.addr());
     for round in 0..20 {
@@ -113,8 +115,9 @@ fn what_a_client_says_right_before_it_leaves_is_broadcast_to_the_last_word() {
     }
 }
 
+/// The notice comes once every interval with its text and the time.
 #[test]
-fn the_notice_comes_once_every_interval_with_its_text_and_the_time() {
+fn the_notice_comes_once_every_interval() {
     let server = Server::start(&[
         "--notify-interval",
         "400ms",

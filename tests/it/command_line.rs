@@ -53,8 +53,9 @@ fn run(args: &[&str]) -> Ended {
     Launch::new(args).run()
 }
 
+/// Help names every option and the rule of the environment and exits 0.
 #[test]
-fn help_names_every_option_and_the_rule_of_the_environment_and_exits_0() {
+fn help_names_every_option() {
     let ended = run(&["--help"]);
     assert_eq!(ended.code, Some(0));
     for option in OPTIONS {

@@ -72,8 +72,9 @@ fn masked_deflated(opcode: u8, payload: &[u8]) -> Vec<u8> {
     masked(true, RSV1 | opcode, &deflated(payload))
 }
 
+/// Clients with and without compression share a channel and both get everything in order.
 #[test]
-fn clients_with_and_without_compression_share_a_channel_and_both_get_everything_in_order() {
+fn compressed_and_plain_clients_share_a_channel() {
     let server = server(&[]);
     let mut plain: Vec<Client> = (0..4).map(|_| Client::connect(server.addr())).collect();
     let mut deflate: Vec<Client> = (0..4).map(|_| open(&server, "/ws", "")).collect();
@@ -94,8 +95,9 @@ fn clients_with_and_without_compression_share_a_channel_and_both_get_everything_
     }
 }
 
+/// Each encoding in use costs one encode a shard whatever the number of clients.
 #[test]
-fn each_encoding_in_use_costs_one_encode_a_shard_whatever_the_number_of_clients() {
+fn each_encoding_costs_one_encode_a_shard() {
     let server = server(&["--threads", "1"]);
     let addr = server.addr();
     let encoded = |word: &str| {
@@ -164,8 +166,9 @@ fn only_who_offers_gets_it_and_only_if_it_is_on() {
     }
 }
 
+/// Short messages and those that do not shrink are sent as they are.
 #[test]
-fn short_messages_and_those_that_do_not_shrink_are_sent_as_they_are() {
+fn messages_that_do_not_shrink_are_sent_plain() {
     let server = server(&["--compression-threshold", "100"]);
     let mut client = open(&server, "/ws", "");
     let mut publisher = Publisher::new(server.addr());
@@ -183,8 +186,9 @@ fn short_messages_and_those_that_do_not_shrink_are_sent_as_they_are() {
     }
 }
 
+/// A client may compress its messages also in fragments with pings between.
 #[test]
-fn a_client_may_compress_its_messages_also_in_fragments_with_pings_between() {
+fn a_client_may_compress_its_messages_in_fragments() {
     let server = server(&[]);
     let mut client = open(&server, "/echo", "");
     let text = json(7);
@@ -206,8 +210,9 @@ fn a_client_may_compress_its_messages_also_in_fragments_with_pings_between() {
     client.leave();
 }
 
+/// Compressed messages of clients that may publish reach everyone.
 #[test]
-fn compressed_messages_of_clients_that_may_publish_reach_everyone() {
+fn clients_compressed_messages_reach_everyone() {
     let server = server(&["--client-publish", "broadcast"]);
     let mut plain = Client::connect(server.addr());
     let mut deflate = open(&server, "/ws", "");
@@ -241,8 +246,9 @@ fn a_bomb_is_1009_and_the_longest_message_allowed_is_not() {
     assert!(grown < 8.0 * 1024.0 * 1024.0, "{grown}");
 }
 
+/// Data that is no deflate stream ends with 1002, and inflated text that is none with 1007.
 #[test]
-fn what_is_no_deflate_data_is_1002_and_inflated_text_that_is_none_1007() {
+fn bad_deflate_data_is_1002_and_bad_text_1007() {
     let server = server(&[]);
     for (opcode, payload, code) in [
         (BINARY, vec![0xff; 20], 1002),
@@ -278,8 +284,9 @@ fn a_reserved_bit_that_nobody_agreed_to_is_1002() {
     }
 }
 
+/// Compressed messages that nobody wants are dropped without a look.
 #[test]
-fn compressed_messages_that_nobody_wants_are_dropped_without_a_look() {
+fn unwanted_compressed_messages_are_dropped_unread() {
     let server = server(&[]);
     let mut client = open(&server, "/ws", "");
     client.send(masked_deflated(TEXT, &vec![0; 16 << 20]));
@@ -290,8 +297,9 @@ fn compressed_messages_that_nobody_wants_are_dropped_without_a_look() {
     client.leave();
 }
 
+/// Past the backlog of its own log a client with compression is closed 1013.
 #[test]
-fn past_the_backlog_of_its_own_log_a_client_with_compression_is_closed_1013() {
+fn a_compressing_client_past_its_backlog_is_closed() {
     let server =
         server(&["--threads", "1", "--backlog", "128KiB", "--max-broadcast-size", "64KiB"]);
     let addr = server.addr();
@@ -321,8 +329,9 @@ fn past_the_backlog_of_its_own_log_a_client_with_compression_is_closed_1013() {
     assert_eq!(inflated(&prompt.message(), 15), json(1));
 }
 
+/// A drained client gets what was published, and a close that is not compressed.
 #[test]
-fn who_is_drained_gets_what_was_published_and_a_close_that_is_not_compressed() {
+fn a_drained_client_gets_messages_and_a_plain_close() {
     let mut server = server(&["--drain-timeout", "5s", "--drain-close-over", "5s"]);
     let mut clients: Vec<Client> = (0..5).map(|_| open(&server, "/ws", "")).collect();
     let mut publisher = Publisher::new(server.addr());

@@ -38,8 +38,9 @@ fn assert_allows(answer: &Response, method: &str) {
     assert!(answer.header("access-control-max-age").is_some());
 }
 
+/// A preflight is answered on every public route that pages use.
 #[test]
-fn a_preflight_is_answered_on_every_public_route_that_pages_use() {
+fn a_preflight_is_answered_on_every_public_route() {
     let server = Server::start(&["--api-token", "secret", "--echo"]);
     for target in
         ["/ws", "/sse?channel=a", "/echo", "/client.js", "/client.d.ts", "/livez", "/readyz"]
@@ -55,8 +56,9 @@ fn a_preflight_is_answered_on_every_public_route_that_pages_use() {
     preflight(server.addr(), "/nothing", "GET").assert_status(404);
 }
 
+/// A preflight for publishing is answered by the page's right.
 #[test]
-fn a_preflight_for_publishing_is_answered_according_to_who_may() {
+fn a_preflight_for_publishing_depends_on_rights() {
     let server = Server::start(&[]);
     let addr = server.addr();
     for method in ["OPTIONS", "GET"] {
@@ -74,8 +76,9 @@ fn a_preflight_for_publishing_is_answered_according_to_who_may() {
     assert_allows(&preflight(open.addr(), "/broadcast", "POST"), "POST");
 }
 
+/// A page of another origin can read every answer errors too.
 #[test]
-fn a_page_of_another_origin_can_read_every_answer_errors_too() {
+fn a_page_of_another_origin_can_read_answers() {
     let server = Server::start(&["--api-token", "secret", "--max-connections", "1"]);
     let addr = server.addr();
     let _client = crate::support::client::Client::connect(addr);

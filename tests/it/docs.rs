@@ -184,8 +184,9 @@ fn every_script_has_a_row_in_contributing() {
     assert_eq!(names(&told), known.iter().map(String::as_str).collect(), "CONTRIBUTING.md");
 }
 
+/// The table of ends has every code with its reasons and no other.
 #[test]
-fn the_table_of_ends_has_every_code_with_its_reasons_and_no_other() {
+fn the_table_of_ends_has_every_code() {
     let server = Server::start(&[]);
     let metrics = Metrics::of(server.addr());
     let value = |labels: &str, label: &str| {
@@ -226,8 +227,9 @@ fn is_as_shown(value: &Value, shown: &Value) -> bool {
     }
 }
 
+/// The session on the page of the subprotocol is what happens.
 #[test]
-fn the_session_on_the_page_of_the_subprotocol_is_what_happens() {
+fn the_documented_session_is_what_happens() {
     let server = Server::start(&["--client-publish", "broadcast"]);
     let page = page("docs/protocol-v1.md");
     let session = page.split("```wsbcast.v1\n").nth(1).expect("there is a session");
@@ -251,8 +253,9 @@ fn the_session_on_the_page_of_the_subprotocol_is_what_happens() {
     client.assert_nothing_else();
 }
 
+/// Examples for production have every public route and no test notice.
 #[test]
-fn examples_for_production_have_every_public_route_and_no_test_notice() {
+fn examples_have_every_public_route() {
     let deploying = page("docs/deploying.md");
     let block = |fence: &str| {
         let begin = format!("```{fence}\n");
@@ -268,9 +271,10 @@ fn examples_for_production_have_every_public_route_and_no_test_notice() {
     }
 }
 
+/// The sum of the budgets is that of the limits and fits into the manifest.
 /// The sum that the page on sizing states, of the limits and of the defaults of the options.
 #[test]
-fn the_sum_of_the_budgets_is_that_of_the_limits_and_fits_into_the_manifest() {
+fn the_sum_of_the_budgets_fits_the_manifest() {
     use wsbcast::limits as l;
     const MIB: usize = 1 << 20;
     let connection =

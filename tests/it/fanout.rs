@@ -16,8 +16,9 @@ use crate::support::{
 /// Small: a thousand readers are a thousand threads.
 const READER_STACK_BYTES: usize = 256 * 1024;
 
+/// One client that never reads while 1000 others get everything.
 #[test]
-fn one_client_that_never_reads_while_1000_others_get_everything() {
+fn one_client_that_never_reads_holds_nobody_up() {
     const CLIENTS: usize = 1000;
     const MESSAGES_MAX: usize = 400;
     let server = Server::start(&["--backlog", "128KiB", "--max-broadcast-size", "16KiB"]);
@@ -128,8 +129,9 @@ fn thousands_of_channels_are_served_by_one_client_each() {
     }
 }
 
+/// With coalesce what follows closely waits for the pause and goes out together.
 #[test]
-fn with_coalesce_what_follows_closely_waits_for_the_pause_and_goes_out_together() {
+fn with_coalesce_messages_go_out_together() {
     let server = Server::start(&["--threads", "1", "--coalesce", "1s"]);
     let mut client = Client::connect(server.addr());
     let mut publisher = Publisher::new(server.addr());

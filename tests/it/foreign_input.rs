@@ -26,8 +26,9 @@ use crate::support::{
 /// Nobody listens there.
 const UNREACHABLE: &str = "redis://127.0.0.1:1";
 
+/// An offset that nobody can count on from is none wherever it comes in.
 #[test]
-fn an_offset_that_nobody_can_count_on_from_is_none_wherever_it_comes_in() {
+fn an_offset_that_cannot_grow_is_refused() {
     for args in [&["--redis-url", UNREACHABLE][..], &[]] {
         let server = Server::start(args);
         let addr = server.addr();
@@ -113,8 +114,9 @@ fn a_redis_that_sends_what_never_ends_takes_nobody_along() {
     }
 }
 
+/// The log names what the server waits for, with its address, and says "ready" afterwards.
 #[test]
-fn what_is_waited_for_is_told_in_words_with_its_address_and_ready_is_said_when_it_is() {
+fn waiting_for_redis_is_told_with_its_address() {
     let server = Server::start(&["--redis-url", UNREACHABLE]);
     server.wait_for_log(&["waiting for redis redis://127.0.0.1:1"]);
     server.wait_for_log(&["WARN", "Redis is out of reach", "127.0.0.1:1: Connection refused"]);

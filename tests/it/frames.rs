@@ -27,8 +27,9 @@ fn assert_closes(server: &Server, bytes: &[u8], code: u16) {
     }
 }
 
+/// Text and binary come back as they were at every length encoding.
 #[test]
-fn text_and_binary_come_back_as_they_were_at_every_length_encoding() {
+fn text_and_binary_come_back_as_they_were() {
     let server = echo_server();
     let mut client = echo(&server);
     for length in [0, 1, 125, 126, 127, 65_535, 65_536] {
@@ -89,8 +90,9 @@ fn a_fragmented_message_is_one_message() {
     client.leave();
 }
 
+/// A ping is answered with its payload also between fragments.
 #[test]
-fn a_ping_is_answered_with_its_payload_also_between_fragments() {
+fn a_ping_between_fragments_is_answered() {
     let server = echo_server();
     let mut client = echo(&server);
     client.send(masked(true, PING, b"one"));
@@ -159,8 +161,9 @@ fn text_that_is_no_utf8_closes_1007_and_early() {
     assert_closes(&server, &masked(true, CLOSE, &bad_reason), 1007);
 }
 
+/// A message past the limit closes 1009 whole or in fragments.
 #[test]
-fn a_message_past_the_limit_closes_1009_whole_or_in_fragments() {
+fn a_message_past_the_limit_closes_1009() {
     let server = Server::start(&["--echo", "--max-message-size", "1KiB"]);
     let mut client = echo(&server);
     client.send(masked(true, BINARY, &[0; 1024]));
@@ -179,8 +182,9 @@ fn a_message_past_the_limit_closes_1009_whole_or_in_fragments() {
     client.assert_closed(1009);
 }
 
+/// A close is answered with the client's code and the server ends the connection.
 #[test]
-fn a_close_is_answered_with_the_clients_code_and_the_server_ends_the_connection() {
+fn a_close_is_echoed_and_the_connection_ends() {
     let server = echo_server();
     for code in [1000, 1001, 1003, 1011, 3000, 4999] {
         for target in ["/echo", "/ws"] {

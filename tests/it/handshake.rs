@@ -32,8 +32,9 @@ fn a_request_without_an_upgrade_is_told_to_upgrade() {
     assert_eq!(metric(server.addr(), "wsbcast_handshakes_rejected_total", &reason), 4.0);
 }
 
+/// A request that contradicts itself about the upgrade is 400.
 #[test]
-fn a_request_that_contradicts_itself_about_the_upgrade_is_400() {
+fn a_contradictory_upgrade_is_400() {
     let server = Server::start(&[]);
     for (line, with) in [
         ("Upgrade: websocket", ""),
@@ -93,8 +94,9 @@ fn http_1_0_is_no_websocket() {
     assert!(matches!(status, 400 | 426), "{status}");
 }
 
+/// Header names and values are compared without case and as lists.
 #[test]
-fn header_names_and_values_are_compared_without_case_and_as_lists() {
+fn header_lists_are_compared_without_case() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let raw = format!(
@@ -171,8 +173,9 @@ fn a_connection_that_served_requests_can_still_upgrade() {
     }
 }
 
+/// A refused handshake ends its connection and what is behind it is not published.
 #[test]
-fn a_refused_handshake_ends_its_connection_and_what_is_behind_it_is_not_published() {
+fn a_refused_handshake_ends_its_connection() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut listener = Client::connect(addr);

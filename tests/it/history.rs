@@ -32,8 +32,9 @@ fn read(client: &mut Client, after: u64, to: u64) {
     }
 }
 
+/// A client that comes back gets what it missed and then what is published.
 #[test]
-fn a_client_that_comes_back_gets_what_it_missed_and_then_what_is_published() {
+fn a_returning_client_gets_what_it_missed() {
     let server = Server::start(&["--threads", "2"]);
     let mut publisher = Publisher::new(server.addr());
     let (epoch, start) = position(&Client::connect(server.addr()).upgrade);
@@ -61,8 +62,9 @@ fn the_newest_so_many_can_be_asked_for() {
     }
 }
 
+/// A client that asks for lost history is closed or goes on, as the operator says.
 #[test]
-fn who_asks_for_what_is_gone_is_closed_or_goes_on_as_the_operator_says() {
+fn a_client_that_asks_for_lost_history_is_closed_or_not() {
     for policy in ["close", "continue"] {
         let server = Server::start(&["--history-size", "10", "--resume-miss", policy]);
         let mut publisher = Publisher::new(server.addr());
@@ -104,8 +106,9 @@ fn each_channel_has_a_place_of_its_own() {
     assert_eq!(client.leave(), Vec::<String>::new());
 }
 
+/// A client much behind gets everything while it reads slowly.
 #[test]
-fn a_client_much_behind_gets_everything_while_it_reads_slowly() {
+fn a_client_far_behind_gets_everything_slowly() {
     let server = Server::start(&["--history-bytes", "64MiB", "--backlog", "4MiB"]);
     let mut publisher = Publisher::new(server.addr());
     let text = |number: u64| format!("{number:016000}");
@@ -141,8 +144,9 @@ fn come_and_go(addr: SocketAddr, rounds: usize, published: &AtomicU64) {
     read(&mut client, seen, target);
 }
 
+/// Four hundred reconnects under load lose and repeat nothing.
 #[test]
-fn four_hundred_reconnects_under_load_lose_and_repeat_nothing() {
+fn four_hundred_reconnects_lose_nothing() {
     const CLIENTS: usize = 4;
     let server = Server::start(&["--threads", "2", "--history-size", "100000"]);
     let addr = server.addr();

@@ -18,14 +18,16 @@ fn past_what_the_descriptors_allow_a_handshake_is_503() {
     fill_up(&Launch::on_a_free_port(&[]).after(DESCRIPTORS).start());
 }
 
+/// Also when more clients are asked for than the descriptors allow.
 #[test]
-fn also_when_more_clients_are_asked_for_than_the_descriptors_allow() {
+fn more_clients_than_descriptors_are_refused_too() {
     let launch = Launch::on_a_free_port(&["--max-connections", "1000"]);
     fill_up(&launch.after(DESCRIPTORS).start());
 }
 
+/// Descriptors that many shards need for themselves are not promised to clients.
 #[test]
-fn what_many_shards_need_for_themselves_is_not_promised_to_clients() {
+fn the_shards_own_descriptors_are_not_promised() {
     let launch = Launch::on_a_free_port(&["--threads", "16"]);
     fill_up(&launch.after("ulimit -n 400").start());
 }

@@ -61,8 +61,9 @@ fn listen_talks_tls_and_leaves_politely() {
     assert_eq!(rest, "* left\n");
 }
 
+/// Listen does not trust an authority that it does not know.
 #[test]
-fn listen_does_not_trust_an_authority_that_it_does_not_know() {
+fn listen_trusts_no_unknown_authority() {
     let server = Server::start(&[]);
     let (known, unknown) = (Authority::new(), Authority::new());
     let proxy = tls_before(server.addr(), &unknown.pem(&["localhost"]));

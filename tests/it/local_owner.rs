@@ -60,8 +60,9 @@ fn proxies(to: SocketAddr) -> [Proxy; 4] {
     ]
 }
 
+/// Nobody behind another user's proxy may publish look or drain.
 #[test]
-fn nobody_behind_another_users_proxy_may_publish_look_or_drain() {
+fn another_users_proxy_gives_no_rights() {
     let server = Server::start(&ADMIN);
     let mut client = Client::connect(server.addr());
     for proxy in proxies(server.addr()) {
@@ -97,10 +98,11 @@ fn connections_to(addr: SocketAddr) -> (usize, usize) {
     (states.len(), states.iter().filter(|state| *state == ESTABLISHED).count())
 }
 
+/// A program that posts through a proxy and hangs up at once has no owner.
 /// The kernel tells a socket that has been closed as one of root's. So that all of them are closed
 /// before the server looks, it is stopped meanwhile.
 #[test]
-fn who_posts_through_a_proxy_and_hangs_up_at_once_is_nobody() {
+fn a_hasty_post_through_a_proxy_has_no_owner() {
     const CLIENTS: usize = 16;
     let server = Server::start(&ADMIN);
     for (to, request) in
@@ -170,8 +172,9 @@ fn the_overflow_user_is_nobody_even_to_itself() {
     assert!(hint.contains("runs as user 65534") && hint.contains("--api-token"), "{hint}");
 }
 
+/// Clients behind another user's proxy may listen and not broadcast.
 #[test]
-fn clients_behind_another_users_proxy_may_listen_and_not_broadcast() {
+fn clients_behind_a_foreign_proxy_may_only_listen() {
     let server = Server::start(&["--client-publish", "broadcast"]);
     let proxy = Proxy::tcp(server.addr());
     let http = Http::connect(proxy.addr());

@@ -61,8 +61,9 @@ fn serves(addr: SocketAddr) -> Client {
     client
 }
 
+/// A log that nobody reads holds up nobody and is told when it goes on.
 #[test]
-fn a_log_that_nobody_reads_holds_up_nobody_and_is_told_when_it_goes_on() {
+fn an_unread_log_holds_up_nobody() {
     let mut server = unread(&[]);
     refused_requests(server.addr(), LINES);
     let client = serves(server.addr());
@@ -146,8 +147,9 @@ fn a_command_that_fails_ends_also_when_nobody_reads_why() {
     }
 }
 
+/// Lines that could not be written are told, with the reason, when writing goes on.
 #[test]
-fn what_could_not_be_written_is_told_with_its_reason_when_it_goes_on() {
+fn unwritten_lines_are_told_with_their_reason() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("log");
     let addr = free_address();
@@ -174,9 +176,10 @@ fn what_could_not_be_written_is_told_with_its_reason_when_it_goes_on() {
     server.assert_exit(0);
 }
 
+/// A Redis that refuses holds up nobody either and is one line.
 /// At `info` 269 refused publishes used to fill the pipe, and then nothing was answered.
 #[test]
-fn a_redis_that_refuses_holds_up_nobody_either_and_is_one_line() {
+fn a_refusing_redis_is_one_line_in_the_log() {
     let redis = RedisServer::start();
     let start = |level| {
         let args = ["--redis-url", &redis.url(), "--log-level", level];
@@ -218,8 +221,9 @@ fn runs_on(addr: SocketAddr) -> Metrics {
     Metrics::of(addr)
 }
 
+/// Lines for a full disk or a reader that is gone are counted.
 #[test]
-fn lines_for_a_full_disk_or_a_reader_that_is_gone_are_counted() {
+fn lines_that_cannot_be_written_are_counted() {
     let folder = tempfile::TempDir::new().unwrap();
     // Past RLIMIT_FSIZE a write raises SIGXFSZ besides, which used to end the process.
     let to_a_file_of_4_kib = format!("ulimit -f 8; exec 2>{}/log", folder.path().display());
@@ -307,8 +311,9 @@ impl Drop for Raw {
     }
 }
 
+/// A terminal that is stopped by its user stops only the log.
 #[test]
-fn a_terminal_that_is_stopped_by_its_user_stops_only_the_log() {
+fn a_stopped_terminal_stops_only_the_log() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut keyboard = File::from(terminal.master);
     keyboard.write_all(b"\x13").unwrap();
@@ -318,9 +323,10 @@ fn a_terminal_that_is_stopped_by_its_user_stops_only_the_log() {
     server.terminate();
 }
 
+/// A job in the background of a terminal is not stopped by its own log.
 /// After `stty tostop` the kernel stops a background job that writes to its terminal.
 #[test]
-fn a_job_in_the_background_of_a_terminal_is_not_stopped_by_its_own_log() {
+fn a_background_job_is_not_stopped_by_its_log() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let _screen = File::from(terminal.master);
     let addr = free_address();

@@ -7,9 +7,10 @@ use crate::support::{
     publish::Publisher, redis::RedisServer, server::Server, v1::V1,
 };
 
+/// A client that reads gets a message of which all forms together are longer than the total.
 /// In an event stream each line end takes seven bytes, in `wsbcast.v1` two.
 #[test]
-fn whoever_reads_gets_a_message_of_which_all_forms_together_are_longer_than_the_total() {
+fn a_reader_gets_forms_longer_than_the_total() {
     let server = Server::start(&[
         "--max-broadcast-size",
         "64KiB",
@@ -62,8 +63,9 @@ fn assert_gap_event(stream: &mut Events) {
     assert_gap(&serde_json::from_str(&event.data.unwrap()).unwrap());
 }
 
+/// A message that only others have memory for is told as missing and makes nobody slow.
 #[test]
-fn a_message_that_only_others_have_memory_for_is_told_as_missing_and_makes_nobody_slow() {
+fn a_message_without_room_here_is_told_as_missing() {
     for policy in ["close", "skip"] {
         let redis = RedisServer::start();
         let roomy = member(&redis, &["--threads", "1"]);

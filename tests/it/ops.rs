@@ -27,8 +27,9 @@ fn liveness_and_readiness_are_green_on_both_listeners() {
     }
 }
 
+/// A short welcome with version and links is at the admin root.
 #[test]
-fn a_short_welcome_with_version_and_links_is_at_the_admin_root() {
+fn a_short_welcome_is_at_the_admin_root() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     let welcome = get(server.admin(), "/");
     welcome.assert_status(200);
@@ -169,9 +170,10 @@ fn the_drains_state_can_be_watched_before_it_begins() {
     assert_eq!(drain.json()["phase"], "serving", "{}", drain.text());
 }
 
+/// A drain begins only when its request is there as a whole.
 /// A request whose sender was cut off may be no wish at all.
 #[test]
-fn a_drain_begins_only_when_its_request_is_there_as_a_whole() {
+fn a_drain_begins_with_its_whole_request() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     let admin = server.admin();
     let ask = |length: usize| {

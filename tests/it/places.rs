@@ -68,8 +68,9 @@ fn connections_that_were_answered_and_idle_hold_nobody_up() {
     assert!(!server.log().contains("cannot accept"), "{}", server.log());
 }
 
+/// Connections that say nothing or begin and do not end hold nobody up.
 #[test]
-fn connections_that_say_nothing_or_begin_and_do_not_end_hold_nobody_up() {
+fn silent_connections_hold_nobody_up() {
     let server = server();
     let addr = server.addr();
     let head = "POST /broadcast HTTP/1.1\r\nHost: localhost\r\n";
@@ -122,8 +123,9 @@ fn who_has_left_http_is_never_sent_away() {
     drop(idle);
 }
 
+/// With as many clients as there may be others are refused and probes answered.
 #[test]
-fn with_as_many_clients_as_there_may_be_others_are_refused_and_probes_answered() {
+fn a_full_server_refuses_and_answers_probes() {
     let server = server();
     let addr = server.addr();
     let mut clients = Vec::new();
@@ -170,8 +172,9 @@ fn an_idle_connection_stays_for_as_long_as_it_is_told() {
     assert_eq!(answer.header("keep-alive"), Some("timeout=75"));
 }
 
+/// Too few descriptors are no start and the number needed is named.
 #[test]
-fn too_few_descriptors_are_no_start_and_the_number_needed_is_named() {
+fn too_few_descriptors_are_named_with_the_need() {
     let args = ["--threads", "8", "--admin-listen", "127.0.0.1:0"];
     let ended = Launch::on_a_free_port(&args).after("ulimit -n 40").run();
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
@@ -190,9 +193,10 @@ fn too_few_descriptors_are_no_start_and_the_number_needed_is_named() {
     drop(clients);
 }
 
+/// Descriptors that are open at the start are no room and too many are no start.
 /// What a parent leaves open used to be taken for room, until nothing could be accepted any more.
 #[test]
-fn descriptors_that_are_open_at_the_start_are_no_room_and_too_many_are_no_start() {
+fn inherited_descriptors_are_no_room() {
     let args = ["--threads", "1", "--admin-listen", "127.0.0.1:0"];
     let with_60 = |first: u32, limit: usize| {
         let last = first + 59;
@@ -231,8 +235,9 @@ fn assert_open_to_probes(server: &Server) {
     drop(idle);
 }
 
+/// A limit that shrinks while it runs makes accepting wait and idle ones leave.
 #[test]
-fn a_limit_that_shrinks_while_it_runs_makes_accepting_wait_and_idle_ones_leave() {
+fn a_shrinking_limit_makes_accepting_wait() {
     let server = server();
     let addr = server.addr();
     let mut client = Client::connect(addr);

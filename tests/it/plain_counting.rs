@@ -6,8 +6,9 @@ use crate::support::{
     server::Server,
 };
 
+/// Under reject a client that counts comes back to the right place.
 #[test]
-fn under_reject_whoever_counts_comes_back_to_the_right_place() {
+fn under_reject_a_counting_client_resumes_rightly() {
     let mut redis = RedisServer::start_durable();
     let server = Server::start(&["--redis-url", &redis.url(), "--on-broker-loss", "reject"]);
     eventually(PATIENCE, "it is ready", || get(server.addr(), "/readyz").status == 200);

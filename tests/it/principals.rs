@@ -32,8 +32,9 @@ fn by_client(client: &mut V1, data: &str) -> u64 {
     client.next_of("published")["offset"].as_u64().unwrap()
 }
 
+/// A client's first message does not swallow the publisher's.
 #[test]
-fn what_a_client_says_first_does_not_swallow_what_the_publisher_says() {
+fn a_clients_first_message_swallows_no_other() {
     let server = Server::start(&OPEN);
     let mut listener = Client::open(server.addr(), "/ws?channel=a");
     let [mut one, mut other] = [(); 2].map(|()| V1::open(server.addr(), "/ws?channel=b"));
@@ -63,8 +64,9 @@ fn whoever_shows_a_token_is_one_over_http_and_websocket() {
     assert_eq!(by_http(&server, "", "not paid"), 1);
 }
 
+/// Keys in Redis are called as before for publishers and otherwise for clients.
 #[test]
-fn keys_in_redis_are_called_as_before_for_publishers_and_otherwise_for_clients() {
+fn names_of_keys_in_redis_stay_as_they_were() {
     let redis = RedisServer::start();
     let url = redis.url();
     let args = [&OPEN[..], &["--redis-url", &url]].concat();
@@ -93,8 +95,9 @@ fn results(response: &Response) -> Vec<Value> {
     response.json()["results"].as_array().unwrap().clone()
 }
 
+/// Past what can be remembered a new key is refused and no old one forgotten.
 #[test]
-fn past_what_can_be_remembered_a_new_key_is_refused_and_no_old_one_forgotten() {
+fn a_key_without_room_is_refused() {
     let server = Server::start(&OPEN);
     let (mut round, mut kept) = (0, 0);
     let first = batch(&server, 0, 10_000);
@@ -148,8 +151,9 @@ fn assert_resumes(server: &Server, path: &str, count: usize) {
     }
 }
 
+/// A flood of new names leaves others their history and is counted and told.
 #[test]
-fn a_flood_of_new_names_leaves_others_their_history_and_is_counted_and_told() {
+fn a_flood_of_names_leaves_others_their_history() {
     let server = Server::start(&OPEN);
     let path = begin(&server, "a", 3);
     for round in 0..7 {
@@ -161,8 +165,9 @@ fn a_flood_of_new_names_leaves_others_their_history_and_is_counted_and_told() {
     eventually(PATIENCE, "the log tells", || server.log().contains("too many channels"));
 }
 
+/// A flood of bytes leaves others their history and is counted and told.
 #[test]
-fn a_flood_of_bytes_leaves_others_their_history_and_is_counted_and_told() {
+fn a_flood_of_bytes_leaves_others_their_history() {
     let args = ["--history-total", "1MiB", "--history-bytes", "1MiB"];
     let server = Server::start(&[&OPEN[..], &args].concat());
     let path = begin(&server, "a", 3);

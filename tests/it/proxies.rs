@@ -74,8 +74,9 @@ fn leading_somewhere(proxy: Proxy) -> Proxy {
     proxy
 }
 
+/// The proxies of the page pass the public routes and no others.
 #[test]
-fn the_proxies_of_the_page_pass_the_public_routes_and_no_others() {
+fn the_documented_proxies_pass_the_public_routes() {
     let server = Server::start(&["--api-token", TOKEN]);
     let servers = [server.addr(); 2];
     for proxy in [nginx(servers), haproxy(servers, false), caddy(servers)] {
@@ -101,8 +102,9 @@ fn the_proxies_of_the_page_pass_the_public_routes_and_no_others() {
     }
 }
 
+/// A server that drains or is gone costs no handshake behind the proxies of the page.
 #[test]
-fn a_server_that_drains_or_is_gone_costs_no_handshake_behind_the_proxies_of_the_page() {
+fn the_documented_proxies_lose_no_handshake() {
     let draining = Server::start(&[]);
     let _last = Client::connect(draining.addr());
     draining.signal(&["TERM"]);
@@ -124,8 +126,9 @@ fn a_server_that_drains_or_is_gone_costs_no_handshake_behind_the_proxies_of_the_
     }
 }
 
+/// The proxies of the page that check send nobody to a server that is about to refuse.
 #[test]
-fn the_proxies_of_the_page_that_check_send_nobody_to_a_server_that_is_about_to_refuse() {
+fn checking_proxies_avoid_a_server_about_to_refuse() {
     let leaving = Server::start(&["--drain-pre-delay", "10m", "--drain-timeout", "20m"]);
     leaving.signal(&["TERM"]);
     eventually(PATIENCE, "it is not ready", || get(leaving.addr(), "/readyz").status == 503);
@@ -182,8 +185,9 @@ fn publish(proxy: SocketAddr, is_over: &AtomicBool) -> Vec<u16> {
 }
 
 /// As the page says: four restarts, of each server twice, each once the one before is noticed.
+/// Restarts behind the proxies of the page refuse no client and no publisher.
 #[test]
-fn restarts_behind_the_proxies_of_the_page_refuse_no_client_and_no_publisher() {
+fn restarts_behind_documented_proxies_refuse_nobody() {
     const RESTARTS: usize = 4;
     let mut servers = [server_at("127.0.0.41:0", "one"), server_at("127.0.0.42:0", "two")];
     let addrs = [servers[0].addr(), servers[1].addr()];

@@ -59,8 +59,9 @@ fn what_one_process_takes_reaches_the_clients_of_all() {
     }
 }
 
+/// The order is one for all clients of all processes under concurrent publishers.
 #[test]
-fn the_order_is_one_for_all_clients_of_all_processes_under_concurrent_publishers() {
+fn all_clients_of_all_processes_see_one_order() {
     const MESSAGES: usize = 60;
     let redis = RedisServer::start();
     let servers = [member(&redis, &[]), member(&redis, &[])];
@@ -111,8 +112,9 @@ fn channels_and_kinds_survive_the_way_through_redis() {
     default.assert_text("sentinel");
 }
 
+/// A client of another process sees what is published right after its upgrade.
 #[test]
-fn a_client_of_another_process_sees_what_is_published_right_after_its_upgrade() {
+fn a_client_sees_other_processes_at_once() {
     let redis = RedisServer::start();
     let servers = [member(&redis, &[]), member(&redis, &[])];
     for round in 0..30 {
@@ -123,8 +125,9 @@ fn a_client_of_another_process_sees_what_is_published_right_after_its_upgrade() 
     }
 }
 
+/// A message of any program on the raw channel reaches every client of every process.
 #[test]
-fn what_any_program_publishes_on_the_raw_channel_reaches_every_client_of_every_process() {
+fn the_raw_channel_reaches_every_client() {
     let redis = RedisServer::start();
     let servers = [member(&redis, &["--threads", "3"]), member(&redis, &[])];
     let mut clients = clients_on_all_shards(servers[0].addr(), "/ws", 3);
@@ -188,8 +191,9 @@ fn the_raw_channel_has_another_name_or_is_off_as_wanted() {
     of_named.assert_text("sentinel");
 }
 
+/// Services with different prefixes share a Redis without meeting.
 #[test]
-fn services_with_different_prefixes_share_a_redis_without_meeting() {
+fn services_with_other_prefixes_share_a_redis() {
     let redis = RedisServer::start();
     let ours = member(&redis, &["--redis-prefix", "ours", "--redis-raw-channel", ""]);
     let theirs = member(&redis, &["--redis-prefix", "theirs", "--redis-raw-channel", ""]);
@@ -199,8 +203,9 @@ fn services_with_different_prefixes_share_a_redis_without_meeting() {
     client.assert_text("ours");
 }
 
+/// The URL may come from either environment variable and ours wins.
 #[test]
-fn the_url_may_come_from_either_environment_variable_and_ours_wins() {
+fn the_url_may_come_from_either_variable() {
     let redis = RedisServer::start();
     let nobody = RedisServer::not_started();
     let server = Launch::on_a_free_port(&[]).env("REDIS_URL", &redis.url()).start();
@@ -225,8 +230,9 @@ fn a_process_that_joins_later_goes_on_in_the_same_epoch() {
     assert_eq!((after.epoch, after.offset), (before.epoch, Some(2)));
 }
 
+/// A stopped reader delays neither other clients nor the way from Redis.
 #[test]
-fn a_stopped_reader_delays_neither_other_clients_nor_the_way_from_redis() {
+fn a_stopped_reader_delays_nobody() {
     let redis = RedisServer::start();
     let servers = [member(&redis, &["--threads", "1"]), member(&redis, &[])];
     let _stalled: Vec<Client> =

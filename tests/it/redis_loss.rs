@@ -123,8 +123,9 @@ fn under_reject_nothing_is_delivered_without_redis() {
     client.assert_text("after");
 }
 
+/// A message that Redis does not answer is unconfirmed and not delivered here.
 #[test]
-fn what_redis_does_not_answer_is_unconfirmed_and_not_delivered_here() {
+fn an_unanswered_message_is_unconfirmed() {
     let redis = RedisServer::start();
     let server = start(&redis, &[]);
     wait_until_ready(&server);
@@ -351,8 +352,9 @@ fn reader_to_any_end(addr: SocketAddr) -> JoinHandle<(Vec<String>, Option<u16>)>
     })
 }
 
+/// A hole is never silent when Redis ends subscriptions under load.
 #[test]
-fn a_hole_is_never_silent_when_redis_ends_subscriptions_under_load() {
+fn ended_subscriptions_under_load_leave_no_silent_hole() {
     let redis = RedisServer::start();
     let servers = [start(&redis, &[]), start(&redis, &[])];
     servers.iter().for_each(wait_until_ready);

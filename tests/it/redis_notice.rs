@@ -58,9 +58,10 @@ fn reader(addr: SocketAddr, count: usize, heard: &Arc<AtomicUsize>) -> JoinHandl
     })
 }
 
+/// A clock that was set back an hour does not silence the notice.
 /// The mark of the last slot used to stand until the clock had caught up: an hour without notices.
 #[test]
-fn a_clock_that_was_set_back_an_hour_does_not_silence_the_notice() {
+fn a_clock_set_back_does_not_silence_the_notice() {
     let redis = RedisServer::start();
     let ahead = (clock::unix_time().as_secs() + 3600).to_string();
     let key = "wsbcast:{notifications}:slot:1000";
@@ -71,8 +72,9 @@ fn a_clock_that_was_set_back_an_hour_does_not_silence_the_notice() {
     assert!(notices[0] < notices[1] && notices[1] < notices[2], "once a slot: {notices:?}");
 }
 
+/// One notice a slot from 3 processes of 4 shards while members are killed.
 #[test]
-fn one_notice_a_slot_from_3_processes_of_4_shards_while_members_are_killed() {
+fn one_notice_a_slot_while_members_are_killed() {
     const SLOTS: usize = 10;
     let redis = RedisServer::start();
     let survivor = member(&redis, "4");
@@ -114,8 +116,9 @@ fn the_notice_reaches_the_clients_of_every_process() {
     }
 }
 
+/// Without Redis each process notifies its own clients and then goes on as one.
 #[test]
-fn without_redis_each_process_notifies_its_own_clients_and_then_goes_on_as_one() {
+fn without_redis_each_process_notifies_its_own() {
     let mut redis = RedisServer::start();
     let server = member(&redis, "2");
     let mut client = Client::connect(server.addr());

@@ -91,8 +91,9 @@ fn how_redis_refuses_who_comes_is_told_with_what_to_do() {
     assert!(!server.log().contains("u:wrong"));
 }
 
+/// TLS where there is none and none where there is are named.
 #[test]
-fn tls_where_there_is_none_and_none_where_there_is_are_named() {
+fn a_mismatch_of_tls_is_named() {
     let authority = Authority::new();
     let redis = RedisServer::start_as(&authority.redis(&["127.0.0.1"]));
     let (plain, tls) = (redis.address(), redis.tls_address().unwrap());
@@ -107,9 +108,10 @@ fn tls_where_there_is_none_and_none_where_there_is_are_named() {
     server.wait_for_log(&["WARN", "Redis is out of reach", &http, "TLS", "redis://"]);
 }
 
+/// A Redis that is lost is named and each further reason too.
 /// Each reason by itself: the first does not hide the second.
 #[test]
-fn a_redis_that_is_lost_is_named_and_each_further_reason_too() {
+fn a_lost_redis_is_named_with_each_reason() {
     let mut redis = RedisServer::start();
     let address = redis.address();
     let server = Server::start(&["--redis-url", &redis.url()]);
@@ -174,8 +176,9 @@ fn refuses(refused: &'static str, evil: Vec<u8>) -> String {
     }
 }
 
+/// The text of a Redis error is escaped in the log, whatever was asked.
 #[test]
-fn what_redis_says_in_an_error_is_escaped_in_the_log_whatever_was_asked() {
+fn errors_of_redis_are_escaped_in_the_log() {
     let long = [EVIL, &vec![b'\x1b'; 1 << 20]].concat();
     let errors = [error(EVIL), error(&long), EVIL_LINE.into()];
     let commands =

@@ -29,9 +29,10 @@ fn wait_for(server: &Server, status: u16, word: &str) {
     });
 }
 
+/// A Redis that takes nothing makes the process degraded and says why.
 /// Regression: `/readyz` said ready, `wsbcast_broker_connected` was 1, no counter moved.
 #[test]
-fn a_redis_that_takes_nothing_makes_the_process_degraded_and_says_why() {
+fn a_full_redis_makes_the_process_degraded() {
     let redis = RedisServer::start();
     let server = start(&redis.url(), &[]);
     wait_for(&server, 200, "ready");
@@ -63,8 +64,9 @@ fn a_redis_that_takes_nothing_makes_the_process_degraded_and_says_why() {
     client.assert_text("after");
 }
 
+/// Under reject a Redis that takes nothing is no place for new clients.
 #[test]
-fn under_reject_a_redis_that_takes_nothing_is_no_place_for_new_clients() {
+fn under_reject_a_full_redis_refuses_new_clients() {
     let redis = RedisServer::start();
     let server = start(&redis.url(), &["--on-broker-loss", "reject"]);
     wait_for(&server, 200, "ready");
@@ -78,8 +80,9 @@ fn under_reject_a_redis_that_takes_nothing_is_no_place_for_new_clients() {
     Publisher::new(server.addr()).publish_to_all("x");
 }
 
+/// A cluster that is addressed as a single server is named with its cure.
 #[test]
-fn a_cluster_that_is_addressed_as_a_single_server_is_named_with_its_cure() {
+fn a_cluster_addressed_as_one_server_is_named() {
     let cluster = RedisCluster::start_as(2, false, &Recipe::new(Program::Redis, &[]));
     let server = start(&cluster.masters[0].url(), &[]);
     let name = (0..)
@@ -96,9 +99,10 @@ fn a_cluster_that_is_addressed_as_a_single_server_is_named_with_its_cure() {
     assert_eq!(metric(server.addr(), "wsbcast_broker_refusals_total", &["reason=\"moved\""]), 1.0);
 }
 
+/// A command that is not there is named and makes the process degraded.
 /// Regression: the log did not name the command, and `/readyz` said ready all the time.
 #[test]
-fn a_command_that_is_not_there_is_named_and_makes_the_process_degraded() {
+fn a_missing_command_makes_the_process_degraded() {
     for (command, mode) in [("XADD", "local"), ("HSET", "reject")] {
         let redis = RedisServer::start_with(&["--save", "", "--rename-command", command, ""]);
         let server = start(&redis.url(), &["--on-broker-loss", mode]);
@@ -118,9 +122,10 @@ fn a_command_that_is_not_there_is_named_and_makes_the_process_degraded() {
     }
 }
 
+/// With the rights that the page on Redis names what is over is over.
 /// Regression: with the very rights that docs/redis.md asks for it stayed degraded for ever.
 #[test]
-fn with_the_rights_that_the_page_on_redis_names_what_is_over_is_over() {
+fn with_the_documented_rights_refusals_end() {
     let redis = RedisServer::start();
     redis.restrict("wsbcast", "notifications", &[]);
     let url = format!("redis://wsbcast:pass@{}", redis.address());

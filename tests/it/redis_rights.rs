@@ -56,8 +56,9 @@ fn a_right_that_lacks_in_a_cluster_is_told() {
     }
 }
 
+/// A right that lacks for history or the raw channel is told.
 #[test]
-fn a_right_that_lacks_for_history_or_the_raw_channel_is_told() {
+fn a_missing_right_for_history_or_raw_channel_is_told() {
     let redis = cluster();
     redis.restrict("wsbcast", "notifications", &["+xrevrange"]);
     // Any key but that of the raw channel's lease.
@@ -87,8 +88,9 @@ fn without(right: &str) -> RedisServer {
     redis
 }
 
+/// A right that only the script needs is told and nothing is left of what was refused.
 #[test]
-fn a_right_that_only_the_script_needs_is_told_and_nothing_is_left_of_what_was_refused() {
+fn a_missing_right_of_a_script_leaves_nothing_behind() {
     for right in ["+xadd", "+pexpire", "+hset"] {
         let redis = without(right);
         let url = format!("redis://wsbcast:pass@{}", redis.address());
@@ -113,9 +115,10 @@ fn a_right_that_only_the_script_needs_is_told_and_nothing_is_left_of_what_was_re
     }
 }
 
+/// A right to subscribe that is taken away is told to the clients that do not hear.
 /// Regression: clients of a new channel heard nothing, and nobody said so.
 #[test]
-fn a_right_to_subscribe_that_is_taken_away_is_told_to_those_who_do_not_hear() {
+fn a_lost_right_to_subscribe_is_told_to_clients() {
     let redis = RedisServer::start();
     let server = Server::start(&["--redis-url", &redis.url()]);
     let word = || get(server.addr(), "/readyz").json()["status"].clone();

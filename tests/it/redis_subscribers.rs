@@ -60,8 +60,9 @@ fn one_subscription_serves_all_shards_of_a_process() {
     eventually(PATIENCE, "nobody hears it", || subscribers(&redis, "a").ends_with('0'));
 }
 
+/// A client of any shard sees what is published right after its upgrade.
 #[test]
-fn a_client_of_any_shard_sees_what_is_published_right_after_its_upgrade() {
+fn a_client_sees_other_shards_messages_after_its_upgrade() {
     let redis = RedisServer::start();
     let servers = [member(&redis), member(&redis)];
     for round in 0..40 {
@@ -74,8 +75,9 @@ fn a_client_of_any_shard_sees_what_is_published_right_after_its_upgrade() {
     }
 }
 
+/// A hole of the one subscription is repaired for all shards.
 #[test]
-fn what_the_one_subscription_missed_is_repaired_for_all_shards() {
+fn a_hole_of_the_one_subscription_is_repaired_for_all() {
     let redis = RedisServer::start();
     let servers = [member(&redis), member(&redis)];
     let mut clients = clients_on_all_shards(servers[0].addr(), "/ws", SHARDS);

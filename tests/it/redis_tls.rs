@@ -112,8 +112,9 @@ fn a_host_is_known_by_its_name() {
     Publisher::new(server.addr()).publish_to_all("hi");
 }
 
+/// A certificate that proves nothing is refused by name and no password is said.
 #[test]
-fn a_certificate_that_proves_nothing_is_refused_by_name_and_no_password_is_said() {
+fn an_untrusted_certificate_is_named() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     for (recipe, reason) in [
         (theirs.redis(&[NODE]), "UnknownIssuer"),
@@ -167,8 +168,9 @@ fn a_cluster_is_used_over_tls_by_address_and_by_name() {
     }
 }
 
+/// A cluster whose members prove nothing is refused and no password is said.
 #[test]
-fn a_cluster_whose_members_prove_nothing_is_refused_and_no_password_is_said() {
+fn an_untrusted_cluster_is_refused_without_its_password() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let cluster = RedisCluster::start_as(2, false, &theirs.redis(&[NODE]));
     let url = cluster.url().replace("://", "://:secret@");
@@ -178,8 +180,9 @@ fn a_cluster_whose_members_prove_nothing_is_refused_and_no_password_is_said() {
     assert!(cluster.masters.iter().all(|node| !was_greeted(node)));
 }
 
+/// A primary is found through a sentinel and used over TLS by address and by name.
 #[test]
-fn a_primary_is_found_through_a_sentinel_and_used_over_tls_by_address_and_by_name() {
+fn a_primary_behind_a_sentinel_is_used_over_tls() {
     let by_name =
         ["--sentinel", "resolve-hostnames", "yes", "--sentinel", "announce-hostnames", "yes"];
     for (host, options) in [(NODE, &[][..]), ("localhost", &by_name)] {
@@ -197,8 +200,9 @@ fn a_primary_is_found_through_a_sentinel_and_used_over_tls_by_address_and_by_nam
     }
 }
 
+/// Authorities that cannot be read are told in words with their file.
 #[test]
-fn authorities_that_cannot_be_read_are_told_in_words_with_their_file() {
+fn unreadable_authorities_are_told_with_their_file() {
     let folder = tempfile::tempdir().unwrap();
     let written = |name: &str, text: &str| {
         let path = folder.path().join(name);

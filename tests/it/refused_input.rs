@@ -31,8 +31,9 @@ fn publishing_takes_no_parameter_but_the_channel() {
     client.assert_text("sentinel");
 }
 
+/// Listening refuses what is nearly a parameter and ignores the rest.
 #[test]
-fn listening_refuses_what_is_nearly_a_parameter_and_ignores_the_rest() {
+fn listening_refuses_misspelt_parameters() {
     let server = Launch::on_a_free_port(&["--log-level", "debug"]).start();
     let addr = server.addr();
     for (name, meant) in [
@@ -61,8 +62,9 @@ fn listening_refuses_what_is_nearly_a_parameter_and_ignores_the_rest() {
     server.wait_for_log(&["DEBUG", "unknown parameters ignored", "utm_source"]);
 }
 
+/// A line of a batch is the documented object and nothing else.
 #[test]
-fn a_line_of_a_batch_is_the_documented_object_and_nothing_else() {
+fn a_line_of_a_batch_is_the_documented_object() {
     let server = Server::start(&[]);
     let mut client = Client::connect(server.addr());
     for (line, wrong) in [
@@ -120,8 +122,9 @@ fn a_coded_body_is_415_and_says_what_is_taken() {
     client.assert_text("sentinel");
 }
 
+/// A body that is no message as it stands goes to nobody, and a batch has many names.
 #[test]
-fn what_is_no_message_as_it_stands_goes_to_nobody_and_a_batch_has_many_names() {
+fn a_malformed_message_is_not_published() {
     let server = Server::start(&[]);
     let mut client = Client::connect(server.addr());
     let line = b"{\"data\":\"in a batch\"}";
@@ -146,8 +149,9 @@ fn what_is_no_message_as_it_stands_goes_to_nobody_and_a_batch_has_many_names() {
     }
 }
 
+/// Transfer codings other than chunked once are refused and the connection ends.
 #[test]
-fn transfer_codings_other_than_chunked_once_are_refused_and_the_connection_ends() {
+fn other_transfer_codings_are_refused() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut client = Client::connect(addr);

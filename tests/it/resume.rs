@@ -25,8 +25,9 @@ fn position_of(client: &Client, channel: &str) -> String {
     own.unwrap_or_else(|| panic!("{channel} in {header}")).to_owned()
 }
 
+/// A plain client that comes back gets what it missed and then what follows.
 #[test]
-fn a_plain_client_that_comes_back_gets_what_it_missed_and_then_what_follows() {
+fn a_returning_plain_client_gets_what_it_missed() {
     let server = Server::start(&["--threads", "2"]);
     let addr = server.addr();
     let mut publisher = Publisher::on(addr, "a");
@@ -66,8 +67,9 @@ fn the_newest_messages_are_had_by_number() {
     }
 }
 
+/// A position outside the history closes a plain client or lets it go on as chosen.
 #[test]
-fn a_position_outside_the_history_closes_a_plain_client_or_lets_it_go_on_as_chosen() {
+fn a_position_outside_the_history_is_as_chosen() {
     for policy in ["close", "continue"] {
         let server = Server::start(&["--history-size", "2", "--resume-miss", policy]);
         let addr = server.addr();
@@ -126,8 +128,9 @@ fn publish_until(
     })
 }
 
+/// Over many reconnects under publishing nothing is lost repeated or reordered.
 #[test]
-fn over_many_reconnects_under_publishing_nothing_is_lost_repeated_or_reordered() {
+fn many_reconnects_under_publishing_lose_nothing() {
     const RECONNECTS: usize = 100;
     let server = Server::start(&["--threads", "2", "--history-size", "100000"]);
     let addr = server.addr();

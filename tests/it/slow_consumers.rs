@@ -16,8 +16,9 @@ fn number_of(text: &str, length: usize) -> usize {
     text[..8].parse().expect("it starts with its number")
 }
 
+/// A client 4 mib behind that reads again gets everything in order.
 #[test]
-fn a_client_4_mib_behind_that_reads_again_gets_everything_in_order() {
+fn a_client_4_mib_behind_catches_up_in_order() {
     const MESSAGES: usize = 1500;
     const LENGTH: usize = 4096;
     let server = Server::start(&["--threads", "1"]);
@@ -93,8 +94,9 @@ fn a_slow_consumer_that_takes_nothing_is_reset_after_2_s() {
     assert_eq!(end, Arrival::Reset);
 }
 
+/// Skip jumps to the newest whole message and counts what was missed.
 #[test]
-fn skip_jumps_to_the_newest_whole_message_and_counts_what_was_missed() {
+fn skip_jumps_to_the_newest_whole_message() {
     const LENGTH: usize = 8 * 1024;
     let server = Server::start(&[
         "--backlog",
@@ -129,8 +131,9 @@ fn skip_jumps_to_the_newest_whole_message_and_counts_what_was_missed() {
     stalled.leave();
 }
 
+/// Past the total budget those furthest behind in the largest log go first.
 #[test]
-fn past_the_total_budget_those_furthest_behind_in_the_largest_log_go_first() {
+fn past_the_total_budget_those_furthest_behind_go() {
     const LENGTH: usize = 32 * 1024;
     let server = Server::start(&[
         "--backlog",

@@ -32,8 +32,9 @@ fn text_through(http: &mut Http, end: &str) -> String {
     }
 }
 
+/// A stream is a head a retry time a greeting its position then messages with ids.
 #[test]
-fn a_stream_is_a_head_a_retry_time_a_greeting_its_position_then_messages_with_ids() {
+fn a_stream_has_head_retry_greeting_and_messages() {
     let server = Server::start(&["--greeting", "welcome\nhere"]);
     let addr = server.addr();
     let mut http = Http::connect(addr);
@@ -63,8 +64,9 @@ fn a_stream_is_a_head_a_retry_time_a_greeting_its_position_then_messages_with_id
     assert_eq!(rest, events);
 }
 
+/// Lines become data lines and binary becomes base64 under an event of its own.
 #[test]
-fn lines_become_data_lines_and_binary_becomes_base64_under_an_event_of_its_own() {
+fn lines_become_data_lines() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut stream = Events::open(addr, "/sse");
@@ -86,8 +88,9 @@ fn lines_become_data_lines_and_binary_becomes_base64_under_an_event_of_its_own()
     assert!(stream.text() == big, "a message of a megabyte");
 }
 
+/// Streams and WebSockets hear the same and a stream is encoded once a shard.
 #[test]
-fn streams_and_websockets_hear_the_same_and_a_stream_is_encoded_once_a_shard() {
+fn streams_and_websockets_hear_the_same() {
     let server = Server::start(&["--threads", "1"]);
     let addr = server.addr();
     let mut streams: Vec<Events> = (0..5).map(|_| Events::open(addr, "/sse?channel=a")).collect();
@@ -113,8 +116,9 @@ fn streams_and_websockets_hear_the_same_and_a_stream_is_encoded_once_a_shard() {
     assert_eq!(other.text(), "b", "a channel's streams hear nothing of another's");
 }
 
+/// A stream goes on after its last id without hole or repeat while messages come.
 #[test]
-fn a_stream_goes_on_after_its_last_id_without_hole_or_repeat_while_messages_come() {
+fn a_stream_resumes_after_its_last_id() {
     const MESSAGES: u64 = 3000;
     let server = Server::start(&["--history-size", "100000"]);
     let addr = server.addr();
@@ -153,8 +157,9 @@ fn a_stream_goes_on_after_its_last_id_without_hole_or_repeat_while_messages_come
     assert_eq!(resumed("missed"), 0.0);
 }
 
+/// The newest and those since a position can be asked for in the query.
 #[test]
-fn the_newest_and_those_since_a_position_can_be_asked_for_in_the_query() {
+fn history_can_be_asked_for_in_the_query() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut publisher = Publisher::on(addr, "a");
@@ -178,8 +183,9 @@ fn the_newest_and_those_since_a_position_can_be_asked_for_in_the_query() {
     assert!(texts(now).is_empty());
 }
 
+/// History that is kept no longer is told as a gap once, and the stream goes on.
 #[test]
-fn what_is_no_longer_kept_is_told_as_a_gap_once_and_the_stream_goes_on() {
+fn a_trimmed_history_is_told_as_one_gap() {
     let server = Server::start(&["--history-size", "5"]);
     let addr = server.addr();
     let mut publisher = Publisher::on(addr, "a");
@@ -212,8 +218,9 @@ fn what_is_no_longer_kept_is_told_as_a_gap_once_and_the_stream_goes_on() {
     assert_eq!(stream.text(), "17");
 }
 
+/// Earlier answers of the connection come first and HTTP 1.0 will do.
 #[test]
-fn earlier_answers_of_the_connection_come_first_and_http_1_0_will_do() {
+fn earlier_answers_come_before_an_upgrade() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut http = Http::connect(addr);

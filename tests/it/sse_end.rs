@@ -22,8 +22,9 @@ fn closed(server: &Server, reason: &str) -> f64 {
     metric(server.addr(), "wsbcast_connections_closed_total", &[&label])
 }
 
+/// An idle stream is kept alive by comments and no answer is expected.
 #[test]
-fn an_idle_stream_is_kept_alive_by_comments_and_no_answer_is_expected() {
+fn an_idle_stream_is_kept_alive_by_comments() {
     let server = Server::start(&["--ping-interval", "100ms", "--ping-timeout", "100ms"]);
     let mut stream = Events::open(server.addr(), "/sse");
     let mut heartbeats = 0;
@@ -39,8 +40,9 @@ fn an_idle_stream_is_kept_alive_by_comments_and_no_answer_is_expected() {
     assert_eq!(closed(&server, "ping_timeout"), 0.0);
 }
 
+/// Bytes behind the request are thrown away, and their end is the client's.
 #[test]
-fn what_comes_behind_the_request_is_thrown_away_and_its_end_is_the_clients() {
+fn bytes_behind_a_stream_request_are_dropped() {
     let server = Server::start(&["--client-publish", "broadcast"]);
     let addr = server.addr();
     let mut http = Http::connect(addr);
@@ -60,8 +62,9 @@ fn what_comes_behind_the_request_is_thrown_away_and_its_end_is_the_clients() {
     assert_eq!(metric(addr, "wsbcast_published_total", &["source=\"client\""]), 0.0);
 }
 
+/// A reader too slow is ended and costs no more than the backlog.
 #[test]
-fn a_reader_too_slow_is_ended_and_costs_no_more_than_the_backlog() {
+fn a_slow_reader_costs_no_more_than_the_backlog() {
     let server = Server::start(&["--backlog", "256KiB", "--max-broadcast-size", "64KiB"]);
     let addr = server.addr();
     let open = || Events::open_with(little_room(addr), addr, "/sse", "");
@@ -99,8 +102,9 @@ fn a_reader_too_slow_is_ended_and_costs_no_more_than_the_backlog() {
     assert_eq!(prompt.text(), "the others go on");
 }
 
+/// Under skip a reader too slow goes on with the newest event and its id shows the hole.
 #[test]
-fn under_skip_a_reader_too_slow_goes_on_with_the_newest_event_and_its_id_shows_the_hole() {
+fn under_skip_a_slow_reader_sees_the_hole() {
     let args = ["--backlog", "256KiB", "--max-broadcast-size", "64KiB", "--slow-consumer", "skip"];
     let server = Server::start(&args);
     let addr = server.addr();
@@ -129,9 +133,10 @@ fn under_skip_a_reader_too_slow_goes_on_with_the_newest_event_and_its_id_shows_t
     assert!(got + 50 <= last, "{got} of {last}");
 }
 
+/// A peer that acknowledges nothing is given up after interval and timeout.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_peer_that_acknowledges_nothing_is_given_up_after_interval_and_timeout() {
+fn a_peer_that_acknowledges_nothing_is_given_up() {
     let server = Server::start(&["--ping-interval", "200ms", "--ping-timeout", "300ms"]);
     let addr = server.addr();
     let _stalled = Events::open_with(little_room(addr), addr, "/sse", "");
@@ -144,8 +149,9 @@ fn a_peer_that_acknowledges_nothing_is_given_up_after_interval_and_timeout() {
     assert_eq!(metric(addr, "wsbcast_connections", &[]), 0.0);
 }
 
+/// A drain tells each stream when to come back after its last message.
 #[test]
-fn a_drain_tells_each_stream_when_to_come_back_after_its_last_message() {
+fn a_drain_tells_streams_when_to_come_back() {
     let mut server = Server::start(&["--drain-timeout", "3s", "--drain-close-over", "2s"]);
     let addr = server.addr();
     let streams: Vec<Events> = (0..10).map(|_| Events::open(addr, "/sse")).collect();
@@ -196,8 +202,9 @@ fn retries_in_a_drain(redis: &RedisServer) -> Vec<u64> {
     retries
 }
 
+/// With another process on the same Redis streams may come back at once.
 #[test]
-fn with_another_process_on_the_same_redis_streams_may_come_back_at_once() {
+fn streams_may_return_to_another_process_at_once() {
     let redis = RedisServer::start();
     let alone = retries_in_a_drain(&redis);
     assert!(alone.iter().all(|&retry_ms| retry_ms >= 2000), "{alone:?}");

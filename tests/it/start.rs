@@ -12,8 +12,9 @@ use crate::support::{
     server::{Launch, Server},
 };
 
+/// Without options it serves port 8000 of loopback or says that the port is taken.
 #[test]
-fn without_options_it_serves_port_8000_of_loopback_or_says_that_the_port_is_taken() {
+fn without_options_it_serves_port_8000_of_loopback() {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
     let free = TcpListener::bind(default).is_ok();
     let mut server = Launch::new(&[]).spawn();
@@ -28,8 +29,9 @@ fn without_options_it_serves_port_8000_of_loopback_or_says_that_the_port_is_take
     }
 }
 
+/// The log says what it listens on how many shards which broker and what to try.
 #[test]
-fn the_log_says_what_it_listens_on_how_many_shards_which_broker_and_what_to_try() {
+fn the_log_says_what_it_listens_on() {
     let server = Server::start(&["--threads", "3"]);
     let addr = server.addr().to_string();
     server.wait_for_log(&["listening on", &addr]);
@@ -39,9 +41,10 @@ fn the_log_says_what_it_listens_on_how_many_shards_which_broker_and_what_to_try(
     assert!(server.log().lines().count() <= 12, "a few lines:\n{}", server.log());
 }
 
+/// The command to try works also when it listens on every address.
 /// `Host: 0.0.0.0` names no machine, so a publish that says it is refused.
 #[test]
-fn the_command_to_try_works_also_when_it_listens_on_every_address() {
+fn the_command_to_try_works_on_every_address() {
     for (listen, host) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "[::1]")] {
         let server = Launch::new(&["--listen", listen]).start();
         let port = server.addr().port();
@@ -64,8 +67,9 @@ fn it_listens_on_several_addresses_each_on_every_shard() {
     }
 }
 
+/// Addresses may also be given with commas in the environment.
 #[test]
-fn addresses_may_also_be_given_with_commas_in_the_environment() {
+fn addresses_may_be_given_with_commas() {
     let server = Launch::new(&["--threads", "1"])
         .env("WSBCAST_LISTEN", "127.0.0.1:0,127.0.0.3:0")
         .env("WSBCAST_NOTIFY_INTERVAL", "0")
@@ -87,8 +91,9 @@ fn the_ipv6_loopback_is_served_where_the_machine_has_one() {
     client.assert_text("over IPv6");
 }
 
+/// There are as many shards as asked for and else as many as cores.
 #[test]
-fn there_are_as_many_shards_as_asked_for_and_else_as_many_as_cores() {
+fn there_are_as_many_shards_as_asked_for() {
     for threads in [1, 5] {
         let server = Server::start(&["--threads", &threads.to_string()]);
         let shards = Metrics::of(server.addr()).values_by_shard("wsbcast_connections");
@@ -131,8 +136,9 @@ fn a_port_taken_by_another_wsbcast_is_no_exception() {
     client.assert_text("undisturbed");
 }
 
+/// A port can be taken again as soon as its process has ended.
 #[test]
-fn a_port_can_be_taken_again_as_soon_as_its_process_has_ended() {
+fn a_port_is_free_as_soon_as_its_process_ends() {
     let mut first = Server::start(&[]);
     let addr = first.addr();
     let client = Client::connect(addr);

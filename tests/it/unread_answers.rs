@@ -37,10 +37,11 @@ fn hoarders(server: &Server, count: usize, target: &str) -> Vec<Http> {
     all
 }
 
+/// Event streams that ask for a long message and never read hold one of it.
 /// 69 bytes of a request used to hold a copy of the whole message, in no budget: 1,800 of them
 /// 1.7 GiB, and those who were within their bounds were cut.
 #[test]
-fn event_streams_that_ask_for_a_long_message_and_never_read_hold_one_of_it() {
+fn unread_event_streams_share_one_long_message() {
     let server = Server::start(&["--threads", "1"]);
     let addr = server.addr();
     let long = "x".repeat(1_000_000);
@@ -66,9 +67,10 @@ fn event_streams_that_ask_for_a_long_message_and_never_read_hold_one_of_it() {
     drop((all, plain));
 }
 
+/// Clients that ask and never read the answers are closed 1013 before others pay.
 /// 3,000 such clients held 718 MiB.
 #[test]
-fn clients_that_ask_and_never_read_the_answers_are_closed_1013_before_others_pay() {
+fn clients_that_never_read_answers_are_closed_1013() {
     let server = Server::start(&["--threads", "1", "--backlog-total", "8MiB"]);
     let addr = server.addr();
     let mut behind = Client::with_little_room(addr, "/ws?channel=other");
@@ -98,10 +100,11 @@ fn clients_that_ask_and_never_read_the_answers_are_closed_1013_before_others_pay
     assert_eq!(asking.ask(&json!({"type": "ping"}))["type"], "pong", "others are answered");
 }
 
+/// A message whose forms are longer than the backlog makes no client slow that reads.
 /// Its forms are longer than the backlog: JSON takes six bytes for a control character, an event
 /// stream a line for each line. All readers were closed with 1013 together.
 #[test]
-fn a_message_whose_forms_are_longer_than_the_backlog_makes_nobody_slow_who_reads() {
+fn forms_longer_than_the_backlog_make_nobody_slow() {
     let server = Server::start(&["--threads", "1", "--backlog", "256KiB"]);
     let addr = server.addr();
     let mut v1: Vec<_> = (0..3).map(|_| V1::open(addr, "/ws?channel=a")).collect();

@@ -7,8 +7,9 @@ use crate::support::{
     server::Server, v1::OFFER, v1::V1, v1::position,
 };
 
+/// The subprotocol is agreed upon wherever it stands in the offer and no other is.
 #[test]
-fn the_subprotocol_is_agreed_upon_wherever_it_stands_in_the_offer_and_no_other_is() {
+fn the_subprotocol_is_agreed_upon_wherever_it_stands() {
     let server = Server::start(&["--echo"]);
     let addr = server.addr();
     let answer = |target: &str, headers: &str| {
@@ -26,8 +27,9 @@ fn the_subprotocol_is_agreed_upon_wherever_it_stands_in_the_offer_and_no_other_i
     assert_eq!(answer("/echo", OFFER), None);
 }
 
+/// Hello comes first and tells after which positions everything will come.
 #[test]
-fn hello_comes_first_and_tells_after_which_positions_everything_will_come() {
+fn hello_comes_first_with_positions() {
     let server = Server::start(&["--greeting", "hi there", "--ping-interval", "12s"]);
     let addr = server.addr();
     let published = Publisher::on(addr, "a").publish("before");
@@ -48,8 +50,9 @@ fn hello_comes_first_and_tells_after_which_positions_everything_will_come() {
     client.assert_nothing_else();
 }
 
+/// Messages tell their channel and position and hold text or base64.
 #[test]
-fn messages_tell_their_channel_and_position_and_hold_text_or_base64() {
+fn messages_tell_their_channel_and_position() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut client = V1::open(addr, "/ws?channel=a&channel=b");
@@ -77,8 +80,9 @@ fn messages_tell_their_channel_and_position_and_hold_text_or_base64() {
     client.assert_nothing_else();
 }
 
+/// A client subscribes and unsubscribes while it is connected.
 #[test]
-fn a_client_subscribes_and_unsubscribes_while_it_is_connected() {
+fn a_connected_client_subscribes_and_unsubscribes() {
     let server = Server::start(&["--threads", "2"]);
     let addr = server.addr();
     let mut publishers = ["a", "b"].map(|channel| Publisher::on(addr, channel));
@@ -105,8 +109,9 @@ fn a_client_subscribes_and_unsubscribes_while_it_is_connected() {
     client.assert_nothing_else();
 }
 
+/// A subscription gets the newest messages or those since a position and gaps are told.
 #[test]
-fn a_subscription_gets_the_newest_messages_or_those_since_a_position_and_gaps_are_told() {
+fn a_subscription_gets_history_and_gaps() {
     let server = Server::start(&["--history-size", "3"]);
     let addr = server.addr();
     let mut publisher = Publisher::on(addr, "a");
@@ -140,8 +145,9 @@ fn a_subscription_gets_the_newest_messages_or_those_since_a_position_and_gaps_ar
     assert_eq!(client.message().1, 3);
 }
 
+/// A publication is answered with its position and said twice it is published once.
 #[test]
-fn a_publication_is_answered_with_its_position_and_said_twice_it_is_published_once() {
+fn a_repeated_publication_is_published_once() {
     let server = Server::start(&["--threads", "2", "--client-publish", "broadcast"]);
     let addr = server.addr();
     let mut hearers = clients_on_all_shards(addr, "/ws?channel=a", 2);
@@ -168,8 +174,9 @@ fn a_publication_is_answered_with_its_position_and_said_twice_it_is_published_on
     assert_eq!(metric(addr, "wsbcast_published_total", &["source=\"client\""]), 4.0);
 }
 
+/// All commands that a client sends at once are carried out and answered in order.
 #[test]
-fn what_a_client_says_in_one_breath_is_done_and_answered_in_order() {
+fn a_clients_burst_is_answered_in_order() {
     const MESSAGES: usize = 200;
     let server = Server::start(&["--client-publish", "broadcast"]);
     let addr = server.addr();
@@ -219,8 +226,9 @@ fn who_may_not_publish_is_told_so_and_goes_on() {
     hearer.assert_text("only this");
 }
 
+/// Mistakes are told with a code and unknown types are ignored.
 #[test]
-fn mistakes_are_told_with_a_code_and_unknown_types_are_ignored() {
+fn mistakes_are_told_with_a_code() {
     let server = Server::start(&[
         "--client-publish",
         "broadcast",
@@ -250,8 +258,9 @@ fn mistakes_are_told_with_a_code_and_unknown_types_are_ignored() {
     client.assert_nothing_else();
 }
 
+/// A message that is none of the subprotocol ends the connection.
 #[test]
-fn what_is_no_message_of_the_subprotocol_ends_the_connection() {
+fn a_foreign_message_ends_a_v1_connection() {
     let server = Server::start(&[]);
     let text = |payload: &[u8]| frames::masked(true, frames::TEXT, payload);
     let cases = [

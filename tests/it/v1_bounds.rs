@@ -27,8 +27,9 @@ fn target_of(client: usize, channels: usize) -> String {
     format!("/ws?{}", names.join("&"))
 }
 
+/// A slow client under the skip policy is told exactly what it missed.
 #[test]
-fn a_slow_client_under_the_skip_policy_is_told_exactly_what_it_missed() {
+fn a_skipping_client_is_told_what_it_missed() {
     let server = Server::start(&[
         "--backlog",
         "256KiB",
@@ -67,8 +68,9 @@ fn a_slow_client_under_the_skip_policy_is_told_exactly_what_it_missed() {
     assert_eq!(metric(addr, "wsbcast_skipped_messages_total", &[]), told as f64);
 }
 
+/// At the end of a drain a client is told when to come back right before its close.
 #[test]
-fn at_the_end_of_a_drain_a_client_is_told_when_to_come_back_right_before_its_close() {
+fn a_drained_client_is_told_when_to_come_back() {
     let mut server = Server::start(&["--drain-timeout", "3s", "--drain-close-over", "3s"]);
     let addr = server.addr();
     let mut client = V1::open(addr, "/ws?channel=a");
@@ -81,8 +83,9 @@ fn at_the_end_of_a_drain_a_client_is_told_when_to_come_back_right_before_its_clo
     server.assert_exit(0);
 }
 
+/// A client that does not read its answers is not read either.
 #[test]
-fn a_client_that_does_not_read_its_answers_is_not_read_either() {
+fn a_client_that_does_not_read_is_not_read() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut stalled = V1::over(little_room(addr), addr, "/ws?channel=a");
@@ -137,8 +140,9 @@ fn one_client_has_a_thousand_channels_and_no_more() {
     plain.leave();
 }
 
+/// In a shard full of channels the hoarder goes and never a newcomer with few.
 #[test]
-fn in_a_shard_full_of_channels_the_hoarder_goes_and_never_a_newcomer_with_few() {
+fn in_a_full_shard_the_hoarder_goes() {
     let server = Server::start(&["--threads", "1"]);
     let addr = server.addr();
     let mut subscriber = V1::open(addr, "/ws?channel=c0-0");

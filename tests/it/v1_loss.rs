@@ -12,8 +12,9 @@ fn server(policy: &str) -> Server {
     Server::start(&[&loss[..], &["--client-publish", "broadcast"]].concat())
 }
 
+/// Local messages have no position and unknown positions are null.
 #[test]
-fn local_messages_have_no_position_and_unknown_positions_are_null() {
+fn local_messages_have_no_position() {
     let server = server("local");
     let addr = server.addr();
     let mut client = V1::open(addr, "/ws?channel=a&since=e:5");

@@ -105,8 +105,9 @@ fn hear_until(client: &mut Client, here_last: u64, there_last: u64) -> Vec<Strin
     texts
 }
 
+/// Clients leave one by one and each hears everything until its own close.
 #[test]
-fn clients_leave_one_by_one_and_each_hears_everything_until_its_own_close() {
+fn departing_clients_hear_everything_until_their_close() {
     let redis = RedisServer::start();
     let mut draining = member(&redis);
     let other = member(&redis);

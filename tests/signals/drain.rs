@@ -33,9 +33,10 @@ fn without_clients_a_signal_ends_it_at_once_with_code_0() {
     }
 }
 
+/// Signals drain it also where the parent blocked or ignored them.
 /// A parent's mask and ignored signals are inherited, and a server that nobody can drain with it.
 #[test]
-fn signals_drain_it_also_where_the_parent_blocked_or_ignored_them() {
+fn blocked_or_ignored_signals_drain_it_too() {
     let blocked = "exec env --block-signal=TERM,INT,QUIT \"$0\" \"$@\"";
     for before in [blocked, "trap '' TERM INT QUIT"] {
         for name in ["TERM", "INT", "QUIT"] {
@@ -46,8 +47,9 @@ fn signals_drain_it_also_where_the_parent_blocked_or_ignored_them() {
     }
 }
 
+/// Readiness is red at once and new clients are told to come later.
 #[test]
-fn readiness_is_red_at_once_and_new_clients_are_told_to_come_later() {
+fn readiness_is_red_at_once_while_draining() {
     let mut server = Server::start(&["--echo", "--admin-listen", "127.0.0.1:0"]);
     let addr = server.addr();
     let client = Client::connect(addr);
@@ -106,8 +108,9 @@ fn clients_keep_everything_while_it_waits() {
     server.assert_exit(0);
 }
 
+/// It ends promptly when the last client leaves whatever idle connections exist.
 #[test]
-fn it_ends_promptly_when_the_last_client_leaves_whatever_idle_connections_exist() {
+fn idle_connections_do_not_delay_the_end() {
     let mut server = Server::start(&["--threads", "3"]);
     let addr = server.addr();
     let mut silent = Http::connect(addr);
@@ -199,10 +202,11 @@ fn endless_request(addr: SocketAddr) -> Http {
     endless
 }
 
+/// With nobody there a request in progress does not keep the door open.
 /// A drain without clients used to stay "serving" while it waited for the last request: readiness
 /// was green, and whoever came was let in and closed a second later.
 #[test]
-fn with_nobody_there_a_request_in_progress_does_not_keep_the_door_open() {
+fn a_request_does_not_keep_an_empty_server_open() {
     let mut server = Server::start(&[]);
     let addr = server.addr();
     let mut publisher = endless_request(addr);
@@ -217,8 +221,9 @@ fn with_nobody_there_a_request_in_progress_does_not_keep_the_door_open() {
     server.assert_exit(0);
 }
 
+/// An order over HTTP with nobody there answers that it has begun.
 #[test]
-fn an_order_over_http_with_nobody_there_answers_that_it_has_begun() {
+fn a_drain_with_nobody_there_is_answered() {
     let mut server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     let answer = post(server.admin(), "/admin/drain", "");
     answer.assert_status(202);
@@ -249,8 +254,9 @@ fn while_the_last_request_is_finished_nobody_new_comes_in() {
     server.assert_exit(0);
 }
 
+/// Busy publishers do not hold the process once the last client has left.
 #[test]
-fn busy_publishers_do_not_hold_the_process_once_the_last_client_has_left() {
+fn busy_publishers_do_not_hold_the_drain() {
     let mut server = Server::start(&["--threads", "2"]);
     let addr = server.addr();
     let client = Client::connect(addr);

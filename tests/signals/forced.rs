@@ -33,8 +33,9 @@ fn stalled_client(server: &Server) -> Client {
     client
 }
 
+/// A second signal closes everyone 1001 and ends within a second.
 #[test]
-fn a_second_signal_closes_everyone_1001_and_ends_within_a_second() {
+fn a_second_signal_ends_within_a_second() {
     for names in [["TERM"], ["INT"]] {
         let mut server = Server::start(&["--threads", "3"]);
         let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(server.addr())).collect();
@@ -69,8 +70,9 @@ fn a_second_signal_does_not_wait_for_a_request() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
+/// Clients that do not answer their close are not waited for.
 #[test]
-fn clients_that_do_not_answer_their_close_are_not_waited_for() {
+fn clients_that_do_not_answer_a_close_are_not_awaited() {
     let mut server = Server::start(&[]);
     let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(server.addr())).collect();
     signal_and_wait_until_draining(&server);
@@ -83,8 +85,9 @@ fn clients_that_do_not_answer_their_close_are_not_waited_for() {
     }
 }
 
+/// A client that could not be told is cut off, and the exit code says so.
 #[test]
-fn who_could_not_be_told_is_cut_off_and_the_exit_code_says_so() {
+fn a_client_that_could_not_be_told_sets_the_exit_code() {
     let mut server = Server::start(&[]);
     let _stalled = stalled_client(&server);
     signal_and_wait_until_draining(&server);
@@ -136,8 +139,9 @@ fn repeats_of_the_second_signal_do_not_count_as_the_third() {
     server.assert_exit(0);
 }
 
+/// A second signal does not wait for a request that never ends.
 #[test]
-fn a_second_signal_does_not_wait_for_a_request_that_never_ends() {
+fn a_second_signal_waits_for_no_request() {
     let mut server = Server::start(&["--drain-pre-delay", "30s"]);
     let addr = server.addr();
     let mut endless = Http::connect(addr);
@@ -150,9 +154,10 @@ fn a_second_signal_does_not_wait_for_a_request_that_never_ends() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
+/// A drain begun over HTTP is no signal and the first one ends nothing.
 /// Kubernetes' preStop asks over HTTP, then the kubelet sends SIGTERM: two ways of one wish.
 #[test]
-fn a_drain_begun_over_http_is_no_signal_and_the_first_one_ends_nothing() {
+fn a_drain_over_http_is_no_signal() {
     let mut server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     let mut client = Client::connect(server.addr());
     post(server.admin(), "/admin/drain", "").assert_status(202);

@@ -28,8 +28,9 @@ fn retry_ms(reason: &str) -> u64 {
         .unwrap_or_else(|| panic!("the promised text: {reason:?}"))
 }
 
+/// The clients that remain are closed with 1012, evenly paced, each with its own retry hint.
 #[test]
-fn those_who_remain_are_closed_1012_evenly_paced_each_with_its_own_retry_hint() {
+fn closing_is_evenly_paced_with_retry_hints() {
     const CLIENTS: usize = 60;
     const WINDOW_MS: u64 = 3000;
     let mut server =
@@ -123,8 +124,9 @@ fn a_client_gets_its_messages_up_to_its_close() {
     assert!(publisher.join().unwrap() > 0);
 }
 
+/// At the hard limit a client that takes nothing is cut off with code 3.
 #[test]
-fn at_the_hard_limit_a_client_that_takes_nothing_is_cut_off_with_code_3() {
+fn at_the_hard_limit_a_stuck_client_ends_with_code_3() {
     let mut server = Server::start(&["--drain-timeout", "1s"]);
     let _stalled = Client::with_little_room(server.addr(), "/ws");
     let mut publisher = Publisher::new(server.addr());
@@ -137,8 +139,9 @@ fn at_the_hard_limit_a_client_that_takes_nothing_is_cut_off_with_code_3() {
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
+/// The limit counts from the first signal pre delay included.
 #[test]
-fn the_limit_counts_from_the_first_signal_pre_delay_included() {
+fn the_limit_counts_from_the_first_signal() {
     let mut server = Server::start(&["--drain-timeout", "2s", "--drain-pre-delay", "1s"]);
     let client = stay(Client::connect(server.addr()));
     let start = now();
@@ -154,8 +157,9 @@ fn the_limit_counts_from_the_first_signal_pre_delay_included() {
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
+/// Without any time to drain everyone is closed 1001 at once.
 #[test]
-fn without_any_time_to_drain_everyone_is_closed_1001_at_once() {
+fn without_time_to_drain_everyone_is_closed_1001() {
     let mut server = Server::start(&["--drain-timeout", "0s"]);
     let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(server.addr())).collect();
     let start = now();

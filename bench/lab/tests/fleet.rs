@@ -22,8 +22,9 @@ fn fleet() -> Command {
     command
 }
 
+/// A broadcast reaches the clients of all servers and all are closed with 1012.
 #[test]
-fn a_broadcast_reaches_the_clients_of_all_servers_and_all_are_closed_with_1012() {
+fn a_broadcast_reaches_the_clients_of_all_servers() {
     let output = fleet()
         .args(["--clients", "1000", "--per-server", "500", "--connect-rate", "2000"])
         .args(["--messages", "4", "--drain-over", "2", "--json"])

@@ -96,8 +96,9 @@ mod tests {
     use super::*;
     use crate::payload::Payload;
 
+    /// Stamp and length are those that were compressed also the second time.
     #[test]
-    fn stamp_and_length_are_those_that_were_compressed_also_the_second_time() {
+    fn stamp_and_length_are_those_that_were_compressed() {
         let mut compressor = Compress::new(Compression::fast(), false);
         for sequence in (0..1500).chain(0..1500) {
             let stamp = Stamp { run: 1, publisher: 2, sequence, intended_ns: 3 };

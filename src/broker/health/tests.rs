@@ -42,8 +42,9 @@ fn a_broken_link_is_up_again_only_by_a_heartbeat() {
     assert_eq!(health.reach(), Reach::Lost);
 }
 
+/// A shard is stalled only while others hear their own heartbeat.
 #[test]
-fn a_shard_is_stalled_only_while_others_hear_their_own_heartbeat() {
+fn a_shard_is_stalled_only_while_others_hear() {
     let health = Health::redis(2, Subscribers::PerShard);
     assert_eq!(health.stalled_shard_at(at(5000)), None);
     for late in [5000, 6000, 7000, 7001] {
@@ -56,8 +57,9 @@ fn a_shard_is_stalled_only_while_others_hear_their_own_heartbeat() {
     assert_eq!(health.stalled_shard_at(at(8002)), Some(1), "the other was up all the time");
 }
 
+/// A shard that is back a little later than another is not stalled.
 #[test]
-fn a_shard_that_is_back_a_little_later_than_another_is_not_stalled() {
+fn a_shard_that_is_back_late_is_not_stalled() {
     let health = Health::redis(2, Subscribers::PerShard);
     for shard in [0, 1] {
         health.heartbeat_returned(shard, at(0), at(0));
@@ -68,8 +70,9 @@ fn a_shard_that_is_back_a_little_later_than_another_is_not_stalled() {
     assert_eq!(health.stalled_shard_at(at(5251)), None);
 }
 
+/// Where one shard subscribes for all only its heartbeat shows that messages arrive.
 #[test]
-fn where_one_shard_subscribes_for_all_only_its_heartbeat_shows_that_messages_arrive() {
+fn the_one_subscribers_heartbeat_shows_arrival() {
     let health = Health::redis(3, Subscribers::PerProcess);
     for shard in [1, 2] {
         health.heartbeat_returned(shard, at(0), at(0));

@@ -328,8 +328,9 @@ mod tests {
         assert_eq!(ring.floor(), 3);
     }
 
+    /// A recovery begins where its asker was or says what is missing.
     #[test]
-    fn a_recovery_begins_where_its_asker_was_or_says_what_is_missing() {
+    fn a_recovery_begins_at_the_position_asked_for() {
         let mut ring = ring(10);
         for text in ["k", "l", "m", "n"] {
             ring.push(kept(text), WIDE);

@@ -111,8 +111,9 @@ impl JoinedLog for Stepwise {
     }
 }
 
+/// A client that joins gets each message once whenever it is published.
 #[test]
-fn a_client_that_joins_gets_each_message_once_whenever_it_is_published() {
+fn a_joining_client_gets_each_message_once() {
     for case in 0..3_u64.pow(u32::try_from(MOMENTS).unwrap()) {
         let bursts: [u64; MOMENTS] =
             std::array::from_fn(|moment| case / 3_u64.pow(u32::try_from(moment).unwrap()) % 3);

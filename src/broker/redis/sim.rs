@@ -37,8 +37,9 @@ const SHARDS: usize = PROCESSES * SHARDS_EACH;
 /// As many as a stream never has to give up in one run.
 const ALL: usize = 10_000;
 
+/// The messages that shards deliver are whole, or the hole is told, whatever Redis does.
 #[test]
-fn whatever_redis_does_what_shards_deliver_is_whole_or_the_hole_is_told() {
+fn deliveries_are_whole_or_holes_are_told() {
     let counts = seeds::run_all(SEEDS, run);
     let Some([heard, gaps, resumed]) = counts else { return };
     assert!(heard > 20 * SEEDS && gaps > SEEDS && resumed > SEEDS, "{counts:?}: too tame");

@@ -58,8 +58,9 @@ fn one_channel_that_is_accepted_says_nothing_of_another() {
     assert_eq!(refusals.suspects(at(1)), [channel("a")]);
 }
 
+/// A right that lacks for one channel is not the server's and is forgotten.
 #[test]
-fn a_right_that_lacks_for_one_channel_is_not_the_servers_and_is_forgotten() {
+fn a_missing_right_for_one_channel_is_its_own() {
     let refusals = Refusals::default();
     refused(&refusals, channel("a"), BrokerRefusal::NoPerm, 0);
     assert_eq!(refusals.extent_at(at(LASTS)), RefusalExtent::Some);
@@ -128,8 +129,9 @@ fn a_refusal_that_trials_do_not_see_stands_all_the_same() {
     }
 }
 
+/// The first message that is taken clears what trials did not see.
 #[test]
-fn the_first_message_that_is_taken_clears_what_trials_did_not_see() {
+fn the_first_accepted_message_clears_an_unseen_refusal() {
     let refusals = Refusals::default();
     for ms in (0..1_000).step_by(100) {
         refused(&refusals, channel("a"), BrokerRefusal::Other, ms);
@@ -142,8 +144,9 @@ fn the_first_message_that_is_taken_clears_what_trials_did_not_see() {
     assert_eq!(refusals.extent_at(at(1_001)), RefusalExtent::Nothing);
 }
 
+/// A trial that is refused means nothing where messages are taken.
 #[test]
-fn a_trial_that_is_refused_means_nothing_where_messages_are_taken() {
+fn a_refused_trial_means_nothing_beside_messages() {
     let refusals = Refusals::default();
     refusals.trial_refused(server(), BrokerRefusal::UnknownCommand, &TEXT, at(0));
     assert_eq!(refusals.extent_at(at(LASTS)), RefusalExtent::All);

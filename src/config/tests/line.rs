@@ -4,8 +4,9 @@
 
 use super::*;
 
+/// An unknown option ends with 2, help and version with 0.
 #[test]
-fn what_is_no_option_at_all_ends_with_2_and_help_and_version_with_0() {
+fn an_unknown_option_ends_with_2() {
     for line in [
         &["--bogus"][..],
         &["stray"],
@@ -25,8 +26,9 @@ fn what_is_no_option_at_all_ends_with_2_and_help_and_version_with_0() {
     }
 }
 
+/// The help is grouped and shows every option with its default.
 #[test]
-fn the_help_is_grouped_and_shows_every_option_with_its_default() {
+fn the_help_shows_every_option_with_its_default() {
     let Err(stop) = run(&["--help"], &[]) else { panic!("help ran") };
     let help = stop.to_string();
     for heading in [
@@ -50,8 +52,9 @@ fn the_help_is_grouped_and_shows_every_option_with_its_default() {
     }
 }
 
+/// Health asks this machine unless told otherwise and ignores the server's options.
 #[test]
-fn health_asks_this_machine_unless_told_otherwise_and_ignores_the_servers_options() {
+fn health_asks_this_machine_by_default() {
     let health = |line: &[&str]| match run(line, &[("WSBCAST_THREADS", "0")]) {
         Ok(Command::Health(health)) => (health.targets, health.host, health.path),
         other => panic!("{line:?}: {other:?}"),
@@ -74,8 +77,9 @@ fn health_asks_this_machine_unless_told_otherwise_and_ignores_the_servers_option
     }
 }
 
+/// Health asks the listeners that the server beside it has the admin one first.
 #[test]
-fn health_asks_the_listeners_that_the_server_beside_it_has_the_admin_one_first() {
+fn health_asks_the_listeners_beside_it() {
     for (line, variables, targets) in [
         (&[][..], &[("WSBCAST_LISTEN", "0.0.0.0:81")][..], &["127.0.0.1:81"][..]),
         (&[], &[("WSBCAST_LISTEN", "[::]:81, 10.0.0.1:82")], &["[::1]:81", "10.0.0.1:82"]),
@@ -99,8 +103,9 @@ fn health_asks_the_listeners_that_the_server_beside_it_has_the_admin_one_first()
     }
 }
 
+/// Listeners that leave each other no room are told apart in words.
 #[test]
-fn listeners_that_leave_each_other_no_room_are_told_apart_in_words() {
+fn conflicting_listeners_are_told_apart() {
     for (line, option, words) in [
         (
             &["--listen=0.0.0.0:1", "--listen=127.0.0.1:1"][..],

@@ -2,8 +2,9 @@
 
 use super::*;
 
+/// A Redis URL may come from a file and what is typed beats a variable.
 #[test]
-fn a_redis_url_may_come_from_a_file_and_what_is_typed_beats_a_variable() {
+fn a_redis_url_may_come_from_a_file() {
     let file = token_file("redis://:secret@file:1/2\n");
     let path = file.path().to_str().unwrap();
     let url = |line: &[&str], variables: &[(&str, &str)]| {
@@ -33,9 +34,10 @@ fn what_weakens_a_secret_is_warned_of_without_showing_it() {
     }
 }
 
+/// A file with a secret that others may read or change is warned of.
 #[cfg(unix)]
 #[test]
-fn a_file_with_a_secret_that_others_may_read_or_change_is_warned_of() {
+fn a_secret_that_others_may_read_is_warned_of() {
     use std::os::unix::fs::PermissionsExt;
 
     let (tokens, url) = (token_file("0123456789abcdef\n"), token_file("redis://:secret@host\n"));
@@ -63,8 +65,9 @@ fn a_file_with_a_secret_that_others_may_read_or_change_is_warned_of() {
     }
 }
 
+/// A byte order mark is no part of a secret and the one of UTF-16 is named.
 #[test]
-fn a_byte_order_mark_is_no_part_of_a_secret_and_the_one_of_utf_16_is_named() {
+fn a_byte_order_mark_is_no_part_of_a_secret() {
     let marked = token_file("\u{feff}0123456789abcdef\r\n\u{feff}fedcba9876543210\n");
     let config = good(&["--api-token-file", marked.path().to_str().unwrap()], &[]);
     let tokens: Vec<_> = config.api_tokens.iter().map(Token::expose).collect();

@@ -41,8 +41,9 @@ mod tests {
 
     use super::*;
 
+    /// Bytes that the other end has read are acknowledged, and known after a reset too.
     #[test]
-    fn what_the_other_end_has_read_is_acknowledged_and_known_after_a_reset_too() {
+    fn acknowledged_bytes_are_known_after_a_reset() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut socket, _) = listener.accept().unwrap();

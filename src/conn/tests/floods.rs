@@ -18,8 +18,9 @@ fn requests_of(table: &mut Table, key: Key) -> Vec<Request> {
     requests
 }
 
+/// A client that sends three messages and closes in one breath has sent all three.
 #[test]
-fn who_says_three_things_and_closes_in_one_breath_has_said_all_three() {
+fn three_commands_and_a_close_at_once_are_all_done() {
     let mut table = table(settings());
     let (key, mut peer) = table.client(Millis(0));
     let mut all: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
@@ -32,8 +33,10 @@ fn who_says_three_things_and_closes_in_one_breath_has_said_all_three() {
     assert_eq!(table.budget.used(), 0);
 }
 
+/// The messages that a client sent before the server closed it are published and given back to the
+/// budget.
 #[test]
-fn what_a_client_said_before_the_server_closed_it_is_published_and_given_back_to_the_budget() {
+fn a_closed_clients_messages_are_published() {
     let mut table = table(settings());
     let (key, mut peer) = table.client(Millis(0));
     peer.write_all(&[masked(0x81, b"a"), masked(0x81, b"b")].concat()).unwrap();
@@ -44,8 +47,9 @@ fn what_a_client_said_before_the_server_closed_it_is_published_and_given_back_to
     assert_eq!(table.budget.used(), 0);
 }
 
+/// Many tiny messages of many clients are bounded by the budget.
 #[test]
-fn many_tiny_messages_of_many_clients_are_bounded_by_the_budget() {
+fn many_tiny_messages_are_bounded_by_the_budget() {
     let mut table = table_within(quiet(), 1 << 20);
     let flood = masked(0x81, b"x").repeat(READ_BUFFER_BYTES / 7);
     let mut closed = 0;
@@ -60,8 +64,9 @@ fn many_tiny_messages_of_many_clients_are_bounded_by_the_budget() {
     assert!(closed >= 4, "those past the budget are closed: {closed}");
 }
 
+/// An unfinished message is not closed for what logs take up.
 #[test]
-fn an_unfinished_message_is_not_closed_for_what_logs_take_up() {
+fn an_unfinished_message_does_not_pay_for_the_logs() {
     let mut table = table_within(quiet(), 2 << 20);
     // Not yet connected: it takes nothing, so everything waits in the log.
     let _behind = table.admit();
@@ -105,8 +110,9 @@ fn peer_has(peer: &TcpStream, bytes: usize) -> bool {
     has
 }
 
+/// An answer that waited in the kernel while the shard slept saves its client.
 #[test]
-fn an_answer_that_waited_in_the_kernel_while_the_shard_slept_saves_its_client() {
+fn an_answer_in_the_kernel_saves_its_client() {
     let mut table = table(settings());
     let (_, mut peer) = table.client(Millis(0));
     table.clients.on_tick(Millis(25_100));
@@ -119,8 +125,9 @@ fn an_answer_that_waited_in_the_kernel_while_the_shard_slept_saves_its_client() 
     assert_eq!(table.clients.live(), 1);
 }
 
+/// A client that is not read because of its own messages is not given up.
 #[test]
-fn a_client_that_is_not_read_because_of_its_own_messages_is_not_given_up() {
+fn a_client_held_back_by_its_own_messages_is_kept() {
     let mut table = table(settings());
     let (key, mut peer) = table.client(Millis(0));
     peer.write_all(&masked(0x81, b"slow broker")).unwrap();
@@ -135,8 +142,9 @@ fn a_client_that_is_not_read_because_of_its_own_messages_is_not_given_up() {
     assert_eq!(head, *b"\x89\x00", "a ping, no Close");
 }
 
+/// A stream of pings cut amid frames is no message that never ends.
 #[test]
-fn a_stream_of_pings_cut_amid_frames_is_no_message_that_never_ends() {
+fn pings_cut_amid_frames_are_no_endless_message() {
     let mut table = table(quiet());
     let (key, _peer) = table.client(Millis(0));
     let ping = masked(0x89, b"12345");
@@ -171,8 +179,9 @@ fn a_handshake_under_way_at_the_end_is_nobody_cut_off() {
     assert_eq!(table.budget.used(), 0);
 }
 
+/// The message that a closed client had begun to send is let go at once.
 #[test]
-fn what_a_closed_client_had_begun_to_send_is_let_go_at_once() {
+fn a_closed_clients_unfinished_message_is_dropped() {
     let mut table = table_within(quiet(), 1 << 20);
     let (key, mut peer) = table.client(Millis(0));
     peer.write_all(&masked(0x01, b"begun")).unwrap();
@@ -207,8 +216,9 @@ fn echoes_that_nobody_reads_are_bounded_by_the_budget() {
     assert!(closing > 10, "those past it are closed: {closing}");
 }
 
+/// A client that comes during the closing window is closed with 1012 like the others.
 #[test]
-fn who_comes_in_during_the_closing_window_is_closed_1012_like_the_others() {
+fn a_client_in_the_closing_window_is_closed_1012() {
     let mut table = table(quiet());
     let (_, mut first) = table.client(Millis(0));
     let (window, alone) = (Duration::from_secs(10), crate::drain::PaceShare { index: 0, of: 1 });

@@ -17,9 +17,10 @@ fn closed(table: &Table, keys: &[Key]) -> usize {
     keys.iter().filter(|&&key| table.clients.hub.subscription_count(key) == 0).count()
 }
 
+/// A newcomer with few channels gets them whatever the number of small hoarders.
 /// 6,250 connections of 16 channels each made a full shard refuse everybody who wanted two.
 #[test]
-fn a_newcomer_with_few_channels_gets_them_whatever_the_number_of_small_hoarders() {
+fn a_newcomer_gets_its_few_channels_among_hoarders() {
     for each in [CHANNELS_FREE, 40] {
         let mut table = table(settings());
         let full = CHANNELS_PER_SHARD_MAX.div_ceil(each);
@@ -40,9 +41,10 @@ fn a_newcomer_with_few_channels_gets_them_whatever_the_number_of_small_hoarders(
     }
 }
 
+/// Subscriptions are charged, and the client with the most makes room for those that want few.
 /// Places in logs that others hear, too, were in no budget.
 #[test]
-fn subscriptions_are_charged_and_whoever_has_the_most_makes_room_for_those_who_want_few() {
+fn the_largest_hoarder_makes_room() {
     const BUDGET: usize = 1 << 20;
     let mut table = table_within(settings(), BUDGET);
     let all = names(0, CHANNELS_PER_CLIENT_MAX);

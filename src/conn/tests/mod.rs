@@ -153,8 +153,9 @@ fn close_code(peer: &mut TcpStream) -> u16 {
     u16::from_be_bytes([head[2], head[3]])
 }
 
+/// A message between admission and the 101 is not missed, and the greeting is first.
 #[test]
-fn what_is_published_between_admission_and_the_101_is_not_missed_and_the_greeting_is_first() {
+fn nothing_is_missed_between_admission_and_the_101() {
     let mut table = table(ClientSettings { greeting: Some("hi".into()), ..settings() });
     let key = table.admit();
     table.broadcast("one");
@@ -178,8 +179,9 @@ fn a_withdrawn_admission_leaves_nothing_behind() {
     assert_eq!(table.metrics.connections_opened.get(), 0);
 }
 
+/// A silent client is pinged given up and its guard outlives the close.
 #[test]
-fn a_silent_client_is_pinged_given_up_and_its_guard_outlives_the_close() {
+fn a_silent_client_is_pinged_and_given_up() {
     let mut table = table(settings());
     let (_, mut peer) = table.client(Millis(0));
     table.clients.on_tick(Millis(25_100));
@@ -194,8 +196,9 @@ fn a_silent_client_is_pinged_given_up_and_its_guard_outlives_the_close() {
     assert_eq!(table.metrics.connections_closed.get(CloseReason::PingTimeout as usize), 1);
 }
 
+/// A message that is never finished ends with 1008 and a finished one restarts the deadline.
 #[test]
-fn a_message_that_is_never_finished_ends_with_1008_and_a_finished_one_restarts_the_deadline() {
+fn an_unfinished_message_ends_with_1008() {
     let off = keepalive::KeepaliveSettings { interval: None, timeout: Duration::from_secs(1) };
     let mut table = table(ClientSettings { keepalive: off, ..settings() });
     let (key, mut peer) = table.client(Millis(0));
@@ -222,10 +225,11 @@ fn begun(length: usize) -> Vec<u8> {
     [&header[..], &vec![b'x'; length]].concat()
 }
 
+/// A client that is closed for its unfinished message holds no memory while its answer is awaited.
 /// Clients that don't answer their Close used to keep what they had begun for 2 s, uncharged:
 /// with enough of them the budget bounded nothing.
 #[test]
-fn who_is_closed_for_its_unfinished_message_holds_no_memory_while_its_answer_is_awaited() {
+fn an_unfinished_message_is_freed_with_its_close() {
     let mut table = table(settings());
     let (key, mut peer) = table.client(Millis(0));
     peer.write_all(&begun(50_000)).unwrap();
@@ -255,8 +259,9 @@ fn a_message_that_goes_on_after_our_close_is_not_kept() {
     assert!(!requests.iter().any(|request| matches!(request, Request::Command { .. })));
 }
 
+/// A client's own messages go out one at a time in their order.
 #[test]
-fn a_clients_own_messages_go_out_one_at_a_time_in_their_order() {
+fn a_clients_messages_are_published_in_order() {
     let mut table = table(settings());
     let (key, mut peer) = table.client(Millis(0));
     let three: Vec<u8> = [&b"a"[..], b"b", b"c"].map(|text| masked(0x81, text)).concat();
@@ -276,8 +281,9 @@ fn a_clients_own_messages_go_out_one_at_a_time_in_their_order() {
     assert_eq!(table.budget.used(), 0);
 }
 
+/// A close is answered with its own code and the descriptor dropped.
 #[test]
-fn a_close_is_answered_with_its_own_code_and_the_descriptor_dropped() {
+fn a_close_is_answered_with_its_own_code() {
     let mut table = table(settings());
     let (key, mut peer) = table.client(Millis(0));
     peer.write_all(&masked(0x88, &[0x0b, 0xb8, b'x'])).unwrap();
@@ -287,8 +293,9 @@ fn a_close_is_answered_with_its_own_code_and_the_descriptor_dropped() {
     assert_eq!(table.metrics.connections_closed.get(CloseReason::Client as usize), 1);
 }
 
+/// A client that does not take its close in time is reset and counted while draining.
 #[test]
-fn who_does_not_take_its_close_in_time_is_reset_and_counted_while_draining() {
+fn a_client_that_takes_no_close_is_reset() {
     let mut table = table(settings());
     let (_, peer) = table.client(Millis(0));
     let (_, mut reader) = table.client(Millis(0));

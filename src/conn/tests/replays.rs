@@ -72,8 +72,9 @@ fn next(peer: &mut TcpStream) -> serde_json::Value {
     serde_json::from_slice(&text).unwrap()
 }
 
+/// A cut of the log during a replay is told behind it.
 #[test]
-fn what_was_cut_from_the_log_during_a_replay_is_told_behind_it() {
+fn a_cut_during_a_replay_is_told_behind_it() {
     let skip = hub::HubSettings {
         backlog_bytes: 100_000,
         slow: SlowPolicy::Skip,
@@ -108,8 +109,10 @@ fn what_was_cut_from_the_log_during_a_replay_is_told_behind_it() {
     assert!(table.clients.replays.is_empty());
 }
 
+/// A client that leaves a channel amid its history gets no more of it, and its other channels go
+/// on.
 #[test]
-fn who_leaves_a_channel_amid_its_history_gets_no_more_of_it_and_its_other_channels_go_on() {
+fn a_client_that_leaves_a_channel_gets_no_more_of_it() {
     let mut table = table(settings());
     let (key, mut peer) = held(&mut table);
     let other = ChannelName::new("other").unwrap();
@@ -142,8 +145,9 @@ fn history_that_is_gone_before_it_was_sent_is_a_gap() {
     assert_eq!(next(&mut peer)["offset"], 6);
 }
 
+/// A subscription that is being settled holds the logs though an earlier replay ends.
 #[test]
-fn a_subscription_that_is_being_settled_holds_the_logs_though_an_earlier_replay_ends() {
+fn a_subscription_being_settled_holds_the_logs() {
     let mut table = table(settings());
     let (key, mut peer) = held(&mut table);
     table.clients.welcome(key, vec![start(0, 1)]);
@@ -163,9 +167,10 @@ fn a_subscription_that_is_being_settled_holds_the_logs_though_an_earlier_replay_
     assert_eq!(kinds, order);
 }
 
+/// Of a long message of the history there is one copy however many are given it.
 /// What a client of each form makes the server hold that asks for long history and never reads.
 #[test]
-fn of_a_long_message_of_the_history_there_is_one_copy_however_many_are_given_it() {
+fn a_long_history_message_is_kept_once() {
     const CLIENTS: usize = 50;
     for encoding in [Encoding::Plain, Encoding::V1, Encoding::Sse] {
         let mut table = table(settings());
@@ -227,9 +232,10 @@ fn a_client_that_takes_everything_is_given_one_piece_of_its_history_a_turn() {
     assert_eq!(offsets, [1, 2, 3, 4, 5]);
 }
 
+/// A client that reads nothing is given one piece however many channels it subscribes to.
 /// Each subscription brought its own piece, read or not: 1,000 of them for one client.
 #[test]
-fn a_client_that_reads_nothing_is_given_one_piece_however_many_channels_it_subscribes_to() {
+fn a_client_that_reads_nothing_gets_one_piece() {
     let mut table = table(settings());
     let key = table.clients.admit(Endpoint::Ws, Encoding::V1, &[]);
     let mut pieces = 0;

@@ -203,8 +203,9 @@ mod tests {
         });
     }
 
+    /// Every command is understood and unknown types and fields are left alone.
     #[test]
-    fn every_command_is_understood_and_unknown_types_and_fields_are_left_alone() {
+    fn every_command_is_understood() {
         let wanted = |since| Command::Subscribe(Wanted { channel: name("a"), since });
         let after = Since::After("e:7".parse().unwrap());
         for (text, command) in [

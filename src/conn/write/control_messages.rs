@@ -138,8 +138,9 @@ mod tests {
         CloseMessage::Restart { retry_ms: 7 },
     ];
 
+    /// A client that knows frames gets a close frame, and an event stream never does.
     #[test]
-    fn whoever_knows_frames_gets_a_close_frame_and_an_event_stream_never_does() {
+    fn only_clients_with_frames_get_a_close_frame() {
         for encoding in [Encoding::Plain, Encoding::V1] {
             for close_message in REASONS {
                 let said = close_message.encoded(encoding);

@@ -184,8 +184,9 @@ mod tests {
         compressed
     }
 
+    /// Only messages that are long enough and shrink are compressed.
     #[test]
-    fn only_messages_that_are_long_enough_and_shrink_are_compressed() {
+    fn only_messages_that_shrink_are_compressed() {
         let mut encoder = encoder();
         assert!(is_compressed(&mut encoder, deflate(15), &[b'x'; 100]));
         assert!(!is_compressed(&mut encoder, deflate(15), &[b'x'; 99]));
@@ -195,8 +196,9 @@ mod tests {
         assert!(!is_compressed(&mut encoder, deflate(15), &noise));
     }
 
+    /// A compressor is made with the first message and goes with the last client.
     #[test]
-    fn a_compressor_is_made_with_the_first_message_and_goes_with_the_last_client() {
+    fn a_compressor_lives_as_long_as_its_clients() {
         let mut encoder = encoder();
         let there = |encoder: &Encoder| encoder.windows.each_ref().map(|w| w.compressor.is_some());
         for _ in 0..2 {

@@ -219,8 +219,9 @@ mod tests {
         }
     }
 
+    /// A v1 message tells channel and position and holds any text.
     #[test]
-    fn a_v1_message_tells_channel_and_position_and_holds_any_text() {
+    fn a_v1_message_has_channel_and_position() {
         assert_eq!(
             v1(&message(Kind::Text, b"say \"hi\"\n\x00", Some("e1:42"))),
             concat!(
@@ -254,8 +255,9 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&text), expected);
     }
 
+    /// A stream begins with its retry time and ends in a drain with another.
     #[test]
-    fn a_stream_begins_with_its_retry_time_and_ends_in_a_drain_with_another() {
+    fn a_stream_begins_and_ends_with_a_retry_time() {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         assert_eq!(text(sse_opening(2000, None)), "retry: 2000\n\n");
         let greeted = text(sse_opening(2000, Some("hello\nthere")));
@@ -265,8 +267,9 @@ mod tests {
         assert_eq!(text(sse_drain(12)), drain);
     }
 
+    /// An event has an id if it has a position and a line for each line.
     #[test]
-    fn an_event_has_an_id_if_it_has_a_position_and_a_line_for_each_line() {
+    fn an_event_has_an_id_and_a_line_for_each_line() {
         assert_eq!(sse(&message(Kind::Text, b"hi", Some("e:7"))), "id: e:7\ndata: hi\n\n");
         assert_eq!(sse(&message(Kind::Text, b"", None)), "data: \n\n");
         assert_eq!(

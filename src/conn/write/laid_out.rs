@@ -176,8 +176,9 @@ mod tests {
     use super::{super::encoder::Encoder, *};
     use crate::{channel::ChannelName, ws::extension::WindowBits};
 
+    /// A long message is in every form what it would be in one go.
     #[test]
-    fn a_long_message_is_in_every_form_what_it_would_be_in_one_go() {
+    fn a_long_message_is_the_same_in_every_form() {
         let mut random = fastrand::Rng::with_seed(5);
         let mut encoder = Encoder::new(usize::MAX, Arc::default());
         let window = WindowBits::new(15).unwrap();

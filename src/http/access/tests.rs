@@ -185,8 +185,9 @@ fn insecure_opens_publishing_and_nothing_else() {
     assert_eq!(judge(Right::LookInPublic), Verdict::Forbidden);
 }
 
+/// Keys belong to a publisher that shows a token or is a program of this machine.
 #[test]
-fn keys_belong_to_whoever_shows_a_token_or_is_a_program_of_this_machine() {
+fn keys_belong_to_a_token_or_this_machine() {
     use Principal::{Anonymous, Api};
     let with_token = Rules { tokens: vec!["alpha".into()], insecure_publish: true };
     let open = Rules { tokens: vec![], insecure_publish: true };
@@ -268,8 +269,9 @@ fn another_users_connection_is_not_local_whatever_it_says() {
     }
 }
 
+/// Where the system cannot be asked headers open publishing and nothing else.
 #[test]
-fn where_the_system_cannot_be_asked_headers_open_publishing_and_nothing_else() {
+fn headers_decide_where_the_system_cannot_be_asked() {
     let judge = |version, right, lines: &[&str]| {
         let lines = [&["Host: localhost:8000"], lines].concat();
         judge_of(Owner::Unknowable, version, &Rules::default(), right, "::1", &lines)
@@ -303,8 +305,9 @@ fn where_the_system_cannot_be_asked_headers_open_publishing_and_nothing_else() {
     }
 }
 
+/// An admin listener is looked at under names that no page can have.
 #[test]
-fn an_admin_listener_is_looked_at_under_names_that_no_page_can_have() {
+fn an_admin_listener_has_private_names() {
     let none = Rules::default();
     let set = Rules { tokens: vec!["t".into()], insecure_publish: false };
     for host in [

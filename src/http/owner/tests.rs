@@ -64,9 +64,10 @@ fn who_has_hung_up_is_nobody() {
     }
 }
 
+/// A program on the port of another one that is gone is not taken for it.
 /// Its port is free then, and what listens there now has nothing to do with the connection.
 #[test]
-fn who_listens_on_the_port_of_one_who_is_gone_is_not_taken_for_it() {
+fn a_new_owner_of_a_port_is_not_the_old_one() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // An address of its own: the port stays free until it is bound again.
     let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

@@ -59,8 +59,9 @@ mod tests {
         of(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]))
     }
 
+    /// A batch has many names and what is nearly one goes to nobody.
     #[test]
-    fn a_batch_has_many_names_and_what_is_nearly_one_goes_to_nobody() {
+    fn nearly_a_batch_is_not_published() {
         for batch in [
             "application/x-ndjson",
             "application/ndjson",

@@ -166,8 +166,9 @@ mod tests {
         window
     }
 
+    /// The window doubles with each round that only takes its way.
     #[test]
-    fn the_window_doubles_with_each_round_that_only_takes_its_way() {
+    fn the_window_doubles_with_each_full_round() {
         for far_ms in [0, 100, 800] {
             assert_eq!(after(1, |_| far_ms).size, 2 * BATCH_WINDOW_MIN);
             assert_eq!(after(3, |_| far_ms).size, 8 * BATCH_WINDOW_MIN);
@@ -175,8 +176,9 @@ mod tests {
         }
     }
 
+    /// On a thin line no more are under way than get an answer in time.
     #[test]
-    fn on_a_thin_line_no_more_are_under_way_than_get_an_answer_in_time() {
+    fn a_thin_line_limits_requests_under_way() {
         // A millisecond for each that is before it.
         let window = after(200, |size| 100 + size as u64);
         assert!((BATCH_WINDOW_MIN..500).contains(&window.size), "{window:?}");

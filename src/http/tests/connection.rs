@@ -11,8 +11,9 @@ use tokio::{
 use super::{Fixture, IDLE_TIMEOUT, LOCAL, header, read_answer, request, settle, status};
 use crate::{drain::Phase, limits};
 
+/// A request that does not come is waited for so long and no longer.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_does_not_come_is_waited_for_so_long_and_no_longer() {
+async fn a_missing_request_is_awaited_for_a_bounded_time() {
     let server = Fixture::new().start();
     let (silent, _client) = server.connect(LOCAL);
     let began = Instant::now();
@@ -33,8 +34,9 @@ async fn a_request_that_does_not_come_is_waited_for_so_long_and_no_longer() {
     assert!(began.elapsed() <= limits::HTTP_HEAD_DEADLINE + Duration::from_secs(1));
 }
 
+/// An idle connection is kept for its deadline and the next request has its own.
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_kept_for_its_deadline_and_the_next_request_has_its_own() {
+async fn an_idle_connection_is_kept_for_its_deadline() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect(LOCAL);
     let asking = async {
@@ -78,8 +80,9 @@ async fn a_body_that_does_not_come_is_a_408() {
     tokio::join!(serving.map(drop), asking);
 }
 
+/// A peer that does not take its answer is dropped and held the drain until then.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_take_its_answer_is_dropped_and_held_the_drain_until_then() {
+async fn a_peer_that_takes_no_answer_holds_the_drain() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect_through(LOCAL, 64);
     let mut serving = Box::pin(serving);
@@ -99,8 +102,9 @@ async fn a_peer_that_does_not_take_its_answer_is_dropped_and_held_the_drain_unti
     assert_eq!(server.control.barrier.requests(), 0);
 }
 
+/// An idle connection holds no guard and the drain closes it at once.
 #[tokio::test]
-async fn an_idle_connection_holds_no_guard_and_the_drain_closes_it_at_once() {
+async fn an_idle_connection_does_not_hold_the_drain() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect(LOCAL);
     let mut serving = Box::pin(serving);
@@ -115,8 +119,9 @@ async fn an_idle_connection_holds_no_guard_and_the_drain_closes_it_at_once() {
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
 }
 
+/// A request in progress survives the drain and its answer is the last.
 #[tokio::test]
-async fn a_request_in_progress_survives_the_drain_and_its_answer_is_the_last() {
+async fn a_request_in_progress_survives_the_drain() {
     let server = Fixture::new().start();
     server.broker.is_held.set(true);
     let (serving, mut client) = server.connect(LOCAL);
@@ -155,8 +160,9 @@ async fn a_connection_made_while_draining_is_served_once() {
     assert_eq!((status(&answer), header(&answer, "connection").as_str()), (202, "close"));
 }
 
+/// Keep alive follows the version and the connection header.
 #[tokio::test]
-async fn keep_alive_follows_the_version_and_the_connection_header() {
+async fn keep_alive_follows_version_and_header() {
     let server = Fixture::new().start();
     let old = "GET /livez HTTP/1.0\r\n\r\n";
     for (requests, answers) in [

@@ -18,8 +18,9 @@ use crate::{
     metrics::Rejection,
 };
 
+/// An upgrade hands over the stream and the frames sent with the request.
 #[tokio::test]
-async fn an_upgrade_hands_over_the_stream_and_the_frames_sent_with_the_request() {
+async fn an_upgrade_hands_over_stream_and_frames() {
     let server = Fixture::new().start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -56,8 +57,9 @@ async fn an_upgrade_hands_over_the_stream_and_the_frames_sent_with_the_request()
     assert!(answer.ends_with("\r\n\r\nframes back"), "{answer}");
 }
 
+/// Requests pipelined before a handshake are answered first.
 #[tokio::test]
-async fn requests_pipelined_before_a_handshake_are_answered_first() {
+async fn pipelined_requests_are_answered_before_a_handshake() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect(LOCAL);
     let pipelined = request("GET /livez", &[], "")
@@ -89,8 +91,9 @@ async fn a_handshake_split_at_every_byte_is_the_same() {
     }
 }
 
+/// The 101 leaves only after admission and the drain counts the client before.
 #[tokio::test]
-async fn the_101_leaves_only_after_admission_and_the_drain_counts_the_client_before() {
+async fn the_101_leaves_only_after_admission() {
     let server = Fixture::new().start();
     server.admit_gate.0.set(true);
     let (serving, mut client) = server.connect(LOCAL);
@@ -105,8 +108,9 @@ async fn the_101_leaves_only_after_admission_and_the_drain_counts_the_client_bef
     assert_eq!(status(&read_answer(&mut client).await), 101);
 }
 
+/// A client that dies before its 101 releases guard and admission.
 #[tokio::test]
-async fn a_client_that_dies_before_its_101_releases_guard_and_admission() {
+async fn a_client_gone_before_its_101_releases_everything() {
     let server = Fixture::new().start();
     server.admit_gate.0.set(true);
     let (serving, mut client) = server.connect(LOCAL);
@@ -121,8 +125,9 @@ async fn a_client_that_dies_before_its_101_releases_guard_and_admission() {
     assert_eq!(std::rc::Rc::strong_count(&server.admissions), 2);
 }
 
+/// A request that is no handshake is refused with the status that says why.
 #[tokio::test]
-async fn what_is_no_handshake_is_refused_with_the_status_that_says_why() {
+async fn a_bad_handshake_gets_a_telling_status() {
     let server = Fixture::new().start();
     let plain = server.ask(request("GET /ws", &[], "")).await;
     assert_eq!((status(&plain), header(&plain, "upgrade").as_str()), (426, "websocket"));
@@ -156,8 +161,9 @@ async fn what_is_no_handshake_is_refused_with_the_status_that_says_why() {
     assert_eq!(server.control.barrier.clients(), 0);
 }
 
+/// A draining process refuses new clients but not in the pre delay.
 #[tokio::test]
-async fn a_draining_process_refuses_new_clients_but_not_in_the_pre_delay() {
+async fn a_draining_process_refuses_new_clients() {
     let server = Fixture::new().start();
     server.enter(Phase::PreDelay);
     assert_eq!(status(&server.ask(handshake("/ws", &[])).await), 101);
@@ -199,8 +205,9 @@ async fn echo_exists_only_when_asked_for() {
     assert!(handover.ticket.is_none());
 }
 
+/// A client may publish only with the right to and a wrong token is refused.
 #[tokio::test]
-async fn a_client_may_publish_only_with_the_right_to_and_a_wrong_token_is_refused() {
+async fn publishing_over_a_websocket_needs_the_right() {
     let token = |token: &str| Rules { tokens: vec![token.into()], insecure_publish: false };
     let insecure = || Rules { tokens: vec![], insecure_publish: true };
     let none = Rules::default;
@@ -243,8 +250,9 @@ async fn a_client_may_publish_only_with_the_right_to_and_a_wrong_token_is_refuse
     }
 }
 
+/// The 101 names the positions after which everything comes.
 #[tokio::test]
-async fn the_101_names_the_positions_after_which_everything_comes() {
+async fn the_101_names_the_positions() {
     let server = Fixture::new().start();
     let position = |name: &str, text: &str| {
         (ChannelName::new(name).unwrap(), text.parse::<Position>().unwrap())
@@ -261,8 +269,9 @@ async fn the_101_names_the_positions_after_which_everything_comes() {
     assert_eq!(since, [Some(after), Some(Since::Newest(3))]);
 }
 
+/// Positions are told in a header as long as clients can be expected to read it.
 #[tokio::test]
-async fn positions_are_told_in_a_header_as_long_as_clients_can_be_expected_to_read_it() {
+async fn positions_fit_into_a_header() {
     let position: Position = "epoch:41".parse().unwrap();
     for (count, is_told) in [(0, false), (2, true), (1000, false)] {
         let server = Fixture::new().start();

@@ -29,8 +29,9 @@ fn batch(lines: usize) -> String {
     request("POST /broadcast", &["Content-Type: application/x-ndjson"], &lines)
 }
 
+/// An answer to a batch is held within the budget until it is taken.
 #[tokio::test(start_paused = true)]
-async fn an_answer_to_a_batch_is_held_within_the_budget_until_it_is_taken() {
+async fn an_answer_to_a_batch_stays_within_the_budget() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect_through(LOCAL, 64);
     let asking = async {
@@ -49,8 +50,9 @@ async fn an_answer_to_a_batch_is_held_within_the_budget_until_it_is_taken() {
     tokio::join!(serving.map(drop), asking);
 }
 
+/// A batch waits for room and is told to come again if there is none in time.
 #[tokio::test(start_paused = true)]
-async fn a_batch_waits_for_room_and_is_told_to_come_again_if_there_is_none_in_time() {
+async fn a_batch_waits_for_room_for_a_bounded_time() {
     let server = Fixture::new().start();
     let other = server.places.enter();
     other.standing().enter(Stage::Busy);
@@ -88,8 +90,9 @@ async fn an_answer_for_which_there_is_no_room_is_a_503() {
     assert_eq!(status(&server.ask(request("GET /metrics", &[], "")).await), 200);
 }
 
+/// A connection has one answer at a time however many it asks for.
 #[tokio::test]
-async fn a_connection_has_one_answer_at_a_time_however_many_it_asks_for() {
+async fn a_connection_has_one_answer_at_a_time() {
     let made = Rc::new(Cell::new(0));
     let count = made.clone();
     let server = Fixture::with(|context| {

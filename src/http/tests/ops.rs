@@ -71,8 +71,9 @@ async fn readiness_gives_its_reasons() {
     assert_eq!(body(&answer)["reasons"], reasons);
 }
 
+/// Admin routes are on public listeners only while those are loopback.
 #[tokio::test]
-async fn admin_routes_are_on_public_listeners_only_while_those_are_loopback() {
+async fn admin_routes_are_public_only_on_loopback() {
     let targets = ["/", "/metrics", "/stats", "/admin/drain"];
     let hidden = Fixture::with(|context| context.settings.admin_on_public = false).start();
     for target in targets {
@@ -159,8 +160,9 @@ async fn the_health_command_believes_the_status_alone() {
     assert!(matches!(refused, Err(Unhealthy::Unreachable(..))));
 }
 
+/// A flood of pipelined questions keeps nobody from a probe.
 #[tokio::test]
-async fn a_flood_of_pipelined_questions_keeps_nobody_from_a_probe() {
+async fn a_flood_of_pipelined_requests_leaves_room_for_probes() {
     const MANY: usize = 10 * LOOKS_PER_TURN;
     const EACH: usize = 10;
     for is_admin in [false, true] {
@@ -206,8 +208,9 @@ async fn a_flood_of_pipelined_questions_keeps_nobody_from_a_probe() {
     }
 }
 
+/// A connection that sends many requests at once is answered one in a turn.
 #[tokio::test]
-async fn who_sends_many_requests_at_once_is_answered_one_in_a_turn() {
+async fn pipelined_requests_are_answered_in_turns() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect(LOCAL);
     client.write_all(get("/livez").repeat(10).as_bytes()).await.unwrap();

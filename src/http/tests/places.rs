@@ -104,8 +104,9 @@ async fn whoever_has_kept_the_server_waiting_longest_makes_room() {
     .await;
 }
 
+/// A connection that sends a body or takes an answer goes only when nobody else waits.
 #[tokio::test(start_paused = true)]
-async fn whoever_sends_a_body_or_takes_an_answer_goes_only_when_nobody_else_waits() {
+async fn an_active_transfer_goes_last() {
     on_local(async || {
         let mut seats = Seats::new();
         seats.seat(Stage::Answering).await;
@@ -122,8 +123,9 @@ async fn whoever_sends_a_body_or_takes_an_answer_goes_only_when_nobody_else_wait
     .await;
 }
 
+/// With the server's own work everywhere newcomers get spare places at once.
 #[tokio::test(start_paused = true)]
-async fn with_the_servers_own_work_everywhere_newcomers_get_spare_places_at_once() {
+async fn newcomers_get_the_spare_places() {
     on_local(async || {
         let mut seats = Seats::new();
         for _ in 0..FEW.places {
@@ -193,8 +195,9 @@ async fn a_spare_place_is_for_probes_until_another_is_free() {
     assert_eq!(status(&server.ask(request("GET /metrics", &[], "")).await), 200);
 }
 
+/// A connection that only asks lives for five minutes and is told before its end.
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_only_asks_lives_for_five_minutes_and_is_told_before_its_end() {
+async fn a_connection_that_only_asks_lives_for_five_minutes() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect(LOCAL);
     let accepted = Instant::now();
@@ -217,8 +220,9 @@ async fn a_connection_that_only_asks_lives_for_five_minutes_and_is_told_before_i
     assert!(lived <= HTTP_LIFE_MAX && lived > HTTP_LIFE_MAX - 2 * IDLE_TIMEOUT, "{lived:?}");
 }
 
+/// A long idle timeout is cut at the end of life and told so.
 #[tokio::test(start_paused = true)]
-async fn a_long_idle_timeout_is_cut_at_the_end_of_life_and_told_so() {
+async fn a_long_idle_timeout_ends_with_the_connections_life() {
     let server = Fixture::with(|context| context.settings.idle_timeout = 10 * HTTP_LIFE_MAX);
     let server = server.start();
     let (serving, mut client) = server.connect(LOCAL);
@@ -317,8 +321,9 @@ async fn unfinished_heads_share_a_budget_and_the_oldest_goes() {
     .await;
 }
 
+/// A connection that moves no byte of a body or an answer goes for others, and an active one stays.
 #[tokio::test(start_paused = true)]
-async fn who_moves_no_byte_of_a_body_or_an_answer_goes_for_others_and_who_does_stays() {
+async fn an_idle_transfer_goes_for_others() {
     for (stage, most) in
         [(Stage::Busy, HTTP_INPUT_BYTES_MAX), (Stage::Answering, HTTP_WORK_BYTES_MAX)]
     {

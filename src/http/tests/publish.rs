@@ -20,8 +20,9 @@ fn post(headers: &[&str], body: &str) -> String {
     request("POST /broadcast", headers, body)
 }
 
+/// A message is text whatever its type unless it is said to be binary.
 #[tokio::test]
-async fn a_message_is_text_whatever_its_type_unless_it_is_said_to_be_binary() {
+async fn a_message_is_text_unless_declared_binary() {
     let server = Fixture::new().start();
     let curl = "Content-Type: application/x-www-form-urlencoded";
     let answer = server.ask(post(&[curl], "hä")).await;
@@ -90,8 +91,9 @@ async fn the_answer_says_what_became_of_the_message() {
     }
 }
 
+/// A broker that never answers is answered for within 1200 ms.
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_never_answers_is_answered_for_within_1200_ms() {
+async fn a_silent_broker_is_answered_for_within_1200_ms() {
     let server = Fixture::new().start();
     server.broker.is_held.set(true);
     let began = tokio::time::Instant::now();
@@ -149,8 +151,9 @@ async fn a_publisher_that_waits_is_told_to_continue() {
     assert_eq!(server.broker.published.borrow()[0].2, "hello");
 }
 
+/// A chunked body is taken whole and refused once it is too big.
 #[tokio::test]
-async fn a_chunked_body_is_taken_whole_and_refused_once_it_is_too_big() {
+async fn a_chunked_body_is_taken_whole_within_its_bound() {
     let server = Fixture::new().start();
     let chunked = |chunks: usize| {
         let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
@@ -167,8 +170,9 @@ async fn a_chunked_body_is_taken_whole_and_refused_once_it_is_too_big() {
     assert_eq!(server.broker.published.borrow().len(), 1);
 }
 
+/// A client that sends all of a refused body still sees the answer.
 #[tokio::test]
-async fn whoever_sends_all_of_a_refused_body_still_sees_the_answer() {
+async fn a_refused_body_still_gets_its_answer() {
     let server = Fixture::new().start();
     // Small kernel buffers: the body cannot vanish into them and look as if it had been read.
     let small = || {
@@ -198,8 +202,9 @@ async fn whoever_sends_all_of_a_refused_body_still_sees_the_answer() {
     assert_eq!(status(&answer), 413);
 }
 
+/// Lingering ends with its deadline and the request counts until then.
 #[tokio::test(start_paused = true)]
-async fn lingering_ends_with_its_deadline_and_the_request_counts_until_then() {
+async fn lingering_ends_with_its_deadline() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect(LOCAL);
     let asking = async {
@@ -220,8 +225,9 @@ async fn lingering_ends_with_its_deadline_and_the_request_counts_until_then() {
     assert_eq!(server.control.barrier.requests(), 0);
 }
 
+/// Publishing needs the right to and the refusal says how to get it.
 #[tokio::test]
-async fn publishing_needs_the_right_to_and_the_refusal_says_how_to_get_it() {
+async fn publishing_needs_the_right_to() {
     let token = || Rules { tokens: vec!["one".into(), "two".into()], insecure_publish: false };
     let server = Fixture::new().start();
     let denied = server.ask_as(FOREIGN, post(&[], "x")).await;
@@ -243,8 +249,9 @@ async fn publishing_needs_the_right_to_and_the_refusal_says_how_to_get_it() {
     assert_eq!(status(&answer), 202);
 }
 
+/// A batch is published in order and each line has its result.
 #[tokio::test]
-async fn a_batch_is_published_in_order_and_each_line_has_its_result() {
+async fn each_line_of_a_batch_has_its_result() {
     let server = Fixture::new().start();
     let ndjson = "Content-Type: application/x-ndjson";
     let lines = "{\"data\":\"a\"}\n{\"channel\":\"x\",\"data\":{\"b\": 1}}\n{\"data\":\"c\"}\n";
@@ -271,8 +278,9 @@ async fn a_batch_is_published_in_order_and_each_line_has_its_result() {
     assert_eq!(body(&mixed)["results"][1]["scope"], "local");
 }
 
+/// A batch keeps its order when it is longer than the window.
 #[tokio::test]
-async fn a_batch_keeps_its_order_when_it_is_longer_than_the_window() {
+async fn a_batch_keeps_its_order_past_the_window() {
     let server = Fixture::new().start();
     let count = crate::limits::BATCH_WINDOW_MAX * 2;
     let lines: String = (0..count).map(|n| format!("{{\"data\":{n}}}\n")).collect();
@@ -292,8 +300,9 @@ async fn a_batch_keeps_its_order_when_it_is_longer_than_the_window() {
     assert_eq!(server.broker.published.borrow().len(), count);
 }
 
+/// A key goes with the message and a bad one publishes nothing.
 #[tokio::test]
-async fn a_key_goes_with_the_message_and_a_bad_one_publishes_nothing() {
+async fn a_bad_key_publishes_nothing() {
     let server = Fixture::new().start();
     let longest = "k".repeat(128);
     for key in ["a", "\"quoted\"", &longest] {
@@ -317,8 +326,9 @@ async fn a_key_goes_with_the_message_and_a_bad_one_publishes_nothing() {
     assert!(server.broker.published.borrow().is_empty());
 }
 
+/// The lines of a batch have keys of their own or the batch's with their number.
 #[tokio::test]
-async fn the_lines_of_a_batch_have_keys_of_their_own_or_the_batchs_with_their_number() {
+async fn the_lines_of_a_batch_have_their_own_keys() {
     let server = Fixture::new().start();
     let ndjson = "Content-Type: application/x-ndjson";
     let lines = "{\"data\":1}\n\n{\"data\":2}\n{\"data\":3,\"key\":\"own\"}";

@@ -16,8 +16,9 @@ fn listen(headers: &[&str]) -> String {
     request("GET /sse?channel=a", headers, "")
 }
 
+/// A stream is handed over behind its head with a guard and what else was read.
 #[tokio::test]
-async fn a_stream_is_handed_over_behind_its_head_with_a_guard_and_what_else_was_read() {
+async fn a_stream_is_handed_over_behind_its_head() {
     let server = Fixture::new().start();
     let position = "e:4".parse().unwrap();
     server.positions.borrow_mut().push((ChannelName::new("a").unwrap(), position));
@@ -46,8 +47,9 @@ async fn a_stream_is_handed_over_behind_its_head_with_a_guard_and_what_else_was_
     assert!(head.ends_with("\r\n\r\n"));
 }
 
+/// Answers to earlier requests are out before the head however slowly they are taken.
 #[tokio::test]
-async fn answers_to_earlier_requests_are_out_before_the_head_however_slowly_they_are_taken() {
+async fn earlier_answers_are_out_before_a_streams_head() {
     let server = Fixture::new().start();
     for room_bytes in [1, 64, 150] {
         let (serving, mut client) = server.connect_through(LOCAL, room_bytes);
@@ -71,13 +73,15 @@ async fn answers_to_earlier_requests_are_out_before_the_head_however_slowly_they
     }
 }
 
+/// Nothing is said before admission and a drain that begins meanwhile still refuses.
 #[tokio::test]
-async fn nothing_is_said_before_admission_and_a_drain_that_begins_meanwhile_still_refuses() {
+async fn nothing_is_sent_before_admission() {
     refused_by_a_drain_during_admission(&listen(&[])).await;
 }
 
+/// A peer that takes no head is given up with guard and admission.
 #[tokio::test]
-async fn a_peer_that_takes_no_head_is_given_up_with_guard_and_admission() {
+async fn a_peer_that_takes_no_head_is_given_up() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect_through(LOCAL, 100);
     let mut serving = Box::pin(serving);

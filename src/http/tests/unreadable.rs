@@ -5,8 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{Fixture, LOCAL, body, header, read_answer, request, status};
 use crate::limits;
 
+/// A request that cannot be read is refused in words, and the connection ends.
 #[tokio::test]
-async fn whatever_cannot_be_read_is_refused_in_words_and_is_the_end() {
+async fn an_unreadable_request_is_refused_in_words() {
     let server = Fixture::new().start();
     let line = |line: &str| request("POST /broadcast", &[line], "");
     let long = "x".repeat(limits::HTTP_HEAD_BYTES_MAX);
@@ -44,8 +45,9 @@ async fn whatever_cannot_be_read_is_refused_in_words_and_is_the_end() {
     assert_eq!(server.control.barrier.requests(), 0);
 }
 
+/// Requests before an unreadable one are answered, and bytes behind it are nobody's request.
 #[tokio::test]
-async fn what_came_before_is_answered_and_what_comes_after_is_nobodys_request() {
+async fn earlier_requests_are_answered_before_a_bad_one() {
     let server = Fixture::new().start();
     let publish = request("POST /broadcast", &[], "x");
     let answers = server.ask(format!("{publish}BAD\r\n\r\n{publish}")).await;

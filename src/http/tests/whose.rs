@@ -23,8 +23,9 @@ fn with_rules(tokens: &[&str], insecure_publish: bool) -> Server {
     .start()
 }
 
+/// Another user's program may neither publish nor look nor drain.
 #[tokio::test]
-async fn another_users_program_may_neither_publish_nor_look_nor_drain() {
+async fn another_users_program_may_do_nothing_private() {
     let server = Fixture::new().start();
     let admin = Fixture::with(|context| context.public = None).start();
     let drain = request("POST /admin/drain", &[], "");
@@ -57,9 +58,10 @@ async fn it_is_asked_once_a_connection_and_only_where_it_decides() {
     assert_eq!((status(&answer), asked), (202, 1), "it decides whose the keys are");
 }
 
+/// Handshakes and streams are not asked about unless their clients publish.
 /// Storms are made of these, and the question costs as much as an accept.
 #[tokio::test]
-async fn handshakes_and_streams_are_not_asked_about_unless_their_clients_publish() {
+async fn only_publishing_handshakes_are_asked_about() {
     let server = Fixture::new().start();
     let shaken = handshake("/ws?channel=a", &[]);
     let (answer, asked) = ask_as(&server, Owner::Us, LOCAL, &shaken).await;
@@ -69,8 +71,9 @@ async fn handshakes_and_streams_are_not_asked_about_unless_their_clients_publish
     assert_eq!((status(&answer), asked), (101, 1));
 }
 
+/// A connection that was not asked about ends with its first answer.
 #[tokio::test]
-async fn a_connection_that_was_not_asked_about_ends_with_its_first_answer() {
+async fn an_unchecked_connection_ends_with_its_first_answer() {
     let server = Fixture::new().start();
     for begins in ["GET /ws", "GET /ws?channel=a", "GET /sse?last=x", "GET /sse?channel="] {
         let (answers, asked) =

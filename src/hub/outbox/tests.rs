@@ -5,8 +5,9 @@ use bytes::Bytes;
 use super::*;
 use crate::hub::{Source, shares::Body};
 
+/// Of pongs not yet begun only the last waits and a begun one is left alone.
 #[test]
-fn of_pongs_not_yet_begun_only_the_last_waits_and_a_begun_one_is_left_alone() {
+fn only_the_last_pong_waits() {
     let mut outbox = Outbox::default();
     outbox.push(&[b"aa"]);
     outbox.replace(Replaceable::Pong, b"p1");
@@ -42,8 +43,9 @@ fn shared(shares: &mut Shares, text: &'static str) -> u32 {
     shares.insert(source, Body::Bytes(Bytes::from_static(text.as_bytes()))).0
 }
 
+/// Shared bytes stand among a client's own and are let go by their last reader.
 #[test]
-fn what_is_shared_stands_among_a_clients_own_and_is_let_go_by_the_last_who_has_read_it() {
+fn shared_bytes_are_freed_by_their_last_reader() {
     let mut shares = Shares::default();
     let mut all = [Outbox::default(), Outbox::default()];
     for outbox in &mut all {
@@ -85,8 +87,9 @@ fn all_but_the_end_of_the_begun_frame_can_be_thrown_away() {
     }
 }
 
+/// Of a begun frame that is shared the end stays and is known to go soon.
 #[test]
-fn of_a_begun_frame_that_is_shared_the_end_stays_and_is_known_to_go_soon() {
+fn the_end_of_a_shared_frame_stays() {
     let all = b"aa\x01\x06shared";
     for taken in 3..all.len() {
         let mut shares = Shares::default();

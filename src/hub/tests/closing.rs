@@ -58,8 +58,9 @@ fn an_idle_client_is_closed_at_once() {
     assert_eq!(hub.take_abandoned(), Some(name("a")));
 }
 
+/// A close after the frame ends the begun frame and what was queued.
 #[test]
-fn a_close_after_the_frame_ends_the_begun_frame_and_what_was_queued() {
+fn a_close_after_the_frame_ends_what_has_begun() {
     let mut hub = roomy_hub();
     let (key, pipe) = stalled(&mut hub, 3);
     hub.control(key, &frame(0x9, b"ping"));
@@ -69,8 +70,9 @@ fn a_close_after_the_frame_ends_the_begun_frame_and_what_was_queued() {
     assert_eq!(let_go(&mut hub, key, &pipe), [&b"begun"[..], b"ping", &CLOSE[2..]]);
 }
 
+/// A close after the logs sends what was published before it and nothing newer.
 #[test]
-fn a_close_after_the_logs_sends_what_was_published_before_it_and_nothing_newer() {
+fn a_close_after_the_logs_sends_nothing_newer() {
     let mut hub = roomy_hub();
     let (key, pipe) = stalled(&mut hub, 3);
     hub.close(key, CLOSE, Finish::Log);
@@ -80,8 +82,9 @@ fn a_close_after_the_logs_sends_what_was_published_before_it_and_nothing_newer()
     assert_eq!(let_go(&mut hub, key, &pipe), expected);
 }
 
+/// A second close may hurry the first and changes nothing else.
 #[test]
-fn a_second_close_may_hurry_the_first_and_changes_nothing_else() {
+fn a_second_close_may_hurry_the_first() {
     for hurry in [false, true] {
         let mut hub = roomy_hub();
         let (key, pipe) = stalled(&mut hub, 3);
@@ -98,8 +101,9 @@ fn a_second_close_may_hurry_the_first_and_changes_nothing_else() {
     }
 }
 
+/// Closing a channel closes its clients after what they have.
 #[test]
-fn closing_a_channel_closes_its_clients_after_what_they_have() {
+fn closing_a_channel_closes_its_clients() {
     let mut hub = roomy_hub();
     let (key, pipe) = stalled(&mut hub, 3);
     let other = hub.insert(Pipe::open());
@@ -117,8 +121,9 @@ fn closing_a_channel_closes_its_clients_after_what_they_have() {
     assert!(hub.has_channel("c"));
 }
 
+/// A slow consumer gets the end of its begun frame and the close frame.
 #[test]
-fn a_slow_consumer_gets_the_end_of_its_begun_frame_and_the_close_frame() {
+fn a_slow_consumer_gets_the_end_of_its_frame() {
     let budget = Arc::new(Budget::new(1 << 30));
     let mut hub = Hub::new(settings(100_000, SlowPolicy::Close), budget);
     let (slow, fast) = (Pipe::with_room(700), Pipe::open());
@@ -140,8 +145,9 @@ fn a_slow_consumer_gets_the_end_of_its_begun_frame_and_the_close_frame() {
     assert_eq!(fast.texts().len(), 300);
 }
 
+/// A skipping client goes on with the newest message and its loss is counted.
 #[test]
-fn a_skipping_client_goes_on_with_the_newest_message_and_its_loss_is_counted() {
+fn a_skipping_client_goes_on_with_the_newest() {
     let budget = Arc::new(Budget::new(1 << 30));
     let mut hub = Hub::new(settings(100_000, SlowPolicy::Skip), budget);
     let pipe = Pipe::with_room(700);
@@ -166,8 +172,9 @@ fn a_skipping_client_goes_on_with_the_newest_message_and_its_loss_is_counted() {
     assert!(got[1..].windows(2).all(|pair| pair[1] == pair[0] + 1), "one hole");
 }
 
+/// A client that was merely not reached by a pass is written to, and not called slow.
 #[test]
-fn who_was_merely_not_reached_by_a_pass_is_written_to_and_not_called_slow() {
+fn a_client_not_reached_by_a_pass_is_not_slow() {
     let budget = Arc::new(Budget::new(1 << 30));
     let mut hub = Hub::new(settings(10_000, SlowPolicy::Close), budget);
     let pipe = Pipe::open();

@@ -18,8 +18,9 @@ fn subscribed(hub: &mut Hub<Pipe>, pipe: &Pipe, channels: &[&str]) -> Key {
     key
 }
 
+/// A message reaches every subscriber of its channel and nobody else.
 #[test]
-fn a_message_reaches_every_subscriber_of_its_channel_and_nobody_else() {
+fn a_message_reaches_its_channels_subscribers_only() {
     let mut hub = roomy_hub();
     let pipes = [Pipe::open(), Pipe::open(), Pipe::open()];
     subscribed(&mut hub, &pipes[0], &["a"]);
@@ -33,8 +34,9 @@ fn a_message_reaches_every_subscriber_of_its_channel_and_nobody_else() {
     assert_eq!(pipes.each_ref().map(Pipe::texts), [vec!["1"], vec!["1", "2"], vec!["2"]]);
 }
 
+/// A client hears only what is published after it has subscribed and once.
 #[test]
-fn a_client_hears_only_what_is_published_after_it_has_subscribed_and_once() {
+fn a_client_gets_each_message_after_its_subscription_once() {
     let mut hub = roomy_hub();
     let early = Pipe::open();
     subscribed(&mut hub, &early, &["a", "a"]);
@@ -48,8 +50,9 @@ fn a_client_hears_only_what_is_published_after_it_has_subscribed_and_once() {
     assert_eq!(late.texts(), ["after"]);
 }
 
+/// All messages that were published between two passes go out in one write.
 #[test]
-fn what_was_published_between_two_passes_goes_out_in_one_write() {
+fn messages_between_two_passes_are_one_write() {
     let mut hub = roomy_hub();
     let pipe = Pipe::open();
     subscribed(&mut hub, &pipe, &["a"]);
@@ -64,8 +67,9 @@ fn what_was_published_between_two_passes_goes_out_in_one_write() {
     assert_eq!(pipe.0.borrow().writes, 1, "nothing new, no write");
 }
 
+/// Messages of every length arrive whole also across chunks and writes.
 #[test]
-fn messages_of_every_length_arrive_whole_also_across_chunks_and_writes() {
+fn messages_of_every_length_arrive_whole() {
     let mut hub = roomy_hub();
     let (open, narrow) = (Pipe::open(), Pipe::open());
     narrow.0.borrow_mut().per_write = 70_001;
@@ -87,8 +91,9 @@ fn messages_of_every_length_arrive_whole_also_across_chunks_and_writes() {
     }
 }
 
+/// A client megabytes behind gets everything in order and delays nobody.
 #[test]
-fn a_client_megabytes_behind_gets_everything_in_order_and_delays_nobody() {
+fn a_client_megabytes_behind_delays_nobody() {
     let mut hub = roomy_hub();
     let (stalled, other) = (Pipe::with_room(1_000), Pipe::open());
     let key = subscribed(&mut hub, &stalled, &["a"]);
@@ -106,8 +111,9 @@ fn a_client_megabytes_behind_gets_everything_in_order_and_delays_nobody() {
     assert!(stalled.texts() == other.texts());
 }
 
+/// A control frame waits for the end of a begun frame and goes before the next.
 #[test]
-fn a_control_frame_waits_for_the_end_of_a_begun_frame_and_goes_before_the_next() {
+fn a_control_frame_goes_between_two_frames() {
     let mut hub = roomy_hub();
     let pipe = Pipe::with_room(5);
     let key = subscribed(&mut hub, &pipe, &["a", "b"]);
@@ -126,8 +132,9 @@ fn a_control_frame_waits_for_the_end_of_a_begun_frame_and_goes_before_the_next()
     assert_eq!(pipe.texts().last().unwrap(), "now", "tried at once");
 }
 
+/// However often a client pings without reading one pong waits.
 #[test]
-fn however_often_a_client_pings_without_reading_one_pong_waits() {
+fn one_pong_waits_however_many_pings() {
     let mut hub = roomy_hub();
     let pipe = Pipe::with_room(0);
     let key = subscribed(&mut hub, &pipe, &[]);
@@ -188,8 +195,9 @@ fn a_pass_stops_when_told_and_goes_on_where_it_was() {
     assert!(writes <= 10 + 9 + 2, "{writes}");
 }
 
+/// An interrupted write is tried again and a broken outlet never.
 #[test]
-fn an_interrupted_write_is_tried_again_and_a_broken_outlet_never() {
+fn an_interrupted_write_is_tried_again() {
     let mut hub = roomy_hub();
     let (good, broken) = (Pipe::open(), Pipe::open());
     good.0.borrow_mut().interrupts = 2;
@@ -208,8 +216,9 @@ fn an_interrupted_write_is_tried_again_and_a_broken_outlet_never() {
     assert_eq!(hub.take_abandoned(), Some(name("b")));
 }
 
+/// An abandoned channel is named once and not if somebody came back.
 #[test]
-fn an_abandoned_channel_is_named_once_and_not_if_somebody_came_back() {
+fn an_abandoned_channel_is_named_once() {
     let mut hub = roomy_hub();
     let pipe = Pipe::open();
     let first = subscribed(&mut hub, &pipe, &["a", "b"]);

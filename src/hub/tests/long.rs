@@ -101,8 +101,9 @@ fn source() -> Source {
     Source::Message(name("a"), position, Encoding::Sse, 0)
 }
 
+/// A client that reads at once gets a message of which all forms together have no room.
 #[test]
-fn whoever_reads_at_once_gets_a_message_of_which_all_forms_together_have_no_room() {
+fn a_prompt_reader_gets_a_message_with_too_many_forms() {
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hubs: Vec<_> = (0..4).map(|_| hub(LIMIT / 2, &budget)).collect();
     // Each of them takes a little at a time, as a kernel does.
@@ -163,9 +164,10 @@ impl Encode for Asked {
     }
 }
 
+/// A large message is only copied in one go also where there is room for its forms.
 /// Regression: 16 MiB were compressed, or made JSON, in one go, and a shard stood still meanwhile.
 #[test]
-fn a_large_message_is_only_copied_in_one_go_also_where_there_is_room_for_its_forms() {
+fn a_large_message_is_copied_in_one_go() {
     let budget = Arc::new(Budget::new(1 << 30));
     let mut hub = hub(1 << 29, &budget);
     let clients = ENCODINGS.map(|encoding| (encoding, client(&mut hub, usize::MAX, encoding)));
@@ -186,8 +188,9 @@ fn a_large_message_is_only_copied_in_one_go_also_where_there_is_room_for_its_for
     }
 }
 
+/// A client that is too slow amid a long frame gets its end and the close frame.
 #[test]
-fn who_is_too_slow_amid_a_long_frame_gets_its_end_and_the_close_frame() {
+fn a_client_slow_amid_a_long_frame_gets_its_end() {
     let length = swollen(Encoding::V1, &payload()).len();
     // The rest is large, or so small that it is copied: of two pieces, or of the last one.
     for room in [123_456, length - CARRY_COPY_BYTES_MAX, length - 5] {
@@ -230,8 +233,9 @@ fn gets_its_end_and_the_close_frame(room: usize) {
     assert_eq!(budget.used(), 0);
 }
 
+/// A long message of a history is written while it is read among what else a client is told.
 #[test]
-fn a_long_message_of_a_history_is_written_while_it_is_read_among_what_else_a_client_is_told() {
+fn a_long_message_of_a_history_is_written_in_turns() {
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hub = hub(LIMIT, &budget);
     let payload = payload();
@@ -259,10 +263,11 @@ fn a_long_message_of_a_history_is_written_while_it_is_read_among_what_else_a_cli
     assert!(events(&mut hub).iter().all(|it| matches!(it, Event::Blocked(_) | Event::Drained(_))));
 }
 
+/// Clients that take all of a long form get it in turns, and it is written once for them.
 /// For one client that takes all it is offered, a form of 96 MiB kept a shard busy for a second and
 /// a half, in which no other client was served; and each client had it written anew.
 #[test]
-fn those_who_take_all_of_a_long_form_get_it_in_turns_and_it_is_written_once_for_them() {
+fn readers_of_a_long_form_get_it_in_turns() {
     let mut message = Swelling::new();
     let form = swollen(Encoding::Sse, &message.0);
     let turn = LONG_WINDOW_BYTES_MIN + 10_000;

@@ -31,8 +31,9 @@ fn publish(hub: &mut Hub<Pipe>, number: usize, payload: &[u8]) {
     assert!(hub.publish(&format!("c{number}"), &mut Unchanged::new(Kind::Text, payload)));
 }
 
+/// Ten thousand channels with a client each are served in one pass and leave.
 #[test]
-fn ten_thousand_channels_with_a_client_each_are_served_in_one_pass_and_leave() {
+fn ten_thousand_channels_are_served_in_one_pass() {
     let mut hub = roomy_hub();
     let clients = crowd(&mut hub, CHANNELS, usize::MAX);
     assert_eq!(hub.log_count(), CHANNELS);
@@ -51,8 +52,9 @@ fn ten_thousand_channels_with_a_client_each_are_served_in_one_pass_and_leave() {
     assert_eq!((hub.log_count(), hub.held_bytes()), (0, 0));
 }
 
+/// Stalled clients of two thousand channels stay within the budget.
 #[test]
-fn stalled_clients_of_two_thousand_channels_stay_within_the_budget() {
+fn stalled_clients_stay_within_the_budget() {
     const BUDGET: usize = 2 << 20;
     const STALLED: usize = 2000;
     let budget = Arc::new(Budget::new(BUDGET));
@@ -71,8 +73,9 @@ fn stalled_clients_of_two_thousand_channels_stay_within_the_budget() {
     drop(clients);
 }
 
+/// One client of a thousand channels gets all of them and leaves them in any order.
 #[test]
-fn one_client_of_a_thousand_channels_gets_all_of_them_and_leaves_them_in_any_order() {
+fn one_client_gets_a_thousand_channels() {
     let mut hub = roomy_hub();
     let pipes = [Pipe::open(), Pipe::open()];
     let keys = pipes.each_ref().map(|pipe| hub.insert(pipe.clone()));
@@ -101,8 +104,9 @@ fn one_client_of_a_thousand_channels_gets_all_of_them_and_leaves_them_in_any_ord
     assert_eq!(hub.log_count(), 0);
 }
 
+/// The client that keeps the most logs alone is known, and what many hear is nobody's.
 #[test]
-fn whoever_keeps_the_most_logs_alone_is_known_and_what_many_hear_is_nobodys() {
+fn the_holder_of_the_most_logs_is_known() {
     let mut hub = roomy_hub();
     let join = |hub: &mut Hub<Pipe>, names: &[String]| {
         let key = hub.insert(Pipe::open());
@@ -149,9 +153,10 @@ fn publish_long(hub: &mut Hub<Pipe>) {
     hub.publish("a", &mut Unchanged::new(Kind::Binary, &[b'x'; 1_000]));
 }
 
+/// Clients that are cut off together are worked off pass by pass, and others are served in between.
 /// 3,000 clients that fell behind together were cut in one go.
 #[test]
-fn those_who_fall_out_together_are_worked_off_pass_by_pass_and_others_are_served_in_between() {
+fn clients_cut_off_together_are_worked_off_in_passes() {
     const LAGGARDS: usize = 1_000;
     const BACKLOG: usize = 100_000;
     for policy in [SlowPolicy::Close, SlowPolicy::Skip] {
@@ -215,8 +220,9 @@ fn whoever_reads_while_others_are_worked_off_is_not_slow() {
     assert!(hub.held_bytes() < CHUNK_BYTES_MAX, "{}", hub.held_bytes());
 }
 
+/// Clients that a gap closes together part in slices, and get nothing behind it.
 #[test]
-fn those_whom_a_gap_closes_together_part_in_slices_and_get_nothing_behind_it() {
+fn clients_closed_by_a_gap_part_in_slices() {
     const CLIENTS: usize = 3_000;
     let mut hub = roomy_hub();
     let clients = listeners(&mut hub, CLIENTS, usize::MAX);

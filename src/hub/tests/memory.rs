@@ -23,8 +23,9 @@ impl Outlet for Sink {
     }
 }
 
+/// Ten thousand quiet channels cost less than fifteen hundred bytes each.
 #[test]
-fn ten_thousand_quiet_channels_cost_less_than_fifteen_hundred_bytes_each() {
+fn ten_thousand_quiet_channels_cost_little() {
     let mut hub = roomy_hub();
     for number in 0..10_000 {
         let key = hub.insert(Sink(0));
@@ -39,8 +40,9 @@ fn ten_thousand_quiet_channels_cost_less_than_fifteen_hundred_bytes_each() {
     assert!(chunks + around < 1_500, "{chunks} + {around}");
 }
 
+/// A million subscribers of one channel are served and leave.
 #[test]
-fn a_million_subscribers_of_one_channel_are_served_and_leave() {
+fn a_million_subscribers_are_served_and_leave() {
     let mut hub = roomy_hub();
     let keys: Vec<_> = (0..1_000_000).map(|_| hub.insert(Sink(0))).collect();
     for &key in &keys {
@@ -55,8 +57,9 @@ fn a_million_subscribers_of_one_channel_are_served_and_leave() {
     assert_eq!((hub.held_bytes(), hub.channel_count()), (0, 0));
 }
 
+/// A log that everyone has read keeps one small chunk and fills it again.
 #[test]
-fn a_log_that_everyone_has_read_keeps_one_small_chunk_and_fills_it_again() {
+fn a_log_that_is_read_keeps_one_small_chunk() {
     let mut hub = roomy_hub();
     let key = hub.insert(Sink(0));
     hub.subscribe(key, &name("a"), Encoding::Plain);
@@ -70,8 +73,9 @@ fn a_log_that_everyone_has_read_keeps_one_small_chunk_and_fills_it_again() {
     }
 }
 
+/// The memory a slow client held is freed when it has caught up or left.
 #[test]
-fn the_memory_a_slow_client_held_is_freed_when_it_has_caught_up_or_left() {
+fn a_slow_clients_memory_is_freed() {
     for (leaves, passes) in [(false, true), (true, true), (false, false)] {
         let mut hub = roomy_hub();
         let (slow, fast) = (Pipe::with_room(10), Pipe::open());
@@ -101,8 +105,9 @@ fn the_memory_a_slow_client_held_is_freed_when_it_has_caught_up_or_left() {
     }
 }
 
+/// Past the total budget the largest log is cut and the others are spared.
 #[test]
-fn past_the_total_budget_the_largest_log_is_cut_and_the_others_are_spared() {
+fn past_the_total_budget_the_largest_log_is_cut() {
     let budget = Arc::new(Budget::new(1_000_000));
     let mut hub = Hub::new(settings(1 << 30, SlowPolicy::Close), Arc::clone(&budget));
     let (large, small) = (hub.insert(Pipe::with_room(1)), hub.insert(Pipe::with_room(1)));
@@ -123,8 +128,9 @@ fn past_the_total_budget_the_largest_log_is_cut_and_the_others_are_spared() {
     assert_eq!(budget.used(), 0);
 }
 
+/// Memory is bounded whatever the number of channels and of stalled clients.
 #[test]
-fn memory_is_bounded_whatever_the_number_of_channels_and_of_stalled_clients() {
+fn memory_is_bounded_for_any_number_of_channels() {
     for policy in [SlowPolicy::Close, SlowPolicy::Skip] {
         let limit = 4_000_000;
         let budget = Arc::new(Budget::new(limit));
@@ -153,8 +159,9 @@ fn memory_is_bounded_whatever_the_number_of_channels_and_of_stalled_clients() {
     }
 }
 
+/// Memory that others hold is noticed on a tick, and this hub cuts its own.
 #[test]
-fn what_others_hold_is_noticed_on_a_tick_and_this_hub_cuts_its_own() {
+fn others_memory_is_noticed_on_a_tick() {
     let budget = Arc::new(Budget::new(1_000_000));
     let mut hub = Hub::new(settings(1 << 30, SlowPolicy::Skip), Arc::clone(&budget));
     let key = hub.insert(Pipe::with_room(1));

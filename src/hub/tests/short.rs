@@ -53,9 +53,10 @@ fn is_closed_in_order(pipe: &Pipe) -> bool {
         .is_some_and(|(opcode, payload)| *opcode == 0x8 && payload[..] == SLOW_FRAME[2..])
 }
 
+/// Laggards without any memory left for them are worked off pass by pass.
 /// Regression: at the budget's limit all laggards of a log were cut in one go.
 #[test]
-fn laggards_for_whom_no_memory_is_left_are_worked_off_pass_by_pass() {
+fn laggards_are_worked_off_pass_by_pass() {
     const LAGGARDS: usize = 1_000;
     const LIMIT: usize = 8 << 20;
     for (policy, logs) in [(SlowPolicy::Close, 1), (SlowPolicy::Skip, 1), (SlowPolicy::Close, 40)] {
@@ -97,9 +98,10 @@ fn laggards_for_whom_no_memory_is_left_are_worked_off_pass_by_pass() {
     }
 }
 
+/// The clients with the most unread are given up round by round, without passes too.
 /// Regression: clients that left too much unread were all given up in one go.
 #[test]
-fn those_who_leave_most_unread_are_given_up_round_by_round_also_without_passes() {
+fn those_with_most_unread_go_round_by_round() {
     const HOARDERS: usize = 1_000;
     const LIMIT: usize = 8 << 20;
     let (budget, mut hub) = hub(LIMIT, SlowPolicy::Skip);
@@ -139,10 +141,11 @@ fn give(hub: &mut Hub<Pipe>, key: Key, offset: u64, bytes: usize) {
     hub.queue_shared(key, header.as_ref(), source, || Bytes::from(vec![b'x'; bytes]));
 }
 
+/// A client that is given up amid a shared message gets its end and the close frame.
 /// Regression: a client in the middle of a long message shared with others was reset instead of
 /// closed.
 #[test]
-fn who_is_given_up_amid_a_shared_message_gets_its_end_and_the_close_frame() {
+fn a_client_given_up_amid_a_shared_message_gets_its_end() {
     const LIMIT: usize = 8 << 20;
     const LONG: usize = 100_000;
     let (budget, mut hub) = hub(LIMIT, SlowPolicy::Close);

@@ -24,8 +24,9 @@ use crate::{
 
 const SEEDS: u64 = 3_000;
 
+/// Each client gets whole frames in order and no silent hole, whatever happens.
 #[test]
-fn whatever_happens_each_client_gets_whole_frames_in_order_and_no_silent_hole() {
+fn each_client_gets_whole_frames_without_silent_holes() {
     seeds::run_all(SEEDS, |seed| {
         Simulation::new(seed).run();
         []

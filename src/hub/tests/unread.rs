@@ -60,8 +60,9 @@ fn whoever_is_given_the_same_history_holds_it_once() {
     assert_eq!(hub.held_bytes(), 0);
 }
 
+/// A client that leaves more unread than the backlog is closed behind the frame it has begun.
 #[test]
-fn who_leaves_more_unread_than_the_backlog_is_closed_behind_the_frame_it_has_begun() {
+fn a_client_with_too_much_unread_is_closed() {
     let mut hub = Hub::new(settings(10_000, SlowPolicy::Skip), Arc::new(Budget::new(1 << 30)));
     let (key, pipe) = client(&mut hub, 50);
     let (reader, read) = client(&mut hub, usize::MAX);
@@ -81,10 +82,11 @@ fn who_leaves_more_unread_than_the_backlog_is_closed_behind_the_frame_it_has_beg
     assert_eq!(frames.len(), 2, "of the answers the one that was begun");
 }
 
+/// A message longer than the backlog makes no client slow that reads it.
 /// Regression: with `--backlog 256KiB`, a message of 128 KiB that took 768 KiB as JSON, and another
 /// one after it, closed all their readers at once.
 #[test]
-fn a_message_longer_than_the_backlog_makes_nobody_slow_who_reads_it() {
+fn a_message_longer_than_the_backlog_is_read() {
     const LONG: usize = 200_000;
     let mut hub = Hub::new(settings(50_000, SlowPolicy::Close), Arc::new(Budget::new(1 << 30)));
     let clients: Vec<_> = (0..3).map(|_| client(&mut hub, LONG - 50_000)).collect();
@@ -112,10 +114,11 @@ fn a_message_longer_than_the_backlog_makes_nobody_slow_who_reads_it() {
     assert_eq!(ended(&mut hub).len(), 3, "who does not read is slow");
 }
 
+/// The clients that hold the most unread go, and nobody pays for a stranger.
 /// Regression: 3,000 clients of wsbcast.v1 that read no answers held 718 MiB, and clients that were
 /// behind in a log, within their bounds, were cut for it.
 #[test]
-fn those_who_hold_the_most_unread_go_and_nobody_pays_for_a_stranger() {
+fn those_with_the_most_unread_go() {
     const LIMIT: usize = 1 << 20;
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hub = Hub::new(settings(LIMIT, SlowPolicy::Close), budget.clone());
@@ -154,8 +157,9 @@ fn those_who_hold_the_most_unread_go_and_nobody_pays_for_a_stranger() {
     assert_eq!(resumes_pipe.0.borrow().received.len(), 100_000);
 }
 
+/// A client that pins forgotten history without reading goes before one that reads it.
 #[test]
-fn who_pins_forgotten_history_without_reading_goes_before_who_reads_it() {
+fn a_client_pinning_old_history_goes_first() {
     const LIMIT: usize = 1 << 20;
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hub = Hub::new(settings(LIMIT, SlowPolicy::Close), budget.clone());
@@ -188,8 +192,9 @@ fn who_pins_forgotten_history_without_reading_goes_before_who_reads_it() {
     assert!(gone.len() > 20 && gone.is_subset(&pinners), "{}", gone.len());
 }
 
+/// A hub that holds no more than its share waits for those that do.
 #[test]
-fn a_hub_that_holds_no_more_than_its_share_waits_for_those_who_do() {
+fn a_hub_within_its_share_waits_for_the_others() {
     let budget = Arc::new(Budget::new(1_000_000));
     let mut hubs = [0, 1].map(|_| Hub::new(settings(1 << 30, SlowPolicy::Close), budget.clone()));
     let pipes = [0, 1].map(|_| Pipe::with_room(1));

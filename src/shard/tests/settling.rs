@@ -153,8 +153,9 @@ fn who_asked_for_all_may_leave_and_another_one_asks() {
     });
 }
 
+/// The number of channels settled at a time is bounded, and few channels do not wait for many.
 #[test]
-fn what_is_settled_at_a_time_is_bounded_and_few_channels_do_not_wait_for_many() {
+fn settling_is_bounded_and_fair() {
     run(|world| async move {
         let fit = SETTLING_CHANNELS_MAX / CHANNELS_PER_CLIENT_MAX;
         let began = Instant::now();
@@ -189,8 +190,9 @@ fn what_is_settled_at_a_time_is_bounded_and_few_channels_do_not_wait_for_many() 
     });
 }
 
+/// A claim beyond what the broker says is answered and not waited for.
 #[test]
-fn a_claim_beyond_what_the_broker_says_is_answered_and_not_waited_for() {
+fn a_claimed_position_ahead_of_the_broker_is_not_awaited() {
     run(|world| async move {
         world.broker.is_slow.set(false);
         world.come("a", 1).await.unwrap().unwrap();

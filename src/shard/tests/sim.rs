@@ -49,8 +49,9 @@ const SHARDS: usize = 2;
 const CHANNELS: usize = 3;
 const CLIENTS_MAX: usize = 6;
 
+/// Each client gets every message once and in order, or is told, whatever happens.
 #[test]
-fn whatever_happens_each_client_gets_every_message_once_in_order_or_is_told() {
+fn each_client_gets_each_message_once_or_is_told() {
     let counts = seeds::run_all(SEEDS, run);
     let Some([resumed, gaps, refused]) = counts else { return };
     assert!(resumed > SEEDS && gaps > SEEDS && refused > 100, "{counts:?}: too tame");

@@ -51,9 +51,10 @@ fn start(gate: &Gate) -> Queue {
     Queue::start(Clock::start(), gate.clone(), notice, |_| {}).unwrap()
 }
 
+/// A thread that logs never waits, and lost lines are counted and told.
 /// One test: what is dropped is counted for the whole process.
 #[test]
-fn who_logs_never_waits_and_what_is_missing_is_counted_and_told() {
+fn logging_never_waits() {
     let gate = Gate::default();
     gate.set(|inside| inside.shut = true);
     let queue = start(&gate);

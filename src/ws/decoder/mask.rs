@@ -33,8 +33,9 @@ impl Key {
 mod tests {
     use super::*;
 
+    /// Each byte meets its own byte of the key wherever the payload is cut.
     #[test]
-    fn each_byte_meets_its_own_byte_of_the_key_wherever_the_payload_is_cut() {
+    fn each_byte_meets_its_own_byte_of_the_key() {
         let key = Key([0x37, 0xFA, 0x21, 0x3D]);
         for len in 0..40 {
             let plain: Vec<u8> = (100..).take(len).collect();

@@ -136,8 +136,9 @@ fn a_fragmented_control_frame_breaks_the_protocol() {
     }
 }
 
+/// A control frame of more than 125 bytes breaks the protocol.
 #[test]
-fn a_control_frame_of_more_than_125_bytes_breaks_the_protocol() {
+fn a_control_frame_is_no_longer_than_125_bytes() {
     for first in [0x88, 0x89, 0x8A] {
         for len in [126, 127] {
             assert_fails_at_the_last_byte(&[first, 0x80 | len], CloseReason::Protocol);
@@ -156,8 +157,9 @@ fn a_length_with_the_top_bit_breaks_the_protocol() {
     );
 }
 
+/// A length in more bytes than it needs breaks the protocol.
 #[test]
-fn a_length_in_more_bytes_than_it_needs_breaks_the_protocol() {
+fn a_length_has_as_few_bytes_as_possible() {
     assert_fails_at_the_last_byte(b"\x82\xfe\0\x7d", CloseReason::Protocol);
     assert_fails_at_the_last_byte(b"\x82\xff\0\0\0\0\0\0\xff\xff", CloseReason::Protocol);
 }
@@ -170,8 +172,9 @@ fn fragments_make_one_message_of_the_first_ones_kind() {
     assert_eq!(whole(&bytes.concat()), (vec![binary(Vec::new())], None));
 }
 
+/// Control frames between fragments are told when they come.
 #[test]
-fn control_frames_between_fragments_are_told_when_they_come() {
+fn control_frames_are_told_between_fragments() {
     let bytes = [
         frame(0x01, b"a"),
         frame(0x89, b"p1"),
@@ -202,8 +205,9 @@ fn a_continuation_of_nothing_breaks_the_protocol() {
     assert_fails_at_the_last_byte(&ended, CloseReason::Protocol);
 }
 
+/// A new message inside a fragmented one breaks the protocol.
 #[test]
-fn a_new_message_inside_a_fragmented_one_breaks_the_protocol() {
+fn a_new_message_inside_fragments_breaks_the_protocol() {
     for first in [0x81, 0x82, 0x01, 0x02] {
         let bytes = [frame(0x01, b"a"), frame(0x89, b""), vec![first]].concat();
         assert_fails_at_the_last_byte(&bytes, CloseReason::Protocol);
@@ -231,8 +235,9 @@ fn a_close_text_that_is_not_utf8_is_told_as_such() {
     assert_fails_at_the_last_byte(&frame(0x88, b"\x03\xe8caf\xc3"), CloseReason::BadUtf8);
 }
 
+/// Text is refused at its first wrong byte in the middle of a frame.
 #[test]
-fn text_is_refused_at_its_first_wrong_byte_in_the_middle_of_a_frame() {
+fn text_is_refused_at_its_first_wrong_byte() {
     let payload = "κόσμε".bytes().chain(*b"\xf4\x90 and more that never arrives");
     let bytes = frame(0x81, &payload.collect::<Vec<_>>());
     let wrong_at = 6 + "κόσμε".len() + 1;
@@ -255,8 +260,9 @@ fn text_that_ends_inside_a_character_is_refused_at_its_end() {
     assert_fails_at_the_last_byte(&bytes, CloseReason::BadUtf8);
 }
 
+/// A message too long is refused at its header and the longest allowed passes.
 #[test]
-fn a_message_too_long_is_refused_at_its_header_and_the_longest_allowed_passes() {
+fn a_message_too_long_is_refused_at_its_header() {
     let longest = RULES.message_bytes_max;
     assert_eq!(whole(&frame(0x82, &vec![1; longest])).1, None);
     let header_only = &frame(0x82, &vec![1; longest + 1])[..14];
@@ -318,8 +324,9 @@ fn memory_never_exceeds_the_longest_message_allowed() {
     assert!(decoder.is_idle());
 }
 
+/// A message that lies whole in the input is lent not copied.
 #[test]
-fn a_message_that_lies_whole_in_the_input_is_lent_not_copied() {
+fn a_message_whole_in_the_input_is_not_copied() {
     let mut decoder = Decoder::default();
     let mut bytes = frame(0x81, b"whole");
     let Ok((_, Some(Event::Message { data, .. }))) = decoder.next(&mut bytes, &RULES) else {
@@ -359,8 +366,9 @@ fn payload_nobody_wants_is_checked_counted_and_not_stored() {
     assert_eq!(whole(0x82, &[0; 5001]), (vec![], Some(CloseReason::TooBig)));
 }
 
+/// Frames cut at every byte and every two are read the same.
 #[test]
-fn frames_cut_at_every_byte_and_every_two_are_read_the_same() {
+fn frames_cut_anywhere_are_read_the_same() {
     let bytes = [
         frame(0x81, "κόσμε".as_bytes()),
         frame(0x02, &[9; 130]),

@@ -205,8 +205,9 @@ mod tests {
 
     use super::*;
 
+    /// One lost message is a failure and rounds of a fault are one row.
     #[test]
-    fn one_lost_message_is_a_failure_and_rounds_of_a_fault_are_one_row() {
+    fn one_lost_message_is_a_failure() {
         let args = Args::try_parse_from(["chaos"]).unwrap();
         let mut report = Report::new(&args, 7);
         let recovery = Recovery { first_ms: vec![5, 9, 700], all_ms: 800, silent: 0 };

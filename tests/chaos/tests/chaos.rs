@@ -8,8 +8,9 @@ use std::{fs, process::Command};
 use serde_json::Value;
 use testkit::build::server_beside;
 
+/// Nobody loses a message when Redis and a server are killed.
 #[test]
-fn nobody_loses_a_message_when_redis_and_a_server_are_killed() {
+fn killing_redis_and_a_server_loses_nothing() {
     let report = std::env::temp_dir().join(format!("wsbcast-chaos-{}.json", std::process::id()));
     let chaos = env!("CARGO_BIN_EXE_chaos");
     let output = Command::new(chaos)

@@ -117,8 +117,9 @@ mod tests {
         assert!(judge(counts("a", 100.0)).text.contains("as expected"));
     }
 
+    /// A workload that is gone is a failure and a new one is not.
     #[test]
-    fn a_workload_that_is_gone_is_a_failure_and_a_new_one_is_not() {
+    fn a_missing_workload_is_a_failure() {
         let expected = counts("a", 100.0);
         assert!(expected.compare(&Expectation::new("a")).is_failure);
         let mut more = counts("a", 100.0);

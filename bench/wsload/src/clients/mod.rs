@@ -185,8 +185,9 @@ impl Crowd {
 mod tests {
     use super::*;
 
+    /// Every client has one thread and the stalled are as many as asked.
     #[test]
-    fn every_client_has_one_thread_and_the_stalled_are_as_many_as_asked() {
+    fn every_client_has_one_thread() {
         for (clients, stalled, threads) in [(1000, 300, 3), (7, 0, 2), (10, 9, 4), (5, 5, 1)] {
             let shares = (0..threads).map(|thread| Share { thread, threads, clients, stalled });
             let mut all: Vec<(usize, bool)> = shares

@@ -87,8 +87,9 @@ fn the_raw_data_is_the_report() {
     assert_eq!(raw["one"]["timeline"]["at_ms"], serde_json::json!([100, 200, 300]));
 }
 
+/// A report of an older version has its figures and no empty pictures.
 #[test]
-fn a_report_of_an_older_version_has_its_figures_and_no_empty_pictures() {
+fn an_older_report_has_its_figures() {
     let old: Report = serde_json::from_str("{\"deliveries\":{\"in_window\":5}}").unwrap();
     let page = page(&[Named { name: "old".to_owned(), report: old }]).unwrap();
     assert!(page.contains("Deliveries a second") && !page.contains("<svg"));

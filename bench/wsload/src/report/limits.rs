@@ -75,8 +75,9 @@ mod tests {
         }
     }
 
+    /// A load out of breath is told and one in time has no limits.
     #[test]
-    fn a_load_out_of_breath_is_told_and_one_in_time_has_no_limits() {
+    fn an_overloaded_load_generator_is_told() {
         let report =
             |saturated: &str| Report { saturated: saturated.to_owned(), ..Report::default() };
         assert!(report("load").limits()[0].contains("load generator"));

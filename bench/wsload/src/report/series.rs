@@ -104,8 +104,9 @@ fn on_one_line<T: Serialize, S: Serializer>(row: &T, serializer: S) -> Result<S:
 mod tests {
     use super::*;
 
+    /// Every message is in one column and the curve ends at the greatest.
     #[test]
-    fn every_message_is_in_one_column_and_the_curve_ends_at_the_greatest() {
+    fn every_message_is_in_one_column() {
         let mut histogram = crate::clients::latencies();
         for micros in 1..=10_000_u64 {
             histogram.record(micros * 1000).unwrap();

@@ -254,8 +254,9 @@ mod tests {
         assert_eq!(state(&histories, &a), ("e".into(), 4, 7));
     }
 
+    /// A hole or another epoch begins anew and what is late changes nothing.
     #[test]
-    fn a_hole_or_another_epoch_begins_anew_and_what_is_late_changes_nothing() {
+    fn a_hole_or_another_epoch_begins_the_history_anew() {
         let (mut histories, a) = histories();
         for (epoch, offset) in [("e", 1), ("e", 3), ("f", 1), ("e", 4), ("f", 2)] {
             assert_eq!(
@@ -266,8 +267,9 @@ mod tests {
         assert_eq!(state(&histories, &a), ("f".into(), 0, 2));
     }
 
+    /// Another message in a known place or after one is noticed.
     #[test]
-    fn another_message_in_a_known_place_or_after_one_is_noticed() {
+    fn another_message_at_a_known_position_is_noticed() {
         let (mut histories, a) = histories();
         histories.add_live(&a, message("e", 5), Millis(0));
         let other = [branch("e", 5, 40, 51), branch("e", 6, 51, 60), branch("e", 4, 30, 41)];
@@ -296,8 +298,9 @@ mod tests {
         histories.check();
     }
 
+    /// A reading from before what is here does not hide what lies between.
     #[test]
-    fn a_reading_from_before_what_is_here_does_not_hide_what_lies_between() {
+    fn an_old_reading_hides_no_messages_in_between() {
         // One shard asked early, another began to hear late, and was the first to tell.
         let (mut histories, a) = histories();
         histories.add_live(&a, message("e", 8), Millis(0));
@@ -309,8 +312,9 @@ mod tests {
         assert!(histories.get(&a).unwrap().is_complete());
     }
 
+    /// A reading begins what is not known and replaces what it does not meet.
     #[test]
-    fn a_reading_begins_what_is_not_known_and_replaces_what_it_does_not_meet() {
+    fn a_reading_replaces_a_history_it_does_not_meet() {
         let (mut histories, a) = histories();
         histories.merge(&a, reading(3..=4), Millis(0));
         assert_eq!(state(&histories, &a), ("e".into(), 2, 4));

@@ -113,8 +113,9 @@ fn newcomers_do_not_only_push_out_each_other() {
     );
 }
 
+/// A history that keeps nothing any more is forgotten before one that does.
 #[test]
-fn what_keeps_nothing_any_more_is_forgotten_before_what_does() {
+fn empty_histories_are_forgotten_first() {
     let mut histories = Histories::new(SETTINGS, 2);
     publish(&mut histories, Api, "a", 1, 1);
     let position = Position { epoch: "e".into(), offset: 0 };
@@ -141,8 +142,9 @@ fn a_lone_channel_gives_its_oldest_messages() {
     assert_eq!(floor(&histories, "a"), (1, 4));
 }
 
+/// A history without a message for the TTL is forgotten, and its position is not.
 #[test]
-fn what_nobody_has_published_to_for_the_ttl_is_forgotten_and_its_position_is_not() {
+fn an_unused_history_is_forgotten_not_its_position() {
     let mut histories = Histories::new(SETTINGS, 10);
     begin(&mut histories, "a");
     begin(&mut histories, "b");

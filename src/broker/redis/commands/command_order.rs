@@ -137,8 +137,9 @@ mod tests {
         assert!(second.first_turn().now_or_never().is_some());
     }
 
+    /// Commands that came back go again in order, and before anything new.
     #[test]
-    fn what_came_back_goes_again_in_order_and_before_anything_new() {
+    fn commands_that_came_back_go_first_in_order() {
         let order = CommandOrder::default();
         let permits: Vec<_> = (0..3).map(|_| order.enter()).collect();
         permits.iter().for_each(Permit::handed_over);

@@ -151,8 +151,9 @@ mod tests {
         assert!(!generations.is_suspected(), "with it the doubt is over");
     }
 
+    /// A name that leads here and there is followed ever more seldom.
     #[test]
-    fn a_name_that_leads_here_and_there_is_followed_ever_more_seldom() {
+    fn an_alternating_name_is_followed_ever_more_seldom() {
         let generations = Generations::new();
         let mut moves = Vec::new();
         for ms in (0..300_000).step_by(100) {

@@ -165,8 +165,9 @@ mod tests {
         assert_eq!(node_ids.arrived(&server(1), &new, at(0)), Reached::Same);
     }
 
+    /// A name that leads here and there is not followed at once.
     #[test]
-    fn a_name_that_leads_here_and_there_is_not_followed_at_once() {
+    fn an_alternating_name_is_not_followed_at_once() {
         let node_ids = NodeIds::default();
         let (one, two): (NodeId, NodeId) = ("one".into(), "two".into());
         assert_eq!(node_ids.arrived(&server(1), &one, at(0)), Reached::Same);

@@ -289,8 +289,9 @@ mod tests {
         }
     }
 
+    /// The master that most sentinels have named for long is believed once and for good.
     #[test]
-    fn what_most_have_said_for_long_is_believed_once_and_for_good() {
+    fn a_lasting_majority_is_believed() {
         let mut election = PrimaryElection::new(3);
         election.update(0, view(6, 2), START);
         assert_eq!(election.update(1, view(6, 2), START), Some(server(2)));
@@ -309,8 +310,9 @@ mod tests {
         assert_eq!(election.update(0, view(7, 2), later), Some(server(2)));
     }
 
+    /// A replica that was promoted is believed before sentinels name it.
     #[test]
-    fn a_replica_that_was_promoted_is_believed_before_sentinels_name_it() {
+    fn a_promoted_replica_is_believed_early() {
         let mut election = PrimaryElection::new(1);
         assert_eq!(election.promote_early(&server(2)), None, "nothing is known yet");
         assert_eq!(election.update(0, view(0, 1), START), Some(server(1)));
@@ -320,8 +322,9 @@ mod tests {
         assert_eq!(election.promote_early(&server(2)), None);
     }
 
+    /// Publishing waits for a takeover and the way there but not for long.
     #[test]
-    fn publishing_waits_for_a_takeover_and_the_way_there_but_not_for_long() {
+    fn publishing_waits_for_a_takeover() {
         let primary = CurrentPrimary::new();
         assert!(!primary.is_takeover_awaited(false, START), "there is no master to lose");
         primary.set(server(1), START);

@@ -209,8 +209,9 @@ mod tests {
         }
     }
 
+    /// A publisher adds so many keys to Redis and what was not added does not count.
     #[test]
-    fn a_publisher_adds_so_many_keys_to_redis_and_what_was_not_added_does_not_count() {
+    fn keys_that_were_not_added_do_not_count() {
         let (mut local_state, now) = (local_state(), Millis(0));
         let charge = |local_state: &mut LocalState, who, key: &str, now| {
             let message = message(who, Some(key));
@@ -237,8 +238,9 @@ mod tests {
         assert!(!charge(&mut local_state, Anonymous, "other", later));
     }
 
+    /// A publisher begins so many channels and goes on with those it has.
     #[test]
-    fn a_publisher_begins_so_many_channels_and_goes_on_with_those_it_has() {
+    fn a_publisher_begins_a_bounded_number_of_channels() {
         let (mut local_state, now) = (local_state(), Millis(0));
         let at = |offset| Position { epoch: "e".into(), offset };
         let anonymous = message(Anonymous, None);
@@ -259,9 +261,10 @@ mod tests {
         assert!(!is_full(&mut local_state, &anonymous, now + 2 * CHANNELS_BEGUN_SPAN));
     }
 
+    /// A channel counts as begun while its first message is on its way and when it is in doubt.
     /// Regression: a channel counted when Redis had answered, and not at all if it did not.
     #[test]
-    fn a_channel_counts_as_begun_while_its_first_message_is_on_its_way_and_when_it_is_in_doubt() {
+    fn a_channel_counts_as_begun_from_its_first_send() {
         let (mut local_state, now) = (local_state(), Millis(0));
         let anonymous = message(Anonymous, None);
         let mut charged = Vec::new();

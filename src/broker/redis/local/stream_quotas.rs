@@ -255,8 +255,9 @@ mod tests {
         (0..100).take_while(|&number| add(number)).count()
     }
 
+    /// A publisher fills its share until what it filled is over.
     #[test]
-    fn a_publisher_fills_its_share_until_what_it_filled_is_over() {
+    fn a_publisher_fills_only_its_share() {
         let mut quotas = quotas();
         assert_eq!(fill(&mut quotas, Anonymous, 0, START), 29);
         assert_eq!(fill(&mut quotas, Api, 100, START), 10, "that is left to others");
@@ -268,8 +269,9 @@ mod tests {
         assert_eq!((quotas.held.len(), quotas.order.len()), (29, 29));
     }
 
+    /// The stream's real size counts, and a stream that went makes room.
     #[test]
-    fn what_a_stream_holds_is_what_counts_and_one_that_went_makes_room() {
+    fn a_streams_real_size_counts() {
         let mut quotas = quotas();
         for _ in 0..1_000 {
             assert!(say(&mut quotas, Api, 0, 2 * MIB, START), "its size is what it was");
@@ -283,10 +285,11 @@ mod tests {
         assert_eq!((quotas.held.len(), quotas.bytes.all()), (0, 0));
     }
 
+    /// An answer settles its own message and none that is on its way.
     /// Regression: the answer to one message wiped the charges of those behind it, and their
     /// refunds took off what was really there.
     #[test]
-    fn an_answer_settles_its_own_message_and_none_that_is_on_its_way() {
+    fn an_answer_settles_its_own_message_only() {
         let mut quotas = quotas();
         let channel = name(0);
         assert!(say(&mut quotas, Api, 0, MIB, START));
@@ -309,10 +312,11 @@ mod tests {
         assert_eq!(quotas.bytes.all(), next.bytes);
     }
 
+    /// Each publisher pays for what it says in a channel of several.
     /// Regression: a channel that somebody with more rights had published to once was all theirs,
     /// and so was the share that others filled in it.
     #[test]
-    fn each_publisher_pays_for_what_it_says_in_a_channel_of_several() {
+    fn each_publisher_pays_for_its_own_messages() {
         let mut quotas = quotas();
         let rooms = 1000;
         for room in 0..rooms {

@@ -175,8 +175,9 @@ mod tests {
         }
     }
 
+    /// A stranger's text stays one line of plain characters and short.
     #[test]
-    fn a_strangers_text_stays_one_line_of_plain_characters_and_short() {
+    fn a_peers_text_stays_one_short_plain_line() {
         let bad = "ERR \x1b[2J\r\n2026 ERROR forged\t\0\u{7f}\u{85}\u{202e}\u{2028}\u{feff}'\"\\";
         let text = escaped(bad);
         let is_odd = |c: char| c.is_control() || "\u{202e}\u{2028}\u{feff}".contains(c);

@@ -193,8 +193,9 @@ mod tests {
         }
     }
 
+    /// A frame that would be too much is refused as soon as it is announced.
     #[test]
-    fn whatever_would_be_too_much_is_refused_when_it_is_announced() {
+    fn an_announced_excess_is_refused() {
         let nested = |kind: &str| kind.repeat(10_000);
         for endless in ["*1\r\n", ">1\r\n", "~1\r\n", "%1\r\n", "*2\r\n:1\r\n"] {
             assert_eq!(scan(nested(endless).as_bytes()), Err(BadFrame::Depth), "{endless:?}");
@@ -235,8 +236,9 @@ mod tests {
         }
     }
 
+    /// Random bytes never reach the decoder as more than they are.
     #[test]
-    fn random_bytes_never_reach_the_decoder_as_more_than_they_are() {
+    fn random_bytes_never_reach_the_decoder_as_more() {
         let mut random = fastrand::Rng::with_seed(40);
         for _ in 0..20_000 {
             let mut bytes = Vec::new();

@@ -366,8 +366,9 @@ mod tests {
         ("redis-sentinel://a?sentinelServiceName=", "sentinelServiceName"),
     ];
 
+    /// A URL that nothing could be connected to by is told in words, without the password.
     #[test]
-    fn what_nothing_could_be_connected_to_by_is_told_in_words_without_the_password() {
+    fn an_unusable_url_is_told_without_its_password() {
         for (url, expected) in REFUSED {
             let problem = parse(url).map(|_| ()).unwrap_err();
             assert!(problem.contains(expected), "{url}: {problem}");

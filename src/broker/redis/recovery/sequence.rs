@@ -284,8 +284,9 @@ mod tests {
         assert_eq!(take(&mut tracker, &stamp("a", 8)), Arrival::Late { is_new: true }, "still");
     }
 
+    /// The first message of a channel follows its empty position unless some may be gone.
     #[test]
-    fn the_first_message_of_a_channel_follows_its_empty_position_unless_some_may_be_gone() {
+    fn a_first_message_follows_its_empty_position() {
         use Arrival::{FirstEpoch, Next};
         let mut tracker = SequenceTracker::default();
         tracker.advance("empty-a", 0, 0, Millis(0));
@@ -302,8 +303,9 @@ mod tests {
         assert_eq!(take(&mut tracker, &stamp("b", 2)), Next);
     }
 
+    /// A channel that Redis has forgotten in time begins anew without a loss.
     #[test]
-    fn a_channel_that_redis_has_forgotten_in_time_begins_anew_without_a_loss() {
+    fn an_expired_channel_begins_anew_without_a_loss() {
         let mut tracker = SequenceTracker::default();
         let judge_after = |tracker: &SequenceTracker, life, offset| {
             tracker.judge(&stamp("b", offset), Millis(0) + life, |_| None)

@@ -50,8 +50,9 @@ impl StandIn for Late {
     }
 }
 
+/// A hole before a message shows also when it becomes known only amid a question.
 #[tokio::test(start_paused = true)]
-async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_amid_a_question() {
+async fn a_hole_shows_even_if_it_is_known_amid_a_question() {
     let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));
     let view = View { redis: redis.clone(), process: 0 };
     let late = Rc::new(Late { view, learns: RefCell::default() });
@@ -83,8 +84,9 @@ async fn what_is_missing_before_a_message_shows_also_when_that_is_known_only_ami
     assert_eq!(offsets, [6, 7, 8]);
 }
 
+/// An era that a shard at a standstill is reading is read by others too.
 #[tokio::test(start_paused = true)]
-async fn an_era_that_a_shard_at_a_standstill_is_reading_is_read_by_others_too() {
+async fn an_epoch_held_by_a_stalled_shard_is_read_by_others() {
     let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));
     let process = process(ALL, Vec::new());
     let recoverer = recoverer(&process, 0, Rc::new(View { redis, process: 0 }));

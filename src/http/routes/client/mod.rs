@@ -160,8 +160,9 @@ mod tests {
         assert!(!takes_gzip(&HeaderMap::new()));
     }
 
+    /// The script loses comments and indentation and nothing else.
     #[test]
-    fn the_script_loses_comments_and_indentation_and_nothing_else() {
+    fn the_script_loses_only_comments_and_indentation() {
         let source = "// About.\n\nconst a = () =>\n  \"// no comment\";\n  // Why.\n    a();\n";
         assert_eq!(compact(source), "const a = () =>\n\"// no comment\";\na();\n");
         assert!(!SOURCE.contains("/*"), "comments have lines of their own");

@@ -15,8 +15,9 @@ fn channels_are_decoded_deduplicated_and_kept_in_order() {
     assert_eq!(channels("channel=a%3Ab&x=%zz&ch%61nnel=c"), ["a:b", "c"]);
 }
 
+/// A stranger's numbers are bounded in the address and in the header.
 #[test]
-fn a_strangers_numbers_are_bounded_in_the_address_and_in_the_header() {
+fn numbers_in_a_query_are_bounded() {
     let offset = |one: Result<Wanted, BadQuery>| match one.ok()?.since? {
         Since::After(position) => Some(position.offset),
         Since::Newest(_) => None,
@@ -32,8 +33,9 @@ fn a_strangers_numbers_are_bounded_in_the_address_and_in_the_header() {
     });
 }
 
+/// Each since belongs to the channel in its place and last to the others.
 #[test]
-fn each_since_belongs_to_the_channel_in_its_place_and_last_to_the_others() {
+fn each_since_belongs_to_its_channel() {
     let since = |query: &str| -> Vec<String> {
         let text = |one: Wanted| match one.since {
             None => "now".to_owned(),
@@ -69,8 +71,9 @@ fn bad_positions_are_refused() {
     }
 }
 
+/// An event stream has one channel and its last id counts for more than the query.
 #[test]
-fn an_event_stream_has_one_channel_and_its_last_id_counts_for_more_than_the_query() {
+fn an_event_streams_last_id_beats_the_query() {
     let since = |query, id: &str| match event_stream(Some(query), id.as_bytes()) {
         Ok(Wanted { since: Some(Since::After(position)), .. }) => position.to_string(),
         Ok(Wanted { since: Some(Since::Newest(count)), .. }) => count.to_string(),
@@ -112,8 +115,9 @@ fn a_token_is_decoded_and_keeps_its_pluses() {
     assert_eq!(token(Some("channel=a")).unwrap(), None);
 }
 
+/// Listening refuses names that are nearly right and ignores the others.
 #[test]
-fn listening_refuses_names_that_are_nearly_right_and_ignores_the_others() {
+fn listening_refuses_misspelt_names() {
     for (name, meant) in [
         ("chanel", "channel"),
         ("Channel", "channel"),

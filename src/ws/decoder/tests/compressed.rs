@@ -16,8 +16,9 @@ fn read(bytes: &[u8], rules: &Rules) -> Verdict {
     feed(&mut Decoder::default(), bytes, rules)
 }
 
+/// The first frame says that its message is compressed and no other may.
 #[test]
-fn the_first_frame_says_that_its_message_is_compressed_and_no_other_may() {
+fn only_the_first_frame_says_compressed() {
     let (good, no) = (|event| (vec![event], None), (vec![], Some(CloseReason::Protocol)));
     // What is compressed is no text yet.
     let single = frame(0xC1, &[0xff, 0x00]);
@@ -43,8 +44,9 @@ fn the_first_frame_says_that_its_message_is_compressed_and_no_other_may() {
     }
 }
 
+/// A compressed message may be a little longer than a plain one and no more.
 #[test]
-fn a_compressed_message_may_be_a_little_longer_than_a_plain_one_and_no_more() {
+fn a_compressed_message_may_be_a_little_longer() {
     let rules = Rules { message_bytes_max: 1000, ..DEFLATE };
     let most = compressed_len_max(1000);
     assert!((1000..1300).contains(&most));

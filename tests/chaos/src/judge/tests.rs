@@ -40,8 +40,9 @@ fn told(epoch: Option<u32>, from: u64, to: Option<u64>) -> Told {
     Told { epoch, from, to }
 }
 
+/// An unbroken row is fine and what was before the start is nobody's.
 #[test]
-fn an_unbroken_row_is_fine_and_what_was_before_the_start_is_nobodys() {
+fn an_unbroken_sequence_is_fine() {
     let ledger = [(0, 9), (0, 10), (0, 11), (0, 12)];
     assert_eq!(judged(track(&[(0, 11), (0, 12)]), &ledger), (0, 0, 0, 0, 0));
 }
@@ -55,8 +56,9 @@ fn a_hole_is_a_loss_once_acknowledged_or_not() {
     assert_eq!(late.message(0, place(0, 14), 14), Some(Fault::Hole(2)));
 }
 
+/// A message that was acknowledged and never came, even at the end, is a loss.
 #[test]
-fn what_was_acknowledged_and_never_came_at_the_end_is_a_loss() {
+fn an_acknowledged_message_that_never_came_is_a_loss() {
     assert_eq!(judged(track(&[(0, 11)]), &[(0, 11), (0, 12)]), (1, 0, 0, 0, 0));
 }
 
@@ -100,8 +102,9 @@ fn a_gap_without_an_end_lasts_until_the_next_message() {
     assert_eq!(judged(other_epoch, &[(0, 12), (1, 1), (1, 3)]), (0, 0, 0, 1, 2));
 }
 
+/// A new epoch without a word loses what the old one still had.
 #[test]
-fn a_new_epoch_without_a_word_loses_what_the_old_one_still_had() {
+fn an_unannounced_epoch_loses_the_old_ones_rest() {
     assert_eq!(judged(track(&[(0, 11), (1, 1)]), &[(0, 11), (1, 1)]), (0, 0, 0, 0, 0));
     assert_eq!(judged(track(&[(0, 11), (1, 1)]), &[(0, 12), (1, 1)]), (1, 0, 0, 0, 0));
     assert_eq!(judged(track(&[(0, 11), (1, 3)]), &[]), (2, 0, 0, 0, 0));
@@ -119,24 +122,27 @@ fn a_told_change_of_epoch_covers_the_end_of_the_old_one() {
     assert_eq!(judged(two_changes, &[(0, 12), (1, 1), (2, 2), (2, 3)]), (0, 0, 0, 1, 3));
 }
 
+/// A place that was given twice loses the message that did not come.
 #[test]
-fn a_place_that_was_given_twice_loses_the_message_that_did_not_come() {
+fn a_position_given_twice_loses_the_missing_message() {
     let mut ledger = acknowledged(&[(0, 11), (0, 12)]);
     ledger.push(Acknowledged { number: 99, place: place(0, 12), phase: 3 });
     let verdict = track(&[(0, 11), (0, 12)]).verdict(&ledger, |_| ());
     assert_eq!((verdict[0].lost, verdict[3].lost), (0, 1));
 }
 
+/// A message that comes once more in a new epoch is counted apart.
 #[test]
-fn a_message_that_comes_once_more_in_a_new_epoch_is_counted_apart() {
+fn a_message_repeated_in_a_new_epoch_is_counted_apart() {
     let mut track = track(&[(0, 11)]);
     assert_eq!(track.message(0, place(1, 1), 11), None);
     let verdict = track.verdict(&[], |_| ());
     assert_eq!((verdict[0].repeated, verdict[0].anew), (0, 1));
 }
 
+/// An epoch that others saw first is not an old one but one that was left is.
 #[test]
-fn an_epoch_that_others_saw_first_is_not_an_old_one_but_one_that_was_left_is() {
+fn an_epoch_that_was_left_is_an_old_one() {
     // Numbers are given by who sees an epoch first, perhaps at another server.
     let mut other_order = track(&[(0, 11)]);
     other_order.gap(0, told(Some(2), 1, Some(0)));
@@ -150,8 +156,9 @@ fn an_epoch_that_others_saw_first_is_not_an_old_one_but_one_that_was_left_is() {
     assert_eq!(judged(back, &[]), (0, 0, 1, 1, 0));
 }
 
+/// An epoch that passed by is covered only by a turn that was told then.
 #[test]
-fn an_epoch_that_passed_by_is_covered_only_by_a_turn_that_was_told_then() {
+fn an_epoch_that_passed_by_needs_a_told_turn() {
     let unseen = |phase| {
         let mut ledger = acknowledged(&[(5, 1)]);
         ledger[0].phase = phase;

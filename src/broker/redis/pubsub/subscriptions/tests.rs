@@ -55,8 +55,9 @@ fn a_new_connection_is_told_everything_wanted_again() {
     assert_eq!(all.next_command(), Some(subscribe("a")));
 }
 
+/// Coming and going while Redis is slow costs one command each.
 #[test]
-fn coming_and_going_while_redis_is_slow_costs_one_command_each() {
+fn changes_while_redis_is_slow_cost_one_command_each() {
     let mut all = Subscriptions::default();
     all.connected();
     for _ in 0..100 {
@@ -89,8 +90,9 @@ fn only_the_last_answer_confirms() {
     assert!(all.by_name.is_empty());
 }
 
+/// A new subscription is checked once if anything is known of its channel.
 #[test]
-fn what_is_subscribed_anew_is_to_be_checked_once_if_anything_is_known_of_it() {
+fn a_new_subscription_is_checked_once() {
     let mut all = Subscriptions::default();
     let position = Position { epoch: "e".into(), offset: 1 };
     for name in ["a", "b", "c"] {
@@ -124,8 +126,9 @@ fn what_is_subscribed_anew_is_to_be_checked_once_if_anything_is_known_of_it() {
     assert_eq!(both, ["a", "c"]);
 }
 
+/// A position that was overtaken before the subscription was confirmed is asked for again.
 #[test]
-fn a_position_that_was_overtaken_before_the_subscription_was_confirmed_is_asked_for_again() {
+fn an_overtaken_position_is_asked_for_again() {
     // Redis told the position, published two messages, and only then subscribed us; the third
     // arrived before the position did, and the two were lost without a word.
     let mut all = Subscriptions::default();
@@ -171,8 +174,9 @@ fn heard(all: &mut Subscriptions, name: &str) {
     all.take_unchecked(10);
 }
 
+/// A channel that is wanted again before Redis was told is still subscribed.
 #[test]
-fn who_comes_back_before_redis_was_told_is_still_subscribed() {
+fn a_channel_wanted_again_in_time_stays_subscribed() {
     let mut all = Subscriptions::default();
     all.connected();
     heard(&mut all, "a");
@@ -182,8 +186,9 @@ fn who_comes_back_before_redis_was_told_is_still_subscribed() {
     assert!(all.confirmed_by("a").is_some());
 }
 
+/// One may wait for a first connection but not for a lost one.
 #[test]
-fn one_may_wait_for_a_first_connection_but_not_for_a_lost_one() {
+fn only_a_first_connection_is_waited_for() {
     let mut all = Subscriptions::awaited();
     let mut first = want(&mut all, "a").unwrap();
     all.connected();
@@ -196,8 +201,9 @@ fn one_may_wait_for_a_first_connection_but_not_for_a_lost_one() {
     assert!(want(&mut all, "c").is_none());
 }
 
+/// A channel goes to another connection with all that is known of it and with its waiters.
 #[test]
-fn a_channel_goes_to_another_connection_with_what_is_known_of_it_and_with_who_waits() {
+fn a_channel_moves_to_another_connection_whole() {
     let mut old = Subscriptions::default();
     let mut new = Subscriptions::awaited();
     old.connected();
@@ -220,8 +226,9 @@ fn a_channel_goes_to_another_connection_with_what_is_known_of_it_and_with_who_wa
     assert_eq!(old.next_command(), Some(subscribe("a")));
 }
 
+/// A channel that comes back before its end was told is to be checked.
 #[test]
-fn a_channel_that_comes_back_before_its_end_was_told_is_to_be_checked() {
+fn a_channel_wanted_again_before_its_end_is_checked() {
     let mut all = Subscriptions::default();
     all.connected();
     heard(&mut all, "a");

@@ -39,8 +39,9 @@ fn follower() -> Lease {
     lease
 }
 
+/// A holder's messages begin with its mark whichever comes first mark or answer.
 #[test]
-fn a_holders_messages_begin_with_its_mark_whichever_comes_first_mark_or_answer() {
+fn a_holders_messages_begin_with_its_mark() {
     let mut lease = Lease::new("me".to_owned());
     lease.ask(START, true);
     send(&mut lease, &["before"]);
@@ -59,8 +60,9 @@ fn a_holders_messages_begin_with_its_mark_whichever_comes_first_mark_or_answer()
     assert_eq!(ready(&mut lease, START), ["one"]);
 }
 
+/// A holder stops before Redis may give the lease to another.
 #[test]
-fn a_holder_stops_before_redis_may_give_the_lease_to_another() {
+fn a_holder_stops_before_its_lease_ends() {
     let mut lease = holder();
     let end = START + (BRIDGE_LEASE - BRIDGE_LEASE_MARGIN);
     let just_before = Millis(end.0 - 1);
@@ -75,8 +77,9 @@ fn a_holder_stops_before_redis_may_give_the_lease_to_another() {
     assert!(ready(&mut lease, end).is_empty());
 }
 
+/// Messages that came while nobody else held the lease are bridged when it is held again.
 #[test]
-fn what_came_while_nobody_else_had_it_is_bridged_when_it_is_had_again() {
+fn a_holder_again_bridges_what_came_meanwhile() {
     let mut lease = holder();
     let later = START + BRIDGE_LEASE * 2;
     send(&mut lease, &["one"]);
@@ -88,8 +91,9 @@ fn what_came_while_nobody_else_had_it_is_bridged_when_it_is_had_again() {
     assert_eq!(ready(&mut lease, later), ["one", "two", "three"]);
 }
 
+/// Marks and answers of an attempt that is over begin and end nothing.
 #[test]
-fn marks_and_answers_of_an_attempt_that_is_over_begin_and_end_nothing() {
+fn marks_of_an_old_attempt_change_nothing() {
     let mut lease = Lease::new("me".to_owned());
     lease.ask(START, true);
     take(&mut lease, START);
@@ -102,8 +106,9 @@ fn marks_and_answers_of_an_attempt_that_is_over_begin_and_end_nothing() {
     assert_eq!(ready(&mut lease, START), ["one"]);
 }
 
+/// Between leaving and the next holder nothing is lost and nothing comes twice.
 #[test]
-fn between_leaving_and_the_next_holder_nothing_is_lost_and_nothing_comes_twice() {
+fn between_two_holders_nothing_is_lost() {
     let mut old = holder();
     send(&mut old, &["one"]);
     old.heard(&mark("leaving", "me", 1));

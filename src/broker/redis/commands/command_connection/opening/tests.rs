@@ -161,8 +161,9 @@ fn a_command_without_a_connection_is_canceled_at_once() {
     });
 }
 
+/// A command that was written is never canceled when the server hangs up.
 #[test]
-fn what_was_written_is_never_canceled_when_the_server_hangs_up() {
+fn a_written_command_is_not_canceled_by_a_hangup() {
     run(async {
         for round in 0..20 {
             let (address, got) = serve(Manner::HangsUpAfter(1 + round * 10));
@@ -179,9 +180,10 @@ fn what_was_written_is_never_canceled_when_the_server_hangs_up() {
     });
 }
 
+/// Commands that wait to be written are bounded, and those past the bound are canceled.
 /// Regression: what had timed out waited on until the connection ended, and so did what followed.
 #[test]
-fn what_waits_to_be_written_is_bounded_and_what_is_too_much_is_canceled() {
+fn unwritten_commands_are_bounded() {
     run(async {
         let (address, _) = serve(Manner::Listens);
         let (client, _task) = connected(address).await;
@@ -200,8 +202,9 @@ fn what_waits_to_be_written_is_bounded_and_what_is_too_much_is_canceled() {
     });
 }
 
+/// A command that was written is never canceled when the client is thrown away.
 #[test]
-fn what_was_written_is_never_canceled_when_the_client_is_thrown_away() {
+fn a_written_command_is_not_canceled_by_a_drop() {
     run(async {
         let (address, got) = serve(Manner::Listens);
         let (client, task) = connected(address).await;
