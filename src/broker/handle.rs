@@ -1,10 +1,13 @@
 //! What a shard asks of a broker, and what a broker asks of a shard: the contract of both kinds.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
-use super::message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome};
+use super::{
+    Evicted, Health, Place,
+    message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
+};
 use crate::{
     channel::ChannelName,
     position::{Missed, Position, Recovery, Since},
@@ -78,6 +81,20 @@ pub trait Broker: History {
 
     /// Ends all connections of this handle; after it nothing is delivered any more.
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
+}
+
+/// What makes the handles of a process, and knows how its broker is.
+pub trait BrokerFactory: Send + Sync + std::fmt::Debug {
+    /// A handle for the calling thread.
+    fn connect(self: Arc<Self>, place: Place) -> Rc<dyn Broker>;
+
+    /// How the broker is: always the same, whose facts change.
+    fn health(&self) -> Arc<Health>;
+
+    /// What of histories was given up since there was no room for it.
+    fn evicted(&self) -> Evicted {
+        Evicted::default()
+    }
 }
 
 /// The receiving end: one per shard. May be called from any thread; never blocks.

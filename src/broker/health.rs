@@ -75,11 +75,15 @@ pub struct Health {
 }
 
 impl Health {
-    pub(super) fn embedded() -> Self {
+    /// Of a broker that is always within reach.
+    #[must_use]
+    pub fn embedded() -> Self {
         Self::new(0, Reach::Embedded, Subscribers::PerShard)
     }
 
-    pub(super) fn redis(shards: usize, subscribers: Subscribers) -> Self {
+    /// Of one that is not reached yet, and can be lost: each of the `shards` has a link to it.
+    #[must_use]
+    pub fn redis(shards: usize, subscribers: Subscribers) -> Self {
         Self::new(shards, Reach::NeverReached, subscribers)
     }
 
@@ -200,7 +204,7 @@ impl Health {
     }
 
     /// A heartbeat of `shard` came back, all its wanted channels being subscribed.
-    pub(super) fn heartbeat_returned(&self, shard: usize, sent: Millis, now: Millis) {
+    pub fn heartbeat_returned(&self, shard: usize, sent: Millis, now: Millis) {
         let Some(link) = self.links.get(shard) else { return };
         link.returned(sent, now);
         self.reach_at(now);
@@ -224,7 +228,7 @@ impl Health {
     }
 
     /// `shard` cannot publish or receive any more; or, at each attempt, still cannot.
-    pub(super) fn link_broken(&self, shard: usize) {
+    pub fn link_broken(&self, shard: usize) {
         let Some(link) = self.links.get(shard) else { return };
         link.broken(clock::now());
         self.broken_once.store(true, Ordering::Release);

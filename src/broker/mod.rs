@@ -23,7 +23,7 @@ mod settings;
 mod shared;
 
 pub use self::{
-    handle::{Broker, History, Sink},
+    handle::{Broker, BrokerFactory, History, Sink},
     health::{Health, Reach},
     history::{Evicted, HistorySettings},
     idempotency::{IdempotencyKey, InvalidIdempotencyKey},

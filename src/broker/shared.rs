@@ -6,7 +6,8 @@
 use std::{rc::Rc, sync::Arc};
 
 use super::{
-    Broker, BrokerSettings, Evicted, Health, InvalidSettings, Place, Sink, authorities,
+    Broker, BrokerFactory, BrokerSettings, Evicted, Health, InvalidSettings, Place, Sink,
+    authorities,
     embedded::{Embedded, EmbeddedBroker, Sequencer},
     fanout::Fanout,
     redis::{self, Process, RedisBroker},
@@ -24,6 +25,7 @@ pub struct Shared {
 enum Mode {
     Embedded(Arc<Embedded>),
     Redis(Arc<Process>),
+    HandedIn(Arc<dyn BrokerFactory>),
 }
 
 /// Whether Redis could be connected to by `url`.
@@ -60,6 +62,18 @@ impl Shared {
         Ok(Arc::new(Self { health, mode }))
     }
 
+    /// A broker of the caller's own.
+    #[must_use]
+    pub fn handed_in(factory: Arc<dyn BrokerFactory>) -> Arc<Self> {
+        Arc::new(Self { health: factory.health(), mode: Mode::HandedIn(factory) })
+    }
+
+    /// Whether it is of the caller's own.
+    #[must_use]
+    pub fn is_handed_in(&self) -> bool {
+        matches!(self.mode, Mode::HandedIn(_))
+    }
+
     /// How the broker is; may be kept and read by any thread.
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
@@ -72,6 +86,7 @@ impl Shared {
         match &self.mode {
             Mode::Embedded(embedded) => embedded.lock().state.evicted(),
             Mode::Redis(process) => process.evicted(),
+            Mode::HandedIn(factory) => factory.evicted(),
         }
     }
 
@@ -91,5 +106,6 @@ pub async fn connect(shared: Arc<Shared>, place: Place) -> Rc<dyn Broker> {
     match &shared.mode {
         Mode::Embedded(embedded) => Rc::new(EmbeddedBroker(embedded.clone())),
         Mode::Redis(process) => Rc::new(RedisBroker::start(process.clone(), place)),
+        Mode::HandedIn(factory) => factory.clone().connect(place),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use thiserror::Error;
+
 /// The addresses of a server whose operator named none.
 pub(super) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
 
@@ -13,6 +15,14 @@ pub struct ListenAddr {
     /// Nobody asked for it: skipped with a log line where the machine lacks the address.
     pub is_default: bool,
 }
+
+/// Strangers would reach a server that lets every client publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "everybody who reaches a listener off loopback could publish: set --api-token (then clients \
+     show it in the handshake), or allow anyone with --insecure-api"
+)]
+pub struct OpenToStrangers;
 
 /// Whether only this machine can reach all of `listen`.
 pub(super) fn is_loopback_only(listen: &[ListenAddr]) -> bool {

@@ -24,7 +24,7 @@ mod version;
 
 use std::ffi::OsString;
 
-pub use listen::ListenAddr;
+pub use listen::{ListenAddr, OpenToStrangers};
 pub use problems::{BadValue, BadValues, Stop};
 pub use secrets::{RedisUrl, Token};
 pub use valid::{

@@ -5,7 +5,10 @@
 //! messages never show a token.
 
 use super::{
-    ClientPublish, ListenAddr, Token, args, checker::Checker, listen::is_loopback_only, secret_file,
+    ClientPublish, ListenAddr, Token, args,
+    checker::Checker,
+    listen::{OpenToStrangers, is_loopback_only},
+    secret_file,
 };
 
 /// Shorter tokens can be guessed: whoever has one publishes and ends the process.
@@ -58,9 +61,7 @@ pub(super) fn check_client_publish(
 ) {
     let rights_are_good = checker.are_good(&["api-token", "api-token-file", "insecure-api"]);
     if rights_are_good && client_publish == ClientPublish::Broadcast && !is_loopback_only(listen) {
-        let reason = "everybody who reaches a listener off loopback could publish: set --api-token \
-                      (then clients show it in the handshake), or allow anyone with --insecure-api";
-        checker.refuse("client-publish", "broadcast", reason);
+        checker.refuse("client-publish", "broadcast", OpenToStrangers.to_string());
     }
 }
 

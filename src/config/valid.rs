@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    listen::{ListenAddr, is_loopback_only},
+    listen::{ListenAddr, OpenToStrangers, is_loopback_only},
     secrets::{RedisUrl, Token},
 };
 use crate::{
@@ -173,5 +173,26 @@ impl Config {
     #[must_use]
     pub fn is_loopback_only(&self) -> bool {
         is_loopback_only(&self.listen)
+    }
+
+    /// The settings of a server whose sockets are bound already: what these listen on takes the
+    /// place of the addresses that were named.
+    ///
+    /// # Errors
+    /// When everybody who reaches them could publish, and nobody has allowed that.
+    pub fn listening_on(
+        mut self,
+        public: &[SocketAddr],
+        admin: Option<SocketAddr>,
+    ) -> Result<Self, OpenToStrangers> {
+        let listen = |addr: &SocketAddr| ListenAddr { addr: *addr, is_default: false };
+        self.listen = public.iter().map(listen).collect();
+        self.admin_listen = admin;
+        let lets_clients_publish = self.client_publish == ClientPublish::Broadcast;
+        let is_allowed = self.insecure_api || !self.api_tokens.is_empty();
+        if lets_clients_publish && !is_allowed && !self.is_loopback_only() {
+            return Err(OpenToStrangers);
+        }
+        Ok(self)
     }
 }

@@ -1,9 +1,9 @@
 //! Bind and run: the shards, the broker, the admin listener, the shutdown's sequence.
 //!
 //! [`Server::bind`] takes every port before any thread starts, so that a taken one is a clear
-//! error; [`Server::run`] starts the shards, drives the drain on the calling thread (the control
-//! thread) and returns how it ended. Signals come in through a channel. The broker outlives the
-//! last connection.
+//! error, and [`Server::of`] takes sockets and a broker from the caller; [`Server::run`] starts the
+//! shards, drives the drain on the calling thread (the control thread) and returns how it ended.
+//! Signals come in through a channel. The broker outlives the last connection.
 
 mod acceptor;
 mod coordinator;
@@ -11,6 +11,7 @@ mod death;
 mod descriptors;
 mod exit;
 mod notice;
+mod parts;
 mod presence;
 mod process;
 mod rights;
@@ -37,7 +38,7 @@ use tracing::{error, info, warn};
 use crate::{
     broker::{self, Place, Reach, Sink},
     clock::Clock,
-    config::Config,
+    config::{Config, OpenToStrangers},
     drain::Control,
     http,
     hub::Budget,
@@ -45,7 +46,7 @@ use crate::{
     metrics::{Placed, ShardMetrics},
     shard::{
         self, Setup,
-        listener::{self, ListenError},
+        listener::ListenError,
         mailbox::{Mail, Mailbox},
         placement::Placement,
     },
@@ -54,6 +55,8 @@ use coordinator::{Coordinator, End};
 use death::Death;
 pub use descriptors::TooFew;
 pub use exit::Exit;
+use parts::PerShard;
+pub use parts::{BadListeners, Listeners, MakeBroker, Parts};
 use process::Process;
 use signals::Signals;
 
@@ -63,6 +66,12 @@ pub enum StartError {
     /// An address can't be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The sockets that were handed in can't be served.
+    #[error(transparent)]
+    Listeners(#[from] BadListeners),
+    /// Strangers would publish through the sockets that were handed in.
+    #[error(transparent)]
+    Open(#[from] OpenToStrangers),
     /// None of the default addresses exists here.
     #[error("this machine has none of the default addresses; name one with --listen")]
     NoAddress,
@@ -80,11 +89,7 @@ pub enum StartError {
 /// A server whose ports are taken and whose threads are not yet started.
 pub struct Server {
     config: Config,
-    /// One list per shard; where one thread accepts for all, they are all in `accepted_here`.
-    listeners: Vec<Vec<std::net::TcpListener>>,
-    accepted_here: Vec<std::net::TcpListener>,
-    admin: Option<std::net::TcpListener>,
-    addresses: Vec<SocketAddr>,
+    listeners: PerShard,
     mailboxes: Vec<Arc<Mailbox>>,
     placement: Arc<Placement>,
     process: Arc<Process>,
@@ -96,34 +101,29 @@ impl Server {
     /// # Errors
     /// When a port is taken, an address does not exist, or the Redis URL can't work.
     pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::of(config, Parts::default())
+    }
+
+    /// Likewise, of what is handed in, and otherwise of what the settings say.
+    ///
+    /// # Errors
+    /// Also when the sockets that are handed in do not fit the settings.
+    pub fn of(mut config: Config, parts: Parts) -> Result<Self, StartError> {
         config.warnings.iter().for_each(|warning| warn!("{warning}"));
+        if let Some(listeners) = &parts.listeners {
+            let addresses = listeners.adopt(config.threads)?;
+            config = config.listening_on(&addresses, listeners.admin_address()?)?;
+        }
         // Before the sockets, or these would be what lacks descriptors.
         let shares = descriptors::share_out(&config)?;
-        let mut listeners: Vec<Vec<_>> = (0..config.threads).map(|_| Vec::new()).collect();
-        let mut accepted_here = Vec::new();
-        let mut addresses = Vec::new();
-        for listen in &config.listen {
-            let bound = match listener::bind(listen.addr, config.threads, "--listen") {
-                Err(error @ ListenError::NoSuchAddress(..)) if listen.is_default => {
-                    warn!(%error, "default address skipped");
-                    continue;
-                }
-                bound => bound?,
-            };
-            addresses.push(bound[0].local_addr()?);
-            if listener::SPREADS {
-                listeners.iter_mut().zip(bound).for_each(|(shard, socket)| shard.push(socket));
-            } else {
-                accepted_here.extend(bound);
-            }
-        }
-        if addresses.is_empty() {
+        let listeners = match parts.listeners {
+            Some(listeners) => listeners,
+            None => Listeners::bind(&config)?,
+        };
+        let listeners = listeners.per_shard(config.threads)?;
+        if listeners.addresses.is_empty() {
             return Err(StartError::NoAddress);
         }
-        let admin = match config.admin_listen {
-            Some(address) => listener::bind(address, 1, "--admin-listen")?.pop(),
-            None => None,
-        };
         let clock = Clock::start();
         let mailboxes: Vec<_> =
             (0..config.threads).map(|_| Arc::new(Mailbox::new(clock))).collect();
@@ -132,29 +132,23 @@ impl Server {
             clock,
             shards: (0..config.threads).map(|_| Arc::new(ShardMetrics::default())).collect(),
             control: Arc::new(Control::default()),
-            broker: broker::Shared::new(settings::broker(&config), sinks)?,
+            broker: match parts.broker {
+                Some(make) => make(sinks),
+                None => broker::Shared::new(settings::broker(&config), sinks)?,
+            },
             budget: Arc::new(Budget::new(config.backlog_total_bytes)),
             audience: Arc::default(),
             shares,
             raw_counted: process::RawCounted::default(),
         });
         let placement = Arc::new(Placement::new(&process.shards, shares.shard.most()));
-        Ok(Self {
-            config,
-            listeners,
-            accepted_here,
-            admin,
-            addresses,
-            mailboxes,
-            placement,
-            process,
-        })
+        Ok(Self { config, listeners, mailboxes, placement, process })
     }
 
     /// Where clients can connect.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.listeners.addresses
     }
 
     /// A way to run something on a shard's thread: how tests break one.
@@ -198,7 +192,7 @@ impl Server {
     async fn serve(mut self, signals: Signals) -> Result<Exit, StartError> {
         let (deaths, deaths_seen) = mpsc::channel(self.config.threads);
         let (ended, mut ends) = mpsc::channel(self.config.threads);
-        let duplicates = stand_in::duplicates(&self.listeners)?;
+        let duplicates = stand_in::duplicates(&self.listeners.by_shard)?;
         for index in 0..self.config.threads {
             self.start_shard(index, deaths.clone(), ended.clone())?;
         }
@@ -257,7 +251,7 @@ impl Server {
             clock: process.clock,
             index,
             shards: self.config.threads,
-            listeners: std::mem::take(&mut self.listeners[index]),
+            listeners: std::mem::take(&mut self.listeners.by_shard[index]),
             mailbox: self.mailboxes[index].clone(),
             placement: self.placement.clone(),
             broker: process.broker.clone(),
@@ -287,11 +281,11 @@ impl Server {
             let (clock, text) = (self.process.clock, self.config.notify.text.clone());
             tokio::task::spawn_local(notice::run(clock, broker.clone(), metrics, interval, text));
         }
-        if self.config.redis.url.is_some() {
+        if self.process.broker.health().reach() != Reach::Embedded {
             let control = self.process.control.clone();
             tokio::task::spawn_local(presence::run(broker.clone(), control));
         }
-        if let Some(admin) = self.admin.take() {
+        if let Some(admin) = self.listeners.admin.take() {
             info!("admin listening on {}", admin.local_addr()?);
             let listener = tokio::net::TcpListener::from_std(admin)?;
             let context = Rc::new(self.process.admin_context(&self.config));
@@ -299,7 +293,7 @@ impl Server {
             let places = http::Places::new(self.process.shares.admin, counted);
             tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));
         }
-        for listener in self.accepted_here.drain(..) {
+        for listener in self.listeners.accepted_here.drain(..) {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::task::spawn_local(acceptor::hand_out(
                 listener,
@@ -312,33 +306,31 @@ impl Server {
     }
 
     fn say_ready(&self) {
-        for address in &self.addresses {
+        for address in self.addresses() {
             info!("listening on {address}{}", self.what_it_lacks(*address));
         }
         let (shards, connections_max) = (self.config.threads, self.process.shares.clients);
-        let broker = settings::broker_words(&self.config);
-        let say = move || info!(shards, connections_max, broker, "ready");
+        let broker = settings::broker_words(&self.config, &self.process.broker);
+        let ready = broker.clone();
+        let say = move || info!(shards, connections_max, broker = ready, "ready");
         let health = self.process.broker.health();
         if matches!(health.reach(), Reach::Up | Reach::Embedded) {
             say();
         } else {
-            info!(
-                "waiting for {}: /readyz is not ready before",
-                settings::broker_words(&self.config)
-            );
+            info!("waiting for {broker}: /readyz is not ready before");
             tokio::task::spawn_local(async move {
                 health.up().await;
                 say();
             });
         }
-        rights::say(&self.config, &self.addresses);
+        rights::say(&self.config, self.addresses());
     }
 
     /// On some systems `[::]` stands for IPv4 as well, so who knows those expects it.
     fn what_it_lacks(&self, address: SocketAddr) -> String {
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         let is_lacking = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)
-            && !self.addresses.contains(&everywhere);
+            && !self.addresses().contains(&everywhere);
         if is_lacking {
             format!(" (IPv6 only; for IPv4, too, add --listen {everywhere})")
         } else {

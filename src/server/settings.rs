@@ -29,8 +29,9 @@ pub(super) fn broker(config: &Config) -> broker::BrokerSettings {
 }
 
 /// Which broker, for the log.
-pub(super) fn broker_words(config: &Config) -> String {
+pub(super) fn broker_words(config: &Config, broker: &broker::Shared) -> String {
     match &config.redis.url {
+        _ if broker.is_handed_in() => "a broker that was handed in".to_owned(),
         None => "embedded (this process alone)".to_owned(),
         Some(url) => format!("redis {url}"),
     }

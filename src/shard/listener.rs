@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 
 use crate::limits::KERNEL_UNSENT_BYTES_MAX;
@@ -104,15 +104,28 @@ fn open(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     }
     #[cfg(not(unix))]
     let _ = share;
+    make_ready(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(ACCEPT_QUEUE_MAX)?;
+    Ok(socket.into())
+}
+
+/// Makes a listening socket that somebody else has bound like those that are bound here.
+///
+/// # Errors
+/// When the system refuses that.
+pub fn adopt(listener: &TcpListener) -> io::Result<()> {
+    make_ready(&SockRef::from(listener))
+}
+
+fn make_ready(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
     // Inherited by what is accepted.
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // Best effort, as in `bound_kernel_memory`.
     let _ = socket.set_tcp_notsent_lowat(KERNEL_UNSENT_BYTES_MAX);
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(ACCEPT_QUEUE_MAX)?;
-    Ok(socket.into())
+    Ok(())
 }
 
 /// Stalled clients must not move the backlog into the kernel. Best effort: an option that the
@@ -121,7 +134,7 @@ pub(super) fn bound_kernel_memory(stream: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = stream;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = socket2::SockRef::from(stream).set_send_buffer_size(KERNEL_UNSENT_BYTES_MAX as usize);
+    let _ = SockRef::from(stream).set_send_buffer_size(KERNEL_UNSENT_BYTES_MAX as usize);
 }
 
 /// EAFNOSUPPORT has no `ErrorKind` of its own.
@@ -169,7 +182,7 @@ mod tests {
         listener.set_nonblocking(false).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
-        let socket = socket2::SockRef::from(&accepted);
+        let socket = SockRef::from(&accepted);
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), KERNEL_UNSENT_BYTES_MAX);
         assert!(socket.tcp_nodelay().unwrap());
     }

@@ -1,5 +1,5 @@
-//! What happens when a shard itself fails: the server run inside the test, so that it can be
-//! broken from within.
+//! What happens when a shard itself fails, and what a caller hands in: the server run inside the
+//! test, so that it can be broken from within and be made of the test's own parts.
 //!
 //! The rest of the interface is tested on the real binary; here the same `Server` runs on a
 //! thread of the test, with signals from a channel and code of the test on a shard's thread.
@@ -7,7 +7,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 #![allow(clippy::print_stderr, reason = "the log of a process explains a failed test")]
 
-#[path = "support/mod.rs"]
+mod broker;
+mod listeners;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
@@ -24,8 +26,8 @@ use support::{
     metrics::{Metrics, metric},
 };
 use wsbcast::{
-    config::{self, Command},
-    server::{Exit, Server, signals},
+    config::{self, Command, Config},
+    server::{Exit, Parts, Server, StartError, signals},
 };
 
 type Call = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send>;
@@ -43,18 +45,26 @@ fn start(shards: usize) -> Running {
 }
 
 fn start_with(shards: usize, more: &[&str]) -> Running {
+    start_of(shards, more, Parts::default()).unwrap()
+}
+
+fn start_of(shards: usize, more: &[&str], parts: Parts) -> Result<Running, StartError> {
+    let server = Server::of(config(shards, more), parts)?;
+    let addr = server.addresses()[0];
+    let calls = (0..shards).map(|shard| Box::new(server.caller(shard)) as Call).collect();
+    let (sender, receiver) = signals::channel();
+    let thread = thread::spawn(move || server.run(receiver).unwrap());
+    Ok(Running { addr, signals: sender, calls, thread })
+}
+
+fn config(shards: usize, more: &[&str]) -> Config {
     let threads = shards.to_string();
     let line =
         ["wsbcast", "--listen", "127.0.0.1:0", "--notify-interval", "0", "--threads", &threads];
     let line = line.iter().chain(more).map(Into::into);
     let parsed = config::parse(line, []).unwrap();
     let Command::Serve(config) = parsed else { panic!("the line asks to serve") };
-    let server = Server::bind(*config).unwrap();
-    let addr = server.addresses()[0];
-    let calls = (0..shards).map(|shard| Box::new(server.caller(shard)) as Call).collect();
-    let (sender, receiver) = signals::channel();
-    let thread = thread::spawn(move || server.run(receiver).unwrap());
-    Running { addr, signals: sender, calls, thread }
+    *config
 }
 
 impl Running {

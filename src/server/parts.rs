@@ -1,0 +1,164 @@
+//! What a server is made of besides its settings, where a caller has it already: listening
+//! sockets and a broker.
+//!
+//! By default both are made as the settings say. An embedding program, a test, or a process that
+//! takes over from an older one hands in its own; what is handed in is looked at before any thread
+//! starts. Nothing here accepts or publishes.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use thiserror::Error;
+use tracing::warn;
+
+use crate::{
+    broker::{self, Sink},
+    config::Config,
+    shard::listener::{self, ListenError, SPREADS},
+};
+
+/// Makes the broker of a process, which is to deliver to these sinks: one per shard, in order.
+pub type MakeBroker = Box<dyn FnOnce(Vec<Arc<dyn Sink>>) -> Arc<broker::Shared>>;
+
+/// What is handed in; by default nothing is, and all is made as the settings say.
+#[derive(Default)]
+pub struct Parts {
+    /// Listening sockets. Their addresses take the place of the settings'.
+    pub listeners: Option<Listeners>,
+    /// The broker: [`broker::Shared::handed_in`] makes one of the caller's own.
+    pub broker: Option<MakeBroker>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has_broker = self.broker.is_some();
+        f.debug_struct("Parts")
+            .field("listeners", &self.listeners)
+            .field("broker", &has_broker)
+            .finish()
+    }
+}
+
+/// Listening sockets, wherever they come from.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For clients. Of each address there are as many as shards, and where the system does not
+    /// spread connections over sockets of one port ([`SPREADS`]), one. In any order.
+    pub public: Vec<TcpListener>,
+    /// For the admin routes.
+    pub admin: Option<TcpListener>,
+}
+
+/// Listeners that were handed in can't be served.
+#[derive(Debug, Error)]
+pub enum BadListeners {
+    /// Some shard would have none on this address, or some socket would have no shard.
+    #[error(
+        "{got} of the sockets handed in listen on {address}, and there have to be {wanted}: one \
+         for each shard"
+    )]
+    Number {
+        /// What they listen on.
+        address: SocketAddr,
+        /// How many they are.
+        got: usize,
+        /// How many they have to be.
+        wanted: usize,
+    },
+    /// There is none that clients could come through.
+    #[error("no socket for clients was handed in")]
+    None,
+    /// The system does not let one be used.
+    #[error("a socket that was handed in cannot be used: {0}")]
+    Unusable(#[from] io::Error),
+}
+
+impl Listeners {
+    /// Takes the ports that `config` names.
+    ///
+    /// # Errors
+    /// When one is taken, or an address does not exist here.
+    pub fn bind(config: &Config) -> Result<Self, ListenError> {
+        let mut public = Vec::new();
+        for listen in &config.listen {
+            match listener::bind(listen.addr, config.threads, "--listen") {
+                Err(error @ ListenError::NoSuchAddress(..)) if listen.is_default => {
+                    warn!(%error, "default address skipped");
+                }
+                bound => public.extend(bound?),
+            }
+        }
+        let admin = match config.admin_listen {
+            Some(address) => listener::bind(address, 1, "--admin-listen")?.pop(),
+            None => None,
+        };
+        Ok(Self { public, admin })
+    }
+
+    /// Makes sockets that somebody else has bound like those that are bound here; what they
+    /// listen on.
+    pub(super) fn adopt(&self, shards: usize) -> Result<Vec<SocketAddr>, BadListeners> {
+        for socket in self.public.iter().chain(&self.admin) {
+            listener::adopt(socket)?;
+        }
+        let addresses = self.addresses()?;
+        if addresses.is_empty() {
+            return Err(BadListeners::None);
+        }
+        let wanted = if SPREADS { shards } else { 1 };
+        for (address, sockets) in &addresses {
+            let got = sockets.len();
+            if got != wanted {
+                return Err(BadListeners::Number { address: *address, got, wanted });
+            }
+        }
+        Ok(addresses.into_iter().map(|(address, _)| address).collect())
+    }
+
+    pub(super) fn admin_address(&self) -> Result<Option<SocketAddr>, BadListeners> {
+        Ok(self.admin.as_ref().map(TcpListener::local_addr).transpose()?)
+    }
+
+    /// The public sockets by what they listen on, as numbers in the list; first come, first named.
+    fn addresses(&self) -> io::Result<Vec<(SocketAddr, Vec<usize>)>> {
+        let mut addresses: Vec<(SocketAddr, Vec<usize>)> = Vec::new();
+        for (number, socket) in self.public.iter().enumerate() {
+            let address = socket.local_addr()?;
+            match addresses.iter_mut().find(|(known, _)| *known == address) {
+                Some((_, sockets)) => sockets.push(number),
+                None => addresses.push((address, vec![number])),
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Gives each shard one socket of each address.
+    pub(super) fn per_shard(self, shards: usize) -> io::Result<PerShard> {
+        let addresses = self.addresses()?;
+        let mut sockets: Vec<_> = self.public.into_iter().map(Some).collect();
+        let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut accepted_here = Vec::new();
+        for (_, numbers) in &addresses {
+            let own = numbers.iter().filter_map(|number| sockets[*number].take());
+            if SPREADS {
+                by_shard.iter_mut().zip(own).for_each(|(shard, socket)| shard.push(socket));
+            } else {
+                accepted_here.extend(own);
+            }
+        }
+        let addresses = addresses.into_iter().map(|(address, _)| address).collect();
+        Ok(PerShard { by_shard, accepted_here, addresses, admin: self.admin })
+    }
+}
+
+/// Sockets where they are accepted from.
+pub(super) struct PerShard {
+    /// One list per shard; where one thread accepts for all, they are all in `accepted_here`.
+    pub(super) by_shard: Vec<Vec<TcpListener>>,
+    pub(super) accepted_here: Vec<TcpListener>,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) admin: Option<TcpListener>,
+}

@@ -1,0 +1,192 @@
+//! A server with a broker of the caller's own.
+
+use std::{
+    future::ready,
+    rc::Rc,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+};
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use wsbcast::{
+    broker::{
+        Broker, BrokerFactory, Health, History, Message, PeriodicSlot, Place, Position,
+        Publication, PublishError, Receipt, Recovery, Shared, Since, Sink, SlotOutcome,
+        Subscribers,
+    },
+    channel::ChannelName,
+    clock,
+    server::{Exit, Parts},
+};
+
+use crate::{
+    PATIENCE, Running, start_of,
+    support::{
+        client::Client,
+        eventually,
+        http::{get, post},
+    },
+};
+
+/// Three handles, made and closed.
+const HANDLES_TOLD_MAX: usize = 6;
+
+/// Counts what is published, and takes everything but what says how it is to fail.
+#[derive(Debug)]
+struct Factory {
+    health: Arc<Health>,
+    sinks: Vec<Arc<dyn Sink>>,
+    published: Mutex<Vec<String>>,
+    /// Whose handle was made, and whose was closed.
+    told: Mutex<SyncSender<(Place, &'static str)>>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    factory: Arc<Factory>,
+    place: Place,
+}
+
+impl Factory {
+    fn tell(&self, place: Place, what: &'static str) {
+        // The test may have heard enough.
+        let _ = self.told.lock().unwrap().try_send((place, what));
+    }
+
+    fn position(&self) -> Position {
+        Position { epoch: "test".into(), offset: self.published.lock().unwrap().len() as u64 }
+    }
+
+    fn publish(&self, message: Message) -> Result<Receipt, PublishError> {
+        match &message.data[..] {
+            b"lost" => return Err(PublishError::BrokerLost),
+            b"in doubt" => return Err(PublishError::Unconfirmed),
+            text => self.published.lock().unwrap().push(String::from_utf8(text.into()).unwrap()),
+        }
+        let position = self.position();
+        let Message { channel, kind, data, .. } = message;
+        let publication = Publication { channel, kind, data, position: Some(position.clone()) };
+        self.sinks.iter().for_each(|sink| sink.deliver(publication.clone()));
+        Ok(Receipt::Cluster(position))
+    }
+}
+
+impl BrokerFactory for Factory {
+    fn connect(self: Arc<Self>, place: Place) -> Rc<dyn Broker> {
+        self.tell(place, "made");
+        Rc::new(Handle { factory: self, place })
+    }
+
+    fn health(&self) -> Arc<Health> {
+        self.health.clone()
+    }
+}
+
+impl History for Handle {
+    fn history(
+        &self,
+        _channel: &ChannelName,
+        _after: &Position,
+        _to: u64,
+        _bytes_max: usize,
+    ) -> Option<Vec<Publication>> {
+        None
+    }
+}
+
+impl Broker for Handle {
+    fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
+        ready(self.factory.publish(message)).boxed_local()
+    }
+
+    fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
+        let next_slot_in_ms = slot.interval_ms;
+        ready(SlotOutcome { published: Ok(None), next_slot_in_ms }).boxed_local()
+    }
+
+    fn subscribe(&self, _channel: ChannelName) -> LocalBoxFuture<'_, ()> {
+        ready(()).boxed_local()
+    }
+
+    fn position<'a>(
+        &'a self,
+        _channel: ChannelName,
+        _since: Option<&'a Since>,
+    ) -> LocalBoxFuture<'a, Option<Position>> {
+        ready(Some(self.factory.position())).boxed_local()
+    }
+
+    fn recover(
+        &self,
+        _channel: ChannelName,
+        _since: Since,
+        to: Position,
+    ) -> LocalBoxFuture<'_, Recovery> {
+        ready(Recovery { from: to, missed: None }).boxed_local()
+    }
+
+    fn unsubscribe(&self, _channel: &ChannelName) {}
+
+    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
+        self.factory.tell(self.place, "closed");
+        ready(()).boxed_local()
+    }
+}
+
+/// A server of two shards with such a broker.
+fn start(health: Health) -> (Running, Arc<Factory>, Receiver<(Place, &'static str)>) {
+    let (told, heard) = sync_channel(HANDLES_TOLD_MAX);
+    let (made, factory) = sync_channel(1);
+    let make = move |sinks| {
+        let (health, published) = (Arc::new(health), Mutex::default());
+        let factory = Arc::new(Factory { health, sinks, published, told: Mutex::new(told) });
+        made.send(factory.clone()).unwrap();
+        Shared::handed_in(factory)
+    };
+    let parts = Parts { broker: Some(Box::new(make)), ..Parts::default() };
+    let server = start_of(2, &["--on-broker-loss", "reject"], parts).unwrap();
+    (server, factory.recv().unwrap(), heard)
+}
+
+#[test]
+fn a_broker_that_was_handed_in_gets_what_is_published_and_its_answers_are_the_clients() {
+    let (server, factory, heard) = start(Health::embedded());
+    let mut client = Client::connect(server.addr);
+    let answer = post(server.addr, "/broadcast", "first");
+    answer.assert_status(202);
+    let json = answer.json();
+    assert_eq!((&json["epoch"], &json["offset"]), (&"test".into(), &1.into()), "{json}");
+    client.assert_text("first");
+    post(server.addr, "/broadcast", "lost").assert_status(503);
+    post(server.addr, "/broadcast", "in doubt").assert_status(504);
+    post(server.addr, "/broadcast", "second").assert_status(202);
+    client.assert_text("second");
+    assert_eq!(*factory.published.lock().unwrap(), ["first", "second"]);
+
+    drop(client);
+    assert_eq!(server.terminate(), Exit::Drained);
+    drop(factory);
+    let mut told: Vec<String> =
+        heard.try_iter().map(|(place, what)| format!("{place:?} {what}")).collect();
+    told.sort_unstable();
+    let handles = ["Control", "Shard(0)", "Shard(1)"];
+    let all = handles.map(|handle| [format!("{handle} closed"), format!("{handle} made")]);
+    assert_eq!(told, all.concat(), "each place has a handle of its own, until the end");
+}
+
+#[test]
+fn a_server_is_ready_while_the_broker_that_was_handed_in_says_that_it_is() {
+    let (server, factory, _heard) = start(Health::redis(2, Subscribers::PerShard));
+    assert_eq!(get(server.addr, "/readyz").status, 503);
+    let is_ready = || get(server.addr, "/readyz").status == 200;
+    eventually(PATIENCE, "ready", || {
+        let now = clock::now();
+        (0..2).for_each(|shard| factory.health.heartbeat_returned(shard, now, now));
+        is_ready()
+    });
+    factory.health.link_broken(1);
+    assert_eq!(get(server.addr, "/readyz").status, 503);
+    assert_eq!(server.terminate(), Exit::Drained);
+}
