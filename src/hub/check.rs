@@ -1,7 +1,7 @@
 //! The hub's invariants, spelled out for tests: nothing here runs in the server.
 
 use super::{Entry, Hub, Outlet, clients::WritingState, number::small};
-use crate::limits::{CHANNELS_FREE, SUBSCRIPTION_COST_BYTES};
+use crate::limits::SUBSCRIPTION_COST_BYTES;
 
 impl<O: Outlet> Hub<O> {
     /// Checks all invariants.
@@ -54,7 +54,7 @@ impl<O: Outlet> Hub<O> {
         let beyond = |key| {
             let index = self.clients.find(key).expect("just listed");
             let places = self.clients.get(index).places.as_slice().len();
-            std::iter::repeat_n(index, places.saturating_sub(CHANNELS_FREE))
+            std::iter::repeat_n(index, places.saturating_sub(self.channels_free))
         };
         self.subscribers.check(self.clients.keys().flat_map(beyond));
         held_bytes += self.clients.keys().flat_map(beyond).count() * SUBSCRIPTION_COST_BYTES;

@@ -8,12 +8,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::limits::CHANNELS_FREE;
-
-/// Channels of a client that are attributed to no client; in tests so few that simulations exceed
-/// it.
-pub(super) const FREE_CHANNELS: usize = if cfg!(test) { 1 } else { CHANNELS_FREE };
-
 /// The counts, by the clients' numbers.
 ///
 /// # Invariants

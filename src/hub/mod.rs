@@ -64,7 +64,11 @@ use self::{
     hole::Cut, long::Window, parting::Parting, pass_queue::PassQueue, shares::Shares, sizes::Sizes,
     subscriber_list::SubscriberList, track::Track,
 };
-use crate::{channel::ChannelName, limits::LAGGARDS_PER_PASS, position::Position};
+use crate::{
+    channel::ChannelName,
+    limits::{CHANNELS_FREE, LAGGARDS_PER_PASS},
+    position::Position,
+};
 
 /// The operator's choices about logs.
 #[derive(Clone, Debug)]
@@ -181,6 +185,8 @@ pub struct Hub<O> {
     /// How many laggards may still be dealt with before the next pass.
     laggards_left: u32,
     laggards_per_pass: u32,
+    /// Channels of a client that are attributed to no client and cost nothing.
+    channels_free: usize,
     /// Scratch space in which [`Hub::publish`] notes which logs have grown, with their serials.
     grown: Vec<(u32, u64)>,
     events: Vec<Event>,
@@ -224,6 +230,7 @@ impl<O: Outlet> Hub<O> {
             trim_next: 0,
             laggards_left: LAGGARDS_PER_PASS,
             laggards_per_pass: LAGGARDS_PER_PASS,
+            channels_free: CHANNELS_FREE,
             grown: Vec::new(),
             events: Vec::new(),
             shares: Shares::default(),

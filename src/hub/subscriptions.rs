@@ -12,15 +12,11 @@ use super::{
     Encoding, Entry, Hub, Log, Outlet,
     bytelog::ByteLog,
     clients::{Client, Key, Place, WritingState},
-    hoards::FREE_CHANNELS,
     number::small,
     subscriber_list::{Subscriber, SubscriberList},
     track::Track,
 };
-use crate::{
-    channel::ChannelName,
-    limits::{CHANNELS_FREE, SUBSCRIPTION_COST_BYTES},
-};
+use crate::{channel::ChannelName, limits::SUBSCRIPTION_COST_BYTES};
 
 /// How many subscribers are considered when a log has to be attributed to another client.
 const HEIRS_MAX: usize = 8;
@@ -44,7 +40,8 @@ impl<O: Outlet> Hub<O> {
         let log = match same {
             Some((log, _)) => log,
             None => {
-                let has_many = self.clients.get(client).places.as_slice().len() >= FREE_CHANNELS;
+                let has_many =
+                    self.clients.get(client).places.as_slice().len() >= self.channels_free;
                 self.create_log(channel, encoding, first, has_many.then_some(client))
             }
         };
@@ -56,7 +53,7 @@ impl<O: Outlet> Hub<O> {
             small(target.subscriber_list.push(Subscriber { cursor, client, busy, parting: false }));
         target.seats.fetch_add(1, Ordering::Relaxed);
         subscribed.places.push(Place { log, index });
-        if subscribed.places.as_slice().len() > CHANNELS_FREE {
+        if subscribed.places.as_slice().len() > self.channels_free {
             self.subscribers.add(client);
             self.account.resize_subscriptions(0, SUBSCRIPTION_COST_BYTES);
             self.relieve_if_tight();
@@ -247,7 +244,7 @@ impl<O: Outlet> Hub<O> {
     /// Removes a client from the log at `position` of its places.
     pub(super) fn unsubscribe(&mut self, index: u32, position: usize) {
         let leaving = self.clients.get_mut(index);
-        if leaving.places.as_slice().len() > CHANNELS_FREE {
+        if leaving.places.as_slice().len() > self.channels_free {
             self.subscribers.sub(index);
             self.account.resize_subscriptions(SUBSCRIPTION_COST_BYTES, 0);
         }
@@ -281,7 +278,8 @@ impl<O: Outlet> Hub<O> {
             target.subscriber_list.get(place).client
         });
         let has_many = |client: &u32| {
-            *client != before && self.clients.get(*client).places.as_slice().len() > FREE_CHANNELS
+            *client != before
+                && self.clients.get(*client).places.as_slice().len() > self.channels_free
         };
         let heir = others.into_iter().find(has_many);
         self.hoards.sub(before);

@@ -27,10 +27,11 @@ const SEEDS: u64 = 3_000;
 /// Each client gets whole frames in order and no silent hole, whatever happens.
 #[test]
 fn each_client_gets_whole_frames_without_silent_holes() {
-    seeds::run_all(SEEDS, |seed| {
-        Simulation::new(seed).run();
-        []
-    });
+    let counts = seeds::run_all(SEEDS, |seed| Simulation::new(seed).run());
+    let Some(counts) = counts else { return };
+    let least = [10 * SEEDS, SEEDS / 30, SEEDS / 5, SEEDS / 4, SEEDS];
+    let is_wild = counts.iter().zip(least).all(|(&count, least)| count > least);
+    assert!(is_wild, "{counts:?}: too tame, at least {least:?}");
 }
 
 struct Simulation {
@@ -48,7 +49,17 @@ struct Simulation {
     policy: SlowPolicy,
     deliveries: u64,
     received: u64,
+    /// Counted to show that the run was not tame.
+    told: Told,
     next_id: u32,
+}
+
+#[derive(Default)]
+struct Told {
+    skips: u64,
+    slow_closes: u64,
+    partings: u64,
+    charged: u64,
 }
 
 impl Simulation {
@@ -64,6 +75,8 @@ impl Simulation {
             hub.laggards_per_pass = random.u32(1..4);
             hub.laggards_left = hub.laggards_per_pass;
         }
+        // Few enough for clients of a few channels to exceed it.
+        hub.channels_free = random.usize(0..CHANNELS);
         Self {
             hub,
             budget,
@@ -78,12 +91,15 @@ impl Simulation {
             policy,
             deliveries: 0,
             received: 0,
+            told: Told::default(),
             next_id: 0,
             random,
         }
     }
 
-    fn run(mut self) {
+    /// How many deliveries there were, skips, closes of slow clients, partings, and subscriptions
+    /// that are charged.
+    fn run(mut self) -> [u64; 5] {
         for _ in 0..self.random.usize(20..200) {
             self.step();
             self.hub.check();
@@ -92,7 +108,7 @@ impl Simulation {
             self.assert_within_budget();
         }
         self.drain();
-        self.finish();
+        self.finish()
     }
 
     fn step(&mut self) {
@@ -162,6 +178,8 @@ impl Simulation {
         } else {
             assert!(!first, "a closing client is not subscribed");
         }
+        let is_charged = self.hub.subscription_count(client.key) > self.hub.channels_free;
+        self.told.charged += u64::from(is_charged);
     }
 
     fn remove(&mut self) {
@@ -327,6 +345,7 @@ impl Simulation {
                 }
                 let client = &mut self.clients[number];
                 client.cut_short = true;
+                self.told.slow_closes += 1;
                 let frame = SLOW_FRAME.to_vec();
                 client.close = Some(Close { frame, finish: Finish::Frame, published });
             }
@@ -334,11 +353,13 @@ impl Simulation {
                 assert!(waits && self.policy == SlowPolicy::Skip && count > 0);
                 self.assert_far_behind(lag);
                 self.assert_hole(number, count, hole.as_deref());
+                self.told.skips += 1;
                 self.clients[number].skipped += count;
             }
             Event::Parting(_) => {
                 assert!(client.close.is_none() && client.parts_at.iter().any(Option::is_some));
                 let frame = frame(0x8, GAP);
+                self.told.partings += 1;
                 client.close = Some(Close { frame, finish: Finish::Log, published });
             }
             Event::CloseSent(_) => {
@@ -353,7 +374,7 @@ impl Simulation {
         assert!(self.tight_budget || (self.tight_backlog && enough), "{lag} is not far");
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> [u64; 5] {
         for client in &self.clients {
             client.finish(&self.channels, self.tight_backlog || self.tight_budget);
             self.received += client.received;
@@ -365,5 +386,7 @@ impl Simulation {
         self.hub.check();
         assert_eq!(self.budget.used(), 0, "all memory is given back");
         assert_eq!((self.hub.len(), self.hub.channel_count()), (0, 0));
+        let Told { skips, slow_closes, partings, charged } = self.told;
+        [self.deliveries, skips, slow_closes, partings, charged]
     }
 }
