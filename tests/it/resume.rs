@@ -67,33 +67,6 @@ fn the_newest_messages_are_had_by_number() {
     }
 }
 
-/// A position outside the history closes a plain client or lets it go on as chosen.
-#[test]
-fn a_position_outside_the_history_is_as_chosen() {
-    for policy in ["close", "continue"] {
-        let server = Server::start(&["--history-size", "2", "--resume-miss", policy]);
-        let addr = server.addr();
-        let mut publisher = Publisher::on(addr, "a");
-        let epoch = publisher.publish("1").epoch.unwrap();
-        for text in ["2", "3", "4"] {
-            publisher.publish(text);
-        }
-        for since in [format!("{epoch}:1"), "another:3".to_owned()] {
-            let mut client = Client::open(addr, &format!("/ws?channel=a&since={since}"));
-            if policy == "close" {
-                assert_eq!(client.assert_closed(1013), "history gone");
-            } else {
-                assert_eq!(position_of(&client, "a"), format!("{epoch}:2"));
-                client.assert_text("3");
-                client.assert_text("4");
-            }
-        }
-        let mut within = Client::open(addr, &format!("/ws?channel=a&since={epoch}:2"));
-        within.assert_text("3");
-        within.assert_text("4");
-    }
-}
-
 #[test]
 fn a_v1_client_is_told_the_gap_and_goes_on() {
     let server = Server::start(&["--history-size", "2"]);

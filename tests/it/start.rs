@@ -1,6 +1,6 @@
 //! Starting: what it listens on, what it says, and what keeps it from starting.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use crate::support::{
     PATIENCE,
@@ -9,24 +9,40 @@ use crate::support::{
     http::{Http, get},
     metrics::Metrics,
     publish::Publisher,
-    server::{Launch, Server},
+    server::{Ended, Launch, Server},
 };
 
-/// Without options it serves port 8000 of loopback or says that the port is taken.
+/// The default port, as soon as no other program on this machine holds it.
+const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
+
+/// Without options the server serves port 8000 of the loopback address.
 #[test]
-fn without_options_it_serves_port_8000_of_loopback() {
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
-    let free = TcpListener::bind(default).is_ok();
-    let mut server = Launch::new(&[]).spawn();
-    if free {
-        server.wait_for_log(&["listening on", "127.0.0.1:8000"]);
-        eventually(PATIENCE, "it serves", || Http::try_connect(default).is_some());
-        Client::connect(default).leave();
-        assert_eq!(get(default, "/readyz").json()["status"], "ready");
-    } else {
-        assert_eq!(server.wait().code, Some(1));
-        server.wait_for_log(&["127.0.0.1:8000"]);
-    }
+fn without_options_it_serves_port_8000() {
+    let mut server = None;
+    eventually(PATIENCE, "port 8000 is free for it", || {
+        let mut launched = Launch::new(&[]).spawn();
+        eventually(PATIENCE, "it listens or ends", || {
+            !launched.is_running() || launched.log().contains("listening on")
+        });
+        server = launched.is_running().then_some(launched);
+        server.is_some()
+    });
+    let server = server.unwrap();
+    server.wait_for_log(&["listening on", "127.0.0.1:8000"]);
+    eventually(PATIENCE, "it serves", || Http::try_connect(DEFAULT).is_some());
+    Client::connect(DEFAULT).leave();
+    assert_eq!(get(DEFAULT, "/readyz").json()["status"], "ready");
+}
+
+/// A default port that another program holds is named in one line, and prevents the start.
+#[test]
+fn a_taken_default_port_is_one_clear_line() {
+    let mut taken = None;
+    eventually(PATIENCE, "port 8000 is free for the test", || {
+        taken = TcpListener::bind(DEFAULT).ok();
+        taken.is_some()
+    });
+    assert_ends_for_a_taken_port(&Launch::new(&[]).run(), DEFAULT);
 }
 
 /// The log says what it listens on how many shards which broker and what to try.
@@ -77,18 +93,24 @@ fn addresses_may_be_given_with_commas() {
     assert_eq!(server.public().len(), 2, "{:?}", server.public());
 }
 
+/// The loopback address of IPv6 is served like any other.
 #[test]
-fn the_ipv6_loopback_is_served_where_the_machine_has_one() {
-    if TcpListener::bind("[::1]:0").is_err() {
-        // Then a given address is an error, and only the default one is skipped.
-        let ended = Launch::on_a_free_port(&["--listen", "[::1]:0"]).run();
-        assert_eq!(ended.code, Some(1), "{ended:?}");
-        return;
-    }
+fn the_ipv6_loopback_can_be_served() {
     let server = Server::start(&["--listen", "[::1]:0"]);
     let mut client = Client::connect(server.addr());
     Publisher::new(server.addr()).publish_to_all("over IPv6");
     client.assert_text("over IPv6");
+}
+
+/// A given address that the machine lacks prevents the start: only default ones are skipped.
+#[test]
+fn a_given_address_that_the_machine_lacks_ends_it() {
+    // Addresses for documentation: no machine has them.
+    for listen in ["192.0.2.1:8000", "[2001:db8::1]:8000"] {
+        let ended = Launch::new(&["--listen", listen]).run();
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains(listen), "{ended:?}");
+    }
 }
 
 /// There are as many shards as asked for and else as many as cores.
@@ -107,7 +129,11 @@ fn there_are_as_many_shards_as_asked_for() {
 /// Runs it and asserts one clear line about `addr`, and exit code 1.
 #[track_caller]
 fn assert_refuses_to_start(args: &[&str], addr: SocketAddr) {
-    let ended = Launch::on_a_free_port(args).run();
+    assert_ends_for_a_taken_port(&Launch::on_a_free_port(args).run(), addr);
+}
+
+#[track_caller]
+fn assert_ends_for_a_taken_port(ended: &Ended, addr: SocketAddr) {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let lines: Vec<&str> =
         ended.stderr.lines().filter(|line| line.contains(&addr.to_string())).collect();
