@@ -15,8 +15,7 @@ use testkit::http::header;
 
 use crate::{
     dial::{self, is_for_later},
-    event::Event,
-    form::{EventReader, Form},
+    form::{Event, EventReader, Form},
     frame::{ControlOpcode, FrameError, FrameReader, client_control},
     stamp::Stamp,
 };

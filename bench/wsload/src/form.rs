@@ -6,7 +6,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::{event::Event, stamp::Stamp};
+use crate::stamp::Stamp;
 
 /// What clients ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -19,6 +19,22 @@ pub enum Form {
     V1,
     /// Server-sent events
     Sse,
+}
+
+/// What a read contained.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    /// A message's last byte has arrived.
+    Message {
+        /// What it says of itself; none: it is nobody's of this program.
+        stamp: Option<Stamp>,
+        /// Of the payload alone, whatever the form.
+        payload_bytes: u64,
+    },
+    /// To be answered with the same payload.
+    Ping(&'a [u8]),
+    /// The server closes, with this code.
+    Close(Option<u16>),
 }
 
 /// What stands before the payload in a message of the subprotocol.

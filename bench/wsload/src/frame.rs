@@ -4,7 +4,11 @@
 //! control frames. Payloads are skipped, never copied, unless they are compressed; a client holds
 //! bytes only while a frame's first bytes are split between two reads. No IO, no clock.
 
-use crate::{event::Event, form, inflate::inflated, stamp::Stamp};
+use crate::{
+    form::{self, Event},
+    inflate::inflated,
+    stamp::Stamp,
+};
 
 /// The longest prefix of a payload that is looked at: a stamp fits, also behind channel and
 /// position.

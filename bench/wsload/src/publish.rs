@@ -6,7 +6,6 @@
 //! stamp keeps the intended time.
 
 use std::{
-    collections::BTreeMap,
     io::{self, ErrorKind, Read as _, Write as _},
     net::TcpStream,
     sync::{
@@ -27,7 +26,7 @@ use testkit::{
 use crate::{
     clients::latencies,
     payload::Payload,
-    schedule::Schedule,
+    report::{Publishes, add_counts},
     stamp::Stamp,
     target::{Target, write_channel},
 };
@@ -38,6 +37,26 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 const FAILURE_PAUSE: Duration = Duration::from_millis(20);
 /// How long a thread stays for its CPU time to be read after its last message.
 const MEASURED_DEADLINE: Duration = Duration::from_secs(10);
+
+/// When messages are due, an open loop that a slow server cannot slow down: evenly spaced moments
+/// in `[start_ns, end_ns)`. Each is computed from the start, so nothing drifts, and a slot taken
+/// late keeps its intended time: waiting for a free publisher counts as latency (no coordinated
+/// omission).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+    /// Messages per second, all publishers together.
+    pub(crate) rate: f64,
+}
+
+impl Schedule {
+    /// When slot 0, 1, 2 … is due; none past the end.
+    pub(crate) fn due_ns(&self, slot: u64) -> Option<u64> {
+        let due = self.start_ns + (slot as f64 * 1e9 / self.rate) as u64;
+        (due < self.end_ns).then_some(due)
+    }
+}
 
 /// Between the conductor and the publishers.
 #[derive(Debug)]
@@ -61,12 +80,7 @@ pub(crate) struct Press {
 pub(crate) struct Published {
     /// Sequence numbers used, per publisher and channel.
     pub(crate) sent: Vec<u32>,
-    pub(crate) attempted: u64,
-    pub(crate) accepted: u64,
-    /// Status of a refusal (nothing was published), or `connect`.
-    pub(crate) refused: BTreeMap<String, u64>,
-    /// No answer, or 504: clients may have it or not.
-    pub(crate) unconfirmed: u64,
+    pub(crate) figures: Publishes,
     /// From the intended to the actual time of sending.
     pub(crate) lateness_ns: Histogram<u64>,
     /// From sending to the answer.
@@ -78,10 +92,7 @@ impl Published {
     pub(crate) fn new() -> Self {
         Self {
             sent: Vec::new(),
-            attempted: 0,
-            accepted: 0,
-            refused: BTreeMap::new(),
-            unconfirmed: 0,
+            figures: Publishes::default(),
             lateness_ns: latencies(),
             answers_ns: latencies(),
         }
@@ -90,12 +101,11 @@ impl Published {
     /// Adds the next publisher's.
     pub(crate) fn merge(&mut self, other: Self) {
         self.sent.extend(other.sent);
-        self.attempted += other.attempted;
-        self.accepted += other.accepted;
-        self.unconfirmed += other.unconfirmed;
-        for (word, count) in other.refused {
-            *self.refused.entry(word).or_default() += count;
-        }
+        let (sum, more) = (&mut self.figures, other.figures);
+        sum.attempted += more.attempted;
+        sum.accepted += more.accepted;
+        sum.unconfirmed += more.unconfirmed;
+        add_counts(&mut sum.refused, more.refused);
         self.lateness_ns.add(other.lateness_ns).expect("the same bounds in all threads");
         self.answers_ns.add(other.answers_ns).expect("the same bounds in all threads");
     }
@@ -190,23 +200,23 @@ impl Publisher {
         stamp.encode(&mut self.request[self.body_at..]);
         write_channel(&mut self.request, self.press.target.publish_digits_at, channel);
         let sent_ns = clock::now_ns();
-        self.published.attempted += 1;
+        self.published.figures.attempted += 1;
         match self.exchange() {
             Ending::Accepted => {
                 self.sequences[channel] += 1;
-                self.published.accepted += 1;
+                self.published.figures.accepted += 1;
                 self.press.accepted.fetch_add(1, Relaxed);
                 self.published.lateness_ns.saturating_record(sent_ns - intended_ns);
                 self.published.answers_ns.saturating_record(clock::now_ns() - sent_ns);
             }
             // Nobody got it: its number is free for the next message.
             Ending::Refused(word) => {
-                *self.published.refused.entry(word).or_default() += 1;
+                *self.published.figures.refused.entry(word).or_default() += 1;
                 clock::pause(FAILURE_PAUSE);
             }
             Ending::Unconfirmed => {
                 self.sequences[channel] += 1;
-                self.published.unconfirmed += 1;
+                self.published.figures.unconfirmed += 1;
                 clock::pause(FAILURE_PAUSE);
             }
         }
@@ -269,5 +279,34 @@ impl Publisher {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn slots_are_evenly_spaced_from_the_start() {
+        let schedule = Schedule { start_ns: 5 * SECOND, end_ns: 6 * SECOND, rate: 50.0 };
+        let due: Vec<u64> = (0..).map_while(|slot| schedule.due_ns(slot)).collect();
+        assert_eq!(due.len(), 50);
+        assert_eq!(due[0], 5 * SECOND);
+        assert!(due.windows(2).all(|pair| pair[1] - pair[0] == 20_000_000));
+    }
+
+    #[test]
+    fn an_hour_at_an_odd_rate_does_not_drift() {
+        let schedule = Schedule { start_ns: 0, end_ns: 3601 * SECOND, rate: 333.0 };
+        assert_eq!(schedule.due_ns(333 * 3600), Some(3600 * SECOND));
+    }
+
+    #[test]
+    fn less_than_one_a_second_is_a_rate() {
+        let schedule = Schedule { start_ns: 0, end_ns: 10 * SECOND, rate: 0.25 };
+        assert_eq!(schedule.due_ns(2), Some(8 * SECOND));
+        assert_eq!(schedule.due_ns(3), None);
     }
 }

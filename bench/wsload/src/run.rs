@@ -29,9 +29,8 @@ use self::{
 use crate::{
     args::{Mode, RunArgs},
     clients::{Outcome, Stage},
-    publish::{self, Press, Published},
+    publish::{self, Press, Published, Schedule},
     report::Report,
-    schedule::Schedule,
     storm::{self, StormOutcome, StormPlan},
     target::Target,
 };

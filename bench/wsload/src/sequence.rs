@@ -7,10 +7,13 @@
 //! `holes` of a [`Tally`] counts numbers below `next` that have not arrived (yet): a late arrival
 //! takes its hole back and counts as reordered instead.
 
+use serde::{Deserialize, Serialize};
+
 const WINDOW: u32 = 64;
 
 /// What was wrong, over any number of clients and publishers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Tally {
     /// Messages that never came though a later one did.
     pub(crate) holes: u64,

@@ -7,7 +7,7 @@
 //! take. It must not touch the books of the clients that stay.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     io::{self, ErrorKind, Read as _},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -24,6 +24,7 @@ use crate::{
     args::StormHold,
     clients::{Stage, latencies},
     dial::{self, Refusal, is_for_later},
+    report,
 };
 
 /// Added to the thread's nice value: the least share there is, so that listeners never wait for it.
@@ -52,11 +53,7 @@ pub(crate) struct StormPlan {
 /// What it did.
 #[derive(Debug)]
 pub(crate) struct StormOutcome {
-    pub(crate) attempted: u64,
-    pub(crate) upgraded: u64,
-    /// Status → handshakes answered with it.
-    pub(crate) refused: BTreeMap<String, u64>,
-    pub(crate) failed: u64,
+    pub(crate) figures: report::Storm,
     pub(crate) first_failure: Option<String>,
     /// From connect to 101.
     pub(crate) connects_ns: Histogram<u64>,
@@ -119,10 +116,7 @@ impl Storm {
             resting: VecDeque::new(),
             begin_from_ns: 0,
             outcome: StormOutcome {
-                attempted: 0,
-                upgraded: 0,
-                refused: BTreeMap::new(),
-                failed: 0,
+                figures: report::Storm::default(),
                 first_failure: None,
                 connects_ns: latencies(),
             },
@@ -156,7 +150,7 @@ impl Storm {
                     self.failed(at, &error);
                 }
             }
-            self.stage.storm_upgraded.store(self.outcome.upgraded, Relaxed);
+            self.stage.storm_upgraded.store(self.outcome.figures.upgraded, Relaxed);
         }
     }
 
@@ -164,8 +158,8 @@ impl Storm {
         if self.resting.len() + self.on_their_way() > self.plan.clients {
             self.resting.pop_front();
         }
-        let turn = self.outcome.attempted;
-        self.outcome.attempted += 1;
+        let turn = self.outcome.figures.attempted;
+        self.outcome.figures.attempted += 1;
         let source = self.stage.target.address.ip().is_loopback().then(|| {
             let host = SOURCE_FIRST + (turn % u64::from(SOURCES)) as u32;
             SocketAddr::from((Ipv4Addr::from(host), 0))
@@ -213,7 +207,7 @@ impl Storm {
                 self.upgraded(at, has_message)?;
             }
             Some(Err(Refusal::Status(status))) => {
-                *self.outcome.refused.entry(status.to_string()).or_default() += 1;
+                *self.outcome.figures.refused.entry(status.to_string()).or_default() += 1;
                 self.end(at);
             }
             Some(Err(refusal)) => return Err(refusal.into()),
@@ -223,7 +217,7 @@ impl Storm {
 
     fn upgraded(&mut self, at: usize, has_message: bool) -> io::Result<()> {
         let Some(attempt) = &mut self.attempts[at] else { return Ok(()) };
-        self.outcome.upgraded += 1;
+        self.outcome.figures.upgraded += 1;
         self.outcome.connects_ns.saturating_record(clock::now_ns() - attempt.started_ns);
         match self.plan.hold {
             StormHold::Message if !has_message => {
@@ -250,7 +244,7 @@ impl Storm {
     }
 
     fn failed(&mut self, at: usize, error: &io::Error) {
-        self.outcome.failed += 1;
+        self.outcome.figures.failed += 1;
         self.outcome.first_failure.get_or_insert_with(|| error.to_string());
         self.begin_from_ns = clock::now_ns() + clock::as_ns(FAILURE_PAUSE);
         self.end(at);

@@ -3,7 +3,7 @@
 //! Written once per delivery, so it holds plain numbers only; what the conductor watches is
 //! copied out by the thread.
 
-use std::{collections::BTreeMap, io};
+use std::io;
 
 use hdrhistogram::Histogram;
 use testkit::clock;
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     connection,
-    sequence::{Tally, Tracker},
+    report::{Clients, Deliveries, add_counts},
+    sequence::Tracker,
     stamp::Stamp,
 };
 
@@ -26,26 +27,12 @@ pub(crate) fn latencies() -> Histogram<u64> {
 /// The result of a thread, and of the whole run once merged.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) opened: u64,
-    pub(crate) failed: u64,
+    pub(crate) clients: Clients,
     /// The first reason of a failed connect or handshake.
     pub(crate) first_failure: Option<String>,
-    /// This run's messages.
-    pub(crate) deliveries: u64,
-    /// Payload bytes of them.
+    pub(crate) deliveries: Deliveries,
+    /// Payload bytes of this run's messages.
     pub(crate) bytes: u64,
-    /// Messages without this run's stamp: greetings, notices, other publishers.
-    pub(crate) foreign: u64,
-    pub(crate) wrong_size: u64,
-    pub(crate) tally: Tally,
-    /// Messages that had not come by the end, to clients that were still connected.
-    pub(crate) missing_at_end: u64,
-    /// Clients that stayed to the end and have everything.
-    pub(crate) complete: u64,
-    /// Close code, `eof`, `reset` or `protocol` → clients that read.
-    pub(crate) closed: BTreeMap<String, u64>,
-    /// The same for clients that never read, and `open` for those that still are.
-    pub(crate) stalled: BTreeMap<String, u64>,
     /// Readers whose connection ended before the run did.
     pub(crate) gone: u64,
     pub(crate) latencies_ns: Histogram<u64>,
@@ -57,18 +44,10 @@ impl Outcome {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         Self {
-            opened: 0,
-            failed: 0,
+            clients: Clients::default(),
             first_failure: None,
-            deliveries: 0,
+            deliveries: Deliveries::default(),
             bytes: 0,
-            foreign: 0,
-            wrong_size: 0,
-            tally: Tally::default(),
-            missing_at_end: 0,
-            complete: 0,
-            closed: BTreeMap::new(),
-            stalled: BTreeMap::new(),
             gone: 0,
             latencies_ns: latencies(),
             slices: Vec::new(),
@@ -77,22 +56,20 @@ impl Outcome {
 
     /// Adds another thread's.
     pub(crate) fn merge(&mut self, other: Self) {
-        self.opened += other.opened;
-        self.failed += other.failed;
+        let (sum, more) = (&mut self.clients, other.clients);
+        sum.opened += more.opened;
+        sum.failed += more.failed;
+        sum.complete += more.complete;
+        add_counts(&mut sum.closed, more.closed);
+        add_counts(&mut sum.stalled, more.stalled);
+        let (sum, more) = (&mut self.deliveries, other.deliveries);
+        sum.total += more.total;
+        sum.foreign += more.foreign;
+        sum.wrong_size += more.wrong_size;
+        sum.tally.add(more.tally);
+        sum.missing_at_end += more.missing_at_end;
         self.first_failure = self.first_failure.take().or(other.first_failure);
-        self.deliveries += other.deliveries;
         self.bytes += other.bytes;
-        self.foreign += other.foreign;
-        self.wrong_size += other.wrong_size;
-        self.tally.add(other.tally);
-        self.missing_at_end += other.missing_at_end;
-        self.complete += other.complete;
-        for (word, count) in other.closed {
-            *self.closed.entry(word).or_default() += count;
-        }
-        for (word, count) in other.stalled {
-            *self.stalled.entry(word).or_default() += count;
-        }
         self.gone += other.gone;
         self.latencies_ns.add(other.latencies_ns).expect("the same bounds in all threads");
         if self.slices.len() < other.slices.len() {
@@ -145,7 +122,7 @@ impl Books {
 
     /// Clients whose handshake has an end, good or bad.
     pub(crate) fn settled(&self) -> usize {
-        (self.outcome.opened + self.outcome.failed) as usize
+        (self.outcome.clients.opened + self.outcome.clients.failed) as usize
     }
 
     /// What client `at` still lacks at the end of its streams.
@@ -160,8 +137,8 @@ impl Books {
     /// A client that stayed to the end.
     pub(crate) fn client_ends(&mut self, at: usize, sent: &[u32]) {
         let missing = self.missing(at, sent);
-        self.outcome.missing_at_end += missing;
-        self.outcome.complete += u64::from(missing == 0);
+        self.outcome.deliveries.missing_at_end += missing;
+        self.outcome.clients.complete += u64::from(missing == 0);
     }
 }
 
@@ -171,12 +148,12 @@ impl connection::Books for Books {
     }
 
     fn opened(&mut self) {
-        self.outcome.opened += 1;
+        self.outcome.clients.opened += 1;
     }
 
     #[cold]
     fn failed(&mut self, error: &io::Error) {
-        self.outcome.failed += 1;
+        self.outcome.clients.failed += 1;
         self.outcome.first_failure.get_or_insert_with(|| error.to_string());
     }
 
@@ -185,14 +162,14 @@ impl connection::Books for Books {
         let Some(stamp) = stamp
             .filter(|stamp| stamp.run == self.run && (stamp.publisher as usize) < self.publishers)
         else {
-            self.outcome.foreign += 1;
+            self.outcome.deliveries.foreign += 1;
             return;
         };
-        self.outcome.deliveries += 1;
+        self.outcome.deliveries.total += 1;
         self.outcome.bytes += payload_bytes;
-        self.outcome.wrong_size += u64::from(payload_bytes != self.message_bytes);
+        self.outcome.deliveries.wrong_size += u64::from(payload_bytes != self.message_bytes);
         let tracker = &mut self.trackers[at * self.publishers + stamp.publisher as usize];
-        tracker.arrived(stamp.sequence, &mut self.outcome.tally);
+        tracker.arrived(stamp.sequence, &mut self.outcome.deliveries.tally);
         let latency = received_ns.saturating_sub(stamp.intended_ns);
         self.slices.record(latency);
         let (from, to) = self.timed_ns;
@@ -203,6 +180,6 @@ impl connection::Books for Books {
 
     fn closed(&mut self, word: &str) {
         self.outcome.gone += 1;
-        *self.outcome.closed.entry(word.to_owned()).or_default() += 1;
+        *self.outcome.clients.closed.entry(word.to_owned()).or_default() += 1;
     }
 }

@@ -158,9 +158,9 @@ impl Crowd {
     fn show(&self) {
         let counters = &self.stage.counters[self.counters_at];
         let outcome = &self.books.outcome;
-        counters.opened.store(outcome.opened, Relaxed);
-        counters.failed.store(outcome.failed, Relaxed);
-        counters.deliveries.store(outcome.deliveries, Relaxed);
+        counters.opened.store(outcome.clients.opened, Relaxed);
+        counters.failed.store(outcome.clients.failed, Relaxed);
+        counters.deliveries.store(outcome.deliveries.total, Relaxed);
         counters.bytes.store(outcome.bytes, Relaxed);
         counters.gone.store(outcome.gone, Relaxed);
     }
@@ -173,7 +173,7 @@ impl Crowd {
                 self.books.client_ends(at, sent);
             }
             if let Some(word) = connection.finish(buffer) {
-                *self.books.outcome.stalled.entry(word).or_default() += 1;
+                *self.books.outcome.clients.stalled.entry(word).or_default() += 1;
             }
         }
         self.show();

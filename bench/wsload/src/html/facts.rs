@@ -249,9 +249,9 @@ pub(super) fn checks(report: &Report) -> String {
     row("publishes refused", words(&published.refused));
     row("publishes without an answer", count(published.unconfirmed));
     row("deliveries", count(deliveries.total));
-    row("holes", count(deliveries.holes));
-    row("repeats", count(deliveries.repeats));
-    row("out of order", count(deliveries.reordered));
+    row("holes", count(deliveries.tally.holes));
+    row("repeats", count(deliveries.tally.repeats));
+    row("out of order", count(deliveries.tally.reordered));
     row("missing at the end", count(deliveries.missing_at_end));
     row("of the wrong size", count(deliveries.wrong_size));
     row("messages of others", count(deliveries.foreign));

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use testkit::machine::{CpuUse, Machine, Memory};
 
 pub(crate) use self::series::{Distribution, Timeline};
-use crate::args::RunArgs;
+use crate::{args::RunArgs, sequence::Tally};
 
 /// One run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub(crate) struct Clients {
     pub(crate) connect_seconds: f64,
     /// Stayed to the end and received everything up to it.
     pub(crate) complete: u64,
-    /// Close code, `eof`, `reset` or `protocol` → clients.
+    /// Close code, `eof`, `reset` or `protocol` → clients that read.
     pub(crate) closed: BTreeMap<String, u64>,
     /// The same for those that never read, and `open`.
     pub(crate) stalled: BTreeMap<String, u64>,
@@ -67,7 +67,9 @@ pub(crate) struct Clients {
 pub(crate) struct Publishes {
     pub(crate) attempted: u64,
     pub(crate) accepted: u64,
+    /// Status of a refusal (nothing was published), or `connect`.
     pub(crate) refused: BTreeMap<String, u64>,
+    /// No answer, or 504: clients may have it or not.
     pub(crate) unconfirmed: u64,
     /// Accepted within the window.
     pub(crate) per_second: f64,
@@ -87,13 +89,12 @@ pub(crate) struct Deliveries {
     pub(crate) per_second: f64,
     /// Payload bytes.
     pub(crate) bytes_per_second: f64,
-    pub(crate) holes: u64,
-    pub(crate) repeats: u64,
-    pub(crate) reordered: u64,
+    #[serde(flatten)]
+    pub(crate) tally: Tally,
     /// To clients still connected, when the wait at the end was over.
     pub(crate) missing_at_end: u64,
     pub(crate) wrong_size: u64,
-    /// Not of this run.
+    /// Not of this run: greetings, notices, other publishers.
     pub(crate) foreign: u64,
 }
 
@@ -178,6 +179,13 @@ pub(crate) struct Load {
     pub(crate) cpu: CpuUse,
     pub(crate) receive_cpu_us_per_delivery: f64,
     pub(crate) publish_cpu_us_per_message: f64,
+}
+
+/// Adds one's counts to another's.
+pub(crate) fn add_counts(sum: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
+    for (word, count) in more {
+        *sum.entry(word).or_default() += count;
+    }
 }
 
 impl Report {

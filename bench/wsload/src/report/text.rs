@@ -73,9 +73,9 @@ impl Report {
             deliveries.total,
             deliveries.per_second,
             deliveries.bytes_per_second / 1e6,
-            deliveries.holes,
-            deliveries.repeats,
-            deliveries.reordered,
+            deliveries.tally.holes,
+            deliveries.tally.repeats,
+            deliveries.tally.reordered,
             deliveries.missing_at_end,
             deliveries.foreign
         )

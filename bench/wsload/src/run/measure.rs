@@ -169,8 +169,11 @@ impl Meter {
             latency: Latency::of(&outcome.latencies_ns),
             distribution: Distribution::of(&outcome.latencies_ns),
             timeline,
-            storm: storm.map(|storm| storm_figures(storm, &window)),
-            deliveries: deliveries(&outcome, &window),
+            storm: storm.map(|storm| Storm {
+                upgraded_per_second: storm.figures.upgraded as f64 / window.seconds,
+                connect: Latency::of(&storm.connects_ns),
+                ..storm.figures
+            }),
             server: (!self.server_pids.is_empty()).then(|| self.server(&outcome, &window)),
             load: Load {
                 receive_cpu_us_per_delivery: micros_each(receive_seconds, window.deliveries),
@@ -178,26 +181,34 @@ impl Meter {
                 cpu: window.own.clone(),
             },
             saturated: self.saturated(&window).to_owned(),
-            published: publishes(published, &window),
-            clients: Clients {
-                opened: outcome.opened,
-                failed: outcome.failed,
-                connect_seconds: self.connect_seconds,
-                complete: outcome.complete,
-                closed: outcome.closed,
-                stalled: outcome.stalled,
+            published: Publishes {
+                per_second: window.accepted as f64 / window.seconds,
+                lateness: Latency::of(&published.lateness_ns),
+                answers: Latency::of(&published.answers_ns),
+                ..published.figures
             },
+            deliveries: Deliveries {
+                in_window: window.deliveries,
+                per_second: window.deliveries as f64 / window.seconds,
+                bytes_per_second: window.bytes as f64 / window.seconds,
+                ..outcome.deliveries
+            },
+            clients: Clients { connect_seconds: self.connect_seconds, ..outcome.clients },
         }
     }
 
     fn server(&self, outcome: &Outcome, window: &Window) -> Server {
-        let per_client =
-            |after: u64, before: u64| (after as f64 - before as f64) / outcome.opened.max(1) as f64;
+        let per_client = |after: u64, before: u64| {
+            (after as f64 - before as f64) / outcome.clients.opened.max(1) as f64
+        };
         let kernel = |memory: &KernelMemory| memory.slab_bytes + memory.tcp_buffer_bytes;
         Server {
             cpu: window.server.clone(),
             cpu_us_per_delivery: micros_each(window.server.cpu_seconds, window.deliveries),
-            cpu_us_per_connect: micros_each(self.server_connect_cpu_seconds, outcome.opened),
+            cpu_us_per_connect: micros_each(
+                self.server_connect_cpu_seconds,
+                outcome.clients.opened,
+            ),
             memory_before: self.before,
             memory_idle: self.idle,
             memory_end: self.end,
@@ -236,69 +247,34 @@ fn micros_each(seconds: f64, count: u64) -> f64 {
     if count == 0 { 0.0 } else { seconds * 1e6 / count as f64 }
 }
 
-fn publishes(published: Published, window: &Window) -> Publishes {
-    Publishes {
-        attempted: published.attempted,
-        accepted: published.accepted,
-        refused: published.refused,
-        unconfirmed: published.unconfirmed,
-        per_second: window.accepted as f64 / window.seconds,
-        lateness: Latency::of(&published.lateness_ns),
-        answers: Latency::of(&published.answers_ns),
-    }
-}
-
-fn deliveries(outcome: &Outcome, window: &Window) -> Deliveries {
-    Deliveries {
-        total: outcome.deliveries,
-        in_window: window.deliveries,
-        per_second: window.deliveries as f64 / window.seconds,
-        bytes_per_second: window.bytes as f64 / window.seconds,
-        holes: outcome.tally.holes,
-        repeats: outcome.tally.repeats,
-        reordered: outcome.tally.reordered,
-        missing_at_end: outcome.missing_at_end,
-        wrong_size: outcome.wrong_size,
-        foreign: outcome.foreign,
-    }
-}
-
-fn storm_figures(storm: StormOutcome, window: &Window) -> Storm {
-    Storm {
-        attempted: storm.attempted,
-        upgraded: storm.upgraded,
-        upgraded_per_second: storm.upgraded as f64 / window.seconds,
-        refused: storm.refused,
-        failed: storm.failed,
-        connect: Latency::of(&storm.connects_ns),
-    }
-}
-
 /// Everything that a run without fault would not show.
 fn problems(args: &RunArgs, results: &Results) -> Vec<String> {
     let Results { outcome, published, storm, window, .. } = results;
+    let (clients, deliveries, published) =
+        (&outcome.clients, &outcome.deliveries, &published.figures);
+    let tally = deliveries.tally;
     let mut problems = Vec::new();
     let mut note = |count: u64, what: &str| {
         if count > 0 {
             problems.push(format!("{count} {what}"));
         }
     };
-    note(outcome.failed, "clients could not connect");
-    note(outcome.closed.values().sum(), "reading clients were closed by the server");
+    note(clients.failed, "clients could not connect");
+    note(clients.closed.values().sum(), "reading clients were closed by the server");
     note(
-        outcome.closed.get("protocol").copied().unwrap_or(0),
+        clients.closed.get("protocol").copied().unwrap_or(0),
         "clients got something that is no WebSocket stream",
     );
     // Each unconfirmed message may rightly be a hole at every client.
     let readers = (args.clients - args.stalled.min(args.clients)) as u64;
     let excused = published.unconfirmed * readers;
-    note((outcome.tally.holes + outcome.missing_at_end).saturating_sub(excused), "messages lost");
-    note(outcome.tally.repeats, "messages repeated");
-    note(outcome.tally.reordered, "messages out of order");
-    note(outcome.wrong_size, "messages of the wrong size");
+    note((tally.holes + deliveries.missing_at_end).saturating_sub(excused), "messages lost");
+    note(tally.repeats, "messages repeated");
+    note(tally.reordered, "messages out of order");
+    note(deliveries.wrong_size, "messages of the wrong size");
     note(published.refused.values().sum(), "publishes refused");
     note(published.unconfirmed, "publishes unconfirmed");
-    note(storm.as_ref().map_or(0, |storm| storm.failed), "connects of the storm failed");
+    note(storm.as_ref().map_or(0, |storm| storm.figures.failed), "connects of the storm failed");
     if args.mode != Mode::Idle && published.accepted == 0 {
         problems.push("no message was accepted".to_owned());
     }

@@ -145,7 +145,7 @@ impl Recorder {
             window_to_ms: ms(window_ns.1),
             latency_p50_us: row(&|slice| slice.quantile_us(0.5)),
             latency_p99_us: row(&|slice| slice.quantile_us(0.99)),
-            latency_max_us: row(&|slice| slice.quantile_us(0.5).map(|_| slice.max_us())),
+            latency_max_us: row(&|slice| slice.quantile_us(1.0)),
             ..rows
         }
     }
