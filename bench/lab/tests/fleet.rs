@@ -2,17 +2,17 @@
 //!
 //! Needs redis-server, as the server's own tests do. The server is the one of this workspace.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(clippy::disallowed_methods, reason = "waiting for another process, with a deadline")]
 
 use std::{
     fs,
     process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
-use testkit::build::server_beside;
+use testkit::{node::server_beside, wait::eventually};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `lab fleet`, with the server beside it up to date.
 fn fleet() -> Command {
@@ -52,14 +52,14 @@ fn no_child_outlives_a_conductor_that_is_killed() {
         .unwrap();
     let id = conductor.id();
     let mut children = Vec::new();
-    until("Redis, two servers and two workers run", || {
+    eventually(PATIENCE, "Redis, two servers and two workers run", || {
         let list = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
         children = list.split_whitespace().map(str::to_owned).collect();
         children.len() == 5
     });
     conductor.kill().unwrap();
     conductor.wait().unwrap();
-    until("all of them are gone", || children.iter().all(|child| is_gone(child)));
+    eventually(PATIENCE, "all of them are gone", || children.iter().all(|child| is_gone(child)));
 }
 
 #[test]
@@ -77,12 +77,4 @@ fn a_missing_server_is_an_error_in_words() {
 fn is_gone(process: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

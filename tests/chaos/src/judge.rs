@@ -5,6 +5,8 @@
 //! publisher was answered; the ledger of acknowledged messages finds at the end what contiguity
 //! cannot: the end of an epoch, and a place that Redis gave to two messages.
 
+use serde::Serialize;
+
 /// A place in a channel's order. An epoch is a number for its name; the numbers have no order:
 /// while two servers take themselves for the master, two epochs follow the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub(super) struct Acknowledged {
 }
 
 /// What was wrong in the time of one fault, and what was told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Counts {
     pub(super) received: u64,
     pub(super) local: u64,
@@ -267,6 +269,11 @@ impl Numbers {
 }
 
 impl Counts {
+    /// What speaks against the servers.
+    pub(super) fn wrong(&self) -> u64 {
+        self.lost + self.repeated + self.reordered
+    }
+
     /// Adds another's.
     pub(super) fn add(&mut self, other: &Self) {
         let Self { received, local, lost, repeated, reordered, gaps_told, covered, anew } = other;

@@ -19,15 +19,12 @@ mod report;
 mod shared;
 mod world;
 
-use std::{process::ExitCode, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{path::Path, process::ExitCode, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use testkit::{
-    cli, clock,
-    node::{Folder, wait_for},
-    output,
-};
+use tempfile::TempDir;
+use testkit::{cli, clock, output, wait::wait_for};
 
 use self::{
     args::Args,
@@ -60,21 +57,21 @@ fn run(args: &Args) -> Result<bool> {
     rlimit::increase_nofile_limit(args.clients as u64 + DESCRIPTORS_BESIDES)
         .context("the limit of descriptors")?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let mut folder = Folder::create("wsbcast-chaos")?;
-    let outcome = conduct(args, &mut folder, seed);
-    folder.is_kept = args.keep || !outcome.as_ref().is_ok_and(Report::is_well);
-    if folder.is_kept {
-        output::remark(&format!("logs and files: {}", folder.path.display()));
+    let mut folder = TempDir::with_prefix("wsbcast-chaos-").context("a folder")?;
+    let outcome = conduct(args, folder.path(), seed);
+    if args.keep || !outcome.as_ref().is_ok_and(Report::is_well) {
+        folder.disable_cleanup(true);
+        output::remark(&format!("logs and files: {}", folder.path().display()));
     }
     let report = outcome?;
     args.report.deliver(&report)?;
     Ok(report.is_well())
 }
 
-fn conduct(args: &Args, folder: &mut Folder, seed: u64) -> Result<Report> {
+fn conduct(args: &Args, folder: &Path, seed: u64) -> Result<Report> {
     let began_ns = clock::now_ns();
     let mut report = Report::new(args, seed);
-    let mut world = World::start(args, &folder.path, seed)?;
+    let mut world = World::start(args, folder, seed)?;
     output::remark(&format!("seed {seed}: all are connected after {:.1} s", seconds(began_ns)));
     clock::pause(args.pause.duration());
     let mut passed = vec![Passed { name: "quiet".to_owned(), recovery: Recovery::default() }];

@@ -39,16 +39,8 @@ pub(super) struct Report {
 pub(super) struct Row {
     pub(super) fault: String,
     pub(super) rounds: u64,
-    pub(super) received: u64,
-    pub(super) lost: u64,
-    pub(super) repeated: u64,
-    pub(super) reordered: u64,
-    pub(super) gaps_told: u64,
-    /// Acknowledged messages that did not come, as told.
-    pub(super) covered: u64,
-    pub(super) local: u64,
-    /// Messages that came once more after Redis had forgotten them.
-    pub(super) anew: u64,
+    #[serde(flatten)]
+    pub(super) counts: Counts,
     pub(super) answers: Answers,
     pub(super) recovery_ms: Vec<u64>,
     /// To the first delivery on the last channel, of each round.
@@ -68,14 +60,7 @@ impl Row {
         ended: BTreeMap<String, u64>,
     ) {
         self.rounds += 1;
-        self.received += counts.received;
-        self.lost += counts.lost;
-        self.repeated += counts.repeated;
-        self.reordered += counts.reordered;
-        self.gaps_told += counts.gaps_told;
-        self.covered += counts.covered;
-        self.local += counts.local;
-        self.anew += counts.anew;
+        self.counts.add(counts);
         self.answers.cluster += answers.cluster;
         self.answers.local += answers.local;
         self.answers.unconfirmed += answers.unconfirmed;
@@ -124,7 +109,7 @@ impl Report {
 
     /// Nothing lost, repeated or reordered, and nothing else amiss.
     pub(super) fn is_well(&self) -> bool {
-        let is_well = |row: &Row| row.lost + row.repeated + row.reordered == 0;
+        let is_well = |row: &Row| row.counts.wrong() == 0;
         self.problems.is_empty() && self.rows.iter().all(is_well)
     }
 }
@@ -166,7 +151,8 @@ impl fmt::Display for Report {
         for row in &self.rows {
             let number =
                 |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |ms| ms.to_string());
-            let Row { fault, lost, repeated, reordered, gaps_told, covered, answers, .. } = row;
+            let Row { fault, counts, answers, .. } = row;
+            let Counts { lost, repeated, reordered, gaps_told, covered, .. } = counts;
             writeln!(
                 f,
                 "{fault:<14}{lost:>6}{repeated:>6}{reordered:>6}{gaps_told:>7}{covered:>9} \

@@ -15,7 +15,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 use rustix::process::Signal;
-use testkit::node::{Node, free_address, server_binary, wait_for};
+use testkit::{
+    node::{Node, free_address, server_binary},
+    wait::wait_for,
+};
 use tokio::sync::watch;
 
 use super::{

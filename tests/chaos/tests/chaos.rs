@@ -6,7 +6,7 @@
 use std::{fs, process::Command};
 
 use serde_json::Value;
-use testkit::build::server_beside;
+use testkit::node::server_beside;
 
 /// Nobody loses a message when Redis and a server are killed.
 #[test]

@@ -4,7 +4,6 @@
 //! It knows nothing of the server's inside, so that what is checked with it is checked from
 //! outside. Everything that waits has a deadline.
 
-pub mod build;
 pub mod cli;
 pub mod clock;
 pub mod fake_redis;

@@ -17,9 +17,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{clock, http, resp};
+use crate::{http, resp, wait::wait_for};
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 const PORTS: std::ops::Range<u16> = 14_000..32_000;
 const LOG_TAIL_BYTES: usize = 2_000;
 
@@ -31,13 +30,22 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command that dies with this process; standard streams are the caller's matter.
+    /// Starts a command that dies with this thread; standard streams are the caller's matter.
     pub fn start(
         program: &Path,
         arguments: &[String],
         prepare: impl FnOnce(&mut Command),
     ) -> Result<Self> {
-        let guarded = Path::new("/usr/bin/setpriv").exists();
+        Self::start_with(true, program, arguments, prepare)
+    }
+
+    fn start_with(
+        ends_with_thread: bool,
+        program: &Path,
+        arguments: &[String],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let guarded = ends_with_thread && Path::new("/usr/bin/setpriv").exists();
         let mut command = if guarded {
             let mut command = Command::new("/usr/bin/setpriv");
             command.args(["--pdeathsig", "KILL", "--"]).arg(program);
@@ -82,6 +90,7 @@ pub struct Node {
     pub folder: PathBuf,
     program: PathBuf,
     arguments: Vec<String>,
+    ends_with_thread: bool,
     process: Option<Process>,
 }
 
@@ -97,7 +106,20 @@ impl Node {
         let folder = folder.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let (name, program) = (name.to_owned(), program.to_owned());
-        Ok(Self { name, address, folder, program, arguments, process: None })
+        Ok(Self {
+            name,
+            address,
+            folder,
+            program,
+            arguments,
+            ends_with_thread: true,
+            process: None,
+        })
+    }
+
+    /// It may be started by a thread that ends before it: only its handle ends it then.
+    pub fn of_any_thread(self) -> Self {
+        Self { ends_with_thread: false, ..self }
     }
 
     /// Starts it; its log goes on where it was.
@@ -106,11 +128,12 @@ impl Node {
         let log = File::options().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("opening {}", path.display()))?;
         let again = log.try_clone().context("a second handle of the log")?;
-        let process = Process::start(&self.program, &self.arguments, |command| {
+        let prepare = |command: &mut Command| {
             command.current_dir(&self.folder);
             command.stdin(Stdio::null()).stdout(log).stderr(again);
-        })?;
-        self.process = Some(process);
+        };
+        let (program, words) = (&self.program, &self.arguments);
+        self.process = Some(Process::start_with(self.ends_with_thread, program, words, prepare)?);
         Ok(())
     }
 
@@ -178,7 +201,11 @@ impl Node {
     /// Waits until a Redis has loaded its data and answers.
     pub fn wait_until_it_answers(&mut self, deadline: Duration) -> Result<()> {
         self.wait_until("answer PING", deadline, |address| {
-            resp::ask(address, &["PING"]).is_ok_and(|reply| reply.text() == "PONG")
+            match resp::ask(address, &["PING"]) {
+                Ok(reply) => reply.text() == "PONG",
+                // That is an answer too.
+                Err(error) => format!("{error:#}").contains("NOAUTH"),
+            }
         })
     }
 
@@ -187,35 +214,6 @@ impl Node {
         let log = fs::read(self.folder.join("log")).unwrap_or_default();
         let tail = &log[log.len().saturating_sub(LOG_TAIL_BYTES)..];
         String::from_utf8_lossy(tail).trim().to_owned()
-    }
-}
-
-/// A folder among the temporary files for what nodes leave behind; it goes with its owner.
-#[derive(Debug)]
-pub struct Folder {
-    /// Where it is.
-    pub path: PathBuf,
-    /// It stays.
-    pub is_kept: bool,
-}
-
-impl Folder {
-    /// A new one that bears this name and the process's number.
-    pub fn create(name: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
-        // Of an earlier process with the same number.
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self { path, is_kept: false })
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // A file that stays behind in the folder for temporary files harms nobody.
-            let _ = fs::remove_dir_all(&self.path);
-        }
     }
 }
 
@@ -233,6 +231,23 @@ pub fn server_binary(named: Option<&Path>) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// The wsbcast of this workspace, up to date, beside `tool`, a program of this workspace too.
+///
+/// # Panics
+/// If it can't be built.
+pub fn server_beside(tool: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/kit");
+    let target = Path::new(tool).ancestors().nth(2).expect("a program has a target folder");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--bin", "wsbcast", "--manifest-path"])
+        .arg(root.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "wsbcast is built");
+    target.join("debug/wsbcast")
+}
+
 /// An error in words if there is no Redis to start.
 pub fn check_redis_server() -> Result<()> {
     let version = Command::new("redis-server").arg("--version").output();
@@ -240,20 +255,6 @@ pub fn check_redis_server() -> Result<()> {
         version.is_ok(),
         "redis-server is not on the PATH (Debian: apt-get install redis-server)"
     );
-    Ok(())
-}
-
-/// Looks again and again until it is so.
-pub fn wait_for(
-    what: &str,
-    deadline: Duration,
-    mut is_so: impl FnMut() -> Result<bool>,
-) -> Result<()> {
-    let deadline_ns = clock::now_ns() + clock::as_ns(deadline);
-    while !is_so()? {
-        ensure!(clock::now_ns() < deadline_ns, "waited {deadline:?} in vain for {what}");
-        clock::pause(LOOK_INTERVAL);
-    }
     Ok(())
 }
 

@@ -5,22 +5,21 @@
 //! that nobody takes it while the server is down.
 #![allow(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
-use std::{
-    ffi::OsString,
-    fs,
-    io::{BufRead, BufReader, ErrorKind, Read},
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
+use anyhow::Result;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{node::free_address, resp};
+use crate::{
+    node::{Node, free_address},
+    resp,
+};
 
-/// What a server, and a sentinel, log when they are ready.
-const READY: [&str; 2] = ["Ready to accept connections", "+monitor master"];
+const START_DEADLINE: Duration = Duration::from_secs(30);
+/// A port may be taken before the server has it.
 const ATTEMPTS_MAX: usize = 20;
+const CONFIG: &str = "server.conf";
 const VOLATILE: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
 /// What is run.
@@ -33,15 +32,17 @@ pub enum Program {
 }
 
 impl Program {
-    fn path(self) -> OsString {
+    fn path(self) -> PathBuf {
         match self {
             Self::Redis => "redis-server".into(),
-            Self::Valkey => std::env::var_os("VALKEY_SERVER").unwrap_or_else(|| {
-                let test = std::env::current_exe().unwrap();
-                // Tests are in target/debug/deps.
-                let target = test.ancestors().nth(3).unwrap();
-                target.join("valkey/valkey-server").into()
-            }),
+            Self::Valkey => std::env::var_os("VALKEY_SERVER").map_or_else(
+                || {
+                    let test = std::env::current_exe().unwrap();
+                    // Tests are in target/debug/deps.
+                    test.ancestors().nth(3).unwrap().join("valkey/valkey-server")
+                },
+                PathBuf::from,
+            ),
         }
     }
 }
@@ -74,12 +75,10 @@ impl Recipe {
 /// A running (or killed, or paused) redis-server.
 #[derive(Debug)]
 pub struct RedisServer {
-    dir: TempDir,
-    port: u16,
+    /// Ended before its folder goes.
+    node: Node,
     tls_port: Option<u16>,
-    recipe: Recipe,
-    config: Option<PathBuf>,
-    child: Option<Child>,
+    _folder: TempDir,
 }
 
 impl RedisServer {
@@ -116,26 +115,39 @@ impl RedisServer {
     }
 
     fn try_ports(recipe: &Recipe, config: Option<&str>) -> Self {
-        for _ in 0..ATTEMPTS_MAX {
-            let dir = TempDir::new().unwrap();
-            let config = config.map(|text| {
-                let file = dir.path().join("server.conf");
-                fs::write(&file, text).unwrap();
-                file
-            });
-            let mut server = Self {
-                dir,
-                port: free_port(),
-                tls_port: recipe.has_tls.then(free_port),
-                recipe: recipe.clone(),
-                config,
-                child: None,
-            };
-            if server.try_launch() {
-                return server;
+        let mut server = Self::new(recipe, config);
+        for _ in 1..ATTEMPTS_MAX {
+            match server.launch() {
+                Ok(()) => return server,
+                Err(_) => server = Self::new(recipe, config),
             }
         }
-        panic!("{recipe:?} does not start on any of {ATTEMPTS_MAX} ports");
+        server.launch().expect("it starts; what is missing `scripts/test` installs or fetches");
+        server
+    }
+
+    /// Not started yet.
+    fn new(recipe: &Recipe, config: Option<&str>) -> Self {
+        let folder = TempDir::new().unwrap();
+        let address = free_address().unwrap();
+        let tls_port = recipe.has_tls.then(|| free_address().unwrap().port());
+        let mut words: Vec<String> = config.iter().map(|_| CONFIG.to_owned()).collect();
+        let port = address.port().to_string();
+        let fixed = ["--port", &port, "--bind", "127.0.0.1", "--protected-mode", "no"];
+        words.extend(fixed.map(str::to_owned));
+        words.extend(tls_port.iter().flat_map(|port| ["--tls-port".to_owned(), port.to_string()]));
+        words.extend_from_slice(&recipe.options);
+        let program = recipe.program.path();
+        let node = Node::new(folder.path(), "redis", address, &program, words).unwrap();
+        if let Some(text) = config {
+            fs::write(node.folder.join(CONFIG), text).unwrap();
+        }
+        Self { node: node.of_any_thread(), tls_port, _folder: folder }
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        self.node.start()?;
+        self.node.wait_until_it_answers(START_DEADLINE)
     }
 
     /// A port on which nothing listens yet; [`Self::restart`] starts the server there.
@@ -152,12 +164,12 @@ impl RedisServer {
 
     /// Host and port.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.socket().to_string()
     }
 
     /// Likewise.
     pub fn socket(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        self.node.address
     }
 
     /// Where it speaks TLS; None: it does not.
@@ -167,33 +179,30 @@ impl RedisServer {
 
     /// kill -9.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        self.node.kill();
     }
 
     /// Starts it again on the same port with what it has on disk; returns when it is ready.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.try_launch(), "redis-server does not start again on port {}", self.port);
+        self.launch().expect("it starts again on its port");
     }
 
     /// SIGSTOP: it answers nothing, its connections stay.
     pub fn pause(&self) {
-        self.signal("STOP");
+        self.signal(Signal::STOP);
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.signal("CONT");
+        self.signal(Signal::CONT);
     }
 
     /// Runs a command through redis-cli and returns what it printed.
     pub fn cli(&self, words: &[&str]) -> String {
-        let port = self.port.to_string();
+        let port = self.socket().port().to_string();
         let output = Command::new("redis-cli").args(["-p", &port]).args(words).output();
-        let output = output.unwrap_or_else(|error| missing("redis-cli", &error));
+        let output = output.expect("redis-cli is there; else `scripts/test` installs it");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -220,69 +229,15 @@ impl RedisServer {
             }
         }
         // As it would be pasted: by a shell.
-        let command = format!("redis-cli -p {} ACL SETUSER wsbcast {rules}", self.port);
+        let command = format!("redis-cli -p {} ACL SETUSER wsbcast {rules}", self.socket().port());
         let output = Command::new("sh").args(["-c", &command]).output().expect("sh runs");
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "OK", "{command}");
         assert_eq!(self.cli(&["ACL", "SETUSER", "default", "resetkeys", "resetchannels"]), "OK");
     }
 
-    fn signal(&self, name: &str) {
-        let Some(child) = &self.child else { return };
-        // The shell's own kill: a bare machine has no other.
-        let line = format!("kill -{name} {}", child.id());
-        let status = Command::new("sh").args(["-c", &line]).status().expect("sh runs");
-        assert!(status.success());
-    }
-
-    fn try_launch(&mut self) -> bool {
-        let port = self.port.to_string();
-        let tls_port = self.tls_port.map(|port| ["--tls-port".to_owned(), port.to_string()]);
-        let program = self.recipe.program.path();
-        let child = Command::new(&program)
-            .args(&self.config)
-            .args(["--port", &port, "--bind", "127.0.0.1", "--protected-mode", "no"])
-            .args(tls_port.iter().flatten())
-            .arg("--dir")
-            .arg(self.dir.path())
-            .args(&self.recipe.options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut child =
-            child.unwrap_or_else(|error| missing(&program.display().to_string(), &error));
-        let mut log = BufReader::new(child.stdout.take().unwrap());
-        loop {
-            let mut line = String::new();
-            if log.read_line(&mut line).unwrap_or(0) == 0 {
-                // It ended: the port was taken meanwhile.
-                child.wait().unwrap();
-                return false;
-            }
-            if READY.iter().any(|ready| line.contains(ready)) {
-                break;
-            }
+    fn signal(&self, signal: Signal) {
+        if self.node.id().is_ok() {
+            self.node.signal(signal).unwrap();
         }
-        // Its log must not fill the pipe; the thread ends with the server.
-        std::thread::spawn(move || std::io::copy(&mut log.by_ref(), &mut std::io::sink()));
-        self.child = Some(child);
-        true
     }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn missing(program: &str, error: &std::io::Error) -> ! {
-    if error.kind() == ErrorKind::NotFound {
-        panic!("there is no {program}: run `scripts/test`, which installs or fetches it");
-    }
-    panic!("{program}: {error}");
-}
-
-fn free_port() -> u16 {
-    free_address().unwrap().port()
 }

@@ -1,24 +1,36 @@
 //! One way to wait: for a condition, with a limit.
 //!
-//! [`eventually`] is the only place of the tests from outside that pauses, and it always ends:
-//! with the condition, or with a failure that says what was missing. It blocks its thread.
+//! Here is the only place of tests and tools that pauses between two looks, and it always ends:
+//! with the condition, or saying what was missing. It blocks its thread.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 
 use crate::clock;
 
 /// Between two looks at a condition.
-const POLL: Duration = Duration::from_millis(5);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Waits until `condition` holds; fails the test, naming `what`, when it does not in time.
+/// Waits until it is so; an error, naming `what`, when it is not in time.
+pub fn wait_for(
+    what: &str,
+    deadline: Duration,
+    mut is_so: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline_ns = clock::now_ns() + clock::as_ns(deadline);
+    while !is_so()? {
+        ensure!(clock::now_ns() < deadline_ns, "waited {deadline:?} in vain for {what}");
+        clock::pause(LOOK_INTERVAL);
+    }
+    Ok(())
+}
+
+/// Waits until `condition` holds; fails the test when it does not in time.
+#[track_caller]
 pub fn eventually(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let start = now();
-    while !condition() {
-        assert!(start.elapsed() < within, "not within {within:?}: {what}");
-        thread::park_timeout(POLL);
+    if let Err(error) = wait_for(what, within, || Ok(condition())) {
+        panic!("{error}");
     }
 }
 

@@ -4,16 +4,20 @@
 //! server that hangs must not hold up the others.
 
 use std::{
-    fmt,
-    fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    fmt, fs,
+    net::TcpStream,
+    path::Path,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use testkit::{clock, machine, node::free_address};
+use tempfile::NamedTempFile;
+use testkit::{
+    clock, machine,
+    node::{Process, free_address},
+    wait::wait_for,
+};
 
 use super::args::FieldArgs;
 
@@ -100,54 +104,41 @@ impl ServerSpec {
 /// A server process; killed when dropped: its clients are gone by then.
 #[derive(Debug)]
 pub(crate) struct Running {
-    child: Child,
+    process: Process,
     pub(crate) port: u16,
-    /// What it logs: a file, since nobody would empty a pipe. Removed with the process.
-    log: PathBuf,
 }
 
 impl Running {
     /// Starts it on a free port and waits until it listens and is quiet.
     pub(crate) fn start(spec: &ServerSpec) -> Result<Self> {
-        let port = free_address()?.port();
-        let command = spec.command.replace("{port}", &port.to_string());
-        let log = std::env::temp_dir().join(format!("lab-{port}-{}.log", std::process::id()));
-        let log_file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let address = free_address()?;
+        let command = spec.command.replace("{port}", &address.port().to_string());
+        // A file, since nobody would empty a pipe.
+        let log = NamedTempFile::new().context("a file for the server's log")?;
+        let stderr = log.reopen().context("the server's log")?;
         // The shell and taskset both give way to the server: the child's id is the server's.
-        let child = Command::new("sh")
-            .args(["-c", &format!("exec taskset -c {} {command}", spec.cpus)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log_file)
-            .spawn()
-            .with_context(|| format!("starting {command}"))?;
-        let mut server = Self { child, port, log };
-        match server.wait_until_ready() {
-            Ok(()) => Ok(server),
-            Err(error) => {
-                let log = fs::read_to_string(&server.log).unwrap_or_default();
-                Err(error.context(format!("starting {command}; its log: {log:?}")))
+        let words = ["-c".to_owned(), format!("exec taskset -c {} {command}", spec.cpus)];
+        let process = Process::start(Path::new("sh"), &words, |command| {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        })?;
+        let mut server = Self { process, port: address.port() };
+        let listens = wait_for("its port to be open", READY_DEADLINE, || {
+            if let Some(status) = server.process.ended()? {
+                bail!("it ended with {status}");
             }
-        }
+            Ok(TcpStream::connect_timeout(&address, READY_INTERVAL).is_ok())
+        });
+        listens.with_context(|| {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            format!("starting {command}; its log: {log:?}")
+        })?;
+        clock::pause(QUIET_PAUSE);
+        Ok(server)
     }
 
     /// The server's processes: its own and those that it started.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        machine::family(self.child.id())
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let deadline = clock::now_ns() + clock::as_ns(READY_DEADLINE);
-        while TcpStream::connect_timeout(&address, READY_INTERVAL).is_err() {
-            if let Some(status) = self.child.try_wait().context("asking for its status")? {
-                bail!("it ended with {status}");
-            }
-            ensure!(clock::now_ns() < deadline, "port {} stayed closed", self.port);
-            clock::pause(READY_INTERVAL);
-        }
-        clock::pause(QUIET_PAUSE);
-        Ok(())
+        machine::family(self.process.child.id())
     }
 }
 
@@ -157,14 +148,12 @@ impl Drop for Running {
         let workers = self.pids().into_iter().skip(1).map(|pid| pid.to_string());
         let workers: Vec<String> = workers.collect();
         // Only fails if it has ended already, and then that is fine.
-        let _ = self.child.kill();
+        let _ = self.process.child.kill();
         if !workers.is_empty() {
             let kill =
                 Command::new("kill").arg("-KILL").args(workers).stderr(Stdio::null()).status();
             let _ = kill;
         }
-        let _ = self.child.wait();
-        let _ = fs::remove_file(&self.log);
     }
 }
 

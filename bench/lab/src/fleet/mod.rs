@@ -8,19 +8,19 @@
 
 mod args;
 mod report;
-mod servers;
 mod worker;
 mod workers;
 
-use std::time::Duration;
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::Signal;
+use tempfile::TempDir;
 use testkit::{
     clock, http,
     machine::{KernelMemory, Memory},
-    node::{Folder, Node},
+    node::{Node, check_redis_server, free_address, server_binary},
 };
 use wsload::stamp::Stamp;
 
@@ -34,6 +34,7 @@ use self::{
     workers::Workers,
 };
 
+const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Between two looks at the workers.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Beyond twice the time that the rate asks for.
@@ -60,7 +61,7 @@ struct Fleet<'a> {
     workers: Option<Workers>,
     servers: Vec<Node>,
     _redis: Node,
-    _folder: Folder,
+    _folder: TempDir,
 }
 
 impl<'a> Fleet<'a> {
@@ -69,12 +70,12 @@ impl<'a> Fleet<'a> {
         let bar = if args.report.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         let style = ProgressStyle::with_template("[{elapsed_precise}] {msg}");
         let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        let folder = Folder::create("lab-fleet")?;
-        let redis = servers::start_redis(&folder.path)?;
+        let folder = TempDir::with_prefix("lab-fleet-").context("a folder")?;
+        let redis = start_redis(folder.path())?;
         let mut servers = (0..args.servers())
-            .map(|at| servers::start_server(args, at, redis.address, &folder.path))
+            .map(|at| start_server(args, at, redis.address, folder.path()))
             .collect::<Result<Vec<_>>>()?;
-        let ready = |server: &mut Node| server.wait_until_ready(servers::START_DEADLINE);
+        let ready = |server: &mut Node| server.wait_until_ready(START_DEADLINE);
         servers.iter_mut().try_for_each(ready)?;
         // It tells this run's messages from any others.
         let run = std::process::id() << 8 ^ clock::monotonic_ns() as u32;
@@ -203,4 +204,38 @@ impl<'a> Fleet<'a> {
             clock::pause(LOOK_INTERVAL);
         }
     }
+}
+
+/// Starts a Redis that keeps nothing.
+fn start_redis(folder: &Path) -> Result<Node> {
+    check_redis_server()?;
+    let address = free_address()?;
+    let port = address.port().to_string();
+    let words = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+    let arguments = words.map(str::to_owned).to_vec();
+    let mut redis = Node::new(folder, "redis", address, Path::new("redis-server"), arguments)?;
+    redis.start()?;
+    redis.wait_until_it_answers(START_DEADLINE)?;
+    Ok(redis)
+}
+
+/// Starts server number `at`; it is not waited for.
+fn start_server(args: &FleetArgs, at: usize, redis: SocketAddr, folder: &Path) -> Result<Node> {
+    let binary = server_binary(args.server_binary.as_deref())?;
+    let address = free_address()?;
+    let milliseconds = |seconds: f64| format!("{}ms", (seconds * 1000.0).round());
+    let options = [
+        ("--listen", address.to_string()),
+        ("--threads", args.threads_per_server.to_string()),
+        ("--redis-url", format!("redis://{redis}")),
+        ("--drain-timeout", milliseconds(args.drain_over.0)),
+        ("--drain-close-over", milliseconds(args.drain_over.0)),
+        ("--ping-interval", milliseconds(args.ping_interval.0)),
+        ("--notify-interval", "0".to_owned()),
+    ];
+    let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let name = format!("server-{at}");
+    let mut server = Node::new(folder, &name, address, &binary, options.collect())?;
+    server.start()?;
+    Ok(server)
 }

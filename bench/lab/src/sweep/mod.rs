@@ -4,7 +4,6 @@
 //! servers in turn, so that a change of the machine bends no curve. The result is one JSON file
 //! with every run's figures, a table and charts; the charts can be drawn again from the file.
 
-mod args;
 mod charts;
 mod points;
 
@@ -15,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use testkit::output;
 
-pub(crate) use self::args::SweepArgs;
 use self::points::Point;
 use crate::{
     compare::{
+        FieldArgs,
         figures::{self, CPU_PER_DELIVERY, CPU_PER_MESSAGE, DELIVERIES, Figure, P50, P99, Spread},
         progress_bar,
         server::ServerSpec,
@@ -27,6 +26,29 @@ use crate::{
     },
     record::Record,
 };
+
+/// Several servers at several points of one quantity.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SweepArgs {
+    #[command(flatten)]
+    pub(crate) field: FieldArgs,
+    /// Name of the quantity in file names and headings
+    #[arg(long, value_name = "WORD")]
+    pub(crate) name: String,
+    /// A point as VALUE=RUN ARGUMENTS; VALUE is its place on the axis, and {point} in a server's
+    /// command or its own run arguments becomes it (repeatable)
+    #[arg(long = "point", value_name = "VALUE=ARGUMENTS", required = true)]
+    pub(crate) points: Vec<String>,
+    /// What the axis says
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) label: String,
+    /// A line below the charts' titles
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) remark: String,
+    /// A linear axis instead of a logarithmic one
+    #[arg(long)]
+    pub(crate) linear: bool,
+}
 
 /// What a run leaves in the file, and the table shows.
 const KEPT: [Figure; 5] = [CPU_PER_DELIVERY, CPU_PER_MESSAGE, DELIVERIES, P50, P99];

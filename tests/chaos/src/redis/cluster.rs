@@ -4,9 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use testkit::{
-    node::wait_for,
     resp,
     slots::{self, SLOTS},
+    wait::wait_for,
 };
 
 use super::nodes::{AGREE_DEADLINE, Redis, info};

@@ -4,8 +4,9 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use testkit::{
-    node::{Node, free_address, wait_for},
+    node::{Node, free_address},
     resp,
+    wait::wait_for,
 };
 
 use super::nodes::{AGREE_DEADLINE, Redis, START_DEADLINE, configured, info};
