@@ -1,7 +1,7 @@
 //! The name of a channel, valid by construction.
 //!
-//! A name goes into URLs, Redis keys and log lines, so it is checked once, where it enters, and
-//! is a value of its own from there on. Cloning is cheap: the text is shared between threads.
+//! A name goes into URLs, Redis keys and log lines, so it is checked once, on entry, and is a type
+//! of its own from there on. Cloning is cheap: the text is shared between threads.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -32,7 +32,7 @@ impl ChannelName {
         }
     }
 
-    /// The channel of clients and publishers that name none: `notifications`.
+    /// The default channel, for clients and publishers that name none: `notifications`.
     #[must_use]
     pub fn default_channel() -> Self {
         Self("notifications".into())

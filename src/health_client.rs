@@ -1,6 +1,7 @@
-//! `wsbcast health [URL]`: one blocking GET, for containers that have no curl.
+//! `wsbcast health [URL]`: one blocking GET, for containers without curl.
 //!
-//! Knows just enough HTTP to read a status line. No runtime, no TLS: it asks the process beside it.
+//! It knows just enough HTTP to read a status line. No runtime, no TLS: the server is on the same
+//! host.
 
 use std::{
     io::{self, Read, Write},
@@ -15,22 +16,22 @@ use crate::{clock::Clock, limits::HEALTH_CHECK_DEADLINE};
 /// Why the process does not count as healthy.
 #[derive(Debug, Error)]
 pub enum Unhealthy {
-    /// Nobody answers.
+    /// No server answers.
     #[error("{0}: {1}")]
     Unreachable(String, io::Error),
-    /// Something answers that is no HTTP.
+    /// The answer is not HTTP.
     #[error("{0}: the answer is no HTTP")]
     NotHttp(String),
-    /// It answers that it is not.
+    /// The server answers that it is not healthy.
     #[error("{0}: status {1}")]
     Status(String, u16),
 }
 
-/// Asks for `path` at the first of `targets` (`HOST:PORT` each) that can be reached, naming
-/// `host` in the request.
+/// Requests `path` from the first of `targets` (`HOST:PORT` each) that can be reached, with `host`
+/// in the request.
 ///
 /// # Errors
-/// Unless the answer is a 2xx; that of the last target if none can be reached.
+/// If the answer is no 2xx; the last target's error if none can be reached.
 pub fn check(clock: Clock, targets: &[String], host: &str, path: &str) -> Result<(), Unhealthy> {
     let no_target = || Unhealthy::Unreachable(host.to_owned(), io::ErrorKind::NotFound.into());
     let mut result = Err(no_target());
@@ -51,7 +52,7 @@ fn judge(target: &str, head: &[u8]) -> Result<(), Unhealthy> {
     }
 }
 
-/// The first bytes of the answer: a status line at least, if it is HTTP.
+/// The first bytes of the answer: at least a status line, if it is HTTP.
 fn get(clock: Clock, target: &str, host: &str, path: &str) -> io::Result<Vec<u8>> {
     let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
     for address in target.to_socket_addrs()? {
@@ -67,7 +68,7 @@ fn get(clock: Clock, target: &str, host: &str, path: &str) -> io::Result<Vec<u8>
     read_line(clock, &mut stream)
 }
 
-/// Reads to the first line's end; the deadline is for all of it.
+/// Reads to the end of the first line; the deadline is for all of it.
 fn read_line(clock: Clock, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let until = clock.now() + HEALTH_CHECK_DEADLINE;
     let mut line = Vec::new();
@@ -79,7 +80,7 @@ fn read_line(clock: Clock, stream: &mut TcpStream) -> io::Result<Vec<u8>> {
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => line.extend_from_slice(&buffer[..count]),
-            // What Unix says of a timeout; "resource temporarily unavailable" would mislead.
+            // Unix' error for a timeout; "resource temporarily unavailable" would mislead.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::TimedOut.into());
             }

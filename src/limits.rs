@@ -1,7 +1,7 @@
-//! Every bound that no option sets, in one place: unit, what happens past it, what counts it.
+//! Every bound that no option sets, in one place: its unit, the effect of passing it, its counter.
 //!
-//! Options (config/) bound what operators differ about; these bound the rest, so that no queue,
-//! buffer, loop or wait is without an end. Relations between them are checked at compile time.
+//! Options (`config`) set the bounds that operators choose; these set the rest, so that no queue,
+//! buffer, loop or wait is unbounded. Relations between them are checked at compile time.
 
 mod ending;
 mod forms;
@@ -23,10 +23,11 @@ pub use publishing::*;
 pub use reach::*;
 pub use redis::*;
 
-/// Longest epoch of a position; a longer one is none.
+/// Longest epoch of a position; a longer text is no epoch.
 pub const EPOCH_BYTES_MAX: usize = 32;
-/// The largest offset: what a JavaScript number, and one of Redis' Lua, holds exactly. A larger one
-/// is none, wherever it comes from; so whatever is computed from an offset fits into 64 bits.
+/// The largest offset: the largest integer that a JavaScript number, and a number of Redis' Lua,
+/// holds exactly. A larger one is invalid wherever it comes from, so anything computed from an
+/// offset fits into 64 bits.
 pub const OFFSET_MAX: u64 = (1 << 53) - 1;
 /// Longest channel name; past it the request is answered 400.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 128;
@@ -34,7 +35,7 @@ pub const CHANNEL_NAME_BYTES_MAX: usize = 128;
 // --- HTTP -----------------------------------------------------------------------------------
 
 /// Request line and headers together; past it 431 from hyper. A thousand channels fit into a
-/// target. hyper's buffer begins with 8 KiB and grows only for those who need it.
+/// target. hyper's buffer begins with 8 KiB and grows only for requests that need more.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one request; past it 431 from hyper.
 pub const HTTP_HEADERS_MAX: usize = 64;
@@ -51,49 +52,51 @@ pub const HTTP_REQUEST_DEADLINE: Duration = Duration::from_secs(120);
 pub const HTTP_ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// One publication, whatever the broker does; then 504.
 pub const PUBLISH_ANSWER_DEADLINE: Duration = Duration::from_millis(1150);
-/// Bytes of a batch that are parsed before others get their turn.
+/// Bytes of a batch that are parsed before other tasks get their turn.
 pub const BATCH_TURN_BYTES: usize = 128 * 1024;
-/// Least bound of an ndjson body, whatever one message may have; past it 413.
+/// Least bound of an ndjson body, however small the largest message; past the bound 413.
 pub const BATCH_BYTES_MAX_MIN: usize = 8 * 1024 * 1024;
 /// A body's single piece up to this is copied: a view would keep hyper's whole buffer alive.
 pub const BODY_COPY_BYTES_MAX: usize = 1024;
-/// For `POST /admin/drain` to wait until the phase has turned, before it answers as things are.
+/// For `POST /admin/drain` to wait until the phase has changed, before it answers with the phase as
+/// it is.
 pub const DRAIN_START_WAIT: Duration = Duration::from_millis(200);
 /// Each step of `wsbcast health`: connecting, and the whole answer; then unhealthy.
 pub const HEALTH_CHECK_DEADLINE: Duration = Duration::from_secs(3);
-/// Rest of a refused body that is read and thrown away so that the publisher sees the answer.
+/// Rest of a refused body that is read and discarded so that the publisher sees the answer.
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// One read of it.
 pub const LINGER_READ_BYTES: usize = 16 * 1024;
-/// How long that goes on.
+/// How long such a rest is read.
 pub const LINGER_DEADLINE: Duration = Duration::from_secs(2);
 /// Lines of one ndjson batch; past it 413.
 pub const BATCH_LINES_MAX: usize = 10_000;
 /// Channels of one client; past it a handshake is answered 400, a subscription with the error
 /// `too_many_channels`.
 pub const CHANNELS_PER_CLIENT_MAX: usize = 1000;
-/// Channels that every client may have, however many others have made a shard keep: what they cost
-/// belongs to its connection.
+/// Channels that every client may have, however many logs a shard keeps for other clients: their
+/// cost counts as part of the connection.
 pub const CHANNELS_FREE: usize = 16;
-/// Logs of one shard, that is, channels times the encodings in which they are heard; past it the
-/// client that has the most of them goes (1013 `too_many_channels`) if it has more than twice as
-/// many as a newcomer wants; else a handshake is answered 503, a subscription with the error
-/// `too_many_channels`. Who has [`CHANNELS_FREE`] or fewer is let in past it.
+/// Logs of one shard: channels times the encodings in use. Past it the client with the most logs is
+/// closed (1013 `too_many_channels`) if it has more than twice as many as a newcomer wants; else a
+/// handshake is answered 503, a subscription with the error `too_many_channels`. A client with
+/// [`CHANNELS_FREE`] or fewer channels is admitted even past it.
 pub const CHANNELS_PER_SHARD_MAX: usize = 100_000;
-/// What each further channel of a client costs the budget: a place here and one in the channel's
-/// log. All of them may take a quarter of the shard's part; past it likewise.
+/// The cost of each further channel of a client to the budget: an entry in the client and one in
+/// the channel's log. All of them may take a quarter of the shard's part; past it the same as
+/// above.
 pub const SUBSCRIPTION_COST_BYTES: usize = 32;
-/// Clients that are looked at, and that may have to go, for one newcomer; then it is refused.
+/// Clients that are considered, and may have to be closed, for one newcomer; then it is refused.
 pub const HOARDERS_PER_NEWCOMER_MAX: usize = 32;
 /// Longest `Wsbcast-Position` header; past it the header is left out. Clients bound what they
 /// read of an answer, some at 16 KiB.
 pub const POSITION_HEADER_BYTES_MAX: usize = 8 * 1024;
-/// What a `Retry-After` says while draining, seconds.
+/// The `Retry-After` while draining, seconds.
 pub const RETRY_AFTER_DRAINING_SECS: u32 = 5;
-/// What a `Retry-After` says when full, seconds.
+/// The `Retry-After` when full, seconds.
 pub const RETRY_AFTER_FULL_SECS: u32 = 1;
-/// Connections that a shard accepts, and that it begins to work on, before its other tasks have
-/// had their turn; past it they wait. A quarter of a millisecond's worth.
+/// Connections that a shard accepts, and begins to serve, before its other tasks have had their
+/// turn; further ones wait. A quarter of a millisecond's work.
 pub const NEWCOMERS_PER_TURN: usize = 16;
 /// Connections by which a shard may be above the mean before it passes new ones on. Fewer are
 /// not worth a wake-up: a pass takes a microsecond per client.
@@ -105,18 +108,19 @@ pub const PLACEMENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One read from a client; the buffer is the shard's, not the client's.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
-/// Bytes read from one client before others get their turn.
+/// Bytes read from one client before other tasks get their turn.
 pub const READ_TURN_BYTES_MAX: usize = 256 * 1024;
-/// One read from a client whose compressed messages are wanted. No byte inflates to more than
-/// 1,032: so one read makes at most 4 MiB of messages, and one that was begun before.
+/// One read from a client whose compressed messages are wanted. A byte inflates to at most 1,032,
+/// so one read yields at most 4 MiB of messages, and one that was begun before.
 pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;
-/// A shard's buffers for compressing and inflating keep this; for one message they grow past it.
+/// A shard's buffers for compressing and inflating keep this size; for a message they may grow past
+/// it.
 pub const CODEC_KEPT_BYTES_MAX: usize = 64 * 1024;
 /// First piece of a buffer to inflate into; it doubles up to the longest message.
 pub const INFLATE_BYTES_MIN: usize = 1024;
-/// A client's message begun must end within this; then closed 1008.
+/// A client's message must end this soon after its beginning; then closed 1008.
 pub const INBOUND_MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
-/// What a client's message that waits to be published costs the budget besides its payload.
+/// The budget's charge for a client's message that waits to be published, besides its payload.
 pub const QUEUED_COMMAND_COST_BYTES: usize = 128;
 /// Echo output a client may leave unread before the server stops reading from it.
 pub const ECHO_UNSENT_BYTES_MAX: usize = 256 * 1024;
@@ -124,9 +128,9 @@ pub const ECHO_UNSENT_BYTES_MAX: usize = 256 * 1024;
 pub const CLOSE_ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 /// For the Close frame (and the log before it, in a drain) to be taken; then reset.
 pub const CLOSE_WRITE_DEADLINE: Duration = Duration::from_secs(2);
-/// An event stream's `retry`: how long its client waits before it connects again.
+/// An event stream's `retry`: the client's pause before it connects again.
 pub const SSE_RETRY: Duration = Duration::from_secs(2);
-/// What is added to that, at random, so that clients who lost a server together come back apart.
+/// A random addition to it, so that clients that lost a server together come back apart.
 pub const SSE_RETRY_SPREAD: Duration = Duration::from_secs(1);
 /// Unsent bytes the kernel holds per client (TCP_NOTSENT_LOWAT) before it says "would block".
 pub const KERNEL_UNSENT_BYTES_MAX: u32 = 128 * 1024;
@@ -135,50 +139,51 @@ pub const KERNEL_UNSENT_BYTES_MAX: u32 = 128 * 1024;
 pub const ANSWERS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// Characters of an error's hint; what it quotes beyond is left out.
 pub const HINT_CHARS_MAX: usize = 600;
-/// Bytes of a channel's name or an id that cannot be used, as an error tells them back.
+/// Bytes of an unusable channel name or id that an error quotes.
 pub const TOLD_BACK_BYTES_MAX: usize = 256;
-/// A message of the history up to this is copied for each client; of a longer one there is one.
+/// A message of the history up to this is copied for each client; a longer one is shared.
 pub const REPLAY_COPY_BYTES_MAX: usize = 8 * 1024;
-/// Up to so much of a frame that a log must let go of is copied for each client that is amid it;
-/// of more there is one copy for all.
+/// Up to this, the rest of a begun frame that a cut log no longer keeps is copied for each client;
+/// a longer rest is shared.
 pub const CARRY_COPY_BYTES_MAX: usize = 1024;
-/// What sharing costs besides the bytes.
+/// The cost of a share besides its bytes.
 pub const SHARE_COST_BYTES: usize = 256;
-/// Beats in which a client took nothing of what waits for it; then it is the first to go.
+/// Ticks without progress of a waiting outbox after which its client is given up first.
 pub const OUTBOX_STALE_TICKS: u32 = 20;
 
 // --- Logs and passes ------------------------------------------------------------------------
 
 /// A log's first chunk.
 pub const CHUNK_BYTES_MIN: usize = 512;
-/// A log's largest chunk; also what trimming frees at a time.
+/// A log's largest chunk; also the amount that trimming frees at a time.
 pub const CHUNK_BYTES_MAX: usize = 64 * 1024;
-/// Largest chunk that a log keeps when everyone has read everything.
+/// Largest chunk that a log keeps when all clients have read everything.
 pub const CHUNK_KEPT_BYTES_MAX: usize = 4 * 1024;
 /// Clients that a pass visits between two looks at whether its time is up.
 pub const PASS_CLIENTS_PER_LOOK: u32 = 64;
-/// Bytes that a pass hands over between two such looks, and those of one more client.
+/// Bytes that a pass writes between two such looks, plus those of one more client.
 pub const PASS_BYTES_PER_LOOK: u64 = 1024 * 1024;
-/// Clients behind their logs' new tails that are worked off per pass, or given up for memory's
-/// sake; the logs, or the memory, wait for the rest. Who has many channels counts for several.
+/// Clients behind their logs' new tails that are dealt with per pass, or given up for memory's
+/// sake; the logs, or the memory, wait for the others. A client with many channels counts for
+/// several.
 pub const LAGGARDS_PER_PASS: u32 = 128;
-/// Clients whose close begins per pass when messages were lost that all of them should have got.
+/// Clients whose close begins per pass after messages were lost that all of them were due.
 pub const PARTING_PER_PASS: u32 = 1024;
-/// Clients that one look at all of them finds that hold the most.
+/// Clients with the most unread bytes that one look at all clients finds.
 pub const HOLDERS_PICKED_MAX: usize = 256;
-/// Places of clients in logs that are looked at, without a pass, for what may be freed.
+/// Entries of logs that are looked at, outside a pass, for chunks that can be freed.
 pub const TRIM_LOOKS_MAX: usize = 16 * 1024;
 /// Slices of one vectored write.
 pub const WRITE_SLICES_MAX: usize = 32;
-/// Reading from and writing to clients that are ready yields to the runtime after this.
+/// The time after which reading from and writing to ready clients yields to the runtime.
 pub const EVENTS_SLICE: Duration = Duration::from_millis(1);
-/// A pass over the clients yields to the runtime after this.
+/// The time after which a pass over the clients yields to the runtime.
 pub const PASS_SLICE: Duration = Duration::from_millis(10);
 /// Publications taken from the mailbox, in bytes, before the next pass.
 pub const APPEND_TURN_BYTES_MAX: usize = 1024 * 1024;
 /// A shard's mailbox, in bytes; full: publish answers 503 `shard_stalled`.
 pub const MAILBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// A shard's mailbox, in messages; full: likewise.
+/// A shard's mailbox, in messages; full: the same.
 pub const MAILBOX_MESSAGES_MAX: usize = 65_536;
 
 // --- Broker ---------------------------------------------------------------------------------
@@ -191,100 +196,101 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 pub const HEARTBEAT_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// For a handshake to wait for its channels' subscription in Redis.
 pub const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(1);
-/// For a shard to wait for what another asks Redis, or reads from it, for both; then it does so
-/// itself, since the other may be at a standstill.
+/// For a shard to wait for another shard's question to Redis, or read from it, that both need; then
+/// it asks itself, since the other may be at a standstill.
 pub const SHARED_ANSWER_WAIT: Duration = Duration::from_millis(300);
-/// Channels whose offsets the embedded sequencer remembers; past it one of the publisher with most
-/// of them is forgotten (`wsbcast_history_evicted_channels_total`), and starts anew under another
-/// epoch.
+/// Channels whose offsets the embedded sequencer remembers; past it one channel of the publisher
+/// with the most is forgotten (`wsbcast_history_evicted_channels_total`), and starts anew under
+/// another epoch.
 pub const SEQUENCER_CHANNELS_MAX: usize = 65_536;
-/// Publishes one handle has on their way to Redis; past it 503 `shard_stalled`.
+/// Publishes of one handle on their way to Redis; past it 503 `shard_stalled`.
 pub const PUBLISHES_IN_FLIGHT_MAX: usize = 16_384;
-/// Their payloads, in bytes; past it likewise (a single larger message still passes).
+/// Their payloads, in bytes; past it the same (a single larger message still passes).
 pub const PUBLISH_BYTES_IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;
-/// To connect to Redis and be greeted; then the attempt is given up and repeated.
+/// To connect to Redis and log in; then the attempt is given up and repeated.
 pub const REDIS_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
-/// The same, and to make the scripts known: some 40 KB, over a line that may be thin.
+/// The same including loading the scripts: some 40 KB, over a line that may be thin.
 pub const REDIS_READY_DEADLINE: Duration = Duration::from_secs(4);
 /// Between two attempts to connect; up to half of it more, at random.
 pub const REDIS_RECONNECT_DELAY: Duration = Duration::from_millis(100);
-/// A connection that answers nothing for this long is given up. Long, because what a paused
-/// Redis still holds of it is delivered when it goes on.
+/// A connection on which nothing is answered for this long is given up. Long, because a paused
+/// Redis still executes the commands it has received when it resumes.
 pub const REDIS_SILENCE_MAX: Duration = Duration::from_secs(10);
-/// Publishes wait this long once Redis is back, so that other processes are subscribed again.
+/// Publishes wait this long after Redis is back, so that other processes are subscribed again.
 pub const REDIS_SETTLE: Duration = Duration::from_millis(200);
-/// Redis forgets the offset of a channel that nobody published to for this long.
+/// Redis forgets the offset of a channel without publications for this long.
 pub const REDIS_META_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// The same for one that was never published to, whose position an older version has stored.
+/// The same for a channel without any publication, whose position an older version has stored.
 pub const REDIS_POSITION_TTL: Duration = Duration::from_secs(60 * 60);
 /// Unanswered SUBSCRIBE and UNSUBSCRIBE commands of a shard; past it further ones wait.
 pub const SUBSCRIBES_IN_FLIGHT_MAX: usize = 1024;
 /// A SUBSCRIBE that Redis refused is repeated after this.
 pub const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
-/// Earlier epochs of a channel that are remembered, so that what comes of them, and a Redis that
-/// goes back to one, is noticed; past it the oldest is forgotten, and would be taken for a new one.
+/// Earlier epochs of a channel that are remembered, so that late messages of them, and a Redis that
+/// goes back to one, are recognised; past it the oldest is forgotten, and would be taken for a new
+/// one.
 pub const RETIRED_EPOCHS_MAX: usize = 8;
-/// Positions that a subscriber asks for at a time after it has subscribed; the rest after these.
+/// Positions that a subscriber asks for at a time after it has subscribed; the others follow.
 pub const POSITIONS_IN_FLIGHT_MAX: usize = 256;
-/// For a subscriber to get the messages it has missed from Redis; then they are told as a gap.
+/// For a subscriber to get the messages it has missed from Redis; then they are reported as a gap.
 pub const REPAIR_DEADLINE: Duration = Duration::from_secs(1);
-/// The raw channel's bridge: others may take over when it has been silent for this long.
+/// The raw channel's bridge: another process may take over after this much silence.
 pub const BRIDGE_LEASE: Duration = Duration::from_secs(2);
-/// By which a holder stops before Redis would give the lease to another.
+/// How long before Redis would give the lease to another process its holder stops.
 pub const BRIDGE_LEASE_MARGIN: Duration = Duration::from_millis(200);
-/// Between two renewals of the lease, and two attempts to get it.
+/// Between two renewals of the lease, and between two attempts to get it.
 pub const BRIDGE_RENEW_INTERVAL: Duration = Duration::from_millis(500);
 /// Raw messages that wait for Redis' answer; further ones wait here until as many do as may be in
-/// flight of others, and then in the subscriber's connection.
+/// flight for other publishers, and then in the subscriber's connection.
 pub const BRIDGE_IN_FLIGHT_MAX: usize = 1024;
-/// Raw messages that wait for the next holder while one leaves; past it the oldest are dropped
-/// and counted.
+/// Raw messages that wait for the next holder while one leaves; past it the oldest are dropped and
+/// counted.
 pub const BRIDGE_WAITING_MAX: usize = 4096;
-/// Their payloads, in bytes; past it likewise.
+/// Their payloads, in bytes; past it the same.
 pub const BRIDGE_WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// One read from a subscriber's connection.
 pub const SUBSCRIBER_READ_BYTES: usize = 64 * 1024;
 /// For the broker's connections to end politely when the process stops; then they are dropped.
 pub const BROKER_CLOSE_DEADLINE: Duration = Duration::from_millis(150);
-/// What a thread waits for that when it ends: the kernel closes them in any case, but handing the
-/// raw channel over takes three answers from Redis.
+/// How long a thread that ends waits for these connections: the kernel closes them in any case, but
+/// handing the raw channel over takes three answers from Redis.
 pub const BROKER_EXIT_WAIT: Duration = Duration::from_millis(100);
-/// Between two times that a process says in Redis that it takes clients, and, while it drains,
-/// looks whether another one does.
+/// Between two reports of a process to Redis that it accepts clients, and, while it drains, between
+/// two looks whether another one does.
 pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long that counts.
+/// How long such a report is valid.
 pub const PRESENCE_TTL: Duration = Duration::from_secs(3);
 /// Kinds of periodic message (channel and interval) remembered; past it the oldest is forgotten.
 pub const SLOT_KINDS_MAX: usize = 16;
 
 // --- History --------------------------------------------------------------------------------
 
-/// Channels of which a process keeps history from Redis; past it one is forgotten
-/// (`wsbcast_history_evicted_channels_total`), and read from Redis again when it is needed.
+/// Channels whose history a process keeps from Redis; past it one is forgotten
+/// (`wsbcast_history_evicted_channels_total`), and read from Redis again when needed.
 pub const HISTORY_CHANNELS_MAX: usize = 65_536;
-/// What keeping a message costs besides its payload.
+/// The cost of a kept message besides its payload.
 pub const HISTORY_MESSAGE_COST_BYTES: usize = 128;
-/// Messages that a script in Redis reads from a stream at a time: it needs room for these, however
-/// few of them fit into the history's bytes.
+/// Messages that a script in Redis reads from a stream at a time: it needs memory for all of them,
+/// however few fit into the history's bytes.
 pub const HISTORY_READ_CHUNK: usize = 250;
-/// A payload up to this is copied when it is kept: a view would keep the whole buffer that it was
-/// read into. A larger one fills most of its buffer anyway.
+/// A payload up to this is copied when it is kept: a view would keep the whole buffer into which it
+/// was read. A larger one fills most of its buffer anyway.
 pub const HISTORY_COPY_BYTES_MAX: usize = 64 * 1024;
-/// Payload that a resuming client is given at a time, one message at least; the next piece when
-/// it has taken that. So what waits for it is bounded, however much it missed.
+/// Payload that a resuming client is given at a time, at least one message; the next piece follows
+/// when it has taken that. So its waiting bytes are bounded, however much it missed.
 pub const REPLAY_PIECE_BYTES: usize = 16 * 1024;
-/// For a shard to get as far as a client that it resumes has got elsewhere; then the client is
-/// refused, unless the broker itself knows of no such position. Also for a broker that is out of
-/// reach to tell where a channel stands; then the client is told that it may have missed messages.
+/// For a shard to reach the position that a resuming client has reached elsewhere; then the client
+/// is refused, unless the broker itself knows no such position. Also for a broker that is out of
+/// reach to report a channel's position; then the client is told that it may have missed messages.
 pub const RESUME_WAIT: Duration = Duration::from_secs(1);
-/// Between two attempts to find that out.
+/// Between two attempts to learn it.
 pub const RESUME_RETRY: Duration = Duration::from_millis(100);
 
 // --- Life of the process --------------------------------------------------------------------
 
-/// A shard silent for this long has others accept in its stead. Four beats: a loop that works
-/// through its longest slices and a storm of newcomers is late by tens of milliseconds, and with
-/// one more beat until somebody looks no connection waits for half a second.
+/// After a shard's silence of this length other threads accept for it. Four beats: a loop with its
+/// longest slices and a storm of newcomers is late by tens of milliseconds, and with one more beat
+/// until the silence is seen, no connection waits for half a second.
 pub const SHARD_STALL_ACCEPT: Duration = Duration::from_millis(200);
 /// A shard silent for this long turns readiness red.
 pub const SHARD_STALL_READY: Duration = Duration::from_secs(2);
@@ -292,7 +298,7 @@ pub const SHARD_STALL_READY: Duration = Duration::from_secs(2);
 pub const SHARD_STALL_LIVE: Duration = Duration::from_secs(30);
 /// Between two beats of a shard's loop.
 pub const SHARD_BEAT_INTERVAL: Duration = Duration::from_millis(50);
-/// Accept pauses this long when descriptors have run out.
+/// Pause of accepting when descriptors have run out.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 const _: () = assert!(PUBLISH_CONFIRM_DEADLINE.as_millis() < PUBLISH_ANSWER_DEADLINE.as_millis());

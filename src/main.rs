@@ -1,6 +1,6 @@
 //! The command: arguments → configuration → telemetry → bind → run → exit code.
 //!
-//! Only the order of events stands here.
+//! This file gives the order of events and nothing else.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Ok(Command::Health(health)) => check(&health),
         Err(stop) => {
             match stop.answer() {
-                // Whoever pages through help takes all the time it needs, or is gone.
+                // A reader who pages through the help may take any time, or be gone.
                 Some(answer) => drop(answer.print()),
                 None => telemetry::say(stop.to_string()),
             }
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> u8 {
-    // Dropped last: what was logged goes out.
+    // Dropped last: the lines in the queue are written.
     let _log = match telemetry::init(&config.log) {
         Ok(log) => log,
         Err(error) => {

@@ -1,8 +1,8 @@
-//! Where a message stands in its channel, and from where on a client wants to hear it.
+//! The position of a message in its channel, and the point after which a client wants messages.
 //!
-//! A position is what a client keeps and brings back: `EPOCH:OFFSET`. The epoch names an unbroken
-//! history, the offset counts in it; both come from whoever orders the channel (the sequencer, or
-//! Redis). Values and their text only: who has which position is the business of others.
+//! A client keeps its position, `EPOCH:OFFSET`, and presents it when it comes back. The epoch names
+//! an unbroken history, and the offset counts in it; both are assigned by the sequencer, or by
+//! Redis. This file has the values and their text only.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -10,13 +10,13 @@ use thiserror::Error;
 
 use crate::limits::{EPOCH_BYTES_MAX, OFFSET_MAX};
 
-/// Where a clustered message stands in its channel.
+/// The position of a clustered message in its channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// `[A-Za-z0-9_-]{1,32}`; changes when history was lost.
+    /// `[A-Za-z0-9_-]{1,32}`; a new one is chosen when history was lost.
     pub epoch: Arc<str>,
-    /// 1, 2, 3 … without holes, per channel and epoch; 0 before the first. At most [`OFFSET_MAX`],
-    /// which is seen to where it comes in.
+    /// 1, 2, 3 … without holes, per channel and epoch; 0 before the first message. At most
+    /// [`OFFSET_MAX`], which is checked wherever offsets come in.
     pub offset: u64,
 }
 
@@ -25,64 +25,63 @@ pub struct Position {
 #[error("a position is EPOCH:OFFSET, as in a message's id or in Wsbcast-Position")]
 pub struct InvalidPosition;
 
-/// From where on somebody wants a channel's messages.
+/// The point from which a channel's messages are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// All after this one.
+    /// All messages after this one.
     After(Position),
     /// The newest so many, and all that follow.
     Newest(usize),
 }
 
-/// What of a channel's history can be had, up to some position, for somebody who wants it.
+/// The part of a channel's history that is available, up to some position, for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
     /// The messages after this one can be read.
     pub from: Position,
-    /// What was wanted and is not there.
+    /// The messages that were wanted and are not available.
     pub missed: Option<Missed>,
 }
 
-/// A hole in what somebody gets: between what came before and what follows.
+/// A hole in the messages that a client gets: between the earlier ones and those that follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// The epoch of `from` and `to`; None: nobody knows, the broker is out of reach.
+    /// The epoch of `from` and `to`; None: unknown, since the broker is out of reach.
     pub epoch: Option<Arc<str>>,
-    /// The first offset that is missing. With another epoch than the one that came before, what
-    /// is missing of that one is unknown.
+    /// The first missing offset. If the epoch is not that of the message before, the missing part
+    /// of that earlier epoch is unknown.
     pub from: u64,
-    /// The last one; `from - 1` if of this epoch nothing is; None: nobody knows.
+    /// The last missing offset; `from - 1` if none of this epoch is missing; None: unknown.
     pub to: Option<u64>,
-    /// Something that was acknowledged surely is missing, though it may be named by none of these.
+    /// An acknowledged message is certainly missing, though perhaps it has none of these offsets.
     pub sure: bool,
 }
 
 impl Missed {
-    /// Whether some message surely is missing, and not only the unknown end of another epoch.
+    /// Whether some message is certainly missing, and not only the unknown end of another epoch.
     #[must_use]
     pub fn is_certain(&self) -> bool {
         self.sure || self.to.is_none_or(|to| to >= self.from)
     }
 }
 
-/// How the epoch of an empty position begins. Other epochs of a Redis are hexadecimal.
+/// The beginning of the epoch of an empty position. Other epochs of a Redis are hexadecimal.
 const EMPTY: &str = "empty-";
 
 impl Position {
-    /// The position of channels that nobody has published to; `id` tells one such epoch from the
-    /// next.
+    /// The position of channels without any publication; `id` tells one such epoch from the next.
     #[must_use]
     pub fn empty(id: &str) -> Self {
         Self { epoch: format!("{EMPTY}{id}").into(), offset: 0 }
     }
 
-    /// Whether it is that of channels that nobody has published to.
+    /// Whether this is the position of channels without any publication.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.offset == 0 && is_empty_epoch(&self.epoch)
     }
 
-    /// The position of the message that follows.
+    /// The position of the next message.
     #[must_use]
     pub fn next(&self) -> Self {
         Self { epoch: self.epoch.clone(), offset: self.offset + 1 }
@@ -95,13 +94,13 @@ impl Position {
     }
 }
 
-/// Whether two epochs are one; usually they are the same allocation.
+/// Whether two epochs are the same; usually they are the same allocation.
 #[must_use]
 pub fn is_same_epoch(one: &Arc<str>, other: &Arc<str>) -> bool {
     Arc::ptr_eq(one, other) || one == other
 }
 
-/// Whether an epoch is that of channels that nobody has published to: it has no messages.
+/// Whether an epoch is that of channels without any publication: it has no messages.
 #[must_use]
 pub fn is_empty_epoch(epoch: &str) -> bool {
     epoch.starts_with(EMPTY)
@@ -114,7 +113,7 @@ pub fn is_epoch(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
-/// The offset that `text` writes: digits and nothing else, at most [`OFFSET_MAX`].
+/// The offset written in `text`: only digits, at most [`OFFSET_MAX`].
 #[must_use]
 pub fn offset_in(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -140,7 +139,7 @@ impl FromStr for Position {
     }
 }
 
-/// Numbers as strangers write them, for tests of every place where they come in.
+/// Numbers as strangers may write them, for tests of every place where they come in.
 #[cfg(test)]
 pub(crate) fn for_each_number(mut act: impl FnMut(&str, Option<u64>)) {
     let near = |edge: u64| edge.saturating_sub(2)..=edge.saturating_add(2);

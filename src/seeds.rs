@@ -1,9 +1,9 @@
-//! Simulations from seeds: many in a row, or the one that failed alone.
+//! Simulations from seeds: many in a row, or only the one that failed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Runs seeds below `end`, or the one that `WSBCAST_SIM_SEED` names; what was counted, summed up:
-/// None for one alone. Names a seed that fails.
+/// Runs the seeds below `end`, or the one in `WSBCAST_SIM_SEED`. Returns the sum of the counts:
+/// None for a single seed. Prints a seed that fails.
 pub(crate) fn run_all<const N: usize>(
     end: u64,
     mut run: impl FnMut(u64) -> [u64; N],

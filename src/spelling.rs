@@ -1,22 +1,22 @@
-//! How near a name is to a known one: whether it is that one, misspelt.
+//! The distance between a name and a known one: whether it is that name misspelt.
 //!
 //! In a short name nearly every letter makes another word of it, so a longer one may have more
-//! mistakes. What follows from a mistake is not decided here.
+//! mistakes. The consequence of a mistake is up to the caller.
 
 /// Names up to this length may have one mistake, longer ones two.
 const SHORT_LETTERS: usize = 5;
 
-/// Whether `name` is taken for `known`, with as many mistakes as that may have. Case is none.
+/// Whether `name` is taken for `known`, with as many mistakes as that may have, regardless of case.
 #[must_use]
 pub fn is_near(name: &str, known: &str) -> bool {
     let most = if known.chars().count() <= SHORT_LETTERS { 1 } else { 2 };
-    // The difference alone is that many letters; what strangers send may be long.
+    // The difference in length alone is that many letters; names from outside may be long.
     name.chars().count().abs_diff(known.chars().count()) <= most
         && letters_apart(name, known) <= most
 }
 
-/// How many letters have to be added, left out, replaced, or exchanged with the next one, to make
-/// `known` of `name`, which may be of any case. Of two that differ much in length: the difference.
+/// How many letters have to be added, removed, replaced, or exchanged with the next one to turn
+/// `name`, in any case, into `known`. If they differ much in length: that difference.
 #[must_use]
 pub fn letters_apart(name: &str, known: &str) -> usize {
     let name: Vec<char> = name.to_lowercase().chars().collect();

@@ -1,7 +1,7 @@
-//! Addresses of listeners: text in, an address that somebody can connect to out, or why not.
+//! Addresses of listeners: text in, an address that can be connected to out, or a reason.
 //!
-//! What the system would refuse with a number, or take though nobody can connect to it, is told
-//! here in words. Only the number of an interface is asked of the system.
+//! Addresses that the system would refuse with a number, or accept though no client can connect to
+//! them, are refused here in words. Only the number of an interface is asked of the system.
 
 use std::{
     borrow::Cow,
@@ -41,7 +41,7 @@ fn is_link_local(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfe80
 }
 
-/// `[fe80::1%eth0]:8000` with the interface's number in the place of its name (RFC 4007 §11).
+/// `[fe80::1%eth0]:8000` with the interface's number in place of its name (RFC 4007 §11).
 fn with_a_zone_number(text: &str) -> Result<Cow<'_, str>, Expected> {
     let inside = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let Some(((ip, zone), port)) =

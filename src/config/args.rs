@@ -1,8 +1,8 @@
-//! What was typed: every option as text, grouped as `--help` shows them.
+//! The command line as typed: every option as text, grouped as `--help` shows them.
 //!
-//! Names, defaults and help stand here and nowhere else; a default is text like any typed value
-//! and goes through the same checks. Nothing is judged here, so that one pass can gather all bad
-//! values. The doc comments of the fields are the help.
+//! Names, defaults and help are defined here and nowhere else; a default is text like any typed
+//! value and goes through the same checks. Nothing is checked here, so that one pass can gather all
+//! bad values. The doc comments of the fields are the help.
 
 use clap::{Args, Parser};
 
@@ -47,7 +47,7 @@ pub(super) enum Subcommand {
     Health(HealthOptions),
 }
 
-/// Where the server is that is asked.
+/// The address of the server that is asked.
 #[derive(Args, Debug)]
 pub(super) struct HealthOptions {
     /// http://HOST:PORT[/PATH] [default: the listeners below, /livez]
@@ -91,14 +91,14 @@ pub(super) struct Redis {
     /// Publishing connections per shard; one more asks what clients that connect need to know
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true)]
     pub(super) redis_pool: String,
-    /// Who subscribes in Redis: each shard, or one for the process, where Redis sends too much
+    /// Subscribers in Redis: each shard, or one for the process, where Redis sends too much
     #[arg(long, value_name = "per-shard|per-process", default_value = "per-shard")]
     pub(super) redis_subscribers: String,
-    /// What keys and channels in Redis start with; no braces
+    /// Prefix of keys and channels in Redis; no braces
     #[arg(long, value_name = "TEXT", default_value = "wsbcast")]
     pub(super) redis_prefix: String,
-    /// What any program publishes on this Redis channel goes to the default channel's clients;
-    /// empty = off
+    /// Messages that any program publishes on this Redis channel go to the default channel's
+    /// clients; empty = off
     #[arg(long, value_name = "NAME", default_value = "notifications")]
     pub(super) redis_raw_channel: String,
     /// Redis out of reach: deliver to this process's clients and say so, or answer 503
@@ -112,7 +112,7 @@ pub(super) struct Messages {
     /// Periodic notification on the default channel, one per interval for the cluster; 0 = off
     #[arg(long, value_name = "DURATION", default_value = "10s", allow_negative_numbers = true)]
     pub(super) notify_interval: String,
-    /// What the periodic notification starts with; the time follows
+    /// Beginning of the periodic notification; the time follows
     #[arg(long, value_name = "TEXT", default_value = "Periodic Test Notification")]
     pub(super) notify_text: String,
     /// Least pause between two passes over the clients: what is published meanwhile goes out
@@ -219,7 +219,7 @@ pub(super) struct Shutdown {
     /// Hard limit, from the first signal, pre-delay included
     #[arg(long, value_name = "DURATION", default_value = "30m", allow_negative_numbers = true)]
     pub(super) drain_timeout: String,
-    /// At the end of the drain, close who remains with 1012, evenly over this long
+    /// At the end of the drain, close the remaining clients with 1012, evenly over this long
     /// [default: 60s, or what timeout - pre-delay leaves]
     #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     pub(super) drain_close_over: Option<String>,

@@ -1,8 +1,8 @@
 //! From typed text to a [`Config`]: every value in range, every relation between values kept.
 //!
-//! A bad value is noted and replaced by a stand-in, so that the pass goes on and finds the
-//! others; relations are only judged between values that are good by themselves, so that one
-//! mistake is one line. If anything was noted, the stand-ins never leave this file.
+//! A bad value is recorded and replaced by a stand-in, so that the pass continues and finds the
+//! others; relations are only checked between values that are good by themselves, so that one
+//! mistake makes one line. If anything was recorded, the stand-ins never leave this file.
 
 use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
 
@@ -29,20 +29,20 @@ const THREADS: RangeInclusive<u64> = 1..=1024;
 const REDIS_POOL: RangeInclusive<u64> = 1..=64;
 const MAX_CONNECTIONS: RangeInclusive<u64> = 0..=10_000_000;
 const MESSAGE_SIZE: RangeInclusive<u64> = 1..=GIB;
-/// A larger one would never fit into a shard's mailbox.
+/// A larger message would never fit into a shard's mailbox.
 const BROADCAST_SIZE: RangeInclusive<u64> = 1..=limits::MAILBOX_BYTES_MAX as u64;
 const COMPRESSION_THRESHOLD: RangeInclusive<u64> = 0..=GIB;
 const BACKLOG: RangeInclusive<u64> = 4 * KIB..=64 * GIB;
 const BACKLOG_TOTAL: RangeInclusive<u64> = 4 * KIB..=1024 * GIB;
 const PING: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
-/// It is told in whole seconds.
+/// It is announced in whole seconds.
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 /// Longer ones would be noticed as an outage.
 const COALESCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=DAY;
-/// Slots shorter than this would load the broker without being told apart by anyone.
+/// Shorter slots would load the broker without being told apart by anyone.
 const NOTIFY_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
-/// What [`drain::DrainSettings::close_over`] is when nobody says, if the timeout leaves that much.
+/// The default of [`drain::DrainSettings::close_over`], if the timeout leaves that much.
 const CLOSE_OVER_DEFAULT: Duration = Duration::from_secs(60);
 const PREFIX_BYTES_MAX: usize = 128;
 const RAW_CHANNEL_BYTES_MAX: usize = 512;
@@ -117,7 +117,7 @@ fn listen(checker: &mut Checker, typed: &[String]) -> Vec<ListenAddr> {
     listeners
 }
 
-/// Which of `listeners` leaves no room for `addr`, in words.
+/// The listener that leaves no room for `addr`, in words.
 fn collision(addr: SocketAddr, listeners: &[ListenAddr]) -> Option<String> {
     let other = |listener: &&ListenAddr| {
         let (one, two) = (addr.ip(), listener.addr.ip());
@@ -162,7 +162,8 @@ fn admin_listen(
 fn threads(checker: &mut Checker, typed: Option<&str>) -> usize {
     match typed {
         Some(text) => checker.number("threads", text, THREADS),
-        // Knows affinity masks and cgroup quotas; one shard where it knows nothing.
+        // The standard library knows affinity masks and cgroup quotas; one shard if it knows
+        // nothing.
         None => thread::available_parallelism().map_or(1, usize::from).min(1024),
     }
 }
@@ -192,7 +193,7 @@ fn redis(checker: &mut Checker, typed: &args::Redis) -> Redis {
     }
 }
 
-/// The URL, from its file if there is one: what is typed beats a variable.
+/// The URL, from its file if there is one: a typed option beats a variable.
 fn redis_url(checker: &mut Checker, typed: &args::Redis) -> Option<RedisUrl> {
     let url = typed.redis_url.clone().filter(|url| !url.is_empty());
     let file = typed.redis_url_file.as_deref();
@@ -214,7 +215,7 @@ fn redis_url(checker: &mut Checker, typed: &args::Redis) -> Option<RedisUrl> {
     };
     if let Err(reason) = broker::check_redis_url(&url) {
         let shown = match (option, file) {
-            // What is in a file may be another secret altogether.
+            // The file may contain another secret altogether.
             ("redis-url-file", Some(path)) => path.to_owned(),
             _ => without_credentials(&url),
         };
@@ -231,7 +232,7 @@ fn notify(checker: &mut Checker, typed: &args::Messages, bytes_max: usize) -> No
         let expected = format!("expected 0 (off) or at least {least}");
         checker.refuse("notify-interval", &typed.notify_interval, expected);
     }
-    // The time that follows the text takes no more than this.
+    // The time after the text takes no more than this.
     const TIME_BYTES_MAX: usize = 64;
     let text = typed.notify_text.clone();
     if !interval.is_zero() {
@@ -261,7 +262,7 @@ struct Sizes {
     backlog_total: usize,
 }
 
-/// `--max-broadcast-size` where nothing else is said.
+/// The default of `--max-broadcast-size`.
 const MAX_BROADCAST_DEFAULT: usize = 1024 * 1024;
 
 fn sizes(checker: &mut Checker, typed: &args::Limits, client_publish: ClientPublish) -> Sizes {

@@ -1,7 +1,7 @@
-//! Gathers what is wrong while the pass over the options goes on.
+//! Gathers the bad values while the pass over the options continues.
 //!
-//! Each method judges one value by itself and returns it, or notes it and returns a stand-in of
-//! the same type. Relations between options are not judged here.
+//! Each method checks one value by itself and returns it, or records it and returns a stand-in of
+//! the same type. Relations between options are not checked here.
 
 use std::{collections::HashMap, fmt::Display, ops::RangeInclusive, time::Duration};
 
@@ -22,7 +22,7 @@ impl Checker {
         Self { variables, problems, warnings: Vec::new() }
     }
 
-    /// Notes that `value` is not accepted.
+    /// Records that `value` is not accepted.
     pub(super) fn refuse(&mut self, option: &str, value: impl Display, reason: impl Display) {
         self.problems.push(BadValue {
             option: option.to_owned(),
@@ -32,22 +32,22 @@ impl Checker {
         });
     }
 
-    /// Whether `option`, which has a value, was typed, and is no variable's.
+    /// Whether `option`, which has a value, was typed and does not come from a variable.
     pub(super) fn is_typed(&self, option: &str) -> bool {
         !self.variables.contains_key(option)
     }
 
-    /// Notes what is accepted and should not stay so.
+    /// Records a value that is accepted and should not stay so.
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    /// What was warned of.
+    /// The warnings so far.
     pub(super) fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Whether nothing was noted against any of `options`.
+    /// Whether none of `options` was refused.
     pub(super) fn are_good(&self, options: &[&str]) -> bool {
         !self.problems.iter().any(|bad| options.contains(&bad.option.as_str()))
     }

@@ -1,9 +1,9 @@
-//! Lays environment variables under the typed options: flag > environment > default.
+//! Adds environment variables to the typed options: flag > environment > default.
 //!
-//! Every option's variable follows from its name, so none can be forgotten. A variable whose
-//! option was not typed becomes a typed option (`--name=value`) and goes the same way from there;
-//! its origin is remembered for error messages. Unknown variables are not looked at: Kubernetes
-//! injects `WSBCAST_*` of its own.
+//! Every option's variable follows from its name, so none can be forgotten. A variable whose option
+//! was not typed becomes a typed option (`--name=value`) and is treated like one from there; its
+//! origin is kept for error messages. Unknown variables are ignored: Kubernetes injects `WSBCAST_*`
+//! of its own.
 
 use std::{
     collections::HashMap,
@@ -14,10 +14,10 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, parser::ValueSource};
 
 use super::{args::Arguments, problems::BadValue, values};
 
-/// Variables of other programs' making that are read when ours is not there.
+/// Variables known from other programs that are read when ours is not set.
 const FALLBACKS: [(&str, &str); 2] = [("redis-url", "REDIS_URL"), ("log-level", "RUST_LOG")];
 
-/// Options whose empty variable says something: off, no text, or a secret that went missing.
+/// Options whose empty variable has a meaning: off, no text, or a secret that went missing.
 /// Elsewhere empty means unset, as compose files write it.
 const EMPTY_MATTERS: [&str; 3] = ["redis-raw-channel", "notify-text", "api-token"];
 
@@ -25,7 +25,7 @@ const EMPTY_MATTERS: [&str; 3] = ["redis-raw-channel", "notify-text", "api-token
 /// split.
 const NEVER_SPLIT: [&str; 1] = ["api-token"];
 
-/// What was typed, completed from the environment.
+/// The typed options, completed from the environment.
 #[derive(Debug)]
 pub(super) struct Typed {
     pub(super) args: Arguments,
@@ -62,7 +62,8 @@ pub(super) fn read(
         }
     }
     let Completion { options, variables, problems, .. } = completion;
-    // Before the typed ones, since these may end with `--`; a subcommand's own behind its name.
+    // Before the typed options, since these may end with `--`; a subcommand's own come after its
+    // name.
     let begin = if subcommand.is_some() { 2 } else { 1 };
     let head = arguments.iter().take(begin).cloned();
     let line = head.chain(options).chain(arguments.iter().skip(begin).cloned());
@@ -83,7 +84,7 @@ impl Completion {
         let Some((variable, value)) = self.find(name) else { return };
         self.variables.insert(name.to_owned(), variable);
         let Some(value) = value.to_str() else {
-            // Not even in part: it may be a secret.
+            // Not shown even in part: it may be a secret.
             return self.refuse(name, "(not UTF-8)".to_owned(), "expected UTF-8".to_owned());
         };
         match action {

@@ -1,8 +1,8 @@
-//! Whom `wsbcast health` asks: the URL that was typed, or the listeners that the options and
-//! variables of the server beside it name.
+//! The targets of `wsbcast health`: the typed URL, or the listeners that are named by the options
+//! and variables of the server beside it.
 //!
-//! The admin listener comes first, since a busy data plane does not reach it. An address that
-//! stands for all of them is asked on loopback.
+//! The admin listener comes first, since it is not held up by a busy data plane. A wildcard address
+//! is asked on loopback.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ use super::{
 
 const PATH: &str = "/livez";
 
-/// Checks what the command was given.
+/// Checks the command's arguments.
 pub(super) fn check(checker: &mut Checker, typed: &HealthOptions) -> Result<Health, BadValues> {
     if let Some(text) = &typed.url {
         return parse(text).ok_or_else(|| {
@@ -38,12 +38,12 @@ pub(super) fn check(checker: &mut Checker, typed: &HealthOptions) -> Result<Heal
     if targets.is_empty() {
         targets.extend(LISTEN_DEFAULT.map(str::to_owned));
     }
-    // Each target in turn; the server cares about a name of loopback's only.
+    // Each target in turn; the server only requires that the name is one of loopback's.
     let port = targets[0].rsplit(':').next().unwrap_or_default();
     Ok(Health { host: format!("localhost:{port}"), targets, path: PATH.to_owned() })
 }
 
-/// Where this machine itself reaches a listener on `address`.
+/// The address at which this machine itself reaches a listener on `address`.
 fn from_here(mut address: SocketAddr) -> SocketAddr {
     // The zone of a link-local address stays.
     address.set_ip(match address.ip() {

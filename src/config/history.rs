@@ -1,4 +1,4 @@
-//! What is kept for clients that come back: checks of the options about history.
+//! Checks of the options about the history that is kept for clients that come back.
 
 use std::{ops::RangeInclusive, time::Duration};
 

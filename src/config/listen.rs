@@ -1,18 +1,18 @@
-//! Where a server listens, and whether strangers can reach it there.
+//! The addresses of a server's listeners, and whether they can be reached from other machines.
 
 use std::net::SocketAddr;
 
 use thiserror::Error;
 
-/// The addresses of a server whose operator named none.
+/// The addresses when the operator names none.
 pub(super) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
 
 /// A public listener's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenAddr {
-    /// Where to listen; port 0 picks one.
+    /// The address; port 0 picks one.
     pub addr: SocketAddr,
-    /// Nobody asked for it: skipped with a log line where the machine lacks the address.
+    /// It was not asked for: skipped with a log line where the machine lacks the address.
     pub is_default: bool,
 }
 
@@ -24,7 +24,7 @@ pub struct ListenAddr {
 )]
 pub struct OpenToStrangers;
 
-/// Whether only this machine can reach all of `listen`.
+/// Whether all of `listen` can be reached from this machine only.
 pub(super) fn is_loopback_only(listen: &[ListenAddr]) -> bool {
     listen.iter().all(|listener| listener.addr.ip().to_canonical().is_loopback())
 }

@@ -1,10 +1,10 @@
 //! From the command line and the environment to a [`Config`] that cannot be wrong.
 //!
-//! Two stages: `args` holds what was typed, as text; `check` turns it into a [`Config`] and
-//! gathers every bad value on the way, so that an operator mends them all at once. `environment`
-//! lays `WSBCAST_*` variables under the flags. Argument list and environment come in as values:
-//! nothing here reads the process's own. No module below may import this one; the server hands
-//! each its part.
+//! There are two stages: `args` holds the typed text; `check` turns it into a [`Config`] and
+//! gathers every bad value on the way, so that an operator can correct them all at once.
+//! `environment` adds `WSBCAST_*` variables below the flags. Argument list and environment come in
+//! as values: nothing here reads those of the process. No lower module may import this one; the
+//! server hands each its part.
 
 mod address;
 mod args;
@@ -35,8 +35,8 @@ pub use version::{COMMIT, VERSION};
 /// Reads a command line (the program's name first) and environment variables.
 ///
 /// # Errors
-/// When there is nothing to run: help or version was asked for, the command line is no valid
-/// one, or values are bad; [`Stop`] says what to print and the exit code.
+/// When there is nothing to run: help or version was requested, the command line is not valid, or
+/// values are bad; [`Stop`] has the text to print and the exit code.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,

@@ -1,26 +1,26 @@
-//! What is wrong with a command line, told all at once.
+//! The errors of a command line, reported all at once.
 //!
-//! A [`BadValue`] names the option, the value and what would be accepted; secrets are hidden
-//! before they get here. [`Stop`] is every way in which reading the options ends without a
-//! server, with its exit code; ending the process is `main`'s business.
+//! A [`BadValue`] names the option, the value and what would be accepted; secrets are hidden before
+//! they get here. [`Stop`] is every way in which reading the options ends without a server, with
+//! its exit code; ending the process is left to `main`.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// The one argument that is no option: what `health` asks.
+/// The one argument that is not an option: the URL for `health`.
 pub(super) const URL: &str = "URL";
 
 /// One value that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadValue {
-    /// The option, without dashes, or the word for what follows `health`.
+    /// The option, without dashes, or the word for the argument of `health`.
     pub option: String,
     /// The value as given, or a placeholder for a secret.
     pub value: String,
     /// The environment variable it came from; `None`: typed, or a default.
     pub variable: Option<String>,
-    /// What would be accepted, or what it conflicts with.
+    /// The values that would be accepted, or the option it conflicts with.
     pub reason: String,
 }
 
@@ -68,7 +68,7 @@ impl Stop {
         if self.answer().is_none() { EXIT_BAD_OPTIONS } else { 0 }
     }
 
-    /// Help or version, if that was asked for: what prints itself to standard output. All else is
+    /// Help or version, if requested, which prints itself to standard output. Everything else is
     /// text for standard error.
     #[must_use]
     pub fn answer(&self) -> Option<&clap::Error> {

@@ -1,8 +1,8 @@
-//! Who may publish: tokens from the command line and from a file.
+//! The right to publish: tokens from the command line and from a file.
 //!
-//! Also the refusal to let clients publish on a network without any token. Whatever goes wrong
-//! here fails closed: a token that can't be read is a bad value, not one token fewer. Error
-//! messages never show a token.
+//! Also the refusal to let clients publish on a network without any token. Every error here fails
+//! closed: a token that can't be read is a bad value, not one token fewer. Error messages never
+//! show a token.
 
 use super::{
     ClientPublish, ListenAddr, Token, args,
@@ -11,9 +11,9 @@ use super::{
     secret_file,
 };
 
-/// Shorter tokens can be guessed: whoever has one publishes and ends the process.
+/// Shorter tokens can be guessed, and a token allows publishing and ending the process.
 const TOKEN_BYTES_SAFE: usize = 16;
-/// What error messages show for a token.
+/// The text in error messages instead of a token.
 const HIDDEN: &str = "(hidden)";
 
 pub(super) struct Rights {

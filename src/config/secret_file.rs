@@ -1,8 +1,7 @@
-//! Secrets from files: read whole, within bounds, and looked at for who else may have to do with
-//! them.
+//! Secrets from files: read whole, within bounds, with a check of other users' access.
 //!
-//! What is typed stands in the list of processes, and a variable may be shown where it is set; a
-//! file is for its reader alone, if its mode says so. Error messages never show what was read.
+//! A typed secret is in the list of processes, and a variable may be shown where it is set; a file
+//! is for its reader alone, if its mode says so. Error messages never show the content.
 
 use std::{fs::File, io::Read};
 
@@ -11,7 +10,7 @@ use super::checker::Checker;
 /// Largest file; a larger one holds no secret.
 const BYTES_MAX: u64 = 1024 * 1024;
 
-/// What the file at `path`, which `option` names, holds; warns if others can read it, or change it.
+/// The content of the file at `path`, the value of `option`; warns if others can read or change it.
 pub(super) fn read(checker: &mut Checker, option: &str, path: &str) -> Result<String, String> {
     let cannot = |error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(cannot)?;
@@ -28,12 +27,12 @@ pub(super) fn read(checker: &mut Checker, option: &str, path: &str) -> Result<St
         return Err("begins with the byte order mark of UTF-16: save it as UTF-8".to_owned());
     }
     let text = String::from_utf8(bytes).map_err(|_| "is no UTF-8 text".to_owned())?;
-    // UTF-8 has a byte order mark too, with which some editors begin; a file that was put together
-    // of such ones has it within.
+    // Some editors begin a file with UTF-8's byte order mark; a file joined from several such files
+    // has it inside as well.
     Ok(text.replace('\u{feff}', ""))
 }
 
-/// The mode of a file that is not its owner's alone, and what others can do with it.
+/// The mode of a file that others can access, and what they can do with it.
 #[cfg(unix)]
 fn open_to_others(file: &File) -> Option<(u32, String)> {
     use std::os::unix::fs::MetadataExt;
@@ -50,7 +49,7 @@ fn open_to_others(file: &File) -> Option<(u32, String)> {
     (!all.is_empty()).then(|| (mode, all.join(" and ")))
 }
 
-/// Elsewhere modes say nothing.
+/// On other systems modes mean nothing.
 #[cfg(not(unix))]
 fn open_to_others(_file: &File) -> Option<(u32, String)> {
     None

@@ -1,6 +1,6 @@
 //! Values that must not show up in a log, a panic or a `Debug` print.
 //!
-//! Each shows its secret through one method only, so that a search for that name finds every use.
+//! Each secret can be read through one method only, so a search for its name finds every use.
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Where Redis is, credentials included; prints without them.
+/// The address of Redis, credentials included; prints without them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl(String);
 
@@ -65,8 +65,8 @@ impl fmt::Debug for RedisUrl {
 
 /// `url` with user and password, and the query (which may hold a Sentinel's), hidden.
 ///
-/// Works on any text, since a URL that is not valid is shown to its author too. An unescaped `@`
-/// or `?` in a password makes the parts ambiguous: then more is hidden, never less.
+/// It works on any text, since an invalid URL is shown to its author too. An unescaped `@` or `?`
+/// in a password makes the parts ambiguous: then more is hidden, never less.
 pub(super) fn without_credentials(url: &str) -> String {
     let (scheme, rest) =
         url.find("://").map_or(("", url), |place| url.split_at(place + "://".len()));

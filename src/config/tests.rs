@@ -1,4 +1,4 @@
-//! What an operator may rely on: names, defaults, precedence, and what is refused, how.
+//! The promises to operators: names, defaults, precedence, and the refusal of bad values.
 //!
 //! Everything goes in through `parse`, as it does for the binary; the tables hold a good and some
 //! bad values of every option.
@@ -238,7 +238,7 @@ fn foreign_and_empty_variables_are_not_looked_at() {
         ("wsbcast_threads", "5"),
     ];
     assert_eq!(format!("{:?}", good(&[], &variables)), default);
-    // Where empty says something, it is heard; a secret that went missing must not open the door.
+    // Where an empty variable has a meaning, it is obeyed; a missing secret must not open the door.
     assert_eq!(good(&[], &[("WSBCAST_REDIS_RAW_CHANNEL", "")]).redis.raw_channel, None);
     assert_eq!(good(&[], &[("WSBCAST_NOTIFY_TEXT", "")]).notify.text, "");
     assert_eq!(bad(&[], &[("WSBCAST_API_TOKEN", "")])[0].option, "api-token");

@@ -15,7 +15,7 @@ use crate::{
     telemetry,
 };
 
-/// What the process was asked to do.
+/// The command to be run.
 #[derive(Debug)]
 pub enum Command {
     /// Serve until drained.
@@ -24,7 +24,7 @@ pub enum Command {
     Health(Health),
 }
 
-/// Whom `wsbcast health` asks.
+/// The targets of `wsbcast health`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// `HOST:PORT` to connect to, in this order until one answers.
@@ -56,18 +56,18 @@ pub struct Config {
     pub coalesce: Duration,
     /// Text sent first to each new client.
     pub greeting: Option<String>,
-    /// What becomes of a client's own messages.
+    /// The treatment of clients' own messages.
     pub client_publish: ClientPublish,
-    /// What is kept for clients that come back.
+    /// The history that is kept for clients that come back.
     pub history: History,
     /// Whether `/echo` exists.
     pub echo: bool,
     /// permessage-deflate.
     pub compression: Compression,
-    /// Whoever shows one of these may publish and administer; empty: nobody needs one, and the
-    /// loopback rules decide.
+    /// A request with one of these tokens may publish and administer; empty: no token is needed,
+    /// and the loopback rules decide.
     pub api_tokens: Vec<Token>,
-    /// Anyone may publish.
+    /// Publishing needs no token.
     pub insecure_api: bool,
     /// Clients of the process; `None`: what the descriptor limit allows.
     pub max_connections: Option<usize>,
@@ -81,7 +81,7 @@ pub struct Config {
     pub backlog_bytes: usize,
     /// Bytes of all logs, carries and unfinished messages; at least `backlog_bytes`.
     pub backlog_total_bytes: usize,
-    /// What becomes of a client that falls further behind than its log reaches.
+    /// The treatment of a client that falls further behind than its log reaches.
     pub slow_consumer: SlowPolicy,
     /// Server pings.
     pub ping: Ping,
@@ -89,20 +89,20 @@ pub struct Config {
     pub drain: drain::DrainSettings,
     /// Logs.
     pub log: telemetry::LogSettings,
-    /// What was accepted and should not stay so; without secrets.
+    /// Accepted values that should not stay so; without secrets.
     pub warnings: Vec<String>,
 }
 
-/// How Redis is used.
+/// The use of Redis.
 #[derive(Clone, Debug)]
 pub struct Redis {
-    /// Where it is; `None`: embedded broker.
+    /// Its URL; `None`: embedded broker.
     pub url: Option<RedisUrl>,
     /// Publishing clients per shard.
     pub pool: usize,
-    /// Who subscribes.
+    /// The subscribers: shards, or one for the process.
     pub subscribers: Subscribers,
-    /// What keys and channels start with; without braces.
+    /// The prefix of keys and channels; without braces.
     pub prefix: String,
     /// The channel on which any program publishes to the default channel's clients.
     pub raw_channel: Option<String>,
@@ -113,11 +113,11 @@ pub struct Redis {
 pub struct Notify {
     /// Length of a slot; `None`: off.
     pub interval: Option<Duration>,
-    /// What the payload starts with.
+    /// The beginning of the payload.
     pub text: String,
 }
 
-/// What becomes of a client's own message.
+/// The treatment of a client's own message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientPublish {
     /// Counted and dropped.
@@ -126,7 +126,7 @@ pub enum ClientPublish {
     Broadcast,
 }
 
-/// What is kept of each channel for clients that come back.
+/// The history of each channel, kept for clients that come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
     /// Messages of one channel; 0: nothing is kept.
@@ -137,25 +137,25 @@ pub struct History {
     pub total_bytes_max: usize,
     /// Time since the channel's last message; zero: nothing is kept.
     pub ttl: Duration,
-    /// What becomes of a client without subprotocol that asks for more.
+    /// The treatment of a client without subprotocol that asks for more.
     pub resume_miss: ResumeMiss,
 }
 
-/// What becomes of a client that cannot be told what it missed.
+/// The treatment of a client that cannot be told which messages it missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResumeMiss {
     /// It is closed with 1013.
     Close,
-    /// It goes on with what there is.
+    /// It continues with the messages there are.
     Continue,
 }
 
 /// permessage-deflate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compression {
-    /// It is agreed to with clients that offer it.
+    /// Whether it is agreed to with clients that offer it.
     pub on: bool,
-    /// Shorter messages go uncompressed.
+    /// Shorter messages are sent uncompressed.
     pub threshold_bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Single values: text in, value out, or what would be accepted.
+//! Single values: text in, value out, or a description of what would be accepted.
 //!
 //! Pure functions that know nothing of options. Their errors are the second half of a sentence
 //! whose first half names option and value.
@@ -12,7 +12,7 @@ use crate::{
     hub::SlowPolicy,
 };
 
-/// What would have been accepted.
+/// A description of the values that would be accepted.
 pub(super) type Expected = String;
 
 const KIB: u64 = 1024;
@@ -21,11 +21,11 @@ const UNITS: [(&str, u64); 5] =
 
 /// A value chosen from a few words.
 pub(super) trait Word: Copy + 'static {
-    /// The words and what they mean.
+    /// The words and their meanings.
     const WORDS: &'static [(&'static str, Self)];
 }
 
-/// Something that an option turns on or off by name.
+/// The state of something that an option turns on or off by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Switch {
     Off,

@@ -1,4 +1,4 @@
-//! Which wsbcast this is.
+//! The version of this wsbcast.
 
 /// Version and commit, as `--version` shows them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WSBCAST_COMMIT"), ")");

@@ -1,7 +1,8 @@
-//! Who holds the drain open: counted by guards, across all threads.
+//! The barrier that ends a drain: clients and requests hold it by guards, counted across threads.
 //!
 //! A client's guard lives from before its 101 until its descriptor is dropped, a request's until
-//! its answer is written. The last one to go wakes whoever waits; nothing here polls or sleeps.
+//! its answer is written. The last guard dropped wakes the waiting task; nothing here polls or
+//! sleeps.
 
 use std::sync::{
     Arc,
@@ -20,7 +21,7 @@ struct Counts {
     changed: Notify,
 }
 
-/// Counts who holds the drain open, across all threads.
+/// Counts the clients and requests that hold the drain open, across all threads.
 #[derive(Clone, Debug, Default)]
 pub struct Barrier(Arc<Counts>);
 
@@ -28,7 +29,7 @@ pub struct Barrier(Arc<Counts>);
 #[derive(Debug)]
 pub struct Guard {
     counts: Arc<Counts>,
-    /// Nobody: it came too late to be waited for.
+    /// None: the request came too late to be waited for.
     holder: Option<Holder>,
 }
 
@@ -43,14 +44,14 @@ impl Barrier {
     #[must_use]
     pub fn client(&self) -> Guard {
         let guard = self.guard(Holder::Client);
-        // With the one in `clients`: whoever turns the phase and then counts misses nobody who
-        // has not seen it.
+        // Pairs with the fence in `clients`: a thread that changes the phase and then counts
+        // includes every client that has not seen the new phase.
         fence(Ordering::SeqCst);
         guard
     }
 
-    /// A request's guard: from its headers to the end of its answer. After the last call it
-    /// holds nothing.
+    /// A request's guard: from its headers to the end of its answer. After the last call it counts
+    /// for nothing.
     #[must_use]
     pub fn request(&self) -> Guard {
         if self.0.last_call.load(Ordering::Acquire) {
@@ -64,8 +65,8 @@ impl Barrier {
         Guard { counts: self.0.clone(), holder: Some(holder) }
     }
 
-    /// The last client has left: requests that begin from now on are not waited for, or busy
-    /// publishers would take turns at holding the process.
+    /// The last client has left: requests that begin from now on are not waited for, since busy
+    /// publishers could otherwise keep the process alive by turns.
     pub fn last_call(&self) {
         self.0.last_call.store(true, Ordering::Release);
     }
@@ -84,7 +85,7 @@ impl Barrier {
         self.0.requests.load(Ordering::Acquire)
     }
 
-    /// Clients dropped before their Close frame was fully in the kernel.
+    /// Clients that were dropped before their Close frame was completely in the kernel.
     #[must_use]
     pub fn cut_off(&self) -> usize {
         self.0.cut_off.load(Ordering::Acquire)
@@ -95,15 +96,15 @@ impl Barrier {
         self.0.cut_off.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// From here on the last one to leave wakes whoever waits for [`Barrier::left`]. Before a
-    /// drain nobody does, and waking another thread after each request would cost more than
-    /// the request. To be called before the count that decides whether to wait.
+    /// From now on the last guard dropped wakes the task that waits for [`Barrier::left`]. Before a
+    /// drain no task waits, and waking another thread after each request would cost more than the
+    /// request. To be called before the count that decides whether to wait.
     pub fn attend(&self) {
         self.0.attended.store(true, Ordering::SeqCst);
     }
 
-    /// Resolves when the last client or the last request has left since the last call; only
-    /// after [`Barrier::attend`].
+    /// Resolves when the last client or the last request has left since the last call; only after
+    /// [`Barrier::attend`] has been called.
     ///
     /// # Cancel safety
     /// May be dropped: a departure in between is remembered.
@@ -124,8 +125,8 @@ impl Counts {
 impl Drop for Guard {
     fn drop(&mut self) {
         let Some(holder) = self.holder else { return };
-        // Both sequentially consistent: either this sees that somebody attends, or whoever has
-        // begun to attend counts one less.
+        // Both are sequentially consistent: either this thread sees that a task attends, or the
+        // task that has begun to attend counts one fewer.
         if self.counts.count(holder).fetch_sub(1, Ordering::SeqCst) == 1
             && self.counts.attended.load(Ordering::SeqCst)
         {

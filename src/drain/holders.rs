@@ -1,7 +1,7 @@
-//! Who has been here longest and still holds the drain: for the operator who waits for its end.
+//! The longest connected clients that still hold the drain, for the operator who waits for its end.
 //!
-//! Each shard tells its own now and then, the control thread puts them together. A glimpse, not an
-//! account: the barrier alone decides.
+//! Each shard reports its own from time to time, and the control thread merges them. The result is
+//! a snapshot, not an account: the barrier alone decides.
 
 use std::{
     collections::BTreeMap,
@@ -19,13 +19,13 @@ use crate::{
 /// One client that holds the drain open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The other end of its connection; None if the system does not say.
+    /// The peer's address; None if the system does not know it.
     pub address: Option<SocketAddr>,
     /// When it connected.
     pub since: Millis,
-    /// The first of its channels.
+    /// The first few of its channels.
     pub channels: Vec<String>,
-    /// How many it has.
+    /// The number of its channels.
     pub channels_total: usize,
 }
 
@@ -34,12 +34,12 @@ pub struct Holder {
 pub struct Holders(Mutex<BTreeMap<usize, Vec<Holder>>>);
 
 impl Holders {
-    /// `shard` has these, and maybe more.
+    /// `shard` has these clients, and maybe more.
     pub fn tell(&self, shard: usize, holders: Vec<Holder>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, holders);
     }
 
-    /// The [`HOLDERS_NAMED`] longest connected ones, in words; None if nobody was told of.
+    /// The [`HOLDERS_NAMED`] longest connected clients, in words; None if no shard reported any.
     #[must_use]
     pub fn in_words(&self, now: Millis) -> Option<String> {
         let shards = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,9 @@
 //! The drain: a phase machine without IO, and the barrier that every client holds open.
 //!
-//! `serving → pre-delay → waiting → closing → stopped`. The machine says which phase it is at
-//! `now` with so many clients left; the barrier counts clients and requests by guards and tells
-//! when the last one leaves. Nothing here sleeps: the end of a drain is the barrier's, or the
-//! hard limit's. It must not know what a client is.
+//! `serving → pre-delay → waiting → closing → stopped`. The machine gives the phase at `now` with
+//! so many clients left; the barrier counts clients and requests by guards and reports when the
+//! last one leaves. Nothing here sleeps: a drain ends by the barrier, or at the hard limit. The
+//! drain does not know what a client is.
 
 mod barrier;
 mod holders;
@@ -22,24 +22,24 @@ pub use self::{
 };
 use crate::clock::Millis;
 
-/// Where the process is between start and end.
+/// The stages of the process between start and end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// New clients are welcome.
+    /// New clients are accepted.
     Serving,
-    /// Readiness is red, new clients are still accepted.
+    /// Readiness is red; new clients are still accepted.
     PreDelay,
-    /// New clients get 503; those here keep everything.
+    /// New clients get 503; connected clients keep everything.
     Waiting,
-    /// Those who remain are closed with 1012, evenly paced.
+    /// The remaining clients are closed with 1012, evenly paced.
     Closing,
-    /// The process ends now; whoever is left gets 1001.
+    /// The process ends now; the remaining clients get 1001.
     Stopped,
 }
 
 impl Phase {
-    /// The word that logs, metrics and `/admin/drain` use.
+    /// The word for it in logs, in metrics and at `/admin/drain`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -63,11 +63,11 @@ pub struct DrainSettings {
     pub close_over: Duration,
 }
 
-/// The phase as a function of time and of who is left.
+/// The phase as a function of time and of the number of clients left.
 ///
 /// # Invariants
 /// - The phase only ever moves forward.
-/// - Past `timeout`, or with nobody left after the pre-delay, it is `Stopped`.
+/// - Past `timeout`, or with no client left after the pre-delay, it is `Stopped`.
 #[derive(Debug)]
 pub struct Machine {
     settings: DrainSettings,
@@ -76,25 +76,25 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that serves.
+    /// A machine in the phase `Serving`.
     #[must_use]
     pub fn new(settings: DrainSettings) -> Self {
         Self { settings, phase: Phase::Serving, started: None }
     }
 
-    /// The first signal. Later ones change nothing here.
+    /// The first signal. Later calls change nothing.
     pub fn start(&mut self, now: Millis) {
         self.started.get_or_insert(now);
     }
 
-    /// Goes straight to closing, over what is left of `close_over` from now on.
+    /// Goes straight to closing, over the rest of `close_over` from now on.
     pub fn start_closing(&mut self, now: Millis, close_over: Duration) {
         self.settings =
             DrainSettings { pre_delay: Duration::ZERO, timeout: close_over, close_over };
         self.started = Some(now);
     }
 
-    /// Ends it: the second signal.
+    /// Ends the drain: the second signal.
     pub fn stop(&mut self, now: Millis) {
         self.start(now);
         self.phase = Phase::Stopped;
@@ -102,8 +102,8 @@ impl Machine {
 
     /// The phase at `now` with `clients` left.
     ///
-    /// The pre-delay and serving end in waiting, also when nobody is there: the clients were
-    /// counted while new ones could still come. Who publishes the phase then counts again.
+    /// The pre-delay and serving end in waiting even with no client: the clients were counted while
+    /// new ones could still come. The publisher of the phase counts again afterwards.
     pub fn advance(&mut self, now: Millis, clients: usize) -> Phase {
         let Some(started) = self.started else { return self.phase };
         let elapsed = now - started;
@@ -123,7 +123,7 @@ impl Machine {
         self.phase
     }
 
-    /// When time alone will next change the phase.
+    /// When the phase will next change by time alone.
     #[must_use]
     pub fn next_change(&self) -> Option<Millis> {
         let started = self.started?;
@@ -150,18 +150,18 @@ impl Machine {
     }
 }
 
-/// One of several that close their clients over the same window: their first closes, too, are
-/// spread, so that many shards with few clients each do not close them all at once.
+/// One of several shares that close their clients over the same window. Their first closes are
+/// spread as well, so that many shards with few clients each do not close them all at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PaceShare {
-    /// Its place; the first one begins at once.
+    /// The share's index; the first one begins at once.
     pub index: usize,
-    /// How many there are.
+    /// The number of shares.
     pub of: usize,
 }
 
-/// How many of `total` clients should have been closed `elapsed` into a window: evenly paced,
-/// the last one a tenth of the window (2 s at most) before its end, so that it can answer.
+/// How many of `total` clients should have been closed `elapsed` into a window: evenly paced, the
+/// last one a tenth of the window (2 s at most) before its end, so that it can answer.
 #[must_use]
 pub fn paced(total: usize, elapsed: Duration, window: Duration, share: PaceShare) -> usize {
     let margin = (window / 10).min(Duration::from_secs(2));
@@ -171,23 +171,23 @@ pub fn paced(total: usize, elapsed: Duration, window: Duration, share: PaceShare
     }
     let of = share.of.max(1) as u128;
     let due = total as u128 * elapsed.as_micros() * of / span;
-    // Rounded up from the first instant on, each later turn a little later.
+    // Rounded up from the first instant on, for each later share a little later.
     let ahead = of.saturating_sub(share.index as u128);
     usize::try_from((due + ahead) / of).map_or(total, |due| due.min(total))
 }
 
-/// What every thread knows of the drain: the phase, the barrier, and a door to start it.
+/// The drain's state as all threads know it: the phase, the barrier, and a way to request a drain.
 ///
-/// The control thread alone drives it ([`Control::publish`]); all others read and ask.
+/// Only the control thread drives it ([`Control::publish`]); all others read and request.
 #[derive(Debug)]
 pub struct Control {
-    /// Who holds the drain open.
+    /// The clients and requests that hold the drain open.
     pub barrier: Barrier,
-    /// The longest connected of those.
+    /// The longest connected of these clients.
     pub holders: Holders,
     phase: watch::Sender<Phase>,
     asked: Notify,
-    /// The hard limit, [`Millis`]; 0 before the drain began.
+    /// The hard limit, [`Millis`]; 0 before the drain has begun.
     limit_ms: AtomicU64,
     others_serve: AtomicBool,
 }
@@ -218,21 +218,21 @@ impl Control {
         self.phase.subscribe()
     }
 
-    /// Asks for the drain to begin, as the first signal does (`POST /admin/drain`).
+    /// Requests that the drain begin, as the first signal does (`POST /admin/drain`).
     pub fn ask(&self) {
         self.asked.notify_one();
     }
 
-    /// Resolves when somebody has asked.
+    /// Resolves when a drain has been requested.
     ///
     /// # Cancel safety
-    /// May be dropped: a question in between is remembered.
+    /// May be dropped: a request in between is remembered.
     pub async fn asked(&self) {
         self.asked.notified().await;
     }
 
-    /// Tells everyone where the machine stands at `now`: also who knows the phase already, if
-    /// the hard limit is suddenly nearer.
+    /// Publishes the machine's phase at `now` to all threads; also to those that know the phase
+    /// already, if the hard limit is suddenly nearer.
     pub fn publish(&self, machine: &Machine, phase: Phase, now: Millis) {
         let mut is_nearer = false;
         if phase > Phase::Serving {
@@ -249,13 +249,13 @@ impl Control {
         });
     }
 
-    /// Whether another process takes the clients that this one closes, as far as is known.
+    /// Whether, as far as is known, another process accepts the clients that this one closes.
     #[must_use]
     pub fn others_serve(&self) -> bool {
         self.others_serve.load(Ordering::Relaxed)
     }
 
-    /// Tells everyone whether another process takes clients.
+    /// Records whether another process accepts clients.
     pub fn set_others_serve(&self, others_serve: bool) {
         self.others_serve.store(others_serve, Ordering::Relaxed);
     }

@@ -1,6 +1,6 @@
-//! Bounds of a process's end: signals, the drain, and what is waited for last.
+//! Bounds of the process's end: signals, the drain, and the last waits.
 //!
-//! Part of [`limits`](super): whatever hangs, the process ends within these.
+//! Part of [`limits`](super): the process ends within these, whatever hangs.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ pub const SIGNAL_MERGE: Duration = Duration::from_millis(300);
 pub const THIRD_SIGNAL_DEADLINE: Duration = Duration::from_secs(2);
 /// From the second signal to the end of the process.
 pub const FORCED_EXIT_DEADLINE: Duration = Duration::from_secs(1);
-/// What requests in progress get once the last client has left.
+/// For the requests in progress once the last client has left.
 pub const LAST_REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two progress lines of a drain.
 pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
-/// Longest time that a client closed by the drain is told to stay away.
+/// Longest time for which a client closed by the drain is told to stay away.
 pub const RESTART_RETRY_MAX: Duration = Duration::from_secs(30);
-/// On a Windows close, logoff or shutdown event: closing spread over this.
+/// On a Windows close, logoff or shutdown event: the time over which clients are closed.
 pub const CONSOLE_CLOSE_OVER: Duration = Duration::from_secs(4);
 /// Clients that a drain's progress line names, of all shards together.
 pub const HOLDERS_NAMED: usize = 5;
-/// Clients of a shard among which the longest connected are looked for: some microseconds.
+/// Clients of a shard among which the longest connected are searched for: some microseconds.
 pub const HOLDERS_LOOKED_AT_MAX: usize = 10_000;
-/// Between two such looks while it drains.
+/// Between two such searches during a drain.
 pub const HOLDERS_INTERVAL: Duration = Duration::from_secs(5);
 
 const _: () = assert!(HOLDERS_INTERVAL.as_millis() < DRAIN_PROGRESS_INTERVAL.as_millis());

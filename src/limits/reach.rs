@@ -1,6 +1,6 @@
-//! Bounds of publishing through a Redis that is far away, refuses, or moves.
+//! Bounds of publishing through a Redis that is far away, refuses messages, or moves.
 //!
-//! A part of [`super`], whose rules hold here: unit, what happens past it, what counts it.
+//! Part of [`limits`](super): publishers wait within these, and `/readyz` follows.
 
 use std::time::Duration;
 
@@ -9,65 +9,65 @@ use super::{
     PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX, REDIS_SETTLE,
 };
 
-/// What Redis has refused for this long makes the process degraded; less is a failover's moment.
+/// Refusals by Redis for this long make the process degraded; a failover takes less.
 pub const REFUSAL_LASTS: Duration = Duration::from_millis(500);
-/// What Redis refuses is asked for again this often, so that it heals at once.
+/// Between two trials of a refused operation, so that it heals at once.
 pub const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
-/// Channels and servers that are remembered as refused; further ones only are counted.
+/// Channels and servers that are remembered as refused; further ones are only counted.
 pub const REFUSALS_MAX: usize = 16;
-/// A channel that was refused for a reason of its own is forgotten when nobody has published to it
-/// for this long.
+/// A channel that was refused for a reason of its own is forgotten after this long without a
+/// publication.
 pub const REFUSAL_MEMORY: Duration = Duration::from_secs(60);
-/// That a channel could not be subscribed is forgotten when nobody has wanted it for this long.
+/// A channel that could not be subscribed is forgotten after this long without a subscriber.
 pub const SUBSCRIPTION_REFUSAL_MEMORY: Duration = Duration::from_secs(5);
-/// After a trial that went well, messages are refused all the same: each such time counts one, and
-/// two if it is within this.
+/// Messages may be refused right after a successful trial: each such contradiction counts one, and
+/// two if it comes within this time.
 pub const REFUSAL_CONTRADICTED_SOON: Duration = Duration::from_secs(1);
-/// So often, and trials clear nothing any more: a message that is taken does.
+/// After so many contradictions, trials clear nothing any more, but an accepted message does.
 pub const REFUSAL_CONTRADICTIONS_MAX: u32 = 4;
-/// Or that no message was refused for this long.
+/// Likewise this long without a refused message.
 pub const REFUSAL_UNTRIED_CALM: Duration = Duration::from_secs(10);
-/// Between two lines about refused messages of one reason; what comes between is counted.
+/// Between two lines about refused messages of one reason; refusals in between are counted.
 pub const LOG_REFUSALS_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two looks at whether Redis would take a message, and whether its name still leads to
-/// where the process is. With the way there, well within the two seconds that are promised.
+/// Between two looks at whether Redis would accept a message, and whether its name still resolves
+/// to the server in use. With the time for the look itself, well within the two seconds that are
+/// promised.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// A look that shows that the name leads elsewhere is repeated once after this.
+/// A look by which the name resolves to another server is repeated once after this.
 pub const WATCH_REPEAT: Duration = Duration::from_millis(100);
-/// When the name leads elsewhere again and again, within this time: each move waits twice as long
-/// as the one before.
+/// If the name changes again within this time, each move waits twice as long as the one before.
 pub const MOVE_CALM: Duration = Duration::from_secs(10);
-/// The first such pause, and the longest.
+/// The first such pause.
 pub const MOVE_PAUSE_MIN: Duration = Duration::from_millis(500);
-/// The longest.
+/// The longest such pause.
 pub const MOVE_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A process that has been there for less than this, and has not reached Redis, lets each publish
-/// wait for that, as long as one may take: others may be there already. Later, a Redis that was
-/// never reached is one that is lost.
+/// A process younger than this that has not reached Redis lets each publish wait for it, as long as
+/// a publish may take: other processes may have reached it. In an older process, a Redis that was
+/// never reached counts as lost.
 pub const FIRST_REACH_PATIENCE: Duration = Duration::from_secs(10);
-/// After a loss, each publish waits so long for Redis to be back: a connection that was reset is
-/// there again sooner. Well within [`super::PUBLISH_CONFIRM_DEADLINE`], with the moment that others
-/// are given then. Past half of what may be in flight none waits.
+/// After a loss, each publish waits so long for Redis to be back: a connection that was reset is up
+/// again sooner. Well within [`super::PUBLISH_CONFIRM_DEADLINE`], including the pause for other
+/// processes that follows. Past half of the number that may be in flight no publish waits.
 pub const LOSS_PATIENCE: Duration = Duration::from_millis(600);
-/// Between two looks of who waits for that, for whom not all of Redis has to be there.
+/// Between two looks of such a waiting publish, which does not need all of Redis.
 pub const FIRST_REACH_LOOK_PAUSE: Duration = Duration::from_millis(20);
-/// Messages of a batch that are at the broker at a time, to begin with.
+/// Messages of a batch that are at the broker at a time, at first.
 pub const BATCH_WINDOW_MIN: usize = 64;
-/// And at most: the window grows while answers come about as fast as the fastest did.
+/// The same at most: the window grows while answers come about as fast as the fastest did.
 pub const BATCH_WINDOW_MAX: usize = 2048;
-/// An answer that takes this much longer than the fastest has waited for others: less at a time.
+/// An answer later than the fastest by this has queued behind others: the window shrinks.
 pub const BATCH_QUEUE_MAX: Duration = Duration::from_millis(250);
-/// From the end of a batch's body to the last message that is begun; what is left then is not
-/// published, and its result says so. The answer follows within [`PUBLISH_ANSWER_DEADLINE`].
+/// From the end of a batch's body to the last message that is begun; messages left then are not
+/// published, as their results say. The answer follows within [`PUBLISH_ANSWER_DEADLINE`].
 pub const BATCH_DEADLINE: Duration = Duration::from_secs(10);
 /// Messages of all batches of a shard that are at the broker at a time, in bytes, each with
-/// [`BATCH_MESSAGE_COST_BYTES`] besides its payload; further ones wait. Half of what a handle may
-/// have on its way: a batch keeps nobody else from publishing.
+/// [`BATCH_MESSAGE_COST_BYTES`] besides its payload; further ones wait. Half of the bytes that a
+/// handle may have in flight: a batch keeps no other publisher from publishing.
 pub const BATCHES_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// So their number is bounded, too.
+/// The cost of each, so that their number is bounded as well.
 pub const BATCH_MESSAGE_COST_BYTES: usize = 2048;
 
-/// What a line of a batch takes while it is worked on, besides its text: the message...
+/// The memory of a line of a batch in progress, besides its text: the message...
 pub const BATCH_LINE_COST_BYTES: usize = 256;
 /// ...its key, where the batch has one...
 pub const BATCH_KEY_COST_BYTES: usize = 192;

@@ -1,11 +1,11 @@
-//! What the broker counts, as families.
+//! The broker's counters, as families.
 
 use super::{
     BrokerRefusal,
     family::{Family, Kind, ProcessFacts, Sample, Value, process_family},
 };
 
-/// What histories gave up for want of room.
+/// Evictions from histories for want of room.
 pub(super) fn evicted(facts: &ProcessFacts) -> [Family; 2] {
     let count = |name, help, value| {
         let sample = Sample { shard: None, labels: Vec::new(), value: Value::Whole(value) };
@@ -35,7 +35,7 @@ pub(super) fn refusals(facts: &ProcessFacts) -> Vec<Sample> {
     process_by_word("reason", BrokerRefusal::WORDS, &facts.broker_refusals)
 }
 
-/// A count for each of `words`, which `label` holds.
+/// A count for each of `words`, the values of `label`.
 pub(super) fn process_by_word(
     label: &'static str,
     words: &[&'static str],

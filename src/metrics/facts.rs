@@ -1,8 +1,8 @@
-//! Everything that is measured, once: name, kind, help, labels, and where the value comes from.
+//! All metrics, each defined once: name, kind, help, labels, and the source of its value.
 //!
 //! `/metrics` and `/stats` are two ways of writing the same [`Family`] values, so they can't
-//! disagree. Shards' values are read from their cells; what only the control thread knows comes
-//! in as [`ProcessFacts`]. Nothing here formats anything.
+//! disagree. The shards' values are read from their cells; values that only the control thread
+//! knows come in as [`ProcessFacts`]. Nothing here formats anything.
 
 use std::{borrow::Cow, sync::Arc};
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{BrokerRefusal, FANOUT_BUCKETS_US};
 use crate::drain::Phase;
 
-/// What all names start with, apart from the usual `process_*`.
+/// The prefix of all names except the usual `process_*`.
 pub const PREFIX: &str = "wsbcast_";
 
 /// How a metric behaves, in Prometheus' words.
@@ -19,7 +19,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// How one number is made of all shards'.
+/// How the shards' values become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Total {
     /// Their sum.
@@ -39,16 +39,16 @@ pub struct Family {
     pub kind: Kind,
     /// How a total is made.
     pub total: Total,
-    /// One per shard and set of labels.
+    /// One sample per shard and set of labels.
     pub samples: Vec<Sample>,
 }
 
 /// One value of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The shard it belongs to; `None`: the process.
+    /// The shard it belongs to; `None`: the whole process.
     pub shard: Option<usize>,
-    /// Labels apart from `shard`; the last one tells the samples of a family apart.
+    /// Labels apart from `shard`; the last one distinguishes the samples of a family.
     pub labels: Vec<(&'static str, Cow<'static, str>)>,
     /// The value.
     pub value: Value,
@@ -65,16 +65,17 @@ pub enum Value {
     Histogram(Distribution),
 }
 
-/// How many durations were how long.
+/// The number of durations in each bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
-    /// Cumulated: as many were at most as long as [`FANOUT_BUCKETS_US`] says; the last is all.
+    /// Cumulative: how many were at most as long as [`FANOUT_BUCKETS_US`] says; the last is the
+    /// total.
     pub counts: [u64; FANOUT_BUCKETS_US.len() + 1],
     /// The sum of all, microseconds.
     pub sum_us: u64,
 }
 
-/// What the shards' cells don't hold.
+/// Values that are not in the shards' cells.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessFacts {
     /// Whether the broker is within reach; always, for the embedded one.
@@ -83,21 +84,21 @@ pub struct ProcessFacts {
     pub broker_reconnects: u64,
     /// Holes in the broker's stream that were filled before anyone noticed.
     pub broker_gaps_repaired: u64,
-    /// Holes that clients were told about.
+    /// Holes that were reported to clients.
     pub broker_gaps_unrepaired: u64,
-    /// Messages that came a second time, and those that none of us wrote.
+    /// Messages that came a second time, and those that were not written by wsbcast.
     pub broker_dropped: [u64; 2],
     /// Commands that the broker refused, by [`BrokerRefusal`].
     pub broker_refusals: [u64; BrokerRefusal::WORDS.len()],
     /// How long the last heartbeat took through the broker and back.
     pub broker_lag_seconds: f64,
-    /// Times this process took the raw channel over from one that had not handed it over.
+    /// How often this process took the raw channel over without a handover by its holder.
     pub raw_handovers: u64,
-    /// Messages that histories gave up, and histories that were given up, for want of room.
+    /// Messages evicted from histories, and histories evicted, for want of room.
     pub history_evicted: [u64; 2],
-    /// Log lines that nobody took in time.
+    /// Log lines that were not taken in time.
     pub log_lines_dropped: u64,
-    /// Where the process is in its life.
+    /// The phase of the process's life.
     pub drain_phase: Phase,
     /// Clients that still hold the drain; 0 while serving.
     pub drain_remaining_connections: u64,

@@ -1,8 +1,8 @@
 //! The same facts as JSON: per shard, in total, and the process's own.
 //!
-//! `{"total":{…},"shards":[{…}],"process":{…}}`; names are those of `/metrics` without the
-//! prefix. A metric with labels is an object by its last label (by each of them, where that one
-//! says too little); durations are in seconds.
+//! `{"total":{…},"shards":[{…}],"process":{…}}`; names are those of `/metrics` without the prefix.
+//! A metric with labels is an object keyed by its last label (by each of them, where the last one
+//! is not unique); durations are in seconds.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ fn object<'a>(families: impl Iterator<Item = (&'a Family, Vec<Sample>)>) -> Json
 
 fn member(name: &str, samples: &[Sample]) -> Json {
     match samples {
-        // Its labels are the information.
+        // The labels are the information.
         [info] if name == "build_info" => {
             let labels = info.labels.iter();
             Json::Object(labels.map(|(name, value)| ((*name).to_owned(), json!(value))).collect())
@@ -58,7 +58,7 @@ fn member(name: &str, samples: &[Sample]) -> Json {
                 let words = sample.labels.iter().rev().take(last);
                 words.map(|(_, word)| word.to_string()).collect()
             };
-            // Where the last label does not tell them apart, all do, each by itself.
+            // Where the last label is not unique, all labels are used, each by itself.
             let lasts: HashSet<_> = samples.iter().map(|sample| words(sample, 1)).collect();
             let used = if lasts.len() == samples.len() { 1 } else { usize::MAX };
             for sample in samples {

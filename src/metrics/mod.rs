@@ -1,7 +1,8 @@
-//! What is counted: one set of cells per shard, read by whoever serves `/metrics` and `/stats`.
+//! The counters: one set of cells per shard, read by the thread that serves `/metrics` and
+//! `/stats`.
 //!
-//! A shard writes its own cells (relaxed atomics, never contended), never once per delivery: a
-//! pass adds its sums. Names, help and labels stand in `facts`, once for both formats.
+//! A shard writes its own cells (relaxed atomics, never contended), never once per delivery: a pass
+//! adds its sums. Names, help and labels are defined in `facts`, once for both formats.
 
 mod broker;
 pub mod facts;
@@ -49,7 +50,7 @@ impl Gauge {
     }
 }
 
-/// Counters told apart by a fixed set of words; `T as usize` is the place of a word.
+/// Counters by a fixed set of words; `T as usize` is the index of a word.
 #[derive(Debug)]
 pub struct Counters<const N: usize>([Counter; N]);
 
@@ -141,13 +142,13 @@ words! {
         Draining = "draining",
         /// Full: 503.
         Full = "full",
-        /// Further elsewhere than this shard: 503.
+        /// Its position is ahead of this shard: 503.
         Behind = "behind",
     }
 }
 
 words! {
-    /// Where a published message came from.
+    /// The origin of a published message.
     Source {
         /// `POST /broadcast`.
         Http = "http",
@@ -161,9 +162,9 @@ words! {
 }
 
 words! {
-    /// Whom a published message reaches.
+    /// The reach of a published message.
     Scope {
-        /// Every process: it has its place in the channel's history.
+        /// Every process: it has a position in the channel's history.
         Cluster = "cluster",
         /// The clients of this process.
         Local = "local",
@@ -171,7 +172,8 @@ words! {
 }
 
 words! {
-    /// Why Redis refused a command, mostly the first word of its answer, or why that was no use.
+    /// Why Redis refused a command: mostly the first word of its answer, or why the answer was
+    /// unusable.
     BrokerRefusal {
         /// It is a replica.
         ReadOnly = "readonly",
@@ -183,25 +185,25 @@ words! {
         Oom = "oom",
         /// Its user lacks a right.
         NoPerm = "noperm",
-        /// Nobody is logged in.
+        /// The connection is not logged in.
         NoAuth = "noauth",
         /// It is a part of a cluster, and the channel's slot is elsewhere.
         Moved = "moved",
-        /// The channel's slot is on its way, for longer than is waited for.
+        /// The channel's slot is moving, for longer than the wait.
         TryAgain = "tryagain",
         /// The cluster does not serve the channel's slot.
         ClusterDown = "clusterdown",
-        /// A replica without its master.
+        /// A replica without its primary.
         MasterDown = "masterdown",
-        /// It reads its data.
+        /// It is loading its data.
         Loading = "loading",
-        /// Somebody's script is running.
+        /// A script is running for too long.
         Busy = "busy",
-        /// Somebody else has written our keys.
+        /// Another program has written our keys.
         WrongType = "wrongtype",
-        /// A command that is needed is not there, or has another name.
+        /// A command that is needed does not exist, or has another name.
         UnknownCommand = "unknown_command",
-        /// It answered what no script of ours does.
+        /// It gave an answer that none of our scripts gives.
         UnexpectedAnswer = "unexpected_answer",
         /// It did not answer in time, though it answered heartbeats.
         NoAnswer = "no_answer",
@@ -231,9 +233,9 @@ words! {
         BadRequest = "bad_request",
         /// No channel's name: 400.
         BadChannel = "bad_channel",
-        /// A token is set, and missing or wrong: 401.
+        /// A token is required, and missing or wrong: 401.
         Unauthorized = "unauthorized",
-        /// No token is set, and the publisher is not at this machine: 403.
+        /// No token is set, and the publisher is not on this machine: 403.
         Forbidden = "forbidden",
         /// The body is compressed, or otherwise coded: 415.
         UnsupportedEncoding = "unsupported_encoding",
@@ -245,11 +247,11 @@ words! {
 }
 
 words! {
-    /// How a log holds messages.
+    /// The encoding of a log.
     EncodingWord {
         /// As they were published.
         Plain = "plain",
-        /// permessage-deflate, of every window size; also what it leaves uncompressed.
+        /// permessage-deflate, of every window size; also messages that it leaves uncompressed.
         Deflate = "deflate",
         /// The subprotocol `wsbcast.v1`.
         V1 = "v1",
@@ -261,7 +263,7 @@ words! {
 }
 
 words! {
-    /// What a client that asked for history got.
+    /// The outcome of a client's request for history.
     Resumed {
         /// All of it.
         Recovered = "recovered",
@@ -271,7 +273,7 @@ words! {
 }
 
 words! {
-    /// What became of a slow consumer.
+    /// The treatment of a slow consumer.
     SlowAction {
         /// Closed with 1013.
         Close = "close",
@@ -293,20 +295,20 @@ words! {
 }
 
 words! {
-    /// What an HTTP connection was that had to leave, for others.
+    /// The state of an HTTP connection that was closed to make room.
     Dismissed {
-        /// Answered before, and without a request since.
+        /// Idle since its last answer.
         Idle = "idle",
         /// With a request that had not come to its end, or had not begun.
         Unfinished = "unfinished",
-        /// With an answer that it did not take.
+        /// With an answer that it did not read.
         Unread = "unread",
         /// With buffers that others needed.
         Memory = "memory",
     }
 }
 
-/// Messages published, by where they came from and how far they got.
+/// Messages published, by origin and reach.
 #[derive(Debug, Default)]
 pub struct Published([Counters<{ Scope::WORDS.len() }>; Source::WORDS.len()]);
 
@@ -323,7 +325,7 @@ impl Published {
     }
 }
 
-/// What one shard counts. The shard's thread writes, any thread reads.
+/// The counters of one shard. The shard's thread writes them, any thread reads them.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
     /// Clients now.
@@ -367,7 +369,7 @@ pub struct ShardMetrics {
     pub backlog_bytes: Gauge,
     /// How late the shard's last beat was, microseconds.
     pub loop_lag_us: Gauge,
-    /// When the shard last beat ([`crate::clock::Millis`]).
+    /// The time of the shard's last beat ([`crate::clock::Millis`]).
     pub beat_ms: Gauge,
 }
 

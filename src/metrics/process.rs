@@ -1,4 +1,4 @@
-//! The usual `process_*`: what the operating system knows of this process.
+//! The usual `process_*` metrics: the operating system's figures for this process.
 //!
 //! Linux alone: read from `/proc/self` when asked. Where a line is missing the metric is left out,
 //! never invented.
@@ -7,7 +7,7 @@ use std::fs;
 
 use super::family::{Family, Kind, Sample, Total, Value};
 
-/// Whatever is known.
+/// All figures that are known.
 pub(super) fn families() -> Vec<Family> {
     read().into_iter().filter_map(Fact::family).collect()
 }
@@ -27,7 +27,7 @@ impl Fact {
     }
 }
 
-/// What `/proc` counts CPU time and start times in: `USER_HZ`, 100 on every Linux there is.
+/// The unit of CPU times and start times in `/proc`: `USER_HZ`, 100 on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 fn read() -> Vec<Fact> {
@@ -102,7 +102,7 @@ fn descriptor_limit(limits: &str) -> Option<u64> {
     line(limits, "Max open files")?.split_whitespace().next()?.parse().ok()
 }
 
-/// What follows `key` on the line that starts with it.
+/// The rest of the line that starts with `key`.
 fn line<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
 }

@@ -1,7 +1,7 @@
 //! The formats, read back by a strict reader, and the promised names.
 //!
 //! The reader knows the text format from its specification and nothing of the writer; it refuses
-//! whatever a scraper might stumble over.
+//! everything that a scraper might stumble over.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,7 +28,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     commit: "abc\"\\\n",
 };
 
-/// Names and labels, `shard` apart, that dashboards rely on.
+/// Names and labels, apart from `shard`, that dashboards rely on.
 const PROMISED: [(&str, &[&str]); 32] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
@@ -105,7 +105,7 @@ impl Scrape {
     }
 }
 
-/// Refuses whatever the format does not allow, and what good manners don't.
+/// Refuses everything that the format forbids, or good practice.
 fn read(text: &str) -> Scrape {
     assert!(text.ends_with('\n') && !text.contains("\n\n"));
     let mut scrape = Scrape::default();

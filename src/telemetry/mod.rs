@@ -1,10 +1,9 @@
 //! Logs: structured, to standard error, as text for people or as JSON for collectors.
 //!
-//! Set up once, by `main`; tests that need no log never call [`init`]. Modules log through
-//! `tracing` and know nothing of formats, and through `seldom!` where others decide how often.
-//! Lines are handed to a thread that writes them (`queue`), so that logging waits for nobody.
-//! Nothing here may write to standard output, which belongs to `--help`,
-//! `--version` and `health`.
+//! Logging is set up once, by `main`; tests that need no log never call [`init`]. Modules log
+//! through `tracing` and know nothing of formats, and through `seldom!` where others decide how
+//! often. Lines are handed to a thread that writes them (`queue`), so that logging never waits.
+//! Nothing here may write to standard output, which belongs to `--help`, `--version` and `health`.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -33,7 +32,7 @@ pub use queue::{hurry, lines_dropped};
 pub use seldom::LogSite;
 pub(crate) use seldom::seldom;
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One compact line, coloured on a terminal.
@@ -42,7 +41,7 @@ pub enum Format {
     Json,
 }
 
-/// What is logged, and how.
+/// The choice of log lines and their format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     /// Text or JSON.
@@ -54,10 +53,10 @@ pub struct LogSettings {
 /// Logs could not be set up.
 #[derive(Debug, Error)]
 pub enum InitError {
-    /// The level is none, and no filter either.
+    /// The level is neither a level nor a filter.
     #[error(transparent)]
     Filter(#[from] InvalidFilter),
-    /// This process logs already.
+    /// Logging is set up already.
     #[error("logging is already set up: {0}")]
     AlreadySet(#[from] dispatcher::SetGlobalDefaultError),
     /// The system refuses a thread.
@@ -65,7 +64,8 @@ pub enum InitError {
     Thread(#[from] io::Error),
 }
 
-/// What is logged goes out while this lives, and what waits when it is dropped, in bounded time.
+/// While this lives, log lines are written; when it is dropped, the waiting ones are, in bounded
+/// time.
 #[derive(Debug)]
 #[must_use = "dropped last, so that the last lines are written"]
 pub struct Log(Queue);
@@ -77,7 +77,7 @@ impl Drop for Log {
     }
 }
 
-/// The text is no level, and no list of filter directives that says what was meant.
+/// The text is neither a level nor a list of filter directives with an unambiguous meaning.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidFilter {
     /// A directive without a level, or with another word in its place.
@@ -85,20 +85,20 @@ pub enum InvalidFilter {
         "off, error, warn, info, debug, trace, or directives such as info,wsbcast::broker=debug"
     )]
     NoLevel,
-    /// A directive for what is nearly ours.
+    /// A directive for a name that is nearly our own.
     #[error("{OURS}: nothing here logs as {0:?}")]
     Misspelt(String),
 }
 
-/// What our own lines are logged as.
+/// The target of our own lines.
 const OURS: &str = "wsbcast";
-/// What is logged where directives name no level for the rest.
+/// The level where directives name none for the rest.
 const BASE_LEVEL: &str = "info";
 
 /// Starts logging to standard error.
 ///
 /// # Errors
-/// When the level is not valid, or something else has set up logging before.
+/// When the level is not valid, or logging has been set up before.
 pub fn init(settings: &LogSettings) -> Result<Log, InitError> {
     let filter = parse_filter(&settings.level)?;
     let look = LineStyle {
@@ -123,28 +123,29 @@ fn tell(missing: &LostLines) {
     }
 }
 
-/// Says `text` on standard error where there is no log, and waits for whoever reads it no longer
-/// than the log would: an exit code must not hang on it.
+/// Writes `text` to standard error where there is no log, and waits for its reader no longer than
+/// the log would: an exit code must not hang on it.
 pub fn say(text: String) {
     let (done, is_done) = mpsc::sync_channel(1);
     let write = move || {
-        // Nobody may be there to read it; the exit code tells all the same.
+        // There may be no reader; the exit code tells the outcome all the same.
         let _ = io::stderr().write_all(text.as_bytes());
         let _ = done.send(());
     };
-    // Without a thread there is nobody to wait for: then it is lost, and the exit code tells.
+    // Without a thread there is nothing to wait for: the text is lost, and the exit code tells the
+    // outcome.
     if thread::Builder::new().name("say".to_owned()).spawn(write).is_ok() {
         let _ = is_done.recv_timeout(LOG_FLUSH_DEADLINE);
     }
 }
 
-/// A panic's message goes where all lines go, whatever the level: std's own hook would wait for
-/// whoever reads standard error, and the panic with it.
+/// A panic's message goes where all lines go, whatever the level: std's own hook would wait for the
+/// reader of standard error, and hold up the panic.
 fn log_panics(look: LineStyle, queue: Queue) {
     panic::set_hook(Box::new(move |info| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("without a name");
-        // Captured only where RUST_BACKTRACE says so.
+        // Captured only if RUST_BACKTRACE asks for it.
         let trace = Backtrace::capture();
         let line = look.line(|| match trace.status() {
             BacktraceStatus::Captured => error!(thread = name, %trace, "{info}"),
@@ -154,7 +155,7 @@ fn log_panics(look: LineStyle, queue: Queue) {
     }));
 }
 
-/// How lines are made.
+/// How lines are formatted.
 #[derive(Clone, Copy, Debug)]
 struct LineStyle {
     format: Format,
@@ -166,8 +167,8 @@ impl LineStyle {
     where
         W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
     {
-        // A line that can't be written is lost: to complain about it where it could not be
-        // written would panic, and a log collector that dies must not take the service along.
+        // A line that can't be written is lost: a complaint about it would panic if it could not be
+        // written either, and a log collector that dies must not take the service along.
         let lines = fmt::layer().with_writer(out).log_internal_errors(false);
         let lines = match self.format {
             Format::Text => lines.compact().with_ansi(self.colours).boxed(),
@@ -176,12 +177,12 @@ impl LineStyle {
         Registry::default().with(lines).with(filter).into()
     }
 
-    /// What `log` logs, as the lines that it makes; past the level and the queue.
+    /// The lines that are formatted for the events of `log`, regardless of level and queue.
     fn line(self, log: impl FnOnce()) -> Vec<u8> {
         let page = LineBuffer::default();
         let filter = Targets::new().with_default(LevelFilter::WARN);
         dispatcher::with_default(&self.dispatch(filter, page.clone()), log);
-        // Which lines are wanted is remembered at each place, for all filters there are.
+        // Each call site caches whether its lines are wanted by any filter.
         callsite::rebuild_interest_cache();
         let mut lines = page.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *lines)
@@ -213,12 +214,12 @@ impl MakeWriter<'_> for LineBuffer {
 
 /// Checks a level or filter.
 ///
-/// The filter's own parser takes any word for a module's name, so that a misspelt level (of
-/// `RUST_LOG`, too) would silently turn the log off; here each directive must be a level or end in
-/// `=LEVEL`, and be for nobody whose name is nearly our own.
+/// The filter's own parser takes any word for a module's name, so a misspelt level (also in
+/// `RUST_LOG`) would silently turn the log off. Here each directive must be a level or end in
+/// `=LEVEL`, and must not name a target that is nearly our own.
 ///
 /// # Errors
-/// When one is not.
+/// When a directive is not valid.
 pub fn check_level(text: &str) -> Result<(), InvalidFilter> {
     for part in text.split(',') {
         let (target, level) = part.rsplit_once('=').unwrap_or(("", part));
@@ -235,7 +236,7 @@ pub fn check_level(text: &str) -> Result<(), InvalidFilter> {
 }
 
 /// Reads the directives. The filter's own parser would log nothing for modules that they do not
-/// name. Those about spans are for other programs: there is none here.
+/// name. Directives about spans are for other programs: there are no spans here.
 fn parse_filter(text: &str) -> Result<Targets, InvalidFilter> {
     let base = if text.split(',').any(is_level) { None } else { Some(BASE_LEVEL) };
     let ours = text.split(',').map(str::trim).filter(|part| !part.contains(['[', '{', '}', ']']));
@@ -247,7 +248,7 @@ fn is_level(word: &str) -> bool {
     word.trim().parse::<LevelFilter>().is_ok() && !is_number(word)
 }
 
-/// Levels as numbers exist in the parser, but nobody means them.
+/// The parser takes numbers as levels, but nobody means them.
 fn is_number(word: &str) -> bool {
     word.trim().bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -278,7 +279,7 @@ mod tests {
     }
 
     /// Directives for others and misspelt ones do not silence our own lines.
-    /// `wsbcsat=debug` was taken for another program's name, and silenced everything.
+    /// Regression: `wsbcsat=debug` was taken for another program's name, and silenced everything.
     #[test]
     fn other_directives_do_not_silence_our_lines() {
         for bad in ["wsbcsat=debug", "wsbcast_=info", "Wsbcast::broker=debug", "info,wsbcst=trace"]

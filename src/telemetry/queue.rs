@@ -1,9 +1,9 @@
-//! Log lines on their way out: a bounded queue, and one thread that does nothing but write them.
+//! The queue of log lines: bounded, with one thread that does nothing but write them.
 //!
-//! Whoever logs never waits: a line for which there is no room is dropped and counted, and so is
-//! one that can't be written. Standard error may be a pipe that nobody reads, a full disk or a
-//! stopped terminal; then this thread stands still, and nothing else does. What it tells of
-//! missing lines says which of the two it was. Nothing here may be needed for anything but the log.
+//! A thread that logs never waits: a line without room is dropped and counted, and so is one that
+//! can't be written. Standard error may be a pipe without a reader, a full disk or a stopped
+//! terminal; then only the writing thread stands still. Its notice about missing lines says which
+//! of the two it was. Nothing here may be needed for anything but the log.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -26,48 +26,48 @@ use crate::{
     },
 };
 
-/// Lines that nobody will read, of all logs of this process.
+/// Lines that will never be written, of all logs of this process.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-/// The process is to end sooner than the log would let it.
+/// The process is to end without the log's full deadline.
 static HURRIED: AtomicBool = AtomicBool::new(false);
 
 type Line = Box<[u8]>;
 
-/// Where lines are put by any thread.
+/// The end of the queue into which any thread puts lines.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     clock: Clock,
     sender: SyncSender<Line>,
-    /// Of the lines that were put in and are not yet dealt with.
+    /// The bytes of lines that were put in and are not yet written or given up.
     bytes: Arc<AtomicUsize>,
 }
 
-/// Lines that were dropped because nobody took them, or that could not be written.
+/// Lines that were dropped for want of room, or that could not be written.
 #[must_use]
 pub fn lines_dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// The end of the process waits for the log no longer than a moment from now on, also where it
-/// waits already.
+/// The end of the process waits for the log only a moment from now on, even if it is already
+/// waiting.
 pub fn hurry() {
     HURRIED.store(true, Ordering::Relaxed);
 }
 
-/// Lines that nobody will read and the log has not spoken of.
+/// Lost lines that have not been reported in the log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LostLines {
-    /// For these there was no room: nobody took the others.
+    /// Lines dropped for want of room: the others were not taken.
     pub(super) unread: u64,
-    /// These could not be written...
+    /// Lines that could not be written...
     pub(super) unwritten: u64,
     /// ...the last of them for this reason.
     pub(super) error: Option<String>,
 }
 
 impl Queue {
-    /// Starts the thread, which writes to `out`. `notice` makes the lines that tell what is
-    /// missing; `tick` is called now and then, and may log.
+    /// Starts the thread, which writes to `out`. `notice` formats the lines that report missing
+    /// ones; `tick` is called from time to time, and may log.
     pub(super) fn start(
         clock: Clock,
         out: impl Write + Send + 'static,
@@ -118,7 +118,7 @@ fn flush_deadline() -> Duration {
     if HURRIED.load(Ordering::Relaxed) { LOG_FLUSH_DEADLINE_HURRIED } else { LOG_FLUSH_DEADLINE }
 }
 
-/// The formatter gives each line at once.
+/// The formatter passes each line in one call.
 impl Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -146,9 +146,9 @@ struct Writer<O, N, T> {
     out_lines: LineWriter<O>,
     notice: N,
     tick: T,
-    /// Of the dropped lines, those that the log speaks of.
+    /// The dropped lines that have been reported.
     told: u64,
-    /// Of those that it does not speak of, those that could not be written.
+    /// Of the unreported ones, those that could not be written.
     unwritten: u64,
     missing_since: Option<Millis>,
 }
@@ -175,12 +175,12 @@ impl<O: Write, N: Fn(&LostLines) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
                 DROPPED.fetch_add(1, Ordering::Relaxed);
                 self.unwritten += 1;
             }
-            // Only now: whoever waits for the end waits for the notice, too.
+            // Only now: the wait at the end includes the notice.
             self.bytes.fetch_sub(line.len(), Ordering::Release);
         }
     }
 
-    /// One line when it goes on, and now and then where lines are dropped all the time.
+    /// One line when writing goes on, and one from time to time while lines are being dropped.
     fn tell_what_is_missing(&mut self, is_last: bool, now: Millis) {
         let dropped = lines_dropped();
         if dropped == self.told {
@@ -203,12 +203,12 @@ impl<O: Write, N: Fn(&LostLines) -> Vec<u8>, T: Fn(Millis)> Writer<O, N, T> {
     }
 }
 
-/// What is written to.
+/// The output.
 struct LineWriter<O> {
     out: O,
-    /// The last line is there in part.
+    /// The last line was written in part.
     torn: bool,
-    /// Why a line could not be written; the last time that one could not.
+    /// The error of the last line that could not be written.
     error: Option<String>,
 }
 
@@ -217,7 +217,7 @@ impl<O: Write> LineWriter<O> {
         Self { out, torn: false, error: None }
     }
 
-    /// Writes a line, however long that takes; whether it is there.
+    /// Writes a line, however long that takes; returns whether it is written.
     fn write(&mut self, line: &[u8]) -> bool {
         if self.torn && !self.write_bytes(b"\n") {
             return false;
@@ -235,7 +235,7 @@ impl<O: Write> LineWriter<O> {
                     self.torn = !rest.is_empty();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Somebody who has the same pipe made it non-blocking.
+                // Another process that shares the pipe made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     thread::park_timeout(LOG_WRITE_RETRY);
                 }

@@ -1,10 +1,9 @@
 //! Lines that others can cause as often as they like: the first is logged, then a count.
 //!
-//! [`seldom!`] stands wherever a peer, a publisher or Redis decides how often a
-//! line is due. Each place speaks by itself: its first line in full, again after
-//! [`LOG_LINE_REPEAT`] if it goes on, and what came within [`LOG_COUNT_INTERVAL`] as one number.
-//! What is held back is told when that time is over even if nothing more comes, and at the end of
-//! the process.
+//! [`seldom!`] is used wherever a peer, a publisher or Redis decides how often a line is due. Each
+//! call site logs by itself: its first line in full, again after [`LOG_LINE_REPEAT`] if it goes on,
+//! and the lines within [`LOG_COUNT_INTERVAL`] as one number. A held back count is logged when that
+//! time is over even if no further line comes, and at the end of the process.
 
 use std::sync::{
     Mutex, OnceLock, PoisonError,
@@ -16,13 +15,13 @@ use crate::{
     limits::{LOG_COUNT_INTERVAL, LOG_LINE_REPEAT},
 };
 
-/// The places that have ever held something back; as many as the code has.
+/// The call sites that have ever held a line back; at most as many as the code has.
 static KNOWN: Mutex<Vec<&'static LogSite>> = Mutex::new(Vec::new());
 
-/// A place in the code that logs seldom.
+/// A call site that logs seldom.
 #[derive(Debug)]
 pub struct LogSite {
-    /// Milliseconds of the log's clock; 0: it has never spoken.
+    /// Milliseconds of the log's clock; 0: nothing has been logged.
     silent_until: AtomicU64,
     /// When the line was last logged in full.
     spoken: AtomicU64,
@@ -31,7 +30,7 @@ pub struct LogSite {
     tell_count: fn(u64),
 }
 
-/// Logs at a level of `tracing`, at most once in [`LOG_COUNT_INTERVAL`] from this place:
+/// Logs at a level of `tracing`, at most once in [`LOG_COUNT_INTERVAL`] from this call site:
 /// `seldom!(warn, "Redis refuses a message", %channel, %error)`.
 macro_rules! seldom {
     ($level:ident, $text:literal $(, $($fields:tt)+)?) => {{
@@ -47,7 +46,7 @@ macro_rules! seldom {
 pub(crate) use seldom;
 
 impl LogSite {
-    /// A place that logs how often it had something to say by `tell_count`.
+    /// A call site that logs its number of held back lines by `tell_count`.
     #[must_use]
     pub const fn new(tell_count: fn(u64)) -> Self {
         Self {
@@ -59,7 +58,7 @@ impl LogSite {
         }
     }
 
-    /// Whether the line is to be logged; else it is counted.
+    /// Whether the line is to be logged; otherwise it is counted.
     pub fn may_speak(&'static self) -> bool {
         self.may_speak_at(clock().now())
     }
@@ -80,14 +79,14 @@ impl LogSite {
         false
     }
 
-    /// Whether it is long ago that the line was logged: counts alone do not say what they count.
+    /// Whether the line was last logged long ago: counts alone do not say what they count.
     fn is_to_be_repeated(&self, now: Millis) -> bool {
         let (spoken, relaxed) = (self.spoken.load(Ordering::Relaxed), Ordering::Relaxed);
         now - Millis(spoken) >= LOG_LINE_REPEAT
             && self.spoken.compare_exchange(spoken, now.0, relaxed, relaxed).is_ok()
     }
 
-    /// Tells what was held back, if it is time.
+    /// Logs the count of held back lines, if it is time.
     fn tell(&self, now: Millis) {
         if self.held_back.load(Ordering::Relaxed) > 0 && self.take_turn(now) {
             self.tell_now();
@@ -120,21 +119,21 @@ pub(super) fn clock() -> Clock {
     *CLOCK.get_or_init(Clock::start)
 }
 
-/// Tells what all places have held back for long enough.
+/// Logs the counts that all call sites have held back for long enough.
 pub(super) fn tell_due(now: Millis) {
     for place in places() {
         place.tell(now);
     }
 }
 
-/// Tells all that is held back.
+/// Logs all held back counts.
 pub(super) fn tell_all() {
     for place in places() {
         place.tell_now();
     }
 }
 
-/// A copy: what is told is logged, and the lock is not to be held meanwhile.
+/// A copy: logging the counts must not happen under the lock.
 fn places() -> Vec<&'static LogSite> {
     known().clone()
 }
@@ -181,7 +180,7 @@ mod tests {
         static SITE: LogSite = LogSite::new(|_| ());
         let at = |s: u64| Millis(1_000_000 + s * 1_000);
         let spoken = (0..=125).filter(|&second| {
-            // By the ticker, too: it must not take the line's turn.
+            // The ticker does it as well, and must not take the line's turn.
             tell_due(at(second));
             (0..3).filter(|_| SITE.may_speak_at(at(second))).count() > 0
         });

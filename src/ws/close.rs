@@ -1,7 +1,7 @@
-//! The one table of reasons for which a connection ends.
+//! The reasons for which a connection ends, in one table.
 //!
-//! Code, fixed word (the metric's `reason`), text on the wire and whether to reconnect stand
-//! here and nowhere else; no other place writes a close code.
+//! Code, fixed word (the metric's `reason`), text on the wire and advice on reconnecting are
+//! defined here and nowhere else; no other place writes a close code.
 
 /// Why a client's connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,7 +12,7 @@ pub enum CloseReason {
     GoingAway,
     /// RFC 6455 was broken.
     Protocol,
-    /// A kind of data that is not served here.
+    /// A kind of data that is not supported here.
     Unsupported,
     /// A text message or close reason that is no UTF-8.
     BadUtf8,
@@ -22,15 +22,15 @@ pub enum CloseReason {
     Malformed,
     /// A message longer than `--max-message-size`.
     TooBig,
-    /// An unfinished message was held too long, or the memory for such ran out.
+    /// An unfinished message was held too long, or the memory for unfinished messages ran out.
     Policy,
-    /// A bug of ours.
+    /// A bug in the server.
     Internal,
     /// Paced close at the end of a drain; the text carries the retry hint.
     Restart,
     /// The client fell further behind than the backlog allows.
     SlowConsumer,
-    /// Of all clients it had the most channels, and there was no room for others'.
+    /// This client had the most channels of all, and others' channels needed the room.
     TooManyChannels,
     /// The messages that the client asked for are not kept any more.
     HistoryGone,
@@ -43,7 +43,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// All of them, in the order of the variants: `ALL[reason as usize] == reason`.
+    /// All reasons, in the order of the variants: `ALL[reason as usize] == reason`.
     pub const ALL: [Self; 17] = [
         Self::Client,
         Self::GoingAway,
@@ -63,8 +63,8 @@ impl CloseReason {
         Self::PingTimeout,
         Self::Lost,
     ];
-    /// The code on the wire; `None` where there is none of ours: the client's own is echoed,
-    /// a lost connection hears nothing.
+    /// The code on the wire. `None` where the server sends no code of its own: the client's code is
+    /// echoed, and a lost connection gets none.
     #[must_use]
     pub const fn code(self) -> Option<u16> {
         self.row().code
@@ -76,13 +76,13 @@ impl CloseReason {
         self.row().word
     }
 
-    /// What stands in the Close frame behind the code.
+    /// The text that follows the code in the Close frame.
     #[must_use]
     pub const fn text(self) -> &'static str {
         self.row().text
     }
 
-    /// Whether a client does well to connect again.
+    /// Whether the client should connect again.
     #[must_use]
     pub const fn reconnect(self) -> bool {
         self.row().reconnect
@@ -115,16 +115,16 @@ impl CloseReason {
     }
 }
 
-/// The text of a paced close: when to come back, drawn by the server so that all the clients it
+/// The text of a paced close: when to come back, chosen by the server so that all the clients it
 /// closes come back evenly.
 #[must_use]
 pub fn restart_text(retry_ms: u64) -> String {
     format!("{}; retry in {retry_ms} ms", CloseReason::Restart.text())
 }
 
-/// Whether a peer may put `code` into a Close frame (RFC 6455 §7.4 and the registry it opened):
-/// the registered codes without those that only describe the absence of one, and the two ranges
-/// for libraries and applications.
+/// Whether a peer may put `code` into a Close frame (RFC 6455 §7.4 and the registry it opened): the
+/// registered codes, except those that only describe the absence of a code, and the two ranges for
+/// libraries and applications.
 #[must_use]
 pub const fn is_valid_from_peer(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)

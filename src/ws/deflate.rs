@@ -1,8 +1,10 @@
-//! permessage-deflate's payload: RFC 7692 §7.2, one message at a time, nothing kept between two.
+//! permessage-deflate's payload: RFC 7692 §7.2, one message at a time, with no state between
+//! messages.
 //!
 //! A [`Compressor`] or [`Inflater`] serves any number of clients, since without context takeover
-//! every message stands by itself. Inflating is bounded by the longest message allowed: what
-//! would become longer is refused when it does, not when it has. It must not know frames.
+//! every message is independent. Inflating is bounded by the longest message allowed: a message
+//! that becomes longer is refused at that point, not when it is complete. Frames are not known
+//! here.
 
 use std::fmt;
 
@@ -15,12 +17,12 @@ use crate::limits::{CODEC_KEPT_BYTES_MAX, INFLATE_BYTES_MIN};
 /// 30 µs: once, where the sends to a thousand clients take a few hundred.
 const LEVEL: u32 = 3;
 
-/// What ends a flushed message and is not sent: the rest of an empty block.
+/// The end of a flushed message, which is not sent: the rest of an empty block.
 const FLUSH_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
-/// It again, and an empty last block: only a message that is whole ends the stream with it.
+/// The same followed by an empty last block: only a complete message ends the stream with it.
 const INFLATE_END: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
 
-/// How many bytes a message of `len` may take compressed, by the most careless compressor: one
+/// How many bytes a message of `len` may take when compressed by the most careless compressor, one
 /// that stores it in small blocks.
 #[must_use]
 pub fn compressed_len_max(len: usize) -> usize {
@@ -38,12 +40,13 @@ impl Compressor {
         Self(Compress::new_with_window_bits(level, false, window.get()))
     }
 
-    /// Compresses a whole message into `out`, whatever was there. False if it got no shorter.
+    /// Compresses a whole message into `out`, replacing its content. False if the message got no
+    /// shorter.
     pub fn message(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         make_room(out, payload.len() + FLUSH_END.len());
         self.0.reset();
         let flushed = self.0.compress_vec(payload, out, FlushCompress::Sync);
-        // No room left may mean that the end is still inside.
+        // With no room left, the end may still be inside the compressor.
         let is_whole = flushed.is_ok()
             && self.0.total_in() == payload.len() as u64
             && out.len() < out.capacity()
@@ -59,8 +62,8 @@ impl fmt::Debug for Compressor {
     }
 }
 
-/// Inflates messages, whatever window they were compressed with. Takes its memory, about 50 KiB,
-/// with the first one.
+/// Inflates messages compressed with any window. It allocates its memory, about 50 KiB, with the
+/// first message.
 #[derive(Debug, Default)]
 pub struct Inflater {
     state: Option<Decompress>,
@@ -72,7 +75,7 @@ impl Inflater {
     /// Inflates a whole message of at most `bytes_max`; text is checked.
     ///
     /// # Errors
-    /// `TooBig`, `Protocol` if the data is no deflate stream, `BadUtf8`: what to close with.
+    /// The reason to close with: `TooBig`, `Protocol` if the data is no deflate stream, `BadUtf8`.
     pub fn message(
         &mut self,
         kind: Kind,
@@ -80,7 +83,7 @@ impl Inflater {
         bytes_max: usize,
     ) -> Result<&[u8], CloseReason> {
         make_room(&mut self.out, 0);
-        // No compressor makes this of a message, but some send it for an empty one.
+        // No compressor produces this for a message, but some peers send it for an empty one.
         let inflated = if data.is_empty() { Ok(()) } else { self.inflate(data, bytes_max) };
         self.produced_bytes += self.out.len();
         inflated?;
@@ -90,7 +93,7 @@ impl Inflater {
         Ok(&self.out)
     }
 
-    /// Bytes made since the last call, also of messages that were refused.
+    /// Bytes inflated since the last call, including those of messages that were refused.
     pub fn take_produced(&mut self) -> usize {
         std::mem::take(&mut self.produced_bytes)
     }
@@ -102,7 +105,7 @@ impl Inflater {
         for (part, is_end) in [(data, false), (&INFLATE_END[..], true)] {
             let mut rest = part;
             loop {
-                // One byte more than may be, to tell "as long as allowed" from "longer".
+                // One byte more than allowed, to tell "as long as allowed" from "longer".
                 grow(out, data.len(), bytes_max.saturating_add(1));
                 let (used_before, made_before) = (state.total_in(), out.len());
                 let status = state
@@ -123,7 +126,7 @@ impl Inflater {
                 } else if rest.is_empty() && !is_end {
                     break;
                 } else if used == 0 && out.len() == made_before {
-                    // There is room, so it lacks input: the message ends amid a block.
+                    // There is room, so input is lacking: the message ends within a block.
                     return Err(CloseReason::Protocol);
                 }
             }
@@ -132,7 +135,7 @@ impl Inflater {
     }
 }
 
-/// Empties `buffer`, gives back what an unusually long message took, and makes room for `bytes`.
+/// Empties `buffer`, frees the excess of an unusually long message, and makes room for `bytes`.
 fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
     buffer.clear();
     if buffer.capacity() > CODEC_KEPT_BYTES_MAX && bytes <= CODEC_KEPT_BYTES_MAX {
@@ -141,7 +144,7 @@ fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
     buffer.reserve_exact(bytes);
 }
 
-/// Makes room in a full buffer, but not for more than `most` in all.
+/// Makes room in a full buffer, but for no more than `bytes_max` in all.
 fn grow(out: &mut Vec<u8>, compressed_len: usize, most: usize) {
     if out.len() < out.capacity() {
         return;
@@ -164,7 +167,7 @@ mod tests {
         Inflater::default().message(Kind::Binary, data, bytes_max).map(<[u8]>::to_vec)
     }
 
-    /// Words, so that there is something to find, and noise.
+    /// Words, which compress, and noise.
     fn payload(random: &mut fastrand::Rng) -> Vec<u8> {
         let len = 1_usize << random.u32(0..18);
         let mut payload = Vec::with_capacity(len);
@@ -184,7 +187,7 @@ mod tests {
         payload
     }
 
-    /// What another implementation of the RFC sends: any level, any window, its own cuts.
+    /// The output of another implementation of the RFC: any level, any window, cut anywhere.
     fn foreign(random: &mut fastrand::Rng, payload: &[u8]) -> Vec<u8> {
         let level = Compression::new(random.u32(0..=9));
         let mut state = Compress::new_with_window_bits(level, false, random.u8(9..=15));

@@ -1,9 +1,9 @@
 //! permessage-deflate's negotiation: RFC 7692 §7.1, in the grammar of RFC 6455 §9.1.
 //!
-//! The first offer that can be kept is answered, always with both `no_context_takeover`s: every
-//! message then stands by itself, so that one compressed copy serves all clients of a window size
-//! and nobody owns the state of a compressor. An offer that can't be kept, or that is no sound
-//! one, is passed over; the connection goes on without it. It must not compress anything itself.
+//! The first acceptable offer is answered, always with both `no_context_takeover`s: every message
+//! is then independent, so that one compressed copy serves all clients of a window size and no
+//! client owns a compressor's state. An offer that can't be kept, or is malformed, is passed over,
+//! and the connection continues without it. Nothing is compressed here.
 
 use std::{borrow::Cow, num::NonZeroU8};
 
@@ -20,9 +20,9 @@ impl WindowBits {
     const LEAST: u8 = 9;
     const MOST: u8 = 15;
 
-    /// How many sizes there are.
+    /// The number of sizes.
     pub const COUNT: usize = (Self::MOST - Self::LEAST + 1) as usize;
-    /// What is used when nobody asks for less.
+    /// The size used when the client asks for no smaller one.
     pub const MAX: Self = Self(NonZeroU8::new(Self::MOST).expect("15 is not 0"));
 
     /// A window of `bits`, if a compressor can have it.
@@ -32,25 +32,25 @@ impl WindowBits {
         NonZeroU8::new(bits).filter(|_| possible).map(Self)
     }
 
-    /// The number.
+    /// The binary logarithm of the size.
     #[must_use]
     pub fn get(self) -> u8 {
         self.0.get()
     }
 
-    /// Its place among all sizes, from 0.
+    /// The index among all sizes, from 0.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.get() - Self::LEAST)
     }
 }
 
-/// What both sides will do.
+/// The agreement of both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// The window that the server's messages are compressed with.
+    /// The window with which the server's messages are compressed.
     pub window: WindowBits,
-    /// The client has asked for it, so it is named in the answer.
+    /// The client has asked for the window, so the answer names it.
     named: bool,
 }
 
@@ -70,19 +70,20 @@ impl Agreement {
     }
 }
 
-/// What to agree to of what a handshake's `Sec-WebSocket-Extensions` lines offer; `None`: nothing
-/// of it.
+/// The agreement to answer the offers in a handshake's `Sec-WebSocket-Extensions` lines with;
+/// `None`: no offer is acceptable.
 #[must_use]
 pub fn negotiate(headers: &HeaderMap) -> Option<Agreement> {
     let lines = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
     lines.map(HeaderValue::as_bytes).find_map(first_acceptable)
 }
 
-/// From where a line leaves the grammar, nothing in it counts.
+/// The first acceptable offer of a line; after the first violation of the grammar, nothing in the
+/// line counts.
 fn first_acceptable(line: &[u8]) -> Option<Agreement> {
     let mut text = Text(line);
     loop {
-        // A list may have empty places.
+        // A list may have empty elements.
         while text.eat(b',') {}
         let name = text.token()?;
         let mut offer = Offer::default();
@@ -104,7 +105,7 @@ fn first_acceptable(line: &[u8]) -> Option<Agreement> {
 /// One offer's parameters, as far as they are read.
 #[derive(Debug, Default)]
 struct Offer {
-    /// Bits of the parameters seen: none may come twice.
+    /// The parameters seen, as bits: none may come twice.
     seen: u8,
     server_window: Option<WindowBits>,
     declined: bool,
@@ -119,7 +120,7 @@ impl Offer {
                 self.server_window = value.and_then(bits).and_then(WindowBits::new);
                 (4, self.server_window.is_some())
             }
-            // Alone it only says that the client would heed an answer.
+            // Without a value it only says that the client would obey an answer.
             b"client_max_window_bits" => (8, value.is_none_or(|value| bits(value).is_some())),
             _ => (0, false),
         };
@@ -161,7 +162,7 @@ impl<'a> Text<'a> {
         (!token.is_empty()).then_some(token)
     }
 
-    /// A token, or a quoted string that is one inside.
+    /// A token, or a quoted string whose content is a token.
     fn value(&mut self) -> Option<Cow<'a, [u8]>> {
         if !self.eat(b'"') {
             return self.token().map(Cow::Borrowed);

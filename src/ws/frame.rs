@@ -1,8 +1,8 @@
 //! Frames that the server sends: always final, never masked (RFC 6455 §5.2).
 //!
-//! A data frame is its header and the payload as it was published, so only the header is made
-//! here and one copy serves every client. Control frames are small and whole, in an array on the
-//! stack. Lengths take the fewest bytes, as the RFC demands.
+//! A data frame is its header and the payload as it was published, so only the header is built
+//! here, and one copy serves every client. A control frame is small and is built whole, in an array
+//! on the stack. Lengths take the fewest bytes, as the RFC demands.
 
 use super::{Kind, close::CloseReason};
 
@@ -14,7 +14,7 @@ pub const CLOSE_TEXT_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 pub const HEADER_BYTES_MAX: usize = 10;
 
 pub(super) const FIN: u8 = 0x80;
-/// RSV1, which permessage-deflate took: the message is compressed (RFC 7692 §6).
+/// RSV1, assigned by permessage-deflate: the message is compressed (RFC 7692 §6).
 pub(super) const COMPRESSED: u8 = 0x40;
 pub(super) const OPCODE_CONTINUATION: u8 = 0x0;
 pub(super) const OPCODE_TEXT: u8 = 0x1;
@@ -30,11 +30,11 @@ pub enum Control {
     Close,
     /// Asks for a Pong with the same payload.
     Ping,
-    /// Answers a Ping, or is a sign of life nobody asked for.
+    /// Answers a Ping, or is an unsolicited sign of life.
     Pong,
 }
 
-/// What stands before the payload of a data frame: 2, 4 or 10 bytes.
+/// The header of a data frame: 2, 4 or 10 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     bytes: [u8; HEADER_BYTES_MAX],
@@ -75,8 +75,8 @@ pub fn data_header(kind: Kind, payload_len: usize) -> Header {
 /// A control frame.
 ///
 /// # Panics
-/// When `payload` is longer than [`CONTROL_PAYLOAD_BYTES_MAX`]: the caller's bug. What a client
-/// sent in a Ping always fits.
+/// When `payload` is longer than [`CONTROL_PAYLOAD_BYTES_MAX`]: a bug of the caller. A Ping's
+/// payload always fits.
 #[must_use]
 pub fn control(opcode: Control, payload: &[u8]) -> ControlFrame {
     assert!(payload.len() <= CONTROL_PAYLOAD_BYTES_MAX, "a control frame's payload is short");
@@ -106,8 +106,8 @@ pub fn close(code: u16, text: &str) -> ControlFrame {
     control(Control::Close, &payload[..2 + text.len()])
 }
 
-/// The Close frame that tells `reason` with its fixed text; `None` where the table has no code:
-/// a client's own close is echoed instead, a lost connection hears nothing.
+/// The Close frame that gives `reason` with its fixed text. `None` where the table has no code: a
+/// client's own close is echoed instead, and a lost connection gets none.
 #[must_use]
 pub fn close_for(reason: CloseReason) -> Option<ControlFrame> {
     reason.code().map(|code| close(code, reason.text()))
@@ -120,7 +120,7 @@ pub fn close_empty() -> ControlFrame {
 }
 
 impl Header {
-    /// Says that the payload is compressed (RFC 7692 §6).
+    /// Marks the payload as compressed (RFC 7692 §6).
     #[must_use]
     pub fn compressed(mut self) -> Self {
         self.bytes[0] |= COMPRESSED;

@@ -1,8 +1,8 @@
-//! The opening handshake's rules: RFC 6455 §4.2.1.
+//! The rules of the opening handshake: RFC 6455 §4.2.1.
 //!
-//! Looks at a request's head and says what to answer; it writes no response and knows no route,
-//! channel or origin. List headers (`Connection`, `Upgrade`) may come in several lines and in any
-//! case; what must be there once must be there exactly once.
+//! They look at a request's head and say how to answer it; they write no response and know no
+//! route, channel or origin. List headers (`Connection`, `Upgrade`) may come in several lines and
+//! in any case; a header that is required once must be there exactly once.
 
 use http::{HeaderMap, HeaderName, Method, Version, header};
 use thiserror::Error;
@@ -41,7 +41,7 @@ pub enum Refusal {
 /// Checks the head of a request for an upgrade.
 ///
 /// # Errors
-/// What to refuse it with.
+/// The refusal to answer with.
 pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<Accept, Refusal> {
     check_upgrade(headers)?;
     if version != Version::HTTP_11 {
@@ -56,9 +56,9 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<A
     Ok(Accept { accept_key: derive_accept_key(key(headers)?) })
 }
 
-/// Both headers ask, or neither does; one alone is a contradiction. A lone `Sec-WebSocket-Key`
-/// is no asking: proxies that were not told of WebSocket pass it on without the other two, and
-/// 426 says best what is missing.
+/// Both headers ask for an upgrade, or neither does; one alone is a contradiction. A lone
+/// `Sec-WebSocket-Key` does not ask: proxies that are not configured for WebSocket forward it
+/// without the other two, and 426 describes best what is missing.
 fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
     let websocket = lists(headers, header::UPGRADE, "websocket");
     let connection = lists(headers, header::CONNECTION, "upgrade");
@@ -72,7 +72,7 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// A missing version is a wrong one: the answer names the right one.
+/// A missing version counts as a wrong one: the answer names the right one.
 fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
     match once(headers, header::SEC_WEBSOCKET_VERSION) {
         Some(Once::Value(version)) if version == VERSION.as_bytes() => Ok(()),
@@ -89,7 +89,7 @@ fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Bytes of a body would be taken for frames.
+/// The bytes of a body would be taken for frames.
 fn check_no_body(headers: &HeaderMap) -> Result<(), Refusal> {
     let empty = |length: &[u8]| !length.is_empty() && length.iter().all(|&byte| byte == b'0');
     let some_length = headers
@@ -102,8 +102,8 @@ fn check_no_body(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The client's key, proved to be the base64 of 16 bytes. The four bits of padding in the last
-/// character need not be 0: the server has no use for them.
+/// The client's key, verified to be the base64 of 16 bytes. The four bits of padding in the last
+/// character need not be 0, as the server has no use for them.
 fn key(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let key = match once(headers, header::SEC_WEBSOCKET_KEY) {
         Some(Once::Value(key)) => key,
@@ -119,8 +119,8 @@ fn key(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     }
 }
 
-/// Whether the client offers the subprotocol `name`. Names are told apart by case, and may stand
-/// in one line or several.
+/// Whether the client offers the subprotocol `name`. Names are case-sensitive, and may come in one
+/// line or several.
 #[must_use]
 pub fn offers_protocol(headers: &HeaderMap, name: &str) -> bool {
     items(headers, header::SEC_WEBSOCKET_PROTOCOL).any(|item| item == name.as_bytes())

@@ -1,8 +1,8 @@
-//! RFC 6455 without IO: frames out, frames in, the handshake's rules, the reasons to close.
+//! RFC 6455 without IO: outgoing and incoming frames, the handshake's rules, the reasons to close.
 //!
-//! Everything here takes bytes or headers and returns values. No socket, clock, runtime or log;
-//! whoever calls decides what to do. Server frames are never masked, so an encoded message is the
-//! same for every client.
+//! Everything here takes bytes or headers and returns values: no socket, clock, runtime or log; the
+//! caller decides how to react. Server frames are never masked, so an encoded message is the same
+//! for every client.
 
 pub mod close;
 pub mod decoder;
@@ -12,7 +12,7 @@ pub mod frame;
 pub mod handshake;
 pub mod utf8;
 
-/// What a data message is: RFC 6455 §5.6.
+/// The type of a data message: RFC 6455 §5.6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// UTF-8 text.

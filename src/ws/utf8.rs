@@ -1,13 +1,13 @@
-//! UTF-8 checked as it arrives, in any pieces.
+//! UTF-8 validation of text that arrives in pieces.
 //!
 //! A text message must be refused at its first wrong byte, not when it ends (RFC 6455 §8.1 read
-//! strictly, as the conformance suite does), and a character may be cut anywhere by a frame or
-//! a read. The bulk goes through the standard library; only a cut character is kept, at most
-//! three bytes. Nothing is stored or copied besides.
+//! strictly, as the conformance suite does), and a frame or a read may cut a character anywhere.
+//! Most bytes go through the standard library; only a cut character is kept, at most three bytes.
+//! Nothing else is stored or copied.
 
 use thiserror::Error;
 
-/// The bytes so far cannot be the beginning of any UTF-8 text (or, at the end, are not whole).
+/// The bytes so far cannot begin any UTF-8 text, or, at the end, are incomplete.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("not UTF-8")]
 pub struct Invalid;
@@ -15,7 +15,7 @@ pub struct Invalid;
 /// Checks one text that arrives in pieces.
 ///
 /// # Invariants
-/// `cut[..cut_len]` is a valid but unfinished character; after an error the value is spent.
+/// `cut[..cut_len]` is a valid but incomplete character; after an error the value must not be used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Validator {
     cut: [u8; 4],
@@ -26,7 +26,7 @@ impl Validator {
     /// Takes the next piece.
     ///
     /// # Errors
-    /// As soon as a byte is wrong, also when the character it stands in is not whole yet.
+    /// At the first wrong byte, even if its character is not complete yet.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Invalid> {
         let rest = self.end_cut_character(piece)?;
         match std::str::from_utf8(rest) {
@@ -41,15 +41,15 @@ impl Validator {
         }
     }
 
-    /// Says whether the text may end here.
+    /// Checks whether the text may end here.
     ///
     /// # Errors
-    /// When the last character is not whole.
+    /// When the last character is incomplete.
     pub fn finish(&self) -> Result<(), Invalid> {
         if self.cut_len == 0 { Ok(()) } else { Err(Invalid) }
     }
 
-    /// Feeds bytes to the cut character until it ends; what follows is returned.
+    /// Feeds bytes to the cut character until it is complete; returns the remaining bytes.
     fn end_cut_character<'a>(&mut self, piece: &'a [u8]) -> Result<&'a [u8], Invalid> {
         let mut rest = piece;
         while self.cut_len > 0 {

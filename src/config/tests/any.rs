@@ -1,6 +1,6 @@
-//! Whatever is typed, the answer is a configuration or bad values, never a panic.
+//! Any command line gives a configuration or bad values, never a panic.
 //!
-//! And what comes out keeps the relations that other modules rely on without checking.
+//! A configuration keeps the relations that other modules rely on without checking.
 
 use proptest::prelude::*;
 

@@ -1,6 +1,6 @@
-//! What is no server: help, version, `health`, and lines that are not valid.
+//! Command lines without a server: help, version, `health`, and lines that are not valid.
 //!
-//! Seen from inside; the binary's own tests see what arrives on its streams.
+//! These tests call the parser; the binary's own tests look at its streams.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn an_unknown_option_ends_with_2() {
         assert_eq!(stop.exit_code(), 2, "{line:?}");
     }
     for (line, text) in [("--version", VERSION), ("--help", "Publishing rights:")] {
-        // Even beside a bad environment.
+        // Even with a bad environment.
         let Err(stop) = run(&[line], &[("WSBCAST_THREADS", "0")]) else { panic!("{line} ran") };
         assert_eq!(stop.exit_code(), 0);
         assert!(stop.to_string().contains(text));

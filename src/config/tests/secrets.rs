@@ -1,4 +1,4 @@
-//! Where secrets may come from, and what the log warns of before it is too late.
+//! The sources of secrets, and the warnings in the log.
 
 use super::*;
 

@@ -51,8 +51,8 @@ fn start(gate: &Gate) -> Queue {
     Queue::start(Clock::start(), gate.clone(), notice, |_| {}).unwrap()
 }
 
-/// A thread that logs never waits, and lost lines are counted and told.
-/// One test: what is dropped is counted for the whole process.
+/// A thread that logs never waits, and lost lines are counted and reported.
+/// One test, since dropped lines are counted for the whole process.
 #[test]
 fn logging_never_waits() {
     let gate = Gate::default();

@@ -1,4 +1,4 @@
-//! What a client may send, and what of it is something whole.
+//! The events of a client's stream: complete messages and control frames, and the rules for them.
 
 use std::borrow::Cow;
 
@@ -8,31 +8,31 @@ use crate::ws::{
     deflate::compressed_len_max,
 };
 
-/// What a client may send; the same for all of a connection's life, except that payload may cease
-/// to be kept.
+/// The rules for a client's frames. They do not change during a connection, except that payload may
+/// cease to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Longest message, all its fragments together; past it `TooBig`.
     pub message_bytes_max: usize,
-    /// Whether anybody wants the messages' bytes. If not, they are checked and counted, and
-    /// never stored.
+    /// Whether the messages' bytes are wanted. If not, they are checked and counted, and never
+    /// stored.
     pub keep_payload: bool,
     /// permessage-deflate was agreed upon: messages may be compressed.
     pub compression: bool,
 }
 
-/// Something whole that the client sent.
+/// A complete message or control frame from the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A data message; text is known to be UTF-8, unless it is compressed.
     Message {
         /// Text or binary.
         kind: Kind,
-        /// `data` has yet to be inflated; whether it can be is not known.
+        /// `data` has yet to be inflated, which may fail.
         compressed: bool,
-        /// Length in bytes as they came, also when `data` is not kept.
+        /// Length in bytes as received, even when `data` is not kept.
         len: usize,
-        /// The payload: lent from the input if it lay there whole, else assembled; empty without
+        /// The payload: borrowed from the input if it was all there, else assembled; empty without
         /// `keep_payload`.
         data: Cow<'a, [u8]>,
     },
@@ -40,21 +40,21 @@ pub enum Event<'a> {
     Ping(Cow<'a, [u8]>),
     /// A sign of life.
     Pong(Cow<'a, [u8]>),
-    /// The client closes. Whatever it sends afterwards is to be thrown away unread.
+    /// The client closes. Anything that it sends afterwards is to be discarded unread.
     Close(CloseFrame),
 }
 
-/// What a client's Close frame says.
+/// The content of a client's Close frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
-    /// Its code, one that a peer may send; to be echoed.
+    /// Its code, to be echoed; only a code that a peer may send.
     pub code: Option<u16>,
     /// Its text, often empty.
     pub text: String,
 }
 
 impl Rules {
-    /// Longest message as it arrives. What a compressed one becomes is for its inflater to judge.
+    /// The longest message as received. The inflater bounds the length of an inflated one.
     pub(super) fn bytes_max(&self, compressed: bool) -> usize {
         if compressed { compressed_len_max(self.message_bytes_max) } else { self.message_bytes_max }
     }

@@ -1,9 +1,8 @@
-//! The header of a client's frame: RFC 6455 §5.2, with the rules of §5.1, §5.4 and §5.5 that it
-//! alone decides.
+//! The header of a client's frame: RFC 6455 §5.2, and those rules of §5.1, §5.4 and §5.5 that can
+//! be checked by it alone.
 //!
-//! A byte is judged when it is there, not when the header is whole, so a peer that breaks the
-//! RFC hears of it at the same byte however its bytes were cut. Whether the message is too long
-//! is the decoder's matter.
+//! Each byte is checked when it arrives, not when the header is complete, so a violation of the RFC
+//! is found at the same byte however the bytes were cut. The decoder checks the message's length.
 
 use super::mask::Key;
 use crate::ws::{
@@ -12,7 +11,7 @@ use crate::ws::{
     frame::{self, Control},
 };
 
-/// Two bytes, eight of length, four of key.
+/// Two bytes, eight for the length, four for the key.
 pub(super) const HEADER_BYTES_MAX: usize = 14;
 
 const RESERVED_BITS: u8 = 0x70;
@@ -21,12 +20,12 @@ const MASKED: u8 = 0x80;
 const LEN_IN_2_BYTES: u8 = 126;
 const LEN_IN_8_BYTES: u8 = 127;
 
-/// What a frame carries.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carries {
     /// A data message or a fragment of one; a continuation has its message's kind.
     Data(Kind),
-    /// Something about the connection.
+    /// A control frame's content.
     Control(Control),
 }
 
@@ -37,17 +36,17 @@ pub(super) struct Header {
     pub(super) fin: bool,
     /// First (or only) frame of a compressed message.
     pub(super) compressed: bool,
-    /// What the payload is.
+    /// The kind of the payload.
     pub(super) carries: Carries,
     /// Bytes of payload.
     pub(super) payload_len: u64,
-    /// How it is masked.
+    /// The masking key.
     pub(super) key: Key,
 }
 
-/// Reads a header from the start of `bytes`; `underway` is the kind of the fragmented message
-/// that has begun, if one has; `compression`: a message may be compressed, which its first frame
-/// says. `None`: more bytes are needed. Else the header and its own length.
+/// Reads a header from the start of `bytes`. `underway` is the kind of the fragmented message that
+/// has begun, if any; `compression` says whether messages may be compressed, as their first frame
+/// tells. Returns the header and its length; `None`: more bytes are needed.
 pub(super) fn parse(
     bytes: &[u8],
     underway: Option<Kind>,
@@ -97,8 +96,8 @@ fn carries(opcode: u8, fin: bool, underway: Option<Kind>) -> Result<Carries, Clo
     if fragmented_control { Err(CloseReason::Protocol) } else { Ok(carries) }
 }
 
-/// The length and what follows it. A length in more bytes than it needs breaks the RFC's "the
-/// minimal number of bytes MUST be used", and no sound client does it.
+/// The payload's length and the remaining bytes. A length in more bytes than it needs violates the
+/// RFC's "the minimal number of bytes MUST be used", and no correct client sends one.
 fn payload_len(short_len: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, CloseReason> {
     let (len, len_min, rest) = match short_len {
         LEN_IN_2_BYTES => {

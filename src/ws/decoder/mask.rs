@@ -1,10 +1,10 @@
-//! The XOR that every client frame is disguised with (RFC 6455 §5.3).
+//! The XOR mask on every client frame (RFC 6455 §5.3).
 //!
-//! Every inbound byte passes here, so it goes eight at a time; the compiler makes vector
-//! instructions of it. A payload may arrive in pieces: `advance` turns the key to where the next
-//! piece begins.
+//! Every inbound byte passes here, so eight are processed at a time, which the compiler turns into
+//! vector instructions. A payload may arrive in pieces: `advance` rotates the key to the start of
+//! the next piece.
 
-/// A frame's masking key, turned to the next payload byte.
+/// A frame's masking key, rotated to the next payload byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(pub(super) [u8; 4]);
 
@@ -22,7 +22,7 @@ impl Key {
         }
     }
 
-    /// The key for what follows `len` bytes.
+    /// The key for the payload after the next `len` bytes.
     pub(super) fn advance(mut self, len: usize) -> Self {
         self.0.rotate_left(len % 4);
         self

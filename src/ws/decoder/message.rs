@@ -1,8 +1,8 @@
-//! A data message that has not ended: what of it has arrived.
+//! A data message that has not ended: the part that has arrived.
 //!
-//! Text is checked as it comes, unless it is compressed. The buffer grows with what has arrived,
-//! never with what a header announced, so that a lying header costs nothing; and never past what
-//! the message may still become.
+//! Text is checked as it arrives, unless it is compressed. The buffer grows with the bytes that
+//! have arrived, never with the length announced by a header, so a lying header costs nothing; and
+//! it never grows past the longest that the message may still become.
 
 use std::borrow::Cow;
 
@@ -15,8 +15,7 @@ use crate::ws::{Kind, close::CloseReason, utf8::Validator};
 /// A message being assembled.
 ///
 /// # Invariants
-/// `len` counts every payload byte taken in; `data` holds them all, or none if the rules keep
-/// none.
+/// `len` counts every payload byte received; `data` holds them all, or none if the rules say so.
 #[derive(Debug)]
 pub(super) struct Unfinished {
     kind: Kind,
@@ -84,7 +83,7 @@ impl Unfinished {
     }
 }
 
-/// A message that lies whole in the input: unmasked there, not copied.
+/// A message that is all in the input: it is unmasked there, not copied.
 pub(super) fn whole<'a>(
     kind: Kind,
     compressed: bool,
@@ -101,12 +100,12 @@ pub(super) fn whole<'a>(
     Ok(Event::Message { kind, compressed, len, data: Cow::Borrowed(data) })
 }
 
-/// Whether the bytes that arrive are text themselves.
+/// Whether the bytes that arrive are themselves text.
 fn is_checked(kind: Kind, compressed: bool) -> bool {
     kind == Kind::Text && !compressed
 }
 
-/// Unmasks `piece` and checks it if it is text. Bytes that nobody will look at stay masked.
+/// Unmasks `piece` and checks it if it is text. Bytes that will not be looked at stay masked.
 fn reveal(
     piece: &mut [u8],
     key: Key,

@@ -1,10 +1,10 @@
-//! Reads a client's frames out of whatever pieces the kernel hands over.
+//! The decoder of a client's frames, fed with the pieces that the kernel returns.
 //!
-//! The read buffer is the caller's, one for many clients; a decoder owns memory only while a
-//! message or a frame of its client is unfinished, so an idle client costs one pointer. What
-//! lies whole in the input is unmasked there and lent out; only what was cut is copied.
-//! Every rule of RFC 6455 about client frames is judged at the first byte that breaks it. What
-//! to answer, and how long an unfinished message may take, is the caller's matter.
+//! The read buffer belongs to the caller, one for many clients; a decoder owns memory only while a
+//! message or a frame of its client is unfinished, so an idle client costs one pointer. A payload
+//! that is all in the input is unmasked there and lent out; only cut payloads are copied. Every
+//! rule of RFC 6455 about client frames is checked at the first byte that breaks it. Answers, and
+//! deadlines for unfinished messages, are left to the caller.
 
 mod event;
 mod header;
@@ -27,29 +27,29 @@ use super::{
     frame::{CONTROL_PAYLOAD_BYTES_MAX, Control},
 };
 
-/// Bytes of the input that are used up, and what they brought; or why the connection must end.
+/// The number of input bytes used, and the event in them; or the reason to end the connection.
 pub type Step<'a> = Result<(usize, Option<Event<'a>>), CloseReason>;
 
 /// The reader of one client's frames.
 ///
 /// # Invariants
-/// `partial` is there exactly while a message or a frame is unfinished.
+/// `partial` exists exactly while a message or a frame is unfinished.
 #[derive(Debug, Default)]
 pub struct Decoder {
     partial: Option<Box<Partial>>,
 }
 
-/// What is unfinished: at most one header or one frame, and around it at most one message.
+/// The unfinished parts: at most one header or one frame, and around it at most one message.
 #[derive(Debug, Default)]
 struct Partial {
     /// The beginning of a header.
     header: [u8; HEADER_BYTES_MAX],
     header_len: usize,
-    /// A frame whose payload is not all here.
+    /// A frame whose payload has not all arrived.
     frame: Option<Frame>,
-    /// What has arrived of a control frame's payload.
+    /// The part of a control frame's payload that has arrived.
     control: Vec<u8>,
-    /// A data message of which something has arrived.
+    /// A data message that has arrived in part.
     message: Option<Unfinished>,
 }
 
@@ -57,22 +57,22 @@ struct Partial {
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     fin: bool,
-    /// Of a compressed message.
+    /// Whether it belongs to a compressed message.
     compressed: bool,
     carries: Carries,
     /// Payload bytes to come.
     remaining: usize,
-    /// Turned to the next of them.
+    /// The key, rotated to the next of these bytes.
     key: Key,
 }
 
 impl Decoder {
-    /// Reads `input` up to the next event. The caller goes on behind the bytes used until an
-    /// answer has no event: then all of `input` is used up and may be overwritten.
+    /// Reads `input` up to the next event. The caller continues after the bytes used until there is
+    /// no event: then all of `input` is used up and may be overwritten.
     ///
     /// # Errors
-    /// `Protocol`, `BadUtf8` or `TooBig`: the connection must end with that. The decoder has let
-    /// go of everything and is of no further use.
+    /// `Protocol`, `BadUtf8` or `TooBig`: the connection must end with that reason. The decoder has
+    /// freed everything and must not be used any more.
     pub fn next<'a>(&mut self, input: &'a mut [u8], rules: &Rules) -> Step<'a> {
         let step = self.read_to_event(input, rules);
         let nothing_unfinished = self.partial.as_ref().is_some_and(|partial| partial.is_empty());
@@ -82,16 +82,16 @@ impl Decoder {
         step
     }
 
-    /// Whether no message and no frame is unfinished. A deadline for what is unfinished starts
-    /// when this turns false and anew with every `Message` since: reads of a busy client may
-    /// always end inside its next message.
+    /// Whether no message and no frame is unfinished. A deadline for unfinished ones starts when
+    /// this turns false, and anew with every `Message` since: a busy client's reads may always end
+    /// inside its next message.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.partial.is_none()
     }
 
-    /// Memory held for what is unfinished, to be charged to a budget; 0 when idle. Never more
-    /// than twice what arrived or the longest message allowed, and a small constant.
+    /// The memory held for unfinished parts, to be charged to a budget; 0 when idle. At most twice
+    /// the bytes that arrived or the longest message allowed, plus a small constant.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| {
@@ -119,8 +119,8 @@ impl Decoder {
         Ok((available, None))
     }
 
-    /// The frame whose payload comes next: the one underway, or the one whose header is taken
-    /// off `rest`. `None`: the header is not whole, `rest` is used up.
+    /// The frame whose payload comes next: the one underway, or the one whose header is taken off
+    /// `rest`. `None`: the header is incomplete, and `rest` is used up.
     fn current_frame(
         &mut self,
         rest: &mut &mut [u8],
@@ -147,7 +147,7 @@ impl Decoder {
         Ok(Some(Frame { fin, compressed, carries, remaining, key }))
     }
 
-    /// Takes a header off `rest`, or what there is of it.
+    /// Takes a header off `rest`, or the part of it that is there.
     fn read_header(
         &mut self,
         rest: &mut &mut [u8],
@@ -197,7 +197,7 @@ impl Decoder {
         if !ends_frame {
             partial.frame = Some(frame.after(piece.len()));
             if piece.is_empty() {
-                // Only the header is here: the payload may yet arrive in one piece.
+                // Only the header has arrived: the payload may yet arrive in one piece.
                 return Ok(None);
             }
         }
@@ -255,7 +255,7 @@ impl Partial {
 }
 
 impl Frame {
-    /// The same frame behind the next `len` bytes of its payload.
+    /// The same frame after the next `len` bytes of its payload.
     fn after(self, len: usize) -> Self {
         Self { remaining: self.remaining - len, key: self.key.advance(len), ..self }
     }

@@ -1,5 +1,5 @@
-//! The RFC's rules about client frames, each by name, and what the decoder promises its caller
-//! about memory. Cuts at random places and a second opinion are in `tests/ws_oracle.rs`.
+//! The RFC's rules about client frames, each by name, and the decoder's promises about memory. Cuts
+//! at random places and a second opinion are in `tests/ws_oracle.rs`.
 
 use super::*;
 use crate::ws::close;
@@ -12,7 +12,7 @@ const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 type Verdict = (Vec<Event<'static>>, Option<CloseReason>);
 
-/// A masked frame; `first` is its first byte as it stands on the wire.
+/// A masked frame; `first` is its first byte on the wire.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -334,7 +334,7 @@ fn a_message_whole_in_the_input_is_not_copied() {
     };
     assert!(matches!(data, Cow::Borrowed(b"whole")));
 
-    // Also when only the payload does.
+    // The same if only the payload is missing.
     let mut bytes = frame(0x81, b"whole");
     let (head, payload) = bytes.split_at_mut(6);
     assert_eq!(decoder.next(head, &RULES), Ok((6, None)));

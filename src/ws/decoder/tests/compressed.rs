@@ -1,4 +1,4 @@
-//! Compressed messages (RFC 7692 §6): which frames may say so, and how long they may be.
+//! Compressed messages (RFC 7692 §6): which frames may be marked so, and how long they may be.
 
 use super::*;
 use crate::ws::{
@@ -20,7 +20,7 @@ fn read(bytes: &[u8], rules: &Rules) -> Verdict {
 #[test]
 fn only_the_first_frame_says_compressed() {
     let (good, no) = (|event| (vec![event], None), (vec![], Some(CloseReason::Protocol)));
-    // What is compressed is no text yet.
+    // Compressed data is not text yet.
     let single = frame(0xC1, &[0xff, 0x00]);
     assert_eq!(read(&single, &DEFLATE), good(compressed(Kind::Text, &[0xff, 0x00])));
     assert_eq!(read(&single, &RULES), no);
