@@ -3,25 +3,25 @@
 //! Options (`config`) set the bounds that operators choose; these set the rest, so that no queue,
 //! buffer, loop or wait is unbounded. Relations between them are checked at compile time.
 
-mod ending;
-mod forms;
-mod joining;
+mod admission;
+mod encodings;
 mod log;
 mod places;
 mod publishing;
-mod reach;
 mod redis;
+mod redis_refusals;
+mod shutdown;
 
 use std::time::Duration;
 
-pub use ending::*;
-pub use forms::*;
-pub use joining::*;
+pub use admission::*;
+pub use encodings::*;
 pub use log::*;
 pub use places::*;
 pub use publishing::*;
-pub use reach::*;
 pub use redis::*;
+pub use redis_refusals::*;
+pub use shutdown::*;
 
 /// Longest epoch of a position; a longer text is no epoch.
 pub const EPOCH_BYTES_MAX: usize = 32;
