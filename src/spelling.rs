@@ -9,10 +9,10 @@ const SHORT_LETTERS: usize = 5;
 /// Whether `name` is taken for `known`, with as many mistakes as that may have, regardless of case.
 #[must_use]
 pub fn is_near(name: &str, known: &str) -> bool {
-    let most = if known.chars().count() <= SHORT_LETTERS { 1 } else { 2 };
+    let mistakes_max = if known.chars().count() <= SHORT_LETTERS { 1 } else { 2 };
     // The difference in length alone is that many letters; names from outside may be long.
-    name.chars().count().abs_diff(known.chars().count()) <= most
-        && letters_apart(name, known) <= most
+    name.chars().count().abs_diff(known.chars().count()) <= mistakes_max
+        && letters_apart(name, known) <= mistakes_max
 }
 
 /// How many letters have to be added, removed, replaced, or exchanged with the next one to turn

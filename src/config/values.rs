@@ -6,10 +6,10 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{ClientPublish, ResumeMiss};
-use crate::telemetry::Format;
 use crate::{
     broker::{OnLoss, Subscribers},
     hub::SlowPolicy,
+    telemetry::Format,
 };
 
 /// A description of the values that would be accepted.

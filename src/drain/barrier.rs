@@ -30,11 +30,12 @@ pub struct Barrier(Arc<Counts>);
 pub struct Guard {
     counts: Arc<Counts>,
     /// None: the request came too late to be waited for.
-    holder: Option<Holder>,
+    guarded: Option<Guarded>,
 }
 
+/// What a guard stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
+enum Guarded {
     Client,
     Request,
 }
@@ -43,7 +44,7 @@ impl Barrier {
     /// A client's guard: taken before its 101 is written, and before the phase is looked at.
     #[must_use]
     pub fn client(&self) -> Guard {
-        let guard = self.guard(Holder::Client);
+        let guard = self.guard(Guarded::Client);
         // Pairs with the fence in `clients`: a thread that changes the phase and then counts
         // includes every client that has not seen the new phase.
         fence(Ordering::SeqCst);
@@ -55,14 +56,14 @@ impl Barrier {
     #[must_use]
     pub fn request(&self) -> Guard {
         if self.0.last_call.load(Ordering::Acquire) {
-            return Guard { counts: self.0.clone(), holder: None };
+            return Guard { counts: self.0.clone(), guarded: None };
         }
-        self.guard(Holder::Request)
+        self.guard(Guarded::Request)
     }
 
-    fn guard(&self, holder: Holder) -> Guard {
-        self.0.count(holder).fetch_add(1, Ordering::AcqRel);
-        Guard { counts: self.0.clone(), holder: Some(holder) }
+    fn guard(&self, guarded: Guarded) -> Guard {
+        self.0.count(guarded).fetch_add(1, Ordering::AcqRel);
+        Guard { counts: self.0.clone(), guarded: Some(guarded) }
     }
 
     /// The last client has left: requests that begin from now on are not waited for, since busy
@@ -114,20 +115,20 @@ impl Barrier {
 }
 
 impl Counts {
-    fn count(&self, holder: Holder) -> &AtomicUsize {
-        match holder {
-            Holder::Client => &self.clients,
-            Holder::Request => &self.requests,
+    fn count(&self, guarded: Guarded) -> &AtomicUsize {
+        match guarded {
+            Guarded::Client => &self.clients,
+            Guarded::Request => &self.requests,
         }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(holder) = self.holder else { return };
+        let Some(guarded) = self.guarded else { return };
         // Both are sequentially consistent: either this thread sees that a task attends, or the
         // task that has begun to attend counts one fewer.
-        if self.counts.count(holder).fetch_sub(1, Ordering::SeqCst) == 1
+        if self.counts.count(guarded).fetch_sub(1, Ordering::SeqCst) == 1
             && self.counts.attended.load(Ordering::SeqCst)
         {
             self.counts.changed.notify_one();

@@ -101,21 +101,18 @@ impl Places {
     }
 
     pub(super) fn remove(&mut self, position: usize) -> Place {
+        let place = self.as_slice()[position];
         match self {
-            Self::None => unreachable!("only an existing subscription is removed"),
-            Self::One(place) => {
-                let place = *place;
-                *self = Self::None;
-                place
-            }
-            Self::Many(places) => places.remove(position),
+            Self::None | Self::One(_) => *self = Self::None,
+            Self::Many(places) => drop(places.remove(position)),
         }
+        place
     }
 
     /// The entry in `log` has moved to `index`.
     pub(super) fn moved(&mut self, log: u32, index: usize) {
         let place = self.as_mut_slice().iter_mut().find(|place| place.log == log);
-        place.expect("every subscriber_list entry has its client's place").index = small(index);
+        place.expect("every subscriber entry has its client's place").index = small(index);
     }
 }
 

@@ -41,7 +41,11 @@ mod tests;
 mod track;
 
 use std::{
-    collections::HashMap, collections::VecDeque, io, marker::PhantomData, rc::Rc, sync::Arc,
+    collections::{HashMap, VecDeque},
+    io,
+    marker::PhantomData,
+    rc::Rc,
+    sync::Arc,
 };
 
 use slab::Slab;

@@ -5,6 +5,9 @@
 //! often. Lines are handed to a thread that writes them (`queue`), so that logging never waits.
 //! Nothing here may write to standard output, which belongs to `--help`, `--version` and `health`.
 
+mod queue;
+mod seldom;
+
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, IsTerminal, Write as _},
@@ -22,15 +25,13 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
 };
 
+use self::queue::{LostLines, Queue};
+pub(crate) use self::seldom::seldom;
+pub use self::{
+    queue::{hurry, lines_dropped},
+    seldom::LogSite,
+};
 use crate::{limits::LOG_FLUSH_DEADLINE, spelling};
-
-mod queue;
-mod seldom;
-
-use queue::{LostLines, Queue};
-pub use queue::{hurry, lines_dropped};
-pub use seldom::LogSite;
-pub(crate) use seldom::seldom;
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

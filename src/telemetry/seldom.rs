@@ -121,20 +121,20 @@ pub(super) fn clock() -> Clock {
 
 /// Logs the counts that all call sites have held back for long enough.
 pub(super) fn tell_due(now: Millis) {
-    for place in places() {
-        place.tell(now);
+    for site in sites() {
+        site.tell(now);
     }
 }
 
 /// Logs all held back counts.
 pub(super) fn tell_all() {
-    for place in places() {
-        place.tell_now();
+    for site in sites() {
+        site.tell_now();
     }
 }
 
 /// A copy: logging the counts must not happen under the lock.
-fn places() -> Vec<&'static LogSite> {
+fn sites() -> Vec<&'static LogSite> {
     known().clone()
 }
 

@@ -99,39 +99,50 @@ impl Inflater {
     }
 
     fn inflate(&mut self, data: &[u8], bytes_max: usize) -> Result<(), CloseReason> {
-        let Self { state, out, .. } = self;
-        let state = state.get_or_insert_with(|| Decompress::new(false));
+        let state = self.state.get_or_insert_with(|| Decompress::new(false));
         state.reset(false);
-        for (part, is_end) in [(data, false), (&INFLATE_END[..], true)] {
-            let mut rest = part;
-            loop {
-                // One byte more than allowed, to tell "as long as allowed" from "longer".
-                grow(out, data.len(), bytes_max.saturating_add(1));
-                let (used_before, made_before) = (state.total_in(), out.len());
-                let status = state
-                    .decompress_vec(rest, out, FlushDecompress::Sync)
-                    .map_err(|_| CloseReason::Protocol)?;
-                if out.len() > bytes_max {
-                    return Err(CloseReason::TooBig);
-                }
-                let used = usize::try_from(state.total_in() - used_before)
-                    .expect("no more than it was given");
-                rest = &rest[used..];
-                if status == Status::StreamEnd {
-                    if rest.is_empty() {
-                        return Ok(());
-                    }
-                    // A block may call itself the last (§7.2.3.5) and be followed by others.
-                    state.reset(false);
-                } else if rest.is_empty() && !is_end {
-                    break;
-                } else if used == 0 && out.len() == made_before {
-                    // There is room, so input is lacking: the message ends within a block.
-                    return Err(CloseReason::Protocol);
-                }
-            }
+        if !feed(state, data, false, &mut self.out, bytes_max)? {
+            feed(state, &INFLATE_END, true, &mut self.out, bytes_max)?;
         }
-        unreachable!("the second part is left by a return")
+        Ok(())
+    }
+}
+
+/// Inflates `input` onto the end of `out`. True if the stream ended with it, which the last input
+/// has to do.
+fn feed(
+    state: &mut Decompress,
+    input: &[u8],
+    is_last: bool,
+    out: &mut Vec<u8>,
+    bytes_max: usize,
+) -> Result<bool, CloseReason> {
+    let mut rest = input;
+    loop {
+        // One byte more than allowed, to tell "as long as allowed" from "longer".
+        grow(out, input.len(), bytes_max.saturating_add(1));
+        let (used_before, made_before) = (state.total_in(), out.len());
+        let status = state
+            .decompress_vec(rest, out, FlushDecompress::Sync)
+            .map_err(|_| CloseReason::Protocol)?;
+        if out.len() > bytes_max {
+            return Err(CloseReason::TooBig);
+        }
+        let used =
+            usize::try_from(state.total_in() - used_before).expect("no more than it was given");
+        rest = &rest[used..];
+        if status == Status::StreamEnd {
+            if rest.is_empty() {
+                return Ok(true);
+            }
+            // A block may call itself the last (§7.2.3.5) and be followed by others.
+            state.reset(false);
+        } else if rest.is_empty() && !is_last {
+            return Ok(false);
+        } else if used == 0 && out.len() == made_before {
+            // There is room, so input is lacking: the message ends within a block.
+            return Err(CloseReason::Protocol);
+        }
     }
 }
 
@@ -145,12 +156,12 @@ fn make_room(buffer: &mut Vec<u8>, bytes: usize) {
 }
 
 /// Makes room in a full buffer, but for no more than `bytes_max` in all.
-fn grow(out: &mut Vec<u8>, compressed_len: usize, most: usize) {
+fn grow(out: &mut Vec<u8>, compressed_len: usize, bytes_max: usize) {
     if out.len() < out.capacity() {
         return;
     }
     let wanted = (out.capacity() * 2).max(compressed_len.saturating_mul(4)).max(INFLATE_BYTES_MIN);
-    out.reserve_exact(wanted.min(most).saturating_sub(out.len()));
+    out.reserve_exact(wanted.min(bytes_max).saturating_sub(out.len()));
 }
 
 #[cfg(test)]

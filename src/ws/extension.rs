@@ -17,18 +17,18 @@ const NAME: &[u8] = b"permessage-deflate";
 pub struct WindowBits(NonZeroU8);
 
 impl WindowBits {
-    const LEAST: u8 = 9;
-    const MOST: u8 = 15;
+    const BITS_MIN: u8 = 9;
+    const BITS_MAX: u8 = 15;
 
     /// The number of sizes.
-    pub const COUNT: usize = (Self::MOST - Self::LEAST + 1) as usize;
+    pub const COUNT: usize = (Self::BITS_MAX - Self::BITS_MIN + 1) as usize;
     /// The size used when the client asks for no smaller one.
-    pub const MAX: Self = Self(NonZeroU8::new(Self::MOST).expect("15 is not 0"));
+    pub const MAX: Self = Self(NonZeroU8::new(Self::BITS_MAX).expect("15 is not 0"));
 
     /// A window of `bits`, if a compressor can have it.
     #[must_use]
     pub fn new(bits: u8) -> Option<Self> {
-        let possible = (Self::LEAST..=Self::MOST).contains(&bits);
+        let possible = (Self::BITS_MIN..=Self::BITS_MAX).contains(&bits);
         NonZeroU8::new(bits).filter(|_| possible).map(Self)
     }
 
@@ -41,7 +41,7 @@ impl WindowBits {
     /// The index among all sizes, from 0.
     #[must_use]
     pub fn index(self) -> usize {
-        usize::from(self.get() - Self::LEAST)
+        usize::from(self.get() - Self::BITS_MIN)
     }
 }
 
