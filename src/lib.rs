@@ -38,7 +38,7 @@
 //! Joins its logs in the hub and is held; then [`broker::Joins::join`] has the broker confirm the
 //! subscription, learns the position after which everything comes by itself, and finds what was
 //! published before it, since the client's own position. That is read from the history in pieces
-//! ([`broker::History`], `conn/write/replaying.rs`); then the client is released. What is not kept
+//! ([`broker::History`], `conn/table/replaying.rs`); then the client is released. What is not kept
 //! any more is told.
 //!
 //! # Control path

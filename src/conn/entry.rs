@@ -7,7 +7,7 @@
 use crate::{
     broker::Principal,
     clock::Millis,
-    conn::{close::state::ClientState, keepalive::Keepalive, read::queue::CommandQueue},
+    conn::{client_state::ClientState, command_queue::CommandQueue, keepalive::Keepalive},
     drain::Guard,
     hub::{Encoding, Key},
     ws::decoder::Decoder,

@@ -4,29 +4,25 @@
 //! a state machine driven by `on_ready`, `begin_tick` and `admit`/`connect`: no task, timer or
 //! buffer belongs to a single client. What it can't do itself (publish a client's message, drop a
 //! subscription at the broker) it hands out as [`Request`]s. It must not know a runtime's tasks.
+//!
+//! Only `table` knows the table; what stands beside it are values, forms and machines without it.
 
-mod close;
+mod client_state;
+mod command_queue;
 mod entry;
-mod hoarding;
-mod holders;
-mod hub_events;
+mod input_budget;
 pub mod keepalive;
-mod logged;
+mod logged_client;
+mod paced_close;
 mod positions;
-mod read;
-mod seen;
 pub mod socket;
 mod table;
-mod ticks;
 mod timer_wheel;
 mod v1;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
+pub use command_queue::{ClientCommand, OwnMessage};
 pub use entry::Endpoint;
-pub use logged::clients_are_logged;
+pub use logged_client::clients_are_logged;
 pub use positions::{Joined, Wanted};
-pub use read::queue::{ClientCommand, OwnMessage};
 pub use table::{ClientSettings, Connected, ConnectionTable, FollowUp, Request};

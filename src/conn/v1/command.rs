@@ -25,7 +25,7 @@ use crate::{
 
 /// What a client wants.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(in crate::conn) enum Command {
     Subscribe(Wanted),
     Unsubscribe(ChannelName),
     Publish {
@@ -41,7 +41,7 @@ pub(super) enum Command {
 
 /// Why nothing is done.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Mistake {
+pub(in crate::conn) enum Mistake {
     /// The connection ends.
     Fatal(CloseReason),
     /// The client is told, and goes on.
@@ -67,7 +67,7 @@ struct Fields<'a> {
 }
 
 /// Reads a text message; `data_bytes_max` is what a publication may have.
-pub(super) fn read(text: &[u8], data_bytes_max: usize) -> Result<Command, Mistake> {
+pub(in crate::conn) fn read(text: &[u8], data_bytes_max: usize) -> Result<Command, Mistake> {
     let fields = fields(text).map_err(Mistake::Fatal)?;
     let done = match &*fields.kind {
         "subscribe" => fields.subscribe(),

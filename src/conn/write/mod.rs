@@ -1,10 +1,9 @@
-//! What clients are sent: messages in each encoding's form, control messages, history, gaps.
+//! What clients are sent, as bytes: messages in each encoding's form, control messages, gaps; and
+//! what they are still to be sent.
 
 pub(super) mod control_messages;
 pub(super) mod encoder;
-mod forms;
-mod gaps;
-mod laid_out;
-mod notice;
+pub(super) mod forms;
+pub(super) mod laid_out;
+pub(super) mod notice;
 pub(super) mod replay;
-mod replaying;

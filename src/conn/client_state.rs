@@ -6,7 +6,7 @@ use crate::{clock::Millis, ws::close::CloseReason};
 
 /// Where a client stands between connect and drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::conn) enum ClientState {
+pub(super) enum ClientState {
     /// Everything works.
     Open,
     /// Our Close frame is not yet fully in the kernel.
@@ -24,7 +24,7 @@ pub(in crate::conn) enum ClientState {
 
 impl ClientState {
     /// After an error of the peer's its bytes can't be told apart any more.
-    pub(in crate::conn) fn is_deaf(self) -> bool {
+    pub(super) fn is_deaf(self) -> bool {
         let (Self::Closing { reason, .. } | Self::Closed { reason, .. }) = self else {
             return false;
         };

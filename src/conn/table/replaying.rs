@@ -46,7 +46,7 @@ impl ConnectionTable {
     }
 
     /// A client has missed something of a log: it is told before it gets what follows.
-    pub(in crate::conn) fn on_hole(&mut self, key: Key, hole: Hole) {
+    pub(super) fn on_hole(&mut self, key: Key, hole: Hole) {
         match self.replays.get_mut(&key) {
             Some(replay) => {
                 replay.push_hole(hole);
@@ -69,21 +69,21 @@ impl ConnectionTable {
     }
 
     /// Forgets what a client was to be given; what it was to be told of holes.
-    pub(in crate::conn) fn end_replay(&mut self, key: Key) -> Vec<Hole> {
+    pub(super) fn end_replay(&mut self, key: Key) -> Vec<Hole> {
         let Some(replay) = self.replays.remove(&key) else { return Vec::new() };
         self.input.release(replay.charged_bytes);
         replay.holes
     }
 
     /// It is known where the client begins, or that it does not.
-    pub(in crate::conn) fn settled(&mut self, key: Key) {
+    pub(super) fn settled(&mut self, key: Key) {
         if let Some(replay) = self.replays.get_mut(&key) {
             replay.settling = false;
         }
     }
 
     /// A client has left `channel`: what it missed of that is not sent any more.
-    pub(in crate::conn) fn forget_replay(&mut self, key: Key, channel: &ChannelName) {
+    pub(super) fn forget_replay(&mut self, key: Key, channel: &ChannelName) {
         if let Some(replay) = self.replays.get_mut(&key) {
             replay.steps.retain(|step| step.channel != *channel);
             replay.holes.retain(|hole| hole.channel != *channel);
@@ -126,7 +126,7 @@ impl ConnectionTable {
     }
 
     /// Gaps, then what was missed, then the logs.
-    pub(in crate::conn) fn begin(&mut self, key: Key, starts: Vec<Start>) {
+    pub(super) fn begin(&mut self, key: Key, starts: Vec<Start>) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding;
         let mut steps = VecDeque::new();
@@ -166,7 +166,7 @@ impl ConnectionTable {
     }
 
     /// The next piece follows, if the client is there to take it and has taken the one before.
-    pub(in crate::conn) fn go_on_with_replay(&mut self, key: Key) {
+    pub(super) fn go_on_with_replay(&mut self, key: Key) {
         if self.replays.is_empty() || self.hub.unread(key) > REPLAY_PIECE_BYTES {
             return;
         }
@@ -182,7 +182,7 @@ impl ConnectionTable {
 
     /// Gives a client the next piece of what it missed. Where that is kept no more, the client took
     /// so long.
-    pub(in crate::conn) fn replay(&mut self, key: Key, history: &dyn History) {
+    pub(super) fn replay(&mut self, key: Key, history: &dyn History) {
         let Some(replay) = self.replays.get_mut(&key) else { return };
         replay.is_due = false;
         let Some(Step { channel, after, to }) = replay.steps.front() else { return };

@@ -10,8 +10,9 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     conn::{
-        close::{paced::Paced, state::ClientState},
+        client_state::ClientState,
         keepalive::Action,
+        paced_close::PacedClose,
         table::{ConnectionTable, FollowUp, entry},
         write::control_messages::{self, CloseMessage},
     },
@@ -32,7 +33,7 @@ impl ConnectionTable {
     }
 
     /// Answers the peer's Close with its own code.
-    pub(in crate::conn) fn answer_close(&mut self, key: Key, close: CloseFrame) {
+    pub(super) fn answer_close(&mut self, key: Key, close: CloseFrame) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         match entry.state() {
             ClientState::Open => {
@@ -55,12 +56,7 @@ impl ConnectionTable {
     }
 
     /// The state first, the hub second: it may tell at once that the frame is out.
-    pub(in crate::conn) fn close_with(
-        &mut self,
-        key: Key,
-        close_message: CloseMessage,
-        finish: Finish,
-    ) {
+    pub(super) fn close_with(&mut self, key: Key, close_message: CloseMessage, finish: Finish) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding;
         let hurried = finish == Finish::Frame;
@@ -73,7 +69,7 @@ impl ConnectionTable {
     }
 
     /// The hub has begun to close `key` by itself.
-    pub(in crate::conn) fn begin_closing(&mut self, key: Key, reason: CloseReason, finish: Finish) {
+    pub(super) fn begin_closing(&mut self, key: Key, reason: CloseReason, finish: Finish) {
         self.set_closing(key, reason, finish == Finish::Frame);
     }
 
@@ -102,7 +98,7 @@ impl ConnectionTable {
     }
 
     /// Our Close frame is fully in the kernel.
-    pub(in crate::conn) fn on_close_sent(&mut self, key: Key) {
+    pub(super) fn on_close_sent(&mut self, key: Key) {
         let until = self.now + CLOSE_ANSWER_DEADLINE;
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let ClientState::Closing { reason, peer_closed, .. } = entry.state() else { return };
@@ -117,7 +113,7 @@ impl ConnectionTable {
     }
 
     /// The peer has ended its side, which is all that one without frames can do to leave.
-    pub(in crate::conn) fn on_ended(&mut self, key: Key) {
+    pub(super) fn on_ended(&mut self, key: Key) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.state() == ClientState::Open && !client.encoding.has_frames() {
             return self.end(key, CloseReason::Client);
@@ -126,7 +122,7 @@ impl ConnectionTable {
     }
 
     /// The peer has ended its side without a Close frame, or the connection broke.
-    pub(in crate::conn) fn on_broken(&mut self, key: Key) {
+    pub(super) fn on_broken(&mut self, key: Key) {
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let reason = match entry.state() {
             ClientState::Open => CloseReason::Lost,
@@ -137,7 +133,7 @@ impl ConnectionTable {
 
     /// Messages of `channel` were lost before they reached this process: those of its clients that
     /// cannot be told otherwise are told by a Close after all that came before the hole.
-    pub(in crate::conn) fn close_for_gap(&mut self, channel: &ChannelName) {
+    pub(super) fn close_for_gap(&mut self, channel: &ChannelName) {
         // Who cannot tell gaps speaks plain frames.
         let said = CloseMessage::For(CloseReason::Gap).encoded(Encoding::Plain);
         self.hub.close_channel(channel.as_str(), said.as_ref());
@@ -156,25 +152,21 @@ impl ConnectionTable {
     ) {
         let mut keys = self.keys();
         fastrand::shuffle(&mut keys);
-        self.paced = Some(Paced { keys, closed: 0, started: now, window, retry_max, share });
+        self.paced = Some(PacedClose { keys, closed: 0, started: now, window, retry_max, share });
         // The others follow with the next tick, in slices.
         let mut is_first = true;
         self.pace(now, &mut || std::mem::take(&mut is_first));
     }
 
     /// A handshake from before the closing window has only now become a client.
-    pub(in crate::conn) fn pace_too(&mut self, key: Key) {
+    pub(super) fn pace_too(&mut self, key: Key) {
         if let Some(paced) = &mut self.paced {
             paced.keys.push(key);
         }
     }
 
     /// Closes who is due; false when stopped before the last.
-    pub(in crate::conn) fn pace(
-        &mut self,
-        now: Millis,
-        keep_going: &mut dyn FnMut() -> bool,
-    ) -> bool {
+    pub(super) fn pace(&mut self, now: Millis, keep_going: &mut dyn FnMut() -> bool) -> bool {
         let Some(mut paced) = self.paced.take() else { return true };
         let elapsed = now - paced.started;
         let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.share);
@@ -217,13 +209,13 @@ impl ConnectionTable {
     }
 
     /// Wants `key` to be asked at `due`, or earlier: whoever is asked knows what is due.
-    pub(in crate::conn) fn schedule(&mut self, key: Key, due: Millis) {
+    pub(super) fn schedule(&mut self, key: Key, due: Millis) {
         if entry(&mut self.entries, key).is_some() {
             self.wheel.put(key.index(), due);
         }
     }
 
-    pub(in crate::conn) fn on_due(&mut self, index: usize) {
+    pub(super) fn on_due(&mut self, index: usize) {
         let Some(Some(entry)) = self.entries.get_mut(index) else { return };
         let key = entry.key(index);
         match entry.state() {
@@ -304,7 +296,7 @@ impl ConnectionTable {
 
     /// The Close frame was not taken in time: what the kernel holds is thrown away. A client
     /// whose 101 is not out yet is none that could be cut off.
-    pub(in crate::conn) fn cut_off(&mut self, key: Key, reason: CloseReason) {
+    pub(super) fn cut_off(&mut self, key: Key, reason: CloseReason) {
         if let Some(socket) = self.hub.outlet(key) {
             socket.reset_on_drop();
         }

@@ -7,16 +7,16 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    close::state::ClientState,
-    socket::{Ready, Socket},
-    table::entry,
-    *,
-};
+use super::*;
 use crate::{
     broker::{Principal, Publication},
     channel::ChannelName,
     clock::{Clock, Millis},
+    conn::{
+        OwnMessage, Wanted,
+        client_state::ClientState,
+        socket::{Poller, Ready, Socket},
+    },
     drain::Control,
     hub::{self, Budget, Encoding, Hub, Key, SlowPolicy},
     limits::CLOSE_WRITE_DEADLINE,
@@ -36,7 +36,7 @@ struct Table {
     control: Arc<Control>,
     metrics: Arc<ShardMetrics>,
     budget: Arc<Budget>,
-    _poller: socket::Poller,
+    _poller: Poller,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -64,7 +64,7 @@ fn table_within(settings: ClientSettings, budget_bytes: usize) -> Table {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (poller, registry) = {
         let _inside = runtime.enter();
-        socket::Poller::new().unwrap()
+        Poller::new().unwrap()
     };
     let budget = Arc::new(Budget::new(budget_bytes));
     let slow_close_frame = close_for(CloseReason::SlowConsumer).unwrap().as_ref().into();

@@ -1,8 +1,31 @@
 //! The table of a shard's clients: a small entry for each, beside the hub's of the same key.
 //!
-//! Whatever belongs to all clients of a shard stands here once. What is done with it is divided
-//! over the folders: `read`, `write`, `close`, `v1`; each file there adds methods to
-//! [`ConnectionTable`]. An entry lives from the admission to the drop of its descriptor.
+//! Whatever belongs to all clients of a shard stands here once, and is private to this folder: each
+//! file adds the methods of one matter to [`ConnectionTable`]. An entry lives from the admission to
+//! the drop of its descriptor.
+//!
+//! | file | what is done there |
+//! |---|---|
+//! | `input`, `commands`, `v1` | what clients say is read, put in order, answered |
+//! | `replaying`, `gaps` | what clients missed is given to them, or told |
+//! | `closing`, `goodbye` | connections end, one by one or all at once |
+//! | `hub_events`, `ticks` | what is to be done because the hub says so, or time has passed |
+//! | `hoarding`, `holders`, `logging` | who makes room, who is here longest, who came and went |
+
+mod closing;
+mod commands;
+mod gaps;
+mod goodbye;
+mod hoarding;
+mod holders;
+mod hub_events;
+mod input;
+mod logging;
+mod replaying;
+#[cfg(test)]
+mod tests;
+mod ticks;
+mod v1;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,14 +36,12 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     conn::{
-        close::paced::Paced,
+        command_queue::{ClientCommand, CommandQueue},
         entry::{Endpoint, Entry},
+        input_budget::InputBudget,
         keepalive::{self, Keepalive},
-        logged,
-        read::{
-            input_budget::InputBudget,
-            queue::{ClientCommand, CommandQueue},
-        },
+        logged_client::LoggedClient,
+        paced_close::PacedClose,
         socket::{Registry, Socket},
         timer_wheel::TimerWheel,
         write::{control_messages, encoder::Encoder, replay::Replay},
@@ -92,30 +113,30 @@ pub struct Connected {
 /// - A live entry has a drain guard, dropped after the descriptor.
 #[derive(Debug)]
 pub struct ConnectionTable {
-    pub(super) hub: Hub<Socket>,
-    pub(super) entries: Vec<Option<Entry>>,
-    pub(super) registry: Registry,
-    pub(super) wheel: TimerWheel,
-    pub(super) settings: ClientSettings,
-    pub(super) input: InputBudget,
-    pub(super) control: Arc<Control>,
-    pub(super) metrics: Arc<ShardMetrics>,
-    pub(super) now: Millis,
-    pub(super) live: u64,
-    pub(super) read_buffer: Box<[u8]>,
-    pub(super) encoder: Encoder,
-    pub(super) inflater: Inflater,
-    pub(super) hub_events: Vec<hub::Event>,
-    pub(super) due: Vec<usize>,
-    pub(super) follow_ups: Vec<FollowUp>,
-    pub(super) requests: Vec<Request>,
+    hub: Hub<Socket>,
+    entries: Vec<Option<Entry>>,
+    registry: Registry,
+    wheel: TimerWheel,
+    settings: ClientSettings,
+    input: InputBudget,
+    control: Arc<Control>,
+    metrics: Arc<ShardMetrics>,
+    now: Millis,
+    live: u64,
+    read_buffer: Box<[u8]>,
+    encoder: Encoder,
+    inflater: Inflater,
+    hub_events: Vec<hub::Event>,
+    due: Vec<usize>,
+    follow_ups: Vec<FollowUp>,
+    requests: Vec<Request>,
     /// What clients that are gone had still to say; each goes on behind a message on its way.
-    pub(super) orphans: HashMap<Key, CommandQueue>,
+    orphans: HashMap<Key, CommandQueue>,
     /// Clients that are being given history.
-    pub(super) replays: HashMap<Key, Replay>,
-    pub(super) paced: Option<Paced>,
+    replays: HashMap<Key, Replay>,
+    paced: Option<PacedClose>,
     /// Clients whose coming was logged.
-    pub(super) seen: HashMap<Key, logged::Seen>,
+    logged: HashMap<Key, LoggedClient>,
 }
 
 impl ConnectionTable {
@@ -151,7 +172,7 @@ impl ConnectionTable {
             orphans: HashMap::new(),
             replays: HashMap::new(),
             paced: None,
-            seen: HashMap::new(),
+            logged: HashMap::new(),
         }
     }
 

@@ -10,9 +10,9 @@ use std::io;
 use crate::{
     clock::Millis,
     conn::{
-        close::state::ClientState,
+        client_state::ClientState,
+        command_queue::{Borrowed, ClientCommand, OwnMessage},
         entry::Endpoint,
-        read::queue::{Borrowed, ClientCommand, OwnMessage},
         socket::Ready,
         table::{ConnectionTable, FollowUp, entry},
         write::control_messages,
@@ -48,7 +48,7 @@ impl ConnectionTable {
 
     /// Reads what there is, up to a turn's worth. `exhaust`: until the kernel says "no more",
     /// since an end may be behind the last byte.
-    pub(in crate::conn) fn read(&mut self, key: Key, exhaust: bool) {
+    pub(super) fn read(&mut self, key: Key, exhaust: bool) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let may_inflate = entry(&mut self.entries, key)
             .is_some_and(|entry| entry.encoding.window().is_some() && entry.is_listened_to());
@@ -85,7 +85,7 @@ impl ConnectionTable {
     }
 
     /// Room was made: reading goes on where it had stopped.
-    pub(in crate::conn) fn resume(&mut self, key: Key) {
+    pub(super) fn resume(&mut self, key: Key) {
         let unsent = self.hub.unsent(key);
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let unsent_max = match entry.endpoint {
@@ -100,7 +100,7 @@ impl ConnectionTable {
     }
 
     /// Bytes of a client, in any pieces.
-    pub(in crate::conn) fn on_input(&mut self, key: Key, input: &mut [u8]) {
+    pub(super) fn on_input(&mut self, key: Key, input: &mut [u8]) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if !client.encoding.has_frames() {
             // There is nothing to say in an event stream; it is read so that an end is seen.

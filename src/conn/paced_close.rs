@@ -8,11 +8,11 @@ use crate::{clock::Millis, drain::PaceShare, hub::Key};
 
 /// The paced closing at the end of a drain.
 #[derive(Debug)]
-pub(in crate::conn) struct Paced {
-    pub(in crate::conn) keys: Vec<Key>,
-    pub(in crate::conn) closed: usize,
-    pub(in crate::conn) started: Millis,
-    pub(in crate::conn) window: Duration,
-    pub(in crate::conn) retry_max: Duration,
-    pub(in crate::conn) share: PaceShare,
+pub(super) struct PacedClose {
+    pub(super) keys: Vec<Key>,
+    pub(super) closed: usize,
+    pub(super) started: Millis,
+    pub(super) window: Duration,
+    pub(super) retry_max: Duration,
+    pub(super) share: PaceShare,
 }

@@ -14,7 +14,7 @@ use crate::{
 
 impl ConnectionTable {
     /// Tells one client what it will not get.
-    pub(in crate::conn) fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
+    pub(super) fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding.uncompressed();
         let mut notice = Notice::new(channel, missed);
@@ -37,7 +37,7 @@ impl ConnectionTable {
 
     /// A message is there that this process has no memory for, from one that has more: it is told
     /// as missing, and nobody is slow for its sake. False: nobody here hears it, or it is old.
-    pub(in crate::conn) fn pass_over(&mut self, message: &Publication) -> bool {
+    pub(super) fn pass_over(&mut self, message: &Publication) -> bool {
         let Publication { channel, data, position, .. } = message;
         let missed = self.missed_with(message);
         let mut notice = Notice::new(channel, &missed);
@@ -60,7 +60,7 @@ impl ConnectionTable {
     }
 
     /// The same of one that was to be given such a message from its history.
-    pub(in crate::conn) fn miss_unheld(&mut self, key: Key, message: &Publication) {
+    pub(super) fn miss_unheld(&mut self, key: Key, message: &Publication) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.encoding.tells_gaps() {
             let missed = self.missed_with(message);

@@ -6,8 +6,8 @@
 
 use crate::{
     conn::{
+        command_queue::ClientCommand,
         entry::Entry,
-        read::queue::ClientCommand,
         table::{ConnectionTable, Request, entry},
         v1::events::ServerEvent,
     },
@@ -17,7 +17,7 @@ use crate::{
 
 impl ConnectionTable {
     /// Does what a client says at once, or behind what is on its way.
-    pub(in crate::conn) fn take_command(&mut self, key: Key, command: ClientCommand) {
+    pub(super) fn take_command(&mut self, key: Key, command: ClientCommand) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let Some(queue) = client.queue_mut() else {
             let Some(command) = self.do_here(key, command) else { return };

@@ -10,7 +10,7 @@ use crate::{clock::Millis, ws::decoder::CloseFrame};
 
 /// A client that was logged when it came.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct LoggedClient {
     pub(super) peer: Option<SocketAddr>,
     pub(super) forwarded: Option<Box<str>>,
     pub(super) since: Millis,

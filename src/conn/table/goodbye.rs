@@ -6,7 +6,7 @@
 use crate::{
     clock::Millis,
     conn::{
-        close::state::ClientState,
+        client_state::ClientState,
         table::{ConnectionTable, entry},
         write::control_messages::CloseMessage,
     },
@@ -68,7 +68,7 @@ impl ConnectionTable {
 
     /// Drops everyone in one go.
     #[cfg(test)]
-    pub(in crate::conn) fn drop_all(&mut self) {
+    pub(super) fn drop_all(&mut self) {
         let mut left = self.keys();
         assert!(self.drop_some(&mut left, &mut || true), "nothing stops it");
     }

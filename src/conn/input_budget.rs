@@ -9,31 +9,31 @@ use crate::hub::Budget;
 
 /// One shard's account for input.
 #[derive(Debug)]
-pub(in crate::conn) struct InputBudget {
+pub(super) struct InputBudget {
     budget: Arc<Budget>,
     held_bytes: usize,
 }
 
 impl InputBudget {
-    pub(in crate::conn) fn new(budget: Arc<Budget>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, held_bytes: 0 }
     }
 
-    pub(in crate::conn) fn charge(&mut self, bytes: usize) {
+    pub(super) fn charge(&mut self, bytes: usize) {
         self.held_bytes += bytes;
         self.budget.charge(bytes);
     }
 
-    pub(in crate::conn) fn release(&mut self, bytes: usize) {
+    pub(super) fn release(&mut self, bytes: usize) {
         self.held_bytes -= bytes;
         self.budget.release(bytes);
     }
 
-    pub(in crate::conn) fn held_bytes(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    pub(in crate::conn) fn is_tight(&self) -> bool {
+    pub(super) fn is_tight(&self) -> bool {
         self.budget.is_tight()
     }
 }

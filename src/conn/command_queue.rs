@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A message's payload: in the read buffer, or put together from several reads.
-pub(in crate::conn) type Borrowed<'a> = Cow<'a, [u8]>;
+pub(super) type Borrowed<'a> = Cow<'a, [u8]>;
 
 /// What a client has said and the table cannot do by itself, or not before what came first.
 #[derive(Debug)]
@@ -48,14 +48,14 @@ pub struct OwnMessage {
 
 /// Messages that wait while one is on its way.
 #[derive(Debug, Default)]
-pub(in crate::conn) struct CommandQueue {
+pub(super) struct CommandQueue {
     waiting: VecDeque<ClientCommand>,
     bytes: usize,
 }
 
 impl CommandQueue {
     /// Puts a message behind the others; what it costs.
-    pub(in crate::conn) fn push(&mut self, message: ClientCommand) -> usize {
+    pub(super) fn push(&mut self, message: ClientCommand) -> usize {
         let cost = cost(&message);
         self.bytes += cost;
         self.waiting.push_back(message);
@@ -63,7 +63,7 @@ impl CommandQueue {
     }
 
     /// Takes the next one, and what it cost.
-    pub(in crate::conn) fn pop(&mut self) -> Option<(ClientCommand, usize)> {
+    pub(super) fn pop(&mut self) -> Option<(ClientCommand, usize)> {
         let message = self.waiting.pop_front()?;
         let cost = cost(&message);
         self.bytes -= cost;
@@ -71,13 +71,13 @@ impl CommandQueue {
     }
 
     /// Throws away what waits; what it cost.
-    pub(in crate::conn) fn clear(&mut self) -> usize {
+    pub(super) fn clear(&mut self) -> usize {
         self.waiting = VecDeque::new();
         std::mem::take(&mut self.bytes)
     }
 
     /// Whether nothing waits.
-    pub(in crate::conn) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 }

@@ -12,9 +12,9 @@ use tracing::{debug, field};
 use crate::{
     channel::ChannelName,
     conn::{
-        close::state::ClientState,
+        client_state::ClientState,
         entry::Entry,
-        logged::{Channels, Seen, clients_are_logged},
+        logged_client::{Channels, LoggedClient, clients_are_logged},
         table::ConnectionTable,
     },
     hub::Key,
@@ -49,21 +49,22 @@ impl ConnectionTable {
             "client connected"
         );
         let since = self.now;
-        self.seen.insert(key, Seen { peer, forwarded, since, channels, close_frame: None });
+        self.logged
+            .insert(key, LoggedClient { peer, forwarded, since, channels, close_frame: None });
     }
 
     /// A client leaves by itself.
     pub(super) fn remember_close_frame(&mut self, key: Key, close_frame: CloseFrame) {
-        if let Some(seen) = self.seen.get_mut(&key) {
+        if let Some(seen) = self.logged.get_mut(&key) {
             seen.close_frame = Some(close_frame);
         }
     }
 
     /// A client is about to lose its channels.
     pub(super) fn remember_channels(&mut self, key: Key) {
-        if self.seen.contains_key(&key) {
+        if self.logged.contains_key(&key) {
             let channels = self.channels(key);
-            self.seen.entry(key).and_modify(|seen| seen.channels = channels);
+            self.logged.entry(key).and_modify(|seen| seen.channels = channels);
         }
     }
 
@@ -72,8 +73,8 @@ impl ConnectionTable {
         if client.state() == ClientState::Open {
             self.remember_channels(key);
         }
-        let Some(seen) = self.seen.remove(&key) else { return };
-        let Seen { peer, forwarded, since, channels, close_frame } = seen;
+        let Some(seen) = self.logged.remove(&key) else { return };
+        let LoggedClient { peer, forwarded, since, channels, close_frame } = seen;
         let said = close_frame.as_ref().filter(|_| reason == CloseReason::Client);
         let unsaid = if reason == CloseReason::Lost { NO_CLOSE } else { NO_CODE };
         let code = reason.code().or_else(|| said?.code).unwrap_or(unsaid);
