@@ -43,8 +43,9 @@ fn answer_once(status: &'static str) -> (String, thread::JoinHandle<String>) {
     (address, server)
 }
 
+/// `--version` names version and commit on standard output.
 #[test]
-fn version_names_version_and_commit_on_standard_output() {
+fn version_names_version_and_commit() {
     let output = wsbcast(&["--version"], &[]);
     assert_eq!(output.status.code(), Some(0));
     let line = text(&output.stdout);
@@ -65,7 +66,7 @@ fn help_is_grouped_and_goes_to_standard_output() {
     assert!(output.stderr.is_empty());
 }
 
-/// Bad values from both sources are told together and end with 2.
+/// Bad values from options and from the environment are told together, and the exit code is 2.
 #[test]
 fn bad_values_are_told_together() {
     let variables = [
@@ -110,8 +111,9 @@ fn health_ends_with_0_where_livez_answers_200() {
     assert!(request.to_ascii_lowercase().contains(&format!("\r\nhost: {address}\r\n")));
 }
 
+/// `wsbcast health` ends with 1 where `/livez` is red or nobody listens.
 #[test]
-fn health_ends_with_1_where_livez_is_red_or_nobody_listens() {
+fn health_ends_with_1_where_livez_is_red() {
     let (address, server) = answer_once("503 Service Unavailable");
     let output = wsbcast(&["health", &format!("http://{address}")], &[]);
     assert_eq!(output.status.code(), Some(1));
@@ -127,8 +129,9 @@ fn health_ends_with_1_where_livez_is_red_or_nobody_listens() {
     assert!(output.stdout.is_empty() && !output.stderr.is_empty());
 }
 
+/// `wsbcast health` follows the environment of the server beside it.
 #[test]
-fn health_follows_the_environment_of_the_server_beside_it() {
+fn health_follows_the_servers_environment() {
     for (name, other) in [
         ("WSBCAST_ADMIN_LISTEN", ("WSBCAST_LISTEN", "127.0.0.1:1")),
         ("WSBCAST_LISTEN", ("A", "b")),

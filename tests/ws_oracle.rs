@@ -296,8 +296,9 @@ proptest! {
         prop_assert!(whole.1 == oracle.1 || both_right, "{:?}, oracle {:?}", whole.1, oracle.1);
     }
 
+    /// A broken stream fails at one and the same byte, however it is cut.
     #[test]
-    fn a_broken_stream_fails_at_one_byte_however_it_is_cut(
+    fn a_broken_stream_fails_at_one_byte(
         mut bytes in stream(),
         flips in prop::collection::vec((any::<Index>(), any::<u8>()), 0..3),
         cuts in prop::collection::vec(any::<Index>(), 0..12),

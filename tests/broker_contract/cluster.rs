@@ -115,8 +115,9 @@ fn a_script_flush_costs_neither_messages_nor_order() {
     });
 }
 
+/// Connections that are killed are renewed, and no message comes twice.
 #[test]
-fn killed_connections_are_renewed_and_nothing_comes_twice() {
+fn killed_connections_are_renewed_without_repeats() {
     run(async {
         let server = RedisServer::start();
         let mut redis = redis_settings(&server);

@@ -88,8 +88,9 @@ fn nothing_is_read_that_was_not_asked_for() {
     });
 }
 
+/// A shard that was deaf for a while hears what follows.
 #[test]
-fn a_shard_that_was_deaf_for_a_while_hears_what_follows() {
+fn a_shard_that_was_deaf_hears_what_follows() {
     run(async {
         let server = RedisServer::start();
         let publisher = Process::start(settings(&server), 1).await;

@@ -47,9 +47,10 @@ async fn first_moments(url: String) {
     }
 }
 
-/// Regression: for some milliseconds everything was local.
+/// Messages that are published in the first moments wait for Redis. Regression: for some
+/// milliseconds everything was local.
 #[test]
-fn what_is_published_in_the_first_moments_waits_for_redis() {
+fn the_first_messages_wait_for_redis() {
     run(async {
         let server = RedisServer::start();
         first_moments(server.url()).await;

@@ -66,7 +66,8 @@ fn texts(offsets: std::ops::RangeInclusive<u64>) -> Vec<String> {
     offsets.map(|offset| offset.to_string()).collect()
 }
 
-pub(crate) fn history_is_read_in_order_since_a_position_in_pieces(backend: Backend) {
+/// History since a position is read in order, in pieces.
+pub(crate) fn history_since_a_position_is_read_in_pieces(backend: Backend) {
     run(async {
         let (process, newest) = published(backend.settings(), 50).await;
         for shard in &process.shards {
@@ -83,7 +84,8 @@ pub(crate) fn history_is_read_in_order_since_a_position_in_pieces(backend: Backe
     });
 }
 
-pub(crate) fn a_position_outside_of_the_window_says_what_is_missing(backend: Backend) {
+/// A position outside the window is answered with what is missing.
+pub(crate) fn a_position_outside_the_window_names_the_gap(backend: Backend) {
     run(async {
         let mut settings = backend.settings();
         settings.history.messages_max = 10;

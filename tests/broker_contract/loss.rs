@@ -59,8 +59,9 @@ fn a_killed_redis_is_replaced_by_local_delivery() {
     });
 }
 
+/// Offsets go on where they were when Redis has kept its data.
 #[test]
-fn offsets_go_on_where_they_were_when_redis_kept_its_data() {
+fn offsets_go_on_when_redis_kept_its_data() {
     run(async {
         let mut server = RedisServer::start_durable();
         let process = Process::start(settings(&server, OnLoss::Local), 1).await;
@@ -102,8 +103,9 @@ fn a_redis_that_starts_late_is_found() {
     });
 }
 
+/// Under `reject` nothing is delivered while Redis is lost.
 #[test]
-fn under_reject_nothing_is_delivered_while_redis_is_lost() {
+fn reject_delivers_nothing_while_redis_is_lost() {
     run(async {
         let mut server = RedisServer::start();
         let process = Process::start(settings(&server, OnLoss::Reject), 2).await;
@@ -161,8 +163,9 @@ fn count_seen(process: &Process) -> Vec<HashMap<String, usize>> {
     process.sinks.iter().map(|sink| count(sink.texts())).collect()
 }
 
+/// A pause of Redis under load repeats nothing and loses nothing.
 #[test]
-fn a_pause_under_load_repeats_nothing_and_loses_nothing() {
+fn a_pause_under_load_repeats_and_loses_nothing() {
     run(async {
         let server = RedisServer::start();
         let process = Rc::new(Process::start(settings(&server, OnLoss::Local), 2).await);

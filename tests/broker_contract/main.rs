@@ -11,6 +11,7 @@ mod deployments;
 mod distant_redis;
 mod fake_sentinel;
 mod foreign_writes;
+mod guest;
 mod history;
 mod loss;
 mod moves;
@@ -35,9 +36,8 @@ use std::{collections::HashSet, time::Duration};
 use bytes::Bytes;
 use history::{
     a_channel_that_was_never_used_has_a_position, a_key_is_published_once_per_channel,
-    a_position_outside_of_the_window_says_what_is_missing,
-    history_is_read_in_order_since_a_position_in_pieces, the_newest_messages_can_be_asked_for,
-    without_history_everything_that_was_missed_is_told,
+    a_position_outside_the_window_names_the_gap, history_since_a_position_is_read_in_pieces,
+    the_newest_messages_can_be_asked_for, without_history_everything_that_was_missed_is_told,
 };
 use process::{Backend, Process, channel, next_slot, offset, publish, run, shared, until};
 use redis_server::{Program, Recipe, RedisServer};
@@ -90,12 +90,12 @@ contract!(
     payloads_arrive_as_published,
     all_shards_of_all_threads_see_one_order,
     calls_on_one_handle_keep_their_order,
-    a_full_shard_refuses_the_message_and_no_offset_is_lost,
+    a_message_refused_by_a_full_shard_costs_no_offset,
     a_slot_is_published_once_over_several_handles,
     slots_follow_each_other,
     a_closed_handle_ends_quickly,
-    history_is_read_in_order_since_a_position_in_pieces,
-    a_position_outside_of_the_window_says_what_is_missing,
+    history_since_a_position_is_read_in_pieces,
+    a_position_outside_the_window_names_the_gap,
     the_newest_messages_can_be_asked_for,
     a_channel_that_was_never_used_has_a_position,
     a_key_is_published_once_per_channel,
@@ -216,7 +216,8 @@ fn calls_on_one_handle_keep_their_order(backend: Backend) {
     });
 }
 
-fn a_full_shard_refuses_the_message_and_no_offset_is_lost(backend: Backend) {
+/// A message that a full shard refuses costs no offset.
+fn a_message_refused_by_a_full_shard_costs_no_offset(backend: Backend) {
     run(async {
         let process = Process::start(backend.settings(), 2).await;
         process.subscribe("a").await;

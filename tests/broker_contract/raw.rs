@@ -218,9 +218,10 @@ fn a_holder_cut_off_is_followed_by_one_bridge() {
     });
 }
 
-/// Regression: it was told first and done afterwards, or not at all.
+/// A lease that Redis has no memory for is told to nobody. Regression: it was told first and done
+/// afterwards, or not at all.
 #[test]
-fn a_lease_that_redis_has_no_memory_for_is_told_to_nobody() {
+fn a_lease_without_memory_is_told_to_nobody() {
     run(async {
         let server = RedisServer::start();
         let key = format!("test:{{{DEFAULT}}}:bridge:raw");
@@ -292,8 +293,9 @@ fn processes_that_leave_lose_nothing() {
     });
 }
 
+/// Garbage and repetitions on the program's own channels reach no client.
 #[test]
-fn garbage_and_repetitions_on_our_channels_reach_nobody() {
+fn garbage_and_repetitions_reach_nobody() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 3).await;

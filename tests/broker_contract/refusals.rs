@@ -149,8 +149,9 @@ fn a_refusing_server_is_noticed_by_a_trial() {
     }
 }
 
+/// One channel that may not be published to says nothing of the others.
 #[test]
-fn one_channel_that_may_not_be_published_to_is_not_all() {
+fn one_refused_channel_does_not_refuse_all() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server.url(), OnLoss::Local), 1).await;

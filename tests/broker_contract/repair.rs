@@ -9,6 +9,7 @@ use wsbcast::{
 };
 
 use crate::{
+    guest::{let_in, shut_out, start_guest},
     history::{after, read, recover},
     process::{
         HISTORY, PATIENCE, Process, channel, keyed, offset, pace, redis_settings, run, until,
@@ -21,26 +22,6 @@ pub(crate) const STREAM: &str = "test:{a}:stream";
 
 pub(crate) fn settings(server: &RedisServer) -> BrokerSettings {
     BrokerSettings { redis: Some(redis_settings(server)), on_loss: OnLoss::Local, history: HISTORY }
-}
-
-/// A process that Redis knows by a user of its own, so that it can be shut out.
-pub(crate) async fn start_guest(server: &RedisServer, shards: usize) -> Process {
-    let rules = ["on", ">pass", "~*", "&*", "+@all"];
-    assert_eq!(server.cli(&[&["ACL", "SETUSER", "guest"], &rules[..]].concat()), "OK");
-    let mut settings = settings(server);
-    let url = format!("redis://guest:pass@{}", server.address());
-    settings.redis.as_mut().unwrap().url = url;
-    Process::start(settings, shards).await
-}
-
-pub(crate) async fn shut_out(server: &RedisServer, guest: &Process) {
-    assert_eq!(server.cli(&["ACL", "SETUSER", "guest", "off"]), "OK");
-    server.cli(&["CLIENT", "KILL", "USER", "guest"]);
-    guest.lost().await;
-}
-
-pub(crate) fn let_in(server: &RedisServer) {
-    assert_eq!(server.cli(&["ACL", "SETUSER", "guest", "on"]), "OK");
 }
 
 /// A message that Redis has and sends to nobody.
@@ -207,8 +188,9 @@ fn a_redis_without_its_data_begins_a_new_epoch() {
     });
 }
 
+/// Many clients that resume cost Redis two readings of a channel.
 #[test]
-fn many_who_resume_cost_redis_two_readings_of_a_channel() {
+fn many_resuming_clients_cost_two_readings() {
     run(async {
         let server = RedisServer::start();
         let publisher = Process::start(settings(&server), 1).await;
@@ -310,8 +292,9 @@ fn unheard_messages_come_from_redis() {
     });
 }
 
+/// A process whose Redis is out of reach serves the history that it has.
 #[test]
-fn with_redis_out_of_reach_the_process_serves_what_it_has() {
+fn without_redis_a_process_serves_what_it_has() {
     run(async {
         let mut server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;
@@ -379,8 +362,9 @@ fn a_local_answer_is_repeated_until_redis_is_back() {
     });
 }
 
+/// An unconfirmed message can be repeated with its key, and comes once.
 #[test]
-fn an_unconfirmed_message_can_be_repeated_with_its_key() {
+fn an_unconfirmed_message_can_be_repeated() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;

@@ -4,10 +4,11 @@
 //! and brought back.
 
 use crate::{
+    guest::{let_in, shut_out, start_guest},
     history::{after, recover},
     process::{Process, offset, run, until},
     redis_server::RedisServer,
-    repair::{META, STREAM, let_in, settings, shut_out, start_guest},
+    repair::{META, STREAM, settings},
 };
 
 /// Keeps a copy of what Redis has of the channel, and brings it back: what an asynchronous

@@ -180,8 +180,9 @@ fn a_master_that_died_is_replaced_by_its_replica() {
     });
 }
 
+/// A replica that the sentinels have chosen is used as soon as it is the master.
 #[test]
-fn a_chosen_replica_is_used_as_soon_as_it_is_the_master() {
+fn a_chosen_replica_is_used_once_it_is_master() {
     run(async {
         let master = master(&[]);
         let replica = replica_of(&master).await;
@@ -262,8 +263,9 @@ fn a_sentinel_that_lags_makes_nobody_go_back() {
     });
 }
 
+/// One sentinel that lies leads no process to the server it names.
 #[test]
-fn one_sentinel_that_lies_gets_nobody_to_whom_it_names() {
+fn one_lying_sentinel_gets_nobody_anywhere() {
     run(async {
         for liar in 0..3 {
             let master = master(&[]);

@@ -124,7 +124,7 @@ over_redis_and_valkey!(
     a_dead_master_holds_nobody_up_on_the_others,
     a_silent_master_holds_nobody_up_on_the_others,
     the_slot_map_is_read_once_for_all_shards,
-    a_cluster_without_sharded_channels_is_used_as_before,
+    a_cluster_without_sharded_channels_is_used,
 );
 
 /// Makes a replica the master, in agreement with the one before.
@@ -368,7 +368,8 @@ fn the_slot_map_is_read_once_for_all_shards(program: Program) {
     });
 }
 
-fn a_cluster_without_sharded_channels_is_used_as_before(program: Program) {
+/// A cluster that knows no sharded channels is used as before.
+fn a_cluster_without_sharded_channels_is_used(program: Program) {
     run(async {
         let old = ["--rename-command", "SSUBSCRIBE", "", "--rename-command", "SPUBLISH", ""];
         let cluster = RedisCluster::start_as(2, false, &Recipe::new(program, &old));

@@ -49,9 +49,10 @@ fn a_missing_command_is_noticed_by_a_trial() {
     }
 }
 
-/// Regression: every publish was unconfirmed, the process ready, and nothing was said.
+/// An answer that no script gives counts as a refusal. Regression: every publish was unconfirmed,
+/// the process ready, and nothing was said.
 #[test]
-fn an_answer_that_no_script_gives_is_as_good_as_a_refusal() {
+fn an_answer_of_no_script_is_a_refusal() {
     let answers = ["return {ok='OK'}", "return false", "return {}", "return 5"];
     for answer in answers {
         run(async {

@@ -122,9 +122,9 @@ fn an_era_counts_until_the_one_after_the_next() {
     });
 }
 
-/// Positions that an older version stores are in one history with the empty one.
+/// Positions that an older version has stored are in one history with the empty one.
 #[test]
-fn older_positions_are_in_one_history_with_the_empty_one() {
+fn older_positions_share_the_empty_ones_history() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;
@@ -145,7 +145,7 @@ fn older_positions_are_in_one_history_with_the_empty_one() {
 
 /// A channel that begins anew does not follow the empty position.
 #[test]
-fn a_channel_begun_anew_does_not_follow_an_empty_position() {
+fn a_new_beginning_leaves_the_empty_position() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;

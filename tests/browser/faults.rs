@@ -55,8 +55,9 @@ fn a_stream_that_is_cut_loses_and_repeats_nothing() {
     cuts_lose_nothing("sse");
 }
 
+/// A page that is cut off before its first message misses none.
 #[test]
-fn who_is_cut_off_before_the_first_message_misses_none() {
+fn a_cut_before_the_first_message_loses_none() {
     for transport in ["websocket", "sse"] {
         let server = Server::start(&[]);
         let mut page = page(&server);
@@ -101,8 +102,9 @@ fn a_restarted_server_is_told_as_a_gap() {
     a_restart_is_a_gap("websocket");
 }
 
+/// A server that starts anew is told as a gap over event streams, too.
 #[test]
-fn a_server_that_starts_anew_is_a_gap_of_event_streams_too() {
+fn event_streams_tell_a_new_server_as_a_gap() {
     a_restart_is_a_gap("sse");
 }
 

@@ -61,8 +61,9 @@ fn an_untold_hole_is_told() {
     assert_eq!(page.run("client.positions"), json!({"a": "f:4"}));
 }
 
+/// A gap is told once, and the client goes on behind it.
 #[test]
-fn a_gap_is_told_once_and_the_client_goes_on_behind_it() {
+fn a_gap_is_told_once_and_the_client_goes_on() {
     let (_server, mut page) = page("{channels: ['a'], since: {a: 'e:9'}}");
     page.run(
         "const gap = (epoch, from, to) => say({type: 'gap', channel: 'a', epoch, from, to});
@@ -81,8 +82,9 @@ fn a_gap_is_told_once_and_the_client_goes_on_behind_it() {
     assert_eq!(ends, [json!(4), json!(0), Value::Null]);
 }
 
+/// A client that reconnects asks for each channel from its position.
 #[test]
-fn a_reconnect_asks_for_each_channel_from_its_position() {
+fn a_reconnect_asks_from_each_position() {
     let (_server, mut page) =
         page("{channels: ['a', 'b', 'c'], since: {b: 'e:7'}, last: 3, token: 't'}");
     let query = page.run("[sockets[0].protocol, sockets[0].query]");

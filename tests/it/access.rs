@@ -83,8 +83,9 @@ fn a_foreign_host_name_may_not_publish() {
     assert_forbidden(&publish_with(server.addr(), &rebound));
 }
 
+/// A request that comes through a proxy, as its headers say, may not publish.
 #[test]
-fn what_comes_through_a_proxy_that_says_so_may_not_publish() {
+fn a_request_through_a_proxy_may_not_publish() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
     for header in [
         "Forwarded: for=203.0.113.7",
@@ -113,7 +114,7 @@ fn what_is_refused_reaches_nobody() {
     client.assert_text("sentinel");
 }
 
-/// Another machine may not publish nor see the admin routes.
+/// Another machine may neither publish nor see the admin routes.
 #[test]
 fn another_machine_may_neither_publish_nor_administer() {
     let server = Server::start(&["--listen", "0.0.0.0:0"]);
@@ -196,8 +197,9 @@ fn with_a_token_administration_needs_it_too() {
     }
 }
 
+/// `--insecure-api` opens publishing, and never administration.
 #[test]
-fn insecure_api_opens_publishing_and_never_administration() {
+fn insecure_api_never_opens_administration() {
     let server = Server::start(&["--insecure-api", "--listen", "0.0.0.0:0"]);
     let outside = SocketAddr::new(outside_address(), server.addr().port());
     for headers in ["", "Origin: https://evil.example\r\n", "Via: 1.1 proxy\r\n"] {
@@ -211,7 +213,7 @@ fn insecure_api_opens_publishing_and_never_administration() {
     post_with(server.addr(), "/admin/drain", page, b"").assert_status(403);
 }
 
-/// The admin listener answers scrapers by private names but only this machine may order.
+/// The admin listener answers scrapers by private names, but only this machine may order a drain.
 #[test]
 fn the_admin_listener_answers_private_names() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
@@ -264,7 +266,7 @@ fn client_publish_off_loopback_needs_a_token() {
     assert!(matches!(status, 101 | 401), "{status}");
 }
 
-/// A variable holds one token whole and a short one is warned of.
+/// A variable holds one token as a whole, and a short token is warned of.
 #[test]
 fn a_variable_holds_one_whole_token() {
     let server = Launch::on_a_free_port(&[]).env("WSBCAST_API_TOKEN", "alpha,beta").start();

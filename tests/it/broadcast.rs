@@ -19,8 +19,9 @@ fn post_lines(server: &Server, body: &str) -> Response {
     post_typed(server, "/broadcast", "application/x-ndjson", body.as_bytes())
 }
 
+/// A body is published as one text message, whatever its content type says.
 #[test]
-fn a_body_is_one_text_message_whatever_its_content_type() {
+fn a_body_is_one_text_message() {
     let server = Server::start(&[]);
     let mut client = Client::connect(server.addr());
     let texts = ["hello", "two\nlines\r\n", "Grüße, 世界 🎈", "{\"json\": true}"];
@@ -163,7 +164,7 @@ fn a_batch_with_a_bad_line_names_it_and_sends_nothing() {
     client.assert_text("sentinel");
 }
 
-/// A message is encoded once a shard and delivered to each client.
+/// Each client gets a message, and each shard encodes it only once.
 #[test]
 fn a_message_is_encoded_once_a_shard() {
     let server = Server::start(&["--threads", "1"]);
@@ -186,8 +187,9 @@ fn a_message_is_encoded_once_a_shard() {
     }
 }
 
+/// A publisher that announces its body with `Expect: 100-continue` is told to send it.
 #[test]
-fn a_publisher_that_expects_100_continue_is_told_to_go_on() {
+fn expect_100_continue_is_told_to_go_on() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut client = Client::connect(addr);
@@ -202,7 +204,8 @@ fn a_publisher_that_expects_100_continue_is_told_to_go_on() {
     client.assert_text("hello");
 }
 
-/// A repeated request is answered the same and delivered once.
+/// A publisher that repeats a request with its key gets the same answer, and clients get one
+/// message.
 #[test]
 fn a_repeated_request_is_answered_the_same() {
     let server = Server::start(&[]);

@@ -33,7 +33,7 @@ fn a_bad_channel_or_two_are_400() {
     }
 }
 
-/// A message as large as the limit is taken and a larger one is 413.
+/// A message exactly as large as the limit is taken; one byte more is refused with 413.
 #[test]
 fn a_message_past_the_limit_is_413() {
     let server = limited_server();
@@ -89,8 +89,9 @@ fn a_publisher_of_endless_chunks_sees_its_413() {
     http.response().assert_status(413);
 }
 
+/// A publisher that announces a body beyond the limit is refused before it sends any of it.
 #[test]
-fn who_expects_100_continue_for_too_much_gets_413_instead() {
+fn expect_100_continue_for_too_much_gets_413() {
     let server = limited_server();
     let addr = server.addr();
     let mut http = Http::connect(addr);

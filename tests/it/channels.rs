@@ -7,7 +7,7 @@ use crate::support::{
     publish::Publisher, server::Server,
 };
 
-/// A client gets the messages of its channels and no others.
+/// A client gets all messages of its channels and none of any other.
 #[test]
 fn a_client_gets_only_the_messages_of_its_channels() {
     let server = Server::start(&["--threads", "3"]);
@@ -61,7 +61,7 @@ fn a_channel_named_twice_is_subscribed_once() {
     assert_eq!(client.leave(), Vec::<String>::new());
 }
 
-/// All clients of all shards see one order under concurrent publishers.
+/// Clients of all shards see the messages of concurrent publishers in one and the same order.
 #[test]
 fn all_clients_see_one_order() {
     const PUBLISHERS: usize = 8;
@@ -95,8 +95,9 @@ fn all_clients_see_one_order() {
     }
 }
 
+/// A client sees every message that is published after the answer to its upgrade.
 #[test]
-fn a_client_sees_every_message_published_after_its_upgrade() {
+fn nothing_published_after_the_upgrade_is_missed() {
     let server = Server::start(&["--threads", "4"]);
     let addr = server.addr();
     for round in 0..100 {
@@ -107,7 +108,7 @@ fn a_client_sees_every_message_published_after_its_upgrade() {
     }
 }
 
-/// Messages of a channel nobody hears cost nothing and are counted by offset.
+/// A message of a channel without clients reaches no shard; its offset is counted all the same.
 #[test]
 fn messages_nobody_hears_cost_nothing() {
     let server = Server::start(&[]);

@@ -14,7 +14,7 @@ use crate::support::{
 };
 use serde_json::json;
 
-/// A publisher is told how many clients hear it over all shards and forms.
+/// A publisher is told how many clients hear it, over all shards and encodings.
 #[test]
 fn a_publisher_is_told_how_many_clients_there_are() {
     let server = Server::start(&["--threads", "2", "--client-publish", "broadcast"]);
@@ -60,7 +60,7 @@ fn bytes(line: &str) -> Option<usize> {
     rest.split(' ').next()?.parse().ok()
 }
 
-/// At debug the log tells which clients come, go and are refused, and why.
+/// At `debug` the log tells of each client that comes, goes or is refused, and why.
 #[test]
 fn at_debug_clients_and_refusals_are_logged() {
     let server = debugging();
@@ -98,7 +98,7 @@ fn at_debug_clients_and_refusals_are_logged() {
     server.wait_for_log(&["handshake refused", "bad_request", "hint", "192.0.2.8"]);
 }
 
-/// At debug an event stream is told at both ends like a WebSocket.
+/// At `debug` the log tells of both ends of an event stream, as of a WebSocket.
 #[test]
 fn at_debug_an_event_stream_is_logged_at_both_ends() {
     let server = debugging();

@@ -43,8 +43,9 @@ fn the_greeting_comes_first_also_while_others_publish() {
     publisher.join().unwrap();
 }
 
+/// Messages from clients are counted and dropped unless the operator wants them published.
 #[test]
-fn a_clients_own_message_is_counted_and_dropped_by_default() {
+fn client_messages_are_dropped_by_default() {
     let server = Server::start(&[]);
     let mut sender = Client::connect(server.addr());
     let mut other = Client::connect(server.addr());
@@ -57,7 +58,8 @@ fn a_clients_own_message_is_counted_and_dropped_by_default() {
     assert_eq!(metric(server.addr(), "wsbcast_client_messages_dropped_total", &[]), 1.0);
 }
 
-/// A client's own message is broadcast unchanged to its first channel if wanted.
+/// With `--client-publish broadcast` a client's message goes unchanged to the first of its
+/// channels.
 #[test]
 fn a_clients_message_is_broadcast_if_wanted() {
     let server = Server::start(&["--client-publish", "broadcast", "--threads", "3"]);
@@ -93,7 +95,7 @@ fn many_messages_of_one_client_keep_their_order() {
     }
 }
 
-/// The messages that a client sends right before it leaves are broadcast, up to the last word.
+/// A client that leaves at once after its messages has them all published, the last one too.
 #[test]
 fn a_leaving_clients_last_words_are_broadcast() {
     let server = Server::start(&["--client-publish", "broadcast", "--threads", "2"]);
@@ -115,7 +117,7 @@ fn a_leaving_clients_last_words_are_broadcast() {
     }
 }
 
-/// The notice comes once every interval with its text and the time.
+/// The notice comes once in each interval, with its text and the time.
 #[test]
 fn the_notice_comes_once_every_interval() {
     let server = Server::start(&[

@@ -53,7 +53,7 @@ fn run(args: &[&str]) -> Ended {
     Launch::new(args).run()
 }
 
-/// Help names every option and the rule of the environment and exits 0.
+/// `--help` names every option and the rule for variables of the environment.
 #[test]
 fn help_names_every_option() {
     let ended = run(&["--help"]);
@@ -141,8 +141,9 @@ fn a_flag_wins_over_its_environment_variable() {
     assert_eq!(greeting(flag), "from the flag");
 }
 
+/// Variables with the program's prefix that name no option, as Kubernetes sets them, do no harm.
 #[test]
-fn foreign_environment_variables_of_the_prefix_are_ignored() {
+fn foreign_variables_of_the_prefix_are_ignored() {
     // Kubernetes makes such ones for a service of this name.
     let server = Launch::on_a_free_port(&[])
         .env("WSBCAST_PORT", "tcp://10.0.0.1:8000")

@@ -72,7 +72,7 @@ fn masked_deflated(opcode: u8, payload: &[u8]) -> Vec<u8> {
     masked(true, RSV1 | opcode, &deflated(payload))
 }
 
-/// Clients with and without compression share a channel and both get everything in order.
+/// Clients with and without compression share a channel, and each gets all of it in order.
 #[test]
 fn compressed_and_plain_clients_share_a_channel() {
     let server = server(&[]);
@@ -95,7 +95,7 @@ fn compressed_and_plain_clients_share_a_channel() {
     }
 }
 
-/// Each encoding in use costs one encode a shard whatever the number of clients.
+/// Each encoding in use costs a shard one encode for a message, however many clients use it.
 #[test]
 fn each_encoding_costs_one_encode_a_shard() {
     let server = server(&["--threads", "1"]);
@@ -166,7 +166,7 @@ fn only_who_offers_gets_it_and_only_if_it_is_on() {
     }
 }
 
-/// Short messages and those that do not shrink are sent as they are.
+/// Short messages, and messages that do not shrink, are sent uncompressed.
 #[test]
 fn messages_that_do_not_shrink_are_sent_plain() {
     let server = server(&["--compression-threshold", "100"]);
@@ -186,7 +186,7 @@ fn messages_that_do_not_shrink_are_sent_plain() {
     }
 }
 
-/// A client may compress its messages also in fragments with pings between.
+/// A client may compress its messages, also in fragments with pings between them.
 #[test]
 fn a_client_may_compress_its_messages_in_fragments() {
     let server = server(&[]);
@@ -210,7 +210,7 @@ fn a_client_may_compress_its_messages_in_fragments() {
     client.leave();
 }
 
-/// Compressed messages of clients that may publish reach everyone.
+/// The compressed message of a client that may publish reaches all clients.
 #[test]
 fn clients_compressed_messages_reach_everyone() {
     let server = server(&["--client-publish", "broadcast"]);
@@ -225,8 +225,9 @@ fn clients_compressed_messages_reach_everyone() {
     }
 }
 
+/// A message that inflates beyond the limit is closed with 1009; one of exactly the limit is taken.
 #[test]
-fn a_bomb_is_1009_and_the_longest_message_allowed_is_not() {
+fn a_decompression_bomb_is_1009() {
     let server = server(&["--max-message-size", "64KiB"]);
     let mut client = open(&server, "/echo", "");
     let longest = "y".repeat(64 * 1024);
@@ -246,7 +247,7 @@ fn a_bomb_is_1009_and_the_longest_message_allowed_is_not() {
     assert!(grown < 8.0 * 1024.0 * 1024.0, "{grown}");
 }
 
-/// Data that is no deflate stream ends with 1002, and inflated text that is none with 1007.
+/// Payload that is no deflate data is closed with 1002, inflated text that is no UTF-8 with 1007.
 #[test]
 fn bad_deflate_data_is_1002_and_bad_text_1007() {
     let server = server(&[]);
@@ -284,7 +285,7 @@ fn a_reserved_bit_that_nobody_agreed_to_is_1002() {
     }
 }
 
-/// Compressed messages that nobody wants are dropped without a look.
+/// Compressed messages of clients that may not publish are dropped before they are inflated.
 #[test]
 fn unwanted_compressed_messages_are_dropped_unread() {
     let server = server(&[]);
@@ -297,7 +298,8 @@ fn unwanted_compressed_messages_are_dropped_unread() {
     client.leave();
 }
 
-/// Past the backlog of its own log a client with compression is closed 1013.
+/// A client with compression that falls behind by more than the backlog is closed with 1013, after
+/// whole messages in order; clients that read are not disturbed.
 #[test]
 fn a_compressing_client_past_its_backlog_is_closed() {
     let server =
@@ -330,7 +332,7 @@ fn a_compressing_client_past_its_backlog_is_closed() {
     assert_eq!(inflated(&prompt.message(), 15), json(1));
 }
 
-/// A drained client gets what was published, and a close that is not compressed.
+/// A drained client gets all that was published, and then a Close frame that is not compressed.
 #[test]
 fn a_drained_client_gets_messages_and_a_plain_close() {
     let mut server = server(&["--drain-timeout", "5s", "--drain-close-over", "5s"]);

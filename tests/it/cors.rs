@@ -38,7 +38,7 @@ fn assert_allows(answer: &Response, method: &str) {
     assert!(answer.header("access-control-max-age").is_some());
 }
 
-/// A preflight is answered on every public route that pages use.
+/// Every public route that pages use answers preflights.
 #[test]
 fn a_preflight_is_answered_on_every_public_route() {
     let server = Server::start(&["--api-token", "secret", "--echo"]);
@@ -56,7 +56,7 @@ fn a_preflight_is_answered_on_every_public_route() {
     preflight(server.addr(), "/nothing", "GET").assert_status(404);
 }
 
-/// A preflight for publishing is answered by the page's right.
+/// A preflight for publishing is answered as the right to publish of its sender says.
 #[test]
 fn a_preflight_for_publishing_depends_on_rights() {
     let server = Server::start(&[]);
@@ -76,7 +76,7 @@ fn a_preflight_for_publishing_depends_on_rights() {
     assert_allows(&preflight(open.addr(), "/broadcast", "POST"), "POST");
 }
 
-/// A page of another origin can read every answer errors too.
+/// A page of another origin can read every answer, errors too.
 #[test]
 fn a_page_of_another_origin_can_read_answers() {
     let server = Server::start(&["--api-token", "secret", "--max-connections", "1"]);

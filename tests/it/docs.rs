@@ -90,8 +90,9 @@ fn the_table_of_options_has_every_option_and_no_other() {
     assert_eq!(names(&named(&operating, "--")), known, "docs/operating.md against --help");
 }
 
+/// The table of options states the defaults of the program.
 #[test]
-fn the_table_of_options_has_the_defaults_of_the_program() {
+fn the_table_of_options_has_the_defaults() {
     let help = Launch::new(&["--help"]).run().stdout;
     let operating = page("docs/operating.md");
     let told: Vec<(String, String)> = rows(&operating)
@@ -127,8 +128,9 @@ fn the_table_of_metrics_has_every_metric_and_no_other() {
     assert_eq!(names(&named(&table, "wsbcast_")), known, "docs/metrics.md against /metrics");
 }
 
+/// The row of each metric names its labels and all their values.
 #[test]
-fn the_row_of_a_metric_names_its_labels_and_their_values() {
+fn the_row_of_a_metric_names_its_labels() {
     let server = Server::start(&[]);
     let metrics = Metrics::of(server.addr());
     let table = page("docs/metrics.md");
@@ -186,7 +188,7 @@ fn every_script_has_a_row_in_contributing() {
     assert_eq!(names(&told), known.iter().map(String::as_str).collect(), "CONTRIBUTING.md");
 }
 
-/// The table of ends has every code with its reasons and no other.
+/// The table of ends has every close code with its reasons, and no other.
 #[test]
 fn the_table_of_ends_has_every_code() {
     let server = Server::start(&[]);
@@ -229,7 +231,7 @@ fn is_as_shown(value: &Value, shown: &Value) -> bool {
     }
 }
 
-/// The session on the page of the subprotocol is what happens.
+/// The session that the page on the subprotocol shows is what a client sees.
 #[test]
 fn the_documented_session_is_what_happens() {
     let server = Server::start(&["--client-publish", "broadcast"]);
@@ -255,7 +257,7 @@ fn the_documented_session_is_what_happens() {
     client.assert_nothing_else();
 }
 
-/// Examples for production have every public route and no test notice.
+/// The examples for production pass every public route, and switch the test notice off.
 #[test]
 fn examples_have_every_public_route() {
     let deploying = page("docs/deploying.md");
@@ -273,8 +275,8 @@ fn examples_have_every_public_route() {
     }
 }
 
-/// The sum of the budgets is that of the limits and fits into the manifest.
-/// The sum that the page on sizing states, of the limits and of the defaults of the options.
+/// The page on sizing states the sum of the limits and of the options' defaults, and it fits into
+/// the manifest's memory limit.
 #[test]
 fn the_sum_of_the_budgets_fits_the_manifest() {
     use wsbcast::limits as l;
@@ -306,8 +308,9 @@ fn the_sum_of_the_budgets_fits_the_manifest() {
     assert!(two <= limit && deploying.contains("\"--threads\", \"2\""), "{two} in {limit}");
 }
 
+/// The page on operating lists every exit code and every signal.
 #[test]
-fn the_page_on_operating_has_every_exit_code_and_signal() {
+fn operating_lists_every_exit_code_and_signal() {
     let operating = page("docs/operating.md");
     let told: BTreeSet<String> = rows(&operating).map(|row| row[0].clone()).collect();
     for code in ["0", "1", "2", "3"] {

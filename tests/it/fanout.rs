@@ -16,7 +16,7 @@ use crate::support::{
 /// Small: a thousand readers are a thousand threads.
 const READER_STACK_BYTES: usize = 256 * 1024;
 
-/// One client that never reads while 1000 others get everything.
+/// One client never reads, and 1,000 others get everything.
 #[test]
 fn one_client_that_never_reads_holds_nobody_up() {
     const CLIENTS: usize = 1000;
@@ -59,8 +59,9 @@ fn one_client_that_never_reads_holds_nobody_up() {
     });
 }
 
+/// A message as large as allowed reaches the clients of all shards whole.
 #[test]
-fn a_message_as_large_as_allowed_reaches_all_shards_whole() {
+fn the_largest_message_reaches_all_shards_whole() {
     let server = Server::start(&["--threads", "3"]);
     let mut clients = clients_on_all_shards(server.addr(), "/ws", 3);
     let large: Vec<u8> = (0..1024 * 1024_u32).map(|n| (n / 7) as u8).collect();
@@ -111,8 +112,9 @@ fn clients_that_come_and_go_do_not_disturb_the_others() {
     });
 }
 
+/// Thousands of channels with one client each are all served.
 #[test]
-fn thousands_of_channels_are_served_by_one_client_each() {
+fn thousands_of_channels_with_one_client_each() {
     const CHANNELS: usize = 2000;
     let server = Server::start(&[]);
     let addr = server.addr();
@@ -129,7 +131,7 @@ fn thousands_of_channels_are_served_by_one_client_each() {
     }
 }
 
-/// With coalesce what follows closely waits for the pause and goes out together.
+/// With `--coalesce` messages that follow closely wait for the pause and go out together.
 #[test]
 fn with_coalesce_messages_go_out_together() {
     let server = Server::start(&["--threads", "1", "--coalesce", "1s"]);

@@ -26,7 +26,7 @@ use crate::support::{
 /// Nobody listens there.
 const UNREACHABLE: &str = "redis://127.0.0.1:1";
 
-/// An offset that nobody can count on from is none wherever it comes in.
+/// An offset beyond the largest that every client can count on from is refused on every way in.
 #[test]
 fn an_offset_that_cannot_grow_is_refused() {
     for args in [&["--redis-url", UNREACHABLE][..], &[]] {
@@ -89,8 +89,9 @@ fn lying_redis(greetings: usize, lie: String) -> (String, Arc<AtomicUsize>) {
     (address, had)
 }
 
+/// A server in Redis' place that sends answers without an end or a depth harms no process.
 #[test]
-fn a_redis_that_sends_what_never_ends_takes_nobody_along() {
+fn an_endless_answer_of_redis_harms_nobody() {
     let nested = "*1\r\n".repeat(20_000);
     let endless = format!("$99999999999\r\n{}", "x".repeat(1 << 20));
     let line = "+".to_owned() + &"x".repeat(1 << 20);
@@ -114,7 +115,7 @@ fn a_redis_that_sends_what_never_ends_takes_nobody_along() {
     }
 }
 
-/// The log names what the server waits for, with its address, and says "ready" afterwards.
+/// The log names the Redis that the process waits for, in words, and says "ready" only when it is.
 #[test]
 fn waiting_for_redis_is_told_with_its_address() {
     let server = Server::start(&["--redis-url", UNREACHABLE]);

@@ -27,7 +27,7 @@ fn assert_closes(server: &Server, bytes: &[u8], code: u16) {
     }
 }
 
-/// Text and binary come back as they were at every length encoding.
+/// Text and binary messages come back as they were sent, at each of the three length encodings.
 #[test]
 fn text_and_binary_come_back_as_they_were() {
     let server = echo_server();
@@ -90,7 +90,7 @@ fn a_fragmented_message_is_one_message() {
     client.leave();
 }
 
-/// A ping is answered with its payload also between fragments.
+/// A ping is answered with its payload, also between the fragments of a message.
 #[test]
 fn a_ping_between_fragments_is_answered() {
     let server = echo_server();
@@ -161,7 +161,7 @@ fn text_that_is_no_utf8_closes_1007_and_early() {
     assert_closes(&server, &masked(true, CLOSE, &bad_reason), 1007);
 }
 
-/// A message past the limit closes 1009 whole or in fragments.
+/// A message beyond the limit closes its client with 1009, whole or in fragments.
 #[test]
 fn a_message_past_the_limit_closes_1009() {
     let server = Server::start(&["--echo", "--max-message-size", "1KiB"]);
@@ -182,7 +182,7 @@ fn a_message_past_the_limit_closes_1009() {
     client.assert_closed(1009);
 }
 
-/// A close is answered with the client's code and the server ends the connection.
+/// A Close frame is answered with the client's code, and then the server ends the connection.
 #[test]
 fn a_close_is_echoed_and_the_connection_ends() {
     let server = echo_server();

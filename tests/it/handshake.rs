@@ -32,7 +32,7 @@ fn a_request_without_an_upgrade_is_told_to_upgrade() {
     assert_eq!(metric(server.addr(), "wsbcast_handshakes_rejected_total", &reason), 4.0);
 }
 
-/// A request that contradicts itself about the upgrade is 400.
+/// A request whose headers contradict each other about the upgrade is refused with 400.
 #[test]
 fn a_contradictory_upgrade_is_400() {
     let server = Server::start(&[]);
@@ -94,7 +94,7 @@ fn http_1_0_is_no_websocket() {
     assert!(matches!(status, 400 | 426), "{status}");
 }
 
-/// Header names and values are compared without case and as lists.
+/// Names and values of headers are compared without case, and values as lists.
 #[test]
 fn header_lists_are_compared_without_case() {
     let server = Server::start(&[]);
@@ -127,8 +127,9 @@ fn nothing_is_negotiated_that_is_not_spoken() {
     client.leave();
 }
 
+/// The first frames of a client may come in one packet with its request.
 #[test]
-fn the_request_and_the_first_frames_may_come_in_one_packet() {
+fn first_frames_may_come_with_the_request() {
     let server = Server::start(&["--echo"]);
     let mut raw = upgrade_request(server.addr(), "/echo", "").into_bytes();
     raw.extend(frames::masked(true, frames::TEXT, b"first"));
@@ -157,8 +158,9 @@ fn a_request_that_comes_byte_by_byte_is_upgraded() {
     Client::upgraded(http, upgrade).leave();
 }
 
+/// A connection that has served requests can still upgrade.
 #[test]
-fn a_connection_that_served_requests_can_still_upgrade() {
+fn a_used_connection_can_still_upgrade() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut http = Http::connect(addr);
@@ -173,7 +175,8 @@ fn a_connection_that_served_requests_can_still_upgrade() {
     }
 }
 
-/// A refused handshake ends its connection and what is behind it is not published.
+/// A refused handshake ends its connection; bytes behind it are not taken for a request and
+/// published.
 #[test]
 fn a_refused_handshake_ends_its_connection() {
     let server = Server::start(&[]);

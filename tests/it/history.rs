@@ -32,7 +32,7 @@ fn read(client: &mut Client, after: u64, to: u64) {
     }
 }
 
-/// A client that comes back gets what it missed and then what is published.
+/// A client that comes back with its position gets all that it missed, and then the live messages.
 #[test]
 fn a_returning_client_gets_what_it_missed() {
     let server = Server::start(&["--threads", "2"]);
@@ -62,9 +62,10 @@ fn the_newest_so_many_can_be_asked_for() {
     }
 }
 
-/// A client that asks for lost history is closed or goes on, as the operator says.
+/// A client whose position is no longer in the history is closed, or goes on with the oldest
+/// message, as the operator says.
 #[test]
-fn a_client_that_asks_for_lost_history_is_closed_or_not() {
+fn a_resume_miss_closes_or_continues_as_chosen() {
     for policy in ["close", "continue"] {
         let server = Server::start(&["--history-size", "10", "--resume-miss", policy]);
         let mut publisher = Publisher::new(server.addr());
@@ -106,7 +107,7 @@ fn each_channel_has_a_place_of_its_own() {
     assert_eq!(client.leave(), Vec::<String>::new());
 }
 
-/// A client much behind gets everything while it reads slowly.
+/// A client that is far behind and reads slowly gets all of the history.
 #[test]
 fn a_client_far_behind_gets_everything_slowly() {
     let server = Server::start(&["--history-bytes", "64MiB", "--backlog", "4MiB"]);
@@ -144,7 +145,7 @@ fn come_and_go(addr: SocketAddr, rounds: usize, published: &AtomicU64) {
     read(&mut client, seen, target);
 }
 
-/// Four hundred reconnects under load lose and repeat nothing.
+/// Four hundred reconnects while messages are published lose nothing and repeat nothing.
 #[test]
 fn four_hundred_reconnects_lose_nothing() {
     const CLIENTS: usize = 4;

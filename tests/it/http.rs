@@ -73,8 +73,9 @@ fn a_wrong_method_is_405_and_says_which_is_right() {
     assert!(allow.contains("GET") && allow.contains("POST"), "Allow: {allow}");
 }
 
+/// One connection serves many requests, one after the other.
 #[test]
-fn one_connection_serves_many_requests_one_after_the_other() {
+fn one_connection_serves_many_requests() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut http = Http::connect(addr);

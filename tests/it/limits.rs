@@ -18,7 +18,7 @@ fn past_what_the_descriptors_allow_a_handshake_is_503() {
     fill_up(&Launch::on_a_free_port(&[]).after(DESCRIPTORS).start());
 }
 
-/// Also when more clients are asked for than the descriptors allow.
+/// Descriptors bound the clients also where `--max-connections` asks for more.
 #[test]
 fn more_clients_than_descriptors_are_refused_too() {
     let launch = Launch::on_a_free_port(&["--max-connections", "1000"]);

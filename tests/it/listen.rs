@@ -61,7 +61,7 @@ fn listen_talks_tls_and_leaves_politely() {
     assert_eq!(rest, "* left\n");
 }
 
-/// Listen does not trust an authority that it does not know.
+/// `wsbcast listen` trusts no server whose certificate comes from an authority it does not know.
 #[test]
 fn listen_trusts_no_unknown_authority() {
     let server = Server::start(&[]);

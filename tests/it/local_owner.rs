@@ -60,7 +60,7 @@ fn proxies(to: SocketAddr) -> [Proxy; 4] {
     ]
 }
 
-/// Nobody behind another user's proxy may publish look or drain.
+/// Nobody behind a proxy of another user may publish, look or drain.
 #[test]
 fn another_users_proxy_gives_no_rights() {
     let server = Server::start(&ADMIN);
@@ -98,9 +98,9 @@ fn connections_to(addr: SocketAddr) -> (usize, usize) {
     (states.len(), states.iter().filter(|state| *state == ESTABLISHED).count())
 }
 
-/// A program that posts through a proxy and hangs up at once has no owner.
-/// The kernel tells a socket that has been closed as one of root's. So that all of them are closed
-/// before the server looks, it is stopped meanwhile.
+/// A sender that hangs up at once has no rights, whatever the kernel says of its socket. The kernel
+/// tells a socket that has been closed as one of root's. So that all of them are closed before the
+/// server looks, it is stopped meanwhile.
 #[test]
 fn a_hasty_post_through_a_proxy_has_no_owner() {
     const CLIENTS: usize = 16;
@@ -137,8 +137,9 @@ fn a_hasty_post_through_a_proxy_has_no_owner() {
     assert_eq!(get(server.addr(), "/admin/drain").json()["phase"], "serving");
 }
 
+/// The server's own user and root may publish and administer; other users of the machine may not.
 #[test]
-fn the_servers_own_user_and_root_may_and_others_may_not() {
+fn only_the_own_user_and_root_may() {
     let args = [&ADMIN[..], &["--listen", "127.0.0.1:0", "--listen", "[::1]:0"]].concat();
     let server = Launch::on_a_free_port(&args).user(SERVER_USER).start();
     let said = server.wait_for_log(&["publishing:"]);
@@ -172,7 +173,7 @@ fn the_overflow_user_is_nobody_even_to_itself() {
     assert!(hint.contains("runs as user 65534") && hint.contains("--api-token"), "{hint}");
 }
 
-/// Clients behind another user's proxy may listen and not broadcast.
+/// Clients behind a proxy of another user may listen, and their own messages are not broadcast.
 #[test]
 fn clients_behind_a_foreign_proxy_may_only_listen() {
     let server = Server::start(&["--client-publish", "broadcast"]);

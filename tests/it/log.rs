@@ -61,7 +61,7 @@ fn serves(addr: SocketAddr) -> Client {
     client
 }
 
-/// A log that nobody reads holds up nobody and is told when it goes on.
+/// A log that nobody reads holds up no client; the number of lines it lost is told when it goes on.
 #[test]
 fn an_unread_log_holds_up_nobody() {
     let mut server = unread(&[]);
@@ -83,8 +83,9 @@ fn an_unread_log_holds_up_nobody() {
     assert_eq!(log.matches("log lines were dropped").count(), 1, "one line");
 }
 
+/// Signals drain and end the process also while nobody reads its log.
 #[test]
-fn signals_do_what_they_do_also_when_nobody_reads_the_log() {
+fn signals_work_while_nobody_reads_the_log() {
     let mut server = unread(&[]);
     refused_requests(server.addr(), LINES);
     let client = serves(server.addr());
@@ -118,9 +119,10 @@ fn signals_do_what_they_do_also_when_nobody_reads_the_log() {
     server.assert_exit(3);
 }
 
-/// What goes wrong before there is a log is said on the same standard error.
+/// A command that fails ends also when nobody reads why: errors before there is a log go to the
+/// same standard error.
 #[test]
-fn a_command_that_fails_ends_also_when_nobody_reads_why() {
+fn a_failing_command_ends_though_nobody_reads() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = listener.local_addr().unwrap().to_string();
     let nobody = free_address();
@@ -147,7 +149,7 @@ fn a_command_that_fails_ends_also_when_nobody_reads_why() {
     }
 }
 
-/// Lines that could not be written are told, with the reason, when writing goes on.
+/// Lines that could not be written are told with the reason as soon as the log goes on.
 #[test]
 fn unwritten_lines_are_told_with_their_reason() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -176,8 +178,8 @@ fn unwritten_lines_are_told_with_their_reason() {
     server.assert_exit(0);
 }
 
-/// A Redis that refuses holds up nobody either and is one line.
-/// At `info` 269 refused publishes used to fill the pipe, and then nothing was answered.
+/// A Redis that refuses every publish fills no log, and so holds up nobody either. At `info` 269
+/// refused publishes used to fill the pipe, and then nothing was answered.
 #[test]
 fn a_refusing_redis_is_one_line_in_the_log() {
     let redis = RedisServer::start();
@@ -221,7 +223,7 @@ fn runs_on(addr: SocketAddr) -> Metrics {
     Metrics::of(addr)
 }
 
-/// Lines for a full disk or a reader that is gone are counted.
+/// Lines for a full disk, or for a reader that is gone, are counted.
 #[test]
 fn lines_that_cannot_be_written_are_counted() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -255,8 +257,9 @@ fn lines_that_cannot_be_written_are_counted() {
     server.terminate();
 }
 
+/// A slow reader of the log gets as many lines as fit, and each of them whole.
 #[test]
-fn a_slow_reader_gets_all_that_fits_and_every_line_whole() {
+fn a_slow_reader_gets_whole_lines() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let addr = free_address();
     let mut server = Raw::start(addr, writer.into());
@@ -311,7 +314,7 @@ impl Drop for Raw {
     }
 }
 
-/// A terminal that is stopped by its user stops only the log.
+/// A terminal that its user has stopped stops nothing but the log.
 #[test]
 fn a_stopped_terminal_stops_only_the_log() {
     let terminal = nix::pty::openpty(None, None).unwrap();
@@ -323,8 +326,8 @@ fn a_stopped_terminal_stops_only_the_log() {
     server.terminate();
 }
 
-/// A job in the background of a terminal is not stopped by its own log.
-/// After `stty tostop` the kernel stops a background job that writes to its terminal.
+/// A job in the background of a terminal is not stopped by its own log. After `stty tostop` the
+/// kernel stops a background job that writes to its terminal.
 #[test]
 fn a_background_job_is_not_stopped_by_its_log() {
     let terminal = nix::pty::openpty(None, None).unwrap();

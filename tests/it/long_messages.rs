@@ -7,8 +7,8 @@ use crate::support::{
     publish::Publisher, redis::RedisServer, server::Server, v1::V1,
 };
 
-/// A client that reads gets a message of which all forms together are longer than the total.
-/// In an event stream each line end takes seven bytes, in `wsbcast.v1` two.
+/// Clients that read get a message whose forms together are longer than the total budget. In an
+/// event stream each line end takes seven bytes, in `wsbcast.v1` two.
 #[test]
 fn a_reader_gets_forms_longer_than_the_total() {
     let server = Server::start(&[
@@ -63,7 +63,7 @@ fn assert_gap_event(stream: &mut Events) {
     assert_gap(&serde_json::from_str(&event.data.unwrap()).unwrap());
 }
 
-/// A message that only others have memory for is told as missing and makes nobody slow.
+/// A message that this process has no memory for is told as missing, and makes no client slow.
 #[test]
 fn a_message_without_room_here_is_told_as_missing() {
     for policy in ["close", "skip"] {

@@ -27,7 +27,7 @@ fn liveness_and_readiness_are_green_on_both_listeners() {
     }
 }
 
-/// A short welcome with version and links is at the admin root.
+/// The root of the admin listener is a short welcome with the version and links.
 #[test]
 fn a_short_welcome_is_at_the_admin_root() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
@@ -138,8 +138,9 @@ fn numbers(value: &Value, path: &str, found: &mut Vec<(String, f64)>) {
     }
 }
 
+/// The statistics state the same facts for each shard and in total.
 #[test]
-fn statistics_tell_the_same_facts_per_shard_and_in_total() {
+fn statistics_agree_per_shard_and_in_total() {
     let server = Server::start(&["--threads", "2"]);
     let clients = clients_on_all_shards(server.addr(), "/ws", 2);
     let stats = get(server.addr(), "/stats");
@@ -170,8 +171,8 @@ fn the_drains_state_can_be_watched_before_it_begins() {
     assert_eq!(drain.json()["phase"], "serving", "{}", drain.text());
 }
 
-/// A drain begins only when its request is there as a whole.
-/// A request whose sender was cut off may be no wish at all.
+/// A drain begins only when its request is there as a whole. A request whose sender was cut off may
+/// be no wish at all.
 #[test]
 fn a_drain_begins_with_its_whole_request() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
@@ -193,8 +194,9 @@ fn a_drain_begins_with_its_whole_request() {
     slow.response().assert_status(202);
 }
 
+/// `wsbcast health` exits with 0 when the server is alive and with 1 when there is none.
 #[test]
-fn health_exits_0_when_it_is_alive_and_1_when_nobody_is() {
+fn health_exits_0_only_when_the_server_lives() {
     let server = Server::start(&[]);
     let url = format!("http://{}", server.addr());
     for url in [url.clone(), format!("{url}/livez")] {

@@ -49,8 +49,9 @@ fn assert_open(server: &Server) {
     assert!(took < AT_ONCE, "{took:?}");
 }
 
+/// Connections that were answered and are idle leave room for new ones.
 #[test]
-fn connections_that_were_answered_and_idle_hold_nobody_up() {
+fn idle_connections_hold_nobody_up() {
     let server = server();
     for addr in [server.addr(), server.admin()] {
         let mut idle = Vec::new();
@@ -68,7 +69,7 @@ fn connections_that_were_answered_and_idle_hold_nobody_up() {
     assert!(!server.log().contains("cannot accept"), "{}", server.log());
 }
 
-/// Connections that say nothing or begin and do not end hold nobody up.
+/// Connections that say nothing, or begin a request and do not end it, leave room for new ones.
 #[test]
 fn silent_connections_hold_nobody_up() {
     let server = server();
@@ -95,8 +96,9 @@ fn silent_connections_hold_nobody_up() {
     assert!(!server.log().contains("cannot accept"), "{}", server.log());
 }
 
+/// Connections that send one request after the other leave room for new ones.
 #[test]
-fn connections_that_ask_again_and_again_hold_nobody_up() {
+fn busy_connections_hold_nobody_up() {
     let server = server();
     let addr = server.addr();
     let mut askers: Vec<Option<Http>> = (0..MANY).map(|_| None).collect();
@@ -123,7 +125,7 @@ fn who_has_left_http_is_never_sent_away() {
     drop(idle);
 }
 
-/// With as many clients as there may be others are refused and probes answered.
+/// A full server refuses further clients with 503, and still answers probes.
 #[test]
 fn a_full_server_refuses_and_answers_probes() {
     let server = server();
@@ -172,7 +174,7 @@ fn an_idle_connection_stays_for_as_long_as_it_is_told() {
     assert_eq!(answer.header("keep-alive"), Some("timeout=75"));
 }
 
-/// Too few descriptors are no start and the number needed is named.
+/// A process with too few descriptors does not start, and names the number that it needs.
 #[test]
 fn too_few_descriptors_are_named_with_the_need() {
     let args = ["--threads", "8", "--admin-listen", "127.0.0.1:0"];
@@ -193,8 +195,8 @@ fn too_few_descriptors_are_named_with_the_need() {
     drop(clients);
 }
 
-/// Descriptors that are open at the start are no room and too many are no start.
-/// What a parent leaves open used to be taken for room, until nothing could be accepted any more.
+/// Descriptors that a parent leaves open are not counted as room, and too many of them prevent the
+/// start. They used to be taken for room, until nothing could be accepted any more.
 #[test]
 fn inherited_descriptors_are_no_room() {
     let args = ["--threads", "1", "--admin-listen", "127.0.0.1:0"];
@@ -235,7 +237,7 @@ fn assert_open_to_probes(server: &Server) {
     drop(idle);
 }
 
-/// A limit that shrinks while it runs makes accepting wait and idle ones leave.
+/// When the limit of descriptors shrinks, accepting waits and idle connections are ended.
 #[test]
 fn a_shrinking_limit_makes_accepting_wait() {
     let server = server();

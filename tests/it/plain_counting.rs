@@ -6,7 +6,8 @@ use crate::support::{
     server::Server,
 };
 
-/// Under reject a client that counts comes back to the right place.
+/// Under `--on-broker-loss reject` a plain client that counts its messages comes back to the right
+/// position.
 #[test]
 fn under_reject_a_counting_client_resumes_rightly() {
     let mut redis = RedisServer::start_durable();

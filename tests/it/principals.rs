@@ -32,7 +32,7 @@ fn by_client(client: &mut V1, data: &str) -> u64 {
     client.next_of("published")["offset"].as_u64().unwrap()
 }
 
-/// A client's first message does not swallow the publisher's.
+/// A key that a client used first does not swallow a publisher's message with the same key.
 #[test]
 fn a_clients_first_message_swallows_no_other() {
     let server = Server::start(&OPEN);
@@ -49,8 +49,9 @@ fn a_clients_first_message_swallows_no_other() {
     listener.assert_text("paid");
 }
 
+/// A sender with a token is one principal over HTTP and over WebSocket.
 #[test]
-fn whoever_shows_a_token_is_one_over_http_and_websocket() {
+fn a_token_is_one_principal_on_both_ways() {
     let args = ["--api-token", "0123456789abcdef", "--insecure-api"];
     let server = Server::start(&[&OPEN[..], &args].concat());
     let bearer = "Authorization: Bearer 0123456789abcdef\r\n";
@@ -64,7 +65,7 @@ fn whoever_shows_a_token_is_one_over_http_and_websocket() {
     assert_eq!(by_http(&server, "", "not paid"), 1);
 }
 
-/// Keys in Redis are called as before for publishers and otherwise for clients.
+/// Keys in Redis have their old names for publishers, and names of their own for clients.
 #[test]
 fn names_of_keys_in_redis_stay_as_they_were() {
     let redis = RedisServer::start();
@@ -95,7 +96,7 @@ fn results(response: &Response) -> Vec<Value> {
     response.json()["results"].as_array().unwrap().clone()
 }
 
-/// Past what can be remembered a new key is refused and no old one forgotten.
+/// When no more keys can be remembered, a new one is refused and no old one forgotten.
 #[test]
 fn a_key_without_room_is_refused() {
     let server = Server::start(&OPEN);
@@ -151,7 +152,8 @@ fn assert_resumes(server: &Server, path: &str, count: usize) {
     }
 }
 
-/// A flood of new names leaves others their history and is counted and told.
+/// A client that floods the history with new channel names leaves others theirs; the flood is
+/// counted and logged.
 #[test]
 fn a_flood_of_names_leaves_others_their_history() {
     let server = Server::start(&OPEN);
@@ -165,7 +167,8 @@ fn a_flood_of_names_leaves_others_their_history() {
     eventually(PATIENCE, "the log tells", || server.log().contains("too many channels"));
 }
 
-/// A flood of bytes leaves others their history and is counted and told.
+/// A client that floods the history with bytes leaves others theirs; the flood is counted and
+/// logged.
 #[test]
 fn a_flood_of_bytes_leaves_others_their_history() {
     let args = ["--history-total", "1MiB", "--history-bytes", "1MiB"];

@@ -74,7 +74,7 @@ fn leading_somewhere(proxy: Proxy) -> Proxy {
     proxy
 }
 
-/// The proxies of the page pass the public routes and no others.
+/// The proxies' configurations in docs/deploying.md pass the public routes and no others.
 #[test]
 fn the_documented_proxies_pass_the_public_routes() {
     let server = Server::start(&["--api-token", TOKEN]);
@@ -102,7 +102,7 @@ fn the_documented_proxies_pass_the_public_routes() {
     }
 }
 
-/// A server that drains or is gone costs no handshake behind the proxies of the page.
+/// A server that drains or is gone costs no handshake behind the documented proxies.
 #[test]
 fn the_documented_proxies_lose_no_handshake() {
     let draining = Server::start(&[]);
@@ -126,7 +126,7 @@ fn the_documented_proxies_lose_no_handshake() {
     }
 }
 
-/// The proxies of the page that check send nobody to a server that is about to refuse.
+/// The documented proxies that check their servers send no client to one that is about to refuse.
 #[test]
 fn checking_proxies_avoid_a_server_about_to_refuse() {
     let leaving = Server::start(&["--drain-pre-delay", "10m", "--drain-timeout", "20m"]);
@@ -184,8 +184,8 @@ fn publish(proxy: SocketAddr, is_over: &AtomicBool) -> Vec<u16> {
     others
 }
 
-/// As the page says: four restarts, of each server twice, each once the one before is noticed.
-/// Restarts behind the proxies of the page refuse no client and no publisher.
+/// Restarts behind the documented proxies refuse no client and no publisher. As the page says: four
+/// restarts, of each server twice, each once the one before is noticed.
 #[test]
 fn restarts_behind_documented_proxies_refuse_nobody() {
     const RESTARTS: usize = 4;

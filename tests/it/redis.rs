@@ -59,7 +59,7 @@ fn what_one_process_takes_reaches_the_clients_of_all() {
     }
 }
 
-/// The order is one for all clients of all processes under concurrent publishers.
+/// Clients of all processes see the messages of concurrent publishers in one and the same order.
 #[test]
 fn all_clients_of_all_processes_see_one_order() {
     const MESSAGES: usize = 60;
@@ -112,7 +112,7 @@ fn channels_and_kinds_survive_the_way_through_redis() {
     default.assert_text("sentinel");
 }
 
-/// A client of another process sees what is published right after its upgrade.
+/// A client of another process sees messages that are published right after its upgrade.
 #[test]
 fn a_client_sees_other_processes_at_once() {
     let redis = RedisServer::start();
@@ -125,7 +125,7 @@ fn a_client_sees_other_processes_at_once() {
     }
 }
 
-/// A message of any program on the raw channel reaches every client of every process.
+/// A message that any program publishes on the raw channel reaches every client of every process.
 #[test]
 fn the_raw_channel_reaches_every_client() {
     let redis = RedisServer::start();
@@ -159,8 +159,9 @@ fn the_raw_channel_reaches_every_client() {
     other.assert_text("sentinel");
 }
 
+/// A raw message beyond the limit is dropped and counted.
 #[test]
-fn a_raw_message_that_is_too_big_is_dropped_and_counted() {
+fn a_raw_message_too_big_is_dropped_and_counted() {
     let redis = RedisServer::start();
     let server = member(&redis, &["--max-broadcast-size", "1KiB"]);
     let mut client = Client::connect(server.addr());
@@ -175,8 +176,9 @@ fn a_raw_message_that_is_too_big_is_dropped_and_counted() {
     });
 }
 
+/// The raw channel has the name that the operator gives it, or is off.
 #[test]
-fn the_raw_channel_has_another_name_or_is_off_as_wanted() {
+fn the_raw_channel_is_named_or_off_as_wanted() {
     let redis = RedisServer::start();
     let named = member(&redis, &["--redis-raw-channel", "from-others"]);
     let off = member(&redis, &["--redis-raw-channel", ""]);
@@ -191,7 +193,7 @@ fn the_raw_channel_has_another_name_or_is_off_as_wanted() {
     of_named.assert_text("sentinel");
 }
 
-/// Services with different prefixes share a Redis without meeting.
+/// Services with different prefixes share one Redis without hearing each other.
 #[test]
 fn services_with_other_prefixes_share_a_redis() {
     let redis = RedisServer::start();
@@ -203,7 +205,7 @@ fn services_with_other_prefixes_share_a_redis() {
     client.assert_text("ours");
 }
 
-/// The URL may come from either environment variable and ours wins.
+/// Redis' URL may come from either of two variables, and the program's own one wins.
 #[test]
 fn the_url_may_come_from_either_variable() {
     let redis = RedisServer::start();
@@ -219,8 +221,9 @@ fn the_url_may_come_from_either_variable() {
     assert_eq!(Publisher::new(server.addr()).publish_to_all("x"), 2);
 }
 
+/// A process that joins later goes on in the epoch of the others.
 #[test]
-fn a_process_that_joins_later_goes_on_in_the_same_epoch() {
+fn a_later_process_goes_on_in_the_same_epoch() {
     let redis = RedisServer::start();
     let first = member(&redis, &[]);
     let before = Publisher::new(first.addr()).publish("before");
@@ -230,7 +233,7 @@ fn a_process_that_joins_later_goes_on_in_the_same_epoch() {
     assert_eq!((after.epoch, after.offset), (before.epoch, Some(2)));
 }
 
-/// A stopped reader delays neither other clients nor the way from Redis.
+/// A client that stops reading delays neither other clients nor the messages from Redis.
 #[test]
 fn a_stopped_reader_delays_nobody() {
     let redis = RedisServer::start();

@@ -29,8 +29,8 @@ fn batch(lines: usize, channels: usize) -> String {
     (0..lines).map(line).collect()
 }
 
-/// A long batch does not take a round trip for each handful.
-/// Regression: 3,000 lines took 5 s, 10,000 took 18.4 s: 64 for each round trip.
+/// A long batch takes few round trips. Regression: 3,000 lines took 5 s, 10,000 took 18.4 s: 64 for
+/// each round trip.
 #[test]
 fn a_long_batch_takes_few_round_trips() {
     let redis = RedisServer::start();
@@ -53,8 +53,8 @@ fn a_long_batch_takes_few_round_trips() {
     }
 }
 
-/// A batch that takes too long is answered and says what became of each line.
-/// Regression: the connection was dropped after two minutes, without an answer.
+/// A batch that takes too long is answered with what became of each of its lines. Regression: the
+/// connection was dropped after two minutes, without an answer.
 #[test]
 fn a_slow_batch_reports_each_line() {
     let redis = RedisServer::start();

@@ -42,8 +42,9 @@ fn wait_until_ready(server: &Server) {
     eventually(PATIENCE, "it is ready", || status(server) == "ready");
 }
 
+/// A process starts without Redis, says so, and heals by itself.
 #[test]
-fn it_starts_without_redis_says_so_and_heals_by_itself() {
+fn it_starts_without_redis_and_heals_by_itself() {
     let mut redis = RedisServer::not_started();
     let server = start(&redis, &["--threads", "2"]);
     let mut clients = clients_on_all_shards(server.addr(), "/ws", 2);
@@ -71,8 +72,9 @@ fn it_starts_without_redis_says_so_and_heals_by_itself() {
     }
 }
 
+/// A process that loses Redis is degraded, and its messages stay local.
 #[test]
-fn redis_lost_later_is_degraded_and_messages_stay_local() {
+fn losing_redis_degrades_to_local_messages() {
     let mut redis = RedisServer::start();
     let servers = [start(&redis, &["--threads", "3"]), start(&redis, &[])];
     servers.iter().for_each(wait_until_ready);
@@ -123,7 +125,7 @@ fn under_reject_nothing_is_delivered_without_redis() {
     client.assert_text("after");
 }
 
-/// A message that Redis does not answer is unconfirmed and not delivered here.
+/// A message that Redis does not answer is unconfirmed, and this process does not deliver it.
 #[test]
 fn an_unanswered_message_is_unconfirmed() {
     let redis = RedisServer::start();
@@ -352,9 +354,9 @@ fn reader_to_any_end(addr: SocketAddr) -> JoinHandle<(Vec<String>, Option<u16>)>
     })
 }
 
-/// A hole is never silent when Redis ends subscriptions under load.
+/// A hole is never silent, even when Redis ends subscriptions while messages are published.
 #[test]
-fn ended_subscriptions_under_load_leave_no_silent_hole() {
+fn no_hole_is_silent_when_subscriptions_end() {
     let redis = RedisServer::start();
     let servers = [start(&redis, &[]), start(&redis, &[])];
     servers.iter().for_each(wait_until_ready);

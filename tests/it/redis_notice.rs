@@ -58,8 +58,8 @@ fn reader(addr: SocketAddr, count: usize, heard: &Arc<AtomicUsize>) -> JoinHandl
     })
 }
 
-/// A clock that was set back an hour does not silence the notice.
-/// The mark of the last slot used to stand until the clock had caught up: an hour without notices.
+/// A clock that was set back an hour does not silence the notice. The mark of the last slot used to
+/// stand until the clock had caught up: an hour without notices.
 #[test]
 fn a_clock_set_back_does_not_silence_the_notice() {
     let redis = RedisServer::start();
@@ -72,7 +72,7 @@ fn a_clock_set_back_does_not_silence_the_notice() {
     assert!(notices[0] < notices[1] && notices[1] < notices[2], "once a slot: {notices:?}");
 }
 
-/// One notice a slot from 3 processes of 4 shards while members are killed.
+/// Three processes of four shards send one notice for each slot of time, while members are killed.
 #[test]
 fn one_notice_a_slot_while_members_are_killed() {
     const SLOTS: usize = 10;
@@ -116,7 +116,7 @@ fn the_notice_reaches_the_clients_of_every_process() {
     }
 }
 
-/// Without Redis each process notifies its own clients and then goes on as one.
+/// Without Redis each process notifies its own clients; with it again they go on as one.
 #[test]
 fn without_redis_each_process_notifies_its_own() {
     let mut redis = RedisServer::start();

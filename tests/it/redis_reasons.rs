@@ -74,8 +74,9 @@ fn who_closes_at_once_is_named() {
     tells_of(&says(b"", true), "the connection was closed before anything was answered");
 }
 
+/// The reason why Redis refuses a connection is logged together with what the operator can do.
 #[test]
-fn how_redis_refuses_who_comes_is_told_with_what_to_do() {
+fn a_refusing_redis_is_told_with_the_cure() {
     let redis = RedisServer::start();
     let address = redis.address();
     tells(&format!("redis://user@{address}"), &[&address, "is not right", "WRONGPASS"]);
@@ -91,7 +92,7 @@ fn how_redis_refuses_who_comes_is_told_with_what_to_do() {
     assert!(!server.log().contains("u:wrong"));
 }
 
-/// TLS where there is none and none where there is are named.
+/// TLS on one side only is named in the log, on whichever side it is missing.
 #[test]
 fn a_mismatch_of_tls_is_named() {
     let authority = Authority::new();
@@ -108,8 +109,8 @@ fn a_mismatch_of_tls_is_named() {
     server.wait_for_log(&["WARN", "Redis is out of reach", &http, "TLS", "redis://"]);
 }
 
-/// A Redis that is lost is named and each further reason too.
-/// Each reason by itself: the first does not hide the second.
+/// A lost Redis is named in the log, and so is each further reason. Each reason by itself: the
+/// first does not hide the second.
 #[test]
 fn a_lost_redis_is_named_with_each_reason() {
     let mut redis = RedisServer::start();
@@ -176,7 +177,7 @@ fn refuses(refused: &'static str, evil: Vec<u8>) -> String {
     }
 }
 
-/// The text of a Redis error is escaped in the log, whatever was asked.
+/// The text of an error from Redis is escaped in the log, whatever command it answers.
 #[test]
 fn errors_of_redis_are_escaped_in_the_log() {
     let long = [EVIL, &vec![b'\x1b'; 1 << 20]].concat();

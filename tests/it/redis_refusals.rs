@@ -29,8 +29,8 @@ fn wait_for(server: &Server, status: u16, word: &str) {
     });
 }
 
-/// A Redis that takes nothing makes the process degraded and says why.
-/// Regression: `/readyz` said ready, `wsbcast_broker_connected` was 1, no counter moved.
+/// A Redis that takes no message makes the process degraded, and the reason is told. Regression:
+/// `/readyz` said ready, `wsbcast_broker_connected` was 1, no counter moved.
 #[test]
 fn a_full_redis_makes_the_process_degraded() {
     let redis = RedisServer::start();
@@ -64,7 +64,8 @@ fn a_full_redis_makes_the_process_degraded() {
     client.assert_text("after");
 }
 
-/// Under reject a Redis that takes nothing is no place for new clients.
+/// Under `--on-broker-loss reject` a process whose Redis takes no message is not ready for new
+/// clients.
 #[test]
 fn under_reject_a_full_redis_refuses_new_clients() {
     let redis = RedisServer::start();
@@ -80,7 +81,7 @@ fn under_reject_a_full_redis_refuses_new_clients() {
     Publisher::new(server.addr()).publish_to_all("x");
 }
 
-/// A cluster that is addressed as a single server is named with its cure.
+/// A cluster that is addressed as a single server is named in the log, with its cure.
 #[test]
 fn a_cluster_addressed_as_one_server_is_named() {
     let cluster = RedisCluster::start_as(2, false, &Recipe::new(Program::Redis, &[]));
@@ -99,8 +100,8 @@ fn a_cluster_addressed_as_one_server_is_named() {
     assert_eq!(metric(server.addr(), "wsbcast_broker_refusals_total", &["reason=\"moved\""]), 1.0);
 }
 
-/// A command that is not there is named and makes the process degraded.
-/// Regression: the log did not name the command, and `/readyz` said ready all the time.
+/// A command that Redis lacks is named in the log, and makes the process degraded. Regression: the
+/// log did not name the command, and `/readyz` said ready all the time.
 #[test]
 fn a_missing_command_makes_the_process_degraded() {
     for (command, mode) in [("XADD", "local"), ("HSET", "reject")] {
@@ -122,7 +123,7 @@ fn a_missing_command_makes_the_process_degraded() {
     }
 }
 
-/// With the rights that the page on Redis names what is over is over.
+/// With the rights that docs/redis.md names a refusal that has passed leaves nothing degraded.
 /// Regression: with the very rights that docs/redis.md asks for it stayed degraded for ever.
 #[test]
 fn with_the_documented_rights_refusals_end() {

@@ -56,7 +56,7 @@ fn a_right_that_lacks_in_a_cluster_is_told() {
     }
 }
 
-/// A right that lacks for history or the raw channel is told.
+/// A right that is missing for history or for the raw channel is told in the log.
 #[test]
 fn a_missing_right_for_history_or_raw_channel_is_told() {
     let redis = cluster();
@@ -88,7 +88,8 @@ fn without(right: &str) -> RedisServer {
     redis
 }
 
-/// A right that only the script needs is told and nothing is left of what was refused.
+/// A right that only the script needs is told when it is missing, and the refused message leaves
+/// nothing behind.
 #[test]
 fn a_missing_right_of_a_script_leaves_nothing_behind() {
     for right in ["+xadd", "+pexpire", "+hset"] {
@@ -115,8 +116,8 @@ fn a_missing_right_of_a_script_leaves_nothing_behind() {
     }
 }
 
-/// A right to subscribe that is taken away is told to the clients that do not hear.
-/// Regression: clients of a new channel heard nothing, and nobody said so.
+/// Clients that hear nothing because the right to subscribe was taken away are told so. Regression:
+/// clients of a new channel heard nothing, and nobody said so.
 #[test]
 fn a_lost_right_to_subscribe_is_told_to_clients() {
     let redis = RedisServer::start();

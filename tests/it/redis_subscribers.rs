@@ -60,9 +60,9 @@ fn one_subscription_serves_all_shards_of_a_process() {
     eventually(PATIENCE, "nobody hears it", || subscribers(&redis, "a").ends_with('0'));
 }
 
-/// A client of any shard sees what is published right after its upgrade.
+/// A client of any shard sees messages that are published right after its upgrade.
 #[test]
-fn a_client_sees_other_shards_messages_after_its_upgrade() {
+fn no_shard_misses_messages_after_an_upgrade() {
     let redis = RedisServer::start();
     let servers = [member(&redis), member(&redis)];
     for round in 0..40 {
@@ -75,7 +75,7 @@ fn a_client_sees_other_shards_messages_after_its_upgrade() {
     }
 }
 
-/// A hole of the one subscription is repaired for all shards.
+/// Messages that the process' one subscription missed are repaired for all shards.
 #[test]
 fn a_hole_of_the_one_subscription_is_repaired_for_all() {
     let redis = RedisServer::start();

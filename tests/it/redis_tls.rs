@@ -89,8 +89,9 @@ fn survive_a_cut(servers: &[Server; 2], nodes: &[RedisServer]) {
     }
 }
 
+/// Processes act as one over TLS with certificates of a private authority.
 #[test]
-fn processes_act_as_one_over_tls_with_a_private_authority() {
+fn processes_act_as_one_over_tls() {
     let authority = Authority::new();
     let redis = RedisServer::start_as(&authority.redis(&[NODE]));
     assert!(!was_greeted(&redis));
@@ -112,7 +113,8 @@ fn a_host_is_known_by_its_name() {
     Publisher::new(server.addr()).publish_to_all("hi");
 }
 
-/// A certificate that proves nothing is refused by name and no password is said.
+/// A certificate that proves nothing is refused with its reason, and its server is told no
+/// password.
 #[test]
 fn an_untrusted_certificate_is_named() {
     let (ours, theirs) = (Authority::new(), Authority::new());
@@ -128,8 +130,9 @@ fn an_untrusted_certificate_is_named() {
     }
 }
 
+/// A server that speaks no TLS is refused, and told no password.
 #[test]
-fn what_speaks_no_tls_is_refused_and_no_password_is_said() {
+fn a_server_without_tls_gets_no_password() {
     let redis = RedisServer::start();
     let url = format!("rediss://:secret@{}", redis.address());
     let server = start(&Authority::new(), &url, &["--log-level", "debug"]);
@@ -168,9 +171,9 @@ fn a_cluster_is_used_over_tls_by_address_and_by_name() {
     }
 }
 
-/// A cluster whose members prove nothing is refused and no password is said.
+/// A cluster whose members prove nothing is refused, and told no password.
 #[test]
-fn an_untrusted_cluster_is_refused_without_its_password() {
+fn an_unproven_cluster_gets_no_password() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let cluster = RedisCluster::start_as(2, false, &theirs.redis(&[NODE]));
     let url = cluster.url().replace("://", "://:secret@");
@@ -180,7 +183,7 @@ fn an_untrusted_cluster_is_refused_without_its_password() {
     assert!(cluster.masters.iter().all(|node| !was_greeted(node)));
 }
 
-/// A primary is found through a sentinel and used over TLS by address and by name.
+/// A primary is found through a sentinel and used over TLS, by address and by name.
 #[test]
 fn a_primary_behind_a_sentinel_is_used_over_tls() {
     let by_name =
@@ -200,7 +203,7 @@ fn a_primary_behind_a_sentinel_is_used_over_tls() {
     }
 }
 
-/// Authorities that cannot be read are told in words with their file.
+/// Authorities that cannot be read are told in words, with their file.
 #[test]
 fn unreadable_authorities_are_told_with_their_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -31,7 +31,7 @@ fn publishing_takes_no_parameter_but_the_channel() {
     client.assert_text("sentinel");
 }
 
-/// Listening refuses what is nearly a parameter and ignores the rest.
+/// A parameter that is nearly one of ours is refused, and any other is ignored.
 #[test]
 fn listening_refuses_misspelt_parameters() {
     let server = Launch::on_a_free_port(&["--log-level", "debug"]).start();
@@ -122,7 +122,8 @@ fn a_coded_body_is_415_and_says_what_is_taken() {
     client.assert_text("sentinel");
 }
 
-/// A body that is no message as it stands goes to nobody, and a batch has many names.
+/// A body that is no message as it stands goes to nobody; a batch is known by any of its content
+/// types.
 #[test]
 fn a_malformed_message_is_not_published() {
     let server = Server::start(&[]);
@@ -149,7 +150,7 @@ fn a_malformed_message_is_not_published() {
     }
 }
 
-/// Transfer codings other than chunked once are refused and the connection ends.
+/// Transfer codings other than chunked, once, are refused, and the connection ends.
 #[test]
 fn other_transfer_codings_are_refused() {
     let server = Server::start(&[]);

@@ -25,7 +25,8 @@ fn position_of(client: &Client, channel: &str) -> String {
     own.unwrap_or_else(|| panic!("{channel} in {header}")).to_owned()
 }
 
-/// A plain client that comes back gets what it missed and then what follows.
+/// A plain client that comes back gets what it missed in each of its channels, and then the live
+/// messages.
 #[test]
 fn a_returning_plain_client_gets_what_it_missed() {
     let server = Server::start(&["--threads", "2"]);
@@ -101,7 +102,7 @@ fn publish_until(
     })
 }
 
-/// Over many reconnects under publishing nothing is lost repeated or reordered.
+/// Many reconnects while messages are published lose, repeat and reorder nothing.
 #[test]
 fn many_reconnects_under_publishing_lose_nothing() {
     const RECONNECTS: usize = 100;

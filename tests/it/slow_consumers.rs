@@ -16,7 +16,7 @@ fn number_of(text: &str, length: usize) -> usize {
     text[..8].parse().expect("it starts with its number")
 }
 
-/// A client 4 mib behind that reads again gets everything in order.
+/// A client that is 4 MiB behind and reads again gets everything in order.
 #[test]
 fn a_client_4_mib_behind_catches_up_in_order() {
     const MESSAGES: usize = 1500;
@@ -71,8 +71,9 @@ fn past_the_backlog_a_client_is_closed_1013() {
     prompt.assert_text("the others go on");
 }
 
+/// A slow consumer that takes nothing is reset after 2 s.
 #[test]
-fn a_slow_consumer_that_takes_nothing_is_reset_after_2_s() {
+fn a_slow_consumer_is_reset_after_2_s() {
     let server = Server::start(&["--backlog", "256KiB", "--max-broadcast-size", "64KiB"]);
     let mut stalled = Client::with_little_room(server.addr(), "/ws");
     let mut publisher = Publisher::new(server.addr());
@@ -94,7 +95,8 @@ fn a_slow_consumer_that_takes_nothing_is_reset_after_2_s() {
     assert_eq!(end, Arrival::Reset);
 }
 
-/// Skip jumps to the newest whole message and counts what was missed.
+/// Under `skip` a slow client jumps to the newest whole message, and the messages it missed are
+/// counted.
 #[test]
 fn skip_jumps_to_the_newest_whole_message() {
     const LENGTH: usize = 8 * 1024;
@@ -131,7 +133,7 @@ fn skip_jumps_to_the_newest_whole_message() {
     stalled.leave();
 }
 
-/// Past the total budget those furthest behind in the largest log go first.
+/// Past the total budget the clients that are furthest behind in the largest log go first.
 #[test]
 fn past_the_total_budget_those_furthest_behind_go() {
     const LENGTH: usize = 32 * 1024;

@@ -32,7 +32,7 @@ fn text_through(http: &mut Http, end: &str) -> String {
     }
 }
 
-/// A stream is a head a retry time a greeting its position then messages with ids.
+/// An event stream is a head, a retry time, a greeting, its position, and then messages with ids.
 #[test]
 fn a_stream_has_head_retry_greeting_and_messages() {
     let server = Server::start(&["--greeting", "welcome\nhere"]);
@@ -64,7 +64,7 @@ fn a_stream_has_head_retry_greeting_and_messages() {
     assert_eq!(rest, events);
 }
 
-/// Lines become data lines and binary becomes base64 under an event of its own.
+/// Lines of text become data lines; a binary message becomes base64 under an event of its own.
 #[test]
 fn lines_become_data_lines() {
     let server = Server::start(&[]);
@@ -88,7 +88,7 @@ fn lines_become_data_lines() {
     assert!(stream.text() == big, "a message of a megabyte");
 }
 
-/// Streams and WebSockets hear the same and a stream is encoded once a shard.
+/// Event streams and WebSockets hear the same messages, and streams cost a shard one encode.
 #[test]
 fn streams_and_websockets_hear_the_same() {
     let server = Server::start(&["--threads", "1"]);
@@ -116,7 +116,7 @@ fn streams_and_websockets_hear_the_same() {
     assert_eq!(other.text(), "b", "a channel's streams hear nothing of another's");
 }
 
-/// A stream goes on after its last id without hole or repeat while messages come.
+/// An event stream goes on after its last id without a hole or a repeat while messages come.
 #[test]
 fn a_stream_resumes_after_its_last_id() {
     const MESSAGES: u64 = 3000;
@@ -157,7 +157,7 @@ fn a_stream_resumes_after_its_last_id() {
     assert_eq!(resumed("missed"), 0.0);
 }
 
-/// The newest and those since a position can be asked for in the query.
+/// The newest messages, or those since a position, can be asked for in the query.
 #[test]
 fn history_can_be_asked_for_in_the_query() {
     let server = Server::start(&[]);
@@ -183,7 +183,7 @@ fn history_can_be_asked_for_in_the_query() {
     assert!(texts(now).is_empty());
 }
 
-/// History that is kept no longer is told as a gap once, and the stream goes on.
+/// Messages that are no longer kept are told as one gap, and the stream goes on.
 #[test]
 fn a_trimmed_history_is_told_as_one_gap() {
     let server = Server::start(&["--history-size", "5"]);
@@ -218,9 +218,9 @@ fn a_trimmed_history_is_told_as_one_gap() {
     assert_eq!(stream.text(), "17");
 }
 
-/// Earlier answers of the connection come first and HTTP 1.0 will do.
+/// A stream follows the earlier answers of its connection, and HTTP/1.0 will do for it.
 #[test]
-fn earlier_answers_come_before_an_upgrade() {
+fn a_stream_follows_earlier_answers() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut http = Http::connect(addr);

@@ -22,7 +22,7 @@ fn closed(server: &Server, reason: &str) -> f64 {
     metric(server.addr(), "wsbcast_connections_closed_total", &[&label])
 }
 
-/// An idle stream is kept alive by comments and no answer is expected.
+/// Comments keep an idle stream alive, and no answer to them is expected.
 #[test]
 fn an_idle_stream_is_kept_alive_by_comments() {
     let server = Server::start(&["--ping-interval", "100ms", "--ping-timeout", "100ms"]);
@@ -40,7 +40,7 @@ fn an_idle_stream_is_kept_alive_by_comments() {
     assert_eq!(closed(&server, "ping_timeout"), 0.0);
 }
 
-/// Bytes behind the request are thrown away, and their end is the client's.
+/// Input behind the request of a stream is thrown away, and its end is the end of the client.
 #[test]
 fn bytes_behind_a_stream_request_are_dropped() {
     let server = Server::start(&["--client-publish", "broadcast"]);
@@ -62,7 +62,7 @@ fn bytes_behind_a_stream_request_are_dropped() {
     assert_eq!(metric(addr, "wsbcast_published_total", &["source=\"client\""]), 0.0);
 }
 
-/// A reader too slow is ended and costs no more than the backlog.
+/// A reader that is too slow is ended, and costs no more than the backlog.
 #[test]
 fn a_slow_reader_costs_no_more_than_the_backlog() {
     let server = Server::start(&["--backlog", "256KiB", "--max-broadcast-size", "64KiB"]);
@@ -102,7 +102,7 @@ fn a_slow_reader_costs_no_more_than_the_backlog() {
     assert_eq!(prompt.text(), "the others go on");
 }
 
-/// Under skip a reader too slow goes on with the newest event and its id shows the hole.
+/// Under `skip` a reader that is too slow goes on with the newest event, whose id shows the hole.
 #[test]
 fn under_skip_a_slow_reader_sees_the_hole() {
     let args = ["--backlog", "256KiB", "--max-broadcast-size", "64KiB", "--slow-consumer", "skip"];
@@ -133,7 +133,7 @@ fn under_skip_a_slow_reader_sees_the_hole() {
     assert!(got + 50 <= last, "{got} of {last}");
 }
 
-/// A peer that acknowledges nothing is given up after interval and timeout.
+/// A peer that acknowledges nothing is given up after the interval and the timeout of keepalive.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_peer_that_acknowledges_nothing_is_given_up() {
@@ -149,7 +149,7 @@ fn a_peer_that_acknowledges_nothing_is_given_up() {
     assert_eq!(metric(addr, "wsbcast_connections", &[]), 0.0);
 }
 
-/// A drain tells each stream when to come back after its last message.
+/// A drain tells each stream, after its last message, when to come back.
 #[test]
 fn a_drain_tells_streams_when_to_come_back() {
     let mut server = Server::start(&["--drain-timeout", "3s", "--drain-close-over", "2s"]);
@@ -202,7 +202,7 @@ fn retries_in_a_drain(redis: &RedisServer) -> Vec<u64> {
     retries
 }
 
-/// With another process on the same Redis streams may come back at once.
+/// With another process on the same Redis drained streams may come back at once.
 #[test]
 fn streams_may_return_to_another_process_at_once() {
     let redis = RedisServer::start();

@@ -45,7 +45,8 @@ fn a_taken_default_port_is_one_clear_line() {
     assert_ends_for_a_taken_port(&Launch::new(&[]).run(), DEFAULT);
 }
 
-/// The log says what it listens on how many shards which broker and what to try.
+/// The log says at the start which addresses, how many shards and which broker serve, and what
+/// command to try.
 #[test]
 fn the_log_says_what_it_listens_on() {
     let server = Server::start(&["--threads", "3"]);
@@ -57,8 +58,8 @@ fn the_log_says_what_it_listens_on() {
     assert!(server.log().lines().count() <= 12, "a few lines:\n{}", server.log());
 }
 
-/// The command to try works also when it listens on every address.
-/// `Host: 0.0.0.0` names no machine, so a publish that says it is refused.
+/// The command to try works also when the server listens on every address. `Host: 0.0.0.0` names no
+/// machine, so a publish that says it is refused.
 #[test]
 fn the_command_to_try_works_on_every_address() {
     for (listen, host) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "[::1]")] {
@@ -68,8 +69,9 @@ fn the_command_to_try_works_on_every_address() {
     }
 }
 
+/// Every shard listens on each of several addresses.
 #[test]
-fn it_listens_on_several_addresses_each_on_every_shard() {
+fn every_shard_listens_on_every_address() {
     let server = Server::start(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"]);
     let addresses = server.public().to_vec();
     assert_eq!(addresses.len(), 2, "{addresses:?}");
@@ -83,7 +85,7 @@ fn it_listens_on_several_addresses_each_on_every_shard() {
     }
 }
 
-/// Addresses may also be given with commas in the environment.
+/// Several addresses may be given with commas in the environment.
 #[test]
 fn addresses_may_be_given_with_commas() {
     let server = Launch::new(&["--threads", "1"])
@@ -93,7 +95,8 @@ fn addresses_may_be_given_with_commas() {
     assert_eq!(server.public().len(), 2, "{:?}", server.public());
 }
 
-/// The loopback address of IPv6 is served like any other.
+/// The loopback address of IPv6 is served like any other. The loopback address of IPv6 is served
+/// like any other.
 #[test]
 fn the_ipv6_loopback_can_be_served() {
     let server = Server::start(&["--listen", "[::1]:0"]);
@@ -113,7 +116,7 @@ fn a_given_address_that_the_machine_lacks_ends_it() {
     }
 }
 
-/// There are as many shards as asked for and else as many as cores.
+/// There are as many shards as asked for, and without a wish as many as cores.
 #[test]
 fn there_are_as_many_shards_as_asked_for() {
     for threads in [1, 5] {

@@ -37,9 +37,9 @@ fn hoarders(server: &Server, count: usize, target: &str) -> Vec<Http> {
     all
 }
 
-/// Event streams that ask for a long message and never read hold one of it.
-/// 69 bytes of a request used to hold a copy of the whole message, in no budget: 1,800 of them
-/// 1.7 GiB, and those who were within their bounds were cut.
+/// Event streams that ask for a long message and never read it hold one copy of it together. 69
+/// bytes of a request used to hold a copy of the whole message, in no budget: 1,800 of them held
+/// 1.7 GiB, and clients within their bounds were cut.
 #[test]
 fn unread_event_streams_share_one_long_message() {
     let server = Server::start(&["--threads", "1"]);
@@ -67,8 +67,8 @@ fn unread_event_streams_share_one_long_message() {
     drop((all, plain));
 }
 
-/// Clients that ask and never read the answers are closed 1013 before others pay.
-/// 3,000 such clients held 718 MiB.
+/// Clients that ask and never read the answers are closed with 1013 before others pay. 3,000 such
+/// clients held 718 MiB.
 #[test]
 fn clients_that_never_read_answers_are_closed_1013() {
     let server = Server::start(&["--threads", "1", "--backlog-total", "8MiB"]);
@@ -100,9 +100,9 @@ fn clients_that_never_read_answers_are_closed_1013() {
     assert_eq!(asking.ask(&json!({"type": "ping"}))["type"], "pong", "others are answered");
 }
 
-/// A message whose forms are longer than the backlog makes no client slow that reads.
-/// Its forms are longer than the backlog: JSON takes six bytes for a control character, an event
-/// stream a line for each line. All readers were closed with 1013 together.
+/// A message whose forms are longer than the backlog makes no client slow that reads: JSON takes
+/// six bytes for a control character, an event stream a line for each line. All readers used to be
+/// closed with 1013 together.
 #[test]
 fn forms_longer_than_the_backlog_make_nobody_slow() {
     let server = Server::start(&["--threads", "1", "--backlog", "256KiB"]);

@@ -7,7 +7,7 @@ use crate::support::{
     server::Server, v1::OFFER, v1::V1, v1::position,
 };
 
-/// The subprotocol is agreed upon wherever it stands in the offer and no other is.
+/// The subprotocol is agreed upon wherever it stands in the offer, and no other one is.
 #[test]
 fn the_subprotocol_is_agreed_upon_wherever_it_stands() {
     let server = Server::start(&["--echo"]);
@@ -27,7 +27,7 @@ fn the_subprotocol_is_agreed_upon_wherever_it_stands() {
     assert_eq!(answer("/echo", OFFER), None);
 }
 
-/// Hello comes first and tells after which positions everything will come.
+/// The hello comes first, and tells the positions after which everything will come.
 #[test]
 fn hello_comes_first_with_positions() {
     let server = Server::start(&["--greeting", "hi there", "--ping-interval", "12s"]);
@@ -50,7 +50,7 @@ fn hello_comes_first_with_positions() {
     client.assert_nothing_else();
 }
 
-/// Messages tell their channel and position and hold text or base64.
+/// Messages tell their channel and position, and hold text or base64.
 #[test]
 fn messages_tell_their_channel_and_position() {
     let server = Server::start(&[]);
@@ -109,7 +109,7 @@ fn a_connected_client_subscribes_and_unsubscribes() {
     client.assert_nothing_else();
 }
 
-/// A subscription gets the newest messages or those since a position and gaps are told.
+/// A subscription gets the newest messages or those since a position, and gaps are told.
 #[test]
 fn a_subscription_gets_history_and_gaps() {
     let server = Server::start(&["--history-size", "3"]);
@@ -145,7 +145,7 @@ fn a_subscription_gets_history_and_gaps() {
     assert_eq!(client.message().1, 3);
 }
 
-/// A publication is answered with its position and said twice it is published once.
+/// A publication is answered with its position, and one that is said twice is published once.
 #[test]
 fn a_repeated_publication_is_published_once() {
     let server = Server::start(&["--threads", "2", "--client-publish", "broadcast"]);
@@ -174,7 +174,7 @@ fn a_repeated_publication_is_published_once() {
     assert_eq!(metric(addr, "wsbcast_published_total", &["source=\"client\""]), 4.0);
 }
 
-/// All commands that a client sends at once are carried out and answered in order.
+/// Commands that come in one packet are done and answered in order.
 #[test]
 fn a_clients_burst_is_answered_in_order() {
     const MESSAGES: usize = 200;
@@ -226,7 +226,7 @@ fn who_may_not_publish_is_told_so_and_goes_on() {
     hearer.assert_text("only this");
 }
 
-/// Mistakes are told with a code and unknown types are ignored.
+/// Mistakes are told with a code, and commands of unknown type are ignored.
 #[test]
 fn mistakes_are_told_with_a_code() {
     let server = Server::start(&[

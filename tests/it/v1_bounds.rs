@@ -27,7 +27,7 @@ fn target_of(client: usize, channels: usize) -> String {
     format!("/ws?{}", names.join("&"))
 }
 
-/// A slow client under the skip policy is told exactly what it missed.
+/// Under `skip` a slow client is told exactly which messages it missed.
 #[test]
 fn a_skipping_client_is_told_what_it_missed() {
     let server = Server::start(&[
@@ -68,7 +68,7 @@ fn a_skipping_client_is_told_what_it_missed() {
     assert_eq!(metric(addr, "wsbcast_skipped_messages_total", &[]), told as f64);
 }
 
-/// At the end of a drain a client is told when to come back right before its close.
+/// At the end of a drain a client is told when to come back, right before its Close frame.
 #[test]
 fn a_drained_client_is_told_when_to_come_back() {
     let mut server = Server::start(&["--drain-timeout", "3s", "--drain-close-over", "3s"]);
@@ -140,7 +140,8 @@ fn one_client_has_a_thousand_channels_and_no_more() {
     plain.leave();
 }
 
-/// In a shard full of channels the hoarder goes and never a newcomer with few.
+/// In a shard full of channels the client with the most of them is closed, and never a newcomer
+/// with few.
 #[test]
 fn in_a_full_shard_the_hoarder_goes() {
     let server = Server::start(&["--threads", "1"]);

@@ -12,7 +12,7 @@ fn server(policy: &str) -> Server {
     Server::start(&[&loss[..], &["--client-publish", "broadcast"]].concat())
 }
 
-/// Local messages have no position and unknown positions are null.
+/// Local messages have no position, and positions that nobody knows are null.
 #[test]
 fn local_messages_have_no_position() {
     let server = server("local");
@@ -43,8 +43,9 @@ fn local_messages_have_no_position() {
     client.assert_nothing_else();
 }
 
+/// A publication that failed is told so, with its id.
 #[test]
-fn what_was_not_published_is_said_to_be_so_with_its_id() {
+fn a_failed_publication_is_told_with_its_id() {
     let server = server("reject");
     let mut client = V1::open(server.addr(), "/ws?channel=a");
     let word = json!({"type": "publish", "channel": "a", "data": "x", "id": "7"});

@@ -150,8 +150,9 @@ fn start(health: Health) -> (Running, Arc<Factory>, Receiver<(Place, &'static st
     (server, factory.recv().unwrap(), heard)
 }
 
+/// A broker that was handed in gets the published messages, and publishers get its answers.
 #[test]
-fn a_broker_that_was_handed_in_gets_what_is_published_and_its_answers_are_the_clients() {
+fn a_given_brokers_answers_reach_publishers() {
     let (server, factory, heard) = start(Health::embedded());
     let mut client = Client::connect(server.addr);
     let answer = post(server.addr, "/broadcast", "first");
@@ -176,8 +177,9 @@ fn a_broker_that_was_handed_in_gets_what_is_published_and_its_answers_are_the_cl
     assert_eq!(told, all.concat(), "each place has a handle of its own, until the end");
 }
 
+/// A server is ready for as long as the broker that was handed in says that it is.
 #[test]
-fn a_server_is_ready_while_the_broker_that_was_handed_in_says_that_it_is() {
+fn readiness_follows_a_given_broker() {
     let (server, factory, _heard) = start(Health::redis(2, Subscribers::PerShard));
     assert_eq!(get(server.addr, "/readyz").status, 503);
     let is_ready = || get(server.addr, "/readyz").status == 200;

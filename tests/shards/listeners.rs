@@ -39,8 +39,9 @@ fn refused(more: &[&str], public: Vec<TcpListener>) -> StartError {
     error
 }
 
+/// A server serves on all sockets that were handed in, and on no other.
 #[test]
-fn a_server_serves_on_all_sockets_that_were_handed_in_and_on_no_other() {
+fn a_server_serves_only_the_given_sockets() {
     let mut public = bound("127.0.0.1:0", 2);
     // In any order: the addresses tell what belongs together.
     public.extend(bound("127.0.0.2:0", 2));
@@ -60,8 +61,9 @@ fn a_server_serves_on_all_sockets_that_were_handed_in_and_on_no_other() {
     assert_eq!(server.terminate(), Exit::Drained);
 }
 
+/// Sockets whose number does not fit the shards are refused with that number.
 #[test]
-fn sockets_that_do_not_fit_the_shards_are_refused_with_their_number() {
+fn too_few_sockets_for_the_shards_are_refused() {
     let mut public = bound("127.0.0.1:0", 2);
     let strange = bound("127.0.0.1:0", 3);
     let address = strange[0].local_addr().unwrap();
@@ -81,9 +83,10 @@ fn sockets_that_do_not_fit_the_shards_are_refused_with_their_number() {
     assert!(matches!(error, StartError::Listeners(BadListeners::None)), "{error}");
 }
 
-/// The rules for who may do what go by where a server listens, not by what was named.
+/// Sockets that strangers reach obey the rules for these: a server's real addresses count, not the
+/// ones that were named.
 #[test]
-fn sockets_that_strangers_reach_are_held_to_the_rules_for_these() {
+fn sockets_within_reach_of_strangers_have_rules() {
     let server = start_of(2, &[], parts(bound("0.0.0.0:0", 2), None)).unwrap();
     let here = SocketAddr::from(([127, 0, 0, 1], server.addr.port()));
     get(here, "/metrics").assert_status(404);

@@ -105,9 +105,9 @@ fn hear_until(client: &mut Client, here_last: u64, there_last: u64) -> Vec<Strin
     texts
 }
 
-/// Clients leave one by one and each hears everything until its own close.
+/// Clients leave one by one, and each hears everything until its own Close frame.
 #[test]
-fn departing_clients_hear_everything_until_their_close() {
+fn leaving_clients_hear_all_until_their_close() {
     let redis = RedisServer::start();
     let mut draining = member(&redis);
     let other = member(&redis);
@@ -155,8 +155,9 @@ fn departing_clients_hear_everything_until_their_close() {
     }
 }
 
+/// The rest of the cluster goes on when a member leaves.
 #[test]
-fn the_rest_of_the_cluster_goes_on_when_a_member_leaves() {
+fn the_cluster_goes_on_when_a_member_leaves() {
     let redis = RedisServer::start();
     let mut leaving = member(&redis);
     let staying = member(&redis);

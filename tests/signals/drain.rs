@@ -22,8 +22,9 @@ fn wait_until_draining(server: &Server) {
     eventually(PATIENCE, "readiness is red", || get(server.addr(), "/readyz").status == 503);
 }
 
+/// A server without clients ends at the first signal, with code 0.
 #[test]
-fn without_clients_a_signal_ends_it_at_once_with_code_0() {
+fn without_clients_a_signal_ends_it_at_once() {
     for name in ["TERM", "INT", "QUIT"] {
         let mut server = Server::start(&[]);
         server.signal(&[name]);
@@ -174,8 +175,9 @@ fn a_request_in_progress_is_answered_before_the_end() {
     server.assert_exit(0);
 }
 
+/// A request that never ends gets a second and no more.
 #[test]
-fn a_request_that_never_ends_gets_a_second_and_no_more() {
+fn an_endless_request_gets_a_second() {
     let mut server = Server::start(&[]);
     let addr = server.addr();
     let mut endless = Http::connect(addr);
@@ -231,8 +233,9 @@ fn a_drain_with_nobody_there_is_answered() {
     server.assert_exit(0);
 }
 
+/// No new client comes in while the last request is finished.
 #[test]
-fn while_the_last_request_is_finished_nobody_new_comes_in() {
+fn nobody_comes_in_during_the_last_request() {
     let mut server = Server::start(&[]);
     let addr = server.addr();
     let mut slow = Http::connect(addr);
@@ -279,8 +282,9 @@ fn busy_publishers_do_not_hold_the_drain() {
     }
 }
 
+/// New clients are still accepted during the pre-delay.
 #[test]
-fn during_the_pre_delay_new_clients_are_still_accepted() {
+fn the_pre_delay_still_accepts_clients() {
     const PRE_DELAY: Duration = Duration::from_secs(5);
     let mut server = Server::start(&["--drain-pre-delay", "5s"]);
     let addr = server.addr();
@@ -345,8 +349,9 @@ fn the_log_tells_how_the_waiting_goes_every_10_s() {
     server.assert_exit(0);
 }
 
+/// Signals that ask for nothing are logged and ignored.
 #[test]
-fn signals_that_ask_for_nothing_are_logged_and_ignored() {
+fn signals_without_a_meaning_are_only_logged() {
     let mut server = Server::start(&[]);
     let mut client = Client::connect(server.addr());
     for name in ["HUP", "USR1", "USR2"] {

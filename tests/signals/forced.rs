@@ -126,8 +126,9 @@ fn signals_close_together_count_as_one() {
     server.assert_exit(0);
 }
 
+/// Repeats of the second signal do not count as the third.
 #[test]
-fn repeats_of_the_second_signal_do_not_count_as_the_third() {
+fn a_repeated_second_signal_is_no_third() {
     let mut server = Server::start(&[]);
     let mut clients: Vec<Client> = (0..5).map(|_| Client::connect(server.addr())).collect();
     signal_and_wait_until_draining(&server);

@@ -71,8 +71,9 @@ fn closing_is_evenly_paced_with_retry_hints() {
     }
 }
 
+/// A window as long as the timeout begins to close clients at once.
 #[test]
-fn a_window_as_long_as_the_timeout_begins_to_close_at_once() {
+fn a_window_of_the_whole_timeout_closes_at_once() {
     let mut server = Server::start(&["--drain-timeout", "2s", "--drain-close-over", "2s"]);
     let clients: Vec<_> = (0..10).map(|_| stay(Client::connect(server.addr()))).collect();
     server.signal(&["TERM"]);
@@ -87,8 +88,9 @@ fn a_window_as_long_as_the_timeout_begins_to_close_at_once() {
     server.assert_exit(0);
 }
 
+/// A short timeout without a given window is all window.
 #[test]
-fn without_a_window_given_a_short_timeout_is_all_window() {
+fn a_short_timeout_is_all_window_by_default() {
     let mut server = Server::start(&["--drain-timeout", "1s"]);
     let client = stay(Client::connect(server.addr()));
     server.signal(&["TERM"]);

@@ -41,8 +41,9 @@ fn no_imports_lead_round_in_a_circle() {
     }
 }
 
+/// A circle of files is found also behind a name that is handed on.
 #[test]
-fn a_circle_is_found_also_behind_a_name_that_is_handed_on() {
+fn a_circle_is_found_behind_a_handed_on_name() {
     let imports = |lines: &[(&str, &str)]| -> BTreeMap<Path, Vec<Import>> {
         let path = |text: &str| text.split("::").map(str::to_owned).collect::<Path>();
         let import = |text: &str| Import { path: path(text), is_used: true };

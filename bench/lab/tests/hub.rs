@@ -7,8 +7,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+/// Every part of the measurement runs, and is reported as JSON and as a table.
 #[test]
-fn every_part_runs_and_is_reported_as_json_and_as_a_table() {
+fn every_part_is_reported_as_json_and_table() {
     let lab = |more: &[&str]| {
         let arguments = ["hub", "--clients", "3000", "--passes", "2", "--backlog", "262144"];
         let output = Command::new(env!("CARGO_BIN_EXE_lab")).args(arguments).args(more).output();

@@ -134,8 +134,9 @@ mod tests {
         assert_eq!(args.server_pid, [1, 2]);
     }
 
+    /// An unknown name is refused together with the names that exist.
     #[test]
-    fn a_name_that_is_none_is_refused_with_the_names_there_are() {
+    fn an_unknown_name_is_refused_with_the_known() {
         let error = parse(&["--scenario", "calm"]).unwrap_err().to_string();
         assert!(error.contains("calm") && error.contains("storm"), "{error}");
     }

@@ -243,8 +243,9 @@ fn a_server_on_another_machine_is_left_alone() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("--allow-remote"));
 }
 
+/// A storm of clients reconnects, and the listeners notice nothing.
 #[test]
-fn a_storm_reconnects_and_the_listeners_notice_nothing() {
+fn a_storm_reconnects_unnoticed_by_listeners() {
     let port = serve(|_, payload, _| frame(payload), ACCEPTED);
     for hold in ["upgrade", "message", "turn"] {
         let storm = ["--storm-clients", "40", "--storm-parallel", "8", "--storm-hold", hold];

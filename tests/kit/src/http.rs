@@ -128,8 +128,9 @@ mod tests {
         assert!(expected.is_success());
     }
 
+    /// Only an answer of known length keeps the connection.
     #[test]
-    fn only_an_answer_of_known_length_keeps_the_connection() {
+    fn only_known_lengths_keep_the_connection() {
         let keeps = |text: &[u8]| Answer::parse(text).unwrap().unwrap().keeps_alive;
         assert!(keeps(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"));
         assert!(!keeps(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"));

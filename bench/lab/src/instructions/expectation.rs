@@ -105,8 +105,9 @@ mod tests {
         counts
     }
 
+    /// Only a step that has become dearer under the same toolchain fails.
     #[test]
-    fn only_what_became_dearer_under_the_same_toolchain_fails() {
+    fn only_dearer_steps_of_one_toolchain_fail() {
         let expected = counts("a", 100.0);
         let judge = |counted| expected.compare(&counted);
         assert!(!judge(counts("a", 104.9)).is_failure);

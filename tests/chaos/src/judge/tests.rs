@@ -62,8 +62,9 @@ fn an_acknowledged_message_that_never_came_is_a_loss() {
     assert_eq!(judged(track(&[(0, 11)]), &[(0, 11), (0, 12)]), (1, 0, 0, 0, 0));
 }
 
+/// The same place or the same message twice is a repeat.
 #[test]
-fn the_same_place_or_the_same_message_twice_is_a_repeat() {
+fn the_same_place_or_message_twice_is_a_repeat() {
     assert_eq!(judged(track(&[(0, 11), (0, 12), (0, 11)]), &[]), (0, 1, 0, 0, 0));
     let mut same_payload = track(&[(0, 11)]);
     same_payload.message(0, place(0, 12), 11);
@@ -110,8 +111,9 @@ fn an_unannounced_epoch_loses_the_old_ones_rest() {
     assert_eq!(judged(track(&[(0, 11), (1, 3)]), &[]), (2, 0, 0, 0, 0));
 }
 
+/// A change of epoch that was told covers the end of the old one.
 #[test]
-fn a_told_change_of_epoch_covers_the_end_of_the_old_one() {
+fn a_told_epoch_covers_the_end_of_the_old_one() {
     let mut told_end = track(&[(0, 11)]);
     told_end.gap(0, told(Some(1), 1, Some(0)));
     feed(&mut told_end, &[(1, 1)]);
