@@ -168,8 +168,9 @@ mod tests {
         }
     }
 
+    /// An offset is a number that every client can count on from.
     #[test]
-    fn an_offset_is_a_number_that_everyone_can_count_on_from() {
+    fn an_offset_leaves_room_to_count_on() {
         for_each_number(|text, offset| {
             assert_eq!(offset_in(text), offset, "{text:?}");
             let position = format!("e:{text}").parse::<Position>().ok();

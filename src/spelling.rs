@@ -48,8 +48,9 @@ pub fn letters_apart(name: &str, known: &str) -> usize {
 mod tests {
     use super::*;
 
+    /// A mistake is one letter more, fewer or other, or two exchanged.
     #[test]
-    fn a_mistake_is_a_letter_more_fewer_other_or_exchanged() {
+    fn a_mistake_is_one_letter_or_an_exchange() {
         for (name, known, apart) in [
             ("last", "last", 0),
             ("LAST", "last", 0),

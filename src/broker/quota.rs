@@ -154,8 +154,9 @@ mod tests {
         }
     }
 
+    /// A share that was not needed goes back to the sender that took it.
     #[test]
-    fn what_was_not_needed_is_given_back_to_whoever_took_it() {
+    fn an_unneeded_share_goes_back_to_its_taker() {
         let mut window = Window::new(100, SPAN);
         window.take(Api, 40, Millis(0));
         window.take(Api, 30, Millis(20_000));

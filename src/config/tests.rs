@@ -294,9 +294,9 @@ fn the_closing_window_fits_into_the_drain() {
     assert_eq!((found.len(), found[0].option.as_str()), (1, "drain-pre-delay"));
 }
 
-/// Clients publish off loopback only with a token or an explicit yes.
+/// Clients publish off loopback only with a token or with explicit consent.
 #[test]
-fn publishing_clients_need_loopback_a_token_or_consent() {
+fn publishing_clients_off_loopback_need_consent() {
     let line = ["--client-publish=broadcast", "--listen=127.0.0.1:1", "--listen=0.0.0.0:2"];
     let found = bad(&line, &[]);
     assert_eq!((found.len(), found[0].option.as_str()), (1, "client-publish"));
@@ -375,8 +375,9 @@ fn a_variable_that_is_no_text_is_one_more_bad_value() {
     assert_eq!((found.len(), found[0].option.as_str()), (1, "greeting"));
 }
 
+/// The text of notices need not fit where there are no notices.
 #[test]
-fn the_text_of_notices_need_not_fit_where_there_are_none() {
+fn unused_notice_text_may_have_any_length() {
     let small = ["--max-broadcast-size", "64"];
     assert_eq!(bad(&small, &[])[0].option, "notify-text");
     let off = [&small[..], &["--notify-interval", "0"]].concat();

@@ -141,8 +141,9 @@ mod tests {
         assert_eq!(act(&mut machine, 65_000), Some(Action::Wait(Millis(71_000))));
     }
 
+    /// A late ping leaves the client its whole time to answer.
     #[test]
-    fn a_late_ping_leaves_the_client_its_whole_time_to_answer() {
+    fn a_late_ping_leaves_the_whole_time_to_answer() {
         let mut machine = Keepalive::new(Millis(0));
         let act = |machine: &mut Keepalive, now| machine.on_deadline(Millis(now), &SETTINGS);
         assert_eq!(act(&mut machine, 300_000), Some(Action::Ping(Millis(320_000))));

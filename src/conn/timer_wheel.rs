@@ -135,8 +135,9 @@ mod tests {
         assert_eq!(turned(&mut wheel, 10_000 + SLOT_MS), [7]);
     }
 
+    /// A time beyond the horizon comes out within one round.
     #[test]
-    fn a_time_beyond_the_horizon_comes_out_within_one_round() {
+    fn a_time_beyond_the_horizon_takes_one_round() {
         let mut wheel = TimerWheel::new(Millis(0));
         wheel.put(9, Millis(10_000_000));
         assert_eq!(turned(&mut wheel, SLOT_MS * SLOTS), [9]);

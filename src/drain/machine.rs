@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    /// With nobody left it stops in any phase after the pre delay.
+    /// A drain with no client left stops in any phase after the pre-delay.
     #[test]
     fn with_nobody_left_it_stops_after_the_pre_delay() {
         for second in [5, 50, 85] {
@@ -180,8 +180,9 @@ mod tests {
         }
     }
 
+    /// No client counts as left before new clients are refused.
     #[test]
-    fn nobody_counts_as_left_before_new_clients_are_refused() {
+    fn nobody_counts_as_left_while_clients_may_come() {
         for second in [5, 50, 85] {
             let mut machine = Machine::new(SETTINGS);
             machine.start(at(0));

@@ -48,8 +48,9 @@ mod tests {
         assert_eq!(paced(5, Duration::ZERO, Duration::ZERO), 5);
     }
 
+    /// Many shards with one client each close them one by one.
     #[test]
-    fn many_shards_with_one_client_each_close_them_one_by_one() {
+    fn many_small_shards_close_clients_one_by_one() {
         let window = Duration::from_secs(10);
         let closed_at = |millis| -> usize {
             let turns = (0..9).map(|index| PaceShare { index, of: 9 });

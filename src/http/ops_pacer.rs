@@ -132,8 +132,9 @@ mod tests {
         assert!(took >= granted / 2, "and it is made anew all the same");
     }
 
+    /// Everything else that is ready runs between two turns.
     #[tokio::test]
-    async fn everything_else_that_is_ready_runs_between_two_turns() {
+    async fn other_ready_work_runs_between_two_turns() {
         let turns = OpsPacer::default();
         let passed = Cell::new(0);
         let most = Cell::new(0);

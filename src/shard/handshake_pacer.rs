@@ -154,8 +154,9 @@ mod tests {
         assert!(poll(&turns, &mut next[0]) && poll(&turns, &mut late[0]));
     }
 
+    /// Clients that had their turn, and clients that listen, need none.
     #[test]
-    fn those_who_had_their_turn_and_those_who_listen_need_none() {
+    fn served_and_listening_clients_need_no_turn() {
         let turns = HandshakePacer::default();
         let mut all = listening(&turns, NEWCOMERS_PER_TURN);
         assert!(all.iter_mut().all(|turn| poll(&turns, turn)));

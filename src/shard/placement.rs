@@ -357,8 +357,9 @@ mod tests {
         }
     }
 
+    /// A shard that was ahead for a moment passes nothing on.
     #[test]
-    fn a_shard_that_was_ahead_for_a_moment_passes_nothing_on() {
+    fn a_shard_briefly_ahead_passes_nothing_on() {
         let (metrics, placement) = shards(&[100, 0]);
         placement.level();
         metrics[1].connections.set(100);

@@ -269,8 +269,9 @@ mod tests {
         assert!(line.contains("ERROR wsbcast::telemetry::tests:"), "{line}");
     }
 
+    /// A misspelt level is refused, and not taken for a module.
     #[test]
-    fn a_misspelt_level_is_refused_and_not_taken_for_a_module() {
+    fn a_misspelt_level_is_no_module() {
         for good in ["info", "off", "TRACE", "info,wsbcast::broker=debug", "wsbcast=trace,warn"] {
             assert_eq!(check_level(good), Ok(()), "{good}");
         }

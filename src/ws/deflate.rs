@@ -242,7 +242,7 @@ mod tests {
 
     /// Any reader with the window inflates a compressed message to what came in.
     #[test]
-    fn compressed_messages_suit_any_reader_with_the_window() {
+    fn compressed_messages_suit_any_reader() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut out = Vec::new();
         for bits in 9..=15 {
@@ -262,8 +262,9 @@ mod tests {
         }
     }
 
+    /// Equal messages become equal bytes, whatever came before.
     #[test]
-    fn equal_messages_become_equal_bytes_whatever_came_before() {
+    fn equal_messages_become_equal_bytes() {
         let mut random = fastrand::Rng::with_seed(2);
         let mut compressor = Compressor::new(WindowBits::MAX);
         let (message, mut out) = (b"{\"price\": 12, \"price\": 13}".repeat(9), Vec::new());

@@ -16,6 +16,7 @@ use std::{
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
+const FUNCTION_NAME_MAX: usize = 50;
 const COLUMNS_MAX: usize = 100;
 
 /// Where Rust lives in this repository.
@@ -104,6 +105,14 @@ fn sources_are_small_and_say_what_they_are() {
             }
             for word in WORDS_BANNED.iter().filter(|word| line.contains(**word)) {
                 errors.push(format!("{name}:{n}: {word} does not go on main"));
+            }
+            let function = function_name(line).unwrap_or_default();
+            if function.len() > FUNCTION_NAME_MAX {
+                errors.push(format!(
+                    "{name}:{n}: {function} has {} characters, at most {FUNCTION_NAME_MAX}: its \
+                     doc comment has room for the whole sentence",
+                    function.len()
+                ));
             }
             let length = function_length(&lines[i..]).unwrap_or(0);
             if length > FUNCTION_LINES_MAX {
@@ -216,16 +225,26 @@ fn check(rule: impl Fn(&Source, &mut Vec<String>)) {
     assert!(errors.is_empty(), "\n{}\n", errors.join("\n"));
 }
 
-/// If `lines` starts with a function, its length; rustfmt's indentation finds the end.
-fn function_length(lines: &[&str]) -> Option<usize> {
-    let first = lines[0];
-    let indent = &first[..first.len() - first.trim_start().len()];
-    // A name follows: `fn(&T)` is a type.
-    let mut words = first.trim_start().split(['(', '<']).next()?.split(' ');
-    let is_fn = words.any(|word| word == "fn") && words.next().is_some_and(|name| !name.is_empty());
-    if !is_fn || first.trim_start().starts_with("//") {
+/// The name of the function that begins on `line`.
+fn function_name(line: &str) -> Option<&str> {
+    let code = line.trim_start();
+    if code.starts_with("//") {
         return None;
     }
+    // The brackets of a visibility are not those of the parameters.
+    let visible = code.strip_prefix("pub(").and_then(|rest| rest.split_once(") "));
+    let code = visible.map_or(code, |(_, rest)| rest);
+    let mut words = code.split(['(', '<']).next()?.split(' ');
+    // A name follows: `fn(&T)` is a type.
+    words.find(|word| *word == "fn")?;
+    words.next().filter(|name| !name.is_empty())
+}
+
+/// If `lines` starts with a function, its length; rustfmt's indentation finds the end.
+fn function_length(lines: &[&str]) -> Option<usize> {
+    function_name(lines[0])?;
+    let first = lines[0];
+    let indent = &first[..first.len() - first.trim_start().len()];
     let end = lines.iter().position(|line| line.strip_prefix(indent) == Some("}"))?;
     Some(end + 1)
 }

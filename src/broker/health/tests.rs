@@ -70,7 +70,8 @@ fn a_shard_that_is_back_late_is_not_stalled() {
     assert_eq!(health.stalled_shard_at(at(5251)), None);
 }
 
-/// Where one shard subscribes for all only its heartbeat shows that messages arrive.
+/// The heartbeat of the one shard that subscribes for all shows that messages arrive, and nothing
+/// else does.
 #[test]
 fn the_one_subscribers_heartbeat_shows_arrival() {
     let health = Health::redis(3, Subscribers::PerProcess);
@@ -94,8 +95,9 @@ fn the_one_subscribers_heartbeat_shows_arrival() {
     assert_eq!(health.stalled_shard_at(at(3701)), Some(1), "its loop does not run");
 }
 
+/// A shard that reports that it cannot connect is not stalled.
 #[test]
-fn a_shard_that_says_that_it_cannot_connect_is_not_stalled() {
+fn a_shard_without_a_connection_is_not_stalled() {
     let health = Health::redis(2, Subscribers::PerShard);
     let told = clock::now();
     health.link_broken(1);

@@ -317,8 +317,9 @@ mod tests {
         assert_eq!(texts(&ring, 5, 6, usize::MAX), None);
     }
 
+    /// Older messages are put before the others as far as there is room.
     #[test]
-    fn older_messages_are_put_before_as_far_as_there_is_room() {
+    fn older_messages_go_before_as_room_allows() {
         let mut ring = ring(5);
         ring.push(kept("f"), WIDE);
         let older = ["c", "d", "e"].into_iter().enumerate();
@@ -353,8 +354,9 @@ mod tests {
         assert_eq!(recover(Since::Newest(9), "e:14"), ("e:11".into(), None));
     }
 
+    /// A history without room for any message keeps only the position.
     #[test]
-    fn without_room_for_any_message_only_the_position_is_kept() {
+    fn without_room_only_the_position_is_kept() {
         let mut ring = ring(0);
         ring.push(kept("a"), Bounds { messages_max: 0, bytes_max: usize::MAX });
         assert_eq!((ring.position().offset, ring.bytes()), (1, 0));

@@ -49,8 +49,9 @@ fn what_is_refused_for_a_moment_is_nothing() {
     assert!(refusals.suspects(at(LASTS)).is_empty());
 }
 
+/// One channel that is accepted says nothing of another.
 #[test]
-fn one_channel_that_is_accepted_says_nothing_of_another() {
+fn one_accepted_channel_proves_no_other() {
     let refusals = Refusals::default();
     refused(&refusals, channel("a"), BrokerRefusal::Moved, 0);
     accepted(&refusals, channel("b"), 1);
@@ -87,8 +88,9 @@ fn what_is_remembered_is_bounded() {
     assert!(refusals.is_refused(&channel("new")), "what is over makes room");
 }
 
+/// A trial that goes well clears an earlier refusal.
 #[test]
-fn a_trial_that_goes_well_clears_what_was_refused_before() {
+fn a_good_trial_clears_an_earlier_refusal() {
     let refusals = Refusals::default();
     refused(&refusals, channel("a"), BrokerRefusal::Oom, 0);
     assert_eq!(refusals.extent_at(at(LASTS)), RefusalExtent::All);
@@ -101,8 +103,9 @@ fn a_trial_that_goes_well_clears_what_was_refused_before() {
     assert!(refusals.suspects(at(2 * MEMORY)).is_empty() && !refusals.is_any());
 }
 
+/// A refusal that trials do not see stands all the same.
 #[test]
-fn a_refusal_that_trials_do_not_see_stands_all_the_same() {
+fn a_refusal_unseen_by_trials_stands() {
     for (pause, within) in [(50, 1_000), (4_000, 17_000)] {
         let refusals = Refusals::default();
         let mut ms = 0;
@@ -129,9 +132,9 @@ fn a_refusal_that_trials_do_not_see_stands_all_the_same() {
     }
 }
 
-/// The first message that is taken clears what trials did not see.
+/// The first message that is accepted clears a refusal that trials did not see.
 #[test]
-fn the_first_accepted_message_clears_an_unseen_refusal() {
+fn an_accepted_message_clears_an_unseen_refusal() {
     let refusals = Refusals::default();
     for ms in (0..1_000).step_by(100) {
         refused(&refusals, channel("a"), BrokerRefusal::Other, ms);
@@ -166,8 +169,9 @@ fn a_refused_trial_means_nothing_beside_messages() {
     );
 }
 
+/// Commands that went unanswered do not matter once Redis is lost.
 #[test]
-fn what_went_unanswered_is_no_matter_once_redis_is_lost() {
+fn unanswered_commands_do_not_outlive_redis() {
     let refusals = Refusals::default();
     refused(&refusals, channel("a"), BrokerRefusal::NoAnswer, 0);
     refused(&refusals, channel("b"), BrokerRefusal::Oom, 0);

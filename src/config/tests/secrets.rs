@@ -23,8 +23,9 @@ fn a_redis_url_may_come_from_a_file() {
     }
 }
 
+/// A setting that weakens a secret is warned of, and the secret is not shown.
 #[test]
-fn what_weakens_a_secret_is_warned_of_without_showing_it() {
+fn weak_secrets_are_warned_of_and_not_shown() {
     let warnings = |line: &[&str]| good(line, &[]).warnings;
     assert!(warnings(&["--api-token=0123456789abcdef"]).is_empty());
     for (token, word) in [("0123456789abcde", "shorter than 16"), ("secret,0123456789", "comma")] {

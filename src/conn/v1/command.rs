@@ -221,8 +221,9 @@ mod tests {
         }
     }
 
+    /// A publication is text as it is, or binary from base64.
     #[test]
-    fn a_publication_is_text_as_it_is_or_binary_from_base64() {
+    fn a_publication_is_text_or_base64() {
         let publish = |kind, data: &'static [u8], id: Option<&str>| Command::Publish {
             channel: name("a"),
             kind,
@@ -251,8 +252,9 @@ mod tests {
         }
     }
 
+    /// A command that cannot be done is answered with its channel and id.
     #[test]
-    fn what_cannot_be_done_is_told_with_its_channel_and_id() {
+    fn a_refused_command_names_its_channel_and_id() {
         for (text, code, channel, id) in [
             (r#""subscribe""#, Code::BadRequest, None, None),
             (r#""subscribe","channel":7"#, Code::BadRequest, None, None),

@@ -248,8 +248,9 @@ fn tokens_stay_out_of_debug_output() {
     assert!(!format!("{rules:?}").contains("hush"));
 }
 
+/// A connection of another user is not local, whatever its headers say.
 #[test]
-fn another_users_connection_is_not_local_whatever_it_says() {
+fn another_users_connection_is_never_local() {
     let rules = Rules::default();
     let judge = |owner, right| {
         judge_of(owner, Version::HTTP_11, &rules, right, "127.0.0.1", &["Host: localhost"])
@@ -269,7 +270,7 @@ fn another_users_connection_is_not_local_whatever_it_says() {
     }
 }
 
-/// Where the system cannot be asked headers open publishing and nothing else.
+/// Headers open publishing, and nothing else, where the system cannot be asked.
 #[test]
 fn headers_decide_where_the_system_cannot_be_asked() {
     let judge = |version, right, lines: &[&str]| {

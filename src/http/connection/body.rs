@@ -100,8 +100,9 @@ mod tests {
         assert_eq!(collected(data, 4095).await, Err(BodyError::TooBig));
     }
 
+    /// A small piece does not keep the buffer that it came in.
     #[tokio::test]
-    async fn a_small_piece_does_not_keep_the_buffer_it_came_in_alive() {
+    async fn a_small_piece_does_not_keep_its_buffer() {
         let buffer = Bytes::from(vec![b'x'; 65_536]);
         let small = collected(buffer.slice(..16), 4096).await.unwrap();
         assert_eq!(small, buffer.slice(..16));

@@ -187,8 +187,9 @@ fn silent_shards(shards: &[Arc<ShardMetrics>], now: Millis, silence: Duration) -
 mod tests {
     use super::*;
 
+    /// Readiness follows the drain, the broker and the shards.
     #[test]
-    fn readiness_follows_the_drain_the_broker_and_the_shards() {
+    fn readiness_follows_drain_broker_and_shards() {
         use Phase::{PreDelay, Serving, Waiting};
         use Reach::{Embedded, Lost, NeverReached, Up};
         use RefusalExtent::{All, Nothing, Some};

@@ -85,8 +85,9 @@ mod tests {
         forwarded(&HeaderMap::from_iter(lines)).map(Into::into)
     }
 
+    /// The address that a proxy speaks for is told as it was said, and bounded.
     #[test]
-    fn who_is_spoken_for_is_told_as_it_is_said_and_bounded() {
+    fn a_forwarded_address_is_logged_and_bounded() {
         let long = "1, ".repeat(3_000) + "192.0.2.9";
         let table: [(Lines<'_>, Option<&str>); 5] = [
             (&[("x-real-ip", b"192.0.2.1")], None),

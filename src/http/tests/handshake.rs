@@ -288,9 +288,10 @@ async fn positions_fit_into_a_header() {
     }
 }
 
-/// Somebody in between who takes any handshake for granted would carry requests past its own rules.
+/// Bytes behind a refused handshake are never a request. A proxy that takes any handshake for
+/// granted would carry requests past its own rules.
 #[tokio::test]
-async fn nothing_behind_a_refused_handshake_is_ever_a_request() {
+async fn bytes_behind_a_refused_handshake_are_no_request() {
     let server = Fixture::with(|context| context.settings.echo = true).start();
     let publish = request("POST /broadcast", &[], "smuggled");
     let upgrade = ["Connection: Upgrade", "Upgrade: websocket"];

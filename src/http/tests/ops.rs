@@ -160,9 +160,9 @@ async fn the_health_command_believes_the_status_alone() {
     assert!(matches!(refused, Err(Unhealthy::Unreachable(..))));
 }
 
-/// A flood of pipelined questions keeps nobody from a probe.
+/// A flood of pipelined requests keeps no sender from a probe.
 #[tokio::test]
-async fn a_flood_of_pipelined_requests_leaves_room_for_probes() {
+async fn pipelined_requests_leave_room_for_probes() {
     const MANY: usize = 10 * LOOKS_PER_TURN;
     const EACH: usize = 10;
     for is_admin in [false, true] {

@@ -78,8 +78,9 @@ async fn on_local(test: impl AsyncFnOnce()) {
     tokio::task::LocalSet::new().run_until(test()).await;
 }
 
+/// The connection that has kept the server waiting longest makes room.
 #[tokio::test(start_paused = true)]
-async fn whoever_has_kept_the_server_waiting_longest_makes_room() {
+async fn the_longest_waiting_connection_makes_room() {
     on_local(async || {
         let mut seats = Seats::new();
         for stage in [Stage::Busy, Stage::Head, Stage::Idle] {
@@ -123,7 +124,7 @@ async fn an_active_transfer_goes_last() {
     .await;
 }
 
-/// With the server's own work everywhere newcomers get spare places at once.
+/// Newcomers get spare places at once when the server's own work is everywhere.
 #[tokio::test(start_paused = true)]
 async fn newcomers_get_the_spare_places() {
     on_local(async || {
@@ -302,8 +303,9 @@ fn crowd() -> Rc<Places> {
     Places::new(Room { places: 4096, spare: 2 }, Arc::default())
 }
 
+/// Unfinished heads share a budget, and the oldest of them goes.
 #[tokio::test(start_paused = true)]
-async fn unfinished_heads_share_a_budget_and_the_oldest_goes() {
+async fn unfinished_heads_share_a_budget() {
     on_local(async || {
         let places = crowd();
         let mut there = Vec::new();
@@ -354,8 +356,9 @@ async fn an_idle_transfer_goes_for_others() {
     }
 }
 
+/// Large work waits in line for room, and small work does not.
 #[tokio::test(start_paused = true)]
-async fn work_waits_in_line_for_room_and_little_work_does_not() {
+async fn large_work_waits_in_line_and_small_does_not() {
     on_local(async || {
         let places = crowd();
         let [one, other, little] = [(); 3].map(|()| {

@@ -116,8 +116,9 @@ async fn a_slow_publication_holds_up_nobody_else() {
     assert_eq!(status(&read_answer(&mut client).await), 202);
 }
 
+/// A body that is announced too big is refused before it is sent.
 #[tokio::test]
-async fn a_body_announced_too_big_is_refused_before_it_is_sent() {
+async fn a_body_announced_too_big_is_refused_at_once() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect(LOCAL);
     let head = post(&["Content-Length: 65537", "Expect: 100-continue"], "");

@@ -94,8 +94,9 @@ async fn a_peer_that_takes_no_head_is_given_up() {
     assert_eq!(std::rc::Rc::strong_count(&server.admissions), 2);
 }
 
+/// Listening needs no token, but a wrong one is refused.
 #[tokio::test]
-async fn listening_needs_no_token_but_a_wrong_one_is_refused() {
+async fn listening_needs_no_token_and_no_wrong_one() {
     let tokens = || Rules { tokens: vec!["s3cret".into()], insecure_publish: false };
     let server = Fixture::with(|context| context.settings.access = tokens()).start();
     let ask = async |headers| status(&server.ask(listen(headers)).await);

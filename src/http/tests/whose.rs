@@ -42,8 +42,9 @@ async fn another_users_program_may_do_nothing_private() {
     }
 }
 
+/// The owner of a connection is looked up once, and only where it decides.
 #[tokio::test]
-async fn it_is_asked_once_a_connection_and_only_where_it_decides() {
+async fn the_owner_is_looked_up_once_a_connection() {
     let server = with_rules(&[], false);
     let thrice = publish().repeat(3);
     let (answers, asked) = ask_as(&server, Owner::Us, LOCAL, &thrice).await;

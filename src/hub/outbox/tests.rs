@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::hub::{Source, shares::Body};
 
-/// Of pongs not yet begun only the last waits and a begun one is left alone.
+/// Only the last of the pongs that are not yet begun waits, and a begun one is left alone.
 #[test]
 fn only_the_last_pong_waits() {
     let mut outbox = Outbox::default();
@@ -68,9 +68,10 @@ fn shared_bytes_are_freed_by_their_last_reader() {
     assert_eq!(shares.check(), (0, 0, 0));
 }
 
-/// A client that leaves answers unread is closed after the answer that it has begun.
+/// All answers but the end of the begun frame can be thrown away: a client that leaves answers
+/// unread is closed after the answer that it has begun.
 #[test]
-fn all_but_the_end_of_the_begun_frame_can_be_thrown_away() {
+fn all_but_the_begun_frame_can_be_thrown_away() {
     let frame = |byte: u8, length: u8| [&[0x81, length][..], &vec![byte; length.into()]].concat();
     let frames = [frame(b'a', 5), frame(b'b', 7), frame(b'c', 3)].concat();
     for taken in 0..frames.len() {
@@ -87,7 +88,7 @@ fn all_but_the_end_of_the_begun_frame_can_be_thrown_away() {
     }
 }
 
-/// Of a begun frame that is shared the end stays and is known to go soon.
+/// The end of a begun frame that is shared stays, and is known to go soon.
 #[test]
 fn the_end_of_a_shared_frame_stays() {
     let all = b"aa\x01\x06shared";
@@ -130,8 +131,9 @@ fn a_full_buffer_does_not_double() {
     }
 }
 
+/// A carry goes before the waiting bytes, and is counted apart.
 #[test]
-fn a_carry_goes_before_what_waits_and_is_counted_apart() {
+fn a_carry_goes_first_and_is_counted_apart() {
     let mut outbox = Outbox::default();
     outbox.replace(Replaceable::Pong, b"p1");
     outbox.carry(b"rest");

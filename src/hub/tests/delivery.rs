@@ -34,9 +34,9 @@ fn a_message_reaches_its_channels_subscribers_only() {
     assert_eq!(pipes.each_ref().map(Pipe::texts), [vec!["1"], vec!["1", "2"], vec!["2"]]);
 }
 
-/// A client hears only what is published after it has subscribed and once.
+/// A client gets each message that is published after it has subscribed, once.
 #[test]
-fn a_client_gets_each_message_after_its_subscription_once() {
+fn a_client_gets_messages_after_it_subscribed() {
     let mut hub = roomy_hub();
     let early = Pipe::open();
     subscribed(&mut hub, &early, &["a", "a"]);

@@ -197,8 +197,9 @@ fn clients_cut_off_together_are_worked_off_in_passes() {
     }
 }
 
+/// A client that reads while others are worked off is not slow.
 #[test]
-fn whoever_reads_while_others_are_worked_off_is_not_slow() {
+fn a_reader_is_not_slow_while_others_are_served() {
     const LAGGARDS: usize = 400;
     let budget = Arc::new(Budget::new(1 << 30));
     let mut hub = Hub::new(settings(100_000, SlowPolicy::Close), budget);

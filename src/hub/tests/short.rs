@@ -141,11 +141,10 @@ fn give(hub: &mut Hub<Pipe>, key: Key, offset: u64, bytes: usize) {
     hub.queue_shared(key, header.as_ref(), source, || Bytes::from(vec![b'x'; bytes]));
 }
 
-/// A client that is given up amid a shared message gets its end and the close frame.
-/// Regression: a client in the middle of a long message shared with others was reset instead of
-/// closed.
+/// A client that is given up amid a shared message gets its end and the Close frame. Regression: a
+/// client in the middle of a long message shared with others was reset instead of closed.
 #[test]
-fn a_client_given_up_amid_a_shared_message_gets_its_end() {
+fn a_client_given_up_amid_a_message_gets_its_end() {
     const LIMIT: usize = 8 << 20;
     const LONG: usize = 100_000;
     let (budget, mut hub) = hub(LIMIT, SlowPolicy::Close);
@@ -177,8 +176,9 @@ fn a_client_given_up_amid_a_shared_message_gets_its_end() {
     assert_eq!(read.frames().len(), 1, "who is behind in a log pays nothing");
 }
 
+/// Past the limit, clients that are closing are not waited for.
 #[test]
-fn past_the_limit_those_who_are_closing_are_not_waited_for() {
+fn past_the_limit_closing_clients_are_cut() {
     const LIMIT: usize = 8 << 20;
     let (budget, mut hub) = hub(LIMIT, SlowPolicy::Close);
     let (reader, read) = listener(&mut hub, "a", 10);

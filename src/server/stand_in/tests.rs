@@ -62,8 +62,9 @@ impl World {
     }
 }
 
+/// Other shards take the connections of a shard while it is silent, and only then.
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn others_take_the_connections_of_a_shard_while_it_is_silent_and_only_then() {
+async fn only_a_silent_shard_loses_its_connections() {
     let world = World::new();
     let (_first, second) = (world.wake(0), world.wake(1));
     let early = TcpStream::connect(world.address(1)).unwrap();
@@ -86,8 +87,9 @@ async fn others_take_the_connections_of_a_shard_while_it_is_silent_and_only_then
     assert!(world.gets(0, &late).await, "it has fallen silent again");
 }
 
+/// With no shard alive, connections wait in the kernel for the first one that is back.
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn with_nobody_alive_connections_wait_in_the_kernel_for_the_first_shard_that_is_back() {
+async fn connections_wait_for_the_first_live_shard() {
     let world = World::new();
     let peer = TcpStream::connect(world.address(1)).unwrap();
     sleep(LONG).await;
@@ -96,9 +98,10 @@ async fn with_nobody_alive_connections_wait_in_the_kernel_for_the_first_shard_th
     assert!(world.gets(0, &peer).await);
 }
 
-/// What was moved to a shard that then falls silent goes on to another.
+/// The queue of a silent shard is taken back: a connection that was moved to a shard that then
+/// falls silent goes on to another.
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn what_lies_in_the_queue_of_a_silent_shard_is_taken_back() {
+async fn a_silent_shards_queue_is_taken_back() {
     let world = World::new();
     let (first, second) = (world.wake(0), world.wake(1));
     world.metrics[0].connections.set(1);

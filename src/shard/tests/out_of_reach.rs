@@ -83,16 +83,18 @@ fn after(offset: u64) -> Option<Since> {
     Some(Since::After(Position { epoch: "".into(), offset }))
 }
 
+/// A client that resumes waits for a broker that comes back soon.
 #[test]
-fn who_resumes_waits_for_a_broker_that_comes_back_soon() {
+fn resuming_waits_for_a_broker_that_returns() {
     let (admission, took) = admitted(after(1), true);
     let [(_, at)] = &admission.positions[..] else { panic!("its position is known") };
     assert_eq!(at.offset, 1, "what it missed follows");
     assert!(took <= RESUME_WAIT / 2 + RESUME_RETRY, "{took:?}");
 }
 
+/// A client that resumes does not wait for a broker that stays away.
 #[test]
-fn who_resumes_does_not_wait_for_a_broker_that_stays_away() {
+fn resuming_does_not_wait_for_a_lost_broker() {
     let (admission, took) = admitted(after(1), false);
     assert!(admission.positions.is_empty(), "nobody knows where it is");
     assert!((RESUME_WAIT..RESUME_WAIT * 2).contains(&took), "{took:?}");

@@ -190,9 +190,9 @@ fn settling_is_bounded_and_fair() {
     });
 }
 
-/// A claim beyond what the broker says is answered and not waited for.
+/// A claimed position beyond the broker's is answered and not waited for.
 #[test]
-fn a_claimed_position_ahead_of_the_broker_is_not_awaited() {
+fn a_position_ahead_of_the_broker_is_not_awaited() {
     run(|world| async move {
         world.broker.is_slow.set(false);
         world.come("a", 1).await.unwrap().unwrap();
@@ -208,8 +208,9 @@ fn a_claimed_position_ahead_of_the_broker_is_not_awaited() {
     });
 }
 
+/// A subscription past the bound is answered with an error.
 #[test]
-fn a_subscription_past_the_bound_is_answered_with_an_error() {
+fn a_subscription_past_the_bound_is_an_error() {
     run(|world| async move {
         world.broker.is_slow.set(false);
         world.come("a", 1).await.unwrap().unwrap();

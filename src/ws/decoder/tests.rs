@@ -214,8 +214,9 @@ fn a_new_message_inside_fragments_breaks_the_protocol() {
     }
 }
 
+/// A Close frame is empty or has a code that may be sent.
 #[test]
-fn a_close_frame_is_empty_or_has_a_code_that_may_be_sent() {
+fn a_close_frame_is_empty_or_has_a_valid_code() {
     assert_eq!(whole(&frame(0x88, b"")), (vec![closed(None, "")], None));
     assert_fails_at_the_last_byte(&frame(0x88, b"\x03"), CloseReason::Protocol);
     let codes = [0, 1, 999, 1000, 1003, 1004, 1005, 1006, 1007, 1014, 1015, 1016, 2999];
@@ -244,8 +245,9 @@ fn text_is_refused_at_its_first_wrong_byte() {
     assert_fails_at_the_last_byte(&bytes[..=wrong_at], CloseReason::BadUtf8);
 }
 
+/// Text that is no UTF-8 is refused across fragments and control frames.
 #[test]
-fn text_is_refused_across_fragments_and_control_frames() {
+fn bad_text_is_refused_across_fragments() {
     let start = [frame(0x01, b"\xce"), frame(0x89, b"\xff"), frame(0x00, b"")].concat();
     let good = [&start[..], &frame(0x80, b"\xba")].concat();
     assert_eq!(whole(&good).0, [Event::Ping(b"\xff".into()), text("κ")]);
@@ -253,8 +255,9 @@ fn text_is_refused_across_fragments_and_control_frames() {
     assert_fails_at_the_last_byte(&bad, CloseReason::BadUtf8);
 }
 
+/// Text that ends inside a character is refused at its end.
 #[test]
-fn text_that_ends_inside_a_character_is_refused_at_its_end() {
+fn text_ending_inside_a_character_is_refused() {
     assert_fails_at_the_last_byte(&frame(0x81, b"caf\xc3"), CloseReason::BadUtf8);
     let bytes = [frame(0x01, b"caf\xc3"), frame(0x80, b"")].concat();
     assert_fails_at_the_last_byte(&bytes, CloseReason::BadUtf8);
@@ -345,8 +348,9 @@ fn a_message_whole_in_the_input_is_not_copied() {
     assert!(decoder.is_idle());
 }
 
+/// Payload that is not wanted is checked and counted, and not stored.
 #[test]
-fn payload_nobody_wants_is_checked_counted_and_not_stored() {
+fn unwanted_payload_is_checked_and_not_stored() {
     let rules = Rules { message_bytes_max: 5000, keep_payload: false, compression: false };
     let mut decoder = Decoder::default();
     let bytes = [frame(0x01, &[b'a'; 2000]), frame(0x89, b"p"), frame(0x80, &[b'b'; 3000])];

@@ -154,8 +154,9 @@ mod tests {
         assert!(new.first_turn().now_or_never().is_some());
     }
 
+    /// A command that takes another way waits for those on the old one.
     #[test]
-    fn what_takes_another_way_waits_for_what_is_on_the_old_one() {
+    fn a_command_on_a_new_way_waits_for_the_old() {
         let order = CommandOrder::default();
         let (back, through) = (order.enter(), order.enter());
         back.handed_over();

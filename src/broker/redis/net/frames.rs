@@ -177,8 +177,9 @@ mod tests {
         "*3\r\n*2\r\n:1\r\n*1\r\n_\r\n%1\r\n+a\r\n*0\r\n:3\r\n",
     ];
 
+    /// A frame ends where the decoder says, however it comes.
     #[test]
-    fn a_frame_ends_where_the_decoder_says_however_it_comes() {
+    fn a_frame_ends_where_the_decoder_says() {
         for frame in FRAMES {
             let both = format!("{frame}:1\r\n");
             let mut input = BytesMut::from(both.as_str());

@@ -355,8 +355,9 @@ mod tests {
         Ended { position: Position { epoch: epoch.into(), offset }, nonce }
     }
 
+    /// A process that lacks the end of an ended history knows so.
     #[test]
-    fn who_lacks_the_end_of_a_history_that_was_ended_knows_so() {
+    fn a_lost_end_of_an_ended_history_is_known() {
         let mut tracker = SequenceTracker::default();
         tracker.advance("a", 5, 50, Millis(0));
         let lacks =

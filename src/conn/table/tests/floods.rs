@@ -229,9 +229,10 @@ fn a_client_in_the_closing_window_is_closed_1012() {
     assert_eq!(close_code(&mut late), 1012);
 }
 
-/// 3,000 who fell out together were cut in one turn of 135 ms, in which nobody was served.
+/// Clients that are due together are worked off in slices. 3,000 clients that fell out together
+/// were cut in one turn of 135 ms, in which no client was served.
 #[test]
-fn those_who_are_due_together_are_worked_off_in_slices() {
+fn clients_due_together_are_ended_in_slices() {
     const CLIENTS: usize = 40;
     let mut table = table(settings());
     let peers: Vec<_> = (0..CLIENTS).map(|_| table.client(Millis(0))).collect();

@@ -199,9 +199,10 @@ fn a_long_history_message_is_kept_once() {
     }
 }
 
-/// Its socket takes whatever it is given: it would have all its history before anybody is served.
+/// A client that takes everything is given one piece of its history a turn. Its socket takes
+/// whatever it is given: it would have all its history before any other client is served.
 #[test]
-fn a_client_that_takes_everything_is_given_one_piece_of_its_history_a_turn() {
+fn a_ready_client_gets_one_piece_per_turn() {
     /// Reads one message at a time, and counts how often.
     struct Endless(std::cell::Cell<u64>);
 

@@ -7,8 +7,9 @@ fn channels(query: &str) -> Vec<String> {
     wanted(Some(query)).unwrap().iter().map(|one| one.channel.to_string()).collect()
 }
 
+/// Channels are decoded, deduplicated and kept in order.
 #[test]
-fn channels_are_decoded_deduplicated_and_kept_in_order() {
+fn channels_are_decoded_once_and_in_order() {
     assert_eq!(channels(""), ["notifications"]);
     assert_eq!(channels("x=1&_=7"), ["notifications"]);
     assert_eq!(channels("channel=b&channel=a&channel=b"), ["b", "a"]);

@@ -14,8 +14,9 @@ fn unsubscribe(name: &str) -> Command {
     Command::Unsubscribe(name.to_owned())
 }
 
+/// A subscriber of a new channel waits until Redis has confirmed it.
 #[test]
-fn who_wants_a_channel_waits_until_redis_has_confirmed_it() {
+fn a_new_channel_waits_for_redis_confirmation() {
     let mut all = Subscriptions::default();
     all.connected();
     let mut first = want(&mut all, "a").unwrap();
@@ -28,8 +29,9 @@ fn who_wants_a_channel_waits_until_redis_has_confirmed_it() {
     assert!(want(&mut all, "a").is_none());
 }
 
+/// Without a connection no subscriber waits, and nothing piles up.
 #[test]
-fn without_a_connection_nobody_waits_and_nothing_piles_up() {
+fn without_a_connection_nothing_piles_up() {
     let mut all = Subscriptions::default();
     assert!(want(&mut all, "a").is_none());
     for _ in 0..100 {
@@ -239,8 +241,9 @@ fn a_channel_wanted_again_before_its_end_is_checked() {
     assert_eq!(all.take_unchecked(10).len(), 1);
 }
 
+/// A subscription that has to go to another node waits until that node is known.
 #[test]
-fn what_has_to_go_elsewhere_waits_until_it_is_known_where() {
+fn a_moved_channel_waits_for_its_new_node() {
     let mut all = Subscriptions::default();
     all.connected();
     let mut waiter = want(&mut all, "a").unwrap();

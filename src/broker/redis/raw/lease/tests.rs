@@ -129,8 +129,9 @@ fn between_two_holders_nothing_is_lost() {
     assert_eq!(ready(&mut new, START), ["two", "three"]);
 }
 
+/// Only one of the waiting processes gets the messages that came in between.
 #[test]
-fn only_one_of_those_who_wait_gets_what_came_in_between() {
+fn only_one_waiting_process_gets_the_messages() {
     let mut lease = follower();
     lease.heard(&mark("leaving", "old", 1));
     send(&mut lease, &["one"]);

@@ -124,8 +124,9 @@ fn is_canceled(answer: &Result<Value, Error>) -> bool {
     matches!(answer, Err(error) if matches!(error.kind(), ErrorKind::Canceled))
 }
 
+/// The first poll of a command is its place in the order.
 #[test]
-fn the_first_poll_of_a_command_is_its_place_in_the_order() {
+fn the_first_poll_places_a_command_in_the_order() {
     run(async {
         let (address, got) = serve(Manner::Answers);
         let (client, _task) = connected(address).await;
