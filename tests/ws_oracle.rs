@@ -29,7 +29,7 @@ use wsbcast::ws::{
 /// A decoder's own memory besides payload: states, and the first capacity of a `Vec`.
 const STATE_BYTES_MAX: usize = 512;
 
-/// What a stream brought: events, then the reason to close if there was one.
+/// The events of a stream, then the reason to close if there was one.
 type Verdict = (Vec<Event<'static>>, Option<CloseReason>);
 
 // --- Streams ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-//! What several processes on one Redis promise, and what a Redis that is toyed with cannot break.
+//! Several processes on one Redis: their promises, which no toying with Redis can break.
 
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, Receipt, Subscribers},

@@ -97,7 +97,7 @@ async fn only_its_own_become_local(
             |((name, master), handle)| async move {
                 let receipt = publish(*handle, name, "x").await;
                 if *master == victim {
-                    // What was on its way when it died may have arrived.
+                    // A message that was on its way when the master died may have arrived.
                     assert!(count == 1 || receipt == Ok(Receipt::Local), "{receipt:?}");
                 } else {
                     assert_eq!(offset(receipt), count, "{name} lives");
@@ -109,7 +109,7 @@ async fn only_its_own_become_local(
     }
 }
 
-/// Whichever master dies the channels of the others never become local.
+/// The channels of the other masters never become local, whichever master dies.
 #[test]
 fn a_masters_death_makes_no_other_channel_local() {
     for victim in 0..3 {
@@ -176,7 +176,7 @@ fn a_client_beside_a_dead_master_misses_nothing() {
             for number in 1..=20 {
                 assert_eq!(offset(process.publish(name, &number.to_string()).await), number);
             }
-            // Whoever is let in hears what is published from then on.
+            // A client that is let in hears all that is published from then on.
             process.subscribe(name).await;
             assert_eq!(offset(process.publish(name, "live").await), 21);
             for (shard, sink) in process.shards.iter().zip(&process.sinks) {

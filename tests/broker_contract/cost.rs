@@ -1,4 +1,4 @@
-//! What those who listen cost Redis: next to nothing, however often they come and go.
+//! Listening clients cost Redis next to nothing, however often they come and go.
 
 use wsbcast::broker::{Position, Since};
 
@@ -22,7 +22,7 @@ fn costs(server: &RedisServer) -> (u64, u64) {
     (reads, bytes)
 }
 
-/// Somebody comes who is the only one, asks, is answered, and leaves: what it may read.
+/// A client comes alone, asks, is answered, and leaves; the result is what it may read.
 async fn come_and_leave(process: &Process, since: Since) -> Vec<String> {
     process.subscribe("a").await;
     let shard = &*process.shards[0];
@@ -80,7 +80,7 @@ fn nothing_is_read_that_was_not_asked_for() {
             assert_eq!(come_and_leave(&process, since.clone()).await.len(), 3);
             let (reads, bytes) = costs(&server);
             assert!(reads == 1 && bytes < 200_000, "{bytes} for 30,000");
-            // Who wants more then gets it.
+            // A client that wants more then gets it.
             assert_eq!(come_and_leave(&process, Since::Newest(200)).await.len(), 200);
             assert_eq!(come_and_leave(&process, after(&epoch, 100)).await.len(), 100);
             assert_eq!(costs(&server).0, 1);

@@ -60,7 +60,7 @@ fn a_cluster_works(program: Program) {
         for name in ["a", "b", "c"] {
             process.subscribe(name).await;
             for shard in &process.shards {
-                // What was published before may still be on its way between the nodes.
+                // Earlier messages may still be on their way between the nodes.
                 assert_eq!(shard.position(channel(name), None).await.unwrap().offset, 2);
             }
             assert_eq!(offset(process.publish(name, "third").await), 3);

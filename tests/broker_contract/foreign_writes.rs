@@ -54,7 +54,7 @@ fn odd_keys_in_redis_stop_nothing() {
                 server.cli(&["DEL", words[1]]);
             }
             server.cli(&words);
-            // What does not follow is looked for in Redis: it must not be gone by then.
+            // A message that does not follow is looked for in Redis: it must not be gone by then.
             for text in ["after", "after that"] {
                 offset(process.publish("a", text).await);
                 published += 1;

@@ -1,4 +1,4 @@
-//! What can be had again of what was published, and what is published once: both brokers.
+//! Published messages can be had again, and a message with a key is published once: both brokers.
 
 use wsbcast::broker::{Broker, BrokerSettings, Position, Recovery, Since};
 
@@ -26,7 +26,7 @@ pub(crate) fn after(epoch: &str, offset: u64) -> Since {
     Since::After(Position { epoch: epoch.into(), offset })
 }
 
-/// Where a recovery begins, and the first and last offset that is missing.
+/// The beginning of a recovery, and the first and last offset that is missing.
 pub(crate) async fn recover(
     broker: &dyn Broker,
     since: Since,

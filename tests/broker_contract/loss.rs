@@ -1,4 +1,4 @@
-//! What is promised when Redis is not there, goes away, or hangs.
+//! The promises for a Redis that is not there, goes away, or hangs.
 
 use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     slot,
 };
 
-/// What a publish may take at most, and some more for a busy machine.
+/// The longest time that a publish may take, and some more for a busy machine.
 const ANSWER_MAX: Duration = Duration::from_millis(1_200 + 800);
 /// From Redis' return until everything is whole again.
 const HEAL_MAX: Duration = Duration::from_secs(2);

@@ -260,7 +260,7 @@ fn a_slot_is_published_once_over_several_handles(backend: Backend) {
         for handle in &process.shards {
             assert_eq!(handle.publish_once(slot(HOUR_MS)).await.published, Ok(None));
         }
-        // What is published next comes behind the one notice.
+        // The next message comes behind the one notice.
         assert_eq!(offset(process.publish("a", "end").await), 2);
         for sink in &process.sinks {
             until("both have arrived", || sink.messages().len() == 2).await;

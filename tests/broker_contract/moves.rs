@@ -87,7 +87,7 @@ async fn moved_to(process: &Process, server: &RedisServer, name: &str) {
     };
     let took = own_time(in_time).await;
     assert!(took < MOVE_MAX, "{took:?}");
-    // Whoever listens is there as well.
+    // The subscribers are there as well.
     for sink in &process.sinks {
         let before = sink.messages().len();
         let heard = publish(&*process.shards[0], name, "heard").await;

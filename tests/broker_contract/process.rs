@@ -30,7 +30,7 @@ use super::redis_server::RedisServer;
 /// Far beyond what any condition needs: a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a shard saw, in order.
+/// One thing that a shard saw; they are kept in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Message(Publication),
@@ -126,7 +126,7 @@ impl Sink for TestSink {
     }
 }
 
-/// What the broker under test stands on.
+/// The ground that the broker under test stands on.
 pub(crate) enum Backend {
     Embedded,
     Redis(RedisServer),

@@ -17,7 +17,7 @@ use crate::{
     redis_server::RedisServer,
 };
 
-/// What a thin line lets through, each way and on each connection.
+/// The bytes that a thin line lets through, each way and on each connection.
 const THIN_BYTES_PER_SECOND: usize = 40_000;
 /// Each asks with some 150 bytes: they take twice as long as a message may take, and more.
 const QUESTIONS: usize = 600;
@@ -64,7 +64,7 @@ fn no_message_waits_behind_questions() {
                 let position = shard.position(channel(&format!("asked-{number}")), None).await;
                 answered.set(answered.get() + usize::from(position.is_some()));
             };
-            // Who asks does not wait for longer than a message; others come.
+            // A question waits for no longer than a message; others come.
             for wave in 0..3 {
                 join_all((0..QUESTIONS).map(|number| ask(wave * QUESTIONS + number))).await;
             }
@@ -89,9 +89,8 @@ fn no_message_waits_behind_questions() {
     });
 }
 
-/// Where their own connection says nothing questions go with what is published.
-/// Regression: nothing that was asked was answered as long as the connection for questions said
-/// nothing, though the other one worked.
+/// Questions go with the messages while their own connection says nothing. Regression: no question
+/// was answered as long as the connection for questions said nothing, though the other one worked.
 #[test]
 fn queries_fall_back_to_the_publishing_connection() {
     run(async {
@@ -121,9 +120,9 @@ fn queries_fall_back_to_the_publishing_connection() {
     });
 }
 
-/// Without a connection of their own questions go with what is published.
-/// The connection for questions ends: what is published does not notice, and questions go with it
-/// for as long as there is no other.
+/// Questions go with the messages while they have no connection of their own. The connection for
+/// questions ends: messages are not affected, and questions go with them for as long as there is no
+/// other.
 #[test]
 fn queries_without_their_own_connection_go_on() {
     run(async {

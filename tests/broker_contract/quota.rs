@@ -1,4 +1,4 @@
-//! What a process adds to Redis is bounded, for each of its publishers.
+//! The memory that a process makes Redis keep is bounded, for each of its publishers.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -16,7 +16,7 @@ use crate::{
     process::{HISTORY, Process, channel, keyed, offset, redis_settings, run},
 };
 
-/// What publishing to so many channels came to; a thousand of them on their way at a time.
+/// The results of publishing to so many channels, a thousand of them on their way at a time.
 async fn to_all(
     broker: &dyn Broker,
     who: Principal,
@@ -43,7 +43,7 @@ fn a_publisher_of_ever_new_channels_is_refused() {
         let names: Vec<_> = (0..own + 2000).map(|number| format!("c{number}")).collect();
         let anonymous = to_all(&*process.shards[0], Principal::Anonymous, &names).await;
         let begun = anonymous.iter().filter(|answer| answer.is_ok()).count();
-        // What is on its way counts, too.
+        // Messages on their way count, too.
         assert_eq!(begun, own);
         assert_eq!(anonymous.last(), Some(&Err(PublishError::ChannelsFull)));
         let Backend::Redis(server) = &backend else { unreachable!("it is one") };

@@ -1,4 +1,4 @@
-//! What comes from programs that are none of ours.
+//! Messages that come from programs that are none of ours.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -128,7 +128,7 @@ fn a_raw_message_too_big_is_counted_once() {
     });
 }
 
-/// Of three processes one bridges and each message arrives once in order.
+/// One of three processes bridges the raw channel, and each message arrives once, in order.
 #[test]
 fn of_three_processes_one_bridges() {
     run(async {

@@ -75,7 +75,7 @@ const WAYS: [Way; 5] = [
         reason: BrokerRefusal::Oom,
     },
     Way {
-        // Nobody has it as a master; it stays up, and is none.
+        // No node has it as a master; it stays up, and is none.
         refuse: |server| assert_eq!(server.cli(&["REPLICAOF", "127.0.0.1", "1"]), "OK"),
         accept: |server| assert_eq!(server.cli(&["REPLICAOF", "NO", "ONE"]), "OK"),
         reason: BrokerRefusal::ReadOnly,
@@ -123,7 +123,7 @@ fn a_refusing_redis_is_used_again_at_once() {
             refuses(&process, RefusalExtent::All).await;
             assert_eq!(health.reach(), Reach::Up, "it can be reached");
             accept(&server);
-            // Nobody publishes meanwhile.
+            // No publisher is there meanwhile.
             refuses(&process, RefusalExtent::Nothing).await;
             assert_eq!(published_again(&process, "a", "after").await, 2, "{reason:?}");
         });
@@ -206,7 +206,7 @@ fn one_refusing_master_of_a_cluster_is_told() {
     });
 }
 
-/// What passes with the rights of the user of docs/redis.md, besides [`WAYS`].
+/// Refusals that pass with the rights of the user of docs/redis.md, besides [`WAYS`].
 const RIGHTS: [&str; 9] = [
     "-evalsha -eval",
     "-hset",
@@ -235,7 +235,7 @@ fn change(server: &RedisServer, rules: &str) {
 async fn heals(process: &Process, server: &RedisServer, name: &str) {
     let is_refused = async |what: &str| {
         refuses(process, RefusalExtent::All).await;
-        // Those are needed where something is new, or taken back.
+        // These rights are needed where a channel is new, or a message taken back.
         if !["-del", "-xdel", "-xsetid"].contains(&what) {
             assert_eq!(process.publish(name, "x").await, Ok(Receipt::Local), "{what}");
         }

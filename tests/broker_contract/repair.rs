@@ -1,4 +1,4 @@
-//! What Redis still has is not lost, whatever happened on the way; what it has not is told.
+//! Messages that Redis still has are not lost, whatever happened on the way; the others are told.
 
 use std::collections::HashSet;
 
@@ -197,7 +197,7 @@ fn many_resuming_clients_cost_two_readings() {
         for _ in 1..=50 {
             offset(publisher.publish("a", "x").await);
         }
-        // Those who come from before that must not have Redis asked again and again.
+        // Clients from before that must not have Redis asked again and again.
         server.cli(&["XTRIM", STREAM, "MAXLEN", "40"]);
         let process = Process::start(settings(&server), 2).await;
         process.subscribe("a").await;

@@ -10,7 +10,7 @@ use std::{
 
 use testkit::resp::{command, read_command};
 
-/// What scripts answer whose keys meet a condition: a script of its own.
+/// A condition on a script's keys, and the script that answers in its place.
 type Rule = Option<(fn(&str) -> bool, &'static str)>;
 
 /// Passes on whatever it gets, but for such scripts.

@@ -1,4 +1,4 @@
-//! What is promised when sentinels make another server the master.
+//! The promises for a Redis whose sentinels make another server the master.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -126,7 +126,7 @@ async fn moves_on(pair: &Pair) {
         for (text, answer) in &answers {
             let times = texts.iter().filter(|seen| *seen == text).count();
             assert!(times <= 1, "{text}: {answer:?} came {times} times");
-            // What the replica had not got when it was promoted is told.
+            // Messages that the replica had not got when it was promoted are told.
             assert!(times == 1 || answer.is_err() || sink.gaps() > 0, "{text} is lost");
         }
     }

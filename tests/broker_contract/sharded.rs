@@ -66,7 +66,7 @@ fn is_sharded(line: &str) -> bool {
     line.split(' ').any(|word| word.strip_prefix("ssub=").is_some_and(|count| count != "0"))
 }
 
-/// What became of messages.
+/// The fates of messages.
 #[derive(Default)]
 struct Answers {
     confirmed: Vec<(u64, String)>,

@@ -19,7 +19,7 @@ async fn position(process: &Process, name: &str) -> Position {
     process.shards[0].position(channel(name), None).await.unwrap()
 }
 
-/// What somebody gets who comes back to `a` in another process: its texts, and what is missing.
+/// The texts that a client gets when it comes back to `a` in another process, and what is missing.
 async fn comes_back(
     process: &Process,
     from: &Position,
@@ -160,7 +160,7 @@ fn a_new_beginning_leaves_the_empty_position() {
     });
 }
 
-/// In a cluster all masters' channels stand at one empty position.
+/// The unused channels of all masters of a cluster stand at one empty position.
 #[test]
 fn a_cluster_has_one_empty_position() {
     run(async {

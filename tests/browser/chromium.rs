@@ -79,7 +79,7 @@ impl Page {
         self.stage.wait(state, |news| states(news, state).get(before).cloned())
     }
 
-    /// What was told of a state so far.
+    /// All that was told of a state so far.
     pub(crate) fn states(&self, state: &str) -> Vec<Value> {
         self.stage.wait("news", |news| Some(states(news, state)))
     }

@@ -1,4 +1,4 @@
-//! What the client promises while nothing goes wrong.
+//! The promises of the client while nothing goes wrong.
 
 use serde_json::{Value, json};
 

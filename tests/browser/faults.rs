@@ -1,4 +1,4 @@
-//! What the client promises when things go wrong: nothing is lost, repeated or kept secret.
+//! The promises of the client when things go wrong: nothing is lost, repeated or kept secret.
 
 use std::thread;
 
@@ -144,7 +144,7 @@ fn a_drain_of_event_streams_is_obeyed_too() {
     a_drain_is_obeyed("sse");
 }
 
-/// Where WebSockets are refused event streams bring the messages.
+/// Event streams bring the messages where WebSockets are refused.
 #[test]
 fn event_streams_replace_refused_websockets() {
     let server = Server::start(&[]);
@@ -189,7 +189,7 @@ fn a_publication_goes_through_a_reconnect_once() {
     let server = Server::start(&["--client-publish", "broadcast"]);
     let mut page = page(&server);
     page.connect("{channels: ['a'], transport: 'websocket'}");
-    // What is published over the dead link gets no answer, and is repeated over the next.
+    // A publication over the dead link gets no answer, and is repeated over the next.
     page.stage.let_links_die();
     page.run("window.answers = Promise.all(['one', 'two'].map(t => client.publish('a', t))); 0");
     page.stage.cut();

@@ -1,4 +1,4 @@
-//! What the client does with what a server says, word for word: the sockets are the test's own.
+//! The client's reactions to a server, word for word: the sockets are the test's own.
 //!
 //! For all that a right server never says, or says only when much has gone wrong before.
 

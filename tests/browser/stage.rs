@@ -1,5 +1,5 @@
-//! Where the browser's page comes from: one origin that serves the page itself, and passes on
-//! everything else to a server, as a proxy does, with all that may happen to a proxy's connections.
+//! The origin of the browser's page: it serves the page itself, and passes on everything else to a
+//! server, as a proxy does, with all that may happen to a proxy's connections.
 //!
 //! So the page and the server are of one origin, the server may be another one from now on, and
 //! connections can be cut, refused or left dead, whatever the browser does.
@@ -72,7 +72,7 @@ impl Stage {
         stage
     }
 
-    /// Where the page is.
+    /// The address of the page.
     pub(crate) fn page(&self) -> String {
         format!("http://{}/stage/page", self.addr)
     }
@@ -166,7 +166,7 @@ impl Stage {
             return answer(&mut http, "400 Bad Request", "");
         }
         let target = *self.shared.target.lock().unwrap();
-        // Whoever finds nobody there is cut off.
+        // A connection that finds no server there is cut off.
         let Ok(mut server) = TcpStream::connect(target) else { return };
         // Each request comes on a connection of its own, so that one may be for the page's own.
         let head = head.replace("Connection: keep-alive", "Connection: close");

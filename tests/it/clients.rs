@@ -1,4 +1,4 @@
-//! What a client gets without anyone publishing, what becomes of what it sends, and pings.
+//! Notices and greetings, messages from clients, and pings.
 
 use std::{
     thread,

@@ -57,7 +57,7 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What a compressed frame says to a client with a window of `bits`.
+/// The text of a compressed frame for a client with a window of `bits`.
 #[track_caller]
 fn inflated(frame: &Frame, bits: u8) -> String {
     assert!(frame.compressed, "{frame:?}");

@@ -13,7 +13,7 @@ use crate::support::{
     v1::V1,
 };
 
-/// What GitHub shows first is a front door, not a manual.
+/// The page that GitHub shows first is a front door, not a manual.
 const README_BYTES_MAX: usize = 12 * 1024;
 
 /// A page, by its path below the project's folder.
@@ -43,7 +43,7 @@ fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
     })
 }
 
-/// What stands in `text` as `code`.
+/// The words that stand in `text` as `code`.
 fn codes(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -53,7 +53,7 @@ fn named(text: &str, prefix: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for row in rows(text) {
         for code in codes(&row[0]) {
-            // What follows the name are its values, or its labels.
+            // The words after the name are its values, or its labels.
             let name = code.split([' ', '{']).next().unwrap();
             if name.starts_with(prefix) {
                 found.push((name.to_owned(), row.join(" | ")));
@@ -142,7 +142,8 @@ fn the_row_of_a_metric_names_its_labels() {
         for (labels, _) in metrics.series(name) {
             for (label, value) in labels.split("\",").filter_map(|label| label.split_once("=\"")) {
                 let value = value.trim_end_matches('"');
-                // What is in the table of close codes, and what differs from build to build.
+                // Labels that are in the table of close codes, and labels that differ from build to
+                // build.
                 let is_elsewhere = matches!(label, "shard" | "le" | "version" | "commit")
                     || name == "wsbcast_connections_closed_total";
                 if !is_elsewhere {

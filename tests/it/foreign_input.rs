@@ -23,7 +23,7 @@ use crate::support::{
     v1::V1,
 };
 
-/// Nobody listens there.
+/// An address without a server.
 const UNREACHABLE: &str = "redis://127.0.0.1:1";
 
 /// An offset beyond the largest that every client can count on from is refused on every way in.

@@ -41,7 +41,7 @@ fn published(server: &Server) -> f64 {
     metric(server.addr(), "wsbcast_published_total", &["source=\"http\""])
 }
 
-/// What `curl` as `user` is answered.
+/// The answer to `curl` as `user`.
 fn curl(user: u32, arguments: &[&str]) -> u16 {
     let mut command = Command::new("curl");
     command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--noproxy", "*"]).args(arguments);
@@ -60,7 +60,7 @@ fn proxies(to: SocketAddr) -> [Proxy; 4] {
     ]
 }
 
-/// Nobody behind a proxy of another user may publish, look or drain.
+/// A sender behind a proxy of another user may neither publish nor look nor drain.
 #[test]
 fn another_users_proxy_gives_no_rights() {
     let server = Server::start(&ADMIN);

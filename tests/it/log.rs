@@ -98,7 +98,7 @@ fn signals_work_while_nobody_reads_the_log() {
 
     let mut server = unread(&[]);
     refused_requests(server.addr(), LINES);
-    // Nobody can tell this client to leave.
+    // This client cannot be told to leave.
     let _stalled = Client::with_little_room(server.addr(), "/ws");
     for _ in 0..6 {
         Publisher::new(server.addr()).publish_to_all("x".repeat(1000 * 1000));

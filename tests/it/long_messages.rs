@@ -20,7 +20,7 @@ fn a_reader_gets_forms_longer_than_the_total() {
         "512KiB",
         "--threads",
         "4",
-        // Whoever waits for its turn to be read here answers no pings meanwhile.
+        // A client that waits for its turn to be read here answers no pings meanwhile.
         "--ping-interval",
         "1h",
     ]);
@@ -51,7 +51,7 @@ fn member(redis: &RedisServer, args: &[&str]) -> Server {
     server
 }
 
-/// Whoever is told what is missing is told this.
+/// The gap that clients are told.
 fn assert_gap(gap: &Value) {
     let place = [&gap["type"], &gap["channel"], &gap["from"], &gap["to"]];
     assert_eq!(place, [&json!("gap"), &json!("c"), &json!(2), &json!(2)]);
@@ -96,7 +96,7 @@ fn a_message_without_room_here_is_told_as_missing() {
         assert_eq!(metric(addr, "wsbcast_slow_consumers_total", &["action=\"close\""]), 0.0);
         assert!(metric(addr, "wsbcast_unheld_messages_total", &[]) >= 1.0, "it is counted");
         small.wait_for_log(&["larger than a quarter of --backlog-total", "bytes=500000"]);
-        // Who comes back is told the same.
+        // A client that comes back is told the same.
         let mut again = Events::open(addr, "/sse?channel=c&last=3");
         assert_eq!(again.text(), "before");
         assert_gap_event(&mut again);

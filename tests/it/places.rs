@@ -83,7 +83,7 @@ fn silent_connections_hold_nobody_up() {
                 .map(|_| {
                     let mut http = Http::connect(at);
                     if !said.is_empty() {
-                        // Whoever had to leave already may be told so by a reset.
+                        // A connection that had to leave already may be told so by a reset.
                         let _ = http.try_send(said);
                     }
                     http
@@ -203,7 +203,7 @@ fn inherited_descriptors_are_no_room() {
     let with_60 = |first: u32, limit: usize| {
         let last = first + 59;
         let open = format!("for n in $(seq {first} {last}); do eval \"exec $n</dev/null\"; done");
-        // Whoever runs the tests may leave some open as well.
+        // The program that runs the tests may leave some open as well.
         let close = "for n in $(seq 3 254); do eval \"exec $n<&-\"; done";
         let line = format!("{close}; {open}; ulimit -n {limit}; exec \"$0\" \"$@\"");
         Launch::on_a_free_port(&args).after(&format!("exec bash -c '{line}' \"$0\" \"$@\""))
@@ -216,7 +216,7 @@ fn inherited_descriptors_are_no_room() {
     let needed: usize = needed.parse().unwrap();
 
     assert_eq!(with_60(10, needed - 1).run().code, Some(1));
-    // Those past the limit are in nobody's way.
+    // Descriptors past the limit are in nobody's way.
     for server in [with_60(10, needed).start(), with_60(200, needed - 60).start()] {
         let mut clients = Vec::new();
         while let Ok(client) = Client::try_connect(server.addr()) {

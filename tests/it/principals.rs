@@ -17,7 +17,7 @@ use crate::support::{
 
 const KEY: &str = "order-4711-paid";
 const OPEN: [&str; 2] = ["--client-publish", "broadcast"];
-/// What `fetch` says in a page of the server's own, and in other programs.
+/// The headers of `fetch` in a page of the server's own, and in other programs.
 const FETCH: &str = "Sec-Fetch-Mode: cors\r\n";
 
 fn by_http(server: &Server, headers: &str, data: &str) -> u64 {

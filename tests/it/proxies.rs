@@ -23,7 +23,7 @@ use crate::support::{
 
 const TOKEN: &str = "a-token-of-the-tests";
 
-/// What the page has for `fence`, with these servers instead of those there.
+/// The page's example for `fence`, with these servers instead of those there.
 fn example(fence: &str, servers: [SocketAddr; 2]) -> String {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/deploying.md"));
     let page = page.unwrap();
@@ -210,7 +210,7 @@ fn restarts_behind_documented_proxies_refuse_nobody() {
     assert!(clients.iter().all(|count| *count >= 100), "{clients:?}");
     let [at_nginx, at_haproxy, at_caddy] = refusals;
     assert!(at_haproxy.is_empty() && at_caddy.is_empty(), "{at_haproxy:?} {at_caddy:?}");
-    // What reached a server in the moment of its end nginx does not say again.
+    // A request that reached a server in the moment of its end is not sent again by nginx.
     let is_broken_off = at_nginx.iter().all(|status| *status == 502);
     assert!(is_broken_off && at_nginx.len() <= RESTARTS, "{at_nginx:?}");
 }

@@ -82,7 +82,7 @@ fn losing_redis_degrades_to_local_messages() {
     let mut far = Client::connect(servers[1].addr());
     let mut publisher = Publisher::new(servers[0].addr());
     publisher.publish_to_all("before");
-    // What is on its way to a shard is in no order with what never goes through Redis.
+    // Messages on their way to a shard are in no order with those that never go through Redis.
     near.iter_mut().chain([&mut far]).for_each(|client| client.assert_text("before"));
 
     redis.kill();

@@ -46,7 +46,7 @@ fn says(text: &'static [u8], closes: bool) -> String {
     })
 }
 
-/// Whatever stands there, however it is addressed.
+/// A server of any kind there, however it is addressed.
 fn tells_of(address: &str, word: &str) {
     for scheme in ["redis", "redis-cluster", "redis-sentinel"] {
         let query = if scheme == "redis-sentinel" { "?sentinelServiceName=main" } else { "" };
@@ -143,7 +143,7 @@ fn what_swallows_what_is_published_is_named_too() {
     tells(&format!("redis://{address}"), &["does not come back"]);
 }
 
-/// What a terminal obeys, what looks like a line of ours, what is no text, what never ends.
+/// Bytes that a terminal obeys, that look like a line of ours, that are no text, that never end.
 const EVIL: &[u8] = b"ERR \x1b[2J\x1b]0;owned\x07\r\n2026-01-01T00:00:00Z ERROR forged: line\r\n\
     \x00\x7f\x9b\xff\xfe \xe2\x80\xae\xe2\x80\xa8 end";
 /// Likewise, as far as it is text in a line.

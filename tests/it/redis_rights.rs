@@ -134,7 +134,7 @@ fn a_lost_right_to_subscribe_is_told_to_clients() {
     eventually(PATIENCE, "it is degraded", || word() == "degraded");
     assert_eq!(get(server.addr(), "/readyz").json()["reasons"], json!(["broker_refuses"]));
     server.wait_for_log(&["Redis refuses a subscription", "'subscribe'"]);
-    // Who was there before goes on hearing.
+    // A client that was there before goes on hearing.
     assert!(Publisher::on(server.addr(), "before").publish("hi").is_clustered());
     assert_eq!(before.message().0, "hi");
     assert_eq!(redis.cli(&["ACL", "SETUSER", "default", "+subscribe"]), "OK");

@@ -48,8 +48,8 @@ fn was_greeted(redis: &RedisServer) -> bool {
 /// Channels that live on different masters, if there are several.
 const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
 
-/// What one process takes reaches the clients of the other; who comes back to either gets what
-/// was missed.
+/// A message that one process takes reaches the clients of the other; a client that comes back to
+/// either gets what it missed.
 fn act_as_one(servers: &[Server; 2]) {
     let [one, other] = servers.each_ref().map(Server::addr);
     // More than fits into one record of TLS.

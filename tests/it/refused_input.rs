@@ -226,7 +226,7 @@ fn what_a_hint_quotes_has_an_end() {
     }
 }
 
-/// Whoever is in between may have gone by the other one (RFC 9112 §6.3).
+/// A proxy in between may have gone by the other one (RFC 9112 §6.3).
 #[test]
 fn behind_a_body_of_two_lengths_nothing_is_a_request() {
     let server = Server::start(&[]);

@@ -22,7 +22,7 @@ fn held(server: &Server) -> f64 {
     metric(server.addr(), "wsbcast_backlog_bytes", &[])
 }
 
-/// Those who never read.
+/// Clients that never read.
 fn hoarders(server: &Server, count: usize, target: &str) -> Vec<Http> {
     let addr = server.addr();
     let begin = |_| {

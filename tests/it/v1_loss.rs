@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{publish::Publisher, server::Server, v1::V1};
 
-/// Nobody listens there.
+/// An address without a server.
 const UNREACHABLE: &str = "redis://127.0.0.1:1";
 
 fn server(policy: &str) -> Server {

@@ -1,4 +1,4 @@
-//! What happens when a shard itself fails, and what a caller hands in: the server run inside the
+//! The failure of a shard itself, and parts that a caller hands in: the server runs inside the
 //! test, so that it can be broken from within and be made of the test's own parts.
 //!
 //! The rest of the interface is tested on the real binary; here the same `Server` runs on a
@@ -184,7 +184,7 @@ fn a_silent_shard_delivers_when_it_returns() {
     let server = start(2);
     let mut clients = clients_on_all_shards(server.addr, "/ws", 2);
     let blocker = block(&server, 1);
-    // Whichever shard the publisher lands on: posted now, or as soon as that shard is back.
+    // Posted now, or as soon as the shard that the publisher lands on is back.
     let addr = server.addr;
     let publisher = thread::spawn(move || post(addr, "/broadcast", "late").status);
     drop(blocker);
@@ -279,7 +279,7 @@ fn placed(addr: SocketAddr, why: &str) -> f64 {
     metric(addr, "wsbcast_connections_placed_total", &[&format!("why=\"{why}\"")])
 }
 
-/// While one of eight shards is blocked no connect waits for its return.
+/// No connection waits for the return of one blocked shard of eight.
 #[test]
 fn a_blocked_shard_delays_no_connect() {
     let server = start(8);

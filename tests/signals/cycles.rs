@@ -12,7 +12,7 @@ fn cycle(kind: usize) {
     let mut server = Server::start(&["--threads", ["1", "2", "4"][kind % 3]]);
     let addr = server.addr();
     match kind % 5 {
-        // Nobody is there.
+        // No client is there.
         0 => server.signal(&["TERM"]),
         // A client leaves as the signal comes.
         1 => {

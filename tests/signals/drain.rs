@@ -204,9 +204,9 @@ fn endless_request(addr: SocketAddr) -> Http {
     endless
 }
 
-/// With nobody there a request in progress does not keep the door open.
-/// A drain without clients used to stay "serving" while it waited for the last request: readiness
-/// was green, and whoever came was let in and closed a second later.
+/// A request in progress does not keep the door of a server without clients open. A drain without
+/// clients used to stay "serving" while it waited for the last request: readiness was green, and
+/// whoever came was let in and closed a second later.
 #[test]
 fn a_request_does_not_keep_an_empty_server_open() {
     let mut server = Server::start(&[]);

@@ -126,7 +126,7 @@ fn a_client_gets_its_messages_up_to_its_close() {
     assert!(publisher.join().unwrap() > 0);
 }
 
-/// At the hard limit a client that takes nothing is cut off with code 3.
+/// A client that takes nothing is cut off at the hard limit, and the exit code is 3.
 #[test]
 fn at_the_hard_limit_a_stuck_client_ends_with_code_3() {
     let mut server = Server::start(&["--drain-timeout", "1s"]);
@@ -159,7 +159,7 @@ fn the_limit_counts_from_the_first_signal() {
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
-/// Without any time to drain everyone is closed 1001 at once.
+/// All clients are closed with 1001 at once when there is no time to drain.
 #[test]
 fn without_time_to_drain_everyone_is_closed_1001() {
     let mut server = Server::start(&["--drain-timeout", "0s"]);

@@ -22,7 +22,7 @@ use super::{
 /// A receive buffer as small as the kernel allows: such a client stalls soon.
 const STALLED_RECEIVE_BYTES: usize = 4096;
 
-/// What came from the server.
+/// One thing that came from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Frame(Frame),
@@ -113,13 +113,13 @@ impl Client {
         self.send(frames::masked(true, frames::TEXT, text.as_bytes()));
     }
 
-    /// What comes next; fails the test when nothing does.
+    /// The next event; without one the test fails.
     #[track_caller]
     pub(crate) fn event(&mut self) -> Event {
         self.event_within(PATIENCE).expect("something comes from the server in time")
     }
 
-    /// What comes next, if it comes in time.
+    /// The next event, if it comes in time.
     #[track_caller]
     pub(crate) fn event_within(&mut self, within: Duration) -> Option<Event> {
         let start = now();

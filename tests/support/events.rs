@@ -23,7 +23,7 @@ pub(crate) struct Block {
     pub(crate) comments: usize,
 }
 
-/// What comes in a stream.
+/// One thing that comes in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Block(Block),
@@ -38,7 +38,7 @@ pub(crate) struct Events {
     pub(crate) head: Response,
     /// The id that a browser would go on from.
     pub(crate) last_id: Option<String>,
-    /// What a browser would wait before it goes on.
+    /// The time that a browser would wait before it goes on.
     pub(crate) retry_ms: Option<u64>,
 }
 
@@ -77,7 +77,7 @@ impl Events {
         Self { http, head, last_id: None, retry_ms: None }
     }
 
-    /// What comes next.
+    /// The next arrival.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Next {
         let start = now();

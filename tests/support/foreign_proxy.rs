@@ -1,7 +1,7 @@
 //! Real proxies, as another user than the server's: nginx, HAProxy and Caddy.
 //!
 //! They are set up as their users do it first, with nothing but where to go, or as a page says.
-//! What they log is shown when a test fails.
+//! Their logs are shown when a test fails.
 
 use std::{
     fs::{self, File},
@@ -99,7 +99,7 @@ impl Proxy {
         proxy
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }

@@ -105,7 +105,7 @@ impl Inbox {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// What has not been taken.
+    /// The bytes that have not been taken.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.taken..]
     }

@@ -1,5 +1,5 @@
-//! What the tests from outside share: the real binary as a process, clients made of raw bytes, a
-//! real Redis, and one way to wait. What tools need too is in the crate `testkit`.
+//! The common ground of the tests from outside: the real binary as a process, clients made of raw
+//! bytes, a real Redis, and one way to wait. Parts that tools need too are in the crate `testkit`.
 //!
 //! Nothing here knows the server's inside: it starts the binary, speaks HTTP and RFC 6455 by hand
 //! over blocking sockets, sends signals and reads the log.

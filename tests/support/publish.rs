@@ -7,7 +7,7 @@ use super::{
     now,
 };
 
-/// What a publish was answered.
+/// The answer to a publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

@@ -91,8 +91,9 @@ impl Launch {
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), open).expect("it is ours");
         let copy = folder.path().join("wsbcast");
-        // Where it was built that user may not go. By another process: while a thread of this one
-        // had the copy open for writing, children of other threads would keep it busy.
+        // That user may not go to the folder of the build. The copy is made by another process:
+        // while a thread of this one had it open for writing, children of other threads would keep
+        // it busy.
         let copied = Command::new("cp").arg(BINARY).arg(copy).status();
         assert!(copied.is_ok_and(|status| status.success()), "the binary can be copied");
         self.user = Some((uid, Arc::new(folder)));
@@ -168,7 +169,7 @@ impl Server {
         Launch::on_a_free_port(args).start()
     }
 
-    /// Where clients connect.
+    /// The address to which clients connect.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.public[0]
     }
@@ -178,7 +179,7 @@ impl Server {
         &self.public
     }
 
-    /// Where the admin listener is.
+    /// The address of the admin listener.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.admin[0]
     }

@@ -55,14 +55,14 @@ impl V1 {
         self.client.send_text(&word.to_string());
     }
 
-    /// What comes next.
+    /// The next message.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Value {
         let text = self.client.text();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// What comes next, which is of this type.
+    /// The next message, which is of this type.
     #[track_caller]
     pub(crate) fn next_of(&mut self, kind: &str) -> Value {
         let next = self.next();

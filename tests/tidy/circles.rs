@@ -18,7 +18,7 @@ const MODEL: &str = "src/broker/redis/sim";
 /// A module's or an item's place in its crate.
 type Path = Vec<String>;
 
-/// What a file takes from its own crate, or hands on.
+/// The items that a file takes from its own crate, or hands on.
 struct Import {
     path: Path,
     is_used: bool,
@@ -28,7 +28,7 @@ struct Import {
 fn no_imports_lead_round_in_a_circle() {
     let sources = sources();
     for folder in CRATES {
-        // What stands in src for tests alone may need what it tests.
+        // Files in src for tests alone may need the files that they test.
         let is_in = |source: &&Source| {
             let is_test = folder == "src/" && source.in_src().is_none();
             source.name.starts_with(folder) && !is_test && !source.name.starts_with(MODEL)

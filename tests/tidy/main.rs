@@ -19,7 +19,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FUNCTION_NAME_MAX: usize = 50;
 const COLUMNS_MAX: usize = 100;
 
-/// Where Rust lives in this repository.
+/// The folders of this repository that hold Rust.
 const SOURCES: [&str; 3] = ["src", "bench", "tests"];
 
 /// The architecture: a module may name only modules of a strictly lower layer.
@@ -162,8 +162,8 @@ fn pure_files_do_no_io_and_read_no_clock() {
     });
 }
 
-/// What peers, publishers and Redis cause they can cause a thousand times a second. Only what
-/// the process does by itself may be said each time.
+/// Peers, publishers and Redis can cause an event a thousand times a second. Only events that the
+/// process causes by itself may be logged each time.
 #[test]
 fn no_stranger_decides_how_long_the_log_gets() {
     // These have bounds of their own, for each reason.
@@ -204,7 +204,7 @@ fn every_limit_limits_something() {
 fn nothing_speaks_of_the_machine_it_was_written_on() {
     let mut errors = Vec::new();
     for path in files(&root()) {
-        // What is no text has no lines to check.
+        // A file that is no text has no lines to check.
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for (i, line) in text.lines().enumerate() {
             for ban in PATHS_BANNED.iter().filter(|ban| line.contains(**ban)) {

@@ -69,7 +69,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// What happens, in order.
+    /// The faults, in order.
     pub(super) fn faults(&self) -> Vec<Fault> {
         match self.faults.as_slice() {
             [] => Fault::value_variants()

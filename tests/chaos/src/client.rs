@@ -73,7 +73,7 @@ struct Client {
     held: Vec<Held>,
     orders: watch::Receiver<Order>,
     random: Rng,
-    /// Where to go next, if it matters.
+    /// The server to go to next, if it matters.
     wanted: Option<usize>,
     /// The mean time until it leaves by itself.
     stay: Duration,
@@ -144,7 +144,7 @@ impl Client {
         }
     }
 
-    /// Where it was told to go, or anywhere.
+    /// The server that it was told to go to, or any.
     fn choose(&mut self) -> Option<usize> {
         let is_up = |server: &usize| self.shared.doors[*server].is_up.load(Relaxed);
         let up: Vec<usize> = (0..self.shared.doors.len()).filter(is_up).collect();

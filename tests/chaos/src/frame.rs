@@ -1,4 +1,4 @@
-//! What a server says in `wsbcast.v1`, as far as the judge must know it, and what clients say.
+//! Frames of a server in `wsbcast.v1`, as far as the judge must know them, and those of clients.
 //!
 //! Pure: text in, values out. Unknown types are passed over, as the protocol asks of clients.
 

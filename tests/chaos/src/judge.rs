@@ -1,4 +1,5 @@
-//! What one client got of one channel, judged as it comes: lost, repeated, reordered, told gaps.
+//! The messages that one client got of one channel, judged as they come: lost, repeated, reordered,
+//! told gaps.
 //!
 //! Pure: places and numbers in, counts out; it holds no payloads. Offsets of an epoch have no
 //! holes, so a step of more than one that no told gap covers is a loss, whether or not its
@@ -34,7 +35,7 @@ pub(super) struct Acknowledged {
     pub(super) phase: usize,
 }
 
-/// What was wrong in the time of one fault, and what was told.
+/// The mistakes in the time of one fault, and what was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Counts {
     pub(super) received: u64,
@@ -49,7 +50,7 @@ pub(super) struct Counts {
     pub(super) anew: u64,
 }
 
-/// What is wrong with a message, for whoever writes it down.
+/// The mistake of a message, for the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Repeated,
@@ -269,7 +270,7 @@ impl Numbers {
 }
 
 impl Counts {
-    /// What speaks against the servers.
+    /// Findings that speak against the servers.
     pub(super) fn wrong(&self) -> u64 {
         self.lost + self.repeated + self.reordered
     }

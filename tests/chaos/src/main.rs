@@ -41,7 +41,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Descriptors beyond those of the clients: publishers, the proxy, files.
 const DESCRIPTORS_BESIDES: u64 = 2_000;
 
-/// What happened in the time of one fault, before the verdict.
+/// The events in the time of one fault, before the verdict.
 struct Passed {
     name: String,
     recovery: Recovery,

@@ -16,7 +16,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// What the way is like.
+/// The state of the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Way {
     pub(super) is_black_hole: bool,

@@ -1,4 +1,4 @@
-//! What chaos did: one table for people, JSON for the record.
+//! The results of chaos: one table for people, JSON for the record.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -28,7 +28,7 @@ pub(super) struct Report {
     seed: u64,
     pub(super) seconds: f64,
     pub(super) rows: Vec<Row>,
-    /// What speaks against the server, besides the counts.
+    /// Findings that speak against the server, besides the counts.
     pub(super) problems: Vec<String>,
     /// Examples of what went wrong.
     pub(super) remarks: Vec<String>,
@@ -82,7 +82,7 @@ impl Row {
 }
 
 impl Report {
-    /// Where and what, no results yet.
+    /// The place and the plan, no results yet.
     pub(super) fn new(args: &Args, seed: u64) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),

@@ -1,4 +1,4 @@
-//! What the conductor, the clients and the publishers know together.
+//! The common knowledge of the conductor, the clients and the publishers.
 //!
 //! Per delivery a client touches atomics only; locks are for answers to publishers, for new
 //! epochs, and for what goes wrong.
@@ -71,7 +71,7 @@ pub(super) struct Shared {
     answers: Mutex<Vec<Answers>>,
     /// By fault: how sessions ended → how many.
     endings: Mutex<Vec<BTreeMap<String, u64>>>,
-    /// What went wrong → when first, and how often.
+    /// Each mistake → when first, and how often.
     remarks: Mutex<BTreeMap<String, (u64, u64)>>,
 }
 
@@ -222,7 +222,7 @@ impl Shared {
         }
     }
 
-    /// What came since `ended_ns`.
+    /// The messages since `ended_ns`.
     pub(super) fn recovery(&self, ended_ns: u64) -> Recovery {
         let mut recovery = Recovery::default();
         for door in &self.doors {
@@ -233,7 +233,7 @@ impl Shared {
                 if at_ns != 0 {
                     first_ns = first_ns.min(at_ns);
                 }
-                // Where nobody was, whoever came later has not waited.
+                // A client that came later to an empty server has not waited.
                 match watched.load(Relaxed) {
                     0 => {}
                     _ if at_ns > 0 => {

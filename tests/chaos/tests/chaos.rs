@@ -8,7 +8,7 @@ use std::{fs, process::Command};
 use serde_json::Value;
 use testkit::node::server_beside;
 
-/// Nobody loses a message when Redis and a server are killed.
+/// No client loses a message when Redis and a server are killed.
 #[test]
 fn killing_redis_and_a_server_loses_nothing() {
     let report = std::env::temp_dir().join(format!("wsbcast-chaos-{}.json", std::process::id()));
@@ -32,7 +32,7 @@ fn killing_redis_and_a_server_loses_nothing() {
     for row in rows {
         let [lost, repeated, reordered] = ["lost", "repeated", "reordered"].map(|what| &row[what]);
         assert!([lost, repeated, reordered].iter().all(|count| **count == 0), "{said}");
-        // What was not asked cannot have been answered well.
+        // A question that was not asked cannot have been answered well.
         assert!(row["received"].as_u64().unwrap() > 0, "{said}");
     }
     assert!(rows[1..].iter().all(|row| row["recovery_ms"].as_array().unwrap().len() == 3));

@@ -87,7 +87,7 @@ fn the_table_of_routes_has_every_route_and_no_other() {
             told.insert(path.to_owned());
         }
     }
-    // What the server itself says that it has.
+    // The words that the server itself knows.
     let hint = get(server.addr(), "/nothing").json()["hint"].to_string();
     let links = get(server.admin(), "/").json()["links"].to_string();
     let known: BTreeSet<String> = [hint, links]

@@ -10,7 +10,7 @@ use std::{
 
 use crate::resp::read_command;
 
-/// What is answered to the words of a command, the first in capitals; nothing: it ends there.
+/// The answer to the words of a command, the first in capitals; without one the connection ends.
 type Answer = dyn Fn(&[&str]) -> Vec<u8> + Send + Sync;
 
 /// Starts one and returns its address; it ends with the test's process.

@@ -22,7 +22,7 @@ pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The sample key of RFC 6455 §1.3: nothing here depends on a key's being random, and the simplest
 /// servers know only this one.
 pub const UPGRADE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// What the server answers to it.
+/// The server's answer to it.
 pub const UPGRADE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// The request for a WebSocket; `headers` are whole lines beyond the necessary ones.

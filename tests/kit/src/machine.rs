@@ -1,4 +1,4 @@
-//! What the kernel books on processes: CPU, memory, threads; and what machine this is.
+//! The kernel's books on processes: CPU, memory, threads; and what machine this is.
 //!
 //! Everything comes from /proc. CPU time is the scheduler's own count in nanoseconds per thread
 //! (`schedstat`); user and system are told apart by `stat`, in ticks of 10 ms. A figure that the
@@ -42,7 +42,7 @@ impl CpuSample {
         sample
     }
 
-    /// What was used between `earlier` and this sample, `seconds` apart.
+    /// The usage between `earlier` and this sample, `seconds` apart.
     pub fn since(&self, earlier: &Self, seconds: f64) -> CpuUse {
         let mut threads: Vec<ThreadUse> = self
             .threads
@@ -182,7 +182,7 @@ impl KernelMemory {
     }
 }
 
-/// Where the figures come from.
+/// The sources of the figures.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
     /// Its name.
@@ -221,7 +221,7 @@ pub fn date_utc() -> String {
     said_by("date", &["-u", "+%Y-%m-%d %H:%M UTC"])
 }
 
-/// What a program says; an empty text if it is missing or fails: the record has a gap then.
+/// The output of a program; an empty text if it is missing or fails: the record has a gap then.
 pub fn said_by(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.ok().filter(|output| output.status.success());

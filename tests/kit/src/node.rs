@@ -84,7 +84,7 @@ impl Drop for Process {
 pub struct Node {
     /// Also its folder's.
     pub name: String,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     /// Its working directory.
     pub folder: PathBuf,

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// Where a tool's report goes.
+/// The destination of a tool's report.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ReportArgs {
     /// Print the report as JSON

@@ -22,12 +22,12 @@ const ATTEMPTS_MAX: usize = 20;
 const CONFIG: &str = "server.conf";
 const VOLATILE: [&str; 4] = ["--save", "", "--appendonly", "no"];
 
-/// What is run.
+/// The program that is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// The redis-server on the PATH.
     Redis,
-    /// What `VALKEY_SERVER` names, else what `scripts/test` has fetched.
+    /// The program that `VALKEY_SERVER` names, else the one that `scripts/test` has fetched.
     Valkey,
 }
 
@@ -157,7 +157,7 @@ impl RedisServer {
         server
     }
 
-    /// Where it is.
+    /// Its address.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
     }
@@ -172,7 +172,7 @@ impl RedisServer {
         self.node.address
     }
 
-    /// Where it speaks TLS; None: it does not.
+    /// The address on which it speaks TLS; None: it does not.
     pub fn tls_address(&self) -> Option<String> {
         self.tls_port.map(|port| format!("127.0.0.1:{port}"))
     }
@@ -206,7 +206,7 @@ impl RedisServer {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// What any program on the same Redis may do: `PUBLISH`; how many subscribers it reached.
+    /// `PUBLISH`, as any program on the same Redis may; returns how many subscribers it reached.
     pub fn publish(&self, channel: &str, data: &[u8]) -> u64 {
         let reply = resp::ask(self.socket(), &[b"PUBLISH", channel.as_bytes(), data]).unwrap();
         reply.text().parse().unwrap()

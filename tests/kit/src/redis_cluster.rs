@@ -155,7 +155,7 @@ impl RedisCluster {
     }
 }
 
-/// Where the others, and everyone else, are to reach a node.
+/// The address at which the others, and everyone else, are to reach a node.
 fn main_address(node: &RedisServer) -> String {
     node.tls_address().unwrap_or_else(|| node.address())
 }

@@ -21,7 +21,7 @@ const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub enum Reply {
     /// A status, a number or a string.
     Text(String),
-    /// What is not there.
+    /// A value that is not there.
     Nothing,
     /// Several.
     List(Vec<Self>),

@@ -39,7 +39,7 @@ impl Redis {
         Ok(redis)
     }
 
-    /// What servers are told; `proxy` stands before the only node of a standalone Redis.
+    /// The URL for servers; `proxy` stands before the only node of a standalone Redis.
     pub(super) fn url(&self, proxy: SocketAddr) -> String {
         let others = |nodes: &[Node]| -> String {
             let node = |node: &Node| format!("&node={}", node.address);

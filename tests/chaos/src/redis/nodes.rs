@@ -65,7 +65,7 @@ pub(super) fn configured(
     Ok(node)
 }
 
-/// What makes a node one of a cluster.
+/// The options that make a node one of a cluster.
 fn cluster_options(bus_port: u16) -> [String; 6] {
     [
         "cluster-enabled yes".to_owned(),
@@ -74,7 +74,7 @@ fn cluster_options(bus_port: u16) -> [String; 6] {
         // Longer than a node is stopped or asleep: only a dead one is taken over.
         "cluster-node-timeout 4000".to_owned(),
         "cluster-allow-replica-migration no".to_owned(),
-        // What lives on others goes on while a master is gone.
+        // Channels that live on others go on while a master is gone.
         "cluster-require-full-coverage no".to_owned(),
     ]
 }

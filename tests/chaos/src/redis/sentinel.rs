@@ -11,7 +11,7 @@ use testkit::{
 
 use super::nodes::{AGREE_DEADLINE, Redis, START_DEADLINE, configured, info};
 
-/// What the sentinels call it.
+/// The name that the sentinels have for it.
 pub(super) const SERVICE: &str = "chaos";
 const TAKEOVER_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -73,7 +73,7 @@ impl Redis {
         })
     }
 
-    /// Who is the master, by the first sentinel.
+    /// The master, by the first sentinel.
     fn master_index(&self) -> Result<usize> {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
         let address = resp::ask(self.sentinels[0].address, &words)?.texts();
