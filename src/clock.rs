@@ -9,7 +9,6 @@
 
 use std::{
     ops::{Add, Sub},
-    sync::OnceLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -72,18 +71,4 @@ impl Sub for Millis {
     fn sub(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
-}
-
-static CLOCK: OnceLock<Clock> = OnceLock::new();
-
-/// Of a clock that all have in common who were handed none.
-#[must_use]
-pub fn now() -> Millis {
-    CLOCK.get_or_init(Clock::start).now()
-}
-
-/// Likewise.
-#[must_use]
-pub fn unix_time() -> Duration {
-    CLOCK.get_or_init(Clock::start).unix_time()
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     channel::ChannelName,
-    clock,
+    clock::{Clock, Millis},
     limits::{SEQUENCER_CHANNELS_MAX, SLOT_KINDS_MAX},
     ws::Kind,
 };
@@ -60,8 +60,8 @@ impl Sequencer {
         who: Principal,
         kind: Kind,
         data: &Bytes,
+        now: Millis,
     ) -> Position {
-        let now = clock::now();
         let kept = HistoryMessage { kind, data: data.clone(), nonce: 0 };
         if let Some(position) = self.histories.push(channel, who, kept.clone(), now) {
             return position;
@@ -100,8 +100,14 @@ impl Sequencer {
         self.histories.evict(channel);
     }
 
-    fn recover(&mut self, channel: &ChannelName, since: &Since, to: &Position) -> Recovery {
-        self.histories.expire(clock::now());
+    fn recover(
+        &mut self,
+        channel: &ChannelName,
+        since: &Since,
+        to: &Position,
+        now: Millis,
+    ) -> Recovery {
+        self.histories.expire(now);
         match self.histories.get(channel) {
             Some(ring) => ring.recovery(since, to),
             None => Ring::new(self.position(channel)).recovery(since, to),
@@ -166,21 +172,27 @@ pub(super) fn slot_at(interval_ms: u64, unix_ms: u64) -> (u64, u64) {
 }
 
 /// Wall-clock milliseconds.
-pub(super) fn unix_ms() -> u64 {
-    u64::try_from(clock::unix_time().as_millis()).unwrap_or(u64::MAX)
+pub(super) fn unix_ms(clock: Clock) -> u64 {
+    u64::try_from(clock.unix_time().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A thread's handle on the process's sequencer.
 #[derive(Debug)]
-pub(super) struct EmbeddedBroker(pub(super) Arc<Embedded>);
+pub(super) struct EmbeddedBroker {
+    clock: Clock,
+    embedded: Arc<Embedded>,
+}
 
 impl EmbeddedBroker {
+    pub(super) fn new(clock: Clock, embedded: Arc<Embedded>) -> Self {
+        Self { clock, embedded }
+    }
+
     fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
         let id = message.id();
         let Message { who, channel, kind, data, .. } = message;
-        let mut guard = self.0.lock();
+        let (mut guard, now) = (self.embedded.lock(), self.clock.now());
         if let Some(id) = &id {
-            let now = clock::now();
             if let Some(first) = guard.state.answers.first(id, now) {
                 return Ok(Receipt::Cluster(first));
             }
@@ -189,9 +201,9 @@ impl EmbeddedBroker {
             }
         }
         guard.check_room(data.len())?;
-        let position = guard.state.next(&channel, who, kind, &data);
+        let position = guard.state.next(&channel, who, kind, &data, now);
         if let Some(id) = id {
-            guard.state.answers.remember(id, position.clone(), clock::now());
+            guard.state.answers.remember(id, position.clone(), now);
         }
         guard.deliver(&Publication { channel, kind, data, position: Some(position.clone()) });
         Ok(Receipt::Cluster(position))
@@ -199,14 +211,15 @@ impl EmbeddedBroker {
 
     fn publish_slot_at(&self, slot: PeriodicSlot, unix_ms: u64) -> SlotOutcome {
         let (number, next_slot_in_ms) = slot_at(slot.interval_ms, unix_ms);
-        let mut guard = self.0.lock();
+        let mut guard = self.embedded.lock();
         let published = if guard.state.slots.is_done(&slot, number) {
             Ok(None)
         } else {
             guard.check_room(slot.data.len()).map(|()| {
                 guard.state.slots.set_done(&slot, number);
                 let PeriodicSlot { channel, data, .. } = slot;
-                let position = guard.state.next(&channel, Principal::Api, Kind::Text, &data);
+                let position =
+                    guard.state.next(&channel, Principal::Api, Kind::Text, &data, self.clock.now());
                 let stamped = Some(position.clone());
                 guard.deliver(&Publication { channel, kind: Kind::Text, data, position: stamped });
                 Some(Receipt::Cluster(position))
@@ -224,7 +237,7 @@ impl History for EmbeddedBroker {
         to: u64,
         bytes_max: usize,
     ) -> Option<Vec<Publication>> {
-        self.0.lock().state.histories.piece(channel, after, to, bytes_max)
+        self.embedded.lock().state.histories.piece(channel, after, to, bytes_max)
     }
 }
 
@@ -234,7 +247,7 @@ impl Broker for EmbeddedBroker {
     }
 
     fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
-        ready(self.publish_slot_at(slot, unix_ms())).boxed_local()
+        ready(self.publish_slot_at(slot, unix_ms(self.clock))).boxed_local()
     }
 
     fn subscribe(&self, _channel: ChannelName) -> LocalBoxFuture<'_, ()> {
@@ -246,7 +259,7 @@ impl Broker for EmbeddedBroker {
         channel: ChannelName,
         _since: Option<&'a Since>,
     ) -> LocalBoxFuture<'a, Option<Position>> {
-        ready(Some(self.0.lock().state.position(&channel))).boxed_local()
+        ready(Some(self.embedded.lock().state.position(&channel))).boxed_local()
     }
 
     fn recover(
@@ -255,7 +268,8 @@ impl Broker for EmbeddedBroker {
         since: Since,
         to: Position,
     ) -> LocalBoxFuture<'_, Recovery> {
-        ready(self.0.lock().state.recover(&channel, &since, &to)).boxed_local()
+        ready(self.embedded.lock().state.recover(&channel, &since, &to, self.clock.now()))
+            .boxed_local()
     }
 
     fn unsubscribe(&self, _channel: &ChannelName) {}
@@ -281,7 +295,13 @@ mod tests {
     }
 
     fn next(sequencer: &mut Sequencer, name: &str) -> Position {
-        sequencer.next(&channel(name), Principal::Api, Kind::Text, &Bytes::from_static(b"x"))
+        sequencer.next(
+            &channel(name),
+            Principal::Api,
+            Kind::Text,
+            &Bytes::from_static(b"x"),
+            Millis(0),
+        )
     }
 
     /// Offsets of a channel have no holes and channels do not share them.

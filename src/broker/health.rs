@@ -20,7 +20,7 @@ use super::{
     refusals::{RefusalExtent, Refusals},
 };
 use crate::{
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     limits::{HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
     metrics::{BrokerRefusal, Counter, Counters, PublishFailure},
     telemetry::seldom,
@@ -49,6 +49,7 @@ pub enum Reach {
 ///   or, where one shard subscribes for all, as Redis' answer to the others.
 #[derive(Debug)]
 pub struct Health {
+    pub(super) clock: Clock,
     links: Box<[ShardLink]>,
     subscribers: Subscribers,
     reach: AtomicU8,
@@ -77,19 +78,20 @@ pub struct Health {
 impl Health {
     /// Of a broker that is always within reach.
     #[must_use]
-    pub fn embedded() -> Self {
-        Self::new(0, Reach::Embedded, Subscribers::PerShard)
+    pub fn embedded(clock: Clock) -> Self {
+        Self::new(clock, 0, Reach::Embedded, Subscribers::PerShard)
     }
 
     /// Of one that is not reached yet, and can be lost: each of the `shards` has a link to it.
     #[must_use]
-    pub fn redis(shards: usize, subscribers: Subscribers) -> Self {
-        Self::new(shards, Reach::NeverReached, subscribers)
+    pub fn redis(clock: Clock, shards: usize, subscribers: Subscribers) -> Self {
+        Self::new(clock, shards, Reach::NeverReached, subscribers)
     }
 
-    fn new(shards: usize, reach: Reach, subscribers: Subscribers) -> Self {
-        let created = clock::now();
+    fn new(clock: Clock, shards: usize, reach: Reach, subscribers: Subscribers) -> Self {
+        let created = clock.now();
         Self {
+            clock,
             links: (0..shards).map(|_| ShardLink::new(created)).collect(),
             subscribers,
             reach: AtomicU8::new(reach as u8),
@@ -114,21 +116,21 @@ impl Health {
 
     /// Where Redis stands now.
     pub fn reach(&self) -> Reach {
-        self.reach_at(clock::now())
+        self.reach_at(self.clock.now())
     }
 
     /// A shard whose own heartbeat is missing while another's returns, though it does not say that
     /// its connection is.
     #[must_use]
     pub fn stalled_shard(&self) -> Option<usize> {
-        self.stalled_shard_at(clock::now())
+        self.stalled_shard_at(self.clock.now())
     }
 
     /// How long a message takes through Redis: the slowest shard's last heartbeat, or its silence
     /// where that is longer.
     #[must_use]
     pub fn lag_seconds(&self) -> f64 {
-        let now = clock::now();
+        let now = self.clock.now();
         let lag = self.links.iter().map(|link| link.lag(now)).max();
         lag.unwrap_or_default().as_secs_f64()
     }
@@ -196,7 +198,7 @@ impl Health {
     /// How much of what is published Redis has refused for so long that it lasts.
     #[must_use]
     pub fn refuses(&self) -> RefusalExtent {
-        self.refusals.extent_at(clock::now())
+        self.refusals.extent_at(self.clock.now())
     }
 
     pub(super) fn count_gap(&self) {
@@ -230,19 +232,19 @@ impl Health {
     /// `shard` cannot publish or receive any more; or, at each attempt, still cannot.
     pub fn link_broken(&self, shard: usize) {
         let Some(link) = self.links.get(shard) else { return };
-        link.broken(clock::now());
+        link.broken(self.clock.now());
         self.broken_once.store(true, Ordering::Release);
-        self.reach_at(clock::now());
+        self.reach_at(self.clock.now());
     }
 
     /// Why Redis cannot be used, with an address.
     pub(super) fn out_of_reach(&self, reason: &str) {
-        self.outage_log.out_of_reach(reason, clock::now());
+        self.outage_log.out_of_reach(reason, self.clock.now());
     }
 
     /// Called now and then: that Redis is out of reach is said also if nobody knows why.
     pub(super) fn look(&self) {
-        let (reach, now) = (self.reach(), clock::now());
+        let (reach, now) = (self.reach(), self.clock.now());
         if matches!(reach, Reach::Up | Reach::Embedded) {
             self.last_reached_ms.store(now.0, Ordering::Relaxed);
         } else {

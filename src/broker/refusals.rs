@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use self::refusal::{Refusal, RefusalState};
 use crate::{
     channel::ChannelName,
-    clock::{self, Millis},
+    clock::Millis,
     limits::{
         LOG_REFUSALS_INTERVAL, REFUSAL_MEMORY, REFUSAL_UNTRIED_CALM, REFUSALS_MAX,
         SUBSCRIPTION_REFUSAL_MEMORY,
@@ -162,9 +162,9 @@ impl Refusals {
     }
 
     /// A channel that `is_it` is subscribed.
-    pub(super) fn subscription_accepted(&self, is_it: impl Fn(&ChannelName) -> bool) {
+    pub(super) fn subscription_accepted(&self, is_it: impl Fn(&ChannelName) -> bool, now: Millis) {
         if self.is_any() {
-            self.clear(clock::now(), |state| {
+            self.clear(now, |state| {
                 state.refused.retain(|subject, _| match subject {
                     Subject::Subscription(channel) => !channel.as_ref().is_none_or(&is_it),
                     Subject::Channel(_) | Subject::Server(_) => true,

@@ -12,6 +12,7 @@ use super::{
     fanout::Fanout,
     redis::{self, Process, RedisBroker},
 };
+use crate::clock::Clock;
 
 /// The process's side of the broker: every shard's sink, the sequencer or what Redis needs, and
 /// the health of it all.
@@ -40,11 +41,12 @@ pub fn check_redis_url(url: &str) -> Result<(), String> {
 }
 
 impl Shared {
-    /// Checks `settings` and gets ready to deliver to `sinks`, one per shard.
+    /// Checks `settings` and gets ready to deliver to `sinks`, one per shard. `clock`: the time.
     ///
     /// # Errors
     /// When the settings cannot work; never because Redis is out of reach.
     pub fn new(
+        clock: Clock,
         settings: BrokerSettings,
         sinks: Vec<Arc<dyn Sink>>,
     ) -> Result<Arc<Self>, InvalidSettings> {
@@ -52,10 +54,10 @@ impl Shared {
         let (health, mode) = match redis {
             None => {
                 let embedded = Fanout::new(sinks, Sequencer::new(history));
-                (Arc::new(Health::embedded()), Mode::Embedded(Arc::new(embedded)))
+                (Arc::new(Health::embedded(clock)), Mode::Embedded(Arc::new(embedded)))
             }
             Some(redis) => {
-                let process = Process::new(redis, on_loss, history, sinks)?;
+                let process = Process::new(clock, redis, on_loss, history, sinks)?;
                 (process.health().clone(), Mode::Redis(Arc::new(process)))
             }
         };
@@ -104,7 +106,9 @@ impl Shared {
 /// `LocalRuntime` (or run inside a `LocalSet`).
 pub async fn connect(shared: Arc<Shared>, place: Place) -> Rc<dyn Broker> {
     match &shared.mode {
-        Mode::Embedded(embedded) => Rc::new(EmbeddedBroker(embedded.clone())),
+        Mode::Embedded(embedded) => {
+            Rc::new(EmbeddedBroker::new(shared.health.clock, embedded.clone()))
+        }
         Mode::Redis(process) => Rc::new(RedisBroker::start(process.clone(), place)),
         Mode::HandedIn(factory) => factory.clone().connect(place),
     }

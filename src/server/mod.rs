@@ -133,8 +133,8 @@ impl Server {
             shards: (0..config.threads).map(|_| Arc::new(ShardMetrics::default())).collect(),
             control: Arc::new(Control::default()),
             broker: match parts.broker {
-                Some(make) => make(sinks),
-                None => broker::Shared::new(settings::broker(&config), sinks)?,
+                Some(make) => make(clock, sinks),
+                None => broker::Shared::new(clock, settings::broker(&config), sinks)?,
             },
             budget: Arc::new(Budget::new(config.backlog_total_bytes)),
             audience: Arc::default(),

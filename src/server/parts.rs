@@ -16,12 +16,14 @@ use tracing::warn;
 
 use crate::{
     broker::{self, Sink},
+    clock::Clock,
     config::Config,
     shard::listener::{self, ListenError, SPREADS},
 };
 
-/// Makes the broker of a process, which is to deliver to these sinks: one per shard, in order.
-pub type MakeBroker = Box<dyn FnOnce(Vec<Arc<dyn Sink>>) -> Arc<broker::Shared>>;
+/// Makes the broker of a process, which is to deliver to these sinks: one per shard, in order. The
+/// clock is the server's.
+pub type MakeBroker = Box<dyn FnOnce(Clock, Vec<Arc<dyn Sink>>) -> Arc<broker::Shared>>;
 
 /// What is handed in; by default nothing is, and all is made as the settings say.
 #[derive(Default)]

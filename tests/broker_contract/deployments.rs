@@ -1,6 +1,7 @@
 //! The other ways in which Redis is run: with a password, as a cluster, behind sentinels.
 
 use wsbcast::broker::{BrokerSettings, InvalidSettings, OnLoss, Shared};
+use wsbcast::clock::Clock;
 
 use crate::{
     Program, Recipe, over_redis_and_valkey,
@@ -154,7 +155,7 @@ fn settings_that_cannot_work_are_refused_at_once() {
             on_loss: OnLoss::Local,
             history: super::process::HISTORY,
         };
-        Shared::new(settings, Vec::new()).err()
+        Shared::new(Clock::start(), settings, Vec::new()).err()
     };
     assert_eq!(refusal(good.clone()), None);
     let mut bad = good.clone();

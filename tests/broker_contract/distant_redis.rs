@@ -7,9 +7,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use testkit::clock;
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, PublishError, Reach, Receipt},
-    clock,
     limits::PUBLISH_CONFIRM_DEADLINE,
 };
 
@@ -83,9 +83,9 @@ async fn answered_before_it_is_reached(on_loss: OnLoss) {
     let far = Proxy::start(&server.address(), Duration::from_millis(300));
     let url = format!("redis://{}", far.address());
     let process = Process::start_early(BrokerSettings { on_loss, ..settings(url) }, 1).await;
-    let begun = clock::now();
+    let begun = clock::instant();
     let receipts = join_all((0..50).map(|_| process.publish("a", "early"))).await;
-    let took = clock::now() - begun;
+    let took = clock::instant() - begun;
     assert_eq!(process.shared.health().reach(), Reach::NeverReached);
     let (answer, delivered) = match on_loss {
         OnLoss::Local => (Ok(Receipt::Local), 50),
@@ -131,9 +131,9 @@ fn a_redis_that_still_reads_its_data_is_waited_for() {
             .unwrap();
         until("it reads", || server.cli(&["GET", "a"]).starts_with("LOADING")).await;
         let process = Process::start_early(settings(server.url()), 1).await;
-        let begun = clock::now();
+        let begun = clock::instant();
         assert_eq!(process.publish("a", "early").await, Ok(Receipt::Local));
-        assert!(clock::now() - begun >= PUBLISH_CONFIRM_DEADLINE, "it was waited for");
+        assert!(clock::instant() - begun >= PUBLISH_CONFIRM_DEADLINE, "it was waited for");
         let health = process.shared.health();
         assert_eq!((health.reach(), health.refused()), (Reach::NeverReached, 0));
         process.up().await;
@@ -148,21 +148,21 @@ fn waiting_for_an_absent_redis_is_bounded() {
     run(async {
         let nobody = RedisServer::not_started();
         let process = Rc::new(Process::start_early(settings(nobody.url()), 1).await);
-        let begun = clock::now();
+        let begun = clock::instant();
         let publishes = (0..100).map(|_| process.publish("a", "x"));
         let receipts = join_all(publishes).await;
-        let took = clock::now() - begun;
+        let took = clock::instant() - begun;
         assert!(receipts.iter().all(|receipt| *receipt == Ok(Receipt::Local)));
         assert!(took < ANSWER_MAX, "they wait side by side: {took:?}");
         until("it was tried for long", || {
-            clock::now() - begun > wsbcast::limits::FIRST_REACH_PATIENCE
+            clock::instant() - begun > wsbcast::limits::FIRST_REACH_PATIENCE
         })
         .await;
-        let asked = clock::now();
+        let asked = clock::instant();
         for _ in 0..20 {
             assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local));
         }
-        let took = clock::now() - asked;
+        let took = clock::instant() - asked;
         assert!(took < ANSWER_MAX, "then nobody waits any longer: {took:?}");
     });
 }

@@ -2,9 +2,9 @@
 
 use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
 
+use testkit::clock;
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, Place, PublishError, Reach, Receipt, connect},
-    clock,
     limits::{HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
 };
 
@@ -43,9 +43,9 @@ fn a_killed_redis_is_replaced_by_local_delivery() {
         process.lost().await;
         assert_eq!(process.publish("a", "meanwhile").await, Ok(Receipt::Local));
         server.restart();
-        let back = clock::now();
+        let back = clock::instant();
         process.up().await;
-        assert!(clock::now() - back <= HEAL_MAX, "{:?}", clock::now() - back);
+        assert!(clock::instant() - back <= HEAL_MAX, "{:?}", clock::instant() - back);
         assert_eq!(process.shared.health().reconnects(), 1);
         assert_eq!(offset(process.publish("a", "after").await), 1);
         for sink in &process.sinks {
@@ -90,9 +90,9 @@ fn a_redis_that_starts_late_is_found() {
         let notice = process.control.publish_once(slot(HOUR_MS)).await;
         assert_eq!(notice.published, Ok(Some(Receipt::Local)));
         server.restart();
-        let back = clock::now();
+        let back = clock::instant();
         process.up().await;
-        assert!(clock::now() - back <= HEAL_MAX, "{:?}", clock::now() - back);
+        assert!(clock::instant() - back <= HEAL_MAX, "{:?}", clock::instant() - back);
         assert_eq!(offset(process.publish("a", "together").await), 1);
         let again = process.control.publish_once(slot(HOUR_MS)).await;
         assert_eq!(again.published, Ok(None), "this process has seen to the slot");
@@ -127,10 +127,10 @@ fn a_hanging_redis_gets_each_message_once() {
         process.subscribe("a").await;
         offset(process.publish("a", "first").await);
         server.pause();
-        let asked = clock::now();
+        let asked = clock::instant();
         let answer = process.publish("a", "in doubt").await;
         assert_eq!(answer, Err(PublishError::Unconfirmed));
-        assert!(clock::now() - asked <= ANSWER_MAX);
+        assert!(clock::instant() - asked <= ANSWER_MAX);
         let notice = process.control.publish_once(slot(HOUR_MS)).await.published;
         assert!(
             matches!(notice, Err(PublishError::Unconfirmed) | Ok(Some(Receipt::Local))),
@@ -219,9 +219,9 @@ fn a_kill_under_load_repeats_nothing() {
             let before = sink.messages().len();
             until("local ones arrive", || sink.messages().len() >= before + 50).await;
             server.restart();
-            let back = clock::now();
+            let back = clock::instant();
             process.up().await;
-            assert!(clock::now() - back <= HEAL_MAX, "{:?}", clock::now() - back);
+            assert!(clock::instant() - back <= HEAL_MAX, "{:?}", clock::instant() - back);
         }
         stop.set(true);
         let answers = loading.await.unwrap();
@@ -248,14 +248,14 @@ fn a_redis_that_hung_is_used_again() {
         process.subscribe("a").await;
         offset(process.publish("a", "first").await);
         server.pause();
-        let paused = clock::now();
+        let paused = clock::instant();
         let patience = wsbcast::limits::REDIS_SILENCE_MAX + Duration::from_secs(1);
-        until("its connections are given up", || clock::now() - paused > patience).await;
+        until("its connections are given up", || clock::instant() - paused > patience).await;
         assert_eq!(process.publish("a", "local").await, Ok(Receipt::Local));
         server.resume();
-        let back = clock::now();
+        let back = clock::instant();
         process.up().await;
-        assert!(clock::now() - back <= HEAL_MAX, "{:?}", clock::now() - back);
+        assert!(clock::instant() - back <= HEAL_MAX, "{:?}", clock::instant() - back);
         offset(process.publish("a", "last").await);
         for sink in &process.sinks {
             until("the last has arrived", || sink.messages().len() == 3).await;
@@ -327,15 +327,15 @@ fn closing_is_quick_when_redis_hangs_or_is_gone() {
         let gone = Process::start(settings(&server, OnLoss::Local), 1).await;
         server.pause();
         for handle in [hanging.shards[0].clone(), hanging.control.clone()] {
-            let begun = clock::now();
+            let begun = clock::instant();
             handle.close().await;
-            assert!(clock::now() - begun < Duration::from_millis(500));
+            assert!(clock::instant() - begun < Duration::from_millis(500));
         }
         server.resume();
         server.kill();
-        let begun = clock::now();
+        let begun = clock::instant();
         gone.close().await;
-        assert!(clock::now() - begun < Duration::from_millis(500));
+        assert!(clock::instant() - begun < Duration::from_millis(500));
     });
 }
 
@@ -351,12 +351,12 @@ fn a_shard_that_redis_has_no_place_for_is_not_stalled() {
         // Two for commands and one to hear through, and the one that asks.
         until("the first shard is connected", || connections() == 4).await;
         assert_eq!(server.cli(&["CONFIG", "SET", "maxclients", "3"]), "OK");
-        let begun = clock::now();
+        let begun = clock::instant();
         let _second = connect(shared.clone(), Place::Shard(1)).await;
         let long = SHARD_STALL_READY + 2 * HEARTBEAT_SILENCE_MAX;
         until("the second has tried for long", || {
             assert_eq!((health.stalled_shard(), health.reach()), (None, Reach::NeverReached));
-            clock::now() - begun > long
+            clock::instant() - begun > long
         })
         .await;
     });

@@ -5,10 +5,8 @@
 
 use std::{cell::Cell, time::Duration};
 
-use wsbcast::{
-    broker::{BrokerSettings, OnLoss, Reach, Receipt, RefusalExtent, Subscribers},
-    clock,
-};
+use testkit::clock;
+use wsbcast::broker::{BrokerSettings, OnLoss, Reach, Receipt, RefusalExtent, Subscribers};
 
 use crate::{
     Program, Recipe,
@@ -41,12 +39,12 @@ fn taken(server: &RedisServer, name: &str) -> u64 {
 /// How long it takes, less what this thread, and all of the process that runs on it, was held up:
 /// by the machine, and by the programs that are waited for here.
 async fn own_time(doing: impl Future<Output = ()>) -> Duration {
-    let (begun, held_up) = (clock::now(), Cell::new(Duration::ZERO));
+    let (begun, held_up) = (clock::instant(), Cell::new(Duration::ZERO));
     let measuring = async {
         loop {
-            let asked = clock::now();
+            let asked = clock::instant();
             pace().await;
-            let took = clock::now() - asked;
+            let took = clock::instant() - asked;
             if took > LATE_MIN {
                 held_up.set(held_up.get() + took);
             }
@@ -56,7 +54,7 @@ async fn own_time(doing: impl Future<Output = ()>) -> Duration {
         () = doing => {}
         () = measuring => {}
     }
-    (clock::now() - begun).saturating_sub(held_up.get())
+    (clock::instant() - begun).saturating_sub(held_up.get())
 }
 
 /// All that is published to `name` by anybody of `process` goes to `server` and is heard there.
@@ -192,8 +190,8 @@ fn many_refusals_at_once_cost_one_move() {
         until("both shards listen there", || ids().len() == 2).await;
         let (before, health) = (ids(), process.shared.health());
         let reconnects = health.reconnects();
-        let begun = clock::now();
-        until("time passes", || clock::now() - begun > Duration::from_secs(2)).await;
+        let begun = clock::instant();
+        until("time passes", || clock::instant() - begun > Duration::from_secs(2)).await;
         assert_eq!((ids(), health.reconnects()), (before, reconnects), "nothing moves any more");
         assert!(reconnects <= 2, "{reconnects}");
     });
@@ -212,8 +210,8 @@ fn who_is_led_to_a_replica_stays_and_says_so() {
         for _ in 0..20 {
             assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local));
         }
-        let begun = clock::now();
-        until("time passes", || clock::now() - begun > Duration::from_secs(1)).await;
+        let begun = clock::instant();
+        until("time passes", || clock::instant() - begun > Duration::from_secs(1)).await;
         assert_eq!(health.reconnects(), 0, "its connections stand");
         assert_eq!(replica.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
         until("it is used", || health.refuses() == RefusalExtent::Nothing).await;
@@ -352,8 +350,8 @@ fn heartbeats_of_another_master_move_nothing() {
         })
         .await;
         process.up().await;
-        let begun = clock::now();
-        until("time passes", || clock::now() - begun > Duration::from_secs(1)).await;
+        let begun = clock::instant();
+        until("time passes", || clock::instant() - begun > Duration::from_secs(1)).await;
         assert_eq!(hearing(), before);
         assert_eq!(process.shared.health().reach(), Reach::Up);
     });

@@ -3,9 +3,9 @@
 use std::{cell::Cell, time::Duration};
 
 use futures_util::future::join_all;
+use testkit::clock;
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, Place, Reach, Receipt, connect},
-    clock,
     limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_SILENCE_MAX},
 };
 
@@ -78,12 +78,15 @@ fn no_message_waits_behind_questions() {
                 pace().await;
             }
         };
-        let begun = clock::now();
+        let begun = clock::instant();
         tokio::select! {
             () = asking => {}
             () = publishing => {}
         }
-        assert!(clock::now() - begun > 2 * PUBLISH_CONFIRM_DEADLINE, "they have filled the line");
+        assert!(
+            clock::instant() - begun > 2 * PUBLISH_CONFIRM_DEADLINE,
+            "they have filled the line"
+        );
         assert!(answered.get() < 3 * QUESTIONS, "nor could all be answered in time");
         assert!(clustered.get() >= IN_TIME, "{} in time", clustered.get());
     });
@@ -105,12 +108,12 @@ fn queries_fall_back_to_the_publishing_connection() {
         let line = list.lines().find(|line| line.starts_with(&id)).unwrap();
         let address = line.split(' ').find_map(|word| word.strip_prefix("addr=")).unwrap();
         proxy.stall(address.parse().unwrap());
-        let begun = clock::now();
+        let begun = clock::instant();
         // The first are lost with it.
         while shard.position(channel("a"), None).await.is_none() {
             offset(publish(&*shard, "a", "x").await);
         }
-        assert!(clock::now() - begun < REDIS_SILENCE_MAX, "it is not given up yet");
+        assert!(clock::instant() - begun < REDIS_SILENCE_MAX, "it is not given up yet");
         for _ in 0..20 {
             offset(publish(&*shard, "a", "x").await);
             assert!(shard.position(channel("a"), None).await.is_some());

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use testkit::clock;
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, Position, PublishError, Receipt, Since},
-    clock,
     limits::SUBSCRIBE_DEADLINE,
 };
 
@@ -71,11 +71,11 @@ fn killed_subscriptions_lose_nothing() {
             for id in pubsub_clients(&server).difference(&spared) {
                 server.cli(&["CLIENT", "KILL", "ID", id]);
             }
-            let begun = clock::now();
+            let begun = clock::instant();
             while health.repaired() + health.gaps() < 2 * round {
                 count += 1;
                 assert_eq!(offset(publisher.publish("a", &count.to_string()).await), count);
-                assert!(clock::now() - begun < PATIENCE, "nobody misses anything");
+                assert!(clock::instant() - begun < PATIENCE, "nobody misses anything");
                 // Slow enough for the history to reach over the outage.
                 pace().await;
             }
@@ -307,10 +307,10 @@ fn without_redis_a_process_serves_what_it_has() {
         let shard = &*process.shards[0];
         let to = shard.position(channel("a"), None).await.unwrap();
         server.pause();
-        let asked = clock::now();
+        let asked = clock::instant();
         let recovered = recover(shard, after(&to.epoch, 0), &to).await;
         assert_eq!(recovered, (1, Some((1, Some(1)))));
-        assert!(clock::now() - asked <= SUBSCRIBE_DEADLINE * 2);
+        assert!(clock::instant() - asked <= SUBSCRIBE_DEADLINE * 2);
         server.resume();
         server.kill();
         process.lost().await;

@@ -6,9 +6,9 @@ use futures_util::{
     future::{self, FutureExt},
     stream::{self, StreamExt},
 };
+use testkit::clock;
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, PublishError, Receipt},
-    clock,
     limits::{HEARTBEAT_SILENCE_MAX, SLOT_MAP_PAUSE},
 };
 
@@ -265,7 +265,7 @@ fn a_planned_failover_under_load_loses_nothing(program: Program) {
 
 /// A process that hears the channels, each of which has one message.
 async fn start_in_use(cluster: &RedisCluster, names: &[String]) -> Process {
-    let started = clock::now();
+    let started = clock::instant();
     let process = Process::start(settings(cluster), 2).await;
     for name in names {
         process.subscribe(name).await;
@@ -274,7 +274,7 @@ async fn start_in_use(cluster: &RedisCluster, names: &[String]) -> Process {
     for sink in &process.sinks {
         until("all have arrived", || sink.messages().len() == names.len()).await;
     }
-    let is_known = || clock::now() - started > 2 * HEARTBEAT_SILENCE_MAX;
+    let is_known = || clock::instant() - started > 2 * HEARTBEAT_SILENCE_MAX;
     until("all masters are known to be there", is_known).await;
     process
 }
@@ -352,14 +352,14 @@ fn the_slot_map_is_read_once_for_all_shards(program: Program) {
         let name = cluster.channels().swap_remove(0);
         process.subscribe(&name).await;
         let before = readings();
-        let began = clock::now();
+        let began = clock::instant();
         let moving = (cluster.clone(), name.clone());
         let step = move || moving.0.move_slot(&moving.1, 0, 1);
         tokio::task::spawn_blocking(step).await.unwrap();
         let shard_channel = format!("test:{{{name}}}");
         let heard = || cluster.masters[1].cli(&["PUBSUB", "SHARDNUMSUB", &shard_channel]);
         until("all hear it where it is now", || heard().ends_with("\n16")).await;
-        let possible = 1 + (clock::now() - began).as_millis() / SLOT_MAP_PAUSE.as_millis();
+        let possible = 1 + (clock::instant() - began).as_millis() / SLOT_MAP_PAUSE.as_millis();
         assert!(u128::from(readings() - before) <= possible, "{possible} are possible for one");
         assert_eq!(offset(process.publish(&name, "1").await), 1);
         for sink in &process.sinks {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use humantime::parse_rfc3339;
-use wsbcast::clock;
+use wsbcast::clock::Clock;
 
 use crate::support::{
     PATIENCE,
@@ -142,7 +142,7 @@ fn the_notice_comes_once_every_interval() {
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(1600), "five intervals of 400 ms: {elapsed:?}");
     assert!(times.is_sorted(), "{times:?}");
-    let wall = UNIX_EPOCH + clock::unix_time();
+    let wall = UNIX_EPOCH + Clock::start().unix_time();
     let apart = wall.duration_since(times[5]).unwrap_or_else(|error| error.duration());
     assert!(apart < Duration::from_secs(30), "{wall:?} {times:?}");
     Publisher::on(server.addr(), "other").publish_to_all("sentinel");

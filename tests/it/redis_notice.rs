@@ -11,7 +11,7 @@ use std::{
 };
 
 use humantime::parse_rfc3339;
-use wsbcast::clock;
+use wsbcast::clock::Clock;
 
 use crate::support::{
     PATIENCE, client::Client, eventually, http::get, now, redis::RedisServer, server::Server,
@@ -52,7 +52,7 @@ fn reader(addr: SocketAddr, count: usize, heard: &Arc<AtomicUsize>) -> JoinHandl
         let slots = std::iter::repeat_with(|| {
             second_of(&client.text());
             heard.fetch_add(1, Ordering::Release);
-            clock::unix_time().as_secs()
+            Clock::start().unix_time().as_secs()
         });
         slots.take(count).collect()
     })
@@ -63,7 +63,7 @@ fn reader(addr: SocketAddr, count: usize, heard: &Arc<AtomicUsize>) -> JoinHandl
 #[test]
 fn a_clock_set_back_does_not_silence_the_notice() {
     let redis = RedisServer::start();
-    let ahead = (clock::unix_time().as_secs() + 3600).to_string();
+    let ahead = (Clock::start().unix_time().as_secs() + 3600).to_string();
     let key = "wsbcast:{notifications}:slot:1000";
     assert_eq!(redis.cli(&["SET", key, &ahead, "EX", "3600"]), "OK");
     let server = member(&redis, "1");

@@ -17,7 +17,7 @@ use wsbcast::{
         Subscribers,
     },
     channel::ChannelName,
-    clock,
+    clock::Clock,
     server::{Exit, Parts},
 };
 
@@ -36,6 +36,7 @@ const HANDLES_TOLD_MAX: usize = 6;
 /// Counts what is published, and takes everything but what says how it is to fail.
 #[derive(Debug)]
 struct Factory {
+    clock: Clock,
     health: Arc<Health>,
     sinks: Vec<Arc<dyn Sink>>,
     published: Mutex<Vec<String>>,
@@ -136,12 +137,14 @@ impl Broker for Handle {
 }
 
 /// A server of two shards with such a broker.
-fn start(health: Health) -> (Running, Arc<Factory>, Receiver<(Place, &'static str)>) {
+fn start(
+    health: impl FnOnce(Clock) -> Health + 'static,
+) -> (Running, Arc<Factory>, Receiver<(Place, &'static str)>) {
     let (told, heard) = sync_channel(HANDLES_TOLD_MAX);
     let (made, factory) = sync_channel(1);
-    let make = move |sinks| {
-        let (health, published) = (Arc::new(health), Mutex::default());
-        let factory = Arc::new(Factory { health, sinks, published, told: Mutex::new(told) });
+    let make = move |clock, sinks| {
+        let (health, published) = (Arc::new(health(clock)), Mutex::default());
+        let factory = Arc::new(Factory { clock, health, sinks, published, told: Mutex::new(told) });
         made.send(factory.clone()).unwrap();
         Shared::handed_in(factory)
     };
@@ -153,7 +156,7 @@ fn start(health: Health) -> (Running, Arc<Factory>, Receiver<(Place, &'static st
 /// A broker that was handed in gets the published messages, and publishers get its answers.
 #[test]
 fn a_given_brokers_answers_reach_publishers() {
-    let (server, factory, heard) = start(Health::embedded());
+    let (server, factory, heard) = start(Health::embedded);
     let mut client = Client::connect(server.addr);
     let answer = post(server.addr, "/broadcast", "first");
     answer.assert_status(202);
@@ -180,11 +183,11 @@ fn a_given_brokers_answers_reach_publishers() {
 /// A server is ready for as long as the broker that was handed in says that it is.
 #[test]
 fn readiness_follows_a_given_broker() {
-    let (server, factory, _heard) = start(Health::redis(2, Subscribers::PerShard));
+    let (server, factory, _heard) = start(|clock| Health::redis(clock, 2, Subscribers::PerShard));
     assert_eq!(get(server.addr, "/readyz").status, 503);
     let is_ready = || get(server.addr, "/readyz").status == 200;
     eventually(PATIENCE, "ready", || {
-        let now = clock::now();
+        let now = factory.clock.now();
         (0..2).for_each(|shard| factory.health.heartbeat_returned(shard, now, now));
         is_ready()
     });

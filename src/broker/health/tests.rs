@@ -11,7 +11,7 @@ fn at(ms: u64) -> Millis {
 
 #[test]
 fn up_only_when_every_shards_heartbeat_has_returned() {
-    let health = Health::redis(2, Subscribers::PerShard);
+    let health = Health::redis(Clock::start(), 2, Subscribers::PerShard);
     assert_eq!(health.reach_at(at(0)), Reach::NeverReached);
     health.heartbeat_returned(0, at(1), at(2));
     assert_eq!(health.reach_at(at(2)), Reach::NeverReached);
@@ -22,7 +22,7 @@ fn up_only_when_every_shards_heartbeat_has_returned() {
 
 #[test]
 fn silence_is_loss_though_nobody_says_so() {
-    let health = Health::redis(1, Subscribers::PerShard);
+    let health = Health::redis(Clock::start(), 1, Subscribers::PerShard);
     health.heartbeat_returned(0, at(0), at(0));
     assert_eq!(health.reach_at(at(1000)), Reach::Up);
     assert_eq!(health.reach_at(at(1001)), Reach::Lost);
@@ -34,8 +34,8 @@ fn silence_is_loss_though_nobody_says_so() {
 
 #[test]
 fn a_broken_link_is_up_again_only_by_a_heartbeat() {
-    let health = Health::redis(1, Subscribers::PerShard);
-    let now = clock::now();
+    let health = Health::redis(Clock::start(), 1, Subscribers::PerShard);
+    let now = health.clock.now();
     health.heartbeat_returned(0, now, now);
     assert_eq!(health.reach(), Reach::Up);
     health.link_broken(0);
@@ -45,7 +45,7 @@ fn a_broken_link_is_up_again_only_by_a_heartbeat() {
 /// A shard is stalled only while others hear their own heartbeat.
 #[test]
 fn a_shard_is_stalled_only_while_others_hear() {
-    let health = Health::redis(2, Subscribers::PerShard);
+    let health = Health::redis(Clock::start(), 2, Subscribers::PerShard);
     assert_eq!(health.stalled_shard_at(at(5000)), None);
     for late in [5000, 6000, 7000, 7001] {
         health.heartbeat_returned(0, at(late), at(late));
@@ -60,7 +60,7 @@ fn a_shard_is_stalled_only_while_others_hear() {
 /// A shard that is back a little later than another is not stalled.
 #[test]
 fn a_shard_that_is_back_late_is_not_stalled() {
-    let health = Health::redis(2, Subscribers::PerShard);
+    let health = Health::redis(Clock::start(), 2, Subscribers::PerShard);
     for shard in [0, 1] {
         health.heartbeat_returned(shard, at(0), at(0));
     }
@@ -74,7 +74,7 @@ fn a_shard_that_is_back_late_is_not_stalled() {
 /// else does.
 #[test]
 fn the_one_subscribers_heartbeat_shows_arrival() {
-    let health = Health::redis(3, Subscribers::PerProcess);
+    let health = Health::redis(Clock::start(), 3, Subscribers::PerProcess);
     for shard in [1, 2] {
         health.heartbeat_returned(shard, at(0), at(0));
     }
@@ -98,8 +98,8 @@ fn the_one_subscribers_heartbeat_shows_arrival() {
 /// A shard that reports that it cannot connect is not stalled.
 #[test]
 fn a_shard_without_a_connection_is_not_stalled() {
-    let health = Health::redis(2, Subscribers::PerShard);
-    let told = clock::now();
+    let health = Health::redis(Clock::start(), 2, Subscribers::PerShard);
+    let told = health.clock.now();
     health.link_broken(1);
     let late = |ms| told + Duration::from_millis(ms);
     for ms in (0..=7000).step_by(250) {
@@ -111,7 +111,7 @@ fn a_shard_without_a_connection_is_not_stalled() {
 
 #[test]
 fn without_redis_there_is_nothing_to_lose() {
-    let health = Health::embedded();
+    let health = Health::embedded(Clock::start());
     assert_eq!(health.reach(), Reach::Embedded);
     assert_eq!(health.stalled_shard(), None);
     assert_eq!(health.lag_seconds(), 0.0);
@@ -119,7 +119,7 @@ fn without_redis_there_is_nothing_to_lose() {
 
 #[test]
 fn a_shard_that_lacks_some_channels_is_not_stalled() {
-    let health = Health::redis(2, Subscribers::PerShard);
+    let health = Health::redis(Clock::start(), 2, Subscribers::PerShard);
     for late in [5000, 6000, 7000, 8000] {
         health.heartbeat_returned(0, at(late), at(late));
         health.heartbeat_heard(1, at(late));

@@ -15,12 +15,13 @@ use crate::{
         Evicted, Health, HistorySettings, InvalidSettings, OnLoss, RedisSettings, Sink,
         fanout::Fanout,
     },
-    clock::{self, Millis},
+    clock::{Clock, Millis},
 };
 
 /// The process's side of Redis.
 #[derive(Debug)]
 pub(in crate::broker) struct Process {
+    pub(super) clock: Clock,
     pub(super) started: Millis,
     pub(super) on_loss: OnLoss,
     pub(super) settings: Arc<ProcessSettings>,
@@ -40,17 +41,19 @@ impl Process {
     /// # Errors
     /// When the settings cannot work, whatever Redis does.
     pub(in crate::broker) fn new(
+        clock: Clock,
         settings: RedisSettings,
         on_loss: OnLoss,
         history: HistorySettings,
         sinks: Vec<Arc<dyn Sink>>,
     ) -> Result<Self, InvalidSettings> {
-        let health = Arc::new(Health::redis(sinks.len(), settings.subscribers));
+        let health = Arc::new(Health::redis(clock, sinks.len(), settings.subscribers));
         let local_state = LocalState::new(history, settings.keys_bytes_max);
         let settings = Arc::new(ProcessSettings::new(settings, history)?);
         let shared = settings.is_shared.then(|| Arc::new(SharedSubscriber::new(sinks.clone())));
         Ok(Self {
-            started: clock::now(),
+            clock,
+            started: clock.now(),
             on_loss,
             destination: Arc::new(Destination::new(settings.clone(), health.clone())),
             health,
@@ -58,7 +61,7 @@ impl Process {
             local: Fanout::new(sinks.clone(), local_state),
             sinks,
             shared_subscriber: shared,
-            memory: Arc::new(Memory::new(history)),
+            memory: Arc::new(Memory::new(clock, history)),
             queries: Arc::default(),
             empty_epoch: Arc::new(EmptyEpoch::new()),
         })

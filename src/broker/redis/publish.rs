@@ -29,7 +29,7 @@ use super::{
 use crate::{
     broker::{Message, OnLoss, Publication, PublishError, Reach, Receipt, idempotency::Id},
     channel::ChannelName,
-    clock::{self, Millis},
+    clock::Millis,
     limits::{
         FIRST_REACH_LOOK_PAUSE, FIRST_REACH_PATIENCE, IDEMPOTENCY_TTL, LOSS_PATIENCE,
         PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX,
@@ -74,7 +74,7 @@ impl Publisher {
     async fn is_up(&self, channel: &ChannelName) -> bool {
         let health = &self.process.health;
         loop {
-            let now = clock::now();
+            let now = self.process.clock.now();
             let reach = health.reach_at(now);
             if self.process.destination.primary.is_takeover_awaited(reach == Reach::Up, now) {
                 tokio::time::sleep(TAKEOVER_LOOK_PAUSE).await;
@@ -124,7 +124,7 @@ impl Publisher {
         let _admitted = self.admit(message.data.len()).ok_or(PublishError::ShardStalled)?;
         let id = message.id();
         let charged = {
-            let (mut guard, now) = (self.process.local.lock(), clock::now());
+            let (mut guard, now) = (self.process.local.lock(), self.process.clock.now());
             guard.check_room(message.data.len())?;
             guard.state.charge(&message, id.as_ref(), now)?
         };
@@ -200,7 +200,7 @@ impl Publisher {
                 // The shards are there, this handle (the control thread's) is about to be.
                 connection.opened().await;
             }
-            began.set(Some(clock::now()));
+            began.set(Some(self.process.clock.now()));
             let value =
                 self.router.call(channel, CallOrder::Ordered(permit), script, keys, args).await?;
             read(value).map_err(CallError::Unexpected)
@@ -247,7 +247,7 @@ impl Publisher {
         if self.process.on_loss == OnLoss::Reject {
             return Err(PublishError::BrokerLost);
         }
-        let (mut guard, now) = (self.process.local.lock(), clock::now());
+        let (mut guard, now) = (self.process.local.lock(), self.process.clock.now());
         let id = message.id();
         if let Some(id) = &id {
             match guard.state.local_outcome(id, now) {
@@ -288,7 +288,7 @@ impl OnItsWay<'_> {
     fn settle(mut self, id: Option<&Id>, outcome: &Outcome<PublishReply>) {
         let Some(charged) = self.charged.take() else { return };
         let Self { process, message, .. } = self;
-        let (mut guard, now) = (process.local.lock(), clock::now());
+        let (mut guard, now) = (process.local.lock(), process.clock.now());
         let (position, bytes) = match outcome {
             Outcome::Done(PublishReply::New { position, bytes, .. }) => (position, *bytes),
             Outcome::InDoubt => {

@@ -38,7 +38,6 @@ use super::{
 use crate::{
     broker::refusals::Subject,
     channel::ChannelName,
-    clock,
     limits::{
         HEARTBEAT_INTERVAL, PUBLISH_CONFIRM_DEADLINE, REFUSAL_PAUSE, WATCH_INTERVAL, WATCH_REPEAT,
     },
@@ -81,17 +80,22 @@ impl Watch {
     async fn keep_looking(&self) {
         let process = &self.process;
         loop {
-            let begun = clock::now();
+            let begun = self.process.clock.now();
             if let Some(cluster) = &self.router.cluster {
                 self.look_at_nodes(cluster).await;
-                sleep(WATCH_INTERVAL.saturating_sub(clock::now() - begun).max(WATCH_REPEAT)).await;
+                sleep(
+                    WATCH_INTERVAL
+                        .saturating_sub(self.process.clock.now() - begun)
+                        .max(WATCH_REPEAT),
+                )
+                .await;
                 continue;
             }
             if let Err(error) = self.look().await {
                 tracing::debug!(%error, "whether its name still leads to this Redis is unknown");
             }
             sleep(WATCH_REPEAT).await;
-            let rest = self.interval().saturating_sub(clock::now() - begun);
+            let rest = self.interval().saturating_sub(self.process.clock.now() - begun);
             let _ = timeout(rest, process.destination.generations.look_wanted.notified()).await;
         }
     }
@@ -108,9 +112,12 @@ impl Watch {
     async fn try_to_write(&self) {
         let refusals = &self.process.health.refusals;
         if let Some(present) = self.present() {
-            refusals.keep_servers(|server| present.iter().any(|it| it == server), clock::now());
+            refusals.keep_servers(
+                |server| present.iter().any(|it| it == server),
+                self.process.clock.now(),
+            );
         }
-        let mut suspects = refusals.suspects(clock::now());
+        let mut suspects = refusals.suspects(self.process.clock.now());
         suspects.retain(|suspect| matches!(suspect, Subject::Channel(_)));
         let servers = self.servers();
         let channels = join_all(suspects.into_iter().map(|suspect| self.try_channel(suspect)));
@@ -187,7 +194,7 @@ impl Watch {
         counts: impl Fn(BrokerRefusal) -> bool,
     ) {
         let refusals = &self.process.health.refusals;
-        let now = clock::now();
+        let now = self.process.clock.now();
         let (reason, error) = match answer {
             Ok(()) => return refusals.trial_accepted(&subject, now),
             Err(CallError::Refused(error) | CallError::Elsewhere(error)) => {
@@ -309,7 +316,7 @@ impl Watch {
             return Ok(false);
         }
         // A subscription's connection may just have ended, or have been cut by Redis.
-        let asked = clock::now();
+        let asked = self.process.clock.now();
         sleep(HEARTBEAT_INTERVAL + WATCH_REPEAT).await;
         let missed = self.missed(there, &missed).await?;
         let is_in_place = |shard: &usize| health.has_heartbeat_since(*shard, asked);

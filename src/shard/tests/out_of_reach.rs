@@ -35,7 +35,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         };
         let settings =
             broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
-        let shared = broker::Shared::new(settings, vec![mailbox.clone()]).unwrap();
+        let shared = broker::Shared::new(clock, settings, vec![mailbox.clone()]).unwrap();
         let broker = broker::connect(shared, Place::Shard(0)).await;
         let channel = ChannelName::new("a").unwrap();
         for text in ["1", "2", "3"] {

@@ -57,7 +57,8 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
         };
         let settings =
             broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
-        let shared = broker::Shared::new(settings, vec![Arc::new(Mailbox::new(clock))]).unwrap();
+        let shared =
+            broker::Shared::new(clock, settings, vec![Arc::new(Mailbox::new(clock))]).unwrap();
         let broker = broker::connect(shared, Place::Shard(0)).await;
         let broker = Rc::new(Sometimes::new(broker));
         broker.is_reached.set(true);

@@ -113,7 +113,7 @@ impl World {
             ttl: Duration::from_secs(300),
         };
         let settings = broker::BrokerSettings { redis: None, on_loss: OnLoss::Local, history };
-        let shared = broker::Shared::new(settings, sinks).unwrap();
+        let shared = broker::Shared::new(clock, settings, sinks).unwrap();
         let control = Arc::new(Control::default());
         let mut shards = Vec::new();
         for (index, mailbox) in mailboxes.into_iter().enumerate() {

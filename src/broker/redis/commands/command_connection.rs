@@ -34,7 +34,7 @@ use crate::{
         net::connection_error::{ConnectionError, told},
         protocol::{arguments::PROBE_PAYLOAD, refusal, replies::is_refusal},
     },
-    clock::{self, Millis},
+    clock::Millis,
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, WATCH_REPEAT},
     telemetry::seldom,
 };
@@ -105,7 +105,7 @@ impl Node {
     /// It answers, from now on.
     fn is_there(&self, connectivity: &Connectivity) {
         self.is_silent.set(false);
-        self.alive_since.set(clock::now());
+        self.alive_since.set(connectivity.clock.now());
         connectivity.answers(self.component, &self.server);
     }
 }
@@ -127,7 +127,7 @@ impl CommandConnection {
         destination: Arc<Destination>,
         connectivity: Rc<Connectivity>,
     ) -> Self {
-        let alive_since = Cell::new(clock::now());
+        let alive_since = Cell::new(destination.clock.now());
         let node = Node { server, component, is_silent: Cell::new(false), alive_since };
         Self::with_role(Role::Node(node), destination, connectivity)
     }
@@ -176,7 +176,7 @@ impl CommandConnection {
     pub(super) fn is_responsive(&self) -> bool {
         let current = self.current.borrow();
         let heard = current.as_ref().map(|current| current.client.heard());
-        heard.is_some_and(|heard| clock::now() - heard <= HEARTBEAT_SILENCE_MAX)
+        heard.is_some_and(|heard| self.destination.clock.now() - heard <= HEARTBEAT_SILENCE_MAX)
     }
 
     /// The server that commands go to: a subscriber belongs on the same one.
@@ -297,7 +297,7 @@ impl CommandConnection {
         let (health, connectivity) = (&self.destination.health, &self.connectivity);
         let mut unheard_since = None;
         loop {
-            let sent = clock::now();
+            let sent = self.destination.clock.now();
             let was_heard = connectivity.is_heard();
             match self.send_heartbeat(client, sent).await {
                 Err(error) if is_refusal(&error) => {
@@ -322,7 +322,7 @@ impl CommandConnection {
                 self.destination.reconnect_all(generation, "what is published is not heard");
             }
             let interval = if unheard_since.is_some() { WATCH_REPEAT } else { HEARTBEAT_INTERVAL };
-            let pause = interval.saturating_sub(clock::now() - sent);
+            let pause = interval.saturating_sub(self.destination.clock.now() - sent);
             let pause = pause.max(Duration::from_millis(1));
             match self.role {
                 Role::Heartbeats(index) => {

@@ -18,7 +18,7 @@ use crate::{
         Health,
         redis::{protocol::arguments::PROBE_PAYLOAD, settings::ProcessSettings},
     },
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     limits::HEARTBEAT_SILENCE_MAX,
 };
 
@@ -39,6 +39,7 @@ impl Component {
 /// What is known of one handle's way.
 #[derive(Debug)]
 pub(crate) struct Connectivity {
+    pub(super) clock: Clock,
     health: Arc<Health>,
     shard: Option<usize>,
     /// Where heartbeats go: those of a handle without a subscriber to the first shard's, which
@@ -76,6 +77,7 @@ impl Connectivity {
         let is_cluster = settings.is_cluster();
         let subscriber = shard.filter(|&shard| settings.subscribes(shard));
         Self {
+            clock: health.clock,
             health,
             shard,
             heartbeat_channel: match subscriber {
@@ -116,7 +118,7 @@ impl Connectivity {
 
     /// The subscriber has read something.
     pub(crate) fn heard(&self) {
-        self.heard_at.set(clock::now());
+        self.heard_at.set(self.clock.now());
     }
 
     /// Whether something has arrived through the subscription after that.
@@ -234,7 +236,7 @@ impl Connectivity {
     }
 
     fn came_back(&self, connection: usize, sent: Millis) {
-        let now = clock::now();
+        let now = self.clock.now();
         let mut heartbeats = self.heartbeats.borrow_mut();
         let unheard = self.unheard.borrow();
         if unheard.contains(&Component::FIRST) || sent > now || connection >= heartbeats.len() {

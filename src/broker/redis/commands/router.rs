@@ -36,7 +36,7 @@ use crate::{
         refusals::Subject,
     },
     channel::ChannelName,
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     limits::{
         CLUSTER_COMMAND_ORDERS, HEARTBEAT_SILENCE_MAX, REDIRECTION_PAUSE, REDIRECTIONS_MAX,
         REDIS_SETTLE,
@@ -50,6 +50,7 @@ use crate::{
 pub(crate) struct CommandRouter {
     #[cfg(test)]
     pub(crate) stand_in: Option<Rc<dyn StandIn>>,
+    pub(crate) clock: Clock,
     pub(crate) settings: Arc<ProcessSettings>,
     pub(crate) health: Arc<Health>,
     pub(crate) destination: Arc<Destination>,
@@ -96,6 +97,7 @@ impl CommandRouter {
         Self {
             #[cfg(test)]
             stand_in: None,
+            clock: destination.clock,
             settings,
             health: destination.health.clone(),
             cluster: destination.hints.clone().map(ClusterRoutes::new),
@@ -331,7 +333,7 @@ impl CommandRouter {
         let refusals = &self.health.refusals;
         refusals.count(reason);
         let subject = Subject::Channel(channel.clone());
-        refusals.refused(subject, reason, &error, (began, clock::now()));
+        refusals.refused(subject, reason, &error, (began, self.clock.now()));
     }
 
     /// Redis has not answered for it. Where Redis is out of reach, that is said elsewhere.
@@ -348,7 +350,7 @@ impl CommandRouter {
             let server = server.map(|server| Subject::Server(server.to_string()));
             (Subject::Channel(channel.clone()), server)
         };
-        self.health.refusals.accepted(subjects, began, clock::now());
+        self.health.refusals.accepted(subjects, began, self.clock.now());
     }
 
     /// Waits until commands of `channel` would be sent.

@@ -19,7 +19,7 @@ use crate::{
             settings::ProcessSettings,
         },
     },
-    clock,
+    clock::Clock,
     telemetry::seldom,
 };
 
@@ -27,6 +27,7 @@ use crate::{
 /// cluster.
 #[derive(Debug)]
 pub(crate) struct Destination {
+    pub(crate) clock: Clock,
     pub(crate) settings: Arc<ProcessSettings>,
     pub(crate) health: Arc<Health>,
     /// Where sentinels lead.
@@ -42,6 +43,7 @@ pub(crate) struct Destination {
 impl Destination {
     pub(crate) fn new(settings: Arc<ProcessSettings>, health: Arc<Health>) -> Self {
         Self {
+            clock: health.clock,
             primary: CurrentPrimary::new(),
             generations: Generations::new(),
             node_ids: NodeIds::default(),
@@ -54,7 +56,7 @@ impl Destination {
     /// The connections of `generation` are not all where Redis is: all are to be made anew, by
     /// name. Publishing waits for that.
     pub(crate) fn reconnect_all(&self, generation: Generation, why: &str) {
-        let now = clock::now();
+        let now = self.clock.now();
         if self.generations.end(generation, now) {
             seldom!(warn, "Redis is looked for anew, by its name", why);
             self.primary.reconnecting(now);
@@ -85,7 +87,7 @@ impl Destination {
             }
             return Ok((connection, None));
         };
-        match self.node_ids.arrived(server, &node, clock::now()) {
+        match self.node_ids.arrived(server, &node, self.clock.now()) {
             Reached::Same => {}
             Reached::Moved => {
                 seldom!(warn, "a node of the cluster is another server now", %server);

@@ -36,7 +36,6 @@ use crate::{
         },
         task::Task,
     },
-    clock,
     limits::{REDIS_CONNECT_DEADLINE, SENTINEL_INTERVAL, TAKEOVER_LOOK_MAX, TAKEOVER_LOOK_PAUSE},
     telemetry::seldom,
 };
@@ -213,10 +212,10 @@ impl Follower {
         if kind == CHOSEN
             && let Some(chosen) = chosen_in(what, &self.service)
             && self.election.borrow().knows(&chosen)
-            && self.destination.primary.is_foreseeable(clock::now())
+            && self.destination.primary.is_foreseeable(self.destination.clock.now())
         {
             seldom!(info, "sentinels have chosen this replica to take over", server = %chosen);
-            self.destination.primary.expect_takeover(clock::now());
+            self.destination.primary.expect_takeover(self.destination.clock.now());
             *self.chosen.borrow_mut() = Some(chosen);
             self.was_chosen.notify_one();
         }
@@ -259,14 +258,14 @@ impl Follower {
     }
 
     fn update(&self, index: usize, view: Option<View>) {
-        let master = self.election.borrow_mut().update(index, view, clock::now());
+        let master = self.election.borrow_mut().update(index, view, self.destination.clock.now());
         self.go_to(master);
     }
 
     fn go_to(&self, master: Option<Server>) {
         let Some(master) = master else { return };
         seldom!(info, "this is the master behind the sentinels", %master);
-        self.destination.primary.set(master, clock::now());
+        self.destination.primary.set(master, self.destination.clock.now());
     }
 }
 

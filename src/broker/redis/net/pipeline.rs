@@ -27,14 +27,14 @@ use super::{
     frames::Bounds,
 };
 use crate::{
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     limits::{
         PUBLISH_CONFIRM_DEADLINE, REDIS_READY_DEADLINE, REDIS_SILENCE_MAX, REDIS_UNSENT_BYTES_MAX,
     },
 };
 
 /// The sending end. Clones send on the same connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client(Rc<Shared>);
 
 /// The connection's task; it closes the socket when its owner is dropped.
@@ -47,8 +47,9 @@ impl Drop for ConnectionTask {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    clock: Clock,
     state: RefCell<State>,
     /// There is something to be written.
     filled: Notify,
@@ -69,20 +70,18 @@ struct State {
     is_over: bool,
 }
 
-impl Default for State {
-    fn default() -> Self {
+impl State {
+    fn new(now: Millis) -> Self {
         Self {
             output: BytesMut::new(),
             waiting: VecDeque::new(),
             appended: 0,
             written: 0,
-            heard: clock::now(),
+            heard: now,
             is_over: false,
         }
     }
-}
 
-impl State {
     /// Whether so much more may wait to be written. Those who issued what waits may long have given
     /// up. One alone may always.
     fn has_room(&self, length: usize) -> bool {
@@ -100,8 +99,13 @@ struct Waiting {
 
 impl Client {
     /// Takes over a connection that was greeted. Its answers may have `bounds`.
-    pub(crate) fn start(connection: Connection, bounds: Bounds) -> (Self, ConnectionTask) {
-        let client = Self::default();
+    pub(crate) fn start(
+        clock: Clock,
+        connection: Connection,
+        bounds: Bounds,
+    ) -> (Self, ConnectionTask) {
+        let state = RefCell::new(State::new(clock.now()));
+        let client = Self(Rc::new(Shared { clock, state, filled: Notify::new() }));
         let (stream, input) = connection.into_parts(bounds);
         let (reader, writer) = tokio::io::split(stream);
         let ending = Ending(client.0.clone());
@@ -198,7 +202,7 @@ impl Shared {
                 self.answered(frame)?;
             }
             input.read(&mut reader).await?;
-            self.state.borrow_mut().heard = clock::now();
+            self.state.borrow_mut().heard = self.clock.now();
         }
     }
 

@@ -67,11 +67,11 @@ impl Publisher {
         args.push(slot.interval_ms.max(1).to_string().into());
         args.push(number.to_string().into());
         let script = &process.settings.scripts.publish_once;
-        let asked_ms = unix_ms();
+        let asked_ms = unix_ms(self.process.clock);
         let is_sent = |(claim, _): &(Claim, u64)| matches!(claim, Claim::Sent(_));
         match self.run(script, &slot.channel, (keys, args), replies::claim, is_sent).await {
             Outcome::Done((claim, redis_ms)) => {
-                let ours_ms = asked_ms.midpoint(unix_ms());
+                let ours_ms = asked_ms.midpoint(unix_ms(self.process.clock));
                 let ahead_ms = redis_ms.cast_signed() - ours_ms.cast_signed();
                 self.process.health.set_clock_ahead_ms(ahead_ms);
                 Outcome::Done(claim)
@@ -83,7 +83,7 @@ impl Publisher {
 
     /// Redis' clock as far as it is known; ours before it ever answered.
     fn redis_unix_ms(&self) -> u64 {
-        unix_ms().saturating_add_signed(self.process.health.clock_ahead_ms())
+        unix_ms(self.process.clock).saturating_add_signed(self.process.health.clock_ahead_ms())
     }
 
     /// Takes the slot for this call; None if this process has seen to it. The mark is what

@@ -99,7 +99,8 @@ impl ShardedSubscribers {
         }
         let name = self.router().settings.names.channel(channel);
         let unassigned = &mut self.state.borrow_mut().unassigned;
-        unassigned.set_baseline(&name, &at.position, at.nonce, None)
+        let now = self.router().clock.now();
+        unassigned.set_baseline(&name, &at.position, at.nonce, None, now)
     }
 
     /// The subscribers' tasks, to be ended. Nothing is wanted any more.

@@ -40,7 +40,6 @@ use crate::{
         refusals::Subject,
     },
     channel::ChannelName,
-    clock,
     limits::{
         HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_RECONNECT_DELAY, REDIS_SILENCE_MAX,
         SUBSCRIBE_RETRY, SUBSCRIBES_IN_FLIGHT_MAX,
@@ -153,8 +152,9 @@ impl Subscriber {
         let name = self.router.settings.names.channel(channel);
         let before = before.filter(|it| it.component == self.component).map(|it| it.confirmation);
         let StreamPosition { position, nonce, .. } = at;
+        let now = self.router.clock.now();
         let is_certain =
-            self.subscriptions.borrow_mut().set_baseline(&name, position, *nonce, before);
+            self.subscriptions.borrow_mut().set_baseline(&name, position, *nonce, before, now);
         self.changed.notify_one();
         is_certain
     }
@@ -191,7 +191,7 @@ impl Subscriber {
         let destination = &self.router.destination;
         let generation = destination.generations.current();
         let (connection, node) = destination.connect(server).await?;
-        let mut session = Session::new(server.clone(), connection);
+        let mut session = Session::new(server.clone(), connection, self.router.clock.now());
         self.subscriptions.borrow_mut().connected();
         let mut left = pin!(destination.primary.replaced(server));
         let mut moved = pin!(destination.node_ids.left(server, node.as_ref()));
@@ -206,7 +206,7 @@ impl Subscriber {
                         self.take(frame, &mut session).await?;
                     }
                     // However long that took.
-                    session.heard = clock::now();
+                    session.heard = self.router.clock.now();
                     if self.node.is_none() {
                         self.router.connectivity.heard();
                     }
@@ -262,7 +262,7 @@ impl Subscriber {
 
     /// Gives a silent connection up, asks a quiet one for a sign of life.
     fn look_after(&self, session: &mut Session) -> Result<(), ConnectionError> {
-        let now = clock::now();
+        let now = self.router.clock.now();
         let silence = now - session.heard;
         if silence > REDIS_SILENCE_MAX {
             return Err(ConnectionError::Silent);
@@ -324,7 +324,7 @@ impl Subscriber {
             let health = &self.router.health;
             health.refusals.count(refusal::reason(error));
             let reason = format!("Redis refuses a subscription, {command:?}: {error}");
-            health.outage_log.refused(&told(&session.server, &reason), clock::now());
+            health.outage_log.refused(&told(&session.server, &reason), self.router.clock.now());
         }
         let is_news = self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
         self.judge(&command, refusal.as_deref(), is_news);
@@ -335,11 +335,10 @@ impl Subscriber {
     /// What an answer means for readiness, and for those who don't hear what they want to.
     fn judge(&self, command: &Command, refusal: Option<&str>, is_news: bool) {
         let Command::Subscribe(name) = command else { return };
-        let (refusals, now) = (&self.router.health.refusals, clock::now());
+        let (refusals, now) = (&self.router.health.refusals, self.router.clock.now());
         let Some(error) = refusal else {
-            return refusals.subscription_accepted(|channel| {
-                self.router.settings.names.channel(channel) == *name
-            });
+            let is_it = |channel: &_| self.router.settings.names.channel(channel) == *name;
+            return refusals.subscription_accepted(is_it, now);
         };
         let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
         let Some(Topic::Channel(channel)) = known else { return };

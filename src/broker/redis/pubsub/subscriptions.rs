@@ -12,7 +12,7 @@ use super::command::Command;
 use crate::{
     broker::redis::{commands::connectivity::Component, recovery::sequence::SequenceTracker},
     channel::ChannelName,
-    clock,
+    clock::Millis,
     position::Position,
 };
 
@@ -337,6 +337,7 @@ impl Subscriptions {
         position: &Position,
         nonce: u64,
         before: Option<u64>,
+        now: Millis,
     ) -> bool {
         let Some(known) = self.by_name.get_mut(name).filter(|known| known.wanted) else {
             return true;
@@ -345,7 +346,7 @@ impl Subscriptions {
         if let Some((last, _)) = known.tracker.last() {
             return is_unbroken || (last.is_comparable(position) && last.offset <= position.offset);
         }
-        known.tracker.advance(&position.epoch, position.offset, nonce, clock::now());
+        known.tracker.advance(&position.epoch, position.offset, nonce, now);
         if !is_unbroken {
             known.tracker.interrupt();
             if known.confirmed.is_some() {

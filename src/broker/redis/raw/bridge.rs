@@ -36,7 +36,6 @@ use crate::{
         },
     },
     channel::ChannelName,
-    clock,
     limits::{
         BRIDGE_IN_FLIGHT_MAX, BRIDGE_LEASE, BRIDGE_RENEW_INTERVAL, HISTORY_COPY_BYTES_MAX,
         PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX,
@@ -102,7 +101,7 @@ impl Bridge {
     /// waits in the connection.
     pub(crate) async fn raw(&self, data: Bytes) {
         if data.len() > self.router.settings.max_broadcast_bytes {
-            if self.lease.borrow().is_bridging(clock::now()) {
+            if self.lease.borrow().is_bridging(self.router.clock.now()) {
                 self.router.health.raw_failures.add(PublishFailure::TooBig as usize, 1);
                 let (bytes, most) = (data.len(), self.router.settings.max_broadcast_bytes);
                 seldom!(
@@ -140,7 +139,7 @@ impl Bridge {
 
     /// Queues what is to be bridged now.
     async fn bridge_ready(&self) {
-        let Some(waiting) = self.lease.borrow_mut().ready(clock::now()) else { return };
+        let Some(waiting) = self.lease.borrow_mut().ready(self.router.clock.now()) else { return };
         let lost = &self.router.health.raw_failures;
         lost.add(PublishFailure::BrokerLost as usize, waiting.dropped);
         for data in waiting.messages {
@@ -189,7 +188,7 @@ impl Bridge {
             // Not only while every shard is within reach: whoever is not reads the history.
             let publishing = async {
                 router.opened(&channel).await;
-                began.set(Some(clock::now()));
+                began.set(Some(self.router.clock.now()));
                 let keys = settings.names.keys(&channel);
                 let script = &settings.scripts.publish;
                 let answer =
@@ -241,7 +240,7 @@ impl Bridge {
     /// Asks Redis once; how long to wait until the next time. `hears`: raw messages and marks
     /// arrive.
     pub(crate) async fn ask_for_lease(&self, hears: bool) -> Duration {
-        let asked = clock::now();
+        let asked = self.router.clock.now();
         let can_bridge = !self.leaving.get() && hears;
         let ask = self.lease.borrow_mut().ask(asked, can_bridge);
         let Some(ask) = ask else { return BRIDGE_RENEW_INTERVAL };
@@ -306,7 +305,7 @@ impl Bridge {
     /// May be dropped: then the lease runs out.
     pub(crate) async fn leave(&self) {
         self.leaving.set(true);
-        if !self.lease.borrow().is_held(clock::now()) {
+        if !self.lease.borrow().is_held(self.router.clock.now()) {
             return;
         }
         if let Ok(None) = self.tell_lease("leave").await {

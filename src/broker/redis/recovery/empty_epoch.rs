@@ -26,7 +26,7 @@ use crate::{
         },
     },
     channel::ChannelName,
-    clock::{self, Millis},
+    clock::Millis,
     limits::{EMPTY_EPOCH_REREAD, EMPTY_EPOCH_TTL, SHARED_ANSWER_WAIT},
     position::is_same_epoch,
 };
@@ -53,8 +53,9 @@ impl EmptyEpoch {
 
     /// Where a channel stands now of which Redis holds nothing.
     pub(crate) async fn empty(&self, router: &CommandRouter) -> StreamPosition {
-        let empty_epochs =
-            self.empty_epochs(router, |asked| clock::now() - asked < EMPTY_EPOCH_REREAD).await;
+        let empty_epochs = self
+            .empty_epochs(router, |asked| router.clock.now() - asked < EMPTY_EPOCH_REREAD)
+            .await;
         let epoch =
             empty_epochs.map_or_else(|| self.own.clone(), |empty_epochs| empty_epochs.current);
         StreamPosition { position: Position { epoch, offset: 0 }, nonce: 0, ended: Vec::new() }
@@ -89,7 +90,7 @@ impl EmptyEpoch {
         {
             return Some(empty_epochs.clone());
         }
-        let now = clock::now();
+        let now = router.clock.now();
         match self.read_from(router).await {
             Ok(empty_epochs) => {
                 if let Some(read) = read.as_deref_mut() {

@@ -19,14 +19,17 @@ use crate::{
         redis::protocol::replies::{Ended, Read},
     },
     channel::ChannelName,
-    clock::{self, Millis},
+    clock::{Clock, Millis},
     limits::{HISTORY_CHANNELS_MAX, HISTORY_MESSAGE_COST_BYTES},
     position::{Position, is_same_epoch},
 };
 
 /// The memory of a process.
 #[derive(Debug)]
-pub(crate) struct Memory(Mutex<State>);
+pub(crate) struct Memory {
+    clock: Clock,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -93,17 +96,18 @@ impl Drop for Flight<'_> {
 }
 
 impl Memory {
-    pub(crate) fn new(history: HistorySettings) -> Self {
-        Self(Mutex::new(State {
+    pub(crate) fn new(clock: Clock, history: HistorySettings) -> Self {
+        let state = Mutex::new(State {
             histories: Histories::new(history, HISTORY_CHANNELS_MAX),
             readings: HashMap::new(),
             allowance: Allowance::new(history.total_bytes_max, history.bytes_max),
-        }))
+        });
+        Self { clock, state }
     }
 
     /// A panic elsewhere leaves whole messages: go on.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What of histories was given up since there was no room for it.
@@ -113,7 +117,7 @@ impl Memory {
 
     /// A shard has heard a message of `channel`, and all before it.
     pub(crate) fn add_live(&self, channel: &ChannelName, message: StreamEntry) -> Continuity {
-        self.state().histories.add_live(channel, message, clock::now())
+        self.state().histories.add_live(channel, message, self.clock.now())
     }
 
     /// The nonce of a message, if it is remembered.
@@ -209,7 +213,7 @@ impl Memory {
         late: Option<&watch::Receiver<()>>,
     ) -> Need<'a> {
         let mut state = self.state();
-        state.histories.expire(clock::now());
+        state.histories.expire(self.clock.now());
         // No deeper than is asked for; who wants more then gets all there is.
         let mut first = span.after.saturating_add(1);
         if let Some(ring) = state.histories.get(channel) {
@@ -232,7 +236,7 @@ impl Memory {
         }
         let (over, waiting) = watch::channel(());
         state.readings.insert(channel.clone(), waiting);
-        let is_allowed = state.allowance.is_open(clock::now());
+        let is_allowed = state.allowance.is_open(self.clock.now());
         let reserved = state.allowance.begin();
         let brought = Cell::new(None);
         let flight = Flight { memory: self, channel, reserved, brought, over };

@@ -29,7 +29,7 @@ use crate::{
         },
     },
     channel::ChannelName,
-    clock::{self, Millis},
+    clock::Millis,
     limits::{REDIS_META_TTL, RETIRED_EPOCHS_MAX, SUBSCRIBE_DEADLINE},
     position::{Position, is_empty_epoch},
     telemetry::seldom,
@@ -192,7 +192,7 @@ impl Recoverer {
             // Its beginning is not kept: some of it is missing in any case.
             false
         };
-        Ok(is_first && self.still_counts(&since.epoch, clock::now()).await)
+        Ok(is_first && self.still_counts(&since.epoch, self.router.clock.now()).await)
     }
 
     /// What of `channel`'s history there is since `since`, up to `to`, once Redis was asked for

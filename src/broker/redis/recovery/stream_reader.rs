@@ -26,7 +26,7 @@ use crate::{
         },
     },
     channel::ChannelName,
-    clock,
+    clock::Millis,
     limits::{HISTORY_READ_PAUSE, SHARED_ANSWER_WAIT},
     position::Position,
 };
@@ -140,7 +140,7 @@ impl StreamReader {
         depth: usize,
     ) -> Continuity {
         let Read { stream_position, lives_ms, messages } = read;
-        let now = clock::now();
+        let now = self.router.clock.now();
         // The stream's life began with the newest message.
         let age = match u64::try_from(lives_ms) {
             Ok(lives_ms) => self
@@ -152,7 +152,7 @@ impl StreamReader {
             Err(_) => std::time::Duration::ZERO,
         };
         let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let at = clock::Millis(now.0.saturating_sub(age_ms));
+        let at = Millis(now.0.saturating_sub(age_ms));
         // Nothing before the oldest, or no room for it. The channel may have begun anew, and not
         // have got so far.
         let oldest = messages.first().map_or(u64::MAX, |one| one.position.offset);

@@ -2,17 +2,20 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use crate::broker::{
-    HistorySettings, OnLoss, RedisSettings, Sink, Subscribers,
-    redis::{
-        commands::{
-            connectivity::Connectivity,
-            router::{CommandRouter, StandIn},
+use crate::{
+    broker::{
+        HistorySettings, OnLoss, RedisSettings, Sink, Subscribers,
+        redis::{
+            commands::{
+                connectivity::Connectivity,
+                router::{CommandRouter, StandIn},
+            },
+            process::Process,
+            pubsub::subscriber::Subscriber,
+            recovery::recoverer::Recoverer,
         },
-        process::Process,
-        pubsub::subscriber::Subscriber,
-        recovery::recoverer::Recoverer,
     },
+    clock::Clock,
 };
 
 pub(super) fn process(messages_max: usize, sinks: Vec<Arc<dyn Sink>>) -> Process {
@@ -31,7 +34,8 @@ pub(super) fn process(messages_max: usize, sinks: Vec<Arc<dyn Sink>>) -> Process
         total_bytes_max: 1 << 20,
         ttl: Duration::from_secs(300),
     };
-    Process::new(redis, OnLoss::Local, history, sinks).expect("the settings are good")
+    Process::new(Clock::start(), redis, OnLoss::Local, history, sinks)
+        .expect("the settings are good")
 }
 
 /// The handle of a `shard` of `process` for whose scripts `stand_in` answers.

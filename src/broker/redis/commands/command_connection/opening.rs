@@ -33,7 +33,8 @@ pub(crate) async fn open(
 ) -> Result<(Client, ConnectionTask, Option<NodeId>), ConnectionError> {
     let ready = async {
         let (connection, node) = connect(destination, server).await?;
-        let (client, task) = Client::start(connection, destination.settings.bounds());
+        let (client, task) =
+            Client::start(destination.clock, connection, destination.settings.bounds());
         load(&client, &destination.settings.scripts).await?;
         Ok((client, task, node))
     };

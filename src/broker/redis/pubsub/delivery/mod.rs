@@ -13,6 +13,7 @@ use crate::{
         redis::recovery::{memory::Memory, recoverer::Recoverer, sequence::SequenceTracker},
     },
     channel::ChannelName,
+    clock::Millis,
     telemetry::seldom,
 };
 
@@ -31,6 +32,10 @@ impl Delivery {
         subscriptions: Rc<RefCell<Subscriptions>>,
     ) -> Self {
         Self { recoverer, sink, subscriptions }
+    }
+
+    fn now(&self) -> Millis {
+        self.recoverer.router.clock.now()
     }
 
     fn memory(&self) -> &Memory {

@@ -30,7 +30,7 @@ use crate::{
         },
     },
     channel::ChannelName,
-    clock::{self, Millis},
+    clock::Millis,
     limits::{POSITIONS_IN_FLIGHT_MAX, REDIS_RECONNECT_DELAY, REPAIR_DEADLINE, REPLAY_PIECE_BYTES},
     position::Position,
     telemetry::seldom,
@@ -113,7 +113,7 @@ impl Delivery {
                 self.repair(&channel, name, hole(from, Before::message(newest))).await
             }
             Arrival::FirstEpoch => {
-                let before = self.before_first(name, clock::now()).await;
+                let before = self.before_first(name, self.now()).await;
                 self.repair(&channel, name, hole(1, before)).await
             }
             Arrival::NewEpoch => self.repair(&channel, name, hole(1, Before::Epoch)).await,
@@ -130,7 +130,7 @@ impl Delivery {
             return self.diverged(&channel, name, epoch, sure).await;
         }
         let position =
-            self.with_tracker(name, |tracker| tracker.advance(epoch, offset, nonce, clock::now()));
+            self.with_tracker(name, |tracker| tracker.advance(epoch, offset, nonce, self.now()));
         if position.is_some() {
             self.sink.deliver(Publication { channel, kind, data, position });
         }
@@ -150,7 +150,7 @@ impl Delivery {
             };
             let answers = timeout(REPAIR_DEADLINE, asking).await;
             let answers = answers.map_err(|_| ConnectionError::Unanswered)?;
-            let at = clock::now();
+            let at = self.now();
             for ((name, channel), answer) in batch.iter().zip(answers) {
                 match answer {
                     Ok(stream_position) => {
@@ -271,7 +271,7 @@ impl Delivery {
             self.gap(channel, missed);
             is_whole = false;
         }
-        self.with_tracker(name, |tracker| tracker.advance(&epoch, to, last, clock::now()));
+        self.with_tracker(name, |tracker| tracker.advance(&epoch, to, last, self.now()));
         if is_whole {
             self.health().repaired.add(1);
             seldom!(info, "messages that did not arrive were fetched", %channel, from, to);
@@ -360,7 +360,7 @@ impl Delivery {
         if self.repair(channel, name, hole).await.is_err() {
             let missed = Missed { epoch: Some(epoch.clone()), from: 1, to: Some(offset), sure };
             self.gap(channel, missed);
-            self.with_tracker(name, |tracker| tracker.advance(&epoch, offset, nonce, clock::now()));
+            self.with_tracker(name, |tracker| tracker.advance(&epoch, offset, nonce, self.now()));
         }
         Ok(())
     }

@@ -24,7 +24,6 @@ use crate::{
         },
     },
     channel::ChannelName,
-    clock,
     limits::{REDIS_RECONNECT_DELAY, REPAIR_DEADLINE},
     position::Position,
     telemetry::seldom,
@@ -90,7 +89,7 @@ impl Delivery {
         let known = |offset| self.memory().nonce_at(channel, stamp.epoch, offset);
         let judge = || {
             self.with_tracker(name, |tracker| {
-                (tracker.judge(stamp, clock::now(), known), tracker.last().map(|(_, nonce)| nonce))
+                (tracker.judge(stamp, self.now(), known), tracker.last().map(|(_, nonce)| nonce))
             })
         };
         let (mut judged, mut sure) = (judge(), false);
@@ -133,11 +132,11 @@ impl Delivery {
         let is_same = *held.epoch == *stamp.epoch;
         match arrival {
             Arrival::Late { .. } if is_same && held.offset >= stamp.offset => {
-                self.catch_up(channel, name, stream_position, clock::now()).await?;
+                self.catch_up(channel, name, stream_position, self.now()).await?;
                 return Ok(Verified::Settled);
             }
             Arrival::Duplicate if !is_same => {
-                self.catch_up(channel, name, stream_position, clock::now()).await?;
+                self.catch_up(channel, name, stream_position, self.now()).await?;
                 return Ok(Verified::Settled);
             }
             Arrival::Late { .. } => return Ok(Verified::InRedis { lacks: false }),
@@ -162,7 +161,7 @@ impl Delivery {
             offset,
             redis
         );
-        self.catch_up(channel, name, stream_position, clock::now()).await?;
+        self.catch_up(channel, name, stream_position, self.now()).await?;
         Ok(Verified::Settled)
     }
 

@@ -8,7 +8,7 @@ use redis_protocol::resp3::types::BytesFrame;
 
 use crate::{
     broker::redis::{net::connection::Connection, pubsub::command::Command},
-    clock::{self, Millis},
+    clock::Millis,
 };
 
 /// A command whose answer is to come, in order.
@@ -30,8 +30,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(server: Server, connection: Connection) -> Self {
-        let now = clock::now();
+    pub(super) fn new(server: Server, connection: Connection, now: Millis) -> Self {
         Self { server, connection, unanswered: VecDeque::new(), heard: now, retried: now }
     }
 

@@ -101,7 +101,7 @@ fn a_new_subscription_is_checked_once() {
         let topic = Topic::Channel(ChannelName::new(name).unwrap());
         all.want(name.to_owned(), topic);
     }
-    assert!(all.set_baseline("a", &position, 7, None));
+    assert!(all.set_baseline("a", &position, 7, None, Millis(0)));
     let connect = |all: &mut Subscriptions| {
         all.connected();
         while let Some(command) = all.next_command() {
@@ -115,9 +115,9 @@ fn a_new_subscription_is_checked_once() {
     assert_eq!(names(all.take_unchecked(10)), ["a"]);
     assert_eq!(names(all.take_unchecked(10)), [""; 0]);
     let confirmed = all.confirmed_by("b");
-    assert!(confirmed.is_some() && all.set_baseline("b", &position, 7, confirmed));
+    assert!(confirmed.is_some() && all.set_baseline("b", &position, 7, confirmed, Millis(0)));
     assert_eq!(names(all.take_unchecked(10)), [""; 0], "nothing can be missing");
-    assert!(all.set_baseline("c", &position, 7, None));
+    assert!(all.set_baseline("c", &position, 7, None, Millis(0)));
     assert_eq!(names(all.take_unchecked(10)), ["c"]);
     connect(&mut all);
     all.unwant("b");
@@ -141,13 +141,16 @@ fn an_overtaken_position_is_asked_for_again() {
         all.answered(&command, false);
     }
     let at = |offset| Position { epoch: "e".into(), offset };
-    all.get_mut("a").unwrap().tracker.advance("e", 4, 7, clock::now());
-    assert!(!all.set_baseline("a", &at(1), 5, before));
+    all.get_mut("a").unwrap().tracker.advance("e", 4, 7, Millis(0));
+    assert!(!all.set_baseline("a", &at(1), 5, before, Millis(0)));
     let confirmed = all.confirmed_by("a");
-    assert!(all.set_baseline("a", &at(1), 5, confirmed), "what was not in time is there now");
-    assert!(all.set_baseline("a", &at(4), 7, before), "nothing came before the first");
+    assert!(
+        all.set_baseline("a", &at(1), 5, confirmed, Millis(0)),
+        "what was not in time is there now"
+    );
+    assert!(all.set_baseline("a", &at(4), 7, before, Millis(0)), "nothing came before the first");
     all.connected();
-    assert!(!all.set_baseline("a", &at(1), 5, confirmed), "that was another connection");
+    assert!(!all.set_baseline("a", &at(1), 5, confirmed, Millis(0)), "that was another connection");
 }
 
 #[test]
@@ -169,7 +172,7 @@ fn a_refused_channel_is_let_go_and_tried_again_later() {
 fn heard(all: &mut Subscriptions, name: &str) {
     let topic = Topic::Channel(ChannelName::new(name).unwrap());
     all.want(name.to_owned(), topic);
-    all.set_baseline(name, &Position { epoch: "e".into(), offset: 1 }, 7, None);
+    all.set_baseline(name, &Position { epoch: "e".into(), offset: 1 }, 7, None, Millis(0));
     while let Some(command) = all.next_command() {
         all.answered(&command, false);
     }

@@ -17,6 +17,7 @@ use redis_protocol::resp3::{decode::complete::decode_bytes_mut, types::BytesFram
 use super::*;
 use crate::{
     broker::redis::net::{frames::Bounds, options},
+    clock::Clock,
     limits::REDIS_UNSENT_BYTES_MAX,
 };
 
@@ -91,7 +92,7 @@ async fn connected(address: SocketAddr) -> (Client, ConnectionTask) {
     let config = options::parse(&format!("redis://{address}")).unwrap();
     let server = config.server.hosts().remove(0);
     let connection = Connection::open(&config, &server).await.unwrap();
-    Client::start(connection, Bounds::default())
+    Client::start(Clock::start(), connection, Bounds::default())
 }
 
 /// A command with this key, as a command connection would issue it.
