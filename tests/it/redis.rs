@@ -9,7 +9,7 @@ use crate::support::{
     client::Client,
     clients_on_all_shards, eventually,
     frames::{BINARY, TEXT},
-    http::{get, post_with},
+    http::post_with,
     metrics::metric,
     publish::Publisher,
     redis::RedisServer,
@@ -19,15 +19,8 @@ use crate::support::{
 /// A process on `redis`, ready to serve.
 fn member(redis: &RedisServer, args: &[&str]) -> Server {
     let server = Server::start(&[&["--redis-url", &redis.url()], args].concat());
-    wait_until_ready(&server);
+    server.wait_until_ready();
     server
-}
-
-fn wait_until_ready(server: &Server) {
-    eventually(PATIENCE, "it is ready", || {
-        let ready = get(server.addr(), "/readyz");
-        ready.status == 200 && ready.json()["status"] == "ready"
-    });
 }
 
 #[test]
@@ -211,13 +204,13 @@ fn the_url_may_come_from_either_variable() {
     let redis = RedisServer::start();
     let nobody = RedisServer::not_started();
     let server = Launch::on_a_free_port(&[]).env("REDIS_URL", &redis.url()).start();
-    wait_until_ready(&server);
+    server.wait_until_ready();
     assert!(Publisher::new(server.addr()).publish("x").is_clustered());
     let server = Launch::on_a_free_port(&[])
         .env("REDIS_URL", &nobody.url())
         .env("WSBCAST_REDIS_URL", &redis.url())
         .start();
-    wait_until_ready(&server);
+    server.wait_until_ready();
     assert_eq!(Publisher::new(server.addr()).publish_to_all("x"), 2);
 }
 

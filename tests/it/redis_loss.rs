@@ -38,10 +38,6 @@ fn status(server: &Server) -> String {
     get(server.addr(), "/readyz").json()["status"].as_str().unwrap_or_default().to_owned()
 }
 
-fn wait_until_ready(server: &Server) {
-    eventually(PATIENCE, "it is ready", || status(server) == "ready");
-}
-
 /// A process starts without Redis, says so, and heals by itself.
 #[test]
 fn it_starts_without_redis_and_heals_by_itself() {
@@ -61,7 +57,7 @@ fn it_starts_without_redis_and_heals_by_itself() {
     assert_eq!(metric(server.addr(), "wsbcast_broker_connected", &[]), 0.0);
 
     redis.restart();
-    wait_until_ready(&server);
+    server.wait_until_ready();
     let answer = publisher.publish("clustered");
     assert!(answer.is_clustered(), "{answer:?}");
     redis.publish("notifications", b"raw");
@@ -77,7 +73,7 @@ fn it_starts_without_redis_and_heals_by_itself() {
 fn losing_redis_degrades_to_local_messages() {
     let mut redis = RedisServer::start();
     let servers = [start(&redis, &["--threads", "3"]), start(&redis, &[])];
-    servers.iter().for_each(wait_until_ready);
+    servers.iter().for_each(Server::wait_until_ready);
     let mut near = clients_on_all_shards(servers[0].addr(), "/ws", 3);
     let mut far = Client::connect(servers[1].addr());
     let mut publisher = Publisher::new(servers[0].addr());
@@ -93,7 +89,7 @@ fn losing_redis_degrades_to_local_messages() {
     assert!(answer.is_local() && answer.offset.is_none(), "{answer:?}");
 
     redis.restart();
-    servers.iter().for_each(wait_until_ready);
+    servers.iter().for_each(Server::wait_until_ready);
     let answer = publisher.publish("after");
     assert!(answer.is_clustered(), "{answer:?}");
     for client in &mut near {
@@ -109,7 +105,7 @@ fn losing_redis_degrades_to_local_messages() {
 fn under_reject_nothing_is_delivered_without_redis() {
     let mut redis = RedisServer::start();
     let server = start(&redis, &["--on-broker-loss", "reject"]);
-    wait_until_ready(&server);
+    server.wait_until_ready();
     let mut client = Client::connect(server.addr());
     let mut publisher = Publisher::new(server.addr());
     publisher.publish_to_all("before");
@@ -119,7 +115,7 @@ fn under_reject_nothing_is_delivered_without_redis() {
     let labels = ["reason=\"broker_lost\""];
     assert!(metric(server.addr(), "wsbcast_publish_failures_total", &labels) >= 1.0);
     redis.restart();
-    wait_until_ready(&server);
+    server.wait_until_ready();
     publisher.publish_to_all("after");
     client.assert_text("before");
     client.assert_text("after");
@@ -130,7 +126,7 @@ fn under_reject_nothing_is_delivered_without_redis() {
 fn an_unanswered_message_is_unconfirmed() {
     let redis = RedisServer::start();
     let server = start(&redis, &[]);
-    wait_until_ready(&server);
+    server.wait_until_ready();
     let mut client = Client::connect(server.addr());
     let mut publisher = Publisher::new(server.addr());
     publisher.publish_to_all("before");
@@ -143,7 +139,7 @@ fn an_unanswered_message_is_unconfirmed() {
     assert!(answer.is_local(), "surely not sent: {answer:?}");
     assert!(answer.took_ms < 5000, "{answer:?}");
     redis.resume();
-    wait_until_ready(&server);
+    server.wait_until_ready();
     publisher.publish_to_all("after");
     // The one without an answer may have been taken by Redis or not: once or never.
     let mut texts = client.texts_until("after");
@@ -205,7 +201,7 @@ impl Load {
 fn nothing_twice_and_whole_again(outage: impl FnOnce(&mut RedisServer, &Load)) {
     let mut redis = RedisServer::start();
     let servers = [start(&redis, &["--threads", "2"]), start(&redis, &["--threads", "2"])];
-    servers.iter().for_each(wait_until_ready);
+    servers.iter().for_each(Server::wait_until_ready);
     let near: Vec<_> = (0..6).map(|_| reader(servers[0].addr())).collect();
     let far: Vec<_> = (0..6).map(|_| reader(servers[1].addr())).collect();
     let load = Load::on(&servers[0]);
@@ -215,7 +211,7 @@ fn nothing_twice_and_whole_again(outage: impl FnOnce(&mut RedisServer, &Load)) {
     load.wait_for(20, "clustered again", Answer::is_clustered);
     let took = back.elapsed();
     assert!(took < WHOLE_AGAIN, "whole again within 2 s, not {took:?}");
-    servers.iter().for_each(wait_until_ready);
+    servers.iter().for_each(Server::wait_until_ready);
     load.wait_for(100, "clustered after", Answer::is_clustered);
     let answers = load.end();
     Publisher::new(servers[1].addr()).publish_to_all("end");
@@ -284,7 +280,7 @@ fn redis_paused_under_load() {
 fn while_redis_comes_back_readiness_is_never_red() {
     let mut redis = RedisServer::start();
     let server = start(&redis, &["--threads", "4"]);
-    wait_until_ready(&server);
+    server.wait_until_ready();
     readiness_is_never_red(&mut redis, &server);
 }
 
@@ -316,13 +312,13 @@ pub(crate) fn readiness_is_never_red(redis: &mut RedisServer, server: &Server) {
 fn connections_that_redis_ends_are_made_again() {
     let redis = RedisServer::start();
     let server = start(&redis, &["--threads", "2"]);
-    wait_until_ready(&server);
+    server.wait_until_ready();
     let mut clients = clients_on_all_shards(server.addr(), "/ws", 2);
     let mut publisher = Publisher::new(server.addr());
     for kind in ["normal", "pubsub"] {
         redis.cli(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
         eventually(PATIENCE, "clustered again", || publisher.publish(kind).is_clustered());
-        wait_until_ready(&server);
+        server.wait_until_ready();
         redis.publish("notifications", b"raw");
         for client in &mut clients {
             let texts = client.texts_until("raw");
@@ -359,14 +355,14 @@ fn reader_to_any_end(addr: SocketAddr) -> JoinHandle<(Vec<String>, Option<u16>)>
 fn no_hole_is_silent_when_subscriptions_end() {
     let redis = RedisServer::start();
     let servers = [start(&redis, &[]), start(&redis, &[])];
-    servers.iter().for_each(wait_until_ready);
+    servers.iter().for_each(Server::wait_until_ready);
     let readers: Vec<_> = (0..8).map(|n| reader_to_any_end(servers[n % 2].addr())).collect();
     let load = Load::on(&servers[1]);
     for _ in 0..5 {
         load.wait_for(50, "clustered", Answer::is_clustered);
         redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     }
-    servers.iter().for_each(wait_until_ready);
+    servers.iter().for_each(Server::wait_until_ready);
     load.wait_for(50, "clustered after", Answer::is_clustered);
     let answers = load.end();
     let mut publisher = Publisher::new(servers[1].addr());

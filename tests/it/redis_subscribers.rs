@@ -3,7 +3,7 @@
 use crate::{
     redis_loss,
     support::{
-        PATIENCE, client::Client, clients_on_all_shards, eventually, http::get, publish::Publisher,
+        PATIENCE, client::Client, clients_on_all_shards, eventually, publish::Publisher,
         redis::RedisServer, server::Server,
     },
 };
@@ -14,15 +14,8 @@ fn member(redis: &RedisServer) -> Server {
     let shards = SHARDS.to_string();
     let options = ["--threads", &shards, "--redis-subscribers", "per-process"];
     let server = Server::start(&[&["--redis-url", &redis.url()], &options[..]].concat());
-    wait_until_ready(&server);
+    server.wait_until_ready();
     server
-}
-
-fn wait_until_ready(server: &Server) {
-    eventually(PATIENCE, "it is ready", || {
-        let ready = get(server.addr(), "/readyz");
-        ready.status == 200 && ready.json()["status"] == "ready"
-    });
 }
 
 /// How many connections are subscribed to `channel` in Redis.
@@ -91,7 +84,7 @@ fn a_hole_of_the_one_subscription_is_repaired_for_all() {
                 sent.push(text);
             }
         }
-        servers.iter().for_each(wait_until_ready);
+        servers.iter().for_each(Server::wait_until_ready);
         sent.push(format!("end of {round}"));
         publisher.publish_to_all(sent.last().unwrap());
     }

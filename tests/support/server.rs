@@ -20,7 +20,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{PATIENCE, eventually, http::Http, now};
+use super::{
+    PATIENCE, eventually,
+    http::{self, Http},
+    now,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wsbcast");
 
@@ -182,6 +186,15 @@ impl Server {
     /// The address of the admin listener.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.admin[0]
+    }
+
+    /// Waits until it says so itself.
+    #[track_caller]
+    pub(crate) fn wait_until_ready(&self) {
+        eventually(PATIENCE, "it is ready", || {
+            let ready = http::get(self.addr(), "/readyz");
+            ready.status == 200 && ready.json()["status"] == "ready"
+        });
     }
 
     /// The process id.

@@ -106,15 +106,12 @@ pub(crate) struct RunArgs {
     pub(crate) size: usize,
     /// What messages consist of behind their stamp
     #[arg(long, value_enum, default_value_t)]
-    #[serde(default)]
     pub(crate) payload: Payload,
     /// Clients negotiate permessage-deflate and inflate what they get
     #[arg(long)]
-    #[serde(default)]
     pub(crate) compression: bool,
     /// How clients want their messages
     #[arg(long, value_enum, default_value_t, conflicts_with = "compression")]
-    #[serde(default)]
     pub(crate) form: Form,
     /// Measured time
     #[arg(long, default_value = "10", value_parser = seconds)]

@@ -6,8 +6,6 @@
 //! stamp keeps the intended time.
 
 use std::{
-    io::{self, ErrorKind, Read as _, Write as _},
-    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -18,10 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
-use testkit::{
-    clock,
-    http::{ANSWER_BYTES_MAX, Answer},
-};
+use testkit::{clock, http::Connection};
 
 use crate::{
     clients::latencies,
@@ -131,11 +126,10 @@ struct Publisher {
     publisher: u32,
     /// The next number of each channel.
     sequences: Vec<u32>,
-    connection: Option<TcpStream>,
+    connection: Option<Connection>,
     /// Head and body of the request; only the stamp changes.
     request: Vec<u8>,
     body_at: usize,
-    answer: Vec<u8>,
     published: Published,
 }
 
@@ -154,7 +148,6 @@ impl Publisher {
             connection: None,
             request,
             body_at,
-            answer: Vec::new(),
             published: Published::new(),
         }
     }
@@ -223,61 +216,19 @@ impl Publisher {
     }
 
     fn exchange(&mut self) -> Ending {
-        if self.connection.is_none() {
-            match self.connect() {
-                Ok(connection) => self.connection = Some(connection),
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => match Connection::open(self.press.target.publish_address, ANSWER_DEADLINE) {
+                Ok(connection) => connection,
                 Err(_) => return Ending::Refused("connect".to_owned()),
-            }
-        }
-        match self.ask() {
-            Ok(answer) => {
-                if !answer.keeps_alive {
-                    self.connection = None;
-                }
-                match answer.status {
-                    _ if answer.is_success() => Ending::Accepted,
-                    504 => Ending::Unconfirmed,
-                    status => Ending::Refused(status.to_string()),
-                }
-            }
-            Err(_) => {
-                self.connection = None;
-                Ending::Unconfirmed
-            }
-        }
-    }
-
-    fn connect(&self) -> io::Result<TcpStream> {
-        let address = &self.press.target.publish_address;
-        let connection = TcpStream::connect_timeout(address, ANSWER_DEADLINE)?;
-        connection.set_nodelay(true)?;
-        connection.set_read_timeout(Some(ANSWER_DEADLINE))?;
-        connection.set_write_timeout(Some(ANSWER_DEADLINE))?;
-        Ok(connection)
-    }
-
-    fn ask(&mut self) -> io::Result<Answer> {
-        let connection = self.connection.as_mut().expect("connected by the caller");
-        connection.write_all(&self.request)?;
-        self.answer.clear();
-        let mut piece = [0; 4096];
-        loop {
-            let taken = match connection.read(&mut piece) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(taken) => taken,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            self.answer.extend_from_slice(&piece[..taken]);
-            if self.answer.len() > 2 * ANSWER_BYTES_MAX {
-                return Err(io::Error::other("an endless answer"));
-            }
-            if let Some(answer) = Answer::parse(&self.answer) {
-                let answer = answer.map_err(io::Error::other)?;
-                if self.answer.len() >= answer.head_bytes + answer.body_bytes {
-                    return Ok(answer);
-                }
-            }
+            },
+        };
+        let Ok(answer) = connection.ask(&self.request) else { return Ending::Unconfirmed };
+        self.connection = Some(connection).filter(|_| answer.keeps_alive);
+        match answer.status {
+            _ if answer.is_success() => Ending::Accepted,
+            504 => Ending::Unconfirmed,
+            status => Ending::Refused(status.to_string()),
         }
     }
 }

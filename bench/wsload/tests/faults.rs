@@ -9,11 +9,11 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Command, Output},
-    sync::{Arc, Mutex},
-    thread,
+    sync::Mutex,
 };
 
 use serde_json::{Value, json};
+use testkit::fake_redis::accepts;
 
 /// What a client is sent for the message with this number: any frames.
 type Fault = fn(number: usize, payload: &[u8], held: &mut Vec<u8>) -> Vec<u8>;
@@ -31,19 +31,11 @@ const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}";
 const UPGRADED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// Starts a server; its threads end with the test process. Returns its port.
-fn serve(fault: Fault, answer: &'static str) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+/// Starts a server; its threads end with the test process. Returns its address.
+fn serve(fault: Fault, answer: &'static str) -> String {
     let (clients, state) = (Mutex::default(), Mutex::default());
-    let server = Arc::new(Server { clients, state, fault, answer });
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let server = Arc::clone(&server);
-            thread::spawn(move || server.talk(stream));
-        }
-    });
-    port
+    let server = Server { clients, state, fault, answer };
+    accepts(move |stream| server.talk(stream))
 }
 
 impl Server {
@@ -107,8 +99,8 @@ fn wsload(arguments: &[&str]) -> Output {
 }
 
 /// Ten clients, one publisher, twenty messages; the exit code and the report.
-fn run(port: u16, more: &[&str]) -> (Option<i32>, Value) {
-    let url = format!("ws://127.0.0.1:{port}");
+fn run(address: &str, more: &[&str]) -> (Option<i32>, Value) {
+    let url = format!("ws://{address}");
     let fixed = ["run", "--json", "--url", &url, "--clients", "10", "--rate", "100"];
     let limits = ["--size", "100", "--max-messages", "20", "--warmup", "0", "--seconds", "0.5"];
     let output = wsload(&[&fixed[..], &limits, &["--settle", "2"], more].concat());
@@ -119,8 +111,8 @@ fn run(port: u16, more: &[&str]) -> (Option<i32>, Value) {
 
 #[test]
 fn a_faithful_server_passes() {
-    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
-    let (code, report) = run(port, &["--threads", "2", "--publishers", "3"]);
+    let server = serve(|_, payload, _| frame(payload), ACCEPTED);
+    let (code, report) = run(&server, &["--threads", "2", "--publishers", "3"]);
     assert_eq!(report["problems"], Value::Array(vec![]));
     assert_eq!(code, Some(0));
     assert_eq!(report["clients"]["complete"], 10);
@@ -130,8 +122,8 @@ fn a_faithful_server_passes() {
 
 #[test]
 fn messages_of_others_are_told_apart() {
-    let port = serve(|_, payload, _| [frame(b"notice"), frame(payload)].concat(), ACCEPTED);
-    let (code, report) = run(port, &[]);
+    let server = serve(|_, payload, _| [frame(b"notice"), frame(payload)].concat(), ACCEPTED);
+    let (code, report) = run(&server, &[]);
     assert_eq!((code, &report["deliveries"]["foreign"]), (Some(0), &Value::from(200)));
 }
 
@@ -141,7 +133,7 @@ fn a_lost_message_is_found_at_every_client() {
         7 | 19 => vec![],
         _ => frame(payload),
     };
-    let (code, report) = run(serve(lose_two, ACCEPTED), &[]);
+    let (code, report) = run(&serve(lose_two, ACCEPTED), &[]);
     assert_eq!(code, Some(3));
     assert_eq!(report["deliveries"]["holes"], 10);
     assert_eq!(report["deliveries"]["missing_at_end"], 10, "the last one leaves no hole");
@@ -150,7 +142,7 @@ fn a_lost_message_is_found_at_every_client() {
 
 #[test]
 fn a_repeated_message_is_found() {
-    let (code, report) = run(serve(|_, p, _| frame(p).repeat(2), ACCEPTED), &[]);
+    let (code, report) = run(&serve(|_, p, _| frame(p).repeat(2), ACCEPTED), &[]);
     assert_eq!((code, &report["deliveries"]["repeats"]), (Some(3), &Value::from(200)));
 }
 
@@ -163,7 +155,7 @@ fn swapped_messages_are_found() {
         }
         [frame(payload), std::mem::take(held)].concat()
     };
-    let (code, report) = run(serve(swap, ACCEPTED), &[]);
+    let (code, report) = run(&serve(swap, ACCEPTED), &[]);
     assert_eq!((code, &report["deliveries"]["reordered"]), (Some(3), &Value::from(100)));
     assert_eq!(report["deliveries"]["holes"], 0);
 }
@@ -174,14 +166,14 @@ fn a_closed_client_is_counted_by_its_code() {
         5 => vec![0x88, 2, 0x03, 0xf5],
         _ => frame(payload),
     };
-    let (code, report) = run(serve(close, ACCEPTED), &[]);
+    let (code, report) = run(&serve(close, ACCEPTED), &[]);
     assert_eq!((code, &report["clients"]["closed"]["1013"]), (Some(3), &Value::from(10)));
 }
 
 #[test]
 fn refused_publishes_are_counted_and_leave_no_holes() {
     let answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
-    let (code, report) = run(serve(|_, p, _| frame(p), answer), &["--mode", "burst"]);
+    let (code, report) = run(&serve(|_, p, _| frame(p), answer), &["--mode", "burst"]);
     assert_eq!(code, Some(3));
     assert_eq!(report["published"]["accepted"], 0);
     assert!(report["published"]["refused"]["503"].as_u64().unwrap() > 0);
@@ -190,8 +182,8 @@ fn refused_publishes_are_counted_and_leave_no_holes() {
 
 #[test]
 fn stalled_clients_are_none_of_the_receivers() {
-    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
-    let (code, report) = run(port, &["--stalled", "4"]);
+    let server = serve(|_, payload, _| frame(payload), ACCEPTED);
+    let (code, report) = run(&server, &["--stalled", "4"]);
     assert_eq!(code, Some(0));
     assert_eq!(report["clients"]["complete"], 6);
     assert_eq!(report["clients"]["stalled"]["open"], 4);
@@ -202,7 +194,7 @@ fn stalled_clients_are_none_of_the_receivers() {
 fn every_channel_has_its_own_numbers() {
     // Ten clients on five channels: each message goes to two of them.
     let channels = ["--channels", "5", "--publishers", "2", "--threads", "3"];
-    let (code, report) = run(serve(|_, payload, _| frame(payload), ACCEPTED), &channels);
+    let (code, report) = run(&serve(|_, payload, _| frame(payload), ACCEPTED), &channels);
     assert_eq!(report["problems"], Value::Array(vec![]));
     assert_eq!((code, &report["deliveries"]["total"]), (Some(0), &Value::from(40)));
     assert_eq!(report["clients"]["complete"], 10);
@@ -210,7 +202,7 @@ fn every_channel_has_its_own_numbers() {
         3 => vec![],
         _ => frame(payload),
     };
-    let (code, report) = run(serve(lose_one, ACCEPTED), &channels);
+    let (code, report) = run(&serve(lose_one, ACCEPTED), &channels);
     assert_eq!(code, Some(3));
     assert_eq!(report["problems"], json!(["2 messages lost"]), "at its channel's two clients");
 }
@@ -221,7 +213,7 @@ fn short_messages_are_checked_too() {
         7 => vec![],
         _ => frame(payload),
     };
-    let (code, report) = run(serve(lose_one, ACCEPTED), &["--size", "16", "--publishers", "2"]);
+    let (code, report) = run(&serve(lose_one, ACCEPTED), &["--size", "16", "--publishers", "2"]);
     assert_eq!((code, &report["deliveries"]["holes"]), (Some(3), &Value::from(10)));
     assert_eq!(report["latency"]["count"], 190);
 }
@@ -246,10 +238,10 @@ fn a_server_on_another_machine_is_left_alone() {
 /// A storm of clients reconnects, and the listeners notice nothing.
 #[test]
 fn a_storm_reconnects_unnoticed_by_listeners() {
-    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
+    let server = serve(|_, payload, _| frame(payload), ACCEPTED);
     for hold in ["upgrade", "message", "turn"] {
         let storm = ["--storm-clients", "40", "--storm-parallel", "8", "--storm-hold", hold];
-        let (code, report) = run(port, &storm);
+        let (code, report) = run(&server, &storm);
         assert_eq!((code, &report["problems"]), (Some(0), &Value::Array(vec![])), "{hold}");
         let upgraded = report["storm"]["upgraded"].as_u64().unwrap();
         assert!(upgraded >= 8, "{hold}: {upgraded}");
@@ -259,48 +251,42 @@ fn a_storm_reconnects_unnoticed_by_listeners() {
 
 #[test]
 fn a_storm_that_is_refused_says_with_what() {
-    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
+    let server = serve(|_, payload, _| frame(payload), ACCEPTED);
     let full = refuse_all();
-    let publish = format!("http://127.0.0.1:{port}");
+    let publish = format!("http://{server}");
     let more = ["--clients", "1", "--publish-url", &publish, "--storm-clients", "4"];
     // The refusing server takes the one client that stays, and nobody else.
-    let (code, report) = run(full, &[&more[..], &["--stalled", "0", "--settle", "0.1"]].concat());
+    let (code, report) = run(&full, &[&more[..], &["--stalled", "0", "--settle", "0.1"]].concat());
     assert_eq!(code, Some(3), "the client that stays gets nothing here");
     assert!(report["storm"]["refused"]["503"].as_u64().unwrap() > 0, "{}", report["storm"]);
     assert_eq!(report["storm"]["upgraded"], 0);
     assert_eq!(report["storm"]["failed"], 0);
 }
 
-/// Upgrades the first client and is full from then on. Returns its port.
-fn refuse_all() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        let mut kept = Vec::new();
-        for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 2048];
-            if stream.read(&mut request).unwrap_or(0) == 0 {
-                continue;
-            }
-            let full = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
-            let answer = if kept.is_empty() { UPGRADED } else { full };
-            let _ = stream.write_all(answer.as_bytes());
-            if kept.is_empty() {
-                kept.push(stream);
-            }
+/// Upgrades the first client and is full from then on. Returns its address.
+fn refuse_all() -> String {
+    let first = Mutex::new(None);
+    accepts(move |mut stream| {
+        let mut request = [0; 2048];
+        if stream.read(&mut request).unwrap_or(0) == 0 {
+            return;
         }
-    });
-    port
+        let full = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+        let mut first = first.lock().unwrap();
+        let answer = if first.is_none() { UPGRADED } else { full };
+        let _ = stream.write_all(answer.as_bytes());
+        first.get_or_insert(stream);
+    })
 }
 
 #[test]
 fn a_run_has_a_timeline_and_a_page() {
-    let port = serve(|_, payload, _| frame(payload), ACCEPTED);
+    let server = serve(|_, payload, _| frame(payload), ACCEPTED);
     let directory = std::env::temp_dir().join(format!("wsload-page-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = |name: &str| directory.join(name).display().to_string();
     let (json, page, both) = (path("run.json"), path("run.html"), path("both.html"));
-    let (_, report) = run(port, &["--scenario", "live", "--out", &json, "--html", &page]);
+    let (_, report) = run(&server, &["--scenario", "live", "--out", &json, "--html", &page]);
     assert_eq!(report["scenario"]["scenario"], "live");
     assert_eq!(report["scenario"]["clients"], 10, "what is typed wins");
     let times = report["timeline"]["at_ms"].as_array().unwrap();

@@ -18,23 +18,15 @@ const LAST: &str = " last";
 pub(super) struct Frame<'a> {
     #[serde(rename = "type", borrow)]
     pub(super) kind: Cow<'a, str>,
-    #[serde(default)]
     pub(super) channel: Option<&'a str>,
-    #[serde(default)]
     pub(super) epoch: Option<&'a str>,
-    #[serde(default)]
     pub(super) offset: Option<u64>,
-    #[serde(default)]
     pub(super) data: Option<&'a str>,
-    #[serde(default)]
     pub(super) from: Option<u64>,
-    #[serde(default)]
     pub(super) to: Option<u64>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) positions: Option<BTreeMap<&'a str, Option<Position<'a>>>>,
-    #[serde(default)]
     pub(super) reconnect_after_ms: Option<u64>,
-    #[serde(default)]
     pub(super) code: Option<&'a str>,
 }
 

@@ -44,9 +44,7 @@ const LATENESS_MAX: Duration = Duration::from_millis(200);
 /// The body of a 202.
 #[derive(Debug, Deserialize)]
 struct Accepted<'a> {
-    #[serde(default)]
     epoch: Option<&'a str>,
-    #[serde(default)]
     offset: Option<u64>,
     scope: &'a str,
 }

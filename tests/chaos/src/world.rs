@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 use rustix::process::Signal;
 use testkit::{
-    node::{Node, free_address, server_binary},
+    node::{Node, free_address, server_binary, words},
     wait::wait_for,
 };
 use tokio::sync::watch;
@@ -200,6 +200,5 @@ fn server(args: &Args, folder: &Path, at: usize, url: &str, address: SocketAddr)
         ("--drain-close-over", format!("{}ms", CLOSE_OVER.as_millis())),
         ("--log-level", args.log_level.clone()),
     ];
-    let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-    Node::new(folder, &format!("server-{at}"), address, &binary, options.collect())
+    Node::new(folder, &format!("server-{at}"), address, &binary, words(options))
 }

@@ -32,7 +32,7 @@ pub fn answers(answer: impl Fn(&[&str]) -> Vec<u8> + Send + Sync + 'static) -> S
     })
 }
 
-/// Starts a server that does this with each connection, and returns its address.
+/// Starts a server of any kind that does this with each connection, and returns its address.
 pub fn accepts(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

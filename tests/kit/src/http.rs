@@ -2,22 +2,22 @@
 //! connection stays; and the request for a WebSocket.
 //!
 //! Parsing is pure: bytes in, facts out; bodies are skipped. A chunked answer is understood to end
-//! with the connection. [`ask`] is one request on a connection of its own, with a deadline.
+//! with the connection. [`Connection`] blocks, with a deadline; [`ask`] has one of its own.
 
 use std::{
     fmt::Display,
-    io::{Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 
 /// One question and its answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// An answer longer than this is not one of ours.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// The sample key of RFC 6455 §1.3: nothing here depends on a key's being random, and the simplest
 /// servers know only this one.
@@ -92,24 +92,49 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// One HTTP request on a connection of its own.
-pub fn ask(address: SocketAddr, request: &[u8]) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_DEADLINE)?;
-    stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
-    stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
-    stream.write_all(request)?;
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
-    loop {
-        match Answer::parse(&bytes) {
-            Some(Ok(answer)) => return Ok(answer),
-            Some(Err(error)) => bail!("{address}: {error}"),
-            None => {}
-        }
-        match stream.read(&mut buffer)? {
-            0 => bail!("{address} closed without an answer"),
-            taken => bytes.extend_from_slice(&buffer[..taken]),
+/// A connection for one request after the other.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects; this and everything after it takes no longer than `deadline`.
+    pub fn open(address: SocketAddr, deadline: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, deadline)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(deadline))?;
+        stream.set_write_timeout(Some(deadline))?;
+        Ok(Self { stream, answer: Vec::new() })
+    }
+
+    /// Sends a request and reads its answer whole.
+    pub fn ask(&mut self, request: &[u8]) -> io::Result<Answer> {
+        self.stream.write_all(request)?;
+        self.answer.clear();
+        let mut piece = [0; 4096];
+        loop {
+            let taken = match self.stream.read(&mut piece) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(taken) => taken,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.answer.extend_from_slice(&piece[..taken]);
+            let Some(answer) = Answer::parse(&self.answer) else { continue };
+            let answer = answer.map_err(io::Error::other)?;
+            if self.answer.len() >= answer.head_bytes + answer.body_bytes {
+                return Ok(answer);
+            }
         }
     }
+}
+
+/// One HTTP request on a connection of its own.
+pub fn ask(address: SocketAddr, request: &[u8]) -> Result<Answer> {
+    let answer = Connection::open(address, ANSWER_DEADLINE).and_then(|mut to| to.ask(request));
+    answer.with_context(|| format!("asking {address}"))
 }
 
 #[cfg(test)]

@@ -75,16 +75,6 @@ impl CpuSample {
             threads,
         }
     }
-
-    /// CPU seconds of threads whose name starts with `prefix`, and the busiest one's.
-    pub fn named(threads: &[ThreadUse], prefix: &str) -> (f64, f64) {
-        threads
-            .iter()
-            .filter(|thread| thread.name.starts_with(prefix))
-            .fold((0.0, 0.0), |(sum, max), thread| {
-                (sum + thread.cpu_seconds, f64::max(max, thread.cpu_seconds))
-            })
-    }
 }
 
 /// Nanoseconds of CPU that all threads of `pids` have used: cheap enough to ask often. Threads
@@ -114,6 +104,14 @@ pub struct CpuUse {
     pub busiest_thread_share: f64,
     /// Busiest first.
     pub threads: Vec<ThreadUse>,
+}
+
+impl CpuUse {
+    /// CPU seconds of threads whose name starts with `prefix`.
+    pub fn of_threads(&self, prefix: &str) -> f64 {
+        let named = self.threads.iter().filter(|thread| thread.name.starts_with(prefix));
+        named.map(|thread| thread.cpu_seconds).sum()
+    }
 }
 
 /// One thread's part.

@@ -217,6 +217,11 @@ impl Node {
     }
 }
 
+/// Options and their values as a command line has them.
+pub fn words<const N: usize>(options: [(&str, String); N]) -> Vec<String> {
+    options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+}
+
 /// The server to start: the one named, else the wsbcast beside this program.
 pub fn server_binary(named: Option<&Path>) -> Result<PathBuf> {
     let binary = match named {

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use testkit::{
     clock, http,
     machine::{KernelMemory, Memory},
-    node::{Node, check_redis_server, free_address, server_binary},
+    node::{Node, check_redis_server, free_address, server_binary, words},
 };
 use wsload::stamp::Stamp;
 
@@ -233,9 +233,8 @@ fn start_server(args: &FleetArgs, at: usize, redis: SocketAddr, folder: &Path) -
         ("--ping-interval", milliseconds(args.ping_interval.0)),
         ("--notify-interval", "0".to_owned()),
     ];
-    let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     let name = format!("server-{at}");
-    let mut server = Node::new(folder, &name, address, &binary, options.collect())?;
+    let mut server = Node::new(folder, &name, address, &binary, words(options))?;
     server.start()?;
     Ok(server)
 }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
-use testkit::node::Process;
+use testkit::node::{Process, words};
 
 use super::{
     args::FleetArgs,
@@ -49,9 +49,7 @@ impl Workers {
                 ("--run", run.to_string()),
             ];
             source += sources_of(clients);
-            let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-            let arguments: Vec<String> =
-                std::iter::once("fleet-worker".to_owned()).chain(options).collect();
+            let arguments = [vec!["fleet-worker".to_owned()], words(options)].concat();
             workers.push(Worker::start(&arguments)?);
         }
         Ok(Self(workers))

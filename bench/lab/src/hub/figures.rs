@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use testkit::machine::Machine;
 
 use super::HubArgs;
+use crate::compare::figures::Spread;
 
 /// All parts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,10 +75,9 @@ impl fmt::Display for Report {
     }
 }
 
-/// The middle one; of an even number the upper of the two.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+/// The middle one; 0 of none.
+pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    Spread::of(values).map_or(0.0, |spread| spread.median)
 }
 
 /// The largest.
@@ -88,16 +88,4 @@ pub(super) fn largest(values: &[f64]) -> f64 {
 /// Their mean.
 pub(super) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_does_not_depend_on_the_order() {
-        assert_eq!(median(vec![9.0, 1.0, 5.0]), 5.0);
-        assert_eq!(median(vec![]), 0.0);
-        assert_eq!((largest(&[1.0, 7.0, 2.0]), mean(&[1.0, 7.0, 1.0])), (7.0, 3.0));
-    }
 }

@@ -157,8 +157,6 @@ impl Meter {
     pub(super) fn report(&self, args: &RunArgs, results: Results) -> Report {
         let problems = problems(args, &results);
         let Results { outcome, published, storm, window, timeline } = results;
-        let (receive_seconds, _) = CpuSample::named(&window.own.threads, "clients-");
-        let (publish_seconds, _) = CpuSample::named(&window.own.threads, "publisher-");
         Report {
             wsload: env!("CARGO_PKG_VERSION").to_owned(),
             date_utc: date_utc(),
@@ -176,8 +174,14 @@ impl Meter {
             }),
             server: (!self.server_pids.is_empty()).then(|| self.server(&outcome, &window)),
             load: Load {
-                receive_cpu_us_per_delivery: micros_each(receive_seconds, window.deliveries),
-                publish_cpu_us_per_message: micros_each(publish_seconds, window.accepted),
+                receive_cpu_us_per_delivery: micros_each(
+                    window.own.of_threads("clients-"),
+                    window.deliveries,
+                ),
+                publish_cpu_us_per_message: micros_each(
+                    window.own.of_threads("publisher-"),
+                    window.accepted,
+                ),
                 cpu: window.own.clone(),
             },
             saturated: self.saturated(&window).to_owned(),
