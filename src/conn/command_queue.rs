@@ -1,7 +1,7 @@
-//! What clients say while something of theirs is on its way to the broker, and what it costs.
+//! Clients' commands that wait while one of theirs is on its way to the broker, and what they cost.
 //!
 //! Plain values, so that whatever holds a client may name them. What is done with them is the
-//! matter of `commands`.
+//! matter of `table/commands.rs`.
 
 use std::{borrow::Cow, collections::VecDeque};
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::{
     broker::{IdempotencyKey, Principal},
     channel::ChannelName,
-    conn::positions::Wanted,
+    conn::positions::SubscribeRequest,
     limits::QUEUED_COMMAND_COST_BYTES,
     ws::Kind,
 };
@@ -18,23 +18,23 @@ use crate::{
 /// A message's payload: in the read buffer, or put together from several reads.
 pub(super) type Borrowed<'a> = Cow<'a, [u8]>;
 
-/// What a client has said and the table cannot do by itself, or not before what came first.
+/// A client's command that the table cannot run by itself, or not before the one that came first.
 #[derive(Debug)]
 pub enum ClientCommand {
-    /// A message of its own.
-    Message(OwnMessage),
-    /// It wants a channel more.
-    Subscription(Wanted),
-    /// It wants a channel no more.
-    Departure(ChannelName),
-    /// It wants an answer.
+    /// Publish a message of its own.
+    Publish(ClientMessage),
+    /// Join one channel more.
+    Subscribe(SubscribeRequest),
+    /// Leave a channel.
+    Unsubscribe(ChannelName),
+    /// Answer.
     Ping,
 }
 
 /// A client's own message.
 #[derive(Debug)]
-pub struct OwnMessage {
-    /// As whom it is published.
+pub struct ClientMessage {
+    /// The principal that publishes it.
     pub who: Principal,
     /// Where it goes.
     pub channel: ChannelName,
@@ -46,7 +46,7 @@ pub struct OwnMessage {
     pub id: Option<IdempotencyKey>,
 }
 
-/// Messages that wait while one is on its way.
+/// Commands that wait while one is on its way.
 #[derive(Debug, Default)]
 pub(super) struct CommandQueue {
     waiting: VecDeque<ClientCommand>,
@@ -54,20 +54,20 @@ pub(super) struct CommandQueue {
 }
 
 impl CommandQueue {
-    /// Puts a message behind the others; what it costs.
-    pub(super) fn push(&mut self, message: ClientCommand) -> usize {
-        let cost = cost(&message);
+    /// Puts a command behind the others; what it costs.
+    pub(super) fn push(&mut self, command: ClientCommand) -> usize {
+        let cost = cost(&command);
         self.bytes += cost;
-        self.waiting.push_back(message);
+        self.waiting.push_back(command);
         cost
     }
 
     /// Takes the next one, and what it cost.
     pub(super) fn pop(&mut self) -> Option<(ClientCommand, usize)> {
-        let message = self.waiting.pop_front()?;
-        let cost = cost(&message);
+        let command = self.waiting.pop_front()?;
+        let cost = cost(&command);
         self.bytes -= cost;
-        Some((message, cost))
+        Some((command, cost))
     }
 
     /// Throws away what waits; what it cost.
@@ -82,11 +82,11 @@ impl CommandQueue {
     }
 }
 
-/// What a waiting message takes up, be its payload ever so small.
+/// What a waiting command takes up, be its payload ever so small.
 fn cost(command: &ClientCommand) -> usize {
     let data_bytes = match command {
-        ClientCommand::Message(message) => message.data.len(),
-        ClientCommand::Subscription(_) | ClientCommand::Departure(_) | ClientCommand::Ping => 0,
+        ClientCommand::Publish(message) => message.data.len(),
+        ClientCommand::Subscribe(_) | ClientCommand::Unsubscribe(_) | ClientCommand::Ping => 0,
     };
     data_bytes + QUEUED_COMMAND_COST_BYTES
 }

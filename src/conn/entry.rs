@@ -1,8 +1,8 @@
 //! What the table keeps of one client beside its place in the hub.
 //!
 //! An idle client is three words and a few flags: everything that only a busy or a closing
-//! client needs stands in a box that is there only then. Who changes what, and when, is the
-//! matter of the table's other files.
+//! client needs stands in a box that is there only then. What changes it, and when, is the matter
+//! of the table's files.
 
 use crate::{
     broker::Principal,
@@ -38,7 +38,7 @@ pub(super) struct Entry {
     pub(super) endpoint: Endpoint,
     /// How its messages are written, and whether it may compress its own.
     pub(super) encoding: Encoding,
-    /// As whom its messages are published, if they may be.
+    /// The principal that publishes its messages, if they may be published.
     pub(super) publisher: Option<Principal>,
     /// Input is left in the kernel until there is room for what it causes.
     pub(super) paused: bool,

@@ -15,7 +15,7 @@ pub(super) struct LoggedClient {
     pub(super) forwarded: Option<Box<str>>,
     pub(super) since: Millis,
     pub(super) channels: Channels,
-    /// What it said when it left by itself.
+    /// Its Close frame, when it left by itself.
     pub(super) close_frame: Option<CloseFrame>,
 }
 

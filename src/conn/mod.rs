@@ -21,8 +21,8 @@ mod timer_wheel;
 mod v1;
 mod write;
 
-pub use command_queue::{ClientCommand, OwnMessage};
+pub use command_queue::{ClientCommand, ClientMessage};
 pub use entry::Endpoint;
 pub use logged_client::clients_are_logged;
-pub use positions::{Joined, Wanted};
+pub use positions::{Joined, SubscribeRequest};
 pub use table::{ClientSettings, Connected, ConnectionTable, FollowUp, Request};

@@ -9,7 +9,7 @@ use crate::{
 
 /// A channel as somebody asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct SubscribeRequest {
     /// Its name.
     pub channel: ChannelName,
     /// From where on; None: from now.

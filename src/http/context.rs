@@ -11,7 +11,7 @@ use crate::{
     broker::{Broker, Position},
     channel::ChannelName,
     clock::Clock,
-    conn::Wanted,
+    conn::SubscribeRequest,
     drain::Control,
     http::{access, routes::pace::BatchRoom, sources::Sources},
     hub::{Audience, Encoding},
@@ -73,8 +73,10 @@ pub struct Public {
 /// Makes sure that the shard holds subscriptions of the channels, in its hub and at the broker,
 /// so that nothing published after the 101 is missed by the client, and that what it asks for of
 /// the past will come before that.
-pub type Admit =
-    dyn Fn(Vec<Wanted>, Encoding) -> LocalBoxFuture<'static, Result<Admission, NotAdmitted>>;
+pub type Admit = dyn Fn(
+    Vec<SubscribeRequest>,
+    Encoding,
+) -> LocalBoxFuture<'static, Result<Admission, NotAdmitted>>;
 
 /// Why a client whose handshake is in order is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ pub enum NotAdmitted {
     /// The shard has no room for so many: [`crate::limits::CHANNELS_PER_SHARD_MAX`], or
     /// [`crate::limits::SUBSCRIPTION_COST_BYTES`].
     TooManyChannels,
-    /// As many channels are being settled as may be: [`crate::limits::SETTLING_CHANNELS_MAX`].
+    /// As many channels are being joined as may be: [`crate::limits::JOIN_CHANNELS_PENDING_MAX`].
     Busy,
     /// The client has got further elsewhere than this shard: it would be sent again what it has.
     Behind,

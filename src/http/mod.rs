@@ -30,4 +30,4 @@ pub use self::{
     routes::pace::BatchRoom,
     serve::{Upgraded, serve},
 };
-pub use crate::conn::{Endpoint, Wanted};
+pub use crate::conn::{Endpoint, SubscribeRequest};

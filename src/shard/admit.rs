@@ -7,11 +7,11 @@ use std::{cell::Cell, rc::Rc};
 
 use futures_util::future::join_all;
 
-use super::{core::Core, settling::Busy};
+use super::{core::Core, join_limiter::Busy};
 use crate::{
     broker::{Behind, JoinedLog, Position, Start},
     channel::ChannelName,
-    conn::{Endpoint, Joined, Wanted},
+    conn::{Endpoint, Joined, SubscribeRequest},
     http,
     hub::{Encoding, Key},
 };
@@ -42,11 +42,12 @@ pub(super) fn admission(core: &Rc<Core>) -> Rc<http::Admit> {
 
 async fn admit(
     core: &Rc<Core>,
-    wanted: Vec<Wanted>,
+    wanted: Vec<SubscribeRequest>,
     encoding: Encoding,
 ) -> Result<http::Admission, http::NotAdmitted> {
     // Before anything is held for it.
-    let _turn = core.settling.turn(&wanted).await.map_err(|Busy| http::NotAdmitted::Busy)?;
+    let _permit =
+        core.join_limiter.acquire(&wanted).await.map_err(|Busy| http::NotAdmitted::Busy)?;
     let channels: Vec<_> = wanted.iter().map(|one| one.channel.clone()).collect();
     let resumes = wanted.iter().any(|one| one.since.is_some());
     let (key, joined) = core.with(|clients| {
@@ -72,8 +73,8 @@ async fn admit(
 }
 
 /// Lets a client that is here join one more channel, and tells it where it begins there.
-pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: Wanted) {
-    let Ok(_turn) = core.settling.turn(std::slice::from_ref(&wanted)).await else {
+pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: SubscribeRequest) {
+    let Ok(_permit) = core.join_limiter.acquire(std::slice::from_ref(&wanted)).await else {
         return core.with(|clients| clients.too_busy(key, &wanted.channel));
     };
     let Some(Joined { at }) = core.with(|clients| clients.join(key, &wanted)) else { return };
@@ -90,10 +91,10 @@ pub(super) async fn subscribe(core: &Rc<Core>, key: Key, wanted: Wanted) {
 async fn join(
     core: &Rc<Core>,
     key: Key,
-    wanted: Wanted,
+    wanted: SubscribeRequest,
     joined: Option<Position>,
 ) -> Result<Start, Behind> {
-    let Wanted { channel, since } = wanted;
+    let SubscribeRequest { channel, since } = wanted;
     let log = ClientLog { core, key, channel: &channel, joined };
     core.joins.join(&log, channel.clone(), since).await
 }

@@ -1,7 +1,7 @@
 //! Clients that have got further elsewhere than this shard: they wait until it is there.
 //!
-//! By channel and offset, so that a message wakes those alone who wait for it: whoever claims to be
-//! far ahead costs nothing meanwhile. Bounded, and each wait ends by its own deadline.
+//! By channel and offset, so that a message wakes those clients alone that wait for it: one that
+//! claims to be far ahead costs nothing meanwhile. Bounded, and each wait ends by its own deadline.
 
 use std::{
     cell::RefCell,
@@ -34,7 +34,7 @@ struct Waiting {
     by_offset: BTreeMap<(u64, u64), oneshot::Sender<()>>,
 }
 
-/// A place among those who wait; given up when dropped.
+/// A place among the clients that wait; given up when dropped.
 pub(super) struct Waiter<'a> {
     ahead: &'a Ahead,
     channel: &'a ChannelName,
@@ -108,7 +108,7 @@ impl Ahead {
             state.by_channel.remove(channel);
         }
         for (_, waiter) in there {
-            // Whoever does not wait any more does not mind.
+            // A client that does not wait any more does not mind.
             let _ = waiter.send(());
         }
     }

@@ -8,7 +8,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use tokio::sync::Notify;
 
-use super::{ahead::Ahead, settling::Settling};
+use super::{ahead::Ahead, join_limiter::JoinLimiter};
 use crate::{
     broker::{Broker, Joins},
     clock::Clock,
@@ -28,13 +28,13 @@ pub(super) struct Core {
     pub(super) metrics: Arc<ShardMetrics>,
     /// Wakes the event loop: some clients are to be served further.
     pub(super) follow_ups: Notify,
-    /// Who waits until a log has got somewhere.
+    /// Clients that wait until a log has got somewhere.
     pub(super) ahead: Ahead,
     /// Wakes the shutdown: the last client has left.
     pub(super) emptied: Notify,
-    /// Of those who come, how many are let in at a time.
-    pub(super) settling: Settling,
-    /// Finds out where they begin.
+    /// How many of the newcomers' channels are joined at a time.
+    pub(super) join_limiter: JoinLimiter,
+    /// Finds out where clients begin.
     pub(super) joins: Joins,
     pub(super) control: Arc<Control>,
     /// Does what the table asks for.
@@ -59,7 +59,7 @@ impl Core {
             follow_ups: Notify::new(),
             ahead: Ahead::default(),
             emptied: Notify::new(),
-            settling: Settling::new(),
+            join_limiter: JoinLimiter::new(),
             control,
             carry_out,
         })

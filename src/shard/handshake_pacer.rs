@@ -1,8 +1,8 @@
 //! Paces newcomers: how many a shard works on before its other tasks have had their turn.
 //!
 //! The runtime runs its tasks in the order in which they became ready. When thousands reconnect at
-//! once, thousands of handshakes would stand before the next pass over the clients, and those who
-//! are connected would wait for tens of milliseconds. So a connection that has sent something
+//! once, thousands of handshakes would stand before the next pass over the clients, and connected
+//! clients would wait for tens of milliseconds. So a connection that has sent something
 //! waits for a turn, and only so many turns are given out per round of the run queue. One that
 //! just sits there waits for nothing and holds nobody up. A connection needs one turn in its life.
 
@@ -19,7 +19,7 @@ use crate::limits::NEWCOMERS_PER_TURN;
 /// The turns of one shard.
 #[derive(Debug)]
 pub(super) struct HandshakePacer {
-    /// Of this round, for those who need not wait.
+    /// Of this round, for connections that need not wait.
     left: Cell<usize>,
     /// In the order of their tickets; as many as there are connections, at most.
     waiting: RefCell<VecDeque<Waker>>,
@@ -60,7 +60,7 @@ impl HandshakePacer {
         let mut waiting = self.waiting.borrow_mut();
         match *turn {
             HandshakeTurn::New => *turn = HandshakeTurn::Listening,
-            // Nobody gets in before those who wait.
+            // No connection gets in before those that wait.
             HandshakeTurn::Listening if self.left.get() == 0 || !waiting.is_empty() => {
                 *turn = HandshakeTurn::Waiting(self.next.get());
                 self.next.set(self.next.get() + 1);
@@ -96,7 +96,7 @@ impl HandshakePacer {
         let count = waiting.len().min(NEWCOMERS_PER_TURN);
         self.left.set(NEWCOMERS_PER_TURN - count);
         if count > 0 {
-            // Also if those who are woken are gone: others wait behind them.
+            // Also if the woken ones are gone: others wait behind them.
             self.taken.notify_one();
         }
         waiting.drain(..count).for_each(Waker::wake);

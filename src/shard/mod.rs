@@ -10,12 +10,12 @@ mod admit;
 mod ahead;
 mod core;
 mod handshake_pacer;
+mod join_limiter;
 pub mod listener;
 pub mod mailbox;
 pub mod placement;
 mod requests;
 mod run_queue;
-mod settling;
 mod stream;
 mod tasks;
 #[cfg(test)]
@@ -58,7 +58,7 @@ pub struct Setup {
     pub listeners: Vec<std::net::TcpListener>,
     /// Its mailbox.
     pub mailbox: Arc<Mailbox>,
-    /// Who serves which connection.
+    /// Which shard serves which connection.
     pub placement: Arc<Placement>,
     /// The broker of the process.
     pub broker: Arc<broker::Shared>,
@@ -177,7 +177,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
     };
     if ended.is_ok() {
-        say_goodbye(&core).await;
+        close_remaining(&core).await;
     }
     // Leaving is the same whether Redis answers or not.
     let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
@@ -201,7 +201,7 @@ async fn follow_drain(
             _ if entered == Some(phase) => {}
             Phase::Serving | Phase::PreDelay | Phase::Waiting => {}
             Phase::Closing => {
-                // Those who are closed first get what was accepted before, too.
+                // Clients that are closed first get what was accepted before, too.
                 tasks::append_all(core, mailbox);
                 let now = core.clock.now();
                 let window = control.remaining(now).unwrap_or(close_over).min(close_over);
@@ -224,8 +224,8 @@ async fn follow_drain(
     }
 }
 
-/// Everyone who is left gets 1001, and a moment to take it.
-async fn say_goodbye(core: &Rc<Core>) {
+/// Each client that is left gets 1001, and a moment to take it.
+async fn close_remaining(core: &Rc<Core>) {
     let patience = FORCED_EXIT_DEADLINE.mul_f32(0.6);
     let until = core.clock.now() + patience;
     let left = async {

@@ -27,7 +27,7 @@ use crate::{
     metrics::{Placed, ShardMetrics},
 };
 
-/// All shards, as somebody sees them who has a connection to give away.
+/// All shards, as an acceptor sees them that has a connection to give away.
 #[derive(Debug)]
 pub struct Placement {
     seats: Box<[Seat]>,
@@ -144,8 +144,8 @@ impl Placement {
         self.seats.iter().any(|seat| seat.is_live(now) && seat.has_room())
     }
 
-    /// Gives a connection to the live shard that holds least. It always gets somewhere: who
-    /// accepts asks [`Placement::has_room`] first, so the bound is passed by one per acceptor.
+    /// Gives a connection to the live shard that holds least. It always gets somewhere: an
+    /// acceptor asks [`Placement::has_room`] first, so the bound is passed by one per acceptor.
     pub fn place(&self, stream: TcpStream, why: Placed, now: Millis) {
         let rank = |seat: &&Seat| (!seat.is_live(now), !seat.has_room(), seat.load());
         let seat = self.seats.iter().min_by_key(rank).expect("there is at least one shard");

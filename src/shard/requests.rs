@@ -11,7 +11,7 @@ use tracing::debug;
 use super::{admit, core::Core};
 use crate::{
     broker::{IdempotencyKey, Message, PublishError, Receipt},
-    conn::{ClientCommand, OwnMessage, Request},
+    conn::{ClientCommand, ClientMessage, Request},
     drain::Guard,
     hub::Key,
     metrics::{PublishFailure, Source},
@@ -29,19 +29,19 @@ pub(super) fn carry_out(core: &Rc<Core>, request: Request) {
         Request::Command(key, command) => {
             // Its client may leave meanwhile; the process does not.
             let guard = core.control.barrier.request();
-            tokio::task::spawn_local(do_all(core.clone(), key, command, guard));
+            tokio::task::spawn_local(run_commands(core.clone(), key, command, guard));
         }
     }
 }
 
-/// Does what a client wants, one thing after the other, so that it keeps its order.
-async fn do_all(core: Rc<Core>, key: Key, first: ClientCommand, guard: Guard) {
+/// Runs a client's commands, one after the other, so that they keep their order.
+async fn run_commands(core: Rc<Core>, key: Key, first: ClientCommand, guard: Guard) {
     let mut next = Some(first);
     while let Some(command) = next {
         match command {
-            ClientCommand::Message(message) => publish(&core, key, message).await,
-            ClientCommand::Subscription(wanted) => admit::subscribe(&core, key, wanted).await,
-            ClientCommand::Departure(_) | ClientCommand::Ping => {}
+            ClientCommand::Publish(message) => publish(&core, key, message).await,
+            ClientCommand::Subscribe(wanted) => admit::subscribe(&core, key, wanted).await,
+            ClientCommand::Unsubscribe(_) | ClientCommand::Ping => {}
         }
         next = core.with(|clients| clients.next_command(key));
         if next.is_some() {
@@ -52,8 +52,8 @@ async fn do_all(core: Rc<Core>, key: Key, first: ClientCommand, guard: Guard) {
     drop(guard);
 }
 
-async fn publish(core: &Rc<Core>, key: Key, message: OwnMessage) {
-    let OwnMessage { who, channel, kind, data, id } = message;
+async fn publish(core: &Rc<Core>, key: Key, message: ClientMessage) {
+    let ClientMessage { who, channel, kind, data, id } = message;
     let message = Message { who, channel: channel.clone(), kind, data, key: id.clone() };
     let result = core.broker.publish(message).await;
     let id = id.as_ref().map(IdempotencyKey::as_str);

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Core,
+    core::Core,
     mailbox::{Mail, Mailbox},
     placement::Placement,
 };
@@ -77,7 +77,7 @@ pub(super) async fn fan_out(
         }
         append(&core, &mailbox, &mut mail, &mut arrivals.new);
         while let Some(due) = pace.next_pass(clock.instant()) {
-            // Into the logs at once: whoever is closed meanwhile gets it.
+            // Into the logs at once: a client that is closed meanwhile gets it.
             tokio::select! {
                 () = sleep_until(due) => {}
                 () = mailbox.filled() => append(&core, &mailbox, &mut mail, &mut arrivals.new),

@@ -1,7 +1,7 @@
 //! Whole shards over real sockets, stepped by hand.
 
+mod joining;
 mod out_of_reach;
-mod settling;
 mod sim;
 mod sometimes;
 

@@ -287,7 +287,7 @@ fn the_sum_of_the_budgets_fits_the_manifest() {
     let http = |places: usize| {
         (l::HTTP_INPUT_BYTES_MAX + l::HTTP_WORK_BYTES_MAX + places * connection) / MIB
     };
-    let queues = l::MAILBOX_BYTES_MAX + l::SETTLING_BYTES_MAX;
+    let queues = l::MAILBOX_BYTES_MAX + l::JOIN_BYTES_PENDING_MAX;
     let redis = l::PUBLISH_BYTES_IN_FLIGHT_MAX + l::REDIS_UNSENT_BYTES_MAX;
     let shard = http(l::HTTP_CONNECTIONS_PER_SHARD_MAX) + (queues + redis) / MIB;
     let help = Launch::new(&["--help"]).run().stdout;

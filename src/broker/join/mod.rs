@@ -23,7 +23,7 @@ use self::lookups::{Lookup, Lookups};
 use super::Broker;
 use crate::{
     channel::ChannelName,
-    limits::{RESUME_RETRY, RESUME_WAIT, SETTLING_ASKED_MAX},
+    limits::{JOIN_QUESTIONS_MAX, RESUME_RETRY, RESUME_WAIT},
     position::{Missed, Position, Recovery, Since},
 };
 
@@ -74,7 +74,7 @@ impl Joins {
     /// Those of a shard whose handle is `broker`.
     #[must_use]
     pub fn new(broker: Rc<dyn Broker>) -> Self {
-        let questions = Semaphore::new(SETTLING_ASKED_MAX);
+        let questions = Semaphore::new(JOIN_QUESTIONS_MAX);
         Self { broker, questions, lookups: Lookups::default() }
     }
 
@@ -201,7 +201,7 @@ impl Joins {
     /// Whether nothing is being asked.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.lookups.is_empty() && self.questions.available_permits() == SETTLING_ASKED_MAX
+        self.lookups.is_empty() && self.questions.available_permits() == JOIN_QUESTIONS_MAX
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! After the upgrade a socket leaves the runtime and is registered in a `mio::Poll` that the
 //! shard owns; the runtime watches that one descriptor. So an idle client costs no task, no waker
-//! and no buffer. Registration is edge-triggered: whoever is told "readable" reads until the
+//! and no buffer. Registration is edge-triggered: a reader that is told "readable" reads until the
 //! socket would block, and re-arming re-checks the state.
 
 use std::{
@@ -85,7 +85,7 @@ impl Live {
     }
 }
 
-/// The door to the epoll set for whoever holds the sockets.
+/// The door to the epoll set for the owner of the sockets.
 #[derive(Debug)]
 pub struct Registry(mio::Registry);
 

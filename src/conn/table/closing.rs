@@ -29,7 +29,7 @@ impl ConnectionTable {
     /// Closes `key` for `reason`; what is in its logs is not waited for.
     pub fn close(&mut self, key: Key, reason: CloseReason) {
         self.close_with(key, CloseMessage::For(reason), Finish::Frame);
-        self.settle();
+        self.handle_hub_events();
     }
 
     /// Answers the peer's Close with its own code.
@@ -81,7 +81,7 @@ impl ConnectionTable {
         }
         client.set_state(ClientState::Closing { reason, until, hurried, peer_closed: false });
         if client.state().is_deaf() {
-            // The rest is thrown away: whoever is waited for must not hold what was begun.
+            // The rest is thrown away: a client that is waited for must not hold what was begun.
             client.decoder = Decoder::default();
             self.input.release(client.charged_bytes());
             client.set_charged_bytes(0);
@@ -134,13 +134,13 @@ impl ConnectionTable {
     /// Messages of `channel` were lost before they reached this process: those of its clients that
     /// cannot be told otherwise are told by a Close after all that came before the hole.
     pub(super) fn close_for_gap(&mut self, channel: &ChannelName) {
-        // Who cannot tell gaps speaks plain frames.
-        let said = CloseMessage::For(CloseReason::Gap).encoded(Encoding::Plain);
-        self.hub.close_channel(channel.as_str(), said.as_ref());
-        self.settle();
+        // A client that cannot be told of gaps speaks plain frames.
+        let close_frame = CloseMessage::For(CloseReason::Gap).encoded(Encoding::Plain);
+        self.hub.close_channel(channel.as_str(), close_frame.as_ref());
+        self.handle_hub_events();
     }
 
-    /// Begins to close everyone with 1012, evenly over `window`; each is told to come back after
+    /// Begins to close all clients with 1012, evenly over `window`; each is told to come back after
     /// a time drawn up to `retry_max`, event streams not before the process has ended if no other
     /// one is there for them. `share`: which shard of how many this is.
     pub fn begin_paced_close(
@@ -165,7 +165,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Closes who is due; false when stopped before the last.
+    /// Closes the clients that are due; false when stopped before the last.
     pub(super) fn pace(&mut self, now: Millis, keep_going: &mut dyn FnMut() -> bool) -> bool {
         let Some(mut paced) = self.paced.take() else { return true };
         let elapsed = now - paced.started;
@@ -183,11 +183,11 @@ impl ConnectionTable {
         }
         let is_done = paced.closed >= due;
         self.paced = Some(paced);
-        self.settle();
+        self.handle_hub_events();
         is_done
     }
 
-    /// The time until nobody meets a draining process any more: browsers give an event stream up
+    /// The time until no client meets a draining process any more: browsers give an event stream up
     /// for good when they come back to a refusal.
     fn end_of_refusals(&self, now: Millis) -> Duration {
         if self.control.others_serve() {
@@ -197,7 +197,7 @@ impl ConnectionTable {
         self.control.remaining(now).unwrap_or_default() + SSE_RETRY
     }
 
-    /// Everyone, connected or about to be: a copy, since each may leave while it is used.
+    /// All clients, connected or about to be: a copy, since each may leave while it is used.
     pub fn keys(&self) -> Vec<Key> {
         self.hub.keys().collect()
     }
@@ -208,7 +208,7 @@ impl ConnectionTable {
         self.hub.is_empty()
     }
 
-    /// Wants `key` to be asked at `due`, or earlier: whoever is asked knows what is due.
+    /// Wants `key` to be asked at `due`, or earlier: its entry knows what is due.
     pub(super) fn schedule(&mut self, key: Key, due: Millis) {
         if entry(&mut self.entries, key).is_some() {
             self.wheel.put(key.index(), due);
@@ -235,7 +235,7 @@ impl ConnectionTable {
                     });
                     self.schedule(key, until);
                     self.hub.hurry(key);
-                    self.settle();
+                    self.handle_hub_events();
                 }
             }
             ClientState::Closed { reason, until } => {
@@ -268,7 +268,7 @@ impl ConnectionTable {
             Some(Action::Ping(until)) => {
                 next = earlier(next, until);
                 self.hub.ping(key, control_messages::sign_of_life(encoding).as_ref());
-                self.settle();
+                self.handle_hub_events();
             }
         }
         if let Some(next) = next {

@@ -1,8 +1,9 @@
-//! What clients say on its way to the broker: of each client one thing at a time, in their order.
+//! Clients' commands on their way to the broker: of each client one at a time, in their order.
 //!
 //! While one is on its way the client is not read; what the last read brought waits here, so the
 //! queue is bounded by one read and one message, and charged to the budget. It outlives its
-//! client: who says three things and hangs up has said all three. It must not publish itself.
+//! client: of one that sends three commands and hangs up all three are run. It must not publish
+//! itself.
 
 use crate::{
     conn::{
@@ -16,11 +17,11 @@ use crate::{
 };
 
 impl ConnectionTable {
-    /// Does what a client says at once, or behind what is on its way.
+    /// Runs a client's command at once, or behind the one that is on its way.
     pub(super) fn take_command(&mut self, key: Key, command: ClientCommand) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let Some(queue) = client.queue_mut() else {
-            let Some(command) = self.do_here(key, command) else { return };
+            let Some(command) = self.run_locally(key, command) else { return };
             let Some(client) = entry(&mut self.entries, key) else { return };
             client.open_queue();
             client.paused = true;
@@ -34,12 +35,12 @@ impl ConnectionTable {
         }
     }
 
-    /// Does what needs no broker; gives back the rest.
-    fn do_here(&mut self, key: Key, command: ClientCommand) -> Option<ClientCommand> {
+    /// Runs a command that needs no broker; gives back any other.
+    fn run_locally(&mut self, key: Key, command: ClientCommand) -> Option<ClientCommand> {
         match command {
-            ClientCommand::Message(_) | ClientCommand::Subscription(_) => return Some(command),
-            ClientCommand::Departure(channel) => self.depart(key, &channel),
-            ClientCommand::Ping => self.say(key, &ServerEvent::Pong),
+            ClientCommand::Publish(_) | ClientCommand::Subscribe(_) => return Some(command),
+            ClientCommand::Unsubscribe(channel) => self.unsubscribe(key, &channel),
+            ClientCommand::Ping => self.send_event(key, &ServerEvent::Pong),
         }
         None
     }
@@ -50,8 +51,7 @@ impl ConnectionTable {
         }
     }
 
-    /// What a client wanted has been dealt with; what it wants next. The client itself may be
-    /// gone.
+    /// A client's command has been run; its next one. The client itself may be gone.
     pub fn next_command(&mut self, key: Key) -> Option<ClientCommand> {
         let command = loop {
             let queue = match entry(&mut self.entries, key) {
@@ -60,7 +60,7 @@ impl ConnectionTable {
             };
             let Some((command, cost)) = queue.and_then(|queue| queue.pop()) else { break None };
             self.input.release(cost);
-            if let Some(command) = self.do_here(key, command) {
+            if let Some(command) = self.run_locally(key, command) {
                 break Some(command);
             }
         };
@@ -71,7 +71,7 @@ impl ConnectionTable {
             }
             self.resume(key);
         }
-        self.settle();
+        self.handle_hub_events();
         command
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 impl ConnectionTable {
     /// Tells one client what it will not get.
-    pub(super) fn tell_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
+    pub(super) fn send_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding.uncompressed();
         let mut notice = Notice::new(channel, missed);
@@ -22,7 +22,7 @@ impl ConnectionTable {
         self.hub.queue(key, &parts);
     }
 
-    /// Messages of `channel` were lost before they reached this process. Those who can be told
+    /// Messages of `channel` were lost before they reached this process. Clients that can be told
     /// are, and go on; the others are closed after all that came before the hole. Not if all that
     /// is known is that another history has begun: they know nothing of histories, and would all
     /// leave whenever a Redis that keeps nothing is restarted.
@@ -31,12 +31,13 @@ impl ConnectionTable {
         if missed.is_certain() {
             self.close_for_gap(channel);
         } else {
-            self.settle();
+            self.handle_hub_events();
         }
     }
 
     /// A message is there that this process has no memory for, from one that has more: it is told
-    /// as missing, and nobody is slow for its sake. False: nobody here hears it, or it is old.
+    /// as missing, and no client is slow for its sake. False: no client has the channel, or it is
+    /// old.
     pub(super) fn pass_over(&mut self, message: &Publication) -> bool {
         let Publication { channel, data, position, .. } = message;
         let missed = self.missed_with(message);
@@ -52,7 +53,7 @@ impl ConnectionTable {
             bytes = data.len()
         );
         if self.hub.skips() {
-            self.settle();
+            self.handle_hub_events();
         } else {
             self.close_for_gap(channel);
         }
@@ -64,7 +65,7 @@ impl ConnectionTable {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.encoding.tells_gaps() {
             let missed = self.missed_with(message);
-            self.tell_gap(key, &message.channel, &missed);
+            self.send_gap(key, &message.channel, &missed);
         } else if self.settings.close_on_missed {
             self.close(key, CloseReason::HistoryGone);
         }

@@ -1,9 +1,9 @@
-//! Room for newcomers in a shard that is full of channels: whoever made it so goes first.
+//! Room for newcomers in a shard that is full of channels: the clients that filled it go first.
 //!
-//! Anybody may name a thousand channels that nobody else wants, and do so over many connections.
+//! Any client may name a thousand channels that no other wants, and do so over many connections.
 //! The bound on logs must not be theirs to use up, so what a client makes the shard keep is
-//! compared with what a newcomer wants; and so is the memory of subscriptions. Who has few channels
-//! never has to go, and always gets them.
+//! compared with what a newcomer wants; and so is the memory of subscriptions. A client with few
+//! channels never has to go, and always gets them.
 
 use crate::{
     channel::ChannelName,
@@ -15,8 +15,8 @@ use crate::{
 
 impl ConnectionTable {
     /// Sees that there is room here for what a client needs that wants `channels` in `encoding`,
-    /// and then has `count` channels in all. Where there is not, whoever makes the shard keep more
-    /// than twice as many goes; if nobody does, the client gets no room, unless it has few.
+    /// and then has `count` channels in all. Where there is not, a client goes that makes the shard
+    /// keep more than twice as many; if none does, this one gets no room, unless it has few.
     #[must_use]
     pub fn make_room(
         &mut self,
@@ -36,7 +36,7 @@ impl ConnectionTable {
         count <= CHANNELS_FREE
     }
 
-    /// None: there is room. Else whoever takes the most of what lacks, if anybody does.
+    /// None: there is room. Else the client that takes the most of what lacks, if any does.
     fn in_the_way(
         &mut self,
         channels: &[ChannelName],

@@ -1,4 +1,4 @@
-//! Which clients have been here longest: who waits for a drain wants to know whom for.
+//! Which clients have been here longest: an operator that waits for a drain wants to know.
 
 use crate::{
     clock::Millis,
@@ -9,7 +9,7 @@ use crate::{
 
 impl ConnectionTable {
     /// The [`HOLDERS_NAMED`] longest connected of the first [`HOLDERS_LOOKED_AT_MAX`] clients: one
-    /// look, since nobody is served meanwhile.
+    /// look, since no client is served meanwhile.
     #[must_use]
     pub fn longest_connected(&self) -> Vec<Holder> {
         let mut found: Vec<_> = (self.entries.iter().enumerate())

@@ -1,4 +1,4 @@
-//! What the hub tells of its clients after any call: who is full, fails, misses something, is done.
+//! What the hub tells of its clients after any call: one is full, fails, misses something, is done.
 //!
 //! The hub knows no sockets, deadlines or metrics; here each of its events becomes what the table
 //! does about it, until there is none left.
@@ -14,7 +14,7 @@ use crate::{
 
 impl ConnectionTable {
     /// Works off what the hub has to tell after any call.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn handle_hub_events(&mut self) {
         let mut events = std::mem::take(&mut self.hub_events);
         loop {
             self.hub.take_events(&mut events);

@@ -11,7 +11,7 @@ use crate::{
     clock::Millis,
     conn::{
         client_state::ClientState,
-        command_queue::{Borrowed, ClientCommand, OwnMessage},
+        command_queue::{Borrowed, ClientCommand, ClientMessage},
         entry::Endpoint,
         socket::Ready,
         table::{ConnectionTable, FollowUp, entry},
@@ -38,11 +38,11 @@ impl ConnectionTable {
         self.now = self.now.max(now);
         if ready.writable {
             self.hub.writable(ready.key);
-            self.settle();
+            self.handle_hub_events();
         }
         if ready.readable {
             self.read(ready.key, ready.ended);
-            self.settle();
+            self.handle_hub_events();
         }
     }
 
@@ -163,7 +163,7 @@ impl ConnectionTable {
             let until = self.now + INBOUND_MESSAGE_DEADLINE;
             self.wheel.put(key.index(), until);
         }
-        // Logs give way first: whoever is behind in them is worse than who is amid a message.
+        // Logs give way first: a client behind in them is worse than one amid a message.
         if held > charged && self.input.is_tight() && !self.hub.relieve() {
             self.close(key, CloseReason::Policy);
         }
@@ -222,7 +222,7 @@ impl ConnectionTable {
             let data = data.into_owned().into();
             self.take_command(
                 key,
-                ClientCommand::Message(OwnMessage { who, channel, kind, data, id: None }),
+                ClientCommand::Publish(ClientMessage { who, channel, kind, data, id: None }),
             );
         } else {
             self.metrics.client_messages_dropped.add(1);

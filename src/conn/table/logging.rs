@@ -1,4 +1,4 @@
-//! Debug lines at both ends of a client, for whoever looks for one.
+//! Debug lines at both ends of a client, for operators that look for one.
 //!
 //! What the second line tells of the first is kept only while such lines are wanted: at any other
 //! level a client costs nothing more. Numbers name a client within its shard and tie the lines;
@@ -75,9 +75,9 @@ impl ConnectionTable {
         }
         let Some(seen) = self.logged.remove(&key) else { return };
         let LoggedClient { peer, forwarded, since, channels, close_frame } = seen;
-        let said = close_frame.as_ref().filter(|_| reason == CloseReason::Client);
-        let unsaid = if reason == CloseReason::Lost { NO_CLOSE } else { NO_CODE };
-        let code = reason.code().or_else(|| said?.code).unwrap_or(unsaid);
+        let close_frame = close_frame.as_ref().filter(|_| reason == CloseReason::Client);
+        let implied = if reason == CloseReason::Lost { NO_CLOSE } else { NO_CODE };
+        let code = reason.code().or_else(|| close_frame?.code).unwrap_or(implied);
         debug!(
             client = key.to_u64(),
             peer = peer.map(field::display),
@@ -88,7 +88,7 @@ impl ConnectionTable {
             bytes = self.hub.outlet(key).and_then(|socket| socket.acknowledged_bytes()),
             code = client.encoding.has_frames().then_some(code),
             reason = reason.word(),
-            text = said.map(|said| &*said.text).filter(|text| !text.is_empty()),
+            text = close_frame.map(|frame| &*frame.text).filter(|text| !text.is_empty()),
             "client gone"
         );
     }

@@ -8,14 +8,14 @@
 //! |---|---|
 //! | `input`, `commands`, `v1` | what clients say is read, put in order, answered |
 //! | `replaying`, `gaps` | what clients missed is given to them, or told |
-//! | `closing`, `goodbye` | connections end, one by one or all at once |
+//! | `closing`, `final_close` | connections end, one by one or all at once |
 //! | `hub_events`, `ticks` | what is to be done because the hub says so, or time has passed |
-//! | `hoarding`, `holders`, `logging` | who makes room, who is here longest, who came and went |
+//! | `hoarding`, `holders`, `logging` | clients that must go, stay longest, came and went |
 
 mod closing;
 mod commands;
+mod final_close;
 mod gaps;
-mod goodbye;
 mod hoarding;
 mod holders;
 mod hub_events;
@@ -213,7 +213,7 @@ impl ConnectionTable {
         }
         self.entries[index] = Some(Entry::new(key, endpoint, encoding, self.now));
         self.pace_too(key);
-        self.settle();
+        self.handle_hub_events();
         key
     }
 
@@ -243,7 +243,7 @@ impl ConnectionTable {
             }
             Err(_) => {
                 self.end(key, CloseReason::Lost);
-                return self.settle();
+                return self.handle_hub_events();
             }
         }
         if let Some(first) = first {
@@ -251,10 +251,10 @@ impl ConnectionTable {
         }
         self.hub.writable(key);
         self.go_on_with_replay(key);
-        self.settle();
+        self.handle_hub_events();
         if !leftover.is_empty() {
             self.on_input(key, &mut Vec::from(leftover));
-            self.settle();
+            self.handle_hub_events();
         }
         // What else has come by now is told by the registration itself.
     }
@@ -262,7 +262,7 @@ impl ConnectionTable {
     /// The 101 of `key` never went out.
     pub fn withdraw(&mut self, key: Key) {
         self.end(key, CloseReason::Lost);
-        self.settle();
+        self.handle_hub_events();
     }
 
     /// Ends the entry and drops the descriptor, then the guard.
@@ -298,8 +298,8 @@ impl ConnectionTable {
         let position = message.position.as_ref();
         let mut written = self.encoder.publication(message);
         let appended = self.hub.publish_at(message.channel.as_str(), position, &mut written);
-        // Who has missed something is told before it is given what follows.
-        self.settle();
+        // A client that has missed something is told before it is given what follows.
+        self.handle_hub_events();
         appended
     }
 
@@ -308,7 +308,7 @@ impl ConnectionTable {
         let pass = self.hub.pass(keep_going);
         self.metrics.deliveries.add(pass.deliveries);
         self.metrics.delivered_bytes.add(pass.bytes);
-        self.settle();
+        self.handle_hub_events();
         pass
     }
 
@@ -339,7 +339,7 @@ impl ConnectionTable {
             FollowUp::Read(key) => self.read(key, true),
             FollowUp::Replay(key) => self.replay(key, history),
         }
-        self.settle();
+        self.handle_hub_events();
     }
 }
 

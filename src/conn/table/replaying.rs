@@ -29,7 +29,7 @@ impl ConnectionTable {
     /// out.
     pub fn hold(&mut self, key: Key) {
         self.hub.hold(key);
-        self.replays.entry(key).or_default().settling = true;
+        self.replays.entry(key).or_default().joining = true;
     }
 
     /// The client's logs go out, unless something else must go first.
@@ -39,7 +39,7 @@ impl ConnectionTable {
                 return;
             }
             for Hole { channel, missed } in self.end_replay(key) {
-                self.tell_gap(key, &channel, &missed);
+                self.send_gap(key, &channel, &missed);
             }
         }
         self.hub.release(key);
@@ -52,7 +52,7 @@ impl ConnectionTable {
                 replay.push_hole(hole);
                 self.account_replay(key);
             }
-            None => self.tell_gap(key, &hole.channel, &hole.missed),
+            None => self.send_gap(key, &hole.channel, &hole.missed),
         }
     }
 
@@ -76,9 +76,9 @@ impl ConnectionTable {
     }
 
     /// It is known where the client begins, or that it does not.
-    pub(super) fn settled(&mut self, key: Key) {
+    pub(super) fn joined(&mut self, key: Key) {
         if let Some(replay) = self.replays.get_mut(&key) {
-            replay.settling = false;
+            replay.joining = false;
         }
     }
 
@@ -116,11 +116,11 @@ impl ConnectionTable {
         is_there.then(|| self.hub.join_at_head(key, channel.as_str()))?
     }
 
-    /// The channels of a new client are settled: it is told where it begins and what is missing,
+    /// A new client has joined its channels: it is told where it begins and what is missing,
     /// then gets what it missed, then its logs.
     pub fn welcome(&mut self, key: Key, starts: Vec<Start>) {
         if entry(&mut self.entries, key).is_some_and(|entry| entry.encoding.is_v1()) {
-            self.say_hello(key, &starts);
+            self.send_hello(key, &starts);
         }
         self.begin(key, starts);
     }
@@ -137,7 +137,7 @@ impl ConnectionTable {
             }
             if let Some(missed) = &missed {
                 if encoding.tells_gaps() {
-                    self.tell_gap(key, &channel, missed);
+                    self.send_gap(key, &channel, missed);
                 } else if self.settings.close_on_missed {
                     return self.close(key, CloseReason::HistoryGone);
                 }
@@ -152,7 +152,7 @@ impl ConnectionTable {
             }
         }
         if let Some(replay) = self.replays.get_mut(&key) {
-            replay.settling = false;
+            replay.joining = false;
             if replay.steps.is_empty() {
                 replay.steps = steps;
             } else {
@@ -162,7 +162,7 @@ impl ConnectionTable {
         self.account_replay(key);
         self.release(key);
         self.go_on_with_replay(key);
-        self.settle();
+        self.handle_hub_events();
     }
 
     /// The next piece follows, if the client is there to take it and has taken the one before.
@@ -286,7 +286,7 @@ impl ConnectionTable {
         {
             let Position { epoch, offset } = after;
             let missed = Missed { epoch: Some(epoch), from: offset + 1, to: Some(to), sure: false };
-            self.tell_gap(key, &channel, &missed);
+            self.send_gap(key, &channel, &missed);
         }
         self.release(key);
         self.go_on_with_replay(key);

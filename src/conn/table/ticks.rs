@@ -1,8 +1,8 @@
 //! What is due because time has passed, worked off in slices.
 //!
-//! Thousands who fell out together are due together: each costs tens of microseconds (a Close
-//! frame, a reset, a descriptor), and nobody is served while all of them have their turn. So a
-//! tick only notes who is due, and whoever drives the table works it off between other things.
+//! Thousands of clients that fell out together are due together: each costs tens of microseconds (a
+//! Close frame, a reset, a descriptor), and no other is served while all of them have their turn.
+//! So a tick only notes which are due, and the table's driver works them off between other things.
 
 use crate::{clock::Millis, conn::table::ConnectionTable};
 
@@ -19,7 +19,7 @@ impl ConnectionTable {
         self.now = self.now.max(now);
         self.wheel.turn(self.now, &mut self.due);
         self.hub.tick();
-        self.settle();
+        self.handle_hub_events();
         let held_bytes = self.hub.held_bytes() + self.input.held_bytes();
         self.metrics.backlog_bytes.set(held_bytes as u64);
     }
@@ -28,12 +28,12 @@ impl ConnectionTable {
     /// client; once it says no, this stops where it is. False when stopped before the last.
     pub fn work_off(&mut self, keep_going: &mut dyn FnMut() -> bool) -> bool {
         while !self.due.is_empty() && keep_going() {
-            // A place may have been taken by another client since: whoever is asked knows.
+            // A place may have been taken by another client since: the one that is there knows.
             if let Some(index) = self.due.pop() {
                 self.on_due(index);
             }
         }
-        self.settle();
+        self.handle_hub_events();
         if !self.due.is_empty() {
             return false;
         }
@@ -47,12 +47,12 @@ impl ConnectionTable {
         self.hub.is_pressed()
     }
 
-    /// Whoever still has to go for memory's sake does, as long as this slice lasts: passes see to
-    /// the same, and the next tick goes on.
+    /// Clients that still have to go for memory's sake do, as long as this slice lasts: passes see
+    /// to the same, and the next tick goes on.
     fn free_memory(&mut self, keep_going: &mut dyn FnMut() -> bool) {
         while self.hub.owes_room() && keep_going() {
             self.hub.go_round();
-            self.settle();
+            self.handle_hub_events();
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Clients of the subprotocol `wsbcast.v1`: what they say is done, in its order, and answered.
+//! Clients of the subprotocol `wsbcast.v1`: their commands are run, in their order, and answered.
 //!
 //! What needs the broker goes the way of clients' own messages: one at a time, the client not
-//! read meanwhile, the rest of what it has said behind it in its queue. So answers come in the
-//! order of the commands, and a client has at most one subscription that is being settled. It
-//! must not ask the broker itself.
+//! read meanwhile, the rest of its commands behind it in its queue. So answers come in the order of
+//! the commands, and a client joins at most one channel at a time. It must not ask the broker
+//! itself.
 
 use crate::{
     broker::{PublishError, Receipt, Start},
     channel::ChannelName,
     conn::{
         client_state::ClientState,
-        command_queue::{Borrowed, ClientCommand, OwnMessage},
-        positions::{Joined, Wanted},
+        command_queue::{Borrowed, ClientCommand, ClientMessage},
+        positions::{Joined, SubscribeRequest},
         table::{ConnectionTable, entry},
         v1::{
             command::{self, Command, Mistake},
@@ -33,13 +33,13 @@ impl ConnectionTable {
         let command = match command::read(data, self.settings.broadcast_bytes_max) {
             Ok(command) => command,
             Err(Mistake::Fatal(reason)) => return self.close(key, reason),
-            Err(Mistake::Told(error_event)) => return self.tell_error(key, error_event),
+            Err(Mistake::Told(error_event)) => return self.send_error(key, error_event),
         };
         let command = match command {
             Command::Unknown => return,
             Command::Ping => ClientCommand::Ping,
-            Command::Subscribe(wanted) => ClientCommand::Subscription(wanted),
-            Command::Unsubscribe(channel) => ClientCommand::Departure(channel),
+            Command::Subscribe(wanted) => ClientCommand::Subscribe(wanted),
+            Command::Unsubscribe(channel) => ClientCommand::Unsubscribe(channel),
             Command::Publish { channel, kind, data, id } => {
                 let Some(who) = publisher else {
                     self.metrics.client_messages_dropped.add(1);
@@ -47,33 +47,33 @@ impl ConnectionTable {
                         "this client may not publish: see --client-publish and --api-token";
                     let error_event = ErrorEvent::about(&channel, Code::Forbidden, message);
                     let id = id.map(|id| id.as_str().to_owned());
-                    return self.tell_error(key, ErrorEvent { id, ..error_event });
+                    return self.send_error(key, ErrorEvent { id, ..error_event });
                 };
-                ClientCommand::Message(OwnMessage { who, channel, kind, data, id })
+                ClientCommand::Publish(ClientMessage { who, channel, kind, data, id })
             }
         };
         self.take_command(key, command);
     }
 
     /// Tells one client something, behind what it has been told.
-    pub(super) fn say(&mut self, key: Key, event: &ServerEvent<'_>) {
+    pub(super) fn send_event(&mut self, key: Key, event: &ServerEvent<'_>) {
         let text = event.to_json();
         let header = frame::data_header(Kind::Text, text.len());
         self.hub.queue(key, &[header.as_ref(), &text]);
         if self.hub.unsent(key) > ANSWERS_UNSENT_BYTES_MAX
             && let Some(entry) = entry(&mut self.entries, key)
         {
-            // Whoever asks must also read the answers.
+            // A client that asks must also read the answers.
             entry.paused = true;
         }
     }
 
-    fn tell_error(&mut self, key: Key, error_event: ErrorEvent) {
-        self.say(key, &ServerEvent::Error(&error_event));
+    fn send_error(&mut self, key: Key, error_event: ErrorEvent) {
+        self.send_event(key, &ServerEvent::Error(&error_event));
     }
 
     /// The first thing that a client hears.
-    pub(super) fn say_hello(&mut self, key: Key, starts: &[Start]) {
+    pub(super) fn send_hello(&mut self, key: Key, starts: &[Start]) {
         let greeting = self.settings.greeting.take();
         let interval = self.settings.keepalive.interval.unwrap_or_default();
         let hello = ServerEvent::Hello {
@@ -82,7 +82,7 @@ impl ConnectionTable {
             ping_interval_ms: u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             greeting: greeting.as_deref(),
         };
-        self.say(key, &hello);
+        self.send_event(key, &hello);
         self.settings.greeting = greeting;
     }
 
@@ -105,20 +105,23 @@ impl ConnectionTable {
                 };
                 let (place, channel) = (Place::from(place), channel.as_str());
                 let clients = self.hub.clients_of(channel);
-                self.say(key, &ServerEvent::Published { id, channel, place, scope, clients });
+                self.send_event(
+                    key,
+                    &ServerEvent::Published { id, channel, place, scope, clients },
+                );
             }
             Err(error) => {
                 let id = id.map(ToOwned::to_owned);
                 let error_event = ErrorEvent::about(channel, error.into(), error.to_string());
-                self.tell_error(key, ErrorEvent { id, ..error_event });
+                self.send_error(key, ErrorEvent { id, ..error_event });
             }
         }
-        self.settle();
+        self.handle_hub_events();
     }
 
     /// Lets a client that is here join `wanted`, and holds it until [`ConnectionTable::subscribed`]
     /// says where it begins there. None: it does not join; it has been told why.
-    pub fn join(&mut self, key: Key, wanted: &Wanted) -> Option<Joined> {
+    pub fn join(&mut self, key: Key, wanted: &SubscribeRequest) -> Option<Joined> {
         let client = entry(&mut self.entries, key)?;
         if client.state() != ClientState::Open {
             return None;
@@ -127,8 +130,8 @@ impl ConnectionTable {
         let refusal = if self.hub.hears(key, channel.as_str()) {
             let position = self.position(channel);
             let (place, channel) = (position.as_ref().into(), channel.as_str());
-            self.say(key, &ServerEvent::Subscribed { channel, place, recovered: None });
-            self.settle();
+            self.send_event(key, &ServerEvent::Subscribed { channel, place, recovered: None });
+            self.handle_hub_events();
             return None;
         } else if self.hub.subscription_count(key) >= CHANNELS_PER_CLIENT_MAX {
             format!("a client has at most {CHANNELS_PER_CLIENT_MAX} channels")
@@ -143,8 +146,8 @@ impl ConnectionTable {
             self.hub.subscribe(key, channel, encoding);
             return Some(Joined { at: self.position(channel) });
         };
-        self.tell_error(key, ErrorEvent::about(channel, Code::TooManyChannels, refusal));
-        self.settle();
+        self.send_error(key, ErrorEvent::about(channel, Code::TooManyChannels, refusal));
+        self.handle_hub_events();
         None
     }
 
@@ -155,7 +158,7 @@ impl ConnectionTable {
             place: start.from.as_ref().into(),
             recovered: start.resumed.then_some(start.missed.is_none()),
         };
-        self.say(key, &event);
+        self.send_event(key, &event);
         self.begin(key, vec![start]);
     }
 
@@ -163,23 +166,23 @@ impl ConnectionTable {
     pub fn not_subscribed(&mut self, key: Key, channel: &ChannelName) {
         let message = "this process has not got as far as the position yet; try again";
         self.hub.leave(key, channel.as_str());
-        self.tell_error(key, ErrorEvent::about(channel, Code::BrokerLost, message.to_owned()));
-        self.settled(key);
+        self.send_error(key, ErrorEvent::about(channel, Code::BrokerLost, message.to_owned()));
+        self.joined(key);
         self.forget_replay(key, channel);
-        self.settle();
+        self.handle_hub_events();
     }
 
-    /// So much is being settled that a client does not get one channel more now.
+    /// So many channels are being joined that a client does not get one more now.
     pub fn too_busy(&mut self, key: Key, channel: &ChannelName) {
         let message = "too many channels are being asked for at once; try again";
-        self.tell_error(key, ErrorEvent::about(channel, Code::Full, message));
-        self.settle();
+        self.send_error(key, ErrorEvent::about(channel, Code::Full, message));
+        self.handle_hub_events();
     }
 
     /// A client does not want a channel any more.
-    pub(super) fn depart(&mut self, key: Key, channel: &ChannelName) {
+    pub(super) fn unsubscribe(&mut self, key: Key, channel: &ChannelName) {
         self.hub.leave(key, channel.as_str());
-        self.say(key, &ServerEvent::Unsubscribed { channel: channel.as_str() });
+        self.send_event(key, &ServerEvent::Unsubscribed { channel: channel.as_str() });
         self.forget_replay(key, channel);
     }
 }

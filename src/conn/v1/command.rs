@@ -16,7 +16,7 @@ use crate::{
     broker::{IdempotencyKey, Position, Since},
     channel::ChannelName,
     conn::{
-        positions::Wanted,
+        positions::SubscribeRequest,
         v1::events::{Code, ErrorEvent},
     },
     limits::TOLD_BACK_BYTES_MAX,
@@ -26,7 +26,7 @@ use crate::{
 /// What a client wants.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::conn) enum Command {
-    Subscribe(Wanted),
+    Subscribe(SubscribeRequest),
     Unsubscribe(ChannelName),
     Publish {
         channel: ChannelName,
@@ -130,7 +130,7 @@ impl Fields<'_> {
                 Err(_) => return bad("last is a number of messages"),
             },
         };
-        Ok(Command::Subscribe(Wanted { channel, since }))
+        Ok(Command::Subscribe(SubscribeRequest { channel, since }))
     }
 
     fn publish(&self, data_bytes_max: usize) -> Done<Command> {
@@ -161,7 +161,7 @@ impl Fields<'_> {
     }
 
     fn error_event(&self, code: Code, message: Cow<'static, str>) -> ErrorEvent {
-        // What was said is said back, but not at any length.
+        // The client's own word is repeated, but not at any length.
         let text = |field: Option<&RawValue>| {
             let mut text = field.and_then(string)?.into_owned();
             let mut end = text.len().min(TOLD_BACK_BYTES_MAX);
@@ -193,7 +193,9 @@ mod tests {
         for_each_number(|number, expected| {
             let text = format!(r#"{{"type":"subscribe","channel":"a","since":"e:{number}"}}"#);
             let offset = match of(&text) {
-                Ok(Command::Subscribe(Wanted { since: Some(Since::After(it)), .. })) => it.offset,
+                Ok(Command::Subscribe(SubscribeRequest {
+                    since: Some(Since::After(it)), ..
+                })) => it.offset,
                 refused => {
                     assert!(matches!(refused, Err(Mistake::Told(_))), "{number}");
                     return assert_eq!(expected, None, "{number}");
@@ -206,7 +208,7 @@ mod tests {
     /// Every command is understood and unknown types and fields are left alone.
     #[test]
     fn every_command_is_understood() {
-        let wanted = |since| Command::Subscribe(Wanted { channel: name("a"), since });
+        let wanted = |since| Command::Subscribe(SubscribeRequest { channel: name("a"), since });
         let after = Since::After("e:7".parse().unwrap());
         for (text, command) in [
             (r#"{"type":"subscribe","channel":"a"}"#, wanted(None)),

@@ -2,7 +2,7 @@
 //! begins, signs of life, farewells.
 //!
 //! All control frames of the table are made here, each from the encoding of the client it is for:
-//! a WebSocket frame inside an event stream would tear it. When something is said, and what comes
+//! a WebSocket frame inside an event stream would tear it. When something is sent, and what comes
 //! after it, is not decided here.
 
 use std::time::Duration;
@@ -143,9 +143,9 @@ mod tests {
     fn only_clients_with_frames_get_a_close_frame() {
         for encoding in [Encoding::Plain, Encoding::V1] {
             for close_message in REASONS {
-                let said = close_message.encoded(encoding);
+                let encoded = close_message.encoded(encoding);
                 let close = close_message.close_frame();
-                assert!(said.as_ref().ends_with(close.as_ref()), "{close_message:?}");
+                assert!(encoded.as_ref().ends_with(close.as_ref()), "{close_message:?}");
                 assert_eq!(close.as_ref()[0], 0x88, "{close_message:?}");
             }
             assert_eq!(sign_of_life(encoding).as_ref(), [0x89, 0]);

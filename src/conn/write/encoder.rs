@@ -2,7 +2,8 @@
 //!
 //! The compressors are the shard's, one for each window size that a client here uses: made with
 //! its first message, dropped with its last client. Nothing of them belongs to a client. Short
-//! messages, and those that would not shrink, go as they are. It must not decide who gets what.
+//! messages, and those that would not shrink, go as they are. What a client gets is not decided
+//! here.
 
 use std::sync::Arc;
 

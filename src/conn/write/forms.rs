@@ -111,7 +111,7 @@ pub(in crate::conn) fn sse_opening(retry_ms: u64, greeting: Option<&str>) -> Vec
 }
 
 /// Where a stream begins. An id without data is no event to a browser, but is what it asks to go
-/// on from: so whoever got no message yet misses none either.
+/// on from: so a client that got no message yet misses none either.
 pub(in crate::conn) fn sse_position(position: &Position) -> Vec<u8> {
     format!("id: {position}\n\n").into()
 }

@@ -30,8 +30,8 @@ pub(in crate::conn) struct Replay {
     pub(in crate::conn) steps: VecDeque<Step>,
     /// The next piece follows as soon as others had their turn.
     pub(in crate::conn) is_due: bool,
-    /// Where it begins on some channel is still to be found out.
-    pub(in crate::conn) settling: bool,
+    /// It is joining a channel: where it begins there is still to be found out.
+    pub(in crate::conn) joining: bool,
     /// What was cut from its logs meanwhile, one of each channel: to be told in its place.
     pub(in crate::conn) holes: Vec<Hole>,
     /// What the budget has been charged for it.
@@ -44,7 +44,7 @@ impl Replay {
     }
 
     pub(in crate::conn) fn is_over(&self) -> bool {
-        self.steps.is_empty() && !self.settling
+        self.steps.is_empty() && !self.joining
     }
 
     /// One more hole, behind those before it.

@@ -9,7 +9,7 @@ use std::{borrow::Cow, collections::HashMap};
 use crate::{
     broker::{Position, Since},
     channel::ChannelName,
-    conn::Wanted,
+    conn::SubscribeRequest,
     limits::CHANNELS_PER_CLIENT_MAX,
     spelling::{self, letters_apart},
 };
@@ -50,14 +50,14 @@ impl Mistake {
 
 /// The channels of a handshake with where each begins: `since` belongs to the `channel` in the
 /// same place (an empty one to none), `last` to all that have none.
-pub(in crate::http) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQuery> {
+pub(in crate::http) fn wanted(query: Option<&str>) -> Result<Vec<SubscribeRequest>, BadQuery> {
     let mut sinces = Vec::new();
     for value in values(query, "since") {
         let value = value?;
         let since = if value.is_empty() { None } else { Some(Since::After(position(&value)?)) };
         sinces.push(since);
     }
-    let mut wanted: Vec<Wanted> = Vec::with_capacity(1);
+    let mut wanted: Vec<SubscribeRequest> = Vec::with_capacity(1);
     let mut places = HashMap::new();
     let mut given = 0;
     for value in values(query, "channel") {
@@ -66,7 +66,7 @@ pub(in crate::http) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQue
         given += 1;
         // By name, since there may be a thousand.
         if let Some(&place) = places.get(&channel) {
-            let known: &mut Wanted = &mut wanted[place];
+            let known: &mut SubscribeRequest = &mut wanted[place];
             known.since = known.since.take().or(since);
             continue;
         }
@@ -75,12 +75,12 @@ pub(in crate::http) fn wanted(query: Option<&str>) -> Result<Vec<Wanted>, BadQue
             return Err(Mistake::TooManyChannels.with(hint));
         }
         places.insert(channel.clone(), wanted.len());
-        wanted.push(Wanted { channel, since });
+        wanted.push(SubscribeRequest { channel, since });
     }
     if wanted.is_empty() {
         let since = sinces.first_mut().and_then(Option::take);
         given = 1;
-        wanted.push(Wanted { channel: ChannelName::default_channel(), since });
+        wanted.push(SubscribeRequest { channel: ChannelName::default_channel(), since });
     }
     if sinces.len() > given {
         let hint = "there are more since than channel; each belongs to one";
@@ -144,8 +144,8 @@ fn bare(name: &str) -> &str {
 pub(in crate::http) fn event_stream(
     query: Option<&str>,
     last_id: &[u8],
-) -> Result<Wanted, BadQuery> {
-    let [mut one] = <[Wanted; 1]>::try_from(wanted(query)?)
+) -> Result<SubscribeRequest, BadQuery> {
+    let [mut one] = <[SubscribeRequest; 1]>::try_from(wanted(query)?)
         .map_err(|_| Mistake::Request.with("one channel a stream; open a stream for each"))?;
     if !last_id.is_empty() {
         let text = str::from_utf8(last_id)

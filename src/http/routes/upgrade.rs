@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request};
 use crate::{
     broker::{Position, Principal},
     channel::ChannelName,
-    conn::{Endpoint, Wanted},
+    conn::{Endpoint, SubscribeRequest},
     drain::{Guard, Phase},
     http::{
         access::{Requester, Right, Verdict},
@@ -41,7 +41,7 @@ struct UpgradeRequest {
     deflate: Option<Agreement>,
     /// Messages are to be told in the subprotocol.
     is_v1: bool,
-    wanted: Vec<Wanted>,
+    wanted: Vec<SubscribeRequest>,
     publisher: Option<Principal>,
 }
 

@@ -14,7 +14,7 @@ use crate::{
     broker::{Position, Since},
     channel::ChannelName,
     drain::Phase,
-    http::{Endpoint, Wanted, access::Rules, serve},
+    http::{Endpoint, SubscribeRequest, access::Rules, serve},
     metrics::Rejection,
 };
 
@@ -29,7 +29,7 @@ async fn an_upgrade_hands_over_stream_and_frames() {
     client.write_all(first.as_bytes()).await.unwrap();
     let mut upgraded = serve(stream, peer, &server.context, &server.places.enter()).await.unwrap();
     assert_eq!(upgraded.endpoint, Endpoint::Ws);
-    let channel = |one: &Wanted| one.channel.to_string();
+    let channel = |one: &SubscribeRequest| one.channel.to_string();
     let channels: Vec<_> = server.wanted.borrow().iter().map(channel).collect();
     assert_eq!(channels, ["b", "a"]);
     assert!(upgraded.publisher.is_none());

@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use super::{
-    Admission, BatchRoom, Context, HttpSettings, Places, Public, Room, Wanted, access,
+    Admission, BatchRoom, Context, HttpSettings, Places, Public, Room, SubscribeRequest, access,
     driver::{Handed, run},
     owner::Owner,
     sources::{BrokerState, OpsPacer, Sources, Text},
@@ -145,7 +145,7 @@ pub(super) struct Fixture {
     /// Admission waits for it while held.
     pub(super) admit_gate: Rc<(Cell<bool>, Notify)>,
     /// What the last admission was asked for, and what positions every one names.
-    pub(super) wanted: Rc<RefCell<Vec<Wanted>>>,
+    pub(super) wanted: Rc<RefCell<Vec<SubscribeRequest>>>,
     pub(super) positions: Rc<RefCell<Vec<(ChannelName, Position)>>>,
 }
 
@@ -163,7 +163,7 @@ impl Fixture {
         let admit = {
             let (admissions, gate) = (admissions.clone(), admit_gate.clone());
             let (wanted, positions) = (wanted.clone(), positions.clone());
-            move |asked: Vec<Wanted>, _| {
+            move |asked: Vec<SubscribeRequest>, _| {
                 *wanted.borrow_mut() = asked;
                 let positions = positions.clone();
                 let (admission, gate) = (admissions.clone(), gate.clone());
@@ -249,7 +249,7 @@ pub(super) struct Server {
     pub(super) control: Arc<Control>,
     pub(super) admissions: Rc<()>,
     pub(super) admit_gate: Rc<(Cell<bool>, Notify)>,
-    pub(super) wanted: Rc<RefCell<Vec<Wanted>>>,
+    pub(super) wanted: Rc<RefCell<Vec<SubscribeRequest>>>,
     pub(super) positions: Rc<RefCell<Vec<(ChannelName, Position)>>>,
 }
 

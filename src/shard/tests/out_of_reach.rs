@@ -10,7 +10,7 @@ use crate::{
     broker::{self, Message, Place, Position, Since},
     channel::ChannelName,
     clock::Clock,
-    conn::Wanted,
+    conn::SubscribeRequest,
     drain::Control,
     http::{Admission, NotAdmitted},
     hub::Encoding,
@@ -68,7 +68,8 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
                 sometimes.is_reached.set(true);
             });
         }
-        let entry = admit::admission(&core)(vec![Wanted { channel, since }], Encoding::V1).await;
+        let entry =
+            admit::admission(&core)(vec![SubscribeRequest { channel, since }], Encoding::V1).await;
         let admission = entry.unwrap_or_else(|error: NotAdmitted| panic!("{error:?}"));
         (admission, began.elapsed())
     })

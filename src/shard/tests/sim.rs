@@ -29,7 +29,7 @@ use crate::{
     },
     channel::ChannelName,
     clock::{Clock, Millis},
-    conn::{Connected, ConnectionTable, Wanted, socket::Poller},
+    conn::{Connected, ConnectionTable, SubscribeRequest, socket::Poller},
     drain::Control,
     http::NotAdmitted,
     hub::Encoding,
@@ -238,7 +238,7 @@ impl World {
 
     fn admit(&mut self, channel: usize, since: Option<Since>, after: Option<Position>) {
         let shard = self.random.usize(0..SHARDS);
-        let wanted = vec![Wanted { channel: self.channels[channel].clone(), since }];
+        let wanted = vec![SubscribeRequest { channel: self.channels[channel].clone(), since }];
         let admission = Rc::new(RefCell::new(None));
         let (slot, door) = (admission.clone(), admit::admission(&self.shards[shard].core));
         tokio::task::spawn_local(async move {

@@ -152,7 +152,7 @@ fn pings_cut_amid_frames_are_no_endless_message() {
     for second in 0..130 {
         table.clients.now = Millis(second * 1000);
         table.clients.on_input(key, &mut cut);
-        table.clients.settle();
+        table.clients.handle_hub_events();
         cut = [&ping[3..], &ping[..3]].concat();
         table.clients.on_tick(Millis(second * 1000));
     }
@@ -205,7 +205,7 @@ fn echoes_that_nobody_reads_are_bounded_by_the_budget() {
         for _ in 0..500 {
             table.clients.on_input(key, &mut masked(0x82, &[b'x'; 120]));
         }
-        table.clients.settle();
+        table.clients.handle_hub_events();
     }
     let mut is_closing = |&key: &Key| {
         let state = entry(&mut table.clients.entries, key).map(|entry| entry.state());

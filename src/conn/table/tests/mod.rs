@@ -13,7 +13,7 @@ use crate::{
     channel::ChannelName,
     clock::{Clock, Millis},
     conn::{
-        OwnMessage, Wanted,
+        ClientMessage, SubscribeRequest,
         client_state::ClientState,
         socket::{Poller, Ready, Socket},
     },
@@ -340,7 +340,7 @@ fn told(table: &mut Table, requests: Vec<Request>, key: Key) -> Vec<String> {
         _ => None,
     });
     let mut texts = Vec::new();
-    while let Some(ClientCommand::Message(OwnMessage { channel, kind, data, .. })) = next {
+    while let Some(ClientCommand::Publish(ClientMessage { channel, kind, data, .. })) = next {
         assert_eq!((channel.as_str(), kind), ("notifications", Kind::Text));
         texts.push(String::from_utf8(data.to_vec()).unwrap());
         next = table.clients.next_command(key);

@@ -145,14 +145,14 @@ fn history_that_is_gone_before_it_was_sent_is_a_gap() {
     assert_eq!(next(&mut peer)["offset"], 6);
 }
 
-/// A subscription that is being settled holds the logs though an earlier replay ends.
+/// A channel that is being joined holds the logs though an earlier replay ends.
 #[test]
-fn a_subscription_being_settled_holds_the_logs() {
+fn a_channel_being_joined_holds_the_logs() {
     let mut table = table(settings());
     let (key, mut peer) = held(&mut table);
     table.clients.welcome(key, vec![start(0, 1)]);
     let late = ChannelName::new("late").unwrap();
-    let wanted = Wanted { channel: late.clone(), since: None };
+    let wanted = SubscribeRequest { channel: late.clone(), since: None };
     assert!(table.clients.join(key, &wanted).is_some());
     replay(&mut table, key, Some(vec![message(1, 5)]));
     table.clients.append(&message(2, 5));
@@ -242,7 +242,7 @@ fn a_client_that_reads_nothing_gets_one_piece() {
     let mut pieces = 0;
     for number in 0..20 {
         let channel = ChannelName::new(&format!("c{number}")).unwrap();
-        let wanted = Wanted { channel: channel.clone(), since: None };
+        let wanted = SubscribeRequest { channel: channel.clone(), since: None };
         if number == 1 {
             // From here on it is there, and takes nothing.
             table.connect(key, PATIENT);

@@ -19,7 +19,7 @@ fn channels_are_decoded_once_and_in_order() {
 /// A stranger's numbers are bounded in the address and in the header.
 #[test]
 fn numbers_in_a_query_are_bounded() {
-    let offset = |one: Result<Wanted, BadQuery>| match one.ok()?.since? {
+    let offset = |one: Result<SubscribeRequest, BadQuery>| match one.ok()?.since? {
         Since::After(position) => Some(position.offset),
         Since::Newest(_) => None,
     };
@@ -38,7 +38,7 @@ fn numbers_in_a_query_are_bounded() {
 #[test]
 fn each_since_belongs_to_its_channel() {
     let since = |query: &str| -> Vec<String> {
-        let text = |one: Wanted| match one.since {
+        let text = |one: SubscribeRequest| match one.since {
             None => "now".to_owned(),
             Some(Since::After(position)) => position.to_string(),
             Some(Since::Newest(count)) => count.to_string(),
@@ -76,9 +76,9 @@ fn bad_positions_are_refused() {
 #[test]
 fn an_event_streams_last_id_beats_the_query() {
     let since = |query, id: &str| match event_stream(Some(query), id.as_bytes()) {
-        Ok(Wanted { since: Some(Since::After(position)), .. }) => position.to_string(),
-        Ok(Wanted { since: Some(Since::Newest(count)), .. }) => count.to_string(),
-        Ok(Wanted { since: None, .. }) => "now".to_owned(),
+        Ok(SubscribeRequest { since: Some(Since::After(position)), .. }) => position.to_string(),
+        Ok(SubscribeRequest { since: Some(Since::Newest(count)), .. }) => count.to_string(),
+        Ok(SubscribeRequest { since: None, .. }) => "now".to_owned(),
         Err(bad) => bad.hint.into_owned(),
     };
     assert_eq!(since("channel=a", ""), "now");

@@ -1,6 +1,6 @@
-//! The end of everyone who is left when the process stops, worked off in slices.
+//! The end of all clients that are left when the process stops, worked off in slices.
 //!
-//! Each costs a write and a descriptor: others who are told to go, and all that the shard still
+//! Each costs a write and a descriptor: others that are told to go, and all that the shard still
 //! does, would wait for thousands of them.
 
 use crate::{
@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl ConnectionTable {
-    /// Closes with 1001 now whoever is in `left`, which shrinks while `keep_going` says so; who
-    /// does not take it by `until` is cut off. False when stopped before the last.
+    /// Closes with 1001 now the clients in `left`, which shrinks while `keep_going` says so; one
+    /// that does not take it by `until` is cut off. False when stopped before the last.
     pub fn close_some(
         &mut self,
         left: &mut Vec<Key>,
@@ -26,14 +26,14 @@ impl ConnectionTable {
         self.paced = None;
         while !left.is_empty() && keep_going() {
             if let Some(key) = left.pop() {
-                self.say_goodbye(key, until);
+                self.close_finally(key, until);
             }
         }
-        self.settle();
+        self.handle_hub_events();
         left.is_empty()
     }
 
-    fn say_goodbye(&mut self, key: Key, until: Millis) {
+    fn close_finally(&mut self, key: Key, until: Millis) {
         self.close_with(key, CloseMessage::For(CloseReason::GoingAway), Finish::Frame);
         let Some(entry) = entry(&mut self.entries, key) else { return };
         match entry.state() {
@@ -52,7 +52,7 @@ impl ConnectionTable {
         self.schedule(key, until);
     }
 
-    /// Drops likewise whoever is in `left`, at once. False when stopped before the last.
+    /// Drops likewise the clients in `left`, at once. False when stopped before the last.
     pub fn drop_some(&mut self, left: &mut Vec<Key>, keep_going: &mut dyn FnMut() -> bool) -> bool {
         while !left.is_empty() && keep_going() {
             let Some(key) = left.pop() else { break };
@@ -66,7 +66,7 @@ impl ConnectionTable {
         left.is_empty()
     }
 
-    /// Drops everyone in one go.
+    /// Drops all clients in one go.
     #[cfg(test)]
     pub(super) fn drop_all(&mut self) {
         let mut left = self.keys();

@@ -19,13 +19,13 @@ use crate::{
     broker::{self, Place, Position, Since},
     channel::ChannelName,
     clock::{Clock, Millis},
-    conn::{Connected, Wanted, socket::Poller},
+    conn::{Connected, SubscribeRequest, socket::Poller},
     drain::Control,
     http::NotAdmitted,
     hub::{Encoding, Key},
     limits::{
-        CHANNELS_PER_CLIENT_MAX, SETTLING_ASKED_MAX, SETTLING_CHANNELS_MAX, SETTLING_TURN_CHANNELS,
-        SETTLING_WAIT,
+        CHANNELS_PER_CLIENT_MAX, JOIN_CHANNELS_AT_ONCE, JOIN_CHANNELS_PENDING_MAX,
+        JOIN_QUESTIONS_MAX, JOIN_WAIT,
     },
     shard::{
         admit::{self, Admitted},
@@ -75,13 +75,13 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
         );
         let world = World { core, broker, control, admitted: Rc::default(), _poller };
         // On the paused clock that is no time.
-        let ended = tokio::time::timeout(SETTLING_WAIT * 10, test(world)).await;
+        let ended = tokio::time::timeout(JOIN_WAIT * 10, test(world)).await;
         assert!(ended.is_ok(), "somebody waits for ever");
     });
 }
 
-fn wanted(name: &str) -> Wanted {
-    Wanted { channel: ChannelName::new(name).unwrap(), since: None }
+fn wanted(name: &str) -> SubscribeRequest {
+    SubscribeRequest { channel: ChannelName::new(name).unwrap(), since: None }
 }
 
 impl World {
@@ -136,7 +136,7 @@ fn what_many_want_to_know_at_once_is_asked_once() {
             assert_eq!(one.await.unwrap(), Ok(()));
         }
         assert_eq!(world.broker.asked.get(), 50, "each channel once");
-        assert!(world.core.settling.is_idle() && world.core.joins.is_idle());
+        assert!(world.core.join_limiter.is_idle() && world.core.joins.is_idle());
     });
 }
 
@@ -154,19 +154,19 @@ fn who_asked_for_all_may_leave_and_another_one_asks() {
     });
 }
 
-/// The number of channels settled at a time is bounded, and few channels do not wait for many.
+/// The number of channels joined at a time is bounded, and few channels do not wait for many.
 #[test]
-fn settling_is_bounded_and_fair() {
+fn joining_is_bounded_and_fair() {
     run(|world| async move {
-        let fit = SETTLING_CHANNELS_MAX / CHANNELS_PER_CLIENT_MAX;
+        let fit = JOIN_CHANNELS_PENDING_MAX / CHANNELS_PER_CLIENT_MAX;
         let began = Instant::now();
         let come = |n| world.come(&format!("c{n}-"), CHANNELS_PER_CLIENT_MAX);
         let many: Vec<_> = (0..fit).map(come).collect();
-        world.until(|world| world.broker.waiting.get() == SETTLING_ASKED_MAX).await;
+        world.until(|world| world.broker.waiting.get() == JOIN_QUESTIONS_MAX).await;
         for _ in 0..100 {
             yield_now().await;
         }
-        assert_eq!(world.broker.waiting.get(), SETTLING_ASKED_MAX, "no more at a time");
+        assert_eq!(world.broker.waiting.get(), JOIN_QUESTIONS_MAX, "no more at a time");
         let joined = world.core.with(|clients| clients.has_channel("c0-0"));
         let waits = world.core.with(|clients| clients.has_channel("c9-0"));
         assert!(joined && !waits, "who waits holds nothing yet");
@@ -176,18 +176,18 @@ fn settling_is_bounded_and_fair() {
         let one = world.come("one", 1);
         world.until(|world| world.core.with(|clients| clients.has_channel("one0"))).await;
 
-        let waited = many.into_iter().skip(SETTLING_TURN_CHANNELS / CHANNELS_PER_CLIENT_MAX);
+        let waited = many.into_iter().skip(JOIN_CHANNELS_AT_ONCE / CHANNELS_PER_CLIENT_MAX);
         for one in waited {
             assert_eq!(one.await.unwrap(), Err(NotAdmitted::Busy));
         }
-        assert!(began.elapsed() >= SETTLING_WAIT, "they waited for a turn");
+        assert!(began.elapsed() >= JOIN_WAIT, "they waited for a turn");
         world.broker.is_slow.set(false);
-        for _ in 0..SETTLING_TURN_CHANNELS {
+        for _ in 0..JOIN_CHANNELS_AT_ONCE {
             world.broker.go.notify_waiters();
             yield_now().await;
         }
         assert_eq!(one.await.unwrap(), Ok(()));
-        assert!(world.core.settling.is_idle() && world.core.joins.is_idle());
+        assert!(world.core.join_limiter.is_idle() && world.core.joins.is_idle());
     });
 }
 
@@ -202,7 +202,7 @@ fn a_position_ahead_of_the_broker_is_not_awaited() {
         let began = Instant::now();
         let since = Some(Since::After(Position { offset: 1_000_000, ..at.clone() }));
         let admission =
-            admit::admission(&world.core)(vec![Wanted { channel, since }], Encoding::V1);
+            admit::admission(&world.core)(vec![SubscribeRequest { channel, since }], Encoding::V1);
         let admission = admission.await.unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(admission.positions[0].1, at, "it begins where the channel is");
         assert!(began.elapsed().is_zero(), "{:?}", began.elapsed());
@@ -217,21 +217,24 @@ fn a_subscription_past_the_bound_is_an_error() {
         world.come("a", 1).await.unwrap().unwrap();
         let (key, mut peer) = world.connect();
         world.broker.is_slow.set(true);
-        let fit = SETTLING_CHANNELS_MAX / CHANNELS_PER_CLIENT_MAX;
+        let fit = JOIN_CHANNELS_PENDING_MAX / CHANNELS_PER_CLIENT_MAX;
         let come = |n| world.come(&format!("c{n}-"), CHANNELS_PER_CLIENT_MAX);
         let many: Vec<_> = (0..fit).map(come).collect();
-        world.until(|world| world.broker.waiting.get() == SETTLING_ASKED_MAX).await;
-        let rest = world.come("rest", SETTLING_CHANNELS_MAX % CHANNELS_PER_CLIENT_MAX);
+        world.until(|world| world.broker.waiting.get() == JOIN_QUESTIONS_MAX).await;
+        let rest = world.come("rest", JOIN_CHANNELS_PENDING_MAX % CHANNELS_PER_CLIENT_MAX);
         yield_now().await;
         admit::subscribe(&world.core, key, wanted("b")).await;
-        let mut said = Vec::new();
-        while !said.windows(16).any(|bytes| bytes == br#"{"type":"error","#) {
+        let mut answer = Vec::new();
+        while !answer.windows(16).any(|bytes| bytes == br#"{"type":"error","#) {
             let mut some = [0; 1024];
             let count = peer.read(&mut some).unwrap();
-            said.extend_from_slice(&some[..count]);
+            answer.extend_from_slice(&some[..count]);
         }
-        let said = String::from_utf8_lossy(&said);
-        assert!(said.contains(r#""code":"full""#) && said.contains(r#""channel":"b""#), "{said}");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.contains(r#""code":"full""#) && answer.contains(r#""channel":"b""#),
+            "{answer}"
+        );
         assert!(!world.core.with(|clients| clients.has_channel("b")));
         many.into_iter().chain([rest]).for_each(|one| one.abort());
     });
