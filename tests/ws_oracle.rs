@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::{
 use wsbcast::ws::{
     Kind,
     close::CloseReason,
-    decoder::{CloseFrame, Decoder, Event, Rules},
+    decoder::{CloseFrame, Decoder, Event, FrameRules},
 };
 
 /// A decoder's own memory besides payload: states, and the first capacity of a `Vec`.
@@ -171,7 +171,7 @@ fn owned(event: Event<'_>) -> Event<'static> {
 
 /// Reads `pieces` one after the other, up to a Close frame or a failure, and asserts all along
 /// what the decoder promises about memory and about the bytes it used.
-fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, rules: &Rules) -> Verdict {
+fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, rules: &FrameRules) -> Verdict {
     let mut decoder = Decoder::default();
     let (mut events, mut arrived_bytes) = (Vec::new(), 0);
     for piece in pieces {
@@ -283,7 +283,7 @@ proptest! {
         cuts in prop::collection::vec(any::<Index>(), 0..12),
         message_bytes_max in select(vec![200, 70_000]),
     ) {
-        let rules = Rules { message_bytes_max, keep_payload: true, compression: false };
+        let rules = FrameRules { message_bytes_max, keep_payload: true, compression: false };
         let whole = decode([bytes.as_slice()], &rules);
         prop_assert_eq!(&whole, &decode(pieces(&bytes, &cuts), &rules));
 
@@ -311,7 +311,7 @@ proptest! {
                 bytes[at] ^= bits;
             }
         }
-        let rules = Rules { message_bytes_max, keep_payload, compression: false };
+        let rules = FrameRules { message_bytes_max, keep_payload, compression: false };
         let bytewise = decode(bytes.chunks(1), &rules);
         prop_assert_eq!(&decode([bytes.as_slice()], &rules), &bytewise);
         prop_assert_eq!(&decode(pieces(&bytes, &cuts), &rules), &bytewise);
@@ -343,7 +343,7 @@ proptest! {
             *first &= if compression { 0xCF } else { 0x8F };
             *second |= 0x80;
         }
-        let rules = Rules { message_bytes_max, keep_payload, compression };
+        let rules = FrameRules { message_bytes_max, keep_payload, compression };
         let whole = decode([bytes.as_slice()], &rules);
         prop_assert_eq!(&whole, &decode(pieces(&bytes, &cuts), &rules));
         prop_assert_eq!(&whole, &decode(bytes.chunks(1), &rules));
@@ -352,7 +352,7 @@ proptest! {
     #[test]
     fn what_nobody_wants_is_judged_like_what_is_kept(bytes in stream()) {
         let read = |keep_payload| {
-            let rules = Rules { message_bytes_max: 70_000, keep_payload, compression: false };
+            let rules = FrameRules { message_bytes_max: 70_000, keep_payload, compression: false };
             decode([bytes.as_slice()], &rules)
         };
         let (mut kept, unwanted) = (read(true), read(false));

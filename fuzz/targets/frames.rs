@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsbcast::ws::decoder::{Decoder, Rules};
+use wsbcast::ws::decoder::{Decoder, FrameRules};
 
 /// What came of it, and how it ended.
 type Verdict = (Vec<String>, Option<String>);
 
-fn feed(decoder: &mut Decoder, bytes: &[u8], rules: &Rules, verdict: &mut Verdict) {
+fn feed(decoder: &mut Decoder, bytes: &[u8], rules: &FrameRules, verdict: &mut Verdict) {
     let mut input = bytes.to_vec();
     let mut start = 0;
     while verdict.1.is_none() {
@@ -27,7 +27,7 @@ fn feed(decoder: &mut Decoder, bytes: &[u8], rules: &Rules, verdict: &mut Verdic
 
 fuzz_target!(|input: (u8, bool, bool, &[u8])| {
     let (cut, keep_payload, compression, bytes) = input;
-    let rules = Rules { message_bytes_max: 70_000, keep_payload, compression };
+    let rules = FrameRules { message_bytes_max: 70_000, keep_payload, compression };
     let (mut whole, mut parts) = (Verdict::default(), Verdict::default());
     feed(&mut Decoder::default(), bytes, &rules, &mut whole);
     let (first, second) = bytes.split_at(usize::from(cut).min(bytes.len()));

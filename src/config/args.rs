@@ -22,23 +22,23 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Option<Subcommand>,
     #[command(flatten)]
-    pub(super) listening: Listening,
+    pub(super) listening: ListenOptions,
     #[command(flatten)]
-    pub(super) redis: Redis,
+    pub(super) redis: RedisOptions,
     #[command(flatten)]
-    pub(super) messages: Messages,
+    pub(super) messages: MessageOptions,
     #[command(flatten)]
-    pub(super) history: History,
+    pub(super) history: HistoryOptions,
     #[command(flatten)]
-    pub(super) clients: Clients,
+    pub(super) clients: ClientOptions,
     #[command(flatten)]
-    pub(super) rights: Rights,
+    pub(super) rights: RightsOptions,
     #[command(flatten)]
-    pub(super) limits: Limits,
+    pub(super) limits: LimitOptions,
     #[command(flatten)]
-    pub(super) shutdown: Shutdown,
+    pub(super) shutdown: ShutdownOptions,
     #[command(flatten)]
-    pub(super) logs: Logs,
+    pub(super) logs: LogOptions,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -63,7 +63,7 @@ pub(super) struct HealthOptions {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listening")]
-pub(super) struct Listening {
+pub(super) struct ListenOptions {
     /// Public listener; repeatable; port 0 picks one [default: 127.0.0.1:8000 and [::1]:8000]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) listen: Vec<String>,
@@ -78,7 +78,7 @@ pub(super) struct Listening {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Redis")]
-pub(super) struct Redis {
+pub(super) struct RedisOptions {
     /// Join the cluster on this Redis: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE],
     /// redis-cluster://, redis-sentinel://; over TLS rediss://, rediss-cluster://,
     /// rediss-sentinel://; REDIS_URL is read too [default: none, this process alone]
@@ -108,7 +108,7 @@ pub(super) struct Redis {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Messages")]
-pub(super) struct Messages {
+pub(super) struct MessageOptions {
     /// Periodic notification on the default channel, one per interval for the cluster; 0 = off
     #[arg(long, value_name = "DURATION", default_value = "10s", allow_negative_numbers = true)]
     pub(super) notify_interval: String,
@@ -129,7 +129,7 @@ pub(super) struct Messages {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "History")]
-pub(super) struct History {
+pub(super) struct HistoryOptions {
     /// Messages kept of each channel for clients that come back; 0 = no history
     #[arg(long, value_name = "N", default_value = "1000", allow_negative_numbers = true)]
     pub(super) history_size: String,
@@ -149,7 +149,7 @@ pub(super) struct History {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Clients")]
-pub(super) struct Clients {
+pub(super) struct ClientOptions {
     /// Add /echo, a WebSocket echo endpoint, for connectivity checks [default: off]
     #[arg(long)]
     pub(super) echo: bool,
@@ -172,7 +172,7 @@ pub(super) struct Clients {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Publishing rights")]
-pub(super) struct Rights {
+pub(super) struct RightsOptions {
     /// Publishing and admin POSTs then need "Authorization: Bearer TOKEN"; repeatable, but the
     /// variable holds one, never split; what is typed stands in the list of processes
     /// [default: none, only this user and root on this machine may]
@@ -188,7 +188,7 @@ pub(super) struct Rights {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
-pub(super) struct Limits {
+pub(super) struct LimitOptions {
     /// Clients of the process, past it 503; 0 = what the descriptor limit allows
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
     pub(super) max_connections: String,
@@ -212,7 +212,7 @@ pub(super) struct Limits {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Shutdown")]
-pub(super) struct Shutdown {
+pub(super) struct ShutdownOptions {
     /// After the first signal: not ready, but still accepting, while load balancers catch up
     #[arg(long, value_name = "DURATION", default_value = "0s", allow_negative_numbers = true)]
     pub(super) drain_pre_delay: String,
@@ -227,7 +227,7 @@ pub(super) struct Shutdown {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Logs")]
-pub(super) struct Logs {
+pub(super) struct LogOptions {
     /// Logs go to standard error, as this
     #[arg(long, value_name = "text|json", default_value = "text")]
     pub(super) log_format: String,

@@ -168,7 +168,7 @@ fn threads(checker: &mut Checker, typed: Option<&str>) -> usize {
     }
 }
 
-fn redis(checker: &mut Checker, typed: &args::Redis) -> Redis {
+fn redis(checker: &mut Checker, typed: &args::RedisOptions) -> Redis {
     let url = redis_url(checker, typed);
     let prefix = typed.redis_prefix.clone();
     let is_prefix_byte = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
@@ -194,7 +194,7 @@ fn redis(checker: &mut Checker, typed: &args::Redis) -> Redis {
 }
 
 /// The URL, from its file if there is one: a typed option beats a variable.
-fn redis_url(checker: &mut Checker, typed: &args::Redis) -> Option<RedisUrl> {
+fn redis_url(checker: &mut Checker, typed: &args::RedisOptions) -> Option<RedisUrl> {
     let url = typed.redis_url.clone().filter(|url| !url.is_empty());
     let file = typed.redis_url_file.as_deref();
     let typed_ones = ["redis-url", "redis-url-file"].map(|option| checker.is_typed(option));
@@ -224,7 +224,7 @@ fn redis_url(checker: &mut Checker, typed: &args::Redis) -> Option<RedisUrl> {
     Some(RedisUrl::new(url))
 }
 
-fn notify(checker: &mut Checker, typed: &args::Messages, bytes_max: usize) -> Notify {
+fn notify(checker: &mut Checker, typed: &args::MessageOptions, bytes_max: usize) -> Notify {
     let range = Duration::ZERO..=*NOTIFY_INTERVAL.end();
     let interval = checker.duration("notify-interval", &typed.notify_interval, range);
     if !interval.is_zero() && interval < *NOTIFY_INTERVAL.start() {
@@ -247,7 +247,7 @@ fn greeting(checker: &mut Checker, typed: Option<String>, bytes_max: usize) -> O
     Some(text)
 }
 
-fn compression(checker: &mut Checker, typed: &args::Clients) -> Compression {
+fn compression(checker: &mut Checker, typed: &args::ClientOptions) -> Compression {
     let threshold = &typed.compression_threshold;
     Compression {
         on: checker.word::<Switch>("compression", &typed.compression) == Switch::On,
@@ -265,7 +265,11 @@ struct Sizes {
 /// The default of `--max-broadcast-size`.
 const MAX_BROADCAST_DEFAULT: usize = 1024 * 1024;
 
-fn sizes(checker: &mut Checker, typed: &args::Limits, client_publish: ClientPublish) -> Sizes {
+fn sizes(
+    checker: &mut Checker,
+    typed: &args::LimitOptions,
+    client_publish: ClientPublish,
+) -> Sizes {
     let backlog = checker.size("backlog", &typed.backlog, BACKLOG);
     let sizes = Sizes {
         max_message: checker.size("max-message-size", &typed.max_message_size, MESSAGE_SIZE),
@@ -314,7 +318,7 @@ fn twice(option: &str, bytes: usize) -> String {
     format!("must be at least {least}, twice --{option}; or make that smaller")
 }
 
-fn drain(checker: &mut Checker, typed: &args::Shutdown) -> drain::DrainSettings {
+fn drain(checker: &mut Checker, typed: &args::ShutdownOptions) -> drain::DrainSettings {
     let pre_delay = checker.duration("drain-pre-delay", &typed.drain_pre_delay, DRAIN);
     let timeout = checker.duration("drain-timeout", &typed.drain_timeout, DRAIN);
     let close_over = typed
@@ -345,7 +349,7 @@ fn drain(checker: &mut Checker, typed: &args::Shutdown) -> drain::DrainSettings 
     drain::DrainSettings { pre_delay, timeout, close_over }
 }
 
-fn log(checker: &mut Checker, typed: args::Logs) -> telemetry::LogSettings {
+fn log(checker: &mut Checker, typed: args::LogOptions) -> telemetry::LogSettings {
     let level = typed.log_level;
     if let Err(expected) = telemetry::check_level(&level) {
         checker.refuse("log-level", &level, format!("expected {expected}"));

@@ -7,7 +7,7 @@ use std::{collections::HashMap, fmt::Display, ops::RangeInclusive, time::Duratio
 
 use super::{
     BadValue, BadValues,
-    values::{self, Expected, Word, show_size},
+    values::{self, Expected, OptionWord, show_size},
 };
 
 /// Every bad value so far.
@@ -73,7 +73,7 @@ impl Checker {
         self.take(option, text, values::duration(text, &range), stand_in)
     }
 
-    pub(super) fn word<T: Word>(&mut self, option: &str, text: &str) -> T {
+    pub(super) fn word<T: OptionWord>(&mut self, option: &str, text: &str) -> T {
         self.take(option, text, values::word(text), T::WORDS[0].1)
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Rights {
 }
 
 /// Gathers the tokens from both sources.
-pub(super) fn check(checker: &mut Checker, typed: &args::Rights) -> Rights {
+pub(super) fn check(checker: &mut Checker, typed: &args::RightsOptions) -> Rights {
     let mut api_tokens = Vec::new();
     for text in &typed.api_token {
         match Token::new(text) {

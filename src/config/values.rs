@@ -20,7 +20,7 @@ const UNITS: [(&str, u64); 5] =
     [("", 1), ("b", 1), ("kib", KIB), ("mib", KIB * KIB), ("gib", KIB * KIB * KIB)];
 
 /// A value chosen from a few words.
-pub(super) trait Word: Copy + 'static {
+pub(super) trait OptionWord: Copy + 'static {
     /// The words and their meanings.
     const WORDS: &'static [(&'static str, Self)];
 }
@@ -32,39 +32,39 @@ pub(super) enum Switch {
     On,
 }
 
-impl Word for OnLoss {
+impl OptionWord for OnLoss {
     const WORDS: &'static [(&'static str, Self)] =
         &[("local", Self::Local), ("reject", Self::Reject)];
 }
 
-impl Word for Subscribers {
+impl OptionWord for Subscribers {
     const WORDS: &'static [(&'static str, Self)] =
         &[("per-shard", Self::PerShard), ("per-process", Self::PerProcess)];
 }
 
-impl Word for ClientPublish {
+impl OptionWord for ClientPublish {
     const WORDS: &'static [(&'static str, Self)] =
         &[("off", Self::Off), ("broadcast", Self::Broadcast)];
 }
 
-impl Word for SlowPolicy {
+impl OptionWord for SlowPolicy {
     const WORDS: &'static [(&'static str, Self)] = &[("close", Self::Close), ("skip", Self::Skip)];
 }
 
-impl Word for ResumeMiss {
+impl OptionWord for ResumeMiss {
     const WORDS: &'static [(&'static str, Self)] =
         &[("close", Self::Close), ("continue", Self::Continue)];
 }
 
-impl Word for Switch {
+impl OptionWord for Switch {
     const WORDS: &'static [(&'static str, Self)] = &[("off", Self::Off), ("on", Self::On)];
 }
 
-impl Word for Format {
+impl OptionWord for Format {
     const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }
 
-impl Word for bool {
+impl OptionWord for bool {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("true", true),
         ("false", false),
@@ -77,7 +77,7 @@ impl Word for bool {
     ];
 }
 
-pub(super) fn word<T: Word>(text: &str) -> Result<T, Expected> {
+pub(super) fn word<T: OptionWord>(text: &str) -> Result<T, Expected> {
     let found = T::WORDS.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(|| {
         let words: Vec<_> = T::WORDS.iter().map(|(word, _)| *word).collect();

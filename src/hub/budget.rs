@@ -149,7 +149,7 @@ fn excess(bytes: usize, allowance: usize) -> usize {
     if bytes > allowance { bytes - allowance + allowance / 8 } else { 0 }
 }
 
-/// One hub's account with the shared budget. When it is dropped, it returns all that is still
+/// One hub's share of the budget. When it is dropped, it returns all that is still
 /// charged.
 #[derive(Debug)]
 pub(super) struct BudgetShare {
@@ -190,6 +190,7 @@ impl BudgetShare {
     }
 
     /// The payloads that this hub's logs hold, each as often as it occurs in one.
+    #[cfg(test)]
     pub(super) fn joint_bytes(&self) -> usize {
         self.joint_bytes
     }

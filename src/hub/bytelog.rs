@@ -349,6 +349,7 @@ impl ByteLog {
     }
 
     /// Panics if an invariant is broken.
+    #[cfg(test)]
     pub(super) fn check(&self) {
         let mut offset = self.tail();
         let cost: usize = self.chunks.iter().map(Chunk::cost).sum();

@@ -8,7 +8,7 @@ impl<O: Outlet> Hub<O> {
     ///
     /// # Panics
     /// When an invariant is broken.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         let (mut held_bytes, mut owed_bytes, mut joint_bytes) = (0, 0, 0);
         for (number, log) in &self.logs {
             log.bytes.check();
@@ -27,17 +27,17 @@ impl<O: Outlet> Hub<O> {
                 assert!(entry.cursor >= log.bytes.tail(), "tail <= cursor");
                 assert!(entry.cursor <= log.bytes.head(), "cursor <= head");
                 if entry.cursor < log.due(entry) {
-                    assert!(entry.busy || log.queued, "who lags is waited for or passed over");
+                    assert!(entry.busy || log.queued, "a laggard is waited for or passed over");
                 }
             }
             let owner = log.owner.map(|owner| self.clients.get(owner));
             assert!(owner.is_none_or(|owner| owner.places.position(number).is_some()));
             assert_eq!(log.queued, self.dirty.contains((number, log.serial)));
-            assert_eq!(log.hole.is_some(), self.holes.contains(&(number, log.serial)));
+            assert_eq!(log.parting.is_some(), self.partings.contains(&(number, log.serial)));
             let is_cut = self.cuts.contains(&(number, log.serial));
-            assert_eq!(log.cut.is_some(), is_cut, "what waits for laggards is worked off");
+            assert_eq!(log.cut.is_some(), is_cut, "each cut is in the queue");
             let owed = log.cut.map_or(0, |cut| log.bytes.weight_below(cut.tail));
-            assert_eq!(log.owed, owed, "what a cut gives back is known");
+            assert_eq!(log.owed, owed, "the memory that a cut frees is known");
             owed_bytes += owed;
             self.sizes.check(number, log.stock());
         }
@@ -67,10 +67,14 @@ impl<O: Outlet> Hub<O> {
             leaving += if outbox.is_leaving() { outbox.shares().count() } else { 0 };
         }
         let (known_readers, known_leaving, shared_bytes) = self.shares.check();
-        assert_eq!((readers, leaving), (known_readers, known_leaving), "who shares is known");
+        assert_eq!(
+            (readers, leaving),
+            (known_readers, known_leaving),
+            "the readers of shares are known"
+        );
         held_bytes += shared_bytes;
-        assert_eq!(held_bytes, self.account.held_bytes(), "the account is exact");
-        assert_eq!(joint_bytes, self.account.joint_bytes(), "also of what is held with others");
+        assert_eq!(held_bytes, self.budget.held_bytes(), "the charges are exact");
+        assert_eq!(joint_bytes, self.budget.joint_bytes(), "also those of shared payloads");
     }
 
     /// Returns the memory of the client's outbox.
@@ -83,10 +87,13 @@ impl<O: Outlet> Hub<O> {
             let amid = !log.bytes.is_boundary(entry.cursor);
             assert_eq!(amid, client.begun() == Some(position), "one begun frame, and known");
             let waits = client.blocked || client.held || client.outbox.is_some();
-            assert_eq!(entry.busy, waits, "a pass leaves alone who must wait");
+            assert_eq!(entry.busy, waits, "a pass leaves waiting clients alone");
         }
-        assert!(client.begun().is_none() || client.blocked, "who began a frame is blocked");
-        assert!(client.blocked || !client.takes_turns, "who takes turns waits for one");
+        assert!(
+            client.begun().is_none() || client.blocked,
+            "a client with a begun frame is blocked"
+        );
+        assert!(client.blocked || !client.takes_turns, "a client that takes turns waits for one");
         if client.state == WritingState::Over {
             assert!(client.places.as_slice().is_empty(), "nothing more is due");
             assert!(client.outbox.is_none(), "nothing more is due");

@@ -55,24 +55,24 @@ impl Key {
 
 /// The place of a subscription: which log, and which entry of its subscriber list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LogPlace {
     pub(super) log: u32,
     pub(super) index: u32,
 }
 
 /// A client's subscriptions in the order they were made. A single one needs no memory of its own.
 #[derive(Debug, Default)]
-pub(super) enum Places {
+pub(super) enum LogPlaces {
     #[default]
     None,
-    One(Place),
+    One(LogPlace),
     // Boxed twice so that the one-subscription case stays at 16 bytes.
     #[expect(clippy::box_collection, reason = "a Vec inside would make every client larger")]
-    Many(Box<Vec<Place>>),
+    Many(Box<Vec<LogPlace>>),
 }
 
-impl Places {
-    pub(super) fn as_slice(&self) -> &[Place] {
+impl LogPlaces {
+    pub(super) fn as_slice(&self) -> &[LogPlace] {
         match self {
             Self::None => &[],
             Self::One(place) => std::slice::from_ref(place),
@@ -80,7 +80,7 @@ impl Places {
         }
     }
 
-    fn as_mut_slice(&mut self) -> &mut [Place] {
+    fn as_mut_slice(&mut self) -> &mut [LogPlace] {
         match self {
             Self::None => &mut [],
             Self::One(place) => std::slice::from_mut(place),
@@ -92,7 +92,7 @@ impl Places {
         self.as_slice().iter().position(|place| place.log == log)
     }
 
-    pub(super) fn push(&mut self, place: Place) {
+    pub(super) fn push(&mut self, place: LogPlace) {
         match self {
             Self::None => *self = Self::One(place),
             Self::One(first) => *self = Self::Many(Box::new(vec![*first, place])),
@@ -100,7 +100,7 @@ impl Places {
         }
     }
 
-    pub(super) fn remove(&mut self, position: usize) -> Place {
+    pub(super) fn remove(&mut self, position: usize) -> LogPlace {
         let place = self.as_slice()[position];
         match self {
             Self::None | Self::One(_) => *self = Self::None,
@@ -140,7 +140,7 @@ pub(super) enum WritingState {
 #[derive(Debug)]
 pub(super) struct Client<O> {
     pub(super) outlet: O,
-    pub(super) places: Places,
+    pub(super) places: LogPlaces,
     pub(super) outbox: Option<Box<Outbox>>,
     begun: u16,
     pub(super) state: WritingState,
@@ -177,7 +177,7 @@ impl<O> Client<O> {
     }
 
     /// Forgets the place at `position`.
-    pub(super) fn remove_place(&mut self, position: usize) -> Place {
+    pub(super) fn remove_place(&mut self, position: usize) -> LogPlace {
         match self.begun() {
             Some(begun) if begun == position => self.set_begun(None),
             Some(begun) if begun > position => self.set_begun(Some(begun - 1)),
@@ -215,7 +215,7 @@ impl<O> Clients<O> {
     pub(super) fn insert(&mut self, outlet: O) -> Key {
         let client = Client {
             outlet,
-            places: Places::None,
+            places: LogPlaces::None,
             outbox: None,
             begun: NONE_BEGUN,
             state: WritingState::Open,
@@ -287,7 +287,7 @@ mod tests {
     fn an_idle_client_costs_less_than_96_bytes() {
         // The outlet of a real client: a descriptor and a pointer.
         let client = size_of::<Slot<(i32, usize)>>();
-        let entry = size_of::<super::super::subscriber_list::Subscriber>();
+        let entry = size_of::<super::super::subscriber_list::LogReader>();
         assert!(client + entry <= 96, "{client} + {entry}");
     }
 }

@@ -2,18 +2,18 @@
 
 use super::{
     Event, Hub, Log, Outlet,
-    clients::{Key, Place, WritingState},
-    outbox::Ending,
+    clients::{Key, LogPlace, WritingState},
+    outbox::PendingClose,
     parting::{Finish, Parting},
-    subscriber_list::Subscriber,
+    subscriber_list::LogReader,
 };
 use crate::limits::PARTING_PER_PASS;
 
 impl Log {
     /// How far a subscriber is to be written.
-    pub(super) fn due(&self, subscriber: &Subscriber) -> u64 {
-        match &self.hole {
-            Some(hole) if subscriber.parting => hole.head.max(subscriber.cursor),
+    pub(super) fn due(&self, subscriber: &LogReader) -> u64 {
+        match &self.parting {
+            Some(parting) if subscriber.parting => parting.head.max(subscriber.cursor),
             _ => self.bytes.head(),
         }
     }
@@ -53,15 +53,15 @@ impl<O: Outlet> Hub<O> {
         let logs: Vec<u32> = logs.map(|(number, _)| number).collect();
         for number in logs {
             let log = &mut self.logs[number as usize];
-            if log.hole.is_some() {
+            if log.parting.is_some() {
                 // Few clients: those that have subscribed since the last loss.
                 let here = log.subscriber_list.iter().filter(|entry| !entry.parting);
                 let here: Vec<u32> = here.map(|entry| entry.client).collect();
                 here.into_iter().for_each(|index| self.part(index, frame));
             } else {
-                log.hole = Some(Parting { head: log.bytes.head(), frame: frame.into() });
+                log.parting = Some(Parting { head: log.bytes.head(), frame: frame.into() });
                 log.subscriber_list.begin_parting();
-                self.holes.push_back((number, log.serial));
+                self.partings.push_back((number, log.serial));
             }
         }
     }
@@ -70,9 +70,9 @@ impl<O: Outlet> Hub<O> {
     /// client, said no.
     pub(super) fn close_parting(&mut self, goes_on: &mut dyn FnMut() -> bool) -> bool {
         let mut left = PARTING_PER_PASS;
-        while let Some(&(number, serial)) = self.holes.front() {
+        while let Some(&(number, serial)) = self.partings.front() {
             let log = self.logs.get(number as usize).filter(|log| log.serial == serial);
-            let frame = log.and_then(|log| Some(log.hole.as_ref()?.frame.clone()));
+            let frame = log.and_then(|log| Some(log.parting.as_ref()?.frame.clone()));
             let mut place = log.map_or(0, |log| log.subscriber_list.len());
             while place > 0 {
                 place -= 1;
@@ -87,9 +87,9 @@ impl<O: Outlet> Hub<O> {
                     return left == 0;
                 }
             }
-            self.holes.pop_front();
+            self.partings.pop_front();
             if self.is_log(number, serial) {
-                self.logs[number as usize].hole = None;
+                self.logs[number as usize].parting = None;
             }
         }
         true
@@ -98,12 +98,12 @@ impl<O: Outlet> Hub<O> {
     /// Begins the close of a client that is due to part from `log`, before it is written any
     /// further.
     pub(super) fn part_now(&mut self, index: u32, log: u32) {
-        let Some(hole) = &self.logs[log as usize].hole else { return };
+        let Some(parting) = &self.logs[log as usize].parting else { return };
         let places = &self.clients.get(index).places;
         let position = places.position(log).expect("it was found in this log");
         let place = places.as_slice()[position];
         if self.logs[log as usize].subscriber_list.get(place.index as usize).parting {
-            let frame = hole.frame.clone();
+            let frame = parting.frame.clone();
             self.part(index, &frame);
         }
     }
@@ -128,13 +128,13 @@ impl<O: Outlet> Hub<O> {
             }
             Finish::Log => {
                 let places = self.clients.get(index).places.as_slice();
-                let due = |place: &Place| {
+                let due = |place: &LogPlace| {
                     let log = &self.logs[place.log as usize];
                     log.due(log.subscriber_list.get(place.index as usize))
                 };
                 let heads = places.iter().map(due).collect();
                 self.clients.get_mut(index).state = WritingState::LogsThenClose;
-                let ending = Ending { frame: frame.into(), heads };
+                let ending = PendingClose { frame: frame.into(), heads };
                 self.edit_outbox(index, |outbox| outbox.ending = Some(ending));
             }
         }

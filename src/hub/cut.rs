@@ -45,8 +45,8 @@ impl Log {
     /// log's position was never known.
     fn hole(&self, from: u64, to: u64) -> Option<Hole> {
         let after = |frames: u64| match frames.checked_sub(1) {
-            Some(frame) => self.track.after(frame).or_else(|| self.anchor.clone()),
-            None => self.anchor.clone(),
+            Some(frame) => self.track.after(frame).or_else(|| self.baseline.clone()),
+            None => self.baseline.clone(),
         };
         let (had, goes_on) = (after(from), after(to + 1)?);
         // The frame at which the client continues has the position after it, or none.
@@ -119,7 +119,7 @@ impl<O: Outlet> Hub<O> {
         goes_on: &mut dyn FnMut() -> bool,
     ) -> bool {
         let target = &self.logs[log as usize];
-        let cut = if self.account.is_tight() {
+        let cut = if self.budget.is_tight() {
             target.cut
         } else {
             // No client pays for room that has been made meanwhile.
@@ -186,16 +186,16 @@ impl<O: Outlet> Hub<O> {
 
     /// Frees whole chunks of a log below `offset`; of an empty log all of them, if memory is short.
     pub(super) fn trim(&mut self, log: u32, offset: u64) {
-        let keep = !self.account.is_tight();
+        let keep = !self.budget.is_tight();
         let target = &mut self.logs[log as usize];
         let before = target.bytes.joint_bytes();
         let freed = target.bytes.trim(offset, keep);
-        self.account.resize_joint(before, target.bytes.joint_bytes());
+        self.budget.resize_joint(before, target.bytes.joint_bytes());
         if !target.track.is_short() {
             let ended = target.bytes.frames_ended(target.bytes.tail());
             target.track.forget_before(ended.saturating_sub(1));
         }
-        self.account.resize(freed, 0);
+        self.budget.resize(freed, 0);
         self.note_size(log);
     }
 
@@ -252,7 +252,7 @@ impl<O: Outlet> Hub<O> {
         let known = self.shares.find(&source).filter(|_| !is_short);
         let long = log.bytes.long_at(cursor).map(|(_, long)| long.alone());
         let needed = long.as_ref().map_or(rest_bytes, Long::payload_bytes);
-        if known.is_none() && !self.account.has_room_for_carry(needed) {
+        if known.is_none() && !self.budget.has_room_for_carry(needed) {
             return false;
         }
         if is_short {

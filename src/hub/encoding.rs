@@ -10,7 +10,7 @@ use crate::{
     ws::{
         Kind,
         extension::WindowBits,
-        frame::{self, Header},
+        frame::{self, DataHeader},
     },
 };
 
@@ -99,7 +99,7 @@ pub trait Encode {
 /// A message that is the same in every encoding.
 #[derive(Clone, Copy, Debug)]
 pub struct Unchanged<'a> {
-    header: Header,
+    header: DataHeader,
     payload: &'a [u8],
 }
 

@@ -7,8 +7,8 @@
 use std::io::{self, IoSlice};
 
 use super::{
-    Hub, Key, Outlet, bytelog::ByteLog, clients::WritingState, long::Window, outbox::OUTBOX_SLICES,
-    tally::Pass,
+    Hub, Key, Outlet, bytelog::ByteLog, clients::WritingState, long::LongWindow,
+    outbox::OUTBOX_SLICES, tally::Pass,
 };
 use crate::{
     hub::Event,
@@ -29,7 +29,7 @@ pub(super) enum Taken {
 
 /// Writes `log` from `cursor` to `to`, as far as the outlet takes it, and moves the cursor.
 pub(super) fn deliver<O: Outlet>(
-    (log, window): (&ByteLog, &mut Window),
+    (log, window): (&ByteLog, &mut LongWindow),
     outlet: &mut O,
     cursor: &mut u64,
     to: u64,
@@ -57,14 +57,14 @@ pub(super) fn deliver<O: Outlet>(
             (outlet.write_vectored(&slices[..count]), offered)
         };
         match judge(result, offered) {
-            Step::Took(count) => {
+            WriteStep::Took(count) => {
                 *cursor += count as u64;
                 if count < offered {
                     break Taken::Less;
                 }
             }
-            Step::Again => {}
-            Step::End(taken) => break taken,
+            WriteStep::Again => {}
+            WriteStep::End(taken) => break taken,
         }
     };
     if from < *cursor {
@@ -94,23 +94,23 @@ impl Counted {
     }
 }
 
-enum Step {
+enum WriteStep {
     Took(usize),
     Again,
     End(Taken),
 }
 
-fn judge(result: io::Result<usize>, offered: usize) -> Step {
+fn judge(result: io::Result<usize>, offered: usize) -> WriteStep {
     match result {
-        Ok(0) => Step::End(Taken::Failed(io::ErrorKind::WriteZero)),
+        Ok(0) => WriteStep::End(Taken::Failed(io::ErrorKind::WriteZero)),
         Ok(count) => {
             assert!(count <= offered, "an outlet takes at most what it is offered");
-            Step::Took(count)
+            WriteStep::Took(count)
         }
         Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock => Step::End(Taken::Less),
-            io::ErrorKind::Interrupted => Step::Again,
-            kind => Step::End(Taken::Failed(kind)),
+            io::ErrorKind::WouldBlock => WriteStep::End(Taken::Less),
+            io::ErrorKind::Interrupted => WriteStep::Again,
+            kind => WriteStep::End(Taken::Failed(kind)),
         },
     }
 }
@@ -274,7 +274,7 @@ impl<O: Outlet> Hub<O> {
             }
             let offered = slices[..count].iter().map(|slice| slice.len()).sum();
             match judge(client.outlet.write_vectored(&slices[..count]), offered) {
-                Step::Took(count) => {
+                WriteStep::Took(count) => {
                     sent += count;
                     let advanced = outbox.advance(count, &mut self.shares);
                     outbox.moved_at = self.ticks;
@@ -285,8 +285,8 @@ impl<O: Outlet> Hub<O> {
                         break Taken::Less;
                     }
                 }
-                Step::Again => {}
-                Step::End(taken) => break taken,
+                WriteStep::Again => {}
+                WriteStep::End(taken) => break taken,
             }
         };
         let after = if outbox.is_done() {
@@ -295,8 +295,8 @@ impl<O: Outlet> Hub<O> {
         } else {
             outbox.cost()
         };
-        self.account.resize_outbox(before, after);
-        self.account.resize_shares(freed, 0);
+        self.budget.resize_outbox(before, after);
+        self.budget.resize_shares(freed, 0);
         taken
     }
 

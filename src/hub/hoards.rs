@@ -45,6 +45,7 @@ impl Hoards {
     }
 
     /// Panics unless the counts are those of these owners.
+    #[cfg(test)]
     pub(super) fn check(&self, owners: impl Iterator<Item = u32>) {
         let mut counts = HashMap::new();
         owners.for_each(|owner| *counts.entry(owner).or_default() += 1);

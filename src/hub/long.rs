@@ -100,13 +100,13 @@ pub struct LaidOut {
 
 /// The part of a long message that was last written.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(super) struct LongWindow {
     of: Option<Weak<dyn Pieces>>,
     start: u64,
     bytes: Vec<u8>,
 }
 
-impl Window {
+impl LongWindow {
     /// The bytes of `long` from `from` on: some of them, and at most up to `to`.
     pub(super) fn bytes(&mut self, long: &Long, from: u64, to: u64) -> &[u8] {
         let end = self.start + self.bytes.len() as u64;

@@ -6,10 +6,27 @@
 //! cursor moves by the number of bytes taken. There is no queue, no allocation and no wake-up per
 //! message and client. The module is synchronous and single-threaded, without IO, clock or log: the
 //! outlet is a trait, and time comes in as a closure.
+//!
+//! | files | subject |
+//! |---|---|
+//! | `subscriptions`, `clients` | subscribing and leaving; the clients and their places in logs |
+//! | `subscriber_list`, `audience` | a log's cursors; a channel's clients over all shards |
+//! | `bytelog`, `chunk`, `long` | a log's bytes, in chunks; messages written while they are read |
+//! | `encoding`, `publish` | the encodings of a message; appending it to each log |
+//! | `positions`, `track` | logs in their channels' histories; the position of each frame |
+//! | `pass`, `pass_queue`, `tally` | writing logs to all subscribers; turns; results |
+//! | `flush`, `outlet` | writing to one client; the trait of its socket |
+//! | `output`, `outbox`, `shares` | a client's own output; its buffer; bytes held for several |
+//! | `cut`, `hole`, `policy` | logs past their bounds, and the clients that lag |
+//! | `close`, `parting` | closing clients, with or without the rest of their logs |
+//! | `budget`, `relief` | charging memory; making room when it is short |
+//! | `sizes`, `hoards` | the largest logs; the clients that cause the most logs |
+//! | `number`, `check` | 32-bit numbers; the invariants, for tests |
 
 mod audience;
 mod budget;
 mod bytelog;
+#[cfg(test)]
 mod check;
 mod chunk;
 mod clients;
@@ -65,8 +82,8 @@ pub use self::{
 };
 use self::{
     audience::Seats, budget::BudgetShare, bytelog::ByteLog, clients::Clients, hoards::Hoards,
-    hole::Cut, long::Window, parting::Parting, pass_queue::PassQueue, shares::Shares, sizes::Sizes,
-    subscriber_list::SubscriberList, track::Track,
+    hole::Cut, long::LongWindow, parting::Parting, pass_queue::PassQueue, shares::Shares,
+    sizes::LogSizes, subscriber_list::SubscriberList, track::Track,
 };
 use crate::{
     channel::ChannelName,
@@ -79,7 +96,7 @@ use crate::{
 pub struct HubSettings {
     /// How far a client may fall behind in one log, bytes.
     pub backlog_bytes: usize,
-    /// What happens to a client that has fallen further behind.
+    /// The treatment of a client that has fallen further behind.
     pub slow: SlowPolicy,
     /// The ready-made Close frame for slow consumers.
     pub slow_close_frame: Box<[u8]>,
@@ -118,7 +135,7 @@ struct Log {
     bytes: ByteLog,
     /// The position before the log's first message that has one; `last` if the channel was known
     /// before the log began. None: nothing is known yet.
-    anchor: Option<Position>,
+    baseline: Option<Position>,
     /// The newest message's position, the same in all logs of the channel.
     last: Option<Position>,
     /// The position after each frame, if the log's clients can be told which messages they miss.
@@ -139,7 +156,7 @@ struct Log {
     /// The memory that this cut will free.
     owed: usize,
     /// Clients that subscribed before messages were lost are being closed.
-    hole: Option<Parting>,
+    parting: Option<Parting>,
 }
 
 /// The first of a channel's logs, or a note that its last subscriber has left, to be reported.
@@ -161,7 +178,7 @@ enum Entry {
 #[derive(Debug)]
 pub struct Hub<O> {
     settings: HubSettings,
-    account: BudgetShare,
+    budget: BudgetShare,
     clients: Clients<O>,
     logs: Slab<Log>,
     by_name: HashMap<ChannelName, Entry>,
@@ -181,9 +198,9 @@ pub struct Hub<O> {
     /// The memory that all cuts together will free.
     owed_bytes: usize,
     /// Logs with a [`Log::parting`], and their serials.
-    holes: VecDeque<(u32, u64)>,
+    partings: VecDeque<(u32, u64)>,
     /// The logs by the memory that can be freed from them.
-    sizes: Sizes,
+    sizes: LogSizes,
     /// Where in `dirty` trimming without a pass continues.
     trim_next: usize,
     /// How many laggards may still be dealt with before the next pass.
@@ -197,7 +214,7 @@ pub struct Hub<O> {
     /// Bytes held once for several outboxes.
     shares: Shares,
     /// The buffer for messages that are written while they are read.
-    window: Window,
+    window: LongWindow,
     /// Counts [`Hub::tick`]s.
     ticks: u32,
     /// Deliveries that no pass has reported yet.
@@ -216,7 +233,7 @@ impl<O: Outlet> Hub<O> {
     pub fn new(settings: HubSettings, budget: Arc<Budget>) -> Self {
         Self {
             settings,
-            account: BudgetShare::new(budget),
+            budget: BudgetShare::new(budget),
             clients: Clients::new(),
             logs: Slab::new(),
             by_name: HashMap::new(),
@@ -229,8 +246,8 @@ impl<O: Outlet> Hub<O> {
             patient: Vec::new(),
             cuts: VecDeque::new(),
             owed_bytes: 0,
-            holes: VecDeque::new(),
-            sizes: Sizes::default(),
+            partings: VecDeque::new(),
+            sizes: LogSizes::default(),
             trim_next: 0,
             laggards_left: LAGGARDS_PER_PASS,
             laggards_per_pass: LAGGARDS_PER_PASS,
@@ -238,7 +255,7 @@ impl<O: Outlet> Hub<O> {
             grown: Vec::new(),
             events: Vec::new(),
             shares: Shares::default(),
-            window: Window::default(),
+            window: LongWindow::default(),
             ticks: 0,
             tally: Pass::default(),
             next_serial: 0,
@@ -316,13 +333,13 @@ impl<O: Outlet> Hub<O> {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let has_outboxes = !self.unflushed.is_empty() || !self.patient.is_empty();
-        has_outboxes || !self.dirty.is_empty() || !self.holes.is_empty() || self.owes_room()
+        has_outboxes || !self.dirty.is_empty() || !self.partings.is_empty() || self.owes_room()
     }
 
     /// Memory that this hub's logs, carries and outboxes hold, bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.account.held_bytes()
+        self.budget.held_bytes()
     }
 
     /// Writes the frames that [`Hub::queue`] has gathered, then moves the events since the last

@@ -8,7 +8,7 @@
 
 use std::io::IoSlice;
 
-use super::{long::Window, shares::Shares};
+use super::{long::LongWindow, shares::Shares};
 
 /// The slices of one write from an outbox: bytes before a share, the share, and bytes after it.
 pub(super) const OUTBOX_SLICES: usize = 3;
@@ -26,10 +26,10 @@ pub(super) struct Outbox {
     carry: usize,
     /// The end in `bytes` of the frame that is partly sent; `sent` if there is none.
     begun_end: usize,
-    shares: Vec<Share>,
-    replaceable: [Option<Span>; 2],
+    shares: Vec<ShareRef>,
+    replaceable: [Option<FrameSpan>; 2],
     /// The Close frame that is due once the logs have been written as far as `heads`.
-    pub(super) ending: Option<Ending>,
+    pub(super) ending: Option<PendingClose>,
     /// The client is closing: nothing will be added, and its shares will soon be released.
     is_leaving: bool,
     /// The hub's tick in which bytes were last taken from this outbox, or in which it began.
@@ -38,7 +38,7 @@ pub(super) struct Outbox {
 
 /// Shared bytes among the client's own.
 #[derive(Clone, Copy, Debug)]
-struct Share {
+struct ShareRef {
     share: u32,
     /// They are sent before this place in `bytes`.
     at: usize,
@@ -52,7 +52,7 @@ struct Share {
 
 /// A close that waits for the logs.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct PendingClose {
     pub(super) frame: Box<[u8]>,
     /// How far each log is to be written, in the order of the client's places.
     pub(super) heads: Vec<u64>,
@@ -66,7 +66,7 @@ pub(super) enum Replaceable {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct FrameSpan {
     start: usize,
     length: usize,
 }
@@ -94,7 +94,7 @@ impl Outbox {
             .ending
             .as_ref()
             .map_or(0, |ending| ending.frame.len() + ending.heads.capacity() * size_of::<u64>());
-        let shares = self.shares.capacity() * size_of::<Share>();
+        let shares = self.shares.capacity() * size_of::<ShareRef>();
         size_of::<Self>() + self.bytes.capacity() + shares + ending
     }
 
@@ -130,13 +130,13 @@ impl Outbox {
     pub(super) fn gather<'a>(
         &'a self,
         shares: &'a Shares,
-        window: &'a mut Window,
+        window: &'a mut LongWindow,
         slices: &mut [IoSlice<'a>; OUTBOX_SLICES],
     ) -> usize {
         let end_of = |number: usize| self.shares.get(number).map_or(self.bytes.len(), |s| s.at);
         let first = self.shares.first();
         let shared = first.map_or(&[][..], |s| shares.bytes(s.share, s.sent, window));
-        let is_whole = |s: &&Share| s.sent + shared.len() == s.length;
+        let is_whole = |s: &&ShareRef| s.sent + shared.len() == s.length;
         let behind = first.filter(is_whole).map_or(&[][..], |s| &self.bytes[s.at..end_of(1)]);
         let mut count = 0;
         for part in [&self.bytes[self.sent..end_of(0)], shared, behind] {
@@ -162,7 +162,7 @@ impl Outbox {
         self.push(&[head]);
         let (at, head) = (self.bytes.len(), head.len());
         self.shares.reserve_exact(1);
-        self.shares.push(Share { share, at, sent: 0, length, head, is_of_log: false });
+        self.shares.push(ShareRef { share, at, sent: 0, length, head, is_of_log: false });
     }
 
     /// Appends `frame`, or replaces the last one of its kind if that one has not been begun:
@@ -171,7 +171,7 @@ impl Outbox {
         self.compact();
         self.reserve(frame.len());
         let span = match self.replaceable[kind as usize] {
-            Some(Span { start, length }) => {
+            Some(FrameSpan { start, length }) => {
                 self.bytes.splice(start..start + length, frame.iter().copied());
                 for other in self.replaceable.iter_mut().flatten() {
                     if other.start > start {
@@ -181,11 +181,11 @@ impl Outbox {
                 for share in self.shares.iter_mut().filter(|share| share.at > start) {
                     share.at = share.at + frame.len() - length;
                 }
-                Span { start, length: frame.len() }
+                FrameSpan { start, length: frame.len() }
             }
             None => {
                 self.bytes.extend_from_slice(frame);
-                Span { start: self.bytes.len() - frame.len(), length: frame.len() }
+                FrameSpan { start: self.bytes.len() - frame.len(), length: frame.len() }
             }
         };
         self.replaceable[kind as usize] = Some(span);
@@ -209,7 +209,7 @@ impl Outbox {
     /// The same for a frame shared with other clients, of which `sent` bytes are out.
     pub(super) fn carry_share(&mut self, share: u32, sent: usize, length: usize) {
         assert!(self.is_untouched() && self.carry == 0, "one frame is begun at a time");
-        let begun = Share { share, at: 0, sent, length, head: 0, is_of_log: true };
+        let begun = ShareRef { share, at: 0, sent, length, head: 0, is_of_log: true };
         self.shares.reserve_exact(1);
         self.shares.insert(0, begun);
     }
@@ -277,7 +277,7 @@ impl Outbox {
     /// Discards everything but the end of the frame that is partly sent. Returns the memory of
     /// shares that this frees.
     pub(super) fn cut_short(&mut self, shares: &mut Shares) -> usize {
-        let is_begun = |share: &&Share| {
+        let is_begun = |share: &&ShareRef| {
             share.sent > 0
                 || share.is_of_log
                 || (share.head > 0 && self.sent + share.head > share.at)

@@ -82,7 +82,7 @@ impl<O: Outlet> Hub<O> {
             return share;
         }
         let (share, cost) = self.shares.insert(source, body());
-        self.account.resize_shares(0, cost);
+        self.budget.resize_shares(0, cost);
         share
     }
 
@@ -178,13 +178,13 @@ impl<O: Outlet> Hub<O> {
         let before = slot.as_ref().map_or(0, |outbox| outbox.cost());
         let outbox = slot.get_or_insert_with(|| Box::new(Outbox::begun_at(self.ticks)));
         edit(outbox);
-        self.account.resize_outbox(before, outbox.cost());
+        self.budget.resize_outbox(before, outbox.cost());
     }
 
     pub(super) fn drop_outbox(&mut self, index: u32) {
         if let Some(mut outbox) = self.clients.get_mut(index).outbox.take() {
-            self.account.resize_outbox(outbox.cost(), 0);
-            self.account.resize_shares(outbox.leave_shares(&mut self.shares), 0);
+            self.budget.resize_outbox(outbox.cost(), 0);
+            self.budget.resize_shares(outbox.leave_shares(&mut self.shares), 0);
         }
     }
 }

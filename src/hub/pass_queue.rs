@@ -68,6 +68,7 @@ impl PassQueue {
         self.waiting[place].0
     }
 
+    #[cfg(test)]
     pub(super) fn contains(&self, log: LogId) -> bool {
         self.waiting.iter().any(|&(waiting, _)| waiting == log)
     }

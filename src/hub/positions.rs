@@ -35,7 +35,7 @@ impl<O: Outlet> Hub<O> {
             let mut next = Some(first);
             while let Some(log) = next {
                 let target = &mut self.logs[log as usize];
-                target.anchor = Some(baseline.clone());
+                target.baseline = Some(baseline.clone());
                 target.last = Some(baseline.clone());
                 next = target.sibling;
             }
@@ -43,7 +43,7 @@ impl<O: Outlet> Hub<O> {
         let places = &self.clients.get(self.clients.find(key)?).places;
         let mut logs = self.chain(Some(first));
         let (_, own) = logs.find(|(log, _)| places.position(*log).is_some())?;
-        own.anchor.clone()
+        own.baseline.clone()
     }
 
     /// Moves a client that has not begun to read `channel` to the head of its log. Returns the
@@ -98,9 +98,9 @@ impl<O: Outlet> Hub<O> {
                 Some(last) if last.is_comparable(position) => last.offset = position.offset,
                 last => *last = Some(position.clone()),
             }
-            if target.anchor.is_none() {
+            if target.baseline.is_none() {
                 let offset = position.offset.saturating_sub(1);
-                target.anchor = Some(Position { epoch: position.epoch.clone(), offset });
+                target.baseline = Some(Position { epoch: position.epoch.clone(), offset });
             }
         }
         true

@@ -11,13 +11,13 @@ impl<O: Outlet> Hub<O> {
     /// processes may have more memory.
     #[must_use]
     pub fn can_hold(&self, payload_bytes: usize) -> bool {
-        self.account.can_hold(payload_bytes)
+        self.budget.can_hold(payload_bytes)
     }
 
     /// Whether a message from the history is so long that its encodings should be laid out.
     #[must_use]
     pub fn is_long(&self, payload_bytes: usize) -> bool {
-        self.account.are_long(payload_bytes.saturating_mul(HISTORY_FORMS_FACTOR))
+        self.budget.are_long(payload_bytes.saturating_mul(HISTORY_FORMS_FACTOR))
     }
 
     /// Whether slow clients skip to the newest message.
@@ -47,7 +47,7 @@ impl<O: Outlet> Hub<O> {
         }
         let factors = self.chain(Some(first)).map(|(_, log)| log.encoding.factor_max());
         let payload_bytes = message.payload_bytes();
-        let is_long = self.account.are_long(payload_bytes.saturating_mul(factors.sum()));
+        let is_long = self.budget.are_long(payload_bytes.saturating_mul(factors.sum()));
         let mut grown = std::mem::take(&mut self.grown);
         let mut next = Some(first);
         while let Some(log) = next {
@@ -70,16 +70,16 @@ impl<O: Outlet> Hub<O> {
             let joint = target.bytes.joint_bytes();
             let (before, after) = match long {
                 Some(laid) => {
-                    let payload = self.account.join(&laid.payload);
+                    let payload = self.budget.join(&laid.payload);
                     target.bytes.append_long(Long::new(laid, Some(payload)))
                 }
                 None => target.bytes.append(parts),
             };
-            self.account.resize_joint(joint, target.bytes.joint_bytes());
+            self.budget.resize_joint(joint, target.bytes.joint_bytes());
             if is_long || before != after || target.bytes.len() > self.settings.backlog_bytes {
                 grown.push((log, target.serial));
             }
-            self.account.resize(before, after);
+            self.budget.resize(before, after);
             self.note_size(log);
             self.mark_dirty(log);
         }

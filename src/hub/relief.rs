@@ -35,7 +35,7 @@ impl<O: Outlet> Hub<O> {
     pub fn relieve(&mut self) -> bool {
         self.trim_waiting();
         self.make_room();
-        !self.account.over()
+        !self.budget.over()
     }
 
     /// Some time has passed: memory charged by other hubs is noticed here.
@@ -43,8 +43,8 @@ impl<O: Outlet> Hub<O> {
         self.ticks = self.ticks.wrapping_add(1);
         self.laggards_left = self.laggards_per_pass;
         self.trim_waiting();
-        let was_tight = std::mem::replace(&mut self.was_tight, self.account.is_tight());
-        if self.account.is_to_pay() || was_tight {
+        let was_tight = std::mem::replace(&mut self.was_tight, self.budget.is_tight());
+        if self.budget.is_to_pay() || was_tight {
             self.make_room();
         }
     }
@@ -58,7 +58,7 @@ impl<O: Outlet> Hub<O> {
     /// Whether that is so while little of the reserve is left: publishing should wait.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
-        self.owes_room() && self.account.is_pressed()
+        self.owes_room() && self.budget.is_pressed()
     }
 
     /// Gives up another round of clients: to be called while [`Hub::owes_room`] if no pass does it.
@@ -100,14 +100,14 @@ impl<O: Outlet> Hub<O> {
     }
 
     pub(super) fn relieve_if_tight(&mut self) {
-        if self.account.is_tight() && self.account.is_to_pay() {
+        if self.budget.is_tight() && self.budget.is_to_pay() {
             self.make_room();
         }
     }
 
     fn make_room(&mut self) {
         self.owes_room = false;
-        if self.account.is_tight() {
+        if self.budget.is_tight() {
             self.cut_outboxes_to_allowance();
             self.cut_logs();
             self.cut_outboxes_at_last();
@@ -116,13 +116,13 @@ impl<O: Outlet> Hub<O> {
 
     /// How much more has to be freed beyond the cuts that are under way.
     fn shortfall(&self) -> usize {
-        self.account.excess().saturating_sub(self.owed_bytes + self.shares.owed_bytes())
+        self.budget.excess().saturating_sub(self.owed_bytes + self.shares.owed_bytes())
     }
 
     fn cut_logs(&mut self) {
         loop {
             self.order_cuts();
-            if !self.account.over() || !self.end_oldest_cut() {
+            if !self.budget.over() || !self.end_oldest_cut() {
                 return;
             }
         }
@@ -141,7 +141,7 @@ impl<O: Outlet> Hub<O> {
                     let tail = target.next_chunk_to_go().expect("it is filed by that");
                     self.cut_soon(log, tail, self.settings.slow);
                 }
-                Stock::Newest if self.account.over_fair_share() => {
+                Stock::Newest if self.budget.over_fair_share() => {
                     self.cut_soon(log, head, SlowPolicy::Close);
                 }
                 Stock::Newest => return,
@@ -150,21 +150,21 @@ impl<O: Outlet> Hub<O> {
     }
 
     fn cut_outboxes_to_allowance(&mut self) {
-        if let excess @ 1.. = self.account.outbox_excess() {
-            let (held, _) = self.account.outbox_parts();
+        if let excess @ 1.. = self.budget.outbox_excess() {
+            let (held, _) = self.budget.outbox_parts();
             self.give_up_largest(
                 Whom::All,
                 |_, outbox| outbox.cost(),
-                |hub| hub.account.outbox_parts().0 + excess <= held,
+                |hub| hub.budget.outbox_parts().0 + excess <= held,
             );
         }
-        if let excess @ 1.. = self.account.share_excess(self.shares.owed_bytes()) {
-            let kept = |hub: &Self| hub.account.outbox_parts().1 - hub.shares.owed_bytes();
+        if let excess @ 1.. = self.budget.share_excess(self.shares.owed_bytes()) {
+            let kept = |hub: &Self| hub.budget.outbox_parts().1 - hub.shares.owed_bytes();
             let held = kept(self);
             self.give_up_largest(Whom::All, Self::shared_part, |hub| kept(hub) + excess <= held);
         }
-        if self.account.over() && self.account.share_excess(0) > 0 {
-            let is_enough = |hub: &Self| !hub.account.over() || hub.account.share_excess(0) == 0;
+        if self.budget.over() && self.budget.share_excess(0) > 0 {
+            let is_enough = |hub: &Self| !hub.budget.over() || hub.budget.share_excess(0) == 0;
             self.give_up_largest(Whom::Leaving, Self::shared_part, is_enough);
         }
     }
@@ -176,8 +176,8 @@ impl<O: Outlet> Hub<O> {
 
     /// No log is left to cut: if this hub is the cause, the rest is in outboxes.
     fn cut_outboxes_at_last(&mut self) {
-        let is_enough = |hub: &Self| hub.shortfall() == 0 && !hub.account.over();
-        if !is_enough(self) && self.account.over_fair_share() {
+        let is_enough = |hub: &Self| hub.shortfall() == 0 && !hub.budget.over();
+        if !is_enough(self) && self.budget.over_fair_share() {
             self.give_up_largest(Whom::All, |_, outbox| outbox.cost(), is_enough);
         }
     }
@@ -220,13 +220,13 @@ impl<O: Outlet> Hub<O> {
 
     /// Whether one more client may be given up now. Past the limit nothing can wait.
     fn has_round_left(&self) -> bool {
-        self.laggards_left > 0 || self.account.over()
+        self.laggards_left > 0 || self.budget.over()
     }
 
     /// The clients that hold the most. One look at all clients finds many, so that each costs
     /// little.
     fn pick_holders(&self, whom: Whom, held: &impl Fn(&Self, &Outbox) -> usize) -> Vec<u32> {
-        let with_leaving = whom == Whom::Leaving || self.account.over();
+        let with_leaving = whom == Whom::Leaving || self.budget.over();
         let holder = |key| {
             let index = self.clients.find(key)?;
             let client = self.clients.get(index);
@@ -258,8 +258,8 @@ impl<O: Outlet> Hub<O> {
         if let Some(outbox) = &mut self.clients.get_mut(index).outbox {
             let before = outbox.cost();
             let freed = outbox.cut_short(&mut self.shares);
-            self.account.resize_outbox(before, outbox.cost());
-            self.account.resize_shares(freed, 0);
+            self.budget.resize_outbox(before, outbox.cost());
+            self.budget.resize_shares(freed, 0);
         }
         if state == WritingState::Open {
             self.close_as_slow(index);

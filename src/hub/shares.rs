@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::{
     Encoding,
-    long::{Long, Window},
+    long::{Long, LongWindow},
     number::small,
 };
 use crate::{channel::ChannelName, limits::SHARE_COST_BYTES, position::Position};
@@ -53,7 +53,7 @@ impl Body {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedBody {
     body: Body,
     source: Source,
     readers: usize,
@@ -61,7 +61,7 @@ struct Shared {
     leaving: usize,
 }
 
-impl Shared {
+impl SharedBody {
     fn cost(&self) -> usize {
         self.body.cost() + SHARE_COST_BYTES
     }
@@ -79,7 +79,7 @@ impl Shared {
 /// readers.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
-    all: Slab<Shared>,
+    all: Slab<SharedBody>,
     by_source: HashMap<Source, u32>,
     owed_bytes: usize,
 }
@@ -94,7 +94,12 @@ impl Shares {
     }
 
     /// The bytes from `from` on; of a long frame some of them, written into `window`.
-    pub(super) fn bytes<'a>(&'a self, share: u32, from: usize, window: &'a mut Window) -> &'a [u8] {
+    pub(super) fn bytes<'a>(
+        &'a self,
+        share: u32,
+        from: usize,
+        window: &'a mut LongWindow,
+    ) -> &'a [u8] {
         match &self.all[share as usize].body {
             Body::Bytes(bytes) => &bytes[from..],
             Body::Long(long) => window.bytes(long, from as u64, long.len() as u64),
@@ -114,7 +119,7 @@ impl Shares {
 
     /// Begins to share bytes with a first reader; returns their cost.
     pub(super) fn insert(&mut self, source: Source, body: Body) -> (u32, usize) {
-        let shared = Shared { body, source: source.clone(), readers: 1, leaving: 0 };
+        let shared = SharedBody { body, source: source.clone(), readers: 1, leaving: 0 };
         let cost = shared.cost();
         let share = small(self.all.insert(shared));
         self.by_source.insert(source, share);
@@ -147,7 +152,7 @@ impl Shares {
         gone.cost()
     }
 
-    fn change(&mut self, share: u32, change: impl FnOnce(&mut Shared)) {
+    fn change(&mut self, share: u32, change: impl FnOnce(&mut SharedBody)) {
         let shared = &mut self.all[share as usize];
         self.owed_bytes -= shared.owed();
         change(shared);
@@ -156,11 +161,13 @@ impl Shares {
 
     /// The numbers of readers and of closing readers, and the cost of all shares. Panics if an
     /// invariant is broken.
+    #[cfg(test)]
     pub(super) fn check(&self) -> (usize, usize, usize) {
         assert_eq!(self.all.len(), self.by_source.len(), "each has a source of its own");
         assert!(self.all.iter().all(|(_, shared)| shared.readers > 0), "each is read");
-        let sum = |of: fn(&Shared) -> usize| self.all.iter().map(|(_, shared)| of(shared)).sum();
-        assert_eq!(sum(Shared::owed), self.owed_bytes, "what leaves soon is known");
-        (sum(|shared| shared.readers), sum(|shared| shared.leaving), sum(Shared::cost))
+        let sum =
+            |of: fn(&SharedBody) -> usize| self.all.iter().map(|(_, shared)| of(shared)).sum();
+        assert_eq!(sum(SharedBody::owed), self.owed_bytes, "what leaves soon is known");
+        (sum(|shared| shared.readers), sum(|shared| shared.leaving), sum(SharedBody::cost))
     }
 }

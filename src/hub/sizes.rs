@@ -22,19 +22,19 @@ const CLASSES: usize = 4 * usize::BITS as usize;
 /// # Invariants
 /// A log with a class is in that class' list once, at the index that is noted.
 #[derive(Debug)]
-pub(super) struct Sizes {
+pub(super) struct LogSizes {
     classes: Vec<Vec<u32>>,
     /// The class and index of each log, by the log's number.
     places: Vec<Option<(usize, usize)>>,
 }
 
-impl Default for Sizes {
+impl Default for LogSizes {
     fn default() -> Self {
         Self { classes: vec![Vec::new(); 3 * CLASSES], places: Vec::new() }
     }
 }
 
-impl Sizes {
+impl LogSizes {
     /// Files a log by the stock that may be freed, `bytes` being not 0; None: nothing may be freed.
     pub(super) fn file(&mut self, log: u32, stock: Option<(Stock, usize)>) {
         let number = log as usize;
@@ -66,6 +66,7 @@ impl Sizes {
     }
 
     /// Panics unless `log` is filed under this stock.
+    #[cfg(test)]
     pub(super) fn check(&self, log: u32, stock: Option<(Stock, usize)>) {
         let place = self.places.get(log as usize).copied().flatten();
         assert_eq!(place.map(|(class, _)| class), stock.map(|(stock, bytes)| class(stock, bytes)));
@@ -73,6 +74,7 @@ impl Sizes {
     }
 
     /// How many logs are filed.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.classes.iter().map(Vec::len).sum()
     }
@@ -95,7 +97,7 @@ mod tests {
     #[test]
     fn the_largest_of_the_first_kind_goes_next() {
         let mut random = fastrand::Rng::with_seed(3);
-        let (mut sizes, mut model) = (Sizes::default(), HashMap::new());
+        let (mut sizes, mut model) = (LogSizes::default(), HashMap::new());
         for round in 0..20_000 {
             let log = random.u32(0..50);
             let stock = match random.u8(0..8) {

@@ -7,7 +7,7 @@
 
 /// One subscription of a client.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Subscriber {
+pub(super) struct LogReader {
     /// All bytes before it were taken by the client's outlet.
     pub(super) cursor: u64,
     /// The client's number.
@@ -27,7 +27,7 @@ pub(super) struct Subscriber {
 /// - `smallest` is not above any cursor inside it.
 #[derive(Debug, Default)]
 pub(super) struct SubscriberList {
-    entries: Vec<Subscriber>,
+    entries: Vec<LogReader>,
     start: usize,
     next: usize,
     wrapped: bool,
@@ -41,11 +41,11 @@ impl SubscriberList {
         self.entries.len()
     }
 
-    pub(super) fn get(&self, index: usize) -> &Subscriber {
+    pub(super) fn get(&self, index: usize) -> &LogReader {
         &self.entries[index]
     }
 
-    pub(super) fn get_mut(&mut self, index: usize) -> &mut Subscriber {
+    pub(super) fn get_mut(&mut self, index: usize) -> &mut LogReader {
         &mut self.entries[index]
     }
 
@@ -54,14 +54,14 @@ impl SubscriberList {
         self.entries.iter_mut().for_each(|entry| entry.parting = true);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Subscriber> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &LogReader> {
         self.entries.iter()
     }
 
     /// Adds a subscriber at the head of the log; returns its index. It may land in the visited
     /// region without a visit: a pass pauses only after a visit, and no cursor is beyond the head,
     /// so `smallest` is right for it as well.
-    pub(super) fn push(&mut self, subscriber: Subscriber) -> usize {
+    pub(super) fn push(&mut self, subscriber: LogReader) -> usize {
         self.entries.push(subscriber);
         self.entries.len() - 1
     }
@@ -186,15 +186,15 @@ mod tests {
         }
     }
 
-    fn subscriber(clients: &mut impl Iterator<Item = u32>, cursor: u64) -> Subscriber {
-        Subscriber { cursor, client: clients.next().unwrap(), busy: false, parting: false }
+    fn subscriber(clients: &mut impl Iterator<Item = u32>, cursor: u64) -> LogReader {
+        LogReader { cursor, client: clients.next().unwrap(), busy: false, parting: false }
     }
 
     #[test]
     fn passes_begin_at_different_places() {
         let mut subscriber_list = SubscriberList::default();
         for client in 0..10 {
-            subscriber_list.push(Subscriber { cursor: 0, client, busy: false, parting: false });
+            subscriber_list.push(LogReader { cursor: 0, client, busy: false, parting: false });
         }
         let mut firsts = HashSet::new();
         for _ in 0..10 {

@@ -11,9 +11,9 @@ use std::{io, sync::atomic::Ordering};
 use super::{
     Encoding, Entry, Hub, Log, Outlet,
     bytelog::ByteLog,
-    clients::{Client, Key, Place, WritingState},
+    clients::{Client, Key, LogPlace, WritingState},
     number::small,
-    subscriber_list::{Subscriber, SubscriberList},
+    subscriber_list::{LogReader, SubscriberList},
     track::Track,
 };
 use crate::{channel::ChannelName, limits::SUBSCRIPTION_COST_BYTES};
@@ -50,12 +50,12 @@ impl<O: Outlet> Hub<O> {
         let busy = subscribed.blocked || subscribed.held || subscribed.outbox.is_some();
         let cursor = target.bytes.head();
         let index =
-            small(target.subscriber_list.push(Subscriber { cursor, client, busy, parting: false }));
+            small(target.subscriber_list.push(LogReader { cursor, client, busy, parting: false }));
         target.seats.fetch_add(1, Ordering::Relaxed);
-        subscribed.places.push(Place { log, index });
+        subscribed.places.push(LogPlace { log, index });
         if subscribed.places.as_slice().len() > self.channels_free {
             self.subscribers.add(client);
-            self.account.resize_subscriptions(0, SUBSCRIPTION_COST_BYTES);
+            self.budget.resize_subscriptions(0, SUBSCRIPTION_COST_BYTES);
             self.relieve_if_tight();
         }
         first.is_none()
@@ -123,7 +123,7 @@ impl<O: Outlet> Hub<O> {
             encoding,
             sibling: first.and_then(|first| self.logs[first as usize].sibling),
             bytes: ByteLog::default(),
-            anchor: known.clone(),
+            baseline: known.clone(),
             last: known,
             track: Track::default(),
             subscriber_list: SubscriberList::default(),
@@ -134,7 +134,7 @@ impl<O: Outlet> Hub<O> {
             again: false,
             cut: None,
             owed: 0,
-            hole: None,
+            parting: None,
         }));
         match first {
             Some(first) => self.logs[first as usize].sibling = Some(log),
@@ -158,8 +158,8 @@ impl<O: Outlet> Hub<O> {
         let before = before.map(|(before, _)| before);
         let gone = self.logs.remove(log as usize);
         self.audience.leave(&gone.name, gone.seats);
-        self.account.resize(gone.bytes.cost(), 0);
-        self.account.resize_joint(gone.bytes.joint_bytes(), 0);
+        self.budget.resize(gone.bytes.cost(), 0);
+        self.budget.resize_joint(gone.bytes.joint_bytes(), 0);
         self.owed_bytes -= gone.owed;
         self.sizes.file(log, None);
         if let Some(owner) = gone.owner {
@@ -246,9 +246,9 @@ impl<O: Outlet> Hub<O> {
         let leaving = self.clients.get_mut(index);
         if leaving.places.as_slice().len() > self.channels_free {
             self.subscribers.sub(index);
-            self.account.resize_subscriptions(SUBSCRIPTION_COST_BYTES, 0);
+            self.budget.resize_subscriptions(SUBSCRIPTION_COST_BYTES, 0);
         }
-        let Place { log, index: entry } = leaving.remove_place(position);
+        let LogPlace { log, index: entry } = leaving.remove_place(position);
         let target = &mut self.logs[log as usize];
         let cursor = target.subscriber_list.get(entry as usize).cursor;
         let clients = &mut self.clients;
@@ -312,7 +312,7 @@ impl<O: Outlet> Hub<O> {
     /// with `more` of them for one client, take more than their part of the memory.
     #[must_use]
     pub fn largest_subscriber(&self, more: usize) -> Option<(Key, usize)> {
-        if !self.account.subscriptions_exceed(more * SUBSCRIPTION_COST_BYTES) {
+        if !self.budget.subscriptions_exceed(more * SUBSCRIPTION_COST_BYTES) {
             return None;
         }
         let (index, _) = self.subscribers.largest()?;

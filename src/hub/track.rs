@@ -10,7 +10,7 @@ use crate::position::Position;
 
 /// The positions from one frame on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mark {
+struct PositionMark {
     /// The frame's number, from 0.
     frame: u64,
     /// The position after this frame; None: the same as before all frames.
@@ -21,7 +21,7 @@ struct Mark {
 
 /// The positions of one log's frames.
 #[derive(Debug, Default)]
-pub(super) struct Track(VecDeque<Mark>);
+pub(super) struct Track(VecDeque<PositionMark>);
 
 impl Track {
     /// The frame of this number is about to be appended.
@@ -39,7 +39,7 @@ impl Track {
         };
         if !goes_on {
             let rises = position.is_some();
-            self.0.push_back(Mark { frame, position: position.cloned().or(before), rises });
+            self.0.push_back(PositionMark { frame, position: position.cloned().or(before), rises });
         }
     }
 

@@ -2,14 +2,14 @@
 
 use super::{
     BrokerRefusal,
-    family::{Family, Kind, ProcessFacts, Sample, Value, process_family},
+    family::{Family, MetricKind, ProcessFacts, Sample, Value, process_family},
 };
 
 /// Evictions from histories for want of room.
 pub(super) fn evicted(facts: &ProcessFacts) -> [Family; 2] {
     let count = |name, help, value| {
         let sample = Sample { shard: None, labels: Vec::new(), value: Value::Whole(value) };
-        process_family(name, Kind::Counter, help, vec![sample])
+        process_family(name, MetricKind::Counter, help, vec![sample])
     };
     let [messages, channels] = facts.history_evicted;
     [

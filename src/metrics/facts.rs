@@ -10,8 +10,8 @@ use super::{
     Counters, Dismissed, EncodingWord, Histogram, Placed, PublishFailure, Rejection, Resumed,
     Scope, ShardMetrics, SlowAction, Source, broker,
     family::{
-        Distribution, Family, Kind, PREFIX, ProcessFacts, Sample, Total, Value, process_family,
-        seconds,
+        Distribution, Family, MetricKind, PREFIX, ProcessFacts, Sample, Total, Value,
+        process_family, seconds,
     },
 };
 use crate::ws::close::CloseReason;
@@ -27,18 +27,18 @@ pub fn gather(shards: &[Arc<ShardMetrics>], process: &ProcessFacts) -> Vec<Famil
 }
 
 type Labels = Vec<(&'static str, Cow<'static, str>)>;
-type Reading = Vec<(Labels, Value)>;
+type ShardSamples = Vec<(Labels, Value)>;
 
 /// A metric of each shard.
-struct Row {
+struct ShardMetric {
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     total: Total,
     help: &'static str,
-    read: fn(&ShardMetrics) -> Reading,
+    read: fn(&ShardMetrics) -> ShardSamples,
 }
 
-impl Row {
+impl ShardMetric {
     fn family(&self, shards: &[Arc<ShardMetrics>]) -> Family {
         let samples = shards.iter().enumerate().flat_map(|(shard, cells)| {
             let with_shard = move |(labels, value)| Sample { shard: Some(shard), labels, value };
@@ -57,21 +57,21 @@ impl Row {
 const fn counter(
     name: &'static str,
     help: &'static str,
-    read: fn(&ShardMetrics) -> Reading,
-) -> Row {
-    Row { name, kind: Kind::Counter, total: Total::Sum, help, read }
+    read: fn(&ShardMetrics) -> ShardSamples,
+) -> ShardMetric {
+    ShardMetric { name, kind: MetricKind::Counter, total: Total::Sum, help, read }
 }
 
 const fn gauge(
     name: &'static str,
     total: Total,
     help: &'static str,
-    read: fn(&ShardMetrics) -> Reading,
-) -> Row {
-    Row { name, kind: Kind::Gauge, total, help, read }
+    read: fn(&ShardMetrics) -> ShardSamples,
+) -> ShardMetric {
+    ShardMetric { name, kind: MetricKind::Gauge, total, help, read }
 }
 
-const SHARD_ROWS: [Row; 20] = [
+const SHARD_ROWS: [ShardMetric; 20] = [
     gauge("connections", Total::Sum, "Clients connected now.", |cells| {
         whole(cells.connections.get())
     }),
@@ -127,9 +127,9 @@ const SHARD_ROWS: [Row; 20] = [
     counter("delivered_bytes_total", "Bytes handed to the kernel for clients.", |cells| {
         whole(cells.delivered_bytes.get())
     }),
-    Row {
+    ShardMetric {
         name: "fanout_seconds",
-        kind: Kind::Histogram,
+        kind: MetricKind::Histogram,
         total: Total::Sum,
         help: "From a message's arrival at the shard to the write to its last ready client.",
         read: |cells| vec![(Vec::new(), Value::Histogram(distribution(&cells.fanout)))],
@@ -162,38 +162,38 @@ const SHARD_ROWS: [Row; 20] = [
 fn process_families(facts: &ProcessFacts) -> Vec<Family> {
     let build = vec![("version", facts.version.into()), ("commit", facts.commit.into())];
     let one = |value| vec![Sample { shard: None, labels: Vec::new(), value }];
-    let count =
-        |name, help, value| process_family(name, Kind::Counter, help, one(Value::Whole(value)));
     let family = process_family;
+    let whole = |value| one(Value::Whole(value));
+    let count = |name, help, value| family(name, MetricKind::Counter, help, whole(value));
     let mut families = vec![
         family(
             "broker_connected",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "1 while the broker is within reach, else 0.",
             one(Value::Whole(facts.broker_connected.into())),
         ),
         count("broker_reconnects_total", "Times the broker came back.", facts.broker_reconnects),
         family(
             "broker_gaps_total",
-            Kind::Counter,
+            MetricKind::Counter,
             "Holes in what the broker sent, by whether they could be filled.",
             broker::gaps(facts),
         ),
         family(
             "broker_dropped_messages_total",
-            Kind::Counter,
+            MetricKind::Counter,
             "Messages from the broker that were dropped: come twice, or written by others.",
             dropped(facts),
         ),
         family(
             "broker_refusals_total",
-            Kind::Counter,
+            MetricKind::Counter,
             "Commands that the broker refused, by why.",
             broker::refusals(facts),
         ),
         family(
             "broker_lag_seconds",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "How long the last heartbeat took through the broker and back.",
             one(Value::Real(facts.broker_lag_seconds)),
         ),
@@ -209,19 +209,19 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
         ),
         family(
             "drain_phase",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "0 serving, 1 pre-delay, 2 waiting, 3 closing, 4 stopped.",
             one(Value::Whole(facts.drain_phase as u64)),
         ),
         family(
             "drain_remaining_connections",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "Clients that still hold the drain.",
             one(Value::Whole(facts.drain_remaining_connections)),
         ),
         family(
             "build_info",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "Always 1; version and commit are in the labels.",
             vec![Sample { shard: None, labels: build, value: Value::Whole(1) }],
         ),
@@ -234,7 +234,7 @@ fn dropped(facts: &ProcessFacts) -> Vec<Sample> {
     broker::process_by_word("reason", &["duplicate", "foreign"], &facts.broker_dropped)
 }
 
-fn whole(value: u64) -> Reading {
+fn whole(value: u64) -> ShardSamples {
     vec![(Vec::new(), Value::Whole(value))]
 }
 
@@ -242,14 +242,14 @@ fn by_word<const N: usize>(
     label: &'static str,
     words: &'static [&'static str],
     counters: &Counters<N>,
-) -> Reading {
+) -> ShardSamples {
     let read = |(place, word): (usize, &&'static str)| {
         (vec![(label, Cow::Borrowed(*word))], Value::Whole(counters.get(place)))
     };
     words.iter().enumerate().map(read).collect()
 }
 
-fn published(cells: &ShardMetrics) -> Reading {
+fn published(cells: &ShardMetrics) -> ShardSamples {
     let read = |source: Source| {
         [Scope::Cluster, Scope::Local].map(|scope| {
             let scope_word = Scope::WORDS[scope as usize].into();
@@ -264,7 +264,7 @@ fn published(cells: &ShardMetrics) -> Reading {
         .collect()
 }
 
-fn closed(cells: &ShardMetrics) -> Reading {
+fn closed(cells: &ShardMetrics) -> ShardSamples {
     let read = |reason: CloseReason| {
         let code = reason.code().map_or(Cow::Borrowed("none"), |code| code.to_string().into());
         let labels = vec![("code", code), ("reason", reason.word().into())];

@@ -10,7 +10,7 @@ pub const PREFIX: &str = "wsbcast_";
 
 /// How a metric behaves, in Prometheus' words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -36,7 +36,7 @@ pub struct Family {
     /// One line for people.
     pub help: &'static str,
     /// Counter, gauge or histogram.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// How a total is made.
     pub total: Total,
     /// One sample per shard and set of labels.
@@ -111,7 +111,7 @@ pub struct ProcessFacts {
 /// A family of the whole process.
 pub(super) fn process_family(
     name: &str,
-    kind: Kind,
+    kind: MetricKind,
     help: &'static str,
     samples: Vec<Sample>,
 ) -> Family {

@@ -310,9 +310,9 @@ words! {
 
 /// Messages published, by origin and reach.
 #[derive(Debug, Default)]
-pub struct Published([Counters<{ Scope::WORDS.len() }>; Source::WORDS.len()]);
+pub struct PublishedCounters([Counters<{ Scope::WORDS.len() }>; Source::WORDS.len()]);
 
-impl Published {
+impl PublishedCounters {
     /// Adds `n`.
     pub fn add(&self, source: Source, scope: Scope, n: u64) {
         self.0[source as usize].add(scope as usize, n);
@@ -342,7 +342,7 @@ pub struct ShardMetrics {
     /// Handshakes refused, by [`Rejection`].
     pub handshakes_rejected: Counters<{ Rejection::WORDS.len() }>,
     /// Messages published through this shard.
-    pub published: Published,
+    pub published: PublishedCounters,
     /// Messages not published, by [`PublishFailure`].
     pub publish_failures: Counters<{ PublishFailure::WORDS.len() }>,
     /// Clients' own messages that were dropped because `--client-publish` is off.

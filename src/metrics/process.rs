@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use super::family::{Family, Kind, Sample, Total, Value};
+use super::family::{Family, MetricKind, Sample, Total, Value};
 
 /// All figures that are known.
 pub(super) fn families() -> Vec<Family> {
@@ -14,7 +14,7 @@ pub(super) fn families() -> Vec<Family> {
 
 struct Fact {
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     help: &'static str,
     value: Option<Value>,
 }
@@ -34,11 +34,11 @@ fn read() -> Vec<Fact> {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (stat, status) = (text("/proc/self/stat"), text("/proc/self/status"));
     let (limits, boot) = (text("/proc/self/limits"), text("/proc/stat"));
-    let gauge = |name, help, value| Fact { name, kind: Kind::Gauge, help, value };
+    let gauge = |name, help, value| Fact { name, kind: MetricKind::Gauge, help, value };
     vec![
         Fact {
             name: "process_cpu_seconds_total",
-            kind: Kind::Counter,
+            kind: MetricKind::Counter,
             help: "User and system CPU time.",
             value: cpu_seconds(&stat).map(Value::Real),
         },

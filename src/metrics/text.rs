@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::{
     FANOUT_BUCKETS_US,
-    family::{Distribution, Family, Kind, Sample, Value, seconds},
+    family::{Distribution, Family, MetricKind, Sample, Value, seconds},
 };
 
 /// The answer's `Content-Type`.
@@ -19,9 +19,9 @@ pub fn render(families: &[Family]) -> String {
     for family in families {
         let Family { name, help, .. } = family;
         let kind = match family.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
         write_line(&mut text, format_args!("# HELP {name} {help}"));

@@ -89,7 +89,7 @@ impl CloseReason {
     }
 
     /// The table.
-    const fn row(self) -> Row {
+    const fn row(self) -> ReasonRow {
         match self {
             Self::Client => row(None, "client", "", false),
             Self::GoingAway => row(Some(1001), "going_away", "server is going away", true),
@@ -130,15 +130,20 @@ pub const fn is_valid_from_peer(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-struct Row {
+struct ReasonRow {
     code: Option<u16>,
     word: &'static str,
     text: &'static str,
     reconnect: bool,
 }
 
-const fn row(code: Option<u16>, word: &'static str, text: &'static str, reconnect: bool) -> Row {
-    Row { code, word, text, reconnect }
+const fn row(
+    code: Option<u16>,
+    word: &'static str,
+    text: &'static str,
+    reconnect: bool,
+) -> ReasonRow {
+    ReasonRow { code, word, text, reconnect }
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub fn negotiate(headers: &HeaderMap) -> Option<Agreement> {
 /// The first acceptable offer of a line; after the first violation of the grammar, nothing in the
 /// line counts.
 fn first_acceptable(line: &[u8]) -> Option<Agreement> {
-    let mut text = Text(line);
+    let mut text = HeaderText(line);
     loop {
         // A list may have empty elements.
         while text.eat(b',') {}
@@ -139,9 +139,9 @@ fn bits(value: &[u8]) -> Option<u8> {
 }
 
 /// The rest of a header line.
-struct Text<'a>(&'a [u8]);
+struct HeaderText<'a>(&'a [u8]);
 
-impl<'a> Text<'a> {
+impl<'a> HeaderText<'a> {
     fn skip_space(&mut self) {
         self.0 = self.0.trim_ascii_start();
     }

@@ -25,7 +25,7 @@ pub(super) const OPCODE_PONG: u8 = 0xA;
 
 /// The kinds of control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Control {
+pub enum ControlKind {
     /// Begins or answers the end of the connection.
     Close,
     /// Asks for a Pong with the same payload.
@@ -36,7 +36,7 @@ pub enum Control {
 
 /// The header of a data frame: 2, 4 or 10 bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Header {
+pub struct DataHeader {
     bytes: [u8; HEADER_BYTES_MAX],
     len: u8,
 }
@@ -50,7 +50,7 @@ pub struct ControlFrame {
 
 /// The header of a message of `payload_len` bytes in one frame.
 #[must_use]
-pub fn data_header(kind: Kind, payload_len: usize) -> Header {
+pub fn data_header(kind: Kind, payload_len: usize) -> DataHeader {
     let opcode = match kind {
         Kind::Text => OPCODE_TEXT,
         Kind::Binary => OPCODE_BINARY,
@@ -69,7 +69,7 @@ pub fn data_header(kind: Kind, payload_len: usize) -> Header {
         bytes[2..10].copy_from_slice(&(payload_len as u64).to_be_bytes());
         10
     };
-    Header { bytes, len }
+    DataHeader { bytes, len }
 }
 
 /// A control frame.
@@ -78,12 +78,12 @@ pub fn data_header(kind: Kind, payload_len: usize) -> Header {
 /// When `payload` is longer than [`CONTROL_PAYLOAD_BYTES_MAX`]: a bug of the caller. A Ping's
 /// payload always fits.
 #[must_use]
-pub fn control(opcode: Control, payload: &[u8]) -> ControlFrame {
+pub fn control(opcode: ControlKind, payload: &[u8]) -> ControlFrame {
     assert!(payload.len() <= CONTROL_PAYLOAD_BYTES_MAX, "a control frame's payload is short");
     let opcode = match opcode {
-        Control::Close => OPCODE_CLOSE,
-        Control::Ping => OPCODE_PING,
-        Control::Pong => OPCODE_PONG,
+        ControlKind::Close => OPCODE_CLOSE,
+        ControlKind::Ping => OPCODE_PING,
+        ControlKind::Pong => OPCODE_PONG,
     };
     let mut bytes = [0; 2 + CONTROL_PAYLOAD_BYTES_MAX];
     bytes[0] = FIN | opcode;
@@ -103,7 +103,7 @@ pub fn close(code: u16, text: &str) -> ControlFrame {
     let mut payload = [0; CONTROL_PAYLOAD_BYTES_MAX];
     payload[..2].copy_from_slice(&code.to_be_bytes());
     payload[2..2 + text.len()].copy_from_slice(text);
-    control(Control::Close, &payload[..2 + text.len()])
+    control(ControlKind::Close, &payload[..2 + text.len()])
 }
 
 /// The Close frame that gives `reason` with its fixed text. `None` where the table has no code: a
@@ -116,10 +116,10 @@ pub fn close_for(reason: CloseReason) -> Option<ControlFrame> {
 /// The answer to a Close frame without a code.
 #[must_use]
 pub fn close_empty() -> ControlFrame {
-    control(Control::Close, &[])
+    control(ControlKind::Close, &[])
 }
 
-impl Header {
+impl DataHeader {
     /// Marks the payload as compressed (RFC 7692 §6).
     #[must_use]
     pub fn compressed(mut self) -> Self {
@@ -128,7 +128,7 @@ impl Header {
     }
 }
 
-impl AsRef<[u8]> for Header {
+impl AsRef<[u8]> for DataHeader {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -163,16 +163,16 @@ mod tests {
 
     #[test]
     fn control_frames_are_final_and_unmasked() {
-        assert_eq!(control(Control::Ping, b"hi").as_ref(), b"\x89\x02hi");
-        assert_eq!(control(Control::Pong, b"").as_ref(), b"\x8a\x00");
-        assert_eq!(control(Control::Close, b"\x03\xe8").as_ref(), b"\x88\x02\x03\xe8");
-        assert_eq!(control(Control::Pong, &[7; 125]).as_ref().len(), 127);
+        assert_eq!(control(ControlKind::Ping, b"hi").as_ref(), b"\x89\x02hi");
+        assert_eq!(control(ControlKind::Pong, b"").as_ref(), b"\x8a\x00");
+        assert_eq!(control(ControlKind::Close, b"\x03\xe8").as_ref(), b"\x88\x02\x03\xe8");
+        assert_eq!(control(ControlKind::Pong, &[7; 125]).as_ref().len(), 127);
     }
 
     #[test]
     #[should_panic(expected = "payload is short")]
     fn a_control_frame_of_126_bytes_is_refused_as_a_bug() {
-        let _ = control(Control::Ping, &[0; 126]);
+        let _ = control(ControlKind::Ping, &[0; 126]);
     }
 
     #[test]

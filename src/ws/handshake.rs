@@ -26,7 +26,7 @@ pub struct Accept {
 
 /// The request may not be upgraded.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Refusal {
+pub enum HandshakeRefusal {
     /// No upgrade to WebSocket is asked for: 426 with `Upgrade: websocket`.
     #[error("this is a WebSocket endpoint")]
     NotUpgrade,
@@ -42,13 +42,17 @@ pub enum Refusal {
 ///
 /// # Errors
 /// The refusal to answer with.
-pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<Accept, Refusal> {
+pub fn check(
+    method: &Method,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<Accept, HandshakeRefusal> {
     check_upgrade(headers)?;
     if version != Version::HTTP_11 {
-        return Err(Refusal::Bad("a WebSocket handshake needs HTTP/1.1"));
+        return Err(HandshakeRefusal::Bad("a WebSocket handshake needs HTTP/1.1"));
     }
     if method != Method::GET {
-        return Err(Refusal::Bad("a WebSocket handshake is a GET"));
+        return Err(HandshakeRefusal::Bad("a WebSocket handshake is a GET"));
     }
     check_version(headers)?;
     check_host(headers)?;
@@ -59,63 +63,65 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<A
 /// Both headers ask for an upgrade, or neither does; one alone is a contradiction. A lone
 /// `Sec-WebSocket-Key` does not ask: proxies that are not configured for WebSocket forward it
 /// without the other two, and 426 describes best what is missing.
-fn check_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_upgrade(headers: &HeaderMap) -> Result<(), HandshakeRefusal> {
     let websocket = lists(headers, header::UPGRADE, "websocket");
     let connection = lists(headers, header::CONNECTION, "upgrade");
     match (websocket, connection) {
         (true, true) => Ok(()),
-        (true, false) => Err(Refusal::Bad("Connection does not list Upgrade")),
+        (true, false) => Err(HandshakeRefusal::Bad("Connection does not list Upgrade")),
         (false, true) if !headers.contains_key(header::UPGRADE) => {
-            Err(Refusal::Bad("Connection lists Upgrade, but there is no Upgrade header"))
+            Err(HandshakeRefusal::Bad("Connection lists Upgrade, but there is no Upgrade header"))
         }
-        (false, _) => Err(Refusal::NotUpgrade),
+        (false, _) => Err(HandshakeRefusal::NotUpgrade),
     }
 }
 
 /// A missing version counts as a wrong one: the answer names the right one.
-fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_version(headers: &HeaderMap) -> Result<(), HandshakeRefusal> {
     match once(headers, header::SEC_WEBSOCKET_VERSION) {
         Some(Once::Value(version)) if version == VERSION.as_bytes() => Ok(()),
-        Some(Once::Repeated) => Err(Refusal::Bad("Sec-WebSocket-Version stands more than once")),
-        _ => Err(Refusal::WrongVersion),
+        Some(Once::Repeated) => {
+            Err(HandshakeRefusal::Bad("Sec-WebSocket-Version stands more than once"))
+        }
+        _ => Err(HandshakeRefusal::WrongVersion),
     }
 }
 
-fn check_host(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_host(headers: &HeaderMap) -> Result<(), HandshakeRefusal> {
     match once(headers, header::HOST) {
         Some(Once::Value(host)) if !host.is_empty() => Ok(()),
-        Some(Once::Repeated) => Err(Refusal::Bad("Host stands more than once")),
-        _ => Err(Refusal::Bad("Host is missing")),
+        Some(Once::Repeated) => Err(HandshakeRefusal::Bad("Host stands more than once")),
+        _ => Err(HandshakeRefusal::Bad("Host is missing")),
     }
 }
 
 /// The bytes of a body would be taken for frames.
-fn check_no_body(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_no_body(headers: &HeaderMap) -> Result<(), HandshakeRefusal> {
     let empty = |length: &[u8]| !length.is_empty() && length.iter().all(|&byte| byte == b'0');
     let some_length = headers
         .get_all(header::CONTENT_LENGTH)
         .iter()
         .any(|length| !empty(length.as_bytes().trim_ascii()));
     if some_length || headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(Refusal::Bad("a WebSocket handshake has no body"));
+        return Err(HandshakeRefusal::Bad("a WebSocket handshake has no body"));
     }
     Ok(())
 }
 
 /// The client's key, verified to be the base64 of 16 bytes. The four bits of padding in the last
 /// character need not be 0, as the server has no use for them.
-fn key(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+fn key(headers: &HeaderMap) -> Result<&[u8], HandshakeRefusal> {
     let key = match once(headers, header::SEC_WEBSOCKET_KEY) {
         Some(Once::Value(key)) => key,
         Some(Once::Repeated) => {
-            return Err(Refusal::Bad("Sec-WebSocket-Key stands more than once"));
+            return Err(HandshakeRefusal::Bad("Sec-WebSocket-Key stands more than once"));
         }
-        None => return Err(Refusal::Bad("Sec-WebSocket-Key is missing")),
+        None => return Err(HandshakeRefusal::Bad("Sec-WebSocket-Key is missing")),
     };
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     match key.split_at_checked(KEY_CHARACTERS) {
         Some((characters, b"==")) if characters.iter().all(is_base64) => Ok(key),
-        _ => Err(Refusal::Bad("Sec-WebSocket-Key is not the base64 of 16 bytes")),
+        _ => Err(HandshakeRefusal::Bad("Sec-WebSocket-Key is not the base64 of 16 bytes")),
     }
 }
 
@@ -179,7 +185,7 @@ mod tests {
     }
 
     /// The verdict on the good request with `name`'s lines replaced by `values`.
-    fn with(name: &str, values: &[&str]) -> Result<Accept, Refusal> {
+    fn with(name: &str, values: &[&str]) -> Result<Accept, HandshakeRefusal> {
         let mut headers = headers(GOOD);
         headers.remove(name);
         for value in values {
@@ -229,34 +235,43 @@ mod tests {
     fn who_asks_for_no_websocket_is_told_to_upgrade() {
         let plain = headers(&[("host", "a")]);
         for version in [Version::HTTP_10, Version::HTTP_11] {
-            assert_eq!(check(&Method::GET, version, &plain), Err(Refusal::NotUpgrade));
+            assert_eq!(check(&Method::GET, version, &plain), Err(HandshakeRefusal::NotUpgrade));
         }
-        assert_eq!(with("upgrade", &["h2c"]), Err(Refusal::NotUpgrade));
-        assert_eq!(with("upgrade", &["websocket2"]), Err(Refusal::NotUpgrade));
+        assert_eq!(with("upgrade", &["h2c"]), Err(HandshakeRefusal::NotUpgrade));
+        assert_eq!(with("upgrade", &["websocket2"]), Err(HandshakeRefusal::NotUpgrade));
         let proxied = headers(&[
             ("host", "a"),
             ("connection", "close"),
             ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
             ("sec-websocket-version", "13"),
         ]);
-        assert_eq!(check(&Method::GET, Version::HTTP_10, &proxied), Err(Refusal::NotUpgrade));
+        assert_eq!(
+            check(&Method::GET, Version::HTTP_10, &proxied),
+            Err(HandshakeRefusal::NotUpgrade)
+        );
     }
 
     #[test]
     fn headers_that_contradict_each_other_are_bad() {
-        assert!(matches!(with("upgrade", &[]), Err(Refusal::Bad(_))));
-        assert!(matches!(with("connection", &[]), Err(Refusal::Bad(_))));
-        assert!(matches!(with("connection", &["keep-alive"]), Err(Refusal::Bad(_))));
-        assert!(matches!(with("connection", &["upgraded"]), Err(Refusal::Bad(_))));
+        assert!(matches!(with("upgrade", &[]), Err(HandshakeRefusal::Bad(_))));
+        assert!(matches!(with("connection", &[]), Err(HandshakeRefusal::Bad(_))));
+        assert!(matches!(with("connection", &["keep-alive"]), Err(HandshakeRefusal::Bad(_))));
+        assert!(matches!(with("connection", &["upgraded"]), Err(HandshakeRefusal::Bad(_))));
     }
 
     #[test]
     fn another_version_or_none_is_told_the_right_one() {
         for values in [&[] as &[&str], &["8"], &["14"], &["013"], &["13, 8"], &[""], &["x"]] {
-            assert_eq!(with("sec-websocket-version", values), Err(Refusal::WrongVersion));
+            assert_eq!(with("sec-websocket-version", values), Err(HandshakeRefusal::WrongVersion));
         }
-        assert!(matches!(with("sec-websocket-version", &["13", "8"]), Err(Refusal::Bad(_))));
-        assert!(matches!(with("sec-websocket-version", &["13", "13"]), Err(Refusal::Bad(_))));
+        assert!(matches!(
+            with("sec-websocket-version", &["13", "8"]),
+            Err(HandshakeRefusal::Bad(_))
+        ));
+        assert!(matches!(
+            with("sec-websocket-version", &["13", "13"]),
+            Err(HandshakeRefusal::Bad(_))
+        ));
     }
 
     #[test]
@@ -280,14 +295,14 @@ mod tests {
         ];
         for values in bad {
             let verdict = with("sec-websocket-key", values);
-            assert!(matches!(verdict, Err(Refusal::Bad(_))), "{values:?}: {verdict:?}");
+            assert!(matches!(verdict, Err(HandshakeRefusal::Bad(_))), "{values:?}: {verdict:?}");
         }
     }
 
     #[test]
     fn host_stands_exactly_once_and_is_not_empty() {
         for values in [&[] as &[&str], &[""], &["a", "a"]] {
-            assert!(matches!(with("host", values), Err(Refusal::Bad(_))), "{values:?}");
+            assert!(matches!(with("host", values), Err(HandshakeRefusal::Bad(_))), "{values:?}");
         }
     }
 
@@ -295,20 +310,23 @@ mod tests {
     fn a_handshake_has_no_body() {
         assert!(with("content-length", &["0"]).is_ok());
         for length in ["1", "00012", "", "-0", "0, 5"] {
-            assert!(matches!(with("content-length", &[length]), Err(Refusal::Bad(_))), "{length}");
+            assert!(
+                matches!(with("content-length", &[length]), Err(HandshakeRefusal::Bad(_))),
+                "{length}"
+            );
         }
-        assert!(matches!(with("transfer-encoding", &["chunked"]), Err(Refusal::Bad(_))));
+        assert!(matches!(with("transfer-encoding", &["chunked"]), Err(HandshakeRefusal::Bad(_))));
     }
 
     #[test]
     fn only_a_get_over_http_1_1_is_a_handshake() {
         for version in [Version::HTTP_09, Version::HTTP_10, Version::HTTP_2] {
             let verdict = check(&Method::GET, version, &headers(GOOD));
-            assert!(matches!(verdict, Err(Refusal::Bad(_))), "{version:?}");
+            assert!(matches!(verdict, Err(HandshakeRefusal::Bad(_))), "{version:?}");
         }
         for method in [Method::POST, Method::HEAD, Method::OPTIONS] {
             let verdict = check(&method, Version::HTTP_11, &headers(GOOD));
-            assert!(matches!(verdict, Err(Refusal::Bad(_))), "{method}");
+            assert!(matches!(verdict, Err(HandshakeRefusal::Bad(_))), "{method}");
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     ws::{
         Kind,
         close::CloseReason,
-        decoder::{Decoder, Event, Rules},
+        decoder::{Decoder, Event, FrameRules},
     },
 };
 
@@ -107,7 +107,7 @@ impl ConnectionTable {
             return;
         }
         client.keepalive.heard(self.now);
-        let rules = Rules {
+        let rules = FrameRules {
             message_bytes_max: self.settings.message_bytes_max,
             // A message that ends after our Close has no effect: nothing of it is kept.
             keep_payload: client.state() == ClientState::Open && client.is_listened_to(),

@@ -14,7 +14,7 @@ use crate::{
     ws::{
         Kind,
         close::{self, CloseReason},
-        frame::{self, Control, ControlFrame},
+        frame::{self, ControlFrame, ControlKind},
     },
 };
 
@@ -112,7 +112,7 @@ pub(in crate::conn) fn opening(encoding: Encoding, greeting: Option<&str>) -> Co
 /// What an idle client is sent: where there are frames, it answers.
 pub(in crate::conn) fn sign_of_life(encoding: Encoding) -> ControlMessage {
     if encoding.has_frames() {
-        ControlMessage::Frame(frame::control(Control::Ping, b""))
+        ControlMessage::Frame(frame::control(ControlKind::Ping, b""))
     } else {
         ControlMessage::Fixed(forms::SSE_HEARTBEAT)
     }
@@ -120,7 +120,7 @@ pub(in crate::conn) fn sign_of_life(encoding: Encoding) -> ControlMessage {
 
 /// The answer to a Ping, which only a client with frames can send.
 pub(in crate::conn) fn pong(payload: &[u8]) -> ControlFrame {
-    frame::control(Control::Pong, payload)
+    frame::control(ControlKind::Pong, payload)
 }
 
 fn retry_ms() -> u64 {

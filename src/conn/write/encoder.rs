@@ -16,7 +16,7 @@ use crate::{
         Kind,
         deflate::Compressor,
         extension::WindowBits,
-        frame::{self, Header},
+        frame::{self, DataHeader},
     },
 };
 
@@ -78,7 +78,7 @@ impl Encoder {
         &'a mut self,
         encoding: Encoding,
         message: &'a Publication,
-    ) -> (Option<Header>, &'a [u8]) {
+    ) -> (Option<DataHeader>, &'a [u8]) {
         match encoding {
             Encoding::Plain | Encoding::Deflate(_) => {
                 let (header, payload) = self.frame(encoding, message.kind, &message.data);
@@ -105,13 +105,13 @@ impl Encoder {
         encoding: Encoding,
         kind: Kind,
         payload: &'a [u8],
-    ) -> (Header, &'a [u8]) {
+    ) -> (DataHeader, &'a [u8]) {
         let (header, is_compressed) = self.compress(encoding, kind, payload);
         (header, if is_compressed { &self.compressed } else { payload })
     }
 
     /// The header of a message, and whether what follows it is in `compressed`.
-    fn compress(&mut self, encoding: Encoding, kind: Kind, payload: &[u8]) -> (Header, bool) {
+    fn compress(&mut self, encoding: Encoding, kind: Kind, payload: &[u8]) -> (DataHeader, bool) {
         if let Some(window) = encoding.window()
             && payload.len() >= self.threshold_bytes
         {
@@ -130,7 +130,7 @@ impl Encoder {
 pub(in crate::conn) struct Written<'a> {
     encoder: &'a mut Encoder,
     message: &'a Publication,
-    header: Option<Header>,
+    header: Option<DataHeader>,
 }
 
 impl Written<'_> {

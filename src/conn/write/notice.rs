@@ -7,7 +7,7 @@ use crate::{
     hub::{Encode, Encoding},
     ws::{
         Kind,
-        frame::{self, Header},
+        frame::{self, DataHeader},
     },
 };
 
@@ -15,7 +15,7 @@ use crate::{
 pub(in crate::conn) struct Notice<'a> {
     channel: &'a ChannelName,
     missed: &'a Missed,
-    header: Option<Header>,
+    header: Option<DataHeader>,
     text: Vec<u8>,
 }
 

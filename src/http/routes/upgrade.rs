@@ -28,7 +28,7 @@ use crate::{
     metrics::Rejection,
     ws::{
         extension::{self, Agreement},
-        handshake::{self, Refusal, VERSION},
+        handshake::{self, HandshakeRefusal, VERSION},
     },
 };
 
@@ -219,9 +219,9 @@ fn switching(
     answer
 }
 
-fn refusal(refusal: Refusal) -> Refused {
+fn refusal(refusal: HandshakeRefusal) -> Refused {
     match refusal {
-        Refusal::NotUpgrade => {
+        HandshakeRefusal::NotUpgrade => {
             let hint = "this is a WebSocket endpoint: connect with a WebSocket client";
             let required = |headers: &mut HeaderMap| {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -229,14 +229,16 @@ fn refusal(refusal: Refusal) -> Refused {
             };
             upgrade_required(Rejection::UpgradeRequired, hint, required)
         }
-        Refusal::WrongVersion => {
+        HandshakeRefusal::WrongVersion => {
             let hint = "only WebSocket version 13 is spoken here";
             let required = |headers: &mut HeaderMap| {
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
             };
             upgrade_required(Rejection::WrongVersion, hint, required)
         }
-        Refusal::Bad(hint) => refused(StatusCode::BAD_REQUEST, Rejection::BadRequest, hint),
+        HandshakeRefusal::Bad(hint) => {
+            refused(StatusCode::BAD_REQUEST, Rejection::BadRequest, hint)
+        }
     }
 }
 

@@ -28,7 +28,7 @@ fn only_the_last_pong_waits() {
 /// All waiting bytes, in order.
 fn unsent(outbox: &Outbox, shares: &Shares) -> String {
     let mut slices = [IoSlice::new(&[]); OUTBOX_SLICES];
-    let mut window = Window::default();
+    let mut window = LongWindow::default();
     let count = outbox.gather(shares, &mut window, &mut slices);
     let bytes = slices[..count].iter().flat_map(|slice| slice.iter().copied());
     String::from_utf8(bytes.collect()).unwrap()

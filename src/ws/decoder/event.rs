@@ -11,7 +11,7 @@ use crate::ws::{
 /// The rules for a client's frames. They do not change during a connection, except that payload may
 /// cease to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct FrameRules {
     /// Longest message, all its fragments together; past it `TooBig`.
     pub message_bytes_max: usize,
     /// Whether the messages' bytes are wanted. If not, they are checked and counted, and never
@@ -53,7 +53,7 @@ pub struct CloseFrame {
     pub text: String,
 }
 
-impl Rules {
+impl FrameRules {
     /// The longest message as received. The inflater bounds the length of an inflated one.
     pub(super) fn bytes_max(&self, compressed: bool) -> usize {
         if compressed { compressed_len_max(self.message_bytes_max) } else { self.message_bytes_max }

@@ -4,11 +4,11 @@
 //! Each byte is checked when it arrives, not when the header is complete, so a violation of the RFC
 //! is found at the same byte however the bytes were cut. The decoder checks the message's length.
 
-use super::mask::Key;
+use super::mask::MaskKey;
 use crate::ws::{
     Kind,
     close::CloseReason,
-    frame::{self, Control},
+    frame::{self, ControlKind},
 };
 
 /// Two bytes, eight for the length, four for the key.
@@ -26,7 +26,7 @@ pub(super) enum Carries {
     /// A data message or a fragment of one; a continuation has its message's kind.
     Data(Kind),
     /// A control frame's content.
-    Control(Control),
+    Control(ControlKind),
 }
 
 /// A frame's header.
@@ -41,7 +41,7 @@ pub(super) struct Header {
     /// Bytes of payload.
     pub(super) payload_len: u64,
     /// The masking key.
-    pub(super) key: Key,
+    pub(super) key: MaskKey,
 }
 
 /// Reads a header from the start of `bytes`. `underway` is the kind of the fragmented message that
@@ -78,7 +78,7 @@ pub(super) fn parse(
 
     let Some((payload_len, rest)) = payload_len(short_len, rest)? else { return Ok(None) };
     let Some((&key, rest)) = rest.split_first_chunk() else { return Ok(None) };
-    let header = Header { fin, compressed, carries, payload_len, key: Key(key) };
+    let header = Header { fin, compressed, carries, payload_len, key: MaskKey(key) };
     Ok(Some((header, bytes.len() - rest.len())))
 }
 
@@ -87,9 +87,9 @@ fn carries(opcode: u8, fin: bool, underway: Option<Kind>) -> Result<Carries, Clo
         (frame::OPCODE_CONTINUATION, Some(kind)) => Carries::Data(kind),
         (frame::OPCODE_TEXT, None) => Carries::Data(Kind::Text),
         (frame::OPCODE_BINARY, None) => Carries::Data(Kind::Binary),
-        (frame::OPCODE_CLOSE, _) => Carries::Control(Control::Close),
-        (frame::OPCODE_PING, _) => Carries::Control(Control::Ping),
-        (frame::OPCODE_PONG, _) => Carries::Control(Control::Pong),
+        (frame::OPCODE_CLOSE, _) => Carries::Control(ControlKind::Close),
+        (frame::OPCODE_PING, _) => Carries::Control(ControlKind::Ping),
+        (frame::OPCODE_PONG, _) => Carries::Control(ControlKind::Pong),
         _ => return Err(CloseReason::Protocol),
     };
     let fragmented_control = !fin && matches!(carries, Carries::Control(_));

@@ -6,9 +6,9 @@
 
 /// A frame's masking key, rotated to the next payload byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(pub(super) [u8; 4]);
+pub(super) struct MaskKey(pub(super) [u8; 4]);
 
-impl Key {
+impl MaskKey {
     /// Unmasks `bytes` (or masks them: it is its own inverse).
     pub(super) fn apply(self, bytes: &mut [u8]) {
         let [a, b, c, d] = self.0;
@@ -36,7 +36,7 @@ mod tests {
     /// Each byte meets its own byte of the key wherever the payload is cut.
     #[test]
     fn each_byte_meets_its_own_byte_of_the_key() {
-        let key = Key([0x37, 0xFA, 0x21, 0x3D]);
+        let key = MaskKey([0x37, 0xFA, 0x21, 0x3D]);
         for len in 0..40 {
             let plain: Vec<u8> = (100..).take(len).collect();
             let masked: Vec<u8> =

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use super::{
-    event::{Event, Rules},
-    mask::Key,
+    event::{Event, FrameRules},
+    mask::MaskKey,
 };
 use crate::ws::{Kind, close::CloseReason, utf8::Validator};
 
@@ -50,9 +50,9 @@ impl Unfinished {
     pub(super) fn take_in(
         &mut self,
         piece: &mut [u8],
-        key: Key,
+        key: MaskKey,
         len_max: usize,
-        rules: &Rules,
+        rules: &FrameRules,
     ) -> Result<(), CloseReason> {
         let utf8 = is_checked(self.kind, self.compressed).then_some(&mut self.utf8);
         reveal(piece, key, utf8, rules)?;
@@ -88,8 +88,8 @@ pub(super) fn whole<'a>(
     kind: Kind,
     compressed: bool,
     payload: &'a mut [u8],
-    key: Key,
-    rules: &Rules,
+    key: MaskKey,
+    rules: &FrameRules,
 ) -> Result<Event<'a>, CloseReason> {
     let mut utf8 = Validator::default();
     let checked = is_checked(kind, compressed).then_some(&mut utf8);
@@ -108,9 +108,9 @@ fn is_checked(kind: Kind, compressed: bool) -> bool {
 /// Unmasks `piece` and checks it if it is text. Bytes that will not be looked at stay masked.
 fn reveal(
     piece: &mut [u8],
-    key: Key,
+    key: MaskKey,
     utf8: Option<&mut Validator>,
-    rules: &Rules,
+    rules: &FrameRules,
 ) -> Result<(), CloseReason> {
     if utf8.is_some() || rules.keep_payload {
         key.apply(piece);

@@ -15,16 +15,16 @@ mod tests;
 
 use std::{borrow::Cow, mem};
 
-pub use self::event::{CloseFrame, Event, Rules};
+pub use self::event::{CloseFrame, Event, FrameRules};
 use self::{
     header::{Carries, HEADER_BYTES_MAX, Header},
-    mask::Key,
+    mask::MaskKey,
     message::Unfinished,
 };
 use super::{
     Kind,
     close::CloseReason,
-    frame::{CONTROL_PAYLOAD_BYTES_MAX, Control},
+    frame::{CONTROL_PAYLOAD_BYTES_MAX, ControlKind},
 };
 
 /// The number of input bytes used, and the event in them; or the reason to end the connection.
@@ -63,7 +63,7 @@ struct Frame {
     /// Payload bytes to come.
     remaining: usize,
     /// The key, rotated to the next of these bytes.
-    key: Key,
+    key: MaskKey,
 }
 
 impl Decoder {
@@ -73,7 +73,7 @@ impl Decoder {
     /// # Errors
     /// `Protocol`, `BadUtf8` or `TooBig`: the connection must end with that reason. The decoder has
     /// freed everything and must not be used any more.
-    pub fn next<'a>(&mut self, input: &'a mut [u8], rules: &Rules) -> Step<'a> {
+    pub fn next<'a>(&mut self, input: &'a mut [u8], rules: &FrameRules) -> Step<'a> {
         let step = self.read_to_event(input, rules);
         let nothing_unfinished = self.partial.as_ref().is_some_and(|partial| partial.is_empty());
         if step.is_err() || nothing_unfinished {
@@ -100,7 +100,7 @@ impl Decoder {
         })
     }
 
-    fn read_to_event<'a>(&mut self, input: &'a mut [u8], rules: &Rules) -> Step<'a> {
+    fn read_to_event<'a>(&mut self, input: &'a mut [u8], rules: &FrameRules) -> Step<'a> {
         let available = input.len();
         let mut rest = input;
         while !rest.is_empty() {
@@ -124,7 +124,7 @@ impl Decoder {
     fn current_frame(
         &mut self,
         rest: &mut &mut [u8],
-        rules: &Rules,
+        rules: &FrameRules,
     ) -> Result<Option<Frame>, CloseReason> {
         if let Some(frame) = self.partial.as_mut().and_then(|partial| partial.frame.take()) {
             return Ok(Some(frame));
@@ -187,7 +187,7 @@ impl Decoder {
         kind: Kind,
         frame: Frame,
         piece: &'a mut [u8],
-        rules: &Rules,
+        rules: &FrameRules,
     ) -> Result<Option<Event<'a>>, CloseReason> {
         let ends_frame = piece.len() == frame.remaining;
         if ends_frame && frame.fin && self.message().is_none() {
@@ -219,7 +219,7 @@ impl Decoder {
     /// Takes the next piece of a control frame's payload, the last one if it ends the frame.
     fn control_piece<'a>(
         &mut self,
-        control: Control,
+        control: ControlKind,
         frame: Frame,
         piece: &'a mut [u8],
     ) -> Result<Option<Event<'a>>, CloseReason> {
@@ -237,9 +237,9 @@ impl Decoder {
             payload = Cow::Owned(whole);
         }
         Ok(Some(match control {
-            Control::Ping => Event::Ping(payload),
-            Control::Pong => Event::Pong(payload),
-            Control::Close => Event::Close(CloseFrame::parse(&payload)?),
+            ControlKind::Ping => Event::Ping(payload),
+            ControlKind::Pong => Event::Pong(payload),
+            ControlKind::Close => Event::Close(CloseFrame::parse(&payload)?),
         }))
     }
 

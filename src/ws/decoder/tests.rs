@@ -7,7 +7,8 @@ use crate::ws::close;
 mod compressed;
 mod long;
 
-const RULES: Rules = Rules { message_bytes_max: 70_000, keep_payload: true, compression: false };
+const RULES: FrameRules =
+    FrameRules { message_bytes_max: 70_000, keep_payload: true, compression: false };
 const KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 type Verdict = (Vec<Event<'static>>, Option<CloseReason>);
@@ -44,7 +45,7 @@ fn owned(event: Event<'_>) -> Event<'static> {
 }
 
 /// Feeds one read to `decoder`.
-fn feed(decoder: &mut Decoder, bytes: &[u8], rules: &Rules) -> Verdict {
+fn feed(decoder: &mut Decoder, bytes: &[u8], rules: &FrameRules) -> Verdict {
     let mut input = bytes.to_vec();
     let (mut start, mut events) = (0, Vec::new());
     loop {
@@ -274,7 +275,7 @@ fn a_message_too_long_is_refused_at_its_header() {
 
 #[test]
 fn fragments_count_together_and_control_frames_do_not() {
-    let limited = Rules { message_bytes_max: 10, keep_payload: true, compression: false };
+    let limited = FrameRules { message_bytes_max: 10, keep_payload: true, compression: false };
     let start = [frame(0x02, &[1; 6]), frame(0x89, &[2; 100])].concat();
     let good = [&start[..], &frame(0x80, &[1; 4])].concat();
     let events = feed(&mut Decoder::default(), &good, &limited);
@@ -309,7 +310,8 @@ fn a_control_frame_cut_in_two_leaves_nothing_behind() {
 
 #[test]
 fn memory_follows_what_arrived_not_what_was_announced() {
-    let rules = Rules { message_bytes_max: usize::MAX, keep_payload: true, compression: false };
+    let rules =
+        FrameRules { message_bytes_max: usize::MAX, keep_payload: true, compression: false };
     let mut decoder = Decoder::default();
     let bytes = [b"\x82\xff\0\0\0\0\x40\0\0\0".as_slice(), &KEY, &[1; 1000]].concat();
     assert_eq!(feed(&mut decoder, &bytes, &rules), (vec![], None));
@@ -351,7 +353,7 @@ fn a_message_whole_in_the_input_is_not_copied() {
 /// Payload that is not wanted is checked and counted, and not stored.
 #[test]
 fn unwanted_payload_is_checked_and_not_stored() {
-    let rules = Rules { message_bytes_max: 5000, keep_payload: false, compression: false };
+    let rules = FrameRules { message_bytes_max: 5000, keep_payload: false, compression: false };
     let mut decoder = Decoder::default();
     let bytes = [frame(0x01, &[b'a'; 2000]), frame(0x89, b"p"), frame(0x80, &[b'b'; 3000])];
     let nothing =

@@ -15,7 +15,7 @@ use wsbcast::{
     hub::{Budget, Encoding, Hub, HubSettings, Outlet, SlowPolicy, Unchanged},
     ws::{
         Kind,
-        decoder::{Decoder, Rules},
+        decoder::{Decoder, FrameRules},
     },
 };
 
@@ -158,7 +158,7 @@ fn decode(first_byte: u8, payload_bytes: u8) {
 
 #[inline(never)]
 fn measured_decode(decoder: &mut Decoder, buffer: &mut [u8]) -> u64 {
-    let rules = Rules { message_bytes_max: 64 * 1024, keep_payload: true, compression: false };
+    let rules = FrameRules { message_bytes_max: 64 * 1024, keep_payload: true, compression: false };
     let (mut at, mut events) = (0, 0);
     while at < buffer.len() {
         let Ok((used, event)) = decoder.next(&mut buffer[at..], &rules) else { break };

@@ -11,7 +11,7 @@ use crate::{
 pub(super) struct LogModel {
     /// The number of the channel's messages when it began.
     created: usize,
-    anchor: Option<Position>,
+    baseline: Option<Position>,
 }
 
 /// The model's knowledge of a channel's logs.
@@ -35,7 +35,7 @@ impl Simulation {
                     *log = None;
                 } else if log.is_none() {
                     let created = self.channels[channel].messages.len();
-                    *log = Some(LogModel { created, anchor: known.last.clone() });
+                    *log = Some(LogModel { created, baseline: known.last.clone() });
                 }
             }
             assert_eq!(self.hub.position(name), known.last.as_ref(), "the newest position");
@@ -79,7 +79,7 @@ impl Simulation {
         known.last = Some(position.clone());
         for log in known.logs.iter_mut().flatten() {
             let before = Position { offset: position.offset - 1, ..position.clone() };
-            log.anchor.get_or_insert(before);
+            log.baseline.get_or_insert(before);
         }
         true
     }
@@ -168,12 +168,12 @@ impl Simulation {
         {
             known.last = Some(baseline.clone());
             for log in known.logs.iter_mut().flatten() {
-                log.anchor = Some(baseline.clone());
+                log.baseline = Some(baseline.clone());
             }
         }
         let own = known.logs[client.encoding_number].as_ref();
         let hears = self.hub.hears(client.key, name);
-        let expected = own.filter(|_| hears).and_then(|log| log.anchor.clone());
+        let expected = own.filter(|_| hears).and_then(|log| log.baseline.clone());
         assert_eq!(self.hub.start(client.key, name, baseline.as_ref()), expected);
     }
 
@@ -217,7 +217,7 @@ impl Simulation {
         let first = newest.checked_sub(count as usize)?;
         let newest_in = |range: std::ops::Range<usize>| {
             let position = positions.get(range)?.iter().rev().flatten().next();
-            position.cloned().or_else(|| log.anchor.clone())
+            position.cloned().or_else(|| log.baseline.clone())
         };
         let goes_on = newest_in(log.created..newest + 1)?;
         let before = newest_in(log.created..first).filter(|at| at.epoch == goes_on.epoch);

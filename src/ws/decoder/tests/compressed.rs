@@ -6,13 +6,14 @@ use crate::ws::{
     extension::WindowBits,
 };
 
-const DEFLATE: Rules = Rules { message_bytes_max: 70_000, keep_payload: true, compression: true };
+const DEFLATE: FrameRules =
+    FrameRules { message_bytes_max: 70_000, keep_payload: true, compression: true };
 
 fn compressed(kind: Kind, data: &[u8]) -> Event<'static> {
     Event::Message { kind, compressed: true, len: data.len(), data: data.to_vec().into() }
 }
 
-fn read(bytes: &[u8], rules: &Rules) -> Verdict {
+fn read(bytes: &[u8], rules: &FrameRules) -> Verdict {
     feed(&mut Decoder::default(), bytes, rules)
 }
 
@@ -47,7 +48,7 @@ fn only_the_first_frame_says_compressed() {
 /// A compressed message may be a little longer than a plain one and no more.
 #[test]
 fn a_compressed_message_may_be_a_little_longer() {
-    let rules = Rules { message_bytes_max: 1000, ..DEFLATE };
+    let rules = FrameRules { message_bytes_max: 1000, ..DEFLATE };
     let most = compressed_len_max(1000);
     assert!((1000..1300).contains(&most));
     assert_eq!(read(&frame(0xC2, &vec![1; most]), &rules).1, None);

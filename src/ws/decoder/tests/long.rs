@@ -5,7 +5,7 @@ use super::*;
 /// Sixteen mebibytes in 65,536 fragments are one message.
 #[test]
 fn sixteen_mib_in_65_536_fragments_are_one_message() {
-    let rules = Rules { message_bytes_max: 16 << 20, keep_payload: true, compression: false };
+    let rules = FrameRules { message_bytes_max: 16 << 20, keep_payload: true, compression: false };
     let fragment = [b'*'; 256];
     let mut bytes = frame(0x01, &fragment);
     for _ in 1..65_535 {
