@@ -1,8 +1,8 @@
-//! wsbcast: a WebSocket broadcast server. What is published by `curl` or Redis reaches every
-//! client, on all cores and all machines; stopping it cuts nobody off without a word.
+//! wsbcast: a WebSocket broadcast server. A message published by `curl` or Redis reaches every
+//! client, on all cores and all machines; stopping the server cuts off no client without a word.
 //!
-//! This is the map of the code. The manual is `README.md` and `docs/`; what was tried, measured and
-//! dropped is in `docs/decisions.md`.
+//! This is the map of the code. The manual is `README.md` and `docs/`; alternatives that were
+//! tried, measured and dropped are in `docs/decisions.md`.
 //!
 //! # The one idea
 //! A channel is a byte log of ready-made WebSocket frames; a client is a byte offset into it.
@@ -14,16 +14,16 @@
 //! | layer | module | what it is |
 //! |---|---|---|
 //! | 8 | [`server`] | bind and run: shards, broker, admin listener, the shutdown's sequence |
-//! | 7 | [`config`] | what was typed → a `Config` that cannot be wrong |
+//! | 7 | [`config`] | the command line → a `Config` that cannot be wrong |
 //! | 6 | [`shard`] | one thread, one runtime, one hub: a complete server |
 //! | 5 | [`http`] | the HTTP/1.1 service: handshake, publishing API, ops routes |
 //! | 4 | [`conn`] | the clients of a shard: input, keepalive, closing |
 //! | 3 | [`broker`] | each channel's order and history: embedded, or Redis |
-//! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; what is counted |
+//! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; counters |
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
-//! | 1 | [`channel`], [`position`] | names; places in a channel's history |
-//! | 1 | [`telemetry`] | the log, which waits for nobody |
-//! | 1 | [`health_client`] | what `wsbcast health` asks with |
+//! | 1 | [`channel`], [`position`] | names; positions in a channel's history |
+//! | 1 | [`telemetry`] | the log, which never makes a thread wait |
+//! | 1 | [`health_client`] | the client behind `wsbcast health` |
 //! | 0 | [`clock`], [`limits`], [`spelling`] | time, bounds, misspelt names |
 //!
 //! # Data path, socket to socket
@@ -35,11 +35,11 @@
 //! `cursor..head` → socket.
 //!
 //! # A client that comes back
-//! Joins its logs in the hub and is held; then [`broker::Joins::join`] has the broker confirm the
-//! subscription, learns the position after which everything comes by itself, and finds what was
-//! published before it, since the client's own position. That is read from the history in pieces
-//! ([`broker::History`], `conn/table/replaying.rs`); then the client is released. What is not kept
-//! any more is told.
+//! The client joins its logs in the hub and is held. Then [`broker::Joins::join`] has the broker
+//! confirm the subscription, learns the position after which all messages arrive by themselves, and
+//! finds the earlier ones since the client's own position. These are read from the history in
+//! pieces ([`broker::History`], `conn/write/replaying.rs`); then the client is released. Messages
+//! that are no longer kept are reported to it as missing.
 //!
 //! # Control path
 //! `main`: arguments → `Config` → [`server::Server::bind`] takes all ports → `run`: shard threads,

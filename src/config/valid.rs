@@ -48,7 +48,7 @@ pub struct Config {
     pub threads: usize,
     /// Redis.
     pub redis: Redis,
-    /// What a publish does while Redis is out of reach.
+    /// The treatment of publications while Redis is out of reach.
     pub on_broker_loss: OnLoss,
     /// The periodic notice.
     pub notify: Notify,

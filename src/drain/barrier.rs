@@ -33,7 +33,7 @@ pub struct Guard {
     guarded: Option<Guarded>,
 }
 
-/// What a guard stands for.
+/// The kind of a guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guarded {
     Client,

@@ -2,7 +2,7 @@
 //!
 //! How a client is closed is the subject of `close`.
 
-/// What is still written before a Close frame.
+/// The output that still precedes a Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
     /// The begun frame and the frames queued for this client alone.

@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "an unreadable source is a failed test")]
 
 mod circles;
+mod layers;
+mod sentences;
 
 use std::{
     fs,
@@ -76,7 +78,7 @@ struct Source {
 impl Source {
     /// The lines outside the unit tests at the bottom, without comments.
     fn production(&self) -> impl Iterator<Item = (usize, &str)> {
-        let text = self.text.split("\n#[cfg(test)]\nmod ").next().unwrap();
+        let text = self.text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
         text.lines().enumerate().map(|(i, line)| (i + 1, line.split("//").next().unwrap()))
     }
 

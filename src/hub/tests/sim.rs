@@ -138,7 +138,7 @@ impl Simulation {
         self.follow_logs();
     }
 
-    /// Whatever clients do, and however they are closed, their memory is within the budget.
+    /// Clients' memory is within the budget, whatever they do and however they are closed.
     fn assert_within_budget(&self) {
         let (used, limit) = (self.budget.used(), self.limit_bytes);
         assert!(used <= limit, "{used} of {limit}");

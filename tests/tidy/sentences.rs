@@ -1,0 +1,101 @@
+//! Sentences of comments have nouns as subjects: "A client that …", not "Who …" or "What …".
+//!
+//! A reader should know from the first word whom a sentence is about. Questions may begin so, and
+//! code is no sentence.
+
+use super::{Source, check, word_at};
+
+/// Words that leave open whom the sentence is about.
+const PRONOUNS: [&str; 7] = ["Who", "Whoever", "Whom", "Whomever", "Whose", "What", "Whatever"];
+
+/// Folders and files of `src` in which sentences are checked.
+const CHECKED: &[&str] = &[
+    "channel.rs",
+    "config/",
+    "drain/",
+    "health_client.rs",
+    "hub/",
+    "lib.rs",
+    "limits",
+    "main.rs",
+    "metrics/",
+    "position.rs",
+    "seeds.rs",
+    "spelling.rs",
+    "telemetry/",
+    "ws/",
+];
+
+#[test]
+fn sentences_have_nouns_as_subjects() {
+    check(|source, errors| {
+        let Source { name, text } = source;
+        let Some(below) = name.strip_prefix("src/") else { return };
+        if !CHECKED.iter().any(|prefix| below.starts_with(prefix)) {
+            return;
+        }
+        for (n, sentence) in headless_sentences(text) {
+            errors.push(format!(
+                "{name}:{n}: a noun instead of `{}`: {sentence}",
+                word_at(&sentence)
+            ));
+        }
+    });
+}
+
+#[test]
+fn a_sentence_is_told_from_code_and_questions() {
+    let text =
+        "/// A log. What it\n/// holds stays. What now? `What` is code.\nlet What = 1;\n//! Who\n";
+    let found = |text: &str| headless_sentences(text).iter().map(|(n, _)| *n).collect::<Vec<_>>();
+    assert_eq!(found(text), [1, 4]);
+    assert_eq!(found("    // - Whoever\n// ```\n// What();\n// ```\n// | What |\n"), [1]);
+    assert_eq!(found("/// Somebody, e.g. What counts\n/// - Whose\n"), [1, 2]);
+}
+
+/// The sentences of comments that begin with a pronoun, each with its paragraph's first line.
+fn headless_sentences(text: &str) -> Vec<(usize, String)> {
+    let sentences = paragraphs(text).into_iter().flat_map(|(n, paragraph)| {
+        let ends = paragraph.match_indices(['.', '!', '?']).map(|(at, _)| at + 1);
+        let is_end = |at: &usize| paragraph[*at..].starts_with(' ');
+        let mut begin = 0;
+        let ends: Vec<usize> = ends.filter(is_end).chain([paragraph.len()]).collect();
+        let cut = ends.into_iter().map(|end| {
+            let sentence = paragraph[begin..end].trim().to_owned();
+            begin = end;
+            (n, sentence)
+        });
+        cut.collect::<Vec<_>>()
+    });
+    let is_headless = |(_, sentence): &(usize, String)| {
+        PRONOUNS.contains(&word_at(sentence).as_str()) && !sentence.ends_with('?')
+    };
+    sentences.filter(is_headless).collect()
+}
+
+/// The paragraphs and list items of comments, each with its first line, without code and tables.
+fn paragraphs(text: &str) -> Vec<(usize, String)> {
+    let mut paragraphs: Vec<(usize, String)> = Vec::new();
+    let (mut is_open, mut is_code) = (false, false);
+    for (i, line) in text.lines().enumerate() {
+        let comment =
+            line.trim_start().strip_prefix("//").map(|it| it.trim_start_matches(['/', '!']));
+        let words = comment.unwrap_or_default().trim();
+        if words.starts_with("```") {
+            is_code = !is_code;
+        }
+        if words.is_empty() || is_code || words.starts_with("```") || words.starts_with('|') {
+            is_open = false;
+            continue;
+        }
+        let item = words.strip_prefix("- ");
+        if let (true, None, Some((_, last))) = (is_open, item, paragraphs.last_mut()) {
+            last.push(' ');
+            last.push_str(words);
+        } else {
+            paragraphs.push((i + 1, item.unwrap_or(words).to_owned()));
+        }
+        is_open = true;
+    }
+    paragraphs
+}
