@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What tells the time: a value, made once and handed on.
+/// The source of the time: a value, made once and handed on.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,

@@ -1,8 +1,9 @@
-//! The authorities by whose word a Redis is trusted over TLS, looked at before anything is
-//! started: what is wrong with a file is told in words, with its path.
+//! The certificate authorities by which a Redis is trusted over TLS, checked before anything is
+//! started: an error in a file is described in words, with its path.
 //!
-//! They are the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Without any no
-//! Redis could be trusted, and whoever named a file would be told that its certificate is not.
+//! They are the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Without any, no
+//! Redis could be trusted, and an operator who named a file would only be told that its certificate
+//! is not.
 
 use std::{
     env, fs, io,
@@ -62,7 +63,7 @@ fn check_named(file: Option<&Path>, folders: &[PathBuf]) -> Result<(), String> {
         let mut count = 0;
         for entry in fs::read_dir(folder).map_err(cannot)? {
             let path = entry.map_err(cannot)?.path();
-            // What is linked to and is not there is left alone, as are folders within.
+            // Broken links are ignored, as are folders within.
             if path.is_file() {
                 count += read(FOLDERS, &path)?;
             }
@@ -113,7 +114,7 @@ fn in_words(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    /// A fault in a file of authorities is told in words, with the file's path.
+    /// A fault in a file of authorities is described in words, with the file's path.
     #[test]
     fn a_bad_file_of_authorities_is_told_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
@@ -140,7 +141,7 @@ mod tests {
         }
     }
 
-    /// A missing file is told without the system's number, and a good one is taken.
+    /// A missing file is reported without the system's number, and a good one is accepted.
     #[test]
     fn missing_files_are_told_without_a_number() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! The broker of a process that stands alone: a sequencer under a mutex.
 //!
 //! A message gets the next offset of its channel and is handed to every shard's sink while the
-//! mutex is held, so all shards see one order, and a message that one shard cannot take is given
-//! to none and costs no offset. What it hands out it keeps for a while, for those who come back.
+//! mutex is held, so all shards see one order, and a message that one shard cannot take is given to
+//! none and costs no offset. Published messages are kept for a while, for clients that come back.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -73,7 +73,7 @@ impl Sequencer {
         self.histories.push(channel, who, kept, now).expect("it has just begun")
     }
 
-    /// What a channel that begins now gets.
+    /// The epoch of a channel that begins now.
     fn next_epoch(&self) -> Arc<str> {
         match self.histories.evicted().channels {
             0 => self.process_epoch.as_str().into(),
@@ -81,8 +81,9 @@ impl Sequencer {
         }
     }
 
-    /// The position of the channel's newest message. One that was never published to takes up
-    /// nothing, whoever asks for it; it may get another epoch than this when it is.
+    /// The position of the channel's newest message. A channel without publications costs nothing,
+    /// however often it is asked for; it may get another epoch than this one when it is published
+    /// to.
     fn position(&self, channel: &ChannelName) -> Position {
         match self.histories.get(channel) {
             Some(ring) => ring.position(),
@@ -90,7 +91,7 @@ impl Sequencer {
         }
     }
 
-    /// What of histories was given up since there was no room for it.
+    /// The evictions from histories for want of room.
     pub(super) fn evicted(&self) -> Evicted {
         self.histories.evicted()
     }

@@ -1,15 +1,15 @@
 //! Delivery to all shards of this process, in one order.
 //!
 //! One mutex spans "is there room everywhere, stamp the message, hand it to each sink": so all
-//! sinks see the same order, and a refused message was seen by none. What is stamped (offsets,
-//! slots) is the owner's and lives under the same mutex. Publishing is not the hot path; the
-//! mutex is never held across an await.
+//! sinks see the same order, and a refused message was seen by none. The stamps (offsets, slots)
+//! belong to the owner and are under the same mutex. Publishing is not the hot path; the mutex is
+//! never held across an await.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Publication, PublishError, Sink};
 
-/// All sinks of the process and the state that decides what they get.
+/// All sinks of the process and the state that decides which messages they get.
 #[derive(Debug)]
 pub(super) struct Fanout<S> {
     sinks: Vec<Arc<dyn Sink>>,

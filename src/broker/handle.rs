@@ -1,4 +1,4 @@
-//! What a shard asks of a broker, and what a broker asks of a shard: the contract of both kinds.
+//! The contract of all brokers: a shard's questions to its broker, and the broker's to the shard.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     position::{Missed, Position, Recovery, Since},
 };
 
-/// What can be read of channels' histories, at once: it is in memory.
+/// The part of channels' histories that can be read at once, being in memory.
 pub trait History {
     /// The messages of `channel` after `after`, up to the offset `to`, which were to be had when
     /// [`Broker::recover`] said so: as many as have up to `bytes_max` of payload, one at least.
@@ -58,8 +58,8 @@ pub trait Broker: History {
         since: Option<&'a Since>,
     ) -> LocalBoxFuture<'a, Option<Position>>;
 
-    /// Finds out what of `channel`'s history can be read by [`History::history`] since `since`, up
-    /// to `to`: a position of this shard's. Settles within
+    /// Finds out which part of `channel`'s history can be read by [`History::history`] since
+    /// `since`, up to `to`: a position of this shard's. Settles within
     /// [`crate::limits::SUBSCRIBE_DEADLINE`], whatever the broker does.
     fn recover(
         &self,
@@ -83,7 +83,7 @@ pub trait Broker: History {
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
 }
 
-/// What makes the handles of a process, and knows how its broker is.
+/// The maker of a process's handles, which knows the broker's health.
 pub trait BrokerFactory: Send + Sync + std::fmt::Debug {
     /// A handle for the calling thread.
     fn connect(self: Arc<Self>, place: Place) -> Rc<dyn Broker>;
@@ -91,7 +91,7 @@ pub trait BrokerFactory: Send + Sync + std::fmt::Debug {
     /// How the broker is: always the same, whose facts change.
     fn health(&self) -> Arc<Health>;
 
-    /// What of histories was given up since there was no room for it.
+    /// The evictions from histories for want of room.
     fn evicted(&self) -> Evicted {
         Evicted::default()
     }

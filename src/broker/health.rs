@@ -76,13 +76,14 @@ pub struct Health {
 }
 
 impl Health {
-    /// Of a broker that is always within reach.
+    /// The health of a broker that is always within reach.
     #[must_use]
     pub fn embedded(clock: Clock) -> Self {
         Self::new(clock, 0, Reach::Embedded, Subscribers::PerShard)
     }
 
-    /// Of one that is not reached yet, and can be lost: each of the `shards` has a link to it.
+    /// The health of a broker that is not reached yet, and can be lost: each of the `shards` has a
+    /// link to it.
     #[must_use]
     pub fn redis(clock: Clock, shards: usize, subscribers: Subscribers) -> Self {
         Self::new(clock, shards, Reach::NeverReached, subscribers)
@@ -114,7 +115,7 @@ impl Health {
         }
     }
 
-    /// Where Redis stands now.
+    /// Whether Redis can be reached now.
     pub fn reach(&self) -> Reach {
         self.reach_at(self.clock.now())
     }
@@ -141,7 +142,7 @@ impl Health {
         self.reconnects.get()
     }
 
-    /// Holes in what arrived from Redis that were told, once per shard that missed something.
+    /// Holes in messages from Redis that were reported, once per shard that missed something.
     #[must_use]
     pub fn gaps(&self) -> u64 {
         self.gaps.get()
@@ -165,7 +166,8 @@ impl Health {
         self.raw_failures.get(reason as usize)
     }
 
-    /// Times that this process began to bridge the raw channel after somebody had lost the lease.
+    /// Times that this process began to bridge the raw channel after another holder had lost the
+    /// lease.
     #[must_use]
     pub fn raw_handovers(&self) -> u64 {
         self.raw_handovers.get()
@@ -195,7 +197,7 @@ impl Health {
         self.refusals.counts()
     }
 
-    /// How much of what is published Redis has refused for so long that it lasts.
+    /// The extent of publications that Redis has refused for longer than a moment.
     #[must_use]
     pub fn refuses(&self) -> RefusalExtent {
         self.refusals.extent_at(self.clock.now())
@@ -302,7 +304,7 @@ impl Health {
         }
         let whole = self.links.iter().all(ShardLink::is_whole);
         let after = if whole && self.proofs().iter().any(|link| link.is_up(now)) {
-            // A busy shard's own heartbeat may be late: its connection holds what it has not read.
+            // A busy shard's own heartbeat may be late: its connection holds it unread.
             Reach::Up
         } else if before == Reach::NeverReached as u8 {
             Reach::NeverReached
@@ -323,7 +325,7 @@ impl Health {
         }
     }
 
-    /// Whoever notices a change first records it; the loser of the race has nothing to add.
+    /// The first thread that notices a change records it; the loser of the race has nothing to add.
     fn moved(&self, before: u8, after: Reach, now: Millis) {
         if after == Reach::Up {
             // Before the state says so: who reads `Up` must find the new time.

@@ -1,8 +1,8 @@
 //! Keys by which a publisher may say the same thing twice: pure.
 //!
-//! Whoever got no answer repeats its request with the same key, and gets the first one's answer
-//! if that one went through. This is the memory of one process: all there is for the embedded
-//! broker, and what was delivered locally with Redis out of reach.
+//! A publisher that got no answer repeats its request with the same key, and gets the first one's
+//! answer if that one went through. This is the memory of one process: the only one for the
+//! embedded broker, and that of local deliveries while Redis is out of reach.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// What a publisher calls one message, so that it is published once however often it is sent:
-/// 1 to 128 visible ASCII characters. Cloning is cheap: the text is shared.
+/// The publisher's name for one message, so that it is published once however often it is sent: 1
+/// to 128 visible ASCII characters. Cloning is cheap: the text is shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(Arc<str>);
 
@@ -62,7 +62,7 @@ pub(super) struct Id {
 }
 
 impl Id {
-    /// What remembering it takes up, here or in Redis.
+    /// The cost of remembering it, here or in Redis.
     pub(super) fn cost(&self) -> usize {
         self.channel.as_str().len() + self.key.as_str().len() + IDEMPOTENCY_KEY_COST_BYTES
     }
@@ -72,7 +72,7 @@ impl Id {
 /// before: who remembers asks first whether there is room.
 ///
 /// # Invariants
-/// `answers` and `order` hold the same keys, and `bytes` is what they cost.
+/// `answers` and `order` hold the same keys, and `bytes` is their cost.
 #[derive(Debug)]
 pub(super) struct Answers<T> {
     answers: HashMap<Id, T>,
@@ -108,8 +108,8 @@ impl<T: Clone> Answers<T> {
         self.bytes.fits(id.who, id.cost())
     }
 
-    /// Remembers the first answer. What is on its way when there was room for it may be more than
-    /// there is: it is remembered all the same.
+    /// Remembers the first answer. Messages that were under way when there was room may be more
+    /// than fit: their answers are remembered all the same.
     pub(super) fn remember(&mut self, id: Id, answer: T, now: Millis) {
         if self.answers.insert(id.clone(), answer).is_none() {
             self.bytes.take(id.who, id.cost());
@@ -161,7 +161,7 @@ mod tests {
         assert!(answers.order.is_empty() && answers.bytes.all() == 0);
     }
 
-    /// No key is forgotten before its time and what has no room is told.
+    /// No key is forgotten before its time, and a key without room is refused.
     #[test]
     fn no_key_is_forgotten_before_its_time() {
         let mut answers = Answers::default();
@@ -174,7 +174,7 @@ mod tests {
         assert!(count > 65_536, "{count}");
         assert!((0..count).all(|n| answers.first(&key(Anonymous, n), Millis(1)) == Some(n)));
         assert!(answers.bytes.all() <= IDEMPOTENCY_KEYS_BYTES_MAX);
-        // Whoever used up its share did not use up others'.
+        // A publisher that used up its share did not use up those of others.
         assert!(answers.has_room(&key(Api, 0), Millis(1)));
         let end = Millis(0) + IDEMPOTENCY_TTL;
         assert!(answers.has_room(&key(Anonymous, count), end));

@@ -1,4 +1,4 @@
-//! What is published, what arrives, and what became of it.
+//! Publications, messages that arrive, and the outcome of a publication.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -17,7 +17,7 @@ use crate::{
 /// A message to be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Who publishes it.
+    /// The publisher.
     pub who: Principal,
     /// Where it goes.
     pub channel: ChannelName,
@@ -52,7 +52,7 @@ pub struct Publication {
     pub position: Option<Position>,
 }
 
-/// What became of a published message.
+/// The outcome of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
     /// Redis (or the sequencer) has it; every shard of this process is subscribed.
@@ -87,7 +87,7 @@ pub enum PublishError {
     /// There is no room to remember its key; nothing was delivered. Answer 503.
     #[error("too many idempotency keys within five minutes")]
     KeysFull,
-    /// Nobody has published to its channel, and too many such ones were begun in Redis lately;
+    /// Its channel had no publications, and too many such channels were begun in Redis lately;
     /// nothing was delivered. Answer 503.
     #[error("too many new channels within five minutes")]
     ChannelsFull,
@@ -116,7 +116,7 @@ pub struct PeriodicSlot {
     pub data: Bytes,
 }
 
-/// What became of a slot's message.
+/// The outcome of a slot's message.
 #[derive(Clone, Debug)]
 pub struct SlotOutcome {
     /// `Ok(Some)`: this call published it; `Ok(None)`: another process had.

@@ -1,5 +1,5 @@
-//! Why Redis cannot be used, told by reason: each at once, and again every minute as long as it
-//! lasts, however many threads find it out and however often. Nothing here does IO or waits.
+//! The reasons why Redis cannot be used, logged each at once, and again every minute while they
+//! last, however many threads find them and however often. Nothing here does IO or waits.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,14 +8,14 @@ use crate::{
     limits::{LOG_COUNT_INTERVAL, OUTAGE_REASONS_MAX, OUTAGE_REPEAT, OUTAGE_UNEXPLAINED},
 };
 
-/// What was told within the last minute.
+/// The reasons logged within the last minute.
 #[derive(Debug, Default)]
 pub(super) struct OutageLog(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     told: Vec<Told>,
-    /// Something was told since Redis was last in reach.
+    /// A reason was logged since Redis was last in reach.
     is_explained: bool,
 }
 
@@ -73,7 +73,7 @@ impl OutageLog {
         true
     }
 
-    /// Redis is in reach: what is told next is another outage's, if it does not come and go.
+    /// Redis is in reach: the next reason belongs to another outage, unless Redis comes and goes.
     pub(super) fn over(&self) {
         let mut state = self.state();
         state.is_explained = false;
@@ -94,7 +94,7 @@ mod tests {
         Millis(1_000 * (1_000 + seconds))
     }
 
-    /// Each reason is told at once and every minute as long as it lasts.
+    /// Each reason is logged at once, and every minute while it lasts.
     #[test]
     fn each_reason_is_told_at_once_and_every_minute() {
         let reasons = OutageLog::default();
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(told, [("refused", 0), ("silent", 7), ("refused", 60), ("refused", 120)]);
     }
 
-    /// The next outage is told too but one that comes and goes is not each time.
+    /// The next outage is logged too, but one that comes and goes is not each time.
     #[test]
     fn the_next_outage_is_told_too() {
         let reasons = OutageLog::default();

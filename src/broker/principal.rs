@@ -1,14 +1,15 @@
-//! Who publishes: whose idempotency keys they are, and whose share of what is bounded.
+//! The principal of a publication: the owner of idempotency keys and of shares of bounded
+//! resources.
 
-/// Everybody who speaks with the same right. The same key said by two of them names two messages,
-/// and what one of them takes up is bounded so that room is left for the others.
+/// All publishers with the same right. The same key used by two principals names two messages, and
+/// the resources of one are bounded so that room is left for the others.
 ///
-/// Ordered and hashed, so that whoever keeps something for each of them need not know how many
-/// there are: principals that are named by what they show may join these. The lesser one shows
-/// more: a history that several have said something of is the least one's.
+/// Principals are ordered and hashed, so that code which keeps state for each need not know how
+/// many there are: principals named by their credentials may join these. The lesser one has shown
+/// more: a history to which several have contributed belongs to the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Principal {
-    /// Whoever shows an API token, programs of this machine where none is needed, and the server
+    /// Holders of an API token, programs of this machine where none is needed, and the server
     /// itself.
     Api,
     /// Clients and pages that show nothing.

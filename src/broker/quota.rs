@@ -1,4 +1,4 @@
-//! What publishers take up of something bounded: pure.
+//! Publishers' use of a bounded resource: pure.
 //!
 //! All of them together stay within a bound, and each alone within three quarters of it, so that
 //! nobody can leave nothing to the others. A [`Window`] forgets what was taken up long ago.
@@ -11,9 +11,9 @@ use std::{
 use super::Principal;
 use crate::clock::Millis;
 
-/// What is taken up now.
+/// The present use.
 ///
-/// What is taken up past somebody's share is that publisher's alone: others have theirs.
+/// Use beyond a publisher's share is counted for that publisher alone: others have theirs.
 #[derive(Debug)]
 pub(super) struct Quota {
     max: usize,
@@ -32,7 +32,7 @@ impl Quota {
         self.all() + amount <= self.max && own + amount <= self.share()
     }
 
-    /// What one publisher may take up.
+    /// The share of one publisher.
     fn share(&self) -> usize {
         self.max - self.max / 4
     }
@@ -42,7 +42,7 @@ impl Quota {
         *self.by.entry(who).or_default() += amount;
     }
 
-    /// `who` gives back what it took up.
+    /// `who` returns what it used.
     pub(super) fn give_back(&mut self, who: Principal, amount: usize) {
         if let Some(own) = self.by.get_mut(&who) {
             *own = own.saturating_sub(amount);
@@ -58,7 +58,7 @@ impl Quota {
 /// Parts that a window is forgotten in, one after the other.
 const PARTS: u32 = 30;
 
-/// What was taken up within the time that has just passed, give or take a thirtieth of it.
+/// The use within a past period, give or take a thirtieth of it.
 #[derive(Debug)]
 pub(super) struct Window {
     quota: Quota,
@@ -92,7 +92,7 @@ impl Window {
         }
     }
 
-    /// `who` has not needed what it took up a moment ago.
+    /// `who` has not needed what it took a moment ago.
     pub(super) fn give_back(&mut self, who: Principal, amount: usize) {
         let mut left = amount;
         for (_, taken) in self.parts.iter_mut().rev() {

@@ -1,11 +1,12 @@
-//! What Redis refuses though it can be reached, and for how long: a process that publishes into a
-//! Redis which takes nothing is cut off from the others, and must not look whole.
+//! The things that Redis refuses though it can be reached, and for how long: a process that
+//! publishes into a Redis which accepts nothing is cut off from the others, and must not look
+//! healthy.
 //!
-//! Each refusal is counted. What was refused is remembered, and stands until the same is accepted:
-//! from a publisher, or from a trial meanwhile (`redis/watch.rs`). What happens to messages counts
-//! for more than trials do: a trial that goes well while messages are refused all the same clears
-//! nothing after some times, and one that is refused while messages are taken means nothing.
-//! Whether all that matters follows from these facts and the clock. Nothing here does IO or waits.
+//! Each refusal is counted. A refused subject is remembered until the same is accepted: from a
+//! publisher, or in a trial meanwhile (`redis/watch.rs`). The outcome of messages counts for more
+//! than trials do: a trial that succeeds while messages are still refused clears nothing after some
+//! times, and one that is refused while messages are accepted means nothing. Whether the refusals
+//! matter follows from these facts and the clock. Nothing here does IO or waits.
 
 mod advice;
 mod refusal;
@@ -33,18 +34,18 @@ use crate::{
     telemetry::seldom,
 };
 
-/// How much of what is published Redis refuses.
+/// The extent of publications that Redis refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusalExtent {
     /// Nothing, as far as is known, or not for long.
     Nothing,
-    /// What goes to some channels.
+    /// Publications to some channels.
     Some,
     /// Everything: it is the server that refuses.
     All,
 }
 
-/// What can be refused.
+/// The subjects that can be refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     /// A message to a channel.
@@ -122,7 +123,7 @@ impl Refusals {
         how: impl FnOnce(&mut Refusal),
     ) {
         if state.refused.len() >= REFUSALS_MAX && !state.refused.contains_key(&subject) {
-            // Those that stand are as good as all.
+            // The refusals that are in force are as good as all.
             let other = state.refused.iter().find(|(_, refused)| !refused.is_active());
             let Some(other) = other.map(|(subject, _)| subject.clone()) else { return };
             state.refused.remove(&other);
@@ -195,7 +196,7 @@ impl Refusals {
         });
     }
 
-    /// What went unanswered is no matter any more: Redis is out of reach.
+    /// Unanswered questions do not matter any more: Redis is out of reach.
     pub(super) fn out_of_reach(&self, now: Millis) {
         if self.is_any() {
             self.clear(now, |state| {
@@ -226,8 +227,8 @@ impl Refusals {
         }
     }
 
-    /// What is to be tried again. A channel that was refused for reasons of its own, and that
-    /// nobody publishes to any more, is forgotten; so is what is over.
+    /// The subjects to be tried again. A channel that was refused for reasons of its own, and is no
+    /// longer published to, is forgotten; so are past refusals.
     pub(super) fn suspects(&self, now: Millis) -> Vec<Subject> {
         if !self.is_any() {
             return Vec::new();
@@ -296,7 +297,7 @@ impl State {
             Subject::Server(_) | Subject::Subscription(None) => true,
             Subject::Subscription(Some(_)) => false,
             Subject::Channel(channel) => {
-                // Nobody knows better than who publishes.
+                // A publisher's message is the best evidence.
                 let is_any_taken = self.accepted > refused.since;
                 let is_default = *channel == ChannelName::default_channel();
                 refused.reason.is_the_servers()
@@ -322,7 +323,7 @@ impl State {
             Subject::Channel(channel) => {
                 tracing::warn!(%channel, %error, cure, reason, times, "{what}");
             }
-            // Each is told, with its server.
+            // Each is logged, with its server.
             Subject::Subscription(_) => {}
             Subject::Server(server) => {
                 tracing::warn!(%server, %error, cure, reason, "Redis refuses what is written");

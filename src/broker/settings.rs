@@ -1,4 +1,4 @@
-//! What an operator can say about the broker.
+//! The operator's settings for the broker.
 //!
 //! Plain values, checked where they are used ([`super::Shared::new`] refuses a bad URL); this
 //! file must not know how any of them is carried out.
@@ -12,9 +12,9 @@ use super::HistorySettings;
 pub struct BrokerSettings {
     /// None: the embedded broker, this process alone.
     pub redis: Option<RedisSettings>,
-    /// What a publish does while Redis is out of reach.
+    /// The treatment of publications while Redis is out of reach.
     pub on_loss: OnLoss,
-    /// How much of each channel is kept for those who come back.
+    /// The history of each channel that is kept for clients that come back.
     pub history: HistorySettings,
 }
 
@@ -23,11 +23,11 @@ pub struct BrokerSettings {
 pub struct RedisSettings {
     /// `redis://`, `rediss://`, `redis-cluster://`, `redis-sentinel://` (and their TLS variants).
     pub url: String,
-    /// Who subscribes.
+    /// The subscribers.
     pub subscribers: Subscribers,
     /// Publishing clients per handle; at least one.
     pub pool: usize,
-    /// What every key and channel of ours starts with; no braces.
+    /// The prefix of all our keys and channels; no braces.
     pub prefix: String,
     /// The Redis channel whose messages go as they are to the default channel; None: off.
     pub raw_channel: Option<String>,
@@ -37,7 +37,7 @@ pub struct RedisSettings {
     pub keys_bytes_max: usize,
 }
 
-/// How often what is published leaves Redis for one process.
+/// How often a publication leaves Redis for one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscribers {
     /// Once for each shard that has clients of the channel: no thread waits for another.
@@ -55,7 +55,7 @@ pub enum OnLoss {
     Reject,
 }
 
-/// Whose handle it is.
+/// The owner of a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A shard: publishes, and receives through the sink of this index.

@@ -1,7 +1,7 @@
-//! What all handles of a process have in common, built once before the shards' threads start.
+//! The state shared by all handles of a process, built once before the shards' threads start.
 //!
 //! A bad setting is an error here; Redis being out of reach is not: handles connect in the
-//! background, and [`Health`] says where they stand.
+//! background, and [`Health`] has their state.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -82,7 +82,7 @@ impl Shared {
         self.health.clone()
     }
 
-    /// What of histories was given up since there was no room for it.
+    /// The evictions from histories for want of room.
     #[must_use]
     pub fn evicted(&self) -> Evicted {
         match &self.mode {

@@ -1,10 +1,10 @@
-//! Where a client stands between connect and drop.
+//! The stages of a client's connection between connect and drop.
 //!
-//! Plain values; how one follows from another is the matter of `closing`.
+//! Plain values; the transitions between them are in `closing`.
 
 use crate::{clock::Millis, ws::close::CloseReason};
 
-/// Where a client stands between connect and drop.
+/// A stage of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientState {
     /// Everything works.
@@ -23,7 +23,7 @@ pub(super) enum ClientState {
 }
 
 impl ClientState {
-    /// After an error of the peer's its bytes can't be told apart any more.
+    /// After a peer's protocol error its bytes can't be told apart any more.
     pub(super) fn is_deaf(self) -> bool {
         let (Self::Closing { reason, .. } | Self::Closed { reason, .. }) = self else {
             return false;

@@ -1,7 +1,7 @@
 //! Clients' commands that wait while one of theirs is on its way to the broker, and what they cost.
 //!
-//! Plain values, so that whatever holds a client may name them. What is done with them is the
-//! matter of `table/commands.rs`.
+//! Plain values, so that any holder of a client may name them. They are executed in
+//! `table/commands.rs`.
 
 use std::{borrow::Cow, collections::VecDeque};
 
@@ -42,7 +42,7 @@ pub struct ClientMessage {
     pub kind: Kind,
     /// The payload.
     pub data: Bytes,
-    /// What the client calls it.
+    /// The client's own key for it.
     pub id: Option<IdempotencyKey>,
 }
 
@@ -62,7 +62,7 @@ impl CommandQueue {
         cost
     }
 
-    /// Takes the next one, and what it cost.
+    /// Takes the next command, and its cost.
     pub(super) fn pop(&mut self) -> Option<(ClientCommand, usize)> {
         let command = self.waiting.pop_front()?;
         let cost = cost(&command);
@@ -70,7 +70,7 @@ impl CommandQueue {
         Some((command, cost))
     }
 
-    /// Throws away what waits; what it cost.
+    /// Discards the waiting commands; returns their cost.
     pub(super) fn clear(&mut self) -> usize {
         self.waiting = VecDeque::new();
         std::mem::take(&mut self.bytes)
@@ -82,7 +82,7 @@ impl CommandQueue {
     }
 }
 
-/// What a waiting command takes up, be its payload ever so small.
+/// The memory of a waiting command, however small its payload.
 fn cost(command: &ClientCommand) -> usize {
     let data_bytes = match command {
         ClientCommand::Publish(message) => message.data.len(),

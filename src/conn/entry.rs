@@ -1,8 +1,8 @@
-//! What the table keeps of one client beside its place in the hub.
+//! The table's record of one client, beside the client's entry in the hub.
 //!
-//! An idle client is three words and a few flags: everything that only a busy or a closing
-//! client needs stands in a box that is there only then. What changes it, and when, is the matter
-//! of the table's files.
+//! An idle client takes three words and a few flags: the fields that only a busy or a closing
+//! client needs are in a box that exists only then. The table's files decide when each of them
+//! changes.
 
 use crate::{
     broker::Principal,
@@ -13,12 +13,12 @@ use crate::{
     ws::decoder::Decoder,
 };
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// Broadcasts.
     Ws,
-    /// What the client sends comes back.
+    /// The client's messages are sent back to it.
     Echo,
 }
 
@@ -40,13 +40,13 @@ pub(super) struct Entry {
     pub(super) encoding: Encoding,
     /// The principal that publishes its messages, if they may be published.
     pub(super) publisher: Option<Principal>,
-    /// Input is left in the kernel until there is room for what it causes.
+    /// Input is left in the kernel until there is room for its consequences.
     pub(super) paused: bool,
     /// The epoll set is asked to tell of room to write.
     pub(super) wants_room: bool,
 }
 
-/// What an idle client has no use for.
+/// The fields that an idle client does not need.
 #[derive(Debug)]
 struct Busy {
     state: ClientState,
@@ -101,7 +101,7 @@ impl Entry {
         self.guard.is_some()
     }
 
-    /// Somebody wants to know what its messages say.
+    /// Whether the content of its messages is wanted.
     pub(super) fn is_listened_to(&self) -> bool {
         self.endpoint == Endpoint::Echo || self.publisher.is_some() || self.encoding.is_v1()
     }

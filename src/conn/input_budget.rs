@@ -1,7 +1,7 @@
-//! What clients' own messages hold of the process's budget, counted for this shard.
+//! The part of the process's budget that clients' own messages hold, counted for this shard.
 //!
-//! Every byte charged goes through here, so that the metric and the budget can't differ. What is
-//! done when memory is short is the caller's matter.
+//! Every byte charged goes through here, so that the metric and the budget can't differ. The caller
+//! decides what to do when memory is short.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Millis;
 
-/// When to ping and when to give up.
+/// The times of pings, and of giving a client up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepaliveSettings {
     /// Silence after which a ping is sent; `None`: never.
@@ -32,7 +32,7 @@ impl KeepaliveSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive(u64);
 
-/// What is to be done at a deadline.
+/// The action due at a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing until then.
@@ -91,7 +91,7 @@ impl Keepalive {
         })
     }
 
-    /// Likewise for a client that cannot answer: it is pinged every interval, and never given up.
+    /// The same for a client that cannot answer: it is pinged every interval, and never given up.
     pub fn on_deadline_unanswered(
         &mut self,
         now: Millis,

@@ -1,4 +1,4 @@
-//! What the log's line about a client's end wants to know of its beginning.
+//! Facts from a client's beginning for the log line about its end.
 //!
 //! Plain values, kept only while such lines are wanted.
 
@@ -19,7 +19,7 @@ pub(super) struct LoggedClient {
     pub(super) close_frame: Option<CloseFrame>,
 }
 
-/// What a client hears.
+/// The client's channels.
 #[derive(Debug)]
 pub(super) struct Channels {
     pub(super) count: usize,

@@ -2,8 +2,9 @@
 //!
 //! [`ConnectionTable`] is a table of small entries beside the hub's; the same key names both. It is
 //! a state machine driven by `on_ready`, `begin_tick` and `admit`/`connect`: no task, timer or
-//! buffer belongs to a single client. What it can't do itself (publish a client's message, drop a
-//! subscription at the broker) it hands out as [`Request`]s. It must not know a runtime's tasks.
+//! buffer belongs to a single client. Work that it can't do itself (publishing a client's message,
+//! dropping a subscription at the broker) is handed out as [`Request`]s. It must not know a
+//! runtime's tasks.
 //!
 //! Only `table` knows the table; what stands beside it are values, forms and machines without it.
 

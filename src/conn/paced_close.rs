@@ -1,6 +1,6 @@
 //! The paced closing at the end of a drain, as far as it has got.
 //!
-//! Plain values; which clients are due, and what they are told, is the matter of `closing`.
+//! Plain values; `closing` decides which clients are due, and what they are sent.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is asked of a channel, and where a client begins on it.
+//! A client's requests for channels, and the positions at which it begins on them.
 //!
 //! Plain values that the handshake, the broker's side and the table hand to one another.
 
@@ -7,7 +7,7 @@ use crate::{
     channel::ChannelName,
 };
 
-/// A channel as somebody asks for it.
+/// A channel as a client requests it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscribeRequest {
     /// Its name.

@@ -1,9 +1,9 @@
 //! One timer for all clients of a shard: a wheel of slots.
 //!
-//! A client stands in one slot at most, as a link of that slot's list; the links are a dense
-//! table beside the clients', so neither putting in nor taking out allocates, and an idle client
-//! costs twelve bytes. Times beyond the horizon are put into the last slot and asked about then.
-//! It must not know what a deadline means.
+//! A client is in one slot at most, as a link of that slot's list; the links are a dense table
+//! beside the clients', so neither inserting nor removing allocates, and an idle client costs
+//! twelve bytes. Times beyond the horizon are put into the last slot and looked at again then. The
+//! wheel does not know what a deadline means.
 
 use crate::clock::Millis;
 
@@ -28,7 +28,7 @@ const OUT: Link = Link { before: NONE, after: NONE, slot: NONE };
 /// The wheel, of clients named by their dense indexes.
 ///
 /// # Invariants
-/// A client with a slot stands once in that slot's list, and in no other.
+/// A client with a slot is once in that slot's list, and in no other.
 #[derive(Debug)]
 pub(super) struct TimerWheel {
     /// The first client of each slot.

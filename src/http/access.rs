@@ -1,10 +1,11 @@
-//! Who may publish, administer and look: a pure function of the rules, of whose the connection is,
-//! and of what a request says.
+//! The right to publish, administer and look: a pure function of the rules, of the connection's
+//! owner, and of the request's headers.
 //!
-//! With a token set, whoever has it. Without one, whoever sits at this machine as this process's
-//! own user or root (`owner`), and is neither a web page from elsewhere (`Origin`, fetch metadata,
-//! or DNS rebinding seen in `Host`) nor the internet through a proxy that says so (`Forwarded` and
-//! its like). The decision is made here and nowhere else.
+//! With a token set, every request that shows it has the right. Without one, a request has it if
+//! its connection comes from this machine and from this process's own user or root (`owner`), and
+//! if it is neither from a web page of elsewhere (`Origin`, fetch metadata, or DNS rebinding
+//! visible in `Host`) nor from the internet through a proxy that says so (`Forwarded` and its
+//! like). The decision is made here and nowhere else.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,12 +14,12 @@ use subtle::ConstantTimeEq;
 
 use crate::{broker::Principal, http::owner::Owner};
 
-/// What the browser says of the page that asks.
+/// The browser's statement about the page that asks.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What is in the names of headers that proxies add about whom they speak for.
+/// Words in the names of headers by which proxies name the client they speak for.
 const IN_PROXIES_NAMES: [&str; 8] =
     ["forwarded", "real-ip", "client-ip", "clientip", "user-ip", "remote-addr", "proxy", "viewer-"];
-/// What such names begin with, where those who add them put their own name first.
+/// Beginnings of such names, where vendors put their own name first.
 const PROXIES_NAMES: [&str; 32] = [
     "x-original-",
     "x-envoy-",
@@ -57,10 +58,10 @@ const PROXIES_NAMES: [&str; 32] = [
 const PRIVATE_ENDS: [&str; 7] =
     [".localhost", ".internal", ".svc", ".cluster.local", ".lan", ".home.arpa", ".consul"];
 
-/// What the options say.
+/// The options about access.
 #[derive(Clone, Default)]
 pub struct Rules {
-    /// `--api-token`, any of which will do; empty: the local rule.
+    /// The values of `--api-token`, any of which is sufficient; empty: the local rule.
     pub tokens: Vec<String>,
     /// `--insecure-api`: anyone may publish; administration stays closed.
     pub insecure_publish: bool,
@@ -76,27 +77,27 @@ impl std::fmt::Debug for Rules {
     }
 }
 
-/// What somebody wants to do.
+/// The right that a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     /// Publish a message.
     Publish,
     /// Change the process, over an admin listener: `POST /admin/drain`.
     Administer,
-    /// Likewise, over a public listener.
+    /// The same over a public listener.
     AdministerInPublic,
     /// Look at the admin routes of an admin listener.
     Look,
-    /// Likewise, over a public listener.
+    /// The same over a public listener.
     LookInPublic,
 }
 
-/// What is known of who asks.
+/// The known facts about a request's sender.
 #[derive(Clone, Copy, Debug)]
 pub struct Requester<'a> {
     /// The other end of the connection.
     pub peer: SocketAddr,
-    /// Whose that is.
+    /// The owner of the connection.
     pub owner: Owner,
     /// The request's version.
     pub version: Version,
@@ -146,10 +147,10 @@ impl Rules {
         }
     }
 
-    /// As whom `asker`, who may publish, does so: not the same as whether it may, which anybody
-    /// does with `--insecure-api`. What a page sends itself is a client's, as if it came over a
-    /// WebSocket, also where the page is this machine's own: browsers and other programs that
-    /// fetch as they do say so.
+    /// The principal as which an authorised requester publishes. This differs from the right to
+    /// publish, which everybody has with `--insecure-api`: a publication from a web page is a
+    /// client's, as if it came over a WebSocket, even if the page is from this machine; browsers,
+    /// and other programs that use fetch, say so in their headers.
     #[must_use]
     pub fn principal(&self, requester: &Requester<'_>) -> Principal {
         let is_local_program =
@@ -190,8 +191,8 @@ impl<'a> Requester<'a> {
         scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
     }
 
-    /// The local rule: the connection is this machine's and this user's, and nothing in the
-    /// request says that somebody else is behind it.
+    /// The local rule: the connection is from this machine and this user, and nothing in the
+    /// request says that it is made for another client.
     fn is_local(&self, right: Right) -> bool {
         let is_ours = match self.owner {
             Owner::Us => true,
@@ -304,7 +305,7 @@ enum Name<'a> {
     Text(&'a str),
 }
 
-/// What `host` names, its port apart.
+/// The name in `host`, without the port.
 fn name_of(host: &str) -> Option<Name<'_>> {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => (Name::Address(address.parse::<Ipv6Addr>().ok()?.into()), port),

@@ -1,8 +1,8 @@
 //! How answers are made: a status, JSON or text, and the few headers of ours.
 //!
-//! Errors read the same everywhere: `{"error":"…","hint":"…"}`, the first a fixed word in
-//! snake_case to match on (the one that the metrics have as the reason), the second what to do
-//! about it. What goes out is wrapped in a body that notices when hyper has taken it.
+//! All errors have one form: `{"error":"…","hint":"…"}`, the first a fixed word in snake_case to
+//! match on (the same word as the reason in the metrics), the second a hint on what to do. Answers
+//! are wrapped in a body that notices when hyper has taken it.
 
 use std::time::{Duration, UNIX_EPOCH};
 

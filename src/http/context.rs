@@ -1,4 +1,4 @@
-//! What the connections of one thread's listeners share: options, the drain, where messages go.
+//! The state shared by the connections of one thread's listeners: options, drain, destinations.
 //!
 //! Channels are admitted through a closure and messages leave through the [`Broker`] trait, so
 //! that whatever answers requests knows no hub, no log and no Redis.
@@ -18,7 +18,7 @@ use crate::{
     metrics::ShardMetrics,
 };
 
-/// What the options say about HTTP.
+/// The options about HTTP.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// `/echo` exists.
@@ -38,11 +38,11 @@ pub struct HttpSettings {
     pub reject_on_broker_loss: bool,
     /// All public listeners are loopback, so they carry the admin routes too.
     pub admin_on_public: bool,
-    /// Who may publish and administer.
+    /// The rules for publishing and administering.
     pub access: access::Rules,
 }
 
-/// What the connections of one thread's listeners share.
+/// The state shared by the connections of one thread's listeners.
 pub struct Context {
     /// The options.
     pub settings: HttpSettings,
@@ -50,13 +50,13 @@ pub struct Context {
     pub clock: Clock,
     /// The drain: phase, guards, the door to start it.
     pub control: Arc<Control>,
-    /// What the ops routes report.
+    /// The sources of the ops routes.
     pub ops: Sources,
-    /// Of a public listener; `None` makes it an admin listener.
+    /// The public listener's part; `None` makes it an admin listener.
     pub public: Option<Public>,
 }
 
-/// What only public listeners need.
+/// The state that only public listeners need.
 pub struct Public {
     /// Where published messages go.
     pub broker: Rc<dyn Broker>,
@@ -70,9 +70,8 @@ pub struct Public {
     pub audience: Arc<Audience>,
 }
 
-/// Makes sure that the shard holds subscriptions of the channels, in its hub and at the broker,
-/// so that nothing published after the 101 is missed by the client, and that what it asks for of
-/// the past will come before that.
+/// Subscribes the shard to the channels, in its hub and at the broker, so that the client misses
+/// nothing published after the 101, and gets the history it asked for before that.
 pub type Admit = dyn Fn(
     Vec<SubscribeRequest>,
     Encoding,
@@ -86,7 +85,7 @@ pub enum NotAdmitted {
     TooManyChannels,
     /// As many channels are being joined as may be: [`crate::limits::JOIN_CHANNELS_PENDING_MAX`].
     Busy,
-    /// The client has got further elsewhere than this shard: it would be sent again what it has.
+    /// The client's position is ahead of this shard: it would be sent messages again.
     Behind,
 }
 

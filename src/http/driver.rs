@@ -41,10 +41,10 @@ use crate::{
     limits,
 };
 
-/// What is read before hyper comes in: usually a whole handshake.
+/// The first read before hyper takes over: usually a whole handshake.
 const FIRST_READ_BYTES: usize = 2048;
 
-/// A stream that HTTP is done with, what was read behind the handshake, and what it is for.
+/// A stream after HTTP: the bytes read after the handshake, and the purpose.
 pub(super) struct Handed<I> {
     pub(super) stream: I,
     pub(super) leftover: Bytes,
@@ -91,9 +91,9 @@ where
     }
 }
 
-/// Whose the connection is, where that can decide anything; `None`: it is not asked, since the
-/// connection begins with a handshake or a stream, and then is for that alone. Handshakes are what
-/// comes in storms, and the question costs as much as an accept.
+/// The owner of the connection, where it can decide anything. `None`: it is not asked, since the
+/// connection begins with a handshake or a stream, and then is for that alone. Handshakes come in
+/// storms, and the question costs as much as an accept.
 fn whose<I: Wire>(stream: &I, first: &[u8], peer: SocketAddr, context: &Context) -> Option<Owner> {
     let HttpSettings { access, admin_on_public, client_publish, .. } = &context.settings;
     let on_public = context.public.is_some() && *admin_on_public;
@@ -108,10 +108,10 @@ fn whose<I: Wire>(stream: &I, first: &[u8], peer: SocketAddr, context: &Context)
     (!is_for_listening).then(|| stream.owner())
 }
 
-/// What can be read first; empty: the end.
+/// The first bytes that can be read; empty: the end.
 async fn first_bytes<I: AsyncRead + Unpin>(stream: &mut I) -> io::Result<Bytes> {
     poll_fn(|cx| {
-        // On the stack, and only while it is looked at: whoever waits holds no buffer.
+        // On the stack, and only for this look: a waiting connection holds no buffer.
         let mut bytes = [0; FIRST_READ_BYTES];
         let mut buffer = ReadBuf::new(&mut bytes);
         ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
@@ -176,7 +176,7 @@ where
     {
         state.enter(Stage::Answering);
         state.write_by_hand();
-        // Whoever does not take it has got a refusal all the same.
+        // A client that does not take it has got a refusal all the same.
         let _ = timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(&answer)).await;
     }
     if state.wants_lingering() {
@@ -248,7 +248,7 @@ where
 /// How much could be read of what nobody wants; 0: the end.
 async fn thrown_away<I: AsyncRead + Unpin>(stream: &mut I) -> io::Result<usize> {
     poll_fn(|cx| {
-        // Whoever waits holds no buffer.
+        // A waiting connection holds no buffer.
         let mut bytes = [0; limits::LINGER_READ_BYTES];
         let mut buffer = ReadBuf::new(&mut bytes);
         ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
@@ -260,7 +260,7 @@ async fn thrown_away<I: AsyncRead + Unpin>(stream: &mut I) -> io::Result<usize> 
 /// Reads on after the last answer, so that what the peer still sends does not reset it away.
 async fn linger<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) {
     let rest = async {
-        // hyper may have shut it already, then this fails, and reading goes on all the same.
+        // hyper may have shut it already; then this fails, and reading continues all the same.
         let _ = stream.shutdown().await;
         let mut left = limits::LINGER_BYTES_MAX;
         while left > 0 {

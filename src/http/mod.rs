@@ -1,11 +1,11 @@
 //! HTTP/1.1 on the listeners: the handshakes, the publishing API, the ops routes.
 //!
-//! One connection is one future on its shard's thread ([`serve`]). hyper reads requests and
-//! writes answers; what it has no opinion on is here: who may do what, every deadline, lingering
-//! after a refusal, the drain guards. After a 101, or the head of an event stream, the bare
-//! connection is handed back and HTTP is over.
-//! Nothing here knows a hub, a log or Redis: channels are admitted through a closure, messages
-//! leave through the `Broker` trait, and ops answers come from closures of whoever built them.
+//! One connection is one future on its shard's thread ([`serve`]). hyper reads requests and writes
+//! answers; everything that it has no opinion on is here: rights, every deadline, lingering after a
+//! refusal, the drain guards. After a 101, or the head of an event stream, the bare connection is
+//! handed back and HTTP is over. Nothing here knows a hub, a log or Redis: channels are admitted
+//! through a closure, messages leave through the `Broker` trait, and ops answers come from closures
+//! of their owner.
 
 pub mod access;
 mod answer;

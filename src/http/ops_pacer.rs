@@ -1,10 +1,10 @@
-//! What looking at the process costs the thread that is looked at: a share of its time, in turns.
+//! A bound on the cost of looking at the process: a share of the thread's time, in turns.
 //!
-//! Whoever may look may do so a thousand times at once, on hundreds of connections, and the thread
-//! has more to do: the periodic notice, the drain, other people's probes. So only so many are
-//! answered before everything else that is ready has had its turn, in the order in which they
-//! asked; and a long text is made anew only while making it has not taken too much of the time
-//! lately. Else who asks gets the last one, which is some milliseconds old.
+//! A client with the right to look may do so a thousand times at once, on hundreds of connections,
+//! and the thread has other work: the periodic notice, the drain, other clients' probes. So a
+//! limited number of requests is answered, in order, before all other ready tasks have had their
+//! turn; and a long text is written anew only while writing it has not taken too much of the time
+//! lately. Otherwise the request gets the last text, which is some milliseconds old.
 
 use std::{
     cell::{Cell, RefCell},
@@ -66,7 +66,7 @@ impl Spent {
 }
 
 impl Text {
-    /// One that `make` makes.
+    /// A text that `make` writes.
     #[must_use]
     pub fn new(make: impl Fn() -> String + 'static) -> Self {
         let spent = Cell::new(Spent { time: Duration::ZERO, at: Instant::now() });

@@ -1,25 +1,26 @@
-//! Whose the other end of a loopback connection is.
+//! The owner of the other end of a loopback connection.
 //!
-//! What a request says cannot tell `curl` from a proxy that hides whom it speaks for; the kernel
-//! knows which user opened the socket. On Linux it is asked by the exact pair of addresses
-//! (netlink `sock_diag`), on the connection's own thread, and answers at once. What is no clear
-//! answer counts as a stranger: a socket that its process has closed is told with inode 0 and the
-//! user 0, which would look like root, and a port that was let go of may be somebody else's by now.
+//! The content of a request cannot distinguish `curl` from a proxy that hides its client; the
+//! kernel knows which user opened the socket. On Linux it is asked with the exact pair of addresses
+//! (netlink `sock_diag`), on the connection's own thread, and answers at once. An unclear answer
+//! counts as a stranger: a socket that its process has closed is reported with inode 0 and the user
+//! 0, which would look like root, and a port that was released may belong to another process by
+//! now.
 
 use socket2::SockRef;
 
-/// Who is at the other end.
+/// The owner of the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// This process's own user, or root.
     Us,
-    /// Another user, somebody on another machine, or nobody knows.
+    /// Another user, another machine, or unknown.
     Stranger,
     /// The system can't be asked (it is not Linux): what the request says has to do.
     Unknowable,
 }
 
-/// Whose socket is connected to `socket`.
+/// The owner of the socket that is connected to `socket`.
 #[must_use]
 pub fn of(socket: &SockRef<'_>) -> Owner {
     system::of(socket)
@@ -31,7 +32,7 @@ pub fn is_told(address: std::net::SocketAddr) -> bool {
     system::is_told(address)
 }
 
-/// The users that [`Owner::Us`] stands for, for people; `None` where the system can't be asked.
+/// The users that [`Owner::Us`] stands for, as text; `None` where the system can't be asked.
 #[must_use]
 pub fn us() -> Option<String> {
     system::us()
@@ -94,7 +95,7 @@ mod system {
 
     use super::*;
 
-    /// What users that this user namespace does not know are told as; it is nobody's name.
+    /// The user that stands for users unknown to this user namespace; it belongs to nobody.
     const OVERFLOW_UID: u32 = 65534;
     /// "Any socket with these addresses": its cookie is not asked for.
     const NO_COOKIE: [u8; 8] = [0xff; 8];

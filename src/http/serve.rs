@@ -20,17 +20,17 @@ use crate::{
 pub struct Upgraded<I> {
     /// The stream; nothing of it is buffered elsewhere but `leftover`.
     pub stream: I,
-    /// What the client sent behind its request, already read: the first bytes of frames.
+    /// Bytes that the client sent after its request, already read: the first bytes of frames.
     pub leftover: Bytes,
-    /// What it asked for.
+    /// The endpoint that it asked for.
     pub endpoint: Endpoint,
-    /// What was agreed about the form of messages.
+    /// The agreed encoding of messages.
     pub encoding: Encoding,
     /// As whom it publishes, if its messages may be broadcast.
     pub publisher: Option<Principal>,
-    /// What [`crate::http::Public::admit`] returned; of `/echo` nothing.
+    /// The value returned by [`crate::http::Public::admit`]; none for `/echo`.
     pub ticket: Option<Box<dyn Any>>,
-    /// Whom a proxy says it speaks for; kept only if the log tells of clients.
+    /// The client that a proxy says it speaks for; kept only if the log names clients.
     pub forwarded: Option<Box<str>>,
     /// Holds the drain open; to be dropped with the descriptor.
     pub guard: Guard,

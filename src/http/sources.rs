@@ -8,12 +8,12 @@ use crate::{
     metrics::ShardMetrics,
 };
 
-/// What the broker says of itself.
+/// The broker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokerState {
     /// Whether it can be reached.
     pub reach: Reach,
-    /// What it refuses though it can be reached.
+    /// The extent to which it refuses although it can be reached.
     pub refuses: RefusalExtent,
     /// A shard's heartbeat through it is missing while others' return.
     pub shard_stalled: bool,
@@ -29,7 +29,7 @@ pub struct Sources {
     pub metrics_text: Text,
     /// The same facts as JSON.
     pub stats_json: Text,
-    /// For those who look.
+    /// Turns for requests to the ops routes.
     pub turns: OpsPacer,
     /// Version and commit, for `GET /`.
     pub version: String,

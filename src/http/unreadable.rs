@@ -1,4 +1,4 @@
-//! What is answered to a head that hyper cannot read: an error like all others.
+//! The answer to a head that hyper cannot read: an error like all others.
 //!
 //! hyper answers such a head by itself, before any of our code sees it, and without a word. Its
 //! bytes are taken away on their way to the stream (`connection::state`), which leaves a status,

@@ -55,7 +55,7 @@ pub(super) async fn hand_out(
     clock: Clock,
 ) {
     loop {
-        // Nobody to give it to: it waits in the kernel.
+        // No shard can take it: it waits in the kernel.
         while !placement.has_room(clock.now()) {
             sleep(HTTP_CROWDED_LOOK).await;
         }

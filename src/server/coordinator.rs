@@ -71,8 +71,8 @@ impl Coordinator {
     pub(super) async fn run(&mut self) -> End {
         loop {
             let now = self.clock.now();
-            // Told first, counted second: a handshake under way is either counted here or sees
-            // that it is no longer welcome. With somebody left, time alone says which phase.
+            // Told first, counted second: a handshake under way is either counted here or sees that
+            // it is no longer accepted. While clients remain, time alone decides the phase.
             let by_time = self.machine.advance(now, 1);
             if by_time < Phase::Stopped {
                 self.announce(by_time);

@@ -19,7 +19,7 @@ thread_local! {
     static WATCHER: RefCell<Option<(usize, mpsc::Sender<Death>)>> = const { RefCell::new(None) };
 }
 
-/// From now on a panic of the calling thread is told to `deaths` as that of `shard`.
+/// From now on a panic of the calling thread is reported to `deaths` as that of `shard`.
 pub(super) fn watch_this_thread(shard: usize, deaths: mpsc::Sender<Death>) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

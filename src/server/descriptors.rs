@@ -1,9 +1,9 @@
-//! Who gets how many of the process's descriptors.
+//! The division of the process's descriptors.
 //!
-//! First what the parent has left open, and what is the server's own: shards, listeners, Redis.
-//! What is left is divided for good between clients and HTTP connections, so that neither can take
-//! what the other needs: however many clients there are, a refusal and a health probe get through.
-//! Who has too few to do its work does not start.
+//! First come those that the parent has left open, and the server's own: shards, listeners, Redis.
+//! The rest is divided for good between clients and HTTP connections, so that neither can take the
+//! other's part: however many clients there are, a refusal and a health probe get through. A server
+//! with too few descriptors for its work does not start.
 
 use thiserror::Error;
 use tracing::{info, warn};
@@ -77,14 +77,14 @@ pub(super) fn share_out(config: &Config) -> Result<Shares, TooFew> {
     let left = usize::try_from(limit - own).unwrap_or(usize::MAX);
     let shares = shares(left, config.threads, has_admin, config.max_connections);
     if let Some(asked) = config.max_connections.filter(|asked| *asked > shares.clients) {
-        // Past the descriptors nobody could be told 503.
+        // Without descriptors no client could be told 503.
         let allowed = shares.clients;
         warn!(asked, allowed, "--max-connections is more than the descriptor limit allows");
     }
     Ok(shares)
 }
 
-/// What the server needs for itself.
+/// The descriptors that the server needs for itself.
 fn own(config: &Config) -> u64 {
     let redis = config.redis.url.as_ref().map_or(0, |url| {
         match url.expose().contains("-cluster://") {
@@ -99,7 +99,7 @@ fn own(config: &Config) -> u64 {
     DESCRIPTORS_RESERVED + redis as u64 + per_shard * config.threads as u64
 }
 
-/// Divides what is left. What clients may not use, since fewer were asked for, is for HTTP.
+/// Divides the rest. Those that clients may not use, since fewer were asked for, are for HTTP.
 fn shares(left: usize, shards: usize, has_admin: bool, asked: Option<usize>) -> Shares {
     let admin = if has_admin { http_share(left, shards + 1).min(ADMIN_CONNECTIONS_MAX) } else { 0 };
     let left = left - admin;
@@ -131,7 +131,7 @@ fn raise_limit() -> Option<u64> {
 }
 
 /// Descriptors that are open at the start besides standard input, output and error. Those past
-/// `limit`, which was higher once, take nothing from what there may be below it.
+/// `limit`, which was higher once, take nothing from the number below it.
 #[cfg(unix)]
 fn inherited(limit: u64) -> u64 {
     use std::{fs, os::fd::AsRawFd};

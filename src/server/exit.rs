@@ -3,9 +3,9 @@
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everyone left, or was told to.
+    /// All clients left, or were told to.
     Drained,
-    /// Somebody's descriptor was dropped before its Close frame was in the kernel, or the third
+    /// A client's descriptor was dropped before its Close frame was in the kernel, or the third
     /// signal came.
     CutOff,
     /// A shard died.

@@ -326,7 +326,7 @@ impl Server {
         rights::say(&self.config, self.addresses());
     }
 
-    /// On some systems `[::]` stands for IPv4 as well, so who knows those expects it.
+    /// On some systems `[::]` includes IPv4, and operators who know those expect it.
     fn what_it_lacks(&self, address: SocketAddr) -> String {
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         let is_lacking = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)

@@ -1,4 +1,4 @@
-//! The periodic notice: one per slot for the whole cluster, whoever lives.
+//! The periodic notice: one per slot for the whole cluster, as long as any process lives.
 //!
 //! Every process tries at each slot's start; the broker's atomic claim decides who wins. Runs on
 //! the control thread with a broker handle of its own, also while the process drains.

@@ -1,9 +1,8 @@
-//! What a server is made of besides its settings, where a caller has it already: listening
-//! sockets and a broker.
+//! Parts of a server that a caller may hand in: listening sockets and a broker.
 //!
 //! By default both are made as the settings say. An embedding program, a test, or a process that
-//! takes over from an older one hands in its own; what is handed in is looked at before any thread
-//! starts. Nothing here accepts or publishes.
+//! takes over from an older one hands in its own; these are checked before any thread starts.
+//! Nothing here accepts or publishes.
 
 use std::{
     fmt, io,
@@ -25,7 +24,7 @@ use crate::{
 /// clock is the server's.
 pub type MakeBroker = Box<dyn FnOnce(Clock, Vec<Arc<dyn Sink>>) -> Arc<broker::Shared>>;
 
-/// What is handed in; by default nothing is, and all is made as the settings say.
+/// The parts that are handed in; by default there are none, and all are made as the settings say.
 #[derive(Default)]
 pub struct Parts {
     /// Listening sockets. Their addresses take the place of the settings'.
@@ -63,7 +62,7 @@ pub enum BadListeners {
          for each shard"
     )]
     Number {
-        /// What they listen on.
+        /// The address that they listen on.
         address: SocketAddr,
         /// How many they are.
         got: usize,
@@ -100,8 +99,8 @@ impl Listeners {
         Ok(Self { public, admin })
     }
 
-    /// Makes sockets that somebody else has bound like those that are bound here; what they
-    /// listen on.
+    /// Sets up sockets bound by another process like those that are bound here; returns their
+    /// addresses.
     pub(super) fn adopt(&self, shards: usize) -> Result<Vec<SocketAddr>, BadListeners> {
         for socket in self.public.iter().chain(&self.admin) {
             listener::adopt(socket)?;
@@ -124,7 +123,7 @@ impl Listeners {
         Ok(self.admin.as_ref().map(TcpListener::local_addr).transpose()?)
     }
 
-    /// The public sockets by what they listen on, as numbers in the list; first come, first named.
+    /// The public sockets by their addresses, as numbers in the list; in the order given.
     fn addresses(&self) -> io::Result<Vec<(SocketAddr, Vec<usize>)>> {
         let mut addresses: Vec<(SocketAddr, Vec<usize>)> = Vec::new();
         for (number, socket) in self.public.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What belongs to the process as a whole, and what its ops routes report.
+//! The state of the process as a whole, and the facts that its ops routes report.
 
 use std::{
     rc::Rc,
@@ -30,7 +30,7 @@ pub(super) struct Process {
     pub(super) budget: Arc<Budget>,
     pub(super) audience: Arc<Audience>,
     pub(super) shares: Shares,
-    /// What of the broker's own counts the metrics have.
+    /// The part of the broker's own counts that the metrics have.
     pub(super) raw_counted: RawCounted,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct RawCounted {
     failures: [AtomicU64; RAW_FAILURES.len()],
 }
 
-/// What can become of a raw message instead.
+/// The other outcomes of a raw message.
 const RAW_FAILURES: [PublishFailure; 3] =
     [PublishFailure::TooBig, PublishFailure::BrokerLost, PublishFailure::Unconfirmed];
 
@@ -61,7 +61,7 @@ impl Process {
         }
     }
 
-    /// What the connections of the admin listener share.
+    /// The state shared by the connections of the admin listener.
     pub(super) fn admin_context(self: &Arc<Self>, config: &Config) -> http::Context {
         http::Context {
             settings: settings::http(config, self.shares),
@@ -117,8 +117,8 @@ impl Process {
     }
 }
 
-/// How far `count` has grown past `counted`, which then has it too; each growth is told once,
-/// whoever asks at the same time.
+/// How far `count` has grown past `counted`, which then has it too; each growth is counted once,
+/// however many ask at the same time.
 fn since(counted: &AtomicU64, count: u64) -> u64 {
     count.saturating_sub(counted.fetch_max(count, Ordering::Relaxed))
 }

@@ -1,7 +1,8 @@
-//! Who may publish and who may listen, said at the start, with a command that works as it stands.
+//! The rights to publish and to listen, logged at the start, with a command that works as it is.
 //!
-//! What is decided request by request (`http::access`) is said here once, in words, before anybody
-//! asks: an operator who reads nothing but the log must not be wrong about who can reach everyone.
+//! The rules that decide each request (`http::access`) are described here once, in words,
+//! beforehand: an operator who reads nothing but the log must not be wrong about who can reach all
+//! clients.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! What the outside asks of the process: the one door for signals and console events.
+//! Requests to the process from outside: signals and console events.
 //!
 //! The server takes [`Signal`]s from a channel, so that tests can send them without a process;
 //! [`from_os`] fills that channel from the system. It must be called before "ready" is logged.
@@ -47,23 +47,23 @@ pub fn channel() -> (mpsc::Sender<Signal>, Signals) {
     mpsc::channel(SIGNALS_WAITING_MAX)
 }
 
-/// Sets the mask of the calling thread, and of all that it starts. Signals that ask for something
-/// get through, though the parent had them blocked. Those that our own writes raise are blocked,
-/// and the write returns an error or goes on instead: SIGXFSZ, of a log that has grown to
+/// Sets the mask of the calling thread, and of all that it starts. Signals with a meaning get
+/// through, though the parent had them blocked. Those that our own writes raise are blocked, and
+/// the write returns an error or continues instead: SIGXFSZ, of a log that has grown to
 /// RLIMIT_FSIZE; SIGTTOU, of a job in the background whose terminal is set to `tostop`; SIGPIPE,
 /// which Rust's runtime ignores already.
 pub fn prepare() {
     #[cfg(unix)]
     {
         let of_writes = [Number::SIGXFSZ, Number::SIGTTOU, Number::SIGPIPE];
-        // Refused only for what is no signal.
+        // It fails only for a number that is no signal.
         let _ = SigSet::from_iter(of_writes).thread_block();
         let _ = SigSet::from_iter(HANDLED).thread_unblock();
     }
 }
 
-/// What [`from_os`] catches, also where the parent had it ignored, as `nohup` and shells do: who
-/// sends one to this process means it.
+/// The signals that [`from_os`] catches, even if the parent had them ignored, as `nohup` and shells
+/// do: they are sent to this process on purpose.
 #[cfg(unix)]
 const HANDLED: [Number; 6] = [
     Number::SIGINT,
@@ -74,8 +74,9 @@ const HANDLED: [Number; 6] = [
     Number::SIGUSR2,
 ];
 
-/// Installs the handlers, and starts a thread that takes what they catch to the control thread.
-/// Should that one hang, whatever on, the third signal to terminate ends the process all the same.
+/// Installs the handlers, and starts a thread that passes caught signals to the control thread.
+/// Should that one hang for any reason, the third signal to terminate ends the process all the
+/// same.
 ///
 /// # Errors
 /// When the system refuses a handler or the thread.
@@ -94,7 +95,7 @@ pub fn from_os(clock: Clock) -> io::Result<Signals> {
                 other => Signal::Ignored(other.map_or("", Number::as_str)),
             };
             let is_to_end = matches!(signal, Signal::Terminate(_));
-            // What is ignored anyway leaves room for what is not.
+            // Ignored signals leave room for the others.
             if is_to_end || sender.capacity() > SIGNALS_WAITING_MAX / 2 {
                 // Full: the control thread has not looked for long; gone: the process ends.
                 let _ = sender.try_send(signal);

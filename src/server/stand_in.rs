@@ -1,12 +1,12 @@
 //! Accepts in the stead of a silent shard, so that no connection waits for its return.
 //!
-//! The kernel goes on giving a shard's listening sockets their share of the connections whatever
-//! that shard does. The control thread holds duplicates of them; while a shard's beat is missing
-//! it accepts from these and gives the connections to the shards that live. A duplicate is
-//! registered for readiness only meanwhile: the normal path pays a look at the beats, no more.
-//! What the shard had accepted before it fell silent waits for it: its state is on its thread.
-//! Silent is who does not beat though it had a CPU: with more threads than cores all are late.
-//! The same look tells shards that hold too much to pass connections on.
+//! The kernel keeps giving a shard's listening sockets their share of the connections whatever that
+//! shard does. The control thread holds duplicates of them; while a shard's beat is missing it
+//! accepts from these and gives the connections to the shards that live. A duplicate is registered
+//! for readiness only meanwhile: the normal path costs a look at the beats, no more. Connections
+//! that the shard had accepted before it fell silent wait for it: their state is on its thread. A
+//! shard is silent if it does not beat though it had a CPU: with more threads than cores all are
+//! late. The same look tells shards that hold too much to pass connections on.
 
 use std::{io, net::TcpListener, sync::Arc};
 
@@ -32,8 +32,8 @@ struct Watched {
     acceptors: Option<JoinSet<()>>,
 }
 
-/// The listeners of all shards once more; none where no shard could stand in, or one thread
-/// accepts for all.
+/// The listeners of all shards once more; none where no shard could stand in, or one thread accepts
+/// for all.
 pub(super) fn duplicates(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<Vec<TcpListener>>> {
     if listeners.len() < 2 || listeners.iter().all(Vec::is_empty) {
         return Ok(Vec::new());
@@ -41,7 +41,7 @@ pub(super) fn duplicates(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<Vec<T
     listeners.iter().map(|own| own.iter().map(TcpListener::try_clone).collect()).collect()
 }
 
-/// Watches the shards' beats, and evens out what they hold, for ever.
+/// Watches the shards' beats, and evens out their load, for ever.
 pub(super) async fn watch(
     duplicates: Vec<Vec<TcpListener>>,
     placement: Arc<Placement>,
@@ -55,7 +55,8 @@ pub(super) async fn watch(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let due = ticks.tick().await;
-        // Who was held up itself (a stopped process, a starved machine) can't judge others yet.
+        // A thread that was held up itself (a stopped process, a starved machine) can't judge
+        // others yet.
         if clock.instant().saturating_duration_since(due) >= SHARD_STALL_ACCEPT / 2 {
             continue;
         }

@@ -1,10 +1,10 @@
 //! From the listening socket to a client: accept, HTTP, hand-over.
 //!
-//! The number of HTTP connections is bounded by places; past it those that wait for their peer make
-//! room, and only where none does newcomers wait in the kernel.
-//! Storms are paced: only so many are accepted, and worked on, before others have their turn.
-//! Whether a connection stays here is the placement's to say; one that was moved here stays.
-//! When descriptors run out, accepting pauses and says so once a second, and goes on by itself.
+//! The number of HTTP connections is bounded by places. Past it, connections that wait for their
+//! peer make room; only where none does, newcomers wait in the kernel. Storms are paced: only a
+//! limited number of connections is accepted, and served, before other tasks have their turn. The
+//! placement decides whether a connection stays here; one that was moved here stays. When
+//! descriptors run out, accepting pauses, says so once a second, and resumes by itself.
 
 use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::ready};
 
@@ -27,7 +27,7 @@ use crate::{
     telemetry::seldom,
 };
 
-/// What every way into the shard shares.
+/// The state shared by all ways into the shard.
 pub(super) struct ConnectionIntake {
     core: Rc<Core>,
     context: Rc<http::Context>,

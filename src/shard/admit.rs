@@ -1,4 +1,4 @@
-//! How a client gets in: into the hub, joined at the broker, told where it begins.
+//! The admission of a client: into the hub, joined at the broker, told where it begins.
 //!
 //! The hub first, so that nothing is missed that comes once the broker has subscribed; what that
 //! takes, and in which order, is [`crate::broker::Joins::join`]'s matter.

@@ -15,7 +15,7 @@ use crate::{
     broker::Position, channel::ChannelName, limits::AHEAD_WAITING_MAX, position::is_same_epoch,
 };
 
-/// Those of a shard.
+/// The waiting clients of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Ahead(RefCell<Waiters>);
 
@@ -26,7 +26,7 @@ struct Waiters {
     next: u64,
 }
 
-/// Those of a channel: never nobody.
+/// The waiting clients of a channel, at least one.
 #[derive(Debug)]
 struct Waiting {
     epoch: Arc<str>,
@@ -78,7 +78,7 @@ impl Ahead {
         let begin = || Waiting { epoch: to.epoch.clone(), by_offset: BTreeMap::new() };
         let waiting = state.by_channel.entry(channel.clone()).or_insert_with(begin);
         if !is_same_epoch(&waiting.epoch, &to.epoch) {
-            // Those of another epoch look again.
+            // Clients at another epoch look again.
             state.count -= waiting.by_offset.len();
             *waiting = begin();
         }

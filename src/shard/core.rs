@@ -1,4 +1,4 @@
-//! What the tasks of one shard share: the clients and the broker's handle, on one thread.
+//! The state shared by the tasks of one shard: the clients and the broker's handle, on one thread.
 //!
 //! [`Core::with`] is the only way to the clients: it borrows, runs, gives the borrow back, and
 //! then carries out what the table asked for. So no borrow lives across an await, and no request
@@ -65,7 +65,7 @@ impl Core {
         })
     }
 
-    /// Runs `act` on the clients, then does what they asked for.
+    /// Runs `act` on the clients, then does what they requested.
     pub(super) fn with<R>(self: &Rc<Self>, act: impl FnOnce(&mut ConnectionTable) -> R) -> R {
         let (result, requests, has_follow_ups, empty) = {
             let mut clients = self.clients.borrow_mut();

@@ -1,8 +1,8 @@
 //! How many channels are joined at a time: by handshakes, and by clients that want one more.
 //!
-//! Any client may come with a thousand channels, and many may come at once. What a shard holds for
-//! them while it finds out where they begin is bounded in channels and in bytes. Clients with few
-//! channels don't wait for clients with many.
+//! A client may come with a thousand channels, and many clients may come at once. The memory that a
+//! shard holds for them while it finds out where they begin is bounded in channels and in bytes.
+//! Clients with few channels don't wait for clients with many.
 
 use std::cell::Cell;
 

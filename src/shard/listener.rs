@@ -23,7 +23,7 @@ const ACCEPT_QUEUE_MAX: i32 = 4096;
 /// An address can't be listened on.
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// Somebody else, maybe another wsbcast, has the port.
+    /// Another process, maybe another wsbcast, has the port.
     #[error("cannot listen on {0}: the port is taken by another process; choose one with {1}")]
     Taken(SocketAddr, ListenOption),
     /// The machine has no such address (or no IPv6).
@@ -110,7 +110,7 @@ fn open(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Makes a listening socket that somebody else has bound like those that are bound here.
+/// Turns a socket bound by another process into a listening socket like those that are bound here.
 ///
 /// # Errors
 /// When the system refuses that.
@@ -120,7 +120,7 @@ pub fn adopt(listener: &TcpListener) -> io::Result<()> {
 
 fn make_ready(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
-    // Inherited by what is accepted.
+    // Inherited by accepted connections.
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // Best effort, as in `bound_kernel_memory`.
@@ -195,7 +195,7 @@ mod tests {
         assert!(error.to_string().ends_with("name one with --admin-listen"), "{error}");
     }
 
-    /// A link local address without its interface is told what lacks.
+    /// The error about a link-local address without its interface says what is missing.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_link_local_address_needs_its_interface() {
@@ -204,7 +204,7 @@ mod tests {
         assert!("[fe80::1%2]:8000".parse::<SocketAddr>().is_ok(), "what is shown can be given");
     }
 
-    /// A port that needs a right is told with it and every error names its option.
+    /// The error about a privileged port says so, and every error names its option.
     #[test]
     fn a_listen_error_names_its_option() {
         let low = SocketAddr::from(([0, 0, 0, 0], 80));

@@ -1,8 +1,8 @@
 //! The only way into a shard from another thread.
 //!
-//! Bounded in bytes and messages: a publisher that may refuse asks first and answers 503, one
-//! that can wait waits; nothing is dropped. What arrives is stamped, so that the time to the last
-//! client can be told. It must not know what is done with its mail.
+//! It is bounded in bytes and messages: a publisher that may refuse asks first and answers 503, one
+//! that can wait waits; nothing is dropped. Publications are stamped on arrival, so that the time
+//! to the last client can be measured. The mailbox does not know what is done with its mail.
 
 use std::{
     collections::VecDeque,

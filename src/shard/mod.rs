@@ -1,9 +1,9 @@
 //! One shard: a thread, a runtime, a hub; a complete server that would work alone.
 //!
 //! It accepts on its own sockets, speaks HTTP, keeps the clients, takes publications from its
-//! mailbox and moves them out in passes. Other threads reach it through the mailbox, the placement
-//! of connections and the phase of the drain, nothing else. Of other shards it knows only that
-//! they take connections off it.
+//! mailbox and moves them out in passes. Other threads reach it only through the mailbox, the
+//! placement of connections and the phase of the drain. All it knows of other shards is that they
+//! take connections off it.
 
 pub mod accept;
 mod admit;
@@ -72,11 +72,11 @@ pub struct Setup {
     pub audience: Arc<Audience>,
     /// Makes the sources of the ops routes on the shard's thread.
     pub sources: Arc<dyn Fn() -> http::sources::Sources + Send + Sync>,
-    /// What the options say.
+    /// The options.
     pub settings: ShardSettings,
 }
 
-/// What the options say about shards.
+/// The options about shards.
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
     /// Logs.
@@ -184,7 +184,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     ended
 }
 
-/// Does in each phase what it asks of the clients; resolves when the process stops.
+/// Treats the clients as each phase requires; resolves when the process stops.
 async fn follow_drain(
     core: &Rc<Core>,
     mailbox: &Mailbox,

@@ -1,10 +1,10 @@
 //! Which shard serves an accepted connection.
 //!
-//! Nearly always the one whose socket it came in on: the kernel spreads connections over the
-//! shards' sockets. Two things move one: a shard that holds clearly more than the mean for some
-//! time passes what it accepts to the shard that holds least, and the control thread accepts in
-//! the stead of a shard that is silent (server/). Both are decided on the control thread: an
-//! accept looks at one number of its own shard. A moved connection lies in its new shard's queue
+//! Nearly always it is the shard whose socket the connection came in on: the kernel spreads
+//! connections over the shards' sockets. Two things move a connection: a shard that holds clearly
+//! more than the mean for some time passes new ones to the shard that holds least, and the control
+//! thread accepts for a shard that is silent (server/). Both are decided on the control thread: an
+//! accept looks at one number of its own shard. A moved connection is in its new shard's queue
 //! until that shard takes it, and can be taken back from there. Nothing here accepts or speaks
 //! HTTP.
 
@@ -51,7 +51,7 @@ struct Seat {
     run_queue: OnceLock<RunQueue>,
     /// That time at its last beat, nanoseconds.
     waited_at_beat_ns: AtomicU64,
-    /// What has been added to it since, as far as somebody has looked.
+    /// The time added to it since, as of the last look.
     excused_ns: AtomicU64,
 }
 
@@ -163,11 +163,11 @@ impl Placement {
         taken
     }
 
-    /// Decides how many connections each shard passes on until the next call: what it has had
-    /// too many now and at the last call, [`crate::limits::PLACEMENT_INTERVAL`] ago. In a burst
-    /// whichever shard has just had its turn is ahead for a moment. Looked at with each accept,
-    /// such differences moved two of three connections and took a fifth of the rate of accepting;
-    /// looked at every 50 ms they left the shards further apart than the kernel does.
+    /// Decides how many connections each shard passes on until the next call: the excess that it
+    /// has had both now and at the last call, [`crate::limits::PLACEMENT_INTERVAL`] ago. In a burst
+    /// the shard that has just had its turn is ahead for a moment. When such differences were
+    /// looked at with each accept, they moved two of three connections and took a fifth of the rate
+    /// of accepting; looked at every 50 ms they left the shards further apart than the kernel does.
     pub fn level(&self) {
         let loads: Vec<_> = self.seats.iter().map(Seat::load).collect();
         let mean = loads.iter().sum::<usize>() / loads.len();
@@ -207,9 +207,10 @@ impl Placement {
     }
 }
 
-/// By how much a shard may be above the mean. What is moved costs a wake-up of another thread,
-/// what is not costs the shard's last clients a microsecond per message. So with few clients a
-/// few are left alone, and with thousands the few per cent that the kernel's spread is off by.
+/// By how much a shard may be above the mean. A moved connection costs a wake-up of another thread,
+/// an unmoved one costs the shard's last clients a microsecond per message. So with few clients a
+/// small number is ignored, and with thousands the few per cent by which the kernel's spread is
+/// off.
 fn slack(mean: usize) -> usize {
     PLACEMENT_SLACK_MIN.max(mean / 32)
 }
@@ -236,7 +237,7 @@ impl Seat {
         Millis(self.metrics.beat_ms.get())
     }
 
-    /// A shard with all places held makes room for what is moved to it when it comes to it.
+    /// A shard with all places held makes room for a moved connection when it arrives.
     fn has_room(&self) -> bool {
         self.arriving.load(Ordering::Relaxed) < self.arriving_most
     }
@@ -283,7 +284,7 @@ mod tests {
         placement.seats.iter().map(|seat| seat.arriving.load(Ordering::Relaxed)).collect()
     }
 
-    /// The live shard that holds least gets it and what is on its way counts.
+    /// The live shard that holds least gets it, and connections on their way count.
     #[test]
     fn the_live_shard_that_holds_least_gets_it() {
         let (metrics, placement) = shards(&[4, 0, 2]);
@@ -336,7 +337,7 @@ mod tests {
         assert!(placement.has_room(NOW));
     }
 
-    /// A shard with clearly more than the mean passes on what is too many.
+    /// A shard with clearly more than the mean passes on its excess.
     #[test]
     fn a_shard_far_above_the_mean_passes_the_surplus_on() {
         for (clients, too_many) in [

@@ -1,4 +1,4 @@
-//! What the table of clients cannot do by itself: subscriptions, clients' own messages.
+//! Requests that the table of clients cannot execute by itself: subscriptions, clients' messages.
 //!
 //! The table asks, [`Core::with`] hands it on, and here it is done, each in a task of its own, so
 //! that no borrow of the table lives across an await.
@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn carry_out(core: &Rc<Core>, request: Request) {
     match request {
         Request::Abandoned(channel) => {
-            // Somebody new may have come for it since.
+            // A new client may have come for it since.
             if !core.clients.borrow().has_channel(channel.as_str()) {
                 core.broker.unsubscribe(&channel);
             }

@@ -176,7 +176,7 @@ mod listener {
         /// May be dropped: no connection is taken before it resolves.
         ///
         /// # Errors
-        /// What accepting fails with; trying again is right.
+        /// The error with which accepting fails; trying again is right.
         pub(in crate::shard) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
             loop {
                 let mut guard = self.0.readable().await?;

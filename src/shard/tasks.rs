@@ -59,7 +59,7 @@ pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
 }
 
 /// Takes publications from the mailbox, appends them to the logs, moves bytes to the clients. A
-/// pass that was cut goes on at once; between two whole ones there is `pause`.
+/// pass that was cut continues at once; between two whole ones there is `pause`.
 pub(super) async fn fan_out(
     core: Rc<Core>,
     mailbox: Arc<Mailbox>,
@@ -113,7 +113,8 @@ pub(super) fn append_all(core: &Rc<Core>, mailbox: &Mailbox) {
     mail.into_iter().for_each(|piece| deliver(core, piece, &mut Vec::new()));
 }
 
-/// When passes may begin: after a whole one there is a pause, a cut one goes on at once.
+/// The times at which passes may begin: after a whole one there is a pause, a cut one continues at
+/// once.
 #[derive(Debug)]
 struct Pace {
     pause: Duration,

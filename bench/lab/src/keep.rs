@@ -1,7 +1,6 @@
-//! What a record says, in tables, in words and in pictures; and how results of other commands come
-//! into it.
+//! The texts of a record: tables, words and pictures; and the import of other commands' results.
 //!
-//! `summary.md` is made of the raw data alone, so that it can be checked: first the tables of all
+//! `summary.md` is made from the raw data alone, so that it can be checked: first the tables of all
 //! comparisons, then each comparison and sweep by itself, then the texts that were added.
 
 use std::{

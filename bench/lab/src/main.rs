@@ -1,9 +1,9 @@
-//! `lab`: how wsbcast is measured, and what is kept of it.
+//! `lab`: measures wsbcast, and keeps the results.
 //!
 //! `compare` starts several servers in turn and puts the figures side by side, `sweep` does so as
 //! work grows; `fleet` starts many servers as one service; `hub` and `instructions` measure the
-//! server's own code without a network. Results go into records, of which `table`, `summary` and
-//! `draw` make what people read. The load is `wsload`'s, beside this program.
+//! server's own code without a network. Results go into records, from which `table`, `summary` and
+//! `draw` make texts and pictures. The load comes from `wsload`, beside this program.
 
 mod compare;
 mod fleet;

@@ -1,9 +1,8 @@
 //! `wsload`: opens WebSocket clients, publishes to them, and checks and times every delivery.
 //!
 //! Every message carries publisher, sequence number and intended time, so holes, repeats,
-//! reordering and latency are facts about each client, not estimates. What is public here is for
-//! the other tools: charts, stamps and connections, so that a figure means the same in
-//! all of them.
+//! reordering and latency are facts about each client, not estimates. The public items are for the
+//! other tools: charts, stamps and connections, so that a figure means the same in all of them.
 
 mod args;
 pub mod chart;

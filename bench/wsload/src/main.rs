@@ -1,4 +1,4 @@
-//! The program `wsload`; what it does is in the library.
+//! The program `wsload`; its work is in the library.
 
 use std::process::ExitCode;
 

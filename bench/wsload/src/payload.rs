@@ -1,7 +1,7 @@
-//! What messages consist of behind their stamp.
+//! The content of messages after their stamp.
 //!
-//! The kind matters only where somebody compresses: filler of one letter would shrink to nothing,
-//! which no real message does.
+//! The kind matters only where messages are compressed: filler of one letter would shrink to
+//! nothing, which no real message does.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
-//! One scenario, from the first connect to the report: who starts when, what is read when.
+//! One scenario, from the first connect to the report: the order of starts and of readings.
 //!
-//! The conductor's thread sends and receives nothing itself. It reads CPU, memory and counters
-//! at the two ends of the measured window and every slice in between, and every wait of its has
-//! an end.
+//! The conductor's thread sends and receives nothing itself. It reads CPU, memory and counters at
+//! the two ends of the measured window and every slice in between, and each of its waits has an
+//! end.
 
 mod display;
 mod measure;

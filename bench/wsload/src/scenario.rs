@@ -1,7 +1,7 @@
-//! Scenarios by name: each stands for options of `run`, and options typed besides win.
+//! Scenarios by name: each stands for options of `run`, and typed options take precedence.
 //!
-//! A preset is put in front of what was typed, and the last of two equal options counts: so a
-//! preset can say nothing that could not be typed, and reports show what it came to.
+//! A preset is put in front of the typed options, and the last of two equal options counts: so a
+//! preset can contain nothing that could not be typed, and reports show the outcome.
 
 use std::ffi::OsString;
 

@@ -1,4 +1,4 @@
-//! Did one client get one publisher's messages once each, in order, without holes?
+//! The check that one client got one publisher's messages once each, in order, without holes.
 //!
 //! Sixteen bytes per (client, publisher): the next expected number and a window of which of the
 //! last 64 arrived, enough to tell a late message from a repeated one.

@@ -1,4 +1,4 @@
-//! What each message says about itself: run, publisher, sequence number, intended send time.
+//! The stamp of each message: run, publisher, sequence number, intended send time.
 //!
 //! Plain hexadecimal text at the start of the payload, so that it passes through servers that
 //! only carry UTF-8 and can be read in a packet dump; messages too short for that have the same

@@ -1,8 +1,8 @@
 //! `wsload run` against servers with known faults: each must be found and counted, and a server
 //! without one must pass.
 //!
-//! The server is a thread per connection over real sockets; what it does to each message is the
-//! test's choice. Runs are short and end by their own limits.
+//! The server is a thread per connection over real sockets; the test chooses how it treats each
+//! message. Runs are short and end by their own limits.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{

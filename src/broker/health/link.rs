@@ -14,7 +14,7 @@ use crate::{
     limits::{HEARTBEAT_INTERVAL, HEARTBEAT_SILENCE_MAX, REDIS_CONNECT_DEADLINE},
 };
 
-/// What is known of one shard's way.
+/// The known facts about one shard's link.
 #[derive(Debug)]
 pub(super) struct ShardLink {
     whole: AtomicBool,

@@ -1,4 +1,4 @@
-//! What facts about the links add up to, at given times.
+//! The health that follows from facts about the links, at given times.
 
 use std::time::Duration;
 

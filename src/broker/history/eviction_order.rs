@@ -1,9 +1,9 @@
-//! Whose history gives way when there is no room for all of them: pure.
+//! The order in which histories are evicted when there is no room for all of them: pure.
 //!
-//! Who holds most gives first: of the principals the one with the most bytes, or channels. Of its
-//! channels, by bytes one of the largest; by number one that keeps nothing, or else one of those
-//! that there are most of with about as many messages. So a flood, be it of bytes or of names,
-//! takes its room from what is like it. All of it costs O(log n).
+//! The largest holder loses first: of the principals the one with the most bytes, or channels. Of
+//! its channels, by bytes one of the largest; by number one that keeps nothing, or else one of the
+//! most common size. So a flood, be it of bytes or of names, takes its room from channels like
+//! itself. All of it costs O(log n).
 
 use std::{array, collections::BTreeMap};
 
@@ -12,10 +12,10 @@ use crate::{broker::Principal, channel::ChannelName};
 /// Powers of two that a number may be of, and nothing.
 const CLASSES: usize = usize::BITS as usize + 1;
 
-/// What decides about a channel.
+/// The properties that decide about a channel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EvictionKey {
-    /// Whose it is.
+    /// Its owner.
     pub(super) who: Principal,
     /// Tells it from all others.
     pub(super) id: u64,
@@ -23,7 +23,7 @@ pub(super) struct EvictionKey {
     pub(super) used: u64,
     /// Messages kept.
     pub(super) messages: usize,
-    /// What they take up.
+    /// The memory of its messages.
     pub(super) bytes: usize,
 }
 
@@ -72,7 +72,7 @@ impl EvictionOrder {
         Some(name)
     }
 
-    /// A channel's rank is another one. Nothing is moved for whoever is used again and again.
+    /// A channel's rank changes. A channel that is used again and again is not moved each time.
     pub(super) fn change(&mut self, before: &EvictionKey, after: &EvictionKey) {
         let is_moved = before.who != after.who
             || before.used != after.used

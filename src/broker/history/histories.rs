@@ -1,4 +1,4 @@
-//! The channels of a process, and what is kept of each: the least needed gives first.
+//! The channels of a process, and the messages kept of each: the least needed are evicted first.
 //!
 //! Bounded per channel (messages, bytes, time) and as a whole (bytes, channels).
 
@@ -48,7 +48,7 @@ impl HistorySettings {
     }
 }
 
-/// What was given up since there was no room for it.
+/// The evictions for want of room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
     /// Messages of channels that are kept.
@@ -113,18 +113,18 @@ impl Histories {
         self.evicted.channels += 1;
     }
 
-    /// What was given up since there was no room for it.
+    /// The evictions for want of room.
     pub(in crate::broker) fn evicted(&self) -> Evicted {
         self.evicted
     }
 
-    /// What is kept of `channel`.
+    /// The messages kept of `channel`.
     pub(in crate::broker) fn get(&self, channel: &ChannelName) -> Option<&Ring> {
         self.channels.get(channel).map(|channel| &channel.ring)
     }
 
-    /// Begins to keep `channel`, whose newest message is at `position`, on behalf of `who`. What
-    /// was kept of it is forgotten.
+    /// Begins to keep `channel`, whose newest message is at `position`, on behalf of `who`.
+    /// Messages kept of it before are forgotten.
     pub(in crate::broker) fn begin(
         &mut self,
         channel: &ChannelName,
@@ -223,8 +223,8 @@ impl Histories {
         Some((after.offset + 1..).zip(kept).map(publication).collect())
     }
 
-    /// Changes a channel, which thereby becomes the one used last, and holds all of them to what
-    /// they may take.
+    /// Changes a channel, which thereby becomes the one used last, and keeps all channels within
+    /// their bounds.
     fn edit<R>(
         &mut self,
         channel: &ChannelName,
@@ -235,11 +235,11 @@ impl Histories {
         let edited = self.channels.get_mut(channel)?;
         let before = edited.eviction_key();
         if edited.used < self.uses {
-            // Seldom for whoever is published to often.
+            // Seldom for a channel that is often published to.
             self.uses += 1;
             edited.used = self.uses;
         }
-        // Nobody gets at others' channels by being the first to use their names.
+        // The first use of a name gives no hold over the channels of others.
         edited.who = edited.who.min(who);
         edited.used_at = edited.used_at.max(now);
         let changed = change(&mut edited.ring);
@@ -258,7 +258,7 @@ impl Histories {
         Some(changed)
     }
 
-    /// Forgets the oldest message of whoever holds most.
+    /// Forgets the oldest message of the largest holder.
     fn evict_one(&mut self) -> bool {
         let largest = self.eviction_order.first_by_bytes();
         let Some(channel) = largest.and_then(|name| self.channels.get_mut(name)) else {

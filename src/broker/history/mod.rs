@@ -1,4 +1,4 @@
-//! What was published lately, by channel, within bounds: the memory that resumes are served from.
+//! Recently published messages, by channel, within bounds: the memory that resumes are served from.
 //!
 //! The embedded broker's sequencer is one of these; with Redis a process keeps one, fed by its
 //! subscribers and filled from Redis' streams. Pure: time comes in as a value, and nothing here

@@ -1,7 +1,8 @@
 //! One channel's newest messages, in order and without a hole: pure.
 //!
-//! Whoever comes back within this window is given what it missed. The ring also is the channel's
-//! memory of its position: the last offset stays known when no message is kept any more.
+//! A client that comes back within this window is given the messages it missed. The ring also is
+//! the channel's memory of its position: the last offset stays known when no message is kept any
+//! more.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -26,7 +27,7 @@ pub(in crate::broker) struct HistoryMessage {
 }
 
 impl HistoryMessage {
-    /// What keeping it takes up, be its payload ever so small.
+    /// The cost of keeping it, however small its payload.
     fn cost(&self) -> usize {
         self.data.len() + HISTORY_MESSAGE_COST_BYTES
     }
@@ -116,7 +117,7 @@ impl Ring {
         self.get(offset).map(|kept| kept.nonce)
     }
 
-    /// Whether what is older than the floor is known to be nowhere else.
+    /// Whether messages older than the floor are known to be nowhere else.
     pub(in crate::broker) fn is_complete(&self) -> bool {
         self.complete
     }
@@ -130,8 +131,8 @@ impl Ring {
         self.replaced.iter().any(|(replaced, _)| is_same_epoch(&replaced.epoch, epoch))
     }
 
-    /// The epochs that are over once the channel goes on in `epoch`.
-    /// Where they had got to, with the nonce of the last message; the newest last.
+    /// The epochs that are over once the channel continues in `epoch`: their last positions, with
+    /// the nonce of the last message; the newest last.
     pub(in crate::broker) fn replaced_by(&self, epoch: &Arc<str>) -> Vec<(Position, u64)> {
         let mut replaced = self.replaced.clone();
         let is_it = |one: &Position, epoch| is_same_epoch(&one.epoch, epoch);
@@ -194,7 +195,7 @@ impl Ring {
     pub(super) fn evict_oldest(&mut self) {
         self.drop_oldest();
         self.complete = false;
-        // What was given is not to stay taken up by empty places.
+        // Empty places must not keep the memory that was freed.
         if self.kept.capacity() / 4 > self.kept.len() {
             self.kept.shrink_to(2 * self.kept.len());
         }
@@ -214,7 +215,7 @@ impl Ring {
         self.kept.get(usize::try_from(place).ok()?)
     }
 
-    /// What can be had up to `to` for somebody who wants it since `since`.
+    /// The messages that are available up to `to` for a request since `since`.
     pub(in crate::broker) fn recovery(&self, since: &Since, to: &Position) -> Recovery {
         let at = |offset| Position { epoch: to.epoch.clone(), offset };
         let is_kept = is_same_epoch(&self.epoch, &to.epoch);
@@ -233,7 +234,7 @@ impl Ring {
                 });
                 Recovery { from: at(after.offset.max(floor)), missed }
             }
-            // Of another history, or of a future that this one does not have.
+            // A position of another history, or of a future that this one does not have.
             Since::After(_) => {
                 let missed =
                     Missed { epoch: Some(to.epoch.clone()), from: 1, to: Some(floor), sure: false };
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!(ring.floor(), 3);
     }
 
-    /// A recovery begins where its asker was or says what is missing.
+    /// A recovery begins at the requested position, or says which messages are missing.
     #[test]
     fn a_recovery_begins_at_the_position_asked_for() {
         let mut ring = ring(10);

@@ -1,4 +1,4 @@
-//! What several clients of a shard want to know of a channel at once is asked for by one of them.
+//! A question about a channel that several clients of a shard have at once is asked by one of them.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -26,7 +26,7 @@ pub(super) struct NewLookup<'a> {
 }
 
 impl NewLookup<'_> {
-    /// Whatever is known of the channel now is the answer.
+    /// The answer is the channel's state as known now.
     pub(super) fn answered(self) {
         self.answer.send_replace(());
     }

@@ -5,8 +5,8 @@
 //! and what was asked for of the time before is found in the history. Subscribe, position, recover,
 //! in this order: any other loses or repeats messages.
 //!
-//! What several clients of a shard want to know of a channel is asked for once, and what a shard
-//! asks at a time is bounded. Of logs it knows only what a [`JoinedLog`] says.
+//! A question about a channel that several clients of a shard have is asked once, and the number of
+//! questions of a shard at a time is bounded. Logs are known only through [`JoinedLog`].
 
 mod lookups;
 #[cfg(test)]
@@ -27,8 +27,8 @@ use crate::{
     position::{Missed, Position, Recovery, Since},
 };
 
-/// The log of a channel in a shard, as it stands for a client that has joined it: what only the
-/// shard knows.
+/// The log of a channel in a shard, for a client that has joined it: facts that only the shard
+/// knows.
 pub trait JoinedLog {
     /// From where on the client hears everything, if that is known. `baseline` is a position after
     /// which everything is certain to arrive; it counts unless something has arrived already.
@@ -38,22 +38,22 @@ pub trait JoinedLog {
     /// client to its head; the position there. None if too many wait.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the place among those that wait.
+    /// Dropping the future gives up the place in the queue.
     fn catch_up(&self, to: &Position) -> impl Future<Output = Option<Position>>;
 }
 
-/// What a client begins with on one channel.
+/// The state with which a client begins on one channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
     /// Which one.
     pub channel: ChannelName,
-    /// It gets everything after this; None: nobody knows where the channel stands.
+    /// It gets everything after this; None: the channel's position is unknown.
     pub from: Option<Position>,
     /// Up to here from the history, after it from the log; None: nothing from the history.
     pub to: Option<Position>,
     /// It asked for history.
     pub resumed: bool,
-    /// What it asked for and will not get.
+    /// The requested messages that it will not get.
     pub missed: Option<Missed>,
 }
 
@@ -71,7 +71,7 @@ pub struct Joins {
 }
 
 impl Joins {
-    /// Those of a shard whose handle is `broker`.
+    /// The joins of a shard whose handle is `broker`.
     #[must_use]
     pub fn new(broker: Rc<dyn Broker>) -> Self {
         let questions = Semaphore::new(JOIN_QUESTIONS_MAX);
@@ -79,7 +79,7 @@ impl Joins {
     }
 
     /// Subscribes to `channel` and finds out where a client begins on it that wants everything
-    /// since `since`, and that has joined `log` already. What it missed can be read by
+    /// since `since`, and that has joined `log` already. The messages it missed can be read by
     /// [`super::History::history`] then.
     ///
     /// # Errors
@@ -115,8 +115,8 @@ impl Joins {
         Ok(Start { channel, from: Some(from), to: Some(to), resumed: true, missed })
     }
 
-    /// From where on a client hears everything. A client that resumes is told of a hole if that
-    /// does not come to be known: it waits for a moment.
+    /// The position after which a client gets everything. A client that resumes is told of a hole
+    /// if the position remains unknown: it waits for a moment.
     async fn begin(
         &self,
         log: &impl JoinedLog,
@@ -205,7 +205,7 @@ impl Joins {
     }
 }
 
-/// What is missing when nobody knows where the channel stands.
+/// The gap to be reported when the channel's position is unknown.
 fn unknown(since: &Since) -> Option<Missed> {
     match since {
         Since::After(after) => {

@@ -1,4 +1,4 @@
-//! A broker on which something is published before, amid and after each step of a join.
+//! A broker on which messages are published before, during and after each step of a join.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -19,13 +19,13 @@ struct Channel {
     moment: usize,
     newest: u64,
     is_subscribed: bool,
-    /// What has arrived in the log, and after which offset that counts.
+    /// The messages that have arrived in the log, and the offset after which they count.
     arrived: Vec<u64>,
     baseline: Option<u64>,
 }
 
 impl Channel {
-    /// The next moment: what is published then arrives if the shard has subscribed.
+    /// The next moment: messages published then arrive if the shard has subscribed.
     fn passes(&mut self) {
         for _ in 0..self.bursts[self.moment] {
             self.newest += 1;

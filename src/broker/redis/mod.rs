@@ -154,14 +154,14 @@ impl RedisBroker {
             self.receiving.borrow_mut().extend(subscriptions.close());
         }
         // Then the subscribers: dropping their tasks drops their connections, and nothing is
-        // delivered any more. Last, what is on its way to Redis gets a moment.
+        // delivered any more. Last, commands under way to Redis get a moment.
         end(&self.receiving).await;
         let _ = tokio::time::timeout(BROKER_CLOSE_DEADLINE, self.publisher.idle()).await;
         end(&self.sending).await;
     }
 }
 
-/// What the control thread does for all handles of the process.
+/// The control thread's tasks for all handles of the process.
 fn control_tasks(process: &Arc<Process>, router: &Rc<CommandRouter>) -> Vec<Task> {
     let destination = &process.destination;
     let mut tasks = sentinel::follow(destination);

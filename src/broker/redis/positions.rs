@@ -1,4 +1,4 @@
-//! Where a channel stands, for a client of this handle that has just subscribed to it.
+//! The position of a channel, for a client of this handle that has just subscribed to it.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
@@ -79,7 +79,7 @@ impl Positions {
         }
     }
 
-    /// What a question says whose number is `first` or later.
+    /// The answer to a question whose number is `first` or later.
     async fn stream_position(
         &self,
         channel: &ChannelName,
@@ -112,7 +112,7 @@ impl Positions {
                     if timeout(SHARED_ANSWER_WAIT, over.wait_for(|_| false)).await.is_err() {
                         late = Some(number);
                     }
-                    // Somebody else may have been quicker, and have the answer already.
+                    // Another question may have been quicker, and have the answer already.
                     if let Some(stream_position) = next.borrow().clone() {
                         return Ok(stream_position);
                     }
@@ -122,7 +122,7 @@ impl Positions {
     }
 }
 
-/// Whether somebody comes with a position that the channel, at `at`, has not got to.
+/// Whether a client resumes from a position that the channel, at `at`, has not reached.
 fn is_ahead(since: Option<&Since>, at: &Position) -> bool {
     match since {
         Some(Since::After(after)) => after.is_comparable(at) && after.offset > at.offset,

@@ -2,8 +2,8 @@
 //! every second, and that is gone when none is left.
 //!
 //! The last writer is named in it. A process that drains writes no more and reads: any name but its
-//! own is another process's. What Redis does not answer in time counts as "nobody", since that is
-//! what a client may rely on.
+//! own is another process's. If Redis does not answer in time, that counts as "no other process",
+//! since a client must be able to rely on the answer.
 
 use tokio::time::timeout;
 

@@ -1,5 +1,5 @@
-//! What all handles of a process share: its settings, where its connections are to lead, the way to
-//! all shards without Redis, and what it remembers of the channels that it hears.
+//! The state shared by all handles of a process: its settings, the destination of its connections,
+//! the way to all shards without Redis, and its memory of the channels that it hears.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl Process {
         &self.health
     }
 
-    /// What of histories was given up since there was no room for it.
+    /// The evictions from histories for want of room.
     pub(in crate::broker) fn evicted(&self) -> Evicted {
         self.memory.evicted()
     }

@@ -1,7 +1,7 @@
 //! Publishing: into Redis, once, or (surely not sent) to this process alone.
 //!
-//! A message that was sent and not answered for is neither: its publisher is told so, and may
-//! repeat it with the same key. Order within a channel is that of the calls.
+//! A message that was sent and not answered is in doubt: its publisher is told so, and may repeat
+//! it with the same key. Order within a channel is that of the calls.
 
 mod periodic;
 
@@ -39,7 +39,7 @@ use crate::{
     telemetry::seldom,
 };
 
-/// What became of a command to Redis.
+/// The outcome of a command to Redis.
 pub(super) enum Outcome<T> {
     Done(T),
     NotSent,
@@ -276,8 +276,8 @@ impl Publisher {
     }
 }
 
-/// A message that was charged: whatever becomes of it is accounted for. Nobody may wait for it any
-/// more: then it is in doubt.
+/// A message that was charged: it is accounted for, whatever its outcome. If its caller no longer
+/// waits for it, it is in doubt.
 struct OnItsWay<'a> {
     process: &'a Process,
     message: &'a Message,

@@ -1,4 +1,4 @@
-//! What an operator has said about Redis, checked once: it cannot be wrong any more, nor change.
+//! The operator's settings for Redis, checked once: they can be neither wrong nor changed any more.
 
 use fred::prelude::Config;
 

@@ -2,9 +2,10 @@
 //! resumes against a naive model, from a seed.
 //!
 //! Two processes of two shards: their subscribers, repair, memory and questions are the real ones;
-//! Redis and the connections to it are a model. Whatever happens, what a shard delivers has no
-//! hole that was not told, no repetition and no second message in a position; and when all is well
-//! again everybody has the history that Redis has. `WSBCAST_SIM_SEED=n` runs one seed alone.
+//! Redis and the connections to it are a model. The messages that a shard delivers must have no
+//! unreported hole, no repetition and no second message in a position, whatever happens; and when
+//! all is well again all processes have the history that Redis has. `WSBCAST_SIM_SEED=n` runs one
+//! seed alone.
 
 mod away;
 mod check;
@@ -34,10 +35,10 @@ const SEEDS: u64 = 10_000;
 const PROCESSES: usize = 2;
 const SHARDS_EACH: usize = 2;
 const SHARDS: usize = PROCESSES * SHARDS_EACH;
-/// As many as a stream never has to give up in one run.
+/// So many that a stream never has to trim in one run.
 const ALL: usize = 10_000;
 
-/// The messages that shards deliver are whole, or the hole is told, whatever Redis does.
+/// The messages that shards deliver are whole, or the hole is reported, whatever Redis does.
 #[test]
 fn deliveries_are_whole_or_holes_are_told() {
     let counts = seeds::run_all(SEEDS, run);
@@ -45,7 +46,7 @@ fn deliveries_are_whole_or_holes_are_told() {
     assert!(heard > 20 * SEEDS && gaps > SEEDS && resumed > SEEDS, "{counts:?}: too tame");
 }
 
-/// How many messages were heard, gaps told, and clients resumed.
+/// The numbers of messages received, gaps reported, and clients resumed.
 fn run(seed: u64) -> [u64; 3] {
     // Epochs and nonces come from there.
     fastrand::seed(seed);
@@ -70,13 +71,13 @@ struct World {
     goes_back: bool,
     /// Instead of all that loses data.
     leading: Leading,
-    /// Nothing happens but that somebody else publishes, too.
+    /// Nothing happens except that another program publishes as well.
     is_calm: bool,
     channel: ChannelName,
     shards: Vec<Shard>,
     /// Where the channel stood when nobody had published to it, and how many messages there were.
     empty: Vec<(Position, usize)>,
-    /// All that those who came back were given.
+    /// All messages that resuming clients were given.
     resumed_with: Vec<(Position, String)>,
     heard: u64,
     gaps: u64,
@@ -230,7 +231,7 @@ impl World {
         self.check(shard).await;
     }
 
-    /// Redis confirms all that it is told.
+    /// Redis confirms all commands.
     fn tell(&self, shard: usize) {
         self.shards[shard].subscriber.change(|subscriptions| {
             while let Some(command) = subscriptions.next_command() {

@@ -1,13 +1,12 @@
-//! Looks whether Redis takes what is written, and whether its name still leads to where the
-//! process is.
+//! Looks whether Redis accepts writes, and whether its name still leads to the server in use.
 //!
-//! Both may change without a word: a server that is full or has lost its replicas goes on answering
-//! heartbeats, and whoever is connected does not notice that a name, or a proxy, leads elsewhere
-//! now, while others go there already. So the control thread asks, once a second, and at once when
-//! somebody was refused: for a message that is none, on the connections that there are; and, by
-//! name, on a new one, whether what is published there is heard here. In a cluster each master's
-//! name is looked at, and what counts is which node it leads to (`node_ids`). The two do not wait
-//! for each other: what does not answer may be what has been left behind.
+//! Both may change silently: a server that is full or has lost its replicas still answers
+//! heartbeats, and connected processes do not notice that a name, or a proxy, leads elsewhere now,
+//! while new processes go there already. So the control thread asks, once a second, and at once
+//! after a refusal: with a trial that publishes nothing, on the open connections; and, by name, on
+//! a new one, whether its publications are heard here. In a cluster each master's name is checked,
+//! and the result is the node that it leads to (`node_ids`). The two checks do not wait for each
+//! other: the server that does not answer may be the one left behind.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -70,7 +69,7 @@ impl Watch {
             if refusals.is_urgent() {
                 self.process.destination.generations.look_wanted.notify_one();
             }
-            // However often somebody is refused, others have their turn.
+            // However often messages are refused, other tasks have their turn.
             sleep(WATCH_REPEAT).await;
             let rest = self.interval() - WATCH_REPEAT;
             let _ = timeout(rest, refusals.changed.notified()).await;
@@ -244,7 +243,7 @@ impl Watch {
         let masters: Vec<Server> = cluster.connections.borrow().keys().cloned().collect();
         process.destination.node_ids.keep(|server| masters.contains(server));
         let looks = masters.iter().map(|server| async move {
-            // One that is not there holds up no look at the others.
+            // A master that is not there holds up no check of the others.
             match timeout(WATCH_INTERVAL, process.destination.connect(server)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::debug!(%server, %error, "this node was not looked at"),
@@ -302,8 +301,8 @@ impl Watch {
         Ok(self.try_server(NOBODYS, connection).await == Some(false))
     }
 
-    /// Whether we are not heard `there`: a shard that goes on hearing its own heartbeats is not,
-    /// or none of them all.
+    /// Whether we are not heard `there`: a shard that still receives its own heartbeats is not, or
+    /// none of them at all.
     async fn is_elsewhere(&self, there: &mut Connection) -> Result<bool, ConnectionError> {
         let process = &self.process;
         let health = &self.process.health;
@@ -342,7 +341,7 @@ impl Watch {
     }
 }
 
-/// What a trial says: an answer that is none of ours is no good.
+/// The result of a trial: an answer that is none of ours is a failure.
 fn read(answer: Value) -> Result<(), CallError> {
     replies::publish_reply(answer).map(drop).map_err(CallError::Unexpected)
 }

@@ -1,4 +1,4 @@
-//! What a refusal is about, and what to do about it.
+//! The subject of a refusal, and advice on it.
 
 use crate::metrics::BrokerRefusal;
 
@@ -20,8 +20,8 @@ impl BrokerRefusal {
         )
     }
 
-    /// Whether it says something about the server if a trial with no channel meets it. What a user
-    /// may do is another question than what a server can.
+    /// Whether it says something about the server if a trial with no channel meets it. The rights
+    /// of a user are another question than the abilities of a server.
     pub(in crate::broker) fn counts_without_a_channel(self) -> bool {
         !matches!(self, Self::NoPerm | Self::WrongType | Self::TryAgain | Self::NoAnswer)
     }

@@ -1,4 +1,5 @@
-//! What is known of one thing that was refused: whether it stands, by what messages and trials met.
+//! The state of one refused subject: whether the refusal is in force, judged by messages and
+//! trials.
 
 use crate::{
     clock::Millis,

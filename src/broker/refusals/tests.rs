@@ -1,4 +1,4 @@
-//! When what is refused counts, on a clock of the test's own.
+//! The times at which refusals count, on a clock of the test's own.
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ fn a_good_trial_clears_an_earlier_refusal() {
     refusals.trial_accepted(&channel("a"), at(LASTS));
     assert_eq!(refusals.extent_at(at(LASTS)), RefusalExtent::Nothing);
     assert!(!refusals.is_urgent());
-    // One that was on its way.
+    // A message that was under way.
     refusals.refused(channel("a"), BrokerRefusal::Oom, &TEXT, (at(0), at(LASTS + 1)));
     assert_eq!(refusals.extent_at(at(3 * LASTS)), RefusalExtent::Nothing);
     assert!(refusals.suspects(at(2 * MEMORY)).is_empty() && !refusals.is_any());

@@ -1,8 +1,8 @@
 //! How many of the bytes written to a client its end has acknowledged: Linux counts them anyway.
 //!
-//! Asked once, at a client's end, and only if somebody wants to know. No crate at hand reads
-//! `TCP_INFO`, and the socket diagnosis over netlink no longer knows a connection that was reset;
-//! so here is the one system call that is made by hand, and the only `unsafe` of the project.
+//! Asked once, at a client's end, and only if the answer is wanted. No dependency reads `TCP_INFO`,
+//! and the socket diagnosis over netlink no longer knows a connection that was reset; so this is
+//! the one system call that is made by hand, and the only `unsafe` of the project.
 
 use std::os::fd::{AsFd, AsRawFd};
 

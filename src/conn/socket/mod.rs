@@ -1,8 +1,9 @@
 //! A client's socket, and the one place that waits for all sockets of a shard.
 //!
-//! A client exists before its socket is ours: from its admission until the 101 is out, the socket
-//! is `Pending` and takes nothing, so that what is published meanwhile waits in the log. Two
-//! implementations behind one face: an epoll set of the shard's own on Unix, tasks on Windows.
+//! A client exists before its socket can be used: from its admission until the 101 is out, the
+//! socket is `Pending` and takes nothing, so messages published meanwhile wait in the log. There
+//! are two implementations of one interface: an epoll set of the shard's own on Unix, tasks on
+//! Windows.
 
 use std::{
     io::{self, IoSlice},
@@ -107,8 +108,8 @@ impl Registry {
         Ok(Socket::Live(self.register(stream, key)?))
     }
 
-    /// Watches for input, and for room to write if `writable`. Re-checks the state: a socket
-    /// that is ready already is told of again.
+    /// Watches for input, and for room to write if `writable`. The state is checked again: a socket
+    /// that is ready already is reported again.
     ///
     /// # Errors
     /// When the epoll set refuses it.

@@ -1,8 +1,8 @@
-//! What the set that waits for all sockets tells of one of them.
+//! The readiness of one socket, as the set that waits for all of them reports it.
 
 use crate::hub::Key;
 
-/// What a socket is ready for.
+/// The readiness of a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
     /// The client.

@@ -20,7 +20,7 @@ use crate::hub::Key;
 struct Shared {
     stream: TcpStream,
     want_writable: Cell<bool>,
-    /// The shard was told of input and has not yet read until there was none.
+    /// Input was reported to the shard, which has not yet read until there was none.
     readable_told: Cell<bool>,
     /// Wakes the task when one of the two has changed.
     rearmed: Notify,
@@ -54,7 +54,7 @@ impl Live {
     }
 
     pub(super) fn give_up_after(&self, _silence: Duration) {
-        // Windows gives up after some 20 s by itself.
+        // Windows itself gives up after some 20 s.
     }
 
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {

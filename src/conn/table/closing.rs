@@ -26,7 +26,7 @@ use crate::{
 };
 
 impl ConnectionTable {
-    /// Closes `key` for `reason`; what is in its logs is not waited for.
+    /// Closes `key` for `reason`, without waiting for the rest of its logs.
     pub fn close(&mut self, key: Key, reason: CloseReason) {
         self.close_with(key, CloseMessage::For(reason), Finish::Frame);
         self.handle_hub_events();
@@ -86,7 +86,7 @@ impl ConnectionTable {
             self.input.release(client.charged_bytes());
             client.set_charged_bytes(0);
         }
-        // What arrives now is only looked through for the peer's Close.
+        // From now on input is only searched for the peer's Close.
         if std::mem::take(&mut client.paused) {
             self.follow_ups.push(FollowUp::Read(key));
         }
@@ -131,8 +131,8 @@ impl ConnectionTable {
         self.end(key, reason);
     }
 
-    /// Messages of `channel` were lost before they reached this process: those of its clients that
-    /// cannot be told otherwise are told by a Close after all that came before the hole.
+    /// Messages of `channel` were lost before they reached this process: clients that cannot be
+    /// told of the gap otherwise get a Close after everything that came before it.
     pub(super) fn close_for_gap(&mut self, channel: &ChannelName) {
         // A client that cannot be told of gaps speaks plain frames.
         let close_frame = CloseMessage::For(CloseReason::Gap).encoded(Encoding::Plain);

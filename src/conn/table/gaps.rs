@@ -1,4 +1,4 @@
-//! What clients will not get, and how they are told: in their logs, alone, or by a Close.
+//! Gaps: messages that clients will not get, reported in their logs, individually, or by a Close.
 
 use crate::{
     broker::{Missed, Publication},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl ConnectionTable {
-    /// Tells one client what it will not get.
+    /// Reports a gap to one client.
     pub(super) fn send_gap(&mut self, key: Key, channel: &ChannelName, missed: &Missed) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding.uncompressed();
@@ -71,7 +71,7 @@ impl ConnectionTable {
         }
     }
 
-    /// What is missing without `message`; one without a position comes after the last that has one.
+    /// The gap including `message`; a message without a position comes after the last that has one.
     fn missed_with(&self, message: &Publication) -> Missed {
         let (at, is_counted) = match &message.position {
             Some(position) => (Some(position), true),

@@ -1,4 +1,4 @@
-//! What the hub tells of its clients after any call: one is full, fails, misses something, is done.
+//! The hub's events after any call: clients that are full, failed, missed messages, or are done.
 //!
 //! The hub knows no sockets, deadlines or metrics; here each of its events becomes what the table
 //! does about it, until there is none left.

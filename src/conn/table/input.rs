@@ -1,9 +1,9 @@
-//! What clients send: read into the shard's one buffer, decoded in place, acted upon.
+//! Input from clients: read into the shard's one buffer, decoded in place, acted upon.
 //!
-//! A client holds memory for input only while a message of its is unfinished; that is charged to
-//! the process's budget and has a deadline. Reading stops for a client whose output or whose own
-//! publications have no room, and goes on when they have. What a client compressed is inflated only
-//! if somebody wants it, and in small turns, since a few bytes may become many.
+//! A client holds memory for input only while a message of its own is unfinished; this memory is
+//! charged to the process's budget and has a deadline. Reading stops for a client whose output or
+//! whose own publications have no room, and continues when they have. Compressed messages are
+//! inflated only if their content is wanted, and in small turns, since a few bytes may become many.
 
 use std::io;
 
@@ -84,7 +84,7 @@ impl ConnectionTable {
         self.read_buffer = buffer;
     }
 
-    /// Room was made: reading goes on where it had stopped.
+    /// Room was made: reading continues where it had stopped.
     pub(super) fn resume(&mut self, key: Key) {
         let unsent = self.hub.unsent(key);
         let Some(entry) = entry(&mut self.entries, key) else { return };
@@ -189,8 +189,8 @@ impl ConnectionTable {
         }
     }
 
-    /// What nobody wants is not inflated: 64 bytes can become 64 KiB, and a text that is not
-    /// looked at need not be one.
+    /// Unwanted messages are not inflated: 64 bytes can become 64 KiB, and a text that is not
+    /// looked at need not be valid.
     fn on_compressed(&mut self, key: Key, kind: Kind, data: &[u8]) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.state() != ClientState::Open || !client.is_listened_to() {

@@ -1,9 +1,9 @@
 //! Debug lines at both ends of a client, for operators that look for one.
 //!
-//! What the second line tells of the first is kept only while such lines are wanted: at any other
-//! level a client costs nothing more. Numbers name a client within its shard and tie the lines;
-//! what the client, or a proxy before it, says of itself is quoted, and marked where nobody has
-//! checked it. Bytes are those that the system counts anyway.
+//! Facts of the first line are kept for the second only while such lines are enabled: at any other
+//! level a client costs nothing more. Numbers name a client within its shard and connect the lines;
+//! claims of the client, or of a proxy before it, are quoted, and marked where they are unverified.
+//! Bytes are those that the system counts anyway.
 
 use std::net::TcpStream;
 
@@ -22,8 +22,8 @@ use crate::{
     ws::{close::CloseReason, decoder::CloseFrame},
 };
 
-/// What a Close frame without a code, and an end without a Close frame, count as (RFC 6455
-/// §7.1.5).
+/// The codes that stand for a Close frame without a code, and for an end without a Close frame (RFC
+/// 6455 §7.1.5).
 const NO_CODE: u16 = 1005;
 const NO_CLOSE: u16 = 1006;
 
@@ -68,7 +68,7 @@ impl ConnectionTable {
         }
     }
 
-    /// A client goes; its socket still stands in the hub.
+    /// A client leaves; its socket is still in the hub.
     pub(super) fn log_gone(&mut self, key: Key, client: &Entry, reason: CloseReason) {
         if client.state() == ClientState::Open {
             self.remember_channels(key);

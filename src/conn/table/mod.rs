@@ -1,8 +1,8 @@
 //! The table of a shard's clients: a small entry for each, beside the hub's of the same key.
 //!
-//! Whatever belongs to all clients of a shard stands here once, and is private to this folder: each
-//! file adds the methods of one matter to [`ConnectionTable`]. An entry lives from the admission to
-//! the drop of its descriptor.
+//! All state that belongs to all clients of a shard is here once, and is private to this folder:
+//! each file adds the methods of one subject to [`ConnectionTable`]. An entry lives from the
+//! admission to the drop of its descriptor.
 //!
 //! | file | what is done there |
 //! |---|---|
@@ -53,7 +53,7 @@ use crate::{
     ws::{close::CloseReason, deflate::Inflater},
 };
 
-/// What clients may expect.
+/// The rules that apply to all clients.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// Longest message of a client, bytes; past it 1009.
@@ -64,7 +64,7 @@ pub struct ClientSettings {
     pub broadcast_bytes_max: usize,
     /// Shorter messages are not compressed.
     pub compression_threshold_bytes: usize,
-    /// A client without a subprotocol whose history is gone is closed; else it goes on.
+    /// A client without a subprotocol whose history is gone is closed; otherwise it continues.
     pub close_on_missed: bool,
     /// Sent first to each new client.
     pub greeting: Option<String>,
@@ -72,22 +72,22 @@ pub struct ClientSettings {
     pub keepalive: keepalive::KeepaliveSettings,
 }
 
-/// What the table asks of the shard.
+/// The table's requests to the shard.
 #[derive(Debug)]
 pub enum Request {
     /// Do what a client wants, then what [`ConnectionTable::next_command`] gives, until it gives
     /// nothing.
     Command(Key, ClientCommand),
-    /// Nobody here has this channel any more.
+    /// No client here is subscribed to this channel any more.
     Abandoned(ChannelName),
 }
 
-/// What a client is served further for, after others had their turn.
+/// Further work for a client, after other clients have had their turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FollowUp {
     /// More of its input is read.
     Read(Key),
-    /// It is given the next piece of what it missed.
+    /// The next piece of the history that it missed.
     Replay(Key),
 }
 
@@ -96,11 +96,11 @@ pub enum FollowUp {
 pub struct Connected {
     /// Non-blocking.
     pub stream: std::net::TcpStream,
-    /// What the client sent behind its handshake.
+    /// Bytes that the client sent after its handshake.
     pub leftover: Bytes,
     /// As whom it publishes, if it may, and if clients may at all.
     pub publisher: Option<Principal>,
-    /// Whom a proxy says it speaks for; told in the log, and believed by nobody.
+    /// The client that a proxy says it speaks for; for the log only, since it is unverified.
     pub forwarded: Option<Box<str>>,
     /// Holds the drain open.
     pub guard: Guard,
@@ -130,7 +130,7 @@ pub struct ConnectionTable {
     due: Vec<usize>,
     follow_ups: Vec<FollowUp>,
     requests: Vec<Request>,
-    /// What clients that are gone had still to say; each goes on behind a message on its way.
+    /// The remaining commands of departed clients; each waits for a message under way.
     orphans: HashMap<Key, CommandQueue>,
     /// Clients that are being given history.
     replays: HashMap<Key, Replay>,
@@ -256,7 +256,7 @@ impl ConnectionTable {
             self.on_input(key, &mut Vec::from(leftover));
             self.handle_hub_events();
         }
-        // What else has come by now is told by the registration itself.
+        // Further input by now is reported by the registration itself.
     }
 
     /// The 101 of `key` never went out.
@@ -303,7 +303,8 @@ impl ConnectionTable {
         appended
     }
 
-    /// Moves bytes to the clients while `keep_going` says so; what is left and what was done.
+    /// Moves bytes to the clients while `keep_going` says so; returns what is left and what was
+    /// done.
     pub fn pass(&mut self, keep_going: &mut dyn FnMut() -> bool) -> hub::Pass {
         let pass = self.hub.pass(keep_going);
         self.metrics.deliveries.add(pass.deliveries);
@@ -312,7 +313,7 @@ impl ConnectionTable {
         pass
     }
 
-    /// What the shard is to do. Call after every other call.
+    /// Requests for the shard. To be called after every other call.
     pub fn take_requests(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.requests)
     }
@@ -323,8 +324,8 @@ impl ConnectionTable {
         !self.follow_ups.is_empty()
     }
 
-    /// What is to be handed to [`ConnectionTable::follow_up`] after others had their turn; each
-    /// once.
+    /// Work to be handed to [`ConnectionTable::follow_up`] after other clients had their turn; each
+    /// item once.
     pub fn take_follow_ups(&mut self) -> Vec<FollowUp> {
         let mut follow_ups = std::mem::take(&mut self.follow_ups);
         follow_ups.sort_unstable();

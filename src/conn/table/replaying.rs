@@ -1,11 +1,11 @@
-//! Clients that come back: what they missed goes out first, piece by piece, while their logs wait.
+//! Clients that resume: missed messages are sent first, piece by piece, while their logs wait.
 //!
-//! A client is held from the moment it joins its logs until everything before that moment is
-//! behind it. What it is given is read from the broker's history, a piece at a time and the next
-//! one when that has been taken and others had their turn: so a client that resumes costs one
-//! piece of memory, and holds nobody up, whatever it missed. Of a long message it is given no copy:
-//! a plain client reads the history's own bytes, in other forms there is one for all who read it
-//! now.
+//! A client is held from the moment it joins its logs until it has been sent everything before that
+//! moment. The messages are read from the broker's history, one piece at a time, and the next one
+//! when the client has taken that piece and other clients have had their turn: so a resuming client
+//! costs one piece of memory and holds up no other client, however much it missed. A long message
+//! is not copied: a plain client reads the history's own bytes, and in other forms there is one
+//! copy for all clients that are reading it.
 
 use std::collections::VecDeque;
 
@@ -25,8 +25,8 @@ use crate::{
 };
 
 impl ConnectionTable {
-    /// Lets a client's logs wait until it has been told where it begins, and what it missed is
-    /// out.
+    /// Lets a client's logs wait until it has been told where it begins, and has been sent what it
+    /// missed.
     pub fn hold(&mut self, key: Key) {
         self.hub.hold(key);
         self.replays.entry(key).or_default().joining = true;
@@ -45,7 +45,7 @@ impl ConnectionTable {
         self.hub.release(key);
     }
 
-    /// A client has missed something of a log: it is told before it gets what follows.
+    /// A client has missed part of a log: it is told before it gets the next messages.
     pub(super) fn on_hole(&mut self, key: Key, hole: Hole) {
         match self.replays.get_mut(&key) {
             Some(replay) => {
@@ -68,7 +68,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Forgets what a client was to be given; what it was to be told of holes.
+    /// Drops a client's replay; returns the holes that were to be reported.
     pub(super) fn end_replay(&mut self, key: Key) -> Vec<Hole> {
         let Some(replay) = self.replays.remove(&key) else { return Vec::new() };
         self.input.release(replay.charged_bytes);
@@ -82,7 +82,7 @@ impl ConnectionTable {
         }
     }
 
-    /// A client has left `channel`: what it missed of that is not sent any more.
+    /// A client has left `channel`: its missed messages there are not sent any more.
     pub(super) fn forget_replay(&mut self, key: Key, channel: &ChannelName) {
         if let Some(replay) = self.replays.get_mut(&key) {
             replay.steps.retain(|step| step.channel != *channel);
@@ -97,7 +97,7 @@ impl ConnectionTable {
         self.hub.position(channel.as_str()).cloned()
     }
 
-    /// Where a client stands that joined `channel` while its position was not known; see
+    /// The position of a client that joined `channel` while its position was not known; see
     /// [`crate::hub::Hub::start`].
     pub fn start(
         &mut self,
@@ -180,8 +180,8 @@ impl ConnectionTable {
         }
     }
 
-    /// Gives a client the next piece of what it missed. Where that is kept no more, the client took
-    /// so long.
+    /// Sends a client the next piece of what it missed. If that is no longer kept, the client took
+    /// too long.
     pub(super) fn replay(&mut self, key: Key, history: &dyn History) {
         let Some(replay) = self.replays.get_mut(&key) else { return };
         replay.is_due = false;
@@ -214,8 +214,8 @@ impl ConnectionTable {
         self.release(key);
     }
 
-    /// Gives a client one message of its history; how much of `room` it took: all of it if it is
-    /// a long one, of which there is only one copy for all. None: it does not fit behind others.
+    /// Sends a client one message of its history; returns how much of `room` it took: all of it for
+    /// a long message, of which there is only one copy for all. None: it does not fit after others.
     fn give(
         &mut self,
         key: Key,
@@ -273,7 +273,7 @@ impl ConnectionTable {
         Some(length.min(room))
     }
 
-    /// What a client was to be given next is gone: it is told, or closed.
+    /// The next messages for a client are gone: it is told, or closed.
     fn miss_step(&mut self, key: Key) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let tells_gaps = client.encoding.tells_gaps();

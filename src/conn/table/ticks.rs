@@ -1,4 +1,4 @@
-//! What is due because time has passed, worked off in slices.
+//! Work that is due at certain times, done in slices.
 //!
 //! Thousands of clients that fell out together are due together: each costs tens of microseconds (a
 //! Close frame, a reset, a descriptor), and no other is served while all of them have their turn.
@@ -14,7 +14,8 @@ impl ConnectionTable {
         assert!(self.work_off(&mut || true), "nothing stops it");
     }
 
-    /// Time has passed: memory is looked at, and [`ConnectionTable::work_off`] has what is due.
+    /// Time has passed: memory is checked, and due work is prepared for
+    /// [`ConnectionTable::work_off`].
     pub fn begin_tick(&mut self, now: Millis) {
         self.now = self.now.max(now);
         self.wheel.turn(self.now, &mut self.due);
@@ -24,8 +25,8 @@ impl ConnectionTable {
         self.metrics.backlog_bytes.set(held_bytes as u64);
     }
 
-    /// Does what is due: deadlines, pings, the paced closing. `keep_going` is asked before each
-    /// client; once it says no, this stops where it is. False when stopped before the last.
+    /// Does the work that is due: deadlines, pings, the paced closing. `keep_going` is asked before
+    /// each client; once it says no, this stops where it is. False when stopped before the last.
     pub fn work_off(&mut self, keep_going: &mut dyn FnMut() -> bool) -> bool {
         while !self.due.is_empty() && keep_going() {
             // A place may have been taken by another client since: the one that is there knows.
@@ -41,7 +42,7 @@ impl ConnectionTable {
         self.pace(self.now, keep_going)
     }
 
-    /// Whether what is published should wait until a pass has made room.
+    /// Whether publications should wait until a pass has made room.
     #[must_use]
     pub fn is_pressed(&self) -> bool {
         self.hub.is_pressed()

@@ -1,9 +1,8 @@
 //! Clients of the subprotocol `wsbcast.v1`: their commands are run, in their order, and answered.
 //!
-//! What needs the broker goes the way of clients' own messages: one at a time, the client not
-//! read meanwhile, the rest of its commands behind it in its queue. So answers come in the order of
-//! the commands, and a client joins at most one channel at a time. It must not ask the broker
-//! itself.
+//! Commands that need the broker take the way of clients' own messages: one at a time, while the
+//! client is not read and its further commands wait in its queue. So answers come in the order of
+//! the commands, and a client joins at most one channel at a time. The broker is not asked here.
 
 use crate::{
     broker::{PublishError, Receipt, Start},
@@ -55,7 +54,7 @@ impl ConnectionTable {
         self.take_command(key, command);
     }
 
-    /// Tells one client something, behind what it has been told.
+    /// Sends one client an event, after those it was sent before.
     pub(super) fn send_event(&mut self, key: Key, event: &ServerEvent<'_>) {
         let text = event.to_json();
         let header = frame::data_header(Kind::Text, text.len());
@@ -119,8 +118,8 @@ impl ConnectionTable {
         self.handle_hub_events();
     }
 
-    /// Lets a client that is here join `wanted`, and holds it until [`ConnectionTable::subscribed`]
-    /// says where it begins there. None: it does not join; it has been told why.
+    /// Lets a connected client join `wanted`, and holds it until [`ConnectionTable::subscribed`]
+    /// says where it begins there. None: it does not join, and has been told why.
     pub fn join(&mut self, key: Key, wanted: &SubscribeRequest) -> Option<Joined> {
         let client = entry(&mut self.entries, key)?;
         if client.state() != ClientState::Open {
@@ -151,7 +150,7 @@ impl ConnectionTable {
         None
     }
 
-    /// A client that has joined a channel is told where it begins there, and gets what it missed.
+    /// Tells a client that has joined a channel where it begins there, and sends what it missed.
     pub fn subscribed(&mut self, key: Key, start: Start) {
         let event = ServerEvent::Subscribed {
             channel: start.channel.as_str(),

@@ -1,9 +1,8 @@
-//! What a client of `wsbcast.v1` says, read from its JSON: pure.
+//! The commands of a client of `wsbcast.v1`, read from its JSON: pure.
 //!
-//! Unknown types and unknown fields are left alone, so that newer clients can speak to older
-//! servers. What is no message at all ends the connection; what is one, but cannot be done, is
-//! answered with an error that names the channel and the id it was for. Source:
-//! `docs/protocol-v1.md` in this repository.
+//! Unknown types and unknown fields are ignored, so that newer clients can speak to older servers.
+//! A text that is no message ends the connection; a message that cannot be executed is answered
+//! with an error that names its channel and id. Source: `docs/protocol-v1.md` in this repository.
 
 use std::borrow::Cow;
 
@@ -23,7 +22,7 @@ use crate::{
     ws::{Kind, close::CloseReason},
 };
 
-/// What a client wants.
+/// A client's command.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::conn) enum Command {
     Subscribe(SubscribeRequest),
@@ -35,7 +34,7 @@ pub(in crate::conn) enum Command {
         id: Option<IdempotencyKey>,
     },
     Ping,
-    /// Of a type that is not known here.
+    /// A command of an unknown type.
     Unknown,
 }
 
@@ -44,7 +43,7 @@ pub(in crate::conn) enum Command {
 pub(in crate::conn) enum Mistake {
     /// The connection ends.
     Fatal(CloseReason),
-    /// The client is told, and goes on.
+    /// The client is told, and continues.
     Told(ErrorEvent),
 }
 

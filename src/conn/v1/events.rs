@@ -1,7 +1,7 @@
-//! What the server says in `wsbcast.v1` to one client alone, as JSON: pure.
+//! The server's events of `wsbcast.v1` for one client alone, as JSON: pure.
 //!
-//! Messages and gaps, which stand in logs, are written in `forms`. Source of the
-//! words: `docs/protocol-v1.md` in this repository.
+//! Messages and gaps, which are in logs, are written in `forms`. Source of the words:
+//! `docs/protocol-v1.md` in this repository.
 
 use std::borrow::Cow;
 
@@ -58,7 +58,7 @@ pub(in crate::conn) struct Place<'a> {
     offset: Option<u64>,
 }
 
-/// What a client is told that asked for something that cannot be done.
+/// The answer to a command that cannot be executed.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(in crate::conn) struct ErrorEvent {
     pub(in crate::conn) code: Code,
@@ -69,7 +69,7 @@ pub(in crate::conn) struct ErrorEvent {
     pub(in crate::conn) id: Option<String>,
 }
 
-/// What was wrong, in a word.
+/// The error, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::conn) enum Code {

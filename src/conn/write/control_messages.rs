@@ -1,5 +1,5 @@
-//! What a client is told besides its messages, in the form that its connection speaks: how it
-//! begins, signs of life, farewells.
+//! Everything a client is sent besides its messages, in the form of its connection: the opening,
+//! signs of life, farewells.
 //!
 //! All control frames of the table are made here, each from the encoding of the client it is for:
 //! a WebSocket frame inside an event stream would tear it. When something is sent, and what comes
@@ -62,7 +62,7 @@ impl CloseMessage {
         }
     }
 
-    /// How it is told in `encoding`. An event stream just ends, but for the drain.
+    /// The message in `encoding`. An event stream just ends, except in a drain.
     pub(in crate::conn) fn encoded(self, encoding: Encoding) -> ControlMessage {
         if !encoding.has_frames() {
             return match self {
@@ -93,7 +93,7 @@ impl CloseMessage {
     }
 }
 
-/// What comes before everything else.
+/// The opening, before everything else.
 pub(in crate::conn) fn opening(encoding: Encoding, greeting: Option<&str>) -> ControlMessage {
     match (encoding, greeting) {
         (Encoding::Plain | Encoding::Deflate(_), Some(greeting)) => {
@@ -109,7 +109,7 @@ pub(in crate::conn) fn opening(encoding: Encoding, greeting: Option<&str>) -> Co
     }
 }
 
-/// What an idle client is sent: where there are frames, it answers.
+/// The sign of life for an idle client: with frames, one that it answers.
 pub(in crate::conn) fn sign_of_life(encoding: Encoding) -> ControlMessage {
     if encoding.has_frames() {
         ControlMessage::Frame(frame::control(ControlKind::Ping, b""))

@@ -1,8 +1,8 @@
 //! Messages in the encodings that clients have agreed to, compressed once for all of them.
 //!
-//! The compressors are the shard's, one for each window size that a client here uses: made with
-//! its first message, dropped with its last client. Nothing of them belongs to a client. Short
-//! messages, and those that would not shrink, go as they are. What a client gets is not decided
+//! The compressors belong to the shard, one for each window size that a client here uses: created
+//! with its first message, dropped with its last client. No part of them belongs to a client. Short
+//! messages, and messages that would not shrink, are sent as they are. Recipients are not decided
 //! here.
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(in crate::conn) struct Encoder {
     metrics: Arc<ShardMetrics>,
 }
 
-/// What there is for one window size.
+/// The compressor and its state for one window size.
 #[derive(Debug, Default)]
 struct Window {
     clients: usize,
@@ -68,12 +68,12 @@ impl Encoder {
         }
     }
 
-    /// A message for the logs; what is written of it there is counted.
+    /// A message for the logs; its encodings are counted.
     pub(in crate::conn) fn publication<'a>(&'a mut self, message: &'a Publication) -> Written<'a> {
         Written { encoder: self, message, header: None }
     }
 
-    /// A message as it stands in a log of `encoding`: two parts that follow each other.
+    /// A message in the form of a log of `encoding`: two parts that follow each other.
     pub(in crate::conn) fn message<'a>(
         &'a mut self,
         encoding: Encoding,

@@ -39,7 +39,7 @@ pub(in crate::conn) fn v1_message(message: &Publication, text: &mut Vec<u8>) {
     text.push(b'}');
 }
 
-/// What stands before the string that is its data.
+/// The text before the string that is its data.
 pub(in crate::conn) fn v1_opening(message: &Publication, text: &mut Vec<u8>) {
     text.extend_from_slice(b"{\"type\":\"message\",\"channel\":\"");
     // Names and epochs hold nothing that JSON escapes.
@@ -73,7 +73,7 @@ pub(in crate::conn) fn sse_event(message: &Publication, text: &mut Vec<u8>) {
     text.push(b'\n');
 }
 
-/// What stands before its data.
+/// The text before its data.
 pub(in crate::conn) fn sse_opening_of(message: &Publication, text: &mut Vec<u8>) {
     if let Some(position) = &message.position {
         put(text, format_args!("id: {position}\n"));
@@ -84,13 +84,13 @@ pub(in crate::conn) fn sse_opening_of(message: &Publication, text: &mut Vec<u8>)
     });
 }
 
-/// What is missing, as a message of `wsbcast.v1`.
+/// A gap, as a message of `wsbcast.v1`.
 pub(in crate::conn) fn v1_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>) {
     reuse(text);
     put_gap(text, channel, missed);
 }
 
-/// What is missing, as a server-sent event of the name `gap`.
+/// A gap, as a server-sent event of the name `gap`.
 pub(in crate::conn) fn sse_gap(channel: &ChannelName, missed: &Missed, text: &mut Vec<u8>) {
     reuse(text);
     text.extend_from_slice(b"event: gap\ndata: ");
@@ -98,7 +98,7 @@ pub(in crate::conn) fn sse_gap(channel: &ChannelName, missed: &Missed, text: &mu
     text.extend_from_slice(b"\n\n");
 }
 
-/// What an event stream begins with: how long to wait after its end, then a greeting if there is
+/// The beginning of an event stream: how long to wait after its end, then a greeting if there is
 /// one. It has no id: it is no message.
 pub(in crate::conn) fn sse_opening(retry_ms: u64, greeting: Option<&str>) -> Vec<u8> {
     let mut text = Vec::new();

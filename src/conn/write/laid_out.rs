@@ -1,7 +1,7 @@
 //! Long messages in each form, written piece by piece: the same bytes as in one go.
 //!
-//! A piece is written from a part of the payload alone, so the part that a client has got to can
-//! be written when it is there to take it. Nothing of this is compressed.
+//! A piece is written from a part of the payload alone, so the part that a client has reached can
+//! be written when the client can take it. None of this is compressed.
 
 use std::{ops::Range, rc::Rc};
 
@@ -15,8 +15,7 @@ use crate::{
     ws::{Kind, frame},
 };
 
-/// A message in one form: what stands before the payload, the payload in parts, and what stands
-/// behind it.
+/// A message in one form: the text before the payload, the payload in parts, and the text after it.
 #[derive(Debug)]
 struct Form {
     opening: Vec<u8>,
@@ -176,7 +175,7 @@ mod tests {
     use super::{super::encoder::Encoder, *};
     use crate::{channel::ChannelName, ws::extension::WindowBits};
 
-    /// A long message is in every form what it would be in one go.
+    /// A long message has in every form the same bytes as if written in one go.
     #[test]
     fn a_long_message_is_the_same_in_every_form() {
         let mut random = fastrand::Rng::with_seed(5);

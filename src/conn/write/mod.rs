@@ -1,5 +1,5 @@
-//! What clients are sent, as bytes: messages in each encoding's form, control messages, gaps; and
-//! what they are still to be sent.
+//! Output to clients, as bytes: messages in each encoding's form, control messages, gaps; and the
+//! history that they are still to be sent.
 
 pub(super) mod control_messages;
 pub(super) mod encoder;

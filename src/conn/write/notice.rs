@@ -1,4 +1,4 @@
-//! What is missing, in the words of each encoding that has some for it.
+//! A gap, in the words of each encoding that has words for it.
 
 use crate::{
     broker::Missed,

@@ -1,6 +1,6 @@
-//! What a client that comes back is still to be given: steps of history, and holes to be told.
+//! The rest of a resuming client's history: steps of messages, and holes to be reported.
 //!
-//! Plain values; when a step is taken and what follows it is the matter of `replaying`.
+//! Plain values; `replaying` decides when a step is taken and what follows it.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use crate::{
 /// A stretch of history that a client is still to be given.
 #[derive(Debug)]
 pub(in crate::conn) struct Step {
-    /// Of this channel,
+    /// The channel,
     pub(in crate::conn) channel: ChannelName,
     /// the messages after this one,
     pub(in crate::conn) after: Position,
@@ -21,7 +21,7 @@ pub(in crate::conn) struct Step {
     pub(in crate::conn) to: u64,
 }
 
-/// What a client that is held is still to be given.
+/// The rest of a held client's history.
 ///
 /// # Invariants
 /// There is one exactly while the client's logs wait.
@@ -32,9 +32,9 @@ pub(in crate::conn) struct Replay {
     pub(in crate::conn) is_due: bool,
     /// It is joining a channel: where it begins there is still to be found out.
     pub(in crate::conn) joining: bool,
-    /// What was cut from its logs meanwhile, one of each channel: to be told in its place.
+    /// Cuts of its logs in the meantime, one per channel: to be reported in their place.
     pub(in crate::conn) holes: Vec<Hole>,
-    /// What the budget has been charged for it.
+    /// The budget's charge for it.
     pub(in crate::conn) charged_bytes: usize,
 }
 

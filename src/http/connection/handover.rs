@@ -1,4 +1,4 @@
-//! What an accepted handshake is for; goes from the route that accepts it to the driver.
+//! The purpose of an accepted handshake, passed from the accepting route to the driver.
 
 use std::any::Any;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{broker::Principal, conn::Endpoint, drain::Guard, hub::Encoding};
 
-/// What an accepted handshake is for; goes with the stream.
+/// The purpose of an accepted handshake; it travels with the stream.
 pub(in crate::http) struct Handover {
     pub(in crate::http) endpoint: Endpoint,
     pub(in crate::http) encoding: Encoding,

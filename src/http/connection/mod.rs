@@ -1,7 +1,7 @@
-//! What belongs to one connection beside what hyper knows of it.
+//! The state of one connection beside hyper's own.
 //!
-//! `state` is where it stands, `places` its place among others, `body` and `answer_body` what comes
-//! and goes, `handover` what it is for once HTTP is over. The driver reads them, routes write them.
+//! `state` has its stage, `places` its place among others, `body` and `answer_body` input and
+//! output, `handover` its purpose after HTTP. The driver reads them, routes write them.
 
 pub(super) mod answer_body;
 pub(super) mod body;

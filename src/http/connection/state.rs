@@ -1,4 +1,4 @@
-//! What is known of one connection beside what hyper knows: where it stands, and since when.
+//! The facts about one connection beside hyper's own: its stage, and since when.
 //!
 //! hyper does not tell when a connection is idle, when an answer has reached the kernel, or what
 //! an upgrade was for. Three places write it down here instead: the service (a request begins, a
@@ -35,7 +35,7 @@ use crate::{
 /// cheaper than a writev.
 const WHOLE_ANSWER_BYTES: usize = 2048;
 
-/// What is written down of one connection.
+/// The recorded facts of one connection.
 ///
 /// # Invariants
 /// A guard is held from the first poll of a request's work until everything written is in the
@@ -48,14 +48,14 @@ pub(in crate::http) struct ConnectionState {
     /// The handover begins with a head of its own, so hyper is to say nothing more.
     has_own_head: Cell<bool>,
     has_written: Cell<bool>,
-    /// What hyper itself has answered to a head that it cannot read.
+    /// hyper's own answer to a head that it cannot read.
     refused: Cell<Option<StatusCode>>,
     has_seen_end: Cell<bool>,
     /// Something has come since the last request began.
     has_more_come: Cell<bool>,
-    /// Of a head that is not complete.
+    /// Bytes of an incomplete head.
     head_bytes: Cell<usize>,
-    /// What hyper's buffer had to take at once, so far.
+    /// The most bytes that hyper's buffer has had to hold at once.
     read_bytes_most: Cell<usize>,
     /// For the answer that is being made, or is not in the kernel yet.
     charge: Cell<Option<Charge>>,
@@ -144,8 +144,8 @@ impl ConnectionState {
         self.handover.set(Some(handover));
     }
 
-    /// hyper is no longer needed: the next byte is the handover's own. What was answered to earlier
-    /// requests is in the kernel, since hyper begins none before.
+    /// hyper is no longer needed: the next byte belongs to the handover. The answers to earlier
+    /// requests are in the kernel, since hyper begins no request before.
     pub(in crate::http) fn is_ours(&self) -> bool {
         self.has_own_head.get()
     }
@@ -188,7 +188,7 @@ impl ConnectionState {
         self.guard.set(None);
     }
 
-    /// What hyper has answered by itself, without a word; nothing of it has gone out.
+    /// hyper's own answer, which has no body; nothing of it has been sent.
     pub(in crate::http) fn refused(&self) -> Option<StatusCode> {
         self.refused.get()
     }
@@ -234,8 +234,8 @@ impl ConnectionState {
         }
     }
 
-    /// hyper offers `room` bytes to read into. Its buffer keeps what it has grown to, so the most
-    /// that it ever held is what counts.
+    /// hyper offers `room` bytes to read into. Its buffer keeps the size it has grown to, so the
+    /// largest size counts.
     fn has_room_for(&self, room: usize) -> io::Result<()> {
         let read = self.head_bytes.get() + room;
         self.read_bytes_most.set(self.read_bytes_most.get().max(read));

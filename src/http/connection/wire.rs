@@ -1,4 +1,4 @@
-//! What HTTP is spoken on: a stream that also tells whose it is, and whether it is broken off.
+//! The stream under HTTP, which also knows its owner, and whether the peer has broken it off.
 
 use std::task::{self, Poll};
 
@@ -6,13 +6,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::http::owner::{self, Owner};
 
-/// What HTTP is spoken on.
+/// The stream under HTTP.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin {
-    /// Whose the other end is; asked once at most, while it is connected.
+    /// The owner of the other end; asked once at most, while it is connected.
     fn owner(&self) -> Owner;
 
-    /// Ready once the other end is known to have broken the connection off: it wants no answer.
-    /// One that has shut its sending side may still wait for it.
+    /// Ready once the other end is known to have broken the connection off, and wants no answer. A
+    /// peer that has shut its sending side may still wait for one.
     fn poll_reset(&mut self, cx: &mut task::Context<'_>) -> Poll<()>;
 }
 

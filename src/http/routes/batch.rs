@@ -1,10 +1,10 @@
 //! `application/x-ndjson`: many messages in one request, a JSON object a line.
 //!
-//! All lines are checked before anything is sent; a mistake names its line. Then they are handed
-//! to the broker in order, as many at a time as `pace` allows, and each one's result stands in the
-//! answer at its place. What that takes at most is known, and charged for, before the first line is
-//! looked at. A later message's fate does not depend on an earlier one's, but that none is begun
-//! after the deadline. A long batch lets others have their turn in between.
+//! All lines are checked before anything is sent; a mistake names its line. Then they are handed to
+//! the broker in order, as many at a time as `pace` allows, and each result has its line's place in
+//! the answer. The most memory that this may take is known, and charged, before the first line is
+//! looked at. A later message's fate does not depend on an earlier one's, except that none is begun
+//! after the deadline. A long batch lets other tasks have their turn in between.
 
 mod report;
 
@@ -53,7 +53,8 @@ pub(in crate::http) struct Message {
     key: Option<IdempotencyKey>,
 }
 
-/// What it may take to work on `body`, beside itself: copies of its messages, and their results.
+/// The memory that work on `body` may take, besides itself: copies of its messages, and their
+/// results.
 pub(in crate::http) fn work_bytes(body: &[u8], has_key: bool) -> usize {
     let lines = body.iter().filter(|&&byte| byte == b'\n').count() + 1;
     let key = if has_key { limits::BATCH_KEY_COST_BYTES } else { 0 };
@@ -100,8 +101,8 @@ pub(in crate::http) async fn parse(
 }
 
 /// Publishes in order. 202 if all were published, else the first failure's status, so that a
-/// publisher that looks at nothing else notices. What has no turn at `pace` is not
-/// published: later ones are not either, so that the order of a channel stays.
+/// publisher that looks at nothing else notices. A message that gets no turn at `pace` is not
+/// published, and neither are later ones, so that the order of a channel is kept.
 pub(in crate::http) async fn publish(
     public: &Public,
     who: Principal,
@@ -138,7 +139,7 @@ pub(in crate::http) async fn publish(
     report.answer()
 }
 
-/// What is wrong with a line.
+/// The mistake in a line.
 enum LineMistake {
     Channel(String),
     Other(String),
@@ -157,7 +158,7 @@ fn trim(line: &[u8]) -> &[u8] {
     &line[start..end]
 }
 
-/// Names what is often there instead of an object; what is one may still be wrong inside.
+/// Names a frequent mistake instead of an object; an object may still be wrong inside.
 fn object(text: &[u8]) -> Result<(), LineMistake> {
     let what = match text {
         [b'{', ..] => return Ok(()),

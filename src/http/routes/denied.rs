@@ -1,4 +1,4 @@
-//! The answer to somebody who may not: why, and what would help.
+//! The answer to a requester without the right: the reason, and a remedy.
 
 use http::{HeaderValue, StatusCode, header};
 
@@ -8,7 +8,7 @@ use crate::http::{
     owner,
 };
 
-/// The answer to somebody who may not.
+/// The answer to a requester without the right.
 pub(in crate::http) fn denied(verdict: Verdict) -> Answer {
     let hint = match verdict {
         Verdict::Unauthorized | Verdict::Allowed => {

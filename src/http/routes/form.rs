@@ -1,7 +1,7 @@
-//! What the body of a publication is, by its `Content-Type`: a message, or a batch of them.
+//! The form of a publication's body, by its `Content-Type`: a message, or a batch of them.
 //!
-//! Any type is welcome, since `curl -d` sends a misleading one: text unless it is said to be
-//! otherwise. Refused is what is certainly no message as it stands, and would reach everybody.
+//! Any type is accepted, since `curl -d` sends a misleading one: text unless declared otherwise. A
+//! body is refused if it is certainly not a message as it is, and would reach all clients.
 
 use http::{HeaderMap, header};
 
@@ -16,7 +16,7 @@ pub(in crate::http) enum Form {
 
 /// Names of the batch's type, without `x-` and hyphens: it was never registered.
 const BATCHES: [&str; 4] = ["ndjson", "ldjson", "jsonl", "jsonlines"];
-/// What is in the names of its relatives, whose bodies are others, or may be.
+/// Words in the names of related types, whose bodies are, or may be, different.
 const NEAR_BATCHES: [&str; 4] = ["ndjson", "jsonl", "jsonseq", "stream+json"];
 
 /// The form of a body that comes with `headers`, or what to send instead.
@@ -59,7 +59,7 @@ mod tests {
         of(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]))
     }
 
-    /// A batch has many names and what is nearly one goes to nobody.
+    /// A batch has many names, and a name close to one reaches no client.
     #[test]
     fn nearly_a_batch_is_not_published() {
         for batch in [

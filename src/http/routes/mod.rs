@@ -1,4 +1,4 @@
-//! What is answered: which request goes where, and a file for each kind of route.
+//! The routes: which request goes where, and a file for each kind of route.
 
 mod batch;
 mod client;

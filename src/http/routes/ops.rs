@@ -2,7 +2,7 @@
 //!
 //! Facts come in through [`Sources`]; this file decides what they mean for a probe and how the
 //! answer reads. Readiness says whether to send new clients here, liveness whether to restart the
-//! process: one lost Redis must do neither to all replicas at once.
+//! process: the loss of Redis must do neither to all replicas at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -80,8 +80,8 @@ pub(in crate::http) fn drain(context: &Context, status: StatusCode) -> Answer {
     answer::json(status, &progress)
 }
 
-/// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before. What the body says is
-/// nothing; one that never comes whole is a request that was not made.
+/// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before. The content of the body
+/// is ignored; a request whose body never completes was not made.
 pub(in crate::http) async fn start_drain(
     context: &Context,
     state: &ConnectionState,
@@ -147,7 +147,7 @@ struct Drain {
     seconds_left: Option<u64>,
 }
 
-/// What readiness says, as a function of the facts.
+/// The state of readiness, as a function of the facts.
 fn readiness(
     phase: Phase,
     broker: BrokerState,

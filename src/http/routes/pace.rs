@@ -62,7 +62,7 @@ pub(in crate::http) struct PaceTurn<'a> {
 }
 
 impl Pace {
-    /// For a batch that comes now, and of which nothing begins later than `within`.
+    /// For a batch that comes now, none of which begins later than `within`.
     pub(in crate::http) fn new(clock: Clock, within: Duration) -> Self {
         let state = PaceState { in_flight: 0, window: Window::default() };
         Self {

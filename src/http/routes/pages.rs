@@ -1,8 +1,9 @@
-//! What browsers ask before a page of another origin may talk to a public listener, and what they
-//! want to read in each answer before that page sees it (CORS).
+//! Cross-origin requests (CORS): browsers' preflights before a page of another origin may talk to a
+//! public listener, and the headers that the browser requires in each answer.
 //!
-//! Whoever may listen at all may do so from any page. Publishing is another matter: a preflight for
-//! it is answered according to who may publish, so that a page that may not never sends anything.
+//! A client that may listen at all may do so from any page. Publishing is different: a preflight
+//! for it is answered according to the right to publish, so that a page without it never sends
+//! anything.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -12,12 +13,12 @@ use crate::http::{
     routes::denied::denied,
 };
 
-/// What pages may send besides what every page may.
+/// Headers that pages may send besides those that every page may.
 const HEADERS_KNOWN: HeaderValue = HeaderValue::from_static(
     "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Pragma, \
      X-Requested-With",
 );
-/// What pages may read besides what every page may.
+/// Headers that pages may read besides those that every page may.
 const HEADERS_SHOWN: HeaderValue =
     HeaderValue::from_static("ETag, Retry-After, WWW-Authenticate, Wsbcast-Position");
 /// How long a browser need not ask again, seconds; rights may change with a restart.

@@ -7,8 +7,8 @@ use crate::{broker::Position, channel::ChannelName};
 /// Tells a client from where on it hears each of its channels.
 pub(in crate::http) const HEADER: HeaderName = HeaderName::from_static("wsbcast-position");
 
-/// `NAME=EPOCH:OFFSET, …`: everything after these will come. None: an epoch is no
-/// text for a header, as one that somebody else wrote into Redis may be.
+/// `NAME=EPOCH:OFFSET, …`: everything after these will come. None: an epoch is no text for a
+/// header, as it may be if another program wrote it into Redis.
 pub(in crate::http) fn value(positions: &[(ChannelName, Position)]) -> Option<HeaderValue> {
     let one = |(channel, position): &(ChannelName, Position)| format!("{channel}={position}");
     let text = positions.iter().map(one).collect::<Vec<_>>().join(", ");

@@ -1,4 +1,4 @@
-//! What becomes of a published message, and how each failure is answered.
+//! The outcome of a publication, and the answer to each failure.
 //!
 //! One message and a batch tell the same: where the message got to, or the word that is counted.
 
@@ -27,7 +27,7 @@ pub(in crate::http) type Refused = Box<(PublishFailure, Answer)>;
 pub(in crate::http) struct Published {
     pub(in crate::http) channel: ChannelName,
     pub(in crate::http) receipt: Receipt,
-    /// Those of the channel in this process.
+    /// The channel's clients in this process.
     pub(in crate::http) clients: usize,
 }
 
@@ -109,7 +109,7 @@ pub(in crate::http) fn refused(status: StatusCode, reason: PublishFailure, hint:
     Box::new((reason, answer::problem(status, word, hint)))
 }
 
-/// 400: it is not what it should be.
+/// 400: the request is invalid.
 pub(in crate::http) fn invalid(hint: &str) -> Refused {
     refused(StatusCode::BAD_REQUEST, PublishFailure::BadRequest, hint)
 }

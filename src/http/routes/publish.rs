@@ -1,7 +1,7 @@
 //! `POST /broadcast`: from a request to a message at the broker, and the truth about it back.
 //!
-//! Who may is asked first, then everything that can be said without the body, then the body is
-//! read. The answer says where the message got to: `cluster` with its offset, `local`, or an
+//! The right is checked first, then everything that can be decided without the body, then the body
+//! is read. The answer says how far the message got: `cluster` with its offset, `local`, or an
 //! error that tells whether it may have gone out. Batches are in `batch`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
@@ -162,8 +162,8 @@ fn no_room() -> Refused {
     Box::new((PublishFailure::from(&stalled), answer))
 }
 
-/// `curl -d @FILE` posts an empty form where the file is missing, `--json` an empty text that is no
-/// JSON. Who names no type, or one that an empty message is of, means it.
+/// `curl -d @FILE` posts an empty form if the file is missing, `--json` an empty text that is no
+/// JSON. A request without a type, or with a type that an empty message may have, means it.
 fn not_empty_by_mistake(body: &[u8], form: Form, headers: &HeaderMap) -> Result<(), Refused> {
     let kind = form::essence(headers).to_ascii_lowercase();
     let is_meant = match form {
@@ -217,14 +217,14 @@ fn is_wide(headers: &HeaderMap) -> bool {
     wide.iter().any(|name| charset.starts_with(name))
 }
 
-/// What the publisher calls its request, so that it may repeat it.
+/// The publisher's name for its request, by which it may repeat it.
 fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Refused> {
     let mut given = headers.get_all(KEY).iter();
     let Some(value) = given.next() else { return Ok(None) };
     if given.next().is_some() {
         return Err(invalid("send one Idempotency-Key"));
     }
-    // What is no ASCII is no key either.
+    // A value that is not ASCII is no key either.
     let key = IdempotencyKey::new(value.to_str().unwrap_or_default());
     key.map(Some).map_err(|error| invalid(&error.to_string()))
 }

@@ -1,8 +1,8 @@
 //! Reads the query of a request's target: `channel`, `since`, `last` and `token`.
 //!
-//! A misspelt name must not send a message to everybody, or let somebody hear another channel than
-//! it asked for: publishing takes no other name at all, listening none that is nearly one of these.
-//! The rest (of newer clients, against caches) listening ignores.
+//! A misspelt name must not send a message to all clients, or subscribe a client to another channel
+//! than it asked for: publishing accepts no other name at all, listening none that is close to one
+//! of these. Other names (of newer clients, against caches) are ignored when listening.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -14,7 +14,7 @@ use crate::{
     spelling::{self, letters_apart},
 };
 
-/// The parameters of those who listen.
+/// The parameters for listening.
 const LISTENING: [&str; 4] = ["channel", "since", "last", "token"];
 /// Words that parameters of others have for a name, though they are near to one of ours.
 const WORDS_OF_THEIR_OWN: [&str; 15] = [
@@ -29,7 +29,7 @@ pub(in crate::http) struct BadQuery {
     pub(in crate::http) hint: Cow<'static, str>,
 }
 
-/// What is wrong with a query; each has its word in the answers and in the metrics.
+/// The error in a query; each has its word in the answers and in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Mistake {
     /// Anything else.

@@ -1,9 +1,9 @@
 //! Which request goes where: one enum of routes, the methods each one takes, who may ask.
 //!
 //! The listener decides which routes exist: public ones carry `/ws`, `/sse`, `/echo`, `/broadcast`
-//! and the client's files, and the admin routes only while every public listener is on loopback;
-//! an admin listener carries the admin routes alone. What does not exist here is a 404, whatever
-//! the method.
+//! and the client's files, and the admin routes only while every public listener is on loopback; an
+//! admin listener carries the admin routes alone. A route that does not exist here is a 404,
+//! whatever the method.
 
 use std::{convert::Infallible, future::pending, rc::Rc, time::Duration};
 
@@ -60,7 +60,7 @@ pub(in crate::http) async fn answer(
 ) -> Result<Response<AnswerBody>, Infallible> {
     state.begin(context.control.barrier.request(), !request.body().is_end_stream());
     if state.is_pipelined() {
-        // Who sends many at once keeps nobody else from an answer.
+        // A client that sends many requests at once keeps no other from its answer.
         yield_now().await;
     }
     let (head, body) = request.into_parts();
@@ -94,9 +94,9 @@ pub(in crate::http) async fn answer(
     Ok(answer.map(|data| AnswerBody::new(data, state)))
 }
 
-/// Whether what follows this request, if it was granted, would be no HTTP. Somebody in between may
-/// take it to be granted whatever the answer says, and pass on what its sender would not be let
-/// through with: so nothing that follows is read as a request.
+/// Whether the bytes after this request would not be HTTP if it were granted. An intermediary may
+/// assume that it is granted whatever the answer says, and forward bytes that it would otherwise
+/// not let through: so nothing after it is read as a request.
 fn asks_to_leave_http(head: &request::Parts) -> bool {
     head.method == Method::CONNECT
         || head.headers.contains_key(header::UPGRADE)
@@ -104,7 +104,8 @@ fn asks_to_leave_http(head: &request::Parts) -> bool {
         || matches!(head.uri.path(), "/ws" | "/sse" | "/echo")
 }
 
-/// What is asked to learn whether the process lives, and answered though all places are held.
+/// A request by which a probe learns whether the process lives; answered though all places are
+/// held.
 fn is_probe(path: &str) -> bool {
     matches!(path, "/livez" | "/healthz" | "/readyz")
 }
@@ -198,7 +199,7 @@ async fn dispatch(
     }
 }
 
-/// What a method alone decides: a preflight, or that it is the wrong one.
+/// The answer that follows from the method alone: to a preflight, or to a wrong method.
 fn by_method(
     context: &Context,
     route: Route<'_>,
@@ -221,8 +222,8 @@ fn by_method(
     })
 }
 
-/// Whether the body is sent in no other way than as it is, or in chunks. hyper takes whatever ends
-/// with "chunked", and passes on what is coded as if it were not.
+/// Whether the body is sent as it is, or in chunks, and in no other way. hyper accepts anything
+/// that ends with "chunked", and passes on a coded body as if it were not.
 fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -253,8 +254,8 @@ fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
     exists.then_some(route)
 }
 
-/// What to ask instead: on a public listener its public routes, on an admin listener the list of
-/// what is there.
+/// A hint where to ask instead: on a public listener its public routes, on an admin listener the
+/// list of its routes.
 fn not_found(context: &Context) -> Answer {
     let echo = if context.settings.echo { ", /echo" } else { "" };
     let hint = match context.public {

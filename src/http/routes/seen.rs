@@ -1,4 +1,4 @@
-//! What the log tells, at `debug`, of those who come to listen: let in, or refused and why.
+//! Log lines at `debug` about handshakes and streams: accepted, or refused and why.
 //!
 //! Strangers write much of it, so every field of theirs is quoted and bounded, and nothing is put
 //! together unless the line is wanted. A line's peer is the one of the client's own lines.
@@ -14,11 +14,12 @@ use crate::{
     limits::{CHANNELS_NAMED, QUOTED_CHARS_MAX},
 };
 
-/// Who speaks for somebody else says so in one of these. The first is what proxies are set up to
-/// write, while a client's own `Forwarded` often passes them as it is.
+/// Proxies name the client they speak for in one of these. The first is the one that proxies are
+/// usually configured to write, while a client's own `Forwarded` often passes them unchanged.
 const FORWARDED: [&str; 2] = ["x-forwarded-for", "forwarded"];
 
-/// A client is let in. Whom it is told to speak for, for the client's own lines.
+/// A client is accepted. Returns the client that it is said to speak for, for the client's own
+/// lines.
 pub(in crate::http) fn accepted(
     requester: &Requester<'_>,
     positions: &[(ChannelName, Position)],
@@ -61,8 +62,8 @@ pub(in crate::http) fn refused(requester: &Requester<'_>, reason: &str, answer: 
     );
 }
 
-/// Whom a proxy names as the one who asks, as it is told: anybody may say so. Of what is too long
-/// the end is kept, since the nearest proxy writes last.
+/// The client that a proxy names, unverified: anyone may write it. If it is too long, the end is
+/// kept, since the nearest proxy writes last.
 pub(in crate::http) fn forwarded(headers: &HeaderMap) -> Option<Box<str>> {
     let name = FORWARDED.iter().find(|name| headers.contains_key(**name))?;
     let told = headers.get_all(*name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));

@@ -1,9 +1,9 @@
 //! Event streams: from `GET /sse` to the head of an answer without an end, or to why not.
 //!
-//! Who listens over HTTP is a client like any other, so the connection leaves hyper as it does
-//! after a 101: no body that hyper would poll, copy and cut into chunks for each client. The head
-//! is written here, the stream ends with the connection, and the rest is the clients' table's
-//! business. It takes the same steps in the same order as a handshake; see `upgrade`.
+//! A client that listens over HTTP is a client like any other, so the connection leaves hyper as it
+//! does after a 101: there is no body that hyper would poll, copy and cut into chunks for each
+//! client. The head is written here, the stream ends with the connection, and the rest is left to
+//! the table of clients. The steps and their order are those of a handshake; see `upgrade`.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
     hub::Encoding,
 };
 
-/// What a browser sends when it goes on with a stream that broke: the id of its last event.
+/// The header by which a browser resumes a broken stream: the id of its last event.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Accepts a stream; else the answer that refuses it.

@@ -32,14 +32,14 @@ use crate::{
     },
 };
 
-/// Why a handshake is not answered 101, and what it is answered.
+/// The reason why a handshake is not answered 101, and the answer.
 pub(in crate::http) type Refused = Box<(Rejection, Answer)>;
 
-/// What a valid handshake asks for.
+/// The content of a valid handshake.
 struct UpgradeRequest {
     accept: HeaderValue,
     deflate: Option<Agreement>,
-    /// Messages are to be told in the subprotocol.
+    /// Messages are to be sent in the subprotocol.
     is_v1: bool,
     wanted: Vec<SubscribeRequest>,
     publisher: Option<Principal>,

@@ -269,7 +269,7 @@ async fn the_101_names_the_positions() {
     assert_eq!(since, [Some(after), Some(Since::Newest(3))]);
 }
 
-/// Positions are told in a header as long as clients can be expected to read it.
+/// Positions are sent in a header of a length that clients can be expected to read.
 #[tokio::test]
 async fn positions_fit_into_a_header() {
     let position: Position = "epoch:41".parse().unwrap();

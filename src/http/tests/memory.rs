@@ -1,4 +1,4 @@
-//! What requests make the server hold, from outside: within the budget, and given back.
+//! The memory that requests make the server hold, from outside: within the budget, and returned.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
 
 /// For what must happen at once, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the buffers of one connection come to, at most.
+/// The largest size of one connection's buffers.
 const BUFFERS: usize = HTTP_HEAD_BYTES_MAX;
 
 fn batch(lines: usize) -> String {
@@ -50,7 +50,7 @@ async fn an_answer_to_a_batch_stays_within_the_budget() {
     tokio::join!(serving.map(drop), asking);
 }
 
-/// A batch waits for room and is told to come again if there is none in time.
+/// A batch waits for room, and is told to come again if there is none in time.
 #[tokio::test(start_paused = true)]
 async fn a_batch_waits_for_room_for_a_bounded_time() {
     let server = Fixture::new().start();

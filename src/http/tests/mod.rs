@@ -49,7 +49,7 @@ use crate::{
 };
 
 thread_local! {
-    /// Whose connections from this machine are, and how often that was asked.
+    /// The owner of connections from this machine, and how often it was asked for.
     pub(super) static OWNER: Cell<(Owner, usize)> = const { Cell::new((Owner::Us, 0)) };
 }
 
@@ -70,11 +70,11 @@ pub(super) const ROOM: Room = Room { places: 20, spare: 2 };
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const FOREIGN: &str = "203.0.113.9:50000";
 
-/// A broker that writes down what it is given and answers as told; else with the next offset.
+/// A broker that records what it is given and answers as instructed; else with the next offset.
 #[derive(Default)]
 pub(super) struct Recorder {
     pub(super) published: RefCell<Vec<(String, Kind, Bytes)>>,
-    /// Of each of these, what its publisher calls it.
+    /// The publisher's key of each of these.
     pub(super) keys: RefCell<Vec<Option<String>>>,
     pub(super) answers: RefCell<VecDeque<Result<Receipt, PublishError>>>,
     /// Publications wait for `gate`, the first of them the longest.
@@ -144,7 +144,7 @@ pub(super) struct Fixture {
     pub(super) admissions: Rc<()>,
     /// Admission waits for it while held.
     pub(super) admit_gate: Rc<(Cell<bool>, Notify)>,
-    /// What the last admission was asked for, and what positions every one names.
+    /// The request of the last admission, and the positions that every one returns.
     pub(super) wanted: Rc<RefCell<Vec<SubscribeRequest>>>,
     pub(super) positions: Rc<RefCell<Vec<(ChannelName, Position)>>>,
 }
@@ -262,7 +262,7 @@ impl Server {
         self.connect_through(peer, 1 << 20)
     }
 
-    /// Likewise, with `bytes` of room in each direction.
+    /// The same with `bytes` of room in each direction.
     pub(super) fn connect_through(
         &self,
         peer: &str,
@@ -290,7 +290,7 @@ impl Server {
         answer
     }
 
-    /// Likewise, from this machine.
+    /// The same from this machine.
     pub(super) async fn ask(&self, request: impl AsRef<[u8]>) -> String {
         self.ask_as(LOCAL, request).await
     }

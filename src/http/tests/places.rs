@@ -1,4 +1,4 @@
-//! Places: who has one, who goes first when there are too few, and who never has to.
+//! Places: which connections have one, which leave first, and which never have to.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,7 +29,7 @@ use crate::{
 
 const FEW: Room = Room { places: 3, spare: 1 };
 
-/// Connections as tasks that stand in a stage and do nothing; who of them is still there.
+/// Connections as tasks that stay in a stage and do nothing; which of them are still there.
 struct Seats {
     places: Rc<Places>,
     metrics: Arc<ShardMetrics>,
@@ -196,7 +196,7 @@ async fn a_spare_place_is_for_probes_until_another_is_free() {
     assert_eq!(status(&server.ask(request("GET /metrics", &[], "")).await), 200);
 }
 
-/// A connection that only asks lives for five minutes and is told before its end.
+/// A connection that only asks lives for five minutes and is told so before its end.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_only_asks_lives_for_five_minutes() {
     let server = Fixture::new().start();
@@ -221,7 +221,7 @@ async fn a_connection_that_only_asks_lives_for_five_minutes() {
     assert!(lived <= HTTP_LIFE_MAX && lived > HTTP_LIFE_MAX - 2 * IDLE_TIMEOUT, "{lived:?}");
 }
 
-/// A long idle timeout is cut at the end of life and told so.
+/// A long idle timeout is cut at the end of life, and the answer says so.
 #[tokio::test(start_paused = true)]
 async fn a_long_idle_timeout_ends_with_the_connections_life() {
     let server = Fixture::with(|context| context.settings.idle_timeout = 10 * HTTP_LIFE_MAX);
@@ -275,8 +275,8 @@ async fn only_who_stays_is_told_for_how_long() {
     assert_eq!(header(&server.ask(kept).await, "keep-alive"), "timeout=20");
 }
 
-/// A connection that stands in `stage` and holds `bytes`, of a body or of an answer; whether it is
-/// still there.
+/// A connection that is in `stage` and holds `bytes`, of a body or of an answer; returns whether it
+/// is still there.
 async fn holding(places: &Rc<Places>, stage: Stage, bytes: usize) -> Rc<Cell<bool>> {
     let is_there = Rc::new(Cell::new(true));
     let on_end = OnEnd(is_there.clone());

@@ -1,4 +1,4 @@
-//! `POST /broadcast`: what is taken, what is refused, and that the publisher sees the answer.
+//! `POST /broadcast`: accepted and refused requests, and that the publisher sees the answer.
 
 use bytes::Bytes;
 use futures_util::FutureExt;

@@ -1,4 +1,4 @@
-//! Whose a connection is: asked once, where it decides, and what follows for its requests.
+//! The owner of a connection: asked once, where it decides, with its effect on requests.
 
 use super::{FOREIGN, Fixture, LOCAL, OWNER, Server, handshake, header, request, status};
 use crate::http::{access::Rules, owner::Owner};

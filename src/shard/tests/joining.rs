@@ -39,7 +39,7 @@ struct World {
     core: Rc<Core>,
     broker: Rc<Sometimes>,
     control: Arc<Control>,
-    /// Those who are in stay in.
+    /// Admitted clients stay.
     admitted: Rc<RefCell<Vec<Box<dyn std::any::Any>>>>,
     _poller: Poller,
 }

@@ -1,4 +1,4 @@
-//! Clients that resume while nobody can tell where their channel stands, on a paused clock.
+//! Clients that resume while their channel's position cannot be learned, on a paused clock.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -19,8 +19,8 @@ use crate::{
     ws::Kind,
 };
 
-/// One client asks to be let in while the broker is out of reach, for up to 500 ms if it `returns`.
-/// What it is told, and how long that took.
+/// One client asks for admission while the broker is out of reach, for up to 500 ms if it
+/// `returns`. Returns the answer, and how long it took.
 fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Duration) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
@@ -75,7 +75,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
     })
 }
 
-/// On the paused clock, which goes on by itself when there is nothing else to do.
+/// On the paused clock, which advances by itself when there is nothing else to do.
 async fn time_passes(duration: std::time::Duration) {
     tokio::time::sleep(duration).await;
 }

@@ -1,8 +1,8 @@
 //! Publishers, subscribers, resumes and lost histories against a naive model, from a seed.
 //!
 //! Two shards with one embedded broker. Publishing, mail, passes, handshakes' progress and clients'
-//! reads are random operations. Each `wsbcast.v1` message's position must follow the one before,
-//! or a gap must have been told. `WSBCAST_SIM_SEED=n` runs one seed alone.
+//! reads are random operations. Each `wsbcast.v1` message's position must follow the one before, or
+//! a gap must have been reported. `WSBCAST_SIM_SEED=n` runs one seed alone.
 
 mod client;
 
@@ -57,8 +57,8 @@ fn each_client_gets_each_message_once_or_is_told() {
     assert!(resumed > SEEDS && gaps > SEEDS && refused > 100, "{counts:?}: too tame");
 }
 
-/// On a paused clock: time passes only when it is told to. Returns how many clients came back,
-/// how many gaps were told, and how many clients were refused because they were ahead.
+/// On a paused clock: time passes only on request. Returns how many clients came back, how many
+/// gaps were reported, and how many clients were refused because they were ahead.
 fn run(seed: u64) -> [u64; 3] {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
@@ -228,7 +228,7 @@ impl World {
         self.admit(channel, since, after);
     }
 
-    /// Where some client of the channel stands, or once stood: any position there ever was.
+    /// A present or past position of some client of the channel: any position there ever was.
     fn some_position(&mut self, channel: usize) -> Option<Position> {
         let epochs: Vec<_> = self.published[channel].by_epoch.iter().collect();
         let (epoch, messages) = *epochs.get(self.random.usize(0..epochs.len().max(1)))?;
@@ -249,7 +249,8 @@ impl World {
         self.clients.push(Client { shard, channel, admission, peer, input, at, since: after });
     }
 
-    /// Who is ahead of its shard for too long is told to try again: nothing was sent to it.
+    /// A client that is ahead of its shard for too long is told to try again: nothing was sent to
+    /// it.
     fn drop_refused(&mut self) {
         let before = self.clients.len();
         self.clients.retain(|client| match &*client.admission.borrow() {
@@ -279,7 +280,7 @@ impl World {
         let admission = client.admission.borrow_mut().take().expect("it was looked at");
         let admission = admission.expect("who was refused is gone");
         let (_, at) = admission.positions.into_iter().next().expect("a position is always known");
-        // Where it resumes it is to get what follows, or to be told.
+        // From the position at which it resumes it must get the next messages, or be told.
         client.at = Some(client.since.clone().unwrap_or(at));
         let ticket = admission.ticket.downcast::<Admitted>().expect("the shard's own ticket");
         let peer = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
@@ -329,8 +330,8 @@ impl World {
         }
     }
 
-    /// The broker forgets a channel: it goes on under another epoch. That takes so many messages
-    /// of other channels that its own are no longer under way.
+    /// The broker forgets a channel, which continues under another epoch. That takes so many
+    /// messages of other channels that its own are no longer under way.
     fn lose_history(&mut self) {
         self.shards.iter().for_each(Shard::deliver_all);
         let channel = self.random.usize(0..CHANNELS);
@@ -341,7 +342,7 @@ impl World {
     async fn finish(&mut self) {
         for round in 0..200 {
             if round % 50 == 49 {
-                // Who claims a position that no shard will get to has waited for long enough.
+                // A client that claims a position that no shard will reach has waited long enough.
                 tokio::time::sleep(RESUME_WAIT).await;
             }
             for shard in &self.shards {

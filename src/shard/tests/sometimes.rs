@@ -1,4 +1,4 @@
-//! A broker for tests of how clients get in: out of reach, or slow, when it is told to be.
+//! A broker for tests of admission: out of reach, or slow, on request.
 
 use std::{cell::Cell, rc::Rc};
 

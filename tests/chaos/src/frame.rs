@@ -1,6 +1,6 @@
 //! Frames of a server in `wsbcast.v1`, as far as the judge must know them, and those of clients.
 //!
-//! Pure: text in, values out. Unknown types are passed over, as the protocol asks of clients.
+//! Pure: text in, values out. Unknown types are ignored, as the protocol asks of clients.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -1,4 +1,4 @@
-//! One channel of one client: its judge, its position, and what it is waiting for.
+//! One channel of one client: its judge, its position, and the event it is waiting for.
 
 use std::fmt::Write as _;
 

@@ -1,10 +1,10 @@
 //! The messages that one client got of one channel, judged as they come: lost, repeated, reordered,
 //! told gaps.
 //!
-//! Pure: places and numbers in, counts out; it holds no payloads. Offsets of an epoch have no
-//! holes, so a step of more than one that no told gap covers is a loss, whether or not its
+//! Pure: positions and numbers in, counts out; it holds no payloads. Offsets of an epoch have no
+//! holes, so a step of more than one that no reported gap covers is a loss, whether or not its
 //! publisher was answered; the ledger of acknowledged messages finds at the end what contiguity
-//! cannot: the end of an epoch, and a place that Redis gave to two messages.
+//! cannot: the end of an epoch, and a position that Redis gave to two messages.
 
 use serde::Serialize;
 

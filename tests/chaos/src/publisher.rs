@@ -1,7 +1,8 @@
-//! The publishers: an open loop at a fixed rate, and everything again that was not answered well.
+//! The publishers: an open loop at a fixed rate, and repetitions of everything that was not
+//! answered well.
 //!
-//! Every message has an idempotency key. Without a good answer the same key goes to another
-//! server until there is one; `local` is an answer. What the cluster acknowledged is in the
+//! Every message has an idempotency key. Without a good answer the same key goes to another server
+//! until there is one; `local` is an answer. Messages that the cluster acknowledged are in the
 //! ledger.
 
 use std::{

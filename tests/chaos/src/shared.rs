@@ -1,7 +1,7 @@
 //! The common knowledge of the conductor, the clients and the publishers.
 //!
-//! Per delivery a client touches atomics only; locks are for answers to publishers, for new
-//! epochs, and for what goes wrong.
+//! Per delivery a client touches atomics only; locks are for answers to publishers, for new epochs,
+//! and for faults.
 
 use std::{
     collections::{BTreeMap, HashMap},

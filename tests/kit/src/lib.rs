@@ -1,8 +1,8 @@
 //! The common ground of tests and tools: processes that end with their owner, Redis, answers over
 //! HTTP, the clock, what the kernel books on a process, and how a command line speaks.
 //!
-//! It knows nothing of the server's inside, so that what is checked with it is checked from
-//! outside. Everything that waits has a deadline.
+//! They know nothing of the server's inside, so checks with them are checks from outside. Every
+//! wait has a deadline.
 
 pub mod cli;
 pub mod clock;

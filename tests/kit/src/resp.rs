@@ -1,7 +1,7 @@
 //! Redis' protocol, as far as a test or a tool needs it: commands and replies, at both ends.
 //!
-//! [`ask`] blocks, on a connection of its own per command, with a deadline: what is spoken to may
-//! be stopped, killed or asleep.
+//! [`ask`] blocks, on a connection of its own per command, with a deadline: the server may be
+//! stopped, killed or asleep.
 
 use std::{
     io::{BufRead, BufReader, Read as _, Write as _},

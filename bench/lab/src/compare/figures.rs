@@ -1,4 +1,4 @@
-//! What is read from a report, and how repeated figures become one with its spread.
+//! Figures are read from reports, and repeated ones become one with its spread.
 //!
 //! Reports are JSON here, since records of older versions are read too: a figure that a report
 //! does not have is none, never a failure.

@@ -1,10 +1,9 @@
-//! Several servers under the same load, in turn, so that what changes on the machine during the
-//! comparison hits all of them alike.
+//! Several servers under the same load, in turn, so that changes of the machine during the
+//! comparison affect all of them alike.
 //!
-//! Each run starts its server fresh on a free port, pinned to its cores, and loads it from a
-//! fresh process on other cores. Raw results, command, commit and machine go to a directory: a
-//! comparison is an experiment that can be committed and repeated, and tables are made of what
-//! is there.
+//! Each run starts its server fresh on a free port, pinned to its cores, and loads it from a fresh
+//! process on other cores. Raw results, command, commit and machine go to a directory: a comparison
+//! is an experiment that can be committed and repeated, and tables are made from its files.
 
 mod args;
 pub(crate) mod field;

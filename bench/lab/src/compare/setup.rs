@@ -1,4 +1,4 @@
-//! What a comparison was: which servers, of which commit, on which machine, under which load.
+//! The setup of a comparison: servers, their commits, the machine, the load.
 //!
 //! In a record a comparison has the entries `SCENARIO.setup` and `SCENARIO.SERVER.ROUND`, a whole
 //! report each; a sweep, the entry `sweep-NAME`, has its setup inside.

@@ -1,9 +1,9 @@
 //! One run of a comparison: a fresh server, loaded once by a fresh process, both in a network of
 //! their own where that is permitted.
 //!
-//! Connections that earlier runs closed stay with the kernel for a minute and make its search
-//! for free ports slow; it books that on whoever connects or accepts. A new namespace has none.
-//! The program starts itself again (`lab trial`) inside it, so that nothing else must change
+//! Connections that earlier runs closed stay with the kernel for a minute and slow its search for
+//! free ports, at the expense of the next processes that connect or accept. A new namespace has
+//! none. The program starts itself again (`lab trial`) inside it, so that nothing else must change
 //! its network. Reports are kept as JSON values: a comparison reads old records too.
 
 use std::process::{Command, Stdio};

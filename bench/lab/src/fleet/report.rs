@@ -1,4 +1,4 @@
-//! What a fleet did: as JSON for the record, as text for people.
+//! The results of a fleet: as JSON for the record, as text for people.
 //!
 //! Names say unit and meaning. Memory of the kernel is the whole machine's and holds both ends
 //! of each connection, since servers and clients share it.

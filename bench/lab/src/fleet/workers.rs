@@ -1,7 +1,7 @@
 //! The conductor's end of the worker processes: a line asks, a line of JSON answers.
 //!
-//! A thread per worker reads what it says, so that a worker that hangs costs a deadline and not
-//! the run.
+//! A thread per worker reads its answers, so that a worker that hangs costs a deadline and not the
+//! run.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

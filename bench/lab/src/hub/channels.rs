@@ -1,7 +1,7 @@
 //! Many channels: few clients on each, many on each, and many channels for one client.
 //!
-//! The last part holds everything over its budget with a stalled client on each channel: what
-//! it costs to find what to cut must not grow with the number of channels without bound.
+//! The last part holds everything over its budget with a stalled client on each channel: the cost
+//! of finding the logs to cut must not grow with the number of channels without bound.
 
 use wsbcast::{channel::ChannelName, hub::SlowPolicy};
 

@@ -1,9 +1,9 @@
 //! `lab hub`: the server's hub by itself, with up to a million subscribers and no network.
 //!
-//! What a client costs in a channel's log, in a pass, when it comes and when it goes; what a
-//! crowd of stalled clients costs; what many channels cost. Each part runs in a process of its
-//! own, so that its memory is its own. Figures are facts about the code on this machine: they
-//! hold no socket, so they are the part of a server's cost that is not the kernel's.
+//! It measures the cost of a client in a channel's log, in a pass, when it comes and when it
+//! leaves; the cost of a crowd of stalled clients; and the cost of many channels. Each part runs in
+//! a process of its own, so that its memory is its own. Figures are facts about the code on this
+//! machine: they hold no socket, so they are the part of a server's cost that is not the kernel's.
 
 mod args;
 mod channels;

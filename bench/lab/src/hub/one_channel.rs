@@ -1,7 +1,8 @@
-//! Everyone on one channel, and everyone takes everything: the plain case, as large as it gets.
+//! All clients on one channel, and all of them take everything: the plain case, as large as it
+//! gets.
 //!
-//! Removing in random order is the cache's worst case: each departure moves the last entry of
-//! the roster into a hole, and so touches two clients at random.
+//! Removing in random order is the cache's worst case: each departure moves the last entry of the
+//! subscriber list into the free slot, and so touches two clients at random.
 
 use wsbcast::hub::SlowPolicy;
 

@@ -1,8 +1,8 @@
-//! Every third client stalls: what they cost the others, and what it costs to be rid of them.
+//! Every third client stalls: their cost to the others, and the cost of closing them.
 //!
 //! Messages are published, a pass for every few of them, until the stalled ones are a backlog
-//! behind and on beyond that. An append that cuts the log looks at every subscriber: how long
-//! that one takes, and what it comes to per message, are both told.
+//! behind and beyond. An append that cuts the log looks at every subscriber: both the time of that
+//! one and the average per message are reported.
 
 use wsbcast::hub::SlowPolicy;
 

@@ -1,7 +1,7 @@
-//! What the counts should be, what they are, and whether that is a failure.
+//! The expected counts, the measured ones, and whether the difference is a failure.
 //!
-//! Dearer than the tolerance fails, if compiler and C library are those of the expectation;
-//! cheaper by as much asks for a new expectation, so that the gain is kept.
+//! A count above the tolerance fails, if compiler and C library are those of the expectation; a
+//! count below it asks for a new expectation, so that the gain is kept.
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 

@@ -1,4 +1,5 @@
-//! What is counted: the same work each time, one function of it measured.
+//! The workloads whose instructions are counted: the same work each time, one measured function
+//! each.
 //!
 //! Preparation happens outside of the measured function, which is never inlined: callgrind
 //! knows it by its name.

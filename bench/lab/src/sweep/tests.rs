@@ -1,4 +1,4 @@
-//! What a sweep's file, table and charts say, from reports made by hand.
+//! The content of a sweep's file, table and charts, from reports made by hand.
 
 use serde_json::json;
 

@@ -1,7 +1,7 @@
-//! What one thread's clients have received: counts, order, latency.
+//! The accounts of one thread's clients: counts, order, latency.
 //!
-//! Written once per delivery, so it holds plain numbers only; what the conductor watches is
-//! copied out by the thread.
+//! They are written once per delivery, so they hold plain numbers only; the thread copies out the
+//! figures that the conductor watches.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What the conductor, the receiving threads and the storm tell each other while a run goes on.
+//! The state shared by the conductor, the receiving threads and the storm during a run.
 
 use std::sync::{
     OnceLock,

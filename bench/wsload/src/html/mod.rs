@@ -1,4 +1,4 @@
-//! The report as a page: one file that needs no network, for whoever decides whether to go live.
+//! The report as a page: one file that needs no network, for people who decide whether to go live.
 //!
 //! One report is shown in full; several are laid over each other, by name. The page holds the raw
 //! reports too, so that it can be sent around alone. All text from outside is escaped; numbers

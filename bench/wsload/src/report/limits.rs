@@ -1,4 +1,4 @@
-//! Who was at an end: what a run that lost nothing says all the same about its figures.
+//! Exhausted resources: how far the figures of a run without losses can be trusted.
 //!
 //! A latency that the load's own lateness made, or a rate at which the load generator was out of
 //! breath, is no figure of the server's, and a reader must not take it for one.

@@ -1,7 +1,7 @@
 //! The result of one run: as JSON for programs and the record, as text for people.
 //!
-//! Names say unit and meaning, since the JSON files are kept and compared over years. What a
-//! file of an older version does not say has its default: every committed record must load.
+//! Names say unit and meaning, since the JSON files are kept and compared over years. A field that
+//! an older version did not write has its default: every committed record must load.
 
 mod limits;
 mod series;

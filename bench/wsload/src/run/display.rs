@@ -1,4 +1,4 @@
-//! What a terminal shows while a run goes on: two lines that change in place.
+//! The terminal's display during a run: two lines that change in place.
 //!
 //! Drawn on a terminal only, by the conductor's thread, ten times a second at most.
 

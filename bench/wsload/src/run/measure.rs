@@ -1,4 +1,4 @@
-//! What is read at which moment of a run, and how the figures of the report follow from it.
+//! The readings at each moment of a run, and the figures of the report that follow from them.
 //!
 //! Counters and CPU are read together at both edges of the window, whenever the conductor's
 //! thread really gets there: rates are per second of the window as it was, not as planned.

@@ -1,4 +1,4 @@
-//! What a run needs before its first connect: descriptors, cores, timers, threads.
+//! The preparations before the first connect of a run: descriptors, cores, timers, threads.
 //!
 //! Each step says in words what is missing. Nothing here is undone at the end: the process ends
 //! with the run.

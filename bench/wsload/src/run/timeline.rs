@@ -1,6 +1,6 @@
-//! What happens when: a look at counters, CPU and memory every slice of the run.
+//! The timeline of a run: a look at counters, CPU and memory every slice.
 //!
-//! Taken by the conductor, who sleeps otherwise; a late look is a longer slice, and rates are per
+//! The conductor takes it, and sleeps otherwise; a late look is a longer slice, and rates are per
 //! second of the slice as it was. Latencies are kept by the receiving threads and joined at the
 //! end.
 

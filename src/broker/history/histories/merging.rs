@@ -19,7 +19,7 @@ use crate::{
 /// Redis does not say who published: all channels share alike.
 const ANYBODY: Principal = Principal::Api;
 
-/// What became of a message that a shard has heard.
+/// The outcome of a message that a shard has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::broker) enum Continuity {
     /// It is here, by this call or before.
@@ -35,7 +35,7 @@ pub(in crate::broker) struct Reading {
     pub(in crate::broker) position: Position,
     /// The newest message's nonce.
     pub(in crate::broker) nonce: u64,
-    /// In order; up to the newest, unless the stream is not what it should be.
+    /// In order; up to the newest, unless the stream is malformed.
     pub(in crate::broker) messages: Vec<StreamEntry>,
     /// Whether it began at the oldest that may be kept.
     pub(in crate::broker) is_whole: bool,
@@ -73,8 +73,8 @@ impl Histories {
         Continuity::Known
     }
 
-    /// The stream of `channel` was read; its newest message is from `at`. Of another history than
-    /// what is here, nothing is taken.
+    /// The stream of `channel` was read; its newest message is from `at`. A stream of another
+    /// history than the present one is ignored.
     pub(in crate::broker) fn merge(
         &mut self,
         channel: &ChannelName,
@@ -108,7 +108,7 @@ impl Histories {
                 let older = older.into_iter().map(|one| (one.previous, one.kept));
                 ring.prepend(older.collect(), bounds);
             }
-            // Or messages between the reading and what is here are yet to be read.
+            // Or messages between the reading and the ring are yet to be read.
             if is_whole && ring.floor() <= position_read {
                 ring.set_complete();
             }
@@ -116,7 +116,7 @@ impl Histories {
         Continuity::Known
     }
 
-    /// What of a reading is newer than the ring, or all of it if they do not meet.
+    /// Appends the part of a reading that is newer than the ring, or all of it if they do not meet.
     fn append(
         &mut self,
         channel: &ChannelName,
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(state(&histories, &a), ("e".into(), 4, 7));
     }
 
-    /// A hole or another epoch begins anew and what is late changes nothing.
+    /// A hole or another epoch begins anew, and late messages change nothing.
     #[test]
     fn a_hole_or_another_epoch_begins_the_history_anew() {
         let (mut histories, a) = histories();
@@ -298,7 +298,7 @@ mod tests {
         histories.check();
     }
 
-    /// A reading from before what is here does not hide what lies between.
+    /// A reading from before the ring's messages does not hide those in between.
     #[test]
     fn an_old_reading_hides_no_messages_in_between() {
         // One shard asked early, another began to hear late, and was the first to tell.
@@ -312,7 +312,7 @@ mod tests {
         assert!(histories.get(&a).unwrap().is_complete());
     }
 
-    /// A reading begins what is not known and replaces what it does not meet.
+    /// A reading begins an unknown channel, and replaces a ring that it does not meet.
     #[test]
     fn a_reading_replaces_a_history_it_does_not_meet() {
         let (mut histories, a) = histories();

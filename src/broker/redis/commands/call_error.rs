@@ -15,6 +15,6 @@ pub(crate) enum CallError {
     Elsewhere(Error),
     /// It was written, and what became of it is unknown.
     InDoubt(Error),
-    /// Likewise: the answer is none that the script gives.
+    /// Likewise: it is not an answer that the script gives.
     Unexpected(Error),
 }

@@ -10,11 +10,11 @@ use crate::broker::redis::discovery::{hints::TopologyHints, slot_map::SlotMap};
 /// A handle's ways into a cluster.
 #[derive(Debug)]
 pub(crate) struct ClusterRoutes {
-    /// Of the process's maps, the one that the command connections are for.
+    /// The slot map, of those of the process, that the command connections are for.
     pub(crate) map: RefCell<Arc<SlotMap>>,
     /// As many to each master as the pool has.
     pub(crate) connections: RefCell<HashMap<Server, Vec<Rc<CommandConnection>>>>,
-    /// Those for questions, where this handle has many.
+    /// The connections for questions, where this handle has many.
     pub(crate) queries: RefCell<HashMap<Server, Rc<CommandConnection>>>,
     pub(crate) hints: Arc<TopologyHints>,
 }

@@ -49,7 +49,7 @@ pub(crate) struct CommandConnection {
     connectivity: Rc<Connectivity>,
 }
 
-/// What a command connection is there for.
+/// The purpose of a command connection.
 #[derive(Debug)]
 enum Role {
     /// Heartbeats of the handle's command connection of this number, to wherever the URL leads, and
@@ -316,8 +316,9 @@ impl CommandConnection {
                     unheard_since = unheard_since.or(Some(sent)).filter(|_| is_unheard);
                 }
             }
-            // Nobody hears us there, though our subscription stands, and is read: elsewhere. One
-            // that is not read may have been cut by Redis, and nothing else has to move for that.
+            // We are not heard there, though our subscription exists, and is read: elsewhere. A
+            // subscription that is not read may have been cut by Redis, which does not require that
+            // anything moves.
             if unheard_since.is_some_and(|since| connectivity.has_heard_since(since)) {
                 self.destination.reconnect_all(generation, "what is published is not heard");
             }
@@ -340,7 +341,7 @@ impl CommandConnection {
             (Role::Heartbeats(index), Some(channel)) => {
                 client.publish(channel, connectivity.heartbeat(*index, sent)).await
             }
-            // It proves where the connection leads, and nothing about what is published.
+            // It proves where the connection leads, and nothing about publications.
             (Role::Queries(_), Some(channel)) if !self.is_cluster() => {
                 client.publish(channel, PROBE_PAYLOAD.to_owned()).await
             }

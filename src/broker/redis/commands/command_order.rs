@@ -23,11 +23,11 @@ struct State {
     next: u64,
     /// Not sure yet to be carried out in their place.
     pending: BTreeSet<u64>,
-    /// Of these, the ones that were not handed over, or came back.
+    /// Those of them that were not handed over, or came back.
     waiting: BTreeSet<u64>,
     /// On their way when the way changed.
     astray: BTreeSet<u64>,
-    /// Of those who wait for their turn.
+    /// The wakers of commands that wait for their turn.
     wakers: HashMap<u64, Waker>,
 }
 
@@ -62,7 +62,7 @@ impl CommandOrder {
         Permit { order: self, number }
     }
 
-    /// What comes now takes another way than what is on its way.
+    /// New commands take another route than those under way.
     pub(crate) fn route_changed(&self) {
         let state = &mut *self.state.borrow_mut();
         state.astray.extend(state.pending.difference(&state.waiting));

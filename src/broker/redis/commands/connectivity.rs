@@ -1,8 +1,8 @@
 //! Whether a handle's way to Redis and back works, seen as a whole: pure.
 //!
-//! Command connections and subscribers tell what happens to them; the process's health is told
-//! when this shard's way is whole: subscribed to everything wanted, and through every connection
-//! that has heartbeats one came back since.
+//! Command connections and subscribers report here; the process's health is informed when this
+//! shard's link is whole: it is subscribed to everything wanted, and through every connection with
+//! heartbeats one has come back since.
 
 use std::{
     cell::{Cell, RefCell},
@@ -36,7 +36,7 @@ impl Component {
     const NUMBERED: usize = 2;
 }
 
-/// What is known of one handle's way.
+/// The known facts about one handle's link.
 #[derive(Debug)]
 pub(crate) struct Connectivity {
     pub(super) clock: Clock,
@@ -47,7 +47,7 @@ pub(crate) struct Connectivity {
     heartbeat_channel: Option<String>,
     has_subscriber: bool,
     heard_at: Cell<Millis>,
-    /// What does not work as it should.
+    /// The components that do not work.
     unheard: RefCell<BTreeSet<Component>>,
     components: Cell<usize>,
     /// The heartbeats of each command connection that has some.
@@ -129,7 +129,7 @@ impl Connectivity {
         }
     }
 
-    /// What a command connection's heartbeat says: `CONNECTION SENT`; nothing, where it is not our
+    /// The payload of a command connection's heartbeat, `CONNECTION SENT`; ignored if it is not our
     /// own that comes back.
     pub(super) fn heartbeat(&self, connection: usize, sent: Millis) -> String {
         match self.has_subscriber {
@@ -138,7 +138,7 @@ impl Connectivity {
         }
     }
 
-    /// Whether somebody is subscribed to the heartbeats' channel.
+    /// Whether there is a subscription to the heartbeats' channel.
     pub(super) fn is_heard(&self) -> bool {
         match self.has_subscriber {
             true => !self.is_awaited(Component::FIRST),
@@ -257,7 +257,7 @@ impl Connectivity {
     }
 }
 
-/// What does not work before anything has begun.
+/// The components that do not work before anything has begun.
 fn first_unheard(has_subscriber: bool, is_cluster: bool) -> BTreeSet<Component> {
     match (has_subscriber, is_cluster) {
         // A handle without a subscriber does not wait for it.

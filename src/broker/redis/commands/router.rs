@@ -1,9 +1,9 @@
 //! Which command connection a channel's commands go through, and their order.
 //!
 //! Without a cluster: one of the pool, by the channel's name. In a cluster: one to the master of
-//! its slot, so that a master that is gone takes nothing but its own channels along. What a
-//! cluster sends elsewhere is repeated here, in its order, until the map shows where that is.
-//! Questions have command connections of their own beside these.
+//! its slot, so that the loss of a master affects only its own channels. Commands that a cluster
+//! redirects are repeated here, in their order, until the map shows the new place. Questions have
+//! command connections of their own beside these.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -55,8 +55,8 @@ pub(crate) struct CommandRouter {
     pub(crate) health: Arc<Health>,
     pub(crate) destination: Arc<Destination>,
     pub(crate) connectivity: Rc<Connectivity>,
-    /// The command connections of heartbeats; what is published goes through them too, unless this
-    /// is a cluster: there it is one, to any master.
+    /// The command connections with heartbeats, through which publications go too, except in a
+    /// cluster: there it is one, to any master.
     pub(crate) connections: Vec<Rc<CommandConnection>>,
     /// The command connection for questions of a shard, unless this is a cluster.
     queries: Option<Rc<CommandConnection>>,
@@ -72,9 +72,9 @@ pub(crate) struct CommandRouter {
 pub(crate) enum CallOrder<'a> {
     /// After all that came before it on its channel.
     Ordered(Permit<'a>),
-    /// With what is published, in no order.
+    /// Together with publications, in no order.
     Unordered,
-    /// Beside what is published, which is not to wait for it or its answer.
+    /// Beside publications, which must not wait for it or its answer.
     Query,
 }
 
@@ -111,7 +111,7 @@ impl CommandRouter {
         }
     }
 
-    /// All that is to be kept connected, but for what is to the masters of a cluster.
+    /// All connections to be kept, except those to the masters of a cluster.
     pub(crate) fn to_keep(&self) -> impl Iterator<Item = &Rc<CommandConnection>> {
         self.connections.iter().chain(&self.queries)
     }
@@ -121,7 +121,7 @@ impl CommandRouter {
         self.has_clients
     }
 
-    /// What comes now takes another way than what is on its way.
+    /// New commands take another route than those under way.
     pub(crate) fn route_changed(&self) {
         self.orders.iter().for_each(CommandOrder::route_changed);
     }

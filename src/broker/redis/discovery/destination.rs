@@ -36,7 +36,7 @@ pub(crate) struct Destination {
     pub(crate) generations: Generations,
     /// In a cluster, where those to each node lead.
     pub(crate) node_ids: NodeIds,
-    /// Of the cluster, if Redis is one.
+    /// The cluster's hints, if Redis is one.
     pub(crate) hints: Option<Arc<TopologyHints>>,
 }
 

@@ -1,12 +1,12 @@
 //! Generations of connections: which of the process's connections lead to where Redis is now.
 //!
 //! A host name, or an address with a proxy behind it, may lead elsewhere from one moment to the
-//! next, and connections that stand do not move with it. So every connection belongs to a
-//! generation. When the process finds out that those of the present one do not all lead to the one
+//! next, and open connections do not move with it. So every connection belongs to a generation.
+//! When the process finds out that those of the present generation do not all lead to the one
 //! server behind the name, it begins a new generation: all connections, for publishing and for
-//! listening, are made anew by name. A connection of an earlier generation has nothing more to say
-//! about the present one. In a cluster each master's name is followed by itself (`node_ids`).
-//! Nothing here does IO.
+//! listening, are opened anew by name. A connection of an earlier generation says nothing about the
+//! present one. In a cluster each master's name is followed by itself (`node_ids`). Nothing here
+//! does IO.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -68,7 +68,7 @@ impl Generations {
     pub(crate) async fn ended(&self, generation: Generation) {
         let mut present = self.generation.subscribe();
         if present.wait_for(|present| *present > generation).await.is_err() {
-            // Nobody is left to say so.
+            // No sender is left to say so.
             std::future::pending::<()>().await;
         }
     }

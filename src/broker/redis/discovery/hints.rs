@@ -1,5 +1,5 @@
-//! What the handles of a process find out about a Redis Cluster, and the newest slot map: what they
-//! have in common. Nothing here does IO.
+//! The findings of a process's handles about a Redis Cluster, and the newest slot map: their shared
+//! state. Nothing here does IO.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::slot_map::{SlotMap, moved};
 
-/// What the handles of a process find out about the cluster, and what is known of it.
+/// The findings of a process's handles about the cluster, and the known map.
 #[derive(Debug, Default)]
 pub(crate) struct TopologyHints {
     found: Mutex<Found>,
@@ -20,7 +20,7 @@ pub(crate) struct TopologyHints {
     map: watch::Sender<Option<Arc<SlotMap>>>,
 }
 
-/// What the next reading is to take into account.
+/// Hints for the next reading.
 #[derive(Debug, Default)]
 struct Found {
     /// Slots that were looked for in vain, and where they are said to be.
@@ -35,7 +35,7 @@ impl TopologyHints {
         self.came.notify_one();
     }
 
-    /// What `asked` said when it was asked in vain; whether it said where to ask.
+    /// The answer of `asked` to a command in vain; returns whether it said where to ask.
     pub(crate) fn note_redirection(&self, error: &str, asked: &Server) -> bool {
         let moved = moved(error, asked);
         let is_moved = moved.is_some();
@@ -75,10 +75,10 @@ impl TopologyHints {
         self.map.borrow().clone().unwrap_or_default()
     }
 
-    /// A reading has ended; None: nobody told.
+    /// A reading has ended; None: no server answered.
     pub(super) fn read(&self, map: Option<SlotMap>) {
         let mut map = map.unwrap_or_else(|| (*self.map()).clone());
-        // Said by those who owned them: newer than what others say.
+        // Reported by the slots' owners: newer than the reports of others.
         for (slot, server) in std::mem::take(&mut self.found().moved) {
             map.set(slot, server);
         }

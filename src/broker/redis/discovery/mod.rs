@@ -1,5 +1,5 @@
-//! Where Redis is: the master that sentinels agree on, the slot map of a cluster, and whether the
-//! connections that stand still lead to where their names do.
+//! The location of Redis: the master that sentinels agree on, the slot map of a cluster, and
+//! whether open connections still lead to where their names do.
 
 pub(super) mod destination;
 pub(super) mod generation;

@@ -1,12 +1,12 @@
 //! Which node of a cluster each address leads to, for all connections of the process.
 //!
 //! The name of a cluster's node, or an address with a proxy behind it, may lead to another server
-//! from one moment to the next, and connections that stand do not move with it: one could publish
-//! on the old server what others await on the new one. So each new connection asks for the node's
-//! ID (`CLUSTER MYID`), which no other node has; and the control thread makes one to each master
+//! from one moment to the next, and open connections do not move with it: a process could publish
+//! on the old server while others listen on the new one. So each new connection asks for the node's
+//! ID (`CLUSTER MYID`), which no other node has; and the control thread opens one to each master
 //! every second (`watch`). When an address leads to another node than before, the connections by
-//! that address, for publishing and for listening, are closed and made anew. Those to other nodes
-//! stand. Nothing here does IO.
+//! that address, for publishing and for listening, are closed and opened anew. Those to other nodes
+//! are kept. Nothing here does IO.
 
 use std::{
     collections::HashMap,
@@ -29,8 +29,8 @@ pub(crate) type NodeId = Arc<str>;
 /// The node behind each address, as new connections have found it.
 ///
 /// # Invariants
-/// - Connections that stand by one name have reached one node, but for the moment that they take
-///   to end: a new one that has come elsewhere is not used before the others are to be left.
+/// - Open connections by one name have reached one node, except for the moment that they take to
+///   end: a new one that has come elsewhere is not used before the others are to be left.
 #[derive(Debug, Default)]
 pub(crate) struct NodeIds {
     known: watch::Sender<HashMap<Server, KnownNode>>,
@@ -43,7 +43,7 @@ struct KnownNode {
     moves: MoveBackoff,
 }
 
-/// What a new connection has found.
+/// The finding of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
     /// The node that the others have reached, if there are any.
@@ -92,7 +92,7 @@ impl NodeIds {
     pub(crate) async fn left(&self, server: &Server, node: Option<&NodeId>) {
         let mut known = self.known.subscribe();
         if known.wait_for(|known| is_elsewhere(known, server, node)).await.is_err() {
-            // Nobody is left to say so.
+            // No sender is left to say so.
             std::future::pending::<()>().await;
         }
     }

@@ -1,13 +1,13 @@
 //! The master behind sentinels, as the process believes: one truth for all its threads.
 //!
 //! Sentinels order their configurations by an epoch that rises with each failover, and the newest
-//! wins among them. Here too, but one sentinel alone proves nothing: it may lag, or lie, and who is
-//! named gets the password. So a master is believed in because most of the sentinels that the URL
-//! names say so, under a newer epoch than any that most said before.
-//! There are two exceptions. A replica that sentinels have chosen, that most of them know as one,
-//! and that says itself that it is the master now, is one a second before they say so. And epochs
-//! may be forgotten (sentinels set up anew): what most have said for long is believed whatever its
-//! epoch. No IO here.
+//! wins among them. The same holds here, but one sentinel alone proves nothing: it may lag, or lie,
+//! and the server that it names gets the password. So a master is accepted because most of the
+//! sentinels in the URL name it, under a newer epoch than any that most named before. There are two
+//! exceptions. A replica that sentinels have chosen, that most of them know as one, and that
+//! reports itself to be the master now, is one a second before they say so. And epochs may be
+//! forgotten (sentinels set up anew): a master that most have named for long is accepted whatever
+//! its epoch. No IO here.
 
 use fred::prelude::Server;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use crate::{
     limits::{SENTINEL_MAJORITY_PATIENCE, TAKEOVER_LOOK_MAX, TAKEOVER_WAIT},
 };
 
-/// What a sentinel says.
+/// A sentinel's report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct View {
     /// The configuration's.
@@ -32,7 +32,7 @@ struct Elected {
     master: Server,
 }
 
-/// What is made of all that is said.
+/// The conclusion from all reports.
 ///
 /// # Invariants
 /// - The believed epoch never falls: what was overruled once does not come back by its epoch.
@@ -161,7 +161,7 @@ impl CurrentPrimary {
         let known = state.wait_for(|state| state.master.is_some()).await;
         match known.ok().and_then(|state| state.master.clone()) {
             Some(master) => master,
-            // Nobody is left to say so.
+            // No sender is left to say so.
             None => std::future::pending().await,
         }
     }
@@ -180,7 +180,7 @@ impl CurrentPrimary {
         let elsewhere =
             |state: &State| state.master.as_ref().is_some_and(|master| master != server);
         if state.wait_for(elsewhere).await.is_err() {
-            // Nobody is left to say so.
+            // No sender is left to say so.
             std::future::pending::<()>().await;
         }
     }

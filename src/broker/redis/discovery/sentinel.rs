@@ -1,9 +1,9 @@
 //! Follows the sentinels: asks all that the URL names who the master is, and listens to them.
 //!
-//! Once per process, on the control thread. What is made of the answers is `primary`'s; that the
-//! threads go where it leads is the command connections' and subscribers'. A master that was
-//! replaced in good order stays alive, and for about ten seconds, until it is made a replica, it
-//! goes on taking messages that are thrown away then: nothing but asking the sentinels tells.
+//! This runs once per process, on the control thread. `primary` draws the conclusions from the
+//! answers; command connections and subscribers make the threads follow. A master that was replaced
+//! in good order stays alive, and for about ten seconds, until it is made a replica, it accepts
+//! messages that are then discarded: only asking the sentinels reveals that.
 //!
 //! Messages are saved from the moment that a replica is chosen: that is said a tenth of a second
 //! before it is promoted, and the sentinels notice a second later that it has been. So publishing
@@ -40,8 +40,8 @@ use crate::{
     telemetry::seldom,
 };
 
-/// What sentinels publish when a replica was chosen, when it has taken over for the one that leads
-/// the failover, and when it has for the others.
+/// The events that sentinels publish when a replica was chosen, when it has taken over for the
+/// sentinel that leads the failover, and when it has for the others.
 const CHOSEN: &str = "+selected-slave";
 const NEWS: [&str; 3] = [CHOSEN, "+promoted-slave", "+switch-master"];
 
@@ -62,7 +62,7 @@ fn sentinels(config: &Config) -> Option<Sentinels> {
     Some(Sentinels { config: Config { username, password, ..config.clone() }, service })
 }
 
-/// What the tasks share.
+/// The state shared by the tasks.
 struct Follower {
     destination: Arc<Destination>,
     /// With the sentinels' credentials.
@@ -142,8 +142,8 @@ impl Follower {
         }
     }
 
-    /// What the sentinel says, or why it names no master. `is_old` if something has happened
-    /// meanwhile.
+    /// The sentinel's report, or the reason why it names no master. `is_old` if something has
+    /// happened meanwhile.
     async fn ask(
         &self,
         connection: &mut Connection,
@@ -297,7 +297,7 @@ fn config_epoch(facts: &BytesFrame) -> Option<u64> {
     fact(facts, "config-epoch")?.parse().ok()
 }
 
-/// The replicas whose facts are told.
+/// The replicas in an answer.
 fn replicas_in(answer: &BytesFrame) -> Vec<Server> {
     let BytesFrame::Array { data, .. } = answer else { return Vec::new() };
     let replica =

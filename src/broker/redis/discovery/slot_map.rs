@@ -1,8 +1,8 @@
 //! Which server of a Redis Cluster owns a slot, as far as is known: pure.
 //!
 //! A channel's slot follows from its hash tag. Its owner is read from `CLUSTER SLOTS`, and
-//! corrected by what servers say that were asked in vain (`MOVED`). What a server says of itself
-//! is its own business: a host that it does not know is the one that we reached it by.
+//! corrected by the redirections of servers that were asked in vain (`MOVED`). A server may not
+//! know its own host: then it is the one by which it was reached.
 
 use fred::{prelude::Server, util::redis_keyslot};
 use redis_protocol::resp3::types::BytesFrame;
@@ -37,13 +37,13 @@ impl SlotMap {
         range.map(|(_, _, server)| server)
     }
 
-    /// `slot` belongs to `server` now. What that overrides is forgotten: no slot is there twice.
+    /// `slot` belongs to `server` now. The earlier entry is forgotten: no slot is there twice.
     pub(super) fn set(&mut self, slot: u16, server: Server) {
         self.ranges.retain(|&(first, last, _)| (first, last) != (slot, slot));
         self.ranges.push((slot, slot, server));
     }
 
-    /// Everyone who owns something.
+    /// All servers that own slots.
     pub(crate) fn masters(&self) -> impl Iterator<Item = &Server> {
         self.ranges.iter().map(|(_, _, server)| server)
     }
@@ -72,7 +72,7 @@ fn read_range(range: &BytesFrame, asked: &Server) -> Option<Option<(u16, u16, Se
     Some(server(host, port, asked).map(|server| (first, last, server)))
 }
 
-/// What an error says about where a slot is, if it says so.
+/// The location of a slot that an error gives, if it gives one.
 pub(super) fn moved(error: &str, asked: &Server) -> Option<(u16, Server)> {
     let mut words = error.split(' ');
     if words.next()? != "MOVED" {

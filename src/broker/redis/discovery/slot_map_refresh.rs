@@ -1,11 +1,11 @@
 //! The slot map of a Redis Cluster: read once for all handles of the process.
 //!
-//! It is read again whenever a command connection or a subscriber of any handle finds that
-//! something is not as the map says, and now and then without a reason: a master that was cut off
-//! from the cluster, and replaced, still answers us. The control thread's handle reads: it is the
-//! first to start and the last to be closed, and no busy shard holds it up; a process whose control
-//! thread stands still can be neither drained nor probed, and goes on with the map that it has.
-//! What the others do with the map is `cluster_view`.
+//! It is read again whenever a command connection or a subscriber of any handle finds the map to be
+//! wrong, and from time to time without a reason: a master that was cut off from the cluster, and
+//! replaced, still answers us. The control thread's handle reads: it is the first to start and the
+//! last to be closed, and no busy shard holds it up; a process whose control thread is stuck can be
+//! neither drained nor probed, and continues with the map that it has. `cluster_view` makes the
+//! handles follow the map.
 
 use std::sync::Arc;
 
@@ -77,8 +77,8 @@ impl<F: Fn(&Server) -> bool> SlotMapRefresher<F> {
         doubtful
     }
 
-    /// The map that `server` told; that it names nobody who could be connected to goes into the
-    /// log.
+    /// The map reported by `server`; if it names no server that could be connected to, that is
+    /// logged.
     fn named(&self, server: &Server, map: SlotMap) -> SlotMap {
         if map.masters().next().is_none() {
             self.destination.health.out_of_reach(&format!(

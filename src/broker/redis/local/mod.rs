@@ -1,4 +1,4 @@
-//! What a process knows by itself: what it did without Redis, and what its publishers have put into
+//! The knowledge of a process by itself: its deliveries without Redis, and its publishers' use of
 //! Redis. Pure.
 
 pub(super) mod state;

@@ -1,7 +1,7 @@
-//! What a process knows by itself: what it did without Redis, and what it has put into Redis.
+//! The knowledge of a process by itself: its deliveries without Redis, and its use of Redis.
 //!
-//! Redis itself can't tell how much of it is whose, so each process holds its own publishers to
-//! what they may add. Pure: time comes in as a value.
+//! Redis itself can't tell which publisher caused which part of it, so each process bounds the
+//! additions of its own publishers. Pure: time comes in as a value.
 
 use super::stream_quotas::{self, StreamQuotas};
 use crate::{
@@ -19,18 +19,18 @@ use crate::{
     position::Position,
 };
 
-/// What a process knows by itself of what it did without Redis, and with it.
+/// A process's own record of its deliveries without Redis, and with it.
 #[derive(Debug)]
 pub(crate) struct LocalState {
     pub(crate) slots: SlotsDone,
-    /// What became of messages with a key that did not surely go through Redis.
+    /// The outcome of messages with a key that did not certainly go through Redis.
     answers: Answers<LocalOutcome>,
     /// Bytes of keys that Redis has from here.
     keys: Window,
     /// Channels that were begun from here.
     begun: Window,
     begun_in_a_day: Window,
-    /// Histories that are kept in Redis for those who publish here.
+    /// Histories that are kept in Redis for publishers of this process.
     streams: StreamQuotas,
 }
 
@@ -47,7 +47,7 @@ impl LocalState {
     }
 }
 
-/// What happened to a message outside of Redis' knowledge.
+/// The outcome of a message outside of Redis' knowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LocalOutcome {
     /// It was delivered here, and is never again. Said again when Redis is back, it goes there.
@@ -56,18 +56,18 @@ pub(crate) enum LocalOutcome {
     InDoubt,
 }
 
-/// What of a message is too much for Redis now.
+/// The parts of a message that are too much for Redis now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QuotasFull {
     /// A key that it does not have yet.
     pub(crate) keys: bool,
     /// A channel that nobody has published to.
     pub(super) channels: bool,
-    /// What its history would grow by.
+    /// The growth of its history.
     pub(crate) histories: bool,
 }
 
-/// What a message was charged before it was sent.
+/// The charges for a message before it is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Charged {
     pub(crate) full: QuotasFull,
@@ -238,7 +238,7 @@ mod tests {
         assert!(!charge(&mut local_state, Anonymous, "other", later));
     }
 
-    /// A publisher begins so many channels and goes on with those it has.
+    /// A publisher begins a limited number of channels, and continues with those it has.
     #[test]
     fn a_publisher_begins_a_bounded_number_of_channels() {
         let (mut local_state, now) = (local_state(), Millis(0));

@@ -1,10 +1,10 @@
-//! What a process's publishers keep in Redis' streams: pure.
+//! The use of Redis' streams by a process's publishers: pure.
 //!
-//! Each pays for what it says, whoever else publishes to the same channel. What is on its way
-//! counts as if it were there; once it is, the script says how large its channel's stream is, and
-//! nobody pays for more of it. All together stay within a bound, and each publisher within its
-//! share. Where a message has no room, its channel's stream goes, if it is the same publisher's,
-//! instead of growing.
+//! Each publisher pays for its own messages, whoever else publishes to the same channel. Messages
+//! under way count as if they were stored; once they are, the script reports the size of its
+//! channel's stream, and no publisher pays for more than that. All together stay within a bound,
+//! and each publisher within its share. If a message has no room, its channel's stream is dropped,
+//! if it is the same publisher's, instead of growing.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -38,20 +38,20 @@ struct Held {
     since: u64,
 }
 
-/// What a publisher has of a stream.
+/// A publisher's part of a stream.
 #[derive(Clone, Copy, Debug, Default)]
 struct Own {
-    /// What is there.
+    /// The bytes stored.
     settled: usize,
-    /// What is on its way: each message's charge, until it is refunded or settled.
+    /// The bytes under way: each message's charge, until it is refunded or settled.
     pending: usize,
 }
 
-/// What a message was charged before it was sent.
+/// The charge for a message before it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Charge {
     bytes: usize,
-    /// Of which stream: one that was forgotten meanwhile has nothing of it any more.
+    /// The stream that is charged: one that was forgotten meanwhile no longer holds it.
     since: u64,
 }
 
@@ -97,7 +97,7 @@ impl StreamQuotas {
         self.held.get(channel).is_some_and(|held| held.settled() > 0)
     }
 
-    /// What a message of `who` to `channel` is charged; None if its stream may not grow.
+    /// The charge for a message of `who` to `channel`; None if its stream may not grow.
     pub(crate) fn charge(
         &mut self,
         who: Principal,
@@ -158,7 +158,7 @@ impl StreamQuotas {
         });
     }
 
-    /// Changes what is known of `channel`, which is the one used last then.
+    /// Changes the record of `channel`, which thereby becomes the one used last.
     fn edit<R>(
         &mut self,
         channel: &ChannelName,
@@ -255,13 +255,13 @@ mod tests {
         (0..100).take_while(|&number| add(number)).count()
     }
 
-    /// A publisher fills its share until what it filled is over.
+    /// A publisher fills its share until the streams it filled are over.
     #[test]
     fn a_publisher_fills_only_its_share() {
         let mut quotas = quotas();
         assert_eq!(fill(&mut quotas, Anonymous, 0, START), 29);
         assert_eq!(fill(&mut quotas, Api, 100, START), 10, "that is left to others");
-        // One that is added to lives on, whoever else is forgotten.
+        // A stream that is added to lives on, whichever others are forgotten.
         say(&mut quotas, Anonymous, 3, 2 * MIB, START + TTL / 2);
         assert_eq!(fill(&mut quotas, Anonymous, 200, START + TTL * 9 / 10), 0);
         assert_eq!(fill(&mut quotas, Anonymous, 200, START + TTL), 27);
@@ -304,7 +304,7 @@ mod tests {
         quotas.keep_in_doubt(Api, &channel, doubtful);
         let costs = [10, MIB].map(|payload| payload + REDIS_MESSAGE_COST_BYTES);
         assert_eq!(quotas.bytes.all(), before + costs.iter().sum::<usize>());
-        // One that is answered after its stream was forgotten has no part in the next one.
+        // A message that is answered after its stream was forgotten has no part in the next one.
         let late = quotas.charge(Api, &channel, MIB, START).unwrap();
         let then = START + 2 * TTL;
         let next = quotas.charge(Api, &channel, 5, then).unwrap();
@@ -312,9 +312,9 @@ mod tests {
         assert_eq!(quotas.bytes.all(), next.bytes);
     }
 
-    /// Each publisher pays for what it says in a channel of several.
-    /// Regression: a channel that somebody with more rights had published to once was all theirs,
-    /// and so was the share that others filled in it.
+    /// Each publisher pays for its own messages in a shared channel. Regression: a channel to which
+    /// a publisher with more rights had published once belonged to that publisher entirely, and so
+    /// did the share that others filled in it.
     #[test]
     fn each_publisher_pays_for_its_own_messages() {
         let mut quotas = quotas();
@@ -329,7 +329,7 @@ mod tests {
             said += usize::from(say(&mut quotas, Anonymous, room, MIB + 300, START));
         }
         assert_eq!(said, 29, "its own share");
-        // What is kept past it, since the channels are not its own, is not taken from others.
+        // Messages kept past it, since the channels are not its own, are not taken from others.
         let left = (10 * MIB - announced) / (MIB + 5000);
         assert_eq!(fill(&mut quotas, Api, 5000, START), left);
     }

@@ -37,7 +37,7 @@ pub(crate) struct Connection {
     output: BytesMut,
 }
 
-/// What has come and is not decoded yet.
+/// The bytes received and not decoded yet.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     bytes: BytesMut,
@@ -177,7 +177,7 @@ impl Connection {
     }
 }
 
-/// Puts a command behind what is in `output`.
+/// Appends a command to `output`.
 pub(super) fn encode(output: &mut BytesMut, words: &[impl AsRef<[u8]>]) {
     output.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {
@@ -188,7 +188,7 @@ pub(super) fn encode(output: &mut BytesMut, words: &[impl AsRef<[u8]>]) {
     }
 }
 
-/// The text of an error answer, as it may be told.
+/// The text of an error answer, in a form that may be shown.
 pub(crate) fn refusal(frame: &BytesFrame) -> Option<String> {
     match frame {
         BytesFrame::SimpleError { data, .. } => Some(escaped(data)),

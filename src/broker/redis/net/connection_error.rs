@@ -1,7 +1,7 @@
 //! Why a connection could not be made, or has ended, in words that say what to do about it.
 //!
-//! Whoever runs the server reads them in its log, with the address that was connected to. What a
-//! server says is escaped: it may be anybody's text.
+//! The operator reads them in the log, with the address that was connected to. Text from the server
+//! is escaped: it may be anybody's.
 
 use std::{fmt, io};
 
@@ -110,7 +110,7 @@ fn about_tls(error: &io::Error) -> String {
     format!("no TLS came about (a server without TLS has the URL redis://): {words}")
 }
 
-/// What a server says that refuses to go on, and what there is to do about it.
+/// The error of a server that refuses to go on, and what to do about it.
 fn about_refusal(error: &str) -> String {
     const CURES: [(&str, &str); 11] = [
         ("NOAUTH", "the URL needs a user name and a password"),

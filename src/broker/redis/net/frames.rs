@@ -1,10 +1,11 @@
 //! Where a RESP3 frame ends: pure, and without recursion.
 //!
-//! The decoder calls itself for each array within an array and waits for whatever length a server
-//! names: one that lies makes it overflow the stack, or fill the memory. So every byte from Redis
-//! passes here first. Depth, number and length of what a frame holds are bounded before anything of
-//! it is decoded, and what is too much is refused as soon as it is announced. Redis sends neither
-//! attributes nor streamed frames to those who did not ask for them: here they are none.
+//! The decoder calls itself for each array within an array and waits for any length that a server
+//! announces: a lying server makes it overflow the stack, or fill the memory. So every byte from
+//! Redis passes here first. The depth, number and length of a frame's elements are bounded before
+//! any of it is decoded, and too large a frame is refused as soon as it is announced. Redis sends
+//! neither attributes nor streamed frames to clients that did not ask for them: here they are
+//! invalid.
 
 use thiserror::Error;
 
@@ -12,7 +13,7 @@ use crate::limits::{
     REDIS_FRAME_BYTES_MAX, REDIS_FRAME_DEPTH_MAX, REDIS_FRAME_ELEMENTS_MAX, REDIS_LINE_BYTES_MAX,
 };
 
-/// What was announced is no frame, or more than one may be.
+/// The announced data is no frame, or larger than a frame may be.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum BadFrame {
     #[error("a line that is none")]
@@ -46,11 +47,11 @@ pub(super) struct Scanner {
     bounds: Bounds,
     at: usize,
     elements: usize,
-    /// What is missing of each array that has begun, the outermost first.
+    /// The number of missing elements of each array that has begun, the outermost first.
     open: Vec<usize>,
 }
 
-/// What stands at a place.
+/// The element at a place.
 enum Element {
     /// It ends there.
     Leaf(usize),

@@ -1,5 +1,5 @@
-//! Connections to Redis and to sentinels: where the URL leads, bounded frames, one connection, and
-//! a pipeline of commands on it. Nothing here knows what is said on them.
+//! Connections to Redis and to sentinels: the URL's destination, bounded frames, one connection,
+//! and a pipeline of commands on it. The content of commands is not known here.
 
 pub(super) mod connection;
 pub(super) mod connection_error;

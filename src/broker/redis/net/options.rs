@@ -1,5 +1,5 @@
-//! Reads the URL that says where Redis is, and nothing else does: `--redis-url` is checked by it,
-//! and what it makes is connected with.
+//! Reads the URL of Redis, and no other code does: `--redis-url` is checked by it, and the
+//! connections use its result.
 //!
 //! Strict, since whatever is guessed wrongly leads to another server, or to the same one as
 //! another user: what could be read in two ways is refused, and so is what would be ignored.
@@ -12,7 +12,7 @@ use fred::types::{
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-/// What may stand before `://`, and the port where none is named.
+/// The schemes, and the port where none is named.
 const SCHEMES: [(&str, u16); 6] = [
     ("redis", 6379),
     ("rediss", 6379),
@@ -101,7 +101,7 @@ fn read(url: &str, scheme: &str, port: u16) -> Result<Config, Problem> {
     })
 }
 
-/// What a parser of URLs would take, but not as it was meant.
+/// Text that a parser of URLs would accept with another meaning than intended.
 fn unambiguous(url: &str) -> Result<(), Problem> {
     // It would be left out.
     if url.contains(|character: char| character.is_whitespace() || character.is_control()) {
@@ -132,7 +132,7 @@ fn unambiguous(url: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whoever has a name says it, also without a password: Redis knows users that need none.
+/// A user that is named is sent even without a password: Redis has users that need none.
 fn credentials(url: &Url) -> Result<(Option<String>, Option<String>), Problem> {
     let read = |text: &str| decoded(text).ok_or("user and password are UTF-8, percent-encoded");
     let username = Some(read(url.username())?).filter(|name| !name.is_empty());
@@ -141,7 +141,7 @@ fn credentials(url: &Url) -> Result<(Option<String>, Option<String>), Problem> {
     Ok((username, password))
 }
 
-/// What stands behind the question mark.
+/// The query of the URL.
 #[derive(Default)]
 struct Query {
     nodes: Vec<Server>,
@@ -187,8 +187,8 @@ fn node(text: &str) -> Option<Server> {
     is_good.then(|| Server::new(bare.unwrap_or(host), port))
 }
 
-/// Whether a host may be called so, or is an IPv4 address: more than DNS allows, for those who ask
-/// something else.
+/// Whether a host may have this name, or it is an IPv4 address: more than DNS allows, for resolvers
+/// other than DNS.
 fn is_name(text: &str) -> bool {
     let is_odd = |character: char| {
         character.is_whitespace() || character.is_control() || ",:;[]@/\\".contains(character)
@@ -212,7 +212,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 fn tls() -> Result<TlsConfig, Problem> {
-    // Not about the URL, but about what it makes necessary.
+    // An error not of the URL, but of the TLS that it requires.
     TlsConnector::default_rustls().map(TlsConfig::from).map_err(|error| {
         format!(
             "the certificates of trusted authorities cannot be read (the system's, or what \
@@ -298,7 +298,7 @@ mod tests {
         }
     }
 
-    /// URLs, and what is said of each.
+    /// URLs, and the errors about each.
     const REFUSED: &[(&str, &str)] = &[
         ("", "expected redis://"),
         ("a:6379", "expected redis://"),
@@ -366,7 +366,7 @@ mod tests {
         ("redis-sentinel://a?sentinelServiceName=", "sentinelServiceName"),
     ];
 
-    /// A URL that nothing could be connected to by is told in words, without the password.
+    /// A URL that cannot be connected to is refused in words, without the password.
     #[test]
     fn an_unusable_url_is_told_without_its_password() {
         for (url, expected) in REFUSED {

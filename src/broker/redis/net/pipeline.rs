@@ -57,7 +57,7 @@ struct Shared {
 
 /// # Invariants
 /// - `waiting` are the commands without an answer, in order.
-/// - What is in `output` ends at the byte `appended`, counted from the connection's first.
+/// - The content of `output` ends at the byte `appended`, counted from the connection's first.
 #[derive(Debug)]
 struct State {
     output: BytesMut,
@@ -82,8 +82,8 @@ impl State {
         }
     }
 
-    /// Whether so much more may wait to be written. Those who issued what waits may long have given
-    /// up. One alone may always.
+    /// Whether so many bytes more may wait to be written. The issuers of the waiting commands may
+    /// long have given up. A single command always may.
     fn has_room(&self, length: usize) -> bool {
         let unsent = self.appended - self.written;
         unsent == 0 || unsent + length as u64 <= REDIS_UNSENT_BYTES_MAX as u64
@@ -241,7 +241,7 @@ impl Shared {
     }
 }
 
-/// The connection's end, however it came: everyone who waits is told.
+/// The connection's end, for whatever reason: all waiting callers are told.
 struct Ending(Rc<Shared>);
 
 impl Drop for Ending {
@@ -284,7 +284,7 @@ fn value_of(frame: BytesFrame) -> Result<Value, Error> {
         BytesFrame::Array { data, .. } => {
             Value::Array(data.into_iter().map(value_of).collect::<Result<_, _>>()?)
         }
-        // No answer of what is sent here.
+        // No answer to the commands sent here.
         _ => Value::Null,
     })
 }

@@ -1,4 +1,4 @@
-//! What the scripts take: keys and arguments, in the order in which the scripts count them.
+//! The scripts' parameters: keys and arguments, in the order in which the scripts count them.
 //!
 //! A trial of publishing does what publishing does, by the same part of the scripts, on keys of its
 //! own that are gone at its end, and on a channel that nobody hears. So a process that publishes
@@ -20,7 +20,7 @@ use crate::{
     ws::Kind,
 };
 
-/// What a heartbeat says that only is to be heard by somebody.
+/// The payload of a heartbeat that only has to be heard.
 pub(crate) const PROBE_PAYLOAD: &str = "-";
 
 /// A duration as the scripts take it.
@@ -28,7 +28,7 @@ pub(crate) fn millis(duration: Duration) -> Value {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).into()
 }
 
-/// What `stamp.lua` takes for a message of `who` on the Redis channel `channel`.
+/// The parameters of `stamp.lua` for a message of `who` on the Redis channel `channel`.
 pub(crate) fn stamp(
     history: &HistorySettings,
     who: Principal,
@@ -55,8 +55,8 @@ pub(crate) fn stamp(
     ]
 }
 
-/// What a trial of publishing to `meant` takes, or to nobody's channel, under the hash tag `tag`:
-/// keys and arguments.
+/// The parameters of a trial of publishing to `meant`, or to a channel without subscribers, under
+/// the hash tag `tag`: keys and arguments.
 pub(crate) fn trial(
     names: &Names,
     history: &HistorySettings,
@@ -74,8 +74,8 @@ pub(crate) fn trial(
     (keys, args)
 }
 
-/// What reading a history takes: the newest `depth` messages from the offset `first` on, as far as
-/// a process has room for them.
+/// The parameters for reading a history: the newest `depth` messages from the offset `first` on, as
+/// far as a process has room for them.
 pub(crate) fn reading(history: &HistorySettings, first: u64, depth: usize) -> [Value; 4] {
     let bytes_max = history.bytes_max.min(history.total_bytes_max);
     let limits = [history.messages_max.min(depth), bytes_max, HISTORY_READ_CHUNK];

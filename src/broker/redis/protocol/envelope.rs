@@ -12,7 +12,7 @@ use crate::{
     ws::Kind,
 };
 
-/// What the script puts in front; an old process must drop what a new one writes otherwise.
+/// The version that the script puts in front; an old process must drop messages in a newer form.
 pub(crate) const VERSION: &str = "2";
 
 /// Longest header: version, kind, 32 of epoch, 20 of offset and of each nonce, separators.
@@ -68,7 +68,7 @@ pub(crate) fn decode(payload: &Bytes) -> Option<Envelope<'_>> {
     Some(Envelope { kind, epoch, offset, nonce, previous, data })
 }
 
-/// What `letter` stands for, if `data` is that.
+/// The kind that `letter` stands for, if it fits `data`.
 pub(super) fn kind_of(letter: &str, data: &[u8]) -> Option<Kind> {
     match letter {
         "t" if std::str::from_utf8(data).is_ok() => Some(Kind::Text),

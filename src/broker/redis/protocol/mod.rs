@@ -1,5 +1,5 @@
-//! What this process and Redis say to each other: the names of keys and channels, the scripts and
-//! their arguments, how a publication is wrapped, and how answers and refusals are read. Nothing
+//! The protocol between this process and Redis: the names of keys and channels, the scripts and
+//! their arguments, the envelope of a publication, and the reading of answers and refusals. Nothing
 //! here connects to anything.
 
 pub(super) mod arguments;

@@ -1,12 +1,12 @@
-//! What our keys and channels in Redis are called.
+//! The names of our keys and channels in Redis.
 //!
 //! `PREFIX:{CHANNEL}` is the Redis channel of a channel; its keys carry the same hash tag, so
 //! that in a cluster a script's keys live on one node. A heartbeat has a channel per shard of a
 //! process, without braces: it can never be mistaken for a user's channel.
 //!
-//! Keys belong to a database, what is published does not: whoever listens hears it from all. So
-//! the number is a part of the names of Redis channels, but for database 0, whose names are what
-//! they always were.
+//! Keys belong to a database, publications do not: a subscriber gets those of all databases. So the
+//! number is a part of the names of Redis channels, except for database 0, whose names are
+//! unchanged.
 
 use crate::{
     broker::{Principal, idempotency::Id},
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
-    /// The same for what is published.
+    /// The same for channels.
     heard_prefix: String,
     process: String,
 }
@@ -55,7 +55,7 @@ impl Names {
         format!("{}:{{{channel}}}:stream", self.prefix)
     }
 
-    /// What every script works on.
+    /// The keys of every script.
     pub(crate) fn keys(&self, channel: &ChannelName) -> Vec<String> {
         vec![self.meta(channel), self.stream(channel)]
     }
@@ -91,13 +91,13 @@ impl Names {
         format!("{}:{{{channel}}}:presence", self.prefix)
     }
 
-    /// What tells this process from others.
+    /// The ID of this process.
     pub(crate) fn process(&self) -> &str {
         &self.process
     }
 
-    /// What a trial of publishing works on, under the hash tag `name`: keys that nobody has, and a
-    /// channel that nobody hears.
+    /// The parameters of a trial of publishing, under the hash tag `name`: keys that do not exist,
+    /// and a channel without subscribers.
     pub(crate) fn trial(&self, name: &str) -> Trial {
         let key = |what: &str| format!("{}:{{{name}}}:trial:{what}", self.prefix);
         Trial {

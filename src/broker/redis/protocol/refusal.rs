@@ -24,7 +24,7 @@ const CODES: [(&str, BrokerRefusal); 15] = [
     ("WRONGTYPE", BrokerRefusal::WrongType),
 ];
 
-/// What a script is told that may not do something.
+/// The error of a script without a right.
 const NO_RIGHT: &str = "The user executing the script can't";
 
 /// A command that is not there, by itself and within a script.

@@ -1,7 +1,7 @@
-//! What Redis answers, to the scripts above all, read with suspicion: pure.
+//! The answers of Redis, above all to the scripts, read with suspicion: pure.
 //!
-//! Anyone with access can write our keys by hand. What is not as the scripts write it is an
-//! error, or (an entry of a stream) left out; nothing here panics or believes.
+//! Anyone with access can write our keys by hand. A value that is not as the scripts write it is an
+//! error, or (an entry of a stream) left out; nothing here panics or trusts.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
     position::{is_empty_epoch, is_epoch, offset_in},
 };
 
-/// What became of a slot inside Redis.
+/// The outcome of a slot inside Redis.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// Redis' clock is in another slot; nothing happened.
@@ -46,14 +46,14 @@ pub(crate) fn note(answer: Value) -> (Value, Option<String>) {
     (Value::Array(parts), note)
 }
 
-/// Where a channel stands in Redis.
+/// The position of a channel in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StreamPosition {
     pub(crate) position: Position,
     /// The newest message's; 0 if there is none.
     pub(crate) nonce: u64,
-    /// What was over before it, as far as is known: at each time the ends of some histories, the
-    /// newest first.
+    /// The earlier histories, as far as they are known: at each time the ends of some histories,
+    /// the newest first.
     pub(crate) ended: Vec<Vec<Ended>>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct EmptyEpochs {
     pub(crate) before: Option<Arc<str>>,
 }
 
-/// What the stream of a channel held.
+/// The content of a channel's stream.
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) stream_position: StreamPosition,
@@ -82,7 +82,7 @@ pub(crate) struct Read {
     pub(crate) messages: Vec<StreamEntry>,
 }
 
-/// What became of a message inside Redis.
+/// The outcome of a message inside Redis.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PublishReply {
     /// It is published, and the channel's stream has so many bytes; or there was one, and it has
@@ -135,13 +135,13 @@ pub(crate) fn claim(value: Value) -> Result<(Claim, u64), Error> {
     Ok((claim, now_ms))
 }
 
-/// Reads where a channel stands.
+/// Reads the position of a channel.
 pub(crate) fn stream_position(value: Value) -> Result<StreamPosition, Error> {
     Parts::new(value).stream_position()
 }
 
-/// Reads where a channel stands, and its stream if there is something of it; None if nobody has
-/// published to it.
+/// Reads the position of a channel, and its stream if it has one; None if the channel has no
+/// publications.
 pub(crate) fn stream_position_and_history(
     value: Value,
 ) -> Result<Option<(StreamPosition, Option<Read>)>, Error> {
@@ -221,7 +221,7 @@ impl Parts {
         Self(value.into_array().into_iter())
     }
 
-    /// Something else in Redis' place may answer anything: that is told.
+    /// Another program in Redis' place may answer anything: that is reported.
     fn of_stamp(value: Value) -> Result<Self, Error> {
         if matches!(&value, Value::Array(parts) if !parts.is_empty()) {
             return Ok(Self::new(value));

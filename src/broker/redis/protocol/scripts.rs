@@ -1,20 +1,20 @@
-//! What happens inside Redis in one step, as Lua, and the names it is called by.
+//! The scripts that run inside Redis in one step, in Lua, and the names by which they are called.
 //!
-//! Offset, stream and PUBLISH must be one step, or two processes' messages arrive in another
-//! order than their offsets, and a history lacks what was sent; claiming a slot and publishing
-//! its notice must be one step, or a process that dies between them takes the notice with it.
-//! Every script but those of the lease and of presence has the keys meta and stream, of one
-//! channel. What they take is put together in `arguments`, what they answer is read in `replies`.
+//! Offset, stream and PUBLISH must be one step, or two processes' messages arrive in another order
+//! than their offsets, and a history lacks sent messages; claiming a slot and publishing its notice
+//! must be one step, or a process that dies between them takes the notice with it. Every script but
+//! those of the lease and of presence has the keys meta and stream, of one channel. Their
+//! parameters are put together in `arguments`, their answers are read in `replies`.
 
 use fred::util::sha1_hash;
 
 use super::{envelope, replies::NOTED};
 use crate::limits::REDIS_MESSAGE_COST_BYTES;
 
-// What every script begins with.
+// The beginning of every script.
 const CALL: &str = include_str!("lua/call.lua");
 const CHECKED_META: &str = include_str!("lua/checked_meta.lua");
-// What some have in common.
+// Parts that some have in common.
 const MAY_NOT_SEND: &str = include_str!("lua/may_not_send.lua");
 const STAMP: &str = include_str!("lua/stamp.lua");
 const STREAM_POSITION: &str = include_str!("lua/stream_position.lua");
@@ -27,7 +27,7 @@ pub(crate) struct Script {
     pub(crate) sha1: String,
 }
 
-/// What of a script is sent to Redis.
+/// The text of a script that is sent to Redis.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum By {
     /// Its checksum: it runs if Redis knows it.
@@ -85,7 +85,7 @@ impl Script {
             "local VERSION = '{version}'\nlocal NOTED = '{NOTED}'\nlocal MESSAGE_COST = \
              {REDIS_MESSAGE_COST_BYTES}\n{CALL}{CHECKED_META}{parts}{body}"
         );
-        // Every connection brings it: what is for people stays here.
+        // Every connection loads it: the parts for people stay here.
         let lines = source.lines().map(str::trim_start);
         let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("--"));
         let source = lines.collect::<Vec<_>>().join("\n");

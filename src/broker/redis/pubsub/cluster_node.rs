@@ -1,9 +1,9 @@
-//! What is special about a subscriber on one server of a Redis Cluster.
+//! The special rules for a subscriber on one server of a Redis Cluster.
 //!
 //! Channels are sharded there: SSUBSCRIBE on the master of the channel's slot, so that a message
-//! goes to those who want it and not through the whole cluster. When a slot moves, the server
-//! ends the subscription, or refuses it and says where to go. Here that only becomes news; where
-//! the channel goes is decided in `cluster_view`.
+//! goes to its subscribers and not through the whole cluster. When a slot moves, the server ends
+//! the subscription, or refuses it and says where to go. This file only reports that;
+//! `cluster_view` decides where the channel goes.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! What a subscriber tells Redis.
+//! The commands of a subscriber to Redis.
 
 /// A command for Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]

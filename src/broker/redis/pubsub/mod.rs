@@ -1,5 +1,5 @@
-//! How a shard hears what is published: what it is subscribed to, on which servers, through which
-//! shard's subscriber, and what becomes of that.
+//! The subscriptions of a shard: its channels, the servers they are on, the subscriber that carries
+//! them, and what is done with their messages.
 
 mod cluster_node;
 mod command;

@@ -1,7 +1,7 @@
-//! What a shard hears, on whichever servers it is: one subscriber, and in a cluster one more for
+//! The subscriptions of a shard over all servers: one subscriber, and in a cluster one more for
 //! each master that a wanted channel lives on.
 //!
-//! Only the way to the right subscriber is here; what a subscription is stands there.
+//! Only the choice of the subscriber is here; a subscription itself is the subscriber's.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -76,7 +76,7 @@ impl ShardSubscriptions {
         }
     }
 
-    /// Where `channel` stands: what is missing since then shows. False: ask again.
+    /// Sets the position of `channel`: messages missing since then will show. False: ask again.
     pub(crate) fn set_baseline(
         &self,
         channel: &ChannelName,
@@ -96,7 +96,7 @@ impl ShardSubscriptions {
         }
     }
 
-    /// What else has to end with it.
+    /// Returns the tasks that have to end with it.
     pub(crate) fn close(&self) -> Vec<Task> {
         self.sharded.as_ref().map(|sharded| sharded.close()).unwrap_or_default()
     }

@@ -1,8 +1,8 @@
 //! Where in a Redis Cluster a shard's channels are heard: on the master of each one's slot.
 //!
-//! One subscriber per master that a wanted channel lives on, made on demand and dropped when it
-//! is idle: never more than there are masters. When the slot map changes, channels go from one
-//! subscriber to another with all that is known of them; what they miss on the way is found by
+//! One subscriber per master that a wanted channel lives on, created on demand and dropped when it
+//! is idle: never more than there are masters. When the slot map changes, channels move from one
+//! subscriber to another with all that is known of them; messages they miss on the way are found by
 //! the comparison that follows every subscription.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
@@ -124,7 +124,7 @@ impl ShardedSubscribers {
                 None => state.unassigned.adopt(name, moving),
             }
         }
-        // Nobody waits for a server that is not there.
+        // There is no point in waiting for a server that is not there.
         state.unassigned.disconnected();
         match state.unassigned.wanted().next() {
             Some(name) => {
@@ -177,7 +177,7 @@ impl ShardedSubscribers {
 }
 
 impl State {
-    /// What is not where the map has it.
+    /// Takes the channels that are not where the map has them.
     fn take_misplaced(&mut self, router: &CommandRouter) -> Vec<(String, Moving)> {
         let mut taken = Vec::new();
         for (server, running) in &self.nodes {

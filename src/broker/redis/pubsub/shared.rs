@@ -1,9 +1,10 @@
 //! One subscription for all shards of a process, where that is wanted.
 //!
-//! The first shard subscribes to what any shard wants and delivers into the mailboxes of those
-//! that do. Shards ask for channels from their own threads, under one mutex that is never held
-//! over an await; what they ask for is kept by channel, so that however often they change their
-//! minds, what waits for the first shard is bounded by the channels and those who wait for them.
+//! The first shard subscribes to every channel that any shard wants and delivers into the mailboxes
+//! of those shards. Shards ask for channels from their own threads, under one mutex that is never
+//! held over an await; their requests are kept by channel, so that however often they change their
+//! minds, the work that waits for the first shard is bounded by the channels and the shards that
+//! wait for them.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -19,11 +20,12 @@ use crate::{
     channel::ChannelName,
 };
 
-/// What the shards want to hear, and what the first one has achieved.
+/// The channels that the shards want, and the first shard's progress.
 ///
 /// # Invariants
-/// - Who adds itself to the hearers of a confirmed channel gets all that is published from then
-///   on: a channel loses its confirmation under the same lock that finds it without hearers.
+/// - A shard that adds itself to the hearers of a confirmed channel gets all messages published
+///   from then on: a channel loses its confirmation under the same lock that finds it without
+///   hearers.
 #[derive(Debug)]
 pub(crate) struct SharedSubscriber {
     sinks: Vec<Arc<dyn Sink>>,
@@ -40,14 +42,14 @@ struct State {
     waiters: HashMap<ChannelName, Vec<oneshot::Sender<()>>>,
     /// And by which confirmation.
     confirmed: HashMap<ChannelName, Confirmation>,
-    /// What is missing since some position that was told shows.
+    /// Channels with a known position: messages missing since then will show.
     with_baseline: HashSet<ChannelName>,
 }
 
-/// What the first shard has to look at; who waits for that is told by dropping.
+/// Work for the first shard; callers that wait for it are told by dropping.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// Where the channel stands, by what it was confirmed before that was asked, and who
+    /// The channel's position, the confirmation that preceded the question, and the caller that
     /// wants to know whether the answer is certain.
     pub(super) baselines: Vec<(StreamPosition, Option<Confirmation>, oneshot::Sender<bool>)>,
 }
@@ -100,8 +102,8 @@ impl SharedSubscriber {
         self.state().confirmed.get(channel).copied()
     }
 
-    /// Tells the first shard where `channel` stands. The answer is whether that is certain; None
-    /// if what is missing shows already.
+    /// Tells the first shard the position of `channel`. The answer is whether that is certain; None
+    /// if missing messages show already.
     pub(crate) fn set_baseline(
         &self,
         channel: &ChannelName,
@@ -119,7 +121,7 @@ impl SharedSubscriber {
         Some(noted)
     }
 
-    /// What has changed, and whether the channel is wanted now.
+    /// The changed channels, and whether each is wanted now.
     pub(super) fn take_changed(&self) -> Vec<(ChannelName, Change, bool)> {
         let mut state = self.state();
         let changed = std::mem::take(&mut state.changed);
@@ -162,7 +164,7 @@ impl SharedSubscriber {
     }
 }
 
-/// Into the mailboxes of those who want it.
+/// Into the mailboxes of the shards that want it.
 impl Sink for SharedSubscriber {
     fn has_room(&self, bytes: usize) -> bool {
         self.sinks.iter().all(|sink| sink.has_room(bytes))

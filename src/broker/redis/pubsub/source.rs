@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{broker::redis::protocol::replies::StreamPosition, channel::ChannelName};
 
-/// What a handle asks for the channels of its clients.
+/// The subscriber that a handle asks for the channels of its clients.
 #[derive(Debug)]
 pub(crate) enum SubscriptionSource {
     /// It only publishes.
@@ -74,8 +74,8 @@ impl SubscriptionSource {
         }
     }
 
-    /// Where `channel` stands: once this resolves, what is missing since then shows. False: ask
-    /// again.
+    /// Sets the position of `channel`: once this resolves, messages missing since then will show.
+    /// False: ask again.
     pub(crate) async fn set_baseline(
         &self,
         channel: &ChannelName,

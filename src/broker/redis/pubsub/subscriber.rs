@@ -1,8 +1,8 @@
 //! A shard's subscriber: what Redis publishes becomes deliveries into the shard's sink.
 //!
 //! One task, one connection at a time: to the first command connection's server, or to one that a
-//! cluster's channels live on (what is special there is in `on_node`). It reads only while the
-//! sink has room, so that a slow shard holds Redis back instead of losing messages here; it never
+//! cluster's channels live on (its special rules are in `on_node`). It reads only while the sink
+//! has room, so that a slow shard holds Redis back instead of losing messages here; it never
 //! delivers a message twice and never passes over a hole without telling the sink.
 
 mod on_node;
@@ -46,7 +46,7 @@ use crate::{
     },
 };
 
-/// What a shard's handle and its subscriber task share.
+/// The state shared by a shard's handle and its subscriber task.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) delivery: Delivery,
@@ -141,7 +141,7 @@ impl Subscriber {
         Some(Confirmation { component: self.component, confirmation })
     }
 
-    /// Where `channel` stands: what is missing since then shows. False: ask again; see
+    /// Sets the position of `channel`: messages missing since then will show. False: ask again; see
     /// [`Subscriptions::set_baseline`].
     pub(crate) fn set_baseline(
         &self,
@@ -236,7 +236,7 @@ impl Subscriber {
         }
     }
 
-    /// Writes what Redis is to be told, and notices when it has been told and has answered all.
+    /// Writes the commands due to Redis, and notices when all have been sent and answered.
     async fn tell(&self, session: &mut Session) -> Result<(), ConnectionError> {
         self.take_requests();
         while session.unanswered.len() < SUBSCRIBES_IN_FLIGHT_MAX {
@@ -332,7 +332,7 @@ impl Subscriber {
         Ok(())
     }
 
-    /// What an answer means for readiness, and for those who don't hear what they want to.
+    /// The effect of an answer on readiness, and on callers that don't get what they wanted.
     fn judge(&self, command: &Command, refusal: Option<&str>, is_news: bool) {
         let Command::Subscribe(name) = command else { return };
         let (refusals, now) = (&self.router.health.refusals, self.router.clock.now());
@@ -348,7 +348,7 @@ impl Subscriber {
         let subject = Subject::Subscription(Some(channel.clone()).filter(|_| is_channels));
         refusals.refused(subject, refusal::reason(error), &error, (now, now));
         if is_news {
-            // Nobody knows what it misses.
+            // Its missed messages are unknown.
             self.delivery.sink.gap(&channel, Missed { epoch: None, from: 1, to: None, sure: true });
         }
     }

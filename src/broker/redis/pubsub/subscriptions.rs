@@ -1,8 +1,8 @@
-//! What a shard wants to hear, and how far Redis has been told: pure.
+//! The channels that a shard wants, and how far Redis has been told: pure.
 //!
-//! The truth is what is wanted; commands follow from the difference to what Redis was told, so
-//! however often a channel comes and goes while Redis is slow, what waits is bounded by the
-//! number of channels. A connection's end forgets what was told, never what is wanted.
+//! The wanted channels are the truth; commands follow from the difference to what Redis was told,
+//! so however often a channel comes and goes while Redis is slow, the waiting commands are bounded
+//! by the number of channels. A connection's end forgets what was told, never what is wanted.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,12 +16,12 @@ use crate::{
     position::Position,
 };
 
-/// What messages of a Redis channel are.
+/// The kind of messages on a Redis channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
     /// Publications of ours.
     Channel(ChannelName),
-    /// What any program publishes, as it is.
+    /// Messages of any program, as they are.
     Raw,
     /// Which process bridges the raw channel.
     Marks,
@@ -39,7 +39,7 @@ impl Topic {
     }
 }
 
-/// One Redis channel, as wanted and as told.
+/// One Redis channel: whether it is wanted, and what Redis was told.
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) topic: Topic,
@@ -50,7 +50,8 @@ pub(super) struct Subscription {
     /// By which of all confirmations.
     confirmed: Option<u64>,
     refused: bool,
-    /// It was refused, and not confirmed since: whoever wanted it then has been told.
+    /// It was refused, and has not been confirmed since: the clients that wanted it then have been
+    /// told.
     deaf: bool,
     /// Commands about it without an answer.
     unanswered: u32,
@@ -79,13 +80,13 @@ pub(crate) struct Confirmation {
 ///
 /// # Invariants
 /// - `changed` holds a name at most once; without a connection it is empty.
-/// - Who is neither wanted, nor told, nor waited for is not in the map.
+/// - A channel that is neither wanted, nor told, nor waited for is not in the map.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     by_name: HashMap<String, Subscription>,
     changed: VecDeque<String>,
-    /// Confirmed anew, and not yet compared with where Redis stands. May hold what is not wanted
-    /// any more; without a connection it is empty.
+    /// Channels confirmed anew, and not yet compared with Redis' position. They may be unwanted by
+    /// now; without a connection it is empty.
     unchecked: VecDeque<String>,
     connected: bool,
     /// The first connection is being made: one may wait for it.
@@ -106,9 +107,9 @@ impl Subscriptions {
         let known = self.by_name.entry(name.clone()).or_insert_with(|| Subscription::new(topic));
         if !known.wanted {
             known.wanted = true;
-            // Whatever came between two subscriptions was not meant for us.
+            // Messages between two subscriptions were not meant for us.
             known.tracker = SequenceTracker::default();
-            // Redis was not told yet that nobody wants it.
+            // Redis was not told yet that the channel is unwanted.
             if known.told && known.unanswered == 0 {
                 self.confirmations += 1;
                 known.confirmed = Some(self.confirmations);
@@ -195,7 +196,7 @@ impl Subscriptions {
         Some(moving)
     }
 
-    /// Wants a channel that was wanted on another connection: what is known of it stays known.
+    /// Adopts a channel that was wanted on another connection: its state is kept.
     pub(super) fn adopt(&mut self, name: String, moving: Moving) {
         let Moving { topic, tracker, waiters } = moving;
         let may_wait = self.want(name.clone(), topic).is_some();
@@ -258,14 +259,14 @@ impl Subscriptions {
         self.changed.is_empty()
     }
 
-    /// Redis has carried out `command`, or refused it. Whether somebody has to be told that he
-    /// does not hear the channel.
+    /// Redis has carried out `command`, or refused it. Returns whether clients have to be told that
+    /// they do not get the channel.
     pub(crate) fn answered(&mut self, command: &Command, refused: bool) -> bool {
         let (Command::Subscribe(name) | Command::Unsubscribe(name)) = command;
         let Some(known) = self.by_name.get_mut(name) else { return false };
         let mut is_news = false;
         known.unanswered = known.unanswered.saturating_sub(1);
-        // Only the answer to the last command tells how it stands.
+        // Only the answer to the last command gives the state.
         if known.unanswered == 0 && matches!(command, Command::Subscribe(_)) && known.told {
             if !refused && known.wanted {
                 self.confirmations += 1;
@@ -327,8 +328,8 @@ impl Subscriptions {
         self.by_name.get(name)?.confirmed
     }
 
-    /// Where the channel of `name` stands, as was asked for after the confirmation `before`.
-    /// Unless that still stands, messages since then may be missing: they
+    /// Sets the position of the channel of `name`, as was asked for after the confirmation
+    /// `before`. Unless that confirmation is still valid, messages since then may be missing: they
     /// are looked for. False: nothing tells whether they are missing, since later ones were the
     /// first to arrive; asked again, the position is a certain one.
     pub(crate) fn set_baseline(
@@ -356,8 +357,8 @@ impl Subscriptions {
         true
     }
 
-    /// Some channels of which something was known when they were subscribed: by the names of
-    /// their Redis channels, at most `count_max`.
+    /// Some channels that were known in part when they were subscribed: by the names of their Redis
+    /// channels, at most `count_max`.
     pub(super) fn take_unchecked(&mut self, count_max: usize) -> Vec<(String, ChannelName)> {
         let mut taken = Vec::new();
         while taken.len() < count_max

@@ -1,8 +1,8 @@
 //! The raw channel's bridge: one process in the cluster gives foreign programs' messages a place.
 //!
-//! Every process's first shard hears the raw channel; the one that holds the lease publishes what
-//! it hears to the default channel like any other message, so that it has an offset and a
-//! history. What is whose is decided in `lease`; this file asks Redis and publishes.
+//! Every process's first shard hears the raw channel; the holder of the lease publishes its
+//! messages to the default channel like any other message, so that they have an offset and a
+//! history. `lease` decides whose messages they are; this file asks Redis and publishes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -47,7 +47,7 @@ use crate::{
 
 /// All that may be on its way to Redis.
 const ROOM: u32 = PUBLISH_BYTES_IN_FLIGHT_MAX as u32;
-/// What a message takes of it besides its payload: so their number is bounded, too.
+/// The cost of a message besides its payload: so their number is bounded, too.
 const MESSAGE_COST: usize = PUBLISH_BYTES_IN_FLIGHT_MAX / PUBLISHES_IN_FLIGHT_MAX;
 
 /// The first shard's part in bridging.
@@ -137,7 +137,7 @@ impl Bridge {
         }
     }
 
-    /// Queues what is to be bridged now.
+    /// Queues the messages to be bridged now.
     async fn bridge_ready(&self) {
         let Some(waiting) = self.lease.borrow_mut().ready(self.router.clock.now()) else { return };
         let lost = &self.router.health.raw_failures;
@@ -151,7 +151,7 @@ impl Bridge {
         }
     }
 
-    /// Publishes what is queued, in order; never returns.
+    /// Publishes the queued messages, in order; never returns.
     pub(crate) async fn forward_queued(self: Rc<Self>) {
         let mut in_flight = FuturesUnordered::new();
         loop {
@@ -185,7 +185,7 @@ impl Bridge {
                 &data,
             );
             let began = Cell::new(None);
-            // Not only while every shard is within reach: whoever is not reads the history.
+            // Not only while every shard is within reach: a shard that is not reads the history.
             let publishing = async {
                 router.opened(&channel).await;
                 began.set(Some(self.router.clock.now()));
@@ -275,7 +275,7 @@ impl Bridge {
                 if ask == Ask::Take {
                     seldom!(info, "this process bridges the raw channel");
                 }
-                // What has come since the mark is ours.
+                // The messages since the mark are ours.
                 self.bridge_ready().await;
             }
         }

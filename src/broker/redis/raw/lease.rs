@@ -1,8 +1,8 @@
 //! Which process bridges the raw channel, and which of its messages are whose: pure.
 //!
-//! One process holds a lease in Redis. Whoever takes it, is about to leave it or gives it up has
-//! Redis publish a mark in the same step. Marks arrive among the raw messages in the order in
-//! which Redis carried both out, so everyone agrees where a holder's messages begin and end,
+//! One process holds a lease in Redis. A process that takes it, is about to leave it or gives it up
+//! has Redis publish a mark in the same step. Marks arrive among the raw messages in the order in
+//! which Redis carried both out, so all processes agree where a holder's messages begin and end,
 //! however late they are read; the clock only decides when a holder must stop.
 
 use std::collections::VecDeque;
@@ -14,12 +14,12 @@ use crate::{
     limits::{BRIDGE_LEASE, BRIDGE_LEASE_MARGIN, BRIDGE_WAITING_BYTES_MAX, BRIDGE_WAITING_MAX},
 };
 
-/// What a holder has Redis tell everyone.
+/// The marks that a holder has Redis publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    /// What follows is the holder's.
+    /// The messages that follow are the holder's.
     Taken,
-    /// What came before is the holder's, what follows the next one's.
+    /// The messages before are the holder's, those that follow the next one's.
     Leaving,
     /// The lease is free.
     Released,
@@ -33,7 +33,7 @@ struct Mark<'a> {
     attempt: u64,
 }
 
-/// What Redis is to be asked now.
+/// The question to Redis that is due now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     /// For the lease.
@@ -44,7 +44,7 @@ pub(super) enum Ask {
     Release,
 }
 
-/// What a mark means.
+/// The meaning of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LeaseEvent {
     /// Nothing to be done.
@@ -58,7 +58,8 @@ pub(super) enum LeaseEvent {
 /// One process's view of the lease.
 ///
 /// # Invariants
-/// - What `waiting` holds came after the newest mark that made it this process's or nobody's.
+/// - The messages in `waiting` came after the newest mark that made them this process's or
+///   nobody's.
 /// - It is bridged only while the lease is held, and after the mark of the attempt that took it.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -71,7 +72,7 @@ pub(super) struct Lease {
     left: bool,
     /// Held, and not to be held any longer.
     unwanted: bool,
-    /// Somebody has had it before.
+    /// Another process has had it before.
     has_holder: bool,
     waiting: Option<Waiting>,
 }
@@ -125,7 +126,7 @@ impl Lease {
         self.attempt
     }
 
-    /// What to ask Redis now, if anything. `can_bridge`: raw messages and marks arrive.
+    /// The question that is due to Redis now, if any. `can_bridge`: raw messages and marks arrive.
     pub(crate) fn ask(&mut self, now: Millis, can_bridge: bool) -> Option<Ask> {
         if self.unwanted && !can_bridge {
             return Some(Ask::Release);
@@ -214,7 +215,7 @@ impl Lease {
         }
     }
 
-    /// What is to be bridged now, in order.
+    /// The messages to be bridged now, in order.
     pub(super) fn ready(&mut self, now: Millis) -> Option<Waiting> {
         let is_ours = self.is_held(now) && self.begun;
         self.waiting.as_mut().filter(|_| is_ours).map(std::mem::take)

@@ -1,9 +1,9 @@
-//! How much of histories a process reads from Redis for those who ask for them: pure.
+//! How much history a process reads from Redis on clients' behalf: pure.
 //!
-//! As much at once as it may keep, so that a process that begins gets all it needs; from then on so
-//! much a second. A reading is begun when anything is allowed, and counts as the readings before it
-//! until it is known how large it was: many at once are no way around. What shards miss is not
-//! asked for here: it is not theirs to choose.
+//! At once as much as it may keep, so that a process that starts gets all it needs; from then on so
+//! much a second. A reading is begun when anything is allowed, and counts as large as the readings
+//! before it until its size is known: many at once are no way around. Readings for messages that
+//! shards missed are not limited here: they are not a client's choice.
 
 use crate::{clock::Millis, limits::HISTORY_READ_BYTES_PER_SECOND};
 
@@ -13,7 +13,7 @@ pub(super) struct Allowance {
     most: i64,
     left: i64,
     at: Option<Millis>,
-    /// What a reading comes to, as far as is known.
+    /// The size of a reading, as far as is known.
     usual: i64,
 }
 
@@ -36,7 +36,7 @@ impl Allowance {
         self.left > 0
     }
 
-    /// A reading begins: what is set apart for it.
+    /// A reading begins: the bytes reserved for it.
     pub(super) fn begin(&mut self) -> i64 {
         self.left = self.left.saturating_sub(self.usual);
         self.usual

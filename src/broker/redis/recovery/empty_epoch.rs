@@ -51,7 +51,7 @@ impl EmptyEpoch {
         }
     }
 
-    /// Where a channel stands now of which Redis holds nothing.
+    /// The position of a channel of which Redis holds nothing now.
     pub(crate) async fn empty(&self, router: &CommandRouter) -> StreamPosition {
         let empty_epochs = self
             .empty_epochs(router, |asked| router.clock.now() - asked < EMPTY_EPOCH_REREAD)
@@ -83,7 +83,7 @@ impl EmptyEpoch {
         router: &CommandRouter,
         serves: impl Fn(Millis) -> bool,
     ) -> Option<EmptyEpochs> {
-        // A shard at a standstill may hold it: then somebody else's answer is not remembered.
+        // A shard at a standstill may hold it: then another's answer is not remembered.
         let mut read = timeout(SHARED_ANSWER_WAIT, self.read.lock()).await.ok();
         if let Some(Some((empty_epochs, asked))) = read.as_deref()
             && serves(*asked)

@@ -1,5 +1,5 @@
-//! What a process remembers of the channels that it hears, for all its shards; and which readings
-//! of Redis' streams are on their way to complete it. Nothing here does IO.
+//! A process's memory of the channels that it hears, for all its shards; and the readings of Redis'
+//! streams that are under way to complete it. Nothing here does IO.
 //!
 //! One mutex, never held over an await.
 
@@ -36,11 +36,11 @@ struct State {
     histories: Histories,
     /// The readings of streams on their way; each resolves (by being dropped) when it is over.
     readings: HashMap<ChannelName, watch::Receiver<()>>,
-    /// What may be read of histories before the next pause.
+    /// The bytes of histories that may be read before the next pause.
     allowance: Allowance,
 }
 
-/// What somebody needs to be in memory: of `epoch`, all after `after`, up to `to`.
+/// The span that is needed in memory: of `epoch`, all after `after`, up to `to`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span<'a> {
     pub(crate) epoch: &'a Arc<str>,
@@ -48,10 +48,10 @@ pub(crate) struct Span<'a> {
     pub(crate) to: u64,
 }
 
-/// What is to be done to get it there.
+/// The step that gets it there.
 pub(super) enum Need<'a> {
     Nothing,
-    /// Somebody reads; look again when it is over.
+    /// A reading is under way; look again when it is over.
     Wait(watch::Receiver<()>),
     /// Read from this offset on, if that is urgent or allowed.
     Read {
@@ -65,7 +65,7 @@ pub(super) enum Need<'a> {
 pub(super) struct Flight<'a> {
     memory: &'a Memory,
     channel: &'a ChannelName,
-    /// Bytes that are set apart for it, and what it brought.
+    /// The bytes reserved for it, and its size.
     reserved: i64,
     brought: Cell<Option<usize>>,
     /// Its end wakes who waits.
@@ -83,7 +83,7 @@ impl Flight<'_> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut state = self.memory.state();
-        // Unless somebody has waited for long, and reads instead.
+        // Unless a caller has waited for long, and reads instead.
         if state
             .readings
             .get(self.channel)
@@ -110,7 +110,7 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What of histories was given up since there was no room for it.
+    /// The evictions from histories for want of room.
     pub(crate) fn evicted(&self) -> Evicted {
         self.state().histories.evicted()
     }
@@ -135,7 +135,7 @@ impl Memory {
         is_same_epoch(&position.epoch, epoch).then(|| (ring.floor(), position.offset))
     }
 
-    /// Where the newest message stands that was heard of `channel`.
+    /// The position of the newest message received of `channel`.
     pub(super) fn newest(&self, channel: &ChannelName) -> Option<Ended> {
         let newest = |ring: &Ring| Ended { position: ring.position(), nonce: ring.nonce() };
         self.state().histories.get(channel).map(newest)
@@ -151,7 +151,7 @@ impl Memory {
         self.state().histories.count_evicted();
     }
 
-    /// What of `channel` there is since `since`, up to `to`.
+    /// The messages of `channel` that are available since `since`, up to `to`.
     pub(crate) fn recovery(&self, channel: &ChannelName, since: &Since, to: &Position) -> Recovery {
         let state = self.state();
         let kept = state.histories.get(channel).map(|ring| ring.recovery(since, to));
@@ -174,7 +174,7 @@ impl Memory {
         self.state().histories.get(channel).is_some_and(|ring| ring.has_replaced(epoch))
     }
 
-    /// Where the histories had got to here that are over once `channel` goes on in `epoch`.
+    /// The last positions here of the histories that are over once `channel` continues in `epoch`.
     pub(crate) fn ends(&self, channel: &ChannelName, epoch: &Arc<str>) -> Vec<Vec<Ended>> {
         let state = self.state();
         let ring = state.histories.get(channel);
@@ -195,7 +195,7 @@ impl Memory {
         state.histories.are_kept() && state.histories.get(channel).is_none()
     }
 
-    /// Forgets what is remembered of `channel` under `epoch`.
+    /// Forgets the messages of `channel` under `epoch`.
     pub(crate) fn forget(&self, channel: &ChannelName, epoch: &str) {
         let mut state = self.state();
         let ring = state.histories.get(channel);
@@ -204,7 +204,7 @@ impl Memory {
         }
     }
 
-    /// For somebody who has waited for the reading `late` for long: whoever reads may be at a
+    /// For a caller that has waited for the reading `late` for long: the reader may be at a
     /// standstill.
     pub(super) fn need<'a>(
         &'a self,

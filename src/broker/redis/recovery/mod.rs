@@ -1,6 +1,5 @@
-//! What was published before: where a channel stands, what of its history is in the process's
-//! memory, what has to be read from Redis for that, and whether what arrives follows what arrived
-//! before.
+//! The past of channels: their positions, the part of their histories in the process's memory, the
+//! part to be read from Redis, and whether arriving messages follow those before.
 
 pub(super) mod allowance;
 pub(super) mod empty_epoch;

@@ -1,11 +1,11 @@
-//! Where a channel stands is asked once for all who want to know it at the same time.
+//! The position of a channel is asked once for all clients that want it at the same time.
 //!
-//! An answer serves whoever was subscribed before the question was put: what the answer does not
-//! know of arrives. So all handshakes of a shard share one question, and shards that subscribe
-//! while one is on its way share the next. For somebody who resumes the history comes along with
-//! the answer. However many clients come back at once, Redis is asked once per shard at most, and
-//! twice if all shards are wanted at the same time. A shard at a standstill holds nobody up: those
-//! who have waited for its answer for long put a question of their own.
+//! An answer serves every client that was subscribed before the question was sent: messages that
+//! the answer does not include arrive. So all handshakes of a shard share one question, and shards
+//! that subscribe while one is under way share the next. For a client that resumes, the history
+//! comes along with the answer. However many clients come back at once, Redis is asked at most once
+//! per shard, and twice if all shards are wanted at the same time. A shard at a standstill holds up
+//! no other: clients that have waited for its answer for long send a question of their own.
 
 use std::{
     collections::HashMap,
@@ -46,7 +46,7 @@ type AnswerSender = watch::Sender<Option<StreamPosition>>;
 /// Its sender is dropped without an answer if there will be none.
 type AnswerReceiver = watch::Receiver<Option<StreamPosition>>;
 
-/// What somebody who wants to know is to do.
+/// The next step for a caller that wants the position.
 pub(crate) enum QueryStep<'a> {
     /// Put the question.
     Ask(Asking<'a>),
@@ -104,8 +104,8 @@ impl PositionQueries {
         self.state().count + 1
     }
 
-    /// For somebody whom questions from the number `first` on serve, and who has waited for the
-    /// one of the number `late` for long: whoever put that one may be at a standstill.
+    /// For a caller that is served by questions from the number `first` on, and that has waited for
+    /// the one of the number `late` for long: its sender may be at a standstill.
     pub(crate) fn next_step<'a>(
         &'a self,
         channel: &'a ChannelName,

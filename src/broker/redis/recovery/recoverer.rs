@@ -1,5 +1,5 @@
-//! What a handle asks Redis about the past of a channel: where it stands, what of its history is
-//! missing in the process's memory, and whether two histories share an epoch.
+//! A handle's questions to Redis about the past of a channel: its position, the part of its history
+//! that is missing in the process's memory, and whether two histories share an epoch.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -56,7 +56,7 @@ impl Recoverer {
         Self { router, reader, memory, queries, empty_epoch }
     }
 
-    /// Where a channel stands now of which Redis holds nothing.
+    /// The position of a channel of which Redis holds nothing now.
     pub(crate) async fn empty(&self) -> StreamPosition {
         self.empty_epoch.empty(&self.router).await
     }
@@ -66,7 +66,7 @@ impl Recoverer {
         self.empty_epoch.still_counts(&self.router, epoch, at).await
     }
 
-    /// Where `channel` stands in Redis.
+    /// The position of `channel` in Redis.
     pub(crate) async fn stream_position(
         &self,
         channel: &ChannelName,
@@ -88,8 +88,8 @@ impl Recoverer {
         }
     }
 
-    /// Ends `epoch` of `channel`, unless that has been done; where the channel stands then.
-    /// `heard`: where somebody here had got to in another one.
+    /// Ends `epoch` of `channel`, unless that has been done; returns the channel's position then.
+    /// `heard`: the position of a client here in another epoch.
     pub(crate) async fn rotate(
         &self,
         channel: &ChannelName,
@@ -116,8 +116,8 @@ impl Recoverer {
         replies::stream_position(answer).map_err(CallError::InDoubt)
     }
 
-    /// Ends an epoch that stands for two histories; where the channel stands then. Shards hear of
-    /// it by what comes next.
+    /// Ends an epoch that stands for two histories; returns the channel's position then. Shards
+    /// learn of it by the next message.
     pub(super) async fn end(
         &self,
         channel: &ChannelName,
@@ -128,8 +128,8 @@ impl Recoverer {
         Ok(stream_position)
     }
 
-    /// Where `channel` stands, for somebody who comes with `since`. What Redis says must be of one
-    /// history with what is here.
+    /// The position of `channel`, for a client that comes with `since`. Redis' answer must be of
+    /// one history with the present content.
     pub(crate) async fn ask_stream_position(
         &self,
         channel: &ChannelName,
@@ -195,8 +195,8 @@ impl Recoverer {
         Ok(is_first && self.still_counts(&since.epoch, self.router.clock.now()).await)
     }
 
-    /// What of `channel`'s history there is since `since`, up to `to`, once Redis was asked for
-    /// what is missing here.
+    /// The available messages of `channel`'s history since `since`, up to `to`, after Redis was
+    /// asked for those missing here.
     pub(crate) async fn recover(
         &self,
         channel: &ChannelName,
@@ -207,7 +207,7 @@ impl Recoverer {
             Since::After(after) if after.is_comparable(to) && after.offset <= to.offset => {
                 after.offset
             }
-            // Of another history: all of this one is wanted.
+            // A position of another history: all of this one is wanted.
             Since::After(_) => 0,
             Since::Newest(count) => to.offset.saturating_sub(*count as u64),
         };
@@ -223,7 +223,7 @@ impl Recoverer {
                 && after.offset <= to.offset
                 && self.begins_after(channel, after, to).await?
             {
-                // All of this history is all that it lacks; less what it has counted since then.
+                // All of this history is missing, except for the messages counted since then.
                 since = Since::After(Position { epoch: to.epoch.clone(), offset: after.offset });
             }
             Ok::<_, CallError>(())

@@ -2,8 +2,8 @@
 //!
 //! Redis delivers at most once; a hole between two offsets is the only sign of a loss, and a
 //! repeated offset the only sign of a repetition. Redis also forgets: an asynchronous failover
-//! rolls a channel back, which then goes on from an offset that was used before. Only nonces tell
-//! these messages from the ones that were lost.
+//! rolls a channel back, which then continues from an offset that was used before. Only nonces
+//! distinguish these messages from the lost ones.
 
 use std::{cmp::Ordering, collections::VecDeque};
 
@@ -32,7 +32,7 @@ struct Last {
     at: Millis,
 }
 
-/// What there is to know of a message, besides its payload.
+/// The properties of a message besides its payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp<'a> {
     pub(crate) epoch: &'a str,
@@ -41,7 +41,7 @@ pub(crate) struct Stamp<'a> {
     pub(crate) previous: u64,
 }
 
-/// What a message is to what came before.
+/// The relation of a message to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// It follows.
@@ -56,25 +56,25 @@ pub(crate) enum Arrival {
     /// It was here before.
     Duplicate,
     /// It is of a history that is over here; or Redis has gone back to it. `is_new`: it has not
-    /// been here, as far as can be told.
+    /// been here, as far as can be determined.
     Late { is_new: bool },
     /// Two messages share an offset, here or before: the history was rolled back.
     Diverged,
 }
 
-/// What Redis' own position is to what has arrived, at a moment when nothing is on its way.
+/// The relation of Redis' own position to the received messages, while nothing is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lag {
     /// All has arrived.
     None,
     /// Messages are missing, from this offset on.
     Behind(u64),
-    /// Nobody had published to the channel, and whether anybody has is to be found out.
+    /// The channel had no publications; whether it has now is to be found out.
     FirstEpoch,
     /// As [`Arrival::NewEpoch`].
     NewEpoch,
     /// As [`Arrival::Diverged`]. `is_new`: Redis has messages that have not been here, as far as
-    /// can be told.
+    /// can be determined.
     Diverged { is_new: bool },
     /// Redis is again in the epoch that this shard had before it stood at an empty position, and
     /// has got as far as it had, at least: messages are missing from this offset on, after the one
@@ -223,7 +223,7 @@ impl SequenceTracker {
         self.retired.iter().find(|over| *over.position.epoch == *epoch)
     }
 
-    /// Whether anything is known of where the channel stands.
+    /// Whether anything is known of the channel's position.
     pub(crate) fn has_begun(&self) -> bool {
         self.last.is_some()
     }

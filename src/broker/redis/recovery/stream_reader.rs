@@ -1,9 +1,9 @@
-//! What is missing in the process's memory is read from Redis' stream: once for everybody.
+//! Messages missing in the process's memory are read from Redis' stream: once for all.
 //!
 //! However many clients resume, and however many shards miss the same messages, one reading of a
-//! channel is on its way in the process; the others wait for it and look again, or read themselves
-//! when that takes long: a shard at a standstill holds nobody up. What is known to be nowhere is
-//! not read for again.
+//! channel is under way in the process; the others wait for it and look again, or read themselves
+//! when that takes long: a shard at a standstill holds up no other. Messages known to be nowhere
+//! are not read for again.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -43,10 +43,10 @@ impl StreamReader {
         Self { router, memory }
     }
 
-    /// Gets `span` into memory, as far as Redis has it and there is room. Whether what Redis has
-    /// is of one history with what is here.
+    /// Gets `span` into memory, as far as Redis has it and there is room. Returns whether Redis'
+    /// content is of one history with the present one.
     ///
-    /// What is not urgent waits until the process may read.
+    /// A reading that is not urgent waits until the process may read.
     ///
     /// # Errors
     /// When Redis could not be asked.
@@ -86,8 +86,9 @@ impl StreamReader {
         }
     }
 
-    /// Begins to read what somebody lacks who comes with `since`: of which epoch what comes before
-    /// is known, from which offset on, and how much at most. None: nothing, or somebody reads.
+    /// Begins to read the messages that a client with `since` lacks: the epoch whose beginning is
+    /// known, the first offset, and the most to be read. None: nothing is lacking, or a reading is
+    /// under way.
     pub(super) fn begin_reading<'a>(
         &'a self,
         channel: &'a ChannelName,
@@ -110,7 +111,7 @@ impl StreamReader {
                 }
             },
         };
-        // Where the channel stands is not known.
+        // The channel's position is unknown.
         match self.memory.need(channel, Span { epoch: &epoch, after: offset, to: u64::MAX }, None) {
             Need::Read { flight, first, is_allowed: true } => Some((flight, epoch, first, depth)),
             Need::Read { .. } | Need::Wait(_) | Need::Nothing => None,

@@ -41,9 +41,9 @@ impl Redis {
         }
     }
 
-    /// What is on its way may still come.
+    /// Messages under way may still come.
     fn move_lines(&self, process: usize) {
-        // What a process knows of a history may not be all that there is of it.
+        // The process may know only a part of a history.
         self.losses.set(self.losses.get() + 2);
         self.failovers.set(self.failovers.get() + 1);
         let first = process * SHARDS_EACH;
@@ -66,7 +66,7 @@ pub(super) enum Leading {
     Never,
     /// Where nobody publishes.
     IntoSilence,
-    /// Where it goes on publishing.
+    /// Where it continues to publish.
     IntoAnother,
 }
 

@@ -1,4 +1,4 @@
-//! What nobody is to be left without.
+//! The guarantees that every client must have.
 
 use bytes::Bytes;
 
@@ -6,8 +6,8 @@ use super::{SHARDS_EACH, World, away::Leading};
 use crate::broker::redis::protocol::envelope;
 
 impl World {
-    /// What has arrived was delivered, now or before, or was told to be missing, or is from before
-    /// anybody listened: nobody is left without a word.
+    /// A message that has arrived was delivered, now or before, or was reported missing, or is from
+    /// before the first client: no client is left without a word.
     pub(super) fn assert_not_dropped(&self, shard: usize, payload: &Bytes) {
         let envelope::Envelope { epoch, offset, data, .. } = envelope::decode(payload).unwrap();
         let text = str::from_utf8(&data).unwrap();
@@ -31,7 +31,7 @@ impl World {
             let process = &self.shards[first..first + SHARDS_EACH];
             for (text, elsewhere) in &*all {
                 let is_heard = || process.iter().any(|shard| shard.listener.has(*text));
-                // Who was not there cannot know of it; nor can anybody if nobody heard it.
+                // A shard that was not there cannot know of it; nor can any if none received it.
                 let is_promised =
                     elsewhere.is_none_or(|time| shard.listener.was_elsewhere(time) && is_heard());
                 assert!(

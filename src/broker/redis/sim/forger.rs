@@ -1,4 +1,4 @@
-//! Somebody else who may publish, and says whatever it likes.
+//! Another program with the right to publish, which claims whatever it likes.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! What comes to be known while Redis is being asked about something else, or by nobody.
+//! Facts that become known while Redis is being asked about something else, or not at all.
 
 use std::{
     cell::RefCell,
@@ -50,7 +50,7 @@ impl StandIn for Late {
     }
 }
 
-/// A hole before a message shows also when it becomes known only amid a question.
+/// A hole before a message also shows when it becomes known only during a question.
 #[tokio::test(start_paused = true)]
 async fn a_hole_shows_even_if_it_is_known_amid_a_question() {
     let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));

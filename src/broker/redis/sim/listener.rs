@@ -1,4 +1,4 @@
-//! What a shard hears, and whether that is as promised.
+//! The messages that a shard receives, and whether they are as promised.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,7 +33,7 @@ impl Recorded {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Of the messages among what is noted.
+    /// The offsets of the messages among the records.
     pub(crate) fn offsets(&self) -> Vec<u64> {
         let offset = |seen: Seen| match seen {
             Seen::Message(position, _) => Some(position.offset),
@@ -65,20 +65,20 @@ impl Sink for Recorded {
 /// A client that listens on a shard for ever.
 #[derive(Debug, Default)]
 pub(crate) struct TestListener {
-    /// The newest it has, or was told to be missing; None: nothing is known yet.
+    /// The newest offset that it has, or that was reported missing; None: nothing is known yet.
     pub(crate) at: Option<Position>,
     /// How many messages there were when nobody had published to the channel yet.
     count: usize,
-    /// Nothing has come since it was told where it begins: what was before may still.
+    /// Nothing has come since it was told where it begins: earlier messages may still.
     is_new: bool,
     /// All it has of this history.
     pub(crate) heard: Vec<(Position, String)>,
     pub(crate) gaps: u64,
-    /// Of these, those that tell plain clients, too.
+    /// Those of them that are reported to plain clients, too.
     pub(crate) sure: u64,
     /// All it ever had.
     ever: HashSet<String>,
-    /// All it was told to be missing: epochs, and from where to where.
+    /// All gaps reported to it: epochs, and from where to where.
     told: Vec<(Arc<str>, u64, u64)>,
     /// Texts up to this number are from before it listened.
     pub(crate) since: u64,
@@ -111,7 +111,7 @@ impl TestListener {
         }
     }
 
-    /// Whether it has, or was told of, or need not have what was published at a position.
+    /// Whether it has the message published at a position, or was told of it, or need not have it.
     pub(crate) fn knows(&self, epoch: &str, offset: u64, text: &str) -> bool {
         let is_told = |(told, from, to): &(Arc<str>, u64, u64)| {
             **told == *epoch && (*from..=*to).contains(&offset)
@@ -139,8 +139,8 @@ impl TestListener {
         self.at.is_none() || text <= self.since.max(self.closed)
     }
 
-    /// Hears what was noted: each message must follow the one before, or a gap between the two was
-    /// told. `failed`: Redis could not be asked for everything.
+    /// Processes the records: each message must follow the one before, or a gap between the two was
+    /// reported. `failed`: Redis could not be asked for everything.
     pub(crate) fn hear(&mut self, recorded: &Recorded, redis: &Redis, failed: bool) {
         for seen in recorded.take() {
             match seen {
@@ -168,7 +168,7 @@ impl TestListener {
             }
         }
         if self.at.is_none() {
-            // Nobody knew where it began.
+            // Its beginning was unknown.
             self.since = self.since.max(text.parse::<u64>().unwrap() - 1);
         }
         self.is_new = false;
@@ -182,7 +182,7 @@ impl TestListener {
         let epoch = missed.epoch.clone().expect("its epoch is told");
         let to = missed.to.expect("its end is told");
         if let Some(at) = &self.at {
-            // That the channel is as it was need not be told.
+            // An unchanged channel need not be reported.
             let end =
                 self.ends.get(&epoch).filter(|end| *at.epoch != *epoch && missed.from > **end);
             let from = match end {

@@ -1,5 +1,5 @@
-//! A Redis that is a few lines of Rust: one channel with its stream, a replica that lags, and what
-//! is on its way to each shard. It answers our scripts as `scripts` says they do.
+//! A Redis in a few lines of Rust: one channel with its stream, a replica that lags, and the
+//! messages under way to each shard. It answers our scripts as `scripts` says they do.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,7 +21,7 @@ use crate::broker::redis::{
     },
 };
 
-/// What a server holds of the channel.
+/// A server's content of the channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     pub(super) epoch: Option<String>,
@@ -67,14 +67,15 @@ pub(super) struct Redis {
     pub(super) mark: Cell<usize>,
     count: Cell<u64>,
     pub(super) lines: RefCell<Vec<Option<Line>>>,
-    /// What the process that is [`Redis::away`] has instead.
+    /// The content for the process that is [`Redis::away`].
     pub(super) elsewhere: RefCell<Held>,
     pub(super) away: Cell<Option<usize>>,
     /// How often some process was led elsewhere.
     pub(super) leaves: Cell<u64>,
-    /// What was published, as the number that its text is, and the how manieth time elsewhere.
+    /// The published messages, as the number that is their text, and how many were published
+    /// elsewhere then.
     pub(super) all: RefCell<Vec<(u64, Option<u64>)>>,
-    /// Whatever was published at a position, on any branch of the history.
+    /// All messages published at a position, on any branch of the history.
     said: RefCell<HashMap<(String, u64), Vec<String>>>,
 }
 
@@ -169,7 +170,7 @@ impl Redis {
         }
     }
 
-    /// What a shard does now begins; how many questions have failed.
+    /// A shard's turn begins; the number of questions that have failed.
     pub(super) fn turn_begins(&self) -> u64 {
         self.mark.set(self.published.borrow().len());
         self.failures.get()
@@ -196,7 +197,7 @@ impl Redis {
     /// anybody can tell: a failover may have lost the proof.
     pub(super) fn goes_on_with(&self, epoch: &str, count: usize) -> bool {
         let published = self.published.borrow();
-        // What arrives late of an earlier one is followed by what is told of the next.
+        // A late message of an earlier history is followed by a report of the next.
         let is_late = || published[..count].iter().any(|one| one == epoch);
         let is_next = published.get(count).is_none_or(|one| one == epoch);
         is_next || is_late() || self.failovers.get() > 0
@@ -209,9 +210,9 @@ impl Redis {
         texts.is_some_and(|texts| texts.iter().any(|said| said == text))
     }
 
-    /// Whether the message at `offset` of `epoch` can be read, and whoever asks must find it. Not
-    /// if histories were lost or ended again and again (a late message of one may hide another
-    /// from a process), or one that was trimmed (what a process remembers may be trimmed further).
+    /// Whether the message at `offset` of `epoch` can be read, and any reader must find it. Not if
+    /// histories were lost or ended again and again (a late message of one may hide another from a
+    /// process), or one that was trimmed (a process's memory may be trimmed further).
     pub(super) fn certainly_has(&self, epoch: &str, offset: u64) -> bool {
         let held = self.held.borrow();
         let losses_max = if self.is_flaky { 0 } else { 1 };
@@ -247,7 +248,7 @@ impl Redis {
         self.replica.replace(self.held.borrow().clone());
     }
 
-    /// The replica is the master now. Connections stay where they are until somebody notices.
+    /// The replica becomes the master. Connections stay where they are until the change is noticed.
     pub(super) fn fail_over(&self) {
         self.held.replace(self.replica.borrow().clone());
         self.failovers.set(self.failovers.get() + 1);
@@ -255,14 +256,14 @@ impl Redis {
         self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
     }
 
-    /// Databases are swapped: connections stay, and what is on its way still comes.
+    /// Databases are swapped: connections stay, and messages under way still come.
     pub(super) fn swap(&self) {
         self.held.swap(&self.other);
         self.losses.set(self.losses.get() + 2);
         self.failovers.set(self.failovers.get() + 1);
     }
 
-    /// The old master is the master again, with what it had.
+    /// The old master is the master again, with its old content.
     pub(super) fn fail_back(&self) {
         self.held.swap(&self.replica);
         self.losses.set(self.losses.get() + 2);
@@ -297,7 +298,7 @@ impl Redis {
 }
 
 impl Redis {
-    /// What the process of this number is answered.
+    /// The answer to the process of this number.
     pub(super) fn answer(
         &self,
         process: usize,
@@ -337,7 +338,7 @@ impl Redis {
         } else {
             unreachable!("nothing else is asked for while subscribed")
         };
-        // The world goes on before the answer arrives.
+        // Other events happen before the answer arrives.
         while self.chance(20) {
             self.publish();
         }

@@ -1,4 +1,4 @@
-//! A client that comes back, and what it must be given.
+//! A client that comes back, and the messages that it must be given.
 
 use super::{SHARDS_EACH, World};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl World {
-    /// Somebody comes back with a position that somebody of this process once had.
+    /// A client comes back with a position that some client of this process once had.
     pub(super) async fn resume(&mut self, shard: usize) {
         let Some(to) = self.shards[shard].listener.at.clone() else { return };
         let first = shard - shard % SHARDS_EACH;
@@ -60,7 +60,7 @@ impl World {
                 .piece(&self.channel, &place, to.offset, REPLAY_PIECE_BYTES)
                 .unwrap_or_default();
             if piece.is_empty() {
-                // Clients are told that as a gap.
+                // Clients are told of that as a gap.
                 break;
             }
             for one in piece {

@@ -1,4 +1,4 @@
-//! The simulated processes, and what they are told by their operator.
+//! The simulated processes, and their settings.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 

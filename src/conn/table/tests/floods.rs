@@ -142,7 +142,7 @@ fn a_client_held_back_by_its_own_messages_is_kept() {
     assert_eq!(head, *b"\x89\x00", "a ping, no Close");
 }
 
-/// A stream of pings cut amid frames is no message that never ends.
+/// A stream of pings cut within frames is no message that never ends.
 #[test]
 fn pings_cut_amid_frames_are_no_endless_message() {
     let mut table = table(quiet());
@@ -236,7 +236,7 @@ fn clients_due_together_are_ended_in_slices() {
     const CLIENTS: usize = 40;
     let mut table = table(settings());
     let peers: Vec<_> = (0..CLIENTS).map(|_| table.client(Millis(0))).collect();
-    // Nobody answers: all are pinged together, given up together, dropped together.
+    // No client answers: all are pinged together, given up together, dropped together.
     for now in [25_100, 46_000, 49_000] {
         table.clients.begin_tick(Millis(now));
         let mut slices = 0;

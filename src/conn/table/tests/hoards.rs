@@ -34,7 +34,7 @@ fn a_newcomer_gets_its_few_channels_among_hoarders() {
         }
         let wanted = names(0, 200).split_off(each);
         assert!(!table.clients.make_room(&wanted, Encoding::Plain, wanted.len()));
-        // Who has less than half of what others have takes the place of one of them.
+        // A newcomer with less than half of the others' channels takes the place of one of them.
         assert!(closed(&table, &keys) <= usize::from(each > 2) * CHANNELS_FREE);
         let wanted = names(0, each + 17).split_off(each);
         assert_eq!(table.clients.make_room(&wanted, Encoding::Plain, 17), each > 2 * 17);

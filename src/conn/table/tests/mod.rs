@@ -226,8 +226,8 @@ fn begun(length: usize) -> Vec<u8> {
 }
 
 /// A client that is closed for its unfinished message holds no memory while its answer is awaited.
-/// Clients that don't answer their Close used to keep what they had begun for 2 s, uncharged:
-/// with enough of them the budget bounded nothing.
+/// Regression: clients that don't answer their Close used to keep what they had begun for 2 s,
+/// uncharged; with enough of them the budget bounded nothing.
 #[test]
 fn an_unfinished_message_is_freed_with_its_close() {
     let mut table = table(settings());
@@ -333,7 +333,7 @@ fn a_client_that_takes_no_close_is_reset() {
     assert_eq!(table.budget.used(), 0);
 }
 
-/// What a client says, one message after the other as the shard asks for them.
+/// A client's commands, one after the other as the shard asks for them.
 fn told(table: &mut Table, requests: Vec<Request>, key: Key) -> Vec<String> {
     let mut next = requests.into_iter().find_map(|request| match request {
         Request::Command(of, command) if of == key => Some(command),

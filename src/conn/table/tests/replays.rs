@@ -72,7 +72,7 @@ fn next(peer: &mut TcpStream) -> serde_json::Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// A cut of the log during a replay is told behind it.
+/// A cut of the log during a replay is reported after the replay.
 #[test]
 fn a_cut_during_a_replay_is_told_behind_it() {
     let skip = hub::HubSettings {
@@ -109,8 +109,8 @@ fn a_cut_during_a_replay_is_told_behind_it() {
     assert!(table.clients.replays.is_empty());
 }
 
-/// A client that leaves a channel amid its history gets no more of it, and its other channels go
-/// on.
+/// A client that leaves a channel within its history gets no more of it, and its other channels
+/// continue.
 #[test]
 fn a_client_that_leaves_a_channel_gets_no_more_of_it() {
     let mut table = table(settings());
@@ -167,8 +167,8 @@ fn a_channel_being_joined_holds_the_logs() {
     assert_eq!(kinds, order);
 }
 
-/// Of a long message of the history there is one copy however many are given it.
-/// What a client of each form makes the server hold that asks for long history and never reads.
+/// Of a long message of the history there is one copy however many clients are given it. The memory
+/// of a client of each form that asks for long history and never reads.
 #[test]
 fn a_long_history_message_is_kept_once() {
     const CLIENTS: usize = 50;

@@ -1,6 +1,6 @@
-//! What HTTP connections hold, in bytes of each part of their budget.
+//! The memory of HTTP connections, in bytes of each part of their budget.
 //!
-//! Plain counts; who gives way when there is too little is the matter of `memory`.
+//! Plain counts; `memory` decides which connection makes room when there is too little.
 
 use std::cell::Cell;
 
@@ -21,7 +21,7 @@ pub(super) struct Bytes([Cell<usize>; 2]);
 pub(super) struct Memory {
     pub(super) held: Bytes,
     pub(super) freed: Notify,
-    /// Whoever waits does so in line.
+    /// Requests wait for it in line.
     pub(super) line: Semaphore,
 }
 

@@ -1,11 +1,11 @@
-//! What HTTP connections make their thread hold: one budget for all of them, and one door to it.
+//! The memory that HTTP connections make their thread hold: one budget, and one way to be charged.
 //!
-//! What comes in (unfinished heads, bodies) has one part of it, what is worked on and goes out
-//! (batches with their results, answers that nobody takes) the other, so that neither keeps the
-//! other from going on. Each is charged to the connection that it is there for. Where room is
-//! short, the connections go first that keep the server waiting: idle and unfinished ones, then
-//! those that have moved no byte of a body or an answer for a while. One connection alone always
-//! gets what it needs.
+//! Input (unfinished heads, bodies) has one part of it; work and output (batches with their
+//! results, answers that are not read) have the other, so that neither blocks the other. Each
+//! charge belongs to the connection that causes it. When room is short, the first connections to be
+//! closed are those that keep the server waiting: idle and unfinished ones, then those that have
+//! moved no byte of a body or an answer for a while. A connection by itself always gets the memory
+//! it needs.
 
 use std::rc::Rc;
 
@@ -23,14 +23,14 @@ use crate::{
     metrics::Dismissed,
 };
 
-/// What is held for one request, given back when it is dropped.
+/// The memory held for one request, returned on drop.
 pub(in crate::http) struct Charge {
     standing: Rc<Standing>,
     bytes: Bytes,
 }
 
 impl Places {
-    /// What all connections hold.
+    /// The memory of all connections.
     #[cfg(test)]
     pub(in crate::http) fn held(&self) -> usize {
         self.memory.held.of(Part::Input) + self.memory.held.of(Part::Work)
@@ -52,7 +52,7 @@ impl Places {
         found.inspect(|other| self.send_away(other, Dismissed::Memory)).is_some()
     }
 
-    /// Whom `measure` finds the most of.
+    /// The connection for which `measure` is largest.
     fn most<T: Ord>(&self, measure: impl Fn(&Standing) -> Option<T>) -> Option<Rc<Standing>> {
         let seated = self.seated.borrow();
         let measured = seated.iter().filter_map(|(_, one)| Some((measure(one)?, one)));
@@ -95,7 +95,7 @@ impl Standing {
         true
     }
 
-    /// Of who was sent away everything was given back at once.
+    /// The memory of a dismissed connection was returned at once.
     fn give_back(&self, part: Part, bytes: usize) {
         let bytes = bytes.min(self.held.of(part));
         if bytes > 0 {
@@ -119,7 +119,7 @@ impl Charge {
         self.add(Part::Input, more, HTTP_INPUT_BYTES_MAX)
     }
 
-    /// What came in is there no more.
+    /// The input has been dropped.
     pub(in crate::http) fn input_is_gone(&mut self) {
         self.shrink(Part::Input, 0);
     }
@@ -146,7 +146,7 @@ impl Charge {
                 if self.add(Part::Work, bytes, HTTP_MUCH_WORK_BYTES_MAX) {
                     return;
                 }
-                // Nobody says when somebody gets stuck, so that is looked at again.
+                // A connection that gets stuck is not reported, so this is looked at again.
                 let _ = timeout(HTTP_CROWDED_LOOK, freed).await;
             }
         };

@@ -1,12 +1,12 @@
-//! The places that HTTP connections hold: who has one, who goes when there are too few.
+//! The places of HTTP connections: a fixed number, and which connection leaves when they run out.
 //!
-//! A listener's connections share a fixed number of places, and nobody who comes may have to wait
-//! for somebody who does nothing. So when all are held, the connection goes that has kept the
-//! server waiting longest: idle, silent, or with a request whose head does not end. Only when
-//! nobody waits but the server's own work is under way in all of them, newcomers get a spare place,
-//! in which health probes are answered and everything else is told to come again. What all of them
-//! hold is bounded likewise (`memory`). Clients of a WebSocket or an event stream have
-//! left HTTP and hold no place. Nothing here accepts or reads.
+//! The connections of a listener share a fixed number of places, and no newcomer may have to wait
+//! for an inactive connection. So when all places are held, the connection is closed that has kept
+//! the server waiting longest: idle, silent, or with a request whose head does not end. Only when
+//! the server's own work is under way in all of them do newcomers get a spare place, in which
+//! health probes are answered and all other requests are told to come again. The memory of all
+//! connections is bounded in the same way (`memory`). Clients of a WebSocket or an event stream
+//! have left HTTP and hold no place. Nothing here accepts or reads.
 
 mod budget;
 mod memory;
@@ -34,7 +34,7 @@ use crate::{
     metrics::{Dismissed, ShardMetrics},
 };
 
-/// Where a connection stands.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Stage {
     /// Accepted; the first request is not complete.
@@ -66,12 +66,12 @@ pub struct Room {
 pub struct Places {
     room: Room,
     seated: RefCell<Slab<Rc<Standing>>>,
-    /// Of those in `seated`; the others have spare places.
+    /// How many of `seated` hold ordinary places; the others have spare places.
     taken: Cell<usize>,
-    /// Of those again, who was sent away and is not gone yet.
+    /// How many of these were dismissed and are not gone yet.
     leaving: Cell<usize>,
-    /// Who has waited longest, the longest last. Whoever began to wait since they were found has
-    /// waited less.
+    /// The connections that have waited longest, the longest last. Connections that began to wait
+    /// since the list was made have waited less.
     next_to_leave: RefCell<Vec<(usize, Instant)>>,
     memory: Memory,
     /// Since when all places are held by work of the server's own.
@@ -83,7 +83,7 @@ pub struct Places {
 /// One connection's place, given back when it is dropped: after the connection.
 pub struct Place(Rc<Standing>);
 
-/// What is known of one connection by all who have to do with it.
+/// The shared state of one connection.
 pub(in crate::http) struct Standing {
     places: Rc<Places>,
     key: Cell<usize>,
@@ -97,15 +97,15 @@ pub(in crate::http) struct Standing {
     is_spare: Cell<bool>,
     /// When a byte of a body or an answer last came or went.
     moved: Cell<Instant>,
-    /// Of the budget.
+    /// The part of the budget that it holds.
     held: Bytes,
-    /// Of that, by hyper's buffers.
+    /// The part of it in hyper's buffers.
     buffers: Cell<usize>,
     task: OnceCell<AbortHandle>,
 }
 
 impl Room {
-    /// What `most` connections in all leave for both.
+    /// The places for both kinds, given `most` connections in all.
     #[must_use]
     pub fn of(most: usize) -> Self {
         let spare = (most / 3).min(HTTP_SPARE_PLACES_MAX);
@@ -120,7 +120,7 @@ impl Room {
 }
 
 impl Places {
-    /// With nobody; `metrics` counts who has to leave.
+    /// Without connections; `metrics` counts dismissals.
     #[must_use]
     pub fn new(room: Room, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         Rc::new(Self {
@@ -136,7 +136,7 @@ impl Places {
         })
     }
 
-    /// Waits until a connection may be accepted; it makes room if there is somebody to send away.
+    /// Waits until a connection may be accepted; it makes room if there is a connection to dismiss.
     ///
     /// # Cancel safety
     /// May be dropped: who was sent away is gone.
@@ -197,8 +197,9 @@ impl Places {
         Place(standing)
     }
 
-    /// Sends whoever has waited longest away, also where places are left: something else is short.
-    /// A few at a time: they go in their tasks' next turns, and on a busy thread that is a while.
+    /// Dismisses the connections that have waited longest even if places are free: another resource
+    /// is short. A few at a time: they end in their tasks' next turns, which on a busy thread takes
+    /// a while.
     pub fn make_room(&self) -> bool {
         let count = (self.room.places / 8).clamp(1, NEWCOMERS_PER_TURN);
         let now = Instant::now();
@@ -213,12 +214,13 @@ impl Places {
         self.seated.borrow().len() - self.taken.get() < self.room.spare || self.dismiss(true)
     }
 
-    /// Nobody says when somebody begins to wait, so that is looked at again.
+    /// A connection that begins to wait is not reported, so this is looked at again.
     async fn wait_a_moment(&self, freed: Notified<'_>) {
         let _ = timeout(HTTP_CROWDED_LOOK, freed).await;
     }
 
-    /// Sends away who has waited longest among those in spare places, or in the others.
+    /// Dismisses the connection that has waited longest among those in spare places, or in the
+    /// others.
     fn dismiss(&self, of_spare: bool) -> bool {
         let now = Instant::now();
         let found = if of_spare {
@@ -257,7 +259,7 @@ impl Places {
         None
     }
 
-    /// Who has stood where it stands for longest, of those who may go.
+    /// The connection that has been in its stage longest, among those that may be dismissed.
     fn longest(&self, now: Instant, may_go: impl Fn(&Standing) -> bool) -> Option<Rc<Standing>> {
         let seated = self.seated.borrow();
         let all = seated.iter().map(|(_, one)| one);
@@ -313,7 +315,7 @@ impl Standing {
         self.since.get()
     }
 
-    /// Who was sent away stands nowhere else any more.
+    /// A dismissed connection enters no further stage.
     pub(in crate::http) fn enter(&self, stage: Stage) {
         if self.stage.get() != Stage::Leaving {
             self.stage.set(stage);
@@ -329,7 +331,7 @@ impl Standing {
         self.is_body_unread.get()
     }
 
-    /// Somebody who may publish has done so: the connection may live on.
+    /// An authorised publisher has published: the connection may live on.
     pub(in crate::http) fn has_published(&self) {
         self.has_published.set(true);
     }
@@ -339,7 +341,8 @@ impl Standing {
         (!self.has_published.get()).then(|| self.accepted + HTTP_LIFE_MAX)
     }
 
-    /// Whether there is room for more than a health probe; who has a spare place asks for another.
+    /// Whether there is room for more than a health probe; a connection in a spare place asks for
+    /// an ordinary one.
     pub(in crate::http) fn may_work(&self) -> bool {
         let places = &self.places;
         if self.is_spare.get() && (places.taken.get() < places.room.places || places.dismiss(false))

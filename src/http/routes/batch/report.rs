@@ -1,4 +1,4 @@
-//! What is answered to a batch: each line's result at its place, and the first failure's status.
+//! The answer to a batch: each line's result at its place, and the first failure's status.
 //!
 //! The results are most of what a batch takes up, several times its own text. So they are text from
 //! the start, and none is longer than a batch is charged for.
@@ -15,24 +15,24 @@ use crate::{
     metrics::PublishFailure,
 };
 
-/// What became of a line; None: it was not begun in time.
+/// The outcome of a line; None: it was not begun in time.
 pub(in crate::http) type Fate = Option<Result<Published, PublishError>>;
 
 /// How the answer begins.
 const BEGINNING: &[u8] = b"{\"results\":[";
-/// What most results take.
+/// The size of most results.
 const RESULT_BYTES_USUAL: usize = 96;
-/// What is said of a line that was not begun.
+/// The error of a line that was not begun.
 const TOO_LATE: Problem<'static> = Problem {
     error: PublishFailure::WORDS[PublishFailure::DeadlineExceeded as usize],
     hint: "the batch's time was over before its turn; it was not published: send it again",
 };
 
-/// The answer in the making. As text at once: a batch's results are most of what it takes up.
+/// The answer in the making. It is text from the start: a batch's results are most of its memory.
 pub(in crate::http) struct Report {
     text: Vec<u8>,
     pub(in crate::http) lines: usize,
-    /// Of the first line that failed.
+    /// The status of the first line that failed.
     failed: Option<StatusCode>,
 }
 
@@ -69,7 +69,7 @@ impl Report {
 
     pub(in crate::http) fn answer(mut self) -> Answer {
         self.text.extend(b"]}\n");
-        // What was taken for longer results is given back.
+        // Room for longer results is freed.
         self.text.shrink_to_fit();
         answer::json_text(self.failed.unwrap_or(StatusCode::ACCEPTED), self.text)
     }

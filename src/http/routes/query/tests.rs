@@ -1,4 +1,4 @@
-//! What is read of a query, and what is refused.
+//! The values read from a query, and the refusals.
 
 use super::*;
 use crate::position::for_each_number;

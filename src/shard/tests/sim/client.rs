@@ -9,7 +9,7 @@ use crate::{
     http::{Admission, NotAdmitted},
 };
 
-/// What was published on a channel, by epoch: the message of offset n is at n - 1.
+/// The messages published on a channel, by epoch: the message of offset n is at n - 1.
 #[derive(Default)]
 pub(super) struct Published {
     pub(super) by_epoch: HashMap<String, Vec<u64>>,
@@ -24,7 +24,7 @@ pub(super) struct Client {
     pub(super) admission: Rc<RefCell<Option<Result<Admission, NotAdmitted>>>>,
     pub(super) peer: Option<TcpStream>,
     pub(super) input: Vec<u8>,
-    /// Everything up to here was received, or told to be missing.
+    /// Everything up to here was received, or reported missing.
     pub(super) at: Option<Position>,
     /// It asked for what follows this one.
     pub(super) since: Option<Position>,

@@ -1,7 +1,8 @@
-//! What a worker's clients got: arrivals by message and time, faults, closes by code and time.
+//! The accounts of a worker's clients: arrivals by message and time, faults, closes by code and
+//! time.
 //!
-//! Counts in slots of time, so that the accounts of many processes add up to percentiles of all
-//! clients; CLOCK_MONOTONIC is the same for all processes of a machine.
+//! Arrivals are counted in slots of time, so that the accounts of many processes add up to
+//! percentiles of all clients; CLOCK_MONOTONIC is the same for all processes of a machine.
 
 use std::{collections::BTreeMap, io};
 

@@ -1,8 +1,8 @@
 //! Commands on their connection: each is written once, or surely not at all, and the answer is
 //! judged.
 //!
-//! The order in which commands are handed to the client is the order in which Redis gets them. Who
-//! waits for that is told at a command's first poll; see `command_order` for who goes first.
+//! Redis gets the commands in the order in which they are handed to the client. A caller that waits
+//! for that is told at a command's first poll; `command_order` decides which command goes first.
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
@@ -46,7 +46,7 @@ impl CommandConnection {
         Some((current.client.clone(), current.generation))
     }
 
-    /// What `error` means that a client of `generation` brought.
+    /// The meaning of `error` from a client of `generation`.
     fn judge(&self, error: Error, generation: Generation) -> CallError {
         if matches!(error.kind(), ErrorKind::Canceled) {
             // It was never written: no connection, or gone meanwhile.

@@ -77,8 +77,8 @@ async fn load(client: &Client, scripts: &Scripts) -> Result<(), ConnectionError>
     // At once: Redis may be far away.
     for loaded in join_all(scripts.all().map(load)).await {
         match loaded {
-            // Not being allowed to load is no reason: EVAL does so too. One that reads its data
-            // runs none.
+            // A missing right to load is no reason: EVAL loads as well. A server that is loading
+            // its data runs no script.
             Err(error) if !is_refusal(&error) || is_loading(&error) => {
                 return Err(error_of(&error));
             }

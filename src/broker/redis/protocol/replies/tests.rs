@@ -1,4 +1,4 @@
-//! What answers of the scripts are read as, and what is none of theirs.
+//! The readings of the scripts' answers, and answers that are none of theirs.
 
 use super::*;
 use crate::{limits::OFFSET_MAX, position::for_each_number};

@@ -1,5 +1,5 @@
-//! What arrives on a subscription is put in its place: doubtful messages are compared with Redis,
-//! and what is missing is fetched before anything newer is delivered.
+//! Messages that arrive on a subscription are put in order: doubtful ones are compared with Redis,
+//! and missing ones are fetched before anything newer is delivered.
 
 mod repair;
 mod verification;
@@ -68,7 +68,7 @@ impl Delivery {
         self.sink.gap(channel, missed);
     }
 
-    /// The tracker of what is still wanted.
+    /// The tracker of a channel that is still wanted.
     fn with_tracker<R>(
         &self,
         name: &str,

@@ -1,9 +1,9 @@
-//! What a shard missed is fetched and put in its place, before anything newer.
+//! Messages that a shard missed are fetched and put in their place, before anything newer.
 //!
-//! Holes show in what arrives, and after every subscription in a comparison with where Redis
-//! stands. The subscriber waits for the repair: what comes meanwhile waits in the connection, so
-//! no order is lost. A reading is bounded in time; what cannot be had is told as a gap. Where two
-//! histories share an epoch, the epoch is ended.
+//! Holes show in the messages that arrive, and after every subscription in a comparison with Redis'
+//! position. The subscriber waits for the repair: messages that come meanwhile wait in the
+//! connection, so no order is lost. A reading is bounded in time; messages that cannot be had are
+//! reported as a gap. Where two histories share an epoch, the epoch is ended.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ struct Hole {
     sure: bool,
 }
 
-/// What comes before a hole.
+/// The position before a hole.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     /// The message with this nonce.
@@ -73,7 +73,7 @@ impl Before {
 }
 
 impl Delivery {
-    /// What arrived on a channel of ours.
+    /// A message arrived on one of our channels.
     pub(crate) async fn publication(
         &self,
         channel: ChannelName,
@@ -137,7 +137,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// Compares what has arrived with where Redis stands, for every channel subscribed anew.
+    /// Compares the received messages with Redis' position, for every channel subscribed anew.
     pub(crate) async fn check(&self) -> Result<(), ConnectionError> {
         loop {
             let batch = self.subscriptions.borrow_mut().take_unchecked(POSITIONS_IN_FLIGHT_MAX);
@@ -181,7 +181,8 @@ impl Delivery {
         });
         let Some((lag, Some(newest))) = compared else { return Ok(()) };
         let (from, before) = match lag {
-            // What others here have heard since, and is over in Redis, has not come this way.
+            // A history that others here have received since, and that is over in Redis, has not
+            // come this way.
             Lag::None if memory.has_replaced(channel, &position.epoch) => {
                 return self.diverged(channel, name, &position.epoch, true).await;
             }
@@ -189,8 +190,8 @@ impl Delivery {
             Lag::Behind(from) => (from, Before::Message(newest)),
             Lag::FirstEpoch => (1, self.before_first(name, at).await),
             Lag::NewEpoch => (1, Before::Epoch),
-            // Others here have heard another history meanwhile, which is not to be missed by
-            // those who stayed.
+            // Others here have received another history meanwhile, which shards that stayed must
+            // not miss.
             Lag::Returned { .. } if memory.has_left(channel, &position.epoch) => {
                 return self.diverged(channel, name, &position.epoch, true).await;
             }
@@ -215,8 +216,8 @@ impl Delivery {
         }
     }
 
-    /// Delivers what is missing, and tells what of it cannot be had. Where two histories meet, it
-    /// does neither.
+    /// Delivers the missing messages, and reports those that cannot be had. Where two histories
+    /// meet, it does neither.
     async fn repair(&self, channel: &ChannelName, name: &str, hole: Hole) -> Result<(), Diverged> {
         let memory = self.memory();
         let Hole { epoch, from, to, before, last, next, sure } = hole;
@@ -279,8 +280,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// What comes before the first message that is known of a channel that nobody had published to.
-    /// `at`: when that was known.
+    /// The position before the first known message of a channel that had no publications. `at`:
+    /// when that was known.
     async fn before_first(&self, name: &str, at: Millis) -> Before {
         let empty = self.with_tracker(name, |tracker| {
             tracker.last().map(|(position, _)| position.epoch.clone())
@@ -293,8 +294,8 @@ impl Delivery {
         }
     }
 
-    /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`]. Whether it is of one
-    /// history with what is there.
+    /// Gets `span` into memory if it can be had within [`REPAIR_DEADLINE`]. Returns whether it is
+    /// of one history with the present content.
     pub(crate) async fn cover(&self, channel: &ChannelName, span: Span<'_>) -> Continuity {
         let mut reason = None;
         let covering = async {
@@ -316,8 +317,8 @@ impl Delivery {
         Continuity::Known
     }
 
-    /// Ends an epoch that stands for two histories. Everyone gets to the new one that way,
-    /// whoever comes first. `sure`: something of it was acknowledged and is lost here; then plain
+    /// Ends an epoch that stands for two histories. All processes get to the new one that way,
+    /// whichever comes first. `sure`: an acknowledged message of it is lost here; then plain
     /// clients are told, too.
     async fn diverged(
         &self,

@@ -1,8 +1,9 @@
-//! What does not simply follow is believed only as far as Redis' own position agrees.
+//! A message that does not simply follow is accepted only as far as Redis' own position agrees.
 //!
-//! Anyone who may publish can say that a message has whatever offset, epoch and nonce. One that
-//! claims to be far ahead would hide all that comes after it; one that claims another history would
-//! end the present one. So Redis is asked first: what it does not know of costs nobody anything.
+//! Anyone with the right to publish can claim any offset, epoch and nonce for a message. A message
+//! that claims to be far ahead would hide all that come after it; one that claims another history
+//! would end the present one. So Redis is asked first: a message that it does not know costs no
+//! client anything.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use crate::{
     telemetry::seldom,
 };
 
-/// What a message is, as far as Redis agrees.
+/// The verdict on a message, as far as Redis agrees.
 pub(super) struct Judged {
     pub(super) arrival: Arrival,
     /// The nonce of the newest message before it, if one is known.
@@ -38,9 +39,9 @@ pub(super) struct Judged {
     pub(super) sure: bool,
 }
 
-/// What becomes of a message that does not simply follow.
+/// The treatment of a message that does not simply follow.
 enum Verified {
-    /// Redis knows of it, as far as can be told. `lacks`: see [`Judged::sure`].
+    /// Redis knows of it, as far as can be determined. `lacks`: see [`Judged::sure`].
     InRedis { lacks: bool },
     /// It is none of Redis', or it is here: this shard is where Redis is.
     Settled,
@@ -72,7 +73,8 @@ impl Delivery {
             memory.nonce_at(channel, &position.epoch, position.offset) == Some(*nonce)
         };
         let lacks = |tracker: &mut SequenceTracker| {
-            // What others here hear late of an epoch that is over shows in none of its ends.
+            // Late messages of an epoch that is over, received by others here, show in none of its
+            // ends.
             tracker.lacks(ended, was_here) || tracker.lacks(&heard, |_| true)
         };
         self.with_tracker(name, lacks) == Some(true)
@@ -108,7 +110,7 @@ impl Delivery {
                 Verified::Settled => return Ok(None),
                 Verified::InRedis { lacks } => sure = lacks,
             }
-            // Where the channel stands may have come to be known while Redis was asked.
+            // The channel's position may have become known while Redis was asked.
             let before = std::mem::replace(&mut judged, judge());
             if judged == before {
                 return Ok(Some(Judged { arrival, newest, sure }));
@@ -165,7 +167,8 @@ impl Delivery {
         Ok(Verified::Settled)
     }
 
-    /// Where Redis stands; None if it does not tell, and what arrives is all there is to go by.
+    /// Redis' position; None if it does not tell, and the arriving messages are all there is to go
+    /// by.
     async fn ask(
         &self,
         channel: &ChannelName,
@@ -195,7 +198,7 @@ impl Delivery {
         }
     }
 
-    /// Whether Redis has what is here, and nothing else.
+    /// Whether Redis has exactly the messages that are here.
     fn is_where_redis_is(&self, name: &str, stream_position: &StreamPosition) -> bool {
         let StreamPosition { position, nonce, .. } = stream_position;
         self.with_tracker(name, |tracker| tracker.compare(position, *nonce)) == Some(Lag::None)

@@ -1,5 +1,5 @@
-//! What a subscriber on one server of a Redis Cluster does when a slot moves, or when the server is
-//! too old for sharded channels.
+//! A subscriber on one server of a Redis Cluster: the moves of slots, and servers that are too old
+//! for sharded channels.
 
 use super::Subscriber;
 use crate::broker::redis::pubsub::{command::Command, subscriptions::Subscriptions};
@@ -13,13 +13,13 @@ impl Subscriber {
         }
     }
 
-    /// Sees to a refused command that only has to go elsewhere, or to be another one. A waiter
-    /// goes on waiting.
+    /// Handles a refused command that only has to go elsewhere, or to be another one. A waiter goes
+    /// on waiting.
     pub(super) fn redirect(&self, command: &Command, error: &str) -> bool {
         let (Some(node), Some(hints)) = (&self.node, &self.router.destination.hints) else {
             return false;
         };
-        // Whatever it is: the map may be wrong.
+        // In any case: the map may be wrong.
         let is_moved = hints.note_redirection(error, &node.server());
         let is_too_old = node.is_too_old(command, error);
         if !is_moved && !is_too_old {
@@ -49,7 +49,7 @@ impl Subscriber {
         self.subscriptions.borrow().is_connected()
     }
 
-    /// Changes what is wanted here.
+    /// Changes the channels that are wanted here.
     pub(crate) fn change<R>(&self, act: impl FnOnce(&mut Subscriptions) -> R) -> R {
         let result = act(&mut self.subscriptions.borrow_mut());
         self.changed.notify_one();

@@ -1,5 +1,5 @@
-//! What a subscriber does for all shards of the process, where it subscribes for them: it wants
-//! what they want, and tells them how that stands.
+//! The work of a subscriber for all shards of the process, where it subscribes for them: it wants
+//! the channels they want, and reports to them.
 
 use super::Subscriber;
 use crate::broker::redis::pubsub::command::Command;

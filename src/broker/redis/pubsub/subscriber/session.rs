@@ -1,4 +1,4 @@
-//! One connection of a subscriber, and what is known of it.
+//! One connection of a subscriber, and its state.
 
 use std::collections::VecDeque;
 
@@ -34,7 +34,7 @@ impl Session {
         Self { server, connection, unanswered: VecDeque::new(), heard: now, retried: now }
     }
 
-    /// Whether `name`'s end is what is to be answered next.
+    /// Whether the end of `name` is the next expected answer.
     pub(super) fn is_awaited(&self, name: &[u8]) -> bool {
         let Some(Unanswered::Command(command)) = self.unanswered.front() else { return false };
         matches!(command, Command::Unsubscribe(asked) if asked.as_bytes() == name)

@@ -131,7 +131,7 @@ fn a_new_subscription_is_checked_once() {
 /// A position that was overtaken before the subscription was confirmed is asked for again.
 #[test]
 fn an_overtaken_position_is_asked_for_again() {
-    // Redis told the position, published two messages, and only then subscribed us; the third
+    // Redis reported the position, published two messages, and only then subscribed us; the third
     // arrived before the position did, and the two were lost without a word.
     let mut all = Subscriptions::default();
     all.want("a".to_owned(), Topic::Channel(ChannelName::new("a").unwrap()));

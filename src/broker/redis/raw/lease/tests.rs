@@ -23,7 +23,7 @@ fn take(lease: &mut Lease, now: Millis) {
     lease.granted(lease.attempt(), now);
 }
 
-/// One that has taken the lease at the start.
+/// A process that has taken the lease at the start.
 fn holder() -> Lease {
     let mut lease = Lease::new("me".to_owned());
     take(&mut lease, START);
@@ -31,7 +31,7 @@ fn holder() -> Lease {
     lease
 }
 
-/// One that knows of another's lease.
+/// A process that knows of another's lease.
 fn follower() -> Lease {
     let mut lease = Lease::new("me".to_owned());
     lease.ask(START, true);

@@ -1,5 +1,5 @@
-//! What a command connection relies on, tried on a server that sees everything: a client that does
-//! otherwise fails here, and not as a message that comes twice or out of order.
+//! The properties that a command connection relies on, tried on a server that sees everything: a
+//! client without them fails here, and not as a message that comes twice or out of order.
 
 use std::{
     io::{Read, Write},
@@ -21,7 +21,7 @@ use crate::{
     limits::REDIS_UNSENT_BYTES_MAX,
 };
 
-/// What a server does with commands, once it has greeted.
+/// The server's treatment of commands after the greeting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
     Answers,
@@ -30,7 +30,7 @@ enum Manner {
     HangsUpAfter(usize),
 }
 
-/// The keys of what it got, in order.
+/// The keys that it received, in order.
 type Got = Arc<Mutex<Vec<String>>>;
 
 fn serve(manner: Manner) -> (SocketAddr, Got) {
@@ -192,7 +192,7 @@ fn unwritten_commands_are_bounded() {
         let key = "x".repeat(1024 * 1024);
         let most = REDIS_UNSENT_BYTES_MAX / key.len();
         let mut waiting = 0;
-        // Nobody waits for any of them any more, and nothing is written before the next await.
+        // None of them is awaited any more, and nothing is written before the next await.
         let canceled = (0..2 * most).map(|_| poll_once(&mut command(&client, &key)));
         for answer in canceled {
             match answer {
