@@ -1,4 +1,6 @@
 //! Simulations from seeds: many in a row, or only the one that failed.
+//!
+//! A simulation does the same for the same seed, so a failure prints the seed that repeats it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

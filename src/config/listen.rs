@@ -1,4 +1,7 @@
 //! The addresses of a server's listeners, and whether they can be reached from other machines.
+//!
+//! Default addresses are skipped where the machine lacks them, while named ones are required.
+//! Whether other machines can connect decides which rights need a token.
 
 use std::net::SocketAddr;
 

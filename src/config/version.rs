@@ -1,4 +1,6 @@
 //! The version of this wsbcast.
+//!
+//! The build script hands in the commit. `--version`, the log and the metrics take both from here.
 
 /// Version and commit, as `--version` shows them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WSBCAST_COMMIT"), ")");

@@ -1,4 +1,7 @@
 //! The drain as the threads share it: the control thread publishes phases, the others follow.
+//!
+//! A phase is published together with the hard limit, so every thread knows how much time is left.
+//! Any thread may request a drain; the control thread alone drives the machine.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},

@@ -1,4 +1,8 @@
 //! The pace at which a drain closes the clients that remain.
+//!
+//! Clients that are closed all at once would all reconnect at once. So the closes are spread evenly
+//! over a window, and over the shards, which need not talk to each other for that. Pure functions
+//! of the time.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! The hub's invariants, spelled out for tests: nothing here runs in the server.
+//!
+//! They are stated over the whole state, however long it takes to check them; the simulation does
+//! so after every step. The types' documentation has the same invariants in words.
 
 use super::{Entry, Hub, Outlet, clients::WritingState, number::small};
 use crate::limits::SUBSCRIPTION_COST_BYTES;

@@ -1,4 +1,7 @@
 //! A part of a log: bytes of frames, or one long frame, which is written when it is read.
+//!
+//! A chunk knows where its frames start and how many came before them, so that an offset is turned
+//! into a frame's number without a look at other chunks. The order of chunks is the log's.
 
 use super::long::Long;
 

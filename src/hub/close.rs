@@ -1,4 +1,8 @@
 //! How a client's connection is ended by this side: in order, with a Close frame last.
+//!
+//! A close waits for the frame that has begun, or for everything published so far. Clients of a
+//! channel that has lost messages are closed by passes, some at a time. When and why a client is
+//! closed is up to the caller.
 
 use super::{
     Event, Hub, Log, Outlet,

@@ -1,4 +1,7 @@
 //! The numbers of logs, clients and entries: 32 bits each.
+//!
+//! An index of four bytes keeps a client and its subscriptions small. The conversion is here once,
+//! so that the assumption behind it is stated once.
 
 /// Indexes are kept in 32 bits.
 pub(super) fn small(index: usize) -> u32 {

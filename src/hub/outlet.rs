@@ -1,4 +1,7 @@
 //! The trait for the destination of a client's bytes.
+//!
+//! The hub does no IO itself: a socket, or a test's pipe, is handed in for each client. An outlet
+//! must not block; when it is full it says so, and its owner calls [`super::Hub::writable`] later.
 
 use std::io::{self, IoSlice};
 

@@ -1,4 +1,7 @@
 //! Publishing: a message is added once to each log, encoded or, if it is long, laid out.
+//!
+//! Each encoding in use is asked for once. A log that grows is bounded at once: by its own backlog,
+//! and together with all others by the budget. Delivering is left to the next pass.
 
 use super::{Encode, Encoding, Hub, Outlet, SlowPolicy, long::Long};
 use crate::{

@@ -1,4 +1,7 @@
 //! The results of passes: how much was delivered, and whether there is more to do.
+//!
+//! A pass is cut into slices, so its caller has to know whether to call again, and whether
+//! everything that was published before has been offered to every client. Plain values.
 
 /// The result of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

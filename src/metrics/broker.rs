@@ -1,4 +1,7 @@
 //! The broker's counters, as families.
+//!
+//! The broker counts for itself, and the control thread reads its counts into `ProcessFacts`; here
+//! they get names and help. Nothing is counted here.
 
 use super::{
     BrokerRefusal,

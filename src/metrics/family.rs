@@ -1,4 +1,7 @@
 //! The shape of a metric: a family of samples with labels, as both formats write it.
+//!
+//! Values are collected first and written afterwards, so a metric has the same name, labels and
+//! value in `/metrics` and in `/stats`. Nothing here reads a counter or writes text.
 
 use std::borrow::Cow;
 

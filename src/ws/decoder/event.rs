@@ -1,4 +1,7 @@
 //! The events of a client's stream: complete messages and control frames, and the rules for them.
+//!
+//! Plain values: the decoder makes events, and its caller acts on them. The rules come with each
+//! read, since they follow from the options and from the handshake.
 
 use std::borrow::Cow;
 
