@@ -173,7 +173,7 @@ mod tests {
                 let least = CLIENTS_MIN + listeners * HTTP_CONNECTIONS_PER_SHARD_MIN;
                 for left in [least, least + 1, 1_000.max(least), 20_000, 65_536, 1_048_576] {
                     let Shares { clients, shard, admin } = shares(left, shards, has_admin, None);
-                    let all = clients + shard.most() * shards + admin.most();
+                    let all = clients + shard.connections_max() * shards + admin.connections_max();
                     assert_eq!(all, left, "{shards} {has_admin} {left}");
                     assert!(clients >= CLIENTS_MIN, "{shards} {has_admin} {left}: {clients}");
                     assert!(shard.places > 0 && shard.spare > 0);
@@ -187,11 +187,14 @@ mod tests {
     #[test]
     fn a_high_descriptor_limit_gives_all_places() {
         let Shares { clients, shard, admin } = shares(1_048_576, 8, true, None);
-        assert_eq!(shard.most(), HTTP_CONNECTIONS_PER_SHARD_MAX);
-        assert_eq!(admin.most(), ADMIN_CONNECTIONS_MAX);
+        assert_eq!(shard.connections_max(), HTTP_CONNECTIONS_PER_SHARD_MAX);
+        assert_eq!(admin.connections_max(), ADMIN_CONNECTIONS_MAX);
         assert!(clients > 1_000_000);
         let few = shares(20_000, 2, true, Some(1_000));
-        assert_eq!((few.clients, few.shard.most()), (1_000, HTTP_CONNECTIONS_PER_SHARD_MAX));
+        assert_eq!(
+            (few.clients, few.shard.connections_max()),
+            (1_000, HTTP_CONNECTIONS_PER_SHARD_MAX)
+        );
         let many = shares(20_000, 2, true, Some(100_000));
         assert_eq!(many, shares(20_000, 2, true, None));
         assert!(shares(20_000, 2, false, None).clients >= 18_700);

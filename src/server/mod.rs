@@ -141,7 +141,7 @@ impl Server {
             shares,
             raw_counted: process::RawCounted::default(),
         });
-        let placement = Arc::new(Placement::new(&process.shards, shares.shard.most()));
+        let placement = Arc::new(Placement::new(&process.shards, shares.shard.connections_max()));
         Ok(Self { config, listeners, mailboxes, placement, process })
     }
 

@@ -56,7 +56,7 @@ pub(in crate::http) struct ConnectionState {
     /// Bytes of an incomplete head.
     head_bytes: Cell<usize>,
     /// The most bytes that hyper's buffer has had to hold at once.
-    read_bytes_most: Cell<usize>,
+    read_bytes_max: Cell<usize>,
     /// For the answer that is being made, or is not in the kernel yet.
     charge: Cell<Option<Charge>>,
     /// The request is long work, and for nobody if the peer breaks the connection off.
@@ -76,7 +76,7 @@ impl ConnectionState {
             has_seen_end: Cell::new(false),
             has_more_come: Cell::new(false),
             head_bytes: Cell::new(0),
-            read_bytes_most: Cell::new(0),
+            read_bytes_max: Cell::new(0),
             charge: Cell::new(None),
             is_long: Cell::new(false),
         }
@@ -238,8 +238,8 @@ impl ConnectionState {
     /// largest size counts.
     fn has_room_for(&self, room: usize) -> io::Result<()> {
         let read = self.head_bytes.get() + room;
-        self.read_bytes_most.set(self.read_bytes_most.get().max(read));
-        let more = self.read_bytes_most.get().saturating_sub(limits::HTTP_BUFFERS_FREE_BYTES);
+        self.read_bytes_max.set(self.read_bytes_max.get().max(read));
+        let more = self.read_bytes_max.get().saturating_sub(limits::HTTP_BUFFERS_FREE_BYTES);
         if self.standing.hold(more) {
             return Ok(());
         }

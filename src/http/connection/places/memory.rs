@@ -48,12 +48,12 @@ impl Places {
             let stuck = now.saturating_duration_since(other.moved.get().max(other.since.get()));
             (holds(other) && other.is_half_done() && stuck >= HTTP_MEMORY_PATIENCE).then_some(stuck)
         };
-        let found = self.most(waiting).or_else(|| self.most(stuck));
+        let found = self.largest(waiting).or_else(|| self.largest(stuck));
         found.inspect(|other| self.send_away(other, Dismissed::Memory)).is_some()
     }
 
     /// The connection for which `measure` is largest.
-    fn most<T: Ord>(&self, measure: impl Fn(&Standing) -> Option<T>) -> Option<Rc<Standing>> {
+    fn largest<T: Ord>(&self, measure: impl Fn(&Standing) -> Option<T>) -> Option<Rc<Standing>> {
         let seated = self.seated.borrow();
         let measured = seated.iter().filter_map(|(_, one)| Some((measure(one)?, one)));
         measured.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, one)| one.clone())
@@ -83,9 +83,9 @@ impl Standing {
     }
 
     /// Takes `bytes` if all together then hold no more than `most`, or nobody else holds anything.
-    fn take(&self, part: Part, bytes: usize, most: usize) -> bool {
+    fn take(&self, part: Part, bytes: usize, part_max: usize) -> bool {
         let held = &self.places.memory.held;
-        while bytes > 0 && held.of(part) + bytes > most && held.of(part) > self.held.of(part) {
+        while bytes > 0 && held.of(part) + bytes > part_max && held.of(part) > self.held.of(part) {
             if !self.places.free_memory(part, self) {
                 return false;
             }
@@ -158,8 +158,8 @@ impl Charge {
         self.shrink(Part::Work, bytes);
     }
 
-    fn add(&mut self, part: Part, bytes: usize, most: usize) -> bool {
-        let fits = self.standing.take(part, bytes, most);
+    fn add(&mut self, part: Part, bytes: usize, part_max: usize) -> bool {
+        let fits = self.standing.take(part, bytes, part_max);
         self.bytes.add(part, if fits { bytes } else { 0 });
         fits
     }

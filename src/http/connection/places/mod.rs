@@ -105,16 +105,16 @@ pub(in crate::http) struct Standing {
 }
 
 impl Room {
-    /// The places for both kinds, given `most` connections in all.
+    /// The places for both kinds, given the number of connections in all.
     #[must_use]
-    pub fn of(most: usize) -> Self {
-        let spare = (most / 3).min(HTTP_SPARE_PLACES_MAX);
-        Self { places: most - spare, spare }
+    pub fn of(connections_max: usize) -> Self {
+        let spare = (connections_max / 3).min(HTTP_SPARE_PLACES_MAX);
+        Self { places: connections_max - spare, spare }
     }
 
     /// All connections.
     #[must_use]
-    pub fn most(self) -> usize {
+    pub fn connections_max(self) -> usize {
         self.places + self.spare
     }
 }
