@@ -26,7 +26,7 @@ impl Quota {
         Self { max, by: BTreeMap::new() }
     }
 
-    /// Whether `who` may take up so much more.
+    /// Whether `who` may use so much more.
     pub(super) fn fits(&self, who: Principal, amount: usize) -> bool {
         let own = self.by.get(&who).copied().unwrap_or_default();
         self.all() + amount <= self.max && own + amount <= self.share()
@@ -37,7 +37,7 @@ impl Quota {
         self.max - self.max / 4
     }
 
-    /// `who` takes up so much more.
+    /// `who` uses so much more.
     pub(super) fn take(&mut self, who: Principal, amount: usize) {
         *self.by.entry(who).or_default() += amount;
     }
@@ -73,13 +73,13 @@ impl Window {
         Self { quota: Quota::new(max), part: span / PARTS, parts: VecDeque::new() }
     }
 
-    /// Whether `who` may take up so much more now.
+    /// Whether `who` may use so much more now.
     pub(super) fn fits(&mut self, who: Principal, amount: usize, now: Millis) -> bool {
         self.forget(now);
         self.quota.fits(who, amount)
     }
 
-    /// `who` takes up so much more.
+    /// `who` uses so much more.
     pub(super) fn take(&mut self, who: Principal, amount: usize, now: Millis) {
         self.forget(now);
         self.quota.take(who, amount);

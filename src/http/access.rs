@@ -125,7 +125,7 @@ pub enum Verdict {
 }
 
 impl Rules {
-    /// Whether `asker` has `right`.
+    /// Whether the requester has `right`.
     #[must_use]
     pub fn judge(&self, right: Right, requester: &Requester<'_>) -> Verdict {
         let open = match right {
@@ -162,7 +162,7 @@ impl Rules {
         }
     }
 
-    /// As whom a client publishes that has shown this in its handshake.
+    /// The principal as which a client publishes that has shown this in its handshake.
     #[must_use]
     pub fn principal_of_client(&self, requester: &Requester<'_>) -> Principal {
         match self.presented(requester) {

@@ -245,7 +245,7 @@ where
     .await
 }
 
-/// How much could be read of what nobody wants; 0: the end.
+/// How many unwanted bytes could be read; 0: the end.
 async fn thrown_away<I: AsyncRead + Unpin>(stream: &mut I) -> io::Result<usize> {
     poll_fn(|cx| {
         // A waiting connection holds no buffer.

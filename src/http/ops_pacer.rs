@@ -54,7 +54,7 @@ struct Spent {
 }
 
 impl Spent {
-    /// At `now`: a share of what has passed is forgotten.
+    /// At `now`: a share of the time that has passed is forgotten.
     fn at(self, now: Instant) -> Self {
         let granted = now.saturating_duration_since(self.at) / LOOKS_TIME_SHARE;
         Self { time: self.time.saturating_sub(granted), at: now }

@@ -38,8 +38,7 @@ pub fn us() -> Option<String> {
     system::us()
 }
 
-/// Whether this process's own user is no [`Owner::Us`]: as it is named, users are named whom
-/// nobody knows.
+/// Whether this process's own user is not [`Owner::Us`]: its name also stands for unknown users.
 #[must_use]
 pub fn we_are_nobody() -> bool {
     system::we_are_nobody()

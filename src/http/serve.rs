@@ -26,7 +26,7 @@ pub struct Upgraded<I> {
     pub endpoint: Endpoint,
     /// The agreed encoding of messages.
     pub encoding: Encoding,
-    /// As whom it publishes, if its messages may be broadcast.
+    /// The principal as which it publishes, if its messages may be broadcast.
     pub publisher: Option<Principal>,
     /// The value returned by [`crate::http::Public::admit`]; none for `/echo`.
     pub ticket: Option<Box<dyn Any>>,

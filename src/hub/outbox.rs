@@ -18,7 +18,7 @@ pub(super) const OUTBOX_SLICES: usize = 3;
 /// # Invariants
 /// - `sent <= begun_end <= bytes.len()`; `bytes[..carry]` is the rest of a log's frame.
 /// - A replaceable frame lies wholly in the unsent part.
-/// - `shares` stand in the order of their places, none before `sent`.
+/// - `shares` are in the order of their places, none before `sent`.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     bytes: Vec<u8>,

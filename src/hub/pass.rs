@@ -147,7 +147,7 @@ impl<O: Outlet> Hub<O> {
         }
     }
 
-    /// A client has blocked in the log `number`, maybe amid a frame.
+    /// A client has blocked in the log `number`, maybe in the middle of a frame.
     fn block_in(&mut self, index: u32, number: u32, takes_turns: bool) {
         let client = self.clients.get_mut(index);
         let position = client.places.position(number).expect("it was found in this log");

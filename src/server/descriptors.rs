@@ -99,7 +99,8 @@ fn own(config: &Config) -> u64 {
     DESCRIPTORS_RESERVED + redis as u64 + per_shard * config.threads as u64
 }
 
-/// Divides the rest. Those that clients may not use, since fewer were asked for, are for HTTP.
+/// Divides the rest. Descriptors that clients may not use, since fewer were asked for, are for
+/// HTTP.
 fn shares(left: usize, shards: usize, has_admin: bool, asked: Option<usize>) -> Shares {
     let admin = if has_admin { http_share(left, shards + 1).min(ADMIN_CONNECTIONS_MAX) } else { 0 };
     let left = left - admin;

@@ -114,7 +114,7 @@ impl Server {
             let addresses = listeners.adopt(config.threads)?;
             config = config.listening_on(&addresses, listeners.admin_address()?)?;
         }
-        // Before the sockets, or these would be what lacks descriptors.
+        // Before the sockets, or these would lack descriptors first.
         let shares = descriptors::share_out(&config)?;
         let listeners = match parts.listeners {
             Some(listeners) => listeners,

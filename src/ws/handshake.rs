@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, Method, Version, header};
 use thiserror::Error;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// The only version of the protocol, as it stands in `Sec-WebSocket-Version`.
+/// The only version of the protocol, in the form of `Sec-WebSocket-Version`.
 pub const VERSION: &str = "13";
 
 /// The subprotocol that is spoken here.
@@ -146,7 +146,7 @@ fn once(headers: &HeaderMap, name: HeaderName) -> Option<Once<'_>> {
     })
 }
 
-/// Whether `token` stands in the comma-separated list, over all its lines, in any case.
+/// Whether `token` is in the comma-separated list, over all its lines, in any case.
 fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
 }

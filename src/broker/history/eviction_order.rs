@@ -27,7 +27,7 @@ pub(super) struct EvictionKey {
     pub(super) bytes: usize,
 }
 
-/// All channels, in the order in which they give way.
+/// All channels, in the order of their eviction.
 #[derive(Debug, Default)]
 pub(super) struct EvictionOrder(BTreeMap<Principal, Share>);
 

@@ -29,7 +29,7 @@ pub struct HistorySettings {
     pub messages_max: usize,
     /// Bytes of one channel, payloads and what keeping a message costs besides.
     pub bytes_max: usize,
-    /// Bytes of all channels of this process; past it who holds most gives first.
+    /// Bytes of all channels of this process; past it the largest holder loses first.
     pub total_bytes_max: usize,
     /// A channel's history is kept this long after its last message.
     pub ttl: Duration,

@@ -135,7 +135,7 @@ impl Joins {
                 }
             }
         };
-        // Seldom: it need not take up room where nobody waits.
+        // Seldom: it need not cost memory where no client waits.
         Box::pin(timeout(RESUME_WAIT, again)).await.ok()
     }
 

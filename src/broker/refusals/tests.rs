@@ -59,7 +59,7 @@ fn one_accepted_channel_proves_no_other() {
     assert_eq!(refusals.suspects(at(1)), [channel("a")]);
 }
 
-/// A right that lacks for one channel is not the server's and is forgotten.
+/// A right that is missing for one channel is not the server's, and is forgotten.
 #[test]
 fn a_missing_right_for_one_channel_is_its_own() {
     let refusals = Refusals::default();

@@ -23,9 +23,9 @@ impl ConnectionTable {
     }
 
     /// Messages of `channel` were lost before they reached this process. Clients that can be told
-    /// are, and go on; the others are closed after all that came before the hole. Not if all that
-    /// is known is that another history has begun: they know nothing of histories, and would all
-    /// leave whenever a Redis that keeps nothing is restarted.
+    /// of it are, and continue; the others are closed after everything that came before the hole.
+    /// They are not closed if all that is known is that another history has begun: they know
+    /// nothing of histories, and would all leave whenever a Redis without persistence is restarted.
     pub fn lost(&mut self, channel: &ChannelName, missed: &Missed) {
         self.hub.publish(channel.as_str(), &mut Notice::new(channel, missed));
         if missed.is_certain() {

@@ -36,7 +36,8 @@ impl ConnectionTable {
         count <= CHANNELS_FREE
     }
 
-    /// None: there is room. Else the client that takes the most of what lacks, if any does.
+    /// None: there is room. Otherwise the client, if any, that takes the most of the scarce
+    /// resource.
     fn in_the_way(
         &mut self,
         channels: &[ChannelName],

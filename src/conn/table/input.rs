@@ -163,7 +163,7 @@ impl ConnectionTable {
             let until = self.now + INBOUND_MESSAGE_DEADLINE;
             self.wheel.put(key.index(), until);
         }
-        // Logs give way first: a client behind in them is worse than one amid a message.
+        // Logs are cut first: a client behind in them is worse than one within a message.
         if held > charged && self.input.is_tight() && !self.hub.relieve() {
             self.close(key, CloseReason::Policy);
         }

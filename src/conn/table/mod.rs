@@ -98,7 +98,7 @@ pub struct Connected {
     pub stream: std::net::TcpStream,
     /// Bytes that the client sent after its handshake.
     pub leftover: Bytes,
-    /// As whom it publishes, if it may, and if clients may at all.
+    /// The principal as which it publishes, if it may, and if clients may at all.
     pub publisher: Option<Principal>,
     /// The client that a proxy says it speaks for; for the log only, since it is unverified.
     pub forwarded: Option<Box<str>>,
@@ -298,7 +298,7 @@ impl ConnectionTable {
         let position = message.position.as_ref();
         let mut written = self.encoder.publication(message);
         let appended = self.hub.publish_at(message.channel.as_str(), position, &mut written);
-        // A client that has missed something is told before it is given what follows.
+        // A client that has missed messages is told before it is given the next ones.
         self.handle_hub_events();
         appended
     }

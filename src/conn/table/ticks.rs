@@ -48,8 +48,8 @@ impl ConnectionTable {
         self.hub.is_pressed()
     }
 
-    /// Clients that still have to go for memory's sake do, as long as this slice lasts: passes see
-    /// to the same, and the next tick goes on.
+    /// Clients that still have to leave for memory's sake do so as long as this slice lasts: passes
+    /// do the same, and the next tick continues.
     fn free_memory(&mut self, keep_going: &mut dyn FnMut() -> bool) {
         while self.hub.owes_room() && keep_going() {
             self.hub.go_round();

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Something missing, as it stands in the logs of clients that can be told.
+/// A gap as it is written into the logs of clients that can be told.
 pub(in crate::conn) struct Notice<'a> {
     channel: &'a ChannelName,
     missed: &'a Missed,

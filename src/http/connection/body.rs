@@ -20,7 +20,7 @@ pub(in crate::http) enum BodyError {
     TooSlow,
     /// The connection broke, or the chunks are malformed.
     Broken,
-    /// All bodies together take up too much.
+    /// All bodies together take too much memory.
     NoRoom,
 }
 

@@ -23,7 +23,7 @@ const HEADERS_SHOWN: HeaderValue =
     HeaderValue::from_static("ETag, Retry-After, WWW-Authenticate, Wsbcast-Position");
 /// How long a browser need not ask again, seconds; rights may change with a restart.
 const MAX_AGE_SECS: HeaderValue = HeaderValue::from_static("600");
-/// For whom.
+/// All origins.
 const EVERY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 /// Lets pages of every origin see an answer of a public route, errors above all: else a refusal

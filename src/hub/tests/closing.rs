@@ -145,7 +145,7 @@ fn a_slow_consumer_gets_the_end_of_its_frame() {
     assert_eq!(fast.texts().len(), 300);
 }
 
-/// A skipping client goes on with the newest message and its loss is counted.
+/// A skipping client continues with the newest message, and its loss is counted.
 #[test]
 fn a_skipping_client_goes_on_with_the_newest() {
     let budget = Arc::new(Budget::new(1 << 30));

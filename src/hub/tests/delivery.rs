@@ -216,7 +216,7 @@ fn an_interrupted_write_is_tried_again() {
     assert_eq!(hub.take_abandoned(), Some(name("b")));
 }
 
-/// An abandoned channel is named once and not if somebody came back.
+/// An abandoned channel is named once, and not if a client came back.
 #[test]
 fn an_abandoned_channel_is_named_once() {
     let mut hub = roomy_hub();

@@ -188,7 +188,7 @@ fn a_large_message_is_copied_in_one_go() {
     }
 }
 
-/// A client that is too slow amid a long frame gets its end and the close frame.
+/// A slow client in the middle of a long frame gets its end and the Close frame.
 #[test]
 fn a_client_slow_amid_a_long_frame_gets_its_end() {
     let length = swollen(Encoding::V1, &payload()).len();

@@ -141,8 +141,8 @@ fn give(hub: &mut Hub<Pipe>, key: Key, offset: u64, bytes: usize) {
     hub.queue_shared(key, header.as_ref(), source, || Bytes::from(vec![b'x'; bytes]));
 }
 
-/// A client that is given up amid a shared message gets its end and the Close frame. Regression: a
-/// client in the middle of a long message shared with others was reset instead of closed.
+/// A client that is given up in the middle of a shared message gets its end and the Close frame.
+/// Regression: it was reset instead of closed.
 #[test]
 fn a_client_given_up_amid_a_message_gets_its_end() {
     const LIMIT: usize = 8 << 20;

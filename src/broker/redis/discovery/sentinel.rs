@@ -45,7 +45,7 @@ use crate::{
 const CHOSEN: &str = "+selected-slave";
 const NEWS: [&str; 3] = [CHOSEN, "+promoted-slave", "+switch-master"];
 
-/// Where the sentinels are, and whom to ask them for.
+/// The addresses of the sentinels, and the service that they are asked for.
 struct Sentinels {
     /// With their credentials, which may be others than the master's.
     config: Config,

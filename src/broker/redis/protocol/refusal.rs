@@ -1,8 +1,8 @@
 //! Why Redis refused a command, by the text of its answer: pure.
 //!
-//! The first word is a code. Where a script was refused something, older servers put their own
-//! code before it and that of the refused command somewhere behind (`… 22: -OOM command not …`),
-//! and some tell in a sentence that a right lacks.
+//! The first word is a code. Where a script was refused, older servers put their own code before it
+//! and that of the refused command somewhere after (`… 22: -OOM command not …`), and some say in a
+//! sentence that a right is missing.
 
 use crate::metrics::BrokerRefusal;
 

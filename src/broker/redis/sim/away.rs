@@ -71,7 +71,7 @@ pub(super) enum Leading {
 }
 
 impl World {
-    /// Takes the place of what loses data.
+    /// Takes the place of the server that loses data.
     pub(super) fn lead(&mut self) {
         if self.redis.away.get().is_none() {
             self.redis.leave(self.random.usize(0..PROCESSES));

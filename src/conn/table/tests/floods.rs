@@ -64,7 +64,7 @@ fn many_tiny_messages_are_bounded_by_the_budget() {
     assert!(closed >= 4, "those past the budget are closed: {closed}");
 }
 
-/// An unfinished message is not closed for what logs take up.
+/// An unfinished message is not closed for the memory of logs.
 #[test]
 fn an_unfinished_message_does_not_pay_for_the_logs() {
     let mut table = table_within(quiet(), 2 << 20);

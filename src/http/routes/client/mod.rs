@@ -1,8 +1,8 @@
 //! `GET /client.js` and `/client.d.ts`: the JavaScript client, from the server that it is for.
 //!
 //! So a page always has the client that fits its server, without a package or a build. The files
-//! are part of the binary; the script goes out without its comments and its indentation, and
-//! compressed to whom takes gzip. Anyone may have them, from any page.
+//! are part of the binary; the script is sent without its comments and its indentation, and
+//! compressed to clients that accept gzip. Anyone may have them, from any page.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -64,7 +64,7 @@ fn gzip(text: &str) -> Vec<u8> {
     written.expect("memory takes everything")
 }
 
-/// Answers with `file`, or that the asker's copy is still the right one.
+/// Answers with `file`, or that the requester's copy is still the right one.
 pub(in crate::http) fn answer(file: File, asked: &HeaderMap) -> Answer {
     let served: &Served = match file {
         File::Script => &SCRIPT,
