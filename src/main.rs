@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tracing::error;
 use wsbcast::{
     clock::Clock,
-    config::{self, Command, Config, Health},
+    config::{self, Config, HealthQuery, Invocation},
     health_client,
     server::{Server, StartError, signals},
     telemetry,
@@ -19,8 +19,8 @@ const EXIT_FAILURE: u8 = 1;
 fn main() -> ExitCode {
     signals::prepare();
     let code = match config::parse(std::env::args_os(), std::env::vars_os()) {
-        Ok(Command::Serve(config)) => serve(*config),
-        Ok(Command::Health(health)) => check(&health),
+        Ok(Invocation::Serve(config)) => serve(*config),
+        Ok(Invocation::Health(health)) => check(&health),
         Err(stop) => {
             match stop.answer() {
                 // A reader who pages through the help may take any time, or be gone.
@@ -52,7 +52,7 @@ fn run(config: Config) -> Result<u8, StartError> {
     Ok(Server::bind(config)?.run_with_os_signals()?.code())
 }
 
-fn check(health: &Health) -> u8 {
+fn check(health: &HealthQuery) -> u8 {
     match health_client::check(Clock::start(), &health.targets, &health.host, &health.path) {
         Ok(()) => 0,
         Err(unhealthy) => {

@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
 
 use super::{
-    BadValues, ClientPublish, Compression, Config, ListenAddr, Notify, Ping, Redis, RedisUrl,
+    BadValues, ClientPublish, Compression, Config, ListenAddr, Notify, Ping, RedisConfig, RedisUrl,
     address::address,
     args,
     checker::Checker,
@@ -168,7 +168,7 @@ fn threads(checker: &mut Checker, typed: Option<&str>) -> usize {
     }
 }
 
-fn redis(checker: &mut Checker, typed: &args::RedisOptions) -> Redis {
+fn redis(checker: &mut Checker, typed: &args::RedisOptions) -> RedisConfig {
     let url = redis_url(checker, typed);
     let prefix = typed.redis_prefix.clone();
     let is_prefix_byte = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
@@ -184,7 +184,7 @@ fn redis(checker: &mut Checker, typed: &args::RedisOptions) -> Redis {
         let expected = format!("at most {RAW_CHANNEL_BYTES_MAX} bytes");
         checker.refuse("redis-raw-channel", &raw_channel, expected);
     }
-    Redis {
+    RedisConfig {
         url,
         pool: checker.number("redis-pool", &typed.redis_pool, REDIS_POOL),
         subscribers: checker.word("redis-subscribers", &typed.redis_subscribers),

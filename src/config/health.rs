@@ -7,14 +7,17 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
-    BadValue, BadValues, Health, address::address, args::HealthOptions, checker::Checker,
+    BadValue, BadValues, HealthQuery, address::address, args::HealthOptions, checker::Checker,
     listen::LISTEN_DEFAULT, problems::URL, secrets::without_credentials,
 };
 
 const PATH: &str = "/livez";
 
 /// Checks the command's arguments.
-pub(super) fn check(checker: &mut Checker, typed: &HealthOptions) -> Result<Health, BadValues> {
+pub(super) fn check(
+    checker: &mut Checker,
+    typed: &HealthOptions,
+) -> Result<HealthQuery, BadValues> {
     if let Some(text) = &typed.url {
         return parse(text).ok_or_else(|| {
             let reason = "expected http://HOST:PORT or http://HOST:PORT/PATH".to_owned();
@@ -40,7 +43,7 @@ pub(super) fn check(checker: &mut Checker, typed: &HealthOptions) -> Result<Heal
     }
     // Each target in turn; the server only requires that the name is one of loopback's.
     let port = targets[0].rsplit(':').next().unwrap_or_default();
-    Ok(Health { host: format!("localhost:{port}"), targets, path: PATH.to_owned() })
+    Ok(HealthQuery { host: format!("localhost:{port}"), targets, path: PATH.to_owned() })
 }
 
 /// The address at which this machine itself reaches a listener on `address`.
@@ -54,7 +57,7 @@ fn from_here(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn parse(text: &str) -> Option<Health> {
+fn parse(text: &str) -> Option<HealthQuery> {
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: http::Uri = with_scheme.parse().ok()?;
     let authority = uri.authority()?;
@@ -69,7 +72,7 @@ fn parse(text: &str) -> Option<Health> {
         port => port.strip_prefix(':')?.parse::<u16>().ok()?,
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Some(Health {
+    Some(HealthQuery {
         targets: vec![format!("{}:{port}", authority.host())],
         host: authority.as_str().to_owned(),
         path: if path == "/" { PATH } else { path }.to_owned(),

@@ -2,15 +2,15 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{History, args, checker::Checker};
+use super::{HistoryConfig, args, checker::Checker};
 
 const MIB: u64 = 1024 * 1024;
 const MESSAGES: RangeInclusive<u64> = 0..=1_000_000;
 const BYTES: RangeInclusive<u64> = 0..=64 * 1024 * MIB;
 const TTL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 24 * 60 * 60);
 
-pub(super) fn check(checker: &mut Checker, typed: &args::HistoryOptions) -> History {
-    let history = History {
+pub(super) fn check(checker: &mut Checker, typed: &args::HistoryOptions) -> HistoryConfig {
+    let history = HistoryConfig {
         messages_max: checker.number("history-size", &typed.history_size, MESSAGES),
         bytes_max: checker.size("history-bytes", &typed.history_bytes, BYTES),
         total_bytes_max: checker.size("history-total", &typed.history_total, BYTES),

@@ -28,7 +28,8 @@ pub use listen::{ListenAddr, OpenToStrangers};
 pub use problems::{BadValue, BadValues, Stop};
 pub use secrets::{RedisUrl, Token};
 pub use valid::{
-    ClientPublish, Command, Compression, Config, Health, History, Notify, Ping, Redis, ResumeMiss,
+    ClientPublish, Compression, Config, HealthQuery, HistoryConfig, Invocation, Notify, Ping,
+    RedisConfig, ResumeMiss,
 };
 pub use version::{COMMIT, VERSION};
 
@@ -40,14 +41,14 @@ pub use version::{COMMIT, VERSION};
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Command, Stop> {
+) -> Result<Invocation, Stop> {
     let typed = environment::read(arguments.into_iter().collect(), variables)?;
     match &typed.args.command {
         Some(args::Subcommand::Health(options)) => {
             let mut checker = checker::Checker::new(typed.variables, typed.problems);
-            Ok(Command::Health(health::check(&mut checker, options)?))
+            Ok(Invocation::Health(health::check(&mut checker, options)?))
         }
-        None => Ok(Command::Serve(Box::new(check::config(typed)?))),
+        None => Ok(Invocation::Serve(Box::new(check::config(typed)?))),
     }
 }
 

@@ -22,7 +22,7 @@ mod tables;
 
 use tables::{BAD, OPTIONS, SWITCHES};
 
-fn run(line: &[&str], variables: &[(&str, &str)]) -> Result<Command, Stop> {
+fn run(line: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Stop> {
     let line = std::iter::once("wsbcast").chain(line.iter().copied()).map(OsString::from);
     parse(line, variables.iter().map(|(name, value)| (name.into(), value.into())))
 }
@@ -30,7 +30,7 @@ fn run(line: &[&str], variables: &[(&str, &str)]) -> Result<Command, Stop> {
 #[track_caller]
 fn good(line: &[&str], variables: &[(&str, &str)]) -> Config {
     match run(line, variables) {
-        Ok(Command::Serve(config)) => *config,
+        Ok(Invocation::Serve(config)) => *config,
         other => panic!("{line:?} {variables:?}: {other:?}"),
     }
 }

@@ -17,16 +17,16 @@ use crate::{
 
 /// The command to be run.
 #[derive(Debug)]
-pub enum Command {
+pub enum Invocation {
     /// Serve until drained.
     Serve(Box<Config>),
     /// Ask a server's `/livez` and exit 0 or 1.
-    Health(Health),
+    Health(HealthQuery),
 }
 
 /// The targets of `wsbcast health`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
+pub struct HealthQuery {
     /// `HOST:PORT` to connect to, in this order until one answers.
     pub targets: Vec<String>,
     /// The request's `Host`.
@@ -47,7 +47,7 @@ pub struct Config {
     /// Shards, at least one.
     pub threads: usize,
     /// Redis.
-    pub redis: Redis,
+    pub redis: RedisConfig,
     /// The treatment of publications while Redis is out of reach.
     pub on_broker_loss: OnLoss,
     /// The periodic notice.
@@ -59,7 +59,7 @@ pub struct Config {
     /// The treatment of clients' own messages.
     pub client_publish: ClientPublish,
     /// The history that is kept for clients that come back.
-    pub history: History,
+    pub history: HistoryConfig,
     /// Whether `/echo` exists.
     pub echo: bool,
     /// permessage-deflate.
@@ -95,7 +95,7 @@ pub struct Config {
 
 /// The use of Redis.
 #[derive(Clone, Debug)]
-pub struct Redis {
+pub struct RedisConfig {
     /// Its URL; `None`: embedded broker.
     pub url: Option<RedisUrl>,
     /// Publishing clients per shard.
@@ -128,7 +128,7 @@ pub enum ClientPublish {
 
 /// The history of each channel, kept for clients that come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct History {
+pub struct HistoryConfig {
     /// Messages of one channel; 0: nothing is kept.
     pub messages_max: usize,
     /// Bytes of one channel; 0: nothing is kept.

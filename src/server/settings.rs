@@ -5,7 +5,7 @@
 use super::descriptors::Shares;
 use crate::{
     broker,
-    config::{ClientPublish, Config, History, ResumeMiss},
+    config::{ClientPublish, Config, HistoryConfig, ResumeMiss},
     conn::{self, keepalive},
     http, hub,
     limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
@@ -23,7 +23,7 @@ pub(super) fn broker(config: &Config) -> broker::BrokerSettings {
         max_broadcast_bytes: config.max_broadcast_bytes,
         keys_bytes_max: IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
     });
-    let History { messages_max, bytes_max, total_bytes_max, ttl, .. } = config.history;
+    let HistoryConfig { messages_max, bytes_max, total_bytes_max, ttl, .. } = config.history;
     let history = broker::HistorySettings { messages_max, bytes_max, total_bytes_max, ttl };
     broker::BrokerSettings { redis, on_loss: config.on_broker_loss, history }
 }

@@ -25,7 +25,7 @@ use tracing_subscriber::{
     layer::SubscriberExt as _,
 };
 
-use self::queue::{LostLines, Queue};
+use self::queue::{LogQueue, LostLines};
 pub(crate) use self::seldom::seldom;
 pub use self::{
     queue::{hurry, lines_dropped},
@@ -69,7 +69,7 @@ pub enum InitError {
 /// time.
 #[derive(Debug)]
 #[must_use = "dropped last, so that the last lines are written"]
-pub struct Log(Queue);
+pub struct Log(LogQueue);
 
 impl Drop for Log {
     fn drop(&mut self) {
@@ -107,7 +107,7 @@ pub fn init(settings: &LogSettings) -> Result<Log, InitError> {
         colours: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
     let notice = move |missing: &LostLines| look.line(|| tell(missing));
-    let queue = Queue::start(seldom::clock(), io::stderr(), notice, seldom::tell_due)?;
+    let queue = LogQueue::start(seldom::clock(), io::stderr(), notice, seldom::tell_due)?;
     dispatcher::set_global_default(look.dispatch(filter, queue.clone()))?;
     log_panics(look, queue.clone());
     Ok(Log(queue))
@@ -142,7 +142,7 @@ pub fn say(text: String) {
 
 /// A panic's message goes where all lines go, whatever the level: std's own hook would wait for the
 /// reader of standard error, and hold up the panic.
-fn log_panics(look: LineStyle, queue: Queue) {
+fn log_panics(look: LineStyle, queue: LogQueue) {
     panic::set_hook(Box::new(move |info| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("without a name");

@@ -31,13 +31,13 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// The process is to end without the log's full deadline.
 static HURRIED: AtomicBool = AtomicBool::new(false);
 
-type Line = Box<[u8]>;
+type LogLine = Box<[u8]>;
 
 /// The end of the queue into which any thread puts lines.
 #[derive(Clone, Debug)]
-pub(super) struct Queue {
+pub(super) struct LogQueue {
     clock: Clock,
-    sender: SyncSender<Line>,
+    sender: SyncSender<LogLine>,
     /// The bytes of lines that were put in and are not yet written or given up.
     bytes: Arc<AtomicUsize>,
 }
@@ -65,7 +65,7 @@ pub(super) struct LostLines {
     pub(super) error: Option<String>,
 }
 
-impl Queue {
+impl LogQueue {
     /// Starts the thread, which writes to `out`. `notice` formats the lines that report missing
     /// ones; `tick` is called from time to time, and may log.
     pub(super) fn start(
@@ -119,7 +119,7 @@ fn flush_deadline() -> Duration {
 }
 
 /// The formatter passes each line in one call.
-impl Write for &Queue {
+impl Write for &LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
         Ok(line.len())
@@ -130,7 +130,7 @@ impl Write for &Queue {
     }
 }
 
-impl<'a> MakeWriter<'a> for Queue {
+impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = &'a Self;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -141,7 +141,7 @@ impl<'a> MakeWriter<'a> for Queue {
 /// The thread.
 struct Writer<O, N, T> {
     clock: Clock,
-    lines: Receiver<Line>,
+    lines: Receiver<LogLine>,
     bytes: Arc<AtomicUsize>,
     out_lines: LineWriter<O>,
     notice: N,

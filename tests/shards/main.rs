@@ -26,7 +26,7 @@ use support::{
     metrics::{Metrics, metric},
 };
 use wsbcast::{
-    config::{self, Command, Config},
+    config::{self, Config, Invocation},
     server::{Exit, Parts, Server, StartError, signals},
 };
 
@@ -63,7 +63,7 @@ fn config(shards: usize, more: &[&str]) -> Config {
         ["wsbcast", "--listen", "127.0.0.1:0", "--notify-interval", "0", "--threads", &threads];
     let line = line.iter().chain(more).map(Into::into);
     let parsed = config::parse(line, []).unwrap();
-    let Command::Serve(config) = parsed else { panic!("the line asks to serve") };
+    let Invocation::Serve(config) = parsed else { panic!("the line asks to serve") };
     *config
 }
 

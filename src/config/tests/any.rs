@@ -23,7 +23,7 @@ fn check_any(variables: &[(String, String)]) {
     let variables: Vec<_> =
         variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     match run(&[], &variables) {
-        Ok(Command::Serve(config)) => check_relations(&config),
+        Ok(Invocation::Serve(config)) => check_relations(&config),
         Err(Stop::BadValues(BadValues(bad))) => assert!(!bad.is_empty()),
         other => panic!("{other:?}"),
     }

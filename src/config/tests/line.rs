@@ -56,7 +56,7 @@ fn the_help_shows_every_option_with_its_default() {
 #[test]
 fn health_asks_this_machine_by_default() {
     let health = |line: &[&str]| match run(line, &[("WSBCAST_THREADS", "0")]) {
-        Ok(Command::Health(health)) => (health.targets, health.host, health.path),
+        Ok(Invocation::Health(health)) => (health.targets, health.host, health.path),
         other => panic!("{line:?}: {other:?}"),
     };
     let default = vec!["127.0.0.1:8000".to_owned(), "[::1]:8000".to_owned()];
@@ -93,7 +93,7 @@ fn health_asks_the_listeners_beside_it() {
         (&["host:9"], &[("WSBCAST_LISTEN", "0.0.0.0:81")], &["host:9"]),
     ] {
         let line = [&["health"], line].concat();
-        let Ok(Command::Health(health)) = run(&line, variables) else { panic!("{line:?}") };
+        let Ok(Invocation::Health(health)) = run(&line, variables) else { panic!("{line:?}") };
         assert_eq!(health.targets, targets, "{line:?} {variables:?}");
         assert_eq!(health.path, "/livez");
     }

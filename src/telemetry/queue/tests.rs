@@ -42,13 +42,13 @@ impl Write for Gate {
     }
 }
 
-fn start(gate: &Gate) -> Queue {
+fn start(gate: &Gate) -> LogQueue {
     let notice = |missing: &LostLines| {
         let LostLines { unread, unwritten, error } = missing;
         let error = error.as_deref().unwrap_or("none");
         format!("missing {unread} and {unwritten}: {error}\n").into_bytes()
     };
-    Queue::start(Clock::start(), gate.clone(), notice, |_| {}).unwrap()
+    LogQueue::start(Clock::start(), gate.clone(), notice, |_| {}).unwrap()
 }
 
 /// A thread that logs never waits, and lost lines are counted and reported.
