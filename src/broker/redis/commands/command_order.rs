@@ -25,13 +25,18 @@ struct State {
     pending: BTreeSet<u64>,
     /// Those of them that were not handed over, or came back.
     waiting: BTreeSet<u64>,
-    /// On their way when the way changed.
+    /// On their way when the way changed, or when one of them came back.
     astray: BTreeSet<u64>,
     /// The wakers of commands that wait for their turn.
     wakers: HashMap<u64, Waker>,
 }
 
 impl State {
+    /// All that is on its way may come back.
+    fn mark_astray(&mut self) {
+        self.astray.extend(self.pending.difference(&self.waiting));
+    }
+
     /// Something has moved: the turn can only be one of these two's. Thousands may wait, and are
     /// not to be woken for each other.
     fn wake_next(&mut self) {
@@ -64,8 +69,7 @@ impl CommandOrder {
 
     /// New commands take another route than those under way.
     pub(crate) fn route_changed(&self) {
-        let state = &mut *self.state.borrow_mut();
-        state.astray.extend(state.pending.difference(&state.waiting));
+        self.state.borrow_mut().mark_astray();
     }
 
     async fn until(&self, number: u64, ready: impl Fn(&State) -> bool) {
@@ -103,6 +107,8 @@ impl Permit<'_> {
             let state = &mut *self.order.state.borrow_mut();
             state.waiting.insert(self.number);
             state.astray.remove(&self.number);
+            // Those on their way may come back, too, and what is new would overtake them.
+            state.mark_astray();
             state.wake_next();
         }
         let is_first = |state: &State| state.pending.first() == Some(&self.number);
@@ -204,6 +210,22 @@ mod tests {
             permit.handed_over();
         }
         assert_eq!(count.0.load(Ordering::Relaxed), MANY - 1);
+    }
+
+    /// Regression: a new command overtook one that was about to come back like the one before it.
+    #[test]
+    fn new_commands_wait_for_those_that_may_come_back() {
+        let order = CommandOrder::default();
+        let (first, second) = (order.enter(), order.enter());
+        first.handed_over();
+        second.handed_over();
+        assert!(first.second_turn().now_or_never().is_some());
+        drop(first);
+        let new = order.enter();
+        assert!(new.first_turn().now_or_never().is_none());
+        assert!(second.second_turn().now_or_never().is_some());
+        drop(second);
+        assert!(new.first_turn().now_or_never().is_some());
     }
 
     #[test]
