@@ -129,8 +129,10 @@ impl Publisher {
             guard.state.charge(&message, id.as_ref(), now)?
         };
         let (process, id) = (&*self.process, id.as_ref());
-        let on_its_way = OnItsWay { process, message: &message, charged: Some(charged) };
-        let outcome = self.publish_to_redis(&message, id, charged.full).await;
+        let sent = Cell::new(None);
+        let on_its_way =
+            OnItsWay { process, message: &message, charged: Some(charged), sent: &sent };
+        let outcome = self.publish_to_redis(&message, id, charged.full, &sent).await;
         on_its_way.settle(id, &outcome);
         match outcome {
             Outcome::Done(PublishReply::New { position, .. }) => Ok(Receipt::Cluster(position)),
@@ -147,6 +149,7 @@ impl Publisher {
         message: &Message,
         id: Option<&Id>,
         full: QuotasFull,
+        sent: &Cell<Option<Millis>>,
     ) -> Outcome<PublishReply> {
         let process = &self.process;
         let Message { channel, kind, data, .. } = message;
@@ -170,13 +173,14 @@ impl Publisher {
             (keys, args),
             replies::publish_reply,
             is_new,
+            sent,
         )
         .await
     }
 
     /// Runs `script` in Redis if it is within reach; settled within
     /// [`PUBLISH_CONFIRM_DEADLINE`], the wait for others included. Whether the answer `is_proof`
-    /// that messages are taken is a question of its own.
+    /// that messages are taken is a question of its own. `sent` is set before anything may be.
     pub(super) async fn run<T>(
         &self,
         script: &Script,
@@ -184,8 +188,8 @@ impl Publisher {
         (keys, args): (Vec<String>, Vec<Value>),
         read: fn(Value) -> Result<T, Error>,
         is_proof: fn(&T) -> bool,
+        sent: &Cell<Option<Millis>>,
     ) -> Outcome<T> {
-        let began = Cell::new(None);
         // Before any wait: who publishes first is first, also when all had to wait.
         let permit = self.router.enter(channel);
         let call = async {
@@ -200,29 +204,29 @@ impl Publisher {
                 // The shards are there, this handle (the control thread's) is about to be.
                 connection.opened().await;
             }
-            began.set(Some(self.process.clock.now()));
+            sent.set(Some(self.process.clock.now()));
             let value =
                 self.router.call(channel, CallOrder::Ordered(permit), script, keys, args).await?;
             read(value).map_err(CallError::Unexpected)
         };
         let answer = tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await;
-        let sent = began.get().unwrap_or_default();
+        let sent_at = sent.get().unwrap_or_default();
         match answer {
             Ok(Ok(value)) => {
                 if is_proof(&value) {
-                    self.router.accepted(channel, sent);
+                    self.router.accepted(channel, sent_at);
                 }
                 Outcome::Done(value)
             }
             Ok(Err(CallError::NotSent | CallError::NoScript)) => Outcome::NotSent,
             Ok(Err(CallError::Refused(error) | CallError::Elsewhere(error))) => {
-                self.router.refused(channel, &error, sent);
+                self.router.refused(channel, &error, sent_at);
                 Outcome::NotSent
             }
             Ok(Err(CallError::InDoubt(error))) => {
                 tracing::debug!(%error, "Redis did not confirm a message");
                 if matches!(error.kind(), ErrorKind::Timeout) {
-                    self.router.not_answered(channel, sent);
+                    self.router.not_answered(channel, sent_at);
                 }
                 Outcome::InDoubt
             }
@@ -231,12 +235,12 @@ impl Publisher {
                     channel,
                     BrokerRefusal::UnexpectedAnswer,
                     error.details(),
-                    sent,
+                    sent_at,
                 );
                 Outcome::InDoubt
             }
-            Err(_) if began.get().is_some() => {
-                self.router.not_answered(channel, sent);
+            Err(_) if sent.get().is_some() => {
+                self.router.not_answered(channel, sent_at);
                 Outcome::InDoubt
             }
             Err(_) => Outcome::NotSent,
@@ -277,11 +281,12 @@ impl Publisher {
 }
 
 /// A message that was charged: it is accounted for, whatever its outcome. If its caller no longer
-/// waits for it, it is in doubt.
+/// waits for it, it is in doubt, unless it was surely not sent.
 struct OnItsWay<'a> {
     process: &'a Process,
     message: &'a Message,
     charged: Option<Charged>,
+    sent: &'a Cell<Option<Millis>>,
 }
 
 impl OnItsWay<'_> {
@@ -292,11 +297,7 @@ impl OnItsWay<'_> {
         let (position, bytes) = match outcome {
             Outcome::Done(PublishReply::New { position, bytes, .. }) => (position, *bytes),
             Outcome::InDoubt => {
-                guard.state.in_doubt(message, charged);
-                if let Some(id) = id {
-                    guard.state.remember(id.clone(), LocalOutcome::InDoubt, now);
-                }
-                return;
+                return guard.state.in_doubt(message, id, charged, now);
             }
             _ => return guard.state.give_back(message, id, charged),
         };
@@ -318,8 +319,11 @@ impl OnItsWay<'_> {
 
 impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
-        if let Some(charged) = self.charged {
-            self.process.local.lock().state.in_doubt(self.message, charged);
+        let Some(charged) = self.charged else { return };
+        let (id, mut guard) = (self.message.id(), self.process.local.lock());
+        match self.sent.get() {
+            Some(_) => guard.state.in_doubt(self.message, id.as_ref(), charged, self.process.clock.now()),
+            None => guard.state.give_back(self.message, id.as_ref(), charged),
         }
     }
 }

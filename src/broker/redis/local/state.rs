@@ -129,8 +129,17 @@ impl LocalState {
         self.streams.refund(message.who, &message.channel, charged.stream);
     }
 
-    /// It may be in Redis: so all of it counts.
-    pub(crate) fn in_doubt(&mut self, message: &Message, charged: Charged) {
+    /// It may be in Redis: so all of it counts, and with its key it is not delivered here as well.
+    pub(crate) fn in_doubt(
+        &mut self,
+        message: &Message,
+        id: Option<&Id>,
+        charged: Charged,
+        now: Millis,
+    ) {
+        if let Some(id) = id {
+            self.remember(id.clone(), LocalOutcome::InDoubt, now);
+        }
         self.streams.keep_in_doubt(message.who, &message.channel, charged.stream);
     }
 
@@ -278,7 +287,7 @@ mod tests {
         }
         assert_eq!(charged.len(), CHANNELS_BEGUN_MAX / 4 * 3);
         for one in &charged[1..] {
-            local_state.in_doubt(&anonymous, *one);
+            local_state.in_doubt(&anonymous, None, *one, now);
         }
         assert!(local_state.charge(&anonymous, None, now).unwrap().full.channels);
         local_state.give_back(&anonymous, None, charged[0]);

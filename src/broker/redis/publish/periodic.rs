@@ -5,6 +5,8 @@
 //! in another slot, or when the message surely went nowhere. So a slot whose claim got no
 //! answer, or that was delivered locally, is never claimed afterwards.
 
+use std::cell::Cell;
+
 use super::{Outcome, Publisher};
 use crate::{
     broker::{
@@ -69,7 +71,10 @@ impl Publisher {
         let script = &process.settings.scripts.publish_once;
         let asked_ms = unix_ms(self.process.clock);
         let is_sent = |(claim, _): &(Claim, u64)| matches!(claim, Claim::Sent(_));
-        match self.run(script, &slot.channel, (keys, args), replies::claim, is_sent).await {
+        match self
+            .run(script, &slot.channel, (keys, args), replies::claim, is_sent, &Cell::default())
+            .await
+        {
             Outcome::Done((claim, redis_ms)) => {
                 let ours_ms = asked_ms.midpoint(unix_ms(self.process.clock));
                 let ahead_ms = redis_ms.cast_signed() - ours_ms.cast_signed();
