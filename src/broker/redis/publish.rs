@@ -322,7 +322,9 @@ impl Drop for OnItsWay<'_> {
         let Some(charged) = self.charged else { return };
         let (id, mut guard) = (self.message.id(), self.process.local.lock());
         match self.sent.get() {
-            Some(_) => guard.state.in_doubt(self.message, id.as_ref(), charged, self.process.clock.now()),
+            Some(_) => {
+                guard.state.in_doubt(self.message, id.as_ref(), charged, self.process.clock.now())
+            }
             None => guard.state.give_back(self.message, id.as_ref(), charged),
         }
     }

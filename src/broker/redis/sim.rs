@@ -9,18 +9,24 @@
 
 mod away;
 mod check;
+#[cfg(unix)]
+mod contract;
 mod forger;
+mod held;
 mod late;
 mod listener;
 mod model;
+mod publishing;
 mod resume;
 mod settings;
+mod wire;
 
 use std::{rc::Rc, sync::Arc};
 
 use away::{Leading, View};
 use listener::{Recorded, TestListener};
 use model::Redis;
+use publishing::{Ledger, Publishing};
 use settings::{process, subscriber};
 
 use super::{process::Process, protocol::envelope, pubsub::subscriber::Subscriber};
@@ -42,12 +48,14 @@ const ALL: usize = 10_000;
 #[test]
 fn deliveries_are_whole_or_holes_are_told() {
     let counts = seeds::run_all(SEEDS, run);
-    let Some([heard, gaps, resumed]) = counts else { return };
+    let Some([heard, gaps, resumed, published, local, in_doubt]) = counts else { return };
     assert!(heard > 20 * SEEDS && gaps > SEEDS && resumed > SEEDS, "{counts:?}: too tame");
+    assert!(published.min(local).min(in_doubt) > SEEDS, "{counts:?}: too tame");
 }
 
-/// The numbers of messages received, gaps reported, and clients resumed.
-fn run(seed: u64) -> [u64; 3] {
+/// The numbers of messages received, gaps reported and clients resumed; the numbers of messages
+/// answered as published, as local, and not at all.
+fn run(seed: u64) -> [u64; 6] {
     // Epochs and nonces come from there.
     fastrand::seed(seed);
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -58,6 +66,7 @@ fn run(seed: u64) -> [u64; 3] {
 struct Shard {
     process: Arc<Process>,
     subscriber: Subscriber,
+    publishing: Publishing,
     recorded: Arc<Recorded>,
     listener: TestListener,
 }
@@ -71,6 +80,8 @@ struct World {
     goes_back: bool,
     /// Instead of all that loses data.
     leading: Leading,
+    /// The processes publish, too.
+    publishes: bool,
     /// Nothing happens except that another program publishes as well.
     is_calm: bool,
     channel: ChannelName,
@@ -79,6 +90,9 @@ struct World {
     empty: Vec<(Position, usize)>,
     /// All messages that resuming clients were given.
     resumed_with: Vec<(Position, String)>,
+    /// Messages that the processes publish themselves.
+    ledger: Ledger,
+    published: [u64; 3],
     heard: u64,
     gaps: u64,
     resumed: u64,
@@ -99,7 +113,9 @@ impl World {
                 let view = Rc::new(View { redis: redis.clone(), process: number });
                 let subscriber = subscriber(&process, index, view);
                 let process = process.clone();
+                let router = &subscriber.delivery.recoverer.router;
                 shards.push(Shard {
+                    publishing: Publishing::new(&process, router),
                     process,
                     subscriber,
                     recorded,
@@ -111,6 +127,7 @@ impl World {
         Self {
             redis,
             is_calm,
+            publishes: random.u8(0..4) == 0,
             is_plain,
             goes_back: random.bool(),
             leading: [Leading::Never, Leading::Never, Leading::IntoSilence, Leading::IntoAnother]
@@ -119,6 +136,8 @@ impl World {
             shards,
             empty: Vec::new(),
             resumed_with: Vec::new(),
+            ledger: Ledger::default(),
+            published: [0; 3],
             heard: 0,
             gaps: 0,
             resumed: 0,
@@ -126,7 +145,7 @@ impl World {
         }
     }
 
-    async fn run(mut self) -> [u64; 3] {
+    async fn run(mut self) -> [u64; 6] {
         for shard in 0..SHARDS {
             self.connect(shard).await;
             self.join(shard).await;
@@ -139,11 +158,19 @@ impl World {
             self.heard += shard.listener.heard.len() as u64;
             self.gaps += shard.listener.gaps;
         }
-        [self.heard, self.gaps, self.resumed]
+        let [published, local, in_doubt] = self.published;
+        [self.heard, self.gaps, self.resumed, published, local, in_doubt]
     }
 
     async fn step(&mut self) {
         let shard = self.random.usize(0..SHARDS);
+        if self.publishes && self.random.bool() {
+            for _ in 0..self.random.usize(1..6) {
+                let shard = self.random.usize(0..SHARDS);
+                self.publishing_step(shard).await;
+            }
+            return;
+        }
         if self.is_calm {
             return self.calm_step(shard).await;
         }
@@ -251,6 +278,7 @@ impl World {
 
     fn disconnect(&self, shard: usize) {
         self.redis.disconnect(shard);
+        self.shards[shard].process.health.link_broken(shard % SHARDS_EACH);
         self.shards[shard].subscriber.change(|subscriptions| subscriptions.disconnected());
     }
 
@@ -300,6 +328,10 @@ impl World {
     async fn finish(&mut self) {
         self.redis.is_up.set(true);
         self.redis.come_back();
+        for shard in 0..SHARDS {
+            self.connect(shard).await;
+        }
+        self.settle_publishing().await;
         for _ in 0..20 {
             for shard in 0..SHARDS {
                 self.connect(shard).await;
@@ -311,6 +343,8 @@ impl World {
             self.redis.publish();
         }
         self.assert_all_was_heard_or_told();
+        self.published = self.check_published();
+        self.check_order();
         let held = self.redis.held.borrow();
         let newest = held.epoch.as_ref().map(|epoch| (epoch.clone(), held.offset));
         for Shard { listener, .. } in &self.shards {

@@ -187,6 +187,16 @@ impl CommandConnection {
         self.current.borrow().as_ref().map(|current| current.server.clone())
     }
 
+    /// Leads to where a test says, or nowhere, as it does while it is kept connected.
+    #[cfg(test)]
+    pub(crate) fn lead(&self, client: Option<Client>) {
+        let server = Server::new("stand-in", 6379);
+        let generation = self.destination.generations.current();
+        let current = |client| Current { client, server, node_id: None, generation };
+        *self.current.borrow_mut() = client.map(current);
+        self.changed.notify_waiters();
+    }
+
     /// Keeps a client connected; never returns.
     pub(crate) async fn run(self: Rc<Self>) {
         let destination = &self.destination;

@@ -7,6 +7,9 @@
 //! here repairs a connection, and what comes back is bounded before it is decoded (`frames`), as on
 //! every other connection.
 
+#[cfg(test)]
+pub(crate) mod by_hand;
+
 use std::{cell::RefCell, collections::VecDeque, convert::Infallible, rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
@@ -104,8 +107,7 @@ impl Client {
         connection: Connection,
         bounds: Bounds,
     ) -> (Self, ConnectionTask) {
-        let state = RefCell::new(State::new(clock.now()));
-        let client = Self(Rc::new(Shared { clock, state, filled: Notify::new() }));
+        let client = Self::new(clock);
         let (stream, input) = connection.into_parts(bounds);
         let (reader, writer) = tokio::io::split(stream);
         let ending = Ending(client.0.clone());
@@ -115,6 +117,11 @@ impl Client {
             tracing::debug!(%error, "a connection for commands has ended");
         });
         (client, ConnectionTask(task))
+    }
+
+    fn new(clock: Clock) -> Self {
+        let state = RefCell::new(State::new(clock.now()));
+        Self(Rc::new(Shared { clock, state, filled: Notify::new() }))
     }
 
     /// When something was last read, or the connection was made.

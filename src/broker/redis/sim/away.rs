@@ -4,10 +4,7 @@ use std::rc::Rc;
 
 use fred::types::Value;
 
-use super::{
-    PROCESSES, SHARDS_EACH, World,
-    model::{Held, Redis},
-};
+use super::{PROCESSES, SHARDS_EACH, World, held::Held, model::Redis};
 use crate::broker::redis::{
     commands::{call_error::CallError, router::StandIn},
     protocol::scripts::Script,
@@ -46,6 +43,7 @@ impl Redis {
         // The process may know only a part of a history.
         self.losses.set(self.losses.get() + 2);
         self.failovers.set(self.failovers.get() + 1);
+        self.reigns.borrow_mut()[process] += 1;
         let first = process * SHARDS_EACH;
         let mut lines = self.lines.borrow_mut();
         lines[first..first + SHARDS_EACH]

@@ -11,7 +11,7 @@ impl World {
     pub(super) fn assert_not_dropped(&self, shard: usize, payload: &Bytes) {
         let envelope::Envelope { epoch, offset, data, .. } = envelope::decode(payload).unwrap();
         let text = str::from_utf8(&data).unwrap();
-        let is_known = self.shards[shard].listener.knows(epoch, offset, text);
+        let is_known = self.shards[shard].listener.knows(epoch, offset, text, &self.redis);
         let at = &self.shards[shard].listener.at;
         assert!(is_known, "{epoch}:{offset} ({text}) was dropped without a word at {at:?}");
     }

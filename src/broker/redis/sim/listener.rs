@@ -16,7 +16,11 @@ use crate::{
 
 /// A shard's sink: notes all.
 #[derive(Debug, Default)]
-pub(crate) struct Recorded(Mutex<Vec<Seen>>);
+pub(crate) struct Recorded {
+    seen: Mutex<Vec<Seen>>,
+    /// Messages delivered within the process alone.
+    local: Mutex<Vec<String>>,
+}
 
 #[derive(Debug)]
 enum Seen {
@@ -26,11 +30,17 @@ enum Seen {
 
 impl Recorded {
     fn note(&self, seen: Seen) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     }
 
     fn take(&self) -> Vec<Seen> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often `text` was delivered within the process alone.
+    pub(super) fn times_local(&self, text: &str) -> usize {
+        let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        local.iter().filter(|one| *one == text).count()
     }
 
     /// The offsets of the messages among the records.
@@ -50,7 +60,10 @@ impl Sink for Recorded {
 
     fn deliver(&self, publication: Publication) {
         let text = String::from_utf8(publication.data.to_vec()).expect("it was published as text");
-        self.note(Seen::Message(publication.position.expect("nothing here is local"), text));
+        match publication.position {
+            Some(position) => self.note(Seen::Message(position, text)),
+            None => self.local.lock().unwrap_or_else(PoisonError::into_inner).push(text),
+        }
     }
 
     fn gap(&self, _channel: &ChannelName, missed: Missed) {
@@ -76,8 +89,8 @@ pub(crate) struct TestListener {
     pub(crate) gaps: u64,
     /// Those of them that are reported to plain clients, too.
     pub(crate) sure: u64,
-    /// All it ever had.
-    ever: HashSet<String>,
+    /// All it ever had, by when it was published.
+    ever: HashSet<u64>,
     /// All gaps reported to it: epochs, and from where to where.
     told: Vec<(Arc<str>, u64, u64)>,
     /// Texts up to this number are from before it listened.
@@ -112,14 +125,14 @@ impl TestListener {
     }
 
     /// Whether it has the message published at a position, or was told of it, or need not have it.
-    pub(crate) fn knows(&self, epoch: &str, offset: u64, text: &str) -> bool {
+    pub(crate) fn knows(&self, epoch: &str, offset: u64, text: &str, redis: &Redis) -> bool {
         let is_told = |(told, from, to): &(Arc<str>, u64, u64)| {
             **told == *epoch && (*from..=*to).contains(&offset)
         };
         self.at.is_none()
-            || self.ever.contains(text)
+            || self.has(redis.moment(text))
             || self.told.iter().any(is_told)
-            || text.parse::<u64>().unwrap() <= self.since
+            || redis.moment(text) <= self.since
     }
 
     pub(crate) fn is_elsewhere(&mut self, time: u64) {
@@ -131,7 +144,7 @@ impl TestListener {
     }
 
     pub(crate) fn has(&self, text: u64) -> bool {
-        self.ever.contains(&text.to_string())
+        self.ever.contains(&text)
     }
 
     /// Whether a plain client has no business with a text that it does not have.
@@ -169,12 +182,12 @@ impl TestListener {
         }
         if self.at.is_none() {
             // Its beginning was unknown.
-            self.since = self.since.max(text.parse::<u64>().unwrap() - 1);
+            self.since = self.since.max(redis.moment(&text) - 1);
         }
         self.is_new = false;
         self.at = Some(position.clone());
         self.ends.insert(position.epoch.clone(), position.offset);
-        self.ever.insert(text.clone());
+        self.ever.insert(redis.moment(&text));
         self.heard.push((position, text));
     }
 

@@ -12,7 +12,10 @@ use fred::{
     types::Value,
 };
 
-use super::SHARDS_EACH;
+use super::{
+    PROCESSES, SHARDS_EACH,
+    held::{Held, Sent},
+};
 use crate::broker::redis::{
     commands::call_error::CallError,
     protocol::{
@@ -21,31 +24,9 @@ use crate::broker::redis::{
     },
 };
 
-/// A server's content of the channel.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Held {
-    pub(super) epoch: Option<String>,
-    pub(super) offset: u64,
-    pub(super) nonce: u64,
-    stream: VecDeque<Entry>,
-    empty_epoch: Option<String>,
-    /// Epochs that were ended before this one.
-    ended: String,
-    /// All that was ever published in this epoch and not rolled back, trimmed or not.
-    pub(super) texts: Vec<String>,
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    offset: u64,
-    nonce: u64,
-    previous: u64,
-    text: String,
-}
-
 #[derive(Debug)]
 pub(super) struct Redis {
-    scripts: Scripts,
+    pub(super) scripts: Scripts,
     messages_max: usize,
     /// Now and then an answer is lost.
     is_flaky: bool,
@@ -75,6 +56,12 @@ pub(super) struct Redis {
     /// The published messages, as the number that is their text, and how many were published
     /// elsewhere then.
     pub(super) all: RefCell<Vec<(u64, Option<u64>)>>,
+    /// When each text was published first.
+    moments: RefCell<HashMap<String, u64>>,
+    /// Where each text was published.
+    placed: RefCell<HashMap<String, Vec<(String, u64)>>>,
+    /// How often each process' connections came to lead nowhere.
+    pub(super) reigns: RefCell<[u64; PROCESSES]>,
     /// All messages published at a position, on any branch of the history.
     said: RefCell<HashMap<(String, u64), Vec<String>>>,
 }
@@ -119,11 +106,14 @@ impl Redis {
             away: Cell::new(None),
             leaves: Cell::new(0),
             all: RefCell::default(),
+            moments: RefCell::default(),
+            placed: RefCell::default(),
+            reigns: RefCell::default(),
             said: RefCell::default(),
         }
     }
 
-    fn chance(&self, percent: u8) -> bool {
+    pub(super) fn chance(&self, percent: u8) -> bool {
         self.random.borrow_mut().u8(0..100) < percent
     }
 
@@ -145,29 +135,64 @@ impl Redis {
 
     /// Publishes in a server: here, or where `away` leads.
     pub(super) fn publish_in(&self, server: &RefCell<Held>, is_away: bool) {
-        let mut held = server.borrow_mut();
-        if held.epoch.is_none() {
-            held.begin(format!("e{}", self.unique()), 0);
-        }
-        let text = self.unique().to_string();
-        self.all.borrow_mut().push((self.count.get(), is_away.then(|| self.leaves.get())));
-        let (nonce, previous) = (envelope::nonce(), held.nonce);
-        held.offset += 1;
-        held.nonce = nonce;
-        held.texts.push(text.clone());
-        let (offset, epoch) = (held.offset, held.epoch.clone().unwrap());
-        held.stream.push_back(Entry { offset, nonce, previous, text: text.clone() });
-        if held.stream.len() > self.messages_max {
-            held.stream.pop_front();
+        let (candidate, text) = (format!("e{}", self.unique()), self.unique().to_string());
+        let (nonce, messages_max) = (envelope::nonce().to_string(), self.messages_max.to_string());
+        let (half_bytes, none) = (usize::MAX.to_string(), String::new());
+        let args = ["", "t", &text, &candidate, "", &nonce, &messages_max, "", &half_bytes, "0"];
+        let args: Vec<_> = args.map(ToOwned::to_owned).into_iter().chain([none]).collect();
+        self.stamp(server, is_away, None, &args);
+    }
+
+    /// Runs the script that publishes.
+    pub(super) fn stamp(
+        &self,
+        server: &RefCell<Held>,
+        is_away: bool,
+        key: Option<&str>,
+        args: &[String],
+    ) -> Value {
+        let (answer, sent) = server.borrow_mut().publish(key, args);
+        let Some(Sent { epoch, offset, nonce, previous }) = sent else { return answer };
+        let text = args[2].clone();
+        let mut moments = self.moments.borrow_mut();
+        if !moments.contains_key(&text) {
+            let moment = text.parse().unwrap_or_else(|_| self.unique());
+            moments.insert(text.clone(), moment);
+            self.all.borrow_mut().push((moment, is_away.then(|| self.leaves.get())));
         }
         self.published.borrow_mut().push(epoch.clone());
         let version = envelope::VERSION;
         let payload = format!("{version} t {epoch} {offset} {nonce} {previous}\n{text}");
+        self.placed.borrow_mut().entry(text.clone()).or_default().push((epoch.clone(), offset));
         self.said.borrow_mut().entry((epoch, offset)).or_default().push(text);
         let is_there = |line: &&mut Line| !line.is_stale && line.is_away == is_away;
         for line in self.lines.borrow_mut().iter_mut().flatten().filter(is_there) {
             line.on_its_way.push_back(Bytes::from(payload.clone()));
         }
+        answer
+    }
+
+    /// The server that a process is led to, and whether it is another than that of all others.
+    pub(super) fn server(&self, process: usize) -> (&RefCell<Held>, bool) {
+        let is_away = self.away.get() == Some(process);
+        (if is_away { &self.elsewhere } else { &self.held }, is_away)
+    }
+
+    /// When a text was published first: a larger number than that of all that was before.
+    pub(super) fn moment(&self, text: &str) -> u64 {
+        let known = self.moments.borrow().get(text).copied();
+        known.unwrap_or_else(|| text.parse().expect("nobody has published it"))
+    }
+
+    /// All places that a text was published at.
+    pub(super) fn places(&self, text: &str) -> Vec<(String, u64)> {
+        self.placed.borrow().get(text).cloned().unwrap_or_default()
+    }
+
+    /// All connections lead to servers that nobody is to use any more.
+    fn all_change(&self) {
+        self.reigns.borrow_mut().iter_mut().for_each(|reign| *reign += 1);
+        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
     }
 
     /// A shard's turn begins; the number of questions that have failed.
@@ -217,7 +242,7 @@ impl Redis {
         let held = self.held.borrow();
         let losses_max = if self.is_flaky { 0 } else { 1 };
         let is_certain = self.losses.get() <= losses_max && self.rotations.get() <= 1;
-        let oldest = held.stream.front().map_or(u64::MAX, |entry| entry.offset);
+        let oldest = held.oldest().unwrap_or(u64::MAX);
         let is_kept = (oldest..=held.offset).contains(&offset);
         is_certain && held.epoch.as_deref() == Some(epoch) && is_kept
     }
@@ -253,7 +278,7 @@ impl Redis {
         self.held.replace(self.replica.borrow().clone());
         self.failovers.set(self.failovers.get() + 1);
         self.losses.set(self.losses.get() + 1);
-        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
+        self.all_change();
     }
 
     /// Databases are swapped: connections stay, and messages under way still come.
@@ -268,7 +293,7 @@ impl Redis {
         self.held.swap(&self.replica);
         self.losses.set(self.losses.get() + 2);
         self.failovers.set(self.failovers.get() + 1);
-        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
+        self.all_change();
     }
 
     pub(super) fn save(&self) {
@@ -280,7 +305,7 @@ impl Redis {
         self.held.replace(self.snapshot.borrow().clone());
         self.losses.set(self.losses.get() + 2);
         self.failovers.set(self.failovers.get() + 1);
-        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
+        self.all_change();
     }
 
     /// All data is gone.
@@ -288,7 +313,7 @@ impl Redis {
         self.held.replace(Held::default());
         self.replica.replace(Held::default());
         self.losses.set(self.losses.get() + 1);
-        self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
+        self.all_change();
     }
 
     /// Whether a connection leads to a server that is gone.
@@ -309,13 +334,14 @@ impl Redis {
             self.failures.set(self.failures.get() + 1);
             return Err(CallError::InDoubt(Error::new(ErrorKind::IO, "gone")));
         }
-        let server = if self.away.get() == Some(process) { &self.elsewhere } else { &self.held };
+        let (server, _) = self.server(process);
         let args: Vec<String> =
             args.into_iter().map(|arg| arg.convert().expect("arguments are text")).collect();
         let answer = if script.sha1 == self.scripts.position.sha1 {
             let held = server.borrow();
             let is_asked = !args.is_empty();
-            let is_there = || held.epoch.as_ref() == Some(&args[0]) && args[1] == text(held.offset);
+            let is_there =
+                || held.epoch.as_ref() == Some(&args[0]) && args[1] == held.offset.to_string();
             match is_asked && !is_there() {
                 true => held.read(args[2].parse().unwrap(), args[3].parse().unwrap()),
                 false => held.stream_position(),
@@ -344,37 +370,4 @@ impl Redis {
         }
         Ok(answer)
     }
-}
-
-impl Held {
-    fn begin(&mut self, epoch: String, nonce: u64) {
-        let empty_epoch = self.empty_epoch.take();
-        *self = Self { epoch: Some(epoch), nonce, empty_epoch, ..Self::default() };
-    }
-
-    fn stream_position(&self) -> Value {
-        let Some(epoch) = self.epoch.clone() else { return Value::Null };
-        let (offset, nonce) = (text(self.offset), text(self.nonce));
-        Value::Array(vec![epoch.into(), offset.into(), nonce.into(), self.ended.clone().into()])
-    }
-
-    fn read(&self, first: u64, count: usize) -> Value {
-        if self.epoch.is_none() {
-            return Value::Null;
-        }
-        let newest_first = self.stream.iter().rev().take_while(|one| one.offset >= first);
-        let entries = newest_first.take(count).map(|one| {
-            let previous = one.previous.to_string();
-            let fields = ["k", "t", "d", &one.text, "p", &previous].map(Value::from);
-            let id = format!("{}-{}", one.offset, one.nonce);
-            Value::Array(vec![id.into(), Value::Array(fields.to_vec())])
-        });
-        let Value::Array(mut answer) = self.stream_position() else { unreachable!("it is one") };
-        answer.extend([Value::Integer(300_000), Value::Array(entries.collect())]);
-        Value::Array(answer)
-    }
-}
-
-fn text(number: u64) -> String {
-    number.to_string()
 }
