@@ -33,6 +33,8 @@ mod settings;
 #[cfg(test)]
 mod sim;
 mod task;
+#[cfg(test)]
+mod timed;
 mod watch;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};

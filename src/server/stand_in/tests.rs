@@ -117,9 +117,11 @@ async fn a_silent_shards_queue_is_taken_back() {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_watcher_that_was_held_up_itself_judges_nobody() {
     let world = World::new();
-    sleep(SHARD_BEAT_INTERVAL / 5).await;
-    // These beat after each look of the watcher.
-    let (_first, _second) = (world.wake(0), world.wake(1));
+    // The first beats before each look of the watcher, the second after it.
+    sleep(SHARD_BEAT_INTERVAL * 4 / 5).await;
+    let _first = world.wake(0);
+    sleep(SHARD_BEAT_INTERVAL * 2 / 5).await;
+    let _second = world.wake(1);
     let peer = TcpStream::connect(world.address(1)).unwrap();
     sleep(SHARD_BEAT_INTERVAL / 2).await;
     advance(LONG).await;

@@ -4,5 +4,7 @@
 pub(super) mod connection;
 pub(super) mod connection_error;
 pub(super) mod frames;
+#[cfg(test)]
+pub(super) mod memory;
 pub(super) mod options;
 pub(super) mod pipeline;
