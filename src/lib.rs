@@ -63,6 +63,7 @@
 //! 8. No `RefCell` borrow lives across an await: `shard`'s `Core::with`.
 //! 9. Every queue, buffer, loop and wait has a named bound: [`limits`], or an option.
 //! 10. The broker outlives the last connection: `Server::run`.
+//! 11. Time is handed in: a server has one [`clock::Clock`], and only `clock` reads the system's.
 
 pub mod broker;
 pub mod channel;

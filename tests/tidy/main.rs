@@ -164,6 +164,22 @@ fn pure_files_do_no_io_and_read_no_clock() {
     });
 }
 
+/// Time is handed in: a server has one clock, and the log, which is older, another.
+#[test]
+fn only_a_process_and_a_server_make_a_clock() {
+    let makers = ["main.rs", "server/mod.rs", "telemetry/seldom.rs", "clock.rs"];
+    let tests = ["broker/redis/sim/", "broker/redis/timed/", "broker/redis/timed.rs"];
+    check(|source, errors| {
+        let Some(name) = source.in_src() else { return };
+        if makers.contains(&name) || tests.iter().any(|prefix| name.starts_with(prefix)) {
+            return;
+        }
+        for (n, _) in source.production().filter(|(_, code)| code.contains("Clock::start")) {
+            errors.push(format!("src/{name}:{n}: the server's clock is to be handed in"));
+        }
+    });
+}
+
 /// Peers, publishers and Redis can cause an event a thousand times a second. Only events that the
 /// process causes by itself may be logged each time.
 #[test]
