@@ -1,6 +1,8 @@
 //! The principal of a publication: the owner of idempotency keys and of shares of bounded
 //! resources.
 
+use std::fmt;
+
 /// All publishers with the same right. The same key used by two principals names two messages, and
 /// the resources of one are bounded so that room is left for the others.
 ///
@@ -14,4 +16,13 @@ pub enum Principal {
     Api,
     /// Clients and pages that show nothing.
     Anonymous,
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Api => "with the right to publish",
+            Self::Anonymous => "without a token",
+        })
+    }
 }

@@ -310,7 +310,7 @@ impl OnItsWay<'_> {
             seldom!(
                 warn,
                 "histories in Redis are full: what this publisher says is not kept there",
-                who = ?message.who,
+                publisher = %message.who,
                 channel = %message.channel
             );
         }

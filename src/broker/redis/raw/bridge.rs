@@ -223,7 +223,11 @@ impl Bridge {
                     PublishFailure::BrokerLost
                 }
             };
-            seldom!(warn, "a message of the raw channel was not (surely) published", ?failure);
+            seldom!(
+                warn,
+                "a message of the raw channel was not (surely) published",
+                reason = failure.word()
+            );
             health.raw_failures.add(failure as usize, 1);
         }
     }
@@ -254,11 +258,11 @@ impl Bridge {
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(CallError::Refused(error))) if !self.refusal_told.replace(true) => {
-                seldom!(warn, "Redis refuses the raw channel's lease", %error);
+                seldom!(warn, "Redis refuses the raw channel's lease", error = error.details());
                 return BRIDGE_RENEW_INTERVAL;
             }
             Ok(Err(error)) => {
-                tracing::debug!(?error, "the raw channel's lease cannot be asked for");
+                tracing::debug!(%error, "the raw channel's lease cannot be asked for");
                 return BRIDGE_RENEW_INTERVAL;
             }
             Err(_) => return BRIDGE_RENEW_INTERVAL,

@@ -99,7 +99,7 @@ impl EmptyEpoch {
                 Some(empty_epochs)
             }
             Err(error) => {
-                tracing::debug!(?error, "Redis does not tell the epoch of empty channels");
+                tracing::debug!(%error, "Redis does not tell the epoch of empty channels");
                 None
             }
         }

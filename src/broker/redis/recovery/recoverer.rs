@@ -148,7 +148,12 @@ impl Recoverer {
             .await
         {
             Err(CallError::Refused(error)) if reading.is_some() => {
-                seldom!(warn, "Redis refuses to tell the history", %channel, %error);
+                seldom!(
+                    warn,
+                    "Redis refuses to tell the history",
+                    %channel,
+                    error = error.details()
+                );
                 return self.stream_position(channel).await;
             }
             answer => answer?,
@@ -231,9 +236,14 @@ impl Recoverer {
         match timeout(SUBSCRIBE_DEADLINE, covering).await {
             Ok(Ok(())) => {}
             Ok(Err(CallError::Refused(error))) => {
-                seldom!(warn, "Redis refuses to tell the history", %channel, %error);
+                seldom!(
+                    warn,
+                    "Redis refuses to tell the history",
+                    %channel,
+                    error = error.details()
+                );
             }
-            Ok(Err(error)) => tracing::debug!(%channel, ?error, "the history cannot be read"),
+            Ok(Err(error)) => tracing::debug!(%channel, %error, "the history cannot be read"),
             Err(_) => tracing::debug!(%channel, "the history was not read in time"),
         }
         self.memory.recovery(channel, &since, to)

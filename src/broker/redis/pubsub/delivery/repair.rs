@@ -158,7 +158,12 @@ impl Delivery {
                     }
                     // The next message tells.
                     Err(CallError::Refused(error)) => {
-                        seldom!(warn, "Redis refuses to tell a position", %channel, %error);
+                        seldom!(
+                            warn,
+                            "Redis refuses to tell a position",
+                            %channel,
+                            error = error.details()
+                        );
                     }
                     Err(_) => return Err(ConnectionError::Unanswered),
                 }
@@ -303,7 +308,7 @@ impl Delivery {
                 match self.recoverer.reader.cover(channel, span, true).await {
                     Ok(continuity) => return continuity,
                     Err(error) => {
-                        tracing::debug!(%channel, ?error, "the history was not read");
+                        tracing::debug!(%channel, %error, "the history was not read");
                         reason = Some(error);
                     }
                 }
@@ -313,7 +318,9 @@ impl Delivery {
         if let Ok(continuity) = timeout(REPAIR_DEADLINE, covering).await {
             return continuity;
         }
-        seldom!(warn, "the history was not read in time", %channel, ?reason);
+        let reason =
+            reason.map_or_else(|| "Redis did not answer".to_owned(), |error| error.to_string());
+        seldom!(warn, "the history was not read in time", %channel, reason);
         Continuity::Known
     }
 

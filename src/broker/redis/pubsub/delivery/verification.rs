@@ -187,7 +187,12 @@ impl Delivery {
         match timeout(REPAIR_DEADLINE, asking).await {
             Ok(Ok(stream_position)) => Ok(Some(stream_position)),
             Ok(Err(error)) => {
-                seldom!(warn, "Redis refuses to tell a position", %channel, %error);
+                seldom!(
+                    warn,
+                    "Redis refuses to tell a position",
+                    %channel,
+                    error = error.details()
+                );
                 Ok(None)
             }
             // Nothing is known that the next connection could be compared with: it would be lost.
