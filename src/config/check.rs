@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
 
 use super::{
-    BadValues, ClientPublish, Compression, Config, ListenAddr, Notify, Ping, RedisConfig, RedisUrl,
+    BadValues, Compression, Config, ListenAddr, Notify, Ping, RedisConfig, RedisUrl,
     address::address,
     args,
     checker::Checker,
@@ -19,7 +19,7 @@ use super::{
     secrets::without_credentials,
     values::{Switch, show_duration, show_size},
 };
-use crate::{broker, drain, limits, telemetry};
+use crate::{broker, conn::ClientPublish, drain, limits, telemetry};
 
 const KIB: u64 = 1024;
 const GIB: u64 = KIB * KIB * KIB;
@@ -71,6 +71,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         greeting: greeting(checker, args.messages.greeting, sizes.max_broadcast),
         client_publish,
         history: history::check(checker, &args.history),
+        resume_miss: checker.word("resume-miss", &args.history.resume_miss),
         echo: args.clients.echo,
         compression: compression(checker, &args.clients),
         api_tokens,

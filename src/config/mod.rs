@@ -27,10 +27,7 @@ use std::ffi::OsString;
 pub use listen::{ListenAddr, OpenToStrangers};
 pub use problems::{BadValue, BadValues, Stop};
 pub use secrets::{RedisUrl, Token};
-pub use valid::{
-    ClientPublish, Compression, Config, HealthQuery, HistoryConfig, Invocation, Notify, Ping,
-    RedisConfig, ResumeMiss,
-};
+pub use valid::{Compression, Config, HealthQuery, Invocation, Notify, Ping, RedisConfig};
 pub use version::{COMMIT, VERSION};
 
 /// Reads a command line (the program's name first) and environment variables.

@@ -5,11 +5,12 @@
 //! show a token.
 
 use super::{
-    ClientPublish, ListenAddr, Token, args,
+    ListenAddr, Token, args,
     checker::Checker,
     listen::{OpenToStrangers, is_loopback_only},
     secret_file,
 };
+use crate::conn::ClientPublish;
 
 /// Shorter tokens can be guessed, and a token allows publishing and ending the process.
 const TOKEN_BYTES_SAFE: usize = 16;

@@ -10,6 +10,7 @@ use clap::CommandFactory;
 use super::*;
 use crate::{
     broker::{OnLoss, Subscribers},
+    conn::ClientPublish,
     drain,
     hub::SlowPolicy,
     telemetry,

@@ -9,7 +9,8 @@ use super::{
     secrets::{RedisUrl, Token},
 };
 use crate::{
-    broker::{OnLoss, Subscribers},
+    broker::{HistorySettings, OnLoss, Subscribers},
+    conn::{ClientPublish, ResumeMiss},
     drain,
     hub::SlowPolicy,
     telemetry,
@@ -59,7 +60,9 @@ pub struct Config {
     /// The treatment of clients' own messages.
     pub client_publish: ClientPublish,
     /// The history that is kept for clients that come back.
-    pub history: HistoryConfig,
+    pub history: HistorySettings,
+    /// The treatment of a client without subprotocol that asks for more than is kept.
+    pub resume_miss: ResumeMiss,
     /// Whether `/echo` exists.
     pub echo: bool,
     /// permessage-deflate.
@@ -115,39 +118,6 @@ pub struct Notify {
     pub interval: Option<Duration>,
     /// The beginning of the payload.
     pub text: String,
-}
-
-/// The treatment of a client's own message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientPublish {
-    /// Counted and dropped.
-    Off,
-    /// Published unchanged to the client's first channel.
-    Broadcast,
-}
-
-/// The history of each channel, kept for clients that come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HistoryConfig {
-    /// Messages of one channel; 0: nothing is kept.
-    pub messages_max: usize,
-    /// Bytes of one channel; 0: nothing is kept.
-    pub bytes_max: usize,
-    /// Bytes of all channels of this process.
-    pub total_bytes_max: usize,
-    /// Time since the channel's last message; zero: nothing is kept.
-    pub ttl: Duration,
-    /// The treatment of a client without subprotocol that asks for more.
-    pub resume_miss: ResumeMiss,
-}
-
-/// The treatment of a client that cannot be told which messages it missed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResumeMiss {
-    /// It is closed with 1013.
-    Close,
-    /// It continues with the messages there are.
-    Continue,
 }
 
 /// permessage-deflate.

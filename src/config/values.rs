@@ -5,9 +5,9 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{ClientPublish, ResumeMiss};
 use crate::{
     broker::{OnLoss, Subscribers},
+    conn::{ClientPublish, ResumeMiss},
     hub::SlowPolicy,
     telemetry::Format,
 };

@@ -11,7 +11,7 @@ use crate::{
     broker::{Broker, Position},
     channel::ChannelName,
     clock::Clock,
-    conn::SubscribeRequest,
+    conn::{ClientPublish, SubscribeRequest},
     drain::Control,
     http::{access, routes::pace::BatchRoom, sources::Sources},
     hub::{Audience, Encoding},
@@ -27,7 +27,7 @@ pub struct HttpSettings {
     pub compression: bool,
     /// Clients may broadcast their own messages (`--client-publish broadcast`), each if it may
     /// publish at all.
-    pub client_publish: bool,
+    pub client_publish: ClientPublish,
     /// Clients of the whole process; past it handshakes are answered 503.
     pub connections_max: usize,
     /// Longest published message; past it 413.

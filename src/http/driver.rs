@@ -104,7 +104,7 @@ fn whose<I: Wire>(stream: &I, first: &[u8], peer: SocketAddr, context: &Context)
     let is_stream = [&b"GET /ws"[..], b"GET /sse", b"GET /echo"].iter().any(|beginning| {
         first.strip_prefix(*beginning).is_some_and(|rest| matches!(rest, [b' ' | b'?', ..]))
     });
-    let is_for_listening = is_stream && context.public.is_some() && !client_publish;
+    let is_for_listening = is_stream && context.public.is_some() && !client_publish.is_on();
     (!is_for_listening).then(|| stream.owner())
 }
 

@@ -252,9 +252,8 @@ fn by_word<const N: usize>(
 fn published(cells: &ShardMetrics) -> ShardSamples {
     let read = |source: Source| {
         [Scope::Cluster, Scope::Local].map(|scope| {
-            let scope_word = Scope::WORDS[scope as usize].into();
-            let labels =
-                vec![("source", Source::WORDS[source as usize].into()), ("scope", scope_word)];
+            let scope_word = scope.word().into();
+            let labels = vec![("source", source.word().into()), ("scope", scope_word)];
             (labels, Value::Whole(cells.published.get(source, scope)))
         })
     };

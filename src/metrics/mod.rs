@@ -117,6 +117,12 @@ macro_rules! words {
         impl $name {
             /// The label's values, in the order of the variants.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The label's value for this one.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                Self::WORDS[self as usize]
+            }
         }
     };
 }

@@ -88,7 +88,7 @@ pub(super) fn share_out(config: &Config) -> Result<Shares, TooFew> {
 fn own(config: &Config) -> u64 {
     let redis = config.redis.url.as_ref().map_or(0, |url| {
         match url.expose().contains("-cluster://") {
-            // Lanes, one of them for questions, and a subscriber to each master.
+            // Command connections, one of them for queries, and a subscriber to each master.
             true => CLUSTER_MASTERS_RESERVED * (config.redis.pool + 2),
             false => config.redis.pool + 1,
         }

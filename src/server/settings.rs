@@ -5,7 +5,7 @@
 use super::descriptors::Shares;
 use crate::{
     broker,
-    config::{ClientPublish, Config, HistoryConfig, ResumeMiss},
+    config::Config,
     conn::{self, keepalive},
     http, hub,
     limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
@@ -23,9 +23,7 @@ pub(super) fn broker(config: &Config) -> broker::BrokerSettings {
         max_broadcast_bytes: config.max_broadcast_bytes,
         keys_bytes_max: IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
     });
-    let HistoryConfig { messages_max, bytes_max, total_bytes_max, ttl, .. } = config.history;
-    let history = broker::HistorySettings { messages_max, bytes_max, total_bytes_max, ttl };
-    broker::BrokerSettings { redis, on_loss: config.on_broker_loss, history }
+    broker::BrokerSettings { redis, on_loss: config.on_broker_loss, history: config.history }
 }
 
 /// Which broker, for the log.
@@ -47,10 +45,10 @@ pub(super) fn shard(config: &Config, shares: Shares) -> shard::ShardSettings {
         },
         clients: conn::ClientSettings {
             message_bytes_max: config.max_message_bytes,
-            client_publish: config.client_publish == ClientPublish::Broadcast,
+            client_publish: config.client_publish,
             broadcast_bytes_max: config.max_broadcast_bytes,
             compression_threshold_bytes: config.compression.threshold_bytes,
-            close_on_missed: config.history.resume_miss == ResumeMiss::Close,
+            resume_miss: config.resume_miss,
             greeting: config.greeting.clone(),
             keepalive: keepalive::KeepaliveSettings {
                 interval: Some(config.ping.interval),
@@ -68,7 +66,7 @@ pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
     http::HttpSettings {
         echo: config.echo,
         compression: config.compression.on,
-        client_publish: config.client_publish == ClientPublish::Broadcast,
+        client_publish: config.client_publish,
         connections_max: shares.clients,
         broadcast_bytes_max: config.max_broadcast_bytes,
         idle_timeout: config.idle_timeout,

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     clock::Millis,
-    conn::{ClientSettings, ConnectionTable, keepalive, socket::Poller},
+    conn::{ClientPublish, ClientSettings, ConnectionTable, ResumeMiss, keepalive, socket::Poller},
     drain::Control,
     hub::{self, Budget, Hub, SlowPolicy},
     metrics::ShardMetrics,
@@ -27,9 +27,9 @@ fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
     let settings = ClientSettings {
         message_bytes_max: 65_536,
         broadcast_bytes_max: 65_536,
-        client_publish: false,
+        client_publish: ClientPublish::Off,
         compression_threshold_bytes: 256,
-        close_on_missed: true,
+        resume_miss: ResumeMiss::Close,
         greeting: None,
         keepalive: keepalive::KeepaliveSettings {
             interval: None,

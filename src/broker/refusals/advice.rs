@@ -3,10 +3,6 @@
 use crate::metrics::BrokerRefusal;
 
 impl BrokerRefusal {
-    pub(in crate::broker) fn word(self) -> &'static str {
-        Self::WORDS[self as usize]
-    }
-
     /// Whether it is about the server, whatever the channel.
     pub(in crate::broker) fn is_the_servers(self) -> bool {
         !matches!(

@@ -4,6 +4,7 @@ use crate::{
     broker::{Missed, Publication},
     channel::ChannelName,
     conn::{
+        settings::ResumeMiss,
         table::{ConnectionTable, entry},
         write::notice::Notice,
     },
@@ -66,7 +67,7 @@ impl ConnectionTable {
         if client.encoding.tells_gaps() {
             let missed = self.missed_with(message);
             self.send_gap(key, &message.channel, &missed);
-        } else if self.settings.close_on_missed {
+        } else if self.settings.resume_miss == ResumeMiss::Close {
             self.close(key, CloseReason::HistoryGone);
         }
     }

@@ -39,9 +39,10 @@ use crate::{
         command_queue::{ClientCommand, CommandQueue},
         entry::{Endpoint, Entry},
         input_budget::InputBudget,
-        keepalive::{self, Keepalive},
+        keepalive::Keepalive,
         logged_client::LoggedClient,
         paced_close::PacedClose,
+        settings::ClientSettings,
         socket::{Registry, Socket},
         timer_wheel::TimerWheel,
         write::{control_messages, encoder::Encoder, replay::Replay},
@@ -52,25 +53,6 @@ use crate::{
     metrics::ShardMetrics,
     ws::{close::CloseReason, deflate::Inflater},
 };
-
-/// The rules that apply to all clients.
-#[derive(Clone, Debug)]
-pub struct ClientSettings {
-    /// Longest message of a client, bytes; past it 1009.
-    pub message_bytes_max: usize,
-    /// Whether clients' own messages are published.
-    pub client_publish: bool,
-    /// Longest message that a client may publish, bytes.
-    pub broadcast_bytes_max: usize,
-    /// Shorter messages are not compressed.
-    pub compression_threshold_bytes: usize,
-    /// A client without a subprotocol whose history is gone is closed; otherwise it continues.
-    pub close_on_missed: bool,
-    /// Sent first to each new client.
-    pub greeting: Option<String>,
-    /// Pings.
-    pub keepalive: keepalive::KeepaliveSettings,
-}
 
 /// The table's requests to the shard.
 #[derive(Debug)]
@@ -223,7 +205,7 @@ impl ConnectionTable {
         // Ended meanwhile: dropped as a whole, the stream before the guard.
         let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
         let Connected { stream, leftover, publisher, forwarded, guard } = connected;
-        entry.publisher = publisher.filter(|_| self.settings.client_publish);
+        entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
         entry.guard = Some(guard);
         entry.keepalive = Keepalive::new(self.now);
         let first = entry.keepalive.first_deadline(&self.settings.keepalive);

@@ -15,6 +15,7 @@ use crate::{
     broker::{History, Missed, Position, Publication, Start},
     channel::ChannelName,
     conn::{
+        settings::ResumeMiss,
         table::{ConnectionTable, FollowUp, entry},
         write::{forms, laid_out, replay::Step},
     },
@@ -138,7 +139,7 @@ impl ConnectionTable {
             if let Some(missed) = &missed {
                 if encoding.tells_gaps() {
                     self.send_gap(key, &channel, missed);
-                } else if self.settings.close_on_missed {
+                } else if self.settings.resume_miss == ResumeMiss::Close {
                     return self.close(key, CloseReason::HistoryGone);
                 }
             }
@@ -277,7 +278,7 @@ impl ConnectionTable {
     fn miss_step(&mut self, key: Key) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let tells_gaps = client.encoding.tells_gaps();
-        if !tells_gaps && self.settings.close_on_missed {
+        if !tells_gaps && self.settings.resume_miss == ResumeMiss::Close {
             return self.close(key, CloseReason::HistoryGone);
         }
         let step = self.replays.get_mut(&key).and_then(|replay| replay.steps.pop_front());

@@ -19,6 +19,7 @@ use crate::{
     },
     hub::Key,
     limits::{ANSWERS_UNSENT_BYTES_MAX, CHANNELS_FREE, CHANNELS_PER_CLIENT_MAX},
+    metrics::PublishFailure,
     ws::{Kind, close::CloseReason, frame},
 };
 
@@ -165,7 +166,8 @@ impl ConnectionTable {
     pub fn not_subscribed(&mut self, key: Key, channel: &ChannelName) {
         let message = "this process has not got as far as the position yet; try again";
         self.hub.leave(key, channel.as_str());
-        self.send_error(key, ErrorEvent::about(channel, Code::BrokerLost, message.to_owned()));
+        let code = Code::Failure(PublishFailure::BrokerLost);
+        self.send_error(key, ErrorEvent::about(channel, code, message.to_owned()));
         self.joined(key);
         self.forget_replay(key, channel);
         self.handle_hub_events();

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
-    broker::Start,
-    broker::{Position, PublishError},
+    broker::{Position, PublishError, Start},
     channel::ChannelName,
+    metrics::PublishFailure,
 };
 
 /// A message of the server's.
@@ -80,11 +80,9 @@ pub(in crate::conn) enum Code {
     Full,
     Forbidden,
     TooBig,
-    ShardStalled,
-    BrokerLost,
-    Unconfirmed,
-    KeysFull,
-    ChannelsFull,
+    /// Why the broker has not done it: the words of the metrics and of HTTP.
+    #[serde(untagged, serialize_with = "by_word")]
+    Failure(PublishFailure),
 }
 
 impl ServerEvent<'_> {
@@ -115,14 +113,12 @@ impl ErrorEvent {
 
 impl From<&PublishError> for Code {
     fn from(error: &PublishError) -> Self {
-        match error {
-            PublishError::ShardStalled => Self::ShardStalled,
-            PublishError::BrokerLost => Self::BrokerLost,
-            PublishError::Unconfirmed => Self::Unconfirmed,
-            PublishError::KeysFull => Self::KeysFull,
-            PublishError::ChannelsFull => Self::ChannelsFull,
-        }
+        Self::Failure(error.into())
     }
+}
+
+fn by_word<S: Serializer>(failure: &PublishFailure, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(failure.word())
 }
 
 fn by_channel<S: Serializer>(starts: &[Start], serializer: S) -> Result<S::Ok, S::Error> {
@@ -171,7 +167,7 @@ mod tests {
         let position: Position = "e:7".parse().unwrap();
         let place = || Place::from(Some(&position));
         let error_event = ErrorEvent {
-            code: Code::BrokerLost,
+            code: Code::Failure(PublishFailure::BrokerLost),
             message: "m".into(),
             channel: Some("a".into()),
             id: Some("1".into()),

@@ -89,7 +89,7 @@ pub(in crate::http) fn explain(error: &PublishError) -> Problem<'static> {
              lately, and nothing was delivered; try again, or another channel"
         }
     };
-    Problem { error: PublishFailure::WORDS[PublishFailure::from(error) as usize], hint }
+    Problem { error: PublishFailure::from(error).word(), hint }
 }
 
 /// The status of a failure.
@@ -105,8 +105,7 @@ pub(in crate::http) fn status(error: &PublishError) -> StatusCode {
 
 /// The answer's word is the one that is counted.
 pub(in crate::http) fn refused(status: StatusCode, reason: PublishFailure, hint: &str) -> Refused {
-    let word = PublishFailure::WORDS[reason as usize];
-    Box::new((reason, answer::problem(status, word, hint)))
+    Box::new((reason, answer::problem(status, reason.word(), hint)))
 }
 
 /// 400: the request is invalid.

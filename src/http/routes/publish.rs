@@ -93,7 +93,7 @@ pub(in crate::http) async fn answer(
     };
     done.await.unwrap_or_else(|refused: Refused| {
         let (reason, answer) = *refused;
-        let word = PublishFailure::WORDS[reason as usize];
+        let word = reason.word();
         debug!(peer = %requester.peer, reason = word, "publication refused");
         public.metrics.publish_failures.add(reason as usize, 1);
         answer

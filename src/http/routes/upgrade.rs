@@ -87,7 +87,7 @@ pub(in crate::http) fn refuse(
     requester: Requester<'_>,
     (reason, answer): (Rejection, Answer),
 ) -> Answer {
-    seen::refused(&requester, Rejection::WORDS[reason as usize], &answer);
+    seen::refused(&requester, reason.word(), &answer);
     public.metrics.handshakes_rejected.add(reason as usize, 1);
     answer
 }
@@ -111,7 +111,7 @@ fn understand(
         }
         Endpoint::Echo => Vec::new(),
     };
-    let may_publish = context.settings.client_publish
+    let may_publish = context.settings.client_publish.is_on()
         && endpoint == Endpoint::Ws
         && context.settings.access.judge(Right::Publish, &requester) == Verdict::Allowed;
     let publisher = may_publish.then(|| context.settings.access.principal_of_client(&requester));
@@ -259,7 +259,7 @@ fn unavailable(reason: Rejection, hint: &str, retry_after_secs: u32) -> Refused 
 
 /// The answer's word is the one that is counted.
 fn refused(status: StatusCode, reason: Rejection, hint: &str) -> Refused {
-    let word = Rejection::WORDS[reason as usize];
+    let word = reason.word();
     Box::new((reason, answer::problem(status, word, hint)))
 }
 

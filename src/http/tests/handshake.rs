@@ -13,6 +13,7 @@ use super::{
 use crate::{
     broker::{Position, Since},
     channel::ChannelName,
+    conn::ClientPublish,
     drain::Phase,
     http::{Endpoint, SubscribeRequest, access::Rules, serve},
     metrics::Rejection,
@@ -237,7 +238,8 @@ async fn publishing_over_a_websocket_needs_the_right() {
     {
         let server = Fixture::with(|context| {
             context.settings.access = access;
-            context.settings.client_publish = client_publish;
+            context.settings.client_publish =
+                if client_publish { ClientPublish::Broadcast } else { ClientPublish::Off };
         })
         .start();
         let (serving, mut client) = server.connect(peer);

@@ -43,6 +43,7 @@ use crate::{
     },
     channel::ChannelName,
     clock::Clock,
+    conn::ClientPublish,
     drain::{Control, DrainSettings, Machine, Phase},
     metrics::ShardMetrics,
     ws::Kind,
@@ -181,7 +182,7 @@ impl Fixture {
             settings: HttpSettings {
                 echo: false,
                 compression: true,
-                client_publish: false,
+                client_publish: ClientPublish::Off,
                 connections_max: 100,
                 broadcast_bytes_max: 64 * 1024,
                 idle_timeout: IDLE_TIMEOUT,

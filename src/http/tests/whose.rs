@@ -1,7 +1,10 @@
 //! The owner of a connection: asked once, where it decides, with its effect on requests.
 
 use super::{FOREIGN, Fixture, LOCAL, OWNER, Server, handshake, header, request, status};
-use crate::http::{access::Rules, owner::Owner};
+use crate::{
+    conn::ClientPublish,
+    http::{access::Rules, owner::Owner},
+};
 
 fn publish() -> String {
     request("POST /broadcast", &[], "x")
@@ -67,7 +70,8 @@ async fn only_publishing_handshakes_are_asked_about() {
     let shaken = handshake("/ws?channel=a", &[]);
     let (answer, asked) = ask_as(&server, Owner::Us, LOCAL, &shaken).await;
     assert_eq!((status(&answer), asked), (101, 0));
-    let server = Fixture::with(|context| context.settings.client_publish = true).start();
+    let server =
+        Fixture::with(|context| context.settings.client_publish = ClientPublish::Broadcast).start();
     let (answer, asked) = ask_as(&server, Owner::Us, LOCAL, &shaken).await;
     assert_eq!((status(&answer), asked), (101, 1));
 }

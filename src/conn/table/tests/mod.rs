@@ -13,8 +13,9 @@ use crate::{
     channel::ChannelName,
     clock::{Clock, Millis},
     conn::{
-        ClientMessage, SubscribeRequest,
+        ClientMessage, ClientPublish, ResumeMiss, SubscribeRequest,
         client_state::ClientState,
+        keepalive,
         socket::{Poller, Ready, Socket},
     },
     drain::Control,
@@ -47,10 +48,10 @@ fn settings() -> ClientSettings {
     };
     ClientSettings {
         message_bytes_max: 65_536,
-        client_publish: true,
+        client_publish: ClientPublish::Broadcast,
         broadcast_bytes_max: 1 << 20,
         compression_threshold_bytes: 100,
-        close_on_missed: true,
+        resume_miss: ResumeMiss::Close,
         greeting: None,
         keepalive,
     }

@@ -24,7 +24,7 @@ const BEGINNING: &[u8] = b"{\"results\":[";
 const RESULT_BYTES_USUAL: usize = 96;
 /// The error of a line that was not begun.
 const TOO_LATE: Problem<'static> = Problem {
-    error: PublishFailure::WORDS[PublishFailure::DeadlineExceeded as usize],
+    error: PublishFailure::DeadlineExceeded.word(),
     hint: "the batch's time was over before its turn; it was not published: send it again",
 };
 
