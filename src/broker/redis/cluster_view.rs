@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Keeps the view.
-pub(crate) struct ClusterView {
+pub(super) struct ClusterView {
     router: Rc<CommandRouter>,
     /// The subscribers, if this handle has any.
     sharded: Option<Rc<ShardedSubscribers>>,

@@ -162,7 +162,7 @@ impl CommandConnection {
     }
 
     /// Whether it leads to a master that answers.
-    pub(crate) fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         self.alive_since().is_some()
     }
 

@@ -52,7 +52,7 @@ impl PrimaryElection {
     }
 
     /// A sentinel says something, or nothing any more. Returns the master if it is another now.
-    pub(crate) fn update(
+    pub(super) fn update(
         &mut self,
         sentinel: usize,
         view: Option<View>,
@@ -210,7 +210,7 @@ impl CurrentPrimary {
     }
 
     /// The way to the same, or to another server, is made anew.
-    pub(crate) fn reconnecting(&self, now: Millis) {
+    pub(super) fn reconnecting(&self, now: Millis) {
         self.state.send_modify(|state| {
             state.takeover = Some(now + TAKEOVER_WAIT);
             state.is_over = true;

@@ -127,7 +127,7 @@ impl StreamQuotas {
     }
 
     /// A message that was charged may have been added: so it counts.
-    pub(crate) fn keep_in_doubt(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
+    pub(super) fn keep_in_doubt(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
         if let Some(last) = self.held.get(channel).map(|held| held.last) {
             self.edit(channel, last, |held| {
                 let bytes = held.take_off(who, charge);
@@ -138,7 +138,7 @@ impl StreamQuotas {
 
     /// A message of `who`, of so many bytes of `payload`, was added to the stream of `channel`,
     /// which holds `bytes` now; none, if it was ended instead.
-    pub(crate) fn settle(
+    pub(super) fn settle(
         &mut self,
         (who, channel, payload): (Principal, &ChannelName, usize),
         charge: Charge,

@@ -14,7 +14,7 @@ use crate::telemetry::seldom;
 
 /// One server, as a subscriber sees it.
 #[derive(Debug)]
-pub(crate) struct ClusterNode {
+pub(super) struct ClusterNode {
     server: Server,
     /// It is too old for sharded channels: all its messages go to the whole cluster.
     is_plain: Cell<bool>,
@@ -35,7 +35,7 @@ impl ClusterNode {
     }
 
     /// Another connection may be to a newer Redis.
-    pub(crate) fn disconnected(&self) {
+    pub(super) fn disconnected(&self) {
         self.is_plain.set(false);
     }
 

@@ -9,7 +9,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// As Redis takes it.
-    pub(crate) fn words(&self, is_sharded: bool) -> [&str; 2] {
+    pub(super) fn words(&self, is_sharded: bool) -> [&str; 2] {
         match (self, is_sharded) {
             (Self::Subscribe(name), false) => ["SUBSCRIBE", name],
             (Self::Unsubscribe(name), false) => ["UNSUBSCRIBE", name],

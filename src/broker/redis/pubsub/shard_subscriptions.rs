@@ -61,7 +61,7 @@ impl ShardSubscriptions {
         }
     }
 
-    pub(crate) fn unwant(&self, channel: &ChannelName) {
+    pub(super) fn unwant(&self, channel: &ChannelName) {
         match &self.sharded {
             Some(sharded) => sharded.unwant(channel),
             None => self.first.unwant(channel),
@@ -69,7 +69,7 @@ impl ShardSubscriptions {
     }
 
     /// On which connection all that is published to `channel` arrives.
-    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
+    pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         match &self.sharded {
             Some(sharded) => sharded.confirmed_on(channel),
             None => self.first.confirmed_on(channel),

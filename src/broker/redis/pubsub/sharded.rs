@@ -72,7 +72,7 @@ impl ShardedSubscribers {
         state.unassigned.want(name, Topic::Channel(channel))
     }
 
-    pub(crate) fn unwant(&self, channel: &ChannelName) {
+    pub(super) fn unwant(&self, channel: &ChannelName) {
         if let Some(subscriber) = self.owning_subscriber(channel) {
             return subscriber.unwant(channel);
         }
@@ -84,7 +84,7 @@ impl ShardedSubscribers {
         unassigned.unwant(&name);
     }
 
-    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
+    pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         self.owning_subscriber(channel)?.confirmed_on(channel)
     }
 
@@ -104,7 +104,7 @@ impl ShardedSubscribers {
     }
 
     /// The subscribers' tasks, to be ended. Nothing is wanted any more.
-    pub(crate) fn close(&self) -> Vec<Task> {
+    pub(super) fn close(&self) -> Vec<Task> {
         let mut state = self.state.borrow_mut();
         state.unassigned = Subscriptions::default();
         let nodes = std::mem::take(&mut state.nodes);

@@ -86,7 +86,7 @@ impl SharedSubscriber {
     }
 
     /// `shard` does not want `channel` any more.
-    pub(crate) fn unwant(&self, shard: usize, channel: &ChannelName) {
+    pub(super) fn unwant(&self, shard: usize, channel: &ChannelName) {
         let mut state = self.state();
         let Some(hearers) = state.hearers.get_mut(channel) else { return };
         hearers.remove(&shard);
@@ -98,7 +98,7 @@ impl SharedSubscriber {
     }
 
     /// By which confirmation all that is published to `channel` arrives.
-    pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
+    pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         self.state().confirmed.get(channel).copied()
     }
 
@@ -151,7 +151,7 @@ impl SharedSubscriber {
     }
 
     /// The connection has ended: nothing is confirmed, and nobody waits any longer.
-    pub(crate) fn disconnected(&self) {
+    pub(super) fn disconnected(&self) {
         let mut state = self.state();
         state.confirmed.clear();
         state.waiters.clear();

@@ -54,7 +54,7 @@ pub(crate) struct Subscriber {
     /// The first shard's may subscribe for all.
     shared: Option<Arc<SharedSubscriber>>,
     /// The first shard's: it does so for the process.
-    pub(crate) bridge: Option<Rc<Bridge>>,
+    pub(super) bridge: Option<Rc<Bridge>>,
     subscriptions: Rc<RefCell<Subscriptions>>,
     changed: Notify,
     pub(super) component: Component,
@@ -85,7 +85,7 @@ impl Subscriber {
     }
 
     /// A subscriber on one server of a cluster, for the channels that live there.
-    pub(crate) fn on_node(
+    pub(super) fn on_node(
         recoverer: Rc<Recoverer>,
         sink: Arc<dyn Sink>,
         component: Component,

@@ -127,7 +127,7 @@ impl Subscriptions {
     }
 
     /// Does not want them any more.
-    pub(crate) fn unwant(&mut self, name: &str) {
+    pub(super) fn unwant(&mut self, name: &str) {
         let Some(known) = self.by_name.get_mut(name) else { return };
         known.wanted = false;
         known.confirmed = None;
@@ -314,7 +314,7 @@ impl Subscriptions {
     }
 
     /// Whether there is a connection.
-    pub(crate) fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.connected
     }
 

@@ -117,7 +117,7 @@ impl Lease {
     }
 
     /// Our own mark of leaving has come: nothing more is ours.
-    pub(crate) fn has_left(&self) -> bool {
+    pub(super) fn has_left(&self) -> bool {
         self.left
     }
 
@@ -170,7 +170,7 @@ impl Lease {
     }
 
     /// Marks and messages were missed: nothing is known to be ours any more.
-    pub(crate) fn disconnected(&mut self) {
+    pub(super) fn disconnected(&mut self) {
         self.unwanted |= self.held_until.take().is_some();
         self.has_holder |= self.begun;
         self.begun = false;
@@ -207,7 +207,7 @@ impl Lease {
     }
 
     /// A raw message arrived.
-    pub(crate) fn raw(&mut self, data: Bytes) {
+    pub(super) fn raw(&mut self, data: Bytes) {
         if !self.left
             && let Some(waiting) = &mut self.waiting
         {

@@ -28,7 +28,7 @@ impl Allowance {
     }
 
     /// Whether a reading may begin.
-    pub(crate) fn is_open(&mut self, now: Millis) -> bool {
+    pub(super) fn is_open(&mut self, now: Millis) -> bool {
         let before = self.at.replace(now).unwrap_or(now);
         let passed_ms = i64::try_from((now - before).as_millis()).unwrap_or(i64::MAX);
         let gained = passed_ms.saturating_mul(HISTORY_READ_BYTES_PER_SECOND as i64 / 1000);

@@ -63,7 +63,7 @@ impl EmptyEpoch {
 
     /// Whether what was published to a channel since it stood at the empty position of `epoch` is
     /// in the history that it had `at` some moment, if that is its first one.
-    pub(crate) async fn still_counts(
+    pub(super) async fn still_counts(
         &self,
         router: &CommandRouter,
         epoch: &Arc<str>,
