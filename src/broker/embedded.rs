@@ -57,20 +57,20 @@ impl Sequencer {
     fn next(
         &mut self,
         channel: &ChannelName,
-        who: Principal,
+        publisher: Principal,
         kind: Kind,
         data: &Bytes,
         now: Millis,
     ) -> Position {
         let kept = HistoryMessage { kind, data: data.clone(), nonce: 0 };
-        if let Some(position) = self.histories.push(channel, who, kept.clone(), now) {
+        if let Some(position) = self.histories.push(channel, publisher, kept.clone(), now) {
             return position;
         }
         // Beginning may make the epoch that of one channel forgotten more.
         self.histories.make_room();
         let position = Position { epoch: self.next_epoch(), offset: 0 };
-        self.histories.begin(channel, who, position, now);
-        self.histories.push(channel, who, kept, now).expect("it has just begun")
+        self.histories.begin(channel, publisher, position, now);
+        self.histories.push(channel, publisher, kept, now).expect("it has just begun")
     }
 
     /// The epoch of a channel that begins now.
@@ -191,7 +191,7 @@ impl EmbeddedBroker {
 
     fn publish_now(&self, message: Message) -> Result<Receipt, PublishError> {
         let id = message.id();
-        let Message { who, channel, kind, data, .. } = message;
+        let Message { publisher, channel, kind, data, .. } = message;
         let (mut guard, now) = (self.embedded.lock(), self.clock.now());
         if let Some(id) = &id {
             if let Some(first) = guard.state.answers.first(id, now) {
@@ -202,7 +202,7 @@ impl EmbeddedBroker {
             }
         }
         guard.check_room(data.len())?;
-        let position = guard.state.next(&channel, who, kind, &data, now);
+        let position = guard.state.next(&channel, publisher, kind, &data, now);
         if let Some(id) = id {
             guard.state.answers.remember(id, position.clone(), now);
         }

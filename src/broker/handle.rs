@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
 use super::{
-    Evicted, Health, Place,
+    Evicted, HandleOwner, Health,
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
 };
 use crate::{
@@ -86,7 +86,7 @@ pub trait Broker: History {
 /// The maker of a process's handles, which knows the broker's health.
 pub trait BrokerFactory: Send + Sync + std::fmt::Debug {
     /// A handle for the calling thread.
-    fn connect(self: Arc<Self>, place: Place) -> Rc<dyn Broker>;
+    fn connect(self: Arc<Self>, owner: HandleOwner) -> Rc<dyn Broker>;
 
     /// How the broker is: always the same, whose facts change.
     fn health(&self) -> Arc<Health>;

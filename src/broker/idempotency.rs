@@ -56,7 +56,7 @@ impl IdempotencyKey {
 /// A key and whose it is: the same one of another publisher, or on another channel, is another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Id {
-    pub(super) who: Principal,
+    pub(super) publisher: Principal,
     pub(super) channel: ChannelName,
     pub(super) key: IdempotencyKey,
 }
@@ -105,14 +105,14 @@ impl<T: Clone> Answers<T> {
     /// Whether the answer to `id`, which is not remembered, could be.
     pub(super) fn has_room(&mut self, id: &Id, now: Millis) -> bool {
         self.expire(now);
-        self.bytes.fits(id.who, id.cost())
+        self.bytes.fits(id.publisher, id.cost())
     }
 
     /// Remembers the first answer. Messages that were under way when there was room may be more
     /// than fit: their answers are remembered all the same.
     pub(super) fn remember(&mut self, id: Id, answer: T, now: Millis) {
         if self.answers.insert(id.clone(), answer).is_none() {
-            self.bytes.take(id.who, id.cost());
+            self.bytes.take(id.publisher, id.cost());
             self.order.push_back((now, id));
         }
     }
@@ -122,7 +122,7 @@ impl<T: Clone> Answers<T> {
             && let Some((_, id)) = self.order.pop_front()
         {
             self.answers.remove(&id);
-            self.bytes.give_back(id.who, id.cost());
+            self.bytes.give_back(id.publisher, id.cost());
         }
     }
 }
@@ -132,9 +132,9 @@ mod tests {
     use super::*;
     use Principal::{Anonymous, Api};
 
-    fn id(who: Principal, channel: &str, key: &str) -> Id {
+    fn id(publisher: Principal, channel: &str, key: &str) -> Id {
         let channel = ChannelName::new(channel).unwrap();
-        Id { who, channel, key: IdempotencyKey::new(key).unwrap() }
+        Id { publisher, channel, key: IdempotencyKey::new(key).unwrap() }
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn no_key_is_forgotten_before_its_time() {
         let mut answers = Answers::default();
-        let key = |who, number: usize| id(who, "a", &number.to_string());
+        let key = |publisher, number: usize| id(publisher, "a", &number.to_string());
         let mut count = 0;
         while answers.has_room(&key(Anonymous, count), Millis(0)) {
             answers.remember(key(Anonymous, count), count, Millis(0));

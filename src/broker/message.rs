@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The publisher.
-    pub who: Principal,
+    pub publisher: Principal,
     /// Where it goes.
     pub channel: ChannelName,
     /// Text (valid UTF-8) or binary.
@@ -35,7 +35,7 @@ impl Message {
     /// By what its first answer is remembered.
     pub(super) fn id(&self) -> Option<idempotency::Id> {
         let key = self.key.clone()?;
-        Some(idempotency::Id { who: self.who, channel: self.channel.clone(), key })
+        Some(idempotency::Id { publisher: self.publisher, channel: self.channel.clone(), key })
     }
 }
 

@@ -31,7 +31,7 @@ pub use self::{
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
     principal::Principal,
     refusals::RefusalExtent,
-    settings::{BrokerSettings, InvalidSettings, OnLoss, Place, RedisSettings, Subscribers},
+    settings::{BrokerSettings, HandleOwner, InvalidSettings, OnLoss, RedisSettings, Subscribers},
     shared::{Shared, check_redis_url, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};

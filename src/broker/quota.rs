@@ -26,9 +26,9 @@ impl Quota {
         Self { max, by: BTreeMap::new() }
     }
 
-    /// Whether `who` may use so much more.
-    pub(super) fn fits(&self, who: Principal, amount: usize) -> bool {
-        let own = self.by.get(&who).copied().unwrap_or_default();
+    /// Whether `publisher` may use so much more.
+    pub(super) fn fits(&self, publisher: Principal, amount: usize) -> bool {
+        let own = self.by.get(&publisher).copied().unwrap_or_default();
         self.all() + amount <= self.max && own + amount <= self.share()
     }
 
@@ -37,14 +37,14 @@ impl Quota {
         self.max - self.max / 4
     }
 
-    /// `who` uses so much more.
-    pub(super) fn take(&mut self, who: Principal, amount: usize) {
-        *self.by.entry(who).or_default() += amount;
+    /// `publisher` uses so much more.
+    pub(super) fn take(&mut self, publisher: Principal, amount: usize) {
+        *self.by.entry(publisher).or_default() += amount;
     }
 
-    /// `who` returns what it used.
-    pub(super) fn give_back(&mut self, who: Principal, amount: usize) {
-        if let Some(own) = self.by.get_mut(&who) {
+    /// `publisher` returns what it used.
+    pub(super) fn give_back(&mut self, publisher: Principal, amount: usize) {
+        if let Some(own) = self.by.get_mut(&publisher) {
             *own = own.saturating_sub(amount);
         }
     }
@@ -73,34 +73,34 @@ impl Window {
         Self { quota: Quota::new(max), part: span / PARTS, parts: VecDeque::new() }
     }
 
-    /// Whether `who` may use so much more now.
-    pub(super) fn fits(&mut self, who: Principal, amount: usize, now: Millis) -> bool {
+    /// Whether `publisher` may use so much more now.
+    pub(super) fn fits(&mut self, publisher: Principal, amount: usize, now: Millis) -> bool {
         self.forget(now);
-        self.quota.fits(who, amount)
+        self.quota.fits(publisher, amount)
     }
 
-    /// `who` uses so much more.
-    pub(super) fn take(&mut self, who: Principal, amount: usize, now: Millis) {
+    /// `publisher` uses so much more.
+    pub(super) fn take(&mut self, publisher: Principal, amount: usize, now: Millis) {
         self.forget(now);
-        self.quota.take(who, amount);
+        self.quota.take(publisher, amount);
         let part = self.part;
         if self.parts.back().is_none_or(|(since, _)| now - *since >= part) {
             self.parts.push_back((now, BTreeMap::new()));
         }
         if let Some((_, newest)) = self.parts.back_mut() {
-            *newest.entry(who).or_default() += amount;
+            *newest.entry(publisher).or_default() += amount;
         }
     }
 
-    /// `who` has not needed what it took a moment ago.
-    pub(super) fn give_back(&mut self, who: Principal, amount: usize) {
+    /// `publisher` has not needed what it took a moment ago.
+    pub(super) fn give_back(&mut self, publisher: Principal, amount: usize) {
         let mut left = amount;
         for (_, taken) in self.parts.iter_mut().rev() {
-            let Some(own) = taken.get_mut(&who) else { continue };
+            let Some(own) = taken.get_mut(&publisher) else { continue };
             let some = left.min(*own);
             *own -= some;
             left -= some;
-            self.quota.give_back(who, some);
+            self.quota.give_back(publisher, some);
             if left == 0 {
                 return;
             }
@@ -111,8 +111,8 @@ impl Window {
         // Taken up at the end of its part, it still counts for the whole span.
         let span = self.part * (PARTS + 1);
         while self.parts.front().is_some_and(|(since, _)| now - *since >= span) {
-            for (who, amount) in self.parts.pop_front().into_iter().flat_map(|(_, by)| by) {
-                self.quota.give_back(who, amount);
+            for (publisher, amount) in self.parts.pop_front().into_iter().flat_map(|(_, by)| by) {
+                self.quota.give_back(publisher, amount);
             }
         }
     }

@@ -57,7 +57,7 @@ pub enum OnLoss {
 
 /// The owner of a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum HandleOwner {
     /// A shard: publishes, and receives through the sink of this index.
     Shard(usize),
     /// The control thread: publishes only.

@@ -6,7 +6,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use super::{
-    Broker, BrokerFactory, BrokerSettings, Evicted, Health, InvalidSettings, Place, Sink,
+    Broker, BrokerFactory, BrokerSettings, Evicted, HandleOwner, Health, InvalidSettings, Sink,
     authorities,
     embedded::{Embedded, EmbeddedBroker, Sequencer},
     fanout::Fanout,
@@ -104,12 +104,12 @@ impl Shared {
 /// A handle for the calling thread. With Redis it never waits for Redis to be within reach: the
 /// connections are made, kept and renewed by tasks on this thread's runtime, which must be a
 /// `LocalRuntime` (or run inside a `LocalSet`).
-pub async fn connect(shared: Arc<Shared>, place: Place) -> Rc<dyn Broker> {
+pub async fn connect(shared: Arc<Shared>, owner: HandleOwner) -> Rc<dyn Broker> {
     match &shared.mode {
         Mode::Embedded(embedded) => {
             Rc::new(EmbeddedBroker::new(shared.health.clock, embedded.clone()))
         }
-        Mode::Redis(process) => Rc::new(RedisBroker::start(process.clone(), place)),
-        Mode::HandedIn(factory) => factory.clone().connect(place),
+        Mode::Redis(process) => Rc::new(RedisBroker::start(process.clone(), owner)),
+        Mode::HandedIn(factory) => factory.clone().connect(owner),
     }
 }

@@ -35,7 +35,7 @@ pub enum ClientCommand {
 #[derive(Debug)]
 pub struct ClientMessage {
     /// The principal that publishes it.
-    pub who: Principal,
+    pub publisher: Principal,
     /// Where it goes.
     pub channel: ChannelName,
     /// Text or binary.

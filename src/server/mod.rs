@@ -36,7 +36,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    broker::{self, Place, Reach, Sink},
+    broker::{self, HandleOwner, Reach, Sink},
     clock::Clock,
     config::{Config, OpenToStrangers},
     drain::Control,
@@ -197,7 +197,7 @@ impl Server {
             self.start_shard(index, deaths.clone(), ended.clone())?;
         }
         drop(ended);
-        let broker = broker::connect(self.process.broker.clone(), Place::Control).await;
+        let broker = broker::connect(self.process.broker.clone(), HandleOwner::Control).await;
         self.start_control_tasks(&broker)?;
         if !duplicates.is_empty() {
             let (placement, control) = (self.placement.clone(), self.process.control.clone());

@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{self, Place},
+    broker::{self, HandleOwner},
     clock::Clock,
     conn::{self, ConnectionTable, socket::Poller},
     drain::{Control, PaceShare, Phase},
@@ -122,7 +122,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     let (poller, registry) = Poller::new().map_err(ShardError::Start)?;
     let placement = setup.placement;
     placement.runs_here(index);
-    let broker = broker::connect(broker, Place::Shard(index)).await;
+    let broker = broker::connect(broker, HandleOwner::Shard(index)).await;
     let settings = setup.settings;
     let places = http::Places::new(settings.http_room, metrics.clone());
     let clients = ConnectionTable::new(

@@ -53,8 +53,8 @@ async fn run_commands(core: Rc<Core>, key: Key, first: ClientCommand, guard: Gua
 }
 
 async fn publish(core: &Rc<Core>, key: Key, message: ClientMessage) {
-    let ClientMessage { who, channel, kind, data, id } = message;
-    let message = Message { who, channel: channel.clone(), kind, data, key: id.clone() };
+    let ClientMessage { publisher, channel, kind, data, id } = message;
+    let message = Message { publisher, channel: channel.clone(), kind, data, key: id.clone() };
     let result = core.broker.publish(message).await;
     let id = id.as_ref().map(IdempotencyKey::as_str);
     core.with(|clients| clients.published(key, &channel, id, &result));

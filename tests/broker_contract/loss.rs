@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
 
 use testkit::clock;
 use wsbcast::{
-    broker::{BrokerSettings, OnLoss, Place, PublishError, Reach, Receipt, connect},
+    broker::{BrokerSettings, HandleOwner, OnLoss, PublishError, Reach, Receipt, connect},
     limits::{HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
 };
 
@@ -295,7 +295,7 @@ fn a_shard_that_does_nothing_is_named() {
     let (shared, _sinks) = shared(settings(&server, OnLoss::Local), 2);
     let health = shared.health();
     let is_up = || health.reach() == Reach::Up;
-    let shard = |place: usize| connect(shared.clone(), Place::Shard(place));
+    let shard = |place: usize| connect(shared.clone(), HandleOwner::Shard(place));
     let blocked = std::sync::Barrier::new(2);
     let done = tokio::sync::Notify::new();
     std::thread::scope(|scope| {
@@ -346,13 +346,13 @@ fn a_shard_that_redis_has_no_place_for_is_not_stalled() {
         let server = RedisServer::start();
         let (shared, _sinks) = shared(settings(&server, OnLoss::Local), 2);
         let health = shared.health();
-        let _first = connect(shared.clone(), Place::Shard(0)).await;
+        let _first = connect(shared.clone(), HandleOwner::Shard(0)).await;
         let connections = || server.cli(&["CLIENT", "LIST"]).lines().count();
         // Two for commands and one to hear through, and the one that asks.
         until("the first shard is connected", || connections() == 4).await;
         assert_eq!(server.cli(&["CONFIG", "SET", "maxclients", "3"]), "OK");
         let begun = clock::instant();
-        let _second = connect(shared.clone(), Place::Shard(1)).await;
+        let _second = connect(shared.clone(), HandleOwner::Shard(1)).await;
         let long = SHARD_STALL_READY + 2 * HEARTBEAT_SILENCE_MAX;
         until("the second has tried for long", || {
             assert_eq!((health.stalled_shard(), health.reach()), (None, Reach::NeverReached));

@@ -43,7 +43,9 @@ use process::{Backend, Process, channel, next_slot, offset, publish, run, shared
 use redis_server::{Program, Recipe, RedisServer};
 use testkit::{proxy, redis as redis_server, redis_cluster, wait};
 use wsbcast::{
-    broker::{Message, PeriodicSlot, Place, Principal, PublishError, Reach, Receipt, connect},
+    broker::{
+        HandleOwner, Message, PeriodicSlot, Principal, PublishError, Reach, Receipt, connect,
+    },
     ws::Kind,
 };
 
@@ -143,8 +145,8 @@ fn payloads_arrive_as_published(backend: Backend) {
         ];
         for (kind, data) in &payloads {
             let data = Bytes::from(data.clone());
-            let (who, kind) = (Principal::Api, *kind);
-            let message = Message { who, channel: channel("a"), kind, data, key: None };
+            let (publisher, kind) = (Principal::Api, *kind);
+            let message = Message { publisher, channel: channel("a"), kind, data, key: None };
             offset(process.shards[1].publish(message).await);
         }
         for sink in &process.sinks {
@@ -166,7 +168,7 @@ fn all_shards_of_all_threads_see_one_order(backend: Backend) {
             let (shared, sinks) = (shared.clone(), &sinks);
             scope.spawn(move || {
                 run(async {
-                    let broker = connect(shared.clone(), Place::Shard(shard)).await;
+                    let broker = connect(shared.clone(), HandleOwner::Shard(shard)).await;
                     let up = || matches!(shared.health().reach(), Reach::Up | Reach::Embedded);
                     until("the broker is up", up).await;
                     broker.subscribe(channel("a")).await;

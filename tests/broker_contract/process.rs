@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use wsbcast::clock::Clock;
 use wsbcast::{
     broker::{
-        Broker, BrokerSettings, HistorySettings, IdempotencyKey, Message, Missed, OnLoss, Place,
-        Principal, Publication, PublishError, Reach, Receipt, RedisSettings, Shared, Sink,
+        Broker, BrokerSettings, HandleOwner, HistorySettings, IdempotencyKey, Message, Missed,
+        OnLoss, Principal, Publication, PublishError, Reach, Receipt, RedisSettings, Shared, Sink,
         Subscribers, connect,
     },
     channel::ChannelName,
@@ -190,9 +190,9 @@ impl Process {
         let (shared, sinks) = shared(settings, shards);
         let mut handles = Vec::new();
         for shard in 0..shards {
-            handles.push(connect(shared.clone(), Place::Shard(shard)).await);
+            handles.push(connect(shared.clone(), HandleOwner::Shard(shard)).await);
         }
-        let control = connect(shared.clone(), Place::Control).await;
+        let control = connect(shared.clone(), HandleOwner::Control).await;
         Self { shared, sinks, shards: handles, control }
     }
 
@@ -237,8 +237,8 @@ pub(crate) async fn publish(
     text: &str,
 ) -> Result<Receipt, PublishError> {
     let data = Bytes::copy_from_slice(text.as_bytes());
-    let (who, kind) = (Principal::Api, Kind::Text);
-    broker.publish(Message { who, channel: channel(name), kind, data, key: None }).await
+    let (publisher, kind) = (Principal::Api, Kind::Text);
+    broker.publish(Message { publisher, channel: channel(name), kind, data, key: None }).await
 }
 
 /// A message with an idempotency key.
@@ -275,7 +275,7 @@ pub(crate) async fn load(
 pub(crate) fn keyed(name: &str, key: &str, text: &str) -> Message {
     let data = Bytes::copy_from_slice(text.as_bytes());
     let key = Some(IdempotencyKey::new(key).unwrap());
-    Message { who: Principal::Api, channel: channel(name), kind: Kind::Text, data, key }
+    Message { publisher: Principal::Api, channel: channel(name), kind: Kind::Text, data, key }
 }
 
 pub(crate) fn channel(name: &str) -> ChannelName {

@@ -5,7 +5,7 @@ use std::{cell::Cell, time::Duration};
 use futures_util::future::join_all;
 use testkit::clock;
 use wsbcast::{
-    broker::{BrokerSettings, OnLoss, Place, Reach, Receipt, connect},
+    broker::{BrokerSettings, HandleOwner, OnLoss, Reach, Receipt, connect},
     limits::{PUBLISH_CONFIRM_DEADLINE, REDIS_SILENCE_MAX},
 };
 
@@ -100,7 +100,7 @@ fn queries_fall_back_to_the_publishing_connection() {
         let server = RedisServer::start();
         let proxy = Proxy::start(&server.address(), Duration::ZERO);
         let (shared, _sinks) = shared(settings(format!("redis://{}", proxy.address())), 1);
-        let shard = connect(shared.clone(), Place::Shard(0)).await;
+        let shard = connect(shared.clone(), HandleOwner::Shard(0)).await;
         until("it is up", || shared.health().reach() == Reach::Up).await;
         until("both stand", || ready_commanders(&server) == 2).await;
         let id = format!("id={} ", commanders(&server)[1]);
@@ -132,7 +132,7 @@ fn queries_without_their_own_connection_go_on() {
         let server = RedisServer::start();
         // No control thread's connections: the older one of the two is for what is published.
         let (shared, _sinks) = shared(settings(server.url()), 1);
-        let shard = connect(shared.clone(), Place::Shard(0)).await;
+        let shard = connect(shared.clone(), HandleOwner::Shard(0)).await;
         until("it is up", || shared.health().reach() == Reach::Up).await;
         until("both stand", || commanders(&server).len() == 2).await;
         for _ in 0..3 {

@@ -19,14 +19,14 @@ use crate::{
 /// The results of publishing to so many channels, a thousand of them on their way at a time.
 async fn to_all(
     broker: &dyn Broker,
-    who: Principal,
+    publisher: Principal,
     names: &[String],
 ) -> Vec<Result<Receipt, PublishError>> {
     let mut answers = Vec::new();
     for some in names.chunks(1000) {
         let publishes = some.iter().map(|name| {
             let message = keyed(name, "key", "x");
-            broker.publish(Message { who, key: None, ..message })
+            broker.publish(Message { publisher, key: None, ..message })
         });
         answers.extend(futures_util::future::join_all(publishes).await);
     }
@@ -67,10 +67,10 @@ async fn start(history: HistorySettings) -> (RedisServer, Process) {
 }
 
 /// `who` says something of this size.
-async fn say(process: &Process, who: Principal, name: &str, bytes: usize) -> u64 {
+async fn say(process: &Process, publisher: Principal, name: &str, bytes: usize) -> u64 {
     let message = keyed(name, "key", "");
     let data = Bytes::from("x".repeat(bytes));
-    offset(process.shards[0].publish(Message { who, key: None, data, ..message }).await)
+    offset(process.shards[0].publish(Message { publisher, key: None, data, ..message }).await)
 }
 
 fn number(server: &RedisServer, words: &[&str]) -> usize {
@@ -230,8 +230,8 @@ fn abandoned_messages_take_up_nothing() {
 fn a_publisher_of_ever_new_keys_is_refused() {
     run(async {
         let (server, process) = start(HISTORY).await;
-        let say = async |who, key: &str| {
-            process.shards[0].publish(Message { who, ..keyed("a", key, "x") }).await
+        let say = async |publisher, key: &str| {
+            process.shards[0].publish(Message { publisher, ..keyed("a", key, "x") }).await
         };
         let share = redis_settings(&server).keys_bytes_max / 4 * 3;
         let (mut added, mut last) = (0, None);
@@ -256,7 +256,7 @@ fn a_publisher_of_ever_new_keys_is_refused() {
             added as u64 + 1,
             "others have room, and nothing was sent twice"
         );
-        let plain = Message { who: Principal::Anonymous, key: None, ..keyed("a", "k", "x") };
+        let plain = Message { publisher: Principal::Anonymous, key: None, ..keyed("a", "k", "x") };
         assert_eq!(offset(process.shards[0].publish(plain).await), added as u64 + 2);
     });
 }

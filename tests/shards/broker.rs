@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use wsbcast::{
     broker::{
-        Broker, BrokerFactory, Health, History, Message, PeriodicSlot, Place, Position,
+        Broker, BrokerFactory, HandleOwner, Health, History, Message, PeriodicSlot, Position,
         Publication, PublishError, Receipt, Recovery, Shared, Since, Sink, SlotOutcome,
         Subscribers,
     },
@@ -41,19 +41,19 @@ struct Factory {
     sinks: Vec<Arc<dyn Sink>>,
     published: Mutex<Vec<String>>,
     /// Whose handle was made, and whose was closed.
-    told: Mutex<SyncSender<(Place, &'static str)>>,
+    told: Mutex<SyncSender<(HandleOwner, &'static str)>>,
 }
 
 #[derive(Debug)]
 struct Handle {
     factory: Arc<Factory>,
-    place: Place,
+    owner: HandleOwner,
 }
 
 impl Factory {
-    fn tell(&self, place: Place, what: &'static str) {
+    fn tell(&self, owner: HandleOwner, what: &'static str) {
         // The test may have heard enough.
-        let _ = self.told.lock().unwrap().try_send((place, what));
+        let _ = self.told.lock().unwrap().try_send((owner, what));
     }
 
     fn position(&self) -> Position {
@@ -75,9 +75,9 @@ impl Factory {
 }
 
 impl BrokerFactory for Factory {
-    fn connect(self: Arc<Self>, place: Place) -> Rc<dyn Broker> {
-        self.tell(place, "made");
-        Rc::new(Handle { factory: self, place })
+    fn connect(self: Arc<Self>, owner: HandleOwner) -> Rc<dyn Broker> {
+        self.tell(owner, "made");
+        Rc::new(Handle { factory: self, owner })
     }
 
     fn health(&self) -> Arc<Health> {
@@ -131,7 +131,7 @@ impl Broker for Handle {
     fn unsubscribe(&self, _channel: &ChannelName) {}
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
-        self.factory.tell(self.place, "closed");
+        self.factory.tell(self.owner, "closed");
         ready(()).boxed_local()
     }
 }
@@ -139,7 +139,7 @@ impl Broker for Handle {
 /// A server of two shards with such a broker.
 fn start(
     health: impl FnOnce(Clock) -> Health + 'static,
-) -> (Running, Arc<Factory>, Receiver<(Place, &'static str)>) {
+) -> (Running, Arc<Factory>, Receiver<(HandleOwner, &'static str)>) {
     let (told, heard) = sync_channel(HANDLES_TOLD_MAX);
     let (made, factory) = sync_channel(1);
     let make = move |clock, sinks| {
@@ -173,11 +173,11 @@ fn a_given_brokers_answers_reach_publishers() {
     assert_eq!(server.terminate(), Exit::Drained);
     drop(factory);
     let mut told: Vec<String> =
-        heard.try_iter().map(|(place, what)| format!("{place:?} {what}")).collect();
+        heard.try_iter().map(|(owner, what)| format!("{owner:?} {what}")).collect();
     told.sort_unstable();
     let handles = ["Control", "Shard(0)", "Shard(1)"];
     let all = handles.map(|handle| [format!("{handle} closed"), format!("{handle} made")]);
-    assert_eq!(told, all.concat(), "each place has a handle of its own, until the end");
+    assert_eq!(told, all.concat(), "each owner has a handle of its own, until the end");
 }
 
 /// A server is ready for as long as the broker that was handed in says that it is.

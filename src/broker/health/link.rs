@@ -1,4 +1,4 @@
-//! One shard's way to Redis and back, as facts that any thread can read: whether it is whole, and
+//! One shard's link to Redis and back, as facts that any thread can read: whether it is whole, and
 //! when its heartbeats came back.
 //!
 //! Its shard's thread writes them, and a shard that does nothing writes nothing: what that means

@@ -16,7 +16,7 @@ const CLASSES: usize = usize::BITS as usize + 1;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EvictionKey {
     /// Its owner.
-    pub(super) who: Principal,
+    pub(super) publisher: Principal,
     /// Tells it from all others.
     pub(super) id: u64,
     /// Grows with each use, and is no other channel's.
@@ -48,7 +48,7 @@ struct Share {
 impl EvictionOrder {
     /// One channel more.
     pub(super) fn insert(&mut self, rank: &EvictionKey, name: ChannelName) {
-        let share = self.0.entry(rank.who).or_insert_with(|| Share {
+        let share = self.0.entry(rank.publisher).or_insert_with(|| Share {
             channels: 0,
             bytes: 0,
             by_messages: array::from_fn(|_| BTreeMap::new()),
@@ -64,7 +64,7 @@ impl EvictionOrder {
 
     /// One channel less.
     pub(super) fn remove(&mut self, rank: &EvictionKey) -> Option<ChannelName> {
-        let share = self.0.get_mut(&rank.who)?;
+        let share = self.0.get_mut(&rank.publisher)?;
         let name = share.by_messages[class(rank.messages)].remove(&rank.used)?;
         share.by_bytes.remove(&(class(rank.bytes), rank.id));
         share.channels -= 1;
@@ -74,12 +74,12 @@ impl EvictionOrder {
 
     /// A channel's rank changes. A channel that is used again and again is not moved each time.
     pub(super) fn change(&mut self, before: &EvictionKey, after: &EvictionKey) {
-        let is_moved = before.who != after.who
+        let is_moved = before.publisher != after.publisher
             || before.used != after.used
             || class(before.messages) != class(after.messages)
             || class(before.bytes) != class(after.bytes);
         if !is_moved {
-            if let Some(share) = self.0.get_mut(&after.who) {
+            if let Some(share) = self.0.get_mut(&after.publisher) {
                 share.bytes = share.bytes + after.bytes - before.bytes;
             }
             return;
@@ -88,8 +88,9 @@ impl EvictionOrder {
     }
 
     fn relocate(&mut self, before: &EvictionKey, after: &EvictionKey) {
-        let stays_by_bytes = before.who == after.who && class(before.bytes) == class(after.bytes);
-        let share = self.0.get_mut(&before.who).filter(|_| stays_by_bytes);
+        let stays_by_bytes =
+            before.publisher == after.publisher && class(before.bytes) == class(after.bytes);
+        let share = self.0.get_mut(&before.publisher).filter(|_| stays_by_bytes);
         let Some(share) = share else {
             if let Some(name) = self.remove(before) {
                 self.insert(after, name);
@@ -131,7 +132,7 @@ impl EvictionOrder {
         assert_eq!(sum(|share| share.by_bytes.len()), filled);
         assert_eq!(sum(|share| share.bytes), all.iter().map(|(_, rank)| rank.bytes).sum::<usize>());
         for (name, rank) in all {
-            let share = &self.0[&rank.who];
+            let share = &self.0[&rank.publisher];
             assert_eq!(share.by_messages[class(rank.messages)].get(&rank.used), Some(*name));
             let by_bytes = share.by_bytes.get(&(class(rank.bytes), rank.id));
             assert_eq!(by_bytes, (rank.bytes > 0).then_some(*name));

@@ -79,7 +79,7 @@ pub(in crate::broker) struct Histories {
 #[derive(Debug)]
 struct Channel {
     ring: Ring,
-    who: Principal,
+    publisher: Principal,
     id: u64,
     used: u64,
     used_at: Millis,
@@ -89,8 +89,14 @@ struct Channel {
 
 impl Channel {
     fn eviction_key(&self) -> EvictionKey {
-        let Self { ring, who, id, used, .. } = self;
-        EvictionKey { who: *who, id: *id, used: *used, messages: ring.len(), bytes: ring.bytes() }
+        let Self { ring, publisher, id, used, .. } = self;
+        EvictionKey {
+            publisher: *publisher,
+            id: *id,
+            used: *used,
+            messages: ring.len(),
+            bytes: ring.bytes(),
+        }
     }
 }
 
@@ -123,23 +129,23 @@ impl Histories {
         self.channels.get(channel).map(|channel| &channel.ring)
     }
 
-    /// Begins to keep `channel`, whose newest message is at `position`, on behalf of `who`.
+    /// Begins to keep `channel`, whose newest message is at `position`, on behalf of `publisher`.
     /// Messages kept of it before are forgotten.
     pub(in crate::broker) fn begin(
         &mut self,
         channel: &ChannelName,
-        who: Principal,
+        publisher: Principal,
         position: Position,
         now: Millis,
     ) {
-        self.begin_at(channel, who, position, 0, now);
+        self.begin_at(channel, publisher, position, 0, now);
     }
 
     /// The same where the newest message has a nonce.
     fn begin_at(
         &mut self,
         channel: &ChannelName,
-        who: Principal,
+        publisher: Principal,
         position: Position,
         nonce: u64,
         now: Millis,
@@ -151,7 +157,7 @@ impl Histories {
         self.uses += 1;
         let ring = Ring::begin(position, nonce, replaced);
         let (id, used) = (self.uses, self.uses);
-        let begun = Channel { ring, who, id, used, used_at: now, due: None };
+        let begun = Channel { ring, publisher, id, used, used_at: now, due: None };
         self.eviction_order.insert(&begun.eviction_key(), channel.clone());
         self.channels.insert(channel.clone(), begun);
     }
@@ -183,16 +189,17 @@ impl Histories {
         }
     }
 
-    /// The next message of `channel`, by `who`; its position. None if the channel was not begun.
+    /// The next message of `channel`, by `publisher`; its position. None if the channel was not
+    /// begun.
     pub(in crate::broker) fn push(
         &mut self,
         channel: &ChannelName,
-        who: Principal,
+        publisher: Principal,
         kept: HistoryMessage,
         now: Millis,
     ) -> Option<Position> {
         let bounds = self.settings.bounds();
-        let position = self.edit(channel, who, now, |ring| {
+        let position = self.edit(channel, publisher, now, |ring| {
             ring.push(kept, bounds);
             ring.position()
         })?;
@@ -228,7 +235,7 @@ impl Histories {
     fn edit<R>(
         &mut self,
         channel: &ChannelName,
-        who: Principal,
+        publisher: Principal,
         now: Millis,
         change: impl FnOnce(&mut Ring) -> R,
     ) -> Option<R> {
@@ -240,7 +247,7 @@ impl Histories {
             edited.used = self.uses;
         }
         // The first use of a name gives no hold over the channels of others.
-        edited.who = edited.who.min(who);
+        edited.publisher = edited.publisher.min(publisher);
         edited.used_at = edited.used_at.max(now);
         let changed = change(&mut edited.ring);
         let after = edited.eviction_key();

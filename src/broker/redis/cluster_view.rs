@@ -23,7 +23,8 @@ pub(super) struct ClusterView {
     router: Rc<CommandRouter>,
     /// The subscribers, if this handle has any.
     sharded: Option<Rc<ShardedSubscribers>>,
-    /// The tasks of the connections to each master; those for questions are no part of the way.
+    /// The tasks of the connections to each master; those for queries do not count for
+    /// connectivity.
     tasks: HashMap<Server, Vec<(Option<Component>, Task)>>,
 }
 

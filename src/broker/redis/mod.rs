@@ -58,8 +58,8 @@ use self::{
     task::Task,
 };
 use super::{
-    Broker, History, Message, PeriodicSlot, Place, Position, Publication, PublishError, Reach,
-    Receipt, Recovery, Since, SlotOutcome,
+    Broker, HandleOwner, History, Message, PeriodicSlot, Position, Publication, PublishError,
+    Reach, Receipt, Recovery, Since, SlotOutcome,
 };
 use crate::{
     channel::ChannelName,
@@ -88,10 +88,10 @@ pub(super) struct RedisBroker {
 
 impl RedisBroker {
     /// Starts the handle's tasks on the calling thread.
-    pub(super) fn start(process: Arc<Process>, place: Place) -> Self {
-        let shard = match place {
-            Place::Shard(shard) => Some(shard),
-            Place::Control => None,
+    pub(super) fn start(process: Arc<Process>, owner: HandleOwner) -> Self {
+        let shard = match owner {
+            HandleOwner::Shard(shard) => Some(shard),
+            HandleOwner::Control => None,
         };
         let Process { settings, health, destination, .. } = &*process;
         let connectivity = Rc::new(Connectivity::new(settings, health.clone(), shard));
@@ -124,7 +124,7 @@ impl RedisBroker {
             let sharded = subscriptions.as_ref().and_then(|own| own.sharded());
             sending.push(Task::spawn(ClusterView::new(router.clone(), sharded).run()));
         }
-        if matches!(place, Place::Control) {
+        if matches!(owner, HandleOwner::Control) {
             sending.extend(control_tasks(&process, &router));
         }
         Self {
@@ -142,7 +142,7 @@ impl RedisBroker {
 
     async fn subscribe_now(&self, channel: ChannelName) {
         let is_up = self.process.health.reach() == Reach::Up;
-        let may_be_heard = is_up || self.router.is_there(&channel);
+        let may_be_heard = is_up || self.router.is_alive(&channel);
         let waiter = self.source.want(channel).filter(|_| may_be_heard);
         if let Some(confirmed) = waiter {
             // Confirmed, refused, disconnected or late: the client is let in all the same.

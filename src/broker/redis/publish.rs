@@ -156,7 +156,7 @@ impl Publisher {
         let mut keys = process.settings.names.keys(channel);
         let mut args = arguments::stamp(
             &process.settings.history,
-            message.who,
+            message.publisher,
             process.settings.names.channel(channel),
             *kind,
             data,
@@ -310,7 +310,7 @@ impl OnItsWay<'_> {
             seldom!(
                 warn,
                 "histories in Redis are full: what this publisher says is not kept there",
-                publisher = %message.who,
+                publisher = %message.publisher,
                 channel = %message.channel
             );
         }

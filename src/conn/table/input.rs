@@ -217,12 +217,12 @@ impl ConnectionTable {
             }
         } else if client.encoding.is_v1() {
             self.on_command(key, kind, &data);
-        } else if let Some(who) = client.publisher {
+        } else if let Some(publisher) = client.publisher {
             let Some(channel) = self.hub.first_channel(key).cloned() else { return };
             let data = data.into_owned().into();
             self.take_command(
                 key,
-                ClientCommand::Publish(ClientMessage { who, channel, kind, data, id: None }),
+                ClientCommand::Publish(ClientMessage { publisher, channel, kind, data, id: None }),
             );
         } else {
             self.metrics.client_messages_dropped.add(1);

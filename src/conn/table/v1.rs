@@ -41,7 +41,7 @@ impl ConnectionTable {
             Command::Subscribe(wanted) => ClientCommand::Subscribe(wanted),
             Command::Unsubscribe(channel) => ClientCommand::Unsubscribe(channel),
             Command::Publish { channel, kind, data, id } => {
-                let Some(who) = publisher else {
+                let Some(publisher) = publisher else {
                     self.metrics.client_messages_dropped.add(1);
                     let message =
                         "this client may not publish: see --client-publish and --api-token";
@@ -49,7 +49,7 @@ impl ConnectionTable {
                     let id = id.map(|id| id.as_str().to_owned());
                     return self.send_error(key, ErrorEvent { id, ..error_event });
                 };
-                ClientCommand::Publish(ClientMessage { who, channel, kind, data, id })
+                ClientCommand::Publish(ClientMessage { publisher, channel, kind, data, id })
             }
         };
         self.take_command(key, command);

@@ -105,7 +105,7 @@ pub(in crate::http) async fn parse(
 /// published, and neither are later ones, so that the order of a channel is kept.
 pub(in crate::http) async fn publish(
     public: &Public,
-    who: Principal,
+    publisher: Principal,
     messages: Vec<Message>,
     pace: &Pace,
 ) -> Answer {
@@ -120,7 +120,7 @@ pub(in crate::http) async fn publish(
             let turn = turn?;
             let Message { channel, data, key } = message;
             let kind = Kind::Text;
-            let message = broker::Message { who, channel: channel.clone(), kind, data, key };
+            let message = broker::Message { publisher, channel: channel.clone(), kind, data, key };
             let fate = publication::settle(public, channel, public.broker.publish(message)).await;
             turn.over();
             Some(fate)

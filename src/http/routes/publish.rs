@@ -51,7 +51,7 @@ pub(in crate::http) async fn answer(
         if verdict != Verdict::Allowed {
             return Err(denied(verdict));
         }
-        let who = context.settings.access.principal(&requester);
+        let publisher = context.settings.access.principal(&requester);
         query::takes_only(head.uri.query(), &["channel"]).map_err(bad_query)?;
         let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
         uncoded(&head.headers)?;
@@ -71,7 +71,7 @@ pub(in crate::http) async fn answer(
         not_empty_by_mistake(&body, form, &head.headers)?;
         match form {
             Form::Message(kind) => {
-                one(public, Message { who, channel, kind, data: body, key }).await
+                one(public, Message { publisher, channel, kind, data: body, key }).await
             }
             Form::Batch => {
                 let pace = Pace::new(context.clock, limits::BATCH_DEADLINE);
@@ -84,7 +84,7 @@ pub(in crate::http) async fn answer(
                     batch::parse(&body, &channel, key.as_ref(), message_bytes_max).await?;
                 drop(body);
                 charge.input_is_gone();
-                let answer = batch::publish(public, who, messages, &pace).await;
+                let answer = batch::publish(public, publisher, messages, &pace).await;
                 charge.shrink_to(answer.body().len());
                 state.answers_with(charge);
                 Ok(answer)

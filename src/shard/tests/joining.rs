@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{clients, sometimes::Sometimes};
 use crate::{
-    broker::{self, Place, Position, Since},
+    broker::{self, HandleOwner, Position, Since},
     channel::ChannelName,
     clock::{Clock, Millis},
     conn::{Connected, SubscribeRequest, socket::Poller},
@@ -59,7 +59,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
             broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
         let shared =
             broker::Shared::new(clock, settings, vec![Arc::new(Mailbox::new(clock))]).unwrap();
-        let broker = broker::connect(shared, Place::Shard(0)).await;
+        let broker = broker::connect(shared, HandleOwner::Shard(0)).await;
         let broker = Rc::new(Sometimes::new(broker));
         broker.is_reached.set(true);
         broker.is_slow.set(true);

@@ -7,7 +7,7 @@ use tokio::{task::spawn_local, time::Instant};
 
 use super::{clients, sometimes::Sometimes};
 use crate::{
-    broker::{self, Message, Place, Position, Since},
+    broker::{self, HandleOwner, Message, Position, Since},
     channel::ChannelName,
     clock::Clock,
     conn::SubscribeRequest,
@@ -36,11 +36,11 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         let settings =
             broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
         let shared = broker::Shared::new(clock, settings, vec![mailbox.clone()]).unwrap();
-        let broker = broker::connect(shared, Place::Shard(0)).await;
+        let broker = broker::connect(shared, HandleOwner::Shard(0)).await;
         let channel = ChannelName::new("a").unwrap();
         for text in ["1", "2", "3"] {
             let message = Message {
-                who: broker::Principal::Api,
+                publisher: broker::Principal::Api,
                 channel: channel.clone(),
                 kind: Kind::Text,
                 data: text.into(),

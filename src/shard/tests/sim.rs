@@ -25,7 +25,8 @@ use client::{Client, Published, take_text};
 
 use crate::{
     broker::{
-        self, HistorySettings, Message, OnLoss, Place, Position, Principal, Receipt, Since, Sink,
+        self, HandleOwner, HistorySettings, Message, OnLoss, Position, Principal, Receipt, Since,
+        Sink,
     },
     channel::ChannelName,
     clock::{Clock, Millis},
@@ -117,7 +118,7 @@ impl World {
         let control = Arc::new(Control::default());
         let mut shards = Vec::new();
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
-            let broker = broker::connect(shared.clone(), Place::Shard(index)).await;
+            let broker = broker::connect(shared.clone(), HandleOwner::Shard(index)).await;
             let (poller, clients) = clients(&control);
             let (metrics, control) = (Arc::default(), control.clone());
             let core = Core::new(clock, clients, broker, metrics, control, requests::carry_out);
@@ -176,7 +177,7 @@ impl World {
         let data = Bytes::from(self.next_id.to_string());
         let name = self.channels[channel].clone();
         let message =
-            Message { who: Principal::Api, channel: name, kind: Kind::Text, data, key: None };
+            Message { publisher: Principal::Api, channel: name, kind: Kind::Text, data, key: None };
         let shard = self.random.usize(0..SHARDS);
         let publishing = self.shards[shard].core.broker.publish(message);
         let receipt = publishing.now_or_never().expect("the embedded broker answers at once");

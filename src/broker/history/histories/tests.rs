@@ -29,13 +29,19 @@ fn begin(histories: &mut Histories, name: &str) {
 }
 
 /// Publishes `count` messages, to a new channel if need be.
-fn publish(histories: &mut Histories, who: Principal, name: &str, count: usize, bytes: usize) {
+fn publish(
+    histories: &mut Histories,
+    publisher: Principal,
+    name: &str,
+    count: usize,
+    bytes: usize,
+) {
     let name = channel(name);
     for _ in 0..count {
-        if histories.push(&name, who, kept(bytes), Millis(0)).is_none() {
+        if histories.push(&name, publisher, kept(bytes), Millis(0)).is_none() {
             let position = Position { epoch: "e".into(), offset: 0 };
-            histories.begin(&name, who, position, Millis(0));
-            histories.push(&name, who, kept(bytes), Millis(0)).unwrap();
+            histories.begin(&name, publisher, position, Millis(0));
+            histories.push(&name, publisher, kept(bytes), Millis(0)).unwrap();
         }
     }
 }
@@ -176,16 +182,16 @@ fn whatever_happens_the_bounds_are_kept() {
         for _ in 0..60 {
             let name = channel(["a", "b", "c", "d", "e"][random.usize(0..5)]);
             now = now + Duration::from_millis(random.u64(0..20_000));
-            let who = if random.bool() { Api } else { Anonymous };
+            let publisher = if random.bool() { Api } else { Anonymous };
             match random.u8(0..10) {
                 0..=6 => {
                     let message = kept(random.usize(0..3_000));
                     if histories.get(&name).is_none() {
                         let epoch = format!("{}", histories.evicted().channels).as_str().into();
-                        histories.begin(&name, who, Position { epoch, offset: 0 }, now);
+                        histories.begin(&name, publisher, Position { epoch, offset: 0 }, now);
                     }
                     let last = histories.get(&name).unwrap().position().offset;
-                    let next = histories.push(&name, who, message, now).unwrap();
+                    let next = histories.push(&name, publisher, message, now).unwrap();
                     assert_eq!(next.offset, last + 1, "seed {seed}");
                 }
                 7 => {

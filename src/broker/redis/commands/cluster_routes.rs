@@ -33,6 +33,6 @@ impl ClusterRoutes {
     pub(crate) fn is_lost(&self, server: &Server) -> bool {
         let connections = self.connections.borrow();
         let connections = connections.get(server);
-        connections.is_some_and(|all| all.iter().all(|connection| !connection.is_there()))
+        connections.is_some_and(|all| all.iter().all(|connection| !connection.is_alive()))
     }
 }

@@ -98,12 +98,12 @@ impl Node {
         self.is_silent.set(true);
         connectivity.answers_not(self.component);
         let answer = heartbeat.await;
-        self.is_there(connectivity);
+        self.is_alive(connectivity);
         answer
     }
 
     /// It answers, from now on.
-    fn is_there(&self, connectivity: &Connectivity) {
+    fn is_alive(&self, connectivity: &Connectivity) {
         self.is_silent.set(false);
         self.alive_since.set(connectivity.clock.now());
         connectivity.answers(self.component, &self.server);
@@ -162,7 +162,7 @@ impl CommandConnection {
     }
 
     /// Whether it leads to a master that answers.
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         self.alive_since().is_some()
     }
 
@@ -252,7 +252,7 @@ impl CommandConnection {
     fn not_opened(&self, server: &Server, error: &ConnectionError) {
         let reason = told(server, error);
         match &self.role {
-            // They go another way meanwhile.
+            // Queries use the publishing connection meanwhile.
             Role::Queries(_) => {
                 seldom!(warn, "questions to Redis have no connection of their own", %reason);
             }
@@ -263,7 +263,7 @@ impl CommandConnection {
     fn opened_now(&self) {
         match &self.role {
             Role::Heartbeats(index) => self.connectivity.connection_opened(*index),
-            Role::Node(node) => node.is_there(&self.connectivity),
+            Role::Node(node) => node.is_alive(&self.connectivity),
             Role::Queries(_) => {}
         }
         self.changed.notify_waiters();

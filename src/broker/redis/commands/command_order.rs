@@ -3,7 +3,7 @@
 //! Commands normally go out at once, in the order of their permits. When Redis has forgotten a
 //! script, the commands on their way all come back and are repeated; each waits until every
 //! earlier one is through, and new ones queue up behind them. In a cluster a channel's commands
-//! may have to take another way: not before those on the old one are through, or are back.
+//! may have to take another route: not before those on the old one are through, or are back.
 
 use std::{
     cell::RefCell,

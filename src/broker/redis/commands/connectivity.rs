@@ -22,8 +22,8 @@ use crate::{
     limits::HEARTBEAT_SILENCE_MAX,
 };
 
-/// A component of a shard's way: a subscriber or a command connection to one server, or what has no
-/// server.
+/// A component of a shard's connectivity: a subscriber or a command connection to one server, or
+/// what has no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Component(usize);
 
@@ -163,7 +163,7 @@ impl Connectivity {
     }
 
     /// Everything wanted of `component` is subscribed, or nothing is wanted of it any more. If that
-    /// was the last one: a heartbeat now shows that the way is whole.
+    /// was the last one: a heartbeat now shows that all of it works.
     pub(crate) fn subscribed(&self, component: Component) {
         let mut unheard = self.unheard.borrow_mut();
         if unheard.remove(&component) && unheard.is_empty() {
@@ -179,7 +179,7 @@ impl Connectivity {
         self.unheard.borrow().contains(&component)
     }
 
-    /// The way is not whole before `component` is subscribed.
+    /// The connectivity is not whole before `component` is subscribed.
     pub(crate) fn expect(&self, component: Component) {
         self.unheard.borrow_mut().insert(component);
     }

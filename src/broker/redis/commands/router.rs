@@ -175,13 +175,13 @@ impl CommandRouter {
     pub(crate) fn is_cut_off(&self, channel: &ChannelName) -> bool {
         let Some(_) = &self.cluster else { return false };
         self.connection(channel)
-            .is_none_or(|connection| connection.is_open() && !connection.is_there())
+            .is_none_or(|connection| connection.is_open() && !connection.is_alive())
     }
 
     /// Whether the master of `channel` answers, whatever is the matter with the others.
-    pub(crate) fn is_there(&self, channel: &ChannelName) -> bool {
+    pub(crate) fn is_alive(&self, channel: &ChannelName) -> bool {
         self.cluster.is_some()
-            && self.connection(channel).is_some_and(|connection| connection.is_there())
+            && self.connection(channel).is_some_and(|connection| connection.is_alive())
     }
 
     /// From when on `channel` is published to, though the cluster is not up as a whole: its

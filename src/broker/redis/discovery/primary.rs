@@ -138,7 +138,7 @@ struct State {
     master: Option<Server>,
     /// Publishing waits for the next master, no longer than this.
     takeover: Option<Millis>,
-    /// That one is known: what has to wait yet is the way there.
+    /// That one is known: only the connections to it are not open yet.
     is_over: bool,
 }
 
@@ -209,7 +209,7 @@ impl CurrentPrimary {
         });
     }
 
-    /// The way to the same, or to another server, is made anew.
+    /// The connections to the same, or to another server, are made anew.
     pub(super) fn reconnecting(&self, now: Millis) {
         self.state.send_modify(|state| {
             state.takeover = Some(now + TAKEOVER_WAIT);

@@ -100,20 +100,21 @@ impl LocalState {
         id: Option<&Id>,
         now: Millis,
     ) -> Result<Charged, PublishError> {
-        let Message { who, channel, data, .. } = message;
-        let who = *who;
-        let may_begin = self.begun.fits(who, 1, now) && self.begun_in_a_day.fits(who, 1, now);
+        let Message { publisher, channel, data, .. } = message;
+        let publisher = *publisher;
+        let may_begin =
+            self.begun.fits(publisher, 1, now) && self.begun_in_a_day.fits(publisher, 1, now);
         let mut full = QuotasFull { keys: false, channels: !may_begin, histories: false };
         if let Some(id) = id {
             self.check_room(id, now)?;
-            full.keys = !self.keys.fits(who, id.cost(), now);
-            self.keys.take(who, id.cost(), now);
+            full.keys = !self.keys.fits(publisher, id.cost(), now);
+            self.keys.take(publisher, id.cost(), now);
         }
         let begins = may_begin && !self.streams.has(channel);
         if begins {
-            self.take_channel(who, now);
+            self.take_channel(publisher, now);
         }
-        let stream = self.streams.charge(who, channel, data.len(), now);
+        let stream = self.streams.charge(publisher, channel, data.len(), now);
         full.histories = stream.is_none();
         Ok(Charged { full, begins, stream: stream.unwrap_or_default() })
     }
@@ -121,12 +122,12 @@ impl LocalState {
     /// It was not added to Redis after all, nor was its key.
     pub(crate) fn give_back(&mut self, message: &Message, id: Option<&Id>, charged: Charged) {
         if let Some(id) = id {
-            self.keys.give_back(id.who, id.cost());
+            self.keys.give_back(id.publisher, id.cost());
         }
         if charged.begins {
-            self.give_back_channel(message.who);
+            self.give_back_channel(message.publisher);
         }
-        self.streams.refund(message.who, &message.channel, charged.stream);
+        self.streams.refund(message.publisher, &message.channel, charged.stream);
     }
 
     /// It may be in Redis: so all of it counts, and with its key it is not delivered here as well.
@@ -140,17 +141,17 @@ impl LocalState {
         if let Some(id) = id {
             self.remember(id.clone(), LocalOutcome::InDoubt, now);
         }
-        self.streams.keep_in_doubt(message.who, &message.channel, charged.stream);
+        self.streams.keep_in_doubt(message.publisher, &message.channel, charged.stream);
     }
 
-    fn take_channel(&mut self, who: Principal, now: Millis) {
-        self.begun.take(who, 1, now);
-        self.begun_in_a_day.take(who, 1, now);
+    fn take_channel(&mut self, publisher: Principal, now: Millis) {
+        self.begun.take(publisher, 1, now);
+        self.begun_in_a_day.take(publisher, 1, now);
     }
 
-    fn give_back_channel(&mut self, who: Principal) {
-        self.begun.give_back(who, 1);
-        self.begun_in_a_day.give_back(who, 1);
+    fn give_back_channel(&mut self, publisher: Principal) {
+        self.begun.give_back(publisher, 1);
+        self.begun_in_a_day.give_back(publisher, 1);
     }
 
     /// A message is in Redis: the first of its channel counts, and its stream has so many `bytes`.
@@ -162,11 +163,11 @@ impl LocalState {
         charged: Charged,
         now: Millis,
     ) {
-        let Message { who, channel, data, .. } = message;
-        self.streams.settle((*who, channel, data.len()), charged.stream, bytes, now);
+        let Message { publisher, channel, data, .. } = message;
+        self.streams.settle((*publisher, channel, data.len()), charged.stream, bytes, now);
         match (position.offset == 1, charged.begins) {
-            (true, false) => self.take_channel(*who, now),
-            (false, true) => self.give_back_channel(*who),
+            (true, false) => self.take_channel(*publisher, now),
+            (false, true) => self.give_back_channel(*publisher),
             _ => {}
         }
     }
@@ -208,9 +209,9 @@ mod tests {
         LocalState::new(history, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX)
     }
 
-    fn message(who: Principal, key: Option<&str>) -> Message {
+    fn message(publisher: Principal, key: Option<&str>) -> Message {
         Message {
-            who,
+            publisher,
             channel: ChannelName::new("a").unwrap(),
             kind: Kind::Text,
             data: Bytes::new(),
@@ -222,8 +223,8 @@ mod tests {
     #[test]
     fn keys_that_were_not_added_do_not_count() {
         let (mut local_state, now) = (local_state(), Millis(0));
-        let charge = |local_state: &mut LocalState, who, key: &str, now| {
-            let message = message(who, Some(key));
+        let charge = |local_state: &mut LocalState, publisher, key: &str, now| {
+            let message = message(publisher, Some(key));
             local_state.charge(&message, message.id().as_ref(), now).unwrap().full.keys
         };
         let once = message(Api, Some("again"));

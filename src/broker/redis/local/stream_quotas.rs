@@ -64,9 +64,9 @@ impl Held {
         self.by.values().map(|own| own.settled).sum()
     }
 
-    /// `who` has nothing on its way for `charge` any more; what that was.
-    fn take_off(&mut self, who: Principal, charge: Charge) -> usize {
-        let own = self.by.get_mut(&who).filter(|_| charge.since == self.since);
+    /// `publisher` has nothing on its way for `charge` any more; what that was.
+    fn take_off(&mut self, publisher: Principal, charge: Charge) -> usize {
+        let own = self.by.get_mut(&publisher).filter(|_| charge.since == self.since);
         own.map_or(0, |own| {
             own.pending -= charge.bytes;
             charge.bytes
@@ -97,10 +97,10 @@ impl StreamQuotas {
         self.held.get(channel).is_some_and(|held| held.settled() > 0)
     }
 
-    /// The charge for a message of `who` to `channel`; None if its stream may not grow.
+    /// The charge for a message of `publisher` to `channel`; None if its stream may not grow.
     pub(crate) fn charge(
         &mut self,
-        who: Principal,
+        publisher: Principal,
         channel: &ChannelName,
         payload: usize,
         now: Millis,
@@ -111,36 +111,41 @@ impl StreamQuotas {
         self.expire(now);
         let stream = if self.held.contains_key(channel) { 0 } else { REDIS_STREAM_COST_BYTES };
         let bytes = payload + REDIS_MESSAGE_COST_BYTES + stream;
-        self.bytes.fits(who, bytes).then(|| {
+        self.bytes.fits(publisher, bytes).then(|| {
             self.edit(channel, now, |held| {
-                held.by.entry(who).or_default().pending += bytes;
+                held.by.entry(publisher).or_default().pending += bytes;
                 Charge { bytes, since: held.since }
             })
         })
     }
 
     /// A message that was charged was not added.
-    pub(super) fn refund(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
+    pub(super) fn refund(&mut self, publisher: Principal, channel: &ChannelName, charge: Charge) {
         if let Some(last) = self.held.get(channel).map(|held| held.last) {
-            self.edit(channel, last, |held| held.take_off(who, charge));
+            self.edit(channel, last, |held| held.take_off(publisher, charge));
         }
     }
 
     /// A message that was charged may have been added: so it counts.
-    pub(super) fn keep_in_doubt(&mut self, who: Principal, channel: &ChannelName, charge: Charge) {
+    pub(super) fn keep_in_doubt(
+        &mut self,
+        publisher: Principal,
+        channel: &ChannelName,
+        charge: Charge,
+    ) {
         if let Some(last) = self.held.get(channel).map(|held| held.last) {
             self.edit(channel, last, |held| {
-                let bytes = held.take_off(who, charge);
-                held.by.entry(who).or_default().settled += bytes;
+                let bytes = held.take_off(publisher, charge);
+                held.by.entry(publisher).or_default().settled += bytes;
             });
         }
     }
 
-    /// A message of `who`, of so many bytes of `payload`, was added to the stream of `channel`,
-    /// which holds `bytes` now; none, if it was ended instead.
+    /// A message of `publisher`, of so many bytes of `payload`, was added to the stream of
+    /// `channel`, which holds `bytes` now; none, if it was ended instead.
     pub(super) fn settle(
         &mut self,
-        (who, channel, payload): (Principal, &ChannelName, usize),
+        (publisher, channel, payload): (Principal, &ChannelName, usize),
         charge: Charge,
         bytes: usize,
         now: Millis,
@@ -149,10 +154,10 @@ impl StreamQuotas {
             return;
         }
         self.edit(channel, now, |held| {
-            held.take_off(who, charge);
+            held.take_off(publisher, charge);
             let message = payload + REDIS_MESSAGE_COST_BYTES;
             let others = held.settled();
-            let own = held.by.entry(who).or_default();
+            let own = held.by.entry(publisher).or_default();
             own.settled += message.max((message + REDIS_STREAM_COST_BYTES).saturating_sub(others));
             held.hold_to(if bytes > 0 { bytes + REDIS_STREAM_COST_BYTES } else { 0 });
         });
@@ -172,8 +177,8 @@ impl StreamQuotas {
         let mut held = Held { last, turn, ..held };
         let changed = change(&mut held);
         if held.bytes() > 0 {
-            for (who, own) in &held.by {
-                self.bytes.take(*who, own.settled + own.pending);
+            for (publisher, own) in &held.by {
+                self.bytes.take(*publisher, own.settled + own.pending);
             }
             self.order.insert(turn, channel.clone());
             self.held.insert(channel.clone(), held);
@@ -183,8 +188,8 @@ impl StreamQuotas {
 
     fn remove(&mut self, channel: &ChannelName) -> Option<Held> {
         let held = self.held.remove(channel)?;
-        for (who, own) in &held.by {
-            self.bytes.give_back(*who, own.settled + own.pending);
+        for (publisher, own) in &held.by {
+            self.bytes.give_back(*publisher, own.settled + own.pending);
         }
         self.order.remove(&held.turn);
         Some(held)
@@ -233,23 +238,23 @@ mod tests {
     /// Says something of one MiB; the stream has `bytes` then. Whether it was charged.
     fn say(
         quotas: &mut StreamQuotas,
-        who: Principal,
+        publisher: Principal,
         number: usize,
         bytes: usize,
         now: Millis,
     ) -> bool {
-        let charge = quotas.charge(who, &name(number), MIB, now);
-        let message = (who, &name(number), MIB);
+        let charge = quotas.charge(publisher, &name(number), MIB, now);
+        let message = (publisher, &name(number), MIB);
         quotas.settle(message, charge.unwrap_or_default(), bytes, now);
         charge.is_some()
     }
 
-    /// How many channels of one MiB `who` can add at `now`.
-    fn fill(quotas: &mut StreamQuotas, who: Principal, first: usize, now: Millis) -> usize {
+    /// How many channels of one MiB `publisher` can add at `now`.
+    fn fill(quotas: &mut StreamQuotas, publisher: Principal, first: usize, now: Millis) -> usize {
         let mut add = |number: usize| {
             let name = name(first + number);
-            let Some(charge) = quotas.charge(who, &name, MIB, now) else { return false };
-            quotas.settle((who, &name, MIB), charge, MIB + REDIS_MESSAGE_COST_BYTES, now);
+            let Some(charge) = quotas.charge(publisher, &name, MIB, now) else { return false };
+            quotas.settle((publisher, &name, MIB), charge, MIB + REDIS_MESSAGE_COST_BYTES, now);
             true
         };
         (0..100).take_while(|&number| add(number)).count()

@@ -114,7 +114,7 @@ fn unambiguous(url: &str) -> Result<(), Problem> {
     // One in the path, the host being the beginning of a password; one in a query may be right.
     if authority.matches('@').count() > 1 || path.contains('@') {
         return Err(
-            "an @ in a user or password is written %40, a / %2F, a ? %3F and a # %23 (who \
+            "an @ in a user or password is written %40, a / %2F, a ? %3F and a # %23 (publisher \
                     connects is the same for all hosts)"
                 .to_owned(),
         );

@@ -28,15 +28,15 @@ pub(crate) fn millis(duration: Duration) -> Value {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).into()
 }
 
-/// The parameters of `stamp.lua` for a message of `who` on the Redis channel `channel`.
+/// The parameters of `stamp.lua` for a message of `publisher` on the Redis channel `channel`.
 pub(crate) fn stamp(
     history: &HistorySettings,
-    who: Principal,
+    publisher: Principal,
     channel: String,
     kind: Kind,
     data: &Bytes,
 ) -> Vec<Value> {
-    let letter = match who {
+    let letter = match publisher {
         Principal::Api => "0",
         Principal::Anonymous => "1",
     };

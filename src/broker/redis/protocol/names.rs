@@ -63,7 +63,7 @@ impl Names {
     /// The first answer to what was published with a key. A word of its own for each kind of
     /// publisher: no key, whatever it holds, is another one's.
     pub(crate) fn idempotency(&self, id: &Id) -> String {
-        let word = match id.who {
+        let word = match id.publisher {
             // As it was called before keys had owners: processes of that time share it.
             Principal::Api => "idem",
             Principal::Anonymous => "idem-anonymous",
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(names.meta(&channel), "wsbcast:{a:b}:meta");
         assert_eq!(names.stream(&channel), "wsbcast:{a:b}:stream");
         let key = crate::broker::IdempotencyKey::new("}{").unwrap();
-        let id = |who| Id { who, channel: channel.clone(), key: key.clone() };
+        let id = |publisher| Id { publisher, channel: channel.clone(), key: key.clone() };
         assert_eq!(names.idempotency(&id(Principal::Api)), "wsbcast:{a:b}:idem:}{");
         let anonymous = names.idempotency(&id(Principal::Anonymous));
         assert_eq!(anonymous, "wsbcast:{a:b}:idem-anonymous:}{");

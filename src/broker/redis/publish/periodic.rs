@@ -109,7 +109,8 @@ impl Publisher {
 
     fn deliver_slot_locally(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {
         let PeriodicSlot { channel, data, .. } = slot.clone();
-        let message = Message { who: Principal::Api, channel, kind: Kind::Text, data, key: None };
+        let message =
+            Message { publisher: Principal::Api, channel, kind: Kind::Text, data, key: None };
         self.publish_locally(message).map(Some)
     }
 }

@@ -56,7 +56,7 @@ pub(crate) enum QueryStep<'a> {
     Wait { number: u64, over: AnswerReceiver, next: AnswerReceiver },
 }
 
-/// The question of one channel on its way; over when dropped, however it went.
+/// The query of one channel on its way; over when dropped, however it went.
 pub(crate) struct Asking<'a> {
     queries: &'a PositionQueries,
     channel: &'a ChannelName,

@@ -35,7 +35,7 @@ use crate::{
     telemetry::seldom,
 };
 
-/// A handle's way to the past.
+/// A handle's access to the past of channels.
 #[derive(Debug)]
 pub(crate) struct Recoverer {
     pub(crate) router: Rc<CommandRouter>,

@@ -31,7 +31,7 @@ use crate::{
     position::Position,
 };
 
-/// A handle's way from Redis' streams into the process's memory.
+/// A handle's reader of Redis' streams, into the process's memory.
 #[derive(Debug)]
 pub(crate) struct StreamReader {
     router: Rc<CommandRouter>,

@@ -39,7 +39,7 @@ struct Halves {
     since: u64,
     newer: usize,
     older: usize,
-    who: String,
+    publisher: String,
 }
 
 /// The header of a message that subscribers get.
@@ -76,7 +76,8 @@ impl Held {
 
     /// `stamp.lua`; with what is answered about the stream.
     fn stamp(&mut self, args: &[String], is_full: bool) -> (Sent, String) {
-        let [_, kind, text, candidate, _, nonce, messages_max, _, half_bytes, who] = &args[..10]
+        let [_, kind, text, candidate, _, nonce, messages_max, _, half_bytes, publisher] =
+            &args[..10]
         else {
             panic!("the script takes so many");
         };
@@ -88,11 +89,11 @@ impl Held {
         let (nonce, previous) = (number(nonce), std::mem::replace(&mut self.nonce, number(nonce)));
         let has_stream = messages_max > 0 && !self.stream.is_empty();
         let halves = self.halves.take().filter(|halves| has_stream && halves.since <= offset);
-        let begun = Halves { since: 0, newer: 0, older: 0, who: who.clone() };
+        let begun = Halves { since: 0, newer: 0, older: 0, publisher: publisher.clone() };
         let mut halves = halves.unwrap_or(begun);
-        halves.who = halves.who.min(who.clone());
+        halves.publisher = halves.publisher.min(publisher.clone());
         let (mut is_kept, mut most) = (messages_max > 0, messages_max);
-        if is_full && halves.who == *who {
+        if is_full && halves.publisher == *publisher {
             (is_kept, halves.newer, halves.older) = (false, 0, 0);
         } else if is_kept {
             let size = text.len() + REDIS_MESSAGE_COST_BYTES;

@@ -333,7 +333,7 @@ impl World {
 
 fn message(channel: &ChannelName, said: &Said) -> Message {
     Message {
-        who: Principal::Api,
+        publisher: Principal::Api,
         channel: channel.clone(),
         kind: Kind::Text,
         data: Bytes::from(said.text.clone()),

@@ -5,7 +5,7 @@ use tokio::time::{sleep, timeout};
 use super::{healthy, process};
 use crate::{
     broker::{
-        Place, Reach,
+        HandleOwner, Reach,
         redis::{RedisBroker, net::memory::MemoryNetwork},
     },
     limits::{
@@ -22,7 +22,7 @@ async fn redis_is_lost_after_a_second_without_heartbeats() {
     let network = MemoryNetwork::new();
     let redis = network.listen("redis:1", healthy);
     let process = process("redis://redis:1", None);
-    let _broker = RedisBroker::start(process.clone(), Place::Shard(0));
+    let _broker = RedisBroker::start(process.clone(), HandleOwner::Shard(0));
     timeout(HEARTBEAT_INTERVAL, process.health.up()).await.expect("reached at once");
     sleep(20 * HEARTBEAT_INTERVAL).await;
     assert_eq!(process.health.reach(), Reach::Up);
@@ -46,7 +46,7 @@ async fn silent_connections_are_given_up() {
     let network = MemoryNetwork::new();
     let redis = network.listen("redis:1", healthy);
     let process = process("redis://redis:1", None);
-    let _broker = RedisBroker::start(process.clone(), Place::Shard(0));
+    let _broker = RedisBroker::start(process.clone(), HandleOwner::Shard(0));
     process.health.up().await;
     sleep(HEARTBEAT_INTERVAL).await;
     let opened = redis.opened();
@@ -69,8 +69,8 @@ async fn connections_go_where_the_name_leads() {
     let network = MemoryNetwork::new();
     let left = network.listen("redis:1", healthy);
     let process = process("redis://redis:1", None);
-    let _shard = RedisBroker::start(process.clone(), Place::Shard(0));
-    let _control = RedisBroker::start(process.clone(), Place::Control);
+    let _shard = RedisBroker::start(process.clone(), HandleOwner::Shard(0));
+    let _control = RedisBroker::start(process.clone(), HandleOwner::Control);
     process.health.up().await;
     sleep(5 * WATCH_INTERVAL).await;
     let connections = left.connections();
