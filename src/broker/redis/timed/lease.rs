@@ -57,6 +57,10 @@ struct Link {
 }
 
 impl StandIn for Link {
+    fn takes_messages(&self) -> bool {
+        true
+    }
+
     fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError> {
         if self.is_cut.get() && script.sha1 == self.lease_sha1 {
             return Err(CallError::NotSent);
