@@ -91,7 +91,7 @@ impl Coordinator {
         }
     }
 
-    /// Waits for the next thing to happen; true: exit at once.
+    /// Waits for the next event; true: exit at once.
     async fn wait(&mut self, now: Millis) -> bool {
         let wake = [self.machine.next_change(), self.next_progress].into_iter().flatten().min();
         let by_time = async {
@@ -187,8 +187,8 @@ impl Coordinator {
         }
     }
 
-    /// With the last client gone, requests in progress get a moment to be answered, those that
-    /// begin now none; a signal still counts meanwhile, and the second one ends the moment.
+    /// Once the last client has gone, requests in progress get a moment to be answered; those that
+    /// begin now get none. A signal still counts meanwhile, and the second one ends the moment.
     async fn last_requests(&mut self, clients: usize) -> End {
         if self.died {
             return End::ShardDied;

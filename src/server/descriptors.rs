@@ -144,7 +144,7 @@ fn inherited(limit: u64) -> u64 {
         // One of them is the look at the folder.
         Some((numbers.filter(|number| *number < limit).count() as u64).saturating_sub(1))
     };
-    // Where none of the two is mounted: the least free number, below which all are open.
+    // Where neither of the two is mounted: the lowest free number, below which all are open.
     let least_free = || u64::try_from(fs::File::open("/").ok()?.as_raw_fd()).ok();
     let open = listed("/proc/self/fd").or_else(|| listed("/dev/fd")).or_else(least_free);
     // Not one more can be opened.

@@ -104,7 +104,8 @@ impl Server {
         Self::of(config, Parts::default())
     }
 
-    /// Likewise, of what is handed in, and otherwise of what the settings say.
+    /// Like [`Server::bind`], but with the sockets and the broker of `parts`; those that were not
+    /// handed in are made as the settings say.
     ///
     /// # Errors
     /// Also when the sockets that are handed in do not fit the settings.
@@ -263,7 +264,7 @@ impl Server {
             sources: Arc::new(move || process.sources()),
         };
         thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-            // Dropped however this thread ends.
+            // Dropped no matter how this thread ends.
             let _ended = ended;
             death::watch_this_thread(index, deaths.clone());
             if let Err(error) = shard::run(setup) {
@@ -326,7 +327,7 @@ impl Server {
         rights::say(&self.config, self.addresses());
     }
 
-    /// On some systems `[::]` includes IPv4, and operators who know those expect it.
+    /// On some systems `[::]` includes IPv4, and operators used to those expect it.
     fn what_it_lacks(&self, address: SocketAddr) -> String {
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         let is_lacking = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)

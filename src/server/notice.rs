@@ -1,7 +1,7 @@
 //! The periodic notice: one per slot for the whole cluster, as long as any process lives.
 //!
-//! Every process tries at each slot's start; the broker's atomic claim decides who wins. Runs on
-//! the control thread with a broker handle of its own, also while the process drains.
+//! Every process tries at each slot's start; the broker's atomic claim decides which one wins. Runs
+//! on the control thread with a broker handle of its own, also while the process drains.
 
 use std::{
     rc::Rc,

@@ -69,7 +69,7 @@ pub enum BadListeners {
         /// How many they have to be.
         wanted: usize,
     },
-    /// There is none that clients could come through.
+    /// None of them is for clients.
     #[error("no socket for clients was handed in")]
     None,
     /// The system does not let one be used.
@@ -81,7 +81,7 @@ impl Listeners {
     /// Takes the ports that `config` names.
     ///
     /// # Errors
-    /// When one is taken, or an address does not exist here.
+    /// When a port is taken, or an address does not exist here.
     pub fn bind(config: &Config) -> Result<Self, ListenError> {
         let mut public = Vec::new();
         for listen in &config.listen {
@@ -99,8 +99,8 @@ impl Listeners {
         Ok(Self { public, admin })
     }
 
-    /// Sets up sockets bound by another process like those that are bound here; returns their
-    /// addresses.
+    /// Sets up sockets that another process has bound like those that are bound here; returns
+    /// their addresses.
     pub(super) fn adopt(&self, shards: usize) -> Result<Vec<SocketAddr>, BadListeners> {
         for socket in self.public.iter().chain(&self.admin) {
             listener::adopt(socket)?;
@@ -155,7 +155,7 @@ impl Listeners {
     }
 }
 
-/// Sockets where they are accepted from.
+/// Sockets, grouped by the thread that accepts from them.
 pub(super) struct PerShard {
     /// One list per shard; where one thread accepts for all, they are all in `accepted_here`.
     pub(super) by_shard: Vec<Vec<TcpListener>>,

@@ -1,5 +1,5 @@
 //! Tells the other processes on the same broker that this one takes clients, and, once it drains,
-//! finds out whether one of them does: clients that must not come back to a refusal hang on it.
+//! finds out whether one of them does: only then can clients come back without being refused.
 
 use std::{rc::Rc, sync::Arc};
 

@@ -117,8 +117,8 @@ impl Process {
     }
 }
 
-/// How far `count` has grown past `counted`, which then has it too; each growth is counted once,
-/// however many ask at the same time.
+/// How far `count` has grown past `counted`, which is then brought up to it. Each increase is
+/// counted once, however many threads ask at the same time.
 fn since(counted: &AtomicU64, count: u64) -> u64 {
     count.saturating_sub(counted.fetch_max(count, Ordering::Relaxed))
 }

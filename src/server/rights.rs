@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::{config::Config, http::owner};
 
-/// Says it, for a server that listens on `addresses`.
+/// Logs the rights, for a server that listens on `addresses`.
 pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
     let places = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
     info!("listening: everybody who reaches {places} may, without a token");

@@ -75,8 +75,8 @@ const HANDLED: [Number; 6] = [
 ];
 
 /// Installs the handlers, and starts a thread that passes caught signals to the control thread.
-/// Should that one hang for any reason, the third signal to terminate ends the process all the
-/// same.
+/// Should the control thread hang for any reason, the third signal to terminate still ends the
+/// process.
 ///
 /// # Errors
 /// When the system refuses a handler or the thread.
@@ -97,7 +97,7 @@ pub fn from_os(clock: Clock) -> io::Result<Signals> {
             let is_to_end = matches!(signal, Signal::Terminate(_));
             // Ignored signals leave room for the others.
             if is_to_end || sender.capacity() > SIGNALS_WAITING_MAX / 2 {
-                // Full: the control thread has not looked for long; gone: the process ends.
+                // Full: the control thread has not looked for a long time; gone: the process ends.
                 let _ = sender.try_send(signal);
             }
             match is_to_end.then(|| terminations.add(clock.now())) {

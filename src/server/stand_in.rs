@@ -1,4 +1,4 @@
-//! Accepts in the stead of a silent shard, so that no connection waits for its return.
+//! Accepts on behalf of a silent shard, so that no connection waits for its return.
 //!
 //! The kernel keeps giving a shard's listening sockets their share of the connections whatever that
 //! shard does. The control thread holds duplicates of them; while a shard's beat is missing it
@@ -32,8 +32,8 @@ struct Watched {
     acceptors: Option<JoinSet<()>>,
 }
 
-/// The listeners of all shards once more; none where no shard could stand in, or one thread accepts
-/// for all.
+/// Duplicates of all shards' listeners; none where there is no other shard to stand in, or one
+/// thread accepts for all.
 pub(super) fn duplicates(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<Vec<TcpListener>>> {
     if listeners.len() < 2 || listeners.iter().all(Vec::is_empty) {
         return Ok(Vec::new());
@@ -60,7 +60,7 @@ pub(super) async fn watch(
         if clock.instant().saturating_duration_since(due) >= SHARD_STALL_ACCEPT / 2 {
             continue;
         }
-        // A shard that has ended is no shard that stalls.
+        // A shard that has ended does not stall.
         if control.phase() == Phase::Stopped {
             return;
         }
@@ -80,7 +80,7 @@ impl Watched {
         placement.excuse(index, now);
         let is_silent = placement.is_silent(index, now);
         match (is_silent, &self.acceptors) {
-            // With nobody alive there is nobody to accept for.
+            // With no shard alive there is none to accept for.
             (true, None) if placement.has_room(now) => {
                 match begin(&self.duplicates, placement, clock) {
                     Ok(acceptors) => {

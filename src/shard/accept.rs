@@ -109,7 +109,7 @@ impl ConnectionIntake {
     }
 }
 
-/// Says that accepting fails.
+/// Logs that accepting fails.
 pub fn complain(error: &io::Error) {
     seldom!(warn, "cannot accept connections; trying again", %error);
 }

@@ -108,7 +108,7 @@ impl Ahead {
             state.by_channel.remove(channel);
         }
         for (_, waiter) in there {
-            // A client that does not wait any more does not mind.
+            // An error means that the client no longer waits.
             let _ = waiter.send(());
         }
     }

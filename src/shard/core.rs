@@ -26,7 +26,7 @@ pub(super) struct Core {
     pub(super) clients: RefCell<ConnectionTable>,
     pub(super) broker: Rc<dyn Broker>,
     pub(super) metrics: Arc<ShardMetrics>,
-    /// Wakes the event loop: some clients are to be served further.
+    /// Wakes the event loop: some clients have more to be served.
     pub(super) follow_ups: Notify,
     /// Clients that wait until a log has got somewhere.
     pub(super) ahead: Ahead,

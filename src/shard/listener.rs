@@ -35,7 +35,7 @@ pub enum ListenError {
          [fe80::1%2]:8000 (see ip link); name it with {1}"
     )]
     NoInterface(SocketAddr, ListenOption),
-    /// A port that needs a right.
+    /// A port that only privileged processes may bind.
     #[error(
         "cannot listen on {0}: a port below 1024 needs the capability CAP_NET_BIND_SERVICE \
          (systemd: AmbientCapabilities=) or a lower net.ipv4.ip_unprivileged_port_start; or choose \
@@ -110,7 +110,7 @@ fn open(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Turns a socket bound by another process into a listening socket like those that are bound here.
+/// Turns a socket that another process has bound into a listener like those that are bound here.
 ///
 /// # Errors
 /// When the system refuses that.
@@ -128,8 +128,8 @@ fn make_ready(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// Stalled clients must not move the backlog into the kernel. Best effort: an option that the
-/// system lacks costs kernel memory, not correctness. On Linux it is inherited from the listener.
+/// Stalled clients must not move their backlog into the kernel. Best effort: where the system lacks
+/// the option, that costs memory, not correctness. On Linux it is inherited from the listener.
 pub(super) fn bound_kernel_memory(stream: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = stream;

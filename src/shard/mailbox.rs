@@ -64,7 +64,7 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// An empty one, which stamps by `clock`.
+    /// An empty mailbox, which stamps by `clock`.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -114,7 +114,7 @@ impl Mailbox {
         self.filled.notified().await;
     }
 
-    /// Whether there is no mail now.
+    /// Whether the mailbox is empty now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.load(Ordering::Acquire) == 0

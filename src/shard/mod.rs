@@ -224,7 +224,7 @@ async fn follow_drain(
     }
 }
 
-/// Each client that is left gets 1001, and a moment to take it.
+/// Each remaining client gets 1001, and a moment to take it.
 async fn close_remaining(core: &Rc<Core>) {
     let patience = FORCED_EXIT_DEADLINE.mul_f32(0.6);
     let until = core.clock.now() + patience;
@@ -241,7 +241,7 @@ async fn close_remaining(core: &Rc<Core>) {
     }
 }
 
-/// Lets others have their turn between two calls of `act`, until it is done.
+/// Calls `act` until it is done, and lets other tasks have their turn between two calls.
 async fn in_slices(
     core: &Rc<Core>,
     mut act: impl FnMut(&mut ConnectionTable, &mut dyn FnMut() -> bool) -> bool,

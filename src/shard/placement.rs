@@ -27,7 +27,7 @@ use crate::{
     metrics::{Placed, ShardMetrics},
 };
 
-/// All shards, as an acceptor sees them that has a connection to give away.
+/// All shards, as seen by an acceptor that has a connection to give away.
 #[derive(Debug)]
 pub struct Placement {
     seats: Box<[Seat]>,
@@ -39,11 +39,11 @@ struct Seat {
     metrics: Arc<ShardMetrics>,
     /// Connections that are here or on their way, and no clients (yet).
     arriving: Arc<AtomicUsize>,
-    /// So many of them, and no more are given to it.
+    /// At this number of them, no more are given to it.
     arriving_most: usize,
     /// By how many it was above the mean and the slack at the last look.
     excess: AtomicUsize,
-    /// So many of the next connections it passes on.
+    /// How many of the next connections it passes on.
     to_pass: AtomicUsize,
     moved: Mutex<VecDeque<Moved>>,
     filled: Notify,
@@ -81,7 +81,7 @@ impl Drop for Newcomer {
 }
 
 impl Placement {
-    /// One seat per shard, in their order, each with room for so many HTTP connections.
+    /// One seat per shard, in order, each with room for so many HTTP connections.
     #[must_use]
     pub fn new(shards: &[Arc<ShardMetrics>], arriving_most: usize) -> Self {
         let seat = |metrics: &Arc<ShardMetrics>| Seat {
@@ -152,7 +152,7 @@ impl Placement {
         seat.post(stream, why);
     }
 
-    /// Gives away what lies in the queue of a silent shard; how many those were.
+    /// Gives away the connections in the queue of a silent shard; returns how many there were.
     pub fn take_back(&self, shard: usize, now: Millis) -> usize {
         let mut taken = 0;
         while self.has_room(now) {
@@ -226,8 +226,8 @@ impl Seat {
         (now - self.last_beat()).saturating_sub(excused) < SHARD_STALL_ACCEPT
     }
 
-    /// How long its thread has waited for a CPU since it began, nanoseconds; None where nobody
-    /// knows.
+    /// How long its thread has waited for a CPU since it began, nanoseconds; None where the system
+    /// does not tell.
     fn waited(&self) -> Option<u64> {
         let waited = self.run_queue.get()?.waited()?;
         Some(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX))

@@ -2,8 +2,7 @@
 //!
 //! More threads than cores, or a neighbour that computes, make every shard late: that is no shard
 //! that hangs, and its connections would wait elsewhere as well. Linux counts the time that each
-//! thread has waited (`schedstat` in proc(5)); where it does not, nobody knows, and lateness is all
-//! there is to judge by.
+//! thread has waited (`schedstat` in proc(5)); elsewhere lateness is all there is to judge by.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -14,7 +13,7 @@ pub(super) struct RunQueue {
 }
 
 impl RunQueue {
-    /// That of the calling thread; None where the system keeps none.
+    /// The calling thread's account; None where the system keeps none.
     #[must_use]
     pub(super) fn of_this_thread() -> Option<Self> {
         // `PID/task/TID`.

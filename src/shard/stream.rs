@@ -49,8 +49,8 @@ impl Stream {
         }
     }
 
-    /// Tries `act` on the bare socket; when that would block, and ever after, the registered one
-    /// is answered instead.
+    /// Tries `act` on the bare socket; when that would block, and ever after, returns the
+    /// registered one instead.
     fn try_bare<T>(
         &mut self,
         act: impl FnOnce(&mut std::net::TcpStream) -> io::Result<T>,

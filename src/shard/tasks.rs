@@ -23,7 +23,7 @@ use crate::{
     telemetry::seldom,
 };
 
-/// Reads from and writes to clients that are ready; serves those further that wait for a turn.
+/// Reads from and writes to clients that are ready, and continues with those that wait for a turn.
 pub(super) async fn events(core: Rc<Core>, mut poller: Poller) -> &'static str {
     let clock = core.clock;
     let mut batch = Vec::new();
@@ -95,7 +95,7 @@ pub(super) async fn fan_out(
     }
 }
 
-/// Moves a turn's worth of mail into the logs, or none while clients have to go for it first.
+/// Moves a turn's worth of mail into the logs, or none while clients have to leave to make room.
 fn append(core: &Rc<Core>, mailbox: &Mailbox, mail: &mut Vec<Mail>, arrivals: &mut Vec<Instant>) {
     if core.with(|clients| clients.is_pressed()) {
         return;
@@ -137,7 +137,7 @@ impl Pace {
     }
 }
 
-/// When the messages came that not everyone has been visited for.
+/// When the messages came for which not all clients have been visited yet.
 ///
 /// At most what came during two sweeps over the clients: under a load that never lets the passes
 /// run out of work they are timed, and forgotten, all the same.

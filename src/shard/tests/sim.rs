@@ -144,7 +144,7 @@ impl World {
         for _ in 0..self.random.usize(20..150) {
             self.step();
             match self.random.u8(0..100) {
-                // Long enough for who waits until a shard is where it was elsewhere.
+                // Long enough for clients that had got further elsewhere than this shard.
                 0 => tokio::time::sleep(RESUME_WAIT).await,
                 1..50 => {
                     yield_now().await;
