@@ -2,8 +2,8 @@
 //! started: an error in a file is described in words, with its path.
 //!
 //! They are the system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. Without any, no
-//! Redis could be trusted, and an operator who named a file would only be told that its certificate
-//! is not.
+//! Redis could be trusted, and an operator who named a wrong file would only be told that the
+//! certificate of Redis is not trusted.
 
 use std::{
     env, fs, io,

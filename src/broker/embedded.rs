@@ -66,7 +66,7 @@ impl Sequencer {
         if let Some(position) = self.histories.push(channel, publisher, kept.clone(), now) {
             return position;
         }
-        // Beginning may make the epoch that of one channel forgotten more.
+        // First: a channel that is forgotten to make room changes the next epoch.
         self.histories.make_room();
         let position = Position { epoch: self.next_epoch(), offset: 0 };
         self.histories.begin(channel, publisher, position, now);
@@ -116,7 +116,7 @@ impl Sequencer {
     }
 }
 
-/// Which slots of periodic messages this process has seen to.
+/// The slots of periodic messages that this process has taken care of.
 ///
 /// Keyed by channel and interval; the newest slot number is enough, since slots only grow, unless
 /// the clock is set back: a mark further ahead than the next slot does not count.

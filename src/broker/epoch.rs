@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// Sixteen hexadecimal digits that nobody had before: a valid epoch.
+/// Sixteen hexadecimal digits that were never used before: a valid epoch.
 pub(super) fn random() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }

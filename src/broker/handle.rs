@@ -17,7 +17,7 @@ use crate::{
 pub trait History {
     /// The messages of `channel` after `after`, up to the offset `to`, which were to be had when
     /// [`Broker::recover`] said so: as many as have up to `bytes_max` of payload, one at least.
-    /// None if the first of them is there no more.
+    /// None if the first of them is no longer there.
     fn history(
         &self,
         channel: &ChannelName,
@@ -102,7 +102,7 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// Whether `bytes` more of payload would be taken now.
     fn has_room(&self, bytes: usize) -> bool;
 
-    /// A publication arrives. It is taken even past the bound: callers that can refuse ask
+    /// A publication arrives. It is accepted even past the bound: callers that can refuse ask
     /// [`Sink::has_room`] first, callers that can wait (a Redis subscriber) await
     /// [`Sink::room`] between two deliveries.
     fn deliver(&self, publication: Publication);

@@ -160,7 +160,7 @@ impl Health {
         self.raw_published.get()
     }
 
-    /// Raw messages that this process did not (surely) publish, for `reason`.
+    /// Raw messages that this process did not, or not certainly, publish, for `reason`.
     #[must_use]
     pub fn raw_failures(&self, reason: PublishFailure) -> u64 {
         self.raw_failures.get(reason as usize)
@@ -179,7 +179,7 @@ impl Health {
         self.duplicates.get()
     }
 
-    /// Messages on a channel of ours that none of us wrote, dropped.
+    /// Messages on one of our channels that no process of ours wrote, dropped.
     #[must_use]
     pub fn foreign(&self) -> u64 {
         self.foreign.get()
@@ -244,7 +244,7 @@ impl Health {
         self.outage_log.out_of_reach(reason, self.clock.now());
     }
 
-    /// Called now and then: that Redis is out of reach is said also if nobody knows why.
+    /// Called now and then: that Redis is out of reach is logged even if the reason is unknown.
     pub(super) fn look(&self) {
         let (reach, now) = (self.reach(), self.clock.now());
         if matches!(reach, Reach::Up | Reach::Embedded) {
@@ -328,7 +328,7 @@ impl Health {
     /// The first thread that notices a change records it; the loser of the race has nothing to add.
     fn moved(&self, before: u8, after: Reach, now: Millis) {
         if after == Reach::Up {
-            // Before the state says so: who reads `Up` must find the new time.
+            // Before the state says so: a thread that reads `Up` must find the new time.
             self.up_since_ms.store(now.0, Ordering::Release);
         } else {
             self.broken_once.store(true, Ordering::Release);

@@ -53,7 +53,7 @@ impl IdempotencyKey {
     }
 }
 
-/// A key and whose it is: the same one of another publisher, or on another channel, is another.
+/// A key with its publisher and channel: two publishers, or two channels, never share a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Id {
     pub(super) publisher: Principal,
@@ -69,7 +69,7 @@ impl Id {
 }
 
 /// The first answers to what was published with a key, for [`IDEMPOTENCY_TTL`]. None is forgotten
-/// before: who remembers asks first whether there is room.
+/// before: callers ask whether there is room before they add one.
 ///
 /// # Invariants
 /// `answers` and `order` hold the same keys, and `bytes` is their cost.

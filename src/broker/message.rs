@@ -32,7 +32,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// By what its first answer is remembered.
+    /// The ID under which its first answer is remembered.
     pub(super) fn id(&self) -> Option<idempotency::Id> {
         let key = self.key.clone()?;
         Some(idempotency::Id { publisher: self.publisher, channel: self.channel.clone(), key })

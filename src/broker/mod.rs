@@ -1,4 +1,4 @@
-//! Where a message gets its place in the order of its channel, and who hears of it.
+//! The order of each channel's messages, and their delivery to every shard of every process.
 //!
 //! A broker takes a message, gives it an offset, and sees that every shard of every process gets
 //! it through its [`Sink`]. It never hears of shards, hubs or sockets. Two implementations:

@@ -14,7 +14,7 @@ pub enum Principal {
     /// Holders of an API token, programs of this machine where none is needed, and the server
     /// itself.
     Api,
-    /// Clients and pages that show nothing.
+    /// Clients and pages that show no token.
     Anonymous,
 }
 

@@ -55,7 +55,7 @@ impl Quota {
     }
 }
 
-/// Parts that a window is forgotten in, one after the other.
+/// A window is forgotten in so many parts, one after the other.
 const PARTS: u32 = 30;
 
 /// The use within a past period, give or take a thirtieth of it.
@@ -63,7 +63,7 @@ const PARTS: u32 = 30;
 pub(super) struct Window {
     quota: Quota,
     part: Duration,
-    /// From when on, and what was taken up since.
+    /// The beginning of each part, and what was taken up in it.
     parts: VecDeque<(Millis, BTreeMap<Principal, usize>)>,
 }
 

@@ -57,7 +57,7 @@ pub(super) enum Subject {
 }
 
 /// # Invariants
-/// - `is_any` says whether `refused` holds something: who publishes looks at nothing else.
+/// - `is_any` says whether `refused` holds something: publishing looks at nothing else.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     counts: Counters<{ BrokerRefusal::WORDS.len() }>,
@@ -123,7 +123,7 @@ impl Refusals {
         how: impl FnOnce(&mut Refusal),
     ) {
         if state.refused.len() >= REFUSALS_MAX && !state.refused.contains_key(&subject) {
-            // The refusals that are in force are as good as all.
+            // Where all are in force, one more would change nothing.
             let other = state.refused.iter().find(|(_, refused)| !refused.is_active());
             let Some(other) = other.map(|(subject, _)| subject.clone()) else { return };
             state.refused.remove(&other);
@@ -205,7 +205,7 @@ impl Refusals {
         }
     }
 
-    /// A server that the process has nothing to do with any more refuses nothing.
+    /// A server that the process no longer uses refuses nothing.
     pub(super) fn keep_servers(&self, is_there: impl Fn(&str) -> bool, now: Millis) {
         if self.is_any() {
             self.clear(now, |state| {

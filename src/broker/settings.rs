@@ -46,7 +46,7 @@ pub enum Subscribers {
     PerProcess,
 }
 
-/// Redis is configured but out of reach: what then?
+/// The treatment of publications while Redis is configured but out of reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLoss {
     /// Deliver to this process's clients and say so.
@@ -67,7 +67,7 @@ pub enum HandleOwner {
 /// The settings cannot work, whatever Redis does.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InvalidSettings {
-    /// The URL is none that Redis could be reached by.
+    /// No Redis could be reached by this URL.
     #[error("no Redis URL (redis://, rediss://, redis-cluster://, redis-sentinel://): {0}")]
     Url(String),
     /// The prefix would break the hash tag in key names.

@@ -70,7 +70,7 @@ impl Shared {
         Arc::new(Self { health: factory.health(), mode: Mode::HandedIn(factory) })
     }
 
-    /// Whether it is of the caller's own.
+    /// Whether it is the caller's own.
     #[must_use]
     pub fn is_handed_in(&self) -> bool {
         matches!(self.mode, Mode::HandedIn(_))

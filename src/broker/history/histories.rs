@@ -61,8 +61,8 @@ pub struct Evicted {
 ///
 /// # Invariants
 /// - `channels` and `eviction_order` hold the same channels, at most `channels_max`.
-/// - `due` holds those that keep messages (others may be among them), each at a time when none of
-///   them is out of date yet, or which has not come.
+/// - `due` holds those that keep messages (others may be among them), each under a time that has
+///   not come, or at which none of its messages is out of date.
 /// - `bytes` is the sum over all channels.
 #[derive(Debug)]
 pub(in crate::broker) struct Histories {
@@ -280,7 +280,7 @@ impl Histories {
         true
     }
 
-    /// Forgets the messages of channels that nobody has published to for long.
+    /// Forgets the messages of channels without a recent publication.
     pub(in crate::broker) fn expire(&mut self, now: Millis) {
         while let Some(first) = self.due.first_entry()
             && first.key().0 <= now

@@ -1,4 +1,4 @@
-//! A question about a channel that several clients of a shard have at once is asked by one of them.
+//! Several clients of a shard may need to know the same of a channel: one asks for all of them.
 
 use std::{cell::RefCell, collections::HashMap};
 

@@ -1,4 +1,5 @@
-//! A handle's view of a Redis Cluster: who owns which slots, and command connections to all who do.
+//! A handle's view of a Redis Cluster: which node owns which slots, and command connections to all
+//! nodes that own some.
 //!
 //! The map is the process's, read in `slot_map_refresh`; here a handle follows it, reading after
 //! reading: what was refused or is not needed any more shows at each, also if nothing has moved.
@@ -65,7 +66,7 @@ impl ClusterView {
         }
     }
 
-    /// Command connections to all masters, and to nobody else.
+    /// Command connections to all masters, and to no other server.
     fn open_connections(&mut self, cluster: &ClusterRoutes, masters: &[Server]) {
         let mut connections = cluster.connections.borrow_mut();
         let is_first = connections.is_empty();

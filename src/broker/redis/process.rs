@@ -1,5 +1,5 @@
 //! The state shared by all handles of a process: its settings, the destination of its connections,
-//! the way to all shards without Redis, and its memory of the channels that it hears.
+//! the delivery to all shards without Redis, and its memory of the channels that it hears.
 
 use std::sync::Arc;
 

@@ -112,7 +112,7 @@ impl Publisher {
         reach == Reach::NeverReached && now - self.process.started < FIRST_REACH_PATIENCE
     }
 
-    /// Whether Redis was lost a moment ago, and there is room for who waits for it.
+    /// Whether Redis was lost a moment ago, and there is room for publishers that wait for it.
     fn may_be_back(&self, now: Millis) -> bool {
         let (count, bytes) = self.in_flight.get();
         let is_roomy =
@@ -190,7 +190,7 @@ impl Publisher {
         is_proof: fn(&T) -> bool,
         sent: &Cell<Option<Millis>>,
     ) -> Outcome<T> {
-        // Before any wait: who publishes first is first, also when all had to wait.
+        // Before any wait: the first call is the first to be sent, also when all had to wait.
         let permit = self.router.enter(channel);
         let call = async {
             if !self.is_up(channel).await {

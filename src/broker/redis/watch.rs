@@ -48,7 +48,7 @@ const NOBODYS: &str = "!";
 /// Names that are tried for one whose slot a master has.
 const NAMES_MAX: usize = 4096;
 
-/// Goes on looking; never returns.
+/// Looks again and again; never returns.
 pub(super) async fn run(process: Arc<Process>, router: Rc<CommandRouter>) {
     let watch = Watch { process, router };
     tokio::join!(watch.keep_writing(), watch.keep_looking());
@@ -180,7 +180,7 @@ impl Watch {
         };
         self.heard(subject, answer, BrokerRefusal::counts_without_a_channel);
         if lacks_rights {
-            // Whether for everything, or for nobody's keys alone.
+            // Whether rights are missing for all keys, or only for those of no channel.
             self.try_channel(Subject::Channel(ChannelName::default_channel())).await;
         }
         is_taken
@@ -296,7 +296,7 @@ impl Watch {
             // however soon that may be: a name that leads here and there is not followed at once.
             return Ok(true);
         }
-        // Ours may have changed its mind.
+        // Our server may accept it by now.
         let Some(connection) = ours else { return Ok(false) };
         Ok(self.try_server(NOBODYS, connection).await == Some(false))
     }

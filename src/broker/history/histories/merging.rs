@@ -16,7 +16,7 @@ use crate::{
     position::{Position, is_same_epoch},
 };
 
-/// Redis does not say who published: all channels share alike.
+/// Redis does not say who the publisher was: all channels share alike.
 const ANYBODY: Principal = Principal::Api;
 
 /// The outcome of a message that a shard has received.

@@ -17,10 +17,10 @@ pub(crate) enum CallError {
     /// The keys are on another server of the cluster, or on their way: it had no effect.
     #[error("another server of the cluster has the keys: {}", .0.details())]
     Elsewhere(Error),
-    /// It was written, and what became of it is unknown.
+    /// It was written, and its outcome is unknown.
     #[error("there was no answer: {}", .0.details())]
     InDoubt(Error),
-    /// Likewise: it is not an answer that the script gives.
+    /// Its outcome is unknown, too: the answer is none that the script gives.
     #[error("the answer is none that the script gives: {}", .0.details())]
     Unexpected(Error),
 }
@@ -31,7 +31,7 @@ mod tests {
 
     use super::*;
 
-    /// An operator reads them in the log: no name of a type, nothing quoted.
+    /// Operators read these in the log: no type names, nothing quoted.
     #[test]
     fn each_reason_reads_as_words() {
         let error = || Error::new(ErrorKind::IO, "the connection has ended");

@@ -344,7 +344,7 @@ impl CommandConnection {
         }
     }
 
-    /// How many have heard it; of one that is for nobody's ears, that it was answered.
+    /// Returns how many subscribers have heard it; for a PING, which none of them hears, 1.
     async fn send_heartbeat(&self, client: &Client, sent: Millis) -> Result<u64, Error> {
         let connectivity = &self.connectivity;
         match (&self.role, connectivity.heartbeat_channel()) {

@@ -37,8 +37,8 @@ impl State {
         self.astray.extend(self.pending.difference(&self.waiting));
     }
 
-    /// Something has moved: the turn can only be one of these two's. Thousands may wait, and are
-    /// not to be woken for each other.
+    /// Something has moved: only one of these two can be next. Thousands may wait, and must not be
+    /// woken for each other.
     fn wake_next(&mut self) {
         let next = [self.waiting.first(), self.pending.first()];
         for number in next.into_iter().flatten() {

@@ -68,7 +68,7 @@ struct Heartbeats {
 }
 
 impl Connectivity {
-    /// `shard`: whose handle it is, if it is a shard's.
+    /// `shard`: the shard whose handle it is, if any.
     pub(crate) fn new(
         settings: &ProcessSettings,
         health: Arc<Health>,
@@ -111,7 +111,7 @@ impl Connectivity {
         self.subscribed(component);
     }
 
-    /// Where heartbeats go; None if nobody would hear them.
+    /// The channel that heartbeats go to; None if there is no subscriber to hear them.
     pub(super) fn heartbeat_channel(&self) -> Option<&str> {
         self.heartbeat_channel.as_deref()
     }

@@ -67,7 +67,7 @@ pub(crate) struct CommandRouter {
     has_clients: bool,
 }
 
-/// How a command goes among others.
+/// The order of a command among others.
 #[derive(Debug)]
 pub(crate) enum CallOrder<'a> {
     /// After all that came before it on its channel.
@@ -79,7 +79,7 @@ pub(crate) enum CallOrder<'a> {
 }
 
 impl CommandRouter {
-    /// `has_clients`: of a shard, whose clients want to know much.
+    /// `has_clients`: the handle is a shard's, whose clients cause many queries.
     pub(crate) fn new(
         destination: Arc<Destination>,
         connectivity: Rc<Connectivity>,
@@ -116,7 +116,7 @@ impl CommandRouter {
         self.connections.iter().chain(&self.queries)
     }
 
-    /// Whether this handle is a shard's, whose clients want to know much.
+    /// Whether this handle is a shard's, whose clients cause many queries.
     pub(crate) fn has_clients(&self) -> bool {
         self.has_clients
     }
@@ -273,7 +273,7 @@ impl CommandRouter {
             permit.second_turn().await;
         }
         if self.cluster.is_none() {
-            // It does not come back a second time: who comes after it need not wait.
+            // It does not come back a second time: commands after it need not wait.
             let connection = self.connection_for(channel, &order)?;
             return connection.eval(By::Source, script, keys, args, || drop(order)).await;
         }

@@ -68,7 +68,7 @@ impl Generations {
     pub(crate) async fn ended(&self, generation: Generation) {
         let mut present = self.generation.subscribe();
         if present.wait_for(|present| *present > generation).await.is_err() {
-            // No sender is left to say so.
+            // The sender is gone: it never resolves.
             std::future::pending::<()>().await;
         }
     }

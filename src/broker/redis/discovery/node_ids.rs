@@ -50,7 +50,7 @@ pub(super) enum Reached {
     Same,
     /// Another one: from now on it is the known one.
     Moved,
-    /// Another one, so soon after the last move that it is not followed: the connection is none.
+    /// Another one, so soon after the last move that it is not followed: the connection is unused.
     TooSoon,
 }
 
@@ -92,17 +92,17 @@ impl NodeIds {
     pub(crate) async fn left(&self, server: &Server, node: Option<&NodeId>) {
         let mut known = self.known.subscribe();
         if known.wait_for(|known| is_elsewhere(known, server, node)).await.is_err() {
-            // No sender is left to say so.
+            // The sender is gone: it never resolves.
             std::future::pending::<()>().await;
         }
     }
 
-    /// A node may not be asked who it is; whether that is news.
+    /// Notes that the user may not ask a node for its ID; returns whether that is news.
     pub(super) fn is_first_refusal(&self) -> bool {
         !self.is_refused.swap(true, Ordering::Relaxed)
     }
 
-    /// Forgets the names that nobody connects to any more.
+    /// Forgets the names that are no longer connected to.
     pub(crate) fn keep(&self, is_needed: impl Fn(&Server) -> bool) {
         self.known.send_if_modified(|known| {
             known.retain(|server, _| is_needed(server));
@@ -111,7 +111,7 @@ impl NodeIds {
     }
 }
 
-/// The answer to `CLUSTER MYID`; None if it is none.
+/// Reads the answer to `CLUSTER MYID`; None if it holds no ID.
 pub(super) fn node_id(answer: &BytesFrame) -> Option<NodeId> {
     let (BytesFrame::BlobString { data, .. } | BytesFrame::SimpleString { data, .. }) = answer
     else {
@@ -120,7 +120,8 @@ pub(super) fn node_id(answer: &BytesFrame) -> Option<NodeId> {
     std::str::from_utf8(data).ok().map(NodeId::from)
 }
 
-/// A node that does not say who it is is believed to be the one that is meant.
+/// Whether `node` is another one than the known node of `server`. A node without an ID is taken to
+/// be the known one.
 fn is_elsewhere(
     known: &HashMap<Server, KnownNode>,
     server: &Server,

@@ -1,4 +1,4 @@
-//! Follows the sentinels: asks all that the URL names who the master is, and listens to them.
+//! Follows the sentinels: asks all that the URL names for the master, and listens to them.
 //!
 //! This runs once per process, on the control thread. `primary` draws the conclusions from the
 //! answers; command connections and subscribers make the threads follow. A master that was replaced
@@ -10,7 +10,7 @@
 //! waits, and the chosen one is asked itself. If nobody listened to the sentinel that leads the
 //! failover (it is not in the URL), the answers to the questions show it.
 //!
-//! A server that is connected to gets the password: so none is because one sentinel says so.
+//! A server that is connected to gets the password: so one sentinel's word is never enough.
 
 use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, sync::Arc};
 
@@ -122,7 +122,7 @@ impl Follower {
 
     async fn session(&self, index: usize, server: &Server) -> Result<Infallible, ConnectionError> {
         let mut connection = Connection::open(&self.config, server).await?;
-        // Confirmed or refused: who may not listen asks all the same.
+        // Confirmed or refused: a user without the right to listen asks all the same.
         connection.ask(&[["SUBSCRIBE"].as_slice(), &NEWS].concat()).await?;
         loop {
             let mut is_old = false;

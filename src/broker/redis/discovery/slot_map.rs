@@ -23,7 +23,7 @@ pub(crate) struct SlotMap {
 }
 
 impl SlotMap {
-    /// Reads an answer to `CLUSTER SLOTS` that `asked` gave; None if it is none.
+    /// Reads the answer of `asked` to `CLUSTER SLOTS`; None if it holds no map.
     pub(crate) fn read(answer: &BytesFrame, asked: &Server) -> Option<Self> {
         let BytesFrame::Array { data, .. } = answer else { return None };
         let ranges = data.iter().map(|range| read_range(range, asked));
@@ -49,7 +49,7 @@ impl SlotMap {
     }
 }
 
-/// None: no range. Some(None): of a server that nobody can name.
+/// None: it is no range. Some(None): the range of a server without a known name.
 fn read_range(range: &BytesFrame, asked: &Server) -> Option<Option<(u16, u16, Server)>> {
     let BytesFrame::Array { data, .. } = range else { return None };
     let [first, last, BytesFrame::Array { data: master, .. }, ..] = &data[..] else { return None };

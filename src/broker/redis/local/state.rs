@@ -47,7 +47,7 @@ impl LocalState {
     }
 }
 
-/// The outcome of a message outside of Redis' knowledge.
+/// The outcome of a message that Redis does not know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LocalOutcome {
     /// It was delivered here, and is never again. Said again when Redis is back, it goes there.
@@ -61,7 +61,7 @@ pub(crate) enum LocalOutcome {
 pub(crate) struct QuotasFull {
     /// A key that it does not have yet.
     pub(crate) keys: bool,
-    /// A channel that nobody has published to.
+    /// A channel without a publication so far.
     pub(super) channels: bool,
     /// The growth of its history.
     pub(crate) histories: bool,

@@ -1,6 +1,6 @@
 //! The use of Redis' streams by a process's publishers: pure.
 //!
-//! Each publisher pays for its own messages, whoever else publishes to the same channel. Messages
+//! Each publisher pays for its own messages, even if others publish to the same channel. Messages
 //! under way count as if they were stored; once they are, the script reports the size of its
 //! channel's stream, and no publisher pays for more than that. All together stay within a bound,
 //! and each publisher within its share. If a message has no room, its channel's stream is dropped,
@@ -19,7 +19,8 @@ use crate::{
 ///
 /// # Invariants
 /// - `bytes` is what all of `held` cost, by their publishers.
-/// - `order` holds each of them once, by its `turn`; who had no message for longest comes first.
+/// - `order` holds each of them once, by its `turn`; the one without a message for longest comes
+///   first.
 #[derive(Debug)]
 pub(super) struct StreamQuotas {
     settings: HistorySettings,
@@ -73,7 +74,8 @@ impl Held {
         })
     }
 
-    /// All that is there is no more than `cost`: the oldest is gone, nobody knows whose.
+    /// The whole stream costs no more than `cost`: its oldest messages are gone, and whose they
+    /// were is not known.
     fn hold_to(&mut self, cost: usize) {
         let settled = self.settled();
         if settled > cost {

@@ -1,4 +1,4 @@
-//! An own connection to Redis or to a sentinel: frames in, commands out.
+//! A connection of our own to Redis or to a sentinel: frames in, commands out.
 //!
 //! Not fred's client: its event channel loses messages when a shard is slow and cannot hold Redis
 //! back, one refused SUBSCRIBE shifts all its later answers, and it decodes whatever comes, without
@@ -71,7 +71,7 @@ impl Input {
         }
     }
 
-    /// That it is no Redis which has sent this.
+    /// The error that the sender of this is no Redis.
     fn foreign(&self) -> ConnectionError {
         const TLS_ALERT: &[u8] = &[0x15, 0x03];
         if self.bytes.starts_with(TLS_ALERT) {

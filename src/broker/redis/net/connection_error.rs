@@ -93,7 +93,7 @@ pub(crate) fn address(server: &Server) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// The system's words, without its number, which helps nobody.
+/// The system's message without the error number, which is of no help.
 fn in_words(error: &io::Error) -> String {
     let text = error.to_string();
     escaped(text.split(" (os error ").next().unwrap_or(&text))

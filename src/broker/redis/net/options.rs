@@ -1,5 +1,5 @@
-//! Reads the URL of Redis, and no other code does: `--redis-url` is checked by it, and the
-//! connections use its result.
+//! Reads the URL of Redis, as no other code does: it checks `--redis-url`, and the connections use
+//! its result.
 //!
 //! Strict, since whatever is guessed wrongly leads to another server, or to the same one as
 //! another user: what could be read in two ways is refused, and so is what would be ignored.
@@ -132,7 +132,7 @@ fn unambiguous(url: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A user that is named is sent even without a password: Redis has users that need none.
+/// A user in the URL is sent even without a password: Redis has users that need none.
 fn credentials(url: &Url) -> Result<(Option<String>, Option<String>), Problem> {
     let read = |text: &str| decoded(text).ok_or("user and password are UTF-8, percent-encoded");
     let username = Some(read(url.username())?).filter(|name| !name.is_empty());

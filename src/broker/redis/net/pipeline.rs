@@ -155,7 +155,7 @@ impl Client {
         self.call(words, REDIS_SILENCE_MAX).await?.convert()
     }
 
-    /// Likewise.
+    /// Waits for the answer to a PING, as long as a connection is kept.
     pub(crate) async fn ping(&self) -> Result<(), Error> {
         self.call(vec!["PING".into()], REDIS_SILENCE_MAX).await.map(|_| ())
     }

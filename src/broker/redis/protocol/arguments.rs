@@ -1,7 +1,7 @@
 //! The scripts' parameters: keys and arguments, in the order in which the scripts count them.
 //!
 //! A trial of publishing does what publishing does, by the same part of the scripts, on keys of its
-//! own that are gone at its end, and on a channel that nobody hears. So a process that publishes
+//! own that are gone at its end, and on a channel without subscribers. So a process that publishes
 //! nothing notices, too, what Redis, a renamed command or a right would keep from being published.
 
 use std::time::Duration;

@@ -30,7 +30,7 @@ const NO_RIGHT: &str = "The user executing the script can't";
 /// A command that is not there, by itself and within a script.
 const UNKNOWN: [&str; 3] = ["unknown command", "Unknown Redis command", "Unknown command"];
 
-/// Why a command was refused that was answered with `error`.
+/// Why Redis refused a command, given the `error` that it answered.
 pub(crate) fn reason(error: &str) -> BrokerRefusal {
     let mut words = error.split_ascii_whitespace();
     let first = words.next().and_then(code);

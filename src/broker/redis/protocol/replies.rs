@@ -1,7 +1,7 @@
 //! The answers of Redis, above all to the scripts, read with suspicion: pure.
 //!
 //! Anyone with access can write our keys by hand. A value that is not as the scripts write it is an
-//! error, or (an entry of a stream) left out; nothing here panics or trusts.
+//! error, or (an entry of a stream) left out; nothing here panics or takes a value on trust.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::{
 pub(crate) enum Claim {
     /// Redis' clock is in another slot; nothing happened.
     Other,
-    /// Someone had it.
+    /// Another process has claimed it.
     Taken,
     /// It was ours, and the notice went out.
     Sent(Position),
@@ -178,7 +178,7 @@ pub(crate) fn read(value: Value) -> Result<Option<Read>, Error> {
     parts.read(stream_position).map(Some)
 }
 
-/// Reads what became of the lease: None if it is ours, else the milliseconds until it is free.
+/// Reads the state of the lease: None if it is ours, else the milliseconds until it is free.
 pub(crate) fn lease(value: Value) -> Result<Option<u64>, Error> {
     let mut parts = Parts::new(value);
     let is_ours: i64 = parts.next()?.convert()?;

@@ -1,6 +1,6 @@
 //! The periodic message: once per slot for the whole cluster, or per process without Redis.
 //!
-//! A process sees to a slot once, whatever way it goes: it marks the slot before it claims it in
+//! A process takes care of a slot once, whatever happens: it marks the slot before it claims it in
 //! Redis or delivers it locally, and takes the mark back only when Redis said that its clock is
 //! in another slot, or when the message surely went nowhere. So a slot whose claim got no
 //! answer, or that was delivered locally, is never claimed afterwards.
@@ -91,8 +91,8 @@ impl Publisher {
         unix_ms(self.process.clock).saturating_add_signed(self.process.health.clock_ahead_ms())
     }
 
-    /// Takes the slot for this call; None if this process has seen to it. The mark is what
-    /// [`Self::unmark`] needs.
+    /// Takes the slot for this call; None if this process has taken care of it already. The mark is
+    /// for [`Self::unmark`].
     fn mark(&self, slot: &PeriodicSlot, number: u64) -> Option<Option<u64>> {
         let mut guard = self.process.local.lock();
         let before = guard.state.slots.newest(slot);

@@ -68,7 +68,7 @@ impl ShardSubscriptions {
         }
     }
 
-    /// On which connection all that is published to `channel` arrives.
+    /// The confirmation since which all that is published to `channel` arrives.
     pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         match &self.sharded {
             Some(sharded) => sharded.confirmed_on(channel),

@@ -2,9 +2,9 @@
 //!
 //! The first shard subscribes to every channel that any shard wants and delivers into the mailboxes
 //! of those shards. Shards ask for channels from their own threads, under one mutex that is never
-//! held over an await; their requests are kept by channel, so that however often they change their
-//! minds, the work that waits for the first shard is bounded by the channels and the shards that
-//! wait for them.
+//! held across an await; their requests are kept by channel. So the work that waits for the first
+//! shard is bounded by the channels and the shards that wait for them, however often shards change
+//! their minds.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -40,7 +40,7 @@ struct State {
     changed: HashMap<ChannelName, Change>,
     /// The waiters for a subscription's confirmation; dropped when it has come, or will not.
     waiters: HashMap<ChannelName, Vec<oneshot::Sender<()>>>,
-    /// And by which confirmation.
+    /// The confirmation since which the channel is heard.
     confirmed: HashMap<ChannelName, Confirmation>,
     /// Channels with a known position: messages missing since then will show.
     with_baseline: HashSet<ChannelName>,
@@ -97,7 +97,7 @@ impl SharedSubscriber {
         }
     }
 
-    /// By which confirmation all that is published to `channel` arrives.
+    /// The confirmation since which all that is published to `channel` arrives.
     pub(super) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         self.state().confirmed.get(channel).copied()
     }
@@ -150,7 +150,7 @@ impl SharedSubscriber {
         }
     }
 
-    /// The connection has ended: nothing is confirmed, and nobody waits any longer.
+    /// The connection has ended: nothing is confirmed, and no shard waits any longer.
     pub(super) fn disconnected(&self) {
         let mut state = self.state();
         state.confirmed.clear();

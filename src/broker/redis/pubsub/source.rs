@@ -52,7 +52,7 @@ impl SubscriptionSource {
         }
     }
 
-    /// Does not want it any more.
+    /// No longer wants `channel`.
     pub(crate) fn unwant(&self, channel: &ChannelName) {
         match self {
             Self::Nothing => {}
@@ -65,7 +65,7 @@ impl SubscriptionSource {
         }
     }
 
-    /// By which confirmation all that is published to `channel` arrives.
+    /// The confirmation since which all that is published to `channel` arrives.
     pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         match self {
             Self::Nothing => None,

@@ -134,7 +134,7 @@ impl Subscriber {
         self.changed.notify_one();
     }
 
-    /// By which confirmation all that is published to `channel` arrives.
+    /// The confirmation since which all that is published to `channel` arrives.
     pub(crate) fn confirmed_on(&self, channel: &ChannelName) -> Option<Confirmation> {
         let name = self.router.settings.names.channel(channel);
         let confirmation = self.subscriptions.borrow().confirmed_by(&name)?;

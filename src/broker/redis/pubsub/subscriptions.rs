@@ -126,7 +126,7 @@ impl Subscriptions {
         Some(confirmed)
     }
 
-    /// Does not want them any more.
+    /// No longer wants the messages of `name`.
     pub(super) fn unwant(&mut self, name: &str) {
         let Some(known) = self.by_name.get_mut(name) else { return };
         known.wanted = false;
@@ -160,7 +160,7 @@ impl Subscriptions {
         }
     }
 
-    /// The connection has ended: nobody waits for it any longer.
+    /// The connection has ended: no caller waits for it any longer.
     pub(crate) fn disconnected(&mut self) {
         self.forget_told();
         self.connected = false;
@@ -281,7 +281,7 @@ impl Subscriptions {
             is_news = known.refused && (!known.deaf || is_awaited);
             known.deaf = known.refused;
             for waiter in known.waiters.drain(..) {
-                // A client that does not wait any more does not mind.
+                // An error means that the client no longer waits.
                 let _ = waiter.send(());
             }
         }

@@ -1,4 +1,4 @@
-//! Which process bridges the raw channel, and which of its messages are whose: pure.
+//! Which process bridges the raw channel, and which messages belong to which process: pure.
 //!
 //! One process holds a lease in Redis. A process that takes it, is about to leave it or gives it up
 //! has Redis publish a mark in the same step. Marks arrive among the raw messages in the order in
@@ -106,7 +106,7 @@ impl Lease {
         &self.me
     }
 
-    /// Whether nobody else can hold it now.
+    /// Whether no other process can hold it now.
     pub(super) fn is_held(&self, now: Millis) -> bool {
         self.held_until.is_some_and(|until| now < until)
     }
@@ -144,7 +144,7 @@ impl Lease {
         Some(Ask::Take)
     }
 
-    /// It is ours, by an answer to what was `asked` then in this attempt.
+    /// It is ours, by the answer to the question that this attempt `asked` then.
     pub(super) fn granted(&mut self, attempt: u64, asked: Millis) {
         if attempt == self.attempt && !self.unwanted {
             // From before the command was sent: Redis counts from later on.

@@ -2,8 +2,8 @@
 //!
 //! At once as much as it may keep, so that a process that starts gets all it needs; from then on so
 //! much a second. A reading is begun when anything is allowed, and counts as large as the readings
-//! before it until its size is known: many at once are no way around. Readings for messages that
-//! shards missed are not limited here: they are not a client's choice.
+//! before it until its size is known: many at once do not get around the limit. Readings for
+//! messages that shards missed are not limited here: they are not a client's choice.
 
 use crate::{clock::Millis, limits::HISTORY_READ_BYTES_PER_SECOND};
 

@@ -1,4 +1,4 @@
-//! The epoch of all channels that nobody has published to.
+//! The epoch of all channels without publications.
 //!
 //! Redis stores nothing for such a channel, however many clients ask for it: all of them are at one
 //! empty position, with one epoch for the whole Redis, kept in one key (`PREFIX:{era}:era`). The
@@ -38,7 +38,7 @@ pub(crate) struct EmptyEpoch {
     slot: ChannelName,
     /// With when the question for it was put. Held while one is on its way: one is enough.
     pub(crate) read: Mutex<Option<(EmptyEpochs, Millis)>>,
-    /// Where Redis tells none: nobody can prove anything by this.
+    /// Used where Redis tells none: no client can prove anything by this one.
     own: Arc<str>,
 }
 

@@ -68,7 +68,7 @@ pub(super) struct Flight<'a> {
     /// The bytes reserved for it, and its size.
     reserved: i64,
     brought: Cell<Option<usize>>,
-    /// Its end wakes who waits.
+    /// Its end wakes the callers that wait for it.
     over: watch::Sender<()>,
 }
 
@@ -214,7 +214,7 @@ impl Memory {
     ) -> Need<'a> {
         let mut state = self.state();
         state.histories.expire(self.clock.now());
-        // No deeper than is asked for; who wants more then gets all there is.
+        // No deeper than is asked for; a caller that then wants more gets all there is.
         let mut first = span.after.saturating_add(1);
         if let Some(ring) = state.histories.get(channel) {
             let Position { epoch, offset } = ring.position();

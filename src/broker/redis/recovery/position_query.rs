@@ -88,7 +88,7 @@ impl PositionQueries {
         *self.state().hearers.entry(channel.clone()).or_default() += 1;
     }
 
-    /// One shard less. If it was the last one, nobody wants to know of `channel` any more.
+    /// One shard less. After the last one no answer about `channel` is needed any more.
     pub(crate) fn unheard(&self, channel: &ChannelName) {
         let mut state = self.state();
         let Some(shards) = state.hearers.get_mut(channel) else { return };

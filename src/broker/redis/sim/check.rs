@@ -16,8 +16,8 @@ impl World {
         assert!(is_known, "{epoch}:{offset} ({text}) was dropped without a word at {at:?}");
     }
 
-    /// Where Redis itself has lost nothing, plain clients, who are only ever closed, have all that
-    /// was published since they came, or were closed after it.
+    /// Where Redis itself has lost nothing, plain clients (which are only ever closed) have all
+    /// that was published since they came, or were closed after it.
     pub(super) fn assert_all_was_heard_or_told(&self) {
         if self.is_calm {
             let told = self.shards.iter().map(|shard| shard.listener.gaps).sum::<u64>();

@@ -1,4 +1,4 @@
-//! The slot map of a cluster: how often it is read, and whom from.
+//! The slot map of a cluster: how often it is read, and from which node.
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
 const MOMENT: Duration = Duration::from_millis(2);
 const LONG: Duration = SLOT_MAP_INTERVAL.saturating_mul(60);
 
-/// A cluster of two that both tell the same map: who has all slots.
+/// A cluster of two nodes that both tell the same map: which one has all slots.
 struct World {
     owner: Rc<Cell<&'static str>>,
     reads: Rc<Cell<u32>>,

@@ -1,5 +1,5 @@
-//! How a command connection's client comes to be: connected, to a master, and with all scripts
-//! known there.
+//! How a command connection's client is made: connected to a master on which all scripts are
+//! loaded.
 //!
 //! Nothing here repairs a client; see `command_connection`.
 

@@ -171,7 +171,7 @@ impl Delivery {
         }
     }
 
-    /// Gets as far as Redis stood `at` some moment.
+    /// Catches up with the position that Redis had `at` some moment.
     pub(super) async fn catch_up(
         &self,
         channel: &ChannelName,

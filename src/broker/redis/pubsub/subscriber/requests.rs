@@ -30,7 +30,7 @@ impl Subscriber {
                 if is_certain {
                     shared_subscriber.baseline_is_set(channel.clone());
                 }
-                // A shard that does not wait any more does not mind.
+                // An error means that the shard no longer waits.
                 let _ = asker.send(is_certain);
             }
         }
