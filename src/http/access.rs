@@ -3,7 +3,7 @@
 //!
 //! With a token set, every request that shows it has the right. Without one, a request has it if
 //! its connection comes from this machine and from this process's own user or root (`owner`), and
-//! if it is neither from a web page of elsewhere (`Origin`, fetch metadata, or DNS rebinding
+//! if it is neither from a web page of another origin (`Origin`, fetch metadata, or DNS rebinding
 //! visible in `Host`) nor from the internet through a proxy that says so (`Forwarded` and its
 //! like). The decision is made here and nowhere else.
 
@@ -54,7 +54,7 @@ const PROXIES_NAMES: [&str; 32] = [
     "surrogate-",
     "max-forwards",
 ];
-/// Ends of names that nobody can register in the public DNS, so that no page has one of them.
+/// Ends of names that cannot be registered in the public DNS, so that no page has one of them.
 const PRIVATE_ENDS: [&str; 7] =
     [".localhost", ".internal", ".svc", ".cluster.local", ".lan", ".home.arpa", ".consul"];
 
@@ -118,9 +118,9 @@ pub enum Verdict {
     Unauthorized,
     /// No token is set and the local rule is not met: 403.
     Forbidden,
-    /// No token is set, and without one the admin listener is the place for this: 403.
+    /// No token is set, and without one this is allowed on the admin listener alone: 403.
     NotHere,
-    /// The admin listener goes by a name here that a page from elsewhere may have: 403.
+    /// The request names the admin listener by a name that a page from elsewhere may have: 403.
     ForeignName,
 }
 
@@ -162,7 +162,7 @@ impl Rules {
         }
     }
 
-    /// The principal as which a client publishes that has shown this in its handshake.
+    /// The principal as which a client publishes, given the request of its handshake.
     #[must_use]
     pub fn principal_of_client(&self, requester: &Requester<'_>) -> Principal {
         match self.presented(requester) {
@@ -246,7 +246,7 @@ impl<'a> Requester<'a> {
     }
 
     /// Where nothing but the request can be looked at: it is as programs send it, or a page of our
-    /// own. A proxy that adds nothing speaks HTTP/1.0 if nobody tells it otherwise.
+    /// own does. A proxy that adds no header speaks HTTP/1.0 unless it is configured otherwise.
     fn is_no_silent_proxy(&self) -> bool {
         let is_browser = self.headers.keys().any(|name| name.as_str().starts_with("sec-"))
             || self.headers.contains_key(header::COOKIE);
@@ -255,8 +255,8 @@ impl<'a> Requester<'a> {
         self.version == Version::HTTP_11 && (!is_browser || shows_its_page)
     }
 
-    /// Whether the admin listener is named as a page could name it that has made its own name mean
-    /// this machine. Programs without a `Host` are no browsers.
+    /// Whether `Host` may be the name of a page that has made this name mean our machine (DNS
+    /// rebinding). Programs that send no `Host` are no browsers.
     fn uses_a_public_name(&self) -> bool {
         if !self.headers.contains_key(header::HOST) {
             return false;

@@ -1,7 +1,7 @@
 //! How answers are made: a status, JSON or text, and the few headers of ours.
 //!
 //! All errors have one form: `{"error":"…","hint":"…"}`, the first a fixed word in snake_case to
-//! match on (the same word as the reason in the metrics), the second a hint on what to do. Answers
+//! match on (the same word as the reason in the metrics), the second advice on what to do. Answers
 //! are wrapped in a body that notices when hyper has taken it.
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -22,7 +22,7 @@ pub(super) struct Problem<'a> {
     pub(super) hint: &'a str,
 }
 
-/// A JSON answer; a line of its own in a terminal.
+/// A JSON answer, with a newline at its end for terminals.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let mut text =
         serde_json::to_vec(value).expect("answers are plain structs, which always encode");

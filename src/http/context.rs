@@ -1,7 +1,7 @@
 //! The state shared by the connections of one thread's listeners: options, drain, destinations.
 //!
 //! Channels are admitted through a closure and messages leave through the [`Broker`] trait, so
-//! that whatever answers requests knows no hub, no log and no Redis.
+//! that the code that answers requests knows no hub, no log and no Redis.
 
 use std::{any::Any, rc::Rc, sync::Arc, time::Duration};
 
@@ -94,7 +94,6 @@ pub struct Admission {
     /// Keeps the channels subscribed until the client's own subscription replaces it; dropped
     /// when the connection dies before it is handed over.
     pub ticket: Box<dyn Any>,
-    /// The client will get everything after these; a channel whose position nobody knows is left
-    /// out.
+    /// The client will get everything after these; channels with an unknown position are left out.
     pub positions: Vec<(ChannelName, Position)>,
 }

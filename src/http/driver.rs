@@ -56,7 +56,7 @@ pub(super) struct Handed<I> {
 enum End {
     /// hyper is done.
     Http(hyper::Result<()>),
-    /// The stream is wanted for what has a head of its own.
+    /// The stream is wanted for an answer that has a head of its own.
     Ours,
     /// Idle while draining.
     Drained,
@@ -176,14 +176,14 @@ where
     {
         state.enter(Stage::Answering);
         state.write_by_hand();
-        // A client that does not take it has got a refusal all the same.
+        // A client that does not read it has been refused all the same.
         let _ = timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(&answer)).await;
     }
     if state.wants_lingering() {
         state.enter(Stage::Lingering);
         linger(&mut stream).await;
     }
-    // Closed before the guard goes: who holds the drain open may still be sending.
+    // Closed before the guard goes: a peer that holds the drain open may still be sending.
     drop(stream);
     state.release();
     None

@@ -1,4 +1,4 @@
-//! A bound on the cost of looking at the process: a share of the thread's time, in turns.
+//! A bound on the cost of the ops routes: a share of the thread's time, in turns.
 //!
 //! A client with the right to look may do so a thousand times at once, on hundreds of connections,
 //! and the thread has other work: the periodic notice, the drain, other clients' probes. So a

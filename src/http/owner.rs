@@ -16,7 +16,7 @@ pub enum Owner {
     Us,
     /// Another user, another machine, or unknown.
     Stranger,
-    /// The system can't be asked (it is not Linux): what the request says has to do.
+    /// The system can't be asked (it is not Linux): the request alone has to be enough.
     Unknowable,
 }
 
@@ -94,7 +94,7 @@ mod system {
 
     use super::*;
 
-    /// The user that stands for users unknown to this user namespace; it belongs to nobody.
+    /// The user that stands for users unknown to this user namespace; it is no user of its own.
     const OVERFLOW_UID: u32 = 65534;
     /// "Any socket with these addresses": its cookie is not asked for.
     const NO_COOKIE: [u8; 8] = [0xff; 8];
@@ -173,7 +173,7 @@ mod system {
         (is_it && is_connected && answer.inode != 0).then_some(answer.uid)
     }
 
-    /// All that the kernel says of the socket at `holder` that is connected to `other`.
+    /// All that the kernel says about the socket at `holder` that is connected to `other`.
     pub(super) fn ask(holder: SocketAddr, other: SocketAddr) -> Option<Vec<InetResponseHeader>> {
         KERNEL.with_borrow_mut(|kernel| {
             if kernel.is_none() {

@@ -18,7 +18,7 @@ use crate::{
 
 /// A connection that HTTP is done with: its 101, or the head of an event stream, is in the kernel.
 pub struct Upgraded<I> {
-    /// The stream; nothing of it is buffered elsewhere but `leftover`.
+    /// The stream; apart from `leftover`, none of its bytes are buffered elsewhere.
     pub stream: I,
     /// Bytes that the client sent after its request, already read: the first bytes of frames.
     pub leftover: Bytes,

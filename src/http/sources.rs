@@ -15,7 +15,7 @@ pub struct BrokerState {
     pub reach: Reach,
     /// The extent to which it refuses although it can be reached.
     pub refuses: RefusalExtent,
-    /// A shard's heartbeat through it is missing while others' return.
+    /// The heartbeat of one shard does not return while those of others do.
     pub shard_stalled: bool,
 }
 

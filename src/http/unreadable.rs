@@ -2,8 +2,8 @@
 //!
 //! hyper answers such a head by itself, before any of our code sees it, and without a word. Its
 //! bytes are taken away on their way to the stream (`connection::state`), which leaves a status,
-//! and this goes out in their place. It is the connection's last answer: where the next request
-//! would begin, nobody knows.
+//! and this goes out in their place. It is the connection's last answer: it is unknown where the
+//! next request would begin.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The whole answer to what failed with `error`, and which hyper has answered with `status`;
-/// `None`: nobody asked for anything.
+/// `None`: nothing was asked for.
 pub(super) fn answer(
     error: &hyper::Error,
     status: Option<StatusCode>,

@@ -14,6 +14,6 @@ pub(in crate::http) struct Handover {
     pub(in crate::http) ticket: Option<Box<dyn Any>>,
     pub(in crate::http) forwarded: Option<Box<str>>,
     pub(in crate::http) guard: Guard,
-    /// Is written before the stream is handed over, in place of an answer of hyper's.
+    /// The head that is written before the stream is handed over, in place of hyper's answer.
     pub(in crate::http) head: Option<Bytes>,
 }

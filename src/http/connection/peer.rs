@@ -8,6 +8,6 @@ use crate::http::owner::Owner;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::http) struct Peer {
     pub(in crate::http) address: SocketAddr,
-    /// `None`: nobody asked, and the connection ends with its first answer.
+    /// `None`: it was not asked for, and the connection ends with its first answer.
     pub(in crate::http) owner: Option<Owner>,
 }

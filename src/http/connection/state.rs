@@ -59,7 +59,7 @@ pub(in crate::http) struct ConnectionState {
     read_bytes_max: Cell<usize>,
     /// For the answer that is being made, or is not in the kernel yet.
     charge: Cell<Option<Charge>>,
-    /// The request is long work, and for nobody if the peer breaks the connection off.
+    /// The request is long work, which is in vain once the peer has broken the connection off.
     is_long: Cell<bool>,
 }
 
@@ -199,7 +199,7 @@ impl ConnectionState {
         matches!(self.stage(), Stage::Fresh | Stage::Head | Stage::Idle)
     }
 
-    /// Whether the peer may still be sending what nobody will read, after an answer of ours.
+    /// Whether the peer may still be sending what will not be read, after an answer of ours.
     pub(in crate::http) fn wants_lingering(&self) -> bool {
         self.has_written.get() && !self.has_seen_end.get()
     }
@@ -264,8 +264,8 @@ impl<I> Watched<I> {
         Self { stream, first, state }
     }
 
-    /// Before `count` bytes are written that begin so; `Some`: they are not to be, since they are
-    /// hyper's own words.
+    /// Called before `count` bytes that begin with these are written; `Some`: they must not be
+    /// written, since they are hyper's own answer.
     fn withheld(&self, bytes: &[u8], count: usize) -> Option<usize> {
         if self.state.owes_nothing() {
             self.state.refused.set(Some(status_of(bytes)));
@@ -281,7 +281,7 @@ impl<I> Watched<I> {
         }
     }
 
-    /// The stream, unless hyper has left unread what was read before it came: then nobody knows
+    /// The stream, unless hyper has left unread what was read before it came: then it is unknown
     /// where the peer's next bytes begin.
     pub(in crate::http) fn into_inner(self) -> Option<I> {
         self.first.is_empty().then_some(self.stream)

@@ -22,7 +22,7 @@ impl Wire for tokio::net::TcpStream {
     }
 
     fn poll_reset(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
-        // Readable is also one that has more to say, or nothing.
+        // A peer that has more to say, or has shut its sending side, makes it readable as well.
         match self.poll_read_ready(cx) {
             Poll::Ready(_) if matches!(self.take_error(), Ok(None)) => Poll::Pending,
             ready => ready.map(drop),

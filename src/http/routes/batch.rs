@@ -53,8 +53,8 @@ pub(in crate::http) struct Message {
     key: Option<IdempotencyKey>,
 }
 
-/// The memory that work on `body` may take, besides itself: copies of its messages, and their
-/// results.
+/// The memory that work on `body` may take besides the body itself: copies of its messages, and
+/// their results.
 pub(in crate::http) fn work_bytes(body: &[u8], has_key: bool) -> usize {
     let lines = body.iter().filter(|&&byte| byte == b'\n').count() + 1;
     let key = if has_key { limits::BATCH_KEY_COST_BYTES } else { 0 };
@@ -145,7 +145,7 @@ enum LineMistake {
     Other(String),
 }
 
-/// Where a string belongs, null is none either.
+/// Where a string is expected, null is not accepted either.
 fn text<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
     String::deserialize(value).map(Some)
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 
 use crate::{spelling::letters_apart, ws::Kind};
 
-/// How a body is to be taken.
+/// The kind of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Form {
     Message(Kind),

@@ -2,9 +2,9 @@
 //!
 //! Redis may be far away: then many have to be under way, or a batch takes a round trip for each
 //! handful. The line may also be thin: then many that are under way wait for each other, and those
-//! behind get no answer in time. Both show in how long answers take, against the fastest one: so
-//! the window begins small, doubles with each round while answers come as fast as that, and
-//! shrinks when they don't. All batches of a shard share a bound in bytes, each in its turn.
+//! behind get no answer in time. Both show in how long answers take, compared with the fastest: so
+//! the window begins small, doubles with each round while answers are that fast, and shrinks when
+//! they are not. All batches of a shard share a bound in bytes, each in its turn.
 
 use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -62,7 +62,7 @@ pub(in crate::http) struct PaceTurn<'a> {
 }
 
 impl Pace {
-    /// For a batch that comes now, none of which begins later than `within`.
+    /// For a batch that comes now; none of its messages begins later than `within`.
     pub(in crate::http) fn new(clock: Clock, within: Duration) -> Self {
         let state = PaceState { in_flight: 0, window: Window::default() };
         Self {

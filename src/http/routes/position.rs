@@ -1,10 +1,10 @@
-//! `Wsbcast-Position`: from where on a client hears each of its channels.
+//! `Wsbcast-Position`: the position from which on a client hears each of its channels.
 
 use http::{HeaderName, HeaderValue};
 
 use crate::{broker::Position, channel::ChannelName};
 
-/// Tells a client from where on it hears each of its channels.
+/// Tells a client the positions from which on it hears its channels.
 pub(in crate::http) const HEADER: HeaderName = HeaderName::from_static("wsbcast-position");
 
 /// `NAME=EPOCH:OFFSET, …`: everything after these will come. None: an epoch is no text for a

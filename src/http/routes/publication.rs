@@ -47,7 +47,7 @@ impl Serialize for Published {
     }
 }
 
-/// Waits for the broker, for a bounded time, and counts what became of the message.
+/// Waits for the broker, for a bounded time, and counts the outcome.
 pub(in crate::http) async fn settle(
     public: &Public,
     channel: ChannelName,
@@ -113,12 +113,12 @@ pub(in crate::http) fn invalid(hint: &str) -> Refused {
     refused(StatusCode::BAD_REQUEST, PublishFailure::BadRequest, hint)
 }
 
-/// 400: the channel is no name.
+/// 400: the channel's name is invalid.
 pub(in crate::http) fn bad_channel(hint: &str) -> Refused {
     refused(StatusCode::BAD_REQUEST, PublishFailure::BadChannel, hint)
 }
 
-/// 413: it is more than it may be.
+/// 413: it is larger than allowed.
 pub(in crate::http) fn too_big(hint: &str) -> Refused {
     refused(StatusCode::PAYLOAD_TOO_LARGE, PublishFailure::TooBig, hint)
 }

@@ -37,7 +37,7 @@ use crate::{
 /// group. The value is taken as it is, quotes and all.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Publishes what the request brings.
+/// Publishes the request's body.
 pub(in crate::http) async fn answer(
     context: &Context,
     public: &Public,
@@ -62,7 +62,7 @@ pub(in crate::http) async fn answer(
             Form::Message(_) => message_bytes_max,
             Form::Batch => (message_bytes_max * 4).max(limits::BATCH_BYTES_MAX_MIN),
         };
-        // Given back when the message is with the broker, or refused; a batch's, with its answer.
+        // Returned when the broker has the message, or it is refused; a batch's, with its answer.
         let mut charge = state.standing().charge();
         let body = body::collect(body, bytes_max, &mut charge)
             .await
@@ -120,7 +120,7 @@ async fn one(public: &Public, message: Message) -> Result<Answer, Refused> {
     })
 }
 
-/// 415: it is no message, nor a batch.
+/// 415: it is neither a message nor a batch.
 fn unsupported_type(hint: &str) -> Refused {
     refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, PublishFailure::UnsupportedType, hint)
 }
@@ -180,7 +180,7 @@ fn not_empty_by_mistake(body: &[u8], form: Form, headers: &HeaderMap) -> Result<
     ))
 }
 
-/// A coded body would reach the clients as it is: nothing is decoded here.
+/// A body with a content coding would reach the clients as it is: nothing is decoded here.
 fn uncoded(headers: &HeaderMap) -> Result<(), Refused> {
     let is_identity = |value: &HeaderValue| {
         let mut codings = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
@@ -200,7 +200,7 @@ fn uncoded(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 /// Whether the Content-Type says that a letter is several bytes, which may be valid UTF-8 and mean
-/// something else. Others than UTF-8 show by themselves, or are the same where it matters.
+/// something else. Other charsets are invalid UTF-8, or the same as UTF-8 where it matters.
 fn is_wide(headers: &HeaderMap) -> bool {
     if form::of(headers) == Ok(Form::Message(Kind::Binary)) {
         return false;

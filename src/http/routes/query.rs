@@ -16,7 +16,7 @@ use crate::{
 
 /// The parameters for listening.
 const LISTENING: [&str; 4] = ["channel", "since", "last", "token"];
-/// Words that parameters of others have for a name, though they are near to one of ours.
+/// Parameters of other programs that have names similar to ours.
 const WORDS_OF_THEIR_OWN: [&str; 15] = [
     "cancel", "cast", "chance", "change", "chapel", "east", "fast", "lat", "least", "list", "lost",
     "past", "sine", "taken", "vast",

@@ -1,4 +1,4 @@
-//! Which request goes where: one enum of routes, the methods each one takes, who may ask.
+//! Which request goes where: one enum of routes, the methods of each, and the right it needs.
 //!
 //! The listener decides which routes exist: public ones carry `/ws`, `/sse`, `/echo`, `/broadcast`
 //! and the client's files, and the admin routes only while every public listener is on loopback; an
@@ -87,7 +87,7 @@ pub(in crate::http) async fn answer(
             None => answer::close(&mut answer),
         }
         if head.version == Version::HTTP_10 && !answer.headers().contains_key(KEEP_ALIVE) {
-            // To an answer of another version hyper adds what was asked for: `keep-alive`.
+            // hyper adds the `keep-alive` that was asked for to answers of another version.
             *answer.version_mut() = Version::HTTP_10;
         }
     }
@@ -254,7 +254,7 @@ fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
     exists.then_some(route)
 }
 
-/// A hint where to ask instead: on a public listener its public routes, on an admin listener the
+/// A hint on where to ask instead: on a public listener its public routes, on an admin listener the
 /// list of its routes.
 fn not_found(context: &Context) -> Answer {
     let echo = if context.settings.echo { ", /echo" } else { "" };

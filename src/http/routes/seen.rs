@@ -39,7 +39,7 @@ pub(in crate::http) fn accepted(
     forwarded
 }
 
-/// Parameters of its were not understood.
+/// Some of its parameters were not understood.
 pub(in crate::http) fn ignored(requester: &Requester<'_>, names: &[String]) {
     if !clients_are_logged() {
         return;

@@ -124,7 +124,7 @@ fn understand(
     Ok(UpgradeRequest { accept, deflate, is_v1, wanted, publisher })
 }
 
-/// A name that is nearly one of ours must not be overheard; others are ignored.
+/// A name that is nearly one of ours must not be ignored; others are.
 pub(in crate::http) fn check_names(
     query: Option<&str>,
     requester: &Requester<'_>,
@@ -136,7 +136,7 @@ pub(in crate::http) fn check_names(
     Ok(())
 }
 
-/// To listen no token is needed, but one that is shown must be right.
+/// Listening needs no token, but one that is shown must be right.
 pub(in crate::http) fn check_token(
     context: &Context,
     requester: &Requester<'_>,

@@ -36,7 +36,7 @@ impl Places {
         self.memory.held.of(Part::Input) + self.memory.held.of(Part::Work)
     }
 
-    /// Sends one connection away that holds some of `part`, for the sake of `one`.
+    /// Dismisses a connection that holds some of `part`, to make room for `one`.
     fn free_memory(&self, part: Part, one: &Standing) -> bool {
         let now = Instant::now();
         let holds = |other: &Standing| other.held.of(part) > 0 && !std::ptr::eq(other, one);
@@ -82,7 +82,7 @@ impl Standing {
         self.moved.set(Instant::now());
     }
 
-    /// Takes `bytes` if all together then hold no more than `most`, or nobody else holds anything.
+    /// Takes `bytes` if all together then hold no more than `most`, or no other one holds any.
     fn take(&self, part: Part, bytes: usize, part_max: usize) -> bool {
         let held = &self.places.memory.held;
         while bytes > 0 && held.of(part) + bytes > part_max && held.of(part) > self.held.of(part) {

@@ -74,7 +74,7 @@ pub struct Places {
     /// since the list was made have waited less.
     next_to_leave: RefCell<Vec<(usize, Instant)>>,
     memory: Memory,
-    /// Since when all places are held by work of the server's own.
+    /// Since when all places are held by connections that the server is working for.
     crowded: Cell<Option<Instant>>,
     freed: Notify,
     metrics: Arc<ShardMetrics>,
@@ -139,7 +139,7 @@ impl Places {
     /// Waits until a connection may be accepted; it makes room if there is a connection to dismiss.
     ///
     /// # Cancel safety
-    /// May be dropped: who was sent away is gone.
+    /// May be dropped: a connection that was dismissed stays so.
     pub async fn room(&self) {
         loop {
             let freed = self.freed.notified();
@@ -233,7 +233,7 @@ impl Places {
         found.inspect(|one| self.send_away(one, one.word())).is_some()
     }
 
-    /// Looks through all only once in many times.
+    /// Only one call in many looks through all connections.
     fn next_to_leave(&self, now: Instant) -> Option<Rc<Standing>> {
         let mut next = self.next_to_leave.borrow_mut();
         let seated = self.seated.borrow();
@@ -357,7 +357,7 @@ impl Standing {
         self.is_spare.get()
     }
 
-    /// It is the peer's turn, and nothing is lost that cannot be had again.
+    /// It is the peer's turn, and closing loses nothing that cannot be had again.
     fn is_waiting(&self) -> bool {
         match self.stage.get() {
             Stage::Fresh => !self.is_queued.get(),

@@ -1,4 +1,4 @@
-//! `GET /client.js` and `/client.d.ts`: the JavaScript client, from the server that it is for.
+//! `GET /client.js` and `/client.d.ts`: the JavaScript client, from the server that it talks to.
 //!
 //! So a page always has the client that fits its server, without a package or a build. The files
 //! are part of the binary; the script is sent without its comments and its indentation, and
