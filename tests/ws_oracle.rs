@@ -350,7 +350,7 @@ proptest! {
     }
 
     #[test]
-    fn what_nobody_wants_is_judged_like_what_is_kept(bytes in stream()) {
+    fn discarded_messages_are_judged_like_kept_ones(bytes in stream()) {
         let read = |keep_payload| {
             let rules = FrameRules { message_bytes_max: 70_000, keep_payload, compression: false };
             decode([bytes.as_slice()], &rules)

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_can_connect_to_is_refused_in_words() {
+    fn unconnectable_addresses_are_refused_in_words() {
         for (text, word) in [
             ("224.0.0.1:1", "multicast"),
             ("[ff02::1]:1", "multicast"),

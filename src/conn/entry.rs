@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_busy_client_needs_is_given_back() {
+    fn memory_for_busy_clients_is_given_back() {
         let key = Key::new(3, 7);
         let mut entry = Entry::new(key, Endpoint::Ws, Encoding::Plain, Millis(5));
         assert!(entry.is_of(key) && entry.key(3) == key && !entry.is_of(Key::new(3, 8)));

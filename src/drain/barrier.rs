@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_wakes_nobody_before_somebody_attends() {
+    fn leaving_wakes_nobody_before_somebody_attends() {
         let barrier = Barrier::default();
         drop(barrier.request());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_now_and_then_gets_a_text_of_this_moment() {
+    async fn occasional_requests_get_a_text_of_this_moment() {
         let (text, _) = counting(Duration::from_millis(5));
         for round in 1..100 {
             assert_eq!(text.now(), round.to_string());

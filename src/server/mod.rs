@@ -308,7 +308,7 @@ impl Server {
 
     fn say_ready(&self) {
         for address in self.addresses() {
-            info!("listening on {address}{}", self.what_it_lacks(*address));
+            info!("listening on {address}{}", self.ipv4_hint(*address));
         }
         let (shards, connections_max) = (self.config.threads, self.process.shares.clients);
         let broker = settings::broker_words(&self.config, &self.process.broker);
@@ -328,7 +328,7 @@ impl Server {
     }
 
     /// On some systems `[::]` includes IPv4, and operators used to those expect it.
-    fn what_it_lacks(&self, address: SocketAddr) -> String {
+    fn ipv4_hint(&self, address: SocketAddr) -> String {
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         let is_lacking = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)
             && !self.addresses().contains(&everywhere);

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_bounded_and_whoever_leaves_makes_room() {
+    fn waiters_are_bounded_and_leaving_makes_room() {
         let (ahead, a) = (Ahead::default(), ChannelName::new("a").unwrap());
         let mut waiters: Vec<_> =
             (0..).map_while(|offset| ahead.wait(&a, &at("e", offset))).collect();

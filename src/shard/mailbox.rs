@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_room_is_woken_from_another_thread() {
+    fn a_wait_for_room_ends_from_another_thread() {
         let mailbox = std::sync::Arc::new(Mailbox::new(Clock::start()));
         mailbox.deliver(publication(MAILBOX_BYTES_MAX));
         let reader = mailbox.clone();

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_is_said_in_full_again_every_minute() {
+    fn lasting_events_are_logged_in_full_every_minute() {
         static SITE: LogSite = LogSite::new(|_| ());
         let at = |s: u64| Millis(1_000_000 + s * 1_000);
         let spoken = (0..=125).filter(|&second| {

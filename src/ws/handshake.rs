@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_no_websocket_is_told_to_upgrade() {
+    fn requests_for_no_websocket_are_told_to_upgrade() {
         let plain = headers(&[("host", "a")]);
         for version in [Version::HTTP_10, Version::HTTP_11] {
             assert_eq!(check(&Method::GET, version, &plain), Err(HandshakeRefusal::NotUpgrade));

@@ -139,7 +139,7 @@ fn two_databases_with_one_prefix_are_two_services() {
 }
 
 #[test]
-fn what_is_tested_as_valkey_is_valkey() {
+fn the_server_tested_as_valkey_is_valkey() {
     let server = RedisServer::start_valkey();
     let info = server.cli(&["INFO", "server"]);
     assert!(info.contains("server_name:valkey"), "{info}");

@@ -139,7 +139,7 @@ fn a_name_that_leads_elsewhere_is_followed() {
 
 /// Regression: subscribers stayed on the old server for as long as it answered their pings.
 #[test]
-fn who_has_to_connect_again_takes_the_others_along() {
+fn a_connection_made_anew_takes_the_others_along() {
     for kind in ["normal", "pubsub"] {
         for subscribers in BOTH {
             run(async {
@@ -199,7 +199,7 @@ fn many_refusals_at_once_cost_one_move() {
 
 /// A name that leads to a replica for good: nothing is torn down, everything is told.
 #[test]
-fn who_is_led_to_a_replica_stays_and_says_so() {
+fn processes_led_to_a_replica_stay_and_say_so() {
     run(async {
         let (master, replica) = (RedisServer::start(), RedisServer::start());
         follow(&replica, &master);

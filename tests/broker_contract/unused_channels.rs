@@ -81,7 +81,7 @@ fn a_client_resumes_on_any_process() {
 }
 
 #[test]
-fn what_a_redis_has_lost_since_is_told() {
+fn messages_that_redis_has_lost_since_are_reported() {
     run(async {
         let server = RedisServer::start();
         let process = Process::start(settings(&server), 1).await;

@@ -57,7 +57,7 @@ fn messages_come_in_order_over_event_streams_too() {
     messages_come_in_order("sse");
 }
 
-fn who_keeps_its_positions_goes_on(transport: &str) {
+fn clients_with_positions_go_on(transport: &str) {
     let server = Server::start(&[]);
     let mut page = page(&server);
     let mut a = Publisher::on(server.addr(), "a");
@@ -82,14 +82,14 @@ fn who_keeps_its_positions_goes_on(transport: &str) {
 }
 
 #[test]
-fn who_keeps_its_positions_goes_on_from_there() {
-    who_keeps_its_positions_goes_on("websocket");
+fn clients_with_positions_go_on_over_websockets() {
+    clients_with_positions_go_on("websocket");
 }
 
 /// A client that keeps its positions goes on from there over event streams too.
 #[test]
 fn a_kept_position_works_over_event_streams() {
-    who_keeps_its_positions_goes_on("sse");
+    clients_with_positions_go_on("sse");
 }
 
 fn channels_come_and_go(transport: &str) {

@@ -162,7 +162,7 @@ fn event_streams_replace_refused_websockets() {
 }
 
 #[test]
-fn who_has_had_a_websocket_waits_for_the_next_one() {
+fn clients_once_on_a_websocket_wait_for_another() {
     let mut server = Server::start(&[]);
     let mut page = page(&server);
     page.connect("{channels: ['a']}");
@@ -201,7 +201,7 @@ fn a_publication_goes_through_a_reconnect_once() {
 }
 
 #[test]
-fn who_is_closed_for_its_own_fault_does_not_come_back() {
+fn clients_at_fault_do_not_come_back_when_closed() {
     let server = Server::start(&["--client-publish", "broadcast", "--max-message-size", "1KiB"]);
     let mut page = page(&server);
     page.connect("{channels: ['a'], transport: 'websocket'}");

@@ -106,7 +106,7 @@ fn a_request_through_a_proxy_may_not_publish() {
 }
 
 #[test]
-fn what_is_refused_reaches_nobody() {
+fn refused_messages_reach_nobody() {
     let server = Server::start(&[]);
     let mut client = Client::connect(server.addr());
     assert_forbidden(&publish_with(server.addr(), "Via: 1.1 proxy\r\n"));

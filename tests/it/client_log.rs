@@ -147,7 +147,7 @@ fn at_debug_a_clients_end_has_a_code_whoever_ends_it() {
 }
 
 #[test]
-fn what_a_proxy_says_cannot_break_or_lengthen_a_line() {
+fn proxies_words_cannot_break_or_lengthen_a_line() {
     let server = debugging();
     let whom = format!("{}\"\t192.0.2.9", "1, ".repeat(3_000));
     let client = forwarded(&server, "/ws", &whom);

@@ -122,7 +122,7 @@ fn values_that_conflict_are_bad_values() {
 }
 
 #[test]
-fn what_is_no_option_exits_2() {
+fn unknown_options_exit_with_2() {
     for args in [&["--no-such-option"][..], &["no-such-command"], &["--threads"]] {
         let ended = run(args);
         assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");

@@ -202,7 +202,7 @@ fn a_close_is_echoed_and_the_connection_ends() {
 }
 
 #[test]
-fn what_was_sent_before_a_close_is_echoed_before_it() {
+fn messages_before_a_close_are_echoed_before_it() {
     let server = echo_server();
     let mut client = echo(&server);
     let mut bytes: Vec<u8> = (0..50).flat_map(|_| masked(true, TEXT, &[b'e'; 1000])).collect();

@@ -135,7 +135,7 @@ fn a_chunked_body_is_one_message() {
 }
 
 #[test]
-fn what_is_no_http_is_answered_400_and_closed() {
+fn anything_but_http_is_answered_400_and_closed() {
     let server = Server::start(&[]);
     for raw in ["\x16\x03\x01\x02\x00\x01\x00\x01", "NONSENSE\r\n\r\n", "GET / HTTP/9.9\r\n\r\n"] {
         let mut http = Http::connect(server.addr());

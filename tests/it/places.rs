@@ -113,7 +113,7 @@ fn busy_connections_hold_nobody_up() {
 }
 
 #[test]
-fn who_has_left_http_is_never_sent_away() {
+fn clients_that_have_left_http_are_never_sent_away() {
     let server = server();
     let addr = server.addr();
     let mut client = Client::connect(addr);

@@ -24,7 +24,7 @@ fn member(redis: &RedisServer, args: &[&str]) -> Server {
 }
 
 #[test]
-fn what_one_process_takes_reaches_the_clients_of_all() {
+fn messages_to_one_process_reach_clients_of_all() {
     let redis = RedisServer::start();
     let servers = [member(&redis, &["--threads", "3"]), member(&redis, &["--threads", "2"])];
     let mut clients = clients_on_all_shards(servers[0].addr(), "/ws", 3);

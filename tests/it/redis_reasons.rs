@@ -55,14 +55,14 @@ fn tells_of(address: &str, word: &str) {
 }
 
 #[test]
-fn what_cannot_be_connected_to_is_named() {
+fn unreachable_servers_are_named() {
     tells_of(&nobody(), "Connection refused");
     tells_of("nowhere.invalid:6379", "");
     tells_of(&says(b"", false), "the connection was made, and nothing was answered in time");
 }
 
 #[test]
-fn what_is_no_redis_is_named() {
+fn servers_that_are_no_redis_are_named() {
     tells_of(&says(b"HTTP/1.1 400 Bad Request\r\n\r\n", false), "what answers there is no Redis");
     tells_of(&says(b"SSH-2.0-\x1b[31m\r\n", false), "what answers there is no Redis");
     tells_of(&says(b"\x15\x03\x01\x00\x02\x02\x46", false), "TLS is spoken there");
@@ -70,7 +70,7 @@ fn what_is_no_redis_is_named() {
 
 /// Closing with something unread is a reset, closing before anything is read may be either.
 #[test]
-fn who_closes_at_once_is_named() {
+fn servers_that_close_at_once_are_named() {
     tells_of(&says(b"", true), "the connection was closed before anything was answered");
 }
 
@@ -132,7 +132,7 @@ fn a_lost_redis_is_named_with_each_reason() {
 
 /// Nothing is refused and nothing ends: nothing but the heartbeats' absence shows it.
 #[test]
-fn what_swallows_what_is_published_is_named_too() {
+fn servers_that_swallow_publications_are_named_too() {
     let address = answers(|words| match words {
         ["SUBSCRIBE", name] => {
             format!(">3\r\n$9\r\nsubscribe\r\n${}\r\n{name}\r\n:1\r\n", name.len()).into_bytes()

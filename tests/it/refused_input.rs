@@ -211,7 +211,7 @@ fn an_empty_form_is_no_message() {
 }
 
 #[test]
-fn what_a_hint_quotes_has_an_end() {
+fn quotes_in_hints_have_an_end() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let long = "z".repeat(20_000);

@@ -238,7 +238,7 @@ fn a_stream_follows_earlier_answers() {
 }
 
 #[test]
-fn who_cannot_be_served_is_told_why_and_counted() {
+fn refused_streams_are_told_why_and_counted() {
     let args = ["--api-token", "s3cret", "--max-connections", "2", "--admin-listen", "127.0.0.1:0"];
     let server = Server::start(&args);
     let addr = server.addr();

@@ -213,7 +213,7 @@ fn a_clients_burst_is_answered_in_order() {
 }
 
 #[test]
-fn who_may_not_publish_is_told_so_and_goes_on() {
+fn clients_without_the_right_are_told_and_go_on() {
     let server = Server::start(&[]);
     let addr = server.addr();
     let mut hearer = Client::open(addr, "/ws?channel=a");

@@ -1,9 +1,10 @@
-//! Sentences of comments have nouns as subjects: "A client that …", not "Who …" or "What …".
+//! Sentences of comments have nouns as subjects: "A client that …", not "Who …" or "What …". So
+//! have the names of functions, which are sentences where the function is a test.
 //!
 //! A reader should know from the first word whom a sentence is about. Questions may begin so, and
 //! code is no sentence.
 
-use super::{Source, check, word_at};
+use super::{Source, check, function_name, word_at};
 
 /// Words that leave open whom the sentence is about.
 const PRONOUNS: [&str; 7] = ["Who", "Whoever", "Whom", "Whomever", "Whose", "What", "Whatever"];
@@ -32,6 +33,30 @@ fn a_sentence_is_told_from_code_and_questions() {
     assert_eq!(found(text), [1, 4]);
     assert_eq!(found("    // - Whoever\n// ```\n// What();\n// ```\n// | What |\n"), [1]);
     assert_eq!(found("/// Somebody, e.g. What counts\n/// - Whose\n"), [1, 2]);
+}
+
+#[test]
+fn functions_have_nouns_in_their_names() {
+    check(|source, errors| {
+        let Source { name, text } = source;
+        for (i, line) in text.lines().enumerate() {
+            let function = function_name(line).unwrap_or_default();
+            if begins_with_pronoun(function) {
+                errors.push(format!("{name}:{}: a noun first: {function}", i + 1));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_name_is_judged_by_its_first_word() {
+    assert!(begins_with_pronoun("who_leaves_is_gone") && begins_with_pronoun("whatever_comes"));
+    assert!(!begins_with_pronoun("what") && !begins_with_pronoun("whole_frames_are_read"));
+}
+
+fn begins_with_pronoun(function: &str) -> bool {
+    let first = function.split_once('_').map(|(first, _)| first);
+    first.is_some_and(|first| PRONOUNS.iter().any(|pronoun| pronoun.eq_ignore_ascii_case(first)))
 }
 
 /// The sentences of comments that begin with a pronoun, each with its paragraph's first line.

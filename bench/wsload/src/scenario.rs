@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_wins_wherever_it_stands() {
+    fn typed_options_win_wherever_they_stand() {
         for typed in [
             &["--clients", "7", "--mode", "live", "--scenario", "idle"][..],
             &["--scenario=idle", "--mode=live", "--clients=7"],

@@ -37,7 +37,7 @@ fn accepted(refusals: &Refusals, subject: Subject, ms: u64) {
 }
 
 #[test]
-fn what_is_refused_for_a_moment_is_nothing() {
+fn momentary_refusals_count_for_nothing() {
     let refusals = Refusals::default();
     refused(&refusals, channel("a"), BrokerRefusal::NoReplicas, 0);
     assert_eq!(refusals.extent_at(at(LASTS - 1)), RefusalExtent::Nothing);
@@ -75,7 +75,7 @@ fn a_missing_right_for_one_channel_is_its_own() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn remembered_subjects_are_bounded() {
     let refusals = Refusals::default();
     for number in 0..REFUSALS_MAX * 2 {
         refused(&refusals, channel(&number.to_string()), BrokerRefusal::Oom, 0);

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_ends_the_connection() {
+    fn anything_but_a_message_ends_the_connection() {
         for text in ["", "x", "{", r#"{"type":"ping"} x"#, r#"{"type":"ping",}"#, "'a'", "[1"] {
             assert_eq!(of(text), Err(Mistake::Fatal(CloseReason::NotJson)), "{text}");
         }

@@ -87,7 +87,7 @@ fn without_a_token_only_programs_on_this_machine_may() {
 }
 
 #[test]
-fn whoever_a_proxy_speaks_for_is_not_local() {
+fn clients_behind_a_proxy_are_not_local() {
     let rules = Rules::default();
     let judge = |name: &str| {
         let header = format!("{name}: 192.0.2.1");

@@ -56,7 +56,7 @@ fn a_mapped_address_is_asked_as_ipv4() {
 
 /// The kernel still knows such a socket, with inode 0 and the user 0.
 #[test]
-fn who_has_hung_up_is_nobody() {
+fn a_closed_peer_is_nobody() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let (client, ours) = connected(address);
         drop(client);

@@ -42,7 +42,7 @@ async fn a_copy_is_used_as_long_as_it_is_the_servers() {
 }
 
 #[tokio::test]
-async fn whoever_takes_gzip_gets_it_under_a_tag_of_its_own() {
+async fn gzip_is_sent_if_accepted_and_has_its_own_tag() {
     let server = Fixture::new().start();
     let plain = server.ask(get("/client.js", &[])).await;
     let asked = get("/client.js", &["Accept-Encoding: br, gzip"]);

@@ -151,7 +151,7 @@ async fn newcomers_get_the_spare_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_turn_has_not_come_is_not_sent_away() {
+async fn connections_before_their_turn_are_not_sent_away() {
     let places = Places::new(FEW, Arc::default());
     let place = places.enter();
     place.set_queued(true);

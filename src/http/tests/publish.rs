@@ -44,7 +44,7 @@ async fn a_message_is_text_unless_declared_binary() {
 }
 
 #[tokio::test]
-async fn what_is_no_message_is_refused_and_counted() {
+async fn invalid_publications_are_refused_and_counted() {
     let server = Fixture::new().start();
     let mut not_utf8 = post(&["Content-Length: 2"], "").into_bytes();
     not_utf8.extend([0xc3, 0x28]);
@@ -362,7 +362,7 @@ async fn the_lines_of_a_batch_have_their_own_keys() {
 }
 
 #[tokio::test]
-async fn who_hears_nothing_certain_is_told_how_to_try_again() {
+async fn publishers_in_doubt_are_told_how_to_try_again() {
     let server = Fixture::new().start();
     server.broker.answers.borrow_mut().push_back(Err(PublishError::Unconfirmed));
     let answer = body(&server.ask(post(&[], "x")).await);

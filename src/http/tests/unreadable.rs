@@ -57,7 +57,7 @@ async fn earlier_requests_are_answered_before_a_bad_one() {
 }
 
 #[tokio::test]
-async fn who_still_sends_gets_to_read_why_it_is_refused() {
+async fn peers_that_still_send_can_read_their_refusal() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect_through(LOCAL, 512);
     let asking = async {

@@ -38,7 +38,7 @@ fn ended(hub: &mut Hub<Pipe>) -> HashSet<Key> {
 
 /// Regression: 1,800 event streams that never read a message of 1 MB held 1.7 GiB.
 #[test]
-fn whoever_is_given_the_same_history_holds_it_once() {
+fn clients_with_the_same_history_share_its_memory() {
     let mut hub = roomy_hub();
     let message = Bytes::from(vec![b'x'; 1 << 20]);
     let clients: Vec<_> = (0..1_800).map(|_| client(&mut hub, 100)).collect();

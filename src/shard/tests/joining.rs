@@ -126,7 +126,7 @@ impl World {
 }
 
 #[test]
-fn what_many_want_to_know_at_once_is_asked_once() {
+fn a_question_that_many_have_at_once_is_asked_once() {
     run(|world| async move {
         let many: Vec<_> = (0..40).map(|_| world.come("a", 50)).collect();
         world.until(|world| world.broker.waiting.get() == 50).await;
@@ -141,7 +141,7 @@ fn what_many_want_to_know_at_once_is_asked_once() {
 }
 
 #[test]
-fn who_asked_for_all_may_leave_and_another_one_asks() {
+fn another_client_asks_once_the_asking_one_leaves() {
     run(|world| async move {
         let first = world.come("a", 1);
         world.until(|world| world.broker.waiting.get() == 1).await;

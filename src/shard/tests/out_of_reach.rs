@@ -102,7 +102,7 @@ fn resuming_does_not_wait_for_a_lost_broker() {
 }
 
 #[test]
-fn who_comes_for_what_is_new_does_not_wait() {
+fn clients_that_want_only_new_messages_do_not_wait() {
     let (admission, took) = admitted(None, true);
     assert!(admission.positions.is_empty() && took.is_zero(), "{took:?}");
 }

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_missed_a_message_or_its_close_is_a_problem() {
+    fn clients_without_a_message_or_close_are_problems() {
         let args = Typed::try_parse_from(["fleet", "--clients", "2", "--messages", "2"]);
         let args = args.unwrap().fleet;
         let judged = |arrivals: [u64; 2], word: &str| {

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_file_does_not_say_has_its_default() {
+    fn facts_missing_in_a_file_have_their_defaults() {
         let report: Report = serde_json::from_str("{\"problems\":[\"x\"]}").unwrap();
         assert_eq!(report.scenario.clients, 1000);
         assert!(report.timeline.at_ms.is_empty() && report.storm.is_none());

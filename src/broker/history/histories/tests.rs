@@ -52,7 +52,7 @@ fn floor(histories: &Histories, name: &str) -> (u64, u64) {
 }
 
 #[test]
-fn who_holds_most_gives_its_oldest_messages() {
+fn the_largest_holder_gives_its_oldest_messages() {
     let mut histories = Histories::new(SETTINGS, 10);
     for name in ["a", "b", "c", "a"] {
         publish(&mut histories, Api, name, 1, 1_400);
@@ -174,7 +174,7 @@ fn without_history_positions_are_counted_all_the_same() {
 }
 
 #[test]
-fn whatever_happens_the_bounds_are_kept() {
+fn the_bounds_are_kept_whatever_happens() {
     for seed in 0..2_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut histories = Histories::new(SETTINGS, 3);

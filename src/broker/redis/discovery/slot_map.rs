@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_is_refused() {
+    fn anything_but_a_map_is_refused() {
         let garbage = [
             number(1),
             array(vec![number(1)]),

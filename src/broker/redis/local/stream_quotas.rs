@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fills_a_stream_pays_for_all_of_it_in_the_end() {
+    fn publishers_pay_for_all_that_fills_a_stream() {
         let mut quotas = quotas();
         assert!(say(&mut quotas, Api, 0, 2 * MIB, START));
         for _ in 0..30 {

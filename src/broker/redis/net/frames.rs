@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_none() {
+    fn anything_but_a_frame_is_none() {
         let bad = [
             "hello\r\n",
             "$\r\n",

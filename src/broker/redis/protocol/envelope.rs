@@ -83,7 +83,7 @@ mod tests {
     use crate::position::for_each_number;
 
     #[test]
-    fn what_the_script_writes_is_read_back() {
+    fn headers_that_the_script_writes_are_read_back() {
         let payload = Bytes::from_static(b"2 t abc-_9 42 7 8\nhello\nworld");
         let message = decode(&payload).unwrap();
         assert_eq!((message.kind, message.epoch, message.offset), (Kind::Text, "abc-_9", 42));

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_is_apart_wherever_keys_are() {
+    fn publications_are_apart_wherever_keys_are() {
         let channel = ChannelName::new("a").unwrap();
         let names: Vec<Names> =
             (0..=255).map(|database| Names::new("wsbcast".into(), database, "p".into())).collect();

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_paid_for_and_comes_back_with_time() {
+    fn readings_use_the_allowance_and_time_restores_it() {
         let mut allowance = Allowance::new(1000, 0);
         let second = Duration::from_secs(1);
         assert!(allowance.is_open(Millis(0)));

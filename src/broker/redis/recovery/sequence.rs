@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_holds_tells_what_is_missing() {
+    fn the_content_of_redis_tells_what_is_missing() {
         let mut tracker = SequenceTracker::default();
         let held = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
         assert_eq!(tracker.compare(&held("a", 3), 30), Lag::None, "nothing is known before");
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_nothing_for_a_while_goes_on_where_it_was() {
+    fn an_empty_position_keeps_the_place_before_it() {
         let mut tracker = SequenceTracker::default();
         let held = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
         tracker.advance("a", 5, 50, Millis(0));

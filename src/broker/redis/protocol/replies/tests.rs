@@ -40,7 +40,7 @@ fn a_stream_is_read_into_the_order_it_was_written_in() {
 }
 
 #[test]
-fn what_became_of_a_message_is_told_apart() {
+fn outcomes_of_a_message_are_told_apart() {
     let read = |parts: &[&str]| {
         publish_reply(Value::Array(parts.iter().map(|&part| text(part)).collect()))
     };
@@ -113,7 +113,7 @@ fn eras_are_read_and_what_is_none_is_left_out() {
 }
 
 #[test]
-fn what_is_no_answer_of_a_script_is_an_error() {
+fn anything_but_a_scripts_answer_is_an_error() {
     assert!(read(Value::Null).unwrap().is_none());
     assert!(read(answer("no epoch", Vec::new())).is_err());
     assert!(read(Value::Array(vec![text("e"), text("2")])).is_err());

@@ -143,7 +143,7 @@ fn only_one_waiting_process_gets_the_messages() {
 }
 
 #[test]
-fn who_missed_messages_lets_others_have_the_lease() {
+fn a_holder_that_missed_messages_gives_up_the_lease() {
     let mut lease = holder();
     send(&mut lease, &["one"]);
     lease.disconnected();
@@ -159,7 +159,7 @@ fn who_missed_messages_lets_others_have_the_lease() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_the_oldest_goes_first() {
+fn waiting_messages_are_bounded_and_the_oldest_go() {
     let mut lease = follower();
     lease.heard(&mark("leaving", "old", 1));
     for _ in 0..=BRIDGE_WAITING_MAX {
@@ -174,7 +174,7 @@ fn what_waits_is_bounded_and_the_oldest_goes_first() {
 }
 
 #[test]
-fn what_is_no_mark_changes_nothing() {
+fn anything_but_a_mark_changes_nothing() {
     let mut lease = holder();
     for garbage in ["", "taken", "taken x", "taken x y", "taken x 1 1", "gone x 1"] {
         assert_eq!(lease.heard(garbage.as_bytes()), LeaseEvent::Noted);
