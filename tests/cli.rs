@@ -1,5 +1,5 @@
 //! The binary as an operator meets it: what it prints where, and how it ends, when its options
-//! leave nothing to serve. What the options mean is tested beside them, without a process.
+//! leave nothing to serve. The options' meaning is tested beside them, without a process.
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,4 @@
-//! Redis is elsewhere all of a sudden: who publishes there, listens there.
+//! Redis is elsewhere all of a sudden: processes that publish there listen there.
 //!
 //! A name that moves and a proxy that is switched look the same from here: new connections lead
 //! elsewhere, those that stand stay where they are.
@@ -129,7 +129,7 @@ impl Moved {
 const BOTH: [Subscribers; 2] = [Subscribers::PerShard, Subscribers::PerProcess];
 
 /// A name that leads to another server is followed though the old one lives.
-/// Regression: whoever was connected stayed, whoever came later was elsewhere.
+/// Regression: connected processes stayed, and later ones were elsewhere.
 #[test]
 fn a_name_that_leads_elsewhere_is_followed() {
     for subscribers in BOTH {

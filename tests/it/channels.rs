@@ -1,4 +1,4 @@
-//! Channels: who gets what, and the one order of each channel on every shard.
+//! Channels: which clients get what, and the one order of each channel on every shard.
 
 use std::{collections::BTreeMap, thread};
 

@@ -1,4 +1,5 @@
-//! permessage-deflate: who agrees to it, who gets what, and what compressed messages may do.
+//! permessage-deflate: when it is agreed, which clients get what, and what compressed messages may
+//! do.
 //!
 //! Compressed and inflated here by zlib's functions themselves, not by the server's code.
 

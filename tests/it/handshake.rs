@@ -1,4 +1,4 @@
-//! `GET /ws`: who is upgraded, and what everyone else is answered.
+//! `GET /ws`: which requests are upgraded, and how all others are answered.
 
 use crate::support::{
     client::{Client, KEY, upgrade_request},

@@ -1,4 +1,4 @@
-//! Scarce descriptors: refusals are polite. Who is sent away for others is in `places`.
+//! Scarce descriptors: refusals are polite. Dismissals to make room for others are in `places`.
 
 use crate::support::{
     PATIENCE,

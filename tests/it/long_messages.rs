@@ -1,4 +1,4 @@
-//! Messages that are long for the memory there is: who reads them at once is not slow.
+//! Messages that are long for the memory there is: clients that read them at once are not slow.
 
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! The promises of the interface, tested from outside: the real binary, real sockets, real Redis.
 //!
 //! One binary for all of them, so that it links once. Modules follow what a user does: start,
-//! connect, publish, look, and what must go on working when Redis or a client misbehaves. What
-//! happens at the end of a process is in the test binary `signals`.
+//! connect, publish, look, and what must go on working when Redis or a client misbehaves. The end
+//! of a process is in the test binary `signals`.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 #![allow(clippy::print_stderr, reason = "the log of a process explains a failed test")]

@@ -228,7 +228,7 @@ fn logs_are_lines_of_json_when_wanted() {
     assert!(log.lines().count() > 1, "{log}");
 }
 
-/// The first line that could not be written used to end the process, whoever was connected.
+/// The first line that could not be written used to end the process, even with clients connected.
 #[test]
 fn it_serves_on_when_its_log_cannot_be_written() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! Places for HTTP connections: who does nothing holds nobody up, and probes always get through.
+//! Places for HTTP connections: inactive ones hold up no others, and probes always get through.
 //!
 //! Few descriptors make few places: with two shards and 200 of them each has 16, and the admin
 //! listener as many.
@@ -20,7 +20,8 @@ use crate::support::{
 const DESCRIPTORS: &str = "ulimit -n 200";
 /// More than there are places, and descriptors.
 const MANY: usize = 250;
-/// Half of what a connection without a request was waited for: whoever waits for that is too late.
+/// Half of the time that a connection without a request was waited for: a newcomer that waits so
+/// long is too late.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn server() -> Server {

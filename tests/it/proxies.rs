@@ -37,7 +37,7 @@ fn example(fence: &str, servers: [SocketAddr; 2]) -> String {
     text
 }
 
-/// How HAProxy finds out by itself, within two seconds, who takes clients.
+/// How HAProxy finds out by itself, within two seconds, which server takes clients.
 const CHECKS: &str = "default-server check inter 1s fall 2 rise 1";
 
 fn nginx(servers: [SocketAddr; 2]) -> Proxy {

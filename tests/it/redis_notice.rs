@@ -1,4 +1,4 @@
-//! The periodic notice of a cluster: exactly one per interval slot, whoever lives.
+//! The periodic notice of a cluster: exactly one per interval slot, whichever processes live.
 
 use std::{
     net::SocketAddr,

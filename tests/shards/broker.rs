@@ -40,7 +40,7 @@ struct Factory {
     health: Arc<Health>,
     sinks: Vec<Arc<dyn Sink>>,
     published: Mutex<Vec<String>>,
-    /// Whose handle was made, and whose was closed.
+    /// The owners whose handles were made, and were closed.
     told: Mutex<SyncSender<(HandleOwner, &'static str)>>,
 }
 

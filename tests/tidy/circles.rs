@@ -1,8 +1,8 @@
 //! No circle of files: following the imports of a crate never leads back to where it began.
 //!
 //! An import counts for the file that defines the name, not for the one that hands it on; and what
-//! a file only hands on (`pub use`), without using it, counts for nobody. What is named without an
-//! import (`part::run()`) is not seen.
+//! a file only hands on (`pub use`), without using it, counts for nobody. Names that are used
+//! without an import (`part::run()`) are not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -27,7 +27,7 @@ struct Args {
     command: Command,
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start several servers in turn, load each alike, put the figures side by side
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// What was measured goes into the summary, also if some run had problems.
+/// The measurements go into the summary, also if some run had problems.
 fn kept(outcome: Result<bool>, field: &compare::FieldArgs) -> Result<bool> {
     let is_well = outcome?;
     keep::summarise(field.out.as_deref())?;

@@ -40,7 +40,7 @@ impl Record {
         Ok(Self { directory: Some(directory.to_owned()), entries: BTreeMap::new() })
     }
 
-    /// What a directory holds.
+    /// The record in a directory.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(RAW);
         let read = || -> Result<_> {

@@ -21,7 +21,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }
 
-/// What `lab` prints when asked about a record.
+/// The output of `lab` about a record.
 fn said(words: &[&str], record: &Path) -> String {
     let lab = Command::new(env!("CARGO_BIN_EXE_lab"))
         .args(words)

@@ -20,7 +20,7 @@ pub(crate) const CHANNELS_MAX: i64 = 100_000;
 pub(crate) const PUBLISHERS_MAX: i64 = 256;
 const SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What is typed behind `wsload run`; of an option given twice the last counts.
+/// The options of `wsload run`; of an option given twice the last counts.
 #[derive(Debug, Parser)]
 #[command(name = "wsload run", args_override_self = true)]
 pub(crate) struct RunCommand {
@@ -104,7 +104,7 @@ pub(crate) struct RunArgs {
     /// Bytes of a message, e.g. 128 or 1KiB; at least 16, for its stamp
     #[arg(long, default_value = "128", value_name = "BYTES", value_parser = size)]
     pub(crate) size: usize,
-    /// What messages consist of behind their stamp
+    /// The content of messages after their stamp
     #[arg(long, value_enum, default_value_t)]
     pub(crate) payload: Payload,
     /// Clients negotiate permessage-deflate and inflate what they get

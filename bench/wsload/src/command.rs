@@ -25,7 +25,7 @@ struct Args {
     command: Command,
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Load a server that already runs. Exit 0: all is well; 3: something was lost or refused;

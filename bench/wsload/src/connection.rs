@@ -25,7 +25,7 @@ const STALLED_READS_MAX: usize = 256;
 /// 1000, normal closure.
 const CODE_NORMAL: [u8; 2] = [0x03, 0xe8];
 
-/// Who writes down what becomes of clients; `at` is a client's number in its thread.
+/// The record of what happens to clients; `at` is a client's number in its thread.
 pub trait Books {
     /// Now, on the clock of the messages' stamps.
     fn now_ns(&self) -> u64;
@@ -48,7 +48,7 @@ pub struct Opening {
     pub source: Option<SocketAddr>,
     /// The upgrade request.
     pub handshake: Vec<u8>,
-    /// What it asks for.
+    /// The form that it asks for.
     pub form: Form,
     /// The server has to agree to permessage-deflate.
     pub compression: bool,
@@ -280,7 +280,7 @@ impl Connection {
     }
 }
 
-/// What a socket nobody read says after all that is still in it.
+/// The end of a socket that was not read: how it ends once all that is still in it is read.
 fn last_word(stream: &mut TcpStream, reader: &mut Reader, buffer: &mut [u8]) -> String {
     let mut word = "open".to_owned();
     for _ in 0..STALLED_READS_MAX {

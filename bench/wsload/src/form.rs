@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::stamp::Stamp;
 
-/// What clients ask for.
+/// The form of messages that clients ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
@@ -21,12 +21,12 @@ pub enum Form {
     Sse,
 }
 
-/// What a read contained.
+/// An event in the bytes that were read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
     /// A message's last byte has arrived.
     Message {
-        /// What it says of itself; none: it is nobody's of this program.
+        /// The message's stamp; none: it is not one of this program's.
         stamp: Option<Stamp>,
         /// Of the payload alone, whatever the form.
         payload_bytes: u64,
@@ -37,11 +37,11 @@ pub(crate) enum Event<'a> {
     Close(Option<u16>),
 }
 
-/// What stands before the payload in a message of the subprotocol.
+/// The text before the payload in a message of the subprotocol.
 const DATA: &[u8] = b"\"data\":\"";
 /// It stands no further from the start than this: type, channel, epoch and offset.
 const DATA_AT_MAX: usize = 256;
-/// What follows the payload.
+/// The bytes after the payload.
 const TAIL_BYTES: u64 = 2;
 
 /// The stamp and size of the payload in a JSON message of which `prefix` is the start.

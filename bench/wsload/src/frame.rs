@@ -28,7 +28,7 @@ const OPCODE_PONG: u8 = 10;
 /// The server broke RFC 6455; what follows cannot be told apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FrameError(
-    /// What it did.
+    /// The server's fault.
     pub(crate) &'static str,
 );
 
@@ -121,7 +121,7 @@ impl FrameReader {
         Self { in_json: true, ..Self::default() }
     }
 
-    /// What is known of a message by its start.
+    /// The facts about a message that its start shows.
     fn look(&self, prefix: &[u8], message_bytes: u64) -> Message {
         let (stamp, payload_bytes) = match self.in_json {
             true => form::in_json(prefix, message_bytes),
@@ -284,7 +284,7 @@ pub(crate) fn client_control(opcode: ControlOpcode, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What a load client sends after its handshake.
+/// The frames that a load client sends after its handshake.
 #[derive(Clone, Copy)]
 pub(crate) enum ControlOpcode {
     /// The end of what it says.

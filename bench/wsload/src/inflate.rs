@@ -12,7 +12,7 @@ use crate::stamp::Stamp;
 
 /// More than any batch that a client gets at once.
 const SLOTS: usize = 32 * 1024;
-/// What permessage-deflate leaves out at a message's end.
+/// The bytes that permessage-deflate leaves out at a message's end.
 const FLUSH_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 #[derive(Clone, Default)]

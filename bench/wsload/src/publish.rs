@@ -70,7 +70,7 @@ pub(crate) struct Press {
     pub(crate) is_measured: AtomicBool,
 }
 
-/// What one publisher did, or all of them.
+/// The work of one publisher, or of all of them.
 #[derive(Debug)]
 pub(crate) struct Published {
     /// Sequence numbers used, per publisher and channel.

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Report> {
     Ok(meter.report(args, results))
 }
 
-/// What was done, and in which window it was measured.
+/// The outcome of a run, and the window in which it was measured.
 type Conducted = (Published, Option<StormOutcome>, Window);
 
 struct Conductor<'a> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 const WINDOW: u32 = 64;
 
-/// What was wrong, over any number of clients and publishers.
+/// The faults, over any number of clients and publishers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Tally {

@@ -13,7 +13,7 @@ pub const STAMP_BYTES: usize = 44;
 /// Bytes of a short stamp; the smallest message.
 pub const STAMP_BYTES_MIN: usize = 16;
 const SHORT_MAGIC: u8 = b'~';
-/// What a letter of a short stamp adds to its six bits: `0` to `o`, all plain text.
+/// The number that a letter of a short stamp adds to its six bits: `0` to `o`, all plain text.
 const LETTER_BASE: u8 = b'0';
 const LETTER_BITS: u32 = 6;
 /// From the left: run, publisher, sequence, microseconds.

@@ -40,7 +40,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 const TURN_MAX: Duration = Duration::from_millis(10);
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
-/// What the storm shall do.
+/// The storm to be made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StormPlan {
     pub(crate) clients: usize,
@@ -50,7 +50,7 @@ pub(crate) struct StormPlan {
     pub(crate) to_ns: u64,
 }
 
-/// What it did.
+/// The storm's outcome.
 #[derive(Debug)]
 pub(crate) struct StormOutcome {
     pub(crate) figures: report::Storm,
@@ -180,7 +180,7 @@ impl Storm {
         self.attempts.len() - self.free.len()
     }
 
-    /// What the socket has to say, as far as it goes.
+    /// Takes the attempt as far as its socket allows.
     fn advance(&mut self, at: usize, buffer: &mut [u8]) -> io::Result<()> {
         let Some(attempt) = &mut self.attempts[at] else { return Ok(()) };
         if attempt.state == State::Connecting {

@@ -25,7 +25,7 @@ pub(crate) struct Target {
     pub(crate) handshake: Vec<u8>,
     /// It asks for permessage-deflate, and the server has to agree.
     pub(crate) compression: bool,
-    /// What it asks for.
+    /// The form that clients ask for.
     pub(crate) form: Form,
     pub(crate) publish_address: SocketAddr,
     /// The publish request up to and including the name of its `Content-Length`.

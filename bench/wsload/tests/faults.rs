@@ -15,7 +15,7 @@ use std::{
 use serde_json::{Value, json};
 use testkit::fake_redis::accepts;
 
-/// What a client is sent for the message with this number: any frames.
+/// The frames that a client is sent for the message with this number.
 type Fault = fn(number: usize, payload: &[u8], held: &mut Vec<u8>) -> Vec<u8>;
 
 struct Server {

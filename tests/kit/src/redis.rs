@@ -213,7 +213,7 @@ impl RedisServer {
     }
 
     /// Makes the user `wsbcast` with the password `pass` and the rights that docs/redis.md names,
-    /// for these names, but without those `lacking`. Whoever comes without a password may neither
+    /// for these names, but without those `lacking`. Connections without a password may neither
     /// read nor write anything.
     pub fn restrict(&self, prefix: &str, raw_channel: &str, lacking: &[&str]) {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md");

@@ -101,14 +101,14 @@ pub(crate) fn number(report: &Value, pointer: &str) -> Option<f64> {
     report.pointer(pointer)?.as_f64()
 }
 
-/// What was amiss, in words.
+/// The problems of a run, in words.
 pub(crate) fn problems(report: &Value) -> Vec<String> {
     let problems = report.get("problems").and_then(Value::as_array);
     let words = problems.into_iter().flatten().filter_map(Value::as_str);
     words.map(str::to_owned).collect()
 }
 
-/// Who was saturated.
+/// The saturated side.
 pub(crate) fn saturated(report: &Value) -> &str {
     report.get("saturated").and_then(Value::as_str).unwrap_or("unknown")
 }

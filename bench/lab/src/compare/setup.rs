@@ -12,7 +12,7 @@ use testkit::machine::{Machine, said_by};
 use super::{args::FieldArgs, server::ServerSpec, summary::Summary, trial::Network};
 use crate::record::Record;
 
-/// What was asked for, and where it ran.
+/// The requested measurement, and the machine that it ran on.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) scenario: String,

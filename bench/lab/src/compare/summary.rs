@@ -103,7 +103,7 @@ impl Summary {
         text.push_str(" |\n");
     }
 
-    /// Who was saturated how often, and how many runs had problems.
+    /// How often each side was saturated, and how many runs had problems.
     fn write_words(&self, text: &mut String) {
         text.push_str("| saturated");
         for (_, reports) in &self.servers {

@@ -100,7 +100,7 @@ pub(crate) fn trial(args: &TrialArgs) -> Result<bool> {
         "the load ended with {}",
         load.status
     );
-    // As it is: whoever started this run reads it.
+    // As it is: the user who started this run reads it.
     output::line(String::from_utf8_lossy(&load.stdout).trim_end());
     Ok(true)
 }

@@ -136,7 +136,7 @@ impl Report {
         };
     }
 
-    /// What is amiss, by the clients' account.
+    /// Adds the problems that the clients' account shows.
     pub(super) fn judge(&mut self, args: &FleetArgs, account: &Account) {
         let opened = self.clients_opened;
         let mut amiss = |is_so: bool, text: String| {

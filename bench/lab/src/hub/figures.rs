@@ -19,7 +19,7 @@ pub(super) struct Report {
     pub(super) parts: Vec<Part>,
 }
 
-/// What one process measured.
+/// The measurements of one process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Part {
     pub(super) name: String,

@@ -79,7 +79,7 @@ impl Stage {
         self.hub.keys().collect()
     }
 
-    /// Who has waited since a pass for its outlet.
+    /// The clients that have waited for their outlets since a pass.
     pub(super) fn blocked(&self) -> Vec<Key> {
         self.hub.keys().filter(|key| self.hub.is_blocked(*key)).collect()
     }
@@ -102,17 +102,17 @@ impl Stage {
         self.hub.pass(&mut || true).deliveries
     }
 
-    /// What happened since the last call, counted.
+    /// The number of events since the last call.
     pub(super) fn events(&mut self) -> usize {
         self.events.clear();
         self.hub.take_events(&mut self.events);
         let count = self.events.len();
-        // What the reader of the events would not keep either.
+        // Freed: the reader of the events would not keep them either.
         self.events = Vec::new();
         count
     }
 
-    /// What the budget counts.
+    /// The bytes that the budget counts.
     pub(super) fn held_bytes(&self) -> usize {
         self.hub.held_bytes()
     }

@@ -73,7 +73,7 @@ fn press_on(args: &HubArgs, stage: &mut Stage, part: &mut Part) {
     part.add("a later append that cuts", median(cuts) * per_subscriber, "ns per subscriber");
 }
 
-/// What a slow client that catches up, and one that leaves, cost the whole channel.
+/// The cost of a slow client that catches up, and of one that leaves, for the whole channel.
 fn leave(stage: &mut Stage, part: &mut Part) {
     let blocked = stage.blocked();
     let [first, second, rest @ ..] = blocked.as_slice() else { return };

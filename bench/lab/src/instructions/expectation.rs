@@ -44,7 +44,7 @@ impl Expectation {
         serde_json::from_str(&text).with_context(|| path.display().to_string())
     }
 
-    /// What of `counted` is dearer or cheaper than expected here.
+    /// The counts of `counted` that are dearer or cheaper than expected here.
     pub(super) fn compare(&self, counted: &Self) -> Comparison {
         let binds = self.toolchain == counted.toolchain;
         let (mut text, mut dearer, mut cheaper) = (String::new(), Vec::new(), Vec::new());

@@ -20,10 +20,10 @@ use self::{expectation::Expectation, workloads::Workload};
 /// Instruction counts.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct InstructionArgs {
-    /// What is expected: a JSON file
+    /// The expected counts: a JSON file
     #[arg(long, value_name = "FILE", default_value = "bench/instructions.json")]
     expected: PathBuf,
-    /// What built this program and what it runs on: the expectation binds only if it is the same
+    /// Toolchain and machine of this program: the expectation binds only if they are the same
     #[arg(long, value_name = "TEXT", default_value = "")]
     toolchain: String,
     /// Write down what is counted now as what is expected

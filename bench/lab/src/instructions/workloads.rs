@@ -57,7 +57,7 @@ impl Workload {
         }
     }
 
-    /// What the count is divided by.
+    /// The divisor of the count.
     pub(super) fn repetitions(self) -> u64 {
         match self {
             Self::Delivery => PASSES * CLIENTS,

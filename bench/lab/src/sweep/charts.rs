@@ -28,7 +28,7 @@ pub(super) fn of(sweep: &Sweep) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What both charts share.
+/// The parts that both charts share.
 fn frame(sweep: &Sweep) -> Lines {
     let unit = sweep.points.iter().find_map(|measured| measured.point.place());
     let unit = unit.map_or(Unit::Plain, |(_, unit)| unit);

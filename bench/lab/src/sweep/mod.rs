@@ -39,7 +39,7 @@ pub(crate) struct SweepArgs {
     /// command or its own run arguments becomes it (repeatable)
     #[arg(long = "point", value_name = "VALUE=ARGUMENTS", required = true)]
     pub(crate) points: Vec<String>,
-    /// What the axis says
+    /// The axis's label
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) label: String,
     /// A line below the charts' titles
@@ -50,14 +50,14 @@ pub(crate) struct SweepArgs {
     pub(crate) linear: bool,
 }
 
-/// What a run leaves in the file, and the table shows.
+/// The figures of a run that are kept in the file, and that the table shows.
 const KEPT: [Figure; 5] = [CPU_PER_DELIVERY, CPU_PER_MESSAGE, DELIVERIES, P50, P99];
 
 /// A sweep's file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Sweep {
     setup: Setup,
-    /// What the axis says.
+    /// The axis's label.
     label: String,
     remark: String,
     is_linear: bool,

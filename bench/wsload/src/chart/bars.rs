@@ -19,7 +19,7 @@ const CORNER: f64 = 4.0;
 /// One bar.
 #[derive(Clone, Debug, Default)]
 pub struct Bar {
-    /// Whose it is.
+    /// The bar's label.
     pub name: String,
     /// Its length.
     pub value: f64,
@@ -32,7 +32,7 @@ pub struct Bar {
 /// Bars below each other.
 #[derive(Clone, Debug, Default)]
 pub struct Bars {
-    /// What is shown.
+    /// The title, which names the quantity.
     pub title: String,
     /// A line of explanation below the title; may be empty.
     pub note: String,

@@ -67,7 +67,7 @@ pub(super) enum Anchor {
 pub(super) struct Canvas {
     pub(super) width: f64,
     pub(super) height: f64,
-    /// What a reader without eyes is told.
+    /// The description for screen readers.
     label: String,
     /// Attribute `data-hover`: what the page's script shows under the pointer.
     pub(super) hover: String,

@@ -24,7 +24,7 @@ const DOTS_MAX: usize = 24;
 /// An axis.
 #[derive(Clone, Debug, Default)]
 pub struct Axis {
-    /// What is shown, e.g. `deliveries a second`.
+    /// The quantity, e.g. `deliveries a second`.
     pub label: String,
     /// Of the values along it.
     pub unit: Unit,
@@ -79,7 +79,7 @@ pub enum Look {
 /// Points with a name.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
-    /// What the legend says.
+    /// The name in the legend.
     pub name: String,
     /// From left to right.
     pub points: Vec<Point>,
@@ -103,7 +103,7 @@ impl Series {
 /// A chart with two axes.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
-    /// What is shown.
+    /// The title, which names the quantity.
     pub title: String,
     /// A line of explanation below the title; may be empty.
     pub note: String,

@@ -16,7 +16,7 @@ pub enum Scale {
     Percentile,
 }
 
-/// What values are, for the words at an axis.
+/// The unit of values, for the words at an axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unit {
     /// A count, or whatever the axis's label says.

@@ -125,7 +125,7 @@ impl Books {
         (self.outcome.clients.opened + self.outcome.clients.failed) as usize
     }
 
-    /// What client `at` still lacks at the end of its streams.
+    /// The messages that client `at` still lacks at the end of its streams.
     pub(crate) fn missing(&self, at: usize, sent: &[u32]) -> u64 {
         let trackers = &self.trackers[at * self.publishers..][..self.publishers];
         // Numbers count per publisher and channel.

@@ -12,7 +12,7 @@ use crate::{
     report::Report,
 };
 
-/// What was run, in a line.
+/// The scenario, in a line.
 pub(super) fn headline(report: &Report) -> String {
     let scenario = &report.scenario;
     let size = Unit::Bytes.words(scenario.size as f64);
@@ -234,7 +234,7 @@ pub(super) fn comparison(reports: &[Named]) -> String {
     table(&rows, true)
 }
 
-/// What was counted, and what each count should be.
+/// The counts, and what each of them should be.
 pub(super) fn checks(report: &Report) -> String {
     let Report { clients, published, deliveries, .. } = report;
     let mut rows =

@@ -38,7 +38,7 @@ fn named(name: &str) -> Named {
     Named { name: name.to_owned(), report: report() }
 }
 
-/// What a browser would fetch: every attribute and rule that names a resource.
+/// Nothing in the page makes a browser fetch anything: no attribute or rule names a resource.
 fn assert_self_contained(page: &str) {
     // The raw data is text, and so is what escaping left of the report's words.
     let markup: String = page

@@ -46,7 +46,7 @@ pub struct Report {
     pub(crate) saturated: String,
 }
 
-/// What became of the clients.
+/// The fate of the clients.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Clients {
@@ -61,7 +61,7 @@ pub(crate) struct Clients {
     pub(crate) stalled: BTreeMap<String, u64>,
 }
 
-/// What the publishers did, warm-up included.
+/// The work of the publishers, warm-up included.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Publishes {
@@ -79,7 +79,7 @@ pub(crate) struct Publishes {
     pub(crate) answers: Latency,
 }
 
-/// What the clients received.
+/// The messages that the clients received.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Deliveries {

@@ -12,7 +12,7 @@ const POINTS_PER_NINE: u32 = 10;
 /// Columns of the histogram per tenfold latency.
 const COLUMNS_PER_DECADE: f64 = 20.0;
 
-/// What was seen every `slice_ms`, from the first connect on; rows of one length, but for the
+/// The figures of every `slice_ms`, from the first connect on; rows of one length, but for the
 /// latencies.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

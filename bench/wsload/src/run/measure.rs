@@ -36,7 +36,7 @@ pub(super) struct Edge {
     accepted: u64,
 }
 
-/// What happened between two edges.
+/// The events between two edges.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     from_ns: u64,

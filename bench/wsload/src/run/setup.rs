@@ -25,7 +25,7 @@ use crate::{
 /// Descriptors besides those of the load: epoll sets, /proc, standard streams.
 const DESCRIPTORS_RESERVED: u64 = 64;
 
-/// What all threads share.
+/// The state that all threads share.
 pub(super) fn stage(args: &RunArgs, target: Target) -> Stage {
     Stage {
         target,

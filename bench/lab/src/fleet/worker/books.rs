@@ -13,7 +13,7 @@ use wsload::{connection, stamp::Stamp};
 /// Width of a slot.
 pub(in crate::fleet) const SLOT_NS: u64 = 1_000_000;
 
-/// What is asked often.
+/// The figures that are asked for often.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(in crate::fleet) struct Progress {
     pub(in crate::fleet) opened: u64,
@@ -22,7 +22,7 @@ pub(in crate::fleet) struct Progress {
     pub(in crate::fleet) closed: u64,
 }
 
-/// What is asked at the end.
+/// The figures that are asked for at the end.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(in crate::fleet) struct Account {
     pub(in crate::fleet) progress: Progress,

@@ -36,7 +36,7 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 /// 127.1.0.0: an address of this machine that nobody else's clients use.
 const SOURCES_FROM: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 
-/// What the conductor wants to know.
+/// The conductor's questions.
 #[derive(Clone, Copy, Debug)]
 enum Question {
     Progress,
