@@ -1,4 +1,4 @@
-//! The one place that reads a clock; everybody else is handed a [`Clock`], or `now` as a value.
+//! The one place that reads a clock; all other code is handed a [`Clock`], or `now` as a value.
 //!
 //! A server has one clock, which it makes when it binds and hands to all its threads: so moments
 //! can be compared between them, and a test can have a clock of its own. Inside of a runtime whose

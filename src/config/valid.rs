@@ -149,7 +149,7 @@ impl Config {
     /// place of the addresses that were named.
     ///
     /// # Errors
-    /// When everybody who reaches them could publish, and nobody has allowed that.
+    /// When everybody who can reach them could publish, and the options do not allow that.
     pub fn listening_on(
         mut self,
         public: &[SocketAddr],

@@ -13,12 +13,12 @@ pub(super) enum ClientState {
     Closing {
         reason: CloseReason,
         until: Millis,
-        /// Frames are no longer waited for, only the begun one.
+        /// Only the frame that has begun is waited for, no others.
         hurried: bool,
         /// The peer's own Close has arrived: nothing is waited for behind ours.
         peer_closed: bool,
     },
-    /// It is; the peer's answer is awaited.
+    /// It is in the kernel; the peer's answer is awaited.
     Closed { reason: CloseReason, until: Millis },
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Entry {
     pub(super) publisher: Option<Principal>,
     /// Input is left in the kernel until there is room for its consequences.
     pub(super) paused: bool,
-    /// The epoll set is asked to tell of room to write.
+    /// The epoll set is asked to report room to write.
     pub(super) wants_room: bool,
 }
 
@@ -87,7 +87,7 @@ impl Entry {
         }
     }
 
-    /// Whether this is the client that `key`, which names its place, was made for.
+    /// Whether `key`, which names this place, was made for the client that is here now.
     pub(super) fn is_of(&self, key: Key) -> bool {
         self.generation == key.generation()
     }

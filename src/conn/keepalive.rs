@@ -18,7 +18,7 @@ pub struct KeepaliveSettings {
 }
 
 impl KeepaliveSettings {
-    /// The longest that a client can be silent and still be there, if that is looked at.
+    /// The longest time that a client can be silent and still be there, if pings are on.
     #[must_use]
     pub fn silence_max(&self) -> Option<Duration> {
         self.interval.map(|interval| interval + self.timeout)

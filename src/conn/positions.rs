@@ -12,13 +12,13 @@ use crate::{
 pub struct SubscribeRequest {
     /// Its name.
     pub channel: ChannelName,
-    /// From where on; None: from now.
+    /// The position to begin at; None: from now.
     pub since: Option<Since>,
 }
 
 /// Where the log of a client that has joined a channel stood then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// None: nobody knew.
+    /// None: it was unknown.
     pub at: Option<Position>,
 }

@@ -45,8 +45,8 @@ impl TimerWheel {
         Self { slots: vec![NONE; SLOTS as usize].into(), links: Vec::new(), next: now.0 / SLOT_MS }
     }
 
-    /// Sees that `index` comes out at the first turn at or after `due`, or before it: when `due`
-    /// lies beyond the horizon, or when it was to come out earlier anyway.
+    /// Has `index` come out at the first turn at or after `due`. It comes out before that if `due`
+    /// lies beyond the horizon, or if it was to come out earlier anyway.
     pub(super) fn put(&mut self, index: usize, due: Millis) {
         let turn = due.0.div_ceil(SLOT_MS).clamp(self.next, self.next + SLOTS - 1);
         if self.links.len() <= index {

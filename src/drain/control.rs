@@ -121,7 +121,7 @@ mod tests {
         Millis(seconds * 1000)
     }
 
-    /// A limit that is suddenly nearer is told though the phase stays.
+    /// A limit that is suddenly nearer is published though the phase stays.
     #[test]
     fn a_nearer_limit_is_told_within_a_phase() {
         let (control, mut machine) = (Control::default(), Machine::new(SETTINGS));

@@ -191,7 +191,7 @@ pub struct Hub<O> {
     /// Logs to pass over.
     dirty: PassQueue,
     unflushed: Vec<Key>,
-    /// Likewise, but so many at once that only passes write them.
+    /// Outboxes to flush, too, but so many at once that only passes write them.
     patient: Vec<Key>,
     /// Logs with a [`Log::cut`], and their serials.
     cuts: VecDeque<(u32, u64)>,

@@ -55,7 +55,7 @@ mod tests {
         });
         peer.read_exact(&mut [0; 100_000]).unwrap();
         let mut socket = writer.join().unwrap();
-        // Its acknowledgement goes with what it says.
+        // The acknowledgement is sent along with its data.
         peer.write_all(b"x").unwrap();
         socket.read_exact(&mut [0]).unwrap();
         assert_eq!(bytes(&socket), Some(100_000));

@@ -158,7 +158,7 @@ impl Poller {
                     ended: event.is_read_closed() || event.is_error(),
                 });
             }
-            // A full batch may have left some behind, and no new edge would tell of them.
+            // A full batch may have left some behind, and no new edge would report them.
             if count < EVENTS_MAX {
                 guard.clear_ready();
             }

@@ -110,7 +110,7 @@ impl Registry {
     }
 }
 
-/// Tells of readiness once; again after the shard has used it up, or asked again.
+/// Reports readiness once; again after the shard has used it up, or asked again.
 async fn watch(shared: Rc<Shared>, key: Key, queue: Rc<Queue>) {
     loop {
         let (told, wanted) = (shared.readable_told.get(), shared.want_writable.get());

@@ -55,7 +55,7 @@ impl ConnectionTable {
         }
     }
 
-    /// The state first, the hub second: it may tell at once that the frame is out.
+    /// The state first, the hub second: the hub may report at once that the frame is out.
     pub(super) fn close_with(&mut self, key: Key, close_message: CloseMessage, finish: Finish) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         let encoding = client.encoding;
@@ -112,7 +112,7 @@ impl ConnectionTable {
         self.schedule(key, until);
     }
 
-    /// The peer has ended its side, which is all that one without frames can do to leave.
+    /// The peer has ended its side, which is the only way to leave for a client without frames.
     pub(super) fn on_ended(&mut self, key: Key) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.state() == ClientState::Open && !client.encoding.has_frames() {
@@ -141,8 +141,8 @@ impl ConnectionTable {
     }
 
     /// Begins to close all clients with 1012, evenly over `window`; each is told to come back after
-    /// a time drawn up to `retry_max`, event streams not before the process has ended if no other
-    /// one is there for them. `share`: which shard of how many this is.
+    /// a random time up to `retry_max`, event streams not before the process has ended if there is
+    /// no other one for them. `share`: which shard of how many this is.
     pub fn begin_paced_close(
         &mut self,
         now: Millis,
@@ -187,8 +187,8 @@ impl ConnectionTable {
         is_done
     }
 
-    /// The time until no client meets a draining process any more: browsers give an event stream up
-    /// for good when they come back to a refusal.
+    /// The time after which no returning client finds this process still draining: browsers give an
+    /// event stream up for good when they come back to a refusal.
     fn end_of_refusals(&self, now: Millis) -> Duration {
         if self.control.others_serve() {
             return Duration::ZERO;
@@ -202,13 +202,13 @@ impl ConnectionTable {
         self.hub.keys().collect()
     }
 
-    /// Whether anyone is left, connected or about to be.
+    /// Whether any client is left, connected or about to be.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.hub.is_empty()
     }
 
-    /// Wants `key` to be asked at `due`, or earlier: its entry knows what is due.
+    /// Has `key` looked at by `due`, or earlier: its entry knows what is due.
     pub(super) fn schedule(&mut self, key: Key, due: Millis) {
         if entry(&mut self.entries, key).is_some() {
             self.wheel.put(key.index(), due);
@@ -295,7 +295,7 @@ impl ConnectionTable {
     }
 
     /// The Close frame was not taken in time: what the kernel holds is thrown away. A client
-    /// whose 101 is not out yet is none that could be cut off.
+    /// whose 101 is not out yet does not count as cut off.
     pub(super) fn cut_off(&mut self, key: Key, reason: CloseReason) {
         if let Some(socket) = self.hub.outlet(key) {
             socket.reset_on_drop();

@@ -2,7 +2,7 @@
 //!
 //! While one is on its way the client is not read; what the last read brought waits here, so the
 //! queue is bounded by one read and one message, and charged to the budget. It outlives its
-//! client: of one that sends three commands and hangs up all three are run. It must not publish
+//! client: if a client sends three commands and hangs up, all three are run. It must not publish
 //! itself.
 
 use crate::{

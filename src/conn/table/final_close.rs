@@ -1,7 +1,7 @@
 //! The end of all clients that are left when the process stops, worked off in slices.
 //!
-//! Each costs a write and a descriptor: others that are told to go, and all that the shard still
-//! does, would wait for thousands of them.
+//! Each costs a write and a descriptor: the other clients, and everything else that the shard still
+//! does, would have to wait for thousands of them.
 
 use crate::{
     clock::Millis,
@@ -52,7 +52,7 @@ impl ConnectionTable {
         self.schedule(key, until);
     }
 
-    /// Drops likewise the clients in `left`, at once. False when stopped before the last.
+    /// Drops the clients in `left` at once, in slices as well. False when stopped before the last.
     pub fn drop_some(&mut self, left: &mut Vec<Key>, keep_going: &mut dyn FnMut() -> bool) -> bool {
         while !left.is_empty() && keep_going() {
             let Some(key) = left.pop() else { break };

@@ -36,9 +36,9 @@ impl ConnectionTable {
         }
     }
 
-    /// A message is there that this process has no memory for, from one that has more: it is told
-    /// as missing, and no client is slow for its sake. False: no client has the channel, or it is
-    /// old.
+    /// A message has come from a process with more memory, too large to be held here: it is
+    /// reported as missing, and no client counts as slow because of it. False: no client has the
+    /// channel, or the message is old.
     pub(super) fn pass_over(&mut self, message: &Publication) -> bool {
         let Publication { channel, data, position, .. } = message;
         let missed = self.missed_with(message);
@@ -61,7 +61,7 @@ impl ConnectionTable {
         true
     }
 
-    /// The same of one that was to be given such a message from its history.
+    /// The same for one client that was to be given such a message from its history.
     pub(super) fn miss_unheld(&mut self, key: Key, message: &Publication) {
         let Some(client) = entry(&mut self.entries, key) else { return };
         if client.encoding.tells_gaps() {

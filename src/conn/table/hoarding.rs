@@ -14,9 +14,9 @@ use crate::{
 };
 
 impl ConnectionTable {
-    /// Sees that there is room here for what a client needs that wants `channels` in `encoding`,
-    /// and then has `count` channels in all. Where there is not, a client goes that makes the shard
-    /// keep more than twice as many; if none does, this one gets no room, unless it has few.
+    /// Makes room for a client that wants `channels` in `encoding`, and then has `count` channels
+    /// in all. If there is none, a client that makes the shard keep more than twice as many has to
+    /// go; if no client does, this one gets no room, unless it has few.
     #[must_use]
     pub fn make_room(
         &mut self,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl ConnectionTable {
-    /// Works off what the hub has to tell after any call.
+    /// Handles the hub's events after any call.
     pub(super) fn handle_hub_events(&mut self) {
         let mut events = std::mem::take(&mut self.hub_events);
         loop {

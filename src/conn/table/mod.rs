@@ -164,7 +164,7 @@ impl ConnectionTable {
         self.live
     }
 
-    /// Whether anybody here has `channel`.
+    /// Whether any client here has `channel`.
     #[must_use]
     pub fn has_channel(&self, channel: &str) -> bool {
         self.hub.has_channel(channel)
@@ -271,7 +271,7 @@ impl ConnectionTable {
         drop(entry.guard);
     }
 
-    /// A publication for `channel`: encoded once into each of its logs. False: nobody has the
+    /// A publication for `channel`: encoded once into each of its logs. False: no client has the
     /// channel.
     pub fn append(&mut self, message: &Publication) -> bool {
         if !self.hub.can_hold(message.data.len()) {
@@ -315,7 +315,7 @@ impl ConnectionTable {
         follow_ups
     }
 
-    /// Serves a client further: one turn of reading, or one piece of its `history`.
+    /// Continues with a client: one turn of reading, or one piece of its `history`.
     pub fn follow_up(&mut self, follow_up: FollowUp, now: Millis, history: &dyn History) {
         self.now = self.now.max(now);
         match follow_up {

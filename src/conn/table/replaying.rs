@@ -76,7 +76,7 @@ impl ConnectionTable {
         replay.holes
     }
 
-    /// It is known where the client begins, or that it does not.
+    /// Where the client begins has been found out, or that it does not begin.
     pub(super) fn joined(&mut self, key: Key) {
         if let Some(replay) = self.replays.get_mut(&key) {
             replay.joining = false;

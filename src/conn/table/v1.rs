@@ -173,7 +173,7 @@ impl ConnectionTable {
         self.handle_hub_events();
     }
 
-    /// So many channels are being joined that a client does not get one more now.
+    /// Too many channels are being joined: a client does not get one more now.
     pub fn too_busy(&mut self, key: Key, channel: &ChannelName) {
         let message = "too many channels are being asked for at once; try again";
         self.send_error(key, ErrorEvent::about(channel, Code::Full, message));

@@ -38,7 +38,7 @@ pub(in crate::conn) enum Command {
     Unknown,
 }
 
-/// Why nothing is done.
+/// Why a command is not executed.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::conn) enum Mistake {
     /// The connection ends.

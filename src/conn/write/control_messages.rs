@@ -21,7 +21,7 @@ use crate::{
 /// Bytes for one client.
 #[derive(Debug)]
 pub(in crate::conn) enum ControlMessage {
-    /// Its connection has no words for it.
+    /// The client's encoding has no such message.
     Nothing,
     /// A control frame.
     Frame(ControlFrame),
@@ -42,7 +42,7 @@ impl AsRef<[u8]> for ControlMessage {
     }
 }
 
-/// The last that a client hears.
+/// The last message to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::conn) enum CloseMessage {
     /// A reason of ours.

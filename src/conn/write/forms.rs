@@ -110,8 +110,8 @@ pub(in crate::conn) fn sse_opening(retry_ms: u64, greeting: Option<&str>) -> Vec
     text
 }
 
-/// Where a stream begins. An id without data is no event to a browser, but is what it asks to go
-/// on from: so a client that got no message yet misses none either.
+/// The position at which a stream begins. An id without data is no event to a browser, which still
+/// resumes from it: so a client that has got no message yet misses none either.
 pub(in crate::conn) fn sse_position(position: &Position) -> Vec<u8> {
     format!("id: {position}\n\n").into()
 }
@@ -122,7 +122,7 @@ pub(in crate::conn) fn sse_drain(retry_ms: u64) -> Vec<u8> {
     format!("retry: {retry_ms}\nevent: drain\ndata: {data}\n\n").into()
 }
 
-/// A comment: all that an event stream has for a ping.
+/// A comment: the closest that an event stream has to a ping.
 pub(in crate::conn) const SSE_HEARTBEAT: &[u8] = b":\n\n";
 
 fn put_gap(text: &mut Vec<u8>, channel: &ChannelName, missed: &Missed) {

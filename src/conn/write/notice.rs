@@ -1,4 +1,4 @@
-//! A gap, in the words of each encoding that has words for it.
+//! A gap, in each encoding that can express it.
 
 use crate::{
     broker::Missed,
