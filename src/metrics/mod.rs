@@ -142,7 +142,7 @@ words! {
         UpgradeRequired = "upgrade_required",
         /// Another version of the protocol: 426.
         WrongVersion = "wrong_version",
-        /// A token that is none: 401.
+        /// A token that is not one of ours: 401.
         Unauthorized = "unauthorized",
         /// Draining: 503.
         Draining = "draining",

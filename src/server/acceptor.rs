@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Serves the admin routes, for ever.
+/// Serves the admin routes, forever.
 pub(super) async fn serve_admin(
     listener: TcpListener,
     places: Rc<Places>,
@@ -44,7 +44,7 @@ pub(super) async fn serve_admin(
     }
 }
 
-/// Accepts and gives each connection to the live shard that holds least, for ever.
+/// Accepts and gives each connection to the live shard that holds least, forever.
 ///
 /// # Cancel safety
 /// May be dropped: what was accepted is given away before the next await.

@@ -20,7 +20,7 @@ use crate::{
     metrics::{PublishFailure, ShardMetrics, Source},
 };
 
-/// Sends `text` and the time once per `interval`, for ever.
+/// Sends `text` and the time once per `interval`, forever.
 pub(super) async fn run(
     clock: Clock,
     broker: Rc<dyn Broker>,

@@ -11,7 +11,7 @@ use crate::{
     limits::PRESENCE_INTERVAL,
 };
 
-/// Keeps `control` informed, for ever.
+/// Keeps `control` informed, forever.
 pub(super) async fn run(broker: Rc<dyn Broker>, control: Arc<Control>) {
     let mut phases = control.watch();
     loop {

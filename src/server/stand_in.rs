@@ -41,7 +41,7 @@ pub(super) fn duplicates(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<Vec<T
     listeners.iter().map(|own| own.iter().map(TcpListener::try_clone).collect()).collect()
 }
 
-/// Watches the shards' beats, and evens out their load, for ever.
+/// Watches the shards' beats, and evens out their load, forever.
 pub(super) async fn watch(
     duplicates: Vec<Vec<TcpListener>>,
     placement: Arc<Placement>,

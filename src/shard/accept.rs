@@ -114,13 +114,13 @@ pub fn complain(error: &io::Error) {
     seldom!(warn, "cannot accept connections; trying again", %error);
 }
 
-/// Gives newcomers their turns, for ever.
+/// Gives newcomers their turns, forever.
 pub(super) async fn give_turns(intake: Rc<ConnectionIntake>) -> &'static str {
     intake.turns.give().await;
     "turns"
 }
 
-/// Accepts for ever.
+/// Accepts connections, forever.
 pub(super) async fn accept(intake: Rc<ConnectionIntake>, listener: Listener) -> &'static str {
     let mut accepted = 0_usize;
     loop {
@@ -143,7 +143,7 @@ pub(super) async fn accept(intake: Rc<ConnectionIntake>, listener: Listener) -> 
     }
 }
 
-/// Takes what other threads have accepted for this shard, for ever.
+/// Takes what other threads have accepted for this shard, forever.
 pub(super) async fn take_moved(
     intake: Rc<ConnectionIntake>,
     metrics: Arc<ShardMetrics>,

@@ -82,7 +82,7 @@ impl HandshakePacer {
         Poll::Ready(())
     }
 
-    /// Gives out new turns whenever the run queue has gone round, for ever.
+    /// Gives out new turns whenever the run queue has gone round, forever.
     pub(super) async fn give(&self) {
         loop {
             self.taken.notified().await;
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(worked_on, (0..all.len()).collect::<Vec<_>>());
     }
 
-    /// A later command does not overtake, and a command that is gone holds nobody up.
+    /// A later connection does not overtake, and a connection that is gone holds none up.
     #[test]
     fn a_later_command_does_not_overtake() {
         let turns = HandshakePacer::default();

@@ -57,7 +57,7 @@ impl FakeSentinel {
         (said.epoch, said.master) = (epoch, master.to_owned());
     }
 
-    /// Tells whoever asks that this is a replica of the master.
+    /// From now on it answers that `replica` is a replica of the master.
     pub(crate) fn knows(&self, replica: &str) {
         self.said.borrow_mut().replica = Some(replica.to_owned());
     }

@@ -260,7 +260,7 @@ impl Named {
 
 /// The names of a cluster's nodes are followed though the old ones live.
 /// Regression: lanes and subscribers of a cluster's node stayed where they were as long as that
-/// answered, and who came later was elsewhere.
+/// answered, and later ones were elsewhere.
 #[test]
 fn the_names_of_cluster_nodes_are_followed() {
     run(async {

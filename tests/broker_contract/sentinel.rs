@@ -79,7 +79,7 @@ fn settings(master: &RedisServer, sentinel: &str, query: &str) -> BrokerSettings
     BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: crate::process::HISTORY }
 }
 
-/// A server to whom a replica comes at once.
+/// A server that replicates to a new replica at once.
 fn master(options: &[&str]) -> RedisServer {
     let prompt = ["--save", "", "--repl-diskless-sync-delay", "0"];
     RedisServer::start_with(&[&prompt, options].concat())

@@ -159,7 +159,7 @@ fn only_the_own_user_and_root_may() {
     assert_eq!(curl(SERVER_USER, &["-X", "POST", &drain]), 202);
 }
 
-/// The user that stands for all whom a user namespace does not know is nobody's own.
+/// The user that stands for all users unknown to a user namespace is no process's own user.
 #[test]
 fn the_overflow_user_is_nobody_even_to_itself() {
     let server = Launch::on_a_free_port(&[]).user(65_534).start();

@@ -1,6 +1,6 @@
-//! Idempotency keys belong to whoever says them, and none is forgotten before its time: past what
-//! can be remembered a new one is refused, and others have room all the same. Nor does a flood by
-//! one publisher take others' histories.
+//! Idempotency keys belong to the publishers that use them, and none is forgotten before its time:
+//! past what can be remembered a new one is refused, and others have room all the same. Nor does a
+//! flood by one publisher take others' histories.
 
 use serde_json::{Value, json};
 

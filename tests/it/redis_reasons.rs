@@ -146,7 +146,7 @@ fn servers_that_swallow_publications_are_named_too() {
 /// Bytes that a terminal obeys, that look like a line of ours, that are no text, that never end.
 const EVIL: &[u8] = b"ERR \x1b[2J\x1b]0;owned\x07\r\n2026-01-01T00:00:00Z ERROR forged: line\r\n\
     \x00\x7f\x9b\xff\xfe \xe2\x80\xae\xe2\x80\xa8 end";
-/// Likewise, as far as it is text in a line.
+/// Such bytes, as far as they are text in a line.
 const EVIL_LINE: &str = "-ERR \x1b[2J\x1b]0;owned\x07 \0\x7f \u{9b}\u{202e}\u{2028} end\r\n";
 
 #[track_caller]

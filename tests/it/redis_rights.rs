@@ -1,4 +1,4 @@
-//! A user of Redis that lacks a right: the log says which, so that whoever runs it need not guess.
+//! A user of Redis that lacks a right: the log says which one, so that operators need not guess.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@ fn start(authority: &Authority, url: &str, args: &[&str]) -> Server {
     Launch::on_a_free_port(&args).env("SSL_CERT_FILE", authority.path()).start()
 }
 
-/// Likewise, ready to serve.
+/// Such a process, once it is ready to serve.
 fn member(authority: &Authority, url: &str, args: &[&str]) -> Server {
     let server = start(authority, url, args);
     eventually(PATIENCE, "it is ready", || get(server.addr(), "/readyz").status == 200);

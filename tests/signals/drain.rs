@@ -206,7 +206,7 @@ fn endless_request(addr: SocketAddr) -> Http {
 
 /// A request in progress does not keep the door of a server without clients open. A drain without
 /// clients used to stay "serving" while it waited for the last request: readiness was green, and
-/// whoever came was let in and closed a second later.
+/// new clients were let in and closed a second later.
 #[test]
 fn a_request_does_not_keep_an_empty_server_open() {
     let mut server = Server::start(&[]);

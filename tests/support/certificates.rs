@@ -43,7 +43,7 @@ impl Authority {
         self.certified(CertificateParams::new(owned(names)).unwrap())
     }
 
-    /// Likewise, with a certificate whose time is over.
+    /// The same with a certificate that has expired.
     pub(crate) fn redis_of_the_past(&self, names: &[&str]) -> Recipe {
         let mut wanted = CertificateParams::new(owned(names)).unwrap();
         wanted.not_after = date_time_ymd(2020, 1, 1);

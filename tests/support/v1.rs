@@ -27,7 +27,7 @@ impl V1 {
         Self::over(Http::connect(addr), addr, target)
     }
 
-    /// Likewise, over a connection made by the test.
+    /// The same over a connection that the test has made.
     #[track_caller]
     pub(crate) fn over(http: Http, addr: SocketAddr, target: &str) -> Self {
         let opened = Client::try_open(http, addr, target, OFFER);

@@ -103,7 +103,7 @@ fn every_part_is_reported_as_json_and_table() {
     assert!(lab(&[]).contains("3000 subscribers of one channel, all take everything"));
 }
 
-/// Ended, whether or not whoever inherited it has asked how.
+/// Whether it has ended, even if its new parent has not yet asked how.
 fn is_gone(process: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.starts_with(" Z"))

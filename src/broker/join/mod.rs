@@ -30,8 +30,8 @@ use crate::{
 /// The log of a channel in a shard, for a client that has joined it: facts that only the shard
 /// knows.
 pub trait JoinedLog {
-    /// From where on the client hears everything, if that is known. `baseline` is a position after
-    /// which everything is certain to arrive; it counts unless something has arrived already.
+    /// The position after which the client hears everything, if that is known. `baseline` is one
+    /// after which everything is certain to arrive; it counts unless something has arrived already.
     fn start(&self, baseline: Option<&Position>) -> Option<Position>;
 
     /// Waits until the log has got as far as `to`, or has gone on to another epoch, and moves the

@@ -341,7 +341,7 @@ impl Watch {
     }
 }
 
-/// The result of a trial: an answer that is none of ours is a failure.
+/// The result of a trial: an answer that is not one of ours is a failure.
 fn read(answer: Value) -> Result<(), CallError> {
     replies::publish_reply(answer).map(drop).map_err(CallError::Unexpected)
 }

@@ -40,7 +40,7 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 /// Before the next attempt, at most; a server that says how long is obeyed, within reason.
 const RETRY_MS_MAX: u64 = 250;
 const OBEYED_MS_MAX: u64 = 5_000;
-/// Those who are asked to move do so over this long.
+/// Clients that are asked to move do so within this time.
 const MOVE_MS_MAX: u64 = 500;
 /// Between the starts of clients at the beginning.
 const START_INTERVAL: Duration = Duration::from_micros(500);

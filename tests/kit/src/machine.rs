@@ -100,7 +100,7 @@ pub struct CpuUse {
     pub system_seconds: f64,
     /// 1.0 = one core all the time; more with several threads.
     pub share_of_one_core: f64,
-    /// Likewise, of one thread.
+    /// The same share, of the busiest thread.
     pub busiest_thread_share: f64,
     /// Busiest first.
     pub threads: Vec<ThreadUse>,

@@ -263,8 +263,8 @@ pub fn check_redis_server() -> Result<()> {
     Ok(())
 }
 
-/// A loopback port that nobody listens on. Another process may take it first: then whoever is
-/// started there says so.
+/// A loopback port that nobody listens on. Another process may take it first: then the program that
+/// is started there says so.
 pub fn free_address() -> Result<SocketAddr> {
     for _ in 0..1000 {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(PORTS)));

@@ -38,7 +38,7 @@ impl Proxy {
         Self::start_thin(target, delay, usize::MAX)
     }
 
-    /// Likewise; no more than so many bytes a second get to `target`, the rest waits.
+    /// The same, but no more than so many bytes a second get to `target`; the rest waits.
     pub fn start_thin(target: &str, delay: Duration, bytes_per_second: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let state = Arc::new(State {

@@ -87,7 +87,7 @@ impl RedisServer {
         Self::start_with(&VOLATILE)
     }
 
-    /// Likewise, Valkey.
+    /// A Valkey that keeps nothing on disk.
     pub fn start_valkey() -> Self {
         Self::start_as(&Recipe::new(Program::Valkey, &VOLATILE))
     }
@@ -167,7 +167,7 @@ impl RedisServer {
         self.socket().to_string()
     }
 
-    /// Likewise.
+    /// The same as an address.
     pub fn socket(&self) -> SocketAddr {
         self.node.address
     }

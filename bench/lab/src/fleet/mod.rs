@@ -141,7 +141,7 @@ impl<'a> Fleet<'a> {
         ensure!(answer.is_success(), "publishing was answered with {}", answer.status);
         let wanted = opened * (sequence as u64 + 1);
         let limit = self.args.delivery_timeout.duration();
-        // The account tells who did not get it.
+        // The account tells which clients did not get it.
         let _ = self.wait_for("to get the broadcast", limit, |now| now.deliveries >= wanted);
         Ok(())
     }

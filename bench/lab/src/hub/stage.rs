@@ -74,7 +74,7 @@ impl Stage {
         self.hub.remove(key);
     }
 
-    /// Everyone who is there.
+    /// All clients.
     pub(super) fn keys(&self) -> Vec<Key> {
         self.hub.keys().collect()
     }

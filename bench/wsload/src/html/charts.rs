@@ -148,7 +148,7 @@ pub(super) fn over_time_compared(reports: &[Named]) -> String {
     ])
 }
 
-/// Memory per client, and who used which core how much.
+/// Memory per client, and how much of a core each thread used.
 pub(super) fn resources(report: &Report) -> String {
     let Some(server) = &report.server else {
         return grid(&[bars(

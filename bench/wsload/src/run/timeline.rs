@@ -36,7 +36,7 @@ struct Sample {
     load_cpu_ns: u64,
 }
 
-/// The last look, as shown to whoever watches.
+/// The last look, as shown to the user who watches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Now {
     pub(super) published_per_second: f64,

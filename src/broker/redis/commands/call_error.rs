@@ -20,7 +20,7 @@ pub(crate) enum CallError {
     /// It was written, and its outcome is unknown.
     #[error("there was no answer: {}", .0.details())]
     InDoubt(Error),
-    /// Its outcome is unknown, too: the answer is none that the script gives.
+    /// Its outcome is unknown, too: the script gives no such answer.
     #[error("the answer is none that the script gives: {}", .0.details())]
     Unexpected(Error),
 }

@@ -68,7 +68,7 @@ impl Scanner {
     /// only grows.
     ///
     /// # Errors
-    /// When it is none, or will be more than it may.
+    /// When it is no frame, or will be larger than allowed.
     pub(super) fn end_of_frame(&mut self, input: &[u8]) -> Result<Option<usize>, BadFrame> {
         while let Some(element) = self.element(input)? {
             let (end, holds) = match element {

@@ -47,7 +47,7 @@ pub(super) fn letter(kind: Kind) -> &'static str {
     }
 }
 
-/// Reads a payload; None if it is none of ours.
+/// Reads a payload; None if it is not one of ours.
 pub(crate) fn decode(payload: &Bytes) -> Option<Envelope<'_>> {
     let head = &payload[..payload.len().min(HEADER_BYTES_MAX)];
     let end = head.iter().position(|&byte| byte == b'\n')?;

@@ -145,7 +145,7 @@ fn a_message_repeated_in_a_new_epoch_is_counted_apart() {
 /// An epoch that others saw first is not an old one but one that was left is.
 #[test]
 fn an_epoch_that_was_left_is_an_old_one() {
-    // Numbers are given by who sees an epoch first, perhaps at another server.
+    // The client that sees an epoch first numbers it, perhaps at another server.
     let mut other_order = track(&[(0, 11)]);
     other_order.gap(0, told(Some(2), 1, Some(0)));
     feed(&mut other_order, &[(2, 1)]);

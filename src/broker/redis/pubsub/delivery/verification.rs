@@ -43,12 +43,12 @@ pub(super) struct Judged {
 enum Verified {
     /// Redis knows of it, as far as can be determined. `lacks`: see [`Judged::sure`].
     InRedis { lacks: bool },
-    /// It is none of Redis', or it is here: this shard is where Redis is.
+    /// Redis does not have it, or it has been here: this shard is where Redis is.
     Settled,
 }
 
 impl Delivery {
-    /// Something was acknowledged and is lost, and is none of the present history's.
+    /// Something was acknowledged and is lost, and does not belong to the present history.
     pub(super) fn unnamed(&self, channel: &ChannelName, name: &str) {
         let last = self.with_tracker(name, |tracker| tracker.last().map(|(last, _)| last.clone()));
         if let Some(Some(Position { epoch, offset })) = last {
