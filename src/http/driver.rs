@@ -19,7 +19,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{sleep_until, timeout, timeout_at},
 };
 use tracing::debug;
 
@@ -235,7 +235,7 @@ where
             alarm.as_mut().reset(state.due());
         }
         while alarm.as_mut().poll(cx).is_ready() {
-            if state.due() <= Instant::now() {
+            if state.is_overdue() {
                 return Poll::Ready(End::TimedOut);
             }
             alarm.as_mut().reset(state.due());

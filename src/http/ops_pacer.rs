@@ -15,7 +15,10 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::Semaphore, task::yield_now, time::Instant};
 
-use crate::limits::{LOOKS_CREDIT_MAX, LOOKS_PER_TURN, LOOKS_TIME_SHARE};
+use crate::{
+    clock::Clock,
+    limits::{LOOKS_CREDIT_MAX, LOOKS_PER_TURN, LOOKS_TIME_SHARE},
+};
 
 /// The turns of one thread's listeners.
 #[derive(Debug)]
@@ -41,6 +44,7 @@ impl OpsPacer {
 
 /// A text about this moment, or nearly.
 pub struct Text {
+    clock: Clock,
     make: Rc<dyn Fn() -> String>,
     last: RefCell<Bytes>,
     spent: Cell<Spent>,
@@ -66,20 +70,20 @@ impl Spent {
 }
 
 impl Text {
-    /// A text that `make` writes.
+    /// A text that `make` writes; `clock` tells how long that takes.
     #[must_use]
-    pub fn new(make: impl Fn() -> String + 'static) -> Self {
-        let spent = Cell::new(Spent { time: Duration::ZERO, at: Instant::now() });
-        Self { make: Rc::new(make), last: RefCell::default(), spent }
+    pub fn new(clock: Clock, make: impl Fn() -> String + 'static) -> Self {
+        let spent = Cell::new(Spent { time: Duration::ZERO, at: clock.instant() });
+        Self { clock, make: Rc::new(make), last: RefCell::default(), spent }
     }
 
     /// The text now, or the last one if there is no time left to make it.
     pub(super) fn now(&self) -> Bytes {
-        let before = Instant::now();
+        let before = self.clock.instant();
         let spent = self.spent.get().at(before);
         if spent.may_go_on() || self.last.borrow().is_empty() {
             let text = Bytes::from((self.make)());
-            let now = Instant::now();
+            let now = self.clock.instant();
             self.spent.set(Spent { time: spent.time + (now - before), at: now });
             self.last.replace(text);
         }
@@ -98,7 +102,7 @@ mod tests {
     fn counting(takes: Duration) -> (Text, Rc<Cell<u32>>) {
         let made = Rc::new(Cell::new(0));
         let count = made.clone();
-        let text = Text::new(move || {
+        let text = Text::new(Clock::start(), move || {
             count.set(count.get() + 1);
             advance(takes).now_or_never();
             count.get().to_string()
@@ -119,7 +123,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_ops_requests_is_paced() {
         let (text, made) = counting(Duration::from_millis(5));
-        let begun = Instant::now();
+        let begun = text.clock.instant();
         while begun.elapsed() < Duration::from_secs(10) {
             for _ in 0..100 {
                 text.now();

@@ -291,7 +291,7 @@ impl Server {
             let listener = tokio::net::TcpListener::from_std(admin)?;
             let context = Rc::new(self.process.admin_context(&self.config));
             let counted = self.process.shards[0].clone();
-            let places = http::Places::new(self.process.shares.admin, counted);
+            let places = http::Places::new(self.process.clock, self.process.shares.admin, counted);
             tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));
         }
         for listener in self.listeners.accepted_here.drain(..) {

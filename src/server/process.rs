@@ -52,8 +52,10 @@ impl Process {
         sources::Sources {
             shards: self.shards.clone(),
             broker: Rc::new(move || broker.broker_state()),
-            metrics_text: sources::Text::new(move || metrics::text::render(&text.facts())),
-            stats_json: sources::Text::new(move || {
+            metrics_text: sources::Text::new(self.clock, move || {
+                metrics::text::render(&text.facts())
+            }),
+            stats_json: sources::Text::new(self.clock, move || {
                 metrics::json::render(&stats.facts(), stats.shards.len()).to_string() + "\n"
             }),
             turns: sources::OpsPacer::default(),

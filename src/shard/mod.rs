@@ -124,7 +124,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     placement.runs_here(index);
     let broker = broker::connect(broker, HandleOwner::Shard(index)).await;
     let settings = setup.settings;
-    let places = http::Places::new(settings.http_room, metrics.clone());
+    let places = http::Places::new(clock, settings.http_room, metrics.clone());
     let clients = ConnectionTable::new(
         Hub::new(settings.hub, budget.clone()).counting(setup.audience.clone()),
         registry,

@@ -85,10 +85,13 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::http::connection::places::{Places, Room};
+    use crate::{
+        clock::Clock,
+        http::connection::places::{Places, Room},
+    };
 
     async fn collected(data: Bytes, bytes_max: usize) -> Result<Bytes, BodyError> {
-        let place = Places::new(Room::of(2), Arc::default()).enter();
+        let place = Places::new(Clock::start(), Room::of(2), Arc::default()).enter();
         collect(Full::new(data), bytes_max, &mut place.standing().charge()).await
     }
 

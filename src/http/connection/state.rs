@@ -91,6 +91,11 @@ impl ConnectionState {
         &self.standing
     }
 
+    /// Whether the present stage has lasted too long.
+    pub(in crate::http) fn is_overdue(&self) -> bool {
+        self.due() <= self.standing.now()
+    }
+
     /// When the present stage has lasted too long.
     pub(in crate::http) fn due(&self) -> Instant {
         let deadline = match self.stage() {
@@ -110,7 +115,7 @@ impl ConnectionState {
     /// of all.
     pub(in crate::http) fn stays_for(&self) -> Option<Duration> {
         let Some(end) = self.standing.end_of_life() else { return Some(self.idle_timeout) };
-        let left = end.saturating_duration_since(Instant::now());
+        let left = end.saturating_duration_since(self.standing.now());
         let is_near = left <= self.idle_timeout.min(limits::HTTP_LIFE_MARGIN);
         (!is_near).then(|| left.min(self.idle_timeout))
     }

@@ -5,23 +5,23 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, sleep},
+    time::sleep,
 };
 
 use super::{Fixture, IDLE_TIMEOUT, LOCAL, header, read_answer, request, settle, status};
-use crate::{drain::Phase, limits};
+use crate::{clock::Clock, drain::Phase, limits};
 
 /// A request that does not come is waited for so long and no longer.
 #[tokio::test(start_paused = true)]
 async fn a_missing_request_is_awaited_for_a_bounded_time() {
     let server = Fixture::new().start();
     let (silent, _client) = server.connect(LOCAL);
-    let began = Instant::now();
+    let began = Clock::start().instant();
     assert!(silent.await.is_none());
     assert_eq!(began.elapsed().as_secs(), limits::HTTP_HEAD_DEADLINE.as_secs());
 
     let (trickling, mut client) = server.connect(LOCAL);
-    let began = Instant::now();
+    let began = Clock::start().instant();
     let trickle = async {
         loop {
             if client.write_all(b"G").await.is_err() {
@@ -47,7 +47,7 @@ async fn an_idle_connection_is_kept_for_its_deadline() {
         }
         // The head of a fourth request begins and never ends.
         client.write_all(b"GET ").await.unwrap();
-        let began = Instant::now();
+        let began = Clock::start().instant();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(began.elapsed().as_secs(), limits::HTTP_HEAD_DEADLINE.as_secs());
     };
@@ -57,7 +57,7 @@ async fn an_idle_connection_is_kept_for_its_deadline() {
     let asking = async {
         client.write_all(request("GET /livez", &[], "").as_bytes()).await.unwrap();
         read_answer(&mut client).await;
-        let began = Instant::now();
+        let began = Clock::start().instant();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(began.elapsed().as_secs(), IDLE_TIMEOUT.as_secs());
     };
@@ -71,7 +71,7 @@ async fn a_body_that_does_not_come_is_a_408() {
     let asking = async {
         let head = request("POST /broadcast", &["Content-Length: 9"], "");
         client.write_all((head + "short").as_bytes()).await.unwrap();
-        let began = Instant::now();
+        let began = Clock::start().instant();
         let answer = read_answer(&mut client).await;
         assert_eq!((status(&answer), header(&answer, "connection").as_str()), (408, "close"));
         assert_eq!(began.elapsed().as_secs(), limits::HTTP_BODY_DEADLINE.as_secs());
@@ -96,7 +96,7 @@ async fn a_peer_that_takes_no_answer_holds_the_drain() {
         () = asking => {}
     }
     assert_eq!(server.control.barrier.requests(), 1);
-    let began = Instant::now();
+    let began = Clock::start().instant();
     assert!(serving.await.is_none());
     assert_eq!(began.elapsed().as_secs(), limits::HTTP_ANSWER_DEADLINE.as_secs());
     assert_eq!(server.control.barrier.requests(), 0);

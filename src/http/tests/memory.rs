@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{Fixture, LOCAL, body, header, read_answer, request, settle, status};
 use crate::{
+    clock::Clock,
     http::{connection::places::Stage, serve, sources::Text},
     limits::{
         BATCH_WINDOW_MIN, HTTP_HEAD_BYTES_MAX, HTTP_MEMORY_WAIT, HTTP_MUCH_WORK_BYTES_MAX,
@@ -58,7 +59,7 @@ async fn a_batch_waits_for_room_for_a_bounded_time() {
     other.standing().enter(Stage::Busy);
     let mut held = other.standing().charge();
     assert!(held.wait_for(HTTP_MUCH_WORK_BYTES_MAX - 1).await);
-    let began = tokio::time::Instant::now();
+    let began = Clock::start().instant();
     let answer = server.ask(batch(300)).await;
     assert_eq!((status(&answer), header(&answer, "retry-after").as_str()), (503, "1"));
     assert_eq!(body(&answer)["error"], "shard_stalled");
@@ -77,7 +78,7 @@ async fn a_batch_waits_for_room_for_a_bounded_time() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_for_which_there_is_no_room_is_a_503() {
     let server = Fixture::with(|context| {
-        context.ops.metrics_text = Text::new(|| "m".repeat(50_000));
+        context.ops.metrics_text = Text::new(Clock::start(), || "m".repeat(50_000));
     })
     .start();
     let other = server.places.enter();
@@ -96,7 +97,7 @@ async fn a_connection_has_one_answer_at_a_time() {
     let made = Rc::new(Cell::new(0));
     let count = made.clone();
     let server = Fixture::with(|context| {
-        context.ops.stats_json = Text::new(move || {
+        context.ops.stats_json = Text::new(Clock::start(), move || {
             count.set(count.get() + 1);
             "{}".into()
         });

@@ -157,6 +157,7 @@ impl Fixture {
         // However long a test lets pass, this shard is not silent.
         metrics.beat_ms.set(u64::MAX);
         let control = Arc::new(Control::default());
+        let clock = Clock::start();
         let admissions = Rc::new(());
         let admit_gate = Rc::new((Cell::new(false), Notify::new()));
         let wanted = Rc::new(RefCell::default());
@@ -190,7 +191,7 @@ impl Fixture {
                 admin_on_public: true,
                 access: access::Rules::default(),
             },
-            clock: Clock::start(),
+            clock,
             control: control.clone(),
             ops: Sources {
                 shards: vec![metrics.clone()],
@@ -199,8 +200,8 @@ impl Fixture {
                     refuses: RefusalExtent::Nothing,
                     shard_stalled: false,
                 }),
-                metrics_text: Text::new(|| "wsbcast_connections 0\n".into()),
-                stats_json: Text::new(|| "{\"shards\":[]}\n".into()),
+                metrics_text: Text::new(clock, || "wsbcast_connections 0\n".into()),
+                stats_json: Text::new(clock, || "{\"shards\":[]}\n".into()),
                 turns: OpsPacer::default(),
                 version: "1.2.3 (abc)".into(),
             },
@@ -226,7 +227,7 @@ impl Fixture {
         let Self { context, broker, metrics, control, admissions, admit_gate, wanted, positions } =
             self;
         let context = Rc::new(context);
-        let places = Places::new(ROOM, metrics.clone());
+        let places = Places::new(context.clock, ROOM, metrics.clone());
         Server {
             places,
             context,

@@ -172,13 +172,14 @@ async fn pipelined_requests_leave_room_for_probes() {
             if is_admin {
                 context.public = None;
             }
-            context.ops.stats_json = Text::new(move || {
+            context.ops.stats_json = Text::new(Clock::start(), move || {
                 count.set(count.get() + 1);
                 "{}".into()
             });
         })
         .start();
-        server.places = Places::new(Room { places: MANY + 1, spare: 1 }, Arc::default());
+        server.places =
+            Places::new(Clock::start(), Room { places: MANY + 1, spare: 1 }, Arc::default());
         let local = LocalSet::new();
         let flood = get("/stats").repeat(EACH);
         let mut flooding = Vec::new();

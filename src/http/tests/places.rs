@@ -11,7 +11,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, sleep},
+    time::sleep,
 };
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     Fixture, IDLE_TIMEOUT, LOCAL, ROOM, body, header, read_answer, request, settle, status,
 };
 use crate::{
+    clock::Clock,
     limits::{
         HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_INPUT_BYTES_MAX, HTTP_LIFE_MAX,
         HTTP_LITTLE_WORK_BYTES, HTTP_MEMORY_PATIENCE, HTTP_MEMORY_WAIT, HTTP_MUCH_WORK_BYTES_MAX,
@@ -39,7 +40,7 @@ struct Seats {
 impl Seats {
     fn new() -> Self {
         let metrics = Arc::new(ShardMetrics::default());
-        let places = Places::new(FEW, metrics.clone());
+        let places = Places::new(Clock::start(), FEW, metrics.clone());
         Self { places, metrics, is_seated: Vec::new() }
     }
 
@@ -95,7 +96,7 @@ async fn the_longest_waiting_connection_makes_room() {
         assert_eq!(seats.seated(), [true, false, false, true]);
         assert_eq!(seats.dismissed(Dismissed::Idle), 1);
         seats.seat(Stage::Idle).await;
-        let asked = Instant::now();
+        let asked = Clock::start().instant();
         seats.places.room().await;
         assert_eq!(seats.seated(), [true, false, false, false, true], "the silent one is next");
         let took = asked.elapsed();
@@ -132,13 +133,13 @@ async fn newcomers_get_the_spare_places() {
         for _ in 0..FEW.places {
             seats.seat(Stage::Busy).await;
         }
-        let asked = Instant::now();
+        let asked = Clock::start().instant();
         seats.places.room().await;
         assert!(asked.elapsed() >= HTTP_CROWDED_PATIENCE, "a moment's work is waited for");
         seats.seat(Stage::Fresh).await;
         sleep(HTTP_PATIENCE).await;
         for _ in 0..10 {
-            let asked = Instant::now();
+            let asked = Clock::start().instant();
             seats.places.room().await;
             assert!(asked.elapsed() <= HTTP_CROWDED_LOOK, "silence holds no spare place");
             seats.seat(Stage::Fresh).await;
@@ -152,7 +153,7 @@ async fn newcomers_get_the_spare_places() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_before_their_turn_are_not_sent_away() {
-    let places = Places::new(FEW, Arc::default());
+    let places = Places::new(Clock::start(), FEW, Arc::default());
     let place = places.enter();
     place.set_queued(true);
     sleep(2 * HTTP_PATIENCE).await;
@@ -201,7 +202,7 @@ async fn a_spare_place_is_for_probes_until_another_is_free() {
 async fn a_connection_that_only_asks_lives_for_five_minutes() {
     let server = Fixture::new().start();
     let (serving, mut client) = server.connect(LOCAL);
-    let accepted = Instant::now();
+    let accepted = Clock::start().instant();
     let asking = async {
         loop {
             client.write_all(request("GET /livez", &[], "").as_bytes()).await.unwrap();
@@ -227,7 +228,7 @@ async fn a_long_idle_timeout_ends_with_the_connections_life() {
     let server = Fixture::with(|context| context.settings.idle_timeout = 10 * HTTP_LIFE_MAX);
     let server = server.start();
     let (serving, mut client) = server.connect(LOCAL);
-    let accepted = Instant::now();
+    let accepted = Clock::start().instant();
     let asking = async {
         sleep(Duration::from_secs(5)).await;
         client.write_all(request("GET /livez", &[], "").as_bytes()).await.unwrap();
@@ -300,7 +301,7 @@ fn take(charge: &mut Charge, stage: Stage, bytes: usize) -> bool {
 }
 
 fn crowd() -> Rc<Places> {
-    Places::new(Room { places: 4096, spare: 2 }, Arc::default())
+    Places::new(Clock::start(), Room { places: 4096, spare: 2 }, Arc::default())
 }
 
 /// Unfinished heads share a budget, and the oldest of them goes.
@@ -368,7 +369,7 @@ async fn large_work_waits_in_line_and_small_does_not() {
         });
         let mut all = one.standing().charge();
         assert!(all.wait_for(HTTP_MUCH_WORK_BYTES_MAX).await, "there is room");
-        let asked = Instant::now();
+        let asked = Clock::start().instant();
         assert!(little.standing().charge().wait_for(HTTP_LITTLE_WORK_BYTES).await);
         assert!(!other.standing().charge().wait_for(HTTP_LITTLE_WORK_BYTES + 1).await);
         assert_eq!(asked.elapsed(), HTTP_MEMORY_WAIT);

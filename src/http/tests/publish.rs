@@ -11,6 +11,7 @@ use tokio::{
 use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, settle, status};
 use crate::{
     broker::{PublishError, Receipt},
+    clock::Clock,
     http::{access::Rules, serve},
     metrics::{PublishFailure, Scope, Source},
     ws::Kind,
@@ -96,7 +97,7 @@ async fn the_answer_says_what_became_of_the_message() {
 async fn a_silent_broker_is_answered_for_within_1200_ms() {
     let server = Fixture::new().start();
     server.broker.is_held.set(true);
-    let began = tokio::time::Instant::now();
+    let began = Clock::start().instant();
     assert_eq!(status(&server.ask(post(&[], "x")).await), 504);
     assert!(began.elapsed() <= std::time::Duration::from_millis(1200));
 }
@@ -215,7 +216,7 @@ async fn lingering_ends_with_its_deadline() {
         assert_eq!(server.control.barrier.requests(), 1);
     };
     let mut serving = Box::pin(serving);
-    let began = tokio::time::Instant::now();
+    let began = Clock::start().instant();
     tokio::select! {
         biased;
         _ = &mut serving => panic!("no lingering"),

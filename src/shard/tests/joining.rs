@@ -9,10 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{
-    task::{JoinHandle, spawn_local, yield_now},
-    time::Instant,
-};
+use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 use super::{clients, sometimes::Sometimes};
 use crate::{
@@ -159,7 +156,7 @@ fn another_client_asks_once_the_asking_one_leaves() {
 fn joining_is_bounded_and_fair() {
     run(|world| async move {
         let fit = JOIN_CHANNELS_PENDING_MAX / CHANNELS_PER_CLIENT_MAX;
-        let began = Instant::now();
+        let began = Clock::start().instant();
         let come = |n| world.come(&format!("c{n}-"), CHANNELS_PER_CLIENT_MAX);
         let many: Vec<_> = (0..fit).map(come).collect();
         world.until(|world| world.broker.waiting.get() == JOIN_QUESTIONS_MAX).await;
@@ -199,7 +196,7 @@ fn a_position_ahead_of_the_broker_is_not_awaited() {
         world.come("a", 1).await.unwrap().unwrap();
         let channel = ChannelName::new("a0").unwrap();
         let at = world.core.broker.position(channel.clone(), None).await.unwrap();
-        let began = Instant::now();
+        let began = Clock::start().instant();
         let since = Some(Since::After(Position { offset: 1_000_000, ..at.clone() }));
         let admission =
             admit::admission(&world.core)(vec![SubscribeRequest { channel, since }], Encoding::V1);

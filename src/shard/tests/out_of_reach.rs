@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use futures_util::future::FutureExt as _;
-use tokio::{task::spawn_local, time::Instant};
+use tokio::task::spawn_local;
 
 use super::{clients, sometimes::Sometimes};
 use crate::{
@@ -60,7 +60,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
             }
             newest @ Since::Newest(_) => newest,
         });
-        let began = Instant::now();
+        let began = Clock::start().instant();
         if returns {
             let sometimes = sometimes.clone();
             spawn_local(async move {

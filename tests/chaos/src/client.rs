@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use futures_util::{SinkExt as _, StreamExt as _};
+use testkit::clock;
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -164,7 +165,7 @@ impl Client {
         };
         self.shared.opened.fetch_add(1, Relaxed);
         let stay_ms = (2.0 * self.random.f64() * self.stay.as_secs_f64() * 1000.0) as u64;
-        let mut leave_at = Instant::now() + Duration::from_millis(stay_ms);
+        let mut leave_at = after_ms(stay_ms);
         let end = loop {
             tokio::select! {
                 message = socket.next() => match message {
@@ -194,7 +195,7 @@ impl Client {
                             if share && other != server {
                                 self.wanted = Some(other);
                                 let wait_ms = self.random.u64(0..MOVE_MS_MAX);
-                                leave_at = Instant::now() + Duration::from_millis(wait_ms);
+                                leave_at = after_ms(wait_ms);
                             }
                         }
                         Order::Stop => break End::Stop,
@@ -346,4 +347,9 @@ impl Client {
         let told = Told { epoch, from: frame.from.unwrap_or(0), to: frame.to };
         held.track.gap(self.shared.phase(), told);
     }
+}
+
+/// The moment after so many milliseconds.
+fn after_ms(ms: u64) -> Instant {
+    Instant::from_std(clock::instant()) + Duration::from_millis(ms)
 }

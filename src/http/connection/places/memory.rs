@@ -9,7 +9,7 @@
 
 use std::rc::Rc;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
     Places, Standing,
@@ -38,7 +38,7 @@ impl Places {
 
     /// Dismisses a connection that holds some of `part`, to make room for `one`.
     fn free_memory(&self, part: Part, one: &Standing) -> bool {
-        let now = Instant::now();
+        let now = self.clock.instant();
         let holds = |other: &Standing| other.held.of(part) > 0 && !std::ptr::eq(other, one);
         let waiting = |other: &Standing| {
             let waited = now.saturating_duration_since(other.since.get());
@@ -79,7 +79,7 @@ impl Standing {
 
     /// A byte has come from the peer, or gone to it.
     pub(in crate::http) fn has_moved(&self) {
-        self.moved.set(Instant::now());
+        self.moved.set(self.now());
     }
 
     /// Takes `bytes` if all together then hold no more than `most`, or no other one holds any.

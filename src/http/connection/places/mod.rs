@@ -27,6 +27,7 @@ use tokio::{
 use self::budget::{Bytes, Memory};
 pub(in crate::http) use self::memory::Charge;
 use crate::{
+    clock::Clock,
     limits::{
         HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX, HTTP_PATIENCE,
         HTTP_PLACES_TO_LEAVE, HTTP_SPARE_PLACES_MAX, NEWCOMERS_PER_TURN,
@@ -64,6 +65,7 @@ pub struct Room {
 
 /// All places of one listener, or of a shard's listeners together.
 pub struct Places {
+    clock: Clock,
     room: Room,
     seated: RefCell<Slab<Rc<Standing>>>,
     /// How many of `seated` hold ordinary places; the others have spare places.
@@ -122,8 +124,9 @@ impl Room {
 impl Places {
     /// Without connections; `metrics` counts dismissals.
     #[must_use]
-    pub fn new(room: Room, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+    pub fn new(clock: Clock, room: Room, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         Rc::new(Self {
+            clock,
             room,
             seated: RefCell::default(),
             taken: Cell::new(0),
@@ -151,9 +154,10 @@ impl Places {
                 freed.await;
                 continue;
             }
-            let since = self.crowded.get().unwrap_or_else(Instant::now);
+            let now = self.clock.instant();
+            let since = self.crowded.get().unwrap_or(now);
             self.crowded.set(Some(since));
-            if since.elapsed() >= HTTP_CROWDED_PATIENCE && self.has_spare_room() {
+            if now - since >= HTTP_CROWDED_PATIENCE && self.has_spare_room() {
                 return;
             }
             self.wait_a_moment(freed).await;
@@ -177,7 +181,7 @@ impl Places {
         if !is_spare {
             self.taken.set(self.taken.get() + 1);
         }
-        let now = Instant::now();
+        let now = self.clock.instant();
         let standing = Rc::new(Standing {
             places: self.clone(),
             key: Cell::new(0),
@@ -202,7 +206,7 @@ impl Places {
     /// a while.
     pub fn make_room(&self) -> bool {
         let count = (self.room.places / 8).clamp(1, NEWCOMERS_PER_TURN);
-        let now = Instant::now();
+        let now = self.clock.instant();
         let one_leaves = |_: &usize| {
             let found = self.next_to_leave(now);
             found.inspect(|one| self.send_away(one, one.word())).is_some()
@@ -222,7 +226,7 @@ impl Places {
     /// Dismisses the connection that has waited longest among those in spare places, or in the
     /// others.
     fn dismiss(&self, of_spare: bool) -> bool {
-        let now = Instant::now();
+        let now = self.clock.instant();
         let found = if of_spare {
             self.longest(now, |one| one.is_spare.get() && one.is_waiting())
         } else {
@@ -311,6 +315,11 @@ impl Standing {
         self.stage.get()
     }
 
+    /// The moment of the server's clock.
+    pub(in crate::http) fn now(&self) -> Instant {
+        self.places.clock.instant()
+    }
+
     pub(in crate::http) fn since(&self) -> Instant {
         self.since.get()
     }
@@ -319,7 +328,7 @@ impl Standing {
     pub(in crate::http) fn enter(&self, stage: Stage) {
         if self.stage.get() != Stage::Leaving {
             self.stage.set(stage);
-            self.since.set(Instant::now());
+            self.since.set(self.now());
         }
     }
 
