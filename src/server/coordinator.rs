@@ -225,6 +225,9 @@ impl Coordinator {
     }
 
     /// A third signal while the shards shut down; resolves only then.
+    ///
+    /// # Cancel safety
+    /// May be dropped: signals that came are counted, the others still wait.
     pub(super) async fn third_signal(&mut self) {
         while let Some(signal) = self.signals.recv().await {
             if self.on_signal(signal) {

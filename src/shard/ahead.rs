@@ -44,6 +44,9 @@ pub(super) struct Waiter<'a> {
 
 impl Waiter<'_> {
     /// Resolves when the shard may be there.
+    ///
+    /// # Cancel safety
+    /// May be dropped: the place is given up.
     pub(super) async fn reached(mut self) {
         // Sent or dropped: it is to be looked at.
         let _ = (&mut self.reached).await;

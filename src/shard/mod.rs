@@ -185,6 +185,9 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
 }
 
 /// Treats the clients as each phase requires; resolves when the process stops.
+///
+/// # Cancel safety
+/// May be dropped with its shard: clients that it was closing are closed with all others.
 async fn follow_drain(
     core: &Rc<Core>,
     mailbox: &Mailbox,
