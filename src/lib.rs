@@ -38,7 +38,7 @@
 //! The client joins its logs in the hub and is held. Then [`broker::Joins::join`] has the broker
 //! confirm the subscription, learns the position after which all messages arrive by themselves, and
 //! finds the earlier ones since the client's own position. These are read from the history in
-//! pieces ([`broker::History`], `conn/write/replaying.rs`); then the client is released. Messages
+//! pieces ([`broker::History`], `conn/table/replaying.rs`); then the client is released. Messages
 //! that are no longer kept are reported to it as missing.
 //!
 //! # Control path

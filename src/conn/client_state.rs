@@ -1,6 +1,6 @@
 //! The stages of a client's connection between connect and drop.
 //!
-//! Plain values; the transitions between them are in `closing`.
+//! Plain values; the transitions between them are in `table/closing.rs`.
 
 use crate::{clock::Millis, ws::close::CloseReason};
 

@@ -1,6 +1,6 @@
 //! The paced closing at the end of a drain, as far as it has got.
 //!
-//! Plain values; `closing` decides which clients are due, and what they are sent.
+//! Plain values; `table/closing.rs` decides which clients are due, and what they are sent.
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@
 
 mod circles;
 mod layers;
+mod paths;
 mod sentences;
 
 use std::{

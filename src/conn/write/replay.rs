@@ -1,6 +1,6 @@
 //! The rest of a resuming client's history: steps of messages, and holes to be reported.
 //!
-//! Plain values; `replaying` decides when a step is taken and what follows it.
+//! Plain values; `table/replaying.rs` decides when a step is taken and what follows it.
 
 use std::collections::VecDeque;
 
