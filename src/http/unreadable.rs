@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use crate::{
     http::{
         answer::{self, Answer},
-        routes::pages,
+        routes::cors,
     },
     limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX},
 };
@@ -48,7 +48,7 @@ pub(super) fn answer(
     };
     answer::close(&mut answer);
     if is_public {
-        pages::show(&mut answer, &HeaderMap::new());
+        cors::show(&mut answer, &HeaderMap::new());
     }
     Some(written(&answer, unix_time))
 }

@@ -10,17 +10,18 @@
 //! | `replaying`, `gaps` | what clients missed is given to them, or told |
 //! | `closing`, `final_close` | connections end, one by one or all at once |
 //! | `hub_events`, `ticks` | what is to be done because the hub says so, or time has passed |
-//! | `hoarding`, `holders`, `logging` | clients that must go, stay longest, came and went |
+//! | `channel_room`, `longest_connected` | clients that must go, or stay longest |
+//! | `logging` | clients that came and went |
 
+mod channel_room;
 mod closing;
 mod commands;
 mod final_close;
 mod gaps;
-mod hoarding;
-mod holders;
 mod hub_events;
 mod input;
 mod logging;
+mod longest_connected;
 mod replaying;
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,17 @@
 //! The routes: which request goes where, and a file for each kind of route.
 
+mod access_denied;
 mod batch;
+mod body_type;
 mod client;
-mod denied;
-mod form;
+pub(super) mod cors;
+mod handshake_log;
 mod ops;
 pub(super) mod pace;
-pub(super) mod pages;
 mod position;
 mod publication;
 mod publish;
 mod query;
 pub(super) mod route;
-mod seen;
 mod sse;
 mod upgrade;

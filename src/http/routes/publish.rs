@@ -19,8 +19,8 @@ use crate::{
         },
         context::{Context, Public},
         routes::{
-            batch, denied,
-            form::{self, Form},
+            access_denied, batch,
+            body_type::{self, BodyType},
             pace::Pace,
             publication::{
                 Refused, bad_channel, explain, invalid, refused, settle, status, too_big,
@@ -56,11 +56,11 @@ pub(in crate::http) async fn answer(
         let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
         uncoded(&head.headers)?;
         let message_bytes_max = context.settings.broadcast_bytes_max;
-        let form = form::of(&head.headers).map_err(unsupported_type)?;
+        let body_type = body_type::of(&head.headers).map_err(unsupported_type)?;
         let key = key(&head.headers)?;
-        let bytes_max = match form {
-            Form::Message(_) => message_bytes_max,
-            Form::Batch => (message_bytes_max * 4).max(limits::BATCH_BYTES_MAX_MIN),
+        let bytes_max = match body_type {
+            BodyType::Message(_) => message_bytes_max,
+            BodyType::Batch => (message_bytes_max * 4).max(limits::BATCH_BYTES_MAX_MIN),
         };
         // Returned when the broker has the message, or it is refused; a batch's, with its answer.
         let mut charge = state.standing().charge();
@@ -68,12 +68,12 @@ pub(in crate::http) async fn answer(
             .await
             .map_err(|error| unread(error, bytes_max))?;
         state.body_was_read();
-        not_empty_by_mistake(&body, form, &head.headers)?;
-        match form {
-            Form::Message(kind) => {
+        not_empty_by_mistake(&body, body_type, &head.headers)?;
+        match body_type {
+            BodyType::Message(kind) => {
                 one(public, Message { publisher, channel, kind, data: body, key }).await
             }
-            Form::Batch => {
+            BodyType::Batch => {
                 let pace = Pace::new(context.clock, limits::BATCH_DEADLINE);
                 state.works_for_long();
                 let work = batch::work_bytes(&body, key.is_some());
@@ -137,7 +137,7 @@ fn denied(verdict: Verdict) -> Refused {
         Verdict::Unauthorized => PublishFailure::Unauthorized,
         _ => PublishFailure::Forbidden,
     };
-    Box::new((reason, denied::denied(verdict)))
+    Box::new((reason, access_denied::denied(verdict)))
 }
 
 fn unread(error: BodyError, bytes_max: usize) -> Refused {
@@ -164,12 +164,16 @@ fn no_room() -> Refused {
 
 /// `curl -d @FILE` posts an empty form if the file is missing, `--json` an empty text that is no
 /// JSON. A request without a type, or with a type that an empty message may have, means it.
-fn not_empty_by_mistake(body: &[u8], form: Form, headers: &HeaderMap) -> Result<(), Refused> {
-    let kind = form::essence(headers).to_ascii_lowercase();
-    let is_meant = match form {
-        Form::Message(Kind::Binary) => true,
-        Form::Message(Kind::Text) => kind.is_empty() || kind.starts_with("text/"),
-        Form::Batch => false,
+fn not_empty_by_mistake(
+    body: &[u8],
+    body_type: BodyType,
+    headers: &HeaderMap,
+) -> Result<(), Refused> {
+    let kind = body_type::essence(headers).to_ascii_lowercase();
+    let is_meant = match body_type {
+        BodyType::Message(Kind::Binary) => true,
+        BodyType::Message(Kind::Text) => kind.is_empty() || kind.starts_with("text/"),
+        BodyType::Batch => false,
     };
     if !body.is_empty() || is_meant {
         return Ok(());
@@ -202,7 +206,7 @@ fn uncoded(headers: &HeaderMap) -> Result<(), Refused> {
 /// Whether the Content-Type says that a letter is several bytes, which may be valid UTF-8 and mean
 /// something else. Other charsets are invalid UTF-8, or the same as UTF-8 where it matters.
 fn is_wide(headers: &HeaderMap) -> bool {
-    if form::of(headers) == Ok(Form::Message(Kind::Binary)) {
+    if body_type::of(headers) == Ok(BodyType::Message(Kind::Binary)) {
         return false;
     }
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

@@ -23,7 +23,7 @@ use crate::{
         connection::{answer_body::AnswerBody, peer::Peer, state::ConnectionState},
         context::{Context, Public},
         owner::Owner,
-        routes::{client, denied::denied, ops, pages, publish, sse, upgrade},
+        routes::{access_denied::denied, client, cors, ops, publish, sse, upgrade},
     },
     limits,
 };
@@ -75,7 +75,7 @@ pub(in crate::http) async fn answer(
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let is_for_pages = !matches!(find(&context, head.uri.path()), Some(Route::Admin(_)));
         if context.public.is_some() && is_for_pages {
-            pages::show(&mut answer, &head.headers);
+            cors::show(&mut answer, &head.headers);
         }
         let is_last = state.is_body_unread()
             || state.standing().is_spare()
@@ -211,13 +211,13 @@ fn by_method(
         return None;
     }
     let refused = match route {
-        Route::Broadcast(_) => pages::refused_to_publish(&context.settings.access, requester),
+        Route::Broadcast(_) => cors::refused_to_publish(&context.settings.access, requester),
         _ => None,
     };
     let is_for_pages = context.public.is_some() && !matches!(route, Route::Admin(_));
     Some(match refused {
         Some(refused) => refused,
-        None if *method == Method::OPTIONS && is_for_pages => pages::preflight(allowed),
+        None if *method == Method::OPTIONS && is_for_pages => cors::preflight(allowed),
         None => method_not_allowed(allowed),
     })
 }

@@ -20,7 +20,7 @@ use crate::{
         connection::handover::Handover,
         context::{Admission, Context, Public},
         routes::{
-            position, query, seen,
+            handshake_log, position, query,
             upgrade::{self, Refused},
         },
     },
@@ -48,7 +48,7 @@ pub(in crate::http) async fn accept(
         let admitted = (public.admit)(vec![wanted], Encoding::Sse).await;
         let Admission { ticket, positions } = admitted.map_err(upgrade::not_admitted)?;
         upgrade::welcome(context)?;
-        let forwarded = seen::accepted(&requester, &positions);
+        let forwarded = handshake_log::accepted(&requester, &positions);
         Ok(Handover {
             endpoint: Endpoint::Ws,
             encoding: Encoding::Sse,

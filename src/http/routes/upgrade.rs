@@ -17,10 +17,9 @@ use crate::{
         connection::handover::Handover,
         context::{Admission, Context, NotAdmitted, Public},
         routes::{
-            denied::denied,
-            position,
+            access_denied::denied,
+            handshake_log, position,
             query::{self, BadQuery, Mistake},
-            seen,
         },
     },
     hub::Encoding,
@@ -73,7 +72,7 @@ pub(in crate::http) async fn answer(
         };
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
-        let forwarded = seen::accepted(&requester, &positions);
+        let forwarded = handshake_log::accepted(&requester, &positions);
         let handover =
             Handover { endpoint, encoding, publisher, ticket, forwarded, guard, head: None };
         Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
@@ -87,7 +86,7 @@ pub(in crate::http) fn refuse(
     requester: Requester<'_>,
     (reason, answer): (Rejection, Answer),
 ) -> Answer {
-    seen::refused(&requester, reason.word(), &answer);
+    handshake_log::refused(&requester, reason.word(), &answer);
     public.metrics.handshakes_rejected.add(reason as usize, 1);
     answer
 }
@@ -131,7 +130,7 @@ pub(in crate::http) fn check_names(
 ) -> Result<(), Refused> {
     let ignored = query::nearly_known(query).map_err(bad_query)?;
     if !ignored.is_empty() {
-        seen::ignored(requester, &ignored);
+        handshake_log::ignored(requester, &ignored);
     }
     Ok(())
 }

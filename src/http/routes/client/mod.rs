@@ -27,12 +27,12 @@ pub(in crate::http) enum File {
 
 struct Served {
     content_type: &'static str,
-    plain: Form,
-    gzip: Form,
+    plain: BodyType,
+    gzip: BodyType,
 }
 
 /// The bytes that are sent.
-struct Form {
+struct BodyType {
     /// Changes with the text, and is another one for each form of it (RFC 9110, section 8.8.3.3).
     tag: HeaderValue,
     bytes: Bytes,
@@ -51,7 +51,7 @@ impl Served {
         text.hash(&mut hasher);
         let form = |mark: &str, bytes: Vec<u8>| {
             let tag = HeaderValue::try_from(format!("\"{:016x}{mark}\"", hasher.finish()));
-            Form { tag: tag.expect("letters are valid in a header"), bytes: bytes.into() }
+            BodyType { tag: tag.expect("letters are valid in a header"), bytes: bytes.into() }
         };
         let (gzip, plain) = (form("-gzip", gzip(&text)), form("", text.into_bytes()));
         Self { content_type, plain, gzip }

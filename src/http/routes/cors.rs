@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use crate::http::{
     access::{Requester, Right, Rules, Verdict},
     answer::Answer,
-    routes::denied::denied,
+    routes::access_denied::denied,
 };
 
 /// Headers that pages may send besides those that every page may.

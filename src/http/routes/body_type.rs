@@ -1,4 +1,4 @@
-//! The form of a publication's body, by its `Content-Type`: a message, or a batch of them.
+//! The type of a publication's body, by its `Content-Type`: a message, or a batch of them.
 //!
 //! Any type is accepted, since `curl -d` sends a misleading one: text unless declared otherwise. A
 //! body is refused if it is certainly not a message as it is, and would reach all clients.
@@ -9,7 +9,7 @@ use crate::{spelling::letters_apart, ws::Kind};
 
 /// The kind of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Form {
+pub(in crate::http) enum BodyType {
     Message(Kind),
     Batch,
 }
@@ -19,8 +19,8 @@ const BATCHES: [&str; 4] = ["ndjson", "ldjson", "jsonl", "jsonlines"];
 /// Words in the names of related types, whose bodies are, or may be, different.
 const NEAR_BATCHES: [&str; 4] = ["ndjson", "jsonl", "jsonseq", "stream+json"];
 
-/// The form of a body that comes with `headers`, or what to send instead.
-pub(in crate::http) fn of(headers: &HeaderMap) -> Result<Form, &'static str> {
+/// The type of a body that comes with `headers`, or what to send instead.
+pub(in crate::http) fn of(headers: &HeaderMap) -> Result<BodyType, &'static str> {
     let essence = essence(headers).to_ascii_lowercase();
     let (kind, subtype) = essence.split_once('/').unwrap_or((&essence, ""));
     let bare = subtype.strip_prefix("x-").unwrap_or(subtype).replace('-', "");
@@ -29,8 +29,8 @@ pub(in crate::http) fn of(headers: &HeaderMap) -> Result<Form, &'static str> {
         NEAR_BATCHES.iter().any(|name| bare.contains(name)) || letters_apart(&bare, BATCHES[0]) == 1
     };
     match (kind, subtype) {
-        _ if is_lines => Ok(Form::Batch),
-        ("application", "octet-stream") => Ok(Form::Message(Kind::Binary)),
+        _ if is_lines => Ok(BodyType::Batch),
+        ("application", "octet-stream") => Ok(BodyType::Message(Kind::Binary)),
         ("multipart", _) => {
             Err("a form of several parts is no message: send the message as the body (curl -d, \
              --data-binary @FILE)")
@@ -38,7 +38,7 @@ pub(in crate::http) fn of(headers: &HeaderMap) -> Result<Form, &'static str> {
         _ if is_nearly() => Err(
             "is application/x-ndjson meant? A message is sent as text/plain or application/json",
         ),
-        _ => Ok(Form::Message(Kind::Text)),
+        _ => Ok(BodyType::Message(Kind::Text)),
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    fn form(value: &str) -> Result<Form, &'static str> {
+    fn body_type(value: &str) -> Result<BodyType, &'static str> {
         let value = HeaderValue::from_str(value).unwrap();
         of(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]))
     }
@@ -71,7 +71,7 @@ mod tests {
             "text/x-ndjson",
             "text/jsonl",
         ] {
-            assert_eq!(form(batch), Ok(Form::Batch), "{batch}");
+            assert_eq!(body_type(batch), Ok(BodyType::Batch), "{batch}");
         }
         for nearly in [
             "application/x-njson",
@@ -82,11 +82,11 @@ mod tests {
             "application/stream+json",
             "model/jsonl",
         ] {
-            let hint = form(nearly).unwrap_err();
+            let hint = body_type(nearly).unwrap_err();
             assert!(hint.contains("application/x-ndjson"), "{nearly}: {hint}");
         }
         for parts in ["multipart/form-data; boundary=x", "multipart/mixed"] {
-            assert!(form(parts).unwrap_err().contains("several parts"), "{parts}");
+            assert!(body_type(parts).unwrap_err().contains("several parts"), "{parts}");
         }
     }
 
@@ -104,9 +104,9 @@ mod tests {
             "image/png",
             "nonsense",
         ] {
-            assert_eq!(form(text), Ok(Form::Message(Kind::Text)), "{text}");
+            assert_eq!(body_type(text), Ok(BodyType::Message(Kind::Text)), "{text}");
         }
-        assert_eq!(form("application/octet-stream"), Ok(Form::Message(Kind::Binary)));
-        assert_eq!(of(&HeaderMap::new()), Ok(Form::Message(Kind::Text)));
+        assert_eq!(body_type("application/octet-stream"), Ok(BodyType::Message(Kind::Binary)));
+        assert_eq!(of(&HeaderMap::new()), Ok(BodyType::Message(Kind::Text)));
     }
 }
