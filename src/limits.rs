@@ -4,6 +4,7 @@
 //! buffer, loop or wait is unbounded. Relations between them are checked at compile time.
 
 mod admission;
+mod batches;
 mod encodings;
 mod log;
 mod places;
@@ -15,6 +16,7 @@ mod shutdown;
 use std::time::Duration;
 
 pub use admission::*;
+pub use batches::*;
 pub use encodings::*;
 pub use log::*;
 pub use places::*;
@@ -52,10 +54,6 @@ pub const HTTP_REQUEST_DEADLINE: Duration = Duration::from_secs(120);
 pub const HTTP_ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// One publication, whatever the broker does; then 504.
 pub const PUBLISH_ANSWER_DEADLINE: Duration = Duration::from_millis(1150);
-/// Bytes of a batch that are parsed before other tasks get their turn.
-pub const BATCH_TURN_BYTES: usize = 128 * 1024;
-/// Least bound of an ndjson body, however small the largest message; past the bound 413.
-pub const BATCH_BYTES_MAX_MIN: usize = 8 * 1024 * 1024;
 /// A body's single piece up to this is copied: a view would keep hyper's whole buffer alive.
 pub const BODY_COPY_BYTES_MAX: usize = 1024;
 /// For `POST /admin/drain` to wait until the phase has changed, before it answers with the phase as
@@ -69,8 +67,6 @@ pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const LINGER_READ_BYTES: usize = 16 * 1024;
 /// How long such a rest is read.
 pub const LINGER_DEADLINE: Duration = Duration::from_secs(2);
-/// Lines of one ndjson batch; past it 413.
-pub const BATCH_LINES_MAX: usize = 10_000;
 /// Channels of one client; past it a handshake is answered 400, a subscription with the error
 /// `too_many_channels`.
 pub const CHANNELS_PER_CLIENT_MAX: usize = 1000;

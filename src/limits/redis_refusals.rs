@@ -4,10 +4,7 @@
 
 use std::time::Duration;
 
-use super::{
-    HTTP_BODY_DEADLINE, HTTP_MEMORY_WAIT, HTTP_REQUEST_DEADLINE, PUBLISH_ANSWER_DEADLINE,
-    PUBLISH_BYTES_IN_FLIGHT_MAX, PUBLISH_CONFIRM_DEADLINE, PUBLISHES_IN_FLIGHT_MAX, REDIS_SETTLE,
-};
+use super::{PUBLISH_CONFIRM_DEADLINE, REDIS_SETTLE};
 
 /// Refusals by Redis for this long make the process degraded; a failover takes less.
 pub const REFUSAL_LASTS: Duration = Duration::from_millis(500);
@@ -51,39 +48,7 @@ pub const FIRST_REACH_PATIENCE: Duration = Duration::from_secs(10);
 pub const LOSS_PATIENCE: Duration = Duration::from_millis(600);
 /// Between two looks of such a waiting publish, which does not need all of Redis.
 pub const FIRST_REACH_LOOK_PAUSE: Duration = Duration::from_millis(20);
-/// Messages of a batch that are at the broker at a time, at first.
-pub const BATCH_WINDOW_MIN: usize = 64;
-/// The same at most: the window grows while answers come about as fast as the fastest did.
-pub const BATCH_WINDOW_MAX: usize = 2048;
-/// An answer later than the fastest by this has queued behind others: the window shrinks.
-pub const BATCH_QUEUE_MAX: Duration = Duration::from_millis(250);
-/// From the end of a batch's body to the last message that is begun; messages left then are not
-/// published, as their results say. The answer follows within [`PUBLISH_ANSWER_DEADLINE`].
-pub const BATCH_DEADLINE: Duration = Duration::from_secs(10);
-/// Messages of all batches of a shard that are at the broker at a time, in bytes, each with
-/// [`BATCH_MESSAGE_COST_BYTES`] besides its payload; further ones wait. Half of the bytes that a
-/// handle may have in flight: a batch keeps no other publisher from publishing.
-pub const BATCHES_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The cost of each, so that their number is bounded as well.
-pub const BATCH_MESSAGE_COST_BYTES: usize = 2048;
 
-/// The memory of a line of a batch in progress, besides its text: the message...
-pub const BATCH_LINE_COST_BYTES: usize = 256;
-/// ...its key, where the batch has one...
-pub const BATCH_KEY_COST_BYTES: usize = 192;
-/// ...and its result, at most.
-pub const BATCH_RESULT_BYTES_MAX: usize = 384;
-
-const _: () = assert!(
-    HTTP_BODY_DEADLINE.as_millis()
-        + BATCH_DEADLINE.as_millis()
-        + PUBLISH_ANSWER_DEADLINE.as_millis()
-        < HTTP_REQUEST_DEADLINE.as_millis()
-);
-const _: () = assert!(HTTP_MEMORY_WAIT.as_millis() * 2 <= BATCH_DEADLINE.as_millis());
 const _: () = assert!(
     LOSS_PATIENCE.as_millis() + REDIS_SETTLE.as_millis() < PUBLISH_CONFIRM_DEADLINE.as_millis()
 );
-const _: () = assert!(BATCHES_IN_FLIGHT_BYTES_MAX * 2 <= PUBLISH_BYTES_IN_FLIGHT_MAX);
-const _: () =
-    assert!(BATCHES_IN_FLIGHT_BYTES_MAX / BATCH_MESSAGE_COST_BYTES * 2 <= PUBLISHES_IN_FLIGHT_MAX);
