@@ -20,10 +20,10 @@
 #   scripts/load.sh --clients 5000 --rate 200
 #   scripts/load.sh live --url ws://127.0.0.1:9000 --json
 #
-# Builds the load generator first if its sources changed. The server's CPU and memory are shown
-# if its process can be found (a wsbcast that listens on the port; or give --server-pid). Both share this machine's
-# cores: pin them apart for figures worth keeping (scripts/bench compare does). All options:
-# scripts/load.sh live --help
+# Builds the load generator first if its sources changed. The server's CPU and memory are shown if
+# its process can be found (a wsbcast that listens on the port; or give --server-pid). Both share
+# this machine's cores: pin them apart for figures worth keeping (scripts/bench compare does).
+# All options: scripts/load.sh live --help
 # Exit: 0 all is well, 3 something was lost or refused, 1 could not run.
 set -eu
 

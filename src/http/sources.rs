@@ -1,4 +1,4 @@
-//! Where the ops routes get their facts.
+//! The facts behind the ops routes, as closures of their owner: HTTP itself knows no process.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -30,7 +30,7 @@ pub struct Sources {
     /// The same facts as JSON.
     pub stats_json: Text,
     /// Turns for requests to the ops routes.
-    pub turns: OpsPacer,
+    pub pacer: OpsPacer,
     /// Version and commit, for `GET /`.
     pub version: String,
 }

@@ -275,8 +275,8 @@ impl<O: Outlet> Hub<O> {
         // Without frames the end of the stream is all there is to say.
         let place = self.clients.get(index).places.as_slice().first();
         let has_frames = place.is_none_or(|it| self.logs[it.log as usize].encoding.has_frames());
-        let farewell = if has_frames { &frame[..] } else { &[] };
-        self.begin_close(index, farewell, Finish::Frame);
+        let close_frame = if has_frames { &frame[..] } else { &[] };
+        self.begin_close(index, close_frame, Finish::Frame);
         self.settings.slow_close_frame = frame;
         self.flush_later(index);
         self.events.push(Event::Slow(self.clients.key(index)));

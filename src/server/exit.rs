@@ -1,4 +1,4 @@
-//! How a server ended.
+//! The end of a server's run as a value: `main` alone ends the process.
 
 /// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -58,7 +58,7 @@ impl Process {
             stats_json: sources::Text::new(self.clock, move || {
                 metrics::json::render(&stats.facts(), stats.shards.len()).to_string() + "\n"
             }),
-            turns: sources::OpsPacer::default(),
+            pacer: sources::OpsPacer::default(),
             version: VERSION.to_owned(),
         }
     }

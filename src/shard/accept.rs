@@ -32,7 +32,7 @@ pub(super) struct ConnectionIntake {
     core: Rc<Core>,
     context: Rc<http::Context>,
     places: Rc<Places>,
-    turns: HandshakePacer,
+    pacer: HandshakePacer,
     placement: Arc<Placement>,
     /// This shard.
     index: usize,
@@ -46,7 +46,7 @@ impl ConnectionIntake {
         placement: Arc<Placement>,
         index: usize,
     ) -> Self {
-        Self { core, context, places, turns: HandshakePacer::default(), placement, index }
+        Self { core, context, places, pacer: HandshakePacer::default(), placement, index }
     }
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
@@ -68,7 +68,7 @@ impl ConnectionIntake {
                 let mut serving = pin!(http::serve(stream, peer, &intake.context, &place));
                 let mut turn = HandshakeTurn::default();
                 poll_fn(|cx| {
-                    let its_turn = intake.turns.poll(&mut turn, cx);
+                    let its_turn = intake.pacer.poll(&mut turn, cx);
                     place.set_queued(its_turn.is_pending());
                     ready!(its_turn);
                     serving.as_mut().poll(cx)
@@ -116,7 +116,7 @@ pub fn complain(error: &io::Error) {
 
 /// Gives newcomers their turns, forever.
 pub(super) async fn give_turns(intake: Rc<ConnectionIntake>) -> &'static str {
-    intake.turns.give().await;
+    intake.pacer.give().await;
     "turns"
 }
 

@@ -40,7 +40,7 @@ struct Seat {
     /// Connections that are here or on their way, and no clients (yet).
     arriving: Arc<AtomicUsize>,
     /// At this number of them, no more are given to it.
-    arriving_most: usize,
+    arriving_max: usize,
     /// By how many it was above the mean and the slack at the last look.
     excess: AtomicUsize,
     /// How many of the next connections it passes on.
@@ -83,11 +83,11 @@ impl Drop for Newcomer {
 impl Placement {
     /// One seat per shard, in order, each with room for so many HTTP connections.
     #[must_use]
-    pub fn new(shards: &[Arc<ShardMetrics>], arriving_most: usize) -> Self {
+    pub fn new(shards: &[Arc<ShardMetrics>], arriving_max: usize) -> Self {
         let seat = |metrics: &Arc<ShardMetrics>| Seat {
             metrics: metrics.clone(),
             arriving: Arc::default(),
-            arriving_most,
+            arriving_max,
             excess: AtomicUsize::new(0),
             to_pass: AtomicUsize::new(0),
             moved: Mutex::default(),
@@ -239,7 +239,7 @@ impl Seat {
 
     /// A shard with all places held makes room for a moved connection when it arrives.
     fn has_room(&self) -> bool {
-        self.arriving.load(Ordering::Relaxed) < self.arriving_most
+        self.arriving.load(Ordering::Relaxed) < self.arriving_max
     }
 
     fn post(&self, stream: TcpStream, why: Placed) {

@@ -1,4 +1,4 @@
-//! Which clients have been here longest: an operator that waits for a drain wants to know.
+//! The longest connected clients, for an operator that waits for a drain to end.
 
 use crate::{
     clock::Millis,

@@ -1,5 +1,5 @@
 //! Everything a client is sent besides its messages, in the form of its connection: the opening,
-//! signs of life, farewells.
+//! heartbeats, and the last message before a close.
 //!
 //! All control frames of the table are made here, each from the encoding of the client it is for:
 //! a WebSocket frame inside an event stream would tear it. When something is sent, and what comes

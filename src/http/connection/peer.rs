@@ -1,4 +1,4 @@
-//! The other end of a connection.
+//! The client's end of a connection, as far as rights depend on it: address and system user.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! The answer to a requester without the right: the reason, and a remedy.
+//! Each reason why a requester has no right, with a remedy: a bare refusal helps no operator.
 
 use http::{HeaderValue, StatusCode, header};
 

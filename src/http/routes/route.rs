@@ -297,7 +297,7 @@ async fn admin(
     if verdict != Verdict::Allowed {
         return denied(verdict);
     }
-    context.ops.turns.next().await;
+    context.ops.pacer.next().await;
     match page {
         Page::Index => ops::index(context),
         Page::Metrics => ops::metrics(context),

@@ -202,7 +202,7 @@ impl Fixture {
                 }),
                 metrics_text: Text::new(clock, || "wsbcast_connections 0\n".into()),
                 stats_json: Text::new(clock, || "{\"shards\":[]}\n".into()),
-                turns: OpsPacer::default(),
+                pacer: OpsPacer::default(),
                 version: "1.2.3 (abc)".into(),
             },
             public: Some(Public {
