@@ -297,13 +297,13 @@ fn sizes(
         }
     }
     let largest = if publishes { max_broadcast.max(max_message) } else { max_broadcast };
-    let form = (largest + 1) * limits::FORM_FACTOR_MAX + limits::FORM_EXTRA_BYTES_MAX;
+    let encoded = (largest + 1) * limits::ENCODED_FACTOR_MAX + limits::ENCODED_EXTRA_BYTES_MAX;
     let are_good = checker.are_good(&["backlog", "backlog-total", "max-broadcast-size"]);
-    if are_good && backlog_total >= backlog && backlog_total < form {
+    if are_good && backlog_total >= backlog && backlog_total < encoded {
         let reason = format!(
             "must be at least {}, what the largest message may take in an event stream; or make \
              --max-broadcast-size smaller",
-            show_size(form as u64)
+            show_size(encoded as u64)
         );
         checker.refuse("backlog-total", &typed.backlog_total, reason);
     }

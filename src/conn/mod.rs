@@ -6,7 +6,7 @@
 //! dropping a subscription at the broker) is handed out as [`Request`]s. It must not know a
 //! runtime's tasks.
 //!
-//! Only `table` knows the table; what stands beside it are values, forms and machines without it.
+//! Only `table` knows the table; values, encodings and machines beside it work without.
 
 mod client_state;
 mod command_queue;

@@ -21,7 +21,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::limits::{FORMS_PART, HELD_MESSAGE_PART};
+use crate::limits::{ENCODINGS_PART, HELD_MESSAGE_PART};
 
 /// The part of the limit that is left free while there is time to make room: one in so many.
 const RESERVE_PART: usize = 8;
@@ -96,11 +96,11 @@ impl Budget {
         payload_bytes.saturating_mul(HELD_MESSAGE_PART) <= self.limit_bytes
     }
 
-    /// Whether a message's encodings might take a large part of the budget, at `forms_bytes` in
+    /// Whether a message's encodings might take a large part of the budget, at `encodings_bytes` in
     /// each hub.
-    fn are_long(&self, forms_bytes: usize) -> bool {
+    fn are_long(&self, encodings_bytes: usize) -> bool {
         let hubs = self.hubs.load(Ordering::Relaxed);
-        forms_bytes.saturating_mul(hubs).saturating_mul(FORMS_PART) > self.limit_bytes
+        encodings_bytes.saturating_mul(hubs).saturating_mul(ENCODINGS_PART) > self.limit_bytes
     }
 
     /// Changes the number of holders of this payload.
@@ -197,8 +197,8 @@ impl BudgetShare {
 
     /// Whether a message whose encodings take so many bytes here is better written while it is
     /// read.
-    pub(super) fn are_long(&self, forms_bytes: usize) -> bool {
-        self.budget.are_long(forms_bytes)
+    pub(super) fn are_long(&self, encodings_bytes: usize) -> bool {
+        self.budget.are_long(encodings_bytes)
     }
 
     /// Whether a message of so many bytes can be held at all.

@@ -6,7 +6,7 @@
 
 use super::LaidOut;
 use crate::{
-    limits::{COMPRESSED_JSON_FACTOR_MAX, FORM_FACTOR_MAX, JSON_FACTOR_MAX},
+    limits::{COMPRESSED_JSON_FACTOR_MAX, ENCODED_FACTOR_MAX, JSON_FACTOR_MAX},
     ws::{
         Kind,
         extension::WindowBits,
@@ -55,7 +55,7 @@ impl Encoding {
             Self::Plain | Self::Deflate(_) => 1,
             Self::V1 => JSON_FACTOR_MAX,
             Self::V1Deflate(_) => COMPRESSED_JSON_FACTOR_MAX,
-            Self::Sse => FORM_FACTOR_MAX,
+            Self::Sse => ENCODED_FACTOR_MAX,
         }
     }
 

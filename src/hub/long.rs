@@ -1,17 +1,17 @@
 //! Messages so long that their encodings together would take much of the budget: the log keeps the
 //! payload, once for all encodings and shards, and each encoding is written while it is read.
 //!
-//! An encoded form consists of pieces that can be written independently. A client has an offset in
-//! it as in any other frame; the bytes there are written into the hub's one window, which all
-//! clients at the same offset read. So the longest form costs no more than the message itself, and
-//! no turn is longer than a window.
+//! An encoding consists of pieces that can be written independently. A client has an offset in it
+//! as in any other frame; the bytes there are written into the hub's one window, which all clients
+//! at the same offset read. So the longest encoding costs no more than the message itself, and no
+//! turn is longer than a window.
 
 use std::rc::{Rc, Weak};
 
 use super::budget::Joint;
 use crate::limits::LONG_WINDOW_BYTES_MIN;
 
-/// An encoded form of a message, in pieces.
+/// An encoding of a message, in pieces.
 pub trait Pieces: std::fmt::Debug {
     /// Appends the piece of this number, from 0, to `into`: the same bytes each time.
     fn write(&self, number: usize, into: &mut Vec<u8>);
@@ -31,7 +31,7 @@ pub(super) struct Long {
 enum Payload {
     /// Once for all its holders.
     Joint(Rc<Joint>),
-    /// Each holder of the form is charged these bytes.
+    /// Each holder of the encoding is charged these bytes.
     Alone(usize),
 }
 
@@ -41,22 +41,22 @@ impl Long {
         Self { pieces: laid.pieces, ends: laid.ends.into(), payload }
     }
 
-    /// The same form, for a holder that is charged for it.
+    /// The same encoding, for a holder that is charged for it.
     pub(super) fn alone(&self) -> Self {
         Self { payload: Payload::Alone(self.payload_bytes()), ..self.clone() }
     }
 
-    /// The length of the whole form.
+    /// The length of the whole encoding.
     pub(super) fn len(&self) -> usize {
         usize::try_from(self.ends.last().copied().unwrap_or(0)).expect("it can be addressed")
     }
 
-    /// The memory of the form alone.
+    /// The memory of the encoding alone.
     pub(super) fn cost(&self) -> usize {
         self.ends.len() * size_of::<u64>()
     }
 
-    /// The payload, which other forms hold as well.
+    /// The payload, which other encodings hold as well.
     pub(super) fn payload_bytes(&self) -> usize {
         match &self.payload {
             Payload::Joint(joint) => joint.bytes(),
@@ -92,9 +92,9 @@ fn place(bytes: u64) -> usize {
 pub struct LaidOut {
     /// The writer of the pieces.
     pub pieces: Rc<dyn Pieces>,
-    /// The end of each piece, from the form's beginning.
+    /// The end of each piece, from the encoding's beginning.
     pub ends: Vec<u64>,
-    /// The payload from which it is written, kept while any form of it is read.
+    /// The payload from which it is written, kept while any encoding of it is read.
     pub payload: bytes::Bytes,
 }
 

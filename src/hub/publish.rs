@@ -5,7 +5,7 @@
 
 use super::{Encode, Encoding, Hub, Outlet, SlowPolicy, long::Long};
 use crate::{
-    limits::{FORM_WHOLE_BYTES_MAX, HISTORY_FORMS_FACTOR},
+    limits::{ENCODED_WHOLE_BYTES_MAX, HISTORY_ENCODINGS_FACTOR},
     position::Position,
 };
 
@@ -20,7 +20,7 @@ impl<O: Outlet> Hub<O> {
     /// Whether a message from the history is so long that its encodings should be laid out.
     #[must_use]
     pub fn is_long(&self, payload_bytes: usize) -> bool {
-        self.budget.are_long(payload_bytes.saturating_mul(HISTORY_FORMS_FACTOR))
+        self.budget.are_long(payload_bytes.saturating_mul(HISTORY_ENCODINGS_FACTOR))
     }
 
     /// Whether slow clients skip to the newest message.
@@ -56,8 +56,8 @@ impl<O: Outlet> Hub<O> {
         while let Some(log) = next {
             let target = &mut self.logs[log as usize];
             next = target.sibling;
-            // In the published form it only has to be copied.
-            let is_whole = payload_bytes <= FORM_WHOLE_BYTES_MAX;
+            // In the published encoding it only has to be copied.
+            let is_whole = payload_bytes <= ENCODED_WHOLE_BYTES_MAX;
             let is_laid_out = is_long || !is_whole && target.encoding != Encoding::Plain;
             let long = if is_laid_out { message.lay_out(target.encoding) } else { None };
             let parts = match &long {

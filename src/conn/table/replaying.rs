@@ -4,7 +4,7 @@
 //! moment. The messages are read from the broker's history, one piece at a time, and the next one
 //! when the client has taken that piece and other clients have had their turn: so a resuming client
 //! costs one piece of memory and holds up no other client, however much it missed. A long message
-//! is not copied: a plain client reads the history's own bytes, and in other forms there is one
+//! is not copied: a plain client reads the history's own bytes, and in other encodings there is one
 //! copy for all clients that are reading it.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use crate::{
     conn::{
         settings::ResumeMiss,
         table::{ConnectionTable, FollowUp, entry},
-        write::{forms, laid_out, replay::Step},
+        write::{encodings, laid_out, replay::Step},
     },
     hub::{Encoding, Hole, Key, Source},
     limits::{REPLAY_COPY_BYTES_MAX, REPLAY_PIECE_BYTES},
@@ -144,7 +144,7 @@ impl ConnectionTable {
                 }
             }
             if let (Encoding::Sse, Some(from)) = (encoding, &from) {
-                self.hub.queue(key, &[&forms::sse_position(from)]);
+                self.hub.queue(key, &[&encodings::sse_position(from)]);
             }
             if let (Some(after), Some(to)) = (from, to)
                 && after.offset < to.offset

@@ -1,6 +1,6 @@
 //! The server's events of `wsbcast.v1` for one client alone, as JSON: pure.
 //!
-//! Messages and gaps, which are in logs, are written in `forms`. Source of the words:
+//! Messages and gaps, which are in logs, are written in `encodings`. Source of the words:
 //! `docs/protocol-v1.md` in this repository.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Everything a client is sent besides its messages, in the form of its connection: the opening,
+//! Everything a client is sent besides its messages, in its connection's encoding: the opening,
 //! heartbeats, and the last message before a close.
 //!
 //! All control frames of the table are made here, each from the encoding of the client it is for:
@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::{
-    conn::{v1::events::ServerEvent, write::forms},
+    conn::{v1::events::ServerEvent, write::encodings},
     hub::Encoding,
     limits::{SSE_RETRY, SSE_RETRY_SPREAD},
     ws::{
@@ -66,7 +66,7 @@ impl CloseMessage {
     pub(in crate::conn) fn encoded(self, encoding: Encoding) -> ControlMessage {
         if !encoding.has_frames() {
             return match self {
-                Self::Restart { retry_ms } => ControlMessage::Bytes(forms::sse_drain(retry_ms)),
+                Self::Restart { retry_ms } => ControlMessage::Bytes(encodings::sse_drain(retry_ms)),
                 Self::For(_) | Self::Answer(_) => ControlMessage::Nothing,
             };
         }
@@ -101,7 +101,7 @@ pub(in crate::conn) fn opening(encoding: Encoding, greeting: Option<&str>) -> Co
             ControlMessage::Bytes([header.as_ref(), greeting.as_bytes()].concat())
         }
         (Encoding::Sse, greeting) => {
-            ControlMessage::Bytes(forms::sse_opening(retry_ms(), greeting))
+            ControlMessage::Bytes(encodings::sse_opening(retry_ms(), greeting))
         }
         (Encoding::Plain | Encoding::Deflate(_) | Encoding::V1 | Encoding::V1Deflate(_), _) => {
             ControlMessage::Nothing
@@ -114,7 +114,7 @@ pub(in crate::conn) fn sign_of_life(encoding: Encoding) -> ControlMessage {
     if encoding.has_frames() {
         ControlMessage::Frame(frame::control(ControlKind::Ping, b""))
     } else {
-        ControlMessage::Fixed(forms::SSE_HEARTBEAT)
+        ControlMessage::Fixed(encodings::SSE_HEARTBEAT)
     }
 }
 

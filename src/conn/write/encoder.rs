@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::{
     broker::Publication,
-    conn::write::{forms, laid_out},
+    conn::write::{encodings, laid_out},
     hub::{Encode, Encoding, LaidOut},
     metrics::{EncodingWord, ShardMetrics},
     ws::{
@@ -73,7 +73,7 @@ impl Encoder {
         Written { encoder: self, message, header: None }
     }
 
-    /// A message in the form of a log of `encoding`: two parts that follow each other.
+    /// A message in the encoding of a log: two parts that follow each other.
     pub(in crate::conn) fn message<'a>(
         &'a mut self,
         encoding: Encoding,
@@ -86,14 +86,14 @@ impl Encoder {
             }
             Encoding::V1 | Encoding::V1Deflate(_) => {
                 let mut text = std::mem::take(&mut self.text);
-                forms::v1_message(message, &mut text);
+                encodings::v1_message(message, &mut text);
                 let (header, is_compressed) = self.compress(encoding, Kind::Text, &text);
                 self.text = text;
                 let payload = if is_compressed { &self.compressed } else { &self.text };
                 (Some(header), payload)
             }
             Encoding::Sse => {
-                forms::sse_event(message, &mut self.text);
+                encodings::sse_event(message, &mut self.text);
                 (None, &self.text)
             }
         }

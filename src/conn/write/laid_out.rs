@@ -1,4 +1,4 @@
-//! Long messages in each form, written piece by piece: the same bytes as in one go.
+//! Long messages in each encoding, written piece by piece: the same bytes as in one go.
 //!
 //! A piece is written from a part of the payload alone, so the part that a client has reached can
 //! be written when the client can take it. None of this is compressed.
@@ -9,15 +9,15 @@ use bytes::Bytes;
 
 use crate::{
     broker::Publication,
-    conn::write::forms,
+    conn::write::encodings,
     hub::{Encoding, LaidOut, Pieces},
     limits::LONG_PIECE_BYTES,
     ws::{Kind, frame},
 };
 
-/// A message in one form: the text before the payload, the payload in parts, and the text after it.
+/// A message in one encoding: text before the payload, the payload in parts, text after it.
 #[derive(Debug)]
-struct Form {
+struct Encoded {
     opening: Vec<u8>,
     payload: Bytes,
     written: Written,
@@ -40,33 +40,33 @@ pub(in crate::conn) fn lay_out(message: &Publication, encoding: Encoding) -> Lai
     let mut opening = Vec::new();
     let (written, closing) = match (encoding.uncompressed(), message.kind) {
         (Encoding::V1 | Encoding::V1Deflate(_), kind) => {
-            forms::v1_opening(message, &mut opening);
+            encodings::v1_opening(message, &mut opening);
             opening.push(b'"');
             (if kind == Kind::Text { Written::Escaped } else { Written::Base64 }, &b"\"}"[..])
         }
         (Encoding::Sse, kind) => {
-            forms::sse_opening_of(message, &mut opening);
+            encodings::sse_opening_of(message, &mut opening);
             (if kind == Kind::Text { Written::Lines } else { Written::Base64 }, &b"\n\n"[..])
         }
         (Encoding::Plain | Encoding::Deflate(_), _) => (Written::AsItIs, &b""[..]),
     };
-    let mut form = Form { opening, payload: message.data.clone(), written, closing };
-    let lengths: Vec<usize> = form.parts().map(|part| form.length(part)).collect();
+    let mut encoded = Encoded { opening, payload: message.data.clone(), written, closing };
+    let lengths: Vec<usize> = encoded.parts().map(|part| encoded.length(part)).collect();
     if encoding.has_frames() {
-        let whole = form.opening.len() + lengths.iter().sum::<usize>() + closing.len();
+        let whole = encoded.opening.len() + lengths.iter().sum::<usize>() + closing.len();
         let kind = if encoding.is_v1() { Kind::Text } else { message.kind };
         let header = frame::data_header(kind, whole);
-        form.opening.splice(0..0, header.as_ref().iter().copied());
+        encoded.opening.splice(0..0, header.as_ref().iter().copied());
     }
-    let lengths = [form.opening.len()].into_iter().chain(lengths).chain([closing.len()]);
+    let lengths = [encoded.opening.len()].into_iter().chain(lengths).chain([closing.len()]);
     let ends = lengths.scan(0, |end, length| {
         *end += length as u64;
         Some(*end)
     });
-    LaidOut { ends: ends.collect(), payload: message.data.clone(), pieces: Rc::new(form) }
+    LaidOut { ends: ends.collect(), payload: message.data.clone(), pieces: Rc::new(encoded) }
 }
 
-impl Form {
+impl Encoded {
     fn parts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let length = self.payload.len();
         let starts = (0..length).step_by(LONG_PIECE_BYTES);
@@ -112,7 +112,7 @@ impl Form {
     }
 }
 
-impl Pieces for Form {
+impl Pieces for Encoded {
     fn write(&self, number: usize, into: &mut Vec<u8>) {
         let Some(number) = number.checked_sub(1) else {
             return into.extend_from_slice(&self.opening);
@@ -126,7 +126,7 @@ impl Pieces for Form {
         match self.written {
             Written::AsItIs => into.extend_from_slice(&self.payload[part]),
             Written::Escaped => write_escaped(&self.payload[part], into),
-            Written::Base64 => forms::put_base64(into, &self.payload[part]),
+            Written::Base64 => encodings::put_base64(into, &self.payload[part]),
             Written::Lines => self.write_lines(part, into),
         }
     }
@@ -157,7 +157,7 @@ fn write_escaped(text: &[u8], into: &mut Vec<u8>) {
             8 => b'b',
             12 => b'f',
             _ => {
-                forms::put(into, format_args!("\\u{byte:04x}"));
+                encodings::put(into, format_args!("\\u{byte:04x}"));
                 rest = &rest[length + 1..];
                 continue;
             }
@@ -175,9 +175,9 @@ mod tests {
     use super::{super::encoder::Encoder, *};
     use crate::{channel::ChannelName, ws::extension::WindowBits};
 
-    /// A long message has in every form the same bytes as if written in one go.
+    /// A long message has in every encoding the same bytes as if written in one go.
     #[test]
-    fn a_long_message_is_the_same_in_every_form() {
+    fn a_long_message_is_the_same_in_every_encoding() {
         let mut random = fastrand::Rng::with_seed(5);
         let mut encoder = Encoder::new(usize::MAX, Arc::default());
         let window = WindowBits::new(15).unwrap();

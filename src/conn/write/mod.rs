@@ -1,9 +1,9 @@
-//! Output to clients, as bytes: messages in each encoding's form, control messages, gaps; and the
+//! Output to clients, as bytes: messages in each encoding, control messages, gaps; and the
 //! history that they are still to be sent.
 
 pub(super) mod control_messages;
 pub(super) mod encoder;
-pub(super) mod forms;
+pub(super) mod encodings;
 pub(super) mod laid_out;
 pub(super) mod notice;
 pub(super) mod replay;

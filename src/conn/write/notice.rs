@@ -3,7 +3,7 @@
 use crate::{
     broker::Missed,
     channel::ChannelName,
-    conn::write::forms,
+    conn::write::encodings,
     hub::{Encode, Encoding},
     ws::{
         Kind,
@@ -30,11 +30,11 @@ impl Encode for Notice<'_> {
         match encoding {
             Encoding::Plain | Encoding::Deflate(_) => return [&[], &[]],
             Encoding::V1 | Encoding::V1Deflate(_) => {
-                forms::v1_gap(self.channel, self.missed, &mut self.text);
+                encodings::v1_gap(self.channel, self.missed, &mut self.text);
                 self.header = Some(frame::data_header(Kind::Text, self.text.len()));
             }
             Encoding::Sse => {
-                forms::sse_gap(self.channel, self.missed, &mut self.text);
+                encodings::sse_gap(self.channel, self.missed, &mut self.text);
                 self.header = None;
             }
         }

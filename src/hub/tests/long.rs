@@ -13,13 +13,13 @@ use crate::{
     hub::{
         Budget, Encode, Encoding, Event, Hub, Key, LaidOut, Pieces, SlowPolicy, Source, Unchanged,
     },
-    limits::{CARRY_COPY_BYTES_MAX, FORM_WHOLE_BYTES_MAX, LONG_WINDOW_BYTES_MIN},
+    limits::{CARRY_COPY_BYTES_MAX, ENCODED_WHOLE_BYTES_MAX, LONG_WINDOW_BYTES_MIN},
     position::Position,
     ws::{Kind, frame::data_header},
 };
 
 const PAYLOAD_BYTES: usize = 200_000;
-/// Seven times as much and a little more: the largest form just fits.
+/// Seven times as much and a little more: the largest encoding just fits.
 const LIMIT: usize = 8 * PAYLOAD_BYTES;
 const ENCODINGS: [Encoding; 3] = [Encoding::Plain, Encoding::V1, Encoding::Sse];
 
@@ -28,7 +28,7 @@ fn payload() -> Bytes {
     (0..PAYLOAD_BYTES).map(|place| ((place % 251) ^ (place / 251)) as u8).collect()
 }
 
-/// A message of which each byte takes several in some forms.
+/// A message of which each byte takes several in some encodings.
 struct Swelling(Bytes, Vec<u8>);
 
 impl Swelling {
@@ -62,12 +62,12 @@ impl Pieces for Pieced {
 }
 
 fn laid_out(encoding: Encoding, payload: &Bytes) -> LaidOut {
-    let form = swollen(encoding, payload);
-    let ends = form.chunks(10_000).scan(0, |end, piece| {
+    let encoded = swollen(encoding, payload);
+    let ends = encoded.chunks(10_000).scan(0, |end, piece| {
         *end += piece.len() as u64;
         Some(*end)
     });
-    LaidOut { ends: ends.collect(), payload: payload.clone(), pieces: Rc::new(Pieced(form)) }
+    LaidOut { ends: ends.collect(), payload: payload.clone(), pieces: Rc::new(Pieced(encoded)) }
 }
 
 impl Encode for Swelling {
@@ -101,9 +101,9 @@ fn source() -> Source {
     Source::Message(name("a"), position, Encoding::Sse, 0)
 }
 
-/// A client that reads at once gets a message of which all forms together have no room.
+/// A client that reads at once gets a message of which all encodings together have no room.
 #[test]
-fn a_prompt_reader_gets_a_message_with_too_many_forms() {
+fn a_prompt_reader_gets_a_message_too_long_for_all() {
     let budget = Arc::new(Budget::new(LIMIT));
     let mut hubs: Vec<_> = (0..4).map(|_| hub(LIMIT / 2, &budget)).collect();
     // Each of them takes a little at a time, as a kernel does.
@@ -164,14 +164,14 @@ impl Encode for Asked {
     }
 }
 
-/// A large message is only copied in one go also where there is room for its forms.
+/// A large message is only copied in one go also where there is room for its encodings.
 /// Regression: 16 MiB were compressed, or made JSON, in one go, and a shard stood still meanwhile.
 #[test]
 fn a_large_message_is_copied_in_one_go() {
     let budget = Arc::new(Budget::new(1 << 30));
     let mut hub = hub(1 << 29, &budget);
     let clients = ENCODINGS.map(|encoding| (encoding, client(&mut hub, usize::MAX, encoding)));
-    for (bytes, whole) in [(FORM_WHOLE_BYTES_MAX, 3), (FORM_WHOLE_BYTES_MAX + 1, 1)] {
+    for (bytes, whole) in [(ENCODED_WHOLE_BYTES_MAX, 3), (ENCODED_WHOLE_BYTES_MAX + 1, 1)] {
         let mut message = Asked(Swelling(vec![b'x'; bytes].into(), Vec::new()), Vec::new());
         hub.publish("a", &mut message);
         let Asked(Swelling(payload, _), asked) = &message;
@@ -249,8 +249,8 @@ fn a_long_message_of_a_history_is_written_in_turns() {
     hub.publish("a", &mut Unchanged::new(Kind::Text, b"live"));
     pass(&mut hub);
     assert!(budget.used() < 2 * PAYLOAD_BYTES + PAYLOAD_BYTES / 4, "{}", budget.used());
-    let form = swollen(Encoding::Sse, &payload);
-    let parts = [frame(0x1, b"before"), form, frame(0x1, b"behind"), frame(0x1, b"live")];
+    let encoded = swollen(Encoding::Sse, &payload);
+    let parts = [frame(0x1, b"before"), encoded, frame(0x1, b"behind"), frame(0x1, b"live")];
     for (key, pipe) in &clients {
         while hub.is_blocked(*key) {
             pipe.make_room(60_000);
@@ -263,13 +263,13 @@ fn a_long_message_of_a_history_is_written_in_turns() {
     assert!(events(&mut hub).iter().all(|it| matches!(it, Event::Blocked(_) | Event::Drained(_))));
 }
 
-/// Clients that take all of a long form get it in turns, and it is written once for them.
-/// For one client that takes all it is offered, a form of 96 MiB kept a shard busy for a second and
-/// a half, in which no other client was served; and each client had it written anew.
+/// Clients that take all of a long encoding get it in turns, and it is written once for them.
+/// For one client that takes all it is offered, an encoding of 96 MiB kept a shard busy for a
+/// second and a half, in which no other client was served; and each client had it written anew.
 #[test]
-fn readers_of_a_long_form_get_it_in_turns() {
+fn readers_of_a_long_encoding_get_it_in_turns() {
     let mut message = Swelling::new();
-    let form = swollen(Encoding::Sse, &message.0);
+    let encoded = swollen(Encoding::Sse, &message.0);
     let turn = LONG_WINDOW_BYTES_MIN + 10_000;
     for is_live in [true, false] {
         let mut hub = hub(LIMIT, &Arc::new(Budget::new(LIMIT)));
@@ -301,7 +301,7 @@ fn readers_of_a_long_form_get_it_in_turns() {
             }
             clients.iter().for_each(|(key, _)| hub.writable(*key));
         }
-        assert!(clients.iter().all(|(_, pipe)| pipe.0.borrow().received == form));
-        assert_eq!(WRITTEN.get(), form.len().div_ceil(10_000), "each piece once");
+        assert!(clients.iter().all(|(_, pipe)| pipe.0.borrow().received == encoded));
+        assert_eq!(WRITTEN.get(), encoded.len().div_ceil(10_000), "each piece once");
     }
 }

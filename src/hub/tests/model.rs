@@ -30,7 +30,7 @@ pub(super) fn encoding(number: usize) -> Encoding {
     }
 }
 
-/// The encoded form of a message: of another length in every encoding.
+/// A message as it is encoded: of another length in every encoding.
 fn written(message: &[u8], encoding: Encoding) -> Vec<u8> {
     match encoding {
         Encoding::Deflate(window) => {
@@ -53,7 +53,7 @@ pub(super) struct Message<'a> {
     message: &'a [u8],
     asked: Vec<Encoding>,
     frame: [Vec<u8>; 2],
-    /// The payload for forms that are laid out.
+    /// The payload for encodings that are laid out.
     payload: Bytes,
 }
 

@@ -168,7 +168,7 @@ fn a_channel_being_joined_holds_the_logs() {
 }
 
 /// Of a long message of the history there is one copy however many clients are given it. The memory
-/// of a client of each form that asks for long history and never reads.
+/// of a client of each encoding that asks for long history and never reads.
 #[test]
 fn a_long_history_message_is_kept_once() {
     const CLIENTS: usize = 50;

@@ -1,4 +1,5 @@
-//! The forms in which a message tells more than its payload: `wsbcast.v1` and server-sent events.
+//! The encodings in which a message tells more than its payload: `wsbcast.v1` and server-sent
+//! events.
 //!
 //! Written once per shard and message into a buffer that is used again and again. Sources: the
 //! subprotocol's page, `docs/protocol-v1.md`; the HTML standard, "Server-sent
@@ -197,8 +198,8 @@ mod tests {
 
     /// The check of the options at the start relies on it.
     #[test]
-    fn no_form_of_a_message_is_longer_than_it_is_reckoned() {
-        use crate::limits::{CHANNEL_NAME_BYTES_MAX, EPOCH_BYTES_MAX, FORM_EXTRA_BYTES_MAX};
+    fn no_encoding_is_longer_than_it_is_reckoned() {
+        use crate::limits::{CHANNEL_NAME_BYTES_MAX, ENCODED_EXTRA_BYTES_MAX, EPOCH_BYTES_MAX};
         const LENGTH: usize = 1000;
         let longest = format!("{}:{}", "e".repeat(EPOCH_BYTES_MAX), crate::limits::OFFSET_MAX);
         let bytes = (0..=u8::MAX).map(|byte| vec![byte; LENGTH]);
@@ -211,9 +212,10 @@ mod tests {
                     data: data.clone().into(),
                     position: Some(longest.parse().unwrap()),
                 };
-                let most = (data.len() + 1) * crate::limits::FORM_FACTOR_MAX + FORM_EXTRA_BYTES_MAX;
-                for form in [v1(&message), sse(&message)] {
-                    assert!(form.len() <= most, "{} of {:?}", form.len(), data[0]);
+                let most =
+                    (data.len() + 1) * crate::limits::ENCODED_FACTOR_MAX + ENCODED_EXTRA_BYTES_MAX;
+                for encoded in [v1(&message), sse(&message)] {
+                    assert!(encoded.len() <= most, "{} of {:?}", encoded.len(), data[0]);
                 }
             }
         }
