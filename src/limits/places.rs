@@ -83,8 +83,8 @@ pub const CLIENTS_MIN: usize = 16;
 pub const HTTP_DESCRIPTORS_SHARE: usize = 16;
 /// See [`HTTP_DESCRIPTORS_SHARE`].
 pub const HTTP_CONNECTIONS_PER_SHARD_SURE: usize = 256;
-/// Masters of a Redis Cluster for whose connections descriptors are kept free.
-pub const CLUSTER_MASTERS_RESERVED: usize = 16;
+/// Primaries of a Redis Cluster for whose connections descriptors are kept free.
+pub const CLUSTER_PRIMARIES_RESERVED: usize = 16;
 
 const _: () = assert!(HTTP_LIFE_MARGIN.as_secs() * 2 < HTTP_LIFE_MAX.as_secs());
 const _: () = assert!(HTTP_MUCH_WORK_BYTES_MAX < HTTP_WORK_BYTES_MAX);

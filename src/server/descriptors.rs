@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     http::Room,
     limits::{
-        ADMIN_CONNECTIONS_MAX, CLIENTS_MIN, CLUSTER_MASTERS_RESERVED, DESCRIPTORS_PER_SHARD,
+        ADMIN_CONNECTIONS_MAX, CLIENTS_MIN, CLUSTER_PRIMARIES_RESERVED, DESCRIPTORS_PER_SHARD,
         DESCRIPTORS_RESERVED, HTTP_CONNECTIONS_PER_SHARD_MAX, HTTP_CONNECTIONS_PER_SHARD_MIN,
         HTTP_CONNECTIONS_PER_SHARD_SURE, HTTP_DESCRIPTORS_SHARE,
     },
@@ -88,8 +88,8 @@ pub(super) fn share_out(config: &Config) -> Result<Shares, TooFew> {
 fn own(config: &Config) -> u64 {
     let redis = config.redis.url.as_ref().map_or(0, |url| {
         match url.expose().contains("-cluster://") {
-            // Command connections, one of them for queries, and a subscriber to each master.
-            true => CLUSTER_MASTERS_RESERVED * (config.redis.pool + 2),
+            // Command connections, one of them for queries, and a subscriber to each primary.
+            true => CLUSTER_PRIMARIES_RESERVED * (config.redis.pool + 2),
             false => config.redis.pool + 1,
         }
     });

@@ -24,7 +24,7 @@ pub(super) struct ClusterView {
     router: Rc<CommandRouter>,
     /// The subscribers, if this handle has any.
     sharded: Option<Rc<ShardedSubscribers>>,
-    /// The tasks of the connections to each master; those for queries do not count for
+    /// The tasks of the connections to each primary; those for queries do not count for
     /// connectivity.
     tasks: HashMap<Server, Vec<(Option<Component>, Task)>>,
 }
@@ -53,35 +53,35 @@ impl ClusterView {
 
     /// Takes the map of a reading, and brings connections and subscribers to where it leads.
     fn settle(&mut self, cluster: &ClusterRoutes, map: Arc<SlotMap>) {
-        let mut masters: Vec<Server> = map.masters().cloned().collect();
+        let mut primaries: Vec<Server> = map.primaries().cloned().collect();
         if *cluster.map.borrow() != map {
             *cluster.map.borrow_mut() = map;
             self.router.route_changed();
         }
-        masters.sort_unstable();
-        masters.dedup();
-        self.open_connections(cluster, &masters);
+        primaries.sort_unstable();
+        primaries.dedup();
+        self.open_connections(cluster, &primaries);
         if let Some(sharded) = &self.sharded {
             sharded.settle();
         }
     }
 
-    /// Command connections to all masters, and to no other server.
-    fn open_connections(&mut self, cluster: &ClusterRoutes, masters: &[Server]) {
+    /// Command connections to all primaries, and to no other server.
+    fn open_connections(&mut self, cluster: &ClusterRoutes, primaries: &[Server]) {
         let mut connections = cluster.connections.borrow_mut();
         let is_first = connections.is_empty();
         let mut queries = cluster.queries.borrow_mut();
-        connections.retain(|server, _| masters.contains(server));
-        queries.retain(|server, _| masters.contains(server));
+        connections.retain(|server, _| primaries.contains(server));
+        queries.retain(|server, _| primaries.contains(server));
         self.tasks.retain(|server, tasks| {
-            let stays = masters.contains(server);
+            let stays = primaries.contains(server);
             for component in tasks.iter().filter(|_| !stays).filter_map(|(component, _)| *component)
             {
                 self.router.connectivity.forget(component);
             }
             stays
         });
-        for server in masters {
+        for server in primaries {
             connections.entry(server.clone()).or_insert_with(|| {
                 let pool = 0..self.router.settings.pool;
                 let (connections, mut tasks): (Vec<_>, Vec<_>) =

@@ -69,7 +69,7 @@ impl Publisher {
     }
 
     /// Whether Redis may be used for `channel` now. Just after its return others are not
-    /// subscribed yet, so publishing waits a moment; and while another master takes over; and just
+    /// subscribed yet, so publishing waits a moment; and while another primary takes over; and just
     /// after the start, and after a loss, until Redis is reached.
     async fn is_up(&self, channel: &ChannelName) -> bool {
         let health = &self.process.health;
@@ -83,7 +83,7 @@ impl Publisher {
             let settled = match reach {
                 Reach::Up if self.router.is_cut_off(channel) => {
                     if self.router.connection(channel).is_none() {
-                        let error = Error::new(ErrorKind::Cluster, "CLUSTERDOWN no master has it");
+                        let error = Error::new(ErrorKind::Cluster, "CLUSTERDOWN no primary has it");
                         self.router.refused(channel, &error, now);
                     }
                     return false;

@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct ProcessSettings {
     /// Where the URL leads, and by which credentials.
     pub(super) config: Config,
-    /// Connections for commands of each handle; to each master, in a cluster.
+    /// Connections for commands of each handle; to each primary, in a cluster.
     pub(super) pool: usize,
     pub(super) names: Names,
     pub(super) scripts: Scripts,
@@ -62,7 +62,7 @@ impl ProcessSettings {
             raw_channel,
             max_broadcast_bytes: settings.max_broadcast_bytes,
             history,
-            // In a cluster each shard has its connections to the masters.
+            // In a cluster each shard has its connections to the primaries.
             is_shared: !is_cluster && settings.subscribers == Subscribers::PerProcess,
         })
     }

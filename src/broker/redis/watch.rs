@@ -4,7 +4,7 @@
 //! heartbeats, and connected processes do not notice that a name, or a proxy, leads elsewhere now,
 //! while new processes go there already. So the control thread asks, once a second, and at once
 //! after a refusal: with a trial that publishes nothing, on the open connections; and, by name, on
-//! a new one, whether its publications are heard here. In a cluster each master's name is checked,
+//! a new one, whether its publications are heard here. In a cluster each primary's name is checked,
 //! and the result is the node that it leads to (`node_ids`). The two checks do not wait for each
 //! other: the server that does not answer may be the one left behind.
 
@@ -45,7 +45,7 @@ use crate::{
 
 /// No channel's name.
 const NOBODYS: &str = "!";
-/// Names that are tried for one whose slot a master has.
+/// Names that are tried for one whose slot a primary has.
 const NAMES_MAX: usize = 4096;
 
 /// Looks again and again; never returns.
@@ -167,7 +167,7 @@ impl Watch {
         };
         let answer = answer.and_then(read);
         if let (Some(cluster), Err(CallError::Elsewhere(error))) = (&self.router.cluster, &answer) {
-            // It is about to be no master, or the map is old: no refusal, but news.
+            // It is about to be no primary, or the map is old: no refusal, but news.
             cluster.hints.note_redirection(error.details(), &connection.server()?);
             return None;
         }
@@ -237,13 +237,13 @@ impl Watch {
         connections.keys().filter_map(there).collect()
     }
 
-    /// Goes where the names of a cluster's masters lead; to have been there is enough.
+    /// Goes where the names of a cluster's primaries lead; to have been there is enough.
     async fn look_at_nodes(&self, cluster: &ClusterRoutes) {
         let process = &self.process;
-        let masters: Vec<Server> = cluster.connections.borrow().keys().cloned().collect();
-        process.destination.node_ids.keep(|server| masters.contains(server));
-        let looks = masters.iter().map(|server| async move {
-            // A master that is not there holds up no check of the others.
+        let primaries: Vec<Server> = cluster.connections.borrow().keys().cloned().collect();
+        process.destination.node_ids.keep(|server| primaries.contains(server));
+        let looks = primaries.iter().map(|server| async move {
+            // A primary that is not there holds up no check of the others.
             match timeout(WATCH_INTERVAL, process.destination.connect(server)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::debug!(%server, %error, "this node was not looked at"),
@@ -259,7 +259,7 @@ impl Watch {
         let generation = process.destination.generations.current();
         let server = match &process.settings.config.server {
             ServerConfig::Centralized { server } => Some(server.clone()),
-            _ => process.destination.primary.master(),
+            _ => process.destination.primary.server(),
         };
         let Some(server) = server else { return Ok(()) };
         let mut there = Connection::open(&process.settings.config, &server).await?;
@@ -292,7 +292,7 @@ impl Watch {
             return Ok(false);
         }
         if is_suspected {
-            // One of our connections is to no master. The suspicion ends with the generation,
+            // One of our connections is to no primary. The suspicion ends with the generation,
             // however soon that may be: a name that leads here and there is not followed at once.
             return Ok(true);
         }

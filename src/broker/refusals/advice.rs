@@ -32,7 +32,7 @@ impl BrokerRefusal {
 
     pub(super) fn advice(self) -> &'static str {
         match self {
-            Self::ReadOnly => "this server is a replica: the URL has to lead to the master",
+            Self::ReadOnly => "this server is a replica: the URL has to lead to the primary",
             Self::NoReplicas => "too few replicas follow this server: see min-replicas-to-write",
             Self::Misconf => "this server cannot save to its disk: see its own log",
             Self::Oom => "this server's memory is full: see maxmemory and maxmemory-policy",
@@ -46,7 +46,7 @@ impl BrokerRefusal {
             Self::ClusterDown => {
                 "the cluster does not serve the slot of this channel (its URL is redis-cluster://)"
             }
-            Self::MasterDown => "this server is a replica that has lost its master",
+            Self::MasterDown => "this server is a replica that has lost its primary",
             Self::Loading => "this server still reads its data",
             Self::Busy => "a script is running in this server for long: see SCRIPT KILL",
             Self::WrongType => "something else has written to our keys: see --redis-prefix",

@@ -179,7 +179,7 @@ fn unanswered_commands_do_not_outlive_redis() {
     assert_eq!(refusals.suspects(at(1)), [channel("b")]);
 }
 
-/// Another master has taken over, or a cluster's master is one no more: nobody tries it again.
+/// Another primary has taken over, or a cluster's primary is one no more: nobody tries it again.
 #[test]
 fn a_server_that_is_left_refuses_nothing() {
     let refusals = Refusals::default();

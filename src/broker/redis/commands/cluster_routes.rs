@@ -1,4 +1,4 @@
-//! A handle's command connections into a Redis Cluster: to each master, as the slot map has them.
+//! A handle's command connections into a Redis Cluster: to each primary, as the slot map has them.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::broker::redis::discovery::{hints::TopologyHints, slot_map::SlotMap};
 pub(crate) struct ClusterRoutes {
     /// The slot map, of those of the process, that the command connections are for.
     pub(crate) map: RefCell<Arc<SlotMap>>,
-    /// As many to each master as the pool has.
+    /// As many to each primary as the pool has.
     pub(crate) connections: RefCell<HashMap<Server, Vec<Rc<CommandConnection>>>>,
     /// The connections for questions, where this handle has many.
     pub(crate) queries: RefCell<HashMap<Server, Rc<CommandConnection>>>,
@@ -29,7 +29,7 @@ impl ClusterRoutes {
         }
     }
 
-    /// Whether no command to the master `server` would be answered.
+    /// Whether no command to the primary `server` would be answered.
     pub(crate) fn is_lost(&self, server: &Server) -> bool {
         let connections = self.connections.borrow();
         let connections = connections.get(server);

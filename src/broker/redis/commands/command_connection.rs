@@ -1,7 +1,7 @@
 //! One of a handle's connections for commands, and its signs of life; the commands are in `calls`.
 //!
 //! A command connection has at most one client at a time and never repairs it: when the connection
-//! ends, falls silent, is to another server than the sentinels' master, or is of a generation that
+//! ends, falls silent, is to another server than the sentinels' primary, or is of a generation that
 //! is over (`generation`, `node_ids`), the client is thrown away and a new one takes its place. So
 //! a command is either written once on the connection that was there when it was issued, or surely
 //! not at all, and no state of a broken client outlives it.
@@ -53,15 +53,15 @@ pub(crate) struct CommandConnection {
 #[derive(Debug)]
 enum Role {
     /// Heartbeats of the handle's command connection of this number, to wherever the URL leads, and
-    /// commands; in a cluster heartbeats alone, to any master that is there.
+    /// commands; in a cluster heartbeats alone, to any primary that is there.
     Heartbeats(usize),
-    /// Commands to one master of a cluster.
+    /// Commands to one primary of a cluster.
     Node(Node),
     /// Questions to the server that this other command connection leads to.
     Queries(Rc<CommandConnection>),
 }
 
-/// A master of a cluster, as a command connection sees it.
+/// A primary of a cluster, as a command connection sees it.
 #[derive(Debug)]
 struct Node {
     server: Server,
@@ -119,7 +119,7 @@ impl CommandConnection {
         Self::with_role(Role::Heartbeats(index), destination, connectivity)
     }
 
-    /// A command connection to one master of a cluster, which is this `component` of the handle's
+    /// A command connection to one primary of a cluster, which is this `component` of the handle's
     /// way.
     pub(crate) fn to_node(
         server: Server,
@@ -147,7 +147,7 @@ impl CommandConnection {
         Self { role, current, changed, destination, connectivity }
     }
 
-    /// The master of a cluster that it is to.
+    /// The primary of a cluster that it is to.
     fn node(&self) -> Option<&Node> {
         match &self.role {
             Role::Node(node) => Some(node),
@@ -155,13 +155,13 @@ impl CommandConnection {
         }
     }
 
-    /// Since when it leads to a master that answers; None if it does not, or to no certain one.
+    /// Since when it leads to a primary that answers; None if it does not, or to no certain one.
     pub(super) fn alive_since(&self) -> Option<Millis> {
         let node = self.node().filter(|node| self.is_open() && !node.is_silent.get())?;
         Some(node.alive_since.get())
     }
 
-    /// Whether it leads to a master that answers.
+    /// Whether it leads to a primary that answers.
     pub(super) fn is_alive(&self) -> bool {
         self.alive_since().is_some()
     }
@@ -230,7 +230,7 @@ impl CommandConnection {
     }
 
     /// The one server to connect to, as soon as sentinels have agreed on it. In a cluster
-    /// heartbeats, and the subscriber that hears them, can do with any master: when it is lost,
+    /// heartbeats, and the subscriber that hears them, can do with any primary: when it is lost,
     /// with another.
     async fn server_to_be(&self) -> Server {
         match &self.role {
@@ -286,7 +286,7 @@ impl CommandConnection {
     async fn keep(&self, current: &Current, mut task: ConnectionTask) {
         let destination = &self.destination;
         let Current { client, server, node_id, generation } = current;
-        // Else a master of a cluster is where the slot map says.
+        // Else a primary of a cluster is where the slot map says.
         let is_of_generation = !self.is_cluster() || matches!(self.role, Role::Heartbeats(_));
         tokio::select! {
             _ = &mut task.0 => {}
@@ -320,7 +320,7 @@ impl CommandConnection {
                     if let Role::Heartbeats(index) = &self.role {
                         connectivity.heartbeat_answered(*index, sent);
                     }
-                    // In a cluster we may listen by another master.
+                    // In a cluster we may listen by another primary.
                     let is_unheard =
                         !self.is_cluster() && hearers == 0 && was_heard && connectivity.is_heard();
                     unheard_since = unheard_since.or(Some(sent)).filter(|_| is_unheard);

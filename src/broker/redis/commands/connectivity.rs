@@ -54,7 +54,7 @@ pub(crate) struct Connectivity {
     heartbeats: RefCell<Vec<Heartbeats>>,
     /// By connection: a heartbeat is wanted now.
     heartbeats_wanted: Vec<Notify>,
-    /// The masters of a cluster that answer, by the connections that show it.
+    /// The primaries of a cluster that answer, by the connections that show it.
     living: RefCell<BTreeMap<Component, Server>>,
     /// One answers (again).
     found: Notify,
@@ -190,20 +190,20 @@ impl Connectivity {
         self.broken();
     }
 
-    /// The master `server` of a cluster answers through `component`.
+    /// The primary `server` of a cluster answers through `component`.
     pub(super) fn answers(&self, component: Component, server: &Server) {
         self.living.borrow_mut().insert(component, server.clone());
         self.subscribed(component);
         self.found.notify_waiters();
     }
 
-    /// A master of a cluster does not answer through `component` (any more).
+    /// A primary of a cluster does not answer through `component` (any more).
     pub(super) fn answers_not(&self, component: Component) {
         self.living.borrow_mut().remove(&component);
         self.unsubscribed(component);
     }
 
-    /// Some master of a cluster that answers, as soon as there is one.
+    /// Some primary of a cluster that answers, as soon as there is one.
     pub(super) async fn living(&self) -> Server {
         loop {
             let living: BTreeSet<Server> = self.living.borrow().values().cloned().collect();

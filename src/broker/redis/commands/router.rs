@@ -1,7 +1,7 @@
 //! Which command connection a channel's commands go through, and their order.
 //!
-//! Without a cluster: one of the pool, by the channel's name. In a cluster: one to the master of
-//! its slot, so that the loss of a master affects only its own channels. Commands that a cluster
+//! Without a cluster: one of the pool, by the channel's name. In a cluster: one to the primary of
+//! its slot, so that the loss of a primary affects only its own channels. Commands that a cluster
 //! redirects are repeated here, in their order, until the map shows the new place. Questions have
 //! command connections of their own beside these.
 
@@ -56,11 +56,11 @@ pub(crate) struct CommandRouter {
     pub(crate) destination: Arc<Destination>,
     pub(crate) connectivity: Rc<Connectivity>,
     /// The command connections with heartbeats, through which publications go too, except in a
-    /// cluster: there it is one, to any master.
+    /// cluster: there it is one, to any primary.
     pub(crate) connections: Vec<Rc<CommandConnection>>,
     /// The command connection for questions of a shard, unless this is a cluster.
     queries: Option<Rc<CommandConnection>>,
-    /// The command connections to the masters, in a cluster.
+    /// The command connections to the primaries, in a cluster.
     pub(crate) cluster: Option<ClusterRoutes>,
     orders: Vec<CommandOrder>,
     hasher: RandomState,
@@ -111,7 +111,7 @@ impl CommandRouter {
         }
     }
 
-    /// All connections to be kept, except those to the masters of a cluster.
+    /// All connections to be kept, except those to the primaries of a cluster.
     pub(crate) fn to_keep(&self) -> impl Iterator<Item = &Rc<CommandConnection>> {
         self.connections.iter().chain(&self.queries)
     }
@@ -126,7 +126,7 @@ impl CommandRouter {
         self.orders.iter().for_each(CommandOrder::route_changed);
     }
 
-    /// The master that the Redis channel `name` lives on, if one is known.
+    /// The primary that the Redis channel `name` lives on, if one is known.
     pub(crate) fn owner(&self, name: &str) -> Option<Server> {
         let cluster = self.cluster.as_ref()?;
         cluster.map.borrow().owner(slot_of(name)).cloned()
@@ -170,7 +170,7 @@ impl CommandRouter {
         (hasher.finish() % count.max(1) as u64) as usize
     }
 
-    /// Whether the master of `channel` does not answer, though the cluster is up as far as the
+    /// Whether the primary of `channel` does not answer, though the cluster is up as far as the
     /// process knows.
     pub(crate) fn is_cut_off(&self, channel: &ChannelName) -> bool {
         let Some(_) = &self.cluster else { return false };
@@ -178,14 +178,14 @@ impl CommandRouter {
             .is_none_or(|connection| connection.is_open() && !connection.is_alive())
     }
 
-    /// Whether the master of `channel` answers, whatever is the matter with the others.
+    /// Whether the primary of `channel` answers, whatever is the matter with the others.
     pub(crate) fn is_alive(&self, channel: &ChannelName) -> bool {
         self.cluster.is_some()
             && self.connection(channel).is_some_and(|connection| connection.is_alive())
     }
 
     /// From when on `channel` is published to, though the cluster is not up as a whole: its
-    /// master has been there for long, or since all of it was. None: its master has not.
+    /// primary has been there for long, or since all of it was. None: its primary has not.
     pub(crate) fn spared_from(&self, channel: &ChannelName, now: Millis) -> Option<Millis> {
         self.cluster.as_ref()?;
         let since = self.connection(channel)?.alive_since()?;
@@ -220,7 +220,7 @@ impl CommandRouter {
             Err(CallError::Elsewhere(_)) if is_cluster => {
                 self.repeat(channel, order, script, &keys, &args).await
             }
-            // The command connection to a new master is not open yet. Questions can be put again.
+            // The command connection to a new primary is not open yet. Questions can be put again.
             Err(CallError::NotSent) if is_cluster && matches!(order, CallOrder::Ordered(_)) => {
                 self.repeat(channel, order, script, &keys, &args).await
             }
@@ -305,7 +305,7 @@ impl CommandRouter {
         connection.ok_or(CallError::NotSent)
     }
 
-    /// A server that cannot write may not be the master any more.
+    /// A server that cannot write may not be the primary any more.
     fn refused_there(&self, error: Error) -> CallError {
         if let Some(cluster) = self.cluster.as_ref().filter(|_| is_demoted(&error)) {
             cluster.hints.request_refresh();

@@ -23,7 +23,7 @@ use crate::{
     telemetry::seldom,
 };
 
-/// The process's destination: one server, a master that sentinels name, or the masters of a
+/// The process's destination: one server, a primary that sentinels name, or the primaries of a
 /// cluster.
 #[derive(Debug)]
 pub(crate) struct Destination {

@@ -5,7 +5,7 @@
 //! When the process finds out that those of the present generation do not all lead to the one
 //! server behind the name, it begins a new generation: all connections, for publishing and for
 //! listening, are opened anew by name. A connection of an earlier generation says nothing about the
-//! present one. In a cluster each master's name is followed by itself (`node_ids`). Nothing here
+//! present one. In a cluster each primary's name is followed by itself (`node_ids`). Nothing here
 //! does IO.
 
 use std::{

@@ -1,4 +1,4 @@
-//! The location of Redis: the master that sentinels agree on, the slot map of a cluster, and
+//! The location of Redis: the primary that sentinels agree on, the slot map of a cluster, and
 //! whether open connections still lead to where their names do.
 
 pub(super) mod destination;

@@ -3,7 +3,7 @@
 //! The name of a cluster's node, or an address with a proxy behind it, may lead to another server
 //! from one moment to the next, and open connections do not move with it: a process could publish
 //! on the old server while others listen on the new one. So each new connection asks for the node's
-//! ID (`CLUSTER MYID`), which no other node has; and the control thread opens one to each master
+//! ID (`CLUSTER MYID`), which no other node has; and the control thread opens one to each primary
 //! every second (`watch`). When an address leads to another node than before, the connections by
 //! that address, for publishing and for listening, are closed and opened anew. Those to other nodes
 //! are kept. Nothing here does IO.

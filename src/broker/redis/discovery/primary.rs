@@ -1,13 +1,16 @@
-//! The master behind sentinels, as the process believes: one truth for all its threads.
+//! The primary behind sentinels, as the process believes: one truth for all its threads.
 //!
 //! Sentinels order their configurations by an epoch that rises with each failover, and the newest
 //! wins among them. The same holds here, but one sentinel alone proves nothing: it may lag, or lie,
-//! and the server that it names gets the password. So a master is accepted because most of the
+//! and the server that it names gets the password. So a primary is accepted because most of the
 //! sentinels in the URL name it, under a newer epoch than any that most named before. There are two
 //! exceptions. A replica that sentinels have chosen, that most of them know as one, and that
-//! reports itself to be the master now, is one a second before they say so. And epochs may be
-//! forgotten (sentinels set up anew): a master that most have named for long is accepted whatever
+//! reports itself to be the primary now, is one a second before they say so. And epochs may be
+//! forgotten (sentinels set up anew): a primary that most have named for long is accepted whatever
 //! its epoch. No IO here.
+//!
+//! A primary is what Redis calls a master on the wire: in `ROLE`, `INFO`, `SENTINEL` and its error
+//! codes, and in the metrics' labels for these.
 
 use fred::prelude::Server;
 use tokio::sync::watch;
@@ -22,14 +25,14 @@ use crate::{
 pub(super) struct View {
     /// The configuration's.
     pub(crate) epoch: u64,
-    pub(crate) master: Server,
+    pub(crate) primary: Server,
     pub(super) replicas: Vec<Server>,
 }
 
 #[derive(Clone, Debug)]
 struct Elected {
     epoch: u64,
-    master: Server,
+    primary: Server,
 }
 
 /// The conclusion from all reports.
@@ -42,7 +45,7 @@ pub(super) struct PrimaryElection {
     /// By sentinel; None: it says nothing.
     views: Vec<Option<View>>,
     elected: Option<Elected>,
-    /// Another master that most name, and since when.
+    /// Another primary that most name, and since when.
     challenger: Option<(Server, Millis)>,
 }
 
@@ -51,14 +54,14 @@ impl PrimaryElection {
         Self { views: vec![None; sentinels], elected: None, challenger: None }
     }
 
-    /// A sentinel says something, or nothing any more. Returns the master if it is another now.
+    /// A sentinel says something, or nothing any more. Returns the primary if it is another now.
     pub(super) fn update(
         &mut self,
         sentinel: usize,
         view: Option<View>,
         now: Millis,
     ) -> Option<Server> {
-        let before = self.master().cloned();
+        let before = self.server().cloned();
         self.views[sentinel] = view;
         let epoch = self.elected.as_ref().map(|elected| elected.epoch);
         if let Some(most) = self.most()
@@ -67,24 +70,24 @@ impl PrimaryElection {
             self.elected = Some(most);
         }
         self.follow_most(now);
-        self.master().filter(|master| before.as_ref() != Some(master)).cloned()
+        self.server().filter(|primary| before.as_ref() != Some(primary)).cloned()
     }
 
-    /// A replica that was chosen has become the master. Returns it if that is news.
-    pub(super) fn promote_early(&mut self, master: &Server) -> Option<Server> {
+    /// A replica that was chosen has become the primary. Returns it if that is news.
+    pub(super) fn promote_early(&mut self, primary: &Server) -> Option<Server> {
         let elected = self.elected.as_mut()?;
-        let is_news = elected.master != *master;
-        elected.master.clone_from(master);
-        is_news.then(|| master.clone())
+        let is_news = elected.primary != *primary;
+        elected.primary.clone_from(primary);
+        is_news.then(|| primary.clone())
     }
 
-    fn master(&self) -> Option<&Server> {
-        self.elected.as_ref().map(|elected| &elected.master)
+    fn server(&self) -> Option<&Server> {
+        self.elected.as_ref().map(|elected| &elected.primary)
     }
 
     fn follow_most(&mut self, now: Millis) {
-        let most = self.most().map(|most| most.master);
-        let Some(most) = most.filter(|most| self.master() != Some(most)) else {
+        let most = self.most().map(|most| most.primary);
+        let Some(most) = most.filter(|most| self.server() != Some(most)) else {
             self.challenger = None;
             return;
         };
@@ -96,27 +99,27 @@ impl PrimaryElection {
         if now - since >= SENTINEL_MAJORITY_PATIENCE
             && let Some(elected) = &mut self.elected
         {
-            elected.master = most;
+            elected.primary = most;
             self.challenger = None;
         }
     }
 
-    /// The master that more than half of all sentinels name, and the newest epoch that so many of
+    /// The primary that more than half of all sentinels name, and the newest epoch that so many of
     /// these have reached.
     fn most(&self) -> Option<Elected> {
         let needed = self.needed();
-        self.views.iter().flatten().find_map(|View { master, .. }| {
-            let naming = self.views.iter().flatten().filter(|view| view.master == *master);
+        self.views.iter().flatten().find_map(|View { primary, .. }| {
+            let naming = self.views.iter().flatten().filter(|view| view.primary == *primary);
             let mut epochs: Vec<u64> = naming.map(|view| view.epoch).collect();
             epochs.sort_unstable_by(|one, other| other.cmp(one));
             let epoch = *epochs.get(needed - 1)?;
-            Some(Elected { epoch, master: master.clone() })
+            Some(Elected { epoch, primary: primary.clone() })
         })
     }
 
-    /// Whether most sentinels know `server` as a replica of the master, or name it as such.
+    /// Whether most sentinels know `server` as a replica of the primary, or name it as such.
     pub(super) fn knows(&self, server: &Server) -> bool {
-        let knows = |view: &&View| view.master == *server || view.replicas.contains(server);
+        let knows = |view: &&View| view.primary == *server || view.replicas.contains(server);
         self.views.iter().flatten().filter(knows).count() >= self.needed()
     }
 
@@ -135,8 +138,8 @@ pub(crate) struct CurrentPrimary {
 #[derive(Clone, Debug, Default)]
 struct State {
     /// None: it is not known, or there are no sentinels.
-    master: Option<Server>,
-    /// Publishing waits for the next master, no longer than this.
+    server: Option<Server>,
+    /// Publishing waits for the next primary, no longer than this.
     takeover: Option<Millis>,
     /// That one is known: only the connections to it are not open yet.
     is_over: bool,
@@ -147,45 +150,45 @@ impl CurrentPrimary {
         Self { state: watch::Sender::default() }
     }
 
-    /// The master, if sentinels have named one.
-    pub(crate) fn master(&self) -> Option<Server> {
-        self.state.borrow().master.clone()
+    /// The primary, if sentinels have named one.
+    pub(crate) fn server(&self) -> Option<Server> {
+        self.state.borrow().server.clone()
     }
 
-    /// The master, as soon as there is one.
+    /// The primary, as soon as there is one.
     ///
     /// # Cancel safety
     /// May be dropped: it only looks.
     pub(crate) async fn wait_known(&self) -> Server {
         let mut state = self.state.subscribe();
-        let known = state.wait_for(|state| state.master.is_some()).await;
-        match known.ok().and_then(|state| state.master.clone()) {
-            Some(master) => master,
+        let known = state.wait_for(|state| state.server.is_some()).await;
+        match known.ok().and_then(|state| state.server.clone()) {
+            Some(primary) => primary,
             // No sender is left to say so.
             None => std::future::pending().await,
         }
     }
 
-    /// Whether another server than `server` is the master.
+    /// Whether another server than `server` is the primary.
     pub(crate) fn is_replaced(&self, server: &Server) -> bool {
-        self.state.borrow().master.as_ref().is_some_and(|master| master != server)
+        self.state.borrow().server.as_ref().is_some_and(|primary| primary != server)
     }
 
-    /// Resolves when another server than `server` is the master.
+    /// Resolves when another server than `server` is the primary.
     ///
     /// # Cancel safety
     /// May be dropped: it only looks.
     pub(crate) async fn replaced(&self, server: &Server) {
         let mut state = self.state.subscribe();
         let elsewhere =
-            |state: &State| state.master.as_ref().is_some_and(|master| master != server);
+            |state: &State| state.server.as_ref().is_some_and(|primary| primary != server);
         if state.wait_for(elsewhere).await.is_err() {
             // No sender is left to say so.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Another master takes over in a moment: what the old one would take now might be lost.
+    /// Another primary takes over in a moment: what the old one would take now might be lost.
     pub(super) fn expect_takeover(&self, now: Millis) {
         self.state.send_modify(|state| {
             state.takeover = Some(now + TAKEOVER_WAIT);
@@ -200,12 +203,12 @@ impl CurrentPrimary {
         state.is_over || state.takeover.is_none_or(|until| now >= until + TAKEOVER_LOOK_MAX)
     }
 
-    /// `master` is it now. Connections that are elsewhere go there.
-    pub(super) fn set(&self, master: Server, now: Millis) {
+    /// `primary` is it now. Connections that are elsewhere go there.
+    pub(super) fn set(&self, primary: Server, now: Millis) {
         self.state.send_modify(|state| {
-            state.takeover = state.master.is_some().then(|| now + TAKEOVER_WAIT);
+            state.takeover = state.server.is_some().then(|| now + TAKEOVER_WAIT);
             state.is_over = true;
-            state.master = Some(master);
+            state.server = Some(primary);
         });
     }
 
@@ -235,7 +238,7 @@ mod tests {
     }
 
     fn view(epoch: u64, port: u16) -> Option<View> {
-        Some(View { epoch, master: server(port), replicas: vec![server(7), server(port + 10)] })
+        Some(View { epoch, primary: server(port), replicas: vec![server(7), server(port + 10)] })
     }
 
     const START: Millis = Millis(1000);
@@ -263,7 +266,7 @@ mod tests {
             assert_eq!(election.update(0, view(u64::MAX - second, 666), now), None);
             assert!(!election.knows(&server(676)) && election.knows(&server(7)));
         }
-        // The right master under an epoch that none will ever reach.
+        // The right primary under an epoch that none will ever reach.
         assert_eq!(election.update(0, view(u64::MAX, 1), START), None);
         assert_eq!(election.update(1, view(4, 2), START), None);
         assert_eq!(election.update(2, view(4, 2), START), Some(server(2)));
@@ -289,7 +292,7 @@ mod tests {
         }
     }
 
-    /// The master that most sentinels have named for long is believed once and for good.
+    /// The primary that most sentinels have named for long is believed once and for good.
     #[test]
     fn a_lasting_majority_is_believed() {
         let mut election = PrimaryElection::new(3);
@@ -326,7 +329,7 @@ mod tests {
     #[test]
     fn publishing_waits_for_a_takeover() {
         let primary = CurrentPrimary::new();
-        assert!(!primary.is_takeover_awaited(false, START), "there is no master to lose");
+        assert!(!primary.is_takeover_awaited(false, START), "there is no primary to lose");
         primary.set(server(1), START);
         assert!(!primary.is_takeover_awaited(false, START), "nor at the start");
         primary.expect_takeover(START);

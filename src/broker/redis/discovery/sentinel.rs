@@ -1,9 +1,9 @@
-//! Follows the sentinels: asks all that the URL names for the master, and listens to them.
+//! Follows the sentinels: asks all that the URL names for the primary, and listens to them.
 //!
 //! This runs once per process, on the control thread. `primary` draws the conclusions from the
-//! answers; command connections and subscribers make the threads follow. A master that was replaced
-//! in good order stays alive, and for about ten seconds, until it is made a replica, it accepts
-//! messages that are then discarded: only asking the sentinels reveals that.
+//! answers; command connections and subscribers make the threads follow. A primary that is
+//! replaced in good order stays alive, and for about ten seconds, until it is made a replica, it
+//! accepts messages that are then discarded: only asking the sentinels reveals that.
 //!
 //! Messages are saved from the moment that a replica is chosen: that is said a tenth of a second
 //! before it is promoted, and the sentinels notice a second later that it has been. So publishing
@@ -47,7 +47,7 @@ const NEWS: [&str; 3] = [CHOSEN, "+promoted-slave", "+switch-master"];
 
 /// The addresses of the sentinels, and the service that they are asked for.
 struct Sentinels {
-    /// With their credentials, which may be others than the master's.
+    /// With their credentials, which may be others than the primary's.
     config: Config,
     service: String,
 }
@@ -105,17 +105,17 @@ impl Follower {
             };
             tracing::debug!(%server, %error, "this sentinel is out of reach");
             self.update(index, None);
-            self.lacks_master(&format!("sentinel {}", told(&server, &error)));
+            self.lacks_primary(&format!("sentinel {}", told(&server, &error)));
             sleep(SENTINEL_INTERVAL).await;
         }
     }
 
-    /// Says, as long as no master is believed in, what this sentinel adds to that.
-    fn lacks_master(&self, what: &str) {
-        if self.destination.primary.master().is_none() {
+    /// Says, as long as no primary is believed in, what this sentinel adds to that.
+    fn lacks_primary(&self, what: &str) {
+        if self.destination.primary.server().is_none() {
             let needed = self.election.borrow().needed();
             self.destination.health.out_of_reach(&format!(
-                "no master: {needed} of the sentinels in the URL have to name the same one; {what}"
+                "no primary: {needed} of the sentinels in the URL have to name the same one; {what}"
             ));
         }
     }
@@ -134,38 +134,38 @@ impl Follower {
                 self.news(&mut connection).await?;
                 // The others had time to say the same.
                 let what = match &view {
-                    Ok(view) => format!("names {}", address(&view.master)),
+                    Ok(view) => format!("names {}", address(&view.primary)),
                     Err(reason) => reason.clone(),
                 };
-                self.lacks_master(&format!("sentinel {}", told(server, &what)));
+                self.lacks_primary(&format!("sentinel {}", told(server, &what)));
             }
         }
     }
 
-    /// The sentinel's report, or the reason why it names no master. `is_old` if something has
+    /// The sentinel's report, or the reason why it names no primary. `is_old` if something has
     /// happened meanwhile.
     async fn ask(
         &self,
         connection: &mut Connection,
         is_old: &mut bool,
     ) -> Result<Result<View, String>, ConnectionError> {
-        // Not the other way round: an epoch that is older than the master is heard again, one that
-        // is newer would make an old master a new one.
+        // Not the other way round: an epoch that is older than the primary is heard again, one that
+        // is newer would make an old primary a new one.
         connection.command(&["SENTINEL", "MASTER", &self.service]);
         connection.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.service]);
         connection.command(&["SENTINEL", "REPLICAS", &self.service]);
         connection.flush().await?;
         let facts = self.answer(connection, is_old).await?;
-        let master = self.answer(connection, is_old).await?;
+        let primary = self.answer(connection, is_old).await?;
         let replicas = replicas_in(&self.answer(connection, is_old).await?);
-        let view = config_epoch(&facts).zip(address_in(&master));
-        let view = view.map(|(epoch, master)| View { epoch, master, replicas });
+        let view = config_epoch(&facts).zip(address_in(&primary));
+        let view = view.map(|(epoch, primary)| View { epoch, primary, replicas });
         Ok(view.ok_or_else(|| match refusal(&facts) {
             Some(error) if error.starts_with("ERR unknown command") => {
                 format!("this is no sentinel ({error})")
             }
-            Some(error) => format!("it names no master {:?} ({error})", self.service),
-            None => format!("it names no master {:?}", self.service),
+            Some(error) => format!("it names no primary {:?} ({error})", self.service),
+            None => format!("it names no primary {:?}", self.service),
         }))
     }
 
@@ -201,7 +201,7 @@ impl Follower {
         }
     }
 
-    /// Whether a push says that something has happened to the master.
+    /// Whether a push says that something has happened to the primary.
     fn is_news(&self, push: &[BytesFrame]) -> bool {
         let mut texts = push.iter().map(text);
         let (Some(Some("message")), Some(Some(kind)), Some(Some(what))) =
@@ -230,13 +230,13 @@ impl Follower {
             if let Some(chosen) = chosen
                 && timeout(TAKEOVER_LOOK_MAX, self.promoted(&chosen)).await.is_ok()
             {
-                let master = self.election.borrow_mut().promote_early(&chosen);
-                self.go_to(master);
+                let primary = self.election.borrow_mut().promote_early(&chosen);
+                self.go_to(primary);
             }
         }
     }
 
-    /// Resolves when `server` says that it is a master.
+    /// Resolves when `server` says that it is a primary.
     async fn promoted(&self, server: &Server) {
         loop {
             if let Err(error) = self.look_at(server).await {
@@ -251,21 +251,21 @@ impl Follower {
 
     async fn look_at(&self, server: &Server) -> Result<(), ConnectionError> {
         let mut connection = Connection::open(&self.destination.settings.config, server).await?;
-        while !is_master(&connection.ask(&["ROLE"]).await?) {
+        while !is_primary(&connection.ask(&["ROLE"]).await?) {
             sleep(TAKEOVER_LOOK_PAUSE).await;
         }
         Ok(())
     }
 
     fn update(&self, index: usize, view: Option<View>) {
-        let master = self.election.borrow_mut().update(index, view, self.destination.clock.now());
-        self.go_to(master);
+        let primary = self.election.borrow_mut().update(index, view, self.destination.clock.now());
+        self.go_to(primary);
     }
 
-    fn go_to(&self, master: Option<Server>) {
-        let Some(master) = master else { return };
-        seldom!(info, "this is the master behind the sentinels", %master);
-        self.destination.primary.set(master, self.destination.clock.now());
+    fn go_to(&self, primary: Option<Server>) {
+        let Some(primary) = primary else { return };
+        seldom!(info, "this is the primary behind the sentinels", %primary);
+        self.destination.primary.set(primary, self.destination.clock.now());
     }
 }
 
@@ -292,7 +292,7 @@ fn fact<'a>(facts: &'a BytesFrame, name: &str) -> Option<&'a str> {
     }
 }
 
-/// `config-epoch` among a master's facts.
+/// `config-epoch` among a primary's facts.
 fn config_epoch(facts: &BytesFrame) -> Option<u64> {
     fact(facts, "config-epoch")?.parse().ok()
 }
@@ -319,7 +319,7 @@ fn chosen_in(what: &str, service: &str) -> Option<Server> {
     (*name == service).then(|| Some(Server::from((*host, port.parse().ok()?))))?
 }
 
-pub(crate) fn is_master(role: &BytesFrame) -> bool {
+pub(crate) fn is_primary(role: &BytesFrame) -> bool {
     let BytesFrame::Array { data, .. } = role else { return false };
     data.first().and_then(text) == Some("master")
 }

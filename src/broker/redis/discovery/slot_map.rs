@@ -15,7 +15,7 @@ pub(crate) fn slot_of(name: &str) -> u16 {
     redis_keyslot(name.as_bytes())
 }
 
-/// The masters, by the slots that they own.
+/// The primaries, by the slots that they own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SlotMap {
     /// First and last slot; a later entry overrides earlier ones.
@@ -44,7 +44,7 @@ impl SlotMap {
     }
 
     /// All servers that own slots.
-    pub(crate) fn masters(&self) -> impl Iterator<Item = &Server> {
+    pub(crate) fn primaries(&self) -> impl Iterator<Item = &Server> {
         self.ranges.iter().map(|(_, _, server)| server)
     }
 }
@@ -52,8 +52,8 @@ impl SlotMap {
 /// None: it is no range. Some(None): the range of a server without a known name.
 fn read_range(range: &BytesFrame, asked: &Server) -> Option<Option<(u16, u16, Server)>> {
     let BytesFrame::Array { data, .. } = range else { return None };
-    let [first, last, BytesFrame::Array { data: master, .. }, ..] = &data[..] else { return None };
-    let [host, port, ..] = &master[..] else { return None };
+    let [first, last, BytesFrame::Array { data: primary, .. }, ..] = &data[..] else { return None };
+    let [host, port, ..] = &primary[..] else { return None };
     let number = |frame: &BytesFrame| match frame {
         BytesFrame::Number { data, .. } => u16::try_from(*data).ok(),
         _ => None,
@@ -111,8 +111,8 @@ mod tests {
 
     fn range(first: i64, last: i64, host: BytesFrame, port: i64) -> BytesFrame {
         let replica = array(vec![text("10.0.0.9"), number(1), text("id")]);
-        let master = array(vec![host, number(port), text("id"), array(Vec::new())]);
-        array(vec![number(first), number(last), master, replica])
+        let primary = array(vec![host, number(port), text("id"), array(Vec::new())]);
+        array(vec![number(first), number(last), primary, replica])
     }
 
     fn asked() -> Server {
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(owner(101), None);
         assert_eq!(owner(150), None, "nobody can name it");
         assert_eq!(owner(16_383).as_deref(), Some("10.0.0.1:7001"));
-        assert_eq!(map.masters().count(), 3);
+        assert_eq!(map.primaries().count(), 3);
     }
 
     #[test]
@@ -173,7 +173,7 @@ mod tests {
             let (slot, server) = moved(&error, &asked()).unwrap();
             map.set(slot, server);
             assert_eq!(map.owner(42), Some(&Server::from(("10.0.0.2", port))));
-            assert_eq!(map.masters().count(), expected);
+            assert_eq!(map.primaries().count(), expected);
         }
         assert_eq!(map.owner(41), Some(&asked()));
     }

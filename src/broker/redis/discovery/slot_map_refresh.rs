@@ -1,7 +1,7 @@
 //! The slot map of a Redis Cluster: read once for all handles of the process.
 //!
 //! It is read again whenever a command connection or a subscriber of any handle finds the map to be
-//! wrong, and from time to time without a reason: a master that was cut off from the cluster, and
+//! wrong, and from time to time without a reason: a primary that was cut off from the cluster, and
 //! replaced, still answers us. The control thread's handle reads: it is the first to start and the
 //! last to be closed, and no busy shard holds it up; a process whose control thread is stuck can be
 //! neither drained nor probed, and continues with the map that it has. `cluster_view` makes the
@@ -80,7 +80,7 @@ impl<F: Fn(&Server) -> bool> SlotMapRefresher<F> {
     /// The map reported by `server`; if it names no server that could be connected to, that is
     /// logged.
     fn named(&self, server: &Server, map: SlotMap) -> SlotMap {
-        if map.masters().next().is_none() {
+        if map.primaries().next().is_none() {
             self.destination.health.out_of_reach(&format!(
                 "{}: the slot map names no server that could be connected to: assign slots, and \
                  see cluster-announce-ip, cluster-announce-hostname and \
@@ -94,7 +94,7 @@ impl<F: Fn(&Server) -> bool> SlotMapRefresher<F> {
     /// The servers to ask: first one that knows of a change, then those that are there, then those
     /// that may be there again.
     fn servers(&self) -> Vec<Server> {
-        let mut servers: Vec<Server> = self.hints.map().masters().cloned().collect();
+        let mut servers: Vec<Server> = self.hints.map().primaries().cloned().collect();
         servers.extend(self.destination.settings.config.server.hosts());
         servers.sort_unstable();
         servers.dedup();

@@ -37,8 +37,8 @@ pub(crate) enum ConnectionError {
     Left,
     #[error("its name leads to one server now and to another then")]
     Astray,
-    #[error("this server says that it is no master")]
-    NoMaster,
+    #[error("this server says that it is no primary")]
+    NotPrimary,
     #[error("what came was no RESP3: {0}")]
     Protocol(String),
     #[error("what answers there is no Redis: it begins with {0}")]
@@ -118,7 +118,7 @@ fn about_refusal(error: &str) -> String {
         ("ERR AUTH", "the URL has a password, and this server knows none"),
         ("NOPERM", "the user lacks a right: docs/redis.md names all of them"),
         ("LOADING", "this server still reads its data"),
-        ("MASTERDOWN", "this server is a replica that has lost its master"),
+        ("MASTERDOWN", "this server is a replica that has lost its primary"),
         ("ERR DB index", "this server has fewer databases: see the number in the URL"),
         ("ERR This instance has cluster", "this is no cluster: use redis://"),
         ("ERR unknown command `HELLO`", "this server is older than Redis 6, or no Redis"),

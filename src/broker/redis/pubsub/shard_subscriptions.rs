@@ -1,5 +1,5 @@
 //! The subscriptions of a shard over all servers: one subscriber, and in a cluster one more for
-//! each master that a wanted channel lives on.
+//! each primary that a wanted channel lives on.
 //!
 //! Only the choice of the subscriber is here; a subscription itself is the subscriber's.
 

@@ -1,7 +1,7 @@
-//! Where in a Redis Cluster a shard's channels are heard: on the master of each one's slot.
+//! Where in a Redis Cluster a shard's channels are heard: on the primary of each one's slot.
 //!
-//! One subscriber per master that a wanted channel lives on, created on demand and dropped when it
-//! is idle: never more than there are masters. When the slot map changes, channels move from one
+//! One subscriber per primary that a wanted channel lives on, created on demand and dropped when it
+//! is idle: never more than there are primaries. When the slot map changes, channels move from one
 //! subscriber to another with all that is known of them; messages they miss on the way are found by
 //! the comparison that follows every subscription.
 
@@ -28,7 +28,7 @@ use crate::{
     channel::ChannelName,
 };
 
-/// A shard's subscribers on the masters of a cluster.
+/// A shard's subscribers on the primaries of a cluster.
 #[derive(Debug)]
 pub(crate) struct ShardedSubscribers {
     recoverer: Rc<Recoverer>,
@@ -37,7 +37,7 @@ pub(crate) struct ShardedSubscribers {
 }
 
 /// # Invariants
-/// - A wanted channel is with the subscriber on the master that owns its slot by the router's map,
+/// - A wanted channel is with the subscriber on the primary that owns its slot by the router's map,
 ///   or unassigned if there is none.
 #[derive(Debug)]
 struct State {

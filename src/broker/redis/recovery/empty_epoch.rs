@@ -34,7 +34,7 @@ use crate::{
 /// The process's copy of that epoch.
 #[derive(Debug)]
 pub(crate) struct EmptyEpoch {
-    /// In a cluster the key is on the master of this channel's slot.
+    /// In a cluster the key is on the primary of this channel's slot.
     slot: ChannelName,
     /// With when the question for it was put. Held while one is on its way: one is enough.
     pub(crate) read: Mutex<Option<(EmptyEpochs, Millis)>>,

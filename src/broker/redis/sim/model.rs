@@ -70,7 +70,7 @@ pub(super) struct Redis {
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) on_its_way: VecDeque<Bytes>,
-    /// It leads to a server that is the master no more, and nobody has noticed.
+    /// It leads to a server that is the primary no more, and nobody has noticed.
     pub(super) is_stale: bool,
     /// It leads elsewhere.
     pub(super) is_away: bool,
@@ -273,7 +273,7 @@ impl Redis {
         self.replica.replace(self.held.borrow().clone());
     }
 
-    /// The replica becomes the master. Connections stay where they are until the change is noticed.
+    /// The replica becomes the primary. Connections stay where they are until this is noticed.
     pub(super) fn fail_over(&self) {
         self.held.replace(self.replica.borrow().clone());
         self.failovers.set(self.failovers.get() + 1);
@@ -288,7 +288,7 @@ impl Redis {
         self.failovers.set(self.failovers.get() + 1);
     }
 
-    /// The old master is the master again, with its old content.
+    /// The old primary is the primary again, with its old content.
     pub(super) fn fail_back(&self) {
         self.held.swap(&self.replica);
         self.losses.set(self.losses.get() + 2);

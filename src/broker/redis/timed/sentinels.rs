@@ -1,4 +1,4 @@
-//! A master that sentinels name, replace, and promise to replace.
+//! A primary that sentinels name, replace, and promise to replace.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,7 +25,7 @@ use crate::{
 
 const MOMENT: Duration = Duration::from_millis(2);
 
-/// Sentinels, and what each says: the epoch and the master's number.
+/// Sentinels, and what each says: the epoch and the primary's number.
 struct World {
     network: MemoryNetwork,
     says: Vec<Rc<Cell<(u64, u8)>>>,
@@ -43,12 +43,12 @@ fn server(number: u8) -> Server {
 }
 
 fn sentinel(says: &Cell<(u64, u8)>, words: &[&str]) -> String {
-    let (epoch, master) = says.get();
+    let (epoch, primary) = says.get();
     match words {
         ["SENTINEL", "MASTER", ..] => texts(&["config-epoch", &epoch.to_string()]),
-        ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", ..] => texts(&[&host(master), "6379"]),
+        ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", ..] => texts(&[&host(primary), "6379"]),
         // The other one of two.
-        _ => format!("*1\r\n{}", texts(&["ip", &host(3 - master), "port", "6379"])),
+        _ => format!("*1\r\n{}", texts(&["ip", &host(3 - primary), "port", "6379"])),
     }
 }
 
@@ -84,8 +84,8 @@ impl World {
 async fn a_failover_is_known_at_once_or_when_asked() {
     for is_told in [true, false] {
         let world = World::new(3);
-        let master = timeout(MOMENT, world.destination.primary.wait_known()).await;
-        assert_eq!(master, Ok(server(1)));
+        let primary = timeout(MOMENT, world.destination.primary.wait_known()).await;
+        assert_eq!(primary, Ok(server(1)));
         sleep(10 * SENTINEL_INTERVAL + SENTINEL_INTERVAL / 5).await;
         world.says[..2].iter().for_each(|says| says.set((2, 2)));
         for sentinel in &world.sentinels[..2] {
@@ -94,7 +94,7 @@ async fn a_failover_is_known_at_once_or_when_asked() {
         }
         assert_eq!(world.is_replaced_within(MOMENT).await, is_told);
         assert!(world.is_replaced_within(SENTINEL_INTERVAL).await, "it is asked for");
-        assert_eq!(world.destination.primary.master(), Some(server(2)));
+        assert_eq!(world.destination.primary.server(), Some(server(2)));
     }
 }
 
@@ -115,7 +115,7 @@ async fn a_silent_sentinel_is_no_voice_until_it_is_back() {
     assert!(world.is_replaced_within(SENTINEL_INTERVAL + MOMENT).await);
 }
 
-/// Publishing waits from the choice of a replica on, which is the master once it says so.
+/// Publishing waits from the choice of a replica on, which is the primary once it says so.
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_chosen_replica_is_followed_when_it_is_ready() {
     let world = World::new(3);
@@ -134,7 +134,7 @@ async fn a_chosen_replica_is_followed_when_it_is_ready() {
     assert!(!world.is_replaced_within(TAKEOVER_WAIT / 2).await, "it is a replica yet");
     is_promoted.set(true);
     assert!(world.is_replaced_within(TAKEOVER_LOOK_PAUSE + MOMENT).await);
-    assert_eq!(world.destination.primary.master(), Some(server(2)), "the sentinels say the first");
+    assert_eq!(world.destination.primary.server(), Some(server(2)), "the sentinels say the first");
 }
 
 /// A takeover that never comes holds up publishing for its time, and not again and again.
@@ -161,5 +161,5 @@ async fn a_takeover_that_never_comes_holds_publishing_once() {
     choose();
     sleep(MOMENT).await;
     assert!(world.holds_publishing(), "another one");
-    assert_eq!(world.destination.primary.master(), Some(server(1)));
+    assert_eq!(world.destination.primary.server(), Some(server(1)));
 }

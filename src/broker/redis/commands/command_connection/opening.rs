@@ -1,5 +1,5 @@
-//! How a command connection's client is made: connected to a master on which all scripts are
-//! loaded.
+//! How a command connection's client is made: connected to a primary on which all scripts
+//! are loaded.
 //!
 //! Nothing here repairs a client; see `command_connection`.
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 pub(super) use crate::broker::redis::net::pipeline::{Client, ConnectionTask};
 use crate::{
     broker::redis::{
-        discovery::{destination::Destination, node_ids::NodeId, sentinel::is_master},
+        discovery::{destination::Destination, node_ids::NodeId, sentinel::is_primary},
         net::connection::{Connection, ConnectionError, refusal},
         protocol::{
             refusal as refusals,
@@ -39,7 +39,7 @@ pub(crate) async fn open(
         Ok((client, task, node))
     };
     let ready = async {
-        if destination.primary.master().is_none() {
+        if destination.primary.server().is_none() {
             return ready.await;
         }
         tokio::select! {
@@ -61,8 +61,8 @@ async fn connect(
             return Err(ConnectionError::Refused(error));
         }
     }
-    if destination.primary.master().is_some() && !is_master(&connection.ask(&["ROLE"]).await?) {
-        return Err(ConnectionError::NoMaster);
+    if destination.primary.server().is_some() && !is_primary(&connection.ask(&["ROLE"]).await?) {
+        return Err(ConnectionError::NotPrimary);
     }
     Ok((connection, node))
 }
