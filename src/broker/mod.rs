@@ -3,6 +3,18 @@
 //! A broker takes a message, gives it an offset, and sees that every shard of every process gets
 //! it through its [`Sink`]. It never hears of shards, hubs or sockets. Two implementations:
 //! `embedded` (this process alone) and `redis` (a cluster of processes).
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `handle`, `message`, `settings` | the contract: a handle's operations, messages, settings |
+//! | `shared` | the broker of a process, of either kind, and its handles |
+//! | `embedded`, `redis` | the two brokers |
+//! | `join` | how a client joins a channel |
+//! | `history`, `fanout` | the channels' recent messages; delivery to the shards of this process |
+//! | `principal`, `quota`, `idempotency` | publishers: identity, shares, repetitions |
+//! | `epoch` | random names of histories |
+//! | `authorities` | the certificate authorities by which a Redis is trusted |
+//! | `health`, `refusals`, `outage_log` | whether messages get through, and what is told of it |
 
 mod authorities;
 mod embedded;

@@ -3,10 +3,10 @@
 //! healthy.
 //!
 //! Each refusal is counted. A refused subject is remembered until the same is accepted: from a
-//! publisher, or in a trial meanwhile (`redis/watch.rs`). The outcome of messages counts for more
-//! than trials do: a trial that succeeds while messages are still refused clears nothing after some
-//! times, and one that is refused while messages are accepted means nothing. Whether the refusals
-//! matter follows from these facts and the clock. Nothing here does IO or waits.
+//! publisher, or in a trial meanwhile (`redis/probes/watch.rs`). The outcome of messages counts for
+//! more than trials do: a trial that succeeds while messages are still refused clears nothing after
+//! some times, and one that is refused while messages are accepted means nothing. Whether the
+//! refusals matter follows from these facts and the clock. Nothing here does IO or waits.
 
 mod advice;
 mod refusal;

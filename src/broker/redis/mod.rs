@@ -5,7 +5,7 @@
 //! before a message is sent; so a message goes either into Redis, once, or (surely not sent) to
 //! this process alone, and where nobody can know, the answer says so.
 //!
-//! | folder | what it is |
+//! | module | what it is |
 //! |---|---|
 //! | `protocol` | names, scripts, how messages and answers are written and read |
 //! | `net` | connections, frames, pipelines, what a URL leads to |
@@ -15,14 +15,18 @@
 //! | `recovery` | positions, histories, holes |
 //! | `pubsub` | subscriptions, and the delivery of what arrives |
 //! | `raw` | the bridge from the raw channel |
+//! | `publish` | messages on their way into Redis, or past it |
+//! | `probes` | whether Redis accepts writes, and whether other processes take clients |
+//! | `process` | the state that all handles of a process share |
+//! | `settings` | the operator's settings for Redis, checked once |
+//! | `task` | a task that ends with its owner |
+//! | `sim`, `timed` | for tests: a model of Redis; a paused clock |
 
-mod cluster_view;
 mod commands;
 mod discovery;
 mod local;
 mod net;
-mod positions;
-mod presence;
+mod probes;
 mod process;
 mod protocol;
 mod publish;
@@ -35,7 +39,6 @@ mod sim;
 mod task;
 #[cfg(test)]
 mod timed;
-mod watch;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
@@ -44,13 +47,13 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 
 pub(super) use self::process::Process;
 use self::{
-    cluster_view::ClusterView,
-    commands::{connectivity::Connectivity, router::CommandRouter},
+    commands::{cluster_view::ClusterView, connectivity::Connectivity, router::CommandRouter},
     discovery::{sentinel, slot_map_refresh::SlotMapRefresher},
     net::options,
-    positions::Positions,
+    probes::{presence, watch},
     publish::Publisher,
     pubsub::{
+        positions::Positions,
         shard_subscriptions::ShardSubscriptions,
         source::{SharedListener, SubscriptionSource},
     },
@@ -122,7 +125,12 @@ impl RedisBroker {
         });
         if settings.is_cluster() {
             let sharded = subscriptions.as_ref().and_then(|own| own.sharded());
-            sending.push(Task::spawn(ClusterView::new(router.clone(), sharded).run()));
+            let followed = move || {
+                if let Some(sharded) = &sharded {
+                    sharded.settle();
+                }
+            };
+            sending.push(Task::spawn(ClusterView::new(router.clone(), followed).run()));
         }
         if matches!(owner, HandleOwner::Control) {
             sending.extend(control_tasks(&process, &router));

@@ -3,6 +3,7 @@
 
 pub(super) mod call_error;
 pub(super) mod cluster_routes;
+pub(super) mod cluster_view;
 pub(super) mod command_connection;
 pub(super) mod command_order;
 pub(super) mod connectivity;

@@ -4,9 +4,9 @@
 //! from one moment to the next, and open connections do not move with it: a process could publish
 //! on the old server while others listen on the new one. So each new connection asks for the node's
 //! ID (`CLUSTER MYID`), which no other node has; and the control thread opens one to each primary
-//! every second (`watch`). When an address leads to another node than before, the connections by
-//! that address, for publishing and for listening, are closed and opened anew. Those to other nodes
-//! are kept. Nothing here does IO.
+//! every second (`probes/watch`). When an address leads to another node than before, the
+//! connections by that address, for publishing and for listening, are closed and opened anew. Those
+//! to other nodes are kept. Nothing here does IO.
 
 use std::{
     collections::HashMap,

@@ -4,8 +4,8 @@
 //! wrong, and from time to time without a reason: a primary that was cut off from the cluster, and
 //! replaced, still answers us. The control thread's handle reads: it is the first to start and the
 //! last to be closed, and no busy shard holds it up; a process whose control thread is stuck can be
-//! neither drained nor probed, and continues with the map that it has. `cluster_view` makes the
-//! handles follow the map.
+//! neither drained nor probed, and continues with the map that it has. `commands/cluster_view`
+//! makes the handles follow the map.
 
 use std::sync::Arc;
 

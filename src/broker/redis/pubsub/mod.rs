@@ -4,6 +4,7 @@
 mod cluster_node;
 mod command;
 mod delivery;
+pub(super) mod positions;
 pub(super) mod shard_subscriptions;
 pub(super) mod sharded;
 pub(super) mod shared;

@@ -7,17 +7,17 @@
 
 use tokio::time::timeout;
 
-use super::{
-    commands::router::{CallOrder, CommandRouter},
-    protocol::arguments::millis,
-};
 use crate::{
+    broker::redis::{
+        commands::router::{CallOrder, CommandRouter},
+        protocol::arguments::millis,
+    },
     channel::ChannelName,
     limits::{PRESENCE_TTL, PUBLISH_CONFIRM_DEADLINE},
 };
 
 /// Tells the other processes that this one `takes_clients`; else, whether another one has said so.
-pub(super) async fn tell(router: &CommandRouter, takes_clients: bool) -> bool {
+pub(in crate::broker::redis) async fn tell(router: &CommandRouter, takes_clients: bool) -> bool {
     let settings = &router.settings;
     // Any channel's place in a cluster would do, as long as it is the same for all.
     let channel = ChannelName::default_channel();

@@ -18,24 +18,26 @@ use futures_util::future::join_all;
 use redis_protocol::resp3::types::BytesFrame;
 use tokio::time::{sleep, timeout};
 
-use super::{
-    commands::{
-        call_error::CallError,
-        cluster_routes::ClusterRoutes,
-        command_connection::CommandConnection,
-        router::{CallOrder, CommandRouter},
-    },
-    discovery::slot_map::slot_of,
-    net::connection::{Connection, ConnectionError},
-    process::Process,
-    protocol::{
-        arguments::{self, PROBE_PAYLOAD},
-        refusal, replies,
-        scripts::By,
-    },
-};
 use crate::{
-    broker::refusals::Subject,
+    broker::{
+        redis::{
+            commands::{
+                call_error::CallError,
+                cluster_routes::ClusterRoutes,
+                command_connection::CommandConnection,
+                router::{CallOrder, CommandRouter},
+            },
+            discovery::slot_map::slot_of,
+            net::connection::{Connection, ConnectionError},
+            process::Process,
+            protocol::{
+                arguments::{self, PROBE_PAYLOAD},
+                refusal, replies,
+                scripts::By,
+            },
+        },
+        refusals::Subject,
+    },
     channel::ChannelName,
     limits::{
         HEARTBEAT_INTERVAL, PUBLISH_CONFIRM_DEADLINE, REFUSAL_PAUSE, WATCH_INTERVAL, WATCH_REPEAT,
@@ -49,7 +51,7 @@ const NOBODYS: &str = "!";
 const NAMES_MAX: usize = 4096;
 
 /// Looks again and again; never returns.
-pub(super) async fn run(process: Arc<Process>, router: Rc<CommandRouter>) {
+pub(in crate::broker::redis) async fn run(process: Arc<Process>, router: Rc<CommandRouter>) {
     let watch = Watch { process, router };
     tokio::join!(watch.keep_writing(), watch.keep_looking());
 }

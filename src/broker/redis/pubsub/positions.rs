@@ -4,14 +4,16 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use tokio::time::timeout;
 
-use super::{
-    commands::call_error::CallError,
-    protocol::replies::StreamPosition,
-    pubsub::{source::SubscriptionSource, subscriptions::Confirmation},
-    recovery::{position_query::QueryStep, recoverer::Recoverer},
-};
+use super::{source::SubscriptionSource, subscriptions::Confirmation};
 use crate::{
-    broker::Since,
+    broker::{
+        Since,
+        redis::{
+            commands::call_error::CallError,
+            protocol::replies::StreamPosition,
+            recovery::{position_query::QueryStep, recoverer::Recoverer},
+        },
+    },
     channel::ChannelName,
     limits::{SHARED_ANSWER_WAIT, SUBSCRIBE_DEADLINE},
     position::Position,
@@ -19,7 +21,7 @@ use crate::{
 
 /// A handle's questions for positions.
 #[derive(Debug)]
-pub(super) struct Positions {
+pub(in crate::broker::redis) struct Positions {
     recoverer: Rc<Recoverer>,
     source: Rc<SubscriptionSource>,
     /// By what a channel's subscription is confirmed, and the first question for its position that
@@ -28,16 +30,19 @@ pub(super) struct Positions {
 }
 
 impl Positions {
-    pub(super) fn new(recoverer: Rc<Recoverer>, source: Rc<SubscriptionSource>) -> Self {
+    pub(in crate::broker::redis) fn new(
+        recoverer: Rc<Recoverer>,
+        source: Rc<SubscriptionSource>,
+    ) -> Self {
         Self { recoverer, source, confirmed: RefCell::default() }
     }
 
     /// The channel's last client here has left.
-    pub(super) fn forget(&self, channel: &ChannelName) {
+    pub(in crate::broker::redis) fn forget(&self, channel: &ChannelName) {
         self.confirmed.borrow_mut().remove(channel);
     }
 
-    pub(super) async fn position(
+    pub(in crate::broker::redis) async fn position(
         &self,
         channel: ChannelName,
         since: Option<&Since>,

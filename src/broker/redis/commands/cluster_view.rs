@@ -10,28 +10,23 @@ use std::{collections::HashMap, rc::Rc, sync::Arc};
 use fred::prelude::Server;
 
 use super::{
-    commands::{
-        cluster_routes::ClusterRoutes, command_connection::CommandConnection,
-        connectivity::Component, router::CommandRouter,
-    },
-    discovery::slot_map::SlotMap,
-    pubsub::sharded::ShardedSubscribers,
-    task::Task,
+    cluster_routes::ClusterRoutes, command_connection::CommandConnection, connectivity::Component,
+    router::CommandRouter,
 };
+use crate::broker::redis::{discovery::slot_map::SlotMap, task::Task};
 
-/// Keeps the view.
-pub(super) struct ClusterView {
+/// Keeps the view, and calls `followed` after each reading.
+pub(in crate::broker::redis) struct ClusterView<F> {
     router: Rc<CommandRouter>,
-    /// The subscribers, if this handle has any.
-    sharded: Option<Rc<ShardedSubscribers>>,
+    followed: F,
     /// The tasks of the connections to each primary; those for queries do not count for
     /// connectivity.
     tasks: HashMap<Server, Vec<(Option<Component>, Task)>>,
 }
 
-impl ClusterView {
-    pub(crate) fn new(router: Rc<CommandRouter>, sharded: Option<Rc<ShardedSubscribers>>) -> Self {
-        Self { router, sharded, tasks: HashMap::new() }
+impl<F: Fn()> ClusterView<F> {
+    pub(crate) fn new(router: Rc<CommandRouter>, followed: F) -> Self {
+        Self { router, followed, tasks: HashMap::new() }
     }
 
     /// Follows the map; never returns.
@@ -51,7 +46,7 @@ impl ClusterView {
         }
     }
 
-    /// Takes the map of a reading, and brings connections and subscribers to where it leads.
+    /// Takes the map of a reading, and brings the connections to where it leads.
     fn settle(&mut self, cluster: &ClusterRoutes, map: Arc<SlotMap>) {
         let mut primaries: Vec<Server> = map.primaries().cloned().collect();
         if *cluster.map.borrow() != map {
@@ -61,9 +56,7 @@ impl ClusterView {
         primaries.sort_unstable();
         primaries.dedup();
         self.open_connections(cluster, &primaries);
-        if let Some(sharded) = &self.sharded {
-            sharded.settle();
-        }
+        (self.followed)();
     }
 
     /// Command connections to all primaries, and to no other server.

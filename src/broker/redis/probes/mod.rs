@@ -1,0 +1,5 @@
+//! The process's own checks, apart from messages and clients: whether Redis accepts writes, whether
+//! its name still leads to the server in use, and whether another process takes clients.
+
+pub(super) mod presence;
+pub(super) mod watch;
