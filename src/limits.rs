@@ -192,7 +192,7 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 pub const HEARTBEAT_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// For a handshake to wait for its channels' subscription in Redis.
 pub const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(1);
-/// For a shard to wait for another shard's question to Redis, or read from it, that both need; then
+/// For a shard to wait for another shard's query to Redis, or read from it, that both need; then
 /// it asks itself, since the other may be at a standstill.
 pub const SHARED_ANSWER_WAIT: Duration = Duration::from_millis(300);
 /// Channels whose offsets the embedded sequencer remembers; past it one channel of the publisher

@@ -1,4 +1,4 @@
-//! The contract of all brokers: a shard's questions to its broker, and the broker's to the shard.
+//! The contract of all brokers: a shard's calls to its broker, and the broker's to the shard.
 
 use std::{rc::Rc, sync::Arc};
 

@@ -196,7 +196,7 @@ impl Refusals {
         });
     }
 
-    /// Unanswered questions do not matter any more: Redis is out of reach.
+    /// Unanswered queries do not matter any more: Redis is out of reach.
     pub(super) fn out_of_reach(&self, now: Millis) {
         if self.is_any() {
             self.clear(now, |state| {

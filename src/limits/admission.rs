@@ -21,8 +21,8 @@ pub const JOIN_BYTES_PENDING_MAX: usize = 32 * 1024 * 1024;
 pub const JOIN_CHANNEL_COST_BYTES: usize = 96;
 /// To wait for a permit; then the same.
 pub const JOIN_WAIT: Duration = Duration::from_secs(2);
-/// Questions of a shard to the broker for clients that join; further ones wait.
-pub const JOIN_QUESTIONS_MAX: usize = 512;
+/// Queries of a shard to the broker for clients that join; further ones wait.
+pub const JOIN_QUERIES_MAX: usize = 512;
 /// Clients of a shard that wait until it has reached their positions; past it 503 `behind`.
 pub const AHEAD_WAITING_MAX: usize = 16 * 1024;
 /// How much history a process reads from Redis on request, in bytes a second, once it has read as
@@ -34,7 +34,7 @@ pub const HISTORY_READ_PAUSE: Duration = Duration::from_millis(10);
 /// The lifetime of the epoch of empty channels in Redis, renewed after half of it; the epoch before
 /// counts until the next renewal.
 pub const EMPTY_EPOCH_TTL: Duration = Duration::from_secs(12 * 60 * 60);
-/// Between two reads of that epoch for questions about a channel's position.
+/// Between two reads of that epoch for queries about a channel's position.
 pub const EMPTY_EPOCH_REREAD: Duration = Duration::from_secs(1);
 
 const _: () = assert!(CHANNELS_PER_CLIENT_MAX <= JOIN_CHANNELS_AT_ONCE);

@@ -23,7 +23,7 @@ pub const SLOT_MAP_PAUSE: Duration = Duration::from_millis(100);
 /// The slot map is read again after this even if nothing seems to have changed: a primary that was
 /// cut off from the cluster, and replaced, still answers, and must not be trusted for long.
 pub const SLOT_MAP_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two questions to a sentinel, and two attempts to connect to it. It is asked sooner when
+/// Between two queries to a sentinel, and two attempts to connect to it. It is asked sooner when
 /// it reports an event.
 pub const SENTINEL_INTERVAL: Duration = Duration::from_millis(500);
 /// A primary named by most sentinels is accepted after this even under an older epoch than was

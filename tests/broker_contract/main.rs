@@ -16,7 +16,7 @@ mod history;
 mod loss;
 mod moves;
 mod process;
-mod question_priority;
+mod query_priority;
 mod quota;
 mod raw;
 mod refusals;

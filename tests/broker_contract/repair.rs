@@ -228,7 +228,7 @@ fn many_resuming_clients_cost_two_readings() {
 }
 
 #[test]
-fn many_resumes_cost_one_question_a_shard() {
+fn many_resumes_cost_one_query_a_shard() {
     for shards in [1, 2] {
         many_come_back_at_once(shards);
     }
@@ -261,9 +261,9 @@ fn many_come_back_at_once(shards: usize) {
         futures_util::future::join_all(comers).await;
         let newest = Position { epoch: epoch.into(), offset: 50 };
         assert_eq!(read(&*process.shards[0], 10, &newest, 1_000).len(), 40);
-        let (questions, reads) = (calls(&server, "evalsha"), stream_reads(&server));
-        assert!((1..=shards as u64).contains(&questions), "{questions} questions");
-        assert!((1..=questions).contains(&reads), "{reads} readings");
+        let (queries, reads) = (calls(&server, "evalsha"), stream_reads(&server));
+        assert!((1..=shards as u64).contains(&queries), "{queries} queries");
+        assert!((1..=queries).contains(&reads), "{reads} readings");
     });
 }
 

@@ -1,5 +1,5 @@
-//! Questions that are asked once for all shards: a shard at a standstill holds no other up, and no
-//! answer is taken for newer than its question.
+//! Queries that are asked once for all shards: a shard at a standstill holds no other up, and no
+//! answer is taken for newer than its query.
 //!
 //! A future that was polled once and never again stands for its thread.
 
@@ -24,7 +24,7 @@ fn where_a_channel_stands_is_asked_by_others_too() {
         let position = |shard: usize| process.shards[shard].position(channel("a"), None);
         let known = position(0).await;
         assert!(known.is_some());
-        // The first shares the question of the second, the third asks after that.
+        // The first shares the query of the second, the third asks after that.
         for other in [0, 2] {
             let mut stands_still = pin!(position(1));
             assert!(poll!(&mut stands_still).is_pending());
@@ -55,8 +55,8 @@ fn a_history_is_read_by_others_too() {
     });
 }
 
-/// An answer does not count against what was heard after its question.
-/// Regression: a client that had got further elsewhere since the question was put was taken for one
+/// An answer does not count against what was heard after its query.
+/// Regression: a client that had got further elsewhere since the query was sent was taken for one
 /// of another history, and given all of it once more.
 #[test]
 fn an_answer_does_not_count_against_later_messages() {
@@ -69,7 +69,7 @@ fn an_answer_does_not_count_against_later_messages() {
 
         let mut earlier = pin!(process.shards[1].position(channel("a"), None));
         assert!(poll!(&mut earlier).is_pending());
-        // Answers come in the order of the questions: the first one's is here.
+        // Answers come in the order of the queries: the first one's is here.
         assert!(process.shards[1].position(channel("b"), None).await.is_some());
         // One more message, which others have heard, and which is still on its way to here: all
         // that Redis shows of it.
@@ -78,7 +78,7 @@ fn an_answer_does_not_count_against_later_messages() {
         let since = Since::After(heard.clone());
         let later = process.shards[0].position(channel("a"), Some(&since));
         let (later, earlier) = join(later, earlier).await;
-        assert_eq!(earlier.unwrap().offset, 1, "the older question's answer");
+        assert_eq!(earlier.unwrap().offset, 1, "the older query's answer");
         assert_eq!(later, Some(heard));
     });
 }

@@ -1,4 +1,4 @@
-//! Channels that nobody has published to: a question about them stores nothing, and a client that
+//! Channels that nobody has published to: a query about them stores nothing, and a client that
 //! comes back from there gets all that was published since, or is told that nobody knows.
 
 use wsbcast::broker::{Broker, Position, Since};

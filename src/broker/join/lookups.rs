@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::channel::ChannelName;
 
-/// The channels about which a question is on its way; each tells when it is answered.
+/// The channels about which a query is on its way; each tells when it is answered.
 #[derive(Debug, Default)]
 pub(super) struct Lookups(RefCell<HashMap<ChannelName, watch::Receiver<()>>>);
 
@@ -18,7 +18,7 @@ pub(super) enum Lookup<'a> {
     Pending(watch::Receiver<()>),
 }
 
-/// A question about a channel on its way.
+/// A query about a channel on its way.
 pub(super) struct NewLookup<'a> {
     lookups: &'a Lookups,
     channel: &'a ChannelName,

@@ -5,8 +5,8 @@
 //! and what was asked for of the time before is found in the history. Subscribe, position, recover,
 //! in this order: any other loses or repeats messages.
 //!
-//! A question about a channel that several clients of a shard have is asked once, and the number of
-//! questions of a shard at a time is bounded. Logs are known only through [`JoinedLog`].
+//! A query about a channel that several clients of a shard have is asked once, and the number of
+//! queries of a shard at a time is bounded. Logs are known only through [`JoinedLog`].
 
 mod lookups;
 #[cfg(test)]
@@ -23,7 +23,7 @@ use self::lookups::{Lookup, Lookups};
 use super::Broker;
 use crate::{
     channel::ChannelName,
-    limits::{JOIN_QUESTIONS_MAX, RESUME_RETRY, RESUME_WAIT},
+    limits::{JOIN_QUERIES_MAX, RESUME_RETRY, RESUME_WAIT},
     position::{Missed, Position, Recovery, Since},
 };
 
@@ -65,8 +65,8 @@ pub struct Behind;
 /// The joins of one shard's clients.
 pub struct Joins {
     broker: Rc<dyn Broker>,
-    /// Room for questions to the broker.
-    questions: Semaphore,
+    /// Room for queries to the broker.
+    queries: Semaphore,
     lookups: Lookups,
 }
 
@@ -74,8 +74,8 @@ impl Joins {
     /// The joins of a shard whose handle is `broker`.
     #[must_use]
     pub fn new(broker: Rc<dyn Broker>) -> Self {
-        let questions = Semaphore::new(JOIN_QUESTIONS_MAX);
-        Self { broker, questions, lookups: Lookups::default() }
+        let queries = Semaphore::new(JOIN_QUERIES_MAX);
+        Self { broker, queries, lookups: Lookups::default() }
     }
 
     /// Subscribes to `channel` and finds out where a client begins on it that wants everything
@@ -108,9 +108,9 @@ impl Joins {
         {
             to = self.catch_up(log, &channel, after).await?.unwrap_or(to);
         }
-        let question = self.questions.acquire().await;
+        let permit = self.queries.acquire().await;
         let recovery = self.broker.recover(channel.clone(), since, to.clone()).await;
-        drop(question);
+        drop(permit);
         let Recovery { from, missed } = recovery;
         Ok(Start { channel, from: Some(from), to: Some(to), resumed: true, missed })
     }
@@ -153,9 +153,9 @@ impl Joins {
             }
             match self.lookups.of(channel) {
                 Lookup::New(lookup) => {
-                    let question = self.questions.acquire().await;
+                    let permit = self.queries.acquire().await;
                     let baseline = self.broker.position(channel.clone(), since).await;
-                    drop(question);
+                    drop(permit);
                     let at = log.start(baseline.as_ref());
                     lookup.answered();
                     return at;
@@ -192,7 +192,7 @@ impl Joins {
     /// Whether the broker itself, asked now, has not got as far as `position`: then it is none of
     /// this history, and only looks like one.
     async fn is_unheard_of(&self, channel: &ChannelName, position: &Position) -> bool {
-        let _question = self.questions.acquire().await;
+        let _permit = self.queries.acquire().await;
         let since = Since::After(position.clone());
         let newest = self.broker.position(channel.clone(), Some(&since)).await;
         newest.is_some_and(|it| it.is_comparable(position) && it.offset < position.offset)
@@ -201,7 +201,7 @@ impl Joins {
     /// Whether nothing is being asked.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.lookups.is_empty() && self.questions.available_permits() == JOIN_QUESTIONS_MAX
+        self.lookups.is_empty() && self.queries.available_permits() == JOIN_QUERIES_MAX
     }
 }
 

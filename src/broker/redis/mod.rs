@@ -1,6 +1,6 @@
 //! The broker of a cluster of processes: Redis gives every message its offset and carries it.
 //!
-//! Each handle has a few connections for commands and, if it is a shard's, one more for questions
+//! Each handle has a few connections for commands and, if it is a shard's, one more for queries
 //! and a subscriber. Publishing is one script in Redis. Whether Redis is within reach is known
 //! before a message is sent; so a message goes either into Redis, once, or (surely not sent) to
 //! this process alone, and where nobody can know, the answer says so.

@@ -180,7 +180,7 @@ impl Publisher {
 
     /// Runs `script` in Redis if it is within reach; settled within
     /// [`PUBLISH_CONFIRM_DEADLINE`], the wait for others included. Whether the answer `is_proof`
-    /// that messages are taken is a question of its own. `sent` is set before anything may be.
+    /// that messages are taken is a matter of its own. `sent` is set before anything may be.
     pub(super) async fn run<T>(
         &self,
         script: &Script,

@@ -1,7 +1,7 @@
 //! Failovers, lost data, names that lead elsewhere, cut connections, trimmed streams, forgeries and
 //! resumes against a naive model, from a seed.
 //!
-//! Two processes of two shards: their subscribers, repair, memory and questions are the real ones;
+//! Two processes of two shards: their subscribers, repair, memory and queries are the real ones;
 //! Redis and the connections to it are a model. The messages that a shard delivers must have no
 //! unreported hole, no repetition and no second message in a position, whatever happens; and when
 //! all is well again all processes have the history that Redis has. `WSBCAST_SIM_SEED=n` runs one
@@ -295,8 +295,8 @@ impl World {
             let count = self.redis.published.borrow().len();
             let since = self.random.bool().then_some(Since::Newest(3));
             let recoverer = &self.shards[shard].subscriber.delivery.recoverer;
-            let question = recoverer.ask_stream_position(&self.channel, since.as_ref());
-            let Ok(stream_position) = question.await else { return };
+            let query = recoverer.ask_stream_position(&self.channel, since.as_ref());
+            let Ok(stream_position) = query.await else { return };
             if stream_position.position.is_empty() {
                 self.empty.push((stream_position.position.clone(), count));
             }

@@ -17,7 +17,7 @@ impl BrokerRefusal {
     }
 
     /// Whether it says something about the server if a trial with no channel meets it. The rights
-    /// of a user are another question than the abilities of a server.
+    /// of a user are another matter than the abilities of a server.
     pub(in crate::broker) fn counts_without_a_channel(self) -> bool {
         !matches!(self, Self::NoPerm | Self::WrongType | Self::TryAgain | Self::NoAnswer)
     }

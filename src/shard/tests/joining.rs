@@ -22,7 +22,7 @@ use crate::{
     hub::{Encoding, Key},
     limits::{
         CHANNELS_PER_CLIENT_MAX, JOIN_CHANNELS_AT_ONCE, JOIN_CHANNELS_PENDING_MAX,
-        JOIN_QUESTIONS_MAX, JOIN_WAIT,
+        JOIN_QUERIES_MAX, JOIN_WAIT,
     },
     shard::{
         admit::{self, Admitted},
@@ -123,7 +123,7 @@ impl World {
 }
 
 #[test]
-fn a_question_that_many_have_at_once_is_asked_once() {
+fn a_query_that_many_have_at_once_is_sent_once() {
     run(|world| async move {
         let many: Vec<_> = (0..40).map(|_| world.come("a", 50)).collect();
         world.until(|world| world.broker.waiting.get() == 50).await;
@@ -159,11 +159,11 @@ fn joining_is_bounded_and_fair() {
         let began = Clock::start().instant();
         let come = |n| world.come(&format!("c{n}-"), CHANNELS_PER_CLIENT_MAX);
         let many: Vec<_> = (0..fit).map(come).collect();
-        world.until(|world| world.broker.waiting.get() == JOIN_QUESTIONS_MAX).await;
+        world.until(|world| world.broker.waiting.get() == JOIN_QUERIES_MAX).await;
         for _ in 0..100 {
             yield_now().await;
         }
-        assert_eq!(world.broker.waiting.get(), JOIN_QUESTIONS_MAX, "no more at a time");
+        assert_eq!(world.broker.waiting.get(), JOIN_QUERIES_MAX, "no more at a time");
         let joined = world.core.with(|clients| clients.has_channel("c0-0"));
         let waits = world.core.with(|clients| clients.has_channel("c9-0"));
         assert!(joined && !waits, "who waits holds nothing yet");
@@ -217,7 +217,7 @@ fn a_subscription_past_the_bound_is_an_error() {
         let fit = JOIN_CHANNELS_PENDING_MAX / CHANNELS_PER_CLIENT_MAX;
         let come = |n| world.come(&format!("c{n}-"), CHANNELS_PER_CLIENT_MAX);
         let many: Vec<_> = (0..fit).map(come).collect();
-        world.until(|world| world.broker.waiting.get() == JOIN_QUESTIONS_MAX).await;
+        world.until(|world| world.broker.waiting.get() == JOIN_QUERIES_MAX).await;
         let rest = world.come("rest", JOIN_CHANNELS_PENDING_MAX % CHANNELS_PER_CLIENT_MAX);
         yield_now().await;
         admit::subscribe(&world.core, key, wanted("b")).await;

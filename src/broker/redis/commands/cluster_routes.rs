@@ -14,7 +14,7 @@ pub(crate) struct ClusterRoutes {
     pub(crate) map: RefCell<Arc<SlotMap>>,
     /// As many to each primary as the pool has.
     pub(crate) connections: RefCell<HashMap<Server, Vec<Rc<CommandConnection>>>>,
-    /// The connections for questions, where this handle has many.
+    /// The connections for queries, where this handle has many.
     pub(crate) queries: RefCell<HashMap<Server, Rc<CommandConnection>>>,
     pub(crate) hints: Arc<TopologyHints>,
 }

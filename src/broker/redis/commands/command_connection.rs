@@ -6,7 +6,7 @@
 //! a command is either written once on the connection that was there when it was issued, or surely
 //! not at all, and no state of a broken client outlives it.
 //!
-//! Questions have a command connection beside those that publish: however many wait on it, and
+//! Queries have a command connection beside those that publish: however many wait on it, and
 //! however long their answers are, no message and no heartbeat waits behind them.
 
 mod calls;
@@ -57,7 +57,7 @@ enum Role {
     Heartbeats(usize),
     /// Commands to one primary of a cluster.
     Node(Node),
-    /// Questions to the server that this other command connection leads to.
+    /// Queries to the server that this other command connection leads to.
     Queries(Rc<CommandConnection>),
 }
 
@@ -132,7 +132,7 @@ impl CommandConnection {
         Self::with_role(Role::Node(node), destination, connectivity)
     }
 
-    /// A command connection for questions beside another one.
+    /// A command connection for queries beside another one.
     pub(crate) fn for_queries(beside: Rc<Self>) -> Self {
         let (destination, connectivity) = (beside.destination.clone(), beside.connectivity.clone());
         Self::with_role(Role::Queries(beside), destination, connectivity)
@@ -254,7 +254,7 @@ impl CommandConnection {
         match &self.role {
             // Queries use the publishing connection meanwhile.
             Role::Queries(_) => {
-                seldom!(warn, "questions to Redis have no connection of their own", %reason);
+                seldom!(warn, "queries to Redis have no connection of their own", %reason);
             }
             Role::Heartbeats(_) | Role::Node(_) => self.destination.health.out_of_reach(&reason),
         }

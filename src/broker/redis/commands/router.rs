@@ -2,7 +2,7 @@
 //!
 //! Without a cluster: one of the pool, by the channel's name. In a cluster: one to the primary of
 //! its slot, so that the loss of a primary affects only its own channels. Commands that a cluster
-//! redirects are repeated here, in their order, until the map shows the new place. Questions have
+//! redirects are repeated here, in their order, until the map shows the new place. Queries have
 //! command connections of their own beside these.
 
 use std::{
@@ -58,7 +58,7 @@ pub(crate) struct CommandRouter {
     /// The command connections with heartbeats, through which publications go too, except in a
     /// cluster: there it is one, to any primary.
     pub(crate) connections: Vec<Rc<CommandConnection>>,
-    /// The command connection for questions of a shard, unless this is a cluster.
+    /// The command connection for queries of a shard, unless this is a cluster.
     queries: Option<Rc<CommandConnection>>,
     /// The command connections to the primaries, in a cluster.
     pub(crate) cluster: Option<ClusterRoutes>,
@@ -144,7 +144,7 @@ impl CommandRouter {
         connections.get(self.pick(channel, connections.len())).cloned()
     }
 
-    /// The connection for questions about `channel`; that of its messages where no other works.
+    /// The connection for queries about `channel`; that of its messages where no other works.
     fn connection_for_queries(&self, channel: &ChannelName) -> Option<Rc<CommandConnection>> {
         let connection = match &self.cluster {
             Some(cluster) => {
@@ -220,7 +220,7 @@ impl CommandRouter {
             Err(CallError::Elsewhere(_)) if is_cluster => {
                 self.repeat(channel, order, script, &keys, &args).await
             }
-            // The command connection to a new primary is not open yet. Questions can be put again.
+            // The command connection to a new primary is not open yet. Queries can be sent again.
             Err(CallError::NotSent) if is_cluster && matches!(order, CallOrder::Ordered(_)) => {
                 self.repeat(channel, order, script, &keys, &args).await
             }
@@ -378,7 +378,7 @@ fn told(channel: &ChannelName, answer: Value) -> Value {
     answer
 }
 
-/// Answers questions in place of Redis.
+/// Answers queries in place of Redis.
 #[cfg(test)]
 pub(crate) trait StandIn: std::fmt::Debug {
     fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError>;

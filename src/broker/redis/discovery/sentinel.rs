@@ -8,7 +8,7 @@
 //! Messages are saved from the moment that a replica is chosen: that is said a tenth of a second
 //! before it is promoted, and the sentinels notice a second later that it has been. So publishing
 //! waits, and the chosen one is asked itself. If nobody listened to the sentinel that leads the
-//! failover (it is not in the URL), the answers to the questions show it.
+//! failover (it is not in the URL), the answers to the queries show it.
 //!
 //! A server that is connected to gets the password: so one sentinel's word is never enough.
 

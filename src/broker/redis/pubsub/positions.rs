@@ -19,13 +19,13 @@ use crate::{
     position::Position,
 };
 
-/// A handle's questions for positions.
+/// A handle's queries for positions.
 #[derive(Debug)]
 pub(in crate::broker::redis) struct Positions {
     recoverer: Rc<Recoverer>,
     source: Rc<SubscriptionSource>,
-    /// By what a channel's subscription is confirmed, and the first question for its position that
-    /// was put since.
+    /// By what a channel's subscription is confirmed, and the first query for its position that
+    /// was sent since.
     confirmed: RefCell<HashMap<ChannelName, (Confirmation, u64)>>,
 }
 
@@ -47,8 +47,8 @@ impl Positions {
         channel: ChannelName,
         since: Option<&Since>,
     ) -> Option<Position> {
-        // The first question that is put after now.
-        let fresh = self.recoverer.queries.next_question();
+        // The first query that is sent after now.
+        let fresh = self.recoverer.queries.next_query();
         let asking = async {
             // The second answer is certain, unless the connection has just ended.
             for _ in 0..2 {
@@ -70,9 +70,9 @@ impl Positions {
         timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?
     }
 
-    /// The first question that serves this handle, which is subscribed as `heard` says.
+    /// The first query that serves this handle, which is subscribed as `heard` says.
     fn serving(&self, channel: &ChannelName, heard: Option<Confirmation>) -> u64 {
-        let next = self.recoverer.queries.next_question();
+        let next = self.recoverer.queries.next_query();
         let Some(heard) = heard else { return next };
         let mut confirmed = self.confirmed.borrow_mut();
         match confirmed.get(channel) {
@@ -84,7 +84,7 @@ impl Positions {
         }
     }
 
-    /// The answer to a question whose number is `first` or later.
+    /// The answer to a query whose number is `first` or later.
     async fn stream_position(
         &self,
         channel: &ChannelName,
@@ -117,7 +117,7 @@ impl Positions {
                     if timeout(SHARED_ANSWER_WAIT, over.wait_for(|_| false)).await.is_err() {
                         late = Some(number);
                     }
-                    // Another question may have been quicker, and have the answer already.
+                    // Another query may have been quicker, and have the answer already.
                     if let Some(stream_position) = next.borrow().clone() {
                         return Ok(stream_position);
                     }

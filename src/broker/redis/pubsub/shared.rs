@@ -49,7 +49,7 @@ struct State {
 /// Work for the first shard; callers that wait for it are told by dropping.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// The channel's position, the confirmation that preceded the question, and the caller that
+    /// The channel's position, the confirmation that preceded the query, and the caller that
     /// wants to know whether the answer is certain.
     pub(super) baselines: Vec<(StreamPosition, Option<Confirmation>, oneshot::Sender<bool>)>,
 }

@@ -33,7 +33,7 @@ struct Mark<'a> {
     attempt: u64,
 }
 
-/// The question to Redis that is due now.
+/// The query to Redis that is due now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     /// For the lease.
@@ -126,7 +126,7 @@ impl Lease {
         self.attempt
     }
 
-    /// The question that is due to Redis now, if any. `can_bridge`: raw messages and marks arrive.
+    /// The query that is due to Redis now, if any. `can_bridge`: raw messages and marks arrive.
     pub(crate) fn ask(&mut self, now: Millis, can_bridge: bool) -> Option<Ask> {
         if self.unwanted && !can_bridge {
             return Some(Ask::Release);
@@ -144,7 +144,7 @@ impl Lease {
         Some(Ask::Take)
     }
 
-    /// It is ours, by the answer to the question that this attempt `asked` then.
+    /// It is ours, by the answer to the query that this attempt `asked` then.
     pub(super) fn granted(&mut self, attempt: u64, asked: Millis) {
         if attempt == self.attempt && !self.unwanted {
             // From before the command was sent: Redis counts from later on.

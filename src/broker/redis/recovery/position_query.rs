@@ -1,11 +1,11 @@
 //! The position of a channel is asked once for all clients that want it at the same time.
 //!
-//! An answer serves every client that was subscribed before the question was sent: messages that
-//! the answer does not include arrive. So all handshakes of a shard share one question, and shards
+//! An answer serves every client that was subscribed before the query was sent: messages that
+//! the answer does not include arrive. So all handshakes of a shard share one query, and shards
 //! that subscribe while one is under way share the next. For a client that resumes, the history
 //! comes along with the answer. However many clients come back at once, Redis is asked at most once
 //! per shard, and twice if all shards are wanted at the same time. A shard at a standstill holds up
-//! no other: clients that have waited for its answer for long send a question of their own.
+//! no other: clients that have waited for its answer for long send a query of their own.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{broker::redis::protocol::replies::StreamPosition, channel::ChannelName};
 
-/// The questions of a process that have no answer yet.
+/// The queries of a process that have no answer yet.
 #[derive(Debug, Default)]
 pub(crate) struct PositionQueries(Mutex<State>);
 
@@ -24,7 +24,7 @@ pub(crate) struct PositionQueries(Mutex<State>);
 struct State {
     /// How many shards hear a channel.
     hearers: HashMap<ChannelName, usize>,
-    /// How many questions were put.
+    /// How many queries were sent.
     count: u64,
     open: HashMap<ChannelName, Open>,
 }
@@ -48,9 +48,9 @@ type AnswerReceiver = watch::Receiver<Option<StreamPosition>>;
 
 /// The next step for a caller that wants the position.
 pub(crate) enum QueryStep<'a> {
-    /// Put the question.
+    /// Send the query.
     Ask(Asking<'a>),
-    /// The answer to the one that was put will serve.
+    /// The answer to the one that was sent will serve.
     Share { number: u64, answer: AnswerReceiver },
     /// It will not: once it is `over`, the `next` one's will.
     Wait { number: u64, over: AnswerReceiver, next: AnswerReceiver },
@@ -99,12 +99,12 @@ impl PositionQueries {
         }
     }
 
-    /// The number of the next question.
-    pub(crate) fn next_question(&self) -> u64 {
+    /// The number of the next query.
+    pub(crate) fn next_query(&self) -> u64 {
         self.state().count + 1
     }
 
-    /// For a caller that is served by questions from the number `first` on, and that has waited for
+    /// For a caller that is served by queries from the number `first` on, and that has waited for
     /// the one of the number `late` for long: its sender may be at a standstill.
     pub(crate) fn next_step<'a>(
         &'a self,

@@ -1,4 +1,4 @@
-//! A handle's questions to Redis about the past of a channel: its position, the part of its history
+//! A handle's queries to Redis about the past of a channel: its position, the part of its history
 //! that is missing in the process's memory, and whether two histories share an epoch.
 
 use std::{rc::Rc, sync::Arc};

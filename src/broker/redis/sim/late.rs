@@ -50,9 +50,9 @@ impl StandIn for Late {
     }
 }
 
-/// A hole before a message also shows when it becomes known only during a question.
+/// A hole before a message also shows when it becomes known only during a query.
 #[tokio::test(start_paused = true)]
-async fn a_hole_shows_even_if_it_is_known_amid_a_question() {
+async fn a_hole_shows_even_if_it_is_known_amid_a_query() {
     let redis = Rc::new(Redis::new(fastrand::Rng::with_seed(1), SHARDS, ALL, false));
     let view = View { redis: redis.clone(), process: 0 };
     let late = Rc::new(Late { view, learns: RefCell::default() });

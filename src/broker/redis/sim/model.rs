@@ -195,7 +195,7 @@ impl Redis {
         self.lines.borrow_mut().iter_mut().flatten().for_each(|line| line.is_stale = true);
     }
 
-    /// A shard's turn begins; the number of questions that have failed.
+    /// A shard's turn begins; the number of queries that have failed.
     pub(super) fn turn_begins(&self) -> u64 {
         self.mark.set(self.published.borrow().len());
         self.failures.get()

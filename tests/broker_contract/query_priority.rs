@@ -1,4 +1,4 @@
-//! Questions go beside what is published: no message and no heartbeat waits for them.
+//! Queries go beside what is published: no message and no heartbeat waits for them.
 
 use std::{cell::Cell, time::Duration};
 
@@ -20,9 +20,9 @@ use crate::{
 /// The bytes that a thin line lets through, each way and on each connection.
 const THIN_BYTES_PER_SECOND: usize = 40_000;
 /// Each asks with some 150 bytes: they take twice as long as a message may take, and more.
-const QUESTIONS: usize = 600;
+const QUERIES: usize = 600;
 /// Messages that are in time also on a machine so busy that for a while heartbeats are not. Behind
-/// the questions it would be one or two, before the first of these are on their way.
+/// the queries it would be one or two, before the first of these are on their way.
 const IN_TIME: usize = 20;
 
 fn settings(url: String) -> BrokerSettings {
@@ -50,7 +50,7 @@ fn ready_commanders(server: &RedisServer) -> usize {
 /// Regression: what was published waited behind all that those who came wanted to know, for longer
 /// than a message may take.
 #[test]
-fn no_message_waits_behind_questions() {
+fn no_message_waits_behind_queries() {
     run(async {
         let server = RedisServer::start();
         let thin = Proxy::start_thin(&server.address(), Duration::ZERO, THIN_BYTES_PER_SECOND);
@@ -64,9 +64,9 @@ fn no_message_waits_behind_questions() {
                 let position = shard.position(channel(&format!("asked-{number}")), None).await;
                 answered.set(answered.get() + usize::from(position.is_some()));
             };
-            // A question waits for no longer than a message; others come.
+            // A query waits for no longer than a message; others come.
             for wave in 0..3 {
-                join_all((0..QUESTIONS).map(|number| ask(wave * QUESTIONS + number))).await;
+                join_all((0..QUERIES).map(|number| ask(wave * QUERIES + number))).await;
             }
         };
         let clustered = Cell::new(0);
@@ -87,13 +87,13 @@ fn no_message_waits_behind_questions() {
             clock::instant() - begun > 2 * PUBLISH_CONFIRM_DEADLINE,
             "they have filled the line"
         );
-        assert!(answered.get() < 3 * QUESTIONS, "nor could all be answered in time");
+        assert!(answered.get() < 3 * QUERIES, "nor could all be answered in time");
         assert!(clustered.get() >= IN_TIME, "{} in time", clustered.get());
     });
 }
 
-/// Questions go with the messages while their own connection says nothing. Regression: no question
-/// was answered as long as the connection for questions said nothing, though the other one worked.
+/// Queries go with the messages while their own connection says nothing. Regression: no query
+/// was answered as long as the connection for queries said nothing, though the other one worked.
 #[test]
 fn queries_fall_back_to_the_publishing_connection() {
     run(async {
@@ -123,8 +123,8 @@ fn queries_fall_back_to_the_publishing_connection() {
     });
 }
 
-/// Questions go with the messages while they have no connection of their own. The connection for
-/// questions ends: messages are not affected, and questions go with them for as long as there is no
+/// Queries go with the messages while they have no connection of their own. The connection for
+/// queries ends: messages are not affected, and queries go with them for as long as there is no
 /// other.
 #[test]
 fn queries_without_their_own_connection_go_on() {
