@@ -21,8 +21,8 @@ pub enum Principal {
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Api => "with the right to publish",
-            Self::Anonymous => "without a token",
+            Self::Api => "api",
+            Self::Anonymous => "anonymous",
         })
     }
 }

@@ -13,9 +13,8 @@ use super::{
     eviction_order::{EvictionKey, EvictionOrder},
     ring::{Bounds, HistoryMessage, Ring},
 };
-use crate::broker::Principal;
-use crate::broker::Publication;
 use crate::{
+    broker::{Principal, Publication},
     channel::ChannelName,
     clock::Millis,
     position::{Position, is_same_epoch},

@@ -7,7 +7,7 @@ use fred::prelude::Server;
 use super::command_connection::CommandConnection;
 use crate::broker::redis::discovery::{hints::TopologyHints, slot_map::SlotMap};
 
-/// A handle's ways into a cluster.
+/// A handle's routes into a cluster.
 #[derive(Debug)]
 pub(crate) struct ClusterRoutes {
     /// The slot map, of those of the process, that the command connections are for.

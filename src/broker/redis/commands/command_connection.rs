@@ -120,7 +120,7 @@ impl CommandConnection {
     }
 
     /// A command connection to one primary of a cluster, which is this `component` of the handle's
-    /// way.
+    /// connectivity.
     pub(crate) fn to_node(
         server: Server,
         component: Component,
@@ -303,6 +303,9 @@ impl CommandConnection {
 
     /// Sends heartbeats, at most one on its way: a paused Redis is not filled with them. Returns
     /// when one was not answered for so long that the connection counts as dead.
+    ///
+    /// # Cancel safety
+    /// May be dropped, with the connection: a heartbeat that was sent stays unanswered.
     async fn heartbeat(&self, client: &Client, server: &Server, generation: Generation) {
         let (health, connectivity) = (&self.destination.health, &self.connectivity);
         let mut unheard_since = None;

@@ -25,7 +25,7 @@ struct State {
     pending: BTreeSet<u64>,
     /// Those of them that were not handed over, or came back.
     waiting: BTreeSet<u64>,
-    /// On their way when the way changed, or when one of them came back.
+    /// Under way when the route changed, or when one of them came back.
     astray: BTreeSet<u64>,
     /// The wakers of commands that wait for their turn.
     wakers: HashMap<u64, Waker>,
@@ -160,9 +160,9 @@ mod tests {
         assert!(new.first_turn().now_or_never().is_some());
     }
 
-    /// A command that takes another way waits for those on the old one.
+    /// A command that takes another route waits for those on the old one.
     #[test]
-    fn a_command_on_a_new_way_waits_for_the_old() {
+    fn a_command_on_a_new_route_waits_for_the_old() {
         let order = CommandOrder::default();
         let (back, through) = (order.enter(), order.enter());
         back.handed_over();

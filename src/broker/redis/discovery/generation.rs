@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_era_ends_once_however_many_say_so() {
+    fn a_generation_ends_once_however_many_say_so() {
         let generations = Generations::new();
         let first = generations.current();
         assert!(generations.ended(first).now_or_never().is_none());
@@ -142,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_is_about_the_present_era_only() {
+    fn a_suspicion_is_of_the_present_generation() {
         let generations = Generations::new();
         let first = generations.current();
         generations.suspect(first);
         assert!(generations.is_suspected());
         assert!(generations.end(first, at(0)));
-        assert!(!generations.is_suspected(), "with it the doubt is over");
+        assert!(!generations.is_suspected(), "the suspicion ends with it");
     }
 
     /// A name that leads here and there is followed ever more seldom.

@@ -56,6 +56,9 @@ impl TopologyHints {
     }
 
     /// Resolves when the slot map is to be read again.
+    ///
+    /// # Cancel safety
+    /// May be dropped: a request that came is found by the next call.
     pub(super) async fn refresh_requested(&self) {
         self.came.notified().await;
     }

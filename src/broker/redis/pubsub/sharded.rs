@@ -154,7 +154,7 @@ impl ShardedSubscribers {
         &self.recoverer.router
     }
 
-    /// The subscriber with which `channel` is, if it has a home.
+    /// The subscriber on the server that owns `channel`'s slot, if there is one.
     fn owning_subscriber(&self, channel: &ChannelName) -> Option<Rc<Subscriber>> {
         let name = self.router().settings.names.channel(channel);
         let owner = self.router().owner(&name)?;

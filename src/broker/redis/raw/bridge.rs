@@ -97,6 +97,7 @@ impl Bridge {
         self.lease.borrow_mut().disconnected();
         self.nudge.notify_one();
     }
+
     /// A raw message arrived. Waits while too much is on its way to Redis: what comes meanwhile
     /// waits in the connection.
     pub(crate) async fn raw(&self, data: Bytes) {

@@ -1,8 +1,5 @@
 -- The part of the scripts that publishes: a message's offset, its place in the stream and its
--- PUBLISH are one step, and what Redis refuses is taken back.
---
--- Next offset, stream, and what `send` does: PUBLISH (or SPUBLISH). What Redis refuses is taken
--- back: no hole.
+-- PUBLISH (or SPUBLISH) are one step, and what Redis refuses is taken back: no hole.
 --
 -- `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
 -- stream (0: no history), life of the stream, bytes of half a stream, whose message it is (a
@@ -13,6 +10,7 @@
 -- costs. When the newer one is full, the older one goes, and what is there was needed: so many
 -- bytes are kept at least, and twice as many at most. `is_full`: the stream must not grow;
 -- then it goes, if it is the publisher's. Answers also how many bytes it has, or `ended`.
+
 -- The halves that this publisher's message goes to; none if what is there is not sound.
 local function halves(quota, count)
   local since, bytes, before, who = string.match(quota or '', '^(%d+) (%d+) (%d+) ([01])$')

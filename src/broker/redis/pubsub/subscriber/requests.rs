@@ -6,6 +6,9 @@ use crate::broker::redis::pubsub::command::Command;
 
 impl Subscriber {
     /// Waits until some shard asks for something; forever where each has its own subscriber.
+    ///
+    /// # Cancel safety
+    /// May be dropped: a request that came is found by the next call.
     pub(super) async fn asked(&self) {
         match &self.shared {
             Some(shared_subscriber) => shared_subscriber.changed.notified().await,
@@ -25,13 +28,13 @@ impl Subscriber {
             if self.want(channel.clone()).is_none() {
                 shared_subscriber.settled(&channel, self.confirmed_on(&channel));
             }
-            for (stream_position, before, asker) in change.baselines {
+            for (stream_position, before, waiter) in change.baselines {
                 let is_certain = self.set_baseline(&channel, &stream_position, before);
                 if is_certain {
                     shared_subscriber.baseline_is_set(channel.clone());
                 }
                 // An error means that the shard no longer waits.
-                let _ = asker.send(is_certain);
+                let _ = waiter.send(is_certain);
             }
         }
     }
