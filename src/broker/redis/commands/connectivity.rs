@@ -1,4 +1,4 @@
-//! Whether a handle's way to Redis and back works, seen as a whole: pure.
+//! Whether a handle's connections to Redis and back work, seen as a whole. Nothing here does IO.
 //!
 //! Command connections and subscribers report here; the process's health is informed when this
 //! shard's link is whole: it is subscribed to everything wanted, and through every connection with
@@ -158,6 +158,9 @@ impl Connectivity {
     }
 
     /// Resolves when `connection` is to send a heartbeat at once.
+    ///
+    /// # Cancel safety
+    /// May be dropped: a wish that came is found by the next call.
     pub(super) async fn heartbeat_wanted(&self, connection: usize) {
         self.heartbeats_wanted[connection].notified().await;
     }

@@ -1,4 +1,4 @@
-//! The channels that a shard wants, and how far Redis has been told: pure.
+//! The channels that a shard wants, and how far Redis has been told. Nothing here does IO.
 //!
 //! The wanted channels are the truth; commands follow from the difference to what Redis was told,
 //! so however often a channel comes and goes while Redis is slow, the waiting commands are bounded
