@@ -1,6 +1,17 @@
 //! Messages that arrive on a subscription are put in order: doubtful ones are compared with Redis,
 //! and missing ones are fetched before anything newer is delivered.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `arrival` | a message that arrives, to its delivery |
+//! | `verification` | a message that does not simply follow: whether Redis knows it |
+//! | `catch_up` | a comparison with Redis' position after each subscription |
+//! | `repair` | missing messages, fetched or reported |
+//! | `divergence` | the end of an epoch that stands for two histories |
 
+mod arrival;
+mod catch_up;
+mod divergence;
 mod repair;
 mod verification;
 

@@ -1,0 +1,107 @@
+//! After every subscription the received messages are compared with Redis' position: a message that
+//! was missed before, and that no other follows, shows in nothing else.
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::{
+    Delivery,
+    repair::{Before, Diverged, Hole},
+};
+use crate::{
+    broker::redis::{
+        commands::call_error::CallError, net::connection::ConnectionError,
+        protocol::replies::StreamPosition, recovery::sequence::Lag,
+    },
+    channel::ChannelName,
+    clock::Millis,
+    limits::{POSITIONS_IN_FLIGHT_MAX, REPAIR_DEADLINE},
+    position::Position,
+    telemetry::seldom,
+};
+
+impl Delivery {
+    /// Compares the received messages with Redis' position, for every channel subscribed anew.
+    pub(crate) async fn check(&self) -> Result<(), ConnectionError> {
+        loop {
+            let batch = self.subscriptions.borrow_mut().take_unchecked(POSITIONS_IN_FLIGHT_MAX);
+            let Some((_, first)) = batch.first() else { return Ok(()) };
+            let asking = async {
+                // A subscriber's channels are all on one server.
+                self.recoverer.router.opened(first).await;
+                let ask = |(_, channel)| self.recoverer.stream_position(channel);
+                join_all(batch.iter().map(|(name, channel)| ask((name, channel)))).await
+            };
+            let answers = timeout(REPAIR_DEADLINE, asking).await;
+            let answers = answers.map_err(|_| ConnectionError::Unanswered)?;
+            let at = self.now();
+            for ((name, channel), answer) in batch.iter().zip(answers) {
+                match answer {
+                    Ok(stream_position) => {
+                        self.catch_up(channel, name, stream_position, at).await?
+                    }
+                    // The next message tells.
+                    Err(CallError::Refused(error)) => {
+                        seldom!(
+                            warn,
+                            "Redis refuses to tell a position",
+                            %channel,
+                            error = error.details()
+                        );
+                    }
+                    Err(_) => return Err(ConnectionError::Unanswered),
+                }
+            }
+        }
+    }
+
+    /// Catches up with the position that Redis had `at` some moment.
+    pub(super) async fn catch_up(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        stream_position: StreamPosition,
+        at: Millis,
+    ) -> Result<(), ConnectionError> {
+        let StreamPosition { mut position, nonce, ended } = stream_position;
+        let memory = self.memory();
+        let compared = self.with_tracker(name, |tracker| {
+            (tracker.compare(&position, nonce), tracker.last().map(|(_, nonce)| nonce))
+        });
+        let Some((lag, Some(newest))) = compared else { return Ok(()) };
+        let (from, before) = match lag {
+            // A history that others here have received since, and that is over in Redis, has not
+            // come this way.
+            Lag::None if memory.has_replaced(channel, &position.epoch) => {
+                return self.diverged(channel, name, &position.epoch, true).await;
+            }
+            Lag::None => return Ok(()),
+            Lag::Behind(from) => (from, Before::Message(newest)),
+            Lag::FirstEpoch => (1, self.before_first(name, at).await),
+            Lag::NewEpoch => (1, Before::Epoch),
+            // Others here have received another history meanwhile, which shards that stayed must
+            // not miss.
+            Lag::Returned { .. } if memory.has_left(channel, &position.epoch) => {
+                return self.diverged(channel, name, &position.epoch, true).await;
+            }
+            Lag::Returned { from, after } => (from, Before::Returned(after)),
+            Lag::Diverged { is_new } => {
+                return self.diverged(channel, name, &position.epoch, is_new).await;
+            }
+        };
+        if position.is_empty() && before == Before::Epoch {
+            // The epoch of empty channels may have changed since.
+            position = self.recoverer.empty().await.position;
+        }
+        let Position { epoch, offset } = position;
+        // In one history nothing else counts.
+        let is_other = matches!(before, Before::Nothing | Before::Epoch);
+        let sure = is_other && self.lacks(channel, name, &epoch, &ended);
+        let (to, last, next) = (offset, nonce, None);
+        let hole = Hole { epoch: epoch.clone(), from, to, before, last, next, sure };
+        match self.repair(channel, name, hole).await {
+            Ok(()) => Ok(()),
+            Err(Diverged) => self.diverged(channel, name, &epoch, true).await,
+        }
+    }
+}
