@@ -33,10 +33,15 @@ impl ConnectionTable {
         self.replays.entry(key).or_default().joining = true;
     }
 
-    /// The client's logs go out, unless something else must go first.
+    /// The client's logs go out, unless something else must go first: then that goes on.
     fn release(&mut self, key: Key) {
         if let Some(replay) = self.replays.get(&key) {
             if !replay.is_over() {
+                // A client with unread bytes goes on when it has taken them. Where its last turn
+                // gave it none, nothing else would call for the next.
+                if self.hub.unread(key) == 0 {
+                    self.go_on_with_replay(key);
+                }
                 return;
             }
             for Hole { channel, missed } in self.end_replay(key) {
@@ -211,7 +216,7 @@ impl ConnectionTable {
                 }
             }
         }
-        // Its logs go out behind this, the next piece when this is taken.
+        // Its logs go out behind this; the next piece when this is taken, if this was anything.
         self.release(key);
     }
 
@@ -290,6 +295,5 @@ impl ConnectionTable {
             self.send_gap(key, &channel, &missed);
         }
         self.release(key);
-        self.go_on_with_replay(key);
     }
 }

@@ -233,6 +233,52 @@ fn a_ready_client_gets_one_piece_per_turn() {
     assert_eq!(offsets, [1, 2, 3, 4, 5]);
 }
 
+/// A client whose turn gives it nothing has another one. A plain client is told of no gap: behind a
+/// message too large for this process it was held in silence, since there was nothing to take.
+#[test]
+fn a_turn_that_gives_nothing_is_not_the_last() {
+    const TOO_LARGE: usize = (1 << 20) + 1;
+
+    /// Of the default channel every other message is too large, of "gone" there is none.
+    struct Holey;
+
+    impl History for Holey {
+        fn history(
+            &self,
+            channel: &ChannelName,
+            after: &Position,
+            _: u64,
+            _: usize,
+        ) -> Option<Vec<Publication>> {
+            let offset = after.offset + 1;
+            let length = if offset.is_multiple_of(2) { 5 } else { TOO_LARGE };
+            let message = Publication { channel: channel.clone(), ..message(offset, length) };
+            (channel.as_str() != "gone").then(|| vec![message])
+        }
+    }
+
+    for encoding in [Encoding::Plain, Encoding::V1, Encoding::Sse] {
+        let settings = ClientSettings { resume_miss: ResumeMiss::Continue, ..settings() };
+        let mut table = table_within(settings, 4 * (TOO_LARGE - 1));
+        let channels = ["gone", "last"].map(|name| ChannelName::new(name).unwrap());
+        let key = table.clients.admit(Endpoint::Ws, encoding, &[ChannelName::default_channel()]);
+        table.clients.hold(key);
+        let mut peer = table.connect(key, PATIENT);
+        let more = channels.map(|channel| Start { channel, ..start(0, 3) });
+        table.clients.welcome(key, [start(0, 3)].into_iter().chain(more).collect());
+        table.clients.append(&message(4, 7));
+        for turn in 1..=7 {
+            assert!(has_replay(&mut table, key), "{encoding:?}: there is no turn {turn}");
+            table.clients.follow_up(FollowUp::Replay(key), PATIENT, &Holey);
+        }
+        assert!(table.clients.replays.is_empty() && !has_replay(&mut table, key), "{encoding:?}");
+        if encoding == Encoding::Plain {
+            // One message from each history, then the log.
+            read_exactly(&mut peer, b"\x81\x05xxxxx\x81\x05xxxxx\x81\x07xxxxxxx");
+        }
+    }
+}
+
 /// A client that reads nothing is given one piece however many channels it subscribes to.
 /// Each subscription brought its own piece, read or not: 1,000 of them for one client.
 #[test]
