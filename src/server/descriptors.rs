@@ -8,6 +8,7 @@
 use thiserror::Error;
 use tracing::{info, warn};
 
+use super::parts::Listeners;
 use crate::{
     config::Config,
     http::Room,
@@ -55,16 +56,24 @@ fn of_the_parent(inherited: u64) -> String {
     }
 }
 
-/// Raises the soft limit to the hard one and shares out what there is.
+/// Raises the soft limit to the hard one and shares out what there is. `handed_in` are sockets that
+/// are open already.
 ///
 /// # Errors
 /// When there are too few to work.
-pub(super) fn share_out(config: &Config) -> Result<Shares, TooFew> {
-    let has_admin = config.admin_listen.is_some();
+pub(super) fn share_out(config: &Config, handed_in: Option<&Listeners>) -> Result<Shares, TooFew> {
     let Some(limit) = raise_limit() else {
+        let has_admin = config.admin_listen.is_some();
         return Ok(shares(usize::MAX / 2, config.threads, has_admin, config.max_connections));
     };
-    let inherited = inherited(limit);
+    share_out_of(limit, open(limit), config, handed_in.map_or(0, Listeners::count))
+}
+
+/// Shares out what is left of `limit` when so many are `open`, those that were `handed_in` among
+/// them: these the server counts as its own.
+fn share_out_of(limit: u64, open: u64, config: &Config, handed_in: u64) -> Result<Shares, TooFew> {
+    let has_admin = config.admin_listen.is_some();
+    let inherited = open.saturating_sub(handed_in);
     if inherited > 0 {
         info!(inherited, "the parent process left descriptors open in this one");
     }
@@ -134,7 +143,7 @@ fn raise_limit() -> Option<u64> {
 /// Descriptors that are open at the start besides standard input, output and error. Those past
 /// `limit`, which was higher once, take nothing from the number below it.
 #[cfg(unix)]
-fn inherited(limit: u64) -> u64 {
+fn open(limit: u64) -> u64 {
     use std::{fs, os::fd::AsRawFd};
 
     let listed = |folder| {
@@ -152,7 +161,7 @@ fn inherited(limit: u64) -> u64 {
 }
 
 #[cfg(not(unix))]
-fn inherited(_limit: u64) -> u64 {
+fn open(_limit: u64) -> u64 {
     0
 }
 
@@ -164,7 +173,34 @@ fn raise_limit() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::config::{self, Invocation};
+
+    /// Sockets that are handed in are the server's own listeners, and none beside them. They were
+    /// counted twice, and taken for descriptors that the parent process had left open.
+    #[test]
+    fn handed_in_sockets_are_counted_once() {
+        let line = ["wsbcast", "--listen", "127.0.0.1:80", "--threads", "2"].map(Into::into);
+        let Ok(Invocation::Serve(config)) = config::parse(line, []) else { panic!("it serves") };
+        let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners = Listeners { public: vec![socket(), socket()], admin: Some(socket()) };
+        let handed_in = listeners.count();
+        assert_eq!(handed_in, 3);
+        for limit in 1..1_000 {
+            let none = share_out_of(limit, 5, &config, 0);
+            let some = share_out_of(limit, 5 + handed_in, &config, handed_in);
+            match (none, some) {
+                (Ok(none), Ok(some)) => assert_eq!(some, none),
+                (Err(none), Err(some)) => {
+                    assert_eq!(some.to_string(), none.to_string());
+                    assert_eq!(some.inherited, 5);
+                }
+                (none, some) => panic!("{limit}: {none:?} {some:?}"),
+            }
+        }
+    }
 
     #[test]
     fn all_shares_together_are_what_is_left() {

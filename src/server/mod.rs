@@ -116,7 +116,7 @@ impl Server {
             config = config.listening_on(&addresses, listeners.admin_address()?)?;
         }
         // Before the sockets, or these would lack descriptors first.
-        let shares = descriptors::share_out(&config)?;
+        let shares = descriptors::share_out(&config, parts.listeners.as_ref())?;
         let listeners = match parts.listeners {
             Some(listeners) => listeners,
             None => Listeners::bind(&config)?,

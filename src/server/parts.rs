@@ -123,6 +123,11 @@ impl Listeners {
         Ok(self.admin.as_ref().map(TcpListener::local_addr).transpose()?)
     }
 
+    /// How many sockets these are.
+    pub(super) fn count(&self) -> u64 {
+        (self.public.len() + usize::from(self.admin.is_some())) as u64
+    }
+
     /// The public sockets by their addresses, as numbers in the list; in the order given.
     fn addresses(&self) -> io::Result<Vec<(SocketAddr, Vec<usize>)>> {
         let mut addresses: Vec<(SocketAddr, Vec<usize>)> = Vec::new();
