@@ -3,18 +3,18 @@
 //! Channels are admitted through a closure and messages leave through the [`Broker`] trait, so
 //! that the code that answers requests knows no hub, no log and no Redis.
 
-use std::{any::Any, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
     broker::{Broker, Position},
     channel::ChannelName,
-    clock::Clock,
-    conn::{ClientPublish, SubscribeRequest},
+    clock::{Clock, Millis},
+    conn::{ClientPublish, Connected, SubscribeRequest},
     drain::Control,
     http::{access, routes::pace::BatchRoom, sources::Sources},
-    hub::{Audience, Encoding},
+    hub::{Audience, Encoding, Key},
     metrics::ShardMetrics,
 };
 
@@ -91,9 +91,23 @@ pub enum NotAdmitted {
 
 /// A client that is about to be let in.
 pub struct Admission {
-    /// Keeps the channels subscribed until the client's own subscription replaces it; dropped
-    /// when the connection dies before it is handed over.
-    pub ticket: Box<dyn Any>,
+    /// Its place in the shard.
+    pub ticket: Box<dyn Ticket>,
     /// The client will get everything after these; channels with an unknown position are left out.
     pub positions: Vec<(ChannelName, Position)>,
+}
+
+/// The place of an admitted client in its shard, subscribed to its channels. Given back if it is
+/// dropped: the connection has died before it was handed over.
+pub trait Ticket {
+    /// The client takes its place; returns the key that it has there.
+    fn connect(self: Box<Self>, connected: Connected, now: Millis) -> Key;
+}
+
+/// The purpose of a connection once its handshake is accepted.
+pub enum Purpose {
+    /// A client of the channels for which it was admitted: `/ws`, `/sse`.
+    Client(Box<dyn Ticket>),
+    /// A client that gets back what it sends: `/echo`.
+    Echo,
 }

@@ -26,8 +26,8 @@ pub use self::{
         places::{Place, Places, Room},
         wire::Wire,
     },
-    context::{Admission, Admit, Context, HttpSettings, NotAdmitted, Public},
+    context::{Admission, Admit, Context, HttpSettings, NotAdmitted, Public, Purpose, Ticket},
     routes::pace::BatchRoom,
     serve::{Upgraded, serve},
 };
-pub use crate::conn::{Endpoint, SubscribeRequest};
+pub use crate::conn::SubscribeRequest;

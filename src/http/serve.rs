@@ -1,16 +1,15 @@
 //! One connection from accept to its end, or until it leaves HTTP.
 
-use std::{any::Any, fmt, net::SocketAddr, rc::Rc};
+use std::{fmt, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 
 use crate::{
     broker::Principal,
-    conn::Endpoint,
     drain::Guard,
     http::{
         connection::{handover::Handover, places::Place, wire::Wire},
-        context::Context,
+        context::{Context, Purpose},
         driver::{self, Handed},
     },
     hub::Encoding,
@@ -22,14 +21,12 @@ pub struct Upgraded<I> {
     pub stream: I,
     /// Bytes that the client sent after its request, already read: the first bytes of frames.
     pub leftover: Bytes,
-    /// The endpoint that it asked for.
-    pub endpoint: Endpoint,
+    /// Its purpose from here on.
+    pub purpose: Purpose,
     /// The agreed encoding of messages.
     pub encoding: Encoding,
     /// The principal as which it publishes, if its messages may be broadcast.
     pub publisher: Option<Principal>,
-    /// The value returned by [`crate::http::Public::admit`]; none for `/echo`.
-    pub ticket: Option<Box<dyn Any>>,
     /// The client that a proxy says it speaks for; kept only if the log names clients.
     pub forwarded: Option<Box<str>>,
     /// Holds the drain open; to be dropped with the descriptor.
@@ -39,7 +36,7 @@ pub struct Upgraded<I> {
 impl<I> fmt::Debug for Upgraded<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgraded")
-            .field("endpoint", &self.endpoint)
+            .field("is_echo", &matches!(self.purpose, Purpose::Echo))
             .field("publisher", &self.publisher)
             .field("leftover", &self.leftover.len())
             .finish_non_exhaustive()
@@ -61,7 +58,7 @@ where
     I: Wire,
 {
     let handed = driver::run(stream, peer, context.clone(), place.standing()).await?;
-    let Handover { endpoint, encoding, publisher, ticket, forwarded, guard, .. } = handed.handover;
+    let Handover { purpose, encoding, publisher, forwarded, guard, .. } = handed.handover;
     let Handed { stream, leftover, .. } = handed;
-    Some(Upgraded { stream, leftover, endpoint, encoding, publisher, ticket, forwarded, guard })
+    Some(Upgraded { stream, leftover, purpose, encoding, publisher, forwarded, guard })
 }

@@ -12,7 +12,6 @@ use tokio::{task::yield_now, time::sleep};
 use tracing::debug;
 
 use super::{
-    admit::Admitted,
     core::Core,
     handshake_pacer::{HandshakePacer, HandshakeTurn},
     listener::bound_kernel_memory,
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     conn::{Connected, Endpoint},
-    http::{self, Places, Upgraded},
+    http::{self, Places, Purpose, Upgraded},
     limits::{ACCEPT_BACKOFF, NEWCOMERS_PER_TURN},
     metrics::{Placed, ShardMetrics},
     telemetry::seldom,
@@ -86,8 +85,8 @@ impl ConnectionIntake {
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: SocketAddr) {
-        let Upgraded { stream, leftover, endpoint, encoding, publisher, .. } = upgraded;
-        let (ticket, forwarded, guard) = (upgraded.ticket, upgraded.forwarded, upgraded.guard);
+        let Upgraded { stream, leftover, purpose, encoding, publisher, forwarded, guard } =
+            upgraded;
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
@@ -95,17 +94,15 @@ impl ConnectionIntake {
         bound_kernel_memory(&stream);
         let now = self.core.clock.now();
         let connected = Connected { stream, leftover, publisher, forwarded, guard };
-        self.core.with(|clients| {
-            let admitted = ticket.and_then(|any| any.downcast::<Admitted>().ok());
-            let key = match (endpoint, &admitted) {
-                (Endpoint::Ws, Some(admitted)) => {
-                    admitted.connected.set(true);
-                    admitted.key
-                }
-                _ => clients.admit(endpoint, encoding, &[]),
-            };
-            clients.connect(key, connected, now);
-        });
+        match purpose {
+            Purpose::Client(ticket) => {
+                ticket.connect(connected, now);
+            }
+            Purpose::Echo => self.core.with(|clients| {
+                let key = clients.admit(Endpoint::Echo, encoding, &[]);
+                clients.connect(key, connected, now);
+            }),
+        }
     }
 }
 

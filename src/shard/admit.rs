@@ -3,7 +3,7 @@
 //! The hub first, so that nothing is missed that comes once the broker has subscribed; what that
 //! takes, and in which order, is [`crate::broker::Joins::join`]'s matter.
 
-use std::{cell::Cell, rc::Rc};
+use std::rc::Rc;
 
 use futures_util::future::join_all;
 
@@ -11,21 +11,30 @@ use super::{core::Core, join_limiter::Busy};
 use crate::{
     broker::{Behind, JoinedLog, Position, Start},
     channel::ChannelName,
-    conn::{Endpoint, Joined, SubscribeRequest},
+    clock::Millis,
+    conn::{Connected, Endpoint, Joined, SubscribeRequest},
     http,
     hub::{Encoding, Key},
 };
 
 /// A client in the table that is waiting for its 101 to go out; withdrawn if dropped.
-pub(super) struct Admitted {
+struct Admitted {
     core: Rc<Core>,
-    pub(super) key: Key,
-    pub(super) connected: Cell<bool>,
+    key: Key,
+    is_connected: bool,
+}
+
+impl http::Ticket for Admitted {
+    fn connect(mut self: Box<Self>, connected: Connected, now: Millis) -> Key {
+        self.is_connected = true;
+        self.core.with(|clients| clients.connect(self.key, connected, now));
+        self.key
+    }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if !self.connected.get() {
+        if !self.is_connected {
             self.core.with(|clients| clients.withdraw(self.key));
         }
     }
@@ -61,7 +70,7 @@ async fn admit(
         let joined: Vec<_> = channels.iter().map(|channel| clients.position(channel)).collect();
         Ok((key, joined))
     })?;
-    let ticket = Box::new(Admitted { core: core.clone(), key, connected: Cell::new(false) });
+    let ticket = Box::new(Admitted { core: core.clone(), key, is_connected: false });
     // All at once: many channels must not take many round trips, or deadlines.
     let joining = wanted.into_iter().zip(joined).map(|(one, at)| join(core, key, one, at));
     let starts: Result<Vec<_>, Behind> = join_all(joining).await.into_iter().collect();

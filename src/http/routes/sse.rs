@@ -13,12 +13,11 @@ use http::{HeaderName, request};
 use crate::{
     broker::Position,
     channel::ChannelName,
-    conn::Endpoint,
     http::{
         access::Requester,
         answer::{self, Answer},
         connection::handover::Handover,
-        context::{Admission, Context, Public},
+        context::{Admission, Context, Public, Purpose},
         routes::{
             handshake_log, position, query,
             upgrade::{self, Refused},
@@ -50,10 +49,9 @@ pub(in crate::http) async fn accept(
         upgrade::welcome(context)?;
         let forwarded = handshake_log::accepted(&requester, &positions);
         Ok(Handover {
-            endpoint: Endpoint::Ws,
+            purpose: Purpose::Client(ticket),
             encoding: Encoding::Sse,
             publisher: None,
-            ticket: Some(ticket),
             forwarded,
             guard,
             head: Some(stream_head(&positions, context.clock.unix_time())),

@@ -15,7 +15,7 @@ use crate::{
         access::{Requester, Right, Verdict},
         answer::{self, Answer},
         connection::handover::Handover,
-        context::{Admission, Context, NotAdmitted, Public},
+        context::{Admission, Context, NotAdmitted, Public, Purpose},
         routes::{
             access_denied::denied,
             handshake_log, position,
@@ -62,19 +62,18 @@ pub(in crate::http) async fn answer(
             (Some(deflate), true) => Encoding::V1Deflate(deflate.window),
         };
         let UpgradeRequest { accept, deflate, is_v1, wanted, publisher } = request;
-        let (ticket, positions) = match endpoint {
+        let (purpose, positions) = match endpoint {
             Endpoint::Ws => {
                 let admitted = (public.admit)(wanted, encoding).await;
                 let Admission { ticket, positions } = admitted.map_err(not_admitted)?;
-                (Some(ticket), positions)
+                (Purpose::Client(ticket), positions)
             }
-            Endpoint::Echo => (None, Vec::new()),
+            Endpoint::Echo => (Purpose::Echo, Vec::new()),
         };
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
         let forwarded = handshake_log::accepted(&requester, &positions);
-        let handover =
-            Handover { endpoint, encoding, publisher, ticket, forwarded, guard, head: None };
+        let handover = Handover { purpose, encoding, publisher, forwarded, guard, head: None };
         Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
     };
     accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, requester, *refused), None))

@@ -7,7 +7,7 @@ use super::{Fixture, LOCAL, header, refused_by_a_drain_during_admission, request
 use crate::{
     broker::Since,
     channel::ChannelName,
-    http::{Endpoint, access::Rules},
+    http::{Purpose, access::Rules},
     hub::Encoding,
 };
 
@@ -25,9 +25,9 @@ async fn a_stream_is_handed_over_behind_its_head() {
     let (serving, mut client) = server.connect(LOCAL);
     client.write_all((listen(&["Last-Event-ID: e:3"]) + "more").as_bytes()).await.unwrap();
     let handed = serving.await.unwrap();
-    assert_eq!(handed.handover.endpoint, Endpoint::Ws);
+    assert!(matches!(handed.handover.purpose, Purpose::Client(_)));
     assert_eq!(handed.handover.encoding, Encoding::Sse);
-    assert!(handed.handover.publisher.is_none() && handed.handover.ticket.is_some());
+    assert!(handed.handover.publisher.is_none());
     assert_eq!(&handed.leftover[..], b"more");
     assert_eq!(server.wanted.borrow()[0].since, Some(Since::After("e:3".parse().unwrap())));
     assert_eq!((server.control.barrier.clients(), server.control.barrier.requests()), (1, 0));

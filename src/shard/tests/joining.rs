@@ -18,18 +18,13 @@ use crate::{
     clock::{Clock, Millis},
     conn::{Connected, SubscribeRequest, socket::Poller},
     drain::Control,
-    http::NotAdmitted,
+    http::{self, NotAdmitted},
     hub::{Encoding, Key},
     limits::{
         CHANNELS_PER_CLIENT_MAX, JOIN_CHANNELS_AT_ONCE, JOIN_CHANNELS_PENDING_MAX,
         JOIN_QUERIES_MAX, JOIN_WAIT,
     },
-    shard::{
-        admit::{self, Admitted},
-        core::Core,
-        mailbox::Mailbox,
-        requests,
-    },
+    shard::{admit, core::Core, mailbox::Mailbox, requests},
 };
 
 struct World {
@@ -37,7 +32,7 @@ struct World {
     broker: Rc<Sometimes>,
     control: Arc<Control>,
     /// Admitted clients stay.
-    admitted: Rc<RefCell<Vec<Box<dyn std::any::Any>>>>,
+    admitted: Rc<RefCell<Vec<Box<dyn http::Ticket>>>>,
     _poller: Poller,
 }
 
@@ -107,7 +102,6 @@ impl World {
     /// The newest client who was let in gets its 101.
     fn connect(&self) -> (Key, TcpStream) {
         let ticket = self.admitted.borrow_mut().pop().expect("somebody was let in");
-        let ticket = ticket.downcast::<Admitted>().expect("the shard's own ticket");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
@@ -115,10 +109,7 @@ impl World {
         let guard = self.control.barrier.client();
         let connected =
             Connected { stream, leftover: Bytes::new(), publisher: None, forwarded: None, guard };
-        ticket.connected.set(true);
-        let key = ticket.key;
-        self.core.with(|clients| clients.connect(key, connected, Millis(0)));
-        (key, peer)
+        (ticket.connect(connected, Millis(0)), peer)
     }
 }
 

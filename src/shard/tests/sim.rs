@@ -36,12 +36,7 @@ use crate::{
     hub::Encoding,
     limits::RESUME_WAIT,
     seeds,
-    shard::{
-        admit::{self, Admitted},
-        core::Core,
-        mailbox::Mailbox,
-        requests, tasks,
-    },
+    shard::{admit, core::Core, mailbox::Mailbox, requests, tasks},
     ws::Kind,
 };
 
@@ -247,7 +242,7 @@ impl World {
             *slot.borrow_mut() = Some(admitted);
         });
         let (peer, input, at) = (None, Vec::new(), None);
-        self.clients.push(Client { shard, channel, admission, peer, input, at, since: after });
+        self.clients.push(Client { channel, admission, peer, input, at, since: after });
     }
 
     /// A client that is ahead of its shard for too long is told to try again: nothing was sent to
@@ -283,7 +278,6 @@ impl World {
         let (_, at) = admission.positions.into_iter().next().expect("a position is always known");
         // From the position at which it resumes it must get the next messages, or be told.
         client.at = Some(client.since.clone().unwrap_or(at));
-        let ticket = admission.ticket.downcast::<Admitted>().expect("the shard's own ticket");
         let peer = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         peer.set_nonblocking(true).unwrap();
         let (stream, _) = self.listener.accept().unwrap();
@@ -291,10 +285,7 @@ impl World {
         let guard = self.control.barrier.client();
         let connected =
             Connected { stream, leftover: Bytes::new(), publisher: None, forwarded: None, guard };
-        ticket.connected.set(true);
-        let key = ticket.key;
-        let core = &self.shards[client.shard].core;
-        core.with(|clients| clients.connect(key, connected, Millis(0)));
+        admission.ticket.connect(connected, Millis(0));
         client.peer = Some(peer);
     }
 
