@@ -18,6 +18,7 @@ pub enum Principal {
     Anonymous,
 }
 
+/// A word for the log.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
