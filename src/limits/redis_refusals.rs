@@ -22,7 +22,7 @@ pub const SUBSCRIPTION_REFUSAL_MEMORY: Duration = Duration::from_secs(5);
 pub const REFUSAL_CONTRADICTED_SOON: Duration = Duration::from_secs(1);
 /// After so many contradictions, trials clear nothing any more, but an accepted message does.
 pub const REFUSAL_CONTRADICTIONS_MAX: u32 = 4;
-/// So does this long without a refused message.
+/// Trials clear again after this long without a refused message.
 pub const REFUSAL_UNTRIED_CALM: Duration = Duration::from_secs(10);
 /// Between two lines about refused messages of one reason; refusals in between are counted.
 pub const LOG_REFUSALS_INTERVAL: Duration = Duration::from_secs(10);

@@ -139,7 +139,7 @@ mod tests {
 
     /// A later connection does not overtake, and a connection that is gone holds none up.
     #[test]
-    fn a_later_command_does_not_overtake() {
+    fn a_later_connection_does_not_overtake() {
         let turns = HandshakePacer::default();
         let mut first = listening(&turns, NEWCOMERS_PER_TURN);
         assert!(first.iter_mut().all(|turn| poll(&turns, turn)));

@@ -2,7 +2,8 @@
 //!
 //! More threads than cores, or a neighbour that computes, make every shard late: that is no shard
 //! that hangs, and its connections would wait elsewhere as well. Linux counts the time that each
-//! thread has waited (`schedstat` in proc(5)); elsewhere lateness is all there is to judge by.
+//! thread has waited (`schedstat` in proc(5)); where it does not, lateness is all there is to judge
+//! by.
 
 use std::{fs, path::PathBuf, time::Duration};
 

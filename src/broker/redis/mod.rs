@@ -12,11 +12,11 @@
 //! | `discovery` | which server is the one: sentinels, slot map, names that lead elsewhere |
 //! | `commands` | the connections for commands, their choice and order |
 //! | `local` | what the process did without Redis, and what its publishers may add to it |
-//! | `recovery` | positions, histories, holes |
-//! | `pubsub` | subscriptions, and the delivery of what arrives |
+//! | `recovery` | streams and their positions, histories, holes |
+//! | `pubsub` | subscriptions, where each begins, and the delivery of what arrives |
 //! | `raw` | the bridge from the raw channel |
 //! | `publish` | messages on their way into Redis, or past it |
-//! | `probes` | whether Redis accepts writes, and whether other processes take clients |
+//! | `probes` | whether Redis accepts writes, and which processes take clients |
 //! | `process` | the state that all handles of a process share |
 //! | `settings` | the operator's settings for Redis, checked once |
 //! | `task` | a task that ends with its owner |

@@ -3,7 +3,7 @@
 //!
 //! The map is the process's, read in `slot_map_refresh`; here a handle follows it, reading after
 //! reading: what was refused or is not needed any more shows at each, also if nothing has moved.
-//! Nothing is decided elsewhere about where a channel lives.
+//! The subscriptions, which stand above, are told after each reading and follow the same map.
 
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 

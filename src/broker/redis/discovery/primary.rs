@@ -164,7 +164,7 @@ impl CurrentPrimary {
         let known = state.wait_for(|state| state.server.is_some()).await;
         match known.ok().and_then(|state| state.server.clone()) {
             Some(primary) => primary,
-            // No sender is left to say so.
+            // The sender is gone: it never resolves.
             None => std::future::pending().await,
         }
     }
@@ -183,7 +183,7 @@ impl CurrentPrimary {
         let elsewhere =
             |state: &State| state.server.as_ref().is_some_and(|primary| primary != server);
         if state.wait_for(elsewhere).await.is_err() {
-            // No sender is left to say so.
+            // The sender is gone: it never resolves.
             std::future::pending::<()>().await;
         }
     }

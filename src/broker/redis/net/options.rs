@@ -1,5 +1,4 @@
-//! Reads the URL of Redis, as no other code does: it checks `--redis-url`, and the connections use
-//! its result.
+//! The one reader of the URL of Redis: it checks `--redis-url`, and the connections use its result.
 //!
 //! Strict, since whatever is guessed wrongly leads to another server, or to the same one as
 //! another user: what could be read in two ways is refused, and so is what would be ignored.

@@ -3,7 +3,7 @@
 //! Channels are sharded there: SSUBSCRIBE on the primary of the channel's slot, so that a message
 //! goes to its subscribers and not through the whole cluster. When a slot moves, the server ends
 //! the subscription, or refuses it and says where to go. This file only reports that;
-//! `commands/cluster_view` decides where the channel goes.
+//! `sharded` decides where the channel goes.
 
 use std::cell::Cell;
 

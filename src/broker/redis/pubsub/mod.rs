@@ -1,5 +1,5 @@
-//! The subscriptions of a shard: its channels, the servers they are on, the subscriber that carries
-//! them, and what is done with their messages.
+//! The subscriptions of a shard: its channels, the positions from which they are heard, the servers
+//! they are on, the subscriber that carries them, and the delivery of their messages.
 
 mod cluster_node;
 mod command;

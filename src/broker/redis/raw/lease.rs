@@ -33,7 +33,7 @@ struct Mark<'a> {
     attempt: u64,
 }
 
-/// The query to Redis that is due now.
+/// The request to Redis that is due now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     /// For the lease.
@@ -126,7 +126,7 @@ impl Lease {
         self.attempt
     }
 
-    /// The query that is due to Redis now, if any. `can_bridge`: raw messages and marks arrive.
+    /// The request that is due to Redis now, if any. `can_bridge`: raw messages and marks arrive.
     pub(crate) fn ask(&mut self, now: Millis, can_bridge: bool) -> Option<Ask> {
         if self.unwanted && !can_bridge {
             return Some(Ask::Release);

@@ -36,7 +36,8 @@ use crate::{
 pub(crate) struct EmptyEpoch {
     /// In a cluster the key is on the primary of this channel's slot.
     slot: ChannelName,
-    /// With when the query for it was sent. Held while one is on its way: one is enough.
+    /// Beside it, the moment at which the query for it was sent. Held while a query is on its way:
+    /// one is enough.
     pub(crate) read: Mutex<Option<(EmptyEpochs, Millis)>>,
     /// Used where Redis tells none: no client can prove anything by this one.
     own: Arc<str>,

@@ -27,13 +27,14 @@ pub(in crate::http) enum File {
 
 struct Served {
     content_type: &'static str,
-    plain: BodyType,
-    gzip: BodyType,
+    plain: Representation,
+    gzip: Representation,
 }
 
-/// The bytes that are sent.
-struct BodyType {
-    /// Changes with the text, and is another one for each form of it (RFC 9110, section 8.8.3.3).
+/// A representation of the file (RFC 9110, section 8): the bytes that are sent.
+struct Representation {
+    /// Changes with the text, and is another one for each representation (RFC 9110, section
+    /// 8.8.3.3).
     tag: HeaderValue,
     bytes: Bytes,
 }
@@ -49,11 +50,12 @@ impl Served {
     fn new(content_type: &'static str, text: String) -> Self {
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
-        let form = |mark: &str, bytes: Vec<u8>| {
+        let representation = |mark: &str, bytes: Vec<u8>| {
             let tag = HeaderValue::try_from(format!("\"{:016x}{mark}\"", hasher.finish()));
-            BodyType { tag: tag.expect("letters are valid in a header"), bytes: bytes.into() }
+            Representation { tag: tag.expect("letters are valid in a header"), bytes: bytes.into() }
         };
-        let (gzip, plain) = (form("-gzip", gzip(&text)), form("", text.into_bytes()));
+        let (gzip, plain) =
+            (representation("-gzip", gzip(&text)), representation("", text.into_bytes()));
         Self { content_type, plain, gzip }
     }
 }
@@ -71,15 +73,15 @@ pub(in crate::http) fn answer(file: File, asked: &HeaderMap) -> Answer {
         File::Types => &TYPES,
     };
     let takes_gzip = takes_gzip(asked);
-    let form = if takes_gzip { &served.gzip } else { &served.plain };
+    let sent = if takes_gzip { &served.gzip } else { &served.plain };
     let is_known = asked.get_all(header::IF_NONE_MATCH).iter().any(|tags| {
-        let has = |text: &[u8]| text.windows(form.tag.len()).any(|part| form.tag == part);
+        let has = |text: &[u8]| text.windows(sent.tag.len()).any(|part| sent.tag == part);
         tags == "*" || has(tags.as_bytes())
     });
     let (status, bytes) = if is_known {
         (StatusCode::NOT_MODIFIED, Bytes::new())
     } else {
-        (StatusCode::OK, form.bytes.clone())
+        (StatusCode::OK, sent.bytes.clone())
     };
     let mut answer = answer::typed(status, served.content_type, bytes);
     let headers = answer.headers_mut();
@@ -87,7 +89,7 @@ pub(in crate::http) fn answer(file: File, asked: &HeaderMap) -> Answer {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    headers.insert(header::ETAG, form.tag.clone());
+    headers.insert(header::ETAG, sent.tag.clone());
     // A copy may be kept, but each use asks first: a page gets the client of its server's version.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // A module is loaded from another origin only with this.

@@ -8,7 +8,7 @@
 -- A stream has two halves. The newer one began at the offset `since` and has `bytes`; `before` has
 -- the older one: the field `quota` holds these and `who`, in one, since each word of a command
 -- costs. When the newer one is full, the older one goes, and what is there was needed: so many
--- bytes are kept at least, and twice as many at most. `is_full`: the stream must not grow;
+-- bytes are kept at least, and twice as many at most. `send`: PUBLISH or SPUBLISH. `is_full`: the stream must not grow;
 -- then it goes, if it is the publisher's. Answers also how many bytes it has, or `ended`.
 
 -- The halves that this publisher's message goes to; none if what is there is not sound.

@@ -97,7 +97,7 @@ fn a_strangers_numbers_are_bounded() {
 }
 
 #[test]
-fn eras_are_read_and_what_is_none_is_left_out() {
+fn only_valid_epochs_are_read() {
     let read = |written: &str| {
         let EmptyEpochs { current, before } = empty_epochs(text(written)).ok()?;
         Some((current.to_string(), before.map(|empty_epoch| empty_epoch.to_string())))
