@@ -109,17 +109,10 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::DrainSettings, *};
-
-    const SETTINGS: DrainSettings = DrainSettings {
-        pre_delay: Duration::from_secs(5),
-        timeout: Duration::from_secs(100),
-        close_over: Duration::from_secs(20),
+    use super::{
+        super::machine::tests::{SETTINGS, at},
+        *,
     };
-
-    fn at(seconds: u64) -> Millis {
-        Millis(seconds * 1000)
-    }
 
     /// A limit that is suddenly nearer is published though the phase stays.
     #[test]

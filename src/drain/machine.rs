@@ -137,16 +137,16 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const SETTINGS: DrainSettings = DrainSettings {
+    pub(in crate::drain) const SETTINGS: DrainSettings = DrainSettings {
         pre_delay: Duration::from_secs(5),
         timeout: Duration::from_secs(100),
         close_over: Duration::from_secs(20),
     };
 
-    fn at(seconds: u64) -> Millis {
+    pub(in crate::drain) fn at(seconds: u64) -> Millis {
         Millis(seconds * 1000)
     }
 

@@ -5,15 +5,30 @@ mod out_of_reach;
 mod sim;
 mod sometimes;
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
+use super::mailbox::Mailbox;
 use crate::{
-    clock::Millis,
+    broker::{self, Broker, HandleOwner},
+    clock::{Clock, Millis},
     conn::{ClientPublish, ClientSettings, ConnectionTable, ResumeMiss, keepalive, socket::Poller},
     drain::Control,
     hub::{self, Budget, Hub, SlowPolicy},
     metrics::ShardMetrics,
 };
+
+/// The only shard's handle on a broker without Redis, with histories of 10 messages.
+async fn embedded(clock: Clock) -> Rc<dyn Broker> {
+    let history = broker::HistorySettings {
+        messages_max: 10,
+        bytes_max: 1_000,
+        total_bytes_max: 1_000,
+        ttl: Duration::from_secs(300),
+    };
+    let settings = broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
+    let shared = broker::Shared::new(clock, settings, vec![Arc::new(Mailbox::new(clock))]).unwrap();
+    broker::connect(shared, HandleOwner::Shard(0)).await
+}
 
 /// A shard's table of clients, and what keeps its sockets' readiness.
 fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {

@@ -11,9 +11,9 @@ use std::{
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
-use super::{clients, sometimes::Sometimes};
+use super::{clients, embedded, sometimes::Sometimes};
 use crate::{
-    broker::{self, HandleOwner, Position, Since},
+    broker::{Position, Since},
     channel::ChannelName,
     clock::{Clock, Millis},
     conn::{Connected, SubscribeRequest, socket::Poller},
@@ -24,7 +24,7 @@ use crate::{
         CHANNELS_PER_CLIENT_MAX, JOIN_CHANNELS_AT_ONCE, JOIN_CHANNELS_PENDING_MAX,
         JOIN_QUERIES_MAX, JOIN_WAIT,
     },
-    shard::{admit, core::Core, mailbox::Mailbox, requests},
+    shard::{admit, core::Core, requests},
 };
 
 struct World {
@@ -41,18 +41,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
     runtime.block_on(async {
         let clock = Clock::start();
-        let history = broker::HistorySettings {
-            messages_max: 10,
-            bytes_max: 1_000,
-            total_bytes_max: 1_000,
-            ttl: std::time::Duration::from_secs(300),
-        };
-        let settings =
-            broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
-        let shared =
-            broker::Shared::new(clock, settings, vec![Arc::new(Mailbox::new(clock))]).unwrap();
-        let broker = broker::connect(shared, HandleOwner::Shard(0)).await;
-        let broker = Rc::new(Sometimes::new(broker));
+        let broker = Rc::new(Sometimes::new(embedded(clock).await));
         broker.is_reached.set(true);
         broker.is_slow.set(true);
         let control = Arc::new(Control::default());

@@ -5,9 +5,9 @@ use std::{rc::Rc, sync::Arc};
 use futures_util::future::FutureExt as _;
 use tokio::task::spawn_local;
 
-use super::{clients, sometimes::Sometimes};
+use super::{clients, embedded, sometimes::Sometimes};
 use crate::{
-    broker::{self, HandleOwner, Message, Position, Since},
+    broker::{self, Message, Position, Since},
     channel::ChannelName,
     clock::Clock,
     conn::SubscribeRequest,
@@ -15,7 +15,7 @@ use crate::{
     http::{Admission, NotAdmitted},
     hub::Encoding,
     limits::{RESUME_RETRY, RESUME_WAIT},
-    shard::{admit, core::Core, mailbox::Mailbox, requests},
+    shard::{admit, core::Core, requests},
     ws::Kind,
 };
 
@@ -26,17 +26,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
     runtime.block_on(async {
         let clock = Clock::start();
-        let mailbox = Arc::new(Mailbox::new(clock));
-        let history = broker::HistorySettings {
-            messages_max: 10,
-            bytes_max: 1_000,
-            total_bytes_max: 1_000,
-            ttl: std::time::Duration::from_secs(300),
-        };
-        let settings =
-            broker::BrokerSettings { redis: None, on_loss: broker::OnLoss::Local, history };
-        let shared = broker::Shared::new(clock, settings, vec![mailbox.clone()]).unwrap();
-        let broker = broker::connect(shared, HandleOwner::Shard(0)).await;
+        let broker = embedded(clock).await;
         let channel = ChannelName::new("a").unwrap();
         for text in ["1", "2", "3"] {
             let message = Message {
