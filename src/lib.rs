@@ -22,6 +22,7 @@
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; counters |
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
 //! | 1 | [`channel`], [`position`] | names; positions in a channel's history |
+//! | 1 | [`peer`] | addresses of clients, behind proxies too; networks |
 //! | 1 | [`telemetry`] | the log, which never makes a thread wait |
 //! | 1 | [`health_client`] | the client behind `wsbcast health` |
 //! | 0 | [`clock`], [`limits`], [`spelling`] | time, bounds, misspelt names |
@@ -76,6 +77,7 @@ pub mod http;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
+pub mod peer;
 pub mod position;
 #[cfg(test)]
 mod seeds;

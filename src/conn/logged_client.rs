@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 
 use tracing::{Level, enabled};
 
-use crate::{clock::Millis, ws::decoder::CloseFrame};
+use crate::{clock::Millis, peer::ClientAddress, ws::decoder::CloseFrame};
 
 /// A client that was logged when it came.
 #[derive(Debug)]
 pub(super) struct LoggedClient {
     pub(super) peer: Option<SocketAddr>,
+    pub(super) address: ClientAddress,
     pub(super) forwarded: Option<Box<str>>,
     pub(super) since: Millis,
     pub(super) channels: Channels,

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::{HeaderMap, HeaderName, Uri, Version, header};
 use subtle::ConstantTimeEq;
 
-use crate::{broker::Principal, http::owner::Owner};
+use crate::{broker::Principal, http::owner::Owner, peer::ClientAddress};
 
 /// The browser's statement about the page that asks.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -97,6 +97,8 @@ pub enum Right {
 pub struct Requester<'a> {
     /// The other end of the connection.
     pub peer: SocketAddr,
+    /// The client itself, for limits, rules and logs.
+    pub client: ClientAddress,
     /// The owner of the connection.
     pub owner: Owner,
     /// The request's version.

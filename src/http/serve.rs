@@ -13,6 +13,7 @@ use crate::{
         driver::{self, Handed},
     },
     hub::Encoding,
+    peer::ClientAddress,
 };
 
 /// A connection that HTTP is done with: its 101, or the head of an event stream, is in the kernel.
@@ -27,6 +28,8 @@ pub struct Upgraded<I> {
     pub encoding: Encoding,
     /// The principal as which it publishes, if its messages may be broadcast.
     pub publisher: Option<Principal>,
+    /// Its address.
+    pub client: ClientAddress,
     /// The client that a proxy says it speaks for; kept only if the log names clients.
     pub forwarded: Option<Box<str>>,
     /// Holds the drain open; to be dropped with the descriptor.
@@ -58,7 +61,7 @@ where
     I: Wire,
 {
     let handed = driver::run(stream, peer, context.clone(), place.standing()).await?;
-    let Handover { purpose, encoding, publisher, forwarded, guard, .. } = handed.handover;
+    let Handover { purpose, encoding, publisher, client, forwarded, guard, .. } = handed.handover;
     let Handed { stream, leftover, .. } = handed;
-    Some(Upgraded { stream, leftover, purpose, encoding, publisher, forwarded, guard })
+    Some(Upgraded { stream, leftover, purpose, encoding, publisher, client, forwarded, guard })
 }

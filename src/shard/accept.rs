@@ -85,7 +85,7 @@ impl ConnectionIntake {
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: SocketAddr) {
-        let Upgraded { stream, leftover, purpose, encoding, publisher, forwarded, guard } =
+        let Upgraded { stream, leftover, purpose, encoding, publisher, client, forwarded, guard } =
             upgraded;
         let stream = match stream.into_std() {
             Ok(stream) => stream,
@@ -93,7 +93,7 @@ impl ConnectionIntake {
         };
         bound_kernel_memory(&stream);
         let now = self.core.clock.now();
-        let connected = Connected { stream, leftover, publisher, forwarded, guard };
+        let connected = Connected { stream, leftover, publisher, client, forwarded, guard };
         match purpose {
             Purpose::Client(ticket) => {
                 ticket.connect(connected, now);

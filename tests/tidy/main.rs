@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("limits", 0),
     ("seeds", 0),
     ("spelling", 0),
+    ("peer", 1),
     ("telemetry", 1),
     ("drain", 1),
     ("position", 1),

@@ -19,6 +19,7 @@ use crate::{
     },
     hub::Key,
     limits::CHANNELS_NAMED,
+    peer::ClientAddress,
     ws::{close::CloseReason, decoder::CloseFrame},
 };
 
@@ -33,6 +34,7 @@ impl ConnectionTable {
         &mut self,
         key: Key,
         stream: &TcpStream,
+        address: ClientAddress,
         forwarded: Option<Box<str>>,
     ) {
         if !clients_are_logged() {
@@ -43,14 +45,17 @@ impl ConnectionTable {
         debug!(
             client = key.to_u64(),
             peer = peer.map(field::display),
+            %address,
             forwarded_unverified = forwarded.as_deref(),
             channels = channels.count,
             named = channels.named,
             "client connected"
         );
         let since = self.now;
-        self.logged
-            .insert(key, LoggedClient { peer, forwarded, since, channels, close_frame: None });
+        self.logged.insert(
+            key,
+            LoggedClient { peer, address, forwarded, since, channels, close_frame: None },
+        );
     }
 
     /// A client leaves by itself.
@@ -74,13 +79,14 @@ impl ConnectionTable {
             self.remember_channels(key);
         }
         let Some(seen) = self.logged.remove(&key) else { return };
-        let LoggedClient { peer, forwarded, since, channels, close_frame } = seen;
+        let LoggedClient { peer, address, forwarded, since, channels, close_frame } = seen;
         let close_frame = close_frame.as_ref().filter(|_| reason == CloseReason::Client);
         let implied = if reason == CloseReason::Lost { NO_CLOSE } else { NO_CODE };
         let code = reason.code().or_else(|| close_frame?.code).unwrap_or(implied);
         debug!(
             client = key.to_u64(),
             peer = peer.map(field::display),
+            %address,
             forwarded_unverified = forwarded.as_deref(),
             channels = channels.count,
             named = channels.named,

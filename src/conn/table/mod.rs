@@ -52,6 +52,7 @@ use crate::{
     hub::{self, Budget, Encoding, Hub, Key},
     limits,
     metrics::ShardMetrics,
+    peer::ClientAddress,
     ws::{close::CloseReason, deflate::Inflater},
 };
 
@@ -83,6 +84,8 @@ pub struct Connected {
     pub leftover: Bytes,
     /// The principal as which it publishes, if it may, and if clients may at all.
     pub publisher: Option<Principal>,
+    /// Its address.
+    pub client: ClientAddress,
     /// The client that a proxy says it speaks for; for the log only, since it is unverified.
     pub forwarded: Option<Box<str>>,
     /// Holds the drain open.
@@ -205,7 +208,7 @@ impl ConnectionTable {
         self.now = self.now.max(now);
         // Ended meanwhile: dropped as a whole, the stream before the guard.
         let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
-        let Connected { stream, leftover, publisher, forwarded, guard } = connected;
+        let Connected { stream, leftover, publisher, client, forwarded, guard } = connected;
         entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
         entry.guard = Some(guard);
         entry.keepalive = Keepalive::new(self.now);
@@ -214,7 +217,7 @@ impl ConnectionTable {
         self.live += 1;
         self.metrics.connections_opened.add(1);
         self.metrics.connections.set(self.live);
-        self.log_connected(key, &stream, forwarded);
+        self.log_connected(key, &stream, client, forwarded);
         match self.registry.adopt(stream, key) {
             Ok(socket) => {
                 if has_no_pongs && let Some(silence) = self.settings.keepalive.silence_max() {

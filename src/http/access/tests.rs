@@ -25,9 +25,19 @@ fn judge_of(
     }
     let uri = Uri::from_static("/broadcast");
     let peer = (peer.parse::<IpAddr>().unwrap(), 9).into();
-    let requester =
-        Requester { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+    let requester = requester(peer, owner, version, &uri, &headers);
     rules.judge(right, &requester)
+}
+
+/// A request of a client that is connected directly.
+fn requester<'a>(
+    peer: SocketAddr,
+    owner: Owner,
+    version: Version,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Requester<'a> {
+    Requester { peer, client: peer.into(), owner, version, uri, headers, query_token: None }
 }
 
 #[test]
@@ -215,8 +225,7 @@ fn keys_belong_to_a_token_or_this_machine() {
         let uri = Uri::from_static("/broadcast");
         let peer = (peer.parse::<IpAddr>().unwrap(), 9).into();
         let (owner, version) = (Owner::Us, Version::HTTP_11);
-        let requester =
-            Requester { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+        let requester = requester(peer, owner, version, &uri, &headers);
         let stranger = Requester { owner: Owner::Stranger, ..requester };
         if rules.tokens.is_empty() {
             assert_eq!(rules.principal(&stranger), Anonymous, "{lines:?}");
@@ -236,8 +245,7 @@ fn an_absolute_target_must_name_the_same_host() {
     {
         let uri = Uri::from_static(target);
         let (owner, version) = (Owner::Us, Version::HTTP_11);
-        let requester =
-            Requester { peer, owner, version, uri: &uri, headers: &headers, query_token: None };
+        let requester = requester(peer, owner, version, &uri, &headers);
         assert_eq!(requester.is_local(Right::Publish), expected, "{target}");
     }
 }

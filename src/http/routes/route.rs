@@ -159,6 +159,7 @@ async fn dispatch(
     };
     let requester = Requester {
         peer: peer.address,
+        client: peer.address.into(),
         owner: peer.owner.unwrap_or(Owner::Stranger),
         version: head.version,
         uri: &head.uri,

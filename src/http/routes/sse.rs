@@ -52,6 +52,7 @@ pub(in crate::http) async fn accept(
             purpose: Purpose::Client(ticket),
             encoding: Encoding::Sse,
             publisher: None,
+            client: requester.client,
             forwarded,
             guard,
             head: Some(stream_head(&positions, context.clock.unix_time())),

@@ -73,7 +73,9 @@ pub(in crate::http) async fn answer(
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
         let forwarded = handshake_log::accepted(&requester, &positions);
-        let handover = Handover { purpose, encoding, publisher, forwarded, guard, head: None };
+        let client = requester.client;
+        let handover =
+            Handover { purpose, encoding, publisher, client, forwarded, guard, head: None };
         Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
     };
     accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, requester, *refused), None))

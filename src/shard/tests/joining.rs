@@ -24,6 +24,7 @@ use crate::{
         CHANNELS_PER_CLIENT_MAX, JOIN_CHANNELS_AT_ONCE, JOIN_CHANNELS_PENDING_MAX,
         JOIN_QUERIES_MAX, JOIN_WAIT,
     },
+    peer::ClientAddress,
     shard::{admit, core::Core, requests},
 };
 
@@ -96,8 +97,14 @@ impl World {
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
-        let connected =
-            Connected { stream, leftover: Bytes::new(), publisher: None, forwarded: None, guard };
+        let connected = Connected {
+            stream,
+            leftover: Bytes::new(),
+            publisher: None,
+            client: ClientAddress::Unix,
+            forwarded: None,
+            guard,
+        };
         (ticket.connect(connected, Millis(0)), peer)
     }
 }

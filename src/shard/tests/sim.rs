@@ -35,6 +35,7 @@ use crate::{
     http::NotAdmitted,
     hub::Encoding,
     limits::RESUME_WAIT,
+    peer::ClientAddress,
     seeds,
     shard::{admit, core::Core, mailbox::Mailbox, requests, tasks},
     ws::Kind,
@@ -283,8 +284,14 @@ impl World {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
-        let connected =
-            Connected { stream, leftover: Bytes::new(), publisher: None, forwarded: None, guard };
+        let connected = Connected {
+            stream,
+            leftover: Bytes::new(),
+            publisher: None,
+            client: ClientAddress::Unix,
+            forwarded: None,
+            guard,
+        };
         admission.ticket.connect(connected, Millis(0));
         client.peer = Some(peer);
     }

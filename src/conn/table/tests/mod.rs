@@ -22,6 +22,7 @@ use crate::{
     hub::{self, Budget, Encoding, Hub, Key, SlowPolicy},
     limits::CLOSE_WRITE_DEADLINE,
     metrics::{Scope, ShardMetrics, Source},
+    peer::ClientAddress,
     ws::{Kind, close::CloseReason, frame::close_for},
 };
 use bytes::Bytes;
@@ -100,7 +101,14 @@ impl Table {
         let leftover = Bytes::new();
         self.clients.connect(
             key,
-            Connected { stream, leftover, publisher: Some(Principal::Api), forwarded: None, guard },
+            Connected {
+                stream,
+                leftover,
+                publisher: Some(Principal::Api),
+                client: ClientAddress::Unix,
+                forwarded: None,
+                guard,
+            },
             now,
         );
         peer

@@ -1,0 +1,10 @@
+//! Identity of the other end: addresses of clients, and the networks that they are in.
+//!
+//! An address here is what rules, limits and logs count by; it need not be the one of the
+//! connection, which may be a proxy's. Nothing here reads a socket or knows HTTP's types.
+
+mod client_address;
+mod networks;
+
+pub use client_address::ClientAddress;
+pub use networks::{InvalidNetwork, Networks};
