@@ -39,6 +39,10 @@ pub const CHANNEL_NAME_BYTES_MAX: usize = 128;
 /// Request line and headers together; past it 431 from hyper. A thousand channels fit into a
 /// target. hyper's buffer begins with 8 KiB and grows only for requests that need more.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest origin of a page: a scheme, the longest name of the DNS, a port; a longer one is none.
+pub const ORIGIN_BYTES_MAX: usize = 300;
+/// Origins in a list of them; more are refused at the start.
+pub const ORIGINS_MAX: usize = 1000;
 /// Header fields of one request; past it 431 from hyper.
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// From accept, or from a request's first byte, to the end of its headers; then closed.

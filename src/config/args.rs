@@ -34,6 +34,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) rights: RightsOptions,
     #[command(flatten)]
+    pub(super) origins: OriginOptions,
+    #[command(flatten)]
     pub(super) limits: LimitOptions,
     #[command(flatten)]
     pub(super) shutdown: ShutdownOptions,
@@ -184,6 +186,15 @@ pub(super) struct RightsOptions {
     /// Allow publishing without a token on any address [default: off]
     #[arg(long)]
     pub(super) insecure_api: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Pages")]
+pub(super) struct OriginOptions {
+    /// Origins whose pages may use /ws, /sse, /echo and /broadcast, and read what public routes
+    /// answer: scheme://host[:port], compared whole, or * for all; repeatable
+    #[arg(long, value_name = "ORIGIN", default_value = "*")]
+    pub(super) allowed_origins: Vec<String>,
 }
 
 #[derive(Args, Debug)]

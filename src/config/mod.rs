@@ -14,6 +14,7 @@ mod environment;
 mod health;
 mod history;
 mod listen;
+mod origins;
 mod problems;
 mod rights;
 mod secret_file;

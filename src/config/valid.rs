@@ -12,6 +12,7 @@ use crate::{
     broker::{HistorySettings, OnLoss, Subscribers},
     conn::{ClientPublish, ResumeMiss},
     drain,
+    http::origins::Origins,
     hub::SlowPolicy,
     telemetry,
 };
@@ -72,6 +73,8 @@ pub struct Config {
     pub api_tokens: Vec<Token>,
     /// Publishing needs no token.
     pub insecure_api: bool,
+    /// The origins whose pages may use the public routes.
+    pub allowed_origins: Origins,
     /// Clients of the process; `None`: what the descriptor limit allows.
     pub max_connections: Option<usize>,
     /// An HTTP connection without a request for this long is closed.

@@ -13,7 +13,7 @@ use crate::{
     clock::{Clock, Millis},
     conn::{ClientPublish, Connected, SubscribeRequest},
     drain::Control,
-    http::{access, routes::pace::BatchRoom, sources::Sources},
+    http::{access, origins::Origins, routes::pace::BatchRoom, sources::Sources},
     hub::{Audience, Encoding, Key},
     metrics::ShardMetrics,
 };
@@ -40,6 +40,8 @@ pub struct HttpSettings {
     pub admin_on_public: bool,
     /// The rules for publishing and administering.
     pub access: access::Rules,
+    /// The origins whose pages may use the public routes.
+    pub origins: Origins,
 }
 
 /// The state shared by the connections of one thread's listeners.

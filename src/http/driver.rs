@@ -131,10 +131,9 @@ where
     I: Wire,
 {
     let state = Rc::new(ConnectionState::new(standing, context.settings.idle_timeout));
-    let (control, is_public) = (context.control.clone(), context.public.is_some());
-    let clock = context.clock;
+    let control = context.control.clone();
     let service = service_fn({
-        let state = state.clone();
+        let (state, context) = (state.clone(), context.clone());
         move |request| route::answer(context.clone(), state.clone(), peer, request)
     });
     let peer = peer.address;
@@ -170,9 +169,10 @@ where
         }
         _ => {}
     }
+    let origins = context.public.as_ref().map(|_| &context.settings.origins);
     if let End::Http(Err(error)) = &end
         && let Some(answer) =
-            unreadable::answer(error, state.refused(), is_public, clock.unix_time())
+            unreadable::answer(error, state.refused(), origins, context.clock.unix_time())
     {
         state.enter(Stage::Answering);
         state.write_by_hand();

@@ -13,6 +13,7 @@ mod connection;
 mod context;
 mod driver;
 mod ops_pacer;
+pub mod origins;
 pub mod owner;
 mod routes;
 mod serve;

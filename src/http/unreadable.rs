@@ -12,17 +12,18 @@ use http::{HeaderMap, StatusCode, header};
 use crate::{
     http::{
         answer::{self, Answer},
+        origins::Origins,
         routes::cors,
     },
     limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX},
 };
 
 /// The whole answer to what failed with `error`, and which hyper has answered with `status`;
-/// `None`: nothing was asked for.
+/// `None`: nothing was asked for. `origins`: those of a public listener.
 pub(super) fn answer(
     error: &hyper::Error,
     status: Option<StatusCode>,
-    is_public: bool,
+    origins: Option<&Origins>,
     unix_time: Duration,
 ) -> Option<Vec<u8>> {
     let status = match status {
@@ -47,8 +48,8 @@ pub(super) fn answer(
         }
     };
     answer::close(&mut answer);
-    if is_public {
-        cors::show(&mut answer, &HeaderMap::new());
+    if let Some(origins) = origins {
+        cors::show(origins, answer.headers_mut(), &HeaderMap::new());
     }
     Some(written(&answer, unix_time))
 }

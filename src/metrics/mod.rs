@@ -144,6 +144,8 @@ words! {
         WrongVersion = "wrong_version",
         /// A token that is not one of ours: 401.
         Unauthorized = "unauthorized",
+        /// A page of an origin that is not allowed: 403.
+        BadOrigin = "bad_origin",
         /// Draining: 503.
         Draining = "draining",
         /// Full: 503.
@@ -243,6 +245,8 @@ words! {
         Unauthorized = "unauthorized",
         /// No token is set, and the publisher is not on this machine: 403.
         Forbidden = "forbidden",
+        /// A page of an origin that is not allowed: 403.
+        BadOrigin = "bad_origin",
         /// The body is compressed, or otherwise coded: 415.
         UnsupportedEncoding = "unsupported_encoding",
         /// The Content-Type is of a form, or nearly of a batch: 415.

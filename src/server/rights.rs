@@ -14,6 +14,12 @@ use crate::{config::Config, http::owner};
 pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
     let places = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
     info!("listening: everybody who reaches {places} may, without a token");
+    let page = if config.allowed_origins.is_every() {
+        "any web page"
+    } else {
+        info!("pages: only those of --allowed-origins may listen or publish");
+        "pages of --allowed-origins"
+    };
     let named: Vec<_> = addresses.iter().copied().map(from_here).collect();
     let loopback = named.iter().find(|address| address.ip().is_loopback());
     let is_loopback_only = config.is_loopback_only();
@@ -22,8 +28,8 @@ pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
         match is_loopback_only {
             true => info!("publishing: everybody who reaches {places} may (--insecure-api)"),
             false => warn!(
-                "publishing: everybody who reaches {places} may, from any machine and any web \
-                 page, and so may send to every client (--insecure-api); set --api-token instead"
+                "publishing: everybody who reaches {places} may, from any machine and {page}, \
+                 and so may send to every client (--insecure-api); set --api-token instead"
             ),
         }
     } else if !config.api_tokens.is_empty() {

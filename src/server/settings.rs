@@ -76,5 +76,6 @@ pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
             tokens: config.api_tokens.iter().map(|token| token.expose().to_owned()).collect(),
             insecure_publish: config.insecure_api,
         },
+        origins: config.allowed_origins.clone(),
     }
 }

@@ -46,8 +46,7 @@ fn a_stream_has_head_retry_greeting_and_messages() {
                     Cache-Control: no-store, no-transform\r\n\
                     Connection: close\r\n\
                     X-Accel-Buffering: no\r\n\
-                    Access-Control-Allow-Origin: *\r\n\
-                    Access-Control-Expose-Headers: Wsbcast-Position\r\n";
+                    access-control-allow-origin: *\r\n";
     assert_eq!(fixed, expected);
     let (date, rest) = rest.split_once("\r\n").unwrap();
     assert!(date.ends_with(" GMT") && date.len() == 29, "{date}");

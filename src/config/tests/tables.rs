@@ -2,7 +2,7 @@
 
 /// Every option, with a value that differs from its default and is good by itself. A file's path
 /// takes the place of `FILE`, that of one with a URL of `URL FILE`.
-pub(super) const OPTIONS: [(&str, &str); 43] = [
+pub(super) const OPTIONS: [(&str, &str); 44] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -23,6 +23,7 @@ pub(super) const OPTIONS: [(&str, &str); 43] = [
     ("api-token", "token"),
     ("api-token-file", "FILE"),
     ("insecure-api", "true"),
+    ("allowed-origins", "https://app.example"),
     ("max-connections", "10"),
     ("idle-timeout", "90s"),
     ("max-message-size", "1KiB"),
@@ -52,7 +53,7 @@ pub(super) const OPTIONS: [(&str, &str); 43] = [
 pub(super) const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
 
 /// Options and values that are refused; each is exactly one bad value.
-pub(super) const BAD: [(&str, &[&str]); 36] = [
+pub(super) const BAD: [(&str, &[&str]); 37] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
@@ -66,6 +67,7 @@ pub(super) const BAD: [(&str, &[&str]); 36] = [
     ("client-publish", &["on", "Broadcast"]),
     ("api-token", &["with space", "ta\tb", "ümlaut"]),
     ("api-token-file", &["/nonexistent/tokens", "/"]),
+    ("allowed-origins", &["null", "app.example", "https://app.example/", "https://*.example"]),
     ("max-connections", &["-1", "10000001", "many"]),
     ("idle-timeout", &["0", "999ms", "25h", "75"]),
     ("max-message-size", &["0", "2GiB", "64KB", "big"]),

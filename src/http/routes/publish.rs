@@ -91,13 +91,18 @@ pub(in crate::http) async fn answer(
             }
         }
     };
-    done.await.unwrap_or_else(|refused: Refused| {
-        let (reason, answer) = *refused;
-        let word = reason.word();
-        debug!(peer = %requester.peer, reason = word, "publication refused");
-        public.metrics.publish_failures.add(reason as usize, 1);
-        answer
-    })
+    done.await.unwrap_or_else(|refused: Refused| refuse(public, &requester, *refused))
+}
+
+/// Counts a refusal; its answer.
+pub(in crate::http) fn refuse(
+    public: &Public,
+    requester: &Requester<'_>,
+    (reason, answer): (PublishFailure, Answer),
+) -> Answer {
+    debug!(peer = %requester.peer, reason = reason.word(), "publication refused");
+    public.metrics.publish_failures.add(reason as usize, 1);
+    answer
 }
 
 async fn one(public: &Public, message: Message) -> Result<Answer, Refused> {

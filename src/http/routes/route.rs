@@ -26,6 +26,7 @@ use crate::{
         routes::{access_denied::denied, client, cors, ops, publish, sse, upgrade},
     },
     limits,
+    metrics::{PublishFailure, Rejection},
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -75,7 +76,7 @@ pub(in crate::http) async fn answer(
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let is_for_pages = !matches!(find(&context, head.uri.path()), Some(Route::Admin(_)));
         if context.public.is_some() && is_for_pages {
-            cors::show(&mut answer, &head.headers);
+            cors::show(&context.settings.origins, answer.headers_mut(), &head.headers);
         }
         let is_last = state.is_body_unread()
             || state.standing().is_spare()
@@ -166,6 +167,9 @@ async fn dispatch(
         headers: &head.headers,
         query_token: None,
     };
+    if let Some(answer) = refused_origin(context, route, &requester) {
+        return answer;
+    }
     if let Some(answer) = by_method(context, route, &head.method, &requester) {
         return answer;
     }
@@ -197,6 +201,29 @@ async fn dispatch(
         Route::Live => ops::live(context),
         Route::Ready => ops::ready(context),
         Route::Admin(page) => admin(context, state, page, &head.method, requester, body).await,
+    }
+}
+
+/// The answer to a page of an origin that is not allowed. Its preflights are refused and counted
+/// like what they ask for, since a browser then sends nothing else.
+fn refused_origin(
+    context: &Context,
+    route: Route<'_>,
+    requester: &Requester<'_>,
+) -> Option<Answer> {
+    if context.settings.origins.allow(requester.headers) {
+        return None;
+    }
+    match route {
+        Route::Upgrade(public, _) | Route::Events(public) => {
+            let refused = (Rejection::BadOrigin, cors::bad_origin());
+            Some(upgrade::refuse(public, *requester, refused))
+        }
+        Route::Broadcast(public) => {
+            let refused = (PublishFailure::BadOrigin, cors::bad_origin());
+            Some(publish::refuse(public, requester, refused))
+        }
+        Route::File(_) | Route::Live | Route::Ready | Route::Admin(_) => None,
     }
 }
 

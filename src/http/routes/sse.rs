@@ -8,7 +8,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, request};
+use http::{HeaderMap, HeaderName, request};
 
 use crate::{
     broker::Position,
@@ -19,7 +19,7 @@ use crate::{
         connection::handover::Handover,
         context::{Admission, Context, Public, Purpose},
         routes::{
-            handshake_log, position, query,
+            cors, handshake_log, position, query,
             upgrade::{self, Refused},
         },
     },
@@ -48,6 +48,8 @@ pub(in crate::http) async fn accept(
         let Admission { ticket, positions } = admitted.map_err(upgrade::not_admitted)?;
         upgrade::welcome(context)?;
         let forwarded = handshake_log::accepted(&requester, &positions);
+        let mut cors_headers = HeaderMap::new();
+        cors::show(&context.settings.origins, &mut cors_headers, &head.headers);
         Ok(Handover {
             purpose: Purpose::Client(ticket),
             encoding: Encoding::Sse,
@@ -55,28 +57,32 @@ pub(in crate::http) async fn accept(
             client: requester.client,
             forwarded,
             guard,
-            head: Some(stream_head(&positions, context.clock.unix_time())),
+            head: Some(stream_head(&positions, &cors_headers, context.clock.unix_time())),
         })
     };
     accepted.await.map_err(|refused: Refused| upgrade::refuse(public, requester, *refused))
 }
 
-/// The head of the answer. Pages from everywhere may listen, as they may over WebSockets, which
-/// know no origins of their own: a browser shows them this one only with the star. A proxy that
+/// The head of the answer, with the headers without which browsers show it to no page. A proxy that
 /// compressed the stream would hold events back until its window is full: none may transform it.
-fn stream_head(positions: &[(ChannelName, Position)], unix_time: Duration) -> Bytes {
+fn stream_head(
+    positions: &[(ChannelName, Position)],
+    cors_headers: &HeaderMap,
+    unix_time: Duration,
+) -> Bytes {
     let mut head = String::from(
         "HTTP/1.1 200 OK\r\n\
          Content-Type: text/event-stream\r\n\
          Cache-Control: no-store, no-transform\r\n\
          Connection: close\r\n\
-         X-Accel-Buffering: no\r\n\
-         Access-Control-Allow-Origin: *\r\n\
-         Access-Control-Expose-Headers: Wsbcast-Position\r\n",
+         X-Accel-Buffering: no\r\n",
     );
     let mut put = |name: &str, value: &str| {
         write!(head, "{name}: {value}\r\n").expect("memory takes everything");
     };
+    for (name, value) in cors_headers {
+        put(name.as_str(), value.to_str().expect("origins that are listed are ASCII"));
+    }
     put("Date", &answer::date(unix_time));
     let value = position::value(positions).filter(|value| !value.is_empty());
     if let Some(value) = value.as_ref().and_then(|value| value.to_str().ok()) {

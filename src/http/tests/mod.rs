@@ -190,6 +190,7 @@ impl Fixture {
                 reject_on_broker_loss: false,
                 admin_on_public: true,
                 access: access::Rules::default(),
+                origins: super::origins::Origins::default(),
             },
             clock,
             control: control.clone(),

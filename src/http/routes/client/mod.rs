@@ -92,8 +92,6 @@ pub(in crate::http) fn answer(file: File, asked: &HeaderMap) -> Answer {
     headers.insert(header::ETAG, sent.tag.clone());
     // A copy may be kept, but each use asks first: a page gets the client of its server's version.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // A module is loaded from another origin only with this.
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     answer
 }
 
