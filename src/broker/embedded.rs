@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, ready};
 
 use super::{
-    Broker, History, HistorySettings, Message, PeriodicSlot, Position, Principal, Publication,
-    PublishError, Receipt, Recovery, Since, SlotOutcome, epoch,
+    Broker, History, HistorySettings, Message, PeriodicSlot, Position, Publication, PublishError,
+    PublisherClass, Receipt, Recovery, Since, SlotOutcome, epoch,
     fanout::Fanout,
     history::{Evicted, Histories, HistoryMessage, Ring},
     idempotency::Answers,
@@ -57,7 +57,7 @@ impl Sequencer {
     fn next(
         &mut self,
         channel: &ChannelName,
-        publisher: Principal,
+        publisher: PublisherClass,
         kind: Kind,
         data: &Bytes,
         now: Millis,
@@ -202,7 +202,7 @@ impl EmbeddedBroker {
             }
         }
         guard.check_room(data.len())?;
-        let position = guard.state.next(&channel, publisher, kind, &data, now);
+        let position = guard.state.next(&channel, publisher.class(), kind, &data, now);
         if let Some(id) = id {
             guard.state.answers.remember(id, position.clone(), now);
         }
@@ -219,8 +219,13 @@ impl EmbeddedBroker {
             guard.check_room(slot.data.len()).map(|()| {
                 guard.state.slots.set_done(&slot, number);
                 let PeriodicSlot { channel, data, .. } = slot;
-                let position =
-                    guard.state.next(&channel, Principal::Api, Kind::Text, &data, self.clock.now());
+                let position = guard.state.next(
+                    &channel,
+                    PublisherClass::Api,
+                    Kind::Text,
+                    &data,
+                    self.clock.now(),
+                );
                 let stamped = Some(position.clone());
                 guard.deliver(&Publication { channel, kind: Kind::Text, data, position: stamped });
                 Some(Receipt::Cluster(position))
@@ -298,7 +303,7 @@ mod tests {
     fn next(sequencer: &mut Sequencer, name: &str) -> Position {
         sequencer.next(
             &channel(name),
-            Principal::Api,
+            PublisherClass::Api,
             Kind::Text,
             &Bytes::from_static(b"x"),
             Millis(0),

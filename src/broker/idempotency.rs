@@ -105,14 +105,14 @@ impl<T: Clone> Answers<T> {
     /// Whether the answer to `id`, which is not remembered, could be.
     pub(super) fn has_room(&mut self, id: &Id, now: Millis) -> bool {
         self.expire(now);
-        self.bytes.fits(id.publisher, id.cost())
+        self.bytes.fits(id.publisher.class(), id.cost())
     }
 
     /// Remembers the first answer. Messages that were under way when there was room may be more
     /// than fit: their answers are remembered all the same.
     pub(super) fn remember(&mut self, id: Id, answer: T, now: Millis) {
         if self.answers.insert(id.clone(), answer).is_none() {
-            self.bytes.take(id.publisher, id.cost());
+            self.bytes.take(id.publisher.class(), id.cost());
             self.order.push_back((now, id));
         }
     }
@@ -122,7 +122,7 @@ impl<T: Clone> Answers<T> {
             && let Some((_, id)) = self.order.pop_front()
         {
             self.answers.remove(&id);
-            self.bytes.give_back(id.publisher, id.cost());
+            self.bytes.give_back(id.publisher.class(), id.cost());
         }
     }
 }

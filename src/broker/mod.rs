@@ -41,7 +41,7 @@ pub use self::{
     idempotency::{IdempotencyKey, InvalidIdempotencyKey},
     join::{Behind, JoinedLog, Joins, Start},
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
-    principal::Principal,
+    principal::{Principal, PublisherClass},
     refusals::RefusalExtent,
     settings::{BrokerSettings, HandleOwner, InvalidSettings, OnLoss, RedisSettings, Subscribers},
     shared::{Shared, check_redis_url, connect},

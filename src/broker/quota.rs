@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::Principal;
+use super::PublisherClass;
 use crate::clock::Millis;
 
 /// The present use.
@@ -17,7 +17,7 @@ use crate::clock::Millis;
 #[derive(Debug)]
 pub(super) struct Quota {
     max: usize,
-    by: BTreeMap<Principal, usize>,
+    by: BTreeMap<PublisherClass, usize>,
 }
 
 impl Quota {
@@ -27,7 +27,7 @@ impl Quota {
     }
 
     /// Whether `publisher` may use so much more.
-    pub(super) fn fits(&self, publisher: Principal, amount: usize) -> bool {
+    pub(super) fn fits(&self, publisher: PublisherClass, amount: usize) -> bool {
         let own = self.by.get(&publisher).copied().unwrap_or_default();
         self.all() + amount <= self.max && own + amount <= self.share()
     }
@@ -38,12 +38,12 @@ impl Quota {
     }
 
     /// `publisher` uses so much more.
-    pub(super) fn take(&mut self, publisher: Principal, amount: usize) {
+    pub(super) fn take(&mut self, publisher: PublisherClass, amount: usize) {
         *self.by.entry(publisher).or_default() += amount;
     }
 
     /// `publisher` returns what it used.
-    pub(super) fn give_back(&mut self, publisher: Principal, amount: usize) {
+    pub(super) fn give_back(&mut self, publisher: PublisherClass, amount: usize) {
         if let Some(own) = self.by.get_mut(&publisher) {
             *own = own.saturating_sub(amount);
         }
@@ -64,7 +64,7 @@ pub(super) struct Window {
     quota: Quota,
     part: Duration,
     /// The beginning of each part, and what was taken up in it.
-    parts: VecDeque<(Millis, BTreeMap<Principal, usize>)>,
+    parts: VecDeque<(Millis, BTreeMap<PublisherClass, usize>)>,
 }
 
 impl Window {
@@ -74,13 +74,13 @@ impl Window {
     }
 
     /// Whether `publisher` may use so much more now.
-    pub(super) fn fits(&mut self, publisher: Principal, amount: usize, now: Millis) -> bool {
+    pub(super) fn fits(&mut self, publisher: PublisherClass, amount: usize, now: Millis) -> bool {
         self.forget(now);
         self.quota.fits(publisher, amount)
     }
 
     /// `publisher` uses so much more.
-    pub(super) fn take(&mut self, publisher: Principal, amount: usize, now: Millis) {
+    pub(super) fn take(&mut self, publisher: PublisherClass, amount: usize, now: Millis) {
         self.forget(now);
         self.quota.take(publisher, amount);
         let part = self.part;
@@ -93,7 +93,7 @@ impl Window {
     }
 
     /// `publisher` has not needed what it took a moment ago.
-    pub(super) fn give_back(&mut self, publisher: Principal, amount: usize) {
+    pub(super) fn give_back(&mut self, publisher: PublisherClass, amount: usize) {
         let mut left = amount;
         for (_, taken) in self.parts.iter_mut().rev() {
             let Some(own) = taken.get_mut(&publisher) else { continue };
@@ -121,7 +121,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Principal::{Anonymous, Api};
+    use PublisherClass::{Anonymous, Api};
 
     const SPAN: Duration = Duration::from_secs(300);
 

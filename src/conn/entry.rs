@@ -5,7 +5,7 @@
 //! changes.
 
 use crate::{
-    broker::Principal,
+    broker::{Principal, PublisherClass},
     clock::Millis,
     conn::{client_state::ClientState, command_queue::CommandQueue, keepalive::Keepalive},
     drain::Guard,
@@ -38,8 +38,8 @@ pub(super) struct Entry {
     pub(super) endpoint: Endpoint,
     /// How its messages are written, and whether it may compress its own.
     pub(super) encoding: Encoding,
-    /// The principal that publishes its messages, if they may be published.
-    pub(super) publisher: Option<Principal>,
+    /// The class of its publications, if they may be published.
+    pub(super) publisher: Option<PublisherClass>,
     /// Input is left in the kernel until there is room for its consequences.
     pub(super) paused: bool,
     /// The epoll set is asked to report room to write.
@@ -104,6 +104,16 @@ impl Entry {
     /// Whether the content of its messages is wanted.
     pub(super) fn is_listened_to(&self) -> bool {
         self.endpoint == Endpoint::Echo || self.publisher.is_some() || self.encoding.is_v1()
+    }
+
+    /// The principal of its publications, if they may be published. A subject's is known by its
+    /// token alone.
+    pub(super) fn principal(&self) -> Option<Principal> {
+        match self.publisher? {
+            PublisherClass::Api => Some(Principal::Api),
+            PublisherClass::Token => None,
+            PublisherClass::Anonymous => Some(Principal::Anonymous),
+        }
     }
 
     pub(super) fn state(&self) -> ClientState {

@@ -12,7 +12,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::{HeaderMap, HeaderName, Uri, Version, header};
 use subtle::ConstantTimeEq;
 
-use crate::{broker::Principal, http::owner::Owner, peer::ClientAddress};
+use crate::{
+    broker::{Principal, PublisherClass},
+    http::owner::Owner,
+    peer::ClientAddress,
+};
 
 /// The browser's statement about the page that asks.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -164,12 +168,12 @@ impl Rules {
         }
     }
 
-    /// The principal as which a client publishes, given the request of its handshake.
+    /// The class as which a client publishes, given the request of its handshake.
     #[must_use]
-    pub fn principal_of_client(&self, requester: &Requester<'_>) -> Principal {
+    pub fn class_of_client(&self, requester: &Requester<'_>) -> PublisherClass {
         match self.presented(requester) {
-            Some(true) => Principal::Api,
-            _ => Principal::Anonymous,
+            Some(true) => PublisherClass::Api,
+            _ => PublisherClass::Anonymous,
         }
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, rc::Rc};
 use bytes::Bytes;
 
 use crate::{
-    broker::Principal,
+    broker::PublisherClass,
     drain::Guard,
     http::{
         connection::{handover::Handover, places::Place, wire::Wire},
@@ -26,8 +26,8 @@ pub struct Upgraded<I> {
     pub purpose: Purpose,
     /// The agreed encoding of messages.
     pub encoding: Encoding,
-    /// The principal as which it publishes, if its messages may be broadcast.
-    pub publisher: Option<Principal>,
+    /// The class as which it publishes, if its messages may be broadcast.
+    pub publisher: Option<PublisherClass>,
     /// Its address.
     pub client: ClientAddress,
     /// The client that a proxy says it speaks for; kept only if the log names clients.

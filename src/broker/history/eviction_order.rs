@@ -7,7 +7,7 @@
 
 use std::{array, collections::BTreeMap};
 
-use crate::{broker::Principal, channel::ChannelName};
+use crate::{broker::PublisherClass, channel::ChannelName};
 
 /// Powers of two that a number may be of, and nothing.
 const CLASSES: usize = usize::BITS as usize + 1;
@@ -16,7 +16,7 @@ const CLASSES: usize = usize::BITS as usize + 1;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EvictionKey {
     /// Its owner.
-    pub(super) publisher: Principal,
+    pub(super) publisher: PublisherClass,
     /// Tells it from all others.
     pub(super) id: u64,
     /// Grows with each use, and is no other channel's.
@@ -29,7 +29,7 @@ pub(super) struct EvictionKey {
 
 /// All channels, in the order of their eviction.
 #[derive(Debug, Default)]
-pub(super) struct EvictionOrder(BTreeMap<Principal, Share>);
+pub(super) struct EvictionOrder(BTreeMap<PublisherClass, Share>);
 
 /// The channels of one principal.
 ///

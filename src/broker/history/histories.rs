@@ -14,7 +14,7 @@ use super::{
     ring::{Bounds, HistoryMessage, Ring},
 };
 use crate::{
-    broker::{Principal, Publication},
+    broker::{Publication, PublisherClass},
     channel::ChannelName,
     clock::Millis,
     position::{Position, is_same_epoch},
@@ -78,7 +78,7 @@ pub(in crate::broker) struct Histories {
 #[derive(Debug)]
 struct Channel {
     ring: Ring,
-    publisher: Principal,
+    publisher: PublisherClass,
     id: u64,
     used: u64,
     used_at: Millis,
@@ -133,7 +133,7 @@ impl Histories {
     pub(in crate::broker) fn begin(
         &mut self,
         channel: &ChannelName,
-        publisher: Principal,
+        publisher: PublisherClass,
         position: Position,
         now: Millis,
     ) {
@@ -144,7 +144,7 @@ impl Histories {
     fn begin_at(
         &mut self,
         channel: &ChannelName,
-        publisher: Principal,
+        publisher: PublisherClass,
         position: Position,
         nonce: u64,
         now: Millis,
@@ -193,7 +193,7 @@ impl Histories {
     pub(in crate::broker) fn push(
         &mut self,
         channel: &ChannelName,
-        publisher: Principal,
+        publisher: PublisherClass,
         kept: HistoryMessage,
         now: Millis,
     ) -> Option<Position> {
@@ -234,7 +234,7 @@ impl Histories {
     fn edit<R>(
         &mut self,
         channel: &ChannelName,
-        publisher: Principal,
+        publisher: PublisherClass,
         now: Millis,
         change: impl FnOnce(&mut Ring) -> R,
     ) -> Option<R> {

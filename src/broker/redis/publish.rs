@@ -156,7 +156,7 @@ impl Publisher {
         let mut keys = process.settings.names.keys(channel);
         let mut args = arguments::stamp(
             &process.settings.history,
-            message.publisher,
+            message.publisher.class(),
             process.settings.names.channel(channel),
             *kind,
             data,

@@ -33,7 +33,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    broker::{History, Principal, Publication},
+    broker::{History, Publication, PublisherClass},
     channel::ChannelName,
     clock::Millis,
     conn::{
@@ -82,8 +82,8 @@ pub struct Connected {
     pub stream: std::net::TcpStream,
     /// Bytes that the client sent after its handshake.
     pub leftover: Bytes,
-    /// The principal as which it publishes, if it may, and if clients may at all.
-    pub publisher: Option<Principal>,
+    /// The class as which it publishes, if it may, and if clients may at all.
+    pub publisher: Option<PublisherClass>,
     /// Its address.
     pub client: ClientAddress,
     /// The client that a proxy says it speaks for; for the log only, since it is unverified.

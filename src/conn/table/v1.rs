@@ -29,7 +29,7 @@ impl ConnectionTable {
         if kind != Kind::Text {
             return self.close(key, CloseReason::Unsupported);
         }
-        let publisher = entry(&mut self.entries, key).and_then(|entry| entry.publisher);
+        let publisher = entry(&mut self.entries, key).and_then(|entry| entry.principal());
         let command = match command::read(data, self.settings.broadcast_bytes_max) {
             Ok(command) => command,
             Err(Mistake::Fatal(reason)) => return self.close(key, reason),

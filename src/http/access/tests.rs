@@ -198,12 +198,12 @@ fn insecure_opens_publishing_and_nothing_else() {
 /// Keys belong to a publisher that shows a token or is a program of this machine.
 #[test]
 fn keys_belong_to_a_token_or_this_machine() {
-    use Principal::{Anonymous, Api};
+    use PublisherClass::{Anonymous, Api};
     let with_token = Rules { tokens: vec!["alpha".into()], insecure_publish: true };
     let open = Rules { tokens: vec![], insecure_publish: true };
     let (local, foreign) = ("127.0.0.1", "203.0.113.9");
     #[rustfmt::skip]
-    let table: &[(&Rules, &str, &[&str], Principal, Principal)] = &[
+    let table: &[(&Rules, &str, &[&str], PublisherClass, PublisherClass)] = &[
         (&with_token, foreign, &["Authorization: Bearer alpha"], Api, Api),
         (&with_token, foreign, &["Authorization: Bearer alpha", "Origin: http://x"], Api, Api),
         (&with_token, foreign, &["Authorization: Bearer beta"], Anonymous, Anonymous),
@@ -228,9 +228,9 @@ fn keys_belong_to_a_token_or_this_machine() {
         let requester = requester(peer, owner, version, &uri, &headers);
         let stranger = Requester { owner: Owner::Stranger, ..requester };
         if rules.tokens.is_empty() {
-            assert_eq!(rules.principal(&stranger), Anonymous, "{lines:?}");
+            assert_eq!(rules.principal(&stranger), Principal::Anonymous, "{lines:?}");
         }
-        let given = (rules.principal(&requester), rules.principal_of_client(&requester));
+        let given = (rules.principal(&requester).class(), rules.class_of_client(&requester));
         assert_eq!(given, (*published, *client), "{peer} {lines:?}");
     }
 }

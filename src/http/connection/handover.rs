@@ -3,14 +3,15 @@
 use bytes::Bytes;
 
 use crate::{
-    broker::Principal, drain::Guard, http::context::Purpose, hub::Encoding, peer::ClientAddress,
+    broker::PublisherClass, drain::Guard, http::context::Purpose, hub::Encoding,
+    peer::ClientAddress,
 };
 
 /// The purpose of an accepted handshake; it travels with the stream.
 pub(in crate::http) struct Handover {
     pub(in crate::http) purpose: Purpose,
     pub(in crate::http) encoding: Encoding,
-    pub(in crate::http) publisher: Option<Principal>,
+    pub(in crate::http) publisher: Option<PublisherClass>,
     pub(in crate::http) client: ClientAddress,
     pub(in crate::http) forwarded: Option<Box<str>>,
     pub(in crate::http) guard: Guard,

@@ -7,7 +7,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header, request};
 
 use crate::{
-    broker::{Position, Principal},
+    broker::{Position, PublisherClass},
     channel::ChannelName,
     conn::{Endpoint, SubscribeRequest},
     drain::{Guard, Phase},
@@ -41,7 +41,7 @@ struct UpgradeRequest {
     /// Messages are to be sent in the subprotocol.
     is_v1: bool,
     wanted: Vec<SubscribeRequest>,
-    publisher: Option<Principal>,
+    publisher: Option<PublisherClass>,
 }
 
 /// Answers a handshake; with `Some` the answer is the 101.
@@ -114,7 +114,7 @@ fn understand(
     let may_publish = context.settings.client_publish.is_on()
         && endpoint == Endpoint::Ws
         && context.settings.access.judge(Right::Publish, &requester) == Verdict::Allowed;
-    let publisher = may_publish.then(|| context.settings.access.principal_of_client(&requester));
+    let publisher = may_publish.then(|| context.settings.access.class_of_client(&requester));
     let accept = HeaderValue::try_from(accept.accept_key)
         .expect("an accept key is base64, which is valid in a header");
     let deflate =

@@ -8,7 +8,7 @@
 use super::Histories;
 use crate::{
     broker::{
-        Principal,
+        PublisherClass,
         history::ring::{Ring, StreamEntry},
     },
     channel::ChannelName,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Redis does not say who the publisher was: all channels share alike.
-const ANYBODY: Principal = Principal::Api;
+const ANYBODY: PublisherClass = PublisherClass::Api;
 
 /// The outcome of a message that a shard has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

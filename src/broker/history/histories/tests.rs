@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::{merging::Reading, *};
-use crate::broker::Principal;
+use crate::broker::PublisherClass;
 use crate::broker::history::ring::StreamEntry;
 use crate::ws::Kind;
-use Principal::{Anonymous, Api};
+use PublisherClass::{Anonymous, Api};
 
 const SETTINGS: HistorySettings = HistorySettings {
     messages_max: 4,
@@ -31,7 +31,7 @@ fn begin(histories: &mut Histories, name: &str) {
 /// Publishes `count` messages, to a new channel if need be.
 fn publish(
     histories: &mut Histories,
-    publisher: Principal,
+    publisher: PublisherClass,
     name: &str,
     count: usize,
     bytes: usize,

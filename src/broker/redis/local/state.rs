@@ -6,7 +6,7 @@
 use super::stream_quotas::{self, StreamQuotas};
 use crate::{
     broker::{
-        HistorySettings, Message, Principal, PublishError,
+        HistorySettings, Message, PublishError, PublisherClass,
         embedded::SlotsDone,
         idempotency::{Answers, Id},
         quota::Window,
@@ -101,7 +101,7 @@ impl LocalState {
         now: Millis,
     ) -> Result<Charged, PublishError> {
         let Message { publisher, channel, data, .. } = message;
-        let publisher = *publisher;
+        let publisher = publisher.class();
         let may_begin =
             self.begun.fits(publisher, 1, now) && self.begun_in_a_day.fits(publisher, 1, now);
         let mut full = QuotasFull { keys: false, channels: !may_begin, histories: false };
@@ -122,12 +122,12 @@ impl LocalState {
     /// It was not added to Redis after all, nor was its key.
     pub(crate) fn give_back(&mut self, message: &Message, id: Option<&Id>, charged: Charged) {
         if let Some(id) = id {
-            self.keys.give_back(id.publisher, id.cost());
+            self.keys.give_back(id.publisher.class(), id.cost());
         }
         if charged.begins {
-            self.give_back_channel(message.publisher);
+            self.give_back_channel(message.publisher.class());
         }
-        self.streams.refund(message.publisher, &message.channel, charged.stream);
+        self.streams.refund(message.publisher.class(), &message.channel, charged.stream);
     }
 
     /// It may be in Redis: so all of it counts, and with its key it is not delivered here as well.
@@ -141,15 +141,15 @@ impl LocalState {
         if let Some(id) = id {
             self.remember(id.clone(), LocalOutcome::InDoubt, now);
         }
-        self.streams.keep_in_doubt(message.publisher, &message.channel, charged.stream);
+        self.streams.keep_in_doubt(message.publisher.class(), &message.channel, charged.stream);
     }
 
-    fn take_channel(&mut self, publisher: Principal, now: Millis) {
+    fn take_channel(&mut self, publisher: PublisherClass, now: Millis) {
         self.begun.take(publisher, 1, now);
         self.begun_in_a_day.take(publisher, 1, now);
     }
 
-    fn give_back_channel(&mut self, publisher: Principal) {
+    fn give_back_channel(&mut self, publisher: PublisherClass) {
         self.begun.give_back(publisher, 1);
         self.begun_in_a_day.give_back(publisher, 1);
     }
@@ -164,10 +164,11 @@ impl LocalState {
         now: Millis,
     ) {
         let Message { publisher, channel, data, .. } = message;
-        self.streams.settle((*publisher, channel, data.len()), charged.stream, bytes, now);
+        let publisher = publisher.class();
+        self.streams.settle((publisher, channel, data.len()), charged.stream, bytes, now);
         match (position.offset == 1, charged.begins) {
-            (true, false) => self.take_channel(*publisher, now),
-            (false, true) => self.give_back_channel(*publisher),
+            (true, false) => self.take_channel(publisher, now),
+            (false, true) => self.give_back_channel(publisher),
             _ => {}
         }
     }
@@ -194,7 +195,7 @@ mod tests {
     use crate::{
         broker::{
             IdempotencyKey,
-            Principal::{Anonymous, Api},
+            Principal::{self, Anonymous, Api},
         },
         channel::ChannelName,
         limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
@@ -235,7 +236,11 @@ mod tests {
             local_state.give_back(&once, Some(&id), charged);
         }
         let mut added = 0;
-        assert!(local_state.keys.fits(Api, IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3, now));
+        assert!(local_state.keys.fits(
+            PublisherClass::Api,
+            IDEMPOTENCY_KEYS_REDIS_BYTES_MAX / 4 * 3,
+            now
+        ));
         while !charge(&mut local_state, Anonymous, "other", now) {
             added += id.cost();
         }

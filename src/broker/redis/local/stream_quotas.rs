@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    broker::{HistorySettings, Principal, quota::Quota},
+    broker::{HistorySettings, PublisherClass, quota::Quota},
     channel::ChannelName,
     clock::Millis,
     limits::{REDIS_HISTORIES_FACTOR, REDIS_MESSAGE_COST_BYTES, REDIS_STREAM_COST_BYTES},
@@ -32,7 +32,7 @@ pub(super) struct StreamQuotas {
 
 #[derive(Debug)]
 struct Held {
-    by: BTreeMap<Principal, Own>,
+    by: BTreeMap<PublisherClass, Own>,
     last: Millis,
     turn: u64,
     /// The turn that it began with.
@@ -66,7 +66,7 @@ impl Held {
     }
 
     /// `publisher` has nothing on its way for `charge` any more; what that was.
-    fn take_off(&mut self, publisher: Principal, charge: Charge) -> usize {
+    fn take_off(&mut self, publisher: PublisherClass, charge: Charge) -> usize {
         let own = self.by.get_mut(&publisher).filter(|_| charge.since == self.since);
         own.map_or(0, |own| {
             own.pending -= charge.bytes;
@@ -102,7 +102,7 @@ impl StreamQuotas {
     /// The charge for a message of `publisher` to `channel`; None if its stream may not grow.
     pub(crate) fn charge(
         &mut self,
-        publisher: Principal,
+        publisher: PublisherClass,
         channel: &ChannelName,
         payload: usize,
         now: Millis,
@@ -122,7 +122,12 @@ impl StreamQuotas {
     }
 
     /// A message that was charged was not added.
-    pub(super) fn refund(&mut self, publisher: Principal, channel: &ChannelName, charge: Charge) {
+    pub(super) fn refund(
+        &mut self,
+        publisher: PublisherClass,
+        channel: &ChannelName,
+        charge: Charge,
+    ) {
         if let Some(last) = self.held.get(channel).map(|held| held.last) {
             self.edit(channel, last, |held| held.take_off(publisher, charge));
         }
@@ -131,7 +136,7 @@ impl StreamQuotas {
     /// A message that was charged may have been added: so it counts.
     pub(super) fn keep_in_doubt(
         &mut self,
-        publisher: Principal,
+        publisher: PublisherClass,
         channel: &ChannelName,
         charge: Charge,
     ) {
@@ -147,7 +152,7 @@ impl StreamQuotas {
     /// `channel`, which holds `bytes` now; none, if it was ended instead.
     pub(super) fn settle(
         &mut self,
-        (publisher, channel, payload): (Principal, &ChannelName, usize),
+        (publisher, channel, payload): (PublisherClass, &ChannelName, usize),
         charge: Charge,
         bytes: usize,
         now: Millis,
@@ -215,7 +220,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use Principal::{Anonymous, Api};
+    use PublisherClass::{Anonymous, Api};
 
     const TTL: Duration = Duration::from_secs(300);
     const MIB: usize = 1024 * 1024;
@@ -240,7 +245,7 @@ mod tests {
     /// Says something of one MiB; the stream has `bytes` then. Whether it was charged.
     fn say(
         quotas: &mut StreamQuotas,
-        publisher: Principal,
+        publisher: PublisherClass,
         number: usize,
         bytes: usize,
         now: Millis,
@@ -252,7 +257,12 @@ mod tests {
     }
 
     /// How many channels of one MiB `publisher` can add at `now`.
-    fn fill(quotas: &mut StreamQuotas, publisher: Principal, first: usize, now: Millis) -> usize {
+    fn fill(
+        quotas: &mut StreamQuotas,
+        publisher: PublisherClass,
+        first: usize,
+        now: Millis,
+    ) -> usize {
         let mut add = |number: usize| {
             let name = name(first + number);
             let Some(charge) = quotas.charge(publisher, &name, MIB, now) else { return false };

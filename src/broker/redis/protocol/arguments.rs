@@ -14,7 +14,7 @@ use super::{
     names::{Names, Trial},
 };
 use crate::{
-    broker::{HistorySettings, Principal, epoch},
+    broker::{HistorySettings, PublisherClass, epoch},
     channel::ChannelName,
     limits::{HISTORY_READ_CHUNK, REDIS_META_TTL},
     ws::Kind,
@@ -31,14 +31,16 @@ pub(crate) fn millis(duration: Duration) -> Value {
 /// The parameters of `stamp.lua` for a message of `publisher` on the Redis channel `channel`.
 pub(crate) fn stamp(
     history: &HistorySettings,
-    publisher: Principal,
+    publisher: PublisherClass,
     channel: String,
     kind: Kind,
     data: &Bytes,
 ) -> Vec<Value> {
-    let letter = match publisher {
-        Principal::Api => "0",
-        Principal::Anonymous => "1",
+    // In the order of the classes, also as text.
+    let word = match publisher {
+        PublisherClass::Api => "0",
+        PublisherClass::Token => "0t",
+        PublisherClass::Anonymous => "1",
     };
     let kept = if history.is_on() { history.messages_max } else { 0 };
     vec![
@@ -51,7 +53,7 @@ pub(crate) fn stamp(
         kept.to_string().into(),
         millis(history.ttl),
         history.bytes_max.to_string().into(),
-        letter.into(),
+        word.into(),
     ]
 }
 
@@ -69,7 +71,7 @@ pub(crate) fn trial(
         None => (own[..2].to_vec(), channel.clone()),
     };
     let keys = own.into_iter().chain(meant_keys).collect();
-    let mut args = stamp(history, Principal::Api, channel, Kind::Text, &Bytes::new());
+    let mut args = stamp(history, PublisherClass::Api, channel, Kind::Text, &Bytes::new());
     args.push(meant_channel.into());
     (keys, args)
 }

@@ -8,6 +8,8 @@
 //! number is a part of the names of Redis channels, except for database 0, whose names are
 //! unchanged.
 
+use std::borrow::Cow;
+
 use crate::{
     broker::{Principal, idempotency::Id},
     channel::ChannelName,
@@ -60,13 +62,14 @@ impl Names {
         vec![self.meta(channel), self.stream(channel)]
     }
 
-    /// The first answer to what was published with a key. A word of its own for each kind of
+    /// The first answer to what was published with a key. A word of its own for each
     /// publisher: no key, whatever it holds, is another one's.
     pub(crate) fn idempotency(&self, id: &Id) -> String {
         let word = match id.publisher {
             // As it was called before keys had owners: processes of that time share it.
-            Principal::Api => "idem",
-            Principal::Anonymous => "idem-anonymous",
+            Principal::Api => "idem".into(),
+            Principal::Subject(digest) => Cow::from(format!("idem-{digest}")),
+            Principal::Anonymous => "idem-anonymous".into(),
         };
         format!("{}:{{{}}}:{word}:{}", self.prefix, id.channel, id.key.as_str())
     }
@@ -138,6 +141,9 @@ mod tests {
         assert_eq!(names.idempotency(&id(Principal::Api)), "wsbcast:{a:b}:idem:}{");
         let anonymous = names.idempotency(&id(Principal::Anonymous));
         assert_eq!(anonymous, "wsbcast:{a:b}:idem-anonymous:}{");
+        let subject = names.idempotency(&id(Principal::of_subject(Some("alice"))));
+        // The beginning of `printf salice | sha256sum`.
+        assert_eq!(subject, "wsbcast:{a:b}:idem-5e0f217ada7a7a57cce1f1eff23dcba3:}{");
         assert_eq!(names.slot(&channel, 10_000), "wsbcast:{a:b}:slot:10000");
         assert_eq!(names.bridge(&channel, "raw"), "wsbcast:{a:b}:bridge:raw");
         assert_eq!(names.heartbeat(3), "wsbcast:heartbeat:p:3");

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use super::{Outcome, Publisher};
 use crate::{
     broker::{
-        Message, PeriodicSlot, Principal, PublishError, Receipt, SlotOutcome,
+        Message, PeriodicSlot, Principal, PublishError, PublisherClass, Receipt, SlotOutcome,
         embedded::{slot_at, unix_ms},
         redis::protocol::{
             arguments,
@@ -61,7 +61,7 @@ impl Publisher {
         keys.push(names.slot(&slot.channel, slot.interval_ms));
         let mut args = arguments::stamp(
             &process.settings.history,
-            Principal::Api,
+            PublisherClass::Api,
             names.channel(&slot.channel),
             Kind::Text,
             &slot.data,

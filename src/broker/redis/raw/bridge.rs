@@ -23,7 +23,7 @@ use tokio::{
 use super::lease::{Ask, Lease, LeaseEvent};
 use crate::{
     broker::{
-        Principal, epoch,
+        PublisherClass, epoch,
         redis::{
             commands::{
                 call_error::CallError,
@@ -180,7 +180,7 @@ impl Bridge {
             let kind = if is_text { Kind::Text } else { Kind::Binary };
             let args = arguments::stamp(
                 &settings.history,
-                Principal::Api,
+                PublisherClass::Api,
                 settings.names.channel(&channel),
                 kind,
                 &data,

@@ -9,7 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
-    broker::{Principal, Publication},
+    broker::{Publication, PublisherClass},
     channel::ChannelName,
     clock::{Clock, Millis},
     conn::{
@@ -104,7 +104,7 @@ impl Table {
             Connected {
                 stream,
                 leftover,
-                publisher: Some(Principal::Api),
+                publisher: Some(PublisherClass::Api),
                 client: ClientAddress::Unix,
                 forwarded: None,
                 guard,

@@ -2,8 +2,8 @@
 -- PUBLISH (or SPUBLISH) are one step, and what Redis refuses is taken back: no hole.
 --
 -- `ARGV`: channel, kind, payload, epoch candidate, life of the meta hash, nonce, messages in the
--- stream (0: no history), life of the stream, bytes of half a stream, whose message it is (a
--- letter; the lesser one has the stream).
+-- stream (0: no history), life of the stream, bytes of half a stream, whose message it is (0, 0t
+-- or 1; the lesser one has the stream).
 --
 -- A stream has two halves. The newer one began at the offset `since` and has `bytes`; `before` has
 -- the older one: the field `quota` holds these and `who`, in one, since each word of a command
@@ -13,7 +13,7 @@
 
 -- The halves that this publisher's message goes to; none if what is there is not sound.
 local function halves(quota, count)
-  local since, bytes, before, who = string.match(quota or '', '^(%d+) (%d+) (%d+) ([01])$')
+  local since, bytes, before, who = string.match(quota or '', '^(%d+) (%d+) (%d+) ([01]t?)$')
   if not since then return 0, 0, 0, ARGV[10] end
   since, bytes, before = tonumber(since), tonumber(bytes), tonumber(before)
   if since > count or bytes + before > 9007199254740991 then return 0, 0, 0, ARGV[10] end
