@@ -24,6 +24,7 @@
 //! | 1 | [`channel`], [`position`] | names; positions in a channel's history |
 //! | 1 | [`peer`] | addresses of clients, behind proxies too; networks |
 //! | 1 | [`telemetry`] | the log, which never makes a thread wait |
+//! | 1 | [`tls`] | certificates, and TLS sessions without sockets |
 //! | 1 | [`health_client`] | the client behind `wsbcast health` |
 //! | 0 | [`clock`], [`limits`], [`spelling`] | time, bounds, misspelt names |
 //!
@@ -85,4 +86,5 @@ pub mod server;
 pub mod shard;
 pub mod spelling;
 pub mod telemetry;
+pub mod tls;
 pub mod ws;

@@ -12,6 +12,7 @@ mod publishing;
 mod redis;
 mod redis_refusals;
 mod shutdown;
+mod tls;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub use publishing::*;
 pub use redis::*;
 pub use redis_refusals::*;
 pub use shutdown::*;
+pub use tls::*;
 
 /// Longest epoch of a position; a longer text is no epoch.
 pub const EPOCH_BYTES_MAX: usize = 32;

@@ -37,6 +37,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("telemetry", 1),
     ("drain", 1),
     ("position", 1),
+    ("tls", 1),
     ("ws", 1),
     ("metrics", 2),
     ("hub", 2),

@@ -1,0 +1,23 @@
+//! Bounds of TLS: what a connection may hold beside its session, and how much one record carries.
+//!
+//! Part of [`limits`](super): kept by `tls/` and `conn/socket/`.
+
+/// Plaintext of one record that is sent. The rest of a record that the socket did not take stays
+/// with the client, so this bounds what a slow one holds; longer records save few system calls.
+pub const TLS_WRITE_BYTES_MAX: usize = 8 * 1024;
+/// The bytes of a record beside its content, with a message of TLS 1.3 that announces new keys.
+pub const TLS_WRITE_EXTRA_BYTES: usize = 512;
+/// A record that is not there as a whole yet: the longest that RFC 8446 §5.2 and RFC 5246 §6.2.3
+/// allow; past it the connection ends.
+pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;
+/// Unfinished messages of a handshake, 2 KiB with the longest keys that browsers offer; past it the
+/// connection ends.
+pub const TLS_HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
+/// A thread's buffer for records: one that is unfinished and what is read behind it, or content
+/// that is gathered and the record made of it.
+pub const TLS_SCRATCH_BYTES: usize = 48 * 1024;
+/// A file with a certificate's chain or a key; past it, it is none.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+const _: () = assert!(2 * TLS_RECORD_BYTES_MAX < TLS_SCRATCH_BYTES);
+const _: () = assert!(2 * TLS_WRITE_BYTES_MAX + TLS_WRITE_EXTRA_BYTES < TLS_SCRATCH_BYTES);

@@ -1,0 +1,160 @@
+//! The certificates that are in use, where they come from, and their exchange.
+//!
+//! Handshakes take what is there at that moment; the set is exchanged as a whole, and only for one
+//! that was checked. Files are compared by content, read through symbolic links: whatever way they
+//! are written or swapped, a pair counts once both of its files fit. Reading is the caller's to
+//! order, on a thread that may wait for a disk.
+
+use std::{
+    fmt,
+    fs::File as Disk,
+    io::Read as _,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+use super::certificates::{BadPair, CertificateSet, File};
+use crate::limits::TLS_FILE_BYTES_MAX;
+
+/// The files of a certificate's chain and of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairFiles {
+    /// PEM, the certificate first.
+    pub certificate: String,
+    /// PEM.
+    pub key: String,
+}
+
+/// The outcome of a look at the files.
+#[derive(Debug)]
+pub enum Reloaded {
+    /// They are those in use.
+    Unchanged,
+    /// They have changed and are good: to be taken into use by [`CertificateStore::commit`].
+    Prepared(Prepared),
+}
+
+/// A checked set that is not in use yet.
+pub struct Prepared {
+    set: CertificateSet,
+    contents: Contents,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.set.fmt(f)
+    }
+}
+
+/// The content of all files, in order.
+type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The certificates of a server.
+pub struct CertificateStore {
+    files: Vec<PairFiles>,
+    in_use: RwLock<Arc<CertificateSet>>,
+    /// The content of the files that it was made of.
+    contents: Mutex<Contents>,
+}
+
+impl fmt::Debug for CertificateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificateStore").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl CertificateStore {
+    /// Reads and checks `files`, at least one pair.
+    ///
+    /// # Errors
+    /// When one of them can't be used.
+    pub fn open(files: Vec<PairFiles>) -> Result<Self, BadPair> {
+        let contents = read(&files)?;
+        let set = check(&files, &contents)?;
+        Ok(Self { files, in_use: RwLock::new(Arc::new(set)), contents: Mutex::new(contents) })
+    }
+
+    /// The set in use.
+    #[must_use]
+    pub fn in_use(&self) -> Arc<CertificateSet> {
+        // A panic elsewhere leaves one set or the other.
+        self.in_use.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at the files; waits for the disk.
+    ///
+    /// # Errors
+    /// When they can't be used, or can't be used together, as they are now.
+    pub fn prepare(&self) -> Result<Reloaded, BadPair> {
+        let contents = read(&self.files)?;
+        if *self.contents.lock().unwrap_or_else(PoisonError::into_inner) == contents {
+            return Ok(Reloaded::Unchanged);
+        }
+        let set = check(&self.files, &contents)?;
+        Ok(Reloaded::Prepared(Prepared { set, contents }))
+    }
+
+    /// Takes a set into use: the next handshakes get its certificates.
+    pub fn commit(&self, prepared: Prepared) {
+        let Prepared { set, contents } = prepared;
+        *self.contents.lock().unwrap_or_else(PoisonError::into_inner) = contents;
+        *self.in_use.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+    }
+
+    /// The library's settings for sessions with these certificates: TLS 1.2 and 1.3, HTTP/1.1,
+    /// tickets whose keys change every six hours and are nobody else's.
+    ///
+    /// # Panics
+    /// When the system has no random numbers.
+    #[must_use]
+    pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has suites for all versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Resolver(self.clone())));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.ticketer = ring::Ticketer::new().expect("the system has random numbers");
+        // Tickets are all there is to come back by: nothing is kept here for clients that left.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Arc::new(config)
+    }
+}
+
+/// The library's question which certificate a client gets.
+#[derive(Debug)]
+struct Resolver(Arc<CertificateStore>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.in_use().choose(hello.server_name())
+    }
+}
+
+fn read(files: &[PairFiles]) -> Result<Contents, BadPair> {
+    files.iter().map(|pair| Ok((content(&pair.certificate)?, content(&pair.key)?))).collect()
+}
+
+fn content(path: &str) -> Result<Vec<u8>, BadPair> {
+    let failed = |error| BadPair::File(path.to_owned(), error);
+    let file = Disk::open(path).map_err(failed)?;
+    let mut content = Vec::new();
+    // Bounded, since the path may be anything, a device included.
+    file.take(TLS_FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(failed)?;
+    if content.len() as u64 > TLS_FILE_BYTES_MAX {
+        return Err(BadPair::Long(path.to_owned()));
+    }
+    Ok(content)
+}
+
+fn check(files: &[PairFiles], contents: &Contents) -> Result<CertificateSet, BadPair> {
+    CertificateSet::new(files.iter().zip(contents).map(|(pair, (chain, key))| {
+        (File { name: &pair.certificate, content: chain }, File { name: &pair.key, content: key })
+    }))
+}

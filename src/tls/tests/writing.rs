@@ -1,0 +1,85 @@
+//! Records that the socket takes in part: nothing is lost, nothing is said twice.
+
+use super::*;
+use crate::limits::{TLS_WRITE_BYTES_MAX, TLS_WRITE_EXTRA_BYTES};
+
+/// The client gets each byte once, whatever the socket takes of it; at most a record is kept.
+#[test]
+fn short_writes_lose_nothing() {
+    let mut random = fastrand::Rng::with_seed(11);
+    for version in BOTH {
+        let mut pair = Pair::greeted(&world(version));
+        let said: Vec<u8> = (0..400_000_u32).map(|n| (n % 251) as u8).collect();
+        let (mut at, mut heard) = (0, Vec::new());
+        while at < said.len() {
+            pair.room = random.usize(0..12_000);
+            // As a log or an outbox offers them: from where it stands, in slices.
+            let end = said.len().min(at + 2 + random.usize(0..30_000));
+            let cut = at + random.usize(0..=end - at);
+            match pair.write(&[&said[at..cut], &said[cut..end]]) {
+                Ok(count) => {
+                    assert!((1..=end - at).contains(&count));
+                    at += count;
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            assert!(pair.session.held_bytes() <= TLS_WRITE_BYTES_MAX + TLS_WRITE_EXTRA_BYTES);
+            heard.extend(pair.client_heard());
+        }
+        pair.room = usize::MAX;
+        pair.flush().unwrap();
+        heard.extend(pair.client_heard());
+        assert!(heard == said);
+        assert_eq!(pair.session.held_bytes(), 0);
+    }
+}
+
+/// A writer learns in the ordinary way that something is left: not everything is written.
+#[test]
+fn a_full_socket_leaves_one_byte_to_be_offered_again() {
+    let mut pair = Pair::greeted(&world(&version::TLS13));
+    pair.room = 10;
+    assert_eq!(pair.write(&[b"content"]).unwrap(), 6, "it is all on its way, and not done");
+    assert_eq!(pair.write(&[b"t"]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    pair.room = usize::MAX;
+    assert_eq!(pair.write(&[b"t"]).unwrap(), 1);
+    assert_eq!(pair.client_heard(), b"content");
+    // A socket that takes nothing at all of a single byte.
+    pair.room = 0;
+    assert_eq!(pair.write(&[b"x"]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    pair.room = usize::MAX;
+    assert_eq!(pair.write(&[b"xyz"]).unwrap(), 3);
+    assert_eq!(pair.client_heard(), b"xyz");
+}
+
+/// Bytes in place of those that were begun would tear the stream.
+#[test]
+fn other_bytes_than_those_begun_are_refused() {
+    let mut pair = Pair::greeted(&world(&version::TLS13));
+    pair.room = 10;
+    assert_eq!(pair.write(&[b"content"]).unwrap(), 6);
+    pair.room = usize::MAX;
+    assert_eq!(pair.write(&[b"other"]).unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+/// An answer to a change of keys is sent before content, also when the socket is full between them.
+#[test]
+fn new_keys_come_before_content() {
+    let mut pair = Pair::greeted(&world(&version::TLS13));
+    pair.client.refresh_traffic_keys().unwrap();
+    pair.talk().unwrap();
+    pair.room = 3;
+    let first = pair.write(&[b"content"]);
+    assert!(matches!(first, Ok(6)) || first.unwrap_err().kind() == io::ErrorKind::WouldBlock);
+    pair.room = usize::MAX;
+    pair.write(&[b"t"]).unwrap();
+    assert_eq!(pair.client_heard(), b"content");
+}
+
+#[test]
+fn a_broken_socket_is_told() {
+    let mut pair = Pair::greeted(&world(&version::TLS13));
+    let broken = &mut |_: &[u8]| Err(io::ErrorKind::BrokenPipe.into());
+    let error = pair.session.write(&[IoSlice::new(b"x")], &mut pair.scratch, broken).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
