@@ -24,6 +24,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) listening: ListenOptions,
     #[command(flatten)]
+    pub(super) proxies: ProxyOptions,
+    #[command(flatten)]
     pub(super) redis: RedisOptions,
     #[command(flatten)]
     pub(super) messages: MessageOptions,
@@ -76,6 +78,15 @@ pub(super) struct ListenOptions {
     /// Shards, one thread each [default: cores available to the process]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(super) threads: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Proxies")]
+pub(super) struct ProxyOptions {
+    /// Proxies whose X-Forwarded-For or Forwarded names the client: networks, addresses, or unix;
+    /// repeatable; their connections are never local [default: none]
+    #[arg(long, value_name = "CIDR|unix")]
+    pub(super) trusted_proxies: Vec<String>,
 }
 
 #[derive(Args, Debug)]

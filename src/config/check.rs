@@ -4,7 +4,7 @@
 //! others; relations are only checked between values that are good by themselves, so that one
 //! mistake makes one line. If anything was recorded, the stand-ins never leave this file.
 
-use std::{net::SocketAddr, ops::RangeInclusive, thread, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, sync::Arc, thread, time::Duration};
 
 use super::{
     BadValues, Compression, Config, ListenAddr, Notify, Ping, RedisConfig, RedisUrl,
@@ -14,7 +14,7 @@ use super::{
     environment::Typed,
     history,
     listen::LISTEN_DEFAULT,
-    origins,
+    origins, proxies,
     rights::{self, Rights},
     secret_file,
     secrets::without_credentials,
@@ -75,6 +75,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         resume_miss: checker.word("resume-miss", &args.history.resume_miss),
         echo: args.clients.echo,
         compression: compression(checker, &args.clients),
+        trusted_proxies: Arc::new(proxies::trusted(checker, &args.proxies.trusted_proxies)),
         api_tokens,
         insecure_api,
         allowed_origins: origins::check(checker, &args.origins),

@@ -16,6 +16,7 @@ mod history;
 mod listen;
 mod origins;
 mod problems;
+mod proxies;
 mod rights;
 mod secret_file;
 mod secrets;

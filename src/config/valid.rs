@@ -2,7 +2,7 @@
 //!
 //! Only `check` builds one, from what was typed.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     listen::{ListenAddr, OpenToStrangers, is_loopback_only},
@@ -14,6 +14,7 @@ use crate::{
     drain,
     http::origins::Origins,
     hub::SlowPolicy,
+    peer::TrustedProxies,
     telemetry,
 };
 
@@ -68,6 +69,8 @@ pub struct Config {
     pub echo: bool,
     /// permessage-deflate.
     pub compression: Compression,
+    /// Proxies whose word about their client is believed.
+    pub trusted_proxies: Arc<TrustedProxies>,
     /// A request with one of these tokens may publish and administer; empty: no token is needed,
     /// and the loopback rules decide.
     pub api_tokens: Vec<Token>,

@@ -5,9 +5,10 @@
 //! its connection comes from this machine and from this process's own user or root (`owner`), and
 //! if it is neither from a web page of another origin (`Origin`, fetch metadata, or DNS rebinding
 //! visible in `Host`) nor from the internet through a proxy that says so (`Forwarded` and its
-//! like). The decision is made here and nowhere else.
+//! like). A connection from a trusted proxy is nobody's own (`driver`). The decision is made here
+//! and nowhere else.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderMap, HeaderName, Uri, Version, header};
 use subtle::ConstantTimeEq;
@@ -15,7 +16,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     broker::{Principal, PublisherClass},
     http::owner::Owner,
-    peer::ClientAddress,
+    peer::{ClientAddress, PeerAddress},
 };
 
 /// The browser's statement about the page that asks.
@@ -100,7 +101,7 @@ pub enum Right {
 #[derive(Clone, Copy, Debug)]
 pub struct Requester<'a> {
     /// The other end of the connection.
-    pub peer: SocketAddr,
+    pub peer: PeerAddress,
     /// The client itself, for limits, rules and logs.
     pub client: ClientAddress,
     /// The owner of the connection.
@@ -211,7 +212,7 @@ impl<'a> Requester<'a> {
 
     fn says_it_is_local(&self) -> bool {
         let Some(host) = self.host() else { return false };
-        self.peer.ip().to_canonical().is_loopback()
+        self.peer.is_of_this_machine()
             && names_loopback(host)
             && !self.headers.keys().any(tells_of_a_proxy)
             && self.origin_is(host)

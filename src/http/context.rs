@@ -16,6 +16,7 @@ use crate::{
     http::{access, origins::Origins, routes::pace::BatchRoom, sources::Sources},
     hub::{Audience, Encoding, Key},
     metrics::ShardMetrics,
+    peer::TrustedProxies,
 };
 
 /// The options about HTTP.
@@ -38,6 +39,8 @@ pub struct HttpSettings {
     pub reject_on_broker_loss: bool,
     /// All public listeners are loopback, so they carry the admin routes too.
     pub admin_on_public: bool,
+    /// Proxies whose word about their client is believed.
+    pub trusted_proxies: Arc<TrustedProxies>,
     /// The rules for publishing and administering.
     pub access: access::Rules,
     /// The origins whose pages may use the public routes.

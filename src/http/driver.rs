@@ -8,7 +8,6 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
     task::{Poll, ready},
@@ -39,6 +38,7 @@ use crate::{
         unreadable,
     },
     limits,
+    peer::{FarEnd, PeerAddress},
 };
 
 /// The first read before hyper takes over: usually a whole handshake.
@@ -70,7 +70,7 @@ enum End {
 /// storm thousands are connected and have sent nothing yet.
 pub(super) async fn run<I>(
     mut stream: I,
-    peer: SocketAddr,
+    far_end: FarEnd,
     context: Rc<Context>,
     standing: Rc<Standing>,
 ) -> Option<Handed<I>>
@@ -81,11 +81,16 @@ where
     let first = timeout_at(until, first_bytes(&mut stream)).await;
     match first {
         Ok(Ok(first)) if !first.is_empty() => {
-            let peer = Peer { address: peer, owner: whose(&stream, &first, peer, &context) };
+            let peer = Peer {
+                address: far_end.peer,
+                client: far_end.client(),
+                may_forward: far_end.may_forward(&context.settings.trusted_proxies),
+                owner: whose(&stream, &first, far_end.peer, &context),
+            };
             Box::pin(speak(stream, first, standing, peer, context)).await
         }
         silent => {
-            debug!(%peer, ?silent, "a connection that asked for nothing");
+            debug!(peer = %far_end.peer, ?silent, "a connection that asked for nothing");
             None
         }
     }
@@ -94,11 +99,14 @@ where
 /// The owner of the connection, where it can decide anything. `None`: it is not asked, since the
 /// connection begins with a handshake or a stream, and then is for that alone. Handshakes come in
 /// storms, and the question costs as much as an accept.
-fn whose<I: Wire>(stream: &I, first: &[u8], peer: SocketAddr, context: &Context) -> Option<Owner> {
-    let HttpSettings { access, admin_on_public, client_publish, .. } = &context.settings;
+fn whose<I: Wire>(stream: &I, first: &[u8], peer: PeerAddress, context: &Context) -> Option<Owner> {
+    let HttpSettings { access, admin_on_public, client_publish, trusted_proxies, .. } =
+        &context.settings;
     let on_public = context.public.is_some() && *admin_on_public;
     let decides = on_public || access.tokens.is_empty();
-    if !decides || !peer.ip().to_canonical().is_loopback() {
+    // A trusted proxy speaks for others, whatever user it runs as.
+    let may_be_ours = peer.is_of_this_machine() && !trusted_proxies.trust(peer.into());
+    if !decides || !may_be_ours {
         return Some(Owner::Stranger);
     }
     let is_stream = [&b"GET /ws"[..], b"GET /sse", b"GET /echo"].iter().any(|beginning| {
@@ -207,7 +215,7 @@ async fn drive<C>(
     connection: &mut C,
     state: &ConnectionState,
     control: &Control,
-    peer: SocketAddr,
+    peer: PeerAddress,
 ) -> End
 where
     C: Future<Output = hyper::Result<()>> + Unpin,

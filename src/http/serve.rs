@@ -1,6 +1,6 @@
 //! One connection from accept to its end, or until it leaves HTTP.
 
-use std::{fmt, net::SocketAddr, rc::Rc};
+use std::{fmt, rc::Rc};
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ use crate::{
         driver::{self, Handed},
     },
     hub::Encoding,
-    peer::ClientAddress,
+    peer::{ClientAddress, FarEnd},
 };
 
 /// A connection that HTTP is done with: its 101, or the head of an event stream, is in the kernel.
@@ -53,14 +53,14 @@ impl<I> fmt::Debug for Upgraded<I> {
 /// publication in progress may or may not go out.
 pub async fn serve<I>(
     stream: I,
-    peer: SocketAddr,
+    far_end: impl Into<FarEnd>,
     context: &Rc<Context>,
     place: &Place,
 ) -> Option<Upgraded<I>>
 where
     I: Wire,
 {
-    let handed = driver::run(stream, peer, context.clone(), place.standing()).await?;
+    let handed = driver::run(stream, far_end.into(), context.clone(), place.standing()).await?;
     let Handover { purpose, encoding, publisher, client, forwarded, guard, .. } = handed.handover;
     let Handed { stream, leftover, .. } = handed;
     Some(Upgraded { stream, leftover, purpose, encoding, publisher, client, forwarded, guard })

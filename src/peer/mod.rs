@@ -4,7 +4,14 @@
 //! connection, which may be a proxy's. Nothing here reads a socket or knows HTTP's types.
 
 mod client_address;
+mod far_end;
+mod forwarded;
 mod networks;
+mod peer_address;
+mod trusted_proxies;
 
 pub use client_address::ClientAddress;
+pub use far_end::{Announced, FarEnd};
 pub use networks::{InvalidNetwork, Networks};
+pub use peer_address::PeerAddress;
+pub use trusted_proxies::TrustedProxies;

@@ -2,10 +2,11 @@
 
 /// Every option, with a value that differs from its default and is good by itself. A file's path
 /// takes the place of `FILE`, that of one with a URL of `URL FILE`.
-pub(super) const OPTIONS: [(&str, &str); 44] = [
+pub(super) const OPTIONS: [(&str, &str); 45] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
+    ("trusted-proxies", "10.0.0.0/8"),
     ("redis-url", "redis://host:1/2"),
     ("redis-url-file", "URL FILE"),
     ("redis-pool", "3"),
@@ -53,10 +54,11 @@ pub(super) const OPTIONS: [(&str, &str); 44] = [
 pub(super) const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
 
 /// Options and values that are refused; each is exactly one bad value.
-pub(super) const BAD: [(&str, &[&str]); 37] = [
+pub(super) const BAD: [(&str, &[&str]); 38] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
+    ("trusted-proxies", &["10.0.0.1/8", "10.0.0.0/33", "localhost", "all", "UNIX"]),
     ("redis-url", &["host:6379", "http://host", "redis://", "redis://host:port"]),
     ("redis-pool", &["0", "65", "x"]),
     ("redis-url-file", &["/nonexistent/url", "/"]),

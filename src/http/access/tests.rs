@@ -31,13 +31,21 @@ fn judge_of(
 
 /// A request of a client that is connected directly.
 fn requester<'a>(
-    peer: SocketAddr,
+    peer: std::net::SocketAddr,
     owner: Owner,
     version: Version,
     uri: &'a Uri,
     headers: &'a HeaderMap,
 ) -> Requester<'a> {
-    Requester { peer, client: peer.into(), owner, version, uri, headers, query_token: None }
+    Requester {
+        peer: peer.into(),
+        client: peer.into(),
+        owner,
+        version,
+        uri,
+        headers,
+        query_token: None,
+    }
 }
 
 #[test]

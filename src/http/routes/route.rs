@@ -160,7 +160,7 @@ async fn dispatch(
     };
     let requester = Requester {
         peer: peer.address,
-        client: peer.address.into(),
+        client: peer.client_of(&head.headers, &context.settings.trusted_proxies),
         owner: peer.owner.unwrap_or(Owner::Stranger),
         version: head.version,
         uri: &head.uri,

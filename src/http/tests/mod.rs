@@ -10,6 +10,7 @@ mod memory;
 mod ops;
 mod places;
 mod publish;
+mod settings;
 mod sse;
 mod unreadable;
 mod whose;
@@ -31,7 +32,7 @@ use tokio::{
 };
 
 use super::{
-    Admission, BatchRoom, Context, HttpSettings, Places, Public, Room, SubscribeRequest, access,
+    Admission, BatchRoom, Context, Places, Public, Room, SubscribeRequest,
     driver::{Handed, run},
     owner::Owner,
     sources::{BrokerState, OpsPacer, Sources, Text},
@@ -43,7 +44,6 @@ use crate::{
     },
     channel::ChannelName,
     clock::Clock,
-    conn::ClientPublish,
     drain::{Control, DrainSettings, Machine, Phase},
     metrics::ShardMetrics,
     ws::Kind,
@@ -180,18 +180,7 @@ impl Fixture {
             }
         };
         let context = Context {
-            settings: HttpSettings {
-                echo: false,
-                compression: true,
-                client_publish: ClientPublish::Off,
-                connections_max: 100,
-                broadcast_bytes_max: 64 * 1024,
-                idle_timeout: IDLE_TIMEOUT,
-                reject_on_broker_loss: false,
-                admin_on_public: true,
-                access: access::Rules::default(),
-                origins: super::origins::Origins::default(),
-            },
+            settings: settings::settings(),
             clock,
             control: control.clone(),
             ops: Sources {
@@ -274,7 +263,7 @@ impl Server {
         let (ours, theirs) = duplex(bytes);
         let peer: SocketAddr = peer.parse().unwrap();
         let (place, context) = (self.places.enter(), self.context.clone());
-        let serving = async move { run(ours, peer, context, place.standing()).await };
+        let serving = async move { run(ours, peer.into(), context, place.standing()).await };
         (serving, theirs)
     }
 

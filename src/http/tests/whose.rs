@@ -1,9 +1,12 @@
 //! The owner of a connection: asked once, where it decides, with its effect on requests.
 
+use std::sync::Arc;
+
 use super::{FOREIGN, Fixture, LOCAL, OWNER, Server, handshake, header, request, status};
 use crate::{
     conn::ClientPublish,
     http::{access::Rules, owner::Owner},
+    peer::TrustedProxies,
 };
 
 fn publish() -> String {
@@ -91,5 +94,29 @@ async fn an_unchecked_connection_ends_with_its_first_answer() {
         let (answers, asked) =
             ask_as(&server, Owner::Us, LOCAL, &(request(begins, &[], "") + &publish())).await;
         assert_eq!((answers.matches(" 202 ").count(), asked), (1, 1), "{begins}");
+    }
+}
+
+/// A trusted proxy speaks for others: nothing that it sends is local, whatever user it runs as.
+#[tokio::test]
+async fn a_trusted_proxy_is_never_local() {
+    let trusting = |network: &str, is_admin: bool| {
+        let mut trusted = TrustedProxies::default();
+        trusted.add(network).unwrap();
+        Fixture::with(|context| {
+            context.settings.trusted_proxies = Arc::new(trusted);
+            context.public = context.public.take().filter(|_| !is_admin);
+        })
+        .start()
+    };
+    let drain = request("POST /admin/drain", &[], "");
+    let look = request("GET /metrics", &[], "");
+    for (request, is_admin) in [(publish(), false), (look, false), (drain, true)] {
+        let server = trusting("127.0.0.0/8", is_admin);
+        let (answer, asked) = ask_as(&server, Owner::Us, LOCAL, &request).await;
+        assert_eq!((status(&answer), asked), (403, 0), "{request}");
+        let server = trusting("127.0.0.2", is_admin);
+        let (answer, asked) = ask_as(&server, Owner::Us, LOCAL, &request).await;
+        assert_eq!((status(&answer) / 100, asked), (2, 1), "{request}");
     }
 }
