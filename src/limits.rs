@@ -4,6 +4,7 @@
 //! buffer, loop or wait is unbounded. Relations between them are checked at compile time.
 
 mod admission;
+mod announcements;
 mod batches;
 mod encodings;
 mod log;
@@ -18,6 +19,7 @@ mod tls;
 use std::time::Duration;
 
 pub use admission::*;
+pub use announcements::*;
 pub use batches::*;
 pub use encodings::*;
 pub use log::*;

@@ -3,13 +3,15 @@
 use std::{rc::Rc, sync::Arc};
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use tokio::sync::oneshot;
 
 use super::{
-    Evicted, HandleOwner, Health,
+    Announcement, Evicted, HandleOwner, Health,
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
 };
 use crate::{
     channel::ChannelName,
+    metrics::Scope,
     position::{Missed, Position, Recovery, Since},
 };
 
@@ -79,6 +81,14 @@ pub trait Broker: History {
         std::future::ready(false).boxed_local()
     }
 
+    /// Tells all other processes, each of which hands it to the sinks of all its shards, at most
+    /// once. Settles within [`crate::limits::PUBLISH_CONFIRM_DEADLINE`]. Unless it surely went out,
+    /// the scope is this process.
+    fn announce<'a>(&'a self, announcement: &'a Announcement) -> LocalBoxFuture<'a, Scope> {
+        let _ = announcement;
+        std::future::ready(Scope::Local).boxed_local()
+    }
+
     /// Ends all connections of this handle; after it nothing is delivered any more.
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()>;
 }
@@ -110,6 +120,10 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// Messages of `channel` were lost on their way here and could not be had again: everything
     /// delivered before came before the hole, everything after, after.
     fn gap(&self, channel: &ChannelName, missed: Missed);
+
+    /// The shard is to do something, and to tell `count` how many of its clients that concerns.
+    /// It is accepted even past the bound, as [`Sink::deliver`] does.
+    fn announce(&self, announcement: Announcement, count: Option<oneshot::Sender<usize>>);
 
     /// Resolves when the mailbox is below its bound. Boxed: it is awaited seldom.
     fn room(&self) -> futures_util::future::BoxFuture<'_, ()>;

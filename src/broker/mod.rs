@@ -7,6 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `handle`, `message`, `settings` | the contract: a handle's operations, messages, settings |
+//! | `announcement`, `announcer` | what all shards of the cluster are to do; the way to them |
 //! | `shared` | the broker of a process, of either kind, and its handles |
 //! | `embedded`, `redis` | the two brokers |
 //! | `join` | how a client joins a channel |
@@ -16,6 +17,8 @@
 //! | `authorities` | the certificate authorities by which a Redis is trusted |
 //! | `health`, `refusals`, `outage_log` | whether messages get through, and what is told of it |
 
+mod announcement;
+mod announcer;
 mod authorities;
 mod embedded;
 mod epoch;
@@ -35,6 +38,8 @@ mod settings;
 mod shared;
 
 pub use self::{
+    announcement::{AnnounceError, Announced, Announcement, Disconnection, Selector},
+    announcer::Announcer,
     handle::{Broker, BrokerFactory, History, Sink},
     health::{Health, Reach},
     history::{Evicted, HistorySettings},

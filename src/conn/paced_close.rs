@@ -1,12 +1,12 @@
-//! The paced closing at the end of a drain, as far as it has got.
+//! A paced closing, as far as it has got.
 //!
-//! Plain values; `table/closing.rs` decides which clients are due, and what they are sent.
+//! Plain values; `table/pacing.rs` decides which clients are due, and what they are sent.
 
 use std::time::Duration;
 
 use crate::{clock::Millis, drain::PaceShare, hub::Key};
 
-/// The paced closing at the end of a drain.
+/// Clients that are closed one after the other, and told to come back.
 #[derive(Debug)]
 pub(super) struct PacedClose {
     pub(super) keys: Vec<Key>,

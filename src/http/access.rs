@@ -87,7 +87,7 @@ impl std::fmt::Debug for Rules {
 pub enum Right {
     /// Publish a message.
     Publish,
-    /// Change the process, over an admin listener: `POST /admin/drain`.
+    /// Change the process, over an admin listener: `POST /admin/drain`, `/admin/disconnect`.
     Administer,
     /// The same over a public listener.
     AdministerInPublic,

@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
-    broker::{Broker, Position},
+    broker::{Announcer, Broker, Position},
     channel::ChannelName,
     clock::{Clock, Millis},
     conn::{ClientPublish, Connected, SubscribeRequest},
@@ -57,6 +57,8 @@ pub struct Context {
     pub control: Arc<Control>,
     /// The sources of the ops routes.
     pub ops: Sources,
+    /// Tasks for all shards of the cluster go through it.
+    pub announcer: Announcer,
     /// The public listener's part; `None` makes it an admin listener.
     pub public: Option<Public>,
 }

@@ -197,6 +197,13 @@ impl<O: Outlet> Hub<O> {
         self.log_of(channel).is_some()
     }
 
+    /// The clients that are subscribed to `channel`, each once.
+    pub fn subscribers(&self, channel: &str) -> impl Iterator<Item = Key> {
+        let logs = self.chain(self.log_of(channel));
+        logs.flat_map(|(_, log)| log.subscriber_list.iter())
+            .map(|subscriber| self.clients.key(subscriber.client))
+    }
+
     /// The first of a channel's logs.
     pub(super) fn log_of(&self, channel: &str) -> Option<u32> {
         match self.by_name.get(channel) {

@@ -128,11 +128,13 @@ impl Server {
         let clock = Clock::start();
         let mailboxes: Vec<_> =
             (0..config.threads).map(|_| Arc::new(Mailbox::new(clock))).collect();
-        let sinks = mailboxes.iter().map(|mailbox| mailbox.clone() as Arc<dyn Sink>).collect();
+        let sinks: Vec<_> =
+            mailboxes.iter().map(|mailbox| mailbox.clone() as Arc<dyn Sink>).collect();
         let process = Arc::new(Process {
             clock,
             shards: (0..config.threads).map(|_| Arc::new(ShardMetrics::default())).collect(),
             control: Arc::new(Control::default()),
+            sinks: sinks.clone().into(),
             broker: match parts.broker {
                 Some(make) => make(clock, sinks),
                 None => broker::Shared::new(clock, settings::broker(&config), sinks)?,
@@ -256,6 +258,7 @@ impl Server {
             mailbox: self.mailboxes[index].clone(),
             placement: self.placement.clone(),
             broker: process.broker.clone(),
+            sinks: process.sinks.clone(),
             control: process.control.clone(),
             metrics: process.shards[index].clone(),
             budget: process.budget.clone(),
@@ -289,7 +292,7 @@ impl Server {
         if let Some(admin) = self.listeners.admin.take() {
             info!("admin listening on {}", admin.local_addr()?);
             let listener = tokio::net::TcpListener::from_std(admin)?;
-            let context = Rc::new(self.process.admin_context(&self.config));
+            let context = Rc::new(self.process.admin_context(&self.config, broker.clone()));
             let counted = self.process.shards[0].clone();
             let places = http::Places::new(self.process.clock, self.process.shares.admin, counted);
             tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));

@@ -10,7 +10,7 @@ use std::{
 
 use super::{descriptors::Shares, settings};
 use crate::{
-    broker,
+    broker::{self, Announcer, Broker, Sink},
     clock::Clock,
     config::{COMMIT, Config, VERSION},
     drain::Control,
@@ -27,6 +27,8 @@ pub(super) struct Process {
     pub(super) shards: Vec<Arc<ShardMetrics>>,
     pub(super) control: Arc<Control>,
     pub(super) broker: Arc<broker::Shared>,
+    /// The mailboxes of all shards.
+    pub(super) sinks: Arc<[Arc<dyn Sink>]>,
     pub(super) budget: Arc<Budget>,
     pub(super) audience: Arc<Audience>,
     pub(super) shares: Shares,
@@ -64,12 +66,17 @@ impl Process {
     }
 
     /// The state shared by the connections of the admin listener.
-    pub(super) fn admin_context(self: &Arc<Self>, config: &Config) -> http::Context {
+    pub(super) fn admin_context(
+        self: &Arc<Self>,
+        config: &Config,
+        broker: Rc<dyn Broker>,
+    ) -> http::Context {
         http::Context {
             settings: settings::http(config, self.shares),
             clock: self.clock,
             control: self.control.clone(),
             ops: self.sources(),
+            announcer: Announcer::new(broker, self.sinks.clone()),
             public: None,
         }
     }

@@ -14,10 +14,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use crate::{
-    broker::{Missed, Publication, Sink},
+    broker::{Announcement, Missed, Publication, Sink},
     channel::ChannelName,
     clock::Clock,
     limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX},
@@ -29,6 +32,8 @@ pub enum Mail {
     Publication(Publication, Instant),
     /// Messages of the channel were lost on their way here.
     Gap(ChannelName, Missed),
+    /// Something to be done by all shards; how many clients it concerns is to be answered.
+    Announcement(Announcement, Option<oneshot::Sender<usize>>),
     /// Something to be run on the shard's thread.
     Call(Box<dyn FnOnce() + Send>),
 }
@@ -38,6 +43,7 @@ impl fmt::Debug for Mail {
         f.write_str(match self {
             Self::Publication(..) => "Publication",
             Self::Gap(..) => "Gap",
+            Self::Announcement(..) => "Announcement",
             Self::Call(_) => "Call",
         })
     }
@@ -138,6 +144,10 @@ impl Sink for Mailbox {
 
     fn gap(&self, channel: &ChannelName, missed: Missed) {
         self.post(Mail::Gap(channel.clone(), missed));
+    }
+
+    fn announce(&self, announcement: Announcement, count: Option<oneshot::Sender<usize>>) {
+        self.post(Mail::Announcement(announcement, count));
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

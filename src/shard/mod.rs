@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{self, HandleOwner},
+    broker::{self, Announcer, HandleOwner, Sink},
     clock::Clock,
     conn::{self, ConnectionTable, socket::Poller},
     drain::{Control, PaceShare, Phase},
@@ -62,6 +62,8 @@ pub struct Setup {
     pub placement: Arc<Placement>,
     /// The broker of the process.
     pub broker: Arc<broker::Shared>,
+    /// The mailboxes of all shards.
+    pub sinks: Arc<[Arc<dyn Sink>]>,
     /// The drain.
     pub control: Arc<Control>,
     /// Its counters.
@@ -147,6 +149,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         clock,
         control: control.clone(),
         ops: (setup.sources)(),
+        announcer: Announcer::new(broker.clone(), setup.sinks),
         public: Some(http::Public {
             broker: broker.clone(),
             admit: admit::admission(&core),

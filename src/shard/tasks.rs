@@ -16,6 +16,7 @@ use super::{
     placement::Placement,
 };
 use crate::{
+    broker::Announcement,
     conn::{ConnectionTable, socket::Poller},
     hub::Pass,
     limits::{APPEND_TURN_BYTES_MAX, EVENTS_SLICE, PASS_SLICE, SHARD_BEAT_INTERVAL},
@@ -183,6 +184,16 @@ pub(super) fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) 
             }
         }
         Mail::Gap(channel, missed) => core.with(|clients| clients.lost(&channel, &missed)),
+        Mail::Announcement(announcement, count) => {
+            let now = core.clock.now();
+            let concerned = core.with(|clients| match announcement {
+                Announcement::Disconnect(disconnection) => clients.disconnect(&disconnection, now),
+            });
+            if let Some(count) = count {
+                // An error means that nobody waits for the answer any longer.
+                let _ = count.send(concerned);
+            }
+        }
         Mail::Call(call) => call(),
     }
 }

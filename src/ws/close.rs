@@ -38,13 +38,15 @@ pub enum CloseReason {
     Gap,
     /// No sign of life within the ping timeout.
     PingTimeout,
+    /// An operator has closed it, for good.
+    Disconnected,
     /// The connection broke, or the client left, without a Close frame.
     Lost,
 }
 
 impl CloseReason {
     /// All reasons, in the order of the variants: `ALL[reason as usize] == reason`.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Client,
         Self::GoingAway,
         Self::Protocol,
@@ -61,6 +63,7 @@ impl CloseReason {
         Self::HistoryGone,
         Self::Gap,
         Self::PingTimeout,
+        Self::Disconnected,
         Self::Lost,
     ];
     /// The code on the wire. `None` where the server sends no code of its own: the client's code is
@@ -110,6 +113,7 @@ impl CloseReason {
             Self::HistoryGone => row(Some(1013), "history_gone", "history gone", true),
             Self::Gap => row(Some(1013), "gap", "messages were lost", true),
             Self::PingTimeout => row(Some(4408), "ping_timeout", "no sign of life", true),
+            Self::Disconnected => row(Some(4403), "disconnected", "disconnected", false),
             Self::Lost => row(None, "lost", "", true),
         }
     }
@@ -171,6 +175,7 @@ mod tests {
             (CloseReason::Gap, Some(1013), "gap", true),
             (CloseReason::TooManyChannels, Some(1013), "too_many_channels", true),
             (CloseReason::PingTimeout, Some(4408), "ping_timeout", true),
+            (CloseReason::Disconnected, Some(4403), "disconnected", false),
             (CloseReason::Lost, None, "lost", true),
         ];
         assert_eq!(promised.len(), CloseReason::ALL.len());

@@ -4,6 +4,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
 
+mod announcements;
 mod cluster;
 mod cluster_part_lost;
 mod cost;

@@ -14,13 +14,13 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use testkit::clock;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use wsbcast::clock::Clock;
 use wsbcast::{
     broker::{
-        Broker, BrokerSettings, HandleOwner, HistorySettings, IdempotencyKey, Message, Missed,
-        OnLoss, Principal, Publication, PublishError, Reach, Receipt, RedisSettings, Shared, Sink,
-        Subscribers, connect,
+        Announcement, Broker, BrokerSettings, HandleOwner, HistorySettings, IdempotencyKey,
+        Message, Missed, OnLoss, Principal, Publication, PublishError, Reach, Receipt,
+        RedisSettings, Shared, Sink, Subscribers, connect,
     },
     channel::ChannelName,
     ws::Kind,
@@ -42,6 +42,7 @@ pub(crate) enum Seen {
 #[derive(Debug)]
 pub(crate) struct TestSink {
     seen: Mutex<Vec<Seen>>,
+    announced: Mutex<Vec<Announcement>>,
     room: AtomicUsize,
     has_room: Notify,
 }
@@ -49,13 +50,17 @@ pub(crate) struct TestSink {
 impl Default for TestSink {
     fn default() -> Self {
         let room = AtomicUsize::new(usize::MAX);
-        Self { seen: Mutex::default(), room, has_room: Notify::new() }
+        Self { seen: Mutex::default(), announced: Mutex::default(), room, has_room: Notify::new() }
     }
 }
 
 impl TestSink {
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn announced(&self) -> Vec<Announcement> {
+        self.announced.lock().unwrap().clone()
     }
 
     pub(crate) fn messages(&self) -> Vec<Publication> {
@@ -115,6 +120,13 @@ impl Sink for TestSink {
 
     fn gap(&self, channel: &ChannelName, missed: Missed) {
         self.seen.lock().unwrap().push(Seen::Gap(channel.clone(), missed));
+    }
+
+    fn announce(&self, announcement: Announcement, count: Option<oneshot::Sender<usize>>) {
+        self.announced.lock().unwrap().push(announcement);
+        if let Some(count) = count {
+            count.send(1).unwrap();
+        }
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

@@ -155,7 +155,7 @@ fn codes_that_blame_the_client_end_it() {
         page.run("dispatchEvent(new Event('online'))");
         page.wait_for_state("connecting", nth + 1);
     }
-    for (nth, code) in [1003, 1007, 1008, 1009].into_iter().enumerate() {
+    for (nth, code) in [1003, 1007, 1008, 1009, 4403].into_iter().enumerate() {
         page.run("connect({channels: ['a']}); 0");
         page.wait_for_state("connecting", codes.len() + 1 + nth);
         page.run(&format!(

@@ -19,6 +19,7 @@ mod clients;
 mod command_line;
 mod compression;
 mod cors;
+mod disconnect;
 mod docs;
 mod fanout;
 mod foreign_input;

@@ -16,12 +16,14 @@
 //! | `pubsub` | subscriptions, where each begins, and the delivery of what arrives |
 //! | `raw` | the bridge from the raw channel |
 //! | `publish` | messages on their way into Redis, or past it |
+//! | `announcing` | announcements on their way to the other processes |
 //! | `probes` | whether Redis accepts writes, and which processes take clients |
 //! | `process` | the state that all handles of a process share |
 //! | `settings` | the operator's settings for Redis, checked once |
 //! | `task` | a task that ends with its owner |
 //! | `sim`, `timed` | for tests: a model of Redis; a paused clock |
 
+mod announcing;
 mod commands;
 mod discovery;
 mod local;
@@ -61,12 +63,13 @@ use self::{
     task::Task,
 };
 use super::{
-    Broker, HandleOwner, History, Message, PeriodicSlot, Position, Publication, PublishError,
-    Reach, Receipt, Recovery, Since, SlotOutcome,
+    Announcement, Broker, HandleOwner, History, Message, PeriodicSlot, Position, Publication,
+    PublishError, Reach, Receipt, Recovery, Since, SlotOutcome,
 };
 use crate::{
     channel::ChannelName,
     limits::{BROKER_CLOSE_DEADLINE, SUBSCRIBE_DEADLINE},
+    metrics::Scope,
 };
 
 /// Whether a URL is one that could be connected by.
@@ -244,6 +247,10 @@ impl Broker for RedisBroker {
 
     fn presence(&self, takes_clients: bool) -> LocalBoxFuture<'_, bool> {
         presence::tell(&self.router, takes_clients).boxed_local()
+    }
+
+    fn announce<'a>(&'a self, announcement: &'a Announcement) -> LocalBoxFuture<'a, Scope> {
+        announcing::announce(&self.router, announcement).boxed_local()
     }
 
     fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {

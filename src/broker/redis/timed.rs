@@ -10,10 +10,14 @@ mod slot_maps;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use tokio::sync::oneshot;
 
 use super::{net::memory::texts, process::Process};
 use crate::{
-    broker::{HistorySettings, Missed, OnLoss, Publication, RedisSettings, Sink, Subscribers},
+    broker::{
+        Announcement, HistorySettings, Missed, OnLoss, Publication, RedisSettings, Sink,
+        Subscribers,
+    },
     channel::ChannelName,
     clock::Clock,
 };
@@ -52,6 +56,8 @@ impl Sink for Unheard {
     fn deliver(&self, _publication: Publication) {}
 
     fn gap(&self, _channel: &ChannelName, _missed: Missed) {}
+
+    fn announce(&self, _: Announcement, _: Option<oneshot::Sender<usize>>) {}
 
     fn room(&self) -> BoxFuture<'_, ()> {
         ready(()).boxed()

@@ -4,21 +4,18 @@
 //! peer's answer is awaited) `→` gone. A client that does not take its Close frame in time is
 //! reset, and counted as cut off while the process drains. Reasons come from the one table.
 
-use std::time::Duration;
-
 use crate::{
     channel::ChannelName,
     clock::Millis,
     conn::{
         client_state::ClientState,
         keepalive::Action,
-        paced_close::PacedClose,
         table::{ConnectionTable, FollowUp, entry},
         write::control_messages::{self, CloseMessage},
     },
-    drain::{PaceShare, Phase},
+    drain::Phase,
     hub::{Encoding, Finish, Key},
-    limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE, SSE_RETRY},
+    limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE},
     ws::{
         close::CloseReason,
         decoder::{CloseFrame, Decoder},
@@ -138,63 +135,6 @@ impl ConnectionTable {
         let close_frame = CloseMessage::For(CloseReason::Gap).encoded(Encoding::Plain);
         self.hub.close_channel(channel.as_str(), close_frame.as_ref());
         self.handle_hub_events();
-    }
-
-    /// Begins to close all clients with 1012, evenly over `window`; each is told to come back after
-    /// a random time up to `retry_max`, event streams not before the process has ended if there is
-    /// no other one for them. `share`: which shard of how many this is.
-    pub fn begin_paced_close(
-        &mut self,
-        now: Millis,
-        window: Duration,
-        retry_max: Duration,
-        share: PaceShare,
-    ) {
-        let mut keys = self.keys();
-        fastrand::shuffle(&mut keys);
-        self.paced = Some(PacedClose { keys, closed: 0, started: now, window, retry_max, share });
-        // The others follow with the next tick, in slices.
-        let mut is_first = true;
-        self.pace(now, &mut || std::mem::take(&mut is_first));
-    }
-
-    /// A handshake from before the closing window has only now become a client.
-    pub(super) fn pace_too(&mut self, key: Key) {
-        if let Some(paced) = &mut self.paced {
-            paced.keys.push(key);
-        }
-    }
-
-    /// Closes the clients that are due; false when stopped before the last.
-    pub(super) fn pace(&mut self, now: Millis, keep_going: &mut dyn FnMut() -> bool) -> bool {
-        let Some(mut paced) = self.paced.take() else { return true };
-        let elapsed = now - paced.started;
-        let due = crate::drain::paced(paced.keys.len(), elapsed, paced.window, paced.share);
-        let stream_retry_min = self.end_of_refusals(now);
-        while paced.closed < due && keep_going() {
-            let key = paced.keys[paced.closed];
-            paced.closed += 1;
-            let Some(client) = entry(&mut self.entries, key) else { continue };
-            let is_stream = !client.encoding.has_frames();
-            let retry_min = if is_stream { stream_retry_min } else { Duration::ZERO };
-            let retry = retry_min + paced.retry_max.mul_f64(fastrand::f64());
-            let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
-            self.close_with(key, CloseMessage::Restart { retry_ms }, Finish::Log);
-        }
-        let is_done = paced.closed >= due;
-        self.paced = Some(paced);
-        self.handle_hub_events();
-        is_done
-    }
-
-    /// The time after which no returning client finds this process still draining: browsers give an
-    /// event stream up for good when they come back to a refusal.
-    fn end_of_refusals(&self, now: Millis) -> Duration {
-        if self.control.others_serve() {
-            return Duration::ZERO;
-        }
-        // The process itself may take a little longer than the drain's limit.
-        self.control.remaining(now).unwrap_or_default() + SSE_RETRY
     }
 
     /// All clients, connected or about to be: a copy, since each may leave while it is used.

@@ -23,7 +23,7 @@ impl ConnectionTable {
         until: Millis,
         keep_going: &mut dyn FnMut() -> bool,
     ) -> bool {
-        self.paced = None;
+        (self.paced, self.returning) = (None, None);
         while !left.is_empty() && keep_going() {
             if let Some(key) = left.pop() {
                 self.close_finally(key, until);

@@ -9,6 +9,7 @@
 //! | `input`, `commands`, `v1` | what clients say is read, put in order, answered |
 //! | `replaying`, `gaps` | what clients missed is given to them, or told |
 //! | `closing`, `final_close` | connections end, one by one or all at once |
+//! | `pacing`, `disconnecting` | closes over time; clients that an operator sends away |
 //! | `hub_events`, `ticks` | what is to be done because the hub says so, or time has passed |
 //! | `channel_room`, `longest_connected` | clients that must go, or stay longest |
 //! | `logging` | clients that came and went |
@@ -16,12 +17,14 @@
 mod channel_room;
 mod closing;
 mod commands;
+mod disconnecting;
 mod final_close;
 mod gaps;
 mod hub_events;
 mod input;
 mod logging;
 mod longest_connected;
+mod pacing;
 mod replaying;
 #[cfg(test)]
 mod tests;
@@ -120,7 +123,12 @@ pub struct ConnectionTable {
     orphans: HashMap<Key, CommandQueue>,
     /// Clients that are being given history.
     replays: HashMap<Key, Replay>,
+    /// The end of a drain.
     paced: Option<PacedClose>,
+    /// Clients that an operator has come back elsewhere.
+    returning: Option<PacedClose>,
+    /// Clients that an operator has sent away, to be closed.
+    disconnected: Vec<Key>,
     /// Clients whose coming was logged.
     logged: HashMap<Key, LoggedClient>,
 }
@@ -158,6 +166,8 @@ impl ConnectionTable {
             orphans: HashMap::new(),
             replays: HashMap::new(),
             paced: None,
+            returning: None,
+            disconnected: Vec::new(),
             logged: HashMap::new(),
         }
     }

@@ -39,7 +39,7 @@ impl ConnectionTable {
             return false;
         }
         self.free_memory(keep_going);
-        self.pace(self.now, keep_going)
+        self.close_disconnected(keep_going) & self.pace(self.now, keep_going)
     }
 
     /// Whether publications should wait until a pass has made room.

@@ -5,6 +5,7 @@ mod batch;
 mod body_type;
 mod client;
 pub(super) mod cors;
+mod disconnect;
 mod handshake_log;
 mod ops;
 pub(super) mod pace;

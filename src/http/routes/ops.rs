@@ -64,7 +64,7 @@ pub(in crate::http) fn stats(context: &Context) -> Answer {
 
 /// `GET /`.
 pub(in crate::http) fn index(context: &Context) -> Answer {
-    let links = ["/livez", "/readyz", "/metrics", "/stats", "/admin/drain"];
+    let links = ["/livez", "/readyz", "/metrics", "/stats", "/admin/drain", "/admin/disconnect"];
     let index = Index { name: "wsbcast", version: &context.ops.version, links: &links };
     answer::json(StatusCode::OK, &index)
 }
@@ -87,12 +87,9 @@ pub(in crate::http) async fn start_drain(
     state: &ConnectionState,
     body: Incoming,
 ) -> Answer {
-    let mut charge = state.standing().charge();
-    let read = body::collect(body, limits::ADMIN_BODY_BYTES_MAX, &mut charge).await;
-    if let Err(error) = read {
-        return unread(error);
+    if let Err(unread) = read_nothing(state, body).await {
+        return unread;
     }
-    state.body_was_read();
     let mut phases = context.control.watch();
     if *phases.borrow_and_update() > Phase::Serving {
         return drain(context, StatusCode::OK);
@@ -101,6 +98,18 @@ pub(in crate::http) async fn start_drain(
     // The control thread turns the phase; whether it has by now only decorates the answer.
     let _ = timeout(limits::DRAIN_START_WAIT, phases.changed()).await;
     drain(context, StatusCode::ACCEPTED)
+}
+
+/// Reads the body of a request that needs none. The error is the answer.
+pub(in crate::http) async fn read_nothing(
+    state: &ConnectionState,
+    body: Incoming,
+) -> Result<(), Answer> {
+    let mut charge = state.standing().charge();
+    let read = body::collect(body, limits::ADMIN_BODY_BYTES_MAX, &mut charge).await;
+    read.map_err(unread)?;
+    state.body_was_read();
+    Ok(())
 }
 
 fn unread(error: BodyError) -> Answer {

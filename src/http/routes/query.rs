@@ -43,7 +43,7 @@ pub(in crate::http) enum Mistake {
 }
 
 impl Mistake {
-    fn with(self, hint: impl Into<Cow<'static, str>>) -> BadQuery {
+    pub(in crate::http) fn with(self, hint: impl Into<Cow<'static, str>>) -> BadQuery {
         BadQuery { mistake: self, hint: hint.into() }
     }
 }
@@ -186,7 +186,10 @@ pub(in crate::http) fn token(query: Option<&str>) -> Result<Option<Cow<'_, str>>
 }
 
 /// The value of `name`, which counts once.
-fn only<'a>(query: Option<&'a str>, name: &'static str) -> Result<Option<Cow<'a, str>>, BadQuery> {
+pub(in crate::http) fn only<'a>(
+    query: Option<&'a str>,
+    name: &'static str,
+) -> Result<Option<Cow<'a, str>>, BadQuery> {
     let mut given = values(query, name);
     let value = given.next().transpose()?;
     match given.next() {
@@ -195,7 +198,7 @@ fn only<'a>(query: Option<&'a str>, name: &'static str) -> Result<Option<Cow<'a,
     }
 }
 
-fn channel(text: &str) -> Result<ChannelName, BadQuery> {
+pub(in crate::http) fn channel(text: &str) -> Result<ChannelName, BadQuery> {
     ChannelName::new(text).map_err(|error| Mistake::Channel.with(error.to_string()))
 }
 

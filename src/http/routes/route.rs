@@ -23,7 +23,7 @@ use crate::{
         connection::{answer_body::AnswerBody, peer::Peer, state::ConnectionState},
         context::{Context, Public},
         owner::Owner,
-        routes::{access_denied::denied, client, cors, ops, publish, sse, upgrade},
+        routes::{access_denied::denied, client, cors, disconnect, ops, publish, sse, upgrade},
     },
     limits,
     metrics::{PublishFailure, Rejection},
@@ -50,6 +50,7 @@ enum Page {
     Metrics,
     Stats,
     Drain,
+    Disconnect,
 }
 
 /// Answers one request; hyper calls it for one at a time.
@@ -273,6 +274,7 @@ fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
         "/metrics" => Route::Admin(Page::Metrics),
         "/stats" => Route::Admin(Page::Stats),
         "/admin/drain" => Route::Admin(Page::Drain),
+        "/admin/disconnect" => Route::Admin(Page::Disconnect),
         _ => return None,
     };
     let exists = match route {
@@ -299,7 +301,7 @@ fn not_found(context: &Context) -> Answer {
 fn methods(route: Route<'_>) -> &'static [Method] {
     match route {
         Route::Upgrade(..) | Route::Events(_) => &[Method::GET],
-        Route::Broadcast(_) => &[Method::POST],
+        Route::Broadcast(_) | Route::Admin(Page::Disconnect) => &[Method::POST],
         Route::Admin(Page::Drain) => &[Method::GET, Method::HEAD, Method::POST],
         Route::File(_) | Route::Live | Route::Ready | Route::Admin(_) => {
             &[Method::GET, Method::HEAD]
@@ -332,6 +334,7 @@ async fn admin(
         Page::Stats => ops::stats(context),
         Page::Drain if *method == Method::POST => ops::start_drain(context, state, body).await,
         Page::Drain => ops::drain(context, StatusCode::OK),
+        Page::Disconnect => disconnect::answer(context, state, requester.uri.query(), body).await,
     }
 }
 

@@ -10,6 +10,7 @@ mod memory;
 mod ops;
 mod places;
 mod publish;
+mod recorder;
 mod settings;
 mod sse;
 mod unreadable;
@@ -17,15 +18,14 @@ mod whose;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures_util::{FutureExt, future::LocalBoxFuture};
+use futures_util::FutureExt;
+use recorder::Recorder;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     sync::Notify,
@@ -38,15 +38,11 @@ use super::{
     sources::{BrokerState, OpsPacer, Sources, Text},
 };
 use crate::{
-    broker::{
-        Broker, History, Message, PeriodicSlot, Position, Publication, PublishError, Reach,
-        Receipt, Recovery, RefusalExtent, Since, SlotOutcome,
-    },
+    broker::{Announcer, Position, Reach, RefusalExtent},
     channel::ChannelName,
     clock::Clock,
     drain::{Control, DrainSettings, Machine, Phase},
     metrics::ShardMetrics,
-    ws::Kind,
 };
 
 thread_local! {
@@ -70,70 +66,6 @@ pub(super) const LOCAL: &str = "127.0.0.1:50000";
 pub(super) const ROOM: Room = Room { places: 20, spare: 2 };
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const FOREIGN: &str = "203.0.113.9:50000";
-
-/// A broker that records what it is given and answers as instructed; else with the next offset.
-#[derive(Default)]
-pub(super) struct Recorder {
-    pub(super) published: RefCell<Vec<(String, Kind, Bytes)>>,
-    /// The publisher's key of each of these.
-    pub(super) keys: RefCell<Vec<Option<String>>>,
-    pub(super) answers: RefCell<VecDeque<Result<Receipt, PublishError>>>,
-    /// Publications wait for `gate`, the first of them the longest.
-    pub(super) is_held: Cell<bool>,
-    pub(super) gate: Notify,
-}
-
-impl History for Recorder {
-    fn history(&self, _: &ChannelName, _: &Position, _: u64, _: usize) -> Option<Vec<Publication>> {
-        unreachable!("the shard reads history")
-    }
-}
-
-impl Broker for Recorder {
-    fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
-        let Message { channel, kind, data, key, .. } = message;
-        self.keys.borrow_mut().push(key.map(|key| key.as_str().to_owned()));
-        self.published.borrow_mut().push((channel.to_string(), kind, data));
-        let offset = self.published.borrow().len() as u64;
-        let next = Ok(Receipt::Cluster(Position { epoch: "e1".into(), offset }));
-        let answer = self.answers.borrow_mut().pop_front().unwrap_or(next);
-        async move {
-            if self.is_held.get() {
-                self.gate.notified().await;
-            }
-            answer
-        }
-        .boxed_local()
-    }
-
-    fn publish_once(&self, _: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
-        unreachable!("HTTP publishes no slots")
-    }
-
-    fn subscribe(&self, _: ChannelName) -> LocalBoxFuture<'_, ()> {
-        unreachable!("admission subscribes")
-    }
-
-    fn position<'a>(
-        &'a self,
-        _: ChannelName,
-        _: Option<&'a Since>,
-    ) -> LocalBoxFuture<'a, Option<Position>> {
-        unreachable!("admission asks for positions")
-    }
-
-    fn recover(&self, _: ChannelName, _: Since, _: Position) -> LocalBoxFuture<'_, Recovery> {
-        unreachable!("admission recovers")
-    }
-
-    fn unsubscribe(&self, _: &ChannelName) {
-        unreachable!("admission subscribes")
-    }
-
-    fn close(self: Rc<Self>) -> LocalBoxFuture<'static, ()> {
-        unreachable!("the shard closes its broker")
-    }
-}
 
 /// A listener's context and the other ends of it.
 pub(super) struct Fixture {
@@ -195,6 +127,7 @@ impl Fixture {
                 pacer: OpsPacer::default(),
                 version: "1.2.3 (abc)".into(),
             },
+            announcer: Announcer::new(broker.clone(), Arc::new([])),
             public: Some(Public {
                 broker: broker.clone(),
                 admit: Rc::new(admit),

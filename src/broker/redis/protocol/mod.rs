@@ -2,6 +2,7 @@
 //! their arguments, the envelope of a publication, and the reading of answers and refusals. Nothing
 //! here connects to anything.
 
+pub(super) mod announcement;
 pub(super) mod arguments;
 pub(super) mod envelope;
 pub(super) mod names;

@@ -119,6 +119,11 @@ impl Names {
         format!("{}:heartbeat:{}:{shard}", self.heard_prefix, self.process)
     }
 
+    /// Where processes tell each other what to do. Without braces, as heartbeats.
+    pub(crate) fn announcements(&self) -> String {
+        format!("{}:announcements", self.heard_prefix)
+    }
+
     /// Whether a name given by the operator could be one of ours.
     pub(crate) fn may_be_ours(&self, name: &str) -> bool {
         name.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with(':'))
@@ -158,17 +163,22 @@ mod tests {
             (0..=255).map(|database| Names::new("wsbcast".into(), database, "p".into())).collect();
         let mut heard: Vec<String> = (names.iter())
             .flat_map(|names| {
-                [names.channel(&channel), names.marks(&channel, "raw"), names.heartbeat(0)]
+                [
+                    names.channel(&channel),
+                    names.marks(&channel, "raw"),
+                    names.heartbeat(0),
+                    names.announcements(),
+                ]
             })
             .collect();
         assert_eq!(heard[..2], ["wsbcast:{a}", "wsbcast:{a}:bridge:raw"]);
-        assert_eq!(heard[3..5], ["wsbcast:@1:{a}", "wsbcast:@1:{a}:bridge:raw"]);
+        assert_eq!(heard[4..6], ["wsbcast:@1:{a}", "wsbcast:@1:{a}:bridge:raw"]);
         assert!(
             heard.iter().all(|name| name.starts_with("wsbcast:")),
             "rights and the raw channel"
         );
         heard.sort_unstable();
         heard.dedup();
-        assert_eq!(heard.len(), 3 * 256);
+        assert_eq!(heard.len(), 4 * 256);
     }
 }

@@ -47,6 +47,7 @@ pub(crate) struct Scripts {
     pub(crate) empty_epoch: Script,
     pub(crate) lease: Script,
     pub(crate) presence: Script,
+    pub(crate) announce: Script,
     pub(crate) trial: Script,
 }
 
@@ -66,15 +67,27 @@ impl Scripts {
             empty_epoch: Script::new("", include_str!("lua/empty_epoch.lua")),
             lease: Script::new("", include_str!("lua/lease.lua")),
             presence: Script::new("", include_str!("lua/presence.lua")),
+            announce: Script::new("", include_str!("lua/announce.lua")),
             trial: Script::new(&stamp, include_str!("lua/trial.lua")),
         }
     }
 
     /// Each of them.
-    pub(crate) fn all(&self) -> [&Script; 9] {
+    pub(crate) fn all(&self) -> [&Script; 10] {
         let Self { publish, publish_once, position, rotate, read, .. } = self;
-        let Self { empty_epoch, lease, presence, trial, .. } = self;
-        [publish, publish_once, position, rotate, read, empty_epoch, lease, presence, trial]
+        let Self { empty_epoch, lease, presence, announce, trial, .. } = self;
+        [
+            publish,
+            publish_once,
+            position,
+            rotate,
+            read,
+            empty_epoch,
+            lease,
+            presence,
+            announce,
+            trial,
+        ]
     }
 }
 

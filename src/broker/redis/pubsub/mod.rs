@@ -11,3 +11,4 @@ pub(super) mod shared;
 pub(super) mod source;
 pub(super) mod subscriber;
 pub(super) mod subscriptions;
+mod topic;

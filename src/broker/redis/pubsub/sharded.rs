@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use super::{
     cluster_node::ClusterNode,
     subscriber::Subscriber,
-    subscriptions::{Confirmation, Moving, Subscriptions, Topic},
+    subscriptions::{Confirmation, Moving, Subscriptions},
+    topic::Topic,
 };
 use crate::{
     broker::{

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::subscriptions::Confirmation;
 use crate::{
-    broker::{Missed, Publication, Sink, redis::protocol::replies::StreamPosition},
+    broker::{Announcement, Missed, Publication, Sink, redis::protocol::replies::StreamPosition},
     channel::ChannelName,
 };
 
@@ -176,6 +176,10 @@ impl Sink for SharedSubscriber {
 
     fn gap(&self, channel: &ChannelName, missed: Missed) {
         self.with_hearers(channel, |sink| sink.gap(channel, missed.clone()));
+    }
+
+    fn announce(&self, announcement: Announcement, _count: Option<oneshot::Sender<usize>>) {
+        self.sinks.iter().for_each(|sink| sink.announce(announcement.clone(), None));
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

@@ -5,6 +5,7 @@
 //! has room, so that a slow shard holds Redis back instead of losing messages here; it never
 //! delivers a message twice and never passes over a hole without telling the sink.
 
+mod announcements;
 mod on_node;
 mod requests;
 mod session;
@@ -22,7 +23,8 @@ use super::{
     command::Command,
     delivery::Delivery,
     shared::SharedSubscriber,
-    subscriptions::{Confirmation, Subscriptions, Topic},
+    subscriptions::{Confirmation, Subscriptions},
+    topic::Topic,
 };
 use crate::{
     broker::{
@@ -73,6 +75,7 @@ impl Subscriber {
         let settings = recoverer.router.settings.clone();
         let mut subscriptions = Subscriptions::default();
         subscriptions.want(settings.names.heartbeat(shard), Topic::Heartbeat);
+        subscriptions.want(settings.names.announcements(), Topic::Announcements);
         let raw_channel = settings.raw_channel.as_ref().filter(|_| shard == 0);
         let bridge = raw_channel.map(|raw| {
             let bridge = Bridge::new(recoverer.router.clone(), raw);
@@ -371,6 +374,7 @@ impl Subscriber {
                 }
             }
             Some(Topic::Heartbeat) => self.router.connectivity.heartbeat_returned(&payload),
+            Some(Topic::Announcements) => self.announced(&payload).await,
             // Unsubscribed meanwhile.
             None => {}
         }

@@ -8,36 +8,13 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::oneshot;
 
-use super::command::Command;
+use super::{command::Command, topic::Topic};
 use crate::{
     broker::redis::{commands::connectivity::Component, recovery::sequence::SequenceTracker},
     channel::ChannelName,
     clock::Millis,
     position::Position,
 };
-
-/// The kind of messages on a Redis channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Topic {
-    /// Publications of ours.
-    Channel(ChannelName),
-    /// Messages of any program, as they are.
-    Raw,
-    /// Which process bridges the raw channel.
-    Marks,
-    /// Our own sign of life.
-    Heartbeat,
-}
-
-impl Topic {
-    /// The channel whose publications they are.
-    pub(crate) fn channel(&self) -> Option<&ChannelName> {
-        match self {
-            Self::Channel(channel) => Some(channel),
-            Self::Raw | Self::Marks | Self::Heartbeat => None,
-        }
-    }
-}
 
 /// One Redis channel: whether it is wanted, and what Redis was told.
 #[derive(Debug)]

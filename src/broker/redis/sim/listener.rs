@@ -6,10 +6,11 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use tokio::sync::oneshot;
 
 use super::model::Redis;
 use crate::{
-    broker::{Missed, Publication, Sink},
+    broker::{Announcement, Missed, Publication, Sink},
     channel::ChannelName,
     position::Position,
 };
@@ -68,6 +69,10 @@ impl Sink for Recorded {
 
     fn gap(&self, _channel: &ChannelName, missed: Missed) {
         self.note(Seen::Gap(missed));
+    }
+
+    fn announce(&self, _: Announcement, _: Option<oneshot::Sender<usize>>) {
+        unreachable!("nobody announces anything")
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

@@ -3,11 +3,6 @@
 use super::*;
 use crate::limits::READ_BUFFER_BYTES;
 
-fn quiet() -> ClientSettings {
-    let off = keepalive::KeepaliveSettings { interval: None, timeout: Duration::from_secs(1) };
-    ClientSettings { keepalive: off, ..settings() }
-}
-
 /// Reads for `key` until the table asks for something.
 fn requests_of(table: &mut Table, key: Key) -> Vec<Request> {
     let mut requests = Vec::new();

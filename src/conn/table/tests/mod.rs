@@ -27,6 +27,7 @@ use crate::{
 };
 use bytes::Bytes;
 
+mod disconnecting;
 mod floods;
 mod hoards;
 mod replays;
@@ -56,6 +57,12 @@ fn settings() -> ClientSettings {
         greeting: None,
         keepalive,
     }
+}
+
+/// Without pings.
+fn quiet() -> ClientSettings {
+    let off = keepalive::KeepaliveSettings { interval: None, timeout: Duration::from_secs(1) };
+    ClientSettings { keepalive: off, ..settings() }
 }
 
 fn table(settings: ClientSettings) -> Table {

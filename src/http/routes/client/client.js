@@ -20,8 +20,9 @@ const WAKERS = ["online", "visibilitychange"];
 
 // Whether it would end in the same way again: close codes that blame the client, and answers that
 // do, except for "too slow" and "too many". Not 1002: some libraries say it for a 1012 they lack.
+// 4403: an operator has sent it away.
 const isFinal = (code) =>
-  [1003, 1007, 1008, 1009].includes(code) ||
+  [1003, 1007, 1008, 1009, 4403].includes(code) ||
   (code >= 400 && code < 500 && code != 408 && code != 429);
 
 const failure = (code, text = code) => Object.assign(new Error(text), { code });

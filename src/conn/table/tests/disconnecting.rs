@@ -1,0 +1,125 @@
+//! Clients that an operator sends away: which, how, and how fast.
+
+use super::*;
+use crate::{
+    broker::{Disconnection, Selector},
+    limits::{DISCONNECT_PAUSE, DISCONNECT_WINDOW_MAX},
+};
+
+fn of_channel(name: &str, may_return: bool) -> Disconnection {
+    Disconnection { selector: Selector::Channel(ChannelName::new(name).unwrap()), may_return }
+}
+
+impl Table {
+    fn client_of(&mut self, name: &str, encoding: Encoding) -> TcpStream {
+        let channel = ChannelName::new(name).unwrap();
+        let key = self.clients.admit(Endpoint::Ws, encoding, &[channel]);
+        self.connect(key, Millis(0))
+    }
+
+    fn closed(&self, reason: CloseReason) -> u64 {
+        self.metrics.connections_closed.get(reason as usize)
+    }
+}
+
+fn rest_of(peer: &mut TcpStream) -> String {
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).unwrap();
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
+#[test]
+fn clients_of_the_channel_are_closed_and_no_others() {
+    let mut table = table(settings());
+    let mut gone = [Encoding::Plain, Encoding::V1].map(|encoding| table.client_of("a", encoding));
+    let mut stream = table.client_of("a", Encoding::Sse);
+    let mut other = table.client_of("b", Encoding::Plain);
+    assert_eq!(table.clients.disconnect(&of_channel("none", false), Millis(0)), 0);
+    assert_eq!(table.clients.disconnect(&of_channel("a", false), Millis(0)), 3);
+    table.clients.on_tick(Millis(50));
+    for peer in &mut gone {
+        assert_eq!(close_code(peer), 4403);
+    }
+    assert!(!rest_of(&mut stream).contains("\u{fffd}"), "a stream just ends");
+    table.clients.on_tick(Millis(5_000));
+    assert_eq!((table.clients.live(), table.closed(CloseReason::Disconnected)), (1, 3));
+    let key = table.clients.keys()[0];
+    table.clients.close(key, CloseReason::Internal);
+    assert_eq!(close_code(&mut other), 1011, "nothing before");
+    assert_eq!(table.clients.disconnect(&of_channel("a", false), Millis(6_000)), 0);
+}
+
+/// Other clients have their turns while many are closed, and repetitions cost nothing.
+#[test]
+fn disconnected_clients_are_closed_in_slices() {
+    let mut table = table(quiet());
+    let mut peers: Vec<_> = (0..10).map(|_| table.client_of("a", Encoding::Plain)).collect();
+    for _ in 0..100 {
+        // A client is counted until it closes, and closed once.
+        assert_eq!(table.clients.disconnect(&of_channel("a", false), Millis(0)), 10);
+    }
+    assert!(table.clients.disconnected.len() <= 20, "repetitions take no memory");
+    table.clients.begin_tick(Millis(50));
+    let mut left = 3;
+    let mut thrice = || {
+        left -= 1;
+        left >= 0
+    };
+    assert!(!table.clients.work_off(&mut thrice));
+    assert!(table.clients.disconnect(&of_channel("a", false), Millis(50)) >= 7);
+    table.clients.on_tick(Millis(100));
+    peers.iter_mut().for_each(|peer| assert_eq!(close_code(peer), 4403));
+    table.clients.on_tick(Millis(5_000));
+    assert_eq!(table.closed(CloseReason::Disconnected), 10);
+}
+
+/// A thousand clients come back over ten seconds and more, each after a time of its own.
+#[test]
+fn clients_that_may_return_are_closed_over_time() {
+    const CLIENTS: u32 = 100;
+    let mut table = table(quiet());
+    let peers: Vec<_> = (0..CLIENTS).map(|_| table.client_of("a", Encoding::Plain)).collect();
+    assert_eq!(table.clients.disconnect(&of_channel("a", true), Millis(0)), CLIENTS as usize);
+    let window = DISCONNECT_PAUSE * CLIENTS;
+    assert!(window < DISCONNECT_WINDOW_MAX);
+    let mut closing = |at: Millis| {
+        table.clients.on_tick(at);
+        let open = table.clients.entries.iter().flatten();
+        open.filter(|entry| entry.state() != ClientState::Open).count()
+    };
+    let half = closing(Millis::default() + window / 2);
+    assert!((45..=60).contains(&half), "{half} of {CLIENTS} at half time");
+    assert_eq!(closing(Millis::default() + window), CLIENTS as usize);
+    let mut waits = Vec::new();
+    for mut peer in peers {
+        assert_eq!(close_code(&mut peer), 1012);
+        let text = rest_of(&mut peer);
+        let wait = text.strip_prefix("service restart; retry in ").unwrap();
+        waits.push(wait.strip_suffix(" ms").unwrap().parse::<u128>().unwrap());
+    }
+    assert!(waits.iter().all(|&wait| wait <= window.as_millis()), "{waits:?}");
+    let late = waits.iter().filter(|&&wait| wait > window.as_millis() / 2).count();
+    assert!((20..=80).contains(&late), "{waits:?}");
+}
+
+/// Further ones join those that are waiting, and clients that are sent away do not wait.
+#[test]
+fn paced_disconnections_are_joined_and_overtaken() {
+    let mut table = table(quiet());
+    let mut first: Vec<_> = (0..40).map(|_| table.client_of("a", Encoding::Plain)).collect();
+    let mut second: Vec<_> = (0..40).map(|_| table.client_of("b", Encoding::Plain)).collect();
+    for _ in 0..10 {
+        assert_eq!(table.clients.disconnect(&of_channel("a", true), Millis(0)), 40);
+    }
+    assert_eq!(table.clients.disconnect(&of_channel("b", true), Millis(0)), 40);
+    let waiting = table.clients.returning.as_ref().unwrap();
+    assert_eq!(waiting.keys.len(), 80, "each once");
+    assert_eq!(table.clients.disconnect(&of_channel("b", false), Millis(1)), 40);
+    table.clients.on_tick(Millis(2));
+    let mut codes: Vec<u16> = second.iter_mut().map(close_code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes[2..], [4403; 38], "but for those whose turn it was");
+    table.clients.on_tick(Millis::default() + DISCONNECT_PAUSE * 80);
+    first.iter_mut().for_each(|peer| assert_eq!(close_code(peer), 1012));
+    assert!(table.clients.returning.is_none());
+}

@@ -1,0 +1,16 @@
+//! Bounds of announcements, by which one process has all others do something.
+//!
+//! Part of [`limits`](super): whatever anyone announces, and however often, nothing grows.
+
+use std::time::Duration;
+
+/// A shard's count of the clients that an announcement concerns; one that takes longer is not
+/// counted.
+pub const ANNOUNCEMENT_ANSWER_DEADLINE: Duration = Duration::from_secs(1);
+/// An announcement as it goes through Redis; a longer one counts as a stranger's, and is dropped.
+pub const ANNOUNCEMENT_BYTES_MAX: usize = 4 * 1024;
+/// The time for each client of a shard that is to be closed and to come back, until there are so
+/// many that [`DISCONNECT_WINDOW_MAX`] is shorter.
+pub const DISCONNECT_PAUSE: Duration = Duration::from_millis(10);
+/// Time in which a shard closes all clients that are to come back.
+pub const DISCONNECT_WINDOW_MAX: Duration = Duration::from_secs(60);
