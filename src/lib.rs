@@ -19,9 +19,10 @@
 //! | 5 | [`http`] | the HTTP/1.1 service: handshake, publishing API, ops routes |
 //! | 4 | [`conn`] | the clients of a shard: input, keepalive, closing |
 //! | 3 | [`broker`] | each channel's order and history: embedded, or Redis |
+//! | 3 | [`token`] | tokens of clients and publishers: keys, claims, rights |
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; counters |
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
-//! | 1 | [`channel`], [`position`] | names; positions in a channel's history |
+//! | 1 | [`channel`], [`position`] | names and patterns; positions in a channel's history |
 //! | 1 | [`peer`] | addresses of clients, behind proxies too; networks |
 //! | 1 | [`telemetry`] | the log, which never makes a thread wait |
 //! | 1 | [`tls`] | certificates, and TLS sessions without sockets |
@@ -87,4 +88,5 @@ pub mod shard;
 pub mod spelling;
 pub mod telemetry;
 pub mod tls;
+pub mod token;
 pub mod ws;

@@ -15,6 +15,7 @@ mod redis;
 mod redis_refusals;
 mod shutdown;
 mod tls;
+mod tokens;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub use redis::*;
 pub use redis_refusals::*;
 pub use shutdown::*;
 pub use tls::*;
+pub use tokens::*;
 
 /// Longest epoch of a position; a longer text is no epoch.
 pub const EPOCH_BYTES_MAX: usize = 32;

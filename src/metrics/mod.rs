@@ -4,6 +4,9 @@
 //! A shard writes its own cells (relaxed atomics, never contended), never once per delivery: a pass
 //! adds its sums. Names, help and labels are defined in `facts`, once for both formats.
 
+#[macro_use]
+mod words;
+
 mod broker;
 pub mod facts;
 pub mod family;
@@ -11,8 +14,11 @@ pub mod json;
 #[cfg(target_os = "linux")]
 mod process;
 pub mod text;
+mod tokens;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use tokens::TokenResult;
 
 use crate::ws::close::CloseReason;
 
@@ -103,28 +109,6 @@ impl Histogram {
     pub fn sum_us(&self) -> u64 {
         self.sum_us.get()
     }
-}
-
-/// Declares a label's words: an enum, its words in order, their number.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident {
-        $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)?
-    }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
-
-        impl $name {
-            /// The label's values, in the order of the variants.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
-
-            /// The label's value for this one.
-            #[must_use]
-            pub const fn word(self) -> &'static str {
-                Self::WORDS[self as usize]
-            }
-        }
-    };
 }
 
 words! {

@@ -1,10 +1,14 @@
-//! The name of a channel, valid by construction.
+//! The name of a channel, and patterns that cover several, valid by construction.
 //!
 //! A name goes into URLs, Redis keys and log lines, so it is checked once, on entry, and is a type
-//! of its own from there on. Cloning is cheap: the text is shared between threads.
+//! of its own from there on. Cloning is cheap: the text is shared between threads. Patterns are in
+//! `pattern`: they say which channels a right or a rule is about.
+
+mod pattern;
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+pub use pattern::{ChannelPattern, ChannelPatterns, InvalidChannelPattern};
 use thiserror::Error;
 
 use crate::limits::CHANNEL_NAME_BYTES_MAX;

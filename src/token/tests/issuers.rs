@@ -1,0 +1,235 @@
+//! Key sets from a URL: rotation, outages, and issuers that are slow or hostile.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::runtime::Builder;
+
+use super::{
+    fake_issuer::{Answer, FakeIssuer},
+    signer::{Signer, good_claims},
+    verifying::{SECRET, assert_counts, with_secrets},
+};
+use crate::{
+    clock::Clock,
+    limits::TOKEN_JWKS_KEYS_MAX,
+    metrics::TokenResult,
+    token::{Rights, TokenError, TokenSettings, Verifier, issuer::Pace},
+};
+
+/// Much longer than anything takes here.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A pace at which a test never waits for the next fetch, and a failing issuer is soon given up.
+const PACE: Pace =
+    Pace { max_age: LONG, pause: Duration::ZERO, deadline: Duration::from_millis(500), wait: LONG };
+
+struct World {
+    issuer: FakeIssuer,
+    verifier: Arc<Verifier>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl World {
+    fn new(answer: Answer, pace: Pace) -> Self {
+        Self::with(answer, pace, TokenSettings::default())
+    }
+
+    fn with(answer: Answer, pace: Pace, settings: TokenSettings) -> Self {
+        let issuer = FakeIssuer::new(answer);
+        let settings = TokenSettings { key_set: Some(issuer.source()), ..settings };
+        let verifier = Arc::new(Verifier::paced(Clock::start(), &settings, pace).unwrap());
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        Self { issuer, verifier, runtime }
+    }
+
+    fn verify(&self, token: &str) -> Result<Arc<Rights>, TokenError> {
+        self.runtime.block_on(self.verifier.verify(token))
+    }
+}
+
+fn set(keys: &[Value]) -> Answer {
+    Answer::json(&json!({ "keys": keys }).to_string())
+}
+
+fn named(signer: &Signer, kid: &str) -> String {
+    signer.token(&json!({"alg": "ES256", "kid": kid}), &good_claims())
+}
+
+#[test]
+fn the_first_token_waits_for_the_first_set() {
+    let signer = Signer::p256();
+    let world = World::new(set(&[signer.jwk("1")]), PACE);
+    assert!(world.verify(&named(&signer, "1")).is_ok());
+    assert!(world.verify(&signer.good("ES256")).is_ok());
+    let refused = world.verify(&named(&Signer::p256(), "1"));
+    assert_eq!(refused, Err(TokenError::Signature));
+}
+
+/// A token of a key that is newer than the set has that fetched again, and is good.
+#[test]
+fn a_new_key_is_fetched_when_a_token_names_it() {
+    let (old, new) = (Signer::p256(), Signer::p256());
+    let world = World::new(set(&[old.jwk("1")]), PACE);
+    let first = named(&old, "1");
+    assert!(world.verify(&first).is_ok());
+    world.issuer.answer(set(&[new.jwk("2")]));
+    assert!(world.verify(&named(&new, "2")).is_ok());
+    // Its key is withdrawn, and what was remembered of it with it.
+    assert_eq!(world.verify(&first).unwrap_err().hint(), "unknown key id \"1\"");
+}
+
+/// However many unknown keys are named, the issuer is asked once in a pause, and nobody waits.
+#[test]
+fn unknown_keys_cause_few_fetches() {
+    let signer = Signer::p256();
+    let world = World::new(set(&[signer.jwk("1")]), Pace { pause: LONG, ..PACE });
+    assert!(world.verify(&named(&signer, "1")).is_ok());
+    for number in 0..50 {
+        let refused = world.verify(&named(&signer, &format!("unknown-{number}")));
+        assert!(matches!(refused, Err(TokenError::UnknownKey(_))), "{refused:?}");
+    }
+    assert_eq!(world.issuer.requests(), 1);
+}
+
+/// While the issuer is out of reach the last good set serves; a key that this lacks may be good.
+#[test]
+fn an_outage_keeps_the_last_good_set() {
+    let (signer, newer) = (Signer::p256(), Signer::p256());
+    let world = World::new(set(&[signer.jwk("1")]), PACE);
+    assert!(world.verify(&named(&signer, "1")).is_ok());
+    world.issuer.answer(Answer::with("503 Service Unavailable", "", ""));
+    let refused = world.verify(&named(&newer, "2"));
+    assert_eq!(refused, Err(TokenError::KeysUnavailable));
+    assert!(refused.unwrap_err().is_unavailable());
+    // A new token of the known key.
+    assert!(world.verify(&signer.token(&json!({"alg": "ES256"}), &good_claims())).is_ok());
+    world.issuer.answer(set(&[newer.jwk("2")]));
+    assert!(world.verify(&named(&newer, "2")).is_ok());
+}
+
+#[test]
+fn a_set_that_is_too_old_is_given_up() {
+    let signer = Signer::p256();
+    let pace = Pace { max_age: Duration::from_millis(300), pause: LONG, ..PACE };
+    let world = World::new(set(&[signer.jwk("1")]), pace);
+    let token = named(&signer, "1");
+    assert!(world.verify(&token).is_ok());
+    let given_up = async {
+        while world.verifier.verify(&token).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    world.runtime.block_on(async { tokio::time::timeout(LONG, given_up).await }).unwrap();
+}
+
+/// No answer, or none that is a set, is no reason to refuse a token for good, to wait for long, or
+/// to lose the set that there is.
+#[test]
+fn hostile_issuers_are_survived() {
+    let signer = Signer::p256();
+    let key = signer.jwk("1");
+    let many = vec![key.clone(); TOKEN_JWKS_KEYS_MAX * 100];
+    let answers = [
+        ("slow", Answer::Drip),
+        ("silent", Answer::Silence),
+        ("endless", Answer::Endless),
+        ("none", Answer::Raw(Vec::new())),
+        ("no HTTP", Answer::Raw(b"SSH-2.0\r\n".to_vec())),
+        ("no JSON", Answer::json("<html>")),
+        ("deep", Answer::json(&"[".repeat(100_000))),
+        ("no set", Answer::json("{}")),
+        ("no keys", set(&[])),
+        ("too many", set(&many)),
+        ("useless", set(&[json!({"kty": "oct", "k": "AAAA"})])),
+        ("huge head", Answer::with("200 OK", &format!("X: {}\r\n", "x".repeat(100_000)), "{}")),
+        ("elsewhere", Answer::with("302 Found", "Location: http://127.0.0.1:1/\r\n", "")),
+        ("away", Answer::with("302 Found", "Location: https://a.invalid/\r\n", "")),
+        ("404", Answer::with("404 Not Found", "", "")),
+        ("short", Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_vec())),
+    ];
+    let world = World::new(set(&[key]), PACE);
+    assert!(world.verify(&named(&signer, "1")).is_ok());
+    for (name, answer) in answers {
+        let fresh = World::new(answer.clone(), PACE);
+        let refused = fresh.verify(&named(&signer, "1"));
+        assert_eq!(refused, Err(TokenError::KeysUnavailable), "{name}");
+        world.issuer.answer(answer);
+        let refused = world.verify(&named(&signer, name));
+        assert_eq!(refused, Err(TokenError::KeysUnavailable), "{name}");
+        let mut claims = good_claims();
+        claims["jti"] = name.into();
+        let again = signer.token(&json!({"alg": "ES256", "kid": "1"}), &claims);
+        assert!(world.verify(&again).is_ok(), "{name}");
+    }
+}
+
+/// A wait for the issuer has an end of its own.
+#[test]
+fn a_slow_issuer_is_not_waited_for() {
+    let world = World::new(Answer::Silence, Pace { deadline: LONG, wait: Duration::ZERO, ..PACE });
+    let refused = world.verify(&Signer::p256().good("ES256"));
+    assert_eq!(refused, Err(TokenError::KeysUnavailable));
+}
+
+/// Secrets are not the issuer's: their tokens never wait for it.
+#[test]
+fn a_secret_does_not_wait_for_the_issuer() {
+    let settings = with_secrets(&[SECRET]);
+    let world = World::with(Answer::Silence, Pace { deadline: LONG, ..PACE }, settings);
+    assert!(world.verify(&Signer::hmac(SECRET).good("HS256")).is_ok());
+    let refused = world.verify(&Signer::hmac(&"f".repeat(32)).good("HS256"));
+    assert_eq!(refused, Err(TokenError::Signature));
+}
+
+/// Clients that come back all at once with one token cost one verification, also while that waits.
+#[test]
+fn equal_tokens_at_the_same_time_are_verified_once() {
+    let signer = Signer::p256();
+    let world = World::new(set(&[signer.jwk("1")]), Pace { deadline: LONG, ..PACE });
+    world.issuer.gate(false);
+    let token = Arc::new(named(&signer, "1"));
+    let storm: Vec<_> = (0..500)
+        .map(|_| {
+            let (verifier, token) = (world.verifier.clone(), token.clone());
+            world.runtime.spawn(async move { verifier.verify(&token).await.is_ok() })
+        })
+        .collect();
+    world.issuer.gate(true);
+    for verified in storm {
+        assert!(world.runtime.block_on(verified).unwrap());
+    }
+    assert_counts(&world.verifier, &[(TokenResult::Ok, 1), (TokenResult::Cached, 499)]);
+}
+
+/// A client that gives up while it waits for all leaves no trace, and the others are served.
+#[test]
+fn a_waiting_client_may_leave() {
+    let signer = Signer::p256();
+    let world = World::new(set(&[signer.jwk("1")]), Pace { deadline: LONG, ..PACE });
+    world.issuer.gate(false);
+    let token = named(&signer, "1");
+    world.runtime.block_on(async {
+        let mut first = Box::pin(world.verifier.verify(&token));
+        let mut second = Box::pin(world.verifier.verify(&token));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        world.issuer.gate(true);
+        assert!(second.await.is_ok());
+    });
+}
+
+/// The issuer says how long its set is fresh, within bounds: it can't have itself asked all the
+/// time.
+#[test]
+fn a_fresh_set_is_not_fetched_again() {
+    let signer = Signer::p256();
+    let body = json!({ "keys": [signer.jwk("1")] }).to_string();
+    let answer = Answer::with("200 OK", "Cache-Control: max-age=0\r\n", &body);
+    let world = World::new(answer, Pace { pause: LONG, ..PACE });
+    for _ in 0..20 {
+        assert!(world.verify(&named(&signer, "1")).is_ok());
+    }
+    assert_eq!(world.issuer.requests(), 1);
+}
