@@ -11,7 +11,20 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{clock::Clock, limits::HEALTH_CHECK_DEADLINE};
+use crate::{
+    clock::Clock,
+    limits::HEALTH_CHECK_DEADLINE,
+    peer::{TrustedProxies, proxy_header::LOCAL_HEADER},
+};
+
+/// A listener of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `HOST:PORT`.
+    pub address: String,
+    /// Peers of whom it expects a PROXY header.
+    pub announced: TrustedProxies,
+}
 
 /// Why the process does not count as healthy.
 #[derive(Debug, Error)]
@@ -27,18 +40,17 @@ pub enum Unhealthy {
     Status(String, u16),
 }
 
-/// Requests `path` from the first of `targets` (`HOST:PORT` each) that can be reached, with `host`
-/// in the request.
+/// Requests `path` from the first of `targets` that can be reached, with `host` in the request.
 ///
 /// # Errors
 /// If the answer is no 2xx; the last target's error if none can be reached.
-pub fn check(clock: Clock, targets: &[String], host: &str, path: &str) -> Result<(), Unhealthy> {
+pub fn check(clock: Clock, targets: &[Target], host: &str, path: &str) -> Result<(), Unhealthy> {
     let no_target = || Unhealthy::Unreachable(host.to_owned(), io::ErrorKind::NotFound.into());
     let mut result = Err(no_target());
     for target in targets {
         result = match get(clock, target, host, path) {
-            Ok(head) => return judge(target, &head),
-            Err(error) => Err(Unhealthy::Unreachable(target.clone(), error)),
+            Ok(head) => return judge(&target.address, &head),
+            Err(error) => Err(Unhealthy::Unreachable(target.address.clone(), error)),
         };
     }
     result
@@ -53,9 +65,9 @@ fn judge(target: &str, head: &[u8]) -> Result<(), Unhealthy> {
 }
 
 /// The first bytes of the answer: at least a status line, if it is HTTP.
-fn get(clock: Clock, target: &str, host: &str, path: &str) -> io::Result<Vec<u8>> {
+fn get(clock: Clock, target: &Target, host: &str, path: &str) -> io::Result<Vec<u8>> {
     let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
-    for address in target.to_socket_addrs()? {
+    for address in target.address.to_socket_addrs()? {
         result = TcpStream::connect_timeout(&address, HEALTH_CHECK_DEADLINE);
         if result.is_ok() {
             break;
@@ -63,6 +75,10 @@ fn get(clock: Clock, target: &str, host: &str, path: &str) -> io::Result<Vec<u8>
     }
     let mut stream = result?;
     stream.set_write_timeout(Some(HEALTH_CHECK_DEADLINE))?;
+    // The server sees it at this address.
+    if target.announced.trust(stream.local_addr()?.into()) {
+        stream.write_all(LOCAL_HEADER)?;
+    }
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     read_line(clock, &mut stream)

@@ -20,13 +20,13 @@
 //! | 4 | [`conn`] | the clients of a shard: input, keepalive, closing |
 //! | 3 | [`broker`] | each channel's order and history: embedded, or Redis |
 //! | 3 | [`token`] | tokens of clients and publishers: keys, claims, rights |
+//! | 2 | [`health_client`] | the client behind `wsbcast health` |
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; counters |
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
 //! | 1 | [`channel`], [`position`] | names and patterns; positions in a channel's history |
 //! | 1 | [`peer`] | addresses of clients, behind proxies too; networks |
 //! | 1 | [`telemetry`] | the log, which never makes a thread wait |
 //! | 1 | [`tls`] | certificates, and TLS sessions without sockets |
-//! | 1 | [`health_client`] | the client behind `wsbcast health` |
 //! | 0 | [`clock`], [`limits`], [`spelling`] | time, bounds, misspelt names |
 //!
 //! # Data path, socket to socket

@@ -63,6 +63,9 @@ pub(super) struct HealthOptions {
     /// As the server has it, from WSBCAST_ADMIN_LISTEN too; it is asked first [default: none]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) admin_listen: Option<String>,
+    /// As the server has them, from their variables too: then it is asked as it expects it.
+    #[command(flatten)]
+    pub(super) proxies: ProxyOptions,
 }
 
 #[derive(Args, Debug)]
@@ -87,6 +90,10 @@ pub(super) struct ProxyOptions {
     /// repeatable; their connections are never local [default: none]
     #[arg(long, value_name = "CIDR|unix")]
     pub(super) trusted_proxies: Vec<String>,
+    /// Trusted proxies then begin each connection with a PROXY header, version 2 or 1, on the
+    /// public listeners
+    #[arg(long, value_name = "off|on", default_value = "off")]
+    pub(super) proxy_protocol: String,
 }
 
 #[derive(Args, Debug)]
@@ -256,4 +263,7 @@ pub(super) struct LogOptions {
     /// off, error, warn, info, debug, trace, or directives; RUST_LOG is read too
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(super) log_level: String,
+    /// A line about each request and each client that has ended, whatever the level
+    #[arg(long, value_name = "off|on", default_value = "off")]
+    pub(super) access_log: String,
 }

@@ -75,6 +75,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         resume_miss: checker.word("resume-miss", &args.history.resume_miss),
         echo: args.clients.echo,
         compression: compression(checker, &args.clients),
+        proxy_protocol: proxies::protocol(checker, &args.proxies),
         trusted_proxies: Arc::new(proxies::trusted(checker, &args.proxies.trusted_proxies)),
         api_tokens,
         insecure_api,
@@ -358,5 +359,9 @@ fn log(checker: &mut Checker, typed: args::LogOptions) -> telemetry::LogSettings
     if let Err(expected) = telemetry::check_level(&level) {
         checker.refuse("log-level", &level, format!("expected {expected}"));
     }
-    telemetry::LogSettings { format: checker.word("log-format", &typed.log_format), level }
+    telemetry::LogSettings {
+        format: checker.word("log-format", &typed.log_format),
+        access: checker.word::<Switch>("access-log", &typed.access_log) == Switch::On,
+        level,
+    }
 }

@@ -8,8 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
     BadValue, BadValues, HealthQuery, address::address, args::HealthOptions, checker::Checker,
-    listen::LISTEN_DEFAULT, problems::URL, secrets::without_credentials,
+    listen::LISTEN_DEFAULT, problems::URL, proxies, secrets::without_credentials,
 };
+use crate::{health_client::Target, peer::TrustedProxies};
 
 const PATH: &str = "/livez";
 
@@ -25,6 +26,9 @@ pub(super) fn check(
             BadValues(vec![BadValue { option, value, variable: None, reason }])
         });
     }
+    let trusted = proxies::trusted(checker, &typed.proxies.trusted_proxies);
+    let is_on = proxies::protocol(checker, &typed.proxies);
+    let announced = if is_on { trusted } else { TrustedProxies::default() };
     let admin = typed.admin_listen.iter().map(|text| ("admin-listen", text));
     let public = typed.listen.iter().map(|text| ("listen", text));
     let mut targets = Vec::new();
@@ -33,16 +37,21 @@ pub(super) fn check(
             Ok(address) if address.port() == 0 => {
                 checker.refuse(option, text, "its port is not known: name the server with a URL");
             }
-            Ok(address) => targets.push(from_here(address).to_string()),
+            Ok(address) => targets.push(Target {
+                address: from_here(address).to_string(),
+                announced: if option == "listen" { announced.clone() } else { nobody() },
+            }),
             Err(expected) => checker.refuse(option, text, expected),
         }
     }
     checker.finish()?;
     if targets.is_empty() {
-        targets.extend(LISTEN_DEFAULT.map(str::to_owned));
+        let target =
+            |address: &str| Target { address: address.to_owned(), announced: announced.clone() };
+        targets.extend(LISTEN_DEFAULT.map(target));
     }
     // Each target in turn; the server only requires that the name is one of loopback's.
-    let port = targets[0].rsplit(':').next().unwrap_or_default();
+    let port = targets[0].address.rsplit(':').next().unwrap_or_default();
     Ok(HealthQuery { host: format!("localhost:{port}"), targets, path: PATH.to_owned() })
 }
 
@@ -55,6 +64,11 @@ fn from_here(mut address: SocketAddr) -> SocketAddr {
         ip => ip,
     });
     address
+}
+
+/// No peers of whom a PROXY header is expected.
+fn nobody() -> TrustedProxies {
+    TrustedProxies::default()
 }
 
 fn parse(text: &str) -> Option<HealthQuery> {
@@ -73,7 +87,11 @@ fn parse(text: &str) -> Option<HealthQuery> {
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Some(HealthQuery {
-        targets: vec![format!("{}:{port}", authority.host())],
+        // A URL does not tell whether it is a public listener's.
+        targets: vec![Target {
+            address: format!("{}:{port}", authority.host()),
+            announced: nobody(),
+        }],
         host: authority.as_str().to_owned(),
         path: if path == "/" { PATH } else { path }.to_owned(),
     })

@@ -121,7 +121,11 @@ fn defaults_are_those_that_the_help_promises() {
         close_over: Duration::from_secs(60),
     };
     assert_eq!(config.drain, drain);
-    let log = telemetry::LogSettings { format: telemetry::Format::Text, level: "info".to_owned() };
+    let log = telemetry::LogSettings {
+        format: telemetry::Format::Text,
+        level: "info".to_owned(),
+        access: false,
+    };
     assert_eq!(config.log, log);
 }
 

@@ -12,6 +12,7 @@ use crate::{
     broker::{HistorySettings, OnLoss, Subscribers},
     conn::{ClientPublish, ResumeMiss},
     drain,
+    health_client::Target,
     http::origins::Origins,
     hub::SlowPolicy,
     peer::TrustedProxies,
@@ -30,8 +31,8 @@ pub enum Invocation {
 /// The targets of `wsbcast health`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthQuery {
-    /// `HOST:PORT` to connect to, in this order until one answers.
-    pub targets: Vec<String>,
+    /// Listeners to connect to, in this order until one answers.
+    pub targets: Vec<Target>,
     /// The request's `Host`.
     pub host: String,
     /// The request's path and query.
@@ -69,6 +70,8 @@ pub struct Config {
     pub echo: bool,
     /// permessage-deflate.
     pub compression: Compression,
+    /// Trusted proxies begin each connection to a public listener with a PROXY header.
+    pub proxy_protocol: bool,
     /// Proxies whose word about their client is believed.
     pub trusted_proxies: Arc<TrustedProxies>,
     /// A request with one of these tokens may publish and administer; empty: no token is needed,

@@ -24,10 +24,11 @@ pub(super) struct LoggedClient {
 #[derive(Debug)]
 pub(super) struct Channels {
     pub(super) count: usize,
+    /// Some names; none unless debug lines are wanted.
     pub(super) named: String,
 }
 
-/// Whether lines about clients are wanted at all.
+/// Whether debug lines about clients are wanted.
 pub fn clients_are_logged() -> bool {
     enabled!(Level::DEBUG)
 }

@@ -39,6 +39,8 @@ pub struct HttpSettings {
     pub reject_on_broker_loss: bool,
     /// All public listeners are loopback, so they carry the admin routes too.
     pub admin_on_public: bool,
+    /// Trusted proxies begin each connection to a public listener with a PROXY header.
+    pub proxy_protocol: bool,
     /// Proxies whose word about their client is believed.
     pub trusted_proxies: Arc<TrustedProxies>,
     /// The rules for publishing and administering.

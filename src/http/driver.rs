@@ -25,6 +25,7 @@ use tracing::debug;
 use crate::{
     drain::{Control, Phase},
     http::{
+        access_log,
         connection::{
             handover::Handover,
             peer::Peer,
@@ -144,7 +145,7 @@ where
         let (state, context) = (state.clone(), context.clone());
         move |request| route::answer(context.clone(), state.clone(), peer, request)
     });
-    let peer = peer.address;
+    let Peer { address: peer, client, .. } = peer;
     let io = TokioIo::new(Watched::new(stream, first, state.clone()));
     let mut connection = builder().serve_connection(io, service);
     let end = drive(&mut connection, &state, &control, peer).await;
@@ -184,6 +185,7 @@ where
     {
         state.enter(Stage::Answering);
         state.write_by_hand();
+        access_log::unreadable(client, answer.len());
         // A client that does not read it has been refused all the same.
         let _ = timeout(limits::HTTP_ANSWER_DEADLINE, stream.write_all(&answer)).await;
     }

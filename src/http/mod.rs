@@ -8,6 +8,7 @@
 //! of their owner.
 
 pub mod access;
+mod access_log;
 mod answer;
 mod connection;
 mod context;

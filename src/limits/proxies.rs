@@ -3,3 +3,8 @@
 /// Addresses of `X-Forwarded-For` or `Forwarded` that are looked at, from the right; past it the
 /// last one of them is the client.
 pub const FORWARDED_HOPS_MAX: usize = 32;
+/// A whole PROXY header, with the further facts that some proxies add (a certificate of the client
+/// takes the most); past it the connection is closed.
+pub const PROXY_HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of one look at it: most headers are shorter.
+pub const PROXY_HEADER_LOOK_BYTES: usize = 512;

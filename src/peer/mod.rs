@@ -8,6 +8,7 @@ mod far_end;
 mod forwarded;
 mod networks;
 mod peer_address;
+pub mod proxy_header;
 mod trusted_proxies;
 
 pub use client_address::ClientAddress;

@@ -72,6 +72,7 @@ pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
         idle_timeout: config.idle_timeout,
         reject_on_broker_loss: config.on_broker_loss == broker::OnLoss::Reject,
         admin_on_public: config.is_loopback_only(),
+        proxy_protocol: config.proxy_protocol,
         trusted_proxies: config.trusted_proxies.clone(),
         access: http::access::Rules {
             tokens: config.api_tokens.iter().map(|token| token.expose().to_owned()).collect(),

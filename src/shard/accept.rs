@@ -6,7 +6,7 @@
 //! placement decides whether a connection stays here; one that was moved here stays. When
 //! descriptors run out, accepting pauses, says so once a second, and resumes by itself.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::ready};
+use std::{future::poll_fn, io, pin::pin, rc::Rc, sync::Arc, task::ready};
 
 use tokio::{task::yield_now, time::sleep};
 use tracing::debug;
@@ -16,13 +16,15 @@ use super::{
     handshake_pacer::{HandshakePacer, HandshakeTurn},
     listener::bound_kernel_memory,
     placement::{Moved, Newcomer, Placement},
+    proxy_header,
     stream::{Listener, Stream},
 };
 use crate::{
     conn::{Connected, Endpoint},
-    http::{self, Places, Purpose, Upgraded},
+    http::{self, Place, Places, Purpose, Upgraded},
     limits::{ACCEPT_BACKOFF, NEWCOMERS_PER_TURN},
     metrics::{Placed, ShardMetrics},
+    peer::PeerAddress,
     telemetry::seldom,
 };
 
@@ -49,7 +51,7 @@ impl ConnectionIntake {
     }
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
-    fn welcome(self: &Rc<Self>, stream: Stream, peer: SocketAddr) {
+    fn welcome(self: &Rc<Self>, stream: Stream, peer: PeerAddress) {
         if !self.placement.passes_on(self.index) {
             let newcomer = self.placement.newcomer(self.index);
             return self.open(stream, peer, newcomer);
@@ -60,11 +62,11 @@ impl ConnectionIntake {
         }
     }
 
-    fn open(self: &Rc<Self>, stream: Stream, peer: SocketAddr, newcomer: Newcomer) {
+    fn open(self: &Rc<Self>, stream: Stream, peer: PeerAddress, newcomer: Newcomer) {
         let intake = self.clone();
         self.places.seat(move |place| async move {
             let upgraded = {
-                let mut serving = pin!(http::serve(stream, peer, &intake.context, &place));
+                let mut serving = pin!(intake.serve(stream, peer, &place));
                 let mut turn = HandshakeTurn::default();
                 poll_fn(|cx| {
                     let its_turn = intake.pacer.poll(&mut turn, cx);
@@ -83,8 +85,20 @@ impl ConnectionIntake {
         });
     }
 
+    /// Hears what a proxy announces, then speaks HTTP.
+    async fn serve(
+        &self,
+        mut stream: Stream,
+        peer: PeerAddress,
+        place: &Place,
+    ) -> Option<Upgraded<Stream>> {
+        let settings = &self.context.settings;
+        let far_end = proxy_header::far_end(&mut stream, peer, settings).await?;
+        http::serve(stream, far_end, &self.context, place).await
+    }
+
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
-    fn connect(&self, upgraded: Upgraded<Stream>, peer: SocketAddr) {
+    fn connect(&self, upgraded: Upgraded<Stream>, peer: PeerAddress) {
         let Upgraded { stream, leftover, purpose, encoding, publisher, client, forwarded, guard } =
             upgraded;
         let stream = match stream.into_std() {
@@ -127,7 +141,7 @@ pub(super) async fn accept(intake: Rc<ConnectionIntake>, listener: Listener) -> 
         }
         intake.places.room().await;
         match listener.accept().await {
-            Ok((stream, peer)) => intake.welcome(stream, peer),
+            Ok((stream, peer)) => intake.welcome(stream, peer.into()),
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted");
             }
@@ -149,9 +163,9 @@ pub(super) async fn take_moved(
         intake.places.room().await;
         let Moved { stream, newcomer, why } = intake.placement.moved(intake.index).await;
         metrics.connections_placed.add(why as usize, 1);
-        match stream.peer_addr() {
-            Ok(peer) => intake.open(Stream::Bare(stream), peer, newcomer),
-            Err(error) => debug!(%error, "a connection was gone before it got here"),
+        match PeerAddress::of(&stream) {
+            Some(peer) => intake.open(Stream::Bare(stream), peer, newcomer),
+            None => debug!("a connection was gone before it got here"),
         }
     }
 }

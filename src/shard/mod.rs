@@ -14,6 +14,7 @@ mod join_limiter;
 pub mod listener;
 pub mod mailbox;
 pub mod placement;
+mod proxy_header;
 mod requests;
 mod run_queue;
 mod stream;

@@ -74,6 +74,20 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The next bytes, which stay in the stream; none at its end.
+    pub(super) fn poll_peek(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.try_bare(|stream| stream.peek(bytes)) {
+            Ok(done) => done,
+            Err(registered) => registered.poll_peek(cx, &mut ReadBuf::new(bytes)),
+        }
+    }
+}
+
 impl http::Wire for Stream {
     fn owner(&self) -> Owner {
         match self {

@@ -5,6 +5,7 @@
 //! often. Lines are handed to a thread that writes them (`queue`), so that logging never waits.
 //! Nothing here may write to standard output, which belongs to `--help`, `--version` and `health`.
 
+mod access;
 mod queue;
 mod seldom;
 
@@ -26,8 +27,9 @@ use tracing_subscriber::{
 };
 
 use self::queue::{LogQueue, LostLines};
-pub(crate) use self::seldom::seldom;
+pub(crate) use self::{access::access, seldom::seldom};
 pub use self::{
+    access::{ACCESS, access_is_logged},
     queue::{hurry, lines_dropped},
     seldom::LogSite,
 };
@@ -49,6 +51,8 @@ pub struct LogSettings {
     pub format: Format,
     /// A level, or filter directives such as `info,wsbcast::broker=debug`.
     pub level: String,
+    /// Whether there are lines about clients and requests, at any level ([`ACCESS`]).
+    pub access: bool,
 }
 
 /// Logs could not be set up.
@@ -101,7 +105,8 @@ const BASE_LEVEL: &str = "info";
 /// # Errors
 /// When the level is not valid, or logging has been set up before.
 pub fn init(settings: &LogSettings) -> Result<Log, InitError> {
-    let filter = parse_filter(&settings.level)?;
+    let access = if settings.access { LevelFilter::INFO } else { LevelFilter::OFF };
+    let filter = parse_filter(&settings.level)?.with_target(ACCESS, access);
     let look = LineStyle {
         format: settings.format,
         colours: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),

@@ -11,6 +11,8 @@
 mod support;
 
 mod access;
+mod access_log;
+mod behind_proxies;
 mod broadcast;
 mod broadcast_refused;
 mod channels;

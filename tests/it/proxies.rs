@@ -24,7 +24,7 @@ use crate::support::{
 const TOKEN: &str = "a-token-of-the-tests";
 
 /// The page's example for `fence`, with these servers instead of those there.
-fn example(fence: &str, servers: [SocketAddr; 2]) -> String {
+pub(crate) fn example(fence: &str, servers: [SocketAddr; 2]) -> String {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/deploying.md"));
     let page = page.unwrap();
     let (_, rest) = page.split_once(&format!("```{fence}\n")).expect("the page has it");
@@ -40,14 +40,14 @@ fn example(fence: &str, servers: [SocketAddr; 2]) -> String {
 /// How HAProxy finds out by itself, within two seconds, which server takes clients.
 const CHECKS: &str = "default-server check inter 1s fall 2 rise 1";
 
-fn nginx(servers: [SocketAddr; 2]) -> Proxy {
+pub(crate) fn nginx(servers: [SocketAddr; 2]) -> Proxy {
     leading_somewhere(Proxy::nginx_with(|addr| {
         example("nginx", servers).replace("listen 80;", &format!("listen {addr};"))
     }))
 }
 
 /// HAProxy; without its checks if `is_blind`.
-fn haproxy(servers: [SocketAddr; 2], is_blind: bool) -> Proxy {
+pub(crate) fn haproxy(servers: [SocketAddr; 2], is_blind: bool) -> Proxy {
     leading_somewhere(Proxy::start("haproxy", |addr, _| {
         let text = example("haproxy", servers).replace("bind :80", &format!("bind {addr}"));
         assert!(text.contains(CHECKS), "{text}");
@@ -58,7 +58,7 @@ fn haproxy(servers: [SocketAddr; 2], is_blind: bool) -> Proxy {
 }
 
 /// Caddy, without a certificate: nobody signs one here.
-fn caddy(servers: [SocketAddr; 2]) -> Proxy {
+pub(crate) fn caddy(servers: [SocketAddr; 2]) -> Proxy {
     leading_somewhere(Proxy::start("caddy", |addr, _| {
         let here = format!("http://:{} {{\n\tbind {}\n", addr.port(), addr.ip());
         let site = example("caddy", servers);
@@ -67,7 +67,7 @@ fn caddy(servers: [SocketAddr; 2]) -> Proxy {
     }))
 }
 
-fn leading_somewhere(proxy: Proxy) -> Proxy {
+pub(crate) fn leading_somewhere(proxy: Proxy) -> Proxy {
     eventually(PATIENCE, "the proxy leads somewhere", || {
         get(proxy.addr(), "/client.js").status == 200
     });

@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, frames::Inbox, now};
 
@@ -87,6 +88,14 @@ impl Http {
         let stream = TcpStream::connect_timeout(&addr, PATIENCE)
             .unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
         Self::over(stream)
+    }
+
+    /// Connects from another of loopback's addresses.
+    pub(crate) fn connect_from(source: [u8; 4], addr: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("127.0.0.0/8 is all loopback");
+        socket.connect_timeout(&addr.into(), PATIENCE).expect("somebody listens");
+        Self::over(socket.into())
     }
 
     /// Connects if somebody listens.

@@ -29,7 +29,7 @@ const SOURCES: [&str; 3] = ["src", "bench", "tests"];
 const LAYERS: &[(&str, u8)] = &[
     ("channel", 1),
     ("clock", 0),
-    ("health_client", 1),
+    ("health_client", 2),
     ("limits", 0),
     ("seeds", 0),
     ("spelling", 0),

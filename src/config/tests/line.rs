@@ -3,6 +3,7 @@
 //! These tests call the parser; the binary's own tests look at its streams.
 
 use super::*;
+use crate::peer::ClientAddress;
 
 /// An unknown option ends with 2, help and version with 0.
 #[test]
@@ -52,11 +53,37 @@ fn the_help_shows_every_option_with_its_default() {
     }
 }
 
+fn addresses(health: &HealthQuery) -> Vec<String> {
+    health.targets.iter().map(|target| target.address.clone()).collect()
+}
+
+/// Health announces itself where a server behind proxies expects it, and nowhere else.
+#[test]
+fn health_announces_itself_on_public_listeners() {
+    let own = ClientAddress::from(std::net::IpAddr::from([127, 0, 0, 1]));
+    let beside = [
+        ("WSBCAST_ADMIN_LISTEN", "127.0.0.1:9000"),
+        ("WSBCAST_LISTEN", "127.0.0.1:8000"),
+        ("WSBCAST_TRUSTED_PROXIES", "127.0.0.0/8,10.0.0.0/8"),
+    ];
+    for (line, protocol, expected) in [
+        (&["health"][..], "on", &[false, true][..]),
+        (&["health"], "off", &[false, false]),
+        (&["health", "http://127.0.0.1:8000"], "on", &[false]),
+    ] {
+        let variables = [&beside[..], &[("WSBCAST_PROXY_PROTOCOL", protocol)]].concat();
+        let Ok(Invocation::Health(health)) = run(line, &variables) else { panic!("{line:?}") };
+        let announced: Vec<_> =
+            health.targets.iter().map(|target| target.announced.trust(own)).collect();
+        assert_eq!(announced, expected, "{line:?} {protocol}");
+    }
+}
+
 /// Health asks this machine unless told otherwise and ignores the server's options.
 #[test]
 fn health_asks_this_machine_by_default() {
     let health = |line: &[&str]| match run(line, &[("WSBCAST_THREADS", "0")]) {
-        Ok(Invocation::Health(health)) => (health.targets, health.host, health.path),
+        Ok(Invocation::Health(health)) => (addresses(&health), health.host, health.path),
         other => panic!("{line:?}: {other:?}"),
     };
     let default = vec!["127.0.0.1:8000".to_owned(), "[::1]:8000".to_owned()];
@@ -94,7 +121,7 @@ fn health_asks_the_listeners_beside_it() {
     ] {
         let line = [&["health"], line].concat();
         let Ok(Invocation::Health(health)) = run(&line, variables) else { panic!("{line:?}") };
-        assert_eq!(health.targets, targets, "{line:?} {variables:?}");
+        assert_eq!(addresses(&health), targets, "{line:?} {variables:?}");
         assert_eq!(health.path, "/livez");
     }
     for value in ["nonsense", "127.0.0.1:0"] {

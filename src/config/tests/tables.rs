@@ -2,11 +2,12 @@
 
 /// Every option, with a value that differs from its default and is good by itself. A file's path
 /// takes the place of `FILE`, that of one with a URL of `URL FILE`.
-pub(super) const OPTIONS: [(&str, &str); 45] = [
+pub(super) const OPTIONS: [(&str, &str); 47] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
     ("trusted-proxies", "10.0.0.0/8"),
+    ("proxy-protocol", "on"),
     ("redis-url", "redis://host:1/2"),
     ("redis-url-file", "URL FILE"),
     ("redis-pool", "3"),
@@ -45,6 +46,7 @@ pub(super) const OPTIONS: [(&str, &str); 45] = [
     ("drain-close-over", "0"),
     ("log-format", "json"),
     ("log-level", "debug"),
+    ("access-log", "on"),
     // Twice, with other values, where one value proves little.
     ("listen", "[::]:0"),
     ("drain-timeout", "1h30m"),

@@ -1,7 +1,8 @@
-//! Debug lines at both ends of a client, for operators that look for one.
+//! Debug lines at both ends of a client, for operators that look for one; `--access-log`'s at its
+//! end.
 //!
-//! Facts of the first line are kept for the second only while such lines are enabled: at any other
-//! level a client costs nothing more. Numbers name a client within its shard and connect the lines;
+//! Facts of the beginning are kept for the end only while such lines are enabled: otherwise a
+//! client costs nothing more. Numbers name a client within its shard and connect the lines;
 //! claims of the client, or of a proxy before it, are quoted, and marked where they are unverified.
 //! Bytes are those that the system counts anyway.
 
@@ -13,13 +14,14 @@ use crate::{
     channel::ChannelName,
     conn::{
         client_state::ClientState,
-        entry::Entry,
+        entry::{Endpoint, Entry},
         logged_client::{Channels, LoggedClient, clients_are_logged},
         table::ConnectionTable,
     },
     hub::Key,
     limits::CHANNELS_NAMED,
     peer::ClientAddress,
+    telemetry::{access, access_is_logged},
     ws::{close::CloseReason, decoder::CloseFrame},
 };
 
@@ -37,7 +39,7 @@ impl ConnectionTable {
         address: ClientAddress,
         forwarded: Option<Box<str>>,
     ) {
-        if !clients_are_logged() {
+        if !clients_are_logged() && !access_is_logged() {
             return;
         }
         let peer = stream.peer_addr().ok();
@@ -83,6 +85,19 @@ impl ConnectionTable {
         let close_frame = close_frame.as_ref().filter(|_| reason == CloseReason::Client);
         let implied = if reason == CloseReason::Lost { NO_CLOSE } else { NO_CODE };
         let code = reason.code().or_else(|| close_frame?.code).unwrap_or(implied);
+        let seconds = (self.now - since).as_millis() as f64 / 1000.0;
+        let bytes = self.hub.outlet(key).and_then(|socket| socket.acknowledged_bytes());
+        let code = client.encoding.has_frames().then_some(code);
+        access!(
+            %address,
+            path = path(client),
+            channels = channels.count,
+            bytes_out = bytes,
+            seconds,
+            code,
+            reason = reason.word(),
+            "client"
+        );
         debug!(
             client = key.to_u64(),
             peer = peer.map(field::display),
@@ -90,9 +105,9 @@ impl ConnectionTable {
             forwarded_unverified = forwarded.as_deref(),
             channels = channels.count,
             named = channels.named,
-            seconds = (self.now - since).as_millis() as f64 / 1000.0,
-            bytes = self.hub.outlet(key).and_then(|socket| socket.acknowledged_bytes()),
-            code = client.encoding.has_frames().then_some(code),
+            seconds,
+            bytes,
+            code,
             reason = reason.word(),
             text = close_frame.map(|frame| &*frame.text).filter(|text| !text.is_empty()),
             "client gone"
@@ -100,10 +115,23 @@ impl ConnectionTable {
     }
 
     fn channels(&self, key: Key) -> Channels {
+        let count = self.hub.subscription_count(key);
+        if !clients_are_logged() {
+            return Channels { count, named: String::new() };
+        }
         let mut channels = self.hub.channels(key).map(ChannelName::as_str);
         let named: Vec<_> = channels.by_ref().take(CHANNELS_NAMED).collect();
         let more = if channels.next().is_some() { ", …" } else { "" };
         let named = named.join(", ") + more;
-        Channels { count: self.hub.subscription_count(key), named }
+        Channels { count, named }
+    }
+}
+
+/// The route by which the client came.
+fn path(client: &Entry) -> &'static str {
+    match client.endpoint {
+        Endpoint::Echo => "/echo",
+        Endpoint::Ws if client.encoding.has_frames() => "/ws",
+        Endpoint::Ws => "/sse",
     }
 }

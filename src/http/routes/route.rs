@@ -19,6 +19,7 @@ use crate::{
     drain::Phase,
     http::{
         access::{Requester, Right, Verdict},
+        access_log::AccessLine,
         answer::{self, Answer},
         connection::{answer_body::AnswerBody, peer::Peer, state::ConnectionState},
         context::{Context, Public},
@@ -66,6 +67,10 @@ pub(in crate::http) async fn answer(
         yield_now().await;
     }
     let (head, body) = request.into_parts();
+    let client = || peer.client_of(&head.headers, &context.settings.trusted_proxies);
+    let bytes_in = body.size_hint().exact();
+    let what = (&head.method, &head.uri);
+    let line = AccessLine::begin(context.clock, &state, client, what, bytes_in);
     let mut answer = if state.standing().may_work() || is_probe(head.uri.path()) {
         dispatch(&context, &state, peer, &head, body).await
     } else {
@@ -92,6 +97,9 @@ pub(in crate::http) async fn answer(
             // hyper adds the `keep-alive` that was asked for to answers of another version.
             *answer.version_mut() = Version::HTTP_10;
         }
+    }
+    if let Some(line) = line {
+        line.end(answer.status(), answer.body().len());
     }
     Ok(answer.map(|data| AnswerBody::new(data, state)))
 }

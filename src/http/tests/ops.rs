@@ -12,7 +12,7 @@ use crate::{
     broker::{Reach, RefusalExtent},
     clock::Clock,
     drain::Phase,
-    health_client::{self, Unhealthy},
+    health_client::{self, Target, Unhealthy},
     http::{
         access::Rules,
         connection::places::{Places, Room},
@@ -20,6 +20,7 @@ use crate::{
         sources::{BrokerState, Text},
     },
     limits::LOOKS_PER_TURN,
+    peer::TrustedProxies,
 };
 
 fn get(target: &str) -> String {
@@ -143,8 +144,9 @@ async fn the_health_command_believes_the_status_alone() {
     let server = Fixture::new().start();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let target = Target { address: address.to_string(), announced: TrustedProxies::default() };
     let check = async |path: &str| {
-        let (target, path) = ([address.to_string()], path.to_owned());
+        let (target, path) = ([target.clone()], path.to_owned());
         let asking = move || health_client::check(Clock::start(), &target, "localhost", &path);
         let asking = tokio::task::spawn_blocking(asking);
         let (stream, peer) = listener.accept().await.unwrap();
@@ -155,8 +157,7 @@ async fn the_health_command_believes_the_status_alone() {
     assert!(check("/livez").await.is_ok());
     assert!(matches!(check("/nothing").await, Err(Unhealthy::Status(_, 404))));
     drop(listener);
-    let refused =
-        health_client::check(Clock::start(), &[address.to_string()], "localhost", "/livez");
+    let refused = health_client::check(Clock::start(), &[target], "localhost", "/livez");
     assert!(matches!(refused, Err(Unhealthy::Unreachable(..))));
 }
 

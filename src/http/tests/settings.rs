@@ -19,6 +19,7 @@ pub(super) fn settings() -> HttpSettings {
         idle_timeout: IDLE_TIMEOUT,
         reject_on_broker_loss: false,
         admin_on_public: true,
+        proxy_protocol: false,
         trusted_proxies: Arc::default(),
         access: access::Rules::default(),
         origins: origins::Origins::default(),

@@ -1,0 +1,96 @@
+//! A line about each request for `--access-log`, written when it is answered, or broken off.
+//!
+//! A request that becomes a client has its line when the client ends (`conn`). A line has the path
+//! alone: a query may hold a token. Strangers write much of it, so each field of theirs is quoted
+//! and bounded, and nothing is put together unless the line is wanted.
+
+use std::{borrow::Cow, rc::Rc};
+
+use crate::{
+    clock::{Clock, Millis},
+    http::connection::state::ConnectionState,
+    limits::QUOTED_CHARS_MAX,
+    peer::ClientAddress,
+    telemetry::{access, access_is_logged},
+};
+use http::{Method, StatusCode, Uri};
+
+/// A request under way.
+pub(super) struct AccessLine {
+    clock: Clock,
+    since: Millis,
+    client: ClientAddress,
+    method: Method,
+    path: Box<str>,
+    bytes_in: Option<u64>,
+    state: Rc<ConnectionState>,
+    is_written: bool,
+}
+
+impl AccessLine {
+    /// A request begins, with so many bytes of a body, if that is known.
+    pub(super) fn begin(
+        clock: Clock,
+        state: &Rc<ConnectionState>,
+        client: impl FnOnce() -> ClientAddress,
+        (method, uri): (&Method, &Uri),
+        bytes_in: Option<u64>,
+    ) -> Option<Self> {
+        access_is_logged().then(|| Self {
+            clock,
+            since: clock.now(),
+            client: client(),
+            method: method.clone(),
+            path: shortened(uri.path()).into(),
+            bytes_in,
+            state: state.clone(),
+            is_written: false,
+        })
+    }
+
+    /// It is answered.
+    pub(super) fn end(mut self, status: StatusCode, bytes_out: usize) {
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            self.write(Some((status, bytes_out)));
+        }
+        self.is_written = true;
+    }
+
+    fn write(&self, answer: Option<(StatusCode, usize)>) {
+        access!(
+            address = %self.client,
+            method = &*shortened(self.method.as_str()),
+            path = &*self.path,
+            status = answer.map(|(status, _)| status.as_u16()),
+            bytes_in = self.bytes_in,
+            bytes_out = answer.map(|(_, bytes)| bytes),
+            seconds = (self.clock.now() - self.since).as_millis() as f64 / 1000.0,
+            "{}",
+            if answer.is_some() { "request" } else { "request broken off" }
+        );
+    }
+}
+
+impl Drop for AccessLine {
+    /// Dropped before its answer: an event stream has begun, or the connection is lost or late.
+    fn drop(&mut self) {
+        if !self.is_written && !self.state.is_ours() {
+            self.write(None);
+        }
+    }
+}
+
+/// A request that could not be read is answered.
+pub(super) fn unreadable(client: ClientAddress, bytes_out: usize) {
+    if access_is_logged() {
+        access!(address = %client, bytes_out, "request unreadable");
+    }
+}
+
+/// The beginning of a stranger's text.
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
