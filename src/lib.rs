@@ -22,6 +22,7 @@
 //! | 3 | [`token`] | tokens of clients and publishers: keys, claims, rights |
 //! | 2 | [`health_client`] | the client behind `wsbcast health` |
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; counters |
+//! | 2 | [`admission`] | the share of one address, or of one client |
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
 //! | 1 | [`channel`], [`position`] | names and patterns; positions in a channel's history |
 //! | 1 | [`peer`] | addresses of clients, behind proxies too; networks |
@@ -68,6 +69,7 @@
 //! 10. The broker outlives the last connection: `Server::run`.
 //! 11. Time is handed in: a server has one [`clock::Clock`], and only `clock` reads the system's.
 
+pub mod admission;
 pub mod broker;
 pub mod channel;
 pub mod clock;

@@ -3,6 +3,7 @@
 //! Options (`config`) set the bounds that operators choose; these set the rest, so that no queue,
 //! buffer, loop or wait is unbounded. Relations between them are checked at compile time.
 
+mod addresses;
 mod admission;
 mod announcements;
 mod batches;
@@ -19,6 +20,7 @@ mod tokens;
 
 use std::time::Duration;
 
+pub use addresses::*;
 pub use admission::*;
 pub use announcements::*;
 pub use batches::*;

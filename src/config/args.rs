@@ -221,6 +221,19 @@ pub(super) struct LimitOptions {
     /// Clients of the process, past it 503; 0 = what the descriptor limit allows
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
     pub(super) max_connections: String,
+    /// Clients of one address, IPv6 by /64; past it 429; 0 = off
+    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
+    pub(super) max_connections_per_address: String,
+    /// Handshakes of one address per second, bad tokens counted twice; 10 x N at once; past it 429;
+    /// 0 = off
+    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
+    pub(super) handshakes_per_address: String,
+    /// Addresses that these limits are not for; repeatable [default: none]
+    #[arg(long, value_name = "CIDR")]
+    pub(super) limit_exempt: Vec<String>,
+    /// Count what is past these limits, and refuse nobody [default: off]
+    #[arg(long)]
+    pub(super) limits_dry_run: bool,
     /// An HTTP connection without a request for this long is closed, sooner when places are short;
     /// longer than a proxy in front keeps its idle connections
     #[arg(long, value_name = "DURATION", default_value = "75s", allow_negative_numbers = true)]

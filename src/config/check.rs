@@ -9,7 +9,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, sync::Arc, thread, time::Duratio
 use super::{
     BadValues, Compression, Config, ListenAddr, Notify, Ping, RedisConfig, RedisUrl,
     address::address,
-    args,
+    addresses, args,
     checker::Checker,
     environment::Typed,
     history,
@@ -81,6 +81,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         insecure_api,
         allowed_origins: origins::check(checker, &args.origins),
         max_connections: (max_connections > 0).then_some(max_connections),
+        address_limits: addresses::check(checker, &args.limits),
         idle_timeout: checker.duration("idle-timeout", &args.limits.idle_timeout, IDLE),
         max_message_bytes: sizes.max_message,
         max_broadcast_bytes: sizes.max_broadcast,

@@ -7,6 +7,7 @@
 //! server hands each its part.
 
 mod address;
+mod addresses;
 mod args;
 mod check;
 mod checker;

@@ -9,6 +9,7 @@ use clap::CommandFactory;
 
 use super::*;
 use crate::{
+    admission::AddressLimitSettings,
     broker::{OnLoss, Subscribers},
     conn::ClientPublish,
     drain,
@@ -109,6 +110,7 @@ fn defaults_are_those_that_the_help_promises() {
     assert_eq!(config.compression, Compression { on: false, threshold_bytes: 256 });
     assert_eq!((config.api_tokens, config.max_connections), (vec![], None));
     assert!(config.allowed_origins.is_every());
+    assert_eq!(config.address_limits, AddressLimitSettings::default());
     assert_eq!(config.idle_timeout, Duration::from_secs(75));
     assert_eq!((config.max_message_bytes, config.max_broadcast_bytes), (64 << 10, 1 << 20));
     assert_eq!((config.backlog_bytes, config.backlog_total_bytes), (8 << 20, 256 << 20));

@@ -9,6 +9,7 @@ use super::{
     secrets::{RedisUrl, Token},
 };
 use crate::{
+    admission::AddressLimitSettings,
     broker::{HistorySettings, OnLoss, Subscribers},
     conn::{ClientPublish, ResumeMiss},
     drain,
@@ -83,6 +84,8 @@ pub struct Config {
     pub allowed_origins: Origins,
     /// Clients of the process; `None`: what the descriptor limit allows.
     pub max_connections: Option<usize>,
+    /// The limits of one address.
+    pub address_limits: AddressLimitSettings,
     /// An HTTP connection without a request for this long is closed.
     pub idle_timeout: Duration,
     /// Longest message of a client, all fragments.

@@ -8,6 +8,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
+    admission::AddressLimits,
     broker::{Announcer, Broker, Position},
     channel::ChannelName,
     clock::{Clock, Millis},
@@ -75,6 +76,8 @@ pub struct Public {
     pub metrics: Arc<ShardMetrics>,
     /// Room for the messages of batches at the broker.
     pub batch_room: BatchRoom,
+    /// The use that addresses make of the process.
+    pub address_limits: Arc<AddressLimits>,
     /// How many clients hear a channel.
     pub audience: Arc<Audience>,
 }

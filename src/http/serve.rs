@@ -5,6 +5,7 @@ use std::{fmt, rc::Rc};
 use bytes::Bytes;
 
 use crate::{
+    admission::AddressGuard,
     broker::PublisherClass,
     drain::Guard,
     http::{
@@ -34,6 +35,8 @@ pub struct Upgraded<I> {
     pub forwarded: Option<Box<str>>,
     /// Holds the drain open; to be dropped with the descriptor.
     pub guard: Guard,
+    /// Counts the client at its address, if that is limited.
+    pub address_guard: Option<AddressGuard>,
 }
 
 impl<I> fmt::Debug for Upgraded<I> {
@@ -61,7 +64,18 @@ where
     I: Wire,
 {
     let handed = driver::run(stream, far_end.into(), context.clone(), place.standing()).await?;
-    let Handover { purpose, encoding, publisher, client, forwarded, guard, .. } = handed.handover;
+    let Handover { purpose, encoding, publisher, client, forwarded, guard, address_guard, .. } =
+        handed.handover;
     let Handed { stream, leftover, .. } = handed;
-    Some(Upgraded { stream, leftover, purpose, encoding, publisher, client, forwarded, guard })
+    Some(Upgraded {
+        stream,
+        leftover,
+        purpose,
+        encoding,
+        publisher,
+        client,
+        forwarded,
+        guard,
+        address_guard,
+    })
 }

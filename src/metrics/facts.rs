@@ -7,8 +7,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Counters, Dismissed, EncodingWord, Histogram, Placed, PublishFailure, Rejection, Resumed,
-    Scope, ShardMetrics, SlowAction, Source, broker,
+    Counters, Dismissed, EncodingWord, Histogram, Limit, Placed, PublishFailure, Rejection,
+    Resumed, Scope, ShardMetrics, SlowAction, Source, broker,
     family::{
         Distribution, Family, MetricKind, PREFIX, ProcessFacts, Sample, Total, Value,
         process_family, seconds,
@@ -71,7 +71,7 @@ const fn gauge(
     ShardMetric { name, kind: MetricKind::Gauge, total, help, read }
 }
 
-const SHARD_ROWS: [ShardMetric; 20] = [
+const SHARD_ROWS: [ShardMetric; 21] = [
     gauge("connections", Total::Sum, "Clients connected now.", |cells| {
         whole(cells.connections.get())
     }),
@@ -97,6 +97,7 @@ const SHARD_ROWS: [ShardMetric; 20] = [
     counter("handshakes_rejected_total", "Handshakes not answered 101, by reason.", |cells| {
         by_word("reason", Rejection::WORDS, &cells.handshakes_rejected)
     }),
+    counter("limited_total", "Limits of addresses and clients that were passed.", limited),
     counter(
         "published_total",
         "Messages published through this process, by source and by whom they reach.",
@@ -247,6 +248,14 @@ fn by_word<const N: usize>(
         (vec![(label, Cow::Borrowed(*word))], Value::Whole(counters.get(place)))
     };
     words.iter().enumerate().map(read).collect()
+}
+
+fn limited(cells: &ShardMetrics) -> ShardSamples {
+    let read = |limit: Limit| {
+        let labels = vec![("reason", limit.reason().into()), ("limit", limit.word().into())];
+        (labels, Value::Whole(cells.limited.get(limit as usize)))
+    };
+    Limit::ALL.into_iter().map(read).collect()
 }
 
 fn published(cells: &ShardMetrics) -> ShardSamples {

@@ -11,6 +11,7 @@ mod broker;
 pub mod facts;
 pub mod family;
 pub mod json;
+mod limit;
 #[cfg(target_os = "linux")]
 mod process;
 pub mod text;
@@ -18,8 +19,7 @@ mod tokens;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use tokens::TokenResult;
-
+pub use self::{limit::Limit, tokens::TokenResult};
 use crate::ws::close::CloseReason;
 
 /// A value that only grows.
@@ -136,6 +136,10 @@ words! {
         Full = "full",
         /// Its position is ahead of this shard: 503.
         Behind = "behind",
+        /// Its address has as many clients as it may have: 429.
+        AddressFull = "address_full",
+        /// Its address has begun too many handshakes: 429.
+        RateLimited = "rate_limited",
     }
 }
 
@@ -237,6 +241,8 @@ words! {
         UnsupportedType = "unsupported_type",
         /// The body did not arrive in time: 408.
         Timeout = "timeout",
+        /// Too many bad tokens came from the address: 429.
+        RateLimited = "rate_limited",
     }
 }
 
@@ -335,6 +341,8 @@ pub struct ShardMetrics {
     pub connections_closed: Counters<{ CloseReason::ALL.len() }>,
     /// Handshakes refused, by [`Rejection`].
     pub handshakes_rejected: Counters<{ Rejection::WORDS.len() }>,
+    /// Limits of addresses and clients that were passed, by [`Limit`].
+    pub limited: Counters<{ Limit::ALL.len() }>,
     /// Messages published through this shard.
     pub published: PublishedCounters,
     /// Messages not published, by [`PublishFailure`].

@@ -36,6 +36,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    admission::AddressLimits,
     broker::{self, HandleOwner, Reach, Sink},
     clock::Clock,
     config::{Config, OpenToStrangers},
@@ -140,6 +141,7 @@ impl Server {
                 None => broker::Shared::new(clock, settings::broker(&config), sinks)?,
             },
             budget: Arc::new(Budget::new(config.backlog_total_bytes)),
+            address_limits: Arc::new(AddressLimits::new(config.address_limits.clone())),
             audience: Arc::default(),
             shares,
             raw_counted: process::RawCounted::default(),
@@ -262,6 +264,7 @@ impl Server {
             control: process.control.clone(),
             metrics: process.shards[index].clone(),
             budget: process.budget.clone(),
+            address_limits: process.address_limits.clone(),
             audience: process.audience.clone(),
             settings: settings::shard(&self.config, process.shares),
             sources: Arc::new(move || process.sources()),

@@ -10,6 +10,7 @@ use std::{
 
 use super::{descriptors::Shares, settings};
 use crate::{
+    admission::AddressLimits,
     broker::{self, Announcer, Broker, Sink},
     clock::Clock,
     config::{COMMIT, Config, VERSION},
@@ -30,6 +31,7 @@ pub(super) struct Process {
     /// The mailboxes of all shards.
     pub(super) sinks: Arc<[Arc<dyn Sink>]>,
     pub(super) budget: Arc<Budget>,
+    pub(super) address_limits: Arc<AddressLimits>,
     pub(super) audience: Arc<Audience>,
     pub(super) shares: Shares,
     /// The part of the broker's own counts that the metrics have.

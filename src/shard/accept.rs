@@ -99,15 +99,25 @@ impl ConnectionIntake {
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: PeerAddress) {
-        let Upgraded { stream, leftover, purpose, encoding, publisher, client, forwarded, guard } =
-            upgraded;
+        let Upgraded {
+            stream,
+            leftover,
+            purpose,
+            encoding,
+            publisher,
+            client,
+            forwarded,
+            guard,
+            address_guard,
+        } = upgraded;
         let stream = match stream.into_std() {
             Ok(stream) => stream,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
         };
         bound_kernel_memory(&stream);
         let now = self.core.clock.now();
-        let connected = Connected { stream, leftover, publisher, client, forwarded, guard };
+        let connected =
+            Connected { stream, leftover, publisher, client, forwarded, guard, address_guard };
         match purpose {
             Purpose::Client(ticket) => {
                 ticket.connect(connected, now);

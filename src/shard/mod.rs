@@ -32,6 +32,7 @@ use tokio::{
 };
 
 use crate::{
+    admission::AddressLimits,
     broker::{self, Announcer, HandleOwner, Sink},
     clock::Clock,
     conn::{self, ConnectionTable, socket::Poller},
@@ -71,6 +72,8 @@ pub struct Setup {
     pub metrics: Arc<ShardMetrics>,
     /// The process's memory for backlogs.
     pub budget: Arc<Budget>,
+    /// The use that addresses make of the process.
+    pub address_limits: Arc<AddressLimits>,
     /// The clients of each channel, of all shards.
     pub audience: Arc<Audience>,
     /// Makes the sources of the ops routes on the shard's thread.
@@ -156,6 +159,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
             admit: admit::admission(&core),
             metrics: metrics.clone(),
             batch_room: http::BatchRoom::default(),
+            address_limits: setup.address_limits,
             audience: setup.audience,
         }),
     });

@@ -12,6 +12,7 @@ mod support;
 
 mod access;
 mod access_log;
+mod address_limits;
 mod behind_proxies;
 mod broadcast;
 mod broadcast_refused;

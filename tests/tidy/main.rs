@@ -40,6 +40,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("tls", 1),
     ("ws", 1),
     ("metrics", 2),
+    ("admission", 2),
     ("hub", 2),
     ("broker", 3),
     ("token", 3),

@@ -2,7 +2,7 @@
 
 /// Every option, with a value that differs from its default and is good by itself. A file's path
 /// takes the place of `FILE`, that of one with a URL of `URL FILE`.
-pub(super) const OPTIONS: [(&str, &str); 47] = [
+pub(super) const OPTIONS: [(&str, &str); 51] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -27,6 +27,10 @@ pub(super) const OPTIONS: [(&str, &str); 47] = [
     ("insecure-api", "true"),
     ("allowed-origins", "https://app.example"),
     ("max-connections", "10"),
+    ("max-connections-per-address", "10"),
+    ("handshakes-per-address", "5"),
+    ("limit-exempt", "10.0.0.0/8"),
+    ("limits-dry-run", "true"),
     ("idle-timeout", "90s"),
     ("max-message-size", "1KiB"),
     ("max-broadcast-size", "2KiB"),
@@ -53,10 +57,10 @@ pub(super) const OPTIONS: [(&str, &str); 47] = [
     ("log-level", "warn,wsbcast::hub=trace"),
 ];
 
-pub(super) const SWITCHES: [&str; 2] = ["echo", "insecure-api"];
+pub(super) const SWITCHES: [&str; 3] = ["echo", "insecure-api", "limits-dry-run"];
 
 /// Options and values that are refused; each is exactly one bad value.
-pub(super) const BAD: [(&str, &[&str]); 38] = [
+pub(super) const BAD: [(&str, &[&str]); 41] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
@@ -73,6 +77,9 @@ pub(super) const BAD: [(&str, &[&str]); 38] = [
     ("api-token-file", &["/nonexistent/tokens", "/"]),
     ("allowed-origins", &["null", "app.example", "https://app.example/", "https://*.example"]),
     ("max-connections", &["-1", "10000001", "many"]),
+    ("max-connections-per-address", &["-1", "10000001", "few"]),
+    ("handshakes-per-address", &["-1", "1000001", "0.5"]),
+    ("limit-exempt", &["10.0.0.1/8", "10.0.0", "localhost"]),
     ("idle-timeout", &["0", "999ms", "25h", "75"]),
     ("max-message-size", &["0", "2GiB", "64KB", "big"]),
     ("max-broadcast-size", &["0", "33MiB", "1.5MiB"]),

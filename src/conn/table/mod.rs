@@ -36,6 +36,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
+    admission::AddressGuard,
     broker::{History, Publication, PublisherClass},
     channel::ChannelName,
     clock::Millis,
@@ -93,6 +94,8 @@ pub struct Connected {
     pub forwarded: Option<Box<str>>,
     /// Holds the drain open.
     pub guard: Guard,
+    /// Counts the client at its address, if that is limited.
+    pub address_guard: Option<AddressGuard>,
 }
 
 /// All clients of a shard.
@@ -131,6 +134,8 @@ pub struct ConnectionTable {
     disconnected: Vec<Key>,
     /// Clients whose coming was logged.
     logged: HashMap<Key, LoggedClient>,
+    /// Clients that are counted at their addresses.
+    address_guards: HashMap<Key, AddressGuard>,
 }
 
 impl ConnectionTable {
@@ -169,6 +174,7 @@ impl ConnectionTable {
             returning: None,
             disconnected: Vec::new(),
             logged: HashMap::new(),
+            address_guards: HashMap::new(),
         }
     }
 
@@ -218,9 +224,13 @@ impl ConnectionTable {
         self.now = self.now.max(now);
         // Ended meanwhile: dropped as a whole, the stream before the guard.
         let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
-        let Connected { stream, leftover, publisher, client, forwarded, guard } = connected;
+        let Connected { stream, leftover, publisher, client, forwarded, guard, address_guard } =
+            connected;
         entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
         entry.guard = Some(guard);
+        if let Some(address_guard) = address_guard {
+            self.address_guards.insert(key, address_guard);
+        }
         entry.keepalive = Keepalive::new(self.now);
         let first = entry.keepalive.first_deadline(&self.settings.keepalive);
         let has_no_pongs = !entry.encoding.has_frames();
@@ -281,6 +291,7 @@ impl ConnectionTable {
             self.metrics.connections.set(self.live);
             self.metrics.connections_closed.add(reason as usize, 1);
         }
+        self.address_guards.remove(&key);
         // Last: "nobody left" must mean that no descriptor is left.
         drop(entry.guard);
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    broker::PublisherClass, drain::Guard, http::context::Purpose, hub::Encoding,
-    peer::ClientAddress,
+    admission::AddressGuard, broker::PublisherClass, drain::Guard, http::context::Purpose,
+    hub::Encoding, peer::ClientAddress,
 };
 
 /// The purpose of an accepted handshake; it travels with the stream.
@@ -15,6 +15,7 @@ pub(in crate::http) struct Handover {
     pub(in crate::http) client: ClientAddress,
     pub(in crate::http) forwarded: Option<Box<str>>,
     pub(in crate::http) guard: Guard,
+    pub(in crate::http) address_guard: Option<AddressGuard>,
     /// The head that is written before the stream is handed over, in place of hyper's answer.
     pub(in crate::http) head: Option<Bytes>,
 }

@@ -1,6 +1,7 @@
 //! The routes: which request goes where, and a file for each kind of route.
 
 mod access_denied;
+mod address_limits;
 mod batch;
 mod body_type;
 mod client;

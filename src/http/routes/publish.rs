@@ -19,7 +19,7 @@ use crate::{
         },
         context::{Context, Public},
         routes::{
-            access_denied, batch,
+            access_denied, address_limits, batch,
             body_type::{self, BodyType},
             pace::Pace,
             publication::{
@@ -49,6 +49,9 @@ pub(in crate::http) async fn answer(
     let done = async {
         let verdict = context.settings.access.judge(Right::Publish, &requester);
         if verdict != Verdict::Allowed {
+            if context.settings.access.presented(&requester) == Some(false) {
+                still_looked_at(context, public, &requester)?;
+            }
             return Err(denied(verdict));
         }
         let publisher = context.settings.access.principal(&requester);
@@ -135,6 +138,19 @@ fn bad_query(bad: BadQuery) -> Refused {
         Mistake::Channel => bad_channel(&bad.hint),
         Mistake::Request | Mistake::Position | Mistake::TooManyChannels => invalid(&bad.hint),
     }
+}
+
+/// Counts a bad credential; 429 if too many came from its address.
+fn still_looked_at(
+    context: &Context,
+    public: &Public,
+    requester: &Requester<'_>,
+) -> Result<(), Refused> {
+    if let Some(answer) = address_limits::credential(context, public, requester) {
+        return Err(Box::new((PublishFailure::RateLimited, answer)));
+    }
+    address_limits::bad_credential(context, requester);
+    Ok(())
 }
 
 fn denied(verdict: Verdict) -> Refused {

@@ -24,7 +24,10 @@ use crate::{
         connection::{answer_body::AnswerBody, peer::Peer, state::ConnectionState},
         context::{Context, Public},
         owner::Owner,
-        routes::{access_denied::denied, client, cors, disconnect, ops, publish, sse, upgrade},
+        routes::{
+            access_denied::denied, address_limits, client, cors, disconnect, ops, publish, sse,
+            upgrade,
+        },
     },
     limits,
     metrics::{PublishFailure, Rejection},
@@ -176,10 +179,10 @@ async fn dispatch(
         headers: &head.headers,
         query_token: None,
     };
-    if let Some(answer) = refused_origin(context, route, &requester) {
-        return answer;
-    }
-    if let Some(answer) = by_method(context, route, &head.method, &requester) {
+    let refused = too_many_handshakes(context, route, &head.method, &requester)
+        .or_else(|| refused_origin(context, route, &requester))
+        .or_else(|| by_method(context, route, &head.method, &requester));
+    if let Some(answer) = refused {
         return answer;
     }
     match route {
@@ -211,6 +214,20 @@ async fn dispatch(
         Route::Ready => ops::ready(context),
         Route::Admin(page) => admin(context, state, page, &head.method, requester, body).await,
     }
+}
+
+/// The answer to a handshake of an address that has begun too many.
+fn too_many_handshakes(
+    context: &Context,
+    route: Route<'_>,
+    method: &Method,
+    requester: &Requester<'_>,
+) -> Option<Answer> {
+    let (Route::Upgrade(public, _) | Route::Events(public)) = route else { return None };
+    let is_handshake = *method == Method::GET;
+    let answer =
+        is_handshake.then(|| address_limits::handshake(context, public, requester)).flatten()?;
+    Some(upgrade::refuse(public, *requester, (Rejection::RateLimited, answer)))
 }
 
 /// The answer to a page of an origin that is not allowed. Its preflights are refused and counted

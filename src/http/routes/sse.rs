@@ -20,7 +20,7 @@ use crate::{
         context::{Admission, Context, Public, Purpose},
         routes::{
             cors, handshake_log, position, query,
-            upgrade::{self, Refused},
+            upgrade::{self, Entered, Refused},
         },
     },
     hub::Encoding,
@@ -43,7 +43,7 @@ pub(in crate::http) async fn accept(
         upgrade::check_names(query, &requester)?;
         let last_id = head.headers.get(LAST_EVENT_ID).map_or(&[][..], |value| value.as_bytes());
         let wanted = query::event_stream(query, last_id).map_err(upgrade::bad_query)?;
-        let guard = upgrade::enter(context)?;
+        let Entered { guard, address_guard } = upgrade::enter(context, public, &requester)?;
         let admitted = (public.admit)(vec![wanted], Encoding::Sse).await;
         let Admission { ticket, positions } = admitted.map_err(upgrade::not_admitted)?;
         upgrade::welcome(context)?;
@@ -57,6 +57,7 @@ pub(in crate::http) async fn accept(
             client: requester.client,
             forwarded,
             guard,
+            address_guard,
             head: Some(stream_head(&positions, &cors_headers, context.clock.unix_time())),
         })
     };

@@ -7,6 +7,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header, request};
 
 use crate::{
+    admission::AddressGuard,
     broker::{Position, PublisherClass},
     channel::ChannelName,
     conn::{Endpoint, SubscribeRequest},
@@ -18,7 +19,7 @@ use crate::{
         context::{Admission, Context, NotAdmitted, Public, Purpose},
         routes::{
             access_denied::denied,
-            handshake_log, position,
+            address_limits, handshake_log, position,
             query::{self, BadQuery, Mistake},
         },
     },
@@ -54,7 +55,7 @@ pub(in crate::http) async fn answer(
 ) -> (Answer, Option<Handover>) {
     let accepted = async {
         let request = understand(context, endpoint, head, requester)?;
-        let guard = enter(context)?;
+        let Entered { guard, address_guard } = enter(context, public, &requester)?;
         let encoding = match (&request.deflate, request.is_v1) {
             (None, false) => Encoding::Plain,
             (None, true) => Encoding::V1,
@@ -73,9 +74,16 @@ pub(in crate::http) async fn answer(
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
         let forwarded = handshake_log::accepted(&requester, &positions);
-        let client = requester.client;
-        let handover =
-            Handover { purpose, encoding, publisher, client, forwarded, guard, head: None };
+        let handover = Handover {
+            purpose,
+            encoding,
+            publisher,
+            client: requester.client,
+            forwarded,
+            guard,
+            address_guard,
+            head: None,
+        };
         Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
     };
     accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, requester, *refused), None))
@@ -143,21 +151,34 @@ pub(in crate::http) fn check_token(
 ) -> Result<(), Refused> {
     let rules = &context.settings.access;
     if !rules.tokens.is_empty() && rules.presented(requester) == Some(false) {
+        address_limits::bad_credential(context, requester);
         let answer = denied(Verdict::Unauthorized);
         return Err(Box::new((Rejection::Unauthorized, answer)));
     }
     Ok(())
 }
 
-/// Takes the drain guard, then looks whether a new client is welcome.
-pub(in crate::http) fn enter(context: &Context) -> Result<Guard, Refused> {
+/// The guards of a client that is let in.
+pub(in crate::http) struct Entered {
+    pub(in crate::http) guard: Guard,
+    pub(in crate::http) address_guard: Option<AddressGuard>,
+}
+
+/// Takes the drain guard, then looks whether a new client is welcome, and one more of its address.
+pub(in crate::http) fn enter(
+    context: &Context,
+    public: &Public,
+    requester: &Requester<'_>,
+) -> Result<Entered, Refused> {
     let barrier = &context.control.barrier;
     let guard = barrier.client();
     welcome(context)?;
     if barrier.clients() > context.settings.connections_max {
         return Err(full("the limit of --max-connections is reached; try again"));
     }
-    Ok(guard)
+    let address_guard = address_limits::enter(public, requester)
+        .map_err(|answer| Box::new((Rejection::AddressFull, *answer)))?;
+    Ok(Entered { guard, address_guard })
 }
 
 fn full(hint: &str) -> Refused {

@@ -104,6 +104,7 @@ impl World {
             client: ClientAddress::Unix,
             forwarded: None,
             guard,
+            address_guard: None,
         };
         (ticket.connect(connected, Millis(0)), peer)
     }

@@ -291,6 +291,7 @@ impl World {
             client: ClientAddress::Unix,
             forwarded: None,
             guard,
+            address_guard: None,
         };
         admission.ticket.connect(connected, Millis(0));
         client.peer = Some(peer);

@@ -115,6 +115,7 @@ impl Table {
                 client: ClientAddress::Unix,
                 forwarded: None,
                 guard,
+                address_guard: None,
             },
             now,
         );

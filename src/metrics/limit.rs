@@ -1,0 +1,36 @@
+//! The limits of addresses and clients that are counted when they are passed.
+
+/// The subject of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Clients of an address.
+    Clients,
+    /// Handshakes of an address.
+    Handshakes,
+    /// Bad credentials of an address, shown to publish.
+    Credentials,
+}
+
+impl Limit {
+    /// All, in the order of the variants: `ALL[limit as usize] == limit`.
+    pub const ALL: [Self; 3] = [Self::Clients, Self::Handshakes, Self::Credentials];
+
+    /// The value of the label `limit`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Handshakes => "handshakes",
+            Self::Credentials => "credentials",
+        }
+    }
+
+    /// The value of the label `reason`: the error of the answer, where one is refused.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Clients => "address_full",
+            Self::Handshakes | Self::Credentials => "rate_limited",
+        }
+    }
+}
