@@ -24,6 +24,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) listening: ListenOptions,
     #[command(flatten)]
+    pub(super) tls: TlsOptions,
+    #[command(flatten)]
     pub(super) proxies: ProxyOptions,
     #[command(flatten)]
     pub(super) redis: RedisOptions,
@@ -60,6 +62,10 @@ pub(super) struct HealthOptions {
     /// [default: 127.0.0.1:8000 and [::1]:8000]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) listen: Vec<String>,
+    /// As the server has it, from WSBCAST_TLS_LISTEN too; asked where no other one is named
+    /// [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) tls_listen: Vec<String>,
     /// As the server has it, from WSBCAST_ADMIN_LISTEN too; it is asked first [default: none]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) admin_listen: Option<String>,
@@ -71,9 +77,14 @@ pub(super) struct HealthOptions {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listening")]
 pub(super) struct ListenOptions {
-    /// Public listener; repeatable; port 0 picks one [default: 127.0.0.1:8000 and [::1]:8000]
+    /// Public listener; repeatable; port 0 picks one
+    /// [default: 127.0.0.1:8000 and [::1]:8000, none beside --tls-listen]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) listen: Vec<String>,
+    /// Public listener over TLS (https, wss); repeatable; needs --tls-cert and --tls-key
+    /// [default: none]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) tls_listen: Vec<String>,
     /// Separate listener for metrics, stats, health and drain, for scrapers and probes
     /// [default: none]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -94,6 +105,18 @@ pub(super) struct ProxyOptions {
     /// public listeners
     #[arg(long, value_name = "off|on", default_value = "off")]
     pub(super) proxy_protocol: String,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(super) struct TlsOptions {
+    /// Certificate and its chain, PEM; read again when it changes; repeatable: the client's name
+    /// chooses, and the first one serves all others [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) tls_cert: Vec<String>,
+    /// The private key of each certificate, in the same order, PEM [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) tls_key: Vec<String>,
 }
 
 #[derive(Args, Debug)]

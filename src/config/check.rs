@@ -4,20 +4,19 @@
 //! others; relations are only checked between values that are good by themselves, so that one
 //! mistake makes one line. If anything was recorded, the stand-ins never leave this file.
 
-use std::{net::SocketAddr, ops::RangeInclusive, sync::Arc, thread, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, thread, time::Duration};
 
 use super::{
-    BadValues, Compression, Config, ListenAddr, Notify, Ping, RedisConfig, RedisUrl,
-    address::address,
-    addresses, args,
+    BadValues, Compression, Config, Notify, Ping, RedisConfig, RedisUrl, addresses, args,
     checker::Checker,
     environment::Typed,
     history,
-    listen::LISTEN_DEFAULT,
+    listen::{self, Listening},
     origins, proxies,
     rights::{self, Rights},
     secret_file,
     secrets::without_credentials,
+    tls,
     values::{Switch, show_duration, show_size},
 };
 use crate::{broker, conn::ClientPublish, drain, limits, telemetry};
@@ -47,23 +46,23 @@ const NOTIFY_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=DA
 const CLOSE_OVER_DEFAULT: Duration = Duration::from_secs(60);
 const PREFIX_BYTES_MAX: usize = 128;
 const RAW_CHANNEL_BYTES_MAX: usize = 512;
-const LISTENERS_MAX: usize = 64;
 
 /// Checks everything that was typed.
 pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
     let Typed { args, variables, problems } = typed;
     let checker = &mut Checker::new(variables, problems);
-    let listen = listen(checker, &args.listening.listen);
+    let Listening { listen, tls_listen, admin_listen } = listen::check(checker, &args.listening);
     let client_publish = checker.word("client-publish", &args.messages.client_publish);
     let sizes = sizes(checker, &args.limits, client_publish);
     let Rights { api_tokens, insecure_api } = rights::check(checker, &args.rights);
     if api_tokens.is_empty() && !insecure_api {
-        rights::check_client_publish(checker, &listen, client_publish);
+        rights::check_client_publish(checker, &listen, &tls_listen, client_publish);
     }
     let max_connections =
         checker.number("max-connections", &args.limits.max_connections, MAX_CONNECTIONS);
     let config = Config {
-        admin_listen: admin_listen(checker, args.listening.admin_listen.as_deref(), &listen),
+        admin_listen,
+        certificates: tls::check(checker, &args.tls, &tls_listen),
         threads: threads(checker, args.listening.threads.as_deref()),
         redis: redis(checker, &args.redis),
         on_broker_loss: checker.word("on-broker-loss", &args.redis.on_broker_loss),
@@ -95,74 +94,11 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         drain: drain(checker, &args.shutdown),
         log: log(checker, args.logs),
         listen,
+        tls_listen,
         warnings: Vec::new(),
     };
     let config = Config { warnings: checker.warnings(), ..config };
     checker.finish().map(|()| config)
-}
-
-fn listen(checker: &mut Checker, typed: &[String]) -> Vec<ListenAddr> {
-    if typed.is_empty() {
-        let parse = |text: &&str| text.parse().expect("the default addresses are valid");
-        let default = |addr| ListenAddr { addr, is_default: true };
-        return LISTEN_DEFAULT.iter().map(parse).map(default).collect();
-    }
-    let mut listeners: Vec<ListenAddr> = Vec::new();
-    for text in typed.iter().take(LISTENERS_MAX + 1) {
-        match address(text) {
-            Ok(addr) => match collision(addr, &listeners) {
-                Some(why) => checker.refuse("listen", text, why),
-                None => listeners.push(ListenAddr { addr, is_default: false }),
-            },
-            Err(expected) => checker.refuse("listen", text, expected),
-        }
-    }
-    if typed.len() > LISTENERS_MAX {
-        checker.refuse("listen", typed.len(), format!("at most {LISTENERS_MAX} listeners"));
-    }
-    listeners
-}
-
-/// The listener that leaves no room for `addr`, in words.
-fn collision(addr: SocketAddr, listeners: &[ListenAddr]) -> Option<String> {
-    let other = |listener: &&ListenAddr| {
-        let (one, two) = (addr.ip(), listener.addr.ip());
-        let covers = one == two || one.is_unspecified() || two.is_unspecified();
-        addr.port() != 0
-            && addr.port() == listener.addr.port()
-            && one.is_ipv4() == two.is_ipv4()
-            && covers
-    };
-    let ListenAddr { addr: other, is_default } = listeners.iter().find(other)?;
-    let from = if *is_default { "the default of --listen" } else { "--listen" };
-    Some(if *other == addr {
-        format!("is a public listener already, by {from}")
-    } else {
-        let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
-        let wide = if addr.ip().is_unspecified() { "it" } else { "that" };
-        format!("collides with {other} ({from}): {wide} covers every {family} address")
-    })
-}
-
-fn admin_listen(
-    checker: &mut Checker,
-    typed: Option<&str>,
-    listen: &[ListenAddr],
-) -> Option<SocketAddr> {
-    let text = typed?;
-    match address(text) {
-        Ok(addr) => match collision(addr, listen) {
-            Some(why) => {
-                checker.refuse("admin-listen", text, why);
-                None
-            }
-            None => Some(addr),
-        },
-        Err(expected) => {
-            checker.refuse("admin-listen", text, expected);
-            None
-        }
-    }
 }
 
 fn threads(checker: &mut Checker, typed: Option<&str>) -> usize {

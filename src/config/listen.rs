@@ -7,8 +7,13 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+use super::{address::address, args, checker::Checker};
+
 /// The addresses when the operator names none.
 pub(super) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
+
+/// More of one kind would be a mistake.
+const LISTENERS_MAX: usize = 64;
 
 /// A public listener's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +32,75 @@ pub struct ListenAddr {
 )]
 pub struct OpenToStrangers;
 
-/// Whether all of `listen` can be reached from this machine only.
-pub(super) fn is_loopback_only(listen: &[ListenAddr]) -> bool {
-    listen.iter().all(|listener| listener.addr.ip().to_canonical().is_loopback())
+/// Whether all of these can be reached from this machine only.
+pub(super) fn is_loopback_only(listen: &[ListenAddr], tls_listen: &[SocketAddr]) -> bool {
+    let plain = listen.iter().map(|listener| &listener.addr);
+    plain.chain(tls_listen).all(|addr| addr.ip().to_canonical().is_loopback())
+}
+
+/// Where a server listens; at least one of the public listeners is there.
+pub(super) struct Listening {
+    pub(super) listen: Vec<ListenAddr>,
+    pub(super) tls_listen: Vec<SocketAddr>,
+    pub(super) admin_listen: Option<SocketAddr>,
+}
+
+/// Checks all addresses, and that they leave each other room. Naming a public listener of either
+/// kind replaces the default.
+pub(super) fn check(checker: &mut Checker, typed: &args::ListenOptions) -> Listening {
+    let mut taken = Taken(Vec::new());
+    if typed.listen.is_empty() && typed.tls_listen.is_empty() {
+        let parse = |text: &str| text.parse().expect("the default addresses are valid");
+        taken.0.extend(LISTEN_DEFAULT.map(|text| (parse(text), "the default of --listen")));
+    }
+    let is_default = !taken.0.is_empty();
+    taken.check(checker, "listen", "--listen", &typed.listen);
+    let listen = taken.0.iter().map(|(addr, _)| ListenAddr { addr: *addr, is_default }).collect();
+    let plain = taken.0.len();
+    taken.check(checker, "tls-listen", "--tls-listen", &typed.tls_listen);
+    let tls_listen = taken.0[plain..].iter().map(|(addr, _)| *addr).collect();
+    let public = taken.0.len();
+    taken.check(checker, "admin-listen", "--admin-listen", typed.admin_listen.as_slice());
+    let admin_listen = taken.0.get(public).map(|(addr, _)| *addr);
+    Listening { listen, tls_listen, admin_listen }
+}
+
+/// Addresses, with the words for the option that named each.
+struct Taken(Vec<(SocketAddr, &'static str)>);
+
+impl Taken {
+    fn check(&mut self, checker: &mut Checker, option: &str, from: &'static str, typed: &[String]) {
+        for text in typed.iter().take(LISTENERS_MAX + 1) {
+            match address(text) {
+                Ok(addr) => match self.collision(addr) {
+                    Some(why) => checker.refuse(option, text, why),
+                    None => self.0.push((addr, from)),
+                },
+                Err(expected) => checker.refuse(option, text, expected),
+            }
+        }
+        if typed.len() > LISTENERS_MAX {
+            checker.refuse(option, typed.len(), format!("at most {LISTENERS_MAX} listeners"));
+        }
+    }
+
+    /// The listener that leaves no room for `addr`, in words.
+    fn collision(&self, addr: SocketAddr) -> Option<String> {
+        let other = |(other, _): &&(SocketAddr, _)| {
+            let (one, two) = (addr.ip(), other.ip());
+            let covers = one == two || one.is_unspecified() || two.is_unspecified();
+            addr.port() != 0
+                && addr.port() == other.port()
+                && one.is_ipv4() == two.is_ipv4()
+                && covers
+        };
+        let (other, from) = self.0.iter().find(other)?;
+        Some(if *other == addr {
+            format!("is a public listener already, by {from}")
+        } else {
+            let family = if addr.is_ipv4() { "IPv4" } else { "IPv6" };
+            let wide = if addr.ip().is_unspecified() { "it" } else { "that" };
+            format!("collides with {other} ({from}): {wide} covers every {family} address")
+        })
+    }
 }

@@ -21,6 +21,7 @@ mod proxies;
 mod rights;
 mod secret_file;
 mod secrets;
+mod tls;
 mod valid;
 mod values;
 mod version;

@@ -4,6 +4,8 @@
 //! closed: a token that can't be read is a bad value, not one token fewer. Error messages never
 //! show a token.
 
+use std::net::SocketAddr;
+
 use super::{
     ListenAddr, Token, args,
     checker::Checker,
@@ -58,10 +60,12 @@ pub(super) fn check(checker: &mut Checker, typed: &args::RightsOptions) -> Right
 pub(super) fn check_client_publish(
     checker: &mut Checker,
     listen: &[ListenAddr],
+    tls_listen: &[SocketAddr],
     client_publish: ClientPublish,
 ) {
     let rights_are_good = checker.are_good(&["api-token", "api-token-file", "insecure-api"]);
-    if rights_are_good && client_publish == ClientPublish::Broadcast && !is_loopback_only(listen) {
+    let is_public = !is_loopback_only(listen, tls_listen);
+    if rights_are_good && client_publish == ClientPublish::Broadcast && is_public {
         checker.refuse("client-publish", "broadcast", OpenToStrangers.to_string());
     }
 }

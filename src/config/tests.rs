@@ -21,8 +21,9 @@ mod any;
 mod line;
 mod secrets;
 mod tables;
+mod tls;
 
-use tables::{BAD, OPTIONS, SWITCHES};
+use tables::{BAD, OPTIONS, SWITCHES, TOGETHER};
 
 fn run(line: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Stop> {
     let line = std::iter::once("wsbcast").chain(line.iter().copied()).map(OsString::from);
@@ -82,7 +83,8 @@ fn every_option_is_a_flag_and_a_variable() {
 
 #[test]
 fn the_list_of_options_in_these_tests_is_complete() {
-    let listed: BTreeSet<_> = OPTIONS.iter().map(|(option, _)| (*option).to_owned()).collect();
+    let listed = OPTIONS.iter().map(|(option, _)| *option).chain(TOGETHER);
+    let listed: BTreeSet<_> = listed.map(str::to_owned).collect();
     let command = args::Arguments::command();
     let existing: BTreeSet<_> =
         command.get_arguments().filter_map(|option| option.get_long()).map(str::to_owned).collect();

@@ -18,6 +18,7 @@ use crate::{
     hub::SlowPolicy,
     peer::TrustedProxies,
     telemetry,
+    tls::CertificateStore,
 };
 
 /// The command to be run.
@@ -45,8 +46,12 @@ pub struct HealthQuery {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Public listeners, at least one.
+    /// Public listeners; at least one of these, or of those by TLS.
     pub listen: Vec<ListenAddr>,
+    /// Public listeners by TLS; with certificates.
+    pub tls_listen: Vec<SocketAddr>,
+    /// The certificates of these.
+    pub certificates: Option<Arc<CertificateStore>>,
     /// The admin routes' own listener, on the control thread.
     pub admin_listen: Option<SocketAddr>,
     /// Shards, at least one.
@@ -154,7 +159,7 @@ impl Config {
     /// Whether every public listener is on loopback, so that only this machine can connect.
     #[must_use]
     pub fn is_loopback_only(&self) -> bool {
-        is_loopback_only(&self.listen)
+        is_loopback_only(&self.listen, &self.tls_listen)
     }
 
     /// The settings of a server whose sockets are bound already: what these listen on takes the
@@ -165,10 +170,12 @@ impl Config {
     pub fn listening_on(
         mut self,
         public: &[SocketAddr],
+        tls: &[SocketAddr],
         admin: Option<SocketAddr>,
     ) -> Result<Self, OpenToStrangers> {
         let listen = |addr: &SocketAddr| ListenAddr { addr: *addr, is_default: false };
         self.listen = public.iter().map(listen).collect();
+        self.tls_listen = tls.to_vec();
         self.admin_listen = admin;
         let lets_clients_publish = self.client_publish == ClientPublish::Broadcast;
         let is_allowed = self.insecure_api || !self.api_tokens.is_empty();

@@ -30,7 +30,7 @@ pub(super) enum Taken {
 /// Writes `log` from `cursor` to `to`, as far as the outlet takes it, and moves the cursor.
 pub(super) fn deliver<O: Outlet>(
     (log, window): (&ByteLog, &mut LongWindow),
-    outlet: &mut O,
+    (outlet, shared): (&mut O, &mut O::Shared),
     cursor: &mut u64,
     to: u64,
     counted: &mut Counted,
@@ -43,18 +43,18 @@ pub(super) fn deliver<O: Outlet>(
             break Taken::All;
         }
         let (result, offered) = if let Some(bytes) = log.slice(*cursor, to) {
-            (outlet.write_vectored(&[IoSlice::new(bytes)]), bytes.len())
+            (outlet.write_vectored(shared, &[IoSlice::new(bytes)]), bytes.len())
         } else if let Some((start, long)) = log.long_at(*cursor) {
             if std::mem::replace(&mut had_window, true) {
                 break Taken::Window;
             }
             let bytes = window.bytes(long, *cursor - start, to - start);
-            (outlet.write_vectored(&[IoSlice::new(bytes)]), bytes.len())
+            (outlet.write_vectored(shared, &[IoSlice::new(bytes)]), bytes.len())
         } else {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
             let count = log.gather(*cursor, to, &mut slices);
             let offered = slices[..count].iter().map(|slice| slice.len()).sum();
-            (outlet.write_vectored(&slices[..count]), offered)
+            (outlet.write_vectored(shared, &slices[..count]), offered)
         };
         match judge(result, offered) {
             WriteStep::Took(count) => {
@@ -246,7 +246,7 @@ impl<O: Outlet> Hub<O> {
             let ending = client.outbox.as_ref().and_then(|outbox| outbox.ending.as_ref());
             ending.map_or(due, |ending| ending.heads[position])
         };
-        let (outlet, counted) = (&mut client.outlet, &mut Counted::default());
+        let (outlet, counted) = ((&mut client.outlet, &mut self.shared), &mut Counted::default());
         let source = (&log.bytes, &mut self.window);
         let taken = deliver(source, outlet, &mut entry.cursor, to, counted, &mut self.tally);
         let after = entry.cursor;
@@ -273,7 +273,7 @@ impl<O: Outlet> Hub<O> {
                 break Taken::All;
             }
             let offered = slices[..count].iter().map(|slice| slice.len()).sum();
-            match judge(client.outlet.write_vectored(&slices[..count]), offered) {
+            match judge(client.outlet.write_vectored(&mut self.shared, &slices[..count]), offered) {
                 WriteStep::Took(count) => {
                     sent += count;
                     let advanced = outbox.advance(count, &mut self.shares);

@@ -176,10 +176,11 @@ enum Entry {
 /// - The budget is charged exactly the memory of chunks, outboxes and shared bytes.
 /// - A hub belongs to one thread: it is not `Send`.
 #[derive(Debug)]
-pub struct Hub<O> {
+pub struct Hub<O: Outlet> {
     settings: HubSettings,
     budget: BudgetShare,
     clients: Clients<O>,
+    shared: O::Shared,
     logs: Slab<Log>,
     by_name: HashMap<ChannelName, Entry>,
     /// How many logs this hub keeps because of each client.
@@ -233,6 +234,7 @@ impl<O: Outlet> Hub<O> {
     pub fn new(settings: HubSettings, budget: Arc<Budget>) -> Self {
         Self {
             settings,
+            shared: O::shared(&budget),
             budget: BudgetShare::new(budget),
             clients: Clients::new(),
             logs: Slab::new(),
@@ -299,6 +301,23 @@ impl<O: Outlet> Hub<O> {
     /// A client's outlet, to change. Bytes written to it behind the hub's back tear frames apart.
     pub fn outlet_mut(&mut self, key: Key) -> Option<&mut O> {
         self.clients.find(key).map(|index| &mut self.clients.get_mut(index).outlet)
+    }
+
+    /// The same, with the part that all outlets share.
+    pub fn outlet_and_shared(&mut self, key: Key) -> Option<(&mut O, &mut O::Shared)> {
+        let outlet = self.clients.find(key).map(|index| &mut self.clients.get_mut(index).outlet);
+        Some((outlet?, &mut self.shared))
+    }
+
+    /// The part that all outlets share.
+    #[must_use]
+    pub fn shared(&self) -> &O::Shared {
+        &self.shared
+    }
+
+    /// The same, to change.
+    pub fn shared_mut(&mut self) -> &mut O::Shared {
+        &mut self.shared
     }
 
     /// Number of clients.

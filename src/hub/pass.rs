@@ -124,7 +124,7 @@ impl<O: Outlet> Hub<O> {
             let entry = log.subscriber_list.get_mut(place);
             if !entry.busy && entry.cursor < due {
                 let index = entry.client;
-                let outlet = &mut self.clients.get_mut(index).outlet;
+                let outlet = (&mut self.clients.get_mut(index).outlet, &mut self.shared);
                 let tally = &mut self.tally;
                 let source = (&log.bytes, &mut self.window);
                 match deliver(source, outlet, &mut entry.cursor, due, &mut counted, tally) {

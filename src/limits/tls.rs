@@ -2,6 +2,8 @@
 //!
 //! Part of [`limits`](super): kept by `tls/` and `conn/socket/`.
 
+use std::time::Duration;
+
 /// Plaintext of one record that is sent. The rest of a record that the socket did not take stays
 /// with the client, so this bounds what a slow one holds; longer records save few system calls.
 pub const TLS_WRITE_BYTES_MAX: usize = 8 * 1024;
@@ -16,6 +18,15 @@ pub const TLS_HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
 /// A thread's buffer for records: one that is unfinished and what is read behind it, or content
 /// that is gathered and the record made of it.
 pub const TLS_SCRATCH_BYTES: usize = 48 * 1024;
+/// One read of plaintext while HTTP is spoken.
+pub const TLS_HTTP_READ_BYTES: usize = 16 * 1024;
+/// Connections by TLS that a shard begins to serve before its other tasks have had their turn: a
+/// handshake takes a tenth of a millisecond and more. Further ones wait.
+pub const TLS_HANDSHAKES_PER_TURN: usize = 2;
+/// Pairs of certificate and key; past it the options are refused.
+pub const TLS_PAIRS_MAX: usize = 64;
+/// Between two looks at the files of certificates.
+pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// A file with a certificate's chain or a key; past it, it is none.
 pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

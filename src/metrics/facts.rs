@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Counters, Dismissed, EncodingWord, Histogram, Limit, Placed, PublishFailure, Rejection,
-    Resumed, Scope, ShardMetrics, SlowAction, Source, broker,
+    Resumed, Scope, ShardMetrics, SlowAction, Source, TlsHandshake, broker, certificates,
     family::{
         Distribution, Family, MetricKind, PREFIX, ProcessFacts, Sample, Total, Value,
         process_family, seconds,
@@ -71,7 +71,7 @@ const fn gauge(
     ShardMetric { name, kind: MetricKind::Gauge, total, help, read }
 }
 
-const SHARD_ROWS: [ShardMetric; 21] = [
+const SHARD_ROWS: [ShardMetric; 22] = [
     gauge("connections", Total::Sum, "Clients connected now.", |cells| {
         whole(cells.connections.get())
     }),
@@ -83,6 +83,9 @@ const SHARD_ROWS: [ShardMetric; 21] = [
         "Connections that came in on another shard's socket, by why they are served here.",
         |cells| by_word("why", Placed::WORDS, &cells.connections_placed),
     ),
+    counter("tls_handshakes_total", "Handshakes of TLS that ended, by how.", |cells| {
+        by_word("result", TlsHandshake::WORDS, &cells.tls_handshakes)
+    }),
     counter(
         "http_connections_dismissed_total",
         "HTTP connections closed to make room for others, by what they were.",
@@ -227,7 +230,7 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
             vec![Sample { shard: None, labels: build, value: Value::Whole(1) }],
         ),
     ];
-    families.extend(broker::evicted(facts));
+    families.extend(broker::evicted(facts).into_iter().chain(certificates::families(facts)));
     families
 }
 

@@ -79,7 +79,7 @@ pub struct Distribution {
 }
 
 /// Values that are not in the shards' cells.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProcessFacts {
     /// Whether the broker is within reach; always, for the embedded one.
     pub broker_connected: bool,
@@ -101,6 +101,8 @@ pub struct ProcessFacts {
     pub history_evicted: [u64; 2],
     /// Log lines that were not taken in time.
     pub log_lines_dropped: u64,
+    /// The certificates of the public listeners.
+    pub certificates: CertificateFacts,
     /// The phase of the process's life.
     pub drain_phase: Phase,
     /// Clients that still hold the drain; 0 while serving.
@@ -109,6 +111,15 @@ pub struct ProcessFacts {
     pub version: &'static str,
     /// The commit it was built from.
     pub commit: &'static str,
+}
+
+/// The certificates of the public listeners.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateFacts {
+    /// The file of each, and the end of its validity, seconds since 1970.
+    pub not_after: Vec<(String, u64)>,
+    /// How often they were exchanged, and how often bad ones were refused.
+    pub reloads: [u64; 2],
 }
 
 /// A family of the whole process.

@@ -8,6 +8,7 @@
 mod words;
 
 mod broker;
+mod certificates;
 pub mod facts;
 pub mod family;
 pub mod json;
@@ -15,11 +16,12 @@ mod limit;
 #[cfg(target_os = "linux")]
 mod process;
 pub mod text;
+mod tls;
 mod tokens;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use self::{limit::Limit, tokens::TokenResult};
+pub use self::{limit::Limit, tls::TlsHandshake, tokens::TokenResult};
 use crate::ws::close::CloseReason;
 
 /// A value that only grows.
@@ -334,6 +336,8 @@ pub struct ShardMetrics {
     pub connections_opened: Counter,
     /// Connections that other threads have accepted for this shard, by [`Placed`].
     pub connections_placed: Counters<{ Placed::WORDS.len() }>,
+    /// Handshakes of TLS, by [`TlsHandshake`].
+    pub tls_handshakes: Counters<{ TlsHandshake::WORDS.len() }>,
     /// HTTP connections sent away to make room, by [`Dismissed`]; the admin listener's are the
     /// first shard's.
     pub http_dismissed: Counters<{ Dismissed::WORDS.len() }>,

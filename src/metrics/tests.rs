@@ -22,6 +22,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     raw_handovers: 5,
     history_evicted: [8, 9],
     log_lines_dropped: 6,
+    certificates: CertificateFacts { not_after: Vec::new(), reloads: [3, 4] },
     drain_phase: Phase::Waiting,
     drain_remaining_connections: 7,
     version: "1.2.3",
@@ -29,11 +30,13 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, apart from `shard`, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 32] = [
+const PROMISED: [(&str, &[&str]); 34] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
     ("handshakes_rejected_total", &["reason"]),
+    ("tls_handshakes_total", &["result"]),
+    ("certificate_reloads_total", &["result"]),
     ("published_total", &["source", "scope"]),
     ("publish_failures_total", &["reason"]),
     ("frames_encoded_total", &["encoding"]),

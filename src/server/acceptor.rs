@@ -14,6 +14,7 @@ use crate::{
     metrics::Placed,
     shard::{
         accept::{complain, is_of_one_connection},
+        listener::{Accepted, Transport},
         placement::Placement,
     },
 };
@@ -50,6 +51,7 @@ pub(super) async fn serve_admin(
 /// May be dropped: what was accepted is given away before the next await.
 pub(super) async fn hand_out(
     listener: TcpListener,
+    transport: Transport,
     placement: Arc<Placement>,
     why: Placed,
     clock: Clock,
@@ -60,7 +62,7 @@ pub(super) async fn hand_out(
             sleep(HTTP_CROWDED_LOOK).await;
         }
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => placement.place(stream, why, clock.now()),
+            Ok(stream) => placement.place(Accepted { stream, transport }, why, clock.now()),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 complain(&error);

@@ -103,7 +103,8 @@ fn own(config: &Config) -> u64 {
         }
     });
     // Each shard's listeners, and the control thread's duplicates of them.
-    let per_shard = DESCRIPTORS_PER_SHARD + (2 * config.listen.len() + redis) as u64;
+    let per_shard = DESCRIPTORS_PER_SHARD
+        + (2 * (config.listen.len() + config.tls_listen.len()) + redis) as u64;
     // The control thread publishes, too.
     DESCRIPTORS_RESERVED + redis as u64 + per_shard * config.threads as u64
 }
@@ -185,7 +186,11 @@ mod tests {
         let line = ["wsbcast", "--listen", "127.0.0.1:80", "--threads", "2"].map(Into::into);
         let Ok(Invocation::Serve(config)) = config::parse(line, []) else { panic!("it serves") };
         let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let listeners = Listeners { public: vec![socket(), socket()], admin: Some(socket()) };
+        let listeners = Listeners {
+            public: vec![socket(), socket()],
+            admin: Some(socket()),
+            ..Listeners::default()
+        };
         let handed_in = listeners.count();
         assert_eq!(handed_in, 3);
         for limit in 1..1_000 {

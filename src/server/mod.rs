@@ -6,6 +6,7 @@
 //! Signals come in through a channel. The broker outlives the last connection.
 
 mod acceptor;
+mod certificates;
 mod coordinator;
 mod death;
 mod descriptors;
@@ -47,11 +48,13 @@ use crate::{
     metrics::{Placed, ShardMetrics},
     shard::{
         self, Setup,
-        listener::ListenError,
+        listener::{ListenError, PublicListener, Transport},
         mailbox::{Mail, Mailbox},
         placement::Placement,
     },
+    tls::ServerConfig,
 };
+use certificates::Certificates;
 use coordinator::{Coordinator, End};
 use death::Death;
 pub use descriptors::TooFew;
@@ -94,6 +97,8 @@ pub struct Server {
     mailboxes: Vec<Arc<Mailbox>>,
     placement: Arc<Placement>,
     process: Arc<Process>,
+    /// The settings of TLS, if there are certificates.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Server {
@@ -114,7 +119,11 @@ impl Server {
         config.warnings.iter().for_each(|warning| warn!("{warning}"));
         if let Some(listeners) = &parts.listeners {
             let addresses = listeners.adopt(config.threads)?;
-            config = config.listening_on(&addresses, listeners.admin_address()?)?;
+            let [plain, tls] = by_transport(&addresses);
+            config = config.listening_on(&plain, &tls, listeners.admin_address()?)?;
+            if !tls.is_empty() && config.certificates.is_none() {
+                return Err(BadListeners::NoCertificates.into());
+            }
         }
         // Before the sockets, or these would lack descriptors first.
         let shares = descriptors::share_out(&config, parts.listeners.as_ref())?;
@@ -145,15 +154,17 @@ impl Server {
             audience: Arc::default(),
             shares,
             raw_counted: process::RawCounted::default(),
+            certificates: config.certificates.clone().map(Certificates::new).map(Arc::new),
         });
         let placement = Arc::new(Placement::new(&process.shards, shares.shard.connections_max()));
-        Ok(Self { config, listeners, mailboxes, placement, process })
+        let tls = config.certificates.as_ref().map(|store| store.server_config());
+        Ok(Self { config, listeners, mailboxes, placement, process, tls })
     }
 
-    /// Where clients can connect.
+    /// Where clients can connect, those that speak TLS last.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.listeners.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        by_transport(&self.listeners.addresses).concat()
     }
 
     /// A way to run something on a shard's thread: how tests break one.
@@ -266,6 +277,7 @@ impl Server {
             budget: process.budget.clone(),
             address_limits: process.address_limits.clone(),
             audience: process.audience.clone(),
+            tls: self.tls.clone(),
             settings: settings::shard(&self.config, process.shares),
             sources: Arc::new(move || process.sources()),
         };
@@ -300,10 +312,15 @@ impl Server {
             let places = http::Places::new(self.process.clock, self.process.shares.admin, counted);
             tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));
         }
-        for listener in self.listeners.accepted_here.drain(..) {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
+        if let Some(certificates) = &self.process.certificates {
+            certificates.warn_of_ends(self.process.clock.unix_time());
+            tokio::task::spawn_local(certificates.clone().watch(self.process.clock));
+        }
+        for PublicListener { socket, transport } in self.listeners.accepted_here.drain(..) {
+            let listener = tokio::net::TcpListener::from_std(socket)?;
             tokio::task::spawn_local(acceptor::hand_out(
                 listener,
+                transport,
                 self.placement.clone(),
                 Placed::Acceptor,
                 self.process.clock,
@@ -313,8 +330,12 @@ impl Server {
     }
 
     fn say_ready(&self) {
-        for address in self.addresses() {
-            info!("listening on {address}{}", self.ipv4_hint(*address));
+        for (address, transport) in &self.listeners.addresses {
+            let (how, option) = match transport {
+                Transport::Plain => ("", "--listen"),
+                Transport::Tls => (" by TLS", "--tls-listen"),
+            };
+            info!("listening on {address}{how}{}", self.ipv4_hint(*address, option));
         }
         let (shards, connections_max) = (self.config.threads, self.process.shares.clients);
         let broker = settings::broker_words(&self.config, &self.process.broker);
@@ -330,18 +351,26 @@ impl Server {
                 say();
             });
         }
-        rights::say(&self.config, self.addresses());
+        rights::say(&self.config, &self.listeners.addresses);
     }
 
     /// On some systems `[::]` includes IPv4, and operators used to those expect it.
-    fn ipv4_hint(&self, address: SocketAddr) -> String {
+    fn ipv4_hint(&self, address: SocketAddr, option: &str) -> String {
         let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
         let is_lacking = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)
             && !self.addresses().contains(&everywhere);
         if is_lacking {
-            format!(" (IPv6 only; for IPv4, too, add --listen {everywhere})")
+            format!(" (IPv6 only; for IPv4, too, add {option} {everywhere})")
         } else {
             String::new()
         }
     }
+}
+
+/// The addresses of plain listeners, and those by TLS.
+fn by_transport(addresses: &[(SocketAddr, Transport)]) -> [Vec<SocketAddr>; 2] {
+    [Transport::Plain, Transport::Tls].map(|wanted| {
+        let of_it = addresses.iter().filter(|(_, transport)| *transport == wanted);
+        of_it.map(|(address, _)| *address).collect()
+    })
 }

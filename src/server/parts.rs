@@ -17,7 +17,7 @@ use crate::{
     broker::{self, Sink},
     clock::Clock,
     config::Config,
-    shard::listener::{self, ListenError, SPREADS},
+    shard::listener::{self, ListenError, PublicListener, SPREADS, Transport},
 };
 
 /// Makes the broker of a process, which is to deliver to these sinks: one per shard, in order. The
@@ -49,6 +49,8 @@ pub struct Listeners {
     /// For clients. Of each address there are as many as shards, and where the system does not
     /// spread connections over sockets of one port ([`SPREADS`]), one. In any order.
     pub public: Vec<TcpListener>,
+    /// The same for clients that speak TLS; the settings have the certificates.
+    pub public_tls: Vec<TcpListener>,
     /// For the admin routes.
     pub admin: Option<TcpListener>,
 }
@@ -69,6 +71,9 @@ pub enum BadListeners {
         /// How many they have to be.
         wanted: usize,
     },
+    /// Some are for clients that speak TLS, and there are no certificates.
+    #[error("sockets for TLS were handed in, and there is no --tls-cert")]
+    NoCertificates,
     /// None of them is for clients.
     #[error("no socket for clients was handed in")]
     None,
@@ -92,17 +97,24 @@ impl Listeners {
                 bound => public.extend(bound?),
             }
         }
+        let mut public_tls = Vec::new();
+        for address in &config.tls_listen {
+            public_tls.extend(listener::bind(*address, config.threads, "--tls-listen")?);
+        }
         let admin = match config.admin_listen {
             Some(address) => listener::bind(address, 1, "--admin-listen")?.pop(),
             None => None,
         };
-        Ok(Self { public, admin })
+        Ok(Self { public, public_tls, admin })
     }
 
     /// Sets up sockets that another process has bound like those that are bound here; returns
-    /// their addresses.
-    pub(super) fn adopt(&self, shards: usize) -> Result<Vec<SocketAddr>, BadListeners> {
-        for socket in self.public.iter().chain(&self.admin) {
+    /// their addresses, each with its protocol.
+    pub(super) fn adopt(
+        &self,
+        shards: usize,
+    ) -> Result<Vec<(SocketAddr, Transport)>, BadListeners> {
+        for socket in self.public.iter().chain(&self.public_tls).chain(&self.admin) {
             listener::adopt(socket)?;
         }
         let addresses = self.addresses()?;
@@ -110,13 +122,13 @@ impl Listeners {
             return Err(BadListeners::None);
         }
         let wanted = if SPREADS { shards } else { 1 };
-        for (address, sockets) in &addresses {
+        for Bound { address, sockets, .. } in &addresses {
             let got = sockets.len();
             if got != wanted {
                 return Err(BadListeners::Number { address: *address, got, wanted });
             }
         }
-        Ok(addresses.into_iter().map(|(address, _)| address).collect())
+        Ok(addresses.into_iter().map(|bound| (bound.address, bound.transport)).collect())
     }
 
     pub(super) fn admin_address(&self) -> Result<Option<SocketAddr>, BadListeners> {
@@ -125,17 +137,22 @@ impl Listeners {
 
     /// How many sockets these are.
     pub(super) fn count(&self) -> u64 {
-        (self.public.len() + usize::from(self.admin.is_some())) as u64
+        (self.public.len() + self.public_tls.len() + usize::from(self.admin.is_some())) as u64
     }
 
-    /// The public sockets by their addresses, as numbers in the list; in the order given.
-    fn addresses(&self) -> io::Result<Vec<(SocketAddr, Vec<usize>)>> {
-        let mut addresses: Vec<(SocketAddr, Vec<usize>)> = Vec::new();
-        for (number, socket) in self.public.iter().enumerate() {
+    /// The public sockets by their addresses, as numbers in the list of all of them, those for TLS
+    /// last; in the order given.
+    fn addresses(&self) -> io::Result<Vec<Bound>> {
+        let plain = self.public.iter().map(|socket| (socket, Transport::Plain));
+        let tls = self.public_tls.iter().map(|socket| (socket, Transport::Tls));
+        let mut addresses: Vec<Bound> = Vec::new();
+        for (number, (socket, transport)) in plain.chain(tls).enumerate() {
             let address = socket.local_addr()?;
-            match addresses.iter_mut().find(|(known, _)| *known == address) {
-                Some((_, sockets)) => sockets.push(number),
-                None => addresses.push((address, vec![number])),
+            let is_it =
+                |known: &&mut Bound| known.address == address && known.transport == transport;
+            match addresses.iter_mut().find(is_it) {
+                Some(known) => known.sockets.push(number),
+                None => addresses.push(Bound { address, transport, sockets: vec![number] }),
             }
         }
         Ok(addresses)
@@ -143,28 +160,39 @@ impl Listeners {
 
     /// Gives each shard one socket of each address.
     pub(super) fn per_shard(self, shards: usize) -> io::Result<PerShard> {
-        let addresses = self.addresses()?;
-        let mut sockets: Vec<_> = self.public.into_iter().map(Some).collect();
-        let mut by_shard: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+        let bound = self.addresses()?;
+        let all = self.public.into_iter().chain(self.public_tls);
+        let mut all: Vec<_> = all.map(Some).collect();
+        let mut by_shard: Vec<Vec<PublicListener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut accepted_here = Vec::new();
-        for (_, numbers) in &addresses {
-            let own = numbers.iter().filter_map(|number| sockets[*number].take());
+        for Bound { transport, sockets, .. } in &bound {
+            let own = sockets.iter().filter_map(|number| {
+                Some(PublicListener { socket: all[*number].take()?, transport: *transport })
+            });
             if SPREADS {
                 by_shard.iter_mut().zip(own).for_each(|(shard, socket)| shard.push(socket));
             } else {
                 accepted_here.extend(own);
             }
         }
-        let addresses = addresses.into_iter().map(|(address, _)| address).collect();
+        let addresses = bound.iter().map(|bound| (bound.address, bound.transport)).collect();
         Ok(PerShard { by_shard, accepted_here, addresses, admin: self.admin })
     }
+}
+
+/// An address with its sockets, as numbers.
+struct Bound {
+    address: SocketAddr,
+    transport: Transport,
+    sockets: Vec<usize>,
 }
 
 /// Sockets, grouped by the thread that accepts from them.
 pub(super) struct PerShard {
     /// One list per shard; where one thread accepts for all, they are all in `accepted_here`.
-    pub(super) by_shard: Vec<Vec<TcpListener>>,
-    pub(super) accepted_here: Vec<TcpListener>,
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) by_shard: Vec<Vec<PublicListener>>,
+    pub(super) accepted_here: Vec<PublicListener>,
+    /// The addresses that clients connect to, and the protocol of each.
+    pub(super) addresses: Vec<(SocketAddr, Transport)>,
     pub(super) admin: Option<TcpListener>,
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{descriptors::Shares, settings};
+use super::{certificates::Certificates, descriptors::Shares, settings};
 use crate::{
     admission::AddressLimits,
     broker::{self, Announcer, Broker, Sink},
@@ -36,6 +36,8 @@ pub(super) struct Process {
     pub(super) shares: Shares,
     /// The part of the broker's own counts that the metrics have.
     pub(super) raw_counted: RawCounted,
+    /// Those of the public listeners, if any speaks TLS.
+    pub(super) certificates: Option<Arc<Certificates>>,
 }
 
 /// Raw messages are counted by the broker; the metrics of the first shard take them over.
@@ -119,6 +121,7 @@ impl Process {
             raw_handovers: health.raw_handovers(),
             history_evicted: [evicted.messages, evicted.channels],
             log_lines_dropped: telemetry::lines_dropped(),
+            certificates: self.certificates.as_ref().map(|ours| ours.facts()).unwrap_or_default(),
             drain_phase: self.control.phase(),
             drain_remaining_connections: self.control.barrier.clients() as u64,
             version: env!("CARGO_PKG_VERSION"),

@@ -8,11 +8,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tracing::{info, warn};
 
-use crate::{config::Config, http::owner};
+use crate::{config::Config, http::owner, shard::listener::Transport};
 
 /// Logs the rights, for a server that listens on `addresses`.
-pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
-    let places = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
+    let places =
+        addresses.iter().map(|(address, _)| address.to_string()).collect::<Vec<_>>().join(" or ");
     info!("listening: everybody who reaches {places} may, without a token");
     let page = if config.allowed_origins.is_every() {
         "any web page"
@@ -20,8 +21,9 @@ pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
         info!("pages: only those of --allowed-origins may listen or publish");
         "pages of --allowed-origins"
     };
-    let named: Vec<_> = addresses.iter().copied().map(from_here).collect();
-    let loopback = named.iter().find(|address| address.ip().is_loopback());
+    let named: Vec<_> =
+        addresses.iter().map(|(address, transport)| (from_here(*address), *transport)).collect();
+    let loopback = named.iter().find(|(address, _)| address.ip().is_loopback());
     let is_loopback_only = config.is_loopback_only();
     let mut token = "";
     if config.insecure_api {
@@ -41,7 +43,7 @@ pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
             return;
         };
         match owner::us() {
-            Some(users) if owner::is_told(*loopback) => {
+            Some(users) if owner::is_told(loopback.0) => {
                 info!(
                     "publishing: programs of {users} on this machine may; for others --api-token"
                 );
@@ -65,8 +67,13 @@ pub(super) fn say(config: &Config, addresses: &[SocketAddr]) {
             ),
         }
     }
-    let example = loopback.unwrap_or(&named[0]);
-    info!("try: curl -d 'hello'{token} http://{example}/broadcast");
+    let (example, transport) = loopback.unwrap_or(&named[0]);
+    // The certificate is for a name, which is not known here.
+    let scheme = match transport {
+        Transport::Plain => "http",
+        Transport::Tls => "-k https",
+    };
+    info!("try: curl -d 'hello'{token} {scheme}://{example}/broadcast");
 }
 
 /// Where this machine itself reaches a listener on `address`: "every address" is nobody's name,

@@ -8,7 +8,7 @@
 //! shard is silent if it does not beat though it had a CPU: with more threads than cores all are
 //! late. The same look tells shards that hold too much to pass connections on.
 
-use std::{io, net::TcpListener, sync::Arc};
+use std::{io, sync::Arc};
 
 use tokio::{
     task::JoinSet,
@@ -21,29 +21,34 @@ use crate::{
     drain::{Control, Phase},
     limits::{PLACEMENT_INTERVAL, SHARD_BEAT_INTERVAL, SHARD_STALL_ACCEPT},
     metrics::Placed,
-    shard::{accept::complain, placement::Placement},
+    shard::{accept::complain, listener::PublicListener, placement::Placement},
     telemetry::seldom,
 };
 
 /// One shard as the control thread watches it.
 struct Watched {
-    duplicates: Vec<TcpListener>,
+    duplicates: Vec<PublicListener>,
     /// The tasks that accept for it while it is silent; dropped, they end.
     acceptors: Option<JoinSet<()>>,
 }
 
 /// Duplicates of all shards' listeners; none where there is no other shard to stand in, or one
 /// thread accepts for all.
-pub(super) fn duplicates(listeners: &[Vec<TcpListener>]) -> io::Result<Vec<Vec<TcpListener>>> {
+pub(super) fn duplicates(
+    listeners: &[Vec<PublicListener>],
+) -> io::Result<Vec<Vec<PublicListener>>> {
     if listeners.len() < 2 || listeners.iter().all(Vec::is_empty) {
         return Ok(Vec::new());
     }
-    listeners.iter().map(|own| own.iter().map(TcpListener::try_clone).collect()).collect()
+    let duplicate = |PublicListener { socket, transport }: &PublicListener| {
+        Ok(PublicListener { socket: socket.try_clone()?, transport: *transport })
+    };
+    listeners.iter().map(|own| own.iter().map(duplicate).collect()).collect()
 }
 
 /// Watches the shards' beats, and evens out their load, forever.
 pub(super) async fn watch(
-    duplicates: Vec<Vec<TcpListener>>,
+    duplicates: Vec<Vec<PublicListener>>,
     placement: Arc<Placement>,
     control: Arc<Control>,
     clock: Clock,
@@ -108,14 +113,15 @@ impl Watched {
 
 /// Starts to accept from `duplicates`, which stay as they are.
 fn begin(
-    duplicates: &[TcpListener],
+    duplicates: &[PublicListener],
     placement: &Arc<Placement>,
     clock: Clock,
 ) -> io::Result<JoinSet<()>> {
     let mut acceptors = JoinSet::new();
-    for duplicate in duplicates {
-        let listener = tokio::net::TcpListener::from_std(duplicate.try_clone()?)?;
-        acceptors.spawn_local(hand_out(listener, placement.clone(), Placed::Stalled, clock));
+    for PublicListener { socket, transport } in duplicates {
+        let listener = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
+        let placement = placement.clone();
+        acceptors.spawn_local(hand_out(listener, *transport, placement, Placed::Stalled, clock));
     }
     Ok(acceptors)
 }

@@ -14,15 +14,15 @@ use tracing::debug;
 use super::{
     core::Core,
     handshake_pacer::{HandshakePacer, HandshakeTurn},
-    listener::bound_kernel_memory,
+    listener::{Accepted, Transport, bound_kernel_memory},
     placement::{Moved, Newcomer, Placement},
     proxy_header,
-    stream::{Listener, Stream},
+    stream::{Listener, PlainStream, Stream, TlsAcceptor, TlsStream},
 };
 use crate::{
     conn::{Connected, Endpoint},
     http::{self, Place, Places, Purpose, Upgraded},
-    limits::{ACCEPT_BACKOFF, NEWCOMERS_PER_TURN},
+    limits::{ACCEPT_BACKOFF, NEWCOMERS_PER_TURN, TLS_HANDSHAKES_PER_TURN},
     metrics::{Placed, ShardMetrics},
     peer::PeerAddress,
     telemetry::seldom,
@@ -34,6 +34,10 @@ pub(super) struct ConnectionIntake {
     context: Rc<http::Context>,
     places: Rc<Places>,
     pacer: HandshakePacer,
+    /// Handshakes of TLS cost so much more that they have turns of their own.
+    tls_pacer: HandshakePacer,
+    /// Where there is a listener for it.
+    tls: Option<Rc<TlsAcceptor>>,
     placement: Arc<Placement>,
     /// This shard.
     index: usize,
@@ -44,32 +48,55 @@ impl ConnectionIntake {
         core: Rc<Core>,
         context: Rc<http::Context>,
         places: Rc<Places>,
+        tls: Option<TlsAcceptor>,
         placement: Arc<Placement>,
         index: usize,
     ) -> Self {
-        Self { core, context, places, pacer: HandshakePacer::default(), placement, index }
+        Self {
+            core,
+            context,
+            places,
+            pacer: HandshakePacer::new(NEWCOMERS_PER_TURN),
+            tls_pacer: HandshakePacer::new(TLS_HANDSHAKES_PER_TURN),
+            tls: tls.map(Rc::new),
+            placement,
+            index,
+        }
     }
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
-    fn welcome(self: &Rc<Self>, stream: Stream, peer: PeerAddress) {
+    fn welcome(self: &Rc<Self>, stream: PlainStream, transport: Transport, peer: PeerAddress) {
         if !self.placement.passes_on(self.index) {
             let newcomer = self.placement.newcomer(self.index);
-            return self.open(stream, peer, newcomer);
+            return self.open(stream, transport, peer, newcomer);
         }
         match stream.into_std() {
-            Ok(stream) => self.placement.place(stream, Placed::Balance, self.core.clock.now()),
+            Ok(stream) => {
+                let accepted = Accepted { stream, transport };
+                self.placement.place(accepted, Placed::Balance, self.core.clock.now());
+            }
             Err(error) => debug!(%peer, %error, "lost on its way to another shard"),
         }
     }
 
-    fn open(self: &Rc<Self>, stream: Stream, peer: PeerAddress, newcomer: Newcomer) {
+    fn open(
+        self: &Rc<Self>,
+        stream: PlainStream,
+        transport: Transport,
+        peer: PeerAddress,
+        newcomer: Newcomer,
+    ) {
         let intake = self.clone();
         self.places.seat(move |place| async move {
+            let pacer = match transport {
+                Transport::Plain => &intake.pacer,
+                Transport::Tls => &intake.tls_pacer,
+            };
             let upgraded = {
-                let mut serving = pin!(intake.serve(stream, peer, &place));
+                let mut serving = pin!(intake.serve(stream, transport, peer, &place));
                 let mut turn = HandshakeTurn::default();
                 poll_fn(|cx| {
-                    let its_turn = intake.pacer.poll(&mut turn, cx);
+                    let its_turn = pacer.poll(&mut turn, cx);
                     place.set_queued(its_turn.is_pending());
                     ready!(its_turn);
                     serving.as_mut().poll(cx)
@@ -85,16 +112,34 @@ impl ConnectionIntake {
         });
     }
 
-    /// Hears what a proxy announces, then speaks HTTP.
+    /// Hears what a proxy announces, then speaks HTTP, below TLS where that is spoken.
     async fn serve(
         &self,
-        mut stream: Stream,
+        mut stream: PlainStream,
+        transport: Transport,
         peer: PeerAddress,
         place: &Place,
     ) -> Option<Upgraded<Stream>> {
         let settings = &self.context.settings;
         let far_end = proxy_header::far_end(&mut stream, peer, settings).await?;
-        http::serve(stream, far_end, &self.context, place).await
+        match self.speaking(transport, stream) {
+            Ok(stream) => http::serve(stream, far_end, &self.context, place).await,
+            Err(error) => {
+                debug!(%peer, %error, "lost before it spoke");
+                None
+            }
+        }
+    }
+
+    /// The stream that HTTP reads.
+    fn speaking(&self, transport: Transport, stream: PlainStream) -> io::Result<Stream> {
+        match (transport, &self.tls) {
+            (Transport::Plain, _) => Ok(Stream::Plain(stream)),
+            (Transport::Tls, Some(acceptor)) => {
+                Ok(Stream::Tls(Box::new(TlsStream::new(stream, acceptor.clone())?)))
+            }
+            (Transport::Tls, None) => Err(io::Error::other("there are no certificates")),
+        }
     }
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
@@ -110,14 +155,22 @@ impl ConnectionIntake {
             guard,
             address_guard,
         } = upgraded;
-        let stream = match stream.into_std() {
-            Ok(stream) => stream,
+        let (stream, session) = match stream.into_parts() {
+            Ok(parts) => parts,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
         };
         bound_kernel_memory(&stream);
         let now = self.core.clock.now();
-        let connected =
-            Connected { stream, leftover, publisher, client, forwarded, guard, address_guard };
+        let connected = Connected {
+            stream,
+            session,
+            leftover,
+            publisher,
+            client,
+            forwarded,
+            guard,
+            address_guard,
+        };
         match purpose {
             Purpose::Client(ticket) => {
                 ticket.connect(connected, now);
@@ -137,12 +190,16 @@ pub fn complain(error: &io::Error) {
 
 /// Gives newcomers their turns, forever.
 pub(super) async fn give_turns(intake: Rc<ConnectionIntake>) -> &'static str {
-    intake.pacer.give().await;
+    tokio::join!(intake.pacer.give(), intake.tls_pacer.give());
     "turns"
 }
 
 /// Accepts connections, forever.
-pub(super) async fn accept(intake: Rc<ConnectionIntake>, listener: Listener) -> &'static str {
+pub(super) async fn accept(
+    intake: Rc<ConnectionIntake>,
+    listener: Listener,
+    transport: Transport,
+) -> &'static str {
     let mut accepted = 0_usize;
     loop {
         accepted += 1;
@@ -151,7 +208,7 @@ pub(super) async fn accept(intake: Rc<ConnectionIntake>, listener: Listener) -> 
         }
         intake.places.room().await;
         match listener.accept().await {
-            Ok((stream, peer)) => intake.welcome(stream, peer.into()),
+            Ok((stream, peer)) => intake.welcome(stream, transport, peer.into()),
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted");
             }
@@ -171,10 +228,11 @@ pub(super) async fn take_moved(
 ) -> &'static str {
     loop {
         intake.places.room().await;
-        let Moved { stream, newcomer, why } = intake.placement.moved(intake.index).await;
+        let Moved { accepted, newcomer, why } = intake.placement.moved(intake.index).await;
         metrics.connections_placed.add(why as usize, 1);
+        let Accepted { stream, transport } = accepted;
         match PeerAddress::of(&stream) {
-            Some(peer) => intake.open(Stream::Bare(stream), peer, newcomer),
+            Some(peer) => intake.open(PlainStream::Bare(stream), transport, peer, newcomer),
             None => debug!("a connection was gone before it got here"),
         }
     }

@@ -14,11 +14,10 @@ use std::{
 
 use tokio::{sync::Notify, task::yield_now};
 
-use crate::limits::NEWCOMERS_PER_TURN;
-
 /// The turns of one shard.
 #[derive(Debug)]
 pub(super) struct HandshakePacer {
+    per_round: usize,
     /// Of this round, for connections that need not wait.
     left: Cell<usize>,
     /// In the order of their tickets; as many as there are connections, at most.
@@ -42,18 +41,18 @@ pub(super) enum HandshakeTurn {
     Had,
 }
 
-impl Default for HandshakePacer {
-    fn default() -> Self {
+impl HandshakePacer {
+    /// A pacer that gives out so many turns per round.
+    pub(super) fn new(per_round: usize) -> Self {
         Self {
-            left: Cell::new(NEWCOMERS_PER_TURN),
+            per_round,
+            left: Cell::new(per_round),
             waiting: RefCell::default(),
             next: Cell::new(0),
             taken: Notify::new(),
         }
     }
-}
 
-impl HandshakePacer {
     /// Ready when the connection may be worked on: at first to listen, then in its turn. To be
     /// called on the connection's own task, whose waker never changes.
     pub(super) fn poll(&self, turn: &mut HandshakeTurn, cx: &Context<'_>) -> Poll<()> {
@@ -93,8 +92,8 @@ impl HandshakePacer {
 
     fn renew(&self) {
         let mut waiting = self.waiting.borrow_mut();
-        let count = waiting.len().min(NEWCOMERS_PER_TURN);
-        self.left.set(NEWCOMERS_PER_TURN - count);
+        let count = waiting.len().min(self.per_round);
+        self.left.set(self.per_round - count);
         if count > 0 {
             // Also if the woken ones are gone: others wait behind them.
             self.taken.notify_one();
@@ -106,6 +105,7 @@ impl HandshakePacer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::NEWCOMERS_PER_TURN;
 
     fn poll(turns: &HandshakePacer, turn: &mut HandshakeTurn) -> bool {
         turns.poll(turn, &Context::from_waker(Waker::noop())).is_ready()
@@ -121,7 +121,7 @@ mod tests {
     /// Only so many are worked on per round in the order in which they asked.
     #[test]
     fn requests_are_worked_on_in_turns() {
-        let turns = HandshakePacer::default();
+        let turns = HandshakePacer::new(NEWCOMERS_PER_TURN);
         let mut all = listening(&turns, 5 * NEWCOMERS_PER_TURN / 2);
         let mut worked_on = Vec::new();
         for _ in 0..3 {
@@ -140,7 +140,7 @@ mod tests {
     /// A later connection does not overtake, and a connection that is gone holds none up.
     #[test]
     fn a_later_connection_does_not_overtake() {
-        let turns = HandshakePacer::default();
+        let turns = HandshakePacer::new(NEWCOMERS_PER_TURN);
         let mut first = listening(&turns, NEWCOMERS_PER_TURN);
         assert!(first.iter_mut().all(|turn| poll(&turns, turn)));
         let mut gone = listening(&turns, NEWCOMERS_PER_TURN);
@@ -157,7 +157,7 @@ mod tests {
     /// Clients that had their turn, and clients that listen, need none.
     #[test]
     fn served_and_listening_clients_need_no_turn() {
-        let turns = HandshakePacer::default();
+        let turns = HandshakePacer::new(NEWCOMERS_PER_TURN);
         let mut all = listening(&turns, NEWCOMERS_PER_TURN);
         assert!(all.iter_mut().all(|turn| poll(&turns, turn)));
         assert!(all.iter_mut().all(|turn| poll(&turns, turn)), "they go on without one");
@@ -166,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_come_round_by_themselves() {
-        let turns = HandshakePacer::default();
+        let turns = HandshakePacer::new(NEWCOMERS_PER_TURN);
         let all = (0..10 * NEWCOMERS_PER_TURN).map(|_| async {
             let mut turn = HandshakeTurn::New;
             std::future::poll_fn(|cx| turns.poll(&mut turn, cx)).await;

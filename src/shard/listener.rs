@@ -20,6 +20,33 @@ pub const SPREADS: bool = cfg!(unix);
 /// Connections that wait to be accepted, per socket; the system may allow fewer.
 const ACCEPT_QUEUE_MAX: i32 = 4096;
 
+/// The protocol below HTTP on the connections of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP alone.
+    Plain,
+    /// TLS.
+    Tls,
+}
+
+/// A listening socket for clients.
+#[derive(Debug)]
+pub struct PublicListener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// The protocol of its connections.
+    pub transport: Transport,
+}
+
+/// An accepted connection of which nothing was read.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket, which does not block.
+    pub stream: TcpStream,
+    /// Its protocol.
+    pub transport: Transport,
+}
+
 /// An address can't be listened on.
 #[derive(Debug, Error)]
 pub enum ListenError {

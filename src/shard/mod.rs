@@ -43,8 +43,10 @@ use crate::{
         BROKER_EXIT_WAIT, EVENTS_SLICE, FORCED_EXIT_DEADLINE, HOLDERS_INTERVAL, RESTART_RETRY_MAX,
     },
     metrics::ShardMetrics,
+    tls::ServerConfig,
 };
 use core::Core;
+use listener::PublicListener;
 use mailbox::Mailbox;
 use placement::Placement;
 
@@ -57,7 +59,7 @@ pub struct Setup {
     /// How many there are.
     pub shards: usize,
     /// Its own listening sockets; none where one thread accepts for all.
-    pub listeners: Vec<std::net::TcpListener>,
+    pub listeners: Vec<PublicListener>,
     /// Its mailbox.
     pub mailbox: Arc<Mailbox>,
     /// Which shard serves which connection.
@@ -78,6 +80,8 @@ pub struct Setup {
     pub audience: Arc<Audience>,
     /// Makes the sources of the ops routes on the shard's thread.
     pub sources: Arc<dyn Fn() -> http::sources::Sources + Send + Sync>,
+    /// The settings of TLS, if there are certificates.
+    pub tls: Option<Arc<ServerConfig>>,
     /// The options.
     pub settings: ShardSettings,
 }
@@ -165,12 +169,13 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     });
 
     let mut loops = JoinSet::new();
+    let tls = setup.tls.map(|config| stream::TlsAcceptor::new(config, metrics.clone()));
     let intake =
-        accept::ConnectionIntake::new(core.clone(), context, places, placement.clone(), index);
+        accept::ConnectionIntake::new(core.clone(), context, places, tls, placement.clone(), index);
     let intake = Rc::new(intake);
-    for listener in listeners {
-        let listener = stream::Listener::new(listener).map_err(ShardError::Start)?;
-        loops.spawn_local(accept::accept(intake.clone(), listener));
+    for PublicListener { socket, transport } in listeners {
+        let listener = stream::Listener::new(socket).map_err(ShardError::Start)?;
+        loops.spawn_local(accept::accept(intake.clone(), listener, transport));
     }
     loops.spawn_local(accept::give_turns(intake.clone()));
     loops.spawn_local(accept::take_moved(intake, metrics.clone()));

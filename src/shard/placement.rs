@@ -10,7 +10,6 @@
 
 use std::{
     collections::VecDeque,
-    net::TcpStream,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -20,7 +19,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::run_queue::RunQueue;
+use super::{listener::Accepted, run_queue::RunQueue};
 use crate::{
     clock::Millis,
     limits::{PLACEMENT_SLACK_MIN, SHARD_STALL_ACCEPT},
@@ -58,7 +57,7 @@ struct Seat {
 /// A connection on its way to the shard that will serve it.
 #[derive(Debug)]
 pub(crate) struct Moved {
-    pub(crate) stream: TcpStream,
+    pub(crate) accepted: Accepted,
     pub(super) newcomer: Newcomer,
     pub(crate) why: Placed,
 }
@@ -146,10 +145,10 @@ impl Placement {
 
     /// Gives a connection to the live shard that holds least. It always gets somewhere: an
     /// acceptor asks [`Placement::has_room`] first, so the bound is passed by one per acceptor.
-    pub fn place(&self, stream: TcpStream, why: Placed, now: Millis) {
+    pub fn place(&self, accepted: Accepted, why: Placed, now: Millis) {
         let rank = |seat: &&Seat| (!seat.is_live(now), !seat.has_room(), seat.load());
         let seat = self.seats.iter().min_by_key(rank).expect("there is at least one shard");
-        seat.post(stream, why);
+        seat.post(accepted, why);
     }
 
     /// Gives away the connections in the queue of a silent shard; returns how many there were.
@@ -157,7 +156,7 @@ impl Placement {
         let mut taken = 0;
         while self.has_room(now) {
             let Some(moved) = self.seats[shard].lock().pop_front() else { break };
-            self.place(moved.stream, Placed::Stalled, now);
+            self.place(moved.accepted, Placed::Stalled, now);
             taken += 1;
         }
         taken
@@ -242,9 +241,9 @@ impl Seat {
         self.arriving.load(Ordering::Relaxed) < self.arriving_max
     }
 
-    fn post(&self, stream: TcpStream, why: Placed) {
+    fn post(&self, accepted: Accepted, why: Placed) {
         let newcomer = Newcomer::of(self);
-        self.lock().push_back(Moved { stream, newcomer, why });
+        self.lock().push_back(Moved { accepted, newcomer, why });
         self.filled.notify_one();
     }
 
@@ -257,7 +256,9 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
+
+    use crate::shard::listener::Transport;
 
     const NOW: Millis = Millis(10_000);
     const PLACES: usize = 100;
@@ -275,9 +276,10 @@ mod tests {
         (metrics, placement)
     }
 
-    fn connection() -> TcpStream {
+    fn connection() -> Accepted {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Accepted { stream, transport: Transport::Plain }
     }
 
     fn arriving(placement: &Placement) -> Vec<usize> {

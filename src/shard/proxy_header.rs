@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::stream::Stream;
+use super::stream::PlainStream;
 use crate::{
     http::HttpSettings,
     limits::{HTTP_HEAD_DEADLINE, PROXY_HEADER_LOOK_BYTES},
@@ -45,7 +45,7 @@ enum NotAnnounced {
 /// # Cancel safety
 /// May be dropped together with the stream.
 pub(super) async fn far_end(
-    stream: &mut Stream,
+    stream: &mut PlainStream,
     peer: PeerAddress,
     settings: &HttpSettings,
 ) -> Option<FarEnd> {
@@ -67,7 +67,7 @@ pub(super) async fn far_end(
     }
 }
 
-async fn announced(stream: &mut Stream) -> Result<Announced, NotAnnounced> {
+async fn announced(stream: &mut PlainStream) -> Result<Announced, NotAnnounced> {
     let mut header = Vec::new();
     loop {
         let known = header.len();
@@ -87,7 +87,7 @@ async fn announced(stream: &mut Stream) -> Result<Announced, NotAnnounced> {
 }
 
 /// Appends the next bytes of the stream, which stay in it; none at its end.
-async fn look_further(stream: &mut Stream, header: &mut Vec<u8>) -> io::Result<()> {
+async fn look_further(stream: &mut PlainStream, header: &mut Vec<u8>) -> io::Result<()> {
     poll_fn(|cx| {
         // On the stack, and only for this look: a waiting connection holds no buffer.
         let mut bytes = [0; PROXY_HEADER_LOOK_BYTES];
@@ -99,7 +99,7 @@ async fn look_further(stream: &mut Stream, header: &mut Vec<u8>) -> io::Result<(
 }
 
 /// Takes bytes that were looked at out of the stream.
-async fn take(stream: &mut Stream, count: usize) -> io::Result<()> {
+async fn take(stream: &mut PlainStream, count: usize) -> io::Result<()> {
     poll_fn(|cx| {
         let mut bytes = [0; PROXY_HEADER_LOOK_BYTES];
         let mut buffer = ReadBuf::new(&mut bytes[..count]);

@@ -54,6 +54,23 @@ pub enum BadPair {
     },
 }
 
+impl BadPair {
+    /// The file that is to be looked at.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        match self {
+            Self::File(file, _)
+            | Self::Long(file)
+            | Self::NoCertificate(file)
+            | Self::Pem(file, _)
+            | Self::Certificate(file, _)
+            | Self::NoKey(file)
+            | Self::Key(file)
+            | Self::Mismatch { key: file, .. } => file,
+        }
+    }
+}
+
 /// A file as it was read: its name, for messages, and its content.
 pub(super) struct File<'a> {
     pub(super) name: &'a str,

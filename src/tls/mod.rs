@@ -16,6 +16,8 @@ mod store;
 mod tests;
 mod validity;
 
+pub use rustls::ServerConfig;
+
 pub use certificates::{BadPair, CertificateSet};
 pub use scratch::Scratch;
 pub use session::{HandshakeKind, Input, Session};

@@ -60,7 +60,8 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("is_handshaking", &self.is_handshaking())
-            .field("held_bytes", &self.held_bytes())
+            .field("held_input_bytes", &self.held_input_bytes())
+            .field("held_output_bytes", &self.held_output_bytes())
             .finish_non_exhaustive()
     }
 }
@@ -93,10 +94,16 @@ impl Session {
         self.connection.handshake_kind()
     }
 
-    /// The memory beside the session's own.
+    /// The memory that input holds: the beginning of a record, and plaintext.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.incoming.capacity() + self.plaintext.capacity() + self.outgoing.capacity()
+    pub fn held_input_bytes(&self) -> usize {
+        self.incoming.capacity() + self.plaintext.capacity()
+    }
+
+    /// The memory that records hold which the socket has not taken.
+    #[must_use]
+    pub fn held_output_bytes(&self) -> usize {
+        self.outgoing.capacity()
     }
 
     /// Whether the beginning of a record is here, and its end is not.

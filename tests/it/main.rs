@@ -55,6 +55,7 @@ mod slow_consumers;
 mod sse;
 mod sse_end;
 mod start;
+mod tls;
 mod unread_answers;
 mod v1;
 mod v1_bounds;

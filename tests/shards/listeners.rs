@@ -30,7 +30,10 @@ fn bound(address: &str, count: usize) -> Vec<TcpListener> {
 }
 
 fn parts(public: Vec<TcpListener>, admin: Option<TcpListener>) -> Parts {
-    Parts { listeners: Some(Listeners { public, admin }), ..Parts::default() }
+    Parts {
+        listeners: Some(Listeners { public, admin, ..Listeners::default() }),
+        ..Parts::default()
+    }
 }
 
 /// Why no server of two shards starts on these sockets.

@@ -38,6 +38,26 @@ impl Authority {
         self.certificate.to_str().unwrap()
     }
 
+    /// A certificate for these names and its key, in files of their own: their paths.
+    pub(crate) fn files(&self, names: &[&str]) -> [String; 2] {
+        let paths = self.free_paths();
+        self.write_pair(&paths, names);
+        paths
+    }
+
+    /// Writes a new pair for these names in the place of what is there.
+    pub(crate) fn write_pair(&self, [certificate_path, key_path]: &[String; 2], names: &[&str]) {
+        let (certificate, key) = self.signed(CertificateParams::new(owned(names)).unwrap());
+        write(Path::new(certificate_path), &certificate);
+        std::fs::write(key_path, key.serialize_pem()).unwrap();
+    }
+
+    fn free_paths(&self) -> [String; 2] {
+        let number = fastrand::u64(..);
+        ["pem", "key"]
+            .map(|kind| self.folder.path().join(format!("{number}.{kind}")).display().to_string())
+    }
+
     /// How a Redis starts that shows a certificate for these names and addresses.
     pub(crate) fn redis(&self, names: &[&str]) -> Recipe {
         self.certified(CertificateParams::new(owned(names)).unwrap())

@@ -14,6 +14,7 @@ pub(crate) mod http;
 pub(crate) mod metrics;
 pub(crate) mod publish;
 pub(crate) mod server;
+pub(crate) mod tls;
 pub(crate) mod v1;
 
 use std::{net::SocketAddr, time::Duration};

@@ -15,7 +15,9 @@ fn check_relations(config: &Config) {
     assert!(config.backlog_total_bytes >= config.backlog_bytes);
     assert!(config.drain.pre_delay + config.drain.close_over <= config.drain.timeout);
     assert!(!config.ping.interval.is_zero() && !config.ping.timeout.is_zero());
-    assert!(config.threads >= 1 && config.redis.pool >= 1 && !config.listen.is_empty());
+    assert!(config.threads >= 1 && config.redis.pool >= 1);
+    assert!(!(config.listen.is_empty() && config.tls_listen.is_empty()));
+    assert!(config.tls_listen.is_empty() == config.certificates.is_none());
     assert!(config.max_connections != Some(0));
 }
 

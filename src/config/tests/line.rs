@@ -3,7 +3,7 @@
 //! These tests call the parser; the binary's own tests look at its streams.
 
 use super::*;
-use crate::peer::ClientAddress;
+use crate::{health_client::Target, peer::ClientAddress};
 
 /// An unknown option ends with 2, help and version with 0.
 #[test]
@@ -97,7 +97,7 @@ fn health_asks_this_machine_by_default() {
         let expected = (vec![target.to_owned()], host.to_owned(), path.to_owned());
         assert_eq!(health(&["health", url]), expected, "{url}");
     }
-    for url in ["https://host", "http://", "http://u:p@host", "http://host:99999", ":80", "a b"] {
+    for url in ["ftp://host", "http://", "http://u:p@host", "http://host:99999", ":80", "a b"] {
         let Err(stop) = run(&["health", url], &[]) else { panic!("{url} was accepted") };
         assert_eq!(stop.exit_code(), 2, "{url}");
         assert!(!stop.to_string().contains("u:p"));
@@ -117,11 +117,16 @@ fn health_asks_the_listeners_beside_it() {
         ),
         (&["--admin-listen", "[::1]:9"], &[], &["[::1]:9"]),
         (&["--listen=127.0.0.1:5"], &[("WSBCAST_LISTEN", "0.0.0.0:81")], &["127.0.0.1:5"]),
+        (&[], &[("WSBCAST_TLS_LISTEN", "0.0.0.0:443")], &["127.0.0.1:443"]),
+        (&["--listen=[::]:5"], &[("WSBCAST_TLS_LISTEN", "0.0.0.0:443")], &["[::1]:5"]),
+        (&["https://a.test"], &[], &["a.test:443"]),
         (&["host:9"], &[("WSBCAST_LISTEN", "0.0.0.0:81")], &["host:9"]),
     ] {
         let line = [&["health"], line].concat();
         let Ok(Invocation::Health(health)) = run(&line, variables) else { panic!("{line:?}") };
         assert_eq!(addresses(&health), targets, "{line:?} {variables:?}");
+        let are_right = |target: &Target| target.is_tls == target.address.ends_with(":443");
+        assert!(health.targets.iter().all(are_right), "{line:?} {variables:?}");
         assert_eq!(health.path, "/livez");
     }
     for value in ["nonsense", "127.0.0.1:0"] {

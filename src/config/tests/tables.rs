@@ -1,7 +1,10 @@
 //! A good value and some bad ones of every option.
 
-/// Every option, with a value that differs from its default and is good by itself. A file's path
-/// takes the place of `FILE`, that of one with a URL of `URL FILE`.
+/// Options that are good only together: each has tests of its own.
+pub(super) const TOGETHER: [&str; 3] = ["tls-listen", "tls-cert", "tls-key"];
+
+/// Every other option, with a value that differs from its default and is good by itself. A file's
+/// path takes the place of `FILE`, that of one with a URL of `URL FILE`.
 pub(super) const OPTIONS: [(&str, &str); 51] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),

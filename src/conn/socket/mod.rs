@@ -3,15 +3,19 @@
 //! A client exists before its socket can be used: from its admission until the 101 is out, the
 //! socket is `Pending` and takes nothing, so messages published meanwhile wait in the log. There
 //! are two implementations of one interface: an epoll set of the shard's own on Unix, tasks on
-//! Windows.
+//! Windows. Sockets that speak TLS are the same ones, kept elsewhere together with their sessions.
 
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
-use crate::hub::{Key, Outlet};
+use crate::{
+    hub::{Budget, Key, Outlet},
+    tls::{Input, Session},
+};
 
 #[cfg(target_os = "linux")]
 mod acknowledged;
@@ -20,6 +24,7 @@ mod unix;
 #[cfg(unix)]
 use unix as platform;
 mod ready;
+mod tls;
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
@@ -27,6 +32,7 @@ use windows as platform;
 
 pub use platform::{Live, Poller, Registry};
 pub use ready::Ready;
+pub use tls::{TlsClients, TlsNumber};
 
 /// The outlet of a client.
 #[derive(Debug)]
@@ -35,13 +41,26 @@ pub enum Socket {
     Pending,
     /// Connected.
     Live(Live),
+    /// Connected by TLS; the socket is in [`TlsClients`].
+    Tls(TlsNumber),
 }
 
 impl Outlet for Socket {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    type Shared = TlsClients;
+
+    fn shared(budget: &Arc<Budget>) -> TlsClients {
+        TlsClients::new(budget.clone())
+    }
+
+    fn write_vectored(
+        &mut self,
+        tls: &mut TlsClients,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
         match self {
             Self::Pending => Err(io::ErrorKind::WouldBlock.into()),
             Self::Live(live) => live.write_vectored(slices),
+            Self::Tls(number) => tls.write(number, slices),
         }
     }
 }
@@ -51,61 +70,91 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing to read, now or yet.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn read(&mut self, tls: &mut TlsClients, buffer: &mut [u8]) -> io::Result<Input> {
         match self {
             Self::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            Self::Live(live) => live.read(buffer),
+            Self::Live(live) => live.read(buffer).map(|count| match count {
+                0 => Input::End,
+                count => Input::Plaintext(count),
+            }),
+            Self::Tls(number) => tls.read(number, buffer),
+        }
+    }
+
+    fn live<'a>(&'a self, tls: &'a TlsClients) -> Option<&'a Live> {
+        match self {
+            Self::Pending => None,
+            Self::Live(live) => Some(live),
+            Self::Tls(number) => Some(tls.live(number)),
+        }
+    }
+
+    /// Its session, if it speaks TLS.
+    #[must_use]
+    pub fn session<'a>(&self, tls: &'a TlsClients) -> Option<&'a Session> {
+        match self {
+            Self::Tls(number) => Some(tls.session(number)),
+            Self::Pending | Self::Live(_) => None,
         }
     }
 
     /// Lets the system give the connection up when the peer has acknowledged nothing for
     /// `silence`. For clients that cannot be asked whether they are there.
-    pub fn give_up_after(&self, silence: Duration) {
-        if let Self::Live(live) = self {
+    pub fn give_up_after(&self, tls: &TlsClients, silence: Duration) {
+        if let Some(live) = self.live(tls) {
             live.give_up_after(silence);
         }
     }
 
     /// The other end, if the system says.
     #[must_use]
-    pub fn peer_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Pending => None,
-            Self::Live(live) => live.peer_address(),
-        }
+    pub fn peer_address(&self, tls: &TlsClients) -> Option<SocketAddr> {
+        self.live(tls)?.peer_address()
     }
 
-    /// How many bytes of all that was ever sent the other end has acknowledged, if the system says.
+    /// How many bytes of all that was ever sent the other end has acknowledged, if the system says:
+    /// as they were sent, which by TLS is more than what was said.
     #[must_use]
-    pub fn acknowledged_bytes(&self) -> Option<u64> {
-        match self {
-            Self::Pending => None,
-            Self::Live(live) => live.acknowledged_bytes(),
-        }
+    pub fn acknowledged_bytes(&self, tls: &TlsClients) -> Option<u64> {
+        self.live(tls)?.acknowledged_bytes()
     }
 
     /// Ends our side: the peer sees the end after all that was written.
-    pub fn shutdown_write(&self) {
-        if let Self::Live(live) = self {
+    pub fn shutdown_write(&self, tls: &mut TlsClients) {
+        if let Self::Tls(number) = self {
+            tls.end(number);
+        }
+        if let Some(live) = self.live(tls) {
             live.shutdown_write();
         }
     }
 
     /// Throws away what the kernel still holds, once the socket is dropped.
-    pub fn reset_on_drop(&self) {
-        if let Self::Live(live) = self {
+    pub fn reset_on_drop(&self, tls: &TlsClients) {
+        if let Some(live) = self.live(tls) {
             live.reset_on_drop();
         }
     }
 }
 
 impl Registry {
-    /// Takes a connected, non-blocking stream over; it is watched for input from now on.
+    /// Takes a connected, non-blocking stream over, with its session if it speaks TLS; it is
+    /// watched for input from now on.
     ///
     /// # Errors
     /// When the epoll set refuses it.
-    pub fn adopt(&self, stream: std::net::TcpStream, key: Key) -> io::Result<Socket> {
-        Ok(Socket::Live(self.register(stream, key)?))
+    pub fn adopt(
+        &self,
+        stream: std::net::TcpStream,
+        session: Option<Box<Session>>,
+        key: Key,
+        tls: &mut TlsClients,
+    ) -> io::Result<Socket> {
+        let live = self.register(stream, key)?;
+        Ok(match session {
+            None => Socket::Live(live),
+            Some(session) => Socket::Tls(tls.insert(live, session)),
+        })
     }
 
     /// Watches for input, and for room to write if `writable`. The state is checked again: a socket
@@ -113,17 +162,26 @@ impl Registry {
     ///
     /// # Errors
     /// When the epoll set refuses it.
-    pub fn watch(&self, socket: &mut Socket, key: Key, writable: bool) -> io::Result<()> {
+    pub fn watch(
+        &self,
+        socket: &mut Socket,
+        tls: &mut TlsClients,
+        key: Key,
+        writable: bool,
+    ) -> io::Result<()> {
         match socket {
             Socket::Pending => Ok(()),
             Socket::Live(live) => self.arm(live, key, writable),
+            Socket::Tls(number) => self.arm(tls.live_mut(number), key, writable),
         }
     }
 
-    /// No longer watches the socket, which is about to be dropped.
-    pub fn forget(&self, socket: &mut Socket) {
-        if let Socket::Live(live) = socket {
-            self.deregister(live);
+    /// No longer watches the socket, and drops it.
+    pub fn forget(&self, socket: Socket, tls: &mut TlsClients) {
+        match socket {
+            Socket::Pending => {}
+            Socket::Live(mut live) => self.deregister(&mut live),
+            Socket::Tls(number) => self.deregister(&mut tls.remove(&number)),
         }
     }
 }

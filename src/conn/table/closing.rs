@@ -103,8 +103,8 @@ impl ConnectionTable {
             return self.end(key, reason);
         }
         entry.set_state(ClientState::Closed { reason, until });
-        if let Some(socket) = self.hub.outlet(key) {
-            socket.shutdown_write();
+        if let Some((socket, tls)) = self.hub.outlet_and_shared(key) {
+            socket.shutdown_write(tls);
         }
         self.schedule(key, until);
     }
@@ -238,7 +238,7 @@ impl ConnectionTable {
     /// whose 101 is not out yet does not count as cut off.
     pub(super) fn cut_off(&mut self, key: Key, reason: CloseReason) {
         if let Some(socket) = self.hub.outlet(key) {
-            socket.reset_on_drop();
+            socket.reset_on_drop(self.hub.shared());
         }
         let is_live = entry(&mut self.entries, key).is_some_and(|entry| entry.is_live());
         if is_live && self.control.phase() > Phase::Serving {

@@ -63,11 +63,11 @@ impl ConnectionTable {
     }
 
     fn watch(&mut self, key: Key, writable: bool) {
-        let Some(socket) = self.hub.outlet_mut(key) else { return };
+        let Some((socket, tls)) = self.hub.outlet_and_shared(key) else { return };
         if let Some(entry) = entry(&mut self.entries, key) {
             entry.wants_room = writable;
         }
-        if self.registry.watch(socket, key, writable).is_err() {
+        if self.registry.watch(socket, tls, key, writable).is_err() {
             self.on_broken(key);
         }
     }

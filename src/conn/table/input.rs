@@ -13,7 +13,7 @@ use crate::{
         client_state::ClientState,
         command_queue::{Borrowed, ClientCommand, ClientMessage},
         entry::Endpoint,
-        socket::Ready,
+        socket::{Ready, Socket},
         table::{ConnectionTable, FollowUp, entry},
         write::control_messages,
     },
@@ -22,6 +22,7 @@ use crate::{
         ANSWERS_UNSENT_BYTES_MAX, COMPRESSED_READ_BYTES, ECHO_UNSENT_BYTES_MAX,
         INBOUND_MESSAGE_DEADLINE, READ_TURN_BYTES_MAX,
     },
+    tls::Input,
     ws::{
         Kind,
         close::CloseReason,
@@ -54,19 +55,25 @@ impl ConnectionTable {
             .is_some_and(|entry| entry.encoding.window().is_some() && entry.is_listened_to());
         let room = if may_inflate { COMPRESSED_READ_BYTES } else { buffer.len() };
         let mut turn_bytes = 0;
+        let mut speaks_tls = false;
         while turn_bytes < READ_TURN_BYTES_MAX {
             let paused = entry(&mut self.entries, key).is_none_or(|entry| entry.paused);
-            let Some(socket) = self.hub.outlet_mut(key).filter(|_| !paused) else { break };
-            match socket.read(&mut buffer[..room]) {
-                Ok(0) => {
+            let found = self.hub.outlet_and_shared(key).filter(|_| !paused);
+            let Some((socket, tls)) = found else { break };
+            speaks_tls = matches!(socket, Socket::Tls(_));
+            match socket.read(tls, &mut buffer[..room]) {
+                Ok(Input::End) => {
                     self.on_ended(key);
                     break;
                 }
-                Ok(count) => {
+                // Records without content are work as well.
+                Ok(Input::Nothing) => turn_bytes += room,
+                Ok(Input::Plaintext(count)) => {
                     turn_bytes += count;
                     self.on_input(key, &mut buffer[..count]);
                     turn_bytes += self.inflater.take_produced();
-                    if SHORT_READ_MEANS_EMPTY && !exhaust && count < room {
+                    let is_empty = SHORT_READ_MEANS_EMPTY && count < room && !speaks_tls;
+                    if is_empty && !exhaust {
                         break;
                     }
                 }
@@ -82,6 +89,10 @@ impl ConnectionTable {
             self.follow_ups.push(FollowUp::Read(key));
         }
         self.read_buffer = buffer;
+        if speaks_tls {
+            // The beginning of a record is no input yet.
+            self.account(key);
+        }
     }
 
     /// Room was made: reading continues where it had stopped.
@@ -147,16 +158,20 @@ impl ConnectionTable {
 
     /// Charges the unfinished message to the budget and gives it its deadline.
     fn account(&mut self, key: Key) {
+        let session = self.hub.outlet(key).and_then(|socket| socket.session(self.hub.shared()));
+        let (held_by_tls, is_within_record) = session.map_or((0, false), |session| {
+            (session.held_input_bytes(), session.has_unfinished_record())
+        });
         let Some(entry) = entry(&mut self.entries, key) else { return };
         if entry.state().is_deaf() {
             entry.decoder = Decoder::default();
         }
-        let held = entry.decoder.held_bytes();
+        let held = entry.decoder.held_bytes() + held_by_tls;
         let charged = entry.charged_bytes();
         entry.set_charged_bytes(held);
         self.input.charge(held);
         self.input.release(charged);
-        if entry.decoder.is_idle() {
+        if entry.decoder.is_idle() && !is_within_record {
             entry.set_message_begun(None);
         } else if entry.message_begun().is_none() {
             entry.set_message_begun(Some(self.now));

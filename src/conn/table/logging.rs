@@ -86,7 +86,7 @@ impl ConnectionTable {
         let implied = if reason == CloseReason::Lost { NO_CLOSE } else { NO_CODE };
         let code = reason.code().or_else(|| close_frame?.code).unwrap_or(implied);
         let seconds = (self.now - since).as_millis() as f64 / 1000.0;
-        let bytes = self.hub.outlet(key).and_then(|socket| socket.acknowledged_bytes());
+        let bytes = self.acknowledged_bytes(key);
         let code = client.encoding.has_frames().then_some(code);
         access!(
             %address,
@@ -112,6 +112,10 @@ impl ConnectionTable {
             text = close_frame.map(|frame| &*frame.text).filter(|text| !text.is_empty()),
             "client gone"
         );
+    }
+
+    fn acknowledged_bytes(&self, key: Key) -> Option<u64> {
+        self.hub.outlet(key)?.acknowledged_bytes(self.hub.shared())
     }
 
     fn channels(&self, key: Key) -> Channels {

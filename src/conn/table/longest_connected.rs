@@ -21,7 +21,7 @@ impl ConnectionTable {
         found.sort_unstable();
         found.truncate(HOLDERS_NAMED);
         let holder = |(connected_s, key)| Holder {
-            address: self.hub.outlet(key).and_then(|socket| socket.peer_address()),
+            address: self.hub.outlet(key).and_then(|socket| socket.peer_address(self.hub.shared())),
             since: Millis(u64::from(connected_s) * 1000),
             channels: (self.hub.channels(key).take(CHANNELS_NAMED))
                 .map(|channel| channel.as_str().to_owned())

@@ -57,6 +57,7 @@ use crate::{
     limits,
     metrics::ShardMetrics,
     peer::ClientAddress,
+    tls::Session,
     ws::{close::CloseReason, deflate::Inflater},
 };
 
@@ -84,6 +85,8 @@ pub enum FollowUp {
 pub struct Connected {
     /// Non-blocking.
     pub stream: std::net::TcpStream,
+    /// Its session, if it speaks TLS.
+    pub session: Option<Box<Session>>,
     /// Bytes that the client sent after its handshake.
     pub leftover: Bytes,
     /// The class as which it publishes, if it may, and if clients may at all.
@@ -224,8 +227,16 @@ impl ConnectionTable {
         self.now = self.now.max(now);
         // Ended meanwhile: dropped as a whole, the stream before the guard.
         let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
-        let Connected { stream, leftover, publisher, client, forwarded, guard, address_guard } =
-            connected;
+        let Connected {
+            stream,
+            session,
+            leftover,
+            publisher,
+            client,
+            forwarded,
+            guard,
+            address_guard,
+        } = connected;
         entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
         entry.guard = Some(guard);
         if let Some(address_guard) = address_guard {
@@ -238,10 +249,11 @@ impl ConnectionTable {
         self.metrics.connections_opened.add(1);
         self.metrics.connections.set(self.live);
         self.log_connected(key, &stream, client, forwarded);
-        match self.registry.adopt(stream, key) {
+        let holds_input = session.as_ref().is_some_and(|session| session.has_plaintext());
+        match self.registry.adopt(stream, session, key, self.hub.shared_mut()) {
             Ok(socket) => {
                 if has_no_pongs && let Some(silence) = self.settings.keepalive.silence_max() {
-                    socket.give_up_after(silence);
+                    socket.give_up_after(self.hub.shared(), silence);
                 }
                 if let Some(outlet) = self.hub.outlet_mut(key) {
                     *outlet = socket;
@@ -262,7 +274,10 @@ impl ConnectionTable {
             self.on_input(key, &mut Vec::from(leftover));
             self.handle_hub_events();
         }
-        // Further input by now is reported by the registration itself.
+        // Further input by now is reported by the registration itself, if it is in the socket.
+        if holds_input {
+            self.follow_ups.push(FollowUp::Read(key));
+        }
     }
 
     /// The 101 of `key` never went out.
@@ -283,8 +298,8 @@ impl ConnectionTable {
         if let Some(queue) = entry.take_queue().filter(|queue| !queue.is_empty()) {
             self.orphans.insert(key, queue);
         }
-        if let Some(mut socket) = self.hub.remove(key) {
-            self.registry.forget(&mut socket);
+        if let Some(socket) = self.hub.remove(key) {
+            self.registry.forget(socket, self.hub.shared_mut());
         }
         if entry.is_live() {
             self.live -= 1;

@@ -21,7 +21,8 @@ impl ConnectionTable {
         self.wheel.turn(self.now, &mut self.due);
         self.hub.tick();
         self.handle_hub_events();
-        let held_bytes = self.hub.held_bytes() + self.input.held_bytes();
+        let held_bytes =
+            self.hub.held_bytes() + self.hub.shared().held_bytes() + self.input.held_bytes();
         self.metrics.backlog_bytes.set(held_bytes as u64);
     }
 

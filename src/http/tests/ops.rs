@@ -144,7 +144,11 @@ async fn the_health_command_believes_the_status_alone() {
     let server = Fixture::new().start();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let target = Target { address: address.to_string(), announced: TrustedProxies::default() };
+    let target = Target {
+        address: address.to_string(),
+        announced: TrustedProxies::default(),
+        is_tls: false,
+    };
     let check = async |path: &str| {
         let (target, path) = ([target.clone()], path.to_owned());
         let asking = move || health_client::check(Clock::start(), &target, "localhost", &path);

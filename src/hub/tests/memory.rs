@@ -16,7 +16,11 @@ use crate::{
 struct Sink(u64);
 
 impl Outlet for Sink {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    type Shared = ();
+
+    fn shared(_budget: &Arc<Budget>) {}
+
+    fn write_vectored(&mut self, (): &mut (), slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let taken = slices.iter().map(|slice| slice.len()).sum();
         self.0 += taken as u64;
         Ok(taken)

@@ -4,9 +4,10 @@ use std::{
     cell::RefCell,
     io::{self, IoSlice},
     rc::Rc,
+    sync::Arc,
 };
 
-use crate::hub::Outlet;
+use crate::hub::{Budget, Outlet};
 
 /// The test's end of an outlet.
 #[derive(Debug, Default)]
@@ -62,7 +63,11 @@ impl Pipe {
 }
 
 impl Outlet for Pipe {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    type Shared = ();
+
+    fn shared(_budget: &Arc<Budget>) {}
+
+    fn write_vectored(&mut self, (): &mut (), slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
         assert!(!state.full, "written to though it is full and was not said to be writable");
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();

@@ -1,6 +1,6 @@
 //! Shards that beat and fall silent on a paused clock, with real sockets.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use tokio::{
     task::{JoinHandle, spawn_local},
@@ -8,7 +8,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::metrics::ShardMetrics;
+use crate::{
+    metrics::ShardMetrics,
+    shard::listener::{Accepted, Transport},
+};
 
 /// Longer than any silence that counts.
 const LONG: std::time::Duration = SHARD_STALL_ACCEPT.saturating_mul(20);
@@ -18,7 +21,7 @@ struct World {
     clock: Clock,
     metrics: Vec<Arc<ShardMetrics>>,
     placement: Arc<Placement>,
-    listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Vec<PublicListener>>,
 }
 
 impl World {
@@ -27,9 +30,9 @@ impl World {
         let metrics: Vec<_> = (0..2).map(|_| Arc::new(ShardMetrics::default())).collect();
         let placement = Arc::new(Placement::new(&metrics, 10));
         let listen = |_| {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.set_nonblocking(true).unwrap();
-            vec![listener]
+            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            vec![PublicListener { socket, transport: Transport::Tls }]
         };
         let listeners: Vec<_> = (0..2).map(listen).collect();
         let duplicates = duplicates(&listeners).unwrap();
@@ -50,13 +53,14 @@ impl World {
     }
 
     fn address(&self, shard: usize) -> SocketAddr {
-        self.listeners[shard][0].local_addr().unwrap()
+        self.listeners[shard][0].socket.local_addr().unwrap()
     }
 
     /// Whether `shard` gets the connection from `peer` before long.
     async fn gets(&self, shard: usize, peer: &TcpStream) -> bool {
         let Ok(moved) = timeout(LONG, self.placement.moved(shard)).await else { return false };
-        assert_eq!(moved.stream.peer_addr().unwrap(), peer.local_addr().unwrap());
+        assert_eq!(moved.accepted.stream.peer_addr().unwrap(), peer.local_addr().unwrap());
+        assert_eq!(moved.accepted.transport, Transport::Tls);
         assert_eq!(moved.why, Placed::Stalled);
         true
     }
@@ -106,7 +110,8 @@ async fn a_silent_shards_queue_is_taken_back() {
     let (first, second) = (world.wake(0), world.wake(1));
     world.metrics[0].connections.set(1);
     let peer = TcpStream::connect(world.address(0)).unwrap();
-    let (accepted, _) = world.listeners[0][0].accept().unwrap();
+    let (stream, _) = world.listeners[0][0].socket.accept().unwrap();
+    let accepted = Accepted { stream, transport: Transport::Tls };
     world.placement.place(accepted, Placed::Balance, world.clock.now());
     second.abort();
     assert!(world.gets(0, &peer).await);

@@ -99,6 +99,7 @@ impl World {
         let guard = self.control.barrier.client();
         let connected = Connected {
             stream,
+            session: None,
             leftover: Bytes::new(),
             publisher: None,
             client: ClientAddress::Unix,

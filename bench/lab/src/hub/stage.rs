@@ -26,7 +26,11 @@ pub(super) struct Sink {
 }
 
 impl wsbcast::hub::Outlet for Sink {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    type Shared = ();
+
+    fn shared(_budget: &Arc<Budget>) {}
+
+    fn write_vectored(&mut self, (): &mut (), slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.refuses {
             return Err(ErrorKind::WouldBlock.into());
         }

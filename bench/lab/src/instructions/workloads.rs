@@ -84,7 +84,11 @@ impl Workload {
 struct Sink(u64);
 
 impl Outlet for Sink {
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    type Shared = ();
+
+    fn shared(_budget: &Arc<Budget>) {}
+
+    fn write_vectored(&mut self, (): &mut (), slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let bytes = slices.iter().map(|slice| slice.len()).sum();
         self.0 += bytes as u64;
         Ok(bytes)

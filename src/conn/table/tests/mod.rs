@@ -110,6 +110,7 @@ impl Table {
             key,
             Connected {
                 stream,
+                session: None,
                 leftover,
                 publisher: Some(PublisherClass::Api),
                 client: ClientAddress::Unix,

@@ -2,12 +2,11 @@
 //!
 //! Most newcomers have sent their request by the time they are accepted, and their answer fits
 //! into the kernel: registering them with the runtime, and taking them out again for the shard's
-//! own epoll set, would be two system calls and an allocation for nothing. So a [`Stream`] reads
-//! and writes its bare socket, and is registered when it would block for the first time.
+//! own epoll set, would be two system calls and an allocation for nothing. So a [`PlainStream`]
+//! reads and writes its bare socket, and is registered when it would block for the first time.
 
 use std::{
     io::{self, IoSlice, Read as _, Write as _},
-    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -27,7 +26,7 @@ const BARE_READ_BYTES: usize = 2048;
 
 /// A connection of the shard; its socket never blocks.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(in crate::shard) enum PlainStream {
     /// Unknown to the runtime.
     Bare(std::net::TcpStream),
     /// Watched by the runtime.
@@ -36,16 +35,28 @@ pub(super) enum Stream {
     Lost,
 }
 
-impl Stream {
+impl PlainStream {
     /// The socket alone.
     ///
     /// # Errors
     /// When the runtime can't let go of it.
-    pub(super) fn into_std(self) -> io::Result<std::net::TcpStream> {
+    pub(in crate::shard) fn into_std(self) -> io::Result<std::net::TcpStream> {
         match self {
             Self::Bare(stream) => Ok(stream),
             Self::Registered(stream) => stream.into_std(),
             Self::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Has the runtime watch it from now on. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// When the runtime can't.
+    pub(super) fn register(&mut self) -> io::Result<()> {
+        let would_block = |_: &mut std::net::TcpStream| Err(io::ErrorKind::WouldBlock.into());
+        match self.try_bare::<()>(would_block) {
+            Ok(Poll::Ready(Err(error))) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -74,9 +85,9 @@ impl Stream {
     }
 }
 
-impl Stream {
+impl PlainStream {
     /// The next bytes, which stay in the stream; none at its end.
-    pub(super) fn poll_peek(
+    pub(in crate::shard) fn poll_peek(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &mut [u8],
@@ -88,7 +99,7 @@ impl Stream {
     }
 }
 
-impl http::Wire for Stream {
+impl http::Wire for PlainStream {
     fn owner(&self) -> Owner {
         match self {
             Self::Bare(stream) => owner::of(&stream.into()),
@@ -106,7 +117,7 @@ impl http::Wire for Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for PlainStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -123,7 +134,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for PlainStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -162,64 +173,3 @@ impl AsyncWrite for Stream {
         }
     }
 }
-
-#[cfg(unix)]
-mod listener {
-    use tokio::io::unix::AsyncFd;
-
-    use super::*;
-
-    /// A listening socket watched by the runtime, whose connections are not.
-    #[derive(Debug)]
-    pub(in crate::shard) struct Listener(AsyncFd<mio::net::TcpListener>);
-
-    impl Listener {
-        /// Must be called inside a runtime.
-        ///
-        /// # Errors
-        /// When the runtime can't watch it.
-        pub(in crate::shard) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-            let listener = mio::net::TcpListener::from_std(listener);
-            #[expect(deprecated, reason = "sound here: it owns its descriptor as long as it lives")]
-            AsyncFd::new(listener).map(Self)
-        }
-
-        /// Waits for a connection.
-        ///
-        /// # Cancel safety
-        /// May be dropped: no connection is taken before it resolves.
-        ///
-        /// # Errors
-        /// The error with which accepting fails; trying again is right.
-        pub(in crate::shard) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-            loop {
-                let mut guard = self.0.readable().await?;
-                // One system call: it comes out non-blocking, and closed on exec.
-                if let Ok(accepted) = guard.try_io(|listener| listener.get_ref().accept()) {
-                    return accepted.map(|(stream, peer)| (Stream::Bare(stream.into()), peer));
-                }
-            }
-        }
-    }
-}
-
-#[cfg(not(unix))]
-mod listener {
-    use super::*;
-
-    /// A listening socket; elsewhere one thread accepts for all, so this is for completeness.
-    #[derive(Debug)]
-    pub(in crate::shard) struct Listener(tokio::net::TcpListener);
-
-    impl Listener {
-        pub(in crate::shard) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
-            tokio::net::TcpListener::from_std(listener).map(Self)
-        }
-
-        pub(in crate::shard) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-            self.0.accept().await.map(|(stream, peer)| (Stream::Registered(stream), peer))
-        }
-    }
-}
-
-pub(super) use listener::Listener;

@@ -1,0 +1,17 @@
+//! How handshakes of TLS end. Shards count them.
+
+words! {
+    /// The end of a handshake.
+    TlsHandshake {
+        /// With a certificate.
+        Full = "full",
+        /// By a ticket of an earlier one.
+        Resumed = "resumed",
+        /// One side broke the protocol, or refused the other.
+        Failed = "failed",
+        /// The connection was closed before.
+        Unfinished = "unfinished",
+        /// A request came instead.
+        PlainHttp = "plain_http",
+    }
+}

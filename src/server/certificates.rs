@@ -1,0 +1,94 @@
+//! The certificates of the public listeners, kept up to date while the server runs.
+//!
+//! Their files are looked at every few seconds, by content, on a thread that may wait for a disk:
+//! nobody need tell of an exchange. New ones are taken into use as a whole, once they
+//! fit; until then, and if they are bad, the old ones stay, and the log says why.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{task::spawn_blocking, time::sleep};
+use tracing::{info, warn};
+
+use crate::{
+    clock::Clock,
+    limits::CERTIFICATE_LOOK_INTERVAL,
+    metrics::family::CertificateFacts,
+    telemetry::seldom,
+    tls::{BadPair, CertificateStore, Prepared, Reloaded},
+};
+
+/// The certificates, and what became of their exchanges.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    store: Arc<CertificateStore>,
+    taken: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Certificates {
+    pub(super) fn new(store: Arc<CertificateStore>) -> Self {
+        Self { store, taken: AtomicU64::new(0), refused: AtomicU64::new(0) }
+    }
+
+    /// The part of the metrics that is about them.
+    pub(super) fn facts(&self) -> CertificateFacts {
+        let set = self.store.in_use();
+        CertificateFacts {
+            not_after: set.ends().map(|(file, end)| (file.to_owned(), end.as_secs())).collect(),
+            reloads: [&self.taken, &self.refused].map(|count| count.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Warns of those that have expired: clients will refuse them.
+    pub(super) fn warn_of_ends(&self, unix_time: Duration) {
+        for (file, _) in self.store.in_use().ends().filter(|(_, end)| *end <= unix_time) {
+            warn!(file, "the certificate has expired: clients refuse it");
+        }
+    }
+
+    /// Looks at the files again and again, forever.
+    pub(super) async fn watch(self: Arc<Self>, clock: Clock) {
+        loop {
+            sleep(CERTIFICATE_LOOK_INTERVAL).await;
+            match self.prepare().await {
+                Ok(Reloaded::Unchanged) => {}
+                Ok(Reloaded::Prepared(prepared)) => self.commit(prepared, clock),
+                Err(error) => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                    seldom!(
+                        warn,
+                        "the certificates in the files cannot be used: those from before stay",
+                        %error
+                    );
+                }
+            }
+        }
+    }
+
+    /// Looks at the files once.
+    ///
+    /// # Errors
+    /// When they can't be used.
+    ///
+    /// # Cancel safety
+    /// May be dropped: nothing is taken into use here.
+    pub(super) async fn prepare(&self) -> Result<Reloaded, BadPair> {
+        let store = self.store.clone();
+        // A look that panicked has seen nothing.
+        spawn_blocking(move || store.prepare()).await.unwrap_or(Ok(Reloaded::Unchanged))
+    }
+
+    /// Takes new ones into use.
+    pub(super) fn commit(&self, prepared: Prepared, clock: Clock) {
+        self.store.commit(prepared);
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        info!("new certificates are in use");
+        self.warn_of_ends(clock.unix_time());
+    }
+}
