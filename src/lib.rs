@@ -76,6 +76,8 @@ pub mod clock;
 pub mod config;
 pub mod conn;
 pub mod drain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health_client;
 pub mod http;
 pub mod hub;

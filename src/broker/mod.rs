@@ -37,6 +37,8 @@ mod refusals;
 mod settings;
 mod shared;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::redis::fuzzing;
 pub use self::{
     announcement::{AnnounceError, Announced, Announcement, Disconnection, Selector},
     announcer::Announcer,

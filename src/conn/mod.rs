@@ -23,6 +23,9 @@ mod timer_wheel;
 mod v1;
 mod write;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use v1::fuzzing;
+
 pub use command_queue::{ClientCommand, ClientMessage};
 pub use entry::Endpoint;
 pub use logged_client::clients_are_logged;

@@ -13,13 +13,17 @@ mod answer;
 mod connection;
 mod context;
 mod driver;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod ops_pacer;
 pub mod origins;
 pub mod owner;
 mod routes;
 mod serve;
 pub mod sources;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
+#[cfg_attr(fuzzing, allow(unused, reason = "fuzzing needs the fixture alone"))]
 mod tests;
 mod unreadable;
 

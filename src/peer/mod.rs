@@ -6,6 +6,8 @@
 mod client_address;
 mod far_end;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod networks;
 mod peer_address;
 pub mod proxy_header;

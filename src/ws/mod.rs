@@ -9,6 +9,8 @@ pub mod decoder;
 pub mod deflate;
 pub mod extension;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod handshake;
 pub mod utf8;
 

@@ -23,7 +23,7 @@ const FUNCTION_NAME_MAX: usize = 50;
 const COLUMNS_MAX: usize = 100;
 
 /// The folders of this repository that hold Rust.
-const SOURCES: [&str; 3] = ["src", "bench", "tests"];
+const SOURCES: [&str; 4] = ["src", "bench", "fuzz", "tests"];
 
 /// The architecture: a module may name only modules of a strictly lower layer.
 const LAYERS: &[(&str, u8)] = &[
@@ -49,6 +49,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("shard", 6),
     ("config", 7),
     ("server", 8),
+    ("fuzzing", 9),
 ];
 
 /// Files that are values and functions only: time and bytes come in as arguments. So are those

@@ -21,11 +21,14 @@
 //! | `process` | the state that all handles of a process share |
 //! | `settings` | the operator's settings for Redis, checked once |
 //! | `task` | a task that ends with its owner |
+//! | `fuzzing` | what must hold whatever Redis sends |
 //! | `sim`, `timed` | for tests: a model of Redis; a paused clock |
 
 mod announcing;
 mod commands;
 mod discovery;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod local;
 mod net;
 mod probes;

@@ -2,3 +2,5 @@
 
 pub(super) mod command;
 pub(super) mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;

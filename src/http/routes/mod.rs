@@ -17,3 +17,6 @@ mod query;
 pub(super) mod route;
 mod sse;
 mod upgrade;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use query::fuzzing::queries;

@@ -4,6 +4,8 @@
 pub(super) mod connection;
 pub(super) mod connection_error;
 pub(super) mod frames;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 #[cfg(test)]
 pub(super) mod memory;
 pub(super) mod options;

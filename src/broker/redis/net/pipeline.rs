@@ -276,7 +276,7 @@ fn bytes_of(arg: Value) -> Bytes {
 }
 
 /// An answer; an error if Redis refuses.
-fn value_of(frame: BytesFrame) -> Result<Value, Error> {
+pub(in crate::broker::redis) fn value_of(frame: BytesFrame) -> Result<Value, Error> {
     if let Some(error) = refusal(&frame) {
         return Err(Error::new(kind_of(&error), error));
     }

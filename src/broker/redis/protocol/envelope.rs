@@ -40,7 +40,7 @@ pub(crate) fn nonce() -> u64 {
 }
 
 /// The letter for `kind`.
-pub(super) fn letter(kind: Kind) -> &'static str {
+pub(in crate::broker::redis) fn letter(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "t",
         Kind::Binary => "b",
