@@ -2,7 +2,10 @@
 //!
 //! This file gives the order of events and nothing else.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use tracing::error;
 use wsbcast::{
@@ -11,9 +14,10 @@ use wsbcast::{
     health_client,
     server::{Server, StartError, signals},
     telemetry,
+    token::Report,
 };
 
-/// Could not start, or unhealthy.
+/// Could not start, unhealthy, or a bad token.
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
@@ -21,6 +25,8 @@ fn main() -> ExitCode {
     let code = match config::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Serve(config)) => serve(*config),
         Ok(Invocation::Health(health)) => check(&health),
+        Ok(Invocation::CheckToken(token)) => report(token.run(Clock::start())),
+        Ok(Invocation::CreateToken(token)) => print(&(token.run(Clock::start()) + "\n"), 0),
         Err(stop) => {
             match stop.answer() {
                 // A reader who pages through the help may take any time, or be gone.
@@ -59,5 +65,23 @@ fn check(health: &HealthQuery) -> u8 {
             telemetry::say(format!("wsbcast health: {unhealthy}\n"));
             EXIT_FAILURE
         }
+    }
+}
+
+fn report(checked: io::Result<Report>) -> u8 {
+    match checked {
+        Ok(Report { text, is_good }) => print(&text, if is_good { 0 } else { EXIT_FAILURE }),
+        Err(error) => {
+            telemetry::say(format!("wsbcast token: {error}\n"));
+            EXIT_FAILURE
+        }
+    }
+}
+
+/// Writes an answer to standard output.
+fn print(text: &str, code: u8) -> u8 {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => code,
+        Err(_) => EXIT_FAILURE,
     }
 }

@@ -150,3 +150,101 @@ fn health_with_a_url_that_is_none_ends_with_2() {
     let said = text(&output.stderr);
     assert!(said.contains("\n  URL \"https://host\": expected http://HOST:PORT"), "{said}");
 }
+
+const SECRET: (&str, &str) = ("WSBCAST_JWT_SECRET", "0123456789abcdef0123456789abcdef");
+
+/// A token that `wsbcast token create` prints.
+fn token(line: &[&str]) -> String {
+    let output = wsbcast(&[&["token", "create"], line].concat(), &[SECRET]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty());
+    let line = text(&output.stdout);
+    line.strip_suffix('\n').expect("a line").to_owned()
+}
+
+/// A token that was made to try with is what the server's own options take for good.
+#[test]
+fn a_created_token_is_checked_and_good() {
+    let token = token(&["--sub=user:7", "--subscribe=news.*", "--subscribe", "b", "--publish=b"]);
+    let output = wsbcast(&["token", "check", &token], &[SECRET]);
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}{}", text(&output.stderr));
+    for line in ["may listen to: news.* b", "may publish to: b", "sub: \"user:7\""] {
+        assert!(told.lines().any(|one| one == line), "{line}\n{told}");
+    }
+    assert!(told.lines().last().is_some_and(|last| last.starts_with("good: ")), "{told}");
+    assert!(!told.contains(SECRET.1) && !told.contains(&token));
+}
+
+/// A bad token, and one that can't be verified, end with 1 and a reason on standard output.
+#[test]
+fn a_bad_token_is_checked_and_told_why() {
+    let token = token(&["--expires-in=1h"]);
+    for (line, variables, word) in [
+        (&["token", "check", &token][..], &[][..], "signature: not verified"),
+        (
+            &["token", "check", &token],
+            &[("WSBCAST_JWT_SECRET", "another-one-of-32-bytes-or-more")],
+            "error: 1 bad value",
+        ),
+        (&["token", "check", &token, "--jwt-audience=me"], &[SECRET], "aud is missing"),
+        (&["token", "check", "a.b.c"], &[SECRET], "refused: the token has no header"),
+    ] {
+        let output = wsbcast(line, variables);
+        let told = text(&output.stdout) + &text(&output.stderr);
+        let code = if word.starts_with("error") { 2 } else { 1 };
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}
+
+/// A token from standard input does not stand in the list of processes.
+#[test]
+fn a_token_may_come_from_standard_input() {
+    let token = token(&["--publish=*"]);
+    let mut check = Command::new(env!("CARGO_BIN_EXE_wsbcast"))
+        .args(["token", "check", "-"])
+        .env_clear()
+        .envs([SECRET])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut input = check.stdin.take().expect("piped");
+    writeln!(input, "{token}").expect("the token is read");
+    drop(input);
+    let output = check.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("may publish to: *\n"));
+}
+
+#[test]
+fn a_token_without_secret_is_not_created() {
+    for (line, option) in [
+        (&["token", "create"][..], "--jwt-secret-file"),
+        (&["token", "create", "--expires-in=0s"], "--expires-in"),
+        (&["token", "create", "--publish=a b"], "--publish"),
+    ] {
+        let variables = if line.len() == 2 { vec![] } else { vec![SECRET] };
+        let output = wsbcast(line, &variables);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty());
+        let told = text(&output.stderr);
+        assert!(told.contains(option) && !told.contains(SECRET.1), "{told}");
+    }
+}
+
+#[test]
+fn the_token_commands_have_help() {
+    for (line, words) in [
+        (&["token", "--help"][..], &["check", "create"][..]),
+        (&["token", "check", "--help"], &["--jwt-secret-file", "TOKEN"]),
+        (&["token", "create", "--help"], &["--subscribe", "--expires-in", "[default: 1h]"]),
+    ] {
+        let output = wsbcast(line, &[]);
+        assert_eq!(output.status.code(), Some(0));
+        let help = text(&output.stdout);
+        assert!(words.iter().all(|word| help.contains(word)), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+}

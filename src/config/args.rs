@@ -9,9 +9,9 @@ use clap::{Args, Parser};
 use super::VERSION;
 
 const AFTER_HELP: &str = "Every option is also an environment variable: --drain-timeout is \
-WSBCAST_DRAIN_TIMEOUT; repeatable ones take commas (not --api-token), switches take true or \
-false, and what is typed wins. Durations read 500ms, 10s, 30m or 1m30s; sizes 65536, 64KiB or \
-8MiB.\n\n\
+WSBCAST_DRAIN_TIMEOUT; repeatable ones take commas (not --api-token and --jwt-secret), switches \
+take true or false, and what is typed wins. Durations read 500ms, 10s, 30m or 1m30s; sizes 65536, \
+64KiB or 8MiB.\n\n\
 Exit codes: 0 drained, 1 could not start or failed, 2 bad options, 3 a client was cut off.";
 
 /// WebSocket broadcast server: what you curl or publish to Redis reaches every client.
@@ -38,6 +38,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) rights: RightsOptions,
     #[command(flatten)]
+    pub(super) tokens: TokenOptions,
+    #[command(flatten)]
     pub(super) origins: OriginOptions,
     #[command(flatten)]
     pub(super) limits: LimitOptions,
@@ -51,6 +53,45 @@ pub(super) struct Arguments {
 pub(super) enum Subcommand {
     /// Ask a server's /livez; exit 0 if it answers 200, else 1
     Health(HealthOptions),
+    /// Look at a token as the server does, or make one to try with
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum TokenCommand {
+    /// Show the claims of a token and what these options make of it; exit 0 if it is good, else 1
+    Check(CheckOptions),
+    /// Print a token (HS256), signed with the first HMAC secret of the options
+    Create(CreateOptions),
+}
+
+/// The token that is looked at.
+#[derive(Args, Debug)]
+pub(super) struct CheckOptions {
+    /// The token; -: standard input, so that it does not stand in the list of processes
+    pub(super) token: String,
+    #[command(flatten)]
+    pub(super) tokens: TokenOptions,
+}
+
+/// The claims of the token that is made.
+#[derive(Args, Debug)]
+pub(super) struct CreateOptions {
+    /// The claim sub: whose token it is [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) sub: Option<String>,
+    /// May listen to these channels: a name, or a prefix and *; repeatable [default: none]
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) subscribe: Vec<String>,
+    /// May publish to these channels; repeatable [default: none]
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) publish: Vec<String>,
+    /// How long it is valid
+    #[arg(long, value_name = "DURATION", default_value = "1h", allow_negative_numbers = true)]
+    pub(super) expires_in: String,
+    #[command(flatten)]
+    pub(super) tokens: TokenOptions,
 }
 
 /// The address of the server that is asked.
@@ -213,7 +254,7 @@ pub(super) struct ClientOptions {
     pub(super) slow_consumer: String,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Publishing rights")]
 pub(super) struct RightsOptions {
     /// Publishing and admin POSTs then need "Authorization: Bearer TOKEN"; repeatable, but the
@@ -236,6 +277,40 @@ pub(super) struct OriginOptions {
     /// answer: scheme://host[:port], compared whole, or * for all; repeatable
     #[arg(long, value_name = "ORIGIN", default_value = "*")]
     pub(super) allowed_origins: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Tokens")]
+pub(super) struct TokenOptions {
+    /// HMAC secret of tokens (JWT: HS256, from 48 bytes HS384, from 64 HS512) from a file, one
+    /// line of at least 32 bytes; repeatable, while one replaces another [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) jwt_secret_file: Vec<String>,
+    /// The secret itself; repeatable, but the variable holds one, never split; what is typed stands
+    /// in the list of processes [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) jwt_secret: Vec<String>,
+    /// Public key of tokens, a PEM file: RSA from 2048 bits (RS*, PS*), P-256, P-384 (ES256,
+    /// ES384), Ed25519 (EdDSA); repeatable [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) jwt_public_key: Vec<String>,
+    /// Key set (JWKS) of the tokens' issuer: https://…, http:// on this machine only, or a file
+    /// [default: none]
+    #[arg(long, value_name = "URL")]
+    pub(super) jwt_jwks: Option<String>,
+    /// The issuer out of reach: its last key set serves for so long
+    #[arg(long, value_name = "DURATION", default_value = "24h", allow_negative_numbers = true)]
+    pub(super) jwt_jwks_max_age: String,
+    /// The claim iss of tokens must be this [default: none, any]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) jwt_issuer: Option<String>,
+    /// The claim aud of tokens must be or hold this; without it they must have none
+    /// [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) jwt_audience: Option<String>,
+    /// Tokens that never expire count, too [default: off]
+    #[arg(long)]
+    pub(super) jwt_allow_no_exp: bool,
 }
 
 #[derive(Args, Debug)]

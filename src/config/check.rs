@@ -12,10 +12,9 @@ use super::{
     environment::Typed,
     history,
     listen::{self, Listening},
-    origins, proxies,
-    rights::{self, Rights},
-    secret_file,
+    origins, proxies, rights, secret_file,
     secrets::without_credentials,
+    sources::{SecretSources, Secrets},
     tls,
     values::{Switch, show_duration, show_size},
 };
@@ -54,7 +53,9 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
     let Listening { listen, tls_listen, admin_listen } = listen::check(checker, &args.listening);
     let client_publish = checker.word("client-publish", &args.messages.client_publish);
     let sizes = sizes(checker, &args.limits, client_publish);
-    let Rights { api_tokens, insecure_api } = rights::check(checker, &args.rights);
+    let secret_sources = SecretSources::new(&args.rights, &args.tokens);
+    let Secrets { api_tokens, tokens, .. } = secret_sources.check(checker);
+    let insecure_api = args.rights.insecure_api;
     if api_tokens.is_empty() && !insecure_api {
         rights::check_client_publish(checker, &listen, &tls_listen, client_publish);
     }
@@ -78,6 +79,8 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         trusted_proxies: Arc::new(proxies::trusted(checker, &args.proxies.trusted_proxies)),
         api_tokens,
         insecure_api,
+        tokens,
+        secret_sources,
         allowed_origins: origins::check(checker, &args.origins),
         max_connections: (max_connections > 0).then_some(max_connections),
         address_limits: addresses::check(checker, &args.limits),

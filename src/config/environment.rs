@@ -19,11 +19,11 @@ const FALLBACKS: [(&str, &str); 2] = [("redis-url", "REDIS_URL"), ("log-level", 
 
 /// Options whose empty variable has a meaning: off, no text, or a secret that went missing.
 /// Elsewhere empty means unset, as compose files write it.
-const EMPTY_MATTERS: [&str; 3] = ["redis-raw-channel", "notify-text", "api-token"];
+const EMPTY_MATTERS: [&str; 4] = ["redis-raw-channel", "notify-text", "api-token", "jwt-secret"];
 
 /// Options whose variable is a single value, however often they may be typed: a secret is never
 /// split.
-const NEVER_SPLIT: [&str; 1] = ["api-token"];
+const NEVER_SPLIT: [&str; 2] = ["api-token", "jwt-secret"];
 
 /// The typed options, completed from the environment.
 #[derive(Debug)]
@@ -48,11 +48,12 @@ pub(super) fn read(
         variables: HashMap::new(),
         problems: Vec::new(),
     };
-    let subcommand = typed.subcommand();
-    let (asked, typed) = match subcommand {
-        Some((name, typed)) => (command.find_subcommand(name), typed),
-        None => (Some(&command), &typed),
-    };
+    // The command whose options count: the last that is named.
+    let (mut asked, mut typed, mut depth) = (Some(&command), &typed, 0);
+    while let Some((name, inner)) = typed.subcommand() {
+        (asked, typed) = (asked.and_then(|outer| outer.find_subcommand(name)), inner);
+        depth += 1;
+    }
     for option in asked.into_iter().flat_map(clap::Command::get_arguments) {
         let Some(name) = option.get_long() else { continue };
         let was_typed =
@@ -64,7 +65,7 @@ pub(super) fn read(
     let Completion { options, variables, problems, .. } = completion;
     // Before the typed options, since these may end with `--`; a subcommand's own come after its
     // name.
-    let begin = if subcommand.is_some() { 2 } else { 1 };
+    let begin = 1 + depth;
     let head = arguments.iter().take(begin).cloned();
     let line = head.chain(options).chain(arguments.iter().skip(begin).cloned());
     let args = Arguments::from_arg_matches(&command.try_get_matches_from(line)?)?;

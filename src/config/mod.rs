@@ -21,7 +21,9 @@ mod proxies;
 mod rights;
 mod secret_file;
 mod secrets;
+mod sources;
 mod tls;
+mod tokens;
 mod valid;
 mod values;
 mod version;
@@ -31,6 +33,7 @@ use std::ffi::OsString;
 pub use listen::{ListenAddr, OpenToStrangers};
 pub use problems::{BadValue, BadValues, Stop};
 pub use secrets::{RedisUrl, Token};
+pub use sources::{SecretSources, Secrets};
 pub use valid::{Compression, Config, HealthQuery, Invocation, Notify, Ping, RedisConfig};
 pub use version::{COMMIT, VERSION};
 
@@ -48,6 +51,17 @@ pub fn parse(
         Some(args::Subcommand::Health(options)) => {
             let mut checker = checker::Checker::new(typed.variables, typed.problems);
             Ok(Invocation::Health(health::check(&mut checker, options)?))
+        }
+        Some(args::Subcommand::Token(command)) => {
+            let mut checker = checker::Checker::new(typed.variables, typed.problems);
+            Ok(match command {
+                args::TokenCommand::Check(options) => {
+                    Invocation::CheckToken(tokens::to_check(&mut checker, options)?)
+                }
+                args::TokenCommand::Create(options) => {
+                    Invocation::CreateToken(tokens::to_create(&mut checker, options)?)
+                }
+            })
         }
         None => Ok(Invocation::Serve(Box::new(check::config(typed)?))),
     }

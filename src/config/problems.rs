@@ -39,6 +39,14 @@ impl fmt::Display for BadValue {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub struct BadValues(pub Vec<BadValue>);
 
+impl BadValues {
+    /// All of them, in one line for the log.
+    #[must_use]
+    pub fn lines(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl fmt::Display for BadValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.0.len() == 1 { "" } else { "s" };

@@ -19,13 +19,8 @@ const TOKEN_BYTES_SAFE: usize = 16;
 /// The text in error messages instead of a token.
 const HIDDEN: &str = "(hidden)";
 
-pub(super) struct Rights {
-    pub(super) api_tokens: Vec<Token>,
-    pub(super) insecure_api: bool,
-}
-
 /// Gathers the tokens from both sources.
-pub(super) fn check(checker: &mut Checker, typed: &args::RightsOptions) -> Rights {
+pub(super) fn check(checker: &mut Checker, typed: &args::RightsOptions) -> Vec<Token> {
     let mut api_tokens = Vec::new();
     for text in &typed.api_token {
         match Token::new(text) {
@@ -53,7 +48,7 @@ pub(super) fn check(checker: &mut Checker, typed: &args::RightsOptions) -> Right
              guesses one may publish and end the process; `openssl rand -hex 32` makes a good one"
         ));
     }
-    Rights { api_tokens, insecure_api: typed.insecure_api }
+    api_tokens
 }
 
 /// Without a token and without `--insecure-api`, clients may publish on loopback only.

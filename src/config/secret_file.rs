@@ -12,14 +12,30 @@ const BYTES_MAX: u64 = 1024 * 1024;
 
 /// The content of the file at `path`, the value of `option`; warns if others can read or change it.
 pub(super) fn read(checker: &mut Checker, option: &str, path: &str) -> Result<String, String> {
-    let cannot = |error| format!("cannot be read: {error}");
-    let file = File::open(path).map_err(cannot)?;
+    let file = open(path)?;
     if let Some((mode, others)) = open_to_others(&file) {
         checker.warn(format!("--{option} {path} {others} (mode {mode:o}): chmod go-rw"));
     }
+    text(file)
+}
+
+/// The content of a file that everybody may read.
+pub(super) fn read_public(path: &str) -> Result<String, String> {
+    open(path).and_then(text)
+}
+
+fn open(path: &str) -> Result<File, String> {
+    File::open(path).map_err(cannot_be_read)
+}
+
+fn cannot_be_read(error: std::io::Error) -> String {
+    format!("cannot be read: {error}")
+}
+
+fn text(file: File) -> Result<String, String> {
     let mut bytes = Vec::new();
     // Bounded, since the path may be anything, a device included.
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot_be_read)?;
     if bytes.len() as u64 > BYTES_MAX {
         return Err("larger than 1 MiB: no such file".to_owned());
     }

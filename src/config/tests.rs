@@ -22,6 +22,7 @@ mod line;
 mod secrets;
 mod tables;
 mod tls;
+mod tokens;
 
 use tables::{BAD, OPTIONS, SWITCHES, TOGETHER};
 
@@ -63,12 +64,15 @@ fn token_file(content: &str) -> tempfile::NamedTempFile {
 /// Every option is a flag and a variable with the same effect.
 #[test]
 fn every_option_is_a_flag_and_a_variable() {
-    let (file, url_file) = (token_file("from-file\n"), token_file("redis://file\n"));
+    let (file, url_file) =
+        (token_file("from-file-0123456789abcdef01234567\n"), token_file("redis://file\n"));
+    let key_file = token_file(tokens::PUBLIC_KEY);
     let path = file.path().to_str().unwrap();
     let default = format!("{:?}", good(&[], &[]));
     for (option, value) in OPTIONS {
         let value = match value {
             "FILE" => path,
+            "KEY FILE" => key_file.path().to_str().unwrap(),
             "URL FILE" => url_file.path().to_str().unwrap(),
             value => value,
         };
@@ -163,7 +167,8 @@ fn each_bad_value_names_option_value_and_origin() {
                 let [one] = &found[..] else { panic!("{option} {value}: {found:?}") };
                 assert_eq!((one.option.as_str(), &one.variable), (option, &origin), "{one}");
                 assert!(!one.reason.is_empty());
-                let shown = if option == "api-token" { "(hidden)" } else { value };
+                let is_secret = ["api-token", "jwt-secret"].contains(&option);
+                let shown = if is_secret { "(hidden)" } else { value };
                 assert_eq!(one.value, shown);
             }
         }

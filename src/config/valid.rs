@@ -7,6 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::{
     listen::{ListenAddr, OpenToStrangers, is_loopback_only},
     secrets::{RedisUrl, Token},
+    sources::SecretSources,
 };
 use crate::{
     admission::AddressLimitSettings,
@@ -19,6 +20,7 @@ use crate::{
     peer::TrustedProxies,
     telemetry,
     tls::CertificateStore,
+    token::{CheckToken, CreateToken, TokenSettings},
 };
 
 /// The command to be run.
@@ -28,6 +30,10 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Ask a server's `/livez` and exit 0 or 1.
     Health(HealthQuery),
+    /// Look at a token and exit 0 or 1.
+    CheckToken(CheckToken),
+    /// Print a token.
+    CreateToken(CreateToken),
 }
 
 /// The targets of `wsbcast health`.
@@ -83,6 +89,10 @@ pub struct Config {
     /// A request with one of these tokens may publish and administer; empty: no token is needed,
     /// and the loopback rules decide.
     pub api_tokens: Vec<Token>,
+    /// The keys and rules for the tokens of clients and publishers.
+    pub tokens: TokenSettings,
+    /// Where API tokens and keys came from, to be read again.
+    pub secret_sources: SecretSources,
     /// Publishing needs no token.
     pub insecure_api: bool,
     /// The origins whose pages may use the public routes.

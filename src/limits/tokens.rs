@@ -17,6 +17,10 @@ pub const TOKEN_NBF_LEEWAY: Duration = Duration::from_secs(30);
 pub const TOKEN_QUOTE_CHARS_MAX: usize = 64;
 /// Keys that are tried for one token; the signature is wrong if it is that of a further one.
 pub const TOKEN_KEYS_TRIED_MAX: usize = 16;
+/// Characters of a claim that `wsbcast token check` shows; the rest is left out.
+pub const TOKEN_CLAIM_SHOWN_CHARS_MAX: usize = 400;
+/// Secrets and public keys of the options together; more are refused at the start.
+pub const TOKEN_KEYS_MAX: usize = 16;
 /// Shortest RSA modulus: a shorter one is no longer safe (RFC 7518 §3.3).
 pub const TOKEN_RSA_BITS_MIN: usize = 2048;
 /// Longest RSA modulus: a longer one takes too long to verify with.

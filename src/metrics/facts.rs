@@ -8,7 +8,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Counters, Dismissed, EncodingWord, Histogram, Limit, Placed, PublishFailure, Rejection,
-    Resumed, Scope, ShardMetrics, SlowAction, Source, TlsHandshake, broker, certificates,
+    Resumed, Scope, ShardMetrics, SlowAction, Source, TlsHandshake, TokenResult, broker,
+    certificates,
     family::{
         Distribution, Family, MetricKind, PREFIX, ProcessFacts, Sample, Total, Value,
         process_family, seconds,
@@ -21,6 +22,7 @@ use crate::ws::close::CloseReason;
 pub fn gather(shards: &[Arc<ShardMetrics>], process: &ProcessFacts) -> Vec<Family> {
     let mut families: Vec<_> = SHARD_ROWS.iter().map(|row| row.family(shards)).collect();
     families.extend(process_families(process));
+    families.push(tokens_verified(process));
     #[cfg(target_os = "linux")]
     families.extend(super::process::families());
     families
@@ -232,6 +234,16 @@ fn process_families(facts: &ProcessFacts) -> Vec<Family> {
     ];
     families.extend(broker::evicted(facts).into_iter().chain(certificates::families(facts)));
     families
+}
+
+/// The verifier counts for itself.
+fn tokens_verified(facts: &ProcessFacts) -> Family {
+    process_family(
+        "tokens_verified_total",
+        MetricKind::Counter,
+        "Tokens that were shown, by the outcome.",
+        broker::process_by_word("result", TokenResult::WORDS, &facts.tokens_verified),
+    )
 }
 
 fn dropped(facts: &ProcessFacts) -> Vec<Sample> {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::{BrokerRefusal, FANOUT_BUCKETS_US};
+use super::{BrokerRefusal, FANOUT_BUCKETS_US, TokenResult};
 use crate::drain::Phase;
 
 /// The prefix of all names except the usual `process_*`.
@@ -99,6 +99,8 @@ pub struct ProcessFacts {
     pub raw_handovers: u64,
     /// Messages evicted from histories, and histories evicted, for want of room.
     pub history_evicted: [u64; 2],
+    /// Tokens that were shown, by [`TokenResult`].
+    pub tokens_verified: [u64; TokenResult::WORDS.len()],
     /// Log lines that were not taken in time.
     pub log_lines_dropped: u64,
     /// The certificates of the public listeners.

@@ -21,6 +21,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     broker_lag_seconds: 0.25,
     raw_handovers: 5,
     history_evicted: [8, 9],
+    tokens_verified: [1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     log_lines_dropped: 6,
     certificates: CertificateFacts { not_after: Vec::new(), reloads: [3, 4] },
     drain_phase: Phase::Waiting,
@@ -30,7 +31,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
 };
 
 /// Names and labels, apart from `shard`, that dashboards rely on.
-const PROMISED: [(&str, &[&str]); 34] = [
+const PROMISED: [(&str, &[&str]); 35] = [
     ("connections", &[]),
     ("connections_opened_total", &[]),
     ("connections_closed_total", &["code", "reason"]),
@@ -60,6 +61,7 @@ const PROMISED: [(&str, &[&str]); 34] = [
     ("raw_handovers_total", &[]),
     ("history_evicted_messages_total", &[]),
     ("history_evicted_channels_total", &[]),
+    ("tokens_verified_total", &["result"]),
     ("log_lines_dropped_total", &[]),
     ("drain_phase", &[]),
     ("drain_remaining_connections", &[]),

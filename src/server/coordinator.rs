@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::{
     death::Death,
+    reload::Reloads,
     signals::{Signal, Signals, Terminations},
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(super) struct Coordinator {
     machine: Machine,
     signals: Signals,
     deaths: mpsc::Receiver<Death>,
+    reloads: Reloads,
     terminations: Terminations,
     next_progress: Option<Millis>,
     died: bool,
@@ -54,6 +56,7 @@ impl Coordinator {
         settings: DrainSettings,
         signals: Signals,
         deaths: mpsc::Receiver<Death>,
+        reloads: Reloads,
     ) -> Self {
         Self {
             clock,
@@ -61,6 +64,7 @@ impl Coordinator {
             machine: Machine::new(settings),
             signals,
             deaths,
+            reloads,
             terminations: Terminations::default(),
             next_progress: None,
             died: false,
@@ -119,6 +123,7 @@ impl Coordinator {
     fn on_signal(&mut self, signal: Signal) -> bool {
         let now = self.clock.now();
         match signal {
+            Signal::Reload(name) => self.reloads.start(name),
             Signal::Ignored(name) => info!("{name} ignored: it asks for nothing that there is"),
             Signal::ConsoleClose(cause) => {
                 info!(cause, "the system ends this process soon: closing everyone");

@@ -15,7 +15,9 @@ mod notice;
 mod parts;
 mod presence;
 mod process;
+mod reload;
 mod rights;
+mod secret_files;
 mod settings;
 pub mod signals;
 mod stand_in;
@@ -53,6 +55,7 @@ use crate::{
         placement::Placement,
     },
     tls::ServerConfig,
+    token::Verifier,
 };
 use certificates::Certificates;
 use coordinator::{Coordinator, End};
@@ -62,6 +65,8 @@ pub use exit::Exit;
 use parts::PerShard;
 pub use parts::{BadListeners, Listeners, MakeBroker, Parts};
 use process::Process;
+use reload::Reloads;
+use secret_files::SecretFiles;
 use signals::Signals;
 
 /// Why a server could not start.
@@ -152,6 +157,7 @@ impl Server {
             budget: Arc::new(Budget::new(config.backlog_total_bytes)),
             address_limits: Arc::new(AddressLimits::new(config.address_limits.clone())),
             audience: Arc::default(),
+            verifier: Arc::new(Verifier::new(clock, &config.tokens)?),
             shares,
             raw_counted: process::RawCounted::default(),
             certificates: config.certificates.clone().map(Certificates::new).map(Arc::new),
@@ -224,7 +230,12 @@ impl Server {
 
         let (clock, control) = (self.process.clock, self.process.control.clone());
         let drain = self.config.drain;
-        let mut coordinator = Coordinator::new(clock, control, drain, signals, deaths_seen);
+        let reloads = Reloads::new(vec![Box::new(SecretFiles {
+            sources: self.config.secret_sources.clone(),
+            verifier: self.process.verifier.clone(),
+        })]);
+        let mut coordinator =
+            Coordinator::new(clock, control, drain, signals, deaths_seen, reloads);
         let end = coordinator.run().await;
         if end == End::AtOnce {
             return Ok(Exit::CutOff);

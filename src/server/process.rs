@@ -19,6 +19,7 @@ use crate::{
     hub::{Audience, Budget},
     metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts, family},
     telemetry,
+    token::Verifier,
 };
 
 /// Shared by all threads.
@@ -33,6 +34,7 @@ pub(super) struct Process {
     pub(super) budget: Arc<Budget>,
     pub(super) address_limits: Arc<AddressLimits>,
     pub(super) audience: Arc<Audience>,
+    pub(super) verifier: Arc<Verifier>,
     pub(super) shares: Shares,
     /// The part of the broker's own counts that the metrics have.
     pub(super) raw_counted: RawCounted,
@@ -120,6 +122,7 @@ impl Process {
             broker_lag_seconds: health.lag_seconds(),
             raw_handovers: health.raw_handovers(),
             history_evicted: [evicted.messages, evicted.channels],
+            tokens_verified: self.verifier.counts(),
             log_lines_dropped: telemetry::lines_dropped(),
             certificates: self.certificates.as_ref().map(|ours| ours.facts()).unwrap_or_default(),
             drain_phase: self.control.phase(),

@@ -33,7 +33,9 @@ pub enum Signal {
     Terminate(&'static str),
     /// The system ends the process soon: close everyone now (Windows).
     ConsoleClose(&'static str),
-    /// SIGHUP, SIGUSR1, SIGUSR2: they ask for nothing that there is, and would end the process if
+    /// SIGHUP: files that were read at the start are read again.
+    Reload(&'static str),
+    /// SIGUSR1, SIGUSR2: they ask for nothing that there is, and would end the process if
     /// nobody caught them.
     Ignored(&'static str),
 }
@@ -92,6 +94,7 @@ pub fn from_os(clock: Clock) -> io::Result<Signals> {
                 Ok(end @ (Number::SIGTERM | Number::SIGINT | Number::SIGQUIT)) => {
                     Signal::Terminate(end.as_str())
                 }
+                Ok(reload @ Number::SIGHUP) => Signal::Reload(reload.as_str()),
                 other => Signal::Ignored(other.map_or("", Number::as_str)),
             };
             let is_to_end = matches!(signal, Signal::Terminate(_));

@@ -20,6 +20,11 @@ impl Members {
     pub(super) fn get(&self, name: &str) -> Option<&RawValue> {
         self.0.get(name).map(|value| &**value)
     }
+
+    /// All members, sorted by their names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), &**value))
+    }
 }
 
 impl<'de> Deserialize<'de> for Members {

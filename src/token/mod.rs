@@ -13,10 +13,12 @@
 //! | `header`, `claims` | the two parts of a token: pure |
 //! | `members` | a JSON object whose members stand once |
 //! | `rights`, `error` | the two outcomes |
+//! | `commands` | `wsbcast token check` and `create` |
 //! | `crypto` | signatures, by ring |
 
 mod cache;
 mod claims;
+mod commands;
 mod crypto;
 mod error;
 mod flights;
@@ -29,6 +31,7 @@ mod store;
 mod verifier;
 
 pub use claims::ClaimRules;
+pub use commands::{CheckToken, CreateToken, Report, ShownToken};
 pub use error::{Quoted, TokenError};
 pub use issuer::{InvalidJwksUrl, JwksUrl};
 pub use keys::{

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// Every option of the interface.
-const OPTIONS: [&str; 35] = [
+const OPTIONS: [&str; 43] = [
     "--listen",
     "--admin-listen",
     "--threads",
@@ -32,6 +32,14 @@ const OPTIONS: [&str; 35] = [
     "--api-token",
     "--api-token-file",
     "--insecure-api",
+    "--jwt-secret-file",
+    "--jwt-secret",
+    "--jwt-public-key",
+    "--jwt-jwks",
+    "--jwt-jwks-max-age",
+    "--jwt-issuer",
+    "--jwt-audience",
+    "--jwt-allow-no-exp",
     "--max-connections",
     "--idle-timeout",
     "--max-message-size",

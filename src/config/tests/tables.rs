@@ -4,8 +4,8 @@
 pub(super) const TOGETHER: [&str; 3] = ["tls-listen", "tls-cert", "tls-key"];
 
 /// Every other option, with a value that differs from its default and is good by itself. A file's
-/// path takes the place of `FILE`, that of one with a URL of `URL FILE`.
-pub(super) const OPTIONS: [(&str, &str); 51] = [
+/// path takes the place of `FILE`, that of one with a URL of `URL FILE`, with a key of `KEY FILE`.
+pub(super) const OPTIONS: [(&str, &str); 59] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -28,6 +28,14 @@ pub(super) const OPTIONS: [(&str, &str); 51] = [
     ("api-token", "token"),
     ("api-token-file", "FILE"),
     ("insecure-api", "true"),
+    ("jwt-secret-file", "FILE"),
+    ("jwt-secret", "a-secret-of-thirty-two-bytes-,-1"),
+    ("jwt-public-key", "KEY FILE"),
+    ("jwt-jwks", "https://issuer.example/jwks"),
+    ("jwt-jwks-max-age", "1h"),
+    ("jwt-issuer", "https://issuer.example"),
+    ("jwt-audience", "wsbcast"),
+    ("jwt-allow-no-exp", "true"),
     ("allowed-origins", "https://app.example"),
     ("max-connections", "10"),
     ("max-connections-per-address", "10"),
@@ -60,10 +68,11 @@ pub(super) const OPTIONS: [(&str, &str); 51] = [
     ("log-level", "warn,wsbcast::hub=trace"),
 ];
 
-pub(super) const SWITCHES: [&str; 3] = ["echo", "insecure-api", "limits-dry-run"];
+pub(super) const SWITCHES: [&str; 4] =
+    ["echo", "insecure-api", "jwt-allow-no-exp", "limits-dry-run"];
 
 /// Options and values that are refused; each is exactly one bad value.
-pub(super) const BAD: [(&str, &[&str]); 41] = [
+pub(super) const BAD: [(&str, &[&str]); 46] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
@@ -78,6 +87,14 @@ pub(super) const BAD: [(&str, &[&str]); 41] = [
     ("client-publish", &["on", "Broadcast"]),
     ("api-token", &["with space", "ta\tb", "ümlaut"]),
     ("api-token-file", &["/nonexistent/tokens", "/"]),
+    ("jwt-secret-file", &["/nonexistent/secret", "/"]),
+    (
+        "jwt-secret",
+        &["thirty-one-bytes-are-too-short-", "-----BEGIN PUBLIC KEY-----\n-----END-----"],
+    ),
+    ("jwt-public-key", &["/nonexistent/key", "/"]),
+    ("jwt-jwks", &["http://issuer.example/", "ftp://issuer.example/", "/nonexistent/set", "/"]),
+    ("jwt-jwks-max-age", &["0", "59s", "-1s", "31days"]),
     ("allowed-origins", &["null", "app.example", "https://app.example/", "https://*.example"]),
     ("max-connections", &["-1", "10000001", "many"]),
     ("max-connections-per-address", &["-1", "10000001", "few"]),

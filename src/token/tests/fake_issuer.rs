@@ -49,19 +49,28 @@ pub(super) struct FakeIssuer {
 struct State {
     answer: Mutex<Answer>,
     requests: AtomicU64,
-    /// Held shut, requests wait.
-    gate: Mutex<bool>,
+    /// If not, requests wait.
+    is_open: Mutex<bool>,
     opened: Condvar,
 }
 
 impl FakeIssuer {
     pub(super) fn new(answer: Answer) -> Self {
+        Self::with(answer, true)
+    }
+
+    /// One whose requests wait until it is opened.
+    pub(super) fn gated(answer: Answer) -> Self {
+        Self::with(answer, false)
+    }
+
+    fn with(answer: Answer, is_open: bool) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State {
             answer: Mutex::new(answer),
             requests: AtomicU64::new(0),
-            gate: Mutex::new(true),
+            is_open: Mutex::new(is_open),
             opened: Condvar::new(),
         });
         let shared = state.clone();
@@ -87,9 +96,9 @@ impl FakeIssuer {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// Requests wait from now on, or no longer.
-    pub(super) fn gate(&self, is_open: bool) {
-        *self.state.gate.lock().unwrap() = is_open;
+    /// Requests wait no longer.
+    pub(super) fn open(&self) {
+        *self.state.is_open.lock().unwrap() = true;
         self.state.opened.notify_all();
     }
 }
@@ -102,7 +111,7 @@ impl State {
             request.push(byte[0]);
         }
         self.requests.fetch_add(1, Ordering::SeqCst);
-        drop(self.opened.wait_while(self.gate.lock().unwrap(), |is_open| !*is_open).unwrap());
+        drop(self.opened.wait_while(self.is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
         let answer = self.answer.lock().unwrap().clone();
         match answer {
             Answer::Raw(bytes) => stream.write_all(&bytes),

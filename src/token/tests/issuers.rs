@@ -35,8 +35,17 @@ impl World {
         Self::with(answer, pace, TokenSettings::default())
     }
 
+    /// A world whose issuer answers only when it is opened.
+    fn gated(answer: Answer) -> Self {
+        let pace = Pace { deadline: LONG, ..PACE };
+        Self::of(FakeIssuer::gated(answer), pace, TokenSettings::default())
+    }
+
     fn with(answer: Answer, pace: Pace, settings: TokenSettings) -> Self {
-        let issuer = FakeIssuer::new(answer);
+        Self::of(FakeIssuer::new(answer), pace, settings)
+    }
+
+    fn of(issuer: FakeIssuer, pace: Pace, settings: TokenSettings) -> Self {
         let settings = TokenSettings { key_set: Some(issuer.source()), ..settings };
         let verifier = Arc::new(Verifier::paced(Clock::start(), &settings, pace).unwrap());
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -186,19 +195,18 @@ fn a_secret_does_not_wait_for_the_issuer() {
 #[test]
 fn equal_tokens_at_the_same_time_are_verified_once() {
     let signer = Signer::p256();
-    let world = World::new(set(&[signer.jwk("1")]), Pace { deadline: LONG, ..PACE });
-    world.issuer.gate(false);
-    let token = Arc::new(named(&signer, "1"));
-    let storm: Vec<_> = (0..500)
-        .map(|_| {
-            let (verifier, token) = (world.verifier.clone(), token.clone());
-            world.runtime.spawn(async move { verifier.verify(&token).await.is_ok() })
-        })
-        .collect();
-    world.issuer.gate(true);
-    for verified in storm {
-        assert!(world.runtime.block_on(verified).unwrap());
-    }
+    let world = World::gated(set(&[signer.jwk("1")]));
+    let token = named(&signer, "1");
+    world.runtime.block_on(async {
+        let mut storm: Vec<_> = (0..500).map(|_| Box::pin(world.verifier.verify(&token))).collect();
+        for client in &mut storm {
+            assert!(futures_util::poll!(client).is_pending());
+        }
+        world.issuer.open();
+        for client in storm {
+            assert!(client.await.is_ok());
+        }
+    });
     assert_counts(&world.verifier, &[(TokenResult::Ok, 1), (TokenResult::Cached, 499)]);
 }
 
@@ -206,8 +214,7 @@ fn equal_tokens_at_the_same_time_are_verified_once() {
 #[test]
 fn a_waiting_client_may_leave() {
     let signer = Signer::p256();
-    let world = World::new(set(&[signer.jwk("1")]), Pace { deadline: LONG, ..PACE });
-    world.issuer.gate(false);
+    let world = World::gated(set(&[signer.jwk("1")]));
     let token = named(&signer, "1");
     world.runtime.block_on(async {
         let mut first = Box::pin(world.verifier.verify(&token));
@@ -215,7 +222,7 @@ fn a_waiting_client_may_leave() {
         assert!(futures_util::poll!(&mut first).is_pending());
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(first);
-        world.issuer.gate(true);
+        world.issuer.open();
         assert!(second.await.is_ok());
     });
 }

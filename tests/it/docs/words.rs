@@ -32,6 +32,7 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
             "--url",
         ],
     ),
+    ("docs/tokens.md", &["--expires-in", "--sub", "--subscribe"]),
 ];
 
 #[test]
