@@ -3,7 +3,7 @@
 //! Plain values, so that any holder of a client may name them. They are executed in
 //! `table/commands.rs`.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::{borrow::Cow, collections::VecDeque, fmt};
 
 use bytes::Bytes;
 
@@ -27,8 +27,28 @@ pub enum ClientCommand {
     Subscribe(SubscribeRequest),
     /// Leave a channel.
     Unsubscribe(ChannelName),
+    /// Show a new token.
+    Token(HiddenToken),
     /// Answer.
     Ping,
+}
+
+/// A token as a client has sent it. Its `Debug` does not show it.
+#[derive(PartialEq, Eq)]
+pub struct HiddenToken(pub(super) Box<str>);
+
+impl HiddenToken {
+    /// The token, for the one that verifies it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HiddenToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HiddenToken")
+    }
 }
 
 /// A client's own message.
@@ -86,6 +106,7 @@ impl CommandQueue {
 fn cost(command: &ClientCommand) -> usize {
     let data_bytes = match command {
         ClientCommand::Publish(message) => message.data.len(),
+        ClientCommand::Token(token) => token.0.len(),
         ClientCommand::Subscribe(_) | ClientCommand::Unsubscribe(_) | ClientCommand::Ping => 0,
     };
     data_bytes + QUEUED_COMMAND_COST_BYTES

@@ -5,7 +5,7 @@
 //! changes.
 
 use crate::{
-    broker::{Principal, PublisherClass},
+    broker::PublisherClass,
     clock::Millis,
     conn::{client_state::ClientState, command_queue::CommandQueue, keepalive::Keepalive},
     drain::Guard,
@@ -104,16 +104,6 @@ impl Entry {
     /// Whether the content of its messages is wanted.
     pub(super) fn is_listened_to(&self) -> bool {
         self.endpoint == Endpoint::Echo || self.publisher.is_some() || self.encoding.is_v1()
-    }
-
-    /// The principal of its publications, if they may be published. A subject's is known by its
-    /// token alone.
-    pub(super) fn principal(&self) -> Option<Principal> {
-        match self.publisher? {
-            PublisherClass::Api => Some(Principal::Api),
-            PublisherClass::Token => None,
-            PublisherClass::Anonymous => Some(Principal::Anonymous),
-        }
     }
 
     pub(super) fn state(&self) -> ClientState {

@@ -8,6 +8,7 @@
 //!
 //! Only `table` knows the table; values, encodings and machines beside it work without.
 
+mod client_rights;
 mod client_state;
 mod command_queue;
 mod entry;
@@ -20,13 +21,15 @@ mod settings;
 pub mod socket;
 mod table;
 mod timer_wheel;
+mod token_deadlines;
 mod v1;
 mod write;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use v1::fuzzing;
 
-pub use command_queue::{ClientCommand, ClientMessage};
+pub use client_rights::{Credential, VerifiedToken};
+pub use command_queue::{ClientCommand, ClientMessage, HiddenToken};
 pub use entry::Endpoint;
 pub use logged_client::clients_are_logged;
 pub use positions::{Joined, SubscribeRequest};

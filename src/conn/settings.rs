@@ -1,12 +1,15 @@
 //! The operator's settings for clients. Each choice is one type, from the option to its use.
 
 use super::keepalive::KeepaliveSettings;
+use crate::channel::ChannelPatterns;
 
 /// The rules that apply to all clients.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// Longest message of a client, bytes; past it 1009.
     pub message_bytes_max: usize,
+    /// The channels that may be listened to without a credential.
+    pub public_channels: ChannelPatterns,
     /// The treatment of clients' own messages.
     pub client_publish: ClientPublish,
     /// Longest message that a client may publish, bytes.

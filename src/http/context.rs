@@ -18,6 +18,7 @@ use crate::{
     hub::{Audience, Encoding, Key},
     metrics::ShardMetrics,
     peer::TrustedProxies,
+    token::Verifier,
 };
 
 /// The options about HTTP.
@@ -56,6 +57,8 @@ pub struct Context {
     pub settings: HttpSettings,
     /// The server's clock.
     pub clock: Clock,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
     /// The drain: phase, guards, the door to start it.
     pub control: Arc<Control>,
     /// The sources of the ops routes.

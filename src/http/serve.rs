@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::{
     admission::AddressGuard,
     broker::PublisherClass,
+    conn::Credential,
     drain::Guard,
     http::{
         connection::{handover::Handover, places::Place, wire::Wire},
@@ -29,6 +30,8 @@ pub struct Upgraded<I> {
     pub encoding: Encoding,
     /// The class as which it publishes, if its messages may be broadcast.
     pub publisher: Option<PublisherClass>,
+    /// The credential that it has shown, where any counts.
+    pub credential: Option<Credential>,
     /// Its address.
     pub client: ClientAddress,
     /// The client that a proxy says it speaks for; kept only if the log names clients.
@@ -64,15 +67,17 @@ where
     I: Wire,
 {
     let handed = driver::run(stream, far_end.into(), context.clone(), place.standing()).await?;
-    let Handover { purpose, encoding, publisher, client, forwarded, guard, address_guard, .. } =
-        handed.handover;
-    let Handed { stream, leftover, .. } = handed;
+    let Handed { stream, leftover, handover } = handed;
+    let Handover { purpose, encoding, publisher, credential, client, forwarded, guard, .. } =
+        handover;
+    let address_guard = handover.address_guard;
     Some(Upgraded {
         stream,
         leftover,
         purpose,
         encoding,
         publisher,
+        credential,
         client,
         forwarded,
         guard,

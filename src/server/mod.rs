@@ -289,6 +289,7 @@ impl Server {
             address_limits: process.address_limits.clone(),
             audience: process.audience.clone(),
             tls: self.tls.clone(),
+            verifier: process.verifier.clone(),
             settings: settings::shard(&self.config, process.shares),
             sources: Arc::new(move || process.sources()),
         };

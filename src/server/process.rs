@@ -80,6 +80,7 @@ impl Process {
         http::Context {
             settings: settings::http(config, self.shares),
             clock: self.clock,
+            verifier: self.verifier.clone(),
             control: self.control.clone(),
             ops: self.sources(),
             announcer: Announcer::new(broker, self.sinks.clone()),

@@ -5,6 +5,7 @@
 use super::descriptors::Shares;
 use crate::{
     broker,
+    channel::ChannelPatterns,
     config::Config,
     conn::{self, keepalive},
     http, hub,
@@ -45,6 +46,7 @@ pub(super) fn shard(config: &Config, shares: Shares) -> shard::ShardSettings {
         },
         clients: conn::ClientSettings {
             message_bytes_max: config.max_message_bytes,
+            public_channels: ChannelPatterns::all(),
             client_publish: config.client_publish,
             broadcast_bytes_max: config.max_broadcast_bytes,
             compression_threshold_bytes: config.compression.threshold_bytes,

@@ -144,17 +144,8 @@ impl ConnectionIntake {
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: PeerAddress) {
-        let Upgraded {
-            stream,
-            leftover,
-            purpose,
-            encoding,
-            publisher,
-            client,
-            forwarded,
-            guard,
-            address_guard,
-        } = upgraded;
+        let Upgraded { stream, leftover, purpose, encoding, publisher, guard, .. } = upgraded;
+        let Upgraded { credential, client, forwarded, address_guard, .. } = upgraded;
         let (stream, session) = match stream.into_parts() {
             Ok(parts) => parts,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
@@ -166,6 +157,7 @@ impl ConnectionIntake {
             session,
             leftover,
             publisher,
+            credential,
             client,
             forwarded,
             guard,

@@ -15,6 +15,7 @@ use crate::{
     conn::{ConnectionTable, Request},
     drain::Control,
     metrics::ShardMetrics,
+    token::Verifier,
 };
 
 /// Does what the table of clients asks the shard for; it must not borrow the table meanwhile.
@@ -37,6 +38,8 @@ pub(super) struct Core {
     /// Finds out where clients begin.
     pub(super) joins: Joins,
     pub(super) control: Arc<Control>,
+    /// Verifies the tokens that clients show.
+    pub(super) verifier: Arc<Verifier>,
     /// Does what the table asks for.
     carry_out: CarryOut,
 }
@@ -48,6 +51,7 @@ impl Core {
         broker: Rc<dyn Broker>,
         metrics: Arc<ShardMetrics>,
         control: Arc<Control>,
+        verifier: Arc<Verifier>,
         carry_out: CarryOut,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -61,6 +65,7 @@ impl Core {
             emptied: Notify::new(),
             join_limiter: JoinLimiter::new(),
             control,
+            verifier,
             carry_out,
         })
     }

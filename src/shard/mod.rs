@@ -44,6 +44,7 @@ use crate::{
     },
     metrics::ShardMetrics,
     tls::ServerConfig,
+    token::Verifier,
 };
 use core::Core;
 use listener::PublicListener;
@@ -78,6 +79,8 @@ pub struct Setup {
     pub address_limits: Arc<AddressLimits>,
     /// The clients of each channel, of all shards.
     pub audience: Arc<Audience>,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
     /// Makes the sources of the ops routes on the shard's thread.
     pub sources: Arc<dyn Fn() -> http::sources::Sources + Send + Sync>,
     /// The settings of TLS, if there are certificates.
@@ -128,12 +131,10 @@ pub fn run(setup: Setup) -> Result<(), ShardError> {
 
 async fn serve(setup: Setup) -> Result<(), ShardError> {
     let Setup { index, shards, listeners, mailbox, broker, control, metrics, budget, .. } = setup;
-    let clock = setup.clock;
+    let (clock, placement, settings) = (setup.clock, setup.placement, setup.settings);
     let (poller, registry) = Poller::new().map_err(ShardError::Start)?;
-    let placement = setup.placement;
     placement.runs_here(index);
     let broker = broker::connect(broker, HandleOwner::Shard(index)).await;
-    let settings = setup.settings;
     let places = http::Places::new(clock, settings.http_room, metrics.clone());
     let clients = ConnectionTable::new(
         Hub::new(settings.hub, budget.clone()).counting(setup.audience.clone()),
@@ -150,11 +151,13 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         broker.clone(),
         metrics.clone(),
         control.clone(),
+        setup.verifier.clone(),
         requests::carry_out,
     );
     let context = Rc::new(http::Context {
         settings: settings.http,
         clock,
+        verifier: setup.verifier,
         control: control.clone(),
         ops: (setup.sources)(),
         announcer: Announcer::new(broker.clone(), setup.sinks),

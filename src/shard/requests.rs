@@ -11,7 +11,7 @@ use tracing::debug;
 use super::{admit, core::Core};
 use crate::{
     broker::{IdempotencyKey, Message, PublishError, Receipt},
-    conn::{ClientCommand, ClientMessage, Request},
+    conn::{ClientCommand, ClientMessage, HiddenToken, Request, VerifiedToken},
     drain::Guard,
     hub::Key,
     metrics::{PublishFailure, Source},
@@ -40,6 +40,7 @@ async fn run_commands(core: Rc<Core>, key: Key, first: ClientCommand, guard: Gua
     while let Some(command) = next {
         match command {
             ClientCommand::Publish(message) => publish(&core, key, message).await,
+            ClientCommand::Token(token) => renew(&core, key, &token).await,
             ClientCommand::Subscribe(wanted) => admit::subscribe(&core, key, wanted).await,
             ClientCommand::Unsubscribe(_) | ClientCommand::Ping => {}
         }
@@ -50,6 +51,14 @@ async fn run_commands(core: Rc<Core>, key: Key, first: ClientCommand, guard: Gua
         }
     }
     drop(guard);
+}
+
+/// Verifies a token that a client shows in place of its earlier one.
+async fn renew(core: &Rc<Core>, key: Key, token: &HiddenToken) {
+    let verified = core.verifier.verify(token.expose()).await;
+    let now = core.clock.now();
+    let verified = verified.map(|rights| VerifiedToken::new(rights, now, core.clock.unix_time()));
+    core.with(|clients| clients.renewed(key, verified, now));
 }
 
 async fn publish(core: &Rc<Core>, key: Key, message: ClientMessage) {

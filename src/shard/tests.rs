@@ -10,11 +10,13 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use super::mailbox::Mailbox;
 use crate::{
     broker::{self, Broker, HandleOwner},
+    channel::ChannelPatterns,
     clock::{Clock, Millis},
     conn::{ClientPublish, ClientSettings, ConnectionTable, ResumeMiss, keepalive, socket::Poller},
     drain::Control,
     hub::{self, Budget, Hub, SlowPolicy},
     metrics::ShardMetrics,
+    token::{TokenSettings, Verifier},
 };
 
 /// The only shard's handle on a broker without Redis, with histories of 10 messages.
@@ -30,6 +32,11 @@ async fn embedded(clock: Clock) -> Rc<dyn Broker> {
     broker::connect(shared, HandleOwner::Shard(0)).await
 }
 
+/// A verifier without keys.
+fn verifier(clock: Clock) -> Arc<Verifier> {
+    Arc::new(Verifier::new(clock, &TokenSettings::default()).unwrap())
+}
+
 /// A shard's table of clients, and what keeps its sockets' readiness.
 fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
     let (poller, registry) = Poller::new().unwrap();
@@ -42,6 +49,7 @@ fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
     let settings = ClientSettings {
         message_bytes_max: 65_536,
         broadcast_bytes_max: 65_536,
+        public_channels: ChannelPatterns::all(),
         client_publish: ClientPublish::Off,
         compression_threshold_bytes: 256,
         resume_miss: ResumeMiss::Close,

@@ -36,6 +36,8 @@ pub enum CloseReason {
     HistoryGone,
     /// A message of the channel was lost between the broker and this process.
     Gap,
+    /// The client's token has expired, and was not renewed.
+    TokenExpired,
     /// No sign of life within the ping timeout.
     PingTimeout,
     /// An operator has closed it, for good.
@@ -46,7 +48,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of the variants: `ALL[reason as usize] == reason`.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Client,
         Self::GoingAway,
         Self::Protocol,
@@ -62,6 +64,7 @@ impl CloseReason {
         Self::TooManyChannels,
         Self::HistoryGone,
         Self::Gap,
+        Self::TokenExpired,
         Self::PingTimeout,
         Self::Disconnected,
         Self::Lost,
@@ -112,6 +115,7 @@ impl CloseReason {
             }
             Self::HistoryGone => row(Some(1013), "history_gone", "history gone", true),
             Self::Gap => row(Some(1013), "gap", "messages were lost", true),
+            Self::TokenExpired => row(Some(4401), "token_expired", "token expired", true),
             Self::PingTimeout => row(Some(4408), "ping_timeout", "no sign of life", true),
             Self::Disconnected => row(Some(4403), "disconnected", "disconnected", false),
             Self::Lost => row(None, "lost", "", true),
@@ -174,6 +178,7 @@ mod tests {
             (CloseReason::HistoryGone, Some(1013), "history_gone", true),
             (CloseReason::Gap, Some(1013), "gap", true),
             (CloseReason::TooManyChannels, Some(1013), "too_many_channels", true),
+            (CloseReason::TokenExpired, Some(4401), "token_expired", true),
             (CloseReason::PingTimeout, Some(4408), "ping_timeout", true),
             (CloseReason::Disconnected, Some(4403), "disconnected", false),
             (CloseReason::Lost, None, "lost", true),

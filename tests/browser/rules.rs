@@ -144,7 +144,7 @@ fn early_and_large_subscriptions_follow_the_hello() {
 #[test]
 fn codes_that_blame_the_client_end_it() {
     let (_server, mut page) = page("{channels: ['a'], transport: 'websocket'}");
-    let codes = [1000, 1001, 1002, 1005, 1006, 1011, 1012, 1013, 4408];
+    let codes = [1000, 1001, 1002, 1005, 1006, 1011, 1012, 1013, 4401, 4408];
     for (nth, code) in codes.into_iter().enumerate() {
         page.run(&format!("hello({{}}); sockets.at(-1).sent.length = 0; end({code})"));
         let waiting = page.wait_for_state("waiting", nth);

@@ -189,12 +189,14 @@ impl ConnectionTable {
     }
 
     fn on_open_due(&mut self, key: Key) {
-        let Some(entry) = entry(&mut self.entries, key) else { return };
-        let message_until = entry.message_begun().map(|begun| begun + INBOUND_MESSAGE_DEADLINE);
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let message_until = client.message_begun().map(|begun| begun + INBOUND_MESSAGE_DEADLINE);
         if message_until.is_some_and(|until| until <= self.now) {
             return self.close(key, CloseReason::Policy);
         }
-        let mut next = message_until;
+        let Some(token_until) = self.on_token_due(key) else { return };
+        let mut next = [message_until, token_until].into_iter().flatten().min();
+        let Some(entry) = entry(&mut self.entries, key) else { return };
         let (encoding, keepalive) = (entry.encoding, &mut entry.keepalive);
         let action = if encoding.has_frames() {
             keepalive.on_deadline(self.now, &self.settings.keepalive)

@@ -38,8 +38,11 @@ impl ConnectionTable {
     /// Runs a command that needs no broker; gives back any other.
     fn run_locally(&mut self, key: Key, command: ClientCommand) -> Option<ClientCommand> {
         match command {
-            ClientCommand::Publish(_) | ClientCommand::Subscribe(_) => return Some(command),
-            ClientCommand::Unsubscribe(channel) => self.unsubscribe(key, &channel),
+            ClientCommand::Publish(_) | ClientCommand::Subscribe(_) => {
+                return self.permitted(key, command);
+            }
+            ClientCommand::Token(_) => return Some(command),
+            ClientCommand::Unsubscribe(channel) => self.unsubscribe(key, &channel, None),
             ClientCommand::Ping => self.send_event(key, &ServerEvent::Pong),
         }
         None
@@ -65,7 +68,9 @@ impl ConnectionTable {
             }
         };
         if command.is_none() {
-            self.orphans.remove(&key);
+            if self.orphans.remove(&key).is_some() {
+                self.rights.remove(key);
+            }
             if let Some(entry) = entry(&mut self.entries, key) {
                 entry.take_queue();
             }

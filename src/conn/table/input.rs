@@ -232,7 +232,7 @@ impl ConnectionTable {
             }
         } else if client.encoding.is_v1() {
             self.on_command(key, kind, &data);
-        } else if let Some(publisher) = client.principal() {
+        } else if let Some(publisher) = self.principal(key) {
             let Some(channel) = self.hub.first_channel(key).cloned() else { return };
             let data = data.into_owned().into();
             self.take_command(

@@ -48,6 +48,7 @@ impl ConnectionTable {
             client = key.to_u64(),
             peer = peer.map(field::display),
             %address,
+            sub = self.sub(key),
             forwarded_unverified = forwarded.as_deref(),
             channels = channels.count,
             named = channels.named,
@@ -102,6 +103,7 @@ impl ConnectionTable {
             client = key.to_u64(),
             peer = peer.map(field::display),
             %address,
+            sub = self.sub(key),
             forwarded_unverified = forwarded.as_deref(),
             channels = channels.count,
             named = channels.named,
@@ -114,8 +116,13 @@ impl ConnectionTable {
         );
     }
 
-    fn acknowledged_bytes(&self, key: Key) -> Option<u64> {
+    pub(super) fn acknowledged_bytes(&self, key: Key) -> Option<u64> {
         self.hub.outlet(key)?.acknowledged_bytes(self.hub.shared())
+    }
+
+    /// The subject of a client's token, as its issuer has named it.
+    fn sub(&self, key: Key) -> Option<&str> {
+        self.rights.of_token(key)?.sub.as_deref()
     }
 
     fn channels(&self, key: Key) -> Channels {

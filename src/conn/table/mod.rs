@@ -12,6 +12,7 @@
 //! | `pacing`, `disconnecting` | closes over time; clients that an operator sends away |
 //! | `hub_events`, `ticks` | what is to be done because the hub says so, or time has passed |
 //! | `channel_room`, `longest_connected` | clients that must go, or stay longest |
+//! | `tokens` | the rights of clients, by their tokens |
 //! | `logging` | clients that came and went |
 
 mod channel_room;
@@ -29,6 +30,7 @@ mod replaying;
 #[cfg(test)]
 mod tests;
 mod ticks;
+mod tokens;
 mod v1;
 
 use std::{collections::HashMap, sync::Arc};
@@ -41,6 +43,7 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     conn::{
+        client_rights::{ClientRights, Credential},
         command_queue::{ClientCommand, CommandQueue},
         entry::{Endpoint, Entry},
         input_budget::InputBudget,
@@ -91,6 +94,8 @@ pub struct Connected {
     pub leftover: Bytes,
     /// The class as which it publishes, if it may, and if clients may at all.
     pub publisher: Option<PublisherClass>,
+    /// The credential that it has shown, where any counts.
+    pub credential: Option<Credential>,
     /// Its address.
     pub client: ClientAddress,
     /// The client that a proxy says it speaks for; for the log only, since it is unverified.
@@ -135,6 +140,8 @@ pub struct ConnectionTable {
     returning: Option<PacedClose>,
     /// Clients that an operator has sent away, to be closed.
     disconnected: Vec<Key>,
+    /// Clients that have shown a credential.
+    rights: ClientRights,
     /// Clients whose coming was logged.
     logged: HashMap<Key, LoggedClient>,
     /// Clients that are counted at their addresses.
@@ -176,6 +183,7 @@ impl ConnectionTable {
             paced: None,
             returning: None,
             disconnected: Vec::new(),
+            rights: ClientRights::new(),
             logged: HashMap::new(),
             address_guards: HashMap::new(),
         }
@@ -227,16 +235,8 @@ impl ConnectionTable {
         self.now = self.now.max(now);
         // Ended meanwhile: dropped as a whole, the stream before the guard.
         let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
-        let Connected {
-            stream,
-            session,
-            leftover,
-            publisher,
-            client,
-            forwarded,
-            guard,
-            address_guard,
-        } = connected;
+        let Connected { stream, session, leftover, publisher, credential, client, .. } = connected;
+        let Connected { forwarded, guard, address_guard, .. } = connected;
         entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
         entry.guard = Some(guard);
         if let Some(address_guard) = address_guard {
@@ -248,6 +248,9 @@ impl ConnectionTable {
         self.live += 1;
         self.metrics.connections_opened.add(1);
         self.metrics.connections.set(self.live);
+        if let Some(credential) = credential {
+            self.set_credential(key, credential);
+        }
         self.log_connected(key, &stream, client, forwarded);
         let holds_input = session.as_ref().is_some_and(|session| session.has_plaintext());
         match self.registry.adopt(stream, session, key, self.hub.shared_mut()) {
@@ -297,6 +300,8 @@ impl ConnectionTable {
         self.end_replay(key);
         if let Some(queue) = entry.take_queue().filter(|queue| !queue.is_empty()) {
             self.orphans.insert(key, queue);
+        } else {
+            self.rights.remove(key);
         }
         if let Some(socket) = self.hub.remove(key) {
             self.registry.forget(socket, self.hub.shared_mut());

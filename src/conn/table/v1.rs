@@ -29,7 +29,6 @@ impl ConnectionTable {
         if kind != Kind::Text {
             return self.close(key, CloseReason::Unsupported);
         }
-        let publisher = entry(&mut self.entries, key).and_then(|entry| entry.principal());
         let command = match command::read(data, self.settings.broadcast_bytes_max) {
             Ok(command) => command,
             Err(Mistake::Fatal(reason)) => return self.close(key, reason),
@@ -37,17 +36,15 @@ impl ConnectionTable {
         };
         let command = match command {
             Command::Unknown => return,
+            Command::Token(token) => ClientCommand::Token(token),
             Command::Ping => ClientCommand::Ping,
             Command::Subscribe(wanted) => ClientCommand::Subscribe(wanted),
             Command::Unsubscribe(channel) => ClientCommand::Unsubscribe(channel),
             Command::Publish { channel, kind, data, id } => {
-                let Some(publisher) = publisher else {
-                    self.metrics.client_messages_dropped.add(1);
-                    let message =
-                        "this client may not publish: see --client-publish and --api-token";
-                    let error_event = ErrorEvent::about(&channel, Code::Forbidden, message);
+                let Some(publisher) = self.principal(key) else {
+                    let why = "this client may not publish: see --client-publish and --api-token";
                     let id = id.map(|id| id.as_str().to_owned());
-                    return self.send_error(key, ErrorEvent { id, ..error_event });
+                    return self.refuse_publication(key, &channel, id, why);
                 };
                 ClientCommand::Publish(ClientMessage { publisher, channel, kind, data, id })
             }
@@ -68,7 +65,7 @@ impl ConnectionTable {
         }
     }
 
-    fn send_error(&mut self, key: Key, error_event: ErrorEvent) {
+    pub(super) fn send_error(&mut self, key: Key, error_event: ErrorEvent) {
         self.send_event(key, &ServerEvent::Error(&error_event));
     }
 
@@ -180,10 +177,10 @@ impl ConnectionTable {
         self.handle_hub_events();
     }
 
-    /// A client does not want a channel any more.
-    pub(super) fn unsubscribe(&mut self, key: Key, channel: &ChannelName) {
+    /// A client does not want a channel any more; with a `code`, it may not have it.
+    pub(super) fn unsubscribe(&mut self, key: Key, channel: &ChannelName, code: Option<Code>) {
         self.hub.leave(key, channel.as_str());
-        self.send_event(key, &ServerEvent::Unsubscribed { channel: channel.as_str() });
+        self.send_event(key, &ServerEvent::Unsubscribed { channel: channel.as_str(), code });
         self.forget_replay(key, channel);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     broker::{IdempotencyKey, Position, Since},
     channel::ChannelName,
     conn::{
+        command_queue::HiddenToken,
         positions::SubscribeRequest,
         v1::events::{Code, ErrorEvent},
     },
@@ -33,6 +34,7 @@ pub(in crate::conn) enum Command {
         data: Bytes,
         id: Option<IdempotencyKey>,
     },
+    Token(HiddenToken),
     Ping,
     /// A command of an unknown type.
     Unknown,
@@ -63,6 +65,8 @@ struct Fields<'a> {
     encoding: Option<&'a RawValue>,
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    token: Option<&'a RawValue>,
 }
 
 /// Reads a text message; `data_bytes_max` is what a publication may have.
@@ -72,6 +76,7 @@ pub(in crate::conn) fn read(text: &[u8], data_bytes_max: usize) -> Result<Comman
         "subscribe" => fields.subscribe(),
         "unsubscribe" => fields.channel().map(Command::Unsubscribe),
         "publish" => fields.publish(data_bytes_max),
+        "token" => fields.token(),
         "ping" => Ok(Command::Ping),
         _ => Ok(Command::Unknown),
     };
@@ -159,6 +164,13 @@ impl Fields<'_> {
         Ok(Command::Publish { channel, kind, data, id })
     }
 
+    fn token(&self) -> Done<Command> {
+        match self.token.and_then(string) {
+            Some(token) => Ok(Command::Token(HiddenToken(token.into()))),
+            None => bad("token is missing, or no string"),
+        }
+    }
+
     fn error_event(&self, code: Code, message: Cow<'static, str>) -> ErrorEvent {
         // The client's own word is repeated, but not at any length.
         let text = |field: Option<&RawValue>| {
@@ -215,6 +227,7 @@ mod tests {
             (r#"{"type":"subscribe","channel":"a","since":"e:7","x":[1]}"#, wanted(Some(after))),
             (r#"{"type":"subscribe","channel":"a","last":0}"#, wanted(Some(Since::Newest(0)))),
             (r#"{"type":"unsubscribe","channel":"\u0061"}"#, Command::Unsubscribe(name("a"))),
+            (r#"{"type":"token","token":"a.b.c"}"#, Command::Token(HiddenToken("a.b.c".into()))),
             (r#"{"type":"ping","channel":7}"#, Command::Ping),
             (r#"{"type":"later","channel":{},"data":[1]}"#, Command::Unknown),
         ] {
@@ -270,6 +283,8 @@ mod tests {
                 Some("a"),
                 None,
             ),
+            (r#""token""#, Code::BadRequest, None, None),
+            (r#""token","token":7"#, Code::BadRequest, None, None),
             (r#""unsubscribe","channel":"""#, Code::BadChannel, Some(""), None),
             (r#""publish","channel":"a","id":"1""#, Code::BadRequest, Some("a"), Some("1")),
             (r#""publish","channel":"a","data":1"#, Code::BadRequest, Some("a"), None),

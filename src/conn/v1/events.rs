@@ -34,6 +34,18 @@ pub(in crate::conn) enum ServerEvent<'a> {
     },
     Unsubscribed {
         channel: &'a str,
+        /// Why, if the client has not asked for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<Code>,
+    },
+    /// The client's token expires.
+    TokenExpiring {
+        in_ms: u64,
+    },
+    /// A new token is good.
+    Token {
+        /// None: it does not expire.
+        expires_in_ms: Option<u64>,
     },
     Published {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +91,8 @@ pub(in crate::conn) enum Code {
     TooManyChannels,
     Full,
     Forbidden,
+    BadToken,
+    KeysUnavailable,
     TooBig,
     /// Why the broker has not done it: the words of the metrics and of HTTP.
     #[serde(untagged, serialize_with = "by_word")]
@@ -163,6 +177,27 @@ mod tests {
     }
 
     #[test]
+    fn words_about_tokens_stand_as_they_are_documented() {
+        for (event, expected) in [
+            (
+                ServerEvent::Unsubscribed { channel: "a", code: Some(Code::Forbidden) },
+                r#"{"type":"unsubscribed","channel":"a","code":"forbidden"}"#,
+            ),
+            (ServerEvent::TokenExpiring { in_ms: 300 }, r#"{"type":"token_expiring","in_ms":300}"#),
+            (
+                ServerEvent::Token { expires_in_ms: Some(7) },
+                r#"{"type":"token","expires_in_ms":7}"#,
+            ),
+            (
+                ServerEvent::Token { expires_in_ms: None },
+                r#"{"type":"token","expires_in_ms":null}"#,
+            ),
+        ] {
+            assert_eq!(json(&event), expected);
+        }
+    }
+
+    #[test]
     fn every_other_word_stands_as_it_is_documented() {
         let position: Position = "e:7".parse().unwrap();
         let place = || Place::from(Some(&position));
@@ -184,7 +219,7 @@ mod tests {
                 r#"{"type":"subscribed","channel":"a","epoch":null,"offset":null}"#,
             ),
             (
-                ServerEvent::Unsubscribed { channel: "a" },
+                ServerEvent::Unsubscribed { channel: "a", code: None },
                 r#"{"type":"unsubscribed","channel":"a"}"#,
             ),
             (

@@ -73,6 +73,7 @@ fn written(command: &Command) -> Value {
             }
             json
         }
+        Command::Token(token) => json!({"type": "token", "token": token.expose()}),
         Command::Ping => json!({"type": "ping"}),
         Command::Unknown => json!({"type": "of another version"}),
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    admission::AddressGuard, broker::PublisherClass, drain::Guard, http::context::Purpose,
-    hub::Encoding, peer::ClientAddress,
+    admission::AddressGuard, broker::PublisherClass, conn::Credential, drain::Guard,
+    http::context::Purpose, hub::Encoding, peer::ClientAddress,
 };
 
 /// The purpose of an accepted handshake; it travels with the stream.
@@ -12,6 +12,7 @@ pub(in crate::http) struct Handover {
     pub(in crate::http) purpose: Purpose,
     pub(in crate::http) encoding: Encoding,
     pub(in crate::http) publisher: Option<PublisherClass>,
+    pub(in crate::http) credential: Option<Credential>,
     pub(in crate::http) client: ClientAddress,
     pub(in crate::http) forwarded: Option<Box<str>>,
     pub(in crate::http) guard: Guard,

@@ -54,6 +54,7 @@ pub(in crate::http) async fn accept(
             purpose: Purpose::Client(ticket),
             encoding: Encoding::Sse,
             publisher: None,
+            credential: None,
             client: requester.client,
             forwarded,
             guard,

@@ -78,6 +78,7 @@ pub(in crate::http) async fn answer(
             purpose,
             encoding,
             publisher,
+            credential: None,
             client: requester.client,
             forwarded,
             guard,

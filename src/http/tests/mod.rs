@@ -45,6 +45,7 @@ use crate::{
     clock::Clock,
     drain::{Control, DrainSettings, Machine, Phase},
     metrics::ShardMetrics,
+    token::{TokenSettings, Verifier},
 };
 
 thread_local! {
@@ -116,6 +117,7 @@ impl Fixture {
         let context = Context {
             settings: settings::settings(),
             clock,
+            verifier: Arc::new(Verifier::new(clock, &TokenSettings::default()).unwrap()),
             control: control.clone(),
             ops: Sources {
                 shards: vec![metrics.clone()],

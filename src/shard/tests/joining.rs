@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
-use super::{clients, embedded, sometimes::Sometimes};
+use super::{clients, embedded, sometimes::Sometimes, verifier};
 use crate::{
     broker::{Position, Since},
     channel::ChannelName,
@@ -53,6 +53,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
             broker.clone(),
             Arc::default(),
             control.clone(),
+            verifier(clock),
             requests::carry_out,
         );
         let world = World { core, broker, control, admitted: Rc::default(), _poller };
@@ -102,6 +103,7 @@ impl World {
             session: None,
             leftover: Bytes::new(),
             publisher: None,
+            credential: None,
             client: ClientAddress::Unix,
             forwarded: None,
             guard,

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use futures_util::future::FutureExt as _;
 use tokio::task::spawn_local;
 
-use super::{clients, embedded, sometimes::Sometimes};
+use super::{clients, embedded, sometimes::Sometimes, verifier};
 use crate::{
     broker::{self, Message, Position, Since},
     channel::ChannelName,
@@ -42,7 +42,15 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         let control = Arc::new(Control::default());
         let (_poller, clients) = clients(&control);
         let (broker, metrics) = (sometimes.clone(), Arc::default());
-        let core = Core::new(clock, clients, broker, metrics, control, requests::carry_out);
+        let core = Core::new(
+            clock,
+            clients,
+            broker,
+            metrics,
+            control,
+            verifier(clock),
+            requests::carry_out,
+        );
         let since = since.map(|since| match since {
             Since::After(Position { offset, .. }) => {
                 let now = sometimes.broker.position(channel.clone(), None).now_or_never();

@@ -20,7 +20,7 @@ use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::task::yield_now;
 
-use super::clients;
+use super::{clients, verifier};
 use client::{Client, Published, take_text};
 
 use crate::{
@@ -117,7 +117,15 @@ impl World {
             let broker = broker::connect(shared.clone(), HandleOwner::Shard(index)).await;
             let (poller, clients) = clients(&control);
             let (metrics, control) = (Arc::default(), control.clone());
-            let core = Core::new(clock, clients, broker, metrics, control, requests::carry_out);
+            let core = Core::new(
+                clock,
+                clients,
+                broker,
+                metrics,
+                control,
+                verifier(clock),
+                requests::carry_out,
+            );
             shards.push(Shard { core, mailbox, _poller: poller });
         }
         Self {
@@ -289,6 +297,7 @@ impl World {
             session: None,
             leftover: Bytes::new(),
             publisher: None,
+            credential: None,
             client: ClientAddress::Unix,
             forwarded: None,
             guard,

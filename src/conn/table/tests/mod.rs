@@ -9,8 +9,8 @@ use std::{
 
 use super::*;
 use crate::{
-    broker::{Publication, PublisherClass},
-    channel::ChannelName,
+    broker::{Principal, Publication, PublisherClass},
+    channel::{ChannelName, ChannelPatterns},
     clock::{Clock, Millis},
     conn::{
         ClientMessage, ClientPublish, ResumeMiss, SubscribeRequest,
@@ -31,6 +31,7 @@ mod disconnecting;
 mod floods;
 mod hoards;
 mod replays;
+mod tokens;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -50,6 +51,7 @@ fn settings() -> ClientSettings {
     };
     ClientSettings {
         message_bytes_max: 65_536,
+        public_channels: ChannelPatterns::all(),
         client_publish: ClientPublish::Broadcast,
         broadcast_bytes_max: 1 << 20,
         compression_threshold_bytes: 100,
@@ -99,6 +101,16 @@ impl Table {
     }
 
     fn connect(&mut self, key: Key, now: Millis) -> TcpStream {
+        self.connect_with(key, Some(PublisherClass::Api), None, now)
+    }
+
+    fn connect_with(
+        &mut self,
+        key: Key,
+        publisher: Option<PublisherClass>,
+        credential: Option<Credential>,
+        now: Millis,
+    ) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -112,7 +124,8 @@ impl Table {
                 stream,
                 session: None,
                 leftover,
-                publisher: Some(PublisherClass::Api),
+                publisher,
+                credential,
                 client: ClientAddress::Unix,
                 forwarded: None,
                 guard,

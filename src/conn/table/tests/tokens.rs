@@ -1,0 +1,211 @@
+//! Clients with tokens: told in time, renewed in place, ended when it is over.
+
+use super::*;
+use crate::{
+    channel::ChannelPattern,
+    conn::VerifiedToken,
+    token::{Rights, TokenError},
+};
+
+/// The time that each token has left when it is shown.
+const LEFT_MS: u64 = 100_000;
+
+fn patterns(texts: &[&str]) -> ChannelPatterns {
+    texts.iter().map(|text| ChannelPattern::new(text).unwrap()).collect()
+}
+
+fn token(subscribe: &[&str], publish: &[&str], now: Millis) -> VerifiedToken {
+    let rights = Rights {
+        subscribe: patterns(subscribe),
+        publish: patterns(publish),
+        sub: Some("alice".into()),
+        jti: Some("7".into()),
+        expires_at: Some(LEFT_MS / 1000),
+        verified_at: 0,
+    };
+    VerifiedToken::new(Arc::new(rights), now, Duration::ZERO)
+}
+
+/// A table in which no channel is public, and clients that never fall silent.
+fn private_table() -> Table {
+    let keepalive = keepalive::KeepaliveSettings { interval: None, timeout: Duration::ZERO };
+    let public_channels = patterns(&["open.*"]);
+    table(ClientSettings { public_channels, keepalive, ..settings() })
+}
+
+impl Table {
+    fn client_with(
+        &mut self,
+        encoding: Encoding,
+        channels: &[&str],
+        token: VerifiedToken,
+    ) -> (Key, TcpStream) {
+        let channels: Vec<_> =
+            channels.iter().map(|name| ChannelName::new(name).unwrap()).collect();
+        let key = self.clients.admit(Endpoint::Ws, encoding, &channels);
+        let credential = Some(Credential::Token(token));
+        let peer = self.connect_with(key, None, credential, Millis(0));
+        (key, peer)
+    }
+
+    /// Sends a command of one client's and lets the table act on it; what it asks of the shard.
+    fn say(&mut self, key: Key, peer: &mut TcpStream, text: &str, now: Millis) -> Vec<Request> {
+        peer.write_all(&masked(0x81, text.as_bytes())).unwrap();
+        let mut requests = Vec::new();
+        let before = self.clients.hub.unsent(key) + self.sent(key);
+        self.read_until(key, now, |table| {
+            requests.extend(table.clients.take_requests());
+            !requests.is_empty() || table.clients.hub.unsent(key) + table.sent(key) > before
+        });
+        requests
+    }
+
+    /// Bytes of the client's own output that have been written.
+    fn sent(&self, key: Key) -> usize {
+        let acknowledged = self.clients.acknowledged_bytes(key);
+        usize::try_from(acknowledged.unwrap_or_default()).unwrap()
+    }
+}
+
+/// The next text message: a short frame.
+fn event(peer: &mut TcpStream) -> serde_json::Value {
+    let mut head = [0; 2];
+    peer.read_exact(&mut head).unwrap();
+    assert_eq!(head[0], 0x81, "a text");
+    let length = match head[1] {
+        126 => {
+            let mut long = [0; 2];
+            peer.read_exact(&mut long).unwrap();
+            usize::from(u16::from_be_bytes(long))
+        }
+        short => usize::from(short),
+    };
+    let mut text = vec![0; length];
+    peer.read_exact(&mut text).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// Ticks from `from` to `to`; the first moment at which `done`.
+fn first_moment(table: &mut Table, from: u64, to: u64, done: impl Fn(&Table) -> bool) -> u64 {
+    for now in (from..to).step_by(100) {
+        table.clients.on_tick(Millis(now));
+        if done(table) {
+            return now;
+        }
+    }
+    panic!("not until {to}");
+}
+
+/// A client is told that its token expires, and then closed.
+#[test]
+fn a_client_is_told_before_its_token_expires() {
+    let mut table = private_table();
+    let (key, mut peer) =
+        table.client_with(Encoding::V1, &["news"], token(&["news"], &[], Millis(0)));
+    peer.set_nonblocking(true).unwrap();
+    let reader = peer.try_clone().unwrap();
+    let told = first_moment(&mut table, 0, LEFT_MS, |_| reader.peek(&mut [0; 1]).is_ok());
+    assert!((75_000..=90_100).contains(&told), "{told}");
+    peer.set_nonblocking(false).unwrap();
+    let told_event = event(&mut peer);
+    assert_eq!(told_event["type"], "token_expiring");
+    let in_ms = told_event["in_ms"].as_u64().unwrap();
+    assert!(in_ms.abs_diff(LEFT_MS - told) <= 100, "{in_ms} at {told}");
+    let is_closing = |table: &Table| {
+        table.clients.entries[key.index()].as_ref().unwrap().state() != ClientState::Open
+    };
+    let ended = first_moment(&mut table, told, LEFT_MS + 20_000, is_closing);
+    assert!((LEFT_MS..=LEFT_MS + 10_100).contains(&ended), "{ended}");
+    assert_eq!(close_code(&mut peer), 4401);
+}
+
+/// Clients that cannot be told are closed all the same, and a stream just ends.
+#[test]
+fn plain_clients_and_streams_end_with_their_tokens() {
+    let mut table = private_table();
+    let (_, mut plain) =
+        table.client_with(Encoding::Plain, &["news"], token(&["news"], &[], Millis(0)));
+    let (_, mut stream) =
+        table.client_with(Encoding::Sse, &["news"], token(&["news"], &[], Millis(0)));
+    first_moment(&mut table, 0, LEFT_MS, |_| true);
+    for now in (0..LEFT_MS).step_by(5_000) {
+        table.clients.on_tick(Millis(now));
+    }
+    assert_eq!(table.clients.live(), 2);
+    for now in (LEFT_MS..LEFT_MS + 30_000).step_by(1_000) {
+        table.clients.on_tick(Millis(now));
+    }
+    assert_eq!(close_code(&mut plain), 4401);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("retry:"), "its opening, and the end: {text}");
+    let closed = &table.metrics.connections_closed;
+    assert_eq!(closed.get(CloseReason::TokenExpired as usize), 2);
+    assert!(table.clients.is_empty() && table.clients.clients_of_subject("alice").is_empty());
+}
+
+/// A renewed token postpones the end, and takes the channels that it does not cover.
+#[test]
+fn a_renewed_token_postpones_the_end() {
+    let mut table = private_table();
+    let first = token(&["news", "chat"], &[], Millis(0));
+    let (key, mut peer) = table.client_with(Encoding::V1, &["news", "chat", "open.a"], first);
+    assert_eq!(table.clients.clients_of_subject("alice"), [key]);
+    assert_eq!(table.clients.clients_of_token_id("7"), [key]);
+    let now = Millis(50_000);
+    let requests = table.say(key, &mut peer, r#"{"type":"token","token":"x.y.z"}"#, now);
+    assert!(
+        matches!(&requests[..], [Request::Command(of, ClientCommand::Token(token))]
+            if *of == key && token.expose() == "x.y.z"),
+        "{requests:?}"
+    );
+    assert!(!format!("{requests:?}").contains("x.y.z"), "hidden");
+    table.clients.renewed(key, Ok(token(&["news"], &[], now)), now);
+    assert!(table.clients.next_command(key).is_none());
+    assert_eq!(event(&mut peer), serde_json::json!({"type": "token", "expires_in_ms": LEFT_MS}));
+    let ended = serde_json::json!({"type": "unsubscribed", "channel": "chat", "code": "forbidden"});
+    assert_eq!(event(&mut peer), ended);
+    assert!(!table.clients.has_channel("chat"));
+    assert!(table.clients.has_channel("news") && table.clients.has_channel("open.a"));
+    for now in (50_000..120_000).step_by(1_000) {
+        table.clients.on_tick(Millis(now));
+    }
+    assert_eq!(table.clients.live(), 1, "the first token's end is past");
+}
+
+#[test]
+fn a_bad_token_leaves_the_earlier_one() {
+    let mut table = private_table();
+    let (key, mut peer) =
+        table.client_with(Encoding::V1, &["news"], token(&["news"], &[], Millis(0)));
+    table.clients.renewed(key, Err(TokenError::Signature), Millis(1));
+    table.clients.renewed(key, Err(TokenError::KeysUnavailable), Millis(1));
+    for code in ["bad_token", "keys_unavailable"] {
+        let told = event(&mut peer);
+        assert_eq!((&told["type"], &told["code"]), (&"error".into(), &code.into()), "{told}");
+    }
+    assert!(table.clients.has_channel("news"));
+}
+
+#[test]
+fn commands_without_right_are_refused() {
+    let mut table = private_table();
+    let first = token(&["news"], &["chat"], Millis(0));
+    let (key, mut peer) = table.client_with(Encoding::V1, &["news"], first);
+    for (command, channel) in [("subscribe", "chat"), ("publish", "news")] {
+        let text = format!(r#"{{"type":"{command}","channel":"{channel}","data":"x"}}"#);
+        assert!(table.say(key, &mut peer, &text, Millis(1)).is_empty());
+        let told = event(&mut peer);
+        let of = (&told["type"], &told["code"], &told["channel"]);
+        assert_eq!(of, (&"error".into(), &"forbidden".into(), &channel.into()), "{told}");
+    }
+    for (command, channel) in [("subscribe", "open.b"), ("publish", "chat")] {
+        let text = format!(r#"{{"type":"{command}","channel":"{channel}","data":"x"}}"#);
+        let requests = table.say(key, &mut peer, &text, Millis(1));
+        assert!(matches!(&requests[..], [Request::Command(..)]), "{requests:?}");
+        if let [Request::Command(_, ClientCommand::Publish(message))] = &requests[..] {
+            assert_eq!(message.publisher, Principal::of_subject(Some("alice")));
+        }
+        assert!(table.clients.next_command(key).is_none());
+    }
+}

@@ -1,0 +1,161 @@
+//! Clients with tokens: held to their rights, told in time, renewed in place, ended.
+//!
+//! A token is verified elsewhere; here its rights are kept beside the client, and asked when the
+//! client joins a channel or publishes.
+
+use std::time::Duration;
+
+use crate::{
+    broker::{Principal, PublisherClass},
+    channel::ChannelName,
+    clock::Millis,
+    conn::{
+        client_rights::{Credential, VerifiedToken},
+        client_state::ClientState,
+        command_queue::{ClientCommand, ClientMessage},
+        table::{ConnectionTable, entry},
+        token_deadlines::TokenAction,
+        v1::events::{Code, ErrorEvent, ServerEvent},
+    },
+    hub::Key,
+    token::TokenError,
+    ws::close::CloseReason,
+};
+
+impl ConnectionTable {
+    /// The clients whose tokens have this `sub`.
+    pub fn clients_of_subject(&self, sub: &str) -> Vec<Key> {
+        self.rights.of_subject(sub)
+    }
+
+    /// The clients whose tokens have this `jti`.
+    pub fn clients_of_token_id(&self, jti: &str) -> Vec<Key> {
+        self.rights.of_id(jti)
+    }
+
+    /// A client has shown a credential, in place of an earlier one.
+    pub(super) fn set_credential(&mut self, key: Key, credential: Credential) {
+        let Some(client) = entry(&mut self.entries, key) else { return };
+        let is_told = client.encoding.is_v1();
+        if let Credential::Token(token) = &credential {
+            // A client that can show another token is listened to in any case.
+            let may_publish = is_told || !token.rights.publish.is_empty();
+            let is_on = self.settings.client_publish.is_on() && may_publish;
+            client.publisher = is_on.then_some(PublisherClass::Token);
+        }
+        if let Some(first) = self.rights.set(key, credential, self.now, is_told) {
+            self.schedule(key, first);
+        }
+    }
+
+    /// The principal of a client's publications, if they may be published at all.
+    pub(super) fn principal(&mut self, key: Key) -> Option<Principal> {
+        match entry(&mut self.entries, key)?.publisher? {
+            PublisherClass::Api => Some(Principal::Api),
+            PublisherClass::Token => self.rights.principal(key),
+            PublisherClass::Anonymous => Some(Principal::Anonymous),
+        }
+    }
+
+    /// Whether a client may listen to `channel`.
+    pub(super) fn may_listen(&self, key: Key, channel: &ChannelName) -> bool {
+        let channel = channel.as_str();
+        self.settings.public_channels.covers(channel) || self.rights.may_listen(key, channel)
+    }
+
+    /// Gives `command` back if the client has the right to it now; else it is refused. A client
+    /// that has left keeps its rights as long as it has commands.
+    pub(super) fn permitted(&mut self, key: Key, command: ClientCommand) -> Option<ClientCommand> {
+        match command {
+            ClientCommand::Publish(message) => self.permitted_message(key, message),
+            ClientCommand::Subscribe(wanted) if !self.may_listen(key, &wanted.channel) => {
+                let message = "the channel is private, and no token that was shown covers it";
+                self.send_error(key, ErrorEvent::about(&wanted.channel, Code::Forbidden, message));
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    fn permitted_message(&mut self, key: Key, message: ClientMessage) -> Option<ClientCommand> {
+        let is_by_token = matches!(message.publisher, Principal::Subject(_));
+        let covers = |channel: &ChannelName| {
+            let rights = self.rights.of_token(key);
+            rights.is_some_and(|rights| rights.publish.covers(channel.as_str()))
+        };
+        if !is_by_token || covers(&message.channel) {
+            return Some(ClientCommand::Publish(message));
+        }
+        let ClientMessage { channel, id, .. } = message;
+        let id = id.map(|id| id.as_str().to_owned());
+        self.refuse_publication(key, &channel, id, "the token does not cover the channel");
+        None
+    }
+
+    /// A client's message is not published, for want of a right.
+    pub(super) fn refuse_publication(
+        &mut self,
+        key: Key,
+        channel: &ChannelName,
+        id: Option<String>,
+        why: &'static str,
+    ) {
+        self.metrics.client_messages_dropped.add(1);
+        if entry(&mut self.entries, key).is_some_and(|entry| entry.encoding.is_v1()) {
+            let error_event = ErrorEvent::about(channel, Code::Forbidden, why);
+            self.send_error(key, ErrorEvent { id, ..error_event });
+        }
+    }
+
+    /// A token that a client has shown was verified, or refused: then an earlier one counts on.
+    pub fn renewed(&mut self, key: Key, verified: Result<VerifiedToken, TokenError>, now: Millis) {
+        self.now = self.now.max(now);
+        if entry(&mut self.entries, key).is_none_or(|entry| entry.state() != ClientState::Open) {
+            return;
+        }
+        match verified {
+            Ok(token) => {
+                let expires_in_ms = token.expires.map(|expires| millis(expires - self.now));
+                self.set_credential(key, Credential::Token(token));
+                self.send_event(key, &ServerEvent::Token { expires_in_ms });
+                self.leave_uncovered(key);
+            }
+            Err(error) => {
+                let code =
+                    if error.is_unavailable() { Code::KeysUnavailable } else { Code::BadToken };
+                let message = error.hint().into();
+                self.send_error(key, ErrorEvent { code, message, channel: None, id: None });
+            }
+        }
+        self.handle_hub_events();
+    }
+
+    /// Ends the subscriptions that a client has no right to any more.
+    fn leave_uncovered(&mut self, key: Key) {
+        let mut uncovered: Vec<_> = self.hub.channels(key).cloned().collect();
+        uncovered.retain(|channel| !self.may_listen(key, channel));
+        for channel in uncovered {
+            self.unsubscribe(key, &channel, Some(Code::Forbidden));
+        }
+    }
+
+    /// Does what is due for a client's token; when to look again. None: the client goes.
+    pub(super) fn on_token_due(&mut self, key: Key) -> Option<Option<Millis>> {
+        match self.rights.on_deadline(key, self.now) {
+            None => Some(None),
+            Some(TokenAction::Wait(until)) => Some(Some(until)),
+            Some(TokenAction::Remind(left, until)) => {
+                self.send_event(key, &ServerEvent::TokenExpiring { in_ms: millis(left) });
+                Some(Some(until))
+            }
+            Some(TokenAction::End) => {
+                self.close(key, CloseReason::TokenExpired);
+                None
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

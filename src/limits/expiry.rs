@@ -1,0 +1,14 @@
+//! How clients whose tokens expire are spread over time.
+//!
+//! Part of [`limits`](super): the moments are drawn, so that those whose tokens expire together
+//! neither renew them nor come back together.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+/// When a client is told that its token expires, in shares of the time that the token had left when
+/// it was verified.
+pub const TOKEN_REMINDER_SHARES: RangeInclusive<f64> = 0.75..=0.9;
+/// How long a client may stay after its token has expired, as a share of the same.
+pub const TOKEN_GRACE_SHARE: f64 = 0.1;
+/// The same at most.
+pub const TOKEN_GRACE_MAX: Duration = Duration::from_secs(10);
