@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     broker::{Principal, PublisherClass},
+    channel::ChannelPatterns,
     http::owner::Owner,
     peer::{ClientAddress, PeerAddress},
 };
@@ -64,12 +65,34 @@ const PRIVATE_ENDS: [&str; 7] =
     [".localhost", ".internal", ".svc", ".cluster.local", ".lan", ".home.arpa", ".consul"];
 
 /// The options about access.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Rules {
     /// The values of `--api-token`, any of which is sufficient; empty: the local rule.
     pub tokens: Vec<String>,
     /// `--insecure-api`: anyone may publish; administration stays closed.
     pub insecure_publish: bool,
+    /// There are keys for tokens of others: a requester that may not publish is asked for one.
+    pub takes_tokens: bool,
+    /// The channels that may be listened to without a credential.
+    pub public_channels: ChannelPatterns,
+    /// Whether `?token=` counts.
+    pub query_tokens: bool,
+    /// The cookie that counts as a token, if any.
+    pub token_cookie: Option<String>,
+}
+
+impl Default for Rules {
+    /// The rules without any option.
+    fn default() -> Self {
+        Self {
+            tokens: Vec::new(),
+            insecure_publish: false,
+            takes_tokens: false,
+            public_channels: ChannelPatterns::all(),
+            query_tokens: true,
+            token_cookie: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Rules {
@@ -78,7 +101,7 @@ impl std::fmt::Debug for Rules {
         f.debug_struct("Rules")
             .field("tokens", &self.tokens.len())
             .field("insecure_publish", &self.insecure_publish)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,8 +135,9 @@ pub struct Requester<'a> {
     pub uri: &'a Uri,
     /// The request's headers.
     pub headers: &'a HeaderMap,
-    /// `?token=`, where the route takes one: browsers cannot set headers in a handshake.
-    pub query_token: Option<&'a str>,
+    /// The tokens that it shows elsewhere than in `Authorization`, where the route takes them:
+    /// browsers cannot set headers in a handshake.
+    pub other_tokens: &'a [&'a [u8]],
 }
 
 /// The decision.
@@ -150,6 +174,7 @@ impl Rules {
             (false, _) => Verdict::Unauthorized,
             (true, _) if right == Right::AdministerInPublic => Verdict::NotHere,
             (true, _) if requester.is_local(right) => Verdict::Allowed,
+            (true, _) if self.takes_tokens && right == Right::Publish => Verdict::Unauthorized,
             (true, _) => Verdict::Forbidden,
         }
     }
@@ -178,20 +203,27 @@ impl Rules {
         }
     }
 
-    /// Whether the token in the request is right; `None` if there is none.
+    /// Whether a token in the request is right; `None` if there is none. One that is another
+    /// server's does no harm beside it.
     #[must_use]
     pub fn presented(&self, requester: &Requester<'_>) -> Option<bool> {
-        let given = requester.bearer().or_else(|| requester.query_token.map(str::as_bytes))?;
+        let mut given = requester.shown_tokens().peekable();
+        given.peek()?;
         // All tokens are compared, whichever fits: the time tells at most their lengths.
-        let fits = self
-            .tokens
-            .iter()
-            .fold(subtle::Choice::from(0), |fits, token| fits | token.as_bytes().ct_eq(given));
+        let pairs = given.flat_map(|given| self.tokens.iter().map(move |token| (token, given)));
+        let fits = pairs.fold(subtle::Choice::from(0), |fits, (token, given)| {
+            fits | token.as_bytes().ct_eq(given)
+        });
         Some(fits.into())
     }
 }
 
 impl<'a> Requester<'a> {
+    /// The tokens that it shows, in the order in which they are tried.
+    pub(super) fn shown_tokens(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.bearer().into_iter().chain(self.other_tokens.iter().copied())
+    }
+
     fn bearer(&self) -> Option<&'a [u8]> {
         let value = self.headers.get(header::AUTHORIZATION)?.as_bytes();
         let (scheme, token) = value.split_at_checked(7)?;

@@ -10,8 +10,10 @@
 pub mod access;
 mod access_log;
 mod answer;
+mod authority;
 mod connection;
 mod context;
+mod credentials;
 mod driver;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -12,3 +12,5 @@ pub const TOKEN_REMINDER_SHARES: RangeInclusive<f64> = 0.75..=0.9;
 pub const TOKEN_GRACE_SHARE: f64 = 0.1;
 /// The same at most.
 pub const TOKEN_GRACE_MAX: Duration = Duration::from_secs(10);
+/// The `Retry-After` while there are no keys to check tokens with, seconds.
+pub const RETRY_AFTER_KEYS_SECS: u32 = 5;

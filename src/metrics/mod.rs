@@ -128,8 +128,14 @@ words! {
         UpgradeRequired = "upgrade_required",
         /// Another version of the protocol: 426.
         WrongVersion = "wrong_version",
-        /// A token that is not one of ours: 401.
+        /// A token that is not one of ours, or none where one is needed: 401.
         Unauthorized = "unauthorized",
+        /// A token with rights that is not good: 401.
+        BadToken = "bad_token",
+        /// A channel that the token does not cover: 403.
+        Forbidden = "forbidden",
+        /// No key to check a token with: 503.
+        KeysUnavailable = "keys_unavailable",
         /// A page of an origin that is not allowed: 403.
         BadOrigin = "bad_origin",
         /// Draining: 503.
@@ -233,7 +239,12 @@ words! {
         BadChannel = "bad_channel",
         /// A token is required, and missing or wrong: 401.
         Unauthorized = "unauthorized",
-        /// No token is set, and the publisher is not on this machine: 403.
+        /// A token with rights that is not good: 401.
+        BadToken = "bad_token",
+        /// No key to check a token with: 503.
+        KeysUnavailable = "keys_unavailable",
+        /// No token is set, and the publisher is not on this machine; or the token does not cover
+        /// the channel: 403.
         Forbidden = "forbidden",
         /// A page of an origin that is not allowed: 403.
         BadOrigin = "bad_origin",

@@ -79,6 +79,7 @@ pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
         access: http::access::Rules {
             tokens: config.api_tokens.iter().map(|token| token.expose().to_owned()).collect(),
             insecure_publish: config.insecure_api,
+            ..http::access::Rules::default()
         },
         origins: config.allowed_origins.clone(),
     }

@@ -161,8 +161,10 @@ pub(crate) fn handshake(input: &[u8]) {
         assert!(handshake::check(&Method::POST, Version::HTTP_11, &headers).is_err());
         assert!(handshake::check(&Method::GET, Version::HTTP_10, &headers).is_err());
     }
-    let offers = handshake::offers_protocol(&headers, handshake::V1);
-    assert!(!offers || says("sec-websocket-protocol", handshake::V1));
+    let chosen = handshake::chosen_protocol(&headers, &[handshake::V1, handshake::PLAIN]);
+    assert!(chosen.is_none_or(|name| says("sec-websocket-protocol", name)));
+    let has_token = handshake::offered_tokens(&headers).next().is_some();
+    assert!(!has_token || says("sec-websocket-protocol", "wsbcast.token."));
     if let Some(agreement) = extension::negotiate(&headers) {
         assert!(says("sec-websocket-extensions", "permessage-deflate"));
         let answer = agreement.answer();

@@ -11,8 +11,12 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 /// The only version of the protocol, in the form of `Sec-WebSocket-Version`.
 pub const VERSION: &str = "13";
 
-/// The subprotocol that is spoken here.
+/// The subprotocol with events as JSON.
 pub const V1: &str = "wsbcast.v1";
+/// The subprotocol of messages as they are: as without one, for clients that must offer one.
+pub const PLAIN: &str = "wsbcast.plain";
+/// Begins an entry of the offer that is a token and no subprotocol.
+const TOKEN_PREFIX: &[u8] = b"wsbcast.token.";
 
 /// A key is the base64 of 16 bytes: 22 characters and two of padding.
 const KEY_CHARACTERS: usize = 22;
@@ -125,11 +129,18 @@ fn key(headers: &HeaderMap) -> Result<&[u8], HandshakeRefusal> {
     }
 }
 
-/// Whether the client offers the subprotocol `name`. Names are case-sensitive, and may come in one
-/// line or several.
+/// The first subprotocol of the client's offer that is one of `known`: clients name first what they
+/// like best. Names are case-sensitive, and may come in one line or several.
 #[must_use]
-pub fn offers_protocol(headers: &HeaderMap, name: &str) -> bool {
-    items(headers, header::SEC_WEBSOCKET_PROTOCOL).any(|item| item == name.as_bytes())
+pub fn chosen_protocol(headers: &HeaderMap, known: &[&'static str]) -> Option<&'static str> {
+    let mut offered = items(headers, header::SEC_WEBSOCKET_PROTOCOL);
+    offered.find_map(|item| known.iter().copied().find(|name| item == name.as_bytes()))
+}
+
+/// The tokens among the client's offer of subprotocols.
+pub fn offered_tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let offered = items(headers, header::SEC_WEBSOCKET_PROTOCOL);
+    offered.filter_map(|item| item.strip_prefix(TOKEN_PREFIX))
 }
 
 enum Once<'a> {
@@ -220,7 +231,7 @@ mod tests {
         let offers = |lines: &[&str]| {
             let lines: Vec<_> =
                 lines.iter().map(|line| ("sec-websocket-protocol", *line)).collect();
-            offers_protocol(&headers(&lines), V1)
+            chosen_protocol(&headers(&lines), &[V1]) == Some(V1)
         };
         for lines in [&["wsbcast.v1"] as &[&str], &["a , wsbcast.v1,b"], &["a", "b", "wsbcast.v1"]]
         {
@@ -229,6 +240,21 @@ mod tests {
         for lines in [&[] as &[&str], &[""], &["wsbcast.v2"], &["WSBCAST.v1"], &["a wsbcast.v1"]] {
             assert!(!offers(lines), "{lines:?}");
         }
+    }
+
+    /// The first entry is liked best, and tokens are no subprotocols.
+    #[test]
+    fn the_clients_order_decides_and_tokens_are_apart() {
+        let chosen = |line| {
+            let headers = headers(&[("sec-websocket-protocol", line)]);
+            let tokens = offered_tokens(&headers).map(<[u8]>::to_vec).collect::<Vec<_>>();
+            (chosen_protocol(&headers, &[V1, PLAIN]), tokens)
+        };
+        assert_eq!(chosen("wsbcast.plain, wsbcast.v1"), (Some(PLAIN), vec![]));
+        assert_eq!(chosen("mqtt, wsbcast.v1, wsbcast.plain"), (Some(V1), vec![]));
+        let token = vec![b"a.b-c_d.e".to_vec()];
+        assert_eq!(chosen("wsbcast.token.a.b-c_d.e,wsbcast.v1"), (Some(V1), token.clone()));
+        assert_eq!(chosen("wsbcast.token.a.b-c_d.e"), (None, token));
     }
 
     #[test]

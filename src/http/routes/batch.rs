@@ -26,6 +26,7 @@ use crate::{
         routes::{
             pace::Pace,
             publication::{self, Refused, bad_channel, invalid, too_big},
+            publisher::Publisher,
         },
     },
     limits,
@@ -70,6 +71,7 @@ pub(in crate::http) async fn parse(
     channel: &ChannelName,
     key: Option<&IdempotencyKey>,
     data_bytes_max: usize,
+    publisher: &Publisher,
 ) -> Result<Vec<Message>, Refused> {
     let mut messages = Vec::new();
     let mut turn_bytes = 0;
@@ -87,6 +89,7 @@ pub(in crate::http) async fn parse(
             let hint = format!("line {number}: at most {data_bytes_max} bytes of data");
             return Err(too_big(&hint));
         }
+        publisher.check(&message.channel, &format!("line {number}: "))?;
         messages.push(message);
         turn_bytes += text.len();
         if turn_bytes >= limits::BATCH_TURN_BYTES {
@@ -224,9 +227,12 @@ mod tests {
 
     use super::*;
 
+    /// It may publish to every channel.
+    const ANYBODY: Publisher = Publisher { principal: Principal::Api, rights: None };
+
     async fn parsed(body: &str) -> Result<Vec<(String, String)>, String> {
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-        parse(body.as_bytes(), &ChannelName::default_channel(), None, 64)
+        parse(body.as_bytes(), &ChannelName::default_channel(), None, 64, &ANYBODY)
             .await
             .map(|messages| {
                 messages.iter().map(|m| (m.channel.to_string(), text(&m.data))).collect()
@@ -292,7 +298,8 @@ mod tests {
     async fn a_byte_order_mark_is_named() {
         let error = parsed("\u{feff}{\"data\":1}\n").await.unwrap_err();
         assert!(error.contains("line 1: begins with a byte order mark"), "{error}");
-        let utf16 = parse(b"\xff\xfe{\0", &ChannelName::default_channel(), None, 64).await;
+        let utf16 =
+            parse(b"\xff\xfe{\0", &ChannelName::default_channel(), None, 64, &ANYBODY).await;
         let answer = utf16.unwrap_err().1;
         let hint = str::from_utf8(answer.body()).unwrap();
         assert!(hint.contains("line 1: begins with a byte order mark of UTF-16"), "{hint}");
@@ -311,7 +318,7 @@ mod tests {
         let parses_in_one_turn = |bytes: usize| {
             let body = line.repeat(bytes / line.len());
             let default = ChannelName::default_channel();
-            parse(body.as_bytes(), &default, None, 64).now_or_never().is_some()
+            parse(body.as_bytes(), &default, None, 64, &ANYBODY).now_or_never().is_some()
         };
         assert!(parses_in_one_turn(limits::BATCH_TURN_BYTES / 2));
         assert!(!parses_in_one_turn(limits::BATCH_TURN_BYTES * 2));

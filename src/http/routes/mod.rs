@@ -8,14 +8,17 @@ mod client;
 pub(super) mod cors;
 mod disconnect;
 mod handshake_log;
+mod listener_rights;
 mod ops;
 pub(super) mod pace;
 mod position;
 mod publication;
 mod publish;
+mod publisher;
 mod query;
 pub(super) mod route;
 mod sse;
+mod token_refused;
 mod upgrade;
 
 #[cfg(any(test, fuzzing))]

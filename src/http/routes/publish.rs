@@ -11,7 +11,7 @@ use tracing::debug;
 use crate::{
     broker::{IdempotencyKey, Message, PublishError},
     http::{
-        access::{Requester, Right, Verdict},
+        access::Requester,
         answer::{self, Answer},
         connection::{
             body::{self, BodyError},
@@ -19,12 +19,13 @@ use crate::{
         },
         context::{Context, Public},
         routes::{
-            access_denied, address_limits, batch,
+            batch,
             body_type::{self, BodyType},
             pace::Pace,
             publication::{
                 Refused, bad_channel, explain, invalid, refused, settle, status, too_big,
             },
+            publisher::Publisher,
             query::{self, BadQuery, Mistake},
         },
     },
@@ -47,20 +48,16 @@ pub(in crate::http) async fn answer(
     body: Incoming,
 ) -> Answer {
     let done = async {
-        let verdict = context.settings.access.judge(Right::Publish, &requester);
-        if verdict != Verdict::Allowed {
-            if context.settings.access.presented(&requester) == Some(false) {
-                still_looked_at(context, public, &requester)?;
-            }
-            return Err(denied(verdict));
-        }
-        let publisher = context.settings.access.principal(&requester);
+        let publisher = Publisher::of(context, public, &requester).await?;
         query::takes_only(head.uri.query(), &["channel"]).map_err(bad_query)?;
         let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
         uncoded(&head.headers)?;
         let message_bytes_max = context.settings.broadcast_bytes_max;
         let body_type = body_type::of(&head.headers).map_err(unsupported_type)?;
         let key = key(&head.headers)?;
+        if let BodyType::Message(_) = body_type {
+            publisher.check(&channel, "")?;
+        }
         let bytes_max = match body_type {
             BodyType::Message(_) => message_bytes_max,
             BodyType::Batch => (message_bytes_max * 4).max(limits::BATCH_BYTES_MAX_MIN),
@@ -74,6 +71,7 @@ pub(in crate::http) async fn answer(
         not_empty_by_mistake(&body, body_type, &head.headers)?;
         match body_type {
             BodyType::Message(kind) => {
+                let publisher = publisher.principal;
                 one(public, Message { publisher, channel, kind, data: body, key }).await
             }
             BodyType::Batch => {
@@ -84,10 +82,11 @@ pub(in crate::http) async fn answer(
                     return Err(no_room());
                 }
                 let messages =
-                    batch::parse(&body, &channel, key.as_ref(), message_bytes_max).await?;
+                    batch::parse(&body, &channel, key.as_ref(), message_bytes_max, &publisher)
+                        .await?;
                 drop(body);
                 charge.input_is_gone();
-                let answer = batch::publish(public, publisher, messages, &pace).await;
+                let answer = batch::publish(public, publisher.principal, messages, &pace).await;
                 charge.shrink_to(answer.body().len());
                 state.answers_with(charge);
                 Ok(answer)
@@ -138,27 +137,6 @@ fn bad_query(bad: BadQuery) -> Refused {
         Mistake::Channel => bad_channel(&bad.hint),
         Mistake::Request | Mistake::Position | Mistake::TooManyChannels => invalid(&bad.hint),
     }
-}
-
-/// Counts a bad credential; 429 if too many came from its address.
-fn still_looked_at(
-    context: &Context,
-    public: &Public,
-    requester: &Requester<'_>,
-) -> Result<(), Refused> {
-    if let Some(answer) = address_limits::credential(context, public, requester) {
-        return Err(Box::new((PublishFailure::RateLimited, answer)));
-    }
-    address_limits::bad_credential(context, requester);
-    Ok(())
-}
-
-fn denied(verdict: Verdict) -> Refused {
-    let reason = match verdict {
-        Verdict::Unauthorized => PublishFailure::Unauthorized,
-        _ => PublishFailure::Forbidden,
-    };
-    Box::new((reason, access_denied::denied(verdict)))
 }
 
 fn unread(error: BodyError, bytes_max: usize) -> Refused {

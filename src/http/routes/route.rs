@@ -177,7 +177,7 @@ async fn dispatch(
         version: head.version,
         uri: &head.uri,
         headers: &head.headers,
-        query_token: None,
+        other_tokens: &[],
     };
     let refused = too_many_handshakes(context, route, &head.method, &requester)
         .or_else(|| refused_origin(context, route, &requester))

@@ -18,9 +18,12 @@ use crate::{
         answer::{self, Answer},
         connection::handover::Handover,
         context::{Admission, Context, Public, Purpose},
+        credentials,
         routes::{
-            cors, handshake_log, position, query,
-            upgrade::{self, Entered, Refused},
+            cors, handshake_log,
+            listener_rights::{self, Refused},
+            position, query,
+            upgrade::{self, Entered},
         },
     },
     hub::Encoding,
@@ -39,10 +42,14 @@ pub(in crate::http) async fn accept(
     let accepted = async {
         let query = head.uri.query();
         let token = query::token(query).map_err(upgrade::bad_query)?;
-        upgrade::check_token(context, &Requester { query_token: token.as_deref(), ..requester })?;
+        let (rules, origins) = (&context.settings.access, &context.settings.origins);
+        let tokens = credentials::of_browser(rules, origins, &head.headers, token.as_ref());
+        let shown = Requester { other_tokens: &tokens, ..requester };
+        let authority = listener_rights::authority(context, &shown).await?;
         upgrade::check_names(query, &requester)?;
         let last_id = head.headers.get(LAST_EVENT_ID).map_or(&[][..], |value| value.as_bytes());
         let wanted = query::event_stream(query, last_id).map_err(upgrade::bad_query)?;
+        listener_rights::check(context, &authority, std::slice::from_ref(&wanted))?;
         let Entered { guard, address_guard } = upgrade::enter(context, public, &requester)?;
         let admitted = (public.admit)(vec![wanted], Encoding::Sse).await;
         let Admission { ticket, positions } = admitted.map_err(upgrade::not_admitted)?;
@@ -54,7 +61,7 @@ pub(in crate::http) async fn accept(
             purpose: Purpose::Client(ticket),
             encoding: Encoding::Sse,
             publisher: None,
-            credential: None,
+            credential: authority.into_credential(),
             client: requester.client,
             forwarded,
             guard,

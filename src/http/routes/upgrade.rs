@@ -10,16 +10,18 @@ use crate::{
     admission::AddressGuard,
     broker::{Position, PublisherClass},
     channel::ChannelName,
-    conn::{Endpoint, SubscribeRequest},
+    conn::{Credential, Endpoint, SubscribeRequest},
     drain::{Guard, Phase},
     http::{
-        access::{Requester, Right, Verdict},
+        access::Requester,
         answer::{self, Answer},
         connection::handover::Handover,
         context::{Admission, Context, NotAdmitted, Public, Purpose},
+        credentials,
         routes::{
-            access_denied::denied,
-            address_limits, handshake_log, position,
+            address_limits, handshake_log,
+            listener_rights::{self, Refused},
+            position,
             query::{self, BadQuery, Mistake},
         },
     },
@@ -32,17 +34,15 @@ use crate::{
     },
 };
 
-/// The reason why a handshake is not answered 101, and the answer.
-pub(in crate::http) type Refused = Box<(Rejection, Answer)>;
-
 /// The content of a valid handshake.
 struct UpgradeRequest {
     accept: HeaderValue,
     deflate: Option<Agreement>,
-    /// Messages are to be sent in the subprotocol.
-    is_v1: bool,
+    /// The subprotocol that is chosen.
+    protocol: Option<&'static str>,
     wanted: Vec<SubscribeRequest>,
     publisher: Option<PublisherClass>,
+    credential: Option<Credential>,
 }
 
 /// Answers a handshake; with `Some` the answer is the 101.
@@ -54,15 +54,16 @@ pub(in crate::http) async fn answer(
     requester: Requester<'_>,
 ) -> (Answer, Option<Handover>) {
     let accepted = async {
-        let request = understand(context, endpoint, head, requester)?;
+        let request = understand(context, endpoint, head, requester).await?;
         let Entered { guard, address_guard } = enter(context, public, &requester)?;
-        let encoding = match (&request.deflate, request.is_v1) {
+        let is_v1 = request.protocol == Some(handshake::V1);
+        let encoding = match (&request.deflate, is_v1) {
             (None, false) => Encoding::Plain,
             (None, true) => Encoding::V1,
             (Some(deflate), false) => Encoding::Deflate(deflate.window),
             (Some(deflate), true) => Encoding::V1Deflate(deflate.window),
         };
-        let UpgradeRequest { accept, deflate, is_v1, wanted, publisher } = request;
+        let UpgradeRequest { accept, deflate, protocol, wanted, publisher, credential } = request;
         let (purpose, positions) = match endpoint {
             Endpoint::Ws => {
                 let admitted = (public.admit)(wanted, encoding).await;
@@ -78,14 +79,14 @@ pub(in crate::http) async fn answer(
             purpose,
             encoding,
             publisher,
-            credential: None,
+            credential,
             client: requester.client,
             forwarded,
             guard,
             address_guard,
             head: None,
         };
-        Ok((switching(accept, deflate, is_v1, &positions), Some(handover)))
+        Ok((switching(accept, deflate, protocol, &positions), Some(handover)))
     };
     accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, requester, *refused), None))
 }
@@ -102,17 +103,20 @@ pub(in crate::http) fn refuse(
 }
 
 /// Checks all that the request says.
-fn understand(
+async fn understand(
     context: &Context,
     endpoint: Endpoint,
     head: &request::Parts,
     requester: Requester<'_>,
 ) -> Result<UpgradeRequest, Refused> {
     let accept = handshake::check(&head.method, head.version, &head.headers).map_err(refusal)?;
-    let query = head.uri.query();
+    let (query, settings) = (head.uri.query(), &context.settings);
     let token = query::token(query).map_err(bad_query)?;
-    let requester = Requester { query_token: token.as_deref(), ..requester };
-    check_token(context, &requester)?;
+    let tokens =
+        credentials::of_browser(&settings.access, &settings.origins, &head.headers, token.as_ref());
+    let protocol = protocol(endpoint, &head.headers)?;
+    let requester = Requester { other_tokens: &tokens, ..requester };
+    let authority = listener_rights::authority(context, &requester).await?;
     let wanted = match endpoint {
         Endpoint::Ws => {
             check_names(query, &requester)?;
@@ -120,17 +124,30 @@ fn understand(
         }
         Endpoint::Echo => Vec::new(),
     };
-    let may_publish = context.settings.client_publish.is_on()
-        && endpoint == Endpoint::Ws
-        && context.settings.access.judge(Right::Publish, &requester) == Verdict::Allowed;
-    let publisher = may_publish.then(|| context.settings.access.class_of_client(&requester));
+    listener_rights::check(context, &authority, &wanted)?;
+    let may_publish = settings.client_publish.is_on() && endpoint == Endpoint::Ws;
+    let publisher = may_publish.then(|| authority.class_of_client(context, &requester)).flatten();
     let accept = HeaderValue::try_from(accept.accept_key)
         .expect("an accept key is base64, which is valid in a header");
-    let deflate =
-        context.settings.compression.then(|| extension::negotiate(&head.headers)).flatten();
-    let is_v1 =
-        endpoint == Endpoint::Ws && handshake::offers_protocol(&head.headers, handshake::V1);
-    Ok(UpgradeRequest { accept, deflate, is_v1, wanted, publisher })
+    let deflate = settings.compression.then(|| extension::negotiate(&head.headers)).flatten();
+    let credential = authority.into_credential();
+    Ok(UpgradeRequest { accept, deflate, protocol, wanted, publisher, credential })
+}
+
+/// The subprotocol that is spoken, if any. An offer of tokens alone would end badly: browsers close
+/// a connection none of whose offers was chosen, and a token is never repeated.
+fn protocol(endpoint: Endpoint, headers: &HeaderMap) -> Result<Option<&'static str>, Refused> {
+    let known: &[&'static str] = match endpoint {
+        Endpoint::Ws => &[handshake::V1, handshake::PLAIN],
+        Endpoint::Echo => &[handshake::PLAIN],
+    };
+    let chosen = handshake::chosen_protocol(headers, known);
+    if chosen.is_none() && handshake::offered_tokens(headers).next().is_some() {
+        let hint = "only a token is offered as a subprotocol: offer wsbcast.v1 or wsbcast.plain \
+                    beside it, which is then chosen";
+        return Err(refused(StatusCode::BAD_REQUEST, Rejection::BadRequest, hint));
+    }
+    Ok(chosen)
 }
 
 /// A name that is nearly one of ours must not be ignored; others are.
@@ -141,20 +158,6 @@ pub(in crate::http) fn check_names(
     let ignored = query::nearly_known(query).map_err(bad_query)?;
     if !ignored.is_empty() {
         handshake_log::ignored(requester, &ignored);
-    }
-    Ok(())
-}
-
-/// Listening needs no token, but one that is shown must be right.
-pub(in crate::http) fn check_token(
-    context: &Context,
-    requester: &Requester<'_>,
-) -> Result<(), Refused> {
-    let rules = &context.settings.access;
-    if !rules.tokens.is_empty() && rules.presented(requester) == Some(false) {
-        address_limits::bad_credential(context, requester);
-        let answer = denied(Verdict::Unauthorized);
-        return Err(Box::new((Rejection::Unauthorized, answer)));
     }
     Ok(())
 }
@@ -218,7 +221,7 @@ pub(in crate::http) fn welcome(context: &Context) -> Result<(), Refused> {
 fn switching(
     accept: HeaderValue,
     deflate: Option<Agreement>,
-    is_v1: bool,
+    protocol: Option<&'static str>,
     positions: &[(ChannelName, Position)],
 ) -> Answer {
     let mut answer = Answer::default();
@@ -230,8 +233,8 @@ fn switching(
     if let Some(deflate) = deflate {
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate.answer());
     }
-    if is_v1 {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(handshake::V1));
+    if let Some(protocol) = protocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     }
     if let Some(value) = position::value(positions).filter(|value| !value.is_empty())
         && value.len() <= limits::POSITION_HEADER_BYTES_MAX

@@ -217,8 +217,12 @@ async fn echo_exists_only_when_asked_for() {
 /// A client may publish only with the right to and a wrong token is refused.
 #[tokio::test]
 async fn publishing_over_a_websocket_needs_the_right() {
-    let token = |token: &str| Rules { tokens: vec![token.into()], insecure_publish: false };
-    let insecure = || Rules { tokens: vec![], insecure_publish: true };
+    let token = |token: &str| Rules {
+        tokens: vec![token.into()],
+        insecure_publish: false,
+        ..Rules::default()
+    };
+    let insecure = || Rules { tokens: vec![], insecure_publish: true, ..Rules::default() };
     let none = Rules::default;
     let bearer = "Authorization: Bearer s3cret/";
     let basic = "Authorization: Basic abc";

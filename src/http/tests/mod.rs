@@ -14,6 +14,7 @@ mod publish;
 mod recorder;
 mod settings;
 mod sse;
+mod tokens;
 mod unreadable;
 mod whose;
 

@@ -230,7 +230,11 @@ async fn lingering_ends_with_its_deadline() {
 /// Publishing needs the right to and the refusal says how to get it.
 #[tokio::test]
 async fn publishing_needs_the_right_to() {
-    let token = || Rules { tokens: vec!["one".into(), "two".into()], insecure_publish: false };
+    let token = || Rules {
+        tokens: vec!["one".into(), "two".into()],
+        insecure_publish: false,
+        ..Rules::default()
+    };
     let server = Fixture::new().start();
     let denied = server.ask_as(FOREIGN, post(&[], "x")).await;
     assert_eq!(status(&denied), 403);

@@ -1,0 +1,105 @@
+//! Publishers over HTTP, and the channels that they may publish to.
+
+use std::sync::Arc;
+
+use crate::{
+    broker::Principal,
+    channel::ChannelName,
+    http::{
+        access::{Requester, Right, Verdict},
+        authority::{self, Authority, BadCredential},
+        context::{Context, Public},
+        credentials,
+        routes::{access_denied, address_limits, publication::Refused, token_refused},
+    },
+    metrics::PublishFailure,
+    token::Rights,
+};
+
+/// The sender of a request that may publish something.
+pub(in crate::http) struct Publisher {
+    pub(in crate::http) principal: Principal,
+    /// Its token's, which name the channels; None: all.
+    pub(in crate::http) rights: Option<Arc<Rights>>,
+}
+
+impl Publisher {
+    /// The requester, if it may publish at all.
+    pub(in crate::http) async fn of(
+        context: &Context,
+        public: &Public,
+        requester: &Requester<'_>,
+    ) -> Result<Self, Refused> {
+        let rules = &context.settings.access;
+        let tokens = credentials::of_page(rules, &context.settings.origins, requester.headers);
+        let requester = &Requester { other_tokens: &tokens, ..*requester };
+        if context.verifier.is_on() {
+            match authority::of(context, requester).await {
+                Ok(Authority::Nobody) => {}
+                Ok(Authority::Api) => return Ok(Self { principal: Principal::Api, rights: None }),
+                Ok(Authority::Token(token)) => {
+                    let principal = Principal::of_subject(token.rights.sub.as_deref());
+                    return Ok(Self { principal, rights: Some(token.rights) });
+                }
+                Err(bad) => {
+                    if !matches!(&bad, BadCredential::Token(error) if error.is_unavailable()) {
+                        still_looked_at(context, public, requester)?;
+                    }
+                    return Err(refused(&bad));
+                }
+            }
+        }
+        match rules.judge(Right::Publish, requester) {
+            Verdict::Allowed => Ok(Self { principal: rules.principal(requester), rights: None }),
+            verdict => {
+                if rules.presented(requester) == Some(false) {
+                    still_looked_at(context, public, requester)?;
+                }
+                Err(denied(verdict))
+            }
+        }
+    }
+
+    /// Whether it may publish to `channel`.
+    ///
+    /// # Errors
+    /// The answer otherwise; `place` says in its hint where the channel stands.
+    pub(in crate::http) fn check(&self, channel: &ChannelName, place: &str) -> Result<(), Refused> {
+        let may = |rights: &Arc<Rights>| rights.publish.covers(channel.as_str());
+        if self.rights.as_ref().is_none_or(may) {
+            return Ok(());
+        }
+        let hint = format!("{place}the token's publish patterns do not cover the channel");
+        let answer = token_refused::forbidden(channel.as_str(), &hint);
+        Err(Box::new((PublishFailure::Forbidden, answer)))
+    }
+}
+
+/// Counts a bad credential; 429 if too many came from its address.
+fn still_looked_at(
+    context: &Context,
+    public: &Public,
+    requester: &Requester<'_>,
+) -> Result<(), Refused> {
+    if let Some(answer) = address_limits::credential(context, public, requester) {
+        return Err(Box::new((PublishFailure::RateLimited, answer)));
+    }
+    address_limits::bad_credential(context, requester);
+    Ok(())
+}
+
+fn refused(bad: &BadCredential) -> Refused {
+    let BadCredential::Token(error) = bad else { return denied(Verdict::Unauthorized) };
+    let is_unavailable = error.is_unavailable();
+    let reason =
+        if is_unavailable { PublishFailure::KeysUnavailable } else { PublishFailure::BadToken };
+    Box::new((reason, token_refused::bad_token(error)))
+}
+
+fn denied(verdict: Verdict) -> Refused {
+    let reason = match verdict {
+        Verdict::Unauthorized => PublishFailure::Unauthorized,
+        _ => PublishFailure::Forbidden,
+    };
+    Box::new((reason, access_denied::denied(verdict)))
+}
