@@ -42,6 +42,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) origins: OriginOptions,
     #[command(flatten)]
+    pub(super) credentials: CredentialOptions,
+    #[command(flatten)]
     pub(super) limits: LimitOptions,
     #[command(flatten)]
     pub(super) shutdown: ShutdownOptions,
@@ -268,6 +270,22 @@ pub(super) struct RightsOptions {
     /// Allow publishing without a token on any address [default: off]
     #[arg(long)]
     pub(super) insecure_api: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Listening rights")]
+pub(super) struct CredentialOptions {
+    /// Channels that everybody may listen to, others need a token: a name, or a prefix and *;
+    /// repeatable [default: *, or none with keys for tokens]
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) public_channels: Vec<String>,
+    /// Whether ?token= counts: a URL is often logged on its way
+    #[arg(long, value_name = "on|off", default_value = "on")]
+    pub(super) query_tokens: String,
+    /// A token may come in this cookie, of a page of --allowed-origins, which it needs, or of the
+    /// same origin [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub(super) jwt_cookie: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -9,6 +9,7 @@ use std::{ops::RangeInclusive, sync::Arc, thread, time::Duration};
 use super::{
     BadValues, Compression, Config, Notify, Ping, RedisConfig, RedisUrl, addresses, args,
     checker::Checker,
+    credentials::{self, Credentials},
     environment::Typed,
     history,
     listen::{self, Listening},
@@ -56,9 +57,12 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
     let secret_sources = SecretSources::new(&args.rights, &args.tokens);
     let Secrets { api_tokens, tokens, .. } = secret_sources.check(checker);
     let insecure_api = args.rights.insecure_api;
-    if api_tokens.is_empty() && !insecure_api {
+    if api_tokens.is_empty() && !insecure_api && !tokens.has_keys() {
         rights::check_client_publish(checker, &listen, &tls_listen, client_publish);
     }
+    let allowed_origins = origins::check(checker, &args.origins);
+    let Credentials { public_channels, query_tokens, token_cookie } =
+        credentials::check(checker, &args.credentials, &allowed_origins, tokens.has_keys());
     let max_connections =
         checker.number("max-connections", &args.limits.max_connections, MAX_CONNECTIONS);
     let config = Config {
@@ -81,7 +85,14 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         insecure_api,
         tokens,
         secret_sources,
-        allowed_origins: origins::check(checker, &args.origins),
+        allowed_origins: if token_cookie.is_some() {
+            allowed_origins.with_cookies()
+        } else {
+            allowed_origins
+        },
+        public_channels,
+        query_tokens,
+        token_cookie,
         max_connections: (max_connections > 0).then_some(max_connections),
         address_limits: addresses::check(checker, &args.limits),
         idle_timeout: checker.duration("idle-timeout", &args.limits.idle_timeout, IDLE),

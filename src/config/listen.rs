@@ -27,8 +27,8 @@ pub struct ListenAddr {
 /// Strangers would reach a server that lets every client publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "everybody who reaches a listener off loopback could publish: set --api-token (then clients \
-     show it in the handshake), or allow anyone with --insecure-api"
+    "everybody who reaches a listener off loopback could publish: set --api-token or a key for \
+     tokens (clients then show one in the handshake), or allow anyone with --insecure-api"
 )]
 pub struct OpenToStrangers;
 

@@ -11,6 +11,7 @@ mod addresses;
 mod args;
 mod check;
 mod checker;
+mod credentials;
 mod environment;
 mod health;
 mod history;

@@ -58,7 +58,16 @@ pub(super) fn check_client_publish(
     tls_listen: &[SocketAddr],
     client_publish: ClientPublish,
 ) {
-    let rights_are_good = checker.are_good(&["api-token", "api-token-file", "insecure-api"]);
+    const SOURCES: [&str; 7] = [
+        "api-token",
+        "api-token-file",
+        "insecure-api",
+        "jwt-secret",
+        "jwt-secret-file",
+        "jwt-public-key",
+        "jwt-jwks",
+    ];
+    let rights_are_good = checker.are_good(&SOURCES);
     let is_public = !is_loopback_only(listen, tls_listen);
     if rights_are_good && client_publish == ClientPublish::Broadcast && is_public {
         checker.refuse("client-publish", "broadcast", OpenToStrangers.to_string());

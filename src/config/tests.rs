@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod any;
+mod credentials;
 mod line;
 mod secrets;
 mod tables;
@@ -101,8 +102,7 @@ fn defaults_are_those_that_the_help_promises() {
     let expected = ["127.0.0.1:8000", "[::1]:8000"]
         .map(|text| ListenAddr { addr: text.parse().unwrap(), is_default: true });
     assert_eq!(config.listen, expected);
-    assert!(config.is_loopback_only());
-    assert_eq!(config.admin_listen, None);
+    assert!(config.is_loopback_only() && config.admin_listen.is_none());
     assert_eq!(config.threads, std::thread::available_parallelism().unwrap().get());
     assert_eq!((config.redis.url, config.redis.pool), (None, 1));
     assert_eq!(config.redis.subscribers, Subscribers::PerShard);

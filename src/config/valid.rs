@@ -12,6 +12,7 @@ use super::{
 use crate::{
     admission::AddressLimitSettings,
     broker::{HistorySettings, OnLoss, Subscribers},
+    channel::ChannelPatterns,
     conn::{ClientPublish, ResumeMiss},
     drain,
     health_client::Target,
@@ -95,6 +96,12 @@ pub struct Config {
     pub secret_sources: SecretSources,
     /// Publishing needs no token.
     pub insecure_api: bool,
+    /// The channels that may be listened to without a token.
+    pub public_channels: ChannelPatterns,
+    /// Whether `?token=` counts.
+    pub query_tokens: bool,
+    /// The cookie that a token may come in.
+    pub token_cookie: Option<String>,
     /// The origins whose pages may use the public routes.
     pub allowed_origins: Origins,
     /// Clients of the process; `None`: what the descriptor limit allows.
@@ -188,7 +195,7 @@ impl Config {
         self.tls_listen = tls.to_vec();
         self.admin_listen = admin;
         let lets_clients_publish = self.client_publish == ClientPublish::Broadcast;
-        let is_allowed = self.insecure_api || !self.api_tokens.is_empty();
+        let is_allowed = self.insecure_api || !self.api_tokens.is_empty() || self.tokens.has_keys();
         if lets_clients_publish && !is_allowed && !self.is_loopback_only() {
             return Err(OpenToStrangers);
         }

@@ -1,4 +1,4 @@
-//! How clients whose tokens expire are spread over time.
+//! Clients and their tokens: how those whose tokens expire are spread over time.
 //!
 //! Part of [`limits`](super): the moments are drawn, so that those whose tokens expire together
 //! neither renew them nor come back together.
@@ -14,3 +14,5 @@ pub const TOKEN_GRACE_SHARE: f64 = 0.1;
 pub const TOKEN_GRACE_MAX: Duration = Duration::from_secs(10);
 /// The `Retry-After` while there are no keys to check tokens with, seconds.
 pub const RETRY_AFTER_KEYS_SECS: u32 = 5;
+/// Patterns of `--public-channels`; more are refused at the start.
+pub const PUBLIC_CHANNELS_MAX: usize = 1000;

@@ -8,13 +8,16 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tracing::{info, warn};
 
-use crate::{config::Config, http::owner, shard::listener::Transport};
+use crate::{
+    channel::ChannelPatterns, config::Config, http::owner, limits::CHANNELS_NAMED,
+    shard::listener::Transport,
+};
 
 /// Logs the rights, for a server that listens on `addresses`.
 pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
     let places =
         addresses.iter().map(|(address, _)| address.to_string()).collect::<Vec<_>>().join(" or ");
-    info!("listening: everybody who reaches {places} may, without a token");
+    say_listening(config, &places);
     let page = if config.allowed_origins.is_every() {
         "any web page"
     } else {
@@ -74,6 +77,21 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
         Transport::Tls => "-k https",
     };
     info!("try: curl -d 'hello'{token} {scheme}://{example}/broadcast");
+}
+
+fn say_listening(config: &Config, places: &str) {
+    let public = &config.public_channels;
+    if *public == ChannelPatterns::all() {
+        info!("listening: everybody who reaches {places} may, without a token");
+        return;
+    }
+    if !public.is_empty() {
+        let named: Vec<_> = public.iter().take(CHANNELS_NAMED).map(|one| one.to_string()).collect();
+        let more = if public.iter().nth(CHANNELS_NAMED).is_some() { ", …" } else { "" };
+        let named = named.join(", ") + more;
+        info!("listening: everybody who reaches {places} may, without a token, to {named}");
+    }
+    info!("listening: clients that show a token may, to the channels that it covers");
 }
 
 /// Where this machine itself reaches a listener on `address`: "every address" is nobody's name,

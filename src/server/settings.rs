@@ -5,7 +5,6 @@
 use super::descriptors::Shares;
 use crate::{
     broker,
-    channel::ChannelPatterns,
     config::Config,
     conn::{self, keepalive},
     http, hub,
@@ -46,7 +45,7 @@ pub(super) fn shard(config: &Config, shares: Shares) -> shard::ShardSettings {
         },
         clients: conn::ClientSettings {
             message_bytes_max: config.max_message_bytes,
-            public_channels: ChannelPatterns::all(),
+            public_channels: config.public_channels.clone(),
             client_publish: config.client_publish,
             broadcast_bytes_max: config.max_broadcast_bytes,
             compression_threshold_bytes: config.compression.threshold_bytes,
@@ -79,7 +78,10 @@ pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
         access: http::access::Rules {
             tokens: config.api_tokens.iter().map(|token| token.expose().to_owned()).collect(),
             insecure_publish: config.insecure_api,
-            ..http::access::Rules::default()
+            takes_tokens: config.tokens.has_keys(),
+            public_channels: config.public_channels.clone(),
+            query_tokens: config.query_tokens,
+            token_cookie: config.token_cookie.clone(),
         },
         origins: config.allowed_origins.clone(),
     }

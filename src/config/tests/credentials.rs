@@ -3,14 +3,6 @@
 use super::{bad, good};
 use crate::channel::ChannelPatterns;
 
-/// Options that `option` is refused without.
-pub(super) fn beside(option: &str) -> &'static [&'static str] {
-    match option {
-        "jwt-cookie" => &["--allowed-origins=https://app.example"],
-        _ => &[],
-    }
-}
-
 /// Cookies come with every page's requests, so they need a list of pages.
 #[test]
 fn a_cookie_needs_a_list_of_origins() {
@@ -22,6 +14,16 @@ fn a_cookie_needs_a_list_of_origins() {
     }
     let config = good(&[cookie, "--allowed-origins=https://app.example"], &[]);
     assert_eq!(config.token_cookie.as_deref(), Some("session"));
+}
+
+/// With a key for tokens channels are private, and publishing by clients is closed to strangers.
+#[test]
+fn a_key_for_tokens_closes_what_was_open() {
+    let key = "--jwt-secret=0123456789abcdef0123456789abcdef";
+    let config = good(&[key, "--listen=0.0.0.0:1", "--client-publish=broadcast"], &[]);
+    assert!(config.public_channels.is_empty());
+    let open = good(&[key, "--public-channels=*"], &[]);
+    assert_eq!(open.public_channels, ChannelPatterns::all());
 }
 
 #[test]

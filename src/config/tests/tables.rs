@@ -1,11 +1,11 @@
 //! A good value and some bad ones of every option.
 
 /// Options that are good only together: each has tests of its own.
-pub(super) const TOGETHER: [&str; 3] = ["tls-listen", "tls-cert", "tls-key"];
+pub(super) const TOGETHER: [&str; 4] = ["tls-listen", "tls-cert", "tls-key", "jwt-cookie"];
 
 /// Every other option, with a value that differs from its default and is good by itself. A file's
 /// path takes the place of `FILE`, that of one with a URL of `URL FILE`, with a key of `KEY FILE`.
-pub(super) const OPTIONS: [(&str, &str); 59] = [
+pub(super) const OPTIONS: [(&str, &str); 61] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -36,6 +36,8 @@ pub(super) const OPTIONS: [(&str, &str); 59] = [
     ("jwt-issuer", "https://issuer.example"),
     ("jwt-audience", "wsbcast"),
     ("jwt-allow-no-exp", "true"),
+    ("public-channels", "news.*"),
+    ("query-tokens", "off"),
     ("allowed-origins", "https://app.example"),
     ("max-connections", "10"),
     ("max-connections-per-address", "10"),
@@ -72,7 +74,7 @@ pub(super) const SWITCHES: [&str; 4] =
     ["echo", "insecure-api", "jwt-allow-no-exp", "limits-dry-run"];
 
 /// Options and values that are refused; each is exactly one bad value.
-pub(super) const BAD: [(&str, &[&str]); 46] = [
+pub(super) const BAD: [(&str, &[&str]); 49] = [
     ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
@@ -95,6 +97,9 @@ pub(super) const BAD: [(&str, &[&str]); 46] = [
     ("jwt-public-key", &["/nonexistent/key", "/"]),
     ("jwt-jwks", &["http://issuer.example/", "ftp://issuer.example/", "/nonexistent/set", "/"]),
     ("jwt-jwks-max-age", &["0", "59s", "-1s", "31days"]),
+    ("public-channels", &["*news", "a b", "news.**"]),
+    ("query-tokens", &["yes", "On"]),
+    ("jwt-cookie", &["a;b", "a b"]),
     ("allowed-origins", &["null", "app.example", "https://app.example/", "https://*.example"]),
     ("max-connections", &["-1", "10000001", "many"]),
     ("max-connections-per-address", &["-1", "10000001", "few"]),
