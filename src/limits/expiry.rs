@@ -16,3 +16,5 @@ pub const TOKEN_GRACE_MAX: Duration = Duration::from_secs(10);
 pub const RETRY_AFTER_KEYS_SECS: u32 = 5;
 /// Patterns of `--public-channels`; more are refused at the start.
 pub const PUBLIC_CHANNELS_MAX: usize = 1000;
+/// Longest name of an unknown parameter that is repeated in an answer or in the log.
+pub const PARAMETER_SHOWN_CHARS_MAX: usize = 24;

@@ -58,6 +58,7 @@ mod sse;
 mod sse_end;
 mod start;
 mod tls;
+mod tokens;
 mod unread_answers;
 mod v1;
 mod v1_bounds;

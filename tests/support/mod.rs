@@ -15,6 +15,7 @@ pub(crate) mod metrics;
 pub(crate) mod publish;
 pub(crate) mod server;
 pub(crate) mod tls;
+pub(crate) mod tokens;
 pub(crate) mod v1;
 
 use std::{net::SocketAddr, time::Duration};

@@ -10,7 +10,7 @@ use crate::{
     broker::{Position, Since},
     channel::ChannelName,
     conn::SubscribeRequest,
-    limits::CHANNELS_PER_CLIENT_MAX,
+    limits::{CHANNELS_PER_CLIENT_MAX, PARAMETER_SHOWN_CHARS_MAX},
     spelling::{self, letters_apart},
 };
 
@@ -114,7 +114,7 @@ pub(in crate::http) fn nearly_known(query: Option<&str>) -> Result<Vec<String>, 
         let near = |known: &&&str| !is_word && spelling::is_near(bare(&name), known);
         match LISTENING.iter().filter(near).min_by_key(|known| letters_apart(bare(&name), known)) {
             Some(nearest) => return Err(misspelt(&name, nearest)),
-            None => ignored.push(name.into_owned()),
+            None => ignored.push(shown(&name).into_owned()),
         }
     }
     Ok(ignored)
@@ -122,7 +122,16 @@ pub(in crate::http) fn nearly_known(query: Option<&str>) -> Result<Vec<String>, 
 
 fn misspelt(name: &str, nearest: &str) -> BadQuery {
     // Debug form: what a stranger wrote must not break the line.
+    let name = shown(name);
     Mistake::Request.with(format!("there is no parameter {name:?} here; is {nearest} meant?"))
+}
+
+/// A name as it may be repeated: a long one may be a token in a bad place.
+fn shown(name: &str) -> Cow<'_, str> {
+    match name.chars().count() {
+        0..=PARAMETER_SHOWN_CHARS_MAX => name.into(),
+        count => format!("({count} characters)").into(),
+    }
 }
 
 /// The names of all parameters; one that cannot be decoded as it is written.
