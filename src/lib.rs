@@ -25,6 +25,7 @@
 //! | 2 | [`admission`] | the share of one address, or of one client |
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
 //! | 1 | [`channel`], [`position`] | names and patterns; positions in a channel's history |
+//! | 1 | [`bans`] | bearers of tokens that are kept out for a while |
 //! | 1 | [`peer`] | addresses of clients, behind proxies too; networks |
 //! | 1 | [`telemetry`] | the log, which never makes a thread wait |
 //! | 1 | [`tls`] | certificates, and TLS sessions without sockets |
@@ -70,6 +71,7 @@
 //! 11. Time is handed in: a server has one [`clock::Clock`], and only `clock` reads the system's.
 
 pub mod admission;
+pub mod bans;
 pub mod broker;
 pub mod channel;
 pub mod clock;

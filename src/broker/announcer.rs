@@ -14,41 +14,65 @@ use super::{
     announcement::{AnnounceError, Announced, Announcement},
     handle::{Broker, Sink},
 };
-use crate::limits::ANNOUNCEMENT_ANSWER_DEADLINE;
+use crate::{
+    bans::{Bans, BansFull},
+    limits::ANNOUNCEMENT_ANSWER_DEADLINE,
+};
 
 /// A thread's way to make announcements.
 #[derive(Clone)]
 pub struct Announcer {
     broker: Rc<dyn Broker>,
     sinks: Arc<[Arc<dyn Sink>]>,
+    bans: Arc<Bans>,
 }
 
 impl Announcer {
-    /// `sinks`: those of all shards of the process.
+    /// `sinks`: those of all shards of the process; `bans`: the process's.
     #[must_use]
-    pub fn new(broker: Rc<dyn Broker>, sinks: Arc<[Arc<dyn Sink>]>) -> Self {
-        Self { broker, sinks }
+    pub fn new(broker: Rc<dyn Broker>, sinks: Arc<[Arc<dyn Sink>]>, bans: Arc<Bans>) -> Self {
+        Self { broker, sinks, bans }
     }
 
-    /// Tells all shards of this process, then all other processes. A shard that does not answer
+    /// Tells all shards of this process and all other processes. A shard that does not answer
     /// within [`ANNOUNCEMENT_ANSWER_DEADLINE`] does it later, and its clients are not counted.
     ///
     /// # Errors
-    /// When a shard takes nothing; then nothing was announced.
+    /// When a shard takes nothing, or nobody more can be kept out; then nothing was announced.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves it open whether the others are told.
+    /// Dropping the future leaves it open which shards and processes are told.
     pub async fn announce(&self, announcement: Announcement) -> Result<Announced, AnnounceError> {
+        let Announcement::Disconnect(disconnection) = &announcement;
         if !self.sinks.iter().all(|sink| sink.has_room(0)) {
             return Err(AnnounceError::ShardStalled);
         }
+        let Some((bearer, time)) = disconnection.ban() else {
+            let (clients, scope) =
+                tokio::join!(self.tell_shards(&announcement), self.broker.announce(&announcement));
+            return Ok(Announced { clients, scope: scope? });
+        };
+        self.bans.check_room(bearer)?;
+        // First: all processes together may have no room.
+        let scope = self.broker.announce(&announcement).await?;
+        self.bans.add(bearer, time)?;
+        Ok(Announced { clients: self.tell_shards(&announcement).await, scope })
+    }
+
+    /// The number of their clients that are concerned.
+    async fn tell_shards(&self, announcement: &Announcement) -> usize {
         let tell = |sink: &Arc<dyn Sink>| {
             let (count, counted) = oneshot::channel();
             sink.announce(announcement.clone(), Some(count));
             async { timeout(ANNOUNCEMENT_ANSWER_DEADLINE, counted).await.ok()?.ok() }
         };
-        let counts = join_all(self.sinks.iter().map(tell).collect::<Vec<_>>());
-        let (counts, scope) = tokio::join!(counts, self.broker.announce(&announcement));
-        Ok(Announced { clients: counts.into_iter().flatten().sum(), scope })
+        let counts = join_all(self.sinks.iter().map(tell).collect::<Vec<_>>()).await;
+        counts.into_iter().flatten().sum()
+    }
+}
+
+impl From<BansFull> for AnnounceError {
+    fn from(BansFull: BansFull) -> Self {
+        Self::BansFull
     }
 }

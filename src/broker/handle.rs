@@ -10,6 +10,7 @@ use super::{
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
 };
 use crate::{
+    bans::BansFull,
     channel::ChannelName,
     metrics::Scope,
     position::{Missed, Position, Recovery, Since},
@@ -82,11 +83,16 @@ pub trait Broker: History {
     }
 
     /// Tells all other processes, each of which hands it to the sinks of all its shards, at most
-    /// once. Settles within [`crate::limits::PUBLISH_CONFIRM_DEADLINE`]. Unless it surely went out,
-    /// the scope is this process.
-    fn announce<'a>(&'a self, announcement: &'a Announcement) -> LocalBoxFuture<'a, Scope> {
+    /// once; a ban is handed to those that were away, too, as long as it lasts. Settles within
+    /// [`crate::limits::PUBLISH_CONFIRM_DEADLINE`]. Unless it surely went out, the scope is this
+    /// process. The error: nobody was told, since all processes together keep out as many as they
+    /// may.
+    fn announce<'a>(
+        &'a self,
+        announcement: &'a Announcement,
+    ) -> LocalBoxFuture<'a, Result<Scope, BansFull>> {
         let _ = announcement;
-        std::future::ready(Scope::Local).boxed_local()
+        std::future::ready(Ok(Scope::Local)).boxed_local()
     }
 
     /// Ends all connections of this handle; after it nothing is delivered any more.

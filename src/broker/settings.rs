@@ -33,6 +33,8 @@ pub struct RedisSettings {
     pub raw_channel: Option<String>,
     /// A larger message on the raw channel is dropped and counted.
     pub max_broadcast_bytes: usize,
+    /// Tokens count: so do the bearers that other processes keep out.
+    pub reads_bans: bool,
     /// Bytes of idempotency keys that the process adds within their life.
     pub keys_bytes_max: usize,
 }

@@ -14,3 +14,15 @@ pub const ANNOUNCEMENT_BYTES_MAX: usize = 4 * 1024;
 pub const DISCONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// Time in which a shard closes all clients that are to come back.
 pub const DISCONNECT_WINDOW_MAX: Duration = Duration::from_secs(60);
+/// Bearers of tokens that are kept out at a time, in all processes on one Redis; past it 503
+/// `bans_full`, and none is let in instead.
+pub const BANS_MAX: usize = 10_000;
+/// The shortest time for which one is kept out.
+pub const BAN_MIN: Duration = Duration::from_secs(1);
+/// The longest time: past it a token should have expired.
+pub const BAN_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Between two attempts to learn from Redis who is kept out.
+pub const BANS_RETRY: Duration = Duration::from_secs(1);
+
+const _: () = assert!(super::TOKEN_TEXT_BYTES_MAX < ANNOUNCEMENT_BYTES_MAX);
+const _: () = assert!(BAN_MAX.as_millis() < super::OFFSET_MAX as u128);

@@ -21,7 +21,7 @@ const PROCESS: ProcessFacts = ProcessFacts {
     broker_lag_seconds: 0.25,
     raw_handovers: 5,
     history_evicted: [8, 9],
-    tokens_verified: [1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    tokens_verified: [1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     log_lines_dropped: 6,
     certificates: CertificateFacts { not_after: Vec::new(), reloads: [3, 4] },
     drain_phase: Phase::Waiting,

@@ -28,6 +28,8 @@ words! {
         Audience = "audience",
         /// A claim is missing or wrong.
         Claim = "claim",
+        /// It is good, and its bearer is kept out.
+        KeptOut = "kept_out",
         /// There was no key to check it with.
         KeysUnavailable = "keys_unavailable",
     }

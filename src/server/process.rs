@@ -83,7 +83,7 @@ impl Process {
             verifier: self.verifier.clone(),
             control: self.control.clone(),
             ops: self.sources(),
-            announcer: Announcer::new(broker, self.sinks.clone()),
+            announcer: Announcer::new(broker, self.sinks.clone(), self.verifier.bans().clone()),
             public: None,
         }
     }

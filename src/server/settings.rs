@@ -21,6 +21,7 @@ pub(super) fn broker(config: &Config) -> broker::BrokerSettings {
         prefix: config.redis.prefix.clone(),
         raw_channel: config.redis.raw_channel.clone(),
         max_broadcast_bytes: config.max_broadcast_bytes,
+        reads_bans: config.tokens.has_keys(),
         keys_bytes_max: IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
     });
     broker::BrokerSettings { redis, on_loss: config.on_broker_loss, history: config.history }

@@ -12,9 +12,10 @@ use crate::{
     broker::{Behind, JoinedLog, Position, Start},
     channel::ChannelName,
     clock::Millis,
-    conn::{Connected, Endpoint, Joined, SubscribeRequest},
+    conn::{Connected, Credential, Endpoint, Joined, SubscribeRequest},
     http,
     hub::{Encoding, Key},
+    ws::close::CloseReason,
 };
 
 /// A client in the table that is waiting for its 101 to go out; withdrawn if dropped.
@@ -27,7 +28,17 @@ struct Admitted {
 impl http::Ticket for Admitted {
     fn connect(mut self: Box<Self>, connected: Connected, now: Millis) -> Key {
         self.is_connected = true;
-        self.core.with(|clients| clients.connect(self.key, connected, now));
+        // Disconnected since its token was verified, before the table knew whose it is.
+        let is_kept_out = match &connected.credential {
+            Some(Credential::Token(token)) => self.core.verifier.keeps_out(&token.rights),
+            Some(Credential::Api) | None => false,
+        };
+        self.core.with(|clients| {
+            clients.connect(self.key, connected, now);
+            if is_kept_out {
+                clients.close(self.key, CloseReason::Disconnected);
+            }
+        });
         self.key
     }
 }

@@ -157,10 +157,10 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     let context = Rc::new(http::Context {
         settings: settings.http,
         clock,
-        verifier: setup.verifier,
+        verifier: setup.verifier.clone(),
         control: control.clone(),
         ops: (setup.sources)(),
-        announcer: Announcer::new(broker.clone(), setup.sinks),
+        announcer: Announcer::new(broker.clone(), setup.sinks, setup.verifier.bans().clone()),
         public: Some(http::Public {
             broker: broker.clone(),
             admit: admit::admission(&core),

@@ -185,10 +185,7 @@ pub(super) fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) 
         }
         Mail::Gap(channel, missed) => core.with(|clients| clients.lost(&channel, &missed)),
         Mail::Announcement(announcement, count) => {
-            let now = core.clock.now();
-            let concerned = core.with(|clients| match announcement {
-                Announcement::Disconnect(disconnection) => clients.disconnect(&disconnection, now),
-            });
+            let concerned = carry_out(core, &announcement);
             if let Some(count) = count {
                 // An error means that nobody waits for the answer any longer.
                 let _ = count.send(concerned);
@@ -196,6 +193,19 @@ pub(super) fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) 
         }
         Mail::Call(call) => call(),
     }
+}
+
+/// Does what all shards are to do; returns how many clients it concerns.
+fn carry_out(core: &Rc<Core>, announcement: &Announcement) -> usize {
+    let Announcement::Disconnect(disconnection) = announcement;
+    // First: clients that are about to come are looked at when they are there.
+    if let Some((bearer, time)) = disconnection.ban()
+        && core.verifier.bans().add(bearer, time).is_err()
+    {
+        seldom!(warn, "as many bearers of tokens are kept out as may be: others are let in");
+    }
+    let now = core.clock.now();
+    core.with(|clients| clients.disconnect(disconnection, now))
 }
 
 /// Deadlines, pings, pacing and memory of the clients; and the sign that this shard lives.

@@ -39,6 +39,9 @@ pub enum TokenError {
     /// A claim is missing, of the wrong type or too long.
     #[error("{0}")]
     Claim(String),
+    /// The token is good, and an operator keeps its bearer out for a while.
+    #[error("the bearer of this token was disconnected and is not let in for now")]
+    KeptOut,
     /// There is no key to check any token with: the issuer's could not be had, or are too old.
     #[error("the keys to check tokens with are out of reach; try again later")]
     KeysUnavailable,
@@ -64,6 +67,7 @@ impl TokenError {
             Self::Issuer(_) => TokenResult::Issuer,
             Self::Audience(_) => TokenResult::Audience,
             Self::Claim(_) => TokenResult::Claim,
+            Self::KeptOut => TokenResult::KeptOut,
             Self::KeysUnavailable => TokenResult::KeysUnavailable,
         }
     }
@@ -73,6 +77,13 @@ impl TokenError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::KeysUnavailable)
+    }
+
+    /// Whether the token is as good as any other, and its bearer is not wanted: another one of the
+    /// same bearer would be refused, too.
+    #[must_use]
+    pub fn is_kept_out(&self) -> bool {
+        matches!(self, Self::KeptOut)
     }
 }
 

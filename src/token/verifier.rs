@@ -18,6 +18,7 @@ use super::{
     store::KeyStore,
 };
 use crate::{
+    bans::Bans,
     clock::Clock,
     limits::{TOKEN_BYTES_MAX, TOKEN_JWKS_MAX_AGE},
     metrics::{Counters, TokenResult},
@@ -99,6 +100,7 @@ pub struct Verifier {
     store: Arc<KeyStore>,
     flights: Flights,
     issuer: Option<Issuer>,
+    bans: Arc<Bans>,
     counts: Counters<{ TokenResult::WORDS.len() }>,
 }
 
@@ -130,6 +132,7 @@ impl Verifier {
             store,
             flights: Flights::default(),
             issuer,
+            bans: Arc::new(Bans::new(clock)),
             counts: Counters::default(),
         })
     }
@@ -153,6 +156,10 @@ impl Verifier {
     /// May be dropped at any time.
     pub async fn verify(&self, token: &str) -> Result<Arc<Rights>, TokenError> {
         let (outcome, is_known) = self.look_up(token).await;
+        let outcome = outcome.and_then(|rights| match self.keeps_out(&rights) {
+            false => Ok(rights),
+            true => Err(TokenError::KeptOut),
+        });
         let result = match &outcome {
             Ok(_) if is_known => TokenResult::Cached,
             Ok(_) => TokenResult::Ok,
@@ -160,6 +167,18 @@ impl Verifier {
         };
         self.counts.add(result as usize, 1);
         outcome
+    }
+
+    /// The bearers that are kept out, whatever their tokens say.
+    #[must_use]
+    pub fn bans(&self) -> &Arc<Bans> {
+        &self.bans
+    }
+
+    /// Whether the bearer of a token with these rights is kept out now.
+    #[must_use]
+    pub fn keeps_out(&self, rights: &Rights) -> bool {
+        self.bans.keep_out(rights.sub.as_deref(), rights.jti.as_deref())
     }
 
     /// How many tokens have had each result.

@@ -14,7 +14,7 @@ use crate::{
 
 fn announcement(name: &str) -> Announcement {
     let selector = Selector::Channel(channel(name));
-    Announcement::Disconnect(Disconnection { selector, may_return: true })
+    Announcement::Disconnect(Disconnection { selector, may_return: true, banned_for: None })
 }
 
 /// Each of two processes tells the other one, once, and nothing comes back.
@@ -23,8 +23,8 @@ async fn works(settings: [BrokerSettings; 2]) {
     let processes = [Process::start(one, 2).await, Process::start(other, 3).await];
     let told = [[announcement("a"), announcement("b")], [announcement("c"), announcement("d")]];
     for ([first, second], process) in told.iter().zip(&processes) {
-        assert_eq!(process.shards[0].announce(first).await, Scope::Cluster);
-        assert_eq!(process.control.announce(second).await, Scope::Cluster);
+        assert_eq!(process.shards[0].announce(first).await, Ok(Scope::Cluster));
+        assert_eq!(process.control.announce(second).await, Ok(Scope::Cluster));
     }
     for (process, told) in processes.iter().zip(told.iter().rev()) {
         for sink in &process.sinks {
@@ -87,7 +87,7 @@ fn announcements_follow_sentinels(program: Program) {
 fn announcements_without_others_are_local() {
     run(async {
         let alone = Process::start(Backend::Embedded.settings(), 2).await;
-        assert_eq!(alone.shards[1].announce(&announcement("a")).await, Scope::Local);
+        assert_eq!(alone.shards[1].announce(&announcement("a")).await, Ok(Scope::Local));
         assert!(alone.sinks.iter().all(|sink| sink.announced().is_empty()));
 
         let mut server = RedisServer::start();
@@ -95,11 +95,11 @@ fn announcements_without_others_are_local() {
         let process = Process::start(settings, 1).await;
         server.kill();
         process.lost().await;
-        assert_eq!(process.control.announce(&announcement("a")).await, Scope::Local);
+        assert_eq!(process.control.announce(&announcement("a")).await, Ok(Scope::Local));
         server.restart();
         process.up().await;
         server.pause();
-        assert_eq!(process.control.announce(&announcement("a")).await, Scope::Local);
+        assert_eq!(process.control.announce(&announcement("a")).await, Ok(Scope::Local));
         server.resume();
     });
 }
@@ -115,7 +115,7 @@ fn a_full_mailbox_holds_announcements_back() {
         let sink = &processes[1].sinks[0];
         sink.set_room(0);
         for _ in 0..100 {
-            processes[0].control.announce(&announcement("a")).await;
+            assert_eq!(processes[0].control.announce(&announcement("a")).await, Ok(Scope::Cluster));
         }
         assert_eq!(sink.announced().len(), 0);
         sink.set_room(usize::MAX);

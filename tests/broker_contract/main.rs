@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "what is not as expected is a failed test")]
 
 mod announcements;
+mod bans;
 mod cluster;
 mod cluster_part_lost;
 mod cost;

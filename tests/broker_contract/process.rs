@@ -177,6 +177,7 @@ pub(crate) fn redis_settings(server: &RedisServer) -> RedisSettings {
         prefix: "test".to_owned(),
         raw_channel: Some("raw".to_owned()),
         max_broadcast_bytes: 1024 * 1024,
+        reads_bans: true,
         keys_bytes_max: 1024 * 1024,
     }
 }

@@ -1,6 +1,12 @@
 //! A Redis whose users may do little: what docs/redis.md asks for is enough, what lacks is told.
 
-use wsbcast::broker::{BrokerSettings, OnLoss, Receipt, Since};
+use std::time::Duration;
+
+use wsbcast::{
+    bans::Bearer,
+    broker::{Announcement, BrokerSettings, Disconnection, OnLoss, Receipt, Selector, Since},
+    metrics::Scope,
+};
 
 use crate::{
     HOUR_MS, Program, Recipe,
@@ -45,6 +51,13 @@ async fn works(settings: BrokerSettings, names: &[String]) {
         let read = two.shards[0].history(&channel(name), &recovery.from, to.offset, 1 << 20);
         assert_eq!(read.unwrap().len(), 2);
     }
+    for banned_for in [None, Some(Duration::from_secs(60))] {
+        let selector = Selector::Bearer(Bearer::Subject("alice".into()));
+        let disconnection = Disconnection { selector, may_return: false, banned_for };
+        let told = one.control.announce(&Announcement::Disconnect(disconnection)).await;
+        assert_eq!(told, Ok(Scope::Cluster));
+    }
+    until("the other one is told", || two.sinks[0].announced().len() >= 2).await;
     for process in [&one, &two] {
         assert_eq!(process.shared.health().refused(), 0);
     }

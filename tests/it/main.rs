@@ -23,6 +23,7 @@ mod command_line;
 mod compression;
 mod cors;
 mod disconnect;
+mod disconnect_bearers;
 mod docs;
 mod fanout;
 mod foreign_input;

@@ -27,6 +27,7 @@ const SOURCES: [&str; 4] = ["src", "bench", "fuzz", "tests"];
 
 /// The architecture: a module may name only modules of a strictly lower layer.
 const LAYERS: &[(&str, u8)] = &[
+    ("bans", 1),
     ("channel", 1),
     ("clock", 0),
     ("health_client", 2),

@@ -70,6 +70,7 @@ use super::{
     PublishError, Reach, Receipt, Recovery, Since, SlotOutcome,
 };
 use crate::{
+    bans::BansFull,
     channel::ChannelName,
     limits::{BROKER_CLOSE_DEADLINE, SUBSCRIBE_DEADLINE},
     metrics::Scope,
@@ -252,7 +253,10 @@ impl Broker for RedisBroker {
         presence::tell(&self.router, takes_clients).boxed_local()
     }
 
-    fn announce<'a>(&'a self, announcement: &'a Announcement) -> LocalBoxFuture<'a, Scope> {
+    fn announce<'a>(
+        &'a self,
+        announcement: &'a Announcement,
+    ) -> LocalBoxFuture<'a, Result<Scope, BansFull>> {
         announcing::announce(&self.router, announcement).boxed_local()
     }
 

@@ -24,6 +24,8 @@ pub(super) struct ProcessSettings {
     pub(super) raw_channel: Option<String>,
     pub(super) max_broadcast_bytes: usize,
     pub(super) history: HistorySettings,
+    /// The bans in Redis count.
+    pub(super) reads_bans: bool,
     /// One shard subscribes for all.
     pub(super) is_shared: bool,
 }
@@ -62,6 +64,7 @@ impl ProcessSettings {
             raw_channel,
             max_broadcast_bytes: settings.max_broadcast_bytes,
             history,
+            reads_bans: settings.reads_bans,
             // In a cluster each shard has its connections to the primaries.
             is_shared: !is_cluster && settings.subscribers == Subscribers::PerProcess,
         })

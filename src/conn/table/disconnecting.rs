@@ -4,6 +4,7 @@
 //! noted at first, and closed in slices by the ticks that follow.
 
 use crate::{
+    bans::Bearer,
     broker::{Disconnection, Selector},
     clock::Millis,
     conn::{
@@ -19,9 +20,11 @@ impl ConnectionTable {
     /// Begins to close the clients that `disconnection` selects; returns how many.
     pub fn disconnect(&mut self, disconnection: &Disconnection, now: Millis) -> usize {
         self.now = self.now.max(now);
-        let Disconnection { selector, may_return } = disconnection;
+        let Disconnection { selector, may_return, .. } = disconnection;
         let mut keys: Vec<Key> = match selector {
             Selector::Channel(channel) => self.hub.subscribers(channel.as_str()).collect(),
+            Selector::Bearer(Bearer::Subject(sub)) => self.clients_of_subject(sub),
+            Selector::Bearer(Bearer::TokenId(jti)) => self.clients_of_token_id(jti),
         };
         let entries = &mut self.entries;
         let mut state = |key: Key| entry(entries, key).map(|entry| entry.state());

@@ -121,8 +121,13 @@ impl ConnectionTable {
                 self.leave_uncovered(key);
             }
             Err(error) => {
-                let code =
-                    if error.is_unavailable() { Code::KeysUnavailable } else { Code::BadToken };
+                let code = if error.is_unavailable() {
+                    Code::KeysUnavailable
+                } else if error.is_kept_out() {
+                    Code::Forbidden
+                } else {
+                    Code::BadToken
+                };
                 let message = error.hint().into();
                 self.send_error(key, ErrorEvent { code, message, channel: None, id: None });
             }

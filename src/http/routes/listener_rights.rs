@@ -28,12 +28,16 @@ pub(in crate::http) async fn authority(
                 (Rejection::Unauthorized, access_denied::denied(Verdict::Unauthorized))
             }
             BadCredential::Token(error) => {
-                let is_unavailable = error.is_unavailable();
-                if !is_unavailable {
+                let reason = if error.is_unavailable() {
+                    Rejection::KeysUnavailable
+                } else if error.is_kept_out() {
+                    Rejection::Forbidden
+                } else {
+                    Rejection::BadToken
+                };
+                if reason != Rejection::KeysUnavailable {
                     address_limits::bad_credential(context, requester);
                 }
-                let reason =
-                    if is_unavailable { Rejection::KeysUnavailable } else { Rejection::BadToken };
                 (reason, token_refused::bad_token(&error))
             }
         };

@@ -90,9 +90,13 @@ fn still_looked_at(
 
 fn refused(bad: &BadCredential) -> Refused {
     let BadCredential::Token(error) = bad else { return denied(Verdict::Unauthorized) };
-    let is_unavailable = error.is_unavailable();
-    let reason =
-        if is_unavailable { PublishFailure::KeysUnavailable } else { PublishFailure::BadToken };
+    let reason = if error.is_unavailable() {
+        PublishFailure::KeysUnavailable
+    } else if error.is_kept_out() {
+        PublishFailure::Forbidden
+    } else {
+        PublishFailure::BadToken
+    };
     Box::new((reason, token_refused::bad_token(error)))
 }
 

@@ -25,13 +25,16 @@ pub(in crate::http) fn unauthorized(hint: &str) -> Answer {
     challenge(answer, "Bearer")
 }
 
-/// 401: the token that was shown is not good; or 503: nobody can say.
+/// 401: the token that was shown is not good; 403: its bearer is kept out; or 503: nobody can say.
 pub(in crate::http) fn bad_token(error: &TokenError) -> Answer {
     let (status, hint) = (StatusCode::UNAUTHORIZED, error.hint());
     if error.is_unavailable() {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let answer = answer::problem(status, "keys_unavailable", &hint);
         return answer::retry_after(answer, limits::RETRY_AFTER_KEYS_SECS);
+    }
+    if error.is_kept_out() {
+        return answer::problem(StatusCode::FORBIDDEN, "forbidden", &hint);
     }
     challenge(answer::problem(status, "bad_token", &hint), "Bearer error=\"invalid_token\"")
 }

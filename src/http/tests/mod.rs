@@ -41,6 +41,7 @@ use super::{
     sources::{BrokerState, OpsPacer, Sources, Text},
 };
 use crate::{
+    bans::Bans,
     broker::{Announcer, Position, Reach, RefusalExtent},
     channel::ChannelName,
     clock::Clock,
@@ -132,7 +133,7 @@ impl Fixture {
                 pacer: OpsPacer::default(),
                 version: "1.2.3 (abc)".into(),
             },
-            announcer: Announcer::new(broker.clone(), Arc::new([])),
+            announcer: Announcer::new(broker.clone(), Arc::new([]), Arc::new(Bans::new(clock))),
             public: Some(Public {
                 broker: broker.clone(),
                 admit: Rc::new(admit),

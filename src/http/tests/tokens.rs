@@ -1,6 +1,6 @@
 //! Tokens with rights: where they are found, what they allow, and how a refusal is told.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{FOREIGN, Fixture, LOCAL, Server, body, handshake, header, request, status};
 use crate::{
+    bans::Bearer,
     channel::{ChannelPattern, ChannelPatterns},
     conn::{ClientPublish, Credential},
     http::access::Rules,
@@ -234,4 +235,51 @@ async fn a_client_keeps_what_it_has_shown() {
         });
         assert_eq!(sub.as_deref(), is_kept.then_some("alice"));
     }
+}
+
+/// An operator keeps bearers out by a claim of their tokens, however good these are.
+#[tokio::test]
+async fn bearers_who_are_kept_out_are_refused() {
+    let server = private(|_| {});
+    let all = json!({"subscribe": ["*"], "publish": ["*"]});
+    let of = |claims: Value| {
+        let mut claims = claims;
+        claims["exp"] = FAR.into();
+        claims["wsbcast"] = all.clone();
+        bearer(&token(&claims))
+    };
+    let bans = server.context.verifier.bans();
+    for kept_out in [Bearer::Subject("alice".into()), Bearer::TokenId("7".into())] {
+        bans.add(&kept_out, Duration::from_secs(1000)).unwrap();
+    }
+    for (claims, is_kept_out) in [
+        (json!({"sub": "alice"}), true),
+        (json!({"sub": "bob", "jti": "7"}), true),
+        (json!({"sub": "7", "jti": "alice"}), false),
+        (json!({"sub": "bob"}), false),
+        (json!({}), false),
+    ] {
+        let shown = of(claims.clone());
+        let stream = request("GET /sse?channel=a", &[&shown], "");
+        let message = request("POST /broadcast?channel=a", &[&shown], "hi");
+        // A public channel, too: a credential that is shown decides.
+        let public = ask(&server, "/ws?channel=open.a", &[&shown]).await;
+        for (answer, good) in [
+            (ask(&server, "/ws?channel=a", &[&shown]).await, 101),
+            (public, 101),
+            (server.ask_as(FOREIGN, stream).await, 200),
+            (server.ask_as(FOREIGN, message).await, 202),
+        ] {
+            let expected = if is_kept_out { 403 } else { good };
+            assert_eq!(status(&answer), expected, "{claims}: {answer}");
+            if is_kept_out {
+                assert_eq!(body(&answer)["error"], "forbidden", "{answer}");
+            }
+        }
+    }
+    let rejected = &server.metrics.handshakes_rejected;
+    assert_eq!(rejected.get(Rejection::Forbidden as usize), 6);
+    let failures = &server.metrics.publish_failures;
+    assert_eq!(failures.get(PublishFailure::Forbidden as usize), 2);
+    assert_eq!(status(&ask(&server, "/ws?channel=open.a", &[]).await), 101, "without a token");
 }

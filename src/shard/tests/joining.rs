@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,10 +14,11 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 use super::{clients, embedded, sometimes::Sometimes, verifier};
 use crate::{
-    broker::{Position, Since},
-    channel::ChannelName,
+    bans::Bearer,
+    broker::{Announcement, Disconnection, Position, Publication, Selector, Since},
+    channel::{ChannelName, ChannelPatterns},
     clock::{Clock, Millis},
-    conn::{Connected, SubscribeRequest, socket::Poller},
+    conn::{Connected, Credential, SubscribeRequest, VerifiedToken, socket::Poller},
     drain::Control,
     http::{self, NotAdmitted},
     hub::{Encoding, Key},
@@ -25,7 +27,9 @@ use crate::{
         JOIN_QUERIES_MAX, JOIN_WAIT,
     },
     peer::ClientAddress,
-    shard::{admit, core::Core, requests},
+    shard::{admit, core::Core, mailbox::Mail, requests, tasks},
+    token::Rights,
+    ws::Kind,
 };
 
 struct World {
@@ -92,9 +96,14 @@ impl World {
 
     /// The newest client who was let in gets its 101.
     fn connect(&self) -> (Key, TcpStream) {
+        self.connect_with(None)
+    }
+
+    fn connect_with(&self, credential: Option<Credential>) -> (Key, TcpStream) {
         let ticket = self.admitted.borrow_mut().pop().expect("somebody was let in");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
@@ -103,7 +112,7 @@ impl World {
             session: None,
             leftover: Bytes::new(),
             publisher: None,
-            credential: None,
+            credential,
             client: ClientAddress::Unix,
             forwarded: None,
             guard,
@@ -225,5 +234,61 @@ fn a_subscription_past_the_bound_is_an_error() {
         );
         assert!(!world.core.with(|clients| clients.has_channel("b")));
         many.into_iter().chain([rest]).for_each(|one| one.abort());
+    });
+}
+
+/// A token is verified before its client is in the table of those that can be disconnected.
+#[test]
+fn a_client_disconnected_while_it_comes_is_closed() {
+    run(|world| async move {
+        world.broker.is_slow.set(false);
+        let token = |sub: &str| {
+            let rights = Rights {
+                subscribe: ChannelPatterns::all(),
+                publish: ChannelPatterns::default(),
+                sub: Some(sub.into()),
+                jti: None,
+                expires_at: None,
+                verified_at: 0,
+            };
+            let verified = VerifiedToken::new(Arc::new(rights), Millis(0), Duration::ZERO);
+            Some(Credential::Token(verified))
+        };
+        for _ in 0..2 {
+            world.come("a", 1).await.unwrap().unwrap();
+        }
+        let disconnection = Disconnection {
+            selector: Selector::Bearer(Bearer::Subject("alice".into())),
+            may_return: false,
+            banned_for: Some(Duration::from_secs(60)),
+        };
+        let announcement = Announcement::Disconnect(disconnection);
+        let (count, counted) = tokio::sync::oneshot::channel();
+        tasks::deliver(&world.core, Mail::Announcement(announcement, Some(count)), &mut Vec::new());
+        assert_eq!(counted.await, Ok(0), "nobody is known to be her");
+        let (_, mut peer) = world.connect_with(token("alice"));
+        let (_, mut other) = world.connect_with(token("bob"));
+        let mut end = Vec::new();
+        peer.read_to_end(&mut end).unwrap();
+        let code = [0x88, 14, 0x11, 0x33];
+        assert!(end.windows(4).any(|bytes| bytes == code), "4403: {end:?}");
+        world.core.with(|clients| assert_eq!(clients.keys().len(), 2));
+        let publication = Publication {
+            channel: ChannelName::new("a0").unwrap(),
+            kind: Kind::Text,
+            data: Bytes::from_static(b"still here"),
+            position: None,
+        };
+        world.core.with(|clients| {
+            clients.append(&publication);
+            while clients.pass(&mut || true).more {}
+        });
+        let mut text = Vec::new();
+        while !text.windows(10).any(|bytes| bytes == b"still here") {
+            let mut some = [0; 1024];
+            let count = other.read(&mut some).unwrap();
+            assert!(count > 0, "the other one stays");
+            text.extend_from_slice(&some[..count]);
+        }
     });
 }

@@ -1,17 +1,22 @@
-//! How an announcement looks on its Redis channel: a header line, then what it is about.
+//! How an announcement looks on its Redis channel: a header line, then whom it is about.
 //!
-//! `1 disconnect SENDER away|return channel\n…`: version, what is to be done, the process that says
-//! so, how, and what follows. Anyone may publish on the channel, so reading trusts nothing: what is
-//! not exactly this is no announcement of ours. The rights to publish there are the rights to
-//! announce.
+//! `1 disconnect SENDER away|return MS channel|sub|jti\n…`: version, what is to be done, the
+//! process that says so, how, for how long they are kept out (0: not at all), and what follows.
+//! Anyone may publish on the channel, so reading trusts nothing: what is not exactly this is no
+//! announcement of ours. The rights to publish there are the rights to announce.
+//!
+//! Bans are kept in Redis, too, as `sub:…` and `jti:…`, for processes that were away.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::{
+    bans::Bearer,
     broker::{Announcement, Disconnection, Selector},
     channel::ChannelName,
-    limits::ANNOUNCEMENT_BYTES_MAX,
-    position::is_epoch,
+    limits::{ANNOUNCEMENT_BYTES_MAX, BAN_MAX, TOKEN_TEXT_BYTES_MAX},
+    position::{is_epoch, offset_in},
 };
 
 /// An older process must drop announcements in a newer form.
@@ -19,12 +24,11 @@ const VERSION: &str = "1";
 
 /// The text of an announcement by the process `sender`.
 pub(crate) fn encode(sender: &str, announcement: &Announcement) -> String {
-    let Announcement::Disconnect(Disconnection { selector, may_return }) = announcement;
+    let Announcement::Disconnect(Disconnection { selector, may_return, banned_for }) = announcement;
     let manner = if *may_return { "return" } else { "away" };
-    let (kind, value) = match selector {
-        Selector::Channel(channel) => ("channel", channel.as_str()),
-    };
-    format!("{VERSION} disconnect {sender} {manner} {kind}\n{value}")
+    let (kind, value) = words(selector);
+    let ms = banned_for.map_or(0, |time| time.as_millis());
+    format!("{VERSION} disconnect {sender} {manner} {ms} {kind}\n{value}")
 }
 
 /// Reads one, and the process that sent it; None if it is not one of ours.
@@ -34,7 +38,7 @@ pub(crate) fn decode(payload: &Bytes) -> Option<(&str, Announcement)> {
     }
     let (header, value) = std::str::from_utf8(payload).ok()?.split_once('\n')?;
     let words: Vec<&str> = header.split(' ').collect();
-    let [VERSION, "disconnect", sender, manner, kind] = words[..] else { return None };
+    let [VERSION, "disconnect", sender, manner, ms, kind] = words[..] else { return None };
     // The name of a process is drawn as epochs are.
     if !is_epoch(sender) {
         return None;
@@ -44,31 +48,125 @@ pub(crate) fn decode(payload: &Bytes) -> Option<(&str, Announcement)> {
         "away" => false,
         _ => return None,
     };
-    let selector = match kind {
-        "channel" => Selector::Channel(ChannelName::new(value).ok()?),
-        _ => return None,
+    let selector = selector(kind, value)?;
+    let banned_for = match offset_in(ms)? {
+        // As it is written by us.
+        number if number.to_string() != ms => return None,
+        0 => None,
+        number => Some(Duration::from_millis(number)),
     };
-    Some((sender, Announcement::Disconnect(Disconnection { selector, may_return })))
+    let is_possible = match (&selector, banned_for) {
+        (_, None) => true,
+        (Selector::Channel(_), Some(_)) => false,
+        (Selector::Bearer(_), Some(time)) => time <= BAN_MAX,
+    };
+    let disconnection = Disconnection { selector, may_return, banned_for };
+    is_possible.then_some((sender, Announcement::Disconnect(disconnection)))
+}
+
+/// How a ban of `bearer` is kept in Redis.
+pub(crate) fn encode_ban(bearer: &Bearer) -> String {
+    let (kind, value) = bearer_words(bearer);
+    format!("{kind}:{value}")
+}
+
+/// Reads a ban that still lasts for `ms`: clients that are here though they are kept out are to be
+/// closed. None if it is none of ours.
+pub(crate) fn decode_ban(text: &str, ms: &str) -> Option<Announcement> {
+    let (kind @ ("sub" | "jti"), value) = text.split_once(':')? else { return None };
+    let time = Duration::from_millis(offset_in(ms)?).min(BAN_MAX);
+    let selector = selector(kind, value)?;
+    let banned_for = Some(time).filter(|time| !time.is_zero());
+    Some(Announcement::Disconnect(Disconnection { selector, may_return: false, banned_for }))
+}
+
+fn words(selector: &Selector) -> (&'static str, &str) {
+    match selector {
+        Selector::Channel(channel) => ("channel", channel.as_str()),
+        Selector::Bearer(bearer) => bearer_words(bearer),
+    }
+}
+
+fn bearer_words(bearer: &Bearer) -> (&'static str, &str) {
+    match bearer {
+        Bearer::Subject(sub) => ("sub", sub),
+        Bearer::TokenId(jti) => ("jti", jti),
+    }
+}
+
+fn selector(kind: &str, value: &str) -> Option<Selector> {
+    if kind == "channel" {
+        return Some(Selector::Channel(ChannelName::new(value).ok()?));
+    }
+    if value.is_empty() || value.len() > TOKEN_TEXT_BYTES_MAX {
+        return None;
+    }
+    match kind {
+        "sub" => Some(Selector::Bearer(Bearer::Subject(value.into()))),
+        "jti" => Some(Selector::Bearer(Bearer::TokenId(value.into()))),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn disconnection(name: &str, may_return: bool) -> Announcement {
-        let selector = Selector::Channel(ChannelName::new(name).unwrap());
-        Announcement::Disconnect(Disconnection { selector, may_return })
+    fn of(selector: Selector, may_return: bool, ban_ms: u64) -> Announcement {
+        let banned_for = Some(Duration::from_millis(ban_ms)).filter(|time| !time.is_zero());
+        Announcement::Disconnect(Disconnection { selector, may_return, banned_for })
+    }
+
+    fn channel(name: &str) -> Selector {
+        Selector::Channel(ChannelName::new(name).unwrap())
+    }
+
+    fn bearers() -> [Bearer; 4] {
+        [
+            Bearer::Subject("alice".into()),
+            Bearer::Subject("a b:c\nd\0 é".into()),
+            Bearer::Subject("x".repeat(TOKEN_TEXT_BYTES_MAX).into()),
+            Bearer::TokenId("sub:7".into()),
+        ]
     }
 
     #[test]
     fn announcements_are_read_back() {
-        for may_return in [false, true] {
-            let announcement = disconnection("a:b.c-d_e", may_return);
+        let mut all = vec![of(channel("a:b.c-d_e"), false, 0), of(channel("a"), true, 0)];
+        for bearer in bearers() {
+            let most = u64::try_from(BAN_MAX.as_millis()).unwrap();
+            for ban_ms in [0, 1, 60_000, most] {
+                all.push(of(Selector::Bearer(bearer.clone()), ban_ms % 2 == 0, ban_ms));
+            }
+        }
+        for announcement in all {
             let text = Bytes::from(encode("0123456789abcdef", &announcement));
             assert_eq!(decode(&text), Some(("0123456789abcdef", announcement)));
         }
-        let text = Bytes::from_static(b"1 disconnect p away channel\na");
-        assert_eq!(decode(&text), Some(("p", disconnection("a", false))));
+        let text = Bytes::from_static(b"1 disconnect p away 0 channel\na");
+        assert_eq!(decode(&text), Some(("p", of(channel("a"), false, 0))));
+        let text = Bytes::from_static(b"1 disconnect p return 1500 sub\nalice");
+        let alice = Selector::Bearer(Bearer::Subject("alice".into()));
+        assert_eq!(decode(&text), Some(("p", of(alice, true, 1500))));
+    }
+
+    #[test]
+    fn bans_are_read_back() {
+        for bearer in bearers() {
+            let kept = encode_ban(&bearer);
+            let read = decode_ban(&kept, "1500");
+            assert_eq!(read, Some(of(Selector::Bearer(bearer), false, 1500)), "{kept:?}");
+        }
+        let far = decode_ban("sub:a", "9007199254740991");
+        let Some(Announcement::Disconnect(far)) = far else { panic!("{far:?}") };
+        assert_eq!(far.banned_for, Some(BAN_MAX));
+        let long = format!("sub:{}", "x".repeat(TOKEN_TEXT_BYTES_MAX + 1));
+        for text in ["", "sub", "sub:", "Sub:a", "channel:a", "a", ":a", "jti:", &long] {
+            assert_eq!(decode_ban(text, "1"), None, "{text:?}");
+        }
+        for ms in ["", "-1", "1.5", "1e3", "inf", "nan", "99999999999999999999"] {
+            assert_eq!(decode_ban("sub:a", ms), None, "{ms:?}");
+        }
     }
 
     #[test]
@@ -77,49 +175,69 @@ mod tests {
             "",
             "\n",
             "hi",
-            "1 disconnect p away channel",
-            "1 disconnect p away channel\n",
-            "1 disconnect p away channel\na\n",
-            "1 disconnect p away channel\na b",
-            "1 disconnect p away channel \na",
-            " 1 disconnect p away channel\na",
-            "1  disconnect p away channel\na",
-            "1 disconnect p away channel x\na",
-            "1 disconnect p away chanel\na",
-            "1 disconnect p stay channel\na",
-            "1 disconnect p  channel\na",
-            "1 disconnect  away channel\na",
-            "1 disconnect p! away channel\na",
-            "1 Disconnect p away channel\na",
-            "1 drain p away channel\na",
-            "0 disconnect p away channel\na",
-            "2 disconnect p away channel\na",
-            "1 disconnect p away channel\r\na",
-            "1 disconnect p away channel\n\0",
+            "1 disconnect p away 0 channel",
+            "1 disconnect p away 0 channel\n",
+            "1 disconnect p away 0 channel\na\n",
+            "1 disconnect p away 0 channel\na b",
+            "1 disconnect p away 0 channel \na",
+            " 1 disconnect p away 0 channel\na",
+            "1  disconnect p away 0 channel\na",
+            "1 disconnect p away 0 channel x\na",
+            "1 disconnect p away 0 chanel\na",
+            "1 disconnect p stay 0 channel\na",
+            "1 disconnect p  0 channel\na",
+            "1 disconnect  away 0 channel\na",
+            "1 disconnect p! away 0 channel\na",
+            "1 Disconnect p away 0 channel\na",
+            "1 drain p away 0 channel\na",
+            "0 disconnect p away 0 channel\na",
+            "2 disconnect p away 0 channel\na",
+            "1 disconnect p away 0 channel\r\na",
+            "1 disconnect p away 0 channel\n\0",
+            "1 disconnect p away channel\na",
+            "1 disconnect p away 1 channel\na",
+            "1 disconnect p away  sub\na",
+            "1 disconnect p away -1 sub\na",
+            "1 disconnect p away 01 sub\na",
+            "1 disconnect p away +1 sub\na",
+            "1 disconnect p away 1s sub\na",
+            "1 disconnect p away 2592000001 sub\na",
+            "1 disconnect p away 99999999999999999999 sub\na",
+            "1 disconnect p away 1 sub\n",
+            "1 disconnect p away 1 jti\n",
+            "1 disconnect p away 1 jwt\na",
         ];
         for text in garbage {
             assert_eq!(decode(&Bytes::from_static(text.as_bytes())), None, "{text:?}");
         }
-        let long_name = format!("1 disconnect {} away channel\na", "p".repeat(33));
-        let long = format!("1 disconnect p away channel\n{}", "a".repeat(129));
-        let huge = format!("1 disconnect p away channel\n{}", "a".repeat(1 << 20));
-        for text in [long_name, long, huge] {
+        let long_name = format!("1 disconnect {} away 0 channel\na", "p".repeat(33));
+        let long = format!("1 disconnect p away 0 channel\n{}", "a".repeat(129));
+        let long_sub = format!("1 disconnect p away 0 sub\n{}", "a".repeat(257));
+        let huge = format!("1 disconnect p away 0 sub\n{}", "a".repeat(1 << 20));
+        for text in [long_name, long, long_sub, huge] {
             assert_eq!(decode(&Bytes::from(text)), None);
         }
-        assert_eq!(decode(&Bytes::from_static(b"1 disconnect p away channel\n\xff")), None);
+        for text in
+            [&b"1 disconnect p away 0 channel\n\xff"[..], b"1 disconnect p away 0 sub\n\xff"]
+        {
+            assert_eq!(decode(&Bytes::from_static(text)), None);
+        }
     }
 
     /// A byte of one is changed: it is read as another one, or as none.
     #[test]
     fn changed_announcements_are_read_strictly() {
-        let text = encode("p", &disconnection("abc", true));
-        for place in 0..text.len() {
-            for byte in 0..=u8::MAX {
-                let mut changed = text.clone().into_bytes();
-                changed[place] = byte;
-                let changed = Bytes::from(changed);
-                if let Some((sender, read)) = decode(&changed) {
-                    assert_eq!(encode(sender, &read).as_bytes(), &changed[..]);
+        let subject = of(Selector::Bearer(Bearer::Subject("ab".into())), true, 1500);
+        for announcement in [of(channel("abc"), true, 0), subject] {
+            let text = encode("p", &announcement);
+            for place in 0..text.len() {
+                for byte in 0..=u8::MAX {
+                    let mut changed = text.clone().into_bytes();
+                    changed[place] = byte;
+                    let changed = Bytes::from(changed);
+                    if let Some((sender, read)) = decode(&changed) {
+                        assert_eq!(encode(sender, &read).as_bytes(), &changed[..]);
+                    }
                 }
             }
         }

@@ -119,6 +119,11 @@ impl Names {
         format!("{}:heartbeat:{}:{shard}", self.heard_prefix, self.process)
     }
 
+    /// The bearers of tokens that are kept out, by when that ends.
+    pub(crate) fn bans(&self, slot: &ChannelName) -> String {
+        format!("{}:{{{slot}}}:bans", self.prefix)
+    }
+
     /// Where processes tell each other what to do. Without braces, as heartbeats.
     pub(crate) fn announcements(&self) -> String {
         format!("{}:announcements", self.heard_prefix)

@@ -186,6 +186,25 @@ pub(crate) fn lease(value: Value) -> Result<Option<u64>, Error> {
     Ok((is_ours == 0).then_some(free_in_ms))
 }
 
+/// Reads whether an announcement went out; if not, no more can be kept out.
+pub(crate) fn told(value: Value) -> Result<bool, Error> {
+    let word: String = Parts::new(value).next()?.convert()?;
+    match word.as_str() {
+        "told" => Ok(true),
+        "full" => Ok(false),
+        _ => Err(unexpected("a word that no script says")),
+    }
+}
+
+/// Reads those that are kept out, and for how many milliseconds; what is not as the scripts write
+/// it is left out.
+pub(crate) fn bans(value: Value) -> Result<Vec<(String, String)>, Error> {
+    let Value::Array(parts) = value else { return Err(unexpected("no list")) };
+    let mut texts = parts.into_iter().map(Value::into_string);
+    let pairs = std::iter::from_fn(|| Some((texts.next()?, texts.next()?)));
+    Ok(pairs.filter_map(|(banned, ms)| Some((banned?, ms?))).collect())
+}
+
 /// `[OFFSET-NONCE, [k, KIND, d, PAYLOAD, p, PREVIOUS]]`.
 fn message(epoch: &Arc<str>, entry: Value) -> Option<StreamEntry> {
     let mut parts = Parts::new(entry);

@@ -3,8 +3,8 @@
 //! Offset, stream and PUBLISH must be one step, or two processes' messages arrive in another order
 //! than their offsets, and a history lacks sent messages; claiming a slot and publishing its notice
 //! must be one step, or a process that dies between them takes the notice with it. Every script but
-//! those of the lease and of presence has the keys meta and stream, of one channel. Their
-//! parameters are put together in `arguments`, their answers are read in `replies`.
+//! those of the lease, of presence and of announcements has the keys meta and stream, of one
+//! channel. Their parameters are put together in `arguments`, their answers are read in `replies`.
 
 use fred::util::sha1_hash;
 
@@ -18,6 +18,7 @@ const CHECKED_META: &str = include_str!("lua/checked_meta.lua");
 const MAY_NOT_SEND: &str = include_str!("lua/may_not_send.lua");
 const STAMP: &str = include_str!("lua/stamp.lua");
 const STREAM_POSITION: &str = include_str!("lua/stream_position.lua");
+const UNIX_MS: &str = include_str!("lua/unix_ms.lua");
 const HISTORY: &str = include_str!("lua/history.lua");
 
 /// A script and the name Redis knows it by.
@@ -48,6 +49,7 @@ pub(crate) struct Scripts {
     pub(crate) lease: Script,
     pub(crate) presence: Script,
     pub(crate) announce: Script,
+    pub(crate) bans: Script,
     pub(crate) trial: Script,
 }
 
@@ -67,15 +69,16 @@ impl Scripts {
             empty_epoch: Script::new("", include_str!("lua/empty_epoch.lua")),
             lease: Script::new("", include_str!("lua/lease.lua")),
             presence: Script::new("", include_str!("lua/presence.lua")),
-            announce: Script::new("", include_str!("lua/announce.lua")),
+            announce: Script::new(UNIX_MS, include_str!("lua/announce.lua")),
+            bans: Script::new(UNIX_MS, include_str!("lua/bans.lua")),
             trial: Script::new(&stamp, include_str!("lua/trial.lua")),
         }
     }
 
     /// Each of them.
-    pub(crate) fn all(&self) -> [&Script; 10] {
+    pub(crate) fn all(&self) -> [&Script; 11] {
         let Self { publish, publish_once, position, rotate, read, .. } = self;
-        let Self { empty_epoch, lease, presence, announce, trial, .. } = self;
+        let Self { empty_epoch, lease, presence, announce, bans, trial, .. } = self;
         [
             publish,
             publish_once,
@@ -86,6 +89,7 @@ impl Scripts {
             lease,
             presence,
             announce,
+            bans,
             trial,
         ]
     }

@@ -59,6 +59,8 @@ pub(crate) struct Subscriber {
     pub(super) bridge: Option<Rc<Bridge>>,
     subscriptions: Rc<RefCell<Subscriptions>>,
     changed: Notify,
+    /// Announcements arrive from now on.
+    announcements_heard: Notify,
     pub(super) component: Component,
     /// The one server that it is on; None: wherever the first command connection is.
     node: Option<ClusterNode>,
@@ -112,6 +114,7 @@ impl Subscriber {
             bridge: None,
             subscriptions,
             changed: Notify::new(),
+            announcements_heard: Notify::new(),
             component,
             node: None,
         }
@@ -332,6 +335,7 @@ impl Subscriber {
         let is_news = self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
         self.judge(&command, refusal.as_deref(), is_news);
         self.tell_hearers(&command, refusal.is_some());
+        self.note_announcements(&command);
         Ok(())
     }
 

@@ -2,12 +2,19 @@
 
 use super::*;
 use crate::{
+    bans::Bearer,
     broker::{Disconnection, Selector},
+    conn::VerifiedToken,
     limits::{DISCONNECT_PAUSE, DISCONNECT_WINDOW_MAX},
+    token::Rights,
 };
 
 fn of_channel(name: &str, may_return: bool) -> Disconnection {
-    Disconnection { selector: Selector::Channel(ChannelName::new(name).unwrap()), may_return }
+    Disconnection {
+        selector: Selector::Channel(ChannelName::new(name).unwrap()),
+        may_return,
+        banned_for: None,
+    }
 }
 
 impl Table {
@@ -122,4 +129,53 @@ fn paced_disconnections_are_joined_and_overtaken() {
     table.clients.on_tick(Millis::default() + DISCONNECT_PAUSE * 80);
     first.iter_mut().for_each(|peer| assert_eq!(close_code(peer), 1012));
     assert!(table.clients.returning.is_none());
+}
+
+/// Clients are found by the claims of the tokens that they have shown last.
+#[test]
+fn clients_are_disconnected_by_their_tokens_claims() {
+    let mut table = table(quiet());
+    let rights = |sub: &str, jti: Option<&str>| {
+        let rights = Rights {
+            subscribe: ChannelPatterns::all(),
+            publish: ChannelPatterns::default(),
+            sub: Some(sub.into()),
+            jti: jti.map(Into::into),
+            expires_at: None,
+            verified_at: 0,
+        };
+        VerifiedToken::new(Arc::new(rights), Millis(0), Duration::ZERO)
+    };
+    let mut client = |token: Option<VerifiedToken>| {
+        let key = table.admit();
+        let credential = token.map(Credential::Token);
+        (key, table.connect_with(key, None, credential, Millis(0)))
+    };
+    let (_, mut first) = client(Some(rights("alice", Some("1"))));
+    let (_, mut second) = client(Some(rights("alice", Some("2"))));
+    let (renewed, mut third) = client(Some(rights("alice", None)));
+    let (_, mut bob) = client(Some(rights("bob", Some("alice"))));
+    let (_, mut anonymous) = client(None);
+    table.clients.renewed(renewed, Ok(rights("bob", None)), Millis(0));
+    read_exactly(&mut third, b"\x81\x25{\"type\":\"token\",\"expires_in_ms\":null}");
+    let by = |bearer: Bearer, may_return| Disconnection {
+        selector: Selector::Bearer(bearer),
+        may_return,
+        banned_for: None,
+    };
+    let mut disconnect = |bearer, may_return| {
+        let count = table.clients.disconnect(&by(bearer, may_return), Millis(1));
+        table.clients.on_tick(Millis(50));
+        count
+    };
+    assert_eq!(disconnect(Bearer::Subject("Alice".into()), false), 0);
+    assert_eq!(disconnect(Bearer::TokenId("3".into()), false), 0);
+    assert_eq!(disconnect(Bearer::TokenId("2".into()), false), 1);
+    assert_eq!(close_code(&mut second), 4403);
+    assert_eq!(disconnect(Bearer::Subject("alice".into()), true), 1, "one has another by now");
+    assert_eq!(close_code(&mut first), 1012);
+    assert_eq!(disconnect(Bearer::Subject("bob".into()), false), 2);
+    assert_eq!([close_code(&mut third), close_code(&mut bob)], [4403; 2]);
+    table.broadcast("still here");
+    read_exactly(&mut anonymous, b"\x81\x0astill here");
 }
