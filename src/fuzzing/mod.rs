@@ -7,7 +7,7 @@
 //! in tests, which run every input of `fuzz/corpus`: so no release has it, and the inputs that
 //! once failed are tried on any toolchain.
 
-use crate::{broker, conn, http, peer, ws};
+use crate::{broker, conn, http, peer, token, ws};
 
 /// A client's bytes after its handshake.
 pub fn frames(input: &[u8]) {
@@ -54,6 +54,11 @@ pub fn redis_answers(input: &[u8]) {
     broker::fuzzing::answers(input);
 }
 
+/// Tokens, their claims and headers, and sets of keys.
+pub fn tokens(input: &[u8]) {
+    token::fuzzing::tokens(input);
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
@@ -62,7 +67,7 @@ mod tests {
 
     type Property = fn(&[u8]);
 
-    const TARGETS: [(&str, Property); 9] = [
+    const TARGETS: [(&str, Property); 10] = [
         ("commands", commands),
         ("forwarded", forwarded),
         ("frames", frames),
@@ -72,6 +77,7 @@ mod tests {
         ("redis_answers", redis_answers),
         ("redis_frames", redis_frames),
         ("requests", requests),
+        ("tokens", tokens),
     ];
 
     fn fuzz() -> std::path::PathBuf {

@@ -22,6 +22,8 @@ mod commands;
 mod crypto;
 mod error;
 mod flights;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod header;
 mod issuer;
 mod keys;
