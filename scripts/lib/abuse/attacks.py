@@ -5,10 +5,11 @@ It runs in a process of its own, holds what it has opened until it is ended, and
 """
 
 import json
-import select
 import time
 
+import floods
 import wire
+from floods import hold
 
 BIG = 1_000_000
 
@@ -16,22 +17,21 @@ BIG = 1_000_000
 class Attack:
     """What is done, on which server, and what it may cost."""
 
-    def __init__(self, name, about, run, *, seconds=6, redis=False, args=(), before=None, mib=0):
+    def __init__(
+        self, name, run, *, seconds=10, redis=False, args=(), before=None, mib=0, tls=False
+    ):
         self.name = name
-        self.about = about
+        self.about = run.__doc__
         self.run = run
+        # How long it may take.
         self.seconds = seconds
         self.redis = redis
         self.args = list(args)
         self.before = before
+        # It is against a listener of TLS.
+        self.tls = tls
         # What it may cost besides the budgets that options set, MiB.
         self.mib = mib
-
-
-def hold(ends):
-    """Keeps what was opened, and reads nothing."""
-    while ends:
-        time.sleep(1)
 
 
 def big_history(port):
@@ -110,12 +110,12 @@ def answered_and_idle(port):
         end.recv(4096)
         return end
 
-    hold(wire.flood(4200 * 2, 15, begin))
+    hold(wire.flood(4200 * 2, 12, begin))
 
 
 def silent(port):
     """Connections that say nothing."""
-    hold(wire.flood(4200 * 2, 15, lambda _: wire.connect(port)))
+    hold(wire.flood(4200 * 2, 12, lambda _: wire.connect(port)))
 
 
 def heads(port):
@@ -209,7 +209,7 @@ def random_channels(port):
         end.close()
         return end
 
-    wire.flood(10_000, 12, begin)
+    wire.flood(10_000, 9, begin)
 
 
 def history_and_reset(port):
@@ -223,7 +223,7 @@ def history_and_reset(port):
         end.close()
         return end
 
-    wire.flood(5000, 12, begin)
+    wire.flood(5000, 9, begin)
 
 
 def claims(port):
@@ -242,11 +242,11 @@ def claims(port):
 def refused(port):
     """Handshakes and publishes that are refused, for the log's sake."""
     bad = wire.request("/ws?channel=two%20words", port)
-    until = time.monotonic() + 8
+    until = time.monotonic() + 7
     while time.monotonic() < until:
         end = wire.connect(port)
         end.sendall(bad)
-        select.select([end], [], [], 5)
+        wire.readable(end, 5)
         end.close()
 
 
@@ -255,28 +255,37 @@ def slow_readers(port):
     hold(wire.flood(1500, 10, lambda _: wire.websocket(port, receive_bytes=4096)[0]))
 
 
+# Their own messages are read, kept and broadcast.
+PUBLISHING = ["--client-publish", "broadcast"]
+COMPRESSED = ["--compression", "on"]
+
 ATTACKS = [
-    Attack("replay-streams", replay_streams.__doc__, replay_streams, before=big_history),
-    Attack("replay-v1", replay_v1.__doc__, replay_v1, before=big_history),
-    Attack("unread-answers", unread_answers.__doc__, unread_answers),
-    Attack("pings", pings.__doc__, pings),
-    Attack("slow-readers", slow_readers.__doc__, slow_readers),
-    Attack("idle", answered_and_idle.__doc__, answered_and_idle, seconds=10),
-    Attack("silent", silent.__doc__, silent, seconds=10),
-    Attack("heads", heads.__doc__, heads, seconds=8, mib=64),
-    Attack("bodies", bodies.__doc__, bodies, seconds=8, mib=64),
-    Attack("batches", batches.__doc__, batches, seconds=8, mib=192),
-    Attack("looks", looks.__doc__, looks, seconds=8, mib=64),
-    Attack("refused", refused.__doc__, refused, args=["--log-level", "debug"]),
-    Attack("claims", claims.__doc__, claims, seconds=8),
-    Attack("channel-hoard", channel_hoard.__doc__, channel_hoard, seconds=12, mib=128),
-    Attack("same-channels", same_channels.__doc__, same_channels, redis=True, mib=200),
-    Attack("random-channels", random_channels.__doc__, random_channels, redis=True, mib=128),
-    Attack(
-        "history-and-reset",
-        history_and_reset.__doc__,
-        history_and_reset,
-        redis=True,
-        before=full_histories,
-    ),
+    Attack("replay-streams", replay_streams, before=big_history),
+    Attack("replay-v1", replay_v1, before=big_history),
+    Attack("resumes", floods.resumes, before=full_histories),
+    Attack("unread-answers", unread_answers),
+    Attack("unread-streams", floods.unread_streams),
+    Attack("slow-readers", slow_readers),
+    Attack("pings", pings),
+    Attack("empty-frames", floods.empty_frames, args=PUBLISHING),
+    Attack("unfinished", floods.unfinished, args=PUBLISHING, mib=64),
+    Attack("bombs", floods.bombs, args=PUBLISHING + COMPRESSED, mib=64),
+    Attack("churn", floods.churn),
+    Attack("idle", answered_and_idle, seconds=13),
+    Attack("silent", silent, seconds=13),
+    Attack("half-handshakes", floods.half_handshakes, mib=64),
+    Attack("silent-tls", floods.silent_tls, mib=64, tls=True),
+    Attack("heads", heads, seconds=13, mib=64),
+    Attack("slow-heads", floods.slow_heads, mib=64),
+    Attack("bodies", bodies, seconds=13, mib=64),
+    Attack("slow-bodies", floods.slow_bodies, mib=64),
+    Attack("batches", batches, seconds=13, mib=192),
+    Attack("idempotency", floods.idempotency, mib=160),
+    Attack("looks", looks, mib=64),
+    Attack("refused", refused, args=["--log-level", "debug"]),
+    Attack("claims", claims, seconds=13),
+    Attack("channel-hoard", channel_hoard, seconds=20, mib=128),
+    Attack("same-channels", same_channels, redis=True, mib=200),
+    Attack("random-channels", random_channels, redis=True, mib=128),
+    Attack("history-and-reset", history_and_reset, redis=True, before=full_histories),
 ]

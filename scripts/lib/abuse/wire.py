@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 import struct
 import time
@@ -9,9 +10,20 @@ import time
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
+class Counted(socket.socket):
+    """Counts what this process has sent: an attacker's effort."""
+
+    sent = None
+
+    def sendall(self, data, *flags):
+        super().sendall(data, *flags)
+        if Counted.sent is not None:
+            Counted.sent.value += len(data)
+
+
 def connect(port, timeout=20, receive_bytes=None):
     """A connection to the server; with `receive_bytes`, one whose kernel holds little."""
-    end = socket.socket()
+    end = Counted()
     if receive_bytes:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     end.settimeout(timeout)
@@ -20,13 +32,21 @@ def connect(port, timeout=20, receive_bytes=None):
     return end
 
 
+def readable(end, seconds):
+    """Whether something can be read within that time, however many descriptors there are."""
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def request(target, port, headers=()):
     lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers, "", ""]
     return "\r\n".join(lines).encode()
 
 
-def upgrade(target, port, protocol=None):
+def upgrade(target, port, protocol=None, extensions=None, headers=()):
     headers = [
+        *headers,
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {KEY}",
@@ -34,6 +54,8 @@ def upgrade(target, port, protocol=None):
     ]
     if protocol:
         headers.append(f"Sec-WebSocket-Protocol: {protocol}")
+    if extensions:
+        headers.append(f"Sec-WebSocket-Extensions: {extensions}")
     return request(target, port, headers)
 
 
@@ -48,10 +70,10 @@ def read_head(end, buffer=b""):
     return int(head.split(b" ", 2)[1]), rest
 
 
-def websocket(port, target="/ws", protocol=None, **options):
+def websocket(port, target="/ws", protocol=None, extensions=None, **options):
     """A connected client, and what it has already got; raises where it is refused."""
     end = connect(port, **options)
-    end.sendall(upgrade(target, port, protocol))
+    end.sendall(upgrade(target, port, protocol, extensions))
     status, rest = read_head(end)
     if status != 101:
         end.close()
