@@ -50,7 +50,9 @@ pub use self::{
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
     principal::{Principal, PublisherClass},
     refusals::RefusalExtent,
-    settings::{BrokerSettings, HandleOwner, InvalidSettings, OnLoss, RedisSettings, Subscribers},
+    settings::{
+        BrokerSettings, HandleOwner, InvalidSettings, OnLoss, RedisSettings, RedisTls, Subscribers,
+    },
     shared::{Shared, check_redis_url, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};

@@ -6,6 +6,7 @@
 use thiserror::Error;
 
 use super::HistorySettings;
+use crate::tls::PairFiles;
 
 /// The broker's settings.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct BrokerSettings {
 pub struct RedisSettings {
     /// `redis://`, `rediss://`, `redis-cluster://`, `redis-sentinel://` (and their TLS variants).
     pub url: String,
+    /// Files for TLS; by default the system's authorities, and no certificate of a client.
+    pub tls: RedisTls,
     /// The subscribers.
     pub subscribers: Subscribers,
     /// Publishing clients per handle; at least one.
@@ -37,6 +40,15 @@ pub struct RedisSettings {
     pub reads_bans: bool,
     /// Bytes of idempotency keys that the process adds within their life.
     pub keys_bytes_max: usize,
+}
+
+/// The files for TLS towards Redis and its sentinels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// The authorities that are trusted in place of the system's, PEM.
+    pub authorities: Option<String>,
+    /// The certificate that is shown, and its key.
+    pub client: Option<PairFiles>,
 }
 
 /// How often a publication leaves Redis for one process.

@@ -6,8 +6,8 @@
 use std::{rc::Rc, sync::Arc};
 
 use super::{
-    Broker, BrokerFactory, BrokerSettings, Evicted, HandleOwner, Health, InvalidSettings, Sink,
-    authorities,
+    Broker, BrokerFactory, BrokerSettings, Evicted, HandleOwner, Health, InvalidSettings, RedisTls,
+    Sink, authorities,
     embedded::{Embedded, EmbeddedBroker, Sequencer},
     fanout::Fanout,
     redis::{self, Process, RedisBroker},
@@ -29,15 +29,15 @@ enum Mode {
     HandedIn(Arc<dyn BrokerFactory>),
 }
 
-/// Whether Redis could be connected to by `url`.
+/// Whether Redis could be connected to by `url`, with the files of `tls`.
 ///
 /// # Errors
 /// Why not, in words that hold nothing of a password.
-pub fn check_redis_url(url: &str) -> Result<(), String> {
-    if url.starts_with("rediss") {
+pub fn check_redis_url(url: &str, tls: &RedisTls) -> Result<(), String> {
+    if url.starts_with("rediss") && tls.authorities.is_none() {
         authorities::check()?;
     }
-    redis::check_url(url)
+    redis::check_url(url, tls)
 }
 
 impl Shared {

@@ -174,6 +174,15 @@ pub(super) struct RedisOptions {
     /// [default: none]
     #[arg(long, value_name = "PATH")]
     pub(super) redis_url_file: Option<String>,
+    /// Authorities to trust in place of the system's, PEM, for a Redis over TLS [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) redis_tls_ca: Option<String>,
+    /// Certificate to show to Redis and its sentinels, PEM [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) redis_tls_cert: Option<String>,
+    /// Its private key, PEM [default: none]
+    #[arg(long, value_name = "PATH")]
+    pub(super) redis_tls_key: Option<String>,
     /// Publishing connections per shard; one more asks what clients that connect need to know
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true)]
     pub(super) redis_pool: String,

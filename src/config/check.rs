@@ -13,7 +13,7 @@ use super::{
     environment::Typed,
     history,
     listen::{self, Listening},
-    origins, proxies, rights, secret_file,
+    origins, proxies, redis_tls, rights, secret_file,
     secrets::without_credentials,
     sources::{SecretSources, Secrets},
     tls,
@@ -125,7 +125,17 @@ fn threads(checker: &mut Checker, typed: Option<&str>) -> usize {
 }
 
 fn redis(checker: &mut Checker, typed: &args::RedisOptions) -> RedisConfig {
-    let url = redis_url(checker, typed);
+    let tls = redis_tls::check(checker, typed);
+    let url = redis_url(checker, typed, &tls);
+    let named = [&typed.redis_tls_ca, &typed.redis_tls_cert, &typed.redis_tls_key];
+    let named = (["redis-tls-ca", "redis-tls-cert", "redis-tls-key"].iter().zip(named))
+        .find_map(|(option, path)| Some((option, path.as_ref()?)));
+    if let Some((option, path)) = named
+        && !url.as_ref().is_some_and(|url| url.expose().starts_with("rediss"))
+        && checker.are_good(&["redis-url", "redis-url-file"])
+    {
+        checker.refuse(option, path, "is for a Redis over TLS: a URL that begins rediss");
+    }
     let prefix = typed.redis_prefix.clone();
     let is_prefix_byte = |byte: u8| byte.is_ascii_graphic() && !b"{}".contains(&byte);
     if !(1..=PREFIX_BYTES_MAX).contains(&prefix.len()) || !prefix.bytes().all(is_prefix_byte) {
@@ -142,6 +152,7 @@ fn redis(checker: &mut Checker, typed: &args::RedisOptions) -> RedisConfig {
     }
     RedisConfig {
         url,
+        tls,
         pool: checker.number("redis-pool", &typed.redis_pool, REDIS_POOL),
         subscribers: checker.word("redis-subscribers", &typed.redis_subscribers),
         prefix,
@@ -150,7 +161,11 @@ fn redis(checker: &mut Checker, typed: &args::RedisOptions) -> RedisConfig {
 }
 
 /// The URL, from its file if there is one: a typed option beats a variable.
-fn redis_url(checker: &mut Checker, typed: &args::RedisOptions) -> Option<RedisUrl> {
+fn redis_url(
+    checker: &mut Checker,
+    typed: &args::RedisOptions,
+    tls: &broker::RedisTls,
+) -> Option<RedisUrl> {
     let url = typed.redis_url.clone().filter(|url| !url.is_empty());
     let file = typed.redis_url_file.as_deref();
     let typed_ones = ["redis-url", "redis-url-file"].map(|option| checker.is_typed(option));
@@ -169,7 +184,7 @@ fn redis_url(checker: &mut Checker, typed: &args::RedisOptions) -> Option<RedisU
             }
         },
     };
-    if let Err(reason) = broker::check_redis_url(&url) {
+    if let Err(reason) = broker::check_redis_url(&url, tls) {
         let shown = match (option, file) {
             // The file may contain another secret altogether.
             ("redis-url-file", Some(path)) => path.to_owned(),

@@ -19,6 +19,7 @@ mod listen;
 mod origins;
 mod problems;
 mod proxies;
+mod redis_tls;
 mod rights;
 mod secret_file;
 mod secrets;

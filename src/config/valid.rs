@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     admission::AddressLimitSettings,
-    broker::{HistorySettings, OnLoss, Subscribers},
+    broker::{HistorySettings, OnLoss, RedisTls, Subscribers},
     channel::ChannelPatterns,
     conn::{ClientPublish, ResumeMiss},
     drain,
@@ -135,6 +135,8 @@ pub struct Config {
 pub struct RedisConfig {
     /// Its URL; `None`: embedded broker.
     pub url: Option<RedisUrl>,
+    /// Files for TLS.
+    pub tls: RedisTls,
     /// Publishing clients per shard.
     pub pool: usize,
     /// The subscribers: shards, or one for the process.

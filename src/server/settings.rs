@@ -16,6 +16,7 @@ use crate::{
 pub(super) fn broker(config: &Config) -> broker::BrokerSettings {
     let redis = config.redis.url.as_ref().map(|url| broker::RedisSettings {
         url: url.expose().to_owned(),
+        tls: config.redis.tls.clone(),
         subscribers: config.redis.subscribers,
         pool: config.redis.pool,
         prefix: config.redis.prefix.clone(),

@@ -78,8 +78,8 @@ pub(super) struct File<'a> {
 }
 
 /// A certificate with its key.
-struct Pair {
-    key: Arc<CertifiedKey>,
+pub(super) struct Pair {
+    pub(super) key: Arc<CertifiedKey>,
     not_after: Duration,
     name: String,
 }
@@ -125,7 +125,7 @@ impl CertificateSet {
 }
 
 impl Pair {
-    fn new(chain: &File<'_>, key: &File<'_>) -> Result<Self, BadPair> {
+    pub(super) fn new(chain: &File<'_>, key: &File<'_>) -> Result<Self, BadPair> {
         let name = || chain.name.to_owned();
         let certificates = CertificateDer::pem_slice_iter(chain.content)
             .collect::<Result<Vec<_>, _>>()
@@ -158,7 +158,7 @@ impl Pair {
 }
 
 /// An error of PEM without a quotation: a line of it may be one of a key.
-fn pem_words(error: &pem::Error) -> String {
+pub(super) fn pem_words(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no end",
         pem::Error::IllegalSectionStart { .. } => "a section begins wrongly",

@@ -8,6 +8,7 @@
 //! others' matter: the ways in and out are closures.
 
 mod certificates;
+mod client;
 mod pieces;
 mod scratch;
 mod session;
@@ -19,6 +20,7 @@ mod validity;
 pub use rustls::ServerConfig;
 
 pub use certificates::{BadPair, CertificateSet};
+pub use client::{authorities, client_config, no_authorities};
 pub use scratch::Scratch;
 pub use session::{HandshakeKind, Input, Session};
 pub use store::{CertificateStore, PairFiles, Prepared, Reloaded};

@@ -141,7 +141,7 @@ fn read(files: &[PairFiles]) -> Result<Contents, BadPair> {
     files.iter().map(|pair| Ok((content(&pair.certificate)?, content(&pair.key)?))).collect()
 }
 
-fn content(path: &str) -> Result<Vec<u8>, BadPair> {
+pub(super) fn content(path: &str) -> Result<Vec<u8>, BadPair> {
     let failed = |error| BadPair::File(path.to_owned(), error);
     let file = Disk::open(path).map_err(failed)?;
     let mut content = Vec::new();

@@ -20,7 +20,7 @@ use wsbcast::{
     broker::{
         Announcement, Broker, BrokerSettings, HandleOwner, HistorySettings, IdempotencyKey,
         Message, Missed, OnLoss, Principal, Publication, PublishError, Reach, Receipt,
-        RedisSettings, Shared, Sink, Subscribers, connect,
+        RedisSettings, RedisTls, Shared, Sink, Subscribers, connect,
     },
     channel::ChannelName,
     ws::Kind,
@@ -172,6 +172,7 @@ pub(crate) const HISTORY: HistorySettings = HistorySettings {
 pub(crate) fn redis_settings(server: &RedisServer) -> RedisSettings {
     RedisSettings {
         url: server.url(),
+        tls: RedisTls::default(),
         subscribers: Subscribers::PerShard,
         pool: 1,
         prefix: "test".to_owned(),

@@ -228,3 +228,87 @@ fn unreadable_authorities_are_told_with_their_file() {
         assert!(!ended.stderr.contains(['{', '}']), "no dump: {}", ended.stderr);
     }
 }
+
+/// The options that name an authority, and a pair of the client's.
+fn shown<'a>(authority: &'a str, [certificate, key]: &'a [String; 2]) -> [&'a str; 6] {
+    ["--redis-tls-ca", authority, "--redis-tls-cert", certificate, "--redis-tls-key", key]
+}
+
+/// Redis gets the certificate that it wants to see, and is trusted by the authority that an option
+/// names; the environment's authorities count no more.
+#[test]
+fn redis_is_shown_a_certificate() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let redis = RedisServer::start_as(&ours.mutual_redis(&[NODE]));
+    let pair = ours.files(&["client"]);
+    let options = shown(ours.path(), &pair);
+    let servers = [(); 2].map(|()| member(&theirs, &url(&redis, NODE), &options));
+    act_as_one(&servers);
+    survive_a_cut(&servers, std::slice::from_ref(&redis));
+}
+
+/// Nodes of a cluster, and sentinels, are shown it as well.
+#[test]
+fn nodes_and_sentinels_are_shown_a_certificate() {
+    let authority = Authority::new();
+    let recipe = authority.mutual_redis(&[NODE]);
+    let pair = authority.files(&["client"]);
+    let options = shown(authority.path(), &pair);
+    let sentinel_options = ["--tls-replication", "yes"];
+    let redis = RedisServer::start_as(&recipe);
+    let watched = redis.tls_address().unwrap();
+    let sentinel = RedisServer::start_sentinel_as(&recipe.and(&sentinel_options), &watched);
+    let sentinel = sentinel.tls_address().unwrap();
+    let url = format!("rediss-sentinel://:secret@{sentinel}?sentinelServiceName=main");
+    act_as_one(&[(); 2].map(|()| member(&authority, &url, &options)));
+}
+
+/// A Redis that wants a certificate refuses those who have none, or another authority's.
+#[test]
+fn without_its_certificate_redis_is_out_of_reach() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let redis = RedisServer::start_as(&ours.mutual_redis(&[NODE]));
+    let foreign = theirs.files(&["client"]);
+    for options in [&["--redis-tls-ca", ours.path()][..], &shown(ours.path(), &foreign)] {
+        let args = [options, &["--log-level", "debug"]].concat();
+        let server = start(&ours, &url(&redis, NODE), &args);
+        server.wait_for_log(&["WARN", "Redis is out of reach"]);
+        assert!(!server.log().contains("secret"));
+        assert_eq!(get(server.addr(), "/readyz").status, 503);
+    }
+}
+
+/// Files that cannot be used, and options that have no use, end the start.
+#[test]
+fn bad_files_for_redis_end_the_start() {
+    let authority = Authority::new();
+    let [pair, other] = [(); 2].map(|()| authority.files(&["client"]));
+    let (ca, cert, key) = (authority.path(), &*pair[0], &*pair[1]);
+    let tls = ["--redis-url", "rediss://:secret@localhost"];
+    for (url, options, option, words) in [
+        (&tls, &["--redis-tls-ca", "/nowhere"][..], "--redis-tls-ca", "cannot be read"),
+        (&tls, &["--redis-tls-ca", key], "--redis-tls-ca", "holds no certificate"),
+        (&tls, &["--redis-tls-cert", cert], "--redis-tls-cert", "needs its --redis-tls-key"),
+        (&tls, &["--redis-tls-key", key], "--redis-tls-key", "needs its --redis-tls-cert"),
+        (
+            &tls,
+            &["--redis-tls-ca", ca, "--redis-tls-cert", cert, "--redis-tls-key", &other[1]],
+            "--redis-tls-key",
+            "does not belong",
+        ),
+        (
+            &["--redis-url", "redis://:secret@a"],
+            &["--redis-tls-ca", ca],
+            "--redis-tls-ca",
+            "rediss",
+        ),
+    ] {
+        let ended = Launch::on_a_free_port(&[&url[..], options].concat()).run();
+        assert_eq!(ended.code, Some(2), "{options:?}");
+        for word in [option, words] {
+            assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+        }
+        assert!(ended.stderr.contains("1 bad value"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("secret") && !ended.stderr.contains("PRIVATE"));
+    }
+}

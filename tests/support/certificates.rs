@@ -63,6 +63,12 @@ impl Authority {
         self.certified(CertificateParams::new(owned(names)).unwrap())
     }
 
+    /// How a Redis starts that shows such a certificate, and wants one of this authority's to be
+    /// shown.
+    pub(crate) fn mutual_redis(&self, names: &[&str]) -> Recipe {
+        self.redis(names).and(&["--tls-auth-clients", "yes"])
+    }
+
     /// The same with a certificate that has expired.
     pub(crate) fn redis_of_the_past(&self, names: &[&str]) -> Recipe {
         let mut wanted = CertificateParams::new(owned(names)).unwrap();

@@ -67,7 +67,7 @@ use self::{
 };
 use super::{
     Announcement, Broker, HandleOwner, History, Message, PeriodicSlot, Position, Publication,
-    PublishError, Reach, Receipt, Recovery, Since, SlotOutcome,
+    PublishError, Reach, Receipt, Recovery, RedisTls, Since, SlotOutcome,
 };
 use crate::{
     bans::BansFull,
@@ -77,8 +77,8 @@ use crate::{
 };
 
 /// Whether a URL is one that could be connected by.
-pub(super) fn check_url(url: &str) -> Result<(), String> {
-    options::parse(url).map(|_| ())
+pub(super) fn check_url(url: &str, tls: &RedisTls) -> Result<(), String> {
+    options::parse(url, tls).map(|_| ())
 }
 
 /// A thread's handle.

@@ -37,7 +37,7 @@ impl ProcessSettings {
         settings: RedisSettings,
         history: HistorySettings,
     ) -> Result<Self, InvalidSettings> {
-        let config = options::parse(&settings.url).map_err(InvalidSettings::Url)?;
+        let config = options::parse(&settings.url, &settings.tls).map_err(InvalidSettings::Url)?;
         if settings.prefix.is_empty() || settings.prefix.contains(['{', '}']) {
             return Err(InvalidSettings::Prefix);
         }

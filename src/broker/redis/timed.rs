@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{net::memory::texts, process::Process};
 use crate::{
     broker::{
-        Announcement, HistorySettings, Missed, OnLoss, Publication, RedisSettings, Sink,
+        Announcement, HistorySettings, Missed, OnLoss, Publication, RedisSettings, RedisTls, Sink,
         Subscribers,
     },
     channel::ChannelName,
@@ -26,6 +26,7 @@ use crate::{
 fn process(url: &str, raw_channel: Option<&str>) -> Arc<Process> {
     let redis = RedisSettings {
         url: url.to_owned(),
+        tls: RedisTls::default(),
         subscribers: Subscribers::PerShard,
         pool: 1,
         prefix: "test".to_owned(),

@@ -1,7 +1,15 @@
 //! A good value and some bad ones of every option.
 
 /// Options that are good only together: each has tests of its own.
-pub(super) const TOGETHER: [&str; 4] = ["tls-listen", "tls-cert", "tls-key", "jwt-cookie"];
+pub(super) const TOGETHER: [&str; 7] = [
+    "tls-listen",
+    "tls-cert",
+    "tls-key",
+    "redis-tls-ca",
+    "redis-tls-cert",
+    "redis-tls-key",
+    "jwt-cookie",
+];
 
 /// Every other option, with a value that differs from its default and is good by itself. A file's
 /// path takes the place of `FILE`, that of one with a URL of `URL FILE`, with a key of `KEY FILE`.

@@ -327,16 +327,20 @@ pub(crate) fn is_primary(role: &BytesFrame) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::redis::net::options;
+    use crate::broker::{RedisTls, redis::net::options};
+
+    fn parse(url: &str) -> Config {
+        options::parse(url, &RedisTls::default()).unwrap()
+    }
 
     #[test]
     fn sentinels_have_credentials_of_their_own() {
         let query = "node=b:2&sentinelServiceName=main&sentinelPassword=theirs";
-        let config = options::parse(&format!("redis-sentinel://user:ours@a:1?{query}")).unwrap();
+        let config = parse(&format!("redis-sentinel://user:ours@a:1?{query}"));
         let Sentinels { config: theirs, service } = sentinels(&config).unwrap();
         assert_eq!((theirs.username, theirs.password.as_deref()), (None, Some("theirs")));
         assert_eq!((theirs.server.hosts().len(), service.as_str()), (2, "main"));
-        assert!(sentinels(&options::parse("redis://a:1").unwrap()).is_none());
+        assert!(sentinels(&parse("redis://a:1")).is_none());
     }
 
     fn blob(text: &str) -> BytesFrame {

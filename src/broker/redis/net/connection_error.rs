@@ -104,7 +104,8 @@ fn about_tls(error: &io::Error) -> String {
     if words.contains("invalid peer certificate") {
         return format!(
             "Redis' certificate is not trusted: its authority has to be one of the system's, or \
-             of those in SSL_CERT_FILE, and it has to name the host that is connected to ({words})"
+             of those in --redis-tls-ca or SSL_CERT_FILE, and it has to name the host that is \
+             connected to ({words})"
         );
     }
     format!("no TLS came about (a server without TLS has the URL redis://): {words}")

@@ -9,7 +9,10 @@ use fred::types::{
     config::{Config, Server, ServerConfig, TlsConfig, TlsConnector},
 };
 use percent_encoding::percent_decode_str;
+use rustls::RootCertStore;
 use url::{Host, Url};
+
+use crate::{broker::RedisTls, tls};
 
 /// The schemes, and the port where none is named.
 const SCHEMES: [(&str, u16); 6] = [
@@ -30,7 +33,7 @@ type Problem = String;
 ///
 /// # Errors
 /// In words, when nothing could be connected to by it.
-pub(crate) fn parse(url: &str) -> Result<Config, Problem> {
+pub(crate) fn parse(url: &str, tls: &RedisTls) -> Result<Config, Problem> {
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
     let Some((scheme, port)) = SCHEMES.into_iter().find(|(known, _)| *known == scheme) else {
         return Err("expected redis://, redis-cluster:// or redis-sentinel://, or over TLS \
@@ -46,11 +49,11 @@ pub(crate) fn parse(url: &str) -> Result<Config, Problem> {
         "redis-cluster" | "rediss-cluster" => "HOST[:PORT][?node=HOST:PORT]",
         _ => "HOST[:PORT][/DATABASE]",
     };
-    read(url, scheme, port)
+    read(url, scheme, port, tls)
         .map_err(|what| format!("{what}; expected {scheme}://[USER:PASSWORD@]{rest}"))
 }
 
-fn read(url: &str, scheme: &str, port: u16) -> Result<Config, Problem> {
+fn read(url: &str, scheme: &str, port: u16, files: &RedisTls) -> Result<Config, Problem> {
     unambiguous(url)?;
     let parsed = Url::parse(url).map_err(|error| format!("{error} ({ODD})"))?;
     let host = match parsed.host() {
@@ -94,7 +97,7 @@ fn read(url: &str, scheme: &str, port: u16) -> Result<Config, Problem> {
         username,
         password,
         database,
-        tls: if scheme.starts_with("rediss") { Some(tls()?) } else { None },
+        tls: if scheme.starts_with("rediss") { Some(tls(files)?) } else { None },
         version: RespVersion::RESP3,
         ..Config::default()
     })
@@ -210,15 +213,32 @@ fn decoded(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(Into::into)
 }
 
-fn tls() -> Result<TlsConfig, Problem> {
+fn tls(files: &RedisTls) -> Result<TlsConfig, Problem> {
+    let roots = match &files.authorities {
+        Some(path) => tls::authorities(path).map_err(|bad| bad.to_string())?,
+        None => of_the_system()?,
+    };
+    let config = tls::client_config(roots, files.client.as_ref());
+    Ok(TlsConnector::from(config.map_err(|bad| bad.to_string())?).into())
+}
+
+fn of_the_system() -> Result<RootCertStore, Problem> {
+    let mut found = rustls_native_certs::load_native_certs();
     // An error not of the URL, but of the TLS that it requires.
-    TlsConnector::default_rustls().map(TlsConfig::from).map_err(|error| {
+    let in_words = |error: &dyn std::error::Error| {
         format!(
             "the certificates of trusted authorities cannot be read (the system's, or what \
-             SSL_CERT_FILE and SSL_CERT_DIR name): {}",
-            error.details()
+             SSL_CERT_FILE and SSL_CERT_DIR name): {error}"
         )
-    })
+    };
+    if let Some(error) = found.errors.pop() {
+        return Err(in_words(&error));
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in found.certs {
+        roots.add(certificate).map_err(|error| in_words(&error))?;
+    }
+    Ok(roots)
 }
 
 #[cfg(test)]
@@ -227,7 +247,7 @@ mod tests {
 
     /// `scheme, tls, hosts, user, password, database`, and what sentinels need.
     fn read(url: &str) -> String {
-        let config = match parse(url) {
+        let config = match parse(url, &RedisTls::default()) {
             Ok(config) => config,
             Err(problem) => return problem,
         };
@@ -369,7 +389,7 @@ mod tests {
     #[test]
     fn an_unusable_url_is_told_without_its_password() {
         for (url, expected) in REFUSED {
-            let problem = parse(url).map(|_| ()).unwrap_err();
+            let problem = parse(url, &RedisTls::default()).map(|_| ()).unwrap_err();
             assert!(problem.contains(expected), "{url}: {problem}");
             assert!(!problem.contains("secret") && !problem.contains("cret"), "{problem}");
         }

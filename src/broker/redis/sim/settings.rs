@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use crate::{
     broker::{
-        HistorySettings, OnLoss, RedisSettings, Sink, Subscribers,
+        HistorySettings, OnLoss, RedisSettings, RedisTls, Sink, Subscribers,
         redis::{
             commands::{
                 connectivity::Connectivity,
@@ -21,6 +21,7 @@ use crate::{
 pub(super) fn process(messages_max: usize, sinks: Vec<Arc<dyn Sink>>) -> Process {
     let redis = RedisSettings {
         url: "redis://127.0.0.1:1".to_owned(),
+        tls: RedisTls::default(),
         subscribers: Subscribers::PerShard,
         pool: 1,
         prefix: "test".to_owned(),

@@ -16,7 +16,10 @@ use redis_protocol::resp3::{decode::complete::decode_bytes_mut, types::BytesFram
 
 use super::*;
 use crate::{
-    broker::redis::net::{frames::Bounds, options},
+    broker::{
+        RedisTls,
+        redis::net::{frames::Bounds, options},
+    },
     clock::Clock,
     limits::REDIS_UNSENT_BYTES_MAX,
 };
@@ -89,7 +92,7 @@ fn words(frame: BytesFrame) -> Vec<String> {
 }
 
 async fn connected(address: SocketAddr) -> (Client, ConnectionTask) {
-    let config = options::parse(&format!("redis://{address}")).unwrap();
+    let config = options::parse(&format!("redis://{address}"), &RedisTls::default()).unwrap();
     let server = config.server.hosts().remove(0);
     let connection = Connection::open(&config, &server).await.unwrap();
     Client::start(Clock::start(), connection, Bounds::default())
