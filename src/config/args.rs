@@ -4,8 +4,11 @@
 //! value and goes through the same checks. Nothing is checked here, so that one pass can gather all
 //! bad values. The doc comments of the fields are the help.
 
+mod tls;
+
 use clap::{Args, Parser};
 
+pub(super) use self::tls::TlsOptions;
 use super::VERSION;
 
 const AFTER_HELP: &str = "Every option is also an environment variable: --drain-timeout is \
@@ -148,18 +151,6 @@ pub(super) struct ProxyOptions {
     /// public listeners
     #[arg(long, value_name = "off|on", default_value = "off")]
     pub(super) proxy_protocol: String,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "TLS")]
-pub(super) struct TlsOptions {
-    /// Certificate and its chain, PEM; read again when it changes; repeatable: the client's name
-    /// chooses, and the first one serves all others [default: none]
-    #[arg(long, value_name = "PATH")]
-    pub(super) tls_cert: Vec<String>,
-    /// The private key of each certificate, in the same order, PEM [default: none]
-    #[arg(long, value_name = "PATH")]
-    pub(super) tls_key: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -15,6 +15,7 @@ use std::{
 use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{info, warn};
 
+use super::reload::{self, Reload};
 use crate::{
     clock::Clock,
     limits::CERTIFICATE_LOOK_INTERVAL,
@@ -56,7 +57,7 @@ impl Certificates {
     pub(super) async fn watch(self: Arc<Self>, clock: Clock) {
         loop {
             sleep(CERTIFICATE_LOOK_INTERVAL).await;
-            match self.prepare().await {
+            match self.look().await {
                 Ok(Reloaded::Unchanged) => {}
                 Ok(Reloaded::Prepared(prepared)) => self.commit(prepared, clock),
                 Err(error) => {
@@ -78,17 +79,41 @@ impl Certificates {
     ///
     /// # Cancel safety
     /// May be dropped: nothing is taken into use here.
-    pub(super) async fn prepare(&self) -> Result<Reloaded, BadPair> {
+    async fn look(&self) -> Result<Reloaded, BadPair> {
         let store = self.store.clone();
         // A look that panicked has seen nothing.
         spawn_blocking(move || store.prepare()).await.unwrap_or(Ok(Reloaded::Unchanged))
     }
 
     /// Takes new ones into use.
-    pub(super) fn commit(&self, prepared: Prepared, clock: Clock) {
+    fn commit(&self, prepared: Prepared, clock: Clock) {
         self.store.commit(prepared);
         self.taken.fetch_add(1, Ordering::Relaxed);
-        info!("new certificates are in use");
+        info!("{NEW}");
         self.warn_of_ends(clock.unix_time());
+    }
+}
+
+const NEW: &str = "new certificates are in use";
+
+/// The certificates among the files that SIGHUP has read again.
+pub(super) struct CertificateFiles(pub(super) Arc<Certificates>);
+
+impl Reload for CertificateFiles {
+    fn prepare(&self) -> Result<reload::Prepared, String> {
+        let certificates = self.0.clone();
+        let found = certificates.store.prepare().map_err(|bad| {
+            certificates.refused.fetch_add(1, Ordering::Relaxed);
+            bad.to_string()
+        })?;
+        let commit = move || match found {
+            Reloaded::Unchanged => Vec::new(),
+            Reloaded::Prepared(prepared) => {
+                certificates.store.commit(prepared);
+                certificates.taken.fetch_add(1, Ordering::Relaxed);
+                vec![NEW.to_owned()]
+            }
+        };
+        Ok(reload::Prepared { warnings: Vec::new(), commit: Box::new(commit) })
     }
 }

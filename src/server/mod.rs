@@ -57,7 +57,7 @@ use crate::{
     tls::ServerConfig,
     token::Verifier,
 };
-use certificates::Certificates;
+use certificates::{CertificateFiles, Certificates};
 use coordinator::{Coordinator, End};
 use death::Death;
 pub use descriptors::TooFew;
@@ -65,7 +65,7 @@ pub use exit::Exit;
 use parts::PerShard;
 pub use parts::{BadListeners, Listeners, MakeBroker, Parts};
 use process::Process;
-use reload::Reloads;
+use reload::{Reload, Reloads};
 use secret_files::SecretFiles;
 use signals::Signals;
 
@@ -230,10 +230,13 @@ impl Server {
 
         let (clock, control) = (self.process.clock, self.process.control.clone());
         let drain = self.config.drain;
-        let reloads = Reloads::new(vec![Box::new(SecretFiles {
+        let mut files: Vec<Box<dyn Reload>> = vec![Box::new(SecretFiles {
             sources: self.config.secret_sources.clone(),
             verifier: self.process.verifier.clone(),
-        })]);
+        })];
+        let certificates = self.process.certificates.clone().map(CertificateFiles);
+        files.extend(certificates.map(|files| Box::new(files) as Box<dyn Reload>));
+        let reloads = Reloads::new(files);
         let mut coordinator =
             Coordinator::new(clock, control, drain, signals, deaths_seen, reloads);
         let end = coordinator.run().await;

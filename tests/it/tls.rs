@@ -163,6 +163,23 @@ fn not_after(world: &World) -> f64 {
     end
 }
 
+/// SIGHUP has the files read at once; a bad pair then keeps everything as it is.
+#[test]
+fn a_signal_has_certificates_read_at_once() {
+    let world = World::new(&[]);
+    let begun = now();
+    world.authority.write_pair(&world.pair, &[NAME]);
+    world.server.signal(&["HUP"]);
+    world.server.wait_for_log(&["INFO", "new certificates are in use"]);
+    assert_eq!(world.reloads("taken"), 1.0);
+    fs::write(&world.pair[1], "no key").unwrap();
+    world.server.signal(&["HUP"]);
+    world.server.wait_for_log(&["ERROR", "holds no private key"]);
+    world.server.wait_for_log(&["ERROR", "everything stays as it is"]);
+    assert!(begun.elapsed() < PATIENCE);
+    assert_eq!(get(world.tunnel(&BOTH).addr(), "/livez").status, 200);
+}
+
 /// A pair that does not fit is refused with its reason; the old one stays until it fits again.
 #[test]
 fn a_bad_pair_leaves_the_old_one() {
