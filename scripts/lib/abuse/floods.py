@@ -98,7 +98,7 @@ def unfinished(port):
 
 def empty_frames(port):
     """One message in fragments without a byte, for as long as the server reads them."""
-    ends = wire.flood(200, 4, lambda _: wire.websocket(port, f"/ws?channel={wire.word()}")[0])
+    ends = wire.flood(60, 4, lambda _: wire.websocket(port, f"/ws?channel={wire.word()}")[0])
     for end in ends:
         end.sendall(b"\x01\x80\0\0\0\0")
     pour(ends, b"\x00\x80\0\0\0\0" * 2000)
