@@ -19,13 +19,13 @@ use thiserror::Error;
 use crate::{
     clock::Clock,
     limits::HEALTH_CHECK_DEADLINE,
-    peer::{TrustedProxies, proxy_header::LOCAL_HEADER},
+    peer::{ClientAddress, TrustedProxies, proxy_header::LOCAL_HEADER},
 };
 
 /// A listener of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// `HOST:PORT`.
+    /// `HOST:PORT`, or `unix:PATH`.
     pub address: String,
     /// Peers of whom it expects a PROXY header.
     pub announced: TrustedProxies,
@@ -73,18 +73,11 @@ fn judge(target: &str, head: &[u8]) -> Result<(), Unhealthy> {
 
 /// The first bytes of the answer: at least a status line, if it is HTTP.
 fn get(clock: Clock, target: &Target, host: &str, path: &str) -> io::Result<Vec<u8>> {
-    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
-    for address in target.address.to_socket_addrs()? {
-        result = TcpStream::connect_timeout(&address, HEALTH_CHECK_DEADLINE);
-        if result.is_ok() {
-            break;
-        }
-    }
-    let stream = &result?;
+    let (stream, seen_at) = connect(&target.address)?;
+    let stream = &stream;
     stream.set_write_timeout(Some(HEALTH_CHECK_DEADLINE))?;
     stream.set_read_timeout(Some(HEALTH_CHECK_DEADLINE))?;
-    // The server sees it at this address.
-    if target.announced.trust(stream.local_addr()?.into()) {
+    if target.announced.trust(seen_at) {
         let mut bare = stream;
         bare.write_all(LOCAL_HEADER)?;
     }
@@ -109,6 +102,28 @@ fn session() -> Result<ClientConnection, rustls::Error> {
         .with_no_client_auth();
     let name = "localhost".try_into().expect("it is a name");
     ClientConnection::new(Arc::new(config), name)
+}
+
+/// A connection, and the address at which the server sees it.
+fn connect(address: &str) -> io::Result<(TcpStream, ClientAddress)> {
+    #[cfg(unix)]
+    if let Some(path) = address.strip_prefix("unix:") {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        // It bounds connecting, too.
+        socket.set_write_timeout(Some(HEALTH_CHECK_DEADLINE))?;
+        socket.connect(&socket2::SockAddr::unix(path)?)?;
+        return Ok((socket.into(), ClientAddress::Unix));
+    }
+    let mut result = Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
+    for address in address.to_socket_addrs()? {
+        result = TcpStream::connect_timeout(&address, HEALTH_CHECK_DEADLINE);
+        if result.is_ok() {
+            break;
+        }
+    }
+    let stream = result?;
+    let seen_at = stream.local_addr()?.into();
+    Ok((stream, seen_at))
 }
 
 /// Reads to the end of the first line; the deadline is for all of it.

@@ -106,7 +106,7 @@ pub(super) struct HealthOptions {
     pub(super) url: Option<String>,
     /// As the server has it, from WSBCAST_LISTEN too
     /// [default: 127.0.0.1:8000 and [::1]:8000]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH")]
     pub(super) listen: Vec<String>,
     /// As the server has it, from WSBCAST_TLS_LISTEN too; asked where no other one is named
     /// [default: none]
@@ -123,9 +123,9 @@ pub(super) struct HealthOptions {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listening")]
 pub(super) struct ListenOptions {
-    /// Public listener; repeatable; port 0 picks one
+    /// Public listener; repeatable; port 0 picks one; a Unix socket has mode 0660
     /// [default: 127.0.0.1:8000 and [::1]:8000, none beside --tls-listen]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH")]
     pub(super) listen: Vec<String>,
     /// Public listener over TLS (https, wss); repeatable; needs --tls-cert and --tls-key
     /// [default: none]

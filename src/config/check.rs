@@ -51,7 +51,8 @@ const RAW_CHANNEL_BYTES_MAX: usize = 512;
 pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
     let Typed { args, variables, problems } = typed;
     let checker = &mut Checker::new(variables, problems);
-    let Listening { listen, tls_listen, admin_listen } = listen::check(checker, &args.listening);
+    let Listening { listen, tls_listen, listen_unix, admin_listen } =
+        listen::check(checker, &args.listening);
     let client_publish = checker.word("client-publish", &args.messages.client_publish);
     let sizes = sizes(checker, &args.limits, client_publish);
     let secret_sources = SecretSources::new(&args.rights, &args.tokens);
@@ -109,6 +110,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         log: log(checker, args.logs),
         listen,
         tls_listen,
+        listen_unix,
         warnings: Vec::new(),
     };
     let config = Config { warnings: checker.warnings(), ..config };

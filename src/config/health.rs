@@ -7,8 +7,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
-    BadValue, BadValues, HealthQuery, address::address, args::HealthOptions, checker::Checker,
-    listen::LISTEN_DEFAULT, problems::URL, proxies, secrets::without_credentials,
+    BadValue, BadValues, HealthQuery,
+    address::address,
+    args::HealthOptions,
+    checker::Checker,
+    listen::{LISTEN_DEFAULT, UNIX, unix_path},
+    problems::URL,
+    proxies,
+    secrets::without_credentials,
 };
 use crate::{health_client::Target, peer::TrustedProxies};
 
@@ -39,6 +45,17 @@ pub(super) fn check(
     let tls = tls.filter(|_| typed.admin_listen.is_none() && typed.listen.is_empty());
     let mut targets = Vec::new();
     for (option, text) in admin.chain(public).chain(tls) {
+        if option == "listen" && text.starts_with(UNIX) {
+            match unix_path(text) {
+                Ok(_) => targets.push(Target {
+                    address: text.clone(),
+                    announced: announced.clone(),
+                    is_tls: false,
+                }),
+                Err(expected) => checker.refuse(option, text, expected),
+            }
+            continue;
+        }
         match address(text) {
             Ok(address) if address.port() == 0 => {
                 checker.refuse(option, text, "its port is not known: name the server with a URL");
@@ -64,8 +81,11 @@ pub(super) fn check(
         targets.extend(LISTEN_DEFAULT.map(target));
     }
     // Each target in turn; the server only requires that the name is one of loopback's.
-    let port = targets[0].address.rsplit(':').next().unwrap_or_default();
-    Ok(HealthQuery { host: format!("localhost:{port}"), targets, path: PATH.to_owned() })
+    let host = match targets[0].address.rsplit_once(':') {
+        Some((_, port)) if !targets[0].address.starts_with(UNIX) => format!("localhost:{port}"),
+        _ => "localhost".to_owned(),
+    };
+    Ok(HealthQuery { host, targets, path: PATH.to_owned() })
 }
 
 /// The address at which this machine itself reaches a listener on `address`.

@@ -3,11 +3,16 @@
 //! Default addresses are skipped where the machine lacks them, while named ones are required.
 //! Whether other machines can connect decides which rights need a token.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use thiserror::Error;
 
-use super::{address::address, args, checker::Checker};
+use super::{address::address, args, checker::Checker, values::Expected};
+
+/// The beginning of a listener that is a Unix socket.
+pub(super) const UNIX: &str = "unix:";
+/// The system's bound (`sun_path` without its end).
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// The addresses when the operator names none.
 pub(super) const LISTEN_DEFAULT: [&str; 2] = ["127.0.0.1:8000", "[::1]:8000"];
@@ -42,11 +47,12 @@ pub(super) fn is_loopback_only(listen: &[ListenAddr], tls_listen: &[SocketAddr])
 pub(super) struct Listening {
     pub(super) listen: Vec<ListenAddr>,
     pub(super) tls_listen: Vec<SocketAddr>,
+    pub(super) listen_unix: Vec<PathBuf>,
     pub(super) admin_listen: Option<SocketAddr>,
 }
 
-/// Checks all addresses, and that they leave each other room. Naming a public listener of either
-/// kind replaces the default.
+/// Checks all addresses, and that they leave each other room. Naming a public listener of any kind
+/// replaces the default.
 pub(super) fn check(checker: &mut Checker, typed: &args::ListenOptions) -> Listening {
     let mut taken = Taken(Vec::new());
     if typed.listen.is_empty() && typed.tls_listen.is_empty() {
@@ -54,7 +60,9 @@ pub(super) fn check(checker: &mut Checker, typed: &args::ListenOptions) -> Liste
         taken.0.extend(LISTEN_DEFAULT.map(|text| (parse(text), "the default of --listen")));
     }
     let is_default = !taken.0.is_empty();
-    taken.check(checker, "listen", "--listen", &typed.listen);
+    let (unix, plain) = split(&typed.listen);
+    let listen_unix = unix_paths(checker, &unix);
+    taken.check(checker, "listen", "--listen", &plain);
     let listen = taken.0.iter().map(|(addr, _)| ListenAddr { addr: *addr, is_default }).collect();
     let plain = taken.0.len();
     taken.check(checker, "tls-listen", "--tls-listen", &typed.tls_listen);
@@ -62,7 +70,7 @@ pub(super) fn check(checker: &mut Checker, typed: &args::ListenOptions) -> Liste
     let public = taken.0.len();
     taken.check(checker, "admin-listen", "--admin-listen", typed.admin_listen.as_slice());
     let admin_listen = taken.0.get(public).map(|(addr, _)| *addr);
-    Listening { listen, tls_listen, admin_listen }
+    Listening { listen, tls_listen, listen_unix, admin_listen }
 }
 
 /// Addresses, with the words for the option that named each.
@@ -102,5 +110,37 @@ impl Taken {
             let wide = if addr.ip().is_unspecified() { "it" } else { "that" };
             format!("collides with {other} ({from}): {wide} covers every {family} address")
         })
+    }
+}
+
+/// Those that are Unix sockets, and the others.
+fn split(typed: &[String]) -> (Vec<String>, Vec<String>) {
+    typed.iter().cloned().partition(|text| text.starts_with(UNIX))
+}
+
+/// The paths of Unix sockets.
+fn unix_paths(checker: &mut Checker, typed: &[String]) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for text in typed {
+        match unix_path(text) {
+            Ok(path) if paths.contains(&path) => {
+                checker.refuse("listen", text, "is a public listener already, by --listen");
+            }
+            Ok(path) => paths.push(path),
+            Err(expected) => checker.refuse("listen", text, expected),
+        }
+    }
+    paths
+}
+
+/// The path in `unix:PATH`.
+pub(super) fn unix_path(text: &str) -> Result<PathBuf, Expected> {
+    let path = text.strip_prefix(UNIX).unwrap_or_default();
+    match path.len() {
+        _ if !cfg!(unix) => Err("this system has no Unix sockets".to_owned()),
+        1..=UNIX_PATH_BYTES_MAX if !path.contains('\0') && !path.ends_with('/') => Ok(path.into()),
+        _ => Err(format!(
+            "expected unix: and the path of a file, at most {UNIX_PATH_BYTES_MAX} bytes"
+        )),
     }
 }

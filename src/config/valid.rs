@@ -2,7 +2,7 @@
 //!
 //! Only `check` builds one, from what was typed.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     listen::{ListenAddr, OpenToStrangers, is_loopback_only},
@@ -53,12 +53,14 @@ pub struct HealthQuery {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Public listeners; at least one of these, or of those by TLS.
+    /// Public listeners; at least one of these, of those by TLS, or of the Unix sockets.
     pub listen: Vec<ListenAddr>,
     /// Public listeners by TLS; with certificates.
     pub tls_listen: Vec<SocketAddr>,
     /// The certificates of these.
     pub certificates: Option<Arc<CertificateStore>>,
+    /// Unix sockets that are public listeners, too.
+    pub listen_unix: Vec<PathBuf>,
     /// The admin routes' own listener, on the control thread.
     pub admin_listen: Option<SocketAddr>,
     /// Shards, at least one.
@@ -195,6 +197,7 @@ impl Config {
         let listen = |addr: &SocketAddr| ListenAddr { addr: *addr, is_default: false };
         self.listen = public.iter().map(listen).collect();
         self.tls_listen = tls.to_vec();
+        self.listen_unix.clear();
         self.admin_listen = admin;
         let lets_clients_publish = self.client_publish == ClientPublish::Broadcast;
         let is_allowed = self.insecure_api || !self.api_tokens.is_empty() || self.tokens.has_keys();

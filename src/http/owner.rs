@@ -1,4 +1,4 @@
-//! The owner of the other end of a loopback connection.
+//! The owner of the other end of a loopback connection, or of a Unix socket.
 //!
 //! The content of a request cannot distinguish `curl` from a proxy that hides its client; the
 //! kernel knows which user opened the socket. On Linux it is asked with the exact pair of addresses
@@ -87,7 +87,7 @@ mod system {
     use rustix::{
         net::{
             AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv,
-            send, socket_with,
+            send, socket_with, sockopt::socket_peercred,
         },
         process::geteuid,
     };
@@ -113,15 +113,27 @@ mod system {
     }
 
     pub(super) fn of(socket: &SockRef<'_>) -> Owner {
+        let Ok(peer) = socket.peer_addr() else { return Owner::Stranger };
+        if peer.is_unix() {
+            return of_unix(socket);
+        }
         let ends = || {
             let local = socket.local_addr().ok()?.as_socket()?;
-            let peer = socket.peer_addr().ok()?.as_socket()?;
+            let peer = peer.as_socket()?;
             peer.ip().to_canonical().is_loopback().then_some((local, peer))
         };
         let Some((local, peer)) = ends() else { return Owner::Stranger };
         // Looked at last: while this end is connected the addresses are the peer's alone.
         match held(ask(peer, local), peer, local) {
             Some(uid) if is_us(uid) && socket.peer_addr().is_ok() => Owner::Us,
+            _ => Owner::Stranger,
+        }
+    }
+
+    /// A Unix socket keeps the user who connected it, whatever becomes of that process.
+    fn of_unix(socket: &SockRef<'_>) -> Owner {
+        match socket_peercred(&**socket) {
+            Ok(peer) if is_us(peer.uid.as_raw()) => Owner::Us,
             _ => Owner::Stranger,
         }
     }

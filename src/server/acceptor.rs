@@ -3,10 +3,11 @@
 //! Public ones where the system can't spread connections over several sockets, and for a shard
 //! that is silent (`stand_in`). It gives them away and never speaks HTTP with them.
 
-use std::{rc::Rc, sync::Arc};
+use std::{io, rc::Rc, sync::Arc};
 
 use tokio::{net::TcpListener, time::sleep};
 
+use super::unix_socket::{Watched, accept};
 use crate::{
     clock::Clock,
     http::{self, Places},
@@ -56,13 +57,35 @@ pub(super) async fn hand_out(
     why: Placed,
     clock: Clock,
 ) {
+    let accept = async || {
+        let stream = listener.accept().await.and_then(|(stream, _)| stream.into_std())?;
+        Ok(Accepted { stream, transport })
+    };
+    give_away(accept, placement, why, clock).await;
+}
+
+/// The same for a Unix socket.
+pub(super) async fn hand_out_unix(listener: Watched, placement: Arc<Placement>, clock: Clock) {
+    let accept = async || {
+        let stream = accept(&listener).await?;
+        Ok(Accepted { stream, transport: Transport::Plain })
+    };
+    give_away(accept, placement, Placed::Acceptor, clock).await;
+}
+
+async fn give_away(
+    accept: impl AsyncFn() -> io::Result<Accepted>,
+    placement: Arc<Placement>,
+    why: Placed,
+    clock: Clock,
+) {
     loop {
         // No shard can take it: it waits in the kernel.
         while !placement.has_room(clock.now()) {
             sleep(HTTP_CROWDED_LOOK).await;
         }
-        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => placement.place(Accepted { stream, transport }, why, clock.now()),
+        match accept().await {
+            Ok(accepted) => placement.place(accepted, why, clock.now()),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 complain(&error);

@@ -105,8 +105,10 @@ fn own(config: &Config) -> u64 {
     // Each shard's listeners, and the control thread's duplicates of them.
     let per_shard = DESCRIPTORS_PER_SHARD
         + (2 * (config.listen.len() + config.tls_listen.len()) + redis) as u64;
+    // A Unix socket, and the control thread's handle on it.
+    let unix = 2 * config.listen_unix.len();
     // The control thread publishes, too.
-    DESCRIPTORS_RESERVED + redis as u64 + per_shard * config.threads as u64
+    DESCRIPTORS_RESERVED + (redis + unix) as u64 + per_shard * config.threads as u64
 }
 
 /// Divides the rest. Descriptors that clients may not use, since fewer were asked for, are for

@@ -21,6 +21,8 @@ mod secret_files;
 mod settings;
 pub mod signals;
 mod stand_in;
+mod start_error;
+mod unix_socket;
 
 use std::{
     io,
@@ -30,7 +32,6 @@ use std::{
     thread,
 };
 
-use thiserror::Error;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::mpsc,
@@ -42,7 +43,7 @@ use crate::{
     admission::AddressLimits,
     broker::{self, HandleOwner, Reach, Sink},
     clock::Clock,
-    config::{Config, OpenToStrangers},
+    config::Config,
     drain::Control,
     http,
     hub::Budget,
@@ -50,7 +51,7 @@ use crate::{
     metrics::{Placed, ShardMetrics},
     shard::{
         self, Setup,
-        listener::{ListenError, PublicListener, Transport},
+        listener::{PublicListener, Transport},
         mailbox::{Mail, Mailbox},
         placement::Placement,
     },
@@ -68,37 +69,16 @@ use process::Process;
 use reload::{Reload, Reloads};
 use secret_files::SecretFiles;
 use signals::Signals;
-
-/// Why a server could not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// An address can't be listened on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The sockets that were handed in can't be served.
-    #[error(transparent)]
-    Listeners(#[from] BadListeners),
-    /// Strangers would publish through the sockets that were handed in.
-    #[error(transparent)]
-    Open(#[from] OpenToStrangers),
-    /// None of the default addresses exists here.
-    #[error("this machine has none of the default addresses; name one with --listen")]
-    NoAddress,
-    /// The process may have too few descriptors to work.
-    #[error(transparent)]
-    Descriptors(#[from] TooFew),
-    /// The broker's settings can't work.
-    #[error(transparent)]
-    Broker(#[from] broker::InvalidSettings),
-    /// The system refused a thread, a runtime or a handler.
-    #[error("could not start: {0}")]
-    System(#[from] io::Error),
-}
+pub use start_error::StartError;
+pub use unix_socket::UnixListenError;
+use unix_socket::UnixSocket;
 
 /// A server whose ports are taken and whose threads are not yet started.
 pub struct Server {
     config: Config,
     listeners: PerShard,
+    /// Their files are there as long as the server.
+    unix: Vec<UnixSocket>,
     mailboxes: Vec<Arc<Mailbox>>,
     placement: Arc<Placement>,
     process: Arc<Process>,
@@ -137,7 +117,10 @@ impl Server {
             None => Listeners::bind(&config)?,
         };
         let listeners = listeners.per_shard(config.threads)?;
-        if listeners.addresses.is_empty() {
+        let unix: Result<Vec<_>, _> =
+            config.listen_unix.iter().map(|path| UnixSocket::bind(path)).collect();
+        let unix = unix?;
+        if listeners.addresses.is_empty() && unix.is_empty() {
             return Err(StartError::NoAddress);
         }
         let clock = Clock::start();
@@ -164,7 +147,7 @@ impl Server {
         });
         let placement = Arc::new(Placement::new(&process.shards, shares.shard.connections_max()));
         let tls = config.certificates.as_ref().map(|store| store.server_config());
-        Ok(Self { config, listeners, mailboxes, placement, process, tls })
+        Ok(Self { config, listeners, unix, mailboxes, placement, process, tls })
     }
 
     /// Where clients can connect, those that speak TLS last.
@@ -341,6 +324,11 @@ impl Server {
                 self.process.clock,
             ));
         }
+        for socket in &self.unix {
+            let (placement, clock) = (self.placement.clone(), self.process.clock);
+            let accepting = acceptor::hand_out_unix(socket.watched()?, placement, clock);
+            tokio::task::spawn_local(accepting);
+        }
         Ok(())
     }
 
@@ -351,6 +339,9 @@ impl Server {
                 Transport::Tls => (" by TLS", "--tls-listen"),
             };
             info!("listening on {address}{how}{}", self.ipv4_hint(*address, option));
+        }
+        for socket in &self.unix {
+            info!("listening on unix:{}", socket.path().display());
         }
         let (shards, connections_max) = (self.config.threads, self.process.shares.clients);
         let broker = settings::broker_words(&self.config, &self.process.broker);

@@ -10,13 +10,14 @@ use tracing::{info, warn};
 
 use crate::{
     channel::ChannelPatterns, config::Config, http::owner, limits::CHANNELS_NAMED,
-    shard::listener::Transport,
+    peer::ClientAddress, shard::listener::Transport,
 };
 
 /// Logs the rights, for a server that listens on `addresses`.
 pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
-    let places =
-        addresses.iter().map(|(address, _)| address.to_string()).collect::<Vec<_>>().join(" or ");
+    let sockets = config.listen_unix.iter().map(|path| format!("unix:{}", path.display()));
+    let places = addresses.iter().map(|(address, _)| address.to_string());
+    let places = places.chain(sockets).collect::<Vec<_>>().join(" or ");
     say_listening(config, &places);
     let page = if config.allowed_origins.is_every() {
         "any web page"
@@ -26,7 +27,11 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
     };
     let named: Vec<_> =
         addresses.iter().map(|(address, transport)| (from_here(*address), *transport)).collect();
-    let loopback = named.iter().find(|(address, _)| address.ip().is_loopback());
+    // A trusted proxy is never local.
+    let trusts = |peer: ClientAddress| config.trusted_proxies.trust(peer);
+    let is_local = |address: &SocketAddr| address.ip().is_loopback() && !trusts((*address).into());
+    let loopback = named.iter().find(|(address, _)| is_local(address));
+    let socket = config.listen_unix.first().filter(|_| !trusts(ClientAddress::Unix));
     let is_loopback_only = config.is_loopback_only();
     let mut token = "";
     if config.insecure_api {
@@ -41,12 +46,15 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
         token = " -H 'Authorization: Bearer TOKEN'";
         info!("publishing: programs with a token of --api-token may, from anywhere");
     } else {
-        let Some(loopback) = loopback else {
-            warn!("nobody can publish over HTTP: no listener is on loopback; set --api-token");
+        if loopback.is_none() && socket.is_none() {
+            warn!(
+                "nobody can publish over HTTP: no listener is on loopback, or trusted proxies \
+                 alone come from there; set --api-token"
+            );
             return;
-        };
+        }
         match owner::us() {
-            Some(users) if owner::is_told(loopback.0) => {
+            Some(users) if loopback.is_none_or(|(address, _)| owner::is_told(*address)) => {
                 info!(
                     "publishing: programs of {users} on this machine may; for others --api-token"
                 );
@@ -70,13 +78,31 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
             ),
         }
     }
-    let (example, transport) = loopback.unwrap_or(&named[0]);
-    // The certificate is for a name, which is not known here.
-    let scheme = match transport {
-        Transport::Plain => "http",
-        Transport::Tls => "-k https",
-    };
-    info!("try: curl -d 'hello'{token} {scheme}://{example}/broadcast");
+    say_example(config, loopback.or_else(|| named.first()), loopback.is_some(), token);
+}
+
+/// A command that publishes: over the address, unless another way is more local.
+fn say_example(
+    config: &Config,
+    address: Option<&(SocketAddr, Transport)>,
+    is_loopback: bool,
+    token: &str,
+) {
+    match (config.listen_unix.first(), address) {
+        (Some(path), _) if !is_loopback => info!(
+            "try: curl -d 'hello'{token} --unix-socket {} http://localhost/broadcast",
+            path.display()
+        ),
+        (_, Some((address, transport))) => {
+            // The certificate is for a name, which is not known here.
+            let scheme = match transport {
+                Transport::Plain => "http",
+                Transport::Tls => "-k https",
+            };
+            info!("try: curl -d 'hello'{token} {scheme}://{address}/broadcast");
+        }
+        (_, None) => {}
+    }
 }
 
 fn say_listening(config: &Config, places: &str) {

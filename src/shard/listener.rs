@@ -18,7 +18,7 @@ use crate::limits::KERNEL_UNSENT_BYTES_MAX;
 pub const SPREADS: bool = cfg!(unix);
 
 /// Connections that wait to be accepted, per socket; the system may allow fewer.
-const ACCEPT_QUEUE_MAX: i32 = 4096;
+pub(crate) const ACCEPT_QUEUE_MAX: i32 = 4096;
 
 /// The protocol below HTTP on the connections of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

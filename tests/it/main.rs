@@ -60,6 +60,7 @@ mod sse_end;
 mod start;
 mod tls;
 mod tokens;
+mod unix_socket;
 mod unread_answers;
 mod v1;
 mod v1_bounds;

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::{PATIENCE, eventually, http::Http, server::as_user};
 
 /// A user that is neither root nor anybody else's in these tests.
-const PROXY_USER: u32 = 47_130;
+pub(crate) const PROXY_USER: u32 = 47_130;
 
 const LOG_LINES_SHOWN: usize = 40;
 

@@ -13,7 +13,7 @@ pub(super) const TOGETHER: [&str; 7] = [
 
 /// Every other option, with a value that differs from its default and is good by itself. A file's
 /// path takes the place of `FILE`, that of one with a URL of `URL FILE`, with a key of `KEY FILE`.
-pub(super) const OPTIONS: [(&str, &str); 61] = [
+pub(super) const OPTIONS: [(&str, &str); 62] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -74,6 +74,7 @@ pub(super) const OPTIONS: [(&str, &str); 61] = [
     ("access-log", "on"),
     // Twice, with other values, where one value proves little.
     ("listen", "[::]:0"),
+    ("listen", "unix:/run/socket"),
     ("drain-timeout", "1h30m"),
     ("log-level", "warn,wsbcast::hub=trace"),
 ];
@@ -83,7 +84,19 @@ pub(super) const SWITCHES: [&str; 4] =
 
 /// Options and values that are refused; each is exactly one bad value.
 pub(super) const BAD: [(&str, &[&str]); 49] = [
-    ("listen", &["8000", "localhost:8000", "127.0.0.1", "::1:8000", "1.2.3.4:65536", ""]),
+    (
+        "listen",
+        &[
+            "unix:",
+            "unix:/run/",
+            "8000",
+            "localhost:8000",
+            "127.0.0.1",
+            "::1:8000",
+            "1.2.3.4:65536",
+            "",
+        ],
+    ),
     ("admin-listen", &["9000", "127.0.0.1:-1"]),
     ("threads", &["0", "1025", "-1", "two", "1.5"]),
     ("trusted-proxies", &["10.0.0.1/8", "10.0.0.0/33", "localhost", "all", "UNIX"]),

@@ -13,7 +13,10 @@ use crate::support::{
 const OF_OTHERS: &[(&str, &[&str])] = &[
     ("README.md", &["--release"]),
     ("docs/decisions.md", &["--release"]),
-    ("docs/deploying.md", &["--build", "--offline", "--release", "--stop-timeout"]),
+    (
+        "docs/deploying.md",
+        &["--build", "--offline", "--release", "--stop-timeout", "--unix-socket"],
+    ),
     ("docs/measured.md", &["--html"]),
     ("docs/publishing.md", &["--data-binary"]),
     (
