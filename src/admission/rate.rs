@@ -60,6 +60,15 @@ impl Rate {
         meter.0 = self.after(*meter, cost, now).min(most);
     }
 
+    /// Charges `amount` of something of which `whole` cost one.
+    pub fn charge_part(self, meter: &mut Meter, amount: usize, whole: usize, now: Millis) {
+        let amount = u64::try_from(amount).unwrap_or(u64::MAX);
+        let whole = u64::try_from(whole.max(1)).unwrap_or(u64::MAX);
+        let cost_ns = self.interval_ns.saturating_mul(amount) / whole;
+        let most = nanos(now).saturating_add(2 * burst_ns());
+        meter.0 = meter.0.max(nanos(now)).saturating_add(cost_ns).min(most);
+    }
+
     fn after(self, meter: Meter, cost: u32, now: Millis) -> u64 {
         let cost_ns = self.interval_ns.saturating_mul(cost.into());
         meter.0.max(nanos(now)).saturating_add(cost_ns)

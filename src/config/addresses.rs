@@ -1,9 +1,11 @@
-//! Limits by address: how much of each, and for whom they are not.
+//! Limits by address and client: how much of each, and addresses that are exempt.
 
 use std::{num::NonZeroU32, ops::RangeInclusive};
 
 use super::{args, checker::Checker};
-use crate::{admission::AddressLimitSettings, limits::NETWORKS_MAX, peer::Networks};
+use crate::{
+    admission::AddressLimitSettings, conn::ClientRateSettings, limits::NETWORKS_MAX, peer::Networks,
+};
 
 const CLIENTS: RangeInclusive<u64> = 0..=10_000_000;
 /// More would come back faster than the clock is read.
@@ -17,6 +19,22 @@ pub(super) fn check(checker: &mut Checker, typed: &args::LimitOptions) -> Addres
         clients_max: count(checker, "max-connections-per-address", clients, CLIENTS),
         handshakes_max: count(checker, "handshakes-per-address", handshakes, PER_SECOND),
         exempt: exempt(checker, &typed.limit_exempt),
+        dry_run: typed.limits_dry_run,
+    }
+}
+
+/// The limits of each client. Exempt networks are checked with the limits of addresses.
+pub(super) fn client_rates(
+    checker: &mut Checker,
+    typed: &args::LimitOptions,
+) -> ClientRateSettings {
+    let commands = &typed.commands_per_client;
+    let mut exempt = Networks::default();
+    // Bad ones are told once, and never leave the check.
+    typed.limit_exempt.iter().for_each(|text| exempt.add(text).unwrap_or_default());
+    ClientRateSettings {
+        commands_max: count(checker, "commands-per-client", commands, PER_SECOND),
+        exempt,
         dry_run: typed.limits_dry_run,
     }
 }

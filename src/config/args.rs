@@ -340,10 +340,12 @@ pub(super) struct LimitOptions {
     /// Clients of one address, IPv6 by /64; past it 429; 0 = off
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
     pub(super) max_connections_per_address: String,
-    /// Handshakes of one address per second, bad tokens counted twice; 10 x N at once; past it 429;
-    /// 0 = off
+    /// Handshakes of one address per second, bad tokens twice; 10 x N at once; past it 429; 0 = off
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
     pub(super) handshakes_per_address: String,
+    /// Messages of one client per second, and each 4 KiB; 10 x N at once; past it 1008; 0 = off
+    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
+    pub(super) commands_per_client: String,
     /// Addresses that these limits are not for; repeatable [default: none]
     #[arg(long, value_name = "CIDR")]
     pub(super) limit_exempt: Vec<String>,

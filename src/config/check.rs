@@ -95,6 +95,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         query_tokens,
         token_cookie,
         max_connections: (max_connections > 0).then_some(max_connections),
+        client_rates: addresses::client_rates(checker, &args.limits),
         address_limits: addresses::check(checker, &args.limits),
         idle_timeout: checker.duration("idle-timeout", &args.limits.idle_timeout, IDLE),
         max_message_bytes: sizes.max_message,

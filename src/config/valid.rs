@@ -13,7 +13,7 @@ use crate::{
     admission::AddressLimitSettings,
     broker::{HistorySettings, OnLoss, RedisTls, Subscribers},
     channel::ChannelPatterns,
-    conn::{ClientPublish, ResumeMiss},
+    conn::{ClientPublish, ClientRateSettings, ResumeMiss},
     drain,
     health_client::Target,
     http::origins::Origins,
@@ -108,6 +108,8 @@ pub struct Config {
     pub allowed_origins: Origins,
     /// Clients of the process; `None`: what the descriptor limit allows.
     pub max_connections: Option<usize>,
+    /// How much one client may say.
+    pub client_rates: ClientRateSettings,
     /// The limits of one address.
     pub address_limits: AddressLimitSettings,
     /// An HTTP connection without a request for this long is closed.

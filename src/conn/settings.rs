@@ -1,6 +1,6 @@
 //! The operator's settings for clients. Each choice is one type, from the option to its use.
 
-use super::keepalive::KeepaliveSettings;
+use super::{client_rates::ClientRateSettings, keepalive::KeepaliveSettings};
 use crate::channel::ChannelPatterns;
 
 /// The rules that apply to all clients.
@@ -20,6 +20,8 @@ pub struct ClientSettings {
     pub resume_miss: ResumeMiss,
     /// Sent first to each new client.
     pub greeting: Option<String>,
+    /// How much one client may say.
+    pub rates: ClientRateSettings,
     /// Pings.
     pub keepalive: KeepaliveSettings,
 }

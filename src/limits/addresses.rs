@@ -8,6 +8,10 @@ use std::{ops::RangeInclusive, time::Duration};
 /// The whole allowance of an address or a client comes back within this time: a burst is ten times
 /// what is allowed in a second.
 pub const RATE_BURST: Duration = Duration::from_secs(10);
+/// Input of a client that costs as much of its allowance as a message, bytes.
+pub const COMMAND_BYTES: usize = 4096;
+/// The time after which a client may come back that has said too much; one is drawn.
+pub const RATE_LIMITED_RETRY_MS: RangeInclusive<u64> = 5_000..=30_000;
 /// Networks in a list of them; more are refused at the start.
 pub const NETWORKS_MAX: usize = 1000;
 /// Parts of a table of addresses, each with a lock of its own.

@@ -9,11 +9,13 @@ pub enum Limit {
     Handshakes,
     /// Bad credentials of an address, shown to publish.
     Credentials,
+    /// Messages of a client.
+    Commands,
 }
 
 impl Limit {
     /// All, in the order of the variants: `ALL[limit as usize] == limit`.
-    pub const ALL: [Self; 3] = [Self::Clients, Self::Handshakes, Self::Credentials];
+    pub const ALL: [Self; 4] = [Self::Clients, Self::Handshakes, Self::Credentials, Self::Commands];
 
     /// The value of the label `limit`.
     #[must_use]
@@ -22,15 +24,17 @@ impl Limit {
             Self::Clients => "clients",
             Self::Handshakes => "handshakes",
             Self::Credentials => "credentials",
+            Self::Commands => "commands",
         }
     }
 
-    /// The value of the label `reason`: the error of the answer, where one is refused.
+    /// The value of the label `reason`: the word of the answer, or of the Close, where one is
+    /// refused.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Clients => "address_full",
-            Self::Handshakes | Self::Credentials => "rate_limited",
+            Self::Handshakes | Self::Credentials | Self::Commands => "rate_limited",
         }
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn shard(config: &Config, shares: Shares) -> shard::ShardSettings {
             compression_threshold_bytes: config.compression.threshold_bytes,
             resume_miss: config.resume_miss,
             greeting: config.greeting.clone(),
+            rates: config.client_rates.clone(),
             keepalive: keepalive::KeepaliveSettings {
                 interval: Some(config.ping.interval),
                 timeout: config.ping.timeout,

@@ -54,6 +54,7 @@ fn clients(control: &Arc<Control>) -> (Poller, ConnectionTable) {
         compression_threshold_bytes: 256,
         resume_miss: ResumeMiss::Close,
         greeting: None,
+        rates: crate::conn::ClientRateSettings::default(),
         keepalive: keepalive::KeepaliveSettings {
             interval: None,
             timeout: Duration::from_secs(20),

@@ -24,6 +24,8 @@ pub enum CloseReason {
     TooBig,
     /// An unfinished message was held too long, or the memory for unfinished messages ran out.
     Policy,
+    /// The client said more than `--commands-per-client` allows.
+    RateLimited,
     /// A bug in the server.
     Internal,
     /// Paced close at the end of a drain; the text carries the retry hint.
@@ -48,7 +50,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of the variants: `ALL[reason as usize] == reason`.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Client,
         Self::GoingAway,
         Self::Protocol,
@@ -58,6 +60,7 @@ impl CloseReason {
         Self::Malformed,
         Self::TooBig,
         Self::Policy,
+        Self::RateLimited,
         Self::Internal,
         Self::Restart,
         Self::SlowConsumer,
@@ -107,6 +110,7 @@ impl CloseReason {
             Self::Malformed => row(Some(1008), "malformed", "no object with a type", false),
             Self::TooBig => row(Some(1009), "too_big", "message too big", false),
             Self::Policy => row(Some(1008), "policy", "unfinished message not kept", false),
+            Self::RateLimited => row(Some(1008), "rate_limited", "rate limited", true),
             Self::Internal => row(Some(1011), "internal", "internal error", true),
             Self::Restart => row(Some(1012), "restart", "service restart", true),
             Self::SlowConsumer => row(Some(1013), "slow_consumer", "reading too slowly", true),
@@ -123,11 +127,11 @@ impl CloseReason {
     }
 }
 
-/// The text of a paced close: when to come back, chosen by the server so that all the clients it
+/// The text of a close that says when to come back, chosen by the server so that all the clients it
 /// closes come back evenly.
 #[must_use]
-pub fn restart_text(retry_ms: u64) -> String {
-    format!("{}; retry in {retry_ms} ms", CloseReason::Restart.text())
+pub fn retry_text(reason: CloseReason, retry_ms: u64) -> String {
+    format!("{}; retry in {retry_ms} ms", reason.text())
 }
 
 /// Whether a peer may put `code` into a Close frame (RFC 6455 §7.4 and the registry it opened): the
@@ -172,6 +176,7 @@ mod tests {
             (CloseReason::Malformed, Some(1008), "malformed", false),
             (CloseReason::TooBig, Some(1009), "too_big", false),
             (CloseReason::Policy, Some(1008), "policy", false),
+            (CloseReason::RateLimited, Some(1008), "rate_limited", true),
             (CloseReason::Internal, Some(1011), "internal", true),
             (CloseReason::Restart, Some(1012), "restart", true),
             (CloseReason::SlowConsumer, Some(1013), "slow_consumer", true),
@@ -209,12 +214,15 @@ mod tests {
             assert_eq!(reason.text().is_empty(), reason.code().is_none(), "{reason:?}");
             assert!(reason.code().is_none_or(is_valid_from_peer), "{reason:?}");
         }
-        assert!(restart_text(u64::MAX).len() <= 123);
+        for reason in CloseReason::ALL {
+            assert!(retry_text(reason, u64::MAX).len() <= 123);
+        }
     }
 
     #[test]
     fn a_restart_says_when_to_come_back() {
-        assert_eq!(restart_text(1234), "service restart; retry in 1234 ms");
+        let text = retry_text(CloseReason::Restart, 1234);
+        assert_eq!(text, "service restart; retry in 1234 ms");
     }
 
     /// Peers may send registered and private codes and no others.

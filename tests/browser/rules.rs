@@ -174,6 +174,7 @@ fn the_time_that_a_server_names_is_kept_to() {
     for (nth, end) in [
         "say({type: 'drain', reconnect_after_ms: 300}); end(1012)",
         "end(1012, 'service restart; retry in 300 ms')",
+        "end(1008, 'rate limited; retry in 300 ms')",
     ]
     .into_iter()
     .enumerate()

@@ -18,6 +18,7 @@ mod broadcast;
 mod broadcast_refused;
 mod channels;
 mod client_log;
+mod client_rates;
 mod clients;
 mod command_line;
 mod compression;

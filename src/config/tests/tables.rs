@@ -13,7 +13,7 @@ pub(super) const TOGETHER: [&str; 7] = [
 
 /// Every other option, with a value that differs from its default and is good by itself. A file's
 /// path takes the place of `FILE`, that of one with a URL of `URL FILE`, with a key of `KEY FILE`.
-pub(super) const OPTIONS: [(&str, &str); 62] = [
+pub(super) const OPTIONS: [(&str, &str); 63] = [
     ("listen", "127.0.0.1:1"),
     ("admin-listen", "127.0.0.1:2"),
     ("threads", "777"),
@@ -50,6 +50,7 @@ pub(super) const OPTIONS: [(&str, &str); 62] = [
     ("max-connections", "10"),
     ("max-connections-per-address", "10"),
     ("handshakes-per-address", "5"),
+    ("commands-per-client", "20"),
     ("limit-exempt", "10.0.0.0/8"),
     ("limits-dry-run", "true"),
     ("idle-timeout", "90s"),
@@ -83,7 +84,7 @@ pub(super) const SWITCHES: [&str; 4] =
     ["echo", "insecure-api", "jwt-allow-no-exp", "limits-dry-run"];
 
 /// Options and values that are refused; each is exactly one bad value.
-pub(super) const BAD: [(&str, &[&str]); 49] = [
+pub(super) const BAD: [(&str, &[&str]); 50] = [
     (
         "listen",
         &[
@@ -125,6 +126,7 @@ pub(super) const BAD: [(&str, &[&str]); 49] = [
     ("max-connections", &["-1", "10000001", "many"]),
     ("max-connections-per-address", &["-1", "10000001", "few"]),
     ("handshakes-per-address", &["-1", "1000001", "0.5"]),
+    ("commands-per-client", &["-1", "1000001", "0.5"]),
     ("limit-exempt", &["10.0.0.1/8", "10.0.0", "localhost"]),
     ("idle-timeout", &["0", "999ms", "25h", "75"]),
     ("max-message-size", &["0", "2GiB", "64KB", "big"]),

@@ -15,13 +15,14 @@ use crate::{
         entry::Endpoint,
         socket::{Ready, Socket},
         table::{ConnectionTable, FollowUp, entry},
-        write::control_messages,
+        write::control_messages::{self, CloseMessage},
     },
-    hub::Key,
+    hub::{Finish, Key},
     limits::{
         ANSWERS_UNSENT_BYTES_MAX, COMPRESSED_READ_BYTES, ECHO_UNSENT_BYTES_MAX,
-        INBOUND_MESSAGE_DEADLINE, READ_TURN_BYTES_MAX,
+        INBOUND_MESSAGE_DEADLINE, RATE_LIMITED_RETRY_MS, READ_TURN_BYTES_MAX,
     },
+    metrics::Limit,
     tls::Input,
     ws::{
         Kind,
@@ -118,6 +119,7 @@ impl ConnectionTable {
             return;
         }
         client.keepalive.heard(self.now);
+        self.rates.charge_input(key, input.len(), self.now);
         let rules = FrameRules {
             message_bytes_max: self.settings.message_bytes_max,
             // A message that ends after our Close has no effect: nothing of it is kept.
@@ -184,7 +186,26 @@ impl ConnectionTable {
         }
     }
 
+    /// A client has said something. False: it is too much, and the client is closed.
+    fn may_say_more(&mut self, key: Key) -> bool {
+        let state = entry(&mut self.entries, key).map(|entry| entry.state());
+        if state != Some(ClientState::Open) {
+            return true;
+        }
+        let Err(past) = self.rates.take(key, self.now) else { return true };
+        self.metrics.limited.add(Limit::Commands as usize, 1);
+        if past.is_to_end {
+            let retry_ms = fastrand::u64(RATE_LIMITED_RETRY_MS);
+            self.close_with(key, CloseMessage::RateLimited { retry_ms }, Finish::Frame);
+            self.handle_hub_events();
+        }
+        !past.is_to_end
+    }
+
     fn on_event(&mut self, key: Key, event: Event<'_>) {
+        if !matches!(event, Event::Close(_)) && !self.may_say_more(key) {
+            return;
+        }
         match event {
             Event::Message { kind, compressed: false, data, .. } => {
                 self.on_message(key, kind, data);

@@ -43,6 +43,7 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     conn::{
+        client_rates::ClientRates,
         client_rights::{ClientRights, Credential},
         command_queue::{ClientCommand, CommandQueue},
         entry::{Endpoint, Entry},
@@ -146,6 +147,8 @@ pub struct ConnectionTable {
     logged: HashMap<Key, LoggedClient>,
     /// Clients that are counted at their addresses.
     address_guards: HashMap<Key, AddressGuard>,
+    /// How much clients have said lately.
+    rates: ClientRates,
 }
 
 impl ConnectionTable {
@@ -160,6 +163,7 @@ impl ConnectionTable {
         metrics: Arc<ShardMetrics>,
         now: Millis,
     ) -> Self {
+        let rates = ClientRates::new(&settings.rates);
         Self {
             hub,
             entries: Vec::new(),
@@ -186,6 +190,7 @@ impl ConnectionTable {
             rights: ClientRights::new(),
             logged: HashMap::new(),
             address_guards: HashMap::new(),
+            rates,
         }
     }
 
@@ -239,6 +244,7 @@ impl ConnectionTable {
         let Connected { forwarded, guard, address_guard, .. } = connected;
         entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
         entry.guard = Some(guard);
+        self.rates.begin(key, client);
         if let Some(address_guard) = address_guard {
             self.address_guards.insert(key, address_guard);
         }
@@ -312,6 +318,7 @@ impl ConnectionTable {
             self.metrics.connections_closed.add(reason as usize, 1);
         }
         self.address_guards.remove(&key);
+        self.rates.end(key);
         // Last: "nobody left" must mean that no descriptor is left.
         drop(entry.guard);
     }

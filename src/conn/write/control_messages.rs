@@ -51,6 +51,8 @@ pub(in crate::conn) enum CloseMessage {
     Answer(Option<u16>),
     /// The end of a drain: it is to come back after this.
     Restart { retry_ms: u64 },
+    /// The client has said too much: it is to come back after this.
+    RateLimited { retry_ms: u64 },
 }
 
 impl CloseMessage {
@@ -59,6 +61,7 @@ impl CloseMessage {
             Self::For(reason) => reason,
             Self::Answer(_) => CloseReason::Client,
             Self::Restart { .. } => CloseReason::Restart,
+            Self::RateLimited { .. } => CloseReason::RateLimited,
         }
     }
 
@@ -67,7 +70,9 @@ impl CloseMessage {
         if !encoding.has_frames() {
             return match self {
                 Self::Restart { retry_ms } => ControlMessage::Bytes(encodings::sse_drain(retry_ms)),
-                Self::For(_) | Self::Answer(_) => ControlMessage::Nothing,
+                Self::For(_) | Self::Answer(_) | Self::RateLimited { .. } => {
+                    ControlMessage::Nothing
+                }
             };
         }
         if let Self::Restart { retry_ms } = self
@@ -83,8 +88,8 @@ impl CloseMessage {
 
     fn close_frame(self) -> ControlFrame {
         match (self, self.reason().code()) {
-            (Self::Restart { retry_ms }, Some(code)) => {
-                frame::close(code, &close::restart_text(retry_ms))
+            (Self::Restart { retry_ms } | Self::RateLimited { retry_ms }, Some(code)) => {
+                frame::close(code, &close::retry_text(self.reason(), retry_ms))
             }
             (Self::For(reason), Some(code)) => frame::close(code, reason.text()),
             (Self::Answer(Some(code)), _) => frame::close(code, ""),

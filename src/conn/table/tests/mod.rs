@@ -57,6 +57,7 @@ fn settings() -> ClientSettings {
         compression_threshold_bytes: 100,
         resume_miss: ResumeMiss::Close,
         greeting: None,
+        rates: crate::conn::ClientRateSettings::default(),
         keepalive,
     }
 }

@@ -25,7 +25,7 @@ const isFinal = (code) =>
   [1003, 1007, 1008, 1009, 4403].includes(code) ||
   (code >= 400 && code < 500 && code != 408 && code != 429);
 
-const failure = (code, text = code) => Object.assign(new Error(text), { code });
+const failure = (code, text = code) => Object.assign(Error(text), { code });
 
 const place = ({ epoch, offset }) => (epoch ? `${epoch}:${offset}` : null);
 
@@ -119,7 +119,7 @@ export class WsBcast {
   }
 
   #add(name, { since, last }) {
-    if (!/^[\w.:-]{1,128}$/.test(name)) throw new TypeError(`bad channel: ${name}`);
+    if (!/^[\w.:-]{1,128}$/.test(name)) throw TypeError(`bad channel: ${name}`);
     const channel = { last };
     if (since) moveTo(channel, since);
     this.#channels.set(name, channel);
@@ -299,10 +299,11 @@ export class WsBcast {
     if (link != this.#link || this.#timer) return;
     clearInterval(this.#beat);
     const detail = { code, reason };
-    if (isFinal(code)) return this.#finish("failed", detail);
+    const hint = link.retry ?? /retry in (\d+) ms/.exec(reason)?.[1];
+    // A server that names a time wants it back.
+    if (hint == null && isFinal(code)) return this.#finish("failed", detail);
     // A stream that did not open either proves nothing against sockets.
     if (!link.opened) this.#unopened = link.isSse ? 0 : this.#unopened + 1;
-    const hint = link.retry ?? /retry in (\d+) ms/.exec(reason)?.[1];
     const ceiling = () => Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** this.#attempt);
     // A connection that lasted longer than its wait may have was a good one.
     if (hint != null || Date.now() - link.opened > ceiling()) this.#attempt = 0;
@@ -363,6 +364,7 @@ export class WsBcast {
       const response = await fetch(target, { signal, cache: "no-store" });
       if (!response.ok) {
         code = response.status;
+        if (code == 429) link.retry = response.headers.get("retry-after") * 1000 || null;
         throw response.statusText;
       }
       const start = response.headers.get("wsbcast-position")?.split("=")[1];
@@ -429,7 +431,7 @@ export class WsBcast {
       const response = await fetch(target, { method: "POST", headers, body });
       answer = await response.json();
       answer = response.ok
-        ? { ...answer, type: "published" }
+        ? { type: "published", ...answer }
         : { type: "error", code: answer.error, message: answer.hint };
     } catch (error) {
       answer = (await this.#refusal(channel)) ?? {
