@@ -65,6 +65,17 @@ impl Page {
         self.stage.wait(script, |news| news.iter().filter(is_end).nth(nth).cloned())
     }
 
+    /// Waits until `condition`, in JavaScript, holds in the page.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, condition: &str) {
+        self.run(&format!(
+            "new Promise((resolve) => {{
+                const look = () => ({condition} ? resolve(0) : setTimeout(look, 5));
+                look();
+            }})"
+        ));
+    }
+
     /// Makes a client with these options in JavaScript, and waits until messages come.
     #[track_caller]
     pub(crate) fn connect(&mut self, options: &str) {

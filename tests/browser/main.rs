@@ -15,3 +15,4 @@ mod event_source;
 mod faults;
 mod rules;
 mod stage;
+mod tokens;

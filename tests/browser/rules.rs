@@ -87,7 +87,7 @@ fn a_gap_is_told_once_and_the_client_goes_on() {
 fn a_reconnect_asks_from_each_position() {
     let (_server, mut page) =
         page("{channels: ['a', 'b', 'c'], since: {b: 'e:7'}, last: 3, token: 't'}");
-    let query = page.run("[sockets[0].protocol, sockets[0].query]");
+    let query = page.run("[sockets[0].protocol[0], sockets[0].query]");
     let expected = json!([
         ["channel", "a"],
         ["since", ""],
@@ -251,4 +251,62 @@ fn a_mistake_in_a_callback_costs_no_message() {
     let message = "say({type: 'message', channel: 'a', epoch: 'e', offset: n, data: 'm' + n})";
     page.run(&format!("for (const n of [1, 2]) {message}"));
     assert_eq!(page.run("[heard, mistakes.length]"), json!([["m1", "m2"], 2]));
+}
+
+/// The protocols that the sockets were opened with.
+const PROTOCOLS: &str = "sockets.map(({protocol}) => [protocol].flat())";
+
+/// `getToken` is asked before the first connection, at renewal, and after a token was not accepted;
+/// a connection that breaks for another reason costs no token.
+#[test]
+fn a_token_is_asked_for_when_one_is_needed() {
+    let (_server, mut page) = page(
+        "{
+            channels: ['a', 'b'],
+            getToken: async () => 't' + (window.given = (window.given ?? 0) + 1),
+        }",
+    );
+    page.wait_for("sockets.length == 1");
+    assert_eq!(page.run(PROTOCOLS), json!([["wsbcast.v1", "wsbcast.token.t1"]]));
+    page.run("hello({a: null, b: null}); say({type: 'token_expiring', in_ms: 1000})");
+    page.wait_for("sockets[0].sent.length == 1");
+    assert_eq!(page.run("sockets[0].sent"), json!([{"type": "token", "token": "t2"}]));
+    page.run(
+        "say({type: 'token', expires_in_ms: 60000});
+        say({type: 'unsubscribed', channel: 'b', code: 'forbidden'})",
+    );
+    let refused = page.wait_for_state("refused", 0);
+    assert_eq!((&refused["channel"], &refused["code"]), (&json!("b"), &json!("forbidden")));
+    page.run("end(1006)");
+    page.wait_for("sockets.length == 2");
+    page.run("hello({a: null}); end(4401, 'token_expired')");
+    page.wait_for("sockets.length == 3");
+    page.run("end(1006)");
+    page.wait_for("given == 4");
+    let expected = json!([
+        ["wsbcast.v1", "wsbcast.token.t1"],
+        ["wsbcast.v1", "wsbcast.token.t2"],
+        ["wsbcast.v1", "wsbcast.token.t3"],
+    ]);
+    let mut shown = page.run(PROTOCOLS);
+    shown.as_array_mut().unwrap().truncate(3);
+    assert_eq!(shown, expected);
+}
+
+/// A page whose own server gives no token now is asked again later.
+#[test]
+fn a_token_that_cannot_be_had_is_asked_for_again() {
+    let (_server, mut page) = page(
+        "{
+            channels: ['a'],
+            getToken() {
+                if (!window.late) throw (window.late = 'down');
+                return 't';
+            },
+        }",
+    );
+    let waiting = page.wait_for_state("waiting", 0);
+    assert_eq!((&waiting["code"], &waiting["reason"]), (&json!("get_token"), &json!("down")));
+    page.wait_for("sockets.length == 1");
+    assert_eq!(page.run(PROTOCOLS), json!([["wsbcast.v1", "wsbcast.token.t"]]));
 }

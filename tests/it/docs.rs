@@ -1,6 +1,7 @@
 //! README.md and the pages in docs against the program: what exists is documented, and nothing
 //! else. Names are compared as whole cells of tables and as whole words, never as parts of others.
 
+mod examples;
 mod words;
 
 use std::{collections::BTreeSet, fs, path::Path};

@@ -36,7 +36,8 @@ export interface Published {
  * - `connecting`: a connection is tried, by `detail.transport`;
  * - `open`: messages come;
  * - `waiting`: it broke, with `code` and `reason`; it is tried again in `delay` milliseconds;
- * - `refused`: the server refused `detail.channel`, which is dropped; the connection goes on;
+ * - `refused`: the server refused `detail.channel`, which is dropped, or a new token (then there is
+ *   no channel); the connection goes on;
  * - `failed`: it broke with a `code` that means it would again (a close code, or an HTTP status of
  *   an event stream). This client has ended; `positions` are still right;
  * - `closed`: by `close()`.
@@ -67,6 +68,12 @@ export interface Options {
   last?: number;
   /** A token of `--api-token`, for publishing. */
   token?: string;
+  /**
+   * Gives the token that the server asks for (a JWT), from where the page's own server makes it.
+   * Called before the first connection, before the token expires, and after the server has not
+   * accepted one; an empty token: none is shown. If it throws, the connection is tried again later.
+   */
+  getToken?(): string | Promise<string>;
   /** Default `auto`: event streams if the first two WebSockets cannot be opened. */
   transport?: "auto" | "websocket" | "sse";
   onMessage?(message: Message): void;

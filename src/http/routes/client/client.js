@@ -67,6 +67,8 @@ export class WsBcast {
   #beat;
   #isQuiet;
   #attempt = 0;
+  // What `getToken` gave; null: it is asked before the next connection.
+  #token;
   // Sockets in a row that did not open; not a number once one did.
   #unopened = 0;
   #wake = () => {
@@ -78,6 +80,7 @@ export class WsBcast {
   constructor(url = import.meta.url, options = {}) {
     this.#base = new URL(url, globalThis.location?.href);
     this.#options = options;
+    this.#token = options.token;
     const since = new Map(Object.entries(options.since ?? {}));
     for (const name of options.channels ?? ["notifications"]) {
       this.#add(name, { since: since.get(name), last: options.last });
@@ -167,7 +170,26 @@ export class WsBcast {
     return url;
   }
 
-  #connect() {
+  // Headers with the token: URLs are logged.
+  #headers(headers = {}) {
+    if (this.#token) headers.Authorization = `Bearer ${this.#token}`;
+    return headers;
+  }
+
+  // Before a token expires the server asks for the next one, which takes its place at once.
+  async #renew(link) {
+    if (!this.#options.getToken) return;
+    try {
+      const token = await this.#options.getToken();
+      if (link != this.#link) return;
+      this.#token = token;
+      this.#send({ type: "token", token });
+    } catch {
+      // It is asked again when the connection has ended with its token.
+    }
+  }
+
+  async #connect() {
     clearTimeout(this.#timer);
     this.#timer = 0;
     const { transport = "auto" } = this.#options;
@@ -176,6 +198,16 @@ export class WsBcast {
     this.#watch(link, PATIENCE_MS);
     this.#state("connecting", { transport: isSse ? "sse" : "websocket" });
     if (link != this.#link) return;
+    const { getToken } = this.#options;
+    if (getToken && !this.#token) {
+      try {
+        const token = await getToken();
+        if (link != this.#link) return;
+        this.#token = token;
+      } catch (error) {
+        return this.#lost(link, "get_token", String(error));
+      }
+    }
     if (isSse) return this.#openStreams(link);
     try {
       this.#openSocket(link);
@@ -191,7 +223,10 @@ export class WsBcast {
     const last = channels.find(([, channel]) => !channel.epoch)?.[1].last;
     const fitting = channels.filter(([, channel]) => channel.epoch || channel.last == last);
     const url = this.#target("ws", fitting.slice(0, CHANNELS_IN_URL_MAX));
-    const socket = new WebSocket(url, "wsbcast.v1");
+    const protocols = ["wsbcast.v1"];
+    const { getToken } = this.#options;
+    if (getToken && this.#token) protocols.push(`wsbcast.token.${this.#token}`);
+    const socket = new WebSocket(url, protocols);
     link.send = (frame) => socket.send(JSON.stringify(frame));
     link.end = () => socket.close();
     socket.onmessage = ({ data }) => this.#receive(link, JSON.parse(data));
@@ -230,6 +265,11 @@ export class WsBcast {
       this.#message(channel, message);
     } else if (type == "gap") {
       this.#gap(channel, message);
+    } else if (type == "token_expiring") {
+      this.#renew(link);
+    } else if (type == "unsubscribed" && message.code) {
+      // The new token does not cover it.
+      this.#refuse(message.channel, message.code);
     } else if (type == "drain") {
       link.retry = message.reconnect_after_ms;
     } else if (type == "published") {
@@ -240,10 +280,16 @@ export class WsBcast {
       const { code, message: text } = message;
       this.#pending.get(id)?.reject(failure(code, text));
       if (this.#pending.delete(id) || id != null) return;
-      // A channel that is refused once is not asked for again.
-      this.#channels.delete(message.channel);
-      this.#state("refused", { code, reason: text, channel: message.channel });
+      // The connection ends with the token that it had, and the next one begins with a fresh one.
+      if (code == "bad_token") this.#state("refused", { code, reason: text });
+      else this.#refuse(message.channel, code, text);
     }
+  }
+
+  // A channel that is refused once is not asked for again.
+  #refuse(channel, code, reason) {
+    this.#channels.delete(channel);
+    this.#state("refused", { code, reason, channel });
   }
 
   // Connected: what changed meanwhile, and what got no answer, is said again.
@@ -300,8 +346,12 @@ export class WsBcast {
     clearInterval(this.#beat);
     const detail = { code, reason };
     const hint = link.retry ?? /retry in (\d+) ms/.exec(reason)?.[1];
-    // A server that names a time wants it back.
-    if (hint == null && isFinal(code)) return this.#finish("failed", detail);
+    // A browser tells nobody that a handshake was refused, let alone why: it may be the token.
+    const { getToken } = this.#options;
+    if (getToken && (!link.opened || code == 401 || code == 4401)) this.#token = null;
+    // A server that names a time wants it back, and with a token that it accepts any time is right.
+    const isOver = hint == null && isFinal(code) && !(getToken && code == 401);
+    if (isOver) return this.#finish("failed", detail);
     // A stream that did not open either proves nothing against sockets.
     if (!link.opened) this.#unopened = link.isSse ? 0 : this.#unopened + 1;
     const ceiling = () => Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** this.#attempt);
@@ -361,11 +411,19 @@ export class WsBcast {
     let reason = "";
     try {
       const target = this.#target("sse", [[name, channel]]);
-      const response = await fetch(target, { signal, cache: "no-store" });
+      const headers = this.#options.getToken ? this.#headers() : {};
+      const response = await fetch(target, { signal, headers, cache: "no-store" });
       if (!response.ok) {
         code = response.status;
         if (code == 429) link.retry = response.headers.get("retry-after") * 1000 || null;
-        throw response.statusText;
+        const refusal = await response.json().catch(() => ({}));
+        reason = refusal.hint ?? response.statusText;
+        // This channel alone; the others are asked for again, over a socket if that goes.
+        if (refusal.channel && this.#channels.size > 1 && !signal.aborted) {
+          this.#refuse(name, refusal.error, reason);
+          code = 1006;
+        }
+        throw reason;
       }
       const start = response.headers.get("wsbcast-position")?.split("=")[1];
       if (start && !channel.epoch) moveTo(channel, start);
@@ -420,9 +478,7 @@ export class WsBcast {
   }
 
   async #post(link, { channel, data, encoding, id }) {
-    const headers = { "Idempotency-Key": id };
-    const { token } = this.#options;
-    if (token) headers.Authorization = `Bearer ${token}`;
+    const headers = this.#headers({ "Idempotency-Key": id });
     if (encoding) headers["Content-Type"] = "application/octet-stream";
     const body = encoding ? fromBase64(data) : data;
     let answer;

@@ -1,0 +1,76 @@
+//! The client and tokens: it gets them from the page, and nobody notices that they end.
+
+use serde_json::json;
+
+use crate::{
+    chromium::Page,
+    stage::Stage,
+    support::{
+        http::post,
+        server::Server,
+        tokens::{KEY, token_for},
+    },
+};
+
+const LONG_SECS: u64 = 3600;
+
+/// A page whose client listens to `channels` with tokens for `a` that are good for so many seconds,
+/// one after the other.
+fn page(server: &Server, channels: &str, transport: &str, secs: &[u64]) -> Page {
+    let mut page = Page::open(Stage::before(server.addr()));
+    // Their time runs from here: a browser takes long to start.
+    let tokens: Vec<_> = secs.iter().map(|&secs| token_for("alice", &["a"], &[], secs)).collect();
+    page.run(&format!("window.given = 0; window.tokens = {}; 0", json!(tokens)));
+    page.run(&format!(
+        "connect({{
+            channels: {channels},
+            transport: '{transport}',
+            getToken: async () => tokens[Math.min(given++, tokens.length - 1)],
+        }})"
+    ));
+    page
+}
+
+fn hears(page: &Page, server: &Server, channel: &str, count: usize) {
+    post(server.addr(), &format!("/broadcast?channel={channel}"), "hello").assert_status(202);
+    assert_eq!(page.messages(channel, count)[count - 1].0, "hello");
+}
+
+/// A renewed token takes the place of the first without a reconnect.
+#[test]
+fn a_token_is_renewed_in_place() {
+    let server = Server::start(&[KEY]);
+    let mut page = page(&server, "['a']", "websocket", &[8, LONG_SECS]);
+    page.run("window.end = Date.now() + 8000 + 1000; 0");
+    page.wait_for_state("open", 0);
+    hears(&page, &server, "a", 1);
+    // The end of the first token has to pass, and the time in which it would have been told.
+    page.wait_for("given == 2 && Date.now() > end");
+    hears(&page, &server, "a", 2);
+    assert_eq!(page.states("waiting"), [json!(null); 0]);
+}
+
+/// A stream cannot be told of the end of its token: it is opened again, with the next token.
+#[test]
+fn an_event_stream_goes_on_with_the_next_token() {
+    let server = Server::start(&[KEY]);
+    let mut page = page(&server, "['a']", "sse", &[5, LONG_SECS]);
+    page.wait_for_state("open", 0);
+    hears(&page, &server, "a", 1);
+    page.wait_for_state("open", 1);
+    hears(&page, &server, "a", 2);
+    assert_eq!((page.run("given"), page.gaps().len()), (json!(2), 0));
+}
+
+/// A channel that the token does not cover is refused, and costs the others nothing.
+#[test]
+fn a_channel_without_a_right_is_refused_alone() {
+    let server = Server::start(&[KEY]);
+    let mut page = page(&server, "['a', 'secret']", "auto", &[LONG_SECS]);
+    let refused = page.wait_for_state("refused", 0);
+    assert_eq!((&refused["channel"], &refused["code"]), (&json!("secret"), &json!("forbidden")));
+    let open = page.wait_for_state("open", 0);
+    assert_eq!(open["transport"], "websocket", "once the mistake is known");
+    hears(&page, &server, "a", 1);
+    assert_eq!(page.run("'secret' in client.positions"), json!(false));
+}
