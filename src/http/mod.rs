@@ -10,6 +10,7 @@
 pub mod access;
 mod access_log;
 mod answer;
+mod api_tokens;
 mod authority;
 mod connection;
 mod context;
@@ -30,6 +31,7 @@ mod tests;
 mod unreadable;
 
 pub use self::{
+    api_tokens::ApiTokens,
     connection::{
         places::{Place, Places, Room},
         wire::Wire,

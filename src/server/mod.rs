@@ -141,6 +141,7 @@ impl Server {
             address_limits: Arc::new(AddressLimits::new(config.address_limits.clone())),
             audience: Arc::default(),
             verifier: Arc::new(Verifier::new(clock, &config.tokens)?),
+            api_tokens: settings::api_tokens(&config.api_tokens).into(),
             shares,
             raw_counted: process::RawCounted::default(),
             certificates: config.certificates.clone().map(Certificates::new).map(Arc::new),
@@ -216,6 +217,7 @@ impl Server {
         let mut files: Vec<Box<dyn Reload>> = vec![Box::new(SecretFiles {
             sources: self.config.secret_sources.clone(),
             verifier: self.process.verifier.clone(),
+            api_tokens: self.process.api_tokens.clone(),
         })];
         let certificates = self.process.certificates.clone().map(CertificateFiles);
         files.extend(certificates.map(|files| Box::new(files) as Box<dyn Reload>));
@@ -276,7 +278,7 @@ impl Server {
             audience: process.audience.clone(),
             tls: self.tls.clone(),
             verifier: process.verifier.clone(),
-            settings: settings::shard(&self.config, process.shares),
+            settings: settings::shard(&self.config, process.shares, &process.api_tokens),
             sources: Arc::new(move || process.sources()),
         };
         thread::Builder::new().name(format!("shard-{index}")).spawn(move || {

@@ -35,6 +35,7 @@ pub(super) struct Process {
     pub(super) address_limits: Arc<AddressLimits>,
     pub(super) audience: Arc<Audience>,
     pub(super) verifier: Arc<Verifier>,
+    pub(super) api_tokens: http::ApiTokens,
     pub(super) shares: Shares,
     /// The part of the broker's own counts that the metrics have.
     pub(super) raw_counted: RawCounted,
@@ -78,7 +79,7 @@ impl Process {
         broker: Rc<dyn Broker>,
     ) -> http::Context {
         http::Context {
-            settings: settings::http(config, self.shares),
+            settings: settings::http(config, self.shares, &self.api_tokens),
             clock: self.clock,
             verifier: self.verifier.clone(),
             control: self.control.clone(),

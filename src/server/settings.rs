@@ -5,9 +5,10 @@
 use super::descriptors::Shares;
 use crate::{
     broker,
-    config::Config,
+    config::{Config, Token},
     conn::{self, keepalive},
-    http, hub,
+    http::{self, ApiTokens},
+    hub,
     limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
     shard,
     ws::{close::CloseReason, frame},
@@ -37,7 +38,11 @@ pub(super) fn broker_words(config: &Config, broker: &broker::Shared) -> String {
     }
 }
 
-pub(super) fn shard(config: &Config, shares: Shares) -> shard::ShardSettings {
+pub(super) fn shard(
+    config: &Config,
+    shares: Shares,
+    api_tokens: &ApiTokens,
+) -> shard::ShardSettings {
     let slow_close = frame::close_for(CloseReason::SlowConsumer).expect("the table has a code");
     shard::ShardSettings {
         hub: hub::HubSettings {
@@ -59,14 +64,14 @@ pub(super) fn shard(config: &Config, shares: Shares) -> shard::ShardSettings {
                 timeout: config.ping.timeout,
             },
         },
-        http: http(config, shares),
+        http: http(config, shares, api_tokens),
         http_room: shares.shard,
         close_over: config.drain.close_over,
         coalesce: config.coalesce,
     }
 }
 
-pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
+pub(super) fn http(config: &Config, shares: Shares, api_tokens: &ApiTokens) -> http::HttpSettings {
     http::HttpSettings {
         echo: config.echo,
         compression: config.compression.on,
@@ -79,7 +84,7 @@ pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
         proxy_protocol: config.proxy_protocol,
         trusted_proxies: config.trusted_proxies.clone(),
         access: http::access::Rules {
-            tokens: config.api_tokens.iter().map(|token| token.expose().to_owned()).collect(),
+            tokens: api_tokens.clone(),
             insecure_publish: config.insecure_api,
             takes_tokens: config.tokens.has_keys(),
             public_channels: config.public_channels.clone(),
@@ -88,4 +93,9 @@ pub(super) fn http(config: &Config, shares: Shares) -> http::HttpSettings {
         },
         origins: config.allowed_origins.clone(),
     }
+}
+
+/// The list of all threads, as it is at the start.
+pub(super) fn api_tokens(tokens: &[Token]) -> Vec<String> {
+    tokens.iter().map(|token| token.expose().to_owned()).collect()
 }

@@ -4,7 +4,10 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use crate::support::server::{Launch, Server};
+use crate::support::{
+    http::Http,
+    server::{Launch, Server},
+};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -40,4 +43,27 @@ fn a_bad_file_changes_nothing_on_sighup() {
     server.signal(&["HUP"]);
     server.wait_for_log(&["SIGHUP", "nothing is new"]);
     assert!(server.is_running());
+}
+
+/// An API token is exchanged while clients stay: the old one is refused from then on.
+#[test]
+fn a_new_api_token_is_read_on_sighup() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("tokens");
+    fs::write(&path, "the-first-api-token\n").unwrap();
+    let server = Launch::new(&["--api-token-file", path.to_str().unwrap()]).start();
+    let publish = |token: &str| {
+        let address = server.addr();
+        let mut http = Http::connect(address);
+        http.send(format!(
+            "POST /broadcast HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: 1\r\n\r\nx"
+        ));
+        http.response().status
+    };
+    assert_eq!([publish("the-first-api-token"), publish("the-second-api-token")], [202, 401]);
+    fs::write(&path, "the-second-api-token\n").unwrap();
+    server.signal(&["HUP"]);
+    server.wait_for_log(&["SIGHUP", "the API tokens are new: 1"]);
+    assert_eq!([publish("the-first-api-token"), publish("the-second-api-token")], [401, 202]);
 }

@@ -168,7 +168,7 @@ fn clients_behind_a_proxy_are_not_local() {
 fn with_a_token_whoever_has_it_may_and_nobody_else() {
     use Verdict::{Allowed, Unauthorized};
     let rules = |insecure_publish| Rules {
-        tokens: vec!["alpha".into(), "beta".into()],
+        tokens: vec!["alpha".into(), "beta".into()].into(),
         insecure_publish,
         ..Rules::default()
     };
@@ -198,7 +198,7 @@ fn with_a_token_whoever_has_it_may_and_nobody_else() {
 
 #[test]
 fn insecure_opens_publishing_and_nothing_else() {
-    let rules = Rules { tokens: vec![], insecure_publish: true, ..Rules::default() };
+    let rules = Rules { tokens: vec![].into(), insecure_publish: true, ..Rules::default() };
     let foreign = ["Host: example.org", "Origin: https://evil.example"];
     let judge = |right| judge(&rules, right, "203.0.113.9", &foreign);
     assert_eq!(judge(Right::Publish), Verdict::Allowed);
@@ -211,8 +211,8 @@ fn insecure_opens_publishing_and_nothing_else() {
 fn keys_belong_to_a_token_or_this_machine() {
     use PublisherClass::{Anonymous, Api};
     let with_token =
-        Rules { tokens: vec!["alpha".into()], insecure_publish: true, ..Rules::default() };
-    let open = Rules { tokens: vec![], insecure_publish: true, ..Rules::default() };
+        Rules { tokens: vec!["alpha".into()].into(), insecure_publish: true, ..Rules::default() };
+    let open = Rules { tokens: vec![].into(), insecure_publish: true, ..Rules::default() };
     let (local, foreign) = ("127.0.0.1", "203.0.113.9");
     #[rustfmt::skip]
     let table: &[(&Rules, &str, &[&str], PublisherClass, PublisherClass)] = &[
@@ -264,7 +264,8 @@ fn an_absolute_target_must_name_the_same_host() {
 
 #[test]
 fn tokens_stay_out_of_debug_output() {
-    let rules = Rules { tokens: vec!["hush".into()], insecure_publish: false, ..Rules::default() };
+    let rules =
+        Rules { tokens: vec!["hush".into()].into(), insecure_publish: false, ..Rules::default() };
     assert!(!format!("{rules:?}").contains("hush"));
 }
 
@@ -282,7 +283,8 @@ fn another_users_connection_is_never_local() {
     for owner in [Owner::Us, Owner::Stranger, Owner::Unknowable] {
         assert_eq!(judge(owner, Right::AdministerInPublic), Verdict::NotHere);
     }
-    let token = Rules { tokens: vec!["t".into()], insecure_publish: false, ..Rules::default() };
+    let token =
+        Rules { tokens: vec!["t".into()].into(), insecure_publish: false, ..Rules::default() };
     let bearer = ["Host: localhost", "Authorization: Bearer t"];
     for right in [Right::Publish, Right::AdministerInPublic, Right::LookInPublic] {
         let with = judge_of(Owner::Stranger, Version::HTTP_11, &token, right, "127.0.0.1", &bearer);
@@ -330,7 +332,8 @@ fn headers_decide_where_the_system_cannot_be_asked() {
 #[test]
 fn an_admin_listener_has_private_names() {
     let none = Rules::default();
-    let set = Rules { tokens: vec!["t".into()], insecure_publish: false, ..Rules::default() };
+    let set =
+        Rules { tokens: vec!["t".into()].into(), insecure_publish: false, ..Rules::default() };
     for host in [
         "127.0.0.1:9000",
         "10.1.2.3:9000",

@@ -218,11 +218,11 @@ async fn echo_exists_only_when_asked_for() {
 #[tokio::test]
 async fn publishing_over_a_websocket_needs_the_right() {
     let token = |token: &str| Rules {
-        tokens: vec![token.into()],
+        tokens: vec![token.into()].into(),
         insecure_publish: false,
         ..Rules::default()
     };
-    let insecure = || Rules { tokens: vec![], insecure_publish: true, ..Rules::default() };
+    let insecure = || Rules { tokens: vec![].into(), insecure_publish: true, ..Rules::default() };
     let none = Rules::default;
     let bearer = "Authorization: Bearer s3cret/";
     let basic = "Authorization: Basic abc";

@@ -28,7 +28,7 @@ fn get(target: &str) -> String {
 }
 
 fn token() -> Rules {
-    Rules { tokens: vec!["t".into()], insecure_publish: true, ..Rules::default() }
+    Rules { tokens: vec!["t".into()].into(), insecure_publish: true, ..Rules::default() }
 }
 
 #[tokio::test]

@@ -231,7 +231,7 @@ async fn lingering_ends_with_its_deadline() {
 #[tokio::test]
 async fn publishing_needs_the_right_to() {
     let token = || Rules {
-        tokens: vec!["one".into(), "two".into()],
+        tokens: vec!["one".into(), "two".into()].into(),
         insecure_publish: false,
         ..Rules::default()
     };

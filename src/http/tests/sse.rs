@@ -97,8 +97,11 @@ async fn a_peer_that_takes_no_head_is_given_up() {
 /// Listening needs no token, but a wrong one is refused.
 #[tokio::test]
 async fn listening_needs_no_token_and_no_wrong_one() {
-    let tokens =
-        || Rules { tokens: vec!["s3cret".into()], insecure_publish: false, ..Rules::default() };
+    let tokens = || Rules {
+        tokens: vec!["s3cret".into()].into(),
+        insecure_publish: false,
+        ..Rules::default()
+    };
     let server = Fixture::with(|context| context.settings.access = tokens()).start();
     let ask = async |headers| status(&server.ask(listen(headers)).await);
     assert_eq!(ask(&["Origin: https://elsewhere.example"]).await, 200);

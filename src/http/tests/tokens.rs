@@ -151,7 +151,7 @@ async fn a_token_is_shown_in_one_of_several_places() {
 /// An API token listens to everything, and is compared first.
 #[tokio::test]
 async fn api_tokens_go_on_as_they_are() {
-    let server = private(|rules| rules.tokens = vec![API.to_owned()]);
+    let server = private(|rules| rules.tokens = vec![API.to_owned()].into());
     for (target, headers) in [
         ("/ws?channel=news", vec![bearer(API)]),
         ("/ws?channel=news", vec![offer(&format!("wsbcast.v1, wsbcast.token.{API}"))]),

@@ -21,8 +21,9 @@ async fn ask_as(server: &Server, owner: Owner, peer: &str, request: &str) -> (St
 }
 
 fn with_rules(tokens: &[&str], insecure_publish: bool) -> Server {
-    let tokens = tokens.iter().map(ToString::to_string).collect();
+    let tokens: Vec<_> = tokens.iter().map(ToString::to_string).collect();
     Fixture::with(|context| {
+        let tokens = tokens.into();
         context.settings.access = Rules { tokens, insecure_publish, ..Rules::default() };
         context.settings.admin_on_public = false;
     })
