@@ -19,6 +19,7 @@ const OF_OTHERS: &[(&str, &[&str])] = &[
     ),
     ("docs/measured.md", &["--html"]),
     ("docs/publishing.md", &["--data-binary"]),
+    ("docs/security.md", &["--subscribe"]),
     (
         "docs/sizing.md",
         &[
