@@ -145,10 +145,10 @@ fn health_follows_the_servers_environment() {
 
 #[test]
 fn health_with_a_url_that_is_none_ends_with_2() {
-    let output = wsbcast(&["health", "https://host"], &[]);
+    let output = wsbcast(&["health", "ftp://host"], &[]);
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
-    assert!(said.contains("\n  URL \"https://host\": expected http://HOST:PORT"), "{said}");
+    assert!(said.contains("\n  URL \"ftp://host\": expected http://HOST:PORT"), "{said}");
 }
 
 const SECRET: (&str, &str) = ("WSBCAST_JWT_SECRET", "0123456789abcdef0123456789abcdef");

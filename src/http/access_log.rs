@@ -8,12 +8,16 @@ use std::{borrow::Cow, rc::Rc};
 
 use crate::{
     clock::{Clock, Millis},
-    http::connection::state::ConnectionState,
+    http::{answer::Answer, connection::state::ConnectionState},
     limits::QUOTED_CHARS_MAX,
     peer::ClientAddress,
     telemetry::{access, access_is_logged},
 };
 use http::{Method, StatusCode, Uri};
+
+/// The subject of the token by which a request was made: an extension of its answer, for its line.
+#[derive(Clone)]
+pub(super) struct Subject(pub(super) Box<str>);
 
 /// A request under way.
 pub(super) struct AccessLine {
@@ -49,21 +53,23 @@ impl AccessLine {
     }
 
     /// It is answered.
-    pub(super) fn end(mut self, status: StatusCode, bytes_out: usize) {
-        if status != StatusCode::SWITCHING_PROTOCOLS {
-            self.write(Some((status, bytes_out)));
+    pub(super) fn end(mut self, answer: &Answer) {
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.write(Some(answer));
         }
         self.is_written = true;
     }
 
-    fn write(&self, answer: Option<(StatusCode, usize)>) {
+    fn write(&self, answer: Option<&Answer>) {
+        let subject = answer.and_then(|answer| answer.extensions().get::<Subject>());
         access!(
             address = %self.client,
+            sub = subject.map(|subject| &*subject.0),
             method = &*shortened(self.method.as_str()),
             path = &*self.path,
-            status = answer.map(|(status, _)| status.as_u16()),
+            status = answer.map(|answer| answer.status().as_u16()),
             bytes_in = self.bytes_in,
-            bytes_out = answer.map(|(_, bytes)| bytes),
+            bytes_out = answer.map(|answer| answer.body().len()),
             seconds = (self.clock.now() - self.since).as_millis() as f64 / 1000.0,
             "{}",
             if answer.is_some() { "request" } else { "request broken off" }

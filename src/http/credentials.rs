@@ -11,6 +11,7 @@ use http::{HeaderMap, header};
 
 use crate::{
     http::{access::Rules, origins::Origins},
+    limits::TOKENS_OFFERED_MAX,
     ws::handshake,
 };
 
@@ -21,7 +22,8 @@ pub(in crate::http) fn of_browser<'a>(
     headers: &'a HeaderMap,
     query_token: Option<&'a Cow<'_, str>>,
 ) -> Vec<&'a [u8]> {
-    let mut tokens: Vec<_> = handshake::offered_tokens(headers).collect();
+    let offered = handshake::offered_tokens(headers);
+    let mut tokens: Vec<_> = offered.take(TOKENS_OFFERED_MAX).collect();
     tokens.extend(query_token.filter(|_| rules.query_tokens).map(|token| token.as_bytes()));
     let is_known_page = || origins.listed_sender(headers).is_some() || is_same_origin(headers);
     if let Some(name) = &rules.token_cookie
@@ -98,6 +100,8 @@ mod tests {
         let cookies = ("cookie", "a=b; jwt=c.c.c");
         let all = shown(&rules, &[page, offer, cookies], Some("q.q.q"));
         assert_eq!(all, ["p.p.p", "q.q.q", "c.c.c"]);
+        let many = ("sec-websocket-protocol", "wsbcast.token.a,wsbcast.token.b,wsbcast.token.c");
+        assert_eq!(shown(&rules, &[page, many, cookies], None), ["a", "b", "c.c.c"], "a bound");
         let closed = Rules { query_tokens: false, ..rules };
         assert_eq!(shown(&closed, &[offer], Some("q.q.q")), ["p.p.p"]);
         assert!(shown(&Rules::default(), &[page, cookies], None).is_empty());

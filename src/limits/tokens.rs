@@ -9,6 +9,12 @@ use std::time::Duration;
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Patterns of one list of the claim `wsbcast`; a longer list makes the token a bad one.
 pub const TOKEN_PATTERNS_MAX: usize = 1000;
+/// Tokens that a handshake may offer as subprotocols; further ones are not looked at: each costs a
+/// verification, and a head has room for hundreds.
+pub const TOKENS_OFFERED_MAX: usize = 2;
+/// After a bad token over an open connection, before the client's next command is run: a connection
+/// has so few of them verified.
+pub const TOKEN_REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Longest `sub` and `jti`; a longer one makes the token a bad one.
 pub const TOKEN_TEXT_BYTES_MAX: usize = 256;
 /// How far `nbf` may be ahead of this machine's clock.

@@ -34,6 +34,7 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
     let socket = config.listen_unix.first().filter(|_| !trusts(ClientAddress::Unix));
     let is_loopback_only = config.is_loopback_only();
     let mut token = "";
+    let takes_tokens = say_tokens(config);
     if config.insecure_api {
         match is_loopback_only {
             true => info!("publishing: everybody who reaches {places} may (--insecure-api)"),
@@ -47,10 +48,12 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
         info!("publishing: programs with a token of --api-token may, from anywhere");
     } else {
         if loopback.is_none() && socket.is_none() {
-            warn!(
-                "nobody can publish over HTTP: no listener is on loopback, or trusted proxies \
-                 alone come from there; set --api-token"
-            );
+            if !takes_tokens {
+                warn!(
+                    "nobody can publish over HTTP: no listener is on loopback, or trusted proxies \
+                     alone come from there; set --api-token"
+                );
+            }
             return;
         }
         match owner::us() {
@@ -65,6 +68,7 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
                     );
                 }
             }
+            Some(_) if takes_tokens => return,
             Some(_) => {
                 warn!(
                     "nobody can publish over HTTP: this system does not say whose a connection is \
@@ -103,6 +107,15 @@ fn say_example(
         }
         (_, None) => {}
     }
+}
+
+/// Whether tokens count.
+fn say_tokens(config: &Config) -> bool {
+    let takes_tokens = config.tokens.has_keys();
+    if takes_tokens {
+        info!("publishing: bearers of tokens may, to the channels that these name");
+    }
+    takes_tokens
 }
 
 fn say_listening(config: &Config, places: &str) {

@@ -54,8 +54,11 @@ impl Cache {
 
     /// The outcome at `unix_secs`, if it is known.
     pub(super) fn get(&mut self, hash: &TokenHash, unix_secs: u64) -> Option<Outcome> {
-        if let Some(rights) = self.good.get(hash) {
-            return (!rights.is_expired_at(unix_secs)).then_some(Ok(rights));
+        match self.good.get(hash) {
+            Some(rights) if !rights.is_expired_at(unix_secs) => return Some(Ok(rights)),
+            // It is among the bad ones from now on.
+            Some(_) => self.good.remove(hash),
+            None => {}
         }
         let (error, until) = self.bad.get(hash)?;
         (unix_secs < until).then_some(Err(error))
@@ -117,6 +120,13 @@ impl<T: Clone> Halves<T> {
         Some(value)
     }
 
+    fn remove(&mut self, hash: &TokenHash) {
+        if let Some((_, bytes)) = self.young.remove(hash) {
+            self.young_bytes -= bytes;
+        }
+        self.old.remove(hash);
+    }
+
     fn put(&mut self, hash: TokenHash, value: T, bytes: usize) {
         let is_full = self.young.len() >= self.entries_max
             || self.young_bytes.saturating_add(bytes) > self.bytes_max;
@@ -165,6 +175,9 @@ mod tests {
         cache.put(hash(2), &Err(TokenError::Signature), 0, 0);
         assert!(matches!(cache.get(&hash(1), 99), Some(Ok(_))));
         assert_eq!(cache.get(&hash(1), 100), None);
+        // That it has expired is remembered like any other fault: a storm of it costs nothing.
+        cache.put(hash(1), &Err(TokenError::Signature), 100, 0);
+        assert_eq!(cache.get(&hash(1), 101), Some(Err(TokenError::Signature)));
         assert_eq!(cache.get(&hash(2), 9), Some(Err(TokenError::Signature)));
         assert_eq!(cache.get(&hash(2), 10), None);
         assert_eq!(cache.get(&hash(3), 0), None);

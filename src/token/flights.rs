@@ -26,7 +26,8 @@ impl Flights {
         verify: impl Future<Output = Outcome>,
     ) -> Outcome {
         let seat = self.sit(hash);
-        seat.cell.get_or_init(|| verify).await.clone()
+        let cell = seat.cell.as_ref().expect("it is there until the seat is left");
+        cell.get_or_init(|| verify).await.clone()
     }
 
     fn sit(&self, hash: TokenHash) -> Seat<'_> {
@@ -34,7 +35,7 @@ impl Flights {
         let entry = entries.entry(hash).or_default();
         let cell = entry.upgrade().unwrap_or_default();
         *entry = Arc::downgrade(&cell);
-        Seat { flights: self, hash, cell }
+        Seat { flights: self, hash, cell: Some(cell) }
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -46,13 +47,16 @@ impl Flights {
 struct Seat<'a> {
     flights: &'a Flights,
     hash: TokenHash,
-    cell: Arc<OnceCell<Outcome>>,
+    /// There until the seat is left.
+    cell: Option<Arc<OnceCell<Outcome>>>,
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut entries = self.flights.entries();
-        if Arc::strong_count(&self.cell) == 1 {
+        // Under the lock: of two that leave together, the second sees that the first has left.
+        self.cell = None;
+        if entries.get(&self.hash).is_some_and(|cell| cell.strong_count() == 0) {
             entries.remove(&self.hash);
         }
     }

@@ -169,6 +169,14 @@ impl Verifier {
         outcome
     }
 
+    /// Whether `token` was verified before, and was good: then it costs next to nothing.
+    #[must_use]
+    pub fn knows(&self, token: &str) -> bool {
+        let now = self.clock.unix_time().as_secs();
+        let known = || self.store.known(&hash(token), now);
+        token.len() <= TOKEN_BYTES_MAX && known().is_some_and(|outcome| outcome.is_ok())
+    }
+
     /// The bearers that are kept out, whatever their tokens say.
     #[must_use]
     pub fn bans(&self) -> &Arc<Bans> {

@@ -10,6 +10,7 @@ use crate::support::{
     events::Events,
     http::{Http, get, once, post, post_with},
     server::Server,
+    tokens::{KEY, bearer, token_for},
 };
 
 const TOKEN: &str = "a-token-of-the-tests";
@@ -90,6 +91,25 @@ fn each_client_has_a_line_when_it_ends() {
     let log = server.log();
     assert!(!log.contains("client gone") && !log.contains("request broken off"), "{log}");
     assert!(!log.contains(TOKEN), "{log}");
+}
+
+/// The lines of a token's bearer name its subject, quoted like all that others have written.
+#[test]
+fn lines_name_the_subject_of_a_token() {
+    let server = Server::start(&["--access-log", "on", "--log-format", "json", KEY]);
+    let addr = server.addr();
+    let sub = "al\"ice\n";
+    let shown = bearer(&token_for(sub, &["a"], &["a"], 3600));
+    let opened = Client::try_open(Http::connect(addr), addr, "/ws?channel=a", &shown);
+    let mut client = opened.unwrap_or_else(|refused| panic!("{refused:?}"));
+    post_with(addr, "/broadcast?channel=a", &shown, b"hello").assert_status(202);
+    client.assert_text("hello");
+    client.send(crate::support::frames::masked_close(1000, ""));
+    assert_eq!(client.close_frame().0, 1000);
+    for path in ["/broadcast", "/ws"] {
+        let told = line(&server, &[&format!("\"path\":\"{path}\"")]);
+        assert_eq!(told["sub"], sub, "{told}");
+    }
 }
 
 /// A request whose sender hangs up before its answer has a line too.

@@ -12,6 +12,7 @@ use crate::support::{
     metrics::metric,
     publish::Publisher,
     server::Server,
+    tokens::{KEY, token_for},
 };
 
 /// The window of ten seconds is longer than the part of a test that counts.
@@ -163,6 +164,25 @@ fn bad_tokens_of_publishers_are_limited() {
     assert_eq!(publish(2, addr, "secret").status, 202);
     let failures = metric(addr, "wsbcast_publish_failures_total", &["rate_limited"]);
     assert!(limited(addr, "credentials") >= 2.0 && failures >= 2.0);
+}
+
+/// Signatures are verified only as long as not too many from the address were bad.
+#[test]
+fn past_the_bound_no_signature_is_verified() {
+    let server = Server::start(&[RATE, &[KEY]].concat());
+    let addr = server.addr();
+    let good = token_for("alice", &[], &["notifications"], 3600);
+    for number in 0..3 * BURST {
+        let (begin, end) = good.split_at(good.len() - 8);
+        let forged = format!("{begin}{number:04}{}", &end[4..]);
+        let status = publish(2, addr, &forged).status;
+        assert!([401, 429].contains(&status), "{status}");
+    }
+    let verified = metric(addr, "wsbcast_tokens_verified_total", &["signature"]);
+    assert!((1.0..2.0 * BURST as f64).contains(&verified), "{verified}");
+    assert_refused(&publish(2, addr, &good), "rate_limited", 1..=12);
+    assert_eq!(publish(3, addr, &good).status, 202);
+    assert_eq!(publish(2, addr, &good).status, 202, "a token that is known costs nothing");
 }
 
 /// Networks that are exempt, in a list, have no limits; others have.

@@ -90,6 +90,10 @@ impl ConnectionTable {
         if hurried {
             self.end_replay(key);
         }
+        if matches!(reason, CloseReason::Disconnected | CloseReason::TokenExpired) {
+            // The right to do what waits has ended.
+            self.discard_queue(key);
+        }
         self.schedule(key, until);
         true
     }
@@ -205,7 +209,7 @@ impl ConnectionTable {
         };
         match action {
             None => {}
-            Some(Action::GiveUp) => return self.give_up(key),
+            Some(Action::GiveUp) => return self.give_up(key, next),
             Some(Action::Wait(until)) => next = earlier(next, until),
             Some(Action::Ping(until)) => {
                 next = earlier(next, until);
@@ -218,8 +222,8 @@ impl ConnectionTable {
         }
     }
 
-    /// A client has not answered its ping, as far as is known.
-    fn give_up(&mut self, key: Key) {
+    /// A client has not answered its ping, as far as is known; `next` is its other deadline.
+    fn give_up(&mut self, key: Key, next: Option<Millis>) {
         // A shard that was busy or asleep may not have read what has long been there.
         self.read(key, true);
         let Some(entry) = entry(&mut self.entries, key) else { return };
@@ -231,7 +235,11 @@ impl ConnectionTable {
             entry.keepalive.heard(self.now);
         }
         match entry.keepalive.on_deadline(self.now, &self.settings.keepalive) {
-            Some(Action::Wait(until)) => self.schedule(key, until),
+            Some(Action::Wait(until)) => {
+                if let Some(next) = earlier(next, until) {
+                    self.schedule(key, next);
+                }
+            }
             _ => self.close(key, CloseReason::PingTimeout),
         }
     }

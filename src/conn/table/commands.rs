@@ -48,7 +48,7 @@ impl ConnectionTable {
         None
     }
 
-    fn discard_queue(&mut self, key: Key) {
+    pub(super) fn discard_queue(&mut self, key: Key) {
         if let Some(queue) = entry(&mut self.entries, key).and_then(Entry::queue_mut) {
             self.input.release(queue.clear());
         }

@@ -91,6 +91,7 @@ impl ConnectionTable {
         let code = client.encoding.has_frames().then_some(code);
         access!(
             %address,
+            sub = self.sub(key),
             path = path(client),
             channels = channels.count,
             bytes_out = bytes,

@@ -12,7 +12,8 @@ use crate::http::{
 pub(in crate::http) fn denied(verdict: Verdict) -> Answer {
     let hint = match verdict {
         Verdict::Unauthorized | Verdict::Allowed => {
-            let hint = "send Authorization: Bearer TOKEN with a token of --api-token";
+            let hint = "send Authorization: Bearer TOKEN with a token of --api-token, or one whose \
+                        claims name the channel";
             let mut answer = answer::problem(StatusCode::UNAUTHORIZED, "unauthorized", hint);
             let challenge = HeaderValue::from_static("Bearer");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

@@ -12,6 +12,7 @@ use crate::{
     broker::{IdempotencyKey, Message, PublishError},
     http::{
         access::Requester,
+        access_log::Subject,
         answer::{self, Answer},
         connection::{
             body::{self, BodyError},
@@ -47,8 +48,10 @@ pub(in crate::http) async fn answer(
     requester: Requester<'_>,
     body: Incoming,
 ) -> Answer {
+    let mut subject = None;
     let done = async {
         let publisher = Publisher::of(context, public, &requester).await?;
+        subject = publisher.rights.as_ref().and_then(|rights| rights.sub.clone());
         query::takes_only(head.uri.query(), &["channel"]).map_err(bad_query)?;
         let channel = query::one_channel(head.uri.query()).map_err(bad_query)?;
         uncoded(&head.headers)?;
@@ -93,7 +96,12 @@ pub(in crate::http) async fn answer(
             }
         }
     };
-    done.await.unwrap_or_else(|refused: Refused| refuse(public, &requester, *refused))
+    let done = done.await;
+    let mut answer = done.unwrap_or_else(|refused: Refused| refuse(public, &requester, *refused));
+    if let Some(subject) = subject {
+        answer.extensions_mut().insert(Subject(subject));
+    }
+    answer
 }
 
 /// Counts a refusal; its answer.

@@ -34,6 +34,10 @@ impl Publisher {
         let tokens = credentials::of_page(rules, &context.settings.origins, requester.headers);
         let requester = &Requester { other_tokens: &tokens, ..*requester };
         if context.verifier.is_on() {
+            // A good API token is taken all the same, and a token that is known costs nothing.
+            if rules.presented(requester) == Some(false) && !is_known(context, requester) {
+                still_looked_at(context, public, requester)?;
+            }
             match authority::of(context, requester).await {
                 Ok(Authority::Nobody) => {}
                 Ok(Authority::Api) => return Ok(Self { principal: Principal::Api, rights: None }),
@@ -43,7 +47,7 @@ impl Publisher {
                 }
                 Err(bad) => {
                     if !matches!(&bad, BadCredential::Token(error) if error.is_unavailable()) {
-                        still_looked_at(context, public, requester)?;
+                        address_limits::bad_credential(context, requester);
                     }
                     return Err(refused(&bad));
                 }
@@ -54,6 +58,7 @@ impl Publisher {
             verdict => {
                 if rules.presented(requester) == Some(false) {
                     still_looked_at(context, public, requester)?;
+                    address_limits::bad_credential(context, requester);
                 }
                 Err(denied(verdict))
             }
@@ -75,7 +80,13 @@ impl Publisher {
     }
 }
 
-/// Counts a bad credential; 429 if too many came from its address.
+/// Whether a token that is shown was verified before, and was good.
+fn is_known(context: &Context, requester: &Requester<'_>) -> bool {
+    let knows = |token: &[u8]| str::from_utf8(token).is_ok_and(|it| context.verifier.knows(it));
+    requester.shown_tokens().any(knows)
+}
+
+/// 429 if too many bad credentials came from its address.
 fn still_looked_at(
     context: &Context,
     public: &Public,
@@ -84,7 +95,6 @@ fn still_looked_at(
     if let Some(answer) = address_limits::credential(context, public, requester) {
         return Err(Box::new((PublishFailure::RateLimited, answer)));
     }
-    address_limits::bad_credential(context, requester);
     Ok(())
 }
 

@@ -102,7 +102,7 @@ pub(in crate::http) async fn answer(
         }
     }
     if let Some(line) = line {
-        line.end(answer.status(), answer.body().len());
+        line.end(&answer);
     }
     Ok(answer.map(|data| AnswerBody::new(data, state)))
 }

@@ -69,7 +69,10 @@ fn agent(url: &JwksUrl, deadline: Duration) -> Agent {
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(authorities)))
         .build();
-    Agent::config_builder()
+    let config = Agent::config_builder();
+    // An issuer on this machine is asked directly: no proxy brings keys over plain HTTP.
+    let config = if url.is_https() { config } else { config.proxy(None) };
+    config
         .https_only(url.is_https())
         .max_redirects(if url.is_https() { TOKEN_JWKS_REDIRECTIONS_MAX } else { 0 })
         .timeout_global(Some(deadline))

@@ -96,8 +96,15 @@ impl KeySet {
     /// When no key fits the algorithm or the id, or none of those that fit has signed it.
     pub(super) fn verify(&self, token: &str, header: &TokenHeader) -> Result<(), TokenError> {
         let (message, signed) = token.rsplit_once('.').ok_or(TokenError::Signature)?;
-        let mut fitting = self.all().filter(|key| key.fits(header)).take(TOKEN_KEYS_TRIED_MAX);
-        if fitting.any(|key| key.has_signed(message.as_bytes(), signed, header.algorithm)) {
+        // A key that the token names comes before those that have no id.
+        let is_named = |key: &&Key| key.kid.is_some() && key.kid == header.kid;
+        let fitting = || self.all().filter(|key| key.fits(header));
+        let (named, others) = (fitting().filter(is_named), fitting().filter(|key| !is_named(key)));
+        if named
+            .chain(others)
+            .take(TOKEN_KEYS_TRIED_MAX)
+            .any(|key| key.has_signed(message.as_bytes(), signed, header.algorithm))
+        {
             return Ok(());
         }
         let is_served = |key: &Key| key.algorithms().contains(&header.algorithm);

@@ -180,7 +180,7 @@ export class WsBcast {
   async #renew(link) {
     if (!this.#options.getToken) return;
     try {
-      const token = await this.#options.getToken();
+      const token = (await this.#options.getToken())?.trim();
       if (link != this.#link) return;
       this.#token = token;
       this.#send({ type: "token", token });
@@ -201,7 +201,7 @@ export class WsBcast {
     const { getToken } = this.#options;
     if (getToken && !this.#token) {
       try {
-        const token = await getToken();
+        const token = (await getToken())?.trim();
         if (link != this.#link) return;
         this.#token = token;
       } catch (error) {
@@ -213,7 +213,8 @@ export class WsBcast {
       this.#openSocket(link);
     } catch (error) {
       // Such as a page with TLS that may not open a socket without.
-      this.#finish("failed", { reason: String(error) });
+      // Its text may quote what was offered, and so the token.
+      this.#finish("failed", { reason: error.name });
     }
   }
 
@@ -353,7 +354,8 @@ export class WsBcast {
     const isOver = hint == null && isFinal(code) && !(getToken && code == 401);
     if (isOver) return this.#finish("failed", detail);
     // A stream that did not open either proves nothing against sockets.
-    if (!link.opened) this.#unopened = link.isSse ? 0 : this.#unopened + 1;
+    const isUnopened = !link.opened && code != "get_token";
+    if (isUnopened) this.#unopened = link.isSse ? 0 : this.#unopened + 1;
     const ceiling = () => Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** this.#attempt);
     // A connection that lasted longer than its wait may have was a good one.
     if (hint != null || Date.now() - link.opened > ceiling()) this.#attempt = 0;
