@@ -15,6 +15,8 @@ pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;
 /// Unfinished messages of a handshake, 2 KiB with the longest keys that browsers offer; past it the
 /// connection ends.
 pub const TLS_HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
+/// One read of records, however little plaintext is asked for: a first message fits mostly.
+pub const TLS_READ_BYTES_MIN: usize = 1024;
 /// A thread's buffer for records: one that is unfinished and what is read behind it, or content
 /// that is gathered and the record made of it.
 pub const TLS_SCRATCH_BYTES: usize = 48 * 1024;

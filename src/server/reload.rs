@@ -40,6 +40,15 @@ pub(super) struct Reloads {
     is_running: Arc<AtomicBool>,
 }
 
+/// Clears the flag when it is dropped.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 impl Reloads {
     pub(super) fn new(parts: Vec<Box<dyn Reload>>) -> Self {
         Self { parts: parts.into(), is_running: Arc::default() }
@@ -51,14 +60,18 @@ impl Reloads {
             warn!("{cause}: files are being read already, and not once more");
             return;
         }
-        let reloads = self.clone();
-        let run = move || {
-            reloads.run(cause);
-            reloads.is_running.store(false, Ordering::Release);
-        };
+        let run = self.clone().armed(cause);
         if let Err(error) = Self::spawn(run) {
             error!(%error, "{cause}: nothing is read again: the system refuses a thread");
-            self.is_running.store(false, Ordering::Release);
+        }
+    }
+
+    /// One run, while which `is_running` is set: until it is over, however that comes about.
+    fn armed(self, cause: &'static str) -> impl FnOnce() + Send + 'static {
+        let running = Running(self.is_running.clone());
+        move || {
+            let _running = running;
+            self.run(cause);
         }
     }
 
@@ -128,6 +141,31 @@ mod tests {
     #[test]
     fn changes_are_made_together() {
         assert_eq!(run(&[true, true]), ["prepared", "prepared", "committed", "committed"]);
+    }
+
+    struct Panicking;
+
+    impl Reload for Panicking {
+        fn prepare(&self) -> Result<Prepared, String> {
+            panic!("as a part must not")
+        }
+    }
+
+    /// A run that ends badly, or never begins, does not keep the next one from its files.
+    #[test]
+    fn a_panic_leaves_nothing_running() {
+        for begins in [true, false] {
+            let reloads = Reloads::new(vec![Box::new(Panicking)]);
+            reloads.is_running.store(true, Ordering::Release);
+            let run = reloads.clone().armed("test");
+            assert!(reloads.is_running.load(Ordering::Acquire));
+            if begins {
+                thread::spawn(run).join().unwrap_err();
+            } else {
+                drop(run);
+            }
+            assert!(!reloads.is_running.load(Ordering::Acquire), "begins: {begins}");
+        }
     }
 
     /// One part that can't be used keeps all the others as they are.

@@ -99,7 +99,12 @@ impl ConnectionIntake {
                     let its_turn = pacer.poll(&mut turn, cx);
                     place.set_queued(its_turn.is_pending());
                     ready!(its_turn);
-                    serving.as_mut().poll(cx)
+                    let served = serving.as_mut().poll(cx);
+                    // One byte of a handshake must not pay for all that is to come.
+                    if transport == Transport::Tls && place.is_fresh() {
+                        turn.spend();
+                    }
+                    served
                 })
                 .await
             };

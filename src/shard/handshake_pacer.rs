@@ -5,6 +5,8 @@
 //! clients would wait for tens of milliseconds. So a connection that has sent something
 //! waits for a turn, and only so many turns are given out per round of the run queue. One that
 //! just sits there waits for nothing and holds nobody up. A connection needs one turn in its life.
+//! By TLS, whose handshakes cost the most and may come byte by byte, it needs one for each time
+//! that something comes until its first request is there.
 
 use std::{
     cell::{Cell, RefCell},
@@ -39,6 +41,15 @@ pub(super) enum HandshakeTurn {
     Waiting(u64),
     /// Has had its turn.
     Had,
+}
+
+impl HandshakeTurn {
+    /// It was for this once; the connection listens again.
+    pub(super) fn spend(&mut self) {
+        if *self == Self::Had {
+            *self = Self::Listening;
+        }
+    }
 }
 
 impl HandshakePacer {
@@ -162,6 +173,24 @@ mod tests {
         assert!(all.iter_mut().all(|turn| poll(&turns, turn)));
         assert!(all.iter_mut().all(|turn| poll(&turns, turn)), "they go on without one");
         listening(&turns, 1000);
+    }
+
+    /// A connection whose turns are for one time each has no advantage of an early byte.
+    #[test]
+    fn a_spent_turn_is_needed_again() {
+        let turns = HandshakePacer::new(NEWCOMERS_PER_TURN);
+        let mut all = listening(&turns, 3 * NEWCOMERS_PER_TURN);
+        for _ in 0..3 {
+            let mut worked_on = 0;
+            for turn in &mut all {
+                if poll(&turns, turn) {
+                    worked_on += 1;
+                    turn.spend();
+                }
+            }
+            assert_eq!(worked_on, NEWCOMERS_PER_TURN);
+            turns.renew();
+        }
     }
 
     #[tokio::test]

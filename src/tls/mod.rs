@@ -12,6 +12,7 @@ mod client;
 mod pieces;
 mod scratch;
 mod session;
+mod states;
 mod store;
 #[cfg(test)]
 mod tests;

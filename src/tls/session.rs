@@ -14,16 +14,18 @@ use std::{
 pub use rustls::HandshakeKind;
 use rustls::{
     ServerConfig,
-    server::{ServerConnectionData, UnbufferedServerConnection},
-    unbuffered::{ConnectionState, EncodeError, UnbufferedStatus},
+    server::UnbufferedServerConnection,
+    unbuffered::{ConnectionState, UnbufferedStatus},
 };
 
 use super::{
     pieces::{Output, Source},
     scratch::Scratch,
+    states::{ask, invalid, note},
 };
 use crate::limits::{
-    TLS_HANDSHAKE_BYTES_MAX, TLS_RECORD_BYTES_MAX, TLS_WRITE_BYTES_MAX, TLS_WRITE_EXTRA_BYTES,
+    TLS_HANDSHAKE_BYTES_MAX, TLS_READ_BYTES_MIN, TLS_RECORD_BYTES_MAX, TLS_WRITE_BYTES_MAX,
+    TLS_WRITE_EXTRA_BYTES,
 };
 
 /// The outcome of reading.
@@ -41,10 +43,12 @@ pub enum Input {
 ///
 /// # Invariants
 /// `withheld` is set only while `outgoing` has a part of the record that ends with that byte, or
-/// that record was taken since and the byte was not yet offered again.
+/// that record was taken since and the byte was not yet offered again. The library keeps positions
+/// of a half-arrived message that count from the beginning of `incoming`: it is never called with
+/// other input, and not at all for input once `is_torn`.
 pub struct Session {
     connection: UnbufferedServerConnection,
-    /// The beginning of a record.
+    /// The beginning of a record, and the records of a message before it that has not ended.
     incoming: Vec<u8>,
     /// Decrypted, and not asked for yet.
     plaintext: Vec<u8>,
@@ -54,6 +58,9 @@ pub struct Session {
     /// its way.
     withheld: Option<u8>,
     peer_has_closed: bool,
+    /// The peer broke the protocol, or ended within a record or message: nothing more is heard of
+    /// it or said to it, except the alert that is in `outgoing` already.
+    is_torn: bool,
 }
 
 impl fmt::Debug for Session {
@@ -79,6 +86,7 @@ impl Session {
             outgoing: Vec::new(),
             withheld: None,
             peer_has_closed: false,
+            is_torn: false,
         })
     }
 
@@ -139,13 +147,16 @@ impl Session {
         if self.has_plaintext() {
             return Ok(Input::Plaintext(self.take_plaintext(into)));
         }
-        if self.peer_has_closed {
+        if self.peer_has_closed || self.is_torn {
             return Ok(Input::End);
         }
         let scratch = &mut *scratch.0;
         let kept = self.incoming.len();
-        let count = read(&mut scratch[kept..])?;
+        // No more than can be given, but for the rest of one record: what is left over is held.
+        let end = scratch.len().min(kept + into.len().max(TLS_READ_BYTES_MIN));
+        let count = read(&mut scratch[kept..end])?;
         if count == 0 {
+            self.is_torn |= kept > 0;
             self.incoming = Vec::new();
             return Ok(Input::End);
         }
@@ -153,10 +164,15 @@ impl Session {
         self.incoming = Vec::new();
         let records = &mut scratch[..kept + count];
         let mut output = Output::new(into);
-        let used = self.process(records, &mut output)?;
+        let kept = self.process(records, &mut output).and_then(|used| self.keep(&records[used..]));
         let Output { filled, spilled, .. } = output;
+        if let Err(error) = kept {
+            self.is_torn = true;
+            // The alert, if there is one to send: it comes before the library looks at input.
+            while self.connection.wants_write() && matches!(self.speaks(), Ok(true)) {}
+            return Err(error);
+        }
         self.plaintext = spilled;
-        self.keep(&records[used..])?;
         Ok(match filled {
             0 if self.peer_has_closed => Input::End,
             0 => Input::Nothing,
@@ -224,20 +240,25 @@ impl Session {
             done += content.len();
             if !self.send(&record[..length], send)? {
                 self.withheld = Some(*last);
-                return if done == 1 {
-                    Err(io::ErrorKind::WouldBlock.into())
-                } else {
-                    Ok(done - 1)
-                };
+                if done > 1 {
+                    return Ok(done - 1);
+                }
+                // The socket says itself that it is full, so that it knows who waits for room.
+                self.flush(send)?;
+                self.withheld = None;
+                return Ok(1);
             }
         }
     }
 
     /// Says that nothing more will be sent; to be flushed.
     pub fn close(&mut self) {
+        if self.is_torn {
+            return;
+        }
         while matches!(self.speaks(), Ok(true)) {}
         let mut record = [0; TLS_WRITE_EXTRA_BYTES];
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+        let state = ask(&mut self.connection, &mut self.incoming);
         // Without a handshake there is nothing to close.
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state
             && let Ok(length) = traffic.queue_close_notify(&mut record)
@@ -277,7 +298,10 @@ impl Session {
 
     /// Makes a record; `None`: the library had something to say before, which is in `outgoing` now.
     fn encrypt(&mut self, content: &[u8], record: &mut [u8]) -> io::Result<Option<usize>> {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+        if self.is_torn {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let state = ask(&mut self.connection, &mut self.incoming);
         match state.map_err(invalid)? {
             ConnectionState::WriteTraffic(mut traffic) => match traffic.encrypt(content, record) {
                 Ok(length) => Ok(Some(length)),
@@ -292,7 +316,7 @@ impl Session {
 
     /// Whether the library had something to say, which is added to `outgoing` then.
     fn speaks(&mut self) -> io::Result<bool> {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+        let state = ask(&mut self.connection, &mut self.incoming);
         note(state.map_err(invalid)?, &mut self.outgoing, &mut self.peer_has_closed)
     }
 
@@ -311,11 +335,9 @@ impl Session {
                     }
                     true
                 }
-                Ok(state) => note(state, &mut self.outgoing, &mut self.peer_has_closed)?,
-                Err(error) => {
-                    // The alert, if there is one to send.
-                    while matches!(self.speaks(), Ok(true)) {}
-                    return Err(invalid(error));
+                state => {
+                    let state = state.map_err(invalid)?;
+                    note(state, &mut self.outgoing, &mut self.peer_has_closed)?
                 }
             };
             used += discard;
@@ -349,31 +371,6 @@ impl Session {
     }
 }
 
-/// Appends what the library has to say; false: that was nothing, and there is nothing more to do.
-fn note(
-    state: ConnectionState<'_, '_, ServerConnectionData>,
-    outgoing: &mut Vec<u8>,
-    peer_has_closed: &mut bool,
-) -> io::Result<bool> {
-    match state {
-        ConnectionState::EncodeTlsData(mut data) => {
-            if let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) {
-                let start = outgoing.len();
-                outgoing.resize(start + size.required_size, 0);
-                data.encode(&mut outgoing[start..]).map_err(io::Error::other)?;
-            }
-        }
-        ConnectionState::TransmitTlsData(data) => data.done(),
-        ConnectionState::PeerClosed => *peer_has_closed = true,
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
-
 fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
-}
-
-fn invalid(error: rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
 }

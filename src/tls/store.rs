@@ -7,8 +7,8 @@
 
 use std::{
     fmt,
-    fs::File as Disk,
-    io::Read as _,
+    fs::{self, File as Disk},
+    io::{self, Read as _},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -143,9 +143,13 @@ fn read(files: &[PairFiles]) -> Result<Contents, BadPair> {
 
 pub(super) fn content(path: &str) -> Result<Vec<u8>, BadPair> {
     let failed = |error| BadPair::File(path.to_owned(), error);
+    // To open a pipe without a writer would wait for one.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file")));
+    }
     let file = Disk::open(path).map_err(failed)?;
     let mut content = Vec::new();
-    // Bounded, since the path may be anything, a device included.
+    // Bounded: it may be any file.
     file.take(TLS_FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(failed)?;
     if content.len() as u64 > TLS_FILE_BYTES_MAX {
         return Err(BadPair::Long(path.to_owned()));

@@ -1,12 +1,15 @@
 //! Messages and control frames reach the right clients, whole and in order.
 
+use std::io::IoSlice;
+
 use super::{
     events, name, pass,
     pipe::{Pipe, frame},
     roomy_hub,
 };
 use crate::{
-    hub::{Encoding, Event, Hub, Key, Unchanged},
+    hub::{Encoding, Event, Hub, Key, Unchanged, bytelog::ByteLog},
+    limits::{CHUNK_BYTES_MAX, WRITE_SLICES_MAX},
     ws::Kind,
 };
 
@@ -253,4 +256,21 @@ fn a_stale_key_is_refused_everywhere() {
     pass(&mut hub);
     assert_eq!(pipe.0.borrow().writes, 0);
     assert!(hub.keys().eq([fresh]));
+}
+
+/// An outlet may keep the last byte that it is offered for itself (TLS does): so no offer that ends
+/// for want of slices ends on the first byte of a frame, which would then not seem begun.
+#[test]
+fn no_offer_ends_on_the_first_byte_of_a_frame() {
+    let mut log = ByteLog::default();
+    // Each chunk ends with the first byte of a frame.
+    log.append([&vec![1; CHUNK_BYTES_MAX - 1], b""]);
+    for _ in 0..WRITE_SLICES_MAX + 2 {
+        log.append([&vec![1; CHUNK_BYTES_MAX], b""]);
+    }
+    let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+    assert_eq!(log.gather(0, log.head(), &mut slices), WRITE_SLICES_MAX);
+    let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+    assert_eq!(offered, WRITE_SLICES_MAX * CHUNK_BYTES_MAX - 1);
+    assert!(log.is_boundary(offered as u64));
 }

@@ -67,6 +67,25 @@ fn chosen(store: &CertificateStore, name: Option<&str>) -> String {
     set.ends().map(|(file, _)| file).find(is_it).unwrap().rsplit('/').next().unwrap().to_owned()
 }
 
+/// A pipe or a device is refused, and a look at it waits for nobody.
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_read() {
+    let files = Files::new();
+    let pair = files.pair("one", &["one.test"]);
+    std::os::unix::fs::symlink(&pair.certificate, files.path("link")).unwrap();
+    files.open(&[files.named("link", "one.key")]);
+    let made = std::process::Command::new("mkfifo").arg(files.path("pipe")).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink(files.path("pipe"), files.path("to_pipe")).unwrap();
+    for file in ["/dev/null".to_owned(), files.path("to_pipe"), files.path("pipe")] {
+        let bad = PairFiles { certificate: file.clone(), key: pair.key.clone() };
+        let refused = CertificateStore::open(vec![bad]).unwrap_err();
+        assert!(matches!(&refused, BadPair::File(path, _) if *path == file), "{refused}");
+        assert!(refused.to_string().contains("no regular file"), "{refused}");
+    }
+}
+
 /// The certificate is chosen by the name that the client asks for; the first one serves all others.
 #[test]
 fn the_name_decides_and_the_first_is_the_default() {

@@ -28,12 +28,34 @@ fn plaintext_that_has_no_room_is_kept() {
     let mut pair = Pair::greeted(&world(&version::TLS13));
     pair.client.writer().write_all(&[7; 2500]).unwrap();
     pair.client_turn();
+    // No more is read at once than can be given, so the record comes in three pieces.
+    assert_eq!(pair.read().unwrap(), Input::Nothing);
+    assert_eq!(pair.read().unwrap(), Input::Nothing);
     assert_eq!(pair.read().unwrap(), Input::Plaintext(1000));
     assert!(pair.session.has_plaintext() && pair.held() >= 1500);
     assert_eq!(pair.read().unwrap(), Input::Plaintext(1000));
     assert_eq!(pair.read().unwrap(), Input::Plaintext(500));
     assert!(pair.heard == [7; 2500] && pair.held() == 0);
     assert_eq!(pair.read().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+/// However many records have come, those are not taken from the socket for which there is no room.
+#[test]
+fn records_that_have_no_room_stay_in_the_socket() {
+    let mut pair = Pair::greeted(&world(&version::TLS13));
+    for _ in 0..20 {
+        pair.client.writer().write_all(&[7; 800]).unwrap();
+    }
+    pair.client_turn();
+    let mut heard = 0;
+    while heard < 20 * 800 {
+        match pair.read().unwrap() {
+            Input::Plaintext(count) => heard += count,
+            other => assert_eq!(other, Input::Nothing),
+        }
+        assert!(pair.held() <= 2 * 1024, "{}", pair.held());
+    }
+    assert_eq!(pair.held(), 0);
 }
 
 /// A client may change its keys, and ask for the same, as often as the library lets it; content

@@ -44,12 +44,64 @@ fn a_full_socket_leaves_one_byte_to_be_offered_again() {
     pair.room = usize::MAX;
     assert_eq!(pair.write(&[b"t"]).unwrap(), 1);
     assert_eq!(pair.client_heard(), b"content");
-    // A socket that takes nothing at all of a single byte.
+    // A socket that takes nothing at all of a single byte: it is asked again, and says so itself.
     pair.room = 0;
     assert_eq!(pair.write(&[b"x"]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     pair.room = usize::MAX;
     assert_eq!(pair.write(&[b"xyz"]).unwrap(), 3);
     assert_eq!(pair.client_heard(), b"xyz");
+}
+
+/// A socket registers who waits for room when it says that it has none; until then nobody waits.
+#[test]
+fn only_the_socket_says_that_it_is_full() {
+    let Pair { mut session, mut scratch, .. } = Pair::greeted(&world(&version::TLS13));
+    let mut answers = vec![];
+    let written = session.write(&[IoSlice::new(b"x")], &mut scratch, &mut |record: &[u8]| {
+        let has_room = answers.is_empty();
+        answers.push(has_room);
+        if has_room { Ok(record.len() / 2) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    });
+    assert_eq!(written.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(answers, [true, false]);
+    // One whose room is there by the time it is asked again.
+    let Pair { mut session, mut scratch, .. } = Pair::greeted(&world(&version::TLS13));
+    let halves = &mut |record: &[u8]| Ok(record.len().div_ceil(2));
+    assert_eq!(session.write(&[IoSlice::new(b"x")], &mut scratch, halves).unwrap(), 1);
+    assert!(!session.has_unsent());
+}
+
+/// A writer that is told of all bytes but the last one may go on with another frame when that byte
+/// is a frame's first one. So no record that is cut ends there, and a frame may follow each.
+#[test]
+fn a_cut_record_ends_on_no_frames_first_byte() {
+    let [message, event] = [&[0x81, 125], &b"id"[..]].map(|begin| {
+        let mut frame = begin.to_vec();
+        frame.resize(125, b'x');
+        [&frame[..], b"\n\n"].concat()
+    });
+    for (frame, other) in [(message, &[0x89, 0][..]), (event, b":\n\n")] {
+        let frames = frame.repeat(400);
+        for room in (0..40_000).step_by(250) {
+            let mut pair = Pair::greeted(&world(&version::TLS13));
+            pair.room = room;
+            let mut done = match pair.write(&[&frames[..20_000], &frames[20_000..]]) {
+                Ok(count) => count,
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    0
+                }
+            };
+            pair.room = usize::MAX;
+            // As the hub does: the begun frame, another one, and the rest.
+            let begun = done.next_multiple_of(frame.len());
+            let parts = [&frames[done..begun], other, &frames[begun..]];
+            done += pair.write(&parts).expect("a frame where one may be");
+            assert_eq!(done, frames.len() + other.len());
+            let expected = [&frames[..begun], other, &frames[begun..]].concat();
+            assert!(pair.client_heard() == expected, "{room} bytes of room");
+        }
+    }
 }
 
 /// Bytes in place of those that were begun would tear the stream.

@@ -290,6 +290,12 @@ impl Place {
         self.0.is_queued.set(is_queued);
     }
 
+    /// Whether the first request is still to come, with all that comes before it.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.0.stage.get() == Stage::Fresh
+    }
+
     pub(in crate::http) fn standing(&self) -> Rc<Standing> {
         self.0.clone()
     }
