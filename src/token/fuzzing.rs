@@ -60,7 +60,9 @@ fn whole(token: &str) {
         }
         Err(error) => {
             let hint = checked_hint(&error);
-            assert!(token.len() < 20 || !hint.contains(token), "the token is told back");
+            // A text that is no token may well be a part of a hint.
+            let is_token = token.len() >= 20 && token.split('.').count() == 3;
+            assert!(!is_token || !hint.contains(token), "the token is told back");
         }
     }
 }
