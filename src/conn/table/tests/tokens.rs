@@ -209,3 +209,25 @@ fn commands_without_right_are_refused() {
         assert!(table.clients.next_command(key).is_none());
     }
 }
+
+/// The commands of a client that wait are not run once it is disconnected.
+#[test]
+fn commands_that_wait_end_with_the_right() {
+    let mut table = private_table();
+    let first = token(&["news"], &["chat"], Millis(0));
+    let (key, mut peer) = table.client_with(Encoding::V1, &["news"], first);
+    let publish = masked(0x81, br#"{"type":"publish","channel":"chat","data":"x"}"#);
+    peer.write_all(&[&publish[..], &publish[..]].concat()).unwrap();
+    let mut requests = Vec::new();
+    table.read_until(key, Millis(1), |table| {
+        requests.extend(table.clients.take_requests());
+        !requests.is_empty()
+    });
+    assert_eq!(requests.len(), 1, "the second one waits: {requests:?}");
+    let alice = crate::broker::Selector::Bearer(crate::bans::Bearer::Subject("alice".into()));
+    let away =
+        crate::broker::Disconnection { selector: alice, may_return: false, banned_for: None };
+    assert_eq!(table.clients.disconnect(&away, Millis(2)), 1);
+    table.clients.on_tick(Millis(50));
+    assert!(table.clients.next_command(key).is_none());
+}
