@@ -109,6 +109,7 @@ fn under_reject_nothing_is_delivered_without_redis() {
     let mut client = Client::connect(server.addr());
     let mut publisher = Publisher::new(server.addr());
     publisher.publish_to_all("before");
+    client.assert_text("before");
     redis.kill();
     eventually(PATIENCE, "readiness is red", || get(server.addr(), "/readyz").status == 503);
     assert_eq!(publisher.publish("during").status, 503);
@@ -117,7 +118,6 @@ fn under_reject_nothing_is_delivered_without_redis() {
     redis.restart();
     server.wait_until_ready();
     publisher.publish_to_all("after");
-    client.assert_text("before");
     client.assert_text("after");
 }
 
@@ -130,6 +130,8 @@ fn an_unanswered_message_is_unconfirmed() {
     let mut client = Client::connect(server.addr());
     let mut publisher = Publisher::new(server.addr());
     publisher.publish_to_all("before");
+    // Messages on their way to a shard are in no order with those that never go through Redis.
+    client.assert_text("before");
     redis.pause();
     let answer = publisher.publish("into the silence");
     assert_eq!(answer.status, 504, "{answer:?}");
@@ -144,7 +146,7 @@ fn an_unanswered_message_is_unconfirmed() {
     // The one without an answer may have been taken by Redis or not: once or never.
     let mut texts = client.texts_until("after");
     texts.retain(|text| text != "into the silence");
-    assert_eq!(texts, ["before", "local"]);
+    assert_eq!(texts, ["local"]);
 }
 
 /// A client that reads in a thread of its own until it hears "end".
