@@ -23,7 +23,8 @@ pub struct Disconnection {
     pub selector: Selector,
     /// They are to come back: 1012, spread over time. Else 4403.
     pub may_return: bool,
-    /// For so long no bearer that is selected is let in; a channel keeps nobody out.
+    /// For so long no bearer that is selected is let in; a channel keeps nobody out, nor does a
+    /// disconnection after which they are to come back.
     pub banned_for: Option<Duration>,
 }
 

@@ -78,8 +78,12 @@ fn bearers_are_sent_away_and_kept_out() {
     assert_disconnects(&server, "sub=alice", 2, "local");
     clients[..2].iter_mut().for_each(|client| drop(client.assert_closed(4403)));
     let mut again = open(&server, &alice);
-    assert_disconnects(&server, "jti=1&for=1h&retry=true", 1, "local");
-    again.assert_closed(1012);
+    let both = post(server.admin(), "/admin/disconnect?jti=1&for=1h&retry=true", "");
+    both.assert_status(400);
+    let hint = both.json()["hint"].to_string();
+    assert!(hint.contains("retry=true") && hint.contains("for"), "{hint}");
+    assert_disconnects(&server, "jti=1&for=1h", 1, "local");
+    again.assert_closed(4403);
     assert_kept_out(&server, &alice);
     let mut other = open(&server, &json!({"sub": "alice", "jti": "3"}));
     assert_disconnects(&server, "sub=alice&for=1s", 1, "local");

@@ -101,6 +101,10 @@ fn disconnection(query: Option<&str>) -> Result<Disconnection, BadQuery> {
         let hint = "for is for sub and jti: nobody is kept out of a channel by its name";
         return Err(Mistake::Request.with(hint));
     }
+    if banned_for.is_some() && may_return {
+        let hint = "retry=true has them come back, and for keeps them out: say one of the two";
+        return Err(Mistake::Request.with(hint));
+    }
     Ok(Disconnection { selector, may_return, banned_for })
 }
 
@@ -144,7 +148,7 @@ mod tests {
             ("sub=a+b%20c%26d&retry=true", subject("a+b c&d"), true, 0),
             ("for=10m&sub=alice", subject("alice"), false, 600),
             ("jti=7&for=1s", token_id("7"), false, 1),
-            ("jti=7&for=30days&retry=true", token_id("7"), true, 30 * 86_400),
+            ("jti=7&for=30days&retry=false", token_id("7"), false, 30 * 86_400),
             (&format!("jti={long}"), token_id(&long), false, 0),
         ] {
             let banned_for = Some(Duration::from_secs(secs)).filter(|time| !time.is_zero());
@@ -176,6 +180,8 @@ mod tests {
             "channel=a&retry=true&retry=true",
             "channel=a&token=t",
             "channel=a&for=1h",
+            "sub=a&for=1h&retry=true",
+            "jti=7&retry=true&for=1s",
             "sub=",
             "sub",
             "jti=",

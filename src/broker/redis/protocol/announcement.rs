@@ -58,7 +58,7 @@ pub(crate) fn decode(payload: &Bytes) -> Option<(&str, Announcement)> {
     let is_possible = match (&selector, banned_for) {
         (_, None) => true,
         (Selector::Channel(_), Some(_)) => false,
-        (Selector::Bearer(_), Some(time)) => time <= BAN_MAX,
+        (Selector::Bearer(_), Some(time)) => time <= BAN_MAX && !may_return,
     };
     let disconnection = Disconnection { selector, may_return, banned_for };
     is_possible.then_some((sender, Announcement::Disconnect(disconnection)))
@@ -136,7 +136,7 @@ mod tests {
         for bearer in bearers() {
             let most = u64::try_from(BAN_MAX.as_millis()).unwrap();
             for ban_ms in [0, 1, 60_000, most] {
-                all.push(of(Selector::Bearer(bearer.clone()), ban_ms % 2 == 0, ban_ms));
+                all.push(of(Selector::Bearer(bearer.clone()), ban_ms == 0, ban_ms));
             }
         }
         for announcement in all {
@@ -145,9 +145,9 @@ mod tests {
         }
         let text = Bytes::from_static(b"1 disconnect p away 0 channel\na");
         assert_eq!(decode(&text), Some(("p", of(channel("a"), false, 0))));
-        let text = Bytes::from_static(b"1 disconnect p return 1500 sub\nalice");
+        let text = Bytes::from_static(b"1 disconnect p away 1500 sub\nalice");
         let alice = Selector::Bearer(Bearer::Subject("alice".into()));
-        assert_eq!(decode(&text), Some(("p", of(alice, true, 1500))));
+        assert_eq!(decode(&text), Some(("p", of(alice, false, 1500))));
     }
 
     #[test]
@@ -203,6 +203,7 @@ mod tests {
             "1 disconnect p away 1s sub\na",
             "1 disconnect p away 2592000001 sub\na",
             "1 disconnect p away 99999999999999999999 sub\na",
+            "1 disconnect p return 1 sub\na",
             "1 disconnect p away 1 sub\n",
             "1 disconnect p away 1 jti\n",
             "1 disconnect p away 1 jwt\na",
@@ -227,7 +228,7 @@ mod tests {
     /// A byte of one is changed: it is read as another one, or as none.
     #[test]
     fn changed_announcements_are_read_strictly() {
-        let subject = of(Selector::Bearer(Bearer::Subject("ab".into())), true, 1500);
+        let subject = of(Selector::Bearer(Bearer::Subject("ab".into())), false, 1500);
         for announcement in [of(channel("abc"), true, 0), subject] {
             let text = encode("p", &announcement);
             for place in 0..text.len() {
