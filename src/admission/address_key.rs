@@ -4,10 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Stands before an IPv4 address: multicast addresses of IPv6 begin so, and send nothing.
 const V4_PREFIX: u64 = 0xffff_ffff_0000_0000;
+/// Clients without a name: no address begins so, either.
+const UNNAMED: u64 = 0xffff_fffe_0000_0000;
 
 /// An IPv4 address, or the first 64 bits of an IPv6 address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct AddressKey(u64);
+
+impl AddressKey {
+    /// The one of all clients that have no name.
+    pub(super) const UNNAMED: Self = Self(UNNAMED);
+}
 
 impl From<IpAddr> for AddressKey {
     fn from(ip: IpAddr) -> Self {
@@ -40,5 +47,6 @@ mod tests {
         assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
         assert_ne!(key("0.0.0.1"), key("::1"));
+        assert!([key("0.0.0.0"), key("::")].iter().all(|key| *key != AddressKey::UNNAMED));
     }
 }

@@ -116,6 +116,7 @@ impl AddressLimits {
         match client {
             ClientAddress::Ip(ip) if !self.settings.exempt.contain(client) => Some(ip.into()),
             ClientAddress::Ip(_) | ClientAddress::Unix => None,
+            ClientAddress::Unnamed => Some(AddressKey::UNNAMED),
         }
     }
 }
@@ -154,6 +155,7 @@ mod tests {
             (client("2001:db8::1"), (10, 2)),
             (client("10.1.2.3"), (100, 100)),
             (ClientAddress::Unix, (100, 100)),
+            (ClientAddress::Unnamed, (10, 2)),
         ] {
             let entered: Vec<_> = std::iter::repeat_with(|| limits.enter(client))
                 .take(100)

@@ -128,6 +128,9 @@ mod tests {
         rates.begin(key, ClientAddress::Ip([10, 1, 1, 1].into()));
         rates.charge_input(key, 1 << 20, NOW);
         assert_eq!(taken(&mut rates, key), 1_000);
+        let unnamed = Key::new(2, 1);
+        rates.begin(unnamed, ClientAddress::Unnamed);
+        assert_eq!(taken(&mut rates, unnamed), 10);
         let mut off = ClientRates::new(&ClientRateSettings::default());
         assert_eq!(taken(&mut off, key), 1_000);
         assert!(off.meters.is_empty());

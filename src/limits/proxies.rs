@@ -1,7 +1,7 @@
 //! Bounds of what proxies say about their clients.
 
 /// Addresses of `X-Forwarded-For` or `Forwarded` that are looked at, from the right; past it the
-/// last one of them is the client.
+/// client is unnamed.
 pub const FORWARDED_HOPS_MAX: usize = 32;
 /// A whole PROXY header, with the further facts that some proxies add (a certificate of the client
 /// takes the most); past it the connection is closed.

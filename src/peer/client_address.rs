@@ -13,6 +13,9 @@ pub enum ClientAddress {
     Ip(IpAddr),
     /// A program of this machine, connected by a Unix socket.
     Unix,
+    /// A client of a trusted proxy, which does not name it so that it could be believed. All of
+    /// these share whatever one address may have, and are in no network.
+    Unnamed,
 }
 
 impl From<IpAddr> for ClientAddress {
@@ -28,11 +31,12 @@ impl From<SocketAddr> for ClientAddress {
 }
 
 impl fmt::Display for ClientAddress {
-    /// `192.0.2.1`, `2001:db8::1` or `unix`.
+    /// `192.0.2.1`, `2001:db8::1`, `unix` or `unnamed`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(ip) => ip.fmt(f),
             Self::Unix => f.write_str("unix"),
+            Self::Unnamed => f.write_str("unnamed"),
         }
     }
 }
@@ -53,5 +57,6 @@ mod tests {
             assert_eq!(ClientAddress::from(socket).to_string(), shown);
         }
         assert_eq!(ClientAddress::Unix.to_string(), "unix");
+        assert_eq!(ClientAddress::Unnamed.to_string(), "unnamed");
     }
 }

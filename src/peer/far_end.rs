@@ -30,14 +30,16 @@ impl FarEnd {
     pub fn client(&self) -> ClientAddress {
         match self.announced {
             Announced::Client(client) => client,
-            Announced::Nothing | Announced::Unknown => self.peer.into(),
+            Announced::Nothing => self.peer.into(),
+            Announced::Unknown => ClientAddress::Unnamed,
         }
     }
 
-    /// Whether requests may name a client behind [`FarEnd::client`]: it is a trusted proxy itself.
+    /// Whether requests may name a client behind [`FarEnd::client`]: it is a trusted proxy itself,
+    /// which a client without a name is not.
     #[must_use]
     pub fn may_forward(&self, trusted: &TrustedProxies) -> bool {
-        self.announced != Announced::Unknown && trusted.trust(self.client())
+        trusted.trust(self.client())
     }
 }
 
@@ -50,5 +52,31 @@ impl From<PeerAddress> for FarEnd {
 impl From<SocketAddr> for FarEnd {
     fn from(address: SocketAddr) -> Self {
         PeerAddress::from(address).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proxy that announces nothing speaks for itself; a client that it does not name has neither
+    /// its address nor its trust.
+    #[test]
+    fn a_client_that_is_not_told_is_not_its_proxy() {
+        let mut trusted = TrustedProxies::default();
+        trusted.add("10.0.0.0/8").unwrap();
+        trusted.add("unix").unwrap();
+        let proxy: SocketAddr = "10.0.0.1:4711".parse().unwrap();
+        let client = |text: &str| Announced::Client(ClientAddress::Ip(text.parse().unwrap()));
+        for (announced, shown, may_forward) in [
+            (Announced::Nothing, "10.0.0.1", true),
+            (client("10.0.0.2"), "10.0.0.2", true),
+            (client("192.0.2.7"), "192.0.2.7", false),
+            (Announced::Unknown, "unnamed", false),
+        ] {
+            let far_end = FarEnd { peer: proxy.into(), announced };
+            assert_eq!(far_end.client().to_string(), shown);
+            assert_eq!(far_end.may_forward(&trusted), may_forward, "{shown}");
+        }
     }
 }

@@ -51,7 +51,7 @@ impl Networks {
         self.0.is_empty()
     }
 
-    /// Whether `client` is in one of them; a client of a Unix socket is in none.
+    /// Whether `client` is in one of them; a client without an address is in none.
     #[must_use]
     pub fn contain(&self, client: ClientAddress) -> bool {
         match client {
@@ -59,7 +59,7 @@ impl Networks {
                 let ip = ip.to_canonical();
                 self.0.iter().any(|network| network.contains(&ip))
             }
-            ClientAddress::Unix => false,
+            ClientAddress::Unix | ClientAddress::Unnamed => false,
         }
     }
 }
@@ -100,6 +100,7 @@ mod tests {
             assert!(!contain(&networks, outside), "{outside}");
         }
         assert!(!networks.contain(ClientAddress::Unix));
+        assert!(!self::networks(&["0.0.0.0/0", "::/0"]).contain(ClientAddress::Unnamed));
         assert!(!contain(&Networks::default(), "10.0.0.1"));
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Each proxy adds the address that it sees to the end of what it was told. So the list is read
 //! from its end, as long as the one that spoke is trusted: the first address that is no trusted
-//! proxy is the client, and nothing before it is believed. Text that is no address ends the walk
-//! at the last good one.
+//! proxy is the client, and nothing before it is believed. A trusted proxy that says nothing at all
+//! speaks for itself, as health checks do; where it says what is no address, or what cannot be
+//! believed, there is a client, and it is unnamed: it must not have what the proxy may.
 
 use crate::{
     limits::FORWARDED_HOPS_MAX,
@@ -49,13 +50,13 @@ impl TrustedProxies {
         match address {
             ClientAddress::Unix => self.unix,
             ClientAddress::Ip(_) => self.networks.contain(address),
+            ClientAddress::Unnamed => false,
         }
     }
 
     /// The client behind `nearest`, by the lines of `X-Forwarded-For` and of `Forwarded` (RFC 7239)
     /// in their order. Proxies write the one and often pass a client's own other unchanged, so two
-    /// that disagree prove that one was not written by a proxy: then neither counts, and the client
-    /// is `nearest` itself.
+    /// that disagree prove that one was not written by a proxy: then neither counts.
     pub fn client<'a, F, G>(
         &self,
         nearest: ClientAddress,
@@ -76,7 +77,7 @@ impl TrustedProxies {
             (false, true) => self.walk(nearest, forwarded),
             (true, true) => {
                 let one = self.walk(nearest, forwarded_for);
-                if one == self.walk(nearest, forwarded) { one } else { nearest }
+                if one == self.walk(nearest, forwarded) { one } else { ClientAddress::Unnamed }
             }
         }
     }
@@ -85,16 +86,21 @@ impl TrustedProxies {
     fn walk(
         &self,
         nearest: ClientAddress,
-        hops: impl Iterator<Item = Option<ClientAddress>>,
+        mut hops: impl Iterator<Item = Option<ClientAddress>>,
     ) -> ClientAddress {
         let mut client = nearest;
-        for hop in hops.take(FORWARDED_HOPS_MAX) {
-            match hop {
-                Some(hop) if self.trust(client) => client = hop,
-                _ => break,
+        for _ in 0..=FORWARDED_HOPS_MAX {
+            if !self.trust(client) {
+                return client;
+            }
+            match hops.next() {
+                Some(Some(hop)) => client = hop,
+                Some(None) => return ClientAddress::Unnamed,
+                None => return client,
             }
         }
-        client
+        // Further away than anybody looks.
+        ClientAddress::Unnamed
     }
 }
 

@@ -220,6 +220,33 @@ fn clients_behind_a_proxy_count_by_their_addresses() {
     assert!(connect(3, "192.0.2.8").is_err());
 }
 
+/// Clients that an exempt proxy does not name are limited, all as one; the proxy itself is not.
+#[test]
+fn clients_without_a_name_share_one_allowance() {
+    let limits = ["--handshakes-per-address", "1", "--max-connections-per-address", "1"];
+    let proxy = ["--trusted-proxies", "127.0.0.2", "--limit-exempt", "127.0.0.2"];
+    let server = Server::start(&[&limits[..], &proxy, &["--access-log", "on"]].concat());
+    let addr = server.addr();
+    let connect = |headers: &str| Client::try_open(from(2, addr), addr, "/ws", headers);
+    let unnamed = [
+        "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.2\r\n",
+        "X-Forwarded-For: 192.0.2.1, unknown\r\n",
+        "Forwarded: proto=https\r\n",
+        "X-Forwarded-For: \r\n",
+    ];
+    let one = connect(unnamed[0]).unwrap();
+    for headers in unnamed {
+        assert_refused(&connect(headers).unwrap_err(), "address_full", 5..=30);
+    }
+    while connect(unnamed[1]).unwrap_err().json()["error"] != "rate_limited" {}
+    let own: Vec<_> = (0..30).map(|_| connect("")).collect();
+    assert!(own.iter().all(Result::is_ok), "the proxy's own requests");
+    drop(connect("X-Forwarded-For: 192.0.2.1\r\n").unwrap());
+    drop(one);
+    server.wait_for_log(&[" access: client ", "address=unnamed "]);
+    server.wait_for_log(&[" access: request ", "address=unnamed ", "status=429 "]);
+}
+
 /// A dry run counts, and refuses nobody.
 #[test]
 fn a_dry_run_counts_and_refuses_nobody() {

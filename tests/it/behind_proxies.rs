@@ -163,6 +163,28 @@ fn a_header_in_pieces_loses_no_byte() {
     server.wait_for_log(&[" access: request ", "address=192.0.2.7 "]);
 }
 
+/// A client whose address the balancer does not know has not the balancer's, nor a claimed one.
+#[test]
+fn a_client_that_a_header_does_not_tell_is_unnamed() {
+    let server = announced(&["--limit-exempt", BALANCER, "--max-connections-per-address", "1"]);
+    let from = BALANCER.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    let connect = |header: &str| {
+        let mut http = Http::connect_from(from, server.addr());
+        http.send(header);
+        Client::try_open(http, server.addr(), "/ws", FORGED)
+    };
+    let _unnamed = connect("PROXY UNKNOWN\r\n").unwrap();
+    connect("PROXY UNKNOWN\r\n").unwrap_err().assert_status(429);
+    let local = "\r\n\r\n\0\r\nQUIT\n\u{20}\0\0\0";
+    let own = ["X-Forwarded-For: 6.6.6.6\r\n", ""].map(|_| {
+        let mut http = Http::connect_from(from, server.addr());
+        http.send(local);
+        Client::try_open(http, server.addr(), "/ws", "").unwrap()
+    });
+    drop(own);
+    server.wait_for_log(&[" access: request ", "address=unnamed ", "status=429"]);
+}
+
 /// Without its header a trusted proxy is closed; from anybody else a header is no request.
 #[test]
 fn headers_are_required_of_trusted_proxies_alone() {
