@@ -1,12 +1,13 @@
 //! The right to publish, administer and look: a pure function of the rules, of the connection's
 //! owner, and of the request's headers.
 //!
-//! With a token set, every request that shows it has the right. Without one, a request has it if
-//! its connection comes from this machine and from this process's own user or root (`owner`), and
-//! if it is neither from a web page of another origin (`Origin`, fetch metadata, or DNS rebinding
-//! visible in `Host`) nor from the internet through a proxy that says so (`Forwarded` and its
-//! like). A connection from a trusted proxy is nobody's own (`driver`). The decision is made here
-//! and nowhere else.
+//! With a token set, every request that shows it has the right; one that shows another is refused,
+//! also where it would have the right without: a credential that is shown decides. Without one, a
+//! request has the right if its connection comes from this machine and from this process's own user
+//! or root (`owner`), and if it is neither from a web page of another origin (`Origin`, fetch
+//! metadata, or DNS rebinding visible in `Host`) nor from the internet through a proxy that says so
+//! (`Forwarded` and its like). A connection from a trusted proxy is nobody's own (`driver`). The
+//! decision is made here and nowhere else.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -144,7 +145,7 @@ pub struct Requester<'a> {
 pub enum Verdict {
     /// Go on.
     Allowed,
-    /// A token is set and was not given, or another was: 401.
+    /// A token is set and was not given, or another was, or one where none of its kind is: 401.
     Unauthorized,
     /// No token is set and the local rule is not met: 403.
     Forbidden,
@@ -158,23 +159,26 @@ impl Rules {
     /// Whether the requester has `right`.
     #[must_use]
     pub fn judge(&self, right: Right, requester: &Requester<'_>) -> Verdict {
+        let takes_credentials = !self.tokens.is_empty() || self.takes_tokens;
+        match self.presented(requester) {
+            Some(true) => return Verdict::Allowed,
+            Some(false) if takes_credentials => return Verdict::Unauthorized,
+            Some(false) | None => {}
+        }
         let open = match right {
             Right::Publish => self.insecure_publish,
             Right::Look => !requester.uses_a_public_name(),
             Right::LookInPublic => requester.is_local(right),
             Right::Administer | Right::AdministerInPublic => false,
         };
-        if open {
-            return Verdict::Allowed;
-        }
-        match (self.tokens.is_empty(), self.presented(requester)) {
-            (false, Some(true)) => Verdict::Allowed,
+        match self.tokens.is_empty() {
+            _ if open => Verdict::Allowed,
             _ if right == Right::Look => Verdict::ForeignName,
-            (false, _) => Verdict::Unauthorized,
-            (true, _) if right == Right::AdministerInPublic => Verdict::NotHere,
-            (true, _) if requester.is_local(right) => Verdict::Allowed,
-            (true, _) if self.takes_tokens && right == Right::Publish => Verdict::Unauthorized,
-            (true, _) => Verdict::Forbidden,
+            false => Verdict::Unauthorized,
+            true if right == Right::AdministerInPublic => Verdict::NotHere,
+            true if requester.is_local(right) => Verdict::Allowed,
+            true if self.takes_tokens && right == Right::Publish => Verdict::Unauthorized,
+            true => Verdict::Forbidden,
         }
     }
 

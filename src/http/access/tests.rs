@@ -173,13 +173,15 @@ fn with_a_token_whoever_has_it_may_and_nobody_else() {
         ..Rules::default()
     };
     let only_insecure = [Unauthorized, Allowed, Unauthorized, Unauthorized];
+    let nothing = [Unauthorized; 4];
     let (local, foreign) = ("127.0.0.1", "203.0.113.9");
     #[rustfmt::skip]
     let table = [
         (foreign, "Authorization: Bearer alpha", [Allowed, Allowed, Allowed, Allowed]),
         (foreign, "Authorization: bEARER  beta", [Allowed, Allowed, Allowed, Allowed]),
-        (foreign, "Authorization: Bearer alph", only_insecure),
-        (foreign, "Authorization: Bearer ", only_insecure),
+        (foreign, "Authorization: Bearer alph", nothing),
+        (foreign, "Authorization: Bearer ", nothing),
+        (local, "Authorization: Bearer alph", nothing),
         (foreign, "Authorization: Basic alpha", only_insecure),
         (foreign, "Authorization: Bearer", only_insecure),
         (local, "Accept: */*", [Unauthorized, Allowed, Unauthorized, Allowed]),
@@ -193,6 +195,25 @@ fn with_a_token_whoever_has_it_may_and_nobody_else() {
             judge(&rules(true), Right::LookInPublic, peer, &lines),
         ];
         assert_eq!(given, expected, "{peer} {line}");
+    }
+}
+
+/// A token that is shown where tokens count decides, also for local programs: none of these does.
+#[test]
+fn a_wrong_token_is_never_forgiven() {
+    use Right::{Administer, AdministerInPublic, Look, LookInPublic, Publish};
+    let keys = |takes_tokens| Rules { takes_tokens, insecure_publish: true, ..Rules::default() };
+    let set = Rules { tokens: vec!["t".into()].into(), ..keys(false) };
+    let wrong = ["Host: localhost", "Authorization: Bearer wrong"];
+    for right in [Publish, Administer, AdministerInPublic, Look, LookInPublic] {
+        for rules in [&set, &keys(true)] {
+            let verdict = judge(rules, right, "127.0.0.1", &wrong);
+            assert_eq!(verdict, Verdict::Unauthorized, "{right:?}");
+        }
+        // Where none count, it is like any other header.
+        let [with, without] =
+            [&wrong[..], &wrong[..1]].map(|lines| judge(&keys(false), right, "127.0.0.1", lines));
+        assert_eq!(with, without, "{right:?}");
     }
 }
 

@@ -8,16 +8,25 @@ use crate::http::{
     owner,
 };
 
+/// The answer to a requester without the right to administer or to look.
+pub(in crate::http) fn denied_to_administer(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Unauthorized => unauthorized(
+            "send Authorization: Bearer TOKEN with a token of --api-token: no other one counts \
+             here, and one that is shown has to be right",
+        ),
+        verdict => denied(verdict),
+    }
+}
+
 /// The answer to a requester without the right.
 pub(in crate::http) fn denied(verdict: Verdict) -> Answer {
     let hint = match verdict {
         Verdict::Unauthorized | Verdict::Allowed => {
-            let hint = "send Authorization: Bearer TOKEN with a token of --api-token, or one whose \
-                        claims name the channel";
-            let mut answer = answer::problem(StatusCode::UNAUTHORIZED, "unauthorized", hint);
-            let challenge = HeaderValue::from_static("Bearer");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-            return answer;
+            return unauthorized(
+                "send Authorization: Bearer TOKEN with a token of --api-token, or one whose claims \
+                 name the channel",
+            );
         }
         Verdict::Forbidden if owner::we_are_nobody() => {
             "without --api-token only programs of root on this machine may do this: the server \
@@ -40,4 +49,10 @@ pub(in crate::http) fn denied(verdict: Verdict) -> Answer {
         }
     };
     answer::problem(StatusCode::FORBIDDEN, "forbidden", hint)
+}
+
+fn unauthorized(hint: &str) -> Answer {
+    let mut answer = answer::problem(StatusCode::UNAUTHORIZED, "unauthorized", hint);
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }

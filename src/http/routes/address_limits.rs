@@ -59,6 +59,20 @@ pub(in crate::http) fn credential(
     past(public, Limit::Credentials, || rate_limited(wait, hint))
 }
 
+/// Counts an API token that was bad; the answer, if too many of this address were. A good one is
+/// taken all the same.
+pub(in crate::http) fn bad_api_token(
+    context: &Context,
+    requester: &Requester<'_>,
+) -> Option<Answer> {
+    let public = context.public.as_ref()?;
+    let refused = credential(context, public, requester);
+    if refused.is_none() {
+        bad_credential(context, requester);
+    }
+    refused
+}
+
 /// Counts a credential that was bad: with a handshake twice, then, since that counts itself.
 pub(in crate::http) fn bad_credential(context: &Context, requester: &Requester<'_>) {
     if let Some(public) = &context.public {

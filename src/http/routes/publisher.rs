@@ -7,6 +7,7 @@ use crate::{
     channel::ChannelName,
     http::{
         access::{Requester, Right, Verdict},
+        answer::Answer,
         authority::{self, Authority, BadCredential},
         context::{Context, Public},
         credentials,
@@ -56,11 +57,10 @@ impl Publisher {
         match rules.judge(Right::Publish, requester) {
             Verdict::Allowed => Ok(Self { principal: rules.principal(requester), rights: None }),
             verdict => {
-                if rules.presented(requester) == Some(false) {
-                    still_looked_at(context, public, requester)?;
-                    address_limits::bad_credential(context, requester);
-                }
-                Err(denied(verdict))
+                let is_bad = rules.presented(requester) == Some(false);
+                let past =
+                    is_bad.then(|| address_limits::bad_api_token(context, requester)).flatten();
+                Err(past.map_or_else(|| denied(verdict), rate_limited))
             }
         }
     }
@@ -92,10 +92,12 @@ fn still_looked_at(
     public: &Public,
     requester: &Requester<'_>,
 ) -> Result<(), Refused> {
-    if let Some(answer) = address_limits::credential(context, public, requester) {
-        return Err(Box::new((PublishFailure::RateLimited, answer)));
-    }
-    Ok(())
+    let refused = address_limits::credential(context, public, requester);
+    refused.map_or(Ok(()), |answer| Err(rate_limited(answer)))
+}
+
+fn rate_limited(answer: Answer) -> Refused {
+    Box::new((PublishFailure::RateLimited, answer))
 }
 
 fn refused(bad: &BadCredential) -> Refused {

@@ -25,8 +25,8 @@ use crate::{
         context::{Context, Public},
         owner::Owner,
         routes::{
-            access_denied::denied, address_limits, client, cors, disconnect, ops, publish, sse,
-            upgrade,
+            access_denied::denied_to_administer, address_limits, client, cors, disconnect, ops,
+            publish, sse, upgrade,
         },
     },
     limits,
@@ -348,9 +348,12 @@ async fn admin(
         (false, false) => Right::Look,
         (false, true) => Right::LookInPublic,
     };
-    let verdict = context.settings.access.judge(right, &requester);
+    let rules = &context.settings.access;
+    let verdict = rules.judge(right, &requester);
     if verdict != Verdict::Allowed {
-        return denied(verdict);
+        let is_bad = rules.presented(&requester) == Some(false);
+        let past = is_bad.then(|| address_limits::bad_api_token(context, &requester)).flatten();
+        return past.unwrap_or_else(|| denied_to_administer(verdict));
     }
     context.ops.pacer.next().await;
     match page {

@@ -17,6 +17,7 @@ mod sse;
 mod tokens;
 mod unreadable;
 mod whose;
+mod wrong_tokens;
 
 use std::{
     cell::{Cell, RefCell},
