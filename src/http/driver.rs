@@ -179,9 +179,9 @@ where
         _ => {}
     }
     let origins = context.public.as_ref().map(|_| &context.settings.origins);
+    let (refused, now) = (state.refused(), context.clock.unix_time());
     if let End::Http(Err(error)) = &end
-        && let Some(answer) =
-            unreadable::answer(error, state.refused(), origins, context.clock.unix_time())
+        && let Some(answer) = unreadable::answer(error, refused, origins, &parts.read_buf, now)
     {
         state.enter(Stage::Answering);
         state.write_by_hand();

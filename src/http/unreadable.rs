@@ -3,11 +3,13 @@
 //! hyper answers such a head by itself, before any of our code sees it, and without a word. Its
 //! bytes are taken away on their way to the stream (`connection::state`), which leaves a status,
 //! and this goes out in their place. It is the connection's last answer: it is unknown where the
-//! next request would begin.
+//! next request would begin. A page may read it as it may read others: its `Origin` is looked for
+//! in what hyper has left of the head. That is all of it where a page can be at fault (too many
+//! fields, too long ones); a head that is split up already, and wrong in its length, is no page's.
 
 use std::{fmt::Write as _, time::Duration};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::{
     http::{
@@ -19,11 +21,13 @@ use crate::{
 };
 
 /// The whole answer to what failed with `error`, and which hyper has answered with `status`;
-/// `None`: nothing was asked for. `origins`: those of a public listener.
+/// `None`: nothing was asked for. `origins`: those of a public listener. `head`: what is there of
+/// the head.
 pub(super) fn answer(
     error: &hyper::Error,
     status: Option<StatusCode>,
     origins: Option<&Origins>,
+    head: &[u8],
     unix_time: Duration,
 ) -> Option<Vec<u8>> {
     let status = match status {
@@ -49,9 +53,29 @@ pub(super) fn answer(
     };
     answer::close(&mut answer);
     if let Some(origins) = origins {
-        cors::show(origins, answer.headers_mut(), &HeaderMap::new());
+        cors::show(origins, answer.headers_mut(), &origins_in(head));
     }
     Some(written(&answer, unix_time))
+}
+
+/// Each `Origin` in a head, or in its beginning: a line without its end may go on elsewhere.
+fn origins_in(head: &[u8]) -> HeaderMap {
+    let lines = head.split_inclusive(|&byte| byte == b'\n').skip(1);
+    let fields = lines.map_while(|line| {
+        let line = line.strip_suffix(b"\n")?;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        (!line.is_empty()).then_some(line)
+    });
+    let origins = fields.filter_map(|field| {
+        let (name, value) = field.split_at_checked(b"origin:".len())?;
+        let is_origin = name.eq_ignore_ascii_case(b"origin:");
+        HeaderValue::from_bytes(value.trim_ascii()).ok().filter(|_| is_origin)
+    });
+    let mut headers = HeaderMap::new();
+    for origin in origins {
+        headers.append(header::ORIGIN, origin);
+    }
+    headers
 }
 
 fn written(answer: &Answer, unix_time: Duration) -> Vec<u8> {

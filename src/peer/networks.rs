@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::peer::ClientAddress;
+use crate::{
+    limits::{WIDE_PREFIX_BITS_V4, WIDE_PREFIX_BITS_V6},
+    peer::ClientAddress,
+};
 
 /// The bits of an IPv6 address before the IPv4 address that it stands for (RFC 4291 §2.5.5.2).
 const MAPPED_PREFIX_BITS: u8 = 96;
@@ -43,6 +46,19 @@ impl Networks {
         }
         self.0.push(network);
         Ok(())
+    }
+
+    /// Those that are too wide to be somebody's own: they are neither private nor as narrow as any
+    /// provider's.
+    pub fn wide(&self) -> impl Iterator<Item = &IpNet> {
+        self.0.iter().filter(|network| match network {
+            IpNet::V4(v4) => {
+                let is_own = v4.addr().is_private() || v4.addr().is_loopback();
+                v4.prefix_len() < WIDE_PREFIX_BITS_V4
+                    || v4.prefix_len() == WIDE_PREFIX_BITS_V4 && !is_own
+            }
+            IpNet::V6(v6) => v6.prefix_len() <= WIDE_PREFIX_BITS_V6 && !v6.addr().is_unique_local(),
+        })
     }
 
     /// Whether there is none.
@@ -102,6 +118,32 @@ mod tests {
         assert!(!networks.contain(ClientAddress::Unix));
         assert!(!self::networks(&["0.0.0.0/0", "::/0"]).contain(ClientAddress::Unnamed));
         assert!(!contain(&Networks::default(), "10.0.0.1"));
+    }
+
+    #[test]
+    fn a_wide_network_is_neither_private_nor_a_providers() {
+        let wide = |text: &str| networks(&[text]).wide().count() == 1;
+        for text in [
+            "0.0.0.0/0",
+            "::/0",
+            "128.0.0.0/1",
+            "8.0.0.0/8",
+            "10.0.0.0/7",
+            "::ffff:0:0/96",
+            "2000::/3",
+        ] {
+            assert!(wide(text), "{text}");
+        }
+        for text in [
+            "10.0.0.0/8",
+            "127.0.0.0/8",
+            "104.16.0.0/13",
+            "192.168.0.0/16",
+            "fc00::/7",
+            "2a06:98c0::/29",
+        ] {
+            assert!(!wide(text), "{text}");
+        }
     }
 
     /// All addresses of IPv6 do not contain those of IPv4, whose sockets are others.

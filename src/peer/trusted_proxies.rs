@@ -38,6 +38,11 @@ impl TrustedProxies {
         self.networks.add(text)
     }
 
+    /// Networks in which there can't be proxies alone.
+    pub fn wide(&self) -> impl Iterator<Item = impl std::fmt::Display> {
+        self.networks.wide()
+    }
+
     /// Whether nobody is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {

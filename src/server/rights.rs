@@ -19,6 +19,7 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
     let places = addresses.iter().map(|(address, _)| address.to_string());
     let places = places.chain(sockets).collect::<Vec<_>>().join(" or ");
     say_listening(config, &places);
+    say_trusted(config);
     let page = if config.allowed_origins.is_every() {
         "any web page"
     } else {
@@ -32,11 +33,10 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
     let is_local = |address: &SocketAddr| address.ip().is_loopback() && !trusts((*address).into());
     let loopback = named.iter().find(|(address, _)| is_local(address));
     let socket = config.listen_unix.first().filter(|_| !trusts(ClientAddress::Unix));
-    let is_loopback_only = config.is_loopback_only();
     let mut token = "";
     let takes_tokens = say_tokens(config);
     if config.insecure_api {
-        match is_loopback_only {
+        match config.is_loopback_only() {
             true => info!("publishing: everybody who reaches {places} may (--insecure-api)"),
             false => warn!(
                 "publishing: everybody who reaches {places} may, from any machine and {page}, \
@@ -116,6 +116,16 @@ fn say_tokens(config: &Config) -> bool {
         info!("publishing: bearers of tokens may, to the channels that these name");
     }
     takes_tokens
+}
+
+/// Networks that are named as if there were nobody in them but proxies.
+fn say_trusted(config: &Config) {
+    for network in config.trusted_proxies.wide() {
+        warn!(
+            "--trusted-proxies {network}: every client in there may claim to have any address, for \
+             limits and in the log; name the addresses of the proxies alone"
+        );
+    }
 }
 
 fn say_listening(config: &Config, places: &str) {

@@ -94,6 +94,21 @@ fn untrusted_proxies_name_nobody() {
     assert_named(&server, "127.0.0.77", "/client.d.ts");
 }
 
+/// An operator who trusts everybody is warned.
+#[test]
+fn a_network_that_is_no_proxys_is_warned_of() {
+    let networks = ["0.0.0.0/0", "::/0", "10.0.0.0/8", "unix"];
+    let args = networks.map(|network| ["--trusted-proxies", network]).concat();
+    let server = server(&args);
+    server.wait_for_log(&["WARN", "may claim", "::/0"]);
+    let warned = |line: &&str| line.contains("WARN") && line.contains("may claim");
+    let log = server.log();
+    let warned: Vec<_> = log.lines().filter(warned).collect();
+    assert_eq!(warned.len(), 2, "{log}");
+    assert!(warned[0].contains("--trusted-proxies 0.0.0.0/0:"), "{log}");
+    assert!(warned[1].contains("--trusted-proxies ::/0:"), "{log}");
+}
+
 /// A server that expects PROXY headers of the balancer.
 fn announced(args: &[&str]) -> Server {
     server(&[&["--proxy-protocol", "on", "--trusted-proxies", BALANCER], args].concat())

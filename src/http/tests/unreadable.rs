@@ -3,7 +3,10 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Fixture, LOCAL, body, header, read_answer, request, status};
-use crate::limits;
+use crate::{
+    http::origins::{Origin, Origins},
+    limits,
+};
 
 /// A request that cannot be read is refused in words, and the connection ends.
 #[tokio::test]
@@ -43,6 +46,53 @@ async fn an_unreadable_request_is_refused_in_words() {
         assert!(answer.ends_with("}\n"), "{shown}");
     }
     assert_eq!(server.control.barrier.requests(), 0);
+}
+
+/// A page of a listed origin may read it, where its origin can be found.
+#[tokio::test]
+async fn a_listed_page_reads_why_its_head_is_refused() {
+    let listed = || ["https://app.example"].map(|origin| Origin::parse(origin).unwrap());
+    let server = Fixture::with(|context| {
+        context.settings.origins = Origins::listed(listed()).with_cookies();
+    })
+    .start();
+    let shown = async |raw: String| {
+        let answer = server.ask(&raw).await;
+        assert!(status(&answer) >= 400, "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("\r\nvary: origin\r\n"), "{answer}");
+        let allowed = header(&answer, "access-control-allow-origin");
+        let readable = !header(&answer, "access-control-expose-headers").is_empty();
+        assert_eq!(readable, !allowed.is_empty());
+        assert_eq!(readable, header(&answer, "access-control-allow-credentials") == "true");
+        allowed
+    };
+    let ours = "Origin: https://app.example";
+    let long = format!("Long: {}", "x".repeat(limits::HTTP_HEAD_BYTES_MAX));
+    let many: Vec<_> = std::iter::repeat_n("X-Many: x", limits::HTTP_HEADERS_MAX).collect();
+    for raw in [
+        request("GET /livez", &[&[ours], &many[..]].concat(), ""),
+        request("GET /livez", &[&many[..], &["oRIGIN:https://app.example "]].concat(), ""),
+        request("GET /livez", &[ours, &long], ""),
+        request("GET /livez", &[ours, "No colon"], ""),
+        format!("GET / HTTP/9.9\n{ours}\n\n"),
+    ] {
+        assert_eq!(shown(raw).await, "https://app.example");
+    }
+    let elsewhere = "Origin: https://evil.example";
+    for raw in [
+        request("GET /livez", &["No colon"], ""),
+        request("GET /livez", &[elsewhere, "No colon"], ""),
+        request("GET /livez", &[ours, elsewhere, "No colon"], ""),
+        request("GET /livez", &["Origin: null", "No colon"], ""),
+        // In the body, in the first line, in another field, behind the longest head, or cut off.
+        request("GET /livez", &["No colon"], &format!("\r\n{ours}\r\n")),
+        format!("{ours}\r\nNo colon\r\n\r\n"),
+        request("GET /livez", &[&format!("X-{ours}"), "No colon"], ""),
+        request("GET /livez", &[&long, ours], ""),
+        format!("GET /livez HTTP/1.1\r\nNo colon\r\n{ours}"),
+    ] {
+        assert_eq!(shown(raw).await, "");
+    }
 }
 
 /// Requests before an unreadable one are answered, and bytes behind it are nobody's request.
