@@ -11,32 +11,23 @@ const CLIENTS: RangeInclusive<u64> = 0..=10_000_000;
 /// More would come back faster than the clock is read.
 const PER_SECOND: RangeInclusive<u64> = 0..=1_000_000;
 
-/// The limits of each address.
-pub(super) fn check(checker: &mut Checker, typed: &args::LimitOptions) -> AddressLimitSettings {
-    let clients = &typed.max_connections_per_address;
-    let handshakes = &typed.handshakes_per_address;
-    AddressLimitSettings {
-        clients_max: count(checker, "max-connections-per-address", clients, CLIENTS),
-        handshakes_max: count(checker, "handshakes-per-address", handshakes, PER_SECOND),
-        exempt: exempt(checker, &typed.limit_exempt),
-        dry_run: typed.limits_dry_run,
-    }
-}
-
-/// The limits of each client. Exempt networks are checked with the limits of addresses.
-pub(super) fn client_rates(
+/// The limits of each address, and those of each client.
+pub(super) fn check(
     checker: &mut Checker,
     typed: &args::LimitOptions,
-) -> ClientRateSettings {
+) -> (AddressLimitSettings, ClientRateSettings) {
+    let (exempt, dry_run) = (exempt(checker, &typed.limit_exempt), typed.limits_dry_run);
+    let clients = &typed.max_connections_per_address;
+    let handshakes = &typed.handshakes_per_address;
     let commands = &typed.commands_per_client;
-    let mut exempt = Networks::default();
-    // Bad ones are told once, and never leave the check.
-    typed.limit_exempt.iter().for_each(|text| exempt.add(text).unwrap_or_default());
-    ClientRateSettings {
-        commands_max: count(checker, "commands-per-client", commands, PER_SECOND),
-        exempt,
-        dry_run: typed.limits_dry_run,
-    }
+    let of_address = AddressLimitSettings {
+        clients_max: count(checker, "max-connections-per-address", clients, CLIENTS),
+        handshakes_max: count(checker, "handshakes-per-address", handshakes, PER_SECOND),
+        exempt: exempt.clone(),
+        dry_run,
+    };
+    let commands_max = count(checker, "commands-per-client", commands, PER_SECOND);
+    (of_address, ClientRateSettings { commands_max, exempt, dry_run })
 }
 
 /// A limit; `None`: there is none.

@@ -66,6 +66,7 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         credentials::check(checker, &args.credentials, &allowed_origins, tokens.has_keys());
     let max_connections =
         checker.number("max-connections", &args.limits.max_connections, MAX_CONNECTIONS);
+    let (address_limits, client_rates) = addresses::check(checker, &args.limits);
     let config = Config {
         admin_listen,
         certificates: tls::check(checker, &args.tls, &tls_listen),
@@ -95,8 +96,8 @@ pub(super) fn config(typed: Typed) -> Result<Config, BadValues> {
         query_tokens,
         token_cookie,
         max_connections: (max_connections > 0).then_some(max_connections),
-        client_rates: addresses::client_rates(checker, &args.limits),
-        address_limits: addresses::check(checker, &args.limits),
+        client_rates,
+        address_limits,
         idle_timeout: checker.duration("idle-timeout", &args.limits.idle_timeout, IDLE),
         max_message_bytes: sizes.max_message,
         max_broadcast_bytes: sizes.max_broadcast,

@@ -4,6 +4,8 @@
 //! foreign token beside a good one does no harm, but if none is good, the request is refused, also
 //! where it would have been granted without: a sender learns that its token is bad.
 
+use futures_util::future::join_all;
+
 use crate::{
     broker::PublisherClass,
     conn::{Credential, VerifiedToken},
@@ -31,7 +33,12 @@ pub(in crate::http) enum BadCredential {
     /// None of the API tokens, and there are no others.
     NoApiToken,
     /// No token with rights.
-    Token(TokenError),
+    Token {
+        /// Why: the server's fault comes before theirs.
+        error: TokenError,
+        /// How many of those that were shown count against the address.
+        charged: u32,
+    },
 }
 
 /// The requester, by the credentials that it shows.
@@ -48,21 +55,26 @@ pub(in crate::http) async fn of(
         let is_bad = fits.is_some() && !rules.tokens.is_empty();
         return if is_bad { Err(BadCredential::NoApiToken) } else { Ok(Authority::Nobody) };
     }
-    let mut refusal: Option<TokenError> = None;
-    for token in requester.shown_tokens() {
-        // Bytes that are no text are no token, either.
-        let token = str::from_utf8(token).unwrap_or_default();
-        match context.verifier.verify(token).await {
+    // Bytes that are no text are no token, either.
+    let shown = requester.shown_tokens().map(|token| str::from_utf8(token).unwrap_or_default());
+    // Together: those whose keys are unknown wait for the issuer at the same time.
+    let outcomes = join_all(shown.map(|token| context.verifier.verify(token))).await;
+    let (mut refusal, mut charged) = (None::<TokenError>, 0);
+    for outcome in outcomes {
+        match outcome {
             Ok(rights) => {
                 let (now, unix_time) = (context.clock.now(), context.clock.unix_time());
                 return Ok(Authority::Token(VerifiedToken::new(rights, now, unix_time)));
             }
-            // It may be the good one.
-            Err(error) if error.is_unavailable() => refusal = Some(error),
-            Err(error) => refusal = refusal.or(Some(error)),
+            Err(error) => {
+                charged += u32::from(error.is_charged());
+                // It may be the good one.
+                let decides = refusal.is_none() || error.is_unavailable();
+                refusal = if decides { Some(error) } else { refusal };
+            }
         }
     }
-    refusal.map_or(Ok(Authority::Nobody), |error| Err(BadCredential::Token(error)))
+    refusal.map_or(Ok(Authority::Nobody), |error| Err(BadCredential::Token { error, charged }))
 }
 
 impl Authority {

@@ -25,26 +25,19 @@ pub(in crate::http) fn of_browser<'a>(
     let offered = handshake::offered_tokens(headers);
     let mut tokens: Vec<_> = offered.take(TOKENS_OFFERED_MAX).collect();
     tokens.extend(query_token.filter(|_| rules.query_tokens).map(|token| token.as_bytes()));
-    let is_known_page = || origins.listed_sender(headers).is_some() || is_same_origin(headers);
-    if let Some(name) = &rules.token_cookie
-        && let Some(token) = cookie(headers, name)
-        && is_known_page()
-    {
-        tokens.push(token);
-    }
+    tokens.extend(of_page(rules, origins, headers));
     tokens
 }
 
-/// The cookie of one request to publish, for pages.
+/// The token in a cookie, if the request is one of a page that is known.
 pub(in crate::http) fn of_page<'a>(
     rules: &Rules,
     origins: &Origins,
     headers: &'a HeaderMap,
-) -> Vec<&'a [u8]> {
-    let name = rules.token_cookie.as_ref();
-    let token = name.and_then(|name| cookie(headers, name));
-    let is_known_page = || origins.listed_sender(headers).is_some() || is_same_origin(headers);
-    token.filter(|_| is_known_page()).into_iter().collect()
+) -> Option<&'a [u8]> {
+    let token = cookie(headers, rules.token_cookie.as_ref()?)?;
+    let is_known_page = origins.listed_sender(headers).is_some() || is_same_origin(headers);
+    is_known_page.then_some(token)
 }
 
 /// Whether the browser says that the page is this server's own. A request without that header is
@@ -117,7 +110,7 @@ mod tests {
             let headers = headers(&lines);
             let origins = Origins::listed([Origin::parse("https://app.example").unwrap()]);
             let counts = shown(&rules, &lines, None) == ["c.c.c"];
-            assert_eq!(of_page(&rules, &origins, &headers).len(), usize::from(counts));
+            assert_eq!(of_page(&rules, &origins, &headers).is_some(), counts);
             counts
         };
         assert!(counts(&[("origin", "https://app.example")]));

@@ -59,7 +59,10 @@ impl Certificates {
             sleep(CERTIFICATE_LOOK_INTERVAL).await;
             match self.look().await {
                 Ok(Reloaded::Unchanged) => {}
-                Ok(Reloaded::Prepared(prepared)) => self.commit(prepared, clock),
+                Ok(Reloaded::Prepared(prepared)) => {
+                    info!("{NEW}");
+                    self.commit(prepared, clock);
+                }
                 Err(error) => {
                     self.refused.fetch_add(1, Ordering::Relaxed);
                     seldom!(
@@ -89,7 +92,6 @@ impl Certificates {
     fn commit(&self, prepared: Prepared, clock: Clock) {
         self.store.commit(prepared);
         self.taken.fetch_add(1, Ordering::Relaxed);
-        info!("{NEW}");
         self.warn_of_ends(clock.unix_time());
     }
 }
@@ -97,11 +99,11 @@ impl Certificates {
 const NEW: &str = "new certificates are in use";
 
 /// The certificates among the files that SIGHUP has read again.
-pub(super) struct CertificateFiles(pub(super) Arc<Certificates>);
+pub(super) struct CertificateFiles(pub(super) Arc<Certificates>, pub(super) Clock);
 
 impl Reload for CertificateFiles {
     fn prepare(&self) -> Result<reload::Prepared, String> {
-        let certificates = self.0.clone();
+        let (certificates, clock) = (self.0.clone(), self.1);
         let found = certificates.store.prepare().map_err(|bad| {
             certificates.refused.fetch_add(1, Ordering::Relaxed);
             bad.to_string()
@@ -109,8 +111,7 @@ impl Reload for CertificateFiles {
         let commit = move || match found {
             Reloaded::Unchanged => Vec::new(),
             Reloaded::Prepared(prepared) => {
-                certificates.store.commit(prepared);
-                certificates.taken.fetch_add(1, Ordering::Relaxed);
+                certificates.commit(prepared, clock);
                 vec![NEW.to_owned()]
             }
         };

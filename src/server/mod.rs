@@ -219,7 +219,8 @@ impl Server {
             verifier: self.process.verifier.clone(),
             api_tokens: self.process.api_tokens.clone(),
         })];
-        let certificates = self.process.certificates.clone().map(CertificateFiles);
+        let certificates = self.process.certificates.clone();
+        let certificates = certificates.map(|all| CertificateFiles(all, self.process.clock));
         files.extend(certificates.map(|files| Box::new(files) as Box<dyn Reload>));
         let reloads = Reloads::new(files);
         let mut coordinator =

@@ -16,6 +16,7 @@ use crate::{
     hub::Key,
     limits::TOKEN_REFUSED_PAUSE,
     metrics::{PublishFailure, Source},
+    token::TokenError,
 };
 
 /// Does what the table asks for.
@@ -57,7 +58,7 @@ async fn run_commands(core: Rc<Core>, key: Key, first: ClientCommand, guard: Gua
 /// Verifies a token that a client shows in place of its earlier one.
 async fn renew(core: &Rc<Core>, key: Key, token: &HiddenToken) {
     let verified = core.verifier.verify(token.expose()).await;
-    let is_bad = verified.as_ref().is_err_and(|error| !error.is_unavailable());
+    let is_bad = verified.as_ref().is_err_and(TokenError::is_charged);
     let now = core.clock.now();
     let verified = verified.map(|rights| VerifiedToken::new(rights, now, core.clock.unix_time()));
     core.with(|clients| clients.renewed(key, verified, now));

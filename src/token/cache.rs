@@ -82,7 +82,10 @@ impl Cache {
             }
             // These are about the moment, not about the token.
             Err(
-                TokenError::NotYet(_) | TokenError::UnknownKey(_) | TokenError::KeysUnavailable,
+                TokenError::NotYet(_)
+                | TokenError::UnknownKey(_)
+                | TokenError::KeysUnavailable
+                | TokenError::KeyUnavailable,
             ) => {}
             Err(error) => {
                 let until = unix_secs + TOKEN_FAILURE_TTL.as_secs();
@@ -202,7 +205,8 @@ mod tests {
     fn outcomes_of_the_moment_are_not_kept() {
         let mut cache = Cache::default();
         let unknown = TokenError::UnknownKey(super::super::Quoted::new("a"));
-        for error in [TokenError::KeysUnavailable, TokenError::NotYet(TOKEN_FAILURE_TTL), unknown] {
+        let (none, not_this) = (TokenError::KeysUnavailable, TokenError::KeyUnavailable);
+        for error in [none, not_this, TokenError::NotYet(TOKEN_FAILURE_TTL), unknown] {
             cache.put(hash(1), &Err(error), 0, 0);
             assert_eq!(cache.get(&hash(1), 0), None);
         }

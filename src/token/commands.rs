@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Builder;
 
 use super::{
-    ClaimRules, Rights, Secret, TokenError, TokenSettings, Verifier, crypto, header::TokenHeader,
-    verifier::claims,
+    ClaimRules, Rights, Secret, TokenError, TokenSettings, Verifier, crypto, error::visible,
+    header::TokenHeader, verifier::claims,
 };
 use crate::{
     channel::ChannelPatterns,
@@ -153,17 +153,8 @@ fn describe(text: &mut String, token: &str, header: &TokenHeader) {
 /// The end of the year 9999, which RFC 3339 can still write.
 const LAST_TIME: Duration = Duration::from_secs(253_402_300_799);
 
-/// A text of the token, without characters that a terminal would obey, and cut.
 fn shown(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(TOKEN_CLAIM_SHOWN_CHARS_MAX)
-        .map(|c| if c.is_ascii_graphic() || c == ' ' || c.is_alphanumeric() { c } else { '?' })
-        .collect();
-    if text.chars().nth(TOKEN_CLAIM_SHOWN_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
+    visible(text, TOKEN_CLAIM_SHOWN_CHARS_MAX)
 }
 
 fn may(rights: &Rights) -> String {

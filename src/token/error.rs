@@ -42,9 +42,13 @@ pub enum TokenError {
     /// The token is good, and an operator keeps its bearer out for a while.
     #[error("the bearer of this token was disconnected and is not let in for now")]
     KeptOut,
-    /// There is no key to check any token with: the issuer's could not be had, or are too old.
+    /// There is no key of the issuer's to check any token with: none could be had, or all are too
+    /// old.
     #[error("the keys to check tokens with are out of reach; try again later")]
     KeysUnavailable,
+    /// No key here is the token's, and whether the issuer has a newer one can't be known.
+    #[error("no known key is the token's, and newer ones are out of reach; try again later")]
+    KeyUnavailable,
 }
 
 impl TokenError {
@@ -68,7 +72,7 @@ impl TokenError {
             Self::Audience(_) => TokenResult::Audience,
             Self::Claim(_) => TokenResult::Claim,
             Self::KeptOut => TokenResult::KeptOut,
-            Self::KeysUnavailable => TokenResult::KeysUnavailable,
+            Self::KeysUnavailable | Self::KeyUnavailable => TokenResult::KeysUnavailable,
         }
     }
 
@@ -76,7 +80,14 @@ impl TokenError {
     /// good token away.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::KeysUnavailable)
+        matches!(self, Self::KeysUnavailable | Self::KeyUnavailable)
+    }
+
+    /// Whether it counts against those that show it. A token whose key can't be known does: other
+    /// tokens are served, and it has cost as much as a forged one, which it may be.
+    #[must_use]
+    pub fn is_charged(&self) -> bool {
+        !matches!(self, Self::KeysUnavailable)
     }
 
     /// Whether the token is as good as any other, and its bearer is not wanted: another one of the
@@ -95,14 +106,19 @@ impl Quoted {
     /// Cleans `text` and cuts it.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        let visible =
-            |c: char| if c.is_ascii_graphic() || c == ' ' || c.is_alphanumeric() { c } else { '?' };
-        let mut shown: String = text.chars().take(TOKEN_QUOTE_CHARS_MAX).map(visible).collect();
-        if text.chars().nth(TOKEN_QUOTE_CHARS_MAX).is_some() {
-            shown.push('…');
-        }
-        Self(format!("\"{shown}\"").into())
+        Self(format!("\"{}\"", visible(text, TOKEN_QUOTE_CHARS_MAX)).into())
     }
+}
+
+/// `text` without characters that a terminal would obey, cut after `chars_max`.
+pub(super) fn visible(text: &str, chars_max: usize) -> String {
+    let visible =
+        |c: char| if c.is_ascii_graphic() || c == ' ' || c.is_alphanumeric() { c } else { '?' };
+    let mut shown: String = text.chars().take(chars_max).map(visible).collect();
+    if text.chars().nth(chars_max).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 impl std::fmt::Display for Quoted {

@@ -238,10 +238,17 @@ impl Verifier {
             && keys.may_lack(&header)
         {
             issuer.fetched_again().await;
+            let tried = generation;
             (keys, generation) = self.store.keys();
-            signed = keys.verify(token, &header);
+            if generation != tried {
+                signed = keys.verify(token, &header);
+            }
             if signed.is_err() && keys.may_lack(&header) && issuer.is_failing() {
-                signed = Err(TokenError::KeysUnavailable);
+                let is_serving = !keys.fetched.is_empty();
+                signed = Err(match is_serving {
+                    true => TokenError::KeyUnavailable,
+                    false => TokenError::KeysUnavailable,
+                });
             }
         }
         let judge = || claims(token)?.check(&self.rules, self.clock.unix_time());

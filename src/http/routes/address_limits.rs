@@ -68,14 +68,16 @@ pub(in crate::http) fn bad_api_token(
     let public = context.public.as_ref()?;
     let refused = credential(context, public, requester);
     if refused.is_none() {
-        bad_credential(context, requester);
+        bad_credentials(context, requester, 1);
     }
     refused
 }
 
-/// Counts a credential that was bad: with a handshake twice, then, since that counts itself.
-pub(in crate::http) fn bad_credential(context: &Context, requester: &Requester<'_>) {
-    if let Some(public) = &context.public {
+/// Counts `count` credentials that were bad: one with a handshake twice, then, since that counts
+/// itself.
+pub(in crate::http) fn bad_credentials(context: &Context, requester: &Requester<'_>, count: u32) {
+    let Some(public) = &context.public else { return };
+    for _ in 0..count {
         public.address_limits.bad_credential(requester.client, context.clock.now());
     }
 }

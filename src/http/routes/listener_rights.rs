@@ -24,10 +24,10 @@ pub(in crate::http) async fn authority(
     authority::of(context, requester).await.map_err(|bad| {
         let (reason, answer) = match bad {
             BadCredential::NoApiToken => {
-                address_limits::bad_credential(context, requester);
+                address_limits::bad_credentials(context, requester, 1);
                 (Rejection::Unauthorized, access_denied::denied(Verdict::Unauthorized))
             }
-            BadCredential::Token(error) => {
+            BadCredential::Token { error, charged } => {
                 let reason = if error.is_unavailable() {
                     Rejection::KeysUnavailable
                 } else if error.is_kept_out() {
@@ -35,9 +35,7 @@ pub(in crate::http) async fn authority(
                 } else {
                     Rejection::BadToken
                 };
-                if reason != Rejection::KeysUnavailable {
-                    address_limits::bad_credential(context, requester);
-                }
+                address_limits::bad_credentials(context, requester, charged);
                 (reason, token_refused::bad_token(&error))
             }
         };

@@ -32,8 +32,8 @@ impl Publisher {
         requester: &Requester<'_>,
     ) -> Result<Self, Refused> {
         let rules = &context.settings.access;
-        let tokens = credentials::of_page(rules, &context.settings.origins, requester.headers);
-        let requester = &Requester { other_tokens: &tokens, ..*requester };
+        let token = credentials::of_page(rules, &context.settings.origins, requester.headers);
+        let requester = &Requester { other_tokens: token.as_slice(), ..*requester };
         if context.verifier.is_on() {
             // A good API token is taken all the same, and a token that is known costs nothing.
             if rules.presented(requester) == Some(false) && !is_known(context, requester) {
@@ -47,8 +47,8 @@ impl Publisher {
                     return Ok(Self { principal, rights: Some(token.rights) });
                 }
                 Err(bad) => {
-                    if !matches!(&bad, BadCredential::Token(error) if error.is_unavailable()) {
-                        address_limits::bad_credential(context, requester);
+                    if let BadCredential::Token { charged, .. } = bad {
+                        address_limits::bad_credentials(context, requester, charged);
                     }
                     return Err(refused(&bad));
                 }
@@ -101,7 +101,7 @@ fn rate_limited(answer: Answer) -> Refused {
 }
 
 fn refused(bad: &BadCredential) -> Refused {
-    let BadCredential::Token(error) = bad else { return denied(Verdict::Unauthorized) };
+    let BadCredential::Token { error, .. } = bad else { return denied(Verdict::Unauthorized) };
     let reason = if error.is_unavailable() {
         PublishFailure::KeysUnavailable
     } else if error.is_kept_out() {

@@ -101,6 +101,26 @@ async fn a_wrong_token_is_refused_on_every_route() {
     }
 }
 
+/// Two handshakes a second of each address, and [`LOOKED_AT`] bad tokens at once.
+fn limited(context: &mut Context) {
+    let handshakes_max = NonZeroU32::new(2);
+    let settings = AddressLimitSettings { handshakes_max, ..AddressLimitSettings::default() };
+    context.public.as_mut().unwrap().address_limits = Arc::new(AddressLimits::new(settings));
+}
+
+/// Each token of a request is verified, so each counts.
+#[tokio::test]
+async fn all_wrong_tokens_of_a_request_count() {
+    let server = fixture(Takes { api: false, keys: true }, limited).start();
+    let offers = "Sec-WebSocket-Protocol: wsbcast.v1, wsbcast.token.a, wsbcast.token.b";
+    let many = || handshake("/ws?channel=a&token=c", &[offers, WRONG]);
+    let mut looked_at = 0;
+    while status(&server.ask_as(FOREIGN, many()).await) == 401 && looked_at < LOOKED_AT {
+        looked_at += 1;
+    }
+    assert!((1..=LOOKED_AT / 2).contains(&looked_at), "{looked_at} with four tokens each");
+}
+
 /// Each wrong token counts against its address, on every route of a public listener; a good one is
 /// taken all the same, and others are not refused.
 #[tokio::test]
@@ -109,15 +129,7 @@ async fn wrong_tokens_count_on_every_route() {
     let lines = paths.iter().flat_map(|path| METHODS.map(|method| format!("{method} {path}")));
     for line in lines.chain(PUBLIC.map(str::to_owned)) {
         let line = line.as_str();
-        let server = fixture(Takes { api: true, keys: false }, |context| {
-            let settings = AddressLimitSettings {
-                handshakes_max: NonZeroU32::new(2),
-                ..AddressLimitSettings::default()
-            };
-            context.public.as_mut().unwrap().address_limits =
-                Arc::new(AddressLimits::new(settings));
-        })
-        .start();
+        let server = fixture(Takes { api: true, keys: false }, limited).start();
         let mut looked_at = 0;
         let last = loop {
             let answer = server.ask_as(FOREIGN, showing(line, WRONG)).await;

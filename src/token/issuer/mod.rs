@@ -120,7 +120,8 @@ impl Issuer {
         self.shared.demand(|demand| demand.is_wanted = true);
     }
 
-    /// Whether the present set may be old: the last fetch has failed, or the first has not ended.
+    /// Whether the present set may be old: the last fetch has failed, the first has not ended, or
+    /// the set was given up.
     pub(super) fn is_failing(&self) -> bool {
         let attempts = self.shared.attempts.borrow();
         attempts.has_failed || attempts.ended == 0
@@ -205,7 +206,9 @@ impl Fetcher {
         self.good_until = Some(self.shared.clock.now() + self.pace.max_age);
         let interval = fresh_for
             .unwrap_or(TOKEN_JWKS_INTERVAL)
-            .clamp(TOKEN_JWKS_INTERVAL_MIN, TOKEN_JWKS_INTERVAL_MAX);
+            .clamp(TOKEN_JWKS_INTERVAL_MIN, TOKEN_JWKS_INTERVAL_MAX)
+            // An issuer that answers is asked again before its set is too old.
+            .min(self.pace.max_age / 2);
         // Processes that were started together ask apart.
         interval.mul_f64(1.0 - fastrand::f64() * 0.1)
     }
@@ -220,6 +223,8 @@ impl Fetcher {
             if self.shared.clock.now() >= good_until {
                 self.good_until = None;
                 self.store.set_fetched(Vec::<Key>::new());
+                // Also where no fetch has failed, since the process was stopped meanwhile.
+                self.shared.attempts.send_modify(|attempts| attempts.has_failed = true);
                 seldom!(error, "the last good key set is too old: it is given up", url = %self.url);
             }
         }

@@ -108,14 +108,17 @@ fn an_outage_keeps_the_last_good_set() {
     let world = World::new(set(&[signer.jwk("1")]), PACE);
     assert!(world.verify(&named(&signer, "1")).is_ok());
     world.issuer.answer(Answer::with("503 Service Unavailable", "", ""));
-    let refused = world.verify(&named(&newer, "2"));
-    assert_eq!(refused, Err(TokenError::KeysUnavailable));
-    assert!(refused.unwrap_err().is_unavailable());
+    let refused = world.verify(&named(&newer, "2")).unwrap_err();
+    assert_eq!(refused, TokenError::KeyUnavailable);
+    assert!(refused.is_unavailable() && refused.is_charged(), "it may be a forged one");
     // A new token of the known key.
     assert!(world.verify(&signer.token(&json!({"alg": "ES256"}), &good_claims())).is_ok());
     world.issuer.answer(set(&[newer.jwk("2")]));
     assert!(world.verify(&named(&newer, "2")).is_ok());
 }
+
+/// How often each token is shown in a wait for what happens by itself.
+const BEAT: Duration = Duration::from_millis(10);
 
 #[test]
 fn a_set_that_is_too_old_is_given_up() {
@@ -124,12 +127,34 @@ fn a_set_that_is_too_old_is_given_up() {
     let world = World::new(set(&[signer.jwk("1")]), pace);
     let token = named(&signer, "1");
     assert!(world.verify(&token).is_ok());
+    world.issuer.answer(Answer::with("503 Service Unavailable", "", ""));
     let given_up = async {
-        while world.verifier.verify(&token).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        loop {
+            match world.verifier.verify(&token).await {
+                Ok(_) => tokio::time::sleep(BEAT).await,
+                Err(error) => return error,
+            }
         }
     };
-    world.runtime.block_on(async { tokio::time::timeout(LONG, given_up).await }).unwrap();
+    let end = world.runtime.block_on(async { tokio::time::timeout(LONG, given_up).await });
+    assert_eq!(end, Ok(TokenError::KeysUnavailable), "a client must not throw its token away");
+    assert!(!TokenError::KeysUnavailable.is_charged(), "no client is at fault");
+}
+
+/// The set of an issuer that answers never gets too old, however short it may serve.
+#[test]
+fn a_healthy_issuers_set_is_never_too_old() {
+    let signer = Signer::p256();
+    let pace = Pace { max_age: Duration::from_millis(1500), pause: LONG, ..PACE };
+    let world = World::new(set(&[signer.jwk("1")]), pace);
+    let token = named(&signer, "1");
+    let asked_again = async {
+        while world.issuer.requests() < 5 {
+            assert!(world.verifier.verify(&token).await.is_ok());
+            tokio::time::sleep(BEAT).await;
+        }
+    };
+    world.runtime.block_on(async { tokio::time::timeout(LONG, asked_again).await }).unwrap();
 }
 
 /// No answer, or none that is a set, is no reason to refuse a token for good, to wait for long, or
@@ -165,7 +190,7 @@ fn hostile_issuers_are_survived() {
         assert_eq!(refused, Err(TokenError::KeysUnavailable), "{name}");
         world.issuer.answer(answer);
         let refused = world.verify(&named(&signer, name));
-        assert_eq!(refused, Err(TokenError::KeysUnavailable), "{name}");
+        assert_eq!(refused, Err(TokenError::KeyUnavailable), "{name}");
         let mut claims = good_claims();
         claims["jti"] = name.into();
         let again = signer.token(&json!({"alg": "ES256", "kid": "1"}), &claims);
