@@ -3,6 +3,11 @@
 //! A token that is still good may be in the wrong hands: an operator names its `sub` or its `jti`,
 //! and until a time is over nobody who shows it is let in. All threads ask the same table. It is
 //! bounded, and forgets nothing before its time: where it is full, the operator is told.
+//!
+//! Several processes agree by one rule: of two commands about the same bearer the later one counts,
+//! whether it is for longer or shorter. Redis' clock orders them; a command that was given without
+//! Redis is as old there as it is here. Nothing else of a clock is exchanged: a ban goes from one
+//! process to another as the time that is left of it.
 
 use std::{
     collections::HashMap,
@@ -13,9 +18,11 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use crate::{
     clock::{Clock, Millis},
-    limits::BANS_MAX,
+    limits::{BANS_HEARD_MAX, BANS_MAX},
 };
 
 /// The bearers of tokens, by one of their claims.
@@ -27,14 +34,52 @@ pub enum Bearer {
     TokenId(Box<str>),
 }
 
+/// When a bearer was commanded to be kept out, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// All processes know it: by Redis' clock, in milliseconds.
+    Shared(u64),
+    /// Only this one knows it: by its own clock.
+    Local(Millis),
+}
+
+/// A ban that all processes know, as Redis tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedBan {
+    /// Of whom.
+    pub bearer: Bearer,
+    /// For how much longer.
+    pub time: Duration,
+    /// When it was given, by Redis' clock.
+    pub stamp: u64,
+}
+
+/// A ban as this process knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnBan {
+    /// For how much longer; zero when it is over.
+    pub time: Duration,
+    /// The last command about that bearer.
+    pub given: Given,
+    /// The time since a command that only this process knows; else zero.
+    pub age: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    until: Millis,
+    given: Given,
+}
+
 /// Those that are kept out now.
 #[derive(Debug)]
 pub struct Bans {
     clock: Clock,
     /// False as long as nobody ever was: then nothing is locked.
     is_used: AtomicBool,
-    /// Until when.
-    entries: Mutex<HashMap<Bearer, Millis>>,
+    entries: Mutex<HashMap<Bearer, Entry>>,
+    /// There is a command that only this process knows.
+    has_unshared: Notify,
 }
 
 /// There is no room for another one.
@@ -45,20 +90,105 @@ impl Bans {
     /// Nobody is kept out.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, is_used: AtomicBool::new(false), entries: Mutex::default() }
+        Self {
+            clock,
+            is_used: AtomicBool::new(false),
+            entries: Mutex::default(),
+            has_unshared: Notify::new(),
+        }
     }
 
-    /// Keeps `bearer` out from now on for `time`, in place of an earlier time.
+    /// Keeps `bearer` out from now on for `time`, by a command that was given to this process
+    /// alone.
     ///
     /// # Errors
     /// When as many others are kept out as may be; then it is not.
     pub fn add(&self, bearer: &Bearer, time: Duration) -> Result<(), BansFull> {
-        self.is_used.store(true, Ordering::Release);
         let now = self.clock.now();
-        let mut entries = self.entries();
-        make_room(&mut entries, bearer, now)?;
-        entries.insert(bearer.clone(), now + time);
+        let entry = Entry { until: now + time, given: Given::Local(now) };
+        self.put(bearer, entry, BANS_MAX, |_| true)?;
+        self.has_unshared.notify_one();
         Ok(())
+    }
+
+    /// Keeps `bearer` out from now on for `time`, by a command that all processes hear: the one of
+    /// `stamp`, unless a later one was heard before.
+    ///
+    /// # Errors
+    /// When as many others are kept out as may be; then it is not.
+    pub fn hear(&self, bearer: &Bearer, time: Duration, stamp: u64) -> Result<(), BansFull> {
+        let entry = Entry { until: self.clock.now() + time, given: Given::Shared(stamp) };
+        self.put(bearer, entry, BANS_HEARD_MAX, |known| match known {
+            Given::Shared(known) => known <= stamp,
+            Given::Local(_) => true,
+        })
+    }
+
+    /// Takes over all bans that Redis knew at `read_at` by its clock, but those about which a later
+    /// command is known here. Returns the bearers of whom Redis knows less or something else: it
+    /// is to be asked about each by [`Bans::own`].
+    ///
+    /// # Errors
+    /// When they do not all have room; then some are let in.
+    pub fn agree(&self, read: &[SharedBan], read_at: u64) -> (Vec<Bearer>, Result<(), BansFull>) {
+        let (mut taken, now) = (Ok(()), self.clock.now());
+        for SharedBan { bearer, time, stamp } in read {
+            let entry = Entry { until: now + *time, given: Given::Shared(*stamp) };
+            let age = Duration::from_millis(read_at.saturating_sub(*stamp));
+            let put = self.put(bearer, entry, BANS_HEARD_MAX, |known| match known {
+                Given::Shared(known) => known <= *stamp,
+                Given::Local(given) => age <= now - given,
+            });
+            taken = taken.and(put);
+        }
+        let stamps: HashMap<&Bearer, u64> =
+            read.iter().map(|ban| (&ban.bearer, ban.stamp)).collect();
+        let entries = self.entries();
+        let differing = entries.iter().filter(|(bearer, entry)| match entry.given {
+            Given::Local(_) => true,
+            Given::Shared(stamp) => now < entry.until && stamps.get(bearer) != Some(&stamp),
+        });
+        (differing.map(|(bearer, _)| bearer.clone()).collect(), taken)
+    }
+
+    /// Resolves when a command was given that only this process knows: for one waiter.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn unshared(&self) {
+        self.has_unshared.notified().await;
+    }
+
+    /// The bearers of all commands that only this process knows.
+    #[must_use]
+    pub fn all_unshared(&self) -> Vec<Bearer> {
+        let entries = self.entries();
+        let local = entries.iter().filter(|(_, entry)| matches!(entry.given, Given::Local(_)));
+        local.map(|(bearer, _)| bearer.clone()).collect()
+    }
+
+    /// The last command about `bearer` that is known here.
+    #[must_use]
+    pub fn own(&self, bearer: &Bearer) -> Option<OwnBan> {
+        let (entries, now) = (self.entries(), self.clock.now());
+        let Entry { until, given } = *entries.get(bearer)?;
+        let age = match given {
+            Given::Local(given) => now - given,
+            Given::Shared(_) => Duration::ZERO,
+        };
+        Some(OwnBan { time: until - now, given, age })
+    }
+
+    /// Redis was asked about the command `asked`, and knows it now by `stamp`; or, with a `time`,
+    /// that later one, by which `bearer` is kept out for so long.
+    pub fn settle(&self, bearer: &Bearer, asked: Given, stamp: u64, time: Option<Duration>) {
+        let (mut entries, now) = (self.entries(), self.clock.now());
+        if let Some(entry) = entries.get_mut(bearer)
+            && entry.given == asked
+        {
+            let until = time.map_or(entry.until, |time| now + time);
+            *entry = Entry { until, given: Given::Shared(stamp) };
+        }
     }
 
     /// Whether there is room for `bearer`.
@@ -66,7 +196,7 @@ impl Bans {
     /// # Errors
     /// When there is not.
     pub fn check_room(&self, bearer: &Bearer) -> Result<(), BansFull> {
-        make_room(&mut self.entries(), bearer, self.clock.now())
+        make_room(&mut self.entries(), bearer, self.clock.now(), BANS_MAX)
     }
 
     /// Whether the bearer of a token with these claims is kept out.
@@ -75,26 +205,50 @@ impl Bans {
         if !self.is_used.load(Ordering::Acquire) {
             return false;
         }
-        let (entries, now) = (self.entries(), self.clock.now());
-        let is_banned = |bearer| entries.get(&bearer).is_some_and(|&until| now < until);
-        sub.is_some_and(|sub| is_banned(Bearer::Subject(sub.into())))
-            || jti.is_some_and(|jti| is_banned(Bearer::TokenId(jti.into())))
+        sub.is_some_and(|sub| self.keeps_out(&Bearer::Subject(sub.into())))
+            || jti.is_some_and(|jti| self.keeps_out(&Bearer::TokenId(jti.into())))
+    }
+
+    /// Whether `bearer` is kept out.
+    #[must_use]
+    pub fn keeps_out(&self, bearer: &Bearer) -> bool {
+        let now = self.clock.now();
+        self.entries().get(bearer).is_some_and(|entry| now < entry.until)
+    }
+
+    /// Puts `entry` in, unless it is earlier than the command that is known.
+    fn put(
+        &self,
+        bearer: &Bearer,
+        entry: Entry,
+        most: usize,
+        is_later: impl FnOnce(Given) -> bool,
+    ) -> Result<(), BansFull> {
+        self.is_used.store(true, Ordering::Release);
+        let mut entries = self.entries();
+        if entries.get(bearer).is_none_or(|known| is_later(known.given)) {
+            make_room(&mut entries, bearer, self.clock.now(), most)?;
+            entries.insert(bearer.clone(), entry);
+        }
+        Ok(())
     }
 
     /// A panic elsewhere leaves whole entries, so a poisoned lock can be used.
-    fn entries(&self) -> MutexGuard<'_, HashMap<Bearer, Millis>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Bearer, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Those that are over go first, also if Redis has not heard that they are shorter.
 fn make_room(
-    entries: &mut HashMap<Bearer, Millis>,
+    entries: &mut HashMap<Bearer, Entry>,
     bearer: &Bearer,
     now: Millis,
+    most: usize,
 ) -> Result<(), BansFull> {
-    if entries.len() >= BANS_MAX && !entries.contains_key(bearer) {
-        entries.retain(|_, until| now < *until);
-        if entries.len() >= BANS_MAX {
+    if entries.len() >= most && !entries.contains_key(bearer) {
+        entries.retain(|_, entry| now < entry.until);
+        if entries.len() >= most {
             return Err(BansFull);
         }
     }
@@ -102,58 +256,4 @@ fn make_room(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LONG: Duration = Duration::from_secs(1000);
-
-    fn subject(text: &str) -> Bearer {
-        Bearer::Subject(text.into())
-    }
-
-    #[test]
-    fn subjects_and_token_ids_are_apart() {
-        let bans = Bans::new(Clock::start());
-        assert!(!bans.keep_out(Some("a"), Some("a")));
-        bans.add(&subject("a"), LONG).unwrap();
-        bans.add(&Bearer::TokenId("7".into()), LONG).unwrap();
-        assert!(bans.keep_out(Some("a"), None) && bans.keep_out(Some("a"), Some("x")));
-        assert!(bans.keep_out(None, Some("7")) && bans.keep_out(Some("x"), Some("7")));
-        assert!(!bans.keep_out(Some("7"), Some("a")) && !bans.keep_out(None, None));
-        assert!(!bans.keep_out(Some("A"), None));
-    }
-
-    /// A ban ends by itself, and a later one takes the place of the first.
-    #[tokio::test(start_paused = true)]
-    async fn bans_end_in_time() {
-        let bans = Bans::new(Clock::start());
-        let ms = Duration::from_millis;
-        bans.add(&subject("a"), ms(1000)).unwrap();
-        bans.add(&subject("b"), ms(1000)).unwrap();
-        tokio::time::advance(ms(999)).await;
-        assert!(bans.keep_out(Some("a"), None));
-        bans.add(&subject("b"), ms(1000)).unwrap();
-        tokio::time::advance(ms(1)).await;
-        assert!(!bans.keep_out(Some("a"), None) && bans.keep_out(Some("b"), None));
-        bans.add(&subject("b"), ms(1)).unwrap();
-        tokio::time::advance(ms(1)).await;
-        assert!(!bans.keep_out(Some("b"), None), "it was shortened");
-    }
-
-    /// A full table refuses further ones, forgets nobody, and has room when some are over.
-    #[tokio::test(start_paused = true)]
-    async fn a_full_table_forgets_nobody() {
-        let bans = Bans::new(Clock::start());
-        bans.add(&subject("short"), Duration::from_secs(1)).unwrap();
-        for number in 1..BANS_MAX {
-            bans.add(&subject(&number.to_string()), LONG).unwrap();
-        }
-        assert_eq!(bans.add(&subject("more"), LONG), Err(BansFull));
-        assert_eq!(bans.check_room(&subject("more")), Err(BansFull));
-        assert!(bans.keep_out(Some("short"), None) && !bans.keep_out(Some("more"), None));
-        bans.add(&subject("1"), LONG).expect("it is in there");
-        tokio::time::advance(Duration::from_secs(1)).await;
-        bans.add(&subject("more"), LONG).unwrap();
-        assert!(bans.keep_out(Some("more"), None) && bans.keep_out(Some("2"), None));
-    }
-}
+mod tests;

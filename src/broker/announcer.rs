@@ -17,6 +17,7 @@ use super::{
 use crate::{
     bans::{Bans, BansFull},
     limits::ANNOUNCEMENT_ANSWER_DEADLINE,
+    metrics::Scope,
 };
 
 /// A thread's way to make announcements.
@@ -55,7 +56,9 @@ impl Announcer {
         self.bans.check_room(bearer)?;
         // First: all processes together may have no room.
         let scope = self.broker.announce(&announcement).await?;
-        self.bans.add(bearer, time)?;
+        if scope == Scope::Local {
+            self.bans.add(bearer, time)?;
+        }
         Ok(Announced { clients: self.tell_shards(&announcement).await, scope })
     }
 

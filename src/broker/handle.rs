@@ -83,7 +83,8 @@ pub trait Broker: History {
     }
 
     /// Tells all other processes, each of which hands it to the sinks of all its shards, at most
-    /// once; a ban is handed to those that were away, too, as long as it lasts. Settles within
+    /// once; a ban is handed to those that were away, too, as long as it lasts. Of a ban that
+    /// others learn of it tells the table of this process by itself. Settles within
     /// [`crate::limits::PUBLISH_CONFIRM_DEADLINE`]. Unless it surely went out, the scope is this
     /// process. The error: nobody was told, since all processes together keep out as many as they
     /// may.

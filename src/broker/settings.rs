@@ -3,10 +3,12 @@
 //! Plain values, checked where they are used ([`super::Shared::new`] refuses a bad URL); this
 //! file must not know how any of them is carried out.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::HistorySettings;
-use crate::tls::PairFiles;
+use crate::{bans::Bans, tls::PairFiles};
 
 /// The broker's settings.
 #[derive(Clone, Debug)]
@@ -36,8 +38,9 @@ pub struct RedisSettings {
     pub raw_channel: Option<String>,
     /// A larger message on the raw channel is dropped and counted.
     pub max_broadcast_bytes: usize,
-    /// Tokens count: so do the bearers that other processes keep out.
-    pub reads_bans: bool,
+    /// The process's table of bearers that are kept out, which is to agree with that of others;
+    /// None where tokens do not count.
+    pub bans: Option<Arc<Bans>>,
     /// Bytes of idempotency keys that the process adds within their life.
     pub keys_bytes_max: usize,
 }

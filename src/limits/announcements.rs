@@ -17,12 +17,20 @@ pub const DISCONNECT_WINDOW_MAX: Duration = Duration::from_secs(60);
 /// Bearers of tokens that are kept out at a time, in all processes on one Redis; past it 503
 /// `bans_full`, and none is let in instead.
 pub const BANS_MAX: usize = 10_000;
+/// The same in the table of a process, which may hold as many of its own that others do not know,
+/// as long as it has no Redis; past it one that others keep out is let in.
+pub const BANS_HEARD_MAX: usize = 2 * BANS_MAX;
+/// The bearers of whom Redis knows when there was the last command about them, so that an earlier
+/// one that arrives late does not count; past it those of the earliest commands are forgotten.
+pub const BAN_COMMANDS_MAX: usize = 2 * BANS_MAX;
 /// The shortest time for which one is kept out.
 pub const BAN_MIN: Duration = Duration::from_secs(1);
 /// The longest time: past it a token should have expired.
 pub const BAN_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Between two attempts to learn from Redis who is kept out.
 pub const BANS_RETRY: Duration = Duration::from_secs(1);
+/// Between two attempts to have others keep somebody out, when they keep out as many as may be.
+pub const BANS_FULL_RETRY: Duration = Duration::from_secs(60);
 
 const _: () = assert!(super::TOKEN_TEXT_BYTES_MAX < ANNOUNCEMENT_BYTES_MAX);
 const _: () = assert!(BAN_MAX.as_millis() < super::OFFSET_MAX as u128);

@@ -128,6 +128,7 @@ impl Server {
             (0..config.threads).map(|_| Arc::new(Mailbox::new(clock))).collect();
         let sinks: Vec<_> =
             mailboxes.iter().map(|mailbox| mailbox.clone() as Arc<dyn Sink>).collect();
+        let verifier = Arc::new(Verifier::new(clock, &config.tokens)?);
         let process = Arc::new(Process {
             clock,
             shards: (0..config.threads).map(|_| Arc::new(ShardMetrics::default())).collect(),
@@ -135,12 +136,12 @@ impl Server {
             sinks: sinks.clone().into(),
             broker: match parts.broker {
                 Some(make) => make(clock, sinks),
-                None => broker::Shared::new(clock, settings::broker(&config), sinks)?,
+                None => broker::Shared::new(clock, settings::broker(&config, &verifier), sinks)?,
             },
             budget: Arc::new(Budget::new(config.backlog_total_bytes)),
             address_limits: Arc::new(AddressLimits::new(config.address_limits.clone())),
             audience: Arc::default(),
-            verifier: Arc::new(Verifier::new(clock, &config.tokens)?),
+            verifier,
             api_tokens: settings::api_tokens(&config.api_tokens).into(),
             shares,
             raw_counted: process::RawCounted::default(),

@@ -11,10 +11,11 @@ use crate::{
     hub,
     limits::IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
     shard,
+    token::Verifier,
     ws::{close::CloseReason, frame},
 };
 
-pub(super) fn broker(config: &Config) -> broker::BrokerSettings {
+pub(super) fn broker(config: &Config, verifier: &Verifier) -> broker::BrokerSettings {
     let redis = config.redis.url.as_ref().map(|url| broker::RedisSettings {
         url: url.expose().to_owned(),
         tls: config.redis.tls.clone(),
@@ -23,7 +24,7 @@ pub(super) fn broker(config: &Config) -> broker::BrokerSettings {
         prefix: config.redis.prefix.clone(),
         raw_channel: config.redis.raw_channel.clone(),
         max_broadcast_bytes: config.max_broadcast_bytes,
-        reads_bans: config.tokens.has_keys(),
+        bans: verifier.is_on().then(|| verifier.bans().clone()),
         keys_bytes_max: IDEMPOTENCY_KEYS_REDIS_BYTES_MAX,
     });
     broker::BrokerSettings { redis, on_loss: config.on_broker_loss, history: config.history }

@@ -198,12 +198,6 @@ pub(super) fn deliver(core: &Rc<Core>, mail: Mail, arrivals: &mut Vec<Instant>) 
 /// Does what all shards are to do; returns how many clients it concerns.
 fn carry_out(core: &Rc<Core>, announcement: &Announcement) -> usize {
     let Announcement::Disconnect(disconnection) = announcement;
-    // First: clients that are about to come are looked at when they are there.
-    if let Some((bearer, time)) = disconnection.ban()
-        && core.verifier.bans().add(bearer, time).is_err()
-    {
-        seldom!(warn, "as many bearers of tokens are kept out as may be: others are let in");
-    }
     let now = core.clock.now();
     core.with(|clients| clients.disconnect(disconnection, now))
 }

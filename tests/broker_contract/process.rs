@@ -17,6 +17,7 @@ use testkit::clock;
 use tokio::sync::{Notify, oneshot};
 use wsbcast::clock::Clock;
 use wsbcast::{
+    bans::Bans,
     broker::{
         Announcement, Broker, BrokerSettings, HandleOwner, HistorySettings, IdempotencyKey,
         Message, Missed, OnLoss, Principal, Publication, PublishError, Reach, Receipt,
@@ -178,7 +179,7 @@ pub(crate) fn redis_settings(server: &RedisServer) -> RedisSettings {
         prefix: "test".to_owned(),
         raw_channel: Some("raw".to_owned()),
         max_broadcast_bytes: 1024 * 1024,
-        reads_bans: true,
+        bans: Some(Arc::new(Bans::new(Clock::start()))),
         keys_bytes_max: 1024 * 1024,
     }
 }

@@ -173,17 +173,17 @@ fn hostile_announcements_are_dropped_and_counted() {
     let server = member(&redis, &["--threads", "2"]);
     let mut client = Client::open(server.addr(), "/ws?channel=a");
     let name = "wsbcast:announcements";
-    let long = format!("1 disconnect x away 0 channel\n{}", "a".repeat(4 << 20));
+    let long = format!("1 disconnect x away 0 0 channel\n{}", "a".repeat(4 << 20));
     let hostile: [&[u8]; 10] = [
         b"",
         b"hello",
-        b"1 disconnect x away 0 channel\n*",
-        b"1 disconnect x away 0 channel\na\n",
-        b"2 disconnect x away 0 channel\na",
-        b"1 disconnect x away 3600000 channel\na",
-        b"1 disconnect x away 99999999999999999999 sub\nalice",
-        b"1 disconnect x away 0 everybody\n",
-        b"1 disconnect x away 0 channel\n\xff",
+        b"1 disconnect x away 0 0 channel\n*",
+        b"1 disconnect x away 0 0 channel\na\n",
+        b"2 disconnect x away 0 0 channel\na",
+        b"1 disconnect x away 3600000 5 channel\na",
+        b"1 disconnect x away 99999999999999999999 5 sub\nalice",
+        b"1 disconnect x away 0 0 everybody\n",
+        b"1 disconnect x away 0 0 channel\n\xff",
         long.as_bytes(),
     ];
     for payload in hostile {
@@ -198,6 +198,6 @@ fn hostile_announcements_are_dropped_and_counted() {
     client.assert_text("still here");
     assert!(get(server.addr(), "/readyz").status == 200);
     // The right to publish there is the right to do this.
-    redis.publish(name, b"1 disconnect x away 0 channel\na");
+    redis.publish(name, b"1 disconnect x away 0 0 channel\na");
     client.assert_closed(4403);
 }

@@ -1,5 +1,7 @@
 //! The operator's settings for Redis, checked once: they can be neither wrong nor changed any more.
 
+use std::sync::Arc;
+
 use fred::prelude::Config;
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     protocol::{names::Names, scripts::Scripts},
 };
 use crate::{
+    bans::Bans,
     broker::{HistorySettings, InvalidSettings, RedisSettings, Subscribers, epoch},
     limits::REDIS_ELEMENTS_PER_MESSAGE,
     telemetry::seldom,
@@ -24,8 +27,8 @@ pub(super) struct ProcessSettings {
     pub(super) raw_channel: Option<String>,
     pub(super) max_broadcast_bytes: usize,
     pub(super) history: HistorySettings,
-    /// The bans in Redis count.
-    pub(super) reads_bans: bool,
+    /// Where bans count.
+    pub(super) bans: Option<Arc<Bans>>,
     /// One shard subscribes for all.
     pub(super) is_shared: bool,
 }
@@ -64,7 +67,7 @@ impl ProcessSettings {
             raw_channel,
             max_broadcast_bytes: settings.max_broadcast_bytes,
             history,
-            reads_bans: settings.reads_bans,
+            bans: settings.bans,
             // In a cluster each shard has its connections to the primaries.
             is_shared: !is_cluster && settings.subscribers == Subscribers::PerProcess,
         })

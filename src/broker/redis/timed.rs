@@ -31,7 +31,7 @@ fn process(url: &str, raw_channel: Option<&str>) -> Arc<Process> {
         pool: 1,
         prefix: "test".to_owned(),
         raw_channel: raw_channel.map(str::to_owned),
-        reads_bans: true,
+        bans: None,
         keys_bytes_max: usize::MAX,
         max_broadcast_bytes: 1_000,
     };

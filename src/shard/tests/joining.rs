@@ -262,6 +262,8 @@ fn a_client_disconnected_while_it_comes_is_closed() {
             may_return: false,
             banned_for: Some(Duration::from_secs(60)),
         };
+        let (bearer, time) = disconnection.ban().unwrap();
+        world.core.verifier.bans().add(bearer, time).unwrap();
         let announcement = Announcement::Disconnect(disconnection);
         let (count, counted) = tokio::sync::oneshot::channel();
         tasks::deliver(&world.core, Mail::Announcement(announcement, Some(count)), &mut Vec::new());

@@ -124,6 +124,11 @@ impl Names {
         format!("{}:{{{slot}}}:bans", self.prefix)
     }
 
+    /// The moments of the last commands about them.
+    pub(crate) fn ban_commands(&self, slot: &ChannelName) -> String {
+        format!("{}:{{{slot}}}:ban-commands", self.prefix)
+    }
+
     /// Where processes tell each other what to do. Without braces, as heartbeats.
     pub(crate) fn announcements(&self) -> String {
         format!("{}:announcements", self.heard_prefix)

@@ -3,7 +3,7 @@
 //! Anyone with access can write our keys by hand. A value that is not as the scripts write it is an
 //! error, or (an entry of a stream) left out; nothing here panics or takes a value on trust.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fred::{
@@ -17,7 +17,7 @@ use crate::{
         Position,
         history::{HistoryMessage, StreamEntry},
     },
-    limits::{REDIS_BEGINNING_BYTES, RETIRED_EPOCHS_MAX},
+    limits::{BAN_MAX, REDIS_BEGINNING_BYTES, RETIRED_EPOCHS_MAX},
     position::{is_empty_epoch, is_epoch, offset_in},
 };
 
@@ -186,23 +186,50 @@ pub(crate) fn lease(value: Value) -> Result<Option<u64>, Error> {
     Ok((is_ours == 0).then_some(free_in_ms))
 }
 
-/// Reads whether an announcement went out; if not, no more can be kept out.
-pub(crate) fn told(value: Value) -> Result<bool, Error> {
-    let word: String = Parts::new(value).next()?.convert()?;
+/// The outcome of an announcement in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It went out; a ban has this stamp.
+    Sent(u64),
+    /// Redis knows this very command about the bearer, or a later one: its stamp, and for how long
+    /// the bearer is kept out. Nobody was told.
+    Known(u64, Duration),
+    /// No more can be kept out. Nobody was told.
+    Full,
+}
+
+/// Reads whether an announcement went out.
+pub(crate) fn told(value: Value) -> Result<Told, Error> {
+    let mut parts = Parts::new(value);
+    let word: String = parts.next()?.convert()?;
     match word.as_str() {
-        "told" => Ok(true),
-        "full" => Ok(false),
+        "told" => Ok(Told::Sent(number(parts.next()?)?)),
+        "known" => {
+            let stamp = number(parts.next()?)?;
+            let time = Duration::from_millis(number(parts.next()?)?);
+            Ok(Told::Known(stamp, time.min(BAN_MAX)))
+        }
+        "full" => Ok(Told::Full),
         _ => Err(unexpected("a word that no script says")),
     }
 }
 
-/// Reads those that are kept out, and for how many milliseconds; what is not as the scripts write
-/// it is left out.
-pub(crate) fn bans(value: Value) -> Result<Vec<(String, String)>, Error> {
+/// Reads Redis' clock and those that are kept out: the text of each, the milliseconds for which it
+/// still is, and the stamp; what is not as the scripts write it is left out.
+pub(crate) fn bans(value: Value) -> Result<(u64, Vec<[String; 3]>), Error> {
     let Value::Array(parts) = value else { return Err(unexpected("no list")) };
-    let mut texts = parts.into_iter().map(Value::into_string);
-    let pairs = std::iter::from_fn(|| Some((texts.next()?, texts.next()?)));
-    Ok(pairs.filter_map(|(banned, ms)| Some((banned?, ms?))).collect())
+    let mut parts = parts.into_iter();
+    let read_at = number(parts.next().ok_or_else(|| unexpected("no time"))?)?;
+    let mut texts = parts.map(Value::into_string);
+    let bans = std::iter::from_fn(|| Some([texts.next()?, texts.next()?, texts.next()?]));
+    let whole = |[bearer, ms, stamp]: [Option<String>; 3]| Some([bearer?, ms?, stamp?]);
+    Ok((read_at, bans.filter_map(whole).collect()))
+}
+
+/// A number that is too large for one of Lua's whole ones, as text.
+fn number(value: Value) -> Result<u64, Error> {
+    let text: String = value.convert()?;
+    offset_in(&text).ok_or_else(|| unexpected("no number"))
 }
 
 /// `[OFFSET-NONCE, [k, KIND, d, PAYLOAD, p, PREVIOUS]]`.

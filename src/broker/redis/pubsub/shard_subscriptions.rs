@@ -38,8 +38,8 @@ impl ShardSubscriptions {
     ) -> (Self, Vec<Task>) {
         let first = Rc::new(Subscriber::new(recoverer.clone(), shard, sink.clone(), shared));
         let mut tasks = vec![Task::spawn(first.clone().run())];
-        if recoverer.router.settings.reads_bans {
-            tasks.push(Task::spawn(first.clone().read_bans()));
+        if let Some(bans) = &recoverer.router.settings.bans {
+            tasks.push(Task::spawn(first.clone().keep_bans(bans.clone(), shard == 0)));
         }
         if let Some(bridge) = &first.bridge {
             let hearing = first.clone();

@@ -26,7 +26,7 @@ pub(super) fn process(messages_max: usize, sinks: Vec<Arc<dyn Sink>>) -> Process
         pool: 1,
         prefix: "test".to_owned(),
         raw_channel: None,
-        reads_bans: true,
+        bans: None,
         keys_bytes_max: usize::MAX,
         max_broadcast_bytes: 1_000,
     };

@@ -2,21 +2,30 @@
 //!
 //! The bans in Redis are read after each confirmation of the subscription: earlier ones are among
 //! them, later ones arrive by themselves. Clients that are kept out by one are closed like those
-//! that an announcement concerns.
+//! that an announcement concerns. The first shard's subscriber tells Redis in turn of the bans that
+//! it does not know: those that were given without it, and those that it has lost.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::Subscriber;
 use crate::{
+    bans::{Bans, BansFull, Bearer, SharedBan},
     broker::{
         Announcement,
-        redis::{announcing, protocol::announcement, pubsub::command::Command},
+        redis::{
+            announcing,
+            protocol::{
+                announcement::{self, Heard},
+                replies::Told,
+            },
+            pubsub::command::Command,
+        },
     },
     channel::ChannelName,
-    limits::BANS_RETRY,
+    limits::{BANS_FULL_RETRY, BANS_RETRY},
     telemetry::seldom,
 };
 
@@ -24,13 +33,20 @@ impl Subscriber {
     /// An announcement arrived, or something that is none. It waits while a shard has no room for
     /// more: what comes meanwhile waits in the connection.
     pub(super) async fn announced(&self, payload: &Bytes) {
-        let router = &self.router;
+        let settings = &self.router.settings;
         match announcement::decode(payload) {
             // This process was told directly.
-            Some((sender, _)) if sender == router.settings.names.process() => {}
-            Some((_, announcement)) => self.hand_on(announcement).await,
+            Some(Heard { sender, .. }) if sender == settings.names.process() => {}
+            Some(Heard { announcement, stamp, .. }) => {
+                let Announcement::Disconnect(disconnection) = &announcement;
+                // First: clients that are about to come are looked at when they are there.
+                if let (Some(bans), Some((bearer, time))) = (&settings.bans, disconnection.ban()) {
+                    say_if_full(bans.hear(bearer, time, stamp));
+                }
+                self.hand_on(announcement).await;
+            }
             None => {
-                router.health.foreign.add(1);
+                self.router.health.foreign.add(1);
                 seldom!(warn, "dropped an announcement that is none of ours");
             }
         }
@@ -52,27 +68,81 @@ impl Subscriber {
         }
     }
 
-    /// Hands on the bans in Redis whenever announcements are heard anew; never returns.
-    pub(crate) async fn read_bans(self: Rc<Self>) {
+    /// Has `bans` agree with Redis whenever announcements are heard anew; with `tells_redis` also
+    /// whenever a ban is given that it does not know. Never returns.
+    pub(crate) async fn keep_bans(self: Rc<Self>, bans: Arc<Bans>, tells_redis: bool) {
+        let mut again_in = None;
         loop {
-            self.announcements_heard.notified().await;
-            for ban in self.bans().await {
-                self.hand_on(ban).await;
+            let mut is_to_be_read = true;
+            tokio::select! {
+                () = self.announcements_heard.notified() => {}
+                () = sleep(again_in.unwrap_or_default()), if again_in.is_some() => {}
+                () = bans.unshared(), if tells_redis => is_to_be_read = false,
+            }
+            let unknown = match is_to_be_read {
+                true => self.take_over(&bans).await,
+                false => bans.all_unshared(),
+            };
+            if tells_redis {
+                again_in = self.tell_redis(&bans, &unknown).await;
             }
         }
     }
 
-    /// The bans in Redis, as soon as it tells.
-    async fn bans(&self) -> Vec<Announcement> {
-        loop {
+    /// Takes over the bans in Redis, as soon as it tells; returns the bearers of whom it knows less
+    /// or something else.
+    async fn take_over(&self, bans: &Bans) -> Vec<Bearer> {
+        let (read, read_at) = loop {
             self.router.opened(&ChannelName::default_channel()).await;
             match announcing::bans(&self.router).await {
-                Ok(bans) => return bans,
+                Ok(read) => break read,
                 Err(error) => {
                     seldom!(warn, "it is not known which bearers of tokens others keep out", error);
                     sleep(BANS_RETRY).await;
                 }
             }
+        };
+        let (unknown, taken) = bans.agree(&read, read_at);
+        say_if_full(taken);
+        for SharedBan { bearer, time, .. } in read {
+            // A later command may have let the bearer in.
+            if bans.keeps_out(&bearer) {
+                self.hand_on(announcement::of_ban(&bearer, time)).await;
+            }
         }
+        unknown
+    }
+
+    /// Tells Redis of the bans of these bearers; returns the time after which they are to be told
+    /// again, if they are.
+    async fn tell_redis(&self, bans: &Bans, bearers: &[Bearer]) -> Option<Duration> {
+        let mut again_in = None;
+        for bearer in bearers {
+            let Some(own) = bans.own(bearer) else { continue };
+            match announcing::share(&self.router, bearer, own).await {
+                Ok(Told::Sent(stamp)) => bans.settle(bearer, own.given, stamp, None),
+                Ok(Told::Known(stamp, time)) => {
+                    bans.settle(bearer, own.given, stamp, Some(time));
+                    if !time.is_zero() {
+                        self.hand_on(announcement::of_ban(bearer, time)).await;
+                    }
+                }
+                Ok(Told::Full) => {
+                    seldom!(warn, "others keep out as many bearers of tokens as may be");
+                    again_in = Some(BANS_FULL_RETRY);
+                }
+                Err(error) => {
+                    seldom!(warn, "the others do not know yet who is kept out", error);
+                    return Some(BANS_RETRY);
+                }
+            }
+        }
+        again_in
+    }
+}
+
+fn say_if_full(heard: Result<(), BansFull>) {
+    if heard.is_err() {
+        seldom!(warn, "as many bearers of tokens are kept out as may be: others are let in");
     }
 }

@@ -1,0 +1,150 @@
+//! The promises of the table of bans, on a paused clock.
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(1000);
+
+fn subject(text: &str) -> Bearer {
+    Bearer::Subject(text.into())
+}
+
+#[test]
+fn subjects_and_token_ids_are_apart() {
+    let bans = Bans::new(Clock::start());
+    assert!(!bans.keep_out(Some("a"), Some("a")));
+    bans.add(&subject("a"), LONG).unwrap();
+    bans.add(&Bearer::TokenId("7".into()), LONG).unwrap();
+    assert!(bans.keep_out(Some("a"), None) && bans.keep_out(Some("a"), Some("x")));
+    assert!(bans.keep_out(None, Some("7")) && bans.keep_out(Some("x"), Some("7")));
+    assert!(!bans.keep_out(Some("7"), Some("a")) && !bans.keep_out(None, None));
+    assert!(!bans.keep_out(Some("A"), None));
+}
+
+/// A ban ends by itself, and a later one takes the place of the first.
+#[tokio::test(start_paused = true)]
+async fn bans_end_in_time() {
+    let bans = Bans::new(Clock::start());
+    let ms = Duration::from_millis;
+    bans.add(&subject("a"), ms(1000)).unwrap();
+    bans.add(&subject("b"), ms(1000)).unwrap();
+    tokio::time::advance(ms(999)).await;
+    assert!(bans.keep_out(Some("a"), None));
+    bans.add(&subject("b"), ms(1000)).unwrap();
+    tokio::time::advance(ms(1)).await;
+    assert!(!bans.keep_out(Some("a"), None) && bans.keep_out(Some("b"), None));
+    bans.add(&subject("b"), ms(1)).unwrap();
+    tokio::time::advance(ms(1)).await;
+    assert!(!bans.keep_out(Some("b"), None), "it was shortened");
+}
+
+/// A full table refuses further ones, forgets nobody, and has room when some are over.
+#[tokio::test(start_paused = true)]
+async fn a_full_table_forgets_nobody() {
+    let bans = Bans::new(Clock::start());
+    bans.add(&subject("short"), Duration::from_secs(1)).unwrap();
+    for number in 1..BANS_MAX {
+        bans.add(&subject(&number.to_string()), LONG).unwrap();
+    }
+    assert_eq!(bans.add(&subject("more"), LONG), Err(BansFull));
+    assert_eq!(bans.check_room(&subject("more")), Err(BansFull));
+    assert!(bans.keep_out(Some("short"), None) && !bans.keep_out(Some("more"), None));
+    bans.add(&subject("1"), LONG).expect("it is in there");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    bans.add(&subject("more"), LONG).unwrap();
+    assert!(bans.keep_out(Some("more"), None) && bans.keep_out(Some("2"), None));
+}
+
+fn shared(text: &str, secs: u64, stamp: u64) -> SharedBan {
+    SharedBan { bearer: subject(text), time: Duration::from_secs(secs), stamp }
+}
+
+/// An announcement that arrives late changes nothing.
+#[tokio::test(start_paused = true)]
+async fn the_last_command_that_is_heard_counts() {
+    let bans = Bans::new(Clock::start());
+    let a = subject("a");
+    bans.hear(&a, LONG, 5).unwrap();
+    bans.hear(&a, Duration::from_millis(1), 7).unwrap();
+    bans.hear(&a, LONG, 6).unwrap();
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(!bans.keeps_out(&a), "it was shortened");
+    bans.hear(&a, LONG, 5).unwrap();
+    assert!(!bans.keeps_out(&a), "and is over");
+    bans.hear(&a, LONG, 8).unwrap();
+    assert!(bans.keeps_out(&a));
+    assert_eq!(bans.all_unshared(), []);
+    bans.add(&a, LONG).unwrap();
+    assert_eq!(bans.all_unshared(), std::slice::from_ref(&a));
+    bans.hear(&a, LONG, 9).unwrap();
+    assert_eq!(bans.all_unshared(), [], "the one that arrives is the last");
+}
+
+/// Redis' clock says 10,000 ms where this process's says 1,000.
+#[tokio::test(start_paused = true)]
+async fn later_commands_stay_and_redis_is_asked_about_them() {
+    let bans = Bans::new(Clock::start());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    for (who, stamp) in [("same", 9000), ("lost", 9000), ("heard", 9500)] {
+        bans.hear(&subject(who), LONG, stamp).unwrap();
+    }
+    bans.hear(&subject("over"), Duration::ZERO, 9000).unwrap();
+    for who in ["earlier", "later", "unknown"] {
+        bans.add(&subject(who), LONG / 2).unwrap();
+    }
+    tokio::time::advance(Duration::from_secs(4)).await;
+    let read = [
+        shared("same", 1000, 9000),
+        shared("heard", 1000, 9400),
+        shared("earlier", 20, 12_000),
+        shared("later", 20, 9000),
+        shared("new", 20, 9000),
+    ];
+    let (mut asked, taken) = bans.agree(&read, 14_000);
+    assert_eq!(taken, Ok(()));
+    asked.sort_by_key(|bearer| format!("{bearer:?}"));
+    assert_eq!(asked, ["heard", "later", "lost", "unknown"].map(subject));
+    let own = |who| bans.own(&subject(who)).unwrap();
+    let time = Duration::from_secs(20);
+    for (who, stamp) in [("earlier", 12_000), ("new", 9000)] {
+        let age = Duration::ZERO;
+        assert_eq!(own(who), OwnBan { time, given: Given::Shared(stamp), age }, "{who}");
+    }
+    let given = Given::Local(Millis(1000));
+    let (time, age) = (Duration::from_secs(496), Duration::from_secs(4));
+    assert_eq!(own("later"), OwnBan { time, given, age });
+    assert_eq!(own("unknown"), OwnBan { time, given, age });
+}
+
+/// The answer about one command says nothing of another.
+#[tokio::test(start_paused = true)]
+async fn answers_count_unless_there_was_another_command() {
+    let bans = Bans::new(Clock::start());
+    let a = subject("a");
+    bans.add(&a, LONG).unwrap();
+    let asked = bans.own(&a).unwrap().given;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    bans.add(&a, LONG).unwrap();
+    bans.settle(&a, asked, 7, Some(Duration::ZERO));
+    assert!(bans.keeps_out(&a) && bans.all_unshared().len() == 1);
+    let asked = bans.own(&a).unwrap().given;
+    bans.settle(&a, asked, 7, None);
+    let own = OwnBan { time: LONG, given: Given::Shared(7), age: Duration::ZERO };
+    assert_eq!(bans.own(&a), Some(own));
+    bans.settle(&a, own.given, 8, Some(Duration::ZERO));
+    assert!(!bans.keeps_out(&a), "a later command has let it in");
+}
+
+/// Bans that others know have room beside those of a process that is full of its own.
+#[test]
+fn bans_of_others_have_room() {
+    let bans = Bans::new(Clock::start());
+    for number in 0..BANS_MAX {
+        bans.add(&subject(&number.to_string()), LONG).unwrap();
+    }
+    assert_eq!(bans.add(&subject("more"), LONG), Err(BansFull));
+    for number in BANS_MAX..BANS_HEARD_MAX {
+        bans.hear(&subject(&number.to_string()), LONG, 1).unwrap();
+    }
+    assert_eq!(bans.hear(&subject("more"), LONG, 1), Err(BansFull));
+    assert_eq!(bans.agree(&[shared("more", 20, 1)], 1).1, Err(BansFull));
+}
