@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::VecDeque, fmt};
 use bytes::Bytes;
 
 use crate::{
-    broker::{IdempotencyKey, Principal},
+    broker::{IdempotencyKey, Principal, PublisherClass},
     channel::ChannelName,
     conn::positions::SubscribeRequest,
     limits::QUEUED_COMMAND_COST_BYTES,
@@ -54,7 +54,7 @@ impl fmt::Debug for HiddenToken {
 /// A client's own message.
 #[derive(Debug)]
 pub struct ClientMessage {
-    /// The principal that publishes it.
+    /// The principal that publishes it: by the right that the client has when its turn comes.
     pub publisher: Principal,
     /// Where it goes.
     pub channel: ChannelName,
@@ -64,6 +64,13 @@ pub struct ClientMessage {
     pub data: Bytes,
     /// The client's own key for it.
     pub id: Option<IdempotencyKey>,
+}
+
+/// The remaining commands of a departed client, and the class of its publications.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub(super) queue: CommandQueue,
+    pub(super) publisher: Option<PublisherClass>,
 }
 
 /// Commands that wait while one is on its way.

@@ -25,29 +25,33 @@ use crate::support::{
 };
 
 /// The key that an issuer signs with.
-struct IssuerKey(Ed25519KeyPair);
+pub(crate) struct IssuerKey(Ed25519KeyPair);
 
 impl IssuerKey {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         Self(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap())
     }
 
-    fn token(&self) -> String {
+    /// A token for the channel `news`, which never expires.
+    pub(crate) fn token(&self) -> String {
         let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
         let header = part(json!({"alg": "EdDSA", "kid": "1"}));
-        let message = format!("{header}.{}", part(json!({"exp": 100_000_000_000_u64})));
+        let rights = json!({"subscribe": ["news"], "publish": ["news"]});
+        let claims = json!({"exp": 100_000_000_000_u64, "wsbcast": rights});
+        let message = format!("{header}.{}", part(claims));
         let signed = URL_SAFE_NO_PAD.encode(self.0.sign(message.as_bytes()));
         format!("{message}.{signed}")
     }
 
-    fn set(&self) -> String {
+    /// The set with its public half.
+    pub(crate) fn set(&self) -> String {
         let x = URL_SAFE_NO_PAD.encode(self.0.public_key());
         json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": x}]}).to_string()
     }
 }
 
-fn ok(body: &str) -> String {
+pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 

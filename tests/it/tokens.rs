@@ -3,19 +3,19 @@
 
 use std::net::SocketAddr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     PATIENCE,
     client::Client,
     events::Events,
     eventually,
-    frames::masked_close,
+    frames::{masked, masked_close},
     http::{Http, Response, get, post, post_with},
     metrics::metric,
     server::{Launch, Server},
     tokens::{KEY, bearer, offer, token, token_for},
-    v1::V1,
+    v1::{OFFER, V1},
 };
 
 /// Longer than any test.
@@ -132,6 +132,59 @@ fn plain_clients_and_streams_end_with_their_token() {
     let reason = ["reason=\"token_expired\""];
     eventually(PATIENCE, "both are counted", || {
         metric(addr, "wsbcast_connections_closed_total", &reason) == 2.0
+    });
+}
+
+/// Commands that come in one piece are done in their order: a publication behind a token has the
+/// right that this gives, be it more or less, and the one before it has the earlier one.
+#[test]
+fn commands_behind_a_token_have_its_rights() {
+    let server =
+        Server::start(&[KEY, "--client-publish", "broadcast", "--public-channels", "open"]);
+    let addr = server.addr();
+    let token = |channels: &[&str]| token_for("alice", channels, channels, LONG_SECS);
+    let (wide, narrow) = (token(&["a", "b"]), token(&["a"]));
+    let publish = |id: &str| json!({"type": "publish", "channel": "b", "data": "x", "id": id});
+    let show = |token: &str| json!({"type": "token", "token": token});
+    let subscribe = json!({"type": "subscribe", "channel": "b"});
+    let in_one_piece = |client: &mut V1, commands: &[Value]| {
+        let frames = commands.iter().map(|one| masked(true, 1, one.to_string().as_bytes()));
+        client.client.send(frames.collect::<Vec<_>>().concat());
+        let answers =
+            std::iter::repeat_with(|| client.next()).filter(|one| one["type"] != "message");
+        let word = |one: Value| {
+            let word = if one["type"] == "error" { &one["code"] } else { &one["type"] };
+            word.as_str().unwrap().to_owned()
+        };
+        answers.take(commands.len()).map(word).collect::<Vec<_>>()
+    };
+    // Without a token it may not publish: it comes through a proxy.
+    let headers = format!("{OFFER}X-Forwarded-For: 192.0.2.7\r\n");
+    let opened = Client::try_open(Http::connect(addr), addr, "/ws?channel=open", &headers);
+    let mut anonymous = V1::welcomed(opened.unwrap());
+    let commands = [publish("1"), show(&wide), publish("2"), subscribe.clone()];
+    let answers = in_one_piece(&mut anonymous, &commands);
+    assert_eq!(answers, ["forbidden", "token", "published", "subscribed"]);
+    // A program of this machine may, until it shows what it may.
+    let mut local = V1::open(addr, "/ws?channel=open");
+    let answers = in_one_piece(&mut local, &[publish("1"), show(&narrow), publish("2")]);
+    assert_eq!(answers, ["published", "token", "forbidden"]);
+    let mut alice = v1(addr, "/ws?channel=a", &wide);
+    let commands =
+        [publish("3"), show(&narrow), publish("4"), subscribe, show(&wide), publish("5")];
+    let answers = in_one_piece(&mut alice, &commands);
+    let expected = ["published", "token", "forbidden", "forbidden", "token", "published"];
+    assert_eq!(answers, expected);
+    let answers = in_one_piece(&mut alice, &[show("x.y.z"), publish("6")]);
+    assert_eq!(answers, ["bad_token", "published"], "the earlier token counts on");
+    // A client that hangs up behind its commands has them run all the same.
+    let mut hasty = V1::open(addr, "/ws?channel=open");
+    let frames = [show(&wide), publish("7")].map(|one| masked(true, 1, one.to_string().as_bytes()));
+    hasty.client.send([&frames.concat()[..], &masked_close(1000, "")].concat());
+    hasty.client.close_frame();
+    drop(hasty);
+    eventually(PATIENCE, "it is published", || {
+        metric(addr, "wsbcast_published_total", &["source=\"client\""]) == 6.0
     });
 }
 

@@ -2,8 +2,9 @@
 //!
 //! While one is on its way the client is not read; what the last read brought waits here, so the
 //! queue is bounded by one read and one message, and charged to the budget. It outlives its
-//! client: if a client sends three commands and hangs up, all three are run. It must not publish
-//! itself.
+//! client: if a client sends three commands and hangs up, all three are run. Each is judged by the
+//! right that the client has when its turn comes: a token may stand before it. Nothing is published
+//! here.
 
 use crate::{
     conn::{
@@ -59,7 +60,7 @@ impl ConnectionTable {
         let command = loop {
             let queue = match entry(&mut self.entries, key) {
                 Some(entry) => entry.queue_mut(),
-                None => self.orphans.get_mut(&key),
+                None => self.orphans.get_mut(&key).map(|orphan| &mut orphan.queue),
             };
             let Some((command, cost)) = queue.and_then(|queue| queue.pop()) else { break None };
             self.input.release(cost);

@@ -45,7 +45,7 @@ use crate::{
     conn::{
         client_rates::ClientRates,
         client_rights::{ClientRights, Credential},
-        command_queue::{ClientCommand, CommandQueue},
+        command_queue::{ClientCommand, Orphan},
         entry::{Endpoint, Entry},
         input_budget::InputBudget,
         keepalive::Keepalive,
@@ -132,7 +132,7 @@ pub struct ConnectionTable {
     follow_ups: Vec<FollowUp>,
     requests: Vec<Request>,
     /// The remaining commands of departed clients; each waits for a message under way.
-    orphans: HashMap<Key, CommandQueue>,
+    orphans: HashMap<Key, Orphan>,
     /// Clients that are being given history.
     replays: HashMap<Key, Replay>,
     /// The end of a drain.
@@ -305,7 +305,7 @@ impl ConnectionTable {
         self.encoder.leave(entry.encoding);
         self.end_replay(key);
         if let Some(queue) = entry.take_queue().filter(|queue| !queue.is_empty()) {
-            self.orphans.insert(key, queue);
+            self.orphans.insert(key, Orphan { queue, publisher: entry.publisher });
         } else {
             self.rights.remove(key);
         }

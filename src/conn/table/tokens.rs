@@ -35,22 +35,37 @@ impl ConnectionTable {
 
     /// A client has shown a credential, in place of an earlier one.
     pub(super) fn set_credential(&mut self, key: Key, credential: Credential) {
-        let Some(client) = entry(&mut self.entries, key) else { return };
-        let is_told = client.encoding.is_v1();
+        let (is_told, is_open, publisher) = match entry(&mut self.entries, key) {
+            Some(client) => {
+                let is_open = client.state() == ClientState::Open;
+                (client.encoding.is_v1(), is_open, &mut client.publisher)
+            }
+            None => match self.orphans.get_mut(&key) {
+                // The commands that it has left behind wait for this.
+                Some(orphan) => (true, false, &mut orphan.publisher),
+                None => return,
+            },
+        };
         if let Credential::Token(token) = &credential {
             // A client that can show another token is listened to in any case.
             let may_publish = is_told || !token.rights.publish.is_empty();
             let is_on = self.settings.client_publish.is_on() && may_publish;
-            client.publisher = is_on.then_some(PublisherClass::Token);
+            *publisher = is_on.then_some(PublisherClass::Token);
         }
-        if let Some(first) = self.rights.set(key, credential, self.now, is_told) {
+        if let Some(first) = self.rights.set(key, credential, self.now, is_told)
+            && is_open
+        {
             self.schedule(key, first);
         }
     }
 
     /// The principal of a client's publications, if they may be published at all.
     pub(super) fn principal(&mut self, key: Key) -> Option<Principal> {
-        match entry(&mut self.entries, key)?.publisher? {
+        let publisher = match entry(&mut self.entries, key) {
+            Some(client) => client.publisher,
+            None => self.orphans.get(&key)?.publisher,
+        };
+        match publisher? {
             PublisherClass::Api => Some(Principal::Api),
             PublisherClass::Token => self.rights.principal(key),
             PublisherClass::Anonymous => Some(Principal::Anonymous),
@@ -78,22 +93,27 @@ impl ConnectionTable {
     }
 
     fn permitted_message(&mut self, key: Key, message: ClientMessage) -> Option<ClientCommand> {
-        let is_by_token = matches!(message.publisher, Principal::Subject(_));
+        let principal = self.principal(key);
         let covers = |channel: &ChannelName| {
             let rights = self.rights.of_token(key);
             rights.is_some_and(|rights| rights.publish.covers(channel.as_str()))
         };
-        if !is_by_token || covers(&message.channel) {
-            return Some(ClientCommand::Publish(message));
-        }
+        let why = match principal {
+            None => "this client may not publish: see --client-publish and --api-token",
+            Some(Principal::Subject(_)) if !covers(&message.channel) => {
+                "the token does not cover the channel"
+            }
+            Some(publisher) => {
+                return Some(ClientCommand::Publish(ClientMessage { publisher, ..message }));
+            }
+        };
         let ClientMessage { channel, id, .. } = message;
-        let id = id.map(|id| id.as_str().to_owned());
-        self.refuse_publication(key, &channel, id, "the token does not cover the channel");
+        self.refuse_publication(key, &channel, id.map(|id| id.as_str().to_owned()), why);
         None
     }
 
     /// A client's message is not published, for want of a right.
-    pub(super) fn refuse_publication(
+    fn refuse_publication(
         &mut self,
         key: Key,
         channel: &ChannelName,
@@ -107,19 +127,22 @@ impl ConnectionTable {
         }
     }
 
-    /// A token that a client has shown was verified, or refused: then an earlier one counts on.
+    /// A token that a client has shown was verified, or refused: then an earlier one counts on. Of
+    /// a client that goes or is gone it counts for the commands that it has said behind it.
     pub fn renewed(&mut self, key: Key, verified: Result<VerifiedToken, TokenError>, now: Millis) {
         self.now = self.now.max(now);
-        if entry(&mut self.entries, key).is_none_or(|entry| entry.state() != ClientState::Open) {
-            return;
-        }
+        let is_open =
+            entry(&mut self.entries, key).is_some_and(|entry| entry.state() == ClientState::Open);
         match verified {
             Ok(token) => {
                 let expires_in_ms = token.expires.map(|expires| millis(expires - self.now));
                 self.set_credential(key, Credential::Token(token));
-                self.send_event(key, &ServerEvent::Token { expires_in_ms });
-                self.leave_uncovered(key);
+                if is_open {
+                    self.send_event(key, &ServerEvent::Token { expires_in_ms });
+                    self.leave_uncovered(key);
+                }
             }
+            Err(_) if !is_open => {}
             Err(error) => {
                 let code = if error.is_unavailable() {
                     Code::KeysUnavailable

@@ -210,6 +210,65 @@ fn commands_without_right_are_refused() {
     }
 }
 
+/// A publication behind a token is judged by this one, in the order in which they were said, and
+/// published as its subject: whether it gives more rights or fewer, and whether its client is still
+/// there.
+#[test]
+fn a_publication_behind_a_token_is_judged_by_it() {
+    let by_alice = Principal::of_subject(Some("alice"));
+    for (publisher, credential, channel, shown, expected) in [
+        // From no right at all, from that of everybody, and from that of an API token.
+        (None, None, "chat", Ok(()), Some(by_alice)),
+        (None, None, "other", Ok(()), None),
+        (Some(PublisherClass::Anonymous), None, "chat", Ok(()), Some(by_alice)),
+        (Some(PublisherClass::Anonymous), None, "other", Ok(()), None),
+        (Some(PublisherClass::Api), Some(Credential::Api), "other", Ok(()), None),
+        // A token that is refused changes nothing.
+        (None, None, "chat", Err(TokenError::Signature), None),
+        (
+            Some(PublisherClass::Api),
+            Some(Credential::Api),
+            "other",
+            Err(TokenError::Signature),
+            Some(Principal::Api),
+        ),
+    ] {
+        for hangs_up in [false, true] {
+            let mut table = private_table();
+            let key = table.clients.admit(Endpoint::Ws, Encoding::V1, &[]);
+            let mut peer = table.connect_with(key, publisher, credential.clone(), Millis(0));
+            let publish = format!(r#"{{"type":"publish","channel":"{channel}","data":"x"}}"#);
+            let commands = [r#"{"type":"token","token":"x.y.z"}"#, &publish];
+            peer.write_all(&commands.map(|text| masked(0x81, text.as_bytes())).concat()).unwrap();
+            let mut requests = Vec::new();
+            table.read_until(key, Millis(1), |table| {
+                requests.extend(table.clients.take_requests());
+                !requests.is_empty()
+            });
+            assert!(matches!(&requests[..], [Request::Command(_, ClientCommand::Token(_))]));
+            if hangs_up {
+                table.clients.close(key, CloseReason::Client);
+                table.clients.end(key, CloseReason::Client);
+            }
+            let verified = shown.clone().map(|()| token(&[], &["chat"], Millis(1)));
+            table.clients.renewed(key, verified, Millis(1));
+            let publisher = match table.clients.next_command(key) {
+                Some(ClientCommand::Publish(message)) => Some(message.publisher),
+                other => {
+                    assert!(other.is_none(), "{other:?}");
+                    None
+                }
+            };
+            assert_eq!(publisher, expected, "{publisher:?} {channel} {shown:?} {hangs_up}");
+            assert!(table.clients.next_command(key).is_none());
+            if hangs_up {
+                assert!(table.clients.is_empty());
+                assert!(table.clients.clients_of_subject("alice").is_empty());
+            }
+        }
+    }
+}
+
 /// The commands of a client that wait are not run once it is disconnected.
 #[test]
 fn commands_that_wait_end_with_the_right() {
