@@ -69,6 +69,12 @@ impl Rate {
         meter.0 = meter.0.max(nanos(now)).saturating_add(cost_ns).min(most);
     }
 
+    /// Whether more was charged than there was.
+    #[must_use]
+    pub fn is_in_debt(self, meter: Meter, now: Millis) -> bool {
+        meter.0 > nanos(now).saturating_add(burst_ns())
+    }
+
     fn after(self, meter: Meter, cost: u32, now: Millis) -> u64 {
         let cost_ns = self.interval_ns.saturating_mul(cost.into());
         meter.0.max(nanos(now)).saturating_add(cost_ns)

@@ -66,11 +66,20 @@ impl ClientRates {
         }
     }
 
-    /// Bytes of a client have come.
-    pub(super) fn charge_input(&mut self, key: Key, bytes: usize, now: Millis) {
-        let Some(rate) = self.rate else { return };
-        if let Some(meter) = self.meters.entry(key).or_insert_with(|| Some(Meter::default())) {
-            rate.charge_part(meter, bytes, COMMAND_BYTES, now);
+    /// Bytes of a client have come; the error if they are more than it may send.
+    pub(super) fn charge_input(
+        &mut self,
+        key: Key,
+        bytes: usize,
+        now: Millis,
+    ) -> Result<(), PastLimit> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        let meter = self.meters.entry(key).or_insert_with(|| Some(Meter::default()));
+        let Some(meter) = meter else { return Ok(()) };
+        rate.charge_part(meter, bytes, COMMAND_BYTES, now);
+        match rate.is_in_debt(*meter, now) {
+            true => Err(PastLimit { is_to_end: !self.dry_run }),
+            false => Ok(()),
         }
     }
 
@@ -116,17 +125,27 @@ mod tests {
         for piece in [1, 100, 4096, 16 * 1024] {
             let (mut rates, key) = (rates(1), Key::new(1, 1));
             for _ in 0..16 * 1024 / piece {
-                rates.charge_input(key, piece, NOW);
+                rates.charge_input(key, piece, NOW).unwrap();
             }
             assert_eq!(taken(&mut rates, key), 6, "{piece}");
         }
+    }
+
+    /// Input alone is past the limit, too, if nothing is said with it.
+    #[test]
+    fn more_input_than_allowed_is_past_the_limit() {
+        let (mut rates, key) = (rates(1), Key::new(1, 1));
+        rates.charge_input(key, 10 * COMMAND_BYTES, NOW).unwrap();
+        let past = rates.charge_input(key, 1, NOW).unwrap_err();
+        assert!(past.is_to_end);
+        rates.charge_input(key, COMMAND_BYTES, Millis(NOW.0 + 2_000)).unwrap();
     }
 
     #[test]
     fn an_exempt_client_has_no_limit() {
         let (mut rates, key) = (rates(1), Key::new(1, 1));
         rates.begin(key, ClientAddress::Ip([10, 1, 1, 1].into()));
-        rates.charge_input(key, 1 << 20, NOW);
+        rates.charge_input(key, 1 << 20, NOW).unwrap();
         assert_eq!(taken(&mut rates, key), 1_000);
         let unnamed = Key::new(2, 1);
         rates.begin(unnamed, ClientAddress::Unnamed);

@@ -33,11 +33,10 @@ impl http::Ticket for Admitted {
             Some(Credential::Token(token)) => self.core.verifier.keeps_out(&token.rights),
             Some(Credential::Api) | None => false,
         };
-        self.core.with(|clients| {
-            clients.connect(self.key, connected, now);
-            if is_kept_out {
-                clients.close(self.key, CloseReason::Disconnected);
-            }
+        let key = self.key;
+        self.core.with(|clients| match is_kept_out {
+            true => clients.connect_to_close(key, connected, CloseReason::Disconnected, now),
+            false => clients.connect(key, connected, now),
         });
         self.key
     }

@@ -15,7 +15,7 @@ mod session;
 mod states;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod validity;
 
 pub use rustls::ServerConfig;

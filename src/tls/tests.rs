@@ -193,6 +193,12 @@ impl Pair {
     }
 }
 
+/// A client and a session whose handshake is over, for tests of what is done with sessions.
+pub(crate) fn greeted() -> (ClientConnection, Session) {
+    let Pair { client, session, .. } = Pair::greeted(&world(&version::TLS13));
+    (client, session)
+}
+
 /// A wire with `room`.
 fn take(wire: &mut Vec<u8>, room: &mut usize, bytes: &[u8]) -> io::Result<usize> {
     let count = bytes.len().min(*room);

@@ -24,6 +24,7 @@ mod unix;
 #[cfg(unix)]
 use unix as platform;
 mod ready;
+mod received;
 mod tls;
 #[cfg(windows)]
 mod windows;
@@ -32,6 +33,7 @@ use windows as platform;
 
 pub use platform::{Live, Poller, Registry};
 pub use ready::Ready;
+pub use received::Received;
 pub use tls::{TlsClients, TlsNumber};
 
 /// The outlet of a client.
@@ -70,12 +72,12 @@ impl Socket {
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing to read, now or yet.
-    pub fn read(&mut self, tls: &mut TlsClients, buffer: &mut [u8]) -> io::Result<Input> {
+    pub fn read(&mut self, tls: &mut TlsClients, buffer: &mut [u8]) -> io::Result<Received> {
         match self {
             Self::Pending => Err(io::ErrorKind::WouldBlock.into()),
-            Self::Live(live) => live.read(buffer).map(|count| match count {
-                0 => Input::End,
-                count => Input::Plaintext(count),
+            Self::Live(live) => live.read(buffer).map(|wire_bytes| match wire_bytes {
+                0 => Received { input: Input::End, wire_bytes },
+                count => Received { input: Input::Plaintext(count), wire_bytes },
             }),
             Self::Tls(number) => tls.read(number, buffer),
         }

@@ -12,13 +12,14 @@ use std::{
 
 use slab::Slab;
 
+use super::received::Received;
 #[cfg(unix)]
 use super::unix::Live;
 #[cfg(windows)]
 use super::windows::Live;
 use crate::{
     hub::Budget,
-    tls::{Input, Scratch, Session},
+    tls::{Scratch, Session},
 };
 
 /// The number of a client among those that speak TLS.
@@ -99,15 +100,19 @@ impl TlsClients {
         result
     }
 
-    pub(super) fn read(&mut self, number: &TlsNumber, buffer: &mut [u8]) -> io::Result<Input> {
+    pub(super) fn read(&mut self, number: &TlsNumber, buffer: &mut [u8]) -> io::Result<Received> {
         let TlsClient { live, session, .. } = &mut self.clients[number.0 as usize];
         let had_unsent = session.has_unsent();
-        let result = session.read(&mut self.scratch, buffer, |into| live.read(into));
+        let mut wire_bytes = 0;
+        let result = session.read(&mut self.scratch, buffer, |into| {
+            wire_bytes = live.read(into)?;
+            Ok(wire_bytes)
+        });
         if !had_unsent && session.has_unsent() {
             // An alert, for one. If it is not taken, it goes out with the next thing.
             self.flush(number);
         }
-        result
+        result.map(|input| Received { input, wire_bytes })
     }
 
     /// Says that nothing more will be sent.

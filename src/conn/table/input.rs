@@ -10,10 +10,11 @@ use std::io;
 use crate::{
     clock::Millis,
     conn::{
+        client_rates::PastLimit,
         client_state::ClientState,
         command_queue::{Borrowed, ClientCommand, ClientMessage},
         entry::Endpoint,
-        socket::{Ready, Socket},
+        socket::{Ready, Received, Socket},
         table::{ConnectionTable, FollowUp, entry},
         write::control_messages::{self, CloseMessage},
     },
@@ -62,7 +63,12 @@ impl ConnectionTable {
             let found = self.hub.outlet_and_shared(key).filter(|_| !paused);
             let Some((socket, tls)) = found else { break };
             speaks_tls = matches!(socket, Socket::Tls(_));
-            match socket.read(tls, &mut buffer[..room]) {
+            let read =
+                socket.read(tls, &mut buffer[..room]).map(|Received { input, wire_bytes }| {
+                    self.charge_input(key, wire_bytes);
+                    input
+                });
+            match read {
                 Ok(Input::End) => {
                     self.on_ended(key);
                     break;
@@ -119,7 +125,6 @@ impl ConnectionTable {
             return;
         }
         client.keepalive.heard(self.now);
-        self.rates.charge_input(key, input.len(), self.now);
         let rules = FrameRules {
             message_bytes_max: self.settings.message_bytes_max,
             // A message that ends after our Close has no effect: nothing of it is kept.
@@ -159,7 +164,7 @@ impl ConnectionTable {
     }
 
     /// Charges the unfinished message to the budget and gives it its deadline.
-    fn account(&mut self, key: Key) {
+    pub(super) fn account(&mut self, key: Key) {
         let session = self.hub.outlet(key).and_then(|socket| socket.session(self.hub.shared()));
         let (held_by_tls, is_within_record) = session.map_or((0, false), |session| {
             (session.held_input_bytes(), session.has_unfinished_record())
@@ -186,13 +191,30 @@ impl ConnectionTable {
         }
     }
 
+    /// Bytes of a client have come over the wire, whatever they mean: also those of one that has
+    /// nothing to say. Too many, and the client is closed.
+    pub(super) fn charge_input(&mut self, key: Key, wire_bytes: usize) {
+        let charged = self.rates.charge_input(key, wire_bytes, self.now);
+        self.hold_to_limit(key, charged);
+    }
+
     /// A client has said something. False: it is too much, and the client is closed.
     fn may_say_more(&mut self, key: Key) -> bool {
         let state = entry(&mut self.entries, key).map(|entry| entry.state());
         if state != Some(ClientState::Open) {
             return true;
         }
-        let Err(past) = self.rates.take(key, self.now) else { return true };
+        let taken = self.rates.take(key, self.now);
+        self.hold_to_limit(key, taken)
+    }
+
+    /// False: a client was past its limit, and is closed.
+    fn hold_to_limit(&mut self, key: Key, rated: Result<(), PastLimit>) -> bool {
+        let Err(past) = rated else { return true };
+        let state = entry(&mut self.entries, key).map(|entry| entry.state());
+        if state != Some(ClientState::Open) {
+            return true;
+        }
         self.metrics.limited.add(Limit::Commands as usize, 1);
         if past.is_to_end {
             let retry_ms = fastrand::u64(RATE_LIMITED_RETRY_MS);

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `input`, `commands`, `v1` | what clients say is read, put in order, answered |
 //! | `replaying`, `gaps` | what clients missed is given to them, or told |
+//! | `arriving` | clients come: into the hub first, then with their sockets |
 //! | `closing`, `final_close` | connections end, one by one or all at once |
 //! | `pacing`, `disconnecting` | closes over time; clients that an operator sends away |
 //! | `hub_events`, `ticks` | what is to be done because the hub says so, or time has passed |
@@ -15,6 +16,7 @@
 //! | `tokens` | the rights of clients, by their tokens |
 //! | `logging` | clients that came and went |
 
+mod arriving;
 mod channel_room;
 mod closing;
 mod commands;
@@ -46,18 +48,17 @@ use crate::{
         client_rates::ClientRates,
         client_rights::{ClientRights, Credential},
         command_queue::{ClientCommand, Orphan},
-        entry::{Endpoint, Entry},
+        entry::Entry,
         input_budget::InputBudget,
-        keepalive::Keepalive,
         logged_client::LoggedClient,
         paced_close::PacedClose,
         settings::ClientSettings,
         socket::{Registry, Socket},
         timer_wheel::TimerWheel,
-        write::{control_messages, encoder::Encoder, replay::Replay},
+        write::{encoder::Encoder, replay::Replay},
     },
     drain::{Control, Guard},
-    hub::{self, Budget, Encoding, Hub, Key},
+    hub::{self, Budget, Hub, Key},
     limits,
     metrics::ShardMetrics,
     peer::ClientAddress,
@@ -204,95 +205,6 @@ impl ConnectionTable {
     #[must_use]
     pub fn has_channel(&self, channel: &str) -> bool {
         self.hub.has_channel(channel)
-    }
-
-    /// A client is about to be answered with 101: from here on it misses nothing. It stays
-    /// pending until [`ConnectionTable::connect`] or [`ConnectionTable::withdraw`].
-    pub fn admit(
-        &mut self,
-        endpoint: Endpoint,
-        encoding: Encoding,
-        channels: &[ChannelName],
-    ) -> Key {
-        let key = self.hub.insert(Socket::Pending);
-        self.encoder.join(encoding);
-        for channel in channels {
-            self.hub.subscribe(key, channel, encoding);
-        }
-        if endpoint == Endpoint::Ws {
-            let opening = control_messages::opening(encoding, self.settings.greeting.as_deref());
-            if !opening.as_ref().is_empty() {
-                self.hub.control(key, opening.as_ref());
-            }
-        }
-        let index = key.index();
-        if self.entries.len() <= index {
-            self.entries.resize_with(index + 1, || None);
-        }
-        self.entries[index] = Some(Entry::new(key, endpoint, encoding, self.now));
-        self.pace_too(key);
-        self.handle_hub_events();
-        key
-    }
-
-    /// The 101 of `key` is out: what waited for it goes out, what the client sent is read.
-    pub fn connect(&mut self, key: Key, connected: Connected, now: Millis) {
-        self.now = self.now.max(now);
-        // Ended meanwhile: dropped as a whole, the stream before the guard.
-        let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
-        let Connected { stream, session, leftover, publisher, credential, client, .. } = connected;
-        let Connected { forwarded, guard, address_guard, .. } = connected;
-        entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
-        entry.guard = Some(guard);
-        self.rates.begin(key, client);
-        if let Some(address_guard) = address_guard {
-            self.address_guards.insert(key, address_guard);
-        }
-        entry.keepalive = Keepalive::new(self.now);
-        let first = entry.keepalive.first_deadline(&self.settings.keepalive);
-        let has_no_pongs = !entry.encoding.has_frames();
-        self.live += 1;
-        self.metrics.connections_opened.add(1);
-        self.metrics.connections.set(self.live);
-        if let Some(credential) = credential {
-            self.set_credential(key, credential);
-        }
-        self.log_connected(key, &stream, client, forwarded);
-        let holds_input = session.as_ref().is_some_and(|session| session.has_plaintext());
-        match self.registry.adopt(stream, session, key, self.hub.shared_mut()) {
-            Ok(socket) => {
-                if has_no_pongs && let Some(silence) = self.settings.keepalive.silence_max() {
-                    socket.give_up_after(self.hub.shared(), silence);
-                }
-                if let Some(outlet) = self.hub.outlet_mut(key) {
-                    *outlet = socket;
-                }
-            }
-            Err(_) => {
-                self.end(key, CloseReason::Lost);
-                return self.handle_hub_events();
-            }
-        }
-        if let Some(first) = first {
-            self.schedule(key, first);
-        }
-        self.hub.writable(key);
-        self.go_on_with_replay(key);
-        self.handle_hub_events();
-        if !leftover.is_empty() {
-            self.on_input(key, &mut Vec::from(leftover));
-            self.handle_hub_events();
-        }
-        // Further input by now is reported by the registration itself, if it is in the socket.
-        if holds_input {
-            self.follow_ups.push(FollowUp::Read(key));
-        }
-    }
-
-    /// The 101 of `key` never went out.
-    pub fn withdraw(&mut self, key: Key) {
-        self.end(key, CloseReason::Lost);
-        self.handle_hub_events();
     }
 
     /// Ends the entry and drops the descriptor, then the guard.

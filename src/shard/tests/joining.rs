@@ -268,23 +268,26 @@ fn a_client_disconnected_while_it_comes_is_closed() {
         let (count, counted) = tokio::sync::oneshot::channel();
         tasks::deliver(&world.core, Mail::Announcement(announcement, Some(count)), &mut Vec::new());
         assert_eq!(counted.await, Ok(0), "nobody is known to be her");
+        let publish = |data: &'static [u8]| {
+            let channel = ChannelName::new("a0").unwrap();
+            let data = Bytes::from_static(data);
+            let message = Publication { channel, kind: Kind::Text, data, position: None };
+            world.core.with(|clients| {
+                clients.append(&message);
+                while clients.pass(&mut || true).more {}
+            });
+        };
+        publish(b"not for her");
         let (_, mut peer) = world.connect_with(token("alice"));
         let (_, mut other) = world.connect_with(token("bob"));
         let mut end = Vec::new();
         peer.read_to_end(&mut end).unwrap();
         let code = [0x88, 14, 0x11, 0x33];
         assert!(end.windows(4).any(|bytes| bytes == code), "4403: {end:?}");
+        let end = String::from_utf8_lossy(&end);
+        assert!(!end.contains("not for her"), "logged since she was admitted: {end}");
         world.core.with(|clients| assert_eq!(clients.keys().len(), 2));
-        let publication = Publication {
-            channel: ChannelName::new("a0").unwrap(),
-            kind: Kind::Text,
-            data: Bytes::from_static(b"still here"),
-            position: None,
-        };
-        world.core.with(|clients| {
-            clients.append(&publication);
-            while clients.pass(&mut || true).more {}
-        });
+        publish(b"still here");
         let mut text = Vec::new();
         while !text.windows(10).any(|bytes| bytes == b"still here") {
             let mut some = [0; 1024];

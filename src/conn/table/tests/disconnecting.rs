@@ -24,7 +24,7 @@ impl Table {
         self.connect(key, Millis(0))
     }
 
-    fn closed(&self, reason: CloseReason) -> u64 {
+    pub(super) fn closed(&self, reason: CloseReason) -> u64 {
         self.metrics.connections_closed.get(reason as usize)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     channel::{ChannelName, ChannelPatterns},
     clock::{Clock, Millis},
     conn::{
-        ClientMessage, ClientPublish, ResumeMiss, SubscribeRequest,
+        ClientMessage, ClientPublish, Endpoint, ResumeMiss, SubscribeRequest,
         client_state::ClientState,
         keepalive,
         socket::{Poller, Ready, Socket},
@@ -32,6 +32,7 @@ mod floods;
 mod hoards;
 mod replays;
 mod tokens;
+mod wire;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -112,28 +113,33 @@ impl Table {
         credential: Option<Credential>,
         now: Millis,
     ) -> TcpStream {
+        self.connect_as(key, now, |all| Connected { publisher, credential, ..all })
+    }
+
+    fn connect_as(
+        &mut self,
+        key: Key,
+        now: Millis,
+        edit: impl FnOnce(Connected) -> Connected,
+    ) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
-        let leftover = Bytes::new();
-        self.clients.connect(
-            key,
-            Connected {
-                stream,
-                session: None,
-                leftover,
-                publisher,
-                credential,
-                client: ClientAddress::Unix,
-                forwarded: None,
-                guard,
-                address_guard: None,
-            },
-            now,
-        );
+        let connected = Connected {
+            stream,
+            session: None,
+            leftover: Bytes::new(),
+            publisher: None,
+            credential: None,
+            client: ClientAddress::Unix,
+            forwarded: None,
+            guard,
+            address_guard: None,
+        };
+        self.clients.connect(key, edit(connected), now);
         peer
     }
 
