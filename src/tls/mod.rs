@@ -14,6 +14,7 @@ mod scratch;
 mod session;
 mod states;
 mod store;
+mod suites;
 #[cfg(test)]
 pub(crate) mod tests;
 mod validity;

@@ -19,7 +19,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::certificates::{BadPair, CertificateSet, File};
+use super::{
+    certificates::{BadPair, CertificateSet, File},
+    suites,
+};
 use crate::limits::TLS_FILE_BYTES_MAX;
 
 /// The files of a certificate's chain and of its key.
@@ -114,7 +117,7 @@ impl CertificateStore {
     /// When the system has no random numbers.
     #[must_use]
     pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(suites::provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for all versions")
             .with_no_client_auth()

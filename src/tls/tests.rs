@@ -15,6 +15,7 @@ use crate::limits::TLS_HANDSHAKE_BYTES_MAX;
 
 mod certificates;
 mod reading;
+mod suites;
 mod torn;
 mod writing;
 
