@@ -12,7 +12,9 @@ use testkit::{
     output::ReportArgs,
 };
 
-use crate::{form::Form, payload::Payload, scenario::Scenario, stamp::STAMP_BYTES_MIN};
+use crate::{
+    form::Form, payload::Payload, scenario::Scenario, stamp::STAMP_BYTES_MIN, tls::TlsVersion,
+};
 
 /// Their numbers have a fixed width.
 pub(crate) const CHANNELS_MAX: i64 = 100_000;
@@ -61,12 +63,19 @@ pub(crate) struct RunArgs {
     /// Options for a purpose; those given besides override them
     #[arg(long, value_enum, value_name = "NAME")]
     pub(crate) scenario: Option<Scenario>,
-    /// Clients connect here; without a path: /ws
+    /// Clients connect here, by TLS at a wss:// one; without a path: /ws
     #[arg(long, default_value = "ws://127.0.0.1:8000")]
     pub(crate) url: String,
     /// Publish here instead of /broadcast on the same address (another process, another path)
     #[arg(long, value_name = "URL")]
     pub(crate) publish_url: Option<String>,
+    /// Clients, those of the storm too, speak TLS in this version (default with wss://: 1.3); any
+    /// certificate will do. Publishers speak plain HTTP, to another --publish-url
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub(crate) tls: Option<TlsVersion>,
+    /// They resume TLS by a ticket that an earlier one was given, if there is one
+    #[arg(long)]
+    pub(crate) tls_resume: bool,
     /// Channel of clients and publishers
     #[arg(long, value_name = "NAME")]
     pub(crate) channel: Option<String>,

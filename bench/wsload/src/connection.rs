@@ -18,6 +18,8 @@ use crate::{
     form::{Event, EventReader, Form},
     frame::{ControlOpcode, FrameError, FrameReader, client_control},
     stamp::Stamp,
+    stream::Stream,
+    tls::ClientTls,
 };
 
 /// Reads from a stalled client at the end: more than any receive buffer holds.
@@ -29,8 +31,8 @@ const CODE_NORMAL: [u8; 2] = [0x03, 0xe8];
 pub trait Books {
     /// Now, on the clock of the messages' stamps.
     fn now_ns(&self) -> u64;
-    /// A client's handshake is done.
-    fn opened(&mut self);
+    /// A client's handshake is done; its TLS was resumed by a ticket.
+    fn opened(&mut self, is_resumed: bool);
     /// A client could not be opened.
     fn failed(&mut self, error: &io::Error);
     /// A whole message has arrived.
@@ -46,6 +48,8 @@ pub struct Opening {
     pub address: SocketAddr,
     /// None: whatever the kernel picks.
     pub source: Option<SocketAddr>,
+    /// It speaks TLS.
+    pub tls: Option<ClientTls>,
     /// The upgrade request.
     pub handshake: Vec<u8>,
     /// The form that it asks for.
@@ -70,7 +74,7 @@ enum State {
 /// A client.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     state: State,
     stalls: bool,
     compression: bool,
@@ -121,9 +125,12 @@ impl Connection {
 
     /// Begins to connect client number `at`.
     pub fn start(opening: Opening, at: usize, registry: &Registry) -> io::Result<Self> {
-        let Opening { address, source, handshake, form, compression, stalls } = opening;
-        let mut stream = TcpStream::from_std(dial::begin(address, source)?.into());
-        registry.register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+        let Opening { address, source, tls, handshake, form, compression, stalls } = opening;
+        let socket = TcpStream::from_std(dial::begin(address, source)?.into());
+        let session = tls.map(|tls| tls.session()).transpose().map_err(io::Error::other)?;
+        let mut stream = Stream::new(socket, session);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(stream.socket(), Token(at), interest)?;
         let (stream, reader) = (Some(stream), Reader::of(form));
         Ok(Self { stream, state: State::Connecting, stalls, compression, handshake, reader })
     }
@@ -189,13 +196,13 @@ impl Connection {
         if self.compression && header(&text, "sec-websocket-extensions").is_none() {
             return Err(io::Error::other("the server agreed to no compression"));
         }
-        books.opened();
+        books.opened(stream.is_resumed());
         if self.stalls {
             self.state = State::Stalled;
-            registry.deregister(stream)?;
+            registry.deregister(stream.socket())?;
         } else {
             self.state = State::Reading;
-            registry.reregister(stream, Token(at), Interest::READABLE)?;
+            registry.reregister(stream.socket(), Token(at), Interest::READABLE)?;
         }
         let rest = std::mem::take(&mut self.handshake).split_off(head_bytes);
         self.take(at, &rest, books);
@@ -281,7 +288,7 @@ impl Connection {
 }
 
 /// The end of a socket that was not read: how it ends once all that is still in it is read.
-fn last_word(stream: &mut TcpStream, reader: &mut Reader, buffer: &mut [u8]) -> String {
+fn last_word(stream: &mut Stream, reader: &mut Reader, buffer: &mut [u8]) -> String {
     let mut word = "open".to_owned();
     for _ in 0..STALLED_READS_MAX {
         match stream.read(buffer) {

@@ -8,9 +8,10 @@ use std::{
     net::SocketAddr,
 };
 
-use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 use testkit::http::{Answer, UPGRADE_ACCEPT, header};
+
+use crate::stream::Stream;
 
 /// Linux's "the connect goes on"; the standard library's name for it is not stable.
 const EINPROGRESS: i32 = 115;
@@ -30,11 +31,11 @@ pub(crate) fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Resu
 }
 
 /// Sends the upgrade request; false while the connect goes on.
-pub(crate) fn ask_for_upgrade(stream: &mut TcpStream, request: &[u8]) -> io::Result<bool> {
-    if let Some(error) = stream.take_error()? {
+pub(crate) fn ask_for_upgrade(stream: &mut Stream, request: &[u8]) -> io::Result<bool> {
+    if let Some(error) = stream.socket().take_error()? {
         return Err(error);
     }
-    match stream.peer_addr() {
+    match stream.socket().peer_addr() {
         Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(false),
         result => result?,
     };

@@ -22,4 +22,6 @@ mod scenario;
 mod sequence;
 pub mod stamp;
 mod storm;
+mod stream;
 pub mod target;
+pub mod tls;

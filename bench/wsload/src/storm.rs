@@ -25,6 +25,8 @@ use crate::{
     clients::{Stage, latencies},
     dial::{self, Refusal, is_for_later},
     report,
+    stream::Stream,
+    tls::ClientTls,
 };
 
 /// Added to the thread's nice value: the least share there is, so that listeners never wait for it.
@@ -77,7 +79,7 @@ pub(crate) fn start(
 /// A connection on its way.
 #[derive(Debug)]
 struct Attempt {
-    stream: TcpStream,
+    stream: Stream,
     started_ns: u64,
     state: State,
     answer: Vec<u8>,
@@ -99,7 +101,7 @@ struct Storm {
     attempts: Vec<Option<Attempt>>,
     free: Vec<usize>,
     /// Connected and left alone, oldest first.
-    resting: VecDeque<TcpStream>,
+    resting: VecDeque<Stream>,
     begin_from_ns: u64,
     outcome: StormOutcome,
 }
@@ -168,9 +170,11 @@ impl Storm {
         let started_ns = clock::now_ns();
         let socket = dial::begin(self.stage.target.address, source)?;
         socket.set_linger(Some(Duration::ZERO))?;
-        let mut stream = TcpStream::from_std(socket.into());
+        let session = self.stage.target.tls.as_ref().map(ClientTls::session).transpose();
+        let session = session.map_err(io::Error::other)?;
+        let mut stream = Stream::new(TcpStream::from_std(socket.into()), session);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(at), interest)?;
+        self.poll.registry().register(stream.socket(), Token(at), interest)?;
         let state = State::Connecting;
         self.attempts[at] = Some(Attempt { stream, started_ns, state, answer: Vec::new() });
         Ok(())
@@ -218,6 +222,7 @@ impl Storm {
     fn upgraded(&mut self, at: usize, has_message: bool) -> io::Result<()> {
         let Some(attempt) = &mut self.attempts[at] else { return Ok(()) };
         self.outcome.figures.upgraded += 1;
+        self.outcome.figures.resumed += u64::from(attempt.stream.is_resumed());
         self.outcome.connects_ns.saturating_record(clock::now_ns() - attempt.started_ns);
         match self.plan.hold {
             StormHold::Message if !has_message => {
@@ -227,7 +232,7 @@ impl Storm {
                 attempt.started_ns = u64::MAX;
             }
             StormHold::Turn => {
-                self.poll.registry().deregister(&mut attempt.stream)?;
+                self.poll.registry().deregister(attempt.stream.socket())?;
                 let attempt = self.attempts[at].take().expect("it is there");
                 self.free.push(at);
                 self.resting.push_back(attempt.stream);

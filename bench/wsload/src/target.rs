@@ -8,7 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use anyhow::{Context as _, Result, bail, ensure};
 use testkit::http::upgrade_request;
 
-use crate::{args::RunArgs, form::Form};
+use crate::{
+    args::{Mode, RunArgs},
+    form::Form,
+    tls::{ClientTls, TlsVersion},
+};
 
 /// A source address gives up to 28,000 ports, but the kernel's search for a free one gets slow
 /// (and is booked on the server) long before.
@@ -21,6 +25,8 @@ const CHANNEL_DIGITS: usize = 5;
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
+    /// Clients speak TLS.
+    pub(crate) tls: Option<ClientTls>,
     /// The upgrade request of every client.
     pub(crate) handshake: Vec<u8>,
     /// It asks for permessage-deflate, and the server has to agree.
@@ -39,7 +45,7 @@ pub(crate) struct Target {
 impl Target {
     /// Resolves the URLs of a run.
     pub(crate) fn from_args(args: &RunArgs) -> Result<Self> {
-        let client = Url::parse(&args.url, "ws://")?;
+        let (client, tls) = client(args)?;
         let channel = match args.channels {
             1 => args.channel.clone(),
             _ => Some(format!("{}.00000", args.channel.as_deref().unwrap_or("load"))),
@@ -90,6 +96,7 @@ impl Target {
             publish_digits_at: digits_at(&publish_head),
             channels: args.channels,
             address: client.resolve(args.allow_remote)?,
+            tls,
             handshake: handshake.into_bytes(),
             compression: args.compression,
             form: args.form,
@@ -127,6 +134,20 @@ impl Target {
     }
 }
 
+/// Where clients connect, and what they speak TLS with.
+fn client(args: &RunArgs) -> Result<(Url<'_>, Option<ClientTls>)> {
+    let is_secure = args.url.starts_with("wss://");
+    let client = Url::parse(&args.url, if is_secure { "wss://" } else { "ws://" })?;
+    let version = args.tls.or_else(|| is_secure.then_some(TlsVersion::Tls13));
+    ensure!(
+        version.is_none() || args.publish_url.is_some() || args.mode == Mode::Idle,
+        "publishers speak no TLS: --publish-url http://…"
+    );
+    ensure!(version.is_some() || !args.tls_resume, "--tls-resume needs --tls");
+    let tls = version.map(|version| ClientTls::new(version, args.tls_resume, client.host()));
+    Ok((client, tls.transpose()?))
+}
+
 /// Puts a channel's number into a request; nothing without a place for it.
 pub(crate) fn write_channel(request: &mut [u8], digits_at: Option<usize>, channel: usize) {
     let Some(at) = digits_at else { return };
@@ -158,6 +179,12 @@ impl<'a> Url<'a> {
             None => (rest, None),
         };
         Ok(Self { authority, path })
+    }
+
+    /// The authority without its port, and without the brackets of an IPv6 address.
+    fn host(&self) -> &'a str {
+        let host = self.authority.rsplit_once(':').map_or(self.authority, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
     }
 
     fn resolve(&self, allow_remote: bool) -> Result<SocketAddr> {
@@ -232,6 +259,19 @@ mod tests {
         assert_eq!(target.source(9_999), None);
         assert_eq!(target.source(10_000).unwrap().to_string(), "127.0.0.2:0");
         assert_eq!(target.source(35_000).unwrap().to_string(), "127.0.0.4:0");
+    }
+
+    #[test]
+    fn clients_by_tls_leave_publishing_to_a_plain_address() {
+        assert!(target(&["--url", "ws://127.0.0.1:1"]).unwrap().tls.is_none());
+        for url in [&["--url", "wss://localhost:1"][..], &["--url", "ws://[::1]:1", "--tls", "1.2"]]
+        {
+            assert!(target(url).is_err(), "publishers speak no TLS");
+            assert!(target(&[url, &["--mode", "idle"]].concat()).unwrap().tls.is_some());
+            let both = [url, &["--publish-url", "http://127.0.0.1:2"]].concat();
+            assert!(target(&both).unwrap().tls.is_some());
+        }
+        assert!(target(&["--url", "ws://127.0.0.1:1", "--tls-resume"]).is_err());
     }
 
     #[test]

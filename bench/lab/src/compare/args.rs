@@ -34,7 +34,7 @@ pub(crate) struct FieldArgs {
     /// A line for the record, e.g. a version (repeatable)
     #[arg(long, value_name = "TEXT")]
     pub(crate) note: Vec<String>,
-    /// Arguments of `wsload run`, without --url and --server-pid
+    /// Arguments of `wsload run`, without --url and --server-pid; {port} becomes the server's port
     #[arg(last = true, value_name = "RUN ARGUMENTS")]
     pub(crate) run: Vec<String>,
 }

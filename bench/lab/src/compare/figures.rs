@@ -78,6 +78,31 @@ pub(crate) const FIGURES: &[Figure] = &[
     RSS_MAX,
     CPU_PER_CONNECT,
     Figure {
+        label: "connects/s",
+        decimals: 0,
+        of: |report| {
+            let seconds = number(report, "/clients/connect_seconds").filter(|_| is_idle(report))?;
+            (seconds > 0.0).then_some(number(report, "/clients/opened")? / seconds)
+        },
+    },
+    Figure {
+        label: "of them by a ticket of TLS, %",
+        decimals: 0,
+        of: |report| {
+            let resumed = number(report, "/clients/resumed").filter(|resumed| *resumed > 0.0)?;
+            Some(resumed / number(report, "/clients/opened")? * 100.0)
+        },
+    },
+    Figure { label: "storm: answered/s", decimals: 0, of: storm_answers },
+    Figure {
+        label: "storm: p99 ms from connect to 101",
+        decimals: 1,
+        of: |report| {
+            number(report, "/storm/connect/count").filter(|count| *count > 0.0)?;
+            Some(number(report, "/storm/connect/p99_us")? / 1e3)
+        },
+    },
+    Figure {
         label: "server % of a core",
         decimals: 0,
         of: |report| Some(number(report, "/server/cpu/share_of_one_core")? * 100.0),
@@ -115,6 +140,19 @@ pub(crate) fn saturated(report: &Value) -> &str {
 
 fn delivers(report: &Value) -> bool {
     number(report, "/deliveries/in_window").is_some_and(|count| count > 0.0)
+}
+
+fn is_idle(report: &Value) -> bool {
+    report.pointer("/scenario/mode").and_then(Value::as_str) == Some("idle")
+}
+
+/// Handshakes of the storm that had an answer, good or bad.
+fn storm_answers(report: &Value) -> Option<f64> {
+    let upgraded = number(report, "/storm/upgraded")?;
+    let refused = report.pointer("/storm/refused")?.as_object()?;
+    let refused: f64 = refused.values().filter_map(Value::as_f64).sum();
+    let seconds = number(report, "/window_seconds").filter(|seconds| *seconds > 0.0)?;
+    Some((upgraded + refused) / seconds)
 }
 
 fn latency(report: &Value, field: &str) -> Option<f64> {

@@ -89,7 +89,7 @@ pub(crate) fn trial(args: &TrialArgs) -> Result<bool> {
         .args(["run", "--json", "--url", &format!("ws://127.0.0.1:{}", server.port)])
         .args(pids.iter().flat_map(|pid| ["--server-pid".to_owned(), pid.to_string()]))
         .args(["--pin", &args.load_cpus])
-        .args(&args.run)
+        .args(args.run.iter().map(|word| word.replace("{port}", &server.port.to_string())))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -58,6 +58,7 @@ impl Outcome {
     pub(crate) fn merge(&mut self, other: Self) {
         let (sum, more) = (&mut self.clients, other.clients);
         sum.opened += more.opened;
+        sum.resumed += more.resumed;
         sum.failed += more.failed;
         sum.complete += more.complete;
         add_counts(&mut sum.closed, more.closed);
@@ -147,8 +148,9 @@ impl connection::Books for Books {
         clock::now_ns()
     }
 
-    fn opened(&mut self) {
+    fn opened(&mut self, is_resumed: bool) {
         self.outcome.clients.opened += 1;
+        self.outcome.clients.resumed += u64::from(is_resumed);
     }
 
     #[cold]

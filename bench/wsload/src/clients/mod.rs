@@ -129,6 +129,7 @@ impl Crowd {
             let opening = Opening {
                 address: target.address,
                 source: target.source(index),
+                tls: target.tls.clone(),
                 handshake: target.handshake_of(index),
                 form: target.form,
                 compression: target.compression,

@@ -51,6 +51,8 @@ pub struct Report {
 #[serde(default)]
 pub(crate) struct Clients {
     pub(crate) opened: u64,
+    /// Of these: those whose TLS was resumed by a ticket.
+    pub(crate) resumed: u64,
     pub(crate) failed: u64,
     pub(crate) connect_seconds: f64,
     /// Stayed to the end and received everything up to it.
@@ -104,6 +106,8 @@ pub(crate) struct Deliveries {
 pub(crate) struct Storm {
     pub(crate) attempted: u64,
     pub(crate) upgraded: u64,
+    /// Of these: those whose TLS was resumed by a ticket.
+    pub(crate) resumed: u64,
     pub(crate) upgraded_per_second: f64,
     /// Status → handshakes answered with it: 503 is the server's right.
     pub(crate) refused: BTreeMap<String, u64>,

@@ -27,9 +27,10 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "clients     {} opened in {:.2} s, {} failed, {} complete{}{}",
+            "clients     {} opened in {:.2} s{}, {} failed, {} complete{}{}",
             clients.opened,
             clients.connect_seconds,
+            resumed(clients.resumed),
             clients.failed,
             clients.complete,
             words(", closed", &clients.closed),
@@ -144,6 +145,11 @@ impl Server {
 }
 
 /// `, closed 1013: 5, eof: 2`; nothing if there is nothing.
+/// Where there was TLS.
+fn resumed(count: u64) -> String {
+    if count > 0 { format!(" ({count} by a ticket)") } else { String::new() }
+}
+
 fn words(label: &str, counts: &BTreeMap<String, u64>) -> String {
     if counts.is_empty() {
         return String::new();

@@ -76,7 +76,7 @@ impl connection::Books for Books {
         clock::monotonic_ns()
     }
 
-    fn opened(&mut self) {
+    fn opened(&mut self, _is_resumed: bool) {
         self.account.progress.opened += 1;
     }
 

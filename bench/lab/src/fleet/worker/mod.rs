@@ -128,6 +128,7 @@ impl Crowd {
             let opening = Opening {
                 address: self.args.address,
                 source: Some(source(self.args.first_source, at)),
+                tls: None,
                 handshake: self.handshake.clone(),
                 form: Form::Plain,
                 compression: false,
