@@ -4,6 +4,8 @@
 //! The proxies run as another user, and so these tests as root. Clients come from an address of
 //! their own, so that they can be told from the proxies.
 
+mod rules;
+
 use std::{net::SocketAddr, process::Command};
 
 use crate::{

@@ -21,7 +21,7 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, split},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     runtime::Builder,
     sync::oneshot,
 };
@@ -59,6 +59,16 @@ pub(crate) fn trusting(path: &str, versions: &[&'static SupportedProtocolVersion
 impl Tunnel {
     /// A tunnel to `server`, which is to be `name`.
     pub(crate) fn to(server: SocketAddr, name: &str, config: ClientConfig) -> Self {
+        Self::from([127, 0, 0, 1], server, name, config)
+    }
+
+    /// The same from another of loopback's addresses.
+    pub(crate) fn from(
+        source: [u8; 4],
+        server: SocketAddr,
+        name: &str,
+        config: ClientConfig,
+    ) -> Self {
         let connector = TlsConnector::from(Arc::new(config));
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -77,7 +87,9 @@ impl Tunnel {
                     let (connector, name) = (connector.clone(), name.clone());
                     let counts = counted.clone();
                     runtime.spawn(async move {
-                        let outer = TcpStream::connect(server).await.unwrap();
+                        let outer = TcpSocket::new_v4().unwrap();
+                        outer.bind((source, 0).into()).unwrap();
+                        let outer = outer.connect(server).await.unwrap();
                         outer.set_nodelay(true).unwrap();
                         match connector.connect(name, outer).await {
                             Ok(outer) => carry(inner, outer, &counts).await,
