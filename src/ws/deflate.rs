@@ -20,7 +20,7 @@ const LEVEL: u32 = 3;
 /// The end of a flushed message, which is not sent: the rest of an empty block.
 const FLUSH_END: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// The same followed by an empty last block: only a complete message ends the stream with it.
-const INFLATE_END: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
+pub(super) const INFLATE_END: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
 
 /// How many bytes a message of `len` may take when compressed by the most careless compressor, one
 /// that stores it in small blocks.
@@ -82,8 +82,7 @@ impl Inflater {
         data: &[u8],
         bytes_max: usize,
     ) -> Result<&[u8], CloseReason> {
-        // Of its own for each message: nothing of another client's message is within reach.
-        self.out = Vec::new();
+        make_room(&mut self.out, 0);
         // No compressor produces this for a message, but some peers send it for an empty one.
         let inflated = if data.is_empty() { Ok(()) } else { self.inflate(data, bytes_max) };
         self.produced_bytes += self.out.len();
@@ -109,8 +108,8 @@ impl Inflater {
     }
 }
 
-/// Inflates `input` onto the end of `out`. True if the stream ended with it, which the last input
-/// has to do.
+/// Inflates `input` onto the end of `out`, all that it is enough for. True if the stream ended with
+/// it, which the last input has to do.
 fn feed(
     state: &mut Decompress,
     input: &[u8],
@@ -122,13 +121,13 @@ fn feed(
     loop {
         // One byte more than allowed, to tell "as long as allowed" from "longer".
         grow(out, input.len(), bytes_max.saturating_add(1));
-        let (used_before, made_before) = (state.total_in(), out.len());
-        let status = state
-            .decompress_vec(rest, out, FlushDecompress::Sync)
-            .map_err(|_| CloseReason::Protocol)?;
+        let used_before = state.total_in();
+        let status = state.decompress_vec(rest, out, FlushDecompress::Sync);
+        // Before errors: how much room there was beyond the bound decides about nothing.
         if out.len() > bytes_max {
             return Err(CloseReason::TooBig);
         }
+        let status = status.map_err(|_| CloseReason::Protocol)?;
         let used =
             usize::try_from(state.total_in() - used_before).expect("no more than it was given");
         rest = &rest[used..];
@@ -138,11 +137,11 @@ fn feed(
             }
             // A block may call itself the last (§7.2.3.5) and be followed by others.
             state.reset(false);
-        } else if rest.is_empty() && !is_last {
-            return Ok(false);
-        } else if used == 0 && out.len() == made_before {
-            // There is room, so input is lacking: the message ends within a block.
-            return Err(CloseReason::Protocol);
+        } else if out.len() < out.capacity() {
+            // There is room, so input is lacking. With a full output nothing is known: output and
+            // the end of the stream may be waiting in the state when all input is used up.
+            let may_follow = !is_last && rest.is_empty();
+            return if may_follow { Ok(false) } else { Err(CloseReason::Protocol) };
         }
     }
 }
@@ -342,6 +341,22 @@ mod tests {
             let _ = inflater.message(Kind::Binary, &noise, 5_000);
         }
         assert_eq!(inflater.message(Kind::Binary, &whole, MAX), Ok(payload.as_slice()));
+    }
+
+    /// A last block may end when the output is full and the input used up: the room that earlier
+    /// messages have left decides about nothing.
+    #[test]
+    fn a_last_block_may_end_with_a_full_output() {
+        // 2,067 zeros by another compressor, in one last block whose last byte gives 259 of them.
+        let zeros = [
+            0xed, 0xc1, 0x31, 0x01, 0x00, 0x00, 0x00, 0xc2, 0xa0, 0xf5, 0x4f, 0x6d, 0x0d, 0x0f,
+            0xa0, 0x00, 0x00, 0xdb,
+        ];
+        for room in 0..3_000 {
+            let mut inflater = Inflater { out: Vec::with_capacity(room), ..Inflater::default() };
+            let inflated = inflater.message(Kind::Binary, &zeros, 2_067);
+            assert_eq!(inflated, Ok(&[0; 2_067][..]), "room for {room}");
+        }
     }
 
     #[test]
