@@ -44,6 +44,11 @@ pub fn forwarded(input: &[u8]) {
     peer::fuzzing::forwarded(input);
 }
 
+/// The header by which a proxy names the client of a whole connection.
+pub fn proxy_headers(input: &[u8]) {
+    peer::fuzzing::proxy_headers(input);
+}
+
 /// The bytes of a connection to Redis.
 pub fn redis_frames(input: &[u8]) {
     broker::fuzzing::frames(input);
@@ -67,12 +72,13 @@ mod tests {
 
     type Property = fn(&[u8]);
 
-    const TARGETS: [(&str, Property); 10] = [
+    const TARGETS: [(&str, Property); 11] = [
         ("commands", commands),
         ("forwarded", forwarded),
         ("frames", frames),
         ("handshake", handshake),
         ("inflate", inflate),
+        ("proxy_headers", proxy_headers),
         ("queries", queries),
         ("redis_answers", redis_answers),
         ("redis_frames", redis_frames),

@@ -1,6 +1,12 @@
 //! Properties of what proxies, and clients before them, say about clients.
 
-use super::{ClientAddress, TrustedProxies};
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::{
+    Announced, ClientAddress, TrustedProxies,
+    proxy_header::{LOCAL_HEADER, ProxyHeader, read},
+};
+use crate::limits::PROXY_HEADER_BYTES_MAX;
 
 /// The trusted proxy next to the server, and a client of it.
 const PROXY: [u8; 4] = [10, 0, 0, 1];
@@ -58,4 +64,69 @@ fn with(lines: &[Vec<u8>], added: &str) -> [Vec<Vec<u8>>; 2] {
     }
     more.push(added.into());
     [longer, more]
+}
+
+/// A PROXY header is the same however its bytes arrive and whatever follows it, within the bound;
+/// and the client that it announced is announced again by both versions of the header.
+pub(crate) fn proxy_headers(input: &[u8]) {
+    let whole = read(input);
+    let decided_at = match whole {
+        Ok(ProxyHeader::Finished { length, announced }) => {
+            assert!(length <= input.len().min(PROXY_HEADER_BYTES_MAX), "{length} bytes");
+            write_again(announced);
+            assert_eq!(read(&input[..length]), whole, "it needs what follows it");
+            for follower in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\n", LOCAL_HEADER] {
+                assert_eq!(read(&[&input[..length], follower].concat()), whole);
+            }
+            length
+        }
+        Ok(ProxyHeader::Unfinished) => {
+            assert!(input.len() < PROXY_HEADER_BYTES_MAX, "more than a header is waited for");
+            input.len() + 1
+        }
+        // Refused with the first bytes that allow it, and for the same reason ever after.
+        Err(_) => {
+            let refused = (0..=input.len()).find(|&len| read(&input[..len]).is_err());
+            refused.expect("the whole is refused")
+        }
+    };
+    for len in 0..=input.len() {
+        let expected = if len < decided_at { Ok(ProxyHeader::Unfinished) } else { whole };
+        assert_eq!(read(&input[..len]), expected, "{len} bytes of {}", input.len());
+    }
+}
+
+/// Writes a header for what was read, in both versions, and reads it.
+fn write_again(announced: Announced) {
+    let headers = match announced {
+        Announced::Nothing => vec![LOCAL_HEADER.to_vec()],
+        Announced::Unknown => vec![b"PROXY UNKNOWN\r\n".to_vec(), version_2(0x00, &[])],
+        Announced::Client(ClientAddress::Ip(ip)) => {
+            assert_eq!(ip, ip.to_canonical());
+            let (family, number, octets) = match ip {
+                IpAddr::V4(ip) => ("TCP4", 0x11, ip.octets().to_vec()),
+                IpAddr::V6(ip) => ("TCP6", 0x21, ip.octets().to_vec()),
+            };
+            let line = format!("PROXY {family} {ip} {ip} 65535 80\r\n").into_bytes();
+            let block = [&*octets, &*octets, &[0xFF, 0xFF, 0, 80]].concat();
+            // An IPv4 address may be written as an IPv6 address.
+            let mapped = match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            let mapped_block = [&mapped.octets()[..], &Ipv6Addr::LOCALHOST.octets(), &[0; 4]];
+            vec![line, version_2(number, &block), version_2(0x22, &mapped_block.concat())]
+        }
+        Announced::Client(other) => panic!("no header names {other}"),
+    };
+    for header in headers {
+        let length = header.len();
+        assert_eq!(read(&header), Ok(ProxyHeader::Finished { length, announced }));
+    }
+}
+
+/// A header of version 2 for a client of the proxy.
+fn version_2(family: u8, block: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(block.len()).expect("it is short").to_be_bytes();
+    [&LOCAL_HEADER[..12], &[0x21, family], &len, block].concat()
 }
