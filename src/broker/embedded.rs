@@ -256,7 +256,7 @@ impl Broker for EmbeddedBroker {
         ready(self.publish_slot_at(slot, unix_ms(self.clock))).boxed_local()
     }
 
-    fn subscribe(&self, _channel: ChannelName) -> LocalBoxFuture<'_, ()> {
+    fn confirm_subscription(&self, _channel: ChannelName) -> LocalBoxFuture<'_, ()> {
         ready(()).boxed_local()
     }
 

@@ -32,8 +32,8 @@ pub trait History {
 
 /// A shard's (or the control thread's) handle on the broker. Lives on one thread.
 ///
-/// A client joins a channel by [`super::Joins::join`], to which `subscribe`, `position` and
-/// `recover` are steps: it alone knows their order.
+/// A client joins a channel by [`super::Joins::join`], to which `confirm_subscription`, `position`
+/// and `recover` are steps: it alone knows their order.
 pub trait Broker: History {
     /// Publishes one message. Calls on one handle for one channel keep their order.
     ///
@@ -46,10 +46,23 @@ pub trait Broker: History {
     /// until the next slot begins.
     fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome>;
 
-    /// This shard has a first client of `channel`: resolves when the broker has confirmed that
-    /// its publications will arrive, or at once while the broker is out of reach, or after
-    /// [`crate::limits::SUBSCRIBE_DEADLINE`].
-    fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()>;
+    /// This shard has a client of `channel`: resolves when the broker has confirmed that its
+    /// publications will arrive, or at once while the broker is out of reach, or after
+    /// [`crate::limits::SUBSCRIBE_DEADLINE`]. Once [`Broker::position`] has answered, later
+    /// messages are sure to arrive, or to be reported as missing; without an answer, once the
+    /// broker has found the position out by itself.
+    fn confirm_subscription(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()>;
+
+    /// Both, for a caller that has no use for the position: all that is published to `channel` once
+    /// this has resolved will arrive here, or be reported as missing, if the broker was within
+    /// reach.
+    fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()> {
+        async move {
+            self.confirm_subscription(channel.clone()).await;
+            let _ = self.position(channel, None).await;
+        }
+        .boxed_local()
+    }
 
     /// The position of the newest message of `channel`, which this shard has subscribed to: all
     /// that is published after it will arrive here (some that is not may, too). None while the

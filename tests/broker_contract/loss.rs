@@ -247,6 +247,10 @@ fn a_redis_that_hung_is_used_again() {
         let process = Process::start(settings(&server, OnLoss::Local), 2).await;
         process.subscribe("a").await;
         offset(process.publish("a", "first").await);
+        for sink in &process.sinks {
+            // Else a local one may overtake it.
+            until("the first has arrived", || sink.texts() == ["first"]).await;
+        }
         server.pause();
         let paused = clock::instant();
         let patience = wsbcast::limits::REDIS_SILENCE_MAX + Duration::from_secs(1);

@@ -16,6 +16,7 @@ mod foreign_writes;
 mod guest;
 mod history;
 mod loss;
+mod lost_pushes;
 mod moves;
 mod process;
 mod query_priority;

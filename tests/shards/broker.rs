@@ -107,7 +107,7 @@ impl Broker for Handle {
         ready(SlotOutcome { published: Ok(None), next_slot_in_ms }).boxed_local()
     }
 
-    fn subscribe(&self, _channel: ChannelName) -> LocalBoxFuture<'_, ()> {
+    fn confirm_subscription(&self, _channel: ChannelName) -> LocalBoxFuture<'_, ()> {
         ready(()).boxed_local()
     }
 

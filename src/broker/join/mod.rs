@@ -93,7 +93,7 @@ impl Joins {
         channel: ChannelName,
         since: Option<Since>,
     ) -> Result<Start, Behind> {
-        self.broker.subscribe(channel.clone()).await;
+        self.broker.confirm_subscription(channel.clone()).await;
         let at = self.begin(log, &channel, since.as_ref()).await;
         let Some(since) = since else {
             return Ok(Start { channel, from: at, to: None, resumed: false, missed: None });

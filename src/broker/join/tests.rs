@@ -52,7 +52,7 @@ impl History for Stepwise {
 }
 
 impl Broker for Stepwise {
-    fn subscribe(&self, _: ChannelName) -> LocalBoxFuture<'_, ()> {
+    fn confirm_subscription(&self, _: ChannelName) -> LocalBoxFuture<'_, ()> {
         let mut channel = self.0.borrow_mut();
         channel.passes();
         channel.is_subscribed = true;

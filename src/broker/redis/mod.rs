@@ -155,7 +155,7 @@ impl RedisBroker {
         }
     }
 
-    async fn subscribe_now(&self, channel: ChannelName) {
+    async fn confirm_subscription_now(&self, channel: ChannelName) {
         let is_up = self.process.health.reach() == Reach::Up;
         let may_be_heard = is_up || self.router.is_alive(&channel);
         let waiter = self.source.want(channel).filter(|_| may_be_heard);
@@ -223,8 +223,8 @@ impl Broker for RedisBroker {
         self.publisher.publish_slot(slot).boxed_local()
     }
 
-    fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()> {
-        self.subscribe_now(channel).boxed_local()
+    fn confirm_subscription(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()> {
+        self.confirm_subscription_now(channel).boxed_local()
     }
 
     fn position<'a>(

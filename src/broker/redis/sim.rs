@@ -19,6 +19,7 @@ mod model;
 mod publishing;
 mod resume;
 mod settings;
+mod unplaced;
 mod wire;
 
 use std::{rc::Rc, sync::Arc};
@@ -29,7 +30,11 @@ use model::Redis;
 use publishing::{Ledger, Publishing};
 use settings::{process, subscriber};
 
-use super::{process::Process, protocol::envelope, pubsub::subscriber::Subscriber};
+use super::{
+    process::Process,
+    protocol::envelope,
+    pubsub::{subscriber::Subscriber, subscriptions::Subscriptions},
+};
 use crate::{
     broker::{Since, Sink},
     channel::ChannelName,
@@ -271,6 +276,7 @@ impl World {
         let before = self.redis.turn_begins();
         let is_kept = self.shards[shard].subscriber.delivery.check().await.is_ok();
         self.hear(shard, before);
+        self.begin_unplaced(shard, is_kept && self.redis.failures.get() == before);
         if !is_kept {
             self.disconnect(shard);
         }
@@ -287,6 +293,11 @@ impl World {
         let subscriber = &self.shards[shard].subscriber;
         drop(subscriber.want(self.channel.clone()));
         self.tell(shard);
+        if self.random.u8(0..6) == 0 {
+            // It was let in before Redis had told it where.
+            self.shards[shard].subscriber.change(Subscriptions::check_unplaced);
+            return self.check(shard).await;
+        }
         for _ in 0..2 {
             let before = self.shards[shard].subscriber.confirmed_on(&self.channel);
             if self.random.u8(0..10) == 0 {

@@ -58,7 +58,7 @@ impl Broker for Recorder {
         unreachable!("HTTP publishes no slots")
     }
 
-    fn subscribe(&self, _: ChannelName) -> LocalBoxFuture<'_, ()> {
+    fn confirm_subscription(&self, _: ChannelName) -> LocalBoxFuture<'_, ()> {
         unreachable!("admission subscribes")
     }
 

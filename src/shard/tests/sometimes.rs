@@ -59,8 +59,8 @@ impl Broker for Sometimes {
         self.broker.publish_once(slot)
     }
 
-    fn subscribe(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()> {
-        self.broker.subscribe(channel)
+    fn confirm_subscription(&self, channel: ChannelName) -> LocalBoxFuture<'_, ()> {
+        self.broker.confirm_subscription(channel)
     }
 
     fn position<'a>(

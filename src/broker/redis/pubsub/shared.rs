@@ -39,11 +39,19 @@ struct State {
     hearers: HashMap<ChannelName, BTreeSet<usize>>,
     changed: HashMap<ChannelName, Change>,
     /// The waiters for a subscription's confirmation; dropped when it has come, or will not.
-    waiters: HashMap<ChannelName, Vec<oneshot::Sender<()>>>,
+    waiters: HashMap<ChannelName, Waiters>,
     /// The confirmation since which the channel is heard.
     confirmed: HashMap<ChannelName, Confirmation>,
     /// Channels with a known position: messages missing since then will show.
     with_baseline: HashSet<ChannelName>,
+}
+
+/// The callers that wait for a subscription's confirmation, and the first shard's own wait for it:
+/// as long as there is one, they ask for the position themselves.
+#[derive(Debug, Default)]
+struct Waiters {
+    callers: Vec<oneshot::Sender<()>>,
+    confirmed: Option<oneshot::Receiver<()>>,
 }
 
 /// Work for the first shard; callers that wait for it are told by dropping.
@@ -78,8 +86,8 @@ impl SharedSubscriber {
         }
         let (waiter, settled) = oneshot::channel();
         let waiters = state.waiters.entry(channel.clone()).or_default();
-        waiters.retain(|waiter| !waiter.is_closed());
-        waiters.push(waiter);
+        waiters.callers.retain(|waiter| !waiter.is_closed());
+        waiters.callers.push(waiter);
         state.changed.entry(channel.clone()).or_default();
         self.changed.notify_one();
         Some(settled)
@@ -139,6 +147,22 @@ impl SharedSubscriber {
 
     pub(super) fn baseline_is_set(&self, channel: ChannelName) {
         self.state().with_baseline.insert(channel);
+    }
+
+    /// The first shard waits for the confirmation of `channel`, for those that wait for it here.
+    pub(super) fn waits(&self, channel: &ChannelName, confirmed: oneshot::Receiver<()>) {
+        if let Some(waiters) = self.state().waiters.get_mut(channel) {
+            waiters.confirmed = Some(confirmed);
+        }
+    }
+
+    /// Unless somebody still waits for the confirmation of `channel`, the first shard does not.
+    pub(super) fn wait_no_longer_than_others(&self, channel: &ChannelName) {
+        if let Some(waiters) = self.state().waiters.get_mut(channel)
+            && waiters.callers.iter().all(oneshot::Sender::is_closed)
+        {
+            waiters.confirmed = None;
+        }
     }
 
     /// The subscription to `channel` is confirmed on a connection, or will not be for now.

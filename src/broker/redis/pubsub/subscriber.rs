@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     broker::{
-        Missed, Sink,
+        Missed, Reach, Sink,
         redis::{
             commands::{connectivity::Component, router::CommandRouter},
             net::{
@@ -283,7 +283,11 @@ impl Subscriber {
         }
         if now - session.retried >= SUBSCRIBE_RETRY {
             session.retried = now;
-            self.subscriptions.borrow_mut().retry_refused();
+            let mut subscriptions = self.subscriptions.borrow_mut();
+            subscriptions.retry_refused();
+            if self.router.health.reach() == Reach::Up {
+                subscriptions.check_unplaced();
+            }
         }
         Ok(())
     }
@@ -332,6 +336,7 @@ impl Subscriber {
             let reason = format!("Redis refuses a subscription, {command:?}: {error}");
             health.outage_log.refused(&told(&session.server, &reason), self.router.clock.now());
         }
+        self.look_at_hearers(&command);
         let is_news = self.subscriptions.borrow_mut().answered(&command, refusal.is_some());
         self.judge(&command, refusal.as_deref(), is_news);
         self.tell_hearers(&command, refusal.is_some());

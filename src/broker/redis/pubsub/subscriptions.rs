@@ -62,8 +62,8 @@ pub(crate) struct Confirmation {
 pub(crate) struct Subscriptions {
     by_name: HashMap<String, Subscription>,
     changed: VecDeque<String>,
-    /// Channels confirmed anew, and not yet compared with Redis' position. They may be unwanted by
-    /// now; without a connection it is empty.
+    /// Channels confirmed anew, and not yet compared with Redis' position, or whose position nobody
+    /// else is asking for. They may be unwanted by now; without a connection it is empty.
     unchecked: VecDeque<String>,
     connected: bool,
     /// The first connection is being made: one may wait for it.
@@ -183,7 +183,7 @@ impl Subscriptions {
         if may_wait {
             known.waiters.extend(waiters);
         }
-        if known.confirmed.is_some() && known.tracker.has_begun() {
+        if known.confirmed.is_some() {
             self.unchecked.push_back(name);
         }
     }
@@ -242,19 +242,20 @@ impl Subscriptions {
         let (Command::Subscribe(name) | Command::Unsubscribe(name)) = command;
         let Some(known) = self.by_name.get_mut(name) else { return false };
         let mut is_news = false;
+        let is_awaited = known.waiters.iter().any(|waiter| !waiter.is_closed());
         known.unanswered = known.unanswered.saturating_sub(1);
         // Only the answer to the last command gives the state.
         if known.unanswered == 0 && matches!(command, Command::Subscribe(_)) && known.told {
             if !refused && known.wanted {
                 self.confirmations += 1;
                 known.confirmed = Some(self.confirmations);
-                if known.tracker.has_begun() {
+                // A caller that waits asks for the position itself.
+                if known.tracker.has_begun() || !is_awaited {
                     self.unchecked.push_back(name.clone());
                 }
             }
             known.refused = refused && known.wanted;
             known.told = !refused;
-            let is_awaited = known.waiters.iter().any(|waiter| !waiter.is_closed());
             is_news = known.refused && (!known.deaf || is_awaited);
             known.deaf = known.refused;
             for waiter in known.waiters.drain(..) {
@@ -334,8 +335,30 @@ impl Subscriptions {
         true
     }
 
-    /// Some channels that were known in part when they were subscribed: by the names of their Redis
-    /// channels, at most `count_max`.
+    /// A channel whose position was unknown stood there, after it was confirmed. Unless something
+    /// has arrived since, all after it will, or be missed; and all of before that is on its way.
+    pub(super) fn begin(&mut self, name: &str, position: &Position, nonce: u64, now: Millis) {
+        let Some(known) = self.get_mut(name).filter(|known| !known.tracker.has_begun()) else {
+            return;
+        };
+        known.tracker.begin(position, nonce, now);
+        if known.confirmed.is_none() {
+            known.tracker.interrupt();
+        }
+    }
+
+    /// Confirmed channels whose position nobody has found out are asked about.
+    pub(crate) fn check_unplaced(&mut self) {
+        if self.unchecked.is_empty() {
+            let is_unplaced =
+                |known: &Subscription| known.confirmed.is_some() && !known.tracker.has_begun();
+            let unplaced = self.by_name.iter().filter(|(_, known)| is_unplaced(known));
+            self.unchecked = unplaced.map(|(name, _)| name.clone()).collect();
+        }
+    }
+
+    /// Some channels to be compared with Redis' position: by the names of their Redis channels, at
+    /// most `count_max`.
     pub(super) fn take_unchecked(&mut self, count_max: usize) -> Vec<(String, ChannelName)> {
         let mut taken = Vec::new();
         while taken.len() < count_max

@@ -68,12 +68,13 @@ async fn a_hole_shows_even_if_it_is_known_amid_a_query() {
     (0..2).for_each(|_| redis.publish());
     assert!(redis.connect(0));
     subscriber.change(|subscriptions| subscriptions.connected());
-    drop(subscriber.want(channel.clone()));
+    let waiting = subscriber.want(channel.clone());
     subscriber.change(|subscriptions| {
         while let Some(command) = subscriptions.next_command() {
             subscriptions.answered(&command, false);
         }
     });
+    assert!(waiting.is_some(), "it asks for the position itself");
     redis.publish();
     late.learns.replace(Some((Rc::downgrade(&subscriber), stream_position)));
     let payload = redis.take(0).unwrap();

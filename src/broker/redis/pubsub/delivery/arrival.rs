@@ -54,7 +54,7 @@ impl Delivery {
             sure,
         };
         let repaired = match arrival {
-            Arrival::Next => Ok(()),
+            Arrival::Next | Arrival::Early => Ok(()),
             Arrival::Duplicate => {
                 health.duplicates.add(1);
                 return Ok(());

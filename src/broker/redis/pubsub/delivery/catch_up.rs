@@ -1,5 +1,7 @@
 //! After every subscription the received messages are compared with Redis' position: a message that
-//! was missed before, and that no other follows, shows in nothing else.
+//! was missed before, and that no other follows, shows in nothing else. A channel whose position is
+//! unknown, since nobody could be told it when it was wanted, gets one: what is lost with the next
+//! connection shows by it.
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -21,22 +23,37 @@ use crate::{
 };
 
 impl Delivery {
-    /// Compares the received messages with Redis' position, for every channel subscribed anew.
+    /// Compares the received messages with Redis' position, for every channel subscribed anew. One
+    /// of which nothing is known begins there.
     pub(crate) async fn check(&self) -> Result<(), ConnectionError> {
         loop {
             let batch = self.subscriptions.borrow_mut().take_unchecked(POSITIONS_IN_FLIGHT_MAX);
             let Some((_, first)) = batch.first() else { return Ok(()) };
+            let is_placed =
+                |name: &str| self.with_tracker(name, |it| it.has_begun()) != Some(false);
+            let ask = async |(name, channel): &(String, ChannelName)| match is_placed(name) {
+                true => self.recoverer.stream_position(channel).await,
+                false => self.recoverer.ask_stream_position(channel, None).await,
+            };
             let asking = async {
                 // A subscriber's channels are all on one server.
                 self.recoverer.router.opened(first).await;
-                let ask = |(_, channel)| self.recoverer.stream_position(channel);
-                join_all(batch.iter().map(|(name, channel)| ask((name, channel)))).await
+                join_all(batch.iter().map(ask)).await
             };
-            let answers = timeout(REPAIR_DEADLINE, asking).await;
-            let answers = answers.map_err(|_| ConnectionError::Unanswered)?;
+            let answers = match timeout(REPAIR_DEADLINE, asking).await {
+                Ok(answers) => answers,
+                Err(_) if batch.iter().any(|(name, _)| is_placed(name)) => {
+                    return Err(ConnectionError::Unanswered);
+                }
+                // They are asked about again.
+                Err(_) => return Ok(()),
+            };
             let at = self.now();
             for ((name, channel), answer) in batch.iter().zip(answers) {
                 match answer {
+                    Ok(StreamPosition { position, nonce, .. }) if !is_placed(name) => {
+                        self.subscriptions.borrow_mut().begin(name, &position, nonce, at);
+                    }
                     Ok(stream_position) => {
                         self.catch_up(channel, name, stream_position, at).await?
                     }
@@ -49,6 +66,8 @@ impl Delivery {
                             error = error.details()
                         );
                     }
+                    // Another connection would not know more of it.
+                    Err(_) if !is_placed(name) => {}
                     Err(_) => return Err(ConnectionError::Unanswered),
                 }
             }

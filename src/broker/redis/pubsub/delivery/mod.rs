@@ -80,7 +80,7 @@ impl Delivery {
     }
 
     /// The tracker of a channel that is still wanted.
-    fn with_tracker<R>(
+    pub(crate) fn with_tracker<R>(
         &self,
         name: &str,
         act: impl FnOnce(&mut SequenceTracker) -> R,

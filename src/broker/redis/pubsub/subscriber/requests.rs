@@ -2,7 +2,10 @@
 //! the channels they want, and reports to them.
 
 use super::Subscriber;
-use crate::broker::redis::pubsub::command::Command;
+use crate::{
+    broker::redis::pubsub::{command::Command, shared::SharedSubscriber},
+    channel::ChannelName,
+};
 
 impl Subscriber {
     /// Waits until some shard asks for something; forever where each has its own subscriber.
@@ -24,9 +27,10 @@ impl Subscriber {
                 self.unwant(&channel);
                 continue;
             }
-            // Otherwise the answer of Redis settles it.
-            if self.want(channel.clone()).is_none() {
-                shared_subscriber.settled(&channel, self.confirmed_on(&channel));
+            match self.want(channel.clone()) {
+                // The answer of Redis settles it.
+                Some(confirmed) => shared_subscriber.waits(&channel, confirmed),
+                None => shared_subscriber.settled(&channel, self.confirmed_on(&channel)),
             }
             for (stream_position, before, waiter) in change.baselines {
                 let is_certain = self.set_baseline(&channel, &stream_position, before);
@@ -39,15 +43,28 @@ impl Subscriber {
         }
     }
 
+    /// Redis has answered `command`, which is to be taken note of now.
+    pub(super) fn look_at_hearers(&self, command: &Command) {
+        if let Some((shared_subscriber, channel)) = self.hearers(command) {
+            shared_subscriber.wait_no_longer_than_others(&channel);
+        }
+    }
+
     /// Redis has carried out `command`, or refused it.
     pub(super) fn tell_hearers(&self, command: &Command, is_refused: bool) {
-        let Some(shared_subscriber) = &self.shared else { return };
-        let Command::Subscribe(name) = command else { return };
-        let known = self.subscriptions.borrow_mut().get_mut(name).map(|known| known.topic.clone());
-        let Some(channel) = known.as_ref().and_then(|topic| topic.channel()) else { return };
-        let confirmed = self.confirmed_on(channel);
+        let Some((shared_subscriber, channel)) = self.hearers(command) else { return };
+        let confirmed = self.confirmed_on(&channel);
         if confirmed.is_some() || is_refused {
-            shared_subscriber.settled(channel, confirmed);
+            shared_subscriber.settled(&channel, confirmed);
         }
+    }
+
+    /// The shards that want the channel of a subscription, and that channel.
+    fn hearers(&self, command: &Command) -> Option<(&SharedSubscriber, ChannelName)> {
+        let shared_subscriber = self.shared.as_deref()?;
+        let Command::Subscribe(name) = command else { return None };
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        let channel = subscriptions.get_mut(name)?.topic.channel()?.clone();
+        Some((shared_subscriber, channel))
     }
 }

@@ -92,28 +92,66 @@ fn only_the_last_answer_confirms() {
     assert!(all.by_name.is_empty());
 }
 
+fn want_channel(all: &mut Subscriptions, name: &str) -> Option<oneshot::Receiver<()>> {
+    all.want(name.to_owned(), Topic::Channel(ChannelName::new(name).unwrap()))
+}
+
+/// Redis confirms all that is wanted.
+fn confirm(all: &mut Subscriptions) {
+    while let Some(command) = all.next_command() {
+        all.answered(&command, false);
+    }
+}
+
+fn names(taken: Vec<(String, ChannelName)>) -> Vec<String> {
+    taken.into_iter().map(|(name, _)| name).collect()
+}
+
+/// A channel for whose position nobody asks is asked about.
+#[test]
+fn a_channel_that_nobody_asks_about_is_checked() {
+    let mut all = Subscriptions::default();
+    all.connected();
+    drop(want_channel(&mut all, "a"));
+    confirm(&mut all);
+    assert_eq!(names(all.take_unchecked(10)), ["a"], "its caller has not waited");
+    let waiter = want_channel(&mut all, "b");
+    confirm(&mut all);
+    assert!(waiter.is_some());
+    assert_eq!(names(all.take_unchecked(10)), [""; 0], "its caller asks");
+    all.check_unplaced();
+    all.check_unplaced();
+    let mut both = names(all.take_unchecked(10));
+    both.sort_unstable();
+    assert_eq!(both, ["a", "b"], "nobody has been told yet");
+    let position = Position { epoch: "e".into(), offset: 1 };
+    for name in ["a", "b"] {
+        all.begin(name, &position, 7, Millis(0));
+    }
+    all.check_unplaced();
+    assert_eq!(names(all.take_unchecked(10)), [""; 0]);
+    all.disconnected();
+    all.connected();
+    confirm(&mut all);
+    assert_eq!(names(all.take_unchecked(10)).len(), 2, "what was lost with the connection shows");
+}
+
 /// A new subscription is checked once if anything is known of its channel.
 #[test]
 fn a_new_subscription_is_checked_once() {
     let mut all = Subscriptions::default();
     let position = Position { epoch: "e".into(), offset: 1 };
-    for name in ["a", "b", "c"] {
-        let topic = Topic::Channel(ChannelName::new(name).unwrap());
-        all.want(name.to_owned(), topic);
-    }
+    all.connected();
+    let wanted = ["a", "b", "c"].map(|name| want_channel(&mut all, name));
     assert!(all.set_baseline("a", &position, 7, None, Millis(0)));
     let connect = |all: &mut Subscriptions| {
         all.connected();
-        while let Some(command) = all.next_command() {
-            all.answered(&command, false);
-        }
+        confirm(all);
     };
-    let names = |taken: Vec<(String, ChannelName)>| -> Vec<String> {
-        taken.into_iter().map(|(name, _)| name).collect()
-    };
-    connect(&mut all);
+    confirm(&mut all);
+    assert!(wanted.iter().all(Option::is_some));
     assert_eq!(names(all.take_unchecked(10)), ["a"]);
-    assert_eq!(names(all.take_unchecked(10)), [""; 0]);
+    assert_eq!(names(all.take_unchecked(10)), [""; 0], "callers ask for the others");
     let confirmed = all.confirmed_by("b");
     assert!(confirmed.is_some() && all.set_baseline("b", &position, 7, confirmed, Millis(0)));
     assert_eq!(names(all.take_unchecked(10)), [""; 0], "nothing can be missing");
