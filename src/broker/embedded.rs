@@ -4,7 +4,7 @@
 //! mutex is held, so all shards see one order, and a message that one shard cannot take is given to
 //! none and costs no offset. Published messages are kept for a while, for clients that come back.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, ready};
@@ -216,9 +216,10 @@ impl EmbeddedBroker {
         let published = if guard.state.slots.is_done(&slot, number) {
             Ok(None)
         } else {
-            guard.check_room(slot.data.len()).map(|()| {
+            let data = (slot.text_at)(Duration::from_millis(unix_ms));
+            guard.check_room(data.len()).map(|()| {
                 guard.state.slots.set_done(&slot, number);
-                let PeriodicSlot { channel, data, .. } = slot;
+                let channel = slot.channel;
                 let position = guard.state.next(
                     &channel,
                     PublisherClass::Api,
@@ -293,7 +294,7 @@ mod tests {
         messages_max: 10,
         bytes_max: 10_000,
         total_bytes_max: 100_000,
-        ttl: std::time::Duration::from_secs(60),
+        ttl: Duration::from_secs(60),
     };
 
     fn channel(text: &str) -> ChannelName {
@@ -352,7 +353,7 @@ mod tests {
         let slot = PeriodicSlot {
             channel: channel("a"),
             interval_ms: 10_000,
-            data: Bytes::from_static(b"x"),
+            text_at: Rc::new(|_| Bytes::new()),
         };
         let mut slots = SlotsDone::default();
         assert!(!slots.is_done(&slot, 7));

@@ -1,5 +1,7 @@
 //! Publications, messages that arrive, and the outcome of a publication.
 
+use std::{fmt, rc::Rc, time::Duration};
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -106,14 +108,23 @@ impl From<&PublishError> for PublishFailure {
 }
 
 /// A periodic message: at most one per interval slot for the whole cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PeriodicSlot {
     /// The channel it goes to.
     pub channel: ChannelName,
     /// Slot length, milliseconds; slot number = broker's Unix time ÷ this.
     pub interval_ms: u64,
-    /// The payload (text).
-    pub data: Bytes,
+    /// The payload (text) for a moment of the slot, as the broker's Unix time: a text that names
+    /// its time names one in the slot that it was sent for, whatever this machine's clock says.
+    pub text_at: Rc<dyn Fn(Duration) -> Bytes>,
+}
+
+impl fmt::Debug for PeriodicSlot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { channel, interval_ms, text_at: _ } = self;
+        let mut slot = formatter.debug_struct("PeriodicSlot");
+        slot.field("channel", channel).field("interval_ms", interval_ms).finish_non_exhaustive()
+    }
 }
 
 /// The outcome of a slot's message.

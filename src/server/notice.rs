@@ -30,14 +30,12 @@ pub(super) async fn run(
 ) {
     let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
     let mut next_slot_in_ms = until_next_slot(clock.unix_time(), interval_ms);
+    let channel = ChannelName::default_channel();
+    let text_at = Rc::new(move |unix_time| payload(&text, unix_time).into());
+    let slot = PeriodicSlot { channel, interval_ms, text_at };
     loop {
         sleep(Duration::from_millis(next_slot_in_ms)).await;
-        let slot = PeriodicSlot {
-            channel: ChannelName::default_channel(),
-            interval_ms,
-            data: payload(&text, clock.unix_time()).into(),
-        };
-        let outcome = broker.publish_once(slot).await;
+        let outcome = broker.publish_once(slot.clone()).await;
         match outcome.published {
             Ok(Some(receipt)) => {
                 metrics.published.add(Source::Periodic, receipt.scope(), 1);
@@ -59,8 +57,7 @@ fn until_next_slot(unix_time: Duration, interval_ms: u64) -> u64 {
     interval_ms - now_ms % interval_ms
 }
 
-/// `TEXT 2026-11-23T07:00:00.001Z`: RFC 3339, UTC. With milliseconds: a clock a little behind
-/// the broker's wakes just before the slot, and whole seconds would name the one before.
+/// `TEXT 2026-11-23T07:00:00.001Z`: RFC 3339, UTC.
 fn payload(text: &str, unix_time: Duration) -> String {
     format!("{text} {}", format_rfc3339_millis(UNIX_EPOCH + unix_time))
 }

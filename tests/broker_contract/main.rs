@@ -34,7 +34,7 @@ mod stalled_shard;
 mod trials;
 mod unused_channels;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use history::{
@@ -244,7 +244,8 @@ fn a_message_refused_by_a_full_shard_costs_no_offset(backend: Backend) {
 }
 
 fn slot(interval_ms: u64) -> PeriodicSlot {
-    PeriodicSlot { channel: channel("a"), interval_ms, data: Bytes::from_static(b"notice") }
+    let text_at = Rc::new(|_| Bytes::from_static(b"notice"));
+    PeriodicSlot { channel: channel("a"), interval_ms, text_at }
 }
 
 /// An interval so long that no test sees the next slot, unless it starts at a boundary.
@@ -279,8 +280,10 @@ fn slots_follow_each_other(backend: Backend) {
         let process = Process::start(backend.settings(), 1).await;
         process.subscribe("a").await;
         let mut offsets = Vec::new();
+        let number_at = |time: Duration| Bytes::from((time.as_millis() / 100).to_string());
+        let slot = PeriodicSlot { text_at: Rc::new(number_at), ..slot(100) };
         while offsets.len() < 3 {
-            let outcome = process.control.publish_once(slot(100)).await;
+            let outcome = process.control.publish_once(slot.clone()).await;
             if let Some(receipt) = outcome.published.unwrap() {
                 offsets.push(offset(Ok(receipt)));
             }
@@ -289,6 +292,8 @@ fn slots_follow_each_other(backend: Backend) {
         assert_eq!(offsets, [1, 2, 3]);
         until("all have arrived", || process.sinks[0].messages().len() == 3).await;
         assert_eq!(process.sinks[0].offsets().into_iter().collect::<HashSet<_>>().len(), 3);
+        let texts = process.sinks[0].texts();
+        assert_eq!(texts.iter().collect::<HashSet<_>>().len(), 3, "each names its slot: {texts:?}");
     });
 }
 

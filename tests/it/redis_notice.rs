@@ -36,23 +36,22 @@ fn member(redis: &RedisServer, threads: &str) -> Server {
     server
 }
 
-/// The second that a notice names: that in which its text was made.
+/// The second that a notice names: the slot that it was sent for.
 fn second_of(text: &str) -> u64 {
     let time = text.strip_prefix(TEXT).unwrap_or_else(|| panic!("a notice: {text}"));
     let time = parse_rfc3339(time.trim()).unwrap_or_else(|e| panic!("{e}: {text}"));
     time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-/// Reads notices in a thread of its own, each with the slot in which it arrived. Its slot was
-/// claimed before it arrived, and hardly a whole slot before.
+/// Reads notices in a thread of its own: the slots that they were sent for.
 fn reader(addr: SocketAddr, count: usize, heard: &Arc<AtomicUsize>) -> JoinHandle<Vec<u64>> {
     let mut client = Client::connect(addr);
     let heard = heard.clone();
     thread::spawn(move || {
         let slots = std::iter::repeat_with(|| {
-            second_of(&client.text());
+            let slot = second_of(&client.text());
             heard.fetch_add(1, Ordering::Release);
-            Clock::start().unix_time().as_secs()
+            slot
         });
         slots.take(count).collect()
     })

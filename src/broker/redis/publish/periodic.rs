@@ -5,7 +5,9 @@
 //! in another slot, or when the message surely went nowhere. So a slot whose claim got no
 //! answer, or that was delivered locally, is never claimed afterwards.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
+
+use bytes::Bytes;
 
 use super::{Outcome, Publisher};
 use crate::{
@@ -32,9 +34,11 @@ impl Publisher {
 
     async fn claim_slot(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {
         for _ in 0..CLAIMS_MAX {
-            let (number, _) = slot_at(slot.interval_ms, self.redis_unix_ms());
+            let unix_ms = self.redis_unix_ms();
+            let (number, _) = slot_at(slot.interval_ms, unix_ms);
             let Some(mark) = self.mark(slot, number) else { return Ok(None) };
-            match self.claim(slot, number).await {
+            let data = (slot.text_at)(Duration::from_millis(unix_ms));
+            match self.claim(slot, number, &data).await {
                 Outcome::Done(Claim::Sent(position)) => {
                     return Ok(Some(Receipt::Cluster(position)));
                 }
@@ -43,7 +47,7 @@ impl Publisher {
                 Outcome::Done(Claim::Other) => self.unmark(slot, mark),
                 Outcome::InDoubt => return Err(PublishError::Unconfirmed),
                 Outcome::NotSent => {
-                    let delivered = self.deliver_slot_locally(slot);
+                    let delivered = self.deliver_slot_locally(slot, data);
                     if delivered.is_err() {
                         self.unmark(slot, mark);
                     }
@@ -54,7 +58,7 @@ impl Publisher {
         Ok(None)
     }
 
-    async fn claim(&self, slot: &PeriodicSlot, number: u64) -> Outcome<Claim> {
+    async fn claim(&self, slot: &PeriodicSlot, number: u64, data: &Bytes) -> Outcome<Claim> {
         let process = &self.process;
         let names = &process.settings.names;
         let mut keys = names.keys(&slot.channel);
@@ -64,7 +68,7 @@ impl Publisher {
             PublisherClass::Api,
             names.channel(&slot.channel),
             Kind::Text,
-            &slot.data,
+            data,
         );
         args.push(slot.interval_ms.max(1).to_string().into());
         args.push(number.to_string().into());
@@ -107,8 +111,12 @@ impl Publisher {
         self.process.local.lock().state.slots.take_back(slot, before);
     }
 
-    fn deliver_slot_locally(&self, slot: &PeriodicSlot) -> Result<Option<Receipt>, PublishError> {
-        let PeriodicSlot { channel, data, .. } = slot.clone();
+    fn deliver_slot_locally(
+        &self,
+        slot: &PeriodicSlot,
+        data: Bytes,
+    ) -> Result<Option<Receipt>, PublishError> {
+        let channel = slot.channel.clone();
         let message =
             Message { publisher: Principal::Api, channel, kind: Kind::Text, data, key: None };
         self.publish_locally(message).map(Some)
