@@ -71,13 +71,20 @@ struct Entry {
     given: Given,
 }
 
+#[derive(Debug)]
+struct Table {
+    entries: HashMap<Bearer, Entry>,
+    /// None is over before.
+    earliest_end: Millis,
+}
+
 /// Those that are kept out now.
 #[derive(Debug)]
 pub struct Bans {
     clock: Clock,
     /// False as long as nobody ever was: then nothing is locked.
     is_used: AtomicBool,
-    entries: Mutex<HashMap<Bearer, Entry>>,
+    table: Mutex<Table>,
     /// There is a command that only this process knows.
     has_unshared: Notify,
 }
@@ -93,7 +100,7 @@ impl Bans {
         Self {
             clock,
             is_used: AtomicBool::new(false),
-            entries: Mutex::default(),
+            table: Mutex::new(Table::new()),
             has_unshared: Notify::new(),
         }
     }
@@ -143,8 +150,8 @@ impl Bans {
         }
         let stamps: HashMap<&Bearer, u64> =
             read.iter().map(|ban| (&ban.bearer, ban.stamp)).collect();
-        let entries = self.entries();
-        let differing = entries.iter().filter(|(bearer, entry)| match entry.given {
+        let table = self.table();
+        let differing = table.entries.iter().filter(|(bearer, entry)| match entry.given {
             Given::Local(_) => true,
             Given::Shared(stamp) => now < entry.until && stamps.get(bearer) != Some(&stamp),
         });
@@ -162,16 +169,17 @@ impl Bans {
     /// The bearers of all commands that only this process knows.
     #[must_use]
     pub fn all_unshared(&self) -> Vec<Bearer> {
-        let entries = self.entries();
-        let local = entries.iter().filter(|(_, entry)| matches!(entry.given, Given::Local(_)));
+        let table = self.table();
+        let local =
+            table.entries.iter().filter(|(_, entry)| matches!(entry.given, Given::Local(_)));
         local.map(|(bearer, _)| bearer.clone()).collect()
     }
 
     /// The last command about `bearer` that is known here.
     #[must_use]
     pub fn own(&self, bearer: &Bearer) -> Option<OwnBan> {
-        let (entries, now) = (self.entries(), self.clock.now());
-        let Entry { until, given } = *entries.get(bearer)?;
+        let (table, now) = (self.table(), self.clock.now());
+        let Entry { until, given } = *table.entries.get(bearer)?;
         let age = match given {
             Given::Local(given) => now - given,
             Given::Shared(_) => Duration::ZERO,
@@ -182,12 +190,11 @@ impl Bans {
     /// Redis was asked about the command `asked`, and knows it now by `stamp`; or, with a `time`,
     /// that later one, by which `bearer` is kept out for so long.
     pub fn settle(&self, bearer: &Bearer, asked: Given, stamp: u64, time: Option<Duration>) {
-        let (mut entries, now) = (self.entries(), self.clock.now());
-        if let Some(entry) = entries.get_mut(bearer)
-            && entry.given == asked
-        {
-            let until = time.map_or(entry.until, |time| now + time);
-            *entry = Entry { until, given: Given::Shared(stamp) };
+        let (mut table, now) = (self.table(), self.clock.now());
+        let known = table.entries.get(bearer).filter(|entry| entry.given == asked);
+        if let Some(&Entry { until, .. }) = known {
+            let until = time.map_or(until, |time| now + time);
+            table.insert(bearer, Entry { until, given: Given::Shared(stamp) });
         }
     }
 
@@ -196,7 +203,7 @@ impl Bans {
     /// # Errors
     /// When there is not.
     pub fn check_room(&self, bearer: &Bearer) -> Result<(), BansFull> {
-        make_room(&mut self.entries(), bearer, self.clock.now(), BANS_MAX)
+        self.table().make_room(bearer, self.clock.now(), BANS_MAX)
     }
 
     /// Whether the bearer of a token with these claims is kept out.
@@ -213,7 +220,7 @@ impl Bans {
     #[must_use]
     pub fn keeps_out(&self, bearer: &Bearer) -> bool {
         let now = self.clock.now();
-        self.entries().get(bearer).is_some_and(|entry| now < entry.until)
+        self.table().entries.get(bearer).is_some_and(|entry| now < entry.until)
     }
 
     /// Puts `entry` in, unless it is earlier than the command that is known.
@@ -225,34 +232,52 @@ impl Bans {
         is_later: impl FnOnce(Given) -> bool,
     ) -> Result<(), BansFull> {
         self.is_used.store(true, Ordering::Release);
-        let mut entries = self.entries();
-        if entries.get(bearer).is_none_or(|known| is_later(known.given)) {
-            make_room(&mut entries, bearer, self.clock.now(), most)?;
-            entries.insert(bearer.clone(), entry);
+        let mut table = self.table();
+        if table.entries.get(bearer).is_none_or(|known| is_later(known.given)) {
+            table.make_room(bearer, self.clock.now(), most)?;
+            table.insert(bearer, entry);
         }
         Ok(())
     }
 
     /// A panic elsewhere leaves whole entries, so a poisoned lock can be used.
-    fn entries(&self) -> MutexGuard<'_, HashMap<Bearer, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Those that are over go first, also if Redis has not heard that they are shorter.
-fn make_room(
-    entries: &mut HashMap<Bearer, Entry>,
-    bearer: &Bearer,
-    now: Millis,
-    most: usize,
-) -> Result<(), BansFull> {
-    if entries.len() >= most && !entries.contains_key(bearer) {
-        entries.retain(|_, entry| now < entry.until);
-        if entries.len() >= most {
-            return Err(BansFull);
-        }
+impl Table {
+    fn new() -> Self {
+        Self { entries: HashMap::new(), earliest_end: Millis(u64::MAX) }
     }
-    Ok(())
+
+    fn insert(&mut self, bearer: &Bearer, entry: Entry) {
+        self.earliest_end = self.earliest_end.min(entry.until);
+        self.entries.insert(bearer.clone(), entry);
+    }
+
+    /// Those that are over go first, also if Redis has not heard that they are shorter.
+    fn make_room(&mut self, bearer: &Bearer, now: Millis, most: usize) -> Result<(), BansFull> {
+        if self.entries.len() >= most && !self.entries.contains_key(bearer) {
+            self.drop_ended(now);
+            if self.entries.len() >= most {
+                return Err(BansFull);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at all entries if one may be over; whether it did. While everybody asks for room in a
+    /// full table, nobody who comes has to wait for that.
+    fn drop_ended(&mut self, now: Millis) -> bool {
+        if now < self.earliest_end {
+            return false;
+        }
+        self.entries.retain(|_, entry| now < entry.until);
+        let ends = self.entries.values().map(|entry| entry.until);
+        self.earliest_end = ends.min().unwrap_or(Millis(u64::MAX));
+        true
+    }
 }
 
 #[cfg(test)]

@@ -148,3 +148,24 @@ fn bans_of_others_have_room() {
     assert_eq!(bans.hear(&subject("more"), LONG, 1), Err(BansFull));
     assert_eq!(bans.agree(&[shared("more", 20, 1)], 1).1, Err(BansFull));
 }
+
+/// Refusals in a full table cost one look: all entries are looked at only when one may be over.
+#[tokio::test(start_paused = true)]
+async fn a_full_table_is_looked_through_seldom() {
+    let bans = Bans::new(Clock::start());
+    for number in 0..BANS_MAX {
+        let time = if number < 2 { LONG * (number as u32 + 1) } else { LONG * 3 };
+        bans.add(&subject(&number.to_string()), time).unwrap();
+    }
+    let looks = || bans.table().drop_ended(bans.clock.now());
+    assert!(!looks());
+    assert_eq!(bans.add(&subject("more"), LONG), Err(BansFull));
+    tokio::time::advance(LONG).await;
+    assert!(looks(), "one is over");
+    assert!(!looks(), "the next one is not");
+    bans.add(&subject("more"), LONG * 5).unwrap();
+    tokio::time::advance(LONG).await;
+    bans.add(&subject("another"), LONG * 5).unwrap();
+    assert_eq!(bans.add(&subject("third"), LONG), Err(BansFull));
+    assert!(!looks());
+}

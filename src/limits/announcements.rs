@@ -9,6 +9,9 @@ use std::time::Duration;
 pub const ANNOUNCEMENT_ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 /// An announcement as it goes through Redis; a longer one counts as a stranger's, and is dropped.
 pub const ANNOUNCEMENT_BYTES_MAX: usize = 4 * 1024;
+/// The cost of an announcement to a shard's mailbox: so many are carried out in a turn as fit into
+/// [`APPEND_TURN_BYTES_MAX`](super::APPEND_TURN_BYTES_MAX).
+pub const ANNOUNCEMENT_COST_BYTES: usize = 1024;
 /// The time for each client of a shard that is to be closed and to come back, until there are so
 /// many that [`DISCONNECT_WINDOW_MAX`] is shorter.
 pub const DISCONNECT_PAUSE: Duration = Duration::from_millis(10);
@@ -32,5 +35,6 @@ pub const BANS_RETRY: Duration = Duration::from_secs(1);
 /// Between two attempts to have others keep somebody out, when they keep out as many as may be.
 pub const BANS_FULL_RETRY: Duration = Duration::from_secs(60);
 
+const _: () = assert!(BANS_HEARD_MAX * ANNOUNCEMENT_COST_BYTES < super::MAILBOX_BYTES_MAX);
 const _: () = assert!(super::TOKEN_TEXT_BYTES_MAX < ANNOUNCEMENT_BYTES_MAX);
 const _: () = assert!(BAN_MAX.as_millis() < super::OFFSET_MAX as u128);

@@ -23,7 +23,7 @@ use crate::{
     broker::{Announcement, Missed, Publication, Sink},
     channel::ChannelName,
     clock::Clock,
-    limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX},
+    limits::{ANNOUNCEMENT_COST_BYTES, MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX},
 };
 
 /// One piece of mail.
@@ -53,7 +53,8 @@ impl Mail {
     fn bytes(&self) -> usize {
         match self {
             Self::Publication(publication, _) => publication.data.len(),
-            _ => 0,
+            Self::Announcement(..) => ANNOUNCEMENT_COST_BYTES,
+            Self::Gap(..) | Self::Call(_) => 0,
         }
     }
 }
@@ -166,7 +167,11 @@ impl Sink for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ws::Kind;
+    use crate::{
+        broker::{Disconnection, Selector},
+        limits::{APPEND_TURN_BYTES_MAX, BANS_MAX},
+        ws::Kind,
+    };
 
     fn publication(bytes: usize) -> Publication {
         Publication {
@@ -212,6 +217,28 @@ mod tests {
         assert_eq!(taken.iter().map(Mail::bytes).collect::<Vec<_>>(), [10, 20]);
         mailbox.take(30, &mut taken);
         assert_eq!(taken.iter().map(Mail::bytes).collect::<Vec<_>>(), [10, 20, 30]);
+    }
+
+    /// Ten thousand bans that are read from Redis do not keep a shard from its clients.
+    #[test]
+    fn announcements_are_taken_in_turns() {
+        let mailbox = Mailbox::new(Clock::start());
+        let channel = ChannelName::default_channel();
+        for _ in 0..BANS_MAX {
+            assert!(mailbox.has_room(1));
+            mailbox.announce(of_channel(&channel), None);
+        }
+        let mut taken = Vec::new();
+        mailbox.take(APPEND_TURN_BYTES_MAX, &mut taken);
+        assert!(taken.len() <= BANS_MAX / 5, "{}", taken.len());
+        mailbox.take(usize::MAX, &mut taken);
+        assert_eq!(taken.len(), BANS_MAX);
+        assert!(mailbox.has_room(MAILBOX_BYTES_MAX));
+    }
+
+    fn of_channel(channel: &ChannelName) -> Announcement {
+        let selector = Selector::Channel(channel.clone());
+        Announcement::Disconnect(Disconnection { selector, may_return: false, banned_for: None })
     }
 
     #[test]
