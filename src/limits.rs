@@ -122,9 +122,10 @@ pub const PLACEMENT_INTERVAL: Duration = Duration::from_secs(1);
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes read from one client before other tasks get their turn.
 pub const READ_TURN_BYTES_MAX: usize = 256 * 1024;
-/// One read from a client whose compressed messages are wanted. A byte inflates to at most 1,032,
-/// so one read yields at most 4 MiB of messages, and one that was begun before.
-pub const COMPRESSED_READ_BYTES: usize = 4 * 1024;
+/// One read from a client whose messages are published or are commands, or are inflated. A byte
+/// inflates to at most 1,032, so one read yields at most 4 MiB of messages, and one that was begun
+/// before; and at most 700 commands, which wait in the client's queue.
+pub const COMMANDS_READ_BYTES: usize = 4 * 1024;
 /// A shard's buffers for compressing and inflating keep this size; for a message they may grow past
 /// it.
 pub const CODEC_KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -134,6 +135,9 @@ pub const INFLATE_BYTES_MIN: usize = 1024;
 pub const INBOUND_MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
 /// The budget's charge for a client's message that waits to be published, besides its payload.
 pub const QUEUED_COMMAND_COST_BYTES: usize = 128;
+/// From the end of a client to the publication of the last message that it has left in its queue;
+/// the others are dropped (`wsbcast_client_messages_dropped_total`).
+pub const ORPHANED_COMMANDS_DEADLINE: Duration = Duration::from_secs(10);
 /// Echo output a client may leave unread before the server stops reading from it.
 pub const ECHO_UNSENT_BYTES_MAX: usize = 256 * 1024;
 /// From our Close frame in the kernel to the peer's answer; then the descriptor is dropped.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::{
     broker::{IdempotencyKey, Principal, PublisherClass},
     channel::ChannelName,
+    clock::Millis,
     conn::positions::SubscribeRequest,
     limits::QUEUED_COMMAND_COST_BYTES,
     ws::Kind,
@@ -71,6 +72,8 @@ pub struct ClientMessage {
 pub(super) struct Orphan {
     pub(super) queue: CommandQueue,
     pub(super) publisher: Option<PublisherClass>,
+    /// Then those that are not begun are discarded.
+    pub(super) until: Millis,
 }
 
 /// Commands that wait while one is on its way.
@@ -78,6 +81,8 @@ pub(super) struct Orphan {
 pub(super) struct CommandQueue {
     waiting: VecDeque<ClientCommand>,
     bytes: usize,
+    /// None is on its way, and the next one waits until then: the client has shown a bad token.
+    pub(super) pause_until: Option<Millis>,
 }
 
 impl CommandQueue {
@@ -101,6 +106,37 @@ impl CommandQueue {
     pub(super) fn clear(&mut self) -> usize {
         self.waiting = VecDeque::new();
         std::mem::take(&mut self.bytes)
+    }
+
+    /// The client goes, and hears no answers: only its publications are kept, and the tokens by
+    /// which they are judged, unless it has shown a bad one. Returns the cost of the others.
+    pub(super) fn keep_publications(&mut self) -> usize {
+        let is_publication = |command: &ClientCommand| matches!(command, ClientCommand::Publish(_));
+        let kept = self.waiting.iter().rposition(is_publication).map_or(0, |last| last + 1);
+        let tokens_count = self.pause_until.is_none();
+        let mut place = 0;
+        self.retain(|command| {
+            place += 1;
+            let is_token = matches!(command, ClientCommand::Token(_));
+            place <= kept && (is_publication(command) || is_token && tokens_count)
+        })
+    }
+
+    /// Discards the tokens that wait; returns their cost.
+    pub(super) fn discard_tokens(&mut self) -> usize {
+        self.retain(|command| !matches!(command, ClientCommand::Token(_)))
+    }
+
+    fn retain(&mut self, is_kept: impl FnMut(&ClientCommand) -> bool) -> usize {
+        self.waiting.retain(is_kept);
+        self.waiting.shrink_to_fit();
+        let kept = self.waiting.iter().map(cost).sum();
+        std::mem::replace(&mut self.bytes, kept) - kept
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Whether nothing waits.

@@ -13,7 +13,7 @@ pub const TOKEN_PATTERNS_MAX: usize = 1000;
 /// verification, and a head has room for hundreds.
 pub const TOKENS_OFFERED_MAX: usize = 2;
 /// After a bad token over an open connection, before the client's next command is run: a connection
-/// has so few of them verified.
+/// has so few of them verified. It ends with the client, of which no further token is verified.
 pub const TOKEN_REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Longest `sub` and `jti`; a longer one makes the token a bad one.
 pub const TOKEN_TEXT_BYTES_MAX: usize = 256;

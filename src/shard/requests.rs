@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use tokio::{task::yield_now, time::sleep};
+use tokio::task::yield_now;
 use tracing::debug;
 
 use super::{admit, core::Core};
@@ -14,9 +14,7 @@ use crate::{
     conn::{ClientCommand, ClientMessage, HiddenToken, Request, VerifiedToken},
     drain::Guard,
     hub::Key,
-    limits::TOKEN_REFUSED_PAUSE,
     metrics::{PublishFailure, Source},
-    token::TokenError,
 };
 
 /// Does what the table asks for.
@@ -58,14 +56,9 @@ async fn run_commands(core: Rc<Core>, key: Key, first: ClientCommand, guard: Gua
 /// Verifies a token that a client shows in place of its earlier one.
 async fn renew(core: &Rc<Core>, key: Key, token: &HiddenToken) {
     let verified = core.verifier.verify(token.expose()).await;
-    let is_bad = verified.as_ref().is_err_and(TokenError::is_charged);
     let now = core.clock.now();
     let verified = verified.map(|rights| VerifiedToken::new(rights, now, core.clock.unix_time()));
     core.with(|clients| clients.renewed(key, verified, now));
-    if is_bad {
-        // It is not read meanwhile.
-        sleep(TOKEN_REFUSED_PAUSE).await;
-    }
 }
 
 async fn publish(core: &Rc<Core>, key: Key, message: ClientMessage) {

@@ -121,6 +121,13 @@ impl Socket {
         self.live(tls)?.acknowledged_bytes()
     }
 
+    /// The time since the other end's system has acknowledged anything, or said that it is there
+    /// in any other way, if ours says.
+    #[must_use]
+    pub fn acknowledgement_age(&self, tls: &TlsClients) -> Option<Duration> {
+        self.live(tls)?.acknowledgement_age()
+    }
+
     /// Ends our side: the peer sees the end after all that was written.
     pub fn shutdown_write(&self, tls: &mut TlsClients) {
         if let Self::Tls(number) = self {

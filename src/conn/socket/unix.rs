@@ -74,6 +74,16 @@ impl Live {
         None
     }
 
+    #[cfg(target_os = "linux")]
+    pub(super) fn acknowledgement_age(&self) -> Option<Duration> {
+        super::acknowledged::age(&self.0)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn acknowledgement_age(&self) -> Option<Duration> {
+        None
+    }
+
     pub(super) fn shutdown_write(&self) {
         // Fails only when the peer is gone already, which the next read tells.
         let _ = self.0.shutdown(Shutdown::Write);

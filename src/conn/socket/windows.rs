@@ -65,6 +65,10 @@ impl Live {
         None
     }
 
+    pub(super) fn acknowledgement_age(&self) -> Option<Duration> {
+        None
+    }
+
     pub(super) fn shutdown_write(&self) {
         // Fails only when the peer is gone already, which the next read tells.
         let _ = socket2::SockRef::from(&self.shared.stream).shutdown(Shutdown::Write);

@@ -94,6 +94,7 @@ impl ConnectionTable {
             // The right to do what waits has ended.
             self.discard_queue(key);
         }
+        self.keep_publications(key);
         self.schedule(key, until);
         true
     }
@@ -194,12 +195,17 @@ impl ConnectionTable {
 
     fn on_open_due(&mut self, key: Key) {
         let Some(client) = entry(&mut self.entries, key) else { return };
+        if client.message_begun().is_some() && client.queue().is_some() {
+            // Not read because of its own commands on their way: the delay is ours.
+            client.set_message_begun(Some(self.now));
+        }
         let message_until = client.message_begun().map(|begun| begun + INBOUND_MESSAGE_DEADLINE);
         if message_until.is_some_and(|until| until <= self.now) {
             return self.close(key, CloseReason::Policy);
         }
         let Some(token_until) = self.on_token_due(key) else { return };
-        let mut next = [message_until, token_until].into_iter().flatten().min();
+        let pause_until = self.on_pause_due(key);
+        let mut next = [message_until, token_until, pause_until].into_iter().flatten().min();
         let Some(entry) = entry(&mut self.entries, key) else { return };
         let (encoding, keepalive) = (entry.encoding, &mut entry.keepalive);
         let action = if encoding.has_frames() {
@@ -226,12 +232,13 @@ impl ConnectionTable {
     fn give_up(&mut self, key: Key, next: Option<Millis>) {
         // A shard that was busy or asleep may not have read what has long been there.
         self.read(key, true);
+        let is_there = self.is_acknowledging(key);
         let Some(entry) = entry(&mut self.entries, key) else { return };
         if entry.state() != ClientState::Open {
             return;
         }
         // Not read because of its own messages on their way: the silence is ours.
-        if entry.queue().is_some() {
+        if entry.queue().is_some() && is_there {
             entry.keepalive.heard(self.now);
         }
         match entry.keepalive.on_deadline(self.now, &self.settings.keepalive) {
@@ -242,6 +249,15 @@ impl ConnectionTable {
             }
             _ => self.close(key, CloseReason::PingTimeout),
         }
+    }
+
+    /// Whether the system at a client's other end has acknowledged anything in the time in which
+    /// the client would have to answer a ping. True as well where that is not known.
+    fn is_acknowledging(&self, key: Key) -> bool {
+        let silence_max = self.settings.keepalive.silence_max();
+        let socket = self.hub.outlet(key);
+        let silence = socket.and_then(|socket| socket.acknowledgement_age(self.hub.shared()));
+        silence.zip(silence_max).is_none_or(|(silence, most)| silence <= most)
     }
 
     /// The Close frame was not taken in time: what the kernel holds is thrown away. A client

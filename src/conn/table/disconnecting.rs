@@ -26,6 +26,10 @@ impl ConnectionTable {
             Selector::Bearer(Bearer::Subject(sub)) => self.clients_of_subject(sub),
             Selector::Bearer(Bearer::TokenId(jti)) => self.clients_of_token_id(jti),
         };
+        if matches!(selector, Selector::Bearer(_)) && !may_return {
+            // Also what clients have left behind, or wait for while they go.
+            keys.iter().for_each(|&key| self.discard_queue(key));
+        }
         let entries = &mut self.entries;
         let mut state = |key: Key| entry(entries, key).map(|entry| entry.state());
         keys.retain(|&key| state(key) == Some(ClientState::Open));

@@ -20,7 +20,7 @@ use crate::{
     },
     hub::{Finish, Key},
     limits::{
-        ANSWERS_UNSENT_BYTES_MAX, COMPRESSED_READ_BYTES, ECHO_UNSENT_BYTES_MAX,
+        ANSWERS_UNSENT_BYTES_MAX, COMMANDS_READ_BYTES, ECHO_UNSENT_BYTES_MAX,
         INBOUND_MESSAGE_DEADLINE, RATE_LIMITED_RETRY_MS, READ_TURN_BYTES_MAX,
     },
     metrics::Limit,
@@ -53,9 +53,12 @@ impl ConnectionTable {
     /// since an end may be behind the last byte.
     pub(super) fn read(&mut self, key: Key, exhaust: bool) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        let may_inflate = entry(&mut self.entries, key)
-            .is_some_and(|entry| entry.encoding.window().is_some() && entry.is_listened_to());
-        let room = if may_inflate { COMPRESSED_READ_BYTES } else { buffer.len() };
+        let is_little_read = entry(&mut self.entries, key).is_some_and(|entry| {
+            let has_consequences =
+                entry.endpoint == Endpoint::Ws || entry.encoding.window().is_some();
+            has_consequences && entry.is_listened_to()
+        });
+        let room = if is_little_read { COMMANDS_READ_BYTES } else { buffer.len() };
         let mut turn_bytes = 0;
         let mut speaks_tls = false;
         while turn_bytes < READ_TURN_BYTES_MAX {

@@ -216,10 +216,9 @@ impl ConnectionTable {
         self.input.release(entry.charged_bytes());
         self.encoder.leave(entry.encoding);
         self.end_replay(key);
-        if let Some(queue) = entry.take_queue().filter(|queue| !queue.is_empty()) {
-            self.orphans.insert(key, Orphan { queue, publisher: entry.publisher });
-        } else {
-            self.rights.remove(key);
+        match entry.take_queue() {
+            Some(queue) => self.orphan(key, queue, entry.publisher),
+            None => self.rights.remove(key),
         }
         if let Some(socket) = self.hub.remove(key) {
             self.registry.forget(socket, self.hub.shared_mut());

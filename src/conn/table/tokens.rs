@@ -133,6 +133,7 @@ impl ConnectionTable {
         self.now = self.now.max(now);
         let is_open =
             entry(&mut self.entries, key).is_some_and(|entry| entry.state() == ClientState::Open);
+        let is_refused = verified.as_ref().is_err_and(TokenError::is_charged);
         match verified {
             Ok(token) => {
                 let expires_in_ms = token.expires.map(|expires| millis(expires - self.now));
@@ -156,6 +157,10 @@ impl ConnectionTable {
             }
         }
         self.handle_hub_events();
+        // Last: the client may have left over what it was told.
+        if is_refused {
+            self.pause_commands(key);
+        }
     }
 
     /// Ends the subscriptions that a client has no right to any more.

@@ -30,6 +30,7 @@ use bytes::Bytes;
 mod disconnecting;
 mod floods;
 mod hoards;
+mod left_behind;
 mod replays;
 mod tokens;
 mod wire;

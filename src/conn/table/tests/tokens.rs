@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     channel::ChannelPattern,
     conn::VerifiedToken,
+    limits::TOKEN_REFUSED_PAUSE,
     token::{Rights, TokenError},
 };
 
@@ -252,7 +253,15 @@ fn a_publication_behind_a_token_is_judged_by_it() {
             }
             let verified = shown.clone().map(|()| token(&[], &["chat"], Millis(1)));
             table.clients.renewed(key, verified, Millis(1));
-            let publisher = match table.clients.next_command(key) {
+            let next = table.clients.next_command(key).or_else(|| {
+                // After a bad token it waits.
+                table.clients.on_tick(Millis(101) + TOKEN_REFUSED_PAUSE);
+                table.clients.take_requests().into_iter().find_map(|request| match request {
+                    Request::Command(_, command) => Some(command),
+                    Request::Abandoned(_) => None,
+                })
+            });
+            let publisher = match next {
                 Some(ClientCommand::Publish(message)) => Some(message.publisher),
                 other => {
                     assert!(other.is_none(), "{other:?}");

@@ -26,7 +26,7 @@ impl Table {
         (key, peer)
     }
 
-    fn is_open(&mut self, key: Key) -> bool {
+    pub(super) fn is_open(&mut self, key: Key) -> bool {
         let entry = entry(&mut self.clients.entries, key);
         entry.is_some_and(|entry| entry.state() == ClientState::Open)
     }
