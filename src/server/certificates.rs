@@ -1,8 +1,8 @@
 //! The certificates of the public listeners, kept up to date while the server runs.
 //!
 //! Their files are looked at every few seconds, by content, on a thread that may wait for a disk:
-//! nobody need tell of an exchange. New ones are taken into use as a whole, once they
-//! fit; until then, and if they are bad, the old ones stay, and the log says why.
+//! nobody need tell of an exchange. A new pair is taken into use once both files fit; until then,
+//! and if it is bad, its old one stays, and the log says why. Other pairs don't wait for it.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use crate::{
     limits::CERTIFICATE_LOOK_INTERVAL,
     metrics::family::CertificateFacts,
     telemetry::seldom,
-    tls::{BadPair, CertificateStore, Prepared, Reloaded},
+    tls::{BadPair, CertificateStore, Look, Prepared, Reloaded},
 };
 
 /// The certificates, and what became of their exchanges.
@@ -57,35 +57,29 @@ impl Certificates {
     pub(super) async fn watch(self: Arc<Self>, clock: Clock) {
         loop {
             sleep(CERTIFICATE_LOOK_INTERVAL).await;
-            match self.look().await {
-                Ok(Reloaded::Unchanged) => {}
-                Ok(Reloaded::Prepared(prepared)) => {
-                    info!("{NEW}");
-                    self.commit(prepared, clock);
-                }
-                Err(error) => {
-                    self.refused.fetch_add(1, Ordering::Relaxed);
-                    seldom!(
-                        warn,
-                        "the certificates in the files cannot be used: those from before stay",
-                        %error
-                    );
-                }
+            let Some(Look { reloaded, refused }) = self.look().await else { continue };
+            if let Reloaded::Prepared(prepared) = reloaded {
+                info!("{NEW}");
+                self.commit(prepared, clock);
+            }
+            if let Some(reasons) = reasons(&refused) {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                seldom!(
+                    warn,
+                    "certificates in the files cannot be used: those from before stay",
+                    %reasons
+                );
             }
         }
     }
 
-    /// Looks at the files once.
-    ///
-    /// # Errors
-    /// When they can't be used.
+    /// Looks at the files once. A look that panicked has seen nothing.
     ///
     /// # Cancel safety
     /// May be dropped: nothing is taken into use here.
-    async fn look(&self) -> Result<Reloaded, BadPair> {
+    async fn look(&self) -> Option<Look> {
         let store = self.store.clone();
-        // A look that panicked has seen nothing.
-        spawn_blocking(move || store.prepare()).await.unwrap_or(Ok(Reloaded::Unchanged))
+        spawn_blocking(move || store.prepare()).await.ok()
     }
 
     /// Takes new ones into use.
@@ -98,17 +92,24 @@ impl Certificates {
 
 const NEW: &str = "new certificates are in use";
 
+/// Why pairs were refused, if any were.
+fn reasons(refused: &[BadPair]) -> Option<String> {
+    let reasons: Vec<_> = refused.iter().map(ToString::to_string).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
 /// The certificates among the files that SIGHUP has read again.
 pub(super) struct CertificateFiles(pub(super) Arc<Certificates>, pub(super) Clock);
 
 impl Reload for CertificateFiles {
     fn prepare(&self) -> Result<reload::Prepared, String> {
         let (certificates, clock) = (self.0.clone(), self.1);
-        let found = certificates.store.prepare().map_err(|bad| {
+        let Look { reloaded, refused } = certificates.store.prepare();
+        if let Some(reasons) = reasons(&refused) {
             certificates.refused.fetch_add(1, Ordering::Relaxed);
-            bad.to_string()
-        })?;
-        let commit = move || match found {
+            return Err(reasons);
+        }
+        let commit = move || match reloaded {
             Reloaded::Unchanged => Vec::new(),
             Reloaded::Prepared(prepared) => {
                 certificates.commit(prepared, clock);

@@ -85,7 +85,7 @@ pub(super) struct Pair {
 }
 
 /// All pairs of a server; the first one serves clients whose name no certificate has.
-pub struct CertificateSet(Vec<Pair>);
+pub struct CertificateSet(Vec<Arc<Pair>>);
 
 impl fmt::Debug for CertificateSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,15 +94,13 @@ impl fmt::Debug for CertificateSet {
 }
 
 impl CertificateSet {
-    /// Checks pairs of a chain and a key, at least one.
-    pub(super) fn new<'a>(
-        pairs: impl IntoIterator<Item = (File<'a>, File<'a>)>,
-    ) -> Result<Self, BadPair> {
-        pairs
-            .into_iter()
-            .map(|(chain, key)| Pair::new(&chain, &key))
-            .collect::<Result<_, _>>()
-            .map(Self)
+    /// A set of these pairs, at least one.
+    pub(super) fn new(pairs: Vec<Arc<Pair>>) -> Self {
+        Self(pairs)
+    }
+
+    pub(super) fn pairs(&self) -> &[Arc<Pair>] {
+        &self.0
     }
 
     /// The end of each certificate's validity since 1970, with the name of its file.
@@ -115,7 +113,7 @@ impl CertificateSet {
         let (default, others) = self.0.split_first()?;
         let named = || {
             let name = ServerName::try_from(name?).ok()?;
-            let has_it = |pair: &&Pair| pair.has_name(&name);
+            let has_it = |pair: &&Arc<Pair>| pair.has_name(&name);
             [default].into_iter().chain(others).find(has_it)
         };
         // There may be nothing to choose from.

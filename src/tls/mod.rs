@@ -25,4 +25,4 @@ pub use certificates::{BadPair, CertificateSet};
 pub use client::{authorities, client_config, no_authorities};
 pub use scratch::Scratch;
 pub use session::{HandshakeKind, Input, Session};
-pub use store::{CertificateStore, PairFiles, Prepared, Reloaded};
+pub use store::{CertificateStore, Look, PairFiles, Prepared, Reloaded};

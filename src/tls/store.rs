@@ -1,9 +1,9 @@
 //! The certificates that are in use, where they come from, and their exchange.
 //!
-//! Handshakes take what is there at that moment; the set is exchanged as a whole, and only for one
-//! that was checked. Files are compared by content, read through symbolic links: whatever way they
-//! are written or swapped, a pair counts once both of its files fit. Reading is the caller's to
-//! order, on a thread that may wait for a disk.
+//! Handshakes take what is there at that moment; pairs are exchanged each by itself, and only for
+//! one that was checked. Files are compared by content, read through symbolic links: whatever way
+//! they are written or swapped, a pair counts once both of its files fit; until then the old one
+//! stays. Reading is the caller's to order, on a thread that may wait for a disk.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use rustls::{
 };
 
 use super::{
-    certificates::{BadPair, CertificateSet, File},
+    certificates::{BadPair, CertificateSet, File, Pair},
     suites,
 };
 use crate::limits::TLS_FILE_BYTES_MAX;
@@ -34,19 +34,28 @@ pub struct PairFiles {
     pub key: String,
 }
 
-/// The outcome of a look at the files.
+/// The outcome of a look at the files, at each pair by itself.
+#[derive(Debug)]
+pub struct Look {
+    /// What those make that can be used.
+    pub reloaded: Reloaded,
+    /// Why the others can't be used as they are now: for these the old ones stay.
+    pub refused: Vec<BadPair>,
+}
+
+/// What is to be used after a look at the files.
 #[derive(Debug)]
 pub enum Reloaded {
-    /// They are those in use.
+    /// The pairs in use.
     Unchanged,
-    /// They have changed and are good: to be taken into use by [`CertificateStore::commit`].
+    /// Some good ones are new: to be taken into use by [`CertificateStore::commit`].
     Prepared(Prepared),
 }
 
 /// A checked set that is not in use yet.
 pub struct Prepared {
     set: CertificateSet,
-    contents: Contents,
+    contents: Vec<Content>,
 }
 
 impl fmt::Debug for Prepared {
@@ -55,15 +64,15 @@ impl fmt::Debug for Prepared {
     }
 }
 
-/// The content of all files, in order.
-type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+/// The content of a pair's files.
+type Content = (Vec<u8>, Vec<u8>);
 
 /// The certificates of a server.
 pub struct CertificateStore {
     files: Vec<PairFiles>,
     in_use: RwLock<Arc<CertificateSet>>,
-    /// The content of the files that it was made of.
-    contents: Mutex<Contents>,
+    /// The content of the files that each pair was made of.
+    contents: Mutex<Vec<Content>>,
 }
 
 impl fmt::Debug for CertificateStore {
@@ -78,9 +87,13 @@ impl CertificateStore {
     /// # Errors
     /// When one of them can't be used.
     pub fn open(files: Vec<PairFiles>) -> Result<Self, BadPair> {
-        let contents = read(&files)?;
-        let set = check(&files, &contents)?;
-        Ok(Self { files, in_use: RwLock::new(Arc::new(set)), contents: Mutex::new(contents) })
+        let pairs = files.iter().map(|files| {
+            let content = read(files)?;
+            Ok((check(files, &content)?, content))
+        });
+        let (pairs, contents) = pairs.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let set = Arc::new(CertificateSet::new(pairs));
+        Ok(Self { files, in_use: RwLock::new(set), contents: Mutex::new(contents) })
     }
 
     /// The set in use.
@@ -91,16 +104,23 @@ impl CertificateStore {
     }
 
     /// Looks at the files; waits for the disk.
-    ///
-    /// # Errors
-    /// When they can't be used, or can't be used together, as they are now.
-    pub fn prepare(&self) -> Result<Reloaded, BadPair> {
-        let contents = read(&self.files)?;
-        if *self.contents.lock().unwrap_or_else(PoisonError::into_inner) == contents {
-            return Ok(Reloaded::Unchanged);
+    pub fn prepare(&self) -> Look {
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut pairs = self.in_use().pairs().to_vec();
+        let (mut is_new, mut refused) = (false, Vec::new());
+        for ((files, content), pair) in self.files.iter().zip(&mut contents).zip(&mut pairs) {
+            match read(files).and_then(|found| anew(files, content, found)) {
+                Ok(None) => {}
+                Ok(Some(new)) => {
+                    (*pair, *content) = new;
+                    is_new = true;
+                }
+                Err(bad) => refused.push(bad),
+            }
         }
-        let set = check(&self.files, &contents)?;
-        Ok(Reloaded::Prepared(Prepared { set, contents }))
+        let prepared =
+            || Reloaded::Prepared(Prepared { set: CertificateSet::new(pairs), contents });
+        Look { reloaded: if is_new { prepared() } else { Reloaded::Unchanged }, refused }
     }
 
     /// Takes a set into use: the next handshakes get its certificates.
@@ -140,8 +160,8 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-fn read(files: &[PairFiles]) -> Result<Contents, BadPair> {
-    files.iter().map(|pair| Ok((content(&pair.certificate)?, content(&pair.key)?))).collect()
+fn read(files: &PairFiles) -> Result<Content, BadPair> {
+    Ok((content(&files.certificate)?, content(&files.key)?))
 }
 
 pub(super) fn content(path: &str) -> Result<Vec<u8>, BadPair> {
@@ -160,8 +180,19 @@ pub(super) fn content(path: &str) -> Result<Vec<u8>, BadPair> {
     Ok(content)
 }
 
-fn check(files: &[PairFiles], contents: &Contents) -> Result<CertificateSet, BadPair> {
-    CertificateSet::new(files.iter().zip(contents).map(|(pair, (chain, key))| {
-        (File { name: &pair.certificate, content: chain }, File { name: &pair.key, content: key })
-    }))
+/// The pair that was `found`, if it is not the `known` one.
+fn anew(
+    files: &PairFiles,
+    known: &Content,
+    found: Content,
+) -> Result<Option<(Arc<Pair>, Content)>, BadPair> {
+    if found == *known {
+        return Ok(None);
+    }
+    Ok(Some((check(files, &found)?, found)))
+}
+
+fn check(files: &PairFiles, (chain, key): &Content) -> Result<Arc<Pair>, BadPair> {
+    let chain = File { name: &files.certificate, content: chain };
+    Pair::new(&chain, &File { name: &files.key, content: key }).map(Arc::new)
 }

@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tempfile::TempDir;
 
-use crate::tls::{BadPair, CertificateStore, PairFiles, Reloaded};
+use crate::tls::{BadPair, CertificateStore, Look, PairFiles, Prepared, Reloaded};
 
 /// A folder with pairs.
 pub(super) struct Files(TempDir);
@@ -65,6 +65,20 @@ fn chosen(store: &CertificateStore, name: Option<&str>) -> String {
     let der = key.cert[0].clone();
     let is_it = |file: &&str| CertificateDer::from_pem_file(file).is_ok_and(|found| found == der);
     set.ends().map(|(file, _)| file).find(is_it).unwrap().rsplit('/').next().unwrap().to_owned()
+}
+
+/// What is new at a look, and the first thing that is refused.
+fn looked(store: &CertificateStore) -> (Option<Prepared>, Option<BadPair>) {
+    let Look { reloaded, refused } = store.prepare();
+    let prepared = match reloaded {
+        Reloaded::Prepared(prepared) => Some(prepared),
+        Reloaded::Unchanged => None,
+    };
+    (prepared, refused.into_iter().next())
+}
+
+fn is_unchanged(store: &CertificateStore) -> bool {
+    matches!(looked(store), (None, None))
 }
 
 /// A pipe or a device is refused, and a look at it waits for nobody.
@@ -151,25 +165,25 @@ fn bad_pairs_are_refused_with_their_reason() {
     }
 }
 
-/// A set is exchanged as a whole, once both files of each pair fit; until then the old one stays.
+/// A pair is exchanged once both of its files fit; until then the old one stays.
 #[test]
 fn pairs_are_exchanged_once_they_fit() {
     let files = Files::new();
     let pairs = [files.pair("one", &["one.test"]), files.pair("two", &["two.test"])];
     let store = files.open(&pairs);
-    assert!(matches!(store.prepare(), Ok(Reloaded::Unchanged)));
+    assert!(is_unchanged(&store));
     let old = store.in_use();
     let (chain, key) = (fs::read(&pairs[1].certificate).unwrap(), fs::read(&pairs[1].key).unwrap());
     let spare = files.pair("spare", &["two.test"]);
     fs::copy(&spare.certificate, &pairs[1].certificate).unwrap();
     for _ in 0..2 {
-        assert!(matches!(store.prepare(), Err(BadPair::Mismatch { .. })), "half of it");
+        assert!(matches!(looked(&store), (None, Some(BadPair::Mismatch { .. }))), "half of it");
     }
     fs::copy(&spare.key, &pairs[1].key).unwrap();
-    let Ok(Reloaded::Prepared(prepared)) = store.prepare() else { panic!("both fit") };
+    let (Some(prepared), None) = looked(&store) else { panic!("both fit") };
     assert!(std::sync::Arc::ptr_eq(&store.in_use(), &old), "not before it is told to");
     store.commit(prepared);
-    assert!(matches!(store.prepare(), Ok(Reloaded::Unchanged)));
+    assert!(is_unchanged(&store));
     let new = store.in_use();
     let shown =
         |set: &crate::tls::CertificateSet| set.choose(Some("two.test")).unwrap().cert[0].clone();
@@ -180,9 +194,38 @@ fn pairs_are_exchanged_once_they_fit() {
     // Back again: by content, not by time.
     fs::write(&pairs[1].certificate, chain).unwrap();
     fs::write(&pairs[1].key, key).unwrap();
-    assert!(matches!(store.prepare(), Ok(Reloaded::Prepared(_))));
+    assert!(matches!(looked(&store), (Some(_), None)));
+}
+
+/// A pair that can't be used, the first one even, keeps none of the others from being exchanged,
+/// and serves on as it was.
+#[test]
+fn a_bad_pair_keeps_no_other_from_being_exchanged() {
+    let files = Files::new();
+    let pairs = ["one", "two", "three"].map(|name| files.pair(name, &[&format!("{name}.test")]));
+    let store = files.open(&pairs);
+    let shown = |name: &str| store.in_use().choose(Some(name)).unwrap().cert[0].clone();
+    let in_file = |pair: &PairFiles| CertificateDer::from_pem_file(&pair.certificate).unwrap();
+    let olds = [shown("one.test"), shown("two.test"), shown("three.test")];
     fs::remove_file(&pairs[0].key).unwrap();
-    assert!(matches!(store.prepare(), Err(BadPair::File(..))));
+    fs::copy(&pairs[1].key, &pairs[2].key).unwrap();
+    files.pair("two", &["two.test"]);
+    let Look { reloaded: Reloaded::Prepared(prepared), refused } = store.prepare() else {
+        panic!("one of them is good and new");
+    };
+    let [BadPair::File(..), BadPair::Mismatch { .. }] = &refused[..] else { panic!("{refused:?}") };
+    store.commit(prepared);
+    assert_eq!(shown("one.test"), olds[0]);
+    assert_eq!(shown("two.test"), in_file(&pairs[1]));
+    assert_eq!(shown("three.test"), olds[2]);
+    let again = store.prepare();
+    assert!(matches!(again.reloaded, Reloaded::Unchanged) && again.refused.len() == 2);
+    files.pair("one", &["one.test"]);
+    files.pair("three", &["three.test"]);
+    let (Some(prepared), None) = looked(&store) else { panic!("all are good") };
+    store.commit(prepared);
+    assert_eq!(shown("one.test"), in_file(&pairs[0]));
+    assert_eq!(shown("three.test"), in_file(&pairs[2]));
 }
 
 /// Links are followed as they are at that moment: a whole folder may be swapped.
@@ -199,8 +242,8 @@ fn a_swapped_folder_is_seen_through_links() {
     symlink("..data/tls.pem", files.path("tls.pem")).unwrap();
     symlink("..data/tls.key", files.path("tls.key")).unwrap();
     let store = files.open(&[files.named("tls.pem", "tls.key")]);
-    assert!(matches!(store.prepare(), Ok(Reloaded::Unchanged)));
+    assert!(is_unchanged(&store));
     symlink("v2", files.path("..new")).unwrap();
     fs::rename(files.path("..new"), files.path("..data")).unwrap();
-    assert!(matches!(store.prepare(), Ok(Reloaded::Prepared(_))));
+    assert!(matches!(looked(&store), (Some(_), None)));
 }
