@@ -71,8 +71,9 @@ pub const LOOKS_CREDIT_MAX: Duration = Duration::from_millis(100);
 /// Descriptors kept free for the control thread, its broker and files.
 pub const DESCRIPTORS_RESERVED: u64 = 48;
 /// Descriptors kept free for each shard's runtime, epoll set and subscriber; its listeners (twice:
-/// the control thread has them too) and publishing clients come on top.
-pub const DESCRIPTORS_PER_SHARD: u64 = 10;
+/// the control thread has them too), a connection of each that waits for a place, and publishing
+/// clients come on top.
+pub const DESCRIPTORS_PER_SHARD: u64 = 9;
 /// HTTP connections of a shard, and of the admin listener, for which there must be descriptors;
 /// else the server does not start.
 pub const HTTP_CONNECTIONS_PER_SHARD_MIN: usize = 8;

@@ -11,11 +11,11 @@ use super::unix_socket::{Watched, accept};
 use crate::{
     clock::Clock,
     http::{self, Places},
-    limits::{ACCEPT_BACKOFF, HTTP_CROWDED_LOOK},
+    limits::ACCEPT_BACKOFF,
     metrics::Placed,
     shard::{
         accept::{complain, is_of_one_connection},
-        listener::{Accepted, Transport},
+        listener::{Accepted, Entrance},
         placement::Placement,
     },
 };
@@ -27,11 +27,11 @@ pub(super) async fn serve_admin(
     context: Rc<http::Context>,
 ) {
     loop {
-        places.room().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
+                places.room().await;
                 let context = context.clone();
-                places.seat(move |place| async move {
+                places.seat(0, move |place| async move {
                     let upgraded = http::serve(stream, peer, &context, &place).await;
                     debug_assert!(upgraded.is_none(), "admin listeners upgrade nothing");
                 });
@@ -52,23 +52,28 @@ pub(super) async fn serve_admin(
 /// May be dropped: what was accepted is given away before the next await.
 pub(super) async fn hand_out(
     listener: TcpListener,
-    transport: Transport,
+    entrance: Entrance,
     placement: Arc<Placement>,
     why: Placed,
     clock: Clock,
 ) {
     let accept = async || {
         let stream = listener.accept().await.and_then(|(stream, _)| stream.into_std())?;
-        Ok(Accepted { stream, transport })
+        Ok(Accepted { stream, entrance })
     };
     give_away(accept, placement, why, clock).await;
 }
 
 /// The same for a Unix socket.
-pub(super) async fn hand_out_unix(listener: Watched, placement: Arc<Placement>, clock: Clock) {
+pub(super) async fn hand_out_unix(
+    listener: Watched,
+    entrance: Entrance,
+    placement: Arc<Placement>,
+    clock: Clock,
+) {
     let accept = async || {
         let stream = accept(&listener).await?;
-        Ok(Accepted { stream, transport: Transport::Plain })
+        Ok(Accepted { stream, entrance })
     };
     give_away(accept, placement, Placed::Acceptor, clock).await;
 }
@@ -81,9 +86,7 @@ async fn give_away(
 ) {
     loop {
         // No shard can take it: it waits in the kernel.
-        while !placement.has_room(clock.now()) {
-            sleep(HTTP_CROWDED_LOOK).await;
-        }
+        placement.room(clock).await;
         match accept().await {
             Ok(accepted) => placement.place(accepted, why, clock.now()),
             Err(error) if is_of_one_connection(&error) => {}

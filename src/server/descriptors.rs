@@ -102,9 +102,10 @@ fn own(config: &Config) -> u64 {
             false => config.redis.pool + 1,
         }
     });
-    // Each shard's listeners, and the control thread's duplicates of them.
+    // Each shard's listeners, the control thread's duplicates of them, and a connection of each that
+    // waits for a place.
     let per_shard = DESCRIPTORS_PER_SHARD
-        + (2 * (config.listen.len() + config.tls_listen.len()) + redis) as u64;
+        + (3 * (config.listen.len() + config.tls_listen.len()) + redis) as u64;
     // A Unix socket, and the control thread's handle on it.
     let unix = 2 * config.listen_unix.len();
     // The control thread publishes, too.

@@ -51,7 +51,7 @@ use crate::{
     metrics::{Placed, ShardMetrics},
     shard::{
         self, Setup,
-        listener::{PublicListener, Transport},
+        listener::{Entrance, PublicListener, Transport},
         mailbox::{Mail, Mailbox},
         placement::Placement,
     },
@@ -264,6 +264,7 @@ impl Server {
         ended: mpsc::Sender<()>,
     ) -> io::Result<()> {
         let process = self.process.clone();
+        let listeners = self.listeners.addresses.len() + self.unix.len();
         let setup = Setup {
             clock: process.clock,
             index,
@@ -280,7 +281,7 @@ impl Server {
             audience: process.audience.clone(),
             tls: self.tls.clone(),
             verifier: process.verifier.clone(),
-            settings: settings::shard(&self.config, process.shares, &process.api_tokens),
+            settings: settings::shard(&self.config, listeners, process.shares, &process.api_tokens),
             sources: Arc::new(move || process.sources()),
         };
         thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
@@ -311,26 +312,28 @@ impl Server {
             let listener = tokio::net::TcpListener::from_std(admin)?;
             let context = Rc::new(self.process.admin_context(&self.config, broker.clone()));
             let counted = self.process.shards[0].clone();
-            let places = http::Places::new(self.process.clock, self.process.shares.admin, counted);
+            let room = self.process.shares.admin;
+            let places = http::Places::new(self.process.clock, room, 1, counted);
             tokio::task::spawn_local(acceptor::serve_admin(listener, places, context));
         }
         if let Some(certificates) = &self.process.certificates {
             certificates.warn_of_ends(self.process.clock.unix_time());
             tokio::task::spawn_local(certificates.clone().watch(self.process.clock));
         }
-        for PublicListener { socket, transport } in self.listeners.accepted_here.drain(..) {
+        for PublicListener { socket, entrance } in self.listeners.accepted_here.drain(..) {
             let listener = tokio::net::TcpListener::from_std(socket)?;
             tokio::task::spawn_local(acceptor::hand_out(
                 listener,
-                transport,
+                entrance,
                 self.placement.clone(),
                 Placed::Acceptor,
                 self.process.clock,
             ));
         }
-        for socket in &self.unix {
+        for (socket, listener) in self.unix.iter().zip(self.listeners.addresses.len()..) {
             let (placement, clock) = (self.placement.clone(), self.process.clock);
-            let accepting = acceptor::hand_out_unix(socket.watched()?, placement, clock);
+            let entrance = Entrance { listener, transport: Transport::Plain };
+            let accepting = acceptor::hand_out_unix(socket.watched()?, entrance, placement, clock);
             tokio::task::spawn_local(accepting);
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::{
     broker::{self, Sink},
     clock::Clock,
     config::Config,
-    shard::listener::{self, ListenError, PublicListener, SPREADS, Transport},
+    shard::listener::{self, Entrance, ListenError, PublicListener, SPREADS, Transport},
 };
 
 /// Makes the broker of a process, which is to deliver to these sinks: one per shard, in order. The
@@ -165,9 +165,10 @@ impl Listeners {
         let mut all: Vec<_> = all.map(Some).collect();
         let mut by_shard: Vec<Vec<PublicListener>> = (0..shards).map(|_| Vec::new()).collect();
         let mut accepted_here = Vec::new();
-        for Bound { transport, sockets, .. } in &bound {
+        for (listener, Bound { transport, sockets, .. }) in bound.iter().enumerate() {
+            let entrance = Entrance { listener, transport: *transport };
             let own = sockets.iter().filter_map(|number| {
-                Some(PublicListener { socket: all[*number].take()?, transport: *transport })
+                Some(PublicListener { socket: all[*number].take()?, entrance })
             });
             if SPREADS {
                 by_shard.iter_mut().zip(own).for_each(|(shard, socket)| shard.push(socket));

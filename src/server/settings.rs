@@ -41,6 +41,7 @@ pub(super) fn broker_words(config: &Config, broker: &broker::Shared) -> String {
 
 pub(super) fn shard(
     config: &Config,
+    listeners: usize,
     shares: Shares,
     api_tokens: &ApiTokens,
 ) -> shard::ShardSettings {
@@ -67,6 +68,7 @@ pub(super) fn shard(
         },
         http: http(config, shares, api_tokens),
         http_room: shares.shard,
+        listeners,
         close_over: config.drain.close_over,
         coalesce: config.coalesce,
     }

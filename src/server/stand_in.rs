@@ -40,8 +40,8 @@ pub(super) fn duplicates(
     if listeners.len() < 2 || listeners.iter().all(Vec::is_empty) {
         return Ok(Vec::new());
     }
-    let duplicate = |PublicListener { socket, transport }: &PublicListener| {
-        Ok(PublicListener { socket: socket.try_clone()?, transport: *transport })
+    let duplicate = |PublicListener { socket, entrance }: &PublicListener| {
+        Ok(PublicListener { socket: socket.try_clone()?, entrance: *entrance })
     };
     listeners.iter().map(|own| own.iter().map(duplicate).collect()).collect()
 }
@@ -118,10 +118,10 @@ fn begin(
     clock: Clock,
 ) -> io::Result<JoinSet<()>> {
     let mut acceptors = JoinSet::new();
-    for PublicListener { socket, transport } in duplicates {
+    for PublicListener { socket, entrance } in duplicates {
         let listener = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
         let placement = placement.clone();
-        acceptors.spawn_local(hand_out(listener, *transport, placement, Placed::Stalled, clock));
+        acceptors.spawn_local(hand_out(listener, *entrance, placement, Placed::Stalled, clock));
     }
     Ok(acceptors)
 }

@@ -1,7 +1,8 @@
 //! From the listening socket to a client: accept, HTTP, hand-over.
 //!
 //! The number of HTTP connections is bounded by places. Past it, connections that wait for their
-//! peer make room; only where none does, newcomers wait in the kernel. Storms are paced: only a
+//! peer make room; only where none does, newcomers wait: one of each listener here, the others in
+//! the kernel. Storms are paced: only a
 //! limited number of connections is accepted, and served, before other tasks have their turn. The
 //! placement decides whether a connection stays here; one that was moved here stays. When
 //! descriptors run out, accepting pauses, says so once a second, and resumes by itself.
@@ -14,7 +15,7 @@ use tracing::debug;
 use super::{
     core::Core,
     handshake_pacer::{HandshakePacer, HandshakeTurn},
-    listener::{Accepted, Transport, bound_kernel_memory},
+    listener::{Accepted, Entrance, Transport, bound_kernel_memory},
     placement::{Moved, Newcomer, Placement},
     proxy_header,
     stream::{Listener, PlainStream, Stream, TlsAcceptor, TlsStream},
@@ -65,14 +66,14 @@ impl ConnectionIntake {
     }
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
-    fn welcome(self: &Rc<Self>, stream: PlainStream, transport: Transport, peer: PeerAddress) {
+    fn welcome(self: &Rc<Self>, stream: PlainStream, entrance: Entrance, peer: PeerAddress) {
         if !self.placement.passes_on(self.index) {
             let newcomer = self.placement.newcomer(self.index);
-            return self.open(stream, transport, peer, newcomer);
+            return self.open(stream, entrance, peer, newcomer);
         }
         match stream.into_std() {
             Ok(stream) => {
-                let accepted = Accepted { stream, transport };
+                let accepted = Accepted { stream, entrance };
                 self.placement.place(accepted, Placed::Balance, self.core.clock.now());
             }
             Err(error) => debug!(%peer, %error, "lost on its way to another shard"),
@@ -82,12 +83,13 @@ impl ConnectionIntake {
     fn open(
         self: &Rc<Self>,
         stream: PlainStream,
-        transport: Transport,
+        entrance: Entrance,
         peer: PeerAddress,
         newcomer: Newcomer,
     ) {
         let intake = self.clone();
-        self.places.seat(move |place| async move {
+        let Entrance { listener, transport } = entrance;
+        self.places.seat(listener, move |place| async move {
             let pacer = match transport {
                 Transport::Plain => &intake.pacer,
                 Transport::Tls => &intake.tls_pacer,
@@ -195,7 +197,7 @@ pub(super) async fn give_turns(intake: Rc<ConnectionIntake>) -> &'static str {
 pub(super) async fn accept(
     intake: Rc<ConnectionIntake>,
     listener: Listener,
-    transport: Transport,
+    entrance: Entrance,
 ) -> &'static str {
     let mut accepted = 0_usize;
     loop {
@@ -203,9 +205,12 @@ pub(super) async fn accept(
         if accepted.is_multiple_of(NEWCOMERS_PER_TURN) {
             yield_now().await;
         }
-        intake.places.room().await;
         match listener.accept().await {
-            Ok((stream, peer)) => intake.welcome(stream, transport, peer.into()),
+            Ok((stream, peer)) => {
+                // Only now: room that was found before would be others' by the time it is needed.
+                intake.places.room().await;
+                intake.welcome(stream, entrance, peer.into());
+            }
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "a connection was gone before it was accepted");
             }
@@ -224,12 +229,12 @@ pub(super) async fn take_moved(
     metrics: Arc<ShardMetrics>,
 ) -> &'static str {
     loop {
-        intake.places.room().await;
         let Moved { accepted, newcomer, why } = intake.placement.moved(intake.index).await;
+        intake.places.room().await;
         metrics.connections_placed.add(why as usize, 1);
-        let Accepted { stream, transport } = accepted;
+        let Accepted { stream, entrance } = accepted;
         match PeerAddress::of(&stream) {
-            Some(peer) => intake.open(PlainStream::Bare(stream), transport, peer, newcomer),
+            Some(peer) => intake.open(PlainStream::Bare(stream), entrance, peer, newcomer),
             None => debug!("a connection was gone before it got here"),
         }
     }

@@ -29,13 +29,22 @@ pub enum Transport {
     Tls,
 }
 
+/// The listener that a connection comes through, as all threads know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entrance {
+    /// Its number among the public listeners of the process, from 0.
+    pub listener: usize,
+    /// The protocol of its connections.
+    pub transport: Transport,
+}
+
 /// A listening socket for clients.
 #[derive(Debug)]
 pub struct PublicListener {
     /// The socket.
     pub socket: TcpListener,
-    /// The protocol of its connections.
-    pub transport: Transport,
+    /// The listener that it belongs to.
+    pub entrance: Entrance,
 }
 
 /// An accepted connection of which nothing was read.
@@ -43,8 +52,8 @@ pub struct PublicListener {
 pub struct Accepted {
     /// The socket, which does not block.
     pub stream: TcpStream,
-    /// Its protocol.
-    pub transport: Transport,
+    /// The listener that it has come through.
+    pub entrance: Entrance,
 }
 
 /// An address can't be listened on.

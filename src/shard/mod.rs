@@ -100,6 +100,8 @@ pub struct ShardSettings {
     pub http: http::HttpSettings,
     /// HTTP connections at a time.
     pub http_room: http::Room,
+    /// The public listeners that share these places.
+    pub listeners: usize,
     /// Upper bound of the pause that closed clients are told to make.
     pub close_over: Duration,
     /// Least pause between two passes over the clients.
@@ -135,7 +137,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     let (poller, registry) = Poller::new().map_err(ShardError::Start)?;
     placement.runs_here(index);
     let broker = broker::connect(broker, HandleOwner::Shard(index)).await;
-    let places = http::Places::new(clock, settings.http_room, metrics.clone());
+    let places = http::Places::new(clock, settings.http_room, settings.listeners, metrics.clone());
     let clients = ConnectionTable::new(
         Hub::new(settings.hub, budget.clone()).counting(setup.audience.clone()),
         registry,
@@ -176,9 +178,9 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     let intake =
         accept::ConnectionIntake::new(core.clone(), context, places, tls, placement.clone(), index);
     let intake = Rc::new(intake);
-    for PublicListener { socket, transport } in listeners {
+    for PublicListener { socket, entrance } in listeners {
         let listener = stream::Listener::new(socket).map_err(ShardError::Start)?;
-        loops.spawn_local(accept::accept(intake.clone(), listener, transport));
+        loops.spawn_local(accept::accept(intake.clone(), listener, entrance));
     }
     loops.spawn_local(accept::give_turns(intake.clone()));
     loops.spawn_local(accept::take_moved(intake, metrics.clone()));

@@ -17,12 +17,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Mutex as AsyncMutex, Notify},
+    time::sleep,
+};
 
 use super::{listener::Accepted, run_queue::RunQueue};
 use crate::{
-    clock::Millis,
-    limits::{PLACEMENT_SLACK_MIN, SHARD_STALL_ACCEPT},
+    clock::{Clock, Millis},
+    limits::{HTTP_CROWDED_LOOK, PLACEMENT_SLACK_MIN, SHARD_STALL_ACCEPT},
     metrics::{Placed, ShardMetrics},
 };
 
@@ -30,6 +33,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Placement {
     seats: Box<[Seat]>,
+    /// Acceptors that wait for room.
+    line: AsyncMutex<()>,
 }
 
 /// One shard.
@@ -95,7 +100,7 @@ impl Placement {
             waited_at_beat_ns: AtomicU64::new(0),
             excused_ns: AtomicU64::new(0),
         };
-        Self { seats: shards.iter().map(seat).collect() }
+        Self { seats: shards.iter().map(seat).collect(), line: AsyncMutex::default() }
     }
 
     /// The calling thread is the one of `shard`.
@@ -143,8 +148,20 @@ impl Placement {
         self.seats.iter().any(|seat| seat.is_live(now) && seat.has_room())
     }
 
+    /// Waits until some shard has room for a connection. Acceptors wait in line, so that a flood at
+    /// the listener of one takes no more than its turn.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn room(&self, clock: Clock) {
+        let _first = self.line.lock().await;
+        while !self.has_room(clock.now()) {
+            sleep(HTTP_CROWDED_LOOK).await;
+        }
+    }
+
     /// Gives a connection to the live shard that holds least. It always gets somewhere: an
-    /// acceptor asks [`Placement::has_room`] first, so the bound is passed by one per acceptor.
+    /// acceptor asks [`Placement::room`] first, so the bound is passed by one per acceptor.
     pub fn place(&self, accepted: Accepted, why: Placed, now: Millis) {
         let rank = |seat: &&Seat| (!seat.is_live(now), !seat.has_room(), seat.load());
         let seat = self.seats.iter().min_by_key(rank).expect("there is at least one shard");
@@ -258,7 +275,7 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
 
-    use crate::shard::listener::Transport;
+    use crate::shard::listener::{Entrance, Transport};
 
     const NOW: Millis = Millis(10_000);
     const PLACES: usize = 100;
@@ -279,7 +296,8 @@ mod tests {
     fn connection() -> Accepted {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        Accepted { stream, transport: Transport::Plain }
+        let entrance = Entrance { listener: 0, transport: Transport::Plain };
+        Accepted { stream, entrance }
     }
 
     fn arriving(placement: &Placement) -> Vec<usize> {

@@ -3,14 +3,21 @@
 //! Few descriptors make few places: with two shards and 200 of them each has 16, and the admin
 //! listener as many.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use crate::support::{
     PATIENCE,
+    certificates::Authority,
     client::{Client, upgrade_request},
     events::Events,
     eventually,
-    http::{Http, get},
+    http::{Http, get, post},
     metrics::metric,
     now,
     publish::Publisher,
@@ -95,6 +102,42 @@ fn silent_connections_hold_nobody_up() {
         }
     }
     assert!(!server.log().contains("cannot accept"), "{}", server.log());
+}
+
+/// Silent connections at one listener, however many come, make no request at another one wait or
+/// be refused: two accept loops of a shard found the same room, and the slower one had none.
+#[test]
+fn a_flood_at_one_listener_is_not_felt_at_another() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let socket = format!("unix:{}", folder.path().join("socket").display());
+    let authority = Authority::new();
+    let pair = authority.files(&["wsbcast.test"]);
+    let listeners = [
+        ["--listen", "127.0.0.1:0"],
+        ["--listen", "127.0.0.1:0"],
+        ["--listen", &socket],
+        ["--tls-listen", "127.0.0.1:0"],
+        ["--tls-cert", &pair[0]],
+        ["--tls-key", &pair[1]],
+        ["--admin-listen", "127.0.0.1:0"],
+    ];
+    let server = Launch::on_a_free_port(&listeners.concat()).after(DESCRIPTORS).start();
+    let [_, other, by_tls] = *server.public() else { panic!("{:?}", server.public()) };
+    for (round, flooded) in [other, by_tls].into_iter().cycle().take(20).enumerate() {
+        let silent: Vec<_> = (0..MANY).map(|_| Http::connect(flooded)).collect();
+        assert_eq!(post(server.addr(), "/broadcast", "still here").status, 202, "{round}");
+        drop(silent);
+        let silent: Vec<_> = (0..MANY).map(|_| unix(&folder.path().join("socket"))).collect();
+        assert_eq!(post(server.addr(), "/broadcast", "still here").status, 202, "{round}");
+        drop(silent);
+    }
+    let silent: Vec<_> = (0..MANY).map(|_| Http::connect(other)).collect();
+    assert_open(&server);
+    drop(silent);
+}
+
+fn unix(path: &Path) -> TcpStream {
+    TcpStream::from(OwnedFd::from(UnixStream::connect(path).unwrap()))
 }
 
 /// Connections that send one request after the other leave room for new ones.

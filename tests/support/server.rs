@@ -108,9 +108,19 @@ impl Launch {
     #[track_caller]
     pub(crate) fn start(self) -> Server {
         let admin_wanted = self.args.iter().filter(|arg| *arg == "--admin-listen").count();
+        let public_wanted = self.named_ports().max(1);
         let mut server = self.spawn();
-        server.wait_until_it_listens(admin_wanted);
+        server.wait_until_it_listens(public_wanted, admin_wanted);
         server
+    }
+
+    /// Public listeners that the arguments name, but for Unix sockets.
+    fn named_ports(&self) -> usize {
+        let pairs = self.args.iter().zip(self.args.iter().skip(1));
+        let is_port = |(option, value): &(&String, &String)| {
+            ["--listen", "--tls-listen"].contains(&option.as_str()) && !value.starts_with("unix:")
+        };
+        pairs.filter(is_port).count()
     }
 
     /// Starts it without waiting for anything.
@@ -266,7 +276,7 @@ impl Server {
     }
 
     #[track_caller]
-    fn wait_until_it_listens(&mut self, admin_wanted: usize) {
+    fn wait_until_it_listens(&mut self, public_wanted: usize, admin_wanted: usize) {
         let start = now();
         eventually(PATIENCE, "the log names the ports", || {
             if !self.is_running() {
@@ -274,7 +284,7 @@ impl Server {
                 panic!("it ended instead of serving:\n{}", self.log.text());
             }
             self.read_addresses();
-            !self.public.is_empty() && self.admin.len() >= admin_wanted
+            self.public.len() >= public_wanted && self.admin.len() >= admin_wanted
         });
         eventually(PATIENCE.saturating_sub(start.elapsed()), "it answers", || self.answers());
         self.read_addresses();

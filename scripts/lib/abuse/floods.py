@@ -183,4 +183,4 @@ def silent_tls(port):
             end.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         return end
 
-    hold(wire.flood(2000, SECONDS, begin))
+    hold(wire.flood(6000, SECONDS, begin))

@@ -91,7 +91,7 @@ mod tests {
     };
 
     async fn collected(data: Bytes, bytes_max: usize) -> Result<Bytes, BodyError> {
-        let place = Places::new(Clock::start(), Room::of(2), Arc::default()).enter();
+        let place = Places::new(Clock::start(), Room::of(2), 1, Arc::default()).enter();
         collect(Full::new(data), bytes_max, &mut place.standing().charge()).await
     }
 

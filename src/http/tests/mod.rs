@@ -158,7 +158,7 @@ impl Fixture {
         let Self { context, broker, metrics, control, admissions, admit_gate, wanted, positions } =
             self;
         let context = Rc::new(context);
-        let places = Places::new(context.clock, ROOM, metrics.clone());
+        let places = Places::new(context.clock, ROOM, 1, metrics.clone());
         Server {
             places,
             context,

@@ -184,7 +184,7 @@ async fn pipelined_requests_leave_room_for_probes() {
         })
         .start();
         server.places =
-            Places::new(Clock::start(), Room { places: MANY + 1, spare: 1 }, Arc::default());
+            Places::new(Clock::start(), Room { places: MANY + 1, spare: 1 }, 1, Arc::default());
         let local = LocalSet::new();
         let flood = get("/stats").repeat(EACH);
         let mut flooding = Vec::new();

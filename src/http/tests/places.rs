@@ -40,7 +40,7 @@ struct Seats {
 impl Seats {
     fn new() -> Self {
         let metrics = Arc::new(ShardMetrics::default());
-        let places = Places::new(Clock::start(), FEW, metrics.clone());
+        let places = Places::new(Clock::start(), FEW, 1, metrics.clone());
         Self { places, metrics, is_seated: Vec::new() }
     }
 
@@ -48,7 +48,7 @@ impl Seats {
         let is_seated = Rc::new(Cell::new(true));
         self.is_seated.push(is_seated.clone());
         let on_end = OnEnd(is_seated);
-        self.places.seat(move |place| async move {
+        self.places.seat(0, move |place| async move {
             place.standing().enter(stage);
             let _on_end = (on_end, place);
             pending().await
@@ -153,7 +153,7 @@ async fn newcomers_get_the_spare_places() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_before_their_turn_are_not_sent_away() {
-    let places = Places::new(Clock::start(), FEW, Arc::default());
+    let places = Places::new(Clock::start(), FEW, 1, Arc::default());
     let place = places.enter();
     place.set_queued(true);
     sleep(2 * HTTP_PATIENCE).await;
@@ -281,7 +281,7 @@ async fn only_who_stays_is_told_for_how_long() {
 async fn holding(places: &Rc<Places>, stage: Stage, bytes: usize) -> Rc<Cell<bool>> {
     let is_there = Rc::new(Cell::new(true));
     let on_end = OnEnd(is_there.clone());
-    places.seat(move |place| async move {
+    places.seat(0, move |place| async move {
         place.standing().enter(stage);
         place.standing().set_body_unread(true);
         let mut charge = place.standing().charge();
@@ -301,7 +301,7 @@ fn take(charge: &mut Charge, stage: Stage, bytes: usize) -> bool {
 }
 
 fn crowd() -> Rc<Places> {
-    Places::new(Clock::start(), Room { places: 4096, spare: 2 }, Arc::default())
+    Places::new(Clock::start(), Room { places: 4096, spare: 2 }, 1, Arc::default())
 }
 
 /// Unfinished heads share a budget, and the oldest of them goes.

@@ -10,8 +10,10 @@ use tokio::{
 use super::*;
 use crate::{
     metrics::ShardMetrics,
-    shard::listener::{Accepted, Transport},
+    shard::listener::{Accepted, Entrance, Transport},
 };
+
+const BY_TLS: Entrance = Entrance { listener: 0, transport: Transport::Tls };
 
 /// Longer than any silence that counts.
 const LONG: std::time::Duration = SHARD_STALL_ACCEPT.saturating_mul(20);
@@ -32,7 +34,7 @@ impl World {
         let listen = |_| {
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             socket.set_nonblocking(true).unwrap();
-            vec![PublicListener { socket, transport: Transport::Tls }]
+            vec![PublicListener { socket, entrance: BY_TLS }]
         };
         let listeners: Vec<_> = (0..2).map(listen).collect();
         let duplicates = duplicates(&listeners).unwrap();
@@ -60,7 +62,7 @@ impl World {
     async fn gets(&self, shard: usize, peer: &TcpStream) -> bool {
         let Ok(moved) = timeout(LONG, self.placement.moved(shard)).await else { return false };
         assert_eq!(moved.accepted.stream.peer_addr().unwrap(), peer.local_addr().unwrap());
-        assert_eq!(moved.accepted.transport, Transport::Tls);
+        assert_eq!(moved.accepted.entrance, BY_TLS);
         assert_eq!(moved.why, Placed::Stalled);
         true
     }
@@ -111,7 +113,7 @@ async fn a_silent_shards_queue_is_taken_back() {
     world.metrics[0].connections.set(1);
     let peer = TcpStream::connect(world.address(0)).unwrap();
     let (stream, _) = world.listeners[0][0].socket.accept().unwrap();
-    let accepted = Accepted { stream, transport: Transport::Tls };
+    let accepted = Accepted { stream, entrance: BY_TLS };
     world.placement.place(accepted, Placed::Balance, world.clock.now());
     second.abort();
     assert!(world.gets(0, &peer).await);

@@ -1,14 +1,14 @@
 //! The places of HTTP connections: a fixed number, and which connection leaves when they run out.
 //!
-//! The connections of a listener share a fixed number of places, and no newcomer may have to wait
-//! for an inactive connection. So when all places are held, the connection is closed that has kept
-//! the server waiting longest: idle, silent, or with a request whose head does not end. Only when
-//! the server's own work is under way in all of them do newcomers get a spare place, in which
-//! health probes are answered and all other requests are told to come again. The memory of all
-//! connections is bounded in the same way (`memory`). Clients of a WebSocket or an event stream
-//! have left HTTP and hold no place. Nothing here accepts or reads.
+//! The connections of a shard's listeners share a fixed number of places, and no newcomer may have
+//! to wait for an inactive connection. So when all places are held, one is closed that has kept the
+//! server waiting (`leaving`). Only when the server's own work is under way in all of them do
+//! newcomers get a spare place, in which health probes are answered and all other requests are told
+//! to come again. The memory of all connections is bounded in the same way (`memory`). Clients of a
+//! WebSocket or an event stream have left HTTP and hold no place. Nothing here accepts or reads.
 
 mod budget;
+mod leaving;
 mod memory;
 
 use std::{
@@ -19,7 +19,7 @@ use std::{
 
 use slab::Slab;
 use tokio::{
-    sync::{Notify, futures::Notified},
+    sync::{Notify, Semaphore, futures::Notified},
     task::AbortHandle,
     time::{Instant, timeout},
 };
@@ -28,10 +28,7 @@ use self::budget::{Bytes, Memory};
 pub(in crate::http) use self::memory::Charge;
 use crate::{
     clock::Clock,
-    limits::{
-        HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX, HTTP_PATIENCE,
-        HTTP_PLACES_TO_LEAVE, HTTP_SPARE_PLACES_MAX, NEWCOMERS_PER_TURN,
-    },
+    limits::{HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX, HTTP_SPARE_PLACES_MAX},
     metrics::{Dismissed, ShardMetrics},
 };
 
@@ -72,6 +69,8 @@ pub struct Places {
     taken: Cell<usize>,
     /// How many of these were dismissed and are not gone yet.
     leaving: Cell<usize>,
+    /// How many of `taken`, by their listener, have shown no request yet.
+    fresh: Box<[Cell<usize>]>,
     /// The connections that have waited longest, the longest last. Connections that began to wait
     /// since the list was made have waited less.
     next_to_leave: RefCell<Vec<(usize, Instant)>>,
@@ -79,6 +78,8 @@ pub struct Places {
     /// Since when all places are held by connections that the server is working for.
     crowded: Cell<Option<Instant>>,
     freed: Notify,
+    /// Accept loops wait for room in line, so that none takes all of it.
+    line: Semaphore,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -88,6 +89,7 @@ pub struct Place(Rc<Standing>);
 /// The shared state of one connection.
 pub(in crate::http) struct Standing {
     places: Rc<Places>,
+    listener: usize,
     key: Cell<usize>,
     stage: Cell<Stage>,
     since: Cell<Instant>,
@@ -122,28 +124,32 @@ impl Room {
 }
 
 impl Places {
-    /// Without connections; `metrics` counts dismissals.
+    /// Without connections, for so many listeners; `metrics` counts dismissals.
     #[must_use]
-    pub fn new(clock: Clock, room: Room, metrics: Arc<ShardMetrics>) -> Rc<Self> {
+    pub fn new(clock: Clock, room: Room, listeners: usize, metrics: Arc<ShardMetrics>) -> Rc<Self> {
         Rc::new(Self {
             clock,
             room,
             seated: RefCell::default(),
             taken: Cell::new(0),
             leaving: Cell::new(0),
+            fresh: vec![Cell::new(0); listeners].into(),
             next_to_leave: RefCell::default(),
             memory: Memory::default(),
             crowded: Cell::new(None),
             freed: Notify::new(),
+            line: Semaphore::new(1),
             metrics,
         })
     }
 
-    /// Waits until a connection may be accepted; it makes room if there is a connection to dismiss.
+    /// Waits until a connection may be seated; it makes room if there is a connection to dismiss.
+    /// The room is the caller's until it awaits something else.
     ///
     /// # Cancel safety
     /// May be dropped: a connection that was dismissed stays so.
     pub async fn room(&self) {
+        let _first = self.line.acquire().await;
         loop {
             let freed = self.freed.notified();
             if self.taken.get() < self.room.places {
@@ -164,26 +170,35 @@ impl Places {
         }
     }
 
-    /// Seats a connection that has just been accepted, and starts the task that drives it.
-    pub fn seat<F>(self: &Rc<Self>, drive: impl FnOnce(Place) -> F)
+    /// Seats a connection that has just been accepted at a listener, by its number, and starts the
+    /// task that drives it.
+    pub fn seat<F>(self: &Rc<Self>, listener: usize, drive: impl FnOnce(Place) -> F)
     where
         F: Future<Output = ()> + 'static,
     {
-        let place = self.enter();
+        let place = self.enter_at(listener);
         let standing = place.0.clone();
         let task = tokio::task::spawn_local(drive(place));
         // Set once: right here.
         let _ = standing.task.set(task.abort_handle());
     }
 
+    /// A place for a connection of the first listener.
+    #[cfg(any(test, fuzzing))]
     pub(in crate::http) fn enter(self: &Rc<Self>) -> Place {
+        self.enter_at(0)
+    }
+
+    pub(in crate::http) fn enter_at(self: &Rc<Self>, listener: usize) -> Place {
         let is_spare = self.taken.get() >= self.room.places;
         if !is_spare {
-            self.taken.set(self.taken.get() + 1);
+            increase(&self.taken);
+            increase(&self.fresh[listener]);
         }
         let now = self.clock.instant();
         let standing = Rc::new(Standing {
             places: self.clone(),
+            listener,
             key: Cell::new(0),
             stage: Cell::new(Stage::Fresh),
             since: Cell::new(now),
@@ -201,19 +216,6 @@ impl Places {
         Place(standing)
     }
 
-    /// Dismisses the connections that have waited longest even if places are free: another resource
-    /// is short. A few at a time: they end in their tasks' next turns, which on a busy thread takes
-    /// a while.
-    pub fn make_room(&self) -> bool {
-        let count = (self.room.places / 8).clamp(1, NEWCOMERS_PER_TURN);
-        let now = self.clock.instant();
-        let one_leaves = |_: &usize| {
-            let found = self.next_to_leave(now);
-            found.inspect(|one| self.send_away(one, one.word())).is_some()
-        };
-        (0..count).take_while(one_leaves).count() > 0 || self.dismiss(false)
-    }
-
     fn has_spare_room(&self) -> bool {
         self.seated.borrow().len() - self.taken.get() < self.room.spare || self.dismiss(true)
     }
@@ -221,66 +223,6 @@ impl Places {
     /// A connection that begins to wait is not reported, so this is looked at again.
     async fn wait_a_moment(&self, freed: Notified<'_>) {
         let _ = timeout(HTTP_CROWDED_LOOK, freed).await;
-    }
-
-    /// Dismisses the connection that has waited longest among those in spare places, or in the
-    /// others.
-    fn dismiss(&self, of_spare: bool) -> bool {
-        let now = self.clock.instant();
-        let found = if of_spare {
-            self.longest(now, |one| one.is_spare.get() && one.is_waiting())
-        } else {
-            self.next_to_leave(now)
-        };
-        let half_done = |one: &Standing| one.is_spare.get() == of_spare && one.is_half_done();
-        let found = found.or_else(|| self.longest(now, half_done));
-        found.inspect(|one| self.send_away(one, one.word())).is_some()
-    }
-
-    /// Only one call in many looks through all connections.
-    fn next_to_leave(&self, now: Instant) -> Option<Rc<Standing>> {
-        let mut next = self.next_to_leave.borrow_mut();
-        let seated = self.seated.borrow();
-        for _ in 0..2 {
-            while let Some((key, since)) = next.pop() {
-                let found = seated.get(key).filter(|one| {
-                    one.since.get() == since && one.is_waiting() && !one.is_spare.get()
-                });
-                if let Some(found) = found {
-                    return Some(found.clone());
-                }
-            }
-            let waiting = seated.iter().filter(|(_, one)| {
-                one.is_waiting() && !one.is_spare.get() && now - one.since.get() >= HTTP_PATIENCE
-            });
-            next.extend(waiting.map(|(key, one)| (key, one.since.get())));
-            if next.len() > HTTP_PLACES_TO_LEAVE {
-                next.select_nth_unstable_by_key(HTTP_PLACES_TO_LEAVE, |(_, since)| *since);
-                next.truncate(HTTP_PLACES_TO_LEAVE);
-            }
-            next.sort_unstable_by_key(|(_, since)| std::cmp::Reverse(*since));
-        }
-        None
-    }
-
-    /// The connection that has been in its stage longest, among those that may be dismissed.
-    fn longest(&self, now: Instant, may_go: impl Fn(&Standing) -> bool) -> Option<Rc<Standing>> {
-        let seated = self.seated.borrow();
-        let all = seated.iter().map(|(_, one)| one);
-        let patient = |one: &&Rc<Standing>| now - one.since.get() >= HTTP_PATIENCE && may_go(one);
-        all.filter(patient).min_by_key(|one| one.since.get()).cloned()
-    }
-
-    fn send_away(&self, one: &Standing, why: Dismissed) {
-        one.stage.set(Stage::Leaving);
-        if !one.is_spare.get() {
-            self.leaving.set(self.leaving.get() + 1);
-        }
-        one.hold_nothing();
-        if let Some(task) = one.task.get() {
-            task.abort();
-        }
-        self.metrics.http_dismissed.add(why as usize, 1);
     }
 }
 
@@ -307,9 +249,11 @@ impl Drop for Place {
         self.0.hold_nothing();
         places.seated.borrow_mut().remove(key.get());
         if !is_spare.get() {
-            places.taken.set(places.taken.get() - 1);
-            if self.0.stage.get() == Stage::Leaving {
-                places.leaving.set(places.leaving.get() - 1);
+            decrease(&places.taken);
+            match self.0.stage.get() {
+                Stage::Leaving => decrease(&places.leaving),
+                Stage::Fresh => decrease(&places.fresh[self.0.listener]),
+                _ => {}
             }
         }
         places.freed.notify_waiters();
@@ -333,8 +277,19 @@ impl Standing {
     /// A dismissed connection enters no further stage.
     pub(in crate::http) fn enter(&self, stage: Stage) {
         if self.stage.get() != Stage::Leaving {
-            self.stage.set(stage);
+            self.set_stage(stage);
             self.since.set(self.now());
+        }
+    }
+
+    fn set_stage(&self, stage: Stage) {
+        let fresh = &self.places.fresh[self.listener];
+        match (self.stage.replace(stage), stage) {
+            _ if self.is_spare.get() => {}
+            (Stage::Fresh, Stage::Fresh) => {}
+            (Stage::Fresh, _) => decrease(fresh),
+            (_, Stage::Fresh) => increase(fresh),
+            _ => {}
         }
     }
 
@@ -363,7 +318,10 @@ impl Standing {
         if self.is_spare.get() && (places.taken.get() < places.room.places || places.dismiss(false))
         {
             self.is_spare.set(false);
-            places.taken.set(places.taken.get() + 1);
+            increase(&places.taken);
+            if self.stage.get() == Stage::Fresh {
+                increase(&places.fresh[self.listener]);
+            }
         }
         !self.is_spare.get()
     }
@@ -396,4 +354,12 @@ impl Standing {
             _ => Dismissed::Unfinished,
         }
     }
+}
+
+fn increase(count: &Cell<usize>) {
+    count.set(count.get() + 1);
+}
+
+fn decrease(count: &Cell<usize>) {
+    count.set(count.get() - 1);
 }
