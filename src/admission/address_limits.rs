@@ -35,6 +35,8 @@ pub struct AddressLimits {
     settings: AddressLimitSettings,
     clients: Option<Arc<ClientCounts>>,
     handshakes: Option<RateTable>,
+    /// Those of TLS, at the same rate: a client begins one of each.
+    tls_handshakes: Option<RateTable>,
     /// Bad credentials, at the same rate.
     failures: Option<RateTable>,
 }
@@ -56,6 +58,7 @@ impl AddressLimits {
         Self {
             clients: settings.clients_max.map(|_| Arc::new(ClientCounts::new())),
             handshakes: table(),
+            tls_handshakes: table(),
             failures: table(),
             settings,
         }
@@ -73,6 +76,15 @@ impl AddressLimits {
     /// When its address has begun too many; after this time it may again.
     pub fn handshake(&self, client: ClientAddress, now: Millis) -> Result<(), Duration> {
         let counted = self.handshakes.as_ref().zip(self.key(client));
+        counted.map_or(Ok(()), |(table, address)| table.take(address, now))
+    }
+
+    /// A client begins a handshake of TLS.
+    ///
+    /// # Errors
+    /// As of [`AddressLimits::handshake`], which counts for itself.
+    pub fn tls_handshake(&self, client: ClientAddress, now: Millis) -> Result<(), Duration> {
+        let counted = self.tls_handshakes.as_ref().zip(self.key(client));
         counted.map_or(Ok(()), |(table, address)| table.take(address, now))
     }
 
@@ -175,6 +187,22 @@ mod tests {
         assert_eq!(limits.credential(client, NOW), Ok(()));
         let entered = limits.enter(client);
         assert!(entered.guard.is_none() && !entered.is_past_limit);
+    }
+
+    /// A client by TLS, which begins two handshakes, has as many of each as one without.
+    #[test]
+    fn tls_handshakes_count_for_themselves() {
+        let limits = limits(|settings| settings.exempt.add("10.0.0.0/8").unwrap());
+        let granted = |client| {
+            let each = || {
+                limits.tls_handshake(client, NOW).is_ok() && limits.handshake(client, NOW).is_ok()
+            };
+            (0..100).take_while(|_| each()).count()
+        };
+        assert_eq!(granted(client("192.0.2.1")), 10);
+        assert_eq!(granted(client("192.0.2.2")), 10);
+        assert_eq!(granted(client("10.1.2.3")), 100);
+        assert!(limits.tls_handshake(client("192.0.2.1"), NOW).is_err());
     }
 
     /// In a dry run clients past the limit are counted, so that they leave rightly.

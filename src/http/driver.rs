@@ -79,7 +79,7 @@ where
     I: Wire,
 {
     let until = standing.since() + limits::HTTP_HEAD_DEADLINE;
-    let first = timeout_at(until, first_bytes(&mut stream)).await;
+    let first = timeout_at(until, first_bytes(&mut stream, &standing)).await;
     match first {
         Ok(Ok(first)) if !first.is_empty() => {
             let peer = Peer {
@@ -117,13 +117,16 @@ fn whose<I: Wire>(stream: &I, first: &[u8], peer: PeerAddress, context: &Context
     (!is_for_listening).then(|| stream.owner())
 }
 
-/// The first bytes that can be read; empty: the end.
-async fn first_bytes<I: AsyncRead + Unpin>(stream: &mut I) -> io::Result<Bytes> {
+/// The first bytes that can be read; empty: the end. The stream is charged for all that it holds
+/// before.
+async fn first_bytes<I: Wire>(stream: &mut I, standing: &Standing) -> io::Result<Bytes> {
     poll_fn(|cx| {
         // On the stack, and only for this look: a waiting connection holds no buffer.
         let mut bytes = [0; FIRST_READ_BYTES];
         let mut buffer = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        let result = Pin::new(&mut *stream).poll_read(cx, &mut buffer);
+        standing.hold_buffers(stream.held_bytes())?;
+        ready!(result)?;
         Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
     })
     .await

@@ -27,7 +27,7 @@ pub mod sources;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::unwrap_used, reason = "these are tests")]
 #[cfg_attr(fuzzing, allow(unused, reason = "fuzzing needs the fixture alone"))]
-mod tests;
+pub(crate) mod tests;
 mod unreadable;
 
 pub use self::{

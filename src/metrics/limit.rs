@@ -7,6 +7,8 @@ pub enum Limit {
     Clients,
     /// Handshakes of an address.
     Handshakes,
+    /// Handshakes of TLS that an address begins.
+    TlsHandshakes,
     /// Bad credentials of an address, shown to publish.
     Credentials,
     /// Messages of a client.
@@ -15,7 +17,8 @@ pub enum Limit {
 
 impl Limit {
     /// All, in the order of the variants: `ALL[limit as usize] == limit`.
-    pub const ALL: [Self; 4] = [Self::Clients, Self::Handshakes, Self::Credentials, Self::Commands];
+    pub const ALL: [Self; 5] =
+        [Self::Clients, Self::Handshakes, Self::TlsHandshakes, Self::Credentials, Self::Commands];
 
     /// The value of the label `limit`.
     #[must_use]
@@ -23,6 +26,7 @@ impl Limit {
         match self {
             Self::Clients => "clients",
             Self::Handshakes => "handshakes",
+            Self::TlsHandshakes => "tls_handshakes",
             Self::Credentials => "credentials",
             Self::Commands => "commands",
         }
@@ -34,7 +38,9 @@ impl Limit {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Clients => "address_full",
-            Self::Handshakes | Self::Credentials | Self::Commands => "rate_limited",
+            Self::Handshakes | Self::TlsHandshakes | Self::Credentials | Self::Commands => {
+                "rate_limited"
+            }
         }
     }
 }

@@ -13,5 +13,7 @@ words! {
         Unfinished = "unfinished",
         /// A request came instead.
         PlainHttp = "plain_http",
+        /// Its address has begun too many.
+        Limited = "limited",
     }
 }

@@ -102,8 +102,8 @@ fn own(config: &Config) -> u64 {
             false => config.redis.pool + 1,
         }
     });
-    // Each shard's listeners, the control thread's duplicates of them, and a connection of each that
-    // waits for a place.
+    // Each shard's listeners, the control thread's duplicates, and a connection of each that waits
+    // for a place.
     let per_shard = DESCRIPTORS_PER_SHARD
         + (3 * (config.listen.len() + config.tls_listen.len()) + redis) as u64;
     // A Unix socket, and the control thread's handle on it.

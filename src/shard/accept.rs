@@ -25,7 +25,7 @@ use crate::{
     http::{self, Place, Places, Purpose, Upgraded},
     limits::{ACCEPT_BACKOFF, NEWCOMERS_PER_TURN, TLS_HANDSHAKES_PER_TURN},
     metrics::{Placed, ShardMetrics},
-    peer::PeerAddress,
+    peer::{ClientAddress, PeerAddress},
     telemetry::seldom,
 };
 
@@ -52,8 +52,8 @@ impl ConnectionIntake {
         tls: Option<TlsAcceptor>,
         placement: Arc<Placement>,
         index: usize,
-    ) -> Self {
-        Self {
+    ) -> Rc<Self> {
+        Rc::new(Self {
             core,
             context,
             places,
@@ -62,11 +62,16 @@ impl ConnectionIntake {
             tls: tls.map(Rc::new),
             placement,
             index,
-        }
+        })
     }
 
     /// A connection from this shard's own socket: it stays, unless others have fewer.
-    fn welcome(self: &Rc<Self>, stream: PlainStream, entrance: Entrance, peer: PeerAddress) {
+    pub(super) fn welcome(
+        self: &Rc<Self>,
+        stream: PlainStream,
+        entrance: Entrance,
+        peer: PeerAddress,
+    ) {
         if !self.placement.passes_on(self.index) {
             let newcomer = self.placement.newcomer(self.index);
             return self.open(stream, entrance, peer, newcomer);
@@ -129,7 +134,10 @@ impl ConnectionIntake {
     ) -> Option<Upgraded<Stream>> {
         let settings = &self.context.settings;
         let far_end = proxy_header::far_end(&mut stream, peer, settings).await?;
-        match self.speaking(transport, stream) {
+        // A trusted proxy begins them for many.
+        let is_proxy = far_end.may_forward(&settings.trusted_proxies);
+        let counted = (!is_proxy).then(|| far_end.client());
+        match self.speaking(transport, stream, counted) {
             Ok(stream) => http::serve(stream, far_end, &self.context, place).await,
             Err(error) => {
                 debug!(%peer, %error, "lost before it spoke");
@@ -139,11 +147,16 @@ impl ConnectionIntake {
     }
 
     /// The stream that HTTP reads.
-    fn speaking(&self, transport: Transport, stream: PlainStream) -> io::Result<Stream> {
+    fn speaking(
+        &self,
+        transport: Transport,
+        stream: PlainStream,
+        counted: Option<ClientAddress>,
+    ) -> io::Result<Stream> {
         match (transport, &self.tls) {
             (Transport::Plain, _) => Ok(Stream::Plain(stream)),
             (Transport::Tls, Some(acceptor)) => {
-                Ok(Stream::Tls(Box::new(TlsStream::new(stream, acceptor.clone())?)))
+                Ok(Stream::Tls(Box::new(TlsStream::new(stream, acceptor.clone(), counted)?)))
             }
             (Transport::Tls, None) => Err(io::Error::other("there are no certificates")),
         }

@@ -46,10 +46,12 @@ use crate::{
     tls::ServerConfig,
     token::Verifier,
 };
+use accept::ConnectionIntake;
 use core::Core;
 use listener::PublicListener;
 use mailbox::Mailbox;
 use placement::Placement;
+use stream::TlsAcceptor;
 
 /// All that a shard needs; made on another thread.
 pub struct Setup {
@@ -156,6 +158,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         setup.verifier.clone(),
         requests::carry_out,
     );
+    let limits = setup.address_limits.clone();
     let context = Rc::new(http::Context {
         settings: settings.http,
         clock,
@@ -174,10 +177,9 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     });
 
     let mut loops = JoinSet::new();
-    let tls = setup.tls.map(|config| stream::TlsAcceptor::new(config, metrics.clone()));
+    let tls = setup.tls.map(|config| TlsAcceptor::new(config, metrics.clone(), limits, clock));
     let intake =
-        accept::ConnectionIntake::new(core.clone(), context, places, tls, placement.clone(), index);
-    let intake = Rc::new(intake);
+        ConnectionIntake::new(core.clone(), context, places, tls, placement.clone(), index);
     for PublicListener { socket, entrance } in listeners {
         let listener = stream::Listener::new(socket).map_err(ShardError::Start)?;
         loops.spawn_local(accept::accept(intake.clone(), listener, entrance));

@@ -1,5 +1,6 @@
 //! Whole shards over real sockets, stepped by hand.
 
+mod by_tls;
 mod joining;
 mod out_of_reach;
 mod sim;

@@ -37,13 +37,13 @@ pub struct PairFiles {
 /// The outcome of a look at the files, at each pair by itself.
 #[derive(Debug)]
 pub struct Look {
-    /// What those make that can be used.
+    /// The good ones.
     pub reloaded: Reloaded,
     /// Why the others can't be used as they are now: for these the old ones stay.
     pub refused: Vec<BadPair>,
 }
 
-/// What is to be used after a look at the files.
+/// The pairs that are to be used after a look at the files.
 #[derive(Debug)]
 pub enum Reloaded {
     /// The pairs in use.

@@ -62,6 +62,7 @@ mod sse;
 mod sse_end;
 mod start;
 mod tls;
+mod tls_limits;
 mod tokens;
 mod unix_socket;
 mod unread_answers;

@@ -55,7 +55,7 @@ pub(in crate::http) struct ConnectionState {
     has_more_come: Cell<bool>,
     /// Bytes of an incomplete head.
     head_bytes: Cell<usize>,
-    /// The most bytes that hyper's buffer has had to hold at once.
+    /// The most bytes that hyper's buffer and the stream have had to hold at once.
     read_bytes_max: Cell<usize>,
     /// For the answer that is being made, or is not in the kernel yet.
     charge: Cell<Option<Charge>>,
@@ -244,11 +244,7 @@ impl ConnectionState {
     fn has_room_for(&self, room: usize) -> io::Result<()> {
         let read = self.head_bytes.get() + room;
         self.read_bytes_max.set(self.read_bytes_max.get().max(read));
-        let more = self.read_bytes_max.get().saturating_sub(limits::HTTP_BUFFERS_FREE_BYTES);
-        if self.standing.hold(more) {
-            return Ok(());
-        }
-        Err(io::Error::other("all connections together hold too much"))
+        self.standing.hold_buffers(self.read_bytes_max.get())
     }
 
     pub(in crate::http) fn enter(&self, stage: Stage) {
@@ -293,7 +289,7 @@ impl<I> Watched<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+impl<I: Wire> AsyncRead for Watched<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -305,9 +301,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             self.state.bytes_came(count);
             return Poll::Ready(Ok(()));
         }
-        self.state.has_room_for(buffer.remaining())?;
+        let room = buffer.remaining();
+        self.state.has_room_for(room)?;
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.state.has_room_for(room + self.stream.held_bytes())?;
         if let Poll::Ready(Ok(())) = result {
             self.state.bytes_came(buffer.filled().len() - before);
         }
@@ -326,6 +324,7 @@ impl<I: Wire> AsyncWrite for Watched<I> {
         }
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(&result);
+        self.state.has_room_for(self.stream.held_bytes())?;
         result
     }
 
@@ -352,6 +351,7 @@ impl<I: Wire> AsyncWrite for Watched<I> {
             None => Pin::new(&mut self.stream).poll_write_vectored(cx, parts),
         };
         self.written(&result);
+        self.state.has_room_for(self.stream.held_bytes())?;
         result
     }
 

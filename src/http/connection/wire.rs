@@ -14,6 +14,11 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// Ready once the other end is known to have broken the connection off, and wants no answer. A
     /// peer that has shut its sending side may still wait for one.
     fn poll_reset(&mut self, cx: &mut task::Context<'_>) -> Poll<()>;
+
+    /// The memory that it holds for bytes on their way, in bytes: beginnings of records, and rests.
+    fn held_bytes(&self) -> usize {
+        0
+    }
 }
 
 impl Wire for tokio::net::TcpStream {

@@ -74,8 +74,8 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const FOREIGN: &str = "203.0.113.9:50000";
 
 /// A listener's context and the other ends of it.
-pub(super) struct Fixture {
-    pub(super) context: Context,
+pub(crate) struct Fixture {
+    pub(crate) context: Context,
     pub(super) broker: Rc<Recorder>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) control: Arc<Control>,
@@ -89,7 +89,7 @@ pub(super) struct Fixture {
 }
 
 impl Fixture {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let broker = Rc::new(Recorder::default());
         let metrics = Arc::new(ShardMetrics::default());
         // However long a test lets pass, this shard is not silent.

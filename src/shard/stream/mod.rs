@@ -62,6 +62,13 @@ impl http::Wire for Stream {
             Self::Tls(stream) => stream.poll_reset(cx),
         }
     }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(stream) => stream.held_bytes(),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -18,9 +18,12 @@ use tracing::debug;
 
 use super::plain::PlainStream;
 use crate::{
+    admission::AddressLimits,
+    clock::Clock,
     http::{Wire, owner::Owner},
     limits::TLS_HTTP_READ_BYTES,
-    metrics::{ShardMetrics, TlsHandshake},
+    metrics::{Limit, ShardMetrics, TlsHandshake},
+    peer::ClientAddress,
     tls::{HandshakeKind, Input, Scratch, ServerConfig, Session},
 };
 
@@ -34,11 +37,27 @@ pub(in crate::shard) struct TlsAcceptor {
     config: Arc<ServerConfig>,
     scratch: RefCell<Scratch>,
     metrics: Arc<ShardMetrics>,
+    limits: Arc<AddressLimits>,
+    clock: Clock,
 }
 
 impl TlsAcceptor {
-    pub(in crate::shard) fn new(config: Arc<ServerConfig>, metrics: Arc<ShardMetrics>) -> Self {
-        Self { config, scratch: RefCell::default(), metrics }
+    pub(in crate::shard) fn new(
+        config: Arc<ServerConfig>,
+        metrics: Arc<ShardMetrics>,
+        limits: Arc<AddressLimits>,
+        clock: Clock,
+    ) -> Self {
+        Self { config, scratch: RefCell::default(), metrics, limits, clock }
+    }
+
+    /// Counts a handshake that `client` begins; whether it goes on.
+    fn admits(&self, client: ClientAddress) -> bool {
+        if self.limits.tls_handshake(client, self.clock.now()).is_ok() {
+            return true;
+        }
+        self.metrics.limited.add(Limit::TlsHandshakes as usize, 1);
+        self.limits.is_dry_run()
     }
 }
 
@@ -49,6 +68,8 @@ pub(in crate::shard) struct TlsStream {
     session: Box<Session>,
     acceptor: Rc<TlsAcceptor>,
     outcome: Outcome,
+    /// The client, until it is counted for its first bytes.
+    uncounted: Option<ClientAddress>,
 }
 
 /// Counts how a handshake ended, once.
@@ -70,18 +91,20 @@ impl Drop for Outcome {
 }
 
 impl TlsStream {
-    /// A connection that has sent nothing yet. Must be called inside a runtime.
+    /// A connection that has sent nothing yet, of a client that is to be counted if it is named.
+    /// Must be called inside a runtime.
     ///
     /// # Errors
     /// When the runtime can't watch it.
     pub(in crate::shard) fn new(
         mut plain: PlainStream,
         acceptor: Rc<TlsAcceptor>,
+        counted: Option<ClientAddress>,
     ) -> io::Result<Self> {
         plain.register()?;
         let session = Box::new(Session::new(acceptor.config.clone())?);
         let outcome = Outcome(Some(acceptor.metrics.clone()));
-        Ok(Self { plain, session, acceptor, outcome })
+        Ok(Self { plain, session, acceptor, outcome, uncounted: counted })
     }
 
     /// The stream below, and the session.
@@ -91,7 +114,7 @@ impl TlsStream {
 
     /// Reads once, and decrypts that.
     fn read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<Input> {
-        let Self { plain, session, acceptor, .. } = self;
+        let Self { plain, session, acceptor, uncounted, .. } = self;
         let is_greeting = session.is_handshaking() && !session.has_unfinished_record();
         session.read(&mut acceptor.scratch.borrow_mut(), into, |into| {
             let mut buffer = ReadBuf::new(into);
@@ -100,6 +123,10 @@ impl TlsStream {
             // No record begins with a letter; the methods of HTTP do.
             if is_greeting && read.first().is_some_and(u8::is_ascii_uppercase) {
                 return Err(io::Error::other(PlainHttp));
+            }
+            // Before the library sees a byte: what follows is the expensive part.
+            if !read.is_empty() && uncounted.take().is_some_and(|client| !acceptor.admits(client)) {
+                return Err(io::Error::other(TooMany));
             }
             Ok(read.len())
         })
@@ -130,6 +157,8 @@ impl TlsStream {
             self.outcome.is(TlsHandshake::PlainHttp);
             let answer = plain_answer();
             let _ = Pin::new(&mut self.plain).poll_write(cx, answer.as_bytes());
+        } else if error.get_ref().is_some_and(|inner| inner.is::<TooMany>()) {
+            self.outcome.is(TlsHandshake::Limited);
         } else if error.kind() == io::ErrorKind::InvalidData {
             debug!(%error, "TLS failed");
             self.outcome.is(TlsHandshake::Failed);
@@ -143,6 +172,11 @@ impl TlsStream {
 #[derive(Debug, thiserror::Error)]
 #[error("plain HTTP on a port for TLS")]
 struct PlainHttp;
+
+/// The client's address begins more handshakes than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("too many TLS handshakes of one address")]
+struct TooMany;
 
 fn plain_answer() -> String {
     let length = TLS_REQUIRED.len();
@@ -175,6 +209,10 @@ impl Wire for TlsStream {
 
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.plain.poll_reset(cx)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.session.held_input_bytes() + self.session.held_output_bytes()
     }
 }
 

@@ -67,7 +67,7 @@ fn chosen(store: &CertificateStore, name: Option<&str>) -> String {
     set.ends().map(|(file, _)| file).find(is_it).unwrap().rsplit('/').next().unwrap().to_owned()
 }
 
-/// What is new at a look, and the first thing that is refused.
+/// A look at the files: new pairs, and the first refusal.
 fn looked(store: &CertificateStore) -> (Option<Prepared>, Option<BadPair>) {
     let Look { reloaded, refused } = store.prepare();
     let prepared = match reloaded {

@@ -180,7 +180,7 @@ mod tests {
 
     /// A listener's share is not withheld from it by those of another that are idle.
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_beyond_its_share_leaves_for_a_newcomer() {
+    async fn idle_connections_beyond_a_share_leave() {
         let places = places();
         let mut idle: Vec<_> = (0..6).map(|_| places.enter_at(OTHER)).collect();
         idle.iter().for_each(|place| place.standing().enter(Stage::Idle));

@@ -7,7 +7,7 @@
 //! moved no byte of a body or an answer for a while. A connection by itself always gets the memory
 //! it needs.
 
-use std::rc::Rc;
+use std::{io, rc::Rc};
 
 use tokio::time::timeout;
 
@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     limits::{
-        HTTP_CROWDED_LOOK, HTTP_INPUT_BYTES_MAX, HTTP_LITTLE_WORK_BYTES, HTTP_MEMORY_PATIENCE,
-        HTTP_MEMORY_WAIT, HTTP_MUCH_WORK_BYTES_MAX, HTTP_PATIENCE, HTTP_WORK_BYTES_MAX,
+        HTTP_BUFFERS_FREE_BYTES, HTTP_CROWDED_LOOK, HTTP_INPUT_BYTES_MAX, HTTP_LITTLE_WORK_BYTES,
+        HTTP_MEMORY_PATIENCE, HTTP_MEMORY_WAIT, HTTP_MUCH_WORK_BYTES_MAX, HTTP_PATIENCE,
+        HTTP_WORK_BYTES_MAX,
     },
     metrics::Dismissed,
 };
@@ -32,7 +33,7 @@ pub(in crate::http) struct Charge {
 impl Places {
     /// The memory of all connections.
     #[cfg(test)]
-    pub(in crate::http) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.memory.held.of(Part::Input) + self.memory.held.of(Part::Work)
     }
 
@@ -75,6 +76,17 @@ impl Standing {
             self.buffers.set(self.buffers.get() + more);
         }
         fits
+    }
+
+    /// The connection's buffers have grown to `bytes`, part of which each has and is not charged.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub(in crate::http) fn hold_buffers(&self, bytes: usize) -> io::Result<()> {
+        match self.hold(bytes.saturating_sub(HTTP_BUFFERS_FREE_BYTES)) {
+            true => Ok(()),
+            false => Err(io::Error::other("all connections together hold too much")),
+        }
     }
 
     /// A byte has come from the peer, or gone to it.
