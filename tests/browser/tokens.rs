@@ -74,3 +74,21 @@ fn a_channel_without_a_right_is_refused_alone() {
     hears(&page, &server, "a", 1);
     assert_eq!(page.run("'secret' in client.positions"), json!(false));
 }
+
+/// A client without a channel listens to none, not to the default one, which it has no right to;
+/// it publishes, and gets the channels that are added.
+#[test]
+fn a_client_without_channels_waits_for_one() {
+    for transport in ["websocket", "sse"] {
+        let server = Server::start(&[KEY]);
+        let mut page = page(&server, "[]", transport, &[LONG_SECS]);
+        page.wait_for_state("open", 0);
+        assert_eq!(page.run("client.positions"), json!({}));
+        page.run("client.subscribe('a'); 0");
+        page.wait_for("'a' in client.positions");
+        hears(&page, &server, "a", 1);
+        page.run("client.unsubscribe('a'); 0");
+        assert_eq!(page.states("refused"), [json!(null); 0]);
+        assert_eq!(page.states("waiting"), [json!(null); 0]);
+    }
+}

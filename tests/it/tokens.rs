@@ -64,6 +64,23 @@ fn a_private_channel_needs_a_token_that_covers_it() {
 }
 
 /// A client that shows a token publishes to its channels, as its subject.
+/// A client without a channel shows a token where no channel is public.
+#[test]
+fn a_client_without_a_channel_needs_a_token() {
+    let alice = token_for("alice", &["a"], &[], 3600);
+    let private = Server::start(&[KEY]);
+    let answer = refused(private.addr(), "/ws?channel=", OFFER);
+    assert_eq!((answer.status, &answer.json()["error"]), (401, &json!("unauthorized")));
+    let mut client = v1(private.addr(), "/ws?channel=", &alice);
+    let ask = |channel: &str| json!({"type": "subscribe", "channel": channel});
+    assert_eq!(client.ask(&ask("a"))["type"], "subscribed");
+    assert_eq!(client.ask(&ask("b"))["code"], "forbidden");
+    let public = Server::start(&[KEY, "--public-channels", "news"]);
+    let mut client = V1::open(public.addr(), "/ws?channel=");
+    assert_eq!(client.ask(&ask("news"))["type"], "subscribed");
+    assert_eq!(client.ask(&ask("a"))["type"], "error");
+}
+
 #[test]
 fn clients_and_requests_publish_by_their_token() {
     let server = Server::start(&[KEY, "--client-publish", "broadcast"]);

@@ -50,6 +50,26 @@ fn hello_comes_first_with_positions() {
     client.assert_nothing_else();
 }
 
+/// A client that names an empty channel has none, and adds some; nothing else of the query may be
+/// about channels.
+#[test]
+fn a_client_may_begin_without_a_channel() {
+    let server = Server::start(&["--client-publish", "broadcast"]);
+    let addr = server.addr();
+    let mut client = V1::open(addr, "/ws?channel=");
+    assert_eq!(client.hello["positions"], json!({}));
+    Publisher::on(addr, "notifications").publish("not for it");
+    client.say(&json!({"type": "publish", "channel": "a", "data": "out", "id": "1"}));
+    assert_eq!(client.next()["type"], "published");
+    client.subscribe("b");
+    Publisher::on(addr, "b").publish("in");
+    assert_eq!(client.message(), ("in".into(), 1));
+    for query in ["channel=&channel=", "channel=&channel=a", "channel=&last=1", "channel=&since="] {
+        let Err(refused) = V1::try_open(addr, &format!("/ws?{query}")) else { panic!("{query}") };
+        assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("bad_channel")));
+    }
+}
+
 /// Messages tell their channel and position, and hold text or base64.
 #[test]
 fn messages_tell_their_channel_and_position() {

@@ -53,22 +53,37 @@ pub(in crate::http) fn check(
     let Some(channel) = wanted.iter().map(|one| &one.channel).find(is_private) else {
         return Ok(());
     };
-    Err(Box::new(match authority {
-        Authority::Nobody => {
-            let query = match context.settings.access.query_tokens {
-                true => "or ?token=TOKEN",
-                false => "(?token= does not count here: --query-tokens off)",
-            };
-            let hint = format!(
-                "the channel {channel} is private: show a token, by Authorization: Bearer TOKEN, \
-                 by the subprotocol entry wsbcast.token.TOKEN beside wsbcast.v1 or wsbcast.plain, \
-                 {query}"
-            );
-            (Rejection::Unauthorized, token_refused::unauthorized(&hint))
-        }
+    Err(match authority {
+        Authority::Nobody => unauthorized(context, &format!("the channel {channel} is private")),
         Authority::Api | Authority::Token(_) => {
             let hint = "the token's subscribe patterns do not cover the channel";
-            (Rejection::Forbidden, token_refused::forbidden(channel.as_str(), hint))
+            Box::new((Rejection::Forbidden, token_refused::forbidden(channel.as_str(), hint)))
         }
-    }))
+    })
+}
+
+/// A client that names no channel yet is let in if there may be one that it can subscribe to.
+pub(in crate::http) fn check_without_channel(
+    context: &Context,
+    authority: &Authority,
+) -> Result<(), Refused> {
+    match authority {
+        Authority::Nobody if context.settings.access.public_channels.is_empty() => {
+            Err(unauthorized(context, "all channels are private"))
+        }
+        Authority::Nobody | Authority::Api | Authority::Token(_) => Ok(()),
+    }
+}
+
+/// 401, and how to show a token.
+fn unauthorized(context: &Context, why: &str) -> Refused {
+    let query = match context.settings.access.query_tokens {
+        true => "or ?token=TOKEN",
+        false => "(?token= does not count here: --query-tokens off)",
+    };
+    let hint = format!(
+        "{why}: show a token, by Authorization: Bearer TOKEN, by the subprotocol entry \
+         wsbcast.token.TOKEN beside wsbcast.v1 or wsbcast.plain, {query}"
+    );
+    Box::new((Rejection::Unauthorized, token_refused::unauthorized(&hint)))
 }

@@ -94,6 +94,17 @@ pub(in crate::http) fn wanted(query: Option<&str>) -> Result<Vec<SubscribeReques
     Ok(wanted)
 }
 
+/// Whether a handshake says that it wants no channel yet: `channel=`, and nothing else about
+/// channels.
+pub(in crate::http) fn wants_none(query: Option<&str>) -> bool {
+    let mut channels = values(query, "channel");
+    let is_empty = matches!(channels.next(), Some(Ok(value)) if value.is_empty());
+    is_empty
+        && [channels.next(), values(query, "since").next(), values(query, "last").next()]
+            .iter()
+            .all(Option::is_none)
+}
+
 /// Refuses every parameter that is not among `known`, and says which one is nearest.
 pub(in crate::http) fn takes_only(query: Option<&str>, known: &[&str]) -> Result<(), BadQuery> {
     for name in names(query) {

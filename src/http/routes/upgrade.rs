@@ -120,7 +120,13 @@ async fn understand(
     let wanted = match endpoint {
         Endpoint::Ws => {
             check_names(query, &requester)?;
-            query::wanted(query).map_err(bad_query)?
+            // Only such a client can subscribe later.
+            if protocol == Some(handshake::V1) && query::wants_none(query) {
+                listener_rights::check_without_channel(context, &authority)?;
+                Vec::new()
+            } else {
+                query::wanted(query).map_err(bad_query)?
+            }
         }
         Endpoint::Echo => Vec::new(),
     };

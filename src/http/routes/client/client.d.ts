@@ -60,7 +60,7 @@ export interface Start {
 }
 
 export interface Options {
-  /** Default: `notifications`. */
+  /** Default: `notifications`. An empty list: none, until `subscribe` adds one. */
   channels?: string[];
   /** By channel: the position after which messages are wanted, as `positions` gave it. */
   since?: Record<string, string>;

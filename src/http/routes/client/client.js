@@ -165,6 +165,8 @@ export class WsBcast {
       url.searchParams.append("since", place(channel) ?? "");
       if (!channel.epoch && channel.last != null) url.searchParams.set("last", channel.last);
     }
+    // Else the server would take the default channel.
+    if (!channels.length) url.searchParams.set("channel", "");
     const { token } = this.#options;
     if (token && path != "broadcast") url.searchParams.set("token", token);
     return url;
