@@ -8,10 +8,11 @@ use crate::support::{
     PATIENCE,
     client::Client,
     eventually,
-    http::{Response, get, post_with},
+    http::{Http, Response, get, post_with},
     metrics::metric,
     redis::RedisServer,
     server::Server,
+    tokens::{KEY as KEYS, bearer, offer, token_for},
     v1::V1,
 };
 
@@ -81,6 +82,39 @@ fn names_of_keys_in_redis_stay_as_they_were() {
         let name = format!("wsbcast:{{a}}:{word}:{KEY}");
         assert_eq!(redis.cli(&["EXISTS", &name]), "1", "{name}");
     }
+}
+
+/// The keys of one subject are another's business nowhere, and its own on every process.
+#[test]
+fn keys_of_a_subject_count_on_every_process() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let [one, other] = [(); 2].map(|()| {
+        let server = Server::start(&[&OPEN[..], &["--redis-url", &url, KEYS]].concat());
+        eventually(PATIENCE, "it is ready", || get(server.addr(), "/readyz").status == 200);
+        server
+    });
+    let shown = |sub: &str| token_for(sub, &["*"], &["*"], 3600);
+    let headers = offer(&shown("carol"));
+    let listening =
+        Client::try_open(Http::connect(other.addr()), other.addr(), "/ws?channel=a", &headers);
+    let mut listener = V1::welcomed(listening.expect("she may"));
+    let [alice, bob] = ["alice", "bob"].map(|sub| bearer(&shown(sub)));
+    assert_eq!(by_http(&one, &alice, "alice's"), 1);
+    assert_eq!(by_http(&one, &bob, "bob's"), 2, "another one's key");
+    assert_eq!(by_http(&other, &alice, "alice's"), 1, "she has said so, elsewhere");
+    assert_eq!(by_http(&other, &bob, "bob's"), 2);
+    let again = Client::try_open(
+        Http::connect(other.addr()),
+        other.addr(),
+        "/ws?channel=b",
+        &offer(&shown("alice")),
+    );
+    let mut again = V1::welcomed(again.expect("she may"));
+    assert_eq!(by_client(&mut again, "alice's"), 1, "another token of hers, over a WebSocket");
+    assert_eq!(listener.message(), ("alice's".into(), 1));
+    assert_eq!(listener.message(), ("bob's".into(), 2));
+    listener.assert_nothing_else();
 }
 
 /// Publishes `lines` messages under names and keys as long as may be.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use wsbcast::limits::TOKEN_REFUSED_PAUSE;
 
 use crate::support::{
     PATIENCE,
@@ -13,6 +14,7 @@ use crate::support::{
     frames::{masked, masked_close},
     http::{Http, Response, get, post, post_with},
     metrics::metric,
+    now,
     server::{Launch, Server},
     tokens::{KEY, bearer, offer, token, token_for},
     v1::{OFFER, V1},
@@ -132,6 +134,21 @@ fn a_token_is_renewed_in_place() {
     assert_eq!(other.client.assert_closed(4401), "token expired");
     post(addr, "/broadcast?channel=news", "later").assert_status(202);
     assert_eq!(alice.message().0, "later");
+}
+
+/// After a bad token an open connection waits for a second before its next command is run.
+#[test]
+fn a_bad_token_makes_an_open_connection_wait() {
+    let server = Server::start(&[KEY]);
+    let token = token_for("alice", &["news"], &[], LONG_SECS);
+    let mut alice = v1(server.addr(), "/ws?channel=news", &token);
+    for bad in ["x.y.z", &format!("{token}x"), "garbage"] {
+        let begun = now();
+        alice.say(&json!({"type": "token", "token": bad}));
+        assert_eq!(alice.next_of("error")["code"], "bad_token");
+        assert_eq!(alice.ask(&json!({"type": "ping"}))["type"], "pong");
+        assert!(now() - begun >= TOKEN_REFUSED_PAUSE, "{bad}: {:?}", now() - begun);
+    }
 }
 
 /// Clients that cannot renew their token end with it: with a Close, or as streams end.

@@ -260,6 +260,19 @@ fn keys_may_share_an_id() {
     assert_eq!(verify(&keys, &token), Ok(()));
 }
 
+/// A key of a set that the token names is tried before all those without an id.
+#[test]
+fn a_named_key_is_behind_no_others() {
+    let named = Signer::p256();
+    let mut keys = of_set(&[named.jwk("1")]).unwrap();
+    let files = || public_keys(&Signer::p256().pem()).unwrap();
+    keys.given =
+        (0..TOKEN_KEYS_TRIED_MAX).flat_map(|_| files()).map(|key| Key::public(key, None)).collect();
+    let token = named.token(&json!({"alg": "ES256", "kid": "1"}), &good_claims());
+    assert_eq!(verify(&keys, &token), Ok(()));
+    assert_eq!(verify(&keys, &named.good("ES256")), Err(TokenError::Signature), "it is not named");
+}
+
 #[test]
 fn a_token_tries_a_bounded_number_of_keys() {
     let (first, last) = (Signer::p256(), Signer::p256());

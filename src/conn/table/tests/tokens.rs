@@ -145,6 +145,29 @@ fn plain_clients_and_streams_end_with_their_tokens() {
     assert!(table.clients.is_empty() && table.clients.clients_of_subject("alice").is_empty());
 }
 
+/// A client whose pong is only found when it is to be given up keeps the end of its token.
+#[test]
+fn a_late_pong_does_not_postpone_the_end() {
+    let interval = Some(Duration::from_secs(60));
+    let keepalive = keepalive::KeepaliveSettings { interval, timeout: Duration::from_secs(20) };
+    let public_channels = patterns(&["open.*"]);
+    let mut table = table(ClientSettings { public_channels, keepalive, ..settings() });
+    let (key, mut peer) =
+        table.client_with(Encoding::Plain, &["news"], token(&["news"], &[], Millis(0)));
+    table.clients.on_tick(Millis(60_100));
+    read_exactly(&mut peer, b"\x89\x00");
+    peer.write_all(&masked(0x8a, b"")).unwrap();
+    // Nobody has said that there is something to read.
+    table.clients.on_tick(Millis(80_200));
+    assert_eq!(table.clients.live(), 1, "it has answered");
+    let is_closing = |table: &Table| {
+        table.clients.entries[key.index()].as_ref().unwrap().state() != ClientState::Open
+    };
+    let ended = first_moment(&mut table, 80_300, LEFT_MS + 40_000, is_closing);
+    assert!((LEFT_MS..=LEFT_MS + 10_100).contains(&ended), "{ended}");
+    assert_eq!(close_code(&mut peer), 4401);
+}
+
 /// A renewed token postpones the end, and takes the channels that it does not cover.
 #[test]
 fn a_renewed_token_postpones_the_end() {
