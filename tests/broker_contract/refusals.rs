@@ -35,11 +35,15 @@ fn start() -> RedisServer {
 }
 
 /// Publishes once to a Redis that takes messages again; the offset. A server that was a replica for
-/// a while is connected to anew just then: a message on its way is said again, with its key.
+/// a while is connected to anew just then, and on a busy machine heartbeats may be late: a message
+/// that met that is said again, with its key, once the process is up.
 async fn published_again(process: &Process, channel: &str, key: &str) -> u64 {
     let say = || process.shards[0].publish(keyed(channel, key, key));
     offset(match say().await {
-        Err(PublishError::Unconfirmed) => say().await,
+        Err(PublishError::Unconfirmed | PublishError::BrokerLost) | Ok(Receipt::Local) => {
+            process.up().await;
+            say().await
+        }
         answer => answer,
     })
 }
@@ -84,7 +88,9 @@ const WAYS: [Way; 5] = [
         refuse: |server| {
             set(server, "dir", "/proc");
             set(server, "save", "1 1");
-            assert_eq!(server.cli(&["SET", "changed", "1"]), "OK");
+            // It may have noticed already that it cannot save.
+            let changed = server.cli(&["SET", "changed", "1"]);
+            assert!(changed == "OK" || changed.starts_with("MISCONF"), "{changed}");
             server.cli(&["BGSAVE"]);
             let failed = || server.cli(&["INFO", "persistence"]).contains("bgsave_status:err");
             crate::wait::eventually(Duration::from_secs(20), "the disk fails", failed);

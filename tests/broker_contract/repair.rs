@@ -44,11 +44,11 @@ fn pubsub_clients(server: &RedisServer) -> HashSet<String> {
 }
 
 fn stream_reads(server: &RedisServer) -> u64 {
-    calls(server, "xrevrange")
+    calls_in(&server.cli(&["INFO", "commandstats"]), "xrevrange")
 }
 
-fn calls(server: &RedisServer, command: &str) -> u64 {
-    let stats = server.cli(&["INFO", "commandstats"]);
+/// How often a command was called, in what `INFO commandstats` has told.
+pub(crate) fn calls_in(stats: &str, command: &str) -> u64 {
     let start = format!("cmdstat_{command}:calls=");
     let calls = |line: &str| line.strip_prefix(&start)?.split(',').next()?.parse::<u64>().ok();
     stats.lines().filter_map(calls).sum()
@@ -261,7 +261,11 @@ fn many_come_back_at_once(shards: usize) {
         futures_util::future::join_all(comers).await;
         let newest = Position { epoch: epoch.into(), offset: 50 };
         assert_eq!(read(&*process.shards[0], 10, &newest, 1_000).len(), 40);
-        let (queries, reads) = (calls(&server, "evalsha"), stream_reads(&server));
+        let stats = server.cli(&["INFO", "commandstats"]);
+        // A trial of publishing, of which there is one a second, looks at a position, too, and does
+        // what nothing else does.
+        let queries = calls_in(&stats, "hmget") - calls_in(&stats, "xsetid");
+        let reads = calls_in(&stats, "xrevrange");
         assert!((1..=shards as u64).contains(&queries), "{queries} queries");
         assert!((1..=queries).contains(&reads), "{reads} readings");
     });
