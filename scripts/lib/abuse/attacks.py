@@ -8,6 +8,7 @@ import json
 import time
 
 import floods
+import tokens
 import wire
 from floods import hold
 
@@ -18,7 +19,17 @@ class Attack:
     """What is done, on which server, and what it may cost."""
 
     def __init__(
-        self, name, run, *, seconds=10, redis=False, args=(), before=None, mib=0, tls=False
+        self,
+        name,
+        run,
+        *,
+        seconds=10,
+        redis=False,
+        args=(),
+        before=None,
+        mib=0,
+        tls=False,
+        has_keys=False,
     ):
         self.name = name
         self.about = run.__doc__
@@ -30,6 +41,8 @@ class Attack:
         self.before = before
         # It is against a listener of TLS.
         self.tls = tls
+        # Tokens count: there are keys for them.
+        self.has_keys = has_keys
         # What it may cost besides the budgets that options set, MiB.
         self.mib = mib
 
@@ -283,6 +296,9 @@ ATTACKS = [
     Attack("idempotency", floods.idempotency, mib=160),
     Attack("looks", looks, mib=64),
     Attack("refused", refused, args=["--log-level", "debug"]),
+    Attack("bad-tokens", tokens.bad_tokens, has_keys=True),
+    Attack("bad-publishers", tokens.bad_publishers, has_keys=True),
+    Attack("bad-renewals", tokens.bad_renewals, seconds=13, has_keys=True),
     Attack("claims", claims, seconds=13),
     Attack("channel-hoard", channel_hoard, seconds=20, mib=128),
     Attack("same-channels", same_channels, redis=True, mib=200),

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 
+import tokens
 import wire
 from attacks import ATTACKS
 
@@ -115,6 +116,34 @@ class Healthy:
     def start(self):
         for thread in self.threads:
             thread.start()
+
+    def until(self, is_so, seconds, what):
+        """Waits until it is so, or it is a problem."""
+        until = time.monotonic() + seconds
+        while not is_so() and not self.problems:
+            if time.monotonic() > until:
+                self.problems.append(f"{what} within {seconds:.0f} s")
+            time.sleep(0.01)
+
+    def have_begun(self):
+        """All are served: every client reads, the publisher is answered, newcomers come in."""
+
+        def is_so():
+            has_come = min(len(self.newcomers), self.published)
+            return has_come and len(self.latencies) >= HEALTHY_CLIENTS
+
+        self.until(is_so, NEWCOMER_MAX_S, "not everybody was served")
+
+    def are_served(self):
+        """All that was published is read, and somebody who comes now gets in."""
+        published, come = self.published, len(self.newcomers)
+
+        def is_so():
+            is_read = len(self.latencies) >= published * HEALTHY_CLIENTS
+            # A client, two probes; of the first one after another, none was on its way before.
+            return is_read and len(self.newcomers) >= come + 4
+
+        self.until(is_so, HEALTHY_P99_MAX_S + NEWCOMER_MAX_S, "not everybody was served again")
 
     def stop(self):
         self.running = False
@@ -238,6 +267,8 @@ def run_attack(attack, server_path, folder):
         if attack.tls:
             tls_port = free_port()
             args += ["--tls-listen", f"127.0.0.1:{tls_port}", *certificate(folder)]
+        if attack.has_keys:
+            args += tokens.options(folder)
         server = Process([server_path, *args], log)
         try:
             return judge(attack, server, tls_port)
@@ -291,7 +322,7 @@ def judge(attack, server, tls_port):
         attack.before(port)
     healthy = Healthy(port, admin)
     healthy.start()
-    time.sleep(0.5)
+    healthy.have_begun()
     # The CPU that a message to all the healthy takes, and what they do in its time.
     cpu, published = server.cpu(), healthy.published
     time.sleep(2)
@@ -304,11 +335,14 @@ def judge(attack, server, tls_port):
     most, cpu = server.memory("VmHWM"), server.cpu() - cpu
     cpu -= usual * (healthy.published - published)
     healthy.guarded(healthy.catch_up)
+    is_failed = assailant.exitcode not in (None, 0)
     assailant.kill()
     assailant.join()
-    time.sleep(1)
+    healthy.are_served()
     healthy.stop()
     problems = healthy.problems
+    if is_failed:
+        problems.append("the attack was not carried out: see above")
     allowed = BASE_MIB + BACKLOG_TOTAL_MIB + HISTORY_TOTAL_MIB + attack.mib
     p99 = percentile(healthy.latencies, 0.99)
     slowest = max(healthy.newcomers, default=0.0)
