@@ -1,9 +1,9 @@
 //! `lab`: measures wsbcast, and keeps the results.
 //!
 //! `compare` starts several servers in turn and puts the figures side by side, `sweep` does so as
-//! work grows; `fleet` starts many servers as one service; `hub` and `instructions` measure the
-//! server's own code without a network. Results go into records, from which `table`, `summary` and
-//! `draw` make texts and pictures. The load comes from `wsload`, beside this program.
+//! work grows; `fleet` starts many servers as one service; `hub`, `tokens` and `instructions`
+//! measure the server's own code without a network. Results go into records, from which `table`,
+//! `summary` and `draw` make texts and pictures. The load comes from `wsload`, beside this program.
 
 mod compare;
 mod fleet;
@@ -12,6 +12,7 @@ mod instructions;
 mod keep;
 mod record;
 mod sweep;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,8 @@ enum Command {
     Trial(Box<compare::TrialArgs>),
     /// Measure the server's hub by itself: a million subscribers, no network
     Hub(Box<hub::HubArgs>),
+    /// Verify tokens of each kind of key, without a network
+    Tokens(tokens::TokensArgs),
     /// Count the instructions of what the server does most, under valgrind
     Instructions(instructions::InstructionArgs),
     /// Start many servers on one Redis, with all the clients they hold: one service
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Keep(args) => keep::keep(&args),
         Command::Trial(args) => compare::trial(&args),
         Command::Hub(args) => hub::run(&args).map(|()| true),
+        Command::Tokens(args) => tokens::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Fleet(args) => fleet::run(&args),
         Command::FleetWorker(args) => fleet::work(&args).map(|()| true),

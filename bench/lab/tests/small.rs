@@ -75,6 +75,22 @@ fn a_missing_server_is_an_error_in_words() {
     assert!(error.contains("no-such-server") && error.contains("--server-binary"), "{error}");
 }
 
+/// Tokens of all four kinds are verified once, and known after that (the tool counts).
+#[test]
+fn tokens_of_every_kind_are_verified() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(["tokens", "--tokens", "10", "--passes", "2", "--json"])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let rows = report["rows"].as_array().unwrap();
+    let algorithms: Vec<_> = rows.iter().map(|row| row["algorithm"].as_str().unwrap()).collect();
+    assert_eq!(algorithms, ["HS256", "RS256", "ES256", "EdDSA"]);
+    let is_a_rate = |row: &Value| row["new_per_second"].as_f64().is_some_and(|rate| rate > 1.0);
+    assert!(rows.iter().all(is_a_rate), "{report:#}");
+}
+
 /// Every part of the measurement runs, and is reported as JSON and as a table.
 #[test]
 fn every_part_is_reported_as_json_and_table() {
