@@ -3,7 +3,7 @@
 //! Defaults make the scenario that the project's figures are about: 1,000 clients, 128-byte
 //! messages, 50 a second.
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ use crate::{
 
 /// Their numbers have a fixed width.
 pub(crate) const CHANNELS_MAX: i64 = 100_000;
+/// A source address gives up to 28,000 ports, but the kernel's search for a free one gets slow
+/// (and is booked on the server) long before.
+pub const CLIENTS_PER_SOURCE_MAX: usize = 10_000;
 /// Publishers are threads of their own.
 pub(crate) const PUBLISHERS_MAX: i64 = 256;
 const SIZE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -41,6 +44,19 @@ pub(crate) enum Mode {
     Burst,
     /// No messages: what do clients cost that only wait
     Idle,
+}
+
+/// The requests of the storm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StormRequest {
+    /// That of the clients that stay
+    #[default]
+    Upgrade,
+    /// The same, with a token (HS256) that is well-formed, never the same, and wrongly signed
+    BadToken,
+    /// A message for everybody, to /broadcast, with such a token
+    Publish,
 }
 
 /// When a client of the storm is reset.
@@ -92,6 +108,10 @@ pub(crate) struct RunArgs {
     /// WebSocket clients
     #[arg(long, default_value_t = 1000, value_parser = count(1, 1_000_000))]
     pub(crate) clients: usize,
+    /// How many of them share a source address, on loopback
+    #[arg(long, default_value_t = CLIENTS_PER_SOURCE_MAX, value_name = "N",
+          value_parser = count(1, CLIENTS_PER_SOURCE_MAX as i64))]
+    pub(crate) clients_per_address: usize,
     /// How many of them never read after their handshake
     #[arg(long, default_value_t = 0, value_name = "K", value_parser = count(0, 1_000_000))]
     pub(crate) stalled: usize,
@@ -101,6 +121,12 @@ pub(crate) struct RunArgs {
     /// How many of them are on their way at a time
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = count(1, 10_000))]
     pub(crate) storm_parallel: usize,
+    /// The request that they send
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub(crate) storm_sends: StormRequest,
+    /// All of them connect from this address of loopback; without it, from sixteen
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) storm_address: Option<Ipv4Addr>,
     /// How long each of them stays
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub(crate) storm_hold: StormHold,
@@ -196,6 +222,10 @@ impl RunArgs {
         anyhow::ensure!(
             self.storm_clients == 0 || self.mode != Mode::Idle,
             "--storm-clients needs messages: not with --mode idle"
+        );
+        anyhow::ensure!(
+            self.storm_address.is_none_or(|address| address.is_loopback()),
+            "--storm-address: one of loopback, 127.0.0.0/8"
         );
         anyhow::ensure!(self.seconds.0 > 0.0, "--seconds must be more than 0");
         let channel = self.channel.as_deref().unwrap_or_default();

@@ -173,10 +173,17 @@ impl Conductor<'_> {
         from_ns: u64,
         to_ns: u64,
     ) -> Result<Option<JoinHandle<Result<StormOutcome>>>> {
-        let RunArgs { storm_clients: clients, storm_parallel: parallel, storm_hold: hold, .. } =
-            *self.args;
-        let plan = StormPlan { clients, parallel, hold, from_ns, to_ns };
-        (clients > 0).then(|| storm::start(Arc::clone(&self.stage), plan)).transpose()
+        let args = self.args;
+        let plan = StormPlan {
+            clients: args.storm_clients,
+            parallel: args.storm_parallel,
+            hold: args.storm_hold,
+            sends: args.storm_sends,
+            source: args.storm_address,
+            from_ns,
+            to_ns,
+        };
+        (plan.clients > 0).then(|| storm::start(Arc::clone(&self.stage), plan)).transpose()
     }
 
     /// Waits for the last deliveries, and for the threads that count them.

@@ -6,6 +6,8 @@
 //! uses up the ports. How many are on their way at a time is bounded; so is how long one may
 //! take. It must not touch the books of the clients that stay.
 
+mod requests;
+
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read as _},
@@ -21,7 +23,7 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use testkit::clock;
 
 use crate::{
-    args::StormHold,
+    args::{StormHold, StormRequest},
     clients::{Stage, latencies},
     dial::{self, Refusal, is_for_later},
     report,
@@ -48,6 +50,8 @@ pub(crate) struct StormPlan {
     pub(crate) clients: usize,
     pub(crate) parallel: usize,
     pub(crate) hold: StormHold,
+    pub(crate) sends: StormRequest,
+    pub(crate) source: Option<Ipv4Addr>,
     pub(crate) from_ns: u64,
     pub(crate) to_ns: u64,
 }
@@ -80,6 +84,8 @@ pub(crate) fn start(
 #[derive(Debug)]
 struct Attempt {
     stream: Stream,
+    /// The number of this attempt.
+    turn: u64,
     started_ns: u64,
     state: State,
     answer: Vec<u8>,
@@ -164,7 +170,7 @@ impl Storm {
         self.outcome.figures.attempted += 1;
         let source = self.stage.target.address.ip().is_loopback().then(|| {
             let host = SOURCE_FIRST + (turn % u64::from(SOURCES)) as u32;
-            SocketAddr::from((Ipv4Addr::from(host), 0))
+            SocketAddr::from((self.plan.source.unwrap_or_else(|| host.into()), 0))
         });
         let source = source.filter(|_| self.stage.target.address.is_ipv4());
         let started_ns = clock::now_ns();
@@ -176,7 +182,7 @@ impl Storm {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(stream.socket(), Token(at), interest)?;
         let state = State::Connecting;
-        self.attempts[at] = Some(Attempt { stream, started_ns, state, answer: Vec::new() });
+        self.attempts[at] = Some(Attempt { stream, turn, started_ns, state, answer: Vec::new() });
         Ok(())
     }
 
@@ -188,7 +194,8 @@ impl Storm {
     fn advance(&mut self, at: usize, buffer: &mut [u8]) -> io::Result<()> {
         let Some(attempt) = &mut self.attempts[at] else { return Ok(()) };
         if attempt.state == State::Connecting {
-            if !dial::ask_for_upgrade(&mut attempt.stream, &self.stage.target.handshake)? {
+            let request = requests::request(self.plan.sends, &self.stage.target, attempt.turn);
+            if !dial::ask_for_upgrade(&mut attempt.stream, &request)? {
                 return Ok(());
             }
             attempt.state = State::Upgrading;

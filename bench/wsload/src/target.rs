@@ -14,9 +14,7 @@ use crate::{
     tls::{ClientTls, TlsVersion},
 };
 
-/// A source address gives up to 28,000 ports, but the kernel's search for a free one gets slow
-/// (and is booked on the server) long before.
-pub const CLIENTS_PER_SOURCE_MAX: usize = 10_000;
+pub use crate::args::CLIENTS_PER_SOURCE_MAX;
 
 /// Of a channel's number.
 const CHANNEL_DIGITS: usize = 5;
@@ -40,6 +38,7 @@ pub(crate) struct Target {
     handshake_digits_at: Option<usize>,
     pub(crate) publish_digits_at: Option<usize>,
     pub(crate) channels: usize,
+    clients_per_address: usize,
 }
 
 impl Target {
@@ -95,6 +94,7 @@ impl Target {
             handshake_digits_at: digits_at(&handshake),
             publish_digits_at: digits_at(&publish_head),
             channels: args.channels,
+            clients_per_address: args.clients_per_address,
             address: client.resolve(args.allow_remote)?,
             tls,
             handshake: handshake.into_bytes(),
@@ -125,7 +125,7 @@ impl Target {
 
     /// The address client number `index` connects from; none: whatever the kernel picks.
     pub(crate) fn source(&self, index: usize) -> Option<SocketAddr> {
-        let beyond = index / CLIENTS_PER_SOURCE_MAX;
+        let beyond = index / self.clients_per_address;
         let is_loopback = self.address.is_ipv4() && self.address.ip().is_loopback();
         (is_loopback && beyond > 0).then(|| {
             let host = u32::from(Ipv4Addr::LOCALHOST) + beyond as u32;
@@ -259,6 +259,15 @@ mod tests {
         assert_eq!(target.source(9_999), None);
         assert_eq!(target.source(10_000).unwrap().to_string(), "127.0.0.2:0");
         assert_eq!(target.source(35_000).unwrap().to_string(), "127.0.0.4:0");
+    }
+
+    #[test]
+    fn every_client_may_have_an_address_of_its_own() {
+        let alone = ["--url", "ws://127.0.0.1:81", "--clients-per-address", "1"];
+        let target = target(&alone).unwrap();
+        assert_eq!(target.source(0), None);
+        assert_eq!(target.source(1).unwrap().to_string(), "127.0.0.2:0");
+        assert_eq!(target.source(14_999).unwrap().to_string(), "127.0.58.152:0");
     }
 
     #[test]
