@@ -27,8 +27,14 @@ impl ConnectionTable {
             Selector::Bearer(Bearer::TokenId(jti)) => self.clients_of_token_id(jti),
         };
         if matches!(selector, Selector::Bearer(_)) && !may_return {
-            // Also what clients have left behind, or wait for while they go.
-            keys.iter().for_each(|&key| self.discard_queue(key));
+            // Also what clients have left behind, or wait for while they go; and nothing more is
+            // published for those that wait for their close.
+            for &key in &keys {
+                self.discard_queue(key);
+                if let Some(client) = entry(&mut self.entries, key) {
+                    client.publisher = None;
+                }
+            }
         }
         let entries = &mut self.entries;
         let mut state = |key: Key| entry(entries, key).map(|entry| entry.state());

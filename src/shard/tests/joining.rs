@@ -32,16 +32,16 @@ use crate::{
     ws::Kind,
 };
 
-struct World {
-    core: Rc<Core>,
-    broker: Rc<Sometimes>,
-    control: Arc<Control>,
+pub(super) struct World {
+    pub(super) core: Rc<Core>,
+    pub(super) broker: Rc<Sometimes>,
+    pub(super) control: Arc<Control>,
     /// Admitted clients stay.
     admitted: Rc<RefCell<Vec<Box<dyn http::Ticket>>>>,
     _poller: Poller,
 }
 
-fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+pub(super) fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build_local(Default::default()).unwrap();
     runtime.block_on(async {
@@ -73,7 +73,7 @@ fn wanted(name: &str) -> SubscribeRequest {
 
 impl World {
     /// A client comes for so many channels, whose names begin with `name`.
-    fn come(&self, name: &str, channels: usize) -> JoinHandle<Result<(), NotAdmitted>> {
+    pub(super) fn come(&self, name: &str, channels: usize) -> JoinHandle<Result<(), NotAdmitted>> {
         let door = admit::admission(&self.core);
         let wanted = (0..channels).map(|n| wanted(&format!("{name}{n}"))).collect();
         let admitted = self.admitted.clone();
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// The newest client who was let in gets its 101.
-    fn connect(&self) -> (Key, TcpStream) {
+    pub(super) fn connect(&self) -> (Key, TcpStream) {
         self.connect_with(None)
     }
 

@@ -231,3 +231,23 @@ fn publications_end_with_their_right() {
         }
     }
 }
+
+/// A bearer that is sent away publishes nothing more, though its close has yet to begin.
+#[test]
+fn a_client_sent_away_publishes_nothing_more() {
+    for encoding in [Encoding::Plain, Encoding::V1] {
+        let mut table = table(quiet());
+        let key = table.clients.admit(Endpoint::Ws, encoding, &[ChannelName::default_channel()]);
+        let credential = Some(Credential::Token(alice()));
+        let mut peer = table.connect_with(key, None, credential, Millis(0));
+        let selector = Selector::Bearer(Bearer::Subject("alice".into()));
+        let away = Disconnection { selector, may_return: false, banned_for: None };
+        assert_eq!(table.clients.disconnect(&away, Millis(1)), 1);
+        peer.write_all(&masked(0x81, PUBLISH)).unwrap();
+        let dropped = |table: &Table| table.metrics.client_messages_dropped.get();
+        table.read_until(key, Millis(1), |table| dropped(table) == 1);
+        assert!(table.clients.take_requests().is_empty());
+        table.clients.on_tick(Millis(50));
+        assert!(!table.is_open(key));
+    }
+}
