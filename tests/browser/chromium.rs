@@ -3,8 +3,12 @@
 //! Debian's package, which `scripts/test` installs. A profile of its own each time, so nothing is
 //! remembered from one test to the next.
 
-use std::process::{Child, Command, Stdio};
-use std::{io::ErrorKind, os::unix::process::CommandExt as _};
+use std::{
+    io::ErrorKind,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,10 +26,22 @@ pub(crate) struct Page {
 impl Page {
     /// Opens the page of `stage`.
     pub(crate) fn open(stage: Stage) -> Self {
+        Self::in_home(stage, |_| {})
+    }
+
+    /// Opens the page of `stage`, in a browser that trusts the authority of the file at `path` too.
+    pub(crate) fn open_trusting(stage: Stage, path: &str) -> Self {
+        Self::in_home(stage, |home| trust(home, path))
+    }
+
+    /// Opens the page of `stage` for a user with a home of its own, which is made ready before.
+    fn in_home(stage: Stage, make_ready: impl FnOnce(&Path)) -> Self {
         // A process that dies a moment later than the others may leave something of it behind.
         let profile = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("there is room for it");
+        make_ready(profile.path());
         let mut command = Command::new("chromium");
         command
+            .env("HOME", profile.path())
             .args(["--headless=new", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"])
             // Its sandbox needs what containers and root do not have; it sees our own page only.
             .args(["--no-sandbox", "--disable-background-networking", "--disable-extensions"])
@@ -120,6 +136,21 @@ impl Drop for Page {
         let group = format!("-{}", self.browser.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.browser.wait();
+    }
+}
+
+/// Adds an authority to the trust store of the user whose home this is, as `certutil` does.
+fn trust(home: &Path, authority: &str) {
+    let store = home.join(".pki/nssdb");
+    std::fs::create_dir_all(&store).expect("there is room for it");
+    let store = format!("sql:{}", store.display());
+    for args in [
+        &["-N", "--empty-password"][..],
+        &["-A", "-n", "authority of a test", "-t", "C,,", "-i", authority],
+    ] {
+        let status = Command::new("certutil").args(["-d", &store]).args(args).status();
+        let status = status.expect("certutil is on the PATH; scripts/test installs it with apt");
+        assert!(status.success(), "certutil {args:?}");
     }
 }
 

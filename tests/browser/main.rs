@@ -15,4 +15,5 @@ mod event_source;
 mod faults;
 mod rules;
 mod stage;
+mod tls;
 mod tokens;
