@@ -25,6 +25,10 @@ pub const TLS_HTTP_READ_BYTES: usize = 16 * 1024;
 /// Connections by TLS that a shard begins to serve before its other tasks have had their turn: a
 /// handshake takes a tenth of a millisecond and more. Further ones wait.
 pub const TLS_HANDSHAKES_PER_TURN: usize = 2;
+/// Records that are made with one key of TLS 1.2, whose keys never change: past it the client is
+/// sent away (1012) at its next ping. The library allows AES-GCM twice as many: far more than are
+/// made between two pings.
+pub const TLS12_RECORDS_MAX: u32 = 1 << 23;
 /// Pairs of certificate and key; past it the options are refused.
 pub const TLS_PAIRS_MAX: usize = 64;
 /// Between two looks at the files of certificates.

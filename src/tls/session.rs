@@ -13,7 +13,7 @@ use std::{
 
 pub use rustls::HandshakeKind;
 use rustls::{
-    ServerConfig,
+    ProtocolVersion, ServerConfig,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, UnbufferedStatus},
 };
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::limits::{
     TLS_HANDSHAKE_BYTES_MAX, TLS_READ_BYTES_MIN, TLS_RECORD_BYTES_MAX, TLS_WRITE_BYTES_MAX,
-    TLS_WRITE_EXTRA_BYTES,
+    TLS_WRITE_EXTRA_BYTES, TLS12_RECORDS_MAX,
 };
 
 /// The outcome of reading.
@@ -58,6 +58,8 @@ pub struct Session {
     /// its way.
     withheld: Option<u8>,
     peer_has_closed: bool,
+    /// The records that were made.
+    records: u32,
     /// The peer broke the protocol, or ended within a record or message: nothing more is heard of
     /// it or said to it, except the alert that is in `outgoing` already.
     is_torn: bool,
@@ -86,6 +88,7 @@ impl Session {
             outgoing: Vec::new(),
             withheld: None,
             peer_has_closed: false,
+            records: 0,
             is_torn: false,
         })
     }
@@ -267,6 +270,20 @@ impl Session {
         }
     }
 
+    /// Whether its key has been used so much that the client should come back for another one. In
+    /// TLS 1.3 keys change by themselves (RFC 8446 §4.6.3).
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.records >= TLS12_RECORDS_MAX
+            && self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_2)
+    }
+
+    /// As if so many records had been made.
+    #[cfg(test)]
+    pub(crate) fn age(&mut self, records: u32) {
+        self.records = records;
+    }
+
     /// Whether a session could go on in another process. None can: its keys and the numbers of its
     /// records are the library's. Where the kernel has TLS (`setsockopt` with `TCP_ULP` `"tls"`),
     /// they can be given to it after the handshake, by
@@ -304,7 +321,10 @@ impl Session {
         let state = ask(&mut self.connection, &mut self.incoming);
         match state.map_err(invalid)? {
             ConnectionState::WriteTraffic(mut traffic) => match traffic.encrypt(content, record) {
-                Ok(length) => Ok(Some(length)),
+                Ok(length) => {
+                    self.records = self.records.saturating_add(1);
+                    Ok(Some(length))
+                }
                 Err(error) => Err(io::Error::other(error)),
             },
             state => match note(state, &mut self.outgoing, &mut self.peer_has_closed)? {

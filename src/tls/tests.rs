@@ -49,6 +49,12 @@ fn trusting(files: &certificates::Files) -> RootCertStore {
     roots
 }
 
+/// The two ends of a session of TLS 1.2 whose handshake is over.
+pub(crate) fn greeted_by_tls12() -> (Box<Session>, ClientConnection) {
+    let Pair { session, client, .. } = Pair::greeted(&world(&version::TLS12));
+    (Box::new(session), client)
+}
+
 /// A client and a session with a wire between them.
 struct Pair {
     client: ClientConnection,

@@ -16,6 +16,7 @@ use crate::{
     drain::Phase,
     hub::{Encoding, Finish, Key},
     limits::{CLOSE_ANSWER_DEADLINE, CLOSE_WRITE_DEADLINE, INBOUND_MESSAGE_DEADLINE},
+    tls::Session,
     ws::{
         close::CloseReason,
         decoder::{CloseFrame, Decoder},
@@ -204,6 +205,9 @@ impl ConnectionTable {
             return self.close(key, CloseReason::Policy);
         }
         let Some(token_until) = self.on_token_due(key) else { return };
+        if self.is_worn(key) {
+            self.begin_paced_return(self.now, vec![key]);
+        }
         let pause_until = self.on_pause_due(key);
         let mut next = [message_until, token_until, pause_until].into_iter().flatten().min();
         let Some(entry) = entry(&mut self.entries, key) else { return };
@@ -226,6 +230,12 @@ impl ConnectionTable {
         if let Some(next) = next {
             self.schedule(key, next);
         }
+    }
+
+    /// Its key of TLS has been used enough.
+    fn is_worn(&self, key: Key) -> bool {
+        let session = self.hub.outlet(key).and_then(|socket| socket.session(self.hub.shared()));
+        session.is_some_and(Session::is_worn)
     }
 
     /// A client has not answered its ping, as far as is known; `next` is its other deadline.

@@ -1,7 +1,19 @@
 //! Records that the socket takes in part: nothing is lost, nothing is said twice.
 
 use super::*;
-use crate::limits::{TLS_WRITE_BYTES_MAX, TLS_WRITE_EXTRA_BYTES};
+use crate::limits::{TLS_WRITE_BYTES_MAX, TLS_WRITE_EXTRA_BYTES, TLS12_RECORDS_MAX};
+
+/// A key of TLS 1.2 is worn after so many records; those of TLS 1.3 change.
+#[test]
+fn a_key_that_cannot_change_is_worn_by_its_records() {
+    for version in BOTH {
+        let mut pair = Pair::greeted(&world(version));
+        pair.session.age(TLS12_RECORDS_MAX - 1);
+        assert!(!pair.session.is_worn());
+        assert_eq!(pair.write(&[b"one"]).unwrap(), 3);
+        assert_eq!(pair.session.is_worn(), version.version == ProtocolVersion::TLSv1_2);
+    }
+}
 
 /// The client gets each byte once, whatever the socket takes of it; at most a record is kept.
 #[test]

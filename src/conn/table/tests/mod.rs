@@ -34,6 +34,7 @@ mod left_behind;
 mod replays;
 mod tokens;
 mod wire;
+mod worn_keys;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
