@@ -1,9 +1,10 @@
 //! Properties of tokens: anybody may show any text as one.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
@@ -85,9 +86,12 @@ fn header(json: &str) {
     let token = format!("{}.e30.c2ln", URL_SAFE_NO_PAD.encode(json));
     match TokenHeader::read(&token) {
         Ok(TokenHeader { kid, .. }) => {
-            let value: Value = serde_json::from_str(json).expect("a header is JSON");
+            let names: BTreeMap<String, IgnoredAny> =
+                serde_json::from_str(json).expect("a header is an object");
+            assert!(!names.contains_key("crit"), "a critical header");
+            // Fields that are skipped may hold what no `Value` does: numbers beyond any float.
+            let Ok(value) = serde_json::from_str::<Value>(json) else { return };
             assert_eq!(value["kid"].as_str(), kid.as_deref());
-            assert!(value.get("crit").is_none(), "a critical header");
             assert_ne!(value["alg"], "none");
         }
         Err(error) => drop(checked_hint(&error)),
