@@ -8,6 +8,7 @@
 //!
 //! Only `table` knows the table; values, encodings and machines beside it work without.
 
+mod arrival;
 mod client_rates;
 mod client_rights;
 mod client_state;
@@ -29,6 +30,7 @@ mod write;
 #[cfg(any(test, fuzzing))]
 pub(crate) use v1::fuzzing;
 
+pub use arrival::Arrival;
 pub use client_rates::ClientRateSettings;
 pub use client_rights::{Credential, VerifiedToken};
 pub use command_queue::{ClientCommand, ClientMessage, HiddenToken};

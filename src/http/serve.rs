@@ -5,17 +5,14 @@ use std::{fmt, rc::Rc};
 use bytes::Bytes;
 
 use crate::{
-    admission::AddressGuard,
-    broker::PublisherClass,
-    conn::Credential,
-    drain::Guard,
+    conn::Arrival,
     http::{
         connection::{handover::Handover, places::Place, wire::Wire},
         context::{Context, Purpose},
         driver::{self, Handed},
     },
     hub::Encoding,
-    peer::{ClientAddress, FarEnd},
+    peer::FarEnd,
 };
 
 /// A connection that HTTP is done with: its 101, or the head of an event stream, is in the kernel.
@@ -28,25 +25,15 @@ pub struct Upgraded<I> {
     pub purpose: Purpose,
     /// The agreed encoding of messages.
     pub encoding: Encoding,
-    /// The class as which it publishes, if its messages may be broadcast.
-    pub publisher: Option<PublisherClass>,
-    /// The credential that it has shown, where any counts.
-    pub credential: Option<Credential>,
-    /// Its address.
-    pub client: ClientAddress,
-    /// The client that a proxy says it speaks for; kept only if the log names clients.
-    pub forwarded: Option<Box<str>>,
-    /// Holds the drain open; to be dropped with the descriptor.
-    pub guard: Guard,
-    /// Counts the client at its address, if that is limited.
-    pub address_guard: Option<AddressGuard>,
+    /// The facts that its handshake has settled. Last: its guard is dropped after the stream.
+    pub arrival: Arrival,
 }
 
 impl<I> fmt::Debug for Upgraded<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgraded")
             .field("is_echo", &matches!(self.purpose, Purpose::Echo))
-            .field("publisher", &self.publisher)
+            .field("publisher", &self.arrival.publisher)
             .field("leftover", &self.leftover.len())
             .finish_non_exhaustive()
     }
@@ -68,19 +55,6 @@ where
 {
     let handed = driver::run(stream, far_end.into(), context.clone(), place.standing()).await?;
     let Handed { stream, leftover, handover } = handed;
-    let Handover { purpose, encoding, publisher, credential, client, forwarded, guard, .. } =
-        handover;
-    let address_guard = handover.address_guard;
-    Some(Upgraded {
-        stream,
-        leftover,
-        purpose,
-        encoding,
-        publisher,
-        credential,
-        client,
-        forwarded,
-        guard,
-        address_guard,
-    })
+    let Handover { purpose, encoding, arrival, .. } = handover;
+    Some(Upgraded { stream, leftover, purpose, encoding, arrival })
 }

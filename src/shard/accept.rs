@@ -164,25 +164,14 @@ impl ConnectionIntake {
 
     /// The 101 is out: the stream leaves the runtime and becomes a client of the table.
     fn connect(&self, upgraded: Upgraded<Stream>, peer: PeerAddress) {
-        let Upgraded { stream, leftover, purpose, encoding, publisher, guard, .. } = upgraded;
-        let Upgraded { credential, client, forwarded, address_guard, .. } = upgraded;
+        let Upgraded { stream, leftover, purpose, encoding, arrival } = upgraded;
         let (stream, session) = match stream.into_parts() {
             Ok(parts) => parts,
             Err(error) => return debug!(%peer, %error, "lost after its handshake"),
         };
         bound_kernel_memory(&stream);
         let now = self.core.clock.now();
-        let connected = Connected {
-            stream,
-            session,
-            leftover,
-            publisher,
-            credential,
-            client,
-            forwarded,
-            guard,
-            address_guard,
-        };
+        let connected = Connected { stream, session, leftover, arrival };
         match purpose {
             Purpose::Client(ticket) => {
                 ticket.connect(connected, now);

@@ -29,7 +29,7 @@ impl http::Ticket for Admitted {
     fn connect(mut self: Box<Self>, connected: Connected, now: Millis) -> Key {
         self.is_connected = true;
         // Disconnected since its token was verified, before the table knew whose it is.
-        let is_kept_out = match &connected.credential {
+        let is_kept_out = match &connected.arrival.credential {
             Some(Credential::Token(token)) => self.core.verifier.keeps_out(&token.rights),
             Some(Credential::Api) | None => false,
         };

@@ -7,6 +7,7 @@ use crate::{
     channel::ChannelName,
     clock::Millis,
     conn::{
+        arrival::Arrival,
         entry::{Endpoint, Entry},
         keepalive::Keepalive,
         socket::Socket,
@@ -73,8 +74,8 @@ impl ConnectionTable {
         self.now = self.now.max(now);
         // Ended meanwhile: dropped as a whole, the stream before the guard.
         let Some(entry) = entry(&mut self.entries, key) else { return drop(connected) };
-        let Connected { stream, session, leftover, publisher, credential, client, .. } = connected;
-        let Connected { forwarded, guard, address_guard, .. } = connected;
+        let Connected { stream, session, leftover, arrival } = connected;
+        let Arrival { publisher, credential, client, forwarded, guard, address_guard } = arrival;
         entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
         entry.guard = Some(guard);
         self.rates.begin(key, client);

@@ -41,12 +41,13 @@ use bytes::Bytes;
 
 use crate::{
     admission::AddressGuard,
-    broker::{History, Publication, PublisherClass},
+    broker::{History, Publication},
     channel::ChannelName,
     clock::Millis,
     conn::{
+        arrival::Arrival,
         client_rates::ClientRates,
-        client_rights::{ClientRights, Credential},
+        client_rights::ClientRights,
         command_queue::{ClientCommand, Orphan},
         entry::Entry,
         input_budget::InputBudget,
@@ -57,11 +58,10 @@ use crate::{
         timer_wheel::TimerWheel,
         write::{encoder::Encoder, replay::Replay},
     },
-    drain::{Control, Guard},
+    drain::Control,
     hub::{self, Budget, Hub, Key},
     limits,
     metrics::ShardMetrics,
-    peer::ClientAddress,
     tls::Session,
     ws::{close::CloseReason, deflate::Inflater},
 };
@@ -94,18 +94,8 @@ pub struct Connected {
     pub session: Option<Box<Session>>,
     /// Bytes that the client sent after its handshake.
     pub leftover: Bytes,
-    /// The class as which it publishes, if it may, and if clients may at all.
-    pub publisher: Option<PublisherClass>,
-    /// The credential that it has shown, where any counts.
-    pub credential: Option<Credential>,
-    /// Its address.
-    pub client: ClientAddress,
-    /// The client that a proxy says it speaks for; for the log only, since it is unverified.
-    pub forwarded: Option<Box<str>>,
-    /// Holds the drain open.
-    pub guard: Guard,
-    /// Counts the client at its address, if that is limited.
-    pub address_guard: Option<AddressGuard>,
+    /// Last: its guard is dropped after the stream.
+    pub arrival: Arrival,
 }
 
 /// All clients of a shard.

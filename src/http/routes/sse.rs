@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, request};
 use crate::{
     broker::Position,
     channel::ChannelName,
+    conn::Arrival,
     http::{
         access::Requester,
         answer::{self, Answer},
@@ -57,15 +58,18 @@ pub(in crate::http) async fn accept(
         let forwarded = handshake_log::accepted(&requester, &positions);
         let mut cors_headers = HeaderMap::new();
         cors::show(&context.settings.origins, &mut cors_headers, &head.headers);
-        Ok(Handover {
-            purpose: Purpose::Client(ticket),
-            encoding: Encoding::Sse,
+        let arrival = Arrival {
             publisher: None,
             credential: authority.into_credential(),
             client: requester.client,
             forwarded,
             guard,
             address_guard,
+        };
+        Ok(Handover {
+            purpose: Purpose::Client(ticket),
+            encoding: Encoding::Sse,
+            arrival,
             head: Some(stream_head(&positions, &cors_headers, context.clock.unix_time())),
         })
     };

@@ -10,7 +10,7 @@ use crate::{
     admission::AddressGuard,
     broker::{Position, PublisherClass},
     channel::ChannelName,
-    conn::{Credential, Endpoint, SubscribeRequest},
+    conn::{Arrival, Credential, Endpoint, SubscribeRequest},
     drain::{Guard, Phase},
     http::{
         access::Requester,
@@ -75,17 +75,9 @@ pub(in crate::http) async fn answer(
         // Admission may have taken a second; a 503 now is better than a 1012 right after.
         welcome(context)?;
         let forwarded = handshake_log::accepted(&requester, &positions);
-        let handover = Handover {
-            purpose,
-            encoding,
-            publisher,
-            credential,
-            client: requester.client,
-            forwarded,
-            guard,
-            address_guard,
-            head: None,
-        };
+        let client = requester.client;
+        let arrival = Arrival { publisher, credential, client, forwarded, guard, address_guard };
+        let handover = Handover { purpose, encoding, arrival, head: None };
         Ok((switching(accept, deflate, protocol, &positions), Some(handover)))
     };
     accepted.await.unwrap_or_else(|refused: Refused| (refuse(public, requester, *refused), None))

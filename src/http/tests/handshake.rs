@@ -42,7 +42,7 @@ async fn an_upgrade_hands_over_stream_and_frames() {
     let channel = |one: &SubscribeRequest| one.channel.to_string();
     let channels: Vec<_> = server.wanted.borrow().iter().map(channel).collect();
     assert_eq!(channels, ["b", "a"]);
-    assert!(upgraded.publisher.is_none());
+    assert!(upgraded.arrival.publisher.is_none());
 
     client.write_all(b", second frame").await.unwrap();
     client.shutdown().await.unwrap();
@@ -258,7 +258,11 @@ async fn publishing_over_a_websocket_needs_the_right() {
         client.write_all(handshake(target, &[line]).as_bytes()).await.unwrap();
         client.shutdown().await.unwrap();
         let handed = serving.await;
-        assert_eq!(handed.map(|handed| handed.handover.publisher.is_some()), expected, "row {row}");
+        assert_eq!(
+            handed.map(|handed| handed.handover.arrival.publisher.is_some()),
+            expected,
+            "row {row}"
+        );
         let answer = read_answer(&mut client).await;
         assert_eq!(status(&answer), if expected.is_some() { 101 } else { 401 }, "row {row}");
     }

@@ -27,7 +27,7 @@ async fn a_stream_is_handed_over_behind_its_head() {
     let handed = serving.await.unwrap();
     assert!(matches!(handed.handover.purpose, Purpose::Client(_)));
     assert_eq!(handed.handover.encoding, Encoding::Sse);
-    assert!(handed.handover.publisher.is_none());
+    assert!(handed.handover.arrival.publisher.is_none());
     assert_eq!(&handed.leftover[..], b"more");
     assert_eq!(server.wanted.borrow()[0].since, Some(Since::After("e:3".parse().unwrap())));
     assert_eq!((server.control.barrier.clients(), server.control.barrier.requests()), (1, 0));

@@ -228,8 +228,8 @@ async fn a_client_keeps_what_it_has_shown() {
         let handshake = handshake("/ws?channel=open.a", &headers);
         tokio::io::AsyncWriteExt::write_all(&mut client, handshake.as_bytes()).await.unwrap();
         let handover = serving.await.unwrap().handover;
-        assert_eq!(handover.publisher, None, "the table knows what the token allows");
-        let sub = handover.credential.map(|credential| match credential {
+        assert_eq!(handover.arrival.publisher, None, "the table knows what the token allows");
+        let sub = handover.arrival.credential.map(|credential| match credential {
             Credential::Token(token) => token.rights.sub.clone().unwrap(),
             Credential::Api => panic!("no API token"),
         });

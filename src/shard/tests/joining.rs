@@ -18,7 +18,7 @@ use crate::{
     broker::{Announcement, Disconnection, Position, Publication, Selector, Since},
     channel::{ChannelName, ChannelPatterns},
     clock::{Clock, Millis},
-    conn::{Connected, Credential, SubscribeRequest, VerifiedToken, socket::Poller},
+    conn::{Arrival, Connected, Credential, SubscribeRequest, VerifiedToken, socket::Poller},
     drain::Control,
     http::{self, NotAdmitted},
     hub::{Encoding, Key},
@@ -26,7 +26,6 @@ use crate::{
         CHANNELS_PER_CLIENT_MAX, JOIN_CHANNELS_AT_ONCE, JOIN_CHANNELS_PENDING_MAX,
         JOIN_QUERIES_MAX, JOIN_WAIT,
     },
-    peer::ClientAddress,
     shard::{admit, core::Core, mailbox::Mail, requests, tasks},
     token::Rights,
     ws::Kind,
@@ -111,12 +110,7 @@ impl World {
             stream,
             session: None,
             leftover: Bytes::new(),
-            publisher: None,
-            credential,
-            client: ClientAddress::Unix,
-            forwarded: None,
-            guard,
-            address_guard: None,
+            arrival: Arrival { credential, ..Arrival::of_anybody(guard) },
         };
         (ticket.connect(connected, Millis(0)), peer)
     }

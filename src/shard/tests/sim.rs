@@ -30,12 +30,11 @@ use crate::{
     },
     channel::ChannelName,
     clock::{Clock, Millis},
-    conn::{Connected, ConnectionTable, SubscribeRequest, socket::Poller},
+    conn::{Arrival, Connected, ConnectionTable, SubscribeRequest, socket::Poller},
     drain::Control,
     http::NotAdmitted,
     hub::Encoding,
     limits::RESUME_WAIT,
-    peer::ClientAddress,
     seeds,
     shard::{admit, core::Core, mailbox::Mailbox, requests, tasks},
     ws::Kind,
@@ -296,12 +295,7 @@ impl World {
             stream,
             session: None,
             leftover: Bytes::new(),
-            publisher: None,
-            credential: None,
-            client: ClientAddress::Unix,
-            forwarded: None,
-            guard,
-            address_guard: None,
+            arrival: Arrival::of_anybody(guard),
         };
         admission.ticket.connect(connected, Millis(0));
         client.peer = Some(peer);

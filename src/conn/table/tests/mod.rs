@@ -13,7 +13,7 @@ use crate::{
     channel::{ChannelName, ChannelPatterns},
     clock::{Clock, Millis},
     conn::{
-        ClientMessage, ClientPublish, Endpoint, ResumeMiss, SubscribeRequest,
+        ClientMessage, ClientPublish, Credential, Endpoint, ResumeMiss, SubscribeRequest,
         client_state::ClientState,
         keepalive,
         socket::{Poller, Ready, Socket},
@@ -22,7 +22,6 @@ use crate::{
     hub::{self, Budget, Encoding, Hub, Key, SlowPolicy},
     limits::CLOSE_WRITE_DEADLINE,
     metrics::{Scope, ShardMetrics, Source},
-    peer::ClientAddress,
     ws::{Kind, close::CloseReason, frame::close_for},
 };
 use bytes::Bytes;
@@ -115,7 +114,10 @@ impl Table {
         credential: Option<Credential>,
         now: Millis,
     ) -> TcpStream {
-        self.connect_as(key, now, |all| Connected { publisher, credential, ..all })
+        self.connect_as(key, now, |all| {
+            let arrival = Arrival { publisher, credential, ..all.arrival };
+            Connected { arrival, ..all }
+        })
     }
 
     fn connect_as(
@@ -134,12 +136,7 @@ impl Table {
             stream,
             session: None,
             leftover: Bytes::new(),
-            publisher: None,
-            credential: None,
-            client: ClientAddress::Unix,
-            forwarded: None,
-            guard,
-            address_guard: None,
+            arrival: Arrival::of_anybody(guard),
         };
         self.clients.connect(key, edit(connected), now);
         peer
