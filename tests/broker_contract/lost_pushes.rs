@@ -20,6 +20,7 @@ struct Stage {
     publisher: Process,
     /// Where the publisher's own subscribers come from.
     direct: Vec<SocketAddr>,
+    subscribers: Subscribers,
 }
 
 /// Where connections that have subscribed to something come from.
@@ -53,7 +54,7 @@ impl Stage {
         redis.url = format!("redis://{}", proxy.address());
         redis.subscribers = subscribers;
         let process = Process::start(settings, 2).await;
-        Self { server, proxy, process, publisher, direct }
+        Self { server, proxy, process, publisher, direct, subscribers }
     }
 
     /// Messages that Redis publishes from now on are lost on their way to the process.
@@ -61,6 +62,29 @@ impl Stage {
         let of_process = |from: &SocketAddr| !self.direct.contains(from);
         let subscribers = listening_from(&self.server);
         subscribers.into_iter().filter(of_process).for_each(|from| self.proxy.stall(from));
+    }
+
+    /// Every shard has a client of `a`, which could be told no position, and has one by now.
+    async fn unplaced(&self) {
+        let Self { server, process, publisher, .. } = self;
+        process.subscribe("b").await;
+        server.pause();
+        for shard in &process.shards {
+            shard.confirm_subscription(channel("a")).await;
+        }
+        server.resume();
+        process.up().await;
+        let confirmed = if self.subscribers == Subscribers::PerShard { "2" } else { "1" };
+        until("they are subscribed", || {
+            server.cli(&["PUBSUB", "NUMSUB", "test:{a}"]).lines().nth(1) == Some(confirmed)
+        })
+        .await;
+        // A later message has arrived, and later queries are answered.
+        offset(publisher.publish("b", "0").await);
+        for (sink, shard) in process.sinks.iter().zip(&process.shards) {
+            until("the confirmation has arrived", || sink.texts() == ["0"]).await;
+            shard.position(channel("c"), None).await.unwrap();
+        }
     }
 
     /// The process has other connections.
@@ -112,28 +136,32 @@ fn a_place_that_was_unknown_at_first_is_found_out() {
     for subscribers in [Subscribers::PerShard, Subscribers::PerProcess] {
         run(async {
             let stage = Stage::start(subscribers).await;
-            let Stage { server, process, publisher, .. } = &stage;
-            process.subscribe("b").await;
-            server.pause();
-            for shard in &process.shards {
-                shard.confirm_subscription(channel("a")).await;
-            }
-            server.resume();
-            process.up().await;
-            let confirmed = if subscribers == Subscribers::PerShard { "2" } else { "1" };
-            until("they are subscribed", || {
-                server.cli(&["PUBSUB", "NUMSUB", "test:{a}"]).lines().nth(1) == Some(confirmed)
-            })
-            .await;
-            // A later message has arrived, and later queries are answered.
-            offset(publisher.publish("b", "0").await);
-            for (sink, shard) in process.sinks.iter().zip(&process.shards) {
-                until("the confirmation has arrived", || sink.texts() == ["0"]).await;
-                shard.position(channel("c"), None).await.unwrap();
-            }
+            stage.unplaced().await;
             stage.assert_lost_ones_are_fetched(1).await;
         });
     }
+}
+
+/// A client that comes to one that was told no position begins where that one does: no message that
+/// is on its way just then is passed over. Regression: it began after it, and so did the other.
+#[test]
+fn a_second_client_passes_over_nothing() {
+    run(async {
+        let stage = Stage::start(Subscribers::PerShard).await;
+        stage.unplaced().await;
+        stage.stall_subscribers();
+        assert_eq!(offset(stage.publisher.publish("a", "1").await), 1);
+        for shard in &stage.process.shards {
+            assert_eq!(shard.position(channel("a"), None).await.unwrap().offset, 0);
+        }
+        stage.reconnect().await;
+        for sink in &stage.process.sinks {
+            until("it has arrived", || heard(sink) == ["1"]).await;
+        }
+        for shard in &stage.process.shards {
+            assert_eq!(shard.position(channel("a"), None).await.unwrap().offset, 1);
+        }
+    });
 }
 
 /// A client that comes without a position hears only what comes after it: what was published before

@@ -47,6 +47,11 @@ impl Positions {
         channel: ChannelName,
         since: Option<&Since>,
     ) -> Option<Position> {
+        // Clients are here that know no position: another one would begin after messages that are
+        // still on their way, and the log drops those.
+        if let Some(at) = self.source.begun_at(&channel).filter(|at| has_reached(at, since)) {
+            return Some(at);
+        }
         // The first query that is sent after now.
         let fresh = self.recoverer.queries.next_query();
         let asking = async {
@@ -124,6 +129,14 @@ impl Positions {
                 }
             }
         }
+    }
+}
+
+/// Whether a client that resumes can go on from `at`: it is of its history, and not before it.
+fn has_reached(at: &Position, since: Option<&Since>) -> bool {
+    match since {
+        Some(Since::After(after)) => after.is_comparable(at) && after.offset <= at.offset,
+        Some(Since::Newest(_)) | None => true,
     }
 }
 

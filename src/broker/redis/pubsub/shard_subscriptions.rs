@@ -17,6 +17,7 @@ use crate::{
         redis::{protocol::replies::StreamPosition, recovery::recoverer::Recoverer, task::Task},
     },
     channel::ChannelName,
+    position::Position,
 };
 
 /// A shard's subscribers.
@@ -77,6 +78,16 @@ impl ShardSubscriptions {
             Some(sharded) => sharded.confirmed_on(channel),
             None => self.first.confirmed_on(channel),
         }
+    }
+
+    /// Where `channel` began that nobody could be told a position of, if nothing has arrived since.
+    pub(super) fn begun_at(&self, channel: &ChannelName) -> Option<Position> {
+        let subscriber = match &self.sharded {
+            Some(sharded) => sharded.owning_subscriber(channel)?,
+            None => self.first.clone(),
+        };
+        let name = subscriber.delivery.recoverer.router.settings.names.channel(channel);
+        subscriber.delivery.with_tracker(&name, |tracker| tracker.begun_at())?
     }
 
     /// Sets the position of `channel`: messages missing since then will show. False: ask again.

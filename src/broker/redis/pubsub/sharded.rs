@@ -156,7 +156,7 @@ impl ShardedSubscribers {
     }
 
     /// The subscriber on the server that owns `channel`'s slot, if there is one.
-    fn owning_subscriber(&self, channel: &ChannelName) -> Option<Rc<Subscriber>> {
+    pub(super) fn owning_subscriber(&self, channel: &ChannelName) -> Option<Rc<Subscriber>> {
         let name = self.router().settings.names.channel(channel);
         let owner = self.router().owner(&name)?;
         let state = self.state.borrow();

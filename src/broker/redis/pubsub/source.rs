@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use super::{
     shard_subscriptions::ShardSubscriptions, shared::SharedSubscriber, subscriptions::Confirmation,
 };
-use crate::{broker::redis::protocol::replies::StreamPosition, channel::ChannelName};
+use crate::{
+    broker::redis::protocol::replies::StreamPosition, channel::ChannelName, position::Position,
+};
 
 /// The subscriber that a handle asks for the channels of its clients.
 #[derive(Debug)]
@@ -71,6 +73,15 @@ impl SubscriptionSource {
             Self::Nothing => None,
             Self::Own(subscriptions) => subscriptions.confirmed_on(channel),
             Self::Shared(listener) => listener.subscriber.confirmed_on(channel),
+        }
+    }
+
+    /// Where `channel` began on its own here, since the clients that it has were told no position;
+    /// if nothing has arrived since.
+    pub(super) fn begun_at(&self, channel: &ChannelName) -> Option<Position> {
+        match self {
+            Self::Own(subscriptions) => subscriptions.begun_at(channel),
+            Self::Nothing | Self::Shared(_) => None,
         }
     }
 

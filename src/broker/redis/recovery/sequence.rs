@@ -25,6 +25,8 @@ pub(crate) struct SequenceTracker {
     is_interrupted: bool,
     /// Nothing has arrived yet: what was on its way when the position was asked for may still.
     is_open: bool,
+    /// Nothing has arrived since [`Self::begin`].
+    has_only_begun: bool,
 }
 
 #[derive(Debug)]
@@ -185,7 +187,7 @@ impl SequenceTracker {
             }
             None => epoch.into(),
         };
-        (self.is_interrupted, self.is_open) = (false, false);
+        (self.is_interrupted, self.is_open, self.has_only_begun) = (false, false, false);
         let position = Position { epoch, offset };
         self.last = Some(Last { position: position.clone(), nonce, at: now });
         position
@@ -224,7 +226,13 @@ impl SequenceTracker {
     /// what is not after it may still come.
     pub(crate) fn begin(&mut self, position: &Position, nonce: u64, now: Millis) {
         self.advance(&position.epoch, position.offset, nonce, now);
-        self.is_open = true;
+        (self.is_open, self.has_only_begun) = (true, true);
+    }
+
+    /// The position of [`Self::begin`], if nothing has arrived since.
+    pub(crate) fn begun_at(&self) -> Option<Position> {
+        let last = self.last.as_ref().filter(|_| self.has_only_begun);
+        last.map(|last| last.position.clone())
     }
 
     /// Not all that is published arrives here, for a while.
