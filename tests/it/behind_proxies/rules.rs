@@ -112,11 +112,17 @@ impl World {
     }
 
     fn ask(&self, last: u8, line: &str, headers: &str) -> Response {
+        self.try_ask(last, line, headers).expect("an answer before the end of the connection")
+    }
+
+    fn try_ask(&self, last: u8, line: &str, headers: &str) -> Option<Response> {
         let request = format!(
             "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\
              {headers}\r\n"
         );
-        self.connect(last).request(request)
+        let mut http = self.connect(last);
+        let is_sent = http.try_send(request);
+        is_sent.then(|| http.try_response()).flatten()
     }
 }
 
@@ -162,15 +168,18 @@ fn limits_are_those_of_the_clients_address() {
         drop(world.client(78, "/ws?channel=a", FORGED).expect("another address"));
         let mut looked_at = 0;
         let refused = loop {
-            let answer = world.ask(79, "GET /sse?channel=%20", FORGED);
-            if answer.status != 400 {
-                break answer;
+            match world.try_ask(79, "GET /sse?channel=%20", FORGED) {
+                Some(answer) if answer.status == 400 => looked_at += 1,
+                refused => break refused,
             }
-            looked_at += 1;
             assert!(looked_at < 60, "{front:?}");
         };
         assert!(looked_at >= 20, "{front:?}: {looked_at}");
-        assert_limited(&refused, "rate_limited", 1..=12);
+        match refused {
+            Some(answer) => assert_limited(&answer, "rate_limited", 1..=12),
+            // The handshake of TLS is one too many before the request is, and is not answered.
+            None => assert_eq!(front, Front::NginxStreamToTls),
+        }
         drop(world.client(78, "/ws?channel=a", FORGED).expect("another address"));
         let counted = metric(world.server.admin(), "wsbcast_limited_total", &["clients"]);
         assert_eq!(counted, 3.0, "{front:?}");
