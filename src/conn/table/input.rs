@@ -54,9 +54,8 @@ impl ConnectionTable {
     pub(super) fn read(&mut self, key: Key, exhaust: bool) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
         let is_little_read = entry(&mut self.entries, key).is_some_and(|entry| {
-            let has_consequences =
-                entry.endpoint == Endpoint::Ws || entry.encoding.window().is_some();
-            has_consequences && entry.is_listened_to()
+            let is_inflated = entry.encoding.window().is_some() && entry.is_listened_to();
+            entry.publisher.is_some() || is_inflated
         });
         let room = if is_little_read { COMMANDS_READ_BYTES } else { buffer.len() };
         let mut turn_bytes = 0;
