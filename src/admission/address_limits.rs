@@ -70,6 +70,12 @@ impl AddressLimits {
         self.settings.dry_run
     }
 
+    /// Whether bad credentials have a limit.
+    #[must_use]
+    pub fn counts_credentials(&self) -> bool {
+        self.failures.is_some()
+    }
+
     /// A client begins a handshake.
     ///
     /// # Errors
@@ -97,7 +103,7 @@ impl AddressLimits {
         counted.map_or(Ok(()), |(table, address)| table.check(address, now))
     }
 
-    /// A credential was bad. A handshake with one counts twice, as does a publication with one.
+    /// A credential was bad. A handshake with one counts twice, as does whatever else shows one.
     pub fn bad_credential(&self, client: ClientAddress, now: Millis) {
         let Some(address) = self.key(client) else { return };
         if let Some(table) = &self.handshakes {

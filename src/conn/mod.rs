@@ -24,6 +24,7 @@ pub mod socket;
 mod table;
 mod timer_wheel;
 mod token_deadlines;
+mod token_guesses;
 mod v1;
 mod write;
 

@@ -9,7 +9,7 @@ pub enum Limit {
     Handshakes,
     /// Handshakes of TLS that an address begins.
     TlsHandshakes,
-    /// Bad credentials of an address, shown to publish.
+    /// Bad credentials of an address, shown otherwise than in a handshake.
     Credentials,
     /// Messages of a client.
     Commands,

@@ -151,7 +151,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
     );
     let core = Core::new(
         clock,
-        clients,
+        clients.counting_guesses(setup.address_limits.clone()),
         broker.clone(),
         metrics.clone(),
         control.clone(),

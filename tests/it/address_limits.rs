@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
+use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
@@ -13,6 +14,7 @@ use crate::support::{
     publish::Publisher,
     server::Server,
     tokens::{KEY, token_for},
+    v1::V1,
 };
 
 /// The window of ten seconds is longer than the part of a test that counts.
@@ -164,6 +166,29 @@ fn bad_tokens_of_publishers_are_limited() {
     assert_eq!(publish(2, addr, "secret").status, 202);
     let failures = metric(addr, "wsbcast_publish_failures_total", &["rate_limited"]);
     assert!(limited(addr, "credentials") >= 2.0 && failures >= 2.0);
+}
+
+/// Bad tokens that clients show in place count for their address, like those in handshakes.
+#[test]
+fn bad_tokens_over_open_connections_are_limited() {
+    let server = Server::start(&[RATE, &[KEY, "--public-channels", "*"]].concat());
+    let addr = server.addr();
+    let open = |last| V1::over(from(last, addr), addr, "/ws?channel=a");
+    let guess = json!({"type": "token", "token": "x.y.z"});
+    let mut clients: Vec<_> = (0..BURST / 2 + 2).map(|_| open(2)).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask(&guess)["code"], "bad_token");
+    }
+    let mut last = clients.pop().unwrap();
+    let told = last.client.assert_closed(1008);
+    assert!(told.starts_with("rate limited; retry in "), "{told}");
+    assert_eq!(clients[0].ask(&json!({"type": "ping"}))["type"], "pong", "it was within the limit");
+    assert!(limited(addr, "credentials") >= 1.0);
+    let refused = publish(2, addr, "wrong");
+    assert_refused(&refused, "rate_limited", 1..=12);
+    let mut other = open(3);
+    assert_eq!(other.ask(&guess)["code"], "bad_token");
+    assert_eq!(other.ask(&json!({"type": "ping"}))["type"], "pong");
 }
 
 /// Signatures are verified only as long as not too many from the address were bad.

@@ -4,6 +4,7 @@
 //! then to be kept out is closed before anything goes out.
 
 use crate::{
+    admission::AddressGuard,
     channel::ChannelName,
     clock::Millis,
     conn::{
@@ -15,6 +16,7 @@ use crate::{
         write::control_messages,
     },
     hub::{Encoding, Key},
+    peer::ClientAddress,
     ws::close::CloseReason,
 };
 
@@ -64,6 +66,17 @@ impl ConnectionTable {
         self.take_over(key, connected, Some(reason), now);
     }
 
+    /// A client counts for the limits of its own and of its address.
+    fn begin_limits(&mut self, key: Key, client: ClientAddress, guard: Option<AddressGuard>) {
+        self.rates.begin(key, client);
+        if entry(&mut self.entries, key).is_some_and(|entry| entry.encoding.is_v1()) {
+            self.token_guesses.begin(key, client);
+        }
+        if let Some(guard) = guard {
+            self.address_guards.insert(key, guard);
+        }
+    }
+
     fn take_over(
         &mut self,
         key: Key,
@@ -78,13 +91,10 @@ impl ConnectionTable {
         let Arrival { publisher, credential, client, forwarded, guard, address_guard } = arrival;
         entry.publisher = publisher.filter(|_| self.settings.client_publish.is_on());
         entry.guard = Some(guard);
-        self.rates.begin(key, client);
-        if let Some(address_guard) = address_guard {
-            self.address_guards.insert(key, address_guard);
-        }
         entry.keepalive = Keepalive::new(self.now);
         let first = entry.keepalive.first_deadline(&self.settings.keepalive);
         let has_no_pongs = !entry.encoding.has_frames();
+        self.begin_limits(key, client, address_guard);
         self.live += 1;
         self.metrics.connections_opened.add(1);
         self.metrics.connections.set(self.live);

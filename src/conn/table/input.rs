@@ -197,7 +197,7 @@ impl ConnectionTable {
     /// nothing to say. Too many, and the client is closed.
     pub(super) fn charge_input(&mut self, key: Key, wire_bytes: usize) {
         let charged = self.rates.charge_input(key, wire_bytes, self.now);
-        self.hold_to_limit(key, charged);
+        self.hold_to_limit(key, charged, Limit::Commands);
     }
 
     /// A client has said something. False: it is too much, and the client is closed.
@@ -207,17 +207,22 @@ impl ConnectionTable {
             return true;
         }
         let taken = self.rates.take(key, self.now);
-        self.hold_to_limit(key, taken)
+        self.hold_to_limit(key, taken, Limit::Commands)
     }
 
-    /// False: a client was past its limit, and is closed.
-    fn hold_to_limit(&mut self, key: Key, rated: Result<(), PastLimit>) -> bool {
+    /// False: a client, or its address, was past the limit, and is closed.
+    pub(super) fn hold_to_limit(
+        &mut self,
+        key: Key,
+        rated: Result<(), PastLimit>,
+        limit: Limit,
+    ) -> bool {
         let Err(past) = rated else { return true };
         let state = entry(&mut self.entries, key).map(|entry| entry.state());
         if state != Some(ClientState::Open) {
             return true;
         }
-        self.metrics.limited.add(Limit::Commands as usize, 1);
+        self.metrics.limited.add(limit as usize, 1);
         if past.is_to_end {
             let retry_ms = fastrand::u64(RATE_LIMITED_RETRY_MS);
             self.close_with(key, CloseMessage::RateLimited { retry_ms }, Finish::Frame);

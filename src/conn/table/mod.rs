@@ -40,7 +40,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    admission::AddressGuard,
+    admission::{AddressGuard, AddressLimits},
     broker::{History, Publication},
     channel::ChannelName,
     clock::Millis,
@@ -56,6 +56,7 @@ use crate::{
         settings::ClientSettings,
         socket::{Registry, Socket},
         timer_wheel::TimerWheel,
+        token_guesses::TokenGuesses,
         write::{encoder::Encoder, replay::Replay},
     },
     drain::Control,
@@ -140,6 +141,8 @@ pub struct ConnectionTable {
     address_guards: HashMap<Key, AddressGuard>,
     /// How much clients have said lately.
     rates: ClientRates,
+    /// Bad tokens, by the addresses of those that show them.
+    token_guesses: TokenGuesses,
 }
 
 impl ConnectionTable {
@@ -182,7 +185,14 @@ impl ConnectionTable {
             logged: HashMap::new(),
             address_guards: HashMap::new(),
             rates,
+            token_guesses: TokenGuesses::default(),
         }
+    }
+
+    /// Bad tokens count for their clients' addresses.
+    #[must_use]
+    pub fn counting_guesses(self, limits: Arc<AddressLimits>) -> Self {
+        Self { token_guesses: TokenGuesses::new(limits), ..self }
     }
 
     /// Clients connected now.
@@ -220,6 +230,7 @@ impl ConnectionTable {
         }
         self.address_guards.remove(&key);
         self.rates.end(key);
+        self.token_guesses.end(key);
         // Last: "nobody left" must mean that no descriptor is left.
         drop(entry.guard);
     }

@@ -18,6 +18,7 @@ use crate::{
         v1::events::{Code, ErrorEvent, ServerEvent},
     },
     hub::Key,
+    metrics::Limit,
     token::TokenError,
     ws::close::CloseReason,
 };
@@ -154,6 +155,10 @@ impl ConnectionTable {
                 };
                 let message = error.hint().into();
                 self.send_error(key, ErrorEvent { code, message, channel: None, id: None });
+                if is_refused {
+                    let guessed = self.token_guesses.bad_token(key, self.now);
+                    self.hold_to_limit(key, guessed, Limit::Credentials);
+                }
             }
         }
         self.handle_hub_events();

@@ -125,11 +125,17 @@ async fn all_wrong_tokens_of_a_request_count() {
 /// taken all the same, and others are not refused.
 #[tokio::test]
 async fn wrong_tokens_count_on_every_route() {
+    for takes in ALL {
+        counts_on_every_route(takes).await;
+    }
+}
+
+async fn counts_on_every_route(takes: Takes) {
     let paths = listed().await;
     let lines = paths.iter().flat_map(|path| METHODS.map(|method| format!("{method} {path}")));
     for line in lines.chain(PUBLIC.map(str::to_owned)) {
         let line = line.as_str();
-        let server = fixture(Takes { api: true, keys: false }, limited).start();
+        let server = fixture(takes, limited).start();
         let mut looked_at = 0;
         let last = loop {
             let answer = server.ask_as(FOREIGN, showing(line, WRONG)).await;
@@ -141,12 +147,13 @@ async fn wrong_tokens_count_on_every_route() {
         if status(&last) == 405 {
             continue;
         }
-        assert_eq!(status(&last), 429, "{line}: {last}");
+        assert_eq!(status(&last), 429, "{takes:?} {line}: {last}");
         assert!((LOOKED_AT..2 * LOOKED_AT).contains(&looked_at), "{line}: {looked_at}");
         assert!(!header(&last, "retry-after").is_empty(), "{line}");
         let is_handshake = PUBLIC[..3].contains(&line);
         let good = server.ask_as(FOREIGN, showing(line, "Authorization: Bearer right")).await;
-        assert_eq!(status(&good) == 429, is_handshake, "{line}: {good}");
+        let is_refused = is_handshake || !takes.api;
+        assert_eq!(status(&good) == 429, is_refused, "{takes:?} {line}: {good}");
         let other = server.ask_as(LOCAL, showing(line, WRONG)).await;
         assert_eq!(status(&other), 401, "{line}");
     }
