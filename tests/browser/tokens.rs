@@ -50,6 +50,31 @@ fn a_token_is_renewed_in_place() {
     assert_eq!(page.states("waiting"), [json!(null); 0]);
 }
 
+/// A page that cannot get the next token is asked for it again while there is time.
+#[test]
+fn a_token_is_asked_for_until_it_comes() {
+    let server = Server::start(&[KEY]);
+    let mut page = Page::open(Stage::before(server.addr()));
+    let tokens = [8, LONG_SECS].map(|secs| token_for("alice", &["a"], &[], secs));
+    page.run(&format!("window.asked = 0; window.tokens = {}; 0", json!(tokens)));
+    page.run(
+        "connect({
+            channels: ['a'],
+            transport: 'websocket',
+            getToken: async () => {
+                asked++;
+                if (asked == 2 || asked == 3) throw Error('not now');
+                return tokens[Math.min(asked - 1, 1)];
+            },
+        })",
+    );
+    page.run("window.end = Date.now() + 8000 + 1000; 0");
+    page.wait_for_state("open", 0);
+    page.wait_for("asked == 4 && Date.now() > end");
+    hears(&page, &server, "a", 1);
+    assert_eq!(page.states("waiting"), [json!(null); 0]);
+}
+
 /// A stream cannot be told of the end of its token: it is opened again, with the next token.
 #[test]
 fn an_event_stream_goes_on_with_the_next_token() {

@@ -16,6 +16,8 @@ const PATIENCE_MS = 10000;
 const CHANNELS_IN_URL_MAX = 20;
 // Without one success, so many WebSockets are tried before an event stream is.
 const SOCKETS_MAX = 2;
+// From one try to get the next token to another, at most.
+const RENEW_MS_MAX = 60000;
 const WAKERS = ["online", "visibilitychange"];
 
 // Whether it would end in the same way again: close codes that blame the client, and answers that
@@ -187,8 +189,13 @@ export class WsBcast {
       this.#token = token;
       this.#send({ type: "token", token });
     } catch {
-      // It is asked again when the connection has ended with its token.
+      this.#renewLater(link);
     }
+  }
+
+  // No token could be had, or checked: until the connection ends with the one that it has.
+  #renewLater(link) {
+    if (link.opened) link.renewal = setTimeout(() => this.#renew(link), link.renewMs);
   }
 
   async #connect() {
@@ -269,6 +276,7 @@ export class WsBcast {
     } else if (type == "gap") {
       this.#gap(channel, message);
     } else if (type == "token_expiring") {
+      link.renewMs = Math.min(RENEW_MS_MAX, message.in_ms / 4);
       this.#renew(link);
     } else if (type == "unsubscribed" && message.code) {
       // The new token does not cover it.
@@ -285,6 +293,7 @@ export class WsBcast {
       if (this.#pending.delete(id) || id != null) return;
       // The connection ends with the token that it had, and the next one begins with a fresh one.
       if (code == "bad_token") this.#state("refused", { code, reason: text });
+      else if (code == "keys_unavailable") this.#renewLater(link);
       else this.#refuse(message.channel, code, text);
     }
   }
@@ -347,6 +356,7 @@ export class WsBcast {
   #lost(link, code, reason) {
     if (link != this.#link || this.#timer) return;
     clearInterval(this.#beat);
+    clearTimeout(link.renewal);
     const detail = { code, reason };
     const hint = link.retry ?? /retry in (\d+) ms/.exec(reason)?.[1];
     // A browser tells nobody that a handshake was refused, let alone why: it may be the token.
@@ -376,8 +386,10 @@ export class WsBcast {
     this.#ended = state;
     this.#link = null;
     clearTimeout(this.#timer);
+    clearTimeout(link?.renewal);
     clearInterval(this.#beat);
     for (const event of WAKERS) globalThis.removeEventListener?.(event, this.#wake);
+    if (link) link.opened = 0;
     link?.end?.();
     for (const { reject } of this.#pending.values()) reject(failure(state));
     this.#pending.clear();
