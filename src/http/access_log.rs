@@ -1,19 +1,18 @@
 //! A line about each request for `--access-log`, written when it is answered, or broken off.
 //!
-//! A request that becomes a client has its line when the client ends (`conn`). A line has the path
-//! alone: a query may hold a token. Strangers write much of it, so each field of theirs is quoted
-//! and bounded, and nothing is put together unless the line is wanted.
+//! A request that becomes a client has its line when the client ends (`conn`). A line has nothing
+//! that a stranger can make up but a token's subject: no query, no path that is no route's, no
+//! method of its own. Each of them may hold a token, put there by mistake.
 
-use std::{borrow::Cow, rc::Rc};
+use std::rc::Rc;
 
 use crate::{
     clock::{Clock, Millis},
     http::{answer::Answer, connection::state::ConnectionState},
-    limits::QUOTED_CHARS_MAX,
     peer::ClientAddress,
     telemetry::{access, access_is_logged},
 };
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode};
 
 /// The subject of the token by which a request was made: an extension of its answer, for its line.
 #[derive(Clone)]
@@ -32,12 +31,13 @@ pub(super) struct AccessLine {
 }
 
 impl AccessLine {
-    /// A request begins, with so many bytes of a body, if that is known.
+    /// A request begins: to the path of a route, if it has one, and with so many bytes of a body,
+    /// if that is known.
     pub(super) fn begin(
         clock: Clock,
         state: &Rc<ConnectionState>,
         client: impl FnOnce() -> ClientAddress,
-        (method, uri): (&Method, &Uri),
+        (method, path): (&Method, Option<&str>),
         bytes_in: Option<u64>,
     ) -> Option<Self> {
         access_is_logged().then(|| Self {
@@ -45,7 +45,7 @@ impl AccessLine {
             since: clock.now(),
             client: client(),
             method: method.clone(),
-            path: shortened(uri.path()).into(),
+            path: path.unwrap_or(UNKNOWN).into(),
             bytes_in,
             state: state.clone(),
             is_written: false,
@@ -65,7 +65,7 @@ impl AccessLine {
         access!(
             address = %self.client,
             sub = subject.map(|subject| &*subject.0),
-            method = &*shortened(self.method.as_str()),
+            method = known(&self.method),
             path = &*self.path,
             status = answer.map(|answer| answer.status().as_u16()),
             bytes_in = self.bytes_in,
@@ -93,10 +93,21 @@ pub(super) fn unreadable(client: ClientAddress, bytes_out: usize) {
     }
 }
 
-/// The beginning of a stranger's text.
-fn shortened(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(QUOTED_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]).into(),
-        None => text.into(),
+/// In place of a path or method that is not known here.
+const UNKNOWN: &str = "(unknown)";
+
+/// The method, if it is one of RFC 9110 §9.3 or RFC 5789.
+fn known(method: &Method) -> &str {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::DELETE
+        | Method::CONNECT
+        | Method::OPTIONS
+        | Method::TRACE
+        | Method::PATCH => method.as_str(),
+        _ => UNKNOWN,
     }
 }

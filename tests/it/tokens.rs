@@ -222,10 +222,17 @@ fn commands_behind_a_token_have_its_rights() {
     });
 }
 
+/// The headers of a listed page whose cookie has the token.
+fn cookie(token: &str) -> String {
+    format!("Origin: https://app.example\r\nCookie: jwt={token}\r\n")
+}
+
 /// At no level, and in no answer, does a token appear, wherever it is shown.
 #[test]
 fn no_token_is_written_down() {
-    let args = [KEY, "--log-level", "trace", "--threads", "1", "--public-channels", "open"];
+    let options = "--log-level trace --access-log on --threads 1 --public-channels open \
+                   --jwt-cookie jwt --allowed-origins https://app.example";
+    let args: Vec<_> = [KEY].into_iter().chain(options.split(' ')).collect();
     let server = Launch::on_a_free_port(&args).start();
     let addr = server.addr();
     let good = token_for("alice-in-the-log", &["news"], &["news"], LONG_SECS);
@@ -242,6 +249,7 @@ fn no_token_is_written_down() {
             ("/ws?channel=no".to_owned(), offer(one)),
             ("/ws?channel=open".to_owned(), entry),
             (format!("/{one}"), bearer(one)),
+            ("/ws?channel=no".to_owned(), cookie(one)),
         ] {
             answers.push(refused(addr, &target, &headers));
         }
@@ -260,6 +268,8 @@ fn no_token_is_written_down() {
     let gone = server.wait_for_log(&["client gone", "sub=\"alice-in-the-log\""]);
     assert!(gone.contains("code=1000"), "{gone}");
     let log = server.log();
+    assert!(log.contains("access"), "all that is logged is looked through");
+    answers.push(get(addr, "/metrics"));
     for one in [&good, &bad] {
         let parts: Vec<_> = one.split('.').collect();
         for secret in [parts[1], parts[2]] {

@@ -72,7 +72,8 @@ pub(in crate::http) async fn answer(
     let (head, body) = request.into_parts();
     let client = || peer.client_of(&head.headers, &context.settings.trusted_proxies);
     let bytes_in = body.size_hint().exact();
-    let what = (&head.method, &head.uri);
+    let path = Some(head.uri.path()).filter(|path| find(&context, path).is_some());
+    let what = (&head.method, path);
     let line = AccessLine::begin(context.clock, &state, client, what, bytes_in);
     let mut answer = if state.standing().may_work() || is_probe(head.uri.path()) {
         dispatch(&context, &state, peer, &head, body).await

@@ -143,9 +143,14 @@ async fn a_token_is_shown_in_one_of_several_places() {
     assert_eq!(status(&alone), 400);
     assert!(body(&alone)["hint"].as_str().unwrap().contains("wsbcast.plain"), "{alone}");
 
-    let closed = private(|rules| rules.query_tokens = false);
-    let answer = ask(&closed, &query, &[]).await;
-    assert_eq!((status(&answer), body(&answer)["error"].as_str()), (401, Some("unauthorized")));
+    let closed = private(|rules| {
+        rules.query_tokens = false;
+        rules.tokens = vec![API.to_owned()].into();
+    });
+    for query in [&query, &format!("/ws?channel=news&token={API}")] {
+        let answer = ask(&closed, query, &[]).await;
+        assert_eq!((status(&answer), body(&answer)["error"].as_str()), (401, Some("unauthorized")));
+    }
 }
 
 /// An API token listens to everything, and is compared first.
