@@ -53,14 +53,10 @@ impl ConnectionTable {
     /// since an end may be behind the last byte.
     pub(super) fn read(&mut self, key: Key, exhaust: bool) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        let is_little_read = entry(&mut self.entries, key).is_some_and(|entry| {
-            let is_inflated = entry.encoding.window().is_some() && entry.is_listened_to();
-            entry.publisher.is_some() || is_inflated
-        });
-        let room = if is_little_read { COMMANDS_READ_BYTES } else { buffer.len() };
         let mut turn_bytes = 0;
         let mut speaks_tls = false;
         while turn_bytes < READ_TURN_BYTES_MAX {
+            let room = self.room_to_read(key, buffer.len());
             let paused = entry(&mut self.entries, key).is_none_or(|entry| entry.paused);
             let found = self.hub.outlet_and_shared(key).filter(|_| !paused);
             let Some((socket, tls)) = found else { break };
@@ -101,6 +97,18 @@ impl ConnectionTable {
         if speaks_tls {
             // The beginning of a record is no input yet.
             self.account(key);
+        }
+    }
+
+    /// How much of a client's input is read at once: little, if it may bring many messages to
+    /// publish or to inflate. The rest of a frame brings one, however long it is.
+    fn room_to_read(&mut self, key: Key, buffer_bytes: usize) -> usize {
+        let Some(entry) = entry(&mut self.entries, key) else { return buffer_bytes };
+        let is_inflated = entry.encoding.window().is_some() && entry.is_listened_to();
+        if entry.publisher.is_some() || is_inflated {
+            COMMANDS_READ_BYTES.max(entry.decoder.frame_rest_bytes()).min(buffer_bytes)
+        } else {
+            buffer_bytes
         }
     }
 

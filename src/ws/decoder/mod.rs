@@ -90,6 +90,13 @@ impl Decoder {
         self.partial.is_none()
     }
 
+    /// Payload bytes that are still to come of the frame underway; 0 if none is.
+    #[must_use]
+    pub fn frame_rest_bytes(&self) -> usize {
+        let frame = self.partial.as_ref().and_then(|partial| partial.frame.as_ref());
+        frame.map_or(0, |frame| frame.remaining)
+    }
+
     /// The memory held for unfinished parts, to be charged to a budget; 0 when idle. At most twice
     /// the bytes that arrived or the longest message allowed, plus a small constant.
     #[must_use]

@@ -86,6 +86,19 @@ fn an_unfinished_message_does_not_pay_for_the_logs() {
     );
 }
 
+/// The part that has come of a long message to publish costs its length, though many short ones
+/// would be read in pieces: or a client in its middle would use up others' room.
+#[test]
+fn a_long_message_costs_no_more_than_has_come() {
+    let mut table = table(quiet());
+    let (key, mut peer) = table.client(Millis(0));
+    peer.write_all(&begun(40_000)).unwrap();
+    let until = |table: &mut Table| table.budget.used() >= 40_000;
+    table.read_until(key, Millis(0), until);
+    let used = table.budget.used();
+    assert!(used < 41_000, "{used} bytes");
+}
+
 #[test]
 fn a_flood_of_pings_is_answered_whole_and_in_order() {
     let mut table = table(quiet());
