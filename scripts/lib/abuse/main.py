@@ -32,8 +32,8 @@ BEHIND_MESSAGES = 900
 BEHIND_BYTES = 4000
 CATCH_UP_MAX_S = 25.0
 # Generous, since attackers, clients and server share whatever cores there are.
-HEALTHY_P99_MAX_S = 10.0
-NEWCOMER_MAX_S = 20.0
+HEALTHY_P99_MAX_S = 4.0
+NEWCOMER_MAX_S = 10.0
 SERVER_ARGS = [
     *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--threads", "2"),
     *("--notify-interval", "0", "--backlog", "4MiB", "--max-broadcast-size", "1MiB"),
