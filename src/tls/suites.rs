@@ -18,15 +18,15 @@ use rustls::{
             MessageEncrypter, Nonce, OutboundOpaqueMessage, OutboundPlainMessage, PrefixedPayload,
             Tls13AeadAlgorithm, UnsupportedOperationError, make_tls13_aad,
         },
-        ring as library,
+        ring as rustls_ring,
     },
 };
 
 /// The library's provider, with these suites in place of its own of TLS 1.3.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static SUITES: LazyLock<Vec<SupportedCipherSuite>> =
-        LazyLock::new(|| library::ALL_CIPHER_SUITES.iter().copied().map(compact).collect());
-    Arc::new(CryptoProvider { cipher_suites: SUITES.clone(), ..library::default_provider() })
+        LazyLock::new(|| rustls_ring::ALL_CIPHER_SUITES.iter().copied().map(compact).collect());
+    Arc::new(CryptoProvider { cipher_suites: SUITES.clone(), ..rustls_ring::default_provider() })
 }
 
 /// The suite with keys that take little. Made once in a process: its memory is never given back.

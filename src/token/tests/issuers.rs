@@ -52,10 +52,30 @@ impl World {
         Self { issuer, verifier, runtime }
     }
 
+    /// Shows `token` again and again until `is_over` of its outcome, or fails as `what` says.
+    fn show_until(
+        &self,
+        what: &str,
+        token: &str,
+        mut is_over: impl FnMut(Result<Arc<Rights>, TokenError>) -> bool,
+    ) {
+        self.runtime.block_on(async {
+            let showing = async {
+                while !is_over(self.verifier.verify(token).await) {
+                    tokio::time::sleep(BEAT).await;
+                }
+            };
+            tokio::time::timeout(LONG, showing).await.expect(what);
+        });
+    }
+
     fn verify(&self, token: &str) -> Result<Arc<Rights>, TokenError> {
         self.runtime.block_on(self.verifier.verify(token))
     }
 }
+
+/// How often a token is shown in a wait for what happens by itself.
+const BEAT: Duration = Duration::from_millis(10);
 
 fn set(keys: &[Value]) -> Answer {
     Answer::json(&json!({ "keys": keys }).to_string())
@@ -117,9 +137,6 @@ fn an_outage_keeps_the_last_good_set() {
     assert!(world.verify(&named(&newer, "2")).is_ok());
 }
 
-/// How often each token is shown in a wait for what happens by itself.
-const BEAT: Duration = Duration::from_millis(10);
-
 #[test]
 fn a_set_that_is_too_old_is_given_up() {
     let signer = Signer::p256();
@@ -128,16 +145,12 @@ fn a_set_that_is_too_old_is_given_up() {
     let token = named(&signer, "1");
     assert!(world.verify(&token).is_ok());
     world.issuer.answer(Answer::with("503 Service Unavailable", "", ""));
-    let given_up = async {
-        loop {
-            match world.verifier.verify(&token).await {
-                Ok(_) => tokio::time::sleep(BEAT).await,
-                Err(error) => return error,
-            }
-        }
-    };
-    let end = world.runtime.block_on(async { tokio::time::timeout(LONG, given_up).await });
-    assert_eq!(end, Ok(TokenError::KeysUnavailable), "a client must not throw its token away");
+    let mut end = None;
+    world.show_until("the set is given up", &token, |outcome| {
+        end = outcome.err();
+        end.is_some()
+    });
+    assert_eq!(end, Some(TokenError::KeysUnavailable), "a client must not throw its token away");
     assert!(!TokenError::KeysUnavailable.is_charged(), "no client is at fault");
 }
 
@@ -148,13 +161,10 @@ fn a_healthy_issuers_set_is_never_too_old() {
     let pace = Pace { max_age: Duration::from_millis(1500), pause: LONG, ..PACE };
     let world = World::new(set(&[signer.jwk("1")]), pace);
     let token = named(&signer, "1");
-    let asked_again = async {
-        while world.issuer.requests() < 5 {
-            assert!(world.verifier.verify(&token).await.is_ok());
-            tokio::time::sleep(BEAT).await;
-        }
-    };
-    world.runtime.block_on(async { tokio::time::timeout(LONG, asked_again).await }).unwrap();
+    world.show_until("it is asked again and again", &token, |outcome| {
+        assert!(outcome.is_ok());
+        world.issuer.requests() >= 5
+    });
 }
 
 /// No answer, or none that is a set, is no reason to refuse a token for good, to wait for long, or
