@@ -28,6 +28,7 @@
 //! | 1 | [`bans`] | bearers of tokens that are kept out for a while |
 //! | 1 | [`peer`] | addresses of clients, behind proxies too; networks |
 //! | 1 | [`telemetry`] | the log, which never makes a thread wait |
+//! | 1 | [`record`] | what one process writes for another version of it |
 //! | 1 | [`tls`] | certificates, and TLS sessions without sockets |
 //! | 0 | [`clock`], [`limits`], [`spelling`] | time, bounds, misspelt names |
 //!
@@ -87,6 +88,7 @@ pub mod limits;
 pub mod metrics;
 pub mod peer;
 pub mod position;
+pub mod record;
 #[cfg(test)]
 mod seeds;
 pub mod server;

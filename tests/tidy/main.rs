@@ -35,6 +35,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("seeds", 0),
     ("spelling", 0),
     ("peer", 1),
+    ("record", 1),
     ("telemetry", 1),
     ("drain", 1),
     ("position", 1),
