@@ -124,10 +124,10 @@ pub const PLACEMENT_INTERVAL: Duration = Duration::from_secs(1);
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes read from one client before other tasks get their turn.
 pub const READ_TURN_BYTES_MAX: usize = 256 * 1024;
-/// One read from a client whose messages are published, or are inflated, but for the rest of a
-/// frame that was begun. A byte inflates to at most
-/// 1,032, so one read yields at most 4 MiB of messages, and one that was begun before; and at most
-/// 700 messages to publish, which wait in the client's queue.
+/// One read from a client whose messages are published, are commands, or are inflated, but for the
+/// rest of a frame that was begun. A byte inflates to at most 1,032, so one read yields at most
+/// 4 MiB of messages, and one that was begun before; and at most 700 messages to publish, or 200
+/// commands, which wait in the client's queue.
 pub const COMMANDS_READ_BYTES: usize = 4 * 1024;
 /// A shard's buffers for compressing and inflating keep this size; for a message they may grow past
 /// it.

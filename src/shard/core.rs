@@ -13,7 +13,6 @@ use crate::{
     broker::{Broker, Joins},
     clock::Clock,
     conn::{ConnectionTable, Request},
-    drain::Control,
     metrics::ShardMetrics,
     token::Verifier,
 };
@@ -37,7 +36,6 @@ pub(super) struct Core {
     pub(super) join_limiter: JoinLimiter,
     /// Finds out where clients begin.
     pub(super) joins: Joins,
-    pub(super) control: Arc<Control>,
     /// Verifies the tokens that clients show.
     pub(super) verifier: Arc<Verifier>,
     /// Does what the table asks for.
@@ -50,7 +48,6 @@ impl Core {
         clients: ConnectionTable,
         broker: Rc<dyn Broker>,
         metrics: Arc<ShardMetrics>,
-        control: Arc<Control>,
         verifier: Arc<Verifier>,
         carry_out: CarryOut,
     ) -> Rc<Self> {
@@ -64,7 +61,6 @@ impl Core {
             ahead: Ahead::default(),
             emptied: Notify::new(),
             join_limiter: JoinLimiter::new(),
-            control,
             verifier,
             carry_out,
         })

@@ -154,7 +154,6 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         clients.counting_guesses(setup.address_limits.clone()),
         broker.clone(),
         metrics.clone(),
-        control.clone(),
         setup.verifier.clone(),
         requests::carry_out,
     );

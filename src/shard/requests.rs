@@ -26,9 +26,8 @@ pub(super) fn carry_out(core: &Rc<Core>, request: Request) {
                 core.broker.unsubscribe(&channel);
             }
         }
-        Request::Command(key, command) => {
-            // Its client may leave meanwhile; the process does not.
-            let guard = core.control.barrier.request();
+        // Its client may leave meanwhile; the process does not.
+        Request::Command(key, command, guard) => {
             tokio::task::spawn_local(run_commands(core.clone(), key, command, guard));
         }
     }

@@ -9,7 +9,7 @@ mod sometimes;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use super::mailbox::Mailbox;
+use super::{core::Core, mailbox::Mailbox, requests};
 use crate::{
     broker::{self, Broker, HandleOwner},
     channel::ChannelPatterns,
@@ -37,6 +37,13 @@ async fn embedded(clock: Clock) -> Rc<dyn Broker> {
 /// A verifier without keys.
 fn verifier(clock: Clock) -> Arc<Verifier> {
     Arc::new(Verifier::new(clock, &TokenSettings::default()).unwrap())
+}
+
+/// A shard's state over a broker, and what keeps its sockets' readiness.
+fn core(clock: Clock, broker: Rc<dyn Broker>, control: &Arc<Control>) -> (Poller, Rc<Core>) {
+    let (poller, clients) = clients(control);
+    let (metrics, verifier) = (Arc::default(), verifier(clock));
+    (poller, Core::new(clock, clients, broker, metrics, verifier, requests::carry_out))
 }
 
 /// A shard's table of clients, and what keeps its sockets' readiness.

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
+    time::Duration,
 };
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
@@ -18,7 +19,7 @@ use wsbcast::{
     },
     channel::ChannelName,
     clock::Clock,
-    server::{Exit, Parts},
+    server::{Exit, Parts, signals::Signal},
 };
 
 use crate::{
@@ -26,10 +27,14 @@ use crate::{
     support::{
         client::Client,
         eventually,
+        frames::masked,
         http::{get, post},
     },
 };
 
+/// How far away the broker is for some messages: several of them take longer than a server without
+/// clients needs for its end, and less than the second that it has for what is under way.
+const FAR: Duration = Duration::from_millis(100);
 /// Three handles, made and closed.
 const HANDLES_TOLD_MAX: usize = 6;
 
@@ -99,7 +104,13 @@ impl History for Handle {
 
 impl Broker for Handle {
     fn publish(&self, message: Message) -> LocalBoxFuture<'_, Result<Receipt, PublishError>> {
-        ready(self.factory.publish(message)).boxed_local()
+        let is_far = message.data.starts_with(b"far");
+        Box::pin(async move {
+            if is_far {
+                tokio::time::sleep(FAR).await;
+            }
+            self.factory.publish(message)
+        })
     }
 
     fn publish_once(&self, slot: PeriodicSlot) -> LocalBoxFuture<'_, SlotOutcome> {
@@ -138,6 +149,7 @@ impl Broker for Handle {
 
 /// A server of two shards with such a broker.
 fn start(
+    more: &[&str],
     health: impl FnOnce(Clock) -> Health + 'static,
 ) -> (Running, Arc<Factory>, Receiver<(HandleOwner, &'static str)>) {
     let (told, heard) = sync_channel(HANDLES_TOLD_MAX);
@@ -149,14 +161,14 @@ fn start(
         Shared::handed_in(factory)
     };
     let parts = Parts { broker: Some(Box::new(make)), ..Parts::default() };
-    let server = start_of(2, &["--on-broker-loss", "reject"], parts).unwrap();
+    let server = start_of(2, &[&["--on-broker-loss", "reject"], more].concat(), parts).unwrap();
     (server, factory.recv().unwrap(), heard)
 }
 
 /// A broker that was handed in gets the published messages, and publishers get its answers.
 #[test]
 fn a_given_brokers_answers_reach_publishers() {
-    let (server, factory, heard) = start(Health::embedded);
+    let (server, factory, heard) = start(&[], Health::embedded);
     let mut client = Client::connect(server.addr);
     let answer = post(server.addr, "/broadcast", "first");
     answer.assert_status(202);
@@ -183,7 +195,8 @@ fn a_given_brokers_answers_reach_publishers() {
 /// A server is ready for as long as the broker that was handed in says that it is.
 #[test]
 fn readiness_follows_a_given_broker() {
-    let (server, factory, _heard) = start(|clock| Health::redis(clock, 2, Subscribers::PerShard));
+    let (server, factory, _heard) =
+        start(&[], |clock| Health::redis(clock, 2, Subscribers::PerShard));
     assert_eq!(get(server.addr, "/readyz").status, 503);
     let is_ready = || get(server.addr, "/readyz").status == 200;
     eventually(PATIENCE, "ready", || {
@@ -194,4 +207,25 @@ fn readiness_follows_a_given_broker() {
     factory.health.link_broken(1);
     assert_eq!(get(server.addr, "/readyz").status, 503);
     assert_eq!(server.terminate(), Exit::Drained);
+}
+
+/// The process does not end before what its last clients have left to be published is out.
+#[test]
+fn the_end_waits_for_what_the_last_client_publishes() {
+    for hangs_up in [true, false] {
+        let (server, factory, _heard) = start(&["--client-publish", "broadcast"], Health::embedded);
+        let mut client = Client::connect(server.addr);
+        server.signals.blocking_send(Signal::Terminate("a test")).unwrap();
+        eventually(PATIENCE, "draining", || Client::try_connect(server.addr).is_err());
+        let texts = ["far 1", "far 2", "far 3"];
+        let mut all: Vec<u8> =
+            texts.iter().flat_map(|text| masked(true, 1, text.as_bytes())).collect();
+        if !hangs_up {
+            all.extend(masked(true, 8, &1000_u16.to_be_bytes()));
+        }
+        client.send(&all);
+        drop(client);
+        assert_eq!(server.thread.join().unwrap(), Exit::Drained);
+        assert_eq!(*factory.published.lock().unwrap(), texts, "{hangs_up}");
+    }
 }

@@ -30,7 +30,7 @@ impl ConnectionTable {
             let Some(client) = entry(&mut self.entries, key) else { return };
             client.open_queue();
             client.paused = true;
-            self.requests.push(Request::Command(key, command));
+            self.request_command(key, command);
             return;
         };
         self.input.charge(queue.push(command));
@@ -123,8 +123,15 @@ impl ConnectionTable {
         if pause.is_some()
             && let Some(command) = self.take_next(key)
         {
-            self.requests.push(Request::Command(key, command));
+            self.request_command(key, command);
         }
+    }
+
+    /// Has the shard run a client's command, and those that wait behind it. The client is still
+    /// counted: the last one leaves no moment in which the drain's barrier is open.
+    fn request_command(&mut self, key: Key, command: ClientCommand) {
+        let guard = self.control.barrier.request();
+        self.requests.push(Request::Command(key, command, guard));
     }
 
     /// A client's command has been run; its next one. The client itself may be gone.

@@ -100,12 +100,14 @@ impl ConnectionTable {
         }
     }
 
-    /// How much of a client's input is read at once: little, if it may bring many messages to
-    /// publish or to inflate. The rest of a frame brings one, however long it is.
+    /// How much of a client's input is read at once: little, if it may bring many commands, or
+    /// messages to inflate. The rest of a frame brings one, however long it is.
     fn room_to_read(&mut self, key: Key, buffer_bytes: usize) -> usize {
         let Some(entry) = entry(&mut self.entries, key) else { return buffer_bytes };
+        // Without a right to publish there are still tokens, which wait for one another.
+        let has_commands = entry.publisher.is_some() || entry.encoding.is_v1();
         let is_inflated = entry.encoding.window().is_some() && entry.is_listened_to();
-        if entry.publisher.is_some() || is_inflated {
+        if has_commands || is_inflated {
             COMMANDS_READ_BYTES.max(entry.decoder.frame_rest_bytes()).min(buffer_bytes)
         } else {
             buffer_bytes

@@ -35,7 +35,9 @@ mod ticks;
 mod tokens;
 mod v1;
 
-use std::{collections::HashMap, sync::Arc};
+#[cfg(test)]
+use std::net::TcpListener;
+use std::{collections::HashMap, net::TcpStream, sync::Arc};
 
 use bytes::Bytes;
 
@@ -59,7 +61,7 @@ use crate::{
         token_guesses::TokenGuesses,
         write::{encoder::Encoder, replay::Replay},
     },
-    drain::Control,
+    drain::{Control, Guard},
     hub::{self, Budget, Hub, Key},
     limits,
     metrics::ShardMetrics,
@@ -71,8 +73,8 @@ use crate::{
 #[derive(Debug)]
 pub enum Request {
     /// Do what a client wants, then what [`ConnectionTable::next_command`] gives, until it gives
-    /// nothing.
-    Command(Key, ClientCommand),
+    /// nothing. The guard, taken under the client's own, holds the drain until then.
+    Command(Key, ClientCommand, Guard),
     /// No client here is subscribed to this channel any more.
     Abandoned(ChannelName),
 }
@@ -90,13 +92,25 @@ pub enum FollowUp {
 #[derive(Debug)]
 pub struct Connected {
     /// Non-blocking.
-    pub stream: std::net::TcpStream,
+    pub stream: TcpStream,
     /// Its session, if it speaks TLS.
     pub session: Option<Box<Session>>,
     /// Bytes that the client sent after its handshake.
     pub leftover: Bytes,
     /// Last: its guard is dropped after the stream.
     pub arrival: Arrival,
+}
+
+#[cfg(test)]
+impl Connected {
+    /// A client of `listener` that has shown nothing, and its own end.
+    pub(crate) fn through(listener: &TcpListener, guard: Guard) -> (Self, TcpStream) {
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let arrival = Arrival::of_anybody(guard);
+        (Self { stream, session: None, leftover: Bytes::new(), arrival }, peer)
+    }
 }
 
 /// All clients of a shard.

@@ -15,19 +15,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::{clients, embedded, verifier};
+use super::{core, embedded};
 use crate::{
     clock::Clock,
     drain::Control,
     http::{Places, Room, tests::Fixture},
     limits::{HTTP_BUFFERS_FREE_BYTES, TLS_HANDSHAKES_PER_TURN},
-    metrics::ShardMetrics,
     shard::{
         accept::{ConnectionIntake, give_turns},
-        core::Core,
         listener::{Entrance, Transport},
         placement::Placement,
-        requests,
         stream::{PlainStream, TlsAcceptor},
     },
     tls::{CertificateStore, PairFiles, client_config},
@@ -64,17 +61,8 @@ impl World {
     async fn new() -> Self {
         let clock = Clock::start();
         let control = Arc::new(Control::default());
-        let (_poller, clients) = clients(&control);
-        let metrics = Arc::new(ShardMetrics::default());
-        let core = Core::new(
-            clock,
-            clients,
-            embedded(clock).await,
-            metrics.clone(),
-            control,
-            verifier(clock),
-            requests::carry_out,
-        );
+        let (_poller, core) = core(clock, embedded(clock).await, &control);
+        let metrics = core.metrics.clone();
         let context = Rc::new(Fixture::new().context);
         let places = Places::new(clock, Room { places: 100, spare: 1 }, 1, metrics.clone());
         let placement = Arc::new(Placement::new(std::slice::from_ref(&metrics), 100));

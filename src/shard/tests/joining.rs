@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
-use super::{clients, embedded, sometimes::Sometimes, verifier};
+use super::{core, embedded, sometimes::Sometimes};
 use crate::{
     bans::Bearer,
     broker::{Announcement, Disconnection, Position, Publication, Selector, Since},
@@ -26,7 +26,7 @@ use crate::{
         CHANNELS_PER_CLIENT_MAX, JOIN_CHANNELS_AT_ONCE, JOIN_CHANNELS_PENDING_MAX,
         JOIN_QUERIES_MAX, JOIN_WAIT,
     },
-    shard::{admit, core::Core, mailbox::Mail, requests, tasks},
+    shard::{admit, core::Core, mailbox::Mail, tasks},
     token::Rights,
     ws::Kind,
 };
@@ -49,16 +49,7 @@ pub(super) fn run<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
         broker.is_reached.set(true);
         broker.is_slow.set(true);
         let control = Arc::new(Control::default());
-        let (_poller, clients) = clients(&control);
-        let core = Core::new(
-            clock,
-            clients,
-            broker.clone(),
-            Arc::default(),
-            control.clone(),
-            verifier(clock),
-            requests::carry_out,
-        );
+        let (_poller, core) = core(clock, broker.clone(), &control);
         let world = World { core, broker, control, admitted: Rc::default(), _poller };
         // On the paused clock that is no time.
         let ended = tokio::time::timeout(JOIN_WAIT * 10, test(world)).await;
@@ -101,17 +92,10 @@ impl World {
     fn connect_with(&self, credential: Option<Credential>) -> (Key, TcpStream) {
         let ticket = self.admitted.borrow_mut().pop().expect("somebody was let in");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (connected, peer) = Connected::through(&listener, self.control.barrier.client());
         peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_nonblocking(true).unwrap();
-        let guard = self.control.barrier.client();
-        let connected = Connected {
-            stream,
-            session: None,
-            leftover: Bytes::new(),
-            arrival: Arrival { credential, ..Arrival::of_anybody(guard) },
-        };
+        let arrival = Arrival { credential, ..connected.arrival };
+        let connected = Connected { arrival, ..connected };
         (ticket.connect(connected, Millis(0)), peer)
     }
 }

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use futures_util::future::FutureExt as _;
 use tokio::task::spawn_local;
 
-use super::{clients, embedded, sometimes::Sometimes, verifier};
+use super::{core, embedded, sometimes::Sometimes};
 use crate::{
     broker::{self, Message, Position, Since},
     channel::ChannelName,
@@ -15,7 +15,7 @@ use crate::{
     http::{Admission, NotAdmitted},
     hub::Encoding,
     limits::{RESUME_RETRY, RESUME_WAIT},
-    shard::{admit, core::Core, requests},
+    shard::admit,
     ws::Kind,
 };
 
@@ -40,17 +40,7 @@ fn admitted(since: Option<Since>, returns: bool) -> (Admission, std::time::Durat
         }
         let sometimes = Rc::new(Sometimes::new(broker));
         let control = Arc::new(Control::default());
-        let (_poller, clients) = clients(&control);
-        let (broker, metrics) = (sometimes.clone(), Arc::default());
-        let core = Core::new(
-            clock,
-            clients,
-            broker,
-            metrics,
-            control,
-            verifier(clock),
-            requests::carry_out,
-        );
+        let (_poller, core) = core(clock, sometimes.clone(), &control);
         let since = since.map(|since| match since {
             Since::After(Position { offset, .. }) => {
                 let now = sometimes.broker.position(channel.clone(), None).now_or_never();

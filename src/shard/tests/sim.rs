@@ -9,7 +9,7 @@ mod client;
 use std::{
     cell::RefCell,
     io::{ErrorKind, Read as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -20,7 +20,7 @@ use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::task::yield_now;
 
-use super::{clients, verifier};
+use super::core;
 use client::{Client, Published, take_text};
 
 use crate::{
@@ -30,13 +30,13 @@ use crate::{
     },
     channel::ChannelName,
     clock::{Clock, Millis},
-    conn::{Arrival, Connected, ConnectionTable, SubscribeRequest, socket::Poller},
+    conn::{Connected, ConnectionTable, SubscribeRequest, socket::Poller},
     drain::Control,
     http::NotAdmitted,
     hub::Encoding,
     limits::RESUME_WAIT,
     seeds,
-    shard::{admit, core::Core, mailbox::Mailbox, requests, tasks},
+    shard::{admit, core::Core, mailbox::Mailbox, tasks},
     ws::Kind,
 };
 
@@ -114,17 +114,7 @@ impl World {
         let mut shards = Vec::new();
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
             let broker = broker::connect(shared.clone(), HandleOwner::Shard(index)).await;
-            let (poller, clients) = clients(&control);
-            let (metrics, control) = (Arc::default(), control.clone());
-            let core = Core::new(
-                clock,
-                clients,
-                broker,
-                metrics,
-                control,
-                verifier(clock),
-                requests::carry_out,
-            );
+            let (poller, core) = core(clock, broker, &control);
             shards.push(Shard { core, mailbox, _poller: poller });
         }
         Self {
@@ -286,17 +276,9 @@ impl World {
         let (_, at) = admission.positions.into_iter().next().expect("a position is always known");
         // From the position at which it resumes it must get the next messages, or be told.
         client.at = Some(client.since.clone().unwrap_or(at));
-        let peer = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
-        peer.set_nonblocking(true).unwrap();
-        let (stream, _) = self.listener.accept().unwrap();
-        stream.set_nonblocking(true).unwrap();
         let guard = self.control.barrier.client();
-        let connected = Connected {
-            stream,
-            session: None,
-            leftover: Bytes::new(),
-            arrival: Arrival::of_anybody(guard),
-        };
+        let (connected, peer) = Connected::through(&self.listener, guard);
+        peer.set_nonblocking(true).unwrap();
         admission.ticket.connect(connected, Millis(0));
         client.peer = Some(peer);
     }

@@ -37,7 +37,7 @@ fn say(table: &mut Table, key: Key, peer: &mut TcpStream, texts: &[&[u8]]) -> Ve
 }
 
 fn is_publication(request: &Request) -> bool {
-    matches!(request, Request::Command(_, ClientCommand::Publish(_)))
+    matches!(request, Request::Command(_, ClientCommand::Publish(_), _))
 }
 
 /// A client that has sent bad tokens by the hundred and hangs up leaves nothing behind. They used
@@ -48,7 +48,7 @@ fn bad_tokens_are_not_left_behind() {
     let (key, mut peer) = publisher(&mut table);
     let tokens = vec![BAD_TOKEN; 100];
     let first = say(&mut table, key, &mut peer, &tokens);
-    assert!(matches!(&first[..], [Request::Command(_, ClientCommand::Token(_))]), "{first:?}");
+    assert!(matches!(&first[..], [Request::Command(_, ClientCommand::Token(_), _)]), "{first:?}");
     assert!(table.budget.used() > 0, "the others wait");
     table.clients.end(key, CloseReason::Lost);
     assert_eq!(table.budget.used(), 0);
@@ -76,7 +76,7 @@ fn a_pause_after_a_bad_token_belongs_to_its_client() {
         let requests = table.clients.take_requests();
         if goes_on == "stays" {
             assert!(
-                matches!(&requests[..], [Request::Command(_, ClientCommand::Token(_))]),
+                matches!(&requests[..], [Request::Command(_, ClientCommand::Token(_), _)]),
                 "{requests:?}"
             );
             continue;
@@ -100,6 +100,34 @@ fn a_departed_client_shows_one_bad_token() {
     let next = table.clients.next_command(key);
     assert!(matches!(next, Some(ClientCommand::Publish(_))), "{next:?}");
     assert!(table.clients.next_command(key).is_none());
+}
+
+/// The last client leaves no moment in which nothing holds the drain: what it wanted to publish is
+/// counted before it is not.
+#[test]
+fn the_last_clients_publications_hold_the_drain() {
+    for with_pause in [false, true] {
+        let mut table = table(quiet());
+        let barrier = table.control.barrier.clone();
+        let (key, mut peer) = publisher(&mut table);
+        if with_pause {
+            drop(say(&mut table, key, &mut peer, &[BAD_TOKEN, PUBLISH]));
+            table.clients.renewed(key, Err(TokenError::Signature), Millis(0));
+            assert!(table.clients.next_command(key).is_none());
+            assert_eq!((barrier.clients(), barrier.requests()), (1, 0));
+            table.clients.end(key, CloseReason::Lost);
+        } else {
+            let close = masked(0x88, &1000_u16.to_be_bytes());
+            peer.write_all(&[masked(0x81, PUBLISH), close].concat()).unwrap();
+            table.read_until(key, Millis(0), |table| !table.is_open(key));
+        }
+        assert_eq!((barrier.clients(), barrier.requests()), (0, 1), "pause: {with_pause}");
+        let requests = table.clients.take_requests();
+        assert!(requests.len() == 1 && is_publication(&requests[0]), "{requests:?}");
+        assert!(table.clients.next_command(key).is_none());
+        drop(requests);
+        assert_eq!(barrier.requests(), 0, "it is out");
+    }
 }
 
 /// Publications that a client has left behind go out for a while, however slow the broker is.
@@ -132,7 +160,7 @@ fn as_many_commands_wait_as_one_short_read_brings() {
     let waiting = entry(&mut table.clients.entries, key).unwrap().queue().unwrap().len();
     assert!(waiting <= COMMANDS_READ_BYTES / message.len(), "{waiting}");
     let mut requests = table.clients.take_requests();
-    let Some(Request::Command(_, first)) = requests.pop() else { panic!("{requests:?}") };
+    let Some(Request::Command(_, first, _)) = requests.pop() else { panic!("{requests:?}") };
     let mut published = 0;
     let mut next = Some(first);
     while published < READ_BUFFER_BYTES / message.len() {
@@ -144,9 +172,36 @@ fn as_many_commands_wait_as_one_short_read_brings() {
             .clients
             .on_ready(Ready { key, readable: true, writable: false, ended: false }, Millis(0));
         next = table.clients.take_requests().into_iter().find_map(|request| match request {
-            Request::Command(_, command) => Some(command),
+            Request::Command(_, command, _) => Some(command),
             Request::Abandoned(_) => None,
         });
+    }
+}
+
+/// Also a client that may not publish leaves no more: its tokens wait for one another, and a
+/// pause of a second for each bad one. They used to be a whole buffer.
+#[test]
+fn commands_without_a_right_are_bounded_as_others() {
+    for (published, what) in [(0, "tokens"), (1, "a token and publications")] {
+        let mut table = table(quiet());
+        let key = table.clients.admit(Endpoint::Ws, Encoding::V1, &[]);
+        let mut peer = table.connect_with(key, None, None, Millis(0));
+        let later = [BAD_TOKEN, PUBLISH][published];
+        let (first, later) = (masked(0x81, BAD_TOKEN), masked(0x81, later));
+        let all = [&first[..], &later.repeat(READ_BUFFER_BYTES / later.len())].concat();
+        peer.set_nonblocking(true).unwrap();
+        assert!(peer.write(&all).unwrap() > 2 * COMMANDS_READ_BYTES);
+        table.read_until(key, Millis(0), |table| table.budget.used() > 0);
+        let waiting = entry(&mut table.clients.entries, key).unwrap().queue().unwrap().len();
+        assert!(waiting <= COMMANDS_READ_BYTES / later.len(), "{what}: {waiting}");
+        // Nor are they more when the first ones are done.
+        table.clients.take_requests();
+        table.clients.renewed(key, Err(TokenError::Signature), Millis(0));
+        assert!(table.clients.next_command(key).is_none());
+        let ready = Ready { key, readable: true, writable: false, ended: false };
+        table.clients.on_ready(ready, Millis(0));
+        let still = entry(&mut table.clients.entries, key).unwrap().queue().unwrap().len();
+        assert_eq!(still, waiting, "{what}");
     }
 }
 

@@ -127,17 +127,8 @@ impl Table {
         edit: impl FnOnce(Connected) -> Connected,
     ) -> TcpStream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (connected, peer) = Connected::through(&listener, self.control.barrier.client());
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_nonblocking(true).unwrap();
-        let guard = self.control.barrier.client();
-        let connected = Connected {
-            stream,
-            session: None,
-            leftover: Bytes::new(),
-            arrival: Arrival::of_anybody(guard),
-        };
         self.clients.connect(key, edit(connected), now);
         peer
     }
@@ -373,7 +364,7 @@ fn a_client_that_takes_no_close_is_reset() {
 /// A client's commands, one after the other as the shard asks for them.
 fn told(table: &mut Table, requests: Vec<Request>, key: Key) -> Vec<String> {
     let mut next = requests.into_iter().find_map(|request| match request {
-        Request::Command(of, command) if of == key => Some(command),
+        Request::Command(of, command, _) if of == key => Some(command),
         _ => None,
     });
     let mut texts = Vec::new();

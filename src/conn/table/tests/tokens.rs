@@ -179,7 +179,7 @@ fn a_renewed_token_postpones_the_end() {
     let now = Millis(50_000);
     let requests = table.say(key, &mut peer, r#"{"type":"token","token":"x.y.z"}"#, now);
     assert!(
-        matches!(&requests[..], [Request::Command(of, ClientCommand::Token(token))]
+        matches!(&requests[..], [Request::Command(of, ClientCommand::Token(token), _)]
             if *of == key && token.expose() == "x.y.z"),
         "{requests:?}"
     );
@@ -227,7 +227,7 @@ fn commands_without_right_are_refused() {
         let text = format!(r#"{{"type":"{command}","channel":"{channel}","data":"x"}}"#);
         let requests = table.say(key, &mut peer, &text, Millis(1));
         assert!(matches!(&requests[..], [Request::Command(..)]), "{requests:?}");
-        if let [Request::Command(_, ClientCommand::Publish(message))] = &requests[..] {
+        if let [Request::Command(_, ClientCommand::Publish(message), _)] = &requests[..] {
             assert_eq!(message.publisher, Principal::of_subject(Some("alice")));
         }
         assert!(table.clients.next_command(key).is_none());
@@ -269,7 +269,7 @@ fn a_publication_behind_a_token_is_judged_by_it() {
                 requests.extend(table.clients.take_requests());
                 !requests.is_empty()
             });
-            assert!(matches!(&requests[..], [Request::Command(_, ClientCommand::Token(_))]));
+            assert!(matches!(&requests[..], [Request::Command(_, ClientCommand::Token(_), _)]));
             if hangs_up {
                 table.clients.close(key, CloseReason::Client);
                 table.clients.end(key, CloseReason::Client);
@@ -280,7 +280,7 @@ fn a_publication_behind_a_token_is_judged_by_it() {
                 // After a bad token it waits.
                 table.clients.on_tick(Millis(101) + TOKEN_REFUSED_PAUSE);
                 table.clients.take_requests().into_iter().find_map(|request| match request {
-                    Request::Command(_, command) => Some(command),
+                    Request::Command(_, command, _) => Some(command),
                     Request::Abandoned(_) => None,
                 })
             });
