@@ -19,7 +19,7 @@ pub(super) fn say(config: &Config, addresses: &[(SocketAddr, Transport)]) {
     let places = addresses.iter().map(|(address, _)| address.to_string());
     let places = places.chain(sockets).collect::<Vec<_>>().join(" or ");
     say_listening(config, &places);
-    say_trusted(config);
+    say_wide(config);
     let page = if config.allowed_origins.is_every() {
         "any web page"
     } else {
@@ -118,12 +118,18 @@ fn say_tokens(config: &Config) -> bool {
     takes_tokens
 }
 
-/// Networks that are named as if there were nobody in them but proxies.
-fn say_trusted(config: &Config) {
+/// Networks that are named as if there were nobody in them but proxies, or programs of one's own.
+fn say_wide(config: &Config) {
     for network in config.trusted_proxies.wide() {
         warn!(
             "--trusted-proxies {network}: every client in there may claim to have any address, for \
              limits and in the log; name the addresses of the proxies alone"
+        );
+    }
+    for network in config.address_limits.exempt.wide() {
+        warn!(
+            "--limit-exempt {network}: no limit holds for any client in there; name the addresses \
+             of your own programs alone"
         );
     }
 }

@@ -96,19 +96,21 @@ fn untrusted_proxies_name_nobody() {
     assert_named(&server, "127.0.0.77", "/client.d.ts");
 }
 
-/// An operator who trusts everybody is warned.
+/// An operator who trusts everybody is warned, and so is one who exempts everybody from limits.
 #[test]
-fn a_network_that_is_no_proxys_is_warned_of() {
-    let networks = ["0.0.0.0/0", "::/0", "10.0.0.0/8", "unix"];
-    let args = networks.map(|network| ["--trusted-proxies", network]).concat();
-    let server = server(&args);
-    server.wait_for_log(&["WARN", "may claim", "::/0"]);
-    let warned = |line: &&str| line.contains("WARN") && line.contains("may claim");
-    let log = server.log();
-    let warned: Vec<_> = log.lines().filter(warned).collect();
-    assert_eq!(warned.len(), 2, "{log}");
-    assert!(warned[0].contains("--trusted-proxies 0.0.0.0/0:"), "{log}");
-    assert!(warned[1].contains("--trusted-proxies ::/0:"), "{log}");
+fn a_network_that_is_not_ones_own_is_warned_of() {
+    for (option, why) in [("--trusted-proxies", "may claim"), ("--limit-exempt", "no limit holds")]
+    {
+        let networks = ["10.0.0.0/8", "0.0.0.0/0", "127.0.0.1", "::/0"];
+        let server = server(&networks.map(|network| [option, network]).concat());
+        server.wait_for_log(&["WARN", why, "::/0"]);
+        let log = server.log();
+        let warned = |line: &&str| line.contains("WARN") && line.contains(why);
+        let warned: Vec<_> = log.lines().filter(warned).collect();
+        let told = ["0.0.0.0/0", "::/0"].map(|network| format!("{option} {network}: "));
+        let is_told = |(line, told): (&&str, &String)| line.contains(told);
+        assert!(warned.len() == 2 && warned.iter().zip(&told).all(is_told), "{log}");
+    }
 }
 
 /// A server that expects PROXY headers of the balancer.
