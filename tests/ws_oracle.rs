@@ -157,18 +157,6 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
 
 // --- The two readers --------------------------------------------------------------------------
 
-fn owned(event: Event<'_>) -> Event<'static> {
-    let own = |data: Cow<'_, [u8]>| Cow::Owned(data.into_owned());
-    match event {
-        Event::Message { kind, compressed, len, data } => {
-            Event::Message { kind, compressed, len, data: own(data) }
-        }
-        Event::Ping(data) => Event::Ping(own(data)),
-        Event::Pong(data) => Event::Pong(own(data)),
-        Event::Close(frame) => Event::Close(frame),
-    }
-}
-
 /// Reads `pieces` one after the other, up to a Close frame or a failure, and asserts all along
 /// what the decoder promises about memory and about the bytes it used.
 fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, rules: &FrameRules) -> Verdict {
@@ -182,7 +170,7 @@ fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, rules: &FrameRules) ->
         while !rest.is_empty() {
             let available = rest.len();
             let (used, event) = match decoder.next(rest, rules) {
-                Ok((used, event)) => (used, event.map(owned)),
+                Ok((used, event)) => (used, event.map(Event::into_owned)),
                 Err(reason) => {
                     assert_eq!(decoder.held_bytes(), 0);
                     return (events, Some(reason));

@@ -57,7 +57,7 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, rules: &FrameRules) -> V
             match decoder.next(&mut piece[start..], rules) {
                 Ok((used, Some(event))) => {
                     start += used;
-                    events.push(owned(event));
+                    events.push(event.into_owned());
                 }
                 Ok((used, None)) => {
                     assert_eq!(start + used, piece.len(), "input was left over");
@@ -74,17 +74,6 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, rules: &FrameRules) -> V
         assert!(decoder.held_bytes() <= held_max, "{} bytes held", decoder.held_bytes());
     }
     (events, None)
-}
-
-fn owned(event: Event<'_>) -> Event<'static> {
-    match event {
-        Event::Message { kind, compressed, len, data } => {
-            Event::Message { kind, compressed, len, data: data.into_owned().into() }
-        }
-        Event::Ping(data) => Event::Ping(data.into_owned().into()),
-        Event::Pong(data) => Event::Pong(data.into_owned().into()),
-        Event::Close(frame) => Event::Close(frame),
-    }
 }
 
 fn check(event: &Event<'_>, rules: &FrameRules) {
@@ -112,7 +101,7 @@ fn check(event: &Event<'_>, rules: &FrameRules) {
         }
     };
     assert!(first & 8 == 0 || payload.len() <= 125, "a control frame of {}", payload.len());
-    assert_eq!(read([&*masked(first, payload)], rules), (vec![owned(event.clone())], None));
+    assert_eq!(read([&*masked(first, payload)], rules), (vec![event.clone().into_owned()], None));
 }
 
 /// A client's frame.

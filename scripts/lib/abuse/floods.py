@@ -48,39 +48,33 @@ def pour(ends, data, answers=False):
     hold(ends)
 
 
-def slow_heads(port):
-    """Heads that come byte by byte, one a second."""
+def saying(port, data):
+    """How a connection begins that says `data` and waits."""
 
     def begin(_):
         end = wire.connect(port, timeout=0.5)
-        end.sendall(b"GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        end.sendall(data)
         return end
 
-    drip(wire.flood(4000, 6, begin), b"s")
+    return begin
+
+
+def slow_heads(port):
+    """Heads that come byte by byte, one a second."""
+    head = b"GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: "
+    drip(wire.flood(4000, 6, saying(port, head)), b"s")
 
 
 def slow_bodies(port):
     """Bodies that come byte by byte, one a second."""
-
-    def begin(_):
-        end = wire.connect(port, timeout=0.5)
-        end.sendall(b"POST /broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900000\r\n\r\n")
-        return end
-
-    drip(wire.flood(4000, 6, begin), b"s")
+    head = b"POST /broadcast HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900000\r\n\r\n"
+    drip(wire.flood(4000, 6, saying(port, head)), b"s")
 
 
 def half_handshakes(port):
     """Opening handshakes that stop in their middle."""
     half = wire.upgrade("/ws", port)
-    half = half[: len(half) // 2]
-
-    def begin(_):
-        end = wire.connect(port, timeout=0.5)
-        end.sendall(half)
-        return end
-
-    hold(wire.flood(6000, SECONDS, begin))
+    hold(wire.flood(6000, SECONDS, saying(port, half[: len(half) // 2])))
 
 
 def unfinished(port):

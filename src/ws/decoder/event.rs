@@ -56,6 +56,22 @@ pub struct CloseFrame {
     pub text: String,
 }
 
+impl Event<'_> {
+    /// The same event with bytes of its own, for callers that outlive the input.
+    #[must_use]
+    pub fn into_owned(self) -> Event<'static> {
+        let own = |data: Cow<'_, [u8]>| Cow::Owned(data.into_owned());
+        match self {
+            Self::Message { kind, compressed, len, data } => {
+                Event::Message { kind, compressed, len, data: own(data) }
+            }
+            Self::Ping(data) => Event::Ping(own(data)),
+            Self::Pong(data) => Event::Pong(own(data)),
+            Self::Close(frame) => Event::Close(frame),
+        }
+    }
+}
+
 impl FrameRules {
     /// The longest message as received. The inflater bounds the length of an inflated one.
     pub(super) fn bytes_max(&self, compressed: bool) -> usize {

@@ -32,18 +32,6 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn owned(event: Event<'_>) -> Event<'static> {
-    let own = |data: Cow<'_, [u8]>| Cow::Owned(data.into_owned());
-    match event {
-        Event::Message { kind, compressed, len, data } => {
-            Event::Message { kind, compressed, len, data: own(data) }
-        }
-        Event::Ping(data) => Event::Ping(own(data)),
-        Event::Pong(data) => Event::Pong(own(data)),
-        Event::Close(frame) => Event::Close(frame),
-    }
-}
-
 /// Feeds one read to `decoder`.
 fn feed(decoder: &mut Decoder, bytes: &[u8], rules: &FrameRules) -> Verdict {
     let mut input = bytes.to_vec();
@@ -52,7 +40,7 @@ fn feed(decoder: &mut Decoder, bytes: &[u8], rules: &FrameRules) -> Verdict {
         match decoder.next(&mut input[start..], rules) {
             Ok((used, Some(event))) => {
                 start += used;
-                events.push(owned(event));
+                events.push(event.into_owned());
             }
             Ok((used, None)) => {
                 assert_eq!(start + used, bytes.len(), "input was left over");
