@@ -74,9 +74,6 @@ pub const HTTP_ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 pub const PUBLISH_ANSWER_DEADLINE: Duration = Duration::from_millis(1150);
 /// A body's single piece up to this is copied: a view would keep hyper's whole buffer alive.
 pub const BODY_COPY_BYTES_MAX: usize = 1024;
-/// For `POST /admin/drain` to wait until the phase has changed, before it answers with the phase as
-/// it is.
-pub const DRAIN_START_WAIT: Duration = Duration::from_millis(200);
 /// Each step of `wsbcast health`: connecting, and the whole answer; then unhealthy.
 pub const HEALTH_CHECK_DEADLINE: Duration = Duration::from_secs(3);
 /// Rest of a refused body that is read and discarded so that the publisher sees the answer.

@@ -39,7 +39,7 @@ const PING: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
 /// Longer ones would be noticed as an outage.
 const COALESCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
-const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=limits::DRAIN_TIME_MAX;
 /// Shorter slots would load the broker without being told apart by anyone.
 const NOTIFY_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
 /// The default of [`drain::DrainSettings::close_over`], if the timeout leaves that much.

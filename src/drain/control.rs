@@ -1,21 +1,27 @@
 //! The drain as the threads share it: the control thread publishes phases, the others follow.
 //!
-//! A phase is published together with the hard limit, so every thread knows how much time is left.
-//! Any thread may request a drain; the control thread alone drives the machine.
+//! A phase is published together with the whole state, so every thread knows how much time is left.
+//! Any thread may give commands; the control thread alone drives the machine.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use super::{Barrier, Holders, Machine, Phase};
+use super::{
+    Answer, Barrier, Command, Commands, DrainState, Holders, Machine, Phase, Refused,
+    commands::Door,
+};
 use crate::clock::Millis;
 
-/// The drain's state as all threads know it: the phase, the barrier, and a way to request a drain.
+/// The drain's state as all threads know it: the phase, the barrier, and a way to command it.
 ///
-/// Only the control thread drives it ([`Control::publish`]); all others read and request.
+/// Only the control thread drives it ([`Control::publish`]); all others read and ask.
 #[derive(Debug)]
 pub struct Control {
     /// The clients and requests that hold the drain open.
@@ -23,10 +29,16 @@ pub struct Control {
     /// The longest connected of these clients.
     pub holders: Holders,
     phase: watch::Sender<Phase>,
-    asked: Notify,
-    /// The hard limit, [`Millis`]; 0 before the drain has begun.
-    limit_ms: AtomicU64,
+    published: Mutex<Published>,
+    door: Door,
     others_serve: AtomicBool,
+}
+
+/// The state as all threads know it.
+#[derive(Debug, Default)]
+struct Published {
+    drain: Option<DrainState>,
+    revision: u64,
 }
 
 impl Default for Control {
@@ -35,8 +47,8 @@ impl Default for Control {
             barrier: Barrier::default(),
             holders: Holders::default(),
             phase: watch::Sender::new(Phase::Serving),
-            asked: Notify::new(),
-            limit_ms: AtomicU64::new(0),
+            published: Mutex::default(),
+            door: Door::default(),
             others_serve: AtomicBool::new(false),
         }
     }
@@ -49,38 +61,46 @@ impl Control {
         *self.phase.borrow()
     }
 
-    /// A receiver that wakes at each change of phase.
+    /// The drain as it was published last; `None` while serving.
+    #[must_use]
+    pub fn drain(&self) -> Option<DrainState> {
+        self.published().drain
+    }
+
+    /// A receiver that wakes at each change of phase, and where other times were set for one.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
 
-    /// Requests that the drain begin, as the first signal does (`POST /admin/drain`).
-    pub fn ask(&self) {
-        self.asked.notify_one();
-    }
-
-    /// Resolves when a drain has been requested.
+    /// Gives a command to the control thread; resolves when it is done, and all threads can know.
+    ///
+    /// # Errors
+    /// When it is refused; then nothing has changed.
     ///
     /// # Cancel safety
-    /// May be dropped: a request in between is remembered.
-    pub async fn asked(&self) {
-        self.asked.notified().await;
+    /// May be dropped: the command stays given.
+    pub async fn ask(&self, command: Command) -> Result<Answer, Refused> {
+        self.door.ask(command).await
     }
 
-    /// Publishes the machine's phase at `now` to all threads; also to those that know the phase
-    /// already, if the hard limit is suddenly nearer.
-    pub fn publish(&self, machine: &Machine, phase: Phase, now: Millis) {
-        let mut is_nearer = false;
+    /// The commands, for the control thread; `None` if they were taken before.
+    #[must_use]
+    pub fn commands(&self) -> Option<Commands> {
+        self.door.take()
+    }
+
+    /// Publishes the machine's phase to all threads; also to those that know the phase already, if
+    /// its times have changed otherwise than by passing.
+    pub fn publish(&self, machine: &Machine, phase: Phase) {
         if phase > Phase::Serving {
             self.barrier.attend();
-            let limit = (now + machine.remaining(now)).0.max(1);
-            let before = self.limit_ms.swap(limit, Ordering::Relaxed);
-            // Rounding moves it by a millisecond now and then.
-            is_nearer = limit + 10 < before;
         }
+        let revision = machine.revision();
+        let drain = machine.drain().map(|drain| DrainState { phase, ..drain });
+        let before = std::mem::replace(&mut *self.published(), Published { drain, revision });
         self.phase.send_if_modified(|current| {
-            let changed = *current != phase || is_nearer;
+            let changed = *current != phase || before.revision != revision;
             *current = phase;
             changed
         });
@@ -100,35 +120,78 @@ impl Control {
     /// Time until the hard limit; `None` before the drain began.
     #[must_use]
     pub fn remaining(&self, now: Millis) -> Option<Duration> {
-        match self.limit_ms.load(Ordering::Relaxed) {
-            0 => None,
-            limit => Some(Millis(limit) - now),
-        }
+        Some(self.drain()?.deadline - now)
+    }
+
+    /// Time until the end of the closing window, and its whole length as it was meant to be;
+    /// `None` before the drain began.
+    #[must_use]
+    pub fn closing_window(&self, now: Millis) -> Option<(Duration, Duration)> {
+        let drain = self.drain()?;
+        Some((drain.closing_until() - now, drain.close_over))
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published> {
+        // Plain values are whole even if a thread has died over them.
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::machine::tests::{SETTINGS, at},
+        super::{
+            Cause, Steering,
+            machine::tests::{SETTINGS, at},
+        },
         *,
     };
 
-    /// A limit that is suddenly nearer is published though the phase stays.
+    /// Other times are published though the phase stays, whether they are nearer or further.
     #[test]
-    fn a_nearer_limit_is_told_within_a_phase() {
+    fn other_times_are_told_within_a_phase() {
         let (control, mut machine) = (Control::default(), Machine::new(SETTINGS));
         let mut watch = control.watch();
-        machine.start(at(0));
+        machine.start(at(0), Cause::Admin);
         let phase = machine.advance(at(81), 1);
-        control.publish(&machine, phase, at(81));
+        control.publish(&machine, phase);
         assert!(watch.has_changed().unwrap());
         assert_eq!(*watch.borrow_and_update(), Phase::Closing);
-        control.publish(&machine, Phase::Closing, at(82));
+        machine.advance(at(82), 1);
+        control.publish(&machine, Phase::Closing);
         assert!(!watch.has_changed().unwrap(), "nothing new");
-        machine.start_closing(at(83), Duration::from_secs(1));
-        control.publish(&machine, Phase::Closing, at(83));
-        assert!(watch.has_changed().unwrap());
-        assert_eq!(control.remaining(at(83)), Some(Duration::from_secs(1)));
+        let over = |seconds| Steering {
+            timeout: Some(Duration::from_secs(seconds)),
+            close_over: Some(Duration::from_secs(seconds)),
+            closes_now: false,
+        };
+        for seconds in [1, 30] {
+            machine.steer(at(83), &over(seconds)).unwrap();
+            control.publish(&machine, machine.drain().unwrap().phase);
+            assert!(watch.has_changed().unwrap());
+            assert_eq!(*watch.borrow_and_update(), Phase::Closing);
+            assert_eq!(control.remaining(at(83)), Some(Duration::from_secs(seconds)));
+        }
+    }
+
+    /// A command waits for the control thread; one that comes when that has ended is refused.
+    #[tokio::test]
+    async fn commands_are_done_by_the_control_thread_or_refused() {
+        let control = Control::default();
+        let mut commands = control.commands().unwrap();
+        assert!(control.commands().is_none(), "one thread does them");
+        let command = Command::Steer(Steering::default());
+        let answer = Answer { drain: None, has_begun: true };
+        let doing = async {
+            let asked = commands.recv().await.unwrap();
+            assert_eq!(asked.command, command);
+            asked.answer(Ok(answer));
+        };
+        let (given, ()) = tokio::join!(control.ask(command), doing);
+        assert_eq!(given, Ok(answer));
+        let ending = async { drop(commands) };
+        let (waiting, ()) = tokio::join!(control.ask(command), ending);
+        assert_eq!(waiting, Err(Refused::Ending), "it was on its way");
+        assert_eq!(control.ask(command).await, Err(Refused::Ending));
     }
 }

@@ -2,19 +2,25 @@
 //!
 //! `serving → pre-delay → waiting → closing → stopped`. The machine gives the phase at `now` with
 //! so many clients left; the barrier counts clients and requests by guards and reports when the
-//! last one leaves. Nothing here sleeps: a drain ends by the barrier, or at the hard limit. The
-//! drain does not know what a client is.
+//! last one leaves. Operators hasten and prolong it by wishes. Nothing here sleeps: a drain ends by
+//! the barrier, or at the hard limit. The drain does not know what a client is.
 
 mod barrier;
+mod commands;
 mod control;
 mod holders;
 mod machine;
 mod pace;
+mod state;
+mod steering;
 
 pub use self::{
     barrier::{Barrier, Guard},
+    commands::{Answer, Asked, Command, Commands},
     control::Control,
     holders::{Holder, Holders},
-    machine::{DrainSettings, Machine, Phase},
+    machine::Machine,
     pace::{PaceShare, paced},
+    state::{Cause, DrainSettings, DrainState, Phase},
+    steering::{Refused, Steering},
 };

@@ -12,6 +12,12 @@ pub const THIRD_SIGNAL_DEADLINE: Duration = Duration::from_secs(2);
 pub const FORCED_EXIT_DEADLINE: Duration = Duration::from_secs(1);
 /// For the requests in progress once the last client has left.
 pub const LAST_REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
+/// Longest part of a drain that an option or an operator may set.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Commands about the drain that wait for the control thread; past it 503.
+pub const DRAIN_COMMANDS_WAITING_MAX: usize = 64;
+/// For the control thread to do a command about the drain; then 504.
+pub const DRAIN_COMMAND_DEADLINE: Duration = Duration::from_secs(5);
 /// Between two progress lines of a drain.
 pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest time for which a client closed by the drain is told to stay away.

@@ -1,4 +1,4 @@
-//! Drives the drain: signals, questions, departures and time in, phases out.
+//! Drives the drain: signals, commands, departures and time in, phases out.
 //!
 //! It runs on the control thread, so a busy shard can't delay it. It decides nothing that the
 //! phase machine can decide, and touches no client.
@@ -18,12 +18,18 @@ use super::{
 };
 use crate::{
     clock::{Clock, Millis},
-    drain::{Control, DrainSettings, Machine, Phase},
+    drain::{
+        Answer, Asked, Cause, Command, Commands, Control, DrainSettings, DrainState, Machine,
+        Phase, Refused, Steering,
+    },
     limits::{
         CONSOLE_CLOSE_OVER, DRAIN_PROGRESS_INTERVAL, FORCED_EXIT_DEADLINE, LAST_REQUESTS_DEADLINE,
     },
     telemetry,
 };
+
+/// The log's line about the first thing that starts a drain.
+const BEGINS: &str = "draining: new clients will be refused, those here are served on";
 
 /// How the serving came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,7 @@ pub(super) struct Coordinator {
     control: Arc<Control>,
     machine: Machine,
     signals: Signals,
+    commands: Commands,
     deaths: mpsc::Receiver<Death>,
     reloads: Reloads,
     terminations: Terminations,
@@ -58,11 +65,13 @@ impl Coordinator {
         deaths: mpsc::Receiver<Death>,
         reloads: Reloads,
     ) -> Self {
+        let commands = control.commands().expect("a server has one coordinator");
         Self {
             clock,
             control,
             machine: Machine::new(settings),
             signals,
+            commands,
             deaths,
             reloads,
             terminations: Terminations::default(),
@@ -84,6 +93,9 @@ impl Coordinator {
             let clients = self.control.barrier.clients();
             let phase = self.machine.advance(now, clients);
             if phase == Phase::Stopped {
+                // Nothing turns back from here: commands that wait, or come, are refused.
+                self.commands.close();
+                while self.commands.try_recv().is_ok() {}
                 let end = self.last_requests(clients).await;
                 self.announce(Phase::Stopped);
                 return end;
@@ -108,16 +120,49 @@ impl Coordinator {
         tokio::select! {
             Some(signal) = self.signals.recv() => at_once = self.on_signal(signal),
             Some(death) = self.deaths.recv() => self.on_death(&death),
-            () = self.control.asked() => self.start("POST /admin/drain"),
+            Some(asked) = self.commands.recv() => self.on_command(asked),
             () = self.control.barrier.left() => {}
             () = by_time => {}
         }
         at_once
     }
 
-    fn start(&mut self, cause: &str) {
-        info!(cause, "draining: new clients will be refused, those here are served on");
-        self.machine.start(self.clock.now());
+    /// Does a command, and tells everyone before it is answered.
+    fn on_command(&mut self, asked: Asked) {
+        let now = self.clock.now();
+        let before = self.machine.drain();
+        let Command::Steer(wish) = asked.command;
+        let done = self.steer(now, before, &wish);
+        let by_time = self.machine.advance(now, 1);
+        if by_time < Phase::Stopped {
+            self.announce(by_time);
+        }
+        let drain = self.machine.drain();
+        asked.answer(
+            done.map(|()| Answer { drain, has_begun: before.is_none() && drain.is_some() }),
+        );
+    }
+
+    fn steer(
+        &mut self,
+        now: Millis,
+        before: Option<DrainState>,
+        wish: &Steering,
+    ) -> Result<(), Refused> {
+        let drain = self.machine.steer(now, wish)?;
+        let closing_in_s = (drain.closing_from - now).as_secs();
+        let remaining_s = (drain.deadline - now).as_secs();
+        if before.is_none() {
+            let cause = "POST /admin/drain";
+            info!(cause, closing_in_s, remaining_s, "{BEGINS}");
+        } else if before != Some(drain) {
+            let close_over_s = drain.close_over.as_secs();
+            info!(
+                closing_in_s,
+                close_over_s, remaining_s, "the drain goes on in another way, by POST /admin/drain"
+            );
+        }
+        Ok(())
     }
 
     fn on_signal(&mut self, signal: Signal) -> bool {
@@ -127,16 +172,11 @@ impl Coordinator {
             Signal::Ignored(name) => info!("{name} ignored: it asks for nothing that there is"),
             Signal::ConsoleClose(cause) => {
                 info!(cause, "the system ends this process soon: closing everyone");
-                self.machine.start_closing(now, CONSOLE_CLOSE_OVER);
+                self.machine.start_closing(now, CONSOLE_CLOSE_OVER, Cause::Signal);
             }
             Signal::Terminate(name) => match self.terminations.add(now) {
                 0 => {}
-                1 if self.control.phase() > Phase::Serving => info!(
-                    signal = name,
-                    "first signal: the drain, begun by POST /admin/drain, goes on; the second \
-                     one ends it"
-                ),
-                1 => self.start(name),
+                1 => self.on_first(name, now),
                 2 => {
                     warn!(signal = name, "second signal: closing everyone with 1001 now");
                     telemetry::hurry();
@@ -151,6 +191,19 @@ impl Coordinator {
         false
     }
 
+    fn on_first(&mut self, signal: &str, now: Millis) {
+        if self.machine.drain().is_some() {
+            info!(
+                signal,
+                "first signal: the drain, begun by POST /admin/drain, goes on; the second one ends \
+                 it"
+            );
+        } else {
+            info!(cause = signal, "{BEGINS}");
+        }
+        self.machine.start(now, Cause::Signal);
+    }
+
     fn on_death(&mut self, death: &Death) {
         if self.died {
             return;
@@ -161,13 +214,13 @@ impl Coordinator {
             cause = %death.cause,
             "a shard died: closing the other shards' clients, then exiting with code 1"
         );
-        self.machine.start_closing(self.clock.now(), FORCED_EXIT_DEADLINE);
+        self.machine.start_closing(self.clock.now(), FORCED_EXIT_DEADLINE, Cause::Failure);
     }
 
     /// Tells everyone; whether the phase is a new one.
     fn announce(&mut self, phase: Phase) -> bool {
         let changed = self.control.phase() != phase;
-        self.control.publish(&self.machine, phase, self.clock.now());
+        self.control.publish(&self.machine, phase);
         if changed {
             info!(phase = phase.word(), "drain phase");
             self.next_progress = None;

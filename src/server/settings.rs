@@ -69,7 +69,6 @@ pub(super) fn shard(
         http: http(config, shares, api_tokens),
         http_room: shares.shard,
         listeners,
-        close_over: config.drain.close_over,
         coalesce: config.coalesce,
     }
 }

@@ -104,8 +104,6 @@ pub struct ShardSettings {
     pub http_room: http::Room,
     /// The public listeners that share these places.
     pub listeners: usize,
-    /// Upper bound of the pause that closed clients are told to make.
-    pub close_over: Duration,
     /// Least pause between two passes over the clients.
     pub coalesce: Duration,
 }
@@ -192,7 +190,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
 
     let share = PaceShare { index, of: shards };
     let ended = tokio::select! {
-        () = follow_drain(&core, &mailbox, &control, settings.close_over, share) => Ok(()),
+        () = follow_drain(&core, &mailbox, &control, share) => Ok(()),
         Some(ended) = loops.join_next() => Err(ShardError::Loop(ended.unwrap_or("panicked"))),
     };
     if ended.is_ok() {
@@ -211,7 +209,6 @@ async fn follow_drain(
     core: &Rc<Core>,
     mailbox: &Mailbox,
     control: &Arc<Control>,
-    close_over: Duration,
     share: PaceShare,
 ) {
     let mut phases = control.watch();
@@ -221,12 +218,15 @@ async fn follow_drain(
         let phase = *phases.borrow_and_update();
         match phase {
             _ if entered == Some(phase) => {}
-            Phase::Serving | Phase::PreDelay | Phase::Waiting => {}
+            // After a closing, too, that was called off, though it was never seen here.
+            Phase::Serving | Phase::PreDelay | Phase::Waiting => {
+                core.with(ConnectionTable::end_paced_close);
+            }
             Phase::Closing => {
                 // Clients that are closed first get what was accepted before, too.
                 tasks::append_all(core, mailbox);
                 let now = core.clock.now();
-                let window = control.remaining(now).unwrap_or(close_over).min(close_over);
+                let (window, close_over) = control.closing_window(now).unwrap_or_default();
                 let retry_max = close_over.min(RESTART_RETRY_MAX);
                 core.with(|clients| clients.begin_paced_close(now, window, retry_max, share));
             }

@@ -14,3 +14,4 @@ mod cycles;
 mod drain;
 mod forced;
 mod hard_limit;
+mod steered;

@@ -37,6 +37,11 @@ impl ConnectionTable {
         self.pace(now, &mut || std::mem::take(&mut is_first));
     }
 
+    /// The closing of all clients is called off: those that have not been told stay.
+    pub fn end_paced_close(&mut self) {
+        self.paced = None;
+    }
+
     /// A handshake from before the closing window has only now become a client.
     pub(super) fn pace_too(&mut self, key: Key) {
         if let Some(paced) = &mut self.paced {

@@ -7,6 +7,7 @@ mod body_type;
 mod client;
 pub(super) mod cors;
 mod disconnect;
+mod drain;
 mod handshake_log;
 mod listener_rights;
 mod ops;

@@ -1,4 +1,4 @@
-//! The routes that look at the process: liveness, readiness, metrics, the drain.
+//! The routes that look at the process: liveness, readiness, metrics.
 //!
 //! Facts come in through [`Sources`]; this file decides what they mean for a probe and how the
 //! answer reads. Readiness says whether to send new clients here, liveness whether to restart the
@@ -9,7 +9,6 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use hyper::body::Incoming;
 use serde::Serialize;
-use tokio::time::timeout;
 
 use crate::{
     broker::{Reach, RefusalExtent},
@@ -69,37 +68,6 @@ pub(in crate::http) fn index(context: &Context) -> Answer {
     answer::json(StatusCode::OK, &index)
 }
 
-/// `GET /admin/drain`.
-pub(in crate::http) fn drain(context: &Context, status: StatusCode) -> Answer {
-    let control = &context.control;
-    let progress = Drain {
-        phase: control.phase(),
-        clients: control.barrier.clients(),
-        seconds_left: control.remaining(context.clock.now()).map(|left| left.as_secs()),
-    };
-    answer::json(status, &progress)
-}
-
-/// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before. The content of the body
-/// is ignored; a request whose body never completes was not made.
-pub(in crate::http) async fn start_drain(
-    context: &Context,
-    state: &ConnectionState,
-    body: Incoming,
-) -> Answer {
-    if let Err(unread) = read_nothing(state, body).await {
-        return unread;
-    }
-    let mut phases = context.control.watch();
-    if *phases.borrow_and_update() > Phase::Serving {
-        return drain(context, StatusCode::OK);
-    }
-    context.control.ask();
-    // The control thread turns the phase; whether it has by now only decorates the answer.
-    let _ = timeout(limits::DRAIN_START_WAIT, phases.changed()).await;
-    drain(context, StatusCode::ACCEPTED)
-}
-
 /// Reads the body of a request that needs none. The error is the answer.
 pub(in crate::http) async fn read_nothing(
     state: &ConnectionState,
@@ -147,13 +115,6 @@ struct Index<'a> {
     name: &'static str,
     version: &'a str,
     links: &'a [&'static str],
-}
-
-#[derive(Serialize)]
-struct Drain {
-    phase: Phase,
-    clients: usize,
-    seconds_left: Option<u64>,
 }
 
 /// The state of readiness, as a function of the facts.

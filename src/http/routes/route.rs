@@ -25,8 +25,8 @@ use crate::{
         context::{Context, Public},
         owner::Owner,
         routes::{
-            access_denied::denied_to_administer, address_limits, client, cors, disconnect, ops,
-            publish, sse, upgrade,
+            access_denied::denied_to_administer, address_limits, client, cors, disconnect, drain,
+            ops, publish, sse, upgrade,
         },
     },
     limits,
@@ -361,8 +361,10 @@ async fn admin(
         Page::Index => ops::index(context),
         Page::Metrics => ops::metrics(context),
         Page::Stats => ops::stats(context),
-        Page::Drain if *method == Method::POST => ops::start_drain(context, state, body).await,
-        Page::Drain => ops::drain(context, StatusCode::OK),
+        Page::Drain if *method == Method::POST => {
+            drain::steer(context, state, requester.uri.query(), body).await
+        }
+        Page::Drain => drain::look(context),
         Page::Disconnect => disconnect::answer(context, state, requester.uri.query(), body).await,
     }
 }

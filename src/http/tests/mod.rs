@@ -46,7 +46,7 @@ use crate::{
     broker::{Announcer, Position, Reach, RefusalExtent},
     channel::ChannelName,
     clock::Clock,
-    drain::{Control, DrainSettings, Machine, Phase},
+    drain::{Cause, Control, DrainSettings, Machine, Phase},
     metrics::ShardMetrics,
     token::{TokenSettings, Verifier},
 };
@@ -236,8 +236,8 @@ impl Server {
         };
         let mut machine = Machine::new(settings);
         let now = self.context.clock.now();
-        machine.start(now);
-        self.control.publish(&machine, phase, now);
+        machine.start(now, Cause::Admin);
+        self.control.publish(&machine, phase);
     }
 }
 

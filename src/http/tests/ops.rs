@@ -11,7 +11,7 @@ use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, status}
 use crate::{
     broker::{Reach, RefusalExtent},
     clock::Clock,
-    drain::Phase,
+    drain::{Answer, Command, Phase, Steering},
     health_client::{self, Target, Unhealthy},
     http::{
         access::Rules,
@@ -126,9 +126,12 @@ async fn a_drain_can_be_started_and_watched() {
     let before = body(&server.ask(get("/admin/drain")).await);
     assert_eq!(before, serde_json::json!({"phase": "serving", "clients": 0, "seconds_left": null}));
     let _guard = server.control.barrier.client();
+    let mut commands = server.control.commands().unwrap();
     let control = async {
-        server.control.asked().await;
+        let asked = commands.recv().await.unwrap();
+        assert_eq!(asked.command, Command::Steer(Steering::default()));
         server.enter(Phase::Waiting);
+        asked.answer(Ok(Answer { drain: server.control.drain(), has_begun: true }));
     };
     let (answer, ()) = tokio::join!(server.ask(request("POST /admin/drain", &[], "")), control);
     assert_eq!((status(&answer), header(&answer, "connection").as_str()), (202, "close"));
@@ -137,6 +140,12 @@ async fn a_drain_can_be_started_and_watched() {
     assert!((1..=60).contains(&now["seconds_left"].as_u64().unwrap()));
     let again = server.ask(request("POST /admin/drain", &[], "")).await;
     assert_eq!(status(&again), 200);
+    drop(commands);
+    let late = server.ask(request("POST /admin/drain?timeout=1h", &[], "")).await;
+    assert_eq!((status(&late), &body(&late)["error"]), (409, &"stopping".into()));
+    let misspelt = server.ask(request("POST /admin/drain?timeuot=1h", &[], "")).await;
+    assert_eq!((status(&misspelt), &body(&misspelt)["error"]), (400, &"bad_request".into()));
+    assert!(body(&misspelt)["hint"].as_str().unwrap().contains("timeout"));
 }
 
 #[tokio::test]

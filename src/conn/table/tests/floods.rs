@@ -179,7 +179,7 @@ fn a_handshake_under_way_at_the_end_is_nobody_cut_off() {
         timeout: window,
         close_over: window,
     });
-    table.control.publish(&machine, crate::drain::Phase::Stopped, Millis(0));
+    table.control.publish(&machine, crate::drain::Phase::Stopped);
     let mut left = table.clients.keys();
     assert!(table.clients.close_some(&mut left, Millis(600), &mut || true));
     table.clients.drop_all();
@@ -236,6 +236,35 @@ fn a_client_in_the_closing_window_is_closed_1012() {
     let (_, mut late) = table.client(Millis(1000));
     table.clients.on_tick(Millis(9000));
     assert_eq!(close_code(&mut late), 1012);
+}
+
+/// A paced close that is called off leaves those in peace that it has not reached, and a later one
+/// begins anew with them.
+#[test]
+fn a_paced_close_that_was_called_off_closes_nobody() {
+    const CLIENTS: usize = 10;
+    let mut table = table(quiet());
+    let mut peers: Vec<_> = (0..CLIENTS).map(|_| table.client(Millis(0)).1).collect();
+    let (window, alone) = (Duration::from_secs(10), crate::drain::PaceShare { index: 0, of: 1 });
+    table.clients.begin_paced_close(Millis(0), window, Duration::ZERO, alone);
+    table.clients.on_tick(Millis(4_000));
+    let is_open = |table: &mut Table, key: &Key| {
+        entry(&mut table.clients.entries, *key)
+            .is_some_and(|entry| entry.state() == ClientState::Open)
+    };
+    let keys = table.clients.keys();
+    let open = |table: &mut Table| keys.iter().filter(|key| is_open(table, key)).count();
+    let left = open(&mut table);
+    assert!((3..=7).contains(&left), "{left}");
+    table.clients.end_paced_close();
+    table.clients.on_tick(Millis(9_900));
+    assert_eq!(open(&mut table), left);
+    table.clients.begin_paced_close(Millis(20_000), window, Duration::ZERO, alone);
+    table.clients.on_tick(Millis(29_900));
+    assert_eq!(open(&mut table), 0);
+    for peer in &mut peers {
+        assert_eq!(close_code(peer), 1012);
+    }
 }
 
 /// Clients that are due together are worked off in slices. 3,000 clients that fell out together

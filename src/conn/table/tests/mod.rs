@@ -343,7 +343,6 @@ fn a_client_that_takes_no_close_is_reset() {
             close_over: Duration::from_secs(3),
         }),
         crate::drain::Phase::Closing,
-        Millis(0),
     );
     let alone = crate::drain::PaceShare { index: 0, of: 1 };
     table.clients.begin_paced_close(Millis(0), Duration::ZERO, Duration::from_secs(1), alone);
