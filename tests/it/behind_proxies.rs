@@ -4,6 +4,7 @@
 //! The proxies run as another user, and so these tests as root. Clients come from an address of
 //! their own, so that they can be told from the proxies.
 
+mod fronts;
 mod rules;
 
 use std::{net::SocketAddr, process::Command};
@@ -118,21 +119,30 @@ fn announced(args: &[&str]) -> Server {
     server(&[&["--proxy-protocol", "on", "--trusted-proxies", BALANCER], args].concat())
 }
 
-/// The documented HAProxy that passes bytes.
-fn balancer(server: SocketAddr) -> Proxy {
-    let proxy = Proxy::start("haproxy", |addr, _| {
+/// The documented HAProxy that passes bytes, and has these words about its checks.
+fn haproxy_tcp(server: SocketAddr, checks: &str) -> Proxy {
+    Proxy::start("haproxy", |addr, _| {
         let text = example("haproxy-tcp", [server; 2]);
         let text = text.replace("bind :80", &format!("bind {addr}"));
-        let text = text.replace("default-server ", &format!("default-server source {BALANCER} "));
-        text.replace("maxconn 20000", "maxconn 200")
-    });
+        let words = format!("default-server source {BALANCER} {checks} ");
+        text.replace("default-server ", &words).replace("maxconn 20000", "maxconn 200")
+    })
+}
+
+/// The same in front of a plain listener.
+fn balancer(server: SocketAddr) -> Proxy {
+    let proxy = haproxy_tcp(server, "");
+    wait_until_it_leads(|| Http::try_connect(proxy.addr()));
+    proxy
+}
+
+fn wait_until_it_leads(connect: impl Fn() -> Option<Http>) {
     eventually(PATIENCE, "the balancer leads somewhere", || {
-        Http::try_connect(proxy.addr()).is_some_and(|mut http| {
+        connect().is_some_and(|mut http| {
             http.send("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             http.try_response().is_some_and(|answer| answer.status == 200)
         })
     });
-    proxy
 }
 
 /// A PROXY header names the client; behind it only a trusted proxy's own headers count.

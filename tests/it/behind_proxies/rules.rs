@@ -1,145 +1,26 @@
-//! The rules about origins, cookies, limits by address and local programs, through each real proxy:
-//! the documented ones for requests, and those that pass bytes and send PROXY headers, in front of
-//! a plain listener and of one by TLS.
+//! The rules about origins, cookies, limits by address and by client, and local programs, through
+//! each real proxy.
 
-use std::{cell::RefCell, net::SocketAddr};
-
-use rustls::version::TLS13;
-
-use super::{BALANCER, FORGED, LOG, balancer};
-use crate::{
-    proxies::{caddy, example, haproxy, nginx},
-    support::{
-        certificates::Authority,
-        client::{Client, upgrade_request},
-        events::stream_request,
-        foreign_proxy::Proxy,
-        http::{Http, Response, get, post},
-        metrics::metric,
-        server::Server,
-        tls::{Tunnel, trusting},
-        tokens::{KEY, token_for},
-    },
+use super::{
+    BALANCER, FORGED,
+    fronts::{Front, OF_BYTES, OF_REQUESTS, World, all},
+};
+use crate::support::{
+    client::{Client, upgrade_request},
+    frames::{self, masked},
+    http::{Response, get, post},
+    metrics::metric,
+    tokens::{KEY, token_for},
 };
 
-const NAME: &str = "wsbcast.test";
-const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+const ADMIN: [&str; 2] = ["--admin-listen", "127.0.0.1:0"];
+/// A burst is ten times as much.
+const COMMANDS: [&str; 2] = ["--commands-per-client", "3"];
+const TWO_BURSTS: usize = 60;
+/// Handshakes that may begin at once where one may in a second.
+const BURST_OF_ONE: usize = 10;
 const OURS: &str = "Origin: https://app.example\r\n";
 const LISTED: [&str; 2] = ["--allowed-origins", "https://app.example"];
-
-/// A kind of proxy in front of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Front {
-    Nginx,
-    Haproxy,
-    Caddy,
-    /// Those that pass bytes.
-    HaproxyTcp,
-    NginxStream,
-    NginxStreamToTls,
-}
-
-const OF_REQUESTS: [Front; 3] = [Front::Nginx, Front::Haproxy, Front::Caddy];
-const OF_BYTES: [Front; 3] = [Front::HaproxyTcp, Front::NginxStream, Front::NginxStreamToTls];
-
-fn all() -> impl Iterator<Item = Front> {
-    OF_REQUESTS.into_iter().chain(OF_BYTES)
-}
-
-/// A server behind a proxy that it trusts, or not.
-struct World {
-    server: Server,
-    proxy: Proxy,
-    authority: Option<Authority>,
-    /// The ways through TLS that are in use.
-    tunnels: RefCell<Vec<Tunnel>>,
-}
-
-impl World {
-    /// The proxy is trusted, and exempt from limits itself.
-    fn trusting(front: Front, args: &[&str]) -> Self {
-        let of_bytes = ["--proxy-protocol", "on", "--trusted-proxies", BALANCER];
-        let own: &[&str] = match OF_BYTES.contains(&front) {
-            true => &of_bytes,
-            false => &["--trusted-proxies", "127.0.0.1"],
-        };
-        let exempt = ["--limit-exempt", "127.0.0.1", "--limit-exempt", BALANCER];
-        Self::new(front, &[own, &exempt, args].concat())
-    }
-
-    fn new(front: Front, args: &[&str]) -> Self {
-        let authority = (front == Front::NginxStreamToTls).then(Authority::new);
-        let files = authority.as_ref().map(|authority| authority.files(&[NAME]));
-        let tls = files.as_ref().map(|[certificate, key]| {
-            ["--tls-listen", "127.0.0.1:0", "--tls-cert", certificate, "--tls-key", key]
-        });
-        let listen = ["--listen", "127.0.0.1:0"];
-        let tls: &[&str] = tls.as_ref().map_or(&[], |args| args);
-        let server = Server::start(&[&LOG[..], &listen, tls, args].concat());
-        let addr = *server.public().last().expect("it listens");
-        let proxy = match front {
-            Front::Nginx => nginx([addr; 2]),
-            Front::Haproxy => haproxy([addr; 2], false),
-            Front::Caddy => caddy([addr; 2]),
-            Front::HaproxyTcp => balancer(addr),
-            Front::NginxStream | Front::NginxStreamToTls => nginx_stream(addr),
-        };
-        Self { server, proxy, authority, tunnels: RefCell::default() }
-    }
-
-    /// A connection of the client 127.0.0.`last` through the proxy.
-    fn connect(&self, last: u8) -> Http {
-        let source = [127, 0, 0, last];
-        let Some(authority) = &self.authority else {
-            return Http::connect_from(source, self.proxy.addr());
-        };
-        let config = trusting(authority.path(), &[&TLS13]);
-        let tunnel = Tunnel::from(source, self.proxy.addr(), NAME, config);
-        let http = Http::connect(tunnel.addr());
-        self.tunnels.borrow_mut().push(tunnel);
-        http
-    }
-
-    fn client(&self, last: u8, target: &str, headers: &str) -> Result<Client, Response> {
-        Client::try_open(self.connect(last), self.proxy.addr(), target, headers)
-    }
-
-    /// The head of a stream's answer.
-    fn stream(&self, target: &str, headers: &str) -> Response {
-        let mut http = self.connect(77);
-        http.send(stream_request(self.proxy.addr(), target, headers));
-        http.try_head().expect("a head")
-    }
-
-    fn ask(&self, last: u8, line: &str, headers: &str) -> Response {
-        self.try_ask(last, line, headers).expect("an answer before the end of the connection")
-    }
-
-    fn try_ask(&self, last: u8, line: &str, headers: &str) -> Option<Response> {
-        let request = format!(
-            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\
-             {headers}\r\n"
-        );
-        let mut http = self.connect(last);
-        let is_sent = http.try_send(request);
-        is_sent.then(|| http.try_response()).flatten()
-    }
-}
-
-/// The documented nginx that passes bytes.
-fn nginx_stream(server: SocketAddr) -> Proxy {
-    Proxy::start("nginx", |addr, folder| {
-        let folder = folder.display();
-        let text =
-            example("nginx-stream", [server; 2]).replace("listen 80;", &format!("listen {addr};"));
-        assert!(text.contains("proxy_protocol on;"), "{text}");
-        let text = text.replace("proxy_pass", &format!("proxy_bind {BALANCER}; proxy_pass"));
-        format!(
-            "load_module {STREAM_MODULE}; daemon off; master_process off; pid {folder}/pid;\n\
-             error_log stderr; events {{}}\n{text}"
-        )
-    })
-}
 
 #[track_caller]
 fn assert_limited(answer: &Response, word: &str, secs: std::ops::RangeInclusive<u32>) {
@@ -155,8 +36,7 @@ fn assert_limited(answer: &Response, word: &str, secs: std::ops::RangeInclusive<
 fn limits_are_those_of_the_clients_address() {
     let limits = ["--max-connections-per-address", "2", "--handshakes-per-address", "2"];
     for front in all() {
-        let world =
-            World::trusting(front, &[&limits[..], &["--admin-listen", "127.0.0.1:0"]].concat());
+        let world = World::trusting(front, &[&limits[..], &ADMIN].concat());
         let _clients = [1, 2].map(|claimed| {
             let headers = format!("X-Forwarded-For: 6.6.6.{claimed}\r\n");
             world.client(77, "/ws?channel=a", &headers).expect("it may")
@@ -178,7 +58,7 @@ fn limits_are_those_of_the_clients_address() {
         match refused {
             Some(answer) => assert_limited(&answer, "rate_limited", 1..=12),
             // The handshake of TLS is one too many before the request is, and is not answered.
-            None => assert_eq!(front, Front::NginxStreamToTls),
+            None => assert!(front.passes_tls(), "{front:?}"),
         }
         drop(world.client(78, "/ws?channel=a", FORGED).expect("another address"));
         let counted = metric(world.server.admin(), "wsbcast_limited_total", &["clients"]);
@@ -186,6 +66,69 @@ fn limits_are_those_of_the_clients_address() {
         world.server.wait_for_log(&[" access: client ", "address=127.0.0.78 "]);
         assert!(!world.server.log().contains("address=6.6.6"), "{}", world.server.log());
     }
+}
+
+/// Floods the server, and says whether the client was closed for it.
+fn is_closed_for_a_flood(client: &mut Client) -> bool {
+    client.send(masked(true, 9, b"flood").repeat(TWO_BURSTS));
+    client.send(masked(true, 9, b"still here"));
+    loop {
+        let frame = client.frame();
+        if frame.opcode == frames::CLOSE {
+            let (code, text) = frame.close();
+            assert!(code == 1008 && text.starts_with("rate limited; retry in "), "{code} {text}");
+            return true;
+        }
+        if frame.payload == b"still here" {
+            return false;
+        }
+    }
+}
+
+/// A client that says too much is closed through each proxy, and it alone, though others have its
+/// address; the proxy's own exemption is not its own, and its own address's is.
+#[test]
+fn a_client_that_says_too_much_alone_is_closed() {
+    for front in all() {
+        let exempt = ["--limit-exempt", "127.0.0.78"];
+        let world = World::trusting(front, &[&COMMANDS[..], &exempt, &ADMIN].concat());
+        let [mut flooding, mut same, mut exempt] =
+            [77, 77, 78].map(|last| world.client(last, "/ws?channel=a", FORGED).unwrap());
+        assert!(is_closed_for_a_flood(&mut flooding), "{front:?}");
+        assert!(!is_closed_for_a_flood(&mut exempt), "{front:?}");
+        same.send(masked(true, 9, b"and I"));
+        assert_eq!(same.frame().payload, b"and I", "{front:?}");
+        let counted = metric(world.server.admin(), "wsbcast_limited_total", &["commands"]);
+        assert_eq!(counted, 1.0, "{front:?}");
+        world.server.wait_for_log(&[" access: client ", "address=127.0.0.77 ", "code=1008"]);
+    }
+}
+
+/// A dry run counts what each limit would refuse of the clients behind a proxy, and refuses none.
+#[test]
+fn a_dry_run_refuses_nobody_behind_a_proxy() {
+    let limits = ["--max-connections-per-address", "1", "--handshakes-per-address", "1"];
+    for front in all() {
+        let dry = [&limits[..], &COMMANDS, &ADMIN, &["--limits-dry-run"]].concat();
+        let world = World::trusting(front, &dry);
+        let mut clients: Vec<_> = (0..2 * BURST_OF_ONE)
+            .map(|_| world.client(77, "/ws?channel=a", FORGED).expect("nobody is refused"))
+            .collect();
+        assert!(!is_closed_for_a_flood(&mut clients[0]), "{front:?}");
+        let counted = |limit| metric(world.server.admin(), "wsbcast_limited_total", &[limit]);
+        // An address may begin one more with each second.
+        assert!(counted("handshakes") > 0.0, "{front:?}");
+        assert_eq!(counted("clients"), clients.len() as f64 - 1.0, "{front:?}");
+        assert!(counted("commands") >= 1.0, "{front:?}");
+    }
+}
+
+/// The checks of the documented HAProxy reach a server that has TLS itself.
+#[test]
+fn a_balancers_checks_find_a_server_by_tls() {
+    let world = World::trusting(Front::HaproxyTcpToTls, &[]);
+    let from = format!("address={BALANCER} ");
+    world.server.wait_for_log(&[" access: request ", &from, "/readyz", "status=200"]);
 }
 
 /// Behind a proxy that is not trusted all clients are the proxy, for limits too; and none is local.
