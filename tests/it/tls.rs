@@ -1,12 +1,8 @@
 //! Listeners by TLS: the same promises as without, and those about certificates and handshakes.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+mod exchange;
+
+use std::{fs, net::SocketAddr, time::Duration};
 
 use rustls::{SupportedProtocolVersion, version};
 
@@ -135,54 +131,6 @@ fn a_slow_client_gets_every_byte() {
         });
         assert_eq!(tunnel.truncations(), 0);
     }
-}
-
-/// Ends the callers, also where their test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Certificates are exchanged while clients come and go, several at a time and all of them without
-/// a ticket: no handshake fails, nobody is cut off.
-#[test]
-fn certificates_are_exchanged_under_load() {
-    let world = World::new(&[]);
-    let tunnel = world.tunnel(&BOTH);
-    let mut stays = Client::connect(tunnel.addr());
-    let before = not_after(&world);
-    let is_over = AtomicBool::new(false);
-    let (addr, authority) = (world.tls_addr(), world.authority.path());
-    let call = || {
-        let mut connected = 0;
-        while !is_over.load(Ordering::Relaxed) {
-            let tunnel = Tunnel::to(addr, NAME, trusting(authority, &BOTH));
-            assert_eq!(get(tunnel.addr(), "/livez").status, 200);
-            assert_eq!(tunnel.refused(), 0);
-            connected += 1;
-        }
-        connected
-    };
-    thread::scope(|scope| {
-        let callers = [(); 4].map(|()| scope.spawn(call));
-        let over = Over(&is_over);
-        for round in 1..=2 {
-            world.authority.write_pair(&world.pair, &[NAME]);
-            eventually(PATIENCE, "it is in use", || world.reloads("taken") == f64::from(round));
-        }
-        drop(over);
-        for caller in callers {
-            assert!(caller.join().unwrap() > 0);
-        }
-    });
-    assert_eq!((tunnel.refused(), world.handshakes("failed")), (0, 0.0));
-    assert!(world.handshakes("full") > 4.0);
-    assert_eq!(not_after(&world), before, "of the same length");
-    Publisher::new(world.server.addr()).publish_to_all("still here");
-    stays.assert_text("still here");
 }
 
 fn not_after(world: &World) -> f64 {
