@@ -20,6 +20,7 @@
 //! | 4 | [`conn`] | the clients of a shard: input, keepalive, closing |
 //! | 3 | [`broker`] | each channel's order and history: embedded, or Redis |
 //! | 3 | [`token`] | tokens of clients and publishers: keys, claims, rights |
+//! | 2 | [`handover`] | sockets and state from the old process to a new one: wire and steps |
 //! | 2 | [`health_client`] | the client behind `wsbcast health` |
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; counters |
 //! | 2 | [`admission`] | the share of one address, or of one client |
@@ -29,6 +30,7 @@
 //! | 1 | [`peer`] | addresses of clients, behind proxies too; networks |
 //! | 1 | [`telemetry`] | the log, which never makes a thread wait |
 //! | 1 | [`record`] | what one process writes for another version of it |
+//! | 1 | [`socket_file`] | files of Unix sockets |
 //! | 1 | [`tls`] | certificates, and TLS sessions without sockets |
 //! | 0 | [`clock`], [`limits`], [`spelling`] | time, bounds, misspelt names |
 //!
@@ -81,6 +83,8 @@ pub mod conn;
 pub mod drain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+#[cfg(target_os = "linux")]
+pub mod handover;
 pub mod health_client;
 pub mod http;
 pub mod hub;
@@ -93,6 +97,8 @@ pub mod record;
 mod seeds;
 pub mod server;
 pub mod shard;
+#[cfg(unix)]
+pub mod socket_file;
 pub mod spelling;
 pub mod telemetry;
 pub mod tls;

@@ -61,4 +61,6 @@ pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRecord> {
 }
 
 #[cfg(test)]
+pub(crate) mod recordings;
+#[cfg(test)]
 mod tests;

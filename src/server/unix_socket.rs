@@ -30,22 +30,19 @@ pub enum UnixListenError {
 #[cfg(unix)]
 mod system {
     use std::{
-        fs::{self, Metadata, Permissions},
         net::TcpStream,
-        os::{
-            fd::OwnedFd,
-            unix::{
-                fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-                net::UnixListener,
-            },
-        },
+        os::{fd::OwnedFd, unix::net::UnixListener},
         path::Path,
     };
 
-    use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+    use socket2::{SockRef, Type};
 
     use super::*;
-    use crate::{limits::KERNEL_UNSENT_BYTES_MAX, shard::listener::ACCEPT_QUEUE_MAX};
+    use crate::{
+        limits::KERNEL_UNSENT_BYTES_MAX,
+        shard::listener::ACCEPT_QUEUE_MAX,
+        socket_file::{SocketFile, SocketFileError},
+    };
 
     /// For the server's user and group: proxies are put into the group.
     const MODE: u32 = 0o660;
@@ -57,52 +54,28 @@ mod system {
     #[derive(Debug)]
     pub(in crate::server) struct UnixSocket {
         listener: UnixListener,
-        file: OwnFile,
-    }
-
-    /// The file by which a socket is found.
-    #[derive(Debug)]
-    struct OwnFile {
-        path: PathBuf,
-        /// Device and number of the file.
-        identity: (u64, u64),
-    }
-
-    impl Drop for OwnFile {
-        fn drop(&mut self) {
-            let is_ours = fs::symlink_metadata(&self.path)
-                .is_ok_and(|found| identity(&found) == self.identity);
-            if is_ours {
-                // Nobody is left to be told; the next start replaces it.
-                let _ = fs::remove_file(&self.path);
-            }
-        }
-    }
-
-    fn identity(file: &Metadata) -> (u64, u64) {
-        (file.dev(), file.ino())
+        file: SocketFile,
     }
 
     impl UnixSocket {
         /// Listens at `path`, where a socket on which nobody answers is replaced.
         pub(in crate::server) fn bind(path: &Path) -> Result<Self, UnixListenError> {
-            let named = |error: io::Error| match error.kind() {
-                io::ErrorKind::AddrInUse => UnixListenError::Taken(path.to_owned()),
-                _ => UnixListenError::Other(path.to_owned(), error),
+            let named = |error| match error {
+                SocketFileError::Taken => UnixListenError::Taken(path.to_owned()),
+                SocketFileError::NotASocket => UnixListenError::NotASocket(path.to_owned()),
+                SocketFileError::Other(error) => UnixListenError::Other(path.to_owned(), error),
+                error @ SocketFileError::PathTooLong(_) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidInput, error);
+                    UnixListenError::Other(path.to_owned(), error)
+                }
             };
-            make_room(path)?;
-            let (socket, address) = socket_at(path).map_err(named)?;
-            socket.bind(&address).map_err(named)?;
-            let found = fs::symlink_metadata(path).map_err(named)?;
-            let file = OwnFile { path: path.to_owned(), identity: identity(&found) };
-            // Nobody can connect before `listen`, whatever the mode was until now.
-            fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(named)?;
-            socket.listen(ACCEPT_QUEUE_MAX).map_err(named)?;
-            Ok(Self { listener: OwnedFd::from(socket).into(), file })
+            let (listener, file) =
+                SocketFile::listen(path, Type::STREAM, MODE, ACCEPT_QUEUE_MAX).map_err(named)?;
+            Ok(Self { listener: listener.into(), file })
         }
 
         pub(in crate::server) fn path(&self) -> &Path {
-            &self.file.path
+            self.file.path()
         }
 
         /// Another handle on the socket, watched by the runtime.
@@ -118,39 +91,6 @@ mod system {
         // Stalled clients must not move their backlog into the kernel.
         SockRef::from(&stream).set_send_buffer_size(KERNEL_UNSENT_BYTES_MAX as usize)?;
         Ok(stream)
-    }
-
-    fn socket_at(path: &Path) -> io::Result<(Socket, SockAddr)> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        Ok((socket, SockAddr::unix(path)?))
-    }
-
-    /// Removes a socket on which nobody answers, and nothing else.
-    fn make_room(path: &Path) -> Result<(), UnixListenError> {
-        let other = |error| UnixListenError::Other(path.to_owned(), error);
-        let found = match fs::symlink_metadata(path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(other(error)),
-        };
-        if !found.file_type().is_socket() {
-            return Err(UnixListenError::NotASocket(path.to_owned()));
-        }
-        let (socket, address) = socket_at(path).map_err(other)?;
-        match socket.connect(&address) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                // Dropped only if it is still the one that was asked.
-                drop(OwnFile { path: path.to_owned(), identity: identity(&found) });
-                Ok(())
-            }
-            // Its queue is full.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Err(UnixListenError::Taken(path.to_owned()))
-            }
-            Err(error) => Err(other(error)),
-            Ok(()) => Err(UnixListenError::Taken(path.to_owned())),
-        }
     }
 }
 
