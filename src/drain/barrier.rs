@@ -104,6 +104,13 @@ impl Barrier {
         self.0.attended.store(true, Ordering::SeqCst);
     }
 
+    /// The drain was taken back: no task waits, and clients that it has cut off are no concern of
+    /// the next one.
+    pub fn stand_down(&self) {
+        self.0.attended.store(false, Ordering::SeqCst);
+        self.0.cut_off.store(0, Ordering::Release);
+    }
+
     /// Resolves when the last client or the last request has left since the last call; only after
     /// [`Barrier::attend`] has been called.
     ///

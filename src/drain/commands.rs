@@ -15,6 +15,11 @@ use crate::limits::DRAIN_COMMANDS_WAITING_MAX;
 pub enum Command {
     /// It begins, or goes on in another way.
     Steer(Steering),
+    /// It is taken back: the process serves again.
+    Undrain {
+        /// Also if a signal has come, which is forgotten.
+        is_forced: bool,
+    },
 }
 
 /// The outcome of a command.

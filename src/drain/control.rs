@@ -95,6 +95,9 @@ impl Control {
     pub fn publish(&self, machine: &Machine, phase: Phase) {
         if phase > Phase::Serving {
             self.barrier.attend();
+        } else if self.phase() > Phase::Serving {
+            self.barrier.stand_down();
+            self.holders.clear();
         }
         let revision = machine.revision();
         let drain = machine.drain().map(|drain| DrainState { phase, ..drain });

@@ -39,6 +39,11 @@ impl Holders {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, holders);
     }
 
+    /// Nobody holds a drain any more.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The [`HOLDERS_NAMED`] longest connected clients, in words; None if no shard reported any.
     #[must_use]
     pub fn in_words(&self, now: Millis) -> Option<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     state::{Cause, DrainSettings, DrainState, Phase},
-    steering::{Refused, Steering, steered},
+    steering::{Refused, Steering, may_be_taken_back, steered},
 };
 use crate::clock::Millis;
 
@@ -14,7 +14,7 @@ use crate::clock::Millis;
 ///
 /// # Invariants
 /// - By time the phase only ever moves forward. A wish for another limit may turn closing back into
-///   waiting; nothing turns back `Stopped`.
+///   waiting, and a drain may be taken back as a whole; nothing turns back `Stopped`.
 /// - Past the deadline, or with no client left after the pre-delay, it is `Stopped`.
 #[derive(Debug)]
 pub struct Machine {
@@ -86,6 +86,17 @@ impl Machine {
         let drain = self.plan(now, wish)?;
         self.set(drain);
         Ok(drain)
+    }
+
+    /// Back to serving, from any phase but the last. `is_forced`: also if a signal has come.
+    ///
+    /// # Errors
+    /// When there is no drain, or it can't be taken back; then nothing has changed.
+    pub fn take_back(&mut self, now: Millis, is_forced: bool) -> Result<(), Refused> {
+        may_be_taken_back(self.drain, now, is_forced)?;
+        self.drain = None;
+        self.revision += 1;
+        Ok(())
     }
 
     /// The phase at `now` with `clients` left.

@@ -1,4 +1,5 @@
-//! The wishes of operators: that a drain begin, and how it goes on, hastened or prolonged.
+//! The wishes of operators: that a drain begin, and how it goes on, hastened or prolonged; that it
+//! be taken back.
 //!
 //! Pure functions from a state and a wish to the next state, so that a dry run says exactly what
 //! the wish would do.
@@ -35,6 +36,15 @@ pub enum Refused {
     /// The process has begun to end.
     #[error("the process has begun to end")]
     Ending,
+    /// There is no drain to take back.
+    #[error("the process serves")]
+    Serving,
+    /// A signal began the drain, or has come since.
+    #[error("a signal wants the process to end")]
+    Signalled,
+    /// A part of the process has failed.
+    #[error("a part of the process has failed")]
+    Failed,
     /// The window is longer than the time there is for it.
     #[error("closing over {close_over:?} does not fit into {room:?}")]
     NoRoom {
@@ -56,6 +66,29 @@ pub enum Refused {
     Busy,
 }
 
+/// Whether `drain` may be taken back at `now`; `is_forced`: also one that a signal wants.
+///
+/// # Errors
+/// When it may not.
+pub(super) fn may_be_taken_back(
+    drain: Option<DrainState>,
+    now: Millis,
+    is_forced: bool,
+) -> Result<(), Refused> {
+    let drain = drain.ok_or(Refused::Serving)?;
+    match drain.cause {
+        _ if is_over(&drain, now) => Err(Refused::Ending),
+        Cause::Failure => Err(Refused::Failed),
+        Cause::Signal if !is_forced => Err(Refused::Signalled),
+        Cause::Signal | Cause::Admin => Ok(()),
+    }
+}
+
+/// Whether nothing turns it back any more, though its end may not have been seen yet.
+fn is_over(drain: &DrainState, now: Millis) -> bool {
+    drain.phase == Phase::Stopped || drain.deadline <= now
+}
+
 /// The state after `wish` at `now`; `drain` is the state before, if the process drains.
 ///
 /// # Errors
@@ -66,9 +99,7 @@ pub(super) fn steered(
     now: Millis,
     wish: &Steering,
 ) -> Result<DrainState, Refused> {
-    if let Some(drain) = drain
-        && (drain.phase == Phase::Stopped || drain.deadline <= now)
-    {
+    if drain.is_some_and(|drain| is_over(&drain, now)) {
         return Err(Refused::Ending);
     }
     let before = drain.unwrap_or_else(|| DrainState::begin(now, settings, Cause::Admin));

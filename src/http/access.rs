@@ -110,7 +110,8 @@ impl std::fmt::Debug for Rules {
 pub enum Right {
     /// Publish a message.
     Publish,
-    /// Change the process, over an admin listener: `POST /admin/drain`, `/admin/disconnect`.
+    /// Change the process, over an admin listener: `POST` of `/admin/drain`, `/admin/undrain`,
+    /// `/admin/disconnect`.
     Administer,
     /// The same over a public listener.
     AdministerInPublic,

@@ -225,8 +225,7 @@ async fn drive<C>(
 where
     C: Future<Output = hyper::Result<()>> + Unpin,
 {
-    let mut phases = control.watch();
-    let mut draining = pin!(phases.wait_for(|phase| *phase >= Phase::Waiting));
+    let mut draining = pin!(begun(control));
     let mut is_draining = false;
     let mut alarm = pin!(sleep_until(state.due()));
     poll_fn(|cx| {
@@ -240,8 +239,13 @@ where
             return Poll::Ready(End::Ours);
         }
         is_draining = is_draining || draining.as_mut().poll(cx).is_ready();
-        if is_draining && state.stage() == Stage::Idle {
-            return Poll::Ready(End::Drained);
+        while is_draining && state.stage() == Stage::Idle {
+            if control.phase() >= Phase::Waiting {
+                return Poll::Ready(End::Drained);
+            }
+            // The drain was taken back while the connection was busy.
+            draining.set(begun(control));
+            is_draining = draining.as_mut().poll(cx).is_ready();
         }
         // The alarm follows that lazily: most requests begin and end before it rings.
         if state.due() < alarm.deadline() {
@@ -256,6 +260,12 @@ where
         Poll::Pending
     })
     .await
+}
+
+/// Resolves when idle connections are to end.
+async fn begun(control: &Control) {
+    // An error means that the process is gone, and that is the same.
+    let _ = control.watch().wait_for(|phase| *phase >= Phase::Waiting).await;
 }
 
 /// How many unwanted bytes could be read; 0: the end.

@@ -131,8 +131,10 @@ impl Coordinator {
     fn on_command(&mut self, asked: Asked) {
         let now = self.clock.now();
         let before = self.machine.drain();
-        let Command::Steer(wish) = asked.command;
-        let done = self.steer(now, before, &wish);
+        let done = match asked.command {
+            Command::Steer(wish) => self.steer(now, before, &wish),
+            Command::Undrain { is_forced } => self.take_back(now, is_forced),
+        };
         let by_time = self.machine.advance(now, 1);
         if by_time < Phase::Stopped {
             self.announce(by_time);
@@ -162,6 +164,19 @@ impl Coordinator {
                 close_over_s, remaining_s, "the drain goes on in another way, by POST /admin/drain"
             );
         }
+        Ok(())
+    }
+
+    /// Back to serving. The signals so far are forgotten: the next one is a first one.
+    fn take_back(&mut self, now: Millis, is_forced: bool) -> Result<(), Refused> {
+        self.machine.take_back(now, is_forced)?;
+        let signals = self.terminations.count();
+        self.terminations = Terminations::default();
+        self.signals.forget();
+        let clients = self.control.barrier.clients();
+        let cut_off = self.control.barrier.cut_off();
+        let cause = "POST /admin/undrain";
+        info!(cause, clients, cut_off, signals, "serving again: new clients are accepted");
         Ok(())
     }
 
@@ -295,3 +310,6 @@ impl Coordinator {
         future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,15 @@
 //! [`prepare`] is called before anything: what the parent left of signals, and those that the
 //! process's own writes raise, must keep nobody from draining it.
 
-use std::io;
 #[cfg(unix)]
 use std::thread;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::sync::mpsc;
 
@@ -41,12 +47,33 @@ pub enum Signal {
 }
 
 /// The receiving end of the door.
-pub type Signals = mpsc::Receiver<Signal>;
+#[derive(Debug)]
+pub struct Signals {
+    received: mpsc::Receiver<Signal>,
+    /// Whether those that were passed on so far count no longer.
+    are_forgotten: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// The next signal; `None`: there will be none.
+    ///
+    /// # Cancel safety
+    /// May be dropped: no signal is lost.
+    pub async fn recv(&mut self) -> Option<Signal> {
+        self.received.recv().await
+    }
+
+    /// The drain that signals have begun was taken back: the next one counts as the first.
+    pub fn forget(&self) {
+        self.are_forgotten.store(true, Ordering::Release);
+    }
+}
 
 /// A door that only the caller can use.
 #[must_use]
 pub fn channel() -> (mpsc::Sender<Signal>, Signals) {
-    mpsc::channel(SIGNALS_WAITING_MAX)
+    let (sender, received) = mpsc::channel(SIGNALS_WAITING_MAX);
+    (sender, Signals { received, are_forgotten: Arc::default() })
 }
 
 /// Sets the mask of the calling thread, and of all that it starts. Signals with a meaning get
@@ -85,6 +112,7 @@ const HANDLED: [Number; 6] = [
 #[cfg(unix)]
 pub fn from_os(clock: Clock) -> io::Result<Signals> {
     let (sender, signals) = channel();
+    let are_forgotten = signals.are_forgotten.clone();
     let numbers = HANDLED.map(|number| number as i32);
     let mut caught = signal_hook::iterator::Signals::new(numbers)?;
     let forward = move || {
@@ -102,6 +130,9 @@ pub fn from_os(clock: Clock) -> io::Result<Signals> {
             if is_to_end || sender.capacity() > SIGNALS_WAITING_MAX / 2 {
                 // Full: the control thread has not looked for a long time; gone: the process ends.
                 let _ = sender.try_send(signal);
+            }
+            if are_forgotten.swap(false, Ordering::AcqRel) {
+                terminations = Terminations::default();
             }
             match is_to_end.then(|| terminations.add(clock.now())) {
                 None | Some(0 | 1) => {}

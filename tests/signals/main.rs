@@ -15,3 +15,4 @@ mod drain;
 mod forced;
 mod hard_limit;
 mod steered;
+mod undrain;

@@ -239,6 +239,38 @@ fn closing_because_of_an_event_never_prolongs() {
     assert_eq!(machine.remaining(at(0)), secs(4));
 }
 
+/// A drain is taken back from any phase but the last, and what comes after it begins anew.
+#[test]
+fn a_drain_is_taken_back_as_a_whole() {
+    for second in [0, 2, 50, 85, 99] {
+        let mut machine = draining_since_0(second);
+        assert_eq!(machine.take_back(at(second), false), Ok(()));
+        assert_eq!(machine.drain(), None);
+        assert_eq!(machine.advance(at(1000), 0), Phase::Serving);
+        assert_eq!((machine.next_change(), machine.remaining(at(0))), (None, secs(100)));
+        machine.start(at(1000), Cause::Admin);
+        assert_eq!(machine.advance(at(1004), 0), Phase::PreDelay);
+        assert_eq!(machine.advance(at(1005), 0), Phase::Waiting);
+    }
+}
+
+#[test]
+fn a_drain_is_not_taken_back_where_it_must_end() {
+    let mut machine = Machine::new(SETTINGS);
+    assert_eq!(machine.take_back(at(0), true), Err(Refused::Serving));
+    let mut machine = draining_since_0(50);
+    assert_eq!(machine.take_back(at(100), true), Err(Refused::Ending), "the limit has passed");
+    machine.start(at(50), Cause::Signal);
+    assert_eq!(machine.take_back(at(50), false), Err(Refused::Signalled));
+    machine.start(at(50), Cause::Failure);
+    assert_eq!(machine.take_back(at(50), true), Err(Refused::Failed));
+    machine.stop(at(50));
+    assert_eq!(machine.take_back(at(50), true), Err(Refused::Ending));
+    let mut machine = draining_since_0(50);
+    machine.start(at(50), Cause::Signal);
+    assert_eq!(machine.take_back(at(50), true), Ok(()));
+}
+
 /// One event of the property below.
 fn any_event(machine: &mut Machine, random: &mut fastrand::Rng, now: Millis) -> String {
     let some = |random: &mut fastrand::Rng| {
@@ -248,6 +280,16 @@ fn any_event(machine: &mut Machine, random: &mut fastrand::Rng, now: Millis) -> 
         0 => machine.start(now, Cause::Signal),
         1 => machine.start_closing(now, secs(random.u64(0..10)), Cause::Signal),
         2 if random.u8(0..10) == 0 => machine.stop(now),
+        3 => {
+            let (before, is_forced) = (machine.drain(), random.bool());
+            let done = machine.take_back(now, is_forced);
+            assert_eq!(machine.drain(), before.filter(|_| done.is_err()));
+            if let Some(drain) = before.filter(|_| done.is_ok()) {
+                assert!(drain.phase < Phase::Stopped && now < drain.deadline);
+                assert!(is_forced || drain.cause == Cause::Admin);
+            }
+            return format!("taken back: {done:?}");
+        }
         _ => {
             let (timeout, close_over) = (some(random), some(random));
             let wish = Steering { timeout, close_over, closes_now: random.u8(0..4) == 0 };

@@ -1,4 +1,4 @@
-//! `/admin/drain`: how the drain stands, and an operator's wishes about it.
+//! `/admin/drain` and `/admin/undrain`: how the drain stands, and an operator's wishes about it.
 //!
 //! The query is read strictly: a misspelt parameter must not end the process in another way than
 //! was meant. The control thread decides; this file only words the wish and the answer.
@@ -57,6 +57,27 @@ pub(in crate::http) async fn steer(
     }
 }
 
+/// `POST /admin/undrain`. 200 once the process serves again.
+pub(in crate::http) async fn undrain(
+    context: &Context,
+    connection: &ConnectionState,
+    query: Option<&str>,
+    body: Incoming,
+) -> Answer {
+    let is_forced = query::takes_only(query, &["force"]).and_then(|()| switch(query, "force"));
+    let is_forced = match is_forced {
+        Ok(is_forced) => is_forced,
+        Err(bad) => return bad_request(&bad.hint),
+    };
+    if let Err(unread) = ops::read_nothing(connection, body).await {
+        return unread;
+    }
+    match command(context, Command::Undrain { is_forced }).await {
+        Ok((drain, _)) => state(context, StatusCode::OK, drain),
+        Err(refusal) => refusal,
+    }
+}
+
 /// The state after `command`, and whether the drain has begun with it. The error is the answer.
 async fn command(
     context: &Context,
@@ -76,9 +97,17 @@ async fn command(
 
 fn refusal(refused: Refused) -> Answer {
     match refused {
+        Refused::Serving => conflict("serving", "there is no drain to take back"),
         Refused::Ending => {
-            let hint = "the process has begun to end, and nothing turns that back";
-            answer::problem(StatusCode::CONFLICT, "stopping", hint)
+            conflict("stopping", "the process has begun to end, and nothing turns that back")
+        }
+        Refused::Signalled => conflict(
+            "stopping",
+            "a signal wants the process to end, and its sender may kill it later: stop that first, \
+             then say force=true",
+        ),
+        Refused::Failed => {
+            conflict("stopping", "a part of the process has failed: it can't serve again")
         }
         Refused::Busy => {
             let hint = "too many requests about the drain wait already; try again";
@@ -97,6 +126,10 @@ fn refusal(refused: Refused) -> Answer {
             shown(pre_delay)
         )),
     }
+}
+
+fn conflict(word: &str, hint: &str) -> Answer {
+    answer::problem(StatusCode::CONFLICT, word, hint)
 }
 
 fn bad_request(hint: &str) -> Answer {

@@ -63,7 +63,15 @@ pub(in crate::http) fn stats(context: &Context) -> Answer {
 
 /// `GET /`.
 pub(in crate::http) fn index(context: &Context) -> Answer {
-    let links = ["/livez", "/readyz", "/metrics", "/stats", "/admin/drain", "/admin/disconnect"];
+    let links = [
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/stats",
+        "/admin/drain",
+        "/admin/undrain",
+        "/admin/disconnect",
+    ];
     let index = Index { name: "wsbcast", version: &context.ops.version, links: &links };
     answer::json(StatusCode::OK, &index)
 }

@@ -54,6 +54,7 @@ enum Page {
     Metrics,
     Stats,
     Drain,
+    Undrain,
     Disconnect,
 }
 
@@ -300,6 +301,7 @@ fn find<'a>(context: &'a Context, path: &str) -> Option<Route<'a>> {
         "/metrics" => Route::Admin(Page::Metrics),
         "/stats" => Route::Admin(Page::Stats),
         "/admin/drain" => Route::Admin(Page::Drain),
+        "/admin/undrain" => Route::Admin(Page::Undrain),
         "/admin/disconnect" => Route::Admin(Page::Disconnect),
         _ => return None,
     };
@@ -327,7 +329,7 @@ fn not_found(context: &Context) -> Answer {
 fn methods(route: Route<'_>) -> &'static [Method] {
     match route {
         Route::Upgrade(..) | Route::Events(_) => &[Method::GET],
-        Route::Broadcast(_) | Route::Admin(Page::Disconnect) => &[Method::POST],
+        Route::Broadcast(_) | Route::Admin(Page::Disconnect | Page::Undrain) => &[Method::POST],
         Route::Admin(Page::Drain) => &[Method::GET, Method::HEAD, Method::POST],
         Route::File(_) | Route::Live | Route::Ready | Route::Admin(_) => {
             &[Method::GET, Method::HEAD]
@@ -365,6 +367,7 @@ async fn admin(
             drain::steer(context, state, requester.uri.query(), body).await
         }
         Page::Drain => drain::look(context),
+        Page::Undrain => drain::undrain(context, state, requester.uri.query(), body).await,
         Page::Disconnect => disconnect::answer(context, state, requester.uri.query(), body).await,
     }
 }

@@ -142,6 +142,28 @@ async fn a_request_in_progress_survives_the_drain() {
     tokio::join!(serving.map(drop), asking);
 }
 
+/// A drain that was taken back while a connection was busy does not end it afterwards; the next
+/// drain does.
+#[tokio::test]
+async fn a_busy_connection_outlives_a_drain_taken_back() {
+    let server = Fixture::new().start();
+    server.broker.is_held.set(true);
+    let (serving, mut client) = server.connect(LOCAL);
+    let mut serving = Box::pin(serving);
+    client.write_all(request("POST /broadcast", &[], "x").as_bytes()).await.unwrap();
+    server.enter(Phase::Waiting);
+    assert!((&mut serving).now_or_never().is_none());
+    server.serve_again();
+    server.broker.gate.notify_one();
+    assert!((&mut serving).now_or_never().is_none(), "it stays");
+    assert_eq!(header(&read_answer(&mut client).await, "connection"), "keep-alive");
+    server.enter(Phase::PreDelay);
+    assert!((&mut serving).now_or_never().is_none());
+    server.enter(Phase::Waiting);
+    assert!(serving.now_or_never().unwrap().is_none());
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn a_connection_made_while_draining_is_served_once() {
     let server = Fixture::new().start();

@@ -228,6 +228,13 @@ impl Server {
         self.ask_as(LOCAL, request).await
     }
 
+    /// The drain is taken back.
+    pub(super) fn serve_again(&self) {
+        let none = Duration::ZERO;
+        let settings = DrainSettings { pre_delay: none, timeout: none, close_over: none };
+        self.control.publish(&Machine::new(settings), Phase::Serving);
+    }
+
     pub(super) fn enter(&self, phase: Phase) {
         let settings = DrainSettings {
             pre_delay: Duration::ZERO,

@@ -1,0 +1,240 @@
+//! The control thread's loop on a paused clock, with guards in place of clients.
+
+use tokio::{
+    sync::mpsc::Sender,
+    task::{JoinHandle, LocalSet, spawn_local, yield_now},
+};
+
+use super::*;
+use crate::{
+    drain::Guard,
+    limits::SIGNAL_MERGE,
+    server::signals::{self, Signal::Terminate},
+};
+
+const SETTINGS: DrainSettings = DrainSettings {
+    pre_delay: Duration::ZERO,
+    timeout: Duration::from_secs(1800),
+    close_over: Duration::from_secs(60),
+};
+const DRAIN: Command =
+    Command::Steer(Steering { timeout: None, close_over: None, closes_now: false });
+const UNDRAIN: Command = Command::Undrain { is_forced: false };
+const FORCED: Command = Command::Undrain { is_forced: true };
+
+/// A loop that runs, and the other ends of it.
+struct World {
+    control: Arc<Control>,
+    signals: Sender<Signal>,
+    deaths: Sender<Death>,
+    running: JoinHandle<End>,
+}
+
+/// Runs `test` beside the loop; both on this thread.
+async fn beside<R>(test: impl AsyncFnOnce(World) -> R) -> R {
+    let control = Arc::new(Control::default());
+    let (signals, received) = signals::channel();
+    let (deaths, died) = mpsc::channel(1);
+    let reloads = Reloads::new(Vec::new());
+    let clock = Clock::start();
+    let mut coordinator =
+        Coordinator::new(clock, control.clone(), SETTINGS, received, died, reloads);
+    let body = async {
+        let running = spawn_local(async move { coordinator.run().await });
+        yield_now().await;
+        test(World { control, signals, deaths, running }).await
+    };
+    LocalSet::new().run_until(body).await
+}
+
+fn limit(seconds: u64) -> Command {
+    let timeout = Some(Duration::from_secs(seconds));
+    Command::Steer(Steering { timeout, ..Steering::default() })
+}
+
+impl World {
+    fn client(&self) -> Guard {
+        self.control.barrier.client()
+    }
+
+    async fn signal(&self) {
+        self.signals.send(Terminate("a test")).await.unwrap();
+        // Longer than signals count as one.
+        sleep(SIGNAL_MERGE * 2).await;
+    }
+
+    async fn ask(&self, command: Command) -> Result<Phase, Refused> {
+        let answer = self.control.ask(command).await?;
+        let phase = answer.drain.map_or(Phase::Serving, |drain| drain.phase);
+        assert!(self.control.phase() >= phase, "all threads know before it is answered");
+        Ok(phase)
+    }
+}
+
+/// A drain that is taken back while the last client leaves either goes on to its end or does not
+/// end at all.
+#[tokio::test(start_paused = true)]
+async fn an_undrain_as_the_barrier_opens_is_all_or_nothing() {
+    let mut taken_back = 0;
+    for round in 0..60 {
+        taken_back += beside(async |world| {
+            let last = world.client();
+            world.ask(DRAIN).await.unwrap();
+            let (asked, ()) = tokio::join!(world.ask(UNDRAIN), async {
+                if round % 3 == 0 {
+                    yield_now().await;
+                }
+                drop(last);
+            });
+            match asked {
+                Ok(phase) => {
+                    assert_eq!(phase, Phase::Serving);
+                    sleep(Duration::from_secs(3600)).await;
+                    assert!(!world.running.is_finished(), "it serves");
+                    assert_eq!(world.ask(DRAIN).await, Ok(Phase::Waiting));
+                    assert_eq!(world.running.await.unwrap(), End::Stopped);
+                    1
+                }
+                Err(refused) => {
+                    assert_eq!(refused, Refused::Ending);
+                    assert_eq!(world.running.await.unwrap(), End::Stopped);
+                    0
+                }
+            }
+        })
+        .await;
+    }
+    assert!((1..60).contains(&taken_back), "both happen: {taken_back}");
+}
+
+/// Once the last client has gone nothing is turned back, though a request is still answered.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_has_begun_to_end_refuses_commands() {
+    beside(async |world| {
+        let (last, request) = (world.client(), world.control.barrier.request());
+        world.ask(DRAIN).await.unwrap();
+        drop(last);
+        yield_now().await;
+        for command in [UNDRAIN, FORCED, limit(100)] {
+            assert_eq!(world.control.ask(command).await, Err(Refused::Ending));
+        }
+        assert!(!world.running.is_finished(), "the request has its moment");
+        drop(request);
+        assert_eq!(world.running.await.unwrap(), End::Stopped);
+    })
+    .await;
+}
+
+/// A limit that is prolonged in time counts no longer, and one that has passed stays.
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_prolonged_in_time_or_not_at_all() {
+    beside(async |world| {
+        let _stays = world.client();
+        assert_eq!(world.ask(limit(100)).await, Ok(Phase::Waiting));
+        sleep(Duration::from_secs(99)).await;
+        assert_eq!(world.control.phase(), Phase::Closing);
+        assert_eq!(world.ask(limit(100)).await, Ok(Phase::Waiting), "closing is called off");
+        sleep(Duration::from_millis(99_999)).await;
+        assert!(!world.running.is_finished());
+        sleep(Duration::from_millis(2)).await;
+        assert_eq!(world.control.ask(limit(100)).await, Err(Refused::Ending));
+        assert_eq!(world.running.await.unwrap(), End::Stopped);
+    })
+    .await;
+}
+
+/// Commands of several operators are done one after the other.
+#[tokio::test(start_paused = true)]
+async fn the_later_of_two_commands_counts() {
+    beside(async |world| {
+        let _stays = world.client();
+        let ask = |command| world.control.ask(command);
+        let (first, second, third, fourth, fifth) = tokio::join!(
+            ask(limit(100)),
+            ask(limit(200)),
+            ask(UNDRAIN),
+            ask(UNDRAIN),
+            ask(limit(300)),
+        );
+        let seconds = |answer: Result<Answer, Refused>| {
+            let answer = answer.unwrap();
+            let drain = answer.drain.unwrap();
+            (answer.has_begun, (drain.deadline - drain.started).as_secs())
+        };
+        assert_eq!((seconds(first), seconds(second)), ((true, 100), (false, 200)));
+        assert_eq!(third.unwrap(), Answer { drain: None, has_begun: false });
+        assert_eq!(fourth, Err(Refused::Serving));
+        assert_eq!(seconds(fifth), (true, 300));
+    })
+    .await;
+}
+
+/// A signal that was taken back by force is forgotten: the next one begins anew as the first.
+#[tokio::test(start_paused = true)]
+async fn a_signal_after_an_undrain_is_a_first_one() {
+    beside(async |world| {
+        let stays = world.client();
+        assert_eq!(world.ask(UNDRAIN).await, Err(Refused::Serving));
+        world.signal().await;
+        assert_eq!(world.control.phase(), Phase::Waiting);
+        assert_eq!(world.ask(UNDRAIN).await, Err(Refused::Signalled));
+        assert_eq!(world.ask(FORCED).await, Ok(Phase::Serving));
+        for phase in [Phase::Waiting, Phase::Stopped] {
+            world.signal().await;
+            assert_eq!(world.control.phase(), phase);
+        }
+        assert_eq!(world.running.await.unwrap(), End::Stopped);
+        drop(stays);
+    })
+    .await;
+}
+
+/// A drain that an operator began is a supervisor's once a signal has come.
+#[tokio::test(start_paused = true)]
+async fn a_signal_makes_an_operators_drain_its_own() {
+    beside(async |world| {
+        let _stays = world.client();
+        world.ask(DRAIN).await.unwrap();
+        world.signal().await;
+        assert_eq!(world.ask(UNDRAIN).await, Err(Refused::Signalled));
+        assert_eq!(world.ask(FORCED).await, Ok(Phase::Serving));
+        world.ask(DRAIN).await.unwrap();
+        assert_eq!(world.ask(UNDRAIN).await, Ok(Phase::Serving), "it is forgotten");
+    })
+    .await;
+}
+
+/// A process that a shard has died of serves no more.
+#[tokio::test(start_paused = true)]
+async fn a_process_with_a_dead_shard_serves_no_more() {
+    beside(async |world| {
+        let _stays = world.client();
+        world.ask(DRAIN).await.unwrap();
+        world.deaths.send(Death { shard: 0, cause: "a test".to_owned() }).await.unwrap();
+        yield_now().await;
+        assert_eq!(world.ask(FORCED).await, Err(Refused::Failed));
+        assert_eq!(world.running.await.unwrap(), End::ShardDied);
+    })
+    .await;
+}
+
+/// Clients that a drain cut off are no concern of the next one, and nobody is woken meanwhile.
+#[tokio::test(start_paused = true)]
+async fn an_undrain_leaves_nothing_of_the_drain_behind() {
+    beside(async |world| {
+        let stays = world.client();
+        world.ask(limit(1)).await.unwrap();
+        world.control.barrier.count_cut_off();
+        assert_eq!(world.ask(UNDRAIN).await, Ok(Phase::Serving));
+        assert_eq!(world.control.barrier.cut_off(), 0);
+        assert_eq!(world.control.remaining(Millis(0)), None);
+        drop(stays);
+        let comes = world.client();
+        sleep(Duration::from_secs(100)).await;
+        assert_eq!(world.control.phase(), Phase::Serving);
+        world.ask(DRAIN).await.unwrap();
+        drop(comes);
+        assert_eq!(world.running.await.unwrap(), End::Stopped);
+    })
+    .await;
+}
