@@ -18,6 +18,9 @@ pub const CLUSTER_COMMAND_ORDERS: usize = 64;
 pub const REDIRECTIONS_MAX: u32 = 30;
 /// The pause before each repetition.
 pub const REDIRECTION_PAUSE: Duration = Duration::from_millis(20);
+/// Before a publish of which nothing was written, without a cluster, looks for a connection once
+/// more; within [`super::PUBLISH_CONFIRM_DEADLINE`] as often as it takes.
+pub const UNSENT_PAUSE: Duration = Duration::from_millis(20);
 /// Between two readings of a cluster's slot map; up to half of it more, at random.
 pub const SLOT_MAP_PAUSE: Duration = Duration::from_millis(100);
 /// The slot map is read again after this even if nothing seems to have changed: a primary that was

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use wsbcast::broker::{BrokerSettings, OnLoss, Receipt};
 
 use crate::{
@@ -41,6 +41,39 @@ fn messages_after_a_reset_wait_for_redis() {
                 process.up().await;
             }
             panic!("in none of {ROUNDS_MAX} rounds all of them waited");
+        });
+    }
+}
+
+/// A message that still waits to be written when its connection is reset goes on the next one, in
+/// its place: Redis is there. Regression: it was local, or rejected, at once.
+#[test]
+fn messages_that_a_reset_cut_off_are_sent_again() {
+    for on_loss in [OnLoss::Local, OnLoss::Reject] {
+        run(async {
+            let server = RedisServer::start();
+            let between = Proxy::start(&server.address(), Duration::ZERO);
+            let url = format!("redis://{}", between.address());
+            let process = Process::start(settings(url, on_loss), 1).await;
+            // More than any socket takes at once: those after it are not written.
+            let large = "x".repeat(24 << 20);
+            for _ in 0..ROUNDS_MAX {
+                let texts = [&*large, "1", "2", "3"];
+                let publishing = join_all(texts.map(|text| process.publish("a", text)));
+                // First all are on their way.
+                let (receipts, ()) = join(publishing, async { between.cut() }).await;
+                let place = |receipt: &Result<Receipt, _>| match receipt {
+                    Ok(Receipt::Cluster(position)) => Some(position.offset),
+                    Ok(_) | Err(_) => None,
+                };
+                let places: Vec<_> = receipts[1..].iter().filter_map(place).collect();
+                if let [first, second, third] = places[..] {
+                    assert_eq!([second, third], [first + 1, first + 2], "they keep their order");
+                    return;
+                }
+                process.up().await;
+            }
+            panic!("in none of {ROUNDS_MAX} rounds all of them were sent again");
         });
     }
 }

@@ -108,7 +108,7 @@ async fn call(router: &CommandRouter, script: &Script, args: Vec<Value>) -> Resu
     let channel = ChannelName::default_channel();
     let names = &router.settings.names;
     let keys = vec![names.bans(&channel), names.ban_commands(&channel)];
-    let called = router.call(&channel, CallOrder::Unordered, script, keys, args);
+    let called = router.call(&channel, CallOrder::Unordered, script, &keys, &args);
     match timeout(PUBLISH_CONFIRM_DEADLINE, called).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err("no answer within a second".to_owned()),

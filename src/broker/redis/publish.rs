@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::{
     commands::{
         call_error::CallError,
+        command_order::Permit,
         router::{CallOrder, CommandRouter},
     },
     local::state::{Charged, LocalOutcome, QuotasFull},
@@ -193,20 +194,7 @@ impl Publisher {
         // Before any wait: the first call is the first to be sent, also when all had to wait.
         let permit = self.router.enter(channel);
         let call = async {
-            if !self.is_up(channel).await {
-                return Err(CallError::NotSent);
-            }
-            let connection =
-                self.router.connection(channel).filter(|connection| !connection.is_open());
-            if let Some(connection) = connection
-                && !self.process.settings.is_cluster()
-            {
-                // The shards are there, this handle (the control thread's) is about to be.
-                connection.opened().await;
-            }
-            sent.set(Some(self.process.clock.now()));
-            let value =
-                self.router.call(channel, CallOrder::Ordered(permit), script, keys, args).await?;
+            let value = self.call(script, channel, &permit, (&keys, &args), sent).await?;
             read(value).map_err(CallError::Unexpected)
         };
         let answer = tokio::time::timeout(PUBLISH_CONFIRM_DEADLINE, call).await;
@@ -244,6 +232,42 @@ impl Publisher {
                 Outcome::InDoubt
             }
             Err(_) => Outcome::NotSent,
+        }
+    }
+
+    /// Runs `script` in its place as soon as Redis is within reach; once more as long as nothing of
+    /// it was written, since its connection ended before, or had too much to write.
+    async fn call(
+        &self,
+        script: &Script,
+        channel: &ChannelName,
+        permit: &Permit<'_>,
+        (keys, args): (&[String], &[Value]),
+        sent: &Cell<Option<Millis>>,
+    ) -> Result<Value, CallError> {
+        loop {
+            if !self.is_up(channel).await {
+                return Err(CallError::NotSent);
+            }
+            let connection =
+                self.router.connection(channel).filter(|connection| !connection.is_open());
+            if let Some(connection) = connection
+                && !self.process.settings.is_cluster()
+            {
+                // The shards are there, this handle (the control thread's) is about to be.
+                connection.opened().await;
+            }
+            permit.first_turn().await;
+            sent.set(Some(self.process.clock.now()));
+            let order = CallOrder::Ordered(permit);
+            let answer = self.router.call(channel, order, script, keys, args).await;
+            if !matches!(answer, Err(CallError::NotSent)) {
+                return answer;
+            }
+            sent.set(None);
+            if !self.router.goes_again(permit).await {
+                return answer;
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod publishing;
 mod resume;
 mod settings;
 mod unplaced;
+mod unsent;
 mod wire;
 
 use std::{rc::Rc, sync::Arc};
@@ -28,7 +29,7 @@ use away::{Leading, View};
 use listener::{Recorded, TestListener};
 use model::Redis;
 use publishing::{Ledger, Publishing};
-use settings::{process, subscriber};
+use settings::{block_on, process, subscriber};
 
 use super::{
     process::Process,
@@ -63,9 +64,7 @@ fn deliveries_are_whole_or_holes_are_told() {
 fn run(seed: u64) -> [u64; 6] {
     // Epochs and nonces come from there.
     fastrand::seed(seed);
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build_local(Default::default()).unwrap();
-    runtime.block_on(World::new(seed).run())
+    block_on(async { World::new(seed).run().await })
 }
 
 struct Shard {

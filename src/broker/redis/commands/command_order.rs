@@ -3,7 +3,9 @@
 //! Commands normally go out at once, in the order of their permits. When Redis has forgotten a
 //! script, the commands on their way all come back and are repeated; each waits until every
 //! earlier one is through, and new ones queue up behind them. In a cluster a channel's commands
-//! may have to take another route: not before those on the old one are through, or are back.
+//! may have to take another route: not before those on the old one are through, or are back. So
+//! do those that a connection ended with before anything of them was written: all that came after
+//! them on it were not written either, and each goes once more in its place.
 
 use std::{
     cell::RefCell,
@@ -27,6 +29,8 @@ struct State {
     waiting: BTreeSet<u64>,
     /// Under way when the route changed, or when one of them came back.
     astray: BTreeSet<u64>,
+    /// Handed over for the second time: those after them need not wait.
+    again: BTreeSet<u64>,
     /// The wakers of commands that wait for their turn.
     wakers: HashMap<u64, Waker>,
 }
@@ -35,6 +39,16 @@ impl State {
     /// All that is on its way may come back.
     fn mark_astray(&mut self) {
         self.astray.extend(self.pending.difference(&self.waiting));
+    }
+
+    /// `number` waits again. Those on their way may come back, too, and what is new would overtake
+    /// them.
+    fn came_back(&mut self, number: u64) {
+        self.pending.insert(number);
+        self.waiting.insert(number);
+        self.astray.remove(&number);
+        self.mark_astray();
+        self.wake_next();
     }
 
     /// Something has moved: only one of these two can be next. Thousands may wait, and must not be
@@ -88,7 +102,10 @@ impl CommandOrder {
 
 impl Permit<'_> {
     /// Waits until no earlier command waits. The caller then hands its command over at once.
-    pub(super) async fn first_turn(&self) {
+    ///
+    /// # Cancel safety
+    /// May be dropped: the command keeps its place.
+    pub(crate) async fn first_turn(&self) {
         let is_first = |state: &State| state.waiting.first() == Some(&self.number);
         let is_free = |state: &State| is_first(state) && state.astray.is_empty();
         self.order.until(self.number, is_free).await;
@@ -103,16 +120,29 @@ impl Permit<'_> {
 
     /// The command came back: waits until every earlier one is through.
     pub(super) async fn second_turn(&self) {
-        {
-            let state = &mut *self.order.state.borrow_mut();
-            state.waiting.insert(self.number);
-            state.astray.remove(&self.number);
-            // Those on their way may come back, too, and what is new would overtake them.
-            state.mark_astray();
-            state.wake_next();
-        }
+        self.order.state.borrow_mut().came_back(self.number);
         let is_first = |state: &State| state.pending.first() == Some(&self.number);
         self.order.until(self.number, is_first).await;
+    }
+
+    /// The command was handed over for the second time: it comes back only if nothing of it is
+    /// written.
+    pub(super) fn handed_over_again(&self) {
+        let state = &mut *self.order.state.borrow_mut();
+        state.pending.remove(&self.number);
+        state.waiting.remove(&self.number);
+        state.again.insert(self.number);
+        state.wake_next();
+    }
+
+    /// Nothing of the command was written: it has a [`Self::first_turn`] once more. To be called
+    /// before anything is awaited, else a new command overtakes it.
+    pub(crate) fn not_sent(&self) {
+        let state = &mut *self.order.state.borrow_mut();
+        // They were on the same connection.
+        let again = std::mem::take(&mut state.again);
+        state.pending.extend(again);
+        state.came_back(self.number);
     }
 }
 
@@ -122,6 +152,7 @@ impl Drop for Permit<'_> {
         state.pending.remove(&self.number);
         state.waiting.remove(&self.number);
         state.astray.remove(&self.number);
+        state.again.remove(&self.number);
         state.wakers.remove(&self.number);
         state.wake_next();
     }
@@ -226,6 +257,50 @@ mod tests {
         assert!(second.second_turn().now_or_never().is_some());
         drop(second);
         assert!(new.first_turn().now_or_never().is_some());
+    }
+
+    /// Commands whose connection has ended before they were written go again in their order, and
+    /// before anything new; whichever of them learns of it first.
+    #[test]
+    fn unsent_commands_go_again_in_order() {
+        let order = CommandOrder::default();
+        let permits: Vec<_> = (0..4).map(|_| order.enter()).collect();
+        permits.iter().for_each(Permit::handed_over);
+        let [in_doubt, first, second, last] = permits.try_into().unwrap();
+        second.not_sent();
+        let new = order.enter();
+        assert!(new.first_turn().now_or_never().is_none());
+        assert!(second.first_turn().now_or_never().is_none(), "others may come back, too");
+        drop(in_doubt);
+        first.not_sent();
+        last.not_sent();
+        for permit in [first, second, last] {
+            assert!(new.first_turn().now_or_never().is_none());
+            assert!(permit.first_turn().now_or_never().is_some());
+            permit.handed_over();
+        }
+        assert!(new.first_turn().now_or_never().is_some());
+    }
+
+    /// The same for those that had come back before, since Redis did not know the script.
+    #[test]
+    fn unsent_repetitions_go_again_in_order() {
+        let order = CommandOrder::default();
+        let (first, second) = (order.enter(), order.enter());
+        for permit in [&first, &second] {
+            permit.handed_over();
+        }
+        for permit in [&first, &second] {
+            assert!(permit.second_turn().now_or_never().is_some());
+            permit.handed_over_again();
+        }
+        second.not_sent();
+        assert!(second.first_turn().now_or_never().is_none(), "the first may come back, too");
+        first.not_sent();
+        assert!(second.first_turn().now_or_never().is_none());
+        assert!(first.first_turn().now_or_never().is_some());
+        first.handed_over();
+        assert!(second.first_turn().now_or_never().is_some());
     }
 
     #[test]

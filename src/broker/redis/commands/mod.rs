@@ -8,3 +8,5 @@ pub(super) mod command_connection;
 pub(super) mod command_order;
 pub(super) mod connectivity;
 pub(super) mod router;
+#[cfg(test)]
+pub(super) mod stand_in;

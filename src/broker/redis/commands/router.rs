@@ -14,6 +14,8 @@ use std::{
 use fred::{error::Error, prelude::Server, types::Value};
 use tokio::time::sleep;
 
+#[cfg(test)]
+use super::stand_in::StandIn;
 use super::{
     call_error::CallError,
     cluster_routes::ClusterRoutes,
@@ -39,7 +41,7 @@ use crate::{
     clock::{Clock, Millis},
     limits::{
         CLUSTER_COMMAND_ORDERS, HEARTBEAT_SILENCE_MAX, REDIRECTION_PAUSE, REDIRECTIONS_MAX,
-        REDIS_SETTLE,
+        REDIS_SETTLE, UNSENT_PAUSE,
     },
     metrics::BrokerRefusal,
     telemetry::seldom,
@@ -71,7 +73,7 @@ pub(crate) struct CommandRouter {
 #[derive(Debug)]
 pub(crate) enum CallOrder<'a> {
     /// After all that came before it on its channel.
-    Ordered(Permit<'a>),
+    Ordered(&'a Permit<'a>),
     /// Together with publications, in no order.
     Unordered,
     /// Beside publications, which must not wait for it or its answer.
@@ -205,24 +207,24 @@ impl CommandRouter {
         channel: &ChannelName,
         order: CallOrder<'_>,
         script: &Script,
-        keys: Vec<String>,
-        args: Vec<Value>,
+        keys: &[String],
+        args: &[Value],
     ) -> Result<Value, CallError> {
         #[cfg(test)]
         if let Some(stand_in) = &self.stand_in
             && (stand_in.takes_messages() || !matches!(order, CallOrder::Ordered(_)))
         {
-            return stand_in.answer(script, args).map(|answer| told(channel, answer));
+            return stand_in.answer(script, args.to_vec()).map(|answer| told(channel, answer));
         }
         let is_cluster = self.cluster.is_some();
-        let answer = match self.call_once(channel, &order, script, &keys, &args).await {
-            Err(CallError::NoScript) => self.repeat(channel, order, script, &keys, &args).await,
+        let answer = match self.call_once(channel, &order, script, keys, args).await {
+            Err(CallError::NoScript) => self.repeat(channel, order, script, keys, args).await,
             Err(CallError::Elsewhere(_)) if is_cluster => {
-                self.repeat(channel, order, script, &keys, &args).await
+                self.repeat(channel, order, script, keys, args).await
             }
             // The command connection to a new primary is not open yet. Queries can be sent again.
             Err(CallError::NotSent) if is_cluster && matches!(order, CallOrder::Ordered(_)) => {
-                self.repeat(channel, order, script, &keys, &args).await
+                self.repeat(channel, order, script, keys, args).await
             }
             answer => answer,
         };
@@ -231,6 +233,21 @@ impl CommandRouter {
             Err(CallError::Refused(error)) => Err(self.refused_there(error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a command that was not sent goes again, in its place: without a cluster, in which it
+    /// has been tried long enough. The caller waits for a connection then.
+    ///
+    /// # Cancel safety
+    /// May be dropped: the command keeps its place.
+    pub(crate) async fn goes_again(&self, permit: &Permit<'_>) -> bool {
+        if self.cluster.is_some() {
+            return false;
+        }
+        permit.not_sent();
+        // The command connection may not have noticed its end yet, or has too much to write.
+        sleep(UNSENT_PAUSE).await;
+        true
     }
 
     /// Runs `script` if Redis knows it.
@@ -273,9 +290,13 @@ impl CommandRouter {
             permit.second_turn().await;
         }
         if self.cluster.is_none() {
-            // It does not come back a second time: commands after it need not wait.
+            let handed_over = || {
+                if let CallOrder::Ordered(permit) = order {
+                    permit.handed_over_again();
+                }
+            };
             let connection = self.connection_for(channel, &order)?;
-            return connection.eval(By::Source, script, keys, args, || drop(order)).await;
+            return connection.eval(By::Source, script, keys, args, handed_over).await;
         }
         let mut redirection = None;
         for _ in 0..REDIRECTIONS_MAX {
@@ -376,15 +397,4 @@ fn told(channel: &ChannelName, answer: Value) -> Value {
         seldom!(warn, "something else has written to our keys: begun anew", %channel, note);
     }
     answer
-}
-
-/// Answers queries in place of Redis.
-#[cfg(test)]
-pub(crate) trait StandIn: std::fmt::Debug {
-    fn answer(&self, script: &Script, args: Vec<Value>) -> Result<Value, CallError>;
-
-    /// Whether messages come here, too, instead of through connections.
-    fn takes_messages(&self) -> bool {
-        false
-    }
 }

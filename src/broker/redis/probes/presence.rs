@@ -26,7 +26,8 @@ pub(in crate::broker::redis) async fn tell(router: &CommandRouter, takes_clients
     if takes_clients {
         args.push(millis(PRESENCE_TTL));
     }
-    let asked = router.call(&channel, CallOrder::Unordered, &settings.scripts.presence, keys, args);
+    let asked =
+        router.call(&channel, CallOrder::Unordered, &settings.scripts.presence, &keys, &args);
     match timeout(PUBLISH_CONFIRM_DEADLINE, asked).await {
         Ok(Ok(answer)) => answer.as_u64() == Some(1),
         Ok(Err(_)) | Err(_) => false,

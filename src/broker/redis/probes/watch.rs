@@ -149,7 +149,7 @@ impl Watch {
         let (keys, args) = self.trial(channel.as_str(), Some(channel));
         let answer = self
             .router
-            .call(channel, CallOrder::Unordered, &process.settings.scripts.trial, keys, args)
+            .call(channel, CallOrder::Unordered, &process.settings.scripts.trial, &keys, &args)
             .await;
         let answer = answer.and_then(read);
         self.heard(suspect, answer, |_| true);

@@ -192,8 +192,8 @@ impl Bridge {
                 began.set(Some(self.router.clock.now()));
                 let keys = settings.names.keys(&channel);
                 let script = &settings.scripts.publish;
-                let answer =
-                    router.call(&channel, CallOrder::Ordered(permit), script, keys, args).await?;
+                let order = CallOrder::Ordered(&permit);
+                let answer = router.call(&channel, order, script, &keys, &args).await?;
                 replies::position(answer).map_err(CallError::Unexpected)
             };
             let health = &self.router.health;
@@ -297,7 +297,7 @@ impl Bridge {
         let script = &self.router.settings.scripts.lease;
         let channel = ChannelName::default_channel();
         let keys = vec![self.key.clone()];
-        let answer = self.router.call(&channel, CallOrder::Unordered, script, keys, args).await?;
+        let answer = self.router.call(&channel, CallOrder::Unordered, script, &keys, &args).await?;
         let free_in = replies::lease(answer).map_err(CallError::InDoubt)?;
         // One more, or it is not over yet.
         Ok(free_in.map(|ms| Duration::from_millis(ms + 1)))

@@ -113,7 +113,7 @@ impl EmptyEpoch {
             vec![(&*candidate).into(), millis(EMPTY_EPOCH_TTL), millis(EMPTY_EPOCH_TTL / 2)];
         let keys = vec![router.settings.names.empty_epoch(slot)];
         let answer = router
-            .call(slot, CallOrder::Query, &router.settings.scripts.empty_epoch, keys, args)
+            .call(slot, CallOrder::Query, &router.settings.scripts.empty_epoch, &keys, &args)
             .await?;
         replies::empty_epochs(answer).map_err(CallError::InDoubt)
     }

@@ -74,13 +74,7 @@ impl Recoverer {
         let keys = self.router.settings.names.keys(channel);
         let answer = self
             .router
-            .call(
-                channel,
-                CallOrder::Query,
-                &self.router.settings.scripts.position,
-                keys,
-                Vec::new(),
-            )
+            .call(channel, CallOrder::Query, &self.router.settings.scripts.position, &keys, &[])
             .await?;
         match replies::stream_position_and_history(answer).map_err(CallError::InDoubt)? {
             Some((stream_position, _)) => Ok(stream_position),
@@ -111,7 +105,7 @@ impl Recoverer {
         let keys = self.router.settings.names.keys(channel);
         let answer = self
             .router
-            .call(channel, CallOrder::Unordered, &self.router.settings.scripts.rotate, keys, args)
+            .call(channel, CallOrder::Unordered, &self.router.settings.scripts.rotate, &keys, &args)
             .await?;
         replies::stream_position(answer).map_err(CallError::InDoubt)
     }
@@ -144,7 +138,7 @@ impl Recoverer {
         let keys = self.router.settings.names.keys(channel);
         let answer = match self
             .router
-            .call(channel, CallOrder::Query, &self.router.settings.scripts.position, keys, args)
+            .call(channel, CallOrder::Query, &self.router.settings.scripts.position, &keys, &args)
             .await
         {
             Err(CallError::Refused(error)) if reading.is_some() => {

@@ -127,7 +127,7 @@ impl StreamReader {
         let keys = self.router.settings.names.keys(channel);
         let answer = self
             .router
-            .call(channel, CallOrder::Query, &self.router.settings.scripts.read, keys, args)
+            .call(channel, CallOrder::Query, &self.router.settings.scripts.read, &keys, &args)
             .await?;
         replies::read(answer).map_err(CallError::InDoubt)
     }

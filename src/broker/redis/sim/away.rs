@@ -6,7 +6,7 @@ use fred::types::Value;
 
 use super::{PROCESSES, SHARDS_EACH, World, held::Held, model::Redis};
 use crate::broker::redis::{
-    commands::{call_error::CallError, router::StandIn},
+    commands::{call_error::CallError, stand_in::StandIn},
     protocol::scripts::Script,
 };
 

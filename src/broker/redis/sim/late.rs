@@ -20,7 +20,7 @@ use crate::{
     broker::{
         Sink,
         redis::{
-            commands::{call_error::CallError, router::StandIn},
+            commands::{call_error::CallError, stand_in::StandIn},
             protocol::{replies::StreamPosition, scripts::Script},
             pubsub::subscriber::Subscriber,
         },

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     broker::{
-        IdempotencyKey, Message, Principal, PublishError, Receipt,
+        IdempotencyKey, Message, Principal, PublishError, Reach, Receipt,
         redis::{commands::router::CommandRouter, process::Process, publish::Publisher},
     },
     channel::ChannelName,
@@ -44,6 +44,8 @@ pub(super) struct Said {
     answers: Vec<Option<Result<Receipt, PublishError>>>,
     /// Nobody waits for the last answer any more.
     is_left: bool,
+    /// It was kept to the process while Redis was there, and did not refuse it.
+    is_kept_back: bool,
 }
 
 /// All messages, and those that wait for an answer.
@@ -175,7 +177,14 @@ impl World {
         let is_keyed = self.random.bool();
         let key = is_keyed.then(|| IdempotencyKey::new(&format!("k{number}")).unwrap());
         let (text, answers) = (format!("p{number}"), Vec::new());
-        self.ledger.said.borrow_mut().push(Said { text, key, shard, answers, is_left: false });
+        self.ledger.said.borrow_mut().push(Said {
+            text,
+            key,
+            shard,
+            answers,
+            is_left: false,
+            is_kept_back: false,
+        });
         self.publish(number, shard);
     }
 
@@ -205,11 +214,18 @@ impl World {
             let one = &mut said.borrow_mut()[number];
             one.answers.push(None);
             one.is_left = false;
-            (message(&self.channel, one), one.answers.len() - 1)
+            (message(&self.channel, &one.text, one.key.clone()), one.answers.len() - 1)
         };
+        let process = self.shards[shard].process.clone();
         let task = spawn_local(async move {
+            let (health, began) = (&process.health, process.clock.now());
+            let refused = health.refused();
             let answer = publisher.publish(message).await;
-            said.borrow_mut()[number].answers[attempt] = Some(answer);
+            let had_time = process.clock.now() - began < PUBLISH_CONFIRM_DEADLINE;
+            let is_up = health.reach() == Reach::Up && health.refused() == refused;
+            let one = &mut said.borrow_mut()[number];
+            one.is_kept_back |= answer == Ok(Receipt::Local) && had_time && is_up;
+            one.answers[attempt] = Some(answer);
         });
         self.ledger.waiting.push((number, task));
     }
@@ -261,6 +277,7 @@ impl World {
 
     fn check_said(&self, said: &Said) {
         let Said { text, key, shard, answers, .. } = said;
+        assert!(!said.is_kept_back, "{said:?} was not tried again");
         let places = self.redis.places(text);
         let has_lost = self.redis.losses.get() > 0;
         assert!(
@@ -331,12 +348,13 @@ impl World {
     }
 }
 
-fn message(channel: &ChannelName, said: &Said) -> Message {
+/// A message of this content.
+pub(super) fn message(channel: &ChannelName, text: &str, key: Option<IdempotencyKey>) -> Message {
     Message {
         publisher: Principal::Api,
         channel: channel.clone(),
         kind: Kind::Text,
-        data: Bytes::from(said.text.clone()),
-        key: said.key.clone(),
+        data: Bytes::from(text.to_owned()),
+        key,
     }
 }

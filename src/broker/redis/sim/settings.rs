@@ -6,10 +6,7 @@ use crate::{
     broker::{
         HistorySettings, OnLoss, RedisSettings, RedisTls, Sink, Subscribers,
         redis::{
-            commands::{
-                connectivity::Connectivity,
-                router::{CommandRouter, StandIn},
-            },
+            commands::{connectivity::Connectivity, router::CommandRouter, stand_in::StandIn},
             process::Process,
             pubsub::subscriber::Subscriber,
             recovery::recoverer::Recoverer,
@@ -18,11 +15,27 @@ use crate::{
     clock::Clock,
 };
 
+/// Runs a simulation with a paused clock and tasks of its own.
+pub(super) fn block_on<T>(simulation: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build_local(Default::default());
+    runtime.expect("a runtime").block_on(simulation)
+}
+
 pub(super) fn process(messages_max: usize, sinks: Vec<Arc<dyn Sink>>) -> Process {
+    process_with(Subscribers::PerShard, messages_max, sinks)
+}
+
+/// One whose shards hear in this way.
+pub(super) fn process_with(
+    subscribers: Subscribers,
+    messages_max: usize,
+    sinks: Vec<Arc<dyn Sink>>,
+) -> Process {
     let redis = RedisSettings {
         url: "redis://127.0.0.1:1".to_owned(),
         tls: RedisTls::default(),
-        subscribers: Subscribers::PerShard,
+        subscribers,
         pool: 1,
         prefix: "test".to_owned(),
         raw_channel: None,
@@ -56,5 +69,6 @@ pub(super) fn recoverer(
 /// The subscriber of a shard.
 pub(super) fn subscriber(process: &Process, shard: usize, stand_in: Rc<dyn StandIn>) -> Subscriber {
     let sink = process.sink_of_subscriber(shard);
-    Subscriber::new(recoverer(process, shard, stand_in), shard, sink, None)
+    let shared = process.shared_subscriber.clone();
+    Subscriber::new(recoverer(process, shard, stand_in), shard, sink, shared)
 }

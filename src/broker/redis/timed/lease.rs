@@ -14,9 +14,8 @@ use super::process;
 use crate::{
     broker::redis::{
         commands::{
-            call_error::CallError,
-            connectivity::Connectivity,
-            router::{CommandRouter, StandIn},
+            call_error::CallError, connectivity::Connectivity, router::CommandRouter,
+            stand_in::StandIn,
         },
         protocol::scripts::Script,
         raw::bridge::Bridge,
