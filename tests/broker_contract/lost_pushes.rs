@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use wsbcast::broker::{BrokerSettings, OnLoss, Subscribers};
+use wsbcast::broker::{BrokerSettings, OnLoss, Receipt, Since, Subscribers};
 
 use crate::{
     process::{HISTORY, Process, TestSink, channel, offset, redis_settings, run, until},
@@ -143,25 +143,36 @@ fn a_place_that_was_unknown_at_first_is_found_out() {
 }
 
 /// A client that comes to one that was told no position begins where that one does: no message that
-/// is on its way just then is passed over. Regression: it began after it, and so did the other.
+/// is on its way just then is passed over. One that has it already, from elsewhere, waits for it.
+/// Regression: it began after it, and so did the other.
 #[test]
 fn a_second_client_passes_over_nothing() {
-    run(async {
-        let stage = Stage::start(Subscribers::PerShard).await;
-        stage.unplaced().await;
-        stage.stall_subscribers();
-        assert_eq!(offset(stage.publisher.publish("a", "1").await), 1);
-        for shard in &stage.process.shards {
-            assert_eq!(shard.position(channel("a"), None).await.unwrap().offset, 0);
-        }
-        stage.reconnect().await;
-        for sink in &stage.process.sinks {
-            until("it has arrived", || heard(sink) == ["1"]).await;
-        }
-        for shard in &stage.process.shards {
-            assert_eq!(shard.position(channel("a"), None).await.unwrap().offset, 1);
-        }
-    });
+    for subscribers in [Subscribers::PerShard, Subscribers::PerProcess] {
+        run(async {
+            let stage = Stage::start(subscribers).await;
+            stage.unplaced().await;
+            stage.stall_subscribers();
+            let newest = match stage.publisher.publish("a", "1").await {
+                Ok(Receipt::Cluster(position)) => position,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(newest.offset, 1);
+            let since = Since::After(newest);
+            for shard in &stage.process.shards {
+                assert_eq!(shard.position(channel("a"), Some(&since)).await, None);
+                assert_eq!(shard.position(channel("a"), None).await.unwrap().offset, 0);
+            }
+            stage.reconnect().await;
+            for sink in &stage.process.sinks {
+                until("it has arrived", || heard(sink) == ["1"]).await;
+            }
+            for shard in &stage.process.shards {
+                for since in [None, Some(&since)] {
+                    assert_eq!(shard.position(channel("a"), since).await.unwrap().offset, 1);
+                }
+            }
+        });
+    }
 }
 
 /// A client that comes without a position hears only what comes after it: what was published before

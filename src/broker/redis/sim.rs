@@ -18,6 +18,7 @@ mod listener;
 mod model;
 mod publishing;
 mod resume;
+mod second_client;
 mod settings;
 mod unplaced;
 mod unsent;

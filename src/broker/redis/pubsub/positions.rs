@@ -72,7 +72,15 @@ impl Positions {
             }
             None
         };
-        timeout(SUBSCRIBE_DEADLINE, asking).await.ok()?
+        let newest = timeout(SUBSCRIBE_DEADLINE, asking).await.ok()??;
+        match self.source.begun_at(&channel) {
+            // It has begun meanwhile, or the client has more than that: what lies between is still
+            // on its way, and the log would drop it for the clients that are here.
+            Some(at) if at != newest && !newest.is_empty() => {
+                Some(at).filter(|at| has_reached(at, since))
+            }
+            _ => Some(newest),
+        }
     }
 
     /// The first query that serves this handle, which is subscribed as `heard` says.

@@ -53,6 +53,12 @@ impl ShardSubscriptions {
         (Self { first, sharded }, tasks)
     }
 
+    /// Those whose one subscriber a test carries on by itself.
+    #[cfg(test)]
+    pub(crate) fn of(first: Rc<Subscriber>) -> Self {
+        Self { first, sharded: None }
+    }
+
     pub(crate) fn sharded(&self) -> Option<Rc<ShardedSubscribers>> {
         self.sharded.clone()
     }

@@ -18,6 +18,7 @@ use super::subscriptions::Confirmation;
 use crate::{
     broker::{Announcement, Missed, Publication, Sink, redis::protocol::replies::StreamPosition},
     channel::ChannelName,
+    position::Position,
 };
 
 /// The channels that the shards want, and the first shard's progress.
@@ -44,6 +45,9 @@ struct State {
     confirmed: HashMap<ChannelName, Confirmation>,
     /// Channels with a known position: messages missing since then will show.
     with_baseline: HashSet<ChannelName>,
+    /// Where channels began whose position the first shard found out by itself, as long as nothing
+    /// has arrived on them.
+    begun: HashMap<ChannelName, Position>,
 }
 
 /// The callers that wait for a subscription's confirmation, and the first shard's own wait for it:
@@ -138,6 +142,7 @@ impl SharedSubscriber {
             if !is_wanted {
                 state.confirmed.remove(&channel);
                 state.with_baseline.remove(&channel);
+                state.begun.remove(&channel);
                 state.waiters.remove(&channel);
             }
             (channel, change, is_wanted)
@@ -147,6 +152,17 @@ impl SharedSubscriber {
 
     pub(super) fn baseline_is_set(&self, channel: ChannelName) {
         self.state().with_baseline.insert(channel);
+    }
+
+    /// The first shard has found out that `channel` begins `at` this position for those that hear
+    /// it.
+    pub(super) fn begin(&self, channel: &ChannelName, at: Position) {
+        self.state().begun.insert(channel.clone(), at);
+    }
+
+    /// The position of [`Self::begin`], if nothing has arrived since.
+    pub(super) fn begun_at(&self, channel: &ChannelName) -> Option<Position> {
+        self.state().begun.get(channel).cloned()
     }
 
     /// The first shard waits for the confirmation of `channel`, for those that wait for it here.
@@ -175,14 +191,15 @@ impl SharedSubscriber {
     }
 
     /// The connection has ended: nothing is confirmed, and no shard waits any longer.
-    pub(super) fn disconnected(&self) {
+    pub(crate) fn disconnected(&self) {
         let mut state = self.state();
         state.confirmed.clear();
         state.waiters.clear();
     }
 
     fn with_hearers(&self, channel: &ChannelName, tell: impl Fn(&dyn Sink)) {
-        let state = self.state();
+        let mut state = self.state();
+        state.begun.remove(channel);
         let hearers = state.hearers.get(channel).into_iter().flatten();
         hearers.for_each(|&shard| tell(&*self.sinks[shard]));
     }

@@ -80,8 +80,9 @@ impl SubscriptionSource {
     /// if nothing has arrived since.
     pub(super) fn begun_at(&self, channel: &ChannelName) -> Option<Position> {
         match self {
+            Self::Nothing => None,
             Self::Own(subscriptions) => subscriptions.begun_at(channel),
-            Self::Nothing | Self::Shared(_) => None,
+            Self::Shared(listener) => listener.subscriber.begun_at(channel),
         }
     }
 

@@ -53,8 +53,6 @@ use crate::{
 pub(crate) struct Subscriber {
     pub(crate) delivery: Delivery,
     router: Rc<CommandRouter>,
-    /// The first shard's may subscribe for all.
-    shared: Option<Arc<SharedSubscriber>>,
     /// The first shard's: it does so for the process.
     pub(super) bridge: Option<Rc<Bridge>>,
     subscriptions: Rc<RefCell<Subscriptions>>,
@@ -85,8 +83,9 @@ impl Subscriber {
             subscriptions.want(raw.clone(), Topic::Raw);
             Rc::new(bridge)
         });
-        let own = Self::with(recoverer, sink, subscriptions, Component::FIRST);
-        Self { bridge, shared, ..own }
+        let mut own = Self::with(recoverer, sink, subscriptions, Component::FIRST);
+        own.delivery.shared = shared;
+        Self { bridge, ..own }
     }
 
     /// A subscriber on one server of a cluster, for the channels that live there.
@@ -110,7 +109,6 @@ impl Subscriber {
         Self {
             router: recoverer.router.clone(),
             delivery: Delivery::new(recoverer, sink, subscriptions.clone()),
-            shared: None,
             bridge: None,
             subscriptions,
             changed: Notify::new(),
@@ -180,7 +178,7 @@ impl Subscriber {
             self.subscriptions.borrow_mut().disconnected();
             self.router.connectivity.unsubscribed(self.component);
             self.lost();
-            if let Some(shared_subscriber) = &self.shared {
+            if let Some(shared_subscriber) = &self.delivery.shared {
                 shared_subscriber.disconnected();
             }
             if let Some(bridge) = &self.bridge {

@@ -52,7 +52,7 @@ impl Delivery {
             for ((name, channel), answer) in batch.iter().zip(answers) {
                 match answer {
                     Ok(StreamPosition { position, nonce, .. }) if !is_placed(name) => {
-                        self.subscriptions.borrow_mut().begin(name, &position, nonce, at);
+                        self.begin(channel, name, &position, nonce, at);
                     }
                     Ok(stream_position) => {
                         self.catch_up(channel, name, stream_position, at).await?
@@ -71,6 +71,22 @@ impl Delivery {
                     Err(_) => return Err(ConnectionError::Unanswered),
                 }
             }
+        }
+    }
+
+    /// A channel whose position was unknown begins there, for all shards that hear it this way.
+    fn begin(
+        &self,
+        channel: &ChannelName,
+        name: &str,
+        position: &Position,
+        nonce: u64,
+        at: Millis,
+    ) {
+        self.subscriptions.borrow_mut().begin(name, position, nonce, at);
+        let begun_at = self.with_tracker(name, |tracker| tracker.begun_at()).flatten();
+        if let (Some(shared_subscriber), Some(begun_at)) = (&self.shared, begun_at) {
+            shared_subscriber.begin(channel, begun_at);
         }
     }
 

@@ -17,7 +17,7 @@ mod verification;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use super::subscriptions::Subscriptions;
+use super::{shared::SharedSubscriber, subscriptions::Subscriptions};
 use crate::{
     broker::{
         Health, Missed, Sink,
@@ -33,6 +33,8 @@ use crate::{
 pub(crate) struct Delivery {
     pub(crate) recoverer: Rc<Recoverer>,
     pub(super) sink: Arc<dyn Sink>,
+    /// The shards that it is for, where the first one subscribes for all.
+    pub(super) shared: Option<Arc<SharedSubscriber>>,
     subscriptions: Rc<RefCell<Subscriptions>>,
 }
 
@@ -42,7 +44,7 @@ impl Delivery {
         sink: Arc<dyn Sink>,
         subscriptions: Rc<RefCell<Subscriptions>>,
     ) -> Self {
-        Self { recoverer, sink, subscriptions }
+        Self { recoverer, sink, shared: None, subscriptions }
     }
 
     fn now(&self) -> Millis {

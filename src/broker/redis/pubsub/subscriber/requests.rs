@@ -13,15 +13,15 @@ impl Subscriber {
     /// # Cancel safety
     /// May be dropped: a request that came is found by the next call.
     pub(super) async fn asked(&self) {
-        match &self.shared {
+        match &self.delivery.shared {
             Some(shared_subscriber) => shared_subscriber.changed.notified().await,
             None => std::future::pending().await,
         }
     }
 
     /// Does what the shards have asked for.
-    pub(super) fn take_requests(&self) {
-        let Some(shared_subscriber) = &self.shared else { return };
+    pub(crate) fn take_requests(&self) {
+        let Some(shared_subscriber) = &self.delivery.shared else { return };
         for (channel, change, is_wanted) in shared_subscriber.take_changed() {
             if !is_wanted {
                 self.unwant(&channel);
@@ -44,14 +44,14 @@ impl Subscriber {
     }
 
     /// Redis has answered `command`, which is to be taken note of now.
-    pub(super) fn look_at_hearers(&self, command: &Command) {
+    pub(crate) fn look_at_hearers(&self, command: &Command) {
         if let Some((shared_subscriber, channel)) = self.hearers(command) {
             shared_subscriber.wait_no_longer_than_others(&channel);
         }
     }
 
     /// Redis has carried out `command`, or refused it.
-    pub(super) fn tell_hearers(&self, command: &Command, is_refused: bool) {
+    pub(crate) fn tell_hearers(&self, command: &Command, is_refused: bool) {
         let Some((shared_subscriber, channel)) = self.hearers(command) else { return };
         let confirmed = self.confirmed_on(&channel);
         if confirmed.is_some() || is_refused {
@@ -61,7 +61,7 @@ impl Subscriber {
 
     /// The shards that want the channel of a subscription, and that channel.
     fn hearers(&self, command: &Command) -> Option<(&SharedSubscriber, ChannelName)> {
-        let shared_subscriber = self.shared.as_deref()?;
+        let shared_subscriber = self.delivery.shared.as_deref()?;
         let Command::Subscribe(name) = command else { return None };
         let mut subscriptions = self.subscriptions.borrow_mut();
         let channel = subscriptions.get_mut(name)?.topic.channel()?.clone();
