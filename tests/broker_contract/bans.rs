@@ -14,7 +14,7 @@ use wsbcast::{
 
 use crate::{
     Program, Recipe, over_redis_and_valkey,
-    process::{Backend, HISTORY, Process, TestSink, redis_settings, run, until},
+    process::{Backend, HISTORY, Process, TestSink, redis_settings, run, run_in_real_time, until},
     redis_server::RedisServer,
 };
 
@@ -295,7 +295,7 @@ fn bans_of_a_process_without_redis_reach_the_others(program: Program) {
 
 fn the_last_command_counts_whoever_was_away(program: Program) {
     const HOUR: u64 = 3600;
-    run(async {
+    run_in_real_time(async {
         let pair = Pair::start(program).await;
         let Pair { here, away, .. } = &pair;
         for who in ["shortened away", "lifted here", "longer here"] {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use futures_util::future;
-use testkit::clock;
 use wsbcast::{
     broker::{Broker, BrokerSettings, OnLoss, PublishError, Reach, Receipt, Since},
     channel::ChannelName,
@@ -13,7 +12,7 @@ use wsbcast::{
 use crate::{
     Program, Recipe,
     process::{
-        HISTORY, PATIENCE, Process, channel, offset, pace, publish, redis_settings, run, until,
+        HISTORY, PATIENCE, Process, channel, now, offset, pace, publish, redis_settings, run, until,
     },
     redis_cluster::RedisCluster,
 };
@@ -26,11 +25,9 @@ fn settings(cluster: &RedisCluster) -> BrokerSettings {
 
 /// Waits until the lanes to all masters have stood for as long as counts.
 async fn proven() {
-    let started = clock::instant();
-    until("all masters are known to be there", || {
-        clock::instant() - started > 2 * HEARTBEAT_SILENCE_MAX
-    })
-    .await;
+    let started = now();
+    until("all masters are known to be there", || now() - started > 2 * HEARTBEAT_SILENCE_MAX)
+        .await;
 }
 
 /// Names of channels, and the master of each.
@@ -89,9 +86,9 @@ async fn only_its_own_become_local(
     channels: &[(String, usize)],
 ) {
     cluster.masters[victim].kill();
-    let killed = clock::instant();
+    let killed = now();
     let mut count = 0;
-    while count == 0 || clock::instant() - killed < 4 * HEARTBEAT_SILENCE_MAX {
+    while count == 0 || now() - killed < 4 * HEARTBEAT_SILENCE_MAX {
         count += 1;
         let publishes = channels.iter().zip(handles.iter().cycle()).map(
             |((name, master), handle)| async move {

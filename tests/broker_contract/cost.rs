@@ -1,11 +1,10 @@
 //! Listening clients cost Redis next to nothing, however often they come and go.
 
-use testkit::clock;
 use wsbcast::broker::{Position, Since};
 
 use crate::{
     history::{after, read, recover},
-    process::{Process, channel, offset, run, until},
+    process::{Process, channel, now, offset, run, until},
     redis_server::RedisServer,
     repair::settings,
 };
@@ -134,9 +133,9 @@ fn readings_for_resumes_are_bounded() {
             let to = shard.position(channel(name), Some(&since)).await?;
             Some(shard.recover(channel(name), since, to).await.missed.is_none())
         });
-        let began = clock::instant();
+        let began = now();
         let whole = futures_util::future::join_all(come).await;
-        let took = clock::instant() - began;
+        let took = now() - began;
         let (_, bytes) = costs(&server);
         let allowed = (4 << 20) + 32 * 1024 * u64::try_from(took.as_millis()).unwrap();
         // The first ones are begun before it is known how large they are.

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use testkit::clock;
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, PublishError, Reach, Receipt},
     limits::PUBLISH_CONFIRM_DEADLINE,
@@ -15,7 +14,10 @@ use wsbcast::{
 
 use crate::{
     Program, Recipe,
-    process::{HISTORY, Process, offset, publish, redis_settings, run, until},
+    process::{
+        HISTORY, Process, keyed, now, offset, publish, publish_keyed, redis_settings, run,
+        run_in_real_time, until,
+    },
     proxy::Proxy,
     redis_cluster::RedisCluster,
     redis_server::RedisServer,
@@ -83,9 +85,9 @@ async fn answered_before_it_is_reached(on_loss: OnLoss) {
     let far = Proxy::start(&server.address(), Duration::from_millis(300));
     let url = format!("redis://{}", far.address());
     let process = Process::start_early(BrokerSettings { on_loss, ..settings(url) }, 1).await;
-    let begun = clock::instant();
+    let begun = now();
     let receipts = join_all((0..50).map(|_| process.publish("a", "early"))).await;
-    let took = clock::instant() - begun;
+    let took = now() - begun;
     assert_eq!(process.shared.health().reach(), Reach::NeverReached);
     let (answer, delivered) = match on_loss {
         OnLoss::Local => (Ok(Receipt::Local), 50),
@@ -96,27 +98,29 @@ async fn answered_before_it_is_reached(on_loss: OnLoss) {
     assert_eq!(process.sinks[0].messages().len(), delivered, "to whom it is answered");
     process.subscribe("a").await;
     process.up().await;
-    assert_eq!(offset(process.publish("a", "late").await), 1, "nobody was there before");
+    let late = keyed("a", "late", "late");
+    let place = publish_keyed(&*process.shards[0], &process.shared.health(), late).await;
+    assert_eq!(place, 1, "nobody was there before");
     assert_eq!(process.sinks[0].texts().iter().filter(|text| *text == "early").count(), delivered);
 }
 
 /// A message published before a slow Redis is reached stays here and says so.
 #[test]
 fn early_messages_stay_local_and_say_so() {
-    run(answered_before_it_is_reached(OnLoss::Local));
+    run_in_real_time(answered_before_it_is_reached(OnLoss::Local));
 }
 
 /// A message published before a slow Redis is reached is refused where that is wanted.
 #[test]
 fn early_messages_are_refused_under_reject() {
-    run(answered_before_it_is_reached(OnLoss::Reject));
+    run_in_real_time(answered_before_it_is_reached(OnLoss::Reject));
 }
 
 /// Regression: one that still reads its data takes heartbeats: it counted as reached, and each
 /// message was answered at once, by what it refused.
 #[test]
 fn a_redis_that_still_reads_its_data_is_waited_for() {
-    run(async {
+    run_in_real_time(async {
         // A millisecond for each key.
         let slow = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
         let server = RedisServer::start_with(
@@ -131,13 +135,14 @@ fn a_redis_that_still_reads_its_data_is_waited_for() {
             .unwrap();
         until("it reads", || server.cli(&["GET", "a"]).starts_with("LOADING")).await;
         let process = Process::start_early(settings(server.url()), 1).await;
-        let begun = clock::instant();
+        let begun = now();
         assert_eq!(process.publish("a", "early").await, Ok(Receipt::Local));
-        assert!(clock::instant() - begun >= PUBLISH_CONFIRM_DEADLINE, "it was waited for");
+        assert!(now() - begun >= PUBLISH_CONFIRM_DEADLINE, "it was waited for");
         let health = process.shared.health();
         assert_eq!((health.reach(), health.refused()), (Reach::NeverReached, 0));
         process.up().await;
-        assert_eq!(offset(process.publish("a", "late").await), 1);
+        let late = keyed("a", "late", "late");
+        assert_eq!(publish_keyed(&*process.shards[0], &health, late).await, 1);
         reload.wait().unwrap();
     });
 }
@@ -148,21 +153,19 @@ fn waiting_for_an_absent_redis_is_bounded() {
     run(async {
         let nobody = RedisServer::not_started();
         let process = Rc::new(Process::start_early(settings(nobody.url()), 1).await);
-        let begun = clock::instant();
+        let begun = now();
         let publishes = (0..100).map(|_| process.publish("a", "x"));
         let receipts = join_all(publishes).await;
-        let took = clock::instant() - begun;
+        let took = now() - begun;
         assert!(receipts.iter().all(|receipt| *receipt == Ok(Receipt::Local)));
         assert!(took < ANSWER_MAX, "they wait side by side: {took:?}");
-        until("it was tried for long", || {
-            clock::instant() - begun > wsbcast::limits::FIRST_REACH_PATIENCE
-        })
-        .await;
-        let asked = clock::instant();
+        until("it was tried for long", || now() - begun > wsbcast::limits::FIRST_REACH_PATIENCE)
+            .await;
+        let asked = now();
         for _ in 0..20 {
             assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local));
         }
-        let took = clock::instant() - asked;
+        let took = now() - asked;
         assert!(took < ANSWER_MAX, "then nobody waits any longer: {took:?}");
     });
 }

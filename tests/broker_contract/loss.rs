@@ -2,7 +2,6 @@
 
 use std::{cell::Cell, collections::HashMap, rc::Rc, time::Duration};
 
-use testkit::clock;
 use wsbcast::{
     broker::{BrokerSettings, HandleOwner, OnLoss, PublishError, Reach, Receipt, connect},
     limits::{HEARTBEAT_SILENCE_MAX, SHARD_STALL_READY},
@@ -10,7 +9,7 @@ use wsbcast::{
 
 use crate::{
     HOUR_MS,
-    process::{Process, load, offset, redis_settings, run, shared, until},
+    process::{Process, load, now, offset, redis_settings, run, run_in_real_time, shared, until},
     redis_server::RedisServer,
     slot,
 };
@@ -43,9 +42,9 @@ fn a_killed_redis_is_replaced_by_local_delivery() {
         process.lost().await;
         assert_eq!(process.publish("a", "meanwhile").await, Ok(Receipt::Local));
         server.restart();
-        let back = clock::instant();
+        let back = now();
         process.up().await;
-        assert!(clock::instant() - back <= HEAL_MAX, "{:?}", clock::instant() - back);
+        assert!(now() - back <= HEAL_MAX, "{:?}", now() - back);
         assert_eq!(process.shared.health().reconnects(), 1);
         assert_eq!(offset(process.publish("a", "after").await), 1);
         for sink in &process.sinks {
@@ -90,9 +89,9 @@ fn a_redis_that_starts_late_is_found() {
         let notice = process.control.publish_once(slot(HOUR_MS)).await;
         assert_eq!(notice.published, Ok(Some(Receipt::Local)));
         server.restart();
-        let back = clock::instant();
+        let back = now();
         process.up().await;
-        assert!(clock::instant() - back <= HEAL_MAX, "{:?}", clock::instant() - back);
+        assert!(now() - back <= HEAL_MAX, "{:?}", now() - back);
         assert_eq!(offset(process.publish("a", "together").await), 1);
         let again = process.control.publish_once(slot(HOUR_MS)).await;
         assert_eq!(again.published, Ok(None), "this process has seen to the slot");
@@ -127,10 +126,10 @@ fn a_hanging_redis_gets_each_message_once() {
         process.subscribe("a").await;
         offset(process.publish("a", "first").await);
         server.pause();
-        let asked = clock::instant();
+        let asked = now();
         let answer = process.publish("a", "in doubt").await;
         assert_eq!(answer, Err(PublishError::Unconfirmed));
-        assert!(clock::instant() - asked <= ANSWER_MAX);
+        assert!(now() - asked <= ANSWER_MAX);
         let notice = process.control.publish_once(slot(HOUR_MS)).await.published;
         assert!(
             matches!(notice, Err(PublishError::Unconfirmed) | Ok(Some(Receipt::Local))),
@@ -219,9 +218,9 @@ fn a_kill_under_load_repeats_nothing() {
             let before = sink.messages().len();
             until("local ones arrive", || sink.messages().len() >= before + 50).await;
             server.restart();
-            let back = clock::instant();
+            let back = now();
             process.up().await;
-            assert!(clock::instant() - back <= HEAL_MAX, "{:?}", clock::instant() - back);
+            assert!(now() - back <= HEAL_MAX, "{:?}", now() - back);
         }
         stop.set(true);
         let answers = loading.await.unwrap();
@@ -252,14 +251,14 @@ fn a_redis_that_hung_is_used_again() {
             until("the first has arrived", || sink.texts() == ["first"]).await;
         }
         server.pause();
-        let paused = clock::instant();
+        let paused = now();
         let patience = wsbcast::limits::REDIS_SILENCE_MAX + Duration::from_secs(1);
-        until("its connections are given up", || clock::instant() - paused > patience).await;
+        until("its connections are given up", || now() - paused > patience).await;
         assert_eq!(process.publish("a", "local").await, Ok(Receipt::Local));
         server.resume();
-        let back = clock::instant();
+        let back = now();
         process.up().await;
-        assert!(clock::instant() - back <= HEAL_MAX, "{:?}", clock::instant() - back);
+        assert!(now() - back <= HEAL_MAX, "{:?}", now() - back);
         offset(process.publish("a", "last").await);
         for sink in &process.sinks {
             until("the last has arrived", || sink.messages().len() == 3).await;
@@ -304,14 +303,14 @@ fn a_shard_that_does_nothing_is_named() {
     let done = tokio::sync::Notify::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            run(async {
+            run_in_real_time(async {
                 let _broker = shard(1).await;
                 until("both are up", is_up).await;
                 blocked.wait();
                 done.notified().await;
             });
         });
-        run(async {
+        run_in_real_time(async {
             let _broker = shard(0).await;
             until("both are up", is_up).await;
             assert_eq!(health.stalled_shard(), None);
@@ -331,15 +330,15 @@ fn closing_is_quick_when_redis_hangs_or_is_gone() {
         let gone = Process::start(settings(&server, OnLoss::Local), 1).await;
         server.pause();
         for handle in [hanging.shards[0].clone(), hanging.control.clone()] {
-            let begun = clock::instant();
+            let begun = now();
             handle.close().await;
-            assert!(clock::instant() - begun < Duration::from_millis(500));
+            assert!(now() - begun < Duration::from_millis(500));
         }
         server.resume();
         server.kill();
-        let begun = clock::instant();
+        let begun = now();
         gone.close().await;
-        assert!(clock::instant() - begun < Duration::from_millis(500));
+        assert!(now() - begun < Duration::from_millis(500));
     });
 }
 
@@ -355,12 +354,12 @@ fn a_shard_that_redis_has_no_place_for_is_not_stalled() {
         // Two for commands and one to hear through, and the one that asks.
         until("the first shard is connected", || connections() == 4).await;
         assert_eq!(server.cli(&["CONFIG", "SET", "maxclients", "3"]), "OK");
-        let begun = clock::instant();
+        let begun = now();
         let _second = connect(shared.clone(), HandleOwner::Shard(1)).await;
         let long = SHARD_STALL_READY + 2 * HEARTBEAT_SILENCE_MAX;
         until("the second has tried for long", || {
             assert_eq!((health.stalled_shard(), health.reach()), (None, Reach::NeverReached));
-            clock::instant() - begun > long
+            now() - begun > long
         })
         .await;
     });

@@ -18,6 +18,7 @@ mod history;
 mod loss;
 mod lost_pushes;
 mod moves;
+mod planned_moves;
 mod process;
 mod query_priority;
 mod quota;
@@ -26,6 +27,7 @@ mod refusals;
 mod repair;
 mod rights;
 mod rollback;
+mod running;
 mod script_proxy;
 mod sentinel;
 mod sharded;
@@ -34,7 +36,7 @@ mod stalled_shard;
 mod trials;
 mod unused_channels;
 
-use std::{collections::HashSet, rc::Rc, time::Duration};
+use std::{collections::HashSet, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use history::{
@@ -42,7 +44,10 @@ use history::{
     a_position_outside_the_window_names_the_gap, history_since_a_position_is_read_in_pieces,
     the_newest_messages_can_be_asked_for, without_history_everything_that_was_missed_is_told,
 };
-use process::{Backend, Process, channel, next_slot, offset, publish, run, shared, until};
+use process::{
+    Backend, Process, TestSink, channel, keyed, next_slot, offset, publish_keyed, run,
+    run_in_real_time, shared, until,
+};
 use redis_server::{Program, Recipe, RedisServer};
 use testkit::{proxy, redis as redis_server, redis_cluster, wait};
 use wsbcast::{
@@ -170,20 +175,26 @@ fn all_shards_of_all_threads_see_one_order(backend: Backend) {
         for shard in 0..SHARDS {
             let (shared, sinks) = (shared.clone(), &sinks);
             scope.spawn(move || {
-                run(async {
+                run_in_real_time(async {
                     let broker = connect(shared.clone(), HandleOwner::Shard(shard)).await;
                     let up = || matches!(shared.health().reach(), Reach::Up | Reach::Embedded);
                     until("the broker is up", up).await;
                     broker.subscribe(channel("a")).await;
                     let ready = format!("ready {shard}");
-                    offset(publish(&*broker, "a", &ready).await);
+                    publish_keyed(
+                        &*broker,
+                        &shared.health(),
+                        keyed("a", &format!("key-{shard}"), &ready),
+                    )
+                    .await;
                     let all_ready = || {
                         let texts = sinks[shard].texts();
                         texts.contains(&ready)
                     };
                     until("the own message has arrived", all_ready).await;
                     for number in 0..EACH {
-                        offset(publish(&*broker, "a", &format!("{shard}:{number}")).await);
+                        let text = format!("{shard}:{number}");
+                        publish_keyed(&*broker, &shared.health(), keyed("a", &text, &text)).await;
                     }
                     let last = SHARDS * (EACH + 1);
                     let arrived = || {
@@ -194,7 +205,11 @@ fn all_shards_of_all_threads_see_one_order(backend: Backend) {
             });
         }
     });
-    let views: Vec<_> = sinks.iter().map(|sink| sink.messages()).collect();
+    let placed = |sink: &Arc<TestSink>| {
+        let messages = sink.messages().into_iter();
+        messages.filter(|message| message.position.is_some()).collect::<Vec<_>>()
+    };
+    let views: Vec<_> = sinks.iter().map(placed).collect();
     // Shards subscribe at different times: from there on they see the same.
     let shortest = views.iter().map(Vec::len).min().unwrap();
     assert!(shortest >= EACH);

@@ -5,12 +5,11 @@
 
 use std::{cell::Cell, time::Duration};
 
-use testkit::clock;
 use wsbcast::broker::{BrokerSettings, OnLoss, Reach, Receipt, RefusalExtent, Subscribers};
 
 use crate::{
     Program, Recipe,
-    process::{HISTORY, PATIENCE, Process, offset, pace, publish, redis_settings, run, until},
+    process::{HISTORY, PATIENCE, Process, now, offset, pace, publish, redis_settings, run, until},
     proxy::Proxy,
     redis_cluster::RedisCluster,
     redis_server::RedisServer,
@@ -39,12 +38,12 @@ fn taken(server: &RedisServer, name: &str) -> u64 {
 /// How long it takes, less what this thread, and all of the process that runs on it, was held up:
 /// by the machine, and by the programs that are waited for here.
 async fn own_time(doing: impl Future<Output = ()>) -> Duration {
-    let (begun, held_up) = (clock::instant(), Cell::new(Duration::ZERO));
+    let (begun, held_up) = (now(), Cell::new(Duration::ZERO));
     let measuring = async {
         loop {
-            let asked = clock::instant();
+            let asked = now();
             pace().await;
-            let took = clock::instant() - asked;
+            let took = now() - asked;
             if took > LATE_MIN {
                 held_up.set(held_up.get() + took);
             }
@@ -54,7 +53,7 @@ async fn own_time(doing: impl Future<Output = ()>) -> Duration {
         () = doing => {}
         () = measuring => {}
     }
-    (clock::instant() - begun).saturating_sub(held_up.get())
+    (now() - begun).saturating_sub(held_up.get())
 }
 
 /// All that is published to `name` by anybody of `process` goes to `server` and is heard there.
@@ -190,8 +189,8 @@ fn many_refusals_at_once_cost_one_move() {
         until("both shards listen there", || ids().len() == 2).await;
         let (before, health) = (ids(), process.shared.health());
         let reconnects = health.reconnects();
-        let begun = clock::instant();
-        until("time passes", || clock::instant() - begun > Duration::from_secs(2)).await;
+        let begun = now();
+        until("time passes", || now() - begun > Duration::from_secs(2)).await;
         assert_eq!((ids(), health.reconnects()), (before, reconnects), "nothing moves any more");
         assert!(reconnects <= 2, "{reconnects}");
     });
@@ -210,8 +209,8 @@ fn processes_led_to_a_replica_stay_and_say_so() {
         for _ in 0..20 {
             assert_eq!(process.publish("a", "x").await, Ok(Receipt::Local));
         }
-        let begun = clock::instant();
-        until("time passes", || clock::instant() - begun > Duration::from_secs(1)).await;
+        let begun = now();
+        until("time passes", || now() - begun > Duration::from_secs(1)).await;
         assert_eq!(health.reconnects(), 0, "its connections stand");
         assert_eq!(replica.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
         until("it is used", || health.refuses() == RefusalExtent::Nothing).await;
@@ -350,8 +349,8 @@ fn heartbeats_of_another_master_move_nothing() {
         })
         .await;
         process.up().await;
-        let begun = clock::instant();
-        until("time passes", || clock::instant() - begun > Duration::from_secs(1)).await;
+        let begun = now();
+        until("time passes", || now() - begun > Duration::from_secs(1)).await;
         assert_eq!(hearing(), before);
         assert_eq!(process.shared.health().reach(), Reach::Up);
     });

@@ -13,13 +13,12 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use testkit::clock;
 use tokio::sync::{Notify, oneshot};
 use wsbcast::clock::Clock;
 use wsbcast::{
     bans::Bans,
     broker::{
-        Announcement, Broker, BrokerSettings, HandleOwner, HistorySettings, IdempotencyKey,
+        Announcement, Broker, BrokerSettings, HandleOwner, Health, HistorySettings, IdempotencyKey,
         Message, Missed, OnLoss, Principal, Publication, PublishError, Reach, Receipt,
         RedisSettings, RedisTls, Shared, Sink, Subscribers, connect,
     },
@@ -28,10 +27,10 @@ use wsbcast::{
 };
 
 use super::redis_server::RedisServer;
+pub(crate) use super::running::{now, run, run_in_real_time};
 
 /// Far beyond what any condition needs: a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
 /// One thing that a shard saw; they are kept in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -256,7 +255,6 @@ pub(crate) async fn publish(
     broker.publish(Message { publisher, channel: channel(name), kind, data, key: None }).await
 }
 
-/// A message with an idempotency key.
 /// Publishes `a` from so many sides until told to stop, each answered within `answer_max`; each
 /// text's answer.
 pub(crate) async fn load(
@@ -275,9 +273,9 @@ pub(crate) async fn load(
                 }
                 let text = format!("{publisher}:{number}");
                 let handle = &process.shards[publisher % process.shards.len()];
-                let asked = clock::instant();
+                let asked = now();
                 let answer = publish(&**handle, "a", &text).await;
-                assert!(clock::instant() - asked <= answer_max);
+                assert!(now() - asked <= answer_max);
                 answers.borrow_mut().insert(text, answer);
                 pace().await;
             }
@@ -287,6 +285,7 @@ pub(crate) async fn load(
     answers.into_inner()
 }
 
+/// A message with an idempotency key.
 pub(crate) fn keyed(name: &str, key: &str, text: &str) -> Message {
     let data = Bytes::copy_from_slice(text.as_bytes());
     let key = Some(IdempotencyKey::new(key).unwrap());
@@ -302,6 +301,30 @@ pub(crate) fn offset(receipt: Result<Receipt, PublishError>) -> u64 {
         Ok(Receipt::Cluster(position)) => position.offset,
         other => panic!("not published to the cluster: {other:?}"),
     }
+}
+
+/// Publishes a message until it has a place in the history; which one. On a machine that is busy an
+/// answer may be late, or the connection count as lost for a moment. The answer says so, and only
+/// what was told may be: then the message is said again with its key, which publishes it once.
+pub(crate) async fn publish_keyed(broker: &dyn Broker, health: &Health, message: Message) -> u64 {
+    let told = || (health.reconnects(), health.refused());
+    let publishing = async {
+        loop {
+            let before = told();
+            match broker.publish(message.clone()).await {
+                Ok(Receipt::Cluster(position)) => return position.offset,
+                Err(PublishError::Unconfirmed) => {}
+                answer @ (Ok(Receipt::Local) | Err(PublishError::BrokerLost)) => {
+                    let is_told = health.reach() != Reach::Up || told() != before;
+                    assert!(is_told, "{answer:?}, though Redis was there all the while");
+                }
+                other => panic!("{other:?}"),
+            }
+            health.up().await;
+        }
+    };
+    let published = tokio::time::timeout(PATIENCE, publishing).await;
+    published.expect("a message that is repeated gets to the cluster")
 }
 
 /// Waits for `condition`, looking again and again.
@@ -324,11 +347,4 @@ pub(crate) async fn pace() {
 /// Waits until the next slot has begun: slots are parts of the time itself.
 pub(crate) async fn next_slot(in_ms: u64) {
     tokio::time::sleep(Duration::from_millis(in_ms)).await;
-}
-
-/// Runs a test on a runtime like a shard's.
-pub(crate) fn run(test: impl Future<Output = ()>) {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().build_local(Default::default()).unwrap();
-    runtime.block_on(test);
 }

@@ -9,7 +9,9 @@ use wsbcast::{
 
 use crate::{
     Program, Recipe,
-    process::{HISTORY, PATIENCE, Process, keyed, offset, pace, redis_settings, run},
+    process::{
+        HISTORY, PATIENCE, Process, keyed, offset, pace, publish_keyed, redis_settings, run,
+    },
     redis_cluster::RedisCluster,
     redis_server::RedisServer,
 };
@@ -34,18 +36,11 @@ fn start() -> RedisServer {
     RedisServer::start_with(&options)
 }
 
-/// Publishes once to a Redis that takes messages again; the offset. A server that was a replica for
-/// a while is connected to anew just then, and on a busy machine heartbeats may be late: a message
-/// that met that is said again, with its key, once the process is up.
+/// Publishes to a Redis that takes messages again; the offset. A server that was a replica for a
+/// while is connected to anew just then.
 async fn published_again(process: &Process, channel: &str, key: &str) -> u64 {
-    let say = || process.shards[0].publish(keyed(channel, key, key));
-    offset(match say().await {
-        Err(PublishError::Unconfirmed | PublishError::BrokerLost) | Ok(Receipt::Local) => {
-            process.up().await;
-            say().await
-        }
-        answer => answer,
-    })
+    let health = process.shared.health();
+    publish_keyed(&*process.shards[0], &health, keyed(channel, key, key)).await
 }
 
 pub(crate) async fn refuses(process: &Process, what: RefusalExtent) {
@@ -262,7 +257,7 @@ async fn heals(process: &Process, server: &RedisServer, name: &str) {
         is_refused(right).await;
         change(server, &right.replace('-', "+").replace("resetkeys", "~test:*"));
         heals_soon(process).await;
-        offset(process.publish(name, "x").await);
+        published_again(process, name, &right.replace(' ', "")).await;
     }
 }
 

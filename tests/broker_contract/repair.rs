@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use testkit::clock;
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, Position, PublishError, Receipt, Since},
     limits::SUBSCRIBE_DEADLINE,
@@ -12,7 +11,7 @@ use crate::{
     guest::{let_in, shut_out, start_guest},
     history::{after, read, recover},
     process::{
-        HISTORY, PATIENCE, Process, channel, keyed, offset, pace, redis_settings, run, until,
+        HISTORY, PATIENCE, Process, channel, keyed, now, offset, pace, redis_settings, run, until,
     },
     redis_server::RedisServer,
 };
@@ -71,11 +70,11 @@ fn killed_subscriptions_lose_nothing() {
             for id in pubsub_clients(&server).difference(&spared) {
                 server.cli(&["CLIENT", "KILL", "ID", id]);
             }
-            let begun = clock::instant();
+            let begun = now();
             while health.repaired() + health.gaps() < 2 * round {
                 count += 1;
                 assert_eq!(offset(publisher.publish("a", &count.to_string()).await), count);
-                assert!(clock::instant() - begun < PATIENCE, "nobody misses anything");
+                assert!(now() - begun < PATIENCE, "nobody misses anything");
                 // Slow enough for the history to reach over the outage.
                 pace().await;
             }
@@ -311,10 +310,10 @@ fn without_redis_a_process_serves_what_it_has() {
         let shard = &*process.shards[0];
         let to = shard.position(channel("a"), None).await.unwrap();
         server.pause();
-        let asked = clock::instant();
+        let asked = now();
         let recovered = recover(shard, after(&to.epoch, 0), &to).await;
         assert_eq!(recovered, (1, Some((1, Some(1)))));
-        assert!(clock::instant() - asked <= SUBSCRIBE_DEADLINE * 2);
+        assert!(now() - asked <= SUBSCRIBE_DEADLINE * 2);
         server.resume();
         server.kill();
         process.lost().await;

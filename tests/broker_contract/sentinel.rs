@@ -2,7 +2,6 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use testkit::clock;
 use tokio::{net::TcpListener, time::timeout};
 use wsbcast::{
     broker::{BrokerSettings, OnLoss, Receipt},
@@ -11,7 +10,7 @@ use wsbcast::{
 
 use crate::{
     fake_sentinel::FakeSentinel,
-    process::{PATIENCE, Process, load, offset, redis_settings, run, until},
+    process::{PATIENCE, Process, load, now, offset, redis_settings, run, until},
     redis_server::{Program, Recipe, RedisServer},
 };
 
@@ -223,16 +222,16 @@ fn publishing_waits_for_a_chosen_replica() {
         sentinel.knows(&replica.address());
         let process = Process::start(settings(&master, &sentinel.address, ""), 2).await;
         until("the sentinel was asked", || sentinel.asked() > 0).await;
-        let patience = clock::instant() + PATIENCE;
+        let patience = now() + PATIENCE;
         // Each may have come too late, or its wait be over.
         for expected in 1.. {
             sentinel.choose(&replica.address());
-            let begun = clock::instant();
+            let begun = now();
             assert_eq!(offset(process.publish("a", "x").await), expected);
-            if clock::instant() - begun >= TAKEOVER_WAIT / 2 {
+            if now() - begun >= TAKEOVER_WAIT / 2 {
                 break;
             }
-            assert!(clock::instant() < patience, "none has waited");
+            assert!(now() < patience, "none has waited");
         }
         assert_eq!(process.shared.health().reconnects(), 0, "it has not taken over");
     });

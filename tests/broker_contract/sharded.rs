@@ -1,35 +1,29 @@
 //! On a Redis Cluster every channel is heard on the master of its slot, wherever that goes.
 
-use std::{cell::Cell, collections::HashSet, pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures_util::{
-    future::{self, FutureExt},
-    stream::{self, StreamExt},
-};
-use testkit::clock;
+use futures_util::future;
 use wsbcast::{
-    broker::{BrokerSettings, OnLoss, PublishError, Receipt},
+    broker::{BrokerSettings, OnLoss, Receipt},
     limits::{HEARTBEAT_SILENCE_MAX, SLOT_MAP_PAUSE},
 };
 
 use crate::{
     Program, Recipe, over_redis_and_valkey,
-    process::{
-        HISTORY, PATIENCE, Process, TestSink, channel, offset, pace, redis_settings, run, until,
-    },
+    process::{HISTORY, Process, TestSink, channel, now, offset, redis_settings, run, until},
     redis_cluster::RedisCluster,
     redis_server::RedisServer,
     repair::{calls_in, publish_silently},
 };
 
-fn settings(cluster: &RedisCluster) -> BrokerSettings {
+pub(crate) fn settings(cluster: &RedisCluster) -> BrokerSettings {
     let mut redis = redis_settings(&cluster.masters[0]);
     redis.url = cluster.url();
     BrokerSettings { redis: Some(redis), on_loss: OnLoss::Local, history: HISTORY }
 }
 
 /// The offsets and texts of one channel, as a shard saw them.
-fn seen(sink: &TestSink, name: &str) -> Vec<(u64, String)> {
+pub(crate) fn seen(sink: &TestSink, name: &str) -> Vec<(u64, String)> {
     let messages = sink.messages().into_iter().filter(|message| message.channel.as_str() == name);
     let seen = messages.map(|message| {
         let text = String::from_utf8(message.data.to_vec()).unwrap();
@@ -53,7 +47,7 @@ fn published(node: &RedisServer) -> u64 {
     calls_in(&stats, "spublish") - calls_in(&stats, "xsetid")
 }
 
-fn sharded(node: &RedisServer) -> String {
+pub(crate) fn sharded(node: &RedisServer) -> String {
     node.cli(&["PUBSUB", "SHARDCHANNELS"])
 }
 
@@ -70,80 +64,14 @@ fn is_sharded(line: &str) -> bool {
     line.split(' ').any(|word| word.strip_prefix("ssub=").is_some_and(|count| count != "0"))
 }
 
-/// The fates of messages.
-#[derive(Default)]
-struct Answers {
-    confirmed: Vec<(u64, String)>,
-    /// On a busy machine an answer may be late.
-    unconfirmed: HashSet<String>,
-}
-
-impl Answers {
-    /// Whether a shard has seen all that was confirmed, and after it nothing can be on its way.
-    fn all_in(&self, seen: &[(u64, String)]) -> bool {
-        seen.last().map(|(offset, _)| offset) >= self.confirmed.last().map(|(offset, _)| offset)
-    }
-
-    /// Nothing that was confirmed is missing, and nothing came twice or in another order.
-    #[track_caller]
-    fn assert_all_in(&self, seen: &[(u64, String)]) {
-        let offsets = seen.iter().map(|(offset, _)| *offset);
-        assert!(offsets.eq(1..=seen.len() as u64), "there is one message in each place");
-        let (unconfirmed, confirmed): (Vec<_>, Vec<_>) =
-            seen.iter().cloned().partition(|(_, text)| self.unconfirmed.contains(text));
-        assert_eq!(confirmed, self.confirmed);
-        assert!(unconfirmed.len() <= self.unconfirmed.len());
-    }
-}
-
-/// Publishes number after number, one a millisecond and without waiting for each other, until
-/// `over`; `count` is how many they were.
-async fn publish_until(
-    process: &Process,
-    name: &str,
-    over: &Cell<bool>,
-    count: &Cell<u64>,
-) -> Answers {
-    let numbers = stream::iter(1_u64..).then(|number| pace().map(move |()| number));
-    let numbers = numbers.take_while(|_| future::ready(!over.get()));
-    let publish = |number: u64| async move { process.publish(name, &number.to_string()).await };
-    let mut receipts = pin!(numbers.map(publish).buffered(500));
-    let mut answers = Answers::default();
-    while let Some(receipt) = receipts.next().await {
-        count.set(count.get() + 1);
-        let text = count.get().to_string();
-        match receipt {
-            Err(PublishError::Unconfirmed) => _ = answers.unconfirmed.insert(text),
-            receipt => answers.confirmed.push((offset(receipt), text)),
-        }
-    }
-    answers
-}
-
 over_redis_and_valkey!(
     channels_arrive_through_their_own_master,
     a_subscription_is_confirmed_on_a_new_master_too,
-    a_slot_moving_under_load_loses_nothing,
-    a_planned_failover_under_load_loses_nothing,
     a_dead_master_holds_nobody_up_on_the_others,
     a_silent_master_holds_nobody_up_on_the_others,
     the_slot_map_is_read_once_for_all_shards,
     a_cluster_without_sharded_channels_is_used,
 );
-
-/// Makes a replica the master, in agreement with the one before.
-async fn fail_over(cluster: &RedisCluster, master: usize) {
-    let replica = &cluster.replicas[master];
-    let asking = async {
-        while !cluster.is_promoted(master) {
-            assert_eq!(replica.cli(&["CLUSTER", "FAILOVER"]), "OK");
-            // Redis gives it up by itself after five seconds, if the others were slow.
-            let promoted = until("it is promoted", || cluster.is_promoted(master));
-            let _ = tokio::time::timeout(Duration::from_secs(6), promoted).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "it is not promoted");
-}
 
 /// Channels on all masters arrive through the master they live on.
 fn channels_arrive_through_their_own_master(program: Program) {
@@ -203,73 +131,9 @@ fn a_subscription_is_confirmed_on_a_new_master_too(program: Program) {
     });
 }
 
-/// A slot that moves under load loses repeats and reorders nothing.
-fn a_slot_moving_under_load_loses_nothing(program: Program) {
-    run(async {
-        let cluster = Arc::new(RedisCluster::start_as(3, false, &Recipe::new(program, &[])));
-        let publisher = Process::start(settings(&cluster), 1).await;
-        let process = Process::start(settings(&cluster), 2).await;
-        let name = cluster.channels().swap_remove(0);
-        process.subscribe(&name).await;
-        for shard in &process.shards {
-            assert_eq!(shard.position(channel(&name), None).await.unwrap().offset, 0);
-        }
-        let (over, count) = (Cell::new(false), Cell::new(0));
-        let moving = async {
-            for (from, to) in [(0, 1), (1, 2), (2, 0)] {
-                let before = count.get();
-                until("some are published", || count.get() > before + 50).await;
-                let (cluster, name) = (cluster.clone(), name.clone());
-                let step = move || cluster.move_slot(&name, from, to);
-                tokio::task::spawn_blocking(step).await.unwrap();
-            }
-            over.set(true);
-        };
-        let (answers, ()) = tokio::join!(publish_until(&publisher, &name, &over, &count), moving);
-        for sink in &process.sinks {
-            until("all have arrived", || answers.all_in(&seen(sink, &name))).await;
-            answers.assert_all_in(&seen(sink, &name));
-            assert_eq!(sink.gaps(), 0);
-        }
-        let is_home = || sharded(&cluster.masters[0]) == format!("test:{{{name}}}");
-        until("it is heard where it is", is_home).await;
-        assert!(cluster.masters[1..].iter().all(|node| sharded(node).is_empty()));
-    });
-}
-
-/// A planned failover under load loses repeats and reorders nothing.
-fn a_planned_failover_under_load_loses_nothing(program: Program) {
-    run(async {
-        let cluster = RedisCluster::start_as(3, true, &Recipe::new(program, &[]));
-        let publisher = Process::start(settings(&cluster), 1).await;
-        let process = Process::start(settings(&cluster), 2).await;
-        let names = cluster.channels();
-        process.subscribe(&names[1]).await;
-        for shard in &process.shards {
-            assert_eq!(shard.position(channel(&names[1]), None).await.unwrap().offset, 0);
-        }
-        let (over, count) = (Cell::new(false), Cell::new(0));
-        let failing_over = async {
-            until("some are published", || count.get() > 50).await;
-            fail_over(&cluster, 1).await;
-            let is_home = || sharded(&cluster.replicas[1]) == format!("test:{{{}}}", names[1]);
-            until("it is heard on the new master", is_home).await;
-            over.set(true);
-        };
-        let (answers, ()) =
-            tokio::join!(publish_until(&publisher, &names[1], &over, &count), failing_over);
-        for sink in &process.sinks {
-            until("all have arrived", || answers.all_in(&seen(sink, &names[1]))).await;
-            answers.assert_all_in(&seen(sink, &names[1]));
-            assert_eq!(sink.gaps(), 0);
-        }
-        assert_eq!(sharded(&cluster.masters[1]), "");
-    });
-}
-
 /// A process that hears the channels, each of which has one message.
 async fn start_in_use(cluster: &RedisCluster, names: &[String]) -> Process {
-    let started = clock::instant();
+    let started = now();
     let process = Process::start(settings(cluster), 2).await;
     for name in names {
         process.subscribe(name).await;
@@ -278,7 +142,7 @@ async fn start_in_use(cluster: &RedisCluster, names: &[String]) -> Process {
     for sink in &process.sinks {
         until("all have arrived", || sink.messages().len() == names.len()).await;
     }
-    let is_known = || clock::instant() - started > 2 * HEARTBEAT_SILENCE_MAX;
+    let is_known = || now() - started > 2 * HEARTBEAT_SILENCE_MAX;
     until("all masters are known to be there", is_known).await;
     process
 }
@@ -356,14 +220,14 @@ fn the_slot_map_is_read_once_for_all_shards(program: Program) {
         let name = cluster.channels().swap_remove(0);
         process.subscribe(&name).await;
         let before = readings();
-        let began = clock::instant();
+        let began = now();
         let moving = (cluster.clone(), name.clone());
         let step = move || moving.0.move_slot(&moving.1, 0, 1);
         tokio::task::spawn_blocking(step).await.unwrap();
         let shard_channel = format!("test:{{{name}}}");
         let heard = || cluster.masters[1].cli(&["PUBSUB", "SHARDNUMSUB", &shard_channel]);
         until("all hear it where it is now", || heard().ends_with("\n16")).await;
-        let possible = 1 + (clock::instant() - began).as_millis() / SLOT_MAP_PAUSE.as_millis();
+        let possible = 1 + (now() - began).as_millis() / SLOT_MAP_PAUSE.as_millis();
         assert!(u128::from(readings() - before) <= possible, "{possible} are possible for one");
         assert_eq!(offset(process.publish(&name, "1").await), 1);
         for sink in &process.sinks {
