@@ -22,6 +22,7 @@
 //! | 3 | [`token`] | tokens of clients and publishers: keys, claims, rights |
 //! | 2 | [`handover`] | sockets and state from the old process to a new one: wire and steps |
 //! | 2 | [`health_client`] | the client behind `wsbcast health` |
+//! | 2 | [`service_manager`] | what systemd is told |
 //! | 2 | [`hub`], [`metrics`] | logs, cursors, passes; counters |
 //! | 2 | [`admission`] | the share of one address, or of one client |
 //! | 1 | [`ws`], [`drain`] | RFC 6455 and 7692 without IO; phases and barrier |
@@ -96,6 +97,7 @@ pub mod record;
 #[cfg(test)]
 mod seeds;
 pub mod server;
+pub mod service_manager;
 pub mod shard;
 #[cfg(unix)]
 pub mod socket_file;

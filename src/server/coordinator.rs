@@ -3,7 +3,7 @@
 //! It runs on the control thread, so a busy shard can't delay it. It decides nothing that the
 //! phase machine can decide, and touches no client.
 
-use std::{future, sync::Arc, time::Duration};
+use std::{future, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -15,6 +15,7 @@ use super::{
     death::Death,
     reload::Reloads,
     signals::{Signal, Signals, Terminations},
+    supervision::Milestones,
 };
 use crate::{
     clock::{Clock, Millis},
@@ -52,6 +53,8 @@ pub(super) struct Coordinator {
     deaths: mpsc::Receiver<Death>,
     reloads: Reloads,
     terminations: Terminations,
+    /// For the service manager.
+    milestones: Rc<Milestones>,
     next_progress: Option<Millis>,
     died: bool,
 }
@@ -64,6 +67,7 @@ impl Coordinator {
         signals: Signals,
         deaths: mpsc::Receiver<Death>,
         reloads: Reloads,
+        milestones: Rc<Milestones>,
     ) -> Self {
         let commands = control.commands().expect("a server has one coordinator");
         Self {
@@ -75,6 +79,7 @@ impl Coordinator {
             deaths,
             reloads,
             terminations: Terminations::default(),
+            milestones,
             next_progress: None,
             died: false,
         }
@@ -182,8 +187,14 @@ impl Coordinator {
 
     fn on_signal(&mut self, signal: Signal) -> bool {
         let now = self.clock.now();
+        if matches!(signal, Signal::Terminate(_)) {
+            self.milestones.is_stopping();
+        }
         match signal {
-            Signal::Reload(name) => self.reloads.start(name),
+            Signal::Reload(name) => {
+                self.reloads.start(name);
+                self.milestones.reloads();
+            }
             Signal::Ignored(name) => info!("{name} ignored: it asks for nothing that there is"),
             Signal::ConsoleClose(cause) => {
                 info!(cause, "the system ends this process soon: closing everyone");

@@ -15,6 +15,7 @@ mod notice;
 mod parts;
 mod presence;
 mod process;
+mod ready;
 mod reload;
 mod rights;
 mod secret_files;
@@ -22,15 +23,10 @@ mod settings;
 pub mod signals;
 mod stand_in;
 mod start_error;
+mod supervision;
 mod unix_socket;
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    rc::Rc,
-    sync::Arc,
-    thread,
-};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, thread};
 
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -49,6 +45,7 @@ use crate::{
     hub::Budget,
     limits::{BROKER_EXIT_WAIT, FORCED_EXIT_DEADLINE},
     metrics::{Placed, ShardMetrics},
+    service_manager::Notifier,
     shard::{
         self, Setup,
         listener::{Entrance, PublicListener, Transport},
@@ -58,7 +55,7 @@ use crate::{
     tls::ServerConfig,
     token::Verifier,
 };
-use certificates::{CertificateFiles, Certificates};
+use certificates::Certificates;
 use coordinator::{Coordinator, End};
 use death::Death;
 pub use descriptors::TooFew;
@@ -66,10 +63,10 @@ pub use exit::Exit;
 use parts::PerShard;
 pub use parts::{BadListeners, Listeners, MakeBroker, Parts};
 use process::Process;
-use reload::{Reload, Reloads};
-use secret_files::SecretFiles;
+use reload::Reloads;
 use signals::Signals;
 pub use start_error::StartError;
+use supervision::{Milestones, Supervised};
 pub use unix_socket::UnixListenError;
 use unix_socket::UnixSocket;
 
@@ -84,6 +81,7 @@ pub struct Server {
     process: Arc<Process>,
     /// The settings of TLS, if there are certificates.
     tls: Option<Arc<ServerConfig>>,
+    service_manager: Arc<Notifier>,
 }
 
 impl Server {
@@ -149,7 +147,8 @@ impl Server {
         });
         let placement = Arc::new(Placement::new(&process.shards, shares.shard.connections_max()));
         let tls = config.certificates.as_ref().map(|store| store.server_config());
-        Ok(Self { config, listeners, unix, mailboxes, placement, process, tls })
+        let service_manager = Arc::new(parts.service_manager);
+        Ok(Self { config, listeners, unix, mailboxes, placement, process, tls, service_manager })
     }
 
     /// Where clients can connect, those that speak TLS last.
@@ -204,6 +203,12 @@ impl Server {
             self.start_shard(index, deaths.clone(), ended.clone())?;
         }
         drop(ended);
+        let reloads = self.process.reloads(&self.config);
+        let milestones = Rc::new(Milestones::default());
+        if self.service_manager.has_manager() {
+            let supervised = self.supervised(milestones.clone(), reloads.clone());
+            tokio::task::spawn_local(supervision::run(supervised));
+        }
         let broker = broker::connect(self.process.broker.clone(), HandleOwner::Control).await;
         self.start_control_tasks(&broker)?;
         if !duplicates.is_empty() {
@@ -211,21 +216,12 @@ impl Server {
             let watch = stand_in::watch(duplicates, placement, control, self.process.clock);
             tokio::task::spawn_local(watch);
         }
-        self.say_ready();
+        ready::say(&self, milestones.clone());
 
         let (clock, control) = (self.process.clock, self.process.control.clone());
         let drain = self.config.drain;
-        let mut files: Vec<Box<dyn Reload>> = vec![Box::new(SecretFiles {
-            sources: self.config.secret_sources.clone(),
-            verifier: self.process.verifier.clone(),
-            api_tokens: self.process.api_tokens.clone(),
-        })];
-        let certificates = self.process.certificates.clone();
-        let certificates = certificates.map(|all| CertificateFiles(all, self.process.clock));
-        files.extend(certificates.map(|files| Box::new(files) as Box<dyn Reload>));
-        let reloads = Reloads::new(files);
         let mut coordinator =
-            Coordinator::new(clock, control, drain, signals, deaths_seen, reloads);
+            Coordinator::new(clock, control, drain, signals, deaths_seen, reloads, milestones);
         let end = coordinator.run().await;
         if end == End::AtOnce {
             return Ok(Exit::CutOff);
@@ -238,6 +234,19 @@ impl Server {
         let _ = timeout(BROKER_EXIT_WAIT, broker.close()).await;
         let end = if coordinator.has_seen_death() { End::ShardDied } else { end };
         Ok(self.exit(end, in_time))
+    }
+
+    fn supervised(&self, milestones: Rc<Milestones>, reloads: Reloads) -> Supervised {
+        Supervised {
+            notifier: self.service_manager.clone(),
+            milestones,
+            clock: self.process.clock,
+            control: self.process.control.clone(),
+            health: self.process.broker.health(),
+            placement: self.placement.clone(),
+            shards: self.config.threads,
+            reloads,
+        }
     }
 
     fn exit(&self, end: End, in_time: bool) -> Exit {
@@ -337,46 +346,6 @@ impl Server {
             tokio::task::spawn_local(accepting);
         }
         Ok(())
-    }
-
-    fn say_ready(&self) {
-        for (address, transport) in &self.listeners.addresses {
-            let (how, option) = match transport {
-                Transport::Plain => ("", "--listen"),
-                Transport::Tls => (" by TLS", "--tls-listen"),
-            };
-            info!("listening on {address}{how}{}", self.ipv4_hint(*address, option));
-        }
-        for socket in &self.unix {
-            info!("listening on unix:{}", socket.path().display());
-        }
-        let (shards, connections_max) = (self.config.threads, self.process.shares.clients);
-        let broker = settings::broker_words(&self.config, &self.process.broker);
-        let ready = broker.clone();
-        let say = move || info!(shards, connections_max, broker = ready, "ready");
-        let health = self.process.broker.health();
-        if matches!(health.reach(), Reach::Up | Reach::Embedded) {
-            say();
-        } else {
-            info!("waiting for {broker}: /readyz is not ready before");
-            tokio::task::spawn_local(async move {
-                health.up().await;
-                say();
-            });
-        }
-        rights::say(&self.config, &self.listeners.addresses);
-    }
-
-    /// On some systems `[::]` includes IPv4, and operators used to those expect it.
-    fn ipv4_hint(&self, address: SocketAddr, option: &str) -> String {
-        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-        let is_lacking = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)
-            && !self.addresses().contains(&everywhere);
-        if is_lacking {
-            format!(" (IPv6 only; for IPv4, too, add {option} {everywhere})")
-        } else {
-            String::new()
-        }
     }
 }
 

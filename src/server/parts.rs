@@ -1,6 +1,6 @@
 //! Parts of a server that a caller may hand in: listening sockets and a broker.
 //!
-//! By default both are made as the settings say. An embedding program, a test, or a process that
+//! By default these are made as the settings say. An embedding program, a test, or a process that
 //! takes over from an older one hands in its own; these are checked before any thread starts.
 //! Nothing here accepts or publishes.
 
@@ -17,6 +17,7 @@ use crate::{
     broker::{self, Sink},
     clock::Clock,
     config::Config,
+    service_manager::Notifier,
     shard::listener::{self, Entrance, ListenError, PublicListener, SPREADS, Transport},
 };
 
@@ -31,6 +32,20 @@ pub struct Parts {
     pub listeners: Option<Listeners>,
     /// The broker: [`broker::Shared::handed_in`] makes one of the caller's own.
     pub broker: Option<MakeBroker>,
+    /// The service manager that has started the process; by default there is none.
+    pub service_manager: Notifier,
+}
+
+impl Parts {
+    /// The parts that the process's environment hands in.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let service_manager = Notifier::from_env().unwrap_or_else(|error| {
+            warn!(%error, "NOTIFY_SOCKET cannot be used: no service manager is told anything");
+            Notifier::default()
+        });
+        Self { service_manager, ..Self::default() }
+    }
 }
 
 impl fmt::Debug for Parts {
@@ -39,6 +54,7 @@ impl fmt::Debug for Parts {
         f.debug_struct("Parts")
             .field("listeners", &self.listeners)
             .field("broker", &has_broker)
+            .field("service_manager", &self.service_manager)
             .finish()
     }
 }

@@ -8,7 +8,13 @@ use std::{
     },
 };
 
-use super::{certificates::Certificates, descriptors::Shares, settings};
+use super::{
+    certificates::{CertificateFiles, Certificates},
+    descriptors::Shares,
+    reload::{Reload, Reloads},
+    secret_files::SecretFiles,
+    settings,
+};
 use crate::{
     admission::AddressLimits,
     broker::{self, Announcer, Broker, Sink},
@@ -87,6 +93,19 @@ impl Process {
             announcer: Announcer::new(broker, self.sinks.clone(), self.verifier.bans().clone()),
             public: None,
         }
+    }
+
+    /// The files that SIGHUP reads again.
+    pub(super) fn reloads(&self, config: &Config) -> Reloads {
+        let mut files: Vec<Box<dyn Reload>> = vec![Box::new(SecretFiles {
+            sources: config.secret_sources.clone(),
+            verifier: self.verifier.clone(),
+            api_tokens: self.api_tokens.clone(),
+        })];
+        let certificates = self.certificates.clone();
+        let certificates = certificates.map(|all| CertificateFiles(all, self.clock));
+        files.extend(certificates.map(|files| Box::new(files) as Box<dyn Reload>));
+        Reloads::new(files)
     }
 
     fn broker_state(&self) -> sources::BrokerState {

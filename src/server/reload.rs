@@ -66,6 +66,11 @@ impl Reloads {
         }
     }
 
+    /// Whether files are being read at this moment.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
+    }
+
     /// One run, while which `is_running` is set: until it is over, however that comes about.
     fn armed(self, cause: &'static str) -> impl FnOnce() + Send + 'static {
         let running = Running(self.is_running.clone());

@@ -57,6 +57,8 @@ mod redis_tls;
 mod refused_input;
 mod reload;
 mod resume;
+#[cfg(target_os = "linux")]
+mod service_manager;
 mod slow_consumers;
 mod sse;
 mod sse_end;

@@ -11,6 +11,8 @@ mod broker;
 mod listeners;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(target_os = "linux")]
+mod watchdog;
 
 use std::{
     net::SocketAddr,

@@ -14,6 +14,7 @@ pub(crate) mod http;
 pub(crate) mod metrics;
 pub(crate) mod publish;
 pub(crate) mod server;
+pub(crate) mod service_manager;
 pub(crate) mod tls;
 pub(crate) mod tokens;
 pub(crate) mod v1;

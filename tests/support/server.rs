@@ -155,7 +155,9 @@ impl Launch {
             }
         };
         let read = ["REDIS_URL", "RUST_LOG", "SSL_CERT_FILE", "SSL_CERT_DIR"];
-        let is_read = |name: &str| name.starts_with("WSBCAST_") || read.contains(&name);
+        let from = ["WSBCAST_", "LISTEN_", "WATCHDOG_", "NOTIFY_"];
+        let is_read =
+            |name: &str| from.iter().any(|from| name.starts_with(from)) || read.contains(&name);
         for (name, _) in std::env::vars().filter(|(name, _)| is_read(name)) {
             command.env_remove(name);
         }

@@ -46,6 +46,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("metrics", 2),
     ("admission", 2),
     ("hub", 2),
+    ("service_manager", 2),
     ("broker", 3),
     ("token", 3),
     ("conn", 4),

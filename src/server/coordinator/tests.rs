@@ -38,7 +38,7 @@ async fn beside<R>(test: impl AsyncFnOnce(World) -> R) -> R {
     let reloads = Reloads::new(Vec::new());
     let clock = Clock::start();
     let mut coordinator =
-        Coordinator::new(clock, control.clone(), SETTINGS, received, died, reloads);
+        Coordinator::new(clock, control.clone(), SETTINGS, received, died, reloads, Rc::default());
     let body = async {
         let running = spawn_local(async move { coordinator.run().await });
         yield_now().await;
