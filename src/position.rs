@@ -6,12 +6,14 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::{EPOCH_BYTES_MAX, OFFSET_MAX};
 
 /// The position of a clustered message in its channel.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Position {
     /// `[A-Za-z0-9_-]{1,32}`; a new one is chosen when history was lost.
     pub epoch: Arc<str>,
@@ -118,6 +120,20 @@ pub fn is_epoch(text: &str) -> bool {
 pub fn offset_in(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|offset| is_number && *offset <= OFFSET_MAX)
+}
+
+impl TryFrom<String> for Position {
+    type Error = InvalidPosition;
+
+    fn try_from(text: String) -> Result<Self, InvalidPosition> {
+        text.parse()
+    }
+}
+
+impl From<Position> for String {
+    fn from(position: Position) -> Self {
+        position.to_string()
+    }
 }
 
 impl fmt::Display for Position {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Principal, quota::Quota};
@@ -24,7 +25,8 @@ use crate::{
 
 /// The publisher's name for one message, so that it is published once however often it is sent: 1
 /// to 128 visible ASCII characters. Cloning is cheap: the text is shared.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IdempotencyKey(Arc<str>);
 
 /// The text is no key.
@@ -53,6 +55,20 @@ impl IdempotencyKey {
     }
 }
 
+impl TryFrom<String> for IdempotencyKey {
+    type Error = InvalidIdempotencyKey;
+
+    fn try_from(text: String) -> Result<Self, InvalidIdempotencyKey> {
+        Self::new(&text)
+    }
+}
+
+impl From<IdempotencyKey> for String {
+    fn from(key: IdempotencyKey) -> Self {
+        key.as_str().to_owned()
+    }
+}
+
 /// A key with its publisher and channel: two publishers, or two channels, never share a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Id {
@@ -76,9 +92,33 @@ impl Id {
 #[derive(Debug)]
 pub(super) struct Answers<T> {
     answers: HashMap<Id, T>,
+    /// Until when each is remembered.
     order: VecDeque<(Millis, Id)>,
+    /// So many were forgotten.
+    forgotten: u64,
+    /// So often an answer took the place of another one.
+    replaced: u64,
     bytes: Quota,
     ttl: Duration,
+}
+
+/// How far the answers of a process were given to another one.
+///
+/// Later answers come last, and none changes, unless it is replaced: then all are given again.
+#[derive(Debug, Default)]
+pub(super) struct AnswersWalk {
+    /// The number of the next answer: the first ever is 0.
+    next: u64,
+    replaced: u64,
+}
+
+/// An answer on its way to another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RememberedAnswer<T> {
+    pub(super) id: Id,
+    pub(super) answer: T,
+    /// It is remembered for so long from now on.
+    pub(super) left: Duration,
 }
 
 impl<T> Default for Answers<T> {
@@ -86,6 +126,8 @@ impl<T> Default for Answers<T> {
         Self {
             answers: HashMap::new(),
             order: VecDeque::new(),
+            forgotten: 0,
+            replaced: 0,
             bytes: Quota::new(IDEMPOTENCY_KEYS_BYTES_MAX),
             ttl: IDEMPOTENCY_TTL,
         }
@@ -111,19 +153,60 @@ impl<T: Clone> Answers<T> {
     /// Remembers the first answer. Messages that were under way when there was room may be more
     /// than fit: their answers are remembered all the same.
     pub(super) fn remember(&mut self, id: Id, answer: T, now: Millis) {
+        self.remember_until(id, answer, now + self.ttl);
+    }
+
+    fn remember_until(&mut self, id: Id, answer: T, until: Millis) {
         if self.answers.insert(id.clone(), answer).is_none() {
             self.bytes.take(id.publisher.class(), id.cost());
-            self.order.push_back((now, id));
+            self.order.push_back((until, id));
+        } else {
+            self.replaced += 1;
         }
     }
 
+    /// Takes over what another process remembered at `at`, by this process's clock. The answers of
+    /// one process come in their order, before others.
+    pub(super) fn take_over(&mut self, remembered: RememberedAnswer<T>, at: Millis) {
+        // Or the end of an earlier answer would be that of this one to the same key.
+        self.expire(at);
+        let RememberedAnswer { id, answer, left } = remembered;
+        self.remember_until(id, answer, at + left.min(self.ttl));
+    }
+
     fn expire(&mut self, now: Millis) {
-        while self.order.front().is_some_and(|(since, _)| now - *since >= self.ttl)
+        while self.order.front().is_some_and(|(until, _)| *until <= now)
             && let Some((_, id)) = self.order.pop_front()
         {
+            self.forgotten += 1;
             self.answers.remove(&id);
             self.bytes.give_back(id.publisher.class(), id.cost());
         }
+    }
+}
+
+impl AnswersWalk {
+    /// The next answers, at most `max`; none if all were given.
+    pub(super) fn next<T: Clone>(
+        &mut self,
+        answers: &Answers<T>,
+        max: usize,
+        now: Millis,
+    ) -> Vec<RememberedAnswer<T>> {
+        if self.replaced != answers.replaced {
+            *self = Self { next: 0, replaced: answers.replaced };
+        }
+        let first = self.next.max(answers.forgotten);
+        let place = usize::try_from(first - answers.forgotten).unwrap_or(usize::MAX);
+        let place = place.min(answers.order.len());
+        let given = answers.order.range(place..).take(max);
+        let answer = |(until, id): &(Millis, Id)| {
+            let answer = answers.answers.get(id).cloned()?;
+            Some(RememberedAnswer { id: id.clone(), answer, left: *until - now })
+        };
+        let given: Vec<_> = given.filter_map(answer).collect();
+        self.next = first + given.len() as u64;
+        given
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `join` | how a client joins a channel |
 //! | `history`, `fanout` | the channels' recent messages; delivery to the shards of this process |
 //! | `principal`, `quota`, `idempotency` | publishers: identity, shares, repetitions |
+//! | `record` | what a process hands over of its broker to another process |
 //! | `epoch` | random names of histories |
 //! | `authorities` | the certificate authorities by which a Redis is trusted |
 //! | `health`, `refusals`, `outage_log` | whether messages get through, and what is told of it |
@@ -32,6 +33,7 @@ mod message;
 mod outage_log;
 mod principal;
 mod quota;
+mod record;
 mod redis;
 mod refusals;
 mod settings;
@@ -49,10 +51,11 @@ pub use self::{
     join::{Behind, JoinedLog, Joins, Start},
     message::{Message, PeriodicSlot, Publication, PublishError, Receipt, SlotOutcome},
     principal::{Principal, PublisherClass},
+    record::TakeError,
     refusals::RefusalExtent,
     settings::{
         BrokerSettings, HandleOwner, InvalidSettings, OnLoss, RedisSettings, RedisTls, Subscribers,
     },
-    shared::{Shared, check_redis_url, connect},
+    shared::{BrokerGiving, BrokerTaking, Shared, check_redis_url, connect},
 };
 pub use crate::position::{Missed, Position, Recovery, Since};

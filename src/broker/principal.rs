@@ -4,13 +4,15 @@
 use std::fmt;
 
 use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
 
 /// All publishers with the same right. The same key used by two principals names two messages.
 ///
 /// The subjects of tokens may be as many as there are users, so the state that is kept for each
 /// principal must be bounded by something else: bounded resources are shared by
 /// [`PublisherClass`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Principal {
     /// Holders of an API token, programs of this machine where none is needed, and the server
     /// itself.
@@ -23,7 +25,7 @@ pub enum Principal {
 
 /// A token's `sub` in a fixed size: half of its SHA-256. Two subjects never share one, even if they
 /// choose their names themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SubjectDigest([u8; 16]);
 
 /// Principals that share a bounded resource, so that room is left for the others: those of one
@@ -31,7 +33,8 @@ pub struct SubjectDigest([u8; 16]);
 ///
 /// The lesser one has shown more: a history to which several have contributed belongs to the
 /// least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PublisherClass {
     /// [`Principal::Api`].
     Api,

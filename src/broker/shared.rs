@@ -3,8 +3,12 @@
 //! A bad setting is an error here; Redis being out of reach is not: handles connect in the
 //! background, and [`Health`] has their state.
 
+mod giving;
+mod taking;
+
 use std::{rc::Rc, sync::Arc};
 
+pub use self::{giving::BrokerGiving, taking::BrokerTaking};
 use super::{
     Broker, BrokerFactory, BrokerSettings, Evicted, HandleOwner, Health, InvalidSettings, RedisTls,
     Sink, authorities,

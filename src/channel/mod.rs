@@ -9,12 +9,14 @@ mod pattern;
 use std::{borrow::Borrow, fmt, sync::Arc};
 
 pub use pattern::{ChannelPattern, ChannelPatterns, InvalidChannelPattern};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::CHANNEL_NAME_BYTES_MAX;
 
 /// A channel's name: `[A-Za-z0-9_.:-]{1,128}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ChannelName(Arc<str>);
 
 /// The text is no channel name.
@@ -51,6 +53,20 @@ impl ChannelName {
 
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte)
+}
+
+impl TryFrom<String> for ChannelName {
+    type Error = InvalidChannelName;
+
+    fn try_from(text: String) -> Result<Self, InvalidChannelName> {
+        Self::new(&text)
+    }
+}
+
+impl From<ChannelName> for String {
+    fn from(name: ChannelName) -> Self {
+        name.as_str().to_owned()
+    }
 }
 
 impl fmt::Display for ChannelName {

@@ -103,6 +103,15 @@ impl EvictionOrder {
         }
     }
 
+    /// The channels used at `used` or later, those used longest ago first; `max` at most.
+    pub(super) fn used_since(&self, used: u64, max: usize) -> Vec<ChannelName> {
+        let classes = self.0.values().flat_map(|share| &share.by_messages);
+        let classes = classes.filter(|class| !class.is_empty());
+        let mut found: Vec<_> = classes.flat_map(|class| class.range(used..).take(max)).collect();
+        found.sort_unstable_by_key(|(used, _)| **used);
+        found.into_iter().take(max).map(|(_, name)| name.clone()).collect()
+    }
+
     /// The channel to be forgotten when there are too many.
     pub(super) fn first_by_number(&self) -> Option<&ChannelName> {
         let share = self.0.values().max_by_key(|share| share.channels)?;

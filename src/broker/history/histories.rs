@@ -2,11 +2,18 @@
 //!
 //! Bounded per channel (messages, bytes, time) and as a whole (bytes, channels).
 
+mod giving;
 pub(super) mod merging;
+mod taking;
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
+};
+
+pub(in crate::broker) use self::{
+    giving::{ChannelPart, HistoriesWalk, PartBounds},
+    taking::{HistoriesEnd, StagedHistories},
 };
 
 use super::{
@@ -81,7 +88,8 @@ struct Channel {
     publisher: PublisherClass,
     id: u64,
     used: u64,
-    used_at: Millis,
+    /// Its messages are kept until then, unless it is used again.
+    until: Millis,
     /// Its place in `due`.
     due: Option<Millis>,
 }
@@ -116,6 +124,11 @@ impl Histories {
     /// A history went elsewhere, since its publisher has too much in Redis.
     pub(in crate::broker) fn count_evicted(&mut self) {
         self.evicted.channels += 1;
+    }
+
+    /// How much is kept.
+    pub(in crate::broker) fn settings(&self) -> &HistorySettings {
+        &self.settings
     }
 
     /// The evictions for want of room.
@@ -156,7 +169,8 @@ impl Histories {
         self.uses += 1;
         let ring = Ring::begin(position, nonce, replaced);
         let (id, used) = (self.uses, self.uses);
-        let begun = Channel { ring, publisher, id, used, used_at: now, due: None };
+        let until = now + self.settings.ttl;
+        let begun = Channel { ring, publisher, id, used, until, due: None };
         self.eviction_order.insert(&begun.eviction_key(), channel.clone());
         self.channels.insert(channel.clone(), begun);
     }
@@ -238,30 +252,48 @@ impl Histories {
         now: Millis,
         change: impl FnOnce(&mut Ring) -> R,
     ) -> Option<R> {
+        let (mut uses, until) = (self.uses, now + self.settings.ttl);
+        let changed = self.change(channel, |edited| {
+            if edited.used < uses {
+                // Seldom for a channel that is often published to.
+                uses += 1;
+                edited.used = uses;
+            }
+            // The first use of a name gives no hold over the channels of others.
+            edited.publisher = edited.publisher.min(publisher);
+            edited.until = edited.until.max(until);
+            change(&mut edited.ring)
+        })?;
+        self.uses = uses;
+        Some(changed)
+    }
+
+    /// Changes a channel, and keeps all channels within their bounds.
+    fn change<R>(
+        &mut self,
+        channel: &ChannelName,
+        change: impl FnOnce(&mut Channel) -> R,
+    ) -> Option<R> {
         let edited = self.channels.get_mut(channel)?;
         let before = edited.eviction_key();
-        if edited.used < self.uses {
-            // Seldom for a channel that is often published to.
-            self.uses += 1;
-            edited.used = self.uses;
-        }
-        // The first use of a name gives no hold over the channels of others.
-        edited.publisher = edited.publisher.min(publisher);
-        edited.used_at = edited.used_at.max(now);
-        let changed = change(&mut edited.ring);
+        let changed = change(edited);
         let after = edited.eviction_key();
         if after.messages > 0 && edited.due.is_none() {
-            let due = edited.used_at + self.settings.ttl;
-            edited.due = Some(due);
-            self.due.insert((due, edited.id), channel.clone());
+            edited.due = Some(edited.until);
+            self.due.insert((edited.until, edited.id), channel.clone());
         }
         self.eviction_order.change(&before, &after);
         self.bytes = self.bytes + after.bytes - before.bytes;
+        self.make_bytes();
+        Some(changed)
+    }
+
+    /// Forgets messages until the others have room.
+    fn make_bytes(&mut self) {
         if self.bytes > self.settings.total_bytes_max {
             while self.bytes > self.settings.total_bytes_max && self.evict_one() {}
             seldom!(warn, "the histories are full: the largest gives its oldest messages");
         }
-        Some(changed)
     }
 
     /// Forgets the oldest message of the largest holder.
@@ -286,7 +318,7 @@ impl Histories {
         {
             let ((_, id), name) = first.remove_entry();
             let channel = self.channels.get_mut(&name).expect("it is forgotten in both");
-            let due = channel.used_at + self.settings.ttl;
+            let due = channel.until;
             if due > now {
                 // It was used since.
                 channel.due = Some(due);
@@ -310,7 +342,7 @@ impl Histories {
 
     /// Panics if an invariant is broken.
     #[cfg(test)]
-    fn check(&self) {
+    pub(in crate::broker) fn check(&self) {
         assert!(self.channels.len() <= self.channels_max);
         let keys = self.channels.iter().map(|(name, channel)| (name, channel.eviction_key()));
         let keys: Vec<_> = keys.collect();

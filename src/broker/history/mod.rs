@@ -11,7 +11,7 @@ mod ring;
 pub use self::histories::{Evicted, HistorySettings};
 pub(super) use self::{
     histories::{
-        Histories,
+        ChannelPart, Histories, HistoriesEnd, HistoriesWalk, PartBounds, StagedHistories,
         merging::{Continuity, Reading},
     },
     ring::{HistoryMessage, Ring, StreamEntry},

@@ -28,7 +28,7 @@ pub(in crate::broker) struct HistoryMessage {
 
 impl HistoryMessage {
     /// The cost of keeping it, however small its payload.
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         self.data.len() + HISTORY_MESSAGE_COST_BYTES
     }
 
@@ -189,6 +189,20 @@ impl Ring {
         let oldest = self.kept.pop_front();
         self.bytes -= oldest.as_ref().map_or(0, HistoryMessage::cost);
         self.before = oldest.as_ref().map_or(self.before, |oldest| oldest.nonce);
+    }
+
+    /// Goes on after `offset`, which is later than the newest: the messages in between are not
+    /// there.
+    pub(super) fn advance(&mut self, offset: u64) {
+        self.clear();
+        self.last = offset;
+    }
+
+    /// Forgets the messages up to `floor`, as others did to make room.
+    pub(super) fn trim(&mut self, floor: u64) {
+        while self.floor() < floor && !self.kept.is_empty() {
+            self.evict_oldest();
+        }
     }
 
     /// Forgets the oldest to make room for others: elsewhere it may still be.

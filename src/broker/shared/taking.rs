@@ -1,0 +1,120 @@
+//! The state of another process's broker, as this process takes it over before it publishes.
+
+use std::sync::Arc;
+
+use super::{Mode, Shared};
+use crate::{
+    broker::{
+        embedded::{Embedded, SequencerTaking},
+        record::{BrokerPart, TakeError},
+    },
+    clock::Clock,
+    limits::SEQUENCER_CHANNELS_MAX,
+    record,
+};
+
+/// A broker that is taken over: until the end the process's own is as it was, and dropping this
+/// leaves it so.
+#[derive(Debug)]
+pub struct BrokerTaking {
+    clock: Clock,
+    embedded: Arc<Embedded>,
+    state: SequencerTaking,
+}
+
+impl Shared {
+    /// Begins to take over the state of another process's broker. None if this one would have no
+    /// use for it.
+    #[must_use]
+    pub fn take_over(&self) -> Option<BrokerTaking> {
+        let Mode::Embedded(embedded) = &self.mode else { return None };
+        let settings = *embedded.lock().state.settings();
+        let state = SequencerTaking::new(settings, SEQUENCER_CHANNELS_MAX);
+        Some(BrokerTaking { clock: self.health.clock, embedded: embedded.clone(), state })
+    }
+}
+
+impl BrokerTaking {
+    /// The next chunk of [`super::BrokerGiving`]; all of them in their order.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is another broker's; the rest has no meaning then.
+    pub fn put(&mut self, chunk: &[u8]) -> Result<(), TakeError> {
+        let part: BrokerPart = record::from_bytes(chunk)?;
+        self.state.put(part, self.clock.now())
+    }
+
+    /// All has arrived: the process's broker continues the other one's, from the next message on.
+    /// Its own past is forgotten.
+    ///
+    /// # Errors
+    /// When the last chunk is missing; then the broker is as it was.
+    pub fn finish(self) -> Result<(), TakeError> {
+        *self.embedded.lock().state = self.state.finish()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        broker::{
+            BrokerSettings, HandleOwner, HistorySettings, Message, OnLoss, Principal, Receipt,
+            connect,
+        },
+        channel::ChannelName,
+        ws::Kind,
+    };
+
+    fn shared(clock: Clock) -> Arc<Shared> {
+        let history = HistorySettings {
+            messages_max: 10,
+            bytes_max: 10_000,
+            total_bytes_max: 100_000,
+            ttl: Duration::from_secs(60),
+        };
+        let settings = BrokerSettings { redis: None, on_loss: OnLoss::Local, history };
+        Shared::new(clock, settings, Vec::new()).unwrap()
+    }
+
+    async fn publish(shared: &Arc<Shared>, name: &str) -> String {
+        let broker = connect(shared.clone(), HandleOwner::Control).await;
+        let channel = ChannelName::new(name).unwrap();
+        let (kind, data) = (Kind::Text, Bytes::from_static(b"x"));
+        let message = Message { publisher: Principal::Api, channel, kind, data, key: None };
+        match broker.publish(message).await.unwrap() {
+            Receipt::Cluster(position) => position.to_string(),
+            Receipt::Local => unreachable!("there is no Redis to be away"),
+        }
+    }
+
+    /// A process publishes on where another one stopped, and an unfinished hand-over changes
+    /// neither.
+    #[tokio::test(start_paused = true)]
+    async fn a_process_publishes_on_where_another_one_stopped() {
+        let (old, new) = (shared(Clock::start()), shared(Clock::start()));
+        let first = publish(&old, "a").await;
+        let mut giving = old.give().unwrap();
+        let mut taking = new.take_over().unwrap();
+        let mut chunks = 0;
+        while let Some(chunk) = giving.next_chunk() {
+            taking.put(&chunk).unwrap();
+            chunks += 1;
+        }
+        assert!(chunks > 0 && taking.put(b"no chunk").is_err());
+        publish(&old, "a").await;
+        publish(&old, "b").await;
+        assert!(matches!(new.take_over().unwrap().finish(), Err(TakeError::Incomplete)));
+        giving.finish().for_each(|chunk| taking.put(&chunk).unwrap());
+        taking.finish().unwrap();
+        let epoch = first.strip_suffix(":1").unwrap();
+        assert_eq!(publish(&new, "a").await, format!("{epoch}:3"));
+        assert_eq!(publish(&new, "b").await, format!("{epoch}:2"));
+        assert_eq!(publish(&old, "a").await, format!("{epoch}:3"), "it goes on if need be");
+    }
+}
