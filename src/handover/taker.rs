@@ -132,16 +132,22 @@ async fn restore<T: Taker>(line: &mut Line, taker: &mut T) -> Result<(), Failure
     line.do_own(HANDOVER_STATE_WAIT, taker.prepare()).await
 }
 
-/// Waits for COMMIT. A process that gives up first makes sure that COMMIT can't be written any
-/// more, and only then looks whether it had been: otherwise neither process would serve.
+/// Waits for COMMIT.
 async fn commit(line: &mut Line) -> Result<(), Failure> {
-    let waited = line.hear_word(&Message::Commit, HANDOVER_COMMIT_WAIT).await;
-    let Err(late @ Failure::Link { error: LinkError::TimedOut, .. }) = waited else {
-        return waited;
-    };
-    line.link.close_for_peer().map_err(|error| Failure::Link { step: line.step, error })?;
+    match line.hear_word(&Message::Commit, HANDOVER_COMMIT_WAIT).await {
+        Err(Failure::Link { error: LinkError::TimedOut, .. }) => give_up(line),
+        waited => waited,
+    }
+}
+
+/// Gives up to wait for COMMIT, unless it has come after all. Makes sure first that it can't be
+/// written any more, and only then looks whether it had been: otherwise neither process would
+/// serve.
+pub(super) fn give_up(line: &mut Line) -> Result<(), Failure> {
+    let failed = |error| Failure::Link { step: Step::Commit, error };
+    line.link.close_for_peer().map_err(failed)?;
     match line.hear_now() {
         Ok((Message::Commit, _)) => Ok(()),
-        _ => Err(late),
+        _ => Err(failed(LinkError::TimedOut)),
     }
 }

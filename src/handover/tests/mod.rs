@@ -1,6 +1,7 @@
 //! The wire, the messages, and both sides against everything that can go wrong.
 
 mod control;
+mod edges;
 mod link;
 mod many;
 mod protocol;

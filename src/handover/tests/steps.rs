@@ -80,6 +80,7 @@ async fn a_step_that_fails_or_hangs_ends_in_the_old_process() {
                 let told = (state.committed.get(), state.resumed.get(), started);
                 assert_eq!(told, (0, 1, 0), "{context}");
                 let given = given.unwrap_err().to_string();
+                assert_eq!(*state.failure.borrow(), given, "{context}");
                 let taken = taken.unwrap_err().to_string();
                 if kind == WhimKind::Fails {
                     let reason = format!("call {call} fails");
