@@ -58,7 +58,8 @@ pub(in crate::http) async fn of(
     // Bytes that are no text are no token, either.
     let shown = requester.shown_tokens().map(|token| str::from_utf8(token).unwrap_or_default());
     // Together: those whose keys are unknown wait for the issuer at the same time.
-    let outcomes = join_all(shown.map(|token| context.verifier.verify(token))).await;
+    let outcomes =
+        join_all(shown.map(|token| context.verifier.verify_in(&context.token_room, token))).await;
     let (mut refusal, mut charged) = (None::<TokenError>, 0);
     for outcome in outcomes {
         match outcome {

@@ -18,7 +18,7 @@ use crate::{
     hub::{Audience, Encoding, Key},
     metrics::ShardMetrics,
     peer::TrustedProxies,
-    token::Verifier,
+    token::{Verifier, WaitingRoom},
 };
 
 /// The options about HTTP.
@@ -59,6 +59,8 @@ pub struct Context {
     pub clock: Clock,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
+    /// Room for requests whose tokens wait for the issuer's newer keys.
+    pub token_room: WaitingRoom,
     /// The drain: phase, guards, the door to start it.
     pub control: Arc<Control>,
     /// The sources of the ops routes.

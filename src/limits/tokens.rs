@@ -46,6 +46,10 @@ pub const TOKEN_JWKS_REDIRECTIONS_MAX: u32 = 3;
 /// For a token whose key is unknown to wait until the set has been fetched again; then it is judged
 /// by the set that there is.
 pub const TOKEN_JWKS_WAIT: Duration = Duration::from_secs(2);
+/// HTTP requests of one shard that wait so at the same time, and those of the admin listener;
+/// tokens of further ones are judged at once: 503 `keys_unavailable`. At most a quarter of the
+/// places of HTTP connections, so that others have the rest.
+pub const TOKEN_JWKS_WAITING_MAX: usize = 32;
 /// From one fetch's end to the next begin, at least, on demand and after a failure.
 pub const TOKEN_JWKS_PAUSE: Duration = Duration::from_secs(10);
 /// Between two regular fetches, if the issuer does not say how long its set is fresh.

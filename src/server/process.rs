@@ -25,7 +25,7 @@ use crate::{
     hub::{Audience, Budget},
     metrics::{self, PublishFailure, Scope, ShardMetrics, Source, facts, family},
     telemetry,
-    token::Verifier,
+    token::{Verifier, WaitingRoom},
 };
 
 /// Shared by all threads.
@@ -88,6 +88,7 @@ impl Process {
             settings: settings::http(config, self.shares, &self.api_tokens),
             clock: self.clock,
             verifier: self.verifier.clone(),
+            token_room: WaitingRoom::among(self.shares.admin.places),
             control: self.control.clone(),
             ops: self.sources(),
             announcer: Announcer::new(broker, self.sinks.clone(), self.verifier.bans().clone()),

@@ -44,7 +44,7 @@ use crate::{
     },
     metrics::ShardMetrics,
     tls::ServerConfig,
-    token::Verifier,
+    token::{Verifier, WaitingRoom},
 };
 use accept::ConnectionIntake;
 use core::Core;
@@ -160,6 +160,7 @@ async fn serve(setup: Setup) -> Result<(), ShardError> {
         settings: settings.http,
         clock,
         verifier: setup.verifier.clone(),
+        token_room: WaitingRoom::among(settings.http_room.places),
         control: control.clone(),
         ops: (setup.sources)(),
         announcer: Announcer::new(broker.clone(), setup.sinks, setup.verifier.bans().clone()),

@@ -14,6 +14,7 @@
 //! | `members` | a JSON object whose members stand once |
 //! | `rights`, `error` | the two outcomes |
 //! | `commands` | `wsbcast token check` and `create` |
+//! | `waiting_room` | how many requests wait for the issuer |
 //! | `crypto` | signatures, by ring |
 
 mod cache;
@@ -31,6 +32,7 @@ mod members;
 mod rights;
 mod store;
 mod verifier;
+mod waiting_room;
 
 pub use claims::ClaimRules;
 pub use commands::{CheckToken, CreateToken, Report, ShownToken};
@@ -41,6 +43,7 @@ pub use keys::{
 };
 pub use rights::Rights;
 pub use verifier::{JwkSet, KeySetSource, TokenSettings, Verifier};
+pub use waiting_room::WaitingRoom;
 
 #[cfg(test)]
 mod tests;

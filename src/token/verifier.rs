@@ -1,9 +1,11 @@
 //! The one place where a token becomes rights: shared by all threads of the process.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, pin::pin, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::FutureExt as _;
 use ring::digest;
+use tokio::task::unconstrained;
 
 use super::{
     cache::{Outcome, TokenHash},
@@ -13,9 +15,10 @@ use super::{
     flights::Flights,
     header::TokenHeader,
     issuer::{Issuer, JwksUrl, Pace},
-    keys::{InvalidJwks, Key, PublicKey, Secret, jwks_keys},
+    keys::{InvalidJwks, Key, KeySet, PublicKey, Secret, jwks_keys},
     rights::Rights,
     store::KeyStore,
+    waiting_room::WaitingRoom,
 };
 use crate::{
     bans::Bans,
@@ -169,6 +172,32 @@ impl Verifier {
         outcome
     }
 
+    /// The same for one of many that come at once: only as long as there is room in `room` does
+    /// it wait. Otherwise the token is as one whose key can't be known.
+    ///
+    /// # Errors
+    /// As of [`Verifier::verify`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn verify_in(
+        &self,
+        room: &WaitingRoom,
+        token: &str,
+    ) -> Result<Arc<Rights>, TokenError> {
+        // Without tokio's budget: what is pending then waits for the issuer, and for nothing else.
+        let mut verifying = pin!(unconstrained(self.verify(token)));
+        if let Some(outcome) = (&mut verifying).now_or_never() {
+            return outcome;
+        }
+        let Some(_waits) = room.enter() else {
+            let error = unknown_for_now(&self.store.keys().0);
+            self.counts.add(error.result() as usize, 1);
+            return Err(error);
+        };
+        verifying.await
+    }
+
     /// Whether `token` was verified before, and was good: then it costs next to nothing.
     #[must_use]
     pub fn knows(&self, token: &str) -> bool {
@@ -211,6 +240,9 @@ impl Verifier {
             return (TokenHeader::read(token).and(Err(TokenError::Signature)), false);
         }
         let hash = hash(token);
+        if let Some(issuer) = &self.issuer {
+            issuer.give_up_old_keys();
+        }
         if let Some(known) = self.store.known(&hash, self.clock.unix_time().as_secs()) {
             return (known, true);
         }
@@ -244,11 +276,7 @@ impl Verifier {
                 signed = keys.verify(token, &header);
             }
             if signed.is_err() && keys.may_lack(&header) && issuer.is_failing() {
-                let is_serving = !keys.fetched.is_empty();
-                signed = Err(match is_serving {
-                    true => TokenError::KeyUnavailable,
-                    false => TokenError::KeysUnavailable,
-                });
+                signed = Err(unknown_for_now(&keys));
             }
         }
         let judge = || claims(token)?.check(&self.rules, self.clock.unix_time());
@@ -259,6 +287,14 @@ impl Verifier {
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").field("is_on", &self.is_on).finish_non_exhaustive()
+    }
+}
+
+/// Why a token gives no rights whose key is none of `keys`, but may be in a newer set.
+fn unknown_for_now(keys: &KeySet) -> TokenError {
+    match keys.fetched.is_empty() {
+        true => TokenError::KeysUnavailable,
+        false => TokenError::KeyUnavailable,
     }
 }
 

@@ -48,7 +48,7 @@ use crate::{
     clock::Clock,
     drain::{Cause, Control, DrainSettings, Machine, Phase},
     metrics::ShardMetrics,
-    token::{TokenSettings, Verifier},
+    token::{TokenSettings, Verifier, WaitingRoom},
 };
 
 thread_local! {
@@ -121,6 +121,7 @@ impl Fixture {
             settings: settings::settings(),
             clock,
             verifier: Arc::new(Verifier::new(clock, &TokenSettings::default()).unwrap()),
+            token_room: WaitingRoom::among(ROOM.places),
             control: control.clone(),
             ops: Sources {
                 shards: vec![metrics.clone()],

@@ -21,15 +21,15 @@ use crate::{
 
 /// A fetched set.
 #[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) keys: Vec<Key>,
+pub(in crate::token) struct Fetched {
+    pub(in crate::token) keys: Vec<Key>,
     /// For how long it is fresh, as the issuer says.
-    pub(super) fresh_for: Option<Duration>,
+    pub(in crate::token) fresh_for: Option<Duration>,
 }
 
 /// Why there is no newer set.
 #[derive(Debug, Error)]
-pub(super) enum FetchError {
+pub(in crate::token) enum FetchError {
     /// No answer, or one that says no.
     #[error("{0}")]
     Http(#[from] Box<ureq::Error>),
@@ -45,7 +45,7 @@ pub(super) enum FetchError {
 ///
 /// # Errors
 /// When there is no answer in time, or none that is a usable set.
-pub(super) fn fetch(url: &JwksUrl, deadline: Duration) -> Result<Fetched, FetchError> {
+pub(in crate::token) fn fetch(url: &JwksUrl, deadline: Duration) -> Result<Fetched, FetchError> {
     let mut answer = agent(url, deadline).get(url.as_str()).call().map_err(Box::new)?;
     if !answer.status().is_success() {
         return Err(FetchError::Status(answer.status().as_u16()));

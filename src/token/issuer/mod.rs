@@ -10,14 +10,15 @@ mod url;
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
 use tokio::{sync::watch, time::timeout};
 
-use self::fetch::Fetched;
+pub(super) use self::fetch::{FetchError, Fetched, fetch};
 pub use self::url::{InvalidJwksUrl, JwksUrl};
 use super::{keys::Key, store::KeyStore};
 use crate::{
@@ -40,13 +41,18 @@ pub(super) struct Pace {
     pub(super) deadline: Duration,
     /// For a token whose key is unknown.
     pub(super) wait: Duration,
+    /// Fetches a set.
+    pub(super) fetch: Fetch,
 }
+
+/// Fetches the set at a URL, within a time.
+type Fetch = fn(&JwksUrl, Duration) -> Result<Fetched, FetchError>;
 
 impl Pace {
     /// The usual pace.
     pub(super) fn new(max_age: Duration) -> Self {
         let (pause, deadline, wait) = (TOKEN_JWKS_PAUSE, TOKEN_JWKS_DEADLINE, TOKEN_JWKS_WAIT);
-        Self { max_age, pause, deadline, wait }
+        Self { max_age, pause, deadline, wait, fetch }
     }
 }
 
@@ -60,6 +66,10 @@ pub(super) struct Issuer {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
+    url: JwksUrl,
+    store: Arc<KeyStore>,
+    /// When the last good set is too old; `None`: there is none. Locked while a set is changed.
+    good_until: Mutex<Option<Millis>>,
     demand: Mutex<Demand>,
     wake: Condvar,
     attempts: watch::Sender<Attempts>,
@@ -90,8 +100,9 @@ impl Issuer {
     ) -> io::Result<Self> {
         let (attempts, _) = watch::channel(Attempts { is_running: true, ..Attempts::default() });
         let (demand, wake) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { clock, demand, wake, attempts });
-        let mut fetcher = Fetcher { url, pace, store, shared: shared.clone(), good_until: None };
+        let good_until = Mutex::default();
+        let shared = Arc::new(Shared { clock, url, store, good_until, demand, wake, attempts });
+        let fetcher = Fetcher { pace, shared: shared.clone() };
         thread::Builder::new().name("jwks".to_owned()).spawn(move || fetcher.run())?;
         Ok(Self { pace, shared })
     }
@@ -120,6 +131,11 @@ impl Issuer {
         self.shared.demand(|demand| demand.is_wanted = true);
     }
 
+    /// Gives up a set that is too old, also if the thread has not come to it.
+    pub(super) fn give_up_old_keys(&self) {
+        self.shared.give_up_old_keys();
+    }
+
     /// Whether the present set may be old: the last fetch has failed, the first has not ended, or
     /// the set was given up.
     pub(super) fn is_failing(&self) -> bool {
@@ -140,6 +156,22 @@ impl Shared {
         self.wake.notify_all();
     }
 
+    fn good_until(&self) -> MutexGuard<'_, Option<Millis>> {
+        self.good_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_up_old_keys(&self) {
+        let mut good_until = self.good_until();
+        if good_until.is_none_or(|good_until| self.clock.now() < good_until) {
+            return;
+        }
+        *good_until = None;
+        self.store.set_fetched(Vec::<Key>::new());
+        // Also where no fetch has failed, since the process was stopped meanwhile.
+        self.attempts.send_modify(|attempts| attempts.has_failed = true);
+        seldom!(error, "the last good key set is too old: it is given up", url = %self.url);
+    }
+
     /// Waits until `next`, or, if a fetch is wanted, until `earliest`. False: there will be none.
     fn rest(&self, earliest: Millis, next: Millis) -> bool {
         let mut demand = self.demand.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,28 +189,20 @@ impl Shared {
 
 /// The thread's own part.
 struct Fetcher {
-    url: JwksUrl,
     pace: Pace,
-    store: Arc<KeyStore>,
     shared: Arc<Shared>,
-    /// When the last good set is too old; `None`: there is none.
-    good_until: Option<Millis>,
 }
 
 impl Fetcher {
-    fn run(&mut self) {
+    fn run(&self) {
         loop {
             self.shared.attempts.send_modify(|attempts| attempts.is_running = true);
-            let fetched = fetch::fetch(&self.url, self.pace.deadline);
-            let has_failed = fetched.is_err();
-            let interval = match fetched {
-                Ok(fetched) => self.take(fetched),
-                Err(error) => {
-                    let (url, is_serving) = (&self.url, self.good_until.is_some());
-                    seldom!(warn, "the key set can't be fetched", %url, %error, is_serving);
-                    self.pace.pause
-                }
-            };
+            // A fault in the reading of a stranger's answer must not end the fetches.
+            let attempt = panic::catch_unwind(AssertUnwindSafe(|| self.attempt()));
+            let attempt = attempt.unwrap_or_else(|_| {
+                seldom!(error, "a fetch of the key set panicked", url = %self.shared.url);
+                None
+            });
             let end = self.shared.clock.now();
             // Before the number of attempts, or a demand that follows that would be forgotten.
             self.shared.demand(|demand| demand.is_wanted = false);
@@ -187,23 +211,37 @@ impl Fetcher {
                     ended: attempts.ended + 1,
                     last_end: Some(end),
                     is_running: false,
-                    has_failed,
+                    has_failed: attempt.is_none(),
                 };
             });
-            if !self.rest(end, end + interval) {
+            if !self.rest(end, end + attempt.unwrap_or(self.pace.pause)) {
                 return;
             }
         }
     }
 
-    /// Puts a set to use. Returns the time until the next regular fetch.
-    fn take(&mut self, Fetched { keys, fresh_for }: Fetched) -> Duration {
+    /// Fetches the set and puts it to use. Returns the time until the next regular fetch; `None`:
+    /// there is no newer set.
+    fn attempt(&self) -> Option<Duration> {
+        match (self.pace.fetch)(&self.shared.url, self.pace.deadline) {
+            Ok(fetched) => Some(self.take(fetched)),
+            Err(error) => {
+                let (url, is_serving) = (&self.shared.url, self.shared.good_until().is_some());
+                seldom!(warn, "the key set can't be fetched", %url, %error, is_serving);
+                None
+            }
+        }
+    }
+
+    fn take(&self, Fetched { keys, fresh_for }: Fetched) -> Duration {
         let count = keys.len();
-        if self.store.set_fetched(keys) {
-            let url = &self.url;
+        let good_until = self.shared.clock.now() + self.pace.max_age;
+        let mut serves_until = self.shared.good_until();
+        *serves_until = Some(good_until);
+        if self.shared.store.set_fetched(keys) {
+            let url = &self.shared.url;
             seldom!(info, "tokens are verified with a new key set", %url, keys = count);
         }
-        self.good_until = Some(self.shared.clock.now() + self.pace.max_age);
         let interval = fresh_for
             .unwrap_or(TOKEN_JWKS_INTERVAL)
             .clamp(TOKEN_JWKS_INTERVAL_MIN, TOKEN_JWKS_INTERVAL_MAX)
@@ -214,19 +252,14 @@ impl Fetcher {
     }
 
     /// Waits for the next fetch, and gives up a set that gets too old meanwhile.
-    fn rest(&mut self, end: Millis, next: Millis) -> bool {
+    fn rest(&self, end: Millis, next: Millis) -> bool {
         let earliest = end + self.pace.pause;
-        if let Some(good_until) = self.good_until.filter(|good_until| *good_until < next) {
+        let good_until = *self.shared.good_until();
+        if let Some(good_until) = good_until.filter(|until| *until < next) {
             if !self.shared.rest(earliest, good_until) {
                 return false;
             }
-            if self.shared.clock.now() >= good_until {
-                self.good_until = None;
-                self.store.set_fetched(Vec::<Key>::new());
-                // Also where no fetch has failed, since the process was stopped meanwhile.
-                self.shared.attempts.send_modify(|attempts| attempts.has_failed = true);
-                seldom!(error, "the last good key set is too old: it is given up", url = %self.url);
-            }
+            self.shared.give_up_old_keys();
         }
         self.shared.rest(earliest, next)
     }

@@ -1,6 +1,14 @@
 //! Key sets from a URL: rotation, outages, and issuers that are slow or hostile.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
@@ -14,15 +22,23 @@ use crate::{
     clock::Clock,
     limits::TOKEN_JWKS_KEYS_MAX,
     metrics::TokenResult,
-    token::{Rights, TokenError, TokenSettings, Verifier, issuer::Pace},
+    token::{
+        JwksUrl, Rights, TokenError, TokenSettings, Verifier, WaitingRoom,
+        issuer::{FetchError, Fetched, Pace, fetch},
+    },
 };
 
 /// Much longer than anything takes here.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A pace at which a test never waits for the next fetch, and a failing issuer is soon given up.
-const PACE: Pace =
-    Pace { max_age: LONG, pause: Duration::ZERO, deadline: Duration::from_millis(500), wait: LONG };
+const PACE: Pace = Pace {
+    max_age: LONG,
+    pause: Duration::ZERO,
+    deadline: Duration::from_millis(500),
+    wait: LONG,
+    fetch,
+};
 
 struct World {
     issuer: FakeIssuer,
@@ -243,6 +259,80 @@ fn equal_tokens_at_the_same_time_are_verified_once() {
         }
     });
     assert_counts(&world.verifier, &[(TokenResult::Ok, 1), (TokenResult::Cached, 499)]);
+}
+
+/// Tokens of unknown keys, also equal ones, wait in few places; those of further requests are
+/// answered at once, and none is told that it is bad before that is known.
+#[test]
+fn few_requests_wait_for_the_issuer() {
+    let signer = Signer::p256();
+    let world = World::gated(set(&[signer.jwk("1")]));
+    let room = WaitingRoom::among(20);
+    let (same, known) = (named(&signer, "1"), Signer::hmac(SECRET).good("HS256"));
+    world.runtime.block_on(async {
+        let (mut waiting, mut refused) = (Vec::new(), 0);
+        for number in 0..40 {
+            let other = named(&signer, &format!("unknown-{number}"));
+            let token = if number % 2 == 0 { same.clone() } else { other };
+            let room = &room;
+            let verifier = &world.verifier;
+            let mut shown =
+                Box::pin(async move { (number, verifier.verify_in(room, &token).await) });
+            match futures_util::poll!(&mut shown) {
+                Poll::Pending => waiting.push(shown),
+                Poll::Ready((_, outcome)) => {
+                    assert_eq!(outcome, Err(TokenError::KeysUnavailable));
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!((waiting.len(), refused), (5, 35), "a quarter of the places");
+        assert!(world.verifier.verify_in(&room, &known).await.is_err(), "it is judged at once");
+        world.issuer.open();
+        for shown in waiting {
+            let (number, outcome) = shown.await;
+            assert_eq!(outcome.is_ok(), number % 2 == 0, "{outcome:?}");
+        }
+        assert!(world.verifier.verify_in(&room, &same).await.is_ok());
+    });
+}
+
+/// A fetch that panics is a failed one: the last good set serves on, and it is fetched again.
+#[test]
+fn a_panic_does_not_end_the_fetches() {
+    static FETCHES: AtomicU64 = AtomicU64::new(0);
+    fn panicking(url: &JwksUrl, deadline: Duration) -> Result<Fetched, FetchError> {
+        match FETCHES.fetch_add(1, Ordering::SeqCst) {
+            1 => panic!("on purpose"),
+            _ => fetch(url, deadline),
+        }
+    }
+    let (old, new) = (Signer::p256(), Signer::p256());
+    let world = World::new(set(&[old.jwk("1")]), Pace { fetch: panicking, ..PACE });
+    assert!(world.verify(&named(&old, "1")).is_ok());
+    world.issuer.answer(set(&[old.jwk("1"), new.jwk("2")]));
+    assert_eq!(world.verify(&named(&new, "2")), Err(TokenError::KeyUnavailable));
+    assert!(world.verify(&named(&old, "1")).is_ok());
+    assert!(world.verify(&named(&new, "2")).is_ok());
+}
+
+/// A set that is too old serves no longer, also while a fetch keeps its thread.
+#[test]
+fn a_thread_that_hangs_keeps_no_old_set() {
+    static FETCHES: AtomicU64 = AtomicU64::new(0);
+    fn hanging(url: &JwksUrl, deadline: Duration) -> Result<Fetched, FetchError> {
+        while FETCHES.fetch_add(1, Ordering::SeqCst) > 0 {
+            thread::park();
+        }
+        fetch(url, deadline)
+    }
+    let signer = Signer::p256();
+    let max_age = Duration::from_millis(1500);
+    let pace = Pace { max_age, fetch: hanging, wait: Duration::ZERO, ..PACE };
+    let world = World::new(set(&[signer.jwk("1")]), pace);
+    let token = named(&signer, "1");
+    world.show_until("the set is had", &token, |outcome| outcome.is_ok());
+    world.show_until("the set is given up", &token, |outcome| outcome.is_err());
 }
 
 /// A client that gives up while it waits for all leaves no trace, and the others are served.
