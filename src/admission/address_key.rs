@@ -10,7 +10,7 @@ const UNNAMED: u64 = 0xffff_fffe_0000_0000;
 /// An IPv4 address, or the first 64 bits of an IPv6 address. An IPv6 address that stands for one of
 /// IPv4 counts as this: else all of IPv4 behind a translator would be one, or one host many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct AddressKey(u64);
+pub struct AddressKey(u64);
 
 impl AddressKey {
     /// The one of all clients that have no name.

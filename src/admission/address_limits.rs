@@ -129,8 +129,24 @@ impl AddressLimits {
         Entered { guard, is_past_limit }
     }
 
-    /// `None`: it has no limits.
-    fn key(&self, client: ClientAddress) -> Option<AddressKey> {
+    /// A connection of a client has ended without a request. It counts as the handshake that it was
+    /// not: else connections that say nothing would have no limit.
+    pub fn silent(&self, client: ClientAddress, now: Millis) {
+        if let Some((table, address)) = self.handshakes.as_ref().zip(self.key(client)) {
+            table.charge(address, 1, now);
+        }
+    }
+
+    /// The same, of a connection that should have begun with a handshake of TLS.
+    pub fn silent_tls(&self, client: ClientAddress, now: Millis) {
+        if let Some((table, address)) = self.tls_handshakes.as_ref().zip(self.key(client)) {
+            table.charge(address, 1, now);
+        }
+    }
+
+    /// The part of a client's address by which it is counted; `None`: it has no limits.
+    #[must_use]
+    pub fn key(&self, client: ClientAddress) -> Option<AddressKey> {
         match client {
             ClientAddress::Ip(ip) if !self.settings.exempt.contain(client) => Some(ip.into()),
             ClientAddress::Ip(_) | ClientAddress::Unix => None,
@@ -144,6 +160,21 @@ mod tests {
     use super::*;
 
     const NOW: Millis = Millis(1_000);
+
+    /// Connections that say nothing use up what handshakes have, of each kind its own.
+    #[test]
+    fn silent_connections_count_as_handshakes() {
+        let handshakes_max = NonZeroU32::new(1);
+        let limits =
+            AddressLimits::new(AddressLimitSettings { handshakes_max, ..Default::default() });
+        let one = client("192.0.2.1");
+        (0..10).for_each(|_| limits.silent(one, NOW));
+        assert!(limits.handshake(one, NOW).is_err());
+        assert!(limits.tls_handshake(one, NOW).is_ok());
+        (0..10).for_each(|_| limits.silent_tls(one, NOW));
+        assert!(limits.tls_handshake(one, NOW).is_err());
+        assert!(limits.handshake(client("192.0.2.2"), NOW).is_ok());
+    }
 
     fn client(text: &str) -> ClientAddress {
         ClientAddress::Ip(text.parse().unwrap())

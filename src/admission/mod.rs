@@ -12,6 +12,7 @@ mod client_counts;
 mod rate;
 mod rate_table;
 
+pub use address_key::AddressKey;
 pub use address_limits::{AddressLimitSettings, AddressLimits, Entered};
 pub use client_counts::AddressGuard;
 pub use rate::{Meter, Rate};

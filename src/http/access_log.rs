@@ -87,7 +87,7 @@ impl Drop for AccessLine {
 }
 
 /// A request that could not be read is answered.
-pub(super) fn unreadable(client: ClientAddress, bytes_out: usize) {
+pub fn unreadable(client: ClientAddress, bytes_out: usize) {
     if access_is_logged() {
         access!(address = %client, bytes_out, "request unreadable");
     }

@@ -31,6 +31,7 @@ pub(crate) mod tests;
 mod unreadable;
 
 pub use self::{
+    access_log::unreadable as log_unreadable,
     api_tokens::ApiTokens,
     connection::{
         places::{Place, Places, Room},

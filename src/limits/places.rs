@@ -18,6 +18,9 @@ pub const HTTP_LIFE_MARGIN: Duration = Duration::from_secs(75);
 /// counted by `http_connections_dismissed_total`. Longer than a request takes to follow its
 /// connection.
 pub const HTTP_PATIENCE: Duration = Duration::from_millis(50);
+/// Connections of one address that have shown no request leave before all others once they hold one
+/// place in so many, but for the last one of it.
+pub const HTTP_ADDRESS_SHARE: usize = 16;
 /// When all places are taken by work of the server itself, the wait for one to become free; then
 /// newcomers get spare ones until there are free ones.
 pub const HTTP_CROWDED_PATIENCE: Duration = Duration::from_millis(250);

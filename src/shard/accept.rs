@@ -21,6 +21,7 @@ use super::{
     stream::{Listener, PlainStream, Stream, TlsAcceptor, TlsStream},
 };
 use crate::{
+    admission::AddressLimits,
     conn::{Connected, Endpoint},
     http::{self, Place, Places, Purpose, Upgraded},
     limits::{ACCEPT_BACKOFF, NEWCOMERS_PER_TURN, TLS_HANDSHAKES_PER_TURN},
@@ -137,8 +138,17 @@ impl ConnectionIntake {
         // A trusted proxy begins them for many.
         let is_proxy = far_end.may_forward(&settings.trusted_proxies);
         let counted = (!is_proxy).then(|| far_end.client());
-        match self.speaking(transport, stream, counted) {
-            Ok(stream) => http::serve(stream, far_end, &self.context, place).await,
+        let limits = self.limits();
+        if let Some(address) = limits.zip(counted).and_then(|(limits, one)| limits.key(one)) {
+            place.set_address(address);
+        }
+        match self.speaking(transport, stream, far_end.client(), counted.is_some()) {
+            Ok(stream) => {
+                let _counted = counted
+                    .filter(|_| transport == Transport::Plain)
+                    .map(|client| Silence { intake: self, client, place });
+                http::serve(stream, far_end, &self.context, place).await
+            }
             Err(error) => {
                 debug!(%peer, %error, "lost before it spoke");
                 None
@@ -146,17 +156,23 @@ impl ConnectionIntake {
         }
     }
 
+    fn limits(&self) -> Option<&AddressLimits> {
+        self.context.public.as_ref().map(|public| &*public.address_limits)
+    }
+
     /// The stream that HTTP reads.
     fn speaking(
         &self,
         transport: Transport,
         stream: PlainStream,
-        counted: Option<ClientAddress>,
+        client: ClientAddress,
+        is_counted: bool,
     ) -> io::Result<Stream> {
         match (transport, &self.tls) {
             (Transport::Plain, _) => Ok(Stream::Plain(stream)),
             (Transport::Tls, Some(acceptor)) => {
-                Ok(Stream::Tls(Box::new(TlsStream::new(stream, acceptor.clone(), counted)?)))
+                let stream = TlsStream::new(stream, acceptor.clone(), client, is_counted)?;
+                Ok(Stream::Tls(Box::new(stream)))
             }
             (Transport::Tls, None) => Err(io::Error::other("there are no certificates")),
         }
@@ -180,6 +196,21 @@ impl ConnectionIntake {
                 let key = clients.admit(Endpoint::Echo, encoding, &[]);
                 clients.connect(key, connected, now);
             }),
+        }
+    }
+}
+
+/// Counts a connection, when it ends, that has shown no request.
+struct Silence<'a> {
+    intake: &'a ConnectionIntake,
+    client: ClientAddress,
+    place: &'a Place,
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        if let Some(limits) = self.intake.limits().filter(|_| self.place.is_silent()) {
+            limits.silent(self.client, self.intake.core.clock.now());
         }
     }
 }

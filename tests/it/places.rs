@@ -8,8 +8,12 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
+
+use testkit::proxy::Proxy;
 
 use crate::support::{
     PATIENCE,
@@ -17,7 +21,7 @@ use crate::support::{
     client::{Client, upgrade_request},
     events::Events,
     eventually,
-    http::{Http, get, post},
+    http::{Arrival, Http, get, post},
     metrics::metric,
     now,
     publish::Publisher,
@@ -167,6 +171,44 @@ fn clients_that_have_left_http_are_never_sent_away() {
     client.assert_text("still here");
     assert_eq!(stream.text(), "still here");
     drop(idle);
+}
+
+/// Silent connections of one address, however many come, are no obstacle for a client that is far
+/// away: it takes longer to show its request than a connection has for sure.
+#[test]
+fn distant_clients_feel_no_flood_of_one_address() {
+    let server = server();
+    let addr = server.addr();
+    let line = Proxy::start(&addr.to_string(), Duration::from_millis(150));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let silent = || Http::connect_from([127, 0, 0, 2], addr);
+            let mut all: Vec<_> = (0..60).map(|_| silent()).collect();
+            let mut again = 0_u32;
+            while !is_over.load(Ordering::Relaxed) {
+                for one in &mut all {
+                    if !matches!(one.arrival(Duration::from_millis(1)), Arrival::Nothing) {
+                        *one = silent();
+                        again += 1;
+                    }
+                }
+            }
+            again
+        });
+        let far = line.address().parse().unwrap();
+        let mut answers = Vec::new();
+        for _ in 0..10 {
+            let answer = Http::try_connect(far).and_then(|mut http| {
+                http.try_send(livez(far));
+                http.try_response()
+            });
+            answers.push(answer.map(|answer| answer.status));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(answers, [Some(200); 10]);
+        assert!(flood.join().unwrap() > 0, "no silent connection was sent away");
+    });
 }
 
 /// A full server refuses further clients with 503, and still answers probes.

@@ -20,7 +20,7 @@ use super::plain::PlainStream;
 use crate::{
     admission::AddressLimits,
     clock::Clock,
-    http::{Wire, owner::Owner},
+    http::{Wire, log_unreadable, owner::Owner},
     limits::TLS_HTTP_READ_BYTES,
     metrics::{Limit, ShardMetrics, TlsHandshake},
     peer::ClientAddress,
@@ -68,8 +68,23 @@ pub(in crate::shard) struct TlsStream {
     session: Box<Session>,
     acceptor: Rc<TlsAcceptor>,
     outcome: Outcome,
-    /// The client, until it is counted for its first bytes.
-    uncounted: Option<ClientAddress>,
+    client: ClientAddress,
+    uncounted: Uncounted,
+}
+
+/// The client, until it is counted: for its first bytes, or for their absence.
+#[derive(Debug)]
+struct Uncounted {
+    client: Option<ClientAddress>,
+    acceptor: Rc<TlsAcceptor>,
+}
+
+impl Drop for Uncounted {
+    fn drop(&mut self) {
+        if let Some(client) = self.client {
+            self.acceptor.limits.silent_tls(client, self.acceptor.clock.now());
+        }
+    }
 }
 
 /// Counts how a handshake ended, once.
@@ -91,7 +106,7 @@ impl Drop for Outcome {
 }
 
 impl TlsStream {
-    /// A connection that has sent nothing yet, of a client that is to be counted if it is named.
+    /// A connection of `client` that has sent nothing yet.
     /// Must be called inside a runtime.
     ///
     /// # Errors
@@ -99,12 +114,15 @@ impl TlsStream {
     pub(in crate::shard) fn new(
         mut plain: PlainStream,
         acceptor: Rc<TlsAcceptor>,
-        counted: Option<ClientAddress>,
+        client: ClientAddress,
+        is_counted: bool,
     ) -> io::Result<Self> {
         plain.register()?;
         let session = Box::new(Session::new(acceptor.config.clone())?);
         let outcome = Outcome(Some(acceptor.metrics.clone()));
-        Ok(Self { plain, session, acceptor, outcome, uncounted: counted })
+        let uncounted =
+            Uncounted { client: is_counted.then_some(client), acceptor: acceptor.clone() };
+        Ok(Self { plain, session, acceptor, outcome, client, uncounted })
     }
 
     /// The stream below, and the session.
@@ -125,7 +143,9 @@ impl TlsStream {
                 return Err(io::Error::other(PlainHttp));
             }
             // Before the library sees a byte: what follows is the expensive part.
-            if !read.is_empty() && uncounted.take().is_some_and(|client| !acceptor.admits(client)) {
+            if !read.is_empty()
+                && uncounted.client.take().is_some_and(|client| !acceptor.admits(client))
+            {
                 return Err(io::Error::other(TooMany));
             }
             Ok(read.len())
@@ -156,6 +176,7 @@ impl TlsStream {
         if error.get_ref().is_some_and(|inner| inner.is::<PlainHttp>()) {
             self.outcome.is(TlsHandshake::PlainHttp);
             let answer = plain_answer();
+            log_unreadable(self.client, answer.len());
             let _ = Pin::new(&mut self.plain).poll_write(cx, answer.as_bytes());
         } else if error.get_ref().is_some_and(|inner| inner.is::<TooMany>()) {
             self.outcome.is(TlsHandshake::Limited);

@@ -4,9 +4,10 @@
 //! head does not end. But each listener has its share of the places, and a flood is the matter of
 //! the listener that it comes to: while connections that have shown no request hold the whole share
 //! of one, only they leave, the oldest of them first. TLS and what a proxy announces come before a
-//! request.
+//! request. Before all of these go connections without a request of an address that holds many
+//! places with them: a flood is the matter of the address that it comes from, too.
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 use tokio::time::Instant;
 
@@ -40,7 +41,8 @@ impl Places {
             self.next_to_leave(now)
         };
         // Those that crowd the others out come of age at any moment.
-        let may_go = of_spare || self.overcrowded().is_none();
+        let is_crowded = || self.overcrowded().is_some() || self.fresh_by_address.crowd().is_some();
+        let may_go = of_spare || !is_crowded();
         let half_done =
             |one: &Standing| may_go && one.is_spare.get() == of_spare && one.is_half_done();
         let found = found.or_else(|| self.longest(now, half_done));
@@ -58,12 +60,32 @@ impl Places {
     /// Only one call in many looks through all connections.
     fn next_to_leave(&self, now: Instant) -> Option<Rc<Standing>> {
         let crowd = self.overcrowded();
-        let may_leave = |one: &Standing| {
-            one.is_waiting()
-                && !one.is_spare.get()
-                && crowd.is_none_or(|at| one.stage.get() == Stage::Fresh && one.listener == at)
+        let crowds = |one: &Standing| {
+            crowd.is_none_or(|at| one.stage.get() == Stage::Fresh && one.listener == at)
         };
-        let mut next = self.next_to_leave.borrow_mut();
+        if let Some(flood) = self.fresh_by_address.crowd() {
+            let is_of_flood = |one: &Standing| {
+                let is_its_own = one.address.get() == Some(flood);
+                is_its_own && one.stage.get() == Stage::Fresh && one.is_waiting() && crowds(one)
+            };
+            let found = self.next_among(now, &self.next_of_flood, is_of_flood);
+            // Others do not go for those that are too young, and come of age at any moment.
+            if found.is_some() || self.seated.borrow().iter().any(|(_, one)| is_of_flood(one)) {
+                return found;
+            }
+        }
+        self.next_among(now, &self.next_to_leave, crowds)
+    }
+
+    /// The connection that has waited longest among those that `may_leave`, by the list of such.
+    fn next_among(
+        &self,
+        now: Instant,
+        list: &RefCell<Vec<(usize, Instant)>>,
+        may_leave: impl Fn(&Standing) -> bool,
+    ) -> Option<Rc<Standing>> {
+        let may_leave = |one: &Standing| one.is_waiting() && !one.is_spare.get() && may_leave(one);
+        let mut next = list.borrow_mut();
         let seated = self.seated.borrow();
         for _ in 0..2 {
             while let Some((key, since)) = next.pop() {
@@ -116,6 +138,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        admission::AddressKey,
         clock::Clock,
         http::connection::places::{Place, Room},
     };
@@ -133,16 +156,20 @@ mod tests {
         place.standing().stage() == Stage::Leaving
     }
 
+    fn address(number: u8) -> AddressKey {
+        std::net::IpAddr::from([192, 0, 2, number]).into()
+    }
+
     /// So many further connections that show nothing, one after the other; those that are sent
     /// away leave at once.
     async fn flood(places: &Rc<Places>, silent: &mut Vec<Place>, count: usize) {
         for _ in 0..count {
-            room(places, silent).await;
+            make_way(places, silent).await;
             silent.push(places.enter_at(FLOODED));
         }
     }
 
-    async fn room(places: &Rc<Places>, silent: &mut Vec<Place>) {
+    async fn make_way(places: &Rc<Places>, silent: &mut Vec<Place>) {
         for _ in 0..100 {
             if places.room().now_or_never().is_some() {
                 return;
@@ -173,9 +200,58 @@ mod tests {
         drop(others);
         flood(&places, &mut silent, 100).await;
         let begun = Clock::start().instant();
-        room(&places, &mut silent).await;
+        make_way(&places, &mut silent).await;
         assert!(begun.elapsed() <= HTTP_PATIENCE, "{:?}", begun.elapsed());
         assert!(places.enter_at(OTHER).standing().may_work());
+    }
+
+    /// A flood of silent connections of one address displaces its own only, however many come while
+    /// others are on their way to their first requests.
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_one_address_displaces_only_its_own() {
+        let [flood, near, far] = [1, 2, 3].map(address);
+        let room = Room { places: 64, spare: 2 };
+        let places = Places::new(Clock::start(), room, 2, Arc::default());
+        let named = |address| {
+            let place = places.enter_at(FLOODED);
+            place.set_address(address);
+            place
+        };
+        let idle = places.enter_at(OTHER);
+        idle.standing().enter(Stage::Idle);
+        // A connection of a proxy, which speaks for many.
+        let unnamed = places.enter_at(FLOODED);
+        let slow: Vec<_> = [near, far, far].map(named).into();
+        let mut silent: Vec<Place> = Vec::new();
+        for _ in 0..1_000 {
+            make_way(&places, &mut silent).await;
+            silent.push(named(flood));
+            advance(HTTP_PATIENCE / 200).await;
+        }
+        let stay = [&idle, &unnamed].into_iter().chain(&slow);
+        assert_eq!(stay.filter(|place| is_leaving(place)).count(), 0);
+        assert!(places.fresh_by_address.crowd() == Some(flood));
+        drop((slow, silent, idle, unnamed));
+        assert!(places.fresh_by_address.is_empty());
+    }
+
+    /// Few connections of one address are no flood: then whichever has waited longest leaves.
+    #[tokio::test(start_paused = true)]
+    async fn few_connections_of_one_address_are_no_flood() {
+        let places = Places::new(Clock::start(), Room { places: 64, spare: 2 }, 1, Arc::default());
+        let oldest = places.enter();
+        oldest.standing().enter(Stage::Idle);
+        advance(HTTP_PATIENCE).await;
+        let all = (0..63).map(|number| {
+            let place = places.enter();
+            place.set_address(address(number / 3));
+            place
+        });
+        let all: Vec<_> = all.collect();
+        advance(HTTP_PATIENCE).await;
+        assert!(places.dismiss(false));
+        assert!(is_leaving(&oldest));
+        assert_eq!(all.iter().filter(|place| is_leaving(place)).count(), 0);
     }
 
     /// A listener's share is not withheld from it by those of another that are idle.

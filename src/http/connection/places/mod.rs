@@ -7,9 +7,11 @@
 //! to come again. The memory of all connections is bounded in the same way (`memory`). Clients of a
 //! WebSocket or an event stream have left HTTP and hold no place. Nothing here accepts or reads.
 
+mod addresses;
 mod budget;
 mod leaving;
 mod memory;
+mod room;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -24,11 +26,16 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::budget::{Bytes, Memory};
 pub(in crate::http) use self::memory::Charge;
+pub use self::room::Room;
+use self::{
+    addresses::FreshByAddress,
+    budget::{Bytes, Memory},
+};
 use crate::{
+    admission::AddressKey,
     clock::Clock,
-    limits::{HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX, HTTP_SPARE_PLACES_MAX},
+    limits::{HTTP_CROWDED_LOOK, HTTP_CROWDED_PATIENCE, HTTP_LIFE_MAX},
     metrics::{Dismissed, ShardMetrics},
 };
 
@@ -51,15 +58,6 @@ pub(in crate::http) enum Stage {
     Leaving,
 }
 
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// At work, or waiting for their peers.
-    pub places: usize,
-    /// Besides, for health probes when all of those are at work.
-    pub spare: usize,
-}
-
 /// All places of one listener, or of a shard's listeners together.
 pub struct Places {
     clock: Clock,
@@ -71,9 +69,12 @@ pub struct Places {
     leaving: Cell<usize>,
     /// How many of `taken`, by their listener, have shown no request yet.
     fresh: Box<[Cell<usize>]>,
+    fresh_by_address: FreshByAddress,
     /// The connections that have waited longest, the longest last. Connections that began to wait
     /// since the list was made have waited less.
     next_to_leave: RefCell<Vec<(usize, Instant)>>,
+    /// The same of those that a flood of one address consists of.
+    next_of_flood: RefCell<Vec<(usize, Instant)>>,
     memory: Memory,
     /// Since when all places are held by connections that the server is working for.
     crowded: Cell<Option<Instant>>,
@@ -90,8 +91,11 @@ pub struct Place(Rc<Standing>);
 pub(in crate::http) struct Standing {
     places: Rc<Places>,
     listener: usize,
+    /// It counts by this while it shows no request; none: it speaks for many, or has no limits.
+    address: Cell<Option<AddressKey>>,
     key: Cell<usize>,
     stage: Cell<Stage>,
+    is_silent: Cell<bool>,
     since: Cell<Instant>,
     accepted: Instant,
     /// The server has its request and has not come to it.
@@ -108,21 +112,6 @@ pub(in crate::http) struct Standing {
     task: OnceCell<AbortHandle>,
 }
 
-impl Room {
-    /// The places for both kinds, given the number of connections in all.
-    #[must_use]
-    pub fn of(connections_max: usize) -> Self {
-        let spare = (connections_max / 3).min(HTTP_SPARE_PLACES_MAX);
-        Self { places: connections_max - spare, spare }
-    }
-
-    /// All connections.
-    #[must_use]
-    pub fn connections_max(self) -> usize {
-        self.places + self.spare
-    }
-}
-
 impl Places {
     /// Without connections, for so many listeners; `metrics` counts dismissals.
     #[must_use]
@@ -134,7 +123,9 @@ impl Places {
             taken: Cell::new(0),
             leaving: Cell::new(0),
             fresh: vec![Cell::new(0); listeners].into(),
+            fresh_by_address: FreshByAddress::among(room.places),
             next_to_leave: RefCell::default(),
+            next_of_flood: RefCell::default(),
             memory: Memory::default(),
             crowded: Cell::new(None),
             freed: Notify::new(),
@@ -199,8 +190,10 @@ impl Places {
         let standing = Rc::new(Standing {
             places: self.clone(),
             listener,
+            address: Cell::new(None),
             key: Cell::new(0),
             stage: Cell::new(Stage::Fresh),
+            is_silent: Cell::new(true),
             since: Cell::new(now),
             accepted: now,
             is_queued: Cell::new(false),
@@ -232,10 +225,26 @@ impl Place {
         self.0.is_queued.set(is_queued);
     }
 
+    /// The connection comes from this address, which answers for it as long as it shows no request.
+    pub fn set_address(&self, address: AddressKey) {
+        let one = &self.0;
+        let is_counted = !one.is_spare.get() && self.is_fresh();
+        let earlier = one.address.replace(Some(address));
+        if is_counted && earlier.is_none() {
+            one.places.fresh_by_address.add(address);
+        }
+    }
+
     /// Whether the first request is still to come, with all that comes before it.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.0.stage.get() == Stage::Fresh
+    }
+
+    /// Whether no request has come, also of a connection that is sent away.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.0.is_silent.get()
     }
 
     pub(in crate::http) fn standing(&self) -> Rc<Standing> {
@@ -252,7 +261,7 @@ impl Drop for Place {
             decrease(&places.taken);
             match self.0.stage.get() {
                 Stage::Leaving => decrease(&places.leaving),
-                Stage::Fresh => decrease(&places.fresh[self.0.listener]),
+                Stage::Fresh => self.0.is_fresh_no_more(),
                 _ => {}
             }
         }
@@ -283,13 +292,29 @@ impl Standing {
     }
 
     fn set_stage(&self, stage: Stage) {
-        let fresh = &self.places.fresh[self.listener];
+        if !matches!(stage, Stage::Fresh | Stage::Leaving) {
+            self.is_silent.set(false);
+        }
         match (self.stage.replace(stage), stage) {
             _ if self.is_spare.get() => {}
             (Stage::Fresh, Stage::Fresh) => {}
-            (Stage::Fresh, _) => decrease(fresh),
-            (_, Stage::Fresh) => increase(fresh),
+            (Stage::Fresh, _) => self.is_fresh_no_more(),
+            (_, Stage::Fresh) => self.is_fresh_now(),
             _ => {}
+        }
+    }
+
+    fn is_fresh_now(&self) {
+        increase(&self.places.fresh[self.listener]);
+        if let Some(address) = self.address.get() {
+            self.places.fresh_by_address.add(address);
+        }
+    }
+
+    fn is_fresh_no_more(&self) {
+        decrease(&self.places.fresh[self.listener]);
+        if let Some(address) = self.address.get() {
+            self.places.fresh_by_address.remove(address);
         }
     }
 
@@ -320,7 +345,7 @@ impl Standing {
             self.is_spare.set(false);
             increase(&places.taken);
             if self.stage.get() == Stage::Fresh {
-                increase(&places.fresh[self.listener]);
+                self.is_fresh_now();
             }
         }
         !self.is_spare.get()
