@@ -18,3 +18,6 @@ pub const RETRY_AFTER_KEYS_SECS: u32 = 5;
 pub const PUBLIC_CHANNELS_MAX: usize = 1000;
 /// Longest name of an unknown parameter that is repeated in an answer or in the log.
 pub const PARAMETER_SHOWN_CHARS_MAX: usize = 24;
+/// Unknown parameters of a handshake that are compared with the known ones, so that a misspelt one
+/// is refused; further ones are ignored unlooked.
+pub const PARAMETERS_COMPARED_MAX: usize = 32;

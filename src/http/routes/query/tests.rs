@@ -165,3 +165,13 @@ fn publishing_takes_no_other_name() {
         assert!(takes_only(Some(query), &["channel"]).is_ok(), "{query}");
     }
 }
+
+/// Thousands of parameters that nobody knows cost no more comparisons than a few.
+#[test]
+fn few_unknown_parameters_are_compared() {
+    let strange: String = (0..7_800).map(|number| format!("&z{number:06}")).collect();
+    let ignored = nearly_known(Some(&format!("channel=a{strange}&chanel=b"))).unwrap();
+    assert_eq!(ignored.len(), PARAMETERS_COMPARED_MAX);
+    let misspelt = nearly_known(Some(&format!("channel=a&chanel=b{strange}")));
+    assert!(misspelt.unwrap_err().hint.contains("chanel"));
+}
