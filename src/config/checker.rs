@@ -15,11 +15,22 @@ pub(super) struct Checker {
     variables: HashMap<String, String>,
     problems: Vec<BadValue>,
     warnings: Vec<String>,
+    reads_again: bool,
 }
 
 impl Checker {
     pub(super) fn new(variables: HashMap<String, String>, problems: Vec<BadValue>) -> Self {
-        Self { variables, problems, warnings: Vec::new() }
+        Self { variables, problems, warnings: Vec::new(), reads_again: false }
+    }
+
+    /// One for files that were read before, by a server that runs.
+    pub(super) fn of_files_again() -> Self {
+        Self { reads_again: true, ..Self::new(HashMap::new(), Vec::new()) }
+    }
+
+    /// Whether files are read that were read before.
+    pub(super) fn reads_again(&self) -> bool {
+        self.reads_again
     }
 
     /// Records that `value` is not accepted.

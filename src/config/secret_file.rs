@@ -3,7 +3,10 @@
 //! A typed secret is in the list of processes, and a variable may be shown where it is set; a file
 //! is for its reader alone, if its mode says so. Error messages never show the content.
 
-use std::{fs::File, io::Read};
+use std::{
+    fs::{self, File},
+    io::Read,
+};
 
 use super::checker::Checker;
 
@@ -12,7 +15,7 @@ const BYTES_MAX: u64 = 1024 * 1024;
 
 /// The content of the file at `path`, the value of `option`; warns if others can read or change it.
 pub(super) fn read(checker: &mut Checker, option: &str, path: &str) -> Result<String, String> {
-    let file = open(path)?;
+    let file = open(checker, path)?;
     if let Some((mode, others)) = open_to_others(&file) {
         checker.warn(format!("--{option} {path} {others} (mode {mode:o}): chmod go-rw"));
     }
@@ -20,11 +23,16 @@ pub(super) fn read(checker: &mut Checker, option: &str, path: &str) -> Result<St
 }
 
 /// The content of a file that everybody may read.
-pub(super) fn read_public(path: &str) -> Result<String, String> {
-    open(path).and_then(text)
+pub(super) fn read_public(checker: &Checker, path: &str) -> Result<String, String> {
+    open(checker, path).and_then(text)
 }
 
-fn open(path: &str) -> Result<File, String> {
+/// At the start a pipe may be read, which the shell's `<(…)` is. Later it is empty, and to open one
+/// without a writer would wait for that, and keep everything else from being read again.
+fn open(checker: &Checker, path: &str) -> Result<File, String> {
+    if checker.reads_again() && !fs::metadata(path).map_err(cannot_be_read)?.is_file() {
+        return Err("cannot be read again: this is no regular file".to_owned());
+    }
     File::open(path).map_err(cannot_be_read)
 }
 
@@ -52,7 +60,7 @@ fn text(file: File) -> Result<String, String> {
 #[cfg(unix)]
 fn open_to_others(file: &File) -> Option<(u32, String)> {
     use std::os::unix::fs::MetadataExt;
-    let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let mode = metadata.mode() & 0o7777;
     let who = |all, group| match (mode & all, mode & group) {
         (0, 0) => None,

@@ -2,7 +2,7 @@
 //!
 //! Both times by the same code, so that a file that is refused at the start is refused later, too.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use super::{BadValues, Token, args, checker::Checker, rights, tokens};
 use crate::token::TokenSettings;
@@ -35,7 +35,7 @@ impl SecretSources {
     /// # Errors
     /// When one of them can't be used any more.
     pub fn read(&self) -> Result<Secrets, BadValues> {
-        let mut checker = Checker::new(HashMap::new(), Vec::new());
+        let mut checker = Checker::of_files_again();
         let secrets = self.check(&mut checker);
         checker.finish()?;
         Ok(Secrets { warnings: checker.warnings(), ..secrets })
@@ -54,5 +54,31 @@ impl SecretSources {
 impl fmt::Debug for SecretSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretSources(…)")
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    /// A file that has become a pipe is refused, and nobody waits for its writer: what is bad about
+    /// one file must not keep the others from being read for ever.
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe").to_str().unwrap().to_owned();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        for option in ["api-token-file", "jwt-secret-file", "jwt-public-key", "jwt-jwks"] {
+            let typed = args::Arguments::parse_from(["wsbcast", &format!("--{option}"), &path]);
+            let sources = SecretSources::new(&typed.rights, &typed.tokens);
+            let (done, outcome) = std::sync::mpsc::sync_channel(1);
+            std::thread::spawn(move || done.send(sources.read().map(drop)));
+            let refused = outcome.recv_timeout(std::time::Duration::from_secs(20));
+            let refused = refused.expect("it waits for nobody").unwrap_err().lines();
+            assert!(refused.contains("no regular file"), "{option}: {refused}");
+        }
     }
 }

@@ -82,7 +82,7 @@ fn secrets(checker: &mut Checker, typed: &args::TokenOptions) -> Vec<Secret> {
 fn public(checker: &mut Checker, paths: &[String]) -> Vec<PublicKey> {
     let mut keys = Vec::new();
     for path in paths {
-        let read = secret_file::read_public(path);
+        let read = secret_file::read_public(checker, path);
         match read.and_then(|text| public_keys(&text).map_err(|reason| reason.to_string())) {
             Ok(found) => keys.extend(found),
             Err(reason) => checker.refuse("jwt-public-key", path, reason),
@@ -95,7 +95,7 @@ fn key_set(checker: &mut Checker, text: &str) -> Option<KeySetSource> {
     let source = if text.contains("://") {
         JwksUrl::new(text).map(KeySetSource::Url).map_err(|reason| reason.to_string())
     } else {
-        secret_file::read_public(text).and_then(|json| {
+        secret_file::read_public(checker, text).and_then(|json| {
             let set = JwkSet::parse(json.as_bytes()).map(KeySetSource::File);
             set.map_err(|reason| reason.to_string())
         })
