@@ -152,6 +152,14 @@ impl ClientRights {
         }
     }
 
+    /// Puts the end of a client's token off until then, once. Whether it is.
+    pub(super) fn postpone_end(&mut self, key: Key, until: Millis) -> bool {
+        match self.clients.get_mut(&key) {
+            Some(Held::Token { deadlines: Some(deadlines), .. }) => deadlines.postpone_end(until),
+            _ => false,
+        }
+    }
+
     /// The clients whose tokens have this `sub`.
     pub(super) fn of_subject(&self, sub: &str) -> Vec<Key> {
         self.named(&self.subjects, sub, |rights| &rights.sub)

@@ -83,6 +83,8 @@ pub(super) struct CommandQueue {
     bytes: usize,
     /// None is on its way, and the next one waits until then: the client has shown a bad token.
     pub(super) pause_until: Option<Millis>,
+    /// The one that is on its way shows a token.
+    shows_token: bool,
 }
 
 impl CommandQueue {
@@ -92,6 +94,17 @@ impl CommandQueue {
         self.bytes += cost;
         self.waiting.push_back(command);
         cost
+    }
+
+    /// `command` is on its way from now on.
+    pub(super) fn begin(&mut self, command: &ClientCommand) {
+        self.shows_token = matches!(command, ClientCommand::Token(_));
+    }
+
+    /// Whether a token is on its way, or waits.
+    pub(super) fn has_token(&self) -> bool {
+        let is_token = |command: &ClientCommand| matches!(command, ClientCommand::Token(_));
+        self.shows_token || self.waiting.iter().any(is_token)
     }
 
     /// Takes the next command, and its cost.

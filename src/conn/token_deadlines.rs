@@ -44,6 +44,8 @@ pub(super) struct TokenDeadlines {
     remind: Option<Millis>,
     /// Then it has to go.
     end: Millis,
+    /// The end was put off.
+    is_postponed: bool,
 }
 
 /// The action due.
@@ -78,6 +80,7 @@ impl TokenClock {
             expires,
             remind: is_told.then(remind),
             end: expires + grace.mul_f64(self.ends.next()),
+            is_postponed: false,
         }
     }
 }
@@ -86,6 +89,16 @@ impl TokenDeadlines {
     /// The first moment at which something is due.
     pub(super) fn first(&self) -> Millis {
         self.remind.unwrap_or(self.end)
+    }
+
+    /// Puts the end off until then, once. Whether it is.
+    pub(super) fn postpone_end(&mut self, until: Millis) -> bool {
+        let may = !self.is_postponed;
+        if may {
+            self.is_postponed = true;
+            self.end = until;
+        }
+        may
     }
 
     /// The action due `now`.
@@ -161,8 +174,12 @@ mod tests {
 
     #[test]
     fn a_client_is_told_once_and_has_to_go() {
-        let mut client =
-            TokenDeadlines { expires: Millis(1000), remind: Some(Millis(800)), end: Millis(1050) };
+        let mut client = TokenDeadlines {
+            expires: Millis(1000),
+            remind: Some(Millis(800)),
+            end: Millis(1050),
+            is_postponed: false,
+        };
         assert_eq!(client.on_deadline(Millis(799)), TokenAction::Wait(Millis(800)));
         let told = TokenAction::Remind(Duration::from_millis(190), Millis(1050));
         assert_eq!(client.on_deadline(Millis(810)), told);

@@ -29,6 +29,9 @@ impl ConnectionTable {
             let Some(command) = self.run_locally(key, command) else { return };
             let Some(client) = entry(&mut self.entries, key) else { return };
             client.open_queue();
+            if let Some(queue) = client.queue_mut() {
+                queue.begin(&command);
+            }
             client.paused = true;
             self.request_command(key, command);
             return;
@@ -59,6 +62,11 @@ impl ConnectionTable {
             Some(entry) => entry.queue_mut(),
             None => self.orphans.get_mut(&key).map(|orphan| &mut orphan.queue),
         }
+    }
+
+    /// Whether a client has shown a token that is not judged yet.
+    pub(super) fn is_renewing(&mut self, key: Key) -> bool {
+        self.queue_mut(key).is_some_and(|queue| queue.has_token())
     }
 
     /// The commands that wait are not run.
@@ -158,6 +166,9 @@ impl ConnectionTable {
                 break Some(command);
             }
         };
+        if let Some((command, queue)) = command.as_ref().zip(self.queue_mut(key)) {
+            queue.begin(command);
+        }
         if command.is_none() {
             if self.orphans.remove(&key).is_some() {
                 self.rights.remove(key);

@@ -18,6 +18,7 @@ use crate::{
         v1::events::{Code, ErrorEvent, ServerEvent},
     },
     hub::Key,
+    limits::TOKEN_JWKS_WAIT,
     metrics::Limit,
     token::TokenError,
     ws::close::CloseReason,
@@ -187,6 +188,11 @@ impl ConnectionTable {
                 Some(Some(until))
             }
             Some(TokenAction::End) => {
+                // Its next token may wait for the issuer.
+                let until = self.now + TOKEN_JWKS_WAIT;
+                if self.is_renewing(key) && self.rights.postpone_end(key, until) {
+                    return Some(Some(until));
+                }
                 self.close(key, CloseReason::TokenExpired);
                 None
             }

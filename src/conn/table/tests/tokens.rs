@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     channel::ChannelPattern,
     conn::VerifiedToken,
-    limits::TOKEN_REFUSED_PAUSE,
+    limits::{TOKEN_JWKS_WAIT, TOKEN_REFUSED_PAUSE},
     token::{Rights, TokenError},
 };
 
@@ -195,6 +195,42 @@ fn a_renewed_token_postpones_the_end() {
         table.clients.on_tick(Millis(now));
     }
     assert_eq!(table.clients.live(), 1, "the first token's end is past");
+}
+
+/// A token that is shown in time, and is not judged yet, keeps its client for as long as that may
+/// take; once, and whether it is on its way or waits behind a publication.
+#[test]
+fn a_token_that_is_being_judged_postpones_the_end() {
+    let shown = r#"{"type":"token","token":"x.y.z"}"#;
+    let publish = r#"{"type":"publish","channel":"chat","data":"x"}"#;
+    for (commands, renews) in [
+        (&[shown][..], true),
+        (&[publish, shown], true),
+        (&[shown, shown], true),
+        (&[publish], false),
+    ] {
+        let mut table = private_table();
+        let first = token(&["news"], &["chat"], Millis(0));
+        let (key, mut peer) = table.client_with(Encoding::V1, &["news"], first);
+        let all: Vec<_> = commands.iter().flat_map(|text| masked(0x81, text.as_bytes())).collect();
+        peer.write_all(&all).unwrap();
+        let mut requests = Vec::new();
+        table.read_until(key, Millis(LEFT_MS - 1), |table| {
+            requests.extend(table.clients.take_requests());
+            !requests.is_empty()
+        });
+        let mut is_open = |now: Millis| {
+            table.clients.on_tick(now);
+            table.clients.entries[key.index()].as_ref().unwrap().state() == ClientState::Open
+        };
+        // Past every grace.
+        let due = Millis(LEFT_MS + 10_100);
+        assert_eq!(is_open(due), renews, "{commands:?}");
+        if renews {
+            assert!(is_open(due + (TOKEN_JWKS_WAIT - Duration::from_millis(100))));
+            assert!(!is_open(due + (TOKEN_JWKS_WAIT + Duration::from_millis(200))), "once");
+        }
+    }
 }
 
 #[test]
