@@ -87,6 +87,47 @@ fn an_event_stream_goes_on_with_the_next_token() {
     assert_eq!((page.run("given"), page.gaps().len()), (json!(2), 0));
 }
 
+/// Streams are opened anew before their token ends, all of them with one new token. The page's time
+/// for what it waits for runs faster than the server's.
+#[test]
+fn event_streams_get_the_next_token_in_time() {
+    let server = Server::start(&[KEY]);
+    let mut page = Page::open(Stage::before(server.addr()));
+    let token = token_for("alice", &["a", "b"], &[], LONG_SECS);
+    page.run(&format!("window.given = 0; window.token = {}; 0", json!(token)));
+    page.run(
+        "window.usual = setTimeout; window.setTimeout = (then, ms) => usual(then, ms / 1000); 0",
+    );
+    page.run(
+        "connect({
+            channels: ['a', 'b'],
+            transport: 'sse',
+            getToken: async () => { given++; return token },
+        })",
+    );
+    page.wait_for_state("open", 1);
+    hears(&page, &server, "b", 1);
+    let given = page.run("given").as_u64().unwrap();
+    assert!(given <= page.states("open").len() as u64 + 1, "{given}: one for both streams");
+    assert_eq!(page.states("waiting"), [json!(null); 0], "no stream has ended before");
+}
+
+/// A server that is away does not make a page ask for a token with each try.
+#[test]
+fn a_token_outlives_an_outage() {
+    let server = Server::start(&[KEY]);
+    let mut page = page(&server, "['a']", "websocket", &[LONG_SECS]);
+    page.wait_for_state("open", 0);
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    page.stage.set_target(away);
+    page.stage.cut();
+    page.wait_for_state("waiting", 3);
+    assert_eq!(page.run("given"), json!(1));
+    page.stage.set_target(server.addr());
+    page.wait_for_state("open", 1);
+    assert_eq!(page.run("given"), json!(1));
+}
+
 /// A channel that the token does not cover is refused, and costs the others nothing.
 #[test]
 fn a_channel_without_a_right_is_refused_alone() {

@@ -16,7 +16,8 @@ const PATIENCE_MS = 10000;
 const CHANNELS_IN_URL_MAX = 20;
 // Without one success, so many WebSockets are tried before an event stream is.
 const SOCKETS_MAX = 2;
-// From one try to get the next token to another, at most.
+// From one try to get the next token to another, at most; and a token that is younger is not given
+// up for a connection that could not be opened.
 const RENEW_MS_MAX = 60000;
 const WAKERS = ["online", "visibilitychange"];
 
@@ -40,6 +41,16 @@ const fromBase64 = (text) => Uint8Array.from(atob(text), (byte) => byte.charCode
 // Byte by byte: spread over the arguments of one call, a long array would be too many.
 const toBase64 = (bytes) =>
   btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ""));
+
+// How long a token is good from now on, as it says itself, if it does.
+const timeLeft = (token) => {
+  try {
+    const claims = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+    return JSON.parse(atob(claims)).exp * 1000 - Date.now();
+  } catch {
+    return NaN;
+  }
+};
 
 const bytesOf = (data) => {
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
@@ -71,6 +82,9 @@ export class WsBcast {
   #attempt = 0;
   // What `getToken` gave; null: it is asked before the next connection.
   #token;
+  // When that was, and how long it was good then.
+  #given;
+  #left;
   // Sockets in a row that did not open; not a number once one did.
   #unopened = 0;
   #wake = () => {
@@ -180,17 +194,40 @@ export class WsBcast {
     return headers;
   }
 
-  // Before a token expires the server asks for the next one, which takes its place at once.
+  // False: it comes too late for this link.
+  async #getToken(link) {
+    const token = (await this.#options.getToken())?.trim();
+    if (link != this.#link) return false;
+    this.#token = token;
+    this.#given = Date.now();
+    this.#left = timeLeft(token);
+    return true;
+  }
+
+  // Before a token expires the server asks for the next one, which takes its place at once. Streams
+  // are opened anew with it, all of them with the same one.
   async #renew(link) {
     if (!this.#options.getToken) return;
     try {
-      const token = (await this.#options.getToken())?.trim();
-      if (link != this.#link) return;
-      this.#token = token;
-      this.#send({ type: "token", token });
+      if (!(await this.#getToken(link))) return;
+      this.#send({ type: "token", token: this.#token });
+      if (!link.isSse || !link.opened) return;
+      link.opened = 0;
+      link.end();
+      this.#connect();
     } catch {
       this.#renewLater(link);
     }
+  }
+
+  // A server cannot ask over a stream: the time is drawn here as it does that, so that the streams
+  // of many do not come back together. A clock that is wrong must not make it often.
+  #renewInTime(link) {
+    const left = this.#given + this.#left - Date.now();
+    if (!(left > 0 && left < 2 ** 31)) return;
+    link.renewMs = Math.min(RENEW_MS_MAX, left / 40);
+    const wait = Math.max(BACKOFF_MAX_MS, left * (0.75 + Math.random() * 0.15));
+    link.renewal = setTimeout(() => this.#renew(link), wait);
   }
 
   // No token could be had, or checked: until the connection ends with the one that it has.
@@ -208,11 +245,9 @@ export class WsBcast {
     this.#state("connecting", { transport: isSse ? "sse" : "websocket" });
     if (link != this.#link) return;
     const { getToken } = this.#options;
-    if (getToken && !this.#token) {
+    if (getToken && (!this.#token || Date.now() > this.#given + this.#left * 0.9)) {
       try {
-        const token = (await getToken())?.trim();
-        if (link != this.#link) return;
-        this.#token = token;
+        if (!(await this.#getToken(link))) return;
       } catch (error) {
         return this.#lost(link, "get_token", String(error));
       }
@@ -315,6 +350,7 @@ export class WsBcast {
     }
     for (const name of this.#channels.keys()) if (!Object.hasOwn(positions, name)) this.#ask(name);
     for (const { frame } of this.#pending.values()) this.#send(frame);
+    if (link.isSse) this.#renewInTime(link);
     this.#state("open", { transport: link.isSse ? "sse" : "websocket" });
   }
 
@@ -359,9 +395,12 @@ export class WsBcast {
     clearTimeout(link.renewal);
     const detail = { code, reason };
     const hint = link.retry ?? /retry in (\d+) ms/.exec(reason)?.[1];
-    // A browser tells nobody that a handshake was refused, let alone why: it may be the token.
+    // A browser tells nobody that a handshake was refused, let alone why: it may be the token. So
+    // it may be where a stream ends unannounced.
     const { getToken } = this.#options;
-    if (getToken && (!link.opened || code == 401 || code == 4401)) this.#token = null;
+    const isOld = Date.now() - this.#given > RENEW_MS_MAX;
+    const isDoubtful = link.opened ? link.isDone && hint == null : isOld;
+    if (getToken && (isDoubtful || code == 401 || code == 4401)) this.#token = null;
     // A server that names a time wants it back, and with a token that it accepts any time is right.
     const isOver = hint == null && isFinal(code) && !(getToken && code == 401);
     if (isOver) return this.#finish("failed", detail);
@@ -448,7 +487,10 @@ export class WsBcast {
       let text = "";
       for (;;) {
         const { done, value } = await reader.read();
-        if (done) break;
+        if (done) {
+          link.isDone = true;
+          break;
+        }
         const events = (text + value).split("\n\n");
         text = events.pop();
         for (const event of events) if (!signal.aborted) this.#event(link, name, event);
