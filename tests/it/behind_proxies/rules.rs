@@ -8,8 +8,9 @@ use super::{
 use crate::support::{
     client::{Client, upgrade_request},
     frames::{self, masked},
-    http::{Response, get, post},
+    http::{Http, Response, get, post},
     metrics::metric,
+    now,
     tokens::{KEY, token_for},
 };
 
@@ -46,25 +47,35 @@ fn limits_are_those_of_the_clients_address() {
             assert_limited(&refused, "address_full", 5..=30);
         }
         drop(world.client(78, "/ws?channel=a", FORGED).expect("another address"));
-        let mut looked_at = 0;
-        let refused = loop {
-            match world.try_ask(79, "GET /sse?channel=%20", FORGED) {
-                Some(answer) if answer.status == 400 => looked_at += 1,
-                refused => break refused,
-            }
-            assert!(looked_at < 60, "{front:?}");
-        };
-        assert!(looked_at >= 20, "{front:?}: {looked_at}");
-        match refused {
-            Some(answer) => assert_limited(&answer, "rate_limited", 1..=12),
-            // The handshake of TLS is one too many before the request is, and is not answered.
-            None => assert!(front.passes_tls(), "{front:?}"),
-        }
+        assert_burst_limited(&world, front);
         drop(world.client(78, "/ws?channel=a", FORGED).expect("another address"));
         let counted = metric(world.server.admin(), "wsbcast_limited_total", &["clients"]);
         assert_eq!(counted, 3.0, "{front:?}");
         world.server.wait_for_log(&[" access: client ", "address=127.0.0.78 "]);
         assert!(!world.server.log().contains("address=6.6.6"), "{}", world.server.log());
+    }
+}
+
+/// The address 127.0.0.79 may shake hands twice a second, twenty times at once. Requests of the
+/// same moment are sent without waiting for answers: one by one, a machine that is busy with other
+/// things would stay below that.
+fn assert_burst_limited(world: &World, front: Front) {
+    let began = now();
+    let send = |_| world.try_send(79, "GET /sse?channel=%20", FORGED);
+    let sent: Vec<Option<Http>> = (0..60).map(send).collect();
+    let answers: Vec<_> = sent.into_iter().map(|http| http?.try_response()).collect();
+    let most = 20 + 2 * (began.elapsed().as_secs() as usize + 1);
+    let is_taken =
+        |answer: &&Option<Response>| answer.as_ref().is_some_and(|one| one.status == 400);
+    let taken = answers.iter().filter(is_taken).count();
+    assert!((20..=most).contains(&taken), "{front:?}: {taken}");
+    assert!(taken < answers.len(), "{front:?}: none is refused");
+    for answer in answers.iter().filter(|answer| !is_taken(answer)) {
+        match answer {
+            Some(answer) => assert_limited(answer, "rate_limited", 1..=12),
+            // The handshake of TLS is one too many before the request is, and is not answered.
+            None => assert!(front.passes_tls(), "{front:?}"),
+        }
     }
 }
 
