@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Answer, Barrier, Command, Commands, DrainState, Holders, Machine, Phase, Refused,
+    Answer, Barrier, Command, Commands, Departures, DrainState, Holders, Machine, Phase, Refused,
     commands::Door,
 };
 use crate::clock::Millis;
@@ -28,6 +28,8 @@ pub struct Control {
     pub barrier: Barrier,
     /// The longest connected of these clients.
     pub holders: Holders,
+    /// The rate at which clients leave.
+    pub departures: Departures,
     phase: watch::Sender<Phase>,
     published: Mutex<Published>,
     door: Door,
@@ -46,6 +48,7 @@ impl Default for Control {
         Self {
             barrier: Barrier::default(),
             holders: Holders::default(),
+            departures: Departures::default(),
             phase: watch::Sender::new(Phase::Serving),
             published: Mutex::default(),
             door: Door::default(),
@@ -98,6 +101,7 @@ impl Control {
         } else if self.phase() > Phase::Serving {
             self.barrier.stand_down();
             self.holders.clear();
+            self.departures.clear();
         }
         let revision = machine.revision();
         let drain = machine.drain().map(|drain| DrainState { phase, ..drain });

@@ -8,6 +8,7 @@
 mod barrier;
 mod commands;
 mod control;
+mod departures;
 mod holders;
 mod machine;
 mod pace;
@@ -18,6 +19,7 @@ pub use self::{
     barrier::{Barrier, Guard},
     commands::{Answer, Asked, Command, Commands},
     control::Control,
+    departures::Departures,
     holders::{Holder, Holders},
     machine::Machine,
     pace::{PaceShare, paced},

@@ -18,6 +18,10 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const DRAIN_COMMANDS_WAITING_MAX: usize = 64;
 /// For the control thread to do a command about the drain; then 504.
 pub const DRAIN_COMMAND_DEADLINE: Duration = Duration::from_secs(5);
+/// The seconds over which the rate is taken at which clients leave a drain.
+pub const LEAVE_RATE_SECONDS: usize = 60;
+/// Between two looks of a drain at its shards.
+pub const SHARDS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two progress lines of a drain.
 pub const DRAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest time for which a client closed by the drain is told to stay away.

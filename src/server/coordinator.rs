@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::{
     death::Death,
     reload::Reloads,
+    shard_watch::ShardWatch,
     signals::{Signal, Signals, Terminations},
     supervision::Milestones,
 };
@@ -25,6 +26,7 @@ use crate::{
     },
     limits::{
         CONSOLE_CLOSE_OVER, DRAIN_PROGRESS_INTERVAL, FORCED_EXIT_DEADLINE, LAST_REQUESTS_DEADLINE,
+        SHARD_STALL_LIVE, SHARDS_LOOK_INTERVAL,
     },
     telemetry,
 };
@@ -43,6 +45,16 @@ pub(super) enum End {
     ShardDied,
 }
 
+/// Where its events come from, and what it tells others by.
+pub(super) struct Inputs {
+    pub(super) signals: Signals,
+    pub(super) deaths: mpsc::Receiver<Death>,
+    pub(super) reloads: Reloads,
+    pub(super) shards: ShardWatch,
+    /// For the service manager.
+    pub(super) milestones: Rc<Milestones>,
+}
+
 /// The state of the loop.
 pub(super) struct Coordinator {
     clock: Clock,
@@ -52,6 +64,7 @@ pub(super) struct Coordinator {
     commands: Commands,
     deaths: mpsc::Receiver<Death>,
     reloads: Reloads,
+    shards: ShardWatch,
     terminations: Terminations,
     /// For the service manager.
     milestones: Rc<Milestones>,
@@ -64,11 +77,9 @@ impl Coordinator {
         clock: Clock,
         control: Arc<Control>,
         settings: DrainSettings,
-        signals: Signals,
-        deaths: mpsc::Receiver<Death>,
-        reloads: Reloads,
-        milestones: Rc<Milestones>,
+        inputs: Inputs,
     ) -> Self {
+        let Inputs { signals, deaths, reloads, shards, milestones } = inputs;
         let commands = control.commands().expect("a server has one coordinator");
         Self {
             clock,
@@ -78,6 +89,7 @@ impl Coordinator {
             commands,
             deaths,
             reloads,
+            shards,
             terminations: Terminations::default(),
             milestones,
             next_progress: None,
@@ -97,10 +109,16 @@ impl Coordinator {
             }
             let clients = self.control.barrier.clients();
             let phase = self.machine.advance(now, clients);
+            self.look(now, phase);
+            if phase >= Phase::Waiting && self.only_hanging_shards_are_left(phase) {
+                self.machine.stop(now);
+                self.refuse_commands();
+                let end = self.last_requests(0).await;
+                self.announce(Phase::Stopped);
+                return end;
+            }
             if phase == Phase::Stopped {
-                // Nothing turns back from here: commands that wait, or come, are refused.
-                self.commands.close();
-                while self.commands.try_recv().is_ok() {}
+                self.refuse_commands();
                 let end = self.last_requests(clients).await;
                 self.announce(Phase::Stopped);
                 return end;
@@ -112,9 +130,40 @@ impl Coordinator {
         }
     }
 
+    /// Nothing turns back from here: commands that wait, or come, are refused.
+    fn refuse_commands(&mut self) {
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
+    }
+
+    /// While the process drains: how many clients leave, and whether the shards live.
+    fn look(&mut self, now: Millis, phase: Phase) {
+        if phase == Phase::Serving {
+            return self.shards.rest();
+        }
+        self.shards.look(now);
+        self.control.departures.record(now, self.shards.left_ever());
+    }
+
+    /// Whether a drain waits for nobody who could leave or be closed.
+    fn only_hanging_shards_are_left(&self, phase: Phase) -> bool {
+        let Some((shards, clients)) = self.shards.only_hanging() else { return false };
+        let silent_for_s = SHARD_STALL_LIVE.as_secs();
+        error!(
+            ?shards,
+            clients,
+            silent_for_s,
+            phase = phase.word(),
+            "shards hang and hold the only clients left: ending without these, with exit code 3"
+        );
+        true
+    }
+
     /// Waits for the next event; true: exit at once.
     async fn wait(&mut self, now: Millis) -> bool {
-        let wake = [self.machine.next_change(), self.next_progress].into_iter().flatten().min();
+        let next_look = self.machine.drain().map(|_| now + SHARDS_LOOK_INTERVAL);
+        let wake = [self.machine.next_change(), self.next_progress, next_look];
+        let wake = wake.into_iter().flatten().min();
         let by_time = async {
             match wake {
                 Some(wake) => sleep((wake - now).max(Duration::from_millis(1))).await,

@@ -20,6 +20,7 @@ mod reload;
 mod rights;
 mod secret_files;
 mod settings;
+mod shard_watch;
 pub mod signals;
 mod stand_in;
 mod start_error;
@@ -56,7 +57,7 @@ use crate::{
     token::Verifier,
 };
 use certificates::Certificates;
-use coordinator::{Coordinator, End};
+use coordinator::{Coordinator, End, Inputs};
 use death::Death;
 pub use descriptors::TooFew;
 pub use exit::Exit;
@@ -64,6 +65,7 @@ use parts::PerShard;
 pub use parts::{BadListeners, Listeners, MakeBroker, Parts};
 use process::Process;
 use reload::Reloads;
+use shard_watch::ShardWatch;
 use signals::Signals;
 pub use start_error::StartError;
 use supervision::{Milestones, Supervised};
@@ -220,8 +222,9 @@ impl Server {
 
         let (clock, control) = (self.process.clock, self.process.control.clone());
         let drain = self.config.drain;
-        let mut coordinator =
-            Coordinator::new(clock, control, drain, signals, deaths_seen, reloads, milestones);
+        let shards = ShardWatch::new(&self.process.shards);
+        let inputs = Inputs { signals, deaths: deaths_seen, reloads, shards, milestones };
+        let mut coordinator = Coordinator::new(clock, control, drain, inputs);
         let end = coordinator.run().await;
         if end == End::AtOnce {
             return Ok(Exit::CutOff);

@@ -18,6 +18,7 @@ use std::{
     net::SocketAddr,
     sync::mpsc::{SyncSender, sync_channel},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use support::{
@@ -26,6 +27,7 @@ use support::{
     clients_on_all_shards, eventually,
     http::{get, post},
     metrics::{Metrics, metric},
+    now,
 };
 use wsbcast::{
     config::{self, Config, Invocation},
@@ -154,11 +156,9 @@ fn readiness(addr: SocketAddr) -> String {
     let mut waiting: Vec<_> = connections.by_ref().collect();
     let mut answer = None;
     eventually(PATIENCE, "some shard answers", || {
-        answer = waiting.iter_mut().find_map(|http| {
-            match http.arrival(std::time::Duration::from_millis(5)) {
-                support::http::Arrival::Bytes => http.try_response(),
-                _ => None,
-            }
+        answer = waiting.iter_mut().find_map(|http| match http.arrival(Duration::from_millis(5)) {
+            support::http::Arrival::Bytes => http.try_response(),
+            _ => None,
         });
         answer.is_some()
     });
@@ -196,6 +196,33 @@ fn a_silent_shard_delivers_when_it_returns() {
     }
     drop(clients);
     assert_eq!(server.terminate(), Exit::Drained);
+}
+
+/// A drain does not wait for the clients of a shard that hangs, once all others have left; the exit
+/// code says that somebody was cut off.
+#[test]
+fn a_hanging_shard_ends_a_drain_at_its_own_deadline() {
+    let server = start(2);
+    let mut clients = clients_on_all_shards(server.addr, "/ws", 2);
+    let blocker = block(&server, 1);
+    let start = now();
+    server.signals.blocking_send(signals::Signal::Terminate("a test")).unwrap();
+    // Those of the shard that lives can still be spoken to, and leave.
+    let mut others = Vec::new();
+    for client in &mut clients {
+        client.send(support::frames::masked_close(1000, ""));
+    }
+    clients.retain_mut(|client| {
+        let is_served = client.event_within(Duration::from_secs(3)).is_some();
+        others.push(is_served);
+        !is_served
+    });
+    assert!(others.contains(&true) && others.contains(&false), "each shard has a client");
+    assert_eq!(server.thread.join().unwrap(), Exit::CutOff);
+    let took = start.elapsed();
+    assert!(took >= Duration::from_secs(29), "its deadline: {took:?}");
+    assert!(took < Duration::from_secs(29) + PATIENCE * 2, "not the drain's limit: {took:?}");
+    drop(blocker);
 }
 
 /// Signals from a channel drain a server as those of the system do.

@@ -150,16 +150,33 @@ struct Progress {
     phase: Phase,
     clients: usize,
     seconds_left: Option<u64>,
+    /// `None` where it is not known: while serving, and in the first second.
+    leave_rate_per_second: Option<f64>,
+    /// At that rate; `None` where nobody leaves.
+    estimated_seconds_left: Option<u64>,
 }
 
 fn state(context: &Context, status: StatusCode, drain: Option<DrainState>) -> Answer {
     let now = context.clock.now();
+    let clients = context.control.barrier.clients();
+    let rate = context.control.departures.per_second(now).filter(|_| drain.is_some());
     let progress = Progress {
         phase: drain.map_or(Phase::Serving, |drain| drain.phase),
-        clients: context.control.barrier.clients(),
+        clients,
         seconds_left: drain.map(|drain| (drain.deadline - now).as_secs()),
+        leave_rate_per_second: rate.map(|rate| (rate * 1000.0).round() / 1000.0),
+        estimated_seconds_left: rate.and_then(|rate| estimated_seconds_left(clients, rate)),
     };
     answer::json(status, &progress)
+}
+
+/// When the last of `clients` leaves at `rate`, rounded up.
+fn estimated_seconds_left(clients: usize, rate: f64) -> Option<u64> {
+    match clients {
+        0 => Some(0),
+        _ if rate > 0.0 => Some((clients as f64 / rate).ceil() as u64),
+        _ => None,
+    }
 }
 
 fn wish(query: Option<&str>) -> Result<Steering, BadQuery> {
@@ -244,6 +261,19 @@ mod tests {
             "x",
         ] {
             assert!(wish(Some(query)).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_end_is_estimated_from_the_rate() {
+        for (clients, rate, seconds) in [
+            (0, 0.0, Some(0)),
+            (1, 0.0, None),
+            (10, 2.0, Some(5)),
+            (10, 3.0, Some(4)),
+            (1_000_000, 0.016, Some(62_500_000)),
+        ] {
+            assert_eq!(estimated_seconds_left(clients, rate), seconds, "{clients} at {rate}");
         }
     }
 

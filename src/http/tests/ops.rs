@@ -10,7 +10,7 @@ use tokio::{
 use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, status};
 use crate::{
     broker::{Reach, RefusalExtent},
-    clock::Clock,
+    clock::{Clock, Millis},
     drain::{Answer, Command, Phase, Steering},
     health_client::{self, Target, Unhealthy},
     http::{
@@ -124,7 +124,14 @@ async fn an_admin_listener_shows_everyone_and_obeys_few() {
 async fn a_drain_can_be_started_and_watched() {
     let server = Fixture::with(|context| context.public = None).start();
     let before = body(&server.ask(get("/admin/drain")).await);
-    assert_eq!(before, serde_json::json!({"phase": "serving", "clients": 0, "seconds_left": null}));
+    let expected = serde_json::json!({
+        "phase": "serving",
+        "clients": 0,
+        "seconds_left": null,
+        "leave_rate_per_second": null,
+        "estimated_seconds_left": null,
+    });
+    assert_eq!(before, expected);
     let _guard = server.control.barrier.client();
     let mut commands = server.control.commands().unwrap();
     let control = async {
@@ -140,6 +147,9 @@ async fn a_drain_can_be_started_and_watched() {
     assert!((1..=60).contains(&now["seconds_left"].as_u64().unwrap()));
     let again = server.ask(request("POST /admin/drain", &[], "")).await;
     assert_eq!(status(&again), 200);
+    let earlier = Millis(server.context.clock.now().0.saturating_sub(2_000));
+    server.control.departures.record(earlier, 0);
+    server.control.departures.record(server.context.clock.now(), 7);
     drop(commands);
     let late = server.ask(request("POST /admin/drain?timeout=1h", &[], "")).await;
     assert_eq!((status(&late), &body(&late)["error"]), (409, &"stopping".into()));

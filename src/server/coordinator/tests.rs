@@ -1,5 +1,7 @@
 //! The control thread's loop on a paused clock, with guards in place of clients.
 
+use std::{cell::Cell, rc::Rc};
+
 use tokio::{
     sync::mpsc::Sender,
     task::{JoinHandle, LocalSet, spawn_local, yield_now},
@@ -8,7 +10,8 @@ use tokio::{
 use super::*;
 use crate::{
     drain::Guard,
-    limits::SIGNAL_MERGE,
+    limits::{SHARD_BEAT_INTERVAL, SIGNAL_MERGE},
+    metrics::ShardMetrics,
     server::signals::{self, Signal::Terminate},
 };
 
@@ -24,6 +27,10 @@ const FORCED: Command = Command::Undrain { is_forced: true };
 
 /// A loop that runs, and the other ends of it.
 struct World {
+    clock: Clock,
+    shards: Vec<Arc<ShardMetrics>>,
+    /// This shard does not beat; the others do.
+    hanging: Rc<Cell<Option<usize>>>,
     control: Arc<Control>,
     signals: Sender<Signal>,
     deaths: Sender<Death>,
@@ -35,16 +42,36 @@ async fn beside<R>(test: impl AsyncFnOnce(World) -> R) -> R {
     let control = Arc::new(Control::default());
     let (signals, received) = signals::channel();
     let (deaths, died) = mpsc::channel(1);
-    let reloads = Reloads::new(Vec::new());
     let clock = Clock::start();
-    let mut coordinator =
-        Coordinator::new(clock, control.clone(), SETTINGS, received, died, reloads, Rc::default());
+    let shards: Vec<_> = (0..3).map(|_| Arc::new(ShardMetrics::default())).collect();
+    let inputs = Inputs {
+        signals: received,
+        deaths: died,
+        reloads: Reloads::new(Vec::new()),
+        shards: ShardWatch::new(&shards),
+        milestones: Rc::default(),
+    };
+    let mut coordinator = Coordinator::new(clock, control.clone(), SETTINGS, inputs);
     let body = async {
         let running = spawn_local(async move { coordinator.run().await });
         yield_now().await;
-        test(World { control, signals, deaths, running }).await
+        let hanging = Rc::new(Cell::new(None));
+        spawn_local(beat(clock, shards.clone(), hanging.clone()));
+        test(World { clock, shards, hanging, control, signals, deaths, running }).await
     };
     LocalSet::new().run_until(body).await
+}
+
+/// The beats of all shards but the one that hangs.
+async fn beat(clock: Clock, shards: Vec<Arc<ShardMetrics>>, hanging: Rc<Cell<Option<usize>>>) {
+    loop {
+        for (index, shard) in shards.iter().enumerate() {
+            if hanging.get() != Some(index) {
+                shard.beat_ms.set(clock.now().0);
+            }
+        }
+        sleep(SHARD_BEAT_INTERVAL).await;
+    }
 }
 
 fn limit(seconds: u64) -> Command {
@@ -76,7 +103,7 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn an_undrain_as_the_barrier_opens_is_all_or_nothing() {
     let mut taken_back = 0;
-    for round in 0..60 {
+    for round in 0..30 {
         taken_back += beside(async |world| {
             let last = world.client();
             world.ask(DRAIN).await.unwrap();
@@ -89,7 +116,7 @@ async fn an_undrain_as_the_barrier_opens_is_all_or_nothing() {
             match asked {
                 Ok(phase) => {
                     assert_eq!(phase, Phase::Serving);
-                    sleep(Duration::from_secs(3600)).await;
+                    sleep(Duration::from_secs(100)).await;
                     assert!(!world.running.is_finished(), "it serves");
                     assert_eq!(world.ask(DRAIN).await, Ok(Phase::Waiting));
                     assert_eq!(world.running.await.unwrap(), End::Stopped);
@@ -104,7 +131,7 @@ async fn an_undrain_as_the_barrier_opens_is_all_or_nothing() {
         })
         .await;
     }
-    assert!((1..60).contains(&taken_back), "both happen: {taken_back}");
+    assert!((1..30).contains(&taken_back), "both happen: {taken_back}");
 }
 
 /// Once the last client has gone nothing is turned back, though a request is still answered.
@@ -235,6 +262,98 @@ async fn an_undrain_leaves_nothing_of_the_drain_behind() {
         world.ask(DRAIN).await.unwrap();
         drop(comes);
         assert_eq!(world.running.await.unwrap(), End::Stopped);
+    })
+    .await;
+}
+
+/// A shard that hangs holds the drain until its deadline and until the others' clients have left,
+/// whichever comes later, and not until the limit.
+#[tokio::test(start_paused = true)]
+async fn clients_of_a_hanging_shard_are_not_waited_for() {
+    for others_leave_after in [0, 5, 29, 31, 300] {
+        beside(async |world| {
+            let (_hangs, leaves) = (world.client(), world.client());
+            world.shards[1].connections.set(1);
+            world.shards[2].connections.set(1);
+            world.hanging.set(Some(1));
+            world.ask(DRAIN).await.unwrap();
+            let begun = world.clock.now();
+            sleep(Duration::from_secs(others_leave_after)).await;
+            assert!(!world.running.is_finished(), "{others_leave_after}");
+            world.shards[2].connections.set(0);
+            drop(leaves);
+            assert_eq!(world.running.await.unwrap(), End::Stopped);
+            let took = (world.clock.now() - begun).as_secs();
+            let expected = others_leave_after.max(SHARD_STALL_LIVE.as_secs());
+            assert!((expected..=expected + 3).contains(&took), "{took} of {expected}");
+            assert_eq!(world.control.phase(), Phase::Stopped);
+        })
+        .await;
+    }
+}
+
+/// A shard that beats again in time holds the drain as any other, and one whose silence nobody has
+/// watched is not taken for one that hangs.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_beats_again_holds_the_drain() {
+    beside(async |world| {
+        let _stays = world.client();
+        world.shards[1].connections.set(1);
+        world.ask(DRAIN).await.unwrap();
+        for _ in 0..10 {
+            world.hanging.set(Some(1));
+            sleep(Duration::from_secs(28)).await;
+            world.hanging.set(None);
+            sleep(Duration::from_secs(1)).await;
+        }
+        // The process is stopped for a while: no shard beats, and nobody looks.
+        world.hanging.set(Some(1));
+        sleep(Duration::from_secs(3)).await;
+        tokio::time::advance(Duration::from_secs(300)).await;
+        sleep(Duration::from_secs(20)).await;
+        assert!(!world.running.is_finished());
+        assert_eq!(world.ask(UNDRAIN).await, Ok(Phase::Serving));
+        sleep(Duration::from_secs(100)).await;
+        assert!(!world.running.is_finished(), "it serves");
+    })
+    .await;
+}
+
+/// A request of a hanging shard gets its moment, as if the last client had left, and no more.
+#[tokio::test(start_paused = true)]
+async fn a_hanging_shards_request_gets_its_moment() {
+    beside(async |world| {
+        let (_stays, _request) = (world.client(), world.control.barrier.request());
+        world.shards[0].connections.set(1);
+        world.hanging.set(Some(0));
+        world.ask(DRAIN).await.unwrap();
+        let begun = world.clock.now();
+        assert_eq!(world.running.await.unwrap(), End::Stopped);
+        let took = (world.clock.now() - begun).as_secs();
+        assert!((30..=33).contains(&took), "{took}");
+    })
+    .await;
+}
+
+/// The rate at which clients leave is that of the drain alone, of all shards.
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_departures_is_the_drains() {
+    beside(async |world| {
+        let _stays = world.client();
+        let leave = |shard: usize, clients| world.shards[shard].connections_closed.add(0, clients);
+        leave(0, 1_000);
+        let rate = || world.control.departures.per_second(world.clock.now());
+        assert_eq!(rate(), None);
+        world.ask(DRAIN).await.unwrap();
+        for _ in 0..100 {
+            leave(1, 1);
+            leave(2, 4);
+            sleep(Duration::from_secs(1)).await;
+        }
+        let now = rate().unwrap();
+        assert!((4.8..=5.2).contains(&now), "{now}");
+        world.ask(UNDRAIN).await.unwrap();
+        assert_eq!(rate(), None);
     })
     .await;
 }
