@@ -40,7 +40,8 @@ pub enum SocketFileError {
 /// Longest path of a socket: `sun_path` of the smallest system, less the byte that ends it.
 const PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// The file of a socket. It is removed when this is dropped, if it is still the same.
+/// The file of a socket. It is removed when this is dropped, if it is this process' and still the
+/// same.
 #[derive(Debug)]
 pub struct SocketFile {
     record: SocketFileRecord,
@@ -98,10 +99,16 @@ impl SocketFile {
         Ok((socket.into(), file))
     }
 
-    /// The file of a socket that another process has handed on.
+    /// The file of a socket that another process hands on. It stays when this is dropped, until
+    /// [`SocketFile::claim`]: the other process may go on.
     #[must_use]
-    pub fn taken_over(record: SocketFileRecord) -> Self {
-        Self { record, is_ours: true }
+    pub fn passed(record: SocketFileRecord) -> Self {
+        Self { record, is_ours: false }
+    }
+
+    /// The file is this process' from here on, and removed at the end.
+    pub fn claim(&mut self) {
+        self.is_ours = true;
     }
 
     /// Where it is.
@@ -170,7 +177,7 @@ fn make_room(path: &Path, kind: Type) -> Result<(), SocketFileError> {
     match socket.connect(&address) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             // Removed only if it is still the one that was asked.
-            drop(SocketFile::taken_over(SocketFileRecord::of(path, &found)));
+            drop(SocketFile { record: SocketFileRecord::of(path, &found), is_ours: true });
             Ok(())
         }
         // Its queue is full; or it is a socket of another type, which is listened on.

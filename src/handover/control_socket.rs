@@ -51,25 +51,23 @@ impl ControlSocket {
         Ok(Self { listener, file })
     }
 
-    /// Takes one over that another process has handed on. It is to be made before COMMIT, and
-    /// dropped after [`ControlSocket::hand_on`] if COMMIT does not come. Inside of a runtime.
+    /// One that another process hands on. Its file is the other's until [`ControlSocket::claim`].
+    /// Inside of a runtime.
     ///
     /// # Errors
     /// The system's.
-    pub fn taken_over(
-        listener: OwnedFd,
-        file: SocketFileRecord,
-    ) -> Result<Self, ControlSocketError> {
-        let path = file.path.clone();
-        let file = SocketFile::taken_over(file);
-        match watched(listener) {
-            Ok(listener) => Ok(Self { listener, file }),
-            Err(error) => {
-                let mut file = file;
-                file.hand_on();
-                Err(ControlSocketError { path, source: error.into() })
-            }
-        }
+    pub fn passed(listener: OwnedFd, file: SocketFileRecord) -> Result<Self, ControlSocketError> {
+        let named = |error: io::Error| {
+            let path = file.path.clone();
+            ControlSocketError { path, source: error.into() }
+        };
+        let listener = watched(listener).map_err(named)?;
+        Ok(Self { listener, file: SocketFile::passed(file) })
+    }
+
+    /// COMMIT has come: the file is this process', and removed at the end.
+    pub fn claim(&mut self) {
+        self.file.claim();
     }
 
     /// Where it listens.
@@ -84,7 +82,7 @@ impl ControlSocket {
         self.file.record()
     }
 
-    /// Another process has the socket now: the file stays when this is dropped.
+    /// COMMIT was written, another process has the socket now: the file stays when this is dropped.
     pub fn hand_on(&mut self) {
         self.file.hand_on();
     }

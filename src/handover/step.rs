@@ -31,7 +31,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Greeting => "the greeting",
+            Self::Greeting => "both said who they are",
             Self::Building => "the new process started",
             Self::Ahead => "histories were sent ahead",
             Self::Ready => "the new process got ready",
@@ -39,7 +39,7 @@ impl fmt::Display for Step {
             Self::State => "clients were handed over",
             Self::Prepared => "the new process checked what it has",
             Self::Commit => "the last word was due",
-            Self::Other => "another step",
+            Self::Other => "another step was taken",
         })
     }
 }

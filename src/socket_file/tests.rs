@@ -42,11 +42,14 @@ fn a_file_whose_socket_was_handed_on_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let (socket, mut file) = listen(&path).unwrap();
-    let taken = SocketFile::taken_over(file.record());
+    drop(SocketFile::passed(file.record()));
+    UnixStream::connect(&path).expect("it was not taken over after all");
+    let mut taken = SocketFile::passed(file.record());
     file.hand_on();
     drop(file);
     UnixStream::connect(&path).expect("the file stays");
     assert_eq!(taken.path(), path);
+    taken.claim();
     drop(taken);
     assert!(!path.exists(), "it went with the process that has it now");
     drop(socket);

@@ -32,8 +32,9 @@ async fn a_successor_has_the_socket_and_its_file() {
     // Somebody connects before the hand-over, and is accepted after it.
     let mut early = Link::connect(&path).unwrap();
     let descriptor = std::os::fd::AsFd::as_fd(&old).try_clone_to_owned().unwrap();
-    let new = ControlSocket::taken_over(descriptor, old.record()).unwrap();
+    let mut new = ControlSocket::passed(descriptor, old.record()).unwrap();
     old.hand_on();
+    new.claim();
     drop(old);
     assert_eq!(new.path(), path);
     let accepted = new.accept().await.unwrap().unwrap();
@@ -50,9 +51,7 @@ async fn a_successor_that_fails_leaves_the_socket() {
     let path = folder.path().join("control");
     let old = ControlSocket::bind(&path).unwrap();
     let descriptor = std::os::fd::AsFd::as_fd(&old).try_clone_to_owned().unwrap();
-    let mut new = ControlSocket::taken_over(descriptor, old.record()).unwrap();
-    new.hand_on();
-    drop(new);
+    drop(ControlSocket::passed(descriptor, old.record()).unwrap());
     let _link = Link::connect(&path).unwrap();
     old.accept().await.unwrap().unwrap();
 }

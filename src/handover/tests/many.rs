@@ -12,10 +12,10 @@ use crate::{clock::Clock, limits::HANDOVER_BATCH_MAX};
 const CLIENTS: usize = 5_000;
 const SOON: Duration = Duration::from_secs(60);
 
-/// As many as this process may have: three descriptors each, in half of what there is.
+/// As many as this process may have: three descriptors each, in three quarters of what there is.
 fn clients() -> usize {
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap();
-    (usize::try_from(limit).unwrap_or(usize::MAX) / 2 / 3).min(CLIENTS)
+    (usize::try_from(limit).unwrap_or(usize::MAX) / 4).min(CLIENTS)
 }
 
 #[tokio::test]
