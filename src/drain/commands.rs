@@ -8,13 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{DrainState, Refused, Steering};
-use crate::limits::DRAIN_COMMANDS_WAITING_MAX;
+use crate::{clock::Millis, limits::DRAIN_COMMANDS_WAITING_MAX};
 
 /// An operator's command about the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// It begins, or goes on in another way.
     Steer(Steering),
+    /// Nothing: the answer has the state after such a wish.
+    Plan(Steering),
     /// It is taken back: the process serves again.
     Undrain {
         /// Also if a signal has come, which is forgotten.
@@ -24,7 +26,9 @@ pub enum Command {
 
 /// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Outcome {
+    /// When it was done.
+    pub at: Millis,
     /// The state now; `None`: the process serves.
     pub drain: Option<DrainState>,
     /// Whether the drain has begun with this command.
@@ -36,12 +40,12 @@ pub struct Answer {
 pub struct Asked {
     /// The command.
     pub command: Command,
-    answer: oneshot::Sender<Result<Answer, Refused>>,
+    answer: oneshot::Sender<Result<Outcome, Refused>>,
 }
 
 impl Asked {
     /// Tells what has become of it.
-    pub fn answer(self, answer: Result<Answer, Refused>) {
+    pub fn answer(self, answer: Result<Outcome, Refused>) {
         // An error means that nobody waits any longer.
         let _ = self.answer.send(answer);
     }
@@ -78,7 +82,7 @@ impl Door {
     ///
     /// # Cancel safety
     /// May be dropped: the command stays given.
-    pub(super) async fn ask(&self, command: Command) -> Result<Answer, Refused> {
+    pub(super) async fn ask(&self, command: Command) -> Result<Outcome, Refused> {
         let (answer, answered) = oneshot::channel();
         self.sender.try_send(Asked { command, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refused::Busy,

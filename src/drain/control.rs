@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Answer, Barrier, Command, Commands, Departures, DrainState, Holders, Machine, Phase, Refused,
+    Barrier, Command, Commands, Departures, DrainState, Holders, Machine, Outcome, Phase, Refused,
     commands::Door,
 };
 use crate::clock::Millis;
@@ -83,7 +83,7 @@ impl Control {
     ///
     /// # Cancel safety
     /// May be dropped: the command stays given.
-    pub async fn ask(&self, command: Command) -> Result<Answer, Refused> {
+    pub async fn ask(&self, command: Command) -> Result<Outcome, Refused> {
         self.door.ask(command).await
     }
 
@@ -188,7 +188,7 @@ mod tests {
         let mut commands = control.commands().unwrap();
         assert!(control.commands().is_none(), "one thread does them");
         let command = Command::Steer(Steering::default());
-        let answer = Answer { drain: None, has_begun: true };
+        let answer = Outcome { at: at(7), drain: None, has_begun: true };
         let doing = async {
             let asked = commands.recv().await.unwrap();
             assert_eq!(asked.command, command);

@@ -9,6 +9,7 @@ mod barrier;
 mod commands;
 mod control;
 mod departures;
+mod forecast;
 mod holders;
 mod machine;
 mod pace;
@@ -17,9 +18,10 @@ mod steering;
 
 pub use self::{
     barrier::{Barrier, Guard},
-    commands::{Answer, Asked, Command, Commands},
+    commands::{Asked, Command, Commands, Outcome},
     control::Control,
     departures::Departures,
+    forecast::{Forecast, PhaseSpan, forecast},
     holders::{Holder, Holders},
     machine::Machine,
     pace::{PaceShare, paced},

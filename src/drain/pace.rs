@@ -16,12 +16,18 @@ pub struct PaceShare {
     pub of: usize,
 }
 
-/// How many of `total` clients should have been closed `elapsed` into a window: evenly paced, the
-/// last one a tenth of the window (2 s at most) before its end, so that it can answer.
+/// The part of a closing window in which clients are closed: its end is left for the last one's
+/// answer, a tenth of it, 2 s at most.
+#[must_use]
+pub(super) fn closing_span(window: Duration) -> Duration {
+    window.saturating_sub((window / 10).min(Duration::from_secs(2)))
+}
+
+/// How many of `total` clients should have been closed `elapsed` into a window: evenly paced over
+/// the part in which clients are closed.
 #[must_use]
 pub fn paced(total: usize, elapsed: Duration, window: Duration, share: PaceShare) -> usize {
-    let margin = (window / 10).min(Duration::from_secs(2));
-    let span = window.saturating_sub(margin).as_micros();
+    let span = closing_span(window).as_micros();
     if span == 0 || elapsed.as_micros() >= span {
         return total;
     }

@@ -343,6 +343,8 @@ impl PublishedCounters {
 pub struct ShardMetrics {
     /// Clients now.
     pub connections: Gauge,
+    /// The same by [`EncodingWord`], those about to be included.
+    pub clients_by_encoding: [Gauge; EncodingWord::WORDS.len()],
     /// Clients ever.
     pub connections_opened: Counter,
     /// Connections that other threads have accepted for this shard, by [`Placed`].

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::{Clock, Millis},
     drain::{
-        Answer, Asked, Cause, Command, Commands, Control, DrainSettings, DrainState, Machine,
+        Asked, Cause, Command, Commands, Control, DrainSettings, DrainState, Machine, Outcome,
         Phase, Refused, Steering,
     },
     limits::{
@@ -184,9 +184,17 @@ impl Coordinator {
     /// Does a command, and tells everyone before it is answered.
     fn on_command(&mut self, asked: Asked) {
         let now = self.clock.now();
+        if let Command::Plan(wish) = asked.command {
+            let plan = self.machine.plan(now, &wish);
+            return asked.answer(plan.map(|drain| Outcome {
+                at: now,
+                drain: Some(drain),
+                has_begun: false,
+            }));
+        }
         let before = self.machine.drain();
         let done = match asked.command {
-            Command::Steer(wish) => self.steer(now, before, &wish),
+            Command::Steer(wish) | Command::Plan(wish) => self.steer(now, before, &wish),
             Command::Undrain { is_forced } => self.take_back(now, is_forced),
         };
         let by_time = self.machine.advance(now, 1);
@@ -194,9 +202,11 @@ impl Coordinator {
             self.announce(by_time);
         }
         let drain = self.machine.drain();
-        asked.answer(
-            done.map(|()| Answer { drain, has_begun: before.is_none() && drain.is_some() }),
-        );
+        asked.answer(done.map(|()| Outcome {
+            at: now,
+            drain,
+            has_begun: before.is_none() && drain.is_some(),
+        }));
     }
 
     fn steer(

@@ -7,12 +7,14 @@ use serde_json::Value;
 use crate::support::{
     PATIENCE,
     client::{Client, Event},
+    events::Events,
     eventually,
     frames::masked_close,
     http::{Response, get, post},
     let_pass, now,
     publish::Publisher,
     server::Server,
+    v1::V1,
 };
 
 const ADMIN: [&str; 2] = ["--admin-listen", "127.0.0.1:0"];
@@ -158,6 +160,53 @@ fn a_closing_that_is_prolonged_waits_again() {
     let answer = steer(&server, "now=true&close-over=2s");
     assert_eq!(answer.json()["phase"], "closing", "{}", answer.text());
     assert_all_restarted(staying);
+    server.assert_exit(0);
+}
+
+/// A dry run tells what would happen, and nothing happens.
+#[test]
+fn a_dry_run_tells_and_changes_nothing() {
+    let mut server = start(&["--compression", "on", "--drain-pre-delay", "5s"]);
+    let addr = server.addr();
+    let staying = clients(addr, 4);
+    let mut v1 = V1::open(addr, "/ws");
+    let mut stream = Events::open(addr, "/sse?channel=a");
+    let ask = |query: &str| {
+        let answer = steer(&server, &format!("dry-run=true&{query}"));
+        answer.assert_status(200);
+        answer.json()
+    };
+    let told = ask("timeout=125s&close-over=20s");
+    assert_eq!((&told["dry_run"], &told["phase"]), (&true.into(), &"serving".into()));
+    assert_eq!((&told["clients"], &told["seconds_left"]), (&6.into(), &125.into()), "{told}");
+    let kinds = serde_json::json!({"plain": 4, "deflate": 0, "v1": 1, "v1_deflate": 0, "sse": 1});
+    assert_eq!(told["clients_by_encoding"], kinds);
+    let phases = serde_json::json!([
+        {"phase": "pre-delay", "in_seconds": 0.0, "seconds": 5.0},
+        {"phase": "waiting", "in_seconds": 5.0, "seconds": 100.0},
+        {"phase": "closing", "in_seconds": 105.0, "seconds": 20.0},
+    ]);
+    assert_eq!(told["phases"], phases);
+    assert_eq!((&told["left_at_closing"], &told["closed_1012"]), (&6.into(), &6.into()));
+    assert_eq!((&told["closed_1001"], &told["closes_per_second"]), (&0.into(), &0.333.into()));
+    assert_eq!(told["leave_rate_per_second"], Value::Null);
+    let told = ask("timeout=60s&close-over=0s");
+    assert_eq!((&told["closed_1001"], &told["closed_1012"]), (&6.into(), &0.into()), "{told}");
+    steer(&server, "dry-run=true&timeout=10s&close-over=20s").assert_status(400);
+    // Nothing has happened.
+    assert_eq!(drain(&server)["phase"], "serving");
+    assert_eq!(get(addr, "/readyz").status, 200);
+    assert!(!server.log().contains("draining"), "{}", server.log());
+    // While it drains, too.
+    steer(&server, "now=true&timeout=30m&close-over=25m").assert_status(202);
+    let told = ask("now=true&timeout=10s&close-over=10s");
+    assert_eq!((&told["phase"], &told["seconds_left"]), (&"closing".into(), &10.into()), "{told}");
+    assert!(drain(&server)["seconds_left"].as_u64().unwrap() > 1_500, "it goes on as before");
+    steer(&server, "now=true&timeout=2s&close-over=2s").assert_status(200);
+    assert_all_restarted(staying);
+    assert_eq!(v1.next_of("drain")["type"], "drain");
+    v1.client.assert_closed(1012);
+    stream.blocks_until_end();
     server.assert_exit(0);
 }
 

@@ -52,6 +52,8 @@ impl Encoder {
 
     /// A client that uses `encoding` has come.
     pub(in crate::conn) fn join(&mut self, encoding: Encoding) {
+        let gauge = &self.metrics.clients_by_encoding[word(encoding) as usize];
+        gauge.set(gauge.get() + 1);
         if let Some(window) = encoding.window() {
             self.windows[window.index()].clients += 1;
         }
@@ -59,6 +61,8 @@ impl Encoder {
 
     /// A client that used `encoding` has left.
     pub(in crate::conn) fn leave(&mut self, encoding: Encoding) {
+        let gauge = &self.metrics.clients_by_encoding[word(encoding) as usize];
+        gauge.set(gauge.get().saturating_sub(1));
         if let Some(window) = encoding.window() {
             let window = &mut self.windows[window.index()];
             window.clients -= 1;
@@ -135,14 +139,18 @@ pub(in crate::conn) struct Written<'a> {
 
 impl Written<'_> {
     fn count(&self, encoding: Encoding) {
-        let word = match encoding {
-            Encoding::Plain => EncodingWord::Plain,
-            Encoding::Deflate(_) => EncodingWord::Deflate,
-            Encoding::V1 => EncodingWord::V1,
-            Encoding::V1Deflate(_) => EncodingWord::V1Deflate,
-            Encoding::Sse => EncodingWord::Sse,
-        };
-        self.encoder.metrics.frames_encoded.add(word as usize, 1);
+        self.encoder.metrics.frames_encoded.add(word(encoding) as usize, 1);
+    }
+}
+
+/// The word for it in metrics.
+fn word(encoding: Encoding) -> EncodingWord {
+    match encoding {
+        Encoding::Plain => EncodingWord::Plain,
+        Encoding::Deflate(_) => EncodingWord::Deflate,
+        Encoding::V1 => EncodingWord::V1,
+        Encoding::V1Deflate(_) => EncodingWord::V1Deflate,
+        Encoding::Sse => EncodingWord::Sse,
     }
 }
 
@@ -231,5 +239,19 @@ mod tests {
         assert_eq!(publication.encode(deflate(15))[0][0], 0xC2);
         let counted = |word| encoder.metrics.frames_encoded.get(word as usize);
         assert_eq!((counted(EncodingWord::Plain), counted(EncodingWord::Deflate)), (1, 2));
+    }
+
+    /// Clients are counted by their encoding as long as they are here.
+    #[test]
+    fn clients_are_counted_by_encoding() {
+        let mut encoder = encoder();
+        let clients = [deflate(9), deflate(15), Encoding::V1, Encoding::Sse, Encoding::Plain];
+        clients.into_iter().for_each(|encoding| encoder.join(encoding));
+        let counts = |encoder: &Encoder| {
+            encoder.metrics.clients_by_encoding.each_ref().map(|gauge| gauge.get())
+        };
+        assert_eq!(counts(&encoder), [1, 2, 1, 0, 1]);
+        clients.into_iter().skip(1).for_each(|encoding| encoder.leave(encoding));
+        assert_eq!(counts(&encoder), [0, 1, 0, 0, 0]);
     }
 }

@@ -3,7 +3,7 @@
 //! The query is read strictly: a misspelt parameter must not end the process in another way than
 //! was meant. The control thread decides; this file only words the wish and the answer.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use http::StatusCode;
 use hyper::body::Incoming;
@@ -11,7 +11,8 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
-    drain::{Command, DrainState, Phase, Refused, Steering},
+    clock::Millis,
+    drain::{Command, DrainState, Forecast, Outcome, Phase, Refused, Steering, forecast},
     http::{
         answer::{self, Answer},
         connection::state::ConnectionState,
@@ -22,14 +23,15 @@ use crate::{
         },
     },
     limits,
+    metrics::EncodingWord,
 };
 
 /// The parameters of `POST /admin/drain`.
-const PARAMETERS: [&str; 3] = ["timeout", "close-over", "now"];
+const PARAMETERS: [&str; 4] = ["timeout", "close-over", "now", "dry-run"];
 
 /// `GET /admin/drain`.
 pub(in crate::http) fn look(context: &Context) -> Answer {
-    state(context, StatusCode::OK, context.control.drain())
+    state(context, StatusCode::OK, context.control.drain(), context.clock.now())
 }
 
 /// `POST /admin/drain`. 202 if it begins now, 200 if it has begun before. The content of the body
@@ -40,19 +42,29 @@ pub(in crate::http) async fn steer(
     query: Option<&str>,
     body: Incoming,
 ) -> Answer {
-    let wish = match wish(query) {
-        Ok(wish) => wish,
+    let wished = wish(query).and_then(|wish| Ok((wish, switch(query, "dry-run")?)));
+    let (wish, is_dry_run) = match wished {
+        Ok(wished) => wished,
         Err(bad) => return bad_request(&bad.hint),
     };
     if let Err(unread) = ops::read_nothing(connection, body).await {
         return unread;
     }
+    if is_dry_run {
+        return match command(context, Command::Plan(wish)).await {
+            Ok(Outcome { at, drain: Some(planned), .. }) => dry_run(context, &planned, at),
+            Ok(_) => look(context),
+            Err(refusal) => refusal,
+        };
+    }
     if wish.is_plain() && context.control.phase() > Phase::Serving {
         return look(context);
     }
     match command(context, Command::Steer(wish)).await {
-        Ok((drain, true)) => state(context, StatusCode::ACCEPTED, drain),
-        Ok((drain, false)) => state(context, StatusCode::OK, drain),
+        Ok(Outcome { at, drain, has_begun: true }) => {
+            state(context, StatusCode::ACCEPTED, drain, at)
+        }
+        Ok(Outcome { at, drain, .. }) => state(context, StatusCode::OK, drain, at),
         Err(refusal) => refusal,
     }
 }
@@ -73,20 +85,16 @@ pub(in crate::http) async fn undrain(
         return unread;
     }
     match command(context, Command::Undrain { is_forced }).await {
-        Ok((drain, _)) => state(context, StatusCode::OK, drain),
+        Ok(Outcome { at, drain, .. }) => state(context, StatusCode::OK, drain, at),
         Err(refusal) => refusal,
     }
 }
 
-/// The state after `command`, and whether the drain has begun with it. The error is the answer.
-async fn command(
-    context: &Context,
-    command: Command,
-) -> Result<(Option<DrainState>, bool), Answer> {
+/// The outcome of `command`. The error is the answer.
+async fn command(context: &Context, command: Command) -> Result<Outcome, Answer> {
     let asked = context.control.ask(command);
     match timeout(limits::DRAIN_COMMAND_DEADLINE, asked).await {
-        Ok(Ok(done)) => Ok((done.drain, done.has_begun)),
-        Ok(Err(refused)) => Err(refusal(refused)),
+        Ok(done) => done.map_err(refusal),
         Err(_) => {
             let hint = "the thread that drains has not answered in time, and may still do it: \
                         GET /admin/drain tells";
@@ -156,18 +164,56 @@ struct Progress {
     estimated_seconds_left: Option<u64>,
 }
 
-fn state(context: &Context, status: StatusCode, drain: Option<DrainState>) -> Answer {
-    let now = context.clock.now();
+fn state(context: &Context, status: StatusCode, drain: Option<DrainState>, now: Millis) -> Answer {
     let clients = context.control.barrier.clients();
     let rate = context.control.departures.per_second(now).filter(|_| drain.is_some());
     let progress = Progress {
         phase: drain.map_or(Phase::Serving, |drain| drain.phase),
         clients,
         seconds_left: drain.map(|drain| (drain.deadline - now).as_secs()),
-        leave_rate_per_second: rate.map(|rate| (rate * 1000.0).round() / 1000.0),
+        leave_rate_per_second: rate.map(rounded),
         estimated_seconds_left: rate.and_then(|rate| estimated_seconds_left(clients, rate)),
     };
     answer::json(status, &progress)
+}
+
+/// The answer to a dry run.
+#[derive(Serialize)]
+struct DryRun {
+    dry_run: bool,
+    /// The phase now.
+    phase: Phase,
+    clients: usize,
+    clients_by_encoding: BTreeMap<&'static str, u64>,
+    /// Until the hard limit.
+    seconds_left: u64,
+    leave_rate_per_second: Option<f64>,
+    #[serde(flatten)]
+    forecast: Forecast,
+}
+
+fn dry_run(context: &Context, planned: &DrainState, now: Millis) -> Answer {
+    let clients = context.control.barrier.clients();
+    let rate = context.control.departures.per_second(now);
+    let of_word = |(place, word): (usize, &&'static str)| {
+        let shards = context.ops.shards.iter();
+        (*word, shards.map(|shard| shard.clients_by_encoding[place].get()).sum())
+    };
+    let told = DryRun {
+        dry_run: true,
+        phase: context.control.phase(),
+        clients,
+        clients_by_encoding: EncodingWord::WORDS.iter().enumerate().map(of_word).collect(),
+        seconds_left: (planned.deadline - now).as_secs(),
+        leave_rate_per_second: rate.map(rounded),
+        forecast: forecast(planned, now, clients as u64, rate),
+    };
+    answer::json(StatusCode::OK, &told)
+}
+
+/// Three digits after the point.
+fn rounded(rate: f64) -> f64 {
+    (rate * 1000.0).round() / 1000.0
 }
 
 /// When the last of `clients` leaves at `rate`, rounded up.
@@ -256,6 +302,7 @@ mod tests {
             "now=1",
             "now=True",
             "now=true&now=true",
+            "dry_run=true",
             "now[]=true",
             "token=t",
             "x",

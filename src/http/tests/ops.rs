@@ -11,7 +11,7 @@ use super::{FOREIGN, Fixture, LOCAL, body, header, read_answer, request, status}
 use crate::{
     broker::{Reach, RefusalExtent},
     clock::{Clock, Millis},
-    drain::{Answer, Command, Phase, Steering},
+    drain::{Command, Outcome, Phase, Steering},
     health_client::{self, Target, Unhealthy},
     http::{
         access::Rules,
@@ -138,7 +138,8 @@ async fn a_drain_can_be_started_and_watched() {
         let asked = commands.recv().await.unwrap();
         assert_eq!(asked.command, Command::Steer(Steering::default()));
         server.enter(Phase::Waiting);
-        asked.answer(Ok(Answer { drain: server.control.drain(), has_begun: true }));
+        let at = server.context.clock.now();
+        asked.answer(Ok(Outcome { at, drain: server.control.drain(), has_begun: true }));
     };
     let (answer, ()) = tokio::join!(server.ask(request("POST /admin/drain", &[], "")), control);
     assert_eq!((status(&answer), header(&answer, "connection").as_str()), (202, "close"));
@@ -150,6 +151,20 @@ async fn a_drain_can_be_started_and_watched() {
     let earlier = Millis(server.context.clock.now().0.saturating_sub(2_000));
     server.control.departures.record(earlier, 0);
     server.control.departures.record(server.context.clock.now(), 7);
+    let planned = server.control.drain().unwrap();
+    let control = async {
+        let asked = commands.recv().await.unwrap();
+        assert_eq!(asked.command, Command::Plan(Steering::default()));
+        let at = planned.started;
+        asked.answer(Ok(Outcome { at, drain: Some(planned), has_begun: false }));
+    };
+    let dry = server.ask(request("POST /admin/drain?dry-run=true", &[], ""));
+    let (told, ()) = tokio::join!(dry, control);
+    assert_eq!((status(&told), &body(&told)["dry_run"]), (200, &true.into()));
+    for query in ["dry-run", "dry-run=1", "dry-run=true&dry-run=true", "dryrun=true"] {
+        let bad = server.ask(request(&format!("POST /admin/drain?{query}"), &[], "")).await;
+        assert_eq!(status(&bad), 400, "{query}");
+    }
     drop(commands);
     let late = server.ask(request("POST /admin/drain?timeout=1h", &[], "")).await;
     assert_eq!((status(&late), &body(&late)["error"]), (409, &"stopping".into()));
