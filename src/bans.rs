@@ -9,6 +9,8 @@
 //! Redis is as old there as it is here. Nothing else of a clock is exchanged: a ban goes from one
 //! process to another as the time that is left of it.
 
+mod handover;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -18,15 +20,18 @@ use std::{
     time::Duration,
 };
 
+pub use handover::{BanRecord, BansRecord};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::{
     clock::{Clock, Millis},
-    limits::{BANS_HEARD_MAX, BANS_MAX},
+    limits::{BAN_MAX, BANS_HEARD_MAX, BANS_MAX},
 };
 
 /// The bearers of tokens, by one of their claims.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Bearer {
     /// The claim `sub`.
     Subject(Box<str>),
@@ -39,7 +44,8 @@ pub enum Bearer {
 pub enum Given {
     /// All processes know it: by Redis' clock, in milliseconds.
     Shared(u64),
-    /// Only this one knows it: by its own clock.
+    /// Only this one knows it: by its own clock, which was at [`BAN_MAX`] when the process began,
+    /// since the command may be older than that.
     Local(Millis),
 }
 
@@ -111,7 +117,7 @@ impl Bans {
     /// # Errors
     /// When as many others are kept out as may be; then it is not.
     pub fn add(&self, bearer: &Bearer, time: Duration) -> Result<(), BansFull> {
-        let now = self.clock.now();
+        let now = self.now();
         let entry = Entry { until: now + time, given: Given::Local(now) };
         self.put(bearer, entry, BANS_MAX, |_| true)?;
         self.has_unshared.notify_one();
@@ -124,7 +130,7 @@ impl Bans {
     /// # Errors
     /// When as many others are kept out as may be; then it is not.
     pub fn hear(&self, bearer: &Bearer, time: Duration, stamp: u64) -> Result<(), BansFull> {
-        let entry = Entry { until: self.clock.now() + time, given: Given::Shared(stamp) };
+        let entry = Entry { until: self.now() + time, given: Given::Shared(stamp) };
         self.put(bearer, entry, BANS_HEARD_MAX, |known| match known {
             Given::Shared(known) => known <= stamp,
             Given::Local(_) => true,
@@ -138,7 +144,7 @@ impl Bans {
     /// # Errors
     /// When they do not all have room; then some are let in.
     pub fn agree(&self, read: &[SharedBan], read_at: u64) -> (Vec<Bearer>, Result<(), BansFull>) {
-        let (mut taken, now) = (Ok(()), self.clock.now());
+        let (mut taken, now) = (Ok(()), self.now());
         for SharedBan { bearer, time, stamp } in read {
             let entry = Entry { until: now + *time, given: Given::Shared(*stamp) };
             let age = Duration::from_millis(read_at.saturating_sub(*stamp));
@@ -178,7 +184,7 @@ impl Bans {
     /// The last command about `bearer` that is known here.
     #[must_use]
     pub fn own(&self, bearer: &Bearer) -> Option<OwnBan> {
-        let (table, now) = (self.table(), self.clock.now());
+        let (table, now) = (self.table(), self.now());
         let Entry { until, given } = *table.entries.get(bearer)?;
         let age = match given {
             Given::Local(given) => now - given,
@@ -190,7 +196,7 @@ impl Bans {
     /// Redis was asked about the command `asked`, and knows it now by `stamp`; or, with a `time`,
     /// that later one, by which `bearer` is kept out for so long.
     pub fn settle(&self, bearer: &Bearer, asked: Given, stamp: u64, time: Option<Duration>) {
-        let (mut table, now) = (self.table(), self.clock.now());
+        let (mut table, now) = (self.table(), self.now());
         let known = table.entries.get(bearer).filter(|entry| entry.given == asked);
         if let Some(&Entry { until, .. }) = known {
             let until = time.map_or(until, |time| now + time);
@@ -203,7 +209,7 @@ impl Bans {
     /// # Errors
     /// When there is not.
     pub fn check_room(&self, bearer: &Bearer) -> Result<(), BansFull> {
-        self.table().make_room(bearer, self.clock.now(), BANS_MAX)
+        self.table().make_room(bearer, self.now(), BANS_MAX)
     }
 
     /// Whether the bearer of a token with these claims is kept out.
@@ -219,7 +225,7 @@ impl Bans {
     /// Whether `bearer` is kept out.
     #[must_use]
     pub fn keeps_out(&self, bearer: &Bearer) -> bool {
-        let now = self.clock.now();
+        let now = self.now();
         self.table().entries.get(bearer).is_some_and(|entry| now < entry.until)
     }
 
@@ -234,10 +240,15 @@ impl Bans {
         self.is_used.store(true, Ordering::Release);
         let mut table = self.table();
         if table.entries.get(bearer).is_none_or(|known| is_later(known.given)) {
-            table.make_room(bearer, self.clock.now(), most)?;
+            table.make_room(bearer, self.now(), most)?;
             table.insert(bearer, entry);
         }
         Ok(())
+    }
+
+    /// The time of the table: commands that another process was given are in its past.
+    fn now(&self) -> Millis {
+        self.clock.now() + BAN_MAX
     }
 
     /// A panic elsewhere leaves whole entries, so a poisoned lock can be used.

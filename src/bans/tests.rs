@@ -109,7 +109,7 @@ async fn later_commands_stay_and_redis_is_asked_about_them() {
         let age = Duration::ZERO;
         assert_eq!(own(who), OwnBan { time, given: Given::Shared(stamp), age }, "{who}");
     }
-    let given = Given::Local(Millis(1000));
+    let given = Given::Local(Millis(1000) + BAN_MAX);
     let (time, age) = (Duration::from_secs(496), Duration::from_secs(4));
     assert_eq!(own("later"), OwnBan { time, given, age });
     assert_eq!(own("unknown"), OwnBan { time, given, age });
@@ -157,7 +157,7 @@ async fn a_full_table_is_looked_through_seldom() {
         let time = if number < 2 { LONG * (number as u32 + 1) } else { LONG * 3 };
         bans.add(&subject(&number.to_string()), time).unwrap();
     }
-    let looks = || bans.table().drop_ended(bans.clock.now());
+    let looks = || bans.table().drop_ended(bans.now());
     assert!(!looks());
     assert_eq!(bans.add(&subject("more"), LONG), Err(BansFull));
     tokio::time::advance(LONG).await;
@@ -168,4 +168,51 @@ async fn a_full_table_is_looked_through_seldom() {
     bans.add(&subject("another"), LONG * 5).unwrap();
     assert_eq!(bans.add(&subject("third"), LONG), Err(BansFull));
     assert!(!looks());
+}
+
+/// A command is as old in another process as it was in the first, and its bans end when they would
+/// have.
+#[tokio::test(start_paused = true)]
+async fn bans_are_the_same_in_another_process() {
+    let old = Bans::new(Clock::start());
+    old.hear(&subject("heard"), LONG, 9000).unwrap();
+    old.hear(&subject("old"), LONG, 5000).unwrap();
+    old.add(&subject("local"), LONG).unwrap();
+    old.add(&subject("ended"), Duration::from_secs(1)).unwrap();
+    old.add(&Bearer::TokenId("7".into()), 2 * LONG).unwrap();
+    tokio::time::advance(Duration::from_secs(400)).await;
+    let new = Bans::new(Clock::start());
+    new.hear(&subject("old"), LONG, 6000).unwrap();
+    new.hear(&subject("local"), Duration::ZERO, 6000).unwrap();
+    new.restore(old.record()).unwrap();
+    for who in ["heard", "local", "ended"].map(subject).iter().chain([&Bearer::TokenId("7".into())])
+    {
+        let (old, new) = (old.own(who).unwrap(), new.own(who).unwrap());
+        assert_eq!((old.time, old.age), (new.time, new.age), "{who:?}");
+        assert!(matches!(
+            (old.given, new.given),
+            (Given::Local(_), Given::Local(_)) | (Given::Shared(9000), Given::Shared(9000))
+        ));
+    }
+    assert_eq!(new.own(&subject("old")).unwrap().given, Given::Shared(6000), "Redis has said more");
+    assert_eq!(new.all_unshared().len(), 3, "and is told of these");
+    tokio::time::timeout(LONG, new.unshared()).await.expect("they are waiting");
+    // A ban that Redis had before the command, and one that it had after: it is 400 s old.
+    let read = |age_ms: u64| [shared("local", 20, 1_000_000 - age_ms)];
+    new.agree(&read(400_001), 1_000_000).1.unwrap();
+    assert!(matches!(new.own(&subject("local")).unwrap().given, Given::Local(_)));
+    new.agree(&read(400_000), 1_000_000).1.unwrap();
+    assert_eq!(new.own(&subject("local")).unwrap().time, Duration::from_secs(20));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(!new.keeps_out(&subject("heard")) && new.keep_out(None, Some("7")));
+}
+
+#[test]
+fn a_recorded_table_of_bans_is_read() {
+    let ban = |bearer, left_ms, stamp, ago_ms| BanRecord { bearer, left_ms, stamp, ago_ms };
+    let bans = vec![
+        ban(subject("ann"), 60_000, Some(1_700_000_000_000), 0),
+        ban(Bearer::TokenId("7".into()), 0, None, 1_500),
+    ];
+    crate::record::recordings::check("bans", &BansRecord { bans });
 }

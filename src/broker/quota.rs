@@ -63,8 +63,16 @@ const PARTS: u32 = 30;
 pub(super) struct Window {
     quota: Quota,
     part: Duration,
-    /// The beginning of each part, and what was taken up in it.
+    /// Until when each part counts, and what was taken up in it.
     parts: VecDeque<(Millis, BTreeMap<PublisherClass, usize>)>,
+}
+
+/// A part of a [`Window`] on its way to another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WindowPart {
+    /// It counts for so long from now on.
+    pub(super) left: Duration,
+    pub(super) taken: BTreeMap<PublisherClass, usize>,
 }
 
 impl Window {
@@ -83,9 +91,9 @@ impl Window {
     pub(super) fn take(&mut self, publisher: PublisherClass, amount: usize, now: Millis) {
         self.forget(now);
         self.quota.take(publisher, amount);
-        let part = self.part;
-        if self.parts.back().is_none_or(|(since, _)| now - *since >= part) {
-            self.parts.push_back((now, BTreeMap::new()));
+        let (part, until) = (self.part, now + self.span());
+        if self.parts.back().is_none_or(|(newest, _)| until - *newest >= part) {
+            self.parts.push_back((until, BTreeMap::new()));
         }
         if let Some((_, newest)) = self.parts.back_mut() {
             *newest.entry(publisher).or_default() += amount;
@@ -107,10 +115,37 @@ impl Window {
         }
     }
 
+    /// All of it, for another process.
+    pub(super) fn record(&self, now: Millis) -> Vec<WindowPart> {
+        let part = |(until, taken): &(Millis, BTreeMap<PublisherClass, usize>)| WindowPart {
+            left: *until - now,
+            taken: taken.clone(),
+        };
+        self.parts.iter().map(part).collect()
+    }
+
+    /// Takes over what was taken up in another process, which is all that there is.
+    pub(super) fn restore(&mut self, parts: Vec<WindowPart>, now: Millis) {
+        for WindowPart { left, taken } in parts {
+            for (publisher, amount) in &taken {
+                self.quota.take(*publisher, *amount);
+            }
+            self.parts.push_back((now + left.min(self.span()), taken));
+        }
+    }
+
+    /// How much there is of it.
+    pub(super) fn max(&self) -> usize {
+        self.quota.max
+    }
+
+    /// How long a part counts: taken up at its end, it still does so for the whole span.
+    fn span(&self) -> Duration {
+        self.part * (PARTS + 1)
+    }
+
     fn forget(&mut self, now: Millis) {
-        // Taken up at the end of its part, it still counts for the whole span.
-        let span = self.part * (PARTS + 1);
-        while self.parts.front().is_some_and(|(since, _)| now - *since >= span) {
+        while self.parts.front().is_some_and(|(until, _)| *until <= now) {
             for (publisher, amount) in self.parts.pop_front().into_iter().flat_map(|(_, by)| by) {
                 self.quota.give_back(publisher, amount);
             }
@@ -165,5 +200,25 @@ mod tests {
         assert_eq!(window.quota.all(), 35);
         window.forget(Millis(10_000_000));
         assert_eq!(window.quota.all(), 0);
+    }
+
+    /// A share that was taken up in another process counts as long as it would have there.
+    #[test]
+    fn a_share_counts_on_in_another_process() {
+        let mut old = Window::new(100, SPAN);
+        old.take(Api, 40, Millis(1_000_000));
+        old.take(Anonymous, 30, Millis(1_200_000));
+        let mut new = Window::new(100, SPAN);
+        new.restore(old.record(Millis(1_250_000)), Millis(7));
+        // The new process's clock is at 7 when the old one's is at 1,250,000.
+        for later in [0, 59_999, 60_000, 259_999, 260_000] {
+            let fits = |window: &mut Window, now| {
+                [30, 31, 60, 61, 70, 71, 75].map(|amount| window.fits(Api, amount, Millis(now)))
+            };
+            assert_eq!(fits(&mut new, 7 + later), fits(&mut old, 1_250_000 + later), "{later}");
+        }
+        assert!(
+            !new.fits(Anonymous, 76, Millis(400_000)) && new.fits(Anonymous, 75, Millis(400_000))
+        );
     }
 }

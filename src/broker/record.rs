@@ -3,7 +3,7 @@
 //! Most parts are given while the old process still publishes, and later ones tell what has changed
 //! since. The last part says that all is there.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, ops::Not, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use super::{
     Principal, PublisherClass,
     history::{ChannelPart, HistoryMessage},
     idempotency::{Id, IdempotencyKey, RememberedAnswer},
+    quota::WindowPart,
+    redis::{LocalOutcome, StreamShare},
 };
 use crate::{channel::ChannelName, position::Position, record::BadRecord, ws::Kind};
 
@@ -46,9 +48,14 @@ pub(super) struct BrokerPart {
     /// be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) floors: Vec<(u64, u64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) streams: Vec<StreamRecord>,
     /// The last part of an embedded broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sequencer: Option<SequencerRecord>,
+    /// The last part of a process with Redis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) local: Option<LocalRecord>,
 }
 
 /// A part of a channel's history: see [`ChannelPart`].
@@ -67,7 +74,7 @@ pub(super) struct ChannelRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct MessageRecord {
     data: Bytes,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "Not::not")]
     is_binary: bool,
 }
 
@@ -78,9 +85,12 @@ pub(super) struct AnswerRecord {
     channel: ChannelName,
     key: IdempotencyKey,
     left_ms: u64,
-    /// Its place in the sequence.
+    /// Its place in the sequence; none if it went to the clients of the process alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     position: Option<Position>,
+    /// Redis may have it.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    is_in_doubt: bool,
 }
 
 /// The end of a sequencer's state.
@@ -101,6 +111,75 @@ pub(super) struct SlotRecord {
     pub(super) channel: ChannelName,
     pub(super) interval_ms: u64,
     pub(super) number: u64,
+}
+
+impl From<(ChannelName, u64, u64)> for SlotRecord {
+    fn from((channel, interval_ms, number): (ChannelName, u64, u64)) -> Self {
+        Self { channel, interval_ms, number }
+    }
+}
+
+impl From<SlotRecord> for (ChannelName, u64, u64) {
+    fn from(SlotRecord { channel, interval_ms, number }: SlotRecord) -> Self {
+        (channel, interval_ms, number)
+    }
+}
+
+/// A stream's cost to each of its publishers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StreamRecord {
+    channel: ChannelName,
+    bytes: BTreeMap<PublisherClass, usize>,
+    left_ms: u64,
+}
+
+/// The end of what a process with Redis knows by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LocalRecord {
+    #[serde(default)]
+    pub(super) slots: Vec<SlotRecord>,
+    /// Bytes of keys that Redis got, by publisher.
+    #[serde(default)]
+    pub(super) keys: Vec<WindowRecord>,
+    /// Channels that were begun in Redis lately.
+    #[serde(default)]
+    pub(super) begun: Vec<WindowRecord>,
+    #[serde(default)]
+    pub(super) begun_in_a_day: Vec<WindowRecord>,
+    /// By how much Redis' clock is ahead of the machine's.
+    #[serde(default)]
+    pub(super) clock_ahead_ms: i64,
+}
+
+/// The use of some resource in a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WindowRecord {
+    left_ms: u64,
+    taken: BTreeMap<PublisherClass, usize>,
+}
+
+impl From<WindowPart> for WindowRecord {
+    fn from(WindowPart { left, taken }: WindowPart) -> Self {
+        Self { left_ms: millis(left), taken }
+    }
+}
+
+impl From<WindowRecord> for WindowPart {
+    fn from(WindowRecord { left_ms, taken }: WindowRecord) -> Self {
+        Self { left: Duration::from_millis(left_ms), taken }
+    }
+}
+
+impl From<StreamShare> for StreamRecord {
+    fn from(StreamShare { channel, by, left }: StreamShare) -> Self {
+        Self { channel, bytes: by, left_ms: millis(left) }
+    }
+}
+
+impl From<StreamRecord> for StreamShare {
+    fn from(StreamRecord { channel, bytes, left_ms }: StreamRecord) -> Self {
+        Self { channel, by: bytes, left: Duration::from_millis(left_ms) }
+    }
 }
 
 impl From<ChannelPart> for ChannelRecord {
@@ -131,16 +210,46 @@ impl From<ChannelRecord> for ChannelPart {
 impl AnswerRecord {
     /// The record of an answer that the sequencer gave.
     pub(super) fn of_sequencer(remembered: RememberedAnswer<Position>) -> Self {
-        let RememberedAnswer { id: Id { publisher, channel, key }, answer, left } = remembered;
-        Self { publisher, channel, key, left_ms: millis(left), position: Some(answer) }
+        let RememberedAnswer { id, answer, left } = remembered;
+        Self::new(id, left, Some(answer), false)
+    }
+
+    /// The record of an outcome that Redis does not know of.
+    pub(super) fn of_process(remembered: RememberedAnswer<LocalOutcome>) -> Self {
+        let RememberedAnswer { id, answer, left } = remembered;
+        Self::new(id, left, None, answer == LocalOutcome::InDoubt)
+    }
+
+    fn new(id: Id, left: Duration, position: Option<Position>, is_in_doubt: bool) -> Self {
+        let Id { publisher, channel, key } = id;
+        Self { publisher, channel, key, left_ms: millis(left), position, is_in_doubt }
     }
 
     /// The answer that the sequencer gave.
+    ///
+    /// # Errors
+    /// When it was another one.
     pub(super) fn for_sequencer(self) -> Result<RememberedAnswer<Position>, TakeError> {
-        let Self { publisher, channel, key, left_ms, position } = self;
-        let answer = position.ok_or(TakeError::OtherBroker)?;
+        let answer = self.position.clone().ok_or(TakeError::OtherBroker)?;
+        Ok(self.with(answer))
+    }
+
+    /// The outcome that Redis does not know of.
+    ///
+    /// # Errors
+    /// When it was another one.
+    pub(super) fn for_process(self) -> Result<RememberedAnswer<LocalOutcome>, TakeError> {
+        if self.position.is_some() {
+            return Err(TakeError::OtherBroker);
+        }
+        let is_in_doubt = self.is_in_doubt;
+        Ok(self.with(if is_in_doubt { LocalOutcome::InDoubt } else { LocalOutcome::Local }))
+    }
+
+    fn with<T>(self, answer: T) -> RememberedAnswer<T> {
+        let Self { publisher, channel, key, left_ms, .. } = self;
         let id = Id { publisher, channel, key };
-        Ok(RememberedAnswer { id, answer, left: Duration::from_millis(left_ms) })
+        RememberedAnswer { id, answer, left: Duration::from_millis(left_ms) }
     }
 }
 

@@ -91,7 +91,7 @@ impl SequencerGiving {
             uses: sequencer.histories.uses(),
             evicted_messages: evicted.messages,
             evicted_channels: evicted.channels,
-            slots: sequencer.slots.records(),
+            slots: sequencer.slots.all().map(Into::into).collect(),
         };
         parts.push(BrokerPart { sequencer: Some(sequencer), ..self.part(now) });
         parts

@@ -1,10 +1,6 @@
 //! The slots of periodic messages that a process has taken care of: pure.
 
-use crate::{
-    broker::{PeriodicSlot, record::SlotRecord},
-    channel::ChannelName,
-    limits::SLOT_KINDS_MAX,
-};
+use crate::{broker::PeriodicSlot, channel::ChannelName, limits::SLOT_KINDS_MAX};
 
 /// The slots of periodic messages that this process has taken care of.
 ///
@@ -47,20 +43,17 @@ impl SlotsDone {
 }
 
 impl SlotsDone {
-    /// As another process takes them over.
-    pub(in crate::broker) fn records(&self) -> Vec<SlotRecord> {
-        let record = |((channel, interval_ms), number): &((ChannelName, u64), u64)| SlotRecord {
-            channel: channel.clone(),
-            interval_ms: *interval_ms,
-            number: *number,
-        };
-        self.0.iter().map(record).collect()
+    /// All of them, for another process: channel, interval in milliseconds, number.
+    pub(in crate::broker) fn all(&self) -> impl Iterator<Item = (ChannelName, u64, u64)> {
+        self.0
+            .iter()
+            .map(|((channel, interval_ms), number)| (channel.clone(), *interval_ms, *number))
     }
 
     /// Those of another process.
-    pub(in crate::broker) fn restore(records: Vec<SlotRecord>) -> Self {
-        let done = |SlotRecord { channel, interval_ms, number }| ((channel, interval_ms), number);
-        Self(records.into_iter().take(SLOT_KINDS_MAX).map(done).collect())
+    pub(in crate::broker) fn of(all: impl Iterator<Item = (ChannelName, u64, u64)>) -> Self {
+        let done = |(channel, interval_ms, number)| ((channel, interval_ms), number);
+        Self(all.take(SLOT_KINDS_MAX).map(done).collect())
     }
 }
 

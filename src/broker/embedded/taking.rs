@@ -46,7 +46,10 @@ impl SequencerTaking {
         part: BrokerPart,
         now: Millis,
     ) -> Result<(), TakeError> {
-        let BrokerPart { at_ms, channels, answers, floors, sequencer } = part;
+        let BrokerPart { at_ms, channels, answers, floors, streams, sequencer, local } = part;
+        if local.is_some() || !streams.is_empty() {
+            return Err(TakeError::OtherBroker);
+        }
         let (first, first_ms) = *self.began.get_or_insert((now, at_ms));
         let at = Millis(first.0.saturating_add(at_ms).saturating_sub(first_ms));
         for channel in channels {
@@ -78,7 +81,7 @@ impl SequencerTaking {
             process_epoch,
             histories: self.histories.end(HistoriesEnd { uses, evicted }),
             answers: self.answers,
-            slots: SlotsDone::restore(slots),
+            slots: SlotsDone::of(slots.into_iter().map(Into::into)),
         })
     }
 }

@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::{
-    broker::{HistorySettings, embedded::SequencerTaking},
+    broker::{
+        HistorySettings,
+        embedded::SequencerTaking,
+        redis::{LocalState, LocalTaking},
+    },
     clock::Millis,
     record::{self, recordings},
 };
@@ -36,6 +40,7 @@ fn part() -> BrokerPart {
         key: IdempotencyKey::new(key).unwrap(),
         left_ms: 200_000,
         position: Some(at("0123456789abcdef-1:42")),
+        is_in_doubt: false,
     };
     BrokerPart {
         at_ms: 250,
@@ -46,6 +51,8 @@ fn part() -> BrokerPart {
             answer(Principal::Anonymous, "k3"),
         ],
         floors: vec![(7, 41), (3, 9)],
+        streams: Vec::new(),
+        local: None,
         sequencer: Some(SequencerRecord {
             process_epoch: "0123456789abcdef".into(),
             uses: 12,
@@ -54,6 +61,39 @@ fn part() -> BrokerPart {
             slots: vec![SlotRecord { channel: channel("news"), interval_ms: 10_000, number: 77 }],
         }),
     }
+}
+
+/// A part of a process with Redis, likewise.
+fn local_part() -> BrokerPart {
+    let channel = ChannelName::new("news").unwrap();
+    let answer = |key: &str, is_in_doubt| AnswerRecord {
+        publisher: Principal::Api,
+        channel: channel.clone(),
+        key: IdempotencyKey::new(key).unwrap(),
+        left_ms: 100_000,
+        position: None,
+        is_in_doubt,
+    };
+    let taken = || BTreeMap::from([(PublisherClass::Token, 1_000), (PublisherClass::Api, 5)]);
+    let window = || vec![WindowRecord { left_ms: 20_000, taken: taken() }];
+    BrokerPart {
+        at_ms: 7,
+        answers: vec![answer("k1", false), answer("k2", true)],
+        streams: vec![StreamRecord { channel: channel.clone(), bytes: taken(), left_ms: 9_000 }],
+        local: Some(LocalRecord {
+            slots: vec![SlotRecord { channel: channel.clone(), interval_ms: 10_000, number: 77 }],
+            keys: window(),
+            begun: window(),
+            begun_in_a_day: window(),
+            clock_ahead_ms: -250,
+        }),
+        ..BrokerPart::default()
+    }
+}
+
+#[test]
+fn a_recording_of_a_process_with_redis_is_read() {
+    recordings::check("broker/redis", &local_part());
 }
 
 /// The state that an earlier version has handed over is taken over.
@@ -99,7 +139,7 @@ fn fields_of_a_later_version_are_skipped() {
         floors: Vec<(u64, u64)>,
         sequencer: Later<SequencerRecord>,
     }
-    let BrokerPart { at_ms, channels, answers, floors, sequencer } = part();
+    let BrokerPart { at_ms, channels, answers, floors, sequencer, .. } = part();
     let written = later(LaterPart {
         at_ms,
         channels: channels.into_iter().map(later).collect(),
@@ -110,4 +150,23 @@ fn fields_of_a_later_version_are_skipped() {
     let bytes = record::to_bytes(&written);
     assert_eq!(bytes.windows(5).filter(|word| word == b"since").count(), 7);
     assert_eq!(record::from_bytes::<BrokerPart>(&bytes).unwrap(), part());
+}
+
+/// Parts of another kind of broker are refused before they could mean something else.
+#[test]
+fn another_kind_of_broker_is_refused() {
+    let settings = HistorySettings {
+        messages_max: 10,
+        bytes_max: 1_000,
+        total_bytes_max: 1_000,
+        ttl: Duration::from_secs(60),
+    };
+    let sequencer = |part| SequencerTaking::new(settings, 10).put(part, Millis(0));
+    let process = |part| LocalTaking::new(LocalState::new(settings, 1_000)).put(part, Millis(0));
+    let other = |taken| matches!(taken, Err(TakeError::OtherBroker));
+    let only_answers =
+        |part: BrokerPart| BrokerPart { answers: part.answers, ..BrokerPart::default() };
+    assert!(other(sequencer(local_part())) && other(sequencer(only_answers(local_part()))));
+    assert!(other(process(part())) && other(process(only_answers(part()))));
+    assert!(sequencer(part()).is_ok() && process(local_part()).is_ok());
 }

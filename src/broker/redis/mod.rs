@@ -11,7 +11,7 @@
 //! | `net` | connections, frames, pipelines, what a URL leads to |
 //! | `discovery` | which server is the one: sentinels, slot map, names that lead elsewhere |
 //! | `commands` | the connections for commands, their choice and order |
-//! | `local` | what the process did without Redis, and what its publishers may add to it |
+//! | `local` | the process's own record without Redis, and its publishers' shares of it |
 //! | `recovery` | streams and their positions, histories, holes |
 //! | `pubsub` | subscriptions, where each begins, and the delivery of what arrives |
 //! | `raw` | the bridge from the raw channel |
@@ -50,7 +50,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use fred::prelude::Server;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 
-pub(super) use self::process::Process;
+#[cfg(test)]
+pub(super) use self::local::state::LocalState;
 use self::{
     commands::{cluster_view::ClusterView, connectivity::Connectivity, router::CommandRouter},
     discovery::{sentinel, slot_map_refresh::SlotMapRefresher},
@@ -64,6 +65,10 @@ use self::{
     },
     recovery::recoverer::Recoverer,
     task::Task,
+};
+pub(super) use self::{
+    local::{LocalGiving, LocalOutcome, LocalTaking, StreamShare},
+    process::Process,
 };
 use super::{
     Announcement, Broker, HandleOwner, History, Message, PeriodicSlot, Position, Publication,

@@ -7,6 +7,7 @@ use crate::{
     broker::{
         embedded::{Embedded, SequencerTaking},
         record::{BrokerPart, TakeError},
+        redis::{LocalTaking, Process},
     },
     clock::Clock,
     limits::SEQUENCER_CHANNELS_MAX,
@@ -18,19 +19,29 @@ use crate::{
 #[derive(Debug)]
 pub struct BrokerTaking {
     clock: Clock,
-    embedded: Arc<Embedded>,
-    state: SequencerTaking,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Embedded(Arc<Embedded>, SequencerTaking),
+    Redis(Arc<Process>, LocalTaking),
 }
 
 impl Shared {
-    /// Begins to take over the state of another process's broker. None if this one would have no
-    /// use for it.
+    /// Begins to take over the state of another process's broker. None: it is the caller's own.
     #[must_use]
     pub fn take_over(&self) -> Option<BrokerTaking> {
-        let Mode::Embedded(embedded) = &self.mode else { return None };
-        let settings = *embedded.lock().state.settings();
-        let state = SequencerTaking::new(settings, SEQUENCER_CHANNELS_MAX);
-        Some(BrokerTaking { clock: self.health.clock, embedded: embedded.clone(), state })
+        let target = match &self.mode {
+            Mode::Embedded(embedded) => {
+                let settings = *embedded.lock().state.settings();
+                let taking = SequencerTaking::new(settings, SEQUENCER_CHANNELS_MAX);
+                Target::Embedded(embedded.clone(), taking)
+            }
+            Mode::Redis(process) => Target::Redis(process.clone(), process.take_over()),
+            Mode::HandedIn(_) => return None,
+        };
+        Some(BrokerTaking { clock: self.health.clock, target })
     }
 }
 
@@ -41,7 +52,10 @@ impl BrokerTaking {
     /// When it cannot be read, or is another broker's; the rest has no meaning then.
     pub fn put(&mut self, chunk: &[u8]) -> Result<(), TakeError> {
         let part: BrokerPart = record::from_bytes(chunk)?;
-        self.state.put(part, self.clock.now())
+        match &mut self.target {
+            Target::Embedded(_, taking) => taking.put(part, self.clock.now()),
+            Target::Redis(_, taking) => taking.put(part, self.clock.now()),
+        }
     }
 
     /// All has arrived: the process's broker continues the other one's, from the next message on.
@@ -50,8 +64,13 @@ impl BrokerTaking {
     /// # Errors
     /// When the last chunk is missing; then the broker is as it was.
     pub fn finish(self) -> Result<(), TakeError> {
-        *self.embedded.lock().state = self.state.finish()?;
-        Ok(())
+        match self.target {
+            Target::Embedded(embedded, taking) => {
+                *embedded.lock().state = taking.finish()?;
+                Ok(())
+            }
+            Target::Redis(process, taking) => process.taken_over(taking),
+        }
     }
 }
 

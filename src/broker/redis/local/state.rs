@@ -3,12 +3,12 @@
 //! Redis itself can't tell which publisher caused which part of it, so each process bounds the
 //! additions of its own publishers. Pure: time comes in as a value.
 
-use super::stream_quotas::{self, StreamQuotas};
+use super::stream_quotas::{self, StreamQuotas, StreamShare};
 use crate::{
     broker::{
         HistorySettings, Message, PublishError, PublisherClass,
         embedded::SlotsDone,
-        idempotency::{Answers, Id},
+        idempotency::{Answers, Id, RememberedAnswer},
         quota::Window,
     },
     clock::Millis,
@@ -180,6 +180,41 @@ impl LocalState {
     pub(crate) fn check_room(&mut self, id: &Id, now: Millis) -> Result<(), PublishError> {
         let fits = self.answers.has_room(id, now) || self.answers.first(id, now).is_some();
         if fits { Ok(()) } else { Err(PublishError::KeysFull) }
+    }
+
+    /// The same bounds, and nothing known.
+    pub(in crate::broker::redis) fn empty_like(&self) -> Self {
+        Self::new(self.streams.settings(), self.keys.max())
+    }
+
+    /// The answers by which messages are recognised.
+    pub(super) fn answers(&self) -> &Answers<LocalOutcome> {
+        &self.answers
+    }
+
+    /// The use of streams.
+    pub(super) fn streams(&self) -> &StreamQuotas {
+        &self.streams
+    }
+
+    /// Keys; channels begun lately, and within a day.
+    pub(super) fn windows(&self) -> [&Window; 3] {
+        [&self.keys, &self.begun, &self.begun_in_a_day]
+    }
+
+    /// The same to be changed.
+    pub(super) fn windows_mut(&mut self) -> [&mut Window; 3] {
+        [&mut self.keys, &mut self.begun, &mut self.begun_in_a_day]
+    }
+
+    /// Takes over an answer of another process, as it was `at` that moment.
+    pub(super) fn take_over_answer(&mut self, answer: RememberedAnswer<LocalOutcome>, at: Millis) {
+        self.answers.take_over(answer, at);
+    }
+
+    /// Takes over the use of a stream by the publishers of another process.
+    pub(super) fn take_over_stream(&mut self, share: StreamShare, at: Millis) {
+        self.streams.take_over(share, at);
     }
 
     pub(crate) fn remember(&mut self, id: Id, outcome: LocalOutcome, now: Millis) {

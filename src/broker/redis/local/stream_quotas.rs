@@ -6,7 +6,11 @@
 //! and each publisher within its share. If a message has no room, its channel's stream is dropped,
 //! if it is the same publisher's, instead of growing.
 
+mod moving;
+
 use std::collections::{BTreeMap, HashMap};
+
+pub(in crate::broker) use self::moving::StreamShare;
 
 use crate::{
     broker::{HistorySettings, PublisherClass, quota::Quota},
@@ -33,7 +37,8 @@ pub(super) struct StreamQuotas {
 #[derive(Debug)]
 struct Held {
     by: BTreeMap<PublisherClass, Own>,
-    last: Millis,
+    /// Its messages are kept until then, unless there is another one.
+    until: Millis,
     turn: u64,
     /// The turn that it began with.
     since: u64,
@@ -113,8 +118,9 @@ impl StreamQuotas {
         self.expire(now);
         let stream = if self.held.contains_key(channel) { 0 } else { REDIS_STREAM_COST_BYTES };
         let bytes = payload + REDIS_MESSAGE_COST_BYTES + stream;
+        let until = now + self.settings.ttl;
         self.bytes.fits(publisher, bytes).then(|| {
-            self.edit(channel, now, |held| {
+            self.edit(channel, until, |held| {
                 held.by.entry(publisher).or_default().pending += bytes;
                 Charge { bytes, since: held.since }
             })
@@ -128,8 +134,8 @@ impl StreamQuotas {
         channel: &ChannelName,
         charge: Charge,
     ) {
-        if let Some(last) = self.held.get(channel).map(|held| held.last) {
-            self.edit(channel, last, |held| held.take_off(publisher, charge));
+        if let Some(until) = self.held.get(channel).map(|held| held.until) {
+            self.edit(channel, until, |held| held.take_off(publisher, charge));
         }
     }
 
@@ -140,8 +146,8 @@ impl StreamQuotas {
         channel: &ChannelName,
         charge: Charge,
     ) {
-        if let Some(last) = self.held.get(channel).map(|held| held.last) {
-            self.edit(channel, last, |held| {
+        if let Some(until) = self.held.get(channel).map(|held| held.until) {
+            self.edit(channel, until, |held| {
                 let bytes = held.take_off(publisher, charge);
                 held.by.entry(publisher).or_default().settled += bytes;
             });
@@ -160,7 +166,7 @@ impl StreamQuotas {
         if !self.settings.is_on() {
             return;
         }
-        self.edit(channel, now, |held| {
+        self.edit(channel, now + self.settings.ttl, |held| {
             held.take_off(publisher, charge);
             let message = payload + REDIS_MESSAGE_COST_BYTES;
             let others = held.settled();
@@ -174,14 +180,14 @@ impl StreamQuotas {
     fn edit<R>(
         &mut self,
         channel: &ChannelName,
-        last: Millis,
+        until: Millis,
         change: impl FnOnce(&mut Held) -> R,
     ) -> R {
         self.turns += 1;
         let turn = self.turns;
-        let begun = || Held { by: BTreeMap::new(), last, turn, since: turn };
+        let begun = || Held { by: BTreeMap::new(), until, turn, since: turn };
         let held = self.remove(channel).unwrap_or_else(begun);
-        let mut held = Held { last, turn, ..held };
+        let mut held = Held { until, turn, ..held };
         let changed = change(&mut held);
         if held.bytes() > 0 {
             for (publisher, own) in &held.by {
@@ -205,7 +211,7 @@ impl StreamQuotas {
     /// Forgets streams whose lives are over.
     fn expire(&mut self, now: Millis) {
         while let Some((_, channel)) = self.order.first_key_value() {
-            let is_over = |held: &Held| now - held.last >= self.settings.ttl;
+            let is_over = |held: &Held| held.until <= now;
             if !self.held.get(channel).is_none_or(is_over) {
                 return;
             }
