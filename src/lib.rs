@@ -54,9 +54,9 @@
 //! `main`: arguments → `Config` → [`server::Server::bind`] takes all ports → `run`: shard threads,
 //! broker, admin listener, "ready". The calling thread is the control thread: it has signals, the
 //! drain's coordinator, the periodic notice, the admin listener and a look at the shards' beats,
-//! so that busy shards can't delay them. Signal → [`drain::Machine`] → [`drain::Control`] tells
-//! every shard its phase → [`drain::Barrier`] opens, or the limit passes → broker closed last →
-//! exit code.
+//! so that busy shards can't delay them. Signal or command → [`drain::Machine`] →
+//! [`drain::Control`] tells every shard its phase → [`drain::Barrier`] opens, or the limit passes →
+//! broker closed last → exit code.
 //!
 //! # Invariants, and where they live
 //! 1. One encode per message, encoding and shard: [`hub::Hub::publish`].

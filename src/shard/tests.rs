@@ -1,6 +1,7 @@
 //! Whole shards over real sockets, stepped by hand.
 
 mod by_tls;
+mod closing;
 mod commands;
 mod joining;
 mod out_of_reach;
