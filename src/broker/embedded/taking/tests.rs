@@ -27,10 +27,24 @@ fn channel(text: &str) -> ChannelName {
 /// The uses of a sequencer.
 #[derive(Clone, Debug)]
 enum Deed {
-    Publish { id: Id, is_keyed: bool, kind: Kind, data: Bytes },
-    Recover { channel: ChannelName, since: Since, bytes_max: usize },
+    Publish {
+        id: Id,
+        is_keyed: bool,
+        kind: Kind,
+        data: Bytes,
+    },
+    /// After an offset in the present epoch, or the newest so many.
+    Recover {
+        channel: ChannelName,
+        after: Option<u64>,
+        newest: usize,
+        bytes_max: usize,
+    },
     Position(ChannelName),
-    Slot { channel: ChannelName, number: u64 },
+    Slot {
+        channel: ChannelName,
+        number: u64,
+    },
     Evict(ChannelName),
 }
 
@@ -47,13 +61,27 @@ fn any_deed(random: &mut Rng) -> Deed {
             Deed::Publish { id, is_keyed: random.u8(..4) == 0, kind, data }
         }
         13..=15 => {
-            let since = Since::Newest(random.usize(..9));
-            Deed::Recover { channel, since, bytes_max: random.usize(..1500) }
+            let after = random.bool().then(|| random.u64(..30));
+            let (newest, bytes_max) = (random.usize(..9), random.usize(..1500));
+            Deed::Recover { channel, after, newest, bytes_max }
         }
         16..=17 => Deed::Position(channel),
         18 => Deed::Slot { channel, number: random.u64(..4) },
         _ => Deed::Evict(channel),
     }
+}
+
+/// All that keys can be given for.
+fn all_ids() -> impl Iterator<Item = Id> {
+    let subject = Principal::of_subject(Some("s"));
+    let publishers = [Principal::Api, subject, Principal::Anonymous];
+    let ids = publishers.into_iter().flat_map(|publisher| {
+        NAMES.iter().flat_map(move |name| (0..6).map(move |key: u8| (publisher, *name, key)))
+    });
+    ids.map(|(publisher, name, key)| {
+        let key = IdempotencyKey::new(&key.to_string()).unwrap();
+        Id { publisher, channel: channel(name), key }
+    })
 }
 
 #[derive(Debug, PartialEq)]
@@ -81,9 +109,12 @@ fn act(sequencer: &mut Sequencer, deed: &Deed, now: Millis) -> Answer {
             }
             Answer::New(position)
         }
-        Deed::Recover { channel, since, bytes_max } => {
+        Deed::Recover { channel, after, newest, bytes_max } => {
             let to = sequencer.position(channel);
-            let recovery = sequencer.recover(channel, since, &to, now);
+            let since = after.map_or(Since::Newest(*newest), |offset| {
+                Since::After(Position { offset, ..to.clone() })
+            });
+            let recovery = sequencer.recover(channel, &since, &to, now);
             let piece = sequencer.piece(channel, &recovery.from, to.offset, *bytes_max);
             Answer::Recovered(recovery, piece)
         }
@@ -183,10 +214,12 @@ fn hand_over(random: &mut Rng, other: Option<(HistorySettings, usize)>) -> HandO
     let mut taking = SequencerTaking::new(settings, channels_max);
     let clocks = Clocks { old: now, new: Millis(random.u64(..1_000)) };
     let mut parts = 0;
+    // Of the first part the new process takes its time, so a late one makes all of it later.
+    let late = Duration::from_millis(other.map_or(0, |_| random.u64(..5_000)));
     let mut put = |part: BrokerPart, now: Millis| {
         let part = record::from_bytes(&record::to_bytes(&part)).unwrap();
         parts += 1;
-        taking.put(part, clocks.new_of(now)).unwrap();
+        taking.put(part, clocks.new_of(now) + late).unwrap();
     };
     for _ in 0..random.usize(..4) {
         while let Some(part) = giving.next(&old, now) {
@@ -234,7 +267,7 @@ fn another_processs_settings_count_for_what_is_kept() {
     let counts = run_all(2_000, |seed| {
         let mut random = Rng::with_seed(seed);
         let other = (any_settings(&mut random), random.usize(1..7));
-        let HandOver { old, mut new, now, clocks, mut published, .. } =
+        let HandOver { mut old, mut new, now, clocks, mut published, .. } =
             hand_over(&mut random, Some(other));
         new.histories.check();
         let (mut all, mut less) = (0, 0);
@@ -246,12 +279,20 @@ fn another_processs_settings_count_for_what_is_kept() {
             less += old_kept.len() - kept.len();
             assert_eq!(old_kept.split_off(old_kept.len() - kept.len()), kept, "the newest");
         }
-        let mut now = clocks.new_of(now);
+        let later = now + Duration::from_millis(random.u64(..300_000));
+        let mut now = clocks.new_of(later);
+        let mut remembered = 0;
+        for id in all_ids() {
+            if let Some(first) = old.answers.first(&id, later) {
+                assert_eq!(new.answers.first(&id, now), Some(first), "none is forgotten early");
+                remembered += 1;
+            }
+        }
         for _ in 0..20 {
             publish((&mut new, &mut now), &mut random, 2, &mut published);
             new.histories.check();
         }
-        [all as u64, less as u64]
+        [all as u64, less as u64, remembered]
     });
     if let Some(counts) = counts {
         assert!(counts.iter().all(|count| *count > 500), "{counts:?}");
